@@ -1,0 +1,61 @@
+"""What a user can get wrong, as a tree. Everything outside this tree is a bug and keeps its traceback.
+
+UserError            exit code 2
+├── BadSpace         a search-space file
+├── BadData          a dataset: files, pairs, groups
+├── BadSplit         a split plan: too few groups, changed data
+├── BadStudy         a study: unknown, made with other settings, nothing finished yet
+├── BadMachine       what was asked does not fit this machine or cluster
+└── BadBundle        an exported model that cannot be read
+FitFailed            one fit went wrong (diverged, out of memory, worker died); the study goes on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: where, and every problem found there."""
+
+    def __init__(self, where: str, problems: str | Sequence[str]) -> None:
+        self.where = where
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return f"{self.where}: {self.problems[0]}"
+        lines = "".join(f"\n  {problem}" for problem in self.problems)
+        return f"{self.where}: {len(self.problems)} problems{lines}"
+
+    def __reduce__(self) -> tuple[type, tuple[str, tuple[str, ...]]]:
+        return type(self), (self.where, self.problems)
+
+
+class BadSpace(UserError):
+    """A search-space file that cannot be used."""
+
+
+class BadData(UserError):
+    """Images, masks or groups that cannot be used."""
+
+
+class BadSplit(UserError):
+    """A split that cannot be made, or that does not fit the data any more."""
+
+
+class BadStudy(UserError):
+    """A study that does not exist, holds nothing yet, or was made with other settings."""
+
+
+class BadMachine(UserError):
+    """Something was asked for that this machine or cluster does not have."""
+
+
+class BadBundle(UserError):
+    """An exported model that cannot be read."""
+
+
+class FitFailed(Exception):  # noqa: N818 - a fact about one fit, told to Optuna as a failed trial
+    """One fit ended without a score; the message says why."""

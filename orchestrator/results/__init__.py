@@ -1,0 +1,1 @@
+"""The edge: MLflow, tables, pictures, export. Reached from cli and study alone."""

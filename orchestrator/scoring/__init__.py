@@ -1,0 +1,1 @@
+"""From probabilities to numbers that can be compared."""

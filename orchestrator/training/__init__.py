@@ -1,0 +1,1 @@
+"""One fit: a network trained on one fold."""

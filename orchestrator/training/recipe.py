@@ -1,0 +1,64 @@
+"""Frozen, checked settings of one fit, and the name that follows from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FIT_VERSION = 1  # raise it when a change to data, training or networks moves the numbers of a fit
+
+
+class Recipe(BaseModel):
+    """How to train. Every field can be fixed or searched by a search-space file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_size: int = Field(256, ge=32, le=2048, description="input side in pixels, square")
+    epochs: int = Field(60, ge=1, le=10_000, description="passes over the training cases of a fold")
+    batch_size: int = Field(16, ge=1, le=4096, description="images per optimizer step, over all workers")
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="peak rate of the schedule")
+    optimizer: Literal["adam", "adamw"] = Field("adamw", description="optimizer")
+    weight_decay: float = Field(1e-4, ge=0, le=1, description="decoupled for adamw, L2 for adam")
+    schedule: Literal["cosine", "plateau", "constant"] = Field(
+        "cosine", description="cosine to zero over all epochs; plateau divides by ten; or constant"
+    )
+    warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up from a tenth of the rate")
+    plateau_patience: int = Field(5, ge=1, description="epochs without a better validation Dice before plateau acts")
+    loss: Literal["bce_dice", "bce_iou", "bce", "dice", "iou", "structure", "structure_unweighted_bce"] = Field(
+        "bce_dice", description="loss on logits; summed over side outputs where a network has them"
+    )
+    augmentation: Literal["none", "flips", "standard"] = Field("standard", description="pipeline by name")
+    clip_norm: float = Field(1.0, gt=0, description="largest L2 norm of the gradient")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 where native, fp16 with a scaler on other GPUs, fp32 on CPUs"
+    )
+    patience: int = Field(0, ge=0, description="stop after so many epochs without a better validation Dice; 0 never")
+    seed: int = Field(0, ge=0, lt=2**31, description="initial weights, order of cases, augmentation")
+
+
+class FitSpec(BaseModel):
+    """Everything that the result of one fit depends on; what it does not mention cannot matter.
+
+    The post-processing threshold is not here on purpose: it is chosen after training, so settings that
+    differ in the threshold alone share their fits.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: str
+    network_params: dict[str, Any] = {}
+    recipe: Recipe
+    datasets: dict[str, str]  # name -> fingerprint
+    train: tuple[str, ...]  # case ids
+    val: tuple[str, ...]  # case ids; empty for a refit, which then runs all its epochs
+    fold: str  # "0" ... "4" or "refit": a label for people
+    version: int = FIT_VERSION
+
+    @property
+    def fit_id(self) -> str:
+        """Twenty hex digits that name this fit by its content."""
+        content = json.dumps(self.model_dump(exclude={"fold"}), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:20]
