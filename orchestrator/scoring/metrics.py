@@ -1,0 +1,78 @@
+"""Scores of one image, polyp against the rest, and the one place where empty masks are decided.
+
+No polyp in the image and none predicted: dice, iou, precision, recall and f2 are 1, for nothing was wrong.
+Every other 0/0 counts as 0: a blank prediction on a polyp has precision 0, a false alarm has recall 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from orchestrator.scoring.histograms import counts_at
+
+Scores = NDArray[np.float64]
+
+
+def dice(tp: Scores, fp: Scores, fn: Scores, tn: Scores) -> Scores:
+    """Twice the overlap over both areas: the harmonic mean of precision and recall."""
+    return _one_if_both_empty(_ratio(2 * tp, 2 * tp + fp + fn), tp, fp, fn)
+
+
+def iou(tp: Scores, fp: Scores, fn: Scores, tn: Scores) -> Scores:
+    """Overlap over union, of the polyp alone; the background has no part in it."""
+    return _one_if_both_empty(_ratio(tp, tp + fp + fn), tp, fp, fn)
+
+
+def precision(tp: Scores, fp: Scores, fn: Scores, tn: Scores) -> Scores:
+    """Share of the predicted pixels that are polyp."""
+    return _one_if_both_empty(_ratio(tp, tp + fp), tp, fp, fn)
+
+
+def recall(tp: Scores, fp: Scores, fn: Scores, tn: Scores) -> Scores:
+    """Share of the polyp's pixels that are predicted."""
+    return _one_if_both_empty(_ratio(tp, tp + fn), tp, fp, fn)
+
+
+def f2(tp: Scores, fp: Scores, fn: Scores, tn: Scores) -> Scores:
+    """F-measure with beta 2: a missed pixel weighs four times a false one."""
+    return _one_if_both_empty(_ratio(5 * tp, 5 * tp + 4 * fn + fp), tp, fp, fn)
+
+
+def accuracy(tp: Scores, fp: Scores, fn: Scores, tn: Scores) -> Scores:
+    """Share of all pixels that are right; high on small polyps whatever is predicted."""
+    return _ratio(tp + tn, tp + fp + fn + tn)
+
+
+_FORMULAS: dict[str, Callable[[Scores, Scores, Scores, Scores], Scores]] = {
+    formula.__name__: formula for formula in (dice, iou, precision, recall, f2, accuracy)
+}
+METRICS: tuple[str, ...] = tuple(_FORMULAS)
+
+
+def score(metric: str, tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> Scores:
+    """One metric in [0, 1] by element, counts of equal shape. Refused with ValueError: an unknown metric."""
+    if metric not in _FORMULAS:
+        raise ValueError(f"no metric is named {metric!r}; known: {', '.join(METRICS)}")
+    # Floats hold pixel counts exactly up to 2**53.
+    return _FORMULAS[metric](*(np.asarray(pixels, dtype=np.float64) for pixels in (tp, fp, fn, tn)))
+
+
+def scores(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> dict[str, Scores]:
+    """Every metric by name, element by element over pixel counts of equal shape."""
+    return {metric: score(metric, tp, fp, fn, tn) for metric in METRICS}
+
+
+def scores_at(histograms: NDArray[np.integer], threshold: float) -> dict[str, Scores]:
+    """histograms (N, 2, 256) -> every metric (N,) at one threshold, a multiple of 1/256 below 1."""
+    return {metric: values[:, 0] for metric, values in scores(*counts_at(histograms, threshold)).items()}
+
+
+def _ratio(numerator: Scores, denominator: Scores) -> Scores:
+    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
+
+
+def _one_if_both_empty(values: Scores, tp: Scores, fp: Scores, fn: Scores) -> Scores:
+    return np.where(tp + fp + fn == 0, 1.0, values)

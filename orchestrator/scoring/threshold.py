@@ -1,0 +1,75 @@
+"""Post-processing: which probability counts as polyp. Every threshold is scored exactly from one pass.
+
+The scores come from histograms (N, 2, 256), see histograms.py; choosing a threshold costs no training and no
+second look at the images.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.scoring.histograms import NUM_BINS, Confusion, counts, histogram, snap
+from orchestrator.scoring.metrics import score, scores_at
+
+__all__ = ["NUM_BINS", "Confusion", "best_threshold", "counts", "cross_fitted", "curve", "histogram", "snap"]
+
+_TIE = 1e-12  # means of the same numbers, summed in another order, differ by less
+
+
+def curve(histograms: NDArray[np.integer], metric: str = "dice") -> NDArray[np.float64]:
+    """histograms (N, 2, 256) -> score (N, 256) of every case at threshold b/256, b from 0 to 255."""
+    return score(metric, *counts(histograms))
+
+
+def best_threshold(
+    histograms: NDArray[np.integer], low: float, high: float, metric: str = "dice"
+) -> tuple[float, float]:
+    """The threshold in [low, high] with the highest mean score over cases, and that mean.
+
+    Between the probabilities that occur, all thresholds score alike: of equally good ones the middle of the
+    widest unbroken run is taken, the lower run if two are as wide. Thresholds 0 and 1 are never candidates.
+    Refused with ValueError: no cases, or no multiple of 1/256 between low and high.
+    """
+    if len(histograms) == 0:
+        raise ValueError("a threshold cannot be chosen on no cases")
+    first, last = max(math.ceil(low * NUM_BINS), 1), min(math.floor(high * NUM_BINS), NUM_BINS - 1)
+    if first > last:
+        raise ValueError(f"no multiple of 1/{NUM_BINS} lies in [{low}, {high}]")
+    means = curve(histograms, metric)[:, first : last + 1].mean(axis=0)
+    chosen = _middle_of_widest_run(means >= means.max() - _TIE)
+    return (first + chosen) / NUM_BINS, float(means[chosen])
+
+
+def cross_fitted(
+    histograms: NDArray[np.integer],
+    fold_of_case: NDArray[np.integer],
+    low: float,
+    high: float,
+    metric: str = "dice",
+) -> tuple[NDArray[np.float64], dict[int, float]]:
+    """Score every case at a threshold that its own fold had no say in.
+
+    histograms (N, 2, 256), fold_of_case (N,) -> scores (N,), and each fold's threshold, chosen on the others.
+    Refused with ValueError: fewer than two folds.
+    """
+    folds = np.unique(fold_of_case)
+    if len(folds) < 2:
+        raise ValueError(f"cross-fitting a threshold needs two folds or more, found {len(folds)}")
+    values = np.empty(len(histograms))
+    thresholds = {}
+    for fold in folds:
+        own = fold_of_case == fold
+        thresholds[int(fold)], _ = best_threshold(histograms[~own], low, high, metric)
+        values[own] = scores_at(histograms[own], thresholds[int(fold)])[metric]
+    return values, thresholds
+
+
+def _middle_of_widest_run(wanted: NDArray[np.bool_]) -> int:
+    """Index in the middle of the longest run of True; at least one is."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], wanted, [False]))))
+    starts, ends = edges[::2], edges[1::2]
+    widest = int(np.argmax(ends - starts))
+    return int(starts[widest] + ends[widest] - 1) // 2
