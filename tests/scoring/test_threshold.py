@@ -85,10 +85,9 @@ def test_the_best_threshold_is_the_middle_of_the_best_plateau():
 
 
 def test_of_two_plateaus_the_wider_one_is_taken():
-    keeps_low_pixels = case(inside=[60 / 256, 160 / 256], outside=[40 / 256])
-    drops_low_pixels = case(inside=[160 / 256], outside=[60 / 256, 40 / 256])
-    histograms = np.stack([keeps_low_pixels, drops_low_pixels])
-    assert best_threshold(histograms, 0.0, 1.0)[0] == (61 + 160) // 2 / 256
+    inside, outside = [60 / 256, 200 / 256], [40 / 256, 80 / 256, 80 / 256]
+    # Dice is 2/3 at thresholds 41 to 60, lower up to 80, and 2/3 again from 81 to 200.
+    assert best_threshold(case(inside, outside)[None], 0.0, 1.0) == (140 / 256, 2 / 3)
 
 
 def test_a_plateau_ends_where_the_sweep_does():
