@@ -1,0 +1,134 @@
+"""From a trained network to a bundle: weights, ONNX checked against torch, config and card, in one rename."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from orchestrator.errors import BadBundle
+from orchestrator.results.bundle import FILES, WEIGHT_FILES, BundleConfig, is_bundle, sha256
+
+TOLERANCE = 1e-4
+
+
+class Prediction(nn.Module):
+    """The prediction of a network, without its side outputs."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image (B, 3, S, S) in [0, 1] -> logits (B, 1, S, S)."""
+        return self.network(image)[0]
+
+
+def write_bundle(
+    folder: Path,
+    network: nn.Module,
+    *,
+    network_name: str,
+    network_params: dict[str, Any],
+    image_size: int,
+    threshold: float,
+    card: str,
+) -> Path:
+    """Export to `folder`; an older bundle there is replaced, anything else refused (BadBundle)."""
+    _refuse_to_overwrite(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial.mkdir()
+    try:
+        network = copy.deepcopy(network).cpu().eval()
+        weights = {name: tensor.clone().contiguous() for name, tensor in network.state_dict().items()}
+        save_file(weights, partial / "model.safetensors")
+        export_onnx(network, image_size, partial / "model.onnx")
+        config = BundleConfig(
+            network=network_name,
+            network_params=network_params,
+            image_size=image_size,
+            threshold=threshold,
+            sha256={name: sha256(partial / name) for name in WEIGHT_FILES},
+        )
+        (partial / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (partial / "model_card.md").write_text(card, encoding="utf-8")
+        _swap_in(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def export_onnx(network: nn.Module, image_size: int, path: Path) -> None:
+    """Write ONNX with a free batch dimension; RuntimeError if it differs from torch by more than 1e-4.
+
+    The difference of two logits counts relative to the logit where that is larger than one, so the
+    probabilities agree to 3e-5 everywhere.
+    """
+    prediction = Prediction(network).eval()
+    with torch.no_grad():
+        torch.onnx.export(
+            prediction,
+            (torch.rand(2, 3, image_size, image_size),),
+            path,
+            dynamo=True,
+            external_data=False,
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for batch_size in (1, 3):
+        difference = largest_difference(prediction, session, image_size, batch_size)
+        if not difference <= TOLERANCE:  # written so that NaN is refused too
+            raise RuntimeError(
+                f"model.onnx differs from torch by {difference:.2g} on a batch of {batch_size}"
+            )
+
+
+def largest_difference(
+    prediction: nn.Module, session: onnxruntime.InferenceSession, image_size: int, batch_size: int
+) -> float:
+    """The largest |onnx - torch| / max(1, |torch|) over the logits of random images."""
+    generator = torch.Generator().manual_seed(batch_size)
+    image = torch.rand(batch_size, 3, image_size, image_size, generator=generator)
+    with torch.no_grad():
+        expected = prediction(image).numpy()
+    (found,) = session.run(["logits"], {"image": image.numpy()})
+    return float(np.max(np.abs(found - expected) / np.maximum(1, np.abs(expected))))
+
+
+def _refuse_to_overwrite(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise BadBundle(str(folder), "expected a folder to export to, found a file")
+    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if foreign := sorted(names - set(FILES) if is_bundle(folder) else names):
+        raise BadBundle(
+            str(folder),
+            f"it would be replaced, but holds more than an older export ({', '.join(foreign[:3])}); "
+            "name a folder that is new or empty",
+        )
+
+
+def _swap_in(partial: Path, folder: Path) -> None:
+    """Put the new bundle in place; killed in between, the older one is out of sight, never mixed."""
+    for path in partial.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    if not folder.exists():
+        partial.rename(folder)
+        return
+    older = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.older")
+    folder.rename(older)
+    partial.rename(folder)
+    shutil.rmtree(older)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from orchestrator.data.resize import resize_image, resize_probability
+from orchestrator.errors import BadBundle
+from orchestrator.results.bundle import FILES, Bundle
+from orchestrator.results.export import Prediction, export_onnx, largest_difference, write_bundle
+
+
+def export(folder: Path, network: nn.Module, threshold: float = 0.5) -> Path:
+    return write_bundle(
+        folder,
+        network,
+        network_name="tiny",
+        network_params={},
+        image_size=32,
+        threshold=threshold,
+        card="# Card\n",
+    )
+
+
+def test_a_bundle_holds_its_four_files_and_nothing_is_left_beside_it(exported: Path):
+    assert {path.name for path in exported.iterdir()} == set(FILES)
+    assert list(exported.parent.iterdir()) == [exported]
+
+
+def test_the_weights_load_into_the_network_again(exported: Path, network: nn.Module):
+    network.load_state_dict(load_file(exported / "model.safetensors"))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 5])
+def test_onnx_takes_any_batch_and_agrees_with_torch(exported: Path, network: nn.Module, batch_size: int):
+    session = onnxruntime.InferenceSession(exported / "model.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_outputs()[0].shape[1:] == [1, 32, 32]
+    assert largest_difference(Prediction(network).eval(), session, 32, batch_size) < 1e-5
+
+
+def test_an_export_that_disagrees_with_torch_is_refused(tmp_path: Path):
+    class Fickle(nn.Module):
+        def forward(self, image: Tensor) -> tuple[Tensor]:
+            return ((image + float(np.random.default_rng().random())).mean(1, keepdim=True),)
+
+    with pytest.raises(RuntimeError, match="differs from torch"):
+        export_onnx(Fickle(), 32, tmp_path / "model.onnx")
+
+
+def test_prediction_is_that_of_torch_at_the_size_of_the_image(
+    exported: Path, network: nn.Module, photo: np.ndarray
+):
+    probability, mask = Bundle.load(exported).predict(photo)
+    small = torch.from_numpy(resize_image(photo, 32)).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        expected = resize_probability(network(small)[0].sigmoid()[0, 0].numpy(), 40, 56)
+    np.testing.assert_allclose(probability, expected, atol=1e-5)
+    assert mask.shape == (40, 56) and 0 < mask.mean() < 1
+
+
+def test_the_mask_follows_the_rule_of_256_bins(exported: Path, photo: np.ndarray):
+    probability, mask = Bundle.load(exported).predict(photo)
+    bins = np.minimum(np.floor(probability.astype(np.float64) * 256), 255)
+    assert (mask == (bins >= 131)).all()
+
+
+def test_an_older_export_is_replaced(bundle_folder: Path, network: nn.Module):
+    export(bundle_folder, network, threshold=0.25)
+    assert Bundle.load(bundle_folder).config.threshold == 0.25
+    assert list(bundle_folder.parent.iterdir()) == [bundle_folder]
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "config.json"])
+def test_a_folder_that_holds_something_else_is_not_overwritten(tmp_path: Path, network: nn.Module, name: str):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(BadBundle, match=name):
+        export(tmp_path, network)
+
+
+def test_an_older_export_with_foreign_files_in_it_is_not_overwritten(bundle_folder: Path, network: nn.Module):
+    (bundle_folder / "notes.txt").write_text("mine")
+    with pytest.raises(BadBundle, match=r"notes\.txt"):
+        export(bundle_folder, network)
+
+
+def test_the_network_is_left_as_it_was(tmp_path: Path, network: nn.Module):
+    network.train()
+    export(tmp_path / "new", network)
+    assert network.training
