@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 FIT_VERSION = 1  # raise it when a change to data, training or networks moves the numbers of a fit
 
@@ -38,6 +38,14 @@ class Recipe(BaseModel):
     patience: int = Field(0, ge=0, description="stop after so many epochs without a better validation Dice; 0 never")
     seed: int = Field(0, ge=0, lt=2**31, description="initial weights, order of cases, augmentation")
 
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Recipe:
+        if self.warmup_epochs and self.schedule == "plateau":
+            raise ValueError("warmup_epochs needs schedule = 'cosine' or 'constant', found 'plateau'")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs needs to be below epochs = {self.epochs}, found {self.warmup_epochs}")
+        return self
+
 
 class FitSpec(BaseModel):
     """Everything that the result of one fit depends on; what it does not mention cannot matter.
@@ -55,6 +63,7 @@ class FitSpec(BaseModel):
     train: tuple[str, ...]  # case ids
     val: tuple[str, ...]  # case ids; empty for a refit, which then runs all its epochs
     fold: str  # "0" ... "4" or "refit": a label for people
+    stop_after: int | None = None  # epochs to run of the recipe's, for a refit; the schedule still spans all
     version: int = FIT_VERSION
 
     @property

@@ -1,0 +1,162 @@
+"""Finished fits by content hash: one record each on the storage path, the only truth on resume.
+
+A record is a folder that appears whole, by one rename, when its fit is finished: `record.json` (settings, curves),
+`histograms.npz` (scores at every threshold) and `weights.safetensors`. Half a record does not exist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.training.recipe import FitSpec
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """One finished fit."""
+
+    fit_id: str
+    spec: FitSpec
+    folder: Path
+    curves: tuple[dict[str, float], ...]  # one row an epoch
+    best_epoch: int
+    seconds: float  # training and validation, over all resumes
+    device: str
+    world_size: int
+    case_ids: tuple[str, ...]  # validation cases, in the order of the histograms
+    histograms: np.ndarray  # (N, 2, 256) at the masks' own sizes
+    versions: dict[str, str]
+
+    @property
+    def weights(self) -> Path:
+        """The weights of the best epoch; pruned for trials that cannot be champion any more."""
+        return self.folder / "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class ScoreRecord:
+    """One finished network, scored on cases that neither training nor selection saw."""
+
+    fit_id: str
+    name: str  # "test", or the unseen dataset's
+    case_ids: tuple[str, ...]
+    histograms: np.ndarray  # (N, 2, 256)
+
+
+class Ledger:
+    """The records of one study."""
+
+    def __init__(self, folder: Path) -> None:
+        self.fits = folder / "fits"
+        self.scores = folder / "scores"
+        self.running = folder / "running"
+        self.failures = folder / "failures"
+
+    def checkpoints(self, fit_id: str) -> Path:
+        """The folder of an unfinished fit's checkpoints."""
+        return self.running / fit_id
+
+    def has(self, fit_id: str) -> bool:
+        return (self.fits / fit_id / "record.json").exists()
+
+    def read(self, fit_id: str) -> FitRecord:
+        folder = self.fits / fit_id
+        stored = json.loads((folder / "record.json").read_text())
+        return FitRecord(
+            fit_id=fit_id,
+            spec=FitSpec.model_validate(stored["spec"]),
+            folder=folder,
+            curves=tuple(stored["curves"]),
+            best_epoch=stored["best_epoch"],
+            seconds=stored["seconds"],
+            device=stored["device"],
+            world_size=stored["world_size"],
+            case_ids=tuple(stored["case_ids"]),
+            histograms=_read_histograms(folder),
+            versions=stored["versions"],
+        )
+
+    def write(
+        self, spec: FitSpec, outcome: dict[str, Any], histograms: np.ndarray, weights: bytes, versions: dict[str, str]
+    ) -> None:
+        """Write a finished fit, then forget its checkpoints. `outcome` holds the plain fields of `FitRecord`."""
+        record = {"fit_id": spec.fit_id, "spec": spec.model_dump(mode="json"), **outcome, "versions": versions}
+        self._appear(
+            self.fits / spec.fit_id,
+            {"record.json": _json(record), "histograms.npz": histograms, "weights.safetensors": weights},
+        )
+        shutil.rmtree(self.checkpoints(spec.fit_id), ignore_errors=True)
+
+    def write_failure(self, number: int, error: str) -> None:
+        """Remember why a trial failed."""
+        self.failures.mkdir(parents=True, exist_ok=True)
+        partial = self.failures / f".{number}.{os.getpid()}.partial"
+        partial.write_text(error)
+        partial.replace(self.failures / f"{number}.txt")
+
+    def failure(self, number: int) -> str | None:
+        """Why a trial failed, or None if nothing was written of it."""
+        path = self.failures / f"{number}.txt"
+        return path.read_text() if path.exists() else None
+
+    def score_folder(self, fit_id: str, case_ids: Sequence[str]) -> Path:
+        """The place of one network's scores on one list of cases."""
+        cases = hashlib.sha256("\n".join(case_ids).encode()).hexdigest()[:12]
+        return self.scores / f"{fit_id}-{cases}"
+
+    def has_scores(self, fit_id: str, case_ids: Sequence[str]) -> bool:
+        return (self.score_folder(fit_id, case_ids) / "record.json").exists()
+
+    def read_scores(self, fit_id: str, case_ids: Sequence[str]) -> ScoreRecord:
+        folder = self.score_folder(fit_id, case_ids)
+        stored = json.loads((folder / "record.json").read_text())
+        return ScoreRecord(fit_id, stored["name"], tuple(stored["case_ids"]), _read_histograms(folder))
+
+    def write_scores(self, scores: ScoreRecord) -> None:
+        record = {"fit_id": scores.fit_id, "name": scores.name, "case_ids": scores.case_ids}
+        folder = self.score_folder(scores.fit_id, scores.case_ids)
+        self._appear(folder, {"record.json": _json(record), "histograms.npz": scores.histograms})
+
+    def prune_weights(self, keep: set[str]) -> None:
+        """Delete the weights of every fit that is not in `keep`; their scores stay."""
+        for folder in self.fits.glob("*"):
+            if folder.name not in keep:
+                (folder / "weights.safetensors").unlink(missing_ok=True)
+
+    def _appear(self, folder: Path, files: dict[str, bytes | np.ndarray]) -> None:
+        """Make `folder` with `files` in it, whole or not at all. A record that is there already is left as it is."""
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name, content in files.items():
+            with (partial / name).open("wb") as file:
+                if isinstance(content, np.ndarray):
+                    np.savez_compressed(file, histograms=content)
+                else:
+                    file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            shutil.rmtree(partial)
+
+
+def _json(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, indent=1).encode()
+
+
+def _read_histograms(folder: Path) -> np.ndarray:
+    with np.load(folder / "histograms.npz", allow_pickle=False) as stored:
+        return stored["histograms"]

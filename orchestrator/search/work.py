@@ -1,0 +1,117 @@
+"""What a lane does with a job: train a fit, or score finished weights, and write it down. Knows no Ray."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
+import models
+import orchestrator
+from orchestrator.data.cache import CachedCases, cached_cases
+from orchestrator.data.cases import load_datasets
+from orchestrator.errors import BadData
+from orchestrator.search.ledger import FitRecord, Ledger, ScoreRecord
+from orchestrator.training import workers
+from orchestrator.training.fit import Report, run_fit, score_cases
+from orchestrator.training.recipe import FitSpec
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """Score one finished fit's network on cases that it has not seen."""
+
+    fit_id: str
+    name: str  # "test", or the unseen dataset's
+    datasets: dict[str, str]  # name -> fingerprint
+    case_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Performs jobs for one study; the same in a lane and in a plain process."""
+
+    home: Path
+    cache: Path
+    ledger: Ledger
+
+    def __call__(self, job: FitSpec | ScoreJob, device: torch.device, loader_workers: int, report: Report) -> bool:
+        """Return True when the job is finished and on record, False when `report` stopped it."""
+        if isinstance(job, ScoreJob):
+            return self._score(job, device)
+        return self._fit(job, device, loader_workers, report)
+
+    def _fit(self, spec: FitSpec, device: torch.device, loader_workers: int, report: Report) -> bool:
+        if workers.from_first(self.ledger.has(spec.fit_id)):
+            return True
+        cases = self._cases(spec.datasets, spec.recipe.image_size)
+        outcome = run_fit(
+            spec,
+            cases,
+            self.ledger.checkpoints(spec.fit_id),
+            device=device,
+            report=report,
+            loader_workers=loader_workers,
+        )
+        if outcome is None:
+            return False
+        if workers.rank() == 0:
+            plain = {
+                "curves": outcome.curves,
+                "best_epoch": outcome.best_epoch,
+                "seconds": outcome.seconds,
+                "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+                "world_size": workers.size(),
+                "case_ids": outcome.case_ids,
+            }
+            weights = save({name: value.cpu().contiguous() for name, value in outcome.weights.items()})
+            self.ledger.write(spec, plain, outcome.histograms, weights, versions())
+        return True
+
+    def _score(self, job: ScoreJob, device: torch.device) -> bool:
+        if workers.from_first(self.ledger.has_scores(job.fit_id, job.case_ids)):
+            return True
+        record = self.ledger.read(job.fit_id)
+        network = load_network(record).to(device)
+        cases = self._cases(job.datasets, record.spec.recipe.image_size)
+        histograms = score_cases(network, cases, job.case_ids, device)
+        if workers.rank() == 0:
+            self.ledger.write_scores(ScoreRecord(job.fit_id, job.name, job.case_ids, histograms))
+        return True
+
+    def _cases(self, datasets: dict[str, str], image_size: int) -> CachedCases:
+        return _open_cases(self.home, self.cache, tuple(sorted(datasets.items())), image_size)
+
+
+@lru_cache(maxsize=4)
+def _open_cases(
+    home: Path, cache: Path, fingerprints: tuple[tuple[str, str], ...], image_size: int
+) -> CachedCases:
+    """Open the decoded arrays, once per process for each size. Raises `BadData` if the data is not what was asked."""
+    datasets = load_datasets(home, [name for name, _ in fingerprints])
+    found = {dataset.name: dataset.fingerprint for dataset in datasets}
+    changed = [name for name, fingerprint in fingerprints if found[name] != fingerprint]
+    if changed:
+        raise BadData(str(home), [f"dataset {name} is not the one that this study was made with" for name in changed])
+    return cached_cases(datasets, image_size, cache)
+
+
+def load_network(record: FitRecord) -> nn.Module:
+    """Build a finished fit's network with its weights, on the CPU, in evaluation mode."""
+    # Weights come from the record: nothing is downloaded to be overwritten.
+    params = {name: value for name, value in record.spec.network_params.items() if name not in ("pretrained", "weights")}
+    if "pretrained" in models.params(record.spec.network):
+        params["pretrained"] = False
+    network = models.build(record.spec.network, **params)
+    network.load_state_dict(load_file(record.weights))
+    return network.eval()
+
+
+def versions() -> dict[str, str]:
+    """What the numbers of a fit may depend on besides its settings."""
+    return {"orchestrator": orchestrator.__version__, "torch": torch.__version__, "python": platform.python_version()}

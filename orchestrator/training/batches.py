@@ -1,0 +1,121 @@
+"""Cases -> batches on the device: the same images for the same seed, epoch and case, whatever the number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from orchestrator.data.augment import case_seed, pipeline
+from orchestrator.data.cache import CachedCases
+from orchestrator.training import workers
+from orchestrator.training.recipe import Recipe
+
+
+class TrainingCases(Dataset):
+    """Augmented cases; the key (epoch, case id) decides the augmentation."""
+
+    def __init__(self, cases: CachedCases, recipe: Recipe) -> None:
+        self.cases, self.seed = cases, recipe.seed
+        self.augment = pipeline(recipe.augmentation, recipe.image_size)
+
+    def __getitem__(self, key: tuple[int, str]) -> tuple[Tensor, Tensor]:
+        """key -> image uint8 (3, S, S), mask uint8 (1, S, S)."""
+        epoch, case_id = key
+        image, mask = self.augment(
+            self.cases.image(case_id), self.cases.mask(case_id), case_seed(self.seed, epoch, case_id)
+        )
+        return as_tensors(image, mask)
+
+
+class ValidationCases(Dataset):
+    """Cases as they are, by case id."""
+
+    def __init__(self, cases: CachedCases) -> None:
+        self.cases = cases
+
+    def __getitem__(self, key: str) -> tuple[Tensor, Tensor]:
+        """key -> image uint8 (3, S, S), mask uint8 (1, S, S)."""
+        return as_tensors(self.cases.image(key), self.cases.mask(key))
+
+
+def as_tensors(image: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor]:
+    """image (S, S, 3), mask (S, S) -> uint8 tensors (3, S, S) and (1, S, S)."""
+    return torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C")), torch.from_numpy(np.array(mask)[None])
+
+
+class GlobalBatches:
+    """This worker's part of every global batch of one epoch; what does not fill a batch is left out."""
+
+    def __init__(self, case_ids: Sequence[str], batch_size: int, seed: int) -> None:
+        self.case_ids, self.batch_size, self.seed = case_ids, batch_size, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.case_ids) // self.batch_size
+
+    def __iter__(self) -> Iterator[list[tuple[int, str]]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.case_ids))
+        for step in range(len(self)):
+            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+            yield [(self.epoch, self.case_ids[index]) for index in batch[workers.rank() :: workers.size()]]
+
+
+class TrainingBatches:
+    """The training half of a fold; `epoch(n)` yields (image, mask) on the device."""
+
+    def __init__(
+        self,
+        cases: CachedCases,
+        case_ids: Sequence[str],
+        recipe: Recipe,
+        device: torch.device,
+        loader_workers: int,
+    ) -> None:
+        self.device = device
+        self.batches = GlobalBatches(case_ids, recipe.batch_size, recipe.seed)
+        self.loader: DataLoader = DataLoader(
+            TrainingCases(cases, recipe),
+            batch_sampler=self.batches,
+            num_workers=loader_workers,
+            persistent_workers=loader_workers > 0,
+            pin_memory=device.type == "cuda",
+        )
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images (B, 3, S, S) in [0, 1] and masks (B, 1, S, S) in {0, 1}, B this worker's share."""
+        self.batches.epoch = epoch
+        for image, mask in self.loader:
+            yield to_device(image, self.device) / 255, to_device(mask, self.device)
+
+
+class ValidationBatches:
+    """This worker's share of the validation half, in a fixed order."""
+
+    def __init__(
+        self, cases: CachedCases, case_ids: Sequence[str], batch_size: int, device: torch.device
+    ) -> None:
+        self.case_ids = tuple(case_ids)[workers.rank() :: workers.size()]
+        self.device = device
+        self.loader: DataLoader = DataLoader(
+            ValidationCases(cases),
+            batch_sampler=[
+                self.case_ids[start : start + batch_size] for start in range(0, len(self.case_ids), batch_size)
+            ],
+            pin_memory=device.type == "cuda",
+        )
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images (B, 3, S, S) in [0, 1] and masks (B, 1, S, S) in {0, 1}."""
+        for image, mask in self.loader:
+            yield to_device(image, self.device) / 255, to_device(mask, self.device)
+
+
+def to_device(value: Tensor, device: torch.device) -> Tensor:
+    return value.to(device, non_blocking=True).float()

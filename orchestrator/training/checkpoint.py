@@ -1,0 +1,62 @@
+"""Atomic save and resume of one fit: after kill -9 at any moment, at most the epoch in flight is lost.
+
+A folder holds `checkpoint.pt` and the weights of the best epoch that it speaks of. Weights are written first and
+under the epoch's own name, so a checkpoint never points at weights of another epoch.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+
+class WrongCheckpoint(Exception):  # noqa: N818 - says what it found
+    """The folder holds the checkpoint of another fit."""
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`: a reader sees the old bytes or the new ones, never a part."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def save_checkpoint(folder: Path, fit_id: str, state: dict[str, Any], best: dict[str, Tensor] | None) -> None:
+    """Save the state after an epoch; `best` are the weights of `state["best_epoch"]` if this epoch is the best."""
+    folder.mkdir(parents=True, exist_ok=True)
+    best_file = folder / f"best-{state['best_epoch']}.safetensors"
+    if best is not None:
+        write_atomically(best_file, save({name: value.contiguous() for name, value in best.items()}))
+    partial = folder / f".checkpoint.{os.getpid()}.partial"
+    torch.save({"fit_id": fit_id, **state}, partial)
+    partial.replace(folder / "checkpoint.pt")
+    for old in folder.glob("best-*.safetensors"):
+        if old != best_file:
+            old.unlink()
+
+
+def load_checkpoint(folder: Path, fit_id: str) -> dict[str, Any] | None:
+    """Return the last saved state, on the CPU, or None where there is none.
+
+    Raises `WrongCheckpoint` if it belongs to another fit: to go on from it would report that fit's score.
+    """
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        return None
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state["fit_id"] != fit_id:
+        raise WrongCheckpoint(f"{path} belongs to fit {state['fit_id']}, not to {fit_id}")
+    return state
+
+
+def load_best(folder: Path, epoch: int) -> dict[str, Tensor]:
+    """Return the weights of the best epoch."""
+    return load_file(folder / f"best-{epoch}.safetensors")

@@ -1,0 +1,292 @@
+"""Train one network on one fold, read top to bottom. Knows no Ray; in a process group it is data-parallel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+
+import models
+from orchestrator.data.cache import CachedCases
+from orchestrator.data.resize import resize_probability
+from orchestrator.errors import BadMachine, FitFailed
+from orchestrator.scoring.threshold import NUM_BINS, best_threshold, histogram
+from orchestrator.training import workers
+from orchestrator.training.batches import TrainingBatches, ValidationBatches
+from orchestrator.training.checkpoint import load_best, load_checkpoint, save_checkpoint
+from orchestrator.training.losses import segmentation_loss
+from orchestrator.training.recipe import FitSpec, Recipe
+
+# `report(row)` is told every epoch and says whether to go on; called on every worker, with the same row.
+Report = Callable[[dict[str, float]], bool]
+
+# An epoch is judged at its own best threshold in this range: the threshold of a trial is not known yet.
+EPOCH_SWEEP = (0.05, 0.95)
+
+
+@dataclass(frozen=True)
+class FitOutcome:
+    """What a fit leaves behind; the same on every worker."""
+
+    curves: tuple[dict[str, float], ...]  # one row an epoch
+    best_epoch: int
+    weights: dict[str, Tensor]
+    case_ids: tuple[str, ...]  # the validation cases, in the order of the histograms
+    histograms: np.ndarray  # (N, 2, 256) at the masks' own sizes
+    seconds: float  # training and validation, over all resumes
+
+
+def run_fit(
+    spec: FitSpec,
+    cases: CachedCases,
+    folder: Path,
+    *,
+    device: torch.device,
+    report: Report,
+    loader_workers: int = 0,
+) -> FitOutcome | None:
+    """Train and score one fit, going on from the checkpoint in `folder` if there is one.
+
+    Returns None if `report` said stop: the checkpoint stays and the fit can be taken up again. Raises `FitFailed`
+    if the loss is not finite, and `BadMachine` if the recipe does not fit the device or the number of workers.
+    """
+    recipe = spec.recipe
+    num_images = _images_per_worker(recipe, len(spec.train))
+    torch.manual_seed(recipe.seed)
+    network = models.build(spec.network, **spec.network_params).to(device)
+    network = workers.share_batch_norm(network, num_images, device)
+    replica = DistributedDataParallel(network) if workers.size() > 1 else network
+    train = TrainingBatches(cases, spec.train, recipe, device, loader_workers)
+    val = ValidationBatches(cases, spec.val, num_images, device)
+    loss_of = segmentation_loss(recipe.loss)
+    optimizer = _optimizer(network, recipe)
+    schedule = Schedule(optimizer, recipe)
+    amp = Precision(recipe.precision, device)
+    progress = Progress()
+
+    saved = workers.from_first(load_checkpoint(folder, spec.fit_id) if workers.rank() == 0 else None)
+    if saved is not None:
+        network.load_state_dict(saved["network"])
+        optimizer.load_state_dict(saved["optimizer"])
+        schedule.load_state_dict(saved["schedule"])
+        amp.scaler.load_state_dict(saved["scaler"])
+        progress = Progress(**saved["progress"])
+
+    while not progress.finished(recipe, spec.stop_after):
+        started = time.monotonic()
+        rate = schedule.rate
+        replica.train()
+        total = torch.zeros((), device=device)
+        for image, mask in train.epoch(progress.epochs):
+            with amp.autocast():
+                outputs = replica(image)
+            loss = loss_of(outputs, mask)
+            optimizer.zero_grad(set_to_none=True)
+            amp.scaler.scale(loss).backward()
+            amp.scaler.unscale_(optimizer)
+            clip_grad_norm_(network.parameters(), recipe.clip_norm)
+            amp.scaler.step(optimizer)
+            amp.scaler.update()
+            total += loss.detach()
+        train_loss = workers.mean(float(total) / len(train))
+        train_seconds = time.monotonic() - started
+        if not np.isfinite(train_loss):
+            raise FitFailed(
+                f"the loss became {train_loss} in epoch {progress.epochs + 1} at learning rate {rate:.3g}"
+            )
+        workers.share_buffers(network)
+        dice = _epoch_dice(network, val, amp) if spec.val else float("nan")
+        schedule.step(dice if spec.val else -train_loss)
+        improved = progress.add(
+            dice,
+            train_loss=train_loss,
+            learning_rate=rate,
+            images_per_second=len(train) * recipe.batch_size / train_seconds,
+            seconds=time.monotonic() - started,
+        )
+        if workers.rank() == 0:
+            state = {
+                "network": network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "scaler": amp.scaler.state_dict(),
+                "progress": vars(progress),
+                "best_epoch": progress.best_epoch,
+            }
+            save_checkpoint(folder, spec.fit_id, state, network.state_dict() if improved else None)
+        if not report(progress.curves[-1]):
+            return None
+
+    weights = workers.from_first(load_best(folder, progress.best_epoch) if workers.rank() == 0 else {})
+    network.load_state_dict(weights)
+    started = time.monotonic()
+    histograms = score_cases(network, cases, spec.val, device)
+    seconds = progress.seconds() + time.monotonic() - started
+    return FitOutcome(tuple(progress.curves), progress.best_epoch, weights, spec.val, histograms, seconds)
+
+
+def score_cases(
+    network: nn.Module, cases: CachedCases, case_ids: Sequence[str], device: torch.device
+) -> np.ndarray:
+    """Return histograms (N, 2, 256) of the probabilities at each mask's own size, on every worker.
+
+    In float32 whatever the training precision: this is what the exported network computes.
+    """
+    network.eval()
+    batches = ValidationBatches(cases, case_ids, 8, device)
+    scored = []
+    with torch.inference_mode():
+        remaining = iter(batches.case_ids)
+        for image, _ in batches:
+            for probability in network(image)[0].sigmoid()[:, 0].float().cpu().numpy():
+                truth = cases.original_mask(next(remaining))
+                scored.append(histogram(resize_probability(probability, truth.shape), truth))
+    return _in_order(scored, len(case_ids))
+
+
+def _epoch_dice(network: nn.Module, val: ValidationBatches, amp: Precision) -> float:
+    """Return the mean Dice over the validation images of all workers, at the best threshold of this epoch."""
+    network.eval()
+    counted = []
+    with torch.inference_mode():
+        for image, mask in val:
+            with amp.autocast():
+                logits = network(image)[0]
+            counted.extend(_histograms(logits.float().sigmoid(), mask))
+    histograms = np.concatenate([np.stack(part) for part in workers.gather(counted) if part])
+    return best_threshold(histograms, *EPOCH_SWEEP)[1]
+
+
+def _histograms(probability: Tensor, mask: Tensor) -> np.ndarray:
+    """probability, mask (B, 1, S, S) -> (B, 2, 256) counts outside and inside the mask, in one pass on the device."""
+    num_images = len(probability)
+    bins = (probability * NUM_BINS).long().clamp_(max=NUM_BINS - 1)
+    offset = torch.arange(num_images, device=mask.device).view(-1, 1, 1, 1) * 2 * NUM_BINS
+    keys = bins + mask.long() * NUM_BINS + offset
+    counts = torch.bincount(keys.flatten(), minlength=num_images * 2 * NUM_BINS)
+    return counts.view(num_images, 2, NUM_BINS).cpu().numpy()
+
+
+def _in_order(scored: list[np.ndarray], num_cases: int) -> np.ndarray:
+    """Undo the dealing of cases over workers: rank r held cases r, r + W, r + 2W, ..."""
+    histograms = np.zeros((num_cases, 2, NUM_BINS), np.uint32)
+    for rank, part in enumerate(workers.gather(scored)):
+        if part:
+            histograms[rank :: workers.size()] = np.stack(part)
+    return histograms
+
+
+def _images_per_worker(recipe: Recipe, num_train: int) -> int:
+    if num_train < recipe.batch_size:
+        raise BadMachine(
+            "batch_size", f"needs at most the {num_train} training cases of the fold, got {recipe.batch_size}"
+        )
+    if recipe.batch_size % workers.size():
+        widths = [width for width in range(1, recipe.batch_size + 1) if recipe.batch_size % width == 0]
+        raise BadMachine(
+            "workers per fit",
+            f"a batch of {recipe.batch_size} cannot be dealt to {workers.size()} workers; these widths divide it: {widths}",
+        )
+    return recipe.batch_size // workers.size()
+
+
+def _optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+    return kind(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+
+
+class Progress:
+    """Where a fit stands: its curves, its best epoch, and when to stop."""
+
+    def __init__(self, curves: Sequence[dict[str, float]] = (), best_epoch: int = -1, best_dice: float = -1.0) -> None:
+        self.curves = list(curves)
+        self.best_epoch = best_epoch
+        self.best_dice = best_dice
+
+    @property
+    def epochs(self) -> int:
+        return len(self.curves)
+
+    def add(self, dice: float, **row: float) -> bool:
+        """Append an epoch; return whether it is the best. Without validation the last epoch always is."""
+        epoch = self.epochs
+        self.curves.append({"epoch": epoch, "val_dice": dice, **row})
+        if np.isnan(dice) or dice > self.best_dice:
+            self.best_epoch, self.best_dice = epoch, dice
+            return True
+        return False
+
+    def finished(self, recipe: Recipe, stop_after: int | None) -> bool:
+        waited = self.epochs - 1 - self.best_epoch
+        return self.epochs >= (stop_after or recipe.epochs) or bool(recipe.patience and waited >= recipe.patience)
+
+    def seconds(self) -> float:
+        return sum(row["seconds"] for row in self.curves)
+
+
+class Schedule:
+    """Linear warm-up from a tenth of the rate, then the recipe's schedule, stepped once an epoch."""
+
+    def __init__(self, optimizer: Optimizer, recipe: Recipe) -> None:
+        self.optimizer = optimizer
+        self.steps: LambdaLR | ReduceLROnPlateau
+        if recipe.schedule == "plateau":
+            self.steps = ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=recipe.plateau_patience)
+        else:
+            self.steps = LambdaLR(optimizer, _Factor(recipe))
+
+    @property
+    def rate(self) -> float:
+        return self.optimizer.param_groups[0]["lr"]
+
+    def step(self, dice: float) -> None:
+        if isinstance(self.steps, ReduceLROnPlateau):
+            self.steps.step(dice)
+        else:
+            self.steps.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.steps.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps.load_state_dict(state)
+
+
+class _Factor:
+    def __init__(self, recipe: Recipe) -> None:
+        self.warmup, self.epochs, self.cosine = recipe.warmup_epochs, recipe.epochs, recipe.schedule == "cosine"
+
+    def __call__(self, epoch: int) -> float:
+        if epoch < self.warmup:
+            return 0.1 + 0.9 * epoch / self.warmup
+        if not self.cosine:
+            return 1.0
+        return 0.5 * (1 + float(np.cos(np.pi * (epoch - self.warmup) / max(self.epochs - self.warmup, 1))))
+
+
+class Precision:
+    """Autocast and loss scaling by chip: Volta has no bf16, and only fp16 needs a scaler."""
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        if name == "auto":
+            native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+            name = "fp32" if device.type == "cpu" else "bf16" if native else "fp16"
+        if name == "fp16" and device.type == "cpu":
+            raise BadMachine("precision", "fp16 needs a GPU; on a CPU use precision = 'auto', 'fp32' or 'bf16'")
+        self.device_type = device.type
+        self.dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
+
+    def autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype is not None)
