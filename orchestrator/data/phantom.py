@@ -1,25 +1,24 @@
 """Drawn polyps for the demo and the tests: video sequences from several centers, with exact masks.
 
-A sequence is one piece of gut wall: a height field (folds around a lumen, bumps, perhaps a polyp) and its color.
+A sequence is one piece of gut wall: a height field (folds around a lumen, bumps, maybe a polyp) and a color.
 A frame is that wall, moved a little, lit from the camera, seen through the optics of its center.
 """
 
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 
 from orchestrator.errors import BadData
 
-Array: TypeAlias = np.ndarray
+Array: TypeAlias = np.ndarray[Any, Any]
 
 CANVAS = 1.5  # side of the drawn wall, in frames: what the camera may see when it moves
 LONGEST_SEQUENCE = 4  # frames
@@ -78,7 +77,7 @@ def draw_dataset(
             on_progress(len(rows), num_cases)
     with (partial / "groups.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("name", "group", "center"), *rows])
-    os.replace(partial, folder)
+    partial.replace(folder)
 
 
 def _frames(
@@ -121,7 +120,7 @@ def _center(rng: np.random.Generator, index: int) -> Center:
     )
 
 
-def _grid(height: int, width: int, extent: float) -> tuple[Array, Array]:
+def _grid(height: int, width: int, *, extent: float) -> tuple[Array, Array]:
     """x and y of every pixel, float32 (H, W); y runs from -extent to extent, x in the same unit."""
     step = 2 * extent / height
     y = (np.arange(height, dtype=np.float32) + 0.5 - height / 2) * step
@@ -138,14 +137,10 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...], cells: int) -> Arra
 def _wall(rng: np.random.Generator, size: int, aspect: float, *, with_polyp: bool) -> Wall:
     """Folds around a lumen, vessels, patches of other color and, if asked for, one polyp."""
     shape = (round(CANVAS * size), round(CANVAS * size * aspect))
-    x, y = _grid(*shape, CANVAS)
+    x, y = _grid(*shape, extent=CANVAS)
     folds, depth = _folds(rng, x, y)
-    height = (
-        folds
-        + 0.030 * _noise(rng, shape, 4)
-        + 0.010 * _noise(rng, shape, 12)
-        + 0.0022 * _noise(rng, shape, 50)
-    )
+    bumps = ((0.030, 4), (0.010, 12), (0.0022, 50))  # how high, how many
+    height = folds + sum(high * _noise(rng, shape, cells) for high, cells in bumps)
     color = _mucosa(rng, shape)
     polyp = np.zeros(shape, np.float32)
     if with_polyp:
@@ -154,10 +149,9 @@ def _wall(rng: np.random.Generator, size: int, aspect: float, *, with_polyp: boo
         height = height * (1 - 0.6 * cv2.GaussianBlur(polyp, (0, 0), size / 50)) + dome
         color = (color * (1 - polyp[..., None]) + skin * polyp[..., None]) * shadow[..., None]
         depth = depth * (1 - polyp) + polyp * np.maximum(depth, 0.75)
-    height = cv2.GaussianBlur(
-        height.astype(np.float32), (0, 0), size / 160
-    )  # a sharp step would glint in dots
-    return Wall(color * depth[..., None], height, polyp)
+    # Where polyp and wall meet, an unblurred step would glint in dots.
+    smooth = cv2.GaussianBlur(height.astype(np.float32), (0, 0), size / 160)
+    return Wall(color * depth[..., None], smooth, polyp)
 
 
 def _folds(rng: np.random.Generator, x: Array, y: Array) -> tuple[Array, Array]:
@@ -228,7 +222,7 @@ def _frame(rng: np.random.Generator, wall: Wall, center: Center, size: int) -> t
         rng.normal(0, 4),
         center.zoom * np.exp(rng.normal(0, 0.04)),
     )
-    move[:, 2] += (width - wall.polyp.shape[1]) / 2, (height - wall.polyp.shape[0]) / 2
+    move[:, 2] += np.array([width - wall.polyp.shape[1], height - wall.polyp.shape[0]]) / 2
     move[:, 2] += rng.normal(0, 0.03, 2) * size
 
     def seen(plane: Array) -> Array:
@@ -242,14 +236,14 @@ def _frame(rng: np.random.Generator, wall: Wall, center: Center, size: int) -> t
     image = np.clip(image * center.cast, 0, 1) ** center.gamma
     image = image * view[..., None] + center.black * (1 - view[..., None])
     image = cv2.GaussianBlur(image.astype(np.float32), (0, 0), max(0.2, center.blur * size / 160))
-    image += rng.normal(0, center.noise, image.shape)
+    image = image + rng.normal(0, center.noise, image.shape)
     mask = (seen(wall.polyp) > 0.5) & (view > 0.5)
     return (np.clip(image, 0, 1) * 255).round().astype(np.uint8), mask.astype(np.uint8) * 255
 
 
 def _light(rng: np.random.Generator, height: Array) -> tuple[Array, Array]:
     """Diffuse light with its fall-off, and the wet glints, both (H, W), for a lamp beside the lens."""
-    x, y = _grid(*height.shape, 1.0)
+    x, y = _grid(height.shape[0], height.shape[1], extent=1)
     scale = height.shape[0] / 2 / 8  # Sobel sums over eight pixels
     slope_x, slope_y = cv2.Sobel(height, -1, 1, 0) * scale, cv2.Sobel(height, -1, 0, 1) * scale
     lamp_x, lamp_y = rng.normal(0, 0.12, 2)
@@ -266,7 +260,7 @@ def _light(rng: np.random.Generator, height: Array) -> tuple[Array, Array]:
 
 def _view(height: int, width: int, center: Center) -> Array:
     """1 where the optics show the gut, 0 in the black corners, float32 (H, W)."""
-    x, y = _grid(height, width, 1.0)
+    x, y = _grid(height, width, extent=1)
     half_width = width / height
     if center.round_view:
         inside = 1.22 * max(1.0, half_width) - np.hypot(x, y)

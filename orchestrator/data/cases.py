@@ -1,0 +1,259 @@
+"""Cases, datasets, and how a folder of images and masks becomes one.
+
+home/datasets/NAME holds the original bytes and dataset.json; it appears by one rename, whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from orchestrator.data.images import read_image, read_mask
+from orchestrator.data.pairs import Membership, Pair, find_pairs, read_groups
+from orchestrator.data.verify import JOURNAL, NUM_THREADS, Facts, Progress, copy_verified, hash_pair, look_at
+from orchestrator.errors import BadData
+
+__all__ = [
+    "Case",
+    "Dataset",
+    "add_dataset",
+    "check_dataset",
+    "list_datasets",
+    "load_dataset",
+    "load_datasets",
+    "read_image",
+    "read_mask",
+]
+
+MANIFEST = "dataset.json"
+FORMAT = 1  # of dataset.json
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image with its mask."""
+
+    id: str  # "<dataset>/<stem>"
+    dataset: str
+    group: str  # a video, a patient; cases of one group never straddle a split
+    center: str | None
+    image: Path
+    mask: Path
+    height: int  # pixels, upright
+    width: int
+    polyp_fraction: float  # share of the frame, 0 to 1
+    sha256: str  # of the bytes of both files
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named collection of cases that never changes; its fingerprint follows from its content alone."""
+
+    name: str
+    folder: Path
+    cases: tuple[Case, ...]  # sorted by id
+    fingerprint: str  # 32 hex digits
+    groups_known: bool
+
+
+def add_dataset(
+    home: Path,
+    name: str,
+    source: Path,
+    *,
+    groups: Path | None = None,
+    group_column: str = "group",
+    center_column: str = "center",
+    allow_empty: bool = False,
+    on_progress: Progress | None = None,
+) -> Dataset:
+    """Copy and verify images/ and masks/ of `source`; every problem of every file comes in one BadData.
+
+    A killed import is taken up where it was. The same content under the same name is returned as it is.
+    """
+    _refuse_name(name)
+    pairs, problems = find_pairs(source)
+    members: dict[str, Membership] = {}
+    if groups is not None:
+        members, more = read_groups(groups, [pair.stem for pair in pairs], group_column, center_column)
+        problems += more
+    target = _datasets_folder(home) / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(f".{name}.lock")):
+        if target.exists():
+            return _same_or_refused(load_dataset(home, name), source, pairs, members, problems)
+        partial = target.with_name(f".{name}.partial")
+        facts, more = copy_verified(pairs, partial, allow_empty=allow_empty, on_progress=on_progress)
+        if problems := problems + more:
+            shutil.rmtree(partial)
+            raise BadData(str(source), problems)
+        cases = tuple(_case(name, target, pair, facts[pair.stem], members) for pair in pairs)
+        fingerprint = _fingerprint({stem: fact.sha256 for stem, fact in facts.items()}, members)
+        dataset = Dataset(name, target, cases, fingerprint, groups_known=groups is not None)
+        _write_manifest(dataset, partial)
+        (partial / JOURNAL).unlink()
+        partial.replace(target)
+    return dataset
+
+
+def load_dataset(home: Path, name: str) -> Dataset:
+    """The dataset of that name; BadData lists the known ones when there is none."""
+    (dataset,) = load_datasets(home, [name])
+    return dataset
+
+
+def load_datasets(home: Path, names: Sequence[str]) -> tuple[Dataset, ...]:
+    """The datasets of those names, in that order; all unknown names come in one BadData."""
+    known = _known_names(home)
+    listed = ", ".join(known) or "none yet; add one first"
+    problems = [f"no dataset is named {name!r}; known: {listed}" for name in names if name not in known]
+    if problems:
+        raise BadData(str(home), problems)
+    return tuple(_read_manifest(_datasets_folder(home) / name) for name in names)
+
+
+def list_datasets(home: Path) -> tuple[Dataset, ...]:
+    """All complete datasets, by name."""
+    return load_datasets(home, _known_names(home))
+
+
+def check_dataset(dataset: Dataset, on_progress: Progress | None = None) -> list[str]:
+    """Read every file again: every problem in words, empty when all is as it was imported."""
+    problems = []
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        for done, found in enumerate(pool.map(_check_case, dataset.cases), start=1):
+            problems += found
+            if on_progress:
+                on_progress(done, len(dataset.cases))
+    expected = {path for case in dataset.cases for path in (case.image, case.mask)}
+    present = {path for folder in ("images", "masks") for path in (dataset.folder / folder).glob("*")}
+    problems += [f"{path.parent.name}/{path.name}: was not imported" for path in sorted(present - expected)]
+    return problems
+
+
+def _check_case(case: Case) -> list[str]:
+    missing = [
+        f"{path.parent.name}/{path.name}: is gone" for path in (case.image, case.mask) if not path.exists()
+    ]
+    if missing:
+        return missing
+    try:
+        facts = look_at(case.image, case.mask)
+    except BadData as error:
+        return list(error.problems)
+    return [] if facts.sha256 == case.sha256 else [f"{case.id}: the bytes are not those that were imported"]
+
+
+def _refuse_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise BadData(
+            name or "''", "expected a dataset name of letters, digits, '.', '_' and '-', as in Kvasir-SEG"
+        )
+
+
+def _datasets_folder(home: Path) -> Path:
+    return home.expanduser().resolve() / "datasets"
+
+
+def _known_names(home: Path) -> list[str]:
+    return sorted(path.parent.name for path in _datasets_folder(home).glob(f"[!.]*/{MANIFEST}"))
+
+
+def _case(name: str, folder: Path, pair: Pair, facts: Facts, members: Mapping[str, Membership]) -> Case:
+    member = members.get(pair.stem, Membership())
+    return Case(
+        id=f"{name}/{pair.stem}",
+        dataset=name,
+        # A case without a group is one of its own; "image:" keeps frame 1 apart from video 1.
+        group=f"{name}/{member.group or f'image:{pair.stem}'}",
+        center=member.center or None,
+        image=folder / "images" / pair.image.name,
+        mask=folder / "masks" / pair.mask.name,
+        height=facts.height,
+        width=facts.width,
+        polyp_fraction=facts.polyp_fraction,
+        sha256=facts.sha256,
+    )
+
+
+def _fingerprint(hashes: Mapping[str, str], members: Mapping[str, Membership]) -> str:
+    """32 hex digits from stem, bytes, group and center of every case: not from the dataset's name."""
+    lines = [(stem, hashes[stem], *astuple(members.get(stem, Membership()))) for stem in sorted(hashes)]
+    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()[:32]
+
+
+def _same_or_refused(
+    dataset: Dataset,
+    source: Path,
+    pairs: Sequence[Pair],
+    members: Mapping[str, Membership],
+    problems: Sequence[str],
+) -> Dataset:
+    if problems:
+        raise BadData(str(source), problems)
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        hashes = pool.map(lambda pair: hash_pair(pair.image, pair.mask), pairs)
+        found = {pair.stem: sha256 for pair, sha256 in zip(pairs, hashes, strict=True)}
+    if _fingerprint(found, members) != dataset.fingerprint:
+        raise BadData(
+            dataset.name,
+            f"a dataset of this name holds other images, masks, groups or centers than {source}; "
+            f"choose another name, or remove {dataset.folder}",
+        )
+    return dataset
+
+
+def _write_manifest(dataset: Dataset, folder: Path) -> None:
+    content = {
+        "format": FORMAT,
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "groups_known": dataset.groups_known,
+        "cases": [
+            {
+                "id": case.id,
+                "image": case.image.name,
+                "mask": case.mask.name,
+                "group": case.group,
+                "center": case.center,
+                "height": case.height,
+                "width": case.width,
+                "polyp_fraction": case.polyp_fraction,
+                "sha256": case.sha256,
+            }
+            for case in dataset.cases
+        ],
+    }
+    with (folder / MANIFEST).open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_manifest(folder: Path) -> Dataset:
+    content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    if content["format"] != FORMAT:
+        raise BadData(
+            str(folder), f"was written in format {content['format']}, expected {FORMAT}; add it again"
+        )
+    cases = [
+        Case(
+            **{
+                **entry,
+                "dataset": content["name"],
+                "image": folder / "images" / entry["image"],
+                "mask": folder / "masks" / entry["mask"],
+            }
+        )
+        for entry in content["cases"]
+    ]
+    return Dataset(content["name"], folder, tuple(cases), content["fingerprint"], content["groups_known"])
