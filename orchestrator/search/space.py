@@ -1,0 +1,234 @@
+"""A search space: from a TOML file, checked as a whole, to draws by Optuna and to the settings of a trial.
+
+    network = "gmsrf_net"                 # or { choice = ["unet", "resunet_pp"] }
+    [search]
+    learning_rate = { log_uniform = [1e-5, 1e-2] }
+    image_size    = { int = [224, 352], step = 32 }          # also log = true
+    clip_norm     = { uniform = [0.5, 2.0] }                 # also step = 0.5
+    growth_rate   = { choice = [8, 16, 32], when = { network = "gmsrf_net" } }
+    threshold     = { sweep = [0.05, 0.95] }                 # this is what holds where a file says nothing
+    [fixed]
+    epochs = 60
+    [baseline]                            # always trial 0: the paper's value of everything that is searched
+    learning_rate = 1e-4
+
+A parameter with `when` exists only where others have one of the values named. The threshold is swept after
+training, or drawn like any other parameter, or fixed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from optuna.trial import BaseTrial
+
+import models
+from orchestrator.errors import BadSpace
+from orchestrator.scoring.threshold import snap
+from orchestrator.search.parameters import (
+    NETWORK,
+    RECIPE,
+    THRESHOLD,
+    not_known,
+    owners,
+    refusal,
+    size_refusal,
+    unknown_key,
+)
+from orchestrator.search.space_checks import (
+    Tables,
+    calling_for,
+    existing,
+    find_problems,
+    in_order,
+    recipe_problems,
+)
+from orchestrator.search.space_file import read_tables
+from orchestrator.search.space_schema import json_schema
+from orchestrator.training.recipe import Recipe
+
+__all__ = [
+    "SearchSpace",
+    "Settings",
+    "check_builds",
+    "json_schema",
+    "load_space",
+    "override",
+    "parse_space",
+]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One trial, ready to train: what to build, how to train it, and how to make a mask of its output."""
+
+    network: str
+    network_params: dict[str, Any]
+    recipe: Recipe
+    threshold: float | None  # a multiple of 1/256; None: the best in `sweep` is chosen on validation cases
+    sweep: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class SearchSpace(Tables):
+    """A checked search space. Flat params name everything a file does: `network`, searched and fixed keys."""
+
+    sweep: tuple[float, float]
+    text: str
+    path: Path | None = None
+
+    @property
+    def where(self) -> str:
+        """What an error message names."""
+        return str(self.path or "search space")
+
+    @property
+    def digest(self) -> str:
+        """Twenty hex digits of what the file means; comments, order and layout have no part in them."""
+        search = {key: {"kind": dist.kind, **dist.model_dump()} for key, dist in self.search.items()}
+        meaning = [search, dict(self.fixed), dict(self.baseline), self.sweep]
+        return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:20]
+
+    def sample(self, trial: BaseTrial) -> dict[str, Any]:
+        """Draw flat params, the fixed ones included; a parameter comes after those it depends on."""
+        params: dict[str, Any] = dict(self.fixed)
+        for name in in_order(self.search):
+            if self.search[name].exists(params):
+                params[name] = self.search[name].draw(trial, name)
+        return params
+
+    def baseline_params(self) -> dict[str, Any]:
+        """Flat params of the baseline, the fixed ones included: what `sample` returns for trial 0."""
+        return {**self.fixed, **self.baseline}
+
+    def settings(self, params: Mapping[str, Any]) -> Settings:
+        """Sort flat params into what they set. BadSpace where they make no recipe together."""
+        problems = recipe_problems(params, "recipe")
+        if problems:
+            raise BadSpace(self.where, problems)
+        threshold = params.get(THRESHOLD)
+        own = {k: v for k, v in params.items() if k not in RECIPE and k not in (NETWORK, THRESHOLD)}
+        return Settings(
+            network=params[NETWORK],
+            network_params=own,
+            recipe=Recipe(**{key: value for key, value in params.items() if key in RECIPE}),
+            threshold=None if threshold is None else snap(threshold),
+            sweep=self.sweep,
+        )
+
+
+def load_space(path: Path) -> SearchSpace:
+    """Read and check a file. BadSpace with every problem in it, or that it cannot be read."""
+    if not path.is_file():
+        near = sorted(file.name for file in path.parent.glob("*.toml"))
+        raise BadSpace(
+            str(path), f"expected a TOML file, found none; {path.parent} holds: {', '.join(near) or 'none'}"
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadSpace(
+            str(path), f"expected text in UTF-8, found byte {error.object[error.start]:#04x}"
+        ) from error
+    return parse_space(text, path)
+
+
+def parse_space(text: str, path: Path | None = None) -> SearchSpace:
+    """Check the text of a file. BadSpace with every problem in it."""
+    where = str(path or "search space")
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadSpace(where, f"expected TOML, found otherwise: {error}") from error
+    problems: list[str] = []
+    tables, sweep = read_tables(document, problems)
+    problems = find_problems(tables, problems)
+    if problems:
+        raise BadSpace(where, problems)
+    return SearchSpace(tables.networks, tables.search, tables.fixed, tables.baseline, sweep, text, path)
+
+
+def check_builds(space: SearchSpace) -> None:
+    """Build the networks of a space, without memory, at the ends of their parameters. BadSpace: all refusals.
+
+    Takes seconds, so it is not part of `load_space`. Pretrained weights are neither looked for nor read.
+    """
+    problems = []
+    tried = []
+    for params in _network_variants(space):
+        network = params[NETWORK]
+        known = models.params(network)
+        offline = {key: value for key, value in (("pretrained", False), ("weights", None)) if key in known}
+        values = {key: value for key, value in params.items() if key in known} | offline
+        if (network, values) in tried:
+            continue
+        tried.append((network, values))
+        try:
+            with torch.device("meta"):
+                models.build(network, **values)
+        except ValueError as error:
+            problems.append(f"{network}: {error}")
+    if problems:
+        raise BadSpace(space.where, list(dict.fromkeys(problems)))
+
+
+def _network_variants(space: SearchSpace) -> Iterator[dict[str, Any]]:
+    """The baseline of every network, and it again with each extreme of each of the network's parameters."""
+    for network in space.networks:
+        base = {**space.baseline_params(), NETWORK: network}
+        yield existing(space, base)
+        for name in in_order(space.search):
+            if name in models.params(network):
+                for value in space.search[name].extremes:
+                    yield existing(space, {**base, **calling_for(space, name, value), NETWORK: network})
+
+
+def override(params: Mapping[str, Any], assignments: Sequence[str], space: SearchSpace) -> dict[str, Any]:
+    """Flat params changed by `key=value` texts. Values are TOML, or a bare word. BadSpace: all problems.
+
+    Values need not lie in their distributions. Searched parameters that no longer exist are dropped, and
+    those that a change brings in keep their defaults.
+    """
+    problems: list[str] = []
+    changes: dict[str, Any] = {}
+    for assignment in assignments:
+        key, _, value = (part.strip() for part in assignment.partition("="))
+        if not key or not value:
+            problems.append(f"expected key=value, found {assignment!r}")
+            continue
+        try:
+            changes[key] = _value(value)
+        except ValueError as error:
+            problems.append(f"{key}: {error}")
+    network = changes.get(NETWORK, params[NETWORK])
+    if network not in space.networks:
+        raise BadSpace("--set", [*problems, not_known(network, space.networks, "network of this space")])
+    for key, value in changes.items():
+        known = key == NETWORK or owners(key, [network])
+        problem = refusal(key, value, [network]) if known else unknown_key(key, [network])
+        problems += [f"{key}: {problem}"] if problem else []
+    changed = {**existing(space, {**params, **changes}), **changes}
+    if not problems:
+        size = changed.get("image_size", Recipe.model_fields["image_size"].default)
+        problem = size_refusal([size], network)
+        problems = [f"image_size: {problem}"] if problem else recipe_problems(changed, "recipe")
+    if problems:
+        raise BadSpace("--set", problems)
+    return changed
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        if re.fullmatch(r"[A-Za-z_][\w./-]*", text):
+            return text
+        raise ValueError(f"expected a value as in TOML, found {text!r}") from None
