@@ -1,0 +1,150 @@
+"""Blocks that several networks are made of."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def check_size(image: Tensor, stride: int) -> None:
+    """Refuse (B, 3, H, W) whose H or W is not a multiple of `stride`: ValueError with sizes that would do."""
+    height, width = image.shape[-2:]
+    if height % stride == 0 and width % stride == 0:
+        return
+    sizes = [f"{-(-height // stride) * stride} x {-(-width // stride) * stride}"]
+    if min(height, width) >= stride:
+        sizes.insert(0, f"{height // stride * stride} x {width // stride * stride}")
+    raise ValueError(
+        f"height and width must be multiples of {stride}, got {height} x {width}; "
+        f"{' or '.join(sizes)} would do"
+    )
+
+
+def check_multiple(name: str, value: int, of: int = 1) -> None:
+    """Refuse a parameter that is not a positive multiple of `of`: ValueError."""
+    if not isinstance(value, int) or value < of or value % of:
+        expected = "a positive integer" if of == 1 else f"a positive multiple of {of}"
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
+
+
+def resize(x: Tensor, like: Tensor, mode: Literal["bilinear", "nearest"] = "bilinear") -> Tensor:
+    """x (B, C, h, w) -> (B, C, H, W) with the H and W of `like`; corners are not aligned."""
+    return F.interpolate(x, size=like.shape[-2:], mode=mode)
+
+
+def conv_bn(
+    in_channels: int,
+    out_channels: int,
+    kernel: int | tuple[int, int] = 3,
+    *,
+    dilation: int = 1,
+    relu: bool = False,
+) -> nn.Sequential:
+    """A convolution without bias that keeps H and W, BatchNorm, and ReLU only where asked for."""
+    conv = nn.Conv2d(in_channels, out_channels, kernel, padding="same", dilation=dilation, bias=False)
+    layers: list[nn.Module] = [conv, nn.BatchNorm2d(out_channels)]
+    return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
+
+
+def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Twice conv3, BatchNorm, ReLU."""
+    return nn.Sequential(
+        conv_bn(in_channels, out_channels, relu=True), conv_bn(out_channels, out_channels, relu=True)
+    )
+
+
+class ImageNetNormalize(nn.Module):
+    """RGB in [0, 1] -> zero mean, unit variance over ImageNet: what pretrained encoders expect."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Constants, not state: a checkpoint holds learned numbers only.
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 3, H, W)"""
+        return (image - self.mean) / self.std
+
+
+class SqueezeExcite(nn.Module):
+    """Weigh channels by what is in the whole map; no biases."""
+
+    def __init__(self, channels: int, reduction: int = 8) -> None:
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.weigh = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, hidden, 1, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, 1, bias=False),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)"""
+        return x * self.weigh(x)
+
+
+class ReceptiveField(nn.Module):
+    """RFB as PraNet uses it: four views of growing reach, mixed, plus a shortcut; ReLU on the sum alone."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        reaching = [
+            nn.Sequential(
+                conv_bn(in_channels, channels, 1),
+                conv_bn(channels, channels, (1, reach)),
+                conv_bn(channels, channels, (reach, 1)),
+                conv_bn(channels, channels, dilation=reach),
+            )
+            for reach in (3, 5, 7)
+        ]
+        self.views = nn.ModuleList([conv_bn(in_channels, channels, 1), *reaching])
+        self.mix = conv_bn(4 * channels, channels)
+        self.shortcut = conv_bn(in_channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, h, w) -> (B, channels, h, w)"""
+        mixed = self.mix(torch.cat([view(x) for view in self.views], dim=1))
+        return F.relu(mixed + self.shortcut(x))
+
+
+class SummedPyramid(nn.Module):
+    """ASPP of ResUNet++: conv3 at dilations 6, 12, 18 and 1, BatchNorm without ReLU, added, then 1x1."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(in_channels, channels, 3, padding=dilation, dilation=dilation),
+                nn.BatchNorm2d(channels),
+            )
+            for dilation in (6, 12, 18, 1)
+        )
+        self.mix = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, h, w) -> (B, channels, h, w)"""
+        first, *others = self.branches
+        total = first(x)
+        for branch in others:
+            total = total + branch(x)
+        return self.mix(total)
+
+
+def like_keras(network: nn.Module) -> None:
+    """Give a network the BatchNorm constants and initial weights it would have in Keras, in place."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps, module.momentum = 1e-3, 0.01
+        elif isinstance(module, nn.Conv2d):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

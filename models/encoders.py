@@ -1,0 +1,114 @@
+"""Image encoders from timm, with weights that are random, downloaded, or read from a local file.
+
+timm is imported when an encoder is built: that takes seconds, and most processes only list networks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+PYRAMID = (4, 8, 16, 32)
+
+
+class Pyramid(nn.Module):
+    """An encoder's maps at 1/4, 1/8, 1/16 and 1/32."""
+
+    def __init__(self, name: str, *, pretrained: bool, weights: str | None) -> None:
+        super().__init__()
+        self.body = _timm(name, pretrained=pretrained, weights=weights, features_only=True)
+        reductions, channels = self.body.feature_info.reduction(), self.body.feature_info.channels()
+        if not set(PYRAMID) <= set(reductions):
+            raise ValueError(f"encoder {name!r} has maps at 1/{reductions}, needed are 1/{list(PYRAMID)}")
+        self.picked = [reductions.index(reduction) for reduction in PYRAMID]
+        self.channels = [channels[index] for index in self.picked]
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """image (B, 3, H, W) -> four maps (B, channels[i], H / 4 ... H / 32, W / 4 ... W / 32)"""
+        maps = self.body(image)
+        return [maps[index] for index in self.picked]
+
+
+class FullResolution(nn.Module):
+    """The four stages of a ResNet behind a new stem that keeps the size: maps at 1/1, 1/2, 1/4 and 1/8."""
+
+    def __init__(self, name: str, *, pretrained: bool, weights: str | None) -> None:
+        super().__init__()
+        body = _timm(name, pretrained=pretrained, weights=weights, num_classes=0)
+        if not all(hasattr(body, f"layer{stage}") for stage in (1, 2, 3, 4)):
+            raise ValueError(f"encoder {name!r} is not a ResNet; resnet50 or res2net50d would do")
+        self.stem = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64))
+        self.stages = nn.ModuleList([body.layer1, body.layer2, body.layer3, body.layer4])
+        self.channels = [info["num_chs"] for info in body.feature_info[1:]]
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """image (B, 3, H, W) -> four maps (B, channels[i], H ... H / 8, W ... W / 8)"""
+        x = self.stem(image)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+def _timm(name: str, *, pretrained: bool, weights: str | None, **options: Any) -> Any:
+    import timm
+
+    if not timm.is_model(name):
+        raise ValueError(f"timm has no encoder named {name!r}; resnet50 and res2net50d are two it has")
+    if weights is not None:
+        encoder = timm.create_model(name, **options)
+        _load(encoder, Path(weights))
+        return encoder
+    if pretrained and not timm.is_model_pretrained(name):  # timm itself would go on with random weights
+        raise ValueError(
+            f"timm has no ImageNet weights for {name!r}; pretrained = false starts from random ones"
+        )
+    try:
+        return timm.create_model(name, pretrained=pretrained, **options)
+    except OSError as error:
+        raise ConnectionError(
+            f"the ImageNet weights of {name!r} could not be downloaded ({error}); "
+            "pretrained = false starts from random weights, weights = PATH reads them from a local file"
+        ) from error
+
+
+def _load(encoder: nn.Module, path: Path) -> None:
+    """Read ImageNet weights in timm's or torchvision's names; the classifier in the file is left out."""
+    state = _read(path)
+    wanted = encoder.state_dict()
+    # An encoder without its classifier joins the first two levels of some names: stages.0 is stages_0 there.
+    state = {key if key in wanted else key.replace(".", "_", 1): value for key, value in state.items()}
+    for key in wanted.keys() - state.keys():
+        if key.endswith(
+            "num_batches_tracked"
+        ):  # older files do not have this count, and nothing here reads it
+            state[key] = wanted[key]
+    lacking = [key for key, value in wanted.items() if key not in state or state[key].shape != value.shape]
+    if lacking:
+        raise ValueError(
+            f"weights: {path} lacks {len(lacking)} of {len(wanted)} tensors, or holds them in other shapes, "
+            f"such as {', '.join(lacking[:3])}; it seems to belong to another encoder"
+        )
+    encoder.load_state_dict({key: state[key] for key in wanted})
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    expected = "expected .safetensors, or a torch file of named tensors and nothing else"
+    if not path.is_file():
+        raise ValueError(f"weights: no file at {path}; {expected}")
+    try:
+        state = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        )
+    except (SafetensorError, UnpicklingError) as error:
+        raise ValueError(f"weights: {path} cannot be read; {expected}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"weights: {path} holds something else; {expected}")
+    return state

@@ -1,0 +1,83 @@
+"""The list of networks: each builder registers itself where it is defined."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from torch import nn
+
+Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
+
+
+@dataclass(frozen=True)
+class _Entry:
+    builder: Callable[..., nn.Module]
+    stride: int
+
+
+_entries: dict[str, _Entry] = {}
+
+
+def register(*, stride: int) -> Callable[[Builder], Builder]:
+    """Add a builder to the list under its own name; `stride` is what H and W must be multiples of.
+
+    The builder takes keyword-only parameters that all have defaults; anything else is a TypeError.
+    """
+
+    def add(builder: Builder) -> Builder:
+        name = builder.__name__
+        if name in _entries:
+            raise ValueError(f"two networks are named {name!r}")
+        for parameter in inspect.signature(builder).parameters.values():
+            if parameter.kind is not parameter.KEYWORD_ONLY or parameter.default is parameter.empty:
+                raise TypeError(f"{name}: {parameter.name!r} must be keyword-only and have a default")
+        _entries[name] = _Entry(builder, stride)
+        return builder
+
+    return add
+
+
+def names() -> tuple[str, ...]:
+    """All networks, sorted."""
+    return tuple(sorted(_entries))
+
+
+def build(name: str, /, **values: Any) -> nn.Module:
+    """Return a new network with random (or, where asked for, pretrained) weights, in training mode.
+
+    It maps images (B, 3, H, W), RGB in [0, 1], to a tuple of logits (B, 1, H, W): the prediction, then side
+    outputs. ValueError for an unknown name, for unknown parameters, and for values that the network refuses.
+    """
+    known = params(name)
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        raise ValueError(f"{name} has no parameter {_listed(unknown)}; known: {', '.join(known) or 'none'}")
+    return _entry(name).builder(**values)
+
+
+def params(name: str) -> dict[str, inspect.Parameter]:
+    """The parameters of a network by name, each with its default and its type as an object, not as text."""
+    return dict(inspect.signature(_entry(name).builder, eval_str=True).parameters)
+
+
+def stride(name: str) -> int:
+    """H and W of an image must be multiples of this number of pixels."""
+    return _entry(name).stride
+
+
+def summary(name: str) -> str:
+    """What the network is, in one line."""
+    return (inspect.getdoc(_entry(name).builder) or name).splitlines()[0]
+
+
+def _entry(name: str) -> _Entry:
+    if name not in _entries:
+        raise ValueError(f"no network is named {name!r}; known: {', '.join(names())}")
+    return _entries[name]
+
+
+def _listed(keys: list[str]) -> str:
+    return ", ".join(repr(key) for key in keys)
