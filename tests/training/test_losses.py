@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from orchestrator.training.losses import edge_weight, segmentation_loss
+from orchestrator.training.recipe import Recipe
+
+NAMES = Recipe.model_fields["loss"].annotation.__args__
+
+SQUARE = torch.zeros(1, 1, 64, 64)
+SQUARE[..., 16:48, 16:48] = 1
+FLAT = torch.zeros(1, 1, 64, 64)
+SLOPE = torch.linspace(-3, 3, 64).expand(1, 1, 64, 64)
+
+
+def value(name: str, logits: Tensor, mask: Tensor) -> float:
+    return segmentation_loss(name)((logits,), mask).item()
+
+
+def random_batch(num_images: int, num_outputs: int = 1) -> tuple[tuple[Tensor, ...], Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(num_outputs, num_images, 1, 32, 40, generator=generator)
+    mask = (torch.rand(num_images, 1, 32, 40, generator=generator) > 0.7).float()
+    return tuple(logits), mask
+
+
+def test_edge_weight_of_a_square_sums_to_the_reference_values():
+    weight = edge_weight(SQUARE)
+    assert weight.sum().item() == pytest.approx(8451.462, abs=1e-2)
+    assert (weight * SQUARE).sum().item() == pytest.approx(3201.732, abs=1e-2)
+
+
+def test_edge_weight_of_a_full_mask_is_one_inside_and_large_in_the_corner():
+    weight = edge_weight(torch.ones(1, 1, 64, 64))
+    assert weight[0, 0, 32, 32].item() == pytest.approx(1.0, abs=1e-5)
+    assert weight[0, 0, 0, 0].item() == pytest.approx(4.668, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "logits", "expected"),
+    [
+        ("bce", FLAT, 0.693147),
+        ("bce", SLOPE, 1.016325),
+        ("structure", FLAT, 0.693147 + 0.725124),
+        ("structure", SLOPE, 0.952517 + 0.725124),
+        ("structure_unweighted_bce", FLAT, 0.693147 + 0.725124),
+        ("structure_unweighted_bce", SLOPE, 1.016325 + 0.725124),
+    ],
+)
+def test_loss_of_the_square_has_its_reference_value(name, logits, expected):
+    assert value(name, logits, SQUARE) == pytest.approx(expected, abs=2e-6)
+
+
+def test_dice_and_iou_of_a_flat_half_are_what_the_hand_gets():
+    # 1024 of 4096 pixels are polyp and every probability is 0.5: overlap 512, sum 2048, mask 1024.
+    assert value("dice", FLAT, SQUARE) == pytest.approx(1 - 1025 / 3073)
+    assert value("iou", FLAT, SQUARE) == pytest.approx(1 - 513 / 2561)
+
+
+@pytest.mark.parametrize("overlap", ["dice", "iou"])
+def test_bce_and_an_overlap_loss_add_up(overlap):
+    together = value(f"bce_{overlap}", SLOPE, SQUARE)
+    assert together == pytest.approx(value("bce", SLOPE, SQUARE) + value(overlap, SLOPE, SQUARE))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sure_and_right_prediction_costs_nearly_nothing_and_a_sure_wrong_one_much(name):
+    sure = 40 * SQUARE - 20
+    assert value(name, sure, SQUARE) < 1e-3
+    assert value(name, -sure, SQUARE) > 0.9
+
+
+@pytest.mark.parametrize("name", ["dice", "iou", "bce_dice", "structure"])
+def test_an_empty_mask_that_is_left_empty_costs_nearly_nothing(name):
+    assert value(name, torch.full((1, 1, 64, 64), -20.0), torch.zeros(1, 1, 64, 64)) < 1e-3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_mean_over_workers_is_the_loss_of_the_whole_batch(name):
+    outputs, mask = random_batch(4, num_outputs=2)
+    loss = segmentation_loss(name)
+    halves = [loss(tuple(o[part] for o in outputs), mask[part]) for part in (slice(0, 2), slice(2, 4))]
+    assert torch.stack(halves).mean().item() == pytest.approx(loss(outputs, mask).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_add_up_with_equal_weight(name):
+    outputs, mask = random_batch(3, num_outputs=3)
+    loss = segmentation_loss(name)
+    alone = sum(loss((output,), mask).item() for output in outputs)
+    assert loss(outputs, mask).item() == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_large_half_precision_logits_give_a_finite_float32_loss_and_gradient(name, dtype):
+    logits = (SLOPE * 1000).to(dtype).requires_grad_()
+    with torch.autocast("cpu", dtype=dtype):
+        loss = segmentation_loss(name)((logits,), SQUARE)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.isfinite()
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_down_the_gradient_lowers_the_loss(name):
+    (logits,), mask = random_batch(2)
+    logits = logits.clone().requires_grad_()
+    loss = segmentation_loss(name)
+    (gradient,) = torch.autograd.grad(loss((logits,), mask), logits)
+    assert loss((logits - gradient / gradient.norm(),), mask) < loss((logits,), mask)
+
+
+def test_an_unknown_loss_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"'dicee'.*bce_dice.*structure"):
+        segmentation_loss("dicee")
+
+
+def test_a_mask_that_would_be_broadcast_is_refused():
+    outputs, mask = random_batch(2)
+    with pytest.raises(ValueError, match=r"\(1, 1, 32, 40\)"):
+        segmentation_loss("bce")(outputs, mask[:1])
