@@ -217,7 +217,7 @@ def _polyp(rng: np.random.Generator, x: Array, y: Array) -> tuple[Array, Array, 
 def _frame(rng: np.random.Generator, wall: Wall, center: Center, size: int) -> tuple[Array, Array]:
     """One look at the wall: image uint8 (H, W, 3) and mask uint8 (H, W)."""
     height, width = size, round(size * center.aspect)
-    move = cv2.getRotationMatrix2D(
+    move: Array = cv2.getRotationMatrix2D(
         (wall.polyp.shape[1] / 2, wall.polyp.shape[0] / 2),
         rng.normal(0, 4),
         center.zoom * np.exp(rng.normal(0, 0.04)),
