@@ -33,9 +33,13 @@ def histogram(probabilities: NDArray[np.floating], mask: NDArray[np.bool_]) -> N
     # Written so that NaN, for which every comparison is false, is refused too.
     if not (probabilities.min(initial=0) >= 0 and probabilities.max(initial=0) <= 1):
         raise ValueError("probabilities must lie in [0, 1], found NaN or a value outside")
-    bins = np.minimum((probabilities * NUM_BINS).astype(np.intp), NUM_BINS - 1)
-    pairs = bins + NUM_BINS * mask.astype(bool)
+    pairs = quantize(probabilities) + NUM_BINS * mask.astype(np.intp)
     return np.bincount(pairs.ravel(), minlength=2 * NUM_BINS).reshape(2, NUM_BINS).astype(np.uint32)
+
+
+def quantize(probabilities: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """probabilities in [0, 1], any shape -> the bin of each, 0 to 255."""
+    return np.minimum(probabilities * NUM_BINS, NUM_BINS - 1).astype(np.uint8)
 
 
 def counts(histograms: NDArray[np.integer]) -> Confusion:

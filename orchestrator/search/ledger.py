@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,9 @@ class FitRecord:
     world_size: int
     case_ids: tuple[str, ...]  # validation cases, in the order of the histograms
     histograms: np.ndarray  # (N, 2, 256) at the masks' own sizes
+    examples: dict[
+        str, np.ndarray
+    ]  # case id -> probability bins uint8 (S, S): a few cases to look at, worst first
     versions: dict[str, str]
 
     @property
@@ -81,18 +84,29 @@ class Ledger:
             device=stored["device"],
             world_size=stored["world_size"],
             case_ids=tuple(stored["case_ids"]),
-            histograms=_read_histograms(folder),
+            histograms=_read_arrays(folder / "histograms.npz")["histograms"],
+            examples=_read_arrays(folder / "examples.npz"),
             versions=stored["versions"],
         )
 
     def write(
-        self, spec: FitSpec, outcome: dict[str, Any], histograms: np.ndarray, weights: bytes, versions: dict[str, str]
+        self,
+        spec: FitSpec,
+        plain: dict[str, Any],
+        histograms: np.ndarray,
+        examples: dict[str, np.ndarray],
+        weights: bytes,
     ) -> None:
-        """Write a finished fit, then forget its checkpoints. `outcome` holds the plain fields of `FitRecord`."""
-        record = {"fit_id": spec.fit_id, "spec": spec.model_dump(mode="json"), **outcome, "versions": versions}
+        """Write a finished fit, then forget its checkpoints. `plain` holds the JSON fields of `FitRecord`."""
+        record = {"fit_id": spec.fit_id, "spec": spec.model_dump(mode="json"), **plain}
         self._appear(
             self.fits / spec.fit_id,
-            {"record.json": _json(record), "histograms.npz": histograms, "weights.safetensors": weights},
+            {
+                "record.json": _json(record),
+                "histograms.npz": {"histograms": histograms},
+                "examples.npz": examples,
+                "weights.safetensors": weights,
+            },
         )
         shutil.rmtree(self.checkpoints(spec.fit_id), ignore_errors=True)
 
@@ -119,30 +133,32 @@ class Ledger:
     def read_scores(self, fit_id: str, case_ids: Sequence[str]) -> ScoreRecord:
         folder = self.score_folder(fit_id, case_ids)
         stored = json.loads((folder / "record.json").read_text())
-        return ScoreRecord(fit_id, stored["name"], tuple(stored["case_ids"]), _read_histograms(folder))
+        histograms = _read_arrays(folder / "histograms.npz")["histograms"]
+        return ScoreRecord(fit_id, stored["name"], tuple(stored["case_ids"]), histograms)
 
     def write_scores(self, scores: ScoreRecord) -> None:
         record = {"fit_id": scores.fit_id, "name": scores.name, "case_ids": scores.case_ids}
         folder = self.score_folder(scores.fit_id, scores.case_ids)
-        self._appear(folder, {"record.json": _json(record), "histograms.npz": scores.histograms})
+        self._appear(
+            folder, {"record.json": _json(record), "histograms.npz": {"histograms": scores.histograms}}
+        )
 
-    def prune_weights(self, keep: set[str]) -> None:
-        """Delete the weights of every fit that is not in `keep`; their scores stay."""
-        for folder in self.fits.glob("*"):
-            if folder.name not in keep:
-                (folder / "weights.safetensors").unlink(missing_ok=True)
+    def drop_weights(self, fit_ids: Iterable[str]) -> None:
+        """Delete the weights of some fits; their scores stay."""
+        for fit_id in fit_ids:
+            (self.fits / fit_id / "weights.safetensors").unlink(missing_ok=True)
 
-    def _appear(self, folder: Path, files: dict[str, bytes | np.ndarray]) -> None:
+    def _appear(self, folder: Path, files: dict[str, bytes | dict[str, np.ndarray]]) -> None:
         """Make `folder` with `files` in it, whole or not at all. A record that is there already is left as it is."""
         partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         for name, content in files.items():
             with (partial / name).open("wb") as file:
-                if isinstance(content, np.ndarray):
-                    np.savez_compressed(file, histograms=content)
-                else:
+                if isinstance(content, bytes):
                     file.write(content)
+                else:
+                    np.savez_compressed(file, **content)
                 file.flush()
                 os.fsync(file.fileno())
         try:
@@ -157,6 +173,6 @@ def _json(record: dict[str, Any]) -> bytes:
     return json.dumps(record, indent=1).encode()
 
 
-def _read_histograms(folder: Path) -> np.ndarray:
-    with np.load(folder / "histograms.npz", allow_pickle=False) as stored:
-        return stored["histograms"]
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as stored:
+        return dict(stored)

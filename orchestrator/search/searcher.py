@@ -7,32 +7,15 @@ was interrupted asks the same questions as one that was not.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.samplers import TPESampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 from ray.tune.search import Searcher
 
 from orchestrator.search.ledger import Ledger
 from orchestrator.search.space import SearchSpace
-
-STUDY = "study"
-
-
-def open_study(journal: Path) -> optuna.Study:
-    """Open, or make, the Optuna study kept in one journal file."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = JournalStorage(JournalFileBackend(str(journal)))
-    return optuna.create_study(storage=storage, study_name=STUDY, direction="maximize", load_if_exists=True)
-
-
-def params_of(space: SearchSpace, trial: FrozenTrial) -> dict[str, Any]:
-    """Every parameter of a trial, searched and fixed, as one flat dict."""
-    return space.sample(FixedTrial(trial.params))
 
 
 class OptunaSearcher(Searcher):
@@ -73,7 +56,9 @@ class OptunaSearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Epochs and folds say nothing to Optuna: a trial is told once, when all its folds are scored."""
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         """Tell Optuna how a trial ended. One that was only interrupted stays open and is taken up again later."""
         number = self.running.pop(trial_id)
         trial = self.study.get_trials(deepcopy=False)[number]

@@ -13,26 +13,10 @@ from ray import tune
 
 from orchestrator.data.splits import SplitPlan
 from orchestrator.errors import FitFailed
+from orchestrator.search.folds import fold_specs, score_trial
 from orchestrator.search.ledger import Ledger
-from orchestrator.search.score import score_trial
-from orchestrator.search.space import SearchSpace, Settings
+from orchestrator.search.space import SearchSpace
 from orchestrator.training.recipe import FitSpec
-
-
-def fold_specs(settings: Settings, plan: SplitPlan) -> tuple[FitSpec, ...]:
-    """The fits of a trial, one a fold."""
-    return tuple(
-        FitSpec(
-            network=settings.network,
-            network_params=settings.network_params,
-            recipe=settings.recipe,
-            datasets=plan.datasets,
-            train=fold.train,
-            val=fold.val,
-            fold=str(fold.index),
-        )
-        for fold in plan.folds
-    )
 
 
 class FoldTrial(tune.Trainable):
@@ -59,7 +43,13 @@ class FoldTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Return the next news of this trial. Raises `FitFailed` if a fold cannot be finished."""
         spec = self.specs[self.fold]
-        told = {"number": self.number, "fold": self.fold, "fit_id": spec.fit_id, "rows": [], "fold_done": False}
+        told = {
+            "number": self.number,
+            "fold": self.fold,
+            "fit_id": spec.fit_id,
+            "rows": [],
+            "fold_done": False,
+        }
         if self.ledger.has(spec.fit_id):
             return told | self._fold_done()
         self._submit(spec)

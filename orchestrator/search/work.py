@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 import models
 import orchestrator
@@ -17,9 +18,15 @@ from orchestrator.data.cache import CachedCases, cached_cases
 from orchestrator.data.cases import load_datasets
 from orchestrator.errors import BadData
 from orchestrator.search.ledger import FitRecord, Ledger, ScoreRecord
+from orchestrator.scoring.histograms import quantize
+from orchestrator.scoring.metrics import scores_at
+from orchestrator.scoring.threshold import best_threshold
 from orchestrator.training import workers
-from orchestrator.training.fit import Report, run_fit, score_cases
+from orchestrator.training.batches import as_tensors, to_device
+from orchestrator.training.fit import EPOCH_SWEEP, FitOutcome, Report, run_fit, score_cases
 from orchestrator.training.recipe import FitSpec
+
+NUM_EXAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,9 @@ class Work:
     cache: Path
     ledger: Ledger
 
-    def __call__(self, job: FitSpec | ScoreJob, device: torch.device, loader_workers: int, report: Report) -> bool:
+    def __call__(
+        self, job: FitSpec | ScoreJob, device: torch.device, loader_workers: int, report: Report
+    ) -> bool:
         """Return True when the job is finished and on record, False when `report` stopped it."""
         if isinstance(job, ScoreJob):
             return self._score(job, device)
@@ -68,9 +77,12 @@ class Work:
                 "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
                 "world_size": workers.size(),
                 "case_ids": outcome.case_ids,
+                "versions": versions(),
             }
+            network = rebuild(spec, outcome.weights).to(device)
+            examples = example_maps(network, cases, examples_of(outcome), device)
             weights = save({name: value.cpu().contiguous() for name, value in outcome.weights.items()})
-            self.ledger.write(spec, plain, outcome.histograms, weights, versions())
+            self.ledger.write(spec, plain, outcome.histograms, examples, weights)
         return True
 
     def _score(self, job: ScoreJob, device: torch.device) -> bool:
@@ -97,21 +109,56 @@ def _open_cases(
     found = {dataset.name: dataset.fingerprint for dataset in datasets}
     changed = [name for name, fingerprint in fingerprints if found[name] != fingerprint]
     if changed:
-        raise BadData(str(home), [f"dataset {name} is not the one that this study was made with" for name in changed])
+        raise BadData(
+            str(home), [f"dataset {name} is not the one that this study was made with" for name in changed]
+        )
     return cached_cases(datasets, image_size, cache)
 
 
 def load_network(record: FitRecord) -> nn.Module:
     """Build a finished fit's network with its weights, on the CPU, in evaluation mode."""
-    # Weights come from the record: nothing is downloaded to be overwritten.
-    params = {name: value for name, value in record.spec.network_params.items() if name not in ("pretrained", "weights")}
-    if "pretrained" in models.params(record.spec.network):
+    return rebuild(record.spec, load_file(record.weights))
+
+
+def rebuild(spec: FitSpec, weights: dict[str, Tensor]) -> nn.Module:
+    """Build a network around given weights, without downloading those it would start from."""
+    params = {
+        name: value for name, value in spec.network_params.items() if name not in ("pretrained", "weights")
+    }
+    if "pretrained" in models.params(spec.network):
         params["pretrained"] = False
-    network = models.build(record.spec.network, **params)
-    network.load_state_dict(load_file(record.weights))
+    network = models.build(spec.network, **params)
+    network.load_state_dict(weights)
     return network.eval()
+
+
+def examples_of(outcome: FitOutcome) -> tuple[str, ...]:
+    """The validation cases to look at: the worst, the best and two between, worst first."""
+    if not outcome.case_ids:
+        return ()
+    threshold, _ = best_threshold(outcome.histograms, *EPOCH_SWEEP)
+    order = np.argsort(scores_at(outcome.histograms, threshold)["dice"], kind="stable")
+    places = np.linspace(0, len(order) - 1, min(NUM_EXAMPLES, len(order))).round().astype(int)
+    return tuple(outcome.case_ids[order[place]] for place in places)
+
+
+def example_maps(
+    network: nn.Module, cases: CachedCases, case_ids: tuple[str, ...], device: torch.device
+) -> dict[str, np.ndarray]:
+    """Return the probability bins, uint8 (S, S), of a few cases."""
+    maps = {}
+    with torch.inference_mode():
+        for case_id in case_ids:
+            image, _ = as_tensors(cases.image(case_id), cases.mask(case_id))
+            probability = network(to_device(image[None], device) / 255)[0].sigmoid()[0, 0].cpu().numpy()
+            maps[case_id] = quantize(probability)
+    return maps
 
 
 def versions() -> dict[str, str]:
     """What the numbers of a fit may depend on besides its settings."""
-    return {"orchestrator": orchestrator.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    return {
+        "orchestrator": orchestrator.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

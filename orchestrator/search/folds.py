@@ -1,4 +1,4 @@
-"""From the records of a trial's folds to its score: pooled over all validation images, at one threshold."""
+"""A trial's folds: the fits that it needs, and the score that follows from their records."""
 
 from __future__ import annotations
 
@@ -7,10 +7,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from orchestrator.data.splits import SplitPlan
 from orchestrator.scoring.metrics import scores_at
 from orchestrator.scoring.threshold import best_threshold, cross_fitted
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.space import Settings
+from orchestrator.training.recipe import FitSpec
+
+
+def fold_specs(settings: Settings, plan: SplitPlan) -> tuple[FitSpec, ...]:
+    """The fits of a trial, one a fold."""
+    return tuple(
+        FitSpec(
+            network=settings.network,
+            network_params=settings.network_params,
+            recipe=settings.recipe,
+            datasets=plan.datasets,
+            train=fold.train,
+            val=fold.val,
+            fold=str(fold.index),
+        )
+        for fold in plan.folds
+    )
 
 
 @dataclass(frozen=True)
@@ -19,14 +37,16 @@ class TrialScore:
 
     threshold: float  # multiple of 1/256
     metrics: dict[str, float]  # mean over all validation images, at the threshold
-    dice_cross_fitted: float  # each fold at the threshold chosen on the other folds: free of that choice's optimism
+    dice_cross_fitted: (
+        float  # each fold at the threshold chosen on the other folds: free of that choice's optimism
+    )
     fold_dice: tuple[float, ...]  # mean Dice of each fold at the threshold
     case_ids: tuple[str, ...]
     dice_of_case: np.ndarray  # (N,) cross-fitted Dice of each image, in the order of `case_ids`
 
 
 def score_trial(records: Sequence[FitRecord], settings: Settings, metric: str = "dice") -> TrialScore:
-    """Score a trial by the records of all its folds."""
+    """Score a trial by the records of all its folds: pooled over all validation images, at one threshold."""
     histograms = np.concatenate([record.histograms for record in records])
     fold_of_case = np.repeat(np.arange(len(records)), [len(record.case_ids) for record in records])
     if settings.threshold is None:

@@ -1,0 +1,236 @@
+"""A study on disk: its folder, what it was made of, and its trials as they stand. Read by every command."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
+
+from orchestrator.data.cases import Dataset, load_datasets
+from orchestrator.data.splits import SplitPlan, read_plan, write_plan
+from orchestrator.errors import BadStudy
+from orchestrator.search.folds import TrialScore, fold_specs, score_trial
+from orchestrator.search.ledger import FitRecord, Ledger
+from orchestrator.search.space import SearchSpace, Settings, load_space
+from orchestrator.training.recipe import FIT_VERSION
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class StudyTrial:
+    """One trial as it stands: its settings, the folds that are finished, its score if all are."""
+
+    number: int
+    state: str  # "running", "complete" or "failed"
+    searched: dict[str, Any]
+    params: dict[str, Any]  # searched and fixed
+    settings: Settings
+    records: tuple[FitRecord, ...]  # of the finished folds, in order
+    num_folds: int
+    error: str | None
+
+    def score(self, metric: str = "dice") -> TrialScore | None:
+        """The trial's score, or None while folds are missing."""
+        return (
+            score_trial(self.records, self.settings, metric) if len(self.records) == self.num_folds else None
+        )
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The best trial, and the fit whose network stands for it."""
+
+    trial: int
+    fit_id: str
+
+
+@dataclass(frozen=True)
+class StudyHome:
+    """Where one study lives: everything that it knows is below this folder."""
+
+    home: Path
+    name: str
+    folder: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise BadStudy("--study", f"needs letters, digits, '.', '_' and '-', found {self.name!r}")
+        object.__setattr__(self, "folder", self.home / "studies" / self.name)
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.folder / "ledger")
+
+    @property
+    def space_file(self) -> Path:
+        return self.folder / "space.toml"
+
+    @property
+    def splits_file(self) -> Path:
+        return self.folder / "splits.json"
+
+    @property
+    def journal_file(self) -> Path:
+        return self.folder / "optuna.journal"
+
+    @property
+    def manifest_file(self) -> Path:
+        return self.folder / "study.json"
+
+    @property
+    def champion_file(self) -> Path:
+        return self.folder / "champion.json"
+
+    def exists(self) -> bool:
+        return self.manifest_file.exists()
+
+    def lock(self) -> FileLock:
+        """Hold the study for one process. Raises `BadStudy` if another one has it; dies with its process."""
+        lock = FileLock(self.folder / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise BadStudy(
+                self.name, "is being worked on by another process; wait for it, or stop it"
+            ) from None
+        return lock
+
+    def manifest(self) -> dict[str, Any]:
+        if not self.exists():
+            known = [study.name for study in list_studies(self.home)]
+            raise BadStudy(
+                str(self.home),
+                f"no study is named {self.name!r}; known: {', '.join(known) or 'none yet'}",
+            )
+        return json.loads(self.manifest_file.read_text())
+
+    def begin(self, space: SearchSpace, plan: SplitPlan, seed: int) -> None:
+        """Make the folder, or check that it was made of the very same things."""
+        wanted = {
+            "space": space.digest,
+            "splits": plan.digest,
+            "datasets": plan.datasets,
+            "unseen": plan.unseen,
+            "seed": seed,
+            "fit_version": FIT_VERSION,
+        }
+        if self.exists():
+            found = self.manifest()
+            changed = [key for key in wanted if found.get(key) != wanted[key]]
+            if changed:
+                raise BadStudy(
+                    self.name,
+                    [
+                        *(
+                            f"{key}: was {_short(found.get(key))}, now {_short(wanted[key])}"
+                            for key in changed
+                        ),
+                        "a study cannot change what it is made of; give the new one a name with --study",
+                    ],
+                )
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.space_file.write_text(space.text)
+        write_plan(plan, self.splits_file)
+        partial = self.folder / f".study.{os.getpid()}.partial"
+        partial.write_text(json.dumps(wanted, indent=1))
+        partial.replace(self.manifest_file)  # last: a folder without it is not a study yet
+
+    def optuna_study(self) -> optuna.Study:
+        """Open, or make, the Optuna study, kept in a journal file: SQLite breaks on network file systems."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        storage = JournalStorage(JournalFileBackend(str(self.journal_file)))
+        try:
+            return optuna.load_study(storage=storage, study_name=self.name)
+        except KeyError:
+            return optuna.create_study(storage=storage, study_name=self.name, direction="maximize")
+
+    def mend_journal(self) -> None:
+        """Cut off a last line that kill -9 left half-written: what follows it could not be read. Needs the lock."""
+        if not self.journal_file.exists():
+            return
+        content = self.journal_file.read_bytes()
+        if not content.endswith(b"\n"):
+            with self.journal_file.open("r+b") as file:
+                file.truncate(content.rfind(b"\n") + 1)
+
+    def space(self) -> SearchSpace:
+        return load_space(self.space_file)
+
+    def datasets(self) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...]]:
+        """The datasets that the study trains on, and those that it only tests on."""
+        manifest = self.manifest()
+        return load_datasets(self.home, list(manifest["datasets"])), load_datasets(
+            self.home, list(manifest["unseen"])
+        )
+
+    def plan(self) -> SplitPlan:
+        return read_plan(self.splits_file, *self.datasets())
+
+    def trials(self) -> list[StudyTrial]:
+        """Every trial so far, by number."""
+        space, plan, ledger = self.space(), self.plan(), self.ledger
+        stored = self.optuna_study().get_trials(deepcopy=False)
+        return [
+            read_trial(trial, space, plan, ledger) for trial in stored if trial.state != TrialState.WAITING
+        ]
+
+
+def read_trial(trial: FrozenTrial, space: SearchSpace, plan: SplitPlan, ledger: Ledger) -> StudyTrial:
+    params = space.sample(FixedTrial(trial.params))
+    settings = space.settings(params)
+    specs = fold_specs(settings, plan)
+    return StudyTrial(
+        number=trial.number,
+        state={TrialState.COMPLETE: "complete", TrialState.FAIL: "failed"}.get(trial.state, "running"),
+        searched=dict(trial.params),
+        params=params,
+        settings=settings,
+        records=tuple(ledger.read(spec.fit_id) for spec in specs if ledger.has(spec.fit_id)),
+        num_folds=len(specs),
+        error=trial.user_attrs.get("error"),
+    )
+
+
+def ranked(trials: Sequence[StudyTrial], metric: str = "dice") -> list[tuple[StudyTrial, TrialScore]]:
+    """Finished trials with their scores, best first; a tie goes to the earlier trial."""
+    scored = [(trial, score) for trial in trials if (score := trial.score(metric)) is not None]
+    return sorted(scored, key=lambda pair: (-pair[1].metrics[metric], pair[0].number))
+
+
+def list_studies(home: Path) -> list[StudyHome]:
+    """Every study of a home, the one worked on last first."""
+    files = sorted((home / "studies").glob("*/study.json"), key=lambda file: -_touched(file.parent))
+    return [StudyHome(home, file.parent.name) for file in files]
+
+
+def find_study(home: Path, name: str | None) -> StudyHome:
+    """The study of that name, or the one worked on last. Raises `BadStudy` if there is none."""
+    if name is not None:
+        study = StudyHome(home, name)
+        study.manifest()
+        return study
+    studies = list_studies(home)
+    if not studies:
+        raise BadStudy(str(home), "holds no study yet; `orchestrator search` makes one")
+    return studies[0]
+
+
+def _touched(folder: Path) -> float:
+    return max(path.stat().st_mtime for path in (folder, *folder.glob("optuna.journal")))
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 80 else f"{text[:77]}..."

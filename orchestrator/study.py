@@ -1,0 +1,339 @@
+"""A study from search-space file to champion: read this one first.
+
+Who suggests (the searcher), who trains (the lanes), who remembers (the ledger) and who tells the world (tracking) never
+meet; this page wires them. Running a study again resumes it: finished fits are read, not repeated.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Literal, Protocol
+
+import ray
+from optuna.trial import FixedTrial, FrozenTrial
+from ray import tune
+from ray.tune import Callback, Stopper, TuneConfig, Tuner
+
+from orchestrator.data.cases import Dataset
+from orchestrator.data.splits import SplitPlan
+from orchestrator.errors import BadMachine, BadSpace, BadStudy, FitFailed
+from orchestrator.search.folds import fold_specs
+from orchestrator.search.home import Champion, StudyHome, StudyTrial, ranked, read_trial
+from orchestrator.search.ledger import FitRecord
+from orchestrator.search.searcher import OptunaSearcher
+from orchestrator.search.space import SearchSpace
+from orchestrator.search.trial import FoldTrial
+from orchestrator.search.work import ScoreJob
+from orchestrator.training.lane import Lanes, Perform, Shape
+from orchestrator.training.recipe import FitSpec, Recipe
+
+# Cores that stay free for trials, the dispatcher and Ray itself.
+CPU_SHARE = 0.9
+# Trials whose weights are kept; any other can be champion again only by a refit.
+KEEP_WEIGHTS = 3
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a study runs and how it spreads; none of it changes a result."""
+
+    address: str = "auto"  # "auto": a running cluster, else this machine; "local"; or "ray://host:port"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers_per_fit: int = 1
+    num_lanes: int | None = None  # as many as there is room for
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is searched, on what, and for how long."""
+
+    home: StudyHome
+    space: SearchSpace
+    plan: SplitPlan
+    datasets: tuple[Dataset, ...]
+    unseen: tuple[Dataset, ...]
+    num_trials: int
+    seed: int
+    hours: float | None = None
+
+
+class StudyReport(Protocol):
+    """Who is told what happens in a study; a context for as long as it runs."""
+
+    def __enter__(self) -> object: ...
+    def __exit__(self, *_: object) -> None: ...
+    def started(self, study: Study, shape: Shape) -> None: ...
+    def trial_started(self, number: int, params: dict[str, Any]) -> None: ...
+    def news(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None: ...
+    def fold_finished(self, number: int, fold: int, record: FitRecord) -> None: ...
+    def trial_finished(self, trial: StudyTrial) -> None: ...
+    def finished(self, champion: StudyTrial | None) -> None: ...
+
+
+def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport) -> StudyTrial | None:
+    """Search until the budget is used up, then score the champion on cases that the search never saw.
+
+    `work` is what a lane does with a fit: it leaves a record in the study's ledger.
+
+    Returns the champion, None if no trial was finished. Raises `KeyboardInterrupt` when interrupted; then, and after a
+    kill at any moment, the same call goes on where it stopped.
+    """
+    check(study, machine)
+    study.home.begin(study.space, study.plan, study.seed)
+    with study.home.lock():
+        study.home.mend_journal()
+        ledger = study.home.ledger
+        searcher = OptunaSearcher(
+            study.home.optuna_study(), study.space, ledger, num_trials=study.num_trials, seed=study.seed
+        )
+        with report, cluster(machine.address), _interruptible() as interrupted:
+            shape = shape_lanes(ray.nodes(), machine)
+            report.started(study, shape)
+            with Lanes(work, shape, study.home.folder / "train") as lanes:
+                if searcher.num_remaining:
+                    _tuner(study, searcher, lanes, Budget(study.hours, interrupted), report).fit()
+                if interrupted.is_set:
+                    raise KeyboardInterrupt
+                champion = _crown(study, lanes)
+            report.finished(champion)
+    return champion
+
+
+def refit(
+    study: StudyHome, trial: StudyTrial, machine: Machine, work: Perform, on_epoch: Callable[[dict[str, float]], None]
+) -> FitRecord:
+    """Train the champion's setting on all cases but the hold-out; score it on the hold-out and the unseen sets."""
+    plan = study.plan()
+    datasets, unseen = study.datasets()
+    held_out = set(plan.test)
+    epochs = statistics.median_high(record.best_epoch + 1 for record in trial.records)
+    spec = FitSpec(
+        network=trial.settings.network,
+        network_params=trial.settings.network_params,
+        recipe=trial.settings.recipe,
+        datasets=plan.datasets,
+        train=tuple(case.id for dataset in datasets for case in dataset.cases if case.id not in held_out),
+        val=(),
+        fold="refit",
+        stop_after=epochs,
+    )
+    with study.lock(), cluster(machine.address):
+        shape = shape_lanes(ray.nodes(), machine, num_lanes=1)
+        with Lanes(work, shape, study.folder / "train") as lanes:
+            lanes.run(spec.fit_id, spec, on_epoch)
+            _score_outside(lanes, spec.fit_id, plan, unseen)
+    return study.ledger.read(spec.fit_id)
+
+
+def check(study: Study, machine: Machine) -> None:
+    """Refuse what cannot work before a GPU is taken."""
+    problems = []
+    smallest = min(len(fold.train) for fold in study.plan.folds)
+    for batch_size in batch_sizes(study.space):
+        if batch_size > smallest:
+            problems.append(f"batch_size: {batch_size} images need a fold that large; the smallest trains on {smallest}")
+        if batch_size % machine.workers_per_fit:
+            problems.append(
+                f"batch_size: {batch_size} images cannot be dealt to {machine.workers_per_fit} workers per fit"
+            )
+    if problems:
+        raise BadSpace(str(study.space.path or "search space"), problems)
+
+
+def batch_sizes(space: SearchSpace) -> tuple[int, ...]:
+    """Every batch size that a trial of this space can have."""
+    if "batch_size" in space.search:
+        return tuple(space.search["batch_size"].steps)
+    return (space.fixed.get("batch_size", Recipe.model_fields["batch_size"].default),)
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[None]:
+    """Connect to Ray, or start it on this machine, and leave it as it was found."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the ledger keeps what Tune would log
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # ours drains the lanes first
+    try:
+        ray.init(
+            address=None if address == "auto" else address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except ConnectionError as error:
+        raise BadMachine("--address", f"no Ray cluster answers at {address}: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def shape_lanes(nodes: list[dict[str, Any]], machine: Machine, num_lanes: int | None = None) -> Shape:
+    """Decide how many lanes fit the cluster: one GPU a worker where there are GPUs, else one core or more.
+
+    `--device cpu` on nodes that announce GPUs still takes one a worker, so that a big cluster can be rehearsed on a
+    small machine. Raises `BadMachine` if not even one lane fits.
+    """
+    resources = [node["Resources"] for node in nodes if node["Alive"]]
+    with_gpus = [node for node in resources if node.get("GPU", 0) >= 1]
+    if machine.device == "cuda" and not with_gpus:
+        raise BadMachine("--device", "cuda needs a node with a GPU, found none; use --device cpu")
+    unit = "GPU" if with_gpus else "CPU"
+    nodes_used = with_gpus or [node for node in resources if node.get("CPU", 0) >= 1]
+    slots = sum(int(node[unit]) for node in nodes_used)
+    width = machine.workers_per_fit
+    if width > slots:
+        raise BadMachine("--workers-per-fit", f"{width} workers need as many {unit}s, found {slots} in the cluster")
+    lanes = min(num_lanes or machine.num_lanes or slots // width, slots // width)
+    cpus = min(CPU_SHARE * node.get("CPU", 1) / int(node[unit]) for node in nodes_used)
+    if unit == "CPU" and len(nodes_used) == 1:  # idle cores of a single node go to the workers there are
+        cpus = CPU_SHARE * slots / (lanes * width)
+    return Shape(
+        num_lanes=lanes,
+        workers_per_lane=width,
+        cpus_per_worker=round(cpus, 2),
+        gpus_per_worker=1 if with_gpus else 0,
+        device="cuda" if with_gpus and machine.device != "cpu" else "cpu",
+    )
+
+
+def champion_fit(trial: StudyTrial) -> FitRecord:
+    """The fold network that stands for a trial: the one with the median Dice, so that the trial's score describes it."""
+    score = trial.score()
+    if score is None:
+        raise BadStudy(f"trial {trial.number}", "is not finished, so it has no network to hand over")
+    middle = sorted(range(len(score.fold_dice)), key=lambda fold: score.fold_dice[fold])[len(score.fold_dice) // 2]
+    return trial.records[middle]
+
+
+def _tuner(study: Study, searcher: OptunaSearcher, lanes: Lanes, budget: Budget, report: StudyReport) -> Tuner:
+    trainable = tune.with_parameters(
+        FoldTrial,
+        space=study.space,
+        plan=study.plan,
+        ledger=study.home.ledger,
+        dispatcher=lanes.dispatcher,
+    )
+    return Tuner(
+        tune.with_resources(trainable, {"CPU": 0.01}),
+        tune_config=TuneConfig(
+            search_alg=searcher,  # decides what to try
+            num_samples=searcher.num_remaining,
+            max_concurrent_trials=lanes.shape.num_lanes,  # trials hold no GPU, lanes do
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}",  # a fresh run each start: the ledger resumes, not Tune
+            storage_path=str(study.home.folder / "tune"),
+            stop=budget,
+            callbacks=[Word(study, report)],  # carries word to MLflow and to the screen
+            verbose=0,
+        ),
+    )
+
+
+class Word(Callback):
+    """Carries word from Tune to the report, and prunes weights that no champion will need."""
+
+    def __init__(self, study: Study, report: StudyReport) -> None:
+        self.study, self.report, self.ledger = study, report, study.home.ledger
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.report.trial_started(trial.config["number"], trial.config["params"])
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        self.report.news(result["number"], result["fold"], result["fit_id"], result["rows"])
+        if result["fold_done"]:
+            self.report.fold_finished(result["number"], result["fold"], self.ledger.read(result["fit_id"]))
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        if "dice" in trial.last_result:  # otherwise it was only interrupted
+            self._over(trial.config["number"])
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._over(trial.config["number"])
+
+    def _over(self, number: int) -> None:
+        stored = self.study.home.optuna_study().get_trials(deepcopy=False)
+        self.report.trial_finished(read_trial(stored[number], self.study.space, self.study.plan, self.ledger))
+        done = sorted((t for t in stored if t.value is not None), key=lambda t: (-t.value, t.number))
+        kept, displaced = done[:KEEP_WEIGHTS], done[KEEP_WEIGHTS : KEEP_WEIGHTS + 1]
+        late = [t for t in done[KEEP_WEIGHTS:] if t.number == number]
+        keep = {fit_id for t in kept for fit_id in self._fit_ids(t)}
+        self.ledger.drop_weights({fit_id for t in displaced + late for fit_id in self._fit_ids(t)} - keep)
+
+    def _fit_ids(self, trial: FrozenTrial) -> list[str]:
+        settings = self.study.space.settings(self.study.space.sample(FixedTrial(trial.params)))
+        return [spec.fit_id for spec in fold_specs(settings, self.study.plan)]
+
+
+@dataclass
+class Flag:
+    """Set once, read often."""
+
+    is_set: bool = False
+
+
+class Budget(Stopper):
+    """Stops the whole search when its hours are used up or somebody asked."""
+
+    def __init__(self, hours: float | None, interrupted: Flag) -> None:
+        self.deadline = None if hours is None else time.monotonic() + 3600 * hours
+        self.interrupted = interrupted
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.interrupted.is_set or (self.deadline is not None and time.monotonic() > self.deadline)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Flag]:
+    """The first Ctrl-C (or SIGTERM) asks the search to end after the epochs in flight; a second one ends it at once."""
+    flag = Flag()
+
+    def asked(signum: int, frame: FrameType | None) -> None:
+        if flag.is_set:
+            os._exit(130)
+        flag.is_set = True
+
+    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield flag
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _crown(study: Study, lanes: Lanes) -> StudyTrial | None:
+    """Name the best trial and score its network, once, on the hold-out cases and on the unseen datasets."""
+    standing = ranked(study.home.trials())
+    if not standing:
+        return None
+    champion = standing[0][0]
+    fit_id = champion_fit(champion).fit_id
+    _score_outside(lanes, fit_id, study.plan, study.unseen)
+    study.home.crown(Champion(champion.number, fit_id))
+    return champion
+
+
+def _score_outside(lanes: Lanes, fit_id: str, plan: SplitPlan, unseen: tuple[Dataset, ...]) -> None:
+    for job in outside_jobs(fit_id, plan, unseen):
+        lanes.run(f"{fit_id}-{job.name}", job)
+
+
+def outside_jobs(fit_id: str, plan: SplitPlan, unseen: tuple[Dataset, ...]) -> list[ScoreJob]:
+    """The scorings that only a champion gets."""
+    jobs = [ScoreJob(fit_id, "test", plan.datasets, plan.test)] if plan.test else []
+    for dataset in unseen:
+        cases = tuple(case.id for case in dataset.cases)
+        jobs.append(ScoreJob(fit_id, dataset.name, {dataset.name: dataset.fingerprint}, cases))
+    return jobs

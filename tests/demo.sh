@@ -1,0 +1,20 @@
+#!/bin/sh
+# The main job on drawn polyps, as `make demo` runs it: draw, import, search, leaderboard, export, predict.
+set -eu
+demo=$1
+say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
+
+rm -rf "$demo"
+mkdir -p "$demo"
+say orchestrator data draw "$demo/drawn" --cases 200
+say orchestrator data add drawn "$demo/drawn" --groups "$demo/drawn/groups.csv" --allow-empty
+say orchestrator search search_spaces/smoke.toml --data drawn --trials 4 --study demo
+say orchestrator best demo --export "$demo/champion"
+say orchestrator predict "$demo/champion" "$demo"/drawn/images/*0.png --out "$demo/predicted"
+cat <<EOF
+
+What to open next:
+  $demo/champion/model_card.md     what was found, how sure, and its limits
+  $demo/predicted/*_overlay.png    what it sees: prediction outlined in red
+  .venv/bin/mlflow ui --backend-store-uri sqlite:///$demo/home/mlflow.db    every trial, fold and curve; compare them
+EOF

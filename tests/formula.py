@@ -1,0 +1,168 @@
+"""A whole study without networks: fits are scored by a formula of the learning rate, in milliseconds."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from orchestrator.data.cases import Dataset, add_dataset, list_datasets, load_dataset
+from orchestrator.data.phantom import draw_dataset
+from orchestrator.data.splits import five_fold
+from orchestrator.errors import FitFailed
+from orchestrator.search.home import StudyHome, StudyTrial
+from orchestrator.search.ledger import FitRecord, Ledger, ScoreRecord
+from orchestrator.search.space import parse_space
+from orchestrator.search.work import ScoreJob
+from orchestrator.study import Study
+from orchestrator.training.recipe import FitSpec
+
+SPACE = parse_space("""
+network = "unet"
+[search]
+learning_rate = { log_uniform = [1e-5, 1e-1] }
+[fixed]
+batch_size = 2
+epochs = 3
+image_size = 32
+[baseline]
+learning_rate = 1e-4
+""")
+AREA = 1000  # pixels of every polyp
+
+
+def quality(learning_rate: float) -> float:
+    """Share of the polyp that is found: 1 at 1e-3, less in both directions."""
+    return math.exp(-((math.log10(learning_rate) + 3) ** 2))
+
+
+def histograms(found: float, num_cases: int) -> np.ndarray:
+    """Maps that find a share of each polyp with certainty and nothing outside."""
+    stack = np.zeros((num_cases, 2, 256), np.uint32)
+    stack[:, 0, 0] = 9 * AREA
+    stack[:, 1, 250] = round(found * AREA)
+    stack[:, 1, 0] = AREA - round(found * AREA)
+    return stack
+
+
+@dataclass(frozen=True)
+class FormulaWork:
+    """Does what `Work` does, by formula; a learning rate above `diverges_above` fails, `kill_at` kills its worker once."""
+
+    ledger: Ledger
+    seconds: float = 0.0
+    diverges_above: float = math.inf
+    kill_marker: Path | None = None
+
+    def __call__(
+        self, job: FitSpec | ScoreJob, device: torch.device, loader_workers: int, report: Callable[[dict[str, float]], bool]
+    ) -> bool:
+        if isinstance(job, ScoreJob):
+            found = quality(self.ledger.read(job.fit_id).spec.recipe.learning_rate)
+            self.ledger.write_scores(ScoreRecord(job.fit_id, job.name, job.case_ids, histograms(found, len(job.case_ids))))
+            return True
+        if self.ledger.has(job.fit_id):
+            return True
+        with (self.ledger.fits.parent / "trained.log").open("a") as log:
+            log.write(f"{job.fit_id}\n")
+        curves = []
+        for epoch in range(job.recipe.epochs):
+            time.sleep(self.seconds)
+            if job.recipe.learning_rate > self.diverges_above:
+                raise FitFailed("the loss became nan")
+            if self.kill_marker is not None and not self.kill_marker.exists():
+                self.kill_marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            curves.append(row(epoch, quality(job.recipe.learning_rate)))
+            if not report(curves[-1]):
+                return False
+        plain = {
+            "curves": curves,
+            "best_epoch": job.recipe.epochs - 1,
+            "seconds": 1.0,
+            "device": "formula",
+            "world_size": 1,
+            "case_ids": job.val,
+            "versions": {},
+        }
+        scored = histograms(quality(job.recipe.learning_rate), len(job.val))
+        self.ledger.write(job, plain, scored, {}, b"weights")
+        return True
+
+    def num_trained(self) -> int:
+        """Fits that were started, repeats included."""
+        return len((self.ledger.fits.parent / "trained.log").read_text().splitlines())
+
+
+def row(epoch: int, dice: float) -> dict[str, float]:
+    return {
+        "epoch": epoch,
+        "val_dice": dice,
+        "train_loss": 1 - dice,
+        "learning_rate": 1e-3,
+        "images_per_second": 100.0,
+        "seconds": 0.1,
+    }
+
+
+@dataclass
+class Heard:
+    """A report that remembers what it was told."""
+
+    told: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def __enter__(self) -> Heard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def started(self, study: Study, shape: Any) -> None:
+        self.told.append(("started", shape.num_lanes))
+
+    def trial_started(self, number: int, params: dict[str, Any]) -> None:
+        self.told.append(("trial_started", number, params["learning_rate"]))
+
+    def news(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None:
+        self.told.extend(("epoch", number, fold, row["epoch"]) for row in rows)
+
+    def fold_finished(self, number: int, fold: int, record: FitRecord) -> None:
+        self.told.append(("fold_finished", number, fold))
+
+    def trial_finished(self, trial: StudyTrial) -> None:
+        self.told.append(("trial_finished", trial.number, trial.state))
+
+    def finished(self, champion: StudyTrial | None) -> None:
+        self.told.append(("finished", champion.number if champion else None))
+
+    def of(self, kind: str) -> list[tuple[Any, ...]]:
+        return [event[1:] for event in self.told if event[0] == kind]
+
+
+def formula_study(home: Path, *, num_trials: int, seed: int = 0) -> Study:
+    """A study of the formula in `home`, on two dozen frames drawn there."""
+    dataset = _dataset(home)
+    return Study(
+        home=StudyHome(home, "formula"),
+        space=SPACE,
+        plan=five_fold([dataset], seed=seed),
+        datasets=(dataset,),
+        unseen=(),
+        num_trials=num_trials,
+        seed=seed,
+    )
+
+
+def _dataset(home: Path) -> Dataset:
+    if "drawn" not in {dataset.name for dataset in list_datasets(home)}:
+        draw_dataset(home / "frames", num_cases=24, size=32)
+        add_dataset(home, "drawn", home / "frames", allow_empty=True)
+    return load_dataset(home, "drawn")

@@ -1,0 +1,46 @@
+import pytest
+from pydantic import ValidationError
+
+from orchestrator.training.recipe import FitSpec, Recipe
+
+
+def spec(**changes) -> FitSpec:
+    settings = {
+        "network": "unet",
+        "network_params": {"base_channels": 8},
+        "recipe": Recipe(),
+        "datasets": {"drawn": "f" * 32},
+        "train": ("drawn/1",),
+        "val": ("drawn/2",),
+        "fold": "0",
+    }
+    return FitSpec(**settings | changes)
+
+
+def test_the_same_content_has_the_same_name():
+    assert spec().fit_id == spec().fit_id
+
+
+def test_a_fold_label_is_no_content():
+    assert spec().fit_id == spec(fold="4").fit_id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network": "resunet_pp"},
+        {"network_params": {"base_channels": 16}},
+        {"recipe": Recipe(learning_rate=2e-3)},
+        {"datasets": {"drawn": "e" * 32}},
+        {"train": ("drawn/3",)},
+        {"val": ("drawn/3",)},
+        {"version": 0},
+    ],
+)
+def test_whatever_can_move_a_result_is_in_the_name(change):
+    assert spec().fit_id != spec(**change).fit_id
+
+
+def test_warmup_without_a_schedule_for_it_is_refused():
+    with pytest.raises(ValidationError, match="warmup_epochs needs schedule"):
+        Recipe(schedule="plateau", warmup_epochs=2)
