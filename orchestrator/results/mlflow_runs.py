@@ -1,0 +1,279 @@
+"""The runs of one study in MLflow, found again by their tags, so that saying a thing twice writes it once.
+
+One experiment a study. Its runs carry the tag `role`: one "study" (files, summary), one "trial" a trial
+(parameters, scores) and, below it, one "fold" a fit (curves). Trials are not nested in the study: the compare
+view and the parallel-coordinates plot then show them without unfolding anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
+
+CURVES = ("train_loss", "val_dice", "learning_rate", "images_per_second")
+STATUS = {"complete": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
+# Limits of MLflow, per call and per value.
+MAX_METRICS, MAX_PARAMS, MAX_DIGEST, MAX_ERROR = 1000, 100, 36, 4000
+
+
+class Key(NamedTuple):
+    """What a run is found by: its tags."""
+
+    role: str
+    trial: str = ""
+    fit_id: str = ""
+
+
+@dataclass
+class KnownRun:
+    """What MLflow holds about a run, so that it need not be asked again."""
+
+    run_id: str
+    status: str
+    metrics: dict[str, float]
+    params: set[str]
+    last_epoch: float | None  # None: look it up
+
+
+class DatasetUse(NamedTuple):
+    """A dataset that runs are tagged with."""
+
+    name: str
+    digest: str
+    num_cases: int
+    context: str  # "source": searched on; "unseen": scored once at the end
+
+
+class StudyRuns:
+    """Writes the runs of one study. Every method may be called again after a crash."""
+
+    def __init__(
+        self, client: MlflowClient, experiment: str, artifact_location: str | None, tags: Mapping[str, str]
+    ) -> None:
+        self._client = client
+        self._experiment = experiment
+        self._tags = {"study": experiment, **tags}
+        self._experiment_id = _open_experiment(client, experiment, artifact_location, self._tags)
+        self._runs = dict(_read_runs(client, self._experiment_id))
+
+    def study(self, artifacts: Mapping[str, str], datasets: Sequence[Sequence[Any]], at: int) -> None:
+        """Open the study's run and store its files, NAME -> text."""
+        run = self._open(Key("study"), self._experiment, at, self._tags)
+        self._client.update_run(run.run_id, status="RUNNING")
+        run.status = "RUNNING"
+        self._log_datasets(run, datasets)
+        for name, text in artifacts.items():
+            self._client.log_text(run.run_id, text, name)
+
+    def trial_started(
+        self,
+        number: int,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        datasets: Sequence[Sequence[Any]],
+        at: int,
+    ) -> None:
+        """Open a trial's run; parameters that it has already are left alone, for MLflow lets none change."""
+        from mlflow.entities import Param
+
+        run = self._reopen(self._open_trial(number, at, str(params.get("network", "")), tags))
+        self._log_datasets(run, datasets)
+        new = [Param(name, _text(value)) for name, value in params.items() if name not in run.params]
+        for some in _chunks(new, MAX_PARAMS):
+            self._client.log_batch(run.run_id, params=some)
+        run.params |= params.keys()
+
+    def epochs(
+        self, number: int, fold: str, fit_id: str, rows: Sequence[Mapping[str, float]], at: int
+    ) -> None:
+        """Write the epochs of a fold that MLflow has not seen yet."""
+        run = self._reopen(self._open_fold(number, fold, fit_id, at))
+        if run.status != "FINISHED":
+            self._log_curves(run, rows, at)
+
+    def fold_finished(
+        self,
+        number: int,
+        fold: str,
+        fit_id: str,
+        rows: Sequence[Mapping[str, float]],
+        metrics: Mapping[str, float],
+        at: int,
+    ) -> None:
+        """Complete a fold: all of its epochs and its scores."""
+        run = self._reopen(self._open_fold(number, fold, fit_id, at))
+        if run.status != "FINISHED":
+            self._log_curves(run, rows, at)
+            self._log_metrics(run, metrics, at)
+            self._end(run, "FINISHED", at)
+
+    def trial_finished(
+        self, number: int, metrics: Mapping[str, float], state: str, error: str | None, at: int
+    ) -> None:
+        """Complete a trial; folds of it that are still open end with it."""
+        run = self._open_trial(number, at)
+        self._log_metrics(run, metrics, at)
+        self._client.set_tag(run.run_id, "state", state)
+        if error:
+            self._client.set_tag(run.run_id, "error", error[:MAX_ERROR])
+        for key, fold in self._runs.items():
+            if key.role == "fold" and key.trial == str(number) and fold.status == "RUNNING":
+                self._end(fold, "FAILED" if state == "failed" else "KILLED", at)
+        self._end(run, STATUS[state], at)
+
+    def trial_scores(
+        self, number: int, metrics: Mapping[str, float], tags: Mapping[str, str], at: int
+    ) -> None:
+        """Add scores that only a champion gets, whatever its state."""
+        run = self._open_trial(number, at)
+        self._log_metrics(run, metrics, at)
+        for name, value in tags.items():
+            self._client.set_tag(run.run_id, name, value)
+
+    def overlays(self, number: int, files: Sequence[str], at: int) -> None:
+        """Store pictures; a file that is gone was stored before."""
+        run = self._open_trial(number, at)
+        for path in map(Path, files):
+            if path.exists():
+                self._client.log_artifact(run.run_id, str(path), "overlays")
+                path.unlink()
+
+    def summary(self, metrics: Mapping[str, float], at: int) -> None:
+        """Complete the study."""
+        run = self._open(Key("study"), self._experiment, at, self._tags)
+        self._log_metrics(run, metrics, at)
+        self._end(run, "FINISHED", at)
+
+    def interrupted(self, at: int) -> None:
+        """Mark what is still open as killed; it opens again when the study goes on."""
+        for run in self._runs.values():
+            if run.status == "RUNNING":
+                self._end(run, "KILLED", at)
+
+    def _open_trial(
+        self, number: int, at: int, network: str = "", tags: Mapping[str, str] | None = None
+    ) -> KnownRun:
+        name = f"trial-{number:03d} {network}".strip()
+        return self._open(Key("trial", str(number)), name, at, tags or {})
+
+    def _open_fold(self, number: int, fold: str, fit_id: str, at: int) -> KnownRun:
+        label = f"fold-{fold}" if fold.isdigit() else fold
+        parent = self._runs.get(Key("trial", str(number))) or self._open_trial(number, at)
+        tags = {"fold": fold, "mlflow.parentRunId": parent.run_id}
+        return self._open(Key("fold", str(number), fit_id), f"trial-{number:03d}/{label}", at, tags)
+
+    def _open(self, key: Key, name: str, at: int, tags: Mapping[str, str]) -> KnownRun:
+        run = self._runs.get(key)
+        if run is None:
+            found_by = {field: value for field, value in key._asdict().items() if value}
+            created = self._client.create_run(
+                self._experiment_id,
+                start_time=at,
+                run_name=name,
+                tags={"study": self._experiment, **tags, **found_by},
+            )
+            run = self._runs[key] = KnownRun(created.info.run_id, "RUNNING", {}, set(), last_epoch=-1)
+        return run
+
+    def _reopen(self, run: KnownRun) -> KnownRun:
+        """Go on with a run that was interrupted; a finished one stays finished."""
+        if run.status not in ("RUNNING", "FINISHED"):
+            self._client.update_run(run.run_id, status="RUNNING")
+            run.status = "RUNNING"
+        return run
+
+    def _end(self, run: KnownRun, status: str, at: int) -> None:
+        if run.status != status:
+            self._client.set_terminated(run.run_id, status, end_time=at)
+            run.status = status
+
+    def _log_datasets(self, run: KnownRun, datasets: Sequence[Sequence[Any]]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(
+                Dataset(
+                    use.name,
+                    use.digest[:MAX_DIGEST],
+                    source_type="orchestrator",
+                    source=json.dumps({"dataset": use.name, "fingerprint": use.digest}),
+                    profile=json.dumps({"num_cases": use.num_cases}),
+                ),
+                tags=[InputTag("mlflow.data.context", use.context)],
+            )
+            for use in (DatasetUse(*fields) for fields in datasets)
+        ]
+        if inputs:
+            self._client.log_inputs(run.run_id, datasets=inputs)
+
+    def _log_curves(self, run: KnownRun, rows: Sequence[Mapping[str, float]], at: int) -> None:
+        from mlflow.entities import Metric
+
+        if run.last_epoch is None:
+            run.last_epoch = self._last_epoch(run)
+        last_epoch = run.last_epoch
+        new = [row for row in rows if row["epoch"] > last_epoch]
+        points = [
+            Metric(name, float(row[name]), at, int(row["epoch"]))
+            for row in new
+            for name in CURVES
+            if row.get(name) is not None
+        ]
+        for some in _chunks(points, MAX_METRICS):
+            self._client.log_batch(run.run_id, metrics=some)
+        run.last_epoch = max((row["epoch"] for row in new), default=last_epoch)
+
+    def _last_epoch(self, run: KnownRun) -> float:
+        histories = (
+            self._client.get_metric_history(run.run_id, name) for name in CURVES if name in run.metrics
+        )
+        return max((point.step for history in histories for point in history), default=-1)
+
+    def _log_metrics(self, run: KnownRun, metrics: Mapping[str, float], at: int) -> None:
+        from mlflow.entities import Metric
+
+        new = {name: float(value) for name, value in metrics.items() if run.metrics.get(name) != value}
+        for some in _chunks([Metric(name, value, at, 0) for name, value in new.items()], MAX_METRICS):
+            self._client.log_batch(run.run_id, metrics=some)
+        run.metrics |= new
+
+
+def _open_experiment(
+    client: MlflowClient, name: str, artifact_location: str | None, tags: Mapping[str, str]
+) -> str:
+    experiment: Experiment | None = client.get_experiment_by_name(name)
+    if experiment is None:
+        return client.create_experiment(name, artifact_location, tags=dict(tags))
+    if experiment.lifecycle_stage == "deleted":  # the study goes on, so its experiment is wanted again
+        client.restore_experiment(experiment.experiment_id)
+    return experiment.experiment_id
+
+
+def _read_runs(client: MlflowClient, experiment_id: str) -> Iterator[tuple[Key, KnownRun]]:
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], "tags.role != ''", max_results=1000, page_token=token)
+        for run in page:
+            tags = run.data.tags
+            yield (
+                Key(tags["role"], tags.get("trial", ""), tags.get("fit_id", "")),
+                KnownRun(run.info.run_id, run.info.status, run.data.metrics, set(run.data.params), None),
+            )
+        token = page.token
+        if not token:
+            return
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

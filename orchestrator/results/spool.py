@@ -1,0 +1,81 @@
+"""Calls that wait for MLflow, kept on disk so that neither a crash nor an absent server loses one.
+
+calls.jsonl     one call a line, in order; emptied when all are written
+files/          pictures that waiting calls refer to
+refused.jsonl   calls that MLflow will never take, with its reason
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import uuid
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+
+class Spool:
+    """A queue whose content survives the process. One process at a time; any number of its threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._calls_file = folder / "calls.jsonl"
+        self._lock = threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._calls = deque(_read_calls(self._calls_file))
+        self._rewrite()  # without a last line that a kill left half-written
+        if not self._calls:
+            shutil.rmtree(folder / "files", ignore_errors=True)
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def append(self, call: dict[str, Any]) -> None:
+        line = json.dumps(call) + "\n"
+        with self._lock:
+            with self._calls_file.open("a", encoding="utf-8") as file:
+                file.write(line)
+            self._calls.append(call)
+
+    def first(self) -> dict[str, Any] | None:
+        """The call that waits longest; it stays until `done`."""
+        with self._lock:
+            return self._calls[0] if self._calls else None
+
+    def done(self) -> None:
+        """Forget the first call."""
+        with self._lock:
+            self._calls.popleft()
+            if not self._calls:
+                os.truncate(self._calls_file, 0)
+
+    def refuse(self, reason: str) -> None:
+        """Put the first call aside for good."""
+        with (self.folder / "refused.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"reason": reason, "call": self.first()}) + "\n")
+        self.done()
+
+    def keep_file(self, name: str, content: bytes) -> str:
+        """Store a file under that name; returns its path relative to the spool's folder."""
+        path = self.folder / "files" / uuid.uuid4().hex / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+        return path.relative_to(self.folder).as_posix()
+
+    def _rewrite(self) -> None:
+        partial = self._calls_file.with_suffix(".partial")
+        with partial.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(call) + "\n" for call in self._calls)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self._calls_file)
+
+
+def _read_calls(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]

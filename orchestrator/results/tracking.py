@@ -1,0 +1,237 @@
+"""The only writer to MLflow: calls return at once, a thread carries them out, a spool on disk keeps them.
+
+The search never waits for MLflow and never fails because of it. A server that is away is asked again every
+few seconds; what it missed is written when it is back, or when the study is next opened.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from orchestrator.results.mlflow_client import check_uri, connect
+from orchestrator.results.mlflow_runs import DatasetUse, StudyRuns
+from orchestrator.results.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 15.0
+# MLflow retries for minutes by default; here the spool does the waiting.
+HTTP_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+# Answers that will be the same next time. Everything else means that the server is away.
+FINAL_ANSWERS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+
+
+class Tracking:
+    """Tells MLflow about one study. Use as a context manager; `summary` says that the study is complete."""
+
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        artifact_location: str | None,
+        study_tags: Mapping[str, str],
+        *,
+        spool: Path,
+        retry_s: float = RETRY_S,
+    ) -> None:
+        check_uri(uri)
+        self._uri, self._experiment = uri, experiment
+        self._artifact_location, self._study_tags = artifact_location, dict(study_tags)
+        self._datasets: list[DatasetUse] = []
+        self._spool = Spool(spool)
+        self._runs: StudyRuns | None = None
+        self._retry_s = retry_s
+        self._away = self._complete = False
+        self._news, self._closing = threading.Event(), threading.Event()
+        self._patience = {name: value for name, value in HTTP_PATIENCE.items() if name not in os.environ}
+        os.environ.update(self._patience)
+        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+        self._thread.start()
+
+    @property
+    def num_waiting(self) -> int:
+        """Calls that MLflow has not taken yet."""
+        return len(self._spool)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether MLflow did not take the last call."""
+        return self._away
+
+    def study(self, artifacts: Mapping[str, str], datasets: Sequence[tuple[str, str, int, str]]) -> None:
+        """Open the study, with `artifacts` as file name -> text.
+
+        `datasets`: (name, digest, num_cases, "source" | "unseen"); trials carry the source datasets.
+        """
+        self._datasets = [DatasetUse(*use) for use in datasets]
+        self._say("study", artifacts=dict(artifacts), datasets=self._datasets)
+
+    def trial_started(
+        self, number: int, params: Mapping[str, Any], tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Open a trial; `params` are flat and never change."""
+        source = [use for use in self._datasets if use.context == "source"]
+        self._say("trial_started", number=number, params=dict(params), tags=dict(tags or {}), datasets=source)
+
+    def epoch(self, number: int, fold: str, fit_id: str, rows: Sequence[Mapping[str, float]]) -> None:
+        """Report epochs of a fit, new ones or all so far."""
+        self._say("epochs", number=number, fold=str(fold), fit_id=fit_id, rows=[dict(row) for row in rows])
+
+    def fold_finished(
+        self,
+        number: int,
+        fold: str,
+        fit_id: str,
+        rows: Sequence[Mapping[str, float]],
+        metrics: Mapping[str, float],
+    ) -> None:
+        """Complete a fold: all of its epochs and its scores."""
+        self._say(
+            "fold_finished",
+            number=number,
+            fold=str(fold),
+            fit_id=fit_id,
+            rows=[dict(row) for row in rows],
+            metrics=dict(metrics),
+        )
+
+    def trial_finished(
+        self,
+        number: int,
+        metrics: Mapping[str, float],
+        state: Literal["complete", "failed", "stopped"] = "complete",
+        error: str | None = None,
+    ) -> None:
+        """Complete a trial with its summary scores, or with what went wrong."""
+        self._say("trial_finished", number=number, metrics=dict(metrics), state=state, error=error)
+
+    def trial_scores(
+        self, number: int, metrics: Mapping[str, float], tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Add scores to a trial that has ended: those on test cases and unseen datasets."""
+        self._say("trial_scores", number=number, metrics=dict(metrics), tags=dict(tags or {}))
+
+    def overlays(self, number: int, pictures: Mapping[str, Path | bytes]) -> None:
+        """Store PNG pictures, name -> path or content, with a trial; they are copied before this returns."""
+        files = [
+            self._spool.keep_file(
+                _file_name(name), picture if isinstance(picture, bytes) else picture.read_bytes()
+            )
+            for name, picture in pictures.items()
+        ]
+        self._say("overlays", number=number, files=files)
+
+    def summary(self, metrics: Mapping[str, float]) -> None:
+        """Complete the study with the scores of its champion."""
+        self._complete = True
+        self._say("summary", metrics=dict(metrics))
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """Write what waits, for so many seconds at most; the rest stays on disk and a warning says so."""
+        if self._closing.is_set():
+            return
+        if not self._complete:
+            self._say("interrupted")
+        self._closing.set()
+        self._news.set()
+        self._thread.join(timeout_s)
+        for name in self._patience:
+            os.environ.pop(name, None)
+        if self.num_waiting:
+            logger.warning(
+                "%d calls to MLflow at %s are not written yet; they wait in %s for its next start",
+                self.num_waiting,
+                self._uri,
+                self._spool.folder,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _say(self, method: str, **arguments: Any) -> None:
+        self._spool.append({"method": method, "at": int(time.time() * 1000), **arguments})
+        self._news.set()
+
+    def _work(self) -> None:
+        while True:
+            self._news.clear()
+            closing = self._closing.is_set()
+            drained = self._drain()
+            if closing:
+                return
+            if drained:
+                self._news.wait()
+            else:
+                self._closing.wait(self._retry_s)
+
+    def _drain(self) -> bool:
+        """Carry out what waits; False if MLflow is away."""
+        while (call := self._spool.first()) is not None:
+            if not self._carry_out(call):
+                return False
+        return True
+
+    def _carry_out(self, call: dict[str, Any]) -> bool:
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            self._runs = self._runs or self._connect()
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            self._is_away(error)
+            return False
+        try:
+            _apply(call, self._runs, self._spool.folder)
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            if getattr(error, "error_code", None) not in FINAL_ANSWERS:
+                self._runs = None  # what it remembers may be out of date when MLflow is back
+                self._is_away(error)
+                return False
+            logger.warning(
+                "MLflow refused a call (%s), kept in %s: %s", call["method"], self._spool.folder, error
+            )
+            self._spool.refuse(str(error))
+            return True
+        self._spool.done()
+        self._away = False
+        return True
+
+    def _connect(self) -> StudyRuns:
+        return StudyRuns(connect(self._uri), self._experiment, self._artifact_location, self._study_tags)
+
+    def _is_away(self, error: Exception) -> None:
+        if not self._away:
+            logger.warning(
+                "MLflow at %s is away; the search goes on and calls wait in %s: %s",
+                self._uri,
+                self._spool.folder,
+                error,
+            )
+        self._away = True
+
+
+def _apply(call: dict[str, Any], runs: StudyRuns, spool: Path) -> None:
+    arguments = {name: value for name, value in call.items() if name != "method"}
+    if call["method"] == "overlays":
+        arguments["files"] = [str(spool / file) for file in call["files"]]
+    getattr(runs, call["method"])(**arguments)
+
+
+def _file_name(name: str) -> str:
+    safe = name.replace("/", "_")
+    return safe if safe.endswith(".png") else f"{safe}.png"

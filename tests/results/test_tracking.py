@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Run
+
+from orchestrator.errors import BadMachine
+from orchestrator.results.mlflow_client import connect
+from orchestrator.results.tracking import Tracking
+
+DATASETS = [("Kvasir-SEG", "a" * 64, 1000, "source"), ("CVC-ClinicDB", "b" * 64, 612, "unseen")]
+NOWHERE = "http://127.0.0.1:9"
+
+Open = Callable[..., Tracking]
+
+
+@pytest.fixture
+def open_tracking(mlflow_uri: str, tmp_path: Path, request: pytest.FixtureRequest) -> Open:
+    """Tracking of a study named after the test; called again, it is the same study after a restart."""
+
+    def open_again(uri: str = mlflow_uri) -> Tracking:
+        location = str(tmp_path / "artifacts")
+        return Tracking(uri, request.node.name, location, {"splits": "five-fold"}, spool=tmp_path / "spool")
+
+    return open_again
+
+
+@pytest.fixture
+def find_runs(mlflow_uri: str, request: pytest.FixtureRequest) -> Callable[[], dict[str, Run]]:
+    """All runs of the test's study by name; a name given twice is an error."""
+
+    def find() -> dict[str, Run]:
+        client = connect(mlflow_uri)
+        experiment = client.get_experiment_by_name(request.node.name)
+        runs = client.search_runs([experiment.experiment_id])
+        by_name = {run.info.run_name: run for run in runs}
+        assert len(by_name) == len(runs)
+        return by_name
+
+    return find
+
+
+def rows(*epochs: int) -> list[dict[str, float]]:
+    return [{"epoch": epoch, "train_loss": 1 / (epoch + 1), "val_dice": epoch / 10} for epoch in epochs]
+
+
+def tell_everything(tracking: Tracking, state: str = "complete") -> None:
+    tracking.study({"space.toml": "network = 'unet'"}, DATASETS)
+    tracking.trial_started(
+        3, {"network": "unet", "learning_rate": 1e-3, "pretrained": False}, {"network": "unet"}
+    )
+    tracking.epoch(3, "0", "fit0", rows(0))
+    tracking.epoch(3, "0", "fit0", rows(1))
+    tracking.fold_finished(3, "0", "fit0", rows(0, 1, 2), {"dice": 0.8})
+    tracking.fold_finished(3, "1", "fit1", rows(0, 1), {"dice": 0.7})
+    tracking.trial_finished(3, {"dice": 0.75, "threshold": 0.5}, state)  # type: ignore[arg-type]
+    tracking.summary({"best_dice": 0.75})
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def steps(uri: str, run: Run, metric: str = "val_dice") -> list[int]:
+    return [point.step for point in connect(uri).get_metric_history(run.info.run_id, metric)]
+
+
+def test_a_study_is_one_run_with_its_files_and_datasets(open_tracking, find_runs, mlflow_uri, request):
+    with open_tracking() as tracking:
+        tell_everything(tracking)
+    run = find_runs()[request.node.name]
+    assert (run.info.status, run.data.tags["role"], run.data.metrics) == (
+        "FINISHED",
+        "study",
+        {"best_dice": 0.75},
+    )
+    assert [file.path for file in connect(mlflow_uri).list_artifacts(run.info.run_id)] == ["space.toml"]
+    found = {(use.dataset.name, use.dataset.digest, use.tags[0].value) for use in run.inputs.dataset_inputs}
+    assert found == {("Kvasir-SEG", "a" * 36, "source"), ("CVC-ClinicDB", "b" * 36, "unseen")}
+
+
+def test_a_trial_carries_flat_parameters_scores_and_its_source_data(open_tracking, find_runs):
+    with open_tracking() as tracking:
+        tell_everything(tracking)
+    run = find_runs()["trial-003 unet"]
+    assert run.data.params == {"network": "unet", "learning_rate": "0.001", "pretrained": "false"}
+    assert run.data.metrics == {"dice": 0.75, "threshold": 0.5}
+    assert run.data.tags["state"] == "complete" and run.info.status == "FINISHED"
+    assert [use.dataset.name for use in run.inputs.dataset_inputs] == ["Kvasir-SEG"]
+
+
+def test_folds_are_children_of_their_trial_and_carry_the_curves(open_tracking, find_runs, mlflow_uri):
+    with open_tracking() as tracking:
+        tell_everything(tracking)
+    found = find_runs()
+    for name, epochs in {"trial-003/fold-0": [0, 1, 2], "trial-003/fold-1": [0, 1]}.items():
+        assert found[name].data.tags["mlflow.parentRunId"] == found["trial-003 unet"].info.run_id
+        assert steps(mlflow_uri, found[name]) == epochs
+        assert found[name].info.status == "FINISHED"
+
+
+def test_telling_everything_again_after_a_restart_doubles_nothing(open_tracking, find_runs, mlflow_uri):
+    for _ in range(2):
+        with open_tracking() as tracking:
+            tell_everything(tracking)
+    found = find_runs()
+    assert len(found) == 4
+    assert steps(mlflow_uri, found["trial-003/fold-0"]) == [0, 1, 2]
+    assert steps(mlflow_uri, found["trial-003 unet"], "dice") == [0]
+    assert len(found["trial-003 unet"].inputs.dataset_inputs) == 1
+
+
+def test_a_fold_goes_on_after_a_restart_where_its_curve_ended(open_tracking, find_runs, mlflow_uri):
+    with open_tracking() as tracking:
+        tracking.trial_started(0, {"network": "unet"})
+        tracking.epoch(0, "0", "fit0", rows(0, 1))
+    assert find_runs()["trial-000/fold-0"].info.status == "KILLED"
+    with open_tracking() as tracking:
+        tracking.trial_started(0, {"network": "unet"})
+        tracking.epoch(0, "0", "fit0", rows(1, 2))
+        tracking.fold_finished(0, "0", "fit0", rows(0, 1, 2, 3), {})
+    run = find_runs()["trial-000/fold-0"]
+    assert (run.info.status, steps(mlflow_uri, run)) == ("FINISHED", [0, 1, 2, 3])
+
+
+def test_a_failed_trial_says_why_and_takes_its_open_folds_with_it(open_tracking, find_runs):
+    with open_tracking() as tracking:
+        tracking.trial_started(1, {"network": "unet"})
+        tracking.epoch(1, "0", "fit0", rows(0))
+        tracking.trial_finished(1, {}, "failed", "loss was nan in epoch 1")
+    found = find_runs()
+    assert found["trial-001 unet"].data.tags["error"] == "loss was nan in epoch 1"
+    assert {found[name].info.status for name in ("trial-001 unet", "trial-001/fold-0")} == {"FAILED"}
+
+
+def test_two_trials_may_share_a_fit(open_tracking, find_runs):
+    with open_tracking() as tracking:
+        for number in (0, 1):
+            tracking.trial_started(number, {"network": "unet"})
+            tracking.fold_finished(number, "0", "same", rows(0, 1), {"dice": 0.8})
+    assert {"trial-000/fold-0", "trial-001/fold-0"} <= find_runs().keys()
+
+
+def test_overlays_and_late_scores_join_a_trial_that_has_ended(open_tracking, find_runs, mlflow_uri, tmp_path):
+    (tmp_path / "b.png").write_bytes(b"from a file")
+    with open_tracking() as tracking:
+        tell_everything(tracking)
+        tracking.overlays(3, {"Kvasir-SEG/a": b"content", "b": tmp_path / "b.png"})
+        tracking.trial_scores(3, {"unseen/CVC-ClinicDB/dice": 0.6}, {"champion": "true"})
+    run = find_runs()["trial-003 unet"]
+    pictures = connect(mlflow_uri).list_artifacts(run.info.run_id, "overlays")
+    assert [picture.path for picture in pictures] == ["overlays/Kvasir-SEG_a.png", "overlays/b.png"]
+    assert run.data.metrics["unseen/CVC-ClinicDB/dice"] == 0.6 and run.info.status == "FINISHED"
+
+
+def test_a_long_curve_fits_through_the_limits_of_mlflow(open_tracking, find_runs, mlflow_uri):
+    with open_tracking() as tracking:
+        tracking.fold_finished(0, "refit", "fit0", rows(*range(1100)), {})
+    assert len(steps(mlflow_uri, find_runs()["trial-000/refit"])) == 1100
+
+
+def test_calls_wait_on_disk_while_the_server_is_away(open_tracking, find_runs, mlflow_uri, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING), open_tracking(NOWHERE) as tracking:
+        tell_everything(tracking)
+        tracking.overlays(3, {"a": b"content"})
+    assert tracking.num_waiting == 9
+    assert [record.message.split(";")[0] for record in caplog.records] == [
+        f"MLflow at {NOWHERE} is away",
+        f"9 calls to MLflow at {NOWHERE} are not written yet",
+    ]
+    with open_tracking() as tracking:
+        pass
+    found = find_runs()
+    assert tracking.num_waiting == 0 and steps(mlflow_uri, found["trial-003/fold-0"]) == [0, 1, 2]
+    assert connect(mlflow_uri).list_artifacts(found["trial-003 unet"].info.run_id, "overlays")
+
+
+def test_a_server_that_comes_back_gets_what_it_missed(mlflow_uri, tmp_path, request, find_runs):
+    store = tmp_path / "store"
+    store.write_text("a file, where the folder of the database should be")
+    uri = f"sqlite:///{store / 'mlflow.db'}"
+    with Tracking(uri, request.node.name, None, {}, spool=tmp_path / "spool", retry_s=0.05) as tracking:
+        tracking.trial_started(0, {"network": "unet"})
+        wait_until(lambda: tracking.is_away)
+        store.unlink()
+        store.symlink_to(Path(mlflow_uri.removeprefix("sqlite:///")).parent)
+        wait_until(lambda: tracking.num_waiting == 0)
+    assert "trial-000 unet" in find_runs()
+
+
+def test_a_line_that_a_kill_cut_short_is_dropped(open_tracking, find_runs, tmp_path):
+    whole = {"method": "trial_started", "at": 1, "number": 0, "params": {}, "tags": {}, "datasets": []}
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "calls.jsonl").write_text(json.dumps(whole) + '\n{"method": "trial_st')
+    with open_tracking():
+        pass
+    assert "trial-000" in find_runs()
+
+
+def test_what_mlflow_refuses_is_put_aside_and_the_rest_goes_on(open_tracking, find_runs, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING), open_tracking() as tracking:
+        tracking.trial_started(0, {"network": "unet"})
+        tracking.trial_scores(0, {"what is 100%?": 1.0})
+        tracking.trial_scores(0, {"dice": 0.5})
+    assert find_runs()["trial-000 unet"].data.metrics == {"dice": 0.5}
+    assert "what is 100%?" in (tmp_path / "spool" / "refused.jsonl").read_text()
+    assert "refused" in caplog.text
+
+
+def test_an_experiment_that_was_deleted_comes_back_with_its_study(
+    open_tracking, find_runs, mlflow_uri, request
+):
+    with open_tracking() as tracking:
+        tell_everything(tracking)
+    client = connect(mlflow_uri)
+    client.delete_experiment(client.get_experiment_by_name(request.node.name).experiment_id)
+    with open_tracking() as tracking:
+        tell_everything(tracking)
+    assert client.get_experiment_by_name(request.node.name).lifecycle_stage == "active"
+
+
+@pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "mlruns", "/tmp/mlruns"])
+def test_a_folder_is_no_tracking_store(uri, tmp_path):
+    with pytest.raises(BadMachine, match=r"sqlite:////path/mlflow\.db"):
+        Tracking(uri, "study", None, {}, spool=tmp_path)
