@@ -233,6 +233,7 @@ def _tuner(study: Study, searcher: OptunaSearcher, lanes: Lanes, budget: Budget,
             name=f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}",  # a fresh run each start: the ledger resumes, not Tune
             storage_path=str(study.home.folder / "tune"),
             stop=budget,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a trial is what its records are
             callbacks=[Word(study, report)],  # carries word to MLflow and to the screen
             verbose=0,
         ),

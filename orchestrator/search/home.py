@@ -186,8 +186,21 @@ class StudyHome:
             read_trial(trial, space, plan, ledger) for trial in stored if trial.state != TrialState.WAITING
         ]
 
+    def champion(self) -> Champion | None:
+        """The champion whose network was scored on cases outside the search, if there is one yet."""
+        if not self.champion_file.exists():
+            return None
+        return Champion(**json.loads(self.champion_file.read_text()))
+
+    def crown(self, champion: Champion) -> None:
+        """Remember the champion."""
+        partial = self.folder / f".champion.{os.getpid()}.partial"
+        partial.write_text(json.dumps(asdict(champion)))
+        partial.replace(self.champion_file)
+
 
 def read_trial(trial: FrozenTrial, space: SearchSpace, plan: SplitPlan, ledger: Ledger) -> StudyTrial:
+    """Put together what Optuna and the ledger know of a trial."""
     params = space.sample(FixedTrial(trial.params))
     settings = space.settings(params)
     specs = fold_specs(settings, plan)

@@ -71,6 +71,7 @@ class FormulaWork:
             return True
         if self.ledger.has(job.fit_id):
             return True
+        self.ledger.fits.mkdir(parents=True, exist_ok=True)
         with (self.ledger.fits.parent / "trained.log").open("a") as log:
             log.write(f"{job.fit_id}\n")
         curves = []
