@@ -146,7 +146,11 @@ def _copy_and_look(pair: Pair, partial: Path) -> Facts | list[str]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as original, target.open("wb") as copy:
+    try:
+        original = source.open("rb")
+    except OSError as error:
+        raise BadData(source.stem, f"{source.parent.name}/{source.name}: {error.strerror}") from error
+    with original, target.open("wb") as copy:
         shutil.copyfileobj(original, copy, 1 << 20)
         copy.flush()
         os.fsync(copy.fileno())

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orchestrator.data.cache import cached_cases
+from orchestrator.data.cases import Dataset, add_dataset, read_mask
+from orchestrator.data.phantom import draw_dataset
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("cached")
+    for seed in (0, 1):
+        draw_dataset(home / f"drawn{seed}", num_cases=12, size=50, seed=seed)
+        add_dataset(home, f"Drawn{seed}", home / f"drawn{seed}", allow_empty=True)
+    return home
+
+
+@pytest.fixture(scope="module")
+def datasets(home: Path) -> tuple[Dataset, Dataset]:
+    one, other = (
+        add_dataset(home, f"Drawn{seed}", home / f"drawn{seed}", allow_empty=True) for seed in (0, 1)
+    )
+    return one, other
+
+
+def test_cases_of_several_datasets_are_found_by_id(datasets, tmp_path):
+    cases = cached_cases(datasets, 32, tmp_path)
+    for case in (*datasets[0].cases, *datasets[1].cases):
+        assert cases.case(case.id) == case
+        assert cases.image(case.id).shape == (32, 32, 3)
+        assert cases.mask(case.id).shape == (32, 32)
+        assert cases.mask(case.id).mean() == pytest.approx(case.polyp_fraction, abs=0.02)
+
+
+def test_masks_hold_zero_and_one_and_originals_are_exact(datasets, tmp_path):
+    cases = cached_cases(datasets, 32, tmp_path)
+    for case in datasets[0].cases:
+        assert set(np.unique(cases.mask(case.id))) <= {0, 1}
+        assert np.array_equal(cases.original_mask(case.id), read_mask(case.mask))
+
+
+def test_what_is_handed_out_may_be_changed_without_changing_the_cache(datasets, tmp_path):
+    cases = cached_cases(datasets, 32, tmp_path)
+    id = datasets[0].cases[0].id
+    before = cases.image(id)
+    cases.image(id)[:] = 0
+    assert before.any()
+    assert np.array_equal(cases.image(id), before)
+
+
+def test_an_existing_cache_is_opened_and_not_built(datasets, tmp_path):
+    steps: list[tuple[int, int]] = []
+    cached_cases(datasets, 32, tmp_path, on_progress=lambda done, total: steps.append((done, total)))
+    assert steps == [(done, 48) for done in range(1, 49)]  # frames at this size, and masks at their own
+    cached_cases(datasets, 32, tmp_path, on_progress=lambda done, total: steps.append((done, total)))
+    assert len(steps) == 48
+
+
+def test_another_size_does_not_pack_the_original_masks_again(datasets, tmp_path):
+    cached_cases(datasets, 32, tmp_path)
+    steps: list[int] = []
+    cached_cases(datasets, 48, tmp_path, on_progress=lambda done, total: steps.append(total))
+    assert steps == [24] * 24
+
+
+def test_it_travels_to_another_process_without_its_pixels(datasets, tmp_path):
+    cases = cached_cases(datasets, 32, tmp_path)
+    sent = pickle.dumps(cases)
+    id = datasets[0].cases[3].id
+    assert len(sent) < 20_000
+    assert np.array_equal(pickle.loads(sent).image(id), cases.image(id))
+
+
+def test_remains_of_a_killed_build_are_thrown_away(datasets, tmp_path):
+    dataset = datasets[0]
+    remains = tmp_path / "v1" / dataset.fingerprint / ".size-32.partial"
+    remains.mkdir(parents=True)
+    (remains / "images.npy").write_bytes(b"half")
+    cases = cached_cases([dataset], 32, tmp_path)
+    assert cases.image(dataset.cases[0].id).any()
+    assert not remains.exists()
+
+
+BUILD = """
+import sys, time
+from pathlib import Path
+from orchestrator.data.cache import cached_cases
+from orchestrator.data.cases import load_dataset
+dataset = load_dataset(Path(sys.argv[1]), "Drawn0")
+built = []
+print("ready", flush=True)
+sys.stdin.readline()
+cases = cached_cases([dataset], 32, Path(sys.argv[2]), lambda *_: (built.append(1), time.sleep(0.02)))
+print(len(built), sum(int(cases.image(case.id).sum()) for case in dataset.cases))
+"""
+
+
+def test_two_processes_that_ask_at_once_see_one_whole_cache(home, datasets, tmp_path):
+    command = [sys.executable, "-c", BUILD, str(home), str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(2)]  # type: ignore[call-overload]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    answers = []
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        answers.append(process.communicate(timeout=60)[0].split())
+        assert process.returncode == 0
+    assert sum(int(built) for built, _ in answers) == 24
+    assert answers[0][1] == answers[1][1]
