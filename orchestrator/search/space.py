@@ -161,23 +161,32 @@ def check_builds(space: SearchSpace) -> None:
 
     Takes seconds, so it is not part of `load_space`. Pretrained weights are neither looked for nor read.
     """
-    problems = []
-    tried = []
+    variants: list[tuple[str, dict[str, Any]]] = []
     for params in _network_variants(space):
-        network = params[NETWORK]
-        known = models.params(network)
-        offline = {key: value for key, value in (("pretrained", False), ("weights", None)) if key in known}
-        values = {key: value for key, value in params.items() if key in known} | offline
-        if (network, values) in tried:
-            continue
-        tried.append((network, values))
-        try:
-            with torch.device("meta"):
-                models.build(network, **values)
-        except ValueError as error:
-            problems.append(f"{network}: {error}")
+        variant = (
+            params[NETWORK],
+            {key: params[key] for key in models.params(params[NETWORK]) if key in params},
+        )
+        variants += [variant] if variant not in variants else []
+    refusals = (_build_refusal(network, values) for network, values in variants)
+    problems = list(dict.fromkeys(refusal for refusal in refusals if refusal))
     if problems:
-        raise BadSpace(space.where, list(dict.fromkeys(problems)))
+        raise BadSpace(space.where, problems)
+
+
+def _build_refusal(network: str, values: Mapping[str, Any]) -> str | None:
+    """What the network has against these values of its parameters, pretrained weights left aside."""
+    offline = {
+        key: value
+        for key, value in (("pretrained", False), ("weights", None))
+        if key in models.params(network)
+    }
+    try:
+        with torch.device("meta"):
+            models.build(network, **{**values, **offline})
+    except ValueError as error:
+        return f"{network}: {error}"
+    return None
 
 
 def _network_variants(space: SearchSpace) -> Iterator[dict[str, Any]]:
@@ -198,16 +207,7 @@ def override(params: Mapping[str, Any], assignments: Sequence[str], space: Searc
     those that a change brings in keep their defaults.
     """
     problems: list[str] = []
-    changes: dict[str, Any] = {}
-    for assignment in assignments:
-        key, _, value = (part.strip() for part in assignment.partition("="))
-        if not key or not value:
-            problems.append(f"expected key=value, found {assignment!r}")
-            continue
-        try:
-            changes[key] = _value(value)
-        except ValueError as error:
-            problems.append(f"{key}: {error}")
+    changes = _assigned(assignments, problems)
     network = changes.get(NETWORK, params[NETWORK])
     if network not in space.networks:
         raise BadSpace("--set", [*problems, not_known(network, space.networks, "network of this space")])
@@ -216,13 +216,36 @@ def override(params: Mapping[str, Any], assignments: Sequence[str], space: Searc
         problem = refusal(key, value, [network]) if known else unknown_key(key, [network])
         problems += [f"{key}: {problem}"] if problem else []
     changed = {**existing(space, {**params, **changes}), **changes}
-    if not problems:
-        size = changed.get("image_size", Recipe.model_fields["image_size"].default)
-        problem = size_refusal([size], network)
-        problems = [f"image_size: {problem}"] if problem else recipe_problems(changed, "recipe")
+    problems = problems or _refused_together(changed, changes)
     if problems:
         raise BadSpace("--set", problems)
     return changed
+
+
+def _assigned(assignments: Sequence[str], problems: list[str]) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    for assignment in assignments:
+        key, _, value = (part.strip() for part in assignment.partition("="))
+        try:
+            if not key or not value:
+                raise ValueError(f"expected key=value, found {assignment!r}")
+            changes[key] = _value(value)
+        except ValueError as error:
+            problems.append(str(error))
+    return changes
+
+
+def _refused_together(params: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
+    """What is wrong with values that are fine one by one; a network is built where its parameters changed."""
+    network = params[NETWORK]
+    size = size_refusal([params.get("image_size", Recipe.model_fields["image_size"].default)], network)
+    own = {key: params[key] for key in models.params(network) if key in params}
+    refused = _build_refusal(network, own) if own.keys() & changes.keys() else None
+    return [
+        *([f"image_size: {size}"] if size else []),
+        *recipe_problems(params, "recipe"),
+        *([refused] if refused else []),
+    ]
 
 
 def _value(text: str) -> Any:
@@ -231,4 +254,4 @@ def _value(text: str) -> Any:
     except tomllib.TOMLDecodeError:
         if re.fullmatch(r"[A-Za-z_][\w./-]*", text):
             return text
-        raise ValueError(f"expected a value as in TOML, found {text!r}") from None
+        raise ValueError(f"expected a value as in TOML or a bare word, found {text!r}") from None
