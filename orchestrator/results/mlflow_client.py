@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines a run
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # would break into ours
+}
+# They announce every table that they make and every step of a registration.
+CHATTY = ("alembic", "mlflow.store.db.utils", "mlflow.pyfunc", "mlflow.store.model_registry.abstract_store")
+# Warnings from inside MLflow 3.17 about itself; nothing that we could mend.
+NOISE = (
+    "The ``noload`` loader strategy",  # its queries, on SQLAlchemy 2.1
+    ".*Any type hint is inferred as AnyType",  # its own classes, on import of mlflow.pyfunc
+)
 
 
 def check_uri(uri: str) -> None:
@@ -27,11 +39,12 @@ def check_uri(uri: str) -> None:
 
 def connect(uri: str) -> MlflowClient:
     """Open a client; a new SQLite file gets its tables, which takes seconds."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    for chatty in ("alembic", "mlflow.store.db.utils"):  # they announce every table they create
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    # MLflow 3.17 on SQLAlchemy 2.1; nothing that we could mend.
-    warnings.filterwarnings("ignore", message="The ``noload`` loader strategy", category=DeprecationWarning)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    for logger in CHATTY:
+        logging.getLogger(logger).setLevel(logging.WARNING)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message=message)
     from mlflow import MlflowClient  # slow to import: only who writes or reads runs should pay
 
     return MlflowClient(uri)
