@@ -79,6 +79,11 @@ def _read_tiff(path: Path) -> np.ndarray:
         pixels = page.asarray()
         if page.axes == "SYX":
             pixels = np.moveaxis(pixels, 0, 2)
+        expected = [(page.imagelength, page.imagewidth, *channels) for channels in ((), (3,), (4,))]
+        if pixels.shape not in expected:
+            raise ValueError(
+                f"expected {page.imagewidth} x {page.imagelength} grey, RGB or RGBA, found {pixels.shape}"
+            )
         pixels = pixels.astype(np.uint8) * (255 if page.dtype == np.bool_ else 1)
         return 255 - pixels if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else pixels
 

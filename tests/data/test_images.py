@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import io
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from orchestrator.data.images import read_image
+from orchestrator.errors import BadData
+
+FRAME = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+
+
+def encoded(suffix: str) -> bytes:
+    buffer = io.BytesIO()
+    if suffix == "tif":
+        tifffile.imwrite(buffer, FRAME, photometric="rgb", compression="zlib")
+    else:
+        Image.fromarray(FRAME).save(buffer, {"jpg": "JPEG"}.get(suffix, suffix))
+    return buffer.getvalue()
+
+
+def damaged(content: bytes, rng: random.Random) -> bytes:
+    """Cut short, or with some bytes changed, most of them in the header."""
+    if rng.random() < 0.3:
+        return content[: rng.randrange(len(content))]
+    changed = bytearray(content)
+    for _ in range(rng.randint(1, 6)):
+        changed[rng.randrange(rng.choice((60, 300, len(content))))] = rng.randrange(256)
+    return bytes(changed)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "tif"])
+def test_a_damaged_file_is_read_as_an_image_or_refused_in_words(tmp_path: Path, suffix: str):
+    rng, content = random.Random(0), encoded(suffix)
+    path = tmp_path / f"frame.{suffix}"
+    for _ in range(150):
+        path.write_bytes(damaged(content, rng))
+        try:
+            image = read_image(path)
+        except BadData as error:
+            assert "does not decode" in str(error)
+        else:
+            assert image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
+
+
+def test_four_channels_planes_and_grey_become_three_channels(tmp_path):
+    path = tmp_path / "frame.tif"
+    alpha = np.dstack([FRAME, FRAME[..., 0]])
+    tifffile.imwrite(path, alpha, photometric="rgb", extrasamples=["unassalpha"])
+    assert np.array_equal(read_image(path), FRAME)
+    tifffile.imwrite(path, np.moveaxis(FRAME, 2, 0), photometric="rgb", planarconfig="separate")
+    assert np.array_equal(read_image(path), FRAME)
+    tifffile.imwrite(path, FRAME[..., 0], photometric="minisblack")
+    assert np.array_equal(read_image(path), FRAME[..., [0, 0, 0]])
