@@ -1,0 +1,290 @@
+"""The model card: what a bundle is, how well it works, on whom, and what it must not be used for.
+
+Pure text from plain facts; whoever exports gathers them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+COLUMNS = ("dice", "iou", "precision", "recall", "f2", "accuracy")
+FEW_CASES = 500
+
+USAGE = """\
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+
+config = json.loads(Path("config.json").read_text())
+size = config["image_size"]
+image = cv2.cvtColor(cv2.imread("image.png"), cv2.COLOR_BGR2RGB)
+height, width = image.shape[:2]
+shrinks = min(height, width) >= size
+small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+batch = np.float32(small.transpose(2, 0, 1)[None]) / config["normalization"]["scale"]
+(logits,) = onnxruntime.InferenceSession("model.onnx").run(["logits"], {"image": batch})
+probability = cv2.resize(1 / (1 + np.exp(-logits[0, 0])), (width, height))
+mask = probability >= config["threshold"]\
+"""
+
+
+@dataclass(frozen=True)
+class ScoreLine:
+    """Mean scores of some images, and how sure the mean Dice is."""
+
+    name: str
+    num_cases: int
+    scores: Mapping[str, float]  # metric -> mean over the images, 0 to 1
+    interval: tuple[float, float] | None = None  # 95 % of the mean Dice; infinite where nothing is known
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """One dataset that the model has to do with."""
+
+    name: str
+    fingerprint: str
+    num_cases: int
+    num_groups: int | None  # videos or patients; None: unknown
+    role: str  # "trained on" or "never trained on"
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """How the cases were dealt."""
+
+    name: str
+    digest: str
+    num_folds: int
+    num_test: int
+    groups_known: bool
+
+
+@dataclass(frozen=True)
+class Making:
+    """What it would take to make the model again."""
+
+    command: str
+    git_revision: str
+    hardware: str
+    versions: Mapping[str, str]
+    date: str
+    num_trials: int  # finished in the study
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What was exported."""
+
+    study: str
+    trial: int
+    network: str
+    summary: str  # one line about the network
+    weights: str  # which training they come from
+    params: Mapping[str, Any]  # all settings of the trial, flat
+    image_size: int
+    threshold: float
+    sweep: tuple[float, float] | None  # None: the threshold was fixed or sampled by the search
+
+
+def model_card(
+    model: ModelFacts,
+    data: Sequence[DataFacts],
+    split: SplitFacts,
+    folds: Sequence[ScoreLine],
+    cross_validated: ScoreLine,
+    outside: Sequence[ScoreLine],
+    making: Making,
+) -> str:
+    """Markdown. `outside`: the hold-out test and unseen datasets, in that order; empty if there are none."""
+    sections = [
+        _head(model),
+        _scores(folds, cross_validated, outside, making.num_trials),
+        _threshold(model),
+        _data(data, split),
+        _limits(data, split, outside),
+        _use(model),
+        _making(model, making),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def percent(value: float) -> str:
+    """0.8123 -> 81.23; what is not there, or not finite, is a dash."""
+    return f"{100 * value:.2f}" if math.isfinite(value) else "–"
+
+
+def interval_text(interval: tuple[float, float] | None) -> str:
+    """(0.8, 0.9) -> 80.00 to 90.00."""
+    if interval is None:
+        return "–"
+    return (
+        f"{percent(interval[0])} to {percent(interval[1])}"
+        if all(map(math.isfinite, interval))
+        else "unknown"
+    )
+
+
+def _head(model: ModelFacts) -> str:
+    return f"""\
+# {model.network}: polyp segmentation
+
+{model.summary}
+
+Trial {model.trial} of the study `{model.study}`; weights: {model.weights}. Input: RGB images, resized to
+{model.image_size} x {model.image_size}. Output: the probability that a pixel is polyp, and a mask.
+
+**For research only. This is not a medical device and must not be used for diagnosis or treatment.**"""
+
+
+def _scores(
+    folds: Sequence[ScoreLine], total: ScoreLine, outside: Sequence[ScoreLine], num_trials: int
+) -> str:
+    table = score_table([*folds, total, *outside])
+    return f"""\
+## Scores
+
+Means over images, in percent. On an image without polyp, Dice is 100 if nothing is predicted, else 0.
+
+{table}
+
+The interval is a 95 % bootstrap interval of the mean Dice that draws whole groups (videos, patients) where
+they are known and single images where they are not. It says how far the mean may move with other images of
+the same kind. It does not cover another training run, another hospital or another endoscope.
+
+The cross-validated score is that of the best of {num_trials} trials on the very images they were compared on,
+so it is a little too good.
+{_honest(outside)}"""
+
+
+def _honest(outside: Sequence[ScoreLine]) -> str:
+    if not outside:
+        return "No images were set aside, so there is no score that is free of this."
+    return f"Scored once, after the search, and so free of this: {_and([line.name for line in outside])}."
+
+
+def score_table(lines: Sequence[ScoreLine]) -> str:
+    """A Markdown table of scores in percent."""
+    head = ["", "images", *COLUMNS, "95 % of dice"]
+    rows = [
+        [
+            line.name,
+            str(line.num_cases),
+            *(percent(line.scores.get(name, math.nan)) for name in COLUMNS),
+            interval_text(line.interval),
+        ]
+        for line in lines
+    ]
+    ruler = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ruler, *rows])
+
+
+def _threshold(model: ModelFacts) -> str:
+    bins = round(model.threshold * 256)
+    if model.sweep is None:
+        chosen = "It is a setting of the trial, like its learning rate."
+    else:
+        low, high = model.sweep
+        chosen = (
+            f"It is the threshold between {low:g} and {high:g} with the highest mean score over the "
+            "validation images of all folds.\nNo image of the test or of an unseen dataset had a say in it."
+        )
+    rule = f"A pixel is polyp at a probability of {model.threshold:.4f} ({bins}/256) or more."
+    return f"## Threshold\n\n{rule}\n{chosen}"
+
+
+def _data(data: Sequence[DataFacts], split: SplitFacts) -> str:
+    rows = "\n".join(
+        f"| {one.name} | {one.role} | {one.num_cases} | {_groups(one)} | `{one.fingerprint}` |"
+        for one in data
+    )
+    grouping = (
+        "Images of one group are never on both sides of a split."
+        if split.groups_known
+        else "Groups are unknown: images of one video or patient may be on both sides of a split."
+    )
+    return f"""\
+## Data
+
+| dataset | | images | groups | fingerprint |
+| --- | --- | ---: | ---: | --- |
+{rows}
+
+Split `{split.name}` (digest `{split.digest}`): {split.num_folds} folds, {split.num_test} images held out for
+the test. {grouping}"""
+
+
+def _limits(data: Sequence[DataFacts], split: SplitFacts, outside: Sequence[ScoreLine]) -> str:
+    limits = [
+        "Research only: no clinical study was done, no regulator has seen it.",
+        "It was trained on still images that were chosen by people; video, other light modes and other "
+        "organs are outside of what it has seen.",
+    ]
+    if not split.groups_known:
+        limits.append(
+            "Groups are unknown, so near-identical images may be in training and validation, and the "
+            "cross-validated and test scores may be far too good."
+        )
+    source = sum(one.num_cases for one in data if one.role == "trained on")
+    if source < FEW_CASES:
+        limits.append(f"It was trained on {source} images, which is few.")
+    if not any(one.role != "trained on" for one in data):
+        limits.append("It was not tested on a dataset of another origin: expect it to do worse there.")
+    limits += [
+        f"{line.name}: {line.num_cases} images are too few for more than a rough idea."
+        for line in outside
+        if line.num_cases < 100
+    ]
+    return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
+
+
+def _use(model: ModelFacts) -> str:
+    return f"""\
+## How to use it
+
+```
+orchestrator predict THIS_FOLDER IMAGES... --out masks
+```
+
+or without the orchestrator, in this folder (`pip install numpy opencv-python-headless onnxruntime`):
+
+```python
+{USAGE}
+```
+
+To train on, load `model.safetensors` into `models.build({json.dumps(model.network)}, ...)` with the
+parameters in `config.json`."""
+
+
+def _making(model: ModelFacts, making: Making) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(making.versions.items()))
+    params = "\n".join(f"{name} = {json.dumps(value)}" for name, value in model.params.items())
+    return f"""\
+## How it was made
+
+```
+{making.command}
+```
+
+{making.date}, revision {making.git_revision}, on {making.hardware}; {versions}.
+
+Settings of the trial:
+
+```
+{params}
+```"""
+
+
+def _groups(data: DataFacts) -> str:
+    return "unknown" if data.num_groups is None else str(data.num_groups)
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

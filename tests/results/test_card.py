@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orchestrator.results.bundle import Bundle
+from orchestrator.results.card import (
+    DataFacts,
+    Making,
+    ModelFacts,
+    ScoreLine,
+    SplitFacts,
+    interval_text,
+    model_card,
+)
+from orchestrator.results.overlay import png
+
+MODEL = ModelFacts(
+    study="unet-Kvasir-SEG",
+    trial=7,
+    network="unet",
+    summary="U-Net: an encoder and a decoder with skip connections.",
+    weights="fold 2, the fold with the median Dice",
+    params={"learning_rate": 1e-3, "augmentation": "flips"},
+    image_size=64,
+    threshold=131 / 256,
+    sweep=(0.05, 0.95),
+)
+DATA = [
+    DataFacts("Kvasir-SEG", "ab" * 16, 1000, None, "trained on"),
+    DataFacts("CVC-ClinicDB", "cd" * 16, 612, 29, "never trained on"),
+]
+SPLIT = SplitFacts("five-fold-ungrouped", "ef" * 16, 5, 100, groups_known=False)
+FOLDS = [ScoreLine(f"fold {fold}", 180, {"dice": 0.8 + fold / 100}) for fold in range(5)]
+TOTAL = ScoreLine("cross-validated", 900, {"dice": 0.8211, "iou": 0.75}, (0.80, 0.84))
+OUTSIDE = [
+    ScoreLine("hold-out test", 99, {"dice": 0.81}, (0.76, 0.85)),
+    ScoreLine("unseen CVC-ClinicDB", 612, {"dice": 0.61}, (-float("inf"), float("inf"))),
+]
+MAKING = Making(
+    "orchestrator search x.toml",
+    "abc123",
+    "2 CPU cores",
+    {"torch": "2.14.1", "ray": "2.60"},
+    "2026-11-21",
+    12,
+)
+
+
+def card(
+    model: ModelFacts = MODEL,
+    data: list[DataFacts] = DATA,
+    split: SplitFacts = SPLIT,
+    outside: list[ScoreLine] = OUTSIDE,
+) -> str:
+    return model_card(model, data, split, FOLDS, TOTAL, outside, MAKING)
+
+
+def test_source_test_and_unseen_scores_stand_in_one_table():
+    rows = [line for line in card().splitlines() if line.startswith("|") and "." in line]
+    names = [row.split("|")[1].strip() for row in rows]
+    assert names == [
+        *(line.name for line in FOLDS),
+        "cross-validated",
+        "hold-out test",
+        "unseen CVC-ClinicDB",
+    ]
+    assert "| cross-validated | 900 | 82.11 | 75.00 | – | – | – | – | 80.00 to 84.00 |" in rows
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        "not a medical device",
+        "ab" * 16,
+        "cd" * 16,
+        "ef" * 16,
+        "131/256",
+        "torch 2.14.1",
+        "abc123",
+        "trial 7",
+        "12 trials",
+    ],
+)
+def test_the_card_says(fact: str):
+    assert fact.lower() in card().lower()
+
+
+def test_unknown_groups_are_a_limit_and_known_ones_are_not():
+    assert "may be far too good" in card()
+    assert "may be far too good" not in card(split=dataclasses.replace(SPLIT, groups_known=True))
+
+
+def test_a_model_without_outside_scores_says_so():
+    text = card(data=DATA[:1], outside=[])
+    assert "there is no score that is free of this" in text and "expect it to do worse there" in text
+
+
+def test_small_sets_are_named_as_limits():
+    few = [dataclasses.replace(DATA[0], num_cases=120)]
+    text = card(data=few)
+    assert "trained on 120 images, which is few" in text and "99 images are too few" in text
+
+
+def test_a_threshold_that_was_not_swept_is_called_a_setting():
+    assert "a setting of the trial" in card(model=dataclasses.replace(MODEL, sweep=None))
+
+
+def test_an_interval_of_one_group_is_unknown():
+    assert interval_text((-float("inf"), float("inf"))) == "unknown" and interval_text(None) == "–"
+
+
+def test_the_program_in_the_card_gives_the_mask_of_the_bundle(
+    exported: Path, photo: np.ndarray, tmp_path: Path, monkeypatch
+):
+    folder = Path(shutil.copytree(exported, tmp_path / "bundle"))
+    (folder / "image.png").write_bytes(png(photo))
+    monkeypatch.chdir(folder)
+    names: dict[str, np.ndarray] = {}
+    exec(card().split("```python\n")[1].split("```")[0], names)
+    np.testing.assert_array_equal(names["mask"], Bundle.load(folder).predict(photo)[1])
