@@ -1,0 +1,147 @@
+"""The leaderboard and the winner's scores, as tables for people and as dictionaries for programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from orchestrator.results.card import COLUMNS, ScoreLine, interval_text, percent
+
+
+@dataclass(frozen=True)
+class LeaderboardRow:
+    """One trial as it stands."""
+
+    number: int
+    state: str  # "complete", "running", "failed" or "stopped"
+    searched: Mapping[str, Any]  # the parameters that differ between trials
+    folds_done: int
+    num_folds: int
+    minutes: float  # of training, over all folds
+    scores: Mapping[str, float] = field(
+        default_factory=dict
+    )  # metric -> mean; empty until all folds are done
+    interval: tuple[float, float] | None = None  # 95 % of the mean Dice
+    threshold: float | None = None
+    outside: Mapping[str, float] = field(default_factory=dict)  # "test", "CVC-ClinicDB" -> mean Dice
+    error: str | None = None
+
+
+def ranked_rows(
+    rows: Sequence[LeaderboardRow], metric: str = "dice"
+) -> list[tuple[int | None, LeaderboardRow]]:
+    """(rank, row), best first; of equals the earlier trial; trials without a score come last, unranked."""
+    scored = sorted(
+        (row for row in rows if metric in row.scores), key=lambda row: (-row.scores[metric], row.number)
+    )
+    others = sorted((row for row in rows if metric not in row.scores), key=lambda row: row.number)
+    return [*enumerate(scored, start=1), *((None, row) for row in others)]
+
+
+def leaderboard(rows: Sequence[LeaderboardRow], title: str, metric: str = "dice") -> Table:
+    """All trials, best first; scores in percent. Outside scores stand beside those of the folds."""
+    metrics = list(dict.fromkeys([metric, "dice", "iou"]))
+    outside = list(dict.fromkeys(name for row in rows for name in row.outside))
+    searched = list(dict.fromkeys(name for row in rows for name in row.searched))
+    table = Table(title=title, title_justify="left")
+    for name in (
+        "rank",
+        "trial",
+        *metrics,
+        "95 % of dice",
+        *(f"{name} dice" for name in outside),
+        "threshold",
+    ):
+        table.add_column(escape(name), justify="right")
+    for name in searched:
+        table.add_column(escape(name), justify="right", overflow="fold")
+    table.add_column("folds", justify="right")
+    table.add_column("min", justify="right")
+    table.add_column("state", overflow="fold")
+    for rank, row in ranked_rows(rows, metric):
+        table.add_row(
+            "" if rank is None else str(rank),
+            str(row.number),
+            *(_percent(row.scores.get(name)) for name in metrics),
+            interval_text(row.interval),
+            *(_percent(row.outside.get(name)) for name in outside),
+            "–" if row.threshold is None else f"{row.threshold:.3f}",
+            *(escape(short(row.searched[name])) if name in row.searched else "–" for name in searched),
+            f"{row.folds_done}/{row.num_folds}",
+            f"{row.minutes:.1f}",
+            escape(_state(row)),
+            style="bold" if rank == 1 else None,
+        )
+    return table
+
+
+def leaderboard_dicts(rows: Sequence[LeaderboardRow], metric: str = "dice") -> list[dict[str, Any]]:
+    """The same as plain values: scores in [0, 1], and null where there is none."""
+    return [
+        {
+            "rank": rank,
+            "trial": row.number,
+            "state": row.state,
+            "scores": dict(row.scores),
+            "interval": _finite(row.interval),
+            "threshold": row.threshold,
+            "outside": dict(row.outside),
+            "searched": dict(row.searched),
+            "folds_done": row.folds_done,
+            "num_folds": row.num_folds,
+            "minutes": row.minutes,
+            "error": row.error,
+        }
+        for rank, row in ranked_rows(rows, metric)
+    ]
+
+
+def score_table(lines: Sequence[ScoreLine], title: str) -> Table:
+    """The winner: its folds, all of them together, then the test and the unseen datasets; in percent."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for name in ("images", *COLUMNS, "95 % of dice"):
+        table.add_column(name, justify="right")
+    for line in lines:
+        table.add_row(
+            escape(line.name),
+            str(line.num_cases),
+            *(_percent(line.scores.get(name)) for name in COLUMNS),
+            interval_text(line.interval),
+        )
+    return table
+
+
+def score_dicts(lines: Sequence[ScoreLine]) -> list[dict[str, Any]]:
+    """The same as plain values."""
+    return [
+        {
+            "name": line.name,
+            "num_cases": line.num_cases,
+            "scores": dict(line.scores),
+            "interval": _finite(line.interval),
+        }
+        for line in lines
+    ]
+
+
+def short(value: Any) -> str:
+    """A parameter in a few characters: 0.000312, 1.2e-07, unet."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else percent(value)
+
+
+def _state(row: LeaderboardRow) -> str:
+    return f"{row.state}: {row.error}" if row.error else row.state
+
+
+def _finite(interval: tuple[float, float] | None) -> list[float] | None:
+    return list(interval) if interval is not None and all(map(math.isfinite, interval)) else None

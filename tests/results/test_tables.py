@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.results.card import ScoreLine
+from orchestrator.results.tables import (
+    LeaderboardRow,
+    leaderboard,
+    leaderboard_dicts,
+    ranked_rows,
+    score_dicts,
+    score_table,
+)
+
+ROWS = [
+    LeaderboardRow(
+        0, "complete", {"learning_rate": 1e-3}, 5, 5, 3.5, {"dice": 0.81, "iou": 0.72}, (0.79, 0.83), 0.5
+    ),
+    LeaderboardRow(1, "failed", {"learning_rate": 0.9}, 1, 5, 0.2, error="loss was nan [epoch 2]"),
+    LeaderboardRow(
+        2,
+        "complete",
+        {"learning_rate": 3.12e-4, "network": "unet"},
+        5,
+        5,
+        4.0,
+        {"dice": 0.85, "iou": 0.71},
+        (float("-inf"), float("inf")),
+        131 / 256,
+        {"test": 0.84, "CVC-ClinicDB": 0.6},
+    ),
+    LeaderboardRow(3, "complete", {"learning_rate": 1e-2}, 5, 5, 4.0, {"dice": 0.81, "iou": 0.70}, None, 0.4),
+    LeaderboardRow(4, "running", {"learning_rate": 2e-2}, 2, 5, 1.0),
+]
+
+
+def lines(table: Table) -> list[list[str]]:
+    """The cells of a table as they are printed."""
+    console = Console(width=200, color_system=None)
+    with console.capture() as captured:
+        console.print(table)
+    rows = [line for line in captured.get().splitlines() if line[0] in "│┃"]
+    return [[cell.strip() for cell in row.replace("┃", "│").strip("│").split("│")] for row in rows]
+
+
+def test_the_best_comes_first_equals_by_age_and_trials_without_a_score_last():
+    assert [(rank, row.number) for rank, row in ranked_rows(ROWS)] == [
+        (1, 2),
+        (2, 0),
+        (3, 3),
+        (None, 1),
+        (None, 4),
+    ]
+
+
+def test_another_metric_ranks_otherwise():
+    assert ranked_rows(ROWS, "iou")[0][1].number == 0
+
+
+def test_test_and_unseen_scores_stand_beside_those_of_the_folds():
+    head, first, *_ = lines(leaderboard(ROWS, "study"))
+    assert dict(zip(head, first, strict=True)) == {
+        "rank": "1",
+        "trial": "2",
+        "dice": "85.00",
+        "iou": "71.00",
+        "95 % of dice": "unknown",
+        "test dice": "84.00",
+        "CVC-ClinicDB dice": "60.00",
+        "threshold": "0.512",
+        "learning_rate": "0.000312",
+        "network": "unet",
+        "folds": "5/5",
+        "min": "4.0",
+        "state": "complete",
+    }
+
+
+def test_a_failed_trial_shows_its_error_and_dashes():
+    failed = lines(leaderboard(ROWS, "study"))[4]
+    assert failed[-1] == "failed: loss was nan [epoch 2]" and failed[2] == "–"
+
+
+def test_the_leaderboard_is_json_without_infinities():
+    text = json.dumps(leaderboard_dicts(ROWS), allow_nan=False)
+    first = json.loads(text)[0]
+    assert (first["rank"], first["trial"], first["interval"], first["outside"]["test"]) == (1, 2, None, 0.84)
+
+
+def test_the_winner_table_shows_every_line_in_order():
+    shown = [
+        ScoreLine("fold 0", 20, {"dice": 0.8}),
+        ScoreLine("all folds", 100, {"dice": 0.81, "f2": 0.7}, (0.7, 0.9)),
+    ]
+    _, fold, total = lines(score_table(shown, "trial 2"))
+    assert fold == ["fold 0", "20", "80.00", "–", "–", "–", "–", "–", "–"]
+    assert total == ["all folds", "100", "81.00", "–", "–", "–", "70.00", "–", "70.00 to 90.00"]
+    assert json.loads(json.dumps(score_dicts(shown)))[1]["interval"] == [0.7, 0.9]
+
+
+def test_an_empty_study_is_an_empty_table():
+    assert len(lines(leaderboard([], "study"))) == 1
