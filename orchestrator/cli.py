@@ -315,3 +315,48 @@ def _epoch_line(row: dict[str, float], epochs: int) -> str:
         f"epoch {row['epoch'] + 1:.0f}/{epochs}  loss {row['train_loss']:.4f}  dice {row['val_dice']:.4f}  "
         f"lr {row['learning_rate']:.2e}  {row['images_per_second']:.1f} images/s"
     )
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal; in a log file, nothing until the command's own last line."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _describe(dataset: Dataset) -> str:
+    facts = _facts(dataset)
+    return (
+        f"{facts['name']}: {facts['cases']} cases ({facts['without_polyp']} without polyp), {facts['groups']}, "
+        f"{facts['sizes']}, fingerprint {dataset.fingerprint[:12]}"
+    )
+
+
+def _facts(dataset: Dataset) -> dict[str, Any]:
+    sizes = sorted({(case.height * case.width, f"{case.width}x{case.height}") for case in dataset.cases})
+    groups = len({case.group for case in dataset.cases})
+    areas = sorted(case.polyp_fraction for case in dataset.cases if case.polyp_fraction)
+    return {
+        "name": dataset.name,
+        "cases": len(dataset.cases),
+        "without_polyp": len(dataset.cases) - len(areas),
+        "groups": f"{groups} groups" if dataset.groups_known else "groups unknown",
+        "centers": sorted({case.center for case in dataset.cases if case.center}),
+        "sizes": sizes[0][1] if len(sizes) == 1 else f"{sizes[0][1]} to {sizes[-1][1]}",
+        "polyp_area": f"{areas[0]:.2%} to {areas[-1]:.2%} of the frame" if areas else "none",
+        "fingerprint": dataset.fingerprint,
+        "folder": str(dataset.folder),
+    }
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1))
+
+
+def _plain(text: str) -> str:
+    """Text as it is: square brackets in it are no markup."""
+    from rich.markup import escape
+
+    return escape(text)

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any, Literal, Protocol
 
 import ray
-from optuna.trial import FixedTrial, FrozenTrial
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from ray import tune
 from ray.tune import Callback, Stopper, TuneConfig, Tuner
 
@@ -26,7 +26,7 @@ from orchestrator.data.cases import Dataset
 from orchestrator.data.splits import SplitPlan
 from orchestrator.errors import BadMachine, BadSpace, BadStudy, FitFailed
 from orchestrator.search.folds import fold_specs
-from orchestrator.search.home import Champion, StudyHome, StudyTrial, ranked, read_trial
+from orchestrator.search.home import Champion, StudyHome, StudyTrial, champion_fit, outside_cases, ranked, read_trial
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.searcher import OptunaSearcher
 from orchestrator.search.space import SearchSpace
@@ -151,7 +151,7 @@ def check(study: Study, machine: Machine) -> None:
 def batch_sizes(space: SearchSpace) -> tuple[int, ...]:
     """Every batch size that a trial of this space can have."""
     if "batch_size" in space.search:
-        return tuple(space.search["batch_size"].steps)
+        return tuple(int(value) for value in space.search["batch_size"].steps)
     return (space.fixed.get("batch_size", Recipe.model_fields["batch_size"].default),)
 
 
@@ -202,15 +202,6 @@ def shape_lanes(nodes: list[dict[str, Any]], machine: Machine, num_lanes: int | 
         gpus_per_worker=1 if with_gpus else 0,
         device="cuda" if with_gpus and machine.device != "cpu" else "cpu",
     )
-
-
-def champion_fit(trial: StudyTrial) -> FitRecord:
-    """The fold network that stands for a trial: the one with the median Dice, so that the trial's score describes it."""
-    score = trial.score()
-    if score is None:
-        raise BadStudy(f"trial {trial.number}", "is not finished, so it has no network to hand over")
-    middle = sorted(range(len(score.fold_dice)), key=lambda fold: score.fold_dice[fold])[len(score.fold_dice) // 2]
-    return trial.records[middle]
 
 
 def _tuner(study: Study, searcher: OptunaSearcher, lanes: Lanes, budget: Budget, report: StudyReport) -> Tuner:
@@ -264,7 +255,7 @@ class Word(Callback):
     def _over(self, number: int) -> None:
         stored = self.study.home.optuna_study().get_trials(deepcopy=False)
         self.report.trial_finished(read_trial(stored[number], self.study.space, self.study.plan, self.ledger))
-        done = sorted((t for t in stored if t.value is not None), key=lambda t: (-t.value, t.number))
+        done = sorted((t for t in stored if t.state == TrialState.COMPLETE), key=lambda t: (-t.values[0], t.number))
         kept, displaced = done[:KEEP_WEIGHTS], done[KEEP_WEIGHTS : KEEP_WEIGHTS + 1]
         late = [t for t in done[KEEP_WEIGHTS:] if t.number == number]
         keep = {fit_id for t in kept for fit_id in self._fit_ids(t)}
@@ -327,14 +318,7 @@ def _crown(study: Study, lanes: Lanes) -> StudyTrial | None:
 
 
 def _score_outside(lanes: Lanes, fit_id: str, plan: SplitPlan, unseen: tuple[Dataset, ...]) -> None:
-    for job in outside_jobs(fit_id, plan, unseen):
-        lanes.run(f"{fit_id}-{job.name}", job)
-
-
-def outside_jobs(fit_id: str, plan: SplitPlan, unseen: tuple[Dataset, ...]) -> list[ScoreJob]:
-    """The scorings that only a champion gets."""
-    jobs = [ScoreJob(fit_id, "test", plan.datasets, plan.test)] if plan.test else []
-    for dataset in unseen:
-        cases = tuple(case.id for case in dataset.cases)
-        jobs.append(ScoreJob(fit_id, dataset.name, {dataset.name: dataset.fingerprint}, cases))
-    return jobs
+    fingerprints = plan.datasets | plan.unseen
+    for name, case_ids in outside_cases(plan, unseen).items():
+        datasets = {dataset: fingerprints[dataset] for dataset in {id.split("/")[0] for id in case_ids}}
+        lanes.run(f"{fit_id}-{name}", ScoreJob(fit_id, name, datasets, case_ids))

@@ -37,31 +37,46 @@ class TrialScore:
 
     threshold: float  # multiple of 1/256
     metrics: dict[str, float]  # mean over all validation images, at the threshold
-    dice_cross_fitted: (
-        float  # each fold at the threshold chosen on the other folds: free of that choice's optimism
-    )
-    fold_dice: tuple[float, ...]  # mean Dice of each fold at the threshold
+    cross_fitted: dict[str, float]  # the same, each fold at the threshold chosen on the others: no optimism from it
+    fold_metrics: tuple[dict[str, float], ...]  # mean over each fold's images, at the threshold
     case_ids: tuple[str, ...]
     dice_of_case: np.ndarray  # (N,) cross-fitted Dice of each image, in the order of `case_ids`
 
+    @property
+    def fold_dice(self) -> tuple[float, ...]:
+        return tuple(fold["dice"] for fold in self.fold_metrics)
+
+    @property
+    def fold_dice_std(self) -> float:
+        """Spread over folds; no standard error of the mean, for folds share their training cases."""
+        return float(np.std(self.fold_dice, ddof=1))
+
 
 def score_trial(records: Sequence[FitRecord], settings: Settings, metric: str = "dice") -> TrialScore:
-    """Score a trial by the records of all its folds: pooled over all validation images, at one threshold."""
+    """Score a trial by the records of all its folds: pooled over all validation images, at one threshold.
+
+    A swept threshold is the best for the mean of `metric`.
+    """
     histograms = np.concatenate([record.histograms for record in records])
     fold_of_case = np.repeat(np.arange(len(records)), [len(record.case_ids) for record in records])
     if settings.threshold is None:
         threshold, _ = best_threshold(histograms, *settings.sweep, metric=metric)
-        honest, _ = cross_fitted(histograms, fold_of_case, *settings.sweep, metric=metric)
-        honest = honest if metric == "dice" else scores_at(histograms, threshold)["dice"]
+        _, others = cross_fitted(histograms, fold_of_case, *settings.sweep, metric=metric)
     else:
         threshold = settings.threshold
-        honest = scores_at(histograms, threshold)["dice"]
+        others = dict.fromkeys(range(len(records)), threshold)
     scores = scores_at(histograms, threshold)
+    parts = [scores_at(record.histograms, others[fold]) for fold, record in enumerate(records)]
+    honest = {name: np.concatenate([part[name] for part in parts]) for name in scores}
     return TrialScore(
         threshold=threshold,
-        metrics={name: float(values.mean()) for name, values in scores.items()},
-        dice_cross_fitted=float(honest.mean()),
-        fold_dice=tuple(float(scores["dice"][fold_of_case == fold].mean()) for fold in range(len(records))),
+        metrics=_means(scores),
+        cross_fitted=_means(honest),
+        fold_metrics=tuple(_means(scores_at(record.histograms, threshold)) for record in records),
         case_ids=tuple(case_id for record in records for case_id in record.case_ids),
-        dice_of_case=honest,
+        dice_of_case=honest["dice"],
     )
+
+
+def _means(scores: dict[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(values.mean()) for name, values in scores.items()}

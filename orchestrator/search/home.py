@@ -19,6 +19,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from orchestrator.data.cases import Dataset, load_datasets
 from orchestrator.data.splits import SplitPlan, read_plan, write_plan
 from orchestrator.errors import BadStudy
+from orchestrator.scoring.metrics import scores_at
 from orchestrator.search.folds import TrialScore, fold_specs, score_trial
 from orchestrator.search.ledger import FitRecord, Ledger
 from orchestrator.search.space import SearchSpace, Settings, load_space
@@ -199,6 +200,25 @@ class StudyHome:
         partial.replace(self.champion_file)
 
 
+    def outside_scores(self, fit_id: str, threshold: float) -> dict[str, dict[str, float]]:
+        """Mean scores of one network on the hold-out cases ("test") and on unseen datasets, where it was scored."""
+        outside = outside_cases(self.plan(), self.datasets()[1])
+        scored = {name: ids for name, ids in outside.items() if self.ledger.has_scores(fit_id, ids)}
+        return {
+            name: {
+                metric: float(values.mean())
+                for metric, values in scores_at(self.ledger.read_scores(fit_id, ids).histograms, threshold).items()
+            }
+            for name, ids in scored.items()
+        }
+
+
+def outside_cases(plan: SplitPlan, unseen: Sequence[Dataset]) -> dict[str, tuple[str, ...]]:
+    """The cases that only champions are scored on: "test", the hold-out, and each unseen dataset by name."""
+    test = {"test": plan.test} if plan.test else {}
+    return test | {dataset.name: tuple(case.id for case in dataset.cases) for dataset in unseen}
+
+
 def read_trial(trial: FrozenTrial, space: SearchSpace, plan: SplitPlan, ledger: Ledger) -> StudyTrial:
     """Put together what Optuna and the ledger know of a trial."""
     params = space.sample(FixedTrial(trial.params))
@@ -220,6 +240,15 @@ def ranked(trials: Sequence[StudyTrial], metric: str = "dice") -> list[tuple[Stu
     """Finished trials with their scores, best first; a tie goes to the earlier trial."""
     scored = [(trial, score) for trial in trials if (score := trial.score(metric)) is not None]
     return sorted(scored, key=lambda pair: (-pair[1].metrics[metric], pair[0].number))
+
+
+def champion_fit(trial: StudyTrial) -> FitRecord:
+    """The fold network that stands for a trial: the one with the median Dice, so that the trial's score describes it."""
+    score = trial.score()
+    if score is None:
+        raise BadStudy(f"trial {trial.number}", "is not finished, so it has no network to hand over")
+    middle = sorted(range(len(score.fold_dice)), key=lambda fold: score.fold_dice[fold])[len(score.fold_dice) // 2]
+    return trial.records[middle]
 
 
 def list_studies(home: Path) -> list[StudyHome]:

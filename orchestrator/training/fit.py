@@ -151,7 +151,7 @@ def score_cases(
         for image, _ in batches:
             for probability in network(image)[0].sigmoid()[:, 0].float().cpu().numpy():
                 truth = cases.original_mask(next(remaining))
-                scored.append(histogram(resize_probability(probability, truth.shape), truth))
+                scored.append(histogram(resize_probability(probability, *truth.shape), truth))
     return _in_order(scored, len(case_ids))
 
 

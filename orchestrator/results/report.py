@@ -1,0 +1,197 @@
+"""What a running study tells: MLflow through `Tracking`, and people through two callables that the command line gives."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from orchestrator.data.cases import Dataset
+from orchestrator.results.sheets import example_sheet
+from orchestrator.results.tracking import Tracking
+from orchestrator.scoring.metrics import scores_at
+from orchestrator.scoring.threshold import best_threshold
+from orchestrator.search.home import StudyHome, StudyTrial
+from orchestrator.search.ledger import FitRecord
+
+if TYPE_CHECKING:
+    from orchestrator.study import Study
+    from orchestrator.training.lane import Shape
+
+PACKAGES = (
+    "polyp-orchestrator",
+    "torch",
+    "ray",
+    "optuna",
+    "mlflow",
+    "albumentations",
+    "timm",
+    "numpy",
+    "opencv-python-headless",
+)
+SETTLE_S = 120.0  # at the end, how long MLflow is waited for
+
+
+class Report:
+    """Reports one study; a context for as long as it runs."""
+
+    def __init__(
+        self,
+        home: StudyHome,
+        tracking_uri: str,
+        artifacts: str | None,
+        *,
+        say: Callable[[str], None],
+        advance: Callable[[int, str], None],
+    ) -> None:
+        """`say(line)` prints a line; `advance(fits_done, best_so_far)` moves the progress bar."""
+        self.home, self.say, self.advance = home, say, advance
+        self.tracking = Tracking(
+            tracking_uri,
+            home.name,
+            artifacts,
+            {"framework": "ray+optuna"},
+            spool=home.folder / "mlflow-spool",
+        )
+        self.cases: dict[str, Any] = {}
+        self.fits_done: set[tuple[int, int]] = set()
+        self.best: tuple[float, int] | None = None  # Dice and minus the trial's number: of equals, the first
+        self.uri = tracking_uri
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.tracking.close(SETTLE_S)
+
+    def started(self, study: Study, shape: Shape) -> None:
+        self.cases = {case.id: case for dataset in study.datasets for case in dataset.cases}
+        self.tracking.study(
+            {
+                "search_space.toml": study.space.text,
+                "splits.json": self.home.splits_file.read_text(),
+                "environment.json": json.dumps(environment(), indent=1),
+            },
+            [_use(dataset, "source") for dataset in study.datasets]
+            + [_use(dataset, "unseen") for dataset in study.unseen],
+        )
+        before = [trial for trial in self.home.trials() if trial.state != "running"]
+        for trial in before:
+            self._count(trial)
+        width = f" of {shape.workers_per_lane} workers" if shape.workers_per_lane > 1 else ""
+        self.say(
+            f"study {self.home.name}: {study.num_trials} trials x {len(study.plan.folds)} folds, {study.plan.name}, "
+            f"{shape.num_lanes} lane(s){width} on {shape.device}"
+            + (f"; {len(before)} trial(s) are finished already" if before else "")
+        )
+        if not study.plan.groups_known:
+            self.say(
+                "groups (videos, patients) are unknown, so images of one may be on both sides of a split"
+            )
+
+    def trial_started(self, number: int, params: dict[str, Any]) -> None:
+        self.tracking.trial_started(number, params)
+
+    def news(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None:
+        if rows:
+            self.tracking.epoch(number, str(fold), fit_id, rows)
+            row = rows[-1]
+            self.advance(
+                len(self.fits_done),
+                f"trial {number} fold {fold} epoch {row['epoch'] + 1:.0f} dice {row['val_dice']:.3f}",
+            )
+
+    def fold_finished(self, number: int, fold: int, record: FitRecord) -> None:
+        threshold, dice = best_threshold(record.histograms, 1 / 256, 255 / 256)
+        metrics = {
+            name: float(values.mean()) for name, values in scores_at(record.histograms, threshold).items()
+        }
+        extra = {"threshold": threshold, "best_epoch": record.best_epoch, "seconds": record.seconds}
+        self.tracking.fold_finished(number, str(fold), record.fit_id, record.curves, metrics | extra)
+        self.fits_done.add((number, fold))
+        self.say(
+            f"trial {number} fold {fold}  dice {dice:.4f}  best epoch {record.best_epoch + 1}/{len(record.curves)}  "
+            f"{record.seconds:.1f} s"
+        )
+        self.advance(len(self.fits_done), "")
+
+    def trial_finished(self, trial: StudyTrial) -> None:
+        self._count(trial)
+        searched = "  ".join(f"{name} {_short(value)}" for name, value in trial.searched.items())
+        score = trial.score()
+        if trial.state == "failed" or score is None:
+            self.tracking.trial_finished(trial.number, {}, "failed", trial.error)
+            self.say(f"trial {trial.number} failed: {trial.error}  ({searched})")
+            return
+        spread = {
+            "dice_cross_fitted": score.cross_fitted["dice"],
+            "threshold": score.threshold,
+            "fold_dice_std": score.fold_dice_std,
+            "seconds": sum(record.seconds for record in trial.records),
+        }
+        self.tracking.overlays(
+            trial.number, {"examples.png": example_sheet(trial.records, score.threshold, self.cases)}
+        )
+        self.tracking.trial_finished(trial.number, score.metrics | spread)
+        best = ", best so far" if self.best == (score.metrics["dice"], -trial.number) else ""
+        self.say(f"trial {trial.number} done  dice {score.metrics['dice']:.4f}{best}  ({searched})")
+
+    def finished(self, champion: StudyTrial | None) -> None:
+        if champion is None:
+            self.tracking.summary({})
+            return
+        score, crowned = champion.score(), self.home.champion()
+        assert score is not None
+        assert crowned is not None
+        outside = self.home.outside_scores(crowned.fit_id, score.threshold)
+        metrics = {
+            f"{_metric(name)}_{key}": value for name, row in outside.items() for key, value in row.items()
+        }
+        self.tracking.trial_scores(champion.number, metrics, {"champion": "true"})
+        self.tracking.summary({"champion_trial": champion.number, **score.metrics, **metrics})
+
+    def _count(self, trial: StudyTrial) -> None:
+        for fold in range(len(trial.records)):
+            self.fits_done.add((trial.number, fold))
+        score = trial.score() if trial.state != "failed" else None
+        if score is not None:
+            self.best = max(self.best or (-1.0, 0), (score.metrics["dice"], -trial.number))
+
+
+def environment() -> dict[str, Any]:
+    """What a reader of the numbers would ask: versions, machine, revision of the code."""
+    return {
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "git_revision": git_revision(),
+        "written": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    }
+
+
+def git_revision() -> str:
+    """The commit of this code, with a + if it was changed since; "unknown" outside a checkout."""
+    here = Path(__file__).parent
+    asked = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return answer.stdout.strip()
+
+
+def _use(dataset: Dataset, context: str) -> tuple[str, str, int, str]:
+    return dataset.name, dataset.fingerprint, len(dataset.cases), context
+
+
+def _metric(name: str) -> str:
+    return name if name == "test" else f"unseen_{name}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
