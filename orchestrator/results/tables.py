@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich import box
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.results.card import COLUMNS, ScoreLine, interval_text, percent
 
@@ -44,39 +46,23 @@ def ranked_rows(
 
 
 def leaderboard(rows: Sequence[LeaderboardRow], title: str, metric: str = "dice") -> Table:
-    """All trials, best first; scores in percent. Outside scores stand beside those of the folds."""
+    """All trials, best first; scores in percent. `at` is the threshold.
+
+    Dice on the test and on unseen datasets stands beside that of the folds. On a narrow terminal headings and
+    settings wrap, numbers do not.
+    """
     metrics = list(dict.fromkeys([metric, "dice", "iou"]))
     outside = list(dict.fromkeys(name for row in rows for name in row.outside))
-    searched = list(dict.fromkeys(name for row in rows for name in row.searched))
-    table = Table(title=title, title_justify="left")
-    for name in (
-        "rank",
-        "trial",
-        *metrics,
-        "95 % of dice",
-        *(f"{name} dice" for name in outside),
-        "threshold",
-    ):
-        table.add_column(escape(name), justify="right")
-    for name in searched:
-        table.add_column(escape(name), justify="right", overflow="fold")
-    table.add_column("folds", justify="right")
-    table.add_column("min", justify="right")
-    table.add_column("state", overflow="fold")
-    for rank, row in ranked_rows(rows, metric):
-        table.add_row(
-            "" if rank is None else str(rank),
-            str(row.number),
-            *(_percent(row.scores.get(name)) for name in metrics),
-            interval_text(row.interval),
-            *(_percent(row.outside.get(name)) for name in outside),
-            "–" if row.threshold is None else f"{row.threshold:.3f}",
-            *(escape(short(row.searched[name])) if name in row.searched else "–" for name in searched),
-            f"{row.folds_done}/{row.num_folds}",
-            f"{row.minutes:.1f}",
-            escape(_state(row)),
-            style="bold" if rank == 1 else None,
-        )
+    heads = ["", "trial", *metrics, "95 % of dice", "at", *outside, "folds", "min"]
+    ranked = ranked_rows(rows, metric)
+    numbers = [_numbers(rank, row, metrics, outside) for rank, row in ranked]
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for place, name in enumerate(heads):
+        width = max((len(cells[place]) for cells in numbers), default=0)
+        table.add_column(escape(name), justify="right", min_width=width, overflow="fold")
+    table.add_column("settings", overflow="fold")
+    for (rank, row), cells in zip(ranked, numbers, strict=True):
+        table.add_row(*cells, Text(_settings(row)), style="bold" if rank == 1 else None)
     return table
 
 
@@ -139,8 +125,33 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else percent(value)
 
 
-def _state(row: LeaderboardRow) -> str:
-    return f"{row.state}: {row.error}" if row.error else row.state
+def _numbers(
+    rank: int | None, row: LeaderboardRow, metrics: Sequence[str], outside: Sequence[str]
+) -> list[str]:
+    return [
+        "" if rank is None else str(rank),
+        str(row.number),
+        *(_percent(row.scores.get(name)) for name in metrics),
+        _interval(row.interval),
+        "–" if row.threshold is None else f"{row.threshold:.3f}",
+        *(_percent(row.outside.get(name)) for name in outside),
+        f"{row.folds_done}/{row.num_folds}",
+        f"{row.minutes:.1f}",
+    ]
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    """To a tenth of a percent: finer says nothing, and the column is narrow."""
+    if _finite(interval) is None:
+        return interval_text(interval)
+    return "-".join(f"{100 * end:.1f}" for end in interval or ())
+
+
+def _settings(row: LeaderboardRow) -> str:
+    settings = "  ".join(f"{name} {short(value)}" for name, value in row.searched.items())
+    if row.state == "complete":
+        return settings
+    return f"{row.state}: {row.error}  {settings}" if row.error else f"{row.state}  {settings}"
 
 
 def _finite(interval: tuple[float, float] | None) -> list[float] | None:
