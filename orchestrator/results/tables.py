@@ -89,16 +89,17 @@ def leaderboard_dicts(rows: Sequence[LeaderboardRow], metric: str = "dice") -> l
 
 def score_table(lines: Sequence[ScoreLine], title: str) -> Table:
     """The winner: its folds, all of them together, then the test and the unseen datasets; in percent."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for name in ("images", *COLUMNS, "95 % of dice"):
-        table.add_column(name, justify="right")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("", overflow="fold")
+    for name in ("images", *COLUMNS):
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("95 % of dice", justify="right", overflow="fold", min_width=len("70.0-90.0"))
     for line in lines:
         table.add_row(
             escape(line.name),
             str(line.num_cases),
             *(_percent(line.scores.get(name)) for name in COLUMNS),
-            interval_text(line.interval),
+            _interval(line.interval),
         )
     return table
 

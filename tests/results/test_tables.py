@@ -107,7 +107,7 @@ def test_the_winner_table_shows_every_line_in_order():
     ]
     _, fold, total = cells(score_table(shown, "trial 2"))
     assert fold == ["fold 0", "20", "80.00", "–", "–", "–", "–", "–", "–"]
-    assert total == ["all folds", "100", "81.00", "–", "–", "–", "70.00", "–", "70.00 to 90.00"]
+    assert total == ["all folds", "100", "81.00", "–", "–", "–", "70.00", "–", "70.0-90.0"]
     assert json.loads(json.dumps(score_dicts(shown)))[1]["interval"] == [0.7, 0.9]
 
 
