@@ -107,6 +107,8 @@ def run_fit(
             )
         workers.share_buffers(network)
         dice = _epoch_dice(network, val, amp) if spec.val else float("nan")
+        if not _is_finite(network) or (spec.val and np.isnan(dice)):  # diverged after its last loss was taken
+            raise FitFailed(f"the network became nan in epoch {progress.epochs + 1} at learning rate {rate:.3g}")
         schedule.step(dice if spec.val else -train_loss)
         improved = progress.add(
             dice,
@@ -156,16 +158,30 @@ def score_cases(
 
 
 def _epoch_dice(network: nn.Module, val: ValidationBatches, amp: Precision) -> float:
-    """Return the mean Dice over the validation images of all workers, at the best threshold of this epoch."""
+    """Return the mean Dice over the validation images of all workers, at the best threshold of this epoch.
+
+    NaN, on every worker, if the network computes NaN anywhere.
+    """
     network.eval()
-    counted = []
+    counted: list[np.ndarray] = []
+    is_nan = torch.zeros((), dtype=torch.bool, device=val.device)
     with torch.inference_mode():
         for image, mask in val:
             with amp.autocast():
                 logits = network(image)[0]
-            counted.extend(_histograms(logits.float().sigmoid(), mask))
-    histograms = np.concatenate([np.stack(part) for part in workers.gather(counted) if part])
+            probability = logits.float().sigmoid()
+            is_nan = is_nan | probability.isnan().any()
+            counted.extend(_histograms(probability.nan_to_num(), mask))
+    parts = workers.gather((counted, bool(is_nan)))
+    if any(part_is_nan for _, part_is_nan in parts):
+        return float("nan")
+    histograms = np.concatenate([np.stack(part) for part, _ in parts if part])
     return best_threshold(histograms, *EPOCH_SWEEP)[1]
+
+
+def _is_finite(network: nn.Module) -> bool:
+    """Say whether all weights and statistics are numbers: the same answer on every worker."""
+    return all(bool(value.isfinite().all()) for value in network.state_dict().values())
 
 
 def _histograms(probability: Tensor, mask: Tensor) -> np.ndarray:
@@ -196,7 +212,7 @@ def _images_per_worker(recipe: Recipe, num_train: int) -> int:
         widths = [width for width in range(1, recipe.batch_size + 1) if recipe.batch_size % width == 0]
         raise BadMachine(
             "workers per fit",
-            f"a batch of {recipe.batch_size} cannot be dealt to {workers.size()} workers; these widths divide it: {widths}",
+            f"a batch of {recipe.batch_size} cannot be dealt to {workers.size()} workers; these divide it: {widths}",
         )
     return recipe.batch_size // workers.size()
 
