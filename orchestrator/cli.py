@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +19,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from orchestrator.errors import BadSpace, FitFailed, UserError
+from orchestrator.errors import FitFailed, UserError
 
 if TYPE_CHECKING:
     from orchestrator.data.cases import Dataset
     from orchestrator.data.splits import SplitPlan
-    from orchestrator.study import Machine
+    from orchestrator.search.home import StudyHome, StudyTrial
+    from orchestrator.search.ledger import FitRecord
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
@@ -41,24 +43,37 @@ app.add_typer(space_app, name="space")
 
 Home = Annotated[
     Path,
-    typer.Option(envvar="ORCHESTRATOR_HOME", help="Where datasets, studies and MLflow live; shared by all nodes."),
+    typer.Option(
+        envvar="ORCHESTRATOR_HOME", help="Where datasets, studies and MLflow live; shared by all nodes."
+    ),
 ]
 Cache = Annotated[
     Path | None,
-    typer.Option(envvar="ORCHESTRATOR_CACHE", help="Where decoded images are kept; a fast local disk. Default: HOME/cache."),
+    typer.Option(
+        envvar="ORCHESTRATOR_CACHE",
+        help="Where decoded images are kept; a fast local disk. Default: HOME/cache.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What trains.")]
 Address = Annotated[
-    str, typer.Option(help="auto: a running Ray cluster, else this machine; local: this machine; or ray://HOST:PORT.")
+    str,
+    typer.Option(
+        help="auto: a running Ray cluster, else this machine; local: this machine; or ray://HOST:PORT."
+    ),
 ]
-Width = Annotated[int, typer.Option(min=1, help="Data-parallel workers of one fit; does not change its result.")]
+Width = Annotated[
+    int, typer.Option(min=1, help="Data-parallel workers of one fit; does not change its result.")
+]
 Data = Annotated[list[str], typer.Option(help="Dataset to train on; repeat for several.")]
 Unseen = Annotated[
     list[str] | None, typer.Option(help="Dataset that only the champion is scored on; repeat for several.")
 ]
 Splits = Annotated[str, typer.Option(help="five-fold, or the JSON file of a split.")]
-Holdout = Annotated[float, typer.Option(min=0, max=0.5, help="Share of the cases set aside for the champion's test.")]
+Holdout = Annotated[
+    float, typer.Option(min=0, max=0.5, help="Share of the cases set aside for the champion's test.")
+]
+Metric = Annotated[str, typer.Option(help="dice, iou, precision, recall, f2 or accuracy.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the split and of the search.")]
 TrackingUri = Annotated[
     str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow server. Default: SQLite in HOME.")
@@ -83,7 +98,9 @@ def main() -> None:
 def data_add(
     name: Annotated[str, typer.Argument(help="Name of the dataset, for --data.")],
     path: Annotated[Path, typer.Argument(help="Folder with images/ and masks/, paired by file name.")],
-    groups: Annotated[Path | None, typer.Option(help="CSV with columns name and group (video, patient).")] = None,
+    groups: Annotated[
+        Path | None, typer.Option(help="CSV with columns name and group (video, patient).")
+    ] = None,
     group_column: Annotated[str, typer.Option(help="Column of --groups that names the group.")] = "group",
     center_column: Annotated[str, typer.Option(help="Column of --groups that names the center.")] = "center",
     allow_empty: Annotated[bool, typer.Option(help="Accept masks without a polyp.")] = False,
@@ -158,7 +175,9 @@ def data_draw(
     from orchestrator.data.phantom import draw_dataset
 
     with _bar(f"drawing {path}") as on_progress:
-        draw_dataset(path, num_cases=cases, size=size, num_centers=centers, seed=seed, on_progress=on_progress)
+        draw_dataset(
+            path, num_cases=cases, size=size, num_centers=centers, seed=seed, on_progress=on_progress
+        )
     out.print(f"{path}: {cases} frames; import them with --groups {path / 'groups.csv'} --allow-empty")
 
 
@@ -184,10 +203,14 @@ def space_schema() -> None:
 
 @app.command()
 def fit(
-    file: Annotated[Path, typer.Argument(metavar="SPACE", help="Search-space file; its baseline is trained.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="SPACE", help="Search-space file; its baseline is trained.")
+    ],
     data: Data,
     fold: Annotated[int, typer.Option(min=0, help="Which fold.")] = 0,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value instead of the baseline's.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value instead of the baseline's.")
+    ] = None,
     splits: Splits = "five-fold",
     holdout: Holdout = 0.1,
     seed: Seed = 0,
@@ -216,7 +239,10 @@ def fit(
         raise BadSplit("--fold", f"needs a number below {len(specs)}, found {fold}")
     ledger = Ledger(home / "fits")
     chosen = torch.device(_device(device))
-    out.print(f"fit {specs[fold].fit_id}: {settings.network}, fold {fold} of {plan.name}, on {chosen}", highlight=False)
+    out.print(
+        f"fit {specs[fold].fit_id}: {settings.network}, fold {fold} of {plan.name}, on {chosen}",
+        highlight=False,
+    )
 
     def show(row: dict[str, float]) -> bool:
         out.print(_epoch_line(row, settings.recipe.epochs), highlight=False)
@@ -240,8 +266,12 @@ def search(
     unseen: Unseen = None,
     splits: Splits = "five-fold",
     holdout: Holdout = 0.1,
-    hours: Annotated[float | None, typer.Option(min=0, help="Stop after so long; run again to go on.")] = None,
-    study: Annotated[str | None, typer.Option(help="Name. Default: made of SPACE, the data and the split.")] = None,
+    hours: Annotated[
+        float | None, typer.Option(min=0, help="Stop after so long; run again to go on.")
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Name. Default: made of SPACE, the data and the split.")
+    ] = None,
     workers_per_fit: Width = 1,
     lanes: Annotated[int | None, typer.Option(min=1, help="Fits at a time. Default: as many as fit.")] = None,
     seed: Seed = 0,
@@ -252,9 +282,10 @@ def search(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Search hyperparameters; every trial is cross-validated. Run the same command again to resume."""
-    from orchestrator.results.report import StudyReport
+    from orchestrator.results.report import Report
     from orchestrator.search.home import StudyHome
     from orchestrator.search.space import check_builds, load_space
+    from orchestrator.search.work import Work
     from orchestrator.study import Machine, Study, run_study
 
     home = home.expanduser().resolve()
@@ -265,7 +296,6 @@ def search(
     study_home = StudyHome(home, name)
     asked = Study(
         home=study_home,
-        cache=cache or home / "cache",
         space=space,
         plan=plan,
         datasets=sources,
@@ -274,14 +304,192 @@ def search(
         seed=seed,
         hours=hours,
     )
+    work = Work(home, cache or home / "cache", study_home.ledger)
     with _study_progress(trials * len(plan.folds)) as (say, advance):
-        report = StudyReport(study_home, tracking_uri, say=say, advance=advance)
+        report = Report(study_home, tracking_uri, say=say, advance=advance)
         try:
-            run_study(asked, Machine(address, device, workers_per_fit, lanes), report)
+            run_study(asked, Machine(address, device, workers_per_fit, lanes), work, report)
         except KeyboardInterrupt:
             say(f"interrupted; the same command goes on from here (study {name})")
             raise
     leaderboard(name, home=home)
+    if study_home.champion() is None:
+        raise FitFailed(f"study {name}: no trial was finished; the errors are in the table above")
+
+
+@app.command()
+def leaderboard(
+    study: Annotated[str | None, typer.Argument(help="Default: the study worked on last.")] = None,
+    metric: Metric = "dice",
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Show the trials of a study, best first."""
+    from orchestrator.results.handover import board
+    from orchestrator.results.tables import leaderboard as table
+    from orchestrator.results.tables import leaderboard_dicts
+    from orchestrator.search.home import find_study
+
+    found = find_study(home.expanduser().resolve(), study)
+    rows = board(found, _known(metric))
+    if as_json:
+        _print_json(leaderboard_dicts(rows, metric))
+    else:
+        out.print(table(rows, f"{found.name}, scores on validation images in percent", metric))
+
+
+@app.command()
+def best(
+    study: Annotated[str | None, typer.Argument(help="Default: the study worked on last.")] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Folder for the model: weights, ONNX, config, card.")
+    ] = None,
+    metric: Metric = "dice",
+    refit: Annotated[
+        bool, typer.Option(help="Train once more on all cases of the folds, and take that.")
+    ] = False,
+    address: Address = "auto",
+    device: Device = "auto",
+    workers_per_fit: Width = 1,
+    home: Home = DEFAULT_HOME,
+    cache: Cache = None,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the winner of a study, and hand it over as files that other programs load."""
+    from orchestrator.errors import BadStudy
+    from orchestrator.results.card import ScoreLine
+    from orchestrator.results.handover import export_trial, outside_lines, validation_line
+    from orchestrator.results.registry import register_champion
+    from orchestrator.results.report import default_uri
+    from orchestrator.results.tables import score_dicts, score_table
+    from orchestrator.search.home import champion_fit, find_study, ranked
+
+    home = home.expanduser().resolve()
+    found = find_study(home, study)
+    standing = ranked(found.trials(), _known(metric))
+    if not standing:
+        raise BadStudy(found.name, "has no finished trial yet; run `orchestrator search` on")
+    trial, score = standing[0]
+    if refit:
+        record = _refit(found, trial, address, device, workers_per_fit, cache or home / "cache")
+    else:
+        record = champion_fit(trial)
+    lines = [
+        *(
+            ScoreLine(f"fold {i}", len(r.case_ids), m)
+            for i, (r, m) in enumerate(zip(trial.records, score.fold_metrics, strict=True))
+        ),
+        validation_line(found, score),
+        *outside_lines(found, record.fit_id, score.threshold),
+    ]
+    if as_json:
+        _print_json(
+            {
+                "study": found.name,
+                "trial": trial.number,
+                "params": trial.params,
+                "threshold": score.threshold,
+                "fit_id": record.fit_id,
+                "scores": score_dicts(lines),
+            }
+        )
+    else:
+        searched = ", ".join(
+            f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in trial.searched.items()
+        )
+        out.print(
+            f"best of {len(standing)} finished trials by {metric}: trial {trial.number} ({searched})",
+            highlight=False,
+        )
+        out.print(
+            score_table(
+                lines, f"{found.name}, trial {trial.number}, in percent; threshold {score.threshold:.3f}"
+            )
+        )
+    if export is None:
+        return
+    if not record.weights.exists():
+        raise BadStudy(
+            found.name,
+            f"the weights of trial {trial.number} were pruned, as it was not among the best by dice; add --refit",
+        )
+    folder = export_trial(found, trial, score, record, export)
+    version = register_champion(
+        folder,
+        tracking_uri=tracking_uri or default_uri(home),
+        experiment=found.name,
+        model_name=found.name,
+        trial=trial.number,
+    )
+    (err if as_json else out).print(
+        f"exported to {folder}; in MLflow models:/{found.name}@champion, version {version}", highlight=False
+    )
+
+
+@app.command()
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="Folder that `best --export` made.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder for masks and overlays.")],
+) -> None:
+    """Write a mask and an overlay for every image, from the exported model alone."""
+    from orchestrator.results.bundle import Bundle
+    from orchestrator.results.predict import predict_files
+
+    loaded = Bundle.load(bundle)
+    with _bar("predicting") as on_progress:
+        masks = predict_files(loaded, images, out_folder, on_progress)
+    out.print(f"{len(masks)} masks and overlays in {out_folder}", highlight=False)
+
+
+def _refit(
+    study: StudyHome, trial: StudyTrial, address: str, device: Any, workers_per_fit: int, cache: Path
+) -> FitRecord:
+    from orchestrator.search.work import Work
+    from orchestrator.study import Machine, refit
+
+    epochs = trial.settings.recipe.epochs
+    machine = Machine(address, device, workers_per_fit)
+    work = Work(study.home, cache, study.ledger)
+    return refit(
+        study, trial, machine, work, lambda row: err.print(_epoch_line(row, epochs), highlight=False)
+    )
+
+
+def _known(metric: str) -> str:
+    from orchestrator.errors import BadStudy
+    from orchestrator.scoring.metrics import METRICS
+
+    if metric not in METRICS:
+        raise BadStudy("--metric", f"no metric is named {metric!r}; known: {', '.join(METRICS)}")
+    return metric
+
+
+@contextmanager
+def _study_progress(num_fits: int) -> Iterator[tuple[Callable[[str], None], Callable[[int, str], None]]]:
+    """Lines with the time since the start, above a bar on a terminal; in a log file the lines alone."""
+    started = time.monotonic()
+    columns = (
+        TextColumn("fits"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("about"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("left  {task.description}"),
+    )
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
+        task = progress.add_task("", total=num_fits)
+
+        def say(line: str) -> None:
+            seconds = int(time.monotonic() - started)
+            out.print(f"[dim]{seconds // 60:02d}:{seconds % 60:02d}[/]  {_plain(line)}", highlight=False)
+
+        def advance(done: int, doing: str) -> None:
+            progress.update(task, completed=done, description=doing)
+
+        yield say, advance
 
 
 def _split(

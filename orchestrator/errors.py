@@ -57,5 +57,5 @@ class BadBundle(UserError):
     """An exported model that cannot be read."""
 
 
-class FitFailed(Exception):  # noqa: N818 - a fact about one fit, told to Optuna as a failed trial
+class FitFailed(Exception):
     """One fit ended without a score; the message says why."""

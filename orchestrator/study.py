@@ -24,9 +24,17 @@ from ray.tune import Callback, Stopper, TuneConfig, Tuner
 
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits import SplitPlan
-from orchestrator.errors import BadMachine, BadSpace, BadStudy, FitFailed
+from orchestrator.errors import BadMachine, BadSpace
 from orchestrator.search.folds import fold_specs
-from orchestrator.search.home import Champion, StudyHome, StudyTrial, champion_fit, outside_cases, ranked, read_trial
+from orchestrator.search.home import (
+    Champion,
+    StudyHome,
+    StudyTrial,
+    champion_fit,
+    outside_cases,
+    ranked,
+    read_trial,
+)
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.searcher import OptunaSearcher
 from orchestrator.search.space import SearchSpace
@@ -108,7 +116,11 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
 
 
 def refit(
-    study: StudyHome, trial: StudyTrial, machine: Machine, work: Perform, on_epoch: Callable[[dict[str, float]], None]
+    study: StudyHome,
+    trial: StudyTrial,
+    machine: Machine,
+    work: Perform,
+    on_epoch: Callable[[dict[str, float]], None],
 ) -> FitRecord:
     """Train the champion's setting on all cases but the hold-out; score it on the hold-out and the unseen sets."""
     plan = study.plan()
@@ -139,7 +151,9 @@ def check(study: Study, machine: Machine) -> None:
     smallest = min(len(fold.train) for fold in study.plan.folds)
     for batch_size in batch_sizes(study.space):
         if batch_size > smallest:
-            problems.append(f"batch_size: {batch_size} images need a fold that large; the smallest trains on {smallest}")
+            problems.append(
+                f"batch_size: {batch_size} images need a fold that large; the smallest trains on {smallest}"
+            )
         if batch_size % machine.workers_per_fit:
             problems.append(
                 f"batch_size: {batch_size} images cannot be dealt to {machine.workers_per_fit} workers per fit"
@@ -190,7 +204,9 @@ def shape_lanes(nodes: list[dict[str, Any]], machine: Machine, num_lanes: int | 
     slots = sum(int(node[unit]) for node in nodes_used)
     width = machine.workers_per_fit
     if width > slots:
-        raise BadMachine("--workers-per-fit", f"{width} workers need as many {unit}s, found {slots} in the cluster")
+        raise BadMachine(
+            "--workers-per-fit", f"{width} workers need as many {unit}s, found {slots} in the cluster"
+        )
     lanes = min(num_lanes or machine.num_lanes or slots // width, slots // width)
     cpus = min(CPU_SHARE * node.get("CPU", 1) / int(node[unit]) for node in nodes_used)
     if unit == "CPU" and len(nodes_used) == 1:  # idle cores of a single node go to the workers there are
@@ -204,7 +220,9 @@ def shape_lanes(nodes: list[dict[str, Any]], machine: Machine, num_lanes: int | 
     )
 
 
-def _tuner(study: Study, searcher: OptunaSearcher, lanes: Lanes, budget: Budget, report: StudyReport) -> Tuner:
+def _tuner(
+    study: Study, searcher: OptunaSearcher, lanes: Lanes, budget: Budget, report: StudyReport
+) -> Tuner:
     trainable = tune.with_parameters(
         FoldTrial,
         space=study.space,
@@ -221,10 +239,13 @@ def _tuner(study: Study, searcher: OptunaSearcher, lanes: Lanes, budget: Budget,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
-            name=f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}",  # a fresh run each start: the ledger resumes, not Tune
+            # A fresh run each start: the ledger resumes, not Tune.
+            name=f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}",
             storage_path=str(study.home.folder / "tune"),
             stop=budget,
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a trial is what its records are
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_at_end=False
+            ),  # a trial is what its records are
             callbacks=[Word(study, report)],  # carries word to MLflow and to the screen
             verbose=0,
         ),
@@ -236,6 +257,10 @@ class Word(Callback):
 
     def __init__(self, study: Study, report: StudyReport) -> None:
         self.study, self.report, self.ledger = study, report, study.home.ledger
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its callbacks for `Tuner.restore`, which is never used here."""
+        return {}
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self.report.trial_started(trial.config["number"], trial.config["params"])
@@ -255,7 +280,9 @@ class Word(Callback):
     def _over(self, number: int) -> None:
         stored = self.study.home.optuna_study().get_trials(deepcopy=False)
         self.report.trial_finished(read_trial(stored[number], self.study.space, self.study.plan, self.ledger))
-        done = sorted((t for t in stored if t.state == TrialState.COMPLETE), key=lambda t: (-t.values[0], t.number))
+        done = sorted(
+            (t for t in stored if t.state == TrialState.COMPLETE), key=lambda t: (-t.values[0], t.number)
+        )
         kept, displaced = done[:KEEP_WEIGHTS], done[KEEP_WEIGHTS : KEEP_WEIGHTS + 1]
         late = [t for t in done[KEEP_WEIGHTS:] if t.number == number]
         keep = {fit_id for t in kept for fit_id in self._fit_ids(t)}

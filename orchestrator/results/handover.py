@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from orchestrator.data.cases import Dataset
 from orchestrator.results.card import DataFacts, Making, ModelFacts, ScoreLine, SplitFacts, model_card
 from orchestrator.results.export import write_bundle
 from orchestrator.results.report import git_revision
+from orchestrator.results.tables import LeaderboardRow
 from orchestrator.scoring.metrics import scores_at
 from orchestrator.scoring.statistics import cluster_interval
 from orchestrator.search.folds import TrialScore
@@ -61,6 +63,39 @@ def outside_lines(home: StudyHome, fit_id: str, threshold: float) -> list[ScoreL
     return lines
 
 
+def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
+    """Every trial as a row of the leaderboard."""
+    group_of = {case.id: case.group for dataset in home.datasets()[0] for case in dataset.cases}
+    champion = home.champion()
+    rows = []
+    for trial in home.trials():
+        score = trial.score(metric)
+        row = LeaderboardRow(
+            number=trial.number,
+            state=trial.state,
+            searched=trial.searched,
+            folds_done=len(trial.records),
+            num_folds=trial.num_folds,
+            minutes=sum(record.seconds for record in trial.records) / 60,
+            error=trial.error,
+        )
+        if score is not None:
+            outside = {}
+            if champion is not None and champion.trial == trial.number:
+                scored = home.outside_scores(champion.fit_id, score.threshold)
+                outside = {name: means["dice"] for name, means in scored.items()}
+            groups = [group_of[case_id] for case_id in score.case_ids]
+            row = replace(
+                row,
+                scores=score.metrics,
+                interval=cluster_interval(score.dice_of_case, groups),
+                threshold=score.threshold,
+                outside=outside,
+            )
+        rows.append(row)
+    return rows
+
+
 def _card(home: StudyHome, trial: StudyTrial, score: TrialScore, record: FitRecord) -> str:
     plan = home.plan()
     sources, unseen = home.datasets()
@@ -71,7 +106,9 @@ def _card(home: StudyHome, trial: StudyTrial, score: TrialScore, record: FitReco
             trial=trial.number,
             network=trial.settings.network,
             summary=models.summary(trial.settings.network),
-            weights="trained again on all cases of the folds" if refit else f"fold {record.spec.fold}, of median Dice",
+            weights="trained again on all cases of the folds"
+            if refit
+            else f"fold {record.spec.fold}, of median Dice",
             params=trial.params,
             image_size=trial.settings.recipe.image_size,
             threshold=score.threshold,

@@ -1,4 +1,4 @@
-"""What a running study tells: MLflow through `Tracking`, and people through two callables that the command line gives."""
+"""What a running study tells: MLflow through `Tracking`, people through two callables of the command line."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from orchestrator.data.cases import Dataset
-from orchestrator.results.sheets import example_sheet
+import numpy as np
+
+from orchestrator.data.cases import Case, Dataset, read_image, read_mask
+from orchestrator.data.resize import resize_probability
+from orchestrator.results.plots import Tile, learning_curves, overlay_sheet, threshold_curve
 from orchestrator.results.tracking import Tracking
+from orchestrator.scoring.histograms import NUM_BINS, histogram
 from orchestrator.scoring.metrics import scores_at
 from orchestrator.scoring.threshold import best_threshold
-from orchestrator.search.home import StudyHome, StudyTrial
+from orchestrator.search.folds import TrialScore
+from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, finished_score
 from orchestrator.search.ledger import FitRecord
+from orchestrator.search.work import NUM_EXAMPLES
 
 if TYPE_CHECKING:
     from orchestrator.study import Study
@@ -43,27 +49,25 @@ class Report:
     def __init__(
         self,
         home: StudyHome,
-        tracking_uri: str,
-        artifacts: str | None,
+        tracking_uri: str | None,
         *,
         say: Callable[[str], None],
         advance: Callable[[int, str], None],
     ) -> None:
-        """`say(line)` prints a line; `advance(fits_done, best_so_far)` moves the progress bar."""
+        """`say(line)` prints a line; `advance(fits_done, doing)` moves the progress bar."""
         self.home, self.say, self.advance = home, say, advance
-        self.tracking = Tracking(
-            tracking_uri,
-            home.name,
-            artifacts,
-            {"framework": "ray+optuna"},
-            spool=home.folder / "mlflow-spool",
-        )
-        self.cases: dict[str, Any] = {}
+        self.uri = tracking_uri or default_uri(home.home)
+        # A server knows where its artifacts go; our own database is told.
+        self.artifacts = None if tracking_uri else str(home.home / "mlartifacts")
+        self.cases: dict[str, Case] = {}
         self.fits_done: set[tuple[int, int]] = set()
         self.best: tuple[float, int] | None = None  # Dice and minus the trial's number: of equals, the first
-        self.uri = tracking_uri
 
     def __enter__(self) -> Self:
+        spool = self.home.folder / "mlflow-spool"
+        self.tracking = Tracking(
+            self.uri, self.home.name, self.artifacts, {"tool": "orchestrator"}, spool=spool
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -134,9 +138,7 @@ class Report:
             "fold_dice_std": score.fold_dice_std,
             "seconds": sum(record.seconds for record in trial.records),
         }
-        self.tracking.overlays(
-            trial.number, {"examples.png": example_sheet(trial.records, score.threshold, self.cases)}
-        )
+        self.tracking.overlays(trial.number, pictures(trial, score, self.cases))
         self.tracking.trial_finished(trial.number, score.metrics | spread)
         best = ", best so far" if self.best == (score.metrics["dice"], -trial.number) else ""
         self.say(f"trial {trial.number} done  dice {score.metrics['dice']:.4f}{best}  ({searched})")
@@ -145,10 +147,8 @@ class Report:
         if champion is None:
             self.tracking.summary({})
             return
-        score, crowned = champion.score(), self.home.champion()
-        assert score is not None
-        assert crowned is not None
-        outside = self.home.outside_scores(crowned.fit_id, score.threshold)
+        score = finished_score(champion)
+        outside = self.home.outside_scores(champion_fit(champion).fit_id, score.threshold)
         metrics = {
             f"{_metric(name)}_{key}": value for name, row in outside.items() for key, value in row.items()
         }
@@ -161,6 +161,46 @@ class Report:
         score = trial.score() if trial.state != "failed" else None
         if score is not None:
             self.best = max(self.best or (-1.0, 0), (score.metrics["dice"], -trial.number))
+
+
+def default_uri(home: Path) -> str:
+    """MLflow's database where no server is named."""
+    return f"sqlite:///{home / 'mlflow.db'}"
+
+
+def pictures(trial: StudyTrial, score: TrialScore, cases: Mapping[str, Case]) -> dict[str, bytes]:
+    """PNGs of a finished trial: cases from worst to best, learning curves, Dice against threshold."""
+    title = f"trial {trial.number}, {trial.settings.network}"
+    tiles = [
+        _tile(cases[case_id], bins, score.threshold)
+        for record in trial.records
+        for case_id, bins in record.examples.items()
+    ]
+    sizes = [len(record.case_ids) for record in trial.records]
+    return {
+        "examples.png": overlay_sheet(
+            tiles, f"{title}: each fold's worst, two between and best", columns=NUM_EXAMPLES
+        ),
+        "learning_curves.png": learning_curves(
+            {record.spec.fold: record.curves for record in trial.records}, title
+        ),
+        "threshold.png": threshold_curve(
+            np.concatenate([record.histograms for record in trial.records]),
+            np.repeat(np.arange(len(sizes)), sizes),
+            score.threshold,
+            title,
+        ),
+    }
+
+
+def _tile(case: Case, bins: np.ndarray, threshold: float) -> Tile:
+    middle = (bins.astype(np.float32) + np.float32(0.5)) / np.float32(NUM_BINS)
+    probability = resize_probability(middle, case.height, case.width)
+    truth = read_mask(case.mask)
+    dice = scores_at(histogram(probability, truth)[None], threshold)["dice"]
+    return Tile(
+        case.id.split("/", 1)[1], read_image(case.image), probability >= threshold, truth, float(dice[0])
+    )
 
 
 def environment() -> dict[str, Any]:

@@ -242,13 +242,18 @@ def ranked(trials: Sequence[StudyTrial], metric: str = "dice") -> list[tuple[Stu
     return sorted(scored, key=lambda pair: (-pair[1].metrics[metric], pair[0].number))
 
 
-def champion_fit(trial: StudyTrial) -> FitRecord:
-    """The fold network that stands for a trial: the one with the median Dice, so that the trial's score describes it."""
+def finished_score(trial: StudyTrial) -> TrialScore:
+    """The score of a trial that must be finished. Raises `BadStudy` if it is not."""
     score = trial.score()
     if score is None:
-        raise BadStudy(f"trial {trial.number}", "is not finished, so it has no network to hand over")
-    middle = sorted(range(len(score.fold_dice)), key=lambda fold: score.fold_dice[fold])[len(score.fold_dice) // 2]
-    return trial.records[middle]
+        raise BadStudy(f"trial {trial.number}", f"has {len(trial.records)} of {trial.num_folds} folds finished")
+    return score
+
+
+def champion_fit(trial: StudyTrial) -> FitRecord:
+    """The fold network that stands for a trial: the one of median Dice, so that the trial's score describes it."""
+    dice = finished_score(trial).fold_dice
+    return trial.records[sorted(range(len(dice)), key=dice.__getitem__)[len(dice) // 2]]
 
 
 def list_studies(home: Path) -> list[StudyHome]:

@@ -158,7 +158,7 @@ class Ledger:
                 if isinstance(content, bytes):
                     file.write(content)
                 else:
-                    np.savez_compressed(file, **content)
+                    np.savez_compressed(file, allow_pickle=False, **content)  # type: ignore[arg-type]  # stubs
                 file.flush()
                 os.fsync(file.fileno())
         try:

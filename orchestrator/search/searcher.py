@@ -1,8 +1,8 @@
 """The Tune Searcher on a native Optuna study: asks once, tells once, and goes on after a crash.
 
 The study lives in a journal file. A trial that was running when everything died is suggested again under its own
-number; its finished folds are read from the ledger. The sampler is seeded by (study seed, trial number), so a study that
-was interrupted asks the same questions as one that was not.
+number; its finished folds are read from the ledger. The sampler is seeded by (study seed, trial number), so a study
+that was interrupted asks the same questions as one that was not.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class OptunaSearcher(Searcher):
         over = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
         return max(0, self.num_trials - len(over))
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # Tune's own FINISHED is a str
         """Return {"number", "params"} for Tune's trial, or FINISHED when the budget of trials is used up."""
         if self.interrupted:
             trial = _trial(self.study, self.interrupted.pop(0))

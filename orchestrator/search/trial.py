@@ -22,7 +22,7 @@ from orchestrator.training.recipe import FitSpec
 class FoldTrial(tune.Trainable):
     """One setting of the parameters, scored over all folds of the plan."""
 
-    def setup(
+    def setup(  # type: ignore[override]  # tune.with_parameters adds the keywords
         self, config: dict[str, Any], *, space: SearchSpace, plan: SplitPlan, ledger: Ledger, dispatcher: Any
     ) -> None:
         self.space, self.plan, self.ledger, self.dispatcher = space, plan, ledger, dispatcher

@@ -17,10 +17,10 @@ import orchestrator
 from orchestrator.data.cache import CachedCases, cached_cases
 from orchestrator.data.cases import load_datasets
 from orchestrator.errors import BadData
-from orchestrator.search.ledger import FitRecord, Ledger, ScoreRecord
 from orchestrator.scoring.histograms import quantize
 from orchestrator.scoring.metrics import scores_at
 from orchestrator.scoring.threshold import best_threshold
+from orchestrator.search.ledger import FitRecord, Ledger, ScoreRecord
 from orchestrator.training import workers
 from orchestrator.training.batches import as_tensors, to_device
 from orchestrator.training.fit import EPOCH_SWEEP, FitOutcome, Report, run_fit, score_cases

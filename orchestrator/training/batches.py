@@ -106,7 +106,7 @@ class ValidationBatches:
         self.loader: DataLoader = DataLoader(
             ValidationCases(cases),
             batch_sampler=[
-                self.case_ids[start : start + batch_size] for start in range(0, len(self.case_ids), batch_size)
+                list(self.case_ids[start : start + batch_size]) for start in range(0, len(self.case_ids), batch_size)
             ],
             pin_memory=device.type == "cuda",
         )

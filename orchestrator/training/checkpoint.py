@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 
-class WrongCheckpoint(Exception):  # noqa: N818 - says what it found
+class WrongCheckpoint(Exception):
     """The folder holds the checkpoint of another fit."""
 
 

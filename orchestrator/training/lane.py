@@ -129,7 +129,7 @@ class Dispatcher:
                 job.state = "stopped"
                 self.changed.notify_all()
 
-    async def take(self, lane: int) -> tuple[str, Any] | None | Literal["wait"]:
+    async def take(self, lane: int) -> tuple[str, Any] | Literal["wait"] | None:
         """Hand a lane its next job, "wait" if there is none yet, None when it may go home."""
         async with self.changed:
             self.lanes[lane] = time.monotonic()
@@ -198,7 +198,7 @@ class Lanes:
 
     def __init__(self, perform: Perform, shape: Shape, storage: Path) -> None:
         self.shape = shape
-        self.dispatcher = ray.remote(num_cpus=0, max_concurrency=10_000)(Dispatcher).remote()
+        self.dispatcher: Any = ray.remote(Dispatcher).options(num_cpus=0, max_concurrency=10_000).remote()
         # A Train run name that was used before would resume that run: never the same name twice.
         start = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         self.threads = [
@@ -277,7 +277,7 @@ def serve(config: dict[str, Any]) -> None:
         job_id, payload = job
 
         def report(row: dict[str, float], job_id: str = job_id, first: bool = first) -> bool:
-            return workers.from_first(ray.get(dispatcher.progress.remote(job_id, row)) if first else None)
+            return workers.from_first(bool(first and ray.get(dispatcher.progress.remote(job_id, row))))
 
         try:
             finished = perform(payload, device, cpus - 1 if device.type == "cuda" else 0, report)
