@@ -14,6 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from models.blocks import conv_bn
+
 PYRAMID = (4, 8, 16, 32)
 
 
@@ -43,9 +45,9 @@ class FullResolution(nn.Module):
         body = _timm(name, pretrained=pretrained, weights=weights, num_classes=0)
         if not all(hasattr(body, f"layer{stage}") for stage in (1, 2, 3, 4)):
             raise ValueError(f"encoder {name!r} is not a ResNet; resnet50 or res2net50d would do")
-        self.stem = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64))
+        stem, *self.channels = (info["num_chs"] for info in body.feature_info)
+        self.stem = conv_bn(3, stem)
         self.stages = nn.ModuleList([body.layer1, body.layer2, body.layer3, body.layer4])
-        self.channels = [info["num_chs"] for info in body.feature_info[1:]]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """image (B, 3, H, W) -> four maps (B, channels[i], H ... H / 8, W ... W / 8)"""

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import models
+
+GMSRF_NET: dict[str, Any] = {"growth_rate": 4, "num_modules": 1, "width": 8, "encoder": "test_resnet"}
+
+# Every network, small enough for a CPU; one with switches stands here once for each way it can be wired.
+SMALL: dict[str, tuple[str, dict[str, Any]]] = {
+    "gmsrf_net": ("gmsrf_net", GMSRF_NET),
+    "gmsrf_net-code": ("gmsrf_net", {**GMSRF_NET, "variant": "code"}),
+    "resunet_pp": ("resunet_pp", {"base_channels": 8}),
+    "unet": ("unet", {"base_channels": 8}),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Layers this small lose more by waiting for a second thread than they gain."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+@pytest.fixture(scope="session")
+def small_variants() -> set[str]:
+    """The registered names that have a small variant."""
+    return {name for name, _ in SMALL.values()}
+
+
+@pytest.fixture(params=SMALL)
+def small(request: pytest.FixtureRequest) -> nn.Module:
+    """A new small network, in training mode, with the same weights every time."""
+    torch.manual_seed(0)
+    name, params = SMALL[request.param]
+    return models.build(name, **params)

@@ -1,0 +1,142 @@
+"""What every network must be able to do; each test meets all small variants."""
+
+from __future__ import annotations
+
+import io
+
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+import models
+
+
+def images(num_images: int = 2, height: int = 64, width: int = 64) -> Tensor:
+    return torch.rand(num_images, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
+def blobs(num_images: int, size: int) -> tuple[Tensor, Tensor]:
+    """Bright ellipses at random places in noise: images (B, 3, S, S) and their masks (B, 1, S, S)."""
+    generator = torch.Generator().manual_seed(0)
+    rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    place = size * (0.3 + 0.4 * torch.rand(num_images, 2, 1, 1, generator=generator))
+    radius = size * (0.12 + 0.12 * torch.rand(num_images, 2, 1, 1, generator=generator))
+    inside = ((rows - place[:, 0]) / radius[:, 0]) ** 2 + ((columns - place[:, 1]) / radius[:, 1]) ** 2 < 1
+    mask = inside[:, None].float()
+    return 0.5 * torch.rand(num_images, 3, size, size, generator=generator) + 0.4 * mask, mask
+
+
+@pytest.mark.parametrize(
+    ("training", "num_images", "height", "width"),
+    [(True, 3, 64, 64), (True, 2, 64, 96), (False, 1, 64, 64), (False, 3, 64, 96)],
+)
+def test_images_become_logits_of_their_size_in_either_mode(small, training, num_images, height, width):
+    outputs = small.train(training)(images(num_images, height, width))
+    assert isinstance(outputs, tuple)
+    assert {tuple(output.shape) for output in outputs} == {(num_images, 1, height, width)}
+
+
+def test_both_modes_give_the_same_number_of_outputs(small):
+    assert len(small.train()(images())) == len(small.eval()(images()))
+
+
+def test_every_parameter_gets_a_finite_gradient(small):
+    sum(output.square().mean() for output in small(images())).backward()
+    without = [name for name, parameter in small.named_parameters() if parameter.grad is None]
+    assert not without
+    assert all(parameter.grad.isfinite().all() for parameter in small.parameters())
+
+
+def test_logits_reach_both_sides_of_a_half_so_they_are_no_probabilities(small):
+    prediction = small(images())[0]
+    assert prediction.min() < 0 < prediction.max()
+
+
+def test_evaluation_gives_the_same_numbers_twice(small):
+    small.eval()
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(small(images()), small(images()), strict=True))
+
+
+def test_in_evaluation_an_image_does_not_depend_on_its_batch(small):
+    small.eval()
+    with torch.no_grad():
+        together, alone = small(images(3))[0][1:2], small(images(3)[1:2])[0]
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_written_and_read_back_give_the_same_output(small):
+    small(images())  # moves the running statistics, which must travel too
+    expected = small.eval()(images())[0]
+    state = load(save(small.state_dict()))
+    for module in small.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d)):
+            module.reset_parameters()
+    assert not torch.equal(small(images())[0], expected)
+    small.load_state_dict(state)
+    assert torch.equal(small(images())[0], expected)
+
+
+def test_an_image_of_another_size_is_refused_with_sizes_that_would_do(small):
+    with pytest.raises(ValueError, match=r"multiples of \d+, got 68 x 64; 64 x 64 or \d+ x 64 would do"):
+        small(images(2, 68, 64))
+
+
+def test_an_image_smaller_than_the_stride_is_refused_with_the_smallest_that_would_do(small):
+    with pytest.raises(ValueError, match=r"got 4 x 4; (\d+) x \1 would do"):
+        small(images(2, 4, 4))
+
+
+def test_autocast_to_bfloat16_gives_finite_outputs_and_gradients(small):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = small(images(2, 32, 32))
+    sum(output.float().square().mean() for output in outputs).backward()
+    assert all(output.isfinite().all() for output in outputs)
+    assert all(parameter.grad.isfinite().all() for parameter in small.parameters())
+
+
+def test_channels_last_gives_the_same_output(small):
+    small.eval()
+    with torch.no_grad():
+        expected = small(images())[0]
+        found = small.to(memory_format=torch.channels_last)(images().to(memory_format=torch.channels_last))[0]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("small", models.names(), indirect=True)
+def test_onnx_with_a_free_batch_size_agrees_with_torch(small):
+    small.eval()
+    program = torch.onnx.export(
+        small,
+        (images(2),),
+        input_names=["image"],
+        dynamo=True,
+        optimize=False,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        verbose=False,
+    )
+    file = io.BytesIO()
+    program.save(file)
+    session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        expected = small(images(3))[0]
+    found = torch.from_numpy(session.run(None, {"image": images(3).numpy()})[0])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_four_blobs_are_learned_by_heart(small):
+    image, mask = blobs(4, 32)
+    optimizer = torch.optim.Adam(small.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(50):
+        loss = sum(nn.functional.binary_cross_entropy_with_logits(o, mask) for o in small(image))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    found = small(image)[0] > 0
+    dice = 2 * (found * mask).sum() / (found.sum() + mask.sum())
+    assert losses[-1] < losses[0] / 4
+    assert dice > 0.85
