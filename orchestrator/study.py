@@ -7,6 +7,7 @@ meet; this page wires them. Running a study again resumes it: finished fits are 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import statistics
@@ -235,7 +236,7 @@ def _tuner(
         tune_config=TuneConfig(
             search_alg=searcher,  # decides what to try
             num_samples=searcher.num_remaining,
-            max_concurrent_trials=lanes.shape.num_lanes,  # trials hold no GPU, lanes do
+            max_concurrent_trials=_trials_at_a_time(lanes.shape.num_lanes, len(study.plan.folds)),
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
@@ -252,6 +253,11 @@ def _tuner(
     )
 
 
+def _trials_at_a_time(num_lanes: int, num_folds: int) -> int:
+    """Enough to keep every lane busy, and no more: what is asked early is asked knowing less."""
+    return 1 if num_lanes == 1 else math.ceil(num_lanes / num_folds) + 1
+
+
 class Word(Callback):
     """Carries word from Tune to the report, and prunes weights that no champion will need."""
 
@@ -266,9 +272,10 @@ class Word(Callback):
         self.report.trial_started(trial.config["number"], trial.config["params"])
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        self.report.news(result["number"], result["fold"], result["fit_id"], result["rows"])
-        if result["fold_done"]:
-            self.report.fold_finished(result["number"], result["fold"], self.ledger.read(result["fit_id"]))
+        for fold, told in result["folds"].items():
+            self.report.news(result["number"], fold, told["fit_id"], told["rows"])
+            if told["done"]:
+                self.report.fold_finished(result["number"], fold, self.ledger.read(told["fit_id"]))
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         if "dice" in trial.last_result:  # otherwise it was only interrupted

@@ -10,7 +10,7 @@ say orchestrator data draw "$demo/drawn" --cases 200
 say orchestrator data add drawn "$demo/drawn" --groups "$demo/drawn/groups.csv" --allow-empty
 say orchestrator search search_spaces/smoke.toml --data drawn --trials 4 --study demo
 say orchestrator best demo --export "$demo/champion"
-say orchestrator predict "$demo/champion" "$demo"/drawn/images/*0.png --out "$demo/predicted"
+say orchestrator predict "$demo/champion" "$demo/drawn/images" --out "$demo/predicted"
 cat <<EOF
 
 What to open next:

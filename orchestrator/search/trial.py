@@ -1,11 +1,11 @@
-"""The Tune Trainable: one setting, fold after fold. Holds no GPU: it asks the lanes and waits.
+"""The Tune Trainable: one setting, scored over all folds. Holds no GPU: it asks the lanes and waits.
 
-Each step returns as soon as there is news: an epoch of the fold in training, a fold finished, the trial scored.
+All folds are queued at once, behind those of earlier trials: lanes work on the oldest trial first, so that its score is
+known early, and none stands idle. Each step returns as soon as there is news of any fold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -16,7 +16,6 @@ from orchestrator.errors import FitFailed
 from orchestrator.search.folds import fold_specs, score_trial
 from orchestrator.search.ledger import Ledger
 from orchestrator.search.space import SearchSpace
-from orchestrator.training.recipe import FitSpec
 
 
 class FoldTrial(tune.Trainable):
@@ -35,59 +34,61 @@ class FoldTrial(tune.Trainable):
     def _start(self, config: dict[str, Any]) -> None:
         self.number = config["number"]
         self.settings = self.space.settings(config["params"])
-        self.specs = fold_specs(self.settings, self.plan)
-        self.fold = 0
-        self.num_seen = 0
-        self.submitted: set[str] = set()
+        self.fits = [spec.fit_id for spec in fold_specs(self.settings, self.plan)]
+        self.waiting = dict(
+            enumerate(fold_specs(self.settings, self.plan))
+        )  # fold -> its fit, until it is finished
+        self.num_seen: dict[str, int] = {}  # fit -> rows seen, for fits that the lanes were asked for
 
     def step(self) -> dict[str, Any]:
-        """Return the next news of this trial. Raises `FitFailed` if a fold cannot be finished."""
-        spec = self.specs[self.fold]
-        told = {
-            "number": self.number,
-            "fold": self.fold,
-            "fit_id": spec.fit_id,
-            "rows": [],
-            "fold_done": False,
-        }
-        if self.ledger.has(spec.fit_id):
-            return told | self._fold_done()
-        self._submit(spec)
-        news = ray.get(self.dispatcher.follow.remote(spec.fit_id, self.num_seen))
-        self.num_seen += len(news.rows)
-        told["rows"] = list(news.rows)
-        if news.state == "failed":
-            error = f"fold {self.fold}: {news.error}"
-            self.ledger.write_failure(self.number, error)
-            raise FitFailed(error)
-        if news.state == "stopped":  # another trial that shared it has just let it go: ask for it again
-            self.submitted.remove(spec.fit_id)
-            self.num_seen = 0
-        return told | (self._fold_done() if news.state == "finished" else {})
+        """Return the next news of this trial's folds. Raises `FitFailed` if one cannot be finished."""
+        told: dict[int, dict[str, Any]] = {}
+        for fold, spec in list(self.waiting.items()):
+            if self.ledger.has(spec.fit_id) and spec.fit_id not in self.num_seen:
+                told[fold] = self._finished(fold, [])
+            elif spec.fit_id not in self.num_seen:
+                ray.get(self.dispatcher.submit.remote(spec.fit_id, spec))
+                self.num_seen[spec.fit_id] = 0
+        return self._result(told or self._listen())
 
     def cleanup(self) -> None:
         """Tell the lanes that this trial waits for nothing any more: what still trains stops after its epoch."""
-        self._leave(range(self.fold, len(self.specs)))
+        for fit_id in self.num_seen:
+            ray.get(self.dispatcher.leave.remote(fit_id))
+        self.num_seen.clear()
 
-    def _submit(self, spec: FitSpec) -> None:
-        if spec.fit_id not in self.submitted:
-            self.submitted.add(spec.fit_id)
-            ray.get(self.dispatcher.submit.remote(spec.fit_id, spec))
+    def _listen(self) -> dict[int, dict[str, Any]]:
+        heard = ray.get(self.dispatcher.follow.remote(self.num_seen))
+        told = {}
+        for fold, spec in list(self.waiting.items()):
+            news = heard.get(spec.fit_id)
+            if news is None:
+                continue
+            self.num_seen[spec.fit_id] += len(news.rows)
+            if news.state == "failed":
+                error = f"fold {fold}: {news.error}"
+                self.ledger.write_failure(self.number, error)
+                self.cleanup()
+                raise FitFailed(error)
+            if news.state == "finished":
+                told[fold] = self._finished(fold, news.rows)
+            else:
+                told[fold] = self._news(fold, news.rows)
+            if news.state in ("finished", "stopped"):
+                # Stopped: another trial that shared this fit let it go just now. It is asked for again.
+                del self.num_seen[spec.fit_id]
+        return told
 
-    def _leave(self, folds: Sequence[int]) -> None:
-        for fold in folds:
-            fit_id = self.specs[fold].fit_id
-            if fit_id in self.submitted:
-                ray.get(self.dispatcher.leave.remote(fit_id))
+    def _finished(self, fold: int, rows: Any) -> dict[str, Any]:
+        del self.waiting[fold]
+        return self._news(fold, rows) | {"done": True}
 
-    def _fold_done(self) -> dict[str, Any]:
-        self.fold += 1
-        self.num_seen = 0
-        if self.fold < len(self.specs):
-            # Queued before Tune has seen this fold, so that the lane does not wait for Tune's answer.
-            following = self.specs[self.fold]
-            if not self.ledger.has(following.fit_id):
-                self._submit(following)
-            return {"fold_done": True}
-        score = score_trial([self.ledger.read(spec.fit_id) for spec in self.specs], self.settings)
-        return {"fold_done": True, "done": True, "dice": score.metrics["dice"], "threshold": score.threshold}
+    def _news(self, fold: int, rows: Any) -> dict[str, Any]:
+        return {"fit_id": self.fits[fold], "rows": list(rows), "done": False}
+
+    def _result(self, told: dict[int, dict[str, Any]]) -> dict[str, Any]:
+        result: dict[str, Any] = {"number": self.number, "folds": told}
+        if self.waiting:
+            return result
+        score = score_trial([self.ledger.read(fit_id) for fit_id in self.fits], self.settings)
+        return result | {"done": True, "dice": score.metrics["dice"], "threshold": score.threshold}

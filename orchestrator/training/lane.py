@@ -104,18 +104,25 @@ class Dispatcher:
             self.queue.append(job_id)
             self.changed.notify_all()
 
-    async def follow(self, job_id: str, num_seen: int) -> News:
-        """Wait a few seconds at most for rows beyond `num_seen` or for the end."""
+    async def follow(self, num_seen: dict[str, int]) -> dict[str, News]:
+        """Wait a few seconds at most for news of these jobs: rows beyond those seen, or an end. May be empty."""
 
-        def news() -> bool:
-            job = self.jobs[job_id]
-            return len(job.rows) > num_seen or job.state in OVER or self.broken is not None
+        def news() -> dict[str, News]:
+            jobs = {job_id: self.jobs[job_id] for job_id in num_seen}
+            if self.broken is not None:
+                return {
+                    job_id: News("failed", (), self.broken)
+                    for job_id, job in jobs.items()
+                    if job.state not in OVER
+                }
+            return {
+                job_id: News(job.state, tuple(job.rows[num_seen[job_id] :]), job.error)
+                for job_id, job in jobs.items()
+                if len(job.rows) > num_seen[job_id] or job.state in OVER
+            }
 
-        await self._wait(news)
-        job = self.jobs[job_id]
-        if self.broken is not None and job.state not in OVER:
-            return News("failed", (), self.broken)
-        return News(job.state, tuple(job.rows[num_seen:]), job.error)
+        await self._wait(lambda: bool(news()))
+        return news()
 
     async def leave(self, job_id: str) -> None:
         """Say that one trial does not need a job any more."""
@@ -138,7 +145,9 @@ class Dispatcher:
                     if job.starts < MAX_STARTS:
                         job.starts += 1
                         return job_id, job.payload
-                    self._end(job, "failed", f"tried {MAX_STARTS} times; {job.error or 'its worker was killed'}")
+                    self._end(
+                        job, "failed", f"tried {MAX_STARTS} times; {job.error or 'its worker was killed'}"
+                    )
         await self._wait(lambda: bool(self.queue) or self.closing)
         async with self.changed:
             if self.closing:
@@ -220,19 +229,22 @@ class Lanes:
             thread.join()
         ray.kill(self.dispatcher)
 
-    def run(self, job_id: str, payload: Any, on_row: Callable[[dict[str, float]], None] = lambda row: None) -> None:
+    def run(
+        self, job_id: str, payload: Any, on_row: Callable[[dict[str, float]], None] = lambda row: None
+    ) -> None:
         """Pass one job through a lane and wait for it. Raises `FitFailed` if it failed."""
         ray.get(self.dispatcher.submit.remote(job_id, payload))
         seen = 0
         while True:
-            news: News = ray.get(self.dispatcher.follow.remote(job_id, seen))
-            for row in news.rows:
-                on_row(row)
-            seen += len(news.rows)
-            if news.state == "failed":
-                raise FitFailed(news.error)
-            if news.state in OVER:
-                return
+            told: dict[str, News] = ray.get(self.dispatcher.follow.remote({job_id: seen}))
+            for news in told.values():
+                for row in news.rows:
+                    on_row(row)
+                seen += len(news.rows)
+                if news.state == "failed":
+                    raise FitFailed(news.error)
+                if news.state in OVER:
+                    return
 
     def _run(self, lane: int, name: str, perform: Perform, storage: Path) -> None:
         cuda = self.shape.device == "cuda"
