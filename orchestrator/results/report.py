@@ -179,7 +179,7 @@ def pictures(trial: StudyTrial, score: TrialScore, cases: Mapping[str, Case]) ->
     sizes = [len(record.case_ids) for record in trial.records]
     return {
         "examples.png": overlay_sheet(
-            tiles, f"{title}: each fold's worst, two between and best", columns=NUM_EXAMPLES
+            tiles, f"{title}: each fold from worst to best at its own threshold", columns=NUM_EXAMPLES
         ),
         "learning_curves.png": learning_curves(
             {record.spec.fold: record.curves for record in trial.records}, title
