@@ -226,12 +226,13 @@ def fit(
     from orchestrator.scoring.threshold import best_threshold
     from orchestrator.search.folds import fold_specs
     from orchestrator.search.ledger import Ledger
-    from orchestrator.search.space import check_builds, load_space, override
+    from orchestrator.search.space import check_builds, check_weights, load_space, override
     from orchestrator.search.work import Work
 
     home = home.expanduser().resolve()
     space = load_space(file)
     check_builds(space)
+    check_weights(space)
     settings = space.settings(override(space.baseline_params(), set_ or [], space))
     _, _, plan = _split(home, data, [], splits, holdout, seed)
     specs = fold_specs(settings, plan)
@@ -284,13 +285,14 @@ def search(
     """Search hyperparameters; every trial is cross-validated. Run the same command again to resume."""
     from orchestrator.results.report import Report
     from orchestrator.search.home import StudyHome
-    from orchestrator.search.space import check_builds, load_space
+    from orchestrator.search.space import check_builds, check_weights, load_space
     from orchestrator.search.work import Work
     from orchestrator.study import Machine, Study, run_study
 
     home = home.expanduser().resolve()
     space = load_space(file)
     check_builds(space)
+    check_weights(space)
     sources, tests, plan = _split(home, data, unseen or [], splits, holdout, seed)
     name = study or "-".join([file.stem, *data, plan.name, *(f"vs-{other}" for other in unseen or [])])
     study_home = StudyHome(home, name)

@@ -26,7 +26,7 @@ from ray.tune import Callback, Stopper, TuneConfig, Tuner
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits import SplitPlan
 from orchestrator.errors import BadMachine, BadSpace
-from orchestrator.search.folds import fold_specs
+from orchestrator.search.folds import fold_specs, refit_spec
 from orchestrator.search.home import (
     Champion,
     StudyHome,
@@ -42,7 +42,7 @@ from orchestrator.search.space import SearchSpace
 from orchestrator.search.trial import FoldTrial
 from orchestrator.search.work import ScoreJob
 from orchestrator.training.lane import Lanes, Perform, Shape
-from orchestrator.training.recipe import FitSpec, Recipe
+from orchestrator.training.recipe import Recipe
 
 # Cores that stay free for trials, the dispatcher and Ray itself.
 CPU_SHARE = 0.9
@@ -125,24 +125,14 @@ def refit(
 ) -> FitRecord:
     """Train the champion's setting on all cases but the hold-out; score it on the hold-out and the unseen sets."""
     plan = study.plan()
-    datasets, unseen = study.datasets()
-    held_out = set(plan.test)
-    epochs = statistics.median_high(record.best_epoch + 1 for record in trial.records)
-    spec = FitSpec(
-        network=trial.settings.network,
-        network_params=trial.settings.network_params,
-        recipe=trial.settings.recipe,
-        datasets=plan.datasets,
-        train=tuple(case.id for dataset in datasets for case in dataset.cases if case.id not in held_out),
-        val=(),
-        fold="refit",
-        stop_after=epochs,
+    spec = refit_spec(
+        trial.settings, plan, statistics.median_high(record.best_epoch + 1 for record in trial.records)
     )
     with study.lock(), cluster(machine.address):
         shape = shape_lanes(ray.nodes(), machine, num_lanes=1)
         with Lanes(work, shape, study.folder / "train") as lanes:
             lanes.run(spec.fit_id, spec, on_epoch)
-            _score_outside(lanes, spec.fit_id, plan, unseen)
+            _score_outside(lanes, spec.fit_id, plan, study.datasets()[1])
     return study.ledger.read(spec.fit_id)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -17,18 +20,43 @@ from orchestrator.training.recipe import FitSpec
 
 def fold_specs(settings: Settings, plan: SplitPlan) -> tuple[FitSpec, ...]:
     """The fits of a trial, one a fold."""
-    return tuple(
-        FitSpec(
-            network=settings.network,
-            network_params=settings.network_params,
-            recipe=settings.recipe,
-            datasets=plan.datasets,
-            train=fold.train,
-            val=fold.val,
-            fold=str(fold.index),
-        )
-        for fold in plan.folds
+    return tuple(_spec(settings, plan, fold.train, fold.val, fold=str(fold.index)) for fold in plan.folds)
+
+
+def refit_spec(settings: Settings, plan: SplitPlan, stop_after: int) -> FitSpec:
+    """The fit of a champion: all cases but the hold-out, for so many epochs of the recipe's schedule."""
+    everyone = sorted({case_id for fold in plan.folds for case_id in (*fold.train, *fold.val)})
+    return _spec(settings, plan, tuple(everyone), (), fold="refit", stop_after=stop_after)
+
+
+def _spec(
+    settings: Settings,
+    plan: SplitPlan,
+    train: tuple[str, ...],
+    val: tuple[str, ...],
+    *,
+    fold: str,
+    stop_after: int | None = None,
+) -> FitSpec:
+    weights = settings.network_params.get("weights")
+    return FitSpec(
+        network=settings.network,
+        network_params=settings.network_params,
+        weights_sha256=_sha256(weights, Path(weights).stat().st_mtime_ns) if weights else None,
+        recipe=settings.recipe,
+        datasets=plan.datasets,
+        train=train,
+        val=val,
+        fold=fold,
+        stop_after=stop_after,
     )
+
+
+@lru_cache
+def _sha256(path: str, mtime_ns: int) -> str:
+    """Digest of a file, read again when it changes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

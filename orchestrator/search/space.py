@@ -31,7 +31,7 @@ import torch
 from optuna.trial import BaseTrial
 
 import models
-from orchestrator.errors import BadSpace
+from orchestrator.errors import BadMachine, BadSpace
 from orchestrator.scoring.threshold import snap
 from orchestrator.search.parameters import (
     NETWORK,
@@ -198,6 +198,21 @@ def _network_variants(space: SearchSpace) -> Iterator[dict[str, Any]]:
             if name in models.params(network):
                 for value in space.search[name].extremes:
                     yield existing(space, {**base, **calling_for(space, name, value), NETWORK: network})
+
+
+def check_weights(space: SearchSpace) -> None:
+    """Fetch or read the weights that networks of this space start from. BadMachine where they cannot be had.
+
+    Done once before a study, so that no trial finds out; costs nothing where networks start at random.
+    """
+    base = existing(space, space.baseline_params())
+    if not base.get("pretrained") and not base.get("weights"):
+        return
+    settings = space.settings(base)
+    try:
+        models.build(settings.network, **settings.network_params)
+    except (ConnectionError, OSError, ValueError) as error:
+        raise BadMachine(settings.network, str(error)) from error
 
 
 def override(params: Mapping[str, Any], assignments: Sequence[str], space: SearchSpace) -> dict[str, Any]:

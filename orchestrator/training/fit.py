@@ -100,7 +100,7 @@ def run_fit(
             amp.scaler.update()
             total += loss.detach()
         train_loss = workers.mean(float(total) / len(train))
-        train_seconds = time.monotonic() - started
+        train_seconds = workers.mean(time.monotonic() - started)
         if not np.isfinite(train_loss):
             raise FitFailed(
                 f"the loss became {train_loss} in epoch {progress.epochs + 1} at learning rate {rate:.3g}"
@@ -115,7 +115,7 @@ def run_fit(
             train_loss=train_loss,
             learning_rate=rate,
             images_per_second=len(train) * recipe.batch_size / train_seconds,
-            seconds=time.monotonic() - started,
+            seconds=workers.mean(time.monotonic() - started),
         )
         if workers.rank() == 0:
             state = {
@@ -134,7 +134,7 @@ def run_fit(
     network.load_state_dict(weights)
     started = time.monotonic()
     histograms = score_cases(network, cases, spec.val, device)
-    seconds = progress.seconds() + time.monotonic() - started
+    seconds = progress.seconds() + workers.mean(time.monotonic() - started)
     return FitOutcome(tuple(progress.curves), progress.best_epoch, weights, spec.val, histograms, seconds)
 
 

@@ -63,6 +63,7 @@ class FitSpec(BaseModel):
     train: tuple[str, ...]  # case ids
     val: tuple[str, ...]  # case ids; empty for a refit, which then runs all its epochs
     fold: str  # "0" ... "4" or "refit": a label for people
+    weights_sha256: str | None = None  # of the file that `network_params["weights"]` names, where it names one
     stop_after: int | None = None  # epochs to run of the recipe's, for a refit; the schedule still spans all
     version: int = FIT_VERSION
 
