@@ -103,6 +103,10 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
         searcher = OptunaSearcher(
             study.home.optuna_study(), study.space, ledger, num_trials=study.num_trials, seed=study.seed
         )
+        if not searcher.num_remaining and (champion := _crowned(study)) is not None:
+            with report:  # nothing is left to do but to tell those who were away
+                report.finished(champion)
+            return champion
         with report, cluster(machine.address), _interruptible() as interrupted:
             shape = shape_lanes(ray.nodes(), machine)
             report.started(study, shape)
@@ -329,15 +333,25 @@ def _interruptible() -> Iterator[Flag]:
             signal.signal(number, handler)
 
 
+def _crowned(study: Study) -> StudyTrial | None:
+    """The champion of a study that is over: every trial is finished and the best one is scored outside."""
+    standing = ranked(study.home.trials())
+    best = standing[0][0] if standing else None
+    return best if best and study.home.champion() == _crown_of(best) else None
+
+
+def _crown_of(trial: StudyTrial) -> Champion:
+    return Champion(trial.number, champion_fit(trial).fit_id)
+
+
 def _crown(study: Study, lanes: Lanes) -> StudyTrial | None:
     """Name the best trial and score its network, once, on the hold-out cases and on the unseen datasets."""
     standing = ranked(study.home.trials())
     if not standing:
         return None
     champion = standing[0][0]
-    fit_id = champion_fit(champion).fit_id
-    _score_outside(lanes, fit_id, study.plan, study.unseen)
-    study.home.crown(Champion(champion.number, fit_id))
+    _score_outside(lanes, champion_fit(champion).fit_id, study.plan, study.unseen)
+    study.home.crown(_crown_of(champion))
     return champion
 
 

@@ -122,13 +122,13 @@ def _fill_sized(dataset: Dataset, size: int, arrays: Mapping[str, np.ndarray], r
 
 
 def _original(dataset: Dataset, cache: Path) -> _Part:
-    shapes = {"masks": (_starts(dataset)[-1],)}
-    return _Part(_folder(dataset, cache) / "original", dataset, shapes, partial(_fill_original, dataset))
+    starts = _starts(dataset)
+    fill = partial(_fill_original, dataset, starts)
+    return _Part(_folder(dataset, cache) / "original", dataset, {"masks": (starts[-1],)}, fill)
 
 
-def _fill_original(dataset: Dataset, arrays: Mapping[str, np.ndarray], row: int) -> None:
-    first, last = _starts(dataset)[row : row + 2]
-    arrays["masks"][first:last] = np.packbits(read_mask(dataset.cases[row].mask))
+def _fill_original(dataset: Dataset, starts: list[int], arrays: dict[str, np.ndarray], row: int) -> None:
+    arrays["masks"][starts[row] : starts[row + 1]] = np.packbits(read_mask(dataset.cases[row].mask))
 
 
 def _starts(dataset: Dataset) -> list[int]:
