@@ -1,0 +1,128 @@
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from crew import batch_norm, fit, shared_batch_norm, together
+from drawn import drawn_cases, drawn_fit, learned
+from torch import nn
+
+from orchestrator.errors import BadMachine, FitFailed
+from orchestrator.scoring.metrics import scores_at
+from orchestrator.training import workers
+from orchestrator.training.recipe import FitSpec
+
+WIDTHS = (2, 4)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def cases(home):
+    return drawn_cases(home)
+
+
+@pytest.fixture(scope="module")
+def spec(cases) -> FitSpec:
+    """Eight images a step, so fewer than eight a worker; seven validation cases, which no width divides."""
+    return drawn_fit(cases, num_train=10, num_val=7, batch_size=8, epochs=3, learning_rate=1e-3)
+
+
+@pytest.fixture(scope="module")
+def alone(spec, cases, home):
+    """What one worker makes of the fit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield fit(spec, cases, home / "alone")
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def crews(spec, cases, home) -> dict[int, list[dict]]:
+    """What each rank of each width makes of a few tasks."""
+    huge = spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"learning_rate": 1e30})})
+    uneven = drawn_fit(cases, batch_size=6)
+    results = {}
+    for width in WIDTHS:
+        folder = home / f"width-{width}"
+        tasks = {
+            "fit": partial(fit, spec, cases, folder / "fit"),
+            "resumed": partial(fit, spec, cases, folder / "resumed", stop_at=(0,)),
+            "huge": partial(fit, huge, cases, folder / "huge"),
+            "uneven": partial(fit, uneven, cases, folder / "uneven"),
+            "batch norm": shared_batch_norm,
+        }
+        results[width] = together(width, tasks, folder)
+    return results
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_several_workers_learn_what_one_learns(crews, alone, width):
+    outcome = crews[width][0]["fit"]
+    np.testing.assert_allclose(learned(outcome), learned(alone), rtol=1e-4)
+    for name, value in alone.weights.items():
+        torch.testing.assert_close(outcome.weights[name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_several_workers_score_every_case_as_one_does(crews, alone, width):
+    outcome = crews[width][0]["fit"]
+    assert outcome.case_ids == alone.case_ids
+    np.testing.assert_array_equal(outcome.histograms.sum(2), alone.histograms.sum(2))
+    for threshold in (0.25, 0.5, 0.75):
+        dice, expected = (scores_at(of.histograms, threshold)["dice"] for of in (outcome, alone))
+        np.testing.assert_allclose(dice, expected, atol=0.01)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_rank_returns_the_same_outcome(crews, width):
+    first, *others = (rank["fit"] for rank in crews[width])
+    for other in others:
+        assert other.curves == first.curves
+        assert all(torch.equal(other.weights[name], first.weights[name]) for name in first.weights)
+        np.testing.assert_array_equal(other.histograms, first.histograms)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_workers_that_were_stopped_together_resume_as_if_undisturbed(crews, width):
+    for rank in crews[width]:
+        assert learned(rank["resumed"]) == learned(rank["fit"])
+        np.testing.assert_array_equal(rank["resumed"].histograms, rank["fit"].histograms)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_fit_that_diverges_fails_on_every_rank_alike(crews, width):
+    errors = [rank["huge"] for rank in crews[width]]
+    assert all(isinstance(error, FitFailed) for error in errors)
+    assert len({str(error) for error in errors}) == 1
+
+
+def test_a_batch_that_cannot_be_dealt_is_refused_with_the_widths_that_would_do(crews):
+    assert not isinstance(crews[2][0]["uneven"], Exception)
+    for rank in crews[4]:
+        assert isinstance(rank["uneven"], BadMachine)
+        assert "6 cannot be dealt to 4 workers; these divide it: [1, 2, 3, 6]" in str(rank["uneven"])
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_shared_batch_norm_is_batch_norm_of_the_whole_batch(crews, width):
+    whole = batch_norm(nn.BatchNorm2d)
+    for rank, result in enumerate(rank["batch norm"] for rank in crews[width]):
+        for name in ("normalized", "image grad"):
+            torch.testing.assert_close(result[name], whole[name][rank::width], rtol=1e-4, atol=1e-5)
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            torch.testing.assert_close(result[name], whole[name])
+    for name in ("weight grad", "bias grad"):
+        total = sum(rank["batch norm"][name] for rank in crews[width])
+        torch.testing.assert_close(total, whole[name], rtol=1e-4, atol=1e-4)
+
+
+def test_one_worker_is_its_own_crew():
+    assert (workers.rank(), workers.size()) == (0, 1)
+    assert workers.gather("word") == ["word"]
+    network = nn.Sequential(nn.BatchNorm2d(3))
+    assert type(workers.share_batch_norm(network, 1, torch.device("cpu"))[0]) is nn.BatchNorm2d
