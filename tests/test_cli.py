@@ -1,0 +1,254 @@
+"""The command line in this process: what it prints, where, and which exit code it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from formula import formula_study
+
+from orchestrator.cli import main
+from orchestrator.data.cases import add_dataset
+from orchestrator.data.phantom import draw_dataset
+
+SPACES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.toml"))
+TINY = """
+network = "unet"
+[search]
+learning_rate = { log_uniform = [1e-3, 1e-2] }
+[fixed]
+base_channels = 4
+image_size = 32
+epochs = 2
+batch_size = 4
+[baseline]
+learning_rate = 5e-3
+"""
+THREE_MISTAKES = """
+network = "unte"
+[search]
+learning_rate = { log_uniform = [0, 1] }
+[fixed]
+epohs = 3
+"""
+HALF_A_SPLIT = '{"format": 1, "name": "mine"}'
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that is over."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[[str], Done]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a drawn dataset and a study whose trials have not begun. Tests may add to it, not change it."""
+    home = tmp_path_factory.mktemp("home")
+    draw_dataset(home / "frames", num_cases=24, size=32)
+    add_dataset(home, "drawn", home / "frames", groups=home / "frames" / "groups.csv", allow_empty=True)
+    study = formula_study(home, num_trials=1)
+    study.home.begin(study.space, study.plan, study.seed)
+    return home
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Fits this small only wait for one another's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def run(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Run a command line as the shell would, in a folder that holds a few files to name."""
+    (tmp_path / "tiny.toml").write_text(TINY)
+    (tmp_path / "mistakes.toml").write_text(THREE_MISTAKES)
+    (tmp_path / "half.json").write_text(HALF_A_SPLIT)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(home))
+
+    def run(line: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["orchestrator", *shlex.split(line)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Done(int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("fit tiny.toml --data drwan", ["no dataset is named 'drwan'", "known: drawn"]),
+        ("data show drwan", ["no dataset is named 'drwan'", "known: drawn"]),
+        ("data add two/words frames", ["dataset name of letters", "Kvasir-SEG"]),
+        ("data add other nosuch", ["nosuch"]),
+        ("data add other empty", ["empty: expected one folder named images", "found an empty folder"]),
+        ("data draw empty/x --cases 0", ["'--cases'"]),
+        ("space check nosuch.toml", ["nosuch.toml"]),
+        ("space check mistakes.toml", ["3 problems", "'unte'", "resunet_pp", "epohs", "log_uniform"]),
+        ("fit mistakes.toml --data drawn", ["3 problems"]),
+        (
+            "fit tiny.toml --data drawn --set epohs=3 --set loss=bec",
+            ["--set: 2 problems", "epohs", "bce_dice"],
+        ),
+        ("fit tiny.toml --data drawn --set epochs", ["--set", "key=value"]),
+        ("fit tiny.toml --data drawn --fold 5", ["--fold", "below 5", "found 5"]),
+        ("fit tiny.toml --data drawn --splits ten-fold", ["--splits", "five-fold", "'ten-fold'"]),
+        ("fit tiny.toml --data drawn --splits half.json", ["half.json", "folds", "required"]),
+        ("fit tiny.toml --data drawn --holdout 0.9", ["'--holdout'", "0.5"]),
+        ("fit tiny.toml --data drawn --device tpu", ["--device", "'tpu'", "cuda"]),
+        ("search tiny.toml --data drawn --unseen drawn --trials 1", ["drawn is named 2 times"]),
+        ("search tiny.toml --data drawn --trials 0", ["'--trials'"]),
+        ("search tiny.toml --data drawn --trials 1 --hours -1", ["'--hours'"]),
+        ("search tiny.toml --data drawn", ["--trials"]),
+        ("search tiny.toml --data drawn --trials 1 --study a/b", ["--study", "'a/b'"]),
+        (
+            "search tiny.toml --data drawn --trials 1 --workers-per-fit 3",
+            ["batch_size: 4", "3 workers per fit"],
+        ),
+        ("leaderboard nosuch", ["nosuch", "known: formula"]),
+        ("leaderboard --metric dcie", ["--metric", "'dcie'", "dice, iou"]),
+        ("best nosuch", ["nosuch", "known: formula"]),
+        ("best --metric dcie", ["--metric", "'dcie'", "dice, iou"]),
+        ("best formula", ["formula", "no finished trial", "orchestrator search"]),
+        ("leaderboard --home empty", ["empty", "no study yet"]),
+        ("predict nosuch image.png --out masks", ["nosuch", "exported model"]),
+        (
+            "predict empty image.png --out masks",
+            ["empty: 5 problems", "model.onnx: missing", "best --export"],
+        ),
+        ("serach tiny.toml", ["serach", "search"]),
+    ],
+)
+def test_a_mistake_is_one_message_on_stderr_and_exit_code_2(run: Run, line: str, said: list[str]):
+    done = run(line)
+    assert done.code == 2, done
+    assert done.out == ""
+    assert "Traceback" not in done.err
+    assert [words for words in said if words not in done.err] == [], done.err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the GPU that is missed here")
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_read_or_trained(run: Run):
+    done = run("fit tiny.toml --data drawn --device cuda")
+    assert done.code == 2
+    assert "--device: cuda needs a GPU" in done.err and "--device cpu" in done.err
+
+
+def test_data_goes_from_drawing_to_a_clean_check(run: Run):
+    assert "frames: 6 frames" in run("data draw frames --cases 6 --size 32 --centers 2 --seed 3").out
+    added = run("data add six frames --groups frames/groups.csv --allow-empty")
+    assert added.code == 0 and "six: 6 cases" in added.out
+    assert "six: 6 cases" in run("data list").out
+    assert "32x32" in run("data show six").out
+    assert "all 6 pairs are as they were imported" in run("data check six").out
+
+
+def test_json_about_data_is_all_that_stdout_holds(run: Run):
+    shown = run("data show drawn --json").json
+    assert (shown["name"], shown["cases"], len(shown["centers"])) == ("drawn", 24, 3)
+    assert shown in run("data list --json").json
+    assert run("data list --home empty --json").json == []
+
+
+def test_a_home_without_data_says_how_to_import_some(run: Run):
+    assert "orchestrator data add NAME PATH" in run("data list --home empty").out
+
+
+def test_nothing_of_a_folder_with_a_broken_image_is_imported(run: Run):
+    run("data draw frames --cases 4 --size 32")
+    images = sorted(Path("frames/images").iterdir())
+    images[0].write_bytes(b"no image")
+    images[2].unlink()
+    refused = run("data add broken frames --allow-empty")
+    assert refused.code == 2
+    assert images[0].name in refused.err and images[2].stem in refused.err
+    assert "broken" not in [dataset["name"] for dataset in run("data list --json").json]
+
+
+def test_a_file_that_is_damaged_after_import_is_found(run: Run):
+    run("data draw frames --cases 4 --size 32")
+    run("data add spoiled frames --allow-empty --home spoiled")
+    mask = sorted(Path("spoiled/datasets/spoiled/masks").iterdir())[1]
+    mask.write_bytes(mask.read_bytes()[:-20])
+    done = run("data check spoiled --home spoiled")
+    assert done.code == 2
+    assert f"spoiled/{mask.stem}: the bytes are not those that were imported" in done.err
+
+
+@pytest.mark.parametrize("file", SPACES, ids=lambda file: file.stem)
+def test_a_shipped_space_is_good(run: Run, file: Path):
+    done = run(f"space check {file}")
+    assert done.code == 0, done.err
+    assert f"{file}: good" in done.out and "learning_rate" in done.out
+
+
+def test_the_schema_is_printed_as_json(run: Run):
+    assert {"network", "search", "fixed", "baseline"} <= run("space schema").json["properties"].keys()
+
+
+def test_a_fit_prints_its_epochs_and_scores_once_and_the_same_scores_again(run: Run):
+    first = run("fit tiny.toml --data drawn --fold 2 --device cpu")
+    assert first.code == 0, first.err
+    assert "epoch 1/2" in first.out and "epoch 2/2" in first.out and "at threshold" in first.out
+    again = run("fit tiny.toml --data drawn --fold 2 --device cpu")
+    assert "epoch 1/2" not in again.out, "it was trained twice"
+    assert again.out.splitlines() == [line for line in first.out.splitlines() if "images/s" not in line]
+
+
+def test_set_changes_what_is_trained(run: Run):
+    done = run("fit tiny.toml --data drawn --device cpu --set epochs=1 --set loss=bce --set base_channels=6")
+    assert done.code == 0, done.err
+    assert "epoch 1/1" in done.out and "epoch 2" not in done.out
+
+
+def test_a_fit_that_diverges_is_a_failure_not_a_mistake(run: Run):
+    # Each step makes the weights nine times larger, with the other sign.
+    explosive = "--set learning_rate=10 --set weight_decay=1 --set schedule=constant --set epochs=40"
+    done = run(f"fit tiny.toml --data drawn --device cpu --set batch_size=2 {explosive}")
+    assert done.code == 1, done.out
+    assert done.err.startswith("failed: ") and "learning rate" in done.err, done.err
+
+
+def test_help_of_every_command_waits_for_no_heavy_library():
+    program = """
+import sys, typer
+from orchestrator.cli import app
+def show(command, path):
+    command.main([*path, "--help"], prog_name="orchestrator", standalone_mode=False) if not path else None
+    for name, below in getattr(command, "commands", {}).items():
+        print("#", *path, name)
+        below.main(["--help"], prog_name=name, standalone_mode=False)
+        show(below, [*path, name])
+show(typer.main.get_command(app), [])
+heavy = {"torch", "ray", "mlflow", "optuna", "numpy", "cv2", "timm", "pydantic"} & sys.modules.keys()
+sys.exit(f"imported: {heavy}" if heavy else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    commands = [line[2:] for line in done.stdout.splitlines() if line.startswith("# ")]
+    assert {"search", "fit", "best", "leaderboard", "predict", "data add", "space check"} <= set(commands)
