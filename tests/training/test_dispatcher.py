@@ -1,0 +1,167 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from orchestrator.training import lane
+from orchestrator.training.lane import MAX_STARTS, Dispatcher
+
+ROW = {"epoch": 0}
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(lane, "PATIENCE_S", 0.05)
+
+
+def talk(conversation: Callable[[Dispatcher], Awaitable[None]]) -> None:
+    """Let a conversation with a new dispatcher take place in one event loop."""
+
+    async def begin() -> None:
+        await conversation(Dispatcher())
+
+    asyncio.run(begin())
+
+
+def test_jobs_are_handed_out_in_the_order_in_which_they_came():
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", 1)
+        await dispatcher.submit("b", 2)
+        assert await dispatcher.take(0) == ("a", 1)
+        assert await dispatcher.take(1) == ("b", 2)
+        assert await dispatcher.take(2) == "wait"
+
+    talk(conversation)
+
+
+def test_a_lane_that_waits_is_given_the_next_job_at_once():
+    async def conversation(dispatcher):
+        waiting = asyncio.create_task(dispatcher.take(0))
+        await asyncio.sleep(0)
+        await dispatcher.submit("a", 1)
+        assert await waiting == ("a", 1)
+
+    talk(conversation)
+
+
+def test_who_follows_hears_every_row_and_the_end():
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", 1)
+        assert await dispatcher.follow({"a": 0}) == {}
+        await dispatcher.take(0)
+        assert await dispatcher.progress("a", ROW)
+        news = (await dispatcher.follow({"a": 0}))["a"]
+        assert (news.state, news.rows) == ("running", (ROW,))
+        await dispatcher.end("a", "finished")
+        news = (await dispatcher.follow({"a": 1}))["a"]
+        assert (news.state, news.rows) == ("finished", ())
+
+    talk(conversation)
+
+
+def test_who_follows_several_jobs_hears_of_those_with_news():
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", 1)
+        await dispatcher.submit("b", 2)
+        await dispatcher.take(0)
+        await dispatcher.progress("a", ROW)
+        assert list(await dispatcher.follow({"a": 0, "b": 0})) == ["a"]
+
+    talk(conversation)
+
+
+def test_a_job_that_is_asked_for_twice_is_handed_out_once():
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", 1)
+        await dispatcher.submit("a", 1)
+        assert await dispatcher.take(0) == ("a", 1)
+        assert await dispatcher.take(1) == "wait"
+
+    talk(conversation)
+
+
+def test_a_shared_job_goes_on_until_the_last_one_leaves():
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", 1)
+        await dispatcher.submit("a", 1)
+        await dispatcher.take(0)
+        await dispatcher.leave("a")
+        assert await dispatcher.progress("a", ROW)
+        await dispatcher.leave("a")
+        assert not await dispatcher.progress("a", ROW)
+
+    talk(conversation)
+
+
+def test_a_queued_job_that_nobody_wants_is_never_started():
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", 1)
+        await dispatcher.leave("a")
+        assert (await dispatcher.follow({"a": 0}))["a"].state == "stopped"
+        assert await dispatcher.take(0) == "wait"
+
+    talk(conversation)
+
+
+def test_a_job_that_was_stopped_or_failed_can_be_asked_for_again():
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", 1)
+        await dispatcher.take(0)
+        await dispatcher.end("a", "failed", "out of memory")
+        await dispatcher.submit("a", 1)
+        assert await dispatcher.follow({"a": 0}) == {}
+        assert await dispatcher.take(0) == ("a", 1)
+
+    talk(conversation)
+
+
+def test_a_lane_that_died_is_given_its_job_back_and_no_other_lane_is():
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", 1)
+        await dispatcher.submit("b", 2)
+        await dispatcher.take(0)
+        assert await dispatcher.take(1) == ("b", 2)
+        assert await dispatcher.take(0) == ("a", 1)
+
+    talk(conversation)
+
+
+def test_a_job_whose_lane_died_too_often_fails_with_the_last_error():
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", 1)
+        for _ in range(MAX_STARTS):
+            assert await dispatcher.take(0) == ("a", 1)
+            await dispatcher.crashed("a", "RuntimeError: no space left")
+        assert await dispatcher.take(0) == "wait"
+        news = (await dispatcher.follow({"a": 0}))["a"]
+        assert news.state == "failed"
+        assert news.error == f"tried {MAX_STARTS} times; RuntimeError: no space left"
+
+    talk(conversation)
+
+
+def test_a_lane_that_cannot_be_started_fails_whoever_waits():
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", 1)
+        waiting = asyncio.create_task(dispatcher.follow({"a": 0}))
+        await asyncio.sleep(0)
+        await dispatcher.break_off("lane 0 ended: no such node")
+        news = (await waiting)["a"]
+        assert (news.state, news.error) == ("failed", "lane 0 ended: no such node")
+
+    talk(conversation)
+
+
+def test_closing_sends_lanes_home_and_asks_running_jobs_to_stop():
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", 1)
+        await dispatcher.take(0)
+        waiting = asyncio.create_task(dispatcher.take(1))
+        await asyncio.sleep(0)
+        await dispatcher.close()
+        assert await waiting is None
+        assert not await dispatcher.progress("a", ROW)
+        await dispatcher.end("a", "stopped")
+        assert await dispatcher.take(0) is None
+
+    talk(conversation)
