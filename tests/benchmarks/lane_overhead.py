@@ -1,7 +1,7 @@
 """What it costs to start a fit: warm lanes, and the whole engine around them, against one TorchTrainer per trial.
 
     make bench
-    python tests/benchmarks/lane_overhead.py --widths 1 2 4 --rounds 3 --json
+    python tests/benchmarks/lane_overhead.py --widths 1 2 4 --rounds 5 --json
 
 Three ways to run the same fit (a linear layer, two epochs of five steps, one report an epoch; DDP over gloo where there
 are two workers or more), side by side on one local Ray, in rounds that alternate their order:
@@ -56,6 +56,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 from rich.console import Console
 from rich.table import Table
+from tiny_work import TinyWork
 
 from orchestrator.search.home import StudyTrial
 from orchestrator.search.ledger import FitRecord
@@ -221,7 +222,7 @@ def whole_engine(address: str, width: int, num_fits: int, folder: Path) -> Measu
     )
     clock = StudyStopwatch()
     machine = Machine(address=address, device="cpu", workers_per_fit=width, num_lanes=1)
-    run_study(study, machine, tiny_fit.TinyWork(study.home.ledger), clock)
+    run_study(study, machine, TinyWork(study.home.ledger), clock)
     return clock.watch.result("whole engine", width, num_fits)
 
 
@@ -319,7 +320,7 @@ def main() -> None:
     parser.add_argument(
         "--study-fits", type=int, default=30, help="fits a round of the others; a multiple of 5"
     )
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2, help="more for figures to quote")
     parser.add_argument("--widths", type=int, nargs="+", default=[1, 2], help="workers per fit")
     parser.add_argument("--json", action="store_true", help="every measurement, for programs")
     options = parser.parse_args()
@@ -335,9 +336,10 @@ def main() -> None:
     if options.json:
         print(json.dumps({**around, "rounds": [[asdict(one) for one in ones] for ones in rounds]}, indent=1))
         return
-    console = Console(width=None if sys.stdout.isatty() else 150)
+    console = Console()
+    console.width = max(console.width, TABLE_WIDTH)
     console.print(
-        "Overhead per fit, seconds: median (min to max) over rounds; ratio: documented over this way"
+        f"Overhead in seconds: median (min to max) of {options.rounds} rounds; ratio: documented / this way"
     )
     console.print(table(rounds, options.study_fits))
     versions = ", ".join(f"{name} {number}" for name, number in around["versions"].items())
