@@ -1,0 +1,114 @@
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import toy_jobs
+from toy_jobs import Toy
+
+from orchestrator.errors import FitFailed
+from orchestrator.training.lane import MAX_STARTS, OVER, Lanes, News, Shape
+
+TWO_WORKERS = Shape(num_lanes=1, workers_per_lane=2, cpus_per_worker=1, gpus_per_worker=0, device="cpu")
+ENDLESS = Toy(epochs=100_000, seconds=0.02)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray():
+    support = str(Path(toy_jobs.__file__).parent)
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env={"env_vars": {"PYTHONPATH": support}},
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def lanes(tmp_path_factory):
+    with Lanes(toy_jobs.perform, TWO_WORKERS, tmp_path_factory.mktemp("train")) as lanes:
+        yield lanes
+
+
+def run(lanes: Lanes, job_id: str, toy: Toy = Toy()) -> list[dict[str, Any]]:  # noqa: B008 - frozen
+    """Pass a job through a lane; return its rows."""
+    rows: list[dict[str, Any]] = []
+    lanes.run(job_id, toy, rows.append)
+    return rows
+
+
+def wait_for(lanes: Lanes, job_id: str, *, over: bool) -> News:
+    """Follow a job from its start until it is over, or until its first row."""
+    while True:
+        news = ray.get(lanes.dispatcher.follow.remote({job_id: 0})).get(job_id)
+        if news and (news.state in OVER) == over:
+            return news
+        time.sleep(0.05)
+
+
+def test_all_workers_of_a_lane_share_a_job(lanes):
+    assert [(row["epoch"], row["width"]) for row in run(lanes, "shared work")] == [(0, 2.0), (1, 2.0)]
+
+
+def test_jobs_pass_through_the_same_warm_workers(lanes):
+    assert len({row["pid"] for number in range(3) for row in run(lanes, f"warm {number}")}) == 1
+
+
+def test_a_fit_that_fails_leaves_its_lane_warm(lanes):
+    (before, *_) = run(lanes, "before nan")
+    with pytest.raises(FitFailed, match=r"^the loss became nan$"):
+        run(lanes, "nan", Toy(trouble="nan"))
+    assert run(lanes, "after nan")[0]["pid"] == before["pid"]
+
+
+def test_a_job_whose_worker_is_killed_goes_on_in_new_workers(lanes, tmp_path):
+    (before, *_) = run(lanes, "before kill")
+    rows = run(lanes, "kill", Toy(trouble="kill", marker=tmp_path / "killed"))
+    assert [row["epoch"] for row in rows] == [0, 1]
+    assert rows[0]["pid"] != before["pid"]
+
+
+@pytest.mark.slow
+def test_a_job_that_crashes_every_time_fails_with_its_error_and_the_lane_goes_on(lanes):
+    with pytest.raises(FitFailed, match=f"tried {MAX_STARTS} times; RuntimeError: no space left"):
+        run(lanes, "crash", Toy(trouble="crash"))
+    assert len(run(lanes, "after crash")) == 2
+
+
+@pytest.mark.slow
+def test_what_another_try_would_not_change_is_not_tried_again(lanes):
+    with pytest.raises(FitFailed, match=r"^.*BadMachine: batch_size: cannot be dealt$"):
+        run(lanes, "refused", Toy(trouble="refused"))
+
+
+def test_a_job_that_nobody_wants_any_more_stops_after_its_epoch(lanes):
+    ray.get(lanes.dispatcher.submit.remote("unwanted", ENDLESS))
+    wait_for(lanes, "unwanted", over=False)
+    ray.get(lanes.dispatcher.leave.remote("unwanted"))
+    assert wait_for(lanes, "unwanted", over=True).state == "stopped"
+
+
+def test_two_trials_that_ask_for_one_job_share_it(lanes):
+    toy = Toy(epochs=20, seconds=0.05)
+    for _ in range(2):
+        ray.get(lanes.dispatcher.submit.remote("twice", toy))
+    ray.get(lanes.dispatcher.leave.remote("twice"))
+    news = wait_for(lanes, "twice", over=True)
+    assert (news.state, len(news.rows)) == ("finished", 20)
+
+
+def test_closing_ends_what_runs_and_gives_everything_back(lanes, tmp_path):
+    taken = ray.available_resources()["CPU"]
+    with Lanes(toy_jobs.perform, TWO_WORKERS, tmp_path) as others:
+        ray.get(others.dispatcher.submit.remote("endless", ENDLESS))
+        wait_for(others, "endless", over=False)
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU") != taken:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
