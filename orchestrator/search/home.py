@@ -158,7 +158,12 @@ class StudyHome:
             return optuna.create_study(storage=storage, study_name=self.name, direction="maximize")
 
     def mend_journal(self) -> None:
-        """Cut off a last line that kill -9 left half-written: what follows it could not be read. Needs the lock."""
+        """Clear away what kill -9 leaves behind. Needs the lock.
+
+        The journal's own lock, which would be waited for for half a minute, and a last line that is half-written:
+        what follows it could not be read.
+        """
+        self.journal_file.with_name(f"{self.journal_file.name}.lock").unlink(missing_ok=True)
         if not self.journal_file.exists():
             return
         content = self.journal_file.read_bytes()

@@ -42,7 +42,9 @@ class OptunaSearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # Tune's own FINISHED is a str
         """Return {"number", "params"} for Tune's trial, or FINISHED when the budget of trials is used up."""
         if self.interrupted:
-            trial = _trial(self.study, self.interrupted.pop(0))
+            number = self.interrupted.pop(0)
+            self.study.sampler = TPESampler(seed=_seed(self.seed, number))  # killed before it had all its parameters
+            trial = _trial(self.study, number)
         else:
             number = len([t for t in self.study.get_trials(deepcopy=False) if t.state != TrialState.WAITING])
             if number >= self.num_trials:

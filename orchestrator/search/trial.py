@@ -28,6 +28,7 @@ class FoldTrial(tune.Trainable):
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.cleanup()  # a trial that was stopped before its end may still be waited for by nobody
         self._start(new_config)
         return True
 

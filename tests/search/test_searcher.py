@@ -64,6 +64,14 @@ def test_an_interrupted_trial_is_taken_up_under_its_number(journal, tmp_path):
     assert again == before
 
 
+def test_a_trial_that_died_before_it_had_its_parameters_is_given_those_it_would_have_had(journal, tmp_path):
+    undisturbed = run(searcher(optuna.storages.InMemoryStorage(), tmp_path), 3)
+    first = searcher(journal, tmp_path)
+    run(first, 2)
+    first.study.ask()
+    assert run(searcher(journal, tmp_path), 1) == undisturbed[2:]
+
+
 def test_a_trial_that_tune_only_stopped_stays_open(journal, tmp_path):
     first = searcher(journal, tmp_path)
     first.suggest("tune-0")
@@ -101,7 +109,5 @@ def test_an_interrupted_study_asks_what_an_undisturbed_one_asks(tmp_path):
 
 
 def test_seeds_differ(tmp_path):
-    asked = [
-        run(searcher(optuna.storages.InMemoryStorage(), tmp_path, 3, seed), 3)[1:] for seed in (0, 1)
-    ]
+    asked = [run(searcher(optuna.storages.InMemoryStorage(), tmp_path, 3, seed), 3)[1:] for seed in (0, 1)]
     assert asked[0] != asked[1]

@@ -1,0 +1,74 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from formula import formula_study
+
+from orchestrator.errors import BadMachine, BadSpace
+from orchestrator.search.space import parse_space
+from orchestrator.study import Machine, batch_sizes, check, shape_lanes
+from orchestrator.training.lane import Shape
+
+
+def node(*, alive: bool = True, **resources: float) -> dict[str, Any]:
+    """A node as Ray describes it."""
+    return {"Alive": alive, "Resources": resources}
+
+
+LAPTOP = [node(CPU=8)]
+DGX_2 = [node(CPU=96, GPU=16)]
+
+
+def test_each_worker_takes_a_gpu_where_there_are_gpus():
+    assert shape_lanes(DGX_2, Machine(workers_per_fit=2)) == Shape(8, 2, 5.4, 1, "cuda")
+
+
+def test_a_gpu_cluster_can_be_rehearsed_on_cpus():
+    assert shape_lanes(DGX_2, Machine(device="cpu", workers_per_fit=4)) == Shape(4, 4, 5.4, 1, "cpu")
+
+
+def test_cores_that_are_idle_go_to_the_workers_there_are():
+    assert shape_lanes(LAPTOP, Machine(workers_per_fit=2, num_lanes=1)) == Shape(1, 2, 3.6, 0, "cpu")
+
+
+def test_lanes_never_ask_for_more_than_there_is():
+    nodes = [node(CPU=8), node(CPU=4)]
+    shape = shape_lanes(nodes, Machine(workers_per_fit=5, num_lanes=99))
+    assert shape.num_lanes == 2
+    assert shape.num_lanes * shape.workers_per_lane * shape.cpus_per_worker < 12
+
+
+def test_nodes_without_a_gpu_and_dead_ones_hold_no_lane():
+    nodes = [node(CPU=64), node(CPU=8, GPU=2), node(alive=False, CPU=96, GPU=16)]
+    assert shape_lanes(nodes, Machine()) == Shape(2, 1, 3.6, 1, "cuda")
+
+
+def test_a_refit_takes_one_lane():
+    assert shape_lanes(DGX_2, Machine(workers_per_fit=8), num_lanes=1).num_lanes == 1
+
+
+def test_cuda_without_a_gpu_is_refused():
+    with pytest.raises(BadMachine, match="cuda needs a node with a GPU, found none"):
+        shape_lanes(LAPTOP, Machine(device="cuda"))
+
+
+def test_a_fit_that_is_wider_than_the_cluster_is_refused():
+    with pytest.raises(BadMachine, match="16 workers need as many CPUs, found 8"):
+        shape_lanes(LAPTOP, Machine(workers_per_fit=16))
+
+
+def test_every_batch_size_that_cannot_work_is_refused_before_anything_starts(tmp_path):
+    space = parse_space("""
+network = "unet"
+[search]
+batch_size = { choice = [2, 3, 64] }
+[baseline]
+batch_size = 2
+""")
+    study = replace(formula_study(tmp_path, num_trials=1), space=space)
+    assert batch_sizes(space) == (2, 3, 64)
+    with pytest.raises(BadSpace) as refusal:
+        check(study, Machine(workers_per_fit=2))
+    too_large, not_even = sorted(refusal.value.problems, key=len, reverse=True)
+    assert "64 images need a fold that large" in too_large
+    assert "3 images cannot be dealt to 2 workers" in not_even
