@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from orchestrator.errors import BadMachine, FitFailed
+from orchestrator.training import lane
 
 
 @dataclass(frozen=True)
@@ -45,3 +46,11 @@ def perform(
         if not report({"epoch": epoch, "width": float(total), "pid": os.getpid()}):
             return False
     return True
+
+
+class HastyDispatcher(lane.Dispatcher):
+    """Answers within a moment that there is no news, so that a test need not wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        lane.PATIENCE_S = 0.2  # in the actor's own process

@@ -1,0 +1,23 @@
+"""A study of the formula as a process of its own, to be interrupted and killed: HOME NUM_TRIALS SECONDS_PER_EPOCH."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from formula import FormulaWork, Heard, formula_study
+
+from orchestrator.study import Machine, run_study
+
+if __name__ == "__main__":
+    home, num_trials, seconds = sys.argv[1:]
+    study = formula_study(Path(home), num_trials=int(num_trials))
+    try:
+        run_study(
+            study,
+            Machine("local", "cpu", num_lanes=1),
+            FormulaWork(study.home.ledger, seconds=float(seconds)),
+            Heard(),
+        )
+    except KeyboardInterrupt:
+        sys.exit(130)

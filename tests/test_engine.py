@@ -1,0 +1,263 @@
+"""Whole studies on a Ray of this machine, without networks: see support/formula.py."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import formula
+import pytest
+import ray
+from formula import FormulaWork, Heard, formula_study, quality
+from optuna.trial import TrialState
+from ray.cluster_utils import Cluster
+
+from orchestrator.errors import BadStudy
+from orchestrator.search.home import StudyHome
+from orchestrator.search.space import parse_space
+from orchestrator.study import Machine, Study, run_study
+
+SUPPORT = Path(formula.__file__).parent
+NUM_FOLDS = 5
+
+
+@pytest.fixture(scope="module")
+def address():
+    """A cluster that outlives its studies, as on shared machines."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(SUPPORT)  # for the workers: Ray hands the environment on
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
+    yield cluster.address
+    cluster.shutdown()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
+def run(study: Study, machine: Machine, **work) -> Heard:
+    """Run a study to its end; return what was told of it."""
+    heard = Heard()
+    run_study(study, machine, FormulaWork(study.home.ledger, **work), heard)
+    return heard
+
+
+def fits_of(study: Study) -> list[str]:
+    """The fits that were started, repeats included."""
+    return (study.home.ledger.fits.parent / "trained.log").read_text().split()
+
+
+def learning_rates(study: Study) -> list[float]:
+    return [trial.params["learning_rate"] for trial in study.home.optuna_study().trials]
+
+
+def states(study: Study) -> Counter:
+    return Counter(trial.state for trial in study.home.optuna_study().trials)
+
+
+@pytest.fixture(scope="module")
+def finished(address, tmp_path_factory) -> tuple[Study, Heard]:
+    """A study of six trials that nothing disturbed."""
+    study = formula_study(tmp_path_factory.mktemp("home"), num_trials=6)
+    return study, run(study, Machine(address, "cpu", num_lanes=1))
+
+
+def test_a_study_begins_with_the_baseline_and_ends_with_something_better(finished):
+    study, heard = finished
+    assert heard.of("trial_started")[0] == (0, 1e-4)
+    ((champion,),) = heard.of("finished")
+    best = study.home.trials()[champion]
+    assert best.score().metrics["dice"] == max(trial.score().metrics["dice"] for trial in study.home.trials())
+    assert quality(best.params["learning_rate"]) > quality(1e-4)
+
+
+def test_everything_is_told_once(finished):
+    _, heard = finished
+    for kind, times in {
+        "trial_finished": 6,
+        "fold_finished": 6 * NUM_FOLDS,
+        "epoch": 6 * NUM_FOLDS * 3,
+    }.items():
+        told = heard.of(kind)
+        assert len(told) == len(set(told)) == times
+
+
+def test_optuna_is_told_the_score_of_all_folds(finished):
+    study, _ = finished
+    for trial, stored in zip(study.home.trials(), study.home.optuna_study().trials, strict=True):
+        assert len(trial.records) == NUM_FOLDS
+        assert stored.value == trial.score().metrics["dice"]
+
+
+def test_the_champion_is_scored_on_the_hold_out(finished):
+    study, _ = finished
+    champion = study.home.champion()
+    assert set(study.home.outside_scores(champion.fit_id, 0.5)) == {"test"}
+
+
+def test_only_the_best_trials_keep_their_weights(finished):
+    study, _ = finished
+    ranked = sorted(study.home.trials(), key=lambda trial: -trial.score().metrics["dice"])
+    kept = [all(record.weights.exists() for record in trial.records) for trial in ranked]
+    assert kept == [True] * 3 + [False] * 3
+
+
+def test_running_a_finished_study_again_trains_nothing(finished):
+    study, _ = finished
+    before = fits_of(study)
+    heard = run(study, Machine(address="nobody:1"))  # not even a cluster is asked
+    assert fits_of(study) == before
+    assert [event[0] for event in heard.told] == ["finished"]
+
+
+@pytest.mark.parametrize("change", ["seed", "space"])
+def test_a_study_cannot_change_what_it_is_made_of(finished, change):
+    study, _ = finished
+    other_space = parse_space(study.space.text.replace("epochs = 3", "epochs = 4"))
+    changed = {"seed": replace(study, seed=1), "space": replace(study, space=other_space)}[change]
+    with pytest.raises(BadStudy, match=f"{change}: was .*, now "):
+        run(changed, Machine())
+
+
+def test_more_trials_go_on_from_those_that_are_finished(finished, address):
+    study, _ = finished
+    before = fits_of(study)
+    heard = run(replace(study, num_trials=8), Machine(address, "cpu", num_lanes=2))
+    assert [number for number, _ in heard.of("trial_started")] == [6, 7]
+    assert len(fits_of(study)) == len(before) + 2 * NUM_FOLDS
+    assert states(study) == {TrialState.COMPLETE: 8}
+
+
+@pytest.fixture(scope="module")
+def troubled(address, tmp_path_factory) -> tuple[Study, Heard]:
+    """Large learning rates diverge, and one worker is killed."""
+    home = tmp_path_factory.mktemp("home")
+    study = formula_study(home, num_trials=6)
+    heard = run(study, Machine(address, "cpu", num_lanes=2), diverges_above=2e-3, kill_marker=home / "killed")
+    return study, heard
+
+
+def test_a_trial_that_diverges_fails_with_its_error_and_the_study_goes_on(troubled):
+    study, heard = troubled
+    for trial in study.home.trials():
+        if trial.params["learning_rate"] > 2e-3:
+            assert (trial.state, trial.score()) == ("failed", None)
+            assert "the loss became nan" in trial.error
+        else:
+            assert (trial.state, len(trial.records)) == ("complete", NUM_FOLDS)
+    assert {state for _, state in heard.of("trial_finished")} == {"complete", "failed"}
+    assert len(study.home.trials()) == 6
+
+
+def test_a_fit_whose_worker_was_killed_is_trained_again_and_no_other(troubled):
+    study, _ = troubled
+    repeated = [fit_id for fit_id, times in Counter(fits_of(study)).items() if times > 1]
+    assert len(repeated) == 1
+    assert (study.home.home / "killed").exists()
+
+
+class Driver:
+    """A study in a process of its own, and all that it starts."""
+
+    def __init__(self, home: Path, num_trials: int) -> None:
+        environment = os.environ | {"PYTHONPATH": str(SUPPORT)}
+        command = [sys.executable, str(SUPPORT / "engine_driver.py"), str(home), str(num_trials), "0.1"]
+        self.process = subprocess.Popen(command, env=environment, start_new_session=True)
+
+    def __enter__(self) -> "Driver":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+
+    def wait_for_fits(self, study: StudyHome, num_fits: int) -> list[str]:
+        """Wait until so many fits are on record; return them."""
+        deadline = time.monotonic() + 300
+        while len(done := [folder.name for folder in study.ledger.fits.glob("[!.]*")]) < num_fits:
+            assert self.process.poll() is None, "the driver ended early"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return done
+
+
+@pytest.fixture(scope="module")
+def disturbed(address, tmp_path_factory) -> dict:
+    """A study of six trials: Ctrl-C in the middle, then resumed and killed, then resumed to its end."""
+    seen = {}
+    study = formula_study(tmp_path_factory.mktemp("home"), num_trials=6)
+    with Driver(study.home.home, 6) as driver:
+        seen["before interrupt"] = driver.wait_for_fits(study.home, 2)
+        os.killpg(driver.process.pid, signal.SIGINT)
+        seen["exit code"] = driver.process.wait(120)
+    seen["after interrupt"] = states(study)
+    seen["started before interrupt"] = Counter(fits_of(study))
+    with Driver(study.home.home, 6) as driver:
+        seen["before kill"] = driver.wait_for_fits(study.home, 8)
+        with pytest.raises(BadStudy) as refusal:
+            run(study, Machine(address, "cpu", num_lanes=1))
+        seen["refusal"] = str(refusal.value)
+        driver.process.kill()
+        driver.process.wait(30)
+    seen["after kill"] = states(study)
+    seen["started before kill"] = Counter(fits_of(study))
+    seen["heard"] = run(study, Machine(address, "cpu", num_lanes=1))
+    return seen | {"study": study}
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_study_that_can_be_taken_up_again(disturbed):
+    assert disturbed["exit code"] == 130
+    assert disturbed["after interrupt"][TrialState.RUNNING] == 1
+
+
+@pytest.mark.slow
+def test_a_study_is_worked_on_by_one_process_at_a_time(disturbed):
+    assert "is being worked on by another process" in disturbed["refusal"]
+
+
+@pytest.mark.slow
+def test_no_finished_fit_is_trained_again_after_an_interrupt_or_a_kill(disturbed):
+    started = Counter(fits_of(disturbed["study"]))
+    for moment in ("interrupt", "kill"):
+        for fit_id in disturbed[f"before {moment}"]:
+            assert started[fit_id] == disturbed[f"started before {moment}"][fit_id]
+
+
+@pytest.mark.slow
+def test_a_killed_study_ends_with_every_trial_told_once(disturbed):
+    assert disturbed["after kill"][TrialState.RUNNING] == 1
+    assert states(disturbed["study"]) == {TrialState.COMPLETE: 6}
+    told = disturbed["heard"].of("trial_finished")
+    assert len(told) == len(set(told)) > 0
+
+
+@pytest.mark.slow
+def test_a_disturbed_study_asks_what_an_undisturbed_one_asks(disturbed, finished):
+    assert learning_rates(disturbed["study"]) == learning_rates(finished[0])[:6]
+
+
+@pytest.mark.slow
+def test_sixteen_gpus_are_filled_and_given_back(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
+    study = formula_study(tmp_path, num_trials=4)
+    node = {"num_cpus": 40, "num_gpus": 16, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    try:
+        heard = run(study, Machine(cluster.address, "cpu", workers_per_fit=2))
+        assert heard.of("started") == [(8,)]
+        ray.init(cluster.address)
+        deadline = time.monotonic() + 60
+        while ray.available_resources().get("GPU") != 16:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert states(study) == {TrialState.COMPLETE: 4}
