@@ -61,7 +61,7 @@ class StudyRuns:
         self._experiment = experiment
         self._tags = {"study": experiment, **tags}
         self._experiment_id = _open_experiment(client, experiment, artifact_location, self._tags)
-        self._runs = dict(_read_runs(client, self._experiment_id))
+        self._runs = dict(_read_runs(client, self._experiment_id, self._tags))
 
     def study(self, artifacts: Mapping[str, str], datasets: Sequence[Sequence[Any]], at: int) -> None:
         """Open the study's run and store its files, NAME -> text."""
@@ -177,7 +177,7 @@ class StudyRuns:
                 self._experiment_id,
                 start_time=at,
                 run_name=name,
-                tags={"study": self._experiment, **tags, **found_by},
+                tags={**self._tags, **tags, **found_by},
             )
             run = self._runs[key] = KnownRun(created.info.run_id, "RUNNING", {}, set(), last_epoch=-1)
         return run
@@ -256,12 +256,17 @@ def _open_experiment(
     return experiment.experiment_id
 
 
-def _read_runs(client: MlflowClient, experiment_id: str) -> Iterator[tuple[Key, KnownRun]]:
+def _read_runs(
+    client: MlflowClient, experiment_id: str, study_tags: Mapping[str, str]
+) -> Iterator[tuple[Key, KnownRun]]:
+    """The runs of this study: another one may have had its name before."""
     token = None
     while True:
         page = client.search_runs([experiment_id], "tags.role != ''", max_results=1000, page_token=token)
         for run in page:
             tags = run.data.tags
+            if any(tags.get(name) != value for name, value in study_tags.items()):
+                continue
             yield (
                 Key(tags["role"], tags.get("trial", ""), tags.get("fit_id", "")),
                 KnownRun(run.info.run_id, run.info.status, run.data.metrics, set(run.data.params), None),

@@ -66,7 +66,7 @@ class Report:
     def __enter__(self) -> Self:
         spool = self.home.folder / "mlflow-spool"
         self.tracking = Tracking(
-            self.uri, self.home.name, self.artifacts, {"tool": "orchestrator"}, spool=spool
+            self.uri, self.home.name, self.artifacts, {"study_id": self.home.study_id}, spool=spool
         )
         return self
 

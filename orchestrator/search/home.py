@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -116,6 +117,11 @@ class StudyHome:
             )
         return json.loads(self.manifest_file.read_text())
 
+    @property
+    def study_id(self) -> str:
+        """What tells this study from one that had its name before."""
+        return self.manifest()["id"]
+
     def begin(self, space: SearchSpace, plan: SplitPlan, seed: int) -> None:
         """Make the folder, or check that it was made of the very same things."""
         wanted = {
@@ -145,7 +151,7 @@ class StudyHome:
         self.space_file.write_text(space.text)
         write_plan(plan, self.splits_file)
         partial = self.folder / f".study.{os.getpid()}.partial"
-        partial.write_text(json.dumps(wanted, indent=1))
+        partial.write_text(json.dumps({"id": uuid.uuid4().hex, **wanted}, indent=1))
         partial.replace(self.manifest_file)  # last: a folder without it is not a study yet
 
     def optuna_study(self) -> optuna.Study:

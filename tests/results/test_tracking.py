@@ -231,3 +231,16 @@ def test_an_experiment_that_was_deleted_comes_back_with_its_study(
 def test_a_folder_is_no_tracking_store(uri, tmp_path):
     with pytest.raises(BadMachine, match=r"sqlite:////path/mlflow\.db"):
         Tracking(uri, "study", None, {}, spool=tmp_path)
+
+
+def test_a_study_that_takes_an_old_ones_name_leaves_the_old_runs_alone(mlflow_uri, request, tmp_path):
+    for study_id in ("first", "second"):
+        tags = {"study_id": study_id}
+        with Tracking(mlflow_uri, request.node.name, None, tags, spool=tmp_path / study_id) as tracking:
+            tracking.study({}, [])
+            tracking.trial_started(0, {"learning_rate": study_id})
+            tracking.trial_finished(0, {"dice": 0.5})
+    client = connect(mlflow_uri)
+    experiment = client.get_experiment_by_name(request.node.name)
+    runs = client.search_runs([experiment.experiment_id], "tags.role = 'trial'")
+    assert {run.data.params["learning_rate"] for run in runs} == {"first", "second"}
