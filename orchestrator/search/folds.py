@@ -65,7 +65,9 @@ class TrialScore:
 
     threshold: float  # multiple of 1/256
     metrics: dict[str, float]  # mean over all validation images, at the threshold
-    cross_fitted: dict[str, float]  # the same, each fold at the threshold chosen on the others: no optimism from it
+    cross_fitted: dict[
+        str, float
+    ]  # the same, each fold at the threshold chosen on the others: no optimism from it
     fold_metrics: tuple[dict[str, float], ...]  # mean over each fold's images, at the threshold
     case_ids: tuple[str, ...]
     dice_of_case: np.ndarray  # (N,) cross-fitted Dice of each image, in the order of `case_ids`

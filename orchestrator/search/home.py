@@ -210,7 +210,6 @@ class StudyHome:
         partial.write_text(json.dumps(asdict(champion)))
         partial.replace(self.champion_file)
 
-
     def outside_scores(self, fit_id: str, threshold: float) -> dict[str, dict[str, float]]:
         """Mean scores of one network on the hold-out cases ("test") and on unseen datasets, where it was scored."""
         outside = outside_cases(self.plan(), self.datasets()[1])
@@ -218,7 +217,9 @@ class StudyHome:
         return {
             name: {
                 metric: float(values.mean())
-                for metric, values in scores_at(self.ledger.read_scores(fit_id, ids).histograms, threshold).items()
+                for metric, values in scores_at(
+                    self.ledger.read_scores(fit_id, ids).histograms, threshold
+                ).items()
             }
             for name, ids in scored.items()
         }
@@ -257,7 +258,9 @@ def finished_score(trial: StudyTrial) -> TrialScore:
     """The score of a trial that must be finished. Raises `BadStudy` if it is not."""
     score = trial.score()
     if score is None:
-        raise BadStudy(f"trial {trial.number}", f"has {len(trial.records)} of {trial.num_folds} folds finished")
+        raise BadStudy(
+            f"trial {trial.number}", f"has {len(trial.records)} of {trial.num_folds} folds finished"
+        )
     return score
 
 

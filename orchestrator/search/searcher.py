@@ -43,7 +43,9 @@ class OptunaSearcher(Searcher):
         """Return {"number", "params"} for Tune's trial, or FINISHED when the budget of trials is used up."""
         if self.interrupted:
             number = self.interrupted.pop(0)
-            self.study.sampler = TPESampler(seed=_seed(self.seed, number))  # killed before it had all its parameters
+            self.study.sampler = TPESampler(
+                seed=_seed(self.seed, number)
+            )  # killed before it had all its parameters
             trial = _trial(self.study, number)
         else:
             number = len([t for t in self.study.get_trials(deepcopy=False) if t.state != TrialState.WAITING])

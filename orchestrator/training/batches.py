@@ -44,7 +44,9 @@ class ValidationCases(Dataset):
 
 def as_tensors(image: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor]:
     """image (S, S, 3), mask (S, S) -> uint8 tensors (3, S, S) and (1, S, S)."""
-    return torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C")), torch.from_numpy(np.array(mask)[None])
+    return torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C")), torch.from_numpy(
+        np.array(mask)[None]
+    )
 
 
 class GlobalBatches:
@@ -106,7 +108,8 @@ class ValidationBatches:
         self.loader: DataLoader = DataLoader(
             ValidationCases(cases),
             batch_sampler=[
-                list(self.case_ids[start : start + batch_size]) for start in range(0, len(self.case_ids), batch_size)
+                list(self.case_ids[start : start + batch_size])
+                for start in range(0, len(self.case_ids), batch_size)
             ],
             pin_memory=device.type == "cuda",
         )

@@ -108,7 +108,9 @@ def run_fit(
         workers.share_buffers(network)
         dice = _epoch_dice(network, val, amp) if spec.val else float("nan")
         if not _is_finite(network) or (spec.val and np.isnan(dice)):  # diverged after its last loss was taken
-            raise FitFailed(f"the network became nan in epoch {progress.epochs + 1} at learning rate {rate:.3g}")
+            raise FitFailed(
+                f"the network became nan in epoch {progress.epochs + 1} at learning rate {rate:.3g}"
+            )
         schedule.step(dice if spec.val else -train_loss)
         improved = progress.add(
             dice,
@@ -225,7 +227,9 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
 class Progress:
     """Where a fit stands: its curves, its best epoch, and when to stop."""
 
-    def __init__(self, curves: Sequence[dict[str, float]] = (), best_epoch: int = -1, best_dice: float = -1.0) -> None:
+    def __init__(
+        self, curves: Sequence[dict[str, float]] = (), best_epoch: int = -1, best_dice: float = -1.0
+    ) -> None:
         self.curves = list(curves)
         self.best_epoch = best_epoch
         self.best_dice = best_dice
@@ -245,7 +249,9 @@ class Progress:
 
     def finished(self, recipe: Recipe, stop_after: int | None) -> bool:
         waited = self.epochs - 1 - self.best_epoch
-        return self.epochs >= (stop_after or recipe.epochs) or bool(recipe.patience and waited >= recipe.patience)
+        return self.epochs >= (stop_after or recipe.epochs) or bool(
+            recipe.patience and waited >= recipe.patience
+        )
 
     def seconds(self) -> float:
         return sum(row["seconds"] for row in self.curves)
@@ -258,7 +264,9 @@ class Schedule:
         self.optimizer = optimizer
         self.steps: LambdaLR | ReduceLROnPlateau
         if recipe.schedule == "plateau":
-            self.steps = ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=recipe.plateau_patience)
+            self.steps = ReduceLROnPlateau(
+                optimizer, mode="max", factor=0.1, patience=recipe.plateau_patience
+            )
         else:
             self.steps = LambdaLR(optimizer, _Factor(recipe))
 
@@ -281,7 +289,11 @@ class Schedule:
 
 class _Factor:
     def __init__(self, recipe: Recipe) -> None:
-        self.warmup, self.epochs, self.cosine = recipe.warmup_epochs, recipe.epochs, recipe.schedule == "cosine"
+        self.warmup, self.epochs, self.cosine = (
+            recipe.warmup_epochs,
+            recipe.epochs,
+            recipe.schedule == "cosine",
+        )
 
     def __call__(self, epoch: int) -> float:
         if epoch < self.warmup:
@@ -299,7 +311,9 @@ class Precision:
             native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
             name = "fp32" if device.type == "cpu" else "bf16" if native else "fp16"
         if name == "fp16" and device.type == "cpu":
-            raise BadMachine("precision", "fp16 needs a GPU; on a CPU use precision = 'auto', 'fp32' or 'bf16'")
+            raise BadMachine(
+                "precision", "fp16 needs a GPU; on a CPU use precision = 'auto', 'fp32' or 'bf16'"
+            )
         self.device_type = device.type
         self.dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")

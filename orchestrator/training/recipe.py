@@ -26,16 +26,20 @@ class Recipe(BaseModel):
         "cosine", description="cosine to zero over all epochs; plateau divides by ten; or constant"
     )
     warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up from a tenth of the rate")
-    plateau_patience: int = Field(5, ge=1, description="epochs without a better validation Dice before plateau acts")
-    loss: Literal["bce_dice", "bce_iou", "bce", "dice", "iou", "structure", "structure_unweighted_bce"] = Field(
-        "bce_dice", description="loss on logits; summed over side outputs where a network has them"
+    plateau_patience: int = Field(
+        5, ge=1, description="epochs without a better validation Dice before plateau acts"
+    )
+    loss: Literal["bce_dice", "bce_iou", "bce", "dice", "iou", "structure", "structure_unweighted_bce"] = (
+        Field("bce_dice", description="loss on logits; summed over side outputs where a network has them")
     )
     augmentation: Literal["none", "flips", "standard"] = Field("standard", description="pipeline by name")
     clip_norm: float = Field(1.0, gt=0, description="largest L2 norm of the gradient")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 where native, fp16 with a scaler on other GPUs, fp32 on CPUs"
     )
-    patience: int = Field(0, ge=0, description="stop after so many epochs without a better validation Dice; 0 never")
+    patience: int = Field(
+        0, ge=0, description="stop after so many epochs without a better validation Dice; 0 never"
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="initial weights, order of cases, augmentation")
 
     @model_validator(mode="after")
@@ -43,7 +47,9 @@ class Recipe(BaseModel):
         if self.warmup_epochs and self.schedule == "plateau":
             raise ValueError("warmup_epochs needs schedule = 'cosine' or 'constant', found 'plateau'")
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs needs to be below epochs = {self.epochs}, found {self.warmup_epochs}")
+            raise ValueError(
+                f"warmup_epochs needs to be below epochs = {self.epochs}, found {self.warmup_epochs}"
+            )
         return self
 
 
@@ -63,7 +69,9 @@ class FitSpec(BaseModel):
     train: tuple[str, ...]  # case ids
     val: tuple[str, ...]  # case ids; empty for a refit, which then runs all its epochs
     fold: str  # "0" ... "4" or "refit": a label for people
-    weights_sha256: str | None = None  # of the file that `network_params["weights"]` names, where it names one
+    weights_sha256: str | None = (
+        None  # of the file that `network_params["weights"]` names, where it names one
+    )
     stop_after: int | None = None  # epochs to run of the recipe's, for a refit; the schedule still spans all
     version: int = FIT_VERSION
 

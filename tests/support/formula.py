@@ -63,11 +63,17 @@ class FormulaWork:
     kill_marker: Path | None = None
 
     def __call__(
-        self, job: FitSpec | ScoreJob, device: torch.device, loader_workers: int, report: Callable[[dict[str, float]], bool]
+        self,
+        job: FitSpec | ScoreJob,
+        device: torch.device,
+        loader_workers: int,
+        report: Callable[[dict[str, float]], bool],
     ) -> bool:
         if isinstance(job, ScoreJob):
             found = quality(self.ledger.read(job.fit_id).spec.recipe.learning_rate)
-            self.ledger.write_scores(ScoreRecord(job.fit_id, job.name, job.case_ids, histograms(found, len(job.case_ids))))
+            self.ledger.write_scores(
+                ScoreRecord(job.fit_id, job.name, job.case_ids, histograms(found, len(job.case_ids)))
+            )
             return True
         if self.ledger.has(job.fit_id):
             return True
