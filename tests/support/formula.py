@@ -55,7 +55,7 @@ def histograms(found: float, num_cases: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class FormulaWork:
-    """Does what `Work` does, by formula; a learning rate above `diverges_above` fails, `kill_at` kills its worker once."""
+    """Does what `Work` does, by formula; a rate above `diverges_above` fails, `kill_marker` kills its worker once."""
 
     ledger: Ledger
     seconds: float = 0.0
