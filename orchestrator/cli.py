@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from orchestrator.search.home import StudyHome, StudyTrial
     from orchestrator.search.ledger import FitRecord
 
-out = Console(soft_wrap=True)
+LOG_WIDTH = 140  # a log file has no width; tables need one
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else LOG_WIDTH)
 err = Console(stderr=True, soft_wrap=True)
 
 app = typer.Typer(
@@ -59,7 +60,7 @@ Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What train
 Address = Annotated[
     str,
     typer.Option(
-        help="auto: a running Ray cluster, else this machine; local: this machine; or ray://HOST:PORT."
+        help="auto: a running Ray cluster, else this machine; local: this machine; or HOST:PORT of a head node."
     ),
 ]
 Width = Annotated[

@@ -54,7 +54,9 @@ KEEP_WEIGHTS = 3
 class Machine:
     """Where a study runs and how it spreads; none of it changes a result."""
 
-    address: str = "auto"  # "auto": a running cluster, else this machine; "local"; or "ray://host:port"
+    address: str = (
+        "auto"  # "auto": a running cluster, else this machine; "local"; or a head node's "host:port"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers_per_fit: int = 1
     num_lanes: int | None = None  # as many as there is room for
@@ -142,6 +144,12 @@ def refit(
 
 def check(study: Study, machine: Machine) -> None:
     """Refuse what cannot work before a GPU is taken."""
+    if machine.address.startswith("ray://"):
+        raise BadMachine(
+            "--address",
+            f"a Ray client cannot carry the searcher and its callbacks, found {machine.address}; submit the same command "
+            "with `ray job submit`, or run it on a node of the cluster with --address auto",
+        )
     problems = []
     smallest = min(len(fold.train) for fold in study.plan.folds)
     for batch_size in batch_sizes(study.space):
