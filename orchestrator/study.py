@@ -147,8 +147,8 @@ def check(study: Study, machine: Machine) -> None:
     if machine.address.startswith("ray://"):
         raise BadMachine(
             "--address",
-            f"a Ray client cannot carry the searcher and its callbacks, found {machine.address}; submit the same command "
-            "with `ray job submit`, or run it on a node of the cluster with --address auto",
+            f"a Ray client cannot carry the searcher and its callbacks, found {machine.address}; submit the same "
+            "command with `ray job submit`, or run it on a node of the cluster with --address auto",
         )
     problems = []
     smallest = min(len(fold.train) for fold in study.plan.folds)
