@@ -307,11 +307,12 @@ def search(
         seed=seed,
         hours=hours,
     )
+    machine = Machine(address, device, workers_per_fit, lanes)
     work = Work(home, cache or home / "cache", study_home.ledger)
     with _study_progress(trials * len(plan.folds)) as (say, advance):
         report = Report(study_home, tracking_uri, say=say, advance=advance)
         try:
-            run_study(asked, Machine(address, device, workers_per_fit, lanes), work, report)
+            run_study(asked, machine, work, report)
         except KeyboardInterrupt:
             say(f"interrupted; the same command goes on from here (study {name})")
             raise

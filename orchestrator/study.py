@@ -61,6 +61,14 @@ class Machine:
     workers_per_fit: int = 1
     num_lanes: int | None = None  # as many as there is room for
 
+    def __post_init__(self) -> None:
+        if self.address.startswith("ray://"):
+            raise BadMachine(
+                "--address",
+                f"a Ray client cannot carry the searcher and its callbacks, found {self.address}; submit the same "
+                "command with `ray job submit`, or run it on a node of the cluster with --address auto",
+            )
+
 
 @dataclass(frozen=True)
 class Study:
@@ -144,12 +152,6 @@ def refit(
 
 def check(study: Study, machine: Machine) -> None:
     """Refuse what cannot work before a GPU is taken."""
-    if machine.address.startswith("ray://"):
-        raise BadMachine(
-            "--address",
-            f"a Ray client cannot carry the searcher and its callbacks, found {machine.address}; submit the same "
-            "command with `ray job submit`, or run it on a node of the cluster with --address auto",
-        )
     problems = []
     smallest = min(len(fold.train) for fold in study.plan.folds)
     for batch_size in batch_sizes(study.space):
