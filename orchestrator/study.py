@@ -109,6 +109,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
     study.home.begin(study.space, study.plan, study.seed)
     with study.home.lock():
         study.home.mend_journal()
+        study.home.ledger.sweep()
         ledger = study.home.ledger
         searcher = OptunaSearcher(
             study.home.optuna_study(), study.space, ledger, num_trials=study.num_trials, seed=study.seed

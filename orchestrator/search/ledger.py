@@ -110,6 +110,12 @@ class Ledger:
         )
         shutil.rmtree(self.checkpoints(spec.fit_id), ignore_errors=True)
 
+    def sweep(self) -> None:
+        """Forget checkpoints of finished fits: a kill may have come between a record and their removal."""
+        for folder in self.running.glob("*"):
+            if self.has(folder.name):
+                shutil.rmtree(folder)
+
     def write_failure(self, number: int, error: str) -> None:
         """Remember why a trial failed."""
         self.failures.mkdir(parents=True, exist_ok=True)

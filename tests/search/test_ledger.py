@@ -51,6 +51,14 @@ def test_a_finished_fit_forgets_its_checkpoints(ledger):
     assert not ledger.checkpoints(SPEC.fit_id).exists()
 
 
+def test_checkpoints_that_outlived_their_record_are_swept_away(ledger):
+    write(ledger)
+    for fit_id in (SPEC.fit_id, "unfinished"):
+        ledger.checkpoints(fit_id).mkdir(parents=True)
+    ledger.sweep()
+    assert [folder.name for folder in ledger.running.iterdir()] == ["unfinished"]
+
+
 def test_half_a_record_is_no_record(ledger, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda number: (_ for _ in ()).throw(OSError("no space left on device")))
     with pytest.raises(OSError, match="no space"):
