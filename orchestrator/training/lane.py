@@ -24,7 +24,7 @@ from typing import Any, Literal
 import ray
 import ray.train
 import torch
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from orchestrator.errors import FitFailed, UserError
@@ -32,6 +32,8 @@ from orchestrator.training import workers
 
 # A job whose lane died this often is failed: it is the job, not the machine.
 MAX_STARTS = 3
+# How often a lane's Train run may give up altogether before the study does.
+MAX_LANE_STARTS = 10
 # What another try would not change.
 CERTAIN = (torch.OutOfMemoryError, MemoryError, UserError)
 # How long a question to the dispatcher may wait for news before it is asked again.
@@ -247,8 +249,25 @@ class Lanes:
                     return
 
     def _run(self, lane: int, name: str, perform: Perform, storage: Path) -> None:
+        """Keep one lane up until it is sent home.
+
+        Train starts a worker group again when a worker dies; but if its controller was just talking to that worker,
+        the controller itself gives up. Then the whole run is started again, under a name of its own.
+        """
+        for start in range(MAX_LANE_STARTS):
+            try:
+                self._trainer(lane, f"{name}-{start}", perform, storage).fit()
+                return
+            except ControllerError:
+                error = traceback.format_exc()
+            except Exception:  # this thread has no caller: what went wrong is told to those who wait for jobs
+                error = traceback.format_exc()
+                break
+        ray.get(self.dispatcher.break_off.remote(f"lane {lane} ended:\n{error}"))
+
+    def _trainer(self, lane: int, name: str, perform: Perform, storage: Path) -> TorchTrainer:
         cuda = self.shape.device == "cuda"
-        trainer = TorchTrainer(
+        return TorchTrainer(
             serve,
             train_loop_config={
                 "dispatcher": self.dispatcher,
@@ -267,10 +286,6 @@ class Lanes:
                 name=name, storage_path=str(storage), failure_config=FailureConfig(max_failures=-1)
             ),
         )
-        try:
-            trainer.fit()
-        except Exception:  # this thread has no caller: what went wrong is told to those who wait for jobs
-            ray.get(self.dispatcher.break_off.remote(f"lane {lane} ended:\n{traceback.format_exc()}"))
 
 
 def serve(config: dict[str, Any]) -> None:
