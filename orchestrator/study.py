@@ -65,8 +65,8 @@ class Machine:
         if self.address.startswith("ray://"):
             raise BadMachine(
                 "--address",
-                f"a Ray client cannot carry the searcher and its callbacks, found {self.address}; submit the same "
-                "command with `ray job submit`, or run it on a node of the cluster with --address auto",
+                f"a study does not run through a Ray client, found {self.address}; submit the same command with "
+                "`ray job submit`, or run it on a node of the cluster with --address auto",
             )
 
 

@@ -130,10 +130,7 @@ def run(
             "search tiny.toml --data drawn --trials 1 --workers-per-fit 3",
             ["batch_size: 4", "3 workers per fit"],
         ),
-        (
-            "search tiny.toml --data drawn --trials 1 --address ray://head:10001",
-            ["--address", "ray job submit"],
-        ),
+        ("search mistakes.toml --data drawn --trials 1 --address ray://head:10001", ["3 problems"]),
         ("leaderboard nosuch", ["nosuch", "known: formula"]),
         ("leaderboard --metric dcie", ["--metric", "'dcie'", "dice, iou"]),
         ("best nosuch", ["nosuch", "known: formula"]),

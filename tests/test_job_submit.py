@@ -6,6 +6,7 @@ import json
 import os
 import random
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from shell import ROOT, Shell, wait_until
+from shell import ROOT, Shell, command, wait_until
 
 from orchestrator.data.cases import add_dataset
 from orchestrator.data.phantom import draw_dataset
@@ -42,7 +43,7 @@ class Cluster:
     """One head node that nobody else on this machine can mistake for theirs."""
 
     def __init__(self, shell: Shell) -> None:
-        self.gcs, self.dashboard, *others = free_ports(6)
+        self.gcs, self.dashboard, self.client, *others = free_ports(6)
         self.shell = shell
         names = (
             "--ray-client-server-port",
@@ -51,7 +52,11 @@ class Cluster:
             "--metrics-export-port",
         )
         self.ports = dict(
-            zip(("--port", "--dashboard-port", *names), (self.gcs, self.dashboard, *others), strict=True)
+            zip(
+                ("--port", "--dashboard-port", *names),
+                (self.gcs, self.dashboard, self.client, *others),
+                strict=True,
+            )
         )
         self.environment = shell.environment | {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -93,6 +98,19 @@ class Cluster:
             [BIN / "ray", *words], cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=600
         )
 
+    def search_through_client(self, *words: str | Path, port: int = 0) -> subprocess.Popen[str]:
+        """Begin a search on this cluster as somebody does who has nothing of it but its client port."""
+        told = {"RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "ORCHESTRATOR_HOME"}
+        environment = {name: value for name, value in self.environment.items() if name not in told}
+        return subprocess.Popen(
+            command("search", *words, "--address", f"ray://127.0.0.1:{port or self.client}"),
+            cwd=self.shell.home,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     def available(self) -> dict[str, float]:
         done = subprocess.run(
             [sys.executable, "-c", FREE], env=self.environment, capture_output=True, text=True, check=True
@@ -102,7 +120,7 @@ class Cluster:
 
 def free_ports(number: int) -> list[int]:
     """Ports that nothing listens on, and that the system gives to nobody who asks for just any."""
-    candidates = random.sample(range(20_000, 32_000), 200)
+    candidates = random.sample(range(24_000, 32_000), 200)
     return [port for port in candidates if _is_free(port)][:number]
 
 
@@ -171,3 +189,45 @@ def test_what_is_uploaded_is_the_project_without_its_environment(cluster: Cluste
     names = {path.name for path in package.iterdir()}
     assert {"orchestrator", "models", "search_spaces"} <= names
     assert not {".venv", ".git", "demo"} & names
+
+
+def test_a_search_through_the_ray_client_runs_on_the_cluster_and_its_log_comes_back(cluster: Cluster):
+    spread = ["--workers-per-fit", "2", "--lanes", "2", "--device", "cpu"]
+    study = ["tiny.toml", "--data", "drawn", "--trials", "1", "--study", "client", "--home", "."]
+    client = cluster.search_through_client(*study, *spread)
+    printed, errors = client.communicate(timeout=600)
+    assert client.returncode == 0, printed + errors
+    assert "study client: 1 trials x 5 folds" in printed and "client, scores on validation images" in printed
+    (row,) = json.loads(cluster.shell.run("leaderboard", "client", "--json"))
+    assert row["folds_done"] == 5
+
+
+def test_a_mistake_that_only_the_cluster_can_see_ends_the_client_with_its_message_and_code(cluster: Cluster):
+    client = cluster.search_through_client(
+        *("tiny.toml", "--data", "drwan", "--trials", "1", "--home", cluster.shell.home)
+    )
+    printed, errors = client.communicate(timeout=600)
+    assert client.returncode == 2, printed + errors
+    assert "no dataset is named 'drwan'; known: drawn" in printed
+
+
+def test_a_client_address_where_nothing_answers_is_a_mistake(cluster: Cluster):
+    (nowhere,) = free_ports(1)
+    client = cluster.search_through_client("tiny.toml", "--data", "drawn", "--trials", "1", port=nowhere)
+    errors = client.communicate(timeout=600)[1]
+    assert client.returncode == 2 and f"no Ray cluster takes jobs at ray://127.0.0.1:{nowhere}" in errors
+
+
+def test_ctrl_c_at_the_client_ends_the_job_too(cluster: Cluster):
+    study = ["tiny.toml", "--data", "drawn", "--trials", "500", "--study", "long", "--lanes", "1"]
+    client = cluster.search_through_client(*study, "--device", "cpu", "--home", cluster.shell.home)
+    assert client.stdout is not None
+    printed = ""
+    while "trial 0 fold" not in printed and (line := client.stdout.readline()):
+        printed += line
+    assert "trial 0 fold" in printed, printed + client.communicate(timeout=600)[1]
+    client.send_signal(signal.SIGINT)
+    rest, errors = client.communicate(timeout=600)
+    assert client.returncode == 130, printed + rest + errors
+    assert "RUNNING" not in cluster.ray("job", "list").stdout
+    assert "Traceback" not in errors

@@ -15,7 +15,7 @@ LOWEST = {"errors"}
 INSIDE = {"data", "models", "scoring"} | LOWEST
 MAY_IMPORT = {
     "__main__": {"cli"},
-    "cli": {"study", "results", "doctor", "search", "training"} | INSIDE,
+    "cli": {"study", "remote", "results", "doctor", "search", "training"} | INSIDE,
     "results": {"study", "search", "training"} | INSIDE,
     "doctor": {"search", "training"} | INSIDE,
     "study": {"results", "search", "training"} | INSIDE,
@@ -24,11 +24,13 @@ MAY_IMPORT = {
     "data": LOWEST,
     "scoring": LOWEST,
     "models": set(),
+    "remote": {"models"} | LOWEST,
     "errors": set(),
     "version": set(),
 }
 MAY_IMPORT_RAY = {
     "orchestrator.study",
+    "orchestrator.remote",
     "orchestrator.search.trial",
     "orchestrator.search.searcher",
     "orchestrator.search.race",

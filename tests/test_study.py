@@ -57,6 +57,13 @@ def test_a_fit_that_is_wider_than_the_cluster_is_refused():
         shape_lanes(LAPTOP, Machine(workers_per_fit=16))
 
 
+def test_a_study_does_not_run_through_a_ray_client():
+    with pytest.raises(
+        BadMachine, match="--address: a study does not run through a Ray client.*`ray job submit`"
+    ):
+        Machine("ray://head:10001")
+
+
 def test_every_batch_size_that_cannot_work_is_refused_before_anything_starts(tmp_path):
     space = parse_space("""
 network = "unet"

@@ -1,0 +1,41 @@
+"""The commands; the only room that prints or exits.
+
+Exit codes: 0 done, 1 it failed, 2 the user can mend it, 130 interrupted (and, for a search, resumable).
+What a command needs is imported inside it, so that `--help` does not wait for torch, Ray and MLflow.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+from rich.markup import escape
+
+from orchestrator.cli import data, results, search, space
+from orchestrator.cli.screen import err
+from orchestrator.errors import FitFailed, UserError
+
+app = typer.Typer(
+    help="Search hyperparameters and cross-validate polyp segmentation networks.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(data.app, name="data")
+app.add_typer(space.app, name="space")
+for command in (search.fit, search.search, results.leaderboard, results.best, results.predict):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one message and exit code 2."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    try:
+        app()
+    except UserError as mistake:
+        err.print(f"[bold red]error:[/] {escape(str(mistake))}", highlight=False)
+        sys.exit(2)
+    except FitFailed as failure:
+        err.print(f"[bold red]failed:[/] {escape(str(failure))}", highlight=False)
+        sys.exit(1)

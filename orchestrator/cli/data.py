@@ -1,0 +1,128 @@
+"""`orchestrator data`: import, look at, check and draw datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
+from orchestrator.cli.screen import bar, out, print_json
+
+if TYPE_CHECKING:
+    from orchestrator.data.cases import Dataset
+
+app = typer.Typer(help="Datasets: import, look at, check.", no_args_is_help=True)
+
+
+@app.command("add")
+def data_add(
+    name: Annotated[str, typer.Argument(help="Name of the dataset, for --data.")],
+    path: Annotated[Path, typer.Argument(help="Folder with images/ and masks/, paired by file name.")],
+    groups: Annotated[
+        Path | None, typer.Option(help="CSV with columns name and group (video, patient).")
+    ] = None,
+    group_column: Annotated[str, typer.Option(help="Column of --groups that names the group.")] = "group",
+    center_column: Annotated[str, typer.Option(help="Column of --groups that names the center.")] = "center",
+    allow_empty: Annotated[bool, typer.Option(help="Accept masks without a polyp.")] = False,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Import a folder of images and masks, checking every pair; nothing is kept unless all are good."""
+    from orchestrator.data.cases import add_dataset
+
+    with bar(f"reading {path}") as on_progress:
+        dataset = add_dataset(
+            home.expanduser().resolve(),
+            name,
+            path,
+            groups=groups,
+            group_column=group_column,
+            center_column=center_column,
+            allow_empty=allow_empty,
+            on_progress=on_progress,
+        )
+    out.print(_describe(dataset))
+
+
+@app.command("list")
+def data_list(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Show every dataset."""
+    from orchestrator.data.cases import list_datasets
+
+    datasets = list_datasets(home.expanduser().resolve())
+    if as_json:
+        print_json([_facts(dataset) for dataset in datasets])
+    elif not datasets:
+        out.print("no datasets yet; `orchestrator data add NAME PATH` imports one")
+    for dataset in () if as_json else datasets:
+        out.print(_describe(dataset))
+
+
+@app.command("show")
+def data_show(name: str, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Show one dataset: sizes, groups, centers, polyps."""
+    from orchestrator.data.cases import load_dataset
+
+    facts = _facts(load_dataset(home.expanduser().resolve(), name))
+    if as_json:
+        print_json(facts)
+    else:
+        for key, value in facts.items():
+            out.print(f"{key:>16}  {value}", highlight=False)
+
+
+@app.command("check")
+def data_check(name: str, home: Home = DEFAULT_HOME) -> None:
+    """Read every file of a dataset again; exit code 2 if one is damaged or changed."""
+    from orchestrator.data.cases import check_dataset, load_dataset
+    from orchestrator.errors import BadData
+
+    dataset = load_dataset(home.expanduser().resolve(), name)
+    problems = check_dataset(dataset)
+    if problems:
+        raise BadData(name, problems)
+    out.print(f"{name}: all {len(dataset.cases)} pairs are as they were imported")
+
+
+@app.command("draw")
+def data_draw(
+    path: Annotated[Path, typer.Argument(help="Folder to make.")],
+    cases: Annotated[int, typer.Option(min=1, help="Number of frames.")] = 120,
+    size: Annotated[int, typer.Option(min=32, help="Height in pixels.")] = 160,
+    centers: Annotated[int, typer.Option(min=1, help="Hospitals that differ in color and scale.")] = 3,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Draw colonoscopy-like frames with polyps, to try everything without real data."""
+    from orchestrator.data.phantom import draw_dataset
+
+    with bar(f"drawing {path}") as on_progress:
+        draw_dataset(
+            path, num_cases=cases, size=size, num_centers=centers, seed=seed, on_progress=on_progress
+        )
+    out.print(f"{path}: {cases} frames; import them with --groups {path / 'groups.csv'} --allow-empty")
+
+
+def _describe(dataset: Dataset) -> str:
+    facts = _facts(dataset)
+    return (
+        f"{facts['name']}: {facts['cases']} cases ({facts['without_polyp']} without polyp), {facts['groups']}, "
+        f"{facts['sizes']}, fingerprint {dataset.fingerprint[:12]}"
+    )
+
+
+def _facts(dataset: Dataset) -> dict[str, Any]:
+    sizes = sorted({(case.height * case.width, f"{case.width}x{case.height}") for case in dataset.cases})
+    groups = len({case.group for case in dataset.cases})
+    areas = sorted(case.polyp_fraction for case in dataset.cases if case.polyp_fraction)
+    return {
+        "name": dataset.name,
+        "cases": len(dataset.cases),
+        "without_polyp": len(dataset.cases) - len(areas),
+        "groups": f"{groups} groups" if dataset.groups_known else "groups unknown",
+        "centers": sorted({case.center for case in dataset.cases if case.center}),
+        "sizes": sizes[0][1] if len(sizes) == 1 else f"{sizes[0][1]} to {sizes[-1][1]}",
+        "polyp_area": f"{areas[0]:.2%} to {areas[-1]:.2%} of the frame" if areas else "none",
+        "fingerprint": dataset.fingerprint,
+        "folder": str(dataset.folder),
+    }

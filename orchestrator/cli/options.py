@@ -1,0 +1,48 @@
+"""Options that several commands share, so that they are spelled and explained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Home = Annotated[
+    Path,
+    typer.Option(
+        envvar="ORCHESTRATOR_HOME", help="Where datasets, studies and MLflow live; shared by all nodes."
+    ),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="ORCHESTRATOR_CACHE",
+        help="Where decoded images are kept; a fast local disk. Default: HOME/cache.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What trains.")]
+Address = Annotated[
+    str,
+    typer.Option(
+        help="auto: a running Ray cluster, else this machine; local: this machine; HOST:PORT of a head node; "
+        "or ray://HOST:PORT, where a search becomes a job."
+    ),
+]
+Width = Annotated[
+    int, typer.Option(min=1, help="Data-parallel workers of one fit; does not change its result.")
+]
+Data = Annotated[list[str], typer.Option(help="Dataset to train on; repeat for several.")]
+Unseen = Annotated[
+    list[str] | None, typer.Option(help="Dataset that only the champion is scored on; repeat for several.")
+]
+Splits = Annotated[str, typer.Option(help="five-fold, or the JSON file of a split.")]
+Holdout = Annotated[
+    float, typer.Option(min=0, max=0.5, help="Share of the cases set aside for the champion's test.")
+]
+Metric = Annotated[str, typer.Option(help="dice, iou, precision, recall, f2 or accuracy.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the split and of the search.")]
+TrackingUri = Annotated[
+    str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow server. Default: SQLite in HOME.")
+]
+DEFAULT_HOME = Path.home() / ".orchestrator"

@@ -1,0 +1,170 @@
+"""`orchestrator leaderboard`, `best` and `predict`: what a study found, and what is handed over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.options import (
+    DEFAULT_HOME,
+    Address,
+    AsJson,
+    Cache,
+    Device,
+    Home,
+    Metric,
+    TrackingUri,
+    Width,
+)
+from orchestrator.cli.screen import bar, epoch_line, err, out, print_json
+
+if TYPE_CHECKING:
+    from orchestrator.search.home import StudyHome, StudyTrial
+    from orchestrator.search.ledger import FitRecord
+
+
+def leaderboard(
+    study: Annotated[str | None, typer.Argument(help="Default: the study worked on last.")] = None,
+    metric: Metric = "dice",
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Show the trials of a study, best first."""
+    from orchestrator.results.handover import board
+    from orchestrator.results.tables import leaderboard as table
+    from orchestrator.results.tables import leaderboard_dicts
+    from orchestrator.search.home import find_study
+
+    found = find_study(home.expanduser().resolve(), study)
+    rows = board(found, _known(metric))
+    if as_json:
+        print_json(leaderboard_dicts(rows, metric))
+    else:
+        out.print(table(rows, f"{found.name}, scores on validation images in percent", metric))
+
+
+def best(
+    study: Annotated[str | None, typer.Argument(help="Default: the study worked on last.")] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Folder for the model: weights, ONNX, config, card.")
+    ] = None,
+    metric: Metric = "dice",
+    refit: Annotated[
+        bool, typer.Option(help="Train once more on all cases of the folds, and take that.")
+    ] = False,
+    address: Address = "auto",
+    device: Device = "auto",
+    workers_per_fit: Width = 1,
+    home: Home = DEFAULT_HOME,
+    cache: Cache = None,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the winner of a study, and hand it over as files that other programs load."""
+    from orchestrator.errors import BadStudy
+    from orchestrator.results.card import ScoreLine
+    from orchestrator.results.handover import export_trial, outside_lines, validation_line
+    from orchestrator.results.registry import register_champion
+    from orchestrator.results.report import default_uri
+    from orchestrator.results.tables import score_dicts, score_table
+    from orchestrator.search.home import champion_fit, find_study, ranked
+
+    home = home.expanduser().resolve()
+    found = find_study(home, study)
+    standing = ranked(found.trials(), _known(metric))
+    if not standing:
+        raise BadStudy(found.name, "has no finished trial yet; run `orchestrator search` on")
+    trial, score = standing[0]
+    if refit:
+        record = _refit(found, trial, address, device, workers_per_fit, cache or home / "cache")
+    else:
+        record = champion_fit(trial)
+    lines = [
+        *(
+            ScoreLine(f"fold {i}", len(r.case_ids), m)
+            for i, (r, m) in enumerate(zip(trial.records, score.fold_metrics, strict=True))
+        ),
+        validation_line(found, score),
+        *outside_lines(found, record.fit_id, score.threshold),
+    ]
+    if as_json:
+        print_json(
+            {
+                "study": found.name,
+                "trial": trial.number,
+                "params": trial.params,
+                "threshold": score.threshold,
+                "fit_id": record.fit_id,
+                "scores": score_dicts(lines),
+            }
+        )
+    else:
+        searched = ", ".join(
+            f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in trial.searched.items()
+        )
+        out.print(
+            f"best of {len(standing)} finished trials by {metric}: trial {trial.number} ({searched})",
+            highlight=False,
+        )
+        out.print(
+            score_table(
+                lines, f"{found.name}, trial {trial.number}, in percent; threshold {score.threshold:.3f}"
+            )
+        )
+    if export is None:
+        return
+    if not record.weights.exists():
+        raise BadStudy(
+            found.name,
+            f"the weights of trial {trial.number} were pruned, as it was not among the best by dice; add --refit",
+        )
+    folder = export_trial(found, trial, score, record, export)
+    version = register_champion(
+        folder,
+        tracking_uri=tracking_uri or default_uri(home),
+        experiment=found.name,
+        model_name=found.name,
+        trial=trial.number,
+    )
+    (err if as_json else out).print(
+        f"exported to {folder}; in MLflow models:/{found.name}@champion, version {version}", highlight=False
+    )
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="Folder that `best --export` made.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder for masks and overlays.")],
+) -> None:
+    """Write a mask and an overlay for every image, from the exported model alone."""
+    from orchestrator.results.bundle import Bundle
+    from orchestrator.results.predict import predict_files
+
+    loaded = Bundle.load(bundle)
+    with bar("predicting") as on_progress:
+        masks = predict_files(loaded, images, out_folder, on_progress)
+    out.print(f"{len(masks)} masks and overlays in {out_folder}", highlight=False)
+
+
+def _refit(
+    study: StudyHome, trial: StudyTrial, address: str, device: Any, workers_per_fit: int, cache: Path
+) -> FitRecord:
+    from orchestrator.search.work import Work
+    from orchestrator.study import Machine, refit
+
+    epochs = trial.settings.recipe.epochs
+    machine = Machine(address, device, workers_per_fit)
+    work = Work(study.home, cache, study.ledger)
+    return refit(study, trial, machine, work, lambda row: err.print(epoch_line(row, epochs), highlight=False))
+
+
+def _known(metric: str) -> str:
+    from orchestrator.errors import BadStudy
+    from orchestrator.scoring.metrics import METRICS
+
+    if metric not in METRICS:
+        raise BadStudy("--metric", f"no metric is named {metric!r}; known: {', '.join(METRICS)}")
+    return metric

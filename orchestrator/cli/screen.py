@@ -1,0 +1,63 @@
+"""What all commands print with: results on stdout, progress and mistakes on stderr, plain lines in a log file."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LOG_WIDTH = 140  # a log file has no width; tables need one
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else LOG_WIDTH)
+err = Console(stderr=True, soft_wrap=True)
+
+
+@contextmanager
+def bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal; in a log file, nothing until the command's own last line."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def study_progress(num_fits: int) -> Iterator[tuple[Callable[[str], None], Callable[[int, str], None]]]:
+    """Lines with the time since the start, above a bar on a terminal; in a log file the lines alone."""
+    started = time.monotonic()
+    columns = (
+        TextColumn("fits"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("about"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("left  {task.description}"),
+    )
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
+        task = progress.add_task("", total=num_fits)
+
+        def say(line: str) -> None:
+            seconds = int(time.monotonic() - started)
+            out.print(f"[dim]{seconds // 60:02d}:{seconds % 60:02d}[/]  {escape(line)}", highlight=False)
+
+        def advance(done: int, doing: str) -> None:
+            progress.update(task, completed=done, description=doing)
+
+        yield say, advance
+
+
+def epoch_line(row: dict[str, float], epochs: int) -> str:
+    return (
+        f"epoch {row['epoch'] + 1:.0f}/{epochs}  loss {row['train_loss']:.4f}  dice {row['val_dice']:.4f}  "
+        f"lr {row['learning_rate']:.2e}  {row['images_per_second']:.1f} images/s"
+    )
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1))

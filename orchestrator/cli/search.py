@@ -1,0 +1,205 @@
+"""`orchestrator fit` trains one network here; `orchestrator search` trains many, wherever Ray has room."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.options import (
+    DEFAULT_HOME,
+    Address,
+    Cache,
+    Data,
+    Device,
+    Holdout,
+    Home,
+    Seed,
+    Splits,
+    TrackingUri,
+    Unseen,
+    Width,
+)
+from orchestrator.cli.results import leaderboard
+from orchestrator.cli.screen import epoch_line, out, study_progress
+from orchestrator.errors import FitFailed
+
+if TYPE_CHECKING:
+    from orchestrator.data.cases import Dataset
+    from orchestrator.data.splits import SplitPlan
+
+
+def fit(
+    file: Annotated[
+        Path, typer.Argument(metavar="SPACE", help="Search-space file; its baseline is trained.")
+    ],
+    data: Data,
+    fold: Annotated[int, typer.Option(min=0, help="Which fold.")] = 0,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value instead of the baseline's.")
+    ] = None,
+    splits: Splits = "five-fold",
+    holdout: Holdout = 0.1,
+    seed: Seed = 0,
+    device: Device = "auto",
+    home: Home = DEFAULT_HOME,
+    cache: Cache = None,
+) -> None:
+    """Train one fit in this process, without Ray. Run again, it goes on from its checkpoint."""
+    import torch
+
+    from orchestrator.errors import BadSplit
+    from orchestrator.scoring.metrics import scores_at
+    from orchestrator.scoring.threshold import best_threshold
+    from orchestrator.search.folds import fold_specs
+    from orchestrator.search.ledger import Ledger
+    from orchestrator.search.space import check_builds, check_weights, load_space, override
+    from orchestrator.search.work import Work
+
+    home = home.expanduser().resolve()
+    space = load_space(file)
+    check_builds(space)
+    check_weights(space)
+    settings = space.settings(override(space.baseline_params(), set_ or [], space))
+    _, _, plan = _split(home, data, [], splits, holdout, seed)
+    specs = fold_specs(settings, plan)
+    if fold >= len(specs):
+        raise BadSplit("--fold", f"needs a number below {len(specs)}, found {fold}")
+    ledger = Ledger(home / "fits")
+    chosen = torch.device(_device(device))
+    out.print(
+        f"fit {specs[fold].fit_id}: {settings.network}, fold {fold} of {plan.name}, on {chosen}",
+        highlight=False,
+    )
+
+    def show(row: dict[str, float]) -> bool:
+        out.print(epoch_line(row, settings.recipe.epochs), highlight=False)
+        return True
+
+    loader_workers = min(8, (os.cpu_count() or 2) - 1) if chosen.type == "cuda" else 0
+    Work(home, cache or home / "cache", ledger)(specs[fold], chosen, loader_workers, show)
+    record = ledger.read(specs[fold].fit_id)
+    threshold = settings.threshold or best_threshold(record.histograms, *settings.sweep)[0]
+    scores = {name: float(values.mean()) for name, values in scores_at(record.histograms, threshold).items()}
+    text = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    out.print(f"{text}  at threshold {threshold:.3f}, best epoch {record.best_epoch + 1}", highlight=False)
+    out.print(f"{record.seconds:.0f} s of training; record and weights in {record.folder}", highlight=False)
+
+
+def search(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="SPACE", help="Search-space file.")],
+    data: Data,
+    trials: Annotated[int, typer.Option(min=1, help="Settings to try; those of earlier runs count.")],
+    unseen: Unseen = None,
+    splits: Splits = "five-fold",
+    holdout: Holdout = 0.1,
+    hours: Annotated[
+        float | None, typer.Option(min=0, help="Stop after so long; run again to go on.")
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Name. Default: made of SPACE, the data and the split.")
+    ] = None,
+    workers_per_fit: Width = 1,
+    lanes: Annotated[int | None, typer.Option(min=1, help="Fits at a time. Default: as many as fit.")] = None,
+    seed: Seed = 0,
+    address: Address = "auto",
+    device: Device = "auto",
+    home: Home = DEFAULT_HOME,
+    cache: Cache = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Search hyperparameters; every trial is cross-validated. Run the same command again to resume."""
+    from orchestrator.results.report import Report
+    from orchestrator.search.home import StudyHome
+    from orchestrator.search.space import check_builds, check_weights, load_space
+    from orchestrator.search.work import Work
+    from orchestrator.study import Machine, Study, run_study
+
+    space = load_space(file)
+    check_builds(space)
+    if address.startswith("ray://"):
+        raise typer.Exit(_as_job(context, address, [file, Path(splits)]))
+    check_weights(space)
+    home = home.expanduser().resolve()
+    sources, tests, plan = _split(home, data, unseen or [], splits, holdout, seed)
+    name = study or "-".join([file.stem, *data, plan.name, *(f"vs-{other}" for other in unseen or [])])
+    study_home = StudyHome(home, name)
+    asked = Study(
+        home=study_home,
+        space=space,
+        plan=plan,
+        datasets=sources,
+        unseen=tests,
+        num_trials=trials,
+        seed=seed,
+        hours=hours,
+    )
+    machine = Machine(address, device, workers_per_fit, lanes)
+    work = Work(home, cache or home / "cache", study_home.ledger)
+    with study_progress(trials * len(plan.folds)) as (say, advance):
+        report = Report(study_home, tracking_uri, say=say, advance=advance)
+        try:
+            run_study(asked, machine, work, report)
+        except KeyboardInterrupt:
+            say(f"interrupted; the same command goes on from here (study {name})")
+            raise
+    leaderboard(name, home=home)
+    if study_home.champion() is None:
+        raise FitFailed(f"study {name}: no trial was finished; the errors are in the table above")
+
+
+def _as_job(context: typer.Context, address: str, files: list[Path]) -> int:
+    """Have a cluster run this command, show its log, and take its exit code; Ctrl-C ends it there too."""
+    from orchestrator.remote import submit
+
+    carried = {str(file): file for file in files if file.is_file()}
+    words = ["search"]
+    for option in context.command.params:
+        name = option.name or ""
+        source = context.get_parameter_source(name)
+        if name == "address" or source is None or source.name == "DEFAULT":
+            continue  # what a default means is for the cluster to say
+        value = context.params[name]
+        for one in value if isinstance(value, list) else [value]:
+            if str(one) in carried:
+                word = carried[str(one)].name
+            else:
+                word = str(one.expanduser().absolute() if isinstance(one, Path) else one)
+            words += [word] if name == "file" else [option.opts[0], word]
+    job = submit(address, words, carried.values())
+    out.print(f"job {job.id}: {shlex.join(words)}", highlight=False)
+    try:
+        return job.follow(lambda text: print(text, end="", flush=True))
+    except KeyboardInterrupt:
+        job.stop()
+        raise
+
+
+def _split(
+    home: Path, data: list[str], unseen: list[str], splits: str, holdout: float, seed: int
+) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...], SplitPlan]:
+    from orchestrator.data.cases import load_datasets
+    from orchestrator.data.splits import five_fold, read_plan
+    from orchestrator.errors import BadSplit
+
+    datasets = load_datasets(home, [*data, *unseen])
+    sources, tests = datasets[: len(data)], datasets[len(data) :]
+    if splits == "five-fold":
+        return sources, tests, five_fold(sources, seed=seed, holdout=holdout, unseen=tests)
+    if not Path(splits).is_file():
+        raise BadSplit("--splits", f"needs five-fold or the JSON file of a split, found {splits!r}")
+    return sources, tests, read_plan(Path(splits), sources, tests)
+
+
+def _device(device: str) -> str:
+    import torch
+
+    from orchestrator.errors import BadMachine
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BadMachine("--device", "cuda needs a GPU that torch can use, found none; use --device cpu")
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"

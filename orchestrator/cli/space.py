@@ -1,0 +1,31 @@
+"""`orchestrator space`: check and describe search-space files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from orchestrator.cli.screen import out, print_json
+
+app = typer.Typer(help="Search-space files: check, describe.", no_args_is_help=True)
+
+
+@app.command("check")
+def space_check(file: Path) -> None:
+    """Check a search-space file and build every network that it can ask for."""
+    from orchestrator.search.space import check_builds, load_space
+
+    space = load_space(file)
+    check_builds(space)
+    out.print(f"{file}: good; network {', '.join(space.networks)}")
+    for name, distribution in space.search.items():
+        out.print(f"  {name:>16}  {distribution}  (baseline {space.baseline.get(name)})", highlight=False)
+
+
+@app.command("schema")
+def space_schema() -> None:
+    """Print the JSON Schema of search-space files, for editors."""
+    from orchestrator.search.space_schema import json_schema
+
+    print_json(json_schema())
