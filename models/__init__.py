@@ -7,6 +7,6 @@
 from models import gmsrf_net as gmsrf_net
 from models import resunet_pp as resunet_pp
 from models import unet as unet
-from models.registry import build, names, params, register, stride, summary
+from models.registry import build, names, paper, params, published, register, stride, summary
 
-__all__ = ["build", "names", "params", "register", "stride", "summary"]
+__all__ = ["build", "names", "paper", "params", "published", "register", "stride", "summary"]

@@ -16,15 +16,18 @@ Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
 class _Entry:
     builder: Callable[..., nn.Module]
     stride: int
+    paper: str
+    published: int | None
 
 
 _entries: dict[str, _Entry] = {}
 
 
-def register(*, stride: int) -> Callable[[Builder], Builder]:
+def register(*, stride: int, paper: str = "", published: int | None = None) -> Callable[[Builder], Builder]:
     """Add a builder to the list under its own name; `stride` is what H and W must be multiples of.
 
-    The builder takes keyword-only parameters that all have defaults; anything else is a TypeError.
+    `paper` says where the network was proposed, `published` how many parameters somebody printed for it. The builder
+    takes keyword-only parameters that all have defaults; anything else is a TypeError.
     """
 
     def add(builder: Builder) -> Builder:
@@ -34,7 +37,7 @@ def register(*, stride: int) -> Callable[[Builder], Builder]:
         for parameter in inspect.signature(builder).parameters.values():
             if parameter.kind is not parameter.KEYWORD_ONLY or parameter.default is parameter.empty:
                 raise TypeError(f"{name}: {parameter.name!r} must be keyword-only and have a default")
-        _entries[name] = _Entry(builder, stride)
+        _entries[name] = _Entry(builder, stride, paper, published)
         return builder
 
     return add
@@ -66,6 +69,16 @@ def params(name: str) -> dict[str, inspect.Parameter]:
 def stride(name: str) -> int:
     """H and W of an image must be multiples of this number of pixels."""
     return _entry(name).stride
+
+
+def paper(name: str) -> str:
+    """Where the network was proposed."""
+    return _entry(name).paper
+
+
+def published(name: str) -> int | None:
+    """How many parameters were printed for it, with or without BatchNorm's statistics; None if nobody did."""
+    return _entry(name).published
 
 
 def summary(name: str) -> str:

@@ -12,7 +12,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from orchestrator.cli import data, results, search, space
+from orchestrator.cli import data, evaluate, networks, results, search, space
 from orchestrator.cli.screen import err
 from orchestrator.errors import FitFailed, UserError
 
@@ -24,7 +24,16 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(space.app, name="space")
-for command in (search.fit, search.search, results.leaderboard, results.best, results.predict):
+app.add_typer(networks.app, name="models")
+for command in (
+    search.fit,
+    search.search,
+    results.leaderboard,
+    results.best,
+    results.predict,
+    evaluate.evaluate,
+    evaluate.compare,
+):
     app.command()(command)
 
 

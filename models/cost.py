@@ -1,0 +1,44 @@
+"""What a network weighs and costs, counted without weights or arithmetic: on torch's meta device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from models import registry
+
+
+@dataclass(frozen=True)
+class Size:
+    """Numbers that a network holds."""
+
+    learnable: int
+    statistics: int  # running means and variances of BatchNorm, which Keras counts among the parameters
+
+
+def size(network: nn.Module) -> Size:
+    """Count the numbers in a network."""
+    running = ("running_mean", "running_var")
+    return Size(
+        sum(parameter.numel() for parameter in network.parameters()),
+        sum(buffer.numel() for name, buffer in network.named_buffers() if name.endswith(running)),
+    )
+
+
+def on_meta(name: str, **values: Any) -> nn.Module:
+    """Build a network that has shapes but no numbers; nothing is downloaded."""
+    if "pretrained" in registry.params(name):
+        values["pretrained"] = False
+    with torch.device("meta"):
+        return registry.build(name, **values)
+
+
+def multiply_accumulates(network: nn.Module, height: int, width: int) -> int:
+    """Count those of convolutions and matrix products in one forward pass of one RGB image; network on meta."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.eval()(torch.empty(1, 3, height, width, device="meta"))
+    return counter.get_total_flops() // 2
