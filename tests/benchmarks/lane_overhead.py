@@ -336,7 +336,7 @@ def main() -> None:
     if options.json:
         print(json.dumps({**around, "rounds": [[asdict(one) for one in ones] for ones in rounds]}, indent=1))
         return
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 160)
     console.width = max(console.width, TABLE_WIDTH)
     console.print(
         f"Overhead in seconds: median (min to max) of {options.rounds} rounds; ratio: documented / this way"
