@@ -9,17 +9,25 @@ import typer
 
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.screen import bar, out, print_json
+from orchestrator.cli.split import data_split
 
 if TYPE_CHECKING:
     from orchestrator.data.cases import Dataset
 
-app = typer.Typer(help="Datasets: import, look at, check.", no_args_is_help=True)
+app = typer.Typer(help="Datasets: import, look at, check, split.", no_args_is_help=True)
+app.command("split")(data_split)
 
 
 @app.command("add")
 def data_add(
     name: Annotated[str, typer.Argument(help="Name of the dataset, for --data.")],
-    path: Annotated[Path, typer.Argument(help="Folder with images/ and masks/, paired by file name.")],
+    path: Annotated[
+        Path, typer.Argument(help="Published archive as downloaded (zip, tar, folder), or images/ + masks/.")
+    ],
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="Which set of an archive that holds several; repeat to join them."),
+    ] = None,
     groups: Annotated[
         Path | None, typer.Option(help="CSV with columns name and group (video, patient).")
     ] = None,
@@ -28,7 +36,7 @@ def data_add(
     allow_empty: Annotated[bool, typer.Option(help="Accept masks without a polyp.")] = False,
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """Import a folder of images and masks, checking every pair; nothing is kept unless all are good."""
+    """Import images and masks, recognised by what is inside, checking every pair; all are good or none is kept."""
     from orchestrator.data.cases import add_dataset
 
     with bar(f"reading {path}") as on_progress:
@@ -36,12 +44,14 @@ def data_add(
             home.expanduser().resolve(),
             name,
             path,
+            parts=part or (),
             groups=groups,
             group_column=group_column,
             center_column=center_column,
             allow_empty=allow_empty,
             on_progress=on_progress,
         )
+    out.print(f"recognised as {dataset.layout}", markup=False, highlight=False)
     out.print(_describe(dataset))
 
 
@@ -105,21 +115,30 @@ def data_draw(
 
 def _describe(dataset: Dataset) -> str:
     facts = _facts(dataset)
+    centers = f"{len(facts['centers'])} centers, " if facts["centers"] else ""
     return (
         f"{facts['name']}: {facts['cases']} cases ({facts['without_polyp']} without polyp), {facts['groups']}, "
-        f"{facts['sizes']}, fingerprint {dataset.fingerprint[:12]}"
+        f"{centers}{facts['sizes']}, fingerprint {dataset.fingerprint[:12]}"
     )
+
+
+def _groups(dataset: Dataset) -> str:
+    groups = {case.group for case in dataset.cases}
+    if dataset.groups_known:
+        return f"{len(groups)} groups"
+    grouped = sum("/image:" not in case.group for case in dataset.cases)
+    return f"groups of {grouped} cases known" if grouped else "groups unknown"
 
 
 def _facts(dataset: Dataset) -> dict[str, Any]:
     sizes = sorted({(case.height * case.width, f"{case.width}x{case.height}") for case in dataset.cases})
-    groups = len({case.group for case in dataset.cases})
     areas = sorted(case.polyp_fraction for case in dataset.cases if case.polyp_fraction)
     return {
         "name": dataset.name,
+        "layout": dataset.layout or "not recorded",
         "cases": len(dataset.cases),
         "without_polyp": len(dataset.cases) - len(areas),
-        "groups": f"{groups} groups" if dataset.groups_known else "groups unknown",
+        "groups": _groups(dataset),
         "centers": sorted({case.center for case in dataset.cases if case.center}),
         "sizes": sizes[0][1] if len(sizes) == 1 else f"{sizes[0][1]} to {sizes[-1][1]}",
         "polyp_area": f"{areas[0]:.2%} to {areas[-1]:.2%} of the frame" if areas else "none",

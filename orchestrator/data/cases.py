@@ -1,4 +1,4 @@
-"""Cases, datasets, and how a folder of images and masks becomes one.
+"""Cases, datasets, and how a folder or an archive of images and masks becomes one.
 
 home/datasets/NAME holds the original bytes and dataset.json; it appears by one rename, whole or not at all.
 """
@@ -12,13 +12,15 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from orchestrator.data.archives import Found, open_source
 from orchestrator.data.images import read_image, read_mask
-from orchestrator.data.pairs import Membership, Pair, find_pairs, read_groups
+from orchestrator.data.pairs import Membership, Pair, read_groups
 from orchestrator.data.verify import JOURNAL, NUM_THREADS, Facts, Progress, copy_verified, hash_pair, look_at
 from orchestrator.errors import BadData
 
@@ -63,6 +65,7 @@ class Dataset:
     cases: tuple[Case, ...]  # sorted by id
     fingerprint: str  # 32 hex digits
     groups_known: bool
+    layout: str = ""  # which published archive it was recognised as, in words
 
 
 def add_dataset(
@@ -70,39 +73,78 @@ def add_dataset(
     name: str,
     source: Path,
     *,
+    parts: Sequence[str] = (),
     groups: Path | None = None,
     group_column: str = "group",
     center_column: str = "center",
     allow_empty: bool = False,
     on_progress: Progress | None = None,
 ) -> Dataset:
-    """Copy and verify images/ and masks/ of `source`; every problem of every file comes in one BadData.
+    """Copy and verify the pairs of a folder or an archive; every problem of every file comes in one BadData.
 
-    A killed import is taken up where it was. The same content under the same name is returned as it is.
+    `parts` picks from a source of several sets. Groups and centers are those of the archive, where it has them,
+    unless the CSV `groups` gives others. `allow_empty` accepts masks without a polyp, as archives that are known
+    to hold such frames do anyway. A killed import is taken up where it was. The same content under the same name
+    is returned as it is.
     """
     _refuse_name(name)
-    pairs, problems = find_pairs(source)
-    members: dict[str, Membership] = {}
-    if groups is not None:
-        members, more = read_groups(groups, [pair.stem for pair in pairs], group_column, center_column)
-        problems += more
+    if not source.exists():
+        raise BadData(str(source), "expected a folder, a zip or a tar archive, found nothing there")
     target = _datasets_folder(home) / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{name}.lock")):
-        if target.exists():
-            return _same_or_refused(load_dataset(home, name), source, pairs, members, problems)
-        partial = target.with_name(f".{name}.partial")
-        facts, more = copy_verified(pairs, partial, allow_empty=allow_empty, on_progress=on_progress)
-        if problems := problems + more:
-            shutil.rmtree(partial)
-            raise BadData(str(source), problems)
-        cases = tuple(_case(name, target, pair, facts[pair.stem], members) for pair in pairs)
+    staging = target.with_name(f".{name}.unpacked")
+    with _locked(target):
+        _sweep(target.parent)
+        with open_source(source, staging, parts, on_progress) as found:
+            members, problems = _members(found, groups, group_column, center_column)
+            problems = [*found.problems, *problems]
+            if target.exists():
+                return _same_or_refused(load_dataset(home, name), source, found.pairs, members, problems)
+            partial = target.with_name(f".{name}.partial")
+            facts, more = copy_verified(
+                found.pairs,
+                partial,
+                allow_empty=allow_empty or found.empty,
+                temporary=found.temporary,
+                on_progress=on_progress,
+            )
+            if problems := problems + more:
+                shutil.rmtree(partial)
+                raise BadData(str(source), problems)
+        cases = tuple(_case(name, target, pair, facts[pair.stem], members) for pair in found.pairs)
         fingerprint = _fingerprint({stem: fact.sha256 for stem, fact in facts.items()}, members)
-        dataset = Dataset(name, target, cases, fingerprint, groups_known=groups is not None)
+        known = groups is not None or all(member.group for member in members.values())
+        dataset = Dataset(name, target, cases, fingerprint, known, found.layout)
         _write_manifest(dataset, partial)
         (partial / JOURNAL).unlink()
         partial.replace(target)
     return dataset
+
+
+def _members(
+    found: Found, groups: Path | None, group_column: str, center_column: str
+) -> tuple[dict[str, Membership], list[str]]:
+    """Where each case comes from: as the CSV says, else as the archive does; a CSV without centers keeps those."""
+    members = {pair.stem: pair.member for pair in found.pairs}
+    if groups is None:
+        return members, []
+    given, problems = read_groups(groups, list(members), group_column, center_column)
+    for stem, member in given.items():
+        if stem in members:
+            members[stem] = Membership(member.group, member.center or members[stem].center)
+    return members, problems
+
+
+def _locked(target: Path, timeout_s: float = -1) -> FileLock:
+    return FileLock(target.with_name(f".{target.name}.lock"), timeout=timeout_s)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed imports have unpacked; one that is under way holds its lock and is left alone."""
+    for left in folder.glob(".*.unpacked"):
+        target = folder / left.name[1:].removesuffix(".unpacked")
+        with suppress(Timeout), _locked(target, timeout_s=0):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def load_dataset(home: Path, name: str) -> Dataset:
@@ -176,8 +218,8 @@ def _case(name: str, folder: Path, pair: Pair, facts: Facts, members: Mapping[st
         # A case without a group is one of its own; "image:" keeps frame 1 apart from video 1.
         group=f"{name}/{member.group or f'image:{pair.stem}'}",
         center=member.center or None,
-        image=folder / "images" / pair.image.name,
-        mask=folder / "masks" / pair.mask.name,
+        image=folder / "images" / pair.image_name,
+        mask=folder / "masks" / pair.mask_name,
         height=facts.height,
         width=facts.width,
         polyp_fraction=facts.polyp_fraction,
@@ -218,6 +260,7 @@ def _write_manifest(dataset: Dataset, folder: Path) -> None:
         "name": dataset.name,
         "fingerprint": dataset.fingerprint,
         "groups_known": dataset.groups_known,
+        "layout": dataset.layout,
         "cases": [
             {
                 "id": case.id,
@@ -256,4 +299,11 @@ def _read_manifest(folder: Path) -> Dataset:
         )
         for entry in content["cases"]
     ]
-    return Dataset(content["name"], folder, tuple(cases), content["fingerprint"], content["groups_known"])
+    return Dataset(
+        content["name"],
+        folder,
+        tuple(cases),
+        content["fingerprint"],
+        content["groups_known"],
+        content.get("layout", ""),  # datasets of 0.1 have none
+    )

@@ -15,6 +15,9 @@ from orchestrator.errors import BadData
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 89_000_000  # just under the size at which Pillow suspects a decompression bomb
 POLYP_ABOVE = 127  # some published masks hold grey rims: "not zero" would enlarge their polyps by up to 44 %
+ORIENTATION = 0x0112  # EXIF tag; SIDEWAYS are its values that swap height and width
+SIDEWAYS = (5, 6, 7, 8)
+RUN_LENGTHS = 1  # BI_RLE8 of the BMP format
 
 # What Pillow and tifffile raise on damaged files.
 DECODE_ERRORS = (
@@ -43,6 +46,38 @@ def read_grey_mask(path: Path) -> np.ndarray:
     return pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels[..., :3]).convert("L"))
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width in pixels, upright, from the header alone; BadData where there is no such header."""
+    try:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            with tifffile.TiffFile(path) as file:
+                page = file.pages.first
+                return page.imagelength, page.imagewidth
+        with Image.open(path) as image:
+            turned = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except DECODE_ERRORS as error:
+        raise BadData(str(path), f"does not decode: {_reason(error, path)}") from error
+
+
+def write_black_mask(path: Path, height: int, width: int) -> None:
+    """A mask without a polyp, as a run-length coded BMP: small, and the same bytes on every machine.
+
+    Coded by hand as the bytes of a dataset are its fingerprint, and PNG encoders differ.
+    """
+    row = b"\xff\x00" * (width // 255) + bytes((width % 255, 0)) * (width % 255 > 0) + b"\x00\x00"
+    pixels = row * height + b"\x00\x01"
+    palette = b"".join(bytes((grey, grey, grey, 0)) for grey in range(256))
+    offset = 14 + 40 + len(palette)
+    header = struct.pack("<2sIII", b"BM", offset + len(pixels), 0, offset)
+    header += struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, RUN_LENGTHS, len(pixels), 0, 0, 256, 0)
+    path.write_bytes(header + palette + pixels)
+
+
+def _reason(error: Exception, path: Path) -> str:
+    return " ".join(str(error).replace(str(path), "the file").split()) or type(error).__name__
+
+
 def _read(path: Path, mode: str) -> np.ndarray:
     """uint8 (H, W) or (H, W, 3 or more); refused: damaged, deeper than 8 bits, more than MAX_PIXELS."""
     try:
@@ -50,8 +85,7 @@ def _read(path: Path, mode: str) -> np.ndarray:
             return _read_tiff(path)
         return _read_pillow(path, mode)
     except DECODE_ERRORS as error:
-        reason = " ".join(str(error).replace(str(path), "the file").split())
-        raise BadData(str(path), f"does not decode: {reason or type(error).__name__}") from error
+        raise BadData(str(path), f"does not decode: {_reason(error, path)}") from error
 
 
 def _read_pillow(path: Path, mode: str) -> np.ndarray:

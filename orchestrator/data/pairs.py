@@ -1,82 +1,119 @@
-"""A folder with images/ and masks/ -> pairs by stem; a CSV -> their groups and centers."""
+"""Frames and masks in folders -> pairs by name; a CSV -> their groups and centers."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator.data.images import EXTENSIONS
-from orchestrator.errors import BadData
 
-LITTER = ("thumbs.db", "desktop.ini")  # left behind by file managers, as are names with a leading dot
+LITTER = ("thumbs.db", "desktop.ini", "__macosx")  # left by file managers, as are names with a leading dot
+MAX_FILE_BYTES = 512 << 20  # more than any image within the limit on pixels needs
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Where a case comes from, as far as is known."""
+
+    group: str = ""
+    center: str = ""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of one case in the folder that the user named."""
+    """The files of one case where the user keeps them, and what their folder says about it."""
 
     stem: str
     image: Path
     mask: Path
+    member: Membership = field(default_factory=Membership)
+
+    @property
+    def image_name(self) -> str:
+        return f"{self.stem}{self.image.suffix}"
+
+    @property
+    def mask_name(self) -> str:
+        return f"{self.stem}{self.mask.suffix}"
 
 
-def find_pairs(source: Path) -> tuple[list[Pair], list[str]]:
-    """Pairs sorted by stem, and what is wrong with the files that make none."""
-    images, image_problems = _by_stem(_subfolder(source, ("images", "image")))
-    masks, mask_problems = _by_stem(_subfolder(source, ("masks", "mask")))
-    problems = image_problems + mask_problems
-    problems += [
-        f"{_short(images[stem])}: no mask has this stem" for stem in sorted(images.keys() - masks.keys())
-    ]
-    problems += [
-        f"{_short(masks[stem])}: no image has this stem" for stem in sorted(masks.keys() - images.keys())
-    ]
-    pairs = [Pair(stem, images[stem], masks[stem]) for stem in sorted(images.keys() & masks.keys())]
+def is_litter(name: str) -> bool:
+    return name.startswith(".") or name.lower() in LITTER
+
+
+def pair_up(
+    frames: Sequence[Path], masks: Sequence[Path], *, frame: str, mask: str, skip: str
+) -> tuple[list[Pair], list[str]]:
+    """Pairs sorted by stem, and what is wrong with the files that make none.
+
+    `frame` and `mask` are patterns of names without suffix whose group `stem`, if there, is what pairs them;
+    a file whose whole name fits `skip` is passed over.
+    """
+    images, problems = _by_stem(frames, frame, skip, {})
+    drawn, more = _by_stem(masks, mask, skip, images)
+    problems += more
+    problems += [f"{short(images[s])}: no mask has this stem" for s in sorted(images.keys() - drawn.keys())]
+    problems += [f"{short(drawn[s])}: no image has this stem" for s in sorted(drawn.keys() - images.keys())]
+    pairs = [Pair(stem, images[stem], drawn[stem]) for stem in sorted(images.keys() & drawn.keys())]
     if not pairs and not problems:
         problems.append("expected images with masks, found no files")
     return pairs, problems
 
 
-def _subfolder(source: Path, names: Sequence[str]) -> Path:
-    if not source.is_dir():
-        found = "a file; unpack archives first" if source.exists() else "nothing there"
-        raise BadData(str(source), f"expected a folder with images/ and masks/, found {found}")
-    folders = [path for path in sorted(source.iterdir()) if path.is_dir() and path.name.lower() in names]
-    if len(folders) != 1:
-        found = ", ".join(sorted(path.name for path in source.iterdir())[:12]) or "an empty folder"
-        raise BadData(str(source), f"expected one folder named {' or '.join(names)}, found {found}")
-    return folders[0]
-
-
-def _by_stem(folder: Path) -> tuple[dict[str, Path], list[str]]:
+def _by_stem(
+    paths: Sequence[Path], pattern: str, skip: str, known: Mapping[str, Path]
+) -> tuple[dict[str, Path], list[str]]:
+    """Files by what their names have in common with their partners'; a name in `known` is one as it is."""
     files: dict[str, Path] = {}
     problems = []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name.lower() in LITTER:
+    for path in sorted(paths):
+        if is_litter(path.name) or re.fullmatch(skip, path.name):
             continue
+        stem = path.stem if path.stem in known else named(pattern, path.stem)
         if not path.is_file() or path.suffix.lower() not in EXTENSIONS:
-            problems.append(f"{_short(path)!s}: expected a file ending in {' '.join(EXTENSIONS)}")
+            problems.append(f"{short(path)}: expected a file ending in {' '.join(EXTENSIONS)}")
         elif not path.stem.isprintable():
-            problems.append(f"{_short(path)!a}: expected a printable name")
-        elif path.stem in files:
-            problems.append(f"{_short(path)}: {files[path.stem].name} has the same stem; keep one")
+            problems.append(f"{short(path)!a}: expected a printable name")
+        elif stem is None:
+            problems.append(f"{short(path)}: expected a name like the others', found {path.name}")
+        elif stem in files:
+            problems.append(f"{short(path)}: {files[stem].name} has the same stem; keep one")
+        elif path.stat().st_size > MAX_FILE_BYTES:
+            problems.append(f"{short(path)}: expected at most {MAX_FILE_BYTES:,} bytes")
         else:
-            files[path.stem] = path
+            files[stem] = path
     return files, problems
 
 
-def _short(path: Path) -> str:
+def named(pattern: str, stem: str) -> str | None:
+    """What pairs a name of that pattern with its partner's; None where the name does not fit."""
+    match = re.fullmatch(pattern, stem)
+    return match and (match.groupdict().get("stem") or stem)
+
+
+def short(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-@dataclass(frozen=True)
-class Membership:
-    """Where a case comes from, as far as the CSV says."""
-
-    group: str = ""
-    center: str = ""
+def told_apart(pairs: Sequence[Pair], folders: Sequence[str]) -> tuple[list[Pair], list[str]]:
+    """Pairs from many folders with one stem each: a stem found twice is led by the name of its folder."""
+    times = Counter(pair.stem for pair in pairs)
+    apart = [
+        replace(pair, stem=f"{folder}_{pair.stem}") if times[pair.stem] > 1 else pair
+        for pair, folder in zip(pairs, folders, strict=True)
+    ]
+    seen: dict[str, Pair] = {}
+    problems = []
+    for pair in apart:
+        other = seen.setdefault(pair.stem.casefold(), pair)
+        if other is not pair:
+            case = "" if other.stem == pair.stem else ", but for upper and lower case"
+            problems.append(f"{short(pair.image)}: {short(other.image)} has the same stem{case}; keep one")
+    return sorted(apart, key=lambda pair: pair.stem), problems
 
 
 def read_groups(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ JOURNAL = "journal.jsonl"
 MAX_GREY_SHARE = 0.01
 
 Progress = Callable[[int, int], None]
+Stamp = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -106,19 +107,26 @@ def problems_of(facts: Facts, stem: str, *, allow_empty: bool) -> list[str]:
 
 
 def copy_verified(
-    pairs: Sequence[Pair], partial: Path, *, allow_empty: bool, on_progress: Progress | None
+    pairs: Sequence[Pair],
+    partial: Path,
+    *,
+    allow_empty: bool,
+    temporary: bool = False,
+    on_progress: Progress | None = None,
 ) -> tuple[dict[str, Facts], list[str]]:
     """Copy every pair into `partial` and look at the copy: facts by stem, and all problems.
 
-    What an earlier, killed run has verified is not done again.
+    What an earlier, killed run has verified is not done again. `temporary` pairs are moved, as nobody needs them.
     """
-    known = _read_journal(partial, pairs)
+    take = _move if temporary else _copy
+    stamps = {pair.stem: _stamp(pair) for pair in pairs}
+    known = _read_journal(partial, stamps)
     _drop_strangers(partial, known)
     facts: dict[str, Facts] = {}
     problems: list[str] = []
 
     def work(pair: Pair) -> Facts | list[str]:
-        return known[pair.stem] if pair.stem in known else _copy_and_look(pair, partial)
+        return known[pair.stem] if pair.stem in known else _take_and_look(pair, partial, take)
 
     with (partial / JOURNAL).open("a") as journal, ThreadPoolExecutor(NUM_THREADS) as pool:
         for done, (pair, found) in enumerate(zip(pairs, pool.map(work, pairs), strict=True), start=1):
@@ -126,7 +134,7 @@ def copy_verified(
                 facts[pair.stem] = found
                 problems += problems_of(found, pair.stem, allow_empty=allow_empty)
                 if pair.stem not in known:
-                    journal.write(json.dumps({"stamp": _stamp(pair), "facts": asdict(found)}) + "\n")
+                    journal.write(json.dumps({"stamp": stamps[pair.stem], "facts": asdict(found)}) + "\n")
                     journal.flush()
             else:
                 problems += found
@@ -135,14 +143,20 @@ def copy_verified(
     return facts, problems
 
 
-def _copy_and_look(pair: Pair, partial: Path) -> Facts | list[str]:
-    image, mask = (partial / "images" / pair.image.name, partial / "masks" / pair.mask.name)
+def _take_and_look(pair: Pair, partial: Path, take: Callable[[Path, Path], None]) -> Facts | list[str]:
+    image, mask = partial / "images" / pair.image_name, partial / "masks" / pair.mask_name
     try:
-        _copy(pair.image, image)
-        _copy(pair.mask, mask)
+        take(pair.image, image)
+        take(pair.mask, mask)
         return look_at(image, mask)
     except BadData as error:
         return list(error.problems)
+
+
+def _move(source: Path, target: Path) -> None:
+    with source.open("rb") as file:
+        os.fsync(file.fileno())
+    source.replace(target)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -156,13 +170,14 @@ def _copy(source: Path, target: Path) -> None:
         os.fsync(copy.fileno())
 
 
-def _stamp(pair: Pair) -> list[str | int]:
+def _stamp(pair: Pair) -> Stamp:
     """Changes when a source file does, without reading it."""
     stats = [path.stat() for path in (pair.image, pair.mask)]
-    return [str(pair.image), str(pair.mask), *(n for stat in stats for n in (stat.st_size, stat.st_mtime_ns))]
+    sizes_and_times = (n for stat in stats for n in (stat.st_size, stat.st_mtime_ns))
+    return (pair.stem, str(pair.image), str(pair.mask), *sizes_and_times)
 
 
-def _read_journal(partial: Path, pairs: Sequence[Pair]) -> dict[str, Facts]:
+def _read_journal(partial: Path, stamps: Mapping[str, Stamp]) -> dict[str, Facts]:
     """Facts, by stem, that still hold; the last line may be torn by a kill and is then left out."""
     for name in ("images", "masks"):
         (partial / name).mkdir(parents=True, exist_ok=True)
@@ -174,7 +189,7 @@ def _read_journal(partial: Path, pairs: Sequence[Pair]) -> dict[str, Facts]:
         except json.JSONDecodeError:
             continue
         entries[tuple(entry["stamp"])] = Facts(**entry["facts"])
-    return {pair.stem: entries[stamp] for pair in pairs if (stamp := tuple(_stamp(pair))) in entries}
+    return {stem: entries[stamp] for stem, stamp in stamps.items() if stamp in entries}
 
 
 def _drop_strangers(partial: Path, known: dict[str, Facts]) -> None:

@@ -1,0 +1,446 @@
+"""Published archives, as downloaded or unpacked -> pairs of frames and masks, with groups and centers.
+
+LAYOUTS says where each archive keeps what; a new archive is one more entry. Names of archives are never looked at,
+only the folders and files inside.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from shutil import rmtree
+
+from orchestrator.data.images import EXTENSIONS, image_size, write_black_mask
+from orchestrator.data.pairs import Membership, Pair, is_litter, named, pair_up, short, told_apart
+from orchestrator.data.unpack import MAX_BYTES, READABLE, Progress, archive_kind, unpack
+from orchestrator.errors import BadData
+
+MAX_FILES = 400_000
+MAX_NESTED = 2  # archives in an archive, as the PraNet bundle is passed on; one more looks like a bomb
+
+Files = Mapping[str, Sequence[Path]]  # folder, relative and with '/', "" for the top -> files in it
+
+# First frame of each of the 29 sequences, from the README of CVC-ClinicDB (Bernal et al. 2015); the last is 612.
+CLINIC_FIRST_FRAMES = (
+    *(1, 26, 51, 68, 79, 104, 127, 152, 178, 200, 206, 228, 253, 278, 298),
+    *(318, 343, 364, 384, 409, 429, 448, 467, 479, 504, 529, 547, 572, 592),
+)
+CLINIC_LAST_FRAME = 612
+CLINIC_SIZE = (288, 384)
+
+# Names of single frames in copies of PolypGen that lost its folders; C1, C2 and C4 are inferred (Ali et al. 2023).
+POLYPGEN_CENTERS = {
+    "C1": r"(\d+OLCV1_)?100[A-Z]\d{4}",
+    "C2": r"EndoCV2021_\d+",
+    "C3": r"C3_EndoCV2021_\d+[_\]]?",
+    "C4": r"\d+_endocv2021_(positive|negative)_\d+( \d+)?",
+    "C5": r"EndoCV2021_C5_\d+",
+    "C6": r"EndoCV2021_C6_\d+",
+}
+
+
+def clinic_sequence(frame: int) -> str:
+    """ "1" to "29": the video sequence of a frame of CVC-ClinicDB, 1 to 612."""
+    return str(sum(first <= frame for first in CLINIC_FIRST_FRAMES))
+
+
+def clinic_sequences(pairs: Sequence[Pair]) -> dict[str, Membership]:
+    """Sequences of the pairs that are named 1 to 612; none at all unless each of them is 384 x 288."""
+    frames = {pair.stem: int(pair.stem) for pair in pairs if pair.stem.isdecimal() and pair.stem.isascii()}
+    if not all(1 <= frame <= CLINIC_LAST_FRAME for frame in frames.values()):
+        return {}
+    if any(_size(pair.image) != CLINIC_SIZE for pair in pairs if pair.stem in frames):
+        return {}
+    return {stem: Membership(group=clinic_sequence(frame)) for stem, frame in frames.items()}
+
+
+def whole_clinic_sequences(pairs: Sequence[Pair]) -> dict[str, Membership]:
+    """Sequences where the frames are all 612 of CVC-ClinicDB: smaller sets named by number could be anything."""
+    everyone = {str(frame) for frame in range(1, CLINIC_LAST_FRAME + 1)}
+    return clinic_sequences(pairs) if {pair.stem for pair in pairs} == everyone else {}
+
+
+def polypgen_centers(pairs: Sequence[Pair]) -> dict[str, Membership]:
+    """Centers of frames that are named as PolypGen names its single frames."""
+    return {
+        pair.stem: Membership(center=center)
+        for pair in pairs
+        for center, pattern in POLYPGEN_CENTERS.items()
+        if re.fullmatch(pattern, pair.stem)
+    }
+
+
+def nothing(pairs: Sequence[Pair]) -> dict[str, Membership]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where an archive keeps its frames and their masks; patterns are regular expressions for whole names."""
+
+    title: str
+    shape: str  # how it looks, for people
+    images: str  # the folder of frames; its groups root, part, center and group are kept
+    masks: str  # the folder of masks, those groups filled in; "" where no mask was drawn as there is no polyp
+    frame: str = ".+"  # the name of a frame without suffix; its group stem, if any, is what pairs it
+    mask: str = "(?P<stem>.+?)(_mask)?"
+    skip: str = ""  # names of files that lie about between them in the published archive
+    part: str = "{root}"  # what to call frames from such folders where an archive holds several sets
+    joined: bool = False  # parts of this title make one dataset
+    empty: bool = False  # masks without a polyp belong here
+    members: Callable[[Sequence[Pair]], Mapping[str, Membership]] = nothing  # by stem; adds to the folder's
+
+
+TOP = "(?P<root>(?:.*/)?)"
+IMAGES, MASKS = TOP + "(?i:images?)", "{root}(?i:masks?)"
+POLYPGEN = Layout(
+    title="PolypGen",
+    shape="images_C1/ + masks_C1/ to C6, images_seq1/ + masks_seq1/, seq1_neg/",
+    images=TOP + "images_(?P<center>C[1-6])",
+    masks="{root}masks_{center}",
+    frame=r"(?P<stem>.+?)[_\]]?",  # one frame of C3 ends in "_" or "]", its mask in neither
+    skip=r".*\.txt",  # boxes among the masks of three sequences
+    part="frames",
+    joined=True,
+    empty=True,
+)
+PRANET = Layout(
+    title="PraNet bundle",
+    shape="TrainDataset/image/ + mask/, TestDataset/*/images/ + masks/",
+    images=TOP + "(?P<part>TrainDataset|TestDataset/[^/]+)/(?i:images?)",
+    masks="{root}{part}/(?i:masks?)",
+    part="{part}",
+)
+LAYOUTS = (  # from particular to general: the first that fits a folder takes it
+    POLYPGEN,
+    replace(
+        POLYPGEN, images=TOP + r"images_(?P<group>seq\d+)", masks="{root}masks_{group}", part="sequences"
+    ),
+    replace(POLYPGEN, images=TOP + r"(?P<group>seq\d+_neg)", masks="", part="negatives"),
+    replace(
+        PRANET,
+        images=TOP + "(?P<part>TrainDataset|TestDataset/CVC-ClinicDB)/(?i:images?)",
+        members=clinic_sequences,
+    ),
+    PRANET,
+    Layout(
+        title="CVC-ClinicDB",
+        shape="Original/ + Ground Truth/",
+        images=TOP + "Original",
+        masks="{root}Ground Truth",
+        members=clinic_sequences,
+    ),
+    Layout(
+        title="ETIS-LaribPolypDB",
+        shape="ETIS-LaribPolypDB/ + Ground Truth/, masks p1",
+        images=TOP + "ETIS-LaribPolypDB",
+        masks="{root}Ground Truth",
+        frame=r"\d+",
+        mask=r"p?(?P<stem>\d+)",
+    ),
+    Layout(
+        title="EndoScene",
+        shape="CVC-300/bbdd/ + gtpolyp/, CVC-612/bbdd/ + gtpolyp/",
+        images=TOP + "(?P<part>CVC-(300|612))/bbdd",
+        masks="{root}{part}/gtpolyp",
+        part="{part}",
+    ),
+    Layout(
+        title="CVC-ColonDB",
+        shape="1.bmp + p1.bmp in one folder",
+        images="(?P<root>.*)",
+        masks="{root}",
+        frame=r"\d+",
+        mask=r"p(?P<stem>\d+)",
+        skip=r"[sc]\d+\..*",  # regions without information, contours
+    ),
+    Layout(
+        title="Kvasir-SEG",
+        shape="images/ + masks/ named cju... or ck2...",
+        images=IMAGES,
+        masks=MASKS,
+        frame=r"c[jk][a-z0-9]{23}",
+    ),
+    Layout(
+        title="PolypGen without its folders",
+        shape="images/ + masks/ named EndoCV2021_...",
+        images=IMAGES,
+        masks=MASKS,
+        frame="|".join(POLYPGEN_CENTERS.values()),
+        empty=True,
+        members=polypgen_centers,
+    ),
+    Layout(
+        title="EndoTect 2020",
+        shape="images/ + masks/ named by UUID",
+        images=IMAGES,
+        masks=MASKS,
+        frame=r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+        empty=True,
+    ),
+    Layout(
+        title="Medico 2020",
+        shape="Medico_automatic_polyp_segmentation.../images/ + masks/",
+        images=r"(?P<root>(?:.*/)?(?i:medico)[^/]*/)(?i:images?)",
+        masks=MASKS,
+    ),
+    Layout(
+        title="images and masks",
+        shape="images/ + masks/",
+        images=IMAGES,
+        masks=MASKS,
+        members=whole_clinic_sequences,
+    ),
+)
+ANY_FOLDER = LAYOUTS[-1]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source holds, before anything is decoded."""
+
+    layout: str  # in words
+    pairs: tuple[Pair, ...]  # sorted by stem
+    problems: tuple[str, ...]
+    empty: bool  # masks without a polyp belong here
+    temporary: bool  # the pairs lie in the folder that goes away
+
+
+@contextmanager
+def open_source(
+    source: Path, staging: Path, parts: Sequence[str] = (), on_progress: Progress | None = None
+) -> Iterator[Found]:
+    """The pairs of a folder or an archive; archives are unpacked into `staging`, which is gone afterwards.
+
+    BadData where no layout fits, and where several sets are found of which `parts` picks none.
+    """
+    if not source.exists():
+        raise BadData(str(source), "expected a folder, a zip or a tar archive, found nothing there")
+    rmtree(staging, ignore_errors=True)
+    try:
+        yield _recognise(source, staging, parts, on_progress)
+    finally:
+        rmtree(staging, ignore_errors=True)
+
+
+def _recognise(source: Path, staging: Path, parts: Sequence[str], on_progress: Progress | None) -> Found:
+    top = source
+    written = 0
+    if not source.is_dir():
+        top = staging
+        written += unpack(source, staging, on_progress=on_progress)
+    for level in range(MAX_NESTED + 1):
+        files = _files(top, source)
+        sets = _find(files)
+        archives = [] if sets else _archives(files)
+        if not archives:
+            break
+        if level == MAX_NESTED:
+            raise BadData(
+                str(source), f"archives in archives, more than {MAX_NESTED} deep; unpack them first"
+            )
+        for archive in archives:
+            inside = staging / _unpacked_name(archive.relative_to(top))
+            written += unpack(archive, inside, room=MAX_BYTES - written, on_progress=on_progress)
+            if top == staging:
+                archive.unlink()
+        top = staging
+    if not sets:
+        raise BadData(str(source), f"no known layout fits; {_inside(files)}; known layouts: {_known()}")
+    return _collect(source, _chosen(source, sets, parts), staging, temporary=top == staging)
+
+
+def _files(top: Path, source: Path) -> Files:
+    """Files by folder, without litter; links are followed, but no folder is entered twice."""
+    found: dict[str, list[Path]] = {}
+    entered = set()
+    count = 0
+    for folder, folders, names in os.walk(top, followlinks=True):
+        entered.add(os.path.realpath(folder))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not is_litter(name) and os.path.realpath(Path(folder, name)) not in entered
+        )
+        here = [Path(folder, name) for name in sorted(names) if not is_litter(name)]
+        relative = Path(folder).relative_to(top).as_posix()
+        found["" if relative == "." else relative] = here
+        count += len(here)
+        if count > MAX_FILES:
+            raise BadData(str(source), f"expected at most {MAX_FILES:,} files, found more; name one dataset")
+    return found
+
+
+def _archives(files: Files) -> list[Path]:
+    return [
+        path
+        for paths in files.values()
+        for path in paths
+        if path.is_file() and path.suffix.lower() not in EXTENSIONS and archive_kind(path) in READABLE
+    ]
+
+
+def _unpacked_name(archive: Path) -> Path:
+    """a/images.tar.gz -> a/images; a name without suffix gets one more letter, as the file is still there."""
+    stem = archive.name.split(".")[0]
+    return archive.with_name(stem if stem and stem != archive.name else f"{archive.name}_")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """A folder of frames, a folder of masks and the layout that puts them together."""
+
+    layout: Layout
+    images: str
+    frames: tuple[Path, ...]
+    masks: tuple[Path, ...]
+    named: Mapping[str, str]  # groups of the pattern of the folder of frames
+
+    @property
+    def part(self) -> str:
+        return self.layout.part.format(**self.named).strip("/") or "."
+
+
+def _find(files: Files) -> list[Folders]:
+    """Every folder of frames with its masks, each claimed by the first layout that fits."""
+    found: list[Folders] = []
+    claimed: set[str] = set()
+    for layout in LAYOUTS:
+        for images in files:
+            match = re.fullmatch(layout.images, images)
+            if match is None or images in claimed:
+                continue
+            named_groups = {name: text or "" for name, text in match.groupdict().items()}
+            pattern = layout.masks.format(**{name: re.escape(text) for name, text in named_groups.items()})
+            masks = [folder for folder in files if re.fullmatch(pattern, folder)] if layout.masks else []
+            if len(masks) != bool(layout.masks):
+                continue
+            folders = _put_together(layout, images, masks, files, named_groups)
+            if folders is not None:
+                found.append(folders)
+                claimed |= {images, *masks}
+    return found
+
+
+def _put_together(
+    layout: Layout, images: str, masks: Sequence[str], files: Files, groups: Mapping[str, str]
+) -> Folders | None:
+    """None where the names of the files are not those of the layout."""
+    frames = [path for path in files[images] if not re.fullmatch(layout.skip, path.name)]
+    drawn = [path for folder in masks for path in files[folder] if not re.fullmatch(layout.skip, path.name)]
+    if images in masks:
+        drawn = [path for path in frames if named(layout.mask, path.stem)]
+        frames = [path for path in frames if path not in drawn]
+    pictures = [path for path in frames if path.suffix.lower() in EXTENSIONS]
+    fits = bool(pictures) and all(named(layout.frame, path.stem) for path in pictures)
+    if layout is ANY_FOLDER or (fits and (bool(drawn) or not layout.masks)):
+        return Folders(layout, images, tuple(frames), tuple(drawn), groups)
+    return None
+
+
+def _chosen(source: Path, sets: Sequence[Folders], parts: Sequence[str]) -> list[Folders]:
+    """The folders that make one dataset: those of `parts`, or all where they belong together."""
+    names = {(folders.layout.title, folders.part) for folders in sets}
+    if parts:
+        wanted = [part.strip("/").casefold() for part in parts]
+        chosen = [s for s in sets if s.part.casefold() in wanted]
+        missing = sorted(set(wanted) - {folders.part.casefold() for folders in chosen})
+        if missing:
+            raise BadData(str(source), f"found no part named {', '.join(missing)}; its parts: {_parts(sets)}")
+        return chosen
+    if len(names) > 1 and not (len({title for title, _ in names}) == 1 and sets[0].layout.joined):
+        raise BadData(str(source), f"holds several sets; pick one or more as parts: {_parts(sets)}")
+    return list(sets)
+
+
+def _parts(sets: Sequence[Folders]) -> str:
+    counts: Counter[tuple[str, str]] = Counter()
+    for folders in sets:
+        counts[folders.part, folders.layout.title] += len(folders.frames)
+    return ", ".join(f"{part!r} ({title}, {n} frames)" for (part, title), n in sorted(counts.items()))
+
+
+def _collect(source: Path, sets: Sequence[Folders], staging: Path, *, temporary: bool) -> Found:
+    pairs: list[Pair] = []
+    folder_names: list[str] = []
+    problems: list[str] = []
+    for folders in sets:
+        masks: Sequence[Path] = folders.masks
+        if not folders.layout.masks:
+            masks, more = _draw_black(folders, staging)
+            problems += more
+        layout = folders.layout
+        here, more = pair_up(folders.frames, masks, frame=layout.frame, mask=layout.mask, skip=layout.skip)
+        problems += more
+        pairs += _with_members(folders, here)
+        folder_names += [folders.named.get("group") or Path(folders.part).name] * len(here)
+    apart, more = told_apart(pairs, folder_names)
+    return Found(
+        layout=_in_words(sets),
+        pairs=tuple(apart),
+        problems=(*problems, *more),
+        empty=any(folders.layout.empty for folders in sets),
+        temporary=temporary,
+    )
+
+
+def _with_members(folders: Folders, pairs: Sequence[Pair]) -> list[Pair]:
+    here = Membership(folders.named.get("group", ""), folders.named.get("center", ""))
+    members = folders.layout.members(pairs)
+    return [replace(pair, member=members.get(pair.stem, here)) for pair in pairs]
+
+
+def _draw_black(folders: Folders, staging: Path) -> tuple[list[Path], list[str]]:
+    """A mask without a polyp for each frame of an archive that says so of a whole folder."""
+    drawn: list[Path] = []
+    problems: list[str] = []
+    folder = staging / "black masks" / folders.images
+    folder.mkdir(parents=True, exist_ok=True)
+    for frame in folders.frames:
+        try:
+            height, width = image_size(frame)
+        except BadData as error:
+            problems += [f"{short(frame)}: {problem}" for problem in error.problems]
+            continue
+        drawn.append(folder / f"{frame.stem}.bmp")
+        write_black_mask(drawn[-1], height, width)
+    return drawn, problems
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    try:
+        return image_size(path)
+    except BadData:  # said of the file itself when it is decoded
+        return None
+
+
+def _in_words(sets: Sequence[Folders]) -> str:
+    """PolypGen (images_C1/ + masks_C1/ ..., frames, sequences)"""
+    texts = []
+    for title, group in groupby(sets, key=lambda folders: folders.layout.title):
+        here = list(group)
+        parts = sorted({folders.part for folders in here} - {"."})
+        texts.append(f"{title} ({here[0].layout.shape}{''.join(f'; {part}' for part in parts)})")
+    return ", ".join(texts)
+
+
+def _inside(files: Files) -> str:
+    """What a person would see on opening the folder: at most twelve folders with the files in each."""
+    lines = [f"{folder or '.'}/ ({_kinds(paths)})" for folder, paths in files.items() if paths]
+    rest = f" and {len(lines) - 12} more folders" if len(lines) > 12 else ""
+    return f"inside: {', '.join(lines[:12])}{rest}" if lines else "it is empty"
+
+
+def _kinds(paths: Sequence[Path]) -> str:
+    counts = Counter(path.suffix.lower() or "without suffix" for path in paths)
+    return ", ".join(f"{n} {suffix}" for suffix, n in counts.most_common(4))
+
+
+def _known() -> str:
+    return "; ".join(dict.fromkeys(f"{layout.title}: {layout.shape}" for layout in LAYOUTS))

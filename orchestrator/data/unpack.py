@@ -1,0 +1,222 @@
+"""Zip and tar archives -> files in a folder; a member that could do harm is refused, and with it the archive."""
+
+from __future__ import annotations
+
+import lzma
+import shutil
+import stat
+import struct
+import tarfile
+import unicodedata
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from orchestrator.errors import BadData, BadMachine
+
+MAX_MEMBERS = 200_000
+MAX_BYTES = 64 << 30  # of all members, nested archives included; PolypGen, the largest, holds about 8 GB
+BOMB_BYTES = 1 << 30  # what an archive may grow to whatever its ratio: masks alone shrink 500-fold
+BOMB_RATIO = 100  # unpacked to packed, above BOMB_BYTES
+MAX_NAME = 240  # bytes of a file's name; most file systems allow 255
+CHUNK = 1 << 20
+
+MAGIC = (
+    (b"PK\x03\x04", "zip"),
+    (b"PK\x05\x06", "zip"),
+    (b"\x1f\x8b", "tar"),
+    (b"BZh", "tar"),
+    (b"\xfd7zXZ\x00", "tar"),
+    (b"Rar!\x1a\x07", "RAR"),
+    (b"7z\xbc\xaf\x27\x1c", "7z"),
+)
+READABLE = ("zip", "tar")
+
+# What zipfile, tarfile and the decoders below them raise on damaged archives.
+READ_ERRORS = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, OSError, ValueError, LookupError, RuntimeError, OverflowError),
+)
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of an archive."""
+
+    name: str  # as the archive spells it, with '/' between folders
+    size: int  # bytes, as the archive declares it
+    refused: str  # why it cannot be unpacked, or ""
+    open: Callable[[], IO[bytes]]
+
+
+def archive_kind(path: Path) -> str:
+    """zip, tar, RAR or 7z by the first bytes of a file, whatever its name; "" where it is none of them."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    if start[257:262] == b"ustar":
+        return "tar"
+    return next((kind for magic, kind in MAGIC if start.startswith(magic)), "")
+
+
+def unpack(archive: Path, into: Path, *, room: int = MAX_BYTES, on_progress: Progress | None = None) -> int:
+    """Write the files of a zip or tar below `into`; return their bytes, at most `room`.
+
+    BadData lists every member that is absolute, climbs out, is a link or a device, is encrypted, damaged, or
+    given twice, also where two names differ in case alone. A refused archive writes nothing, a damaged one leaves
+    `into` to be removed by the caller.
+    """
+    with _opened(archive) as members:
+        listed = _listed(archive, members, room)
+        if problems := _problems(listed):
+            raise BadData(str(archive), problems)
+        total = sum(member.size for member in listed)
+        into.mkdir(parents=True, exist_ok=True)
+        if total > (free := shutil.disk_usage(into).free):
+            raise BadMachine(str(archive), f"unpacks to {total:,} bytes, found {free:,} free below {into}")
+        for done, member in enumerate(listed, start=1):
+            problems += _write(member, into / PurePosixPath(member.name))
+            if on_progress:
+                on_progress(done, len(listed))
+    if problems:
+        raise BadData(str(archive), problems)
+    return total
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Iterator[Member]]:
+    kind = archive_kind(path)
+    if kind not in READABLE:
+        found = f"a {kind} archive; unpack it and add the folder" if kind else "a file of another kind"
+        raise BadData(str(path), f"expected a folder, a zip or a tar archive, found {found}")
+    try:
+        archive = zipfile.ZipFile(path) if kind == "zip" else tarfile.open(path)  # noqa: SIM115
+    except READ_ERRORS as error:
+        raise BadData(str(path), f"does not open as a {kind} archive: {_words(error)}") from error
+    with archive:
+        yield _zip_members(archive) if isinstance(archive, zipfile.ZipFile) else _tar_members(archive)
+
+
+def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
+    for info in archive.infolist():
+        if info.is_dir() or info.filename.endswith("\\"):
+            continue
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        refused = ""
+        if kind == stat.S_IFLNK:
+            refused = "is a link; expected a file"
+        elif kind not in (0, stat.S_IFREG):
+            refused = "is neither a file nor a folder"
+        elif info.flag_bits & 0x41:
+            refused = "is encrypted; unpack the archive with its password and add the folder"
+        yield Member(info.filename.replace("\\", "/"), info.file_size, refused, partial(archive.open, info))
+
+
+def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
+    for info in archive:
+        if info.isdir():
+            continue
+        refused = ""
+        if info.issym() or info.islnk():
+            refused = "is a link; expected a file"
+        elif not info.isreg():
+            refused = "is neither a file nor a folder"
+        yield Member(info.name, info.size, refused, partial(_tar_file, archive, info))
+
+
+def _tar_file(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    file = archive.extractfile(info)
+    assert file is not None, "regular files alone get here"
+    return file
+
+
+def _listed(archive: Path, members: Iterator[Member], room: int) -> list[Member]:
+    """All members; refused as soon as their number or their bytes exceed the limits."""
+    packed = archive.stat().st_size
+    listed: list[Member] = []
+    total = 0
+    try:
+        for member in members:
+            listed.append(member)
+            total += member.size
+            if len(listed) > MAX_MEMBERS:
+                raise BadData(str(archive), f"expected at most {MAX_MEMBERS:,} files, found more")
+            if total > room:
+                raise BadData(str(archive), f"unpacks to more than {room:,} bytes, which is all it may")
+            if total > max(BOMB_BYTES, BOMB_RATIO * packed):
+                raise BadData(
+                    str(archive),
+                    f"unpacks to more than {BOMB_RATIO} times its {packed:,} bytes, as a decompression bomb does; "
+                    "if it is none, unpack it and add the folder",
+                )
+    except READ_ERRORS as error:
+        raise BadData(str(archive), f"is damaged: {_words(error)}") from error
+    if not listed:
+        raise BadData(str(archive), "expected an archive with files, found none")
+    return listed
+
+
+def _problems(members: Sequence[Member]) -> list[str]:
+    problems = [
+        f"{member.name!r} {why}" for member in members if (why := member.refused or _bad_name(member))
+    ]
+    paths = [_key(PurePosixPath(member.name)) for member in members]
+    times = Counter(paths)
+    problems += [
+        f"{path.as_posix()!r} is there {n} times, or {n} names differ in case alone"
+        for path, n in times.items()
+        if n > 1
+    ]
+    folders = {parent for path in times for parent in path.parents}
+    return problems + [f"{path.as_posix()!r} is a file and a folder" for path in times.keys() & folders]
+
+
+def _bad_name(member: Member) -> str:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or member.name[1:2] == ":":
+        return "has an absolute path; expected one below the archive"
+    if ".." in path.parts:
+        return "leads out of the archive"
+    if not member.name.isprintable():
+        return "has a name that cannot be printed"
+    if any(len(part.encode()) > MAX_NAME for part in path.parts):
+        return f"has a name of more than {MAX_NAME} bytes"
+    return "" if path.parts else "has no name"
+
+
+def _key(path: PurePosixPath) -> PurePosixPath:
+    """What a file system that minds neither case nor Unicode form takes a path for."""
+    return PurePosixPath(unicodedata.normalize("NFC", path.as_posix()).casefold())
+
+
+def _write(member: Member, path: Path) -> list[str]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    left = member.size
+    try:
+        with path.open("xb") as copy:
+            for chunk in _chunks(member):
+                left -= len(chunk)
+                copy.write(chunk)
+    except BadData as error:
+        return [f"{error.where!r} {problem}" for problem in error.problems]
+    return [f"{member.name!r} is cut short by {left:,} bytes"] if left else []
+
+
+def _chunks(member: Member) -> Iterator[bytes]:
+    try:
+        with member.open() as file:
+            while chunk := file.read(CHUNK):
+                yield chunk
+    except READ_ERRORS as error:
+        raise BadData(member.name, f"is damaged: {_words(error)}") from error
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
