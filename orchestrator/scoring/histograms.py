@@ -33,7 +33,12 @@ def histogram(probabilities: NDArray[np.floating], mask: NDArray[np.bool_]) -> N
     # Written so that NaN, for which every comparison is false, is refused too.
     if not (probabilities.min(initial=0) >= 0 and probabilities.max(initial=0) <= 1):
         raise ValueError("probabilities must lie in [0, 1], found NaN or a value outside")
-    pairs = quantize(probabilities) + NUM_BINS * mask.astype(np.intp)
+    return histogram_of_bins(quantize(probabilities), mask)
+
+
+def histogram_of_bins(bins: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint32]:
+    """bins (H, W), as from `quantize`, mask (H, W) -> (2, 256): pixels outside the mask, then inside."""
+    pairs = bins + NUM_BINS * mask.astype(np.intp)
     return np.bincount(pairs.ravel(), minlength=2 * NUM_BINS).reshape(2, NUM_BINS).astype(np.uint32)
 
 

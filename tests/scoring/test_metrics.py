@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn import metrics as sklearn_metrics
 
-from orchestrator.scoring.metrics import METRICS, score, scores, scores_at
+from orchestrator.scoring.metrics import METRICS, pooled_scores, score, scores, scores_at
 from orchestrator.scoring.threshold import histogram
 
 
@@ -64,3 +68,67 @@ def test_scores_names_every_metric():
 def test_an_unknown_metric_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"no metric is named 'mdice'; known: dice, iou"):
         score("mdice", 1, 1, 1, 1)
+
+
+MASK_PAIRS = st.tuples(st.integers(1, 7), st.integers(1, 7)).flatmap(
+    lambda shape: st.tuples(arrays(np.bool_, shape), arrays(np.bool_, shape))
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(MASK_PAIRS)
+def test_scores_lie_between_0_and_1_and_iou_between_two_functions_of_dice(pair):
+    found = scores_of(*pair)
+    assert all(0 <= value <= 1 for value in found.values())
+    assert found["dice"] / (2 - found["dice"]) - 1e-12 <= found["iou"] <= found["dice"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(MASK_PAIRS)
+def test_dice_and_iou_are_symmetric_and_precision_is_recall_the_other_way_round(pair):
+    found, swapped = scores_of(*pair), scores_of(*reversed(pair))
+    assert (found["dice"], found["iou"]) == (swapped["dice"], swapped["iou"])
+    assert found["precision"] == swapped["recall"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(MASK_PAIRS, st.randoms(use_true_random=False))
+def test_scores_do_not_care_where_a_pixel_lies(pair, random):
+    order = list(range(pair[0].size))
+    random.shuffle(order)
+    assert scores_of(*pair) == scores_of(*(mask.ravel()[order][None] for mask in pair))
+
+
+@settings(max_examples=60, deadline=None)
+@given(MASK_PAIRS)
+def test_scores_equal_those_of_scikit_learn(pair):
+    predicted, truth = (mask.ravel() for mask in pair)
+    both_empty = float(not predicted.any() and not truth.any())
+    found = scores_of(*pair)
+    expected = {
+        "dice": sklearn_metrics.f1_score(truth, predicted, zero_division=both_empty),
+        "iou": sklearn_metrics.jaccard_score(truth, predicted, zero_division=both_empty),
+        "precision": sklearn_metrics.precision_score(truth, predicted, zero_division=both_empty),
+        "recall": sklearn_metrics.recall_score(truth, predicted, zero_division=both_empty),
+        "f2": sklearn_metrics.fbeta_score(truth, predicted, beta=2, zero_division=both_empty),
+        "accuracy": sklearn_metrics.accuracy_score(truth, predicted),
+    }
+    assert found == pytest.approx(expected)
+
+
+def test_pooled_scores_are_those_of_all_pixels_laid_side_by_side():
+    pairs = [(OTHER, TRUTH), (EMPTY, TRUTH), (TRUTH, EMPTY)]
+    counts = [counts_of(predicted, truth) for predicted, truth in pairs]
+    side_by_side = [np.concatenate(masks) for masks in zip(*pairs, strict=True)]
+    pooled = pooled_scores(*np.transpose(counts))
+    assert {name.removesuffix("_pixels"): float(v) for name, v in pooled.items()} == scores_of(*side_by_side)
+
+
+def test_pooled_scores_keep_thresholds_apart():
+    found = pooled_scores(tp=[[3, 1], [1, 1]], fp=[[0, 0], [2, 0]], fn=[[0, 2], [0, 0]], tn=[[5, 5], [5, 7]])
+    assert found["dice_pixels"].tolist() == [8 / 10, 4 / 6]
+
+
+def counts_of(predicted: np.ndarray, truth: np.ndarray) -> tuple[int, int, int, int]:
+    pairs = ((predicted, truth), (predicted, ~truth), (~predicted, truth), (~predicted, ~truth))
+    return tuple(int((a & b).sum()) for a, b in pairs)

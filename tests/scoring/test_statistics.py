@@ -94,7 +94,7 @@ def test_values_that_are_not_finite_are_refused():
         cluster_interval(np.array([0.5, np.nan]), ["a", "b"])
 
 
-@pytest.mark.parametrize(("population", "num_groups"), zip(POPULATIONS, (10, 30), strict=True))
+@pytest.mark.parametrize(("population", "num_groups"), list(zip(POPULATIONS, (10, 30), strict=True)))
 def test_intervals_by_group_hold_the_truth_as_often_as_they_say_and_those_by_image_do_not(
     population, num_groups
 ):
