@@ -248,6 +248,7 @@ def _recognise(source: Path, staging: Path, parts: Sequence[str], on_progress: P
         for archive in archives:
             inside = staging / _unpacked_name(archive.relative_to(top))
             written += unpack(archive, inside, room=MAX_BYTES - written, on_progress=on_progress)
+            _lift(inside)
             if top == staging:
                 archive.unlink()
         top = staging
@@ -290,6 +291,15 @@ def _unpacked_name(archive: Path) -> Path:
     """a/images.tar.gz -> a/images; a name without suffix gets one more letter, as the file is still there."""
     stem = archive.name.split(".")[0]
     return archive.with_name(stem if stem and stem != archive.name else f"{archive.name}_")
+
+
+def _lift(folder: Path) -> None:
+    """masks/masks/1.png -> masks/1.png, where masks.zip held nothing but a folder of its own name."""
+    inner = folder / folder.name
+    if inner.is_dir() and all(path == inner or is_litter(path.name) for path in folder.iterdir()):
+        outer = folder.rename(folder.with_name(f"{folder.name} outside"))
+        (outer / folder.name).rename(folder)
+        rmtree(outer)
 
 
 @dataclass(frozen=True)
