@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -57,16 +58,21 @@ def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class ImageNetNormalize(nn.Module):
-    """RGB in [0, 1] -> zero mean, unit variance over ImageNet: what pretrained encoders expect."""
+    """RGB in [0, 1] -> zero mean, unit variance over ImageNet: what pretrained encoders expect.
+
+    Some were trained with another mean and deviation than usual.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(
+        self, mean: Sequence[float] = (0.485, 0.456, 0.406), std: Sequence[float] = (0.229, 0.224, 0.225)
+    ) -> None:
         super().__init__()
         # Constants, not state: a checkpoint holds learned numbers only.
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 3, H, W)"""
@@ -74,16 +80,16 @@ class ImageNetNormalize(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Weigh channels by what is in the whole map; no biases."""
+    """Weigh channels by what is in the whole map."""
 
-    def __init__(self, channels: int, reduction: int = 8) -> None:
+    def __init__(self, channels: int, reduction: int = 8, *, bias: bool = False) -> None:
         super().__init__()
         hidden = max(1, channels // reduction)
         self.weigh = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(channels, hidden, 1, bias=False),
+            nn.Conv2d(channels, hidden, 1, bias=bias),
             nn.ReLU(inplace=True),
-            nn.Conv2d(hidden, channels, 1, bias=False),
+            nn.Conv2d(hidden, channels, 1, bias=bias),
             nn.Sigmoid(),
         )
 
@@ -93,15 +99,21 @@ class SqueezeExcite(nn.Module):
 
 
 class ReceptiveField(nn.Module):
-    """RFB as PraNet uses it: four views of growing reach, mixed, plus a shortcut; ReLU on the sum alone."""
+    """RFB as PraNet uses it: four views of growing reach, mixed, plus a shortcut; ReLU on the sum alone.
 
-    def __init__(self, in_channels: int, channels: int) -> None:
+    `attend` makes what the three wide views do before their dilated convolution; by default they do nothing.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: int, attend: Callable[[], nn.Module] | None = None
+    ) -> None:
         super().__init__()
         reaching = [
             nn.Sequential(
                 conv_bn(in_channels, channels, 1),
                 conv_bn(channels, channels, (1, reach)),
                 conv_bn(channels, channels, (reach, 1)),
+                *([attend()] if attend else []),
                 conv_bn(channels, channels, dilation=reach),
             )
             for reach in (3, 5, 7)
@@ -116,17 +128,77 @@ class ReceptiveField(nn.Module):
         return F.relu(mixed + self.shortcut(x))
 
 
-class SummedPyramid(nn.Module):
-    """ASPP of ResUNet++: conv3 at dilations 6, 12, 18 and 1, BatchNorm without ReLU, added, then 1x1."""
+def conv3(in_channels: int, channels: int, stride: int = 1) -> nn.Module:
+    """conv3 with bias; a strided one pads right and bottom only, as Keras does for even sizes."""
+    if stride == 1:
+        return nn.Conv2d(in_channels, channels, 3, padding=1)
+    return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(in_channels, channels, 3, stride=stride))
 
-    def __init__(self, in_channels: int, channels: int) -> None:
+
+def doubling_conv3(in_channels: int, channels: int) -> nn.Sequential:
+    """The transpose of a conv3 with stride 2, so it ends by cutting off what that one pads: (h, w) -> (2h, 2w)."""
+    return nn.Sequential(nn.ConvTranspose2d(in_channels, channels, 3, stride=2), nn.ZeroPad2d((0, -1, 0, -1)))
+
+
+def activated_conv(in_channels: int, channels: int, stride: int = 1, *, kernel: int = 3) -> nn.Sequential:
+    """BatchNorm, ReLU, then conv3, or with kernel = 1 a 1x1; both with bias."""
+    conv = conv3(in_channels, channels, stride) if kernel == 3 else nn.Conv2d(in_channels, channels, kernel)
+    return nn.Sequential(nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True), conv)
+
+
+def projection(in_channels: int, channels: int, stride: int = 1) -> nn.Sequential:
+    """1x1 with bias, and BatchNorm: the shortcut of a block that changes the number of channels."""
+    return nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride=stride), nn.BatchNorm2d(channels))
+
+
+class Residual(nn.Module):
+    """A body plus a shortcut, then squeeze-excite where a network has one there."""
+
+    def __init__(self, body: nn.Module, shortcut: nn.Module, squeeze_excite: nn.Module | None = None) -> None:
+        super().__init__()
+        self.body = body
+        self.shortcut = shortcut
+        self.squeeze_excite = squeeze_excite or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, channels, h, w), or half of h and w where body and shortcut have stride 2"""
+        return self.squeeze_excite(self.body(x) + self.shortcut(x))
+
+
+def residual_stem(channels: int, squeeze_excite: nn.Module | None = None) -> Residual:
+    """The block that meets the image, so its first convolution has nothing to normalize."""
+    body = nn.Sequential(conv3(3, channels), *activated_conv(channels, channels))
+    return Residual(body, projection(3, channels), squeeze_excite)
+
+
+def residual_unit(
+    in_channels: int, channels: int, stride: int = 1, squeeze_excite: nn.Module | None = None
+) -> Residual:
+    """Two pre-activated convolutions, the first with the stride."""
+    body = nn.Sequential(activated_conv(in_channels, channels, stride), activated_conv(channels, channels))
+    return Residual(body, projection(in_channels, channels, stride), squeeze_excite)
+
+
+def dilated_conv3(in_channels: int, channels: int, dilation: int) -> nn.Module:
+    """conv3 with bias that keeps H and W."""
+    return nn.Conv2d(in_channels, channels, 3, padding=dilation, dilation=dilation)
+
+
+class SummedPyramid(nn.Module):
+    """ASPP of ResUNet++: convolutions with several dilations, BatchNorm without ReLU, added, then 1x1."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        dilations: tuple[int, ...] = (6, 12, 18, 1),
+        conv: Callable[[int, int, int], nn.Module] = dilated_conv3,
+    ) -> None:
         super().__init__()
         self.branches = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(in_channels, channels, 3, padding=dilation, dilation=dilation),
-                nn.BatchNorm2d(channels),
-            )
-            for dilation in (6, 12, 18, 1)
+            nn.Sequential(conv(in_channels, channels, dilation), nn.BatchNorm2d(channels))
+            for dilation in dilations
         )
         self.mix = nn.Conv2d(channels, channels, 1)
 
@@ -144,7 +216,7 @@ def like_keras(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eps, module.momentum = 1e-3, 0.01
-        elif isinstance(module, nn.Conv2d):
+        elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

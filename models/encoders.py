@@ -5,6 +5,8 @@ timm is imported when an encoder is built: that takes seconds, and most processe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -22,9 +24,9 @@ PYRAMID = (4, 8, 16, 32)
 class Pyramid(nn.Module):
     """An encoder's maps at 1/4, 1/8, 1/16 and 1/32."""
 
-    def __init__(self, name: str, *, pretrained: bool, weights: str | None) -> None:
+    def __init__(self, name: str, *, pretrained: bool, weights: str | None, **options: Any) -> None:
         super().__init__()
-        self.body = _timm(name, pretrained=pretrained, weights=weights, features_only=True)
+        self.body = timm_encoder(name, pretrained=pretrained, weights=weights, features_only=True, **options)
         reductions, channels = self.body.feature_info.reduction(), self.body.feature_info.channels()
         if not set(PYRAMID) <= set(reductions):
             raise ValueError(f"encoder {name!r} has maps at 1/{reductions}, needed are 1/{list(PYRAMID)}")
@@ -37,12 +39,25 @@ class Pyramid(nn.Module):
         return [maps[index] for index in self.picked]
 
 
+def dilate(stage: nn.Module, dilation: int, *, keep_size: bool = False) -> None:
+    """Widen the 3x3 convolutions of a ResNet's stage, in place, all blocks alike; keep_size undoes its stride."""
+    for module in stage.modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+            module.dilation = module.padding = (dilation, dilation)
+        if keep_size and isinstance(module, nn.Conv2d):
+            module.stride = (1, 1)
+        if keep_size and isinstance(module, nn.AvgPool2d):
+            if module.kernel_size == module.stride:  # before a shortcut's 1x1: nothing else than the stride
+                module.kernel_size = 1
+            module.stride = 1
+
+
 class FullResolution(nn.Module):
     """The four stages of a ResNet behind a new stem that keeps the size: maps at 1/1, 1/2, 1/4 and 1/8."""
 
     def __init__(self, name: str, *, pretrained: bool, weights: str | None) -> None:
         super().__init__()
-        body = _timm(name, pretrained=pretrained, weights=weights, num_classes=0)
+        body = timm_encoder(name, pretrained=pretrained, weights=weights, num_classes=0)
         if not all(hasattr(body, f"layer{stage}") for stage in (1, 2, 3, 4)):
             raise ValueError(f"encoder {name!r} is not a ResNet; resnet50 or res2net50d would do")
         stem, *self.channels = (info["num_chs"] for info in body.feature_info)
@@ -59,21 +74,32 @@ class FullResolution(nn.Module):
         return maps
 
 
-def _timm(name: str, *, pretrained: bool, weights: str | None, **options: Any) -> Any:
+def timm_encoder(name: str, *, pretrained: bool, weights: str | None, **options: Any) -> Any:
+    """Make one of timm's networks with its ImageNet weights, those of a file (which then win), or random ones.
+
+    ValueError: a name or a file that will not do. ConnectionError: the download failed.
+    """
     import timm
 
     if not timm.is_model(name):
         raise ValueError(f"timm has no encoder named {name!r}; resnet50 and res2net50d are two it has")
     if weights is not None:
         encoder = timm.create_model(name, **options)
-        _load(encoder, Path(weights))
+        load_encoder(encoder, Path(weights))
         return encoder
     if pretrained and not timm.is_model_pretrained(name):  # timm itself would go on with random weights
         raise ValueError(
             f"timm has no ImageNet weights for {name!r}; pretrained = false starts from random ones"
         )
-    try:
+    with downloading(name):
         return timm.create_model(name, pretrained=pretrained, **options)
+
+
+@contextmanager
+def downloading(name: str) -> Iterator[None]:
+    """Turn a download that failed into a ConnectionError that names the two parameters that help."""
+    try:
+        yield
     except OSError as error:
         raise ConnectionError(
             f"the ImageNet weights of {name!r} could not be downloaded ({error}); "
@@ -81,9 +107,9 @@ def _timm(name: str, *, pretrained: bool, weights: str | None, **options: Any) -
         ) from error
 
 
-def _load(encoder: nn.Module, path: Path) -> None:
+def load_encoder(encoder: nn.Module, path: Path) -> None:
     """Read ImageNet weights in timm's or torchvision's names; the classifier in the file is left out."""
-    state = _read(path)
+    state = read_tensors(path)
     wanted = encoder.state_dict()
     # An encoder without its classifier joins the first two levels of some names: stages.0 is stages_0 there.
     state = {key if key in wanted else key.replace(".", "_", 1): value for key, value in state.items()}
@@ -101,7 +127,8 @@ def _load(encoder: nn.Module, path: Path) -> None:
     encoder.load_state_dict({key: state[key] for key in wanted})
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a .safetensors file, or a torch file of named tensors, onto the CPU; ValueError if it is neither."""
     expected = "expected .safetensors, or a torch file of named tensors and nothing else"
     if not path.is_file():
         raise ValueError(f"weights: no file at {path}; {expected}")
