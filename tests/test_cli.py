@@ -39,7 +39,7 @@ learning_rate = { log_uniform = [0, 1] }
 [fixed]
 epohs = 3
 """
-HALF_A_SPLIT = '{"format": 1, "name": "mine"}'
+HALF_A_SPLIT = '{"format": 2, "name": "mine"}'
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,20 @@ Data = Annotated[list[str], typer.Option(help="Dataset to train on; repeat for s
 Unseen = Annotated[
     list[str] | None, typer.Option(help="Dataset that only the champion is scored on; repeat for several.")
 ]
-Splits = Annotated[str, typer.Option(help="five-fold, or the JSON file of a split.")]
+Splits = Annotated[
+    str,
+    typer.Option(
+        help="five-fold, k-fold:N, repeated:RxK (K folds, dealt R times), holdout (one fold), cross-dataset (five "
+        "folds, needs --unseen), leave-one-center-out, leave-one-dataset-out, or the JSON file of a split."
+    ),
+]
 Holdout = Annotated[
-    float, typer.Option(min=0, max=0.5, help="Share of the cases set aside for the champion's test.")
+    float,
+    typer.Option(
+        min=0,
+        max=0.5,
+        help="Share of the cases set aside for the champion's test; with --splits holdout as many again are validated.",
+    ),
 ]
 Metric = Annotated[str, typer.Option(help="dice, iou, precision, recall, f2 or accuracy.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the split and of the search.")]

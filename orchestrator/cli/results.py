@@ -64,8 +64,7 @@ def best(
 ) -> None:
     """Show the winner of a study, and hand it over as files that other programs load."""
     from orchestrator.errors import BadStudy
-    from orchestrator.results.card import ScoreLine
-    from orchestrator.results.handover import export_trial, outside_lines, validation_line
+    from orchestrator.results.handover import export_trial, fold_lines, outside_lines, validation_line
     from orchestrator.results.registry import register_champion
     from orchestrator.results.report import default_uri
     from orchestrator.results.tables import score_dicts, score_table
@@ -82,10 +81,7 @@ def best(
     else:
         record = champion_fit(trial)
     lines = [
-        *(
-            ScoreLine(f"fold {i}", len(r.case_ids), m)
-            for i, (r, m) in enumerate(zip(trial.records, score.fold_metrics, strict=True))
-        ),
+        *fold_lines(found, trial, score),
         validation_line(found, score),
         *outside_lines(found, record.fit_id, score.threshold),
     ]

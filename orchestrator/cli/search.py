@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -25,11 +25,8 @@ from orchestrator.cli.options import (
 )
 from orchestrator.cli.results import leaderboard
 from orchestrator.cli.screen import epoch_line, out, study_progress
+from orchestrator.cli.split import load_split
 from orchestrator.errors import FitFailed
-
-if TYPE_CHECKING:
-    from orchestrator.data.cases import Dataset
-    from orchestrator.data.splits import SplitPlan
 
 
 def fit(
@@ -64,7 +61,7 @@ def fit(
     check_builds(space)
     check_weights(space)
     settings = space.settings(override(space.baseline_params(), set_ or [], space))
-    _, _, plan = _split(home, data, [], splits, holdout, seed)
+    _, _, plan = load_split(home, data, [], splits, holdout, seed)
     specs = fold_specs(settings, plan)
     if fold >= len(specs):
         raise BadSplit("--fold", f"needs a number below {len(specs)}, found {fold}")
@@ -125,7 +122,7 @@ def search(
         raise typer.Exit(_as_job(context, address, [file, Path(splits)]))
     check_weights(space)
     home = home.expanduser().resolve()
-    sources, tests, plan = _split(home, data, unseen or [], splits, holdout, seed)
+    sources, tests, plan = load_split(home, data, unseen or [], splits, holdout, seed)
     name = study or "-".join([file.stem, *data, plan.name, *(f"vs-{other}" for other in unseen or [])])
     study_home = StudyHome(home, name)
     asked = Study(
@@ -177,22 +174,6 @@ def _as_job(context: typer.Context, address: str, files: list[Path]) -> int:
     except KeyboardInterrupt:
         job.stop()
         raise
-
-
-def _split(
-    home: Path, data: list[str], unseen: list[str], splits: str, holdout: float, seed: int
-) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...], SplitPlan]:
-    from orchestrator.data.cases import load_datasets
-    from orchestrator.data.splits import five_fold, read_plan
-    from orchestrator.errors import BadSplit
-
-    datasets = load_datasets(home, [*data, *unseen])
-    sources, tests = datasets[: len(data)], datasets[len(data) :]
-    if splits == "five-fold":
-        return sources, tests, five_fold(sources, seed=seed, holdout=holdout, unseen=tests)
-    if not Path(splits).is_file():
-        raise BadSplit("--splits", f"needs five-fold or the JSON file of a split, found {splits!r}")
-    return sources, tests, read_plan(Path(splits), sources, tests)
 
 
 def _device(device: str) -> str:

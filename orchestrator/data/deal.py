@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
 
@@ -20,26 +20,43 @@ class Group:
     cases: tuple[str, ...]  # ids, sorted
     num_empty: int  # cases without a polyp
     area: float  # sum of polyp fractions
-    num_by_dataset: tuple[int, ...]  # a group may span datasets
+    num_by_origin: tuple[int, ...]  # dataset or center; a group may span several
 
     @property
     def load(self) -> tuple[float, ...]:
-        return (len(self.cases), self.num_empty, self.area, *self.num_by_dataset)
+        return (len(self.cases), self.num_empty, self.area, *self.num_by_origin)
 
 
-def gather(cases: Iterable[Case]) -> list[Group]:
-    """Groups by id; the order of the cases does not matter."""
+def merge(cases: Iterable[Case], twins: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Case id -> group. Groups that twins (pairs of case ids) tie together are one, named by the first of them."""
+    group_of = {case.id: case.group for case in cases}
+    parent = {group: group for group in group_of.values()}
+
+    def first(group: str) -> str:
+        while parent[group] != group:
+            parent[group] = parent[parent[group]]
+            group = parent[group]
+        return group
+
+    for one, other in twins:
+        low, high = sorted((first(group_of[one]), first(group_of[other])))
+        parent[high] = low
+    return {id: first(group) for id, group in group_of.items()}
+
+
+def gather(cases: Iterable[Case], group_of: Mapping[str, str], origin_of: Mapping[str, str]) -> list[Group]:
+    """Groups by id; the order of the cases does not matter. `origin_of`: case id -> dataset or center."""
     members: dict[str, list[Case]] = {}
     for case in sorted(cases, key=lambda case: case.id):
-        members.setdefault(case.group, []).append(case)
-    datasets = sorted({case.dataset for group in members.values() for case in group})
+        members.setdefault(group_of[case.id], []).append(case)
+    origins = sorted({origin_of[case.id] for group in members.values() for case in group})
     return [
         Group(
             id=id,
             cases=tuple(case.id for case in group),
             num_empty=sum(case.polyp_fraction == 0 for case in group),
             area=fsum(case.polyp_fraction for case in group),
-            num_by_dataset=tuple(sum(case.dataset == name for case in group) for name in datasets),
+            num_by_origin=tuple(sum(origin_of[case.id] == name for case in group) for name in origins),
         )
         for id, group in sorted(members.items())
     ]
@@ -52,12 +69,12 @@ def hold_out(
 
     No second group is taken where fewer than `keep` would be left.
 
-    Walks through dataset after dataset, size class after size class; takes a group when half of it is owed.
+    Walks through origin after origin, size class after size class; takes a group when half of it is owed.
     """
     if share == 0:
         return [], list(groups)
     strata = _strata(groups)
-    walk = sorted(_shuffled(groups, seed), key=lambda g: (_main_dataset(g), strata[g.id]))
+    walk = sorted(_shuffled(groups, seed), key=lambda g: (_main_origin(g), strata[g.id]))
     taken: list[Group] = []
     rest: list[Group] = []
     owed = 0.0
@@ -75,7 +92,7 @@ def hold_out(
     return taken, rest
 
 
-def deal(groups: Sequence[Group], num_parts: int, seed: int) -> list[list[Group]]:
+def deal(groups: Sequence[Group], num_parts: int, seed: int | str) -> list[list[Group]]:
     """Large groups first, each to the part with room that has least of what the group brings.
 
     Numbers of cases differ between parts by no more than the largest group.
@@ -98,7 +115,7 @@ def deal(groups: Sequence[Group], num_parts: int, seed: int) -> list[list[Group]
     return parts
 
 
-def _shuffled(groups: Iterable[Group], seed: int) -> list[Group]:
+def _shuffled(groups: Iterable[Group], seed: int | str) -> list[Group]:
     """By hash, which no version of any library changes."""
     return sorted(groups, key=lambda group: hashlib.sha256(f"{seed} {group.id}".encode()).digest())
 
@@ -110,5 +127,5 @@ def _strata(groups: Sequence[Group]) -> dict[str, int]:
     return {group.id: classes.get(group.id, 0) for group in groups}
 
 
-def _main_dataset(group: Group) -> int:
-    return group.num_by_dataset.index(max(group.num_by_dataset))
+def _main_origin(group: Group) -> int:
+    return group.num_by_origin.index(max(group.num_by_origin))

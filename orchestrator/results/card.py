@@ -63,8 +63,11 @@ class SplitFacts:
     name: str
     digest: str
     num_folds: int
+    num_repeats: int  # folds that validate an image
     num_test: int
     groups_known: bool
+    num_twins: int | None  # pairs of images that show one scene; None: they were not looked for
+    dropped: Mapping[str, int]  # reason -> images that were left out for it
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def model_card(
     """Markdown. `outside`: the hold-out test and unseen datasets, in that order; empty if there are none."""
     sections = [
         _head(model),
-        _scores(folds, cross_validated, outside, making.num_trials),
+        _scores(folds, cross_validated, outside, _optimism(model, split, cross_validated, making.num_trials)),
         _threshold(model),
         _data(data, split),
         _limits(data, split, outside),
@@ -144,9 +147,7 @@ Trial {model.trial} of the study `{model.study}`; weights: {model.weights}. Inpu
 **For research only. This is not a medical device and must not be used for diagnosis or treatment.**"""
 
 
-def _scores(
-    folds: Sequence[ScoreLine], total: ScoreLine, outside: Sequence[ScoreLine], num_trials: int
-) -> str:
+def _scores(folds: Sequence[ScoreLine], total: ScoreLine, outside: Sequence[ScoreLine], optimism: str) -> str:
     table = score_table([*folds, total, *outside])
     return f"""\
 ## Scores
@@ -159,9 +160,23 @@ The interval is a 95 % bootstrap interval of the mean Dice that draws whole grou
 they are known and single images where they are not. It says how far the mean may move with other images of
 the same kind. It does not cover another training run, another hospital or another endoscope.
 
-The cross-validated score is that of the best of {num_trials} trials on the very images they were compared on,
-so it is a little too good.
+{optimism}
 {_honest(outside)}"""
+
+
+def _optimism(model: ModelFacts, split: SplitFacts, total: ScoreLine, num_trials: int) -> str:
+    text = (
+        f'"{total.name}" is the score of the best of {num_trials} trials on the very images they were compared on,\n'
+        "so it is a little too good."
+    )
+    if split.num_folds == 1 and model.sweep is not None:
+        text += (
+            "\nIts threshold was chosen on these images as well, which makes it better still: there is one fold, so\n"
+            "there are no others to choose it on, and nothing here is cross-fitted."
+        )
+    if split.num_repeats > 1:
+        text += f"\nEvery image was validated {split.num_repeats} times, and counts once, with its mean."
+    return text
 
 
 def _honest(outside: Sequence[ScoreLine]) -> str:
@@ -194,7 +209,7 @@ def _threshold(model: ModelFacts) -> str:
         low, high = model.sweep
         chosen = (
             f"It is the threshold between {low:g} and {high:g} with the highest mean score over the "
-            "validation images of all folds.\nNo image of the test or of an unseen dataset had a say in it."
+            "validation images.\nNo image of the test or of an unseen dataset had a say in it."
         )
     rule = f"A pixel is polyp at a probability of {model.threshold:.4f} ({bins}/256) or more."
     return f"## Threshold\n\n{rule}\n{chosen}"
@@ -205,11 +220,6 @@ def _data(data: Sequence[DataFacts], split: SplitFacts) -> str:
         f"| {one.name} | {one.role} | {one.num_cases} | {_groups(one)} | `{one.fingerprint}` |"
         for one in data
     )
-    grouping = (
-        "Images of one group are never on both sides of a split."
-        if split.groups_known
-        else "Groups are unknown: images of one video or patient may be on both sides of a split."
-    )
     return f"""\
 ## Data
 
@@ -217,8 +227,25 @@ def _data(data: Sequence[DataFacts], split: SplitFacts) -> str:
 | --- | --- | ---: | ---: | --- |
 {rows}
 
-Split `{split.name}` (digest `{split.digest}`): {split.num_folds} folds, {split.num_test} images held out for
-the test. {grouping}"""
+Split `{split.name}` (digest `{split.digest}`): {split.num_folds} fold{"" if split.num_folds == 1 else "s"}, \
+{split.num_test} images held out for the test.
+{_grouping(split)}"""
+
+
+def _grouping(split: SplitFacts) -> str:
+    sentences = [
+        "Images of one group are never on both sides of a split."
+        if split.groups_known
+        else "Groups are unknown: images of one video or patient may be on both sides of a split."
+    ]
+    if split.num_twins is not None:
+        sentences.append(
+            f"Near-identical images were looked for: {split.num_twins} pairs were found, and are on one side."
+        )
+    if split.dropped:
+        left_out = ", ".join(f"{num} ({reason})" for reason, num in split.dropped.items())
+        sentences.append(f"Left out of validation and tests, counted once a fold: {left_out}.")
+    return "\n".join(sentences)
 
 
 def _limits(data: Sequence[DataFacts], split: SplitFacts, outside: Sequence[ScoreLine]) -> str:
@@ -227,10 +254,15 @@ def _limits(data: Sequence[DataFacts], split: SplitFacts, outside: Sequence[Scor
         "It was trained on still images that were chosen by people; video, other light modes and other "
         "organs are outside of what it has seen.",
     ]
-    if not split.groups_known:
+    if not split.groups_known and split.num_twins is None:
         limits.append(
             "Groups are unknown, so near-identical images may be in training and validation, and the "
-            "cross-validated and test scores may be far too good."
+            "scores on validation and test images may be far too good."
+        )
+    elif not split.groups_known:
+        limits.append(
+            "Groups are unknown: near-identical images were kept together, but others of one patient may be in "
+            "training and validation, and the scores on validation and test images may be too good."
         )
     source = sum(one.num_cases for one in data if one.role == "trained on")
     if source < FEW_CASES:

@@ -13,6 +13,7 @@ import numpy as np
 
 import models
 from orchestrator.data.cases import Dataset
+from orchestrator.data.splits import SplitPlan
 from orchestrator.results.card import DataFacts, Making, ModelFacts, ScoreLine, SplitFacts, model_card
 from orchestrator.results.export import write_bundle
 from orchestrator.results.report import git_revision
@@ -23,6 +24,8 @@ from orchestrator.search.folds import TrialScore
 from orchestrator.search.home import StudyHome, StudyTrial, outside_cases
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.work import load_network
+
+OWN_THRESHOLD = "validation, at a threshold chosen on it"
 
 
 def export_trial(
@@ -41,17 +44,34 @@ def export_trial(
 
 
 def validation_line(home: StudyHome, score: TrialScore) -> ScoreLine:
-    """The trial's own score on all validation images, at cross-fitted thresholds, with its interval."""
-    group_of = {case.id: case.group for dataset in home.datasets()[0] for case in dataset.cases}
+    """The trial's own score on all validation images, with its interval.
+
+    At cross-fitted thresholds; where there are no other folds to choose them, at the trial's, and the name says so.
+    """
+    group_of = home.group_of_case()
     interval = cluster_interval(score.dice_of_case, [group_of[case_id] for case_id in score.case_ids])
-    return ScoreLine("cross-validation", len(score.case_ids), score.cross_fitted, interval)
+    num_cases, cross_fitted = len(score.case_ids), score.cross_fitted
+    if cross_fitted is None:
+        return ScoreLine(OWN_THRESHOLD, num_cases, score.metrics, interval)
+    name = "validation" if len(score.fold_metrics) == 1 else "cross-validation"
+    return ScoreLine(name, num_cases, cross_fitted, interval)
+
+
+def fold_lines(home: StudyHome, trial: StudyTrial, score: TrialScore) -> list[ScoreLine]:
+    """The score of each fold at the trial's threshold; none where the only fold is all there is."""
+    if len(trial.records) == 1:
+        return []
+    return [
+        ScoreLine(fold.name, len(fold.val), metrics)
+        for fold, metrics in zip(home.plan().folds, score.fold_metrics, strict=True)
+    ]
 
 
 def outside_lines(home: StudyHome, fit_id: str, threshold: float) -> list[ScoreLine]:
     """Scores of one network on the hold-out cases and on unseen datasets, where it was scored."""
     plan = home.plan()
-    sources, unseen = home.datasets()
-    group_of = {case.id: case.group for dataset in (*sources, *unseen) for case in dataset.cases}
+    _, unseen = home.datasets()
+    group_of = home.group_of_case()
     lines = []
     for name, case_ids in outside_cases(plan, unseen).items():
         if home.ledger.has_scores(fit_id, case_ids):
@@ -65,7 +85,7 @@ def outside_lines(home: StudyHome, fit_id: str, threshold: float) -> list[ScoreL
 
 def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
     """Every trial as a row of the leaderboard."""
-    group_of = {case.id: case.group for dataset in home.datasets()[0] for case in dataset.cases}
+    group_of = home.group_of_case()
     champion = home.champion()
     rows = []
     for trial in home.trials():
@@ -108,18 +128,15 @@ def _card(home: StudyHome, trial: StudyTrial, score: TrialScore, record: FitReco
             summary=models.summary(trial.settings.network),
             weights="trained again on all cases of the folds"
             if refit
-            else f"fold {record.spec.fold}, of median Dice",
+            else _which_fold(plan, int(record.spec.fold)),
             params=trial.params,
             image_size=trial.settings.recipe.image_size,
             threshold=score.threshold,
             sweep=trial.settings.sweep if trial.settings.threshold is None else None,
         ),
         [*_facts(sources, "trained on"), *_facts(unseen, "never trained on")],
-        SplitFacts(plan.name, plan.digest, len(plan.folds), len(plan.test), plan.groups_known),
-        [
-            ScoreLine(f"fold {index}", len(fold.case_ids), metrics)
-            for index, (fold, metrics) in enumerate(zip(trial.records, score.fold_metrics, strict=True))
-        ],
+        _split_facts(plan),
+        fold_lines(home, trial, score),
         validation_line(home, score),
         outside_lines(home, record.fit_id, score.threshold),
         Making(
@@ -130,6 +147,23 @@ def _card(home: StudyHome, trial: StudyTrial, score: TrialScore, record: FitReco
             date=time.strftime("%Y-%m-%d"),
             num_trials=sum(other.state == "complete" for other in home.trials()),
         ),
+    )
+
+
+def _which_fold(plan: SplitPlan, index: int) -> str:
+    return "the one fold" if len(plan.folds) == 1 else f"{plan.folds[index].name}, of median Dice"
+
+
+def _split_facts(plan: SplitPlan) -> SplitFacts:
+    return SplitFacts(
+        name=plan.name,
+        digest=plan.digest,
+        num_folds=len(plan.folds),
+        num_repeats=plan.num_repeats,
+        num_test=len(plan.test),
+        groups_known=plan.groups_known,
+        num_twins=None if plan.twins is None else len(plan.twins),
+        dropped=plan.num_dropped,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from orchestrator.data.cases import Case, Dataset, read_image, read_mask
 from orchestrator.data.resize import resize_probability
+from orchestrator.data.splits import SplitPlan
 from orchestrator.results.plots import Tile, learning_curves, overlay_sheet, threshold_curve
 from orchestrator.results.tracking import Tracking
 from orchestrator.scoring.histograms import NUM_BINS, histogram
@@ -60,14 +61,14 @@ class Report:
         # A server knows where its artifacts go; our own database is told.
         self.artifacts = None if tracking_uri else str(home.home / "mlartifacts")
         self.cases: dict[str, Case] = {}
+        self.folds: tuple[str, ...] = ()  # names
         self.fits_done: set[tuple[int, int]] = set()
         self.best: tuple[float, int] | None = None  # Dice and minus the trial's number: of equals, the first
 
     def __enter__(self) -> Self:
         spool = self.home.folder / "mlflow-spool"
-        self.tracking = Tracking(
-            self.uri, self.home.name, self.artifacts, {"study_id": self.home.study_id}, spool=spool
-        )
+        tags = {"study_id": self.home.study_id} | split_tags(self.home.plan())
+        self.tracking = Tracking(self.uri, self.home.name, self.artifacts, tags, spool=spool)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -75,6 +76,7 @@ class Report:
 
     def started(self, study: Study, shape: Shape) -> None:
         self.cases = {case.id: case for dataset in study.datasets for case in dataset.cases}
+        self.folds = tuple(fold.name for fold in study.plan.folds)
         self.tracking.study(
             {
                 "search_space.toml": study.space.text,
@@ -93,21 +95,19 @@ class Report:
             f"{shape.num_lanes} lane(s){width} on {shape.device}"
             + (f"; {len(before)} trial(s) are finished already" if before else "")
         )
-        if not study.plan.groups_known:
-            self.say(
-                "groups (videos, patients) are unknown, so images of one may be on both sides of a split"
-            )
+        for line in cautions(study.plan):
+            self.say(line)
 
     def trial_started(self, number: int, params: dict[str, Any]) -> None:
         self.tracking.trial_started(number, params)
 
     def news(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None:
         if rows:
-            self.tracking.epoch(number, str(fold), fit_id, rows)
+            self.tracking.epoch(number, self._label(fold), fit_id, rows)
             row = rows[-1]
             self.advance(
                 len(self.fits_done),
-                f"trial {number} fold {fold} epoch {row['epoch'] + 1:.0f} dice {row['val_dice']:.3f}",
+                f"trial {number} {self.folds[fold]} epoch {row['epoch'] + 1:.0f} dice {row['val_dice']:.3f}",
             )
 
     def fold_finished(self, number: int, fold: int, record: FitRecord) -> None:
@@ -116,11 +116,11 @@ class Report:
             name: float(values.mean()) for name, values in scores_at(record.histograms, threshold).items()
         }
         extra = {"threshold": threshold, "best_epoch": record.best_epoch, "seconds": record.seconds}
-        self.tracking.fold_finished(number, str(fold), record.fit_id, record.curves, metrics | extra)
+        self.tracking.fold_finished(number, self._label(fold), record.fit_id, record.curves, metrics | extra)
         self.fits_done.add((number, fold))
         self.say(
-            f"trial {number} fold {fold}  dice {dice:.4f}  best epoch {record.best_epoch + 1}/{len(record.curves)}  "
-            f"{record.seconds:.1f} s"
+            f"trial {number} {self.folds[fold]}  dice {dice:.4f}  "
+            f"best epoch {record.best_epoch + 1}/{len(record.curves)}  {record.seconds:.1f} s"
         )
         self.advance(len(self.fits_done), "")
 
@@ -133,11 +133,13 @@ class Report:
             self.say(f"trial {trial.number} failed: {trial.error}  ({searched})")
             return
         spread = {
-            "dice_cross_fitted": score.cross_fitted["dice"],
             "threshold": score.threshold,
-            "fold_dice_std": score.fold_dice_std,
             "seconds": sum(record.seconds for record in trial.records),
         }
+        if score.cross_fitted is not None:
+            spread["dice_cross_fitted"] = score.cross_fitted["dice"]
+        if score.fold_dice_std is not None:
+            spread["fold_dice_std"] = score.fold_dice_std
         self.tracking.overlays(trial.number, pictures(trial, score, self.cases))
         self.tracking.trial_finished(trial.number, score.metrics | spread)
         best = ", best so far" if self.best == (score.metrics["dice"], -trial.number) else ""
@@ -155,12 +157,46 @@ class Report:
         self.tracking.trial_scores(champion.number, metrics, {"champion": "true"})
         self.tracking.summary({"champion_trial": champion.number, **score.metrics, **metrics})
 
+    def _label(self, fold: int) -> str:
+        """What MLflow calls a fold: its number, or the name of what it validates on."""
+        name = self.folds[fold]
+        return str(fold) if name == f"fold {fold}" else name
+
     def _count(self, trial: StudyTrial) -> None:
         for fold in range(len(trial.records)):
             self.fits_done.add((trial.number, fold))
         score = trial.score() if trial.state != "failed" else None
         if score is not None:
             self.best = max(self.best or (-1.0, 0), (score.metrics["dice"], -trial.number))
+
+
+def split_tags(plan: SplitPlan) -> dict[str, str]:
+    """How the cases were dealt, for MLflow: by it, runs of different studies can be told apart."""
+    return {
+        "split": plan.name,
+        "split_digest": plan.digest,
+        "twin_pairs": "not looked for" if plan.twins is None else str(len(plan.twins)),
+        "dropped_cases": _listed(plan.num_dropped) or "0",
+    }
+
+
+def cautions(plan: SplitPlan) -> list[str]:
+    """What whoever reads the scores of this split must know, a line each."""
+    lines = []
+    if not plan.groups_known and plan.twins is None:
+        lines.append(
+            "groups (videos, patients) are unknown, so images of one may be on both sides of a split"
+        )
+    elif not plan.groups_known:
+        lines.append(
+            f"groups (videos, patients) are unknown; {len(plan.twins or ())} pairs of near-identical images are kept "
+            "together, other images of one patient may be on both sides of a split"
+        )
+    if len(plan.folds) == 1:
+        lines.append("there is one fold, so a swept threshold is chosen on the images it is scored on")
+    if plan.num_dropped:
+        lines.append(f"images left out of validation and tests: {_listed(plan.num_dropped)}")
+    return lines
 
 
 def default_uri(home: Path) -> str:
@@ -227,6 +263,10 @@ def git_revision() -> str:
 
 def _use(dataset: Dataset, context: str) -> tuple[str, str, int, str]:
     return dataset.name, dataset.fingerprint, len(dataset.cases), context
+
+
+def _listed(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} ({reason})" for reason, count in dropped.items())
 
 
 def _metric(name: str) -> str:

@@ -65,47 +65,88 @@ class TrialScore:
 
     threshold: float  # multiple of 1/256
     metrics: dict[str, float]  # mean over all validation images, at the threshold
-    cross_fitted: dict[
-        str, float
-    ]  # the same, each fold at the threshold chosen on the others: no optimism from it
     fold_metrics: tuple[dict[str, float], ...]  # mean over each fold's images, at the threshold
-    case_ids: tuple[str, ...]
-    dice_of_case: np.ndarray  # (N,) cross-fitted Dice of each image, in the order of `case_ids`
+    case_ids: tuple[str, ...]  # each validation image once, sorted
+    # metric -> (N,) of `case_ids`, mean over repeats; a fold's images are scored at the threshold chosen on the other
+    # folds, if `is_cross_fitted`, else at the one threshold of all
+    values_of_case: dict[str, np.ndarray]
+    is_cross_fitted: (
+        bool  # False where one fold has chosen its own threshold: its scores are a little too good
+    )
+
+    @property
+    def cross_fitted(self) -> dict[str, float] | None:
+        """Mean over all validation images, without optimism from the threshold; None where that cannot be had."""
+        return _means(self.values_of_case) if self.is_cross_fitted else None
+
+    @property
+    def dice_of_case(self) -> np.ndarray:
+        return self.values_of_case["dice"]
 
     @property
     def fold_dice(self) -> tuple[float, ...]:
         return tuple(fold["dice"] for fold in self.fold_metrics)
 
     @property
-    def fold_dice_std(self) -> float:
-        """Spread over folds; no standard error of the mean, for folds share their training cases."""
-        return float(np.std(self.fold_dice, ddof=1))
+    def fold_dice_std(self) -> float | None:
+        """Spread over folds, None of one; no standard error of the mean, for folds share their training cases."""
+        return float(np.std(self.fold_dice, ddof=1)) if len(self.fold_dice) > 1 else None
 
 
 def score_trial(records: Sequence[FitRecord], settings: Settings, metric: str = "dice") -> TrialScore:
     """Score a trial by the records of all its folds: pooled over all validation images, at one threshold.
 
-    A swept threshold is the best for the mean of `metric`.
+    A swept threshold is the best for the mean of `metric`. Where folds were dealt several times, every image counts
+    once, with its mean over the repeats.
     """
     histograms = np.concatenate([record.histograms for record in records])
-    fold_of_case = np.repeat(np.arange(len(records)), [len(record.case_ids) for record in records])
+    case_ids = [case_id for record in records for case_id in record.case_ids]
     if settings.threshold is None:
         threshold, _ = best_threshold(histograms, *settings.sweep, metric=metric)
-        _, others = cross_fitted(histograms, fold_of_case, *settings.sweep, metric=metric)
+        others = _others_thresholds(records, settings, metric)
     else:
         threshold = settings.threshold
-        others = dict.fromkeys(range(len(records)), threshold)
-    scores = scores_at(histograms, threshold)
-    parts = [scores_at(record.histograms, others[fold]) for fold, record in enumerate(records)]
-    honest = {name: np.concatenate([part[name] for part in parts]) for name in scores}
+        others = [threshold] * len(records)
+    honest = others or [threshold] * len(records)
+    scored = [scores_at(record.histograms, at) for record, at in zip(records, honest, strict=True)]
+    unique, place = np.unique(case_ids, return_inverse=True)
+    values = {name: np.concatenate([part[name] for part in scored]) for name in scored[0]}
     return TrialScore(
         threshold=threshold,
-        metrics=_means(scores),
-        cross_fitted=_means(honest),
+        metrics=_means(scores_at(histograms, threshold)),
         fold_metrics=tuple(_means(scores_at(record.histograms, threshold)) for record in records),
-        case_ids=tuple(case_id for record in records for case_id in record.case_ids),
-        dice_of_case=honest["dice"],
+        case_ids=tuple(map(str, unique)),
+        values_of_case={
+            name: np.bincount(place, weights=column) / np.bincount(place) for name, column in values.items()
+        },
+        is_cross_fitted=others is not None,
     )
+
+
+def _others_thresholds(records: Sequence[FitRecord], settings: Settings, metric: str) -> list[float] | None:
+    """For each record the threshold that the other folds of its repeat choose; None if it has no others."""
+    chosen: list[float] = []
+    for folds in _repeats(records):
+        if len(folds) < 2:
+            return None
+        fold_of_case = np.repeat(np.arange(len(folds)), [len(record.case_ids) for record in folds])
+        histograms = np.concatenate([record.histograms for record in folds])
+        _, thresholds = cross_fitted(histograms, fold_of_case, *settings.sweep, metric=metric)
+        chosen += [thresholds[fold] for fold in range(len(folds))]
+    return chosen
+
+
+def _repeats(records: Sequence[FitRecord]) -> list[list[FitRecord]]:
+    """Folds in order, parted where a case comes again: another repeat's folds know cases that this fold validates."""
+    repeats: list[list[FitRecord]] = []
+    seen: set[str] = set()
+    for record in records:
+        if not repeats or not seen.isdisjoint(record.case_ids):
+            repeats.append([])
+            seen = set()
+        repeats[-1].append(record)
+        seen.update(record.case_ids)
+    return repeats
 
 
 def _means(scores: dict[str, np.ndarray]) -> dict[str, float]:

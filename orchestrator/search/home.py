@@ -18,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from orchestrator.data.cases import Dataset, load_datasets
-from orchestrator.data.splits import SplitPlan, read_plan, write_plan
+from orchestrator.data.splits import SplitPlan, group_of_case, read_plan, write_plan
 from orchestrator.errors import BadStudy
 from orchestrator.scoring.metrics import scores_at
 from orchestrator.search.folds import TrialScore, fold_specs, score_trial
@@ -190,6 +190,11 @@ class StudyHome:
     def plan(self) -> SplitPlan:
         return read_plan(self.splits_file, *self.datasets())
 
+    def group_of_case(self) -> dict[str, str]:
+        """Case id -> group, merged with its twins, of all datasets: what an interval draws whole."""
+        sources, unseen = self.datasets()
+        return group_of_case((*sources, *unseen), self.plan().twins)
+
     def trials(self) -> list[StudyTrial]:
         """Every trial so far, by number."""
         space, plan, ledger = self.space(), self.plan(), self.ledger
@@ -226,9 +231,16 @@ class StudyHome:
 
 
 def outside_cases(plan: SplitPlan, unseen: Sequence[Dataset]) -> dict[str, tuple[str, ...]]:
-    """The cases that only champions are scored on: "test", the hold-out, and each unseen dataset by name."""
+    """The cases that only champions are scored on: "test", the hold-out, and each unseen dataset by name.
+
+    Unseen cases that the plan drops, for they have twins in training, are not among them.
+    """
     test = {"test": plan.test} if plan.test else {}
-    return test | {dataset.name: tuple(case.id for case in dataset.cases) for dataset in unseen}
+    left_out = plan.left_out
+    return test | {
+        dataset.name: tuple(case.id for case in dataset.cases if case.id not in left_out)
+        for dataset in unseen
+    }
 
 
 def read_trial(trial: FrozenTrial, space: SearchSpace, plan: SplitPlan, ledger: Ledger) -> StudyTrial:
@@ -265,9 +277,12 @@ def finished_score(trial: StudyTrial) -> TrialScore:
 
 
 def champion_fit(trial: StudyTrial) -> FitRecord:
-    """The fold network that stands for a trial: the one of median Dice, so that the trial's score describes it."""
+    """The fold network that stands for a trial: the one of median Dice, so that the trial's score describes it.
+
+    Of an even number of folds it is the lower of the two in the middle: it must not look better than the trial.
+    """
     dice = finished_score(trial).fold_dice
-    return trial.records[sorted(range(len(dice)), key=dice.__getitem__)[len(dice) // 2]]
+    return trial.records[sorted(range(len(dice)), key=dice.__getitem__)[(len(dice) - 1) // 2]]
 
 
 def list_studies(home: Path) -> list[StudyHome]:

@@ -97,7 +97,7 @@ def test_the_hold_out_has_about_its_share_of_the_cases(share):
 
 
 def test_a_plan_is_the_same_on_every_machine():
-    assert five_fold([VIDEOS], seed=0).digest == "6dad3a67c607e9d4708ed53c20bac4b4"
+    assert five_fold([VIDEOS], seed=0).digest == "a108cc29cad80b4d57464e89523f8ba9"
 
 
 def test_another_seed_deals_other_folds():

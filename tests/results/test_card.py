@@ -34,7 +34,9 @@ DATA = [
     DataFacts("Kvasir-SEG", "ab" * 16, 1000, None, "trained on"),
     DataFacts("CVC-ClinicDB", "cd" * 16, 612, 29, "never trained on"),
 ]
-SPLIT = SplitFacts("five-fold-ungrouped", "ef" * 16, 5, 100, groups_known=False)
+SPLIT = SplitFacts(
+    "five-fold-ungrouped", "ef" * 16, 5, 1, 100, groups_known=False, num_twins=None, dropped={}
+)
 FOLDS = [ScoreLine(f"fold {fold}", 180, {"dice": 0.8 + fold / 100}) for fold in range(5)]
 TOTAL = ScoreLine("cross-validated", 900, {"dice": 0.8211, "iou": 0.75}, (0.80, 0.84))
 OUTSIDE = [

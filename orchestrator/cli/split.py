@@ -1,0 +1,59 @@
+"""`orchestrator data split`, and the split that `fit` and `search` are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.options import DEFAULT_HOME, AsJson, Holdout, Home, Seed, Splits, Unseen
+from orchestrator.cli.screen import err, out, print_json
+
+if TYPE_CHECKING:
+    from orchestrator.data.cases import Dataset
+    from orchestrator.data.splits import SplitPlan
+
+
+def data_split(
+    names: Annotated[list[str], typer.Argument(help="Datasets to train on.", metavar="NAME...")],
+    splits: Splits = "five-fold",
+    unseen: Unseen = None,
+    holdout: Holdout = 0.1,
+    seed: Seed = 0,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="JSON file to write, for --splits of other commands.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Split datasets without a study: show every fold, and write the file that a study, or a paper, can name."""
+    from orchestrator.data.splits import write_plan
+    from orchestrator.results.split_table import split_dict, split_facts, split_table
+
+    home = home.expanduser().resolve()
+    sources, tests, plan = load_split(home, names, unseen or [], splits, holdout, seed)
+    rows = split_facts(plan, sources, tests)
+    if out_file is not None:
+        write_plan(plan, out_file)
+    if as_json:
+        print_json(split_dict(plan, rows))
+    else:
+        out.print(split_table(plan, rows))
+        for reason, count in plan.num_dropped.items():
+            out.print(f"{count} cases are left out of validation and tests: {reason}", highlight=False)
+    if out_file is not None:
+        (err if as_json else out).print(f"written to {out_file}", highlight=False)
+
+
+def load_split(
+    home: Path, data: Sequence[str], unseen: Sequence[str], splits: str, holdout: float, seed: int
+) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...], SplitPlan]:
+    """The datasets to train on, those to test on, and how the former are dealt."""
+    from orchestrator.data.cases import load_datasets
+    from orchestrator.data.splits import make_plan
+
+    datasets = load_datasets(home, [*data, *unseen])
+    sources, tests = datasets[: len(data)], datasets[len(data) :]
+    return sources, tests, make_plan(splits, sources, seed=seed, holdout=holdout, unseen=tests)
