@@ -6,6 +6,7 @@ dice, iou                 one minus the soft overlap, one pixel added to both pa
 bce_dice, bce_iou         their sums
 structure                 weighted BCE + weighted IoU, as in PraNet's paper: pixels near an edge weigh more
 structure_unweighted_bce  the same with plain BCE: what PraNet's published code, and code after it, computes
+structure_pixel_iou       weighted BCE + IoU of single pixels, averaged with the same weights: UACANet's
 """
 
 from __future__ import annotations
@@ -77,13 +78,20 @@ def bce_iou(logits: Tensor, mask: Tensor) -> Tensor:
 def structure(logits: Tensor, mask: Tensor) -> Tensor:
     """Weighted binary cross-entropy plus weighted IoU."""
     weight = edge_weight(mask)
-    weighted_bce = (weight * _cross_entropy(logits, mask)).sum(PIXELS) / weight.sum(PIXELS)
-    return weighted_bce + iou(logits, mask, weight)
+    return _weighted_mean(_cross_entropy(logits, mask), weight) + iou(logits, mask, weight)
 
 
 def structure_unweighted_bce(logits: Tensor, mask: Tensor) -> Tensor:
     """Binary cross-entropy plus weighted IoU."""
     return bce(logits, mask) + iou(logits, mask, edge_weight(mask))
+
+
+def structure_pixel_iou(logits: Tensor, mask: Tensor) -> Tensor:
+    """Weighted mean over pixels of cross-entropy + 1 - (p m + 1) / (p + m - p m + 1), p the probability."""
+    probability = logits.sigmoid()
+    overlap = probability * mask
+    pixel_iou = 1 - (overlap + 1) / (probability + mask - overlap + 1)
+    return _weighted_mean(_cross_entropy(logits, mask) + pixel_iou, edge_weight(mask))
 
 
 def edge_weight(mask: Tensor) -> Tensor:
@@ -98,10 +106,24 @@ def edge_weight(mask: Tensor) -> Tensor:
     return 1 + 5 * (around - one).abs()
 
 
+def _weighted_mean(x: Tensor, weight: Tensor) -> Tensor:
+    return (weight * x).sum(PIXELS) / weight.sum(PIXELS)
+
+
 def _cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
 
 
 _LOSSES: dict[str, PerImage] = {
-    loss.__name__: loss for loss in (bce, dice, iou, bce_dice, bce_iou, structure, structure_unweighted_bce)
+    loss.__name__: loss
+    for loss in (
+        bce,
+        dice,
+        iou,
+        bce_dice,
+        bce_iou,
+        structure,
+        structure_unweighted_bce,
+        structure_pixel_iou,
+    )
 }

@@ -47,6 +47,8 @@ def test_edge_weight_of_a_full_mask_is_one_inside_and_large_in_the_corner():
         ("structure", SLOPE, 0.952517 + 0.725124),
         ("structure_unweighted_bce", FLAT, 0.693147 + 0.725124),
         ("structure_unweighted_bce", SLOPE, 1.016325 + 0.725124),
+        ("structure_pixel_iou", FLAT, 0.693147 + 0.301764),
+        ("structure_pixel_iou", SLOPE, 0.952517 + 0.279899),
     ],
 )
 def test_loss_of_the_square_has_its_reference_value(name, logits, expected):
