@@ -35,11 +35,9 @@ def best_threshold(
     """
     if len(histograms) == 0:
         raise ValueError("a threshold cannot be chosen on no cases")
-    first, last = max(math.ceil(low * NUM_BINS), 1), min(math.floor(high * NUM_BINS), NUM_BINS - 1)
-    if first > last:
-        raise ValueError(f"no multiple of 1/{NUM_BINS} lies in [{low}, {high}]")
+    first, last = swept_bins(low, high)
     means = curve(histograms, metric)[:, first : last + 1].mean(axis=0)
-    chosen = _middle_of_widest_run(means >= means.max() - _TIE)
+    chosen, _ = best_of_runs(means[:, None])
     return (first + chosen) / NUM_BINS, float(means[chosen])
 
 
@@ -67,9 +65,27 @@ def cross_fitted(
     return values, thresholds
 
 
-def _middle_of_widest_run(wanted: NDArray[np.bool_]) -> int:
-    """Index in the middle of the longest run of True; at least one is."""
+def swept_bins(low: float, high: float) -> tuple[int, int]:
+    """First and last bin of a sweep over thresholds in [low, high], never 0. Refused with ValueError: no such bin."""
+    first, last = max(math.ceil(low * NUM_BINS), 1), min(math.floor(high * NUM_BINS), NUM_BINS - 1)
+    if first > last:
+        raise ValueError(f"no multiple of 1/{NUM_BINS} lies in [{low}, {high}]")
+    return first, last
+
+
+def best_of_runs(means: NDArray[np.float64]) -> tuple[int, int]:
+    """means (B, A) -> row and column: the middle of the widest unbroken run of best rows, the first if as wide."""
+    runs = [_widest_run(column) for column in (means >= means.max() - _TIE).T]
+    column = int(np.argmax([end - start for start, end in runs]))
+    start, end = runs[column]
+    return (start + end - 1) // 2, column
+
+
+def _widest_run(wanted: NDArray[np.bool_]) -> tuple[int, int]:
+    """Start and end of the longest run of True; (0, 0) if there is none."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], wanted, [False]))))
     starts, ends = edges[::2], edges[1::2]
+    if not len(starts):
+        return 0, 0
     widest = int(np.argmax(ends - starts))
-    return int(starts[widest] + ends[widest] - 1) // 2
+    return int(starts[widest]), int(ends[widest])

@@ -1,0 +1,125 @@
+"""Every threshold with every reference area, scored exactly from one pass: the pending-case rule of postprocess.py.
+
+A case whose white pixels do not exceed the reference area becomes background altogether. How many are white, and how
+the case scores if it is kept or blanked, follows from its histogram (2, 256), so a sweep looks at no image again. Where
+holes are filled or small components dropped, count the histograms on `PostProcess.filter`ed bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.scoring.histograms import NUM_BINS, bin_of, counts
+from orchestrator.scoring.metrics import score
+from orchestrator.scoring.threshold import best_of_runs, swept_bins
+
+
+class Rule(NamedTuple):
+    """A threshold and a reference area, as in `PostProcess`."""
+
+    threshold: float  # multiple of 1/256
+    reference_area: float  # share of the frame
+
+
+def sweep(
+    histograms: NDArray[np.integer],
+    areas: Sequence[float],
+    *,
+    metric: str = "dice",
+    white_level: float | None = None,
+) -> NDArray[np.float64]:
+    """histograms (N, 2, 256), areas (A,) as shares of the frame -> mean score over cases (256, A).
+
+    Row b is threshold b/256. White is counted from `white_level`, a multiple of 1/256, or from each threshold itself.
+    Refused with ValueError: no cases, no areas, or one outside [0, 1].
+    """
+    if len(histograms) == 0:
+        raise ValueError("a rule cannot be scored on no cases")
+    if len(areas) == 0 or not all(0 <= area <= 1 for area in areas):
+        raise ValueError(f"expected reference areas as shares of the frame in [0, 1], found {list(areas)}")
+    outcomes = _Outcomes.of(histograms, metric, white_level)
+    return np.stack([outcomes.scores(area).mean(axis=0) for area in areas], axis=1)
+
+
+def best_rule(
+    histograms: NDArray[np.integer],
+    areas: Sequence[float],
+    low: float,
+    high: float,
+    *,
+    metric: str = "dice",
+    white_level: float | None = None,
+) -> tuple[Rule, float]:
+    """The threshold in [low, high] and area with the highest mean score over cases, and that mean.
+
+    Of equally good areas the one with the widest unbroken run of best thresholds is taken, the smallest if several are
+    as wide; of that run, the middle, as in `best_threshold`. Refused with ValueError: as `sweep` and `best_threshold`.
+    """
+    first, last = swept_bins(low, high)
+    candidates = sorted(set(areas))
+    means = sweep(histograms, candidates, metric=metric, white_level=white_level)[first : last + 1]
+    chosen, column = best_of_runs(means)
+    return Rule((first + chosen) / NUM_BINS, candidates[column]), float(means[chosen, column])
+
+
+def rule_scores(
+    histograms: NDArray[np.integer], rule: Rule, *, metric: str = "dice", white_level: float | None = None
+) -> NDArray[np.float64]:
+    """histograms (N, 2, 256) -> score (N,) of every case under one rule."""
+    scores = _Outcomes.of(histograms, metric, white_level).scores(rule.reference_area)
+    return scores[:, bin_of(rule.threshold)]
+
+
+def cross_fitted_rules(
+    histograms: NDArray[np.integer],
+    fold_of_case: NDArray[np.integer],
+    areas: Sequence[float],
+    low: float,
+    high: float,
+    *,
+    metric: str = "dice",
+    white_level: float | None = None,
+) -> tuple[NDArray[np.float64], dict[int, Rule]]:
+    """Score every case under a rule that its own fold had no say in, as `cross_fitted` does for thresholds alone.
+
+    histograms (N, 2, 256), fold_of_case (N,) -> scores (N,), and each fold's rule, chosen on the others.
+    Refused with ValueError: fewer than two folds.
+    """
+    folds = np.unique(fold_of_case)
+    if len(folds) < 2:
+        raise ValueError(f"cross-fitting a rule needs two folds or more, found {len(folds)}")
+    values, rules = np.empty(len(histograms)), {}
+    for fold in folds:
+        own = fold_of_case == fold
+        rule, _ = best_rule(histograms[~own], areas, low, high, metric=metric, white_level=white_level)
+        values[own] = rule_scores(histograms[own], rule, metric=metric, white_level=white_level)
+        rules[int(fold)] = rule
+    return values, rules
+
+
+class _Outcomes(NamedTuple):
+    """What may become of N cases at 256 thresholds."""
+
+    kept: NDArray[np.float64]  # (N, 256) score if the case is cut at the threshold
+    blanked: NDArray[np.float64]  # (N, 1) score if it becomes background
+    white: NDArray[np.int64]  # (N, 256), or (N, 1) at a white level of its own: pixels
+    pixels: NDArray[np.int64]  # (N, 1) of the frame
+
+    @classmethod
+    def of(cls, histograms: NDArray[np.integer], metric: str, white_level: float | None) -> _Outcomes:
+        tp, fp, fn, tn = counts(histograms)
+        inside, outside = (tp + fn)[:, :1], (fp + tn)[:, :1]
+        nothing = np.zeros_like(inside)
+        white = tp + fp
+        if white_level is not None:
+            white = white[:, [bin_of(white_level)]]
+        blanked = score(metric, nothing, nothing, inside, outside)
+        return cls(score(metric, tp, fp, fn, tn), blanked, white, inside + outside)
+
+    def scores(self, area: float) -> NDArray[np.float64]:
+        """(N, 256) at one reference area."""
+        return np.where(self.white > area * self.pixels, self.kept, self.blanked)

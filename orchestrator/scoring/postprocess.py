@@ -1,0 +1,92 @@
+"""From one probability map to the final mask: filters, the pending-case rule, the polarising threshold.
+
+The rule is that of the parallel Res2Net with reverse attention (EndoCV 2021): pixels from the white level up are
+counted; if there are more of them than the reference area, the case is a polyp and its map is cut at the polarising
+threshold, else everything becomes background. The paper names the reference (the smallest polyp of its dataset), but no
+number; here all are free. Areas are shares of the frame, so that they mean the same at every image size.
+
+Order: holes are filled, small components dropped, then white is counted and the map is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.scoring.filters import filter_bins
+from orchestrator.scoring.histograms import NUM_BINS, bin_of, quantize
+
+
+@dataclass(frozen=True)
+class PostProcess:
+    """How a probability map becomes a mask; the default is a plain threshold at one half.
+
+    Refused with ValueError, all problems at once: thresholds that are no multiple of 1/256 in [1/256, 255/256] (see
+    `histograms.snap`), areas outside [0, 1].
+    """
+
+    threshold: float = 0.5  # polarising: a pixel is polyp from here up
+    white_level: float | None = (
+        None  # a pixel counts for the pending-case rule from here up; None: the threshold
+    )
+    reference_area: float = 0.0  # share of the frame that white must exceed, or all is background; 0: no rule
+    fill_holes: bool = False
+    min_component_area: float = 0.0  # share of the frame; smaller components become background; 0: all stay
+
+    def __post_init__(self) -> None:
+        levels = {"threshold": self.threshold, "white_level": self.white_level}
+        areas = {"reference_area": self.reference_area, "min_component_area": self.min_component_area}
+        problems = [
+            f"{name} must be a multiple of 1/{NUM_BINS} above 0 and below 1, found {level}; see snap()"
+            for name, level in levels.items()
+            if level is not None and not (0 < level < 1 and float(level * NUM_BINS).is_integer())
+        ]
+        problems += [
+            f"{name} must be a share of the frame in [0, 1], found {area}"
+            for name, area in areas.items()
+            if not 0 <= area <= 1
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    def apply(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """probabilities (H, W) in [0, 1] -> mask (H, W)."""
+        bins = self.filter(quantize(probabilities))
+        white = np.count_nonzero(
+            bins >= bin_of(self.threshold if self.white_level is None else self.white_level)
+        )
+        if white <= self.reference_area * bins.size:
+            return np.zeros(bins.shape, dtype=np.bool_)
+        return bins >= bin_of(self.threshold)
+
+    def filter(self, bins: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """bins (H, W) -> (H, W): what a histogram has to be counted on for a sweep to match `apply`."""
+        return filter_bins(bins, self.fill_holes, self.min_component_area)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers by name, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> PostProcess:
+        """Back from `as_dict`; names left out keep their defaults. Refused with ValueError: unknown names."""
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(settings.keys() - set(known))
+        if unknown:
+            raise ValueError(f"unknown settings {', '.join(unknown)}; known: {', '.join(known)}")
+        return cls(**settings)
+
+
+def smallest_polyp(polyp_shares: Iterable[float]) -> float:
+    """The paper's reference area: the least share of the frame, over images, that is polyp at all.
+
+    Refused with ValueError: no image with a polyp.
+    """
+    present = [share for share in polyp_shares if share > 0]
+    if not present:
+        raise ValueError("a reference area needs an image with a polyp, found none")
+    return min(present)
