@@ -38,7 +38,7 @@ def leaderboard(
     from orchestrator.search.home import find_study
 
     found = find_study(home.expanduser().resolve(), study)
-    rows = board(found, _known(metric))
+    rows = board(found, known_metric(metric))
     if as_json:
         print_json(leaderboard_dicts(rows, metric))
     else:
@@ -72,7 +72,7 @@ def best(
 
     home = home.expanduser().resolve()
     found = find_study(home, study)
-    standing = ranked(found.trials(), _known(metric))
+    standing = ranked(found.trials(), known_metric(metric))
     if not standing:
         raise BadStudy(found.name, "has no finished trial yet; run `orchestrator search` on")
     trial, score = standing[0]
@@ -157,7 +157,7 @@ def _refit(
     return refit(study, trial, machine, work, lambda row: err.print(epoch_line(row, epochs), highlight=False))
 
 
-def _known(metric: str) -> str:
+def known_metric(metric: str) -> str:
     from orchestrator.errors import BadStudy
     from orchestrator.scoring.metrics import METRICS
 

@@ -49,6 +49,12 @@ class BundleConfig(BaseModel):
     normalization: Normalization = Normalization()
     threshold: float = Field(gt=0, lt=1, description="a pixel is polyp at this probability and above; k/256")
     post_processing: Literal["threshold"] = "threshold"
+    trained_on: dict[str, str] = Field(
+        description="name -> fingerprint of datasets that training or selection saw"
+    )
+    held_out: tuple[str, ...] = Field(
+        description="ids of the cases of those datasets that neither of them saw"
+    )
     sha256: dict[str, str] = Field(description="digests of the weight files")
 
     @field_validator("threshold")

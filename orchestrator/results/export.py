@@ -41,6 +41,8 @@ def write_bundle(
     network_params: dict[str, Any],
     image_size: int,
     threshold: float,
+    trained_on: dict[str, str],
+    held_out: tuple[str, ...],
     card: str,
 ) -> Path:
     """Export to `folder`; an older bundle there is replaced, anything else refused (BadBundle)."""
@@ -58,6 +60,8 @@ def write_bundle(
             network_params=network_params,
             image_size=image_size,
             threshold=threshold,
+            trained_on=trained_on,
+            held_out=held_out,
             sha256={name: sha256(partial / name) for name in WEIGHT_FILES},
         )
         (partial / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")

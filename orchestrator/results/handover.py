@@ -32,6 +32,7 @@ def export_trial(
     home: StudyHome, trial: StudyTrial, score: TrialScore, record: FitRecord, folder: Path
 ) -> Path:
     """Write the bundle of one trial, with the network of `record`: one of its folds, or its refit."""
+    plan = home.plan()
     return write_bundle(
         folder,
         load_network(record),
@@ -39,6 +40,8 @@ def export_trial(
         network_params=trial.settings.network_params,
         image_size=trial.settings.recipe.image_size,
         threshold=score.threshold,
+        trained_on=plan.datasets,
+        held_out=plan.test,
         card=_card(home, trial, score, record),
     )
 

@@ -21,6 +21,7 @@ from orchestrator.scoring.threshold import NUM_BINS, curve
 TILE = 2.3  # inches
 MIN_SIDE = 300  # pixels
 MAX_NAME = 28  # characters below a tile
+MAX_NAMED = 12  # lines that a legend has room for
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def learning_curves(folds: Mapping[str, Sequence[Mapping[str, float]]], title: s
     _label(left, "epoch", "training loss")
     _label(right, "epoch", "validation Dice")
     right.set_ylim(0, 1)
-    right.legend(fontsize=8, loc="lower right")
+    if len(folds) <= MAX_NAMED:
+        right.legend(fontsize=8, loc="lower right")
     figure.suptitle(title, fontsize=10)
     return _png(figure)
 
@@ -84,10 +86,10 @@ def threshold_curve(
     at = np.arange(1, NUM_BINS) / NUM_BINS
     figure = _figure(5.2, 3.6)
     axes = figure.add_subplot()
-    for fold in np.unique(fold_of_case):
-        axes.plot(
-            at, dice[fold_of_case == fold].mean(axis=0)[1:], linewidth=0.8, alpha=0.6, label=f"fold {fold}"
-        )
+    folds = np.unique(fold_of_case)
+    for fold in folds:
+        label = f"fold {fold}" if len(folds) <= MAX_NAMED else None
+        axes.plot(at, dice[fold_of_case == fold].mean(axis=0)[1:], linewidth=0.8, alpha=0.6, label=label)
     mean = dice.mean(axis=0)
     axes.plot(at, mean[1:], color="black", linewidth=2, label="all images")
     chosen = mean[round(threshold * NUM_BINS)]
@@ -103,6 +105,24 @@ def threshold_curve(
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.legend(fontsize=8, loc="best")
+    figure.suptitle(title, fontsize=10)
+    return _png(figure)
+
+
+def interval_plot(lines: Mapping[str, tuple[float, tuple[float, float]]], title: str) -> bytes:
+    """A point and its 95 % interval a line, in points of a percent around zero; a PNG."""
+    figure = _figure(7.0, 1.2 + 0.35 * len(lines))
+    axes = figure.add_subplot()
+    places = range(len(lines))
+    for place, (value, (low, high)) in zip(places, lines.values(), strict=True):
+        color = "tab:blue" if low > 0 or high < 0 else "tab:gray"
+        if math.isfinite(low):
+            axes.plot([100 * low, 100 * high], [place, place], color=color, linewidth=2)
+        axes.plot([100 * value], [place], "o", color=color)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(list(places), list(lines), fontsize=8)
+    axes.invert_yaxis()
+    _label(axes, "points of a percent, with 95 % interval", "")
     figure.suptitle(title, fontsize=10)
     return _png(figure)
 

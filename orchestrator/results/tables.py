@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.markup import escape
@@ -13,6 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.results.card import COLUMNS, ScoreLine, interval_text, percent
+
+if TYPE_CHECKING:
+    from orchestrator.results.comparison import Comparison
+
+PIXEL_SCORES = ("hausdorff", "hausdorff95")
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,48 @@ def score_dicts(lines: Sequence[ScoreLine]) -> list[dict[str, Any]]:
         }
         for line in lines
     ]
+
+
+def metric_table(means: Mapping[str, tuple[float, tuple[float, float]]], title: str) -> Table:
+    """Mean over images and its 95 % interval, a row a score: shares in percent, distances in pixels."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("score", "mean", "95 %", "unit"):
+        table.add_column(name, justify="left" if name in ("score", "unit") else "right")
+    for name, (mean, interval) in means.items():
+        in_pixels = name in PIXEL_SCORES
+        factor, unit = (1, "pixels") if in_pixels else (100, "%")
+        ends = (
+            "unknown" if _finite(interval) is None else " to ".join(f"{factor * end:.1f}" for end in interval)
+        )
+        table.add_row(name, f"{factor * mean:.2f}", ends, unit)
+    return table
+
+
+def comparison_table(rows: Sequence[Comparison], title: str) -> Table:
+    """A row for every contender and place; differences in points of a percent."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("on", "system", "reference"):
+        table.add_column(name, overflow="fold")
+    for name in ("images", "groups", "system %", "reference %", "difference", "95 %", "p images", "p folds"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        low, high = (100 * end for end in row.interval)
+        table.add_row(
+            *map(escape, (row.where, row.other, row.reference)),
+            *map(str, (row.num_cases, row.num_groups)),
+            *(_percent(mean) for mean in (row.other_mean, row.reference_mean)),
+            f"{100 * row.difference:+.2f}",
+            f"{low:+.2f} to {high:+.2f}" if math.isfinite(low) else "unknown",
+            f"{row.p_images:.2g}",
+            "–" if row.p_folds is None else f"{row.p_folds:.2g}",
+            style="bold" if row.is_sure else None,
+        )
+    return table
+
+
+def comparison_dicts(rows: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """The same as plain values: scores and differences in [-1, 1]."""
+    return [{**asdict(row), "interval": _finite(row.interval), "is_sure": row.is_sure} for row in rows]
 
 
 def short(value: Any) -> str:

@@ -41,6 +41,8 @@ def exported(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Pa
         network_params={"width": 4},
         image_size=32,
         threshold=131 / 256,
+        trained_on={"near": "0" * 32},
+        held_out=("near/1",),
         card="# Tiny\n",
     )
 

@@ -23,6 +23,8 @@ def export(folder: Path, network: nn.Module, threshold: float = 0.5) -> Path:
         network_params={},
         image_size=32,
         threshold=threshold,
+        trained_on={"near": "0" * 32},
+        held_out=("near/1",),
         card="# Card\n",
     )
 

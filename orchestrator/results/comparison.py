@@ -1,0 +1,192 @@
+"""Two systems on the same images: which is better, by how much, and how sure.
+
+Validation images are compared at cross-fitted thresholds; hold-out and unseen images where the champions of both were
+scored. Only pairs count: an image that one of the two never scored has no part in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from orchestrator.data.splits import SplitPlan
+from orchestrator.errors import BadStudy
+from orchestrator.results.plots import interval_plot
+from orchestrator.scoring.metrics import scores_at
+from orchestrator.scoring.statistics import (
+    TestResult,
+    clustered_wilcoxon,
+    corrected_t_test,
+    holm,
+    paired_difference,
+)
+from orchestrator.search.home import StudyHome, StudyTrial, find_study, outside_cases, ranked
+
+VALIDATION = "validation"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One trial of a study, and how it did on every image that may be compared."""
+
+    name: str  # "STUDY:TRIAL"
+    plan: SplitPlan
+    scores: Mapping[str, Mapping[str, float]]  # where -> case id -> score in [0, 1]
+    fold_means: tuple[float, ...]  # over each fold's validation images, at the trial's threshold
+    group_of: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the images of one place say of two contenders; a positive difference favors `other`."""
+
+    where: str  # "validation", "hold-out test", or an unseen dataset's name
+    reference: str
+    other: str
+    num_cases: int
+    num_groups: int
+    reference_mean: float
+    other_mean: float
+    difference: float
+    interval: tuple[float, float]  # 95 %, drawing whole groups
+    p_images: float  # Wilcoxon signed-rank over groups, after Holm's correction
+    p_folds: float | None  # Nadeau-Bengio over folds, after Holm's; None where there are no common folds
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the interval leaves zero out, and the test over images agrees at 5 %."""
+        low, high = self.interval
+        return (low > 0 or high < 0) and self.p_images < 0.05
+
+
+def contender(home: Path, name: str, metric: str) -> Contender:
+    """The trial that NAME stands for: a study's best by `metric`, or STUDY:TRIAL. Raises `BadStudy`."""
+    study_name, _, number = name.partition(":")
+    study = find_study(home, study_name)
+    trial = _trial(study, number, metric)
+    score = trial.score(metric)
+    if score is None:
+        raise BadStudy(
+            name, f"has {len(trial.records)} of {trial.num_folds} folds finished; compare finished trials"
+        )
+    plan, (sources, unseen) = study.plan(), study.datasets()
+    scores = {VALIDATION: dict(zip(score.case_ids, map(float, score.values_of_case[metric]), strict=True))}
+    champion = study.champion()
+    if champion is not None and champion.trial == trial.number:
+        for where, case_ids in outside_cases(plan, unseen).items():
+            histograms = study.ledger.read_scores(champion.fit_id, case_ids).histograms
+            values = scores_at(histograms, score.threshold)[metric]
+            scores["hold-out test" if where == "test" else where] = dict(
+                zip(case_ids, map(float, values), strict=True)
+            )
+    return Contender(
+        name=f"{study.name}:{trial.number}",
+        plan=plan,
+        scores=scores,
+        fold_means=tuple(fold[metric] for fold in score.fold_metrics),
+        group_of={case.id: case.group for dataset in (*sources, *unseen) for case in dataset.cases},
+    )
+
+
+def compare(contenders: Sequence[Contender]) -> list[Comparison]:
+    """Every contender against the first, wherever both were scored on the same images.
+
+    Raises `BadStudy` if there are fewer than two, one is named twice, or two have no image in common.
+    """
+    names = [one.name for one in contenders]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise BadStudy("compare", f"expected two or more different systems, found {', '.join(names)}")
+    reference, *others = contenders
+    rows = [_row(reference, other, where) for other in others for where in _common(reference, other)]
+    return [row for where in dict.fromkeys(row.where for row in rows) for row in _corrected(rows, where)]
+
+
+def verdict(row: Comparison, metric: str) -> str:
+    """One line in words."""
+    points, (low, high) = 100 * row.difference, (100 * end for end in row.interval)
+    if not row.is_sure:
+        return (
+            f"{row.where}: {row.other} and {row.reference} cannot be told apart by {metric} "
+            f"({points:+.1f} points, 95 % {low:+.1f} to {high:+.1f}, p {row.p_images:.2g})"
+        )
+    better, worse = (row.other, row.reference) if points > 0 else (row.reference, row.other)
+    low, high = sorted((abs(low), abs(high)))
+    return (
+        f"{row.where}: {better} is better than {worse} by {abs(points):.1f} points of {metric} "
+        f"(95 % {low:.1f} to {high:.1f}, p {row.p_images:.2g})"
+    )
+
+
+def difference_plot(rows: Sequence[Comparison], metric: str) -> bytes:
+    """Differences with their intervals, one line each, around zero; a PNG."""
+    lines = {f"{row.other} on {row.where}": (row.difference, row.interval) for row in rows}
+    return interval_plot(lines, f"difference in {metric} from {rows[0].reference}")
+
+
+def _trial(study: StudyHome, number: str, metric: str) -> StudyTrial:
+    trials = study.trials()
+    if not number:
+        standing = ranked(trials, metric)
+        if not standing:
+            raise BadStudy(study.name, "has no finished trial yet; run `orchestrator search` on")
+        return standing[0][0]
+    found = [trial for trial in trials if str(trial.number) == number]
+    if not found:
+        raise BadStudy(
+            study.name, f"has no trial {number!r}; known: {', '.join(str(t.number) for t in trials)}"
+        )
+    return found[0]
+
+
+def _common(one: Contender, other: Contender) -> list[str]:
+    places = [where for where in one.scores if one.scores[where].keys() & other.scores.get(where, {}).keys()]
+    if not places:
+        raise BadStudy("compare", f"{one.name} and {other.name} were scored on no image in common")
+    return places
+
+
+def _row(reference: Contender, other: Contender, where: str) -> Comparison:
+    case_ids = sorted(reference.scores[where].keys() & other.scores[where].keys())
+    ours = np.array([reference.scores[where][id] for id in case_ids])
+    theirs = np.array([other.scores[where][id] for id in case_ids])
+    groups = [reference.group_of[id] for id in case_ids]
+    found = paired_difference(theirs, ours, groups)
+    folds = _fold_test(reference, other) if where == VALIDATION else None
+    return Comparison(
+        where=where,
+        reference=reference.name,
+        other=other.name,
+        num_cases=len(case_ids),
+        num_groups=len(set(groups)),
+        reference_mean=float(ours.mean()),
+        other_mean=float(theirs.mean()),
+        difference=found.difference,
+        interval=found.interval,
+        p_images=clustered_wilcoxon(theirs - ours, groups).p_value,
+        p_folds=folds.p_value if folds else None,
+    )
+
+
+def _fold_test(reference: Contender, other: Contender) -> TestResult | None:
+    """Over the folds, if both were cross-validated on the very same ones."""
+    plan = reference.plan
+    if plan.digest != other.plan.digest or len(plan.folds) < 2:
+        return None
+    differences = np.subtract(other.fold_means, reference.fold_means)
+    ratio = float(np.mean([len(fold.val) / len(fold.train) for fold in plan.folds]))
+    return corrected_t_test(differences, ratio)
+
+
+def _corrected(rows: Sequence[Comparison], where: str) -> list[Comparison]:
+    """The rows of one place, their p-values corrected for how many there are."""
+    here = [row for row in rows if row.where == where]
+    images = holm([row.p_images for row in here])
+    with_folds = [row for row in here if row.p_folds is not None]
+    folds = iter(holm([row.p_folds for row in with_folds if row.p_folds is not None]))
+    return [
+        replace(row, p_images=p, p_folds=None if row.p_folds is None else next(folds))
+        for row, p in zip(here, images, strict=True)
+    ]

@@ -1,0 +1,170 @@
+"""An exported model on a dataset, image by image: scores, where they come from, and the worst cases first.
+
+Whatever the model was trained or selected on is left out: of its own datasets only the hold-out cases are scored.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from orchestrator.data.cases import Case, Dataset, read_image, read_mask
+from orchestrator.errors import BadData
+from orchestrator.results.bundle import Bundle, BundleConfig
+from orchestrator.results.card import ScoreLine
+from orchestrator.results.plots import Tile, overlay_sheet
+from orchestrator.scoring.distances import distances
+from orchestrator.scoring.metrics import METRICS, scores
+from orchestrator.scoring.statistics import cluster_interval
+
+# Share of the frame that a polyp covers; fixed, so that breakdowns of different datasets can be compared.
+SIZES = {
+    "small polyp, below 3 %": (0.0, 0.03),
+    "medium polyp": (0.03, 0.12),
+    "large polyp, from 12 %": (0.12, 1.01),
+}
+NO_POLYP = "no polyp"
+WARM_UP = 3  # first predictions are slow
+
+
+@dataclass(frozen=True)
+class CaseScores:
+    """One image, scored at its original size."""
+
+    case: Case
+    scores: Mapping[
+        str, float
+    ]  # the pixel-count metrics in [0, 1], distances in pixels, as shares of the diagonal too
+    seconds: float  # of resizing and prediction, without reading the file
+
+
+def cases_to_score(config: BundleConfig, datasets: Sequence[Dataset]) -> tuple[list[Case], dict[str, int]]:
+    """Cases that neither training nor selection saw, and how many of each dataset were left out for that.
+
+    Raises `BadData` naming each dataset of which nothing is left.
+    """
+    held_out = set(config.held_out)
+    kept: list[Case] = []
+    left_out, problems = {}, []
+    for dataset in datasets:
+        trained_on = dataset.fingerprint in config.trained_on.values()
+        cases = [case for case in dataset.cases if not trained_on or case.id in held_out]
+        if len(cases) < len(dataset.cases):
+            left_out[dataset.name] = len(dataset.cases) - len(cases)
+        if not cases:
+            problems.append(
+                f"{dataset.name}: the model was trained or selected on all of its cases; name other data"
+            )
+        kept += cases
+    if problems:
+        raise BadData("--data", problems)
+    return kept, left_out
+
+
+def evaluate(
+    bundle: Bundle, cases: Sequence[Case], on_progress: Callable[[int, int], None] | None = None
+) -> Iterator[CaseScores]:
+    """Score each case: polyp class only, at the size of the file, at the bundle's own threshold."""
+    for image in (read_image(case.image) for case in cases[:1] for _ in range(WARM_UP)):
+        bundle.predict(image)
+    for done, case in enumerate(cases, start=1):
+        image, truth = read_image(case.image), read_mask(case.mask)
+        began = time.perf_counter()
+        _, mask = bundle.predict(image)
+        seconds = time.perf_counter() - began
+        yield CaseScores(case, score_masks(mask, truth), seconds)
+        if on_progress:
+            on_progress(done, len(cases))
+
+
+def score_masks(mask: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Every default score of one image; both masks bool (H, W)."""
+    tp, fp = int((mask & truth).sum()), int((mask & ~truth).sum())
+    fn = int(truth.sum()) - tp
+    counted = {name: float(value) for name, value in scores(tp, fp, fn, mask.size - tp - fp - fn).items()}
+    return counted | distances(mask, truth)
+
+
+def means(scored: Sequence[CaseScores]) -> dict[str, tuple[float, tuple[float, float]]]:
+    """Mean over images of every score, with the 95 % interval that draws whole groups."""
+    groups = [one.case.group for one in scored]
+    return {
+        name: (float(values.mean()), cluster_interval(values, groups))
+        for name in scored[0].scores
+        for values in [np.array([one.scores[name] for one in scored])]
+    }
+
+
+def breakdown(scored: Sequence[CaseScores]) -> list[ScoreLine]:
+    """All cases, then by dataset, center, polyp size and presence; parts that hold everything are not repeated."""
+    parts: dict[str, list[CaseScores]] = {}
+    for one in scored:
+        case = one.case
+        names = [f"dataset {case.dataset}", f"center {case.center or 'unknown'}", size_of(case)]
+        for name in names if case.polyp_fraction == 0 else [*names, "with polyp"]:
+            parts.setdefault(name, []).append(one)
+    order = ("dataset", "center", *SIZES, "with polyp", NO_POLYP)
+    rank = {name: next(i for i, start in enumerate(order) if name.startswith(start)) for name in parts}
+    lines = [_line("all", scored)]
+    for name in sorted(parts, key=lambda name: (rank[name], name)):
+        if len(parts[name]) < len(scored):
+            lines.append(_line(name, parts[name]))
+    return lines
+
+
+def size_of(case: Case) -> str:
+    """The size class of a case's polyps taken together."""
+    if case.polyp_fraction == 0:
+        return NO_POLYP
+    return next(name for name, (low, high) in SIZES.items() if low <= case.polyp_fraction < high)
+
+
+def worst_first(scored: Sequence[CaseScores], metric: str = "dice") -> list[CaseScores]:
+    """The lowest score first; of equals, the larger polyp, which is the worse miss."""
+    return sorted(scored, key=lambda one: (one.scores[metric], -one.case.polyp_fraction, one.case.id))
+
+
+def worst_sheet(bundle: Bundle, scored: Sequence[CaseScores], count: int) -> bytes:
+    """A PNG of the worst cases by Dice, truth and prediction outlined."""
+    tiles = []
+    for one in worst_first(scored)[:count]:
+        image = read_image(one.case.image)
+        tiles.append(
+            Tile(one.case.id, image, bundle.predict(image)[1], read_mask(one.case.mask), one.scores["dice"])
+        )
+    return overlay_sheet(tiles, f"worst {len(tiles)} of {len(scored)} images")
+
+
+def write_csv(scored: Sequence[CaseScores], path: Path) -> None:
+    """One row an image, worst first."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["case", "group", "center", "polyp_fraction", *scored[0].scores, "seconds"])
+        for one in worst_first(scored):
+            case = one.case
+            writer.writerow(
+                [
+                    case.id,
+                    case.group,
+                    case.center or "",
+                    case.polyp_fraction,
+                    *one.scores.values(),
+                    one.seconds,
+                ]
+            )
+
+
+def images_per_second(scored: Sequence[CaseScores]) -> float:
+    """One over the median time of an image, alone in its batch, from decoded pixels to mask."""
+    return 1 / statistics.median(one.seconds for one in scored)
+
+
+def _line(name: str, scored: Sequence[CaseScores]) -> ScoreLine:
+    found = means(scored)
+    return ScoreLine(name, len(scored), {metric: found[metric][0] for metric in METRICS}, found["dice"][1])

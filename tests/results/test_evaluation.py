@@ -1,0 +1,158 @@
+"""An exported model on a dataset: which cases count, what each scores, and where the score comes from."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from orchestrator.data.cases import Case, Dataset, add_dataset
+from orchestrator.data.phantom import draw_dataset
+from orchestrator.errors import BadData
+from orchestrator.results.bundle import Bundle, BundleConfig
+from orchestrator.results.evaluation import (
+    NO_POLYP,
+    CaseScores,
+    breakdown,
+    cases_to_score,
+    evaluate,
+    images_per_second,
+    means,
+    score_masks,
+    size_of,
+    worst_first,
+    worst_sheet,
+    write_csv,
+)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    home = tmp_path_factory.mktemp("home")
+    draw_dataset(home / "frames", num_cases=16, size=48)
+    return add_dataset(home, "near", home / "frames", groups=home / "frames" / "groups.csv", allow_empty=True)
+
+
+@pytest.fixture(scope="module")
+def scored(exported: Path, drawn: Dataset) -> list[CaseScores]:
+    return list(evaluate(Bundle.load(exported), drawn.cases))
+
+
+def config(**changed: object) -> BundleConfig:
+    plain = {
+        "network": "tiny",
+        "network_params": {},
+        "image_size": 32,
+        "threshold": 0.5,
+        "trained_on": {},
+        "held_out": (),
+        "sha256": {"model.onnx": "", "model.safetensors": ""},
+    }
+    return BundleConfig(**plain | changed)
+
+
+def case(fraction: float, dice: float = 0.5, *, id: str = "near/1", center: str | None = None) -> CaseScores:
+    of = Case(id, "near", f"near/{id}", center, Path("i"), Path("m"), 10, 10, fraction, "")
+    six = dict.fromkeys(("dice", "iou", "precision", "recall", "f2", "accuracy"), dice)
+    return CaseScores(of, six, 0.5)
+
+
+def test_all_cases_of_a_dataset_that_the_model_never_saw_count(drawn: Dataset):
+    assert cases_to_score(config(trained_on={"other": "1" * 32}), [drawn]) == (list(drawn.cases), {})
+
+
+def test_of_its_own_dataset_only_the_hold_out_counts_whatever_the_dataset_is_called_here(drawn: Dataset):
+    held_out = tuple(case.id for case in drawn.cases[:3])
+    told = config(trained_on={"called otherwise": drawn.fingerprint}, held_out=held_out)
+    kept, left_out = cases_to_score(told, [drawn])
+    assert tuple(case.id for case in kept) == held_out
+    assert left_out == {"near": 13}
+
+
+def test_a_dataset_of_which_training_saw_everything_is_refused(drawn: Dataset):
+    with pytest.raises(BadData, match="near: the model was trained or selected on all of its cases"):
+        cases_to_score(config(trained_on={"near": drawn.fingerprint}), [drawn])
+
+
+def test_a_perfect_mask_scores_one_and_no_distance():
+    mask = np.zeros((30, 40), bool)
+    mask[5:15, 8:20] = True
+    found = score_masks(mask, mask)
+    assert {
+        found[name] for name in ("dice", "iou", "precision", "recall", "f2", "accuracy", "boundary_f")
+    } == {1}
+    assert {found[name] for name in ("hausdorff", "hausdorff95", "hausdorff_normalised")} == {0}
+
+
+def test_a_mask_moved_by_three_pixels_is_three_pixels_away():
+    truth, mask = np.zeros((2, 30, 40), bool)
+    truth[5:15, 8:20] = mask[5:15, 11:23] = True
+    found = score_masks(mask, truth)
+    assert found["hausdorff"] == 3
+    assert found["hausdorff_normalised"] == pytest.approx(3 / 50)
+    assert found["dice"] == pytest.approx(2 * 90 / 240)
+
+
+def test_scores_are_those_of_the_masks_that_the_bundle_predicts(
+    exported: Path, drawn: Dataset, scored: list[CaseScores]
+):
+    bundle = Bundle.load(exported)
+    for one, case in zip(scored, drawn.cases, strict=True):
+        truth = cv2.imread(str(case.mask), cv2.IMREAD_GRAYSCALE) > 127
+        image = cv2.cvtColor(cv2.imread(str(case.image)), cv2.COLOR_BGR2RGB)
+        assert one.scores == score_masks(bundle.predict(image)[1], truth)
+        assert one.seconds > 0
+    assert images_per_second(scored) > 0
+
+
+def test_means_are_over_images_and_their_interval_holds_them(scored: list[CaseScores]):
+    for name, (mean, (low, high)) in means(scored).items():
+        assert mean == pytest.approx(np.mean([one.scores[name] for one in scored]))
+        assert low <= mean <= high
+
+
+def test_the_breakdown_adds_up_by_center_by_size_and_by_presence(drawn: Dataset, scored: list[CaseScores]):
+    lines = {line.name: line for line in breakdown(scored)}
+    centers = {case.center for case in drawn.cases}
+    by_center = [line for name, line in lines.items() if name.startswith("center ")]
+    assert len(by_center) == len(centers) > 1
+    assert sum(line.num_cases for line in by_center) == lines["all"].num_cases == 16
+    total = sum(line.num_cases * line.scores["dice"] for line in by_center)
+    assert total / 16 == pytest.approx(lines["all"].scores["dice"])
+    assert lines["with polyp"].num_cases + lines[NO_POLYP].num_cases == 16
+
+
+def test_a_part_that_is_the_whole_is_not_said_twice():
+    names = [line.name for line in breakdown([case(0.01, id="near/1"), case(0.02, id="near/2")])]
+    assert names == ["all"]
+
+
+@pytest.mark.parametrize(
+    ("fraction", "size"),
+    [(0.0, NO_POLYP), (1e-6, "small"), (0.03, "medium"), (0.12, "large"), (1.0, "large")],
+)
+def test_every_case_has_one_size(fraction: float, size: str):
+    assert size_of(case(fraction).case).startswith(size)
+
+
+def test_the_worst_comes_first_and_of_equals_the_larger_polyp():
+    small, large, better = case(0.1, 0, id="a"), case(0.4, 0, id="b"), case(0.9, 0.7, id="c")
+    assert worst_first([better, small, large]) == [large, small, better]
+
+
+def test_every_image_is_a_row_of_the_csv(scored: list[CaseScores], tmp_path: Path):
+    write_csv(scored, tmp_path / "scores.csv")
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["case"] for row in rows] == [one.case.id for one in worst_first(scored)]
+    assert [float(row["dice"]) for row in rows] == sorted(one.scores["dice"] for one in scored)
+
+
+def test_the_sheet_of_the_worst_is_a_picture(exported: Path, scored: list[CaseScores]):
+    picture = cv2.imdecode(
+        np.frombuffer(worst_sheet(Bundle.load(exported), scored, 5), np.uint8), cv2.IMREAD_COLOR
+    )
+    assert picture.shape[1] > picture.shape[0] > 100
