@@ -5,65 +5,94 @@ Follows the published Keras code, which fits the text; the paper's figure differ
 - the attention block multiplies without a sigmoid, and ASPP branches are added and have no ReLU.
 The paper gives no widths; the code's are base_channels = 16, and 32 has the size that a later paper prints.
 BatchNorm constants, initial weights and the padding of strided convolutions are those of Keras.
+
+Ali et al. (Depth-Wise Separable Atrous Convolution ..., MediaEval 2020) keep it and change both pyramids. Their text
+names no fifth branch, but their sizes, and their code, have one with dilation 24:
+- their resunet++ is resunet_pp with pyramid = "five";
+- resunet_pp_sepconv: those five, each convolution depth-wise, then 1x1, with nothing between them;
+- resunet_pp_daspp_relu: DASPP in the bridge and, in the code alone, in the head too;
+- resunet_pp_daspp: the same without ReLU. No code of it is public; its printed size is that of the one with ReLU.
+DASPP as LiteSeg has it ends in BatchNorm and ReLU, pools the whole map, and its second convolutions are separable;
+here, as in the code, nothing follows, 2 x 2 pixels are pooled, and they are plain: both printed sizes are met exactly.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks import SqueezeExcite, SummedPyramid, check_multiple, check_size, like_keras
+from models.blocks import (
+    Residual,
+    SqueezeExcite,
+    SummedPyramid,
+    activated_conv,
+    check_multiple,
+    check_size,
+    like_keras,
+    residual_stem,
+    residual_unit,
+)
 from models.registry import register
 
 STRIDE = 8
+DASPP_STRIDE = 16  # the bridge halves its map once more
+FIVE = (6, 12, 18, 1, 24)  # dilations
+POOLED_CHANNELS = 16
+LATER = "Ali et al., MediaEval 2020 (CEUR-WS 2882)"
 
-
-def conv3(in_channels: int, channels: int, stride: int = 1) -> nn.Module:
-    """conv3 with bias; a strided one pads right and bottom only, as Keras does for even sizes."""
-    if stride == 1:
-        return nn.Conv2d(in_channels, channels, 3, padding=1)
-    return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(in_channels, channels, 3, stride=stride))
-
-
-def shortcut(in_channels: int, channels: int, stride: int = 1) -> nn.Sequential:
-    """1x1 and BatchNorm."""
-    return nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride=stride), nn.BatchNorm2d(channels))
-
-
-def activated_conv(in_channels: int, channels: int, stride: int = 1) -> nn.Sequential:
-    """BatchNorm, ReLU, conv3."""
-    return nn.Sequential(
-        nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True), conv3(in_channels, channels, stride)
-    )
-
-
-class Residual(nn.Module):
-    """A body plus a shortcut, then squeeze-excite."""
-
-    def __init__(self, body: nn.Module, shortcut: nn.Module, channels: int) -> None:
-        super().__init__()
-        self.body = body
-        self.shortcut = shortcut
-        self.squeeze_excite = SqueezeExcite(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, channels, h, w), or half of h and w where body and shortcut have stride 2"""
-        return self.squeeze_excite(self.body(x) + self.shortcut(x))
+Pyramid = Callable[[int, int], nn.Module]  # (in_channels, channels)
 
 
 def stem(channels: int) -> Residual:
-    """The first block: it meets the image, so its first convolution has nothing to normalize."""
-    body = nn.Sequential(
-        conv3(3, channels), nn.BatchNorm2d(channels), nn.ReLU(inplace=True), conv3(channels, channels)
-    )
-    return Residual(body, shortcut(3, channels), channels)
+    """Two convolutions of the image, then squeeze-excite."""
+    return residual_stem(channels, SqueezeExcite(channels))
 
 
 def residual(in_channels: int, channels: int, stride: int = 1) -> Residual:
-    """Two pre-activated convolutions, the first with the stride."""
-    body = nn.Sequential(activated_conv(in_channels, channels, stride), activated_conv(channels, channels))
-    return Residual(body, shortcut(in_channels, channels, stride), channels)
+    """Two pre-activated convolutions, the first with the stride, then squeeze-excite."""
+    return residual_unit(in_channels, channels, stride, SqueezeExcite(channels))
+
+
+def separable_conv(
+    in_channels: int, channels: int, dilation: int = 1, *, kernel: Literal[1, 3] = 3
+) -> nn.Sequential:
+    """Every channel alone, then a 1x1 with bias over all of them; keeps H and W."""
+    padding = dilation * (kernel // 2)
+    alone = nn.Conv2d(
+        in_channels, in_channels, kernel, padding=padding, dilation=dilation, groups=in_channels, bias=False
+    )
+    return nn.Sequential(alone, nn.Conv2d(in_channels, channels, 1))
+
+
+class DeepPyramid(nn.Module):
+    """DASPP: next to the map itself its 1x1, three dilated views convolved again, and its average over 2 x 2."""
+
+    def __init__(self, in_channels: int, channels: int, *, relu: bool) -> None:
+        super().__init__()
+        activation = [nn.ReLU(inplace=True)] if relu else []
+        near = nn.Sequential(separable_conv(in_channels, channels, kernel=1), nn.BatchNorm2d(channels))
+        views = [
+            nn.Sequential(
+                separable_conv(in_channels, channels, dilation),
+                *activation,
+                nn.BatchNorm2d(channels),
+                nn.Conv2d(channels, channels, 3, padding=1),
+            )
+            for dilation in (3, 6, 9)
+        ]
+        pooled = nn.Sequential(
+            nn.AvgPool2d(2), nn.Conv2d(in_channels, POOLED_CHANNELS, 1), nn.Upsample(scale_factor=2.0)
+        )
+        self.branches = nn.ModuleList([near, *views, pooled])
+        self.mix = nn.Conv2d(in_channels + 4 * channels + POOLED_CHANNELS, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, 2h, 2w) -> (B, channels, 2h, 2w)"""
+        return self.mix(torch.cat([x, *(branch(x) for branch in self.branches)], dim=1))
 
 
 class Attention(nn.Module):
@@ -90,30 +119,32 @@ class UpBlock(nn.Module):
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
         """deep (B, deep_channels, h, w), skip (B, skip_channels, 2h, 2w) -> (B, channels, 2h, 2w)"""
-        deep = F.interpolate(self.attention(skip, deep), scale_factor=2.0, mode="nearest")
+        deep = nn.functional.interpolate(self.attention(skip, deep), scale_factor=2.0, mode="nearest")
         return self.residual(torch.cat([deep, skip], dim=1))
 
 
 class ResUNetPP(nn.Module):
-    """Encoder to 1/8, ASPP bridge, three attended decoder levels, ASPP head."""
+    """Encoder to 1/8, a pyramid as bridge, three attended decoder levels, a pyramid in the head."""
 
-    def __init__(self, base_channels: int) -> None:
+    def __init__(self, base_channels: int, pyramid: Pyramid, stride: int = STRIDE) -> None:
         super().__init__()
+        check_multiple("base_channels", base_channels, of=8)  # squeeze-excite keeps an eighth of the channels
         w1, w2, w3, w4, w5 = (base_channels * 2**level for level in range(5))
+        self.stride = stride
         self.stem = stem(w1)
         self.encoder2 = residual(w1, w2, stride=2)
         self.encoder3 = residual(w2, w3, stride=2)
         self.encoder4 = residual(w3, w4, stride=2)
-        self.bridge = SummedPyramid(w4, w5)
+        self.bridge = pyramid(w4, w5)
         self.decoder3 = UpBlock(w5, w3, w4)
         self.decoder2 = UpBlock(w4, w2, w3)
         self.decoder1 = UpBlock(w3, w1, w2)
-        self.head = nn.Sequential(SummedPyramid(w2, w1), nn.Conv2d(w1, 1, 1))
+        self.head = nn.Sequential(pyramid(w2, w1), nn.Conv2d(w1, 1, 1))
         like_keras(self)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """image (B, 3, H, W) in [0, 1], H and W multiples of 8 -> logits (B, 1, H, W)"""
-        check_size(image, STRIDE)
+        """image (B, 3, H, W) in [0, 1], H and W multiples of 8, with DASPP of 16 -> logits (B, 1, H, W)"""
+        check_size(image, self.stride)
         s1 = self.stem(image)
         s2 = self.encoder2(s1)
         s4 = self.encoder3(s2)
@@ -124,8 +155,33 @@ class ResUNetPP(nn.Module):
         return (self.head(d1),)
 
 
-@register(stride=STRIDE)
-def resunet_pp(*, base_channels: int = 16) -> ResUNetPP:
-    """ResUNet++: residual U-Net with squeeze-excite, ASPP and attention."""
-    check_multiple("base_channels", base_channels, of=8)  # squeeze-excite keeps an eighth of the channels
-    return ResUNetPP(base_channels)
+@register(stride=STRIDE, paper="Jha et al., arXiv:1911.07067", published=4_070_385)
+def resunet_pp(*, base_channels: int = 16, pyramid: Literal["four", "five"] = "four") -> ResUNetPP:
+    """ResUNet++: residual U-Net with squeeze-excite, ASPP and attention.
+
+    base_channels: channels at full size; doubled at each of four levels.
+    pyramid: branches of its ASPP; "five" is the baseline of the paper behind resunet_pp_sepconv.
+    """
+    if pyramid not in ("four", "five"):
+        raise ValueError(f"pyramid must be 'four' or 'five', got {pyramid!r}")
+    return ResUNetPP(
+        base_channels, SummedPyramid if pyramid == "four" else partial(SummedPyramid, dilations=FIVE)
+    )
+
+
+@register(stride=STRIDE, paper=LATER, published=3_047_265)
+def resunet_pp_sepconv(*, base_channels: int = 16) -> ResUNetPP:
+    """ResUNet++ whose ASPP has five depth-wise separable branches."""
+    return ResUNetPP(base_channels, partial(SummedPyramid, dilations=FIVE, conv=separable_conv))
+
+
+@register(stride=DASPP_STRIDE, paper=LATER, published=5_024_705)
+def resunet_pp_daspp(*, base_channels: int = 16) -> ResUNetPP:
+    """ResUNet++ with the deeper pyramid DASPP in place of ASPP."""
+    return ResUNetPP(base_channels, partial(DeepPyramid, relu=False), DASPP_STRIDE)
+
+
+@register(stride=DASPP_STRIDE, paper=LATER, published=5_024_705)
+def resunet_pp_daspp_relu(*, base_channels: int = 16) -> ResUNetPP:
+    """ResUNet++ with DASPP in place of ASPP, and ReLU between its dilated convolutions and their BatchNorm."""
+    return ResUNetPP(base_channels, partial(DeepPyramid, relu=True), DASPP_STRIDE)

@@ -1,0 +1,85 @@
+"""ColonSegNet: two encoders, each seen at two sizes, and a decoder for each (Jha et al., arXiv:2011.07631).
+
+Wired as the authors' code, which has the size that the paper prints. Left out: its last max pooling, whose result
+nothing reads. Convolutions keep the bias that the BatchNorm after them makes idle: it is part of the printed size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.blocks import Residual, SqueezeExcite, check_multiple, check_size
+from models.registry import register
+
+STRIDE = 8
+REDUCTION = 16
+
+
+def conv_bn(in_channels: int, channels: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """A convolution with bias, padded on all sides so that stride 1 keeps H and W, and BatchNorm."""
+    conv = nn.Conv2d(in_channels, channels, kernel, stride=stride, padding=kernel // 2)
+    return nn.Sequential(conv, nn.BatchNorm2d(channels))
+
+
+def residual(in_channels: int, channels: int) -> nn.Sequential:
+    """Two conv3 plus a shortcut whose channels are weighed, then ReLU."""
+    body = nn.Sequential(conv_bn(in_channels, channels), nn.ReLU(inplace=True), conv_bn(channels, channels))
+    shortcut = nn.Sequential(conv_bn(in_channels, channels, 1), SqueezeExcite(channels, REDUCTION))
+    return nn.Sequential(Residual(body, shortcut), nn.ReLU(inplace=True))
+
+
+class Encoder(nn.Module):
+    """A residual block at the size that comes in, and one at half of it."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.large = residual(in_channels, channels)
+        self.halve = nn.Sequential(conv_bn(channels, channels, stride=2), nn.ReLU(inplace=True))
+        self.small = residual(channels, channels)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, in_channels, h, w) -> (B, channels, h, w) and (B, channels, h / 2, w / 2)"""
+        large = self.large(x)
+        return large, self.small(self.halve(large))
+
+
+class ColonSegNet(nn.Module):
+    """Encoders at 1/1 and 1/4; decoders at 1/2 and 1/1, each of which looks at two skips in turn."""
+
+    def __init__(self, base_channels: int) -> None:
+        super().__init__()
+        half, w, wide, deep = base_channels // 2, base_channels, 2 * base_channels, 4 * base_channels
+        self.encoder1 = Encoder(3, w)
+        self.pool = nn.MaxPool2d(2)
+        self.encoder2 = Encoder(w, deep)
+        self.up8 = nn.ConvTranspose2d(deep, wide, 4, stride=4)
+        self.residual8 = residual(wide + w, wide)
+        self.up4 = nn.ConvTranspose2d(deep, wide, 4, stride=2, padding=1)
+        self.residual4 = residual(wide + wide, wide)
+        self.up2 = nn.ConvTranspose2d(wide, w, 4, stride=2, padding=1)
+        self.residual2 = residual(w + w, w)
+        self.up_skip = nn.ConvTranspose2d(w, half, 4, stride=2, padding=1)
+        self.residual_skip = residual(w + half, half)
+        self.head = nn.Conv2d(half, 1, 1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """image (B, 3, H, W) in [0, 1], H and W multiples of 8 -> logits (B, 1, H, W)"""
+        check_size(image, STRIDE)
+        s1, s2 = self.encoder1(image)
+        s4, s8 = self.encoder2(self.pool(s2))
+        d2 = self.residual8(torch.cat([self.up8(s8), s2], dim=1))
+        d2 = self.residual4(torch.cat([d2, self.up4(s4)], dim=1))
+        d1 = self.residual2(torch.cat([self.up2(d2), s1], dim=1))
+        d1 = self.residual_skip(torch.cat([d1, self.up_skip(s2)], dim=1))
+        return (self.head(d1),)
+
+
+@register(stride=STRIDE, paper="Jha et al., arXiv:2011.07631", published=5_014_049)
+def colonsegnet(*, base_channels: int = 64) -> ColonSegNet:
+    """ColonSegNet: a fast residual network with two encoders and two decoders.
+
+    base_channels: channels at full size. Below 32, squeeze-excite keeps a single channel in its narrowest blocks.
+    """
+    check_multiple("base_channels", base_channels, of=2)
+    return ColonSegNet(base_channels)
