@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -106,7 +107,10 @@ def run(
         ("data show drwan", ["no dataset is named 'drwan'", "known: drawn"]),
         ("data add two/words frames", ["dataset name of letters", "Kvasir-SEG"]),
         ("data add other nosuch", ["nosuch"]),
-        ("data add other empty", ["empty: expected one folder named images", "found an empty folder"]),
+        (
+            "data add other empty",
+            ["empty: no known layout fits; it is empty", "known layouts", "images/ + masks/"],
+        ),
         ("data draw empty/x --cases 0", ["'--cases'"]),
         ("space check nosuch.toml", ["nosuch.toml"]),
         ("space check mistakes.toml", ["3 problems", "'unte'", "resunet_pp", "epohs", "log_uniform"]),
@@ -167,6 +171,20 @@ def test_data_goes_from_drawing_to_a_clean_check(run: Run):
     assert "six: 6 cases" in run("data list").out
     assert "32x32" in run("data show six").out
     assert "all 6 pairs are as they were imported" in run("data check six").out
+
+
+def test_an_import_says_what_it_took_the_source_for_and_which_parts_it_has(run: Run, home: Path):
+    for part in ("TrainDataset", "TestDataset/CVC-300"):
+        shutil.copytree(home / "frames", f"bundle/{part}", ignore=shutil.ignore_patterns("*.csv"))
+    refused = run("data add bundle bundle --allow-empty")
+    assert refused.code == 2
+    assert (
+        "'TestDataset/CVC-300' (PraNet bundle, 24 frames), 'TrainDataset' (PraNet bundle, 24" in refused.err
+    )
+    added = run("data add bundle bundle --allow-empty --part CVC-300")
+    assert added.code == 0, added.err
+    assert added.out.startswith("recognised as PraNet bundle (")
+    assert run("data show bundle --json").json["layout"].endswith("; TestDataset/CVC-300)")
 
 
 def test_json_about_data_is_all_that_stdout_holds(run: Run):

@@ -358,15 +358,23 @@ def _chosen(source: Path, sets: Sequence[Folders], parts: Sequence[str]) -> list
     """The folders that make one dataset: those of `parts`, or all where they belong together."""
     names = {(folders.layout.title, folders.part) for folders in sets}
     if parts:
-        wanted = [part.strip("/").casefold() for part in parts]
-        chosen = [s for s in sets if s.part.casefold() in wanted]
-        missing = sorted(set(wanted) - {folders.part.casefold() for folders in chosen})
-        if missing:
+        wanted = {part: _parts_named(part, sets) for part in parts}
+        if missing := [repr(part) for part, found in wanted.items() if not found]:
             raise BadData(str(source), f"found no part named {', '.join(missing)}; its parts: {_parts(sets)}")
-        return chosen
+        chosen = set().union(*wanted.values())
+        return [folders for folders in sets if folders.part in chosen]
     if len(names) > 1 and not (len({title for title, _ in names}) == 1 and sets[0].layout.joined):
         raise BadData(str(source), f"holds several sets; pick one or more as parts: {_parts(sets)}")
     return list(sets)
+
+
+def _parts_named(wanted: str, sets: Sequence[Folders]) -> set[str]:
+    """The part of that name, or the only one whose path ends in it."""
+    name = wanted.strip("/").casefold()
+    parts = {folders.part for folders in sets}
+    exact = {part for part in parts if part.casefold() == name}
+    endings = {part for part in parts if part.casefold().endswith(f"/{name}")}
+    return exact or (endings if len(endings) == 1 else set())
 
 
 def _parts(sets: Sequence[Folders]) -> str:
@@ -435,7 +443,7 @@ def _in_words(sets: Sequence[Folders]) -> str:
     texts = []
     for title, group in groupby(sets, key=lambda folders: folders.layout.title):
         here = list(group)
-        parts = sorted({folders.part for folders in here} - {"."})
+        parts = sorted({folders.part for folders in here if folders.layout.part != "{root}"})
         texts.append(f"{title} ({here[0].layout.shape}{''.join(f'; {part}' for part in parts)})")
     return ", ".join(texts)
 

@@ -25,6 +25,7 @@ MAX_BYTES = 64 << 30  # of all members, nested archives included; PolypGen, the 
 BOMB_BYTES = 1 << 30  # what an archive may grow to whatever its ratio: masks alone shrink 500-fold
 BOMB_RATIO = 100  # unpacked to packed, above BOMB_BYTES
 MAX_NAME = 240  # bytes of a file's name; most file systems allow 255
+TAR_PADDING = 1 << 20  # bytes behind the last member of a tar; 10 kB are usual
 CHUNK = 1 << 20
 
 MAGIC = (
@@ -129,6 +130,16 @@ def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
         elif not info.isreg():
             refused = "is neither a file nor a folder"
         yield Member(info.name, info.size, refused, partial(_tar_file, archive, info))
+    _read_to_the_end(archive)
+
+
+def _read_to_the_end(archive: tarfile.TarFile) -> None:
+    """The checksum of a compressed stream stands behind the last block, which tarfile itself does not read."""
+    stream = archive.fileobj
+    assert stream is not None, "the archive is open"
+    stream.seek(archive.offset)
+    if len(stream.read(TAR_PADDING + 1)) > TAR_PADDING:
+        raise tarfile.ReadError("goes on behind its end")
 
 
 def _tar_file(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:

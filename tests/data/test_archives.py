@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -201,7 +203,7 @@ def test_parts_of_polypgen_can_be_picked(tmp_path):
     dataset = add_dataset(tmp_path / "home", "X", source, parts=["sequences", "negatives"])
     assert {case.group for case in dataset.cases} == {"X/seq2", "X/seq1_neg", "X/seq2_neg"}
     assert dataset.groups_known
-    assert "found no part named c9; its parts: 'frames'" in refusal(tmp_path / "h2", source, parts=["C9"])
+    assert "found no part named 'C9'; its parts: 'frames'" in refusal(tmp_path / "h2", source, parts=["C9"])
 
 
 def test_a_mask_that_the_archive_left_out_is_black_and_of_the_size_of_its_upright_frame(tmp_path):
@@ -256,6 +258,14 @@ def test_a_part_of_the_pranet_bundle_is_picked(tmp_path, part):
     }
     assert [case.group for case in dataset.cases] == expected.get(part, ["X/2"])
     assert dataset.groups_known == (part == "TestDataset/CVC-ClinicDB")
+
+
+def test_the_last_word_of_a_part_picks_it_where_it_is_the_only_one(tmp_path):
+    files = {f"{top}/{name}": x for top in ("a/x", "a/y", "b/y") for name, x in ANY.items()}
+    source = write_tree(tmp_path / "source", files)
+    assert stems(add_dataset(tmp_path / "home", "One", source, parts=["X"])) == ["A b"]
+    with pytest.raises(BadData, match="found no part named 'y'; its parts: 'a/x'"):
+        add_dataset(tmp_path / "home", "Two", source, parts=["y"])
 
 
 def test_several_parts_are_joined_and_frames_of_one_name_told_apart(tmp_path):
@@ -366,6 +376,31 @@ def test_what_a_killed_import_unpacked_is_no_dataset_and_goes_with_the_next_impo
         add_dataset(tmp_path / "home", "X", write_tree(tmp_path / "source", ANY))
     assert not left.exists()
     assert busy.exists()
+
+
+SLOW_IMPORT = """
+import sys, time
+from pathlib import Path
+from orchestrator.data.cases import add_dataset
+add_dataset(Path(sys.argv[1]), "X", Path(sys.argv[2]),
+            on_progress=lambda done, total: (print(done, total, flush=True), time.sleep(0.05)))
+"""
+
+
+def test_an_import_killed_while_it_unpacks_leaves_no_dataset_and_starts_anew(tmp_path):
+    files = {f"{sub}/{n}.png": x for n in range(20) for sub, x in (("images", FRAME), ("masks", MASK))}
+    archive = zipped(write_tree(tmp_path / "source", files), tmp_path / "a.zip")
+    home = tmp_path / "home"
+    command = [sys.executable, "-c", SLOW_IMPORT, str(home), str(archive)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while process.stdout.readline().strip() != "10 40":
+            pass
+        process.kill()
+    assert (home / "datasets/.X.unpacked").exists()
+    assert list_datasets(home) == ()
+    assert len(add_dataset(home, "X", archive).cases) == 20
+    assert {path.name for path in (home / "datasets").iterdir()} == {".X.lock", "X"}
 
 
 def test_a_frame_keeps_its_bytes_on_the_way_through_an_archive(tmp_path):
