@@ -2,6 +2,7 @@
 equally loaded workers see is the loss of the whole batch.
 
 bce                       binary cross-entropy, mean over pixels
+mse                       squared error of the probabilities, mean over pixels
 dice, iou                 one minus the soft overlap, one pixel added to both parts of the fraction
 bce_dice, bce_iou         their sums
 structure                 weighted BCE + weighted IoU, as in PraNet's paper: pixels near an edge weigh more
@@ -48,6 +49,11 @@ def segmentation_loss(name: str) -> Loss:
 def bce(logits: Tensor, mask: Tensor) -> Tensor:
     """Mean binary cross-entropy of an image."""
     return _cross_entropy(logits, mask).mean(PIXELS)
+
+
+def mse(logits: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error of an image's probabilities."""
+    return F.mse_loss(logits.sigmoid(), mask, reduction="none").mean(PIXELS)
 
 
 def dice(logits: Tensor, mask: Tensor) -> Tensor:
@@ -118,6 +124,7 @@ _LOSSES: dict[str, PerImage] = {
     loss.__name__: loss
     for loss in (
         bce,
+        mse,
         dice,
         iou,
         bce_dice,

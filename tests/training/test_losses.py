@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -43,6 +45,7 @@ def test_edge_weight_of_a_full_mask_is_one_inside_and_large_in_the_corner():
     [
         ("bce", FLAT, 0.693147),
         ("bce", SLOPE, 1.016325),
+        ("mse", FLAT, 0.25),
         ("structure", FLAT, 0.693147 + 0.725124),
         ("structure", SLOPE, 0.952517 + 0.725124),
         ("structure_unweighted_bce", FLAT, 0.693147 + 0.725124),
@@ -59,6 +62,12 @@ def test_dice_and_iou_of_a_flat_half_are_what_the_hand_gets():
     # 1024 of 4096 pixels are polyp and every probability is 0.5: overlap 512, sum 2048, mask 1024.
     assert value("dice", FLAT, SQUARE) == pytest.approx(1 - 1025 / 3073)
     assert value("iou", FLAT, SQUARE) == pytest.approx(1 - 513 / 2561)
+
+
+def test_mean_squared_error_is_that_of_probabilities():
+    # Probability 0.75 everywhere: 1024 pixels of polyp are off by 0.25, the other 3072 by 0.75.
+    logits = torch.full((1, 1, 64, 64), math.log(3))
+    assert value("mse", logits, SQUARE) == pytest.approx((1024 * 0.0625 + 3072 * 0.5625) / 4096)
 
 
 @pytest.mark.parametrize("overlap", ["dice", "iou"])
