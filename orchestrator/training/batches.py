@@ -1,12 +1,18 @@
-"""Cases -> batches on the device: the same images for the same seed, epoch and case, whatever the number of workers."""
+"""Cases -> batches on the device: the same images for the same seed, epoch and case, whatever the number of workers.
+
+Multi-scale training, as PraNet's (arXiv:2006.11392): all images of a batch are brought to one scale, drawn anew for
+each step. PraNet takes each batch at 0.75, 1 and 1.25 in turn, a step each: one epoch of its is three of ours.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from orchestrator.data.augment import case_seed, pipeline
@@ -19,8 +25,8 @@ class TrainingCases(Dataset):
     """Augmented cases; the key (epoch, case id) decides the augmentation."""
 
     def __init__(self, cases: CachedCases, recipe: Recipe) -> None:
-        self.cases, self.seed = cases, recipe.seed
         self.augment = pipeline(recipe.augmentation, recipe.image_size)
+        self.cases, self.seed = cases.at(self.augment.source_size), recipe.seed
 
     def __getitem__(self, key: tuple[int, str]) -> tuple[Tensor, Tensor]:
         """key -> image uint8 (3, S, S), mask uint8 (1, S, S)."""
@@ -44,9 +50,9 @@ class ValidationCases(Dataset):
 
 def as_tensors(image: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor]:
     """image (S, S, 3), mask (S, S) -> uint8 tensors (3, S, S) and (1, S, S)."""
-    return torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C")), torch.from_numpy(
-        np.array(mask)[None]
-    )
+    channels = np.empty((3, *mask.shape), np.uint8)
+    cv2.split(image, list(channels))  # six times as fast as a copy of the transposed array
+    return torch.from_numpy(channels), torch.from_numpy(np.array(mask)[None])
 
 
 class GlobalBatches:
@@ -74,10 +80,13 @@ class TrainingBatches:
         cases: CachedCases,
         case_ids: Sequence[str],
         recipe: Recipe,
+        stride: int,
         device: torch.device,
         loader_workers: int,
     ) -> None:
-        self.device = device
+        """`stride`: the sides of images must be multiples of so many pixels."""
+        self.device, self.seed = device, recipe.seed
+        self.sizes = [scaled_size(recipe.image_size, scale, stride) for scale in recipe.scales]
         self.batches = GlobalBatches(case_ids, recipe.batch_size, recipe.seed)
         self.loader: DataLoader = DataLoader(
             TrainingCases(cases, recipe),
@@ -91,10 +100,14 @@ class TrainingBatches:
         return len(self.batches)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images (B, 3, S, S) in [0, 1] and masks (B, 1, S, S) in {0, 1}, B this worker's share."""
+        """Yield images (B, 3, S, S) in [0, 1] and masks (B, 1, S, S) in {0, 1}, B this worker's share.
+
+        S is that of the recipe, or one of its `scales` of it: the same for all workers, drawn by epoch and step.
+        """
         self.batches.epoch = epoch
-        for image, mask in self.loader:
-            yield to_device(image, self.device) / 255, to_device(mask, self.device)
+        for step, (image, mask) in enumerate(self.loader):
+            size = self.sizes[np.random.default_rng((self.seed, epoch, step)).integers(len(self.sizes))]
+            yield resized(to_device(image, self.device) / 255, to_device(mask, self.device), size)
 
 
 class ValidationBatches:
@@ -118,6 +131,19 @@ class ValidationBatches:
         """Yield images (B, 3, S, S) in [0, 1] and masks (B, 1, S, S) in {0, 1}."""
         for image, mask in self.loader:
             yield to_device(image, self.device) / 255, to_device(mask, self.device)
+
+
+def scaled_size(image_size: int, scale: float, stride: int) -> int:
+    """The multiple of `stride` nearest to image_size x scale, in pixels; at least one stride."""
+    return max(stride, round(image_size * scale / stride) * stride)
+
+
+def resized(image: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """image (B, 3, S, S), mask (B, 1, S, S) in {0, 1} -> sides of `size`, bilinear; the mask is cut at one half."""
+    if image.shape[-1] == size:
+        return image, mask
+    image, mask = (F.interpolate(part, (size, size), mode="bilinear") for part in (image, mask))
+    return image, (mask > 0.5).float()
 
 
 def to_device(value: Tensor, device: torch.device) -> Tensor:

@@ -67,7 +67,7 @@ def run_fit(
     network = models.build(spec.network, **spec.network_params).to(device)
     network = workers.share_batch_norm(network, num_images, device)
     replica = DistributedDataParallel(network) if workers.size() > 1 else network
-    train = TrainingBatches(cases, spec.train, recipe, device, loader_workers)
+    train = TrainingBatches(cases, spec.train, recipe, models.stride(spec.network), device, loader_workers)
     val = ValidationBatches(cases, spec.val, num_images, device)
     loss_of = segmentation_loss(recipe.loss)
     optimizer = _optimizer(network, recipe)

@@ -4,11 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
-FIT_VERSION = 1  # raise it when a change to data, training or networks moves the numbers of a fit
+from orchestrator.data.augment import PipelineName
+
+FIT_VERSION = 2  # raise it when a change to data, training or networks moves the numbers of a fit
+
+SMALLEST_SCALE, LARGEST_SCALE = 0.25, 4.0
+
+
+def _scales(value: object) -> object:
+    """Numbers out of "0.75, 1, 1.25", rising, each once: values in a search-space file are single ones."""
+    try:
+        scales = [float(part) for part in value.split(",")] if isinstance(value, str) else value
+    except ValueError:
+        scales = None
+    if not isinstance(scales, list | tuple) or not all(isinstance(scale, int | float) for scale in scales):
+        raise PydanticCustomError(
+            "scales", "Input should be numbers with commas between, such as '0.75, 1, 1.25'"
+        )
+    if not scales or not all(SMALLEST_SCALE <= scale <= LARGEST_SCALE for scale in scales):
+        raise PydanticCustomError(
+            "scales", f"Input should be one or more numbers from {SMALLEST_SCALE} to {LARGEST_SCALE}"
+        )
+    return tuple(sorted({float(scale) for scale in scales}))
+
+
+Scales = Annotated[
+    tuple[float, ...],
+    BeforeValidator(_scales),
+    WithJsonSchema({"type": "string", "pattern": r"^\s*[0-9.]+\s*(,\s*[0-9.]+\s*)*$"}),
+]
 
 
 class Recipe(BaseModel):
@@ -29,10 +58,23 @@ class Recipe(BaseModel):
     plateau_patience: int = Field(
         5, ge=1, description="epochs without a better validation Dice before plateau acts"
     )
-    loss: Literal["bce_dice", "bce_iou", "bce", "dice", "iou", "structure", "structure_unweighted_bce"] = (
-        Field("bce_dice", description="loss on logits; summed over side outputs where a network has them")
+    loss: Literal[
+        "bce_dice",
+        "bce_iou",
+        "bce",
+        "mse",
+        "dice",
+        "iou",
+        "structure",
+        "structure_unweighted_bce",
+        "structure_pixel_iou",
+    ] = Field("bce_dice", description="loss on logits; summed over side outputs where a network has them")
+    augmentation: PipelineName = Field("standard", description="pipeline by name")
+    scales: Scales = Field(
+        (1.0,),
+        description='multi-scale training, as "0.75, 1, 1.25": each batch is brought to one of these times image_size',
+        json_schema_extra={"default": "1"},
     )
-    augmentation: Literal["none", "flips", "standard"] = Field("standard", description="pipeline by name")
     clip_norm: float = Field(1.0, gt=0, description="largest L2 norm of the gradient")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 where native, fp16 with a scaler on other GPUs, fp32 on CPUs"
@@ -56,8 +98,8 @@ class Recipe(BaseModel):
 class FitSpec(BaseModel):
     """Everything that the result of one fit depends on; what it does not mention cannot matter.
 
-    The post-processing threshold is not here on purpose: it is chosen after training, so settings that
-    differ in the threshold alone share their fits.
+    Threshold, white level and reference area are not here on purpose: they act on the histograms of a fit, so
+    settings that differ in them alone share their fits. Filters act on maps, before they are counted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,6 +114,8 @@ class FitSpec(BaseModel):
     weights_sha256: str | None = (
         None  # of the file that `network_params["weights"]` names, where it names one
     )
+    fill_holes: bool = False
+    min_component_area: float = 0.0  # share of the frame
     stop_after: int | None = None  # epochs to run of the recipe's, for a refit; the schedule still spans all
     version: int = FIT_VERSION
 

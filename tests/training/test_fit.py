@@ -65,9 +65,10 @@ STOPPED_EARLY = {"epochs": 30, "patience": 2, "learning_rate": 1e-4}
         {"epochs": 5, "schedule": "cosine", "warmup_epochs": 2},
         {"epochs": 5, "schedule": "plateau", "plateau_patience": 1, "learning_rate": 1e-4},
         {"epochs": 5, "schedule": "constant", "precision": "bf16"},
+        {"epochs": 5, "batch_size": 2, "scales": (0.5, 1.0, 1.5), "augmentation": "resunet_pp"},
         STOPPED_EARLY,
     ],
-    ids=["cosine", "plateau", "bf16", "early stopping"],
+    ids=["cosine", "plateau", "bf16", "multi-scale", "early stopping"],
 )
 def test_a_fit_that_was_stopped_and_resumed_ends_like_an_undisturbed_one(cases, tmp_path, recipe):
     spec = drawn_fit(cases, **recipe)

@@ -1,0 +1,353 @@
+"""The steps of augmentation pipelines: image and mask in, both out, changed alike; all chance comes from a generator.
+
+image uint8 (H, W, 3), RGB, and mask uint8 (H, W) in {0, 1} are never changed in place. Written for speed on one core:
+one interpolation for image and mask together, however many turns and shifts are drawn, and one matrix for all colors.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+Pixels: TypeAlias = NDArray[np.uint8]
+Frame: TypeAlias = tuple[Pixels, Pixels]  # image, mask
+Step: TypeAlias = Callable[[Pixels, Pixels, Generator], Frame]
+Range: TypeAlias = tuple[float, float]  # drawn from evenly
+
+LUMA = np.array((0.299, 0.587, 0.114))  # ITU-R BT.601
+
+
+def resize_frame(image: Pixels, mask: Pixels, size: int) -> Frame:
+    """Both to (size, size): by halves while that fits, then bilinear; eight times as fast as area averages."""
+    if mask.shape == (size, size):
+        return image, mask
+    return _shrunk(image, size), _binary(_shrunk(mask * np.uint8(255), size))
+
+
+def warp(image: Pixels, mask: Pixels, matrix: np.ndarray, border: int) -> Frame:
+    """Move pixel (x, y) to matrix (3, 3) times (x, y, 1), bilinear."""
+    return _unpacked(cv2.warpAffine(_packed(image, mask), matrix[:2], mask.shape[::-1], borderMode=border))
+
+
+def rotation(degrees: float, scale: float, size: int) -> np.ndarray:
+    """The matrix (3, 3) that turns and scales about the center of a square of `size` pixels."""
+    center = (size - 1) / 2
+    return np.vstack((cv2.getRotationMatrix2D((center, center), degrees, scale), (0, 0, 1)))
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Shift (shares of the side), scale and rotation (degrees) about the center, with probability p."""
+
+    p: float
+    shift: Range = (0, 0)
+    scale: Range = (1, 1)
+    rotate: Range = (0, 0)
+
+    def matrix(self, size: int, rng: Generator) -> np.ndarray | None:
+        """(3, 3), or None where none is drawn."""
+        if rng.random() >= self.p:
+            return None
+        matrix = rotation(rng.uniform(*self.rotate), rng.uniform(*self.scale), size)
+        matrix[:2, 2] += rng.uniform(*self.shift, 2) * size
+        return matrix
+
+
+@dataclass(frozen=True)
+class Corners:
+    """Three points around the center each go up to `share` of the side astray, with probability p."""
+
+    p: float
+    share: float
+
+    def matrix(self, size: int, rng: Generator) -> np.ndarray | None:
+        """(3, 3), or None where none is drawn."""
+        if rng.random() >= self.p:
+            return None
+        points = size / 2 + size / 3 * np.array([(1, 1), (1, -1), (-1, -1)])
+        moved = points + rng.uniform(-self.share, self.share, (3, 2)) * size
+        affine = cv2.getAffineTransform(points.astype(np.float32), moved.astype(np.float32))
+        return np.vstack((affine, (0, 0, 1)))
+
+
+@dataclass(frozen=True)
+class Move:
+    """Flips and quarter turns, each exact, then all affine maps that are drawn in one interpolation. Squares only."""
+
+    flip: float = 0  # probability, for each axis by itself
+    turn: float = 0  # probability of 0 to 3 quarter turns
+    affine: tuple[Affine | Corners, ...] = ()
+    border: int = cv2.BORDER_CONSTANT  # black, as around the frames themselves
+
+    def __call__(self, image: Pixels, mask: Pixels, rng: Generator) -> Frame:
+        for axis in (0, 1):
+            if rng.random() < self.flip:
+                image, mask = _both(cv2.flip, image, mask, axis)
+        if rng.random() < self.turn and (turns := int(rng.integers(4))):
+            image, mask = _both(cv2.rotate, image, mask, turns - 1)
+        drawn = [matrix for one in self.affine if (matrix := one.matrix(len(mask), rng)) is not None]
+        if not drawn:
+            return image, mask
+        return warp(image, mask, reduce(np.matmul, reversed(drawn)), self.border)
+
+
+@dataclass(frozen=True)
+class Flip:
+    """One flip, always: 0 upright, 1 across."""
+
+    axis: int
+
+    def __call__(self, image: Pixels, mask: Pixels, rng: Generator) -> Frame:
+        return _both(cv2.flip, image, mask, self.axis)
+
+
+@dataclass(frozen=True)
+class Resize:
+    """To a square of `size` pixels: before steps that cost by the pixel."""
+
+    size: int
+
+    def __call__(self, image: Pixels, mask: Pixels, rng: Generator) -> Frame:
+        return resize_frame(image, mask, self.size)
+
+
+@dataclass(frozen=True)
+class RotateWhole:
+    """Turn by an angle in degrees, and shrink so that the whole frame is still seen; black around it."""
+
+    degrees: Range
+
+    def __call__(self, image: Pixels, mask: Pixels, rng: Generator) -> Frame:
+        degrees = rng.uniform(*self.degrees)
+        shrink = 1 / (abs(np.cos(np.radians(degrees))) + abs(np.sin(np.radians(degrees))))
+        return warp(image, mask, rotation(degrees, shrink, len(mask)), cv2.BORDER_CONSTANT)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square window whose side is a share of the frame's: in the middle, or anywhere inside."""
+
+    share: Range  # of the side, 0 to 1
+    centered: bool = False
+    p: float = 1
+
+    def __call__(self, image: Pixels, mask: Pixels, rng: Generator) -> Frame:
+        if rng.random() >= self.p:
+            return image, mask
+        side = round(len(mask) * rng.uniform(*self.share))
+        spare = len(mask) - side
+        top, left = (spare // 2, spare // 2) if self.centered else rng.integers(0, spare + 1, 2)
+        window = np.s_[top : top + side, left : left + side]
+        return image[window], mask[window]
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """A square of the frame's mean value, without polyp (DeVries and Taylor 2017); half of it may lie outside."""
+
+    share: float  # of the side, 0 to 1
+
+    def __call__(self, image: Pixels, mask: Pixels, rng: Generator) -> Frame:
+        side = round(len(mask) * self.share)
+        top, left = rng.integers(-(side // 2), len(mask) - side + 1, 2)
+        hole = np.s_[max(top, 0) : top + side, max(left, 0) : left + side]
+        image, mask = image.copy(), mask.copy()
+        image[hole] = round(np.mean(cv2.mean(image)[:3]))
+        mask[hole] = 0
+        return image, mask
+
+
+@dataclass(frozen=True)
+class Light:
+    """Factors of brightness, contrast (about the mean grey) and saturation, and a turn of hue in degrees.
+
+    Linear in RGB, so that all are one matrix, and values are rounded and clipped once; hue turns about the grey axis.
+    """
+
+    p: float
+    brightness: Range = (1, 1)
+    contrast: Range = (1, 1)
+    saturation: Range = (1, 1)
+    hue: Range = (0, 0)
+
+    def __call__(self, image: Pixels, mask: Pixels, rng: Generator) -> Frame:
+        if rng.random() >= self.p:
+            return image, mask
+        brightness, contrast, saturation, hue = (
+            rng.uniform(*range) for range in (self.brightness, self.contrast, self.saturation, self.hue)
+        )
+        matrix = np.empty((3, 4), np.float32)
+        matrix[:, :3] = _turn_hue(hue) @ (saturation * np.eye(3) + (1 - saturation) * LUMA)
+        matrix[:, :3] *= brightness * contrast
+        matrix[:, 3] = (1 - contrast) * brightness * (LUMA @ cv2.mean(image)[:3])
+        return cv2.transform(image, matrix), mask  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Value:
+    """Scale the value of HSV by a factor."""
+
+    factor: Range
+
+    def __call__(self, image: Pixels, mask: Pixels, rng: Generator) -> Frame:
+        hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
+        value = cv2.convertScaleAbs(value, alpha=rng.uniform(*self.factor))
+        return cv2.cvtColor(cv2.merge((hue, saturation, value)), cv2.COLOR_HSV2RGB), mask  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class ChannelShift:
+    """Add up to `limit` to each channel by itself, or take it away, with probability p."""
+
+    p: float
+    limit: float  # of 255
+
+    def __call__(self, image: Pixels, mask: Pixels, rng: Generator) -> Frame:
+        if rng.random() >= self.p:
+            return image, mask
+        shift = rng.uniform(-self.limit, self.limit, 3)
+        return cv2.transform(image, np.column_stack((np.eye(3), shift)).astype(np.float32)), mask  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Sharpen:
+    """Move away from the frame's 3 x 3 smoothing by a factor above one, with probability p."""
+
+    p: float
+    factor: Range
+
+    def __call__(self, image: Pixels, mask: Pixels, rng: Generator) -> Frame:
+        if rng.random() >= self.p:
+            return image, mask
+        factor = rng.uniform(*self.factor)
+        kernel = np.ones((3, 3))
+        kernel[1, 1] = 5
+        smooth = cv2.filter2D(image, -1, kernel / kernel.sum())
+        return cv2.addWeighted(image, factor, smooth, 1 - factor, 0), mask  # type: ignore[return-value]
+
+
+def gray(image: Pixels, mask: Pixels, rng: Generator) -> Frame:
+    """The luma in all three channels."""
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), mask  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Elastic:
+    """Uniform noise in [-1, 1], smoothed by a Gaussian of `sigma`, times `alpha`, moves pixels (Simard et al. 2003)."""
+
+    p: float
+    alpha: float  # pixels
+    sigma: float  # pixels
+
+    def __call__(self, image: Pixels, mask: Pixels, rng: Generator) -> Frame:
+        if rng.random() >= self.p:
+            return image, mask
+        rows, columns = np.indices(mask.shape, np.float32)
+        source = (columns + self._shift(mask.shape, rng), rows + self._shift(mask.shape, rng))
+        return _unpacked(
+            cv2.remap(_packed(image, mask), *source, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        )
+
+    def _shift(self, shape: tuple[int, ...], rng: Generator) -> NDArray[np.float32]:
+        noise = rng.random(shape, np.float32) * 2 - 1
+        return cv2.GaussianBlur(noise, (0, 0), self.sigma) * np.float32(self.alpha)
+
+
+@dataclass(frozen=True)
+class MaskEdge:
+    """Grow or shrink the mask, each with probability p, by an ellipse of so many pixels; the image stays."""
+
+    p: float
+    pixels: tuple[int, int]  # smallest and largest
+
+    def __call__(self, image: Pixels, mask: Pixels, rng: Generator) -> Frame:
+        side = int(rng.integers(self.pixels[0], self.pixels[1] + 1))
+        ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+        chance = rng.random()
+        if chance < self.p:
+            return image, cv2.dilate(mask, ellipse)  # type: ignore[return-value]
+        return image, cv2.erode(mask, ellipse) if chance < 2 * self.p else mask  # type: ignore[return-value]
+
+
+class Library:
+    """A transform of albumentations, with probability p; `make` gets the module, once it is needed."""
+
+    def __init__(self, p: float, make: Callable[[ModuleType], Any]) -> None:
+        self.p, self.make = p, make
+
+    def __call__(self, image: Pixels, mask: Pixels, rng: Generator) -> Frame:
+        if rng.random() >= self.p:
+            return image, mask
+        # Not set_random_seed: it gives each transform its own generator with the same seed, so that all draw
+        # the same numbers.
+        self._compose.set_random_state(rng, random.Random(int(rng.integers(2**32))))
+        changed = self._compose(image=np.ascontiguousarray(image), mask=mask)
+        return changed["image"], changed["mask"]
+
+    @cached_property
+    def _compose(self) -> Any:
+        import albumentations  # takes nearly two seconds, and evaluation needs none of it
+
+        return albumentations.Compose([self.make(albumentations)])
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One step after another."""
+
+    steps: tuple[Step, ...]
+
+    def __call__(self, image: Pixels, mask: Pixels, rng: Generator) -> Frame:
+        for step in self.steps:
+            image, mask = step(image, mask, rng)
+        return image, mask
+
+
+class OneOf:
+    """One of the steps, drawn by weight."""
+
+    def __init__(self, *choices: tuple[float, Step]) -> None:
+        self.bounds = np.cumsum([weight for weight, _ in choices])
+        self.steps = [step for _, step in choices]
+
+    def __call__(self, image: Pixels, mask: Pixels, rng: Generator) -> Frame:
+        drawn = int(np.searchsorted(self.bounds, rng.random() * self.bounds[-1], side="right"))
+        return self.steps[drawn](image, mask, rng)
+
+
+def _shrunk(pixels: Pixels, size: int) -> Pixels:
+    while len(pixels) >= 2 * size:
+        half = len(pixels) // 2
+        pixels = cv2.resize(pixels, (half, half), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def _both(change: Callable[[Any, int], Any], image: Pixels, mask: Pixels, how: int) -> Frame:
+    return change(image, how), change(mask, how)
+
+
+def _packed(image: Pixels, mask: Pixels) -> Pixels:
+    """(H, W, 4): OpenCV moves four channels twice as fast as three."""
+    return cv2.insertChannel(mask * np.uint8(255), cv2.cvtColor(image, cv2.COLOR_RGB2RGBA), 3)  # type: ignore[return-value]
+
+
+def _unpacked(packed: Any) -> Frame:
+    return cv2.cvtColor(packed, cv2.COLOR_RGBA2RGB), _binary(cv2.extractChannel(packed, 3))  # type: ignore[return-value]
+
+
+def _binary(mask: Any) -> Pixels:
+    return (mask > 127).view(np.uint8)
+
+
+def _turn_hue(degrees: float) -> np.ndarray:
+    """Rotation (3, 3) about the grey axis, by Rodrigues' formula."""
+    return cv2.Rodrigues(np.full(3, np.radians(degrees) / np.sqrt(3)))[0]

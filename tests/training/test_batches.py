@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from drawn import CPU, drawn_cases, drawn_fit
+
+from orchestrator.data.cache import CachedCases
+from orchestrator.training.batches import TrainingBatches, resized, scaled_size
+from orchestrator.training.recipe import Recipe
+
+SCALES = (0.75, 1.0, 1.25)
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory) -> CachedCases:
+    return drawn_cases(tmp_path_factory.mktemp("home"))
+
+
+def batches(cases: CachedCases, stride: int = 8, **recipe) -> TrainingBatches:
+    spec = drawn_fit(cases, **recipe)
+    return TrainingBatches(cases, spec.train, spec.recipe, stride, CPU, loader_workers=0)
+
+
+def sides(of: TrainingBatches, epoch: int) -> list[int]:
+    return [image.shape[-1] for image, _ in of.epoch(epoch)]
+
+
+def test_scaled_sizes_are_those_of_the_papers_code():
+    assert [scaled_size(352, scale, 32) for scale in SCALES] == [256, 352, 448]
+    assert [scaled_size(512, scale, 32) for scale in SCALES] == [384, 512, 640]
+    assert scaled_size(32, 0.25, 32) == 32
+
+
+def test_all_scales_come_and_a_batch_has_one(cases):
+    multi = batches(cases, batch_size=2, scales=SCALES)
+    seen = [side for epoch in range(30) for side in sides(multi, epoch)]
+    assert set(seen) == {24, 32, 40}
+    assert min(seen.count(side) for side in set(seen)) > len(seen) / 5
+    for image, mask in multi.epoch(0):
+        assert image.shape == (2, 3, *mask.shape[-2:])
+        assert set(mask.unique().tolist()) <= {0.0, 1.0}
+        assert 0 <= float(image.min()) <= float(image.max()) <= 1
+
+
+def test_scales_depend_on_seed_epoch_and_step_alone(cases):
+    recipe = {"batch_size": 2, "scales": SCALES}
+    expected = [sides(batches(cases, **recipe), epoch) for epoch in range(4)]
+    resumed = batches(cases, **recipe)
+    assert [sides(resumed, epoch) for epoch in (3, 2)] == [expected[3], expected[2]]
+    assert [sides(batches(cases, seed=1, **recipe), epoch) for epoch in range(4)] != expected
+    assert len({tuple(epoch) for epoch in expected}) > 1
+
+
+def test_one_scale_changes_nothing(cases):
+    for (image, mask), (same, same_mask) in zip(
+        batches(cases, scales="1").epoch(1), batches(cases).epoch(1), strict=True
+    ):
+        assert torch.equal(image, same) and torch.equal(mask, same_mask)
+
+
+def test_a_larger_mask_is_the_same_shape_with_square_pixels():
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[..., 1:3, 0:2] = 1
+    image, larger = resized(mask.repeat(1, 3, 1, 1), mask, 8)
+    expected = torch.zeros(8, 8)
+    expected[2:6, 0:4] = 1
+    assert torch.equal(larger[0, 0], expected)
+    assert image.shape == (1, 3, 8, 8)
+
+
+def test_frames_are_read_at_the_size_that_windows_are_cut_from(cases):
+    batch = batches(cases, augmentation="resunet_pp")
+    assert batch.loader.dataset.cases.image_size == 72
+    assert cases.image_size == 32
+    assert sides(batch, 0) == [32, 32]
+
+
+@pytest.mark.parametrize("scales", ["1.25, 0.75, 1", [1, 0.75, 1.25, 1], (0.75, 1, 1.25)])
+def test_scales_are_written_in_any_order(scales):
+    assert Recipe(scales=scales).scales == SCALES
+    assert Recipe.model_validate_json(Recipe(scales=scales).model_dump_json()) == Recipe(scales=SCALES)
+
+
+@pytest.mark.parametrize("scales", ["", "large", "0.1, 1", "nan", 1, True, [], [True, "a"]])
+def test_what_are_no_scales_is_refused(scales):
+    with pytest.raises(
+        ValueError, match=r"Input should be (numbers with commas|one or more numbers from 0.25)"
+    ):
+        Recipe(scales=scales)
+
+
+def test_images_keep_their_channels_and_pixels(cases):
+    spec = drawn_fit(cases, augmentation="none", batch_size=8)
+    order = np.random.default_rng((0, 0)).permutation(8)
+    ((image, mask),) = TrainingBatches(cases, spec.train, spec.recipe, 8, CPU, 0).epoch(0)
+    for row, index in enumerate(order):
+        case_id = spec.train[index]
+        np.testing.assert_array_equal(
+            (image[row] * 255).round().permute(1, 2, 0).numpy(), cases.image(case_id)
+        )
+        np.testing.assert_array_equal(mask[row, 0].numpy(), cases.mask(case_id))
