@@ -129,14 +129,17 @@ def test_onnx_with_a_free_batch_size_agrees_with_torch(small):
 def test_four_blobs_are_learned_by_heart(small):
     image, mask = blobs(4, 32)
     optimizer = torch.optim.Adam(small.parameters(), lr=1e-2)
-    losses = []
-    for _ in range(50):
-        loss = sum(nn.functional.binary_cross_entropy_with_logits(o, mask) for o in small(image))
+    losses: list[float] = []
+    dice = 0.0
+    # Most need 5 to 40 steps; where BatchNorm ends a network, its scale must grow first, and that takes a hundred.
+    while len(losses) < 150 and not (dice > 0.85 and losses[-1] < losses[0] / 4):
+        outputs = small(image)
+        loss = sum(nn.functional.binary_cross_entropy_with_logits(output, mask) for output in outputs)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    found = small(image)[0] > 0
-    dice = 2 * (found * mask).sum() / (found.sum() + mask.sum())
-    assert losses[-1] < losses[0] / 4
+        found = outputs[0] > 0
+        dice = (2 * (found * mask).sum() / (found.sum() + mask.sum())).item()
     assert dice > 0.85
+    assert losses[-1] < losses[0] / 4
