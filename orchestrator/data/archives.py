@@ -38,7 +38,7 @@ CLINIC_SIZE = (288, 384)
 POLYPGEN_CENTERS = {
     "C1": r"(\d+OLCV1_)?100[A-Z]\d{4}",
     "C2": r"EndoCV2021_\d+",
-    "C3": r"C3_EndoCV2021_\d+[_\]]?",
+    "C3": r"C3_EndoCV2021_\d+",
     "C4": r"\d+_endocv2021_(positive|negative)_\d+( \d+)?",
     "C5": r"EndoCV2021_C5_\d+",
     "C6": r"EndoCV2021_C6_\d+",
@@ -99,12 +99,14 @@ class Layout:
 
 TOP = "(?P<root>(?:.*/)?)"
 IMAGES, MASKS = TOP + "(?i:images?)", "{root}(?i:masks?)"
+STRAY = r"[_\]]?"  # one frame of center C3 ends in "_" or, in EndoCV2021, in "]"; its mask does not
 POLYPGEN = Layout(
     title="PolypGen",
     shape="images_C1/ + masks_C1/ to C6, images_seq1/ + masks_seq1/, seq1_neg/",
     images=TOP + "images_(?P<center>C[1-6])",
     masks="{root}masks_{center}",
-    frame=r"(?P<stem>.+?)[_\]]?",  # one frame of C3 ends in "_" or "]", its mask in neither
+    frame=rf"(?P<stem>.+?){STRAY}",
+    mask=rf"(?P<stem>.+?){STRAY}(_mask)?",
     skip=r".*\.txt",  # boxes among the masks of three sequences
     part="frames",
     joined=True,
@@ -172,7 +174,8 @@ LAYOUTS = (  # from particular to general: the first that fits a folder takes it
         shape="images/ + masks/ named EndoCV2021_...",
         images=IMAGES,
         masks=MASKS,
-        frame="|".join(POLYPGEN_CENTERS.values()),
+        frame=f"(?P<stem>{'|'.join(POLYPGEN_CENTERS.values())}){STRAY}",
+        mask=POLYPGEN.mask,
         empty=True,
         members=polypgen_centers,
     ),

@@ -14,6 +14,7 @@ from orchestrator.errors import BadData
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 89_000_000  # just under the size at which Pillow suspects a decompression bomb
+MAX_TIFF_SLACK = 1 << 16  # bytes that compression may add to noise
 POLYP_ABOVE = 127  # some published masks hold grey rims: "not zero" would enlarge their polyps by up to 44 %
 ORIENTATION = 0x0112  # EXIF tag; SIDEWAYS are its values that swap height and width
 SIDEWAYS = (5, 6, 7, 8)
@@ -110,6 +111,8 @@ def _read_tiff(path: Path) -> np.ndarray:
             raise ValueError(f"expected 8 bits a channel, found {page.dtype}; convert it to 8 bits")
         if (turn := page.tags.valueof("Orientation", 1)) != 1:
             raise ValueError(f"expected an upright TIFF, found Orientation {turn}; save it upright")
+        if sum(page.databytecounts) > page.nbytes + MAX_TIFF_SLACK:
+            raise ValueError("holds more data than its pixels need, as a decompression bomb does")
         pixels = page.asarray()
         if page.axes == "SYX":
             pixels = np.moveaxis(pixels, 0, 2)

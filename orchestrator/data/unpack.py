@@ -60,8 +60,11 @@ class Member:
 
 def archive_kind(path: Path) -> str:
     """zip, tar, RAR or 7z by the first bytes of a file, whatever its name; "" where it is none of them."""
-    with path.open("rb") as file:
-        start = file.read(512)
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        raise BadData(str(path), f"cannot be read: {error.strerror}") from error
     if start[257:262] == b"ustar":
         return "tar"
     return next((kind for magic, kind in MAGIC if start.startswith(magic)), "")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from packed import EMPTY, FRAME, MASK, tarred, write_tree, zipped
+from PIL import Image
 
 from orchestrator.data.archives import LAYOUTS, clinic_sequence, clinic_sequences, whole_clinic_sequences
 from orchestrator.data.cases import Dataset, add_dataset, check_dataset, list_datasets, read_image, read_mask
@@ -207,8 +209,6 @@ def test_parts_of_polypgen_can_be_picked(tmp_path):
 
 
 def test_a_mask_that_the_archive_left_out_is_black_and_of_the_size_of_its_upright_frame(tmp_path):
-    from PIL import Image
-
     turned = Image.Exif()
     turned[274] = 6
     folder = tmp_path / "seq1_neg"
@@ -225,6 +225,15 @@ def test_a_mask_that_the_archive_left_out_is_black_and_of_the_size_of_its_uprigh
 def test_a_damaged_frame_without_a_mask_is_refused_in_words(tmp_path):
     source = write_tree(tmp_path / "source", {"seq1_neg/a.jpg": b"no image", "seq1_neg/b.jpg": FRAME})
     assert "seq1_neg/a.jpg: does not decode" in refusal(tmp_path / "home", source)
+
+
+@pytest.mark.parametrize("frame", ["C3_EndoCV2021_00489_", "C3_EndoCV2021_00489]", "C3_EndoCV2021_00489"])
+@pytest.mark.parametrize("mask", ["C3_EndoCV2021_00489_mask", "C3_EndoCV2021_00489__mask", "{frame}"])
+@pytest.mark.parametrize("folders", [("images_C3", "masks_C3"), ("images", "masks")])
+def test_the_frame_that_polypgen_misspells_finds_its_mask(tmp_path, frame, mask, folders):
+    files = {f"{folders[0]}/{frame}.jpg": FRAME, f"{folders[1]}/{mask.format(frame=frame)}.jpg": MASK}
+    (case,) = add_dataset(tmp_path / "home", "X", write_tree(tmp_path / "source", files)).cases
+    assert (case.id, case.center) == ("X/C3_EndoCV2021_00489", "C3")
 
 
 def test_copies_of_polypgen_without_folders_keep_their_centers(tmp_path):
@@ -408,3 +417,40 @@ def test_a_frame_keeps_its_bytes_on_the_way_through_an_archive(tmp_path):
     (case,) = add_dataset(tmp_path / "home", "X", zipped(source, tmp_path / "x.zip")).cases
     assert case.image.read_bytes() == (source / "images/A b.JPG").read_bytes()
     assert read_image(case.image).shape == FRAME.shape
+
+
+# Real files, where there are any
+
+
+def real(name: str) -> Path:
+    folder = Path(os.environ.get("POLYP_DATA", "../shared/data/polyps")) / name
+    if not folder.exists():
+        pytest.skip(f"no real data in {folder}; set POLYP_DATA")
+    return folder
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_original_files_of_clinic_and_polypgen_are_recognised_with_groups_and_centers(tmp_path, form):
+    source = real("_raw_samples")
+    if form == "zip":
+        source = zipped(source, tmp_path / "raw.zip")
+    clinic = add_dataset(tmp_path / "home", "Clinic", source, parts=["CVC-ClinicDB"])
+    assert clinic.groups_known and len(clinic.cases) == 10
+    assert {case.id: case.group for case in clinic.cases}["Clinic/612"] == "Clinic/29"
+    polypgen = add_dataset(tmp_path / "home", "PolypGen", source, parts=["frames"])
+    assert [case.center for case in polypgen.cases] == ["C4", "C4", "C3", "C2"]
+
+
+def test_the_sequences_of_the_real_clinic_frames_are_those_of_its_readme():
+    with (real("CVC-ClinicDB") / "meta.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 524
+    assert all(clinic_sequence(int(row["name"])) == row["sequence_or_center"] for row in rows)
+
+
+def test_the_centers_of_the_real_polypgen_frames_are_those_of_its_list(tmp_path):
+    source = real("PolypGen")
+    with (source / "meta.csv").open(newline="") as file:
+        known = {row["name"]: row["sequence_or_center"] for row in csv.DictReader(file)}
+    dataset = add_dataset(tmp_path / "home", "X", source)
+    assert {stem: case.center for stem, case in zip(stems(dataset), dataset.cases, strict=True)} == known

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import random
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -58,3 +59,17 @@ def test_four_channels_planes_and_grey_become_three_channels(tmp_path):
     assert np.array_equal(read_image(path), FRAME)
     tifffile.imwrite(path, FRAME[..., 0], photometric="minisblack")
     assert np.array_equal(read_image(path), FRAME[..., [0, 0, 0]])
+
+
+def test_a_tiff_with_far_more_data_than_pixels_is_refused_before_it_is_decoded(tmp_path):
+    path = tmp_path / "bomb.tif"
+    tifffile.imwrite(path, FRAME[:10, :10, 0], photometric="minisblack", compression="zlib")
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        tags = file.pages.first.tags
+        tags["StripOffsets"].overwrite(path.stat().st_size)
+        bomb = zlib.compress(bytes(100 << 20))
+        tags["StripByteCounts"].overwrite(len(bomb))
+    with path.open("ab") as file:
+        file.write(bomb)
+    with pytest.raises(BadData, match="holds more data than its pixels need"):
+        read_image(path)
