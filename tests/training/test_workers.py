@@ -32,6 +32,10 @@ def spec(cases) -> FitSpec:
     return drawn_fit(cases, num_train=10, num_val=7, batch_size=8, epochs=3, learning_rate=1e-3)
 
 
+def multi_scale(spec: FitSpec) -> FitSpec:
+    return spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"scales": (0.5, 1.0, 1.5)})})
+
+
 @pytest.fixture(scope="module")
 def alone(spec, cases, home):
     """What one worker makes of the fit."""
@@ -51,6 +55,7 @@ def crews(spec, cases, home) -> dict[int, list[dict]]:
         folder = home / f"width-{width}"
         tasks = {
             "fit": partial(fit, spec, cases, folder / "fit"),
+            "multi-scale": partial(fit, multi_scale(spec), cases, folder / "multi-scale"),
             "resumed": partial(fit, spec, cases, folder / "resumed", stop_at=(0,)),
             "huge": partial(fit, huge, cases, folder / "huge"),
             "uneven": partial(fit, uneven, cases, folder / "uneven"),
@@ -66,6 +71,13 @@ def test_several_workers_learn_what_one_learns(crews, alone, width):
     np.testing.assert_allclose(learned(outcome), learned(alone), rtol=1e-4)
     for name, value in alone.weights.items():
         torch.testing.assert_close(outcome.weights[name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_several_workers_see_the_scales_that_one_sees(crews, alone, spec, cases, home, width):
+    single = fit(multi_scale(spec), cases, home / f"scales-{width}")
+    assert learned(single) != learned(alone)
+    np.testing.assert_allclose(learned(crews[width][0]["multi-scale"]), learned(single), rtol=1e-4)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -89,9 +101,12 @@ def test_every_rank_returns_the_same_outcome(crews, width):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_workers_that_were_stopped_together_resume_as_if_undisturbed(crews, width):
+    """To the last bit where two add up; DDP lays out gradients anew after a first step, and so the order of four."""
     for rank in crews[width]:
-        assert learned(rank["resumed"]) == learned(rank["fit"])
-        np.testing.assert_array_equal(rank["resumed"].histograms, rank["fit"].histograms)
+        resumed, undisturbed = rank["resumed"], rank["fit"]
+        np.testing.assert_allclose(learned(resumed), learned(undisturbed), rtol=0 if width == 2 else 1e-6)
+        moved = np.cumsum(resumed.histograms.astype(int) - undisturbed.histograms, axis=2)
+        assert np.abs(moved).max() <= (0 if width == 2 else 2)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
