@@ -14,8 +14,8 @@ from filelock import FileLock
 from packed import EMPTY, FRAME, MASK, tarred, write_tree, zipped
 from PIL import Image
 
-from orchestrator.data.archives import LAYOUTS, clinic_sequence, clinic_sequences, whole_clinic_sequences
 from orchestrator.data.cases import Dataset, add_dataset, check_dataset, list_datasets, read_image, read_mask
+from orchestrator.data.layouts import LAYOUTS, clinic_sequence, clinic_sequences, whole_clinic_sequences
 from orchestrator.data.pairs import Pair
 from orchestrator.errors import BadData
 
