@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from models.encoders import read_tensors
@@ -61,15 +62,15 @@ def load_published(name: str, path: str | Path) -> nn.Module:
             f"no published weights are known of {name!r}; known: {', '.join(sorted(_publications))}"
         )
     publication = _publications[name]
-    network = build(name, **publication.params)
-    theirs = {_renamed(key, publication.names): key for key in network.state_dict()}
     found = {
         key: value
         for key, value in read_tensors(Path(path)).items()
         if not any(key.startswith(f"{module}.") for module in publication.unused)
     }
-    wanted = {key: network.state_dict()[ours].shape for key, ours in theirs.items()}
-    problems = _problems(wanted, found)
+    network = build(name, **publication.params)
+    ours = network.state_dict()
+    theirs = {_renamed(key, publication.names): key for key in ours}
+    problems = _problems({key: ours[our].shape for key, our in theirs.items()}, found)
     if problems:
         raise ValueError(
             f"{path} does not hold {name} as {publication.source} publishes it: {'; '.join(problems)}"
@@ -84,6 +85,11 @@ def _renamed(key: str, names: Mapping[str, str]) -> str:
         return key
     ours = max(prefixes, key=len)
     return names[ours] + key.removeprefix(ours)
+
+
+def _as_1x1(value: Tensor, shape: torch.Size | None) -> Tensor:
+    """A linear layer's weights as those of a 1x1 convolution, where one is wanted."""
+    return value[..., None, None] if shape == (*value.shape, 1, 1) else value
 
 
 def _problems(wanted: Mapping[str, Any], found: Mapping[str, Tensor]) -> list[str]:
