@@ -1,9 +1,9 @@
 """Fill holes and drop small components of a whole probability map, at all of its 255 thresholds in one pass.
 
 Both are increasing operators that commute with thresholding: a filtered map, thresholded at any bin, is the mask that
-filtering the thresholded map would give (Maragos and Ziff, IEEE PAMI 1990). So a histogram of filtered bins scores every
-threshold exactly. Holes are filled by reconstruction (Vincent, IEEE Trans. Image Processing 1993), components dropped by
-grey-scale area opening (Vincent, 1993).
+filtering the thresholded map would give (Maragos and Ziff, IEEE PAMI 1990). So a histogram of filtered bins scores
+every threshold exactly. Holes are filled by reconstruction (Vincent, IEEE Trans. Image Processing 1993), components
+dropped by grey-scale area opening (Vincent, 1993).
 
 Polyp pixels touch across corners too (8 neighbours); background, and so a hole, along edges only (4 neighbours).
 """

@@ -30,16 +30,21 @@ def histogram(probabilities: NDArray[np.floating], mask: NDArray[np.bool_]) -> N
     """
     if probabilities.shape != mask.shape:
         raise ValueError(f"a map of {probabilities.shape} cannot be scored on a mask of {mask.shape}")
-    # Written so that NaN, for which every comparison is false, is refused too.
-    if not (probabilities.min(initial=0) >= 0 and probabilities.max(initial=0) <= 1):
-        raise ValueError("probabilities must lie in [0, 1], found NaN or a value outside")
-    return histogram_of_bins(quantize(probabilities), mask)
+    return histogram_of_bins(to_bins(probabilities), mask)
 
 
 def histogram_of_bins(bins: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint32]:
     """bins (H, W), as from `quantize`, mask (H, W) -> (2, 256): pixels outside the mask, then inside."""
     pairs = bins + NUM_BINS * mask.astype(np.intp)
     return np.bincount(pairs.ravel(), minlength=2 * NUM_BINS).reshape(2, NUM_BINS).astype(np.uint32)
+
+
+def to_bins(probabilities: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """As `quantize`, but refused with ValueError: probabilities that are NaN or outside [0, 1]."""
+    # Written so that NaN, for which every comparison is false, is refused too.
+    if not (probabilities.min(initial=0) >= 0 and probabilities.max(initial=0) <= 1):
+        raise ValueError("probabilities must lie in [0, 1], found NaN or a value outside")
+    return quantize(probabilities)
 
 
 def quantize(probabilities: NDArray[np.floating]) -> NDArray[np.uint8]:

@@ -65,6 +65,12 @@ def scores(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> dict[s
     return {metric: score(metric, tp, fp, fn, tn) for metric in METRICS}
 
 
+def scores_of_masks(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float]:
+    """Every metric of one image, of masks bool (H, W)."""
+    tp, fp, fn = (int(np.count_nonzero(pixels)) for pixels in (mask & truth, mask & ~truth, truth & ~mask))
+    return {name: float(value) for name, value in scores(tp, fp, fn, mask.size - tp - fp - fn).items()}
+
+
 def scores_at(histograms: NDArray[np.integer], threshold: float) -> dict[str, Scores]:
     """histograms (N, 2, 256) -> every metric (N,) at one threshold, a multiple of 1/256 below 1."""
     return {metric: values[:, 0] for metric, values in scores(*counts_at(histograms, threshold)).items()}

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.scoring.histograms import NUM_BINS, bin_of, counts
-from orchestrator.scoring.metrics import score
+from orchestrator.scoring.histograms import NUM_BINS, bin_of, counts, counts_at
+from orchestrator.scoring.metrics import score, scores
+from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.threshold import best_of_runs, swept_bins
 
 
@@ -99,6 +100,17 @@ def cross_fitted_rules(
         values[own] = rule_scores(histograms[own], rule, metric=metric, white_level=white_level)
         rules[int(fold)] = rule
     return values, rules
+
+
+def scores_under(histograms: NDArray[np.integer], masks: PostProcess) -> dict[str, NDArray[np.float64]]:
+    """histograms (N, 2, 256), counted on `masks.filter`ed bins -> every metric (N,) of the masks that it makes."""
+    tp, fp, fn, tn = (column[:, 0] for column in counts_at(histograms, masks.threshold))
+    white = tp + fp
+    if masks.white_level is not None:
+        level = counts_at(histograms, masks.white_level)
+        white = (level.tp + level.fp)[:, 0]
+    kept = white > masks.reference_area * (tp + fp + fn + tn)
+    return scores(tp * kept, fp * kept, np.where(kept, fn, tp + fn), np.where(kept, tn, fp + tn))
 
 
 class _Outcomes(NamedTuple):

@@ -6,7 +6,7 @@
 Drawn maps with blurred polyps and false alarms, a fifth of them without a polyp; three ways to the same table of mean
 Dice, at 255 thresholds and A reference areas, side by side in rounds:
 
-loop          For every threshold and image: cut, count the overlap, compute Dice, once; then for every area keep or blank.
+loop          For every threshold and image: cut, count the overlap, compute Dice; then for every area keep or blank.
               This favours the loop: the public codes have no areas, and would run whole for each.
 naive loop    The same, cutting and counting for every pair of threshold and area (timed on one area, and multiplied).
 histograms    `histogram` of each map, then `sweep`.

@@ -1,0 +1,94 @@
+"""The toolbox of EndoCV2021 (sharib-vision/EndoCV2021-polyp_det_seg_gen), behind the tables of the parallel Res2Net.
+
+Any value above 0 is polyp, in the mask and in the prediction as 8 bit. So a grey map counts as polyp nearly
+everywhere, and so does JPEG ringing; to score a mask, cut the map first and give its zeros and ones. A map of another
+size than the mask is resized to it, after that cut, by area. Each ratio has 1e-15 added above and below, which decides
+the empties.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.scoring.papers.score import Map, Mask, Values, by_image, counted, grey, of_set
+
+_TINY = 1e-15
+
+
+def _masks(probabilities: Map, mask: Mask) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    predicted = (np.round(probabilities * 255) > 0).astype(np.uint8)
+    if predicted.shape == mask.shape:
+        return predicted > 0, grey(mask) > 0
+    return cv2.resize(predicted, mask.shape[::-1], interpolation=cv2.INTER_AREA) > 0, grey(mask) > 0
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return float((numerator + _TINY) / (denominator + _TINY))
+
+
+@by_image
+def jaccard_endocv(probabilities: Map, mask: Mask) -> float:
+    """TP / (TP + FP + FN), any value above 0 being polyp; mean over images. Both empty is 1."""
+    tp, fp, fn, _ = counted(*_masks(probabilities, mask))
+    return _ratio(tp, tp + fp + fn)
+
+
+@by_image
+def dice_endocv(probabilities: Map, mask: Mask) -> float:
+    """2 TP / (2 TP + FP + FN), any value above 0 being polyp; mean over images. Both empty is 1."""
+    tp, fp, fn, _ = counted(*_masks(probabilities, mask))
+    return _ratio(2 * tp, 2 * tp + fp + fn)
+
+
+@by_image
+def ppv_endocv(probabilities: Map, mask: Mask) -> float:
+    """TP / (TP + FP), any value above 0 being polyp; mean over images. An empty prediction has 1, whatever the mask."""
+    tp, fp, _, _ = counted(*_masks(probabilities, mask))
+    return _ratio(tp, tp + fp)
+
+
+@by_image
+def recall_endocv(probabilities: Map, mask: Mask) -> float:
+    """TP / (TP + FN), any value above 0 being polyp; mean over images. An empty mask has 1, whatever is predicted."""
+    tp, _, fn, _ = counted(*_masks(probabilities, mask))
+    return _ratio(tp, tp + fn)
+
+
+@by_image
+def f2_endocv(probabilities: Map, mask: Mask) -> float:
+    """5 P R / (4 P + R) of ppv_endocv and recall_endocv; mean over images. Both empty is 1."""
+    tp, fp, fn, _ = counted(*_masks(probabilities, mask))
+    ppv, recall = _ratio(tp, tp + fp), _ratio(tp, tp + fn)
+    return float(5 * ppv * recall / (4 * ppv + recall + _TINY))
+
+
+@by_image
+def accuracy_endocv(probabilities: Map, mask: Mask) -> float:
+    """Share of right pixels, any value above 0 being polyp; mean over images."""
+    tp, _, _, tn = pixels = counted(*_masks(probabilities, mask))
+    return float((tp + tn) / pixels.sum())
+
+
+def _rows_apart(probabilities: Map, mask: Mask) -> float:
+    ours, theirs = (np.unique(one, axis=0).astype(np.float64) for one in _masks(probabilities, mask))
+    squared = ours.sum(axis=1)[:, None] + theirs.sum(axis=1) - 2 * ours @ theirs.T
+    return float(np.sqrt(max(squared.min(axis=0).max(), squared.min(axis=1).max())))
+
+
+@by_image
+def hausdorff_rows(probabilities: Map, mask: Mask) -> float:
+    """What the toolbox calls Hausdorff before it normalises: each image row is taken for one point, with as many
+    dimensions as the image is wide; the largest distance from a row of either mask to the nearest of the other. From 0
+    to the square root of the width, blind to vertical position; mean over images. Both empty is 0.
+    """
+    return _rows_apart(probabilities, mask)
+
+
+@of_set(_rows_apart)
+def hausdorff_rows_normalised(distances: Values) -> float:
+    """The toolbox's Hausdorff column: hausdorff_rows, its mean over images divided by its maximum over the same images.
+    In [0, 1], and not to be compared between sets or systems. All distances 0 is 0, where the toolbox divides 0 by 0.
+    """
+    return float(distances.mean() / distances.max()) if distances.max() > 0 else 0.0

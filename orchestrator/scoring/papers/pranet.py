@@ -1,0 +1,91 @@
+"""The protocol of PraNet (Fan et al., arXiv:2006.11392), also of UACANet, HarDNet-MSEG and Polyp-PVT.
+
+A map is stretched to 0..1 by itself, stored as 8 bit, and cut at the 256 thresholds 0 to 255; a curve is a mean over
+images at each. Tables show the mean of the curve (meanDic as "mDice"), or its maximum. No true positive makes a score
+0, so an image without polyp has 0 whatever is predicted, and a perfect mask stays below 1, for threshold 0 takes every
+pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.scoring.histograms import counts, histogram_of_bins
+from orchestrator.scoring.papers.score import Map, Mask, Values, by_image, is_polyp, of_set, same_shape
+
+
+def stretched(probabilities: Map) -> Values:
+    """The lowest value to 0, the highest to 1; a map without contrast to 0."""
+    low, high = float(probabilities.min()), float(probabilities.max())
+    return (probabilities - np.float64(low)) / (high - low if high > low else 1.0)
+
+
+def _stored(probabilities: Map) -> NDArray[np.uint8]:
+    return np.round(stretched(probabilities) * 255).astype(np.uint8)
+
+
+def _curve(
+    of: Callable[[Values, Values, Values, Values], tuple[Values, Values]],
+) -> Callable[[Map, Mask], Values]:
+    """From tp, fp, fn, tn (256,) -> numerator and denominator, to a curve (256,) of a map on a mask."""
+
+    def curve(probabilities: Map, mask: Mask) -> Values:
+        same_shape(probabilities.shape, mask.shape)
+        confusion = counts(histogram_of_bins(_stored(probabilities), is_polyp(mask))[None])
+        tp, fp, fn, tn = (pixels[0].astype(np.float64) for pixels in confusion)
+        numerator, denominator = of(tp, fp, fn, tn)
+        return np.divide(numerator, denominator, out=np.zeros_like(tp), where=(tp > 0) & (denominator > 0))
+
+    return curve
+
+
+_dice = _curve(lambda tp, fp, fn, tn: (2 * tp, 2 * tp + fp + fn))
+_iou = _curve(lambda tp, fp, fn, tn: (tp, tp + fp + fn))
+_recall = _curve(lambda tp, fp, fn, tn: (tp, tp + fn))
+_specificity = _curve(lambda tp, fp, fn, tn: (tn, tn + fp))
+
+
+@by_image
+def dice_pranet(probabilities: Map, mask: Mask) -> float:
+    """meanDic, "mDice": mean over 256 thresholds and over images, of maps stretched to 0..1. No true positive is 0."""
+    return float(_dice(probabilities, mask).mean())
+
+
+@by_image
+def iou_pranet(probabilities: Map, mask: Mask) -> float:
+    """meanIoU, "mIoU": mean over 256 thresholds and over images, of maps stretched to 0..1. No true positive is 0."""
+    return float(_iou(probabilities, mask).mean())
+
+
+@by_image
+def recall_pranet(probabilities: Map, mask: Mask) -> float:
+    """meanSen: mean over 256 thresholds and over images, of maps stretched to 0..1. No true positive is 0."""
+    return float(_recall(probabilities, mask).mean())
+
+
+@by_image
+def specificity_pranet(probabilities: Map, mask: Mask) -> float:
+    """meanSpe: mean over 256 thresholds and over images, of maps stretched to 0..1. No true positive is 0, here too."""
+    return float(_specificity(probabilities, mask).mean())
+
+
+@of_set(_dice)
+def dice_pranet_max(curves: Values) -> float:
+    """maxDic: the highest of the curve that dice_pranet is the mean of: one threshold, chosen on the test images."""
+    return float(curves.mean(axis=0).max())
+
+
+@of_set(_iou)
+def iou_pranet_max(curves: Values) -> float:
+    """maxIoU: the highest of the curve that iou_pranet is the mean of: one threshold, chosen on the test images."""
+    return float(curves.mean(axis=0).max())
+
+
+@by_image
+def mae_pranet(probabilities: Map, mask: Mask) -> float:
+    """Mean distance between the stretched 8-bit map and the mask, in [0, 1], lower is better; mean over images."""
+    same_shape(probabilities.shape, mask.shape)
+    return float(np.abs(_stored(probabilities) / 255 - is_polyp(mask)).mean())
