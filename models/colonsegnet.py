@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks import Residual, SqueezeExcite, check_multiple, check_size
+from models.published_weights import publish
 from models.registry import register
 
 STRIDE = 8
@@ -83,3 +84,43 @@ def colonsegnet(*, base_channels: int = 64) -> ColonSegNet:
     """
     check_multiple("base_channels", base_channels, of=2)
     return ColonSegNet(base_channels)
+
+
+def _published_names() -> dict[str, str]:
+    blocks = {
+        "encoder1.large": "e1.residual_block1",
+        "encoder1.small": "e1.residual_block2",
+        "encoder2.large": "e2.residual_block1",
+        "encoder2.small": "e2.residual_block2",
+        "residual8": "r1",
+        "residual4": "r2",
+        "residual2": "r3",
+        "residual_skip": "r4",
+    }
+    parts = {
+        "0.body.0.0": "conv1",
+        "0.body.0.1": "bn1",
+        "0.body.2.0": "conv2",
+        "0.body.2.1": "bn2",
+        "0.shortcut.0.0": "conv3",
+        "0.shortcut.0.1": "bn3",
+        "0.shortcut.1.weigh.1": "se.fc.0",
+        "0.shortcut.1.weigh.3": "se.fc.2",
+    }
+    halves = {
+        f"encoder{i}.halve.0.{n}": f"e{i}.strided_conv.{part}"
+        for i in (1, 2)
+        for n, part in enumerate(("conv", "bn"))
+    }
+    return {
+        **{
+            f"{ours}.{part}": f"{theirs}.{name}"
+            for ours, theirs in blocks.items()
+            for part, name in parts.items()
+        },
+        **halves,
+        **{"up8": "t1", "up4": "t2", "up2": "t3", "up_skip": "t4", "head": "output"},
+    }
+
+
+publish("colonsegnet", source="DebeshJha/ColonSegNet", names=_published_names())

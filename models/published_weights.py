@@ -70,7 +70,9 @@ def load_published(name: str, path: str | Path) -> nn.Module:
     network = build(name, **publication.params)
     ours = network.state_dict()
     theirs = {_renamed(key, publication.names): key for key in ours}
-    problems = _problems({key: ours[our].shape for key, our in theirs.items()}, found)
+    wanted = {key: ours[our].shape for key, our in theirs.items()}
+    found = {key: _as_1x1(value, wanted.get(key)) for key, value in found.items()}
+    problems = _problems(wanted, found)
     if problems:
         raise ValueError(
             f"{path} does not hold {name} as {publication.source} publishes it: {'; '.join(problems)}"

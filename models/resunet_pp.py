@@ -4,7 +4,8 @@ Follows the published Keras code, which fits the text; the paper's figure differ
 - squeeze-excite is in every block, and skips leave after it (figure: between encoder stages, skips before);
 - the attention block multiplies without a sigmoid, and ASPP branches are added and have no ReLU.
 The paper gives no widths; the code's are base_channels = 16, and 32 has the size that a later paper prints.
-BatchNorm constants, initial weights and the padding of strided convolutions are those of Keras.
+BatchNorm constants, initial weights and the padding of strided convolutions are those of Keras; the code draws the
+weights of squeeze-excite from a He normal, here they start like all others.
 
 Ali et al. (Depth-Wise Separable Atrous Convolution ..., MediaEval 2020) keep it and change both pyramids. Their text
 names no fifth branch, but their sizes, and their code, have one with dilation 24:

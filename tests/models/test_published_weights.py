@@ -1,14 +1,12 @@
 """The authors' checkpoints, of which this project has none: their names and shapes are spelled out here.
 
-The digests of names and shapes, and the logits, were recorded from the authors' code at DengPingFan/PraNet 5393c5a and
-plemeri/UACANet 5d54ecf, with the numbers that `wave` gives, in float64.
+The digests of names and shapes, and the logits, were recorded from the authors' code at DengPingFan/PraNet 5393c5a,
+plemeri/UACANet 5d54ecf and DebeshJha/ColonSegNet 7ee0d70, with the numbers that `wave` gives, in float64.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-import zlib
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from waves import wave, wave_image
 
 import models
 from models.published_weights import publish
@@ -23,12 +22,14 @@ from models.published_weights import publish
 Shapes = dict[str, tuple[int, ...]]
 
 DIGESTS = {
+    "colonsegnet": (208, "3888a6ec4b9d2e0a"),
     "pranet": (922, "c7d209763dedb783"),
     "uacanet_s": (1379, "bc0ba0508394abd3"),
     "uacanet_l": (1379, "dae5f84ed56fd7ac"),
 }
 # Of each map, from the first guess to the prediction: the mean, and the logit at row 21 and column 32.
 LOGITS = {
+    "colonsegnet": [(0.877849944, 0.783570094)],
     "pranet": [
         (0.289143039, 0.285533056),
         (1.17985019, 1.14901063),
@@ -42,7 +43,11 @@ LOGITS = {
         (2.41315332, 2.44559867),
     ],
 }
-GAIN = {"pranet": 4.0, "uacanet_s": 1.0}  # puts logits where a sigmoid still tells them apart
+GAIN = {
+    "colonsegnet": 8.0,
+    "pranet": 4.0,
+    "uacanet_s": 1.0,
+}  # puts logits where a sigmoid still tells them apart
 
 
 def unit(name: str, in_channels: int, channels: int, height: int = 1, width: int | None = None) -> Shapes:
@@ -112,7 +117,35 @@ def uacanet(c: int) -> Shapes:
     return shapes
 
 
-SHAPES = {"pranet": pranet, "uacanet_s": lambda: uacanet(32), "uacanet_l": lambda: uacanet(256)}
+def normalized(conv: str, norm: str, in_channels: int, channels: int, kernel: int = 3) -> Shapes:
+    """A convolution with bias and its BatchNorm, as ColonSegNet's repository names them."""
+    shapes: Shapes = {f"{conv}.weight": (channels, in_channels, kernel, kernel), f"{conv}.bias": (channels,)}
+    for part in ("weight", "bias", "running_mean", "running_var"):
+        shapes[f"{norm}.{part}"] = (channels,)
+    return shapes | {f"{norm}.num_batches_tracked": ()}
+
+
+def colonsegnet() -> Shapes:
+    shapes: Shapes = {}
+    residuals = {"r1": (192, 128), "r2": (256, 128), "r3": (128, 64), "r4": (96, 32)}
+    for name, i, o in (("e1", 3, 64), ("e2", 64, 256)):
+        residuals |= {f"{name}.residual_block1": (i, o), f"{name}.residual_block2": (o, o)}
+        shapes |= normalized(f"{name}.strided_conv.conv", f"{name}.strided_conv.bn", o, o)
+    for name, (i, o) in residuals.items():
+        for number, deep, kernel in ((1, i, 3), (2, o, 3), (3, i, 1)):
+            shapes |= normalized(f"{name}.conv{number}", f"{name}.bn{number}", deep, o, kernel)
+        shapes |= {f"{name}.se.fc.0.weight": (o // 16, o), f"{name}.se.fc.2.weight": (o, o // 16)}
+    for name, i, o in (("t1", 256, 128), ("t2", 256, 128), ("t3", 128, 64), ("t4", 64, 32)):
+        shapes |= {f"{name}.weight": (i, o, 4, 4), f"{name}.bias": (o,)}
+    return shapes | {"output.weight": (1, 32, 1, 1), "output.bias": (1,)}
+
+
+SHAPES = {
+    "colonsegnet": colonsegnet,
+    "pranet": pranet,
+    "uacanet_s": lambda: uacanet(32),
+    "uacanet_l": lambda: uacanet(256),
+}
 
 
 def digest(shapes: Shapes) -> str:
@@ -123,26 +156,6 @@ def digest(shapes: Shapes) -> str:
 def empty(shapes: Shapes) -> dict[str, Tensor]:
     """Tensors of these shapes that need no room."""
     return {key: torch.zeros(()).expand(shape) for key, shape in shapes.items()}
-
-
-def wave(key: str, shape: tuple[int, ...], gain: float) -> Tensor:
-    """Numbers that look random and are the same everywhere."""
-    if key.endswith("num_batches_tracked"):
-        return torch.tensor(1)
-    if key.endswith("gamma"):
-        return torch.tensor([0.5])
-    phase = torch.arange(math.prod(shape), dtype=torch.float64) * 12.9898 + zlib.crc32(key.encode()) % 9973
-    x = torch.sin(phase).reshape(shape).float()
-    if len(shape) > 1:
-        return x * math.sqrt(gain / math.prod(shape[1:]))
-    if key.endswith("running_var"):
-        return 1 + 0.2 * x
-    is_norm = key.endswith("weight")
-    return 0.8 + 0.2 * x if is_norm else 0.1 * x
-
-
-def image() -> Tensor:
-    return (wave("image", (1, 3, 64, 96), 1.0) * math.sqrt(3 * 64 * 96 / 4) + 0.5).double()
 
 
 @pytest.fixture
@@ -163,14 +176,14 @@ def test_a_published_file_loads_tensor_for_tensor_without_its_classifier(name, p
     network = models.load_published(name, path)
     assert not network.training
     assert not any(parameter.any() for parameter in network.parameters())
-    assert len(network.state_dict()) == len(state) - 2
+    assert len(network.state_dict()) == len([key for key in state if not key.startswith("resnet.fc.")])
 
 
 @pytest.mark.parametrize("name", LOGITS)
 def test_published_weights_give_the_logits_that_the_authors_code_gives(name, path):
     torch.save({key: wave(key, shape, GAIN[name]) for key, shape in SHAPES[name]().items()}, path)
     with torch.no_grad():
-        outputs = models.load_published(name, path).double()(image())
+        outputs = models.load_published(name, path).double()(wave_image())
     found = [(logits.mean().item(), logits[0, 0, 21, 32].item()) for logits in reversed(outputs)]
     for pair, expected in zip(found, LOGITS[name], strict=True):
         assert pair == pytest.approx(expected, rel=1e-5)
