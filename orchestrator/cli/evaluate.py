@@ -17,6 +17,10 @@ def evaluate(
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="Folder for scores.csv and worst.png.")
     ] = None,
+    paper_score: Annotated[
+        list[str] | None,
+        typer.Option(help="A paper's own score as well, such as dice_pranet; a wrong name lists all."),
+    ] = None,
     worst: Annotated[int, typer.Option(min=1, help="Images on the sheet of the worst cases.")] = 20,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
@@ -29,12 +33,14 @@ def evaluate(
     from orchestrator.results import evaluation
     from orchestrator.results.bundle import Bundle
     from orchestrator.results.tables import metric_table, score_dicts, score_table
+    from orchestrator.scoring.papers import PAPER_SCORES
 
     loaded = Bundle.load(bundle)
     datasets = load_datasets(home.expanduser().resolve(), data)
     cases, left_out = evaluation.cases_to_score(loaded.config, datasets)
     for name, count in left_out.items():
         err.print(f"{name}: {count} cases that training or selection saw are left out", highlight=False)
+    papers = evaluation.as_papers(loaded, cases, paper_score or [])
     with bar(f"scoring {len(cases)} images") as on_progress:
         scored = list(evaluation.evaluate(loaded, cases, on_progress))
     means, lines = evaluation.means(scored), evaluation.breakdown(scored)
@@ -48,6 +54,7 @@ def evaluate(
                 "scores": {
                     name: {"mean": mean, "interval": list(ends)} for name, (mean, ends) in means.items()
                 },
+                "paper_scores": papers,
                 "breakdown": score_dicts(lines),
                 "images_per_second": rate,
                 "worst": [
@@ -59,6 +66,8 @@ def evaluate(
     else:
         title = f"{bundle.name} on {', '.join(data)}, {len(scored)} images, threshold {loaded.config.threshold:.3f}"
         out.print(metric_table(means, title))
+        for name, value in papers.items():
+            out.print(f"{name} {value:.4f}: {PAPER_SCORES[name].meaning}", markup=False, highlight=False)
         out.print(score_table(lines, "where it does well and where it does not, in percent"))
         out.print(
             f"{rate:.1f} images a second on this CPU, one at a time, from decoded pixels to mask",

@@ -83,7 +83,7 @@ def best(
     lines = [
         *fold_lines(found, trial, score),
         validation_line(found, score),
-        *outside_lines(found, record.fit_id, score.threshold),
+        *outside_lines(found, record.fit_id, score.masks),
     ]
     if as_json:
         print_json(
@@ -92,6 +92,7 @@ def best(
                 "trial": trial.number,
                 "params": trial.params,
                 "threshold": score.threshold,
+                "masks": score.masks.as_dict(),
                 "fit_id": record.fit_id,
                 "scores": score_dicts(lines),
             }

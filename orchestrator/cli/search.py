@@ -49,8 +49,7 @@ def fit(
     import torch
 
     from orchestrator.errors import BadSplit
-    from orchestrator.scoring.metrics import scores_at
-    from orchestrator.scoring.threshold import best_threshold
+    from orchestrator.scoring.pending import scores_under
     from orchestrator.search.folds import fold_specs
     from orchestrator.search.ledger import Ledger
     from orchestrator.search.space import check_builds, check_weights, load_space, override
@@ -79,10 +78,12 @@ def fit(
     loader_workers = min(8, (os.cpu_count() or 2) - 1) if chosen.type == "cuda" else 0
     Work(home, cache or home / "cache", ledger)(specs[fold], chosen, loader_workers, show)
     record = ledger.read(specs[fold].fit_id)
-    threshold = settings.threshold or best_threshold(record.histograms, *settings.sweep)[0]
-    scores = {name: float(values.mean()) for name, values in scores_at(record.histograms, threshold).items()}
+    masks = settings.masks.best(record.histograms)
+    scores = {name: float(values.mean()) for name, values in scores_under(record.histograms, masks).items()}
     text = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
-    out.print(f"{text}  at threshold {threshold:.3f}, best epoch {record.best_epoch + 1}", highlight=False)
+    out.print(
+        f"{text}  at threshold {masks.threshold:.3f}, best epoch {record.best_epoch + 1}", highlight=False
+    )
     out.print(f"{record.seconds:.0f} s of training; record and weights in {record.folder}", highlight=False)
 
 

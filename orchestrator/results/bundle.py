@@ -6,7 +6,8 @@ config.json         BundleConfig below
 model_card.md       what it is, how well it works, what it must not be used for
 
 An image becomes a mask like this: resize to S x S (orchestrator.data.resize), divide by 255, run, sigmoid,
-resize the probabilities back to the size of the image, compare with the threshold.
+resize the probabilities back to the size of the image, then `PostProcess.apply`: compare with the threshold,
+unless config.json has rules for holes, small components or small polyps.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from orchestrator.data.resize import resize_image, resize_probability
 from orchestrator.errors import BadBundle
+from orchestrator.scoring.postprocess import PostProcess
 
 WEIGHT_FILES = ("model.safetensors", "model.onnx")
 FILES = (*WEIGHT_FILES, "config.json", "model_card.md")
@@ -34,6 +36,30 @@ class Normalization(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scale: float = Field(default=255, gt=0, description="uint8 values are divided by this")
+
+
+class PostRules(BaseModel):
+    """What makes a mask besides the threshold; see `orchestrator.scoring.postprocess`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    white_level: float | None = Field(
+        default=None, description="pixels are white from this probability; null: the threshold"
+    )
+    reference_area: float = Field(
+        default=0.0, description="share of the frame that white must exceed, else no polyp"
+    )
+    fill_holes: bool = False
+    min_component_area: float = Field(
+        default=0.0, description="share of the frame; smaller components are dropped"
+    )
+
+    @classmethod
+    def of(cls, masks: PostProcess) -> PostRules:
+        """The rules of `masks`, its threshold left out."""
+        return cls.model_validate(
+            {key: value for key, value in masks.as_dict().items() if key != "threshold"}
+        )
 
 
 class BundleConfig(BaseModel):
@@ -48,7 +74,7 @@ class BundleConfig(BaseModel):
     image_size: int = Field(ge=1, description="side of the square that the network sees, in pixels")
     normalization: Normalization = Normalization()
     threshold: float = Field(gt=0, lt=1, description="a pixel is polyp at this probability and above; k/256")
-    post_processing: Literal["threshold"] = "threshold"
+    post_processing: PostRules = PostRules()
     trained_on: dict[str, str] = Field(
         description="name -> fingerprint of datasets that training or selection saw"
     )
@@ -57,12 +83,15 @@ class BundleConfig(BaseModel):
     )
     sha256: dict[str, str] = Field(description="digests of the weight files")
 
-    @field_validator("threshold")
-    @classmethod
-    def _is_a_bin_edge(cls, threshold: float) -> float:
-        if not (threshold * 256).is_integer():
-            raise ValueError("must be a multiple of 1/256")
-        return threshold
+    @property
+    def masks(self) -> PostProcess:
+        """Threshold and rules together."""
+        return PostProcess(threshold=self.threshold, **self.post_processing.model_dump())
+
+    @model_validator(mode="after")
+    def _makes_masks(self) -> Self:
+        assert self.masks
+        return self
 
     @field_validator("sha256")
     @classmethod
@@ -106,8 +135,7 @@ class Bundle:
             ["logits"], {"image": scaled.transpose(2, 0, 1)[None].astype(np.float32)}
         )
         probability = resize_probability(_sigmoid(logits[0, 0]), *image.shape[:2])
-        # The threshold is the edge of one of 256 bins, so this is the very mask that scoring counts.
-        return probability, probability >= np.float32(self.config.threshold)
+        return probability, self.config.masks.apply(probability)  # the very mask that scoring counts
 
 
 def is_bundle(folder: Path) -> bool:
@@ -129,7 +157,9 @@ def _read_config(path: Path, problems: list[str]) -> BundleConfig | None:
     except ValidationError as error:
         for problem in error.errors(include_url=False):
             key = ".".join(str(part) for part in problem["loc"])
-            problems.append(f"config.json: {key + ': ' if key else ''}{problem['msg']}")
+            problems.append(
+                f"config.json: {key + ': ' if key else ''}{problem['msg'].removeprefix('Value error, ')}"
+            )
         return None
 
 

@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.scoring.choice import MaskChoice
+from orchestrator.scoring.postprocess import PostProcess
+
 COLUMNS = ("dice", "iou", "precision", "recall", "f2", "accuracy")
 FEW_CASES = 500
 
@@ -93,8 +96,8 @@ class ModelFacts:
     weights: str  # which training they come from
     params: Mapping[str, Any]  # all settings of the trial, flat
     image_size: int
-    threshold: float
-    sweep: tuple[float, float] | None  # None: the threshold was fixed or sampled by the search
+    masks: PostProcess
+    choice: MaskChoice  # what of it the trial's settings left open
 
 
 def model_card(
@@ -110,7 +113,7 @@ def model_card(
     sections = [
         _head(model),
         _scores(folds, cross_validated, outside, _optimism(model, split, cross_validated, making.num_trials)),
-        _threshold(model),
+        _masks(model),
         _data(data, split),
         _limits(data, split, outside),
         _use(model),
@@ -169,7 +172,7 @@ def _optimism(model: ModelFacts, split: SplitFacts, total: ScoreLine, num_trials
         f'"{total.name}" is the score of the best of {num_trials} trials on the very images they were compared on,\n'
         "so it is a little too good."
     )
-    if split.num_folds == 1 and model.sweep is not None:
+    if split.num_folds == 1 and model.choice.is_open:
         text += (
             "\nIts threshold was chosen on these images as well, which makes it better still: there is one fold, so\n"
             "there are no others to choose it on, and nothing here is cross-fitted."
@@ -201,18 +204,30 @@ def score_table(lines: Sequence[ScoreLine]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ruler, *rows])
 
 
-def _threshold(model: ModelFacts) -> str:
-    bins = round(model.threshold * 256)
-    if model.sweep is None:
-        chosen = "It is a setting of the trial, like its learning rate."
-    else:
-        low, high = model.sweep
-        chosen = (
+def _masks(model: ModelFacts) -> str:
+    masks, choice = model.masks, model.choice
+    bins = round(masks.threshold * 256)
+    lines = [f"A pixel is polyp at a probability of {masks.threshold:.4f} ({bins}/256) or more."]
+    if choice.threshold is None:
+        low, high = choice.thresholds
+        lines.append(
             f"It is the threshold between {low:g} and {high:g} with the highest mean score over the "
             "validation images.\nNo image of the test or of an unseen dataset had a say in it."
         )
-    rule = f"A pixel is polyp at a probability of {model.threshold:.4f} ({bins}/256) or more."
-    return f"## Threshold\n\n{rule}\n{chosen}"
+    else:
+        lines.append("It is a setting of the trial, like its learning rate.")
+    if masks.fill_holes:
+        lines.append("Holes in a mask are filled.")
+    if masks.min_component_area:
+        lines.append(f"Components below {masks.min_component_area:.3%} of the frame are dropped.")
+    if masks.reference_area or masks.white_level is not None:
+        level = masks.threshold if masks.white_level is None else masks.white_level
+        chosen = ", a share that validation images chose" if choice.reference_area is None else ""
+        lines.append(
+            f"An image of which no more than {masks.reference_area:.3%} has a probability of {level:.4f} counts as "
+            f"one without a polyp{chosen}."
+        )
+    return "## Threshold\n\n" + "\n".join(lines)
 
 
 def _data(data: Sequence[DataFacts], split: SplitFacts) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from orchestrator.data.splits import SplitPlan
 from orchestrator.errors import BadStudy
 from orchestrator.results.plots import interval_plot
-from orchestrator.scoring.metrics import scores_at
+from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.statistics import (
     TestResult,
     clustered_wilcoxon,
@@ -78,7 +78,7 @@ def contender(home: Path, name: str, metric: str) -> Contender:
     if champion is not None and champion.trial == trial.number:
         for where, case_ids in outside_cases(plan, unseen).items():
             histograms = study.ledger.read_scores(champion.fit_id, case_ids).histograms
-            values = scores_at(histograms, score.threshold)[metric]
+            values = scores_under(histograms, score.masks)[metric]
             scores["hold-out test" if where == "test" else where] = dict(
                 zip(case_ids, map(float, values), strict=True)
             )

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from orchestrator.errors import BadBundle
-from orchestrator.results.bundle import FILES, WEIGHT_FILES, BundleConfig, is_bundle, sha256
+from orchestrator.results.bundle import FILES, WEIGHT_FILES, BundleConfig, PostRules, is_bundle, sha256
+from orchestrator.scoring.postprocess import PostProcess
 
 TOLERANCE = 1e-4
 
@@ -40,7 +41,7 @@ def write_bundle(
     network_name: str,
     network_params: dict[str, Any],
     image_size: int,
-    threshold: float,
+    masks: PostProcess,
     trained_on: dict[str, str],
     held_out: tuple[str, ...],
     card: str,
@@ -59,7 +60,8 @@ def write_bundle(
             network=network_name,
             network_params=network_params,
             image_size=image_size,
-            threshold=threshold,
+            threshold=masks.threshold,
+            post_processing=PostRules.of(masks),
             trained_on=trained_on,
             held_out=held_out,
             sha256={name: sha256(partial / name) for name in WEIGHT_FILES},

@@ -18,7 +18,8 @@ from orchestrator.results.card import DataFacts, Making, ModelFacts, ScoreLine, 
 from orchestrator.results.export import write_bundle
 from orchestrator.results.report import git_revision
 from orchestrator.results.tables import LeaderboardRow
-from orchestrator.scoring.metrics import scores_at
+from orchestrator.scoring.pending import scores_under
+from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.statistics import cluster_interval
 from orchestrator.search.folds import TrialScore
 from orchestrator.search.home import StudyHome, StudyTrial, outside_cases
@@ -39,10 +40,10 @@ def export_trial(
         network_name=trial.settings.network,
         network_params=trial.settings.network_params,
         image_size=trial.settings.recipe.image_size,
-        threshold=score.threshold,
+        masks=score.masks,
         trained_on=plan.datasets,
         held_out=plan.test,
-        card=_card(home, trial, score, record),
+        card=trial_card(home, trial, score, record),
     )
 
 
@@ -70,7 +71,7 @@ def fold_lines(home: StudyHome, trial: StudyTrial, score: TrialScore) -> list[Sc
     ]
 
 
-def outside_lines(home: StudyHome, fit_id: str, threshold: float) -> list[ScoreLine]:
+def outside_lines(home: StudyHome, fit_id: str, masks: PostProcess) -> list[ScoreLine]:
     """Scores of one network on the hold-out cases and on unseen datasets, where it was scored."""
     plan = home.plan()
     _, unseen = home.datasets()
@@ -78,7 +79,7 @@ def outside_lines(home: StudyHome, fit_id: str, threshold: float) -> list[ScoreL
     lines = []
     for name, case_ids in outside_cases(plan, unseen).items():
         if home.ledger.has_scores(fit_id, case_ids):
-            scores = scores_at(home.ledger.read_scores(fit_id, case_ids).histograms, threshold)
+            scores = scores_under(home.ledger.read_scores(fit_id, case_ids).histograms, masks)
             interval = cluster_interval(scores["dice"], [group_of[case_id] for case_id in case_ids])
             means = {metric: float(np.mean(values)) for metric, values in scores.items()}
             label = "hold-out test" if name == "test" else f"{name} (unseen)"
@@ -105,7 +106,7 @@ def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
         if score is not None:
             outside = {}
             if champion is not None and champion.trial == trial.number:
-                scored = home.outside_scores(champion.fit_id, score.threshold)
+                scored = home.outside_scores(champion.fit_id, score.masks)
                 outside = {name: means["dice"] for name, means in scored.items()}
             groups = [group_of[case_id] for case_id in score.case_ids]
             row = replace(
@@ -119,7 +120,8 @@ def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
     return rows
 
 
-def _card(home: StudyHome, trial: StudyTrial, score: TrialScore, record: FitRecord) -> str:
+def trial_card(home: StudyHome, trial: StudyTrial, score: TrialScore, record: FitRecord) -> str:
+    """The model card of one trial, with the network of `record`; Markdown."""
     plan = home.plan()
     sources, unseen = home.datasets()
     refit = record.spec.fold == "refit"
@@ -134,14 +136,14 @@ def _card(home: StudyHome, trial: StudyTrial, score: TrialScore, record: FitReco
             else _which_fold(plan, int(record.spec.fold)),
             params=trial.params,
             image_size=trial.settings.recipe.image_size,
-            threshold=score.threshold,
-            sweep=trial.settings.sweep if trial.settings.threshold is None else None,
+            masks=score.masks,
+            choice=trial.settings.masks,
         ),
         [*_facts(sources, "trained on"), *_facts(unseen, "never trained on")],
         _split_facts(plan),
         fold_lines(home, trial, score),
         validation_line(home, score),
-        outside_lines(home, record.fit_id, score.threshold),
+        outside_lines(home, record.fit_id, score.masks),
         Making(
             command=shlex.join(["orchestrator", *sys.argv[1:]]),
             git_revision=git_revision(),

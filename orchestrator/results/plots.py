@@ -16,7 +16,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from orchestrator.results.overlay import outlined
-from orchestrator.scoring.threshold import NUM_BINS, curve
+from orchestrator.scoring.histograms import NUM_BINS
+from orchestrator.scoring.pending import sweep
+from orchestrator.scoring.postprocess import PostProcess
 
 TILE = 2.3  # inches
 MIN_SIDE = 300  # pixels
@@ -76,23 +78,26 @@ def learning_curves(folds: Mapping[str, Sequence[Mapping[str, float]]], title: s
 
 
 def threshold_curve(
-    histograms: NDArray[np.integer], fold_of_case: NDArray[np.integer], threshold: float, title: str
+    histograms: NDArray[np.integer], fold_of_case: NDArray[np.integer], masks: PostProcess, title: str
 ) -> bytes:
     """Mean Dice against the threshold, over all images and for each fold, the chosen threshold marked; a PNG.
 
-    histograms (N, 2, 256), fold_of_case (N,).
+    histograms (N, 2, 256), fold_of_case (N,). The reference area acts at every threshold.
     """
-    dice = curve(histograms)
+
+    def mean_dice(histograms: NDArray[np.integer]) -> NDArray[np.float64]:
+        return sweep(histograms, [masks.reference_area], white_level=masks.white_level)[:, 0]
+
     at = np.arange(1, NUM_BINS) / NUM_BINS
     figure = _figure(5.2, 3.6)
     axes = figure.add_subplot()
     folds = np.unique(fold_of_case)
     for fold in folds:
         label = f"fold {fold}" if len(folds) <= MAX_NAMED else None
-        axes.plot(at, dice[fold_of_case == fold].mean(axis=0)[1:], linewidth=0.8, alpha=0.6, label=label)
-    mean = dice.mean(axis=0)
+        axes.plot(at, mean_dice(histograms[fold_of_case == fold])[1:], linewidth=0.8, alpha=0.6, label=label)
+    mean = mean_dice(histograms)
     axes.plot(at, mean[1:], color="black", linewidth=2, label="all images")
-    chosen = mean[round(threshold * NUM_BINS)]
+    threshold, chosen = masks.threshold, mean[round(masks.threshold * NUM_BINS)]
     axes.axvline(threshold, color="tab:red", linestyle="--", linewidth=1)
     axes.annotate(
         f"Dice {chosen:.3f} at {threshold:.3f}",

@@ -18,8 +18,9 @@ from orchestrator.data.resize import resize_probability
 from orchestrator.data.splits import SplitPlan
 from orchestrator.results.plots import Tile, learning_curves, overlay_sheet, threshold_curve
 from orchestrator.results.tracking import Tracking
-from orchestrator.scoring.histograms import NUM_BINS, histogram
-from orchestrator.scoring.metrics import scores_at
+from orchestrator.scoring.histograms import NUM_BINS
+from orchestrator.scoring.metrics import scores_at, scores_of_masks
+from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.threshold import best_threshold
 from orchestrator.search.folds import TrialScore
 from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, finished_score
@@ -41,6 +42,7 @@ PACKAGES = (
     "numpy",
     "opencv-python-headless",
 )
+MAX_SHOWN = 6  # folds on the sheet of examples, which takes a second each to draw
 SETTLE_S = 120.0  # at the end, how long MLflow is waited for
 
 
@@ -150,7 +152,7 @@ class Report:
             self.tracking.summary({})
             return
         score = finished_score(champion)
-        outside = self.home.outside_scores(champion_fit(champion).fit_id, score.threshold)
+        outside = self.home.outside_scores(champion_fit(champion).fit_id, score.masks)
         metrics = {
             f"{_metric(name)}_{key}": value for name, row in outside.items() for key, value in row.items()
         }
@@ -207,15 +209,17 @@ def default_uri(home: Path) -> str:
 def pictures(trial: StudyTrial, score: TrialScore, cases: Mapping[str, Case]) -> dict[str, bytes]:
     """PNGs of a finished trial: cases from worst to best, learning curves, Dice against threshold."""
     title = f"trial {trial.number}, {trial.settings.network}"
+    shown = trial.records[:MAX_SHOWN]
+    which = "each fold" if shown == trial.records else f"the first {MAX_SHOWN} of {len(trial.records)} folds,"
     tiles = [
-        _tile(cases[case_id], bins, score.threshold)
-        for record in trial.records
+        _tile(cases[case_id], bins, score.masks)
+        for record in shown
         for case_id, bins in record.examples.items()
     ]
     sizes = [len(record.case_ids) for record in trial.records]
     return {
         "examples.png": overlay_sheet(
-            tiles, f"{title}: each fold from worst to best at its own threshold", columns=NUM_EXAMPLES
+            tiles, f"{title}: {which} from worst to best at its own threshold", columns=NUM_EXAMPLES
         ),
         "learning_curves.png": learning_curves(
             {record.spec.fold: record.curves for record in trial.records}, title
@@ -223,20 +227,18 @@ def pictures(trial: StudyTrial, score: TrialScore, cases: Mapping[str, Case]) ->
         "threshold.png": threshold_curve(
             np.concatenate([record.histograms for record in trial.records]),
             np.repeat(np.arange(len(sizes)), sizes),
-            score.threshold,
+            score.masks,
             title,
         ),
     }
 
 
-def _tile(case: Case, bins: np.ndarray, threshold: float) -> Tile:
+def _tile(case: Case, bins: np.ndarray, masks: PostProcess) -> Tile:
     middle = (bins.astype(np.float32) + np.float32(0.5)) / np.float32(NUM_BINS)
     probability = resize_probability(middle, case.height, case.width)
-    truth = read_mask(case.mask)
-    dice = scores_at(histogram(probability, truth)[None], threshold)["dice"]
-    return Tile(
-        case.id.split("/", 1)[1], read_image(case.image), probability >= threshold, truth, float(dice[0])
-    )
+    truth, mask = read_mask(case.mask), masks.apply(probability)
+    dice = scores_of_masks(mask, truth)["dice"]
+    return Tile(case.id.split("/", 1)[1], read_image(case.image), mask, truth, dice)
 
 
 def environment() -> dict[str, Any]:

@@ -277,17 +277,17 @@ class Unread(Distribution):
 
 
 class Sweep(BaseModel):
-    """For the threshold alone: no draw, the best in this range is chosen after training, at no cost."""
+    """For threshold and reference area: no draw, the best in this range is chosen after training, at no cost."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sweep: Numbers = Field(description="[low, high], 0 < low < high < 1")
+    sweep: Numbers = Field(description="[low, high], 0 <= low < high < 1")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         low, high = self.sweep
-        if not 0 < low < high < 1:
-            raise ValueError(f"sweep needs 0 < low < high < 1, found [{low}, {high}]")
+        if not 0 <= low < high < 1:
+            raise ValueError(f"sweep needs 0 <= low < high < 1, found [{low}, {high}]")
         return self
 
 

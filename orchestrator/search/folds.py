@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator.data.splits import SplitPlan
-from orchestrator.scoring.metrics import scores_at
-from orchestrator.scoring.threshold import best_threshold, cross_fitted
+from orchestrator.scoring.pending import scores_under
+from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.space import Settings
 from orchestrator.training.recipe import FitSpec
@@ -49,6 +49,8 @@ def _spec(
         val=val,
         fold=fold,
         stop_after=stop_after,
+        fill_holes=settings.masks.fill_holes,
+        min_component_area=settings.masks.min_component_area,
     )
 
 
@@ -63,16 +65,19 @@ def _sha256(path: str, mtime_ns: int) -> str:
 class TrialScore:
     """How a setting did on images that its networks were not trained on."""
 
-    threshold: float  # multiple of 1/256
-    metrics: dict[str, float]  # mean over all validation images, at the threshold
-    fold_metrics: tuple[dict[str, float], ...]  # mean over each fold's images, at the threshold
+    masks: PostProcess  # how maps become masks: as the settings say, the rest as validation cases choose
+    metrics: dict[str, float]  # mean over all validation images, of these masks
+    fold_metrics: tuple[dict[str, float], ...]  # mean over each fold's images
     case_ids: tuple[str, ...]  # each validation image once, sorted
-    # metric -> (N,) of `case_ids`, mean over repeats; a fold's images are scored at the threshold chosen on the other
-    # folds, if `is_cross_fitted`, else at the one threshold of all
+    # metric -> (N,) of `case_ids`, mean over repeats; a fold's masks are made as the other folds choose, if
+    # `is_cross_fitted`, else as all of them do
     values_of_case: dict[str, np.ndarray]
-    is_cross_fitted: (
-        bool  # False where one fold has chosen its own threshold: its scores are a little too good
-    )
+    is_cross_fitted: bool  # False where one fold has chosen for itself: its scores are a little too good
+
+    @property
+    def threshold(self) -> float:
+        """A multiple of 1/256."""
+        return self.masks.threshold
 
     @property
     def cross_fitted(self) -> dict[str, float] | None:
@@ -94,27 +99,23 @@ class TrialScore:
 
 
 def score_trial(records: Sequence[FitRecord], settings: Settings, metric: str = "dice") -> TrialScore:
-    """Score a trial by the records of all its folds: pooled over all validation images, at one threshold.
+    """Score a trial by the records of all its folds: pooled over all validation images, their masks all made alike.
 
-    A swept threshold is the best for the mean of `metric`. Where folds were dealt several times, every image counts
-    once, with its mean over the repeats.
+    What the settings leave open, threshold or reference area, is the best for the mean of `metric`. Where folds were
+    dealt several times, every image counts once, with its mean over the repeats.
     """
     histograms = np.concatenate([record.histograms for record in records])
     case_ids = [case_id for record in records for case_id in record.case_ids]
-    if settings.threshold is None:
-        threshold, _ = best_threshold(histograms, *settings.sweep, metric=metric)
-        others = _others_thresholds(records, settings, metric)
-    else:
-        threshold = settings.threshold
-        others = [threshold] * len(records)
-    honest = others or [threshold] * len(records)
-    scored = [scores_at(record.histograms, at) for record, at in zip(records, honest, strict=True)]
+    masks = settings.masks.best(histograms, metric)
+    others = _others_choice(records, settings, metric) if settings.masks.is_open else [masks] * len(records)
+    honest = others or [masks] * len(records)
+    scored = [scores_under(record.histograms, own) for record, own in zip(records, honest, strict=True)]
     unique, place = np.unique(case_ids, return_inverse=True)
     values = {name: np.concatenate([part[name] for part in scored]) for name in scored[0]}
     return TrialScore(
-        threshold=threshold,
-        metrics=_means(scores_at(histograms, threshold)),
-        fold_metrics=tuple(_means(scores_at(record.histograms, threshold)) for record in records),
+        masks=masks,
+        metrics=_means(scores_under(histograms, masks)),
+        fold_metrics=tuple(_means(scores_under(record.histograms, masks)) for record in records),
         case_ids=tuple(map(str, unique)),
         values_of_case={
             name: np.bincount(place, weights=column) / np.bincount(place) for name, column in values.items()
@@ -123,16 +124,16 @@ def score_trial(records: Sequence[FitRecord], settings: Settings, metric: str = 
     )
 
 
-def _others_thresholds(records: Sequence[FitRecord], settings: Settings, metric: str) -> list[float] | None:
-    """For each record the threshold that the other folds of its repeat choose; None if it has no others."""
-    chosen: list[float] = []
+def _others_choice(records: Sequence[FitRecord], settings: Settings, metric: str) -> list[PostProcess] | None:
+    """For each record what the other folds of its repeat choose; None if it has no others."""
+    chosen: list[PostProcess] = []
     for folds in _repeats(records):
         if len(folds) < 2:
             return None
         fold_of_case = np.repeat(np.arange(len(folds)), [len(record.case_ids) for record in folds])
         histograms = np.concatenate([record.histograms for record in folds])
-        _, thresholds = cross_fitted(histograms, fold_of_case, *settings.sweep, metric=metric)
-        chosen += [thresholds[fold] for fold in range(len(folds))]
+        best = settings.masks.best_of_others(histograms, fold_of_case, metric)
+        chosen += [best[fold] for fold in range(len(folds))]
     return chosen
 
 

@@ -20,7 +20,8 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from orchestrator.data.cases import Dataset, load_datasets
 from orchestrator.data.splits import SplitPlan, group_of_case, read_plan, write_plan
 from orchestrator.errors import BadStudy
-from orchestrator.scoring.metrics import scores_at
+from orchestrator.scoring.pending import scores_under
+from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.folds import TrialScore, fold_specs, score_trial
 from orchestrator.search.ledger import FitRecord, Ledger
 from orchestrator.search.space import SearchSpace, Settings, load_space
@@ -215,15 +216,15 @@ class StudyHome:
         partial.write_text(json.dumps(asdict(champion)))
         partial.replace(self.champion_file)
 
-    def outside_scores(self, fit_id: str, threshold: float) -> dict[str, dict[str, float]]:
+    def outside_scores(self, fit_id: str, masks: PostProcess) -> dict[str, dict[str, float]]:
         """Mean scores of one network on the hold-out cases ("test") and on unseen datasets, where it was scored."""
         outside = outside_cases(self.plan(), self.datasets()[1])
         scored = {name: ids for name, ids in outside.items() if self.ledger.has_scores(fit_id, ids)}
         return {
             name: {
                 metric: float(values.mean())
-                for metric, values in scores_at(
-                    self.ledger.read_scores(fit_id, ids).histograms, threshold
+                for metric, values in scores_under(
+                    self.ledger.read_scores(fit_id, ids).histograms, masks
                 ).items()
             }
             for name, ids in scored.items()

@@ -1,4 +1,4 @@
-"""What can be searched or fixed: the fields of a recipe, the parameters of networks, and the threshold.
+"""What can be searched or fixed: the fields of a recipe, the parameters of networks, and how maps become masks.
 
 A key is one of these names; a value is refused in words, never by an exception.
 """
@@ -18,18 +18,37 @@ from orchestrator.training.recipe import Recipe
 NETWORK = "network"
 THRESHOLD = "threshold"
 RECIPE = tuple(Recipe.model_fields)
-_THRESHOLD_FIELD = Field(gt=0, lt=1, description="probability from which a pixel counts as polyp")
+AREA = "reference_area"
+SWEPT = (THRESHOLD, AREA)  # may be left open: the best is chosen after training
+MASKS: dict[str, tuple[type, Any]] = {
+    THRESHOLD: (float, Field(gt=0, lt=1, description="probability from which a pixel counts as polyp")),
+    AREA: (
+        float,
+        Field(
+            ge=0, lt=1, description="share of the frame that white must exceed, else the case has no polyp"
+        ),
+    ),
+    "white_level": (
+        float,
+        Field(gt=0, lt=1, description="probability from which a pixel is white; by default the threshold"),
+    ),
+    "fill_holes": (bool, Field(description="whether holes in a mask are filled")),
+    "min_component_area": (
+        float,
+        Field(ge=0, lt=1, description="share of the frame; smaller components of a mask are dropped"),
+    ),
+}
 
 
 def known_keys(networks: Iterable[str]) -> tuple[str, ...]:
     """Every key that a file which opens these networks can use."""
     own = {key: None for network in networks for key in models.params(network)}
-    return (*RECIPE, THRESHOLD, *own)
+    return (*RECIPE, *MASKS, *own)
 
 
 def owners(key: str, networks: Sequence[str]) -> tuple[str, ...]:
-    """Those of `networks` that the key means something to: all of them for recipe and threshold."""
-    if key in RECIPE or key == THRESHOLD:
+    """Those of `networks` that the key means something to: all of them for recipe and masks."""
+    if key in RECIPE or key in MASKS:
         return tuple(networks)
     return tuple(network for network in networks if key in models.params(network))
 
@@ -40,7 +59,7 @@ def refusal(key: str, value: object, networks: Sequence[str]) -> str | None:
         try:
             _value_of(key, network).model_validate({"value": value}, strict=True)
         except ValidationError as error:
-            whose = "" if key in RECIPE or key == THRESHOLD else f"{network}: "
+            whose = "" if key in RECIPE or key in MASKS else f"{network}: "
             expected = " or ".join(_expected(line["msg"]) for line in error.errors())
             return f"{whose}expected {expected}, found {value!r}"
     return None
@@ -110,8 +129,8 @@ def listed(values: Iterable[object]) -> str:
 def _value_of(key: str, network: str) -> type[BaseModel]:
     """A model of one field, `value`, that accepts what the key accepts."""
     config = ConfigDict(title=key)
-    if key == THRESHOLD:
-        return create_model("Value", __config__=config, value=(float, _THRESHOLD_FIELD))
+    if key in MASKS:
+        return create_model("Value", __config__=config, value=MASKS[key])
     if key in RECIPE:
         field = Recipe.model_fields[key]
         return create_model("Value", __config__=config, value=(cast(Any, field.annotation), field))

@@ -12,8 +12,8 @@
     [baseline]                            # always trial 0: the paper's value of everything that is searched
     learning_rate = 1e-4
 
-A parameter with `when` exists only where others have one of the values named. The threshold is swept after
-training, or drawn like any other parameter, or fixed.
+A parameter with `when` exists only where others have one of the values named. Threshold and reference area are swept
+after training, or drawn like any other parameter, or fixed.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ from optuna.trial import BaseTrial
 
 import models
 from orchestrator.errors import BadMachine, BadSpace
+from orchestrator.scoring.choice import MaskChoice
 from orchestrator.scoring.threshold import snap
 from orchestrator.search.parameters import (
+    AREA,
+    MASKS,
     NETWORK,
     RECIPE,
     THRESHOLD,
@@ -73,15 +76,14 @@ class Settings:
     network: str
     network_params: dict[str, Any]
     recipe: Recipe
-    threshold: float | None  # a multiple of 1/256; None: the best in `sweep` is chosen on validation cases
-    sweep: tuple[float, float]
+    masks: MaskChoice
 
 
 @dataclass(frozen=True)
 class SearchSpace(Tables):
     """A checked search space. Flat params name everything a file does: `network`, searched and fixed keys."""
 
-    sweep: tuple[float, float]
+    sweeps: dict[str, tuple[float, float]]  # of what validation cases choose
     text: str
     path: Path | None = None
 
@@ -94,7 +96,7 @@ class SearchSpace(Tables):
     def digest(self) -> str:
         """Twenty hex digits of what the file means; comments, order and layout have no part in them."""
         search = {key: {"kind": dist.kind, **dist.model_dump()} for key, dist in self.search.items()}
-        meaning = [search, dict(self.fixed), dict(self.baseline), self.sweep]
+        meaning = [search, dict(self.fixed), dict(self.baseline), self.sweeps]
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:20]
 
     def sample(self, trial: BaseTrial) -> dict[str, Any]:
@@ -114,15 +116,23 @@ class SearchSpace(Tables):
         problems = recipe_problems(params, "recipe")
         if problems:
             raise BadSpace(self.where, problems)
-        threshold = params.get(THRESHOLD)
-        own = {k: v for k, v in params.items() if k not in RECIPE and k not in (NETWORK, THRESHOLD)}
+        own = {k: v for k, v in params.items() if k not in RECIPE and k not in (NETWORK, *MASKS)}
         return Settings(
             network=params[NETWORK],
             network_params=own,
             recipe=Recipe(**{key: value for key, value in params.items() if key in RECIPE}),
-            threshold=None if threshold is None else snap(threshold),
-            sweep=self.sweep,
+            masks=self._masks(params),
         )
+
+    def _masks(self, params: Mapping[str, Any]) -> MaskChoice:
+        given = {key: params[key] for key in MASKS if key in params}
+        for level in {THRESHOLD, "white_level"} & given.keys():
+            given[level] = snap(given[level])
+        if THRESHOLD in self.sweeps:
+            given["thresholds"] = self.sweeps[THRESHOLD]
+        if AREA in self.sweeps:
+            given = {AREA: None, "areas": self.sweeps[AREA]} | given
+        return MaskChoice(**given)
 
 
 def load_space(path: Path) -> SearchSpace:
@@ -149,11 +159,11 @@ def parse_space(text: str, path: Path | None = None) -> SearchSpace:
     except tomllib.TOMLDecodeError as error:
         raise BadSpace(where, f"expected TOML, found otherwise: {error}") from error
     problems: list[str] = []
-    tables, sweep = read_tables(document, problems)
+    tables, sweeps = read_tables(document, problems)
     problems = find_problems(tables, problems)
     if problems:
         raise BadSpace(where, problems)
-    return SearchSpace(tables.networks, tables.search, tables.fixed, tables.baseline, sweep, text, path)
+    return SearchSpace(tables.networks, tables.search, tables.fixed, tables.baseline, sweeps, text, path)
 
 
 def check_builds(space: SearchSpace) -> None:

@@ -16,7 +16,7 @@ from orchestrator.search.distributions import Choice, Distribution, Int, Scalar,
 from orchestrator.search.parameters import (
     NETWORK,
     RECIPE,
-    THRESHOLD,
+    SWEPT,
     known_keys,
     listed,
     not_known,
@@ -155,8 +155,8 @@ def _baseline(tables: Tables) -> Iterator[str]:
     for key, value in tables.baseline.items():
         if key in tables.fixed:
             yield f"baseline.{key}: {key} is fixed, so it has no baseline, found {value!r}"
-        elif key == THRESHOLD and key not in tables.search:
-            yield f"baseline.{key}: the threshold is swept, so it has no baseline, found {value!r}"
+        elif key in SWEPT and key not in tables.search:
+            yield f"baseline.{key}: {key} is not drawn, so it has no baseline, found {value!r}"
         elif key not in tables.search:
             yield f"baseline.{key}: {not_known(key, list(tables.search), 'searched parameter')}"
     params = {**tables.fixed, **tables.baseline}

@@ -20,7 +20,7 @@ from orchestrator.search.distributions import (
 )
 from orchestrator.search.parameters import (
     NETWORK,
-    THRESHOLD,
+    SWEPT,
     known_keys,
     listed,
     not_known,
@@ -29,12 +29,13 @@ from orchestrator.search.parameters import (
 )
 from orchestrator.search.space_checks import Tables
 
-DEFAULT_SWEEP = (0.05, 0.95)
 _TABLES = ("search", "fixed", "baseline")
 
 
-def read_tables(document: dict[str, Any], problems: list[str]) -> tuple[Tables, tuple[float, float]]:
-    """The tables of a file and the sweep of its threshold; what is malformed goes into `problems` instead."""
+def read_tables(
+    document: dict[str, Any], problems: list[str]
+) -> tuple[Tables, dict[str, tuple[float, float]]]:
+    """The tables of a file and its sweeps; what is malformed goes into `problems` instead."""
     tables = _tables(document, problems)
     networks = _networks(document.get(NETWORK), problems)
     known = known_keys(networks or models.names())
@@ -47,7 +48,7 @@ def read_tables(document: dict[str, Any], problems: list[str]) -> tuple[Tables, 
         fixed[NETWORK] = networks[0]
     else:
         search[NETWORK] = Choice.of(networks) if networks else Unread()
-    return Tables(networks, search, fixed, baseline), _sweep(tables["search"], problems)
+    return Tables(networks, search, fixed, baseline), _sweeps(tables["search"], problems)
 
 
 def _tables(document: dict[str, Any], problems: list[str]) -> dict[str, dict[str, Any]]:
@@ -112,19 +113,19 @@ def _distribution(where: str, raw: Any, problems: list[str]) -> Distribution:
     return Unread()
 
 
-def _sweep(table: dict[str, Any], problems: list[str]) -> tuple[float, float]:
-    raw = table.get(THRESHOLD)
-    if not _is_sweep(THRESHOLD, raw):
-        return DEFAULT_SWEEP
-    try:
-        return Sweep.model_validate(raw).sweep
-    except ValidationError as error:
-        problems += problems_in(error, "search.threshold", keys_beside("sweep"))
-        return DEFAULT_SWEEP
+def _sweeps(table: dict[str, Any], problems: list[str]) -> dict[str, tuple[float, float]]:
+    sweeps = {}
+    for key in SWEPT:
+        if _is_sweep(key, table.get(key)):
+            try:
+                sweeps[key] = Sweep.model_validate(table[key]).sweep
+            except ValidationError as error:
+                problems += problems_in(error, f"search.{key}", keys_beside("sweep"))
+    return sweeps
 
 
 def _is_sweep(key: str, raw: Any) -> bool:
-    return key == THRESHOLD and isinstance(raw, dict) and "sweep" in raw
+    return key in SWEPT and isinstance(raw, dict) and "sweep" in raw
 
 
 def _scalars(tables: dict[str, dict[str, Any]], name: str, problems: list[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import models
 from orchestrator.search.distributions import KINDS, Sweep
-from orchestrator.search.parameters import NETWORK, THRESHOLD, known_keys, value_schema
+from orchestrator.search.parameters import NETWORK, SWEPT, known_keys, value_schema
 
 
 def json_schema() -> dict[str, Any]:
@@ -16,7 +16,8 @@ def json_schema() -> dict[str, Any]:
     kinds = {name: kind.model_json_schema(by_alias=True) for name, kind in KINDS.items()}
     refs = [{"$ref": f"#/$defs/{name}"} for name in kinds]
     search = {key: {"anyOf": refs, **_description(schema)} for key, schema in values.items()}
-    search[THRESHOLD] = {"anyOf": [*refs, {"$ref": "#/$defs/sweep"}], **_description(values[THRESHOLD])}
+    for key in SWEPT:
+        search[key] = {"anyOf": [*refs, {"$ref": "#/$defs/sweep"}], **_description(values[key])}
     one = {"enum": list(networks)}
     several = {"type": "array", "items": one, "minItems": 2, "uniqueItems": True}
     choice = {

@@ -91,7 +91,7 @@ class Work:
         record = self.ledger.read(job.fit_id)
         network = load_network(record).to(device)
         cases = self._cases(job.datasets, record.spec.recipe.image_size)
-        histograms = score_cases(network, cases, job.case_ids, device)
+        histograms = score_cases(network, cases, job.case_ids, device, record.spec)
         if workers.rank() == 0:
             self.ledger.write_scores(ScoreRecord(job.fit_id, job.name, job.case_ids, histograms))
         return True

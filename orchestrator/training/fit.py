@@ -21,7 +21,9 @@ import models
 from orchestrator.data.cache import CachedCases
 from orchestrator.data.resize import resize_probability
 from orchestrator.errors import BadMachine, FitFailed
-from orchestrator.scoring.threshold import NUM_BINS, best_threshold, histogram
+from orchestrator.scoring.filters import filter_bins
+from orchestrator.scoring.histograms import NUM_BINS, histogram_of_bins, to_bins
+from orchestrator.scoring.threshold import best_threshold
 from orchestrator.training import workers
 from orchestrator.training.batches import TrainingBatches, ValidationBatches
 from orchestrator.training.checkpoint import load_best, load_checkpoint, save_checkpoint
@@ -69,7 +71,7 @@ def run_fit(
     replica = DistributedDataParallel(network) if workers.size() > 1 else network
     train = TrainingBatches(cases, spec.train, recipe, models.stride(spec.network), device, loader_workers)
     val = ValidationBatches(cases, spec.val, num_images, device)
-    loss_of = segmentation_loss(recipe.loss)
+    loss_of = segmentation_loss(recipe.loss, models.supervision(network))
     optimizer = _optimizer(network, recipe)
     schedule = Schedule(optimizer, recipe)
     amp = Precision(recipe.precision, device)
@@ -135,17 +137,18 @@ def run_fit(
     weights = workers.from_first(load_best(folder, progress.best_epoch) if workers.rank() == 0 else {})
     network.load_state_dict(weights)
     started = time.monotonic()
-    histograms = score_cases(network, cases, spec.val, device)
+    histograms = score_cases(network, cases, spec.val, device, spec)
     seconds = progress.seconds() + workers.mean(time.monotonic() - started)
     return FitOutcome(tuple(progress.curves), progress.best_epoch, weights, spec.val, histograms, seconds)
 
 
 def score_cases(
-    network: nn.Module, cases: CachedCases, case_ids: Sequence[str], device: torch.device
+    network: nn.Module, cases: CachedCases, case_ids: Sequence[str], device: torch.device, spec: FitSpec
 ) -> np.ndarray:
     """Return histograms (N, 2, 256) of the probabilities at each mask's own size, on every worker.
 
-    In float32 whatever the training precision: this is what the exported network computes.
+    The fit's filters act before pixels are counted. In float32 whatever the training precision: this is what the
+    exported network computes.
     """
     network.eval()
     batches = ValidationBatches(cases, case_ids, 8, device)
@@ -155,7 +158,9 @@ def score_cases(
         for image, _ in batches:
             for probability in network(image)[0].sigmoid()[:, 0].float().cpu().numpy():
                 truth = cases.original_mask(next(remaining))
-                scored.append(histogram(resize_probability(probability, *truth.shape), truth))
+                bins = to_bins(resize_probability(probability, *truth.shape))
+                filtered = filter_bins(bins, spec.fill_holes, spec.min_component_area)
+                scored.append(histogram_of_bins(filtered, truth))
     return _in_order(scored, len(case_ids))
 
 

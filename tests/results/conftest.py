@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from orchestrator.results.export import write_bundle
+from orchestrator.scoring.postprocess import PostProcess
 
 
 class TinyNetwork(nn.Module):
@@ -40,7 +41,7 @@ def exported(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Pa
         network_name="tiny",
         network_params={"width": 4},
         image_size=32,
-        threshold=131 / 256,
+        masks=PostProcess(131 / 256),
         trained_on={"near": "0" * 32},
         held_out=("near/1",),
         card="# Tiny\n",

@@ -37,6 +37,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path):
         ("image_size", "big"),
         ("format_version", 2),
         ("post_processing", "magic"),
+        ("post_processing", {"magic": 1}),
         ("sha256", {}),
     ],
 )
@@ -50,6 +51,16 @@ def test_a_config_that_cannot_be_followed_is_refused_by_key(bundle_folder: Path,
 def test_a_config_that_is_not_json_is_refused(bundle_folder: Path):
     (bundle_folder / "config.json").write_text("{")
     with pytest.raises(BadBundle, match=r"config\.json: Invalid JSON"):
+        Bundle.load(bundle_folder)
+
+
+def test_rules_besides_the_threshold_are_read_and_kept_in_bounds(bundle_folder: Path, photo: np.ndarray):
+    path = bundle_folder / "config.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps(stored | {"post_processing": {"reference_area": 0.99}}))
+    assert not Bundle.load(bundle_folder).predict(photo)[1].any()
+    path.write_text(json.dumps(stored | {"post_processing": {"reference_area": 2}}))
+    with pytest.raises(BadBundle, match=r"config\.json: reference_area must be a share"):
         Bundle.load(bundle_folder)
 
 

@@ -18,6 +18,8 @@ from orchestrator.results.card import (
     model_card,
 )
 from orchestrator.results.overlay import png
+from orchestrator.scoring.choice import MaskChoice
+from orchestrator.scoring.postprocess import PostProcess
 
 MODEL = ModelFacts(
     study="unet-Kvasir-SEG",
@@ -27,8 +29,8 @@ MODEL = ModelFacts(
     weights="fold 2, the fold with the median Dice",
     params={"learning_rate": 1e-3, "augmentation": "flips"},
     image_size=64,
-    threshold=131 / 256,
-    sweep=(0.05, 0.95),
+    masks=PostProcess(131 / 256),
+    choice=MaskChoice(),
 )
 DATA = [
     DataFacts("Kvasir-SEG", "ab" * 16, 1000, None, "trained on"),
@@ -108,8 +110,16 @@ def test_small_sets_are_named_as_limits():
     assert "trained on 120 images, which is few" in text and "99 images are too few" in text
 
 
+def test_rules_for_holes_components_and_small_polyps_are_told_where_there_are_any():
+    rules = PostProcess(131 / 256, reference_area=0.01, fill_holes=True, min_component_area=0.002)
+    text = card(model=dataclasses.replace(MODEL, masks=rules, choice=MaskChoice(reference_area=None)))
+    assert "Holes in a mask are filled." in text and "below 0.200% of the frame are dropped" in text
+    assert "no more than 1.000% has a probability of 0.5117" in text and "validation images chose" in text
+    assert "Holes" not in card() and "dropped" not in card()
+
+
 def test_a_threshold_that_was_not_swept_is_called_a_setting():
-    assert "a setting of the trial" in card(model=dataclasses.replace(MODEL, sweep=None))
+    assert "a setting of the trial" in card(model=dataclasses.replace(MODEL, choice=MaskChoice(131 / 256)))
 
 
 def test_an_interval_of_one_group_is_unknown():

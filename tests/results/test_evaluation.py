@@ -16,6 +16,7 @@ from orchestrator.results.bundle import Bundle, BundleConfig
 from orchestrator.results.evaluation import (
     NO_POLYP,
     CaseScores,
+    as_papers,
     breakdown,
     cases_to_score,
     evaluate,
@@ -112,6 +113,17 @@ def test_means_are_over_images_and_their_interval_holds_them(scored: list[CaseSc
     for name, (mean, (low, high)) in means(scored).items():
         assert mean == pytest.approx(np.mean([one.scores[name] for one in scored]))
         assert low <= mean <= high
+
+
+def test_the_scores_of_papers_are_computed_from_the_same_predictions(
+    exported: Path, drawn: Dataset, scored: list[CaseScores]
+):
+    bundle = Bundle.load(exported)
+    found = as_papers(bundle, drawn.cases, ["dice_pranet", "iou_keras_truncated"])
+    assert list(found) == ["dice_pranet", "iou_keras_truncated"] and all(0 <= v <= 1 for v in found.values())
+    assert as_papers(bundle, drawn.cases, []) == {}
+    with pytest.raises(BadData, match=r"no score is named dcie; known: .*dice_pranet"):
+        as_papers(bundle, drawn.cases, ["dcie"])
 
 
 def test_the_breakdown_adds_up_by_center_by_size_and_by_presence(drawn: Dataset, scored: list[CaseScores]):

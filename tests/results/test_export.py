@@ -13,6 +13,7 @@ from orchestrator.data.resize import resize_image, resize_probability
 from orchestrator.errors import BadBundle
 from orchestrator.results.bundle import FILES, Bundle
 from orchestrator.results.export import Prediction, export_onnx, largest_difference, write_bundle
+from orchestrator.scoring.postprocess import PostProcess
 
 
 def export(folder: Path, network: nn.Module, threshold: float = 0.5) -> Path:
@@ -22,7 +23,7 @@ def export(folder: Path, network: nn.Module, threshold: float = 0.5) -> Path:
         network_name="tiny",
         network_params={},
         image_size=32,
-        threshold=threshold,
+        masks=PostProcess(threshold),
         trained_on={"near": "0" * 32},
         held_out=("near/1",),
         card="# Card\n",

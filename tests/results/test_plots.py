@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from orchestrator.results.plots import Tile, learning_curves, overlay_sheet, threshold_curve
+from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.threshold import best_threshold, histogram
 
 
@@ -65,7 +66,7 @@ def test_learning_curves_take_folds_of_different_length():
 def test_a_threshold_curve_marks_the_chosen_threshold():
     stack = histograms(10)
     threshold, _ = best_threshold(stack, 0.05, 0.95)
-    picture = decoded(threshold_curve(stack, np.arange(10) % 5, threshold, "trial 3"))
+    picture = decoded(threshold_curve(stack, np.arange(10) % 5, PostProcess(threshold), "trial 3"))
     red = (picture[..., 0] > 180) & (picture[..., 1] < 90) & (picture[..., 2] < 90)
     assert red.sum() > 100
 

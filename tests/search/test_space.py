@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
 from orchestrator.errors import BadSpace
+from orchestrator.scoring.choice import MaskChoice
 from orchestrator.search.space import check_builds, load_space, override, parse_space
 from orchestrator.training.recipe import Recipe
 
@@ -77,23 +78,46 @@ def test_the_threshold_is_swept_where_a_file_says_nothing():
     space = parse_space(unet())
     params = space.baseline_params()
     assert "threshold" not in params
-    assert space.settings(params).threshold is None and space.settings(params).sweep == (0.05, 0.95)
+    masks = space.settings(params).masks
+    assert masks.is_open and masks.threshold is None and masks.thresholds == (0.05, 0.95)
 
 
 def test_a_file_can_narrow_the_sweep():
     space = parse_space(unet("threshold = { sweep = [0.2, 0.6] }"))
-    assert "threshold" not in space.search and space.sweep == (0.2, 0.6)
+    assert "threshold" not in space.search and space.sweeps == {"threshold": (0.2, 0.6)}
 
 
 def test_a_drawn_threshold_is_snapped_to_a_bin():
     space = parse_space(unet("threshold = { uniform = [0.2, 0.6] }", baseline="threshold = 0.3"))
     assert all(0.2 <= params["threshold"] <= 0.6 for params in draws(space))
-    assert space.settings(space.baseline_params()).threshold == 77 / 256
+    assert space.settings(space.baseline_params()).masks.threshold == 77 / 256
 
 
 def test_a_fixed_threshold_stays():
     space = parse_space(unet(fixed="threshold = 0.5"))
-    assert space.settings(space.baseline_params()).threshold == 0.5
+    masks = space.settings(space.baseline_params()).masks
+    assert masks.threshold == 0.5 and not masks.is_open
+
+
+def test_how_masks_are_made_can_be_fixed_drawn_and_swept():
+    space = parse_space(
+        unet(
+            "reference_area = { sweep = [0.0, 0.02] }\nfill_holes = { choice = [false, true] }",
+            fixed="white_level = 0.3\nmin_component_area = 0.001",
+            baseline="fill_holes = true",
+        )
+    )
+    masks = space.settings(space.baseline_params()).masks
+    assert masks == MaskChoice(
+        reference_area=None,
+        areas=(0.0, 0.02),
+        white_level=77 / 256,
+        fill_holes=True,
+        min_component_area=0.001,
+    )
+    assert {params["fill_holes"] for params in draws(space)} == {False, True}
+    fixed = override(space.baseline_params(), ["reference_area=0.01"], space)
+    assert space.settings(fixed).masks.reference_area == 0.01
 
 
 def test_the_digest_is_of_the_meaning():
@@ -141,14 +165,14 @@ def test_a_malformed_distribution_is_refused_in_words(distribution, expected):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('network = "unte"', "network: no network is named 'unte'; did you mean unet? known: gmsrf_net"),
+        ('network = "unte"', "network: no network is named 'unte'; did you mean unet? known: "),
         ("network = 3", 'network: expected a name, or { choice = ["a", "b"] }, found 3'),
         ("", "network: expected a name"),
         ("network = [", "expected TOML, found otherwise"),
         ('network = "unet"\nfixd = 1', "no table is named 'fixd'; did you mean fixed?"),
         ('network = "unet"\nfixed = 1', "fixed: expected a table, [fixed], found 1"),
         (unet(fixed="epohs = 3"), "fixed.epohs: no parameter is named 'epohs'; did you mean epochs? known: "),
-        (unet(fixed="growth_rate = 3"), "fixed.growth_rate: belongs to gmsrf_net, not to unet"),
+        (unet(fixed="num_modules = 3"), "fixed.num_modules: belongs to gmsrf_net, not to unet"),
         (unet(fixed="epochs = 0"), "fixed.epochs: expected greater than or equal to 1, found 0"),
         (unet(fixed="epochs = 3.0"), "fixed.epochs: expected a valid integer, found 3.0"),
         (unet(fixed="epochs = true"), "fixed.epochs: expected a valid integer, found True"),
@@ -161,10 +185,10 @@ def test_a_malformed_distribution_is_refused_in_words(distribution, expected):
             unet(fixed="image_size = 100"),
             "fixed.image_size: unet needs multiples of 16 pixels, found 100; near",
         ),
-        (unet("threshold = { sweep = [0.9, 0.1] }"), "search.threshold: sweep needs 0 < low < high < 1"),
+        (unet("threshold = { sweep = [0.9, 0.1] }"), "search.threshold: sweep needs 0 <= low < high < 1"),
         (unet(baseline="epochs = 3"), "baseline.epochs: no searched parameter is named 'epochs'"),
         (unet(fixed="epochs = 3", baseline="epochs = 3"), "baseline.epochs: epochs is fixed"),
-        (unet(baseline="threshold = 0.5"), "baseline.threshold: the threshold is swept"),
+        (unet(baseline="threshold = 0.5"), "baseline.threshold: threshold is not drawn"),
         (unet(fixed="epochs = 3\nwarmup_epochs = 3"), "needs to be below epochs = 3, found 3"),
     ],
 )
@@ -338,7 +362,7 @@ def test_an_override_of_the_network_drops_what_belonged_to_the_other():
 
 def test_an_override_of_the_threshold_fixes_it():
     changed = override(SPACE.baseline_params(), ["threshold=0.25"], SPACE)
-    assert SPACE.settings(changed).threshold == 0.25
+    assert SPACE.settings(changed).masks.threshold == 0.25
 
 
 @pytest.mark.parametrize(
@@ -349,7 +373,7 @@ def test_an_override_of_the_threshold_fixes_it():
         ("epochs=[3", "expected a value as in TOML or a bare word, found '[3'"),
         ("epohs=3", "epohs: no parameter is named 'epohs'; did you mean epochs?"),
         ("loss=sgd", "loss: expected 'bce_dice', "),
-        ("growth_rate=3", "growth_rate: belongs to gmsrf_net, not to unet"),
+        ("num_modules=3", "num_modules: belongs to gmsrf_net, not to unet"),
         (
             "image_size=100",
             "image_size: unet needs multiples of 16 pixels, found 100; near ones are 96 and 112",

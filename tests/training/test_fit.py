@@ -123,7 +123,7 @@ def test_the_best_epochs_weights_are_the_ones_that_are_scored(cases, spec, outco
     assert outcome.curves[outcome.best_epoch]["val_dice"] == max(row["val_dice"] for row in outcome.curves)
     network = models.build(spec.network, **spec.network_params)
     network.load_state_dict(outcome.weights)
-    np.testing.assert_array_equal(score_cases(network, cases, spec.val, CPU), outcome.histograms)
+    np.testing.assert_array_equal(score_cases(network, cases, spec.val, CPU, spec), outcome.histograms)
 
 
 def test_histograms_are_those_of_predicting_case_by_case_at_the_masks_own_size(cases, spec, outcome):
@@ -196,3 +196,13 @@ def test_report_is_told_every_epoch_once_in_order(cases, spec, tmp_path):
     train(spec, cases, tmp_path, report=lambda row: told.append(row) is None)
     assert [row["epoch"] for row in told] == list(range(spec.recipe.epochs))
     assert all(row["images_per_second"] > 0 and row["seconds"] > 0 for row in told)
+
+
+def test_filters_act_on_maps_before_pixels_are_counted(cases, spec):
+    network = models.build(spec.network, **spec.network_params)
+    plain = score_cases(network, cases, spec.val, CPU, spec)
+    dropped = score_cases(network, cases, spec.val, CPU, spec.model_copy(update={"min_component_area": 1.0}))
+    assert plain.sum() == dropped.sum()  # every pixel is still counted
+    # No component but the lowest level's is as large as the frame: what stands out is cut down to it.
+    assert (dropped * np.arange(256)).sum() < (plain * np.arange(256)).sum()
+    assert (dropped.sum(axis=1) > 0).sum(axis=1).tolist() == [1] * len(dropped)
