@@ -293,6 +293,8 @@ def _limits(data: Sequence[DataFacts], split: SplitFacts, outside: Sequence[Scor
 
 
 def _use(model: ModelFacts) -> str:
+    is_plain = model.masks == PostProcess(model.masks.threshold)
+    more = "" if is_plain else "\nThis leaves out the further rules of `post_processing` in `config.json`.\n"
     return f"""\
 ## How to use it
 
@@ -305,7 +307,7 @@ or without the orchestrator, in this folder (`pip install numpy opencv-python-he
 ```python
 {USAGE}
 ```
-
+{more}
 To train on, load `model.safetensors` into `models.build({json.dumps(model.network)}, ...)` with the
 parameters in `config.json`."""
 

@@ -115,6 +115,7 @@ def test_rules_for_holes_components_and_small_polyps_are_told_where_there_are_an
     text = card(model=dataclasses.replace(MODEL, masks=rules, choice=MaskChoice(reference_area=None)))
     assert "Holes in a mask are filled." in text and "below 0.200% of the frame are dropped" in text
     assert "no more than 1.000% has a probability of 0.5117" in text and "validation images chose" in text
+    assert "leaves out the further rules" in text and "leaves out" not in card()
     assert "Holes" not in card() and "dropped" not in card()
 
 
