@@ -170,7 +170,9 @@ def main() -> None:
     console.width = max(console.width, 100)
     console.print(table)
     console.print(
-        f"largest difference {max(one['apart'] for one in rounds):.1e}; {surroundings}", highlight=False
+        f"largest difference {max(one['apart'] for one in rounds):.1e}; {surroundings}",
+        highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -8,6 +8,8 @@ the empties.
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +76,7 @@ def accuracy_endocv(probabilities: Map, mask: Mask) -> float:
 def _rows_apart(probabilities: Map, mask: Mask) -> float:
     ours, theirs = (_different_rows(one) for one in _masks(probabilities, mask))
     squared = ours.sum(axis=1)[:, None] + theirs.sum(axis=1) - 2 * ours @ theirs.T
-    return float(np.sqrt(max(squared.min(axis=0).max(), squared.min(axis=1).max())))
+    return math.sqrt(max(squared.min(axis=0).max(), squared.min(axis=1).max()))
 
 
 def _different_rows(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
