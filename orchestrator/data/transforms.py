@@ -7,9 +7,10 @@ one interpolation for image and mask together, however many turns and shifts are
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import reduce
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -279,25 +280,27 @@ class MaskEdge:
 
 
 class Library:
-    """A transform of albumentations, with probability p; `make` gets the module, once it is needed."""
+    """A transform of albumentations, with probability p; `make` gets the module, once it is needed.
+
+    Its generator is a state of its own: each thread has its own transform.
+    """
 
     def __init__(self, p: float, make: Callable[[ModuleType], Any]) -> None:
         self.p, self.make = p, make
+        self.own = threading.local()
 
     def __call__(self, image: Pixels, mask: Pixels, rng: Generator) -> Frame:
         if rng.random() >= self.p:
             return image, mask
+        if not hasattr(self.own, "compose"):
+            import albumentations  # takes nearly two seconds, and evaluation needs none of it
+
+            self.own.compose = albumentations.Compose([self.make(albumentations)])
         # Not set_random_seed: it gives each transform its own generator with the same seed, so that all draw
         # the same numbers.
-        self._compose.set_random_state(rng, random.Random(int(rng.integers(2**32))))
-        changed = self._compose(image=np.ascontiguousarray(image), mask=mask)
+        self.own.compose.set_random_state(rng, random.Random(int(rng.integers(2**32))))
+        changed = self.own.compose(image=np.ascontiguousarray(image), mask=mask)
         return changed["image"], changed["mask"]
-
-    @cached_property
-    def _compose(self) -> Any:
-        import albumentations  # takes nearly two seconds, and evaluation needs none of it
-
-        return albumentations.Compose([self.make(albumentations)])
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,17 @@
 
 Multi-scale training, as PraNet's (arXiv:2006.11392): all images of a batch are brought to one scale, drawn anew for
 each step. PraNet takes each batch at 0.75, 1 and 1.25 in turn, a step each: one epoch of its is three of ours.
+
+Threads make batches ahead of training: OpenCV and NumPy let others run while they work, and to bring over a batch that
+another process made costs several times what making it does (tests/benchmarks/feed_rate.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -20,21 +26,30 @@ from orchestrator.data.cache import CachedCases
 from orchestrator.training import workers
 from orchestrator.training.recipe import Recipe
 
+Key = tuple[int, str]  # epoch, case id
+Asked = TypeVar("Asked")
+Made = TypeVar("Made")
 
-class TrainingCases(Dataset):
-    """Augmented cases; the key (epoch, case id) decides the augmentation."""
+
+class TrainingCases:
+    """Augmented cases; the key (epoch, case id) decides the augmentation. Several threads may ask at once."""
 
     def __init__(self, cases: CachedCases, recipe: Recipe) -> None:
         self.augment = pipeline(recipe.augmentation, recipe.image_size)
         self.cases, self.seed = cases.at(self.augment.source_size), recipe.seed
 
-    def __getitem__(self, key: tuple[int, str]) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         """key -> image uint8 (3, S, S), mask uint8 (1, S, S)."""
         epoch, case_id = key
         image, mask = self.augment(
             self.cases.image(case_id), self.cases.mask(case_id), case_seed(self.seed, epoch, case_id)
         )
         return as_tensors(image, mask)
+
+    def batch(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
+        """B keys -> images uint8 (B, 3, S, S), masks uint8 (B, 1, S, S)."""
+        images, masks = zip(*(self[key] for key in keys), strict=True)
+        return torch.stack(images), torch.stack(masks)
 
 
 class ValidationCases(Dataset):
@@ -65,7 +80,7 @@ class GlobalBatches:
     def __len__(self) -> int:
         return len(self.case_ids) // self.batch_size
 
-    def __iter__(self) -> Iterator[list[tuple[int, str]]]:
+    def __iter__(self) -> Iterator[list[Key]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.case_ids))
         for step in range(len(self)):
             batch = order[step * self.batch_size : (step + 1) * self.batch_size]
@@ -84,17 +99,13 @@ class TrainingBatches:
         device: torch.device,
         loader_workers: int,
     ) -> None:
-        """`stride`: the sides of images must be multiples of so many pixels."""
+        """`stride`: sides of images are multiples of so many pixels; `loader_workers`: threads; 0 works when asked."""
         self.device, self.seed = device, recipe.seed
         self.sizes = [scaled_size(recipe.image_size, scale, stride) for scale in recipe.scales]
+        self.cases = TrainingCases(cases, recipe)
         self.batches = GlobalBatches(case_ids, recipe.batch_size, recipe.seed)
-        self.loader: DataLoader = DataLoader(
-            TrainingCases(cases, recipe),
-            batch_sampler=self.batches,
-            num_workers=loader_workers,
-            persistent_workers=loader_workers > 0,
-            pin_memory=device.type == "cuda",
-        )
+        self.threads = ThreadPoolExecutor(loader_workers) if loader_workers else None
+        self.ahead = 2 * loader_workers
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -105,9 +116,33 @@ class TrainingBatches:
         S is that of the recipe, or one of its `scales` of it: the same for all workers, drawn by epoch and step.
         """
         self.batches.epoch = epoch
-        for step, (image, mask) in enumerate(self.loader):
+        for step, (image, mask) in enumerate(ahead_of(self._batch, self.batches, self.threads, self.ahead)):
             size = self.sizes[np.random.default_rng((self.seed, epoch, step)).integers(len(self.sizes))]
-            yield resized(to_device(image, self.device) / 255, to_device(mask, self.device), size)
+            yield resized(*on_device(image, mask, self.device), size)
+
+    def _batch(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
+        image, mask = self.cases.batch(keys)
+        return (image.pin_memory(), mask.pin_memory()) if self.device.type == "cuda" else (image, mask)
+
+
+def ahead_of(
+    make: Callable[[Asked], Made], asked: Iterable[Asked], threads: ThreadPoolExecutor | None, ahead: int
+) -> Iterator[Made]:
+    """Yield make(one) for each, in order, while threads are at work on up to `ahead` of those that follow."""
+    if threads is None:
+        yield from map(make, asked)
+        return
+    waiting: deque[Future[Made]] = deque()
+    try:
+        for one in asked:
+            waiting.append(threads.submit(make, one))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 class ValidationBatches:
@@ -130,7 +165,7 @@ class ValidationBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images (B, 3, S, S) in [0, 1] and masks (B, 1, S, S) in {0, 1}."""
         for image, mask in self.loader:
-            yield to_device(image, self.device) / 255, to_device(mask, self.device)
+            yield on_device(image, mask, self.device)
 
 
 def scaled_size(image_size: int, scale: float, stride: int) -> int:
@@ -144,6 +179,11 @@ def resized(image: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
         return image, mask
     image, mask = (F.interpolate(part, (size, size), mode="bilinear") for part in (image, mask))
     return image, (mask > 0.5).float()
+
+
+def on_device(image: Tensor, mask: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """uint8 -> float32: images in [0, 1], masks in {0, 1}."""
+    return image.to(device, non_blocking=True) / 255, to_device(mask, device)
 
 
 def to_device(value: Tensor, device: torch.device) -> Tensor:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 from drawn import CPU, drawn_cases, drawn_fit
 
 from orchestrator.data.cache import CachedCases
-from orchestrator.training.batches import TrainingBatches, resized, scaled_size
+from orchestrator.training.batches import TrainingBatches, ahead_of, resized, scaled_size
 from orchestrator.training.recipe import Recipe
 
 SCALES = (0.75, 1.0, 1.25)
@@ -71,9 +74,42 @@ def test_a_larger_mask_is_the_same_shape_with_square_pixels():
 
 def test_frames_are_read_at_the_size_that_windows_are_cut_from(cases):
     batch = batches(cases, augmentation="resunet_pp")
-    assert batch.loader.dataset.cases.image_size == 72
+    assert batch.cases.cases.image_size == 72
     assert cases.image_size == 32
     assert sides(batch, 0) == [32, 32]
+
+
+@pytest.mark.parametrize("augmentation", ["standard", "att_unet"])
+def test_threads_hand_over_what_one_makes_in_order(cases, augmentation):
+    spec = drawn_fit(cases, num_train=20, augmentation=augmentation, batch_size=2, scales=SCALES)
+    alone, together = (
+        TrainingBatches(cases, spec.train, spec.recipe, 8, CPU, loader_workers) for loader_workers in (0, 4)
+    )
+    for epoch in range(6):
+        for (image, mask), (same, same_mask) in zip(alone.epoch(epoch), together.epoch(epoch), strict=True):
+            assert torch.equal(image, same) and torch.equal(mask, same_mask)
+
+
+def test_threads_work_ahead_but_no_further_than_asked(cases):
+    made = []
+    with ThreadPoolExecutor(2) as threads:
+        found = ahead_of(lambda one: made.append(one) or -one, range(100), threads, ahead=4)
+        assert [next(found), next(found)] == [0, -1]
+        time.sleep(0.05)
+        assert len(made) <= 6
+        found.close()
+    assert len(made) <= 6
+
+
+def test_a_mistake_in_a_thread_ends_the_epoch_with_its_own_error(cases):
+    batch = batches(cases, batch_size=2)
+    broken = TrainingBatches(
+        cases, (*drawn_fit(cases).train, "drawn/nosuch"), drawn_fit(cases, batch_size=3).recipe, 8, CPU, 2
+    )
+    with pytest.raises(KeyError, match="drawn/nosuch"):
+        for epoch in range(3):
+            list(broken.epoch(epoch))
+    assert len(list(batch.epoch(0))) == 4
 
 
 @pytest.mark.parametrize("scales", ["1.25, 0.75, 1", [1, 0.75, 1.25, 1], (0.75, 1, 1.25)])
