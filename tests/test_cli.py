@@ -123,6 +123,10 @@ def run(
         ("fit tiny.toml --data drawn --fold 5", ["--fold", "below 5", "found 5"]),
         ("fit tiny.toml --data drawn --splits ten-fold", ["--splits", "five-fold", "'ten-fold'"]),
         ("fit tiny.toml --data drawn --splits half.json", ["half.json", "folds", "required"]),
+        ("search tiny.toml --data drawn --splits cross-dataset --trials 1", ["cross-dataset", "--unseen"]),
+        ("data split drawn --splits leave-one-dataset-out", ["2 datasets", "found 1 (drawn)"]),
+        ("data split drawn --splits k-fold:99", ["99-fold", "expected enough groups"]),
+        ("data split drwan", ["no dataset is named 'drwan'"]),
         ("fit tiny.toml --data drawn --holdout 0.9", ["'--holdout'", "0.5"]),
         ("fit tiny.toml --data drawn --device tpu", ["--device", "'tpu'", "cuda"]),
         ("search tiny.toml --data drawn --unseen drawn --trials 1", ["drawn is named 2 times"]),
@@ -185,6 +189,25 @@ def test_an_import_says_what_it_took_the_source_for_and_which_parts_it_has(run: 
     assert added.code == 0, added.err
     assert added.out.startswith("recognised as PraNet bundle (")
     assert run("data show bundle --json").json["layout"].endswith("; TestDataset/CVC-300)")
+
+
+def test_a_split_is_written_without_a_study_and_named_by_other_commands(run: Run):
+    shown = run("data split drawn --splits leave-one-center-out --seed 3 --out plans/centers.json")
+    assert shown.code == 0, shown.err
+    assert [f"center drawn/center{number}" in shown.out for number in (1, 2, 3)] == [True] * 3
+    assert "hold-out test" in shown.out and "written to plans/centers.json" in shown.out
+    said = run("data split drawn --splits plans/centers.json --json").json
+    assert said["name"] == "leave-one-center-out-seed3"
+    parts = {(part["fold"], part["part"]): part for part in said["parts"]}
+    assert len(parts) == 2 * 3 + 1
+    for number in (1, 2, 3):
+        train, val = (parts[f"center drawn/center{number}", part] for part in ("train", "val"))
+        assert val["centers"] == {f"drawn/center{number}": val["num_cases"]}
+        assert train["num_cases"] + val["num_cases"] + parts[None, "hold-out test"]["num_cases"] == 24
+    trained = run(
+        "fit tiny.toml --data drawn --splits plans/centers.json --fold 1 --device cpu --set epochs=1"
+    )
+    assert "fold 1 of leave-one-center-out-seed3" in trained.out
 
 
 def test_json_about_data_is_all_that_stdout_holds(run: Run):

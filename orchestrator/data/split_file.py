@@ -8,7 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from orchestrator.errors import BadSplit
 
 FORMAT = 2  # of a split file
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+SHOWN = 4  # names in a message
 TWIN_OF_SOURCE = "twin in the training datasets"  # why a case of an unseen dataset is dropped
 
 
@@ -33,7 +34,7 @@ class Fold:
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...]
-    dropped: dict[str, tuple[str, ...]] = field(default_factory=dict)  # reason -> ids this fold leaves out
+    dropped: dict[str, tuple[str, ...]]  # reason -> ids that this fold leaves out
 
 
 @dataclass(frozen=True)
@@ -132,9 +133,13 @@ def read_plan(
         problems = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
         raise BadSplit(str(path), problems) from error
     problems = _edits(plan, content) if "format" in content else []
-    problems += _changed("dataset", plan.datasets, datasets) + _changed("unseen dataset", plan.unseen, unseen)
     problems += _contradictions(plan)
-    problems += _strangers(plan, datasets, unseen) or _straddling(plan, datasets, unseen)
+    # Of other data, all that follows would be wrong too.
+    problems += (
+        _changed("dataset", plan.datasets, datasets) + _changed("unseen dataset", plan.unseen, unseen)
+        or _strangers(plan, datasets, unseen)
+        or _straddling(plan, datasets, unseen)
+    )
     if problems:
         raise BadSplit(str(path), problems)
     return plan
@@ -274,11 +279,10 @@ def _contradictions(plan: SplitPlan) -> list[str]:
         if fold.test != plan.test:
             problems.append(f"{fold.name}: expected the test cases of the plan")
         listed = Counter((*fold.train, *fold.val, *fold.test, *_values(fold.dropped), *_values(plan.dropped)))
-        problems += [
-            f"{fold.name}: {id} is listed {times} times" for id, times in sorted(listed.items()) if times > 1
-        ]
-    twice = [name for name, times in Counter(fold.name for fold in plan.folds).items() if times > 1]
-    problems += [f"{name}: expected every fold to have a name of its own" for name in twice]
+        if twice := [id for id, times in listed.items() if times > 1]:
+            problems.append(f"{fold.name}: listed more than once: {_some(twice)}")
+    if twice := [name for name, times in Counter(fold.name for fold in plan.folds).items() if times > 1]:
+        problems.append(f"folds: expected a name of its own for each, found {_some(twice)} more than once")
     fits = Counter((fold.train, fold.val) for fold in plan.folds)
     problems += [f"{times} folds are the very same; keep one" for times in fits.values() if times > 1]
     validated = Counter(id for fold in plan.folds for id in fold.val)
@@ -310,12 +314,13 @@ def _strangers(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[Da
     sources = {case.id for dataset in datasets for case in dataset.cases}
     tests = {case.id for dataset in unseen for case in dataset.cases}
     named = {id for pair in plan.twins or () for id in pair} | plan.left_out
-    dealt = set(plan.test).union(*((*f.train, *f.val, *_values(f.dropped)) for f in plan.folds))
+    dealt = set(plan.test).union(*((*f.train, *f.val, *f.test, *_values(f.dropped)) for f in plan.folds))
     strange = (dealt - sources) | (named - sources - tests)
-    problems = [f"{id}: no dataset named here has this case" for id in sorted(strange)]
+    problems = [f"no dataset named here has these cases: {_some(strange)}"] if strange else []
     for fold in plan.folds:
         planned = {*fold.train, *fold.val, *plan.test, *_values(fold.dropped)} | plan.left_out
-        problems += [f"{fold.name}: {id} has no part in it" for id in sorted(sources - planned)]
+        if forgotten := sources - planned:
+            problems.append(f"{fold.name}: has no part for these cases: {_some(forgotten)}")
     return problems
 
 
@@ -327,11 +332,21 @@ def _straddling(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[D
         parts = {"train": fold.train, "val": fold.val, "test": fold.test}
         groups = {part: {group_of[id] for id in ids} for part, ids in parts.items()}
         for one, other in combinations(parts, 2):
-            shared = sorted(groups[one] & groups[other])
-            problems += [f"{fold.name}: group {group} is in {one} and in {other}" for group in shared]
-    twins = _values(twins_of_sources(datasets, unseen, plan.twins))
-    forgotten = sorted(set(twins) - plan.left_out)
-    return problems + [f"{id}: is unseen, but has a twin in the training datasets" for id in forgotten]
+            if shared := groups[one] & groups[other]:
+                problems.append(f"{fold.name}: these groups are in {one} and in {other}: {_some(shared)}")
+    forgotten = set(_values(twins_of_sources(datasets, unseen, plan.twins))) - plan.left_out
+    if forgotten:
+        problems.append(
+            f"these cases are unseen, but have twins in the training datasets: {_some(forgotten)}"
+        )
+    return problems
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first few names, and how many there are beside them."""
+    listed = sorted(names)
+    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    return ", ".join(listed[:SHOWN]) + more
 
 
 def _values(dropped: Mapping[str, Iterable[str]]) -> list[str]:

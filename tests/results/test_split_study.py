@@ -1,0 +1,195 @@
+"""What is said of a study on each kind of split: leaderboard, best, card and MLflow; its fits are made by formula."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from formula import SPACE, FormulaWork
+
+from orchestrator.cli import main
+from orchestrator.data.cases import add_dataset, load_dataset
+from orchestrator.data.phantom import draw_dataset
+from orchestrator.data.splits import SplitPlan, make_plan
+from orchestrator.results.handover import trial_card
+from orchestrator.results.mlflow_client import connect
+from orchestrator.results.report import Report
+from orchestrator.search.folds import fold_specs
+from orchestrator.search.home import Champion, StudyHome, champion_fit, finished_score, outside_cases
+from orchestrator.search.space import parse_space
+from orchestrator.search.work import ScoreJob
+from orchestrator.study import Study
+from orchestrator.training.lane import Shape
+
+KINDS = ("holdout", "k-fold:2", "repeated:2x3", "leave-one-center-out", "leave-one-dataset-out")
+SAMPLED = parse_space(SPACE.text.replace("[fixed]", "[fixed]\nthreshold = 0.5"))
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A study of one trial that is over."""
+
+    study: Study
+    home: StudyHome
+    plan: SplitPlan
+
+    def best(self, run: Callable[[str], Any]) -> list[dict[str, Any]]:
+        return json.loads(run(f"best {self.home.name} --json"))["scores"]
+
+    def card(self) -> str:
+        (trial,) = self.home.trials()
+        return trial_card(self.home, trial, finished_score(trial), champion_fit(trial))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two datasets of three centers, and a third that is unseen."""
+    home = tmp_path_factory.mktemp("home")
+    for seed, (name, num_cases) in enumerate({"near": 30, "next": 30, "far": 8}.items()):
+        frames = home / f"{name}-frames"
+        draw_dataset(frames, num_cases=num_cases, size=32, seed=seed)
+        add_dataset(home, name, frames, groups=frames / "groups.csv", allow_empty=True)
+    return home
+
+
+@pytest.fixture(scope="module")
+def finish(home: Path) -> Callable[..., Finished]:
+    """Carry a study through, without Ray, as its trials, lanes and champion would."""
+    done: dict[str, Finished] = {}
+
+    def finish(splits: str, space: Any = SPACE) -> Finished:
+        name = f"{splits.replace(':', '-')}-{space.digest}"
+        if name not in done:
+            done[name] = carry_out(name, splits, space)
+        return done[name]
+
+    def carry_out(name: str, splits: str, space: Any) -> Finished:
+        sources, far = (load_dataset(home, "near"), load_dataset(home, "next")), load_dataset(home, "far")
+        twins = [(sources[0].cases[2].id, far.cases[0].id), (sources[0].cases[3].id, sources[1].cases[5].id)]
+        plan = make_plan(splits, sources, seed=0, unseen=[far], twins=twins)
+        study = Study(StudyHome(home, name), space, plan, sources, (far,), num_trials=1, seed=0)
+        study.home.begin(space, plan, 0)
+        optuna = study.home.optuna_study()
+        optuna.enqueue_trial(space.baseline)
+        trial = optuna.ask()
+        settings = space.settings(space.sample(trial))
+        work = FormulaWork(study.home.ledger)
+        for spec in fold_specs(settings, plan):
+            work(spec, CPU, 0, lambda row: True)
+        optuna.tell(trial, 0.5)
+        (told,) = study.home.trials()
+        champion = champion_fit(told)
+        for where, case_ids in outside_cases(plan, (far,)).items():
+            work(ScoreJob(champion.fit_id, where, {}, case_ids), CPU, 0, lambda row: True)
+        study.home.crown(Champion(0, champion.fit_id))
+        return Finished(study, study.home, plan)
+
+    return finish
+
+
+@pytest.fixture
+def run(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], str]:
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(home))
+
+    def run(line: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["orchestrator", *line.split()])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        assert not ended.value.code, said.err
+        return said.out
+
+    return run
+
+
+@pytest.mark.parametrize("splits", KINDS)
+def test_every_command_reads_a_study_on_any_split(splits: str, finish, run):
+    finished = finish(splits)
+    plan = finished.plan
+    (row,) = json.loads(run(f"leaderboard {finished.home.name} --json"))
+    assert (row["folds_done"], row["num_folds"]) == (len(plan.folds), len(plan.folds))
+    assert row["outside"].keys() == {"test", "far"}
+    assert finished.home.name in run(f"leaderboard {finished.home.name}")
+    assert "hold-out test" in run(f"best {finished.home.name}")
+
+
+@pytest.mark.parametrize("splits", KINDS)
+def test_each_image_counts_once_and_each_fold_has_its_name(splits: str, finish, run):
+    finished = finish(splits)
+    *folds, total, test, far = finished.best(run)
+    validated = {id for fold in finished.plan.folds for id in fold.val}
+    assert total["num_cases"] == len(validated)
+    assert (test["num_cases"], far["num_cases"]) == (len(finished.plan.test), 8 - len(finished.plan.left_out))
+    if splits != "holdout":
+        assert [(line["name"], line["num_cases"]) for line in folds] == [
+            (fold.name, len(fold.val)) for fold in finished.plan.folds
+        ]
+        assert total["name"] == "cross-validation"
+
+
+def test_one_fold_is_called_what_it_is_and_never_cross_validation(finish, run):
+    total, _, _ = finish("holdout").best(run)
+    assert total["name"] == "validation, at a threshold chosen on it"
+    total, _, _ = finish("holdout", SAMPLED).best(run)
+    assert total["name"] == "validation"
+    for space in (SPACE, SAMPLED):
+        card = finish("holdout", space).card()
+        assert "cross-valid" not in card and "weights: the one fold" in card and "1 fold, " in card
+    assert "nothing here is cross-fitted" in finish("holdout").card()
+    assert "cross-fitted" not in finish("holdout", SAMPLED).card()
+
+
+def test_the_card_says_how_often_images_were_validated_and_what_was_left_out(finish):
+    repeated, centers = finish("repeated:2x3").card(), finish("leave-one-center-out").card()
+    assert "Every image was validated 2 times, and counts once, with its mean." in repeated
+    assert "2 pairs were found" in repeated
+    assert f"{len(finish('repeated:2x3').plan.left_out)} (twin in the training datasets)" in repeated
+    dropped = finish("leave-one-center-out").plan.num_dropped
+    assert dropped["twin in training"] > 0
+    assert f"{dropped['twin in training']} (twin in training)" in centers
+    assert "| center near/" in centers
+
+
+def test_intervals_draw_groups_that_twins_have_merged(finish):
+    home = finish("k-fold:2").home
+    group_of = home.group_of_case()
+    (sources, (far,)) = home.datasets()
+    assert group_of[sources[0].cases[3].id] == group_of[sources[1].cases[5].id]
+    assert group_of[sources[0].cases[2].id] == group_of[far.cases[0].id]
+
+
+@pytest.mark.parametrize("splits", ["holdout", "leave-one-center-out"])
+def test_mlflow_is_told_how_cases_were_split_and_only_scores_there_are(
+    splits: str, finish, mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)  # where MLflow puts files when it is a database and nobody says where
+    finished = finish(splits)
+    plan = finished.plan
+    said: list[str] = []
+    with Report(finished.home, mlflow_uri, say=said.append, advance=lambda *_: None) as report:
+        report.started(finished.study, Shape(1, 1, 1, 0, "cpu"))
+        (trial,) = finished.home.trials()
+        report.trial_started(0, trial.params)
+        for fold, record in enumerate(trial.records):
+            report.fold_finished(0, fold, record)
+        report.tracking.trial_finished(0, {})
+        report.finished(trial)
+    client = connect(mlflow_uri)
+    experiment = client.get_experiment_by_name(finished.home.name)
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.data.tags["split"] for run in runs} == {plan.name}
+    assert {run.data.tags["twin_pairs"] for run in runs} == {"2"}
+    assert all("(twin in the training datasets)" in run.data.tags["dropped_cases"] for run in runs)
+    folds = {run.data.tags["fold"] for run in runs if run.data.tags["role"] == "fold"}
+    assert folds == ({"0"} if splits == "holdout" else {fold.name for fold in plan.folds})
+    assert any("there is one fold" in line for line in said) == (splits == "holdout")
+    assert any("left out of validation and tests" in line for line in said)
