@@ -243,7 +243,7 @@ class GMSRFNet(nn.Module):
         return resize(prediction, like=image), *(resize(side, like=image, mode=mode) for side in sides)
 
 
-@register(stride=STRIDE)
+@register(stride=STRIDE, paper="Srivastava et al., arXiv:2111.10614")
 def gmsrf_net(
     *,
     growth_rate: int = 32,
