@@ -8,7 +8,7 @@ one, which stops with a NameError. variant="paper" (the default) is Zhang's; var
 - doubling: nearest neighbor | conv3 transposed, always to 6 * base_channels channels;
 - the last 1x1 ends in logits | in BatchNorm, then logits.
 Zhang's text does not say how a block's input meets a sum with more channels: here 1x1 and BatchNorm, as is usual. The
-7.8 M parameters it prints are those of the conv3 kernels alone, 7,780,096; biases, BatchNorm and these 1x1 are the
+7.8 M parameters it prints are those of the conv3 kernels alone, 7,780,032; biases, BatchNorm and these 1x1 are the
 rest of our 8,223,809. A later paper (ColonSegNet's) prints 8,420,077 without saying of what.
 resunet_mod is the same network, trained with Dice loss where resunet has the mean squared error.
 BatchNorm constants, initial weights and the padding of strided and transposed convolutions are those of Keras.

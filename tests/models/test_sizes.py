@@ -26,13 +26,36 @@ def test_unet_has_the_published_size(base_channels, learnable):
 
 
 @pytest.mark.parametrize(
-    ("base_channels", "learnable", "in_keras"), [(16, 4_062_993, 4_070_385), (32, 16_228_001, 16_242_785)]
+    ("name", "params", "learnable", "in_keras"),
+    [
+        ("resunet", {}, 8_223_809, 8_233_025),
+        ("resunet_mod", {}, 8_223_809, 8_233_025),
+        ("resunet", {"variant": "code"}, 1_048_953, 1_054_849),
+        ("resunet_pp", {}, 4_062_993, 4_070_385),
+        ("resunet_pp", {"base_channels": 32}, 16_228_001, 16_242_785),
+        ("resunet_pp", {"pyramid": "five"}, 4_363_329, 4_371_265),
+        ("resunet_pp_sepconv", {}, 3_039_329, 3_047_265),
+        ("resunet_pp_daspp", {}, 5_017_313, 5_024_705),
+        ("resunet_pp_daspp_relu", {}, 5_017_313, 5_024_705),
+    ],
 )
-def test_resunet_pp_has_the_published_size(base_channels, learnable, in_keras):
+def test_residual_u_nets_have_the_sizes_that_keras_counts(name, params, learnable, in_keras):
     with torch.device("meta"):
-        network = models.build("resunet_pp", base_channels=base_channels)
+        network = models.build(name, **params)
     assert num_learnable(network) == learnable
     assert learnable + num_statistics(network) == in_keras
+
+
+def test_what_resunets_paper_prints_is_the_weight_of_its_conv3_alone():
+    with torch.device("meta"):
+        network = models.build("resunet")
+    kernels = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
+    assert sum(kernel.numel() for kernel in kernels if kernel.shape[-1] == 3) == 7_780_032
+
+
+def test_colonsegnet_has_the_published_size():
+    with torch.device("meta"):
+        assert num_learnable(models.build("colonsegnet")) == 5_014_049
 
 
 def test_gmsrf_net_as_the_authors_wired_it_has_the_size_that_their_forward_pass_reaches():
@@ -55,3 +78,20 @@ def test_a_larger_growth_rate_is_a_larger_network():
             for k in (8, 16, 32)
         ]
     assert sizes == sorted(set(sizes))
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "learnable"),
+    [
+        ("pranet", {}, 30_498_319),
+        ("pranet", {"parts": "BR"}, 29_360_879),
+        ("pranet", {"parts": "BP"}, 24_808_841),
+        ("uacanet_s", {}, 24_855_874),
+        ("uacanet_s", {"variant": "code"}, 24_855_874),
+        ("uacanet_l", {}, 67_108_994),
+        ("uacanet_l", {"variant": "code"}, 67_108_994),
+    ],
+)
+def test_networks_on_res2net_have_the_authors_size_less_the_classifier(name, params, learnable):
+    with torch.device("meta"):
+        assert num_learnable(models.build(name, **params, pretrained=False)) == learnable
