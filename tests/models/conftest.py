@@ -10,12 +10,27 @@ from torch import nn
 import models
 
 GMSRF_NET: dict[str, Any] = {"growth_rate": 4, "num_modules": 1, "width": 8, "encoder": "test_resnet"}
+PRANET: dict[str, Any] = {"width": 8, "encoder": "test_resnet", "pretrained": False}
 
 # Every network, small enough for a CPU; one with switches stands here once for each way it can be wired.
 SMALL: dict[str, tuple[str, dict[str, Any]]] = {
+    "colonsegnet": ("colonsegnet", {"base_channels": 8}),
     "gmsrf_net": ("gmsrf_net", GMSRF_NET),
     "gmsrf_net-code": ("gmsrf_net", {**GMSRF_NET, "variant": "code"}),
+    "pranet": ("pranet", PRANET),
+    "pranet-decoder-only": ("pranet", {**PRANET, "parts": "BP"}),
+    "pranet-reverse-only": ("pranet", {**PRANET, "parts": "BR"}),
+    "resunet": ("resunet", {"base_channels": 8}),
+    "resunet-code": ("resunet", {"base_channels": 4, "variant": "code"}),
+    "resunet_mod": ("resunet_mod", {"base_channels": 4}),
     "resunet_pp": ("resunet_pp", {"base_channels": 8}),
+    "resunet_pp-five": ("resunet_pp", {"base_channels": 8, "pyramid": "five"}),
+    "resunet_pp_daspp": ("resunet_pp_daspp", {"base_channels": 8}),
+    "resunet_pp_daspp_relu": ("resunet_pp_daspp_relu", {"base_channels": 8}),
+    "resunet_pp_sepconv": ("resunet_pp_sepconv", {"base_channels": 8}),
+    "uacanet_l": ("uacanet_l", PRANET),
+    "uacanet_s": ("uacanet_s", PRANET),
+    "uacanet_s-code": ("uacanet_s", {**PRANET, "variant": "code"}),
     "unet": ("unet", {"base_channels": 8}),
 }
 
