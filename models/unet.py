@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks import check_multiple, check_size, double_conv
+from models.published_weights import publish
 from models.registry import register
 
 STRIDE = 16
@@ -39,21 +40,41 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(UpBlock(2 * width, width) for width in reversed(widths[:-1]))
         self.head = nn.Conv2d(base_channels, 1, 1)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """image (B, 3, H, W) in [0, 1], H and W multiples of 16 -> logits (B, 1, H, W)"""
-        check_size(image, STRIDE)
+    def levels(self, image: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> five maps (B, base_channels * 2**i, H / 2**i, W / 2**i), the deepest first"""
         first, *deeper = self.encoder
         levels = [first(image)]
         for level in deeper:
             levels.append(level(self.pool(levels[-1])))
-        x = levels.pop()
-        for up in self.decoder:
-            x = up(x, levels.pop())
+        return levels[::-1]
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """image (B, 3, H, W) in [0, 1], H and W multiples of 16 -> logits (B, 1, H, W)"""
+        check_size(image, STRIDE)
+        x, *skips = self.levels(image)
+        for up, skip in zip(self.decoder, skips, strict=True):
+            x = up(x, skip)
         return (self.head(x),)
 
 
-@register(stride=STRIDE)
+@register(stride=STRIDE, paper="Ronneberger et al., arXiv:1505.04597")
 def unet(*, base_channels: int = 64) -> UNet:
     """U-Net with BatchNorm; base_channels 64 is the original's size, 32 the brain-MRI network's."""
     check_multiple("base_channels", base_channels)
     return UNet(base_channels)
+
+
+def _brain_mri_names() -> dict[str, str]:
+    blocks = {f"encoder.{level}": f"encoder{level + 1}.enc{level + 1}" for level in range(4)}
+    blocks |= {"encoder.4": "bottleneck.bottleneck"}
+    blocks |= {f"decoder.{4 - level}.convs": f"decoder{level}.dec{level}" for level in (4, 3, 2, 1)}
+    names = {
+        f"{ours}.{number}.{i}": f"{theirs}{part}{number + 1}"
+        for ours, theirs in blocks.items()
+        for number in range(2)
+        for i, part in enumerate(("conv", "norm"))
+    }
+    return names | {f"decoder.{4 - level}.up": f"upconv{level}" for level in (4, 3, 2, 1)} | {"head": "conv"}
+
+
+publish("unet", source="mateuszbuda/brain-segmentation-pytorch", names=_brain_mri_names(), base_channels=32)

@@ -5,6 +5,7 @@ bce                       binary cross-entropy, mean over pixels
 mse                       squared error of the probabilities, mean over pixels
 dice, iou                 one minus the soft overlap, one pixel added to both parts of the fraction
 bce_dice, bce_iou         their sums
+bce_squared_dice          with squares in the lower part of Dice's fraction
 structure                 weighted BCE + weighted IoU, as in PraNet's paper: pixels near an edge weigh more
 structure_unweighted_bce  the same with plain BCE: what PraNet's published code, and code after it, computes
 structure_pixel_iou       weighted BCE + IoU of single pixels, averaged with the same weights: UACANet's
@@ -12,11 +13,13 @@ structure_pixel_iou       weighted BCE + IoU of single pixels, averaged with the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from models import Supervision
 
 Loss = Callable[[tuple[Tensor, ...], Tensor], Tensor]
 # logits (B, K, H, W) of K outputs and their mask (B, K, H, W), both float32 -> (B, K)
@@ -25,12 +28,15 @@ PerImage = Callable[[Tensor, Tensor], Tensor]
 PIXELS = (-2, -1)
 
 
-def segmentation_loss(name: str) -> Loss:
+def segmentation_loss(name: str, supervision: Sequence[Supervision] = ()) -> Loss:
     """Return the loss of that name; ValueError for an unknown one.
 
-    It takes a tuple of logits (B, 1, H, W) and a mask (B, 1, H, W) in {0, 1}, and returns a float32 scalar:
-    the sum over outputs, with equal weight, of the mean over images. Logits of any precision are taken to
-    float32 first. Refused: outputs of another shape than the mask.
+    It takes a tuple of logits (B, 1, H, W) and a mask (B, 1, H, W) in {0, 1}, and returns a float32 scalar: the sum
+    over outputs of the mean over images. Logits of any precision are taken to float32 first. Refused: outputs of
+    another shape than the mask, or of another number than `supervision`.
+
+    supervision: what each output is trained on, and its weight; by default all on the mask with weight 1. An outline is
+    always trained with binary cross-entropy.
     """
     if name not in _LOSSES:
         raise ValueError(f"no loss is named {name!r}; known: {', '.join(sorted(_LOSSES))}")
@@ -40,10 +46,23 @@ def segmentation_loss(name: str) -> Loss:
         if any(output.shape != mask.shape for output in outputs):  # else a mask would be broadcast in silence
             shapes = [tuple(output.shape) for output in outputs]
             raise ValueError(f"outputs {shapes} do not have the shape of the mask, {tuple(mask.shape)}")
-        logits = torch.cat([output.float() for output in outputs], dim=1)
-        return per_image(logits, mask.float().expand_as(logits)).sum(dim=1).mean()
+        told = supervision or [Supervision()] * len(outputs)
+        if len(told) != len(outputs):
+            raise ValueError(f"{len(outputs)} outputs, but supervision for {len(told)}")
+        on_mask, on_outline = (
+            [(output, part.weight) for output, part in zip(outputs, told, strict=True) if part.of == target]
+            for target in ("mask", "outline")
+        )
+        total = _weighted(per_image, on_mask, mask.float())
+        return total + _weighted(bce, on_outline, outline(mask.float())) if on_outline else total
 
     return loss
+
+
+def _weighted(per_image: PerImage, outputs: list[tuple[Tensor, float]], target: Tensor) -> Tensor:
+    logits = torch.cat([output.float() for output, _ in outputs], dim=1)
+    losses = per_image(logits, target.expand_as(logits)).mean(dim=0)
+    return torch.stack([weight * loss for loss, (_, weight) in zip(losses, outputs, strict=True)]).sum()
 
 
 def bce(logits: Tensor, mask: Tensor) -> Tensor:
@@ -100,6 +119,22 @@ def structure_pixel_iou(logits: Tensor, mask: Tensor) -> Tensor:
     return _weighted_mean(_cross_entropy(logits, mask) + pixel_iou, edge_weight(mask))
 
 
+def bce_squared_dice(logits: Tensor, mask: Tensor) -> Tensor:
+    """Binary cross-entropy plus 1 - (2 I + 1) / (sum of squared P + M + 1), as in V-Net (arXiv:1606.04797)."""
+    probability = logits.sigmoid()
+    overlap = (probability * mask).sum(PIXELS)
+    total = (probability.square() + mask.square()).sum(PIXELS)
+    return bce(logits, mask) + 1 - (2 * overlap + 1) / (total + 1)
+
+
+def outline(mask: Tensor) -> Tensor:
+    """mask (B, 1, H, W) in {0, 1} -> its pixels that touch background, over corners too; the image's border is none
+
+    Canny's method on a mask gives the same line, on some sides one pixel further out.
+    """
+    return mask * F.max_pool2d(1 - mask, 3, stride=1, padding=1)
+
+
 def edge_weight(mask: Tensor) -> Tensor:
     """mask (B, K, H, W), the same for all K -> weights (B, 1, H, W) in 1..6
 
@@ -129,6 +164,7 @@ _LOSSES: dict[str, PerImage] = {
         iou,
         bce_dice,
         bce_iou,
+        bce_squared_dice,
         structure,
         structure_unweighted_bce,
         structure_pixel_iou,

@@ -65,6 +65,7 @@ class Recipe(BaseModel):
         "mse",
         "dice",
         "iou",
+        "bce_squared_dice",
         "structure",
         "structure_unweighted_bce",
         "structure_pixel_iou",

@@ -11,12 +11,25 @@ import models
 
 GMSRF_NET: dict[str, Any] = {"growth_rate": 4, "num_modules": 1, "width": 8, "encoder": "test_resnet"}
 PRANET: dict[str, Any] = {"width": 8, "encoder": "test_resnet", "pretrained": False}
+HRNET: dict[str, Any] = {"encoder": "hrnet_w18_small", "pretrained": False}
 
 # Every network, small enough for a CPU; one with switches stands here once for each way it can be wired.
 SMALL: dict[str, tuple[str, dict[str, Any]]] = {
+    "attention_unet": ("attention_unet", {"base_channels": 8}),
+    "attention_unet-code": ("attention_unet", {"base_channels": 8, "variant": "code"}),
     "colonsegnet": ("colonsegnet", {"base_channels": 8}),
+    "deeplabv3p_mobilenet": ("deeplabv3p_mobilenet", {"width": 16, "pretrained": False}),
+    "deeplabv3p_xception": (
+        "deeplabv3p_xception",
+        {"encoder": "test_resnet", "width": 16, "pretrained": False},
+    ),
     "gmsrf_net": ("gmsrf_net", GMSRF_NET),
     "gmsrf_net-code": ("gmsrf_net", {**GMSRF_NET, "variant": "code"}),
+    "hrnet_w18_small_v2": ("hrnet_w18_small_v2", HRNET),
+    "hrnet_w48": ("hrnet_w48", HRNET),
+    "msrf_net": ("msrf_net", {"base_channels": 8, "growth_rate": 4}),
+    "msrf_net-code": ("msrf_net", {"base_channels": 8, "growth_rate": 4, "variant": "code"}),
+    "msrf_net-script": ("msrf_net", {"base_channels": 8, "growth_rate": 4, "variant": "script"}),
     "pranet": ("pranet", PRANET),
     "pranet-decoder-only": ("pranet", {**PRANET, "parts": "BP"}),
     "pranet-reverse-only": ("pranet", {**PRANET, "parts": "BR"}),
@@ -32,6 +45,9 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "uacanet_s": ("uacanet_s", PRANET),
     "uacanet_s-code": ("uacanet_s", {**PRANET, "variant": "code"}),
     "unet": ("unet", {"base_channels": 8}),
+    "unet_mediaeval": ("unet_mediaeval", {"base_channels": 8}),
+    "unet_pp": ("unet_pp", {"base_channels": 8, "dropout": 0.1}),
+    "unet_pp-port": ("unet_pp", {"base_channels": 8, "variant": "port", "deep_supervision": False}),
 }
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from orchestrator.training.losses import edge_weight, segmentation_loss
+from models import Supervision
+from orchestrator.training.losses import edge_weight, outline, segmentation_loss
 from orchestrator.training.recipe import Recipe
 
 NAMES = Recipe.model_fields["loss"].annotation.__args__
@@ -134,3 +135,32 @@ def test_a_mask_that_would_be_broadcast_is_refused():
     outputs, mask = random_batch(2)
     with pytest.raises(ValueError, match=r"\(1, 1, 32, 40\)"):
         segmentation_loss("bce")(outputs, mask[:1])
+
+
+def test_squared_dice_of_a_flat_map_over_a_quarter_has_its_value_by_hand():
+    # I = 512, squared probabilities 1024, mask 1024: 1 - 1025 / 2049.
+    assert value("bce_squared_dice", FLAT, SQUARE) == pytest.approx(math.log(2) + 1 - 1025 / 2049, abs=2e-6)
+
+
+def test_the_outline_is_the_inner_line_of_one_pixel():
+    ring = SQUARE.clone()
+    ring[..., 17:47, 17:47] = 0
+    assert torch.equal(outline(SQUARE), ring)
+    assert outline(torch.ones(1, 1, 8, 8)).sum() == 0
+
+
+def test_supervision_weighs_outputs_and_trains_outlines_by_cross_entropy_on_the_outline():
+    outputs, mask = random_batch(3, num_outputs=3)
+    told = (Supervision(weight=2.0), Supervision(), Supervision(of="outline", weight=0.5))
+    expected = (
+        2 * segmentation_loss("dice")(outputs[:1], mask)
+        + segmentation_loss("dice")(outputs[1:2], mask)
+        + 0.5 * segmentation_loss("bce")(outputs[2:], outline(mask))
+    )
+    assert segmentation_loss("dice", told)(outputs, mask).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_supervision_for_another_number_of_outputs_is_refused():
+    outputs, mask = random_batch(2, num_outputs=3)
+    with pytest.raises(ValueError, match="3 outputs, but supervision for 2"):
+        segmentation_loss("bce", [Supervision()] * 2)(outputs, mask)
