@@ -69,8 +69,8 @@ def hold_out(
 
     No second group is taken where fewer than `keep` would be left.
 
-    Walks through origin after origin, size class after size class; takes a group when half of it is owed. What large
-    groups of one origin make too much or too little is not made up for by another: each gives its own share.
+    Walks through origin after origin, size class after size class; takes a group when half of it is owed. What an
+    origin owes still, the next one gives; what it gave too much, by a large group, spares the next one nothing.
     """
     if share == 0:
         return [], list(groups)
@@ -81,7 +81,7 @@ def hold_out(
     owed, origin = 0.0, None
     for group in walk:
         if origin != (origin := _main_origin(group)):
-            owed = min(max(owed, -0.5), 0.5)  # of a case
+            owed = max(owed, -0.5)  # of a case
         owed += share * len(group.cases)
         if owed >= len(group.cases) / 2 and (not taken or len(groups) - len(taken) > keep):
             owed -= len(group.cases)
