@@ -39,7 +39,10 @@ def evaluate(
     datasets = load_datasets(home.expanduser().resolve(), data)
     cases, left_out = evaluation.cases_to_score(loaded.config, datasets)
     for name, count in left_out.items():
-        err.print(f"{name}: {count} cases that training or selection saw are left out", highlight=False)
+        err.print(
+            f"{name}: {count} cases that training or selection saw, or twins of, are left out",
+            highlight=False,
+        )
     papers = evaluation.as_papers(loaded, cases, paper_score or [])
     with bar(f"scoring {len(cases)} images") as on_progress:
         scored = list(evaluation.evaluate(loaded, cases, on_progress))

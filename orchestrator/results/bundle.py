@@ -81,6 +81,9 @@ class BundleConfig(BaseModel):
     held_out: tuple[str, ...] = Field(
         description="ids of the cases of those datasets that neither of them saw"
     )
+    twins: tuple[str, ...] = Field(
+        (), description="ids of cases of other datasets that show what training or selection saw"
+    )
     sha256: dict[str, str] = Field(description="digests of the weight files")
 
     @property

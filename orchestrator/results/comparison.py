@@ -72,7 +72,7 @@ def contender(home: Path, name: str, metric: str) -> Contender:
         raise BadStudy(
             name, f"has {len(trial.records)} of {trial.num_folds} folds finished; compare finished trials"
         )
-    plan, (sources, unseen) = study.plan(), study.datasets()
+    plan, (_, unseen) = study.plan(), study.datasets()
     scores = {VALIDATION: dict(zip(score.case_ids, map(float, score.values_of_case[metric]), strict=True))}
     champion = study.champion()
     if champion is not None and champion.trial == trial.number:
@@ -87,7 +87,7 @@ def contender(home: Path, name: str, metric: str) -> Contender:
         plan=plan,
         scores=scores,
         fold_means=tuple(fold[metric] for fold in score.fold_metrics),
-        group_of={case.id: case.group for dataset in (*sources, *unseen) for case in dataset.cases},
+        group_of=study.group_of_case(),
     )
 
 

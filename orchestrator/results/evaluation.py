@@ -47,21 +47,23 @@ class CaseScores:
 
 
 def cases_to_score(config: BundleConfig, datasets: Sequence[Dataset]) -> tuple[list[Case], dict[str, int]]:
-    """Cases that neither training nor selection saw, and how many of each dataset were left out for that.
+    """Cases of which neither training nor selection saw a twin, and how many of each dataset were left out for that.
 
     Raises `BadData` naming each dataset of which nothing is left.
     """
-    held_out = set(config.held_out)
+    held_out, twins = set(config.held_out), set(config.twins)
     kept: list[Case] = []
     left_out, problems = {}, []
     for dataset in datasets:
         trained_on = dataset.fingerprint in config.trained_on.values()
-        cases = [case for case in dataset.cases if not trained_on or case.id in held_out]
+        cases = [
+            case for case in dataset.cases if (case.id in held_out if trained_on else case.id not in twins)
+        ]
         if len(cases) < len(dataset.cases):
             left_out[dataset.name] = len(dataset.cases) - len(cases)
         if not cases:
             problems.append(
-                f"{dataset.name}: the model was trained or selected on all of its cases; name other data"
+                f"{dataset.name}: the model was trained or selected on all of its cases, or on twins; name other data"
             )
         kept += cases
     if problems:

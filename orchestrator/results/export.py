@@ -44,6 +44,7 @@ def write_bundle(
     masks: PostProcess,
     trained_on: dict[str, str],
     held_out: tuple[str, ...],
+    twins: tuple[str, ...] = (),
     card: str,
 ) -> Path:
     """Export to `folder`; an older bundle there is replaced, anything else refused (BadBundle)."""
@@ -64,6 +65,7 @@ def write_bundle(
             post_processing=PostRules.of(masks),
             trained_on=trained_on,
             held_out=held_out,
+            twins=twins,
             sha256={name: sha256(partial / name) for name in WEIGHT_FILES},
         )
         (partial / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -43,6 +43,7 @@ def export_trial(
         masks=score.masks,
         trained_on=plan.datasets,
         held_out=plan.test,
+        twins=tuple(sorted(plan.left_out)),
         card=trial_card(home, trial, score, record),
     )
 

@@ -73,6 +73,13 @@ def test_of_its_own_dataset_only_the_hold_out_counts_whatever_the_dataset_is_cal
     assert left_out == {"near": 13}
 
 
+def test_twins_of_what_training_saw_do_not_count_in_other_datasets(drawn: Dataset):
+    told = config(trained_on={"other": "1" * 32}, twins=(drawn.cases[2].id, drawn.cases[5].id))
+    kept, left_out = cases_to_score(told, [drawn])
+    assert len(kept) == 14 and drawn.cases[2] not in kept
+    assert left_out == {"near": 2}
+
+
 def test_a_dataset_of_which_training_saw_everything_is_refused(drawn: Dataset):
     with pytest.raises(BadData, match="near: the model was trained or selected on all of its cases"):
         cases_to_score(config(trained_on={"near": drawn.fingerprint}), [drawn])
