@@ -48,21 +48,19 @@ class SelfAttention(nn.Module):
         attend = self._reshaped if self.as_code else self._axial
         return x + self.gamma * attend(self.query(x), self.key(x), self.value(x))
 
-    def _axial(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def _axial(self, *maps: Tensor) -> Tensor:
         if self.along == "height":
-            query, key, value = (x.transpose(2, 3) for x in (query, key, value))
-        query, key, value = (
-            x.permute(0, 2, 3, 1) for x in (query, key, value)
-        )  # (B, lines, places, channels)
+            maps = tuple(x.transpose(2, 3) for x in maps)
+        query, key, value = (x.permute(0, 2, 3, 1) for x in maps)  # (B, lines, places, channels)
         found = F.scaled_dot_product_attention(query, key, value, scale=1.0).permute(0, 3, 1, 2)
         return found.transpose(2, 3) if self.along == "height" else found
 
-    def _reshaped(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        batch, _, height, width = value.shape
-        places = height if self.along == "height" else width
-        tokens = (x.reshape(batch, 1, -1, places).transpose(2, 3) for x in (query, key, value))
-        found = F.scaled_dot_product_attention(*tokens, scale=1.0)
-        return found.transpose(2, 3).reshape(value.shape)
+    def _reshaped(self, *maps: Tensor) -> Tensor:
+        shape = maps[-1].shape
+        places = shape[2] if self.along == "height" else shape[3]
+        query, key, value = (x.reshape(shape[0], 1, -1, places).transpose(2, 3) for x in maps)
+        found = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        return found.transpose(2, 3).reshape(shape)
 
 
 class ParallelAxialAttention(nn.Module):
@@ -125,9 +123,8 @@ class ContextAttention(nn.Module):
         logits = resize(logits, like=own)
         vectors = self._areas(logits).flatten(2) @ self._places(x)
         vectors = vectors.transpose(1, 2).unsqueeze(3)
-        found = F.scaled_dot_product_attention(
-            *(self._tokens(part) for part in (self.query(x), self.key(vectors), self.value(vectors)))
-        )
+        query, key, value = map(self._tokens, (self.query(x), self.key(vectors), self.value(vectors)))
+        found = F.scaled_dot_product_attention(query, key, value)
         context = self.context(found.squeeze(1).transpose(1, 2).reshape(own.shape))
         features = self.mix(torch.cat([x, context], dim=1))
         return features, logits + self.head(features)
@@ -234,45 +231,41 @@ def uacanet_l(
     return _uacanet("L", width, encoder, pretrained, weights, variant)
 
 
-def _attention(ours: str, theirs: str) -> dict[str, str]:
-    return {
-        f"{ours}.{axis}.{part}": f"{theirs}{axis[0].upper()}attn.{part}_conv"
-        for axis in ("height", "width")
-        for part in ("query", "key", "value")
-    }
+def _attention_names(ours: str, theirs: str) -> dict[str, str]:
+    axes = {f"{ours}.height": f"{theirs}.Hattn", f"{ours}.width": f"{theirs}.Wattn"}
+    parts = ("query", "key", "value")
+    return axes | units({f"{at}.{part}": f"{to}.{part}_conv" for at, to in axes.items() for part in parts})
+
+
+def _field_names(ours: str, theirs: str) -> dict[str, str]:
+    convs = {"views.0": "branch0", "mix": "conv_cat", "shortcut": "conv_res"}
+    convs |= {f"views.{i}.{at}": f"branch{i}.conv{n}" for i in (1, 2, 3) for n, at in enumerate((0, 1, 2, 4))}
+    names = units({f"{ours}.{at}": f"{theirs}.{to}" for at, to in convs.items()})
+    for i in (1, 2, 3):
+        names |= _attention_names(f"{ours}.views.{i}.3", f"{theirs}.branch{i}")
+    return names
+
+
+def _context_names(ours: str, theirs: str) -> dict[str, str]:
+    convs = {f"{part}.{n}": f"conv_{part}.{n}" for part in ("query", "key", "value") for n in (0, 1)}
+    convs |= {"context": "conv_out1", "mix.0": "conv_out2", "mix.1": "conv_out3", "head": "conv_out4"}
+    return units({f"{ours}.{at}": f"{theirs}.{to}" for at, to in convs.items()})
 
 
 def _names() -> dict[str, str]:
-    blocks, gates = {}, {}
+    names = {"encoder.body": "resnet", "decoder.head": "decoder.conv5.conv"}
+    names |= units({f"decoder.convs.{at}": f"decoder.conv{n}" for n, at in enumerate((0, 2, 3, 4), start=1)})
+    names |= _attention_names("decoder.convs.1", "decoder")
     for i, level in enumerate((2, 3, 4)):
-        field, context = f"fields.{i}", f"context{level}"
-        blocks |= {f"{field}.views.0": f"{context}.branch0"}
-        blocks |= {f"{field}.mix": f"{context}.conv_cat", f"{field}.shortcut": f"{context}.conv_res"}
-        for view in (1, 2, 3):
-            ours, theirs = f"{field}.views.{view}", f"{context}.branch{view}"
-            blocks |= {f"{ours}.{at}": f"{theirs}.conv{n}" for n, at in enumerate((0, 1, 2, 4))}
-            blocks |= _attention(f"{ours}.3", f"{theirs}.")
-            gates |= {f"{ours}.3.{axis}": f"{theirs}.{axis[0].upper()}attn" for axis in ("height", "width")}
-        ours, theirs = f"contexts.{2 - i}", f"attention{level}"
-        blocks |= {
-            f"{ours}.{part}.{n}": f"{theirs}.conv_{part}.{n}"
-            for part in ("query", "key", "value")
-            for n in (0, 1)
-        }
-        outs = ("context", "mix.0", "mix.1", "head")
-        blocks |= {f"{ours}.{part}": f"{theirs}.conv_out{n}" for n, part in enumerate(outs, start=1)}
-    blocks |= {f"decoder.convs.{at}": f"decoder.conv{n}" for n, at in enumerate((0, 2, 3, 4), start=1)}
-    blocks |= _attention("decoder.convs.1", "decoder.")
-    gates |= {f"decoder.convs.1.{axis}": f"decoder.{axis[0].upper()}attn" for axis in ("height", "width")}
-    return {"encoder.body": "resnet", "decoder.head": "decoder.conv5.conv", **gates, **units(blocks)}
+        names |= _field_names(f"fields.{i}", f"context{level}")
+        names |= _context_names(f"contexts.{2 - i}", f"attention{level}")
+    return names
 
 
-for _size in ("uacanet_s", "uacanet_l"):
-    publish(
-        _size,
-        source="plemeri/UACANet",
-        names=_names(),
-        unused=["resnet.fc"],
-        variant="code",
-        pretrained=False,
-    )
+UNUSED = ["resnet.fc"]
+publish(
+    "uacanet_s", source="plemeri/UACANet", names=_names(), unused=UNUSED, variant="code", pretrained=False
+)
+publish(
+    "uacanet_l", source="plemeri/UACANet", names=_names(), unused=UNUSED, variant="code", pretrained=False
+)
