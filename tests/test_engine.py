@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
 from orchestrator.errors import BadStudy
+from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.home import StudyHome
 from orchestrator.search.space import parse_space
 from orchestrator.study import Machine, Study, run_study
@@ -97,7 +98,7 @@ def test_optuna_is_told_the_score_of_all_folds(finished):
 def test_the_champion_is_scored_on_the_hold_out(finished):
     study, _ = finished
     champion = study.home.champion()
-    assert set(study.home.outside_scores(champion.fit_id, 0.5)) == {"test"}
+    assert set(study.home.outside_scores(champion.fit_id, PostProcess(0.5))) == {"test"}
 
 
 def test_only_the_best_trials_keep_their_weights(finished):
