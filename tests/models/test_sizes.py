@@ -37,9 +37,14 @@ def test_unet_has_the_published_size(base_channels, learnable):
         ("resunet_pp_sepconv", {}, 3_039_329, 3_047_265),
         ("resunet_pp_daspp", {}, 5_017_313, 5_024_705),
         ("resunet_pp_daspp_relu", {}, 5_017_313, 5_024_705),
+        ("unet_mediaeval", {}, 3_585_027, 3_588_997),
+        ("unet_pp", {"deep_supervision": False}, 9_042_177, 9_042_177),
+        ("msrf_net", {"variant": "code"}, 18_592_397, 18_595_607),
+        ("msrf_net", {"variant": "script"}, 24_594_070, 24_597_278),
+        ("msrf_net", {}, 20_406_789, 20_410_111),
     ],
 )
-def test_residual_u_nets_have_the_sizes_that_keras_counts(name, params, learnable, in_keras):
+def test_networks_of_keras_have_the_sizes_that_it_counts(name, params, learnable, in_keras):
     with torch.device("meta"):
         network = models.build(name, **params)
     assert num_learnable(network) == learnable
@@ -51,6 +56,26 @@ def test_what_resunets_paper_prints_is_the_weight_of_its_conv3_alone():
         network = models.build("resunet")
     kernels = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
     assert sum(kernel.numel() for kernel in kernels if kernel.shape[-1] == 3) == 7_780_032
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "learnable"),
+    [
+        ("attention_unet", {}, 8_024_645),
+        ("attention_unet", {"variant": "code"}, 7_851_773),
+        ("unet_pp", {}, 9_042_276),
+        ("unet_pp", {"variant": "port"}, 9_163_428),
+        ("unet_pp", {"variant": "port", "deep_supervision": False}, 9_163_329),
+        ("deeplabv3p_mobilenet", {"pretrained": False}, 4_378_513),
+        ("deeplabv3p_xception", {"pretrained": False}, 41_036_865),
+        ("deeplabv3p_xception", {"pretrained": False, "encoder": "xception71"}, 43_459_289),
+        ("hrnet_w18_small_v2", {"pretrained": False}, 3_934_701),
+        ("hrnet_w48", {"pretrained": False}, 65_846_401),
+    ],
+)
+def test_a_network_has_the_size_that_was_counted_in_published_code(name, params, learnable):
+    with torch.device("meta"):
+        assert num_learnable(models.build(name, **params)) == learnable
 
 
 def test_colonsegnet_has_the_published_size():
