@@ -89,6 +89,7 @@ def run_fit(
         started = time.monotonic()
         rate = schedule.rate
         replica.train()
+        workers.seed_dropout(recipe.seed, progress.epochs)
         total = torch.zeros((), device=device)
         for image, mask in train.epoch(progress.epochs):
             with amp.autocast():
