@@ -2,6 +2,7 @@
 
 The digests of names and shapes, and the logits, were recorded from the authors' code at DengPingFan/PraNet 5393c5a,
 plemeri/UACANet 5d54ecf and DebeshJha/ColonSegNet 7ee0d70, with the numbers that `wave` gives, in float64.
+For PraNet and UACANet that code was typed off and condensed, and run outside this project.
 """
 
 from __future__ import annotations
