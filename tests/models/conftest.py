@@ -50,6 +50,8 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "unet_pp-port": ("unet_pp", {"base_channels": 8, "variant": "port", "deep_supervision": False}),
 }
 
+TWINS = {"hrnet_w48"}  # small, the same network as another one
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
@@ -66,7 +68,7 @@ def small_variants() -> set[str]:
     return {name for name, _ in SMALL.values()}
 
 
-@pytest.fixture(params=SMALL)
+@pytest.fixture(params=[pytest.param(key, marks=pytest.mark.slow if key in TWINS else ()) for key in SMALL])
 def small(request: pytest.FixtureRequest) -> nn.Module:
     """A new small network, in training mode, with the same weights every time."""
     torch.manual_seed(0)
