@@ -33,7 +33,7 @@ lint: install
 	$(BIN)/mypy
 
 bench: install
-	$(BIN)/python tests/benchmarks/lane_overhead.py
+	for page in tests/benchmarks/*.py; do $(BIN)/python $$page || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info

@@ -1,0 +1,151 @@
+"""What a network costs beside U-Net-64: forward passes and training steps, alternating with it in one process.
+
+    python tests/benchmarks/network_cost.py
+    python tests/benchmarks/network_cost.py gmsrf_net:code pranet --rounds 9 --json
+
+NAME:VARIANT builds that variant; without names, every network is measured as its paper has it. A round times U-Net-64
+and the network one right after the other, so what else the machine does hits both; the ratio is of that pair. Random
+weights, float32. Nothing is asserted about time; an output that is not finite raises `RuntimeError`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+import models
+from models.cost import multiply_accumulates, on_meta, size
+
+REFERENCE = "unet"  # with 64 channels at full size
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One network against the reference."""
+
+    name: str
+    parameters: int
+    gmac: float  # of one forward pass
+    seconds: float  # median forward pass
+    forward: tuple[float, ...]  # network / reference, a ratio a round
+    step: tuple[float, ...]
+
+
+def build(name: str) -> nn.Module:
+    """NAME or NAME:VARIANT, with random weights."""
+    network, _, variant = name.partition(":")
+    values = {"pretrained": False} if "pretrained" in models.params(network) else {}
+    return models.build(network, **values, **({"variant": variant} if variant else {}))
+
+
+def forward(network: nn.Module, image: torch.Tensor) -> Callable[[], None]:
+    def run() -> None:
+        with torch.inference_mode():
+            if not network.eval()(image)[0].isfinite().all():
+                raise RuntimeError("a prediction is not finite")
+
+    return run
+
+
+def step(network: nn.Module, image: torch.Tensor) -> Callable[[], None]:
+    mask = (image.mean(dim=1, keepdim=True) > 0.5).float()
+    optimizer = torch.optim.Adam(network.parameters())
+
+    def run() -> None:
+        outputs = network.train()(image)
+        losses = [nn.functional.binary_cross_entropy_with_logits(output, mask) for output in outputs]
+        loss = torch.stack(losses).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return run
+
+
+def ratios(
+    reference: Callable[[], None], other: Callable[[], None], rounds: int
+) -> tuple[list[float], list[float]]:
+    """(seconds of `other`, other / reference) of each round, after one of each that does not count."""
+    reference()
+    other()
+    seconds, found = [], []
+    for _ in range(rounds):
+        base = timed(reference)
+        seconds.append(timed(other))
+        found.append(seconds[-1] / base)
+    return seconds, found
+
+
+def timed(run: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def measure(name: str, side: int, batch: int, rounds: int) -> Measured:
+    torch.manual_seed(0)
+    one, several = torch.rand(1, 3, side, side), torch.rand(batch, 3, side, side)
+    base, network = build(REFERENCE), build(name)
+    seconds, forwards = ratios(forward(base, one), forward(network, one), rounds)
+    _, steps = ratios(step(base, several), step(network, several), rounds)
+    meta = on_meta(name.partition(":")[0], **({"variant": name.partition(":")[2]} if ":" in name else {}))
+    cost = multiply_accumulates(meta, side, side) / 1e9
+    return Measured(
+        name, size(network).learnable, cost, statistics.median(seconds), tuple(forwards), tuple(steps)
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Networks against U-Net-64, in time.")
+    parser.add_argument("names", nargs="*", default=[], help="NAME or NAME:VARIANT; default: all")
+    parser.add_argument("--side", type=int, default=256, help="pixels")
+    parser.add_argument("--batch", type=int, default=2, help="images of a training step")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args(arguments)
+    unknown = [name for name in asked.names if name.partition(":")[0] not in models.names()]
+    if unknown:
+        parser.error(f"no network is named {', '.join(unknown)}; known: {', '.join(models.names())}")
+    found = []
+    for name in asked.names or [name for name in models.names() if name != REFERENCE]:
+        found.append(measure(name, asked.side, asked.batch, asked.rounds))
+        print(f"{name}: forward {statistics.median(found[-1].forward):.2f} x U-Net-64", file=sys.stderr)
+    if asked.json:
+        print(json.dumps([asdict(one) for one in found], indent=1))
+        return
+    table = Table(
+        title=f"time / U-Net-64 at {asked.side} pixels: median (min to max) of {asked.rounds} rounds"
+    )
+    for head in ("network", "parameters", "GMAC", "forward s", "forward", f"step of {asked.batch}"):
+        table.add_column(head, justify="left" if head == "network" else "right")
+    for one in found:
+        table.add_row(
+            one.name,
+            f"{one.parameters:,}",
+            f"{one.gmac:.1f}",
+            f"{one.seconds:.2f}",
+            spread(one.forward),
+            spread(one.step),
+        )
+    console = Console(width=None if sys.stdout.isatty() else 130)
+    console.print(table)
+    console.print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+if __name__ == "__main__":
+    main()
