@@ -250,7 +250,7 @@ def gmsrf_net(
     num_modules: int = 2,
     width: int = 32,
     encoder: str | None = None,
-    pretrained: bool = False,
+    pretrained: bool = True,
     weights: str | None = None,
     relu: bool = False,
     variant: Literal["paper", "code"] = "paper",

@@ -32,7 +32,7 @@ def evaluate(
     from orchestrator.data.cases import load_datasets
     from orchestrator.results import evaluation
     from orchestrator.results.bundle import Bundle
-    from orchestrator.results.tables import metric_table, score_dicts, score_table
+    from orchestrator.results.tables import metric_dicts, metric_table, score_dicts, score_table
     from orchestrator.scoring.papers import PAPER_SCORES
 
     loaded = Bundle.load(bundle)
@@ -54,9 +54,7 @@ def evaluate(
                 "cases": len(scored),
                 "left_out": left_out,
                 "threshold": loaded.config.threshold,
-                "scores": {
-                    name: {"mean": mean, "interval": list(ends)} for name, (mean, ends) in means.items()
-                },
+                "scores": metric_dicts(means),
                 "paper_scores": papers,
                 "breakdown": score_dicts(lines),
                 "images_per_second": rate,

@@ -137,6 +137,11 @@ def metric_table(means: Mapping[str, tuple[float, tuple[float, float]]], title: 
     return table
 
 
+def metric_dicts(means: Mapping[str, tuple[float, tuple[float, float]]]) -> dict[str, Any]:
+    """The same as plain values; an interval that says nothing is null."""
+    return {name: {"mean": mean, "interval": _finite(ends)} for name, (mean, ends) in means.items()}
+
+
 def comparison_table(rows: Sequence[Comparison], title: str) -> Table:
     """A row for every contender and place; differences in points of a percent."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

@@ -19,7 +19,7 @@ SMALL: dict[str, Any] = {"growth_rate": 4, "num_modules": 1, "width": 8}
 
 
 def small(**params: Any) -> nn.Module:
-    return models.build("gmsrf_net", **{**SMALL, "encoder": "test_resnet", **params})
+    return models.build("gmsrf_net", **{**SMALL, "encoder": "test_resnet", "pretrained": False, **params})
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import models
+from models.cost import on_meta
 
 
 def num_learnable(network: nn.Module) -> int:
@@ -85,12 +86,12 @@ def test_colonsegnet_has_the_published_size():
 
 def test_gmsrf_net_as_the_authors_wired_it_has_the_size_that_their_forward_pass_reaches():
     with torch.device("meta"):
-        assert num_learnable(models.build("gmsrf_net", variant="code")) == 47_043_853
+        assert num_learnable(on_meta("gmsrf_net", variant="code")) == 47_043_853
 
 
 def test_gmsrf_net_of_the_paper_is_resnet50_and_two_modules_of_the_same_size():
     with torch.device("meta"):
-        network = models.build("gmsrf_net")
+        network = on_meta("gmsrf_net")
     assert num_learnable(network.encoder) == 23_508_032
     assert [num_learnable(module) for module in network.exchanges] == [5_431_680] * 2
     assert num_learnable(network) == 46_909_444
@@ -99,8 +100,7 @@ def test_gmsrf_net_of_the_paper_is_resnet50_and_two_modules_of_the_same_size():
 def test_a_larger_growth_rate_is_a_larger_network():
     with torch.device("meta"):
         sizes = [
-            num_learnable(models.build("gmsrf_net", growth_rate=k, encoder="test_resnet"))
-            for k in (8, 16, 32)
+            num_learnable(on_meta("gmsrf_net", growth_rate=k, encoder="test_resnet")) for k in (8, 16, 32)
         ]
     assert sizes == sorted(set(sizes))
 
