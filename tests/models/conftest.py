@@ -9,7 +9,13 @@ from torch import nn
 
 import models
 
-GMSRF_NET: dict[str, Any] = {"growth_rate": 4, "num_modules": 1, "width": 8, "encoder": "test_resnet", "pretrained": False}
+GMSRF_NET: dict[str, Any] = {
+    "growth_rate": 4,
+    "num_modules": 1,
+    "width": 8,
+    "encoder": "test_resnet",
+    "pretrained": False,
+}
 PRANET: dict[str, Any] = {"width": 8, "encoder": "test_resnet", "pretrained": False}
 HRNET: dict[str, Any] = {"encoder": "hrnet_w18_small", "pretrained": False}
 
