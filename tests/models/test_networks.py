@@ -14,6 +14,9 @@ import models
 from models.pranet import PraNet
 from models.uacanet import UACANet
 
+# Exports that take long, of networks whose parts others export too; msrf_net alone takes half a minute.
+LONG_EXPORTS = ("hrnet_w48", "msrf_net", "resunet_pp_daspp", "uacanet_l")
+
 
 def images(num_images: int = 2, height: int = 64, width: int = 64) -> Tensor:
     return torch.rand(num_images, 3, height, width, generator=torch.Generator().manual_seed(0))
@@ -107,7 +110,11 @@ def test_channels_last_gives_the_same_output(small):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("small", models.names(), indirect=True)
+@pytest.mark.parametrize(
+    "small",
+    [pytest.param(name, marks=pytest.mark.slow if name in LONG_EXPORTS else ()) for name in models.names()],
+    indirect=True,
+)
 def test_onnx_with_a_free_batch_size_agrees_with_torch(small):
     small.eval()
     program = torch.onnx.export(
