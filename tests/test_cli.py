@@ -217,6 +217,15 @@ def test_json_about_data_is_all_that_stdout_holds(run: Run):
     assert run("data list --home empty --json").json == []
 
 
+def test_frames_of_one_place_are_listed_and_kept_together_where_asked(run: Run):
+    done = run("data leaks drawn --json")
+    assert done.code == 0 and set(done.json) == {"twins", "groups"}
+    assert "pairs that show one place" in run("data leaks drawn").out
+    split = run("data split drawn --twins --splits k-fold:2 --json")
+    assert split.code == 0, split.err
+    assert run("data leaks drwan").code == 2
+
+
 def test_a_home_without_data_says_how_to_import_some(run: Run):
     assert "orchestrator data add NAME PATH" in run("data list --home empty").out
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.feed import data_cache, data_preview
+from orchestrator.cli.leaks import data_leaks
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.screen import bar, out, print_json
 from orchestrator.cli.split import data_split
@@ -19,6 +20,7 @@ app = typer.Typer(help="Datasets: import, look at, check, split.", no_args_is_he
 app.command("split")(data_split)
 app.command("preview")(data_preview)
 app.command("cache")(data_cache)
+app.command("leaks")(data_leaks)
 
 
 @app.command("add")

@@ -51,6 +51,13 @@ Holdout = Annotated[
         help="Share of the cases set aside for the champion's test; with --splits holdout as many again are validated.",
     ),
 ]
+Twins = Annotated[
+    bool,
+    typer.Option(
+        "--twins",
+        help="Look for frames that show the same place, and never part them. Takes minutes, once.",
+    ),
+]
 Metric = Annotated[str, typer.Option(help="dice, iou, precision, recall, f2 or accuracy.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the split and of the search.")]
 TrackingUri = Annotated[

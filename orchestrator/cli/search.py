@@ -20,6 +20,7 @@ from orchestrator.cli.options import (
     Seed,
     Splits,
     TrackingUri,
+    Twins,
     Unseen,
     Width,
 )
@@ -41,6 +42,7 @@ def fit(
     splits: Splits = "five-fold",
     holdout: Holdout = 0.1,
     seed: Seed = 0,
+    twins: Twins = False,
     device: Device = "auto",
     home: Home = DEFAULT_HOME,
     cache: Cache = None,
@@ -60,7 +62,7 @@ def fit(
     check_builds(space)
     check_weights(space)
     settings = space.settings(override(space.baseline_params(), set_ or [], space))
-    _, _, plan = load_split(home, data, [], splits, holdout, seed)
+    _, _, plan = load_split(home, data, [], splits, holdout, seed, twins=twins, cache=cache)
     specs = fold_specs(settings, plan)
     if fold >= len(specs):
         raise BadSplit("--fold", f"needs a number below {len(specs)}, found {fold}")
@@ -104,6 +106,7 @@ def search(
     workers_per_fit: Width = 1,
     lanes: Annotated[int | None, typer.Option(min=1, help="Fits at a time. Default: as many as fit.")] = None,
     seed: Seed = 0,
+    twins: Twins = False,
     address: Address = "auto",
     device: Device = "auto",
     home: Home = DEFAULT_HOME,
@@ -123,7 +126,9 @@ def search(
         raise typer.Exit(_as_job(context, address, [file, Path(splits)]))
     check_weights(space)
     home = home.expanduser().resolve()
-    sources, tests, plan = load_split(home, data, unseen or [], splits, holdout, seed)
+    sources, tests, plan = load_split(
+        home, data, unseen or [], splits, holdout, seed, twins=twins, cache=cache
+    )
     name = study or "-".join([file.stem, *data, plan.name, *(f"vs-{other}" for other in unseen or [])])
     study_home = StudyHome(home, name)
     asked = Study(

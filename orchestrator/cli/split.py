@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.options import DEFAULT_HOME, AsJson, Holdout, Home, Seed, Splits, Unseen
-from orchestrator.cli.screen import err, out, print_json
+from orchestrator.cli.options import DEFAULT_HOME, AsJson, Cache, Holdout, Home, Seed, Splits, Twins, Unseen
+from orchestrator.cli.screen import bar, err, out, print_json
 
 if TYPE_CHECKING:
     from orchestrator.data.cases import Dataset
@@ -22,10 +22,12 @@ def data_split(
     unseen: Unseen = None,
     holdout: Holdout = 0.1,
     seed: Seed = 0,
+    twins: Twins = False,
     out_file: Annotated[
         Path | None, typer.Option("--out", help="JSON file to write, for --splits of other commands.")
     ] = None,
     home: Home = DEFAULT_HOME,
+    cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
     """Split datasets without a study: show every fold, and write the file that a study, or a paper, can name."""
@@ -33,7 +35,9 @@ def data_split(
     from orchestrator.results.split_table import split_dict, split_facts, split_table
 
     home = home.expanduser().resolve()
-    sources, tests, plan = load_split(home, names, unseen or [], splits, holdout, seed)
+    sources, tests, plan = load_split(
+        home, names, unseen or [], splits, holdout, seed, twins=twins, cache=cache
+    )
     rows = split_facts(plan, sources, tests)
     if out_file is not None:
         write_plan(plan, out_file)
@@ -48,12 +52,26 @@ def data_split(
 
 
 def load_split(
-    home: Path, data: Sequence[str], unseen: Sequence[str], splits: str, holdout: float, seed: int
+    home: Path,
+    data: Sequence[str],
+    unseen: Sequence[str],
+    splits: str,
+    holdout: float,
+    seed: int,
+    *,
+    twins: bool,
+    cache: Path | None,
 ) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...], SplitPlan]:
     """The datasets to train on, those to test on, and how the former are dealt."""
     from orchestrator.data.cases import load_datasets
+    from orchestrator.data.leaks import find_twins
     from orchestrator.data.splits import make_plan
 
     datasets = load_datasets(home, [*data, *unseen])
     sources, tests = datasets[: len(data)], datasets[len(data) :]
-    return sources, tests, make_plan(splits, sources, seed=seed, holdout=holdout, unseen=tests)
+    plan = make_plan(splits, sources, seed=seed, holdout=holdout, unseen=tests)  # refuses at once what it can
+    if twins and plan.twins is None:
+        with bar("looking for frames that show the same scene") as on_progress:
+            pairs = find_twins(datasets, cache or home / "cache", on_progress).pairs
+        plan = make_plan(splits, sources, seed=seed, holdout=holdout, unseen=tests, twins=pairs)
+    return sources, tests, plan
