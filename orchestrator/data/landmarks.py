@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 AREA = 384 * 288  # pixels of every frame that points are looked for in
-MAX_POINTS = 1000
-CT = 0.01
-CLIP = 2.0
+MAX_POINTS = 600
 RIM = 9  # pixels along the edge of the view that are not trusted
 TEXT = 25  # pixels; what is thinner than this in a black corner is text
 BLACK = 45  # of 255; corners and frames of endoscopy video are up to 30
@@ -50,8 +48,8 @@ def find_landmarks(image: NDArray[np.uint8]) -> Landmarks:
     filled = cv2.inpaint(
         green, white, 3, cv2.INPAINT_TELEA
     )  # or letters would shape the descriptors beside them
-    sift = cv2.SIFT_create(contrastThreshold=CT, edgeThreshold=15)  # type: ignore[attr-defined]
-    flattened = cv2.createCLAHE(CLIP, (8, 8)).apply(filled)
+    sift = cv2.SIFT_create(contrastThreshold=0.01, edgeThreshold=15)  # type: ignore[attr-defined]
+    flattened = cv2.createCLAHE(2.0, (8, 8)).apply(filled)
     inner = cv2.erode(view, np.ones((RIM, RIM), np.uint8), borderValue=0)
     found, descriptors = sift.detectAndCompute(flattened, inner * (1 - white))
     # SIFT gives a point once for each of its angles, in an order that is the same on every run.
