@@ -17,8 +17,11 @@ import torch
 from formula import formula_study
 
 from orchestrator.cli import main
-from orchestrator.data.cases import add_dataset
+from orchestrator.data.cases import add_dataset, list_datasets, load_dataset, load_datasets
 from orchestrator.data.phantom import draw_dataset
+from orchestrator.data.splits import make_plan
+from orchestrator.search.home import StudyHome
+from orchestrator.search.space import load_space
 
 SPACES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.toml"))
 TINY = """
@@ -217,13 +220,72 @@ def test_json_about_data_is_all_that_stdout_holds(run: Run):
     assert run("data list --home empty --json").json == []
 
 
-def test_frames_of_one_place_are_listed_and_kept_together_where_asked(run: Run):
+def test_frames_of_one_place_are_listed_and_kept_together_unless_told_not_to(run: Run):
     done = run("data leaks drawn --json")
     assert done.code == 0 and set(done.json) == {"twins", "groups"}
     assert "pairs that show one place" in run("data leaks drawn").out
-    split = run("data split drawn --twins --splits k-fold:2 --json")
-    assert split.code == 0, split.err
     assert run("data leaks drwan").code == 2
+    num_twins = len(done.json["twins"])
+    split = run("data split drawn --splits k-fold:2 --json")
+    assert split.json["twins"] == {"within": num_twins, "between": 0} and num_twins > 10
+    found = (
+        f"twins: {num_twins} pairs within datasets and 0 between them, never parted; 0 unseen cases dropped"
+    )
+    assert found in split.err
+    assert run("data split drawn --splits k-fold:2 --no-twins --json").json["twins"] is None
+
+
+def test_drawn_frames_are_twins_of_their_own_video_alone(run: Run, home: Path):
+    group_of = {case.id: case.group for case in load_dataset(home, "drawn").cases}
+    twins = run("data leaks drawn --json").json["twins"]
+    assert all(group_of[twin["one"]] == group_of[twin["other"]] for twin in twins)
+
+
+@pytest.fixture
+def own_split(run: Run, home: Path) -> str:
+    """Two folds that part the frames of every video, of a dataset whose videos nobody knows."""
+    if "loose" not in [dataset.name for dataset in list_datasets(home)]:
+        add_dataset(home, "loose", home / "frames", allow_empty=True)
+    ids = [case.id for case in load_dataset(home, "loose").cases]
+    halves = ids[::2], ids[1::2]
+    folds = [{"train": halves[i], "val": halves[1 - i]} for i in (0, 1)]
+    Path("own.json").write_text(json.dumps({"folds": folds}))
+    return "own.json"
+
+
+def test_a_split_of_ones_own_that_parts_twins_is_refused_unless_nobody_looks(run: Run, own_split: str):
+    refused = run(f"data split loose --splits {own_split}")
+    assert refused.code == 2 and "these groups are in train and in val" in refused.err
+    assert "--no-twins takes the file as it is" in refused.err
+    taken = run(f"data split loose --splits {own_split} --no-twins --json --out written.json")
+    assert taken.json["twins"] is None and taken.json["name"] == "own-by-image"
+    again = run("data split loose --splits written.json --json")
+    assert again.json["digest"] == taken.json["digest"]
+    assert "not looked for when this file was written" in again.err
+
+
+def test_a_study_that_was_begun_without_twins_says_how_to_go_on(run: Run, home: Path):
+    add_dataset(home, "again", home / "frames", groups=home / "frames" / "groups.csv", allow_empty=True)
+    space, data = load_space(Path("tiny.toml")), load_datasets(home, ["again"])
+    study = StudyHome(home, "before")
+    study.begin(space, make_plan("five-fold", data, seed=0), 0)
+    asked = "search tiny.toml --data again --trials 1 --study before"
+    refused = run(asked)
+    assert refused.code == 2 and "it was split without looking for twins, now with" in refused.err
+    assert f"--splits {study.splits_file} goes on with it as it was begun" in refused.err
+
+
+def test_a_search_tells_of_the_study_of_the_same_data_in_which_twins_were_not_looked_for(
+    run: Run, home: Path, own_split: str
+):
+    data = load_datasets(home, ["loose"])
+    before = "tiny-loose-3-fold-by-image-seed0"
+    StudyHome(home, before).begin(load_space(Path("tiny.toml")), make_plan("k-fold:3", data, seed=0), 0)
+    # The width is refused after the split was made, and before anything is trained.
+    done = run("search tiny.toml --data loose --splits k-fold:3 --trials 1 --workers-per-fit 3")
+    assert f"study {before} was begun without looking for twins; --no-twins goes on with it" in done.err
+    done = run("search tiny.toml --data loose --splits k-fold:3 --no-twins --trials 1 --workers-per-fit 3")
+    assert "begun without" not in done.err and "3 workers per fit" in done.err
 
 
 def test_a_home_without_data_says_how_to_import_some(run: Run):
@@ -280,7 +342,7 @@ def test_set_changes_what_is_trained(run: Run):
 def test_a_fit_that_diverges_is_a_failure_not_a_mistake(run: Run):
     # Each step makes the weights nine times larger, with the other sign.
     explosive = "--set learning_rate=10 --set weight_decay=1 --set schedule=constant --set epochs=40"
-    done = run(f"fit tiny.toml --data drawn --device cpu --set batch_size=2 {explosive}")
+    done = run(f"fit tiny.toml --data drawn --no-twins --device cpu --set batch_size=2 {explosive}")
     assert done.code == 1, done.out
     assert done.err.startswith("failed: ") and "learning rate" in done.err, done.err
 

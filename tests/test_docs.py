@@ -74,7 +74,7 @@ def named(words: list[str]) -> tuple[Any, list[str]]:
 
 
 def options(command: Any) -> set[str]:
-    return {option for param in command.params for option in param.opts}
+    return {option for param in command.params for option in (*param.opts, *param.secondary_opts)}
 
 
 def leaves(command: Any) -> Iterator[Any]:

@@ -193,10 +193,22 @@ def test_what_is_uploaded_is_the_project_without_its_environment(cluster: Cluste
 
 def test_a_search_through_the_ray_client_runs_on_the_cluster_and_its_log_comes_back(cluster: Cluster):
     spread = ["--workers-per-fit", "2", "--lanes", "2", "--device", "cpu"]
-    study = ["tiny.toml", "--data", "drawn", "--trials", "1", "--study", "client", "--home", "."]
+    study = [
+        "tiny.toml",
+        "--data",
+        "drawn",
+        "--trials",
+        "1",
+        "--study",
+        "client",
+        "--home",
+        ".",
+        "--no-twins",
+    ]
     client = cluster.search_through_client(*study, *spread)
     printed, errors = client.communicate(timeout=600)
     assert client.returncode == 0, printed + errors
+    assert " --no-twins" in printed.splitlines()[0] and "five-fold-by-image-seed0" in printed
     assert "study client: 1 trials x 5 folds" in printed and "client, scores on validation images" in printed
     (row,) = json.loads(cluster.shell.run("leaderboard", "client", "--json"))
     assert row["folds_done"] == 5

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.options import DEFAULT_HOME, AsJson, Data, Home, Metric
+from orchestrator.cli.options import DEFAULT_HOME, AsJson, Cache, Data, Home, Metric, Twins
 from orchestrator.cli.screen import bar, err, out, print_json
+from orchestrator.cli.split import look_for_twins
+
+if TYPE_CHECKING:
+    from orchestrator.data.cases import Dataset
+    from orchestrator.results.bundle import BundleConfig
 
 
 def evaluate(
@@ -22,22 +28,29 @@ def evaluate(
         typer.Option(help="A paper's own score as well, such as dice_pranet; a wrong name lists all."),
     ] = None,
     worst: Annotated[int, typer.Option(min=1, help="Images on the sheet of the worst cases.")] = 20,
+    twins: Twins = True,
     home: Home = DEFAULT_HOME,
+    cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
     """Score an exported model on datasets: by image, center and polyp size, the worst cases first.
 
-    Of the datasets it was trained on, only the hold-out cases are scored.
+    Of the datasets it was trained on, only the hold-out cases are scored; of others, no frame that shows the same place
+    as one of those. Intervals draw frames of one place together.
     """
     from orchestrator.data.cases import load_datasets
+    from orchestrator.data.splits import group_of_case
     from orchestrator.results import evaluation
     from orchestrator.results.bundle import Bundle
     from orchestrator.results.tables import metric_dicts, metric_table, score_dicts, score_table
     from orchestrator.scoring.papers import PAPER_SCORES
 
     loaded = Bundle.load(bundle)
-    datasets = load_datasets(home.expanduser().resolve(), data)
-    cases, left_out = evaluation.cases_to_score(loaded.config, datasets)
+    home = home.expanduser().resolve()
+    datasets = load_datasets(home, data)
+    seen, pairs = _what_it_saw(loaded.config, datasets, home, cache, twins=twins)
+    group_of = group_of_case((*datasets, *seen), pairs)
+    cases, left_out = evaluation.cases_to_score(loaded.config, datasets, seen, group_of)
     for name, count in left_out.items():
         err.print(
             f"{name}: {count} cases that training or selection saw, or twins of, are left out",
@@ -45,13 +58,15 @@ def evaluate(
         )
     papers = evaluation.as_papers(loaded, cases, paper_score or [])
     with bar(f"scoring {len(cases)} images") as on_progress:
-        scored = list(evaluation.evaluate(loaded, cases, on_progress))
+        scored = list(evaluation.evaluate(loaded, cases, group_of, on_progress))
     means, lines = evaluation.means(scored), evaluation.breakdown(scored)
-    rate = evaluation.images_per_second(scored)
+    rate, num_groups = evaluation.images_per_second(scored), len({one.group for one in scored})
     if as_json:
         print_json(
             {
                 "cases": len(scored),
+                "groups": num_groups,
+                "twins": None if pairs is None else len(pairs),
                 "left_out": left_out,
                 "threshold": loaded.config.threshold,
                 "scores": metric_dicts(means),
@@ -65,7 +80,10 @@ def evaluate(
             }
         )
     else:
-        title = f"{bundle.name} on {', '.join(data)}, {len(scored)} images, threshold {loaded.config.threshold:.3f}"
+        title = (
+            f"{bundle.name} on {', '.join(data)}, {len(scored)} images in {num_groups} groups, "
+            f"threshold {loaded.config.threshold:.3f}"
+        )
         out.print(metric_table(means, title))
         for name, value in papers.items():
             out.print(f"{name} {value:.4f}: {PAPER_SCORES[name].meaning}", markup=False, highlight=False)
@@ -81,6 +99,30 @@ def evaluate(
         (err if as_json else out).print(
             f"every image in {out_folder}/scores.csv, the worst in worst.png", highlight=False
         )
+
+
+def _what_it_saw(
+    config: BundleConfig, datasets: Sequence[Dataset], home: Path, cache: Path | None, *, twins: bool
+) -> tuple[tuple[Dataset, ...], tuple[tuple[str, str], ...] | None]:
+    """What else the model was trained on, as far as it is here, and the twins in all of it; None: not looked for."""
+    from orchestrator.data.cases import list_datasets
+    from orchestrator.data.splits import count_twins
+    from orchestrator.results.evaluation import datasets_seen
+
+    if not twins:
+        err.print(
+            "twins: not looked for; frames of one place count as if they were independent", highlight=False
+        )
+        return (), None
+    seen, unknown = datasets_seen(config, datasets, list_datasets(home))
+    for name in unknown:
+        err.print(
+            f"twins: {name}, which the model was trained on, is not in {home}; they are not looked for in it",
+            highlight=False,
+        )
+    pairs = look_for_twins((*datasets, *seen), cache or home / "cache")
+    err.print(f"twins: {count_twins(pairs)}", highlight=False)
+    return seen, pairs
 
 
 def compare(

@@ -54,8 +54,9 @@ Holdout = Annotated[
 Twins = Annotated[
     bool,
     typer.Option(
-        "--twins",
-        help="Look for frames that show the same place, and never part them. Takes minutes, once.",
+        "--twins/--no-twins",
+        help="Look for frames that show the same place, within and between datasets, and never part them; minutes for "
+        "a thousand frames, once. The file of a split that was written before is used as it is.",
     ),
 ]
 Metric = Annotated[str, typer.Option(help="dice, iou, precision, recall, f2 or accuracy.")]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,9 +26,12 @@ from orchestrator.cli.options import (
     Width,
 )
 from orchestrator.cli.results import leaderboard
-from orchestrator.cli.screen import epoch_line, out, study_progress
+from orchestrator.cli.screen import epoch_line, err, out, study_progress
 from orchestrator.cli.split import load_split
 from orchestrator.errors import FitFailed
+
+if TYPE_CHECKING:
+    from orchestrator.data.splits import SplitPlan
 
 
 def fit(
@@ -42,7 +46,7 @@ def fit(
     splits: Splits = "five-fold",
     holdout: Holdout = 0.1,
     seed: Seed = 0,
-    twins: Twins = False,
+    twins: Twins = True,
     device: Device = "auto",
     home: Home = DEFAULT_HOME,
     cache: Cache = None,
@@ -106,7 +110,7 @@ def search(
     workers_per_fit: Width = 1,
     lanes: Annotated[int | None, typer.Option(min=1, help="Fits at a time. Default: as many as fit.")] = None,
     seed: Seed = 0,
-    twins: Twins = False,
+    twins: Twins = True,
     address: Address = "auto",
     device: Device = "auto",
     home: Home = DEFAULT_HOME,
@@ -131,6 +135,11 @@ def search(
     )
     name = study or "-".join([file.stem, *data, plan.name, *(f"vs-{other}" for other in unseen or [])])
     study_home = StudyHome(home, name)
+    if study is None and (begun := _begun_without_twins(home, name, plan)) is not None:
+        err.print(
+            f"study {begun} was begun without looking for twins; --no-twins goes on with it, this is another one",
+            highlight=False,
+        )
     asked = Study(
         home=study_home,
         space=space,
@@ -155,6 +164,15 @@ def search(
         raise FitFailed(f"study {name}: no trial was finished; the errors are in the table above")
 
 
+def _begun_without_twins(home: Path, name: str, plan: SplitPlan) -> str | None:
+    """The study that the same command meant before twins were looked for, and whose name says so, if there is one."""
+    from orchestrator.search.home import StudyHome
+
+    before = name.replace(plan.name, replace(plan, twins=None).name)
+    is_new = before != name and not StudyHome(home, name).exists()
+    return before if is_new and StudyHome(home, before).exists() else None
+
+
 def _as_job(context: typer.Context, address: str, files: list[Path]) -> int:
     """Have a cluster run this command, show its log, and take its exit code; Ctrl-C ends it there too."""
     from orchestrator.remote import submit
@@ -167,6 +185,9 @@ def _as_job(context: typer.Context, address: str, files: list[Path]) -> int:
         if name == "address" or source is None or source.name == "DEFAULT":
             continue  # what a default means is for the cluster to say
         value = context.params[name]
+        if isinstance(value, bool):
+            words.append(option.opts[0] if value else option.secondary_opts[0])
+            continue
         for one in value if isinstance(value, list) else [value]:
             if str(one) in carried:
                 word = carried[str(one)].name

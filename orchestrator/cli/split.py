@@ -22,7 +22,7 @@ def data_split(
     unseen: Unseen = None,
     holdout: Holdout = 0.1,
     seed: Seed = 0,
-    twins: Twins = False,
+    twins: Twins = True,
     out_file: Annotated[
         Path | None, typer.Option("--out", help="JSON file to write, for --splits of other commands.")
     ] = None,
@@ -64,14 +64,29 @@ def load_split(
 ) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...], SplitPlan]:
     """The datasets to train on, those to test on, and how the former are dealt."""
     from orchestrator.data.cases import load_datasets
-    from orchestrator.data.leaks import find_twins
-    from orchestrator.data.splits import make_plan
+    from orchestrator.data.splits import knows_its_twins, make_plan
 
     datasets = load_datasets(home, [*data, *unseen])
     sources, tests = datasets[: len(data)], datasets[len(data) :]
     plan = make_plan(splits, sources, seed=seed, holdout=holdout, unseen=tests)  # refuses at once what it can
-    if twins and plan.twins is None:
-        with bar("looking for frames that show the same scene") as on_progress:
-            pairs = find_twins(datasets, cache or home / "cache", on_progress).pairs
+    if twins and not knows_its_twins(splits):
+        pairs = look_for_twins(datasets, cache or home / "cache")
         plan = make_plan(splits, sources, seed=seed, holdout=holdout, unseen=tests, twins=pairs)
+    if twins:
+        err.print(twin_line(plan), highlight=False)
     return sources, tests, plan
+
+
+def look_for_twins(datasets: Sequence[Dataset], cache: Path) -> tuple[tuple[str, str], ...]:
+    """Pairs of ids of cases that show one place."""
+    from orchestrator.data.leaks import find_twins
+
+    with bar("looking for frames that show the same place") as on_progress:
+        return find_twins(datasets, cache, on_progress).pairs
+
+
+def twin_line(plan: SplitPlan) -> str:
+    """What was found, and what became of it."""
+    if plan.num_twins is None:
+        return "twins: not looked for when this file was written, and it is used as it is; split anew to look for them"
+    return f"twins: {plan.num_twins}, never parted; {plan.num_unseen_twins} unseen cases dropped for them"

@@ -29,7 +29,11 @@ class Group:
 
 def merge(cases: Iterable[Case], twins: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Case id -> group. Groups that twins (pairs of case ids) tie together are one, named by the first of them."""
-    group_of = {case.id: case.group for case in cases}
+    return tie({case.id: case.group for case in cases}, twins)
+
+
+def tie(group_of: Mapping[str, str], twins: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The same mapping, in which groups that are tied together by a pair of its keys are one."""
     parent = {group: group for group in group_of.values()}
 
     def first(group: str) -> str:

@@ -8,10 +8,10 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -23,6 +23,16 @@ FORMAT = 2  # of a split file
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SHOWN = 4  # names in a message
 TWIN_OF_SOURCE = "twin in the training datasets"  # why a case of an unseen dataset is dropped
+
+
+class TwinCounts(NamedTuple):
+    """Pairs of cases that show one place."""
+
+    within: int  # of one dataset
+    between: int  # of two
+
+    def __str__(self) -> str:
+        return f"{self.within} pairs within datasets and {self.between} between them"
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,16 @@ class SplitPlan:
         return dict(sorted(dropped.items()))
 
     @property
+    def num_twins(self) -> TwinCounts | None:
+        """Pairs of twins; None where they were not looked for."""
+        return None if self.twins is None else count_twins(self.twins)
+
+    @property
+    def num_unseen_twins(self) -> int:
+        """Cases of unseen datasets that are dropped, for they have twins in the training datasets."""
+        return len(self.dropped.get(TWIN_OF_SOURCE, ()))
+
+    @property
     def left_out(self) -> frozenset[str]:
         """Cases that have no part in anything."""
         return frozenset(id for ids in self.dropped.values() for id in ids)
@@ -91,6 +111,12 @@ def fingerprints(datasets: Iterable[Dataset]) -> dict[str, str]:
 def normal_twins(twins: Iterable[tuple[str, str]] | None) -> tuple[tuple[str, str], ...] | None:
     """Each pair once, in one order."""
     return None if twins is None else tuple(sorted({(min(pair), max(pair)) for pair in twins}))
+
+
+def count_twins(twins: Sequence[tuple[str, str]]) -> TwinCounts:
+    """How many of these pairs of case ids lie within one dataset, and how many do not."""
+    between = sum(one.split("/")[0] != other.split("/")[0] for one, other in twins)
+    return TwinCounts(len(twins) - between, between)
 
 
 def write_plan(plan: SplitPlan, path: Path) -> None:
@@ -138,7 +164,7 @@ def read_plan(
     problems += (
         _changed("dataset", plan.datasets, datasets) + _changed("unseen dataset", plan.unseen, unseen)
         or _strangers(plan, datasets, unseen)
-        or _straddling(plan, datasets, unseen)
+        or _parted(plan, datasets, unseen)
     )
     if problems:
         raise BadSplit(str(path), problems)
@@ -321,6 +347,17 @@ def _strangers(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[Da
         planned = {*fold.train, *fold.val, *plan.test, *_values(fold.dropped)} | plan.left_out
         if forgotten := sources - planned:
             problems.append(f"{fold.name}: has no part for these cases: {_some(forgotten)}")
+    return problems
+
+
+def _parted(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[Dataset]) -> list[str]:
+    """What straddles, and what to do where it is only by twins that were found in the data of somebody's own split."""
+    problems = _straddling(plan, datasets, unseen)
+    if problems and plan.twins and not _straddling(replace(plan, twins=None), datasets, unseen):
+        problems.append(
+            "this is so by twins alone (frames that show one place); --no-twins takes the file as it is, and whatever "
+            "is made of it says that they were not looked for"
+        )
     return problems
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from orchestrator.data.kinds import KINDS, Kind, Pool, parse_kind
 from orchestrator.data.split_file import (
     Fold,
     SplitPlan,
+    TwinCounts,
+    count_twins,
     fingerprints,
     normal_twins,
     plan_counts,
@@ -25,8 +28,11 @@ __all__ = [
     "KINDS",
     "Fold",
     "SplitPlan",
+    "TwinCounts",
+    "count_twins",
     "five_fold",
     "group_of_case",
+    "knows_its_twins",
     "make_plan",
     "plan_counts",
     "read_plan",
@@ -109,6 +115,11 @@ def five_fold(
 def group_of_case(datasets: Sequence[Dataset], twins: Sequence[tuple[str, str]] | None) -> dict[str, str]:
     """Case id -> group, those with twins merged: what a split keeps together and an interval draws whole."""
     return merge((case for dataset in datasets for case in dataset.cases), twins or ())
+
+
+def knows_its_twins(splits: str) -> bool:
+    """Whether that is a file which write_plan wrote: it says which twins there are, if they were looked for."""
+    return parse_kind(splits) is None and "format" in json.loads(Path(splits).read_bytes())
 
 
 def _refuse(

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.data.splits import TwinCounts
 from orchestrator.scoring.choice import MaskChoice
 from orchestrator.scoring.postprocess import PostProcess
 
@@ -69,7 +70,8 @@ class SplitFacts:
     num_repeats: int  # folds that validate an image
     num_test: int
     groups_known: bool
-    num_twins: int | None  # pairs of images that show one scene; None: they were not looked for
+    num_twins: TwinCounts | None  # pairs of images that show one scene; None: they were not looked for
+    num_unseen_twins: int  # images of unseen datasets that were dropped for such a pair
     dropped: Mapping[str, int]  # reason -> images that were left out for it
 
 
@@ -253,10 +255,12 @@ def _grouping(split: SplitFacts) -> str:
         if split.groups_known
         else "Groups are unknown: images of one video or patient may be on both sides of a split."
     ]
-    if split.num_twins is not None:
-        sentences.append(
-            f"Near-identical images were looked for: {split.num_twins} pairs were found, and are on one side."
-        )
+    sentences.append(
+        "Near-identical images were not looked for."
+        if split.num_twins is None
+        else f"Near-identical images were looked for: {split.num_twins} were found, and are on one side; "
+        f"{split.num_unseen_twins} unseen images were dropped for being one of them."
+    )
     if split.dropped:
         left_out = ", ".join(f"{num} ({reason})" for reason, num in split.dropped.items())
         sentences.append(f"Left out of validation and tests, counted once a fold: {left_out}.")

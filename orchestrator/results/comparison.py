@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from orchestrator.data.deal import tie
 from orchestrator.data.splits import SplitPlan
 from orchestrator.errors import BadStudy
 from orchestrator.results.plots import interval_plot
@@ -152,7 +153,8 @@ def _row(reference: Contender, other: Contender, where: str) -> Comparison:
     case_ids = sorted(reference.scores[where].keys() & other.scores[where].keys())
     ours = np.array([reference.scores[where][id] for id in case_ids])
     theirs = np.array([other.scores[where][id] for id in case_ids])
-    groups = [reference.group_of[id] for id in case_ids]
+    group_of = _joined(reference, other, case_ids)
+    groups = [group_of[id] for id in case_ids]
     found = paired_difference(theirs, ours, groups)
     folds = _fold_test(reference, other) if where == VALIDATION else None
     return Comparison(
@@ -168,6 +170,13 @@ def _row(reference: Contender, other: Contender, where: str) -> Comparison:
         p_images=clustered_wilcoxon(theirs - ours, groups).p_value,
         p_folds=folds.p_value if folds else None,
     )
+
+
+def _joined(reference: Contender, other: Contender, case_ids: Sequence[str]) -> dict[str, str]:
+    """Case id -> group: what either study keeps together, for one may know of twins that the other does not."""
+    first: dict[str, str] = {}
+    pairs = [(first.setdefault(other.group_of[id], id), id) for id in case_ids]
+    return tie({id: reference.group_of[id] for id in case_ids}, pairs)
 
 
 def _fold_test(reference: Contender, other: Contender) -> TestResult | None:

@@ -1,6 +1,7 @@
 """An exported model on a dataset, image by image: scores, where they come from, and the worst cases first.
 
-Whatever the model was trained or selected on is left out: of its own datasets only the hold-out cases are scored.
+Whatever the model was trained or selected on is left out: of its own datasets only the hold-out cases are scored, and
+no case that shares a group or a twin with what it saw.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import csv
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,24 +41,40 @@ class CaseScores:
     """One image, scored at its original size."""
 
     case: Case
+    group: str  # the case's own, merged with its twins
     scores: Mapping[
         str, float
     ]  # the pixel-count metrics in [0, 1], distances in pixels, as shares of the diagonal too
     seconds: float  # of resizing and prediction, without reading the file
 
 
-def cases_to_score(config: BundleConfig, datasets: Sequence[Dataset]) -> tuple[list[Case], dict[str, int]]:
+def datasets_seen(
+    config: BundleConfig, datasets: Sequence[Dataset], known: Iterable[Dataset]
+) -> tuple[tuple[Dataset, ...], list[str]]:
+    """What else the model was trained on, of the datasets that are known here; and the names of what is not known."""
+    missing = {fingerprint: name for name, fingerprint in config.trained_on.items()}
+    for dataset in datasets:
+        missing.pop(dataset.fingerprint, None)
+    found = [dataset for dataset in known if missing.pop(dataset.fingerprint, None) is not None]
+    return tuple(found), sorted(missing.values())
+
+
+def cases_to_score(
+    config: BundleConfig, datasets: Sequence[Dataset], seen: Sequence[Dataset], group_of: Mapping[str, str]
+) -> tuple[list[Case], dict[str, int]]:
     """Cases of which neither training nor selection saw a twin, and how many of each dataset were left out for that.
 
+    `seen`: what else the model was trained on; `group_of`: case id -> group, merged with its twins, of all of these.
     Raises `BadData` naming each dataset of which nothing is left.
     """
-    held_out, twins = set(config.held_out), set(config.twins)
+    own = [one for one in (*datasets, *seen) if one.fingerprint in config.trained_on.values()]
+    shown = {case.id for dataset in own for case in dataset.cases} - set(config.held_out)
+    groups = {group_of[id] for id in shown}
     kept: list[Case] = []
     left_out, problems = {}, []
     for dataset in datasets:
-        trained_on = dataset.fingerprint in config.trained_on.values()
         cases = [
-            case for case in dataset.cases if (case.id in held_out if trained_on else case.id not in twins)
+            case for case in dataset.cases if case.id not in config.twins and group_of[case.id] not in groups
         ]
         if len(cases) < len(dataset.cases):
             left_out[dataset.name] = len(dataset.cases) - len(cases)
@@ -72,7 +89,10 @@ def cases_to_score(config: BundleConfig, datasets: Sequence[Dataset]) -> tuple[l
 
 
 def evaluate(
-    bundle: Bundle, cases: Sequence[Case], on_progress: Callable[[int, int], None] | None = None
+    bundle: Bundle,
+    cases: Sequence[Case],
+    group_of: Mapping[str, str],
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[CaseScores]:
     """Score each case: polyp class only, at the size of the file, at the bundle's own threshold."""
     for image in (read_image(case.image) for case in cases[:1] for _ in range(WARM_UP)):
@@ -82,7 +102,7 @@ def evaluate(
         began = time.perf_counter()
         _, mask = bundle.predict(image)
         seconds = time.perf_counter() - began
-        yield CaseScores(case, score_masks(mask, truth), seconds)
+        yield CaseScores(case, group_of[case.id], score_masks(mask, truth), seconds)
         if on_progress:
             on_progress(done, len(cases))
 
@@ -110,7 +130,7 @@ def as_papers(bundle: Bundle, cases: Sequence[Case], names: Sequence[str]) -> di
 
 def means(scored: Sequence[CaseScores]) -> dict[str, tuple[float, tuple[float, float]]]:
     """Mean over images of every score, with the 95 % interval that draws whole groups."""
-    groups = [one.case.group for one in scored]
+    groups = [one.group for one in scored]
     return {
         name: (float(values.mean()), cluster_interval(values, groups))
         for name in scored[0].scores
@@ -159,7 +179,7 @@ def worst_sheet(bundle: Bundle, scored: Sequence[CaseScores], count: int) -> byt
 
 
 def write_csv(scored: Sequence[CaseScores], path: Path) -> None:
-    """One row an image, worst first."""
+    """One row an image, worst first; groups are merged with their twins."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["case", "group", "center", "polyp_fraction", *scored[0].scores, "seconds"])
@@ -168,7 +188,7 @@ def write_csv(scored: Sequence[CaseScores], path: Path) -> None:
             writer.writerow(
                 [
                     case.id,
-                    case.group,
+                    one.group,
                     case.center or "",
                     case.polyp_fraction,
                     *one.scores.values(),

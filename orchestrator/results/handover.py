@@ -168,7 +168,8 @@ def _split_facts(plan: SplitPlan) -> SplitFacts:
         num_repeats=plan.num_repeats,
         num_test=len(plan.test),
         groups_known=plan.groups_known,
-        num_twins=None if plan.twins is None else len(plan.twins),
+        num_twins=plan.num_twins,
+        num_unseen_twins=plan.num_unseen_twins,
         dropped=plan.num_dropped,
     )
 

@@ -177,7 +177,8 @@ def split_tags(plan: SplitPlan) -> dict[str, str]:
     return {
         "split": plan.name,
         "split_digest": plan.digest,
-        "twin_pairs": "not looked for" if plan.twins is None else str(len(plan.twins)),
+        "twin_pairs": "not looked for" if plan.num_twins is None else str(sum(plan.num_twins)),
+        "twin_pairs_between": "not looked for" if plan.num_twins is None else str(plan.num_twins.between),
         "dropped_cases": _listed(plan.num_dropped) or "0",
     }
 
@@ -189,9 +190,13 @@ def cautions(plan: SplitPlan) -> list[str]:
         lines.append(
             "groups (videos, patients) are unknown, so images of one may be on both sides of a split"
         )
+    elif plan.twins is None:
+        lines.append(
+            "near-identical images were not looked for, so two groups that show one place may be parted"
+        )
     elif not plan.groups_known:
         lines.append(
-            f"groups (videos, patients) are unknown; {len(plan.twins or ())} pairs of near-identical images are kept "
+            f"groups (videos, patients) are unknown; {len(plan.twins)} pairs of near-identical images are kept "
             "together, other images of one patient may be on both sides of a split"
         )
     if len(plan.folds) == 1:

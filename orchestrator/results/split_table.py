@@ -85,7 +85,7 @@ def split_dict(plan: SplitPlan, rows: Sequence[PartFacts]) -> dict[str, Any]:
         "seed": plan.seed,
         "digest": plan.digest,
         "groups_known": plan.groups_known,
-        "twins": None if plan.twins is None else len(plan.twins),
+        "twins": None if plan.num_twins is None else plan.num_twins._asdict(),
         "repeats": plan.num_repeats,
         "dropped": plan.num_dropped,
         "parts": [asdict(row) for row in rows],
@@ -114,5 +114,5 @@ def _facts(
 
 def _title(plan: SplitPlan) -> str:
     groups = "known groups" if plan.groups_known else "groups unknown"
-    twins = "twins not looked for" if plan.twins is None else f"{len(plan.twins)} pairs of twins"
+    twins = "twins not looked for" if plan.num_twins is None else f"twins: {plan.num_twins}"
     return f"{plan.name}: {groups}, {twins}, digest {plan.digest[:12]}"

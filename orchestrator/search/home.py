@@ -137,16 +137,13 @@ class StudyHome:
             found = self.manifest()
             changed = [key for key in wanted if found.get(key) != wanted[key]]
             if changed:
-                raise BadStudy(
-                    self.name,
-                    [
-                        *(
-                            f"{key}: was {_short(found.get(key))}, now {_short(wanted[key])}"
-                            for key in changed
-                        ),
-                        "a study cannot change what it is made of; give the new one a name with --study",
-                    ],
-                )
+                problems = [
+                    f"{key}: was {_short(found.get(key))}, now {_short(wanted[key])}" for key in changed
+                ]
+                if changed == ["splits"]:
+                    problems.append(self._how_to_go_on(plan))
+                advice = "a study cannot change what it is made of; give the new one a name with --study"
+                raise BadStudy(self.name, [*problems, advice])
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         self.space_file.write_text(space.text)
@@ -154,6 +151,16 @@ class StudyHome:
         partial = self.folder / f".study.{os.getpid()}.partial"
         partial.write_text(json.dumps({"id": uuid.uuid4().hex, **wanted}, indent=1))
         partial.replace(self.manifest_file)  # last: a folder without it is not a study yet
+
+    def _how_to_go_on(self, plan: SplitPlan) -> str:
+        """What to do where the same data is split in another way than when the study was begun."""
+        before = json.loads(self.splits_file.read_text()).get("twins")
+        was, now = (
+            "without looking for twins" if twins is None else f"with {len(twins)} pairs of twins"
+            for twins in (before, plan.twins)
+        )
+        begun = f"it was split {was}, now {now}; " if was != now else ""
+        return f"{begun}--splits {self.splits_file} goes on with it as it was begun"
 
     def optuna_study(self) -> optuna.Study:
         """Open, or make, the Optuna study, kept in a journal file: SQLite breaks on network file systems."""

@@ -53,6 +53,7 @@ def test_the_file_counts_its_cases_twins_and_what_was_dropped(written):
     assert counts["folds"][1]["val"] == len(plan.folds[1].val)
     assert counts["test"] == len(plan.test)
     assert counts["twins"] == 2
+    assert (plan.num_twins, plan.num_unseen_twins) == ((1, 1), 1)
     assert counts["dropped"] == {"twin in the training datasets": 1}
 
 
@@ -216,5 +217,6 @@ def test_a_split_of_ones_own_may_leave_cases_out_and_say_why(own):
 
 def test_twins_that_a_split_of_ones_own_parts_are_named(own):
     first = json.loads(own().read_text())["folds"][0]
-    with pytest.raises(BadSplit, match="are in train and in val"):
+    with pytest.raises(BadSplit, match="are in train and in val") as error:
         read_plan(own(), [VIDEOS], [], twins=[(first["train"][0], first["val"][0])])
+    assert "--no-twins takes the file as it is" in error.value.problems[-1]

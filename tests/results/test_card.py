@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from orchestrator.data.splits import TwinCounts
 from orchestrator.results.bundle import Bundle
 from orchestrator.results.card import (
     DataFacts,
@@ -37,7 +38,15 @@ DATA = [
     DataFacts("CVC-ClinicDB", "cd" * 16, 612, 29, "never trained on"),
 ]
 SPLIT = SplitFacts(
-    "five-fold-ungrouped", "ef" * 16, 5, 1, 100, groups_known=False, num_twins=None, dropped={}
+    "five-fold-ungrouped",
+    "ef" * 16,
+    5,
+    1,
+    100,
+    groups_known=False,
+    num_twins=None,
+    num_unseen_twins=0,
+    dropped={},
 )
 FOLDS = [ScoreLine(f"fold {fold}", 180, {"dice": 0.8 + fold / 100}) for fold in range(5)]
 TOTAL = ScoreLine("cross-validated", 900, {"dice": 0.8211, "iou": 0.75}, (0.80, 0.84))
@@ -97,6 +106,14 @@ def test_the_card_says(fact: str):
 def test_unknown_groups_are_a_limit_and_known_ones_are_not():
     assert "may be far too good" in card()
     assert "may be far too good" not in card(split=dataclasses.replace(SPLIT, groups_known=True))
+
+
+def test_the_card_says_how_many_twins_there_were_or_that_nobody_looked():
+    assert "Near-identical images were not looked for." in card()
+    looked = dataclasses.replace(SPLIT, num_twins=TwinCounts(17, 3), num_unseen_twins=2)
+    text = card(split=looked)
+    assert "17 pairs within datasets and 3 between them were found" in text
+    assert "2 unseen images were dropped" in text and "not looked for" not in text
 
 
 def test_a_model_without_outside_scores_says_so():

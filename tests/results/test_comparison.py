@@ -74,6 +74,16 @@ def test_the_folds_are_compared_only_where_they_are_the_same(plan: SplitPlan):
     assert row.num_cases == len(a.scores[VALIDATION])
 
 
+def test_what_either_system_keeps_together_is_drawn_together(plan: SplitPlan):
+    a, b = system(plan, "a:0", 0), system(plan, "b:0", 0.1, seed=1)
+    ids = sorted(a.group_of)
+    knows = a.group_of | {ids[1]: ids[0]}
+    knows_others = b.group_of | {ids[1]: "x", ids[2]: "x"}
+    pair = [replace(a, group_of=knows), replace(b, group_of=knows_others)]
+    (row,), (turned,) = compare(pair), compare(pair[::-1])
+    assert row.num_groups == turned.num_groups == len(ids) - 2
+
+
 def test_only_images_that_both_were_scored_on_count(plan: SplitPlan):
     a, b = system(plan, "a:0", 0), system(plan, "b:0", 0.1, seed=1)
     half = dict(list(b.scores[VALIDATION].items())[::2])

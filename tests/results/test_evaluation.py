@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,6 +13,7 @@ import pytest
 
 from orchestrator.data.cases import Case, Dataset, add_dataset
 from orchestrator.data.phantom import draw_dataset
+from orchestrator.data.splits import group_of_case
 from orchestrator.errors import BadData
 from orchestrator.results.bundle import Bundle, BundleConfig
 from orchestrator.results.evaluation import (
@@ -19,6 +22,7 @@ from orchestrator.results.evaluation import (
     as_papers,
     breakdown,
     cases_to_score,
+    datasets_seen,
     evaluate,
     images_per_second,
     means,
@@ -38,8 +42,21 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    home = tmp_path_factory.mktemp("home")
+    draw_dataset(home / "frames", num_cases=8, size=32, seed=1)
+    return add_dataset(
+        home, "other", home / "frames", groups=home / "frames" / "groups.csv", allow_empty=True
+    )
+
+
+@pytest.fixture(scope="module")
 def scored(exported: Path, drawn: Dataset) -> list[CaseScores]:
-    return list(evaluate(Bundle.load(exported), drawn.cases))
+    return list(evaluate(Bundle.load(exported), drawn.cases, groups(drawn)))
+
+
+def groups(*datasets: Dataset, twins: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
+    return group_of_case(datasets, twins)
 
 
 def config(**changed: object) -> BundleConfig:
@@ -58,31 +75,61 @@ def config(**changed: object) -> BundleConfig:
 def case(fraction: float, dice: float = 0.5, *, id: str = "near/1", center: str | None = None) -> CaseScores:
     of = Case(id, "near", f"near/{id}", center, Path("i"), Path("m"), 10, 10, fraction, "")
     six = dict.fromkeys(("dice", "iou", "precision", "recall", "f2", "accuracy"), dice)
-    return CaseScores(of, six, 0.5)
+    return CaseScores(of, of.group, six, 0.5)
 
 
 def test_all_cases_of_a_dataset_that_the_model_never_saw_count(drawn: Dataset):
-    assert cases_to_score(config(trained_on={"other": "1" * 32}), [drawn]) == (list(drawn.cases), {})
+    told = config(trained_on={"other": "1" * 32})
+    assert cases_to_score(told, [drawn], [], groups(drawn)) == (list(drawn.cases), {})
 
 
 def test_of_its_own_dataset_only_the_hold_out_counts_whatever_the_dataset_is_called_here(drawn: Dataset):
-    held_out = tuple(case.id for case in drawn.cases[:3])
+    first = drawn.cases[0].group
+    held_out = tuple(case.id for case in drawn.cases if case.group == first)
     told = config(trained_on={"called otherwise": drawn.fingerprint}, held_out=held_out)
-    kept, left_out = cases_to_score(told, [drawn])
+    kept, left_out = cases_to_score(told, [drawn], [], groups(drawn))
     assert tuple(case.id for case in kept) == held_out
-    assert left_out == {"near": 13}
+    assert left_out == {"near": 16 - len(held_out)}
+
+
+def test_a_hold_out_case_with_a_twin_in_training_does_not_count(drawn: Dataset):
+    first, last = drawn.cases[0].group, drawn.cases[-1].group
+    held_out = tuple(case.id for case in drawn.cases if case.group in (first, last))
+    told = config(trained_on={"near": drawn.fingerprint}, held_out=held_out)
+    seen = next(case for case in drawn.cases if case.id not in held_out)
+    group_of = groups(drawn, twins=[(drawn.cases[0].id, seen.id)])
+    kept, _ = cases_to_score(told, [drawn], [], group_of)
+    assert {case.group for case in kept} == {last}
+
+
+def test_a_case_with_a_twin_in_what_training_saw_does_not_count_and_one_of_the_hold_out_does(
+    drawn: Dataset, other: Dataset
+):
+    held_out = tuple(case.id for case in other.cases if case.group == other.cases[0].group)
+    told = config(trained_on={"other": other.fingerprint}, held_out=held_out)
+    twins = [(drawn.cases[0].id, other.cases[0].id), (drawn.cases[-1].id, other.cases[-1].id)]
+    kept, left_out = cases_to_score(told, [drawn], [other], groups(drawn, other, twins=twins))
+    gone = [case for case in drawn.cases if case.group == drawn.cases[-1].group]
+    assert kept == [case for case in drawn.cases if case not in gone]
+    assert left_out == {"near": len(gone)}
+
+
+def test_what_the_model_saw_is_found_by_content_and_what_is_not_here_is_named(drawn: Dataset, other: Dataset):
+    trained_on = {"near": drawn.fingerprint, "its first name": other.fingerprint, "gone": "1" * 32}
+    assert datasets_seen(config(trained_on=trained_on), [drawn], [drawn, other]) == ((other,), ["gone"])
+    assert datasets_seen(config(), [drawn], [drawn, other]) == ((), [])
 
 
 def test_twins_of_what_training_saw_do_not_count_in_other_datasets(drawn: Dataset):
     told = config(trained_on={"other": "1" * 32}, twins=(drawn.cases[2].id, drawn.cases[5].id))
-    kept, left_out = cases_to_score(told, [drawn])
+    kept, left_out = cases_to_score(told, [drawn], [], groups(drawn))
     assert len(kept) == 14 and drawn.cases[2] not in kept
     assert left_out == {"near": 2}
 
 
 def test_a_dataset_of_which_training_saw_everything_is_refused(drawn: Dataset):
     with pytest.raises(BadData, match="near: the model was trained or selected on all of its cases"):
-        cases_to_score(config(trained_on={"near": drawn.fingerprint}), [drawn])
+        cases_to_score(config(trained_on={"near": drawn.fingerprint}), [drawn], [], groups(drawn))
 
 
 def test_a_perfect_mask_scores_one_and_no_distance():
@@ -120,6 +167,14 @@ def test_means_are_over_images_and_their_interval_holds_them(scored: list[CaseSc
     for name, (mean, (low, high)) in means(scored).items():
         assert mean == pytest.approx(np.mean([one.scores[name] for one in scored]))
         assert low <= mean <= high
+
+
+def test_an_interval_draws_cases_with_twins_together(drawn: Dataset, scored: list[CaseScores]):
+    joined = groups(drawn, twins=[(drawn.cases[0].id, case.id) for case in drawn.cases[1:-1]])
+    merged = [replace(one, group=joined[one.case.id]) for one in scored]
+    assert len({one.group for one in merged}) == 2 < len({one.group for one in scored})
+    assert means(merged)["dice"][0] == means(scored)["dice"][0]
+    assert means(merged)["dice"][1] != means(scored)["dice"][1]
 
 
 def test_the_scores_of_papers_are_computed_from_the_same_predictions(

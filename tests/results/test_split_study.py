@@ -151,8 +151,10 @@ def test_one_fold_is_called_what_it_is_and_never_cross_validation(finish, run):
 def test_the_card_says_how_often_images_were_validated_and_what_was_left_out(finish):
     repeated, centers = finish("repeated:2x3").card(), finish("leave-one-center-out").card()
     assert "Every image was validated 2 times, and counts once, with its mean." in repeated
-    assert "2 pairs were found" in repeated
-    assert f"{len(finish('repeated:2x3').plan.left_out)} (twin in the training datasets)" in repeated
+    dropped = len(finish("repeated:2x3").plan.left_out)
+    assert "0 pairs within datasets and 2 between them were found, and are on one side;" in repeated
+    assert dropped > 0 and f" {dropped} unseen images were dropped" in repeated
+    assert f"{dropped} (twin in the training datasets)" in repeated
     dropped = finish("leave-one-center-out").plan.num_dropped
     assert dropped["twin in training"] > 0
     assert f"{dropped['twin in training']} (twin in training)" in centers
@@ -188,6 +190,7 @@ def test_mlflow_is_told_how_cases_were_split_and_only_scores_there_are(
     runs = client.search_runs([experiment.experiment_id])
     assert {run.data.tags["split"] for run in runs} == {plan.name}
     assert {run.data.tags["twin_pairs"] for run in runs} == {"2"}
+    assert {run.data.tags["twin_pairs_between"] for run in runs} == {"2"}
     assert all("(twin in the training datasets)" in run.data.tags["dropped_cases"] for run in runs)
     folds = {run.data.tags["fold"] for run in runs if run.data.tags["role"] == "fold"}
     assert folds == ({"0"} if splits == "holdout" else {fold.name for fold in plan.folds})

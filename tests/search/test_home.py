@@ -3,8 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from formula import SPACE, histograms
+from formula import SPACE, formula_study, histograms
 
+from orchestrator.data.splits import five_fold, make_plan
 from orchestrator.errors import BadStudy
 from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, find_study, ranked
 from orchestrator.search.ledger import FitRecord
@@ -104,6 +105,18 @@ def test_a_study_is_held_by_one_at_a_time(study):
         study.lock()
     with study.lock():
         pass
+
+
+def test_a_study_of_another_split_says_what_it_was_and_how_to_go_on(tmp_path):
+    made = formula_study(tmp_path, num_trials=1)
+    made.home.begin(SPACE, made.plan, 0)
+    ids = [case.id for case in made.datasets[0].cases]
+    anew = five_fold(made.datasets, seed=0, twins=[(ids[0], ids[1])])
+    with pytest.raises(BadStudy, match="split without looking for twins, now with 1 pairs of twins") as error:
+        made.home.begin(SPACE, anew, 0)
+    assert f"--splits {made.home.splits_file} goes on with it as it was begun" in str(error.value)
+    assert "--study" in str(error.value)
+    made.home.begin(SPACE, make_plan(str(made.home.splits_file), made.datasets, seed=0), 0)
 
 
 def test_a_study_name_is_a_plain_word(tmp_path):
