@@ -1,0 +1,468 @@
+"""Who gets another fold: six rules, pure functions of the scores seen.
+
+A setting is compared with the incumbent, the best setting that has all folds, on the images of the folds both have.
+The error of that difference has two parts: images (whole groups are drawn together) and fits (the same setting trained
+twice differs). `paired` stops what is worse beyond a stated error rate, gives more folds to the few that may win, and
+lets the others wait: a waiting setting holds nothing and may be taken up again. Scores are Dice in [0, 1].
+
+The same calls of `see` and `judge` give the same verdicts, so that a study can be replayed from its ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+RuleName = Literal["paired", "forgiving", "asha", "median", "wilcoxon", "none"]
+Action = Literal["go", "pause", "stop"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What happens to a setting after a fold, and why."""
+
+    action: Action  # go: next fold now; pause: may be taken up again; stop: never again
+    reason: str  # one sentence with its numbers
+    against: int | None = None  # the incumbent it was compared with
+    numbers: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A setting less the incumbent on the folds both have."""
+
+    difference: float  # mean over images
+    standard_error: float  # of images in groups and of fits
+    degrees: float  # of freedom of that error (Satterthwaite, 1946)
+    folds: int
+
+    @property
+    def p_value(self) -> float:
+        """How likely a setting as good as the incumbent looks this bad."""
+        return float(stats.t.cdf(self.difference / self.standard_error, self.degrees))
+
+    def chance(self, gain: float) -> float:
+        """How likely the setting is better than the incumbent by more than `gain`."""
+        return float(stats.t.sf((gain - self.difference) / self.standard_error, self.degrees))
+
+
+class Board:
+    """Scores seen so far. Images enter as sums over groups: all that means and their errors need."""
+
+    def __init__(self, groups: Sequence[Sequence[str]], fit_noise: float, fit_noise_weight: float) -> None:
+        if not groups or not all(len(fold) for fold in groups):
+            raise ValueError("expected at least one fold, and images in each")
+        numbered = [np.unique(np.asarray(fold, dtype=str), return_inverse=True)[1] for fold in groups]
+        self.group_of_image = numbered
+        self.sizes = [np.bincount(fold).astype(np.float64) for fold in numbered]
+        self.num_images = np.array([len(fold) for fold in numbered], dtype=np.float64)
+        self.prior_noise, self.prior_weight = fit_noise, fit_noise_weight
+        self.sums: dict[int, dict[int, NDArray[np.float64]]] = {}
+        self.means: dict[int, dict[int, float]] = {}
+
+    @property
+    def num_folds(self) -> int:
+        return len(self.sizes)
+
+    def see(self, number: int, values: Mapping[int, ArrayLike]) -> None:
+        found = {int(fold): np.asarray(scores, dtype=np.float64) for fold, scores in values.items()}
+        problems = [problem for fold, scores in found.items() for problem in self._problems(fold, scores)]
+        if problems:
+            raise ValueError(f"scores of setting {number}: " + "; ".join(problems))
+        order = sorted(found)
+        self.sums[number] = {f: self._sums(f, found[f]) for f in order}
+        self.means[number] = {f: float(found[f].mean()) for f in order}
+
+    def _sums(self, fold: int, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.bincount(self.group_of_image[fold], weights=scores).astype(np.float64)
+
+    def _problems(self, fold: int, scores: NDArray[np.float64]) -> Iterator[str]:
+        if not 0 <= fold < self.num_folds:
+            yield f"fold {fold} is none of 0 to {self.num_folds - 1}"
+        elif scores.shape != (len(self.group_of_image[fold]),):
+            yield f"fold {fold} has {len(self.group_of_image[fold])} images, found shape {scores.shape}"
+        elif not (np.isfinite(scores).all() and scores.min() >= 0 and scores.max() <= 1):
+            yield f"fold {fold} has scores outside [0, 1]"
+
+    def folds(self, number: int) -> int:
+        return len(self.means.get(number, ()))
+
+    def is_complete(self, number: int) -> bool:
+        return self.folds(number) == self.num_folds
+
+    def complete(self) -> list[int]:
+        return [number for number in sorted(self.means) if self.is_complete(number)]
+
+    def mean(self, number: int) -> float:
+        """Mean over the images of the folds seen."""
+        return self._mean_over(self.means[number], list(self.means[number]))
+
+    def _mean_over(self, means: Mapping[int, float], folds: Sequence[int]) -> float:
+        return float(np.average([means[f] for f in folds], weights=self.num_images[list(folds)]))
+
+    @property
+    def incumbent(self) -> int | None:
+        """The best setting with all folds; before there is one: the first setting, then the one with most folds."""
+        complete = self.complete()
+        if complete:
+            return max(complete, key=lambda number: (self.mean(number), -number))
+        seen = [number for number in sorted(self.means) if self.means[number]]
+        if not seen or 0 in seen:
+            return 0 if seen else None
+        return max(seen, key=lambda number: (self.folds(number), self.mean(number), -number))
+
+    def shared(self, number: int, other: int) -> list[int]:
+        return [fold for fold in self.means[number] if fold in self.means[other]]
+
+    def estimate(self, number: int) -> float:
+        """The incumbent's mean plus the paired difference on shared folds; its own mean if there is none."""
+        incumbent = self.incumbent
+        if incumbent is None or number == incumbent or not (shared := self.shared(number, incumbent)):
+            return self.mean(number)
+        difference = self._mean_over(self.means[number], shared) - self._mean_over(
+            self.means[incumbent], shared
+        )
+        return self.mean(incumbent) + difference
+
+    def compare(self, number: int, other: int) -> Comparison | None:
+        """`number` less `other`, centred within folds so that fit noise is not counted as image noise."""
+        shared = self.shared(number, other)
+        if not shared:
+            return None
+        weights = self.num_images[shared] / self.num_images[shared].sum()
+        by_fold = np.array([self.means[number][f] - self.means[other][f] for f in shared])
+        of_images, degrees = self._image_variance(number, other, shared, weights)
+        noise, noise_degrees = self.fit_noise()
+        of_fits = 2 * noise**2 * float((weights**2).sum())
+        total = of_images + of_fits
+        freedom = total**2 / (of_images**2 / degrees + of_fits**2 / noise_degrees)
+        return Comparison(float(weights @ by_fold), float(np.sqrt(total)), freedom, len(shared))
+
+    def _image_variance(
+        self, number: int, other: int, folds: Sequence[int], weights: NDArray[np.float64]
+    ) -> tuple[float, float]:
+        """Cluster-robust variance of the weighted mean difference, and its degrees of freedom."""
+        found = [self._fold_variance(number, other, fold) for fold in folds]
+        variance = float(sum(w**2 * v for w, (v, _) in zip(weights, found, strict=True)))
+        return variance, max(1.0, sum(degrees for _, degrees in found))
+
+    def _fold_variance(self, number: int, other: int, fold: int) -> tuple[float, float]:
+        """Variance of the mean difference on one fold; a fold of one group says nothing and adds nothing."""
+        sizes, images = self.sizes[fold], self.num_images[fold]
+        if len(sizes) < 2:
+            return 0.0, 0.0
+        sums = self.sums[number][fold] - self.sums[other][fold]
+        residuals = sums - sizes * sums.sum() / images
+        effective = images**2 / (sizes**2).sum()
+        spread = float((residuals**2).sum()) / images**2
+        return spread * effective / max(effective - 1, 0.5), max(effective - 1, 0.5)
+
+    def fit_noise(self) -> tuple[float, float]:
+        """SD of one fit's mean Dice from training twice, and its weight in degrees of freedom.
+
+        The prior, drawn towards what this study shows: differences with the incumbent vary from fold to fold by image
+        noise and by twice the variance of a fit.
+        """
+        incumbent, total, degrees = self.incumbent, 0.0, 0.0
+        for number in self.means:
+            if incumbent is not None and number != incumbent:
+                squares, count = self._fit_squares(number, incumbent)
+                total, degrees = total + squares, degrees + count
+        prior = self.prior_weight * self.prior_noise**2
+        return float(np.sqrt(max(prior + total, 0.25 * prior) / (self.prior_weight + degrees))), (
+            self.prior_weight + degrees
+        )
+
+    def _fit_squares(self, number: int, other: int) -> tuple[float, float]:
+        """Sum of squares of fit noise that a pair shows over its shared folds, and its degrees of freedom."""
+        shared = self.shared(number, other)
+        if len(shared) < 2:
+            return 0.0, 0.0
+        by_fold = np.array([self.means[number][f] - self.means[other][f] for f in shared])
+        of_images = np.mean([self._fold_variance(number, other, f)[0] for f in shared])
+        degrees = len(shared) - 1
+        return float(((by_fold - by_fold.mean()) ** 2).sum() - degrees * of_images) / 2, degrees
+
+
+class Rule(Protocol):
+    """Judges settings that still lack folds; `recall` says which waiting one goes on."""
+
+    def judge(self, board: Board, number: int) -> Verdict: ...
+
+    def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Stop what is worse for sure; go on with what may win; let the others wait."""
+
+    error_rate: float = 0.05  # of stopping, at any look, a setting as good as the incumbent
+    least_folds: int = 1  # no stop before
+    reduction: int = 4  # of the settings with m folds, one in this many may have m + 1
+    gain: float = 0.001  # Dice; a smaller one is not worth a fit
+    least_chance: float = 0.2  # of that gain, to go on
+    finalists: int = 3  # settings that have all folds before a winner is named
+
+    def judge(self, board: Board, number: int) -> Verdict:
+        incumbent = board.incumbent
+        assert incumbent is not None
+        found = board.compare(number, incumbent)
+        if found is None:
+            return Verdict(
+                "pause", f"Setting {incumbent}, to compare with, has none of these folds yet.", incumbent
+            )
+        limit = self.error_rate / max(1, board.num_folds - self.least_folds)
+        chance = found.chance(self.gain)
+        numbers = _numbers(found) | {"chance": chance, "limit": limit}
+        says = f"{_difference(found, incumbent)}"
+        if found.folds >= self.least_folds and found.p_value < limit:
+            return Verdict(
+                "stop", f"{says}: worse, p = {found.p_value:.2g} < {limit:.2g}.", incumbent, numbers
+            )
+        if chance < self.least_chance:
+            reason = f"{says}: a gain above {100 * self.gain:.2g} points has a chance of {chance:.0%} only."
+            return Verdict("pause", reason, incumbent, numbers)
+        rank, places = _rank(board, number, board.folds(number), self.reduction)
+        numbers |= {"rank": rank, "places": places}
+        if rank > places:
+            reason = f"{says}: number {rank} at {board.folds(number)} folds, where {places} may go on."
+            return Verdict("pause", reason, incumbent, numbers)
+        return Verdict("go", f"{says}: a gain has a chance of {chance:.0%}.", incumbent, numbers)
+
+    def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None:
+        if not new_wanted:
+            return _finalist(board, paused, self.finalists)
+        hopeful = sorted(paused, key=lambda number: (-board.folds(number), -board.estimate(number), number))
+        return next((number for number in hopeful if self.judge(board, number).action == "go"), None)
+
+
+@dataclass(frozen=True)
+class Everything:
+    """Every setting gets all folds."""
+
+    def judge(self, board: Board, number: int) -> Verdict:
+        return Verdict("go", "Every setting gets all folds.")
+
+    def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None:
+        return _furthest(board, paused)
+
+
+@dataclass(frozen=True)
+class Forgiving:
+    """Stop below the incumbent's worst fold (Bergman, Purucker and Hutter, arXiv:2405.03389)."""
+
+    least_folds: int = 1
+
+    def judge(self, board: Board, number: int) -> Verdict:
+        incumbent = _complete_incumbent(board)
+        if incumbent is None:
+            return _nobody_complete()
+        mean, worst = board.mean(number), min(board.means[incumbent].values())
+        numbers = {"mean": mean, "worst_fold": worst, "folds": float(board.folds(number))}
+        stop = mean < worst and board.folds(number) >= self.least_folds
+        word = "below" if mean < worst else "not below"
+        reason = f"Mean {mean:.4f} over {board.folds(number)} folds is {word} {worst:.4f}, setting {incumbent}'s worst."
+        return Verdict("stop" if stop else "go", reason, incumbent, numbers)
+
+    def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None:
+        return _furthest(board, paused)
+
+
+@dataclass(frozen=True)
+class Asha:
+    """Successive halving over folds, promoting as places open (Li et al., arXiv:1810.05934)."""
+
+    reduction: int = 3
+
+    def judge(self, board: Board, number: int) -> Verdict:
+        folds = board.folds(number)
+        if folds not in self._rungs(board):
+            return Verdict("go", f"Between rungs, with {folds} folds.")
+        rank, places = _rank(board, number, folds, self.reduction)
+        numbers = {"rank": float(rank), "places": float(places), "folds": float(folds)}
+        reason = f"Number {rank} at {folds} folds, where {places} may go on."
+        return Verdict("go" if rank <= places else "pause", reason, None, numbers)
+
+    def _rungs(self, board: Board) -> list[int]:
+        rungs, rung = [], 1
+        while rung < board.num_folds:
+            rungs.append(rung)
+            rung *= self.reduction
+        return rungs
+
+    def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None:
+        ranked = sorted(paused, key=lambda number: (-board.folds(number), -board.mean(number), number))
+        chosen = next((number for number in ranked if self.judge(board, number).action == "go"), None)
+        return chosen if chosen is not None or new_wanted or board.complete() else next(iter(ranked), None)
+
+
+@dataclass(frozen=True)
+class Median:
+    """Stop below the median of the others at as many folds (Golovin et al., Vizier, 2017)."""
+
+    least_others: int = 5
+
+    def judge(self, board: Board, number: int) -> Verdict:
+        folds = board.folds(number)
+        others = [
+            float(np.mean(list(means.values())[:folds]))
+            for other, means in board.means.items()
+            if other != number and len(means) >= folds
+        ]
+        if len(others) < self.least_others:
+            return Verdict(
+                "go", f"{len(others)} others have {folds} folds; a median needs {self.least_others}."
+            )
+        mean, middle = float(np.mean(list(board.means[number].values()))), float(np.median(others))
+        numbers = {"mean": mean, "median": middle, "others": float(len(others)), "folds": float(folds)}
+        word = "below" if mean < middle else "not below"
+        reason = (
+            f"Mean {mean:.4f} over {folds} folds is {word} {middle:.4f}, the median of {len(others)} others."
+        )
+        return Verdict("stop" if mean < middle else "go", reason, None, numbers)
+
+    def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None:
+        return _furthest(board, paused)
+
+
+@dataclass(frozen=True)
+class Wilcoxon:
+    """Optuna's WilcoxonPruner over fold means: signed ranks against the best complete setting."""
+
+    p_threshold: float = 0.1
+    least_folds: int = 2
+
+    def judge(self, board: Board, number: int) -> Verdict:
+        incumbent = _complete_incumbent(board)
+        if incumbent is None:
+            return _nobody_complete()
+        own, best = board.means[number], board.means[incumbent]
+        if len(own) < max(2, self.least_folds):
+            return Verdict("go", f"{len(own)} folds are too few for signed ranks.", incumbent)
+        differences = np.array([own[fold] - best[fold] for fold in own])
+        p_value = float(stats.wilcoxon(differences, alternative="less", zero_method="zsplit").pvalue)
+        # As in Optuna: who has the better mean so far is kept whatever its ranks say.
+        worse = float(np.mean(list(own.values()))) < float(np.mean(list(best.values())))
+        numbers = {"difference": float(differences.mean()), "p_value": p_value, "folds": float(len(own))}
+        stop = worse and p_value < self.p_threshold
+        sign = "<" if p_value < self.p_threshold else ">="
+        end = ", and its mean is worse." if stop else "."
+        says = f"Signed ranks of {len(own)} folds against setting {incumbent}: p = {p_value:.2g} {sign} "
+        reason = f"{says}{self.p_threshold}{end}"
+        return Verdict("stop" if stop else "go", reason, incumbent, numbers)
+
+    def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None:
+        return _furthest(board, paused)
+
+
+RULES: dict[RuleName, Callable[..., Rule]] = {
+    "paired": Paired,
+    "forgiving": Forgiving,
+    "asha": Asha,
+    "median": Median,
+    "wilcoxon": Wilcoxon,
+    "none": Everything,
+}
+
+
+class Race:
+    """Scores in, verdicts out. Setting 0 and whoever is the only one to compare with get all folds at once."""
+
+    def __init__(
+        self,
+        rule: RuleName,
+        groups: Sequence[Sequence[str]],
+        *,
+        fit_noise: float = 0.006,
+        fit_noise_weight: float = 10.0,
+        **settings: Any,
+    ) -> None:
+        """groups[fold][image]: what is drawn together, a video or a patient. settings: fields of the rule.
+
+        fit_noise: SD of a fit's mean Dice between training seeds, as assumed with the weight of `fit_noise_weight`
+        observations until the study shows its own.
+        """
+        if rule not in RULES:
+            raise ValueError(f"no rule is named {rule!r}; known: {', '.join(RULES)}")
+        self.board = Board(groups, fit_noise, fit_noise_weight)
+        self.rule: Rule = RULES[rule](**settings)
+
+    def see(self, number: int, values: Mapping[int, ArrayLike]) -> None:
+        """Take fold -> Dice in [0, 1], (images of that fold,), in place of what was seen of that setting."""
+        self.board.see(number, values)
+
+    def judge(self, number: int) -> Verdict:
+        """What to do with a setting after a fold. With all folds it is `go`: there is nothing left to decide."""
+        if not self.board.folds(number):
+            raise ValueError(f"setting {number} has no finished fold to judge")
+        if self.board.is_complete(number):
+            return Verdict(
+                "go", f"All {self.board.num_folds} folds are scored: {self.board.mean(number):.4f}."
+            )
+        if number == 0:
+            return Verdict("go", "The first setting gets all folds: the others are compared with it.")
+        return self.rule.judge(self.board, number)
+
+    def recall(self, paused: Sequence[int], new_wanted: bool) -> int | None:
+        """Who of `paused` goes on before a new setting is tried; None: nobody.
+
+        new_wanted False: no new setting will come, so who still needs folds before a winner can be named.
+        """
+        waiting = [number for number in paused if not self.board.is_complete(number)]
+        return self.rule.recall(self.board, waiting, new_wanted)
+
+    def estimate(self, number: int) -> float:
+        """The honest value of a setting: incumbent's mean plus mean paired difference on the folds seen."""
+        return self.board.estimate(number)
+
+    @property
+    def incumbent(self) -> int | None:
+        return self.board.incumbent
+
+
+def _complete_incumbent(board: Board) -> int | None:
+    return board.incumbent if board.complete() else None
+
+
+def _nobody_complete() -> Verdict:
+    return Verdict("go", "No setting has all folds yet to compare with.")
+
+
+def _rank(board: Board, number: int, folds: int, reduction: int) -> tuple[int, int]:
+    """Rank of a setting, from 1, among those with as many folds or more, and how many of them may go on."""
+    rivals = [other for other in board.means if board.folds(other) >= folds]
+    own = board.estimate(number)
+    rank = 1 + sum(board.estimate(other) > own for other in rivals if other != number)
+    return rank, len(rivals) // reduction
+
+
+def _furthest(board: Board, paused: Sequence[int]) -> int | None:
+    """Rules without pauses still meet settings that a crash cut short: finish the furthest."""
+    return min(paused, key=lambda number: (-board.folds(number), number), default=None)
+
+
+def _finalist(board: Board, paused: Sequence[int], finalists: int) -> int | None:
+    """The best setting that still lacks folds, as long as it is among the best `finalists` of all."""
+    seen = sorted((n for n in board.means if board.folds(n)), key=lambda n: (-board.estimate(n), n))
+    best = seen[:finalists] if board.complete() else seen
+    return next((number for number in best if number in paused), None)
+
+
+def _numbers(found: Comparison) -> dict[str, float]:
+    return {
+        "difference": found.difference,
+        "standard_error": found.standard_error,
+        "p_value": found.p_value,
+        "folds": float(found.folds),
+    }
+
+
+def _difference(found: Comparison, incumbent: int) -> str:
+    points, error = 100 * found.difference, 100 * found.standard_error
+    folds = "1 fold" if found.folds == 1 else f"{found.folds} folds"
+    return f"{points:+.2f} ± {error:.2f} Dice points against setting {incumbent} on {folds}"
