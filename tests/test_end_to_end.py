@@ -136,6 +136,14 @@ def test_fold_runs_hold_curves_over_epochs(shell: Shell, log: str):
         assert sorted(point.step for point in curve) == [0, 1]
 
 
+def test_every_run_says_how_many_frames_show_one_place(shell: Shell, log: str):
+    said = shell.run("data", "leaks", "near", "far", "--json")
+    within = len(json.loads(said)["twins"])
+    tags = [run.data.tags for role in ("study", "trial", "fold") for run in runs(shell, role)]
+    assert within > 10 and {tag["twin_pairs"] for tag in tags} == {str(within)}
+    assert {(tag["twin_pairs_between"], tag["dropped_cases"]) for tag in tags} == {("0", "0")}
+
+
 def test_trial_runs_hold_parameters_scores_data_and_pictures(shell: Shell, board: list[dict[str, Any]]):
     client = connect(f"sqlite:///{shell.home / 'mlflow.db'}")
     rows = {str(row["trial"]): row for row in board}
@@ -196,6 +204,19 @@ def test_prediction_writes_masks_of_the_images_own_sizes(shell: Shell, bundle: P
         mask = read_image(tmp_path / f"{case.image.stem}_mask.png")
         assert mask.shape[:2] == (case.height, case.width) and set(np.unique(mask)) <= {0, 255}
     assert len(list(tmp_path.glob("*_overlay.png"))) == len(cases)
+
+
+def test_the_exported_model_is_scored_on_what_neither_it_nor_a_twin_of_it_was_trained_on(
+    shell: Shell, board: list[dict[str, Any]], bundle: Path
+):
+    found = json.loads(shell.run("evaluate", bundle, "--data", "near", "--data", "far", "--json"))
+    config = json.loads((bundle / "config.json").read_text())
+    assert found["left_out"] == {"near": 30 - len(config["held_out"])}
+    assert found["cases"] == 8 + len(config["held_out"]) > found["groups"]
+    (far,) = [line for line in found["breakdown"] if line["name"] == "dataset far"]
+    assert far["scores"]["dice"] == pytest.approx(board[0]["outside"]["far"], abs=0.02)
+    card = (bundle / "model_card.md").read_text()
+    assert f"{found['twins']} pairs within datasets and 0 between them were found" in card
 
 
 def test_prediction_names_images_that_are_not_there(shell: Shell, bundle: Path, tmp_path: Path):

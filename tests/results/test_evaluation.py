@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from orchestrator.cli import main
 from orchestrator.data.cases import Case, Dataset, add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits import group_of_case
@@ -230,3 +235,55 @@ def test_the_sheet_of_the_worst_is_a_picture(exported: Path, scored: list[CaseSc
         np.frombuffer(worst_sheet(Bundle.load(exported), scored, 5), np.uint8), cv2.IMREAD_COLOR
     )
     assert picture.shape[1] > picture.shape[0] > 100
+
+
+@pytest.fixture
+def copied(drawn: Dataset, other: Dataset, tmp_path: Path) -> Dataset:
+    """Frames of `other`, and two videos of `drawn` that somebody cut, encoded anew and gave other names."""
+    videos = sorted({case.group for case in drawn.cases})[:2]
+    theirs = [case for case in drawn.cases if case.group in videos]
+    for folder in ("images", "masks"):
+        (tmp_path / "source" / folder).mkdir(parents=True)
+    for number, case in enumerate((*other.cases, *theirs)):
+        for folder, path in (("images", case.image), ("masks", case.mask)):
+            picture = cv2.imread(str(path))
+            if case in theirs:
+                picture = cv2.resize(picture[2:-1, 1:-2], None, fx=1.5, fy=1.5)
+                picture = picture if folder == "images" else np.where(picture > 127, 255, 0)
+            cv2.imwrite(str(tmp_path / "source" / folder / f"{number:02d}.png"), picture)
+    return add_dataset(drawn.folder.parents[1], "copied", tmp_path / "source", allow_empty=True)
+
+
+def test_the_command_leaves_out_copies_of_what_the_model_saw_unless_nobody_looks(
+    exported: Path,
+    drawn: Dataset,
+    copied: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    bundle = Path(shutil.copytree(exported, tmp_path / "bundle"))
+    told = json.loads((bundle / "config.json").read_text()) | {
+        "trained_on": {"near": drawn.fingerprint, "gone": "1" * 32},
+        "held_out": [],
+    }
+    (bundle / "config.json").write_text(json.dumps(told))
+
+    def run(*more: str) -> tuple[dict[str, Any], str]:
+        home = ["--home", str(drawn.folder.parents[1])]
+        monkeypatch.setattr(
+            sys, "argv", ["orchestrator", "evaluate", str(bundle), "--data", "copied", "--json", *home, *more]
+        )
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        assert not ended.value.code, said.err
+        return json.loads(said.out), said.err
+
+    looked, said = run()
+    assert looked["left_out"] == {"copied": len(copied.cases) - 8} and looked["cases"] == 8
+    assert looked["groups"] < 8 and looked["twins"] > 0
+    assert "twins: gone, which the model was trained on, is not in" in said and "between them" in said
+    blind, said = run("--no-twins")
+    assert blind["left_out"] == {} and blind["groups"] == len(copied.cases) and blind["twins"] is None
+    assert "twins: not looked for" in said
