@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from orchestrator.data.landmarks import SMALL, Landmarks
 
 RATIO = 0.9  # how much nearer the best descriptor must be than the second best
-ROUGH, FINE = 12.0, 8.0  # pixels at which a match agrees with one other match, and with the map of many
+ROUGH, FINE = 15.0, 10.0  # pixels at which a match agrees with one other match, and with the map of many
 NUM_STARTS = 4
 MAX_STRETCH = 2.5  # aspect of what a circle becomes; a camera that turns aside stretches more than a resize
 MAX_ZOOM = 5.0
-CELL = 5  # pixels; matches closer than this are one observation
+CELL = 6  # pixels; matches closer than this are one observation
 MIN_MATCHES = 4
 
 Array = NDArray[np.float32]

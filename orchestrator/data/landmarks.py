@@ -1,5 +1,7 @@
 """What a frame is recognised by: points with descriptors (SIFT, Lowe 2004) where the optics show the gut.
 
+A descriptor looks at a larger surrounding than Lowe's: mucosa is smooth, and a vessel or a fold is known by what lies
+beside it (Dong and Soatto 2015 on the size of this domain).
 Burnt-in text, black corners, position insets and glints look alike in frames that show different places: no point is
 taken from them. Frames are brought to one area first, so that pixels and tolerances mean the same in all of them.
 """
@@ -12,8 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-AREA = 384 * 288  # pixels of every frame that points are looked for in
-MAX_POINTS = 600
+AREA = 480 * 360  # pixels of every frame that points are looked for in
+MAX_POINTS = 1000
+SUPPORT = 1.5  # how many times as large as Lowe's the surrounding is that a descriptor tells of
 RIM = 9  # pixels along the edge of the view that are not trusted
 TEXT = 25  # pixels; what is thinner than this in a black corner is text
 BLACK = 45  # of 255; corners and frames of endoscopy video are up to 30
@@ -51,19 +54,21 @@ def find_landmarks(image: NDArray[np.uint8]) -> Landmarks:
     sift = cv2.SIFT_create(contrastThreshold=0.01, edgeThreshold=15)  # type: ignore[attr-defined]
     flattened = cv2.createCLAHE(2.0, (8, 8)).apply(filled)
     inner = cv2.erode(view, np.ones((RIM, RIM), np.uint8), borderValue=0)
-    found, descriptors = sift.detectAndCompute(flattened, inner * (1 - white))
     # SIFT gives a point once for each of its angles, in an order that is the same on every run.
-    strength = np.array([point.response * np.sqrt(point.size) for point in found])
-    chosen = np.argsort(-strength, kind="stable")[:MAX_POINTS]
+    found = sift.detect(flattened, inner * (1 - white))
+    found = sorted(found, key=lambda point: -point.response * np.sqrt(point.size))[:MAX_POINTS]
     points = np.array(
-        [(*found[i].pt, found[i].size, np.deg2rad(found[i].angle)) for i in chosen], np.float32
+        [(*point.pt, point.size, np.deg2rad(point.angle)) for point in found], np.float32
     ).reshape(-1, 4)
+    for point in found:
+        point.size *= SUPPORT
+    _, descriptors = sift.compute(flattened, found)
     small = (frame.shape[1] // SMALL, frame.shape[0] // SMALL)
     picture = cv2.resize(green, small, interpolation=cv2.INTER_AREA)
     seen = cv2.resize(view, small, interpolation=cv2.INTER_NEAREST) > 0
     return Landmarks(
         points=points,
-        descriptors=descriptors[chosen].astype(np.uint8) if len(chosen) else np.zeros((0, 128), np.uint8),
+        descriptors=descriptors.astype(np.uint8) if len(found) else np.zeros((0, 128), np.uint8),
         colors=_colors(frame, points),
         picture=np.where(seen, np.maximum(picture, 1), 0).astype(np.uint8),
     )

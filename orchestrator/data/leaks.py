@@ -4,7 +4,7 @@ Three steps. Landmarks of every frame (landmarks.py). A shortlist of the frames 
 landmarks (VLAD, Jegou et al. 2010) and by color. Then the check: one affine map has to explain so many landmarks that
 chance does not (align.py).
 
-cache/leaks/v1/FINGERPRINTS.npz holds what was found in one set of datasets: it appears by one rename, and is read the
+cache/leaks/v2/FINGERPRINTS.json holds what was found in one set of datasets: it appears by one rename, and is read the
 next time.
 """
 
@@ -31,7 +31,7 @@ from orchestrator.data.landmarks import find_landmarks
 from orchestrator.data.verify import NUM_THREADS, Progress
 from orchestrator.errors import BadData
 
-VERSION = "v1"  # raise it when the same frames shall give other twins
+VERSION = "v2"  # raise it when the same frames shall give other twins
 SHORTLIST = 50  # frames that each frame is compared with
 NUM_WORDS = 64  # of the vocabulary
 NUM_SAMPLES = 20_000  # descriptors that the vocabulary is made of
