@@ -343,7 +343,7 @@ class Wilcoxon:
             return _nobody_complete()
         own, best = board.means[number], board.means[incumbent]
         if len(own) < max(2, self.least_folds):
-            return Verdict("go", f"{len(own)} folds are too few for signed ranks.", incumbent)
+            return Verdict("go", f"Signed ranks need more folds than {len(own)}.", incumbent)
         differences = np.array([own[fold] - best[fold] for fold in own])
         p_value = float(stats.wilcoxon(differences, alternative="less", zero_method="zsplit").pvalue)
         # As in Optuna: who has the better mean so far is kept whatever its ranks say.
