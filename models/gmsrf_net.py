@@ -23,7 +23,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks import (
@@ -34,6 +33,7 @@ from models.blocks import (
     check_size,
     conv_bn,
     resize,
+    times_own,
 )
 from models.encoders import FullResolution, Pyramid
 from models.registry import register
@@ -64,7 +64,7 @@ class Chains(nn.Module):
         """(B, in_channels, h, w) -> (B, channels, *, *) for each target, the nearest scale first"""
         arrived = []
         for step in self.steps:
-            x = F.relu(step(x))
+            x = step(x).relu_()
             arrived.append(x[:, : self.channels])
             x = x[:, self.channels :]
         return arrived
@@ -126,7 +126,8 @@ class Fusion(nn.Module):
     def forward(self, known: list[Tensor], others: Tensor) -> Tensor:
         """known maps of this scale and others (B, 3 * channels, h, w) -> (B, out_channels, h, w)"""
         mixed = self.mix(torch.cat([*known, others], dim=1))
-        return self.conv(self.select(mixed * self.attention(others)))
+        mixed = times_own(mixed, self.attention(others))
+        return self.conv(times_own(mixed, self.select.weigh(mixed)))
 
 
 class Layer(nn.Module):
@@ -168,7 +169,7 @@ class GMSRFModule(nn.Module):
             for maps, x in zip(known, newest, strict=True):
                 maps.append(x)
             newest = layer(known)
-        return [x + change for x, change in zip(scales, newest, strict=True)]
+        return [change.add_(x) for x, change in zip(scales, newest, strict=True)]
 
 
 class Decoder(nn.Module):
@@ -226,6 +227,7 @@ class GMSRFNet(nn.Module):
             *(GMSRFModule(widths, growth, width, relu=relu) for _ in range(num_modules))
         )
         self.decoder = Decoder(widths, relu=relu, final_norm=as_code)
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """image (B, 3, H, W) in [0, 1] -> four logits (B, 1, H, W), the prediction first
@@ -233,11 +235,12 @@ class GMSRFNet(nn.Module):
         H and W are multiples of 32, or of 8 with variant="code".
         """
         check_size(image, self.stride)
+        image = image.contiguous(memory_format=torch.channels_last)
         maps = self.encoder(self.normalize(image))
         reduced = [reduce(x) for reduce, x in zip(self.reduce, maps, strict=True)]
         scales = self.exchanges(reduced)
         if self.as_code:
-            scales = [x + start for x, start in zip(scales, reduced, strict=True)]
+            scales = [x.add_(start) for x, start in zip(scales, reduced, strict=True)]
         prediction, *sides = self.decoder(scales)
         mode: Literal["bilinear", "nearest"] = "nearest" if self.as_code else "bilinear"
         return resize(prediction, like=image), *(resize(side, like=image, mode=mode) for side in sides)

@@ -117,7 +117,7 @@ def share_batch_norm(network: nn.Module, images_per_worker: int, device: torch.d
         return nn.SyncBatchNorm.convert_sync_batchnorm(network)
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is nn.BatchNorm2d:
+            if isinstance(child, nn.BatchNorm2d):
                 shared = SyncBatchNorm2d(child.num_features, child.eps, child.momentum, child.affine)
                 shared.load_state_dict(child.state_dict())
                 setattr(parent, name, shared)

@@ -89,6 +89,48 @@ def test_grouped_chains_are_the_chains_one_by_one(finer):
         torch.testing.assert_close(arrived, alone)
 
 
+def written_out(module: nn.Module, scales: list[torch.Tensor]) -> list[torch.Tensor]:
+    """A GMSRF module as its text says it: every fusion from scratch, nothing overwritten."""
+    known = [[x, conv(x)] for conv, x in zip(module.first, scales, strict=True)]
+    for layer in module.layers:
+        heard = layer.exchange([maps[-1] for maps in known])
+        for fuse, maps, others in zip(layer.fuse, known, heard, strict=True):
+            mixed = fuse.mix[1](fuse.mix[0](torch.cat([*maps, others], dim=1)))
+            mixed = fuse.select(mixed * (1 + fuse.attention.look(others)))
+            maps.append(fuse.conv[1](fuse.conv[0](mixed)))
+    return [x + maps[-1] for x, maps in zip(scales, known, strict=True)]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_what_is_overwritten_was_not_needed_any_more(training):
+    torch.manual_seed(0)
+    module = small().exchanges[0].double().train(training)
+    scales = [torch.rand(2, 8 * 2**i, 32 // 2**i, 32 // 2**i, dtype=torch.double) for i in range(4)]
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.uniform_(layer.bias)
+            layer.momentum = 0.0  # so that both runs see the same statistics
+            nn.init.uniform_(layer.running_mean)
+            nn.init.uniform_(layer.running_var, 0.5, 1.5)
+    expected = written_out(module, scales)
+    kept = [x.clone() for x in scales]
+    with torch.inference_mode():
+        alone = module(scales)
+    torch.testing.assert_close(alone, expected)
+    torch.testing.assert_close(module(scales), expected)
+    assert all(torch.equal(x, before) for x, before in zip(scales, kept, strict=True))
+
+
+@pytest.mark.parametrize("variant", ["paper", "code"])
+def test_an_output_is_the_same_with_and_without_gradients(variant):
+    network = small(variant=variant).eval()
+    image = torch.rand(2, 3, 64, 64)
+    expected = [output.detach() for output in network(image)]
+    with torch.inference_mode():
+        torch.testing.assert_close(list(network(image)), expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("variant", ["paper", "code"])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_encoder_weights_are_read_from_a_classifiers_file(tmp_path, resnet, variant, suffix):
