@@ -7,7 +7,8 @@ UserError            exit code 2
 ├── BadStudy         a study: unknown, made with other settings, nothing finished yet
 ├── BadMachine       what was asked does not fit this machine or cluster
 └── BadBundle        an exported model that cannot be read
-FitFailed            one fit went wrong (diverged, out of memory, worker died); the study goes on
+FitFailed            one fit went wrong (diverged, worker died); the study goes on
+└── OutOfMemory      on one worker: its peers may know nothing of it
 """
 
 from __future__ import annotations
@@ -59,3 +60,11 @@ class BadBundle(UserError):
 
 class FitFailed(Exception):
     """One fit ended without a score; the message says why."""
+
+
+class OutOfMemory(FitFailed):
+    """The memory of one worker ran out; `again` says whether a next try would take fewer images at a time."""
+
+    def __init__(self, message: str, again: bool = False) -> None:
+        super().__init__(message)
+        self.again = again

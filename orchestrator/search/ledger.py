@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.training.memory import Memory
 from orchestrator.training.recipe import FitSpec
 
 
@@ -38,6 +39,11 @@ class FitRecord:
         str, np.ndarray
     ]  # case id -> probability bins uint8 (S, S): a few cases to look at, worst first
     versions: dict[str, str]
+
+    @property
+    def micro_batch(self) -> int | None:
+        """The fewest images that a worker took at a time; None in records that do not tell."""
+        return min((int(row["micro_batch"]) for row in self.curves if "micro_batch" in row), default=None)
 
     @property
     def weights(self) -> Path:
@@ -63,6 +69,7 @@ class Ledger:
         self.scores = folder / "scores"
         self.running = folder / "running"
         self.failures = folder / "failures"
+        self.memory = Memory(folder / "memory")  # how many images at a time fit
 
     def checkpoints(self, fit_id: str) -> Path:
         """The folder of an unfinished fit's checkpoints."""

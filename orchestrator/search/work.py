@@ -23,7 +23,16 @@ from orchestrator.scoring.threshold import best_threshold
 from orchestrator.search.ledger import FitRecord, Ledger, ScoreRecord
 from orchestrator.training import workers
 from orchestrator.training.batches import as_tensors, to_device
-from orchestrator.training.fit import EPOCH_SWEEP, FitOutcome, Report, run_fit, score_cases
+from orchestrator.training.fit import (
+    EPOCH_SWEEP,
+    SCORED_AT_A_TIME,
+    FitOutcome,
+    Report,
+    images_per_worker,
+    run_fit,
+    score_cases,
+)
+from orchestrator.training.memory import Kind, device_name, within_memory
 from orchestrator.training.recipe import FitSpec
 
 NUM_EXAMPLES = 4
@@ -59,13 +68,21 @@ class Work:
         if workers.from_first(self.ledger.has(spec.fit_id)):
             return True
         cases = self._cases(spec.datasets, spec.recipe.image_size)
-        outcome = run_fit(
-            spec,
-            cases,
-            self.ledger.checkpoints(spec.fit_id),
-            device=device,
-            report=report,
-            loader_workers=loader_workers,
+        share = images_per_worker(spec.recipe, len(spec.train))
+        outcome = within_memory(
+            self.ledger.memory,
+            memory_kind("fit", spec, device),
+            share,
+            device,
+            lambda micro_batch: run_fit(
+                spec,
+                cases,
+                self.ledger.checkpoints(spec.fit_id),
+                device=device,
+                report=report,
+                loader_workers=loader_workers,
+                micro_batch=micro_batch,
+            ),
         )
         if outcome is None:
             return False
@@ -91,13 +108,33 @@ class Work:
         record = self.ledger.read(job.fit_id)
         network = load_network(record).to(device)
         cases = self._cases(job.datasets, record.spec.recipe.image_size)
-        histograms = score_cases(network, cases, job.case_ids, device, record.spec)
+        histograms = within_memory(
+            self.ledger.memory,
+            memory_kind("score", record.spec, device),
+            SCORED_AT_A_TIME,
+            device,
+            lambda images: score_cases(network, cases, job.case_ids, device, record.spec, images),
+        )
         if workers.rank() == 0:
             self.ledger.write_scores(ScoreRecord(job.fit_id, job.name, job.case_ids, histograms))
         return True
 
     def _cases(self, datasets: dict[str, str], image_size: int) -> CachedCases:
         return _open_cases(self.home, self.cache, tuple(sorted(datasets.items())), image_size)
+
+
+def memory_kind(work: str, spec: FitSpec, device: torch.device) -> Kind:
+    """What decides how many images at a time fit."""
+    return {
+        "work": work,
+        "network": spec.network,
+        "network_params": spec.network_params,
+        "image_size": spec.recipe.image_size,
+        "largest_scale": spec.recipe.scales[-1] if work == "fit" else 1,
+        "precision": spec.recipe.precision if work == "fit" else "fp32",
+        "device": device_name(device),
+        "workers": workers.size(),
+    }
 
 
 @lru_cache(maxsize=4)

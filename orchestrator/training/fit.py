@@ -1,10 +1,16 @@
-"""Train one network on one fold, read top to bottom. Knows no Ray; in a process group it is data-parallel."""
+"""Train one network on one fold, read top to bottom. Knows no Ray; in a process group it is data-parallel.
+
+A worker whose share of the global batch does not fit into memory takes it in micro-batches and adds up their gradients:
+one step of the optimizer per global batch, whatever fits. Loss, gradients, clipping and schedule are those of the whole
+batch, up to the order of additions. Two things are not: BatchNorm sees the micro-batch, which several workers share
+where it is small (workers.py), and dropout draws other numbers. Every epoch's row tells its `micro_batch`.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +33,14 @@ from orchestrator.scoring.threshold import best_threshold
 from orchestrator.training import workers
 from orchestrator.training.batches import TrainingBatches, ValidationBatches
 from orchestrator.training.checkpoint import load_best, load_checkpoint, save_checkpoint
-from orchestrator.training.losses import segmentation_loss
+from orchestrator.training.losses import Loss, segmentation_loss
 from orchestrator.training.recipe import FitSpec, Recipe
 
 # `report(row)` is told every epoch and says whether to go on; called on every worker, with the same row.
 Report = Callable[[dict[str, float]], bool]
 
+# Images that are scored at a time, where memory allows.
+SCORED_AT_A_TIME = 8
 # An epoch is judged at its own best threshold in this range: the threshold of a trial is not known yet.
 EPOCH_SWEEP = (0.05, 0.95)
 
@@ -57,20 +65,24 @@ def run_fit(
     device: torch.device,
     report: Report,
     loader_workers: int = 0,
+    micro_batch: int | None = None,
 ) -> FitOutcome | None:
     """Train and score one fit, going on from the checkpoint in `folder` if there is one.
+
+    `micro_batch`: images that a worker holds at a time; by default its share of the global batch.
 
     Returns None if `report` said stop: the checkpoint stays and the fit can be taken up again. Raises `FitFailed`
     if the loss is not finite, and `BadMachine` if the recipe does not fit the device or the number of workers.
     """
     recipe = spec.recipe
-    num_images = _images_per_worker(recipe, len(spec.train))
+    share = images_per_worker(recipe, len(spec.train))
+    micro_batch = min(micro_batch or share, share)
     torch.manual_seed(recipe.seed)
     network = models.build(spec.network, **spec.network_params).to(device)
-    network = workers.share_batch_norm(network, num_images, device)
+    network = workers.share_batch_norm(network, micro_batch, device)
     replica = DistributedDataParallel(network) if workers.size() > 1 else network
     train = TrainingBatches(cases, spec.train, recipe, models.stride(spec.network), device, loader_workers)
-    val = ValidationBatches(cases, spec.val, num_images, device)
+    val = ValidationBatches(cases, spec.val, micro_batch, device)
     loss_of = segmentation_loss(recipe.loss, models.supervision(network))
     optimizer = _optimizer(network, recipe)
     schedule = Schedule(optimizer, recipe)
@@ -92,16 +104,12 @@ def run_fit(
         workers.seed_dropout(recipe.seed, progress.epochs)
         total = torch.zeros((), device=device)
         for image, mask in train.epoch(progress.epochs):
-            with amp.autocast():
-                outputs = replica(image)
-            loss = loss_of(outputs, mask)
             optimizer.zero_grad(set_to_none=True)
-            amp.scaler.scale(loss).backward()
+            total += _backward(replica, loss_of, image, mask, micro_batch, amp)
             amp.scaler.unscale_(optimizer)
             clip_grad_norm_(network.parameters(), recipe.clip_norm)
             amp.scaler.step(optimizer)
             amp.scaler.update()
-            total += loss.detach()
         train_loss = workers.mean(float(total) / len(train))
         train_seconds = workers.mean(time.monotonic() - started)
         if not np.isfinite(train_loss):
@@ -121,6 +129,7 @@ def run_fit(
             learning_rate=rate,
             images_per_second=len(train) * recipe.batch_size / train_seconds,
             seconds=workers.mean(time.monotonic() - started),
+            micro_batch=micro_batch,
         )
         if workers.rank() == 0:
             state = {
@@ -138,13 +147,43 @@ def run_fit(
     weights = workers.from_first(load_best(folder, progress.best_epoch) if workers.rank() == 0 else {})
     network.load_state_dict(weights)
     started = time.monotonic()
-    histograms = score_cases(network, cases, spec.val, device, spec)
+    at_a_time = SCORED_AT_A_TIME if micro_batch == share else min(SCORED_AT_A_TIME, micro_batch)
+    histograms = score_cases(network, cases, spec.val, device, spec, at_a_time)
     seconds = progress.seconds() + workers.mean(time.monotonic() - started)
     return FitOutcome(tuple(progress.curves), progress.best_epoch, weights, spec.val, histograms, seconds)
 
 
+def _backward(
+    replica: nn.Module, loss_of: Loss, image: Tensor, mask: Tensor, micro_batch: int, amp: Precision
+) -> Tensor:
+    """Add up the gradients of the mean loss over all images, so many at a time; return that loss.
+
+    Workers exchange gradients once, with the last micro-batch.
+    """
+    total = torch.zeros((), device=image.device)
+    parts = list(zip(image.split(micro_batch), mask.split(micro_batch), strict=True))
+    for left, (part, truth) in zip(reversed(range(len(parts))), parts, strict=True):
+        with _among_itself(replica) if left else nullcontext():
+            with amp.autocast():
+                outputs = replica(part)
+            loss = loss_of(outputs, truth) * (len(part) / len(image))
+            amp.scaler.scale(loss).backward()
+        total += loss.detach()
+    return total
+
+
+def _among_itself(replica: nn.Module) -> AbstractContextManager:
+    """Let a worker keep its gradients for itself."""
+    return replica.no_sync() if isinstance(replica, DistributedDataParallel) else nullcontext()
+
+
 def score_cases(
-    network: nn.Module, cases: CachedCases, case_ids: Sequence[str], device: torch.device, spec: FitSpec
+    network: nn.Module,
+    cases: CachedCases,
+    case_ids: Sequence[str],
+    device: torch.device,
+    spec: FitSpec,
+    at_a_time: int = SCORED_AT_A_TIME,
 ) -> np.ndarray:
     """Return histograms (N, 2, 256) of the probabilities at each mask's own size, on every worker.
 
@@ -152,7 +191,7 @@ def score_cases(
     exported network computes.
     """
     network.eval()
-    batches = ValidationBatches(cases, case_ids, 8, device)
+    batches = ValidationBatches(cases, case_ids, at_a_time, device)
     scored = []
     with torch.inference_mode():
         remaining = iter(batches.case_ids)
@@ -211,7 +250,8 @@ def _in_order(scored: list[np.ndarray], num_cases: int) -> np.ndarray:
     return histograms
 
 
-def _images_per_worker(recipe: Recipe, num_train: int) -> int:
+def images_per_worker(recipe: Recipe, num_train: int) -> int:
+    """A worker's share of the global batch. Raises `BadMachine` if there is no such share."""
     if num_train < recipe.batch_size:
         raise BadMachine(
             "batch_size", f"needs at most the {num_train} training cases of the fold, got {recipe.batch_size}"

@@ -27,7 +27,7 @@ import torch
 from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from orchestrator.errors import FitFailed, UserError
+from orchestrator.errors import FitFailed, OutOfMemory, UserError
 from orchestrator.training import workers
 
 # A job whose lane died this often is failed: it is the job, not the machine.
@@ -35,7 +35,7 @@ MAX_STARTS = 3
 # How often a lane's Train run may give up altogether before the study does.
 MAX_LANE_STARTS = 10
 # What another try would not change.
-CERTAIN = (torch.OutOfMemoryError, MemoryError, UserError)
+CERTAIN = (torch.OutOfMemoryError, MemoryError, FitFailed, UserError)
 # How long a question to the dispatcher may wait for news before it is asked again.
 PATIENCE_S = 5.0
 
@@ -54,6 +54,7 @@ class Job:
     state: State = "queued"
     lane: int | None = None
     starts: int = 0
+    excused: bool = False  # its next start does not count: it will be another try than the last
     rows: list[dict[str, float]] = field(default_factory=list)
     error: str | None = None
     wanted_by: int = 1  # trials that follow it: it is stopped when nobody does
@@ -144,8 +145,9 @@ class Dispatcher:
             self.lanes[lane] = time.monotonic()
             for job_id, job in self.jobs.items():
                 if job.lane == lane and job.state == "running":  # the lane died holding it
-                    if job.starts < MAX_STARTS:
-                        job.starts += 1
+                    if job.excused or job.starts < MAX_STARTS:
+                        job.starts += not job.excused
+                        job.excused = False
                         return job_id, job.payload
                     self._end(
                         job, "failed", f"tried {MAX_STARTS} times; {job.error or 'its worker was killed'}"
@@ -173,9 +175,10 @@ class Dispatcher:
         async with self.changed:
             self._end(self.jobs[job_id], state, error)
 
-    async def crashed(self, job_id: str, error: str) -> None:
+    async def crashed(self, job_id: str, error: str, excused: bool = False) -> None:
         """Note why a worker gave up. The lane starts again and is given the job back: a peer may have been killed."""
-        self.jobs[job_id].error = error
+        job = self.jobs[job_id]
+        job.error, job.excused = error, job.excused or excused
 
     async def close(self) -> None:
         async with self.changed:
@@ -308,17 +311,31 @@ def serve(config: dict[str, Any]) -> None:
 
         try:
             finished = perform(payload, device, cpus - 1 if device.type == "cuda" else 0, report)
-        except FitFailed as failure:  # raised on every rank alike: the lane goes on
+        except Exception as failure:
+            if not _is_known_to_all(failure):
+                # Other ranks may be waiting inside a collective: only a new worker group gets out of that.
+                _tell_why(dispatcher, job_id, failure)
+                raise
             if first:
                 ray.get(dispatcher.end.remote(job_id, "failed", str(failure)))
-        except Exception as failure:
-            # Other ranks may be waiting inside a collective: only a new worker group gets out of that.
-            error = "".join(traceback.format_exception_only(failure)).strip()
-            if isinstance(failure, CERTAIN):
-                ray.get(dispatcher.end.remote(job_id, "failed", error))
-            else:
-                ray.get(dispatcher.crashed.remote(job_id, error))
-            raise
         else:
             if first:
                 ray.get(dispatcher.end.remote(job_id, "finished" if finished else "stopped"))
+
+
+def _is_known_to_all(failure: Exception) -> bool:
+    """A fit fails on every rank alike, and the lane goes on; but memory may run out on one of several."""
+    return isinstance(failure, FitFailed) and (workers.size() == 1 or not isinstance(failure, OutOfMemory))
+
+
+def _tell_why(dispatcher: Any, job_id: str, failure: Exception) -> None:
+    error = str(failure) if isinstance(failure, FitFailed) else _last_line(failure)
+    again = isinstance(failure, OutOfMemory) and failure.again
+    if isinstance(failure, CERTAIN) and not again:
+        ray.get(dispatcher.end.remote(job_id, "failed", error))
+    else:
+        ray.get(dispatcher.crashed.remote(job_id, error, again))
+
+
+def _last_line(failure: Exception) -> str:
+    return "".join(traceback.format_exception_only(failure)).strip()

@@ -109,9 +109,14 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance * count / max(count - 1, 1), momentum)
 
 
-def share_batch_norm(network: nn.Module, images_per_worker: int, device: torch.device) -> nn.Module:
-    """Replace BatchNorm by one over all ranks where a worker sees fewer than eight images."""
-    if size() == 1 or images_per_worker >= SYNC_BATCH_NORM_BELOW:
+def share_batch_norm(network: nn.Module, micro_batch: int, device: torch.device) -> nn.Module:
+    """Replace BatchNorm by one over all ranks where a worker sees fewer than eight images at a time.
+
+    Statistics are then those of size() x micro_batch images, otherwise of one worker's micro_batch. So a fit whose
+    share of the global batch had to be parted normalizes with fewer images than the recipe says; BatchNorm's running
+    statistics are updated once a micro-batch. Networks without BatchNorm are the same either way.
+    """
+    if size() == 1 or micro_batch >= SYNC_BATCH_NORM_BELOW:
         return network
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(network)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from drawn import train
+from tight import Plain, every_network
 from torch import multiprocessing as mp
 from torch import nn
 
@@ -49,14 +50,26 @@ def _worker(rank: int, width: int, tasks: dict[str, Task], folder: Path) -> None
     dist.destroy_process_group()
 
 
-def fit(spec: FitSpec, cases: CachedCases, folder: Path, stop_at: tuple[int, ...] = ()) -> Any:
+def fit(
+    spec: FitSpec,
+    cases: CachedCases,
+    folder: Path,
+    stop_at: tuple[int, ...] = (),
+    micro_batch: int | None = None,
+) -> Any:
     """Train a fit, interrupted after the given epochs; return its outcome, or the error that it ends with."""
     try:
         for epoch in stop_at:
             assert train(spec, cases, folder, report=lambda row, epoch=epoch: row["epoch"] < epoch) is None
-        return train(spec, cases, folder)
+        return train(spec, cases, folder, micro_batch=micro_batch)
     except (FitFailed, BadMachine) as error:
         return error
+
+
+def plain_fit(*args: Any, **options: Any) -> Any:
+    """A fit of a network without BatchNorm."""
+    with every_network(Plain):
+        return fit(*args, **options)
 
 
 def batch_norm(norm: type[nn.BatchNorm2d]) -> dict[str, torch.Tensor]:

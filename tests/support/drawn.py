@@ -39,10 +39,14 @@ def drawn_fit(cases: CachedCases, *, num_train: int = 8, num_val: int = 5, **rec
 
 
 def train(
-    spec: FitSpec, cases: CachedCases, folder: Path, report: Report = lambda row: True
+    spec: FitSpec,
+    cases: CachedCases,
+    folder: Path,
+    report: Report = lambda row: True,
+    micro_batch: int | None = None,
 ) -> FitOutcome | None:
     """Run a fit on the CPU, going on from what `folder` holds."""
-    return run_fit(spec, cases, folder, device=CPU, report=report)
+    return run_fit(spec, cases, folder, device=CPU, report=report, micro_batch=micro_batch)
 
 
 def learned(outcome: FitOutcome) -> list[tuple[float, ...]]:

@@ -140,6 +140,21 @@ def test_a_job_whose_lane_died_too_often_fails_with_the_last_error():
     talk(conversation)
 
 
+def test_a_start_with_less_memory_to_need_is_not_counted():
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", 1)
+        assert await dispatcher.take(0) == ("a", 1)
+        for _ in range(2 * MAX_STARTS):
+            await dispatcher.crashed("a", "8 images at a time do not fit", excused=True)
+            await dispatcher.crashed("a", "connection closed by peer")
+            assert await dispatcher.take(0) == ("a", 1)
+        for _ in range(MAX_STARTS - 1):
+            assert await dispatcher.take(0) == ("a", 1)
+        assert await dispatcher.take(0) == "wait"
+
+    talk(conversation)
+
+
 def test_a_lane_that_cannot_be_started_fails_whoever_waits():
     async def conversation(dispatcher):
         await dispatcher.submit("a", 1)

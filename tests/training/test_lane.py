@@ -6,9 +6,13 @@ from typing import Any
 import pytest
 import ray
 import toy_jobs
+from drawn import drawn_cases, drawn_fit
+from tight import TightWork
 from toy_jobs import Toy
 
 from orchestrator.errors import FitFailed
+from orchestrator.search.ledger import Ledger
+from orchestrator.search.work import Work
 from orchestrator.training.lane import MAX_STARTS, OVER, Lanes, News, Shape
 
 TWO_WORKERS = Shape(num_lanes=1, workers_per_lane=2, cpus_per_worker=1, gpus_per_worker=0, device="cpu")
@@ -85,6 +89,18 @@ def test_a_job_that_crashes_every_time_fails_with_its_error_and_the_lane_goes_on
 def test_what_another_try_would_not_change_is_not_tried_again(lanes):
     with pytest.raises(FitFailed, match=r"^.*BadMachine: batch_size: cannot be dealt$"):
         run(lanes, "refused", Toy(trouble="refused"))
+
+
+@pytest.mark.slow
+def test_memory_that_runs_out_on_one_of_two_workers_costs_no_fit(tmp_path):
+    """Four images a worker do not fit on rank 1: the lane starts again, and the next fit begins with what fits."""
+    cases, ledger = drawn_cases(tmp_path), Ledger(tmp_path / "ledger")
+    work = TightWork(Work(tmp_path, tmp_path / "cache", ledger), largest=2, rank=1)
+    specs = [drawn_fit(cases, batch_size=8, epochs=2, seed=seed) for seed in (0, 1)]
+    with Lanes(work, TWO_WORKERS, tmp_path / "train") as lanes:
+        for spec in specs:
+            lanes.run(spec.fit_id, spec)
+    assert [ledger.read(spec.fit_id).micro_batch for spec in specs] == [2, 2]
 
 
 def test_a_job_that_nobody_wants_any_more_stops_after_its_epoch(lanes):

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from crew import batch_norm, fit, shared_batch_norm, together
+from crew import batch_norm, fit, plain_fit, shared_batch_norm, together
 from drawn import drawn_cases, drawn_fit, learned
 from torch import nn
 
@@ -57,6 +57,8 @@ def crews(spec, cases, home) -> dict[int, list[dict]]:
             "fit": partial(fit, spec, cases, folder / "fit"),
             "multi-scale": partial(fit, multi_scale(spec), cases, folder / "multi-scale"),
             "resumed": partial(fit, spec, cases, folder / "resumed", stop_at=(0,)),
+            "plain": partial(plain_fit, multi_scale(spec), cases, folder / "plain", micro_batch=1),
+            "parts": partial(fit, spec, cases, folder / "parts", micro_batch=4 // width),
             "huge": partial(fit, huge, cases, folder / "huge"),
             "uneven": partial(fit, uneven, cases, folder / "uneven"),
             "batch norm": shared_batch_norm,
@@ -78,6 +80,23 @@ def test_several_workers_see_the_scales_that_one_sees(crews, alone, spec, cases,
     single = fit(multi_scale(spec), cases, home / f"scales-{width}")
     assert learned(single) != learned(alone)
     np.testing.assert_allclose(learned(crews[width][0]["multi-scale"]), learned(single), rtol=1e-4)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_micro_batches_of_several_workers_learn_what_the_whole_batch_of_one_learns(
+    crews, spec, cases, home, width
+):
+    whole = plain_fit(multi_scale(spec), cases, home / f"plain-{width}")
+    parts = crews[width][0]["plain"]
+    np.testing.assert_allclose(learned(parts), learned(whole), rtol=1e-4)
+    for name, value in whole.weights.items():
+        torch.testing.assert_close(parts.weights[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_batch_norm_of_several_workers_sees_their_micro_batches_as_one(crews, spec, cases, home, width):
+    alone = fit(spec, cases, home / f"parts-{width}", micro_batch=4)
+    np.testing.assert_allclose(learned(crews[width][0]["parts"]), learned(alone), rtol=1e-4)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

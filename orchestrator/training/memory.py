@@ -1,0 +1,110 @@
+"""What fits into the memory of a device: found out by trying, and remembered for the fits that follow. Knows no Ray."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import math
+import platform
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from orchestrator.errors import OutOfMemory
+from orchestrator.training import workers
+from orchestrator.training.checkpoint import write_atomically
+
+Done = TypeVar("Done")
+# What decides how much memory an image takes, and how much there is: plain JSON.
+Kind = dict[str, Any]
+
+# How PyTorch, cuBLAS, cuDNN, NCCL and the host say it where they do not raise `torch.OutOfMemoryError`.
+SAYINGS = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
+# CUDA itself takes so much in each process, beside what PyTorch counts.
+CONTEXT_BYTES = 600 * 2**20
+
+
+class Memory:
+    """How many images each kind of work holds at a time: one small file a kind, below `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def at_a_time(self, kind: Kind, images: int) -> int:
+        """How many of `images` to take at a time: as few parts as are known to fit, of about one size."""
+        path = self._path(kind)
+        fits = json.loads(path.read_text())["images"] if path.exists() else images
+        return math.ceil(images / math.ceil(images / fits))
+
+    def note(self, kind: Kind, images: int) -> None:
+        """Remember that more than `images` do not fit. Written anew by whoever finds out: all find the same."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({**kind, "images": images}, indent=1)
+        write_atomically(self._path(kind), text.encode())
+
+    def _path(self, kind: Kind) -> Path:
+        content = json.dumps(kind, sort_keys=True)
+        return self.folder / f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.json"
+
+
+def within_memory(
+    memory: Memory, kind: Kind, images: int, device: torch.device, attempt: Callable[[int], Done]
+) -> Done:
+    """Return attempt(images at a time); where memory runs out, half as many from then on.
+
+    Among several workers one alone may have run out, and its peers wait for it in a collective: only new workers get
+    out of that, so `OutOfMemory` asks for them. It is raised for good where one image is too much.
+    """
+    while True:
+        at_a_time = workers.from_first(memory.at_a_time(kind, images))
+        try:
+            return attempt(at_a_time)
+        except RuntimeError as error:
+            if not ran_out(error):
+                raise
+            traceback.clear_frames(error.__traceback__)  # they hold what the next try needs
+        _release(device)
+        if at_a_time == 1:
+            raise OutOfMemory(
+                f"one image at a time does not fit into the memory of {device_name(device)}: {_told(kind)}; "
+                "a smaller image_size or network, or fewer fits per GPU, would",
+                again=False,
+            )
+        memory.note(kind, math.ceil(at_a_time / 2))
+        if workers.size() > 1:
+            raise OutOfMemory(
+                f"{at_a_time} images at a time do not fit into {device_name(device)}", again=True
+            )
+
+
+def ran_out(error: RuntimeError) -> bool:
+    """Say whether memory was what failed."""
+    return isinstance(error, torch.OutOfMemoryError) or any(saying in str(error) for saying in SAYINGS)
+
+
+def device_name(device: torch.device) -> str:
+    """The device and the memory that this process may take of it."""
+    if device.type != "cuda":
+        return platform.machine()
+    total = torch.cuda.get_device_properties(device).total_memory
+    share = torch.cuda.get_per_process_memory_fraction(device)
+    return f"{torch.cuda.get_device_name(device)} with {total * share / 2**30:.1f} GiB"
+
+
+def fraction_of(total_bytes: int, num_fits: int) -> float:
+    """The share of a GPU's memory that PyTorch may take in each of so many processes."""
+    return max(0.0, 1 / num_fits - CONTEXT_BYTES / total_bytes)
+
+
+def _release(device: torch.device) -> None:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _told(kind: Kind) -> str:
+    return ", ".join(f"{name} {value}" for name, value in kind.items())

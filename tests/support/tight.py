@@ -1,0 +1,70 @@
+"""Networks whose memory ends at so many images, and one without BatchNorm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+
+import models
+from orchestrator.search.work import Work
+from orchestrator.training import workers
+
+build = models.build
+
+
+class Plain(nn.Module):
+    """Two convolutions: what it makes of an image depends on no other image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.GELU(), nn.Conv2d(8, 1, 3, padding=1))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """image (B, 3, H, W) -> logits (B, 1, H, W)"""
+        return (self.layers(image),)
+
+
+@contextmanager
+def every_network(make: Callable[[], nn.Module]) -> Iterator[None]:
+    """Let every network that is built be this one."""
+    with patch.object(models, "build", lambda name, **params: make()):
+        yield
+
+
+@contextmanager
+def tight(largest: int, rank: int | None = None) -> Iterator[list[int]]:
+    """Let memory run out above so many images in training, on one rank or on all; yields what was tried."""
+    tried: list[int] = []
+
+    def refuse(network: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if network.training:
+            tried.append(len(args[0]))
+            if len(args[0]) > largest and rank in (None, workers.rank()):
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    def make(name: str, **params: Any) -> nn.Module:
+        network = build(name, **params)
+        network.register_forward_pre_hook(refuse)
+        return network
+
+    with patch.object(models, "build", make):
+        yield tried
+
+
+@dataclass(frozen=True)
+class TightWork:
+    """Does what `Work` does, on devices with little memory."""
+
+    work: Work
+    largest: int
+    rank: int | None = None
+
+    def __call__(self, job: Any, device: torch.device, loader_workers: int, report: Any) -> bool:
+        with tight(self.largest, self.rank):
+            return self.work(job, device, loader_workers, report)

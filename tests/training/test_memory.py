@@ -1,0 +1,126 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from drawn import CPU, drawn_cases, drawn_fit, learned, train
+from tight import Plain, every_network, tight
+
+from orchestrator.errors import FitFailed
+from orchestrator.search.ledger import Ledger
+from orchestrator.search.work import Work
+from orchestrator.training.memory import Memory, fraction_of, ran_out, within_memory
+
+KIND = {"network": "unet", "image_size": 352}
+GIB = 2**30
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def cases(home):
+    return drawn_cases(home)
+
+
+def work(home: Path, folder: Path) -> Work:
+    return Work(home, home / "cache", Ledger(folder))
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 4])
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 1.5)], ids=["one scale", "multi-scale"])
+def test_micro_batches_learn_what_the_whole_batch_learns(cases, tmp_path, scales, micro_batch):
+    spec = drawn_fit(cases, batch_size=8, scales=scales)
+    with every_network(Plain):
+        whole = train(spec, cases, tmp_path / "whole")
+        parts = train(spec, cases, tmp_path / "parts", micro_batch=micro_batch)
+    for one, other in zip(learned(parts), learned(whole), strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+    for name, value in whole.weights.items():
+        torch.testing.assert_close(parts.weights[name], value, rtol=1e-4, atol=1e-5)
+    assert {row["micro_batch"] for row in parts.curves} == {micro_batch}
+    assert {row["micro_batch"] for row in whole.curves} == {8}
+
+
+def test_a_fit_that_needs_more_memory_than_there_is_goes_on_with_half_as_many_images(home, cases, tmp_path):
+    spec = drawn_fit(cases, batch_size=8)
+    with tight(largest=3) as tried:
+        assert work(home, tmp_path)(spec, CPU, 0, lambda row: True)
+    assert tried[:4] == [8, 4, 2, 2]
+    record = Ledger(tmp_path).read(spec.fit_id)
+    assert (len(record.curves), record.micro_batch) == (spec.recipe.epochs, 2)
+
+
+def test_what_fits_is_remembered_for_the_next_fit_of_its_kind(home, cases, tmp_path):
+    with tight(largest=3) as tried:
+        work(home, tmp_path)(drawn_fit(cases, batch_size=8), CPU, 0, lambda row: True)
+        tried.clear()
+        work(home, tmp_path)(drawn_fit(cases, batch_size=6, learning_rate=1e-4), CPU, 0, lambda row: True)
+        assert set(tried) == {2}
+        tried.clear()
+        work(home, tmp_path)(drawn_fit(cases, batch_size=6, image_size=48), CPU, 0, lambda row: True)
+        assert tried[0] == 6
+
+
+def test_memory_that_runs_out_in_the_middle_costs_the_epoch_in_flight(home, cases, tmp_path):
+    spec, rows = drawn_fit(cases, batch_size=8), []
+    work(home, tmp_path)(spec, CPU, 0, lambda row: rows.append(row) or row["epoch"] < 1)
+    with tight(largest=4):
+        work(home, tmp_path)(spec, CPU, 0, lambda row: rows.append(row) is None)
+    assert [(row["epoch"], row["micro_batch"]) for row in rows] == [(0, 8), (1, 8), (2, 4), (3, 4)]
+    assert Ledger(tmp_path).read(spec.fit_id).micro_batch == 4
+
+
+def test_a_network_too_large_for_one_image_fails_in_words(home, cases, tmp_path):
+    with (
+        tight(largest=0),
+        pytest.raises(FitFailed, match=r"one image at a time does not fit .* image_size 32"),
+    ):
+        work(home, tmp_path)(drawn_fit(cases), CPU, 0, lambda row: True)
+
+
+def test_other_errors_are_not_taken_for_want_of_memory(tmp_path):
+    def attempt(images: int) -> None:
+        raise RuntimeError("expected scalar type Half but found Float")
+
+    with pytest.raises(RuntimeError, match="expected scalar"):
+        within_memory(Memory(tmp_path), KIND, 8, CPU, attempt)
+    assert not list(tmp_path.iterdir())
+
+
+def test_memory_that_ran_out_in_a_library_is_known():
+    assert ran_out(torch.OutOfMemoryError("Tried to allocate"))
+    assert ran_out(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
+    assert not ran_out(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+@pytest.mark.parametrize(
+    ("images", "fits", "at_a_time"), [(16, 16, 16), (16, 12, 8), (7, 4, 4), (9, 4, 3), (2, 8, 2)]
+)
+def test_parts_are_as_few_as_fit_and_of_about_one_size(tmp_path, images, fits, at_a_time):
+    memory = Memory(tmp_path)
+    memory.note(KIND, fits)
+    assert memory.at_a_time(KIND, images) == at_a_time
+
+
+def test_what_is_remembered_can_be_read_by_people(tmp_path):
+    Memory(tmp_path).note(KIND, 4)
+    (path,) = tmp_path.iterdir()
+    assert json.loads(path.read_text()) == {**KIND, "images": 4}
+
+
+def test_fits_that_share_a_gpu_leave_room_for_what_cuda_takes_itself():
+    for num_fits in (2, 3, 4):
+        assert num_fits * (fraction_of(32 * GIB, num_fits) * 32 + 0.5) < 32
+    assert fraction_of(32 * GIB, 2) > 0.45
