@@ -84,10 +84,7 @@ def data_preview(
         problems.append(
             f"--augmentation: no pipeline is named {augmentation!r}; known: {', '.join(known)} and all"
         )
-    if path.suffix.lower() != ".png":
-        problems.append(f"--out: expected a file that ends in .png, found {path}")
-    if not path.absolute().parent.is_dir():
-        problems.append(f"--out: there is no folder {path.absolute().parent}")
+    problems += no_png("--out", path)
     if problems:
         raise BadData("data preview", problems)
     dataset = load_dataset(home.expanduser().resolve(), name)
@@ -96,6 +93,16 @@ def data_preview(
     for one in shown:
         out.print(f"{one:>16}  {summary(one)}", markup=False, highlight=False)
     out.print(f"{path}: {min(cases, len(dataset.cases))} cases at {size} pixels", highlight=False)
+
+
+def no_png(option: str, path: Path) -> list[str]:
+    """Why this path cannot become a PNG file; empty if it can."""
+    problems = []
+    if path.suffix.lower() != ".png":
+        problems.append(f"{option}: expected a file that ends in .png, found {path}")
+    if not path.absolute().parent.is_dir():
+        problems.append(f"{option}: there is no folder {path.absolute().parent}")
+    return problems
 
 
 def _facts(holding: Holding) -> dict[str, Any]:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.feed import no_png
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Cache, Home
 from orchestrator.cli.screen import bar, out, print_json
+
+if TYPE_CHECKING:
+    from orchestrator.data.leaks import Leaks
 
 
 def data_leaks(
     names: Annotated[list[str], typer.Argument(help="Datasets to compare.", metavar="NAME...")],
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="PNG file to draw the pairs in; further pages get -2, -3 in their names."),
+    ] = None,
     home: Home = DEFAULT_HOME,
     cache: Cache = None,
     as_json: AsJson = False,
@@ -24,11 +33,15 @@ def data_leaks(
 
     from orchestrator.data.cases import load_datasets
     from orchestrator.data.leaks import count_between, find_twins
+    from orchestrator.errors import BadData
 
+    if sheet and (problems := no_png("--sheet", sheet)):
+        raise BadData("data leaks", problems)
     home = home.expanduser().resolve()
     with bar("comparing frames") as on_progress:
         leaks = find_twins(load_datasets(home, names), cache or home / "cache", on_progress)
     groups = leaks.groups()
+    drawn = _draw(leaks, sheet) if sheet else ""
     if as_json:
         print_json({"twins": [asdict(twin) for twin in leaks.twins], "groups": groups})
         return
@@ -45,3 +58,23 @@ def data_leaks(
     if groups:
         out.print(f"cases in the largest: {sizes}", highlight=False)
     out.print("`--twins` of search, fit and data split keeps such frames together; --json lists every pair")
+    if drawn:
+        out.print(drawn, highlight=False)
+
+
+def _draw(leaks: Leaks, path: Path) -> str:
+    """Write the sheets of pairs; says what is on them."""
+    from orchestrator.results.overlay import png
+    from orchestrator.results.pairs import ACROSS, DOWN, pages
+
+    if not leaks.twins:
+        return f"no pairs: {path} is not written"
+    num_pages = 0
+    for num_pages, page in enumerate(pages(leaks), start=1):
+        file = path if num_pages == 1 else path.with_stem(f"{path.stem}-{num_pages}")
+        file.write_bytes(png(page))
+    shown = min(len(leaks.twins), num_pages * ACROSS * DOWN)
+    return (
+        f"{path}: {shown} of {len(leaks.twins)} pairs on {num_pages} page{'s'[: num_pages > 1]}; "
+        "those between datasets first, then those that the fewest places speak for"
+    )
