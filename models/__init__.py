@@ -19,7 +19,7 @@ from models import unet as unet
 from models import unet_mediaeval as unet_mediaeval
 from models import unet_pp as unet_pp
 from models.published_weights import load_published
-from models.registry import build, names, paper, params, published, register, stride, summary
+from models.registry import build, names, paper, params, published, register, smallest_batch, stride, summary
 from models.supervision import Supervision, supervision
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "params",
     "published",
     "register",
+    "smallest_batch",
     "stride",
     "summary",
     "supervision",

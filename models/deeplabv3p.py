@@ -43,7 +43,7 @@ class DeepLabV3P(nn.Module):
         return (self.network(self.normalize(image)),)
 
 
-@register(stride=STRIDE, paper=PAPER)
+@register(stride=STRIDE, paper=PAPER, smallest_batch=2)
 def deeplabv3p_xception(
     *,
     encoder: str = "xception65.tf_in1k",
@@ -66,7 +66,7 @@ def deeplabv3p_xception(
     return DeepLabV3P(network, body.pretrained_cfg["mean"], body.pretrained_cfg["std"])
 
 
-@register(stride=STRIDE, paper=PAPER)
+@register(stride=STRIDE, paper=PAPER, smallest_batch=2)
 def deeplabv3p_mobilenet(
     *, width: int = 256, pretrained: bool = True, weights: str | None = None
 ) -> DeepLabV3P:

@@ -18,16 +18,20 @@ class _Entry:
     stride: int
     paper: str
     published: int | None
+    smallest_batch: int
 
 
 _entries: dict[str, _Entry] = {}
 
 
-def register(*, stride: int, paper: str = "", published: int | None = None) -> Callable[[Builder], Builder]:
+def register(
+    *, stride: int, paper: str = "", published: int | None = None, smallest_batch: int = 1
+) -> Callable[[Builder], Builder]:
     """Add a builder to the list under its own name; `stride` is what H and W must be multiples of.
 
-    `paper` says where the network was proposed, `published` how many parameters somebody printed for it. The builder
-    takes keyword-only parameters that all have defaults; anything else is a TypeError.
+    `paper` says where the network was proposed, `published` how many parameters somebody printed for it, and
+    `smallest_batch` with how many images it can be trained. The builder takes keyword-only parameters that all have
+    defaults; anything else is a TypeError.
     """
 
     def add(builder: Builder) -> Builder:
@@ -37,7 +41,7 @@ def register(*, stride: int, paper: str = "", published: int | None = None) -> C
         for parameter in inspect.signature(builder).parameters.values():
             if parameter.kind is not parameter.KEYWORD_ONLY or parameter.default is parameter.empty:
                 raise TypeError(f"{name}: {parameter.name!r} must be keyword-only and have a default")
-        _entries[name] = _Entry(builder, stride, paper, published)
+        _entries[name] = _Entry(builder, stride, paper, published, smallest_batch)
         return builder
 
     return add
@@ -69,6 +73,11 @@ def params(name: str) -> dict[str, inspect.Parameter]:
 def stride(name: str) -> int:
     """H and W of an image must be multiples of this number of pixels."""
     return _entry(name).stride
+
+
+def smallest_batch(name: str) -> int:
+    """Training needs at least so many images at a time: 2 where BatchNorm meets what is left of a whole map."""
+    return _entry(name).smallest_batch
 
 
 def paper(name: str) -> str:

@@ -81,6 +81,15 @@ def size_refusal(sizes: Iterable[int], network: str) -> str | None:
     )
 
 
+def batch_refusal(sizes: Iterable[int], network: str) -> str | None:
+    """Why a network cannot be trained with batches of so few images; None where it can."""
+    smallest = models.smallest_batch(network)
+    wrong = [size for size in sizes if size < smallest]
+    if not wrong:
+        return None
+    return f"{network} needs at least {smallest} images in a batch, found {listed(wrong)}"
+
+
 def unknown_key(key: str, networks: Sequence[str]) -> str:
     """Why a key cannot be used, with the nearest known one."""
     elsewhere = owners(key, [name for name in models.names() if name not in networks])

@@ -40,6 +40,7 @@ from orchestrator.search.parameters import (
     NETWORK,
     RECIPE,
     THRESHOLD,
+    batch_refusal,
     not_known,
     owners,
     refusal,
@@ -263,11 +264,15 @@ def _assigned(assignments: Sequence[str], problems: list[str]) -> dict[str, Any]
 def _refused_together(params: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
     """What is wrong with values that are fine one by one; a network is built where its parameters changed."""
     network = params[NETWORK]
-    size = size_refusal([params.get("image_size", Recipe.model_fields["image_size"].default)], network)
+    size, batch = (
+        refusal_of([params.get(key, Recipe.model_fields[key].default)], network)
+        for key, refusal_of in (("image_size", size_refusal), ("batch_size", batch_refusal))
+    )
     own = {key: params[key] for key in models.params(network) if key in params}
     refused = _build_refusal(network, own) if own.keys() & changes.keys() else None
     return [
         *([f"image_size: {size}"] if size else []),
+        *([f"batch_size: {batch}"] if batch else []),
         *recipe_problems(params, "recipe"),
         *([refused] if refused else []),
     ]

@@ -17,6 +17,7 @@ from orchestrator.search.parameters import (
     NETWORK,
     RECIPE,
     SWEPT,
+    batch_refusal,
     known_keys,
     listed,
     not_known,
@@ -142,13 +143,13 @@ def _networks_of(tables: Tables, key: str) -> tuple[str, ...]:
 
 
 def _sizes(tables: Tables) -> Iterator[str]:
-    key = "image_size"
-    default = Recipe.model_fields[key].default
-    sizes = tables.search[key].steps if key in tables.search else [tables.fixed.get(key, default)]
-    for network in _networks_of(tables, key):
-        problem = size_refusal([size for size in sizes if isinstance(size, int)], network)
-        if problem:
-            yield f"{'search' if key in tables.search else 'fixed'}.{key}: {problem}"
+    for key, refusal_of in (("image_size", size_refusal), ("batch_size", batch_refusal)):
+        default = Recipe.model_fields[key].default
+        sizes = tables.search[key].steps if key in tables.search else [tables.fixed.get(key, default)]
+        for network in _networks_of(tables, key):
+            problem = refusal_of([size for size in sizes if isinstance(size, int)], network)
+            if problem:
+                yield f"{'search' if key in tables.search else 'fixed'}.{key}: {problem}"
 
 
 def _baseline(tables: Tables) -> Iterator[str]:

@@ -74,6 +74,12 @@ def small_variants() -> set[str]:
     return {name for name, _ in SMALL.values()}
 
 
+@pytest.fixture
+def registered(request: pytest.FixtureRequest, small: nn.Module) -> str:
+    """The name under which the network of `small` is registered."""
+    return SMALL[request.node.callspec.params["small"]][0]
+
+
 @pytest.fixture(params=[pytest.param(key, marks=pytest.mark.slow if key in TWINS else ()) for key in SMALL])
 def small(request: pytest.FixtureRequest) -> nn.Module:
     """A new small network, in training mode, with the same weights every time."""

@@ -185,6 +185,14 @@ def test_a_malformed_distribution_is_refused_in_words(distribution, expected):
             unet(fixed="image_size = 100"),
             "fixed.image_size: unet needs multiples of 16 pixels, found 100; near",
         ),
+        (
+            'network = "deeplabv3p_mobilenet"\nfixed.batch_size = 1',
+            "fixed.batch_size: deeplabv3p_mobilenet needs at least 2 images in a batch, found 1",
+        ),
+        (
+            'network = "deeplabv3p_mobilenet"\nsearch.batch_size = { choice = [1, 4] }\nbaseline.batch_size = 4',
+            "search.batch_size: deeplabv3p_mobilenet needs at least 2 images in a batch, found 1",
+        ),
         (unet("threshold = { sweep = [0.9, 0.1] }"), "search.threshold: sweep needs 0 <= low < high < 1"),
         (unet(baseline="epochs = 3"), "baseline.epochs: no searched parameter is named 'epochs'"),
         (unet(fixed="epochs = 3", baseline="epochs = 3"), "baseline.epochs: epochs is fixed"),
@@ -387,6 +395,12 @@ def test_a_wrong_override_is_refused_in_words(assignment, expected):
     with pytest.raises(BadSpace) as caught:
         override(SPACE.baseline_params(), [assignment], SPACE)
     assert caught.value.where == "--set" and caught.value.problems[0].startswith(expected)
+
+
+def test_an_override_to_a_batch_that_the_network_cannot_learn_from_is_refused():
+    space = parse_space('network = "deeplabv3p_mobilenet"\nfixed.pretrained = false')
+    with pytest.raises(BadSpace, match="batch_size: deeplabv3p_mobilenet needs at least 2 images"):
+        override(space.baseline_params(), ["batch_size=1"], space)
 
 
 def test_all_wrong_overrides_are_told_at_once():
