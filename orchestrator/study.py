@@ -24,8 +24,9 @@ from ray import tune
 from ray.tune import Callback, Stopper, TuneConfig, Tuner
 
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits import SplitPlan
+from orchestrator.data.splits import SplitPlan, group_of_case
 from orchestrator.errors import BadMachine, BadSpace
+from orchestrator.search.choices import RuleName, SamplerName
 from orchestrator.search.folds import fold_specs, refit_spec
 from orchestrator.search.home import (
     Champion,
@@ -37,8 +38,11 @@ from orchestrator.search.home import (
     read_trial,
 )
 from orchestrator.search.ledger import FitRecord
-from orchestrator.search.searcher import OptunaSearcher
+from orchestrator.search.race import RaceScheduler
+from orchestrator.search.race_rules import Verdict
+from orchestrator.search.searcher import OptunaSearcher, Room
 from orchestrator.search.space import SearchSpace
+from orchestrator.search.standings import Standings
 from orchestrator.search.trial import FoldTrial
 from orchestrator.search.work import ScoreJob
 from orchestrator.training.lane import Lanes, Perform, Shape
@@ -59,7 +63,8 @@ class Machine:
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers_per_fit: int = 1
-    num_lanes: int | None = None  # as many as there is room for
+    num_lanes: int | None = None  # at most; None: as many as there is room for
+    fits_per_gpu: int = 1
 
     def __post_init__(self) -> None:
         if self.address.startswith("ray://"):
@@ -67,6 +72,12 @@ class Machine:
                 "--address",
                 f"a study does not run through a Ray client, found {self.address}; submit the same command with "
                 "`ray job submit`, or run it on a node of the cluster with --address auto",
+            )
+        if self.fits_per_gpu > 1 and self.workers_per_fit > 1:
+            raise BadMachine(
+                "--fits-per-gpu",
+                f"{self.fits_per_gpu} fits can share a GPU where each has one worker, found --workers-per-fit "
+                f"{self.workers_per_fit}; a fit that is given several GPUs needs them whole",
             )
 
 
@@ -82,6 +93,8 @@ class Study:
     num_trials: int
     seed: int
     hours: float | None = None
+    race: RuleName = "paired"
+    sampler: SamplerName = "tpe"
 
 
 class StudyReport(Protocol):
@@ -93,6 +106,7 @@ class StudyReport(Protocol):
     def trial_started(self, number: int, params: dict[str, Any]) -> None: ...
     def news(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None: ...
     def fold_finished(self, number: int, fold: int, record: FitRecord) -> None: ...
+    def judged(self, number: int, verdict: Verdict) -> None: ...
     def trial_finished(self, trial: StudyTrial) -> None: ...
     def finished(self, champion: StudyTrial | None) -> None: ...
 
@@ -108,12 +122,10 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
     check(study, machine)
     study.home.begin(study.space, study.plan, study.seed)
     with study.home.lock():
-        study.home.mend_journal()
+        study.home.mend()
         study.home.ledger.sweep()
-        ledger = study.home.ledger
-        searcher = OptunaSearcher(
-            study.home.optuna_study(), study.space, ledger, num_trials=study.num_trials, seed=study.seed
-        )
+        room = Room(len(study.plan.folds))
+        searcher = _searcher(study, room)
         if not searcher.num_remaining and (champion := _crowned(study)) is not None:
             with report:  # nothing is left to do but to tell those who were away
                 report.finished(champion)
@@ -121,12 +133,14 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
         with report, cluster(machine.address), _interruptible() as interrupted:
             shape = shape_lanes(ray.nodes(), machine)
             report.started(study, shape)
-            with Lanes(work, shape, study.home.folder / "train") as lanes:
+            with Lanes(work, shape, study.home.folder / "train", machine.num_lanes or math.inf) as lanes:
+                room.num_lanes = lanes.num_lanes
                 if searcher.num_remaining:
                     _tuner(study, searcher, lanes, Budget(study.hours, interrupted), report).fit()
                 if interrupted.is_set:
                     raise KeyboardInterrupt
                 champion = _crown(study, lanes)
+            tidy(study)  # a fit that was cut may have been on record a moment later
             report.finished(champion)
     return champion
 
@@ -199,6 +213,7 @@ def cluster(address: str) -> Iterator[None]:
 def shape_lanes(nodes: list[dict[str, Any]], machine: Machine, num_lanes: int | None = None) -> Shape:
     """Decide how many lanes fit the cluster: one GPU a worker where there are GPUs, else one core or more.
 
+    Where fits share a GPU, each of its workers takes its part of the GPU and of the node's cores.
     `--device cpu` on nodes that announce GPUs still takes one a worker, so that a big cluster can be rehearsed on a
     small machine. Raises `BadMachine` if not even one lane fits.
     """
@@ -206,24 +221,49 @@ def shape_lanes(nodes: list[dict[str, Any]], machine: Machine, num_lanes: int | 
     with_gpus = [node for node in resources if node.get("GPU", 0) >= 1]
     if machine.device == "cuda" and not with_gpus:
         raise BadMachine("--device", "cuda needs a node with a GPU, found none; use --device cpu")
+    if machine.fits_per_gpu > 1 and not with_gpus:
+        raise BadMachine("--fits-per-gpu", "fits can share a GPU on a node that has one, found none")
     unit = "GPU" if with_gpus else "CPU"
     nodes_used = with_gpus or [node for node in resources if node.get("CPU", 0) >= 1]
-    slots = sum(int(node[unit]) for node in nodes_used)
+    slots = sum(int(node[unit]) for node in nodes_used) * machine.fits_per_gpu
     width = machine.workers_per_fit
     if width > slots:
         raise BadMachine(
             "--workers-per-fit", f"{width} workers need as many {unit}s, found {slots} in the cluster"
         )
     lanes = min(num_lanes or machine.num_lanes or slots // width, slots // width)
-    cpus = min(CPU_SHARE * node.get("CPU", 1) / int(node[unit]) for node in nodes_used)
+    cpus = min(
+        CPU_SHARE * node.get("CPU", 1) / (int(node[unit]) * machine.fits_per_gpu) for node in nodes_used
+    )
     if unit == "CPU" and len(nodes_used) == 1:  # idle cores of a single node go to the workers there are
         cpus = CPU_SHARE * slots / (lanes * width)
     return Shape(
         num_lanes=lanes,
         workers_per_lane=width,
         cpus_per_worker=round(cpus, 2),
-        gpus_per_worker=1 if with_gpus else 0,
+        gpus_per_worker=_part_of_gpu(machine.fits_per_gpu) if with_gpus else 0,
         device="cuda" if with_gpus and machine.device != "cpu" else "cpu",
+    )
+
+
+def _part_of_gpu(num_fits: int) -> float:
+    """1 / num_fits in the ten-thousandths that Ray counts in, and never too much."""
+    return (10_000 // num_fits) / 10_000
+
+
+def _searcher(study: Study, room: Room) -> OptunaSearcher:
+    group_of = group_of_case(study.datasets, study.plan.twins)
+    standings = Standings(
+        study.home.ledger, study.space, study.plan, group_of, study.race, study.home.race_file
+    )
+    return OptunaSearcher(
+        study.home.optuna_study(),
+        study.space,
+        standings,
+        num_trials=study.num_trials,
+        seed=study.seed,
+        room=room,
+        sampler=study.sampler,
     )
 
 
@@ -240,9 +280,9 @@ def _tuner(
     return Tuner(
         tune.with_resources(trainable, {"CPU": 0.01}),
         tune_config=TuneConfig(
-            search_alg=searcher,  # decides what to try
-            num_samples=searcher.num_remaining,
-            max_concurrent_trials=_trials_at_a_time(lanes.shape.num_lanes, len(study.plan.folds)),
+            search_alg=searcher,  # decides what to try, and on which folds
+            scheduler=RaceScheduler(searcher.standings),  # decides when enough is known of a trial
+            num_samples=-1,  # the searcher says when it is over
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
@@ -253,22 +293,18 @@ def _tuner(
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_at_end=False
             ),  # a trial is what its records are
-            callbacks=[Word(study, report)],  # carries word to MLflow and to the screen
+            callbacks=[Word(study, searcher.standings, report)],  # carries word to MLflow and to the screen
             verbose=0,
         ),
     )
 
 
-def _trials_at_a_time(num_lanes: int, num_folds: int) -> int:
-    """Enough to keep every lane busy, and no more: what is asked early is asked knowing less."""
-    return 1 if num_lanes == 1 else math.ceil(num_lanes / num_folds) + 1
-
-
 class Word(Callback):
-    """Carries word from Tune to the report, and prunes weights that no champion will need."""
+    """Carries word from Tune to the report, and tidies up after trials that are over."""
 
-    def __init__(self, study: Study, report: StudyReport) -> None:
-        self.study, self.report, self.ledger = study, report, study.home.ledger
+    def __init__(self, study: Study, standings: Standings, report: StudyReport) -> None:
+        self.study, self.standings, self.report, self.ledger = study, standings, report, study.home.ledger
+        self.over = {t.number for t in self._stored() if t.state.is_finished()}
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for `Tuner.restore`, which is never used here."""
@@ -278,32 +314,54 @@ class Word(Callback):
         self.report.trial_started(trial.config["number"], trial.config["params"])
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        for fold, told in result["folds"].items():
-            self.report.news(result["number"], fold, told["fit_id"], told["rows"])
+        number = result["number"]
+        for told in result["news"]:
+            self.report.news(number, told["fold"], told["fit_id"], told["rows"])
             if told["done"]:
-                self.report.fold_finished(result["number"], fold, self.ledger.read(told["fit_id"]))
+                self.report.fold_finished(number, told["fold"], self.ledger.read(told["fit_id"]))
+                self.report.judged(number, self.standings.verdicts[number])
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        if "dice" in trial.last_result:  # otherwise it was only interrupted
-            self._over(trial.config["number"])
+        self.tell()
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._over(trial.config["number"])
+        self.tell()
 
-    def _over(self, number: int) -> None:
-        stored = self.study.home.optuna_study().get_trials(deepcopy=False)
-        self.report.trial_finished(read_trial(stored[number], self.study.space, self.study.plan, self.ledger))
-        done = sorted(
-            (t for t in stored if t.state == TrialState.COMPLETE), key=lambda t: (-t.values[0], t.number)
-        )
-        kept, displaced = done[:KEEP_WEIGHTS], done[KEEP_WEIGHTS : KEEP_WEIGHTS + 1]
-        late = [t for t in done[KEEP_WEIGHTS:] if t.number == number]
-        keep = {fit_id for t in kept for fit_id in self._fit_ids(t)}
-        self.ledger.drop_weights({fit_id for t in displaced + late for fit_id in self._fit_ids(t)} - keep)
+    def on_experiment_end(self, trials: list, **info: Any) -> None:
+        self.tell()
 
-    def _fit_ids(self, trial: FrozenTrial) -> list[str]:
-        settings = self.study.space.settings(self.study.space.sample(FixedTrial(trial.params)))
-        return [spec.fit_id for spec in fold_specs(settings, self.study.plan)]
+    def tell(self) -> None:
+        """Report every trial that Optuna has been told of since the last time."""
+        stored = self._stored()
+        news = [t for t in stored if t.state.is_finished() and t.number not in self.over]
+        for trial in news:
+            self.over.add(trial.number)
+            self.report.trial_finished(read_trial(trial, self.study.space, self.study.plan, self.ledger))
+        if news:
+            tidy(self.study)
+
+    def _stored(self) -> list[FrozenTrial]:
+        return self.study.home.optuna_study().get_trials(deepcopy=False)
+
+
+def tidy(study: Study) -> None:
+    """Keep the weights of the best trials and of those that may still be it; forget checkpoints nobody will want."""
+    stored = study.home.optuna_study().get_trials(deepcopy=False)
+    done = sorted(
+        (t for t in stored if t.state == TrialState.COMPLETE), key=lambda t: (-t.values[0], t.number)
+    )
+    over = [*done[KEEP_WEIGHTS:], *(t for t in stored if t.state in (TrialState.PRUNED, TrialState.FAIL))]
+    keep = {fit_id for t in stored if t not in over for fit_id in _fit_ids(study, t)}
+    drop = {fit_id for t in over for fit_id in _fit_ids(study, t)} - keep
+    study.home.ledger.drop_weights(drop)
+    study.home.ledger.drop_checkpoints(drop)
+
+
+def _fit_ids(study: Study, trial: FrozenTrial) -> list[str]:
+    if not trial.params:  # killed before it had any: nothing was trained
+        return []
+    settings = study.space.settings(study.space.sample(FixedTrial(trial.params)))
+    return [spec.fit_id for spec in fold_specs(settings, study.plan)]
 
 
 @dataclass

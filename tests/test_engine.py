@@ -165,9 +165,9 @@ def test_a_fit_whose_worker_was_killed_is_trained_again_and_no_other(troubled):
 class Driver:
     """A study in a process of its own, and all that it starts."""
 
-    def __init__(self, home: Path, num_trials: int) -> None:
+    def __init__(self, home: Path, num_trials: int, race: str = "none") -> None:
         environment = os.environ | {"PYTHONPATH": str(SUPPORT)}
-        command = [sys.executable, str(SUPPORT / "engine_driver.py"), str(home), str(num_trials), "0.1"]
+        command = [sys.executable, str(SUPPORT / "engine_driver.py"), str(home), str(num_trials), "0.1", race]
         self.process = subprocess.Popen(command, env=environment, start_new_session=True)
 
     def __enter__(self) -> "Driver":
@@ -262,3 +262,36 @@ def test_sixteen_gpus_are_filled_and_given_back(tmp_path, monkeypatch):
         ray.shutdown()
         cluster.shutdown()
     assert states(study) == {TrialState.COMPLETE: 4}
+
+
+@pytest.fixture(scope="module")
+def raced(address, tmp_path_factory) -> tuple[Study, Heard]:
+    """A race of eight trials over three lanes."""
+    study = formula_study(tmp_path_factory.mktemp("home"), num_trials=8, race="paired")
+    return study, run(study, Machine(address, "cpu", num_lanes=3))
+
+
+def test_a_race_trains_fewer_fits_and_names_a_champion_with_all_folds(raced):
+    study, heard = raced
+    trials = study.home.trials()
+    assert len(trials) == 8
+    assert len(set(fits_of(study))) < 8 * NUM_FOLDS
+    assert {trial.state for trial in trials} == {"complete", "stopped"}
+    ((champion,),) = heard.of("finished")
+    assert trials[champion].score().metrics["dice"] == max(
+        trial.score().metrics["dice"] for trial in trials if trial.score()
+    )
+
+
+def test_every_trial_of_a_race_is_told_once_with_its_state_and_the_reason(raced):
+    study, heard = raced
+    assert sorted(heard.of("trial_finished")) == [(t.number, t.state) for t in study.home.trials()]
+    assert all(trial.error for trial in study.home.trials() if trial.state == "stopped")
+    assert {action for _, action in heard.of("judged")} >= {"go"}
+
+
+def test_stopped_trials_keep_no_weights(raced):
+    study, _ = raced
+    stopped = [trial for trial in study.home.trials() if trial.state == "stopped"]
+    assert stopped
+    assert not any(record.weights.exists() for trial in stopped for record in trial.records)

@@ -29,6 +29,7 @@ from orchestrator.cli.results import leaderboard
 from orchestrator.cli.screen import epoch_line, err, out, study_progress
 from orchestrator.cli.split import load_split
 from orchestrator.errors import FitFailed
+from orchestrator.search.choices import RuleName, SamplerName
 
 if TYPE_CHECKING:
     from orchestrator.data.splits import SplitPlan
@@ -109,6 +110,12 @@ def search(
     ] = None,
     workers_per_fit: Width = 1,
     lanes: Annotated[int | None, typer.Option(min=1, help="Fits at a time. Default: as many as fit.")] = None,
+    race: Annotated[
+        RuleName, typer.Option(help="Who gets more folds; none: every trial gets all.")
+    ] = "paired",
+    sampler: Annotated[
+        SamplerName, typer.Option(help="Who suggests settings: Optuna's TPE, GP, ...")
+    ] = "tpe",
     seed: Seed = 0,
     twins: Twins = True,
     address: Address = "auto",
@@ -149,6 +156,8 @@ def search(
         num_trials=trials,
         seed=seed,
         hours=hours,
+        race=race,
+        sampler=sampler,
     )
     machine = Machine(address, device, workers_per_fit, lanes)
     work = Work(home, cache or home / "cache", study_home.ledger)

@@ -114,6 +114,13 @@ class StudyRuns:
             self._log_metrics(run, metrics, at)
             self._end(run, "FINISHED", at)
 
+    def verdict(self, number: int, verdict: Mapping[str, Any], at: int) -> None:
+        """Tag a trial with the last verdict on it: who decided what, against whom, with what numbers."""
+        run = self._open_trial(number, at)
+        for name, value in verdict.items():
+            tag = "race" if name == "action" else f"race_{name}"
+            self._client.set_tag(run.run_id, tag, _text("" if value is None else value)[:MAX_ERROR])
+
     def trial_finished(
         self, number: int, metrics: Mapping[str, float], state: str, error: str | None, at: int
     ) -> None:

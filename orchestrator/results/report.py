@@ -8,6 +8,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,6 +26,7 @@ from orchestrator.scoring.threshold import best_threshold
 from orchestrator.search.folds import TrialScore
 from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, finished_score
 from orchestrator.search.ledger import FitRecord
+from orchestrator.search.race_rules import Verdict
 from orchestrator.search.work import NUM_EXAMPLES
 
 if TYPE_CHECKING:
@@ -126,10 +128,20 @@ class Report:
         )
         self.advance(len(self.fits_done), "")
 
+    def judged(self, number: int, verdict: Verdict) -> None:
+        self.tracking.verdict(number, asdict(verdict))
+        if verdict.action == "pause":  # who goes on says so by going on, and a trial that is over is told as that
+            self.say(f"trial {number} waits: {verdict.reason}")
+
     def trial_finished(self, trial: StudyTrial) -> None:
         self._count(trial)
         searched = "  ".join(f"{name} {_short(value)}" for name, value in trial.searched.items())
         score = trial.score()
+        if trial.state == "stopped":
+            self.tracking.trial_finished(trial.number, {}, "stopped", trial.error)
+            done = f"{len(trial.records)} of {trial.num_folds} folds"
+            self.say(f"trial {trial.number} stopped after {done}: {trial.error}  ({searched})")
+            return
         if trial.state == "failed" or score is None:
             self.tracking.trial_finished(trial.number, {}, "failed", trial.error)
             self.say(f"trial {trial.number} failed: {trial.error}  ({searched})")

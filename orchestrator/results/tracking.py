@@ -102,6 +102,10 @@ class Tracking:
             metrics=dict(metrics),
         )
 
+    def verdict(self, number: int, verdict: Mapping[str, Any]) -> None:
+        """Say what the race made of a trial's folds: `action`, `reason`, `against`, `numbers`."""
+        self._say("verdict", number=number, verdict=dict(verdict))
+
     def trial_finished(
         self,
         number: int,

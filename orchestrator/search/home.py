@@ -27,6 +27,7 @@ from orchestrator.search.ledger import FitRecord, Ledger
 from orchestrator.search.space import SearchSpace, Settings, load_space
 from orchestrator.training.recipe import FIT_VERSION
 
+STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -35,13 +36,13 @@ class StudyTrial:
     """One trial as it stands: its settings, the folds that are finished, its score if all are."""
 
     number: int
-    state: str  # "running", "complete" or "failed"
+    state: str  # "running", "complete", "stopped" by the race, or "failed"
     searched: dict[str, Any]
     params: dict[str, Any]  # searched and fixed
     settings: Settings
     records: tuple[FitRecord, ...]  # of the finished folds, in order
     num_folds: int
-    error: str | None
+    error: str | None  # why it failed, or was stopped
 
     def score(self, metric: str = "dice") -> TrialScore | None:
         """The trial's score, or None while folds are missing."""
@@ -86,6 +87,10 @@ class StudyHome:
     @property
     def journal_file(self) -> Path:
         return self.folder / "optuna.journal"
+
+    @property
+    def race_file(self) -> Path:
+        return self.folder / "race.jsonl"
 
     @property
     def manifest_file(self) -> Path:
@@ -171,19 +176,17 @@ class StudyHome:
         except KeyError:
             return optuna.create_study(storage=storage, study_name=self.name, direction="maximize")
 
-    def mend_journal(self) -> None:
+    def mend(self) -> None:
         """Clear away what kill -9 leaves behind. Needs the lock.
 
         The journal's own lock, which would be waited for for half a minute, and a last line that is half-written:
         what follows it could not be read.
         """
         self.journal_file.with_name(f"{self.journal_file.name}.lock").unlink(missing_ok=True)
-        if not self.journal_file.exists():
-            return
-        content = self.journal_file.read_bytes()
-        if not content.endswith(b"\n"):
-            with self.journal_file.open("r+b") as file:
-                file.truncate(content.rfind(b"\n") + 1)
+        for path in (self.journal_file, self.race_file):
+            if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
+                with path.open("r+b") as file:
+                    file.truncate(content.rfind(b"\n") + 1)
 
     def space(self) -> SearchSpace:
         return load_space(self.space_file)
@@ -258,13 +261,13 @@ def read_trial(trial: FrozenTrial, space: SearchSpace, plan: SplitPlan, ledger: 
     specs = fold_specs(settings, plan)
     return StudyTrial(
         number=trial.number,
-        state={TrialState.COMPLETE: "complete", TrialState.FAIL: "failed"}.get(trial.state, "running"),
+        state=STATES.get(trial.state, "running"),
         searched=dict(trial.params),
         params=params,
         settings=settings,
         records=tuple(ledger.read(spec.fit_id) for spec in specs if ledger.has(spec.fit_id)),
         num_folds=len(specs),
-        error=trial.user_attrs.get("error"),
+        error=trial.user_attrs.get("error") or trial.user_attrs.get("stopped"),
     )
 
 

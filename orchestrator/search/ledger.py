@@ -161,6 +161,11 @@ class Ledger:
         for fit_id in fit_ids:
             (self.fits / fit_id / "weights.safetensors").unlink(missing_ok=True)
 
+    def drop_checkpoints(self, fit_ids: Iterable[str]) -> None:
+        """Forget how far some unfinished fits have come."""
+        for fit_id in fit_ids:
+            shutil.rmtree(self.checkpoints(fit_id), ignore_errors=True)
+
     def _appear(self, folder: Path, files: dict[str, bytes | dict[str, np.ndarray]]) -> None:
         """Make `folder` with `files` in it, whole or not at all. A record that is there already is left as it is."""
         partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")

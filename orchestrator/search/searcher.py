@@ -1,78 +1,119 @@
 """The Tune Searcher on a native Optuna study: asks once, tells once, and goes on after a crash.
 
-The study lives in a journal file. A trial that was running when everything died is suggested again under its own
-number; its finished folds are read from the ledger. The sampler is seeded by (study seed, trial number), so a study
-that was interrupted asks the same questions as one that was not.
+What it suggests is a visit: a setting and the folds that it is trained on next. A new setting begins with one fold,
+the paper's with all; who comes again, and when, is for the race to say. The study lives in a journal file. A trial
+that was open when everything died is taken up under its own number; its finished folds are read from the ledger.
+
+The sampler never reads that study. It is shown one made for the occasion, in which every setting that has shown
+anything has an honest value, so that what is thought of a setting can change as more of its folds come in. It is
+seeded by (study seed, trial number), so a study that was interrupted asks the same questions as one that was not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.samplers import TPESampler
-from optuna.trial import Trial, TrialState
+from optuna.trial import FixedTrial, Trial, TrialState
 from ray.tune.search import Searcher
 
-from orchestrator.search.ledger import Ledger
+from orchestrator.search.choices import SamplerName
+from orchestrator.search.samplers import Past, draw
 from orchestrator.search.space import SearchSpace
+from orchestrator.search.standings import Standings
+
+
+@dataclass
+class Room:
+    """How much may be in flight."""
+
+    num_folds: int
+    num_lanes: Callable[[], int] = lambda: 1  # changes as nodes come and go
+
+    def visits(self, rule: str) -> int:
+        """One more than there are lanes, so that none waits for a decision; one of one: the same every time."""
+        lanes = self.num_lanes()
+        if lanes == 1:
+            return 1
+        return -(-lanes // self.num_folds) + 1 if rule == "none" else lanes + 1
 
 
 class OptunaSearcher(Searcher):
-    """Suggests settings to Tune until the study holds `num_trials` trials."""
+    """Suggests visits to Tune until the study holds `num_trials` trials and the race needs no more folds."""
 
     def __init__(
-        self, study: optuna.Study, space: SearchSpace, ledger: Ledger, *, num_trials: int, seed: int
+        self,
+        study: optuna.Study,
+        space: SearchSpace,
+        standings: Standings,
+        *,
+        num_trials: int,
+        seed: int,
+        room: Room,
+        sampler: SamplerName = "tpe",
     ) -> None:
         super().__init__()  # no metric: Tune would demand it in every result, and only the last one has it
-        self.study, self.space, self.ledger = study, space, ledger
-        self.num_trials, self.seed = num_trials, seed
+        self.study, self.space, self.standings = study, space, standings
+        self.num_trials, self.seed, self.room, self.sampler = num_trials, seed, room, sampler
         self.running: dict[str, int] = {}  # Tune's trial id -> Optuna's trial number
+        self.next: list[int] = []  # trials that are wanted before anything else
         trials = study.get_trials(deepcopy=False)
-        self.interrupted = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
         if not trials:
             study.enqueue_trial(space.baseline, skip_if_exists=True)
+        for trial in trials:
+            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+                standings.enter(trial.number, self.space.sample(FixedTrial(trial.params)))
+        for trial in trials:
+            if trial.state == TrialState.RUNNING:
+                self._take_up(trial.number)
 
     @property
     def num_remaining(self) -> int:
-        """Trials that this run still has to finish."""
+        """Trials that this run still has to bring to an end."""
         over = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
         return max(0, self.num_trials - len(over))
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # Tune's own FINISHED is a str
-        """Return {"number", "params"} for Tune's trial, or FINISHED when the budget of trials is used up."""
-        if self.interrupted:
-            number = self.interrupted.pop(0)
-            self.study.sampler = TPESampler(
-                seed=_seed(self.seed, number)
-            )  # killed before it had all its parameters
-            trial = _trial(self.study, number)
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Tune's own FINISHED is a str
+        """Return {"number", "params", "folds"}, None while nothing is to be begun, FINISHED when all is said."""
+        if len(self.running) >= self.room.visits(self.standings.rule):
+            return None
+        new_wanted = self._num_asked() < self.num_trials
+        if self.next:
+            number = self.next.pop(0)
+        elif (recalled := self.standings.recall(new_wanted)) is not None:
+            number = recalled
+        elif new_wanted:
+            number = self._ask()
         else:
-            number = len([t for t in self.study.get_trials(deepcopy=False) if t.state != TrialState.WAITING])
-            if number >= self.num_trials:
-                return Searcher.FINISHED
-            self.study.sampler = TPESampler(seed=_seed(self.seed, number))
-            trial = self.study.ask()
-        params = self.space.sample(trial)
-        self.running[trial_id] = trial.number
-        return {"number": trial.number, "params": params}
+            return None if self.running else self._close()
+        self.running[trial_id] = number
+        return {
+            "number": number,
+            "params": self.space.sample(self._open_trial(number)),
+            "folds": self._folds(number, new_wanted),
+        }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Epochs and folds say nothing to Optuna: a trial is told once, when all its folds are scored."""
+        """Epochs and folds are the scheduler's business."""
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell Optuna how a trial ended. One that was only interrupted stays open and is taken up again later."""
+        """Tell Optuna of a trial that is over. One that waits, or was only interrupted, stays open."""
         number = self.running.pop(trial_id)
-        trial = self.study.get_trials(deepcopy=False)[number]
-        if trial.state.is_finished():
-            return
         if error:
-            _trial(self.study, number).set_user_attr("error", self.ledger.failure(number))
+            self._open_trial(number).set_user_attr("error", self.standings.ledger.failure(number))
             self.study.tell(number, state=TrialState.FAIL)
-        elif result is not None and "dice" in result:
-            self.study.tell(number, result["dice"])
+        elif not self.standings.is_judged(number):
+            return  # interrupted within a fold: the next run takes it up
+        else:
+            self._place(number)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its searcher for `Tuner.restore`, which is never used here."""
+        return {}
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal and the ledger are the state, and every start reads them."""
@@ -80,10 +121,75 @@ class OptunaSearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: see `save`."""
 
+    def _take_up(self, number: int) -> None:
+        """A trial that an earlier run left open: it stands where its folds and the verdict on them leave it."""
+        self.standings.enter(number, self.space.sample(self._open_trial(number)))
+        if self.standings.is_judged(number):
+            self._place(number)
+        else:
+            self.next.append(number)
 
-def _trial(study: optuna.Study, number: int) -> Trial:
-    """Take up an open trial: parameters drawn before come back as they were."""
-    return Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
+    def _place(self, number: int) -> None:
+        """What becomes of a trial whose finished folds are judged."""
+        verdict = self.standings.verdicts[number]
+        if not self.standings.missing(number):
+            self.study.tell(number, self.standings.value(number))
+        elif verdict.action == "stop":
+            self._stop(number, verdict.reason)
+        elif verdict.action == "go":
+            self.next.append(number)
+        else:
+            self.standings.waiting.append(number)
+
+    def _stop(self, number: int, reason: str) -> None:
+        """Tell Optuna of a trial without all its folds: pruned, at the value that its folds speak for."""
+        trial = self._open_trial(number)
+        trial.set_user_attr("stopped", reason)
+        value = self.standings.value(number)
+        if value is not None:
+            trial.report(value, step=len(self.standings.finished(number)))
+        self.study.tell(number, state=TrialState.PRUNED)
+
+    def _close(self) -> str:
+        """No trial is wanted any more: those that still wait are over."""
+        for number in self.standings.waiting:
+            self._stop(number, f"the study ended; {self.standings.verdicts[number].reason}")
+        self.standings.waiting.clear()
+        return Searcher.FINISHED
+
+    def _ask(self) -> int:
+        """Begin a new trial; its parameters are in the journal before anything is trained."""
+        if not any(t.state == TrialState.WAITING for t in self.study.get_trials(deepcopy=False)):
+            past = [
+                Past(trial, self.standings.value(trial.number))
+                for trial in self.study.get_trials(deepcopy=False)
+            ]
+            self.study.enqueue_trial(
+                draw(self.space, past, self.sampler, _seed(self.seed, self._num_asked()))
+            )
+        trial = self.study.ask()
+        self.standings.enter(trial.number, self.space.sample(trial))
+        return trial.number
+
+    def _folds(self, number: int, new_wanted: bool) -> list[int]:
+        """The folds of the next visit: those on record that nobody judged, all of the paper's setting, else one.
+
+        When no new setting will come, as many as there are idle lanes for.
+        """
+        missing, unjudged = self.standings.missing(number), self.standings.unjudged(number)
+        if unjudged:
+            return unjudged
+        if number == 0 or self.standings.rule == "none":
+            return missing
+        idle = 0 if new_wanted else self.room.num_lanes() - len(self.running)
+        return missing[: max(1, idle)]
+
+    def _num_asked(self) -> int:
+        return len([t for t in self.study.get_trials(deepcopy=False) if t.state != TrialState.WAITING])
+
+    def _open_trial(self, number: int) -> Trial:
+        """Parameters drawn before come back as they were."""
+        return Trial(self.study, self.study.get_trials(deepcopy=False)[number]._trial_id)
 
 
 def _seed(seed: int, number: int) -> int:

@@ -1,7 +1,7 @@
-"""The Tune Trainable: one setting, scored over all folds. Holds no GPU: it asks the lanes and waits.
+"""The Tune Trainable: one setting on the folds that the searcher names. Holds no GPU: it asks the lanes and waits.
 
-All folds are queued at once, behind those of earlier trials: lanes work on the oldest trial first, so that its score is
-known early, and none stands idle. Each step returns as soon as there is news of any fold.
+These folds are queued at once, behind those asked for before. Each step returns as soon as there is news of any of
+them; what that means for the setting is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from ray import tune
 
 from orchestrator.data.splits import SplitPlan
 from orchestrator.errors import FitFailed
-from orchestrator.search.folds import fold_specs, score_trial
+from orchestrator.search.folds import fold_specs
 from orchestrator.search.ledger import Ledger
 from orchestrator.search.space import SearchSpace
 
 
 class FoldTrial(tune.Trainable):
-    """One setting of the parameters, scored over all folds of the plan."""
+    """One setting of the parameters, trained on some folds of the plan."""
 
     def setup(  # type: ignore[override]  # tune.with_parameters adds the keywords
         self, config: dict[str, Any], *, space: SearchSpace, plan: SplitPlan, ledger: Ledger, dispatcher: Any
@@ -34,23 +34,22 @@ class FoldTrial(tune.Trainable):
 
     def _start(self, config: dict[str, Any]) -> None:
         self.number = config["number"]
-        self.settings = self.space.settings(config["params"])
-        self.fits = [spec.fit_id for spec in fold_specs(self.settings, self.plan)]
-        self.waiting = dict(
-            enumerate(fold_specs(self.settings, self.plan))
-        )  # fold -> its fit, until it is finished
+        specs = fold_specs(self.space.settings(config["params"]), self.plan)
+        self.waiting = {fold: specs[fold] for fold in config["folds"]}  # until they are finished
         self.num_seen: dict[str, int] = {}  # fit -> rows seen, for fits that the lanes were asked for
 
     def step(self) -> dict[str, Any]:
         """Return the next news of this trial's folds. Raises `FitFailed` if one cannot be finished."""
-        told: dict[int, dict[str, Any]] = {}
+        told = []
         for fold, spec in list(self.waiting.items()):
             if self.ledger.has(spec.fit_id) and spec.fit_id not in self.num_seen:
-                told[fold] = self._finished(fold, [])
+                told.append(self._finished(fold, []))
             elif spec.fit_id not in self.num_seen:
                 ray.get(self.dispatcher.submit.remote(spec.fit_id, spec))
                 self.num_seen[spec.fit_id] = 0
-        return self._result(told or self._listen())
+        told = told or self._listen()
+        # Not "done": of such a result Tune tells its scheduler nothing.
+        return {"number": self.number, "news": told, "all_finished": not self.waiting}
 
     def cleanup(self) -> None:
         """Tell the lanes that this trial waits for nothing any more: what still trains stops after its epoch."""
@@ -58,9 +57,9 @@ class FoldTrial(tune.Trainable):
             ray.get(self.dispatcher.leave.remote(fit_id))
         self.num_seen.clear()
 
-    def _listen(self) -> dict[int, dict[str, Any]]:
+    def _listen(self) -> list[dict[str, Any]]:
         heard = ray.get(self.dispatcher.follow.remote(self.num_seen))
-        told = {}
+        told = []
         for fold, spec in list(self.waiting.items()):
             news = heard.get(spec.fit_id)
             if news is None:
@@ -71,25 +70,18 @@ class FoldTrial(tune.Trainable):
                 self.ledger.write_failure(self.number, error)
                 self.cleanup()
                 raise FitFailed(error)
-            if news.state == "finished":
-                told[fold] = self._finished(fold, news.rows)
-            else:
-                told[fold] = self._news(fold, news.rows)
+            told.append(
+                self._finished(fold, news.rows) if news.state == "finished" else self._news(fold, news.rows)
+            )
             if news.state in ("finished", "stopped"):
                 # Stopped: another trial that shared this fit let it go just now. It is asked for again.
                 del self.num_seen[spec.fit_id]
         return told
 
     def _finished(self, fold: int, rows: Any) -> dict[str, Any]:
+        news = self._news(fold, rows)
         del self.waiting[fold]
-        return self._news(fold, rows) | {"done": True}
+        return news | {"done": True}
 
     def _news(self, fold: int, rows: Any) -> dict[str, Any]:
-        return {"fit_id": self.fits[fold], "rows": list(rows), "done": False}
-
-    def _result(self, told: dict[int, dict[str, Any]]) -> dict[str, Any]:
-        result: dict[str, Any] = {"number": self.number, "folds": told}
-        if self.waiting:
-            return result
-        score = score_trial([self.ledger.read(fit_id) for fit_id in self.fits], self.settings)
-        return result | {"done": True, "dice": score.metrics["dice"], "threshold": score.threshold}
+        return {"fold": fold, "fit_id": self.waiting[fold].fit_id, "rows": list(rows), "done": False}

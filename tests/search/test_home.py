@@ -87,14 +87,14 @@ def study(tmp_path) -> StudyHome:
 def test_a_journal_line_that_was_half_written_is_cut_off(study):
     with study.journal_file.open("a") as journal:
         journal.write('{"op_code": 4, "wor')
-    study.mend_journal()
+    study.mend()
     study.optuna_study().ask()
     assert len(study.optuna_study().trials) == 2
 
 
 def test_a_journal_lock_that_outlived_its_process_is_not_waited_for(study):
     Path(f"{study.journal_file}.lock").symlink_to(study.journal_file)
-    study.mend_journal()
+    study.mend()
     started = time.monotonic()
     study.optuna_study().ask()
     assert time.monotonic() - started < 20  # Optuna itself would wait for thirty seconds

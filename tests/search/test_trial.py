@@ -8,7 +8,6 @@ from formula import FormulaWork, formula_study
 from ray import tune
 
 from orchestrator.errors import FitFailed
-from orchestrator.search.folds import fold_specs
 from orchestrator.search.trial import FoldTrial
 from orchestrator.study import Study
 
@@ -44,6 +43,7 @@ def config(study: Study, number: int, learning_rate: float) -> dict:
     return {
         "number": number,
         "params": {**study.space.fixed, "network": "unet", "learning_rate": learning_rate},
+        "folds": [0, 1, 2, 3, 4],
     }
 
 
@@ -54,47 +54,50 @@ def begin(study: Study, dispatcher) -> FoldTrial:
     return trainable(config(study, 0, 1e-3))
 
 
+def fits_of(trial: FoldTrial) -> list[str]:
+    return [spec.fit_id for spec in trial.waiting.values()]
+
+
 def lane_takes(dispatcher) -> str:
     return ray.get(dispatcher.take.remote(0))[0]
 
 
-def test_all_folds_are_asked_for_at_once_and_news_of_any_is_told(study, dispatcher):
+def test_the_folds_of_a_visit_are_asked_for_at_once_and_news_of_any_is_told(study, dispatcher):
     trial = begin(study, dispatcher)
     trial.step()
     first, second = lane_takes(dispatcher), ray.get(dispatcher.take.remote(1))[0]
-    ray.get(dispatcher.progress.remote(second, {"epoch": 0}))
-    told = trial.step()["folds"]
-    assert told == {trial.fits.index(second): {"fit_id": second, "rows": [{"epoch": 0}], "done": False}}
+    ray.get(dispatcher.progress.remote(1, second, {"epoch": 0}))
+    (told,) = trial.step()["news"]
+    assert told == {"fold": 1, "fit_id": second, "rows": [{"epoch": 0}], "done": False}
     assert first != second
 
 
-def test_folds_that_are_on_record_are_read_and_the_trial_is_scored(study, dispatcher):
+def test_folds_that_are_on_record_are_read(study, dispatcher):
     trial = begin(study, dispatcher)
     work = FormulaWork(study.home.ledger)
-    for spec in fold_specs(trial.settings, study.plan):
+    for spec in trial.waiting.values():
         work(spec, None, 0, lambda row: True)
     result = trial.step()
-    assert result["done"] and result["dice"] == pytest.approx(1, abs=0.01)
-    assert all(fold["done"] for fold in result["folds"].values())
-    assert len(result["folds"]) == 5
+    assert result["all_finished"]
+    assert [(news["fold"], news["done"]) for news in result["news"]] == [(fold, True) for fold in range(5)]
 
 
 def test_a_trial_fails_with_the_first_fold_that_does_and_lets_the_others_go(study, dispatcher):
     trial = begin(study, dispatcher)
     trial.step()
     fit_id = lane_takes(dispatcher)
-    ray.get(dispatcher.end.remote(fit_id, "failed", "the loss became nan"))
+    ray.get(dispatcher.end.remote(0, fit_id, "failed", "the loss became nan"))
     with pytest.raises(FitFailed, match="fold 0: the loss became nan"):
         trial.step()
     assert study.home.ledger.failure(0) == "fold 0: the loss became nan"
-    others = ray.get(dispatcher.follow.remote(dict.fromkeys(trial.fits[1:], 0)))
+    others = ray.get(dispatcher.follow.remote(dict.fromkeys(fits_of(trial)[1:], 0)))
     assert {news.state for news in others.values()} == {"stopped"} and len(others) == 4
 
 
 def test_a_trial_that_is_reused_lets_the_fits_of_the_one_before_go(study, dispatcher):
     trial = begin(study, dispatcher)
     trial.step()
-    before = trial.fits
+    before = fits_of(trial)
     trial.reset_config(config(study, 1, 1e-2))
     news = ray.get(dispatcher.follow.remote(dict.fromkeys(before, 0)))
     assert {of.state for of in news.values()} == {"stopped"} and len(news) == 5
@@ -104,7 +107,7 @@ def test_a_fit_that_another_trial_let_go_is_asked_for_again(study, dispatcher):
     trial = begin(study, dispatcher)
     trial.step()
     fit_id = lane_takes(dispatcher)
-    ray.get(dispatcher.end.remote(fit_id, "stopped"))
+    ray.get(dispatcher.end.remote(0, fit_id, "stopped"))
     trial.step()
     trial.step()
     assert trial.num_seen[fit_id] == 0

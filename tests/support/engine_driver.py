@@ -1,4 +1,4 @@
-"""A study of the formula as a process of its own, to be interrupted and killed: HOME NUM_TRIALS SECONDS_PER_EPOCH."""
+"""A study of the formula in a process of its own, to be interrupted and killed: HOME TRIALS SECONDS_PER_EPOCH RACE."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from formula import FormulaWork, Heard, formula_study
 from orchestrator.study import Machine, run_study
 
 if __name__ == "__main__":
-    home, num_trials, seconds = sys.argv[1:]
-    study = formula_study(Path(home), num_trials=int(num_trials))
+    home, num_trials, seconds, race = sys.argv[1:]
+    study = formula_study(Path(home), num_trials=int(num_trials), race=race)  # type: ignore[arg-type]
     try:
         run_study(
             study,

@@ -18,6 +18,7 @@ from orchestrator.data.cases import Dataset, add_dataset, list_datasets, load_da
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits import five_fold
 from orchestrator.errors import FitFailed
+from orchestrator.search.choices import RuleName
 from orchestrator.search.home import StudyHome, StudyTrial
 from orchestrator.search.ledger import FitRecord, Ledger, ScoreRecord
 from orchestrator.search.space import parse_space
@@ -144,6 +145,9 @@ class Heard:
     def fold_finished(self, number: int, fold: int, record: FitRecord) -> None:
         self.told.append(("fold_finished", number, fold))
 
+    def judged(self, number: int, verdict: Any) -> None:
+        self.told.append(("judged", number, verdict.action))
+
     def trial_finished(self, trial: StudyTrial) -> None:
         self.told.append(("trial_finished", trial.number, trial.state))
 
@@ -154,7 +158,7 @@ class Heard:
         return [event[1:] for event in self.told if event[0] == kind]
 
 
-def formula_study(home: Path, *, num_trials: int, seed: int = 0) -> Study:
+def formula_study(home: Path, *, num_trials: int, seed: int = 0, race: RuleName = "none") -> Study:
     """A study of the formula in `home`, on two dozen frames drawn there."""
     dataset = _dataset(home)
     return Study(
@@ -165,6 +169,7 @@ def formula_study(home: Path, *, num_trials: int, seed: int = 0) -> Study:
         unseen=(),
         num_trials=num_trials,
         seed=seed,
+        race=race,
     )
 
 

@@ -1,0 +1,8 @@
+"""What a study may be told to use, by name. Nothing heavy is imported here: the command line reads it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+RuleName = Literal["paired", "forgiving", "asha", "median", "wilcoxon", "none"]
+SamplerName = Literal["tpe", "gp", "random"]

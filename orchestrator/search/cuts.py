@@ -1,0 +1,60 @@
+"""When a fit is not worth its remaining epochs: only where no hope is left, for learning curves cross.
+
+A fit is cut where even two generous guesses fall short of what the incumbent reached on the same fold: that it gains
+more from here than any finished fit of the study did from that share of its schedule, and that it goes on rising as
+fast as it does now until its last epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.search.race_rules import Verdict
+
+GRACE = 1 / 3  # share of the schedule before which nothing is cut
+MIN_FINISHED = 5  # fits that gains are known from
+MORE_THAN_EVER = 1.5  # times the largest gain seen
+MARGIN = 0.01  # of Dice that a fit may fall short
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Validation Dice of a fit, epoch by epoch."""
+
+    dice: Sequence[float]
+    num_epochs: int  # of its schedule; a finished fit may have ended earlier
+
+    def best_at(self, share: float) -> float:
+        """Highest Dice within this share of the schedule."""
+        return max(self.dice[: max(1, round(share * self.num_epochs))])
+
+    @property
+    def share(self) -> float:
+        return len(self.dice) / self.num_epochs
+
+
+def cut(curve: Curve, finished: Sequence[Curve], target: float, against: int) -> Verdict | None:
+    """Stop a fit that can no longer reach `target`, the best epoch of trial `against` on this fold; None: go on."""
+    if curve.share < GRACE or len(finished) < MIN_FINISHED:
+        return None
+    best = max(curve.dice)
+    gain = max(other.best_at(1) - other.best_at(curve.share) for other in finished)
+    rise = _rise(curve) * (curve.num_epochs - len(curve.dice))
+    hope = best + max(MORE_THAN_EVER * gain, rise) + MARGIN
+    if hope >= target:
+        return None
+    reason = (
+        f"epoch {len(curve.dice)} of {curve.num_epochs}: best Dice {best:.3f}; even {hope:.3f}, which is more than any "
+        f"fit gained from here, is below the {target:.3f} of trial {against} on this fold"
+    )
+    return Verdict(
+        "stop", reason, against, {"best_dice": best, "hope": hope, "target": target, "epoch": len(curve.dice)}
+    )
+
+
+def _rise(curve: Curve) -> float:
+    """Dice gained per epoch over the last third of the epochs so far, by the best so far."""
+    span = max(1, len(curve.dice) // 3)
+    before = max(curve.dice[:-span], default=0.0)
+    return max(0.0, max(curve.dice) - before) / span

@@ -1,0 +1,167 @@
+"""What every setting of a study has shown so far, and what becomes of it: goes on, waits, is stopped, is complete.
+
+Everything follows from the ledger and from Optuna's journal, so a study that was killed stands where it stood. Each
+verdict is one line of `race.jsonl`, with its numbers: replayed in that order, the ledger gives the same verdicts again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.data.splits import SplitPlan
+from orchestrator.scoring.pending import scores_under
+from orchestrator.search.choices import RuleName
+from orchestrator.search.folds import TrialScore, fold_specs, score_trial
+from orchestrator.search.ledger import Ledger
+from orchestrator.search.race_rules import Race, Verdict
+from orchestrator.search.space import SearchSpace, Settings
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict, and the folds that it was passed on."""
+
+    number: int
+    folds: tuple[int, ...]
+    verdict: Verdict
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"trial": self.number, "folds": list(self.folds), **asdict(self.verdict)}
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> Judged:
+        verdict = Verdict(line["action"], line["reason"], line["against"], line["numbers"])
+        return cls(line["trial"], tuple(line["folds"]), verdict)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the incumbent reached on a fold."""
+
+    number: int
+    dice: float  # validation Dice of its best epoch
+
+
+class Standings:
+    """The settings that are not over yet, and the race between them."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        space: SearchSpace,
+        plan: SplitPlan,
+        group_of_case: Mapping[str, str],
+        rule: RuleName,
+        log: Path,
+    ) -> None:
+        self.ledger, self.space, self.plan, self.rule, self.log = ledger, space, plan, rule, log
+        self.race = Race(rule, [[group_of_case[case_id] for case_id in fold.val] for fold in plan.folds])
+        self.settings: dict[int, Settings] = {}
+        self.fit_ids: dict[int, list[str]] = {}  # of every trial, fold by fold
+        self.seen: dict[int, tuple[int, ...]] = {}  # the folds of every trial that the race has seen
+        self.scores: dict[int, TrialScore] = {}  # over these folds
+        self.verdicts: dict[int, Verdict] = {}  # the last one of every trial
+        self.judged: dict[int, tuple[int, ...]] = {}  # the folds that it was passed on
+        self.waiting: list[int] = []  # paused: they hold nothing
+        for line in read_verdicts(log):
+            self._note(Judged.of(line))
+
+    def enter(self, number: int, params: Mapping[str, Any]) -> None:
+        """Let a setting, flat parameters, take part with the folds that are on record."""
+        self.settings[number] = self.space.settings(params)
+        self.fit_ids[number] = [spec.fit_id for spec in fold_specs(self.settings[number], self.plan)]
+        self._see(number)
+
+    def finished(self, number: int) -> tuple[int, ...]:
+        """Folds of a trial that are on record."""
+        return tuple(fold for fold, fit_id in enumerate(self.fit_ids[number]) if self.ledger.has(fit_id))
+
+    def missing(self, number: int) -> list[int]:
+        done = self.finished(number)
+        return [fold for fold in range(len(self.plan.folds)) if fold not in done]
+
+    def unjudged(self, number: int) -> list[int]:
+        """Folds on record that no verdict has seen: the study was killed when they came in."""
+        return [fold for fold in self.finished(number) if fold not in self.judged.get(number, ())]
+
+    def is_judged(self, number: int) -> bool:
+        """Whether the last verdict knew all folds on record; a trial without any may have been cut."""
+        return number in self.judged and not self.unjudged(number)
+
+    def judge(self, number: int) -> Verdict:
+        """Look at what is on record of a trial by now, and say whether it goes on; the verdict is written down."""
+        self._see(number)
+        verdict = self.race.judge(number)
+        self._write(Judged(number, self.finished(number), verdict))
+        return verdict
+
+    def cut(self, number: int, verdict: Verdict) -> None:
+        """Write down that a trial was stopped within a fold."""
+        self._write(Judged(number, self.finished(number), verdict))
+
+    def value(self, number: int) -> float | None:
+        """The score of a complete trial; of another what the race makes of it; None before it shows anything."""
+        self._see(number)
+        if number not in self.seen:
+            return self._value_of_cut(self.verdicts[number]) if number in self.verdicts else None
+        complete = len(self.seen[number]) == len(self.plan.folds)
+        return self.scores[number].metrics["dice"] if complete else self.race.estimate(number)
+
+    def target(self, number: int, fold: int) -> Target | None:
+        """What a fit of this trial is measured against; None where nothing may be cut."""
+        incumbent = self.race.incumbent
+        if self.rule == "none" or incumbent is None or incumbent == number or number == 0:
+            return None
+        fit_id = self.fit_ids[incumbent][fold]
+        if not self.ledger.has(fit_id):
+            return None
+        return Target(incumbent, max(row["val_dice"] for row in self.ledger.read(fit_id).curves))
+
+    def recall(self, new_wanted: bool) -> int | None:
+        """Take up a paused trial again, or nobody."""
+        number = self.race.recall(tuple(self.waiting), new_wanted)
+        if number is not None:
+            self.waiting.remove(number)
+        return number
+
+    def _value_of_cut(self, verdict: Verdict) -> float | None:
+        """As far below the incumbent as the fit was when it was cut."""
+        if verdict.against is None:
+            return None
+        return self.race.estimate(verdict.against) + verdict.numbers["best_dice"] - verdict.numbers["target"]
+
+    def _see(self, number: int) -> None:
+        """Dice of every validated image, masks made as the finished folds together choose."""
+        folds = self.finished(number)
+        if not folds or folds == self.seen.get(number):
+            return
+        records = [self.ledger.read(self.fit_ids[number][fold]) for fold in folds]
+        score = self.scores[number] = score_trial(records, self.settings[number])
+        dice = [scores_under(record.histograms, score.masks)["dice"] for record in records]
+        self.race.see(number, dict(zip(folds, dice, strict=True)))
+        self.seen[number] = folds
+
+    def _write(self, judged: Judged) -> None:
+        line = json.dumps({"at": round(time.time(), 3), **judged.as_dict()})
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._note(judged)
+
+    def _note(self, judged: Judged) -> None:
+        self.verdicts[judged.number], self.judged[judged.number] = judged.verdict, judged.folds
+
+
+def read_verdicts(log: Path) -> list[dict[str, Any]]:
+    """Every verdict so far, oldest first; a last line that a kill cut short is left out."""
+    if not log.exists():
+        return []
+    lines = log.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
