@@ -244,3 +244,22 @@ def test_a_study_that_takes_an_old_ones_name_leaves_the_old_runs_alone(mlflow_ur
     experiment = client.get_experiment_by_name(request.node.name)
     runs = client.search_runs([experiment.experiment_id], "tags.role = 'trial'")
     assert {run.data.params["learning_rate"] for run in runs} == {"first", "second"}
+
+
+def test_a_verdict_of_the_race_is_on_the_trials_tags_with_its_numbers(open_tracking, find_runs):
+    with open_tracking() as tracking:
+        tracking.trial_started(2, {"learning_rate": 1e-3})
+        tracking.verdict(
+            2, {"action": "pause", "reason": "waits", "against": None, "numbers": {"chance": 0.125}}
+        )
+        tracking.verdict(2, {"action": "stop", "reason": "worse", "against": 0, "numbers": {"chance": 0.01}})
+        tracking.trial_finished(2, {}, "stopped", "worse")
+    (run,) = find_runs().values()
+    assert run.info.status == "KILLED"
+    tags = {name: value for name, value in run.data.tags.items() if name.startswith("race")}
+    assert tags == {
+        "race": "stop",
+        "race_reason": "worse",
+        "race_against": "0",
+        "race_numbers": '{"chance": 0.01}',
+    }
