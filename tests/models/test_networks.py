@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from shutil import which
 
 import onnxruntime
 import pytest
@@ -140,6 +141,32 @@ def test_onnx_with_a_free_batch_size_agrees_with_torch(small):
     with torch.no_grad():
         expected = small(images(3))[0]
     found = torch.from_numpy(session.run(None, {"image": images(3).numpy()})[0])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "small",
+    [pytest.param(name, marks=() if name == "unet" else pytest.mark.slow) for name in models.names()],
+    indirect=True,
+)
+def test_torch_compile_sees_a_network_as_one_graph(small):
+    torch.compiler.reset()
+    small.eval()
+    with torch.no_grad():
+        expected = small(images())
+        found = torch.compile(small, backend="eager", fullgraph=True)(images())
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (which("g++") or which("clang++")), reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_compiled_code_agrees_with_torch(small):
+    torch.compiler.reset()
+    small.eval()
+    with torch.no_grad():
+        expected = small(images())
+        found = torch.compile(small, fullgraph=True)(images())
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
