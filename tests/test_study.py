@@ -47,6 +47,51 @@ def test_a_refit_takes_one_lane():
     assert shape_lanes(DGX_2, Machine(workers_per_fit=8), num_lanes=1).num_lanes == 1
 
 
+def test_fits_that_share_a_gpu_take_equal_parts_of_it_and_of_the_cores():
+    assert shape_lanes(DGX_2, Machine(fits_per_gpu=2)) == Shape(32, 1, 2.7, 0.5, "cuda")
+    assert shape_lanes(DGX_2, Machine(fits_per_gpu=3)).gpus_per_worker == 0.3333
+    assert shape_lanes(DGX_2, Machine(device="cpu", fits_per_gpu=4, num_lanes=5)) == Shape(
+        5, 1, 1.35, 0.25, "cpu"
+    )
+
+
+def test_fits_can_share_a_gpu_only_where_there_is_one():
+    with pytest.raises(
+        BadMachine, match="--fits-per-gpu: fits can share a GPU on a node that has one, found none"
+    ):
+        shape_lanes(LAPTOP, Machine(fits_per_gpu=2))
+
+
+def test_a_wide_fit_does_not_share_its_gpus():
+    with pytest.raises(BadMachine, match=r"2 fits can share a GPU where each has one worker, found .* 4"):
+        Machine(fits_per_gpu=2, workers_per_fit=4)
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        Machine(),
+        Machine(workers_per_fit=4),
+        Machine(fits_per_gpu=2),
+        Machine(fits_per_gpu=3),
+        Machine(device="cpu", fits_per_gpu=4),
+    ],
+    ids=["one each", "wide", "two a GPU", "three a GPU", "rehearsed"],
+)
+@pytest.mark.parametrize("nodes", [DGX_2, [node(CPU=7, GPU=4)], 2 * [node(CPU=36, GPU=8)]], ids=len)
+def test_the_lanes_of_a_cluster_are_as_many_as_it_is_found_to_have_room_for(nodes, machine):
+    shape = shape_lanes(nodes, machine)
+    assert shape.num_on(nodes) == shape.num_lanes
+    assert shape.num_on([*nodes, *nodes]) == 2 * shape.num_lanes
+    assert shape.num_on([*nodes, node(CPU=64), node(alive=False, CPU=96, GPU=16)]) == shape.num_lanes
+
+
+@pytest.mark.parametrize("cores", [1, 3, 8, 10, 20, 36])
+def test_cores_hold_as_many_lanes_as_they_are_found_to_have_room_for(cores):
+    shape = shape_lanes([node(CPU=cores)], Machine())
+    assert shape.num_on([node(CPU=cores)]) == shape.num_lanes == cores
+
+
 def test_cuda_without_a_gpu_is_refused():
     with pytest.raises(BadMachine, match="cuda needs a node with a GPU, found none"):
         shape_lanes(LAPTOP, Machine(device="cuda"))

@@ -109,6 +109,10 @@ def search(
         str | None, typer.Option(help="Name. Default: made of SPACE, the data and the split.")
     ] = None,
     workers_per_fit: Width = 1,
+    fits_per_gpu: Annotated[
+        int,
+        typer.Option(min=1, help="Fits of one worker that share a GPU, each with its part of the memory."),
+    ] = 1,
     lanes: Annotated[int | None, typer.Option(min=1, help="Fits at a time. Default: as many as fit.")] = None,
     race: Annotated[
         RuleName, typer.Option(help="Who gets more folds; none: every trial gets all.")
@@ -159,7 +163,7 @@ def search(
         race=race,
         sampler=sampler,
     )
-    machine = Machine(address, device, workers_per_fit, lanes)
+    machine = Machine(address, device, workers_per_fit, lanes, fits_per_gpu)
     work = Work(home, cache or home / "cache", study_home.ledger)
     with study_progress(trials * len(plan.folds)) as (say, advance):
         report = Report(study_home, tracking_uri, say=say, advance=advance)

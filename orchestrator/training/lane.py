@@ -5,18 +5,21 @@ A worker group costs seconds to start; a job that finds one waiting costs millis
 not matter here: lanes are given a callable that performs it.
 
 A job is stopped by asking it to return at the end of an epoch. A lane whose worker dies is started again by Ray Train
-and given back the job it held, which goes on from its checkpoint.
+and given back the job it held, which goes on from its checkpoint. Nodes may come and go: `Lanes` looks at the cluster
+every few seconds, starts lanes where there is room for more, and has the dispatcher queue again what was running on a
+node that is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,16 +27,24 @@ from typing import Any, Literal
 import ray
 import ray.train
 import torch
-from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
+from ray.exceptions import RayActorError
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from orchestrator.errors import FitFailed, OutOfMemory, UserError
 from orchestrator.training import workers
+from orchestrator.training.memory import cap_memory
 
 # A job whose lane died this often is failed: it is the job, not the machine.
 MAX_STARTS = 3
-# How often a lane's Train run may give up altogether before the study does.
+# How often in a row a lane's Train run may give up before it ever asks for work, until the study gives up too.
 MAX_LANE_STARTS = 10
+# How Train says that the cluster has no room for a lane: it may have later.
+NO_ROOM = ("WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesError")
+# Seconds that Train waits for room before it says so; to close takes no longer.
+PLACEMENT_S = 10
+# Seconds between two looks at the cluster.
+WATCH_S = 3.0
 # What another try would not change.
 CERTAIN = (torch.OutOfMemoryError, MemoryError, FitFailed, UserError)
 # How long a question to the dispatcher may wait for news before it is asked again.
@@ -84,6 +95,20 @@ class Shape:
         gpus = {"GPU": self.gpus_per_worker} if self.gpus_per_worker else {}
         return {"CPU": self.cpus_per_worker, **gpus}
 
+    def num_on(self, nodes: list[dict[str, Any]]) -> int:
+        """How many such lanes the living nodes could hold, whoever else may be there."""
+        return (
+            sum(self._workers_on(node["Resources"]) for node in nodes if node["Alive"])
+            // self.workers_per_lane
+        )
+
+    def _workers_on(self, node: dict[str, float]) -> int:
+        cores = node.get("CPU", 0)
+        by_cores = int(cores / self.cpus_per_worker)
+        if self.gpus_per_worker:
+            return min(by_cores, int(node.get("GPU", 0)) * int(1 / self.gpus_per_worker))
+        return min(by_cores, int(cores))
+
 
 class Dispatcher:
     """The queue between trials and lanes: an actor whose every answer is short or a bounded wait."""
@@ -92,7 +117,7 @@ class Dispatcher:
         self.jobs: dict[str, Job] = {}
         self.queue: deque[str] = deque()
         self.closing = False
-        self.lanes: dict[int, float] = {}  # lane -> when it was last heard of
+        self.lanes: dict[int, set[str]] = {}  # lanes that are up -> the nodes they are on
         self.broken: str | None = None
         self.changed = asyncio.Condition()
 
@@ -139,16 +164,32 @@ class Dispatcher:
                 job.state = "stopped"
                 self.changed.notify_all()
 
+    async def arrive(self, lane: int, nodes: Iterable[str]) -> None:
+        """A lane is up, on these nodes."""
+        self.lanes[lane] = set(nodes)
+
+    async def depart(self, lane: int) -> bool:
+        """A lane's Train run has ended; say whether the lane was ever up in it."""
+        return self.lanes.pop(lane, None) is not None
+
+    async def lose(self, nodes: Iterable[str]) -> None:
+        """These nodes are gone: queue again, before all others, what the lanes on them held."""
+        async with self.changed:
+            for lane in [lane for lane, its_nodes in self.lanes.items() if its_nodes & set(nodes)]:
+                del self.lanes[lane]
+                for job_id, job in self.jobs.items():
+                    if job.lane == lane and job.state == "running":
+                        job.state, job.lane, job.excused = "queued", None, True
+                        self.queue.appendleft(job_id)
+            self.changed.notify_all()
+
     async def take(self, lane: int) -> tuple[str, Any] | Literal["wait"] | None:
         """Hand a lane its next job, "wait" if there is none yet, None when it may go home."""
         async with self.changed:
-            self.lanes[lane] = time.monotonic()
             for job_id, job in self.jobs.items():
                 if job.lane == lane and job.state == "running":  # the lane died holding it
                     if job.excused or job.starts < MAX_STARTS:
-                        job.starts += not job.excused
-                        job.excused = False
-                        return job_id, job.payload
+                        return self._start(job_id, lane)
                     self._end(
                         job, "failed", f"tried {MAX_STARTS} times; {job.error or 'its worker was killed'}"
                     )
@@ -158,22 +199,22 @@ class Dispatcher:
                 return None
             if not self.queue:
                 return "wait"
-            job_id = self.queue.popleft()
-            job = self.jobs[job_id]
-            job.state, job.lane, job.starts = "running", lane, 1
-            return job_id, job.payload
+            return self._start(self.queue.popleft(), lane)
 
-    async def progress(self, job_id: str, row: dict[str, float]) -> bool:
-        """Take one epoch's row; say whether to go on."""
+    async def progress(self, lane: int, job_id: str, row: dict[str, float]) -> bool:
+        """Take one epoch's row; say whether to go on. A lane that was taken for lost holds its job no more."""
         async with self.changed:
             job = self.jobs[job_id]
+            if job.lane != lane:
+                return False
             job.rows.append(row)
             self.changed.notify_all()
             return job.wanted_by > 0 and not self.closing
 
-    async def end(self, job_id: str, state: State, error: str | None = None) -> None:
+    async def end(self, lane: int, job_id: str, state: State, error: str | None = None) -> None:
         async with self.changed:
-            self._end(self.jobs[job_id], state, error)
+            if self.jobs[job_id].lane == lane:
+                self._end(self.jobs[job_id], state, error)
 
     async def crashed(self, job_id: str, error: str, excused: bool = False) -> None:
         """Note why a worker gave up. The lane starts again and is given the job back: a peer may have been killed."""
@@ -192,8 +233,13 @@ class Dispatcher:
             self.changed.notify_all()
 
     async def num_ready(self) -> int:
-        """Lanes that have asked for work."""
+        """Lanes that are up."""
         return len(self.lanes)
+
+    def _start(self, job_id: str, lane: int) -> tuple[str, Any]:
+        job = self.jobs[job_id]
+        job.state, job.lane, job.starts, job.excused = "running", lane, job.starts + (not job.excused), False
+        return job_id, job.payload
 
     def _end(self, job: Job, state: State, error: str | None) -> None:
         job.state, job.error = state, error
@@ -210,29 +256,39 @@ class Dispatcher:
 class Lanes:
     """Worker groups that are up as long as this context is; `dispatcher` is the handle that trials are given."""
 
-    def __init__(self, perform: Perform, shape: Shape, storage: Path) -> None:
-        self.shape = shape
+    def __init__(self, perform: Perform, shape: Shape, storage: Path, max_lanes: float | None = None) -> None:
+        """`max_lanes`: as many may there be once the cluster has room for them; by default those of the shape."""
+        self.shape, self.perform, self.storage = shape, perform, storage
+        self.max_lanes = max_lanes or shape.num_lanes
         self.dispatcher: Any = ray.remote(Dispatcher).options(num_cpus=0, max_concurrency=10_000).remote()
         # A Train run name that was used before would resume that run: never the same name twice.
-        start = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-        self.threads = [
-            threading.Thread(
-                target=self._run, args=(lane, f"lane-{start}-{lane}", perform, storage), daemon=True
-            )
-            for lane in range(shape.num_lanes)
-        ]
+        self.name = f"lane-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        self.room = shape.num_lanes  # lanes that the cluster can hold
+        self.up: set[int] = set()  # lanes with a Train run
+        self.closing = False
+        self.changed = threading.Condition()
+        self.threads: list[threading.Thread] = []
+        self.watcher = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Lanes:
-        for thread in self.threads:
-            thread.start()
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACEMENT_S))
+        self._make_room(self.shape.num_lanes)
+        self.watcher.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Let every lane finish its epoch and go home."""
+        with self.changed:
+            self.closing = True
+            self.changed.notify_all()
         ray.get(self.dispatcher.close.remote())
-        for thread in self.threads:
+        for thread in (self.watcher, *self.threads):
             thread.join()
         ray.kill(self.dispatcher)
+
+    def num_lanes(self) -> int:
+        """Lanes that there is room for now; at least one, for work can wait for a node to come."""
+        return max(1, self.room)
 
     def run(
         self, job_id: str, payload: Any, on_row: Callable[[dict[str, float]], None] = lambda row: None
@@ -251,33 +307,75 @@ class Lanes:
                 if news.state in OVER:
                     return
 
-    def _run(self, lane: int, name: str, perform: Perform, storage: Path) -> None:
-        """Keep one lane up until it is sent home.
+    def _watch(self) -> None:
+        """Follow the cluster: as many lanes as it has room for, and no job on a node that is gone."""
+        while not self._is_closing_within(WATCH_S):
+            nodes = ray.nodes()
+            gone = [node["NodeID"] for node in nodes if not node["Alive"]]
+            ray.get(self.dispatcher.lose.remote(gone))
+            self._make_room(int(min(self.max_lanes, self.shape.num_on(nodes))))
 
-        Train starts a worker group again when a worker dies; but if its controller was just talking to that worker,
-        the controller itself gives up. Then the whole run is started again, under a name of its own.
+    def _make_room(self, num_lanes: int) -> None:
+        with self.changed:
+            self.room = num_lanes
+            for lane in range(len(self.threads), num_lanes):
+                self.threads.append(threading.Thread(target=self._run, args=(lane,), daemon=True))
+                self.threads[lane].start()
+            self.changed.notify_all()
+
+    def _run(self, lane: int) -> None:
+        """Keep one lane up, where there is room for it, until it is sent home.
+
+        Train starts a worker group again when a worker dies. But its controller gives up if there is no room, or if it
+        was just talking to that worker. Then the whole run is started again, under a name of its own.
         """
-        for start in range(MAX_LANE_STARTS):
-            try:
-                self._trainer(lane, f"{name}-{start}", perform, storage).fit()
+        failures = 0
+        for start in itertools.count():
+            if not self._finds_room(lane):
                 return
-            except ControllerError:
+            try:
+                self._trainer(lane, f"{self.name}-{lane}-{start}").fit()
+                return
+            except (TrainingFailedError, RayActorError) as failure:
+                was_up = ray.get(self.dispatcher.depart.remote(lane))
+                failures = 0 if was_up or _is_for_want_of_room(failure) else failures + 1
                 error = traceback.format_exc()
             except Exception:  # this thread has no caller: what went wrong is told to those who wait for jobs
-                error = traceback.format_exc()
-                break
-        ray.get(self.dispatcher.break_off.remote(f"lane {lane} ended:\n{error}"))
+                failures, error = MAX_LANE_STARTS, traceback.format_exc()
+            finally:
+                self._gives_room(lane)
+            if failures == MAX_LANE_STARTS:
+                ray.get(self.dispatcher.break_off.remote(f"lane {lane} ended:\n{error}"))
+                return
+            self._is_closing_within(1.0)
 
-    def _trainer(self, lane: int, name: str, perform: Perform, storage: Path) -> TorchTrainer:
+    def _finds_room(self, lane: int) -> bool:
+        """Wait for room and take it; False when it is time to go home."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.closing or len(self.up) < self.room)
+            self.up.add(lane)
+            return not self.closing
+
+    def _gives_room(self, lane: int) -> None:
+        with self.changed:
+            self.up.discard(lane)
+            self.changed.notify_all()
+
+    def _is_closing_within(self, seconds: float) -> bool:
+        with self.changed:
+            return self.changed.wait_for(lambda: self.closing, seconds)
+
+    def _trainer(self, lane: int, name: str) -> TorchTrainer:
         cuda = self.shape.device == "cuda"
         return TorchTrainer(
             serve,
             train_loop_config={
                 "dispatcher": self.dispatcher,
                 "lane": lane,
-                "perform": perform,
+                "perform": self.perform,
                 "device": self.shape.device,
                 "cpus": self.shape.cpus_per_worker,
+                "gpus": self.shape.gpus_per_worker,
             },
             torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if cuda else "gloo"),
             scaling_config=ScalingConfig(
@@ -286,9 +384,18 @@ class Lanes:
                 resources_per_worker=self.shape.resources_per_worker,
             ),
             run_config=RunConfig(
-                name=name, storage_path=str(storage), failure_config=FailureConfig(max_failures=-1)
+                name=name,
+                storage_path=str(self.storage),
+                failure_config=FailureConfig(
+                    max_failures=-1,
+                    controller_failure_limit=0,  # type: ignore[call-arg]  # of Train's second version
+                ),
             ),
         )
+
+
+def _is_for_want_of_room(failure: Exception) -> bool:
+    return isinstance(failure, ControllerError) and type(failure.controller_failure).__name__ in NO_ROOM
 
 
 def serve(config: dict[str, Any]) -> None:
@@ -297,8 +404,13 @@ def serve(config: dict[str, Any]) -> None:
     cpus = max(1, round(config["cpus"]))
     torch.set_num_threads(cpus)
     device = ray.train.torch.get_device() if config["device"] == "cuda" else torch.device("cpu")
+    if device.type == "cuda" and config["gpus"] < 1:
+        cap_memory(device, int(1 / config["gpus"]))
+    nodes = workers.gather(ray.get_runtime_context().get_node_id())
+    first = workers.rank() == 0
+    if first:
+        ray.get(dispatcher.arrive.remote(lane, nodes))
     while True:
-        first = workers.rank() == 0
         job = workers.from_first(ray.get(dispatcher.take.remote(lane)) if first else None)
         if job is None:
             return
@@ -306,21 +418,21 @@ def serve(config: dict[str, Any]) -> None:
             continue
         job_id, payload = job
 
-        def report(row: dict[str, float], job_id: str = job_id, first: bool = first) -> bool:
-            return workers.from_first(bool(first and ray.get(dispatcher.progress.remote(job_id, row))))
+        def report(row: dict[str, float], job_id: str = job_id) -> bool:
+            return workers.from_first(bool(first and ray.get(dispatcher.progress.remote(lane, job_id, row))))
 
         try:
             finished = perform(payload, device, cpus - 1 if device.type == "cuda" else 0, report)
         except Exception as failure:
             if not _is_known_to_all(failure):
                 # Other ranks may be waiting inside a collective: only a new worker group gets out of that.
-                _tell_why(dispatcher, job_id, failure)
+                _tell_why(dispatcher, lane, job_id, failure)
                 raise
             if first:
-                ray.get(dispatcher.end.remote(job_id, "failed", str(failure)))
+                ray.get(dispatcher.end.remote(lane, job_id, "failed", str(failure)))
         else:
             if first:
-                ray.get(dispatcher.end.remote(job_id, "finished" if finished else "stopped"))
+                ray.get(dispatcher.end.remote(lane, job_id, "finished" if finished else "stopped"))
 
 
 def _is_known_to_all(failure: Exception) -> bool:
@@ -328,11 +440,11 @@ def _is_known_to_all(failure: Exception) -> bool:
     return isinstance(failure, FitFailed) and (workers.size() == 1 or not isinstance(failure, OutOfMemory))
 
 
-def _tell_why(dispatcher: Any, job_id: str, failure: Exception) -> None:
+def _tell_why(dispatcher: Any, lane: int, job_id: str, failure: Exception) -> None:
     error = str(failure) if isinstance(failure, FitFailed) else _last_line(failure)
     again = isinstance(failure, OutOfMemory) and failure.again
     if isinstance(failure, CERTAIN) and not again:
-        ray.get(dispatcher.end.remote(job_id, "failed", error))
+        ray.get(dispatcher.end.remote(lane, job_id, "failed", error))
     else:
         ray.get(dispatcher.crashed.remote(job_id, error, again))
 

@@ -95,6 +95,12 @@ def device_name(device: torch.device) -> str:
     return f"{torch.cuda.get_device_name(device)} with {total * share / 2**30:.1f} GiB"
 
 
+def cap_memory(device: torch.device, num_fits: int) -> None:
+    """Take no more of a GPU than one of so many processes may, so that none starves another."""
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(fraction_of(total, num_fits), device)
+
+
 def fraction_of(total_bytes: int, num_fits: int) -> float:
     """The share of a GPU's memory that PyTorch may take in each of so many processes."""
     return max(0.0, 1 / num_fits - CONTEXT_BYTES / total_bytes)

@@ -49,10 +49,10 @@ def test_who_follows_hears_every_row_and_the_end():
         await dispatcher.submit("a", 1)
         assert await dispatcher.follow({"a": 0}) == {}
         await dispatcher.take(0)
-        assert await dispatcher.progress("a", ROW)
+        assert await dispatcher.progress(0, "a", ROW)
         news = (await dispatcher.follow({"a": 0}))["a"]
         assert (news.state, news.rows) == ("running", (ROW,))
-        await dispatcher.end("a", "finished")
+        await dispatcher.end(0, "a", "finished")
         news = (await dispatcher.follow({"a": 1}))["a"]
         assert (news.state, news.rows) == ("finished", ())
 
@@ -64,7 +64,7 @@ def test_who_follows_several_jobs_hears_of_those_with_news():
         await dispatcher.submit("a", 1)
         await dispatcher.submit("b", 2)
         await dispatcher.take(0)
-        await dispatcher.progress("a", ROW)
+        await dispatcher.progress(0, "a", ROW)
         assert list(await dispatcher.follow({"a": 0, "b": 0})) == ["a"]
 
     talk(conversation)
@@ -86,9 +86,9 @@ def test_a_shared_job_goes_on_until_the_last_one_leaves():
         await dispatcher.submit("a", 1)
         await dispatcher.take(0)
         await dispatcher.leave("a")
-        assert await dispatcher.progress("a", ROW)
+        assert await dispatcher.progress(0, "a", ROW)
         await dispatcher.leave("a")
-        assert not await dispatcher.progress("a", ROW)
+        assert not await dispatcher.progress(0, "a", ROW)
 
     talk(conversation)
 
@@ -107,7 +107,7 @@ def test_a_job_that_was_stopped_or_failed_can_be_asked_for_again():
     async def conversation(dispatcher):
         await dispatcher.submit("a", 1)
         await dispatcher.take(0)
-        await dispatcher.end("a", "failed", "out of memory")
+        await dispatcher.end(0, "a", "failed", "out of memory")
         await dispatcher.submit("a", 1)
         assert await dispatcher.follow({"a": 0}) == {}
         assert await dispatcher.take(0) == ("a", 1)
@@ -136,6 +136,59 @@ def test_a_job_whose_lane_died_too_often_fails_with_the_last_error():
         news = (await dispatcher.follow({"a": 0}))["a"]
         assert news.state == "failed"
         assert news.error == f"tried {MAX_STARTS} times; RuntimeError: no space left"
+
+    talk(conversation)
+
+
+def test_what_ran_on_a_node_that_is_gone_is_the_next_job_of_another_lane():
+    async def conversation(dispatcher):
+        for number, job_id in enumerate("abc"):
+            await dispatcher.arrive(number, [f"node {number}", "node 3"] if number else ["node 0"])
+            await dispatcher.submit(job_id, job_id.upper())
+            await dispatcher.take(number)
+        await dispatcher.submit("d", "D")
+        await dispatcher.lose(["node 1", "node 9"])
+        assert not await dispatcher.progress(1, "b", ROW)  # a worker that was only out of reach
+        await dispatcher.end(1, "b", "failed", "nobody answers")
+        assert await dispatcher.take(4) == ("b", "B")
+        assert await dispatcher.progress(4, "b", ROW)
+        assert await dispatcher.progress(2, "c", ROW)
+        assert await dispatcher.take(1) == ("d", "D")
+
+    talk(conversation)
+
+
+def test_nodes_that_go_do_not_wear_a_job_out():
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", 1)
+        for number in range(2 * MAX_STARTS):
+            await dispatcher.arrive(number, [f"node {number}"])
+            assert await dispatcher.take(number) == ("a", 1)
+            await dispatcher.lose([f"node {number}"])
+        assert await dispatcher.take(99) == ("a", 1)
+
+    talk(conversation)
+
+
+def test_a_job_that_nobody_wants_any_more_is_not_handed_out_again():
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", 1)
+        await dispatcher.arrive(0, ["node 0"])
+        await dispatcher.take(0)
+        await dispatcher.lose(["node 0"])
+        await dispatcher.leave("a")
+        assert await dispatcher.take(1) == "wait"
+
+    talk(conversation)
+
+
+def test_a_lane_says_whether_it_was_ever_up():
+    async def conversation(dispatcher):
+        assert not await dispatcher.depart(0)
+        await dispatcher.arrive(0, ["node 0"])
+        assert await dispatcher.num_ready() == 1
+        assert await dispatcher.depart(0)
+        assert await dispatcher.num_ready() == 0
 
     talk(conversation)
 
@@ -175,8 +228,8 @@ def test_closing_sends_lanes_home_and_asks_running_jobs_to_stop():
         await asyncio.sleep(0)
         await dispatcher.close()
         assert await waiting is None
-        assert not await dispatcher.progress("a", ROW)
-        await dispatcher.end("a", "stopped")
+        assert not await dispatcher.progress(0, "a", ROW)
+        await dispatcher.end(0, "a", "stopped")
         assert await dispatcher.take(0) is None
 
     talk(conversation)
