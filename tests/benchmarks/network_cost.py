@@ -4,8 +4,8 @@
     python tests/benchmarks/network_cost.py gmsrf_net:code pranet --rounds 9 --json
 
 NAME:VARIANT builds that variant; without names, every network is measured as its paper has it. A round times U-Net-64
-and the network one right after the other, so what else the machine does hits both; the ratio is of that pair. Random
-weights, float32. Nothing is asserted about time; an output that is not finite raises `RuntimeError`.
+and the network in turn, `--repeats` times, so what else the machine does hits both; the ratio is of the fastest of
+each. Random weights, float32. Nothing is asserted about time; an output that is not finite raises `RuntimeError`.
 """
 
 from __future__ import annotations
@@ -74,16 +74,16 @@ def step(network: nn.Module, image: torch.Tensor) -> Callable[[], None]:
 
 
 def ratios(
-    reference: Callable[[], None], other: Callable[[], None], rounds: int
+    reference: Callable[[], None], other: Callable[[], None], rounds: int, repeats: int
 ) -> tuple[list[float], list[float]]:
     """(seconds of `other`, other / reference) of each round, after one of each that does not count."""
     reference()
     other()
     seconds, found = [], []
     for _ in range(rounds):
-        base = timed(reference)
-        seconds.append(timed(other))
-        found.append(seconds[-1] / base)
+        base, own = zip(*((timed(reference), timed(other)) for _ in range(repeats)), strict=True)
+        seconds.append(min(own))
+        found.append(seconds[-1] / min(base))
     return seconds, found
 
 
@@ -93,12 +93,12 @@ def timed(run: Callable[[], None]) -> float:
     return time.perf_counter() - began
 
 
-def measure(name: str, side: int, batch: int, rounds: int) -> Measured:
+def measure(name: str, side: int, batch: int, rounds: int, repeats: int) -> Measured:
     torch.manual_seed(0)
     one, several = torch.rand(1, 3, side, side), torch.rand(batch, 3, side, side)
     base, network = build(REFERENCE), build(name)
-    seconds, forwards = ratios(forward(base, one), forward(network, one), rounds)
-    _, steps = ratios(step(base, several), step(network, several), rounds)
+    seconds, forwards = ratios(forward(base, one), forward(network, one), rounds, repeats)
+    _, steps = ratios(step(base, several), step(network, several), rounds, repeats)
     meta = on_meta(name.partition(":")[0], **({"variant": name.partition(":")[2]} if ":" in name else {}))
     cost = multiply_accumulates(meta, side, side) / 1e9
     return Measured(
@@ -112,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--side", type=int, default=256, help="pixels")
     parser.add_argument("--batch", type=int, default=2, help="images of a training step")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=1, help="of both, in a round; the fastest counts")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args(arguments)
     unknown = [name for name in asked.names if name.partition(":")[0] not in models.names()]
@@ -119,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"no network is named {', '.join(unknown)}; known: {', '.join(models.names())}")
     found = []
     for name in asked.names or [name for name in models.names() if name != REFERENCE]:
-        found.append(measure(name, asked.side, asked.batch, asked.rounds))
+        found.append(measure(name, asked.side, asked.batch, asked.rounds, asked.repeats))
         print(f"{name}: forward {statistics.median(found[-1].forward):.2f} x U-Net-64", file=sys.stderr)
     if asked.json:
         print(json.dumps([asdict(one) for one in found], indent=1))
