@@ -16,6 +16,7 @@ from orchestrator.search.work import Work
 from orchestrator.training.lane import MAX_STARTS, OVER, Lanes, News, Shape
 
 TWO_WORKERS = Shape(num_lanes=1, workers_per_lane=2, cpus_per_worker=1, gpus_per_worker=0, device="cpu")
+HALF_A_GPU = Shape(num_lanes=2, workers_per_lane=1, cpus_per_worker=1, gpus_per_worker=0.5, device="cpu")
 ENDLESS = Toy(epochs=100_000, seconds=0.02)
 
 
@@ -25,6 +26,7 @@ def local_ray():
     ray.init(
         address="local",
         num_cpus=4,
+        num_gpus=1,
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
@@ -117,6 +119,16 @@ def test_two_trials_that_ask_for_one_job_share_it(lanes):
     ray.get(lanes.dispatcher.leave.remote("twice"))
     news = wait_for(lanes, "twice", over=True)
     assert (news.state, len(news.rows)) == ("finished", 20)
+
+
+@pytest.mark.slow
+def test_two_lanes_share_a_gpu(tmp_path):
+    with Lanes(toy_jobs.perform, HALF_A_GPU, tmp_path) as halves:
+        for job_id in ("one", "other"):
+            ray.get(halves.dispatcher.submit.remote(job_id, ENDLESS))
+        for job_id in ("one", "other"):  # neither ever ends
+            wait_for(halves, job_id, over=False)
+        assert ray.available_resources().get("GPU", 0) == 0
 
 
 def test_closing_ends_what_runs_and_gives_everything_back(lanes, tmp_path):
