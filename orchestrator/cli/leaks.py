@@ -57,7 +57,7 @@ def data_leaks(
     out.print(f"groups of two or more, by their own groups and by twins: {len(groups)}", highlight=False)
     if groups:
         out.print(f"cases in the largest: {sizes}", highlight=False)
-    out.print("`--twins` of search, fit and data split keeps such frames together; --json lists every pair")
+    out.print("search, fit and data split keep such frames together; --json lists every pair")
     if drawn:
         out.print(drawn, highlight=False)
 

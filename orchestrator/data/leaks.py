@@ -23,6 +23,7 @@ from typing import Literal
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from orchestrator.data.align import Alignment, Sight, align, sight
 from orchestrator.data.cases import Case, Dataset, read_image
@@ -178,6 +179,7 @@ _kept: list[Sight] = []  # in a process that aligns: what it was started with
 
 def _keep(sights: list[Sight]) -> None:
     _kept[:] = sights
+    threadpool_limits(1, "blas")  # for as long as the process lives: there is one for every core
 
 
 def _align_chunk(pairs: Sequence[tuple[int, int]]) -> list[Alignment | None]:
