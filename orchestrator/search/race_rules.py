@@ -10,7 +10,7 @@ The same calls of `see` and `judge` give the same verdicts, so that a study can 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-RuleName = Literal["paired", "forgiving", "asha", "median", "wilcoxon", "none"]
+from orchestrator.search.choices import RuleName
+
 Action = Literal["go", "pause", "stop"]
 
 
@@ -60,10 +61,13 @@ class Board:
         numbered = [np.unique(np.asarray(fold, dtype=str), return_inverse=True)[1] for fold in groups]
         self.group_of_image = numbered
         self.sizes = [np.bincount(fold).astype(np.float64) for fold in numbered]
-        self.num_images = np.array([len(fold) for fold in numbered], dtype=np.float64)
+        self.num_images = [float(len(fold)) for fold in numbered]
         self.prior_noise, self.prior_weight = fit_noise, fit_noise_weight
         self.sums: dict[int, dict[int, NDArray[np.float64]]] = {}
         self.means: dict[int, dict[int, float]] = {}
+        self._own: dict[int, float] = {}
+        self.beliefs: dict[int, float] = {}
+        self._memo: dict[Any, Any] = {}  # what follows from the scores seen, until more are seen
 
     @property
     def num_folds(self) -> int:
@@ -77,6 +81,13 @@ class Board:
         order = sorted(found)
         self.sums[number] = {f: self._sums(f, found[f]) for f in order}
         self.means[number] = {f: float(found[f].mean()) for f in order}
+        self._own[number] = self._mean_over(self.means[number], order) if order else float("nan")
+        self._memo.clear()
+
+    def _remember(self, key: Any, make: Callable[[], Any]) -> Any:
+        if key not in self._memo:
+            self._memo[key] = make()
+        return self._memo[key]
 
     def _sums(self, fold: int, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.bincount(self.group_of_image[fold], weights=scores).astype(np.float64)
@@ -96,18 +107,22 @@ class Board:
         return self.folds(number) == self.num_folds
 
     def complete(self) -> list[int]:
-        return [number for number in sorted(self.means) if self.is_complete(number)]
+        return self._remember("complete", lambda: [n for n in sorted(self.means) if self.is_complete(n)])
 
     def mean(self, number: int) -> float:
         """Mean over the images of the folds seen."""
-        return self._mean_over(self.means[number], list(self.means[number]))
+        return self._own[number]
 
     def _mean_over(self, means: Mapping[int, float], folds: Sequence[int]) -> float:
-        return float(np.average([means[f] for f in folds], weights=self.num_images[list(folds)]))
+        images = self.num_images
+        return sum(means[f] * images[f] for f in folds) / sum(images[f] for f in folds)
 
     @property
     def incumbent(self) -> int | None:
         """The best setting with all folds; before there is one: the first setting, then the one with most folds."""
+        return self._remember("incumbent", self._find_incumbent)
+
+    def _find_incumbent(self) -> int | None:
         complete = self.complete()
         if complete:
             return max(complete, key=lambda number: (self.mean(number), -number))
@@ -121,6 +136,9 @@ class Board:
 
     def estimate(self, number: int) -> float:
         """The incumbent's mean plus the paired difference on shared folds; its own mean if there is none."""
+        return self._remember(("estimate", number), lambda: self._find_estimate(number))
+
+    def _find_estimate(self, number: int) -> float:
         incumbent = self.incumbent
         if incumbent is None or number == incumbent or not (shared := self.shared(number, incumbent)):
             return self.mean(number)
@@ -129,12 +147,21 @@ class Board:
         )
         return self.mean(incumbent) + difference
 
+    def worth(self, number: int) -> float:
+        """What ranks go by: what a model of all settings believes of this one, or its own estimate."""
+        return self.beliefs.get(number, self.estimate(number))
+
+    def believe(self, beliefs: Mapping[int, float]) -> None:
+        self.beliefs = dict(beliefs)
+        self._memo.clear()
+
     def compare(self, number: int, other: int) -> Comparison | None:
         """`number` less `other`, centred within folds so that fit noise is not counted as image noise."""
         shared = self.shared(number, other)
         if not shared:
             return None
-        weights = self.num_images[shared] / self.num_images[shared].sum()
+        images = np.array([self.num_images[f] for f in shared])
+        weights = images / images.sum()
         by_fold = np.array([self.means[number][f] - self.means[other][f] for f in shared])
         of_images, degrees = self._image_variance(number, other, shared, weights)
         noise, noise_degrees = self.fit_noise()
@@ -168,6 +195,9 @@ class Board:
         The prior, drawn towards what this study shows: differences with the incumbent vary from fold to fold by image
         noise and by twice the variance of a fit.
         """
+        return self._remember("noise", self._find_fit_noise)
+
+    def _find_fit_noise(self) -> tuple[float, float]:
         incumbent, total, degrees = self.incumbent, 0.0, 0.0
         for number in self.means:
             if incumbent is not None and number != incumbent:
@@ -237,7 +267,7 @@ class Paired:
     def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None:
         if not new_wanted:
             return _finalist(board, paused, self.finalists)
-        hopeful = sorted(paused, key=lambda number: (-board.folds(number), -board.estimate(number), number))
+        hopeful = _placed(board, paused, self.reduction, range(board.num_folds - 1, 0, -1))
         return next((number for number in hopeful if self.judge(board, number).action == "go"), None)
 
 
@@ -296,9 +326,10 @@ class Asha:
         return rungs
 
     def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None:
-        ranked = sorted(paused, key=lambda number: (-board.folds(number), -board.mean(number), number))
-        chosen = next((number for number in ranked if self.judge(board, number).action == "go"), None)
-        return chosen if chosen is not None or new_wanted or board.complete() else next(iter(ranked), None)
+        between = [number for number in paused if board.folds(number) not in self._rungs(board)]
+        placed = _placed(board, paused, self.reduction, reversed(self._rungs(board)))
+        chosen = next(iter(between), None) or next(placed, None)
+        return chosen if chosen is not None or new_wanted or board.complete() else _furthest(board, paused)
 
 
 @dataclass(frozen=True)
@@ -420,6 +451,10 @@ class Race:
         """The honest value of a setting: incumbent's mean plus mean paired difference on the folds seen."""
         return self.board.estimate(number)
 
+    def believe(self, values: Mapping[int, float]) -> None:
+        """Rank settings by these values from now on: a model's, for whom neighbours speak where folds are few."""
+        self.board.believe(values)
+
     @property
     def incumbent(self) -> int | None:
         return self.board.incumbent
@@ -433,12 +468,31 @@ def _nobody_complete() -> Verdict:
     return Verdict("go", "No setting has all folds yet to compare with.")
 
 
+def _level(board: Board, folds: int) -> list[int]:
+    """Settings with so many folds or more, the best first."""
+    key = ("level", folds)
+    found = (number for number in board.means if board.folds(number) >= folds)
+    return board._remember(key, lambda: sorted(found, key=lambda number: (-board.worth(number), number)))
+
+
+def _candidates(board: Board, folds: int, reduction: int) -> tuple[list[int], int]:
+    """Settings with just so many folds, the best first, and how many of them may have one more."""
+    level, above = _level(board, folds), _level(board, folds + 1)
+    waiting = [number for number in level if board.folds(number) == folds]
+    return waiting, max(0, len(level) // reduction - len(above))
+
+
 def _rank(board: Board, number: int, folds: int, reduction: int) -> tuple[int, int]:
-    """Rank of a setting, from 1, among those with as many folds or more, and how many of them may go on."""
-    rivals = [other for other in board.means if board.folds(other) >= folds]
-    own = board.estimate(number)
-    rank = 1 + sum(board.estimate(other) > own for other in rivals if other != number)
-    return rank, len(rivals) // reduction
+    """Rank of a setting, from 1, among those with just so many folds, and how many of them may have one more."""
+    waiting, places = _candidates(board, folds, reduction)
+    return waiting.index(number) + 1, places
+
+
+def _placed(board: Board, paused: Sequence[int], reduction: int, levels: Iterable[int]) -> Iterator[int]:
+    """Waiting settings whose rank lets them go on, those with most folds first."""
+    for folds in levels:
+        waiting, places = _candidates(board, folds, reduction)
+        yield from (number for number in waiting[:places] if number in paused)
 
 
 def _furthest(board: Board, paused: Sequence[int]) -> int | None:
@@ -448,7 +502,7 @@ def _furthest(board: Board, paused: Sequence[int]) -> int | None:
 
 def _finalist(board: Board, paused: Sequence[int], finalists: int) -> int | None:
     """The best setting that still lacks folds, as long as it is among the best `finalists` of all."""
-    seen = sorted((n for n in board.means if board.folds(n)), key=lambda n: (-board.estimate(n), n))
+    seen = sorted((n for n in board.means if board.folds(n)), key=lambda n: (-board.worth(n), n))
     best = seen[:finalists] if board.complete() else seen
     return next((number for number in best if number in paused), None)
 
