@@ -60,6 +60,7 @@ from tiny_work import TinyWork
 
 from orchestrator.search.home import StudyTrial
 from orchestrator.search.ledger import FitRecord
+from orchestrator.search.race_rules import Verdict
 from orchestrator.search.space import parse_space
 from orchestrator.study import Machine, Study, run_study, shape_lanes
 from orchestrator.training.lane import Lanes, Shape
@@ -164,6 +165,9 @@ class StudyStopwatch:
     def fold_finished(self, number: int, fold: int, record: FitRecord) -> None:
         pass
 
+    def judged(self, number: int, verdict: Verdict) -> None:
+        pass
+
     def trial_finished(self, trial: StudyTrial) -> None:
         self.watch.last_fit = time.perf_counter()
 
@@ -219,6 +223,7 @@ def whole_engine(address: str, width: int, num_fits: int, folder: Path) -> Measu
     study = replace(
         formula_study(folder, num_trials=num_fits // FOLDS),
         space=parse_space(SPACE.format(width=width, epochs=tiny_fit.EPOCHS)),
+        race="none",  # every trial trains all its folds, so that the number of fits is known
     )
     clock = StudyStopwatch()
     machine = Machine(address=address, device="cpu", workers_per_fit=width, num_lanes=1)
@@ -321,7 +326,7 @@ def main() -> None:
         "--study-fits", type=int, default=30, help="fits a round of the others; a multiple of 5"
     )
     parser.add_argument("--rounds", type=int, default=2, help="more for figures to quote")
-    parser.add_argument("--widths", type=int, nargs="+", default=[1, 2], help="workers per fit")
+    parser.add_argument("--widths", type=int, nargs="+", default=[1, 2, 4], help="workers per fit")
     parser.add_argument("--json", action="store_true", help="every measurement, for programs")
     options = parser.parse_args()
     if options.study_fits < FOLDS or options.study_fits % FOLDS:

@@ -30,7 +30,7 @@ class TinyWork:
                 self.ledger.write_scores(ScoreRecord(job.fit_id, job.name, job.case_ids, scored))
             return True
         found = quality(job.recipe.learning_rate)
-        curves = [row(int(trained["epoch"]), found) | trained for trained in self._train(report)]
+        curves = list(self._train(found, report))
         if len(curves) < tiny_fit.EPOCHS:
             return False
         if workers.rank() == 0:
@@ -46,8 +46,9 @@ class TinyWork:
             self.ledger.write(job, plain, histograms(found, len(job.val)), {}, b"weights")
         return True
 
-    def _train(self, report: tiny_fit.Report) -> Iterator[dict[str, float]]:
+    def _train(self, found: float, report: tiny_fit.Report) -> Iterator[dict[str, float]]:
         for trained in tiny_fit.train():
-            yield trained
-            if not report(trained):
+            told = row(int(trained["epoch"]), found) | trained
+            yield told
+            if not report(told):
                 return
