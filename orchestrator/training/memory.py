@@ -90,9 +90,10 @@ def device_name(device: torch.device) -> str:
     """The device and the memory that this process may take of it."""
     if device.type != "cuda":
         return platform.machine()
-    total = torch.cuda.get_device_properties(device).total_memory
-    share = torch.cuda.get_per_process_memory_fraction(device)
-    return f"{torch.cuda.get_device_name(device)} with {total * share / 2**30:.1f} GiB"
+    index = torch.cuda.current_device() if device.index is None else device.index
+    total = torch.cuda.get_device_properties(index).total_memory
+    share = torch.cuda.get_per_process_memory_fraction(index)
+    return f"{torch.cuda.get_device_name(index)} with {total * share / 2**30:.1f} GiB"
 
 
 def cap_memory(device: torch.device, num_fits: int) -> None:

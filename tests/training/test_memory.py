@@ -10,7 +10,7 @@ from tight import Plain, every_network, tight
 from orchestrator.errors import FitFailed
 from orchestrator.search.ledger import Ledger
 from orchestrator.search.work import Work
-from orchestrator.training.memory import Memory, fraction_of, ran_out, within_memory
+from orchestrator.training.memory import Memory, cap_memory, device_name, fraction_of, ran_out, within_memory
 
 KIND = {"network": "unet", "image_size": 352}
 GIB = 2**30
@@ -124,3 +124,31 @@ def test_fits_that_share_a_gpu_leave_room_for_what_cuda_takes_itself():
     for num_fits in (2, 3, 4):
         assert num_fits * (fraction_of(32 * GIB, num_fits) * 32 + 0.5) < 32
     assert fraction_of(32 * GIB, 2) > 0.45
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", ["cuda", "cuda:0"])
+def test_a_gpu_that_is_full_is_released_and_tried_with_less(tmp_path, name):
+    device, tried = torch.device(name), []
+    total = torch.cuda.get_device_properties(0).total_memory
+
+    def attempt(images: int) -> int:
+        tried.append(images)
+        held = [torch.empty(total // 3, dtype=torch.uint8, device=device) for _ in range(images)]
+        return len(held)
+
+    assert within_memory(Memory(tmp_path), KIND, 8, device, attempt) == 2
+    assert tried == [8, 4, 2]
+    assert torch.cuda.memory_allocated(0) == 0
+    assert torch.cuda.get_device_name(0) in device_name(device)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_fit_that_shares_a_gpu_is_held_to_its_part_of_the_memory():
+    total = torch.cuda.get_device_properties(0).total_memory
+    try:
+        cap_memory(torch.device("cuda:0"), 4)
+        with pytest.raises(torch.OutOfMemoryError):
+            torch.empty(total // 4, dtype=torch.uint8, device="cuda:0")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, 0)
