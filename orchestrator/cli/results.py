@@ -19,6 +19,7 @@ from orchestrator.cli.options import (
     Width,
 )
 from orchestrator.cli.screen import bar, epoch_line, err, out, print_json
+from orchestrator.search.choices import BestRule
 
 if TYPE_CHECKING:
     from orchestrator.search.home import StudyHome, StudyTrial
@@ -51,6 +52,10 @@ def best(
         Path | None, typer.Option(help="Folder for the model: weights, ONNX, config, card.")
     ] = None,
     metric: Metric = "dice",
+    rule: Annotated[
+        BestRule,
+        typer.Option(help="one-se: the cheapest trial within one standard error of the best."),
+    ] = "best",
     refit: Annotated[
         bool, typer.Option(help="Train once more on all cases of the folds, and take that.")
     ] = False,
@@ -67,7 +72,8 @@ def best(
     from orchestrator.results.handover import export_trial, fold_lines, outside_lines, validation_line
     from orchestrator.results.registry import register_champion
     from orchestrator.results.report import default_uri
-    from orchestrator.results.tables import score_dicts, score_table
+    from orchestrator.results.selection import select_trial
+    from orchestrator.results.tables import score_dicts, score_table, versus_table
     from orchestrator.search.home import champion_fit, find_study, ranked
 
     home = home.expanduser().resolve()
@@ -75,7 +81,8 @@ def best(
     standing = ranked(found.trials(), known_metric(metric))
     if not standing:
         raise BadStudy(found.name, "has no finished trial yet; run `orchestrator search` on")
-    trial, score = standing[0]
+    selection = select_trial(found, standing, metric, rule)
+    trial, score = next(pair for pair in standing if pair[0].number == selection.chosen)
     if refit:
         record = _refit(found, trial, address, device, workers_per_fit, cache or home / "cache")
     else:
@@ -95,6 +102,7 @@ def best(
                 "masks": score.masks.as_dict(),
                 "fit_id": record.fit_id,
                 "scores": score_dicts(lines),
+                "selection": selection.as_dict(),
             }
         )
     else:
@@ -103,7 +111,8 @@ def best(
             for name, value in trial.searched.items()
         )
         out.print(
-            f"best of {len(standing)} finished trials by {metric}: trial {trial.number} ({searched})",
+            f"{'best' if rule == 'best' else rule} of {len(standing)} finished trials by {metric}: "
+            f"trial {trial.number} ({searched})",
             highlight=False,
         )
         out.print(
@@ -111,6 +120,10 @@ def best(
                 lines, f"{found.name}, trial {trial.number}, in percent; threshold {score.threshold:.3f}"
             )
         )
+        for line in selection.sentences():
+            out.print(line, highlight=False)
+        if selection.alike:
+            out.print(versus_table(selection.alike))
     if export is None:
         return
     if not record.weights.exists():
@@ -118,7 +131,7 @@ def best(
             found.name,
             f"the weights of trial {trial.number} were pruned, as it was not among the best by dice; add --refit",
         )
-    folder = export_trial(found, trial, score, record, export)
+    folder = export_trial(found, trial, score, record, export, selection)
     version = register_champion(
         folder,
         tracking_uri=tracking_uri or default_uri(home),

@@ -17,6 +17,10 @@ from orchestrator.scoring.postprocess import PostProcess
 
 COLUMNS = ("dice", "iou", "precision", "recall", "f2", "accuracy")
 FEW_CASES = 500
+CHOSEN_BY = """
+
+Trials are compared image by image on validation images, at cross-fitted thresholds. One is called worse where a test
+over images (groups drawn whole) and one over folds both say so at 5 %, corrected for the number of comparisons."""
 
 USAGE = """\
 import json
@@ -110,11 +114,20 @@ def model_card(
     cross_validated: ScoreLine,
     outside: Sequence[ScoreLine],
     making: Making,
+    chosen: Sequence[str] = (),
 ) -> str:
-    """Markdown. `outside`: the hold-out test and unseen datasets, in that order; empty if there are none."""
+    """Markdown. `outside`: the hold-out test and unseen datasets, in that order; empty if there are none.
+
+    `chosen`: sentences about why it is this trial and what cannot be told from it.
+    """
     sections = [
         _head(model),
         _scores(folds, cross_validated, outside, _optimism(model, split, cross_validated, making.num_trials)),
+        *(
+            ["## How it was chosen\n\n" + "\n".join(f"- {line}" for line in chosen) + CHOSEN_BY]
+            if chosen
+            else []
+        ),
         _masks(model),
         _data(data, split),
         _limits(data, split, outside),

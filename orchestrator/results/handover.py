@@ -17,6 +17,7 @@ from orchestrator.data.splits import SplitPlan
 from orchestrator.results.card import DataFacts, Making, ModelFacts, ScoreLine, SplitFacts, model_card
 from orchestrator.results.export import write_bundle
 from orchestrator.results.report import git_revision
+from orchestrator.results.selection import Selection
 from orchestrator.results.tables import LeaderboardRow
 from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.postprocess import PostProcess
@@ -30,7 +31,12 @@ OWN_THRESHOLD = "validation, at a threshold chosen on it"
 
 
 def export_trial(
-    home: StudyHome, trial: StudyTrial, score: TrialScore, record: FitRecord, folder: Path
+    home: StudyHome,
+    trial: StudyTrial,
+    score: TrialScore,
+    record: FitRecord,
+    folder: Path,
+    selection: Selection | None = None,
 ) -> Path:
     """Write the bundle of one trial, with the network of `record`: one of its folds, or its refit."""
     plan = home.plan()
@@ -44,7 +50,7 @@ def export_trial(
         trained_on=plan.datasets,
         held_out=plan.test,
         twins=tuple(sorted(plan.left_out)),
-        card=trial_card(home, trial, score, record),
+        card=trial_card(home, trial, score, record, selection),
     )
 
 
@@ -121,7 +127,13 @@ def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
     return rows
 
 
-def trial_card(home: StudyHome, trial: StudyTrial, score: TrialScore, record: FitRecord) -> str:
+def trial_card(
+    home: StudyHome,
+    trial: StudyTrial,
+    score: TrialScore,
+    record: FitRecord,
+    selection: Selection | None = None,
+) -> str:
     """The model card of one trial, with the network of `record`; Markdown."""
     plan = home.plan()
     sources, unseen = home.datasets()
@@ -153,6 +165,7 @@ def trial_card(home: StudyHome, trial: StudyTrial, score: TrialScore, record: Fi
             date=time.strftime("%Y-%m-%d"),
             num_trials=sum(other.state == "complete" for other in home.trials()),
         ),
+        chosen=selection.sentences() if selection else (),
     )
 
 

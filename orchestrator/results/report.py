@@ -18,13 +18,15 @@ from orchestrator.data.cases import Case, Dataset, read_image, read_mask
 from orchestrator.data.resize import resize_probability
 from orchestrator.data.splits import SplitPlan
 from orchestrator.results.plots import Tile, learning_curves, overlay_sheet, threshold_curve
+from orchestrator.results.selection import select_trial
 from orchestrator.results.tracking import Tracking
 from orchestrator.scoring.histograms import NUM_BINS
 from orchestrator.scoring.metrics import scores_at, scores_of_masks
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.threshold import best_threshold
+from orchestrator.search.budget import End
 from orchestrator.search.folds import TrialScore
-from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, finished_score
+from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, finished_score, ranked
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.race_rules import Verdict
 from orchestrator.search.work import NUM_EXAMPLES
@@ -95,7 +97,7 @@ class Report:
             self._count(trial)
         width = f" of {shape.workers_per_lane} workers" if shape.workers_per_lane > 1 else ""
         self.say(
-            f"study {self.home.name}: {study.num_trials} trials x {len(study.plan.folds)} folds, {study.plan.name}, "
+            f"study {self.home.name}: until {study.budget}; {len(study.plan.folds)} folds, {study.plan.name}, "
             f"{shape.num_lanes} lane(s){width} on {shape.device}"
             + (f"; {len(before)} trial(s) are finished already" if before else "")
         )
@@ -130,7 +132,9 @@ class Report:
 
     def judged(self, number: int, verdict: Verdict) -> None:
         self.tracking.verdict(number, asdict(verdict))
-        if verdict.action == "pause":  # who goes on says so by going on, and a trial that is over is told as that
+        if (
+            verdict.action == "pause"
+        ):  # who goes on says so by going on, and a trial that is over is told as that
             self.say(f"trial {number} waits: {verdict.reason}")
 
     def trial_finished(self, trial: StudyTrial) -> None:
@@ -159,6 +163,11 @@ class Report:
         best = ", best so far" if self.best == (score.metrics["dice"], -trial.number) else ""
         self.say(f"trial {trial.number} done  dice {score.metrics['dice']:.4f}{best}  ({searched})")
 
+    def ends(self, end: End) -> None:
+        self.tracking.study_tags({"ended_by": end.by, "ended_why": end.why})
+        rest = "" if end.is_of_this_run else "; those in flight and the best go on to their last fold"
+        self.say(f"no new trial is begun: {end.why}{rest}")
+
     def finished(self, champion: StudyTrial | None) -> None:
         if champion is None:
             self.tracking.summary({})
@@ -168,7 +177,10 @@ class Report:
         metrics = {
             f"{_metric(name)}_{key}": value for name, row in outside.items() for key, value in row.items()
         }
-        self.tracking.trial_scores(champion.number, metrics, {"champion": "true"})
+        selection = select_trial(self.home, ranked(self.home.trials()))
+        self.tracking.trial_scores(
+            champion.number, metrics | selection.metrics(), {"champion": "true"} | selection.tags()
+        )
         self.tracking.summary({"champion_trial": champion.number, **score.metrics, **metrics})
 
     def _label(self, fold: int) -> str:

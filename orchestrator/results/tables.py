@@ -16,6 +16,7 @@ from orchestrator.results.card import COLUMNS, ScoreLine, interval_text, percent
 
 if TYPE_CHECKING:
     from orchestrator.results.comparison import Comparison
+    from orchestrator.results.selection import Versus
 
 PIXEL_SCORES = ("hausdorff", "hausdorff95")
 
@@ -160,6 +161,24 @@ def comparison_table(rows: Sequence[Comparison], title: str) -> Table:
             f"{row.p_images:.2g}",
             "–" if row.p_folds is None else f"{row.p_folds:.2g}",
             style="bold" if row.is_sure else None,
+        )
+    return table
+
+
+def versus_table(rows: Sequence[Versus]) -> Table:
+    """The winner less each trial that cannot be told from it; in points of a percent."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("trial", "winner's lead", "95 %", "p images", "p folds", "p corrected"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        low, high = (100 * end for end in row.interval)
+        table.add_row(
+            str(row.other),
+            f"{100 * row.difference:+.2f}",
+            f"{low:+.2f} to {high:+.2f}" if math.isfinite(low) else "unknown",
+            f"{row.p_images:.2g}",
+            "–" if row.p_folds is None else f"{row.p_folds:.2g}",
+            f"{row.p_value:.2g}",
         )
     return table
 

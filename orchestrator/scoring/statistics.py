@@ -151,10 +151,28 @@ def corrected_t_test(differences: ArrayLike, test_share: float) -> TestResult:
         raise ValueError(
             f"expected two folds or more and a test share above 0, found {len(found)} folds, share {test_share}"
         )
-    mean, error = float(found.mean()), float(np.sqrt((1 / len(found) + test_share) * found.var(ddof=1)))
+    mean, error = float(found.mean()), corrected_error(found, test_share)
     certain = 0.0 if abs(mean) <= _TIE else float(np.copysign(np.inf, mean))
     statistic = mean / error if error > _TIE else certain
     return TestResult(statistic, float(2 * stats.t.sf(abs(statistic), len(found) - 1)), len(found))
+
+
+def corrected_error(differences: ArrayLike, test_share: float) -> float:
+    """Standard error of the mean of `differences` (K,) over folds, as `corrected_t_test` takes it."""
+    found = _finite(differences)
+    return float(np.sqrt((1 / len(found) + test_share) * found.var(ddof=1)))
+
+
+def clustered_error(values: ArrayLike, groups: Sequence[str]) -> float:
+    """Standard error of the mean of `values` (N,), drawing whole groups (N,); infinite for a single group.
+
+    From what groups' sums lie off their share of the total (Cameron and Miller, 2015, with their G / (G - 1)).
+    """
+    found, owners = _finite(values), _numbered(groups)
+    off = np.bincount(owners, weights=found - found.mean())
+    if len(off) == 1:
+        return float("inf")
+    return float(np.sqrt(len(off) / (len(off) - 1) * (off**2).sum()) / len(found))
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:

@@ -6,3 +6,4 @@ from typing import Literal
 
 RuleName = Literal["paired", "forgiving", "asha", "median", "wilcoxon", "none"]
 SamplerName = Literal["tpe", "gp", "random"]
+BestRule = Literal["best", "one-se"]

@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from orchestrator.data.cases import Dataset, add_dataset, list_datasets, load_da
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits import five_fold
 from orchestrator.errors import FitFailed
+from orchestrator.search.budget import Budget, End
 from orchestrator.search.choices import RuleName
+from orchestrator.search.folds import fold_specs
 from orchestrator.search.home import StudyHome, StudyTrial
 from orchestrator.search.ledger import FitRecord, Ledger, ScoreRecord
 from orchestrator.search.space import parse_space
@@ -151,6 +153,9 @@ class Heard:
     def trial_finished(self, trial: StudyTrial) -> None:
         self.told.append(("trial_finished", trial.number, trial.state))
 
+    def ends(self, end: End) -> None:
+        self.told.append(("ends", end.by))
+
     def finished(self, champion: StudyTrial | None) -> None:
         self.told.append(("finished", champion.number if champion else None))
 
@@ -158,7 +163,9 @@ class Heard:
         return [event[1:] for event in self.told if event[0] == kind]
 
 
-def formula_study(home: Path, *, num_trials: int, seed: int = 0, race: RuleName = "none") -> Study:
+def formula_study(
+    home: Path, *, num_trials: int | None = None, seed: int = 0, race: RuleName = "none", **budget: Any
+) -> Study:
     """A study of the formula in `home`, on two dozen frames drawn there."""
     dataset = _dataset(home)
     return Study(
@@ -167,7 +174,7 @@ def formula_study(home: Path, *, num_trials: int, seed: int = 0, race: RuleName 
         plan=five_fold([dataset], seed=seed),
         datasets=(dataset,),
         unseen=(),
-        num_trials=num_trials,
+        budget=Budget(trials=num_trials, **budget),
         seed=seed,
         race=race,
     )
@@ -178,3 +185,17 @@ def _dataset(home: Path) -> Dataset:
         draw_dataset(home / "frames", num_cases=24, size=32)
         add_dataset(home, "drawn", home / "frames", allow_empty=True)
     return load_dataset(home, "drawn")
+
+
+def carry_out(study: Study, rates: Sequence[float]) -> FormulaWork:
+    """Train trials of these learning rates on all folds without Ray, and tell Optuna their Dice."""
+    study.home.begin(study.space, study.plan, study.seed)
+    optuna, work = study.home.optuna_study(), FormulaWork(study.home.ledger)
+    for rate in rates:
+        optuna.enqueue_trial({"learning_rate": rate})
+        trial = optuna.ask()
+        settings = study.space.settings(study.space.sample(trial))
+        for spec in fold_specs(settings, study.plan):
+            work(spec, torch.device("cpu"), 0, lambda row: True)
+        optuna.tell(trial, quality(rate))
+    return work

@@ -1,0 +1,296 @@
+"""Which trial is handed over, and how sure that is: what cannot be told from the winner, and what is cheaper.
+
+Two trials are compared on the same validation images, at cross-fitted thresholds. Two sources of chance are looked at:
+images (whole groups are drawn together) and training sets (Nadeau and Bengio's test, where there are two folds or
+more). Trials count as different where both tests say so; Holm's correction covers all comparisons that are made.
+No test case and no unseen dataset has a say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.cost import on_meta, size
+from orchestrator.scoring.statistics import (
+    clustered_error,
+    clustered_wilcoxon,
+    corrected_error,
+    corrected_t_test,
+    holm,
+    paired_difference,
+)
+from orchestrator.search.choices import BestRule
+from orchestrator.search.folds import TrialScore
+from orchestrator.search.home import StudyHome, StudyTrial
+from orchestrator.search.space import Settings
+
+DEFAULT = 0  # the trial of the paper's setting
+SURE = 0.05
+SAME_COST = 0.1  # seconds of training that differ by less, as a share, are the same
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trial with all its folds, and what it costs."""
+
+    number: int
+    values: NDArray[np.float64]  # (N,) score of every validation image, the same images for all
+    fold_means: tuple[float, ...]
+    seconds: float  # of training, over all folds and workers
+    num_parameters: int  # of its network
+
+
+@dataclass(frozen=True)
+class Versus:
+    """A trial less another one, on the same images."""
+
+    trial: int
+    other: int
+    difference: float  # of means over images
+    interval: tuple[float, float]  # 95 %, drawing whole groups
+    standard_error: float  # the larger one of images and of folds
+    p_images: float  # clustered Wilcoxon signed-rank
+    p_folds: float | None  # Nadeau-Bengio; None of one fold
+    p_value: float  # the larger of the two, after Holm's correction
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the first is better."""
+        return self.difference > 0 and self.p_value < SURE
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values; what says nothing is null."""
+        known = all(map(math.isfinite, self.interval))
+        error = self.standard_error if math.isfinite(self.standard_error) else None
+        return asdict(self) | {"interval": list(self.interval) if known else None, "standard_error": error}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is handed over, and why."""
+
+    metric: str
+    rule: BestRule
+    winner: int  # of the highest score
+    chosen: int
+    reason: str  # one line
+    alike: tuple[Versus, ...]  # the winner against those that cannot be told from it, in order of their rank
+    num_compared: int  # trials with all folds, the winner left out
+    default: (
+        Versus | None
+    )  # the winner against the paper's setting; None where it is that, or that is missing
+
+    @property
+    def alike_trials(self) -> tuple[int, ...]:
+        return tuple(one.other for one in self.alike)
+
+    def sentences(self) -> tuple[str, ...]:
+        """What was chosen, what cannot be told from the winner, and what tuning has gained, a line each."""
+        return self.reason, self._alike_sentence(), self._default_sentence()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "rule": self.rule,
+            "winner": self.winner,
+            "chosen": self.chosen,
+            "reason": self.reason,
+            "num_compared": self.num_compared,
+            "not_told_from_winner": [one.as_dict() for one in self.alike],
+            "against_default": None if self.default is None else self.default.as_dict(),
+        }
+
+    def tags(self) -> dict[str, str]:
+        """For the run of the champion."""
+        gain = "is the default" if self.winner == DEFAULT else "unknown"
+        if self.default is not None:
+            gain = "yes" if self.default.is_sure else "cannot be told"
+        return {
+            "chosen_for": self.reason,
+            "not_told_from_winner": ", ".join(map(str, self.alike_trials)) or "none",
+            "beats_default": gain,
+        }
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers for the run of the champion, those that are finite."""
+        found = {"num_not_told_from_winner": float(len(self.alike))}
+        if self.default is not None:
+            found |= {
+                "gain_over_default": self.default.difference,
+                "gain_over_default_low": self.default.interval[0],
+                "gain_over_default_high": self.default.interval[1],
+                "gain_over_default_p": self.default.p_value,
+            }
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+    def _alike_sentence(self) -> str:
+        if not self.num_compared:
+            return "No other trial has all its folds, so there is nothing to compare it with."
+        if not self.alike:
+            return f"All {self.num_compared} others are worse than trial {self.winner} by {self.metric}."
+        numbers = ", ".join(map(str, self.alike_trials))
+        return (
+            f"Of {self.num_compared} others, these cannot be told from trial {self.winner} by {self.metric}: "
+            f"{numbers}."
+        )
+
+    def _default_sentence(self) -> str:
+        if self.winner == DEFAULT:
+            return "The highest score is that of the paper's setting, trial 0."
+        if self.default is None:
+            return "The paper's setting, trial 0, has not finished all its folds, so the gain over it is unknown."
+        one = self.default
+        numbers = f"{points(one.difference)} points of {self.metric} ({interval(one.interval)}, p {one.p_value:.2g})"
+        if one.is_sure:
+            return f"Trial {self.winner} beats the paper's setting, trial 0, by {numbers}."
+        return f"Trial {self.winner} cannot be told from the paper's setting, trial 0: {numbers}."
+
+
+def select(
+    candidates: Sequence[Candidate],
+    groups: Sequence[str],
+    test_share: float | None,
+    *,
+    metric: str = "dice",
+    rule: BestRule = "best",
+) -> Selection:
+    """Choose among trials with all folds, best first.
+
+    groups (N,) of the images; test_share: cases validated over cases trained on, None of one fold.
+    """
+    winner, *others = candidates
+    against = _all_against(winner, others, groups, test_share)
+    chosen, reason = winner, f"Trial {winner.number} has the highest {metric} of {len(candidates)} finished."
+    if rule == "one-se":
+        chosen, reason = _cheapest(winner, others, against, metric)
+    return Selection(
+        metric=metric,
+        rule=rule,
+        winner=winner.number,
+        chosen=chosen.number,
+        reason=reason,
+        alike=tuple(one for one in against if not one.is_sure),
+        num_compared=len(others),
+        default=_gain(candidates, groups, test_share),
+    )
+
+
+def select_trial(
+    home: StudyHome,
+    standing: Sequence[tuple[StudyTrial, TrialScore]],
+    metric: str = "dice",
+    rule: BestRule = "best",
+) -> Selection:
+    """Choose among the trials of a study, which are `ranked` by the metric and not none."""
+    plan, group_of = home.plan(), home.group_of_case()
+    groups = [group_of[case_id] for case_id in standing[0][1].case_ids]
+    share = float(np.mean([len(fold.val) / len(fold.train) for fold in plan.folds]))
+    candidates = [_candidate(trial, score, metric) for trial, score in standing]
+    return select(candidates, groups, share if len(plan.folds) > 1 else None, metric=metric, rule=rule)
+
+
+def points(difference: float) -> str:
+    """0.0123 -> +1.23."""
+    return f"{100 * difference:+.2f}"
+
+
+def interval(ends: tuple[float, float]) -> str:
+    """95 % of a difference, in points."""
+    return f"95 % {points(ends[0])} to {points(ends[1])}" if math.isfinite(ends[0]) else "95 % unknown"
+
+
+def _candidate(trial: StudyTrial, score: TrialScore, metric: str) -> Candidate:
+    return Candidate(
+        number=trial.number,
+        values=score.values_of_case[metric],
+        fold_means=tuple(fold[metric] for fold in score.fold_metrics),
+        seconds=sum(record.seconds * record.world_size for record in trial.records),
+        num_parameters=_num_parameters(trial.settings),
+    )
+
+
+def _num_parameters(settings: Settings) -> int:
+    params = {key: value for key, value in settings.network_params.items() if key != "weights"}
+    return size(on_meta(settings.network, **params)).learnable
+
+
+def _all_against(
+    winner: Candidate, others: Sequence[Candidate], groups: Sequence[str], test_share: float | None
+) -> list[Versus]:
+    tested = [_tested(winner, other, groups, test_share) for other in others]
+    corrected = holm([_larger(*ps) for ps in tested])
+    return [
+        _versus(winner, other, groups, test_share, ps, float(p))
+        for other, ps, p in zip(others, tested, corrected, strict=True)
+    ]
+
+
+def _gain(candidates: Sequence[Candidate], groups: Sequence[str], test_share: float | None) -> Versus | None:
+    """The winner against the default. It was picked out of all, so Holm covers all of them against the default."""
+    winner = candidates[0]
+    default = next((one for one in candidates if one.number == DEFAULT), None)
+    if default is None or default is winner:
+        return None
+    others = [one for one in candidates if one is not default]
+    tested = [_tested(one, default, groups, test_share) for one in others]
+    corrected = holm([_larger(*ps) for ps in tested])
+    return _versus(winner, default, groups, test_share, tested[0], float(corrected[0]))
+
+
+def _cheapest(
+    winner: Candidate, others: Sequence[Candidate], against: Sequence[Versus], metric: str
+) -> tuple[Candidate, str]:
+    """Of all within one standard error of the winner the one of least training, then of fewest parameters."""
+    near = {one.other: one for one in against if one.difference <= one.standard_error < math.inf}
+    within = [winner, *(other for other in others if other.number in near)]
+    limit = (1 + SAME_COST) * min(one.seconds for one in within)
+    chosen = min((one for one in within if one.seconds <= limit), key=lambda one: one.num_parameters)
+    if chosen is winner:
+        return winner, (
+            f"Trial {winner.number} has the highest {metric} of {1 + len(others)} finished; "
+            f"of {len(near)} others within one standard error none is cheaper."
+        )
+    one = near[chosen.number]
+    return chosen, (
+        f"Trial {chosen.number} is the cheapest of {len(within)} within one standard error of the best, "
+        f"trial {winner.number}: {points(-one.difference)} points of {metric} "
+        f"(standard error {100 * one.standard_error:.2f}), {_cost(chosen)} instead of {_cost(winner)}."
+    )
+
+
+def _cost(one: Candidate) -> str:
+    return f"{one.seconds / 60:.1f} min of training and {one.num_parameters:,} parameters"
+
+
+def _tested(
+    one: Candidate, other: Candidate, groups: Sequence[str], test_share: float | None
+) -> tuple[float, float | None]:
+    images = clustered_wilcoxon(one.values - other.values, groups).p_value
+    if test_share is None:
+        return images, None
+    return images, corrected_t_test(np.subtract(one.fold_means, other.fold_means), test_share).p_value
+
+
+def _versus(
+    one: Candidate,
+    other: Candidate,
+    groups: Sequence[str],
+    test_share: float | None,
+    tested: tuple[float, float | None],
+    p_value: float,
+) -> Versus:
+    found = paired_difference(one.values, other.values, groups)
+    error = clustered_error(one.values - other.values, groups)
+    if test_share is not None:
+        error = max(error, corrected_error(np.subtract(one.fold_means, other.fold_means), test_share))
+    return Versus(one.number, other.number, found.difference, found.interval, error, *tested, p_value)
+
+
+def _larger(p_images: float, p_folds: float | None) -> float:
+    return p_images if p_folds is None else max(p_images, p_folds)
