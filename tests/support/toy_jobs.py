@@ -12,13 +12,15 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from orchestrator.errors import BadMachine, FitFailed
+from orchestrator.errors import BadMachine, FitFailed, OutOfMemory
 from orchestrator.training import lane
 
 
 @dataclass(frozen=True)
 class Toy:
-    """Count `epochs`; `trouble` is "nan", "crash", "refused", or "kill" (once: only if `marker` is not there yet)."""
+    """Count `epochs`; `trouble` is "nan", "crash", "refused", "memory" (on rank 1 alone), or "kill" (once: only if
+    `marker` is not there yet).
+    """
 
     epochs: int = 2
     trouble: str = ""
@@ -37,6 +39,8 @@ def perform(
             raise FitFailed("the loss became nan")
         if toy.trouble == "crash":
             raise RuntimeError("no space left")
+        if toy.trouble == "memory" and dist.get_rank() == 1:
+            raise OutOfMemory("one image at a time does not fit")
         if toy.trouble == "refused":
             raise BadMachine("batch_size", "cannot be dealt")
         if toy.trouble == "kill" and (toy.marker is None or not toy.marker.exists()) and dist.get_rank() == 0:

@@ -94,6 +94,13 @@ def test_what_another_try_would_not_change_is_not_tried_again(lanes):
 
 
 @pytest.mark.slow
+def test_a_worker_whose_memory_is_too_small_fails_the_job_in_words_and_its_peer_waits_for_nothing(lanes):
+    with pytest.raises(FitFailed, match=r"^one image at a time does not fit$"):
+        run(lanes, "too large", Toy(trouble="memory"))
+    assert len(run(lanes, "after too large")) == 2
+
+
+@pytest.mark.slow
 def test_memory_that_runs_out_on_one_of_two_workers_costs_no_fit(tmp_path):
     """Four images a worker do not fit on rank 1: the lane starts again, and the next fit begins with what fits."""
     cases, ledger = drawn_cases(tmp_path), Ledger(tmp_path / "ledger")
