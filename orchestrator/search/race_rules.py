@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -229,11 +230,15 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Paired:
-    """Stop what is worse for sure; go on with what may win; let the others wait."""
+    """Stop what is worse for sure; go on with what may win; let the others wait.
 
-    error_rate: float = 0.05  # of stopping, at any look, a setting as good as the incumbent
+    The error rate is divided by the looks, one a fold, and by the settings with all folds, for the incumbent is the
+    luckiest of them (Bonferroni, twice).
+    """
+
+    error_rate: float = 0.05  # of ever stopping a setting as good as any that it was compared with
     least_folds: int = 1  # no stop before
-    reduction: int = 4  # of the settings with m folds, one in this many may have m + 1
+    reduction: int = 4  # one in this many may have a second fold; after that its chance alone decides
     gain: float = 0.001  # Dice; a smaller one is not worth a fit
     least_chance: float = 0.2  # of that gain, to go on
     finalists: int = 3  # settings that have all folds before a winner is named
@@ -246,7 +251,8 @@ class Paired:
             return Verdict(
                 "pause", f"Setting {incumbent}, to compare with, has none of these folds yet.", incumbent
             )
-        limit = self.error_rate / max(1, board.num_folds - self.least_folds)
+        looks = max(1, board.num_folds - self.least_folds)
+        limit = self.error_rate / (looks * max(1, len(board.complete())))
         chance = found.chance(self.gain)
         numbers = _numbers(found) | {"chance": chance, "limit": limit}
         says = f"{_difference(found, incumbent)}"
@@ -257,17 +263,19 @@ class Paired:
         if chance < self.least_chance:
             reason = f"{says}: a gain above {100 * self.gain:.2g} points has a chance of {chance:.0%} only."
             return Verdict("pause", reason, incumbent, numbers)
-        rank, places = _rank(board, number, board.folds(number), self.reduction)
-        numbers |= {"rank": rank, "places": places}
-        if rank > places:
-            reason = f"{says}: number {rank} at {board.folds(number)} folds, where {places} may go on."
-            return Verdict("pause", reason, incumbent, numbers)
+        if board.folds(number) == 1:
+            rank, places = _rank(board, number, 1, self.reduction)
+            numbers |= {"rank": rank, "places": places}
+            if rank > places:
+                reason = f"{says}: number {rank} of those with one fold, where {places} may go on."
+                return Verdict("pause", reason, incumbent, numbers)
         return Verdict("go", f"{says}: a gain has a chance of {chance:.0%}.", incumbent, numbers)
 
     def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None:
         if not new_wanted:
             return _finalist(board, paused, self.finalists)
-        hopeful = _placed(board, paused, self.reduction, range(board.num_folds - 1, 0, -1))
+        deeper = (number for number in _level(board, 2) if number in paused)
+        hopeful = chain(deeper, _placed(board, paused, self.reduction, [1]))
         return next((number for number in hopeful if self.judge(board, number).action == "go"), None)
 
 
@@ -457,7 +465,13 @@ class Race:
 
     @property
     def incumbent(self) -> int | None:
+        """The best mean of those with all folds: whom others are compared with."""
         return self.board.incumbent
+
+    @property
+    def winner(self) -> int | None:
+        """Of those with all folds the one worth most: by the beliefs given, else the incumbent."""
+        return max(self.board.complete(), key=lambda n: (self.board.worth(n), -n), default=None)
 
 
 def _complete_incumbent(board: Board) -> int | None:

@@ -27,6 +27,7 @@ class Surrogate:
     unit: float
     lengths: Array  # (D,)
     height: float  # variance of the kernel
+    noise: float  # variance of a value seen on one fold
     factor: Array  # Cholesky factor of the covariance of what was seen, (N, N)
     weights: Array  # (N,)
 
@@ -50,7 +51,7 @@ class Surrogate:
         covariance = _kernel(squares, lengths, height)[0] + np.diag(noise / folds + _JITTER)
         factor = linalg.cholesky(covariance, lower=True)
         weights = linalg.cho_solve((factor, True), standard)
-        return cls(points, center, unit, lengths, height, factor, weights)
+        return cls(points, center, unit, lengths, height, noise, factor, weights)
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Mean and SD (M,) of the truth at points (M, D), in units of Dice."""
@@ -70,11 +71,20 @@ def suggest(model: Surrogate, rng: np.random.Generator, num_draws: int = 1000, n
     near = np.clip(leader + rng.normal(0, 0.1, (num_draws // 2, dimensions)), 0, 1)
     points = np.concatenate([rng.random((num_draws, dimensions)), near])
     for width in 0.05 * 0.4 ** np.arange(num_rounds):
-        gains = _log_improvement(*model.predict(points), best)
+        gains = _log_gain(model, points, best)
         top = points[np.argsort(-gains)[:5]]
         around = np.clip(np.repeat(top, 20, axis=0) + rng.normal(0, width, (100, dimensions)), 0, 1)
         points = np.concatenate([top, around])
-    return points[int(np.argmax(_log_improvement(*model.predict(points), best)))]
+    return points[int(np.argmax(_log_gain(model, points, best)))]
+
+
+def _log_gain(model: Surrogate, points: Array, best: float) -> Array:
+    """Logarithm of augmented expected improvement: a fit teaches little where its own noise is larger than what is
+    not known (Huang, Allen, Notz and Zeng, 2006)."""
+    mean, sd = model.predict(points)
+    of_fit = model.unit**2 * model.noise
+    learned = 1 - np.sqrt(of_fit / (of_fit + sd**2))
+    return _log_improvement(mean, sd, best) + np.log(learned)
 
 
 def _log_improvement(mean: Array, sd: Array, best: float) -> Array:

@@ -1,15 +1,15 @@
 """Simulated studies with a known best: worlds in which a race can be tried a thousand times.
 
-A world says how good a setting truly is and how a fit shows it. Settings are points of the unit cube. A fit's Dice on an
-image is the truth, plus what the image and its fold are like, plus what this setting makes of this sequence, image and
-fold, plus the training seed. `run_study` is the engine's loop without training: the same race, the same samplers, shown
-the same estimates.
+A world says how good a setting truly is and how a fit shows it. Settings are points of the unit cube. A fit's Dice on
+an image is the truth, plus what the image and its fold are like, plus what this setting makes of this sequence, image
+and fold, plus the training seed. `Study` is the engine's loop without training: the same race, and samplers that are
+shown the same estimates.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -34,7 +34,7 @@ class Seen:
 
     points: NDArray[np.float64]
     values: NDArray[np.float64]
-    folds: NDArray[np.int64]
+    folds: NDArray[np.float64]
 
 
 Ask = Callable[[Seen, int], Point]  # and a seed
@@ -56,12 +56,17 @@ def ask_optuna(make_sampler: Callable[[int], BaseSampler]) -> Ask:
     return ask
 
 
+def ask_random(seen: Seen, seed: int) -> Point:
+    """Anywhere in the unit cube."""
+    return _point(np.random.default_rng([seed, 4]).random(seen.points.shape[1:]))
+
+
 def ask_surrogate(seen: Seen, seed: int) -> Point:
     """Our Gaussian process, which knows of folds."""
     rng = np.random.default_rng([seed, 3])
     finished = np.isfinite(seen.values)
     if finished.sum() < 2 * seen.points.shape[1]:
-        return tuple(rng.random(seen.points.shape[1]).tolist())
+        return _point(rng.random(seen.points.shape[1:]))
     points, values, folds = seen.points[finished], seen.values[finished], seen.folds[finished]
     model = Surrogate.fit(points, values, folds)
     if not finished.all():
@@ -69,7 +74,11 @@ def ask_surrogate(seen: Seen, seed: int) -> Point:
         points = np.concatenate([points, flying])
         values = np.concatenate([values, model.predict(flying)[0]])
         model = Surrogate.fit(points, values, np.concatenate([folds, np.ones(len(flying))]))
-    return tuple(suggest(model, rng).tolist())
+    return _point(suggest(model, rng))
+
+
+def _point(values: NDArray[np.float64]) -> Point:
+    return tuple(float(value) for value in values)
 
 
 _UNIT = FloatDistribution(0, 1)
@@ -229,23 +238,20 @@ class Study:
         """At each budget of fits: stop asking, finish what is in flight, give the finalists their folds, choose."""
         outcomes = []
         for budget in sorted(budgets):
-            self._advance(
-                lambda reserve=0, budget=budget: self.fits + len(self.running) + self._reserve() < budget
-            )
+            self._advance(budget)
             outcomes.append(deepcopy(self)._finish())
         return outcomes
 
-    def _reserve(self) -> int:
-        """Folds that would be needed to name a winner now."""
-        return 0
-
-    def _advance(self, may_start: Callable[[], bool]) -> None:
+    def _advance(self, budget: int) -> None:
         while True:
-            while len(self.running) < self.lanes and may_start() and self._start(new_wanted=True):
+            while len(self.running) < self.lanes and self._has_room(budget) and self._start(new_wanted=True):
                 pass
-            if not self.running or not may_start():
+            if not self._has_room(budget):
                 return
             self._land(may_go=True)
+
+    def _has_room(self, budget: int) -> bool:
+        return self.fits + len(self.running) < budget
 
     def _finish(self) -> Outcome:
         while self.running:
@@ -306,7 +312,7 @@ class Study:
     def _seen(self) -> Seen:
         """All settings with what the race makes of them by now."""
         points = np.array([setting.point for setting in self.settings])
-        folds = np.array([len(setting.scores) for setting in self.settings])
+        folds = np.array([len(setting.scores) for setting in self.settings], dtype=np.float64)
         values = [
             self.race.estimate(n) if setting.scores else np.nan for n, setting in enumerate(self.settings)
         ]
@@ -314,10 +320,8 @@ class Study:
 
     def _outcome(self) -> Outcome:
         regrets = [self.instance.regret(setting.point) for setting in self.settings]
-        chosen = self.race.incumbent
+        chosen = self.race.winner
         assert chosen is not None
-        if self.believes:
-            chosen = max(self.race.board.complete(), key=self.race.board.worth)
         best = int(np.argmin(regrets))
         stopped = self.settings[best].state == "stopped"
         return Outcome(self.fits, chosen, regrets[chosen], len(self.settings), stopped)

@@ -70,20 +70,49 @@ def test_nothing_is_stopped_before_the_stated_minimum():
 
 def test_a_little_below_waits_and_a_clear_gain_goes_on():
     run = race()
-    for number, mean in enumerate([0.79, 0.79, 0.79, 0.79], start=1):
-        show(run, number, mean)
+    for number in range(1, 7):
+        show(run, number, 0.78)
         assert run.judge(number).action == "pause"
-    show(run, 5, 0.82)
-    assert run.judge(5).action == "go"
+    show(run, 7, 0.82)
+    assert run.judge(7).action == "go"
 
 
 def test_a_waiting_setting_is_taken_up_again_when_a_place_opens():
-    run = race(reduction=3)
+    """One setting in four may have a second fold; setting 0 has one of these places."""
+    run = race(reduction=4)
     show(run, 1, 0.815)
     assert run.judge(1).action == "pause"
-    assert run.recall([1], new_wanted=True) is None
-    show(run, 2, 0.70)
+    for number in range(2, 8):
+        assert run.recall([1], new_wanted=True) is None
+        show(run, number, 0.70)
     assert run.recall([1], new_wanted=True) == 1
+
+
+def test_after_its_second_fold_the_chance_of_a_gain_alone_decides():
+    run = race()
+    show(run, 1, 0.82, 0.82)
+    assert run.judge(1).action == "go"
+    show(run, 1, 0.80, 0.78)
+    assert run.judge(1).action == "pause"
+
+
+def test_the_stated_error_is_shared_by_all_that_the_incumbent_was_chosen_from():
+    run = race(error_rate=0.05)
+    show(run, 1, 0.79)
+    assert run.judge(1).numbers["limit"] == pytest.approx(0.05 / 4)
+    show(run, 2, *[0.80] * FOLDS)
+    assert run.judge(1).numbers["limit"] == pytest.approx(0.05 / 8)
+
+
+def test_ranks_and_the_winner_follow_what_a_model_believes():
+    run = race(finalists=1)
+    show(run, 1, *[0.81] * FOLDS)
+    assert run.winner == run.incumbent == 1
+    run.believe({0: 0.82, 1: 0.79})
+    assert (run.winner, run.incumbent) == (0, 1)
+    show(run, 2, 0.75)
+    run.believe({0: 0.8, 1: 0.8, 2: 0.9})
+    assert run.recall([2], new_wanted=False) == 2
 
 
 def test_finalists_are_the_best_and_get_all_folds():
@@ -179,7 +208,9 @@ def test_asha_promotes_the_best_third_and_recalls_when_places_open():
     run = race("asha", reduction=3)
     show(run, 1, 0.85)
     assert run.judge(1).action == "pause"
-    show(run, 2, 0.79)
+    for number in range(2, 6):
+        assert run.recall([1], new_wanted=True) is None
+        show(run, number, 0.79)
     assert run.recall([1, 2], new_wanted=True) == 1
 
 

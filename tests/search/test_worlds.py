@@ -1,0 +1,121 @@
+"""Races in worlds whose best setting is known: errors are as rare as stated, fits are saved, studies repeat."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import optuna
+import pytest
+from optuna.samplers import TPESampler
+
+from orchestrator.search.race_rules import RULES, Race
+from orchestrator.search.surrogate import Surrogate, suggest
+from orchestrator.search.worlds import WORLDS, Study, World, ask_optuna, ask_random, ask_surrogate
+
+V12 = WORLDS[0]
+SMALL = replace(V12, num_sequences=100)
+ask_tpe = ask_optuna(lambda seed: TPESampler(seed=seed))
+
+
+def study(world: World, rule: str, seed: int, ask=ask_random, lanes: int = 1, **options) -> Study:
+    instance = world.draw(seed)
+    return Study(instance, Race(rule, instance.groups), ask, lanes=lanes, seed=seed, **options)
+
+
+def test_a_fit_shows_the_truth_on_average():
+    instance = replace(V12, num_sequences=20_000).draw(0)
+    point = (0.5, 0.5, 0.5)
+    means = [instance.fit(n, point, 0).mean() for n in range(30)]
+    assert np.mean(means) == pytest.approx(0.7 - instance.regret(point), abs=0.004)
+    assert np.std(means) == pytest.approx(0.006, rel=0.5)
+
+
+def test_the_stated_error_holds_where_all_settings_are_equally_good():
+    """At most 5 % of settings may be stopped; 40 studies of about 20 settings: margin of three standard errors."""
+    stopped = []
+    for seed in range(40):
+        done = study(replace(SMALL, is_null=True, sequence_share=0.3), "paired", seed)
+        done.run([40])
+        stopped += [setting.state == "stopped" for setting in done.settings[1:]]
+    assert np.mean(stopped) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / len(stopped))
+
+
+def test_bad_settings_are_stopped():
+    done = study(SMALL, "paired", 0)
+    done.run([60])
+    bad = [s.state for s in done.settings[1:] if done.instance.regret(s.point) > 0.2]
+    assert len(bad) > 5 and np.mean([state == "stopped" for state in bad]) > 0.6
+
+
+def test_the_race_saves_fits():
+    """As good on average with 45 fits and the finalists' folds as without a race at 100."""
+    plain, raced = [], []
+    for seed in range(6):
+        plain += study(SMALL, "none", seed, ask_tpe).run([100])
+        raced += study(SMALL, "paired", seed, ask_surrogate, believes=True).run([45])
+    assert max(one.fits for one in raced) <= 60
+    assert np.mean([one.regret for one in raced]) <= np.mean([one.regret for one in plain])
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_every_rule_names_a_winner_with_all_folds(rule, lanes):
+    done = study(SMALL, rule, 1, lanes=lanes)
+    (outcome,) = done.run([30])
+    assert outcome.fits >= 30 and outcome.regret >= 0
+
+
+def test_the_same_seed_gives_the_same_study():
+    first, second = (study(SMALL, "paired", 2, ask_surrogate, lanes=3, believes=True) for _ in range(2))
+    assert first.run([20, 30]) == second.run([20, 30])
+    assert [s.point for s in first.settings] == [s.point for s in second.settings]
+
+
+def test_a_race_rebuilt_from_the_scores_gives_the_same_verdicts():
+    """What was seen, in the order of settings, is all that a verdict depends on."""
+    done = study(SMALL, "paired", 3)
+    done.run([40])
+    again = Race("paired", done.instance.groups)
+    for number, setting in enumerate(done.settings):
+        again.see(number, setting.scores)
+    seen = [number for number, setting in enumerate(done.settings) if setting.scores]
+    assert [again.judge(number) for number in seen] == [done.race.judge(number) for number in seen]
+    assert [again.estimate(number) for number in seen] == [done.race.estimate(number) for number in seen]
+    paused = [number for number in seen if done.settings[number].state == "paused"]
+    assert again.recall(paused, True) == done.race.recall(paused, True)
+
+
+def test_tpe_sees_settings_in_flight(monkeypatch):
+    states = []
+    original = TPESampler.sample_relative
+
+    def spy(self, study, trial, space):
+        states.append([t.state for t in study.get_trials(deepcopy=False)])
+        return original(self, study, trial, space)
+
+    monkeypatch.setattr(TPESampler, "sample_relative", spy)
+    study(SMALL, "paired", 0, ask_tpe, lanes=3).run([20])
+    assert any(optuna.trial.TrialState.RUNNING in found for found in states)
+
+
+def test_the_surrogate_finds_the_top_of_a_noisy_hill_and_weighs_folds():
+    rng = np.random.default_rng(0)
+    points = rng.random((40, 2))
+    folds = rng.integers(1, 6, 40).astype(float)
+    values = 0.8 - 0.3 * ((points - 0.4) ** 2).sum(axis=1) + rng.normal(0, 0.006, 40) / np.sqrt(folds)
+    model = Surrogate.fit(points, values, folds)
+    mean, sd = model.predict(np.array([[0.4, 0.4]]))
+    assert abs(mean[0] - 0.8) < max(3 * sd[0], 0.004)
+    assert np.abs(suggest(model, rng) - 0.4).max() < 0.2
+
+
+def test_the_surrogate_moves_less_for_a_value_on_one_fold_than_on_five():
+    rng = np.random.default_rng(1)
+    points = np.concatenate([rng.random((30, 2)), [[0.5, 0.5]]])
+    values = np.concatenate([0.8 + rng.normal(0, 0.01, 30), [0.9]])
+    believed = [
+        Surrogate.fit(points, values, np.array([1.0] * 30 + [folds])).predict(points[-1:])[0][0]
+        for folds in (1.0, 5.0)
+    ]
+    assert believed[0] < believed[1]
