@@ -124,7 +124,8 @@ def share_batch_norm(network: nn.Module, micro_batch: int, device: torch.device)
         return nn.SyncBatchNorm.convert_sync_batchnorm(network)
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) in (nn.BatchNorm2d, NormOfOwn):  # one of timm's does more
+            is_plain = type(child) in (nn.BatchNorm2d, NormOfOwn)  # one of timm's does more
+            if isinstance(child, nn.BatchNorm2d) and is_plain:
                 shared = SyncBatchNorm2d(child.num_features, child.eps, child.momentum, child.affine)
                 shared.load_state_dict(child.state_dict())
                 setattr(parent, name, shared)
