@@ -336,7 +336,7 @@ class Asha:
     def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None:
         between = [number for number in paused if board.folds(number) not in self._rungs(board)]
         placed = _placed(board, paused, self.reduction, reversed(self._rungs(board)))
-        chosen = next(iter(between), None) or next(placed, None)
+        chosen = next(chain(between, placed), None)
         return chosen if chosen is not None or new_wanted or board.complete() else _furthest(board, paused)
 
 
@@ -428,6 +428,8 @@ class Race:
         """
         if rule not in RULES:
             raise ValueError(f"no rule is named {rule!r}; known: {', '.join(RULES)}")
+        if not (fit_noise > 0 and fit_noise_weight > 0):
+            raise ValueError(f"fit_noise {fit_noise} and its weight {fit_noise_weight} must be above 0")
         self.board = Board(groups, fit_noise, fit_noise_weight)
         self.rule: Rule = RULES[rule](**settings)
 
@@ -443,8 +445,8 @@ class Race:
             return Verdict(
                 "go", f"All {self.board.num_folds} folds are scored: {self.board.mean(number):.4f}."
             )
-        if number == 0:
-            return Verdict("go", "The first setting gets all folds: the others are compared with it.")
+        if number in (0, self.incumbent):
+            return Verdict("go", f"Setting {number} gets all folds: the others are compared with it.")
         return self.rule.judge(self.board, number)
 
     def recall(self, paused: Sequence[int], new_wanted: bool) -> int | None:
@@ -453,6 +455,9 @@ class Race:
         new_wanted False: no new setting will come, so who still needs folds before a winner can be named.
         """
         waiting = [number for number in paused if not self.board.is_complete(number)]
+        for number in (0, self.incumbent):
+            if number in waiting:  # a crash cut short whom the others are compared with
+                return number
         return self.rule.recall(self.board, waiting, new_wanted)
 
     def estimate(self, number: int) -> float:

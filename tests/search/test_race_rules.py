@@ -235,7 +235,18 @@ def test_before_anyone_is_complete_others_wait_for_the_first():
     show(run, 1, 0.9)
     show(run, 0, 0.8)
     assert run.incumbent == 0
-    assert run.judge(1).action in {"go", "pause"}
+    assert run.judge(1).action == "pause"
+    assert run.recall([0, 1], new_wanted=True) == 0
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_where_the_first_setting_failed_another_gets_all_folds(rule):
+    run = Race(rule, NAMES)
+    show(run, 3, 0.7)
+    show(run, 4, 0.8, 0.8)
+    assert run.incumbent == 4 and run.winner is None
+    assert run.judge(4).action == "go"
+    assert run.recall([3, 4], new_wanted=False) == 4
 
 
 def test_scores_that_do_not_fit_are_refused_with_every_problem():
