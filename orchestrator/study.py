@@ -26,6 +26,7 @@ from ray.tune import Callback, Stopper, TuneConfig, Tuner
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits import SplitPlan, group_of_case
 from orchestrator.errors import BadMachine, BadSpace
+from orchestrator.search.budget import Budget, End
 from orchestrator.search.choices import RuleName, SamplerName
 from orchestrator.search.folds import fold_specs, refit_spec
 from orchestrator.search.home import (
@@ -37,11 +38,13 @@ from orchestrator.search.home import (
     ranked,
     read_trial,
 )
-from orchestrator.search.ledger import FitRecord
+from orchestrator.search.ledger import FitRecord, scored_as
+from orchestrator.search.purse import Purse
 from orchestrator.search.race import RaceScheduler
 from orchestrator.search.race_rules import Verdict
 from orchestrator.search.searcher import OptunaSearcher, Room
 from orchestrator.search.space import SearchSpace
+from orchestrator.search.spending import Spending
 from orchestrator.search.standings import Standings
 from orchestrator.search.trial import FoldTrial
 from orchestrator.search.work import ScoreJob
@@ -90,9 +93,8 @@ class Study:
     plan: SplitPlan
     datasets: tuple[Dataset, ...]
     unseen: tuple[Dataset, ...]
-    num_trials: int
+    budget: Budget
     seed: int
-    hours: float | None = None
     race: RuleName = "paired"
     sampler: SamplerName = "tpe"
 
@@ -108,6 +110,7 @@ class StudyReport(Protocol):
     def fold_finished(self, number: int, fold: int, record: FitRecord) -> None: ...
     def judged(self, number: int, verdict: Verdict) -> None: ...
     def trial_finished(self, trial: StudyTrial) -> None: ...
+    def ends(self, end: End) -> None: ...
     def finished(self, champion: StudyTrial | None) -> None: ...
 
 
@@ -125,18 +128,22 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
         study.home.mend()
         study.home.ledger.sweep()
         room = Room(len(study.plan.folds))
-        searcher = _searcher(study, room)
-        if not searcher.num_remaining and (champion := _crowned(study)) is not None:
+        purse = Purse(study.budget, Spending(study.home.ledger), room.lanes)
+        searcher = _searcher(study, room, purse)
+        # What GPU-hours were spent is known once it is known what a lane holds.
+        is_over = study.budget.gpu_hours is None and searcher.is_over
+        if is_over and (champion := _crowned(study)) is not None:
             with report:  # nothing is left to do but to tell those who were away
                 report.finished(champion)
             return champion
         with report, cluster(machine.address), _interruptible() as interrupted:
             shape = shape_lanes(ray.nodes(), machine)
+            purse.spending.lane(shape.gpus_per_worker, shape.workers_per_lane)
             report.started(study, shape)
             with Lanes(work, shape, study.home.folder / "train", machine.num_lanes or math.inf) as lanes:
                 room.num_lanes = lanes.num_lanes
-                if searcher.num_remaining:
-                    _tuner(study, searcher, lanes, Budget(study.hours, interrupted), report).fit()
+                if not is_over:
+                    _tuner(study, searcher, lanes, Stop(purse, interrupted), report).fit()
                 if interrupted.is_set:
                     raise KeyboardInterrupt
                 champion = _crown(study, lanes)
@@ -161,8 +168,20 @@ def refit(
         shape = shape_lanes(ray.nodes(), machine, num_lanes=1)
         with Lanes(work, shape, study.folder / "train") as lanes:
             lanes.run(spec.fit_id, spec, on_epoch)
-            _score_outside(lanes, spec.fit_id, plan, study.datasets()[1])
+            _score_outside(lanes, (spec.fit_id,), plan, study.datasets()[1])
     return study.ledger.read(spec.fit_id)
+
+
+def score_networks(study: StudyHome, fit_ids: tuple[str, ...], machine: Machine, work: Perform) -> None:
+    """Score networks, their probabilities averaged, on the hold-out and the unseen sets, unless that was done."""
+    plan, (_, unseen) = study.plan(), study.datasets()
+    cases = outside_cases(plan, unseen).values()
+    if all(study.ledger.has_scores(scored_as(fit_ids), case_ids) for case_ids in cases):
+        return
+    with study.lock(), cluster(machine.address):
+        shape = shape_lanes(ray.nodes(), machine, num_lanes=1)
+        with Lanes(work, shape, study.folder / "train") as lanes:
+            _score_outside(lanes, fit_ids, plan, unseen)
 
 
 def check(study: Study, machine: Machine) -> None:
@@ -251,7 +270,7 @@ def _part_of_gpu(num_fits: int) -> float:
     return (10_000 // num_fits) / 10_000
 
 
-def _searcher(study: Study, room: Room) -> OptunaSearcher:
+def _searcher(study: Study, room: Room, purse: Purse) -> OptunaSearcher:
     group_of = group_of_case(study.datasets, study.plan.twins)
     standings = Standings(
         study.home.ledger, study.space, study.plan, group_of, study.race, study.home.race_file
@@ -260,16 +279,14 @@ def _searcher(study: Study, room: Room) -> OptunaSearcher:
         study.home.optuna_study(),
         study.space,
         standings,
-        num_trials=study.num_trials,
+        purse=purse,
         seed=study.seed,
         room=room,
         sampler=study.sampler,
     )
 
 
-def _tuner(
-    study: Study, searcher: OptunaSearcher, lanes: Lanes, budget: Budget, report: StudyReport
-) -> Tuner:
+def _tuner(study: Study, searcher: OptunaSearcher, lanes: Lanes, stop: Stop, report: StudyReport) -> Tuner:
     trainable = tune.with_parameters(
         FoldTrial,
         space=study.space,
@@ -289,11 +306,11 @@ def _tuner(
             # A fresh run each start: the ledger resumes, not Tune.
             name=f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}",
             storage_path=str(study.home.folder / "tune"),
-            stop=budget,
+            stop=stop,
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_at_end=False
             ),  # a trial is what its records are
-            callbacks=[Word(study, searcher.standings, report)],  # carries word to MLflow and to the screen
+            callbacks=[Word(study, searcher, report)],  # carries word to MLflow and to the screen
             verbose=0,
         ),
     )
@@ -302,8 +319,10 @@ def _tuner(
 class Word(Callback):
     """Carries word from Tune to the report, and tidies up after trials that are over."""
 
-    def __init__(self, study: Study, standings: Standings, report: StudyReport) -> None:
-        self.study, self.standings, self.report, self.ledger = study, standings, report, study.home.ledger
+    def __init__(self, study: Study, searcher: OptunaSearcher, report: StudyReport) -> None:
+        self.study, self.report, self.ledger = study, report, study.home.ledger
+        self.standings, self.purse = searcher.standings, searcher.purse
+        self.end: End | None = None  # as it was told
         self.over = {t.number for t in self._stored() if t.state.is_finished()}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -316,9 +335,12 @@ class Word(Callback):
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         number = result["number"]
         for told in result["news"]:
+            self.purse.spending.hear(told["fit_id"], told["rows"])
             self.report.news(number, told["fold"], told["fit_id"], told["rows"])
             if told["done"]:
-                self.report.fold_finished(number, told["fold"], self.ledger.read(told["fit_id"]))
+                record = self.ledger.read(told["fit_id"])
+                self.purse.spending.finish(record)
+                self.report.fold_finished(number, told["fold"], record)
                 self.report.judged(number, self.standings.verdicts[number])
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
@@ -326,6 +348,12 @@ class Word(Callback):
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self.tell()
+
+    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        end = self.purse.end
+        if end is not None and end != self.end:
+            self.end = end
+            self.report.ends(end)
 
     def on_experiment_end(self, trials: list, **info: Any) -> None:
         self.tell()
@@ -371,18 +399,25 @@ class Flag:
     is_set: bool = False
 
 
-class Budget(Stopper):
-    """Stops the whole search when its hours are used up or somebody asked."""
+class Stop(Stopper):
+    """Stops the whole search when its hours are over or somebody asked."""
 
-    def __init__(self, hours: float | None, interrupted: Flag) -> None:
-        self.deadline = None if hours is None else time.monotonic() + 3600 * hours
-        self.interrupted = interrupted
+    def __init__(self, purse: Purse, interrupted: Flag) -> None:
+        self.purse, self.interrupted = purse, interrupted
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles it for `Tuner.restore`, which is never used here."""
+        return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self.interrupted.is_set or (self.deadline is not None and time.monotonic() > self.deadline)
+        if self.interrupted.is_set:
+            self.purse.close("interrupted", "it was interrupted")
+        elif self.purse.is_out_of_time:
+            self.purse.close("hours", f"{self.purse.budget.hours:g} hours are over")
+        return self.interrupted.is_set or self.purse.is_out_of_time
 
 
 @contextmanager
@@ -420,13 +455,16 @@ def _crown(study: Study, lanes: Lanes) -> StudyTrial | None:
     if not standing:
         return None
     champion = standing[0][0]
-    _score_outside(lanes, champion_fit(champion).fit_id, study.plan, study.unseen)
+    _score_outside(lanes, (champion_fit(champion).fit_id,), study.plan, study.unseen)
     study.home.crown(_crown_of(champion))
     return champion
 
 
-def _score_outside(lanes: Lanes, fit_id: str, plan: SplitPlan, unseen: tuple[Dataset, ...]) -> None:
+def _score_outside(
+    lanes: Lanes, fit_ids: tuple[str, ...], plan: SplitPlan, unseen: tuple[Dataset, ...]
+) -> None:
     fingerprints = plan.datasets | plan.unseen
     for name, case_ids in outside_cases(plan, unseen).items():
         datasets = {dataset: fingerprints[dataset] for dataset in {id.split("/")[0] for id in case_ids}}
-        lanes.run(f"{fit_id}-{name}", ScoreJob(fit_id, name, datasets, case_ids))
+        first, *others = fit_ids
+        lanes.run(f"{scored_as(fit_ids)}-{name}", ScoreJob(first, name, datasets, case_ids, tuple(others)))

@@ -19,6 +19,7 @@ from ray.cluster_utils import Cluster
 
 from orchestrator.errors import BadStudy
 from orchestrator.scoring.postprocess import PostProcess
+from orchestrator.search.budget import Budget
 from orchestrator.search.home import StudyHome
 from orchestrator.search.space import parse_space
 from orchestrator.study import Machine, Study, run_study
@@ -128,7 +129,7 @@ def test_a_study_cannot_change_what_it_is_made_of(finished, change):
 def test_more_trials_go_on_from_those_that_are_finished(finished, address):
     study, _ = finished
     before = fits_of(study)
-    heard = run(replace(study, num_trials=8), Machine(address, "cpu", num_lanes=2))
+    heard = run(replace(study, budget=Budget(trials=8)), Machine(address, "cpu", num_lanes=2))
     assert {number for number, _ in heard.of("trial_started")} == {6, 7}
     assert len(fits_of(study)) == len(before) + 2 * NUM_FOLDS
     assert states(study) == {TrialState.COMPLETE: 8}

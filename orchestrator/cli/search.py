@@ -98,13 +98,36 @@ def search(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="SPACE", help="Search-space file.")],
     data: Data,
-    trials: Annotated[int, typer.Option(min=1, help="Settings to try; those of earlier runs count.")],
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Settings to try; those of earlier runs count.")
+    ] = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Wall time of this run; then all stops after its epoch. Run again to go on."
+        ),
+    ] = None,
+    gpu_hours: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Time of fits x GPUs they hold, over all runs; where there are none, time of fits in CPU lanes.",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Training epochs of all fits, over all runs.")
+    ] = None,
+    until_unlikely: Annotated[
+        bool,
+        typer.Option(
+            "--until-unlikely",
+            help="Stop when no improvement is likely: when a model of all settings expects less than 0.1 Dice points "
+            "of the best one it can find, three settings in a row.",
+        ),
+    ] = False,
     unseen: Unseen = None,
     splits: Splits = "five-fold",
     holdout: Holdout = 0.1,
-    hours: Annotated[
-        float | None, typer.Option(min=0, help="Stop after so long; run again to go on.")
-    ] = None,
     study: Annotated[
         str | None, typer.Option(help="Name. Default: made of SPACE, the data and the split.")
     ] = None,
@@ -128,13 +151,21 @@ def search(
     cache: Cache = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Search hyperparameters; every trial is cross-validated. Run the same command again to resume."""
+    """Search hyperparameters; every trial is cross-validated. Run the same command again to resume.
+
+    One of --trials, --hours, --gpu-hours, --epochs and --until-unlikely is needed; of several the first ends the
+    search. Then no new setting is begun, but those that may win still get all their folds: of hours, GPU-hours and
+    epochs enough is held back for them, as well as can be told. Only --hours is hard: what is not finished then waits
+    for the next run. Ctrl-C stops after the epochs in flight, a second one at once; both can be resumed.
+    """
     from orchestrator.results.report import Report
+    from orchestrator.search.budget import Budget
     from orchestrator.search.home import StudyHome
     from orchestrator.search.space import check_builds, check_weights, load_space
     from orchestrator.search.work import Work
     from orchestrator.study import Machine, Study, run_study
 
+    budget = Budget(trials, hours, gpu_hours, epochs, until_unlikely)
     space = load_space(file)
     check_builds(space)
     if address.startswith("ray://"):
@@ -157,15 +188,14 @@ def search(
         plan=plan,
         datasets=sources,
         unseen=tests,
-        num_trials=trials,
+        budget=budget,
         seed=seed,
-        hours=hours,
         race=race,
         sampler=sampler,
     )
     machine = Machine(address, device, workers_per_fit, lanes, fits_per_gpu)
     work = Work(home, cache or home / "cache", study_home.ledger)
-    with study_progress(trials * len(plan.folds)) as (say, advance):
+    with study_progress((trials or 0) * len(plan.folds)) as (say, advance):
         report = Report(study_home, tracking_uri, say=say, advance=advance)
         try:
             run_study(asked, machine, work, report)

@@ -152,6 +152,12 @@ class StudyRuns:
                 self._client.log_artifact(run.run_id, str(path), "overlays")
                 path.unlink()
 
+    def study_tags(self, tags: Mapping[str, str], at: int) -> None:
+        """Tag the study's own run."""
+        run = self._open(Key("study"), self._experiment, at, self._tags)
+        for name, value in tags.items():
+            self._client.set_tag(run.run_id, name, value)
+
     def summary(self, metrics: Mapping[str, float], at: int) -> None:
         """Complete the study."""
         run = self._open(Key("study"), self._experiment, at, self._tags)

@@ -132,6 +132,10 @@ class Tracking:
         ]
         self._say("overlays", number=number, files=files)
 
+    def study_tags(self, tags: Mapping[str, str]) -> None:
+        """Tag the study's own run."""
+        self._say("study_tags", tags=dict(tags))
+
     def summary(self, metrics: Mapping[str, float]) -> None:
         """Complete the study with the scores of its champion."""
         self._complete = True

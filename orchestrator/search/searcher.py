@@ -20,9 +20,11 @@ from optuna.trial import FixedTrial, Trial, TrialState
 from ray.tune.search import Searcher
 
 from orchestrator.search.choices import SamplerName
+from orchestrator.search.purse import Purse
 from orchestrator.search.samplers import Past, draw
 from orchestrator.search.space import SearchSpace
 from orchestrator.search.standings import Standings
+from orchestrator.search.unlikely import Shown
 
 
 @dataclass
@@ -31,6 +33,9 @@ class Room:
 
     num_folds: int
     num_lanes: Callable[[], int] = lambda: 1  # changes as nodes come and go
+
+    def lanes(self) -> int:
+        return self.num_lanes()
 
     def visits(self, rule: str) -> int:
         """One more than there are lanes, so that none waits for a decision; one of one: the same every time."""
@@ -41,7 +46,7 @@ class Room:
 
 
 class OptunaSearcher(Searcher):
-    """Suggests visits to Tune until the study holds `num_trials` trials and the race needs no more folds."""
+    """Suggests visits to Tune until the purse is empty and the race needs no more folds."""
 
     def __init__(
         self,
@@ -49,16 +54,17 @@ class OptunaSearcher(Searcher):
         space: SearchSpace,
         standings: Standings,
         *,
-        num_trials: int,
+        purse: Purse,
         seed: int,
         room: Room,
         sampler: SamplerName = "tpe",
     ) -> None:
         super().__init__()  # no metric: Tune would demand it in every result, and only the last one has it
         self.study, self.space, self.standings = study, space, standings
-        self.num_trials, self.seed, self.room, self.sampler = num_trials, seed, room, sampler
+        self.purse, self.seed, self.room, self.sampler = purse, seed, room, sampler
         self.running: dict[str, int] = {}  # Tune's trial id -> Optuna's trial number
         self.next: list[int] = []  # trials that are wanted before anything else
+        purse.recall(study.user_attrs.get("end"))
         trials = study.get_trials(deepcopy=False)
         if not trials:
             study.enqueue_trial(space.baseline, skip_if_exists=True)
@@ -70,16 +76,16 @@ class OptunaSearcher(Searcher):
                 self._take_up(trial.number)
 
     @property
-    def num_remaining(self) -> int:
-        """Trials that this run still has to bring to an end."""
-        over = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
-        return max(0, self.num_trials - len(over))
+    def is_over(self) -> bool:
+        """Whether this run has nothing to do: no trial is open, and no new one may be begun."""
+        stored = self.study.get_trials(deepcopy=False)
+        return not any(trial.state == TrialState.RUNNING for trial in stored) and not self._wants_new()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Tune's own FINISHED is a str
         """Return {"number", "params", "folds"}, None while nothing is to be begun, FINISHED when all is said."""
         if len(self.running) >= self.room.visits(self.standings.rule):
             return None
-        new_wanted = self._num_asked() < self.num_trials
+        new_wanted = self._wants_new()
         if self.next:
             number = self.next.pop(0)
         elif (recalled := self.standings.recall(new_wanted)) is not None:
@@ -151,7 +157,9 @@ class OptunaSearcher(Searcher):
         self.study.tell(number, state=TrialState.PRUNED)
 
     def _close(self) -> str:
-        """No trial is wanted any more: those that still wait are over."""
+        """No trial is wanted any more: those that still wait are over, unless the next run goes on with them."""
+        if self.purse.end is not None and self.purse.end.is_of_this_run:
+            return Searcher.FINISHED
         for number in self.standings.waiting:
             self._stop(number, f"the study ended; {self.standings.verdicts[number].reason}")
         self.standings.waiting.clear()
@@ -183,6 +191,34 @@ class OptunaSearcher(Searcher):
             return missing
         idle = 0 if new_wanted else self.room.num_lanes() - len(self.running)
         return missing[: max(1, idle)]
+
+    def _wants_new(self) -> bool:
+        """Once the budget is used up the journal knows it: who resumes begins no new setting either."""
+        was_open = self.purse.end is None
+        is_open = self.purse.is_open(self._num_asked(), self._fits_held_back, self._shown)
+        if was_open and (end := self.purse.remember()) is not None:
+            self.study.set_user_attr("end", end)
+        return is_open
+
+    def _fits_held_back(self) -> int:
+        """Fits of the visits in flight, and those that the finalists would still need."""
+        running = set(self.running.values())
+        finalists = self.standings.finalists(running)
+        visits = running.difference(finalists)
+        return sum(len(self.standings.missing(number)) for number in finalists) + sum(
+            len(self._folds(number, True)) for number in visits
+        )
+
+    def _shown(self) -> list[Shown]:
+        """Every setting that has shown anything, by number; one that failed has shown that."""
+        shown = []
+        for trial in self.study.get_trials(deepcopy=False):
+            failed = trial.state == TrialState.FAIL
+            value = None if failed or not trial.params else self.standings.value(trial.number)
+            if value is not None or failed:
+                folds = len(self.standings.seen.get(trial.number, ()))
+                shown.append(Shown(trial.params, trial.distributions, value, folds))
+        return shown
 
     def _num_asked(self) -> int:
         return len([t for t in self.study.get_trials(deepcopy=False) if t.state != TrialState.WAITING])

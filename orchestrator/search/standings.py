@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,14 @@ class Standings:
         if number is not None:
             self.waiting.remove(number)
         return number
+
+    def finalists(self, running: Iterable[int]) -> list[int]:
+        """Who would be given folds if no new setting came from now on, the best first."""
+        open_ends, found = [*self.waiting, *running], []
+        while (number := self.race.recall(open_ends, False)) is not None:
+            open_ends.remove(number)
+            found.append(number)
+        return found
 
     def _value_of_cut(self, verdict: Verdict) -> float | None:
         """As far below the incumbent as the fit was when it was cut."""

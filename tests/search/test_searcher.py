@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -13,8 +14,10 @@ from orchestrator.data.splits import group_of_case
 from orchestrator.scoring.pending import scores_under
 from orchestrator.search.choices import RuleName
 from orchestrator.search.folds import fold_specs
+from orchestrator.search.purse import Purse
 from orchestrator.search.race_rules import Race
 from orchestrator.search.searcher import OptunaSearcher, Room
+from orchestrator.search.spending import Spending
 from orchestrator.search.standings import Standings, read_verdicts
 from orchestrator.study import Study
 
@@ -37,13 +40,14 @@ class Engine:
         home: Path,
         folder: Path,
         *,
-        num_trials: int = 4,
+        num_trials: int | None = 4,
         seed: int = 0,
         race: RuleName = "none",
         sampler: str = "tpe",
         num_lanes: int = 1,
+        **budget: Any,
     ) -> None:
-        self.study: Study = formula_study(home, num_trials=num_trials, seed=seed, race=race)
+        self.study: Study = formula_study(home, num_trials=num_trials, seed=seed, race=race, **budget)
         self.ledger = type(self.study.home.ledger)(folder / "ledger")
         folder.mkdir(exist_ok=True)
         storage = optuna.storages.JournalStorage(
@@ -55,11 +59,12 @@ class Engine:
         plan, self.log = self.study.plan, folder / "race.jsonl"
         self.groups = group_of_case(self.study.datasets, plan.twins)
         self.standings = Standings(self.ledger, self.study.space, plan, self.groups, race, self.log)
+        self.purse = Purse(self.study.budget, Spending(self.ledger), lambda: num_lanes)
         self.searcher = OptunaSearcher(
             stored,
             self.study.space,
             self.standings,
-            num_trials=num_trials,
+            purse=self.purse,
             seed=seed,
             room=Room(NUM_FOLDS, lambda: num_lanes),
             sampler=sampler,
@@ -75,6 +80,7 @@ class Engine:
         specs = fold_specs(self.study.space.settings(visit["params"]), self.study.plan)
         for fold in visit["folds"] if folds is None else folds:
             FormulaWork(self.ledger)(specs[fold], None, 0, lambda row: True)  # type: ignore[arg-type]
+            self.purse.spending.finish(self.ledger.read(specs[fold].fit_id))
 
     def run(self, num_visits: int = 1000) -> list[dict]:
         """Carry out visits until the searcher has no more, or so many."""
@@ -175,9 +181,43 @@ def test_more_lanes_more_visits_at_a_time(template, tmp_path):
 def test_the_budget_counts_trials_of_earlier_runs(template, tmp_path):
     Engine(template, tmp_path, num_trials=3).run()
     later = Engine(template, tmp_path)
-    assert later.searcher.num_remaining == 1
-    later.run()
+    assert not later.searcher.is_over
+    assert len(later.run()) == 1
+    assert later.searcher.is_over
     assert later.suggest()[1] == Searcher.FINISHED
+
+
+def test_a_budget_of_epochs_names_a_champion_with_all_folds_and_is_hardly_overdrawn(template, tmp_path):
+    engine = Engine(template, tmp_path, num_trials=None, race="paired", epochs=90)
+    engine.run()
+    assert engine.purse.end.by == "epochs"
+    assert 80 <= engine.purse.spending.spent().epochs <= 90
+    best = max((t for t in engine.trials), key=lambda t: t.value)
+    assert best.state == TrialState.COMPLETE
+    assert TrialState.RUNNING not in {t.state for t in engine.trials}
+    assert Engine(template, tmp_path, num_trials=None, race="paired", epochs=90).run() == []
+    assert len(Engine(template, tmp_path, num_trials=None, race="paired", epochs=120).run()) >= 5
+
+
+def test_when_the_hours_are_over_waiting_trials_wait_for_the_next_run(template, tmp_path):
+    first = Engine(template, tmp_path, num_trials=12, race="paired", hours=1.0)
+    first.run(5)
+    assert len(first.standings.waiting) == 3
+    first.purse.spending.started -= 3600
+    first.run(1)
+    assert first.purse.end.by == "hours"
+    later = Engine(template, tmp_path, num_trials=12, race="paired", hours=1.0)
+    assert not later.searcher.is_over and later.standings.waiting
+    later.run()
+    assert len(later.trials) == 12 and TrialState.RUNNING not in {t.state for t in later.trials}
+
+
+def test_a_search_ends_by_itself_when_no_improvement_is_likely(template, tmp_path):
+    engine = Engine(template, tmp_path, num_trials=80, race="paired", until_unlikely=True)
+    engine.run()
+    assert engine.purse.end.by == "until_unlikely" and len(engine.trials) < 60
+    best = max(quality(t.params["learning_rate"]) for t in engine.trials if t.state == TrialState.COMPLETE)
+    assert best > 0.98
 
 
 def test_an_interrupted_trial_is_taken_up_under_its_number(template, tmp_path):

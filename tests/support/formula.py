@@ -75,7 +75,7 @@ class FormulaWork:
         if isinstance(job, ScoreJob):
             found = quality(self.ledger.read(job.fit_id).spec.recipe.learning_rate)
             self.ledger.write_scores(
-                ScoreRecord(job.fit_id, job.name, job.case_ids, histograms(found, len(job.case_ids)))
+                ScoreRecord(job.scored_as, job.name, job.case_ids, histograms(found, len(job.case_ids)))
             )
             return True
         if self.ledger.has(job.fit_id):

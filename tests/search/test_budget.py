@@ -1,0 +1,190 @@
+"""What ends a search: pure budgets, what fits cost, and the rule on improvement, without Ray."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from formula import FormulaWork, formula_study, row
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+from orchestrator.errors import BadStudy
+from orchestrator.search.budget import Budget, Cost, End, FitCost, cost_of
+from orchestrator.search.folds import fold_specs
+from orchestrator.search.ledger import Ledger
+from orchestrator.search.purse import Purse
+from orchestrator.search.spending import Spending
+from orchestrator.search.unlikely import GAIN, Shown, promise, unit_points, why_unlikely
+
+
+def test_a_search_needs_a_budget():
+    with pytest.raises(BadStudy, match=r"--trials, --hours, --gpu-hours, --epochs or --until-unlikely"):
+        Budget()
+
+
+def test_the_first_budget_that_is_used_up_ends_the_search_and_says_so():
+    budget = Budget(trials=40, gpu_hours=10.0, epochs=5000)
+    assert budget.used_up(39, Cost(99.0, 9.9, 4999), Cost()) is None
+    assert budget.used_up(40, Cost(), Cost()) == End("trials", "40 of 40 trials were begun")
+    end = budget.used_up(39, Cost(0, 10.0, 0), Cost())
+    assert end == End("gpu_hours", "10 of 10 GPU-hours are spent")
+    assert str(budget) == "40 trials or 10 GPU-hours or 5,000 epochs"
+
+
+def test_enough_is_held_back_for_the_finalists():
+    end = Budget(epochs=1000).used_up(7, Cost(epochs=880), Cost(epochs=120))
+    assert end is not None
+    assert end.why == "880 of 1,000 epochs are spent, and 120 are held back for the folds of the finalists"
+
+
+def test_only_hours_are_of_one_run():
+    assert End("hours", "").is_of_this_run and End("interrupted", "").is_of_this_run
+    assert not End("trials", "").is_of_this_run and not End("epochs", "").is_of_this_run
+
+
+def test_fits_to_come_cost_what_finished_ones_did_in_as_many_waves_as_lanes_need():
+    assert cost_of(5, FitCost(3600, 20), num_lanes=2, gpus_per_lane=4) == pytest.approx(
+        Cost(3 * 1.1, 5 * 4 * 1.1, 100)
+    )
+    assert cost_of(5, FitCost(3600, 20), num_lanes=5, gpus_per_lane=0).gpu_hours == pytest.approx(5 * 1.1)
+    assert cost_of(5, None, 2, 4) == Cost()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The ledger of a study with two finished fits of three epochs, and what was trained."""
+    study = formula_study(tmp_path_factory.mktemp("home"), num_trials=1)
+    specs = fold_specs(study.space.settings(study.space.baseline_params()), study.plan)
+    for spec in specs[:2]:
+        FormulaWork(study.home.ledger)(spec, None, 0, lambda row: True)  # type: ignore[arg-type]
+    return study.home.ledger, specs
+
+
+def test_records_of_earlier_runs_count(trained):
+    ledger, _ = trained
+    spending = Spending(ledger)
+    assert (spending.spent().epochs, spending.per_fit()) == (6, FitCost(1.0, 3.0))
+    assert spending.spent().gpu_hours == pytest.approx(2 / 3600)  # two seconds in a lane without a GPU
+    spending.lane(gpus_per_worker=0.5, workers=1)
+    assert spending.spent().gpu_hours == pytest.approx(1 / 3600)
+
+
+def test_a_refit_is_no_part_of_the_search(trained, tmp_path):
+    ledger, _ = trained
+    folder = tmp_path / "ledger" / "fits" / "refit"
+    folder.mkdir(parents=True)
+    record = json.loads(next(ledger.fits.glob("*/record.json")).read_text())
+    (folder / "record.json").write_text(json.dumps(record | {"case_ids": []}))
+    assert Spending(Ledger(tmp_path / "ledger")).spent().epochs == 0
+
+
+def test_epochs_in_flight_count_once_and_the_record_has_the_last_word(trained, tmp_path):
+    ledger, specs = trained
+    spending = Spending(Ledger(tmp_path))
+    fit_id = specs[0].fit_id
+    spending.hear(fit_id, [row(0, 0.5), row(1, 0.5)])
+    spending.hear(fit_id, [row(1, 0.5), row(2, 0.5)])  # told again by a lane that started anew
+    assert spending.spent().epochs == 3
+    assert spending.unfinished() == {fit_id: [3, pytest.approx(0.3), 1]}
+    spending.finish(ledger.read(fit_id))
+    assert (spending.spent().epochs, spending.unfinished()) == (3, {})
+
+
+def test_what_fits_cost_that_never_came_on_record_is_remembered(tmp_path):
+    cut = Spending(Ledger(tmp_path))
+    cut.hear("cut", [row(0, 0.5), row(1, 0.5)])
+    later = Spending(Ledger(tmp_path), json.loads(json.dumps(cut.unfinished())))
+    assert later.spent().epochs == 2 and later.per_fit() is None
+
+
+def test_the_pace_is_that_of_the_last_minutes(tmp_path):
+    clock = Clock()
+    spending = Spending(Ledger(tmp_path), clock=clock)
+    assert spending.epochs_per_second() is None
+    for second in range(2000):
+        clock.now = float(second)
+        if second < 1000 or second % 10 == 0:
+            spending.hear(f"fit {second}", [row(0, 0.5)])
+    assert spending.epochs_per_second() == pytest.approx(0.1, rel=0.1)
+
+
+def test_a_purse_that_is_closed_stays_closed(tmp_path):
+    clock = Clock()
+    purse = Purse(Budget(hours=2.0), Spending(Ledger(tmp_path), clock=clock))
+    assert purse.is_open(3, lambda: 0, list)
+    clock.now = 7300.0
+    assert purse.is_out_of_time and not purse.is_open(3, lambda: 0, list)
+    clock.now = 0.0
+    assert not purse.is_open(3, lambda: 0, list)
+    assert purse.end is not None and purse.end.by == "hours"
+
+
+def test_hours_end_early_enough_for_the_finalists(trained):
+    ledger, _ = trained
+    clock = Clock()
+    purse = Purse(Budget(hours=1.0), Spending(ledger, clock=clock), num_lanes=lambda: 2)
+    clock.now = 3600 - 7.0
+    assert purse.is_open(3, lambda: 12, list)  # six waves of 1.1 seconds
+    clock.now = 3600 - 6.0
+    assert not purse.is_open(3, lambda: 12, list) and not purse.is_out_of_time
+
+
+UNIT = FloatDistribution(0.0, 1.0)
+
+
+def hill(x: float, y: float) -> float:
+    return 0.8 - 0.3 * ((x - 0.3) ** 2 + (y - 0.6) ** 2)
+
+
+def settings(num: int, near: float) -> list[Shown]:
+    """Settings of two parameters, spread `near` the top of the hill."""
+    rng = np.random.default_rng(0)
+    points = np.clip([0.3, 0.6] + near * rng.normal(size=(num, 2)), 0, 1)
+    return [Shown({"x": x, "y": y}, {"x": UNIT, "y": UNIT}, hill(x, y), 1) for x, y in points.tolist()]
+
+
+def test_no_improvement_is_likely_once_the_top_is_known():
+    why = why_unlikely(settings(40, near=0.25))
+    assert why is not None
+    assert why.startswith("after 40 settings no other is expected to gain more than 0.0")
+
+
+def test_improvement_is_likely_where_few_settings_were_seen_or_all_far_from_the_top():
+    assert why_unlikely(settings(9, near=0.25)) is None
+    rng = np.random.default_rng(0)
+    slope = [
+        Shown({"x": x, "y": y}, {"x": UNIT, "y": UNIT}, 0.5 + 0.3 * x, 1)
+        for x, y in (rng.random((20, 2)) * [0.5, 1.0]).tolist()
+    ]
+    assert why_unlikely(slope) is None
+
+
+def test_settings_that_are_all_alike_promise_nothing_that_is_known():
+    same = [replace(one, value=0.5) for one in settings(40, near=0.25)]
+    assert why_unlikely(same) is None
+
+
+def test_failed_settings_count_as_the_worst_that_was_seen():
+    shown = settings(40, near=0.25)
+    failed = [replace(one, value=None) if one.params["x"] > 0.5 else one for one in shown]
+    assert any(one.value is None for one in failed)
+    values = np.array([np.nan if one.value is None else one.value for one in failed])
+    assert promise(unit_points(failed), values, np.ones(40)) < 10 * GAIN
+
+
+def test_numbers_lie_on_their_own_scale_and_choices_have_a_column_each():
+    log, choice = FloatDistribution(1e-4, 1e-2, log=True), CategoricalDistribution(("a", "b"))
+    both = {"lr": log, "kind": choice}
+    shown = [
+        Shown({"lr": 1e-3, "kind": "b"}, both, 0.5, 1),
+        Shown({"kind": "a"}, {"kind": choice}, 0.5, 1),
+    ]
+    assert unit_points(shown) == pytest.approx(np.array([[0, 1, 0.5], [1, 0, 0.5]]))
