@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,11 +21,13 @@ from orchestrator.cli.options import (
     Width,
 )
 from orchestrator.cli.screen import bar, epoch_line, err, out, print_json
-from orchestrator.search.choices import BestRule
+from orchestrator.search.choices import BestRule, EnsembleName
 
 if TYPE_CHECKING:
     from orchestrator.search.home import StudyHome, StudyTrial
     from orchestrator.search.ledger import FitRecord
+    from orchestrator.search.work import Work
+    from orchestrator.study import Machine
 
 
 def leaderboard(
@@ -59,6 +63,10 @@ def best(
     refit: Annotated[
         bool, typer.Option(help="Train once more on all cases of the folds, and take that.")
     ] = False,
+    ensemble: Annotated[
+        EnsembleName | None,
+        typer.Option(help="folds: the networks of all folds in one, which averages their probabilities."),
+    ] = None,
     address: Address = "auto",
     device: Device = "auto",
     workers_per_fit: Width = 1,
@@ -75,6 +83,7 @@ def best(
     from orchestrator.results.selection import select_trial
     from orchestrator.results.tables import score_dicts, score_table, versus_table
     from orchestrator.search.home import champion_fit, find_study, ranked
+    from orchestrator.search.ledger import scored_as
 
     home = home.expanduser().resolve()
     found = find_study(home, study)
@@ -83,14 +92,24 @@ def best(
         raise BadStudy(found.name, "has no finished trial yet; run `orchestrator search` on")
     selection = select_trial(found, standing, metric, rule)
     trial, score = next(pair for pair in standing if pair[0].number == selection.chosen)
+    crew = _Crew(found, address, device, workers_per_fit, cache or home / "cache")
+    if refit and ensemble:
+        raise BadStudy(
+            found.name, "--refit trains one network on all cases, --ensemble averages those of the folds"
+        )
     if refit:
-        record = _refit(found, trial, address, device, workers_per_fit, cache or home / "cache")
+        records = [crew.refit(trial)]
+    elif ensemble:
+        records = _all_folds(found, trial)
     else:
-        record = champion_fit(trial)
+        records = [champion_fit(trial)]
+    if export is not None or ensemble:
+        _refuse_pruned(found, trial, records)
+        crew.score(records)
     lines = [
         *fold_lines(found, trial, score),
         validation_line(found, score),
-        *outside_lines(found, record.fit_id, score.masks),
+        *outside_lines(found, records, score.masks),
     ]
     if as_json:
         print_json(
@@ -100,7 +119,8 @@ def best(
                 "params": trial.params,
                 "threshold": score.threshold,
                 "masks": score.masks.as_dict(),
-                "fit_id": record.fit_id,
+                "fit_id": scored_as([record.fit_id for record in records]),
+                "members": [record.fit_id for record in records],
                 "scores": score_dicts(lines),
                 "selection": selection.as_dict(),
             }
@@ -126,12 +146,7 @@ def best(
             out.print(versus_table(selection.alike))
     if export is None:
         return
-    if not record.weights.exists():
-        raise BadStudy(
-            found.name,
-            f"the weights of trial {trial.number} were pruned, as it was not among the best by dice; add --refit",
-        )
-    folder = export_trial(found, trial, score, record, export, selection)
+    folder = export_trial(found, trial, score, records, export, selection)
     version = register_champion(
         folder,
         tracking_uri=tracking_uri or default_uri(home),
@@ -159,16 +174,56 @@ def predict(
     out.print(f"{len(masks)} masks and overlays in {out_folder}", highlight=False)
 
 
-def _refit(
-    study: StudyHome, trial: StudyTrial, address: str, device: Any, workers_per_fit: int, cache: Path
-) -> FitRecord:
-    from orchestrator.search.work import Work
-    from orchestrator.study import Machine, refit
+@dataclass(frozen=True)
+class _Crew:
+    """Trains and scores for one study where `best` is asked for more than what is on record."""
 
-    epochs = trial.settings.recipe.epochs
-    machine = Machine(address, device, workers_per_fit)
-    work = Work(study.home, cache, study.ledger)
-    return refit(study, trial, machine, work, lambda row: err.print(epoch_line(row, epochs), highlight=False))
+    study: StudyHome
+    address: str
+    device: Device
+    workers_per_fit: int
+    cache: Path
+
+    def refit(self, trial: StudyTrial) -> FitRecord:
+        from orchestrator.study import refit
+
+        epochs = trial.settings.recipe.epochs
+        return refit(
+            self.study,
+            trial,
+            *self._machine_and_work(),
+            lambda row: err.print(epoch_line(row, epochs), highlight=False),
+        )
+
+    def score(self, records: Sequence[FitRecord]) -> None:
+        from orchestrator.study import score_networks
+
+        score_networks(self.study, tuple(record.fit_id for record in records), *self._machine_and_work())
+
+    def _machine_and_work(self) -> tuple[Machine, Work]:
+        from orchestrator.search.work import Work
+        from orchestrator.study import Machine
+
+        machine = Machine(self.address, self.device, self.workers_per_fit)
+        return machine, Work(self.study.home, self.cache, self.study.ledger)
+
+
+def _all_folds(study: StudyHome, trial: StudyTrial) -> list[FitRecord]:
+    from orchestrator.errors import BadStudy
+
+    if trial.num_folds == 1:
+        raise BadStudy(study.name, "--ensemble folds averages the networks of several folds, found one fold")
+    return list(trial.records)
+
+
+def _refuse_pruned(study: StudyHome, trial: StudyTrial, records: Sequence[FitRecord]) -> None:
+    from orchestrator.errors import BadStudy
+
+    if not all(record.weights.exists() for record in records):
+        raise BadStudy(
+            study.name,
+            f"the weights of trial {trial.number} were pruned, as it was not among the best by dice; add --refit",
+        )
 
 
 def known_metric(metric: str) -> str:

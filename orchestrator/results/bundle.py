@@ -1,6 +1,7 @@
 """An exported model as a folder, and how to run it: ONNX Runtime, NumPy and OpenCV, no torch.
 
 model.onnx          input image: float32 (B, 3, S, S), RGB in [0, 1]; output logits: float32 (B, 1, S, S)
+                    of several networks and views it averages probabilities itself: see `members` and `tta`
 model.safetensors   the same weights, for training on
 config.json         BundleConfig below
 model_card.md       what it is, how well it works, what it must not be used for
@@ -71,6 +72,15 @@ class BundleConfig(BaseModel):
     format_version: Literal[1] = 1
     network: str
     network_params: dict[str, Any]
+    members: int = Field(
+        1,
+        ge=1,
+        description="networks whose probabilities model.onnx averages; of more than one, model.safetensors "
+        "names the weights of each with its number in front: 0.NAME, 1.NAME",
+    )
+    tta: Literal["none", "flips"] = Field(
+        "none", description="flips: model.onnx averages the probabilities of an image and its three flips"
+    )
     image_size: int = Field(ge=1, description="side of the square that the network sees, in pixels")
     normalization: Normalization = Normalization()
     threshold: float = Field(gt=0, lt=1, description="a pixel is polyp at this probability and above; k/256")

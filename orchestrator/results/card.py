@@ -104,6 +104,8 @@ class ModelFacts:
     image_size: int
     masks: PostProcess
     choice: MaskChoice  # what of it the trial's settings left open
+    members: int = 1  # networks whose probabilities are averaged
+    tta: str = "none"  # "flips": over views of the image too
 
 
 def model_card(
@@ -122,7 +124,13 @@ def model_card(
     """
     sections = [
         _head(model),
-        _scores(folds, cross_validated, outside, _optimism(model, split, cross_validated, making.num_trials)),
+        _scores(
+            folds,
+            cross_validated,
+            outside,
+            _optimism(model, split, cross_validated, making.num_trials),
+            model,
+        ),
         *(
             ["## How it was chosen\n\n" + "\n".join(f"- {line}" for line in chosen) + CHOSEN_BY]
             if chosen
@@ -160,12 +168,27 @@ def _head(model: ModelFacts) -> str:
 {model.summary}
 
 Trial {model.trial} of the study `{model.study}`; weights: {model.weights}. Input: RGB images, resized to
-{model.image_size} x {model.image_size}. Output: the probability that a pixel is polyp, and a mask.
+{model.image_size} x {model.image_size}. Output: the probability that a pixel is polyp, and a mask.{_looks(model)}
 
 **For research only. This is not a medical device and must not be used for diagnosis or treatment.**"""
 
 
-def _scores(folds: Sequence[ScoreLine], total: ScoreLine, outside: Sequence[ScoreLine], optimism: str) -> str:
+def _looks(model: ModelFacts) -> str:
+    """What is averaged inside, if anything."""
+    looks = [f"{model.members} networks"] if model.members > 1 else []
+    looks += ["the image and its three flips"] if model.tta == "flips" else []
+    return (
+        f"\nThat probability is the mean over {_and(looks)}; `model.onnx` does this itself." if looks else ""
+    )
+
+
+def _scores(
+    folds: Sequence[ScoreLine],
+    total: ScoreLine,
+    outside: Sequence[ScoreLine],
+    optimism: str,
+    model: ModelFacts,
+) -> str:
     table = score_table([*folds, total, *outside])
     return f"""\
 ## Scores
@@ -179,7 +202,7 @@ they are known and single images where they are not. It says how far the mean ma
 the same kind. It does not cover another training run, another hospital or another endoscope.
 
 {optimism}
-{_honest(outside)}"""
+{_honest(model, outside)}"""
 
 
 def _optimism(model: ModelFacts, split: SplitFacts, total: ScoreLine, num_trials: int) -> str:
@@ -192,12 +215,20 @@ def _optimism(model: ModelFacts, split: SplitFacts, total: ScoreLine, num_trials
             "\nIts threshold was chosen on these images as well, which makes it better still: there is one fold, so\n"
             "there are no others to choose it on, and nothing here is cross-fitted."
         )
+    if model.members > 1:
+        text += (
+            "\nIt, and the rows of folds, are of the networks one by one. **Of their mean there is no such score**:\n"
+            "others of the networks were trained on each of these images. The mask rule, too, was chosen for them\n"
+            "one by one."
+        )
     if split.num_repeats > 1:
         text += f"\nEvery image was validated {split.num_repeats} times, and counts once, with its mean."
     return text
 
 
-def _honest(outside: Sequence[ScoreLine]) -> str:
+def _honest(model: ModelFacts, outside: Sequence[ScoreLine]) -> str:
+    if not outside and model.members > 1:
+        return "No images were set aside, so the mean of the networks has no score at all."
     if not outside:
         return "No images were set aside, so there is no score that is free of this."
     return f"Scored once, after the search, and so free of this: {_and([line.name for line in outside])}."
@@ -326,7 +357,13 @@ or without the orchestrator, in this folder (`pip install numpy opencv-python-he
 ```
 {more}
 To train on, load `model.safetensors` into `models.build({json.dumps(model.network)}, ...)` with the
-parameters in `config.json`."""
+parameters in `config.json`.{_prefixes(model)}"""
+
+
+def _prefixes(model: ModelFacts) -> str:
+    if model.members == 1:
+        return ""
+    return f"\nIts names begin with the number of the network, `0.` to `{model.members - 1}.`: take one at a time."
 
 
 def _making(model: ModelFacts, making: Making) -> str:

@@ -6,6 +6,7 @@ import copy
 import os
 import shutil
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ from torch import Tensor, nn
 from orchestrator.errors import BadBundle
 from orchestrator.results.bundle import FILES, WEIGHT_FILES, BundleConfig, PostRules, is_bundle, sha256
 from orchestrator.scoring.postprocess import PostProcess
+from orchestrator.training.averaging import averaged
+from orchestrator.training.recipe import Tta
 
 TOLERANCE = 1e-4
+LARGEST_ONNX = 2_000_000_000  # bytes of weights; protobuf ends at 2 GiB
 
 
 class Prediction(nn.Module):
@@ -36,30 +40,36 @@ class Prediction(nn.Module):
 
 def write_bundle(
     folder: Path,
-    network: nn.Module,
+    networks: Sequence[nn.Module],
     *,
     network_name: str,
     network_params: dict[str, Any],
     image_size: int,
+    tta: Tta = "none",
     masks: PostProcess,
     trained_on: dict[str, str],
     held_out: tuple[str, ...],
     twins: tuple[str, ...] = (),
     card: str,
 ) -> Path:
-    """Export to `folder`; an older bundle there is replaced, anything else refused (BadBundle)."""
+    """Export one network, or several whose probabilities are averaged; an older bundle in `folder` is replaced.
+
+    Raises `BadBundle` where something else is in the folder, or all networks together are too large for ONNX.
+    """
     _refuse_to_overwrite(folder)
+    _refuse_too_large(folder, networks)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
     partial.mkdir()
     try:
-        network = copy.deepcopy(network).cpu().eval()
-        weights = {name: tensor.clone().contiguous() for name, tensor in network.state_dict().items()}
-        save_file(weights, partial / "model.safetensors")
-        export_onnx(network, image_size, partial / "model.onnx")
+        copies = [copy.deepcopy(network).cpu().eval() for network in networks]
+        save_file(_named_weights(copies), partial / "model.safetensors")
+        export_onnx(averaged(copies, tta), image_size, partial / "model.onnx")
         config = BundleConfig(
             network=network_name,
             network_params=network_params,
+            members=len(networks),
+            tta=tta,
             image_size=image_size,
             threshold=masks.threshold,
             post_processing=PostRules.of(masks),
@@ -114,6 +124,29 @@ def largest_difference(
         expected = prediction(image).numpy()
     (found,) = session.run(["logits"], {"image": image.numpy()})
     return float(np.max(np.abs(found - expected) / np.maximum(1, np.abs(expected))))
+
+
+def _named_weights(networks: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """Weights under their own names, or of several networks with the network's number in front."""
+    return {
+        f"{number}.{name}" if len(networks) > 1 else name: tensor.clone().contiguous()
+        for number, network in enumerate(networks)
+        for name, tensor in network.state_dict().items()
+    }
+
+
+def _refuse_too_large(folder: Path, networks: Sequence[nn.Module]) -> None:
+    num_bytes = sum(
+        tensor.numel() * tensor.element_size()
+        for network in networks
+        for tensor in network.state_dict().values()
+    )
+    if num_bytes > LARGEST_ONNX:
+        raise BadBundle(
+            str(folder),
+            f"{len(networks)} network(s) of {num_bytes / 1e9:.1f} GB together; an ONNX file holds "
+            f"{LARGEST_ONNX / 1e9:.1f} GB at most: export one network, with or without --refit",
+        )
 
 
 def _refuse_to_overwrite(folder: Path) -> None:

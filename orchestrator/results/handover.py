@@ -24,7 +24,7 @@ from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.statistics import cluster_interval
 from orchestrator.search.folds import TrialScore
 from orchestrator.search.home import StudyHome, StudyTrial, outside_cases
-from orchestrator.search.ledger import FitRecord
+from orchestrator.search.ledger import FitRecord, scored_as
 from orchestrator.search.work import load_network
 
 OWN_THRESHOLD = "validation, at a threshold chosen on it"
@@ -34,23 +34,24 @@ def export_trial(
     home: StudyHome,
     trial: StudyTrial,
     score: TrialScore,
-    record: FitRecord,
+    records: Sequence[FitRecord],
     folder: Path,
     selection: Selection | None = None,
 ) -> Path:
-    """Write the bundle of one trial, with the network of `record`: one of its folds, or its refit."""
+    """Write the bundle of one trial, with the network of one fold, of its refit, or the mean of several."""
     plan = home.plan()
     return write_bundle(
         folder,
-        load_network(record),
+        [load_network(record) for record in records],
         network_name=trial.settings.network,
         network_params=trial.settings.network_params,
         image_size=trial.settings.recipe.image_size,
+        tta=trial.settings.recipe.tta,
         masks=score.masks,
         trained_on=plan.datasets,
         held_out=plan.test,
         twins=tuple(sorted(plan.left_out)),
-        card=trial_card(home, trial, score, record, selection),
+        card=trial_card(home, trial, score, records, selection),
     )
 
 
@@ -78,15 +79,16 @@ def fold_lines(home: StudyHome, trial: StudyTrial, score: TrialScore) -> list[Sc
     ]
 
 
-def outside_lines(home: StudyHome, fit_id: str, masks: PostProcess) -> list[ScoreLine]:
-    """Scores of one network on the hold-out cases and on unseen datasets, where it was scored."""
+def outside_lines(home: StudyHome, records: Sequence[FitRecord], masks: PostProcess) -> list[ScoreLine]:
+    """Scores of one network, or of the mean of several, on hold-out cases and unseen datasets, where scored."""
     plan = home.plan()
     _, unseen = home.datasets()
     group_of = home.group_of_case()
+    name_of_scores = scored_as([record.fit_id for record in records])
     lines = []
     for name, case_ids in outside_cases(plan, unseen).items():
-        if home.ledger.has_scores(fit_id, case_ids):
-            scores = scores_under(home.ledger.read_scores(fit_id, case_ids).histograms, masks)
+        if home.ledger.has_scores(name_of_scores, case_ids):
+            scores = scores_under(home.ledger.read_scores(name_of_scores, case_ids).histograms, masks)
             interval = cluster_interval(scores["dice"], [group_of[case_id] for case_id in case_ids])
             means = {metric: float(np.mean(values)) for metric, values in scores.items()}
             label = "hold-out test" if name == "test" else f"{name} (unseen)"
@@ -131,37 +133,36 @@ def trial_card(
     home: StudyHome,
     trial: StudyTrial,
     score: TrialScore,
-    record: FitRecord,
+    records: Sequence[FitRecord],
     selection: Selection | None = None,
 ) -> str:
-    """The model card of one trial, with the network of `record`; Markdown."""
+    """The model card of one trial, with the networks of `records`; Markdown."""
     plan = home.plan()
     sources, unseen = home.datasets()
-    refit = record.spec.fold == "refit"
     return model_card(
         ModelFacts(
             study=home.name,
             trial=trial.number,
             network=trial.settings.network,
             summary=models.summary(trial.settings.network),
-            weights="trained again on all cases of the folds"
-            if refit
-            else _which_fold(plan, int(record.spec.fold)),
+            weights=_which_weights(plan, records),
             params=trial.params,
             image_size=trial.settings.recipe.image_size,
             masks=score.masks,
             choice=trial.settings.masks,
+            members=len(records),
+            tta=trial.settings.recipe.tta,
         ),
         [*_facts(sources, "trained on"), *_facts(unseen, "never trained on")],
         _split_facts(plan),
         fold_lines(home, trial, score),
         validation_line(home, score),
-        outside_lines(home, record.fit_id, score.masks),
+        outside_lines(home, records, score.masks),
         Making(
             command=shlex.join(["orchestrator", *sys.argv[1:]]),
             git_revision=git_revision(),
-            hardware=f"{record.world_size} x {record.device}",
-            versions=record.versions,
+            hardware=f"{records[0].world_size} x {records[0].device}",
+            versions=records[0].versions,
             date=time.strftime("%Y-%m-%d"),
             num_trials=sum(other.state == "complete" for other in home.trials()),
         ),
@@ -169,8 +170,17 @@ def trial_card(
     )
 
 
-def _which_fold(plan: SplitPlan, index: int) -> str:
-    return "the one fold" if len(plan.folds) == 1 else f"{plan.folds[index].name}, of median Dice"
+def _which_weights(plan: SplitPlan, records: Sequence[FitRecord]) -> str:
+    if len(records) > 1:
+        return f"the networks of all {len(records)} folds, averaged"
+    (record,) = records
+    if record.spec.fold == "refit":
+        return "trained again on all cases of the folds"
+    return (
+        "the one fold"
+        if len(plan.folds) == 1
+        else f"{plan.folds[int(record.spec.fold)].name}, of median Dice"
+    )
 
 
 def _split_facts(plan: SplitPlan) -> SplitFacts:

@@ -7,3 +7,4 @@ from typing import Literal
 RuleName = Literal["paired", "forgiving", "asha", "median", "wilcoxon", "none"]
 SamplerName = Literal["tpe", "gp", "random"]
 BestRule = Literal["best", "one-se"]
+EnsembleName = Literal["folds"]

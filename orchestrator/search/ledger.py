@@ -55,10 +55,17 @@ class FitRecord:
 class ScoreRecord:
     """One finished network, scored on cases that neither training nor selection saw."""
 
-    fit_id: str
+    fit_id: str  # or of several networks, as `scored_as` names them
     name: str  # "test", or the unseen dataset's
     case_ids: tuple[str, ...]
     histograms: np.ndarray  # (N, 2, 256)
+
+
+def scored_as(fit_ids: Sequence[str]) -> str:
+    """The name of several networks whose probabilities are averaged; a single one keeps its own."""
+    if len(fit_ids) == 1:
+        return fit_ids[0]
+    return hashlib.sha256("\n".join(fit_ids).encode()).hexdigest()[:20]
 
 
 class Ledger:

@@ -20,8 +20,9 @@ from orchestrator.errors import BadData
 from orchestrator.scoring.histograms import quantize
 from orchestrator.scoring.metrics import scores_at
 from orchestrator.scoring.threshold import best_threshold
-from orchestrator.search.ledger import FitRecord, Ledger, ScoreRecord
+from orchestrator.search.ledger import FitRecord, Ledger, ScoreRecord, scored_as
 from orchestrator.training import workers
+from orchestrator.training.averaging import averaged
 from orchestrator.training.batches import as_tensors, to_device
 from orchestrator.training.fit import (
     EPOCH_SWEEP,
@@ -40,12 +41,22 @@ NUM_EXAMPLES = 4
 
 @dataclass(frozen=True)
 class ScoreJob:
-    """Score one finished fit's network on cases that it has not seen."""
+    """Score one finished fit's network, or several whose probabilities are averaged, on cases that none has seen."""
 
     fit_id: str
     name: str  # "test", or the unseen dataset's
     datasets: dict[str, str]  # name -> fingerprint
     case_ids: tuple[str, ...]
+    others: tuple[str, ...] = ()  # further fits
+
+    @property
+    def fit_ids(self) -> tuple[str, ...]:
+        return (self.fit_id, *self.others)
+
+    @property
+    def scored_as(self) -> str:
+        """The name of its scores."""
+        return scored_as(self.fit_ids)
 
 
 @dataclass(frozen=True)
@@ -96,27 +107,28 @@ class Work:
                 "case_ids": outcome.case_ids,
                 "versions": versions(),
             }
-            network = rebuild(spec, outcome.weights).to(device)
+            network = averaged([rebuild(spec, outcome.weights)], spec.recipe.tta).to(device)
             examples = example_maps(network, cases, examples_of(outcome), device)
             weights = save({name: value.cpu().contiguous() for name, value in outcome.weights.items()})
             self.ledger.write(spec, plain, outcome.histograms, examples, weights)
         return True
 
     def _score(self, job: ScoreJob, device: torch.device) -> bool:
-        if workers.from_first(self.ledger.has_scores(job.fit_id, job.case_ids)):
+        if workers.from_first(self.ledger.has_scores(job.scored_as, job.case_ids)):
             return True
-        record = self.ledger.read(job.fit_id)
-        network = load_network(record).to(device)
-        cases = self._cases(job.datasets, record.spec.recipe.image_size)
+        records = [self.ledger.read(fit_id) for fit_id in job.fit_ids]
+        spec = records[0].spec
+        network = averaged([load_network(record) for record in records]).to(device)
+        cases = self._cases(job.datasets, spec.recipe.image_size)
         histograms = within_memory(
             self.ledger.memory,
-            memory_kind("score", record.spec, device),
+            memory_kind("score", spec, device),
             SCORED_AT_A_TIME,
             device,
-            lambda images: score_cases(network, cases, job.case_ids, device, record.spec, images),
+            lambda images: score_cases(network, cases, job.case_ids, device, spec, images),
         )
         if workers.rank() == 0:
-            self.ledger.write_scores(ScoreRecord(job.fit_id, job.name, job.case_ids, histograms))
+            self.ledger.write_scores(ScoreRecord(job.scored_as, job.name, job.case_ids, histograms))
         return True
 
     def _cases(self, datasets: dict[str, str], image_size: int) -> CachedCases:

@@ -31,6 +31,7 @@ from orchestrator.scoring.filters import filter_bins
 from orchestrator.scoring.histograms import NUM_BINS, histogram_of_bins, to_bins
 from orchestrator.scoring.threshold import best_threshold
 from orchestrator.training import workers
+from orchestrator.training.averaging import averaged
 from orchestrator.training.batches import TrainingBatches, ValidationBatches
 from orchestrator.training.checkpoint import load_best, load_checkpoint, save_checkpoint
 from orchestrator.training.losses import Loss, segmentation_loss
@@ -187,10 +188,10 @@ def score_cases(
 ) -> np.ndarray:
     """Return histograms (N, 2, 256) of the probabilities at each mask's own size, on every worker.
 
-    The fit's filters act before pixels are counted. In float32 whatever the training precision: this is what the
-    exported network computes.
+    Views are averaged, then the fit's filters act, then pixels are counted. In float32 whatever the training
+    precision: this is what the exported network computes.
     """
-    network.eval()
+    network = averaged([network.eval()], spec.recipe.tta)
     batches = ValidationBatches(cases, case_ids, at_a_time, device)
     scored = []
     with torch.inference_mode():
@@ -207,7 +208,8 @@ def score_cases(
 def _epoch_dice(network: nn.Module, val: ValidationBatches, amp: Precision) -> float:
     """Return the mean Dice over the validation images of all workers, at the best threshold of this epoch.
 
-    NaN, on every worker, if the network computes NaN anywhere.
+    Of the network as it is: views are averaged when the fit is scored. NaN, on every worker, if the network computes
+    NaN anywhere.
     """
     network.eval()
     counted: list[np.ndarray] = []

@@ -13,6 +13,8 @@ from orchestrator.data.augment import PipelineName
 
 FIT_VERSION = 2  # raise it when a change to data, training or networks moves the numbers of a fit
 
+Tta = Literal["none", "flips"]
+
 SMALLEST_SCALE, LARGEST_SCALE = 0.25, 4.0
 
 
@@ -83,6 +85,10 @@ class Recipe(BaseModel):
     patience: int = Field(
         0, ge=0, description="stop after so many epochs without a better validation Dice; 0 never"
     )
+    tta: Tta = Field(
+        "none",
+        description="test-time augmentation: flips averages the probabilities of an image and its three flips",
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="initial weights, order of cases, augmentation")
 
     @model_validator(mode="after")
@@ -122,6 +128,12 @@ class FitSpec(BaseModel):
 
     @property
     def fit_id(self) -> str:
-        """Twenty hex digits that name this fit by its content."""
-        content = json.dumps(self.model_dump(exclude={"fold"}), sort_keys=True)
+        """Twenty hex digits that name this fit by its content.
+
+        Without test-time augmentation it is not mentioned: so were fits named before there was any.
+        """
+        meaning = self.model_dump(exclude={"fold"})
+        if self.recipe.tta == "none":
+            del meaning["recipe"]["tta"]
+        content = json.dumps(meaning, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:20]

@@ -37,7 +37,7 @@ def exported(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A bundle that tests may read but not change."""
     return write_bundle(
         tmp_path_factory.mktemp("export") / "champion",
-        network,
+        [network],
         network_name="tiny",
         network_params={"width": 4},
         image_size=32,

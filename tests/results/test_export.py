@@ -19,7 +19,7 @@ from orchestrator.scoring.postprocess import PostProcess
 def export(folder: Path, network: nn.Module, threshold: float = 0.5) -> Path:
     return write_bundle(
         folder,
-        network,
+        [network],
         network_name="tiny",
         network_params={},
         image_size=32,
@@ -64,6 +64,45 @@ def test_prediction_is_that_of_torch_at_the_size_of_the_image(
         expected = resize_probability(network(small)[0].sigmoid()[0, 0].numpy(), 40, 56)
     np.testing.assert_allclose(probability, expected, atol=1e-5)
     assert mask.shape == (40, 56) and 0 < mask.mean() < 1
+
+
+def test_several_networks_become_one_that_averages_their_probabilities(
+    tmp_path: Path, network: nn.Module, photo: np.ndarray
+):
+    torch.manual_seed(1)
+    networks = [network, type(network)()]
+    folder = write_bundle(
+        tmp_path / "pair",
+        networks,
+        network_name="tiny",
+        network_params={},
+        image_size=32,
+        tta="flips",
+        masks=PostProcess(0.5),
+        trained_on={},
+        held_out=(),
+        card="# Card\n",
+    )
+    bundle = Bundle.load(folder)
+    assert (bundle.config.members, bundle.config.tta) == (2, "flips")
+    small = torch.from_numpy(resize_image(photo, 32)).permute(2, 0, 1)[None] / 255
+    looks = [
+        one(small.flip(axes))[0].flip(axes).sigmoid() for one in networks for axes in ((), (2,), (3,), (2, 3))
+    ]
+    expected = torch.stack(looks).mean(0)[0, 0].detach().numpy()
+    np.testing.assert_allclose(bundle.predict(photo)[0], resize_probability(expected, 40, 56), atol=1e-5)
+    stored = load_file(folder / "model.safetensors")
+    networks[1].load_state_dict({name[2:]: value for name, value in stored.items() if name.startswith("1.")})
+    assert len(stored) == 2 * len(network.state_dict())
+
+
+def test_networks_too_large_for_onnx_are_refused_before_anything_is_written(
+    tmp_path: Path, network: nn.Module, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("orchestrator.results.export.LARGEST_ONNX", 100)
+    with pytest.raises(BadBundle, match="export one network"):
+        export(tmp_path / "new", network)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_mask_follows_the_rule_of_256_bins(exported: Path, photo: np.ndarray):

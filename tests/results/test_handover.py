@@ -5,17 +5,30 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from formula import carry_out, formula_study
+import torch
+from formula import SPACE, carry_out, formula_study
+from safetensors.torch import load_file, save_file
 
+import models
 from orchestrator.cli import main
+from orchestrator.data.cases import read_image, read_mask
+from orchestrator.data.resize import resize_image, resize_probability
+from orchestrator.data.splits import five_fold
+from orchestrator.results.bundle import Bundle
 from orchestrator.results.handover import trial_card
 from orchestrator.results.mlflow_client import connect
 from orchestrator.results.report import Report
 from orchestrator.results.selection import select_trial
+from orchestrator.scoring.histograms import histogram_of_bins, to_bins
 from orchestrator.search.home import champion_fit, ranked
+from orchestrator.search.ledger import scored_as
+from orchestrator.search.space import parse_space
+from orchestrator.search.work import ScoreJob, Work
 from orchestrator.study import Study
 from orchestrator.training.lane import Shape
 
@@ -29,28 +42,57 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return study
 
 
-@pytest.fixture
-def run(
-    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[[str], str]:
-    monkeypatch.setenv("ORCHESTRATOR_HOME", str(study.home.home))
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study of one trial with two small networks, scored together on the hold-out cases."""
+    home = tmp_path_factory.mktemp("tiny")
+    space = parse_space(SPACE.text.replace("[fixed]", '[fixed]\nbase_channels = 4\ntta = "flips"'))
+    study = formula_study(home, num_trials=1)
+    study = replace(study, space=space, plan=five_fold(study.datasets, seed=0, num_folds=2))
+    carry_out(study, [1e-3])
+    (trial,) = study.home.trials()
+    torch.manual_seed(0)
+    for record in trial.records:
+        save_file(models.build("unet", base_channels=4).state_dict(), record.weights)
+    first, *others = [record.fit_id for record in trial.records]
+    job = ScoreJob(first, "test", study.plan.datasets, study.plan.test, tuple(others))
+    work = Work(home, home / "cache", study.home.ledger)
+    assert work(job, torch.device("cpu"), 0, lambda row: True)
+    return study
 
-    def run(line: str) -> str:
+
+@pytest.fixture
+def said(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """What a command leaves behind: exit code, output, errors."""
+
+    def said(line: str, of: Study = study) -> tuple[int, str, str]:
+        monkeypatch.setenv("ORCHESTRATOR_HOME", str(of.home.home))
         monkeypatch.setattr(sys, "argv", ["orchestrator", *line.split()])
         with pytest.raises(SystemExit) as ended:
             main()
-        said = capsys.readouterr()
-        assert not ended.value.code, said.err
-        return said.out
+        heard = capsys.readouterr()
+        return int(ended.value.code or 0), heard.out, heard.err
+
+    return said
+
+
+@pytest.fixture
+def run(said: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
+    def run(line: str, *of: Study) -> str:
+        code, out, err = said(line, *of)
+        assert not code, err
+        return out
 
     return run
 
 
 def test_best_says_what_cannot_be_told_from_the_winner_and_what_was_gained(run):
-    said = json.loads(run("best formula --json"))["selection"]
-    assert (said["winner"], said["chosen"], said["num_compared"]) == (1, 1, 3)
-    assert [one["other"] for one in said["not_told_from_winner"]] == [2]
-    gain = said["against_default"]
+    told = json.loads(run("best formula --json"))["selection"]
+    assert (told["winner"], told["chosen"], told["num_compared"]) == (1, 1, 3)
+    assert [one["other"] for one in told["not_told_from_winner"]] == [2]
+    gain = told["against_default"]
     assert gain["difference"] == pytest.approx(1 - 2 * 0.368 / 1.368, abs=0.01) and gain["p_value"] < 0.05
     text = " ".join(run("best formula").split())
     assert "these cannot be told from trial 1 by dice: 2." in text
@@ -58,16 +100,16 @@ def test_best_says_what_cannot_be_told_from_the_winner_and_what_was_gained(run):
 
 
 def test_the_rule_of_one_standard_error_is_explained(run):
-    said = json.loads(run("best formula --rule one-se --json"))
-    assert said["selection"]["rule"] == "one-se" and "standard error" in said["selection"]["reason"]
-    assert said["trial"] == said["selection"]["chosen"]
+    told = json.loads(run("best formula --rule one-se --json"))
+    assert told["selection"]["rule"] == "one-se" and "standard error" in told["selection"]["reason"]
+    assert told["trial"] == told["selection"]["chosen"]
 
 
 def test_the_card_says_how_the_trial_was_chosen(study: Study):
     standing = ranked(study.home.trials())
     trial, score = standing[0]
     selection = select_trial(study.home, standing)
-    card = trial_card(study.home, trial, score, champion_fit(trial), selection)
+    card = trial_card(study.home, trial, score, [champion_fit(trial)], selection)
     assert "## How it was chosen" in card and all(f"- {line}" in card for line in selection.sentences())
 
 
@@ -86,3 +128,49 @@ def test_the_run_of_the_champion_tells_what_was_gained(
     assert champion.data.tags["beats_default"] == "yes"
     assert champion.data.tags["not_told_from_winner"] == "2"
     assert champion.data.metrics["gain_over_default"] > 0.4
+
+
+def test_fold_networks_are_scored_together_by_the_mean_of_their_probabilities(tiny: Study):
+    (trial,) = tiny.home.trials()
+    (case,) = [case for case in tiny.datasets[0].cases if case.id == tiny.plan.test[0]]
+    scores = tiny.home.ledger.read_scores(scored_as([r.fit_id for r in trial.records]), tiny.plan.test)
+    image = torch.from_numpy(resize_image(read_image(case.image), 32).copy()).permute(2, 0, 1)[None] / 255
+    looks = []
+    for record in trial.records:
+        network = models.build("unet", base_channels=4).eval()
+        network.load_state_dict(load_file(record.weights))
+        with torch.inference_mode():
+            looks += [network(image.flip(axes))[0].flip(axes).sigmoid() for axes in ((), (2,), (3,), (2, 3))]
+    mean = torch.stack(looks).mean(0)[0, 0].numpy()
+    bins = to_bins(resize_probability(mean, case.height, case.width))
+    ours = histogram_of_bins(bins, read_mask(case.mask)).astype(int)
+    assert np.abs(ours - scores.histograms[0].astype(int)).sum() <= 8  # a pixel may round into the next bin
+
+
+def test_an_ensemble_of_folds_is_one_bundle_with_an_honest_card(
+    tiny: Study, run, tmp_path: Path, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
+):
+    client = connect(mlflow_uri)
+    experiment = client.create_experiment("formula-ensemble", str(tmp_path / "artifacts"))
+    client.create_run(experiment, tags={"role": "trial", "trial": "0"})
+    monkeypatch.setattr(
+        "orchestrator.results.registry.find_run", lambda *_: client.search_runs([experiment])[0]
+    )
+    folder = tmp_path / "pair"
+    line = f"best formula --ensemble folds --export {folder} --tracking-uri {mlflow_uri} --json"
+    told = json.loads(run(line, tiny))
+    assert len(told["members"]) == 2 and told["scores"][-1]["name"] == "hold-out test"
+    bundle = Bundle.load(folder)
+    assert (bundle.config.members, bundle.config.tta) == (2, "flips")
+    card = " ".join((folder / "model_card.md").read_text().split())
+    assert (
+        "the networks of all 2 folds, averaged" in card
+        and "mean over 2 networks and the image and its" in card
+    )
+    assert "**Of their mean there is no such score**" in card and "free of this: hold-out test" in card
+    assert "`0.` to `1.`" in card
+
+
+def test_what_cannot_be_averaged_is_refused(said):
+    code, _, err = said("best formula --ensemble folds --refit")
+    assert code == 2 and "--refit trains one network" in err

@@ -45,7 +45,7 @@ class Finished:
 
     def card(self) -> str:
         (trial,) = self.home.trials()
-        return trial_card(self.home, trial, finished_score(trial), champion_fit(trial))
+        return trial_card(self.home, trial, finished_score(trial), [champion_fit(trial)])
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ def test_a_fold_label_is_no_content():
         {"network": "resunet_pp"},
         {"network_params": {"base_channels": 16}},
         {"recipe": Recipe(learning_rate=2e-3)},
+        {"recipe": Recipe(tta="flips")},
         {"datasets": {"drawn": "e" * 32}},
         {"train": ("drawn/3",)},
         {"val": ("drawn/3",)},
@@ -39,6 +40,10 @@ def test_a_fold_label_is_no_content():
 )
 def test_whatever_can_move_a_result_is_in_the_name(change):
     assert spec().fit_id != spec(**change).fit_id
+
+
+def test_fits_without_test_time_augmentation_keep_the_names_from_before_there_was_any():
+    assert spec(version=2).fit_id == "c38e3761e4577d606279"
 
 
 def test_warmup_without_a_schedule_for_it_is_refused():

@@ -1,0 +1,49 @@
+"""Several looks at one image whose probabilities are averaged: flips of it, and networks of several folds.
+
+What comes out are logits again, so scores, ONNX and masks need not know how many looks there were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from orchestrator.training.recipe import Tta
+
+# Axes that are turned around: of (B, C, H, W), 2 is up and down, 3 is left and right.
+VIEWS: dict[Tta, tuple[tuple[int, ...], ...]] = {"none": ((),), "flips": ((), (2,), (3,), (2, 3))}
+
+
+class Averaged(nn.Module):
+    """The mean probability over networks and views, as logits."""
+
+    def __init__(self, networks: Sequence[nn.Module], tta: Tta) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.views = VIEWS[tta]
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        """image (B, 3, S, S) in [0, 1] -> logits (B, 1, S, S)."""
+        views = torch.cat([_turned(image, axes) for axes in self.views])
+        looks = []
+        for network in self.networks:
+            seen = network(views)[0].unflatten(0, (len(self.views), -1))
+            looks += [_turned(look, axes) for look, axes in zip(seen, self.views, strict=True)]
+        return (logits_of_mean(torch.stack(looks)),)
+
+
+def averaged(networks: Sequence[nn.Module], tta: Tta = "none") -> nn.Module:
+    """One network out of several and their views; a single look is the network itself."""
+    return networks[0] if len(networks) == 1 and tta == "none" else Averaged(networks, tta).eval()
+
+
+def logits_of_mean(logits: Tensor) -> Tensor:
+    """logits (K, ...) -> logits (...) of the mean of their K probabilities, exact where these are near 0 or 1."""
+    return logsigmoid(logits).logsumexp(0) - logsigmoid(-logits).logsumexp(0)
+
+
+def _turned(batch: Tensor, axes: tuple[int, ...]) -> Tensor:
+    return batch.flip(axes) if axes else batch
