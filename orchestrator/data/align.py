@@ -39,7 +39,6 @@ class Alignment:
     """How the first frame lies over the second."""
 
     num_matches: int  # distinct places that the map explains
-    color_shift: float  # mean difference of a and b of CIE Lab over them
     likeness: float  # correlation of the pictures where both show something, -1 to 1
     overlap: float  # share of the smaller view that both show, 0 to 1
 
@@ -59,10 +58,9 @@ def align(one: Sight, other: Sight) -> Alignment | None:
     found = _best_map(source, target)
     if found is None:
         return None
-    affine, agree, num = found
-    shift = np.abs(one.marks.colors[first[agree]] - other.marks.colors[second[agree]]).mean()
+    affine, num = found
     likeness, overlap = _compare(one.marks.picture, other.marks.picture, affine)
-    return Alignment(num, float(shift), likeness, overlap)
+    return Alignment(num, likeness, overlap)
 
 
 def _matches(one: Array, other: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -80,8 +78,8 @@ def _matches(one: Array, other: Array) -> tuple[NDArray[np.intp], NDArray[np.int
     return first[clear], nearest[first][clear]
 
 
-def _best_map(source: Array, target: Array) -> tuple[Array, NDArray[np.bool_], int] | None:
-    """Affine (3, 2) from (x, y, 1), which matches agree, and at how many distinct places."""
+def _best_map(source: Array, target: Array) -> tuple[Array, int] | None:
+    """Affine (3, 2) from (x, y, 1), and at how many distinct places matches agree with it."""
     turn = target[:, 3] - source[:, 3]
     log_zoom = np.log(target[:, 2] / source[:, 2])
     near, alike = _agreement(source, target, turn, log_zoom)
@@ -89,9 +87,9 @@ def _best_map(source: Array, target: Array) -> tuple[Array, NDArray[np.bool_], i
     best = None
     for start in order:
         refined = _refine(source, target, near[start], alike[start])
-        if refined and (best is None or refined[2] > best[2]):
+        if refined and (best is None or refined[1] > best[1]):
             best = refined
-    return best if best and best[2] >= MIN_MATCHES else None
+    return best if best and best[1] >= MIN_MATCHES else None
 
 
 def _agreement(
@@ -112,7 +110,7 @@ def _agreement(
 
 def _refine(
     source: Array, target: Array, agree: NDArray[np.bool_], alike: NDArray[np.bool_]
-) -> tuple[Array, NDArray[np.bool_], int] | None:
+) -> tuple[Array, int] | None:
     """Fit the map to those that agree, see who agrees with it, and once more."""
     places = np.column_stack([source[:, :2], np.ones(len(source), np.float32)])
     for _ in range(2):
@@ -123,7 +121,7 @@ def _refine(
             return None
         agree = (((places @ affine - target[:, :2]) ** 2).sum(axis=1) < FINE**2) & alike
     num = min(len(np.unique(points[agree, :2] // CELL, axis=0)) for points in (source, target))
-    return affine, agree, num
+    return affine, num
 
 
 def _plausible(affine: Array) -> bool:
