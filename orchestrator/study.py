@@ -25,9 +25,9 @@ from ray.tune import Callback, Stopper, TuneConfig, Tuner
 
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits import SplitPlan, group_of_case
-from orchestrator.errors import BadMachine, BadSpace
+from orchestrator.errors import BadMachine, BadSpace, BadStudy
 from orchestrator.search.budget import Budget, End
-from orchestrator.search.choices import RuleName, SamplerName
+from orchestrator.search.choices import ObjectiveName, RuleName, SamplerName
 from orchestrator.search.folds import fold_specs, refit_spec
 from orchestrator.search.home import (
     Champion,
@@ -35,10 +35,10 @@ from orchestrator.search.home import (
     StudyTrial,
     champion_fit,
     outside_cases,
-    ranked,
     read_trial,
 )
 from orchestrator.search.ledger import FitRecord, scored_as
+from orchestrator.search.objective import Objective, objective_over, objective_problems
 from orchestrator.search.purse import Purse
 from orchestrator.search.race import RaceScheduler
 from orchestrator.search.race_rules import Verdict
@@ -55,6 +55,8 @@ from orchestrator.training.recipe import Recipe
 CPU_SHARE = 0.9
 # Trials whose weights are kept; any other can be champion again only by a refit.
 KEEP_WEIGHTS = 3
+# Races that test whether one mean over images is below another.
+COMPARES_MEANS = ("paired", "wilcoxon")
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,11 @@ class Study:
     seed: int
     race: RuleName = "paired"
     sampler: SamplerName = "tpe"
+    maximise: ObjectiveName = "mean"
+
+    @property
+    def objective(self) -> Objective:
+        return objective_over(self.maximise, self.datasets)
 
 
 class StudyReport(Protocol):
@@ -123,7 +130,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
     kill at any moment, the same call goes on where it stopped.
     """
     check(study, machine)
-    study.home.begin(study.space, study.plan, study.seed)
+    study.home.begin(study.space, study.plan, study.seed, study.maximise)
     with study.home.lock():
         study.home.mend()
         study.home.ledger.sweep()
@@ -199,6 +206,17 @@ def check(study: Study, machine: Machine) -> None:
             )
     if problems:
         raise BadSpace(str(study.space.path or "search space"), problems)
+    if problems := [*objective_problems(study.objective, study.plan), *_race_problems(study)]:
+        raise BadStudy("--objective", problems)
+
+
+def _race_problems(study: Study) -> list[str]:
+    if study.maximise == "mean" or study.race not in COMPARES_MEANS:
+        return []
+    return [
+        f"--race {study.race} stops a trial whose mean over images is surely below the best one's, which says "
+        f"little of its {study.maximise}; use --race none, asha, forgiving or median"
+    ]
 
 
 def batch_sizes(space: SearchSpace) -> tuple[int, ...]:
@@ -273,7 +291,13 @@ def _part_of_gpu(num_fits: int) -> float:
 def _searcher(study: Study, room: Room, purse: Purse) -> OptunaSearcher:
     group_of = group_of_case(study.datasets, study.plan.twins)
     standings = Standings(
-        study.home.ledger, study.space, study.plan, group_of, study.race, study.home.race_file
+        study.home.ledger,
+        study.space,
+        study.plan,
+        group_of,
+        study.race,
+        study.home.race_file,
+        study.objective,
     )
     return OptunaSearcher(
         study.home.optuna_study(),
@@ -440,7 +464,7 @@ def _interruptible() -> Iterator[Flag]:
 
 def _crowned(study: Study) -> StudyTrial | None:
     """The champion of a study that is over: every trial is finished and the best one is scored outside."""
-    standing = ranked(study.home.trials())
+    standing = study.home.ranked()
     best = standing[0][0] if standing else None
     return best if best and study.home.champion() == _crown_of(best) else None
 
@@ -451,7 +475,7 @@ def _crown_of(trial: StudyTrial) -> Champion:
 
 def _crown(study: Study, lanes: Lanes) -> StudyTrial | None:
     """Name the best trial and score its network, once, on the hold-out cases and on the unseen datasets."""
-    standing = ranked(study.home.trials())
+    standing = study.home.ranked()
     if not standing:
         return None
     champion = standing[0][0]

@@ -47,7 +47,9 @@ def leaderboard(
     if as_json:
         print_json(leaderboard_dicts(rows, metric))
     else:
-        out.print(table(rows, f"{found.name}, scores on validation images in percent", metric))
+        objective = found.objective()
+        head = None if objective.name == "mean" else objective.name
+        out.print(table(rows, f"{found.name}, scores on validation images in percent", metric, head))
 
 
 def best(
@@ -82,12 +84,12 @@ def best(
     from orchestrator.results.report import default_uri
     from orchestrator.results.selection import select_trial
     from orchestrator.results.tables import score_dicts, score_table, versus_table
-    from orchestrator.search.home import champion_fit, find_study, ranked
+    from orchestrator.search.home import champion_fit, find_study
     from orchestrator.search.ledger import scored_as
 
     home = home.expanduser().resolve()
     found = find_study(home, study)
-    standing = ranked(found.trials(), known_metric(metric))
+    standing = found.ranked(known_metric(metric))
     if not standing:
         raise BadStudy(found.name, "has no finished trial yet; run `orchestrator search` on")
     selection = select_trial(found, standing, metric, rule)
@@ -130,9 +132,9 @@ def best(
             f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in trial.searched.items()
         )
+        by = found.objective().label(metric)
         out.print(
-            f"{'best' if rule == 'best' else rule} of {len(standing)} finished trials by {metric}: "
-            f"trial {trial.number} ({searched})",
+            f"{rule} of {len(standing)} finished trials by {by}: trial {trial.number} ({searched})",
             highlight=False,
         )
         out.print(

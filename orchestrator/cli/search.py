@@ -29,7 +29,7 @@ from orchestrator.cli.results import leaderboard
 from orchestrator.cli.screen import epoch_line, err, out, study_progress
 from orchestrator.cli.split import load_split
 from orchestrator.errors import FitFailed
-from orchestrator.search.choices import RuleName, SamplerName
+from orchestrator.search.choices import ObjectiveName, RuleName, SamplerName
 
 if TYPE_CHECKING:
     from orchestrator.data.splits import SplitPlan
@@ -140,6 +140,10 @@ def search(
     race: Annotated[
         RuleName, typer.Option(help="Who gets more folds; none: every trial gets all.")
     ] = "paired",
+    objective: Annotated[
+        ObjectiveName,
+        typer.Option(help="What is maximised: mean over images, worst fold, mean or worst of the centers."),
+    ] = "mean",
     sampler: Annotated[
         SamplerName, typer.Option(help="Who suggests settings: Optuna's TPE, GP, ...")
     ] = "tpe",
@@ -192,6 +196,7 @@ def search(
         seed=seed,
         race=race,
         sampler=sampler,
+        maximise=objective,
     )
     machine = Machine(address, device, workers_per_fit, lanes, fits_per_gpu)
     work = Work(home, cache or home / "cache", study_home.ledger)

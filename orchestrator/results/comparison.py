@@ -24,7 +24,7 @@ from orchestrator.scoring.statistics import (
     holm,
     paired_difference,
 )
-from orchestrator.search.home import StudyHome, StudyTrial, find_study, outside_cases, ranked
+from orchestrator.search.home import StudyHome, StudyTrial, find_study, outside_cases
 
 VALIDATION = "validation"
 
@@ -130,7 +130,7 @@ def difference_plot(rows: Sequence[Comparison], metric: str) -> bytes:
 def _trial(study: StudyHome, number: str, metric: str) -> StudyTrial:
     trials = study.trials()
     if not number:
-        standing = ranked(trials, metric)
+        standing = study.ranked(metric)
         if not standing:
             raise BadStudy(study.name, "has no finished trial yet; run `orchestrator search` on")
         return standing[0][0]

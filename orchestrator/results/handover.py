@@ -99,7 +99,7 @@ def outside_lines(home: StudyHome, records: Sequence[FitRecord], masks: PostProc
 def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
     """Every trial as a row of the leaderboard."""
     group_of = home.group_of_case()
-    champion = home.champion()
+    champion, objective = home.champion(), home.objective()
     rows = []
     for trial in home.trials():
         score = trial.score(metric)
@@ -121,6 +121,7 @@ def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
             row = replace(
                 row,
                 scores=score.metrics,
+                objective=None if objective.name == "mean" else objective(score, metric),
                 interval=cluster_interval(score.dice_of_case, groups),
                 threshold=score.threshold,
                 outside=outside,

@@ -26,7 +26,7 @@ from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.threshold import best_threshold
 from orchestrator.search.budget import End
 from orchestrator.search.folds import TrialScore
-from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, finished_score, ranked
+from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, finished_score
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.race_rules import Verdict
 from orchestrator.search.work import NUM_EXAMPLES
@@ -69,11 +69,12 @@ class Report:
         self.cases: dict[str, Case] = {}
         self.folds: tuple[str, ...] = ()  # names
         self.fits_done: set[tuple[int, int]] = set()
-        self.best: tuple[float, int] | None = None  # Dice and minus the trial's number: of equals, the first
+        self.best: tuple[float, int] | None = None  # objective and minus the trial's number: of equals, the first
 
     def __enter__(self) -> Self:
         spool = self.home.folder / "mlflow-spool"
-        tags = {"study_id": self.home.study_id} | split_tags(self.home.plan())
+        self.objective = self.home.objective()
+        tags = {"study_id": self.home.study_id, "objective": self.objective.label()} | split_tags(self.home.plan())
         self.tracking = Tracking(self.uri, self.home.name, self.artifacts, tags, spool=spool)
         return self
 
@@ -156,12 +157,15 @@ class Report:
         }
         if score.cross_fitted is not None:
             spread["dice_cross_fitted"] = score.cross_fitted["dice"]
+        if self.objective.name != "mean":
+            spread["objective"] = self.objective(score)
         if score.fold_dice_std is not None:
             spread["fold_dice_std"] = score.fold_dice_std
         self.tracking.overlays(trial.number, pictures(trial, score, self.cases))
         self.tracking.trial_finished(trial.number, score.metrics | spread)
-        best = ", best so far" if self.best == (score.metrics["dice"], -trial.number) else ""
-        self.say(f"trial {trial.number} done  dice {score.metrics['dice']:.4f}{best}  ({searched})")
+        worth = self.objective(score)
+        best = ", best so far" if self.best == (worth, -trial.number) else ""
+        self.say(f"trial {trial.number} done  {self.objective.label()} {worth:.4f}{best}  ({searched})")
 
     def ends(self, end: End) -> None:
         self.tracking.study_tags({"ended_by": end.by, "ended_why": end.why})
@@ -177,7 +181,7 @@ class Report:
         metrics = {
             f"{_metric(name)}_{key}": value for name, row in outside.items() for key, value in row.items()
         }
-        selection = select_trial(self.home, ranked(self.home.trials()))
+        selection = select_trial(self.home, self.home.ranked())
         self.tracking.trial_scores(
             champion.number, metrics | selection.metrics(), {"champion": "true"} | selection.tags()
         )
@@ -193,7 +197,7 @@ class Report:
             self.fits_done.add((trial.number, fold))
         score = trial.score() if trial.state != "failed" else None
         if score is not None:
-            self.best = max(self.best or (-1.0, 0), (score.metrics["dice"], -trial.number))
+            self.best = max(self.best or (-1.0, 0), (self.objective(score), -trial.number))
 
 
 def split_tags(plan: SplitPlan) -> dict[str, str]:

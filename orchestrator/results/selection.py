@@ -158,17 +158,20 @@ def select(
     test_share: float | None,
     *,
     metric: str = "dice",
+    ranked_by: str | None = None,
     rule: BestRule = "best",
 ) -> Selection:
     """Choose among trials with all folds, best first.
 
-    groups (N,) of the images; test_share: cases validated over cases trained on, None of one fold.
+    groups (N,) of the images; test_share: cases validated over cases trained on, None of one fold. Trials are compared
+    by their means of `metric` over images, whatever they are `ranked_by`.
     """
+    highest = f"the highest {ranked_by or metric} of {len(candidates)} finished"
     winner, *others = candidates
     against = _all_against(winner, others, groups, test_share)
-    chosen, reason = winner, f"Trial {winner.number} has the highest {metric} of {len(candidates)} finished."
+    chosen, reason = winner, f"Trial {winner.number} has {highest}."
     if rule == "one-se":
-        chosen, reason = _cheapest(winner, others, against, metric)
+        chosen, reason = _cheapest(winner, others, against, metric, highest)
     return Selection(
         metric=metric,
         rule=rule,
@@ -187,12 +190,19 @@ def select_trial(
     metric: str = "dice",
     rule: BestRule = "best",
 ) -> Selection:
-    """Choose among the trials of a study, which are `ranked` by the metric and not none."""
+    """Choose among the trials of a study, which the study has `ranked` by the metric, and which are not none."""
     plan, group_of = home.plan(), home.group_of_case()
     groups = [group_of[case_id] for case_id in standing[0][1].case_ids]
     share = float(np.mean([len(fold.val) / len(fold.train) for fold in plan.folds]))
     candidates = [_candidate(trial, score, metric) for trial, score in standing]
-    return select(candidates, groups, share if len(plan.folds) > 1 else None, metric=metric, rule=rule)
+    return select(
+        candidates,
+        groups,
+        share if len(plan.folds) > 1 else None,
+        metric=metric,
+        ranked_by=home.objective().label(metric),
+        rule=rule,
+    )
 
 
 def points(difference: float) -> str:
@@ -244,7 +254,7 @@ def _gain(candidates: Sequence[Candidate], groups: Sequence[str], test_share: fl
 
 
 def _cheapest(
-    winner: Candidate, others: Sequence[Candidate], against: Sequence[Versus], metric: str
+    winner: Candidate, others: Sequence[Candidate], against: Sequence[Versus], metric: str, highest: str
 ) -> tuple[Candidate, str]:
     """Of all within one standard error of the winner the one of least training, then of fewest parameters."""
     near = {one.other: one for one in against if one.difference <= one.standard_error < math.inf}
@@ -253,7 +263,7 @@ def _cheapest(
     chosen = min((one for one in within if one.seconds <= limit), key=lambda one: one.num_parameters)
     if chosen is winner:
         return winner, (
-            f"Trial {winner.number} has the highest {metric} of {1 + len(others)} finished; "
+            f"Trial {winner.number} has {highest}; "
             f"of {len(near)} others within one standard error none is cheaper."
         )
     one = near[chosen.number]

@@ -38,30 +38,44 @@ class LeaderboardRow:
     threshold: float | None = None
     outside: Mapping[str, float] = field(default_factory=dict)  # "test", "CVC-ClinicDB" -> mean Dice
     error: str | None = None
+    objective: float | None = None  # what the study maximises, where it is not the mean
 
 
 def ranked_rows(
     rows: Sequence[LeaderboardRow], metric: str = "dice"
 ) -> list[tuple[int | None, LeaderboardRow]]:
-    """(rank, row), best first; of equals the earlier trial; trials without a score come last, unranked."""
+    """(rank, row), best first, by the study's objective; of equals the earlier trial; those without a score last."""
     scored = sorted(
-        (row for row in rows if metric in row.scores), key=lambda row: (-row.scores[metric], row.number)
+        (row for row in rows if metric in row.scores),
+        key=lambda row: (-(row.scores[metric] if row.objective is None else row.objective), row.number),
     )
     others = sorted((row for row in rows if metric not in row.scores), key=lambda row: row.number)
     return [*enumerate(scored, start=1), *((None, row) for row in others)]
 
 
-def leaderboard(rows: Sequence[LeaderboardRow], title: str, metric: str = "dice") -> Table:
-    """All trials, best first; scores in percent. `at` is the threshold.
+def leaderboard(
+    rows: Sequence[LeaderboardRow], title: str, metric: str = "dice", objective: str | None = None
+) -> Table:
+    """All trials, best first; scores in percent. `at` is the threshold, `objective` a heading where it has a column.
 
     Dice on the test and on unseen datasets stands beside that of the folds. On a narrow terminal headings and
     settings wrap, numbers do not.
     """
     metrics = list(dict.fromkeys([metric, "dice", "iou"]))
     outside = list(dict.fromkeys(name for row in rows for name in row.outside))
-    heads = ["", "trial", *metrics, "95 % of dice", "at", *outside, "folds", "min"]
+    heads = [
+        "",
+        "trial",
+        *([objective] if objective else []),
+        *metrics,
+        "95 % of dice",
+        "at",
+        *outside,
+        "folds",
+        "min",
+    ]
     ranked = ranked_rows(rows, metric)
-    numbers = [_numbers(rank, row, metrics, outside) for rank, row in ranked]
+    numbers = [_numbers(rank, row, metrics, outside, objective) for rank, row in ranked]
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for place, name in enumerate(heads):
         width = max((len(cells[place]) for cells in numbers), default=0)
@@ -80,6 +94,7 @@ def leaderboard_dicts(rows: Sequence[LeaderboardRow], metric: str = "dice") -> l
             "trial": row.number,
             "state": row.state,
             "scores": dict(row.scores),
+            "objective": row.objective,
             "interval": _finite(row.interval),
             "threshold": row.threshold,
             "outside": dict(row.outside),
@@ -198,11 +213,16 @@ def _percent(value: float | None) -> str:
 
 
 def _numbers(
-    rank: int | None, row: LeaderboardRow, metrics: Sequence[str], outside: Sequence[str]
+    rank: int | None,
+    row: LeaderboardRow,
+    metrics: Sequence[str],
+    outside: Sequence[str],
+    objective: str | None,
 ) -> list[str]:
     return [
         "" if rank is None else str(rank),
         str(row.number),
+        *([_percent(row.objective)] if objective else []),
         *(_percent(row.scores.get(name)) for name in metrics),
         _interval(row.interval),
         "–" if row.threshold is None else f"{row.threshold:.3f}",

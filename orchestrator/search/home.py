@@ -22,12 +22,15 @@ from orchestrator.data.splits import SplitPlan, group_of_case, read_plan, write_
 from orchestrator.errors import BadStudy
 from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.postprocess import PostProcess
+from orchestrator.search.choices import ObjectiveName
 from orchestrator.search.folds import TrialScore, fold_specs, score_trial
 from orchestrator.search.ledger import FitRecord, Ledger
+from orchestrator.search.objective import Objective, objective_over
 from orchestrator.search.space import SearchSpace, Settings, load_space
 from orchestrator.training.recipe import FIT_VERSION
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
+BEFORE = {"objective": "mean"}  # what held for studies that were begun before it could be chosen
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -128,7 +131,9 @@ class StudyHome:
         """What tells this study from one that had its name before."""
         return self.manifest()["id"]
 
-    def begin(self, space: SearchSpace, plan: SplitPlan, seed: int) -> None:
+    def begin(
+        self, space: SearchSpace, plan: SplitPlan, seed: int, objective: ObjectiveName = "mean"
+    ) -> None:
         """Make the folder, or check that it was made of the very same things."""
         wanted = {
             "space": space.digest,
@@ -136,10 +141,11 @@ class StudyHome:
             "datasets": plan.datasets,
             "unseen": plan.unseen,
             "seed": seed,
+            "objective": objective,
             "fit_version": FIT_VERSION,
         }
         if self.exists():
-            found = self.manifest()
+            found = BEFORE | self.manifest()
             changed = [key for key in wanted if found.get(key) != wanted[key]]
             if changed:
                 problems = [
@@ -214,6 +220,15 @@ class StudyHome:
             read_trial(trial, space, plan, ledger) for trial in stored if trial.state != TrialState.WAITING
         ]
 
+    def objective(self) -> Objective:
+        """What the search makes as large as it can."""
+        name = (BEFORE | self.manifest())["objective"]
+        return objective_over(name, self.datasets()[0])
+
+    def ranked(self, metric: str = "dice") -> list[tuple[StudyTrial, TrialScore]]:
+        """Finished trials with their scores, best first, by the study's objective."""
+        return ranked(self.trials(), metric, self.objective())
+
     def champion(self) -> Champion | None:
         """The champion whose network was scored on cases outside the search, if there is one yet."""
         if not self.champion_file.exists():
@@ -271,10 +286,13 @@ def read_trial(trial: FrozenTrial, space: SearchSpace, plan: SplitPlan, ledger: 
     )
 
 
-def ranked(trials: Sequence[StudyTrial], metric: str = "dice") -> list[tuple[StudyTrial, TrialScore]]:
+def ranked(
+    trials: Sequence[StudyTrial], metric: str = "dice", objective: Objective | None = None
+) -> list[tuple[StudyTrial, TrialScore]]:
     """Finished trials with their scores, best first; a tie goes to the earlier trial."""
+    worth = objective or Objective()
     scored = [(trial, score) for trial in trials if (score := trial.score(metric)) is not None]
-    return sorted(scored, key=lambda pair: (-pair[1].metrics[metric], pair[0].number))
+    return sorted(scored, key=lambda pair: (-worth(pair[1], metric), pair[0].number))
 
 
 def finished_score(trial: StudyTrial) -> TrialScore:

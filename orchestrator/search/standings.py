@@ -19,6 +19,7 @@ from orchestrator.scoring.pending import scores_under
 from orchestrator.search.choices import RuleName
 from orchestrator.search.folds import TrialScore, fold_specs, score_trial
 from orchestrator.search.ledger import Ledger
+from orchestrator.search.objective import Objective
 from orchestrator.search.race_rules import Race, Verdict
 from orchestrator.search.space import SearchSpace, Settings
 
@@ -59,9 +60,11 @@ class Standings:
         group_of_case: Mapping[str, str],
         rule: RuleName,
         log: Path,
+        objective: Objective | None = None,
     ) -> None:
         self.ledger, self.space, self.plan, self.rule, self.log = ledger, space, plan, rule, log
         self.race = Race(rule, [[group_of_case[case_id] for case_id in fold.val] for fold in plan.folds])
+        self.objective = objective or Objective()
         self.settings: dict[int, Settings] = {}
         self.fit_ids: dict[int, list[str]] = {}  # of every trial, fold by fold
         self.seen: dict[int, tuple[int, ...]] = {}  # the folds of every trial that the race has seen
@@ -111,7 +114,18 @@ class Standings:
         if number not in self.seen:
             return self._value_of_cut(self.verdicts[number]) if number in self.verdicts else None
         complete = len(self.seen[number]) == len(self.plan.folds)
-        return self.scores[number].metrics["dice"] if complete else self.race.estimate(number)
+        return self.objective(self.scores[number]) if complete else self._estimate(number)
+
+    def _estimate(self, number: int) -> float:
+        """What the race makes of an incomplete trial, a mean, brought to the scale of the objective.
+
+        Its folds may lack the worst one, so it is put as far below its mean as the incumbent is below its own.
+        """
+        mean, incumbent = self.race.estimate(number), self.race.incumbent
+        if self.objective.name == "mean" or incumbent is None or incumbent not in self.scores:
+            return mean
+        score = self.scores[incumbent]
+        return mean + self.objective(score) - score.metrics["dice"]
 
     def target(self, number: int, fold: int) -> Target | None:
         """What a fit of this trial is measured against; None where nothing may be cut."""
@@ -142,7 +156,7 @@ class Standings:
         """As far below the incumbent as the fit was when it was cut."""
         if verdict.against is None:
             return None
-        return self.race.estimate(verdict.against) + verdict.numbers["best_dice"] - verdict.numbers["target"]
+        return self._estimate(verdict.against) + verdict.numbers["best_dice"] - verdict.numbers["target"]
 
     def _see(self, number: int) -> None:
         """Dice of every validated image, masks made as the finished folds together choose."""
