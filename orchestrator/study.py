@@ -46,7 +46,9 @@ from orchestrator.search.searcher import OptunaSearcher, Room
 from orchestrator.search.space import SearchSpace
 from orchestrator.search.spending import Spending
 from orchestrator.search.standings import Standings
+from orchestrator.search.status import LaneCount, Status, read_status
 from orchestrator.search.trial import FoldTrial
+from orchestrator.search.watch import Watch
 from orchestrator.search.work import ScoreJob
 from orchestrator.training.lane import Lanes, Perform, Shape
 from orchestrator.training.recipe import Recipe
@@ -118,6 +120,7 @@ class StudyReport(Protocol):
     def judged(self, number: int, verdict: Verdict) -> None: ...
     def trial_finished(self, trial: StudyTrial) -> None: ...
     def ends(self, end: End) -> None: ...
+    def progress(self, status: Status) -> None: ...  # about once a second, from a thread of its own
     def finished(self, champion: StudyTrial | None) -> None: ...
 
 
@@ -135,7 +138,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
         study.home.mend()
         study.home.ledger.sweep()
         room = Room(len(study.plan.folds))
-        purse = Purse(study.budget, Spending(study.home.ledger), room.lanes)
+        purse = Purse(study.budget, _spending(study), room.lanes)
         searcher = _searcher(study, room, purse)
         # What GPU-hours were spent is known once it is known what a lane holds.
         is_over = study.budget.gpu_hours is None and searcher.is_over
@@ -143,17 +146,23 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
             with report:  # nothing is left to do but to tell those who were away
                 report.finished(champion)
             return champion
-        with report, cluster(machine.address), _interruptible() as interrupted:
+        watch = Watch(study.home, purse, study.race, report.progress)
+        watch.follow(searcher, study.home.optuna_study().get_trials(deepcopy=False))
+        with report, watch, cluster(machine.address), _interruptible() as interrupted:
             shape = shape_lanes(ray.nodes(), machine)
             purse.spending.lane(shape.gpus_per_worker, shape.workers_per_lane)
             report.started(study, shape)
             with Lanes(work, shape, study.home.folder / "train", machine.num_lanes or math.inf) as lanes:
                 room.num_lanes = lanes.num_lanes
-                if not is_over:
-                    _tuner(study, searcher, lanes, Stop(purse, interrupted), report).fit()
-                if interrupted.is_set:
-                    raise KeyboardInterrupt
-                champion = _crown(study, lanes)
+                with watch.counting_lanes(lambda: LaneCount(lanes.num_lanes(), *lanes.count())):
+                    if not is_over:
+                        watch.now("searching")
+                        word = Word(study, searcher, report, watch)
+                        _tuner(study, searcher, lanes, Stop(purse, interrupted), word).fit()
+                    if interrupted.is_set:
+                        raise KeyboardInterrupt
+                    watch.now("scoring")
+                    champion = _crown(study, lanes)
             tidy(study)  # a fit that was cut may have been on record a moment later
             report.finished(champion)
     return champion
@@ -288,6 +297,12 @@ def _part_of_gpu(num_fits: int) -> float:
     return (10_000 // num_fits) / 10_000
 
 
+def _spending(study: Study) -> Spending:
+    """What earlier runs spent; of fits that left no record their status knows."""
+    last = read_status(study.home.status_file)
+    return Spending(study.home.ledger, last.unfinished if last is not None else None)
+
+
 def _searcher(study: Study, room: Room, purse: Purse) -> OptunaSearcher:
     group_of = group_of_case(study.datasets, study.plan.twins)
     standings = Standings(
@@ -310,7 +325,7 @@ def _searcher(study: Study, room: Room, purse: Purse) -> OptunaSearcher:
     )
 
 
-def _tuner(study: Study, searcher: OptunaSearcher, lanes: Lanes, stop: Stop, report: StudyReport) -> Tuner:
+def _tuner(study: Study, searcher: OptunaSearcher, lanes: Lanes, stop: Stop, word: Word) -> Tuner:
     trainable = tune.with_parameters(
         FoldTrial,
         space=study.space,
@@ -334,7 +349,7 @@ def _tuner(study: Study, searcher: OptunaSearcher, lanes: Lanes, stop: Stop, rep
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_at_end=False
             ),  # a trial is what its records are
-            callbacks=[Word(study, searcher, report)],  # carries word to MLflow and to the screen
+            callbacks=[word],  # carries word to MLflow and to the screen
             verbose=0,
         ),
     )
@@ -343,8 +358,8 @@ def _tuner(study: Study, searcher: OptunaSearcher, lanes: Lanes, stop: Stop, rep
 class Word(Callback):
     """Carries word from Tune to the report, and tidies up after trials that are over."""
 
-    def __init__(self, study: Study, searcher: OptunaSearcher, report: StudyReport) -> None:
-        self.study, self.report, self.ledger = study, report, study.home.ledger
+    def __init__(self, study: Study, searcher: OptunaSearcher, report: StudyReport, watch: Watch) -> None:
+        self.study, self.report, self.watch, self.ledger = study, report, watch, study.home.ledger
         self.standings, self.purse = searcher.standings, searcher.purse
         self.end: End | None = None  # as it was told
         self.over = {t.number for t in self._stored() if t.state.is_finished()}
@@ -354,12 +369,15 @@ class Word(Callback):
         return {}
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.report.trial_started(trial.config["number"], trial.config["params"])
+        config = trial.config
+        self.watch.visit(config["number"], config["params"], config["folds"])
+        self.report.trial_started(config["number"], config["params"])
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         number = result["number"]
         for told in result["news"]:
             self.purse.spending.hear(told["fit_id"], told["rows"])
+            self.watch.hear(number, told["fold"], told["rows"], self._epochs(number), told["done"])
             self.report.news(number, told["fold"], told["fit_id"], told["rows"])
             if told["done"]:
                 record = self.ledger.read(told["fit_id"])
@@ -368,9 +386,11 @@ class Word(Callback):
                 self.report.judged(number, self.standings.verdicts[number])
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.watch.leave(trial.config["number"])
         self.tell()
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.watch.leave(trial.config["number"])
         self.tell()
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
@@ -378,6 +398,7 @@ class Word(Callback):
         if end is not None and end != self.end:
             self.end = end
             self.report.ends(end)
+        self.watch.step()
 
     def on_experiment_end(self, trials: list, **info: Any) -> None:
         self.tell()
@@ -388,9 +409,14 @@ class Word(Callback):
         news = [t for t in stored if t.state.is_finished() and t.number not in self.over]
         for trial in news:
             self.over.add(trial.number)
-            self.report.trial_finished(read_trial(trial, self.study.space, self.study.plan, self.ledger))
+            told = read_trial(trial, self.study.space, self.study.plan, self.ledger)
+            self.watch.told(told)
+            self.report.trial_finished(told)
         if news:
             tidy(self.study)
+
+    def _epochs(self, number: int) -> int:
+        return self.standings.settings[number].recipe.epochs
 
     def _stored(self) -> list[FrozenTrial]:
         return self.study.home.optuna_study().get_trials(deepcopy=False)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 LOG_WIDTH = 140  # a log file has no width; tables need one
@@ -25,31 +23,6 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-@contextmanager
-def study_progress(num_fits: int) -> Iterator[tuple[Callable[[str], None], Callable[[int, str], None]]]:
-    """Lines with the time since the start, above a bar on a terminal; in a log file the lines alone."""
-    started = time.monotonic()
-    columns = (
-        TextColumn("fits"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("about"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("left  {task.description}"),
-    )
-    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
-        task = progress.add_task("", total=num_fits)
-
-        def say(line: str) -> None:
-            seconds = int(time.monotonic() - started)
-            out.print(f"[dim]{seconds // 60:02d}:{seconds % 60:02d}[/]  {escape(line)}", highlight=False)
-
-        def advance(done: int, doing: str) -> None:
-            progress.update(task, completed=done, description=doing)
-
-        yield say, advance
 
 
 def epoch_line(row: dict[str, float], epochs: int) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.live import study_view
 from orchestrator.cli.options import (
     DEFAULT_HOME,
     Address,
@@ -26,7 +27,7 @@ from orchestrator.cli.options import (
     Width,
 )
 from orchestrator.cli.results import leaderboard
-from orchestrator.cli.screen import epoch_line, err, out, study_progress
+from orchestrator.cli.screen import epoch_line, err, out
 from orchestrator.cli.split import load_split
 from orchestrator.errors import FitFailed
 from orchestrator.search.choices import ObjectiveName, RuleName, SamplerName
@@ -200,8 +201,8 @@ def search(
     )
     machine = Machine(address, device, workers_per_fit, lanes, fits_per_gpu)
     work = Work(home, cache or home / "cache", study_home.ledger)
-    with study_progress((trials or 0) * len(plan.folds)) as (say, advance):
-        report = Report(study_home, tracking_uri, say=say, advance=advance)
+    with study_view() as (say, show):
+        report = Report(study_home, tracking_uri, say=say, show=show)
         try:
             run_study(asked, machine, work, report)
         except KeyboardInterrupt:

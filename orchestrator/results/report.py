@@ -29,6 +29,7 @@ from orchestrator.search.folds import TrialScore
 from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, finished_score
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.race_rules import Verdict
+from orchestrator.search.status import Status
 from orchestrator.search.work import NUM_EXAMPLES
 
 if TYPE_CHECKING:
@@ -59,16 +60,15 @@ class Report:
         tracking_uri: str | None,
         *,
         say: Callable[[str], None],
-        advance: Callable[[int, str], None],
+        show: Callable[[Status], None],
     ) -> None:
-        """`say(line)` prints a line; `advance(fits_done, doing)` moves the progress bar."""
-        self.home, self.say, self.advance = home, say, advance
+        """`say(line)` prints a line; `show(status)` how the study stands, about once a second."""
+        self.home, self.say, self.progress = home, say, show
         self.uri = tracking_uri or default_uri(home.home)
         # A server knows where its artifacts go; our own database is told.
         self.artifacts = None if tracking_uri else str(home.home / "mlartifacts")
         self.cases: dict[str, Case] = {}
         self.folds: tuple[str, ...] = ()  # names
-        self.fits_done: set[tuple[int, int]] = set()
         self.best: tuple[float, int] | None = None  # objective and minus the trial's number: of equals, the first
 
     def __enter__(self) -> Self:
@@ -111,11 +111,6 @@ class Report:
     def news(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None:
         if rows:
             self.tracking.epoch(number, self._label(fold), fit_id, rows)
-            row = rows[-1]
-            self.advance(
-                len(self.fits_done),
-                f"trial {number} {self.folds[fold]} epoch {row['epoch'] + 1:.0f} dice {row['val_dice']:.3f}",
-            )
 
     def fold_finished(self, number: int, fold: int, record: FitRecord) -> None:
         threshold, dice = best_threshold(record.histograms, 1 / 256, 255 / 256)
@@ -124,12 +119,10 @@ class Report:
         }
         extra = {"threshold": threshold, "best_epoch": record.best_epoch, "seconds": record.seconds}
         self.tracking.fold_finished(number, self._label(fold), record.fit_id, record.curves, metrics | extra)
-        self.fits_done.add((number, fold))
         self.say(
             f"trial {number} {self.folds[fold]}  dice {dice:.4f}  "
             f"best epoch {record.best_epoch + 1}/{len(record.curves)}  {record.seconds:.1f} s"
         )
-        self.advance(len(self.fits_done), "")
 
     def judged(self, number: int, verdict: Verdict) -> None:
         self.tracking.verdict(number, asdict(verdict))
@@ -193,8 +186,6 @@ class Report:
         return str(fold) if name == f"fold {fold}" else name
 
     def _count(self, trial: StudyTrial) -> None:
-        for fold in range(len(trial.records)):
-            self.fits_done.add((trial.number, fold))
         score = trial.score() if trial.state != "failed" else None
         if score is not None:
             self.best = max(self.best or (-1.0, 0), (self.objective(score), -trial.number))

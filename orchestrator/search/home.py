@@ -96,6 +96,10 @@ class StudyHome:
         return self.folder / "race.jsonl"
 
     @property
+    def status_file(self) -> Path:
+        return self.folder / "status.json"
+
+    @property
     def manifest_file(self) -> Path:
         return self.folder / "study.json"
 

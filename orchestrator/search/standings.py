@@ -63,6 +63,7 @@ class Standings:
         objective: Objective | None = None,
     ) -> None:
         self.ledger, self.space, self.plan, self.rule, self.log = ledger, space, plan, rule, log
+        self.group_of_case = group_of_case
         self.race = Race(rule, [[group_of_case[case_id] for case_id in fold.val] for fold in plan.folds])
         self.objective = objective or Objective()
         self.settings: dict[int, Settings] = {}
@@ -111,6 +112,10 @@ class Standings:
     def value(self, number: int) -> float | None:
         """The score of a complete trial; of another what the race makes of it; None before it shows anything."""
         self._see(number)
+        return self.known(number)
+
+    def known(self, number: int) -> float | None:
+        """As `value`, of what was seen by now; no file is looked at."""
         if number not in self.seen:
             return self._value_of_cut(self.verdicts[number]) if number in self.verdicts else None
         complete = len(self.seen[number]) == len(self.plan.folds)

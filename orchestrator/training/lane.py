@@ -20,6 +20,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +28,7 @@ from typing import Any, Literal
 import ray
 import ray.train
 import torch
-from ray.exceptions import RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError
 from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -236,6 +237,11 @@ class Dispatcher:
         """Lanes that are up."""
         return len(self.lanes)
 
+    async def count(self) -> tuple[int, int, int]:
+        """Lanes that are up, those of them with a job, and jobs that wait for one."""
+        busy = {job.lane for job in self.jobs.values() if job.state == "running"}
+        return len(self.lanes), len(busy & self.lanes.keys()), len(self.queue)
+
     def _start(self, job_id: str, lane: int) -> tuple[str, Any]:
         job = self.jobs[job_id]
         job.state, job.lane, job.starts, job.excused = "running", lane, job.starts + (not job.excused), False
@@ -265,6 +271,7 @@ class Lanes:
         self.name = f"lane-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         self.room = shape.num_lanes  # lanes that the cluster can hold
         self.up: set[int] = set()  # lanes with a Train run
+        self.counted = (0, 0, 0)
         self.closing = False
         self.changed = threading.Condition()
         self.threads: list[threading.Thread] = []
@@ -289,6 +296,12 @@ class Lanes:
     def num_lanes(self) -> int:
         """Lanes that there is room for now; at least one, for work can wait for a node to come."""
         return max(1, self.room)
+
+    def count(self) -> tuple[int, int, int]:
+        """Lanes that are up, those with a job, and jobs that wait; as last heard, if there is no answer in time."""
+        with suppress(GetTimeoutError):
+            self.counted = ray.get(self.dispatcher.count.remote(), timeout=1.0)
+        return self.counted
 
     def run(
         self, job_id: str, payload: Any, on_row: Callable[[dict[str, float]], None] = lambda row: None

@@ -117,7 +117,7 @@ def test_the_run_of_the_champion_tells_what_was_gained(
     study: Study, mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    with Report(study.home, mlflow_uri, say=lambda line: None, advance=lambda *_: None) as report:
+    with Report(study.home, mlflow_uri, say=lambda line: None, show=lambda *_: None) as report:
         report.started(study, Shape(1, 1, 1, 0, "cpu"))
         trial = study.home.trials()[1]
         report.trial_started(1, trial.params)

@@ -177,7 +177,7 @@ def test_mlflow_is_told_how_cases_were_split_and_only_scores_there_are(
     finished = finish(splits)
     plan = finished.plan
     said: list[str] = []
-    with Report(finished.home, mlflow_uri, say=said.append, advance=lambda *_: None) as report:
+    with Report(finished.home, mlflow_uri, say=said.append, show=lambda *_: None) as report:
         report.started(finished.study, Shape(1, 1, 1, 0, "cpu"))
         (trial,) = finished.home.trials()
         report.trial_started(0, trial.params)

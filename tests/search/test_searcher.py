@@ -2,26 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
-import optuna
 import pytest
-from formula import FormulaWork, formula_study, quality
+from formula import formula_study, quality
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
+from visits import NUM_FOLDS, Engine
 
-from orchestrator.data.splits import group_of_case
 from orchestrator.scoring.pending import scores_under
-from orchestrator.search.choices import RuleName
-from orchestrator.search.folds import fold_specs
-from orchestrator.search.purse import Purse
 from orchestrator.search.race_rules import Race
-from orchestrator.search.searcher import OptunaSearcher, Room
-from orchestrator.search.spending import Spending
-from orchestrator.search.standings import Standings, read_verdicts
-from orchestrator.study import Study
-
-NUM_FOLDS = 5
+from orchestrator.search.samplers import Past
+from orchestrator.search.standings import beliefs, read_verdicts
 
 
 @pytest.fixture(scope="module")
@@ -30,75 +21,6 @@ def template(tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("home")
     formula_study(home, num_trials=1)
     return home
-
-
-class Engine:
-    """What Tune, the lanes and the scheduler do, one visit after another."""
-
-    def __init__(
-        self,
-        home: Path,
-        folder: Path,
-        *,
-        num_trials: int | None = 4,
-        seed: int = 0,
-        race: RuleName = "none",
-        sampler: str = "tpe",
-        num_lanes: int = 1,
-        **budget: Any,
-    ) -> None:
-        self.study: Study = formula_study(home, num_trials=num_trials, seed=seed, race=race, **budget)
-        self.ledger = type(self.study.home.ledger)(folder / "ledger")
-        folder.mkdir(exist_ok=True)
-        storage = optuna.storages.JournalStorage(
-            optuna.storages.journal.JournalFileBackend(str(folder / "optuna.journal"))
-        )
-        stored = optuna.create_study(
-            storage=storage, study_name="s", direction="maximize", load_if_exists=True
-        )
-        plan, self.log = self.study.plan, folder / "race.jsonl"
-        self.groups = group_of_case(self.study.datasets, plan.twins)
-        self.standings = Standings(self.ledger, self.study.space, plan, self.groups, race, self.log)
-        self.purse = Purse(self.study.budget, Spending(self.ledger), lambda: num_lanes)
-        self.searcher = OptunaSearcher(
-            stored,
-            self.study.space,
-            self.standings,
-            purse=self.purse,
-            seed=seed,
-            room=Room(NUM_FOLDS, lambda: num_lanes),
-            sampler=sampler,
-        )
-        self.num_visits = 0
-
-    def suggest(self) -> tuple[str, dict]:
-        name = f"tune-{self.num_visits}"
-        self.num_visits += 1
-        return name, self.searcher.suggest(name)
-
-    def train(self, visit: dict, folds: list[int] | None = None) -> None:
-        specs = fold_specs(self.study.space.settings(visit["params"]), self.study.plan)
-        for fold in visit["folds"] if folds is None else folds:
-            FormulaWork(self.ledger)(specs[fold], None, 0, lambda row: True)  # type: ignore[arg-type]
-            self.purse.spending.finish(self.ledger.read(specs[fold].fit_id))
-
-    def run(self, num_visits: int = 1000) -> list[dict]:
-        """Carry out visits until the searcher has no more, or so many."""
-        visits = []
-        while len(visits) < num_visits:
-            name, visit = self.suggest()
-            if visit == Searcher.FINISHED:
-                return visits
-            assert visit is not None
-            self.train(visit)
-            self.standings.judge(visit["number"])
-            self.searcher.on_trial_complete(name, {})
-            visits.append(visit)
-        return visits
-
-    @property
-    def trials(self) -> list[optuna.trial.FrozenTrial]:
-        return self.searcher.study.trials
 
 
 def rates(visits: list[dict]) -> list[float]:
@@ -152,14 +74,20 @@ def test_the_verdicts_can_be_replayed_from_log_and_ledger(template, tmp_path):
     again = Race("paired", [[engine.groups[case_id] for case_id in fold.val] for fold in plan.folds])
     lines = read_verdicts(engine.log)
     assert len(lines) >= 8
+    seen: dict[int, Past] = {}
     for line in lines:
-        records = [
-            engine.ledger.read(engine.standings.fit_ids[line["trial"]][fold]) for fold in line["folds"]
-        ]
-        masks = engine.standings.scores[line["trial"]].masks
+        number = line["trial"]
+        records = [engine.ledger.read(engine.standings.fit_ids[number][fold]) for fold in line["folds"]]
+        masks = engine.standings.scores[number].masks
         dice = [scores_under(record.histograms, masks)["dice"] for record in records]
-        again.see(line["trial"], dict(zip(line["folds"], dice, strict=True)))
-        verdict = again.judge(line["trial"])
+        again.see(number, dict(zip(line["folds"], dice, strict=True)))
+        for other in {*seen, number}:
+            folds = line["folds"] if other == number else range(seen[other].num_folds)
+            complete = len(folds) == NUM_FOLDS
+            value = engine.standings.value(other) if complete else again.estimate(other)
+            seen[other] = Past(engine.standings.drawn[other], value, len(folds))
+        again.believe(beliefs(list(seen.values())))
+        verdict = again.judge(number)
         assert (verdict.action, verdict.reason) == (line["action"], line["reason"])
 
 

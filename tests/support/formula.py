@@ -24,6 +24,7 @@ from orchestrator.search.folds import fold_specs
 from orchestrator.search.home import StudyHome, StudyTrial
 from orchestrator.search.ledger import FitRecord, Ledger, ScoreRecord
 from orchestrator.search.space import parse_space
+from orchestrator.search.status import Status
 from orchestrator.search.work import ScoreJob
 from orchestrator.study import Study
 from orchestrator.training.recipe import FitSpec
@@ -128,6 +129,7 @@ class Heard:
     """A report that remembers what it was told."""
 
     told: list[tuple[Any, ...]] = field(default_factory=list)
+    shown: list[Status] = field(default_factory=list)
 
     def __enter__(self) -> Heard:
         return self
@@ -155,6 +157,9 @@ class Heard:
 
     def ends(self, end: End) -> None:
         self.told.append(("ends", end.by))
+
+    def progress(self, status: Status) -> None:
+        self.shown.append(status)
 
     def finished(self, champion: StudyTrial | None) -> None:
         self.told.append(("finished", champion.number if champion else None))

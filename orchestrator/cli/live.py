@@ -1,0 +1,180 @@
+"""How a running study looks: a picture on a terminal, lines in a log file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.cli.screen import out
+
+if TYPE_CHECKING:
+    from orchestrator.search.status import FoldView, Status, TrialView
+
+# Seconds between two lines of progress in a log file.
+LOG_EVERY_S = 300.0
+MARKS = {"done": "●", "running": "◐", "queued": "○", "cut": "×", "none": "·"}
+PLAIN_MARKS = {"done": "#", "running": ">", "queued": "o", "cut": "x", "none": "."}
+COLORS = {
+    "running": "cyan",
+    "complete": "green",
+    "waiting": "yellow",
+    "stopped": "bright_black",
+    "failed": "red",
+    "open": "white",
+}
+OVER = ("ended", "interrupted", "failed", "killed")
+WORDS = {
+    "starting": "lanes are starting",
+    "searching": "searching",
+    "finishing": "no new trial is begun; the best get their folds",
+    "scoring": "the champion is scored on cases that the search never saw",
+    "ended": "ended",
+    "interrupted": "interrupted; the same search goes on from here",
+    "failed": "it ended with an error; the same search goes on from here",
+    "killed": "killed, or its machine is gone; the same search goes on from here",
+}
+
+
+@contextmanager
+def study_view(
+    every_s: float = LOG_EVERY_S, console: Console = out
+) -> Iterator[tuple[Callable[[str], None], Callable[[Status], None]]]:
+    """Lines with the time since the start, above a picture on a terminal; in a log file a line now and then."""
+    started = time.monotonic()
+
+    def say(line: str) -> None:
+        seconds = int(time.monotonic() - started)
+        console.print(f"[dim]{seconds // 60:02d}:{seconds % 60:02d}[/]  {escape(line)}", highlight=False)
+
+    if not console.is_terminal:
+        yield say, _now_and_then(say, every_s)
+        return
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+        yield say, lambda status: live.update(picture(status, console), refresh=True)
+
+
+def _now_and_then(say: Callable[[str], None], every_s: float) -> Callable[[Status], None]:
+    last = time.monotonic()
+
+    def show(status: Status) -> None:
+        nonlocal last
+        if time.monotonic() - last >= every_s:
+            last = time.monotonic()
+            say(progress_line(status))
+
+    return show
+
+
+def progress_line(status: Status) -> str:
+    """Where a study stands, in one line."""
+    count = {state: sum(trial.state == state for trial in status.trials) for state in COLORS}
+    trials = ", ".join(f"{number} {state}" for state, number in count.items() if number)
+    parts = [f"{len(status.trials)} trials ({trials})" if trials else "no trial yet", *_counts(status)]
+    return "; ".join([*parts, _best(status), _left(status)])
+
+
+def picture(status: Status, console: Console) -> Group:
+    """Trials by rank with their folds, lanes and pace, the best so far and the time left."""
+    room = max(3, console.height - 8)
+    shown = _most_telling(status.trials, room)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in ("trial", "dice", "folds", "", "settings"):
+        table.add_column(name, justify="right" if name in ("trial", "dice") else "left", no_wrap=True)
+    marks = MARKS if console.encoding.lower().startswith("utf") else PLAIN_MARKS
+    for trial in shown:
+        table.add_row(
+            str(trial.number),
+            "" if trial.dice is None else f"{100 * trial.dice:.2f}",
+            _folds(trial, marks),
+            Text(_doing(trial), style=COLORS[trial.state]),
+            Text(
+                "  ".join(f"{name} {_short(value)}" for name, value in trial.params.items()),
+                overflow="ellipsis",
+                style="dim",
+            ),
+        )
+    hidden = len(status.trials) - len(shown)
+    lines = [f"and {hidden} more"] if hidden else []
+    lines += [_best(status), ", ".join(_counts(status)), _left(status)]
+    return Group(
+        Text(f"{status.study}: {WORDS[status.state]}  {clock(status.seconds)}", style="bold"),
+        table,
+        *(Text(line, overflow="ellipsis", no_wrap=True) for line in lines),
+    )
+
+
+def _most_telling(trials: Sequence[TrialView], room: int) -> list[TrialView]:
+    """The best, and whoever is in flight, by rank; as many as there is room for."""
+    flying = [trial for trial in trials if trial.state == "running"][: room // 2]
+    best = [trial for trial in trials if trial not in flying][: room - len(flying)]
+    return [trial for trial in trials if trial in flying or trial in best]
+
+
+def _folds(trial: TrialView, marks: dict[str, str]) -> Text:
+    text = Text()
+    for fold in trial.folds:
+        over = trial.state in ("stopped", "failed") and fold.state == "none"
+        state = "cut" if over else fold.state
+        text.append(
+            marks[state], style={"done": "green", "running": "cyan", "cut": "bright_black"}.get(state, "dim")
+        )
+    return text
+
+
+def _doing(trial: TrialView) -> str:
+    running = [_epochs(fold) for fold in trial.folds if fold.state == "running"]
+    return " ".join([trial.state, *running[:2]])
+
+
+def _epochs(fold: FoldView) -> str:
+    return f"{fold.epoch}/{fold.epochs}" + ("" if fold.dice is None else f" {100 * fold.dice:.1f}")
+
+
+def _best(status: Status) -> str:
+    best = status.best
+    if best is None:
+        return "no finished fold yet"
+    low_high = f" ({100 * best.interval[0]:.2f} to {100 * best.interval[1]:.2f})" if best.interval else ""
+    return f"best trial {best.number}: {100 * best.dice:.2f}{low_high} over {best.num_folds} fold(s)"
+
+
+def _counts(status: Status) -> list[str]:
+    lanes = status.lanes
+    parts = [f"{status.fits_done} fits, {status.epochs_done} epochs, {status.gpu_hours:.3g} GPU-hours"]
+    if lanes.room:
+        waiting = f", {lanes.queued} fits wait" if lanes.queued else ""
+        parts.append(f"{lanes.busy} of {lanes.up} lanes busy{waiting}")
+    if status.epochs_per_second:
+        parts.append(f"{status.epochs_per_second:.3g} epochs/s")
+    if status.images_per_second:
+        parts.append(f"{status.images_per_second:.0f} images/s")
+    return parts
+
+
+def _left(status: Status) -> str:
+    if status.state in OVER:
+        return status.end or f"until {status.budget}"
+    end = f"; {status.end}" if status.end else f"; until {status.budget}"
+    if status.left.seconds is None:
+        return f"time left unknown ({status.left.how}){end}"
+    return f"about {clock(status.left.seconds)} left ({status.left.how}){end}"
+
+
+def clock(seconds: float) -> str:
+    """90 -> 1 min, 7300 -> 2 h 01 min."""
+    minutes = int(seconds) // 60
+    if minutes < 1:
+        return f"{int(seconds)} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

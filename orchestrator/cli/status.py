@@ -1,0 +1,77 @@
+"""`orchestrator status`: how a study stands, from any shell that sees its home."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.live import WORDS, picture
+from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
+from orchestrator.cli.screen import out, print_json
+
+if TYPE_CHECKING:
+    from orchestrator.search.home import StudyHome
+    from orchestrator.search.status import Status
+
+
+def status(
+    study: Annotated[str | None, typer.Argument(help="Default: the study worked on last.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every second until it ends.")] = False,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Show how a study stands: trials, folds, lanes, pace, the best so far, time left.
+
+    Works from another shell or machine while it runs, and after it ended or was killed. With --watch and --json, a line
+    of JSON a second.
+    """
+    from orchestrator.search.home import find_study
+    from orchestrator.search.status import OVER
+    from orchestrator.search.status import as_json as plain
+
+    found = find_study(home.expanduser().resolve(), study)
+    now = _status(found)
+    if not watch:
+        print_json(plain(now)) if as_json else _show(now)
+        return
+    if as_json:
+        while True:
+            print(json.dumps(plain(now)), flush=True)
+            if now.state in OVER:
+                return
+            time.sleep(1)
+            now = _status(found)
+    _watch(found, now)
+
+
+def _watch(found: StudyHome, now: Status) -> None:
+    from rich.live import Live
+
+    from orchestrator.search.status import OVER
+
+    with Live(picture(now, out), console=out, transient=True, auto_refresh=False) as live:
+        while now.state not in OVER:
+            live.update(picture(now, out), refresh=True)
+            time.sleep(1)
+            now = _status(found)
+    _show(now)
+
+
+def _show(now: Status) -> None:
+    out.print(picture(now, out), highlight=False)
+    where = f"process {now.pid} on {now.host}" if now.pid else "an unknown process"
+    last = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now.heartbeat))
+    out.print(f"{WORDS[now.state]}; {where}, last heard of {last}", highlight=False, style="dim")
+
+
+def _status(found: StudyHome) -> Status:
+    """What a running study last said, or what is on record of one that nobody works on."""
+    from orchestrator.search.scene import recorded_status
+    from orchestrator.search.status import is_alive, read_status
+
+    if is_alive(found.status_file) and (alive := read_status(found.status_file)) is not None:
+        return alive
+    return recorded_status(found)

@@ -1,0 +1,113 @@
+"""The trials of a study as they are shown: from the standings, which know every finished fold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.trial import TrialState as OptunaState
+
+from orchestrator.scoring.statistics import cluster_interval
+from orchestrator.search.home import STATES, StudyHome
+from orchestrator.search.spending import Spending
+from orchestrator.search.standings import Standings
+from orchestrator.search.status import Best, FoldView, Left, Status, TrialState, TrialView, read_status
+
+Flying = Mapping[int, Mapping[int, FoldView]]  # trial -> fold -> how far it is
+
+
+def trial_views(
+    standings: Standings, over: Mapping[int, TrialState], params: Mapping[int, dict[str, Any]], flying: Flying
+) -> tuple[TrialView, ...]:
+    """Every trial, the best first. Reads no file: it is asked for every second."""
+    views = [
+        TrialView(
+            number=number,
+            state=_state(standings, number, over, flying),
+            dice=standings.known(number),
+            folds=_folds(standings, number, flying.get(number, {})),
+            params=params.get(number, {}),
+            said=standings.verdicts[number].reason if number in standings.verdicts else None,
+        )
+        for number in {**standings.settings, **over}
+    ]
+    return tuple(sorted(views, key=lambda view: (-(view.dice or -1.0), view.number)))
+
+
+def _state(standings: Standings, number: int, over: Mapping[int, TrialState], flying: Flying) -> TrialState:
+    if number in over:
+        return over[number]
+    if flying.get(number):
+        return "running"
+    verdict = standings.verdicts.get(number)
+    return "waiting" if verdict is not None and verdict.action == "pause" else "open"
+
+
+def _folds(standings: Standings, number: int, flying: Mapping[int, FoldView]) -> tuple[FoldView, ...]:
+    done = standings.race.board.means.get(number, {})
+    return tuple(
+        FoldView("done", dice=done[fold]) if fold in done else flying.get(fold, FoldView())
+        for fold in range(len(standings.plan.folds))
+    )
+
+
+class BestSoFar:
+    """The incumbent with its interval, which is drawn anew only when there is another or more of it is known."""
+
+    def __init__(self, standings: Standings) -> None:
+        self.standings = standings
+        self.seen: tuple[int, tuple[int, ...]] | None = None
+        self.best: Best | None = None
+
+    def __call__(self) -> Best | None:
+        number = self.standings.race.incumbent
+        if number is None or number not in self.standings.scores:
+            return None
+        seen = number, self.standings.seen[number]
+        if seen != self.seen:
+            self.seen, self.best = seen, self._measure(number)
+        return self.best
+
+    def _measure(self, number: int) -> Best:
+        score = self.standings.scores[number]
+        groups = [self.standings.group_of_case[case_id] for case_id in score.case_ids]
+        interval = cluster_interval(score.dice_of_case, groups) if len(set(groups)) > 1 else None
+        return Best(number, score.metrics["dice"], interval, len(self.standings.seen[number]))
+
+
+def recorded_status(home: StudyHome) -> Status:
+    """How a study stands that nobody works on: by its ledger and journal, and by the last words of who did."""
+    last = read_status(home.status_file)
+    rule = last.race if last is not None else "paired"
+    standings = Standings(home.ledger, home.space(), home.plan(), home.group_of_case(), rule, home.race_file)  # type: ignore[arg-type]  # as it was written
+    over: dict[int, TrialState] = {}
+    params: dict[int, dict[str, Any]] = {}
+    for trial in home.optuna_study().get_trials(deepcopy=False):
+        if trial.state.is_finished():
+            over[trial.number] = STATES[trial.state]  # type: ignore[assignment]  # the words are the same
+        if trial.params and trial.state != OptunaState.WAITING:
+            params[trial.number] = dict(trial.params)
+            standings.enter(trial)
+    spending = Spending(home.ledger, last.unfinished if last else None)
+    touched = home.journal_file.stat().st_mtime if home.journal_file.exists() else 0.0
+    found = last or Status(home.name, "killed", rule, "unknown", touched, touched, 0, "unknown")
+    state = found.state if found.state in ("ended", "interrupted", "failed") else "killed"
+    spent = spending.spent()
+    return Status(
+        study=home.name,
+        state=state,
+        race=rule,
+        budget=found.budget,
+        started=found.started,
+        heartbeat=found.heartbeat,
+        pid=found.pid,
+        host=found.host,
+        trials=trial_views(standings, over, params, {}),
+        best=BestSoFar(standings)(),
+        fits_done=sum(fit.finished for fit in spending.fits.values()),
+        epochs_done=int(spent.epochs),
+        gpu_hours=found.gpu_hours,
+        left=Left(how="nobody works on it; the same `orchestrator search` goes on"),
+        end=found.end,
+        unfinished=found.unfinished,
+    )

@@ -1,0 +1,145 @@
+"""How a study stands, as one small file: written about once a second while it runs, read from any other machine.
+
+The file is replaced whole, so a reader never sees half of it. Whoever was killed cannot say so: its heartbeat stops.
+Clocks of two machines may differ, so a reader that finds an old heartbeat looks again whether it beats.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+# Seconds without a heartbeat after which a study may be dead, and for how long it is watched then.
+STALE_S, LOOK_AGAIN_S = 15.0, 3.0
+FoldState = Literal["done", "running", "queued", "cut", "none"]
+TrialState = Literal["running", "waiting", "open", "complete", "stopped", "failed"]
+State = Literal["starting", "searching", "finishing", "scoring", "ended", "interrupted", "failed", "killed"]
+OVER: tuple[State, ...] = ("ended", "interrupted", "failed", "killed")
+
+
+@dataclass(frozen=True)
+class FoldView:
+    """One fold of a trial."""
+
+    state: FoldState = "none"
+    epoch: int = 0  # finished ones
+    epochs: int | None = None  # of its schedule
+    dice: float | None = None  # of all that is validated so far; in flight of the last epoch
+
+
+@dataclass(frozen=True)
+class TrialView:
+    """One trial, fold by fold."""
+
+    number: int
+    state: TrialState  # waiting: paused by the race; open: nobody works on it
+    dice: float | None  # mean over all folds, or what those so far speak for
+    folds: tuple[FoldView, ...]
+    params: dict[str, Any]  # the searched ones
+    said: str | None  # the race's last word on it
+
+    @property
+    def num_done(self) -> int:
+        return sum(fold.state == "done" for fold in self.folds)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The setting that the others are measured against."""
+
+    number: int
+    dice: float
+    interval: tuple[float, float] | None  # 95 %, drawing whole groups of images
+    num_folds: int  # that it rests on
+
+
+@dataclass(frozen=True)
+class LaneCount:
+    """Lanes: there is room for, up, with a fit; and fits that wait for one."""
+
+    room: int = 0
+    up: int = 0
+    busy: int = 0
+    queued: int = 0
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is still to come, as well as can be told."""
+
+    seconds: float | None = None
+    fits: float | None = None
+    how: str = "nothing is known before the first fit is finished"
+
+
+@dataclass(frozen=True)
+class Status:
+    """A study at one moment. Times are seconds since 1970."""
+
+    study: str
+    state: State
+    race: str
+    budget: str
+    started: float  # this run
+    heartbeat: float
+    pid: int
+    host: str
+    trials: tuple[TrialView, ...] = ()
+    best: Best | None = None
+    lanes: LaneCount = LaneCount()
+    fits_done: int = 0
+    epochs_done: int = 0
+    gpu_hours: float = 0.0
+    epochs_per_second: float | None = None
+    images_per_second: float | None = None
+    left: Left = Left()
+    end: str | None = None  # why no new setting is begun
+    # What fits have cost that are not on record: (epochs, seconds, workers).
+    unfinished: dict[str, tuple[int, float, int]] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """How long this run has taken."""
+        return max(0.0, self.heartbeat - self.started)
+
+
+_ADAPTER: TypeAdapter[Status] = TypeAdapter(Status)
+
+
+def write_status(path: Path, status: Status) -> None:
+    """Replace the file; it is news, so it is not forced to disk."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(_ADAPTER.dump_json(status))
+    partial.replace(path)
+
+
+def read_status(path: Path) -> Status | None:
+    """The last status that was written; None where there is none that this version can read."""
+    try:
+        return _ADAPTER.validate_json(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def as_json(status: Status) -> dict[str, Any]:
+    return _ADAPTER.dump_python(status, mode="json") | {"seconds": status.seconds}
+
+
+def is_alive(
+    path: Path, now: Callable[[], float] = time.time, sleep: Callable[[float], None] = time.sleep
+) -> bool:
+    """Whether somebody works on the study: its heart beat just now, or beats while we look."""
+    status = read_status(path)
+    if status is None or status.state in OVER:
+        return False
+    if abs(now() - status.heartbeat) < STALE_S:
+        return True
+    sleep(LOOK_AGAIN_S)
+    again = read_status(path)
+    return again is not None and again.heartbeat != status.heartbeat

@@ -1,0 +1,90 @@
+"""A study whose visits are carried out one after another, without Ray and without networks: see formula.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+from formula import FormulaWork, formula_study
+from ray.tune.search import Searcher
+
+from orchestrator.data.splits import group_of_case
+from orchestrator.search.choices import RuleName, SamplerName
+from orchestrator.search.folds import fold_specs
+from orchestrator.search.purse import Purse
+from orchestrator.search.searcher import OptunaSearcher, Room
+from orchestrator.search.spending import Spending
+from orchestrator.search.standings import Standings
+from orchestrator.study import Study
+
+NUM_FOLDS = 5
+
+
+class Engine:
+    """What Tune, the lanes and the scheduler do, one visit after another."""
+
+    def __init__(
+        self,
+        home: Path,
+        folder: Path,
+        *,
+        num_trials: int | None = 4,
+        seed: int = 0,
+        race: RuleName = "none",
+        sampler: SamplerName = "surrogate",
+        num_lanes: int = 1,
+        **budget: Any,
+    ) -> None:
+        self.study: Study = formula_study(home, num_trials=num_trials, seed=seed, race=race, **budget)
+        self.ledger = type(self.study.home.ledger)(folder / "ledger")
+        folder.mkdir(parents=True, exist_ok=True)
+        storage = optuna.storages.JournalStorage(
+            optuna.storages.journal.JournalFileBackend(str(folder / "optuna.journal"))
+        )
+        stored = optuna.create_study(
+            storage=storage, study_name=folder.name, direction="maximize", load_if_exists=True
+        )
+        plan, self.log = self.study.plan, folder / "race.jsonl"
+        self.groups = group_of_case(self.study.datasets, plan.twins)
+        self.standings = Standings(self.ledger, self.study.space, plan, self.groups, race, self.log)
+        self.purse = Purse(self.study.budget, Spending(self.ledger), lambda: num_lanes)
+        self.searcher = OptunaSearcher(
+            stored,
+            self.study.space,
+            self.standings,
+            purse=self.purse,
+            seed=seed,
+            room=Room(NUM_FOLDS, lambda: num_lanes),
+            sampler=sampler,
+        )
+        self.num_visits = 0
+
+    def suggest(self) -> tuple[str, dict]:
+        name = f"tune-{self.num_visits}"
+        self.num_visits += 1
+        return name, self.searcher.suggest(name)
+
+    def train(self, visit: dict, folds: list[int] | None = None) -> None:
+        specs = fold_specs(self.study.space.settings(visit["params"]), self.study.plan)
+        for fold in visit["folds"] if folds is None else folds:
+            FormulaWork(self.ledger)(specs[fold], None, 0, lambda row: True)  # type: ignore[arg-type]
+            self.purse.spending.finish(self.ledger.read(specs[fold].fit_id))
+
+    def run(self, num_visits: int = 1000) -> list[dict]:
+        """Carry out visits until the searcher has no more, or so many."""
+        visits = []
+        while len(visits) < num_visits:
+            name, visit = self.suggest()
+            if visit == Searcher.FINISHED:
+                return visits
+            assert visit is not None
+            self.train(visit)
+            self.standings.judge(visit["number"])
+            self.searcher.on_trial_complete(name, {})
+            visits.append(visit)
+        return visits
+
+    @property
+    def trials(self) -> list[optuna.trial.FrozenTrial]:
+        return self.searcher.study.trials
