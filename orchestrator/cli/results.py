@@ -107,6 +107,7 @@ def best(
         records = [champion_fit(trial)]
     if export is not None or ensemble:
         _refuse_pruned(found, trial, records)
+    if ensemble or (export is not None and found.champion() is not None):
         crew.score(records)
     lines = [
         *fold_lines(found, trial, score),

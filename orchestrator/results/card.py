@@ -17,8 +17,7 @@ from orchestrator.scoring.postprocess import PostProcess
 
 COLUMNS = ("dice", "iou", "precision", "recall", "f2", "accuracy")
 FEW_CASES = 500
-CHOSEN_BY = """
-
+CHOSEN_BY = """\
 Trials are compared image by image on validation images, at cross-fitted thresholds. One is called worse where a test
 over images (groups drawn whole) and one over folds both say so at 5 %, corrected for the number of comparisons."""
 
@@ -122,20 +121,14 @@ def model_card(
 
     `chosen`: sentences about why it is this trial and what cannot be told from it.
     """
+    remarks = (
+        _optimism(model, split, cross_validated, making.num_trials),
+        _honest(model, data, split, outside),
+    )
     sections = [
         _head(model),
-        _scores(
-            folds,
-            cross_validated,
-            outside,
-            _optimism(model, split, cross_validated, making.num_trials),
-            model,
-        ),
-        *(
-            ["## How it was chosen\n\n" + "\n".join(f"- {line}" for line in chosen) + CHOSEN_BY]
-            if chosen
-            else []
-        ),
+        _scores([*folds, cross_validated, *outside], "\n".join(remarks)),
+        *([_choice(chosen)] if chosen else []),
         _masks(model),
         _data(data, split),
         _limits(data, split, outside),
@@ -182,14 +175,12 @@ def _looks(model: ModelFacts) -> str:
     )
 
 
-def _scores(
-    folds: Sequence[ScoreLine],
-    total: ScoreLine,
-    outside: Sequence[ScoreLine],
-    optimism: str,
-    model: ModelFacts,
-) -> str:
-    table = score_table([*folds, total, *outside])
+def _choice(chosen: Sequence[str]) -> str:
+    return "\n".join(["## How it was chosen", "", *(f"- {line}" for line in chosen), "", CHOSEN_BY])
+
+
+def _scores(lines: Sequence[ScoreLine], remarks: str) -> str:
+    table = score_table(lines)
     return f"""\
 ## Scores
 
@@ -201,8 +192,7 @@ The interval is a 95 % bootstrap interval of the mean Dice that draws whole grou
 they are known and single images where they are not. It says how far the mean may move with other images of
 the same kind. It does not cover another training run, another hospital or another endoscope.
 
-{optimism}
-{_honest(model, outside)}"""
+{remarks}"""
 
 
 def _optimism(model: ModelFacts, split: SplitFacts, total: ScoreLine, num_trials: int) -> str:
@@ -226,7 +216,11 @@ def _optimism(model: ModelFacts, split: SplitFacts, total: ScoreLine, num_trials
     return text
 
 
-def _honest(model: ModelFacts, outside: Sequence[ScoreLine]) -> str:
+def _honest(
+    model: ModelFacts, data: Sequence[DataFacts], split: SplitFacts, outside: Sequence[ScoreLine]
+) -> str:
+    if not outside and (split.num_test or any(one.role != "trained on" for one in data)):
+        return "It was not scored yet on the images that were set aside; export it again when the search is over."
     if not outside and model.members > 1:
         return "No images were set aside, so the mean of the networks has no score at all."
     if not outside:

@@ -117,8 +117,30 @@ def test_the_card_says_how_many_twins_there_were_or_that_nobody_looked():
 
 
 def test_a_model_without_outside_scores_says_so():
-    text = card(data=DATA[:1], outside=[])
+    text = card(data=DATA[:1], split=dataclasses.replace(SPLIT, num_test=0), outside=[])
     assert "there is no score that is free of this" in text and "expect it to do worse there" in text
+
+
+def test_a_model_that_was_not_scored_on_what_was_set_aside_says_so():
+    for text in (
+        card(data=DATA[:1], outside=[]),
+        card(split=dataclasses.replace(SPLIT, num_test=0), outside=[]),
+    ):
+        assert "not scored yet on the images that were set aside" in text
+
+
+def test_a_mean_of_networks_is_called_one_and_has_no_cross_validated_score():
+    text = card(model=dataclasses.replace(MODEL, members=5, tta="flips"))
+    assert "the mean over 5 networks and the image and its three flips; `model.onnx` does this itself" in text
+    assert "**Of their mean there is no such score**" in text and "`0.` to `4.`: take one at a time" in text
+    assert "Of their mean" not in card() and "take one at a time" not in card() and "does this" not in card()
+    alone = card(
+        model=dataclasses.replace(MODEL, members=5),
+        data=DATA[:1],
+        split=dataclasses.replace(SPLIT, num_test=0),
+        outside=[],
+    )
+    assert "the mean of the networks has no score at all" in alone
 
 
 def test_small_sets_are_named_as_limits():

@@ -169,6 +169,11 @@ def test_an_ensemble_of_folds_is_one_bundle_with_an_honest_card(
     )
     assert "**Of their mean there is no such score**" in card and "free of this: hold-out test" in card
     assert "`0.` to `1.`" in card
+    frame = next((tiny.home.home / "frames" / "images").iterdir())
+    run(f"predict {folder} {frame} --out {tmp_path / 'masks'}", tiny)
+    assert len(list((tmp_path / "masks").iterdir())) == 2
+    scored = json.loads(run(f"evaluate {folder} --data drawn --no-twins --json", tiny))
+    assert scored["scores"]["dice"]["mean"] == pytest.approx(told["scores"][-1]["scores"]["dice"], abs=0.01)
 
 
 def test_what_cannot_be_averaged_is_refused(said):
