@@ -12,8 +12,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from orchestrator.search.choices import SamplerName
 from orchestrator.search.space import SearchSpace
+from orchestrator.search.surrogate_sampler import FOLDS, SurrogateSampler
 
-SAMPLERS: dict[SamplerName, Callable[..., BaseSampler]] = {"tpe": TPESampler, "gp": GPSampler, "random": RandomSampler}
+SAMPLERS: dict[SamplerName, Callable[..., BaseSampler]] = {
+    "surrogate": SurrogateSampler,
+    "tpe": TPESampler,
+    "gp": GPSampler,
+    "random": RandomSampler,
+}
 MAX_REPEATS = 10  # draws that may repeat a setting before one is accepted: a small space holds few
 
 
@@ -23,6 +29,7 @@ class Past:
 
     trial: FrozenTrial
     value: float | None  # what it is worth by all that is known; None: it has shown nothing yet
+    num_folds: int  # that this rests on
 
 
 def draw(space: SearchSpace, past: Sequence[Past], sampler: SamplerName, seed: int) -> dict[str, Any]:
@@ -32,7 +39,7 @@ def draw(space: SearchSpace, past: Sequence[Past], sampler: SamplerName, seed: i
         study = optuna.create_study(
             direction="maximize", sampler=SAMPLERS[sampler](seed=(seed + repeat) % 2**32)
         )
-        study.add_trials([_shown(one) for one in past if one.trial.state != TrialState.FAIL])
+        study.add_trials([shown(one) for one in past if one.trial.state != TrialState.FAIL])
         trial = study.ask()
         space.sample(trial)
         if trial.params not in tried:
@@ -40,7 +47,7 @@ def draw(space: SearchSpace, past: Sequence[Past], sampler: SamplerName, seed: i
     return trial.params
 
 
-def _shown(past: Past) -> FrozenTrial:
+def shown(past: Past) -> FrozenTrial:
     """Finished at its value; in flight where it has none, so that parallel trials keep apart."""
     trial = past.trial
     return create_trial(
@@ -48,4 +55,5 @@ def _shown(past: Past) -> FrozenTrial:
         value=past.value,
         params=trial.params,
         distributions=trial.distributions,
+        user_attrs={FOLDS: past.num_folds},
     )

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.trial import FixedTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.search import Searcher
 
 from orchestrator.search.choices import SamplerName
 from orchestrator.search.purse import Purse
-from orchestrator.search.samplers import Past, draw
+from orchestrator.search.samplers import draw
 from orchestrator.search.space import SearchSpace
 from orchestrator.search.standings import Standings
 from orchestrator.search.unlikely import Shown
@@ -57,7 +57,7 @@ class OptunaSearcher(Searcher):
         purse: Purse,
         seed: int,
         room: Room,
-        sampler: SamplerName = "tpe",
+        sampler: SamplerName = "surrogate",
     ) -> None:
         super().__init__()  # no metric: Tune would demand it in every result, and only the last one has it
         self.study, self.space, self.standings = study, space, standings
@@ -70,7 +70,7 @@ class OptunaSearcher(Searcher):
             study.enqueue_trial(space.baseline, skip_if_exists=True)
         for trial in trials:
             if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
-                standings.enter(trial.number, self.space.sample(FixedTrial(trial.params)))
+                standings.enter(trial)
         for trial in trials:
             if trial.state == TrialState.RUNNING:
                 self._take_up(trial.number)
@@ -129,7 +129,8 @@ class OptunaSearcher(Searcher):
 
     def _take_up(self, number: int) -> None:
         """A trial that an earlier run left open: it stands where its folds and the verdict on them leave it."""
-        self.standings.enter(number, self.space.sample(self._open_trial(number)))
+        self.space.sample(self._open_trial(number))  # killed before it had all its parameters, it has them now
+        self.standings.enter(self._stored(number))
         if self.standings.is_judged(number):
             self._place(number)
         else:
@@ -169,14 +170,15 @@ class OptunaSearcher(Searcher):
         """Begin a new trial; its parameters are in the journal before anything is trained."""
         if not any(t.state == TrialState.WAITING for t in self.study.get_trials(deepcopy=False)):
             past = [
-                Past(trial, self.standings.value(trial.number))
+                self.standings.past(trial)
                 for trial in self.study.get_trials(deepcopy=False)
             ]
             self.study.enqueue_trial(
                 draw(self.space, past, self.sampler, _seed(self.seed, self._num_asked()))
             )
         trial = self.study.ask()
-        self.standings.enter(trial.number, self.space.sample(trial))
+        self.space.sample(trial)
+        self.standings.enter(self._stored(trial.number))
         return trial.number
 
     def _folds(self, number: int, new_wanted: bool) -> list[int]:
@@ -223,9 +225,12 @@ class OptunaSearcher(Searcher):
     def _num_asked(self) -> int:
         return len([t for t in self.study.get_trials(deepcopy=False) if t.state != TrialState.WAITING])
 
+    def _stored(self, number: int) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[number]
+
     def _open_trial(self, number: int) -> Trial:
         """Parameters drawn before come back as they were."""
-        return Trial(self.study, self.study.get_trials(deepcopy=False)[number]._trial_id)
+        return Trial(self.study, self._stored(number)._trial_id)
 
 
 def _seed(seed: int, number: int) -> int:

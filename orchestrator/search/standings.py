@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from orchestrator.data.splits import SplitPlan
 from orchestrator.scoring.pending import scores_under
@@ -21,7 +23,9 @@ from orchestrator.search.folds import TrialScore, fold_specs, score_trial
 from orchestrator.search.ledger import Ledger
 from orchestrator.search.objective import Objective
 from orchestrator.search.race_rules import Race, Verdict
+from orchestrator.search.samplers import Past, shown
 from orchestrator.search.space import SearchSpace, Settings
+from orchestrator.search.surrogate_sampler import believed
 
 
 @dataclass(frozen=True)
@@ -66,19 +70,23 @@ class Standings:
         self.group_of_case = group_of_case
         self.race = Race(rule, [[group_of_case[case_id] for case_id in fold.val] for fold in plan.folds])
         self.objective = objective or Objective()
+        self.drawn: dict[int, FrozenTrial] = {}  # with the searched parameters
         self.settings: dict[int, Settings] = {}
         self.fit_ids: dict[int, list[str]] = {}  # of every trial, fold by fold
         self.seen: dict[int, tuple[int, ...]] = {}  # the folds of every trial that the race has seen
         self.scores: dict[int, TrialScore] = {}  # over these folds
+        self.believed_of: dict[int, tuple[int, ...]] = {}  # what the race's beliefs rest on
         self.verdicts: dict[int, Verdict] = {}  # the last one of every trial
         self.judged: dict[int, tuple[int, ...]] = {}  # the folds that it was passed on
         self.waiting: list[int] = []  # paused: they hold nothing
         for line in read_verdicts(log):
             self._note(Judged.of(line))
 
-    def enter(self, number: int, params: Mapping[str, Any]) -> None:
-        """Let a setting, flat parameters, take part with the folds that are on record."""
-        self.settings[number] = self.space.settings(params)
+    def enter(self, trial: FrozenTrial) -> None:
+        """Let a setting take part, with the folds that are on record."""
+        number = trial.number
+        self.drawn[number] = trial
+        self.settings[number] = self.space.settings(self.space.sample(FixedTrial(trial.params)))
         self.fit_ids[number] = [spec.fit_id for spec in fold_specs(self.settings[number], self.plan)]
         self._see(number)
 
@@ -101,6 +109,7 @@ class Standings:
     def judge(self, number: int) -> Verdict:
         """Look at what is on record of a trial by now, and say whether it goes on; the verdict is written down."""
         self._see(number)
+        self._believe()
         verdict = self.race.judge(number)
         self._write(Judged(number, self.finished(number), verdict))
         return verdict
@@ -113,6 +122,11 @@ class Standings:
         """The score of a complete trial; of another what the race makes of it; None before it shows anything."""
         self._see(number)
         return self.known(number)
+
+    def past(self, trial: FrozenTrial) -> Past:
+        """A setting as samplers are shown it."""
+        value = None if trial.state == TrialState.FAIL else self.value(trial.number)
+        return Past(trial, value, max(1, len(self.seen.get(trial.number, ()))))
 
     def known(self, number: int) -> float | None:
         """As `value`, of what was seen by now; no file is looked at."""
@@ -144,6 +158,7 @@ class Standings:
 
     def recall(self, new_wanted: bool) -> int | None:
         """Take up a paused trial again, or nobody."""
+        self._believe()
         number = self.race.recall(tuple(self.waiting), new_wanted)
         if number is not None:
             self.waiting.remove(number)
@@ -162,6 +177,12 @@ class Standings:
         if verdict.against is None:
             return None
         return self._estimate(verdict.against) + verdict.numbers["best_dice"] - verdict.numbers["target"]
+
+    def _believe(self) -> None:
+        """Let the race rank settings by a model of all that was seen."""
+        if self.rule == "paired" and self.seen != self.believed_of:
+            self.race.believe(beliefs([self.past(self.drawn[number]) for number in self.seen]))
+            self.believed_of = dict(self.seen)
 
     def _see(self, number: int) -> None:
         """Dice of every validated image, masks made as the finished folds together choose."""
@@ -184,6 +205,13 @@ class Standings:
 
     def _note(self, judged: Judged) -> None:
         self.verdicts[judged.number], self.judged[judged.number] = judged.verdict, judged.folds
+
+
+def beliefs(seen: Sequence[Past]) -> dict[int, float]:
+    """What a model of all settings believes of each, by number: where folds are few, neighbours speak for a setting."""
+    found = believed([shown(past) for past in sorted(seen, key=lambda past: past.trial.number)])
+    numbers = sorted(past.trial.number for past in seen)
+    return {numbers[place]: value for place, value in found.items()}
 
 
 def read_verdicts(log: Path) -> list[dict[str, Any]]:
