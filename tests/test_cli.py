@@ -135,7 +135,8 @@ def run(
         ("search tiny.toml --data drawn --unseen drawn --trials 1", ["drawn is named 2 times"]),
         ("search tiny.toml --data drawn --trials 0", ["'--trials'"]),
         ("search tiny.toml --data drawn --trials 1 --hours -1", ["'--hours'"]),
-        ("search tiny.toml --data drawn", ["--trials"]),
+        ("search tiny.toml --data drawn", ["--trials, --hours, --gpu-hours, --epochs or --until-unlikely"]),
+        ("search tiny.toml --data drawn --epochs 0", ["'--epochs'"]),
         ("search tiny.toml --data drawn --trials 1 --study a/b", ["--study", "'a/b'"]),
         (
             "search tiny.toml --data drawn --trials 1 --workers-per-fit 3",
@@ -144,6 +145,7 @@ def run(
         ("search mistakes.toml --data drawn --trials 1 --address ray://head:10001", ["3 problems"]),
         ("leaderboard nosuch", ["nosuch", "known: formula"]),
         ("leaderboard --metric dcie", ["--metric", "'dcie'", "dice, iou"]),
+        ("status nosuch", ["nosuch", "known: formula"]),
         ("best nosuch", ["nosuch", "known: formula"]),
         ("best --metric dcie", ["--metric", "'dcie'", "dice, iou"]),
         ("best formula", ["formula", "no finished trial", "orchestrator search"]),
@@ -364,4 +366,4 @@ sys.exit(f"imported: {heavy}" if heavy else 0)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     commands = [line[2:] for line in done.stdout.splitlines() if line.startswith("# ")]
-    assert {"search", "fit", "best", "leaderboard", "predict", "data add", "space check"} <= set(commands)
+    assert {"search", "fit", "status", "best", "leaderboard", "predict", "data add", "space check"} <= set(commands)

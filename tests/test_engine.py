@@ -22,6 +22,7 @@ from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.budget import Budget
 from orchestrator.search.home import StudyHome
 from orchestrator.search.space import parse_space
+from orchestrator.search.status import read_status
 from orchestrator.study import Machine, Study, run_study
 
 SUPPORT = Path(formula.__file__).parent
@@ -107,6 +108,17 @@ def test_only_the_best_trials_keep_their_weights(finished):
     ranked = sorted(study.home.trials(), key=lambda trial: -trial.score().metrics["dice"])
     kept = [all(record.weights.exists() for record in trial.records) for trial in ranked]
     assert kept == [True] * 3 + [False] * 3
+
+
+def test_a_study_shows_its_trials_and_lanes_while_it_runs_and_says_what_ended_it(finished):
+    study, heard = finished
+    assert heard.of("ends") == [("trials",)]
+    assert {"starting", "ended"} <= {status.state for status in heard.shown}
+    assert max(status.lanes.up for status in heard.shown) == 1
+    last = read_status(study.home.status_file)
+    assert (last.state, last.end, last.unfinished) == ("ended", "6 of 6 trials were begun", {})
+    assert [trial.state for trial in last.trials] == ["complete"] * 6
+    assert (last.fits_done, last.epochs_done) == (6 * NUM_FOLDS, 6 * NUM_FOLDS * 3)
 
 
 def test_running_a_finished_study_again_trains_nothing(finished):

@@ -58,7 +58,7 @@ def study_view(
         yield say, _now_and_then(say, every_s)
         return
     with Live(console=console, transient=True, auto_refresh=False) as live:
-        yield say, lambda status: live.update(picture(status, console), refresh=True)
+        yield say, lambda status: live.update(picture(status, console, console.height - 8), refresh=True)
 
 
 def _now_and_then(say: Callable[[str], None], every_s: float) -> Callable[[Status], None]:
@@ -81,10 +81,9 @@ def progress_line(status: Status) -> str:
     return "; ".join([*parts, _best(status), _left(status)])
 
 
-def picture(status: Status, console: Console) -> Group:
-    """Trials by rank with their folds, lanes and pace, the best so far and the time left."""
-    room = max(3, console.height - 8)
-    shown = _most_telling(status.trials, room)
+def picture(status: Status, console: Console, rows: int | None = None) -> Group:
+    """Trials by rank with their folds, lanes and pace, the best so far and the time left; so many trials, or all."""
+    shown = list(status.trials) if rows is None else _most_telling(status.trials, max(3, rows))
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in ("trial", "dice", "folds", "", "settings"):
         table.add_column(name, justify="right" if name in ("trial", "dice") else "left", no_wrap=True)

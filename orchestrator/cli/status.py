@@ -52,16 +52,16 @@ def _watch(found: StudyHome, now: Status) -> None:
 
     from orchestrator.search.status import OVER
 
-    with Live(picture(now, out), console=out, transient=True, auto_refresh=False) as live:
+    with Live(console=out, transient=True, auto_refresh=False) as live:
         while now.state not in OVER:
-            live.update(picture(now, out), refresh=True)
+            live.update(picture(now, out, out.height - 8), refresh=True)
             time.sleep(1)
             now = _status(found)
     _show(now)
 
 
 def _show(now: Status) -> None:
-    out.print(picture(now, out), highlight=False)
+    out.print(picture(now, out), highlight=False, soft_wrap=False)
     where = f"process {now.pid} on {now.host}" if now.pid else "an unknown process"
     last = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now.heartbeat))
     out.print(f"{WORDS[now.state]}; {where}, last heard of {last}", highlight=False, style="dim")

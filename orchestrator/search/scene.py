@@ -52,7 +52,10 @@ def _folds(standings: Standings, number: int, flying: Mapping[int, FoldView]) ->
 
 
 class BestSoFar:
-    """The incumbent with its interval, which is drawn anew only when there is another or more of it is known."""
+    """The best setting with all folds, or else whom the others are measured against.
+
+    Its interval is drawn anew only when it is another, or more of it is known.
+    """
 
     def __init__(self, standings: Standings) -> None:
         self.standings = standings
@@ -60,7 +63,7 @@ class BestSoFar:
         self.best: Best | None = None
 
     def __call__(self) -> Best | None:
-        number = self.standings.race.incumbent
+        number = self._number()
         if number is None or number not in self.standings.scores:
             return None
         seen = number, self.standings.seen[number]
@@ -68,18 +71,35 @@ class BestSoFar:
             self.seen, self.best = seen, self._measure(number)
         return self.best
 
+    def _number(self) -> int | None:
+        num_folds = len(self.standings.plan.folds)
+        complete = [number for number, folds in self.standings.seen.items() if len(folds) == num_folds]
+        if not complete:
+            return self.standings.race.incumbent
+        return max(complete, key=lambda number: (self.standings.known(number) or 0.0, -number))
+
     def _measure(self, number: int) -> Best:
         score = self.standings.scores[number]
         groups = [self.standings.group_of_case[case_id] for case_id in score.case_ids]
-        interval = cluster_interval(score.dice_of_case, groups) if len(set(groups)) > 1 else None
-        return Best(number, score.metrics["dice"], interval, len(self.standings.seen[number]))
+        is_mean = self.standings.objective.name == "mean" and len(set(groups)) > 1
+        interval = cluster_interval(score.dice_of_case, groups) if is_mean else None
+        dice = self.standings.known(number)
+        return Best(number, 0.0 if dice is None else dice, interval, len(self.standings.seen[number]))
 
 
 def recorded_status(home: StudyHome) -> Status:
     """How a study stands that nobody works on: by its ledger and journal, and by the last words of who did."""
     last = read_status(home.status_file)
     rule = last.race if last is not None else "paired"
-    standings = Standings(home.ledger, home.space(), home.plan(), home.group_of_case(), rule, home.race_file)  # type: ignore[arg-type]  # as it was written
+    standings = Standings(
+        home.ledger,
+        home.space(),
+        home.plan(),
+        home.group_of_case(),
+        rule,  # type: ignore[arg-type]  # as it was written
+        home.race_file,
+        home.objective(),
+    )
     over: dict[int, TrialState] = {}
     params: dict[int, dict[str, Any]] = {}
     for trial in home.optuna_study().get_trials(deepcopy=False):

@@ -59,6 +59,7 @@ def tell_everything(tracking: Tracking, state: str = "complete") -> None:
     tracking.fold_finished(3, "0", "fit0", rows(0, 1, 2), {"dice": 0.8})
     tracking.fold_finished(3, "1", "fit1", rows(0, 1), {"dice": 0.7})
     tracking.trial_finished(3, {"dice": 0.75, "threshold": 0.5}, state)  # type: ignore[arg-type]
+    tracking.study_tags({"ended_by": "epochs"})
     tracking.summary({"best_dice": 0.75})
 
 
@@ -82,6 +83,7 @@ def test_a_study_is_one_run_with_its_files_and_datasets(open_tracking, find_runs
         "study",
         {"best_dice": 0.75},
     )
+    assert run.data.tags["ended_by"] == "epochs"
     assert [file.path for file in connect(mlflow_uri).list_artifacts(run.info.run_id)] == ["space.toml"]
     found = {(use.dataset.name, use.dataset.digest, use.tags[0].value) for use in run.inputs.dataset_inputs}
     assert found == {("Kvasir-SEG", "a" * 36, "source"), ("CVC-ClinicDB", "b" * 36, "unseen")}
