@@ -115,7 +115,7 @@ _ADAPTER: TypeAdapter[Status] = TypeAdapter(Status)
 def write_status(path: Path, status: Status) -> None:
     """Replace the file; it is news, so it is not forced to disk."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(_ADAPTER.dump_json(status))
+    partial.write_bytes(_ADAPTER.dump_json(status, exclude_defaults=True))
     partial.replace(path)
 
 

@@ -146,9 +146,9 @@ class Watch:
         )
 
     def _state(self) -> State:
-        if self.latest.state in ("starting", "searching") and self.flying:
-            return "searching" if self.purse.end is None else "finishing"
-        return "finishing" if self.latest.state == "searching" and self.purse.end else self.latest.state
+        if self.latest.state not in ("searching", "finishing"):
+            return self.latest.state
+        return "searching" if self.purse.end is None else "finishing"
 
     def _ahead(self) -> Ahead:
         assert self.searcher is not None
