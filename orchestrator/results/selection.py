@@ -28,6 +28,7 @@ from orchestrator.scoring.statistics import (
 from orchestrator.search.choices import BestRule
 from orchestrator.search.folds import TrialScore
 from orchestrator.search.home import StudyHome, StudyTrial
+from orchestrator.search.ledger import FitRecord
 from orchestrator.search.space import Settings
 
 DEFAULT = 0  # the trial of the paper's setting
@@ -42,7 +43,7 @@ class Candidate:
     number: int
     values: NDArray[np.float64]  # (N,) score of every validation image, the same images for all
     fold_means: tuple[float, ...]
-    seconds: float  # of training, over all folds and workers
+    seconds: float  # of training, over all folds and workers, on a machine that does nothing else
     num_parameters: int  # of its network
 
 
@@ -220,9 +221,15 @@ def _candidate(trial: StudyTrial, score: TrialScore, metric: str) -> Candidate:
         number=trial.number,
         values=score.values_of_case[metric],
         fold_means=tuple(fold[metric] for fold in score.fold_metrics),
-        seconds=sum(record.seconds * record.world_size for record in trial.records),
+        seconds=training_seconds(trial.records),
         num_parameters=_num_parameters(trial.settings),
     )
+
+
+def training_seconds(records: Sequence[FitRecord]) -> float:
+    """All epochs, on all workers, at the pace of the fastest one: what else the machine did has no part in it."""
+    epochs = [row["seconds"] * record.world_size for record in records for row in record.curves]
+    return len(epochs) * min(epochs)
 
 
 def _num_parameters(settings: Settings) -> int:

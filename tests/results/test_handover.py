@@ -23,7 +23,7 @@ from orchestrator.results.bundle import Bundle
 from orchestrator.results.handover import trial_card
 from orchestrator.results.mlflow_client import connect
 from orchestrator.results.report import Report
-from orchestrator.results.selection import select_trial
+from orchestrator.results.selection import select_trial, training_seconds
 from orchestrator.scoring.histograms import histogram_of_bins, to_bins
 from orchestrator.search.home import champion_fit, ranked
 from orchestrator.search.ledger import scored_as
@@ -103,6 +103,13 @@ def test_the_rule_of_one_standard_error_is_explained(run):
     told = json.loads(run("best formula --rule one-se --json"))
     assert told["selection"]["rule"] == "one-se" and "standard error" in told["selection"]["reason"]
     assert told["trial"] == told["selection"]["chosen"]
+
+
+def test_a_machine_that_was_busy_makes_no_trial_expensive(study: Study):
+    slow, fast = {"seconds": 9.0}, {"seconds": 2.0}
+    record = study.home.trials()[0].records[0]
+    busy = replace(record, curves=(slow, fast, slow), world_size=2)
+    assert training_seconds([busy, busy]) == training_seconds([replace(busy, curves=(fast,) * 3)] * 2) == 24
 
 
 def test_the_card_says_how_the_trial_was_chosen(study: Study):

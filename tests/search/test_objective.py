@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from formula import SPACE, formula_study, histograms
+from formula import SPACE, formula_study, histograms, row
 
 from orchestrator.data.cases import add_dataset, load_dataset
 from orchestrator.data.phantom import draw_dataset
@@ -38,7 +38,7 @@ def finish(study: Study, rate: float, shares: Sequence[float]) -> None:
     specs = fold_specs(study.space.settings(study.space.sample(trial)), study.plan)
     for spec, found in zip(specs, shares, strict=False):
         plain = {
-            "curves": [],
+            "curves": [row(0, found)],
             "best_epoch": 0,
             "seconds": 1.0,
             "device": "formula",
@@ -88,8 +88,8 @@ def test_optuna_is_told_the_objective_and_of_open_trials_a_value_on_its_scale(st
     standings = Standings(
         study.home.ledger, SPACE, study.plan, groups, "none", study.home.race_file, study.objective
     )
-    for trial in study.home.trials():
-        standings.enter(trial.number, trial.params)
+    for trial in study.home.optuna_study().get_trials():
+        standings.enter(trial)
     assert standings.value(0) == pytest.approx(dice(0.5)) and standings.value(1) == pytest.approx(dice(0.7))
     mean, worst = standings.scores[0].metrics["dice"], dice(0.5)  # of the incumbent, by means
     assert standings.value(2) == pytest.approx(dice(0.6) - dice(0.95) + worst, abs=1e-6)
