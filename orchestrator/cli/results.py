@@ -156,6 +156,7 @@ def best(
         experiment=found.name,
         model_name=found.name,
         trial=trial.number,
+        tags=selection.tags() | {"members": str(len(records))},
     )
     (err if as_json else out).print(
         f"exported to {folder}; in MLflow models:/{found.name}@champion, version {version}", highlight=False

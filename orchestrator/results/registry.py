@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -26,9 +26,15 @@ REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "opencv-python-headless", "pyd
 
 
 def register_champion(
-    bundle_folder: Path, *, tracking_uri: str, experiment: str, model_name: str, trial: int | None = None
+    bundle_folder: Path,
+    *,
+    tracking_uri: str,
+    experiment: str,
+    model_name: str,
+    trial: int | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> str:
-    """Register a bundle under `model_name`, give it the alias "champion", and return its version.
+    """Register a bundle under `model_name`, give it the alias "champion" and `tags`, and return its version.
 
     The model belongs to the run of the trial, or of the study where no trial is given. The very same bundle
     is registered once. BadStudy if the experiment has no such run.
@@ -41,6 +47,8 @@ def register_champion(
     number = _registered(client, model_name, digest) or _register(
         client, run, bundle_folder, model_name, digest
     )
+    for name, value in (tags or {}).items():
+        client.set_model_version_tag(model_name, number, name, value)
     client.set_registered_model_alias(model_name, ALIAS, number)
     return number
 

@@ -176,6 +176,8 @@ def test_an_ensemble_of_folds_is_one_bundle_with_an_honest_card(
     )
     assert "**Of their mean there is no such score**" in card and "free of this: hold-out test" in card
     assert "`0.` to `1.`" in card
+    version = client.get_model_version_by_alias("formula", "champion")
+    assert version.tags["members"] == "2" and "the highest dice" in version.tags["chosen_for"]
     frame = next((tiny.home.home / "frames" / "images").iterdir())
     run(f"predict {folder} {frame} --out {tmp_path / 'masks'}", tiny)
     assert len(list((tmp_path / "masks").iterdir())) == 2

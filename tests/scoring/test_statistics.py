@@ -12,7 +12,9 @@ from scipy import stats
 
 from orchestrator.scoring.statistics import (
     cluster_interval,
+    clustered_error,
     clustered_wilcoxon,
+    corrected_error,
     corrected_t_test,
     fold_interval,
     holm,
@@ -244,3 +246,23 @@ def test_holm_keeps_the_order_lies_between_p_and_bonferroni_and_follows_its_inpu
 def test_what_is_no_probability_is_not_corrected():
     with pytest.raises(ValueError, match="p-values"):
         holm([0.5, 1.5])
+
+
+def test_the_error_of_a_mean_is_the_usual_one_where_every_image_stands_alone():
+    values = np.random.default_rng(0).normal(0.7, 0.1, 50)
+    usual = values.std(ddof=1) / np.sqrt(50)
+    assert clustered_error(values, [str(image) for image in range(50)]) == pytest.approx(usual)
+
+
+def test_images_told_twice_in_a_group_make_the_mean_no_surer():
+    values = np.random.default_rng(0).normal(0.7, 0.1, 50)
+    groups = [str(image) for image in range(50)]
+    once, twice = clustered_error(values, groups), clustered_error(np.tile(values, 2), groups * 2)
+    assert twice == pytest.approx(once)
+    assert clustered_error(values, ["one video"] * 50) == np.inf
+
+
+def test_the_error_over_five_folds_is_half_as_large_again_as_without_the_correction():
+    differences = np.array([0.01, 0.03, 0.02, 0.05, 0.00])
+    plain = differences.std(ddof=1) / np.sqrt(5)
+    assert corrected_error(differences, 1 / 4) == pytest.approx(1.5 * plain)
