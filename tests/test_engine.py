@@ -21,6 +21,7 @@ from orchestrator.errors import BadStudy
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.budget import Budget
 from orchestrator.search.home import StudyHome
+from orchestrator.search.scene import recorded_status
 from orchestrator.search.space import parse_space
 from orchestrator.search.status import read_status
 from orchestrator.study import Machine, Study, run_study
@@ -211,6 +212,7 @@ def disturbed(address, tmp_path_factory) -> dict:
         os.killpg(driver.process.pid, signal.SIGINT)
         seen["exit code"] = driver.process.wait(120)
     seen["after interrupt"] = states(study)
+    seen["status after interrupt"] = read_status(study.home.status_file)
     seen["started before interrupt"] = Counter(fits_of(study))
     with Driver(study.home.home, 6) as driver:
         seen["before kill"] = driver.wait_for_fits(study.home, 8)
@@ -220,6 +222,7 @@ def disturbed(address, tmp_path_factory) -> dict:
         driver.process.kill()
         driver.process.wait(30)
     seen["after kill"] = states(study)
+    seen["status after kill"] = recorded_status(study.home)
     seen["started before kill"] = Counter(fits_of(study))
     seen["heard"] = run(study, Machine(address, "cpu", num_lanes=1))
     return seen | {"study": study}
@@ -229,6 +232,14 @@ def disturbed(address, tmp_path_factory) -> dict:
 def test_ctrl_c_ends_a_study_that_can_be_taken_up_again(disturbed):
     assert disturbed["exit code"] == 130
     assert disturbed["after interrupt"][TrialState.RUNNING] == 1
+
+
+@pytest.mark.slow
+def test_a_study_that_was_interrupted_says_so_and_one_that_was_killed_is_told_from_its_records(disturbed):
+    status = disturbed["status after interrupt"]
+    assert (status.state, status.end) == ("interrupted", "it was interrupted")
+    killed = disturbed["status after kill"]
+    assert killed.state == "killed" and killed.fits_done >= len(disturbed["before kill"])
 
 
 @pytest.mark.slow

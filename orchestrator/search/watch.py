@@ -155,7 +155,10 @@ class Watch:
         standings, budget = self.searcher.standings, self.purse.budget
         num_folds, num_begun = len(standings.plan.folds), len({*standings.settings, *self.ended})
         folds = [len(standings.seen.get(number, ())) for number in standings.settings if number]
-        finals = standings.finalists(())
+        finals = {
+            number: num_folds - len(standings.seen.get(number, ())) - len(self.flying.get(number, ()))
+            for number in standings.finalists(self.flying)
+        }
         new = None if budget.trials is None else max(0, budget.trials - num_begun)
         return Ahead(
             new=0 if self.purse.end is not None else new,
@@ -167,7 +170,7 @@ class Watch:
                 for views in self.flying.values()
                 for view in views.values()
             ),
-            finals=float(sum(num_folds - len(standings.seen.get(number, ())) for number in finals)),
+            finals=float(sum(finals.values())),
         )
 
     def _pace(self) -> Pace:
