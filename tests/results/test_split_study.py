@@ -20,6 +20,7 @@ from orchestrator.data.splits import SplitPlan, make_plan
 from orchestrator.results.handover import trial_card
 from orchestrator.results.mlflow_client import connect
 from orchestrator.results.report import Report
+from orchestrator.search.budget import Budget
 from orchestrator.search.folds import fold_specs
 from orchestrator.search.home import Champion, StudyHome, champion_fit, finished_score, outside_cases
 from orchestrator.search.space import parse_space
@@ -74,7 +75,7 @@ def finish(home: Path) -> Callable[..., Finished]:
         sources, far = (load_dataset(home, "near"), load_dataset(home, "next")), load_dataset(home, "far")
         twins = [(sources[0].cases[2].id, far.cases[0].id), (sources[0].cases[3].id, sources[1].cases[5].id)]
         plan = make_plan(splits, sources, seed=0, unseen=[far], twins=twins)
-        study = Study(StudyHome(home, name), space, plan, sources, (far,), num_trials=1, seed=0)
+        study = Study(StudyHome(home, name), space, plan, sources, (far,), Budget(trials=1), seed=0)
         study.home.begin(space, plan, 0)
         optuna = study.home.optuna_study()
         optuna.enqueue_trial(space.baseline)
