@@ -47,6 +47,7 @@ STATUS = Status(
     fits_done=6,
     epochs_done=312,
     gpu_hours=1.5,
+    gpus_per_lane=1.0,
     epochs_per_second=0.5,
     images_per_second=123.4,
     left=Left(5400.0, 20.0, "20 fits: 10 new trials x 1.5 fits, 2.0 in flight, 3 for the finalists"),
@@ -87,13 +88,16 @@ def test_a_small_terminal_shows_the_best_and_those_in_flight():
     many = replace(STATUS, trials=tuple(trial(n, "stopped", 0.9, DONE) for n in range(6, 90)) + STATUS.trials)
     lines = drawn(terminal(width=80, height=20), many)
     assert len(lines) < 20 and max(map(len, lines)) <= 80
-    assert any("running" in line for line in lines)
+    assert any("●◐○" in line and "running" in line for line in lines)
     assert "and 76 more" in [line.strip() for line in lines]
 
 
 def test_the_line_of_a_log_tells_the_same():
     line = progress_line(STATUS)
     assert line.startswith("4 trials (1 running, 1 complete, 1 waiting, 1 stopped); 6 fits, 312 epochs")
+    assert "1.5 GPU-hours" in line and "0.1 lane-hours" in progress_line(
+        replace(STATUS, gpu_hours=0.1, gpus_per_lane=0.0)
+    )
     assert "best trial 3: 81.23" in line and "about 1 h 30 min left" in line and "until 40 trials" in line
 
 

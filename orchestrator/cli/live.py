@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -85,8 +85,10 @@ def picture(status: Status, console: Console, rows: int | None = None) -> Group:
     """Trials by rank with their folds, lanes and pace, the best so far and the time left; so many trials, or all."""
     shown = list(status.trials) if rows is None else _most_telling(status.trials, max(3, rows))
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    num_folds = max((len(trial.folds) for trial in shown), default=0)
     for name in ("trial", "dice", "folds", "", "settings"):
-        table.add_column(name, justify="right" if name in ("trial", "dice") else "left", no_wrap=True)
+        side: Literal["left", "right"] = "right" if name in ("trial", "dice") else "left"
+        table.add_column(name, justify=side, no_wrap=True, min_width=num_folds if name == "folds" else None)
     marks = MARKS if console.encoding.lower().startswith("utf") else PLAIN_MARKS
     for trial in shown:
         table.add_row(
@@ -147,7 +149,8 @@ def _best(status: Status) -> str:
 
 def _counts(status: Status) -> list[str]:
     lanes = status.lanes
-    parts = [f"{status.fits_done} fits, {status.epochs_done} epochs, {status.gpu_hours:.3g} GPU-hours"]
+    unit = "GPU-hours" if status.gpus_per_lane else "lane-hours"
+    parts = [f"{status.fits_done} fits, {status.epochs_done} epochs, {status.gpu_hours:.3g} {unit}"]
     if lanes.room:
         waiting = f", {lanes.queued} fits wait" if lanes.queued else ""
         parts.append(f"{lanes.busy} of {lanes.up} lanes busy{waiting}")

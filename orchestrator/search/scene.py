@@ -127,6 +127,7 @@ def recorded_status(home: StudyHome) -> Status:
         fits_done=sum(fit.finished for fit in spending.fits.values()),
         epochs_done=int(spent.epochs),
         gpu_hours=found.gpu_hours,
+        gpus_per_lane=found.gpus_per_lane,
         left=Left(how="nobody works on it; the same `orchestrator search` goes on"),
         end=found.end,
         unfinished=found.unfinished,

@@ -95,7 +95,8 @@ class Status:
     lanes: LaneCount = LaneCount()
     fits_done: int = 0
     epochs_done: int = 0
-    gpu_hours: float = 0.0
+    gpu_hours: float = 0.0  # hours of lanes where those hold no GPU
+    gpus_per_lane: float = 0.0
     epochs_per_second: float | None = None
     images_per_second: float | None = None
     left: Left = Left()

@@ -138,6 +138,7 @@ class Watch:
             fits_done=sum(fit.finished for fit in spending.fits.values()),
             epochs_done=int(spent.epochs),
             gpu_hours=spent.gpu_hours,
+            gpus_per_lane=spending.gpus_per_lane,
             epochs_per_second=spending.epochs_per_second(),
             images_per_second=sum(self.speeds.values()) or None,
             left=forecast(self.purse.budget, spent, self._ahead(), self._pace()),
