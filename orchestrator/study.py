@@ -304,7 +304,7 @@ def _spending(study: Study) -> Spending:
 
 
 def _searcher(study: Study, room: Room, purse: Purse) -> OptunaSearcher:
-    group_of = group_of_case(study.datasets, study.plan.twins)
+    group_of = group_of_case((*study.datasets, *study.unseen), study.plan.twins)
     standings = Standings(
         study.home.ledger,
         study.space,

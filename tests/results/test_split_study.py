@@ -23,9 +23,12 @@ from orchestrator.results.report import Report
 from orchestrator.search.budget import Budget
 from orchestrator.search.folds import fold_specs
 from orchestrator.search.home import Champion, StudyHome, champion_fit, finished_score, outside_cases
+from orchestrator.search.purse import Purse
+from orchestrator.search.searcher import Room
 from orchestrator.search.space import parse_space
+from orchestrator.search.spending import Spending
 from orchestrator.search.work import ScoreJob
-from orchestrator.study import Study
+from orchestrator.study import Study, _searcher
 from orchestrator.training.lane import Shape
 
 KINDS = ("holdout", "k-fold:2", "repeated:2x3", "leave-one-center-out", "leave-one-dataset-out")
@@ -197,3 +200,11 @@ def test_mlflow_is_told_how_cases_were_split_and_only_scores_there_are(
     assert folds == ({"0"} if splits == "holdout" else {fold.name for fold in plan.folds})
     assert any("there is one fold" in line for line in said) == (splits == "holdout")
     assert any("left out of validation and tests" in line for line in said)
+
+
+def test_a_search_knows_the_groups_of_twins_that_only_the_champion_is_scored_on(finish):
+    finished = finish("k-fold:2")
+    room = Room(len(finished.plan.folds))
+    purse = Purse(finished.study.budget, Spending(finished.home.ledger), room.lanes)
+    searcher = _searcher(finished.study, room, purse)
+    assert searcher.standings.group_of_case == finished.home.group_of_case()
