@@ -100,7 +100,7 @@ class Study:
     budget: Budget
     seed: int
     race: RuleName = "paired"
-    sampler: SamplerName = "tpe"
+    sampler: SamplerName = "surrogate"
     maximise: ObjectiveName = "mean"
 
     @property

@@ -12,7 +12,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from orchestrator.cli import data, evaluate, networks, results, search, space, status
+from orchestrator.cli import data, evaluate, networks, plan, results, search, space, status
 from orchestrator.cli.screen import err
 from orchestrator.errors import FitFailed, UserError
 
@@ -27,6 +27,7 @@ app.add_typer(space.app, name="space")
 app.add_typer(networks.app, name="models")
 for command in (
     search.fit,
+    plan.plan,
     search.search,
     status.status,
     results.leaderboard,

@@ -73,7 +73,7 @@ def fit(
     if fold >= len(specs):
         raise BadSplit("--fold", f"needs a number below {len(specs)}, found {fold}")
     ledger = Ledger(home / "fits")
-    chosen = torch.device(_device(device))
+    chosen = torch.device(device_here(device))
     out.print(
         f"fit {specs[fold].fit_id}: {settings.network}, fold {fold} of {plan.name}, on {chosen}",
         highlight=False,
@@ -146,8 +146,9 @@ def search(
         typer.Option(help="What is maximised: mean over images, worst fold, mean or worst of the centers."),
     ] = "mean",
     sampler: Annotated[
-        SamplerName, typer.Option(help="Who suggests settings: Optuna's TPE, GP, ...")
-    ] = "tpe",
+        SamplerName,
+        typer.Option(help="Who suggests: a Gaussian process that knows of folds, or one of Optuna's."),
+    ] = "surrogate",
     seed: Seed = 0,
     twins: Twins = True,
     address: Address = "auto",
@@ -252,7 +253,7 @@ def _as_job(context: typer.Context, address: str, files: list[Path]) -> int:
         raise
 
 
-def _device(device: str) -> str:
+def device_here(device: str) -> str:
     import torch
 
     from orchestrator.errors import BadMachine

@@ -227,8 +227,12 @@ class Study:
         lanes: int = 1,
         seed: int = 0,
         believes: bool = False,
+        duration: Callable[[int, int], float] | None = None,
     ) -> None:
+        """duration(number, fold): how long a fit takes; by default about 1."""
         self.instance, self.race, self.ask, self.believes = instance, race, ask, believes
+        self.duration = duration
+        self.busy = 0.0  # time that lanes have trained, all together
         self.lanes, self.seed, self.fits, self.clock = lanes, seed, 0, 0.0
         self.settings: list[Setting] = []
         self.running: list[tuple[float, int, int]] = []  # when it ends, number, fold
@@ -238,24 +242,29 @@ class Study:
         """At each budget of fits: stop asking, finish what is in flight, give the finalists their folds, choose."""
         outcomes = []
         for budget in sorted(budgets):
-            self._advance(budget)
+            self._advance(lambda budget=budget: self.fits + len(self.running) < budget)  # type: ignore[misc]
             outcomes.append(deepcopy(self)._finish())
         return outcomes
 
-    def _advance(self, budget: int) -> None:
+    def run_settings(self, num_settings: int) -> Outcome:
+        """Try so many settings, then give the finalists their folds, on all lanes, and choose."""
+        self._advance(lambda: len(self.settings) < num_settings)
+        return self._finish(may_go=True)
+
+    def _advance(self, has_room: Callable[[], bool]) -> None:
         while True:
-            while len(self.running) < self.lanes and self._has_room(budget) and self._start(new_wanted=True):
+            while len(self.running) < self.lanes and has_room() and self._start(new_wanted=True):
                 pass
-            if not self._has_room(budget):
+            if not has_room():
                 return
             self._land(may_go=True)
 
-    def _has_room(self, budget: int) -> bool:
-        return self.fits + len(self.running) < budget
-
-    def _finish(self) -> Outcome:
+    def _finish(self, may_go: bool = False) -> Outcome:
+        """may_go: whether those in flight may have more folds."""
         while self.running:
-            self._land(may_go=False)
+            self._land(may_go)
+            while len(self.running) < self.lanes and self._start(new_wanted=False):
+                pass
         while self._start(new_wanted=False):
             while self.running:
                 self._land(may_go=True)
@@ -276,7 +285,9 @@ class Study:
         setting = self.settings[number]
         setting.state = "running"
         fold = next(f for f in range(self.instance.world.num_folds) if f not in setting.scores)
-        heapq.heappush(self.running, (self.clock + self.speed.uniform(0.8, 1.2), number, fold))
+        duration = self.duration(number, fold) if self.duration else self.speed.uniform(0.8, 1.2)
+        self.busy += duration
+        heapq.heappush(self.running, (self.clock + duration, number, fold))
 
     def _land(self, may_go: bool) -> None:
         """Take in the fit that ends next; its setting goes on in the same lane, waits, or is over."""

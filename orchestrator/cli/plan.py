@@ -1,0 +1,124 @@
+"""`orchestrator plan`: what a study will cost on some hardware, before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.options import DEFAULT_HOME, AsJson, Cache, Data, Device, Holdout, Home, Seed, Splits
+from orchestrator.cli.screen import bar, out, print_json
+from orchestrator.search.choices import RuleName
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from orchestrator.search.plan import Forecast, Speed
+
+
+def plan(
+    file: Annotated[Path, typer.Argument(metavar="SPACE", help="Search-space file.")],
+    data: Data,
+    gpus: Annotated[
+        int, typer.Option(min=1, help="Devices that the study will have, like the one this runs on.")
+    ],
+    trials: Annotated[int, typer.Option(min=1, help="Settings to try.")] = 40,
+    race: Annotated[RuleName, typer.Option(help="As of search.")] = "paired",
+    price: Annotated[float | None, typer.Option(min=0, help="Of one device for an hour.")] = None,
+    failures: Annotated[float, typer.Option(min=0, help="Worker deaths per lane and hour.")] = 0.0,
+    sampled: Annotated[int, typer.Option(min=0, help="Settings to time beside the paper's.")] = 4,
+    splits: Splits = "five-fold",
+    holdout: Holdout = 0.1,
+    seed: Seed = 0,
+    device: Device = "auto",
+    home: Home = DEFAULT_HOME,
+    cache: Cache = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time a few steps here, then forecast fits, GPU-hours, hours and cost of a search for every width."""
+    import torch
+
+    from orchestrator.cli.search import device_here
+    from orchestrator.cli.split import load_split
+    from orchestrator.data.cache import cached_cases
+    from orchestrator.search.folds import fold_specs
+    from orchestrator.search.plan import forecast, measure, some_settings, widths_of, world_of
+    from orchestrator.search.space import check_builds, check_weights, load_space
+    from orchestrator.study import batch_sizes
+
+    home = home.expanduser().resolve()
+    space = load_space(file)
+    check_builds(space)
+    check_weights(space)
+    sources, _, split = load_split(home, data, [], splits, holdout, seed, twins=False, cache=cache)
+    chosen = torch.device(device_here(device))
+    widths = widths_of(batch_sizes(space), gpus)
+    settings = some_settings(space, sampled, seed)
+    speeds: list[Speed] = []
+    with bar("timing") as on_progress:
+        for done, setting in enumerate(settings, start=1):
+            cases = cached_cases(sources, setting.recipe.image_size, cache or home / "cache")
+            shares = sorted({setting.recipe.batch_size // width for width in widths})
+            speeds.append(measure(setting, split, cases, chosen, shares if done == 1 else shares[-1:]))
+            on_progress(done, len(settings))
+    specs = [fold_specs(setting, split)[0] for setting in settings]
+    rows = []
+    for rule in dict.fromkeys(("none", race)):
+        for width in widths:
+            seconds = [
+                speed.like(speeds[0]).fit_seconds(spec, width)
+                for speed, spec in zip(speeds, specs, strict=True)
+            ]
+            found = forecast(
+                seconds,
+                width=width,
+                num_lanes=gpus // width,
+                num_trials=trials,
+                race=rule,
+                world=world_of(split, len(space.search)),
+                failures_per_hour=failures,
+            )
+            rows.append((rule, found))
+    where = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else "CPU"
+    if as_json:
+        fits = [asdict(one) | {"race": rule, "cost": _cost(one, price)} for rule, one in rows]
+        print_json({"device": where, "gpus": gpus, "trials": trials, "forecasts": fits})
+        return
+    out.print(_table(rows, price, f"{trials} settings on {gpus} x {where}, {split.name}"))
+    best = min((one for rule, one in rows if rule == race), key=lambda one: one.hours)
+    out.print(
+        f"soonest with --workers-per-fit {best.width}: {best.num_lanes} lanes. Epochs are counted in full, for "
+        "patience cannot be foreseen; exchange of gradients is computed, not measured.",
+        highlight=False,
+    )
+
+
+def _cost(one: Forecast, price: float | None) -> float | None:
+    return None if price is None else round(price * one.gpu_hours, 2)
+
+
+def _table(rows: Sequence[tuple[str, Forecast]], price: float | None, title: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("race")
+    for head in ("width", "lanes", "fits", "GPU-hours", "hours", "range"):
+        table.add_column(head, justify="right")
+    if price is not None:
+        table.add_column("cost", justify="right")
+    for rule, one in rows:
+        low, high = one.hours_range
+        cells = [
+            str(one.width),
+            str(one.num_lanes),
+            str(one.fits),
+            f"{one.gpu_hours:.3g}",
+            f"{one.hours:.3g}",
+        ]
+        cells.append(f"{low:.3g} to {high:.3g}")
+        table.add_row(rule, *cells, *([f"{_cost(one, price):,.2f}"] if price is not None else []))
+    return table

@@ -1,0 +1,336 @@
+"""How much training a search needs: ours, against what one would write today with Ray Tune, Ray Train and Optuna.
+
+    python tests/benchmarks/search_efficiency.py                    # an hour and more on two cores
+    python tests/benchmarks/search_efficiency.py --trials 6 --seeds 0 --epochs 3 --cases 60
+
+plain   The documented way: a Tune function that trains the five folds of a setting to the end, one after another,
+        each by a `TorchTrainer` of its own, and reports their mean Dice; Tune's OptunaSearch suggests learning rate,
+        width of the network, image size and threshold. One setting at a time.
+ours    `run_study` with one lane: the same space, but thresholds are swept and settings race.
+
+The same fits (this project's training), split, data and seeds, alternating, on one machine. Real images of Kvasir-SEG
+where POLYP_DATA (default ../shared/data/polyps) has them, else drawn ones. The goal is plain's final cross-validated
+Dice less 0.005. What is compared is what each had spent, in epochs and in seconds, when a setting with all five folds
+first reached it: plain first reaches it before its end. Held-out Dice is of the winner's median fold network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import optuna
+import ray
+import ray.train
+from ray import tune
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.tune.search.optuna import OptunaSearch
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.data.cases import Dataset, add_dataset
+from orchestrator.data.phantom import draw_dataset
+from orchestrator.data.splits import SplitPlan, five_fold
+from orchestrator.scoring.pending import scores_under
+from orchestrator.scoring.postprocess import PostProcess
+from orchestrator.search.folds import fold_specs, score_trial
+from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, finished_score
+from orchestrator.search.ledger import FitRecord, Ledger
+from orchestrator.search.race_rules import Verdict
+from orchestrator.search.space import SearchSpace, parse_space
+from orchestrator.search.work import ScoreJob, Work
+from orchestrator.study import Machine, Study, run_study
+from orchestrator.training.lane import Shape
+
+POLYPS = Path(
+    os.environ.get("POLYP_DATA", Path(__file__).resolve().parents[3] / "shared" / "data" / "polyps")
+)
+WITHIN = 0.005  # of Dice
+SPACE = """
+network = "unet"
+[search]
+learning_rate = {{ log_uniform = [1e-4, 3e-2] }}
+base_channels = {{ choice = [4, 6, 8] }}
+image_size = {{ choice = [32, 48, 64] }}
+{threshold}
+[fixed]
+epochs = {epochs}
+batch_size = 8
+augmentation = "flips"
+[baseline]
+learning_rate = 1e-3
+base_channels = 6
+image_size = 48
+{baseline}
+"""
+SWEPT = ("threshold = { sweep = [0.05, 0.95] }", "")
+SAMPLED = ("threshold = { uniform = [0.05, 0.95] }", "threshold = 0.5")
+
+
+@dataclass
+class Way:
+    """One way, one seed: (epochs, seconds, Dice) at the end of every setting that has all folds."""
+
+    name: str
+    seed: int
+    reached: list[tuple[int, float, float]] = field(default_factory=list)
+    epochs: int = 0
+    fits: int = 0
+    seconds: float = 0.0
+    held_out: float = 0.0  # Dice of the winner on cases that no search saw
+
+    @property
+    def best(self) -> float:
+        return max(dice for _, _, dice in self.reached)
+
+    def spent(self, goal: float) -> tuple[int, float] | None:
+        """Epochs and seconds when a setting first had this Dice; None: never."""
+        return next(((epochs, seconds) for epochs, seconds, dice in self.reached if dice >= goal), None)
+
+
+def space_of(kind: tuple[str, str], epochs: int) -> SearchSpace:
+    return parse_space(SPACE.format(threshold=kind[0], baseline=kind[1], epochs=epochs))
+
+
+def prepare(home: Path, num_cases: int) -> Dataset:
+    """The images that all searches share."""
+    source = POLYPS / "Kvasir-SEG"
+    if not source.is_dir():
+        draw_dataset(home / "frames", num_cases=num_cases, size=96)
+        return add_dataset(home, "frames", home / "frames", groups=home / "frames" / "groups.csv")
+    for kind in ("images", "masks"):
+        (home / "frames" / kind).mkdir(parents=True)
+        for path in sorted((source / kind).iterdir())[:num_cases]:
+            (home / "frames" / kind / path.name).symlink_to(path)
+    return add_dataset(home, "frames", home / "frames")
+
+
+def train_fold(config: dict[str, Any]) -> None:
+    """What runs on the worker of a documented fit."""
+    import torch
+
+    def report(row: dict[str, float]) -> bool:
+        ray.train.report(row)
+        return True
+
+    config["work"](config["spec"], torch.device("cpu"), 0, report)
+
+
+def plain_trial(
+    config: dict[str, Any], *, space: SearchSpace, plan: SplitPlan, work: Work, storage: str
+) -> None:
+    settings = space.settings({**space.fixed, **config})
+    records = []
+    for spec in fold_specs(settings, plan):
+        TorchTrainer(
+            train_fold,
+            train_loop_config={"work": work, "spec": spec},
+            torch_config=TorchConfig(backend="gloo"),
+            scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
+            run_config=ray.train.RunConfig(name=f"{time.time_ns()}", storage_path=storage),
+        ).fit()
+        records.append(work.ledger.read(spec.fit_id))
+    tune.report({"dice": score_trial(records, settings).metrics["dice"]})
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A space as Tune's OptunaSearch takes it."""
+
+    space: SearchSpace
+
+    def __call__(self, trial: optuna.Trial) -> dict[str, Any]:
+        self.space.sample(trial)
+        return {"network": "unet"}
+
+
+class Clock(tune.Callback):
+    """Notes when a setting is done, and what was spent until then."""
+
+    def __init__(self, way: Way, ledger: Ledger) -> None:
+        self.way, self.ledger, self.begun = way, ledger, time.monotonic()
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        self.way.epochs, self.way.fits = spent_in(self.ledger)
+        self.way.reached.append((self.way.epochs, time.monotonic() - self.begun, result["dice"]))
+
+
+def spent_in(ledger: Ledger) -> tuple[int, int]:
+    """Epochs and fits on record."""
+    curves = [json.loads(path.read_text())["curves"] for path in ledger.fits.glob("*/record.json")]
+    return sum(map(len, curves)), len(curves)
+
+
+def plain(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -> Way:
+    way, space = Way("plain", seed), space_of(SAMPLED, options.epochs)
+    plan, ledger = five_fold([dataset], seed=seed), Ledger(home / f"plain-{seed}")
+    work = Work(home, home / "cache", ledger)
+
+    clock = Clock(way, ledger)
+    found = tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(plain_trial, space=space, plan=plan, work=work, storage=str(home / "train")),
+            {"CPU": 0.1},
+        ),
+        tune_config=tune.TuneConfig(
+            search_alg=OptunaSearch(
+                space=Draw(space), metric="dice", mode="max", sampler=optuna.samplers.TPESampler(seed=seed)
+            ),
+            num_samples=options.trials,
+            max_concurrent_trials=1,
+        ),
+        run_config=tune.RunConfig(name=f"plain-{seed}", storage_path=str(home), callbacks=[clock], verbose=0),
+    ).fit()
+    way.seconds = time.monotonic() - clock.begun
+    if found.errors:
+        raise RuntimeError(f"plain: {found.errors[0]}")
+    best = max(found, key=lambda result: result.metrics["dice"])
+    settings = space.settings({**space.fixed, **(best.config or {})})
+    records = [ledger.read(spec.fit_id) for spec in fold_specs(settings, plan)]
+    masks = score_trial(records, settings).masks
+    middle = sorted(records, key=lambda record: scores_under(record.histograms, masks)["dice"].mean())
+    way.held_out = on_held_out(work, middle[len(middle) // 2].fit_id, plan, masks)
+    return way
+
+
+def on_held_out(work: Work, fit_id: str, plan: SplitPlan, masks: PostProcess) -> float:
+    import torch
+
+    work(ScoreJob(fit_id, "test", plan.datasets, plan.test), torch.device("cpu"), 0, lambda row: True)
+    return float(scores_under(work.ledger.read_scores(fit_id, plan.test).histograms, masks)["dice"].mean())
+
+
+class Watch:
+    """A report that notes what `Clock` notes."""
+
+    def __init__(self, way: Way) -> None:
+        self.way, self.begun = way, time.monotonic()
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+    def started(self, study: Study, shape: Shape) -> None: ...
+    def trial_started(self, number: int, params: dict[str, Any]) -> None: ...
+    def judged(self, number: int, verdict: Verdict) -> None: ...
+
+    def news(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None:
+        self.way.epochs += len(rows)
+
+    def fold_finished(self, number: int, fold: int, record: FitRecord) -> None:
+        self.way.fits += 1
+
+    def trial_finished(self, trial: StudyTrial) -> None:
+        if (score := trial.score()) is not None:
+            spent = self.way.epochs, time.monotonic() - self.begun
+            self.way.reached.append((*spent, score.metrics["dice"]))
+
+    def finished(self, champion: StudyTrial | None) -> None: ...
+
+
+def ours(address: str, seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -> Way:
+    way = Way("ours", seed)
+    study_home = StudyHome(home, f"ours-{seed}")
+    study = Study(
+        home=study_home,
+        space=space_of(SWEPT, options.epochs),
+        plan=five_fold([dataset], seed=seed),
+        datasets=(dataset,),
+        unseen=(),
+        num_trials=options.trials,
+        seed=seed,
+    )
+    watch = Watch(way)
+    work = Work(home, home / "cache", study_home.ledger)
+    champion = run_study(study, Machine(address, "cpu", num_lanes=1), work, watch)
+    way.seconds = time.monotonic() - watch.begun
+    assert champion is not None
+    masks = finished_score(champion).masks
+    way.held_out = study_home.outside_scores(champion_fit(champion).fit_id, masks)["test"]["dice"]
+    return way
+
+
+def measure(options: argparse.Namespace) -> list[list[Way]]:
+    os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    ray.init("local", num_cpus=4, log_to_driver=False, logging_level=logging.ERROR)
+    address = ray.get_runtime_context().gcs_address
+    rounds = []
+    # A study makes its own connection to Ray, which one process can have only one of.
+    with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(1, get_context("spawn")) as child:
+        home = Path(scratch)
+        dataset = prepare(home, options.cases)
+        for seed in options.seeds:
+            found = {}
+            for name in ("plain", "ours") if seed % 2 else ("ours", "plain"):
+                if name == "plain":
+                    found[name] = plain(seed, home, dataset, options)
+                else:
+                    found[name] = child.submit(ours, address, seed, home, dataset, options).result()
+                print(f"seed {seed}: {found[name]}", file=sys.stderr, flush=True)
+            rounds.append([found["plain"], found["ours"]])
+    ray.shutdown()
+    return rounds
+
+
+def table(rounds: list[list[Way]]) -> Table:
+    drawn = Table("seed", "goal", title="plain / ours, until the goal", title_justify="left")
+    heads = ("epochs", "ratio", "seconds", "ratio", "final Dice", "held-out Dice", "fits in all")
+    for head in heads:
+        drawn.add_column(head, justify="right", no_wrap=True)
+    ratios: list[tuple[float, float]] = []
+    for one, other in rounds:
+        goal = one.best - WITHIN
+        before, after = one.spent(goal), other.spent(goal)
+        cells = ["never"] * 4
+        if before and after:
+            ratio = before[0] / after[0], before[1] / after[1]
+            ratios.append(ratio)
+            cells = [f"{before[0]} / {after[0]}", f"{ratio[0]:.1f}", f"{before[1]:.0f} / {after[1]:.0f}"]
+            cells.append(f"{ratio[1]:.1f}")
+        drawn.add_row(
+            str(one.seed),
+            f"{goal:.4f}",
+            *cells,
+            f"{one.best:.4f} / {other.best:.4f}",
+            f"{one.held_out:.4f} / {other.held_out:.4f}",
+            f"{one.fits} / {other.fits}",
+        )
+    if ratios:
+        epochs, seconds = zip(*ratios, strict=True)
+        drawn.add_row("median", "", "", _spread(epochs), "", _spread(seconds), "", "", "")
+    return drawn
+
+
+def _spread(values: tuple[float, ...]) -> str:
+    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Training until a goal: plain Tune + Optuna, and ours.")
+    parser.add_argument("--trials", type=int, default=20, help="settings of each search")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=6, help="of a fit")
+    parser.add_argument("--cases", type=int, default=150, help="images")
+    parser.add_argument("--json", action="store_true", help="every measurement, for programs")
+    options = parser.parse_args()
+    rounds = measure(options)
+    if options.json:
+        print(json.dumps([[asdict(way) for way in ways] for ways in rounds], indent=1))
+        return
+    Console(width=160).print(table(rounds))
+
+
+if __name__ == "__main__":
+    main()
