@@ -366,4 +366,6 @@ sys.exit(f"imported: {heavy}" if heavy else 0)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     commands = [line[2:] for line in done.stdout.splitlines() if line.startswith("# ")]
-    assert {"search", "fit", "status", "best", "leaderboard", "predict", "data add", "space check"} <= set(commands)
+    assert {"search", "fit", "status", "best", "leaderboard", "predict", "data add", "space check"} <= set(
+        commands
+    )

@@ -69,12 +69,14 @@ class Report:
         self.artifacts = None if tracking_uri else str(home.home / "mlartifacts")
         self.cases: dict[str, Case] = {}
         self.folds: tuple[str, ...] = ()  # names
-        self.best: tuple[float, int] | None = None  # objective and minus the trial's number: of equals, the first
+        self.best: tuple[float, int] | None = None  # objective, minus the trial's number
 
     def __enter__(self) -> Self:
         spool = self.home.folder / "mlflow-spool"
         self.objective = self.home.objective()
-        tags = {"study_id": self.home.study_id, "objective": self.objective.label()} | split_tags(self.home.plan())
+        tags = {"study_id": self.home.study_id, "objective": self.objective.label()} | split_tags(
+            self.home.plan()
+        )
         self.tracking = Tracking(self.uri, self.home.name, self.artifacts, tags, spool=spool)
         return self
 

@@ -129,7 +129,7 @@ class OptunaSearcher(Searcher):
 
     def _take_up(self, number: int) -> None:
         """A trial that an earlier run left open: it stands where its folds and the verdict on them leave it."""
-        self.space.sample(self._open_trial(number))  # killed before it had all its parameters, it has them now
+        self.space.sample(self._open_trial(number))  # it may have died before it had all its parameters
         self.standings.enter(self._stored(number))
         if self.standings.is_judged(number):
             self._place(number)
@@ -169,10 +169,7 @@ class OptunaSearcher(Searcher):
     def _ask(self) -> int:
         """Begin a new trial; its parameters are in the journal before anything is trained."""
         if not any(t.state == TrialState.WAITING for t in self.study.get_trials(deepcopy=False)):
-            past = [
-                self.standings.past(trial)
-                for trial in self.study.get_trials(deepcopy=False)
-            ]
+            past = [self.standings.past(trial) for trial in self.study.get_trials(deepcopy=False)]
             self.study.enqueue_trial(
                 draw(self.space, past, self.sampler, _seed(self.seed, self._num_asked()))
             )

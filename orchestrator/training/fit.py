@@ -8,6 +8,7 @@ where it is small (workers.py), and dropout draws other numbers. Every epoch's r
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -162,7 +163,8 @@ def _backward(
     Workers exchange gradients once, with the last micro-batch.
     """
     total = torch.zeros((), device=image.device)
-    parts = list(zip(image.split(micro_batch), mask.split(micro_batch), strict=True))
+    num_parts = math.ceil(len(image) / micro_batch)  # of nearly one size: BatchNorm sees none alone
+    parts = list(zip(image.tensor_split(num_parts), mask.tensor_split(num_parts), strict=True))
     for left, (part, truth) in zip(reversed(range(len(parts))), parts, strict=True):
         with _among_itself(replica) if left else nullcontext():
             with amp.autocast():

@@ -121,7 +121,9 @@ def share_batch_norm(network: nn.Module, micro_batch: int, device: torch.device)
     if size() == 1 or micro_batch >= SYNC_BATCH_NORM_BELOW:
         return network
     if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        from timm.layers import convert_sync_batchnorm  # torch's own drops the activation inside timm's
+
+        return convert_sync_batchnorm(network)
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             is_plain = type(child) in (nn.BatchNorm2d, NormOfOwn)  # one of timm's does more
