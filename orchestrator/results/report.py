@@ -90,7 +90,9 @@ class Report:
             {
                 "search_space.toml": study.space.text,
                 "splits.json": self.home.splits_file.read_text(),
-                "environment.json": json.dumps(environment(), indent=1),
+                "environment.json": json.dumps(
+                    {**environment(), "race": study.race, "sampler": study.sampler}, indent=1
+                ),
             },
             [_use(dataset, "source") for dataset in study.datasets]
             + [_use(dataset, "unseen") for dataset in study.unseen],

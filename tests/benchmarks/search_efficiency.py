@@ -44,11 +44,13 @@ from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits import SplitPlan, five_fold
 from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.postprocess import PostProcess
+from orchestrator.search.budget import Budget, End
 from orchestrator.search.folds import fold_specs, score_trial
 from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, finished_score
 from orchestrator.search.ledger import FitRecord, Ledger
 from orchestrator.search.race_rules import Verdict
 from orchestrator.search.space import SearchSpace, parse_space
+from orchestrator.search.status import Status
 from orchestrator.search.work import ScoreJob, Work
 from orchestrator.study import Machine, Study, run_study
 from orchestrator.training.lane import Shape
@@ -224,6 +226,8 @@ class Watch:
     def started(self, study: Study, shape: Shape) -> None: ...
     def trial_started(self, number: int, params: dict[str, Any]) -> None: ...
     def judged(self, number: int, verdict: Verdict) -> None: ...
+    def ends(self, end: End) -> None: ...
+    def progress(self, status: Status) -> None: ...
 
     def news(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None:
         self.way.epochs += len(rows)
@@ -248,7 +252,7 @@ def ours(address: str, seed: int, home: Path, dataset: Dataset, options: argpars
         plan=five_fold([dataset], seed=seed),
         datasets=(dataset,),
         unseen=(),
-        num_trials=options.trials,
+        budget=Budget(trials=options.trials),
         seed=seed,
     )
     watch = Watch(way)
