@@ -107,6 +107,7 @@ def run(
     ("line", "said"),
     [
         ("fit tiny.toml --data drwan", ["no dataset is named 'drwan'", "known: drawn"]),
+        ("plan tiny.toml --data drwan --gpus 2", ["no dataset is named 'drwan'"]),
         ("data show drwan", ["no dataset is named 'drwan'", "known: drawn"]),
         ("data add two/words frames", ["dataset name of letters", "Kvasir-SEG"]),
         ("data add other nosuch", ["nosuch"]),
@@ -339,6 +340,18 @@ def test_set_changes_what_is_trained(run: Run):
     done = run("fit tiny.toml --data drawn --device cpu --set epochs=1 --set loss=bce --set base_channels=6")
     assert done.code == 0, done.err
     assert "epoch 1/1" in done.out and "epoch 2" not in done.out
+
+
+def test_a_plan_forecasts_every_width_that_deals_the_batch_with_and_without_a_race(run: Run):
+    done = run("plan tiny.toml --data drawn --gpus 4 --trials 6 --sampled 1 --price 3 --json")
+    assert done.code == 0
+    rows = done.json["forecasts"]
+    assert [(row["race"], row["width"], row["num_lanes"]) for row in rows] == [
+        (race, width, 4 // width) for race in ("none", "paired") for width in (1, 2, 4)
+    ]
+    assert {row["fits"] for row in rows if row["race"] == "none"} == {30}
+    assert all(row["fits"] < 30 for row in rows if row["race"] == "paired")
+    assert all(row["cost"] == pytest.approx(3 * row["gpu_hours"], abs=0.01) for row in rows)
 
 
 def test_a_fit_that_diverges_is_a_failure_not_a_mistake(run: Run):
