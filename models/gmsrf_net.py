@@ -227,7 +227,6 @@ class GMSRFNet(nn.Module):
             *(GMSRFModule(widths, growth, width, relu=relu) for _ in range(num_modules))
         )
         self.decoder = Decoder(widths, relu=relu, final_norm=as_code)
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """image (B, 3, H, W) in [0, 1] -> four logits (B, 1, H, W), the prediction first

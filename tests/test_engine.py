@@ -114,7 +114,7 @@ def test_only_the_best_trials_keep_their_weights(finished):
 def test_a_study_shows_its_trials_and_lanes_while_it_runs_and_says_what_ended_it(finished):
     study, heard = finished
     assert heard.of("ends") == [("trials",)]
-    assert {"starting", "ended"} <= {status.state for status in heard.shown}
+    assert {"searching", "ended"} <= {status.state for status in heard.shown}
     assert max(status.lanes.up for status in heard.shown) == 1
     last = read_status(study.home.status_file)
     assert (last.state, last.end, last.unfinished) == ("ended", "6 of 6 trials were begun", {})

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from orchestrator.search.race_rules import Verdict
 
 GRACE = 1 / 3  # share of the schedule before which nothing is cut
+LATE = 0.8  # after which too little is saved: a record says more than a cut
 MIN_FINISHED = 5  # fits that gains are known from
 MORE_THAN_EVER = 1.5  # times the largest gain seen
-MARGIN = 0.01  # of Dice that a fit may fall short
+MARGIN = 0.05  # of Dice; more than images and seeds make of one fold, so that the race decides what is closer
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Curve:
 
 def cut(curve: Curve, finished: Sequence[Curve], target: float, against: int) -> Verdict | None:
     """Stop a fit that can no longer reach `target`, the best epoch of trial `against` on this fold; None: go on."""
-    if curve.share < GRACE or len(finished) < MIN_FINISHED:
+    if not GRACE <= curve.share <= LATE or len(finished) < MIN_FINISHED:
         return None
     best = max(curve.dice)
     gain = max(other.best_at(1) - other.best_at(curve.share) for other in finished)

@@ -1,6 +1,6 @@
 import pytest
 
-from orchestrator.search.cuts import GRACE, MIN_FINISHED, Curve, cut
+from orchestrator.search.cuts import GRACE, LATE, MIN_FINISHED, Curve, cut
 
 NUM_EPOCHS = 30
 SATURATED = Curve([min(0.8, 0.08 * (epoch + 1)) for epoch in range(NUM_EPOCHS)], NUM_EPOCHS)
@@ -23,6 +23,11 @@ def test_a_fit_that_stands_still_far_below_is_cut_and_the_reason_has_the_numbers
 def test_nothing_is_cut_within_the_grace():
     assert cut(flat(0.0, round(GRACE * NUM_EPOCHS) - 1), FINISHED, 0.8, 0) is None
     assert cut(flat(0.0, round(GRACE * NUM_EPOCHS)), FINISHED, 0.8, 0) is not None
+
+
+def test_nothing_is_cut_when_it_is_almost_done():
+    assert cut(flat(0.0, round(LATE * NUM_EPOCHS)), FINISHED, 0.8, 0) is not None
+    assert cut(flat(0.0, round(LATE * NUM_EPOCHS) + 1), FINISHED, 0.8, 0) is None
 
 
 def test_nothing_is_cut_before_gains_are_known():
