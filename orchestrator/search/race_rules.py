@@ -473,11 +473,6 @@ class Race:
         """The best mean of those with all folds: whom others are compared with."""
         return self.board.incumbent
 
-    @property
-    def winner(self) -> int | None:
-        """Of those with all folds the one worth most: by the beliefs given, else the incumbent."""
-        return max(self.board.complete(), key=lambda n: (self.board.worth(n), -n), default=None)
-
 
 def _complete_incumbent(board: Board) -> int | None:
     return board.incumbent if board.complete() else None

@@ -79,6 +79,7 @@ class Standings:
         self.verdicts: dict[int, Verdict] = {}  # the last one of every trial
         self.judged: dict[int, tuple[int, ...]] = {}  # the folds that it was passed on
         self.waiting: list[int] = []  # paused: they hold nothing
+        self.best_dice: dict[str, float] = {}  # fit -> validation Dice of its best epoch
         for line in read_verdicts(log):
             self._note(Judged.of(line))
 
@@ -154,7 +155,9 @@ class Standings:
         fit_id = self.fit_ids[incumbent][fold]
         if not self.ledger.has(fit_id):
             return None
-        return Target(incumbent, max(row["val_dice"] for row in self.ledger.read(fit_id).curves))
+        if fit_id not in self.best_dice:  # asked for at every epoch, and a record is long
+            self.best_dice[fit_id] = max(row["val_dice"] for row in self.ledger.read(fit_id).curves)
+        return Target(incumbent, self.best_dice[fit_id])
 
     def recall(self, new_wanted: bool) -> int | None:
         """Take up a paused trial again, or nobody."""

@@ -331,7 +331,7 @@ class Study:
 
     def _outcome(self) -> Outcome:
         regrets = [self.instance.regret(setting.point) for setting in self.settings]
-        chosen = self.race.winner
+        chosen = self.race.incumbent  # as the engine names it: by its score
         assert chosen is not None
         best = int(np.argmin(regrets))
         stopped = self.settings[best].state == "stopped"

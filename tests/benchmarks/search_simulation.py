@@ -48,7 +48,7 @@ class Way:
     rule: RuleName
     ask: Ask
     budgets: tuple[int, ...]
-    believes: bool = False  # the winner and the ranks follow the Gaussian process
+    believes: bool = False  # the ranks follow the Gaussian process
     more_parameters: int = 0
 
 
