@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, Literal, Protocol
 
 import ray
-from optuna.trial import FixedTrial, FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray import tune
 from ray.tune import Callback, Stopper, TuneConfig, Tuner
 
@@ -28,7 +28,7 @@ from orchestrator.data.splits import SplitPlan, group_of_case
 from orchestrator.errors import BadMachine, BadSpace, BadStudy
 from orchestrator.search.budget import Budget, End
 from orchestrator.search.choices import ObjectiveName, RuleName, SamplerName
-from orchestrator.search.folds import fold_specs, refit_spec
+from orchestrator.search.folds import refit_spec
 from orchestrator.search.home import (
     Champion,
     StudyHome,
@@ -163,7 +163,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
                         raise KeyboardInterrupt
                     watch.now("scoring")
                     champion = _crown(study, lanes)
-            tidy(study)  # a fit that was cut may have been on record a moment later
+            tidy(study, searcher.standings)  # a fit that was cut may have been on record a moment later
             report.finished(champion)
     return champion
 
@@ -413,7 +413,7 @@ class Word(Callback):
             self.watch.told(told)
             self.report.trial_finished(told)
         if news:
-            tidy(self.study)
+            tidy(self.study, self.standings)
 
     def _epochs(self, number: int) -> int:
         return self.standings.settings[number].recipe.epochs
@@ -422,24 +422,18 @@ class Word(Callback):
         return self.study.home.optuna_study().get_trials(deepcopy=False)
 
 
-def tidy(study: Study) -> None:
+def tidy(study: Study, standings: Standings) -> None:
     """Keep the weights of the best trials and of those that may still be it; forget checkpoints nobody will want."""
     stored = study.home.optuna_study().get_trials(deepcopy=False)
     done = sorted(
         (t for t in stored if t.state == TrialState.COMPLETE), key=lambda t: (-t.values[0], t.number)
     )
     over = [*done[KEEP_WEIGHTS:], *(t for t in stored if t.state in (TrialState.PRUNED, TrialState.FAIL))]
-    keep = {fit_id for t in stored if t not in over for fit_id in _fit_ids(study, t)}
-    drop = {fit_id for t in over for fit_id in _fit_ids(study, t)} - keep
+    lost = {t.number for t in over}
+    keep = {fit_id for t in stored if t.number not in lost for fit_id in standings.fits(t)}
+    drop = {fit_id for t in over for fit_id in standings.fits(t)} - keep
     study.home.ledger.drop_weights(drop)
     study.home.ledger.drop_checkpoints(drop)
-
-
-def _fit_ids(study: Study, trial: FrozenTrial) -> list[str]:
-    if not trial.params:  # killed before it had any: nothing was trained
-        return []
-    settings = study.space.settings(study.space.sample(FixedTrial(trial.params)))
-    return [spec.fit_id for spec in fold_specs(settings, study.plan)]
 
 
 @dataclass

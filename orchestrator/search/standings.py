@@ -88,8 +88,15 @@ class Standings:
         number = trial.number
         self.drawn[number] = trial
         self.settings[number] = self.space.settings(self.space.sample(FixedTrial(trial.params)))
-        self.fit_ids[number] = [spec.fit_id for spec in fold_specs(self.settings[number], self.plan)]
+        self.fits(trial)
         self._see(number)
+
+    def fits(self, trial: FrozenTrial) -> list[str]:
+        """The fits of any trial, fold by fold; their names cost a hash over all cases, so it is made once."""
+        if trial.number not in self.fit_ids and trial.params:  # killed before it had any: nothing was trained
+            settings = self.space.settings(self.space.sample(FixedTrial(trial.params)))
+            self.fit_ids[trial.number] = [spec.fit_id for spec in fold_specs(settings, self.plan)]
+        return self.fit_ids.get(trial.number, [])
 
     def finished(self, number: int) -> tuple[int, ...]:
         """Folds of a trial that are on record."""
