@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 RuleName = Literal["paired", "forgiving", "asha", "median", "wilcoxon", "none"]
-SamplerName = Literal["surrogate", "tpe", "gp", "random"]
+SamplerName = Literal["surrogate", "tpe", "gp", "cmaes", "random"]
 BestRule = Literal["best", "one-se"]
 EnsembleName = Literal["folds"]
 ObjectiveName = Literal["mean", "worst-fold", "center-mean", "worst-center"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -14,13 +16,30 @@ from orchestrator.search.choices import SamplerName
 from orchestrator.search.space import SearchSpace
 from orchestrator.search.surrogate_sampler import FOLDS, SurrogateSampler
 
+MAX_REPEATS = 10  # draws that may repeat a setting before one is accepted: a small space holds few
+GENERATION = ":generation"  # how samplers that breed end the name of the system attribute they count by
+
+
+def _tpe(seed: int) -> BaseSampler:
+    """Parameters are drawn jointly, those that some settings lack in groups; settings in flight are kept away from."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # `group`, since version 2.8
+        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+
+
+def _cmaes(seed: int) -> BaseSampler:
+    from orchestrator.search.cma_sampler import CmaSampler
+
+    return CmaSampler(seed)
+
+
 SAMPLERS: dict[SamplerName, Callable[..., BaseSampler]] = {
     "surrogate": SurrogateSampler,
-    "tpe": TPESampler,
+    "tpe": _tpe,
     "gp": GPSampler,
+    "cmaes": _cmaes,
     "random": RandomSampler,
 }
-MAX_REPEATS = 10  # draws that may repeat a setting before one is accepted: a small space holds few
 
 
 @dataclass(frozen=True)
@@ -32,8 +51,16 @@ class Past:
     num_folds: int  # that this rests on
 
 
-def draw(space: SearchSpace, past: Sequence[Past], sampler: SamplerName, seed: int) -> dict[str, Any]:
-    """The searched parameters of the next setting; one that was not tried before, where there is one left to find."""
+@dataclass(frozen=True)
+class Drawn:
+    """A setting to try next."""
+
+    params: dict[str, Any]  # the searched ones
+    marks: dict[str, int]  # what its sampler wants to find with the trial later: user attributes of it
+
+
+def draw(space: SearchSpace, past: Sequence[Past], sampler: SamplerName, seed: int) -> Drawn:
+    """The next setting; one that was not tried before, where there is one left to find."""
     tried = [one.trial.params for one in past]
     for repeat in range(MAX_REPEATS):
         study = optuna.create_study(
@@ -44,7 +71,7 @@ def draw(space: SearchSpace, past: Sequence[Past], sampler: SamplerName, seed: i
         space.sample(trial)
         if trial.params not in tried:
             break
-    return trial.params
+    return Drawn(trial.params, _marks(study.trials[-1].system_attrs))
 
 
 def shown(past: Past) -> FrozenTrial:
@@ -56,4 +83,9 @@ def shown(past: Past) -> FrozenTrial:
         params=trial.params,
         distributions=trial.distributions,
         user_attrs={FOLDS: past.num_folds},
+        system_attrs=_marks(trial.user_attrs),
     )
+
+
+def _marks(attributes: Mapping[str, Any]) -> dict[str, int]:
+    return {name: value for name, value in attributes.items() if name.endswith(GENERATION)}

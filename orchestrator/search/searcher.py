@@ -170,9 +170,8 @@ class OptunaSearcher(Searcher):
         """Begin a new trial; its parameters are in the journal before anything is trained."""
         if not any(t.state == TrialState.WAITING for t in self.study.get_trials(deepcopy=False)):
             past = [self.standings.past(trial) for trial in self.study.get_trials(deepcopy=False)]
-            self.study.enqueue_trial(
-                draw(self.space, past, self.sampler, _seed(self.seed, self._num_asked()))
-            )
+            drawn = draw(self.space, past, self.sampler, _seed(self.seed, self._num_asked()))
+            self.study.enqueue_trial(drawn.params, user_attrs=drawn.marks)
         trial = self.study.ask()
         self.space.sample(trial)
         self.standings.enter(self._stored(trial.number))

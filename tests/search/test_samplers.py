@@ -1,0 +1,126 @@
+"""Who suggests: every sampler, on a space with conditional and categorical parameters."""
+
+from __future__ import annotations
+
+import math
+from importlib.util import find_spec
+from typing import get_args
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from orchestrator.search.choices import SamplerName
+from orchestrator.search.samplers import SAMPLERS, Drawn, Past, draw
+from orchestrator.search.space import SearchSpace, parse_space
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+MIXED = parse_space("""
+network = { choice = ["unet", "gmsrf_net"] }
+[search]
+learning_rate = { log_uniform = [1e-5, 1e-1] }
+clip_norm     = { uniform = [0.5, 2.0] }
+batch_size    = { int = [2, 16], step = 2 }
+growth_rate   = { choice = [8, 16, 32], when = { network = "gmsrf_net" } }
+[baseline]
+network = "unet"
+learning_rate = 1e-4
+clip_norm = 1.0
+batch_size = 8
+""")
+NUMBERS = parse_space("""
+network = "unet"
+[search]
+learning_rate = { log_uniform = [1e-5, 1e-1] }
+clip_norm     = { uniform = [0.5, 2.0] }
+[baseline]
+learning_rate = 1e-4
+clip_norm = 1.0
+""")
+NAMES = get_args(SamplerName)
+EACH = [
+    pytest.param(
+        name, marks=pytest.mark.skipif(not find_spec("cmaes"), reason="the package cmaes is missing")
+    )
+    if name == "cmaes"
+    else name
+    for name in NAMES
+]
+
+
+def worth(params: dict) -> float:
+    """1 at a rate of 1e-3 and a norm of 1.5."""
+    return math.exp(-((math.log10(params["learning_rate"]) + 3) ** 2) - (params["clip_norm"] - 1.5) ** 2)
+
+
+def past(space: SearchSpace, number: int, drawn: Drawn, value: float | None) -> Past:
+    """What becomes of a draw."""
+    study = optuna.create_study()
+    study.enqueue_trial(drawn.params)
+    trial = study.ask()
+    space.sample(trial)
+    stored = create_trial(
+        state=TrialState.RUNNING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=drawn.marks,
+    )
+    stored.number = number
+    return Past(stored, value, 5)
+
+
+def search(space: SearchSpace, sampler: SamplerName, num_trials: int, num_flying: int = 0) -> list[Past]:
+    """The paper's setting, and so many draws; the last ones are in flight."""
+    baseline = Drawn(dict(space.baseline), {})
+    found = [past(space, 0, baseline, worth(baseline.params))]
+    for number in range(1, num_trials):
+        drawn = draw(space, found, sampler, seed=number)
+        done = number < num_trials - num_flying
+        found.append(past(space, number, drawn, worth(drawn.params) if done else None))
+    return found
+
+
+def test_every_name_has_a_sampler():
+    assert set(SAMPLERS) == set(NAMES)
+
+
+@pytest.mark.parametrize("sampler", EACH)
+def test_conditional_and_categorical_parameters_are_drawn_the_same_for_the_same_seed(sampler):
+    found = search(MIXED, sampler, 14, num_flying=2)
+    again = [draw(MIXED, found, sampler, seed=seed) for seed in (100, 100, 200)]
+    assert again[0] == again[1] != again[2]
+    drawn = [one.trial.params for one in found[1:]]
+    assert {params["network"] for params in drawn} == {"unet", "gmsrf_net"}
+    assert all(("growth_rate" in params) == (params["network"] == "gmsrf_net") for params in drawn)
+
+
+@pytest.mark.parametrize("sampler", [EACH[NAMES.index(name)] for name in ("tpe", "cmaes")])
+def test_it_comes_closer_to_the_best_than_random_draws(sampler):
+    late = search(NUMBERS, sampler, 40)[-10:]
+    anywhere = search(NUMBERS, "random", 100)
+    assert sum(one.value for one in late) / 10 > sum(one.value for one in anywhere) / 100 + 0.2
+
+
+def test_draws_keep_away_from_those_in_flight():
+    found = search(NUMBERS, "tpe", 20)
+    seen: list[FrozenTrial] = []
+    for number in range(20, 24):
+        drawn = draw(NUMBERS, found, "tpe", seed=1)  # the same seed: only what is in flight differs
+        found.append(past(NUMBERS, number, drawn, None))
+        seen.append(found[-1].trial)
+    assert len({trial.params["learning_rate"] for trial in seen}) == 4
+
+
+def test_generations_of_cmaes_are_carried_by_their_trials():
+    cmaes = pytest.importorskip("cmaes")
+    size = cmaes.CMA(mean=[0.5, 0.5], sigma=0.1).population_size
+    marks = [one.trial.user_attrs for one in search(NUMBERS, "cmaes", 2 * size + 2)]
+    assert marks[0] == {}
+    assert [mark["cmaes:generation"] for mark in marks[1:]] == [0] * size + [1] * size + [2]
+
+
+def test_a_generation_waits_for_its_members_in_flight():
+    cmaes = pytest.importorskip("cmaes")
+    size = cmaes.CMA(mean=[0.5, 0.5], sigma=0.1).population_size
+    found = search(NUMBERS, "cmaes", size + 3, num_flying=3)
+    assert draw(NUMBERS, found, "cmaes", seed=1).marks == {"cmaes:generation": 0}
