@@ -2,10 +2,12 @@
 
     python tests/benchmarks/search_efficiency.py                    # an hour and more on two cores
     python tests/benchmarks/search_efficiency.py --trials 6 --seeds 0 --epochs 3 --cases 60
+    python tests/benchmarks/search_efficiency.py --no-trainers      # a third of it: epochs alone are comparable
 
 plain   The documented way: a Tune function that trains the five folds of a setting to the end, one after another,
         each by a `TorchTrainer` of its own, and reports their mean Dice; Tune's OptunaSearch suggests learning rate,
-        width of the network, image size and threshold. One setting at a time.
+        width of the network, image size and threshold. One setting at a time. With --no-trainers its fits are
+        trained in the Tune function itself: the same epochs, without what the trainers cost.
 ours    `run_study` with one lane: the same space, but thresholds are swept and settings race.
 
 The same fits (this project's training), split, data and seeds, alternating, on one machine. Real images of Kvasir-SEG
@@ -24,6 +26,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
@@ -54,6 +57,7 @@ from orchestrator.search.status import Status
 from orchestrator.search.work import ScoreJob, Work
 from orchestrator.study import Machine, Study, run_study
 from orchestrator.training.lane import Shape
+from orchestrator.training.recipe import FitSpec
 
 POLYPS = Path(
     os.environ.get("POLYP_DATA", Path(__file__).resolve().parents[3] / "shared" / "data" / "polyps")
@@ -129,19 +133,35 @@ def train_fold(config: dict[str, Any]) -> None:
     config["work"](config["spec"], torch.device("cpu"), 0, report)
 
 
+def by_trainer(work: Work, spec: FitSpec, storage: str) -> None:
+    TorchTrainer(
+        train_fold,
+        train_loop_config={"work": work, "spec": spec},
+        torch_config=TorchConfig(backend="gloo"),
+        scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
+        run_config=ray.train.RunConfig(name=f"{time.time_ns()}", storage_path=storage),
+    ).fit()
+
+
+def by_itself(work: Work, spec: FitSpec, storage: str) -> None:
+    import torch
+
+    work(spec, torch.device("cpu"), 0, lambda row: True)
+
+
 def plain_trial(
-    config: dict[str, Any], *, space: SearchSpace, plan: SplitPlan, work: Work, storage: str
+    config: dict[str, Any],
+    *,
+    space: SearchSpace,
+    plan: SplitPlan,
+    work: Work,
+    storage: str,
+    train: Callable[[Work, FitSpec, str], None],
 ) -> None:
     settings = space.settings({**space.fixed, **config})
     records = []
     for spec in fold_specs(settings, plan):
-        TorchTrainer(
-            train_fold,
-            train_loop_config={"work": work, "spec": spec},
-            torch_config=TorchConfig(backend="gloo"),
-            scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
-            run_config=ray.train.RunConfig(name=f"{time.time_ns()}", storage_path=storage),
-        ).fit()
+        train(work, spec, storage)
         records.append(work.ledger.read(spec.fit_id))
     tune.report({"dice": score_trial(records, settings).metrics["dice"]})
 
@@ -182,7 +202,14 @@ def plain(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) 
     clock = Clock(way, ledger)
     found = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(plain_trial, space=space, plan=plan, work=work, storage=str(home / "train")),
+            tune.with_parameters(
+                plain_trial,
+                space=space,
+                plan=plan,
+                work=work,
+                storage=str(home / "train"),
+                train=by_itself if options.no_trainers else by_trainer,
+            ),
             {"CPU": 0.1},
         ),
         tune_config=tune.TuneConfig(
@@ -327,6 +354,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=6, help="of a fit")
     parser.add_argument("--cases", type=int, default=150, help="images")
+    parser.add_argument("--no-trainers", action="store_true", help="plain without trainers: compare epochs")
     parser.add_argument("--json", action="store_true", help="every measurement, for programs")
     options = parser.parse_args()
     rounds = measure(options)
