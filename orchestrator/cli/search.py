@@ -56,7 +56,6 @@ def fit(
     """Train one fit in this process, without Ray. Run again, it goes on from its checkpoint."""
     import torch
 
-    from orchestrator.errors import BadSplit
     from orchestrator.scoring.pending import scores_under
     from orchestrator.search.folds import fold_specs
     from orchestrator.search.ledger import Ledger
@@ -68,10 +67,8 @@ def fit(
     check_builds(space)
     check_weights(space)
     settings = space.settings(override(space.baseline_params(), set_ or [], space))
-    _, _, plan = load_split(home, data, [], splits, holdout, seed, twins=twins, cache=cache)
+    _, _, plan = load_split(home, data, [], splits, holdout, seed, twins=twins, cache=cache, fold=fold)
     specs = fold_specs(settings, plan)
-    if fold >= len(specs):
-        raise BadSplit("--fold", f"needs a number below {len(specs)}, found {fold}")
     ledger = Ledger(home / "fits")
     chosen = torch.device(device_here(device))
     out.print(

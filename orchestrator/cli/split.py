@@ -61,14 +61,18 @@ def load_split(
     *,
     twins: bool,
     cache: Path | None,
+    fold: int = 0,
 ) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...], SplitPlan]:
-    """The datasets to train on, those to test on, and how the former are dealt."""
+    """The datasets to train on, those to test on, and how the former are dealt. `fold` is one that must be there."""
     from orchestrator.data.cases import load_datasets
     from orchestrator.data.splits import knows_its_twins, make_plan
+    from orchestrator.errors import BadSplit
 
     datasets = load_datasets(home, [*data, *unseen])
     sources, tests = datasets[: len(data)], datasets[len(data) :]
     plan = make_plan(splits, sources, seed=seed, holdout=holdout, unseen=tests)  # refuses at once what it can
+    if fold >= len(plan.folds):
+        raise BadSplit("--fold", f"needs a number below {len(plan.folds)}, found {fold}")
     if twins and not knows_its_twins(splits):
         pairs = look_for_twins(datasets, cache or home / "cache")
         plan = make_plan(splits, sources, seed=seed, holdout=holdout, unseen=tests, twins=pairs)

@@ -94,6 +94,7 @@ class Work:
                 loader_workers=loader_workers,
                 micro_batch=micro_batch,
             ),
+            smallest=models.smallest_batch(spec.network),
         )
         if outcome is None:
             return False

@@ -34,11 +34,11 @@ class Memory:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def at_a_time(self, kind: Kind, images: int) -> int:
-        """How many of `images` to take at a time: as few parts as are known to fit, of about one size."""
+    def at_a_time(self, kind: Kind, images: int, smallest: int = 1) -> int:
+        """How many of `images` to take at a time: as few parts as are known to fit, of about one size, none smaller."""
         path = self._path(kind)
         fits = json.loads(path.read_text())["images"] if path.exists() else images
-        return math.ceil(images / math.ceil(images / fits))
+        return math.ceil(images / min(math.ceil(images / fits), most_parts(images, smallest)))
 
     def note(self, kind: Kind, images: int) -> None:
         """Remember that more than `images` do not fit. Written anew by whoever finds out: all find the same."""
@@ -51,16 +51,27 @@ class Memory:
         return self.folder / f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.json"
 
 
+def most_parts(images: int, smallest: int) -> int:
+    """Into how many parts images can be dealt so that each has as many as a network needs at a time."""
+    return max(1, images // smallest)
+
+
 def within_memory(
-    memory: Memory, kind: Kind, images: int, device: torch.device, attempt: Callable[[int], Done]
+    memory: Memory,
+    kind: Kind,
+    images: int,
+    device: torch.device,
+    attempt: Callable[[int], Done],
+    smallest: int = 1,
 ) -> Done:
-    """Return attempt(images at a time); where memory runs out, half as many from then on.
+    """Return attempt(images at a time); where memory runs out, half as many from then on, but `smallest` or more.
 
     Among several workers one alone may have run out, and its peers wait for it in a collective: only new workers get
-    out of that, so `OutOfMemory` asks for them. It is raised for good where one image is too much.
+    out of that, so `OutOfMemory` asks for them. It is raised for good where the fewest images are too much.
     """
+    fewest = math.ceil(images / most_parts(images, smallest))
     while True:
-        at_a_time = workers.from_first(memory.at_a_time(kind, images))
+        at_a_time = workers.from_first(memory.at_a_time(kind, images, smallest))
         try:
             return attempt(at_a_time)
         except RuntimeError as error:
@@ -68,9 +79,10 @@ def within_memory(
                 raise
             traceback.clear_frames(error.__traceback__)  # they hold what the next try needs
         _release(device)
-        if at_a_time == 1:
+        if at_a_time == fewest:
+            said = "one image at a time does" if fewest == 1 else f"{fewest} images at a time, the fewest, do"
             raise OutOfMemory(
-                f"one image at a time does not fit into the memory of {device_name(device)}: {_told(kind)}; "
+                f"{said} not fit into the memory of {device_name(device)}: {_told(kind)}; "
                 "a smaller image_size or network, or fewer fits per GPU, would",
                 again=False,
             )

@@ -90,6 +90,19 @@ def test_a_network_too_large_for_one_image_fails_in_words(home, cases, tmp_path)
         work(home, tmp_path)(drawn_fit(cases), CPU, 0, lambda row: True)
 
 
+@pytest.mark.parametrize(("images", "tried"), [(8, [8, 4, 2]), (5, [5, 3]), (3, [3]), (1, [1])])
+def test_a_network_that_needs_two_images_is_not_given_one(tmp_path, images, tried):
+    asked = []
+
+    def attempt(at_a_time: int) -> None:
+        asked.append(at_a_time)
+        raise torch.OutOfMemoryError("too much")
+
+    with pytest.raises(FitFailed, match="not fit into the memory"):
+        within_memory(Memory(tmp_path), KIND, images, CPU, attempt, smallest=2)
+    assert asked == tried
+
+
 def test_other_errors_are_not_taken_for_want_of_memory(tmp_path):
     def attempt(images: int) -> None:
         raise RuntimeError("expected scalar type Half but found Float")
