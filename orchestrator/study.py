@@ -47,6 +47,7 @@ from orchestrator.search.space import SearchSpace
 from orchestrator.search.spending import Spending
 from orchestrator.search.standings import Standings
 from orchestrator.search.status import LaneCount, Status, read_status
+from orchestrator.search.storage import reach
 from orchestrator.search.trial import FoldTrial
 from orchestrator.search.watch import Watch
 from orchestrator.search.work import ScoreJob
@@ -102,6 +103,7 @@ class Study:
     race: RuleName = "paired"
     sampler: SamplerName = "surrogate"
     maximise: ObjectiveName = "mean"
+    storage: str | None = None  # URL of a database; None: the one it has, or the journal
 
     @property
     def objective(self) -> Objective:
@@ -133,7 +135,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
     kill at any moment, the same call goes on where it stopped.
     """
     check(study, machine)
-    study.home.begin(study.space, study.plan, study.seed, study.maximise)
+    study.home.begin(study.space, study.plan, study.seed, study.maximise, study.storage)
     with study.home.lock():
         study.home.mend()
         study.home.ledger.sweep()
@@ -217,6 +219,8 @@ def check(study: Study, machine: Machine) -> None:
         raise BadSpace(str(study.space.path or "search space"), problems)
     if problems := [*objective_problems(study.objective, study.plan), *_race_problems(study)]:
         raise BadStudy("--objective", problems)
+    if (url := study.storage or study.home.storage) is not None:
+        reach(url)
 
 
 def _race_problems(study: Study) -> list[str]:
@@ -360,7 +364,7 @@ class Word(Callback):
 
     def __init__(self, study: Study, searcher: OptunaSearcher, report: StudyReport, watch: Watch) -> None:
         self.study, self.report, self.watch, self.ledger = study, report, watch, study.home.ledger
-        self.standings, self.purse = searcher.standings, searcher.purse
+        self.searcher, self.standings, self.purse = searcher, searcher.standings, searcher.purse
         self.end: End | None = None  # as it was told
         self.over = {t.number for t in self._stored() if t.state.is_finished()}
 
@@ -419,7 +423,7 @@ class Word(Callback):
         return self.standings.settings[number].recipe.epochs
 
     def _stored(self) -> list[FrozenTrial]:
-        return self.study.home.optuna_study().get_trials(deepcopy=False)
+        return self.searcher.study.get_trials(deepcopy=False)
 
 
 def tidy(study: Study, standings: Standings) -> None:

@@ -146,6 +146,14 @@ def search(
         SamplerName,
         typer.Option(help="Who suggests: a Gaussian process that knows of folds, or one of Optuna's."),
     ] = "surrogate",
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ORCHESTRATOR_STORAGE",
+            help="Database that keeps the trials, as a URL without a password: postgresql://user@host/name, mysql, "
+            "sqlite. Default: a journal file in the study's folder. A study stays where it was begun.",
+        ),
+    ] = None,
     seed: Seed = 0,
     twins: Twins = True,
     address: Address = "auto",
@@ -165,9 +173,11 @@ def search(
     from orchestrator.search.budget import Budget
     from orchestrator.search.home import StudyHome
     from orchestrator.search.space import check_builds, check_weights, load_space
+    from orchestrator.search.storage import kept_url
     from orchestrator.search.work import Work
     from orchestrator.study import Machine, Study, run_study
 
+    storage = kept_url(storage) if storage is not None else None
     budget = Budget(trials, hours, gpu_hours, epochs, until_unlikely)
     space = load_space(file)
     check_builds(space)
@@ -196,6 +206,7 @@ def search(
         race=race,
         sampler=sampler,
         maximise=objective,
+        storage=storage,
     )
     machine = Machine(address, device, workers_per_fit, lanes, fits_per_gpu)
     work = Work(home, cache or home / "cache", study_home.ledger)

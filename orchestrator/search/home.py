@@ -13,8 +13,6 @@ from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from orchestrator.data.cases import Dataset, load_datasets
@@ -27,10 +25,14 @@ from orchestrator.search.folds import TrialScore, fold_specs, score_trial
 from orchestrator.search.ledger import FitRecord, Ledger
 from orchestrator.search.objective import Objective, objective_over
 from orchestrator.search.space import SearchSpace, Settings, load_space
+from orchestrator.search.storage import open_database, open_journal, trouble_told
 from orchestrator.training.recipe import FIT_VERSION
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
-BEFORE = {"objective": "mean"}  # what held for studies that were begun before it could be chosen
+BEFORE = {
+    "objective": "mean",
+    "storage": None,
+}  # what held for studies that were begun before it could be chosen
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -135,10 +137,20 @@ class StudyHome:
         """What tells this study from one that had its name before."""
         return self.manifest()["id"]
 
+    @property
+    def storage(self) -> str | None:
+        """The URL of the database that keeps the trials; None where the journal does."""
+        return (BEFORE | self.manifest())["storage"] if self.exists() else None
+
     def begin(
-        self, space: SearchSpace, plan: SplitPlan, seed: int, objective: ObjectiveName = "mean"
+        self,
+        space: SearchSpace,
+        plan: SplitPlan,
+        seed: int,
+        objective: ObjectiveName = "mean",
+        storage: str | None = None,
     ) -> None:
-        """Make the folder, or check that it was made of the very same things."""
+        """Make the folder, or check that it was made of the very same things; no `storage` is the one it has."""
         wanted = {
             "space": space.digest,
             "splits": plan.digest,
@@ -146,6 +158,7 @@ class StudyHome:
             "unseen": plan.unseen,
             "seed": seed,
             "objective": objective,
+            "storage": storage or self.storage,
             "fit_version": FIT_VERSION,
         }
         if self.exists():
@@ -178,13 +191,18 @@ class StudyHome:
         return f"{begun}--splits {self.splits_file} goes on with it as it was begun"
 
     def optuna_study(self) -> optuna.Study:
-        """Open, or make, the Optuna study, kept in a journal file: SQLite breaks on network file systems."""
+        """Open, or make, the Optuna study; in a database, which many may share, its name ends in the study's id."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = JournalStorage(JournalFileBackend(str(self.journal_file)))
-        try:
-            return optuna.load_study(storage=storage, study_name=self.name)
-        except KeyError:
-            return optuna.create_study(storage=storage, study_name=self.name, direction="maximize")
+        name, url = self.name, self.storage
+        if url is None:
+            storage = open_journal(self.journal_file)
+        else:
+            storage, name = open_database(url), f"{name}-{self.study_id[:8]}"
+        with trouble_told():
+            try:
+                return optuna.load_study(storage=storage, study_name=name)
+            except KeyError:
+                return optuna.create_study(storage=storage, study_name=name, direction="maximize")
 
     def mend(self) -> None:
         """Clear away what kill -9 leaves behind. Needs the lock.

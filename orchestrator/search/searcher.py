@@ -66,6 +66,7 @@ class OptunaSearcher(Searcher):
         self.next: list[int] = []  # trials that are wanted before anything else
         purse.recall(study.user_attrs.get("end"))
         trials = study.get_trials(deepcopy=False)
+        self.num_asked = sum(trial.state != TrialState.WAITING for trial in trials)
         if not trials:
             study.enqueue_trial(space.baseline, skip_if_exists=True)
         for trial in trials:
@@ -170,9 +171,10 @@ class OptunaSearcher(Searcher):
         """Begin a new trial; its parameters are in the journal before anything is trained."""
         if not any(t.state == TrialState.WAITING for t in self.study.get_trials(deepcopy=False)):
             past = [self.standings.past(trial) for trial in self.study.get_trials(deepcopy=False)]
-            drawn = draw(self.space, past, self.sampler, _seed(self.seed, self._num_asked()))
+            drawn = draw(self.space, past, self.sampler, _seed(self.seed, self.num_asked))
             self.study.enqueue_trial(drawn.params, user_attrs=drawn.marks)
         trial = self.study.ask()
+        self.num_asked += 1
         self.space.sample(trial)
         self.standings.enter(self._stored(trial.number))
         return trial.number
@@ -193,7 +195,7 @@ class OptunaSearcher(Searcher):
     def _wants_new(self) -> bool:
         """Once the budget is used up the journal knows it: who resumes begins no new setting either."""
         was_open = self.purse.end is None
-        is_open = self.purse.is_open(self._num_asked(), self._fits_held_back, self._shown)
+        is_open = self.purse.is_open(self.num_asked, self._fits_held_back, self._shown)
         if was_open and (end := self.purse.remember()) is not None:
             self.study.set_user_attr("end", end)
         return is_open
@@ -217,9 +219,6 @@ class OptunaSearcher(Searcher):
                 folds = len(self.standings.seen.get(trial.number, ()))
                 shown.append(Shown(trial.params, trial.distributions, value, folds))
         return shown
-
-    def _num_asked(self) -> int:
-        return len([t for t in self.study.get_trials(deepcopy=False) if t.state != TrialState.WAITING])
 
     def _stored(self, number: int) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[number]

@@ -16,6 +16,7 @@ from orchestrator.search.purse import Purse
 from orchestrator.search.searcher import OptunaSearcher, Room
 from orchestrator.search.spending import Spending
 from orchestrator.search.standings import Standings
+from orchestrator.search.storage import open_database, open_journal
 from orchestrator.study import Study
 
 NUM_FOLDS = 5
@@ -34,16 +35,17 @@ class Engine:
         race: RuleName = "none",
         sampler: SamplerName = "surrogate",
         num_lanes: int = 1,
+        storage: str | None = None,
         **budget: Any,
     ) -> None:
         self.study: Study = formula_study(home, num_trials=num_trials, seed=seed, race=race, **budget)
         self.ledger = type(self.study.home.ledger)(folder / "ledger")
         folder.mkdir(parents=True, exist_ok=True)
-        storage = optuna.storages.JournalStorage(
-            optuna.storages.journal.JournalFileBackend(str(folder / "optuna.journal"))
-        )
         stored = optuna.create_study(
-            storage=storage, study_name=folder.name, direction="maximize", load_if_exists=True
+            storage=open_database(storage) if storage else open_journal(folder / "optuna.journal"),
+            study_name=str(folder),
+            direction="maximize",
+            load_if_exists=True,
         )
         plan, self.log = self.study.plan, folder / "race.jsonl"
         self.groups = group_of_case(self.study.datasets, plan.twins)

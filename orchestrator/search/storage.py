@@ -1,0 +1,110 @@
+"""Where an Optuna study is kept: a journal file in the study's folder, or a database that a URL names.
+
+The URL is written down with the study, so it holds no password: drivers find one in `~/.pgpass`, or in the file that
+MySQL's `read_default_file` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from orchestrator.errors import BadMachine
+
+WHERE = "--storage"
+BACKENDS = ("postgresql", "mysql", "mariadb", "sqlite")
+PATIENCE_S = 10  # for a server that does not answer
+EXAMPLE = "postgresql://user@host/database"
+PASSWORD_FILES = {
+    "postgresql": "write it into ~/.pgpass",
+    "mysql": "write it into a file of your own and name that: ?read_default_file=/home/me/.my.cnf",
+}
+DRIVERS = {"psycopg": "`pip install 'polyp-orchestrator[postgresql]'` brings it"}
+
+
+def kept_url(text: str) -> str:
+    """The URL as a study keeps it, SQLite files by absolute path. Raises `BadMachine` where it cannot be used."""
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        # The text is not shown: it may hold a password.
+        raise BadMachine(WHERE, f"expected a URL such as {EXAMPLE}, found something else") from None
+    problems = [*_problems(url)]
+    if problems:
+        raise BadMachine(WHERE, problems)
+    if url.get_backend_name() == "sqlite":
+        url = url.set(database=str(Path(url.database or "").expanduser().absolute()))
+    return url.render_as_string(hide_password=False)
+
+
+def _problems(url: URL) -> Iterator[str]:
+    backend = url.get_backend_name()
+    if backend not in BACKENDS:
+        yield f"expected one of {', '.join(BACKENDS)}, found {backend}"
+        return
+    if url.password is not None or {"password", "passwd"} & url.query.keys():
+        how = PASSWORD_FILES["mysql" if backend in ("mysql", "mariadb") else "postgresql"]
+        yield f"the URL is kept with the study, so it must not hold a password; {how}"
+    if backend == "sqlite" and url.database in (None, "", ":memory:"):
+        yield "sqlite needs a file: sqlite:////folder/file.db"
+    try:
+        url.get_dialect().import_dbapi()
+    except NoSuchModuleError:
+        yield f"no driver is named {url.drivername}"
+    except ImportError as error:
+        driver = error.name or "its driver"
+        yield f"{backend} needs the package {driver}, which is not installed" + (
+            f"; {DRIVERS[driver]}" if driver in DRIVERS else ""
+        )
+
+
+def reach(url: str) -> None:
+    """Raises `BadMachine` if the database does not let us in."""
+    engine = create_engine(url, connect_args=_patience(url))
+    try:
+        engine.connect().close()
+    except DBAPIError as error:
+        raise _away(error) from error
+    finally:
+        engine.dispose()
+
+
+@lru_cache
+def open_database(url: str) -> BaseStorage:
+    """One pool of connections for each process, behind Optuna's cache: trials that are over are read once."""
+    with trouble_told():
+        return get_storage(
+            RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": _patience(url)})
+        )
+
+
+def open_journal(path: Path) -> BaseStorage:
+    """A file: SQLite breaks on network file systems."""
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+@contextmanager
+def trouble_told() -> Iterator[None]:
+    """Raises `BadMachine` in place of what drivers raise when a database is away."""
+    try:
+        yield
+    except (DBAPIError, StorageInternalError) as error:
+        raise _away(error) from error
+
+
+def _away(error: Exception) -> BadMachine:
+    cause = error.orig if isinstance(error, DBAPIError) else error.__cause__
+    first = str(cause or error).strip().splitlines()[0]
+    return BadMachine(WHERE, f"the database does not answer, or does not let us in: {first}")
+
+
+def _patience(url: str) -> dict[str, int]:
+    return {} if url.startswith("sqlite") else {"connect_timeout": PATIENCE_S}

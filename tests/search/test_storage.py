@@ -1,0 +1,146 @@
+"""Databases by URL: what is refused, and that a study in one is the study that its journal would hold."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from formula import formula_study
+from optuna.trial import TrialState
+from sqlalchemy import event
+from visits import Engine
+
+from orchestrator.errors import BadMachine, BadStudy
+from orchestrator.search.home import find_study
+from orchestrator.search.storage import kept_url, open_database, reach
+
+POSTGRES = os.environ.get("POLYP_POSTGRES")
+SERVER = pytest.param(
+    POSTGRES,
+    marks=pytest.mark.skipif(POSTGRES is None, reason="POLYP_POSTGRES names no server, postgresql://..."),
+    id="postgresql",
+)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory) -> Path:
+    """A home with drawn frames in it."""
+    home = tmp_path_factory.mktemp("home")
+    formula_study(home, num_trials=1)
+    return home
+
+
+@pytest.fixture(params=[pytest.param(None, id="sqlite"), SERVER])
+def url(request, tmp_path) -> Iterator[str]:
+    """A database; that on a server is not emptied: studies in it have names of their own."""
+    found = request.param or f"sqlite:///{tmp_path}/trials.db"
+    yield found
+    close(found)
+
+
+def close(url: str) -> None:
+    """Let go of its connections, as a process that is killed does."""
+    storage = open_database(url)
+    storage._backend.engine.dispose()  # type: ignore[attr-defined]
+    open_database.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ("sixpence", "expected a URL such as postgresql://user@host/database"),
+        ("oracle://host/name", "expected one of postgresql, mysql, mariadb, sqlite, found oracle"),
+        ("sqlite://", "sqlite needs a file"),
+        ("sqlite:///:memory:", "sqlite needs a file"),
+        ("postgresql+smoke://host/name", "no driver is named postgresql.smoke"),
+        ("mysql+aiomysql://host/name", "mysql needs the package aiomysql, which is not installed"),
+        ("postgresql://me:sixpence@host/name", "must not hold a password; write it into ~/.pgpass"),
+        ("mysql://host/name?passwd=sixpence", "must not hold a password; .*read_default_file"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_and_no_password_is_shown(told, words):
+    with pytest.raises(BadMachine, match=words) as refusal:
+        kept_url(told)
+    assert "sixpence" not in str(refusal.value)
+
+
+def test_a_file_is_kept_by_its_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert kept_url("sqlite:///trials.db") == f"sqlite:///{tmp_path}/trials.db"
+
+
+def test_a_database_that_cannot_be_reached_is_said_so(tmp_path):
+    with pytest.raises(BadMachine, match="does not let us in: unable to open database file"):
+        reach(f"sqlite:///{tmp_path}/missing/trials.db")
+
+
+@pytest.mark.skipif(POSTGRES is None, reason="POLYP_POSTGRES names no server")
+def test_a_server_that_is_away_is_said_so():
+    with pytest.raises(BadMachine, match="Connection refused"):
+        reach(kept_url("postgresql://me@127.0.0.1:9/name"))
+
+
+def test_every_command_finds_the_database_and_a_study_stays_in_it(template, tmp_path, url):
+    study = formula_study(tmp_path, num_trials=1)
+    study.home.begin(study.space, study.plan, 0, storage=url)
+    study.home.optuna_study().ask()
+    assert len(find_study(tmp_path, "formula").optuna_study().trials) == 1
+    assert not study.home.journal_file.exists()
+    study.home.begin(study.space, study.plan, 0)  # not told: where it was begun
+    with pytest.raises(BadStudy, match=r"storage: was .*, now .*other.db"):
+        study.home.begin(study.space, study.plan, 0, storage="sqlite:////other.db")
+
+
+def test_a_study_in_a_journal_does_not_move_and_one_of_before_has_a_journal(tmp_path):
+    study = formula_study(tmp_path, num_trials=1)
+    study.home.begin(study.space, study.plan, 0)
+    with pytest.raises(BadStudy, match="storage: was null"):
+        study.home.begin(study.space, study.plan, 0, storage="sqlite:////other.db")
+    manifest = json.loads(study.home.manifest_file.read_text())
+    del manifest["storage"]
+    study.home.manifest_file.write_text(json.dumps(manifest))
+    study.home.begin(study.space, study.plan, 0)
+    assert study.home.storage is None
+
+
+def test_killed_after_every_visit_it_is_the_study_that_a_journal_holds(template, tmp_path, url):
+    whole = Engine(template, tmp_path / "a", num_trials=5, race="paired")
+    visits = whole.run()
+    parts: list[dict] = []
+    while step := Engine(template, tmp_path / "b", num_trials=5, race="paired", storage=url).run(1):
+        parts += step
+        close(url)
+    assert parts == visits
+    stored = Engine(template, tmp_path / "b", num_trials=5, race="paired", storage=url).trials
+    assert [(t.state, t.params) for t in stored] == [(t.state, t.params) for t in whole.trials]
+    assert [t.value for t in stored] == pytest.approx([t.value for t in whole.trials])
+
+
+def test_a_trial_that_was_left_running_is_taken_up(template, tmp_path, url):
+    first = Engine(template, tmp_path, storage=url)
+    first.run(2)
+    before = first.suggest()[1]
+    close(url)
+    again = Engine(template, tmp_path, storage=url)
+    assert again.trials[-1].state == TrialState.RUNNING
+    assert again.suggest()[1] == before
+
+
+def test_a_visit_asks_no_more_of_the_database_for_there_being_many_trials(template, tmp_path, url):
+    engine = Engine(template, tmp_path, num_trials=8, storage=url)
+    asked: list[str] = []
+    event.listen(
+        open_database(url)._backend.engine,  # type: ignore[attr-defined]
+        "before_cursor_execute",
+        lambda connection, cursor, statement, *rest: asked.append(statement),
+    )
+    counts = []
+    while engine.run(1):
+        counts.append(len(asked))
+        asked.clear()
+    assert len(counts) == 8
+    assert max(counts[4:]) <= max(counts[1:4])
+    assert max(counts) < 100
