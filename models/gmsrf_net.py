@@ -23,6 +23,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks import (
@@ -108,7 +109,10 @@ class CrossScaleAttention(nn.Module):
 
     def forward(self, others: Tensor) -> Tensor:
         """(B, in_channels, h, w) -> (B, 1, h, w) in 1..2"""
-        return 1 + self.look(others)
+        # Nothing stands between the two convolutions, so they are one, with a single channel instead of `channels`.
+        conv3, pointwise = self.look.get_parameter("0.weight"), self.look.get_parameter("1.weight")
+        weight = (pointwise.flatten(1) @ conv3.flatten(1)).view(1, *conv3.shape[1:])
+        return 1 + F.conv2d(others, weight, padding=1).sigmoid()
 
 
 class Fusion(nn.Module):
