@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ from orchestrator.training.batches import TrainingBatches, ValidationBatches
 from orchestrator.training.checkpoint import load_best, load_checkpoint, save_checkpoint
 from orchestrator.training.losses import Loss, segmentation_loss
 from orchestrator.training.recipe import FitSpec, Recipe
+from orchestrator.training.weight_averaging import WeightAverage
 
 # `report(row)` is told every epoch and says whether to go on; called on every worker, with the same row.
 Report = Callable[[dict[str, float]], bool]
@@ -89,6 +90,7 @@ def run_fit(
     optimizer = _optimizer(network, recipe)
     schedule = Schedule(optimizer, recipe)
     amp = Precision(recipe.precision, device)
+    average = WeightAverage(network, recipe)
     progress = Progress()
 
     saved = workers.from_first(load_checkpoint(folder, spec.fit_id) if workers.rank() == 0 else None)
@@ -97,6 +99,7 @@ def run_fit(
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
         amp.scaler.load_state_dict(saved["scaler"])
+        average.load_state_dict(saved.get("average", {}))  # it was not there before there was any
         progress = Progress(**saved["progress"])
 
     while not progress.finished(recipe, spec.stop_after):
@@ -112,15 +115,19 @@ def run_fit(
             clip_grad_norm_(network.parameters(), recipe.clip_norm)
             amp.scaler.step(optimizer)
             amp.scaler.update()
+            average.after_step(progress.epochs)
         train_loss = workers.mean(float(total) / len(train))
         train_seconds = workers.mean(time.monotonic() - started)
         if not np.isfinite(train_loss):
             raise FitFailed(
                 f"the loss became {train_loss} in epoch {progress.epochs + 1} at learning rate {rate:.3g}"
             )
-        workers.share_buffers(network)
-        dice = _epoch_dice(network, val, amp) if spec.val else float("nan")
-        if not _is_finite(network) or (spec.val and np.isnan(dice)):  # diverged after its last loss was taken
+        with amp.autocast():
+            average.after_epoch(progress.epochs, _images(train, progress.epochs, micro_batch))
+        judged = average.best_known
+        workers.share_buffers(judged)
+        dice = _epoch_dice(judged, val, amp) if spec.val else float("nan")
+        if not _is_finite(judged) or (spec.val and np.isnan(dice)):  # diverged after its last loss was taken
             raise FitFailed(
                 f"the network became nan in epoch {progress.epochs + 1} at learning rate {rate:.3g}"
             )
@@ -139,10 +146,11 @@ def run_fit(
                 "optimizer": optimizer.state_dict(),
                 "schedule": schedule.state_dict(),
                 "scaler": amp.scaler.state_dict(),
+                "average": average.state_dict(),
                 "progress": vars(progress),
                 "best_epoch": progress.best_epoch,
             }
-            save_checkpoint(folder, spec.fit_id, state, network.state_dict() if improved else None)
+            save_checkpoint(folder, spec.fit_id, state, judged.state_dict() if improved else None)
         if not report(progress.curves[-1]):
             return None
 
@@ -173,6 +181,12 @@ def _backward(
             amp.scaler.scale(loss).backward()
         total += loss.detach()
     return total
+
+
+def _images(train: TrainingBatches, epoch: int, micro_batch: int) -> Iterator[Tensor]:
+    """The images of an epoch once more, so many at a time."""
+    for image, _ in train.epoch(epoch):
+        yield from image.tensor_split(math.ceil(len(image) / micro_batch))
 
 
 def _among_itself(replica: nn.Module) -> AbstractContextManager:

@@ -89,6 +89,14 @@ class Recipe(BaseModel):
         "none",
         description="test-time augmentation: flips averages the probabilities of an image and its three flips",
     )
+    weight_averaging: Literal["none", "swa", "ema"] = Field(
+        "none",
+        description="keep the mean of the weights: swa after each epoch, ema after each step, older ones less",
+    )
+    averaging_start: float = Field(
+        0.75, ge=0, lt=1, description="share of the epochs after which weight averaging begins"
+    )
+    ema_decay: float = Field(0.99, gt=0, lt=1, description="of ema, what the mean keeps of itself at a step")
     seed: int = Field(0, ge=0, lt=2**31, description="initial weights, order of cases, augmentation")
 
     @model_validator(mode="after")
@@ -130,10 +138,21 @@ class FitSpec(BaseModel):
     def fit_id(self) -> str:
         """Twenty hex digits that name this fit by its content.
 
-        Without test-time augmentation it is not mentioned: so were fits named before there was any.
+        What a fit does without is not mentioned: so were fits named before it could be had.
         """
         meaning = self.model_dump(exclude={"fold"})
-        if self.recipe.tta == "none":
-            del meaning["recipe"]["tta"]
+        for name in self._without():
+            del meaning["recipe"][name]
         content = json.dumps(meaning, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:20]
+
+    def _without(self) -> list[str]:
+        """Fields of the recipe that this fit makes no use of."""
+        tta = ["tta"] if self.recipe.tta == "none" else []
+        match self.recipe.weight_averaging:
+            case "none":
+                return [*tta, "weight_averaging", "averaging_start", "ema_decay"]
+            case "swa":
+                return [*tta, "ema_decay"]
+            case "ema":
+                return tta

@@ -32,6 +32,7 @@ def test_a_fold_label_is_no_content():
         {"network_params": {"base_channels": 16}},
         {"recipe": Recipe(learning_rate=2e-3)},
         {"recipe": Recipe(tta="flips")},
+        {"recipe": Recipe(weight_averaging="swa")},
         {"datasets": {"drawn": "e" * 32}},
         {"train": ("drawn/3",)},
         {"val": ("drawn/3",)},
@@ -42,8 +43,23 @@ def test_whatever_can_move_a_result_is_in_the_name(change):
     assert spec().fit_id != spec(**change).fit_id
 
 
-def test_fits_without_test_time_augmentation_keep_the_names_from_before_there_was_any():
+def test_fits_without_averages_keep_the_names_from_before_there_were_any():
     assert spec(version=2).fit_id == "c38e3761e4577d606279"
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "is_same"),
+    [
+        ("none", {"averaging_start": 0.5, "ema_decay": 0.9}, True),
+        ("swa", {"ema_decay": 0.9}, True),
+        ("swa", {"averaging_start": 0.5}, False),
+        ("ema", {"ema_decay": 0.9}, False),
+        ("ema", {"averaging_start": 0.5}, False),
+    ],
+)
+def test_what_an_average_makes_no_use_of_is_not_in_the_name(kind, fields, is_same):
+    one, other = Recipe(weight_averaging=kind), Recipe(weight_averaging=kind, **fields)
+    assert (spec(recipe=one).fit_id == spec(recipe=other).fit_id) == is_same
 
 
 def test_warmup_without_a_schedule_for_it_is_refused():

@@ -36,6 +36,11 @@ def multi_scale(spec: FitSpec) -> FitSpec:
     return spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"scales": (0.5, 1.0, 1.5)})})
 
 
+def averaged(spec: FitSpec) -> FitSpec:
+    update = {"weight_averaging": "swa", "averaging_start": 0.4, "epochs": 4}
+    return spec.model_copy(update={"recipe": spec.recipe.model_copy(update=update)})
+
+
 @pytest.fixture(scope="module")
 def alone(spec, cases, home):
     """What one worker makes of the fit."""
@@ -58,6 +63,7 @@ def crews(spec, cases, home) -> dict[int, list[dict]]:
             "multi-scale": partial(fit, multi_scale(spec), cases, folder / "multi-scale"),
             "resumed": partial(fit, spec, cases, folder / "resumed", stop_at=(0,)),
             "plain": partial(plain_fit, multi_scale(spec), cases, folder / "plain", micro_batch=1),
+            "averaged": partial(fit, averaged(spec), cases, folder / "averaged", stop_at=(2,)),
             "parts": partial(fit, spec, cases, folder / "parts", micro_batch=4 // width),
             "huge": partial(fit, huge, cases, folder / "huge"),
             "uneven": partial(fit, uneven, cases, folder / "uneven"),
@@ -80,6 +86,15 @@ def test_several_workers_see_the_scales_that_one_sees(crews, alone, spec, cases,
     single = fit(multi_scale(spec), cases, home / f"scales-{width}")
     assert learned(single) != learned(alone)
     np.testing.assert_allclose(learned(crews[width][0]["multi-scale"]), learned(single), rtol=1e-4)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_several_workers_average_the_weights_that_one_averages(crews, spec, cases, home, width):
+    single = fit(averaged(spec), cases, home / f"averaged-{width}")
+    for rank in crews[width]:
+        np.testing.assert_allclose(learned(rank["averaged"]), learned(single), rtol=1e-4)
+        for name, value in single.weights.items():
+            torch.testing.assert_close(rank["averaged"].weights[name], value, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

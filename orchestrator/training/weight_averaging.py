@@ -1,0 +1,58 @@
+"""The mean of a network's weights along its way through training: what is validated, kept and handed over.
+
+"swa" takes the weights after each epoch, all alike (Izmailov et al., arXiv:1803.05407); "ema" those after each step,
+older ones less. Both begin after a share of the epochs; until then there is nothing but the network itself. BatchNorm's
+statistics are taken anew for the mean weights, in one more pass over the epoch's training batches, without gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn, update_bn
+
+from orchestrator.training.recipe import Recipe
+
+
+class WeightAverage:
+    """Follows one network; without averaging it does nothing, at no cost."""
+
+    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
+        self.network = network
+        self.kind = recipe.weight_averaging
+        self.begins = int(recipe.averaging_start * recipe.epochs)  # the first epoch that counts
+        self.mean: AveragedModel | None = None
+        if self.kind != "none":
+            mean_of = get_ema_multi_avg_fn(recipe.ema_decay) if self.kind == "ema" else get_swa_multi_avg_fn()
+            self.mean = AveragedModel(network, multi_avg_fn=mean_of)
+
+    @property
+    def best_known(self) -> nn.Module:
+        """The mean, once it has begun; before, the network."""
+        has_begun = self.mean is not None and bool(self.mean.n_averaged > 0)
+        return self.mean.module if self.mean is not None and has_begun else self.network
+
+    def after_step(self, epoch: int) -> None:
+        if self.kind == "ema" and epoch >= self.begins:
+            self._take()
+
+    def after_epoch(self, epoch: int, images: Iterable[Tensor]) -> None:
+        """`images`: training batches (B, 3, H, W), which are looked at only if BatchNorm needs them."""
+        if self.mean is None or epoch < self.begins:
+            return
+        if self.kind == "swa":
+            self._take()
+        update_bn(images, self.mean.module)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.mean is None else self.mean.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.mean is not None:
+            self.mean.load_state_dict(state)
+
+    def _take(self) -> None:
+        if self.mean is not None:
+            self.mean.update_parameters(self.network)
