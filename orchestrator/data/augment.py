@@ -19,6 +19,7 @@ import numpy as np
 
 from orchestrator.data.transforms import (
     Affine,
+    Blur,
     Chain,
     ChannelShift,
     Corners,
@@ -123,12 +124,7 @@ def _standard(image_size: int) -> tuple[Step, ...]:
     return (
         Move(flip=0.5, turn=0.5, affine=(moved,)),
         Light(p=0.8, brightness=wide, contrast=wide, saturation=wide, hue=(-10.8, 10.8)),
-        Library(
-            0.2,
-            lambda A: A.OneOf(  # noqa: N803
-                [A.GaussianBlur(blur_limit=(3, blur), p=1), A.MotionBlur(blur_limit=(3, blur), p=1)], p=1
-            ),
-        ),
+        Blur(p=0.2, most=blur),
     )
 
 

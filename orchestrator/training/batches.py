@@ -40,16 +40,23 @@ class TrainingCases:
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         """key -> image uint8 (3, S, S), mask uint8 (1, S, S)."""
-        epoch, case_id = key
-        image, mask = self.augment(
-            self.cases.image(case_id), self.cases.mask(case_id), case_seed(self.seed, epoch, case_id)
-        )
-        return as_tensors(image, mask)
+        images, masks = self.batch([key])
+        return images[0], masks[0]
 
-    def batch(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
-        """B keys -> images uint8 (B, 3, S, S), masks uint8 (B, 1, S, S)."""
-        images, masks = zip(*(self[key] for key in keys), strict=True)
-        return torch.stack(images), torch.stack(masks)
+    def batch(self, keys: Sequence[Key], pinned: bool = False) -> tuple[Tensor, Tensor]:
+        """B keys -> images uint8 (B, 3, S, S), masks uint8 (B, 1, S, S); `pinned`: a GPU copies them while it works."""
+        size = self.augment.image_size
+        images, masks = (
+            torch.empty((len(keys), channels, size, size), dtype=torch.uint8, pin_memory=pinned)
+            for channels in (3, 1)
+        )
+        for (epoch, case_id), channels, place in zip(keys, images.numpy(), masks.numpy(), strict=True):
+            image, mask = self.augment(
+                self.cases.image(case_id), self.cases.mask(case_id), case_seed(self.seed, epoch, case_id)
+            )
+            cv2.split(image, list(channels))
+            place[0] = mask
+        return images, masks
 
 
 class ValidationCases(Dataset):
@@ -121,8 +128,7 @@ class TrainingBatches:
             yield resized(*on_device(image, mask, self.device), size)
 
     def _batch(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
-        image, mask = self.cases.batch(keys)
-        return (image.pin_memory(), mask.pin_memory()) if self.device.type == "cuda" else (image, mask)
+        return self.cases.batch(keys, pinned=self.device.type == "cuda")
 
 
 def ahead_of(
@@ -183,7 +189,7 @@ def resized(image: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 def on_device(image: Tensor, mask: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """uint8 -> float32: images in [0, 1], masks in {0, 1}."""
-    return image.to(device, non_blocking=True) / 255, to_device(mask, device)
+    return to_device(image, device).div_(255), to_device(mask, device)
 
 
 def to_device(value: Tensor, device: torch.device) -> Tensor:

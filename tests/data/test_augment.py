@@ -159,6 +159,13 @@ def test_the_seed_of_a_case_is_the_same_on_every_machine():
     assert all(0 <= seed < 2**32 for seed in seeds)
 
 
-def test_importing_the_module_does_not_import_albumentations():
-    code = "import sys, orchestrator.data.augment; print('albumentations' in sys.modules)"
+def test_the_standard_pipeline_does_not_import_albumentations():
+    code = """
+import sys, numpy as np
+from orchestrator.data.augment import pipeline
+change, frame = pipeline("standard", 8), np.zeros((8, 8, 3), np.uint8)
+for seed in range(50):
+    change(frame, frame[..., 0], seed)
+print("albumentations" in sys.modules)
+"""
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"

@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 from orchestrator.data.transforms import (
     Affine,
+    Blur,
     ChannelShift,
     Corners,
     Crop,
     Cutout,
     Elastic,
+    Library,
     Light,
     MaskEdge,
     Move,
@@ -20,7 +22,10 @@ from orchestrator.data.transforms import (
     RotateWhole,
     Sharpen,
     Value,
+    _drawn,
     gray,
+    rotation,
+    warp,
 )
 
 SIDE = 65  # odd: there is a pixel in the middle
@@ -86,6 +91,48 @@ def test_flips_and_quarter_turns_lose_nothing():
         for turns in range(4)
     }
     assert seen == expected
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_exact_moves_before_an_affine_map_are_those_without_one(seed):
+    turned = Affine(p=1, shift=(-0.1, 0.1), scale=(0.75, 1.25), rotate=(-30, 30))
+    image, mask = Move(flip=0.5, turn=0.5, affine=(turned,))(NOISE, DISK, rng(seed))
+    same = rng(seed)
+    flipped = Move(flip=0.5, turn=0.5)(NOISE, DISK, same)
+    expected = warp(*flipped, turned.matrix(SIDE, same), cv2.BORDER_CONSTANT)
+    assert np.array_equal(image, expected[0]) and np.array_equal(mask, expected[1])
+
+
+@given(st.floats(-360, 360), st.floats(0.1, 4), st.integers(1, 2000))
+@settings(max_examples=200, deadline=None)
+def test_a_rotation_is_that_of_opencv(degrees, scale, size):
+    center = ((size - 1) / 2,) * 2
+    assert np.array_equal(rotation(degrees, scale, size)[:2], cv2.getRotationMatrix2D(center, degrees, scale))
+
+
+def test_numbers_drawn_together_are_those_drawn_one_by_one():
+    ranges = [(-0.1, 0.1), (0.75, 1.25), (-30, 30), (2, 2)]
+    one_by_one = rng(3)
+    assert _drawn(rng(3), *ranges) == pytest.approx([one_by_one.uniform(*one) for one in ranges], rel=1e-15)
+
+
+@pytest.mark.parametrize("most", [3, 5, 7, 11])
+def test_blur_is_that_of_albumentations_bit_for_bit(most):
+    """Fits made with the library's own transforms see the same images when they go on."""
+    blur, changed = Blur(p=0.8, most=most), 0
+    usual = Library(
+        0.8,
+        lambda A: A.OneOf(  # noqa: N803
+            [A.GaussianBlur(blur_limit=(3, most), p=1), A.MotionBlur(blur_limit=(3, most), p=1)], p=1
+        ),
+    )
+    for seed in range(150):
+        here, there = rng(seed), rng(seed)
+        image, mask = blur(NOISE, DISK, here)
+        assert np.array_equal(image, usual(NOISE, DISK, there)[0]) and mask is DISK
+        assert here.random() == there.random()
+        changed += image is not NOISE
+    assert 100 < changed < 140
 
 
 def test_corners_go_astray_by_no_more_than_their_share():

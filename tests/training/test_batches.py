@@ -8,8 +8,17 @@ import pytest
 import torch
 from drawn import CPU, drawn_cases, drawn_fit
 
+from orchestrator.data.augment import case_seed, pipeline
 from orchestrator.data.cache import CachedCases
-from orchestrator.training.batches import TrainingBatches, ahead_of, resized, scaled_size
+from orchestrator.training.batches import (
+    TrainingBatches,
+    TrainingCases,
+    ahead_of,
+    as_tensors,
+    on_device,
+    resized,
+    scaled_size,
+)
 from orchestrator.training.recipe import Recipe
 
 SCALES = (0.75, 1.0, 1.25)
@@ -88,6 +97,26 @@ def test_threads_hand_over_what_one_makes_in_order(cases, augmentation):
     for epoch in range(6):
         for (image, mask), (same, same_mask) in zip(alone.epoch(epoch), together.epoch(epoch), strict=True):
             assert torch.equal(image, same) and torch.equal(mask, same_mask)
+
+
+@pytest.mark.parametrize("augmentation", ["none", "flips", "gmsrf_net", "standard"])
+def test_a_batch_is_made_of_the_augmented_cases_and_those_alone(cases, augmentation):
+    spec = drawn_fit(cases, augmentation=augmentation)
+    training = TrainingCases(cases, spec.recipe)
+    keys = [(epoch, case_id) for epoch in (0, 3) for case_id in spec.train]
+    for row, (epoch, case_id) in enumerate(keys):
+        frame = cases.image(case_id), cases.mask(case_id)
+        seed = case_seed(spec.recipe.seed, epoch, case_id)
+        expected = as_tensors(*pipeline(augmentation, 32)(*frame, seed))
+        for of in (training[epoch, case_id], [part[row] for part in training.batch(keys)]):
+            assert all(torch.equal(one, other) for one, other in zip(of, expected, strict=True))
+
+
+def test_every_byte_becomes_its_255th():
+    values = torch.arange(256, dtype=torch.uint8).repeat(3).reshape(1, 3, 16, 16)
+    image, mask = on_device(values, values[:, :1] % 2, CPU)
+    assert torch.equal(image, values / 255) and image.max() == 1
+    assert torch.equal(mask, (values[:, :1] % 2).float())
 
 
 def test_threads_work_ahead_but_no_further_than_asked(cases):
