@@ -32,7 +32,7 @@ def data_leaks(
     from rich.table import Table
 
     from orchestrator.data.cases import load_datasets
-    from orchestrator.data.leaks import count_between, find_twins
+    from orchestrator.data.leaks import KINDS, count_between, find_twins
     from orchestrator.errors import BadData
 
     if sheet and (problems := no_png("--sheet", sheet)):
@@ -48,10 +48,10 @@ def data_leaks(
     table = Table(title="pairs that show one place", title_justify="left", box=box.SIMPLE_HEAD)
     for head in ("dataset", "with"):
         table.add_column(head)
-    for head in ("same frame", "same scene"):
+    for head in KINDS:
         table.add_column(head, justify="right")
-    for one, other, frames, scenes in count_between(leaks):
-        table.add_row(escape(one), "itself" if one == other else escape(other), str(frames), str(scenes))
+    for one, other, counts in count_between(leaks):
+        table.add_row(escape(one), "itself" if one == other else escape(other), *map(str, counts))
     out.print(table)
     sizes = ", ".join(str(len(group)) for group in groups[:20])
     out.print(f"groups of two or more, by their own groups and by twins: {len(groups)}", highlight=False)

@@ -2,10 +2,11 @@
 
 Three steps. Landmarks of every frame (landmarks.py). A shortlist of the frames that look most alike, by aggregated
 landmarks (VLAD, Jegou et al. 2010) and by color. Then the check: one affine map has to explain so many landmarks that
-chance does not (align.py).
+chance does not (align.py). Frames that show nothing known are tied to those around them where the numbers of a dataset
+follow a video (numbering.py): they may not show the same place, but are of the same recording.
 
-cache/leaks/v4/FINGERPRINTS.json holds what was found in one set of datasets: it appears by one rename, and is read the
-next time.
+cache/leaks/v5/FINGERPRINTS.json holds what the pictures of one set of datasets told: it appears by one rename, and is
+read the next time.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from filelock import FileLock
@@ -29,10 +30,11 @@ from orchestrator.data.align import Alignment, Sight, align, sight
 from orchestrator.data.cases import Case, Dataset, read_image
 from orchestrator.data.deal import merge
 from orchestrator.data.landmarks import find_landmarks
+from orchestrator.data.numbering import in_between
 from orchestrator.data.verify import NUM_THREADS, Progress
 from orchestrator.errors import BadData
 
-VERSION = "v5"  # raise it when the same frames shall give other twins
+VERSION = "v5"  # raise it when the same pictures shall give other twins
 SHORTLIST = 50  # frames that each frame is compared with
 NUM_WORDS = 64  # of the vocabulary
 NUM_SAMPLES = 20_000  # descriptors that the vocabulary is made of
@@ -45,13 +47,14 @@ SAME_LIKENESS, SAME_OVERLAP = 0.9, 0.8  # from which two frames are one, cut or 
 CHUNK = 200  # pairs that a process takes at once
 FEW = 1000  # pairs that are not worth starting processes for
 
-Kind = Literal["same frame", "same scene"]
+Kind = Literal["same frame", "same scene", "same video"]  # the last: told by their numbers alone
+KINDS = get_args(Kind)
 Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True, order=True)
 class Twin:
-    """Two cases that show the same place."""
+    """Two cases that show the same place, or are of one recording."""
 
     one: str  # case id
     other: str
@@ -111,7 +114,10 @@ def find_twins(datasets: Sequence[Dataset], cache: Path, on_progress: Progress |
                 json.dumps([asdict(twin) for twin in sorted(found)], indent=1), encoding="utf-8"
             )
             partial.replace(path)
-    return Leaks(datasets, tuple(Twin(**twin) for twin in json.loads(path.read_text(encoding="utf-8"))))
+    seen = [Twin(**twin) for twin in json.loads(path.read_text(encoding="utf-8"))]
+    ids = [case.id for dataset in datasets for case in dataset.cases]
+    told = in_between(ids, [(twin.one, twin.other) for twin in seen])
+    return Leaks(datasets, tuple(sorted(seen + [Twin(*pair, "same video", 0, 0.0, 0.0) for pair in told])))
 
 
 def _search(cases: Sequence[Case], on_progress: Progress | None) -> Iterator[Twin]:
@@ -223,11 +229,12 @@ def _color(one: Sight) -> Vectors:
     return np.quantile(colors, COLOR_SHARES, axis=0).T.ravel().astype(np.float32)
 
 
-def count_between(leaks: Leaks) -> Iterable[tuple[str, str, int, int]]:
-    """(dataset, dataset, same frames, same scenes) of every pair of datasets, each with itself first."""
+def count_between(leaks: Leaks) -> list[tuple[str, str, tuple[int, ...]]]:
+    """(dataset, dataset, pairs of each kind) of every pair of datasets, each with itself first."""
     names = [dataset.name for dataset in leaks.datasets]
-    for index, one in enumerate(names):
-        for other in names[index:]:
-            twins = leaks.between(one, other)
-            same = sum(twin.kind == "same frame" for twin in twins)
-            yield one, other, same, len(twins) - same
+    between = [(one, other) for index, one in enumerate(names) for other in names[index:]]
+    kinds = [[twin.kind for twin in leaks.between(*pair)] for pair in between]
+    return [
+        (*pair, tuple(found.count(kind) for kind in KINDS))
+        for pair, found in zip(between, kinds, strict=True)
+    ]

@@ -53,6 +53,8 @@ def _page(pairs: Sequence[tuple[Twin, list[NDArray[np.uint8]]]]) -> NDArray[np.u
             tile = ImageOps.pad(Image.fromarray(frame), (SIDE, SIDE), color=PAPER)
             paper.paste(tile, (left + column * (SIDE + GAP), top))
         facts = f"{twin.kind}, {twin.num_places} places, likeness {twin.likeness:.2f}"
+        if twin.kind == "same video":
+            facts = "same video, told by their numbers alone"
         for line, text in enumerate((twin.one, twin.other, facts)):
             draw.text((left, top + SIDE + line * LINE), text, INK, font)
     return np.asarray(paper)

@@ -99,6 +99,23 @@ def test_a_place_is_known_again_cropped_scaled_turned_and_written_on(
     ]
 
 
+def test_a_blurred_frame_of_a_video_goes_with_those_around_it(home: Path):
+    """Six views of one place in a pan, a frame of nothing among them, then another place: its end is not guessed."""
+    pan, after = gut(7), gut(8)
+    frames = {f"frame{number}": pan[:, 10 * number : 220 + 10 * number] for number in range(1, 8)}
+    frames |= {f"frame{number}": after[:, 10 * number - 70 : 150 + 10 * number] for number in range(8, 13)}
+    frames["frame4"] = frames["frame12"] = np.full((SIDE, 220, 3), (150, 80, 60), np.uint8)
+    leaks = find_twins([dataset(home, "video", frames)], home / "cache")
+    assert {frozenset(group) for group in leaks.groups()} == {
+        frozenset(f"video/frame{number}" for number in range(1, 8)),
+        frozenset(f"video/frame{number}" for number in range(8, 12)),
+    }
+    told = [(twin.one, twin.other) for twin in leaks.twins if twin.kind == "same video"]
+    assert told == [("video/frame3", "video/frame4"), ("video/frame4", "video/frame5")]
+    shown, seen = count_between(leaks)[0][2], sum(twin.num_places > 0 for twin in leaks.twins)
+    assert sum(shown) == seen + 2 and shown[2] == 2
+
+
 def test_what_was_found_is_read_the_next_time_and_does_not_depend_on_the_order(
     home: Path, ours: Dataset, theirs: Dataset
 ):
