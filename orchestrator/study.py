@@ -26,8 +26,9 @@ from ray.tune import Callback, Stopper, TuneConfig, Tuner
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits import SplitPlan, group_of_case
 from orchestrator.errors import BadMachine, BadSpace, BadStudy
+from orchestrator.search.beside import Beside, beside_of
 from orchestrator.search.budget import Budget, End
-from orchestrator.search.choices import ObjectiveName, RuleName, SamplerName
+from orchestrator.search.choices import GoalName, ObjectiveName, RuleName, SamplerName
 from orchestrator.search.folds import refit_spec
 from orchestrator.search.home import (
     Champion,
@@ -42,6 +43,7 @@ from orchestrator.search.objective import Objective, objective_over, objective_p
 from orchestrator.search.purse import Purse
 from orchestrator.search.race import RaceScheduler
 from orchestrator.search.race_rules import Verdict
+from orchestrator.search.samplers import makers
 from orchestrator.search.searcher import OptunaSearcher, Room
 from orchestrator.search.space import SearchSpace
 from orchestrator.search.spending import Spending
@@ -103,11 +105,16 @@ class Study:
     race: RuleName = "paired"
     sampler: SamplerName = "surrogate"
     maximise: ObjectiveName = "mean"
+    beside: tuple[GoalName, ...] = ()  # further objectives
     storage: str | None = None  # URL of a database; None: the one it has, or the journal
 
     @property
     def objective(self) -> Objective:
         return objective_over(self.maximise, self.datasets)
+
+    @property
+    def also(self) -> Beside:
+        return beside_of(self.beside, self.datasets)
 
 
 class StudyReport(Protocol):
@@ -135,7 +142,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
     kill at any moment, the same call goes on where it stopped.
     """
     check(study, machine)
-    study.home.begin(study.space, study.plan, study.seed, study.maximise, study.storage)
+    study.home.begin(study.space, study.plan, study.seed, study.maximise, study.storage, study.beside)
     with study.home.lock():
         study.home.mend()
         study.home.ledger.sweep()
@@ -217,14 +224,33 @@ def check(study: Study, machine: Machine) -> None:
             )
     if problems:
         raise BadSpace(str(study.space.path or "search space"), problems)
-    if problems := [*objective_problems(study.objective, study.plan), *_race_problems(study)]:
+    problems = [*objective_problems(study.objective, study.plan), *study.also.problems(study.plan)]
+    if problems := [*problems, *_several_problems(study), *_race_problems(study)]:
         raise BadStudy("--objective", problems)
     if (url := study.storage or study.home.storage) is not None:
         reach(url)
 
 
+def _several_problems(study: Study) -> list[str]:
+    """What does not go together with so many objectives."""
+    goals = (study.maximise, *study.beside)
+    count, known = f"{len(goals)} objectives" if study.beside else "one objective", makers(len(goals))
+    problems = []
+    if len({*goals}) < len(goals):
+        problems.append(f"each can be given once, found {', '.join(goals)}")
+    if study.sampler not in known:
+        problems.append(f"--sampler {study.sampler} is not for {count}; these are: {', '.join(known)}")
+    if study.beside and study.race != "none":
+        problems.append(
+            f"--race {study.race} compares trials by one objective, found {count}; use --race none"
+        )
+    if study.beside and study.budget.until_unlikely:
+        problems.append(f"--until-unlikely looks at one objective, found {count}; use another budget")
+    return problems
+
+
 def _race_problems(study: Study) -> list[str]:
-    if study.maximise == "mean" or study.race not in COMPARES_MEANS:
+    if study.maximise == "mean" or study.beside or study.race not in COMPARES_MEANS:
         return []
     return [
         f"--race {study.race} stops a trial whose mean over images is surely below the best one's, which says "
@@ -317,6 +343,7 @@ def _searcher(study: Study, room: Room, purse: Purse) -> OptunaSearcher:
         study.race,
         study.home.race_file,
         study.objective,
+        study.also,
     )
     return OptunaSearcher(
         study.home.optuna_study(),
@@ -432,7 +459,8 @@ def tidy(study: Study, standings: Standings) -> None:
     done = sorted(
         (t for t in stored if t.state == TrialState.COMPLETE), key=lambda t: (-t.values[0], t.number)
     )
-    over = [*done[KEEP_WEIGHTS:], *(t for t in stored if t.state in (TrialState.PRUNED, TrialState.FAIL))]
+    kept = {*standings.front(), *(t.number for t in done[:KEEP_WEIGHTS])}
+    over = [t for t in stored if t.state.is_finished() and t.number not in kept]
     lost = {t.number for t in over}
     keep = {fit_id for t in stored if t.number not in lost for fit_id in standings.fits(t)}
     drop = {fit_id for t in over for fit_id in standings.fits(t)} - keep

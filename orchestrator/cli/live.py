@@ -144,7 +144,8 @@ def _best(status: Status) -> str:
     if best is None:
         return "no finished fold yet"
     low_high = f" ({100 * best.interval[0]:.2f} to {100 * best.interval[1]:.2f})" if best.interval else ""
-    return f"best trial {best.number}: {100 * best.dice:.2f}{low_high} over {best.num_folds} fold(s)"
+    front = f"; Pareto front: {', '.join(map(str, status.front))}" if status.front else ""
+    return f"best trial {best.number}: {100 * best.dice:.2f}{low_high} over {best.num_folds} fold(s){front}"
 
 
 def _counts(status: Status) -> list[str]:

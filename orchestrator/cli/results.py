@@ -62,6 +62,9 @@ def best(
         BestRule,
         typer.Option(help="one-se: the cheapest trial within one standard error of the best."),
     ] = "best",
+    trial_number: Annotated[
+        int | None, typer.Option("--trial", min=0, help="Take this one, such as another of the Pareto front.")
+    ] = None,
     refit: Annotated[
         bool, typer.Option(help="Train once more on all cases of the folds, and take that.")
     ] = False,
@@ -79,7 +82,13 @@ def best(
 ) -> None:
     """Show the winner of a study, and hand it over as files that other programs load."""
     from orchestrator.errors import BadStudy
-    from orchestrator.results.handover import export_trial, fold_lines, outside_lines, validation_line
+    from orchestrator.results.handover import (
+        export_trial,
+        fold_lines,
+        front_lines,
+        outside_lines,
+        validation_line,
+    )
     from orchestrator.results.registry import register_champion
     from orchestrator.results.report import default_uri
     from orchestrator.results.selection import select_trial
@@ -92,7 +101,9 @@ def best(
     standing = found.ranked(known_metric(metric))
     if not standing:
         raise BadStudy(found.name, "has no finished trial yet; run `orchestrator search` on")
-    selection = select_trial(found, standing, metric, rule)
+    if trial_number is not None and trial_number not in {trial.number for trial, _ in standing}:
+        raise BadStudy(found.name, f"trial {trial_number} has not finished all its folds, or does not exist")
+    selection = select_trial(found, standing, metric, rule, trial_number)
     trial, score = next(pair for pair in standing if pair[0].number == selection.chosen)
     crew = _Crew(found, address, device, workers_per_fit, cache or home / "cache")
     if refit and ensemble:
@@ -126,6 +137,7 @@ def best(
                 "members": [record.fit_id for record in records],
                 "scores": score_dicts(lines),
                 "selection": selection.as_dict(),
+                "front": list(found.front()),
             }
         )
     else:
@@ -135,7 +147,8 @@ def best(
         )
         by = found.objective().label(metric)
         out.print(
-            f"{rule} of {len(standing)} finished trials by {by}: trial {trial.number} ({searched})",
+            f"{rule if trial_number is None else 'one'} of {len(standing)} finished trials by {by}: "
+            f"trial {trial.number} ({searched})",
             highlight=False,
         )
         out.print(
@@ -147,6 +160,8 @@ def best(
             out.print(line, highlight=False)
         if selection.alike:
             out.print(versus_table(selection.alike))
+        for line in front_lines(found):
+            out.print(line, highlight=False)
     if export is None:
         return
     folder = export_trial(found, trial, score, records, export, selection)

@@ -30,7 +30,7 @@ from orchestrator.cli.results import leaderboard
 from orchestrator.cli.screen import epoch_line, err, out
 from orchestrator.cli.split import load_split
 from orchestrator.errors import FitFailed
-from orchestrator.search.choices import ObjectiveName, RuleName, SamplerName
+from orchestrator.search.choices import RuleName, SamplerName
 
 if TYPE_CHECKING:
     from orchestrator.data.splits import SplitPlan
@@ -136,16 +136,24 @@ def search(
     ] = 1,
     lanes: Annotated[int | None, typer.Option(min=1, help="Fits at a time. Default: as many as fit.")] = None,
     race: Annotated[
-        RuleName, typer.Option(help="Who gets more folds; none: every trial gets all.")
-    ] = "paired",
+        RuleName | None,
+        typer.Option(
+            help="Who gets more folds; none: every trial gets all. Default: paired; with several objectives none."
+        ),
+    ] = None,
     objective: Annotated[
-        ObjectiveName,
-        typer.Option(help="What is maximised: mean over images, worst fold, mean or worst of the centers."),
-    ] = "mean",
+        list[str] | None,
+        typer.Option(
+            help="What is maximised: mean over images (default), worst-fold, center-mean or worst-center. Repeat for "
+            "further objectives, also minimised ones: parameters, gmacs, inference_ms; the first names the champion."
+        ),
+    ] = None,
     sampler: Annotated[
-        SamplerName,
-        typer.Option(help="Who suggests: a Gaussian process that knows of folds, or one of Optuna's."),
-    ] = "surrogate",
+        SamplerName | None,
+        typer.Option(
+            help="Who suggests. Default: surrogate, a Gaussian process that knows of folds; of several objectives tpe."
+        ),
+    ] = None,
     storage: Annotated[
         str | None,
         typer.Option(
@@ -170,14 +178,20 @@ def search(
     for the next run. Ctrl-C stops after the epochs in flight, a second one at once; both can be resumed.
     """
     from orchestrator.results.report import Report
+    from orchestrator.search.beside import first_and_beside
     from orchestrator.search.budget import Budget
     from orchestrator.search.home import StudyHome
+    from orchestrator.search.samplers import default_sampler
     from orchestrator.search.space import check_builds, check_weights, load_space
     from orchestrator.search.storage import kept_url
     from orchestrator.search.work import Work
     from orchestrator.study import Machine, Study, run_study
 
     storage = kept_url(storage) if storage is not None else None
+    first, beside = first_and_beside(objective or ["mean"])
+    sampler = sampler or default_sampler(1 + len(beside))
+    if beside and race is None:
+        err.print("several objectives: every trial gets all its folds (--race none)", highlight=False)
     budget = Budget(trials, hours, gpu_hours, epochs, until_unlikely)
     space = load_space(file)
     check_builds(space)
@@ -203,13 +217,14 @@ def search(
         unseen=tests,
         budget=budget,
         seed=seed,
-        race=race,
+        race=race or ("none" if beside else "paired"),
         sampler=sampler,
-        maximise=objective,
+        maximise=first,
+        beside=beside,
         storage=storage,
     )
     machine = Machine(address, device, workers_per_fit, lanes, fits_per_gpu)
-    work = Work(home, cache or home / "cache", study_home.ledger)
+    work = Work(home, cache or home / "cache", study_home.ledger, asked.also.is_measured)
     with study_view() as (say, show):
         report = Report(study_home, tracking_uri, say=say, show=show)
         try:

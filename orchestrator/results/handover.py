@@ -18,7 +18,7 @@ from orchestrator.results.card import DataFacts, Making, ModelFacts, ScoreLine, 
 from orchestrator.results.export import write_bundle
 from orchestrator.results.report import git_revision
 from orchestrator.results.selection import Selection
-from orchestrator.results.tables import LeaderboardRow
+from orchestrator.results.tables import LeaderboardRow, beside_text
 from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.statistics import cluster_interval
@@ -96,11 +96,28 @@ def outside_lines(home: StudyHome, records: Sequence[FitRecord], masks: PostProc
     return lines
 
 
+def front_lines(home: StudyHome) -> list[str]:
+    """The trials that none is better than in all objectives, a line each; none where there is one objective."""
+    front = home.front()
+    if not front:
+        return []
+    names = (home.objective().label(), *home.beside().names)
+    values = home.values(home.ranked())
+    told = [
+        f"  trial {number}: "
+        + ", ".join(
+            f"{name} {beside_text(name, value)}" for name, value in zip(names, values[number], strict=True)
+        )
+        for number in front
+    ]
+    return ["No trial is better in all objectives than these (--trial takes one of them):", *told]
+
+
 def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
     """Every trial as a row of the leaderboard."""
     group_of = home.group_of_case()
-    champion, objective = home.champion(), home.objective()
-    rows = []
+    champion, objective, beside = home.champion(), home.objective(), home.beside()
+    front, rows = home.front(), []
     for trial in home.trials():
         score = trial.score(metric)
         row = LeaderboardRow(
@@ -122,6 +139,10 @@ def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
                 row,
                 scores=score.metrics,
                 objective=None if objective.name == "mean" else objective(score, metric),
+                beside=dict(
+                    zip(beside.names, beside.values(trial.settings, score, trial.inference_ms), strict=True)
+                ),
+                on_front=trial.number in front,
                 interval=cluster_interval(score.dice_of_case, groups),
                 threshold=score.threshold,
                 outside=outside,

@@ -73,10 +73,9 @@ class Report:
 
     def __enter__(self) -> Self:
         spool = self.home.folder / "mlflow-spool"
-        self.objective = self.home.objective()
-        tags = {"study_id": self.home.study_id, "objective": self.objective.label()} | split_tags(
-            self.home.plan()
-        )
+        self.objective, self.beside = self.home.objective(), self.home.beside()
+        objectives = ", ".join([self.objective.label(), *self.beside.names])
+        tags = {"study_id": self.home.study_id, "objective": objectives} | split_tags(self.home.plan())
         self.tracking = Tracking(self.uri, self.home.name, self.artifacts, tags, spool=spool)
         return self
 
@@ -156,13 +155,17 @@ class Report:
             spread["dice_cross_fitted"] = score.cross_fitted["dice"]
         if self.objective.name != "mean":
             spread["objective"] = self.objective(score)
+        told, also = "", self.beside.values(trial.settings, score, trial.inference_ms)
+        for name, value in zip(self.beside.names, also, strict=True):
+            spread[f"objective_{name.replace('-', '_')}"] = value
+            told += f"  {name} {value:.4g}"
         if score.fold_dice_std is not None:
             spread["fold_dice_std"] = score.fold_dice_std
         self.tracking.overlays(trial.number, pictures(trial, score, self.cases))
         self.tracking.trial_finished(trial.number, score.metrics | spread)
         worth = self.objective(score)
         best = ", best so far" if self.best == (worth, -trial.number) else ""
-        self.say(f"trial {trial.number} done  {self.objective.label()} {worth:.4f}{best}  ({searched})")
+        self.say(f"trial {trial.number} done  {self.objective.label()} {worth:.4f}{told}{best}  ({searched})")
 
     def ends(self, end: End) -> None:
         self.tracking.study_tags({"ended_by": end.by, "ended_why": end.why})
@@ -178,6 +181,12 @@ class Report:
         metrics = {
             f"{_metric(name)}_{key}": value for name, row in outside.items() for key, value in row.items()
         }
+        front = self.home.front()
+        if self.beside.objectives:
+            for trial, _ in self.home.ranked():
+                on_front = "true" if trial.number in front else "false"
+                self.tracking.trial_scores(trial.number, {}, {"pareto": on_front})
+            self.say(f"no trial is better in all objectives than: {', '.join(map(str, front))}")
         selection = select_trial(self.home, self.home.ranked())
         self.tracking.trial_scores(
             champion.number, metrics | selection.metrics(), {"champion": "true"} | selection.tags()

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.cost import on_meta, size
 from orchestrator.scoring.statistics import (
     clustered_error,
     clustered_wilcoxon,
@@ -26,10 +25,10 @@ from orchestrator.scoring.statistics import (
     paired_difference,
 )
 from orchestrator.search.choices import BestRule
+from orchestrator.search.costs import num_parameters
 from orchestrator.search.folds import TrialScore
 from orchestrator.search.home import StudyHome, StudyTrial
 from orchestrator.search.ledger import FitRecord
-from orchestrator.search.space import Settings
 
 DEFAULT = 0  # the trial of the paper's setting
 SURE = 0.05
@@ -190,13 +189,17 @@ def select_trial(
     standing: Sequence[tuple[StudyTrial, TrialScore]],
     metric: str = "dice",
     rule: BestRule = "best",
+    asked: int | None = None,
 ) -> Selection:
-    """Choose among the trials of a study, which the study has `ranked` by the metric, and which are not none."""
+    """Choose among the trials of a study, which the study has `ranked` by the metric, and which are not none.
+
+    `asked`: take that one, whichever the rule would choose.
+    """
     plan, group_of = home.plan(), home.group_of_case()
     groups = [group_of[case_id] for case_id in standing[0][1].case_ids]
     share = float(np.mean([len(fold.val) / len(fold.train) for fold in plan.folds]))
     candidates = [_candidate(trial, score, metric) for trial, score in standing]
-    return select(
+    found = select(
         candidates,
         groups,
         share if len(plan.folds) > 1 else None,
@@ -204,6 +207,9 @@ def select_trial(
         ranked_by=home.objective().label(metric),
         rule=rule,
     )
+    if asked is None:
+        return found
+    return replace(found, chosen=asked, reason=f"Trial {asked} was asked for. {found.reason}")
 
 
 def points(difference: float) -> str:
@@ -222,7 +228,7 @@ def _candidate(trial: StudyTrial, score: TrialScore, metric: str) -> Candidate:
         values=score.values_of_case[metric],
         fold_means=tuple(fold[metric] for fold in score.fold_metrics),
         seconds=training_seconds(trial.records),
-        num_parameters=_num_parameters(trial.settings),
+        num_parameters=num_parameters(trial.settings),
     )
 
 
@@ -230,11 +236,6 @@ def training_seconds(records: Sequence[FitRecord]) -> float:
     """All epochs, on all workers, at the pace of the fastest one: what else the machine did has no part in it."""
     epochs = [row["seconds"] * record.world_size for record in records for row in record.curves]
     return len(epochs) * min(epochs)
-
-
-def _num_parameters(settings: Settings) -> int:
-    params = {key: value for key, value in settings.network_params.items() if key != "weights"}
-    return size(on_meta(settings.network, **params)).learnable
 
 
 def _all_against(

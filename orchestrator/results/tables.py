@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich import box
 from rich.markup import escape
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.results.card import COLUMNS, ScoreLine, interval_text, percent
+from orchestrator.search.choices import CostName
 
 if TYPE_CHECKING:
     from orchestrator.results.comparison import Comparison
@@ -39,6 +40,8 @@ class LeaderboardRow:
     outside: Mapping[str, float] = field(default_factory=dict)  # "test", "CVC-ClinicDB" -> mean Dice
     error: str | None = None
     objective: float | None = None  # what the study maximises, where it is not the mean
+    beside: Mapping[str, float] = field(default_factory=dict)  # further objectives
+    on_front: bool = False  # whether no trial is better in all of them
 
 
 def ranked_rows(
@@ -62,11 +65,14 @@ def leaderboard(
     settings wrap, numbers do not.
     """
     metrics = list(dict.fromkeys([metric, "dice", "iou"]))
+    beside = list(dict.fromkeys(name for row in rows for name in row.beside))
     outside = list(dict.fromkeys(name for row in rows for name in row.outside))
     heads = [
         "",
         "trial",
         *([objective] if objective else []),
+        *beside,
+        *(["front"] if beside else []),
         *metrics,
         "95 % of dice",
         "at",
@@ -75,7 +81,7 @@ def leaderboard(
         "min",
     ]
     ranked = ranked_rows(rows, metric)
-    numbers = [_numbers(rank, row, metrics, outside, objective) for rank, row in ranked]
+    numbers = [_numbers(rank, row, metrics, outside, objective, beside) for rank, row in ranked]
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for place, name in enumerate(heads):
         width = max((len(cells[place]) for cells in numbers), default=0)
@@ -95,6 +101,8 @@ def leaderboard_dicts(rows: Sequence[LeaderboardRow], metric: str = "dice") -> l
             "state": row.state,
             "scores": dict(row.scores),
             "objective": row.objective,
+            "beside": dict(row.beside),
+            "on_front": row.on_front if row.beside else None,
             "interval": _finite(row.interval),
             "threshold": row.threshold,
             "outside": dict(row.outside),
@@ -218,11 +226,14 @@ def _numbers(
     metrics: Sequence[str],
     outside: Sequence[str],
     objective: str | None,
+    beside: Sequence[str],
 ) -> list[str]:
     return [
         "" if rank is None else str(rank),
         str(row.number),
         *([_percent(row.objective)] if objective else []),
+        *(beside_text(name, row.beside.get(name)) for name in beside),
+        *(["yes" if row.on_front else ""] if beside else []),
         *(_percent(row.scores.get(name)) for name in metrics),
         _interval(row.interval),
         "–" if row.threshold is None else f"{row.threshold:.3f}",
@@ -230,6 +241,15 @@ def _numbers(
         f"{row.folds_done}/{row.num_folds}",
         f"{row.minutes:.1f}",
     ]
+
+
+def beside_text(name: str, value: float | None) -> str:
+    """A further objective: a cost as it is, a score in percent."""
+    if value is None:
+        return "–"
+    if name == "parameters":
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if name in get_args(CostName) else percent(value)
 
 
 def _interval(interval: tuple[float, float] | None) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 RuleName = Literal["paired", "forgiving", "asha", "median", "wilcoxon", "none"]
-SamplerName = Literal["surrogate", "tpe", "gp", "cmaes", "random"]
+SamplerName = Literal["surrogate", "tpe", "gp", "cmaes", "nsga2", "nsga3", "random"]
 BestRule = Literal["best", "one-se"]
 EnsembleName = Literal["folds"]
-ObjectiveName = Literal["mean", "worst-fold", "center-mean", "worst-center"]
+ObjectiveName = Literal["mean", "worst-fold", "center-mean", "worst-center"]  # scores, maximised
+CostName = Literal["parameters", "gmacs", "inference_ms"]  # minimised
+GoalName = Literal["mean", "worst-fold", "center-mean", "worst-center", "parameters", "gmacs", "inference_ms"]

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from orchestrator.data.splits import SplitPlan, group_of_case, read_plan, write_
 from orchestrator.errors import BadStudy
 from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.postprocess import PostProcess
-from orchestrator.search.choices import ObjectiveName
+from orchestrator.search.beside import Beside, beside_of, front
+from orchestrator.search.choices import GoalName, ObjectiveName
 from orchestrator.search.folds import TrialScore, fold_specs, score_trial
 from orchestrator.search.ledger import FitRecord, Ledger
 from orchestrator.search.objective import Objective, objective_over
@@ -29,8 +30,9 @@ from orchestrator.search.storage import open_database, open_journal, trouble_tol
 from orchestrator.training.recipe import FIT_VERSION
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
-BEFORE = {
+BEFORE: dict[str, Any] = {
     "objective": "mean",
+    "beside": [],
     "storage": None,
 }  # what held for studies that were begun before it could be chosen
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -48,6 +50,11 @@ class StudyTrial:
     records: tuple[FitRecord, ...]  # of the finished folds, in order
     num_folds: int
     error: str | None  # why it failed, or was stopped
+
+    @property
+    def inference_ms(self) -> list[float | None]:
+        """Of its finished folds, where it was measured."""
+        return [record.inference_ms for record in self.records]
 
     def score(self, metric: str = "dice") -> TrialScore | None:
         """The trial's score, or None while folds are missing."""
@@ -149,6 +156,7 @@ class StudyHome:
         seed: int,
         objective: ObjectiveName = "mean",
         storage: str | None = None,
+        beside: Sequence[GoalName] = (),
     ) -> None:
         """Make the folder, or check that it was made of the very same things; no `storage` is the one it has."""
         wanted = {
@@ -158,6 +166,7 @@ class StudyHome:
             "unseen": plan.unseen,
             "seed": seed,
             "objective": objective,
+            "beside": list(beside),
             "storage": storage or self.storage,
             "fit_version": FIT_VERSION,
         }
@@ -202,7 +211,8 @@ class StudyHome:
             try:
                 return optuna.load_study(storage=storage, study_name=name)
             except KeyError:
-                return optuna.create_study(storage=storage, study_name=name, direction="maximize")
+                directions = (self.beside() if self.exists() else Beside()).directions
+                return optuna.create_study(storage=storage, study_name=name, directions=directions)
 
     def mend(self) -> None:
         """Clear away what kill -9 leaves behind. Needs the lock.
@@ -246,6 +256,24 @@ class StudyHome:
         """What the search makes as large as it can."""
         name = (BEFORE | self.manifest())["objective"]
         return objective_over(name, self.datasets()[0])
+
+    def beside(self) -> Beside:
+        """The objectives beside that one."""
+        return beside_of((BEFORE | self.manifest())["beside"], self.datasets()[0])
+
+    def values(self, standing: Iterable[tuple[StudyTrial, TrialScore]]) -> dict[int, tuple[float, ...]]:
+        """What finished trials with their scores are worth in every objective, by number."""
+        objective, beside = self.objective(), self.beside()
+        return {
+            trial.number: (objective(score), *beside.values(trial.settings, score, trial.inference_ms))
+            for trial, score in standing
+        }
+
+    def front(self) -> tuple[int, ...]:
+        """The finished trials that none is better than in all objectives; none where there is one objective."""
+        beside = self.beside()
+        found = self.values(self.ranked()) if beside.objectives else {}
+        return tuple(sorted(front(found, beside.directions)))
 
     def ranked(self, metric: str = "dice") -> list[tuple[StudyTrial, TrialScore]]:
         """Finished trials with their scores, best first, by the study's objective."""

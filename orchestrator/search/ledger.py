@@ -39,6 +39,7 @@ class FitRecord:
         str, np.ndarray
     ]  # case id -> probability bins uint8 (S, S): a few cases to look at, worst first
     versions: dict[str, str]
+    inference_ms: float | None = None  # of one image, on the device of the fit, where the study asked for it
 
     @property
     def micro_batch(self) -> int | None:
@@ -101,6 +102,7 @@ class Ledger:
             histograms=_read_arrays(folder / "histograms.npz")["histograms"],
             examples=_read_arrays(folder / "examples.npz"),
             versions=stored["versions"],
+            inference_ms=stored.get("inference_ms"),
         )
 
     def write(

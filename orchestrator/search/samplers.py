@@ -9,7 +9,15 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import (
+    BaseSampler,
+    GPSampler,
+    NSGAIIISampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from orchestrator.search.choices import SamplerName
@@ -18,13 +26,12 @@ from orchestrator.search.surrogate_sampler import FOLDS, SurrogateSampler
 
 MAX_REPEATS = 10  # draws that may repeat a setting before one is accepted: a small space holds few
 GENERATION = ":generation"  # how samplers that breed end the name of the system attribute they count by
+POPULATION = 20  # settings in a generation of NSGA: Optuna's 50 would all be random in most studies
 
 
 def _tpe(seed: int) -> BaseSampler:
     """Parameters are drawn jointly, those that some settings lack in groups; settings in flight are kept away from."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # `group`, since version 2.8
-        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+    return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
 
 def _cmaes(seed: int) -> BaseSampler:
@@ -33,13 +40,37 @@ def _cmaes(seed: int) -> BaseSampler:
     return CmaSampler(seed)
 
 
-SAMPLERS: dict[SamplerName, Callable[..., BaseSampler]] = {
+def _nsga(kind: type[NSGAIISampler | NSGAIIISampler]) -> Callable[..., BaseSampler]:
+    return lambda seed: kind(seed=seed, population_size=POPULATION)
+
+
+Makers = Mapping[SamplerName, Callable[..., BaseSampler]]
+FOR_ONE: Makers = {
     "surrogate": SurrogateSampler,
     "tpe": _tpe,
     "gp": GPSampler,
     "cmaes": _cmaes,
     "random": RandomSampler,
 }
+FOR_SEVERAL: Makers = {  # objectives
+    "tpe": TPESampler,
+    "gp": GPSampler,
+    "nsga2": _nsga(NSGAIISampler),
+    "nsga3": _nsga(NSGAIIISampler),
+    "random": RandomSampler,
+}
+# Settings that were not bred, such as the paper's, belong to the first generation.
+FIRST = {kind._get_generation_key(): 0 for kind in (NSGAIISampler, NSGAIIISampler)}
+
+
+def makers(num_objectives: int) -> Makers:
+    """Who can suggest settings of a study with so many objectives."""
+    return FOR_ONE if num_objectives == 1 else FOR_SEVERAL
+
+
+def default_sampler(num_objectives: int) -> SamplerName:
+    """With several objectives TPE, as in Optuna: NSGA needs hundreds of settings."""
+    return "surrogate" if num_objectives == 1 else "tpe"
 
 
 @dataclass(frozen=True)
@@ -49,6 +80,7 @@ class Past:
     trial: FrozenTrial
     value: float | None  # what it is worth by all that is known; None: it has shown nothing yet
     num_folds: int  # that this rests on
+    beside: tuple[float, ...] = ()  # values of further objectives
 
 
 @dataclass(frozen=True)
@@ -59,13 +91,21 @@ class Drawn:
     marks: dict[str, int]  # what its sampler wants to find with the trial later: user attributes of it
 
 
-def draw(space: SearchSpace, past: Sequence[Past], sampler: SamplerName, seed: int) -> Drawn:
+def draw(
+    space: SearchSpace,
+    past: Sequence[Past],
+    sampler: SamplerName,
+    seed: int,
+    directions: Sequence[StudyDirection] = (StudyDirection.MAXIMIZE,),
+) -> Drawn:
     """The next setting; one that was not tried before, where there is one left to find."""
     tried = [one.trial.params for one in past]
     for repeat in range(MAX_REPEATS):
-        study = optuna.create_study(
-            direction="maximize", sampler=SAMPLERS[sampler](seed=(seed + repeat) % 2**32)
-        )
+        with warnings.catch_warnings():
+            # Of TPE's groups, since version 2.8, and of NSGA-III, since 3.2.
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            made = makers(len(directions))[sampler](seed=(seed + repeat) % 2**32)
+        study = optuna.create_study(directions=directions, sampler=made)
         study.add_trials([shown(one) for one in past if one.trial.state != TrialState.FAIL])
         trial = study.ask()
         space.sample(trial)
@@ -79,11 +119,11 @@ def shown(past: Past) -> FrozenTrial:
     trial = past.trial
     return create_trial(
         state=TrialState.RUNNING if past.value is None else TrialState.COMPLETE,
-        value=past.value,
+        values=None if past.value is None else (past.value, *past.beside),
         params=trial.params,
         distributions=trial.distributions,
         user_attrs={FOLDS: past.num_folds},
-        system_attrs=_marks(trial.user_attrs),
+        system_attrs=FIRST | _marks(trial.user_attrs),
     )
 
 

@@ -99,6 +99,7 @@ def recorded_status(home: StudyHome) -> Status:
         rule,  # type: ignore[arg-type]  # as it was written
         home.race_file,
         home.objective(),
+        home.beside(),
     )
     over: dict[int, TrialState] = {}
     params: dict[int, dict[str, Any]] = {}
@@ -124,6 +125,7 @@ def recorded_status(home: StudyHome) -> Status:
         host=found.host,
         trials=trial_views(standings, over, params, {}),
         best=BestSoFar(standings)(),
+        front=standings.front(),
         fits_done=sum(fit.finished for fit in spending.fits.values()),
         epochs_done=int(spent.epochs),
         gpu_hours=found.gpu_hours,

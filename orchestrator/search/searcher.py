@@ -141,7 +141,7 @@ class OptunaSearcher(Searcher):
         """What becomes of a trial whose finished folds are judged."""
         verdict = self.standings.verdicts[number]
         if not self.standings.missing(number):
-            self.study.tell(number, self.standings.value(number))
+            self.study.tell(number, self.standings.values(number))
         elif verdict.action == "stop":
             self._stop(number, verdict.reason)
         elif verdict.action == "go":
@@ -154,7 +154,7 @@ class OptunaSearcher(Searcher):
         trial = self._open_trial(number)
         trial.set_user_attr("stopped", reason)
         value = self.standings.value(number)
-        if value is not None:
+        if value is not None and len(self.study.directions) == 1:
             trial.report(value, step=len(self.standings.finished(number)))
         self.study.tell(number, state=TrialState.PRUNED)
 
@@ -171,7 +171,8 @@ class OptunaSearcher(Searcher):
         """Begin a new trial; its parameters are in the journal before anything is trained."""
         if not any(t.state == TrialState.WAITING for t in self.study.get_trials(deepcopy=False)):
             past = [self.standings.past(trial) for trial in self.study.get_trials(deepcopy=False)]
-            drawn = draw(self.space, past, self.sampler, _seed(self.seed, self.num_asked))
+            seed = _seed(self.seed, self.num_asked)
+            drawn = draw(self.space, past, self.sampler, seed, self.study.directions)
             self.study.enqueue_trial(drawn.params, user_attrs=drawn.marks)
         trial = self.study.ask()
         self.num_asked += 1

@@ -18,6 +18,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from orchestrator.data.splits import SplitPlan
 from orchestrator.scoring.pending import scores_under
+from orchestrator.search.beside import Beside, front
 from orchestrator.search.choices import RuleName
 from orchestrator.search.folds import TrialScore, fold_specs, score_trial
 from orchestrator.search.ledger import Ledger
@@ -65,11 +66,13 @@ class Standings:
         rule: RuleName,
         log: Path,
         objective: Objective | None = None,
+        beside: Beside | None = None,
     ) -> None:
         self.ledger, self.space, self.plan, self.rule, self.log = ledger, space, plan, rule, log
         self.group_of_case = group_of_case
         self.race = Race(rule, [[group_of_case[case_id] for case_id in fold.val] for fold in plan.folds])
-        self.objective = objective or Objective()
+        self.objective, self.beside = objective or Objective(), beside or Beside()
+        self.inference_ms: dict[int, list[float | None]] = {}  # of every trial, by its finished folds
         self.drawn: dict[int, FrozenTrial] = {}  # with the searched parameters
         self.settings: dict[int, Settings] = {}
         self.fit_ids: dict[int, list[str]] = {}  # of every trial, fold by fold
@@ -131,10 +134,21 @@ class Standings:
         self._see(number)
         return self.known(number)
 
+    def values(self, number: int) -> tuple[float, ...] | None:
+        """`value`, and that of every further objective."""
+        value = self.value(number)
+        return None if value is None else (value, *self._beside(number))
+
+    def _beside(self, number: int) -> tuple[float, ...]:
+        if not self.beside.objectives:
+            return ()
+        return self.beside.values(self.settings[number], self.scores[number], self.inference_ms[number])
+
     def past(self, trial: FrozenTrial) -> Past:
         """A setting as samplers are shown it."""
         value = None if trial.state == TrialState.FAIL else self.value(trial.number)
-        return Past(trial, value, max(1, len(self.seen.get(trial.number, ()))))
+        num_folds = max(1, len(self.seen.get(trial.number, ())))
+        return Past(trial, value, num_folds, () if value is None else self._beside(trial.number))
 
     def known(self, number: int) -> float | None:
         """As `value`, of what was seen by now; no file is looked at."""
@@ -153,6 +167,14 @@ class Standings:
             return mean
         score = self.scores[incumbent]
         return mean + self.objective(score) - score.metrics["dice"]
+
+    def front(self) -> tuple[int, ...]:
+        """The complete trials that no other is better than in all objectives; none where there is one objective."""
+        if not self.beside.objectives:
+            return ()
+        complete = [number for number, folds in self.seen.items() if len(folds) == len(self.plan.folds)]
+        found = {number: (self.objective(self.scores[number]), *self._beside(number)) for number in complete}
+        return tuple(sorted(front(found, self.beside.directions)))
 
     def target(self, number: int, fold: int) -> Target | None:
         """What a fit of this trial is measured against; None where nothing may be cut."""
@@ -202,6 +224,7 @@ class Standings:
         records = [self.ledger.read(self.fit_ids[number][fold]) for fold in folds]
         score = self.scores[number] = score_trial(records, self.settings[number])
         dice = [scores_under(record.histograms, score.masks)["dice"] for record in records]
+        self.inference_ms[number] = [record.inference_ms for record in records]
         self.race.see(number, dict(zip(folds, dice, strict=True)))
         self.seen[number] = folds
 

@@ -92,6 +92,7 @@ class Status:
     host: str
     trials: tuple[TrialView, ...] = ()
     best: Best | None = None
+    front: tuple[int, ...] = ()  # of several objectives: trials that none is better than in all of them
     lanes: LaneCount = LaneCount()
     fits_done: int = 0
     epochs_done: int = 0

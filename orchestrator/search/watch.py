@@ -135,6 +135,7 @@ class Watch:
             state=self._state(),
             trials=trial_views(self.searcher.standings, self.ended, self.params, self.flying),
             best=self.best(),
+            front=self.searcher.standings.front(),
             fits_done=sum(fit.finished for fit in spending.fits.values()),
             epochs_done=int(spent.epochs),
             gpu_hours=spent.gpu_hours,

@@ -6,6 +6,9 @@ import platform
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +40,8 @@ from orchestrator.training.memory import Kind, device_name, within_memory
 from orchestrator.training.recipe import FitSpec
 
 NUM_EXAMPLES = 4
+# Of an inference: passes that do not count, passes that do, and for how many seconds once a few are made.
+WARM_UP, TIMED, FEW, TIMED_S = 3, 30, 5, 2.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Work:
     home: Path
     cache: Path
     ledger: Ledger
+    times_inference: bool = False  # after every fit
 
     def __call__(
         self, job: FitSpec | ScoreJob, device: torch.device, loader_workers: int, report: Report
@@ -99,7 +105,7 @@ class Work:
         if outcome is None:
             return False
         if workers.rank() == 0:
-            plain = {
+            plain: dict[str, Any] = {
                 "curves": outcome.curves,
                 "best_epoch": outcome.best_epoch,
                 "seconds": outcome.seconds,
@@ -109,6 +115,8 @@ class Work:
                 "versions": versions(),
             }
             network = averaged([rebuild(spec, outcome.weights)], spec.recipe.tta).to(device)
+            if self.times_inference:
+                plain["inference_ms"] = inference_ms(network, spec.recipe.image_size, device)
             examples = example_maps(network, cases, examples_of(outcome), device)
             weights = save({name: value.cpu().contiguous() for name, value in outcome.weights.items()})
             self.ledger.write(spec, plain, outcome.histograms, examples, weights)
@@ -203,6 +211,22 @@ def example_maps(
             probability = network(to_device(image[None], device) / 255)[0].sigmoid()[0, 0].cpu().numpy()
             maps[case_id] = quantize(probability)
     return maps
+
+
+def inference_ms(network: nn.Module, image_size: int, device: torch.device) -> float:
+    """Median time of one image through a network in evaluation mode, in ms; whatever else the device does counts."""
+    image = torch.rand(1, 3, image_size, image_size, device=device)
+    seconds: list[float] = []
+    with torch.inference_mode():
+        for turn in range(WARM_UP + TIMED):
+            started = perf_counter()
+            network(image)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds += [perf_counter() - started] * (turn >= WARM_UP)
+            if len(seconds) >= FEW and sum(seconds) > TIMED_S:
+                break
+    return 1000 * median(seconds)
 
 
 def versions() -> dict[str, str]:

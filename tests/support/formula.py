@@ -103,6 +103,7 @@ class FormulaWork:
             "world_size": 1,
             "case_ids": job.val,
             "versions": {},
+            "inference_ms": -math.log10(job.recipe.learning_rate),
         }
         scored = histograms(quality(job.recipe.learning_rate), len(job.val))
         self.ledger.write(job, plain, scored, {}, b"weights")
@@ -194,7 +195,7 @@ def _dataset(home: Path) -> Dataset:
 
 def carry_out(study: Study, rates: Sequence[float]) -> FormulaWork:
     """Train trials of these learning rates on all folds without Ray, and tell Optuna their Dice."""
-    study.home.begin(study.space, study.plan, study.seed)
+    study.home.begin(study.space, study.plan, study.seed, study.maximise, study.storage, study.beside)
     optuna, work = study.home.optuna_study(), FormulaWork(study.home.ledger)
     for rate in rates:
         optuna.enqueue_trial({"learning_rate": rate})
@@ -202,5 +203,5 @@ def carry_out(study: Study, rates: Sequence[float]) -> FormulaWork:
         settings = study.space.settings(study.space.sample(trial))
         for spec in fold_specs(settings, study.plan):
             work(spec, torch.device("cpu"), 0, lambda row: True)
-        optuna.tell(trial, quality(rate))
+        optuna.tell(trial, [quality(rate)] * len(optuna.directions))
     return work

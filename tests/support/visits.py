@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from formula import FormulaWork, formula_study
 from ray.tune.search import Searcher
 
 from orchestrator.data.splits import group_of_case
-from orchestrator.search.choices import RuleName, SamplerName
+from orchestrator.search.choices import GoalName, RuleName, SamplerName
 from orchestrator.search.folds import fold_specs
 from orchestrator.search.purse import Purse
 from orchestrator.search.searcher import OptunaSearcher, Room
@@ -36,20 +37,24 @@ class Engine:
         sampler: SamplerName = "surrogate",
         num_lanes: int = 1,
         storage: str | None = None,
+        beside: tuple[GoalName, ...] = (),
         **budget: Any,
     ) -> None:
-        self.study: Study = formula_study(home, num_trials=num_trials, seed=seed, race=race, **budget)
+        made = formula_study(home, num_trials=num_trials, seed=seed, race=race, **budget)
+        self.study: Study = replace(made, beside=beside)
         self.ledger = type(self.study.home.ledger)(folder / "ledger")
         folder.mkdir(parents=True, exist_ok=True)
         stored = optuna.create_study(
             storage=open_database(storage) if storage else open_journal(folder / "optuna.journal"),
-            study_name=str(folder),
-            direction="maximize",
+            study_name=str(folder) if storage else folder.name,
+            directions=self.study.also.directions,
             load_if_exists=True,
         )
         plan, self.log = self.study.plan, folder / "race.jsonl"
         self.groups = group_of_case(self.study.datasets, plan.twins)
-        self.standings = Standings(self.ledger, self.study.space, plan, self.groups, race, self.log)
+        self.standings = Standings(
+            self.ledger, self.study.space, plan, self.groups, race, self.log, beside=self.study.also
+        )
         self.purse = Purse(self.study.budget, Spending(self.ledger), lambda: num_lanes)
         self.searcher = OptunaSearcher(
             stored,

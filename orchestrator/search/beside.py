@@ -1,0 +1,100 @@
+"""What a study looks at beside its first objective: further objectives, and which trials are best in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+from orchestrator.data.cases import Dataset
+from orchestrator.data.splits import SplitPlan
+from orchestrator.errors import BadStudy
+from orchestrator.search.choices import CostName, GoalName, ObjectiveName
+from orchestrator.search.costs import Cost
+from orchestrator.search.folds import TrialScore
+from orchestrator.search.objective import Objective, objective_over, objective_problems
+from orchestrator.search.space import Settings
+
+Direction = Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Objectives beside the first one, which is a score."""
+
+    objectives: tuple[Objective | Cost, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(goal.name for goal in self.objectives)
+
+    @property
+    def directions(self) -> list[Direction]:
+        """Of all objectives, the first included: scores are maximised, costs minimised."""
+        beside: list[Direction] = [
+            "minimize" if isinstance(goal, Cost) else "maximize" for goal in self.objectives
+        ]
+        return ["maximize", *beside]
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether fits must time an inference."""
+        return any(isinstance(goal, Cost) and goal.is_measured for goal in self.objectives)
+
+    def values(
+        self, settings: Settings, score: TrialScore, inference_ms: Sequence[float | None]
+    ) -> tuple[float, ...]:
+        """Of the objectives beside the first one."""
+        found = [
+            goal(settings, inference_ms) if isinstance(goal, Cost) else goal(score)
+            for goal in self.objectives
+        ]
+        if None in found:
+            raise ValueError("no finished fit of this trial has timed an inference")
+        return tuple(float(value) for value in found if value is not None)
+
+    def problems(self, plan: SplitPlan) -> list[str]:
+        """Why they cannot be had on this split, if they cannot."""
+        scores = [goal for goal in self.objectives if isinstance(goal, Objective)]
+        return [problem for goal in scores for problem in objective_problems(goal, plan)]
+
+
+def beside_of(names: Sequence[GoalName], datasets: Sequence[Dataset]) -> Beside:
+    """The objectives of these names for a study on these datasets."""
+    return Beside(tuple(_goal(name, datasets) for name in names))
+
+
+def first_and_beside(names: Sequence[str]) -> tuple[ObjectiveName, tuple[GoalName, ...]]:
+    """The objective that names the champion, and those beside it. Raises `BadStudy` if that is no score."""
+    known, scores = get_args(GoalName), get_args(ObjectiveName)
+    problems = [f"expected one of {', '.join(known)}; found {name}" for name in names if name not in known]
+    if names[0] not in scores:
+        problems.append(
+            f"the first one names the champion, so it is one of {', '.join(scores)}; found {names[0]}"
+        )
+    if problems:
+        raise BadStudy("--objective", problems)
+    first, *others = names
+    return cast(ObjectiveName, first), cast(tuple[GoalName, ...], tuple(others))
+
+
+def _goal(name: Any, datasets: Sequence[Dataset]) -> Objective | Cost:
+    return Cost(name) if name in get_args(CostName) else objective_over(name, datasets)
+
+
+def front(values: Mapping[int, Sequence[float]], directions: Sequence[Direction]) -> tuple[int, ...]:
+    """Those that no other one is at least as good as in every value, and better in one: the Pareto front."""
+    signs = [1 if direction == "maximize" else -1 for direction in directions]
+    points = {
+        number: [sign * value for sign, value in zip(signs, own, strict=True)]
+        for number, own in values.items()
+    }
+    return tuple(
+        number
+        for number, own in points.items()
+        if not any(_dominates(other, own) for other in points.values())
+    )
+
+
+def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
