@@ -20,11 +20,13 @@ from optuna.samplers import RandomSampler
 import models
 from orchestrator.data.cache import CachedCases
 from orchestrator.data.splits import SplitPlan
+from orchestrator.search.asks import Seen
 from orchestrator.search.choices import RuleName
 from orchestrator.search.folds import fold_specs
 from orchestrator.search.race_rules import Race
+from orchestrator.search.simulation import Study
 from orchestrator.search.space import SearchSpace, Settings
-from orchestrator.search.worlds import Seen, Study, World
+from orchestrator.search.worlds import World
 from orchestrator.training.fit import run_fit
 from orchestrator.training.recipe import FitSpec
 

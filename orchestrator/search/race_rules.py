@@ -193,31 +193,53 @@ class Board:
     def fit_noise(self) -> tuple[float, float]:
         """SD of one fit's mean Dice from training twice, and its weight in degrees of freedom.
 
-        The prior, drawn towards what this study shows: differences with the incumbent vary from fold to fold by image
-        noise and by twice the variance of a fit.
+        The prior, drawn towards what this study shows: what settings and folds do not explain of the fold means, less
+        what images explain. The larger the part of images, the less the rest can be told, and the less it weighs.
         """
         return self._remember("noise", self._find_fit_noise)
 
     def _find_fit_noise(self) -> tuple[float, float]:
-        incumbent, total, degrees = self.incumbent, 0.0, 0.0
-        for number in self.means:
-            if incumbent is not None and number != incumbent:
-                squares, count = self._fit_squares(number, incumbent)
-                total, degrees = total + squares, degrees + count
-        prior = self.prior_weight * self.prior_noise**2
-        return float(np.sqrt(max(prior + total, 0.25 * prior) / (self.prior_weight + degrees))), (
-            self.prior_weight + degrees
-        )
+        prior, shown = self.prior_noise**2, [number for number in self.means if self.folds(number) > 1]
+        squares, degrees = _unexplained([self.means[number] for number in shown], self.num_folds)
+        if not degrees:
+            return self.prior_noise, self.prior_weight
+        of_images = self._image_noise(shown)
+        seen = squares / degrees - of_images
+        likely = max(seen, prior)
+        evidence = degrees * (likely / (likely + of_images)) ** 2
+        weight = self.prior_weight + evidence
+        variance = (self.prior_weight * prior + evidence * seen) / weight
+        return float(np.sqrt(max(variance, prior / 4))), weight
 
-    def _fit_squares(self, number: int, other: int) -> tuple[float, float]:
-        """Sum of squares of fit noise that a pair shows over its shared folds, and its degrees of freedom."""
-        shared = self.shared(number, other)
-        if len(shared) < 2:
-            return 0.0, 0.0
-        by_fold = np.array([self.means[number][f] - self.means[other][f] for f in shared])
-        of_images = np.mean([self._fold_variance(number, other, f)[0] for f in shared])
-        degrees = len(shared) - 1
-        return float(((by_fold - by_fold.mean()) ** 2).sum() - degrees * of_images) / 2, degrees
+    def _image_noise(self, shown: Sequence[int]) -> float:
+        """Variance of a setting's mean on a fold from what it makes of the images, pooled over these settings."""
+        total, cells = 0.0, 0
+        for fold, (sizes, images) in enumerate(zip(self.sizes, self.num_images, strict=True)):
+            sums = [self.sums[number][fold] for number in shown if fold in self.sums[number]]
+            if len(sums) > 1 and len(sizes) > 1:
+                apart = np.array(sums) - np.mean(sums, axis=0)
+                apart -= np.outer(apart.sum(axis=1) / images, sizes)
+                effective = images**2 / float((sizes**2).sum())
+                spread = float((apart**2).sum()) / (len(sums) - 1) / images**2
+                total += len(sums) * spread * effective / max(effective - 1, 0.5)
+                cells += len(sums)
+        return total / cells if cells else 0.0
+
+
+def _unexplained(rows: Sequence[Mapping[int, float]], num_folds: int) -> tuple[float, int]:
+    """Sum of squares that is left of fold -> mean of several settings, after what each setting and each fold adds by
+    itself (least squares), and its degrees of freedom."""
+    table = np.array([[row.get(fold, np.nan) for fold in range(num_folds)] for row in rows])
+    if not table.size:
+        return 0.0, 0
+    there = np.isfinite(table).astype(np.float64)
+    counts = there.sum(axis=1, keepdims=True)
+    apart = np.nan_to_num(table - np.nanmean(table, axis=1, keepdims=True))
+    normal = np.diag(there.sum(axis=0)) - there.T @ (there / counts)
+    by_fold = apart.sum(axis=0)
+    explained = by_fold @ np.linalg.pinv(normal, hermitian=True) @ by_fold
+    degrees = int(counts.sum()) - len(rows) - int(np.linalg.matrix_rank(normal, hermitian=True))
+    return max(0.0, float((apart**2).sum() - explained)), degrees
 
 
 class Rule(Protocol):
@@ -418,13 +440,13 @@ class Race:
         groups: Sequence[Sequence[str]],
         *,
         fit_noise: float = 0.006,
-        fit_noise_weight: float = 10.0,
+        fit_noise_weight: float = 3.0,
         **settings: Any,
     ) -> None:
         """groups[fold][image]: what is drawn together, a video or a patient. settings: fields of the rule.
 
         fit_noise: SD of a fit's mean Dice between training seeds, as assumed with the weight of `fit_noise_weight`
-        observations until the study shows its own.
+        degrees of freedom until the study shows its own: with few, hardly anything is stopped before it does.
         """
         if rule not in RULES:
             raise ValueError(f"no rule is named {rule!r}; known: {', '.join(RULES)}")

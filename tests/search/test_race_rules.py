@@ -6,7 +6,7 @@ import numpy as np
 import optuna
 import pytest
 
-from orchestrator.search.race_rules import RULES, Race
+from orchestrator.search.race_rules import RULES, Race, _unexplained
 
 FOLDS, GROUPS, SIZE = 5, 40, 8
 NAMES = [[f"{fold}-{group}" for group in range(GROUPS) for _ in range(SIZE)] for fold in range(FOLDS)]
@@ -165,8 +165,49 @@ def test_fit_noise_is_learned_from_what_the_study_shows():
     calm, wild = race(), race()
     for number in range(1, 8):
         show(calm, number, *[0.80] * 4)
-        show(wild, number, 0.70, 0.90, 0.72, 0.88)
+        show(wild, number, *(0.80 + 0.09 * np.sign(np.sin([number, 2 * number, 3 * number, 5 * number]))))
     assert calm.board.fit_noise()[0] < 0.006 < 0.05 < wild.board.fit_noise()[0]
+
+
+def noisy_scores(rng, fit_sd: float, level: float) -> np.ndarray:
+    """Fold 0 is easy, images of a group belong together, and every fit is a little better or worse."""
+    groups = np.repeat(rng.normal(0, 0.04, GROUPS), SIZE)
+    return np.clip(level + rng.normal(0, fit_sd) + groups + rng.normal(0, 0.07, GROUPS * SIZE), 0, 1)
+
+
+@pytest.mark.parametrize("fit_sd", [0.004, 0.012, 0.03])
+def test_the_noise_of_fits_is_told_from_that_of_images_whatever_was_assumed(fit_sd):
+    rng, found = np.random.default_rng(0), []
+    for _ in range(30):
+        run = Race("paired", NAMES)
+        for number in range(12):
+            run.see(
+                number,
+                {
+                    fold: noisy_scores(rng, fit_sd, 0.6 if fold == 0 else 0.5)
+                    for fold in range(2 + number % 4)
+                },
+            )
+        found.append(run.board.fit_noise()[0])
+    assert np.sqrt(np.mean(np.square(found))) == pytest.approx(fit_sd, rel=0.25)
+
+
+def test_what_settings_and_folds_add_by_themselves_is_no_disagreement():
+    rows = [{0: 0.5, 1: 0.6, 2: 0.7}, {0: 0.4, 1: 0.5}, {1: 0.9, 2: 1.0}]
+    squares, degrees = _unexplained(rows, 3)
+    assert squares == pytest.approx(0) and degrees == 7 - 3 - 2
+    assert _unexplained([{0: 0.5}, {0: 0.7}], 3) == (0.0, 0)
+    assert _unexplained([], 3) == (0.0, 0)
+    assert _unexplained([{0: 0.5, 1: 0.5}, {0: 0.5, 1: 0.7}], 2) == (pytest.approx(0.01), 1)
+
+
+def test_before_the_study_shows_its_noise_less_is_stopped():
+    run = race()
+    show(run, 1, 0.772)
+    assert run.judge(1).action == "pause"
+    for number in range(2, 8):
+        show(run, number, *[0.80] * FOLDS)
+    assert run.judge(1).action == "stop"
 
 
 def test_forgiving_stops_below_the_worst_fold():

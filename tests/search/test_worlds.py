@@ -9,12 +9,15 @@ import optuna
 import pytest
 from optuna.samplers import TPESampler
 
+from orchestrator.search.asks import ask_optuna, ask_random, ask_surrogate
+from orchestrator.search.plan import ask_nearby
 from orchestrator.search.race_rules import RULES, Race
+from orchestrator.search.simulation import Study
 from orchestrator.search.surrogate import Surrogate, suggest
-from orchestrator.search.worlds import WORLDS, Study, World, ask_optuna, ask_random, ask_surrogate
+from orchestrator.search.worlds import CURVES, V12, World
 
-V12 = WORLDS[0]
 SMALL = replace(V12, num_sequences=100)
+CROSSING = replace(CURVES, num_sequences=100, rates=(0.2, 2.0))
 ask_tpe = ask_optuna(lambda seed: TPESampler(seed=seed))
 
 
@@ -41,6 +44,16 @@ def test_the_stated_error_holds_where_all_settings_are_equally_good():
     assert np.mean(stopped) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / len(stopped))
 
 
+@pytest.mark.parametrize("fit_sd", [0.006, 0.024])
+def test_the_best_is_hardly_ever_stopped_however_much_fits_differ(fit_sd):
+    """The race assumes 0.006. At most 5 % of 20 studies, with a margin of two standard errors."""
+    stopped = []
+    for seed in range(20):
+        (outcome,) = study(replace(SMALL, fit_sd=fit_sd), "paired", seed, ask_nearby).run([50])
+        stopped.append(outcome.best_was_stopped)
+    assert np.mean(stopped) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / len(stopped))
+
+
 def test_bad_settings_are_stopped():
     done = study(SMALL, "paired", 0)
     done.run([60])
@@ -56,6 +69,43 @@ def test_the_race_saves_fits():
         raced += study(SMALL, "paired", seed, ask_surrogate, believes=True).run([45])
     assert max(one.fits for one in raced) <= 60
     assert np.mean([one.regret for one in raced]) <= np.mean([one.regret for one in plain])
+
+
+def test_a_curve_comes_to_what_the_fit_shows_and_slow_settings_rise_later():
+    instance = replace(CROSSING, epoch_sd=0.0).draw(0)
+    slow, fast = (0.0, 0.5, 0.5), (1.0, 0.5, 0.5)
+    for point in (slow, fast):
+        curve = instance.curve(1, point, 2)
+        assert curve[-1] == pytest.approx(instance.fit(1, point, 2).mean())
+        assert (np.diff(curve) >= 0).all() and curve[0] < curve[-1] - 0.3
+    lacking = [instance.curve(1, p, 2)[-1] - instance.curve(1, p, 2)[9] for p in (slow, fast)]
+    assert lacking[0] > 0.05 > 0.01 > lacking[1]
+
+
+def test_fits_are_cut_where_there_is_no_hope_and_the_best_is_not_though_curves_cross():
+    saved, cut = [], []
+    for seed in range(8):
+        done = study(CROSSING, "paired", seed, ask_nearby)
+        (outcome,) = done.run([50])
+        cut.append(outcome.best_was_cut)
+        saved.append(1 - outcome.epochs / outcome.fits / CROSSING.num_epochs)
+        for setting in (one for one in done.settings if one.cut):
+            assert setting.state == "stopped" and done.instance.regret(setting.point) > 0.02
+    assert not any(cut) and 0.02 < np.mean(saved) < 0.5
+
+
+def test_without_a_race_nothing_is_cut():
+    (outcome,) = study(CROSSING, "none", 0, ask_nearby).run([50])
+    assert outcome.epochs == outcome.fits * CROSSING.num_epochs
+
+
+def test_a_setting_that_was_cut_has_a_value_for_samplers():
+    done = study(CROSSING, "paired", 1, ask_nearby)
+    done._advance(lambda: done.fits + len(done.running) < 60)
+    cut = [n for n, setting in enumerate(done.settings) if setting.cut and not setting.scores]
+    seen = done._seen()
+    assert cut and np.isfinite(seen.values[cut]).all()
+    assert seen.values[cut].max() < seen.values[done.race.incumbent]
 
 
 @pytest.mark.parametrize("rule", RULES)

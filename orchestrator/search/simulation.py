@@ -1,0 +1,207 @@
+"""Studies without training: the engine's loop in a world with a known best.
+
+The same race, the same cuts within a fit, and samplers that are shown the same estimates. Time passes epoch by epoch.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.search.asks import Ask, Point, Seen, fitted
+from orchestrator.search.cuts import Curve, cut
+from orchestrator.search.race_rules import Everything, Race, Verdict
+from orchestrator.search.worlds import Instance
+
+
+@dataclass
+class Setting:
+    """What the study knows of one point."""
+
+    point: Point
+    scores: dict[int, NDArray[np.float64]] = field(default_factory=dict)  # of finished fits
+    curves: dict[int, NDArray[np.float64]] = field(default_factory=dict)  # of all that were begun
+    state: str = "running"  # running, paused, stopped, complete
+    cut: Verdict | None = None  # the one that ended it within a fit
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A study when it had used so many fits, and who it would name then."""
+
+    fits: int  # begun; those that were cut too
+    epochs: int
+    chosen: int
+    regret: float  # of the chosen setting, Dice
+    num_settings: int
+    best_was_stopped: bool  # the truly best of all settings tried was stopped for good
+    best_was_cut: bool  # within a fit
+
+
+class Study:
+    """The engine's loop on an instance: lanes take fits, the race judges, the sampler is shown estimates."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        race: Race,
+        ask: Ask,
+        *,
+        lanes: int = 1,
+        seed: int = 0,
+        believes: bool = False,
+        duration: Callable[[int, int], float] | None = None,
+    ) -> None:
+        """duration(number, fold): how long a fit takes; by default about 1."""
+        self.instance, self.race, self.ask, self.believes = instance, race, ask, believes
+        self.duration = duration
+        self.busy = 0.0  # time that lanes have trained, all together
+        self.lanes, self.seed, self.fits, self.clock = lanes, seed, 0, 0.0
+        self.settings: list[Setting] = []
+        # of every fit in flight: when its epoch ends, setting, fold, which epoch, how long each takes
+        self.running: list[tuple[float, int, int, int, float]] = []
+        self.epochs = 0
+        self.finished: list[Curve] = []
+        self.speed = np.random.default_rng([seed, 2])
+
+    def run(self, budgets: Sequence[int]) -> list[Outcome]:
+        """At each budget of fits: stop asking, finish what is in flight, give the finalists their folds, choose."""
+        outcomes = []
+        for budget in sorted(budgets):
+            self._advance(lambda budget=budget: self.fits + len(self.running) < budget)  # type: ignore[misc]
+            outcomes.append(deepcopy(self)._finish())
+        return outcomes
+
+    def run_settings(self, num_settings: int) -> Outcome:
+        """Try so many settings, then give the finalists their folds, on all lanes, and choose."""
+        self._advance(lambda: len(self.settings) < num_settings)
+        return self._finish(may_go=True)
+
+    def _advance(self, has_room: Callable[[], bool]) -> None:
+        while True:
+            while len(self.running) < self.lanes and has_room() and self._start(new_wanted=True):
+                pass
+            if not has_room():
+                return
+            self._step(may_go=True)
+
+    def _finish(self, may_go: bool = False) -> Outcome:
+        """may_go: whether those in flight may have more folds."""
+        while self.running:
+            self._step(may_go)
+            while len(self.running) < self.lanes and self._start(new_wanted=False):
+                pass
+        while self._start(new_wanted=False):
+            while self.running:
+                self._step(may_go=True)
+        return self._outcome()
+
+    def _start(self, new_wanted: bool) -> bool:
+        """Start one fit: of somebody recalled, or of a new setting."""
+        number = self.race.recall([n for n, s in enumerate(self.settings) if s.state == "paused"], new_wanted)
+        if number is None:
+            if not new_wanted:
+                return False
+            number = len(self.settings)
+            self.settings.append(Setting(self._ask()))
+        self._run_fold(number)
+        return True
+
+    def _run_fold(self, number: int) -> None:
+        setting = self.settings[number]
+        setting.state = "running"
+        fold = next(f for f in range(self.instance.world.num_folds) if f not in setting.scores)
+        setting.curves[fold] = self.instance.curve(number, setting.point, fold)
+        duration = self.duration(number, fold) if self.duration else self.speed.uniform(0.8, 1.2)
+        pace = duration / self.instance.world.num_epochs
+        heapq.heappush(self.running, (self.clock + pace, number, fold, 1, pace))
+
+    def _step(self, may_go: bool) -> None:
+        """The epoch that ends next: its fit goes on, is cut, or is finished."""
+        self.clock, number, fold, epoch, pace = heapq.heappop(self.running)
+        self.epochs, self.busy = self.epochs + 1, self.busy + pace
+        if epoch == self.instance.world.num_epochs:
+            self._land(number, fold, may_go)
+        elif verdict := self._hopeless(number, fold, epoch):
+            self.fits += 1
+            self.settings[number].state, self.settings[number].cut = "stopped", verdict
+        else:
+            heapq.heappush(self.running, (self.clock + pace, number, fold, epoch + 1, pace))
+
+    def _hopeless(self, number: int, fold: int, epoch: int) -> Verdict | None:
+        """As race.py asks of every epoch."""
+        incumbent = self.race.incumbent
+        if number in (0, incumbent) or incumbent is None or isinstance(self.race.rule, Everything):
+            return None
+        if fold not in self.settings[incumbent].scores:
+            return None
+        told = self.settings[number].curves[fold][:epoch].tolist()
+        target = float(self.settings[incumbent].curves[fold].max())
+        return cut(Curve(told, self.instance.world.num_epochs), self.finished, target, incumbent)
+
+    def _land(self, number: int, fold: int, may_go: bool) -> None:
+        """Take in a finished fit; its setting goes on in the same lane, waits, or is over."""
+        setting = self.settings[number]
+        setting.scores[fold] = self.instance.fit(number, setting.point, fold)
+        self.finished.append(Curve(setting.curves[fold].tolist(), self.instance.world.num_epochs))
+        self.fits += 1
+        self.race.see(number, setting.scores)
+        if self.believes and self.fits > 3 * self.instance.world.num_parameters:
+            self._believe()
+        action = self.race.judge(number).action
+        if len(setting.scores) == self.instance.world.num_folds:
+            setting.state = "complete"
+        elif action == "go" and may_go:
+            self._run_fold(number)
+        else:
+            setting.state = "stopped" if action == "stop" else "paused"
+
+    def _believe(self) -> None:
+        """Of settings with a finished fit, as the engine does."""
+        seen, done = self._seen(), [n for n, setting in enumerate(self.settings) if setting.scores]
+        model = fitted(seen.points[done], seen.values[done], seen.folds[done])
+        self.race.believe(dict(zip(done, model.predict(seen.points[done])[0].tolist(), strict=True)))
+
+    def _ask(self) -> Point:
+        """The next point: the first is given, as a paper's setting is."""
+        return (
+            self.ask(self._seen(), self.seed * 10_007 + len(self.settings))
+            if self.settings
+            else self.instance.first
+        )
+
+    def _seen(self) -> Seen:
+        """All settings with what the race makes of them by now."""
+        points = np.array([setting.point for setting in self.settings])
+        folds = np.array([max(1, len(setting.scores)) for setting in self.settings], dtype=np.float64)
+        return Seen(points, np.array([self._value(n) for n in range(len(self.settings))]), folds)
+
+    def _value(self, number: int) -> float:
+        """What samplers are shown of a setting; nan before it shows anything."""
+        setting = self.settings[number]
+        if setting.scores:
+            return self.race.estimate(number)
+        if setting.cut is None or setting.cut.against is None:
+            return float("nan")
+        numbers = setting.cut.numbers
+        return self.race.estimate(setting.cut.against) + numbers["best_dice"] - numbers["target"]
+
+    def _outcome(self) -> Outcome:
+        regrets = [self.instance.regret(setting.point) for setting in self.settings]
+        chosen = self.race.incumbent  # as the engine names it: by its score
+        assert chosen is not None
+        best = self.settings[int(np.argmin(regrets))]
+        return Outcome(
+            fits=self.fits,
+            epochs=self.epochs,
+            chosen=chosen,
+            regret=regrets[chosen],
+            num_settings=len(self.settings),
+            best_was_stopped=best.state == "stopped",
+            best_was_cut=best.cut is not None,
+        )
