@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,19 +30,20 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest
 
 from orchestrator.search.asks import Ask, ask_optuna, ask_surrogate
 from orchestrator.search.race_rules import Race, RuleName
-from orchestrator.search.samplers import SAMPLERS
+from orchestrator.search.samplers import FOR_ONE
 from orchestrator.search.simulation import Outcome, Study
 from orchestrator.search.worlds import WORLDS, World
 
 PLAIN_FITS = (60, 100, 150, 300)
 RACED_FITS = (30, 45, 60, 80, 100)
-TPE = ask_optuna(lambda seed: SAMPLERS["tpe"](seed=seed))
+TPE = ask_optuna(lambda seed: FOR_ONE["tpe"](seed=seed))
 Row = dict[str, Any]
 
 
@@ -187,6 +189,7 @@ def main() -> None:
     if options.repetitions < 2 or min(options.lanes) < 1:
         parser.error("--repetitions needs to be 2 or more, --lanes 1 or more")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", ExperimentalWarning)  # of TPE's groups
     rows: list[Row] = []
     saved: list[Row] = []
     for lanes in options.lanes:
