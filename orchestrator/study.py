@@ -12,7 +12,7 @@ import os
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -24,6 +24,7 @@ from ray import tune
 from ray.tune import Callback, Stopper, TuneConfig, Tuner
 
 from orchestrator.data.cases import Dataset
+from orchestrator.data.redeal import dealt_again
 from orchestrator.data.splits import SplitPlan, group_of_case
 from orchestrator.errors import BadMachine, BadSpace, BadStudy
 from orchestrator.search.beside import Beside, beside_of
@@ -43,6 +44,7 @@ from orchestrator.search.objective import Objective, objective_over, objective_p
 from orchestrator.search.purse import Purse
 from orchestrator.search.race import RaceScheduler
 from orchestrator.search.race_rules import Verdict
+from orchestrator.search.rescore import named, score_again, settled
 from orchestrator.search.samplers import makers
 from orchestrator.search.searcher import OptunaSearcher, Room
 from orchestrator.search.space import SearchSpace
@@ -107,6 +109,7 @@ class Study:
     maximise: ObjectiveName = "mean"
     beside: tuple[GoalName, ...] = ()  # further objectives
     storage: str | None = None  # URL of a database; None: the one it has, or the journal
+    rescore: int = 0  # finalists, at most, that are scored again before one is named; below 2: none
 
     @property
     def objective(self) -> Objective:
@@ -129,6 +132,8 @@ class StudyReport(Protocol):
     def judged(self, number: int, verdict: Verdict) -> None: ...
     def trial_finished(self, trial: StudyTrial) -> None: ...
     def ends(self, end: End) -> None: ...
+    def scoring_again(self, trials: Sequence[int], num_fits: int) -> None: ...
+    def fold_again(self, number: int, record: FitRecord) -> None: ...
     def progress(self, status: Status) -> None: ...  # about once a second, from a thread of its own
     def finished(self, champion: StudyTrial | None) -> None: ...
 
@@ -138,8 +143,9 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
 
     `work` is what a lane does with a fit: it leaves a record in the study's ledger.
 
-    Returns the champion, None if no trial was finished. Raises `KeyboardInterrupt` when interrupted; then, and after a
-    kill at any moment, the same call goes on where it stopped.
+    Returns the champion; None if no trial was finished, or if its hours ended before the finalists were scored again:
+    then none is named, and the next run goes on with that. Raises `KeyboardInterrupt` when interrupted; then, and
+    after a kill at any moment, the same call goes on where it stopped.
     """
     check(study, machine)
     study.home.begin(study.space, study.plan, study.seed, study.maximise, study.storage, study.beside)
@@ -148,6 +154,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
         study.home.ledger.sweep()
         room = Room(len(study.plan.folds))
         purse = Purse(study.budget, _spending(study), room.lanes)
+        purse.reserved = study.rescore * len(study.plan.folds) if study.rescore > 1 else 0
         searcher = _searcher(study, room, purse)
         # What GPU-hours were spent is known once it is known what a lane holds.
         is_over = study.budget.gpu_hours is None and searcher.is_over
@@ -162,17 +169,23 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
             purse.spending.lane(shape.gpus_per_worker, shape.workers_per_lane)
             report.started(study, shape)
             with Lanes(work, shape, study.home.folder / "train", machine.num_lanes or math.inf) as lanes:
-                room.num_lanes = lanes.num_lanes
+                room.num_lanes, stop = lanes.num_lanes, Stop(purse, interrupted)
                 with watch.counting_lanes(lambda: LaneCount(lanes.num_lanes(), *lanes.count())):
                     if not is_over:
                         watch.now("searching")
                         word = Word(study, searcher, report, watch)
-                        _tuner(study, searcher, lanes, Stop(purse, interrupted), word).fit()
+                        _tuner(study, searcher, lanes, stop, word).fit()
+                    is_settled = not interrupted.is_set and score_again(
+                        study.home, study.rescore, lanes, purse, stop.stop_all, watch, report
+                    )
                     if interrupted.is_set:
                         raise KeyboardInterrupt
-                    watch.now("scoring")
-                    champion = _crown(study, lanes)
+                    if is_settled:
+                        watch.now("scoring")
+                        champion = _crown(study, lanes)
             tidy(study, searcher.standings)  # a fit that was cut may have been on record a moment later
+            if not is_settled:
+                return None
             report.finished(champion)
     return champion
 
@@ -224,6 +237,8 @@ def check(study: Study, machine: Machine) -> None:
             )
     if problems:
         raise BadSpace(str(study.space.path or "search space"), problems)
+    if study.rescore > 1:
+        dealt_again(study.plan, study.datasets, study.unseen)  # refuses what cannot be dealt twice
     problems = [*objective_problems(study.objective, study.plan), *study.also.problems(study.plan)]
     if problems := [*problems, *_several_problems(study), *_race_problems(study)]:
         raise BadStudy("--objective", problems)
@@ -459,7 +474,8 @@ def tidy(study: Study, standings: Standings) -> None:
     done = sorted(
         (t for t in stored if t.state == TrialState.COMPLETE), key=lambda t: (-t.values[0], t.number)
     )
-    kept = {*standings.front(), *(t.number for t in done[:KEEP_WEIGHTS])}
+    best = done[: max(KEEP_WEIGHTS, study.rescore)]
+    kept = {*standings.front(), *(t.number for t in best)}
     over = [t for t in stored if t.state.is_finished() and t.number not in kept]
     lost = {t.number for t in over}
     keep = {fit_id for t in stored if t.number not in lost for fit_id in standings.fits(t)}
@@ -517,8 +533,10 @@ def _interruptible() -> Iterator[Flag]:
 def _crowned(study: Study) -> StudyTrial | None:
     """The champion of a study that is over: every trial is finished and the best one is scored outside."""
     standing = study.home.ranked()
-    best = standing[0][0] if standing else None
-    return best if best and study.home.champion() == _crown_of(best) else None
+    if not standing or (study.rescore > 1 and settled(study.home, standing, study.rescore) is None):
+        return None
+    best, _ = named(study.home, standing)
+    return best if study.home.champion() == _crown_of(best) else None
 
 
 def _crown_of(trial: StudyTrial) -> Champion:
@@ -530,7 +548,7 @@ def _crown(study: Study, lanes: Lanes) -> StudyTrial | None:
     standing = study.home.ranked()
     if not standing:
         return None
-    champion = standing[0][0]
+    champion, _ = named(study.home, standing)
     _score_outside(lanes, (champion_fit(champion).fit_id,), study.plan, study.unseen)
     study.home.crown(_crown_of(champion))
     return champion

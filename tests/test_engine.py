@@ -21,6 +21,7 @@ from orchestrator.errors import BadStudy
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.budget import Budget
 from orchestrator.search.home import StudyHome
+from orchestrator.search.rescore import scored_again
 from orchestrator.search.scene import recorded_status
 from orchestrator.search.space import parse_space
 from orchestrator.search.status import read_status
@@ -286,6 +287,31 @@ def test_sixteen_gpus_are_filled_and_given_back(tmp_path, monkeypatch):
         ray.shutdown()
         cluster.shutdown()
     assert states(study) == {TrialState.COMPLETE: 4}
+
+
+@pytest.fixture(scope="module")
+def scored_twice(address, tmp_path_factory) -> tuple[Study, Heard]:
+    """Trials that noise makes alike, and finalists that are scored again over three lanes."""
+    study = replace(formula_study(tmp_path_factory.mktemp("home"), num_trials=4), rescore=2)
+    return study, run(study, Machine(address, "cpu", num_lanes=3), noise=0.3)
+
+
+def test_finalists_that_cannot_be_told_apart_are_scored_again_before_one_is_named(scored_twice):
+    study, heard = scored_twice
+    ((finalists, num_fits),) = heard.of("scoring_again")
+    assert num_fits == 2 * NUM_FOLDS == len(set(heard.of("fold_again")))
+    ((champion,),) = heard.of("finished")
+    again = scored_again(study.home, study.home.ranked())
+    assert {one.trial for one in again} == set(finalists) and champion == again[0].trial
+    assert study.home.champion().trial == champion
+    assert read_status(study.home.status_file).fits_done == (4 + 2) * NUM_FOLDS
+
+
+def test_what_was_scored_again_is_not_scored_a_third_time(scored_twice):
+    study, _ = scored_twice
+    before = fits_of(study)
+    heard = run(study, Machine(address="nobody:1"), noise=0.3)
+    assert fits_of(study) == before and [event[0] for event in heard.told] == ["finished"]
 
 
 @pytest.fixture(scope="module")

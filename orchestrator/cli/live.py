@@ -35,6 +35,7 @@ WORDS = {
     "starting": "lanes are starting",
     "searching": "searching",
     "finishing": "no new trial is begun; the best get their folds",
+    "rescoring": "the finalists are scored again, on fresh folds and seeds",
     "scoring": "the champion is scored on cases that the search never saw",
     "ended": "ended",
     "interrupted": "interrupted; the same search goes on from here",

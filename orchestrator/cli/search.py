@@ -162,6 +162,14 @@ def search(
             "sqlite. Default: a journal file in the study's folder. A study stays where it was begun.",
         ),
     ] = None,
+    rescore: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Of the trials that cannot be told from the winner so many, at most, are scored again on fresh folds "
+            "and training seeds before one is named; 0: none.",
+        ),
+    ] = 3,
     seed: Seed = 0,
     twins: Twins = True,
     address: Address = "auto",
@@ -175,7 +183,8 @@ def search(
     One of --trials, --hours, --gpu-hours, --epochs and --until-unlikely is needed; of several the first ends the
     search. Then no new setting is begun, but those that may win still get all their folds: of hours, GPU-hours and
     epochs enough is held back for them, as well as can be told. Only --hours is hard: what is not finished then waits
-    for the next run. Ctrl-C stops after the epochs in flight, a second one at once; both can be resumed.
+    for the next run, and no champion is named before the finalists were scored again. Ctrl-C stops after the epochs in
+    flight, a second one at once; both can be resumed.
     """
     from orchestrator.results.report import Report
     from orchestrator.search.beside import first_and_beside
@@ -222,18 +231,25 @@ def search(
         maximise=first,
         beside=beside,
         storage=storage,
+        rescore=rescore,
     )
     machine = Machine(address, device, workers_per_fit, lanes, fits_per_gpu)
     work = Work(home, cache or home / "cache", study_home.ledger, asked.also.is_measured)
     with study_view() as (say, show):
         report = Report(study_home, tracking_uri, say=say, show=show)
         try:
-            run_study(asked, machine, work, report)
+            champion = run_study(asked, machine, work, report)
         except KeyboardInterrupt:
             say(f"interrupted; the same command goes on from here (study {name})")
             raise
     leaderboard(name, home=home)
-    if study_home.champion() is None:
+    if champion is None and study_home.ranked():
+        err.print(
+            "the hours were over before the finalists were scored again, so no champion is named yet; the same "
+            f"command goes on from here (study {name})",
+            highlight=False,
+        )
+    elif champion is None:
         raise FitFailed(f"study {name}: no trial was finished; the errors are in the table above")
 
 

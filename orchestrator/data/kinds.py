@@ -228,6 +228,15 @@ def parse_kind(text: str) -> Kind | None:
     return plain.get(text)
 
 
+def kind_named(name: str) -> Kind | None:
+    """The kind of that `Kind.name`; None if it is none's."""
+    if found := re.fullmatch(r"(\d+)-fold", name):
+        return Dealt(int(found[1]))
+    if found := re.fullmatch(r"repeated-(\d+)x(\d+)", name):
+        return Dealt(int(found[2]), int(found[1]))
+    return parse_kind(name)
+
+
 def _ids(groups: Iterable[Group]) -> tuple[str, ...]:
     return tuple(sorted(id for group in groups for id in group.cases))
 

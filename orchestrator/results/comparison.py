@@ -25,6 +25,7 @@ from orchestrator.scoring.statistics import (
     paired_difference,
 )
 from orchestrator.search.home import StudyHome, StudyTrial, find_study, outside_cases
+from orchestrator.search.rescore import named
 
 VALIDATION = "validation"
 
@@ -133,7 +134,7 @@ def _trial(study: StudyHome, number: str, metric: str) -> StudyTrial:
         standing = study.ranked(metric)
         if not standing:
             raise BadStudy(study.name, "has no finished trial yet; run `orchestrator search` on")
-        return standing[0][0]
+        return named(study, standing, metric)[0]
     found = [trial for trial in trials if str(trial.number) == number]
     if not found:
         raise BadStudy(

@@ -23,8 +23,9 @@ from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.statistics import cluster_interval
 from orchestrator.search.folds import TrialScore
-from orchestrator.search.home import StudyHome, StudyTrial, outside_cases
+from orchestrator.search.home import StudyHome, StudyTrial, outside_cases, ranked
 from orchestrator.search.ledger import FitRecord, scored_as
+from orchestrator.search.rescore import scored_again
 from orchestrator.search.work import load_network
 
 OWN_THRESHOLD = "validation, at a threshold chosen on it"
@@ -117,8 +118,10 @@ def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
     """Every trial as a row of the leaderboard."""
     group_of = home.group_of_case()
     champion, objective, beside = home.champion(), home.objective(), home.beside()
-    front, rows = home.front(), []
-    for trial in home.trials():
+    trials, front, rows = home.trials(), home.front(), []
+    standing = ranked(trials, metric, objective)
+    again = {one.trial: one for one in scored_again(home, standing)} if metric == "dice" else {}
+    for trial in trials:
         score = trial.score(metric)
         row = LeaderboardRow(
             number=trial.number,
@@ -143,6 +146,8 @@ def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
                     zip(beside.names, beside.values(trial.settings, score, trial.inference_ms), strict=True)
                 ),
                 on_front=trial.number in front,
+                fresh=again[trial.number].fresh if trial.number in again else None,
+                both=again[trial.number].both if trial.number in again else None,
                 interval=cluster_interval(score.dice_of_case, groups),
                 threshold=score.threshold,
                 outside=outside,

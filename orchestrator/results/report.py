@@ -7,7 +7,7 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -29,6 +29,7 @@ from orchestrator.search.folds import TrialScore
 from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, finished_score
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.race_rules import Verdict
+from orchestrator.search.rescore import Again
 from orchestrator.search.status import Status
 from orchestrator.search.work import NUM_EXAMPLES
 
@@ -116,14 +117,10 @@ class Report:
             self.tracking.epoch(number, self._label(fold), fit_id, rows)
 
     def fold_finished(self, number: int, fold: int, record: FitRecord) -> None:
-        threshold, dice = best_threshold(record.histograms, 1 / 256, 255 / 256)
-        metrics = {
-            name: float(values.mean()) for name, values in scores_at(record.histograms, threshold).items()
-        }
-        extra = {"threshold": threshold, "best_epoch": record.best_epoch, "seconds": record.seconds}
-        self.tracking.fold_finished(number, self._label(fold), record.fit_id, record.curves, metrics | extra)
+        metrics = self._of_fold(record)
+        self.tracking.fold_finished(number, self._label(fold), record.fit_id, record.curves, metrics)
         self.say(
-            f"trial {number} {self.folds[fold]}  dice {dice:.4f}  "
+            f"trial {number} {self.folds[fold]}  dice {metrics['dice']:.4f}  "
             f"best epoch {record.best_epoch + 1}/{len(record.curves)}  {record.seconds:.1f} s"
         )
 
@@ -172,6 +169,21 @@ class Report:
         rest = "" if end.is_of_this_run else "; those in flight and the best go on to their last fold"
         self.say(f"no new trial is begun: {end.why}{rest}")
 
+    def scoring_again(self, trials: Sequence[int], num_fits: int) -> None:
+        numbers = ", ".join(map(str, trials))
+        self.say(
+            f"trials {numbers} cannot be told apart: scored again on fresh folds and seeds, {num_fits} fits to go"
+        )
+
+    def fold_again(self, number: int, record: FitRecord) -> None:
+        metrics = self._of_fold(record)
+        label = record.spec.fold.replace(" ", "-")
+        self.tracking.fold_finished(number, label, record.fit_id, record.curves, metrics)
+        self.say(
+            f"trial {number} {record.spec.fold}  dice {metrics['dice']:.4f}  "
+            f"best epoch {record.best_epoch + 1}/{len(record.curves)}  {record.seconds:.1f} s"
+        )
+
     def finished(self, champion: StudyTrial | None) -> None:
         if champion is None:
             self.tracking.summary({})
@@ -188,10 +200,26 @@ class Report:
                 self.tracking.trial_scores(trial.number, {}, {"pareto": on_front})
             self.say(f"no trial is better in all objectives than: {', '.join(map(str, front))}")
         selection = select_trial(self.home, self.home.ranked())
+        for one in selection.again:
+            self.tracking.trial_scores(one.trial, again_metrics(one), {"scored_again": "true"})
         self.tracking.trial_scores(
             champion.number, metrics | selection.metrics(), {"champion": "true"} | selection.tags()
         )
-        self.tracking.summary({"champion_trial": champion.number, **score.metrics, **metrics})
+        again = again_metrics(selection.again[0]) if selection.again else {}
+        self.tracking.summary({"champion_trial": champion.number, **score.metrics, **metrics, **again})
+        for line in selection.again_sentences():
+            self.say(line)
+
+    def _of_fold(self, record: FitRecord) -> dict[str, float]:
+        """Scores of one fit at its own best threshold, and what else is said of it."""
+        threshold, _ = best_threshold(record.histograms, 1 / 256, 255 / 256)
+        scores = scores_at(record.histograms, threshold)
+        means = {name: float(values.mean()) for name, values in scores.items()}
+        return means | {
+            "threshold": threshold,
+            "best_epoch": record.best_epoch,
+            "seconds": record.seconds,
+        }
 
     def _label(self, fold: int) -> str:
         """What MLflow calls a fold: its number, or the name of what it validates on."""
@@ -202,6 +230,11 @@ class Report:
         score = trial.score() if trial.state != "failed" else None
         if score is not None:
             self.best = max(self.best or (-1.0, 0), (self.objective(score), -trial.number))
+
+
+def again_metrics(one: Again) -> dict[str, float]:
+    """What both scorings of a finalist say, for MLflow."""
+    return {"rescored_dice": one.both, "rescored_dice_fresh": one.fresh, "search_optimism": one.optimism}
 
 
 def split_tags(plan: SplitPlan) -> dict[str, str]:

@@ -1,74 +1,35 @@
 """Which trial is handed over, and how sure that is: what cannot be told from the winner, and what is cheaper.
 
-Two trials are compared on the same validation images, at cross-fitted thresholds. Two sources of chance are looked at:
-images (whole groups are drawn together) and training sets (Nadeau and Bengio's test, where there are two folds or
-more). Trials count as different where both tests say so; Holm's correction covers all comparisons that are made.
-No test case and no unseen dataset has a say.
+Trials are compared on the same validation images, at cross-fitted thresholds (see search/ties.py). Where those that
+cannot be told apart were scored again, the winner is the best of both scorings. No test case and no unseen dataset has
+a say.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from orchestrator.scoring.statistics import (
-    clustered_error,
-    clustered_wilcoxon,
-    corrected_error,
-    corrected_t_test,
-    holm,
-    paired_difference,
-)
 from orchestrator.search.choices import BestRule
 from orchestrator.search.costs import num_parameters
 from orchestrator.search.folds import TrialScore
 from orchestrator.search.home import StudyHome, StudyTrial
 from orchestrator.search.ledger import FitRecord
+from orchestrator.search.rescore import Again, scored_again
+from orchestrator.search.ties import Contender, Versus, all_against, contender, gain_over, share_of_test
 
 DEFAULT = 0  # the trial of the paper's setting
-SURE = 0.05
 SAME_COST = 0.1  # seconds of training that differ by less, as a share, are the same
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(Contender):
     """A trial with all its folds, and what it costs."""
 
-    number: int
-    values: NDArray[np.float64]  # (N,) score of every validation image, the same images for all
-    fold_means: tuple[float, ...]
     seconds: float  # of training, over all folds and workers, on a machine that does nothing else
     num_parameters: int  # of its network
-
-
-@dataclass(frozen=True)
-class Versus:
-    """A trial less another one, on the same images."""
-
-    trial: int
-    other: int
-    difference: float  # of means over images
-    interval: tuple[float, float]  # 95 %, drawing whole groups
-    standard_error: float  # the larger one of images and of folds
-    p_images: float  # clustered Wilcoxon signed-rank
-    p_folds: float | None  # Nadeau-Bengio; None of one fold
-    p_value: float  # the larger of the two, after Holm's correction
-
-    @property
-    def is_sure(self) -> bool:
-        """Whether the first is better."""
-        return self.difference > 0 and self.p_value < SURE
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values; what says nothing is null."""
-        known = all(map(math.isfinite, self.interval))
-        error = self.standard_error if math.isfinite(self.standard_error) else None
-        return asdict(self) | {"interval": list(self.interval) if known else None, "standard_error": error}
 
 
 @dataclass(frozen=True)
@@ -77,7 +38,7 @@ class Selection:
 
     metric: str
     rule: BestRule
-    winner: int  # of the highest score
+    winner: int  # of the highest score, over both scorings where there are two
     chosen: int
     reason: str  # one line
     alike: tuple[Versus, ...]  # the winner against those that cannot be told from it, in order of their rank
@@ -85,6 +46,7 @@ class Selection:
     default: (
         Versus | None
     )  # the winner against the paper's setting; None where it is that, or that is missing
+    again: tuple[Again, ...] = ()  # finalists that were scored again, the winner first
 
     @property
     def alike_trials(self) -> tuple[int, ...]:
@@ -92,7 +54,24 @@ class Selection:
 
     def sentences(self) -> tuple[str, ...]:
         """What was chosen, what cannot be told from the winner, and what tuning has gained, a line each."""
-        return self.reason, self._alike_sentence(), self._default_sentence()
+        return self.reason, *self.again_sentences(), self._alike_sentence(), self._default_sentence()
+
+    def again_sentences(self) -> tuple[str, ...]:
+        """What the second scoring of the finalists has shown; nothing where there was none."""
+        if not self.again:
+            return ()
+        first = self.again[0]
+        return (
+            f"{len(self.again)} trials that could not be told apart were scored again, on fresh folds and seeds: "
+            + "; ".join(
+                f"trial {one.trial}: {percent(one.both)} over both (search {percent(one.search)}, again "
+                f"{percent(one.fresh)})"
+                for one in self.again
+            )
+            + ".",
+            f"On folds and seeds that the search did not optimise over, trial {first.trial} has "
+            f"{percent(first.fresh)}: its own score of the search was {_optimism(first.optimism)}.",
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -104,6 +83,7 @@ class Selection:
             "num_compared": self.num_compared,
             "not_told_from_winner": [one.as_dict() for one in self.alike],
             "against_default": None if self.default is None else self.default.as_dict(),
+            "scored_again": [one.as_dict() for one in self.again],
         }
 
     def tags(self) -> dict[str, str]:
@@ -115,6 +95,7 @@ class Selection:
             "chosen_for": self.reason,
             "not_told_from_winner": ", ".join(map(str, self.alike_trials)) or "none",
             "beats_default": gain,
+            "finalists": ", ".join(str(one.trial) for one in self.again) or "not scored again",
         }
 
     def metrics(self) -> dict[str, float]:
@@ -160,15 +141,21 @@ def select(
     metric: str = "dice",
     ranked_by: str | None = None,
     rule: BestRule = "best",
+    again: Sequence[Again] = (),
 ) -> Selection:
     """Choose among trials with all folds, best first.
 
     groups (N,) of the images; test_share: cases validated over cases trained on, None of one fold. Trials are compared
-    by their means of `metric` over images, whatever they are `ranked_by`.
+    by their means of `metric` over images, whatever they are `ranked_by`. `again`: those that were scored again, the
+    winner first.
     """
     highest = f"the highest {ranked_by or metric} of {len(candidates)} finished"
-    winner, *others = candidates
-    against = _all_against(winner, others, groups, test_share)
+    if again:
+        highest = f"the highest {ranked_by or metric} over both scorings of {len(again)} finalists"
+    best = again[0].trial if again else candidates[0].number
+    winner = next(one for one in candidates if one.number == best)
+    others = [one for one in candidates if one is not winner]
+    against = all_against(winner, others, groups, test_share)
     chosen, reason = winner, f"Trial {winner.number} has {highest}."
     if rule == "one-se":
         chosen, reason = _cheapest(winner, others, against, metric, highest)
@@ -180,7 +167,8 @@ def select(
         reason=reason,
         alike=tuple(one for one in against if not one.is_sure),
         num_compared=len(others),
-        default=_gain(candidates, groups, test_share),
+        default=_gain(winner, others, groups, test_share),
+        again=tuple(again),
     )
 
 
@@ -197,19 +185,28 @@ def select_trial(
     """
     plan, group_of = home.plan(), home.group_of_case()
     groups = [group_of[case_id] for case_id in standing[0][1].case_ids]
-    share = float(np.mean([len(fold.val) / len(fold.train) for fold in plan.folds]))
     candidates = [_candidate(trial, score, metric) for trial, score in standing]
     found = select(
         candidates,
         groups,
-        share if len(plan.folds) > 1 else None,
+        share_of_test(plan),
         metric=metric,
         ranked_by=home.objective().label(metric),
         rule=rule,
+        again=scored_again(home, standing) if metric == "dice" else (),
     )
     if asked is None:
         return found
     return replace(found, chosen=asked, reason=f"Trial {asked} was asked for. {found.reason}")
+
+
+def percent(value: float) -> str:
+    """0.8123 -> 81.23."""
+    return f"{100 * value:.2f}"
+
+
+def _optimism(difference: float) -> str:
+    return f"{100 * abs(difference):.2f} points {'higher' if difference >= 0 else 'lower'}"
 
 
 def points(difference: float) -> str:
@@ -223,10 +220,11 @@ def interval(ends: tuple[float, float]) -> str:
 
 
 def _candidate(trial: StudyTrial, score: TrialScore, metric: str) -> Candidate:
+    shown = contender(trial.number, score, metric)
     return Candidate(
-        number=trial.number,
-        values=score.values_of_case[metric],
-        fold_means=tuple(fold[metric] for fold in score.fold_metrics),
+        number=shown.number,
+        values=shown.values,
+        fold_means=shown.fold_means,
         seconds=training_seconds(trial.records),
         num_parameters=num_parameters(trial.settings),
     )
@@ -238,27 +236,14 @@ def training_seconds(records: Sequence[FitRecord]) -> float:
     return len(epochs) * min(epochs)
 
 
-def _all_against(
+def _gain(
     winner: Candidate, others: Sequence[Candidate], groups: Sequence[str], test_share: float | None
-) -> list[Versus]:
-    tested = [_tested(winner, other, groups, test_share) for other in others]
-    corrected = holm([_larger(*ps) for ps in tested])
-    return [
-        _versus(winner, other, groups, test_share, ps, float(p))
-        for other, ps, p in zip(others, tested, corrected, strict=True)
-    ]
-
-
-def _gain(candidates: Sequence[Candidate], groups: Sequence[str], test_share: float | None) -> Versus | None:
-    """The winner against the default. It was picked out of all, so Holm covers all of them against the default."""
-    winner = candidates[0]
-    default = next((one for one in candidates if one.number == DEFAULT), None)
-    if default is None or default is winner:
+) -> Versus | None:
+    """The winner against the default, where it is another."""
+    default = next((one for one in others if one.number == DEFAULT), None)
+    if default is None:
         return None
-    others = [one for one in candidates if one is not default]
-    tested = [_tested(one, default, groups, test_share) for one in others]
-    corrected = holm([_larger(*ps) for ps in tested])
-    return _versus(winner, default, groups, test_share, tested[0], float(corrected[0]))
+    return gain_over(default, winner, [one for one in others if one is not default], groups, test_share)
 
 
 def _cheapest(
@@ -284,31 +269,3 @@ def _cheapest(
 
 def _cost(one: Candidate) -> str:
     return f"{one.seconds / 60:.1f} min of training and {one.num_parameters:,} parameters"
-
-
-def _tested(
-    one: Candidate, other: Candidate, groups: Sequence[str], test_share: float | None
-) -> tuple[float, float | None]:
-    images = clustered_wilcoxon(one.values - other.values, groups).p_value
-    if test_share is None:
-        return images, None
-    return images, corrected_t_test(np.subtract(one.fold_means, other.fold_means), test_share).p_value
-
-
-def _versus(
-    one: Candidate,
-    other: Candidate,
-    groups: Sequence[str],
-    test_share: float | None,
-    tested: tuple[float, float | None],
-    p_value: float,
-) -> Versus:
-    found = paired_difference(one.values, other.values, groups)
-    error = clustered_error(one.values - other.values, groups)
-    if test_share is not None:
-        error = max(error, corrected_error(np.subtract(one.fold_means, other.fold_means), test_share))
-    return Versus(one.number, other.number, found.difference, found.interval, error, *tested, p_value)
-
-
-def _larger(p_images: float, p_folds: float | None) -> float:
-    return p_images if p_folds is None else max(p_images, p_folds)

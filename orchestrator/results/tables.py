@@ -42,16 +42,23 @@ class LeaderboardRow:
     objective: float | None = None  # what the study maximises, where it is not the mean
     beside: Mapping[str, float] = field(default_factory=dict)  # further objectives
     on_front: bool = False  # whether no trial is better in all of them
+    fresh: float | None = None  # what finalists have shown on fresh folds and seeds
+    both: float | None = None  # over the search and those: finalists are ranked by it
 
 
 def ranked_rows(
     rows: Sequence[LeaderboardRow], metric: str = "dice"
 ) -> list[tuple[int | None, LeaderboardRow]]:
-    """(rank, row), best first, by the study's objective; of equals the earlier trial; those without a score last."""
-    scored = sorted(
-        (row for row in rows if metric in row.scores),
-        key=lambda row: (-(row.scores[metric] if row.objective is None else row.objective), row.number),
-    )
+    """(rank, row), best first, by the study's objective; of equals the earlier trial; those without a score last.
+
+    Finalists that were scored again come first, by both scorings.
+    """
+
+    def place(row: LeaderboardRow) -> tuple[bool, float, float, int]:
+        worth = row.scores[metric] if row.objective is None else row.objective
+        return row.both is None, -(row.both or 0.0), -worth, row.number
+
+    scored = sorted((row for row in rows if metric in row.scores), key=place)
     others = sorted((row for row in rows if metric not in row.scores), key=lambda row: row.number)
     return [*enumerate(scored, start=1), *((None, row) for row in others)]
 
@@ -61,12 +68,14 @@ def leaderboard(
 ) -> Table:
     """All trials, best first; scores in percent. `at` is the threshold, `objective` a heading where it has a column.
 
-    Dice on the test and on unseen datasets stands beside that of the folds. On a narrow terminal headings and
+    Dice on the test and on unseen datasets stands beside that of the folds, and so does that of finalists that were
+    scored again: on fresh folds and seeds, and over both. On a narrow terminal headings and
     settings wrap, numbers do not.
     """
     metrics = list(dict.fromkeys([metric, "dice", "iou"]))
     beside = list(dict.fromkeys(name for row in rows for name in row.beside))
     outside = list(dict.fromkeys(name for row in rows for name in row.outside))
+    again = ["again", "both"] if any(row.both is not None for row in rows) else []
     heads = [
         "",
         "trial",
@@ -74,6 +83,7 @@ def leaderboard(
         *beside,
         *(["front"] if beside else []),
         *metrics,
+        *again,
         "95 % of dice",
         "at",
         *outside,
@@ -81,7 +91,7 @@ def leaderboard(
         "min",
     ]
     ranked = ranked_rows(rows, metric)
-    numbers = [_numbers(rank, row, metrics, outside, objective, beside) for rank, row in ranked]
+    numbers = [_numbers(rank, row, metrics, outside, objective, beside, bool(again)) for rank, row in ranked]
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for place, name in enumerate(heads):
         width = max((len(cells[place]) for cells in numbers), default=0)
@@ -103,6 +113,7 @@ def leaderboard_dicts(rows: Sequence[LeaderboardRow], metric: str = "dice") -> l
             "objective": row.objective,
             "beside": dict(row.beside),
             "on_front": row.on_front if row.beside else None,
+            "scored_again": None if row.both is None else {"fresh": row.fresh, "both": row.both},
             "interval": _finite(row.interval),
             "threshold": row.threshold,
             "outside": dict(row.outside),
@@ -227,6 +238,7 @@ def _numbers(
     outside: Sequence[str],
     objective: str | None,
     beside: Sequence[str],
+    again: bool,
 ) -> list[str]:
     return [
         "" if rank is None else str(rank),
@@ -235,6 +247,7 @@ def _numbers(
         *(beside_text(name, row.beside.get(name)) for name in beside),
         *(["yes" if row.on_front else ""] if beside else []),
         *(_percent(row.scores.get(name)) for name in metrics),
+        *([_percent(row.fresh), _percent(row.both)] if again else []),
         _interval(row.interval),
         "–" if row.threshold is None else f"{row.threshold:.3f}",
         *(_percent(row.outside.get(name)) for name in outside),

@@ -66,7 +66,7 @@ class TrialScore:
     """How a setting did on images that its networks were not trained on."""
 
     masks: PostProcess  # how maps become masks: as the settings say, the rest as validation cases choose
-    metrics: dict[str, float]  # mean over all validation images, of these masks
+    metrics: dict[str, float]  # mean over all validation images, each counted once, of these masks
     fold_metrics: tuple[dict[str, float], ...]  # mean over each fold's images
     case_ids: tuple[str, ...]  # each validation image once, sorted
     # metric -> (N,) of `case_ids`, mean over repeats; a fold's masks are made as the other folds choose, if
@@ -112,16 +112,26 @@ def score_trial(records: Sequence[FitRecord], settings: Settings, metric: str = 
     scored = [scores_under(record.histograms, own) for record, own in zip(records, honest, strict=True)]
     unique, place = np.unique(case_ids, return_inverse=True)
     values = {name: np.concatenate([part[name] for part in scored]) for name in scored[0]}
+    alike = scores_under(histograms, masks)
     return TrialScore(
         masks=masks,
-        metrics=_means(scores_under(histograms, masks)),
+        metrics=_means(alike if _is_even(place) else _by_case(alike, place)),
         fold_metrics=tuple(_means(scores_under(record.histograms, masks)) for record in records),
         case_ids=tuple(map(str, unique)),
-        values_of_case={
-            name: np.bincount(place, weights=column) / np.bincount(place) for name, column in values.items()
-        },
+        values_of_case=_by_case(values, place),
         is_cross_fitted=others is not None,
     )
+
+
+def _by_case(values: dict[str, np.ndarray], place: np.ndarray) -> dict[str, np.ndarray]:
+    """Each case once, with its mean over the folds that validated it."""
+    counts = np.bincount(place)
+    return {name: np.bincount(place, weights=column) / counts for name, column in values.items()}
+
+
+def _is_even(place: np.ndarray) -> bool:
+    """Whether every case was validated equally often."""
+    return len(set(np.bincount(place).tolist())) == 1
 
 
 def _others_choice(records: Sequence[FitRecord], settings: Settings, metric: str) -> list[PostProcess] | None:

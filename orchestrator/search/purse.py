@@ -17,6 +17,7 @@ class Purse:
     def __init__(self, budget: Budget, spending: Spending, num_lanes: Callable[[], int] = lambda: 1) -> None:
         self.budget, self.spending, self.num_lanes = budget, spending, num_lanes
         self.end: End | None = None
+        self.reserved = 0.0  # fits after the search: the finalists are scored again
 
     def is_open(
         self, settings: int, fits_held_back: Callable[[], float], shown: Callable[[], Sequence[Shown]]
@@ -58,7 +59,7 @@ class Purse:
     ) -> End | None:
         spent, held_back = Cost(), Cost()
         if self.budget.is_of_training:
-            spent, held_back = self.spending.spent(), self.cost_of(fits_held_back())
+            spent, held_back = self.spending.spent(), self.cost_of(fits_held_back() + self.reserved)
         end = self.budget.used_up(settings, spent, held_back)
         if end is None and self.budget.until_unlikely and (why := why_unlikely(shown())) is not None:
             return End("until_unlikely", why)

@@ -172,7 +172,7 @@ class Watch:
                 for views in self.flying.values()
                 for view in views.values()
             ),
-            finals=float(sum(finals.values())),
+            finals=sum(finals.values()) + self.purse.reserved,
         )
 
     def _pace(self) -> Pace:

@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -233,6 +233,10 @@ class Dispatcher:
             self.broken = error
             self.changed.notify_all()
 
+    async def trouble(self) -> str | None:
+        """Why no lane can be started, if none can."""
+        return self.broken
+
     async def num_ready(self) -> int:
         """Lanes that are up."""
         return len(self.lanes)
@@ -307,18 +311,43 @@ class Lanes:
         self, job_id: str, payload: Any, on_row: Callable[[dict[str, float]], None] = lambda row: None
     ) -> None:
         """Pass one job through a lane and wait for it. Raises `FitFailed` if it failed."""
-        ray.get(self.dispatcher.submit.remote(job_id, payload))
-        seen = 0
-        while True:
-            told: dict[str, News] = ray.get(self.dispatcher.follow.remote({job_id: seen}))
-            for news in told.values():
-                for row in news.rows:
-                    on_row(row)
-                seen += len(news.rows)
-                if news.state == "failed":
-                    raise FitFailed(news.error)
+
+        def tell(job_id: str, news: News) -> None:
+            for row in news.rows:
+                on_row(row)
+
+        if error := self.run_all({job_id: payload}, tell).get(job_id):
+            raise FitFailed(error)
+
+    def run_all(
+        self,
+        jobs: Mapping[str, Any],
+        on_news: Callable[[str, News], None] = lambda job_id, news: None,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> dict[str, str]:
+        """Pass jobs through the lanes, as many at a time as there are lanes, and wait for all.
+
+        Returns those that failed, with their errors. Once `is_over` says so, those in flight stop after their epoch.
+        Raises `FitFailed` if no lane can be started.
+        """
+        seen = dict.fromkeys(jobs, 0)
+        failed: dict[str, str] = {}
+        for job_id, payload in jobs.items():
+            ray.get(self.dispatcher.submit.remote(job_id, payload))
+        while seen and not is_over():
+            told: dict[str, News] = ray.get(self.dispatcher.follow.remote(seen))
+            for job_id, news in told.items():
+                seen[job_id] += len(news.rows)
+                on_news(job_id, news)
                 if news.state in OVER:
-                    return
+                    del seen[job_id]
+                if news.state == "failed":
+                    failed[job_id] = news.error or "unknown"
+        for job_id in seen:
+            ray.get(self.dispatcher.leave.remote(job_id))
+        if failed and (broken := ray.get(self.dispatcher.trouble.remote())):
+            raise FitFailed(broken)
+        return failed
 
     def _watch(self) -> None:
         """Follow the cluster: as many lanes as it has room for, and no job on a node that is gone."""

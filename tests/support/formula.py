@@ -48,12 +48,13 @@ def quality(learning_rate: float) -> float:
     return math.exp(-((math.log10(learning_rate) + 3) ** 2))
 
 
-def histograms(found: float, num_cases: int) -> np.ndarray:
+def histograms(found: float | np.ndarray, num_cases: int) -> np.ndarray:
     """Maps that find a share of each polyp with certainty and nothing outside."""
     stack = np.zeros((num_cases, 2, 256), np.uint32)
+    pixels = np.round(np.asarray(found) * AREA).astype(np.uint32)
     stack[:, 0, 0] = 9 * AREA
-    stack[:, 1, 250] = round(found * AREA)
-    stack[:, 1, 0] = AREA - round(found * AREA)
+    stack[:, 1, 250] = pixels
+    stack[:, 1, 0] = AREA - pixels
     return stack
 
 
@@ -65,6 +66,7 @@ class FormulaWork:
     seconds: float = 0.0
     diverges_above: float = math.inf
     kill_marker: Path | None = None
+    noise: float = 0.0  # of every image
 
     def __call__(
         self,
@@ -74,7 +76,7 @@ class FormulaWork:
         report: Callable[[dict[str, float]], bool],
     ) -> bool:
         if isinstance(job, ScoreJob):
-            found = quality(self.ledger.read(job.fit_id).spec.recipe.learning_rate)
+            found = self.found(self.ledger.read(job.fit_id).spec, job.case_ids)
             self.ledger.write_scores(
                 ScoreRecord(job.scored_as, job.name, job.case_ids, histograms(found, len(job.case_ids)))
             )
@@ -105,9 +107,18 @@ class FormulaWork:
             "versions": {},
             "inference_ms": -math.log10(job.recipe.learning_rate),
         }
-        scored = histograms(quality(job.recipe.learning_rate), len(job.val))
+        scored = histograms(self.found(job, job.val), len(job.val))
         self.ledger.write(job, plain, scored, {}, b"weights")
         return True
+
+    def found(self, spec: FitSpec, case_ids: Sequence[str]) -> float | np.ndarray:
+        """Share of each polyp that a fit's network finds."""
+        level = quality(spec.recipe.learning_rate)
+        if not self.noise:
+            return level
+        return np.clip(
+            level + np.random.default_rng(int(spec.fit_id, 16)).normal(0, self.noise, len(case_ids)), 0, 1
+        )
 
     def num_trained(self) -> int:
         """Fits that were started, repeats included."""
@@ -159,6 +170,12 @@ class Heard:
     def ends(self, end: End) -> None:
         self.told.append(("ends", end.by))
 
+    def scoring_again(self, trials: Sequence[int], num_fits: int) -> None:
+        self.told.append(("scoring_again", tuple(trials), num_fits))
+
+    def fold_again(self, number: int, record: FitRecord) -> None:
+        self.told.append(("fold_again", number, record.spec.fold))
+
     def progress(self, status: Status) -> None:
         self.shown.append(status)
 
@@ -193,10 +210,12 @@ def _dataset(home: Path) -> Dataset:
     return load_dataset(home, "drawn")
 
 
-def carry_out(study: Study, rates: Sequence[float]) -> FormulaWork:
+def carry_out(
+    study: Study, rates: Sequence[float], make: Callable[[Ledger], FormulaWork] = FormulaWork
+) -> FormulaWork:
     """Train trials of these learning rates on all folds without Ray, and tell Optuna their Dice."""
     study.home.begin(study.space, study.plan, study.seed, study.maximise, study.storage, study.beside)
-    optuna, work = study.home.optuna_study(), FormulaWork(study.home.ledger)
+    optuna, work = study.home.optuna_study(), make(study.home.ledger)
     for rate in rates:
         optuna.enqueue_trial({"learning_rate": rate})
         trial = optuna.ask()

@@ -1,0 +1,225 @@
+"""The finalists scored again before one is named: on folds dealt anew and with other training seeds.
+
+The highest score of many is partly luck. The winner and those that cannot be told from it are trained once more, on
+other folds of the same cases (where folds are dealt; the hold-out stays as it is, unseen) and from other seeds. Masks
+are made as the search chose. Named is the highest mean over both scorings; the second one alone is what the search did
+not optimise over. The network that is handed over stays one of the first scoring.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from orchestrator.data.redeal import FRESH, dealt_again
+from orchestrator.data.splits import SplitPlan, read_plan, write_plan
+from orchestrator.errors import FitFailed
+from orchestrator.search.folds import TrialScore, fold_specs, score_trial
+from orchestrator.search.home import StudyHome, StudyTrial, champion_fit
+from orchestrator.search.ledger import FitRecord
+from orchestrator.search.space import Settings
+from orchestrator.search.ties import all_against, contender, share_of_test
+from orchestrator.training.recipe import FitSpec
+
+if TYPE_CHECKING:
+    from orchestrator.search.purse import Purse
+    from orchestrator.search.watch import Watch
+    from orchestrator.training.lane import Lanes, News
+
+Standing = Sequence[tuple[StudyTrial, TrialScore]]  # trials with all folds, best first
+
+
+@dataclass(frozen=True)
+class Rescoring:
+    """Who was scored again, of which trials, as it is remembered."""
+
+    asked: int  # finalists at most
+    standing: tuple[int, ...]  # trials with all folds, best first, when they were chosen
+    finalists: tuple[int, ...]  # best first; the winner alone where all others are worse
+    failed: Mapping[int, str]  # finalist -> why its second training failed
+
+
+@dataclass(frozen=True)
+class Again:
+    """What a finalist has shown, as the study ranks trials."""
+
+    trial: int
+    search: float  # what it was chosen by
+    fresh: float  # on fresh folds and seeds, masks as the search chose
+    both: float  # over both
+
+    @property
+    def optimism(self) -> float:
+        """How much too good the search's own score was."""
+        return self.search - self.fresh
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"optimism": self.optimism}
+
+
+class Hears(Protocol):
+    """Who is told of the second scoring."""
+
+    def scoring_again(self, trials: Sequence[int], num_fits: int) -> None: ...
+    def fold_again(self, number: int, record: FitRecord) -> None: ...
+
+
+def score_again(
+    home: StudyHome,
+    asked: int,
+    lanes: Lanes,
+    purse: Purse,
+    is_over: Callable[[], bool],
+    watch: Watch,
+    report: Hears,
+) -> bool:
+    """Train the finalists again, as many fits at a time as there are lanes, and remember that it was done.
+
+    Returns False if `is_over` ended it before: what is on record by then is not repeated. Raises `FitFailed` if none of
+    the finalists can be trained again.
+    """
+    standing = home.ranked()
+    if asked < 2 or not standing or settled(home, standing, asked) is not None:
+        return True
+    chosen = finalists(home, standing, asked)
+    fits = fits_again(home, standing, chosen) if len(chosen) > 1 else {}
+    owner = {spec.fit_id: number for number, specs in fits.items() for spec in specs}
+    missing = {s.fit_id: s for specs in fits.values() for s in specs if not home.ledger.has(s.fit_id)}
+    if missing and is_over():
+        return False
+    purse.reserved = len(missing)
+    if fits:
+        watch.now("rescoring")
+        report.scoring_again(chosen, len(missing))
+
+    def hear(fit_id: str, news: News) -> None:
+        purse.spending.hear(fit_id, news.rows)
+        if news.state == "finished":
+            record = home.ledger.read(fit_id)
+            purse.spending.finish(record)
+            purse.reserved -= 1
+            report.fold_again(owner[fit_id], record)
+        watch.step()
+
+    failed = lanes.run_all(missing, hear, is_over)
+    home.ledger.drop_weights(owner)  # handed over is a network of the search's own folds
+    if not all(home.ledger.has(fit_id) or fit_id in failed for fit_id in owner):
+        return False
+    errors = {owner[fit_id]: error for fit_id, error in failed.items()}
+    if fits and len(errors) == len(chosen):
+        raise FitFailed(f"no finalist could be trained again, on other folds and from another seed: {errors}")
+    remember(home, Rescoring(asked, tuple(trial.number for trial, _ in standing), chosen, errors))
+    return True
+
+
+def finalists(home: StudyHome, standing: Standing, asked: int) -> tuple[int, ...]:
+    """The winner and those that cannot be told from it, best first, whose networks are still there."""
+    plan, group_of = home.plan(), home.group_of_case()
+    winner, *others = [contender(trial.number, score) for trial, score in standing]
+    groups = [group_of[case_id] for case_id in standing[0][1].case_ids]
+    against = all_against(winner, others, groups, share_of_test(plan))
+    alike = {winner.number, *(one.other for one in against if not one.is_sure)}
+    able = [t.number for t, _ in standing if t.number in alike and champion_fit(t).weights.exists()]
+    return tuple(able[:asked])
+
+
+def again_plan(home: StudyHome) -> SplitPlan:
+    """The folds of the second scoring, from the file that the first call writes."""
+    file = _plan_file(home)
+    if not file.exists():
+        write_plan(dealt_again(home.plan(), *home.datasets()), file)
+    return read_plan(file, *home.datasets())
+
+
+def again_specs(settings: Settings, plan: SplitPlan) -> tuple[FitSpec, ...]:
+    """The fits of a setting on the folds of `again_plan`, from another seed."""
+    seed = (settings.recipe.seed + FRESH) % 2**31
+    fresh = replace(settings, recipe=settings.recipe.model_copy(update={"seed": seed}))
+    return tuple(spec.model_copy(update={"fold": f"again {spec.fold}"}) for spec in fold_specs(fresh, plan))
+
+
+def fits_again(home: StudyHome, standing: Standing, numbers: Sequence[int]) -> dict[int, tuple[FitSpec, ...]]:
+    """The fits of the second scoring, of each of these trials."""
+    plan = again_plan(home)
+    return {
+        trial.number: again_specs(trial.settings, plan) for trial, _ in standing if trial.number in numbers
+    }
+
+
+def settled(home: StudyHome, standing: Standing, asked: int = 0) -> Rescoring | None:
+    """What is remembered of these very trials and of so many finalists or more; None if nothing is."""
+    file = _file(home)
+    if not file.exists():
+        return None
+    told = json.loads(file.read_text())
+    found = Rescoring(
+        told["asked"],
+        tuple(told["standing"]),
+        tuple(told["finalists"]),
+        {int(number): error for number, error in told["failed"].items()},
+    )
+    is_of_these = found.standing == tuple(trial.number for trial, _ in standing)
+    return found if is_of_these and found.asked >= asked else None
+
+
+def remember(home: StudyHome, rescoring: Rescoring) -> None:
+    """Keep it, whole or not at all."""
+    partial = home.folder / f".rescored.{os.getpid()}.partial"
+    partial.write_text(json.dumps(asdict(rescoring)))
+    partial.replace(_file(home))
+
+
+def scored_again(home: StudyHome, standing: Standing) -> tuple[Again, ...]:
+    """The finalists by their mean over both scorings, best first; none where nothing was scored again.
+
+    `standing` is ranked by Dice, as the search ranks trials.
+    """
+    found = settled(home, standing)
+    if found is None or len(found.finalists) < 2:
+        return ()
+    numbers = [number for number in found.finalists if number not in found.failed]
+    fits = fits_again(home, standing, numbers)
+    records = {number: [home.ledger.read(spec.fit_id) for spec in specs] for number, specs in fits.items()}
+    shown = [
+        _again(home, trial, score, records[trial.number])
+        for trial, score in standing
+        if trial.number in records
+    ]
+    return tuple(sorted(shown, key=lambda one: -one.both))  # of equals the one before in the search
+
+
+def named(home: StudyHome, standing: Standing, metric: str = "dice") -> tuple[StudyTrial, TrialScore]:
+    """The champion of trials ranked by the metric, which are not none: by both scorings where there are two."""
+    again = scored_again(home, standing) if metric == "dice" else ()
+    number = again[0].trial if again else standing[0][0].number
+    return next(pair for pair in standing if pair[0].number == number)
+
+
+def _again(home: StudyHome, trial: StudyTrial, score: TrialScore, fresh: Sequence[FitRecord]) -> Again:
+    worth, settings = home.objective(), _with_masks_of(score, trial.settings)
+    return Again(
+        trial=trial.number,
+        search=worth(score),
+        fresh=worth(score_trial(fresh, settings)),
+        both=worth(score_trial([*trial.records, *fresh], settings)),
+    )
+
+
+def _with_masks_of(score: TrialScore, settings: Settings) -> Settings:
+    """Nothing left open: masks are made as this score chose."""
+    masks = replace(
+        settings.masks, threshold=score.masks.threshold, reference_area=score.masks.reference_area
+    )
+    return replace(settings, masks=masks)
+
+
+def _file(home: StudyHome) -> Path:
+    return home.folder / "rescored.json"
+
+
+def _plan_file(home: StudyHome) -> Path:
+    return home.folder / "splits-again.json"

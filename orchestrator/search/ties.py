@@ -1,0 +1,128 @@
+"""Who cannot be told from whom: trials compared on the same validation images.
+
+Two sources of chance are looked at: images (whole groups are drawn together) and training sets (Nadeau and Bengio's
+test, where there are two folds or more). Trials count as different where both tests say so; Holm's correction covers
+all comparisons that are made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.data.splits import SplitPlan
+from orchestrator.scoring.statistics import (
+    clustered_error,
+    clustered_wilcoxon,
+    corrected_error,
+    corrected_t_test,
+    holm,
+    paired_difference,
+)
+from orchestrator.search.folds import TrialScore
+
+SURE = 0.05
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A trial with all its folds."""
+
+    number: int
+    values: NDArray[np.float64]  # (N,) score of every validation image, the same images for all
+    fold_means: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Versus:
+    """A trial less another one, on the same images."""
+
+    trial: int
+    other: int
+    difference: float  # of means over images
+    interval: tuple[float, float]  # 95 %, drawing whole groups
+    standard_error: float  # the larger one of images and of folds
+    p_images: float  # clustered Wilcoxon signed-rank
+    p_folds: float | None  # Nadeau-Bengio; None of one fold
+    p_value: float  # the larger of the two, after Holm's correction
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the first is better."""
+        return self.difference > 0 and self.p_value < SURE
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values; what says nothing is null."""
+        known = all(map(math.isfinite, self.interval))
+        error = self.standard_error if math.isfinite(self.standard_error) else None
+        return asdict(self) | {"interval": list(self.interval) if known else None, "standard_error": error}
+
+
+def contender(number: int, score: TrialScore, metric: str = "dice") -> Contender:
+    """A trial by its cross-fitted scores."""
+    return Contender(number, score.values_of_case[metric], tuple(fold[metric] for fold in score.fold_metrics))
+
+
+def share_of_test(plan: SplitPlan) -> float | None:
+    """Cases validated over cases trained on, as a test over folds wants it; None of one fold."""
+    if len(plan.folds) == 1:
+        return None
+    return float(np.mean([len(fold.val) / len(fold.train) for fold in plan.folds]))
+
+
+def all_against(
+    winner: Contender, others: Sequence[Contender], groups: Sequence[str], test_share: float | None
+) -> list[Versus]:
+    """The winner less each of the others; groups (N,) of the images, test_share None of one fold."""
+    tested = [_tested(winner, other, groups, test_share) for other in others]
+    corrected = holm([_larger(*ps) for ps in tested])
+    return [
+        _versus(winner, other, groups, test_share, ps, float(p))
+        for other, ps, p in zip(others, tested, corrected, strict=True)
+    ]
+
+
+def gain_over(
+    default: Contender,
+    winner: Contender,
+    others: Sequence[Contender],
+    groups: Sequence[str],
+    test_share: float | None,
+) -> Versus:
+    """The winner less the default. It was picked out of all, so Holm covers all of them against the default."""
+    tested = [_tested(one, default, groups, test_share) for one in (winner, *others)]
+    corrected = holm([_larger(*ps) for ps in tested])
+    return _versus(winner, default, groups, test_share, tested[0], float(corrected[0]))
+
+
+def _tested(
+    one: Contender, other: Contender, groups: Sequence[str], test_share: float | None
+) -> tuple[float, float | None]:
+    images = clustered_wilcoxon(one.values - other.values, groups).p_value
+    if test_share is None:
+        return images, None
+    return images, corrected_t_test(np.subtract(one.fold_means, other.fold_means), test_share).p_value
+
+
+def _versus(
+    one: Contender,
+    other: Contender,
+    groups: Sequence[str],
+    test_share: float | None,
+    tested: tuple[float, float | None],
+    p_value: float,
+) -> Versus:
+    found = paired_difference(one.values, other.values, groups)
+    error = clustered_error(one.values - other.values, groups)
+    if test_share is not None:
+        error = max(error, corrected_error(np.subtract(one.fold_means, other.fold_means), test_share))
+    return Versus(one.number, other.number, found.difference, found.interval, error, *tested, p_value)
+
+
+def _larger(p_images: float, p_folds: float | None) -> float:
+    return p_images if p_folds is None else max(p_images, p_folds)
