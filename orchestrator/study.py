@@ -14,7 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any, Literal, Protocol
 
@@ -41,6 +41,7 @@ from orchestrator.search.home import (
 )
 from orchestrator.search.ledger import FitRecord, scored_as
 from orchestrator.search.objective import Objective, objective_over, objective_problems
+from orchestrator.search.plan import some_settings
 from orchestrator.search.purse import Purse
 from orchestrator.search.race import RaceScheduler
 from orchestrator.search.race_rules import Verdict
@@ -54,6 +55,14 @@ from orchestrator.search.status import LaneCount, Status, read_status
 from orchestrator.search.storage import reach
 from orchestrator.search.trial import FoldTrial
 from orchestrator.search.watch import Watch
+from orchestrator.search.width import (
+    NUM_DRAWN,
+    TimeJob,
+    WidthChoice,
+    choose_width,
+    possible_widths,
+    quickest,
+)
 from orchestrator.search.work import ScoreJob
 from orchestrator.training.lane import Lanes, Perform, Shape
 from orchestrator.training.recipe import Recipe
@@ -74,7 +83,7 @@ class Machine:
         "auto"  # "auto": a running cluster, else this machine; "local"; or a head node's "host:port"
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    workers_per_fit: int = 1
+    workers_per_fit: int | None = None  # None: what the plan chooses on several GPUs, else 1
     num_lanes: int | None = None  # at most; None: as many as there is room for
     fits_per_gpu: int = 1
 
@@ -85,7 +94,7 @@ class Machine:
                 f"a study does not run through a Ray client, found {self.address}; submit the same command with "
                 "`ray job submit`, or run it on a node of the cluster with --address auto",
             )
-        if self.fits_per_gpu > 1 and self.workers_per_fit > 1:
+        if self.fits_per_gpu > 1 and (self.workers_per_fit or 1) > 1:
             raise BadMachine(
                 "--fits-per-gpu",
                 f"{self.fits_per_gpu} fits can share a GPU where each has one worker, found --workers-per-fit "
@@ -126,6 +135,7 @@ class StudyReport(Protocol):
     def __enter__(self) -> object: ...
     def __exit__(self, *_: object) -> None: ...
     def started(self, study: Study, shape: Shape) -> None: ...
+    def width_chosen(self, choice: WidthChoice) -> None: ...
     def trial_started(self, number: int, params: dict[str, Any]) -> None: ...
     def news(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None: ...
     def fold_finished(self, number: int, fold: int, record: FitRecord) -> None: ...
@@ -165,9 +175,14 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
         watch = Watch(study.home, purse, study.race, report.progress)
         watch.follow(searcher, study.home.optuna_study().get_trials(deepcopy=False))
         with report, watch, cluster(machine.address), _interruptible() as interrupted:
+            choice = settle_width(study, machine, work, watch)
+            if choice is not None:
+                machine = replace(machine, workers_per_fit=choice.width)
             shape = shape_lanes(ray.nodes(), machine)
             purse.spending.lane(shape.gpus_per_worker, shape.workers_per_lane)
             report.started(study, shape)
+            if choice is not None:
+                report.width_chosen(choice)
             with Lanes(work, shape, study.home.folder / "train", machine.num_lanes or math.inf) as lanes:
                 room.num_lanes, stop = lanes.num_lanes, Stop(purse, interrupted)
                 with watch.counting_lanes(lambda: LaneCount(lanes.num_lanes(), *lanes.count())):
@@ -203,6 +218,8 @@ def refit(
         trial.settings, plan, statistics.median_high(record.best_epoch + 1 for record in trial.records)
     )
     with study.lock(), cluster(machine.address):
+        if widths := open_widths(ray.nodes(), machine, (spec.network,), (spec.recipe.batch_size,)):
+            machine = replace(machine, workers_per_fit=quickest(study.speeds_file, spec, widths))
         shape = shape_lanes(ray.nodes(), machine, num_lanes=1)
         with Lanes(work, shape, study.folder / "train") as lanes:
             lanes.run(spec.fit_id, spec, on_epoch)
@@ -231,7 +248,7 @@ def check(study: Study, machine: Machine) -> None:
             problems.append(
                 f"batch_size: {batch_size} images need a fold that large; the smallest trains on {smallest}"
             )
-        if batch_size % machine.workers_per_fit:
+        if batch_size % (machine.workers_per_fit or 1):
             problems.append(
                 f"batch_size: {batch_size} images cannot be dealt to {machine.workers_per_fit} workers per fit"
             )
@@ -317,7 +334,7 @@ def shape_lanes(nodes: list[dict[str, Any]], machine: Machine, num_lanes: int | 
     unit = "GPU" if with_gpus else "CPU"
     nodes_used = with_gpus or [node for node in resources if node.get("CPU", 0) >= 1]
     slots = sum(int(node[unit]) for node in nodes_used) * machine.fits_per_gpu
-    width = machine.workers_per_fit
+    width = machine.workers_per_fit or 1
     if width > slots:
         raise BadMachine(
             "--workers-per-fit", f"{width} workers need as many {unit}s, found {slots} in the cluster"
@@ -335,6 +352,46 @@ def shape_lanes(nodes: list[dict[str, Any]], machine: Machine, num_lanes: int | 
         gpus_per_worker=_part_of_gpu(machine.fits_per_gpu) if with_gpus else 0,
         device="cuda" if with_gpus and machine.device != "cpu" else "cpu",
     )
+
+
+def open_widths(
+    nodes: list[dict[str, Any]], machine: Machine, networks: Sequence[str], batch_sizes: Sequence[int]
+) -> tuple[int, ...]:
+    """Widths to choose from: none where one was asked for, and where no node has several GPUs."""
+    if machine.workers_per_fit is not None or machine.fits_per_gpu > 1:
+        return ()
+    if shape_lanes(nodes, machine, num_lanes=1).device == "cpu":
+        return ()
+    widths = possible_widths(networks, batch_sizes, _most_gpus(nodes))
+    return widths if len(widths) > 1 else ()
+
+
+def settle_width(study: Study, machine: Machine, work: Perform, watch: Watch) -> WidthChoice | None:
+    """Let the plan choose how many workers a fit gets, where nobody did; what it needs is measured in a lane, once."""
+    nodes = ray.nodes()
+    widths = open_widths(nodes, machine, study.space.networks, batch_sizes(study.space))
+    if not widths:
+        return None
+    settings = some_settings(study.space, NUM_DRAWN, study.seed)
+    job = TimeJob(study.home.speeds_file, tuple(settings), study.plan, widths)
+    shape = shape_lanes(nodes, machine, num_lanes=1)
+    if not job.file.exists():
+        watch.now("timing")
+        with Lanes(work, shape, study.home.folder / "train") as lanes:
+            lanes.run("timing", job)
+    return choose_width(
+        job,
+        num_gpus=shape.num_on(nodes),
+        max_lanes=machine.num_lanes,
+        num_trials=study.budget.trials,
+        race=study.race,
+        num_parameters=len(study.space.search),
+    )
+
+
+def _most_gpus(nodes: list[dict[str, Any]]) -> int:
+    """Of one node: the workers of a fit stay together, for what nodes say to each other is not measured."""
+    return max(int(node["Resources"].get("GPU", 0)) for node in nodes if node["Alive"])
 
 
 def _part_of_gpu(num_fits: int) -> float:

@@ -33,6 +33,7 @@ COLORS = {
 OVER = ("ended", "interrupted", "failed", "killed")
 WORDS = {
     "starting": "lanes are starting",
+    "timing": "a few steps are timed, to choose how many workers a fit gets",
     "searching": "searching",
     "finishing": "no new trial is begun; the best get their folds",
     "rescoring": "the finalists are scored again, on fresh folds and seeds",

@@ -30,7 +30,12 @@ Address = Annotated[
     ),
 ]
 Width = Annotated[
-    int, typer.Option(min=1, help="Data-parallel workers of one fit; does not change its result.")
+    int | None,
+    typer.Option(
+        min=1,
+        help="Data-parallel workers of one fit; does not change its result. Default: what ends soonest by a few steps "
+        "that are timed first, where a node has several GPUs; else 1.",
+    ),
 ]
 Data = Annotated[list[str], typer.Option(help="Dataset to train on; repeat for several.")]
 Unseen = Annotated[

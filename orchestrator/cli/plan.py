@@ -45,7 +45,14 @@ def plan(
     from orchestrator.cli.split import load_split
     from orchestrator.data.cache import cached_cases
     from orchestrator.search.folds import fold_specs
-    from orchestrator.search.plan import forecast, measure, some_settings, widths_of, world_of
+    from orchestrator.search.plan import (
+        forecast,
+        measure,
+        seconds_of_fits,
+        some_settings,
+        widths_of,
+        world_of,
+    )
     from orchestrator.search.space import check_builds, check_weights, load_space
     from orchestrator.study import batch_sizes
 
@@ -68,12 +75,8 @@ def plan(
     rows = []
     for rule in dict.fromkeys(("none", race)):
         for width in widths:
-            seconds = [
-                speed.like(speeds[0]).fit_seconds(spec, width)
-                for speed, spec in zip(speeds, specs, strict=True)
-            ]
             found = forecast(
-                seconds,
+                seconds_of_fits(speeds, specs, width),
                 width=width,
                 num_lanes=gpus // width,
                 num_trials=trials,

@@ -74,7 +74,7 @@ def best(
     ] = None,
     address: Address = "auto",
     device: Device = "auto",
-    workers_per_fit: Width = 1,
+    workers_per_fit: Width = None,
     home: Home = DEFAULT_HOME,
     cache: Cache = None,
     tracking_uri: TrackingUri = None,
@@ -200,7 +200,7 @@ class _Crew:
     study: StudyHome
     address: str
     device: Device
-    workers_per_fit: int
+    workers_per_fit: int | None
     cache: Path
 
     def refit(self, trial: StudyTrial) -> FitRecord:

@@ -129,7 +129,7 @@ def search(
     study: Annotated[
         str | None, typer.Option(help="Name. Default: made of SPACE, the data and the split.")
     ] = None,
-    workers_per_fit: Width = 1,
+    workers_per_fit: Width = None,
     fits_per_gpu: Annotated[
         int,
         typer.Option(min=1, help="Fits of one worker that share a GPU, each with its part of the memory."),

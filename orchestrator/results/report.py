@@ -31,6 +31,7 @@ from orchestrator.search.ledger import FitRecord
 from orchestrator.search.race_rules import Verdict
 from orchestrator.search.rescore import Again
 from orchestrator.search.status import Status
+from orchestrator.search.width import WidthChoice
 from orchestrator.search.work import NUM_EXAMPLES
 
 if TYPE_CHECKING:
@@ -108,6 +109,10 @@ class Report:
         )
         for line in cautions(study.plan):
             self.say(line)
+
+    def width_chosen(self, choice: WidthChoice) -> None:
+        self.tracking.study_tags({"workers_per_fit": str(choice.width), "workers_per_fit_why": choice.why})
+        self.say(choice.why)
 
     def trial_started(self, number: int, params: dict[str, Any]) -> None:
         self.tracking.trial_started(number, params)

@@ -109,6 +109,10 @@ class StudyHome:
         return self.folder / "status.json"
 
     @property
+    def speeds_file(self) -> Path:
+        return self.folder / "speeds.json"
+
+    @property
     def manifest_file(self) -> Path:
         return self.folder / "study.json"
 

@@ -28,6 +28,7 @@ from orchestrator.search.simulation import Study
 from orchestrator.search.space import SearchSpace, Settings
 from orchestrator.search.worlds import World
 from orchestrator.training.fit import run_fit
+from orchestrator.training.memory import Memory, within_memory
 from orchestrator.training.recipe import FitSpec
 
 STEPS = 5  # of training that are timed, after as many to warm up
@@ -80,9 +81,17 @@ class Forecast:
 
 
 def measure(
-    settings: Settings, plan: SplitPlan, cases: CachedCases, device: torch.device, shares: Sequence[int]
+    settings: Settings,
+    plan: SplitPlan,
+    cases: CachedCases,
+    device: torch.device,
+    shares: Sequence[int],
+    loader_workers: int = 0,
 ) -> Speed:
-    """Train a few steps of a setting with these shares of its batch, on the images of its first fold."""
+    """Train a few steps of a setting with these shares of its batch, on the images of its first fold.
+
+    A share that is too much for the memory is taken in parts, as a fit would. Raises `FitFailed` as a fit does.
+    """
     spec = fold_specs(settings, plan)[0]
     training, validation = {}, 0.0
     for share in shares:
@@ -102,7 +111,22 @@ def measure(
             return True
 
         with tempfile.TemporaryDirectory() as folder:
-            run_fit(few, cases, Path(folder), device=device, report=keep)
+            within_memory(
+                Memory(Path(folder)),
+                {"share": share},
+                share,
+                device,
+                lambda at_a_time, few=few, folder=folder, keep=keep: run_fit(  # type: ignore[misc]
+                    few,
+                    cases,
+                    Path(folder),
+                    device=device,
+                    report=keep,
+                    loader_workers=loader_workers,
+                    micro_batch=at_a_time,
+                ),
+                smallest=models.smallest_batch(settings.network),
+            )
         training[share] = rows[-1]["images_per_second"]
         seconds = rows[-1]["seconds"] - len(few.train) / training[share]
         validation = max(validation, len(few.val) / max(seconds, 1e-6))
@@ -110,6 +134,11 @@ def measure(
         network = models.build(settings.network, **_without_weights(settings))
     num_bytes = sum(p.numel() * p.element_size() for p in network.parameters())
     return Speed(training, validation, num_bytes)
+
+
+def seconds_of_fits(speeds: Sequence[Speed], specs: Sequence[FitSpec], width: int) -> list[float]:
+    """How long fits take at some width; of the first setting all shares were measured, of the others one or more."""
+    return [speed.like(speeds[0]).fit_seconds(spec, width) for speed, spec in zip(speeds, specs, strict=True)]
 
 
 def forecast(

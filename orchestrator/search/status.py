@@ -20,7 +20,16 @@ STALE_S, LOOK_AGAIN_S = 15.0, 3.0
 FoldState = Literal["done", "running", "queued", "cut", "none"]
 TrialState = Literal["running", "waiting", "open", "complete", "stopped", "failed"]
 State = Literal[
-    "starting", "searching", "finishing", "rescoring", "scoring", "ended", "interrupted", "failed", "killed"
+    "starting",
+    "timing",
+    "searching",
+    "finishing",
+    "rescoring",
+    "scoring",
+    "ended",
+    "interrupted",
+    "failed",
+    "killed",
 ]
 OVER: tuple[State, ...] = ("ended", "interrupted", "failed", "killed")
 

@@ -24,6 +24,7 @@ from orchestrator.scoring.histograms import quantize
 from orchestrator.scoring.metrics import scores_at
 from orchestrator.scoring.threshold import best_threshold
 from orchestrator.search.ledger import FitRecord, Ledger, ScoreRecord, scored_as
+from orchestrator.search.width import TimeJob
 from orchestrator.training import workers
 from orchestrator.training.averaging import averaged
 from orchestrator.training.batches import as_tensors, to_device
@@ -74,11 +75,14 @@ class Work:
     times_inference: bool = False  # after every fit
 
     def __call__(
-        self, job: FitSpec | ScoreJob, device: torch.device, loader_workers: int, report: Report
+        self, job: FitSpec | ScoreJob | TimeJob, device: torch.device, loader_workers: int, report: Report
     ) -> bool:
         """Return True when the job is finished and on record, False when `report` stopped it."""
         if isinstance(job, ScoreJob):
             return self._score(job, device)
+        if isinstance(job, TimeJob):
+            job(lambda spec: self._cases(spec.datasets, spec.recipe.image_size), device, loader_workers)
+            return True
         return self._fit(job, device, loader_workers, report)
 
     def _fit(self, spec: FitSpec, device: torch.device, loader_workers: int, report: Report) -> bool:

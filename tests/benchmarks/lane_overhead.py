@@ -62,6 +62,7 @@ from orchestrator.search.home import StudyTrial
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.race_rules import Verdict
 from orchestrator.search.space import parse_space
+from orchestrator.search.width import WidthChoice
 from orchestrator.study import Machine, Study, run_study, shape_lanes
 from orchestrator.training.lane import Lanes, Shape
 
@@ -151,6 +152,9 @@ class StudyStopwatch:
 
     def started(self, study: Study, shape: Shape) -> None:
         self.watch.asked = time.perf_counter()
+
+    def width_chosen(self, choice: WidthChoice) -> None:
+        pass
 
     def trial_started(self, number: int, params: dict[str, Any]) -> None:
         pass

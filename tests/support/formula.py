@@ -152,6 +152,9 @@ class Heard:
     def started(self, study: Study, shape: Any) -> None:
         self.told.append(("started", shape.num_lanes))
 
+    def width_chosen(self, choice: Any) -> None:
+        self.told.append(("width_chosen", choice.width))
+
     def trial_started(self, number: int, params: dict[str, Any]) -> None:
         self.told.append(("trial_started", number, params["learning_rate"]))
 
