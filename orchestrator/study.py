@@ -13,7 +13,8 @@ import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any, Literal, Protocol
@@ -237,6 +238,29 @@ def score_networks(study: StudyHome, fit_ids: tuple[str, ...], machine: Machine,
         shape = shape_lanes(ray.nodes(), machine, num_lanes=1)
         with Lanes(work, shape, study.folder / "train") as lanes:
             _score_outside(lanes, fit_ids, plan, unseen)
+
+
+@contextmanager
+def scoring(
+    study: StudyHome, machine: Machine, work: Perform
+) -> Iterator[Callable[[Sequence[ScoreJob]], None]]:
+    """A function that scores networks together, unless that was done; lanes come up when it first has to."""
+    with ExitStack() as stack:
+        up: list[Lanes] = []
+
+        def score(jobs: Sequence[ScoreJob]) -> None:
+            missing = [job for job in jobs if not study.ledger.has_scores(job.scored_as, job.case_ids)]
+            if not missing:
+                return
+            if not up:
+                stack.enter_context(study.lock())
+                stack.enter_context(cluster(machine.address))
+                shape = shape_lanes(ray.nodes(), machine)
+                up.append(stack.enter_context(Lanes(work, shape, study.folder / "train")))
+            with ThreadPoolExecutor(len(missing)) as waiting:
+                list(waiting.map(lambda job: up[0].run(f"{job.scored_as}-{job.name}", job), missing))
+
+        yield score
 
 
 def check(study: Study, machine: Machine) -> None:

@@ -24,6 +24,8 @@ from orchestrator.cli.screen import bar, epoch_line, err, out, print_json
 from orchestrator.search.choices import BestRule, EnsembleName
 
 if TYPE_CHECKING:
+    from orchestrator.results.ensemble import Ensemble
+    from orchestrator.search.folds import TrialScore
     from orchestrator.search.home import StudyHome, StudyTrial
     from orchestrator.search.ledger import FitRecord
     from orchestrator.search.work import Work
@@ -70,7 +72,11 @@ def best(
     ] = False,
     ensemble: Annotated[
         EnsembleName | None,
-        typer.Option(help="folds: the networks of all folds in one, which averages their probabilities."),
+        typer.Option(
+            help="Networks in one, which averages their probabilities. folds: those of all folds. greedy: of trials, "
+            "one joining after the other as long as the cross-validated score rises. best: that, or the single trial "
+            "where nobody joins."
+        ),
     ] = None,
     address: Address = "auto",
     device: Device = "auto",
@@ -82,7 +88,9 @@ def best(
 ) -> None:
     """Show the winner of a study, and hand it over as files that other programs load."""
     from orchestrator.errors import BadStudy
+    from orchestrator.results.ensemble import cost
     from orchestrator.results.handover import (
+        distinct,
         export_trial,
         fold_lines,
         front_lines,
@@ -106,12 +114,19 @@ def best(
     selection = select_trial(found, standing, metric, rule, trial_number)
     trial, score = next(pair for pair in standing if pair[0].number == selection.chosen)
     crew = _Crew(found, address, device, workers_per_fit, cache or home / "cache")
-    if refit and ensemble:
+    if refit and ensemble == "folds":
         raise BadStudy(
             found.name, "--refit trains one network on all cases, --ensemble averages those of the folds"
         )
+    team = crew.team(standing, trial, metric) if ensemble in ("greedy", "best") else None
+    if team is not None and ensemble == "best" and team.versus is None:
+        ensemble = None
+    if team is not None:
+        score = team.score
     if refit:
-        records = [crew.refit(trial)]
+        records = crew.refit_all(team.trials if team is not None and ensemble else [trial])
+    elif team is not None and ensemble:
+        records = team.records
     elif ensemble:
         records = _all_folds(found, trial)
     else:
@@ -120,6 +135,9 @@ def best(
         _refuse_pruned(found, trial, records)
     if ensemble or (export is not None and found.champion() is not None):
         crew.score(records)
+    remarks = team.sentences() if team is not None else ()
+    if len(records) > 1:
+        remarks = (*remarks, cost(records))
     lines = [
         *fold_lines(found, trial, score),
         validation_line(found, score),
@@ -138,6 +156,7 @@ def best(
                 "scores": score_dicts(lines),
                 "selection": selection.as_dict(),
                 "front": list(found.front()),
+                "ensemble": None if team is None else team.as_dict(),
             }
         )
     else:
@@ -156,7 +175,7 @@ def best(
                 lines, f"{found.name}, trial {trial.number}, in percent; threshold {score.threshold:.3f}"
             )
         )
-        for line in selection.sentences():
+        for line in (*selection.sentences(), *remarks):
             out.print(line, highlight=False)
         if selection.alike:
             out.print(versus_table(selection.alike))
@@ -164,14 +183,14 @@ def best(
             out.print(line, highlight=False)
     if export is None:
         return
-    folder = export_trial(found, trial, score, records, export, selection)
+    folder = export_trial(found, trial, score, records, export, selection, remarks)
     version = register_champion(
         folder,
         tracking_uri=tracking_uri or default_uri(home),
         experiment=found.name,
         model_name=found.name,
         trial=trial.number,
-        tags=selection.tags() | {"members": str(len(records))},
+        tags=selection.tags() | {"members": str(len(distinct(records)))},
     )
     (err if as_json else out).print(
         f"exported to {folder}; in MLflow models:/{found.name}@champion, version {version}", highlight=False
@@ -202,6 +221,21 @@ class _Crew:
     device: Device
     workers_per_fit: int | None
     cache: Path
+
+    def team(
+        self, standing: Sequence[tuple[StudyTrial, TrialScore]], chosen: StudyTrial, metric: str
+    ) -> Ensemble:
+        """The ensemble around a trial; what its members' company is worth is scored now, where it is not on record."""
+        from orchestrator.results.ensemble import select_ensemble
+        from orchestrator.study import scoring
+
+        with scoring(self.study, *self._machine_and_work()) as score:
+            return select_ensemble(self.study, standing, chosen.number, metric, score)
+
+    def refit_all(self, trials: Sequence[StudyTrial]) -> list[FitRecord]:
+        """One network a trial, trained once where a trial counts more than once."""
+        refitted = {trial.number: self.refit(trial) for trial in {t.number: t for t in trials}.values()}
+        return [refitted[trial.number] for trial in trials]
 
     def refit(self, trial: StudyTrial) -> FitRecord:
         from orchestrator.study import refit

@@ -63,6 +63,16 @@ class PostRules(BaseModel):
         )
 
 
+class MemberNetwork(BaseModel):
+    """One of several networks that are averaged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: str
+    network_params: dict[str, Any]
+    share: int = Field(1, ge=1, description="it counts so many times")
+
+
 class BundleConfig(BaseModel):
     """The content of config.json."""
 
@@ -77,6 +87,9 @@ class BundleConfig(BaseModel):
         ge=1,
         description="networks whose probabilities model.onnx averages; of more than one, model.safetensors "
         "names the weights of each with its number in front: 0.NAME, 1.NAME",
+    )
+    networks: tuple[MemberNetwork, ...] = Field(
+        (), description="the network of each member, and how often it counts; empty: all are alike"
     )
     tta: Literal["none", "flips"] = Field(
         "none", description="flips: model.onnx averages the probabilities of an image and its three flips"

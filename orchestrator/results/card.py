@@ -104,6 +104,7 @@ class ModelFacts:
     masks: PostProcess
     choice: MaskChoice  # what of it the trial's settings left open
     members: int = 1  # networks whose probabilities are averaged
+    num_trials: int = 1  # that these are of: of several, the scores are those of their mean, fold by fold
     tta: str = "none"  # "flips": over views of the image too
 
 
@@ -205,7 +206,13 @@ def _optimism(model: ModelFacts, split: SplitFacts, total: ScoreLine, num_trials
             "\nIts threshold was chosen on these images as well, which makes it better still: there is one fold, so\n"
             "there are no others to choose it on, and nothing here is cross-fitted."
         )
-    if model.members > 1:
+    if model.num_trials > 1:
+        text += (
+            "\nIt, and the rows of folds, are of the mean over trials: in each fold, of the networks of that fold,\n"
+            "which were not trained on its images. What is exported is the mean over all folds too, or of networks that\n"
+            "were trained on all of them: of that there is no such score."
+        )
+    elif model.members > 1:
         text += (
             "\nIt, and the rows of folds, are of the networks one by one. **Of their mean there is no such score**:\n"
             "others of the networks were trained on each of these images. The mask rule, too, was chosen for them\n"

@@ -17,7 +17,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from orchestrator.errors import BadBundle
-from orchestrator.results.bundle import FILES, WEIGHT_FILES, BundleConfig, PostRules, is_bundle, sha256
+from orchestrator.results.bundle import (
+    FILES,
+    WEIGHT_FILES,
+    BundleConfig,
+    MemberNetwork,
+    PostRules,
+    is_bundle,
+    sha256,
+)
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.training.averaging import averaged
 from orchestrator.training.recipe import Tta
@@ -45,6 +53,7 @@ def write_bundle(
     network_name: str,
     network_params: dict[str, Any],
     image_size: int,
+    members: Sequence[MemberNetwork] = (),
     tta: Tta = "none",
     masks: PostProcess,
     trained_on: dict[str, str],
@@ -54,6 +63,8 @@ def write_bundle(
 ) -> Path:
     """Export one network, or several whose probabilities are averaged; an older bundle in `folder` is replaced.
 
+    `members`: what each of the networks is, where they are not all alike.
+
     Raises `BadBundle` where something else is in the folder, or all networks together are too large for ONNX.
     """
     _refuse_to_overwrite(folder)
@@ -62,13 +73,15 @@ def write_bundle(
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
     partial.mkdir()
     try:
+        shares = [member.share for member in members] or None
         copies = [copy.deepcopy(network).cpu().eval() for network in networks]
         save_file(_named_weights(copies), partial / "model.safetensors")
-        export_onnx(averaged(copies, tta), image_size, partial / "model.onnx")
+        export_onnx(averaged(copies, tta, shares), image_size, partial / "model.onnx")
         config = BundleConfig(
             network=network_name,
             network_params=network_params,
             members=len(networks),
+            networks=tuple(members),
             tta=tta,
             image_size=image_size,
             threshold=masks.threshold,

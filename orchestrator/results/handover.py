@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import models
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits import SplitPlan
+from orchestrator.results.bundle import MemberNetwork
 from orchestrator.results.card import DataFacts, Making, ModelFacts, ScoreLine, SplitFacts, model_card
 from orchestrator.results.export import write_bundle
 from orchestrator.results.report import git_revision
@@ -38,22 +40,51 @@ def export_trial(
     records: Sequence[FitRecord],
     folder: Path,
     selection: Selection | None = None,
+    remarks: Sequence[str] = (),
 ) -> Path:
-    """Write the bundle of one trial, with the network of one fold, of its refit, or the mean of several."""
+    """Write the bundle of one trial, with the network of one fold, of its refit, or the mean of several.
+
+    Networks of further trials may be among them; one that is named twice counts twice. `remarks`: on their choice.
+    """
     plan = home.plan()
     return write_bundle(
         folder,
-        [load_network(record) for record in records],
+        [load_network(record) for record in distinct(records)],
         network_name=trial.settings.network,
         network_params=trial.settings.network_params,
         image_size=trial.settings.recipe.image_size,
+        members=_members(records),
         tta=trial.settings.recipe.tta,
         masks=score.masks,
         trained_on=plan.datasets,
         held_out=plan.test,
         twins=tuple(sorted(plan.left_out)),
-        card=trial_card(home, trial, score, records, selection),
+        card=trial_card(home, trial, score, records, selection, remarks),
     )
+
+
+def distinct(records: Sequence[FitRecord]) -> list[FitRecord]:
+    """Each network once."""
+    return list({record.fit_id: record for record in records}.values())
+
+
+def _members(records: Sequence[FitRecord]) -> list[MemberNetwork]:
+    """What each network is, where they are of several trials."""
+    if _num_trials(records) == 1:
+        return []
+    shares = Counter(record.fit_id for record in records)
+    return [
+        MemberNetwork(
+            network=one.spec.network, network_params=one.spec.network_params, share=shares[one.fit_id]
+        )
+        for one in distinct(records)
+    ]
+
+
+def _num_trials(records: Sequence[FitRecord]) -> int:
+    """Settings that these networks were trained with."""
+    specs = [record.spec for record in records]
+    return len({repr((spec.network, spec.network_params, spec.recipe)) for spec in specs})
 
 
 def validation_line(home: StudyHome, score: TrialScore) -> ScoreLine:
@@ -162,6 +193,7 @@ def trial_card(
     score: TrialScore,
     records: Sequence[FitRecord],
     selection: Selection | None = None,
+    remarks: Sequence[str] = (),
 ) -> str:
     """The model card of one trial, with the networks of `records`; Markdown."""
     plan = home.plan()
@@ -177,7 +209,8 @@ def trial_card(
             image_size=trial.settings.recipe.image_size,
             masks=score.masks,
             choice=trial.settings.masks,
-            members=len(records),
+            members=len(distinct(records)),
+            num_trials=_num_trials(records),
             tta=trial.settings.recipe.tta,
         ),
         [*_facts(sources, "trained on"), *_facts(unseen, "never trained on")],
@@ -193,11 +226,17 @@ def trial_card(
             date=time.strftime("%Y-%m-%d"),
             num_trials=sum(other.state == "complete" for other in home.trials()),
         ),
-        chosen=selection.sentences() if selection else (),
+        chosen=(*(selection.sentences() if selection else ()), *remarks),
     )
 
 
 def _which_weights(plan: SplitPlan, records: Sequence[FitRecord]) -> str:
+    if (num_trials := _num_trials(records)) > 1:
+        is_refit = records[0].spec.fold == "refit"
+        which = (
+            "each trained again on all cases of the folds" if is_refit else "the networks of all their folds"
+        )
+        return f"those of {num_trials} trials, {which}, averaged"
     if len(records) > 1:
         return f"the networks of all {len(records)} folds, averaged"
     (record,) = records

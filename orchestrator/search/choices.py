@@ -7,7 +7,7 @@ from typing import Literal
 RuleName = Literal["paired", "forgiving", "asha", "median", "wilcoxon", "none"]
 SamplerName = Literal["surrogate", "tpe", "gp", "cmaes", "nsga2", "nsga3", "random"]
 BestRule = Literal["best", "one-se"]
-EnsembleName = Literal["folds"]
+EnsembleName = Literal["folds", "greedy", "best"]
 ObjectiveName = Literal["mean", "worst-fold", "center-mean", "worst-center"]  # scores, maximised
 CostName = Literal["parameters", "gmacs", "inference_ms"]  # minimised
 GoalName = Literal["mean", "worst-fold", "center-mean", "worst-center", "parameters", "gmacs", "inference_ms"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -47,10 +48,13 @@ WARM_UP, TIMED, FEW, TIMED_S = 3, 30, 5, 2.0
 
 @dataclass(frozen=True)
 class ScoreJob:
-    """Score one finished fit's network, or several whose probabilities are averaged, on cases that none has seen."""
+    """Score one finished fit's network, or several whose probabilities are averaged, on cases that none has seen.
+
+    A fit that is named twice counts twice. Views and filters are those of the first.
+    """
 
     fit_id: str
-    name: str  # "test", or the unseen dataset's
+    name: str  # "test", or the unseen dataset's, or a fold's
     datasets: dict[str, str]  # name -> fingerprint
     case_ids: tuple[str, ...]
     others: tuple[str, ...] = ()  # further fits
@@ -129,9 +133,11 @@ class Work:
     def _score(self, job: ScoreJob, device: torch.device) -> bool:
         if workers.from_first(self.ledger.has_scores(job.scored_as, job.case_ids)):
             return True
-        records = [self.ledger.read(fit_id) for fit_id in job.fit_ids]
+        shares = Counter(job.fit_ids)
+        records = [self.ledger.read(fit_id) for fit_id in shares]
         spec = records[0].spec
-        network = averaged([load_network(record) for record in records]).to(device)
+        networks = [load_network(record) for record in records]
+        network = averaged(networks, shares=[*shares.values()]).to(device)
         cases = self._cases(job.datasets, spec.recipe.image_size)
         histograms = within_memory(
             self.ledger.memory,

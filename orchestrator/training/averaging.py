@@ -1,4 +1,4 @@
-"""Several looks at one image whose probabilities are averaged: flips of it, and networks of several folds.
+"""Several looks at one image whose probabilities are averaged: flips of it, and networks of several folds or trials.
 
 What comes out are logits again, so scores, ONNX and masks need not know how many looks there were.
 """
@@ -18,12 +18,14 @@ VIEWS: dict[Tta, tuple[tuple[int, ...], ...]] = {"none": ((),), "flips": ((), (2
 
 
 class Averaged(nn.Module):
-    """The mean probability over networks and views, as logits."""
+    """The mean probability over networks and views, as logits; a network counts as often as its share says."""
 
-    def __init__(self, networks: Sequence[nn.Module], tta: Tta) -> None:
+    def __init__(self, networks: Sequence[nn.Module], tta: Tta, shares: Sequence[int] | None = None) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
         self.views = VIEWS[tta]
+        alike = shares is None or len(set(shares)) == 1
+        self.shares = None if alike else [share for share in shares or () for _ in self.views]
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
         """image (B, 3, S, S) in [0, 1] -> logits (B, 1, S, S)."""
@@ -32,17 +34,26 @@ class Averaged(nn.Module):
         for network in self.networks:
             seen = network(views)[0].unflatten(0, (len(self.views), -1))
             looks += [_turned(look, axes) for look, axes in zip(seen, self.views, strict=True)]
-        return (logits_of_mean(torch.stack(looks)),)
+        return (logits_of_mean(torch.stack(looks), self.shares),)
 
 
-def averaged(networks: Sequence[nn.Module], tta: Tta = "none") -> nn.Module:
+def averaged(
+    networks: Sequence[nn.Module], tta: Tta = "none", shares: Sequence[int] | None = None
+) -> nn.Module:
     """One network out of several and their views; a single look is the network itself."""
-    return networks[0] if len(networks) == 1 and tta == "none" else Averaged(networks, tta).eval()
+    return networks[0] if len(networks) == 1 and tta == "none" else Averaged(networks, tta, shares).eval()
 
 
-def logits_of_mean(logits: Tensor) -> Tensor:
-    """logits (K, ...) -> logits (...) of the mean of their K probabilities, exact where these are near 0 or 1."""
-    return logsigmoid(logits).logsumexp(0) - logsigmoid(-logits).logsumexp(0)
+def logits_of_mean(logits: Tensor, shares: Sequence[int] | None = None) -> Tensor:
+    """logits (K, ...) -> logits (...) of the mean of their K probabilities, exact where these are near 0 or 1.
+
+    shares (K,): how often each counts; None: once.
+    """
+    white, black = logsigmoid(logits), logsigmoid(-logits)
+    if shares is not None:
+        weight = logits.new_tensor(shares).log().view(-1, *[1] * (logits.ndim - 1))
+        white, black = white + weight, black + weight
+    return white.logsumexp(0) - black.logsumexp(0)
 
 
 def _turned(batch: Tensor, axes: tuple[int, ...]) -> Tensor:
