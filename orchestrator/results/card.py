@@ -209,7 +209,7 @@ def _optimism(model: ModelFacts, split: SplitFacts, total: ScoreLine, num_trials
     if model.num_trials > 1:
         text += (
             "\nIt, and the rows of folds, are of the mean over trials: in each fold, of the networks of that fold,\n"
-            "which were not trained on its images. What is exported is the mean over all folds too, or of networks that\n"
+            "which were not trained on its images. What is exported is the mean over all folds, or of networks that\n"
             "were trained on all of them: of that there is no such score."
         )
     elif model.members > 1:
