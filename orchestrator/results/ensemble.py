@@ -13,14 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from orchestrator.errors import BadStudy
-from orchestrator.results.selection import Candidate, Versus, compare, interval, points
+from orchestrator.results.selection import interval, points
 from orchestrator.search.folds import TrialScore, score_trial
 from orchestrator.search.home import StudyHome, StudyTrial
 from orchestrator.search.ledger import FitRecord, scored_as
 from orchestrator.search.objective import Objective
+from orchestrator.search.ties import Versus, all_against, contender, share_of_test
 from orchestrator.search.work import ScoreJob
 
 MIN_GAIN = 0.001  # of the cross-fitted objective; less is not worth another network
@@ -201,14 +200,11 @@ def _scorer(home: StudyHome, trials: dict[int, StudyTrial], metric: str, score_j
 
 
 def _versus(home: StudyHome, chosen: int, score: TrialScore, alone: TrialScore, metric: str) -> Versus:
-    plan, group_of = home.plan(), home.group_of_case()
-    share = float(np.mean([len(fold.val) / len(fold.train) for fold in plan.folds]))
-    one, other = (
-        Candidate(chosen, of.values_of_case[metric], tuple(fold[metric] for fold in of.fold_metrics), 0.0, 0)
-        for of in (score, alone)
-    )
+    group_of = home.group_of_case()
     groups = [group_of[case_id] for case_id in score.case_ids]
-    return compare(one, other, groups, share if len(plan.folds) > 1 else None)
+    together, by_itself = (contender(chosen, of, metric) for of in (score, alone))
+    (found,) = all_against(together, [by_itself], groups, share_of_test(home.plan()))
+    return found
 
 
 def _has_weights(trial: StudyTrial) -> bool:

@@ -209,12 +209,6 @@ def _optimism(difference: float) -> str:
     return f"{100 * abs(difference):.2f} points {'higher' if difference >= 0 else 'lower'}"
 
 
-def compare(one: Candidate, other: Candidate, groups: Sequence[str], test_share: float | None) -> Versus:
-    """One pair that was not picked out of many: nothing is corrected for."""
-    tested = _tested(one, other, groups, test_share)
-    return _versus(one, other, groups, test_share, tested, _larger(*tested))
-
-
 def points(difference: float) -> str:
     """0.0123 -> +1.23."""
     return f"{100 * difference:+.2f}"
