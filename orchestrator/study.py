@@ -47,7 +47,7 @@ from orchestrator.search.purse import Purse
 from orchestrator.search.race import RaceScheduler
 from orchestrator.search.race_rules import Verdict
 from orchestrator.search.rescore import named, score_again, settled
-from orchestrator.search.samplers import makers
+from orchestrator.search.samplers import any_allowed, makers
 from orchestrator.search.searcher import OptunaSearcher, Room
 from orchestrator.search.space import SearchSpace
 from orchestrator.search.spending import Spending
@@ -118,6 +118,7 @@ class Study:
     sampler: SamplerName = "surrogate"
     maximise: ObjectiveName = "mean"
     beside: tuple[GoalName, ...] = ()  # further objectives
+    constraints: tuple[str, ...] = ()  # limits that a champion keeps
     storage: str | None = None  # URL of a database; None: the one it has, or the journal
     rescore: int = 0  # finalists, at most, that are scored again before one is named; below 2: none
 
@@ -127,7 +128,7 @@ class Study:
 
     @property
     def also(self) -> Beside:
-        return beside_of(self.beside, self.datasets)
+        return beside_of(self.beside, self.datasets, self.constraints)
 
 
 class StudyReport(Protocol):
@@ -159,7 +160,15 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
     after a kill at any moment, the same call goes on where it stopped.
     """
     check(study, machine)
-    study.home.begin(study.space, study.plan, study.seed, study.maximise, study.storage, study.beside)
+    study.home.begin(
+        study.space,
+        study.plan,
+        study.seed,
+        study.maximise,
+        study.storage,
+        study.beside,
+        study.constraints,
+    )
     with study.home.lock():
         study.home.mend()
         study.home.ledger.sweep()
@@ -283,6 +292,7 @@ def check(study: Study, machine: Machine) -> None:
     problems = [*objective_problems(study.objective, study.plan), *study.also.problems(study.plan)]
     if problems := [*problems, *_several_problems(study), *_race_problems(study)]:
         raise BadStudy("--objective", problems)
+    any_allowed(study.space, study.also, study.seed)
     if (url := study.storage or study.home.storage) is not None:
         reach(url)
 
@@ -552,10 +562,9 @@ class Word(Callback):
 def tidy(study: Study, standings: Standings) -> None:
     """Keep the weights of the best trials and of those that may still be it; forget checkpoints nobody will want."""
     stored = study.home.optuna_study().get_trials(deepcopy=False)
-    done = sorted(
-        (t for t in stored if t.state == TrialState.COMPLETE), key=lambda t: (-t.values[0], t.number)
-    )
-    best = done[: max(KEEP_WEIGHTS, study.rescore)]
+    done = (t for t in stored if t.state == TrialState.COMPLETE and not standings.is_barred(t.number))
+    ranked = sorted(done, key=lambda t: (-t.values[0], t.number))
+    best = ranked[: max(KEEP_WEIGHTS, study.rescore)]
     kept = {*standings.front(), *(t.number for t in best)}
     over = [t for t in stored if t.state.is_finished() and t.number not in kept]
     lost = {t.number for t in over}
@@ -614,7 +623,9 @@ def _interruptible() -> Iterator[Flag]:
 def _crowned(study: Study) -> StudyTrial | None:
     """The champion of a study that is over: every trial is finished and the best one is scored outside."""
     standing = study.home.ranked()
-    if not standing or (study.rescore > 1 and settled(study.home, standing, study.rescore) is None):
+    if not study.home.contenders():
+        return None
+    if study.rescore > 1 and settled(study.home, standing, study.rescore) is None:
         return None
     best, _ = named(study.home, standing)
     return best if study.home.champion() == _crown_of(best) else None
@@ -627,7 +638,7 @@ def _crown_of(trial: StudyTrial) -> Champion:
 def _crown(study: Study, lanes: Lanes) -> StudyTrial | None:
     """Name the best trial and score its network, once, on the hold-out cases and on the unseen datasets."""
     standing = study.home.ranked()
-    if not standing:
+    if not study.home.contenders():
         return None
     champion, _ = named(study.home, standing)
     _score_outside(lanes, (champion_fit(champion).fit_id,), study.plan, study.unseen)

@@ -111,6 +111,10 @@ def best(
         raise BadStudy(found.name, "has no finished trial yet; run `orchestrator search` on")
     if trial_number is not None and trial_number not in {trial.number for trial, _ in standing}:
         raise BadStudy(found.name, f"trial {trial_number} has not finished all its folds, or does not exist")
+    if trial_number is None and not found.contenders():
+        raise BadStudy(
+            found.name, "no finished trial keeps its constraints; --trial N takes one all the same"
+        )
     selection = select_trial(found, standing, metric, rule, trial_number)
     trial, score = next(pair for pair in standing if pair[0].number == selection.chosen)
     crew = _Crew(found, address, device, workers_per_fit, cache or home / "cache")

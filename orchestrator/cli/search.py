@@ -148,6 +148,13 @@ def search(
             "further objectives, also minimised ones: parameters, gmacs, inference_ms; the first names the champion."
         ),
     ] = None,
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What the champion may cost: 'parameters<=5e6', also gmacs, inference_ms. Repeat for several. What is "
+            "known to cost more is not trained, but for the paper's setting."
+        ),
+    ] = None,
     sampler: Annotated[
         SamplerName | None,
         typer.Option(
@@ -230,6 +237,7 @@ def search(
         sampler=sampler,
         maximise=first,
         beside=beside,
+        constraints=tuple(constraint or ()),
         storage=storage,
         rescore=rescore,
     )

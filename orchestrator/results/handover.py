@@ -25,7 +25,7 @@ from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.statistics import cluster_interval
 from orchestrator.search.folds import TrialScore
-from orchestrator.search.home import StudyHome, StudyTrial, outside_cases, ranked
+from orchestrator.search.home import StudyHome, StudyTrial, broken, outside_cases, ranked
 from orchestrator.search.ledger import FitRecord, scored_as
 from orchestrator.search.rescore import scored_again
 from orchestrator.search.work import load_network
@@ -179,6 +179,7 @@ def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
                 on_front=trial.number in front,
                 fresh=again[trial.number].fresh if trial.number in again else None,
                 both=again[trial.number].both if trial.number in again else None,
+                broken=broken(trial, beside),
                 interval=cluster_interval(score.dice_of_case, groups),
                 threshold=score.threshold,
                 outside=outside,

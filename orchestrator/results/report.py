@@ -109,6 +109,11 @@ class Report:
         )
         for line in cautions(study.plan):
             self.say(line)
+        baseline = study.space.settings(study.space.baseline_params())
+        if (broken := self.beside.broken(baseline)) is not None:
+            self.say(
+                f"the paper's setting has {broken}: it is trained to compare with, and is never champion"
+            )
 
     def width_chosen(self, choice: WidthChoice) -> None:
         self.tracking.study_tags({"workers_per_fit": str(choice.width), "workers_per_fit_why": choice.why})
@@ -167,7 +172,7 @@ class Report:
         self.tracking.trial_finished(trial.number, score.metrics | spread)
         worth = self.objective(score)
         best = ", best so far" if self.best == (worth, -trial.number) else ""
-        self.say(f"trial {trial.number} done  {self.objective.label()} {worth:.4f}{told}{best}  ({searched})")
+        self.say(f"trial {trial.number} done  {self.objective.label()} {worth:.4f}{best}{told}  ({searched})")
 
     def ends(self, end: End) -> None:
         self.tracking.study_tags({"ended_by": end.by, "ended_why": end.why})

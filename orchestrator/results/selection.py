@@ -15,7 +15,7 @@ from typing import Any
 from orchestrator.search.choices import BestRule
 from orchestrator.search.costs import num_parameters
 from orchestrator.search.folds import TrialScore
-from orchestrator.search.home import StudyHome, StudyTrial
+from orchestrator.search.home import StudyHome, StudyTrial, broken
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.rescore import Again, scored_again
 from orchestrator.search.ties import Contender, Versus, all_against, contender, gain_over, share_of_test
@@ -30,6 +30,7 @@ class Candidate(Contender):
 
     seconds: float  # of training, over all folds and workers, on a machine that does nothing else
     num_parameters: int  # of its network
+    may_win: bool = True  # whether it keeps the study's limits
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,11 @@ def select_trial(
     """
     plan, group_of = home.plan(), home.group_of_case()
     groups = [group_of[case_id] for case_id in standing[0][1].case_ids]
-    candidates = [_candidate(trial, score, metric) for trial, score in standing]
+    beside = home.beside()
+    candidates = [
+        replace(_candidate(trial, score, metric), may_win=broken(trial, beside) is None)
+        for trial, score in standing
+    ]
     found = select(
         candidates,
         groups,
@@ -251,7 +256,7 @@ def _cheapest(
 ) -> tuple[Candidate, str]:
     """Of all within one standard error of the winner the one of least training, then of fewest parameters."""
     near = {one.other: one for one in against if one.difference <= one.standard_error < math.inf}
-    within = [winner, *(other for other in others if other.number in near)]
+    within = [winner, *(other for other in others if other.number in near and other.may_win)]
     limit = (1 + SAME_COST) * min(one.seconds for one in within)
     chosen = min((one for one in within if one.seconds <= limit), key=lambda one: one.num_parameters)
     if chosen is winner:

@@ -44,6 +44,7 @@ class LeaderboardRow:
     on_front: bool = False  # whether no trial is better in all of them
     fresh: float | None = None  # what finalists have shown on fresh folds and seeds
     both: float | None = None  # over the search and those: finalists are ranked by it
+    broken: str | None = None  # which limits it exceeds, in words; it has no rank
 
 
 def ranked_rows(
@@ -58,8 +59,10 @@ def ranked_rows(
         worth = row.scores[metric] if row.objective is None else row.objective
         return row.both is None, -(row.both or 0.0), -worth, row.number
 
-    scored = sorted((row for row in rows if metric in row.scores), key=place)
-    others = sorted((row for row in rows if metric not in row.scores), key=lambda row: row.number)
+    scored = sorted((row for row in rows if metric in row.scores and not row.broken), key=place)
+    others = sorted(
+        (row for row in rows if metric not in row.scores or row.broken), key=lambda row: row.number
+    )
     return [*enumerate(scored, start=1), *((None, row) for row in others)]
 
 
@@ -114,6 +117,7 @@ def leaderboard_dicts(rows: Sequence[LeaderboardRow], metric: str = "dice") -> l
             "beside": dict(row.beside),
             "on_front": row.on_front if row.beside else None,
             "scored_again": None if row.both is None else {"fresh": row.fresh, "both": row.both},
+            "broken": row.broken,
             "interval": _finite(row.interval),
             "threshold": row.threshold,
             "outside": dict(row.outside),
@@ -275,7 +279,7 @@ def _interval(interval: tuple[float, float] | None) -> str:
 def _settings(row: LeaderboardRow) -> str:
     settings = "  ".join(f"{name} {short(value)}" for name, value in row.searched.items())
     if row.state == "complete":
-        return settings
+        return f"{row.broken}  {settings}" if row.broken else settings
     return f"{row.state}: {row.error}  {settings}" if row.error else f"{row.state}  {settings}"
 
 

@@ -1,4 +1,4 @@
-"""What a study looks at beside its first objective: further objectives, and which trials are best in all of them."""
+"""What a study looks at beside its first objective: further objectives, limits, which trials are best in everything."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from orchestrator.errors import BadStudy
 from orchestrator.search.choices import CostName, GoalName, ObjectiveName
 from orchestrator.search.costs import Cost
 from orchestrator.search.folds import TrialScore
+from orchestrator.search.limits import Limit, limits_of
 from orchestrator.search.objective import Objective, objective_over, objective_problems
 from orchestrator.search.space import Settings
 
@@ -20,9 +21,10 @@ Direction = Literal["maximize", "minimize"]
 
 @dataclass(frozen=True)
 class Beside:
-    """Objectives beside the first one, which is a score."""
+    """Objectives beside the first one, which is a score, and limits that a champion keeps."""
 
     objectives: tuple[Objective | Cost, ...] = ()
+    limits: tuple[Limit, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -39,7 +41,8 @@ class Beside:
     @property
     def is_measured(self) -> bool:
         """Whether fits must time an inference."""
-        return any(isinstance(goal, Cost) and goal.is_measured for goal in self.objectives)
+        costs = [*self.objectives, *(limit.cost for limit in self.limits)]
+        return any(isinstance(cost, Cost) and cost.is_measured for cost in costs)
 
     def values(
         self, settings: Settings, score: TrialScore, inference_ms: Sequence[float | None]
@@ -53,15 +56,27 @@ class Beside:
             raise ValueError("no finished fit of this trial has timed an inference")
         return tuple(float(value) for value in found if value is not None)
 
+    def excess(self, settings: Settings, inference_ms: Sequence[float | None] = ()) -> dict[str, float]:
+        """Limit -> by what share it is exceeded, 0 and below where it is kept, as far as that is known."""
+        found = {str(limit): limit.excess(settings, inference_ms) for limit in self.limits}
+        return {limit: value for limit, value in found.items() if value is not None}
+
+    def broken(self, settings: Settings, inference_ms: Sequence[float | None] = ()) -> str | None:
+        """In words, which limits are exceeded, if any."""
+        found = [limit.broken(settings, inference_ms) for limit in self.limits]
+        return ", ".join(words for words in found if words) or None
+
     def problems(self, plan: SplitPlan) -> list[str]:
         """Why they cannot be had on this split, if they cannot."""
         scores = [goal for goal in self.objectives if isinstance(goal, Objective)]
         return [problem for goal in scores for problem in objective_problems(goal, plan)]
 
 
-def beside_of(names: Sequence[GoalName], datasets: Sequence[Dataset]) -> Beside:
-    """The objectives of these names for a study on these datasets."""
-    return Beside(tuple(_goal(name, datasets) for name in names))
+def beside_of(
+    names: Sequence[GoalName], datasets: Sequence[Dataset], constraints: Sequence[str] = ()
+) -> Beside:
+    """The objectives of these names, and these limits, for a study on these datasets."""
+    return Beside(tuple(_goal(name, datasets) for name in names), limits_of(constraints))
 
 
 def first_and_beside(names: Sequence[str]) -> tuple[ObjectiveName, tuple[GoalName, ...]]:

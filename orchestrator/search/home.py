@@ -24,6 +24,7 @@ from orchestrator.search.beside import Beside, beside_of, front
 from orchestrator.search.choices import GoalName, ObjectiveName
 from orchestrator.search.folds import TrialScore, fold_specs, score_trial
 from orchestrator.search.ledger import FitRecord, Ledger
+from orchestrator.search.limits import limits_of
 from orchestrator.search.objective import Objective, objective_over
 from orchestrator.search.space import SearchSpace, Settings, load_space
 from orchestrator.search.storage import open_database, open_journal, trouble_told
@@ -33,6 +34,7 @@ STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialSt
 BEFORE: dict[str, Any] = {
     "objective": "mean",
     "beside": [],
+    "constraints": [],
     "storage": None,
 }  # what held for studies that were begun before it could be chosen
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -161,6 +163,7 @@ class StudyHome:
         objective: ObjectiveName = "mean",
         storage: str | None = None,
         beside: Sequence[GoalName] = (),
+        constraints: Sequence[str] = (),
     ) -> None:
         """Make the folder, or check that it was made of the very same things; no `storage` is the one it has."""
         wanted = {
@@ -171,6 +174,7 @@ class StudyHome:
             "seed": seed,
             "objective": objective,
             "beside": list(beside),
+            "constraints": [str(limit) for limit in limits_of(constraints)],
             "storage": storage or self.storage,
             "fit_version": FIT_VERSION,
         }
@@ -262,8 +266,9 @@ class StudyHome:
         return objective_over(name, self.datasets()[0])
 
     def beside(self) -> Beside:
-        """The objectives beside that one."""
-        return beside_of((BEFORE | self.manifest())["beside"], self.datasets()[0])
+        """The objectives beside that one, and the limits."""
+        manifest = BEFORE | self.manifest()
+        return beside_of(manifest["beside"], self.datasets()[0], manifest["constraints"])
 
     def values(self, standing: Iterable[tuple[StudyTrial, TrialScore]]) -> dict[int, tuple[float, ...]]:
         """What finished trials with their scores are worth in every objective, by number."""
@@ -276,12 +281,18 @@ class StudyHome:
     def front(self) -> tuple[int, ...]:
         """The finished trials that none is better than in all objectives; none where there is one objective."""
         beside = self.beside()
-        found = self.values(self.ranked()) if beside.objectives else {}
+        standing = self.ranked() if beside.objectives else []
+        found = self.values(pair for pair in standing if broken(pair[0], beside) is None)
         return tuple(sorted(front(found, beside.directions)))
+
+    def contenders(self, metric: str = "dice") -> list[tuple[StudyTrial, TrialScore]]:
+        """As `ranked`, those alone that exceed no limit."""
+        beside = self.beside()
+        return [pair for pair in self.ranked(metric) if broken(pair[0], beside) is None]
 
     def ranked(self, metric: str = "dice") -> list[tuple[StudyTrial, TrialScore]]:
         """Finished trials with their scores, best first, by the study's objective."""
-        return ranked(self.trials(), metric, self.objective())
+        return ranked(self.trials(), metric, self.objective(), self.beside())
 
     def champion(self) -> Champion | None:
         """The champion whose network was scored on cases outside the search, if there is one yet."""
@@ -341,12 +352,27 @@ def read_trial(trial: FrozenTrial, space: SearchSpace, plan: SplitPlan, ledger: 
 
 
 def ranked(
-    trials: Sequence[StudyTrial], metric: str = "dice", objective: Objective | None = None
+    trials: Sequence[StudyTrial],
+    metric: str = "dice",
+    objective: Objective | None = None,
+    beside: Beside | None = None,
 ) -> list[tuple[StudyTrial, TrialScore]]:
-    """Finished trials with their scores, best first; a tie goes to the earlier trial."""
-    worth = objective or Objective()
+    """Finished trials with their scores, best first; a tie goes to the earlier one, who exceeds a limit comes last."""
+    worth, limits = objective or Objective(), beside or Beside()
     scored = [(trial, score) for trial in trials if (score := trial.score(metric)) is not None]
-    return sorted(scored, key=lambda pair: (-worth(pair[1], metric), pair[0].number))
+    return sorted(
+        scored,
+        key=lambda pair: (
+            broken(pair[0], limits) is not None,
+            -worth(pair[1], metric),
+            pair[0].number,
+        ),
+    )
+
+
+def broken(trial: StudyTrial, beside: Beside) -> str | None:
+    """In words, which limits a trial exceeds, if any."""
+    return beside.broken(trial.settings, trial.inference_ms)
 
 
 def finished_score(trial: StudyTrial) -> TrialScore:

@@ -68,6 +68,7 @@ class Board:
         self.means: dict[int, dict[int, float]] = {}
         self._own: dict[int, float] = {}
         self.beliefs: dict[int, float] = {}
+        self.barred: set[int] = set()  # settings that cannot win, whatever their scores
         self._memo: dict[Any, Any] = {}  # what follows from the scores seen, until more are seen
 
     @property
@@ -124,13 +125,17 @@ class Board:
         return self._remember("incumbent", self._find_incumbent)
 
     def _find_incumbent(self) -> int | None:
-        complete = self.complete()
+        seen = self.contenders() or [number for number in sorted(self.means) if self.means[number]]
+        complete = [number for number in seen if self.is_complete(number)]
         if complete:
             return max(complete, key=lambda number: (self.mean(number), -number))
-        seen = [number for number in sorted(self.means) if self.means[number]]
         if not seen or 0 in seen:
             return 0 if seen else None
         return max(seen, key=lambda number: (self.folds(number), self.mean(number), -number))
+
+    def contenders(self) -> list[int]:
+        """Settings that have shown something and may win."""
+        return [number for number in sorted(self.means) if self.means[number] and number not in self.barred]
 
     def shared(self, number: int, other: int) -> list[int]:
         return [fold for fold in self.means[number] if fold in self.means[other]]
@@ -482,6 +487,10 @@ class Race:
                 return number
         return self.rule.recall(self.board, waiting, new_wanted)
 
+    def bar(self, number: int) -> None:
+        """Keep a setting from winning: it costs too much."""
+        self.board.barred.add(number)
+
     def estimate(self, number: int) -> float:
         """The honest value of a setting: incumbent's mean plus mean paired difference on the folds seen."""
         return self.board.estimate(number)
@@ -497,7 +506,8 @@ class Race:
 
 
 def _complete_incumbent(board: Board) -> int | None:
-    return board.incumbent if board.complete() else None
+    incumbent = board.incumbent
+    return incumbent if incumbent is not None and board.is_complete(incumbent) else None
 
 
 def _nobody_complete() -> Verdict:
@@ -507,7 +517,7 @@ def _nobody_complete() -> Verdict:
 def _level(board: Board, folds: int) -> list[int]:
     """Settings with so many folds or more, the best first."""
     key = ("level", folds)
-    found = (number for number in board.means if board.folds(number) >= folds)
+    found = (number for number in board.means if board.folds(number) >= folds and number not in board.barred)
     return board._remember(key, lambda: sorted(found, key=lambda number: (-board.worth(number), number)))
 
 
@@ -538,8 +548,8 @@ def _furthest(board: Board, paused: Sequence[int]) -> int | None:
 
 def _finalist(board: Board, paused: Sequence[int], finalists: int) -> int | None:
     """The best setting that still lacks folds, as long as it is among the best `finalists` of all."""
-    seen = sorted((n for n in board.means if board.folds(n)), key=lambda n: (-board.worth(n), n))
-    best = seen[:finalists] if board.complete() else seen
+    seen = sorted(board.contenders(), key=lambda n: (-board.worth(n), n))
+    best = seen[:finalists] if any(map(board.is_complete, seen)) else seen
     return next((number for number in best if number in paused), None)
 
 

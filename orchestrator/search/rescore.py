@@ -19,7 +19,7 @@ from orchestrator.data.redeal import FRESH, dealt_again
 from orchestrator.data.splits import SplitPlan, read_plan, write_plan
 from orchestrator.errors import FitFailed
 from orchestrator.search.folds import TrialScore, fold_specs, score_trial
-from orchestrator.search.home import StudyHome, StudyTrial, champion_fit
+from orchestrator.search.home import StudyHome, StudyTrial, broken, champion_fit
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.space import Settings
 from orchestrator.search.ties import all_against, contender, share_of_test
@@ -83,7 +83,7 @@ def score_again(
     the finalists can be trained again.
     """
     standing = home.ranked()
-    if asked < 2 or not standing or settled(home, standing, asked) is not None:
+    if asked < 2 or not home.contenders() or settled(home, standing, asked) is not None:
         return True
     chosen = finalists(home, standing, asked)
     fits = fits_again(home, standing, chosen) if len(chosen) > 1 else {}
@@ -117,13 +117,14 @@ def score_again(
 
 
 def finalists(home: StudyHome, standing: Standing, asked: int) -> tuple[int, ...]:
-    """The winner and those that cannot be told from it, best first, whose networks are still there."""
-    plan, group_of = home.plan(), home.group_of_case()
+    """The winner and those that cannot be told from it, best first, within the limits, with networks still there."""
+    beside, plan, group_of = home.beside(), home.plan(), home.group_of_case()
     winner, *others = [contender(trial.number, score) for trial, score in standing]
     groups = [group_of[case_id] for case_id in standing[0][1].case_ids]
     against = all_against(winner, others, groups, share_of_test(plan))
     alike = {winner.number, *(one.other for one in against if not one.is_sure)}
-    able = [t.number for t, _ in standing if t.number in alike and champion_fit(t).weights.exists()]
+    free = [trial for trial, _ in standing if trial.number in alike and broken(trial, beside) is None]
+    able = [trial.number for trial in free if champion_fit(trial).weights.exists()]
     return tuple(able[:asked])
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import optuna
@@ -18,14 +18,18 @@ from optuna.samplers import (
     TPESampler,
 )
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
+from orchestrator.errors import BadStudy
+from orchestrator.search.beside import Beside
 from orchestrator.search.choices import SamplerName
 from orchestrator.search.space import SearchSpace
 from orchestrator.search.surrogate_sampler import FOLDS, SurrogateSampler
 
 MAX_REPEATS = 10  # draws that may repeat a setting before one is accepted: a small space holds few
 GENERATION = ":generation"  # how samplers that breed end the name of the system attribute they count by
+MAX_RANDOM = 1000  # random draws before it is said that none keeps the limits
+KNOW_NO_LIMITS: tuple[SamplerName, ...] = ("surrogate", "cmaes", "random")
 POPULATION = 20  # settings in a generation of NSGA: Optuna's 50 would all be random in most studies
 
 
@@ -81,6 +85,11 @@ class Past:
     value: float | None  # what it is worth by all that is known; None: it has shown nothing yet
     num_folds: int  # that this rests on
     beside: tuple[float, ...] = ()  # values of further objectives
+    excess: Mapping[str, float] = field(default_factory=dict)  # of limits; above 0 it is too much
+
+    @property
+    def is_barred(self) -> bool:
+        return any(value > 0 for value in self.excess.values())
 
 
 @dataclass(frozen=True)
@@ -97,21 +106,64 @@ def draw(
     sampler: SamplerName,
     seed: int,
     directions: Sequence[StudyDirection] = (StudyDirection.MAXIMIZE,),
+    beside: Beside | None = None,
 ) -> Drawn:
-    """The next setting; one that was not tried before, where there is one left to find."""
-    tried = [one.trial.params for one in past]
+    """The next setting: within the limits, and not tried before, where there is one left to find.
+
+    Where the sampler finds none within the limits, one at random. Raises `BadStudy` if that fails too.
+    """
+    tried, again = [one.trial.params for one in past], None
+    for drawn in _draws(space, past, sampler, seed, directions):
+        if _is_allowed(space, drawn.params, beside):
+            if drawn.params not in tried:
+                return drawn
+            again = again or drawn
+    return again or any_allowed(space, beside or Beside(), seed)
+
+
+def any_allowed(space: SearchSpace, beside: Beside, seed: int) -> Drawn:
+    """A random setting within the limits. Raises `BadStudy` if none of very many is."""
+    study = optuna.create_study(sampler=RandomSampler(seed=seed))
+    for _ in range(MAX_RANDOM):
+        trial = study.ask()
+        space.sample(trial)
+        if _is_allowed(space, trial.params, beside):
+            return Drawn(trial.params, {})
+    limits = ", ".join(map(str, beside.limits))
+    raise BadStudy("--constraint", f"none of {MAX_RANDOM} random settings of this space keeps {limits}")
+
+
+def _is_allowed(space: SearchSpace, params: Mapping[str, Any], beside: Beside | None) -> bool:
+    """Whether it keeps the limits, as far as that is known before it is trained."""
+    if beside is None or not beside.limits:
+        return True
+    return beside.broken(space.settings(space.sample(FixedTrial(dict(params))))) is None
+
+
+def _draws(
+    space: SearchSpace,
+    past: Sequence[Past],
+    sampler: SamplerName,
+    seed: int,
+    directions: Sequence[StudyDirection],
+) -> Iterator[Drawn]:
+    seen = _punished(past) if sampler in KNOW_NO_LIMITS else past
     for repeat in range(MAX_REPEATS):
         with warnings.catch_warnings():
             # Of TPE's groups, since version 2.8, and of NSGA-III, since 3.2.
             warnings.simplefilter("ignore", ExperimentalWarning)
             made = makers(len(directions))[sampler](seed=(seed + repeat) % 2**32)
         study = optuna.create_study(directions=directions, sampler=made)
-        study.add_trials([shown(one) for one in past if one.trial.state != TrialState.FAIL])
+        study.add_trials([shown(one) for one in seen if one.trial.state != TrialState.FAIL])
         trial = study.ask()
         space.sample(trial)
-        if trial.params not in tried:
-            break
-    return Drawn(trial.params, _marks(study.trials[-1].system_attrs))
+        yield Drawn(trial.params, _marks(study.trials[-1].system_attrs))
+
+
+def _punished(past: Sequence[Past]) -> list[Past]:
+    """As bad as the worst, where a limit is exceeded."""
+    worst = min((one.value for one in past if one.value is not None), default=0.0)
+    return [replace(one, value=worst) if one.is_barred and one.value is not None else one for one in past]
 
 
 def shown(past: Past) -> FrozenTrial:
@@ -123,6 +175,7 @@ def shown(past: Past) -> FrozenTrial:
         params=trial.params,
         distributions=trial.distributions,
         user_attrs={FOLDS: past.num_folds},
+        constraints=dict(past.excess) or None,
         system_attrs=FIRST | _marks(trial.user_attrs),
     )
 

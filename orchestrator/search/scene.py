@@ -73,7 +73,11 @@ class BestSoFar:
 
     def _number(self) -> int | None:
         num_folds = len(self.standings.plan.folds)
-        complete = [number for number, folds in self.standings.seen.items() if len(folds) == num_folds]
+        complete = [
+            number
+            for number, folds in self.standings.seen.items()
+            if len(folds) == num_folds and self.standings.broken(number) is None
+        ]
         if not complete:
             return self.standings.race.incumbent
         return max(complete, key=lambda number: (self.standings.known(number) or 0.0, -number))

@@ -141,6 +141,7 @@ class OptunaSearcher(Searcher):
         """What becomes of a trial whose finished folds are judged."""
         verdict = self.standings.verdicts[number]
         if not self.standings.missing(number):
+            self._tell_excess(number)
             self.study.tell(number, self.standings.values(number))
         elif verdict.action == "stop":
             self._stop(number, verdict.reason)
@@ -153,10 +154,18 @@ class OptunaSearcher(Searcher):
         """Tell Optuna of a trial without all its folds: pruned, at the value that its folds speak for."""
         trial = self._open_trial(number)
         trial.set_user_attr("stopped", reason)
+        self._tell_excess(number)
         value = self.standings.value(number)
         if value is not None and len(self.study.directions) == 1:
             trial.report(value, step=len(self.standings.finished(number)))
         self.study.tell(number, state=TrialState.PRUNED)
+
+    def _tell_excess(self, number: int) -> None:
+        """Tell Optuna how far a trial is within its limits; what an earlier run has told stays."""
+        trial = self._open_trial(number)
+        for limit, excess in self.standings.excess(number).items():
+            if limit not in trial.constraints:
+                trial.set_constraint(limit, excess)
 
     def _close(self) -> str:
         """No trial is wanted any more: those that still wait are over, unless the next run goes on with them."""
@@ -172,7 +181,7 @@ class OptunaSearcher(Searcher):
         if not any(t.state == TrialState.WAITING for t in self.study.get_trials(deepcopy=False)):
             past = [self.standings.past(trial) for trial in self.study.get_trials(deepcopy=False)]
             seed = _seed(self.seed, self.num_asked)
-            drawn = draw(self.space, past, self.sampler, seed, self.study.directions)
+            drawn = draw(self.space, past, self.sampler, seed, self.study.directions, self.standings.beside)
             self.study.enqueue_trial(drawn.params, user_attrs=drawn.marks)
         trial = self.study.ask()
         self.num_asked += 1
@@ -211,10 +220,10 @@ class OptunaSearcher(Searcher):
         )
 
     def _shown(self) -> list[Shown]:
-        """Every setting that has shown anything, by number; one that failed has shown that."""
+        """Every setting that has shown anything, by number; one that failed, or costs too much, has shown that."""
         shown = []
         for trial in self.study.get_trials(deepcopy=False):
-            failed = trial.state == TrialState.FAIL
+            failed = trial.state == TrialState.FAIL or self.standings.is_barred(trial.number)
             value = None if failed or not trial.params else self.standings.value(trial.number)
             if value is not None or failed:
                 folds = len(self.standings.seen.get(trial.number, ()))

@@ -121,9 +121,27 @@ class Standings:
         """Look at what is on record of a trial by now, and say whether it goes on; the verdict is written down."""
         self._see(number)
         self._believe()
-        verdict = self.race.judge(number)
+        verdict = self._barred(number) or self.race.judge(number)
         self._write(Judged(number, self.finished(number), verdict))
         return verdict
+
+    def _barred(self, number: int) -> Verdict | None:
+        """A setting that costs too much goes no further, but for the paper's, which is the reference."""
+        if number == 0 or (broken := self.broken(number)) is None:
+            return None
+        return Verdict("stop", f"Its {broken}.", None, self.excess(number))
+
+    def broken(self, number: int) -> str | None:
+        """In words, which limits a setting exceeds, if any."""
+        return self.beside.broken(self.settings[number], self.inference_ms.get(number, ()))
+
+    def is_barred(self, number: int) -> bool:
+        """Whether it was seen to exceed a limit."""
+        return number in self.race.board.barred
+
+    def excess(self, number: int) -> dict[str, float]:
+        """Limit -> by what share a setting exceeds it, as far as that is known."""
+        return self.beside.excess(self.settings[number], self.inference_ms.get(number, ()))
 
     def cut(self, number: int, verdict: Verdict) -> None:
         """Write down that a trial was stopped within a fold."""
@@ -148,7 +166,15 @@ class Standings:
         """A setting as samplers are shown it."""
         value = None if trial.state == TrialState.FAIL else self.value(trial.number)
         num_folds = max(1, len(self.seen.get(trial.number, ())))
-        return Past(trial, value, num_folds, () if value is None else self._beside(trial.number))
+        return Past(trial, value, num_folds, *self._beside_past(trial, value))
+
+    def _beside_past(
+        self, trial: FrozenTrial, value: float | None
+    ) -> tuple[tuple[float, ...], dict[str, float]]:
+        if value is None:
+            return (), {}
+        unknown = dict.fromkeys(map(str, self.beside.limits), 0.0)  # neither kept nor exceeded
+        return self._beside(trial.number), unknown | self.excess(trial.number)
 
     def known(self, number: int) -> float | None:
         """As `value`, of what was seen by now; no file is looked at."""
@@ -172,7 +198,11 @@ class Standings:
         """The complete trials that no other is better than in all objectives; none where there is one objective."""
         if not self.beside.objectives:
             return ()
-        complete = [number for number, folds in self.seen.items() if len(folds) == len(self.plan.folds)]
+        complete = [
+            number
+            for number, folds in self.seen.items()
+            if len(folds) == len(self.plan.folds) and self.broken(number) is None
+        ]
         found = {number: (self.objective(self.scores[number]), *self._beside(number)) for number in complete}
         return tuple(sorted(front(found, self.beside.directions)))
 
@@ -225,6 +255,8 @@ class Standings:
         score = self.scores[number] = score_trial(records, self.settings[number])
         dice = [scores_under(record.histograms, score.masks)["dice"] for record in records]
         self.inference_ms[number] = [record.inference_ms for record in records]
+        if self.broken(number) is not None:
+            self.race.bar(number)
         self.race.see(number, dict(zip(folds, dice, strict=True)))
         self.seen[number] = folds
 

@@ -217,7 +217,8 @@ def carry_out(
     study: Study, rates: Sequence[float], make: Callable[[Ledger], FormulaWork] = FormulaWork
 ) -> FormulaWork:
     """Train trials of these learning rates on all folds without Ray, and tell Optuna their Dice."""
-    study.home.begin(study.space, study.plan, study.seed, study.maximise, study.storage, study.beside)
+    made_of = (study.space, study.plan, study.seed, study.maximise, study.storage)
+    study.home.begin(*made_of, study.beside, study.constraints)
     optuna, work = study.home.optuna_study(), make(study.home.ledger)
     for rate in rates:
         optuna.enqueue_trial({"learning_rate": rate})

@@ -38,10 +38,11 @@ class Engine:
         num_lanes: int = 1,
         storage: str | None = None,
         beside: tuple[GoalName, ...] = (),
+        constraints: tuple[str, ...] = (),
         **budget: Any,
     ) -> None:
         made = formula_study(home, num_trials=num_trials, seed=seed, race=race, **budget)
-        self.study: Study = replace(made, beside=beside)
+        self.study: Study = replace(made, beside=beside, constraints=constraints)
         self.ledger = type(self.study.home.ledger)(folder / "ledger")
         folder.mkdir(parents=True, exist_ok=True)
         stored = optuna.create_study(
