@@ -251,11 +251,15 @@ def search(
             say(f"interrupted; the same command goes on from here (study {name})")
             raise
     leaderboard(name, home=home)
-    if champion is None and study_home.ranked():
+    if champion is None and study_home.contenders():
         err.print(
             "the hours were over before the finalists were scored again, so no champion is named yet; the same "
             f"command goes on from here (study {name})",
             highlight=False,
+        )
+    elif champion is None and study_home.ranked():
+        raise FitFailed(
+            f"study {name}: no finished trial keeps its constraints; the table above says by how much"
         )
     elif champion is None:
         raise FitFailed(f"study {name}: no trial was finished; the errors are in the table above")
