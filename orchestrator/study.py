@@ -25,6 +25,7 @@ from ray import tune
 from ray.tune import Callback, Stopper, TuneConfig, Tuner
 
 from orchestrator.data.cases import Dataset
+from orchestrator.data.outer import outer_plans
 from orchestrator.data.redeal import dealt_again
 from orchestrator.data.splits import SplitPlan, group_of_case
 from orchestrator.errors import BadMachine, BadSpace, BadStudy
@@ -41,6 +42,7 @@ from orchestrator.search.home import (
     read_trial,
 )
 from orchestrator.search.ledger import FitRecord, scored_as
+from orchestrator.search.nested import inner_home
 from orchestrator.search.objective import Objective, objective_over, objective_problems
 from orchestrator.search.plan import some_settings
 from orchestrator.search.purse import Purse
@@ -160,15 +162,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
     after a kill at any moment, the same call goes on where it stopped.
     """
     check(study, machine)
-    study.home.begin(
-        study.space,
-        study.plan,
-        study.seed,
-        study.maximise,
-        study.storage,
-        study.beside,
-        study.constraints,
-    )
+    begin(study)
     with study.home.lock():
         study.home.mend()
         study.home.ledger.sweep()
@@ -213,6 +207,28 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
                 return None
             report.finished(champion)
     return champion
+
+
+def inner_studies(study: Study, num_outer: int) -> tuple[Study, ...]:
+    """The studies of a nested cross-validation: each searches as this one does, without the cases of an outer fold."""
+    plans = outer_plans(study.plan, study.datasets, study.unseen, num_outer)
+    return tuple(
+        replace(study, home=inner_home(study.home, outer), plan=plan)
+        for outer, plan in enumerate(plans, start=1)
+    )
+
+
+def begin(study: Study) -> None:
+    """Make the study's folder, or check that it was made of the very same things."""
+    study.home.begin(
+        study.space,
+        study.plan,
+        study.seed,
+        study.maximise,
+        study.storage,
+        study.beside,
+        study.constraints,
+    )
 
 
 def refit(

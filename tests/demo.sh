@@ -8,7 +8,7 @@ rm -rf "$demo"
 mkdir -p "$demo"
 say orchestrator data draw "$demo/drawn" --cases 200
 say orchestrator data add drawn "$demo/drawn" --groups "$demo/drawn/groups.csv" --allow-empty
-say orchestrator search search_spaces/smoke.toml --data drawn --trials 4 --study demo
+say orchestrator search search_spaces/smoke.toml --data drawn --trials 4 --rescore 2 --study demo
 say orchestrator best demo --export "$demo/champion"
 say orchestrator predict "$demo/champion" "$demo/drawn/images" --out "$demo/predicted"
 cat <<EOF

@@ -39,7 +39,7 @@ def leaderboard(
     as_json: AsJson = False,
 ) -> None:
     """Show the trials of a study, best first."""
-    from orchestrator.results.handover import board
+    from orchestrator.results.handover import board, nested_lines
     from orchestrator.results.tables import leaderboard as table
     from orchestrator.results.tables import leaderboard_dicts
     from orchestrator.search.home import find_study
@@ -52,6 +52,8 @@ def leaderboard(
         objective = found.objective()
         head = None if objective.name == "mean" else objective.name
         out.print(table(rows, f"{found.name}, scores on validation images in percent", metric, head))
+        for line in nested_lines(found):
+            out.print(line, highlight=False)
 
 
 def best(
@@ -94,6 +96,7 @@ def best(
         export_trial,
         fold_lines,
         front_lines,
+        nested_lines,
         outside_lines,
         validation_line,
     )
@@ -103,6 +106,7 @@ def best(
     from orchestrator.results.tables import score_dicts, score_table, versus_table
     from orchestrator.search.home import champion_fit, find_study
     from orchestrator.search.ledger import scored_as
+    from orchestrator.search.nested import nested_of
 
     home = home.expanduser().resolve()
     found = find_study(home, study)
@@ -161,6 +165,7 @@ def best(
                 "selection": selection.as_dict(),
                 "front": list(found.front()),
                 "ensemble": None if team is None else team.as_dict(),
+                "nested": None if (nested := nested_of(found)) is None else nested.as_dict(),
             }
         )
     else:
@@ -183,7 +188,7 @@ def best(
             out.print(line, highlight=False)
         if selection.alike:
             out.print(versus_table(selection.alike))
-        for line in front_lines(found):
+        for line in (*front_lines(found), *nested_lines(found)):
             out.print(line, highlight=False)
     if export is None:
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,6 +35,8 @@ from orchestrator.search.choices import RuleName, SamplerName
 
 if TYPE_CHECKING:
     from orchestrator.data.splits import SplitPlan
+    from orchestrator.search.home import StudyTrial
+    from orchestrator.study import Machine, Study
 
 
 def fit(
@@ -169,6 +172,14 @@ def search(
             "sqlite. Default: a journal file in the study's folder. A study stays where it was begun.",
         ),
     ] = None,
+    nested: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Outer folds: for each, first, a study of the same budget searches without its cases and is scored on "
+            "them, so that what the whole search gives on new images is known without selection bias.",
+        ),
+    ] = None,
     rescore: Annotated[
         int,
         typer.Option(
@@ -192,6 +203,8 @@ def search(
     epochs enough is held back for them, as well as can be told. Only --hours is hard: what is not finished then waits
     for the next run, and no champion is named before the finalists were scored again. Ctrl-C stops after the epochs in
     flight, a second one at once; both can be resumed.
+
+    With --nested K there are K + 1 studies, one after another, and each may spend the whole budget.
     """
     from orchestrator.results.report import Report
     from orchestrator.search.beside import first_and_beside
@@ -242,14 +255,20 @@ def search(
         rescore=rescore,
     )
     machine = Machine(address, device, workers_per_fit, lanes, fits_per_gpu)
-    work = Work(home, cache or home / "cache", study_home.ledger, asked.also.is_measured)
-    with study_view() as (say, show):
-        report = Report(study_home, tracking_uri, say=say, show=show)
-        try:
-            champion = run_study(asked, machine, work, report)
-        except KeyboardInterrupt:
-            say(f"interrupted; the same command goes on from here (study {name})")
-            raise
+
+    def carry_out(one: Study) -> StudyTrial | None:
+        work = Work(home, cache or home / "cache", one.home.ledger, one.also.is_measured)
+        with study_view() as (say, show):
+            report = Report(one.home, tracking_uri, say=say, show=show)
+            try:
+                return run_study(one, machine, work, report)
+            except KeyboardInterrupt:
+                say(f"interrupted; the same command goes on from here (study {one.home.name})")
+                raise
+
+    if nested is not None:
+        _carry_out_nested(asked, nested, machine, carry_out)
+    champion = carry_out(asked)
     leaderboard(name, home=home)
     if champion is None and study_home.contenders():
         err.print(
@@ -263,6 +282,36 @@ def search(
         )
     elif champion is None:
         raise FitFailed(f"study {name}: no trial was finished; the errors are in the table above")
+
+
+def _carry_out_nested(
+    whole: Study, num_outer: int, machine: Machine, carry_out: Callable[[Study], StudyTrial | None]
+) -> None:
+    """Carry out the study of every outer fold, and keep what their champions are worth on these folds."""
+    from orchestrator.search.nested import outer_estimate, remember_nested, without_champion
+    from orchestrator.study import begin, check, inner_studies
+
+    inner = inner_studies(whole, num_outer)
+    for study in (whole, *inner):
+        check(study, machine)
+    for study in (whole, *inner):  # all at once: the same words must mean the same studies
+        begin(study)
+    for outer, study in enumerate(inner, start=1):
+        held_out = len(study.plan.test)
+        out.print(
+            f"outer fold {outer} of {num_outer}: {study.home.name}, without {held_out} cases", highlight=False
+        )
+        if carry_out(study) is None and not study.home.contenders():
+            raise FitFailed(f"study {study.home.name}: no trial can be its champion; `leaderboard` says why")
+    homes = [study.home for study in inner]
+    if waiting := without_champion(homes):
+        err.print(
+            f"no nested estimate yet: {', '.join(home.name for home in waiting)} named no champion in its hours; "
+            "the same command goes on from here",
+            highlight=False,
+        )
+    else:
+        remember_nested(whole.home, outer_estimate(whole.home, homes, str(whole.budget)))
 
 
 def _begun_without_twins(home: Path, name: str, plan: SplitPlan) -> str | None:

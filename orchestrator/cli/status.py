@@ -68,10 +68,12 @@ def _show(now: Status) -> None:
 
 
 def _status(found: StudyHome) -> Status:
-    """What a running study last said, or what is on record of one that nobody works on."""
+    """What a running study, or that of one of its outer folds, last said, or what is on record where none runs."""
+    from orchestrator.search.nested import inner_homes
     from orchestrator.search.scene import recorded_status
     from orchestrator.search.status import is_alive, read_status
 
-    if is_alive(found.status_file) and (alive := read_status(found.status_file)) is not None:
-        return alive
+    for study in (found, *inner_homes(found)):
+        if is_alive(study.status_file) and (alive := read_status(study.status_file)) is not None:
+            return alive
     return recorded_status(found)

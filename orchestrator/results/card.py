@@ -21,6 +21,10 @@ CHOSEN_BY = """\
 Trials are compared image by image on validation images, at cross-fitted thresholds. One is called worse where a test
 over images (groups drawn whole) and one over folds both say so at 5 %, corrected for the number of comparisons."""
 
+PROCEDURE = """\
+No network of this file has that score: it is that of other champions, which the same search found without these images.
+It says what to expect of the way in which this network was found."""
+
 USAGE = """\
 import json
 from pathlib import Path
@@ -117,10 +121,12 @@ def model_card(
     outside: Sequence[ScoreLine],
     making: Making,
     chosen: Sequence[str] = (),
+    nested: Sequence[str] = (),
 ) -> str:
     """Markdown. `outside`: the hold-out test and unseen datasets, in that order; empty if there are none.
 
-    `chosen`: sentences about why it is this trial and what cannot be told from it.
+    `chosen`: sentences about why it is this trial and what cannot be told from it. `nested`: about what the whole
+    procedure gives on new images.
     """
     remarks = (
         _optimism(model, split, cross_validated, making.num_trials),
@@ -129,6 +135,7 @@ def model_card(
     sections = [
         _head(model),
         _scores([*folds, cross_validated, *outside], "\n".join(remarks)),
+        *([_procedure(nested)] if nested else []),
         *([_choice(chosen)] if chosen else []),
         _masks(model),
         _data(data, split),
@@ -178,6 +185,10 @@ def _looks(model: ModelFacts) -> str:
 
 def _choice(chosen: Sequence[str]) -> str:
     return "\n".join(["## How it was chosen", "", *(f"- {line}" for line in chosen), "", CHOSEN_BY])
+
+
+def _procedure(nested: Sequence[str]) -> str:
+    return "\n".join(["## Nested cross-validation", "", *(f"- {line}" for line in nested), "", PROCEDURE])
 
 
 def _scores(lines: Sequence[ScoreLine], remarks: str) -> str:

@@ -27,6 +27,7 @@ from orchestrator.scoring.statistics import cluster_interval
 from orchestrator.search.folds import TrialScore
 from orchestrator.search.home import StudyHome, StudyTrial, broken, outside_cases, ranked
 from orchestrator.search.ledger import FitRecord, scored_as
+from orchestrator.search.nested import nested_of
 from orchestrator.search.rescore import scored_again
 from orchestrator.search.work import load_network
 
@@ -145,6 +146,12 @@ def front_lines(home: StudyHome) -> list[str]:
     return ["No trial is better in all objectives than these (--trial takes one of them):", *told]
 
 
+def nested_lines(home: StudyHome) -> tuple[str, ...]:
+    """What nested cross-validation has shown, a sentence each; nothing where there was none."""
+    nested = nested_of(home)
+    return nested.sentences() if nested is not None else ()
+
+
 def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
     """Every trial as a row of the leaderboard."""
     group_of = home.group_of_case()
@@ -228,6 +235,7 @@ def trial_card(
             num_trials=sum(other.state == "complete" for other in home.trials()),
         ),
         chosen=(*(selection.sentences() if selection else ()), *remarks),
+        nested=nested_lines(home),
     )
 
 

@@ -26,8 +26,9 @@ from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.threshold import best_threshold
 from orchestrator.search.budget import End
 from orchestrator.search.folds import TrialScore
-from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, finished_score
+from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, finished_score, whole_study
 from orchestrator.search.ledger import FitRecord
+from orchestrator.search.nested import nested_of
 from orchestrator.search.race_rules import Verdict
 from orchestrator.search.rescore import Again
 from orchestrator.search.status import Status
@@ -78,6 +79,9 @@ class Report:
         self.objective, self.beside = self.home.objective(), self.home.beside()
         objectives = ", ".join([self.objective.label(), *self.beside.names])
         tags = {"study_id": self.home.study_id, "objective": objectives} | split_tags(self.home.plan())
+        whole = whole_study(self.home.home, self.home.name)
+        if whole != self.home.name:
+            tags["outer_fold_of"] = whole
         self.tracking = Tracking(self.uri, self.home.name, self.artifacts, tags, spool=spool)
         return self
 
@@ -216,7 +220,18 @@ class Report:
             champion.number, metrics | selection.metrics(), {"champion": "true"} | selection.tags()
         )
         again = again_metrics(selection.again[0]) if selection.again else {}
-        self.tracking.summary({"champion_trial": champion.number, **score.metrics, **metrics, **again})
+        nested = nested_of(self.home)
+        if nested is not None:
+            self.tracking.study_tags({"nested": nested.sentences()[0]})
+        self.tracking.summary(
+            {
+                "champion_trial": champion.number,
+                **score.metrics,
+                **metrics,
+                **again,
+                **(nested.metrics() if nested else {}),
+            }
+        )
         for line in selection.again_sentences():
             self.say(line)
 

@@ -37,6 +37,7 @@ BEFORE: dict[str, Any] = {
     "constraints": [],
     "storage": None,
 }  # what held for studies that were begun before it could be chosen
+OUTER = ".outer-"  # between the name of a study and the number of an outer fold's
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -395,9 +396,12 @@ def champion_fit(trial: StudyTrial) -> FitRecord:
 
 
 def list_studies(home: Path) -> list[StudyHome]:
-    """Every study of a home, the one worked on last first."""
-    files = sorted((home / "studies").glob("*/study.json"), key=lambda file: -_touched(file.parent))
-    return [StudyHome(home, file.parent.name) for file in files]
+    """Every study of a home, the one worked on last first. Those of outer folds count as their whole study's."""
+    touched: dict[str, float] = {}
+    for file in (home / "studies").glob("*/study.json"):
+        name = whole_study(home, file.parent.name)
+        touched[name] = max(touched.get(name, 0.0), _touched(file.parent))
+    return [StudyHome(home, name) for name in sorted(touched, key=lambda name: -touched[name])]
 
 
 def find_study(home: Path, name: str | None) -> StudyHome:
@@ -410,6 +414,12 @@ def find_study(home: Path, name: str | None) -> StudyHome:
     if not studies:
         raise BadStudy(str(home), "holds no study yet; `orchestrator search` makes one")
     return studies[0]
+
+
+def whole_study(home: Path, name: str) -> str:
+    """The name of the study that one of an outer fold belongs to; any other is its own."""
+    whole, mark, number = name.rpartition(OUTER)
+    return whole if mark and number.isdigit() and StudyHome(home, whole).exists() else name
 
 
 def _touched(folder: Path) -> float:
