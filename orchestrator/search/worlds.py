@@ -3,16 +3,33 @@
 A world says how good a setting truly is and how a fit shows it. Settings are points of the unit cube. A fit's Dice on
 an image is the truth, plus what the image and its fold are like, plus what this setting makes of this sequence, image
 and fold, plus the training seed. On the way there its validation Dice rises epoch by epoch, along a power of time.
+
+Sizes that a world does not set are those of recorded real fits: fit_noise.json, with the command that measured them.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.search.asks import Point
+
+
+@cache
+def recorded() -> dict[str, float]:
+    """What real fits showed: SDs in Dice by part, and how their Dice rises over epochs."""
+    found = json.loads(Path(__file__).with_name("fit_noise.json").read_text(encoding="utf-8"))
+    return found["sd"] | found["learning"]
+
+
+def _recorded(*parts: str) -> float:
+    """The SD of these parts together."""
+    return float(np.sqrt(sum(recorded()[part] ** 2 for part in parts)))
 
 
 @dataclass(frozen=True)
@@ -26,16 +43,18 @@ class World:
     num_folds: int = 5
     scale: tuple[float, float] = (0.05, 0.12)  # lost at distance `reach` from the best, by parameter
     reach: float = 0.5
-    fit_sd: float = 0.006  # training seed
-    image_sd: float = 0.07  # setting by image; what images are cancels
+    fit_sd: float = _recorded("fit")  # training seed
+    image_sd: float = _recorded("setting_image", "fit_image")  # setting by image; what images are cancels
     sequence_share: float = 0.0  # of that variance, what images of a sequence share
-    fold_sd: float = 0.0  # how much folds differ in difficulty
-    fold_setting_sd: float = 0.0  # setting by fold
+    fold_sd: float = _recorded("fold")  # how much folds differ in difficulty
+    fold_setting_sd: float = _recorded("setting_fold")  # setting by fold
     is_null: bool = False  # all settings are equally good
     num_epochs: int = 1  # of a fit
-    amplitude: float = 0.9  # Dice that the power of time takes away after one epoch
-    rates: tuple[float, float] = (0.8, 0.8)  # that power where the first parameter is 0, and where it is 1
-    epoch_sd: float = 0.01  # of single epochs around their curve
+    amplitude: float = _recorded("amplitude")  # Dice that the power of time takes away after one epoch
+    rates: tuple[float, float] = (
+        _recorded("rate"),
+    ) * 2  # that power where the first parameter is 0, and where it is 1
+    epoch_sd: float = _recorded("epoch_sd")  # of single epochs around their curve
 
     def draw(self, seed: int) -> Instance:
         return Instance(self, seed)
@@ -89,8 +108,8 @@ class Instance:
         return np.clip(dice + rng.normal(0, world.epoch_sd, world.num_epochs), 0, 1)
 
 
-V12 = World("as in V12")
-CURVES = replace(V12, num_epochs=30)
+V12 = World("as in V12", fit_sd=0.006, image_sd=0.07, fold_sd=0.0, fold_setting_sd=0.0)
+CURVES = replace(V12, num_epochs=30, amplitude=0.9, rates=(0.8, 0.8), epoch_sd=0.01)
 WORLDS = (
     V12,
     replace(V12, name="sequences alike", sequence_share=0.3),
@@ -100,4 +119,5 @@ WORLDS = (
     replace(V12, name="few sequences", num_sequences=30, sequence_length=20, sequence_share=0.3),
     replace(CURVES, name="curves alike"),
     replace(CURVES, name="curves cross", rates=(0.2, 2.0)),
+    World("as recorded", num_epochs=30),
 )

@@ -176,6 +176,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         [[row["val_dice"] for row in fold.curves] for seed in seeds for fold in seed] for seeds in outcomes
     ]
     described = [[describe(np.array(curve)) for curve in one] for one in curves]
+    of_settings = [
+        {key: float(np.median([one[key] for one in fits])) for key in fits[0]} for fits in described
+    ]
+    mean_curves = [np.mean(one, axis=0).round(4).tolist() for one in curves]
     return {
         "command": shlex.join(["python", *sys.argv]),
         "data": options.data.name if options.data else "drawn",
@@ -188,11 +192,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "variance": variances,
         "sd": {name: float(np.sqrt(max(0.0, value))) for name, value in variances.items()},
         "fit_sd_interval": fit_sd_interval(by_fold),
-        "curves": [
-            {key: float(np.median([one[key] for one in fits])) for key in fits[0]} for fits in described
-        ],
-        "mean_curve": [np.mean(one, axis=0).round(4).tolist() for one in curves],
+        "curves": of_settings,
+        "mean_curves": mean_curves,
+        "learning": learning(mean_curves, [one["epoch_sd"] for one in of_settings]),
     }
+
+
+def learning(mean_curves: Sequence[Sequence[float]], epoch_sds: Sequence[float]) -> dict[str, float]:
+    """The curve of all settings together, and the SD of an epoch of one fit."""
+    together = describe(np.mean(mean_curves, axis=0))
+    return together | {"epoch_sd": float(np.median(epoch_sds))}
 
 
 def fit_sd_interval(dice: Sequence[Array], draws: int = 1000) -> list[float]:

@@ -14,7 +14,7 @@ from orchestrator.search.plan import ask_nearby
 from orchestrator.search.race_rules import RULES, Race
 from orchestrator.search.simulation import Study
 from orchestrator.search.surrogate import Surrogate, suggest
-from orchestrator.search.worlds import CURVES, V12, World
+from orchestrator.search.worlds import CURVES, V12, WORLDS, World, recorded
 
 SMALL = replace(V12, num_sequences=100)
 CROSSING = replace(CURVES, num_sequences=100, rates=(0.2, 2.0))
@@ -106,6 +106,14 @@ def test_a_setting_that_was_cut_has_a_value_for_samplers():
     seen = done._seen()
     assert cut and np.isfinite(seen.values[cut]).all()
     assert seen.values[cut].max() < seen.values[done.race.incumbent]
+
+
+def test_a_world_that_says_nothing_has_the_noise_of_recorded_fits():
+    world, found = World("any"), recorded()
+    assert world.fit_sd == found["fit"] > 0
+    assert world.image_sd == pytest.approx(np.hypot(found["setting_image"], found["fit_image"]))
+    assert world.rates == (found["rate"], found["rate"])
+    assert len({one.name for one in WORLDS}) == len(WORLDS)
 
 
 @pytest.mark.parametrize("rule", RULES)
