@@ -121,6 +121,8 @@ class Study:
     maximise: ObjectiveName = "mean"
     beside: tuple[GoalName, ...] = ()  # further objectives
     constraints: tuple[str, ...] = ()  # limits that a champion keeps
+    warm_start: tuple[str, ...] = ()  # earlier studies
+    beginnings: tuple[dict[str, Any], ...] = ()  # the settings that they recommend
     storage: str | None = None  # URL of a database; None: the one it has, or the journal
     rescore: int = 0  # finalists, at most, that are scored again before one is named; below 2: none
 
@@ -228,6 +230,8 @@ def begin(study: Study) -> None:
         study.storage,
         study.beside,
         study.constraints,
+        study.warm_start,
+        study.beginnings,
     )
 
 
@@ -475,6 +479,7 @@ def _searcher(study: Study, room: Room, purse: Purse) -> OptunaSearcher:
         seed=study.seed,
         room=room,
         sampler=study.sampler,
+        beginnings=study.home.beginnings(),
     )
 
 

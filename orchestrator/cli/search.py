@@ -30,7 +30,7 @@ from orchestrator.cli.options import (
 from orchestrator.cli.results import leaderboard
 from orchestrator.cli.screen import epoch_line, err, out
 from orchestrator.cli.split import load_split
-from orchestrator.errors import FitFailed
+from orchestrator.errors import BadStudy, FitFailed
 from orchestrator.search.choices import RuleName, SamplerName
 
 if TYPE_CHECKING:
@@ -164,6 +164,13 @@ def search(
             help="Who suggests. Default: surrogate, a Gaussian process that knows of folds; of several objectives tpe."
         ),
     ] = None,
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Earlier study, of this home or an experiment in MLflow, whose five best settings are tried right "
+            "after the paper's, where they fit. Repeat for several."
+        ),
+    ] = None,
     storage: Annotated[
         str | None,
         typer.Option(
@@ -206,13 +213,15 @@ def search(
 
     With --nested K there are K + 1 studies, one after another, and each may spend the whole budget.
     """
-    from orchestrator.results.report import Report
+    from orchestrator.results.earlier import earlier_settings
+    from orchestrator.results.report import Report, default_uri
     from orchestrator.search.beside import first_and_beside
     from orchestrator.search.budget import Budget
-    from orchestrator.search.home import StudyHome
+    from orchestrator.search.home import StudyHome, outside_cases
     from orchestrator.search.samplers import default_sampler
     from orchestrator.search.space import check_builds, check_weights, load_space
     from orchestrator.search.storage import kept_url
+    from orchestrator.search.warm_start import fit_in
     from orchestrator.search.work import Work
     from orchestrator.study import Machine, Study, run_study
 
@@ -250,10 +259,24 @@ def search(
         sampler=sampler,
         maximise=first,
         beside=beside,
+        warm_start=tuple(warm_start or ()),
         constraints=tuple(constraint or ()),
         storage=storage,
         rescore=rescore,
     )
+    if warm_start and nested is not None:
+        raise BadStudy(
+            "--warm-start",
+            "what an earlier study recommends may be chosen by images of the outer folds, so an estimate by --nested "
+            "would not be free of bias; use one of the two",
+        )
+    if warm_start and not study_home.exists():
+        outside = [case_id for ids in outside_cases(plan, tests).values() for case_id in ids]
+        earlier = earlier_settings(home, warm_start, tracking_uri or default_uri(home), plan, outside)
+        fitted = fit_in(space, earlier, asked.also)
+        asked = replace(asked, beginnings=fitted.settings)
+        for line in fitted.lines:
+            err.print(line, highlight=False)
     machine = Machine(address, device, workers_per_fit, lanes, fits_per_gpu)
 
     def carry_out(one: Study) -> StudyTrial | None:

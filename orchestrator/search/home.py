@@ -6,7 +6,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ BEFORE: dict[str, Any] = {
     "objective": "mean",
     "beside": [],
     "constraints": [],
+    "warm_start": [],
     "storage": None,
 }  # what held for studies that were begun before it could be chosen
 OUTER = ".outer-"  # between the name of a study and the number of an outer fold's
@@ -123,6 +124,10 @@ class StudyHome:
     def champion_file(self) -> Path:
         return self.folder / "champion.json"
 
+    @property
+    def beginnings_file(self) -> Path:
+        return self.folder / "warm_start.json"
+
     def exists(self) -> bool:
         return self.manifest_file.exists()
 
@@ -152,6 +157,15 @@ class StudyHome:
         return self.manifest()["id"]
 
     @property
+    def warm_start(self) -> list[str]:
+        """The studies that recommended its first settings."""
+        return (BEFORE | self.manifest())["warm_start"] if self.exists() else []
+
+    def beginnings(self) -> list[dict[str, Any]]:
+        """The settings to try after the paper's, before any other."""
+        return json.loads(self.beginnings_file.read_text()) if self.beginnings_file.exists() else []
+
+    @property
     def storage(self) -> str | None:
         """The URL of the database that keeps the trials; None where the journal does."""
         return (BEFORE | self.manifest())["storage"] if self.exists() else None
@@ -165,8 +179,13 @@ class StudyHome:
         storage: str | None = None,
         beside: Sequence[GoalName] = (),
         constraints: Sequence[str] = (),
+        warm_start: Sequence[str] = (),
+        beginnings: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        """Make the folder, or check that it was made of the very same things; no `storage` is the one it has."""
+        """Make the folder, or check that it was made of the very same things; no `storage` is the one it has.
+
+        `beginnings`: settings that the studies named in `warm_start` recommend, kept when the folder is made.
+        """
         wanted = {
             "space": space.digest,
             "splits": plan.digest,
@@ -176,6 +195,7 @@ class StudyHome:
             "objective": objective,
             "beside": list(beside),
             "constraints": [str(limit) for limit in limits_of(constraints)],
+            "warm_start": list(warm_start) or self.warm_start,
             "storage": storage or self.storage,
             "fit_version": FIT_VERSION,
         }
@@ -194,6 +214,7 @@ class StudyHome:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.space_file.write_text(space.text)
         write_plan(plan, self.splits_file)
+        self.beginnings_file.write_text(json.dumps([*beginnings], indent=1))
         partial = self.folder / f".study.{os.getpid()}.partial"
         partial.write_text(json.dumps({"id": uuid.uuid4().hex, **wanted}, indent=1))
         partial.replace(self.manifest_file)  # last: a folder without it is not a study yet

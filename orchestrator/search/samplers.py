@@ -123,6 +123,7 @@ def draw(
 
 def any_allowed(space: SearchSpace, beside: Beside, seed: int) -> Drawn:
     """A random setting within the limits. Raises `BadStudy` if none of very many is."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=RandomSampler(seed=seed))
     for _ in range(MAX_RANDOM):
         trial = study.ask()

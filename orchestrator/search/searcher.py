@@ -11,7 +11,7 @@ seeded by (study seed, trial number), so a study that was interrupted asks the s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.search.choices import SamplerName
 from orchestrator.search.purse import Purse
-from orchestrator.search.samplers import draw
+from orchestrator.search.samplers import Drawn, draw
 from orchestrator.search.space import SearchSpace
 from orchestrator.search.standings import Standings
 from orchestrator.search.unlikely import Shown
@@ -58,10 +58,12 @@ class OptunaSearcher(Searcher):
         seed: int,
         room: Room,
         sampler: SamplerName = "surrogate",
+        beginnings: Sequence[dict[str, Any]] = (),
     ) -> None:
         super().__init__()  # no metric: Tune would demand it in every result, and only the last one has it
         self.study, self.space, self.standings = study, space, standings
         self.purse, self.seed, self.room, self.sampler = purse, seed, room, sampler
+        self.beginnings = beginnings  # settings of trials 1, 2, ...: nobody is asked for these
         self.running: dict[str, int] = {}  # Tune's trial id -> Optuna's trial number
         self.next: list[int] = []  # trials that are wanted before anything else
         purse.recall(study.user_attrs.get("end"))
@@ -179,15 +181,20 @@ class OptunaSearcher(Searcher):
     def _ask(self) -> int:
         """Begin a new trial; its parameters are in the journal before anything is trained."""
         if not any(t.state == TrialState.WAITING for t in self.study.get_trials(deepcopy=False)):
-            past = [self.standings.past(trial) for trial in self.study.get_trials(deepcopy=False)]
-            seed = _seed(self.seed, self.num_asked)
-            drawn = draw(self.space, past, self.sampler, seed, self.study.directions, self.standings.beside)
+            drawn = self._draw()
             self.study.enqueue_trial(drawn.params, user_attrs=drawn.marks)
         trial = self.study.ask()
         self.num_asked += 1
         self.space.sample(trial)
         self.standings.enter(self._stored(trial.number))
         return trial.number
+
+    def _draw(self) -> Drawn:
+        if self.num_asked <= len(self.beginnings):
+            return Drawn(self.beginnings[self.num_asked - 1], {})
+        past = [self.standings.past(trial) for trial in self.study.get_trials(deepcopy=False)]
+        seed = _seed(self.seed, self.num_asked)
+        return draw(self.space, past, self.sampler, seed, self.study.directions, self.standings.beside)
 
     def _folds(self, number: int, new_wanted: bool) -> list[int]:
         """The folds of the next visit: those on record that nobody judged, all of the paper's setting, else one.

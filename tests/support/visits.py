@@ -39,6 +39,7 @@ class Engine:
         storage: str | None = None,
         beside: tuple[GoalName, ...] = (),
         constraints: tuple[str, ...] = (),
+        beginnings: tuple[dict[str, Any], ...] = (),
         **budget: Any,
     ) -> None:
         made = formula_study(home, num_trials=num_trials, seed=seed, race=race, **budget)
@@ -65,6 +66,7 @@ class Engine:
             seed=seed,
             room=Room(NUM_FOLDS, lambda: num_lanes),
             sampler=sampler,
+            beginnings=beginnings,
         )
         self.num_visits = 0
 

@@ -1,0 +1,78 @@
+"""Earlier studies by name, from a home and from MLflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from formula import carry_out, formula_study
+from mlflow.entities import Dataset, DatasetInput
+
+from orchestrator.data.splits import SplitPlan, five_fold
+from orchestrator.errors import BadMachine, BadStudy
+from orchestrator.results.earlier import earlier_settings
+from orchestrator.results.mlflow_client import connect
+
+SCORES = {"0": 0.6, "1": 0.9, "2": 0.7, "3": 0.88, "4": 0.5, "5": 0.87, "6": None}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A home with a study, and beside it an experiment whose champion is trial 1, like trial 5."""
+    home = tmp_path_factory.mktemp("home")
+    carry_out(formula_study(home, num_trials=2), [1e-4, 1e-3])
+    client = connect(f"sqlite:///{home}/mlflow.db")
+    client.create_experiment("empty")
+    experiment = client.create_experiment("elsewhere")
+    digest = formula_study(home, num_trials=1).plan.digest
+    for trial, dice in SCORES.items():
+        tags = {"role": "trial", "trial": trial, "split_digest": digest}
+        if trial == "1":
+            tags |= {"champion": "true", "not_told_from_winner": "5"}
+        run = client.create_run(experiment, tags=tags)
+        client.log_param(run.info.run_id, "learning_rate", f"{1e-3 * (1 + int(trial))}")
+        used = Dataset("drawn", "digest", "code", "code")
+        client.log_inputs(run.info.run_id, [DatasetInput(used)])
+        if dice is not None:
+            client.log_metric(run.info.run_id, "dice", dice)
+    return home
+
+
+def asked(home: Path) -> tuple[str, SplitPlan, tuple[str, ...]]:
+    """Of what a study on the same split begins."""
+    plan = formula_study(home, num_trials=1).plan
+    return f"sqlite:///{home}/mlflow.db", plan, plan.test
+
+
+def test_studies_of_this_home_and_experiments_are_found_by_name(home):
+    found = earlier_settings(home, ["formula", "elsewhere"], *asked(home))
+    assert [one.source for one in found] == [
+        "trial 1 of formula",
+        "trial 0 of formula",
+        *(f"trial {number} of elsewhere in MLflow" for number in (1, 5, 3, 2, 0)),
+    ]
+    assert found[0].params["learning_rate"] == 1e-3
+    assert found[2].params == {"learning_rate": "0.002"}
+
+
+def test_names_that_stand_for_nothing_are_said_at_once(home):
+    with pytest.raises(BadStudy) as refusal:
+        earlier_settings(home, ["nowhere", "empty", "formula"], *asked(home))
+    assert len(refusal.value.problems) == 2
+    assert "is named 'nowhere'" in str(refusal.value) and "empty has no finished trial" in str(refusal.value)
+
+
+def test_a_server_that_cannot_be_asked_is_said_so(home):
+    with pytest.raises(BadMachine, match="expected a server"):
+        earlier_settings(home, ["nowhere"], "here", *asked(home)[1:])
+
+
+def test_what_was_chosen_by_images_that_are_held_out_now_is_refused(home):
+    other = five_fold(formula_study(home, num_trials=1).datasets, seed=1)
+    assert set(other.test) != set(asked(home)[1].test)
+    with pytest.raises(BadStudy) as refusal:
+        earlier_settings(home, ["formula", "elsewhere"], asked(home)[0], other, other.test)
+    ours, theirs = refusal.value.problems
+    assert "formula was chosen by" in ours and "images that this study holds out" in ours
+    assert "elsewhere in MLflow was chosen on drawn as another split deals them" in theirs
+    assert earlier_settings(home, ["elsewhere"], asked(home)[0], other, [])  # nothing is held out
