@@ -63,15 +63,18 @@ class CachedCases:
         """The same cases at another size, built if the cache lacks it."""
         return self if image_size == self.image_size else cached_cases(self.datasets, image_size, self._cache)
 
-    def image(self, case_id: str) -> np.ndarray:
-        """uint8 (S, S, 3), RGB."""
+    def frame(self, case_id: str) -> tuple[np.ndarray, np.ndarray]:
+        """Image uint8 (S, S, 3) and mask uint8 (S, S), where they lie on disk: nothing is copied, or can be written."""
         shelf, row = self._rows[case_id]
-        return np.array(shelf.images[row])
+        return shelf.images[row], shelf.masks[row]
+
+    def image(self, case_id: str) -> np.ndarray:
+        """uint8 (S, S, 3), RGB; a copy."""
+        return self.frame(case_id)[0].copy()
 
     def mask(self, case_id: str) -> np.ndarray:
-        """uint8 (S, S) in {0, 1}; a polyp much smaller than a pixel of this size is lost."""
-        shelf, row = self._rows[case_id]
-        return np.array(shelf.masks[row])
+        """uint8 (S, S) in {0, 1}, a copy; a polyp much smaller than a pixel of this size is lost."""
+        return self.frame(case_id)[1].copy()
 
     def original_mask(self, case_id: str) -> np.ndarray:
         """bool (H, W), at the size of the file."""
@@ -240,8 +243,8 @@ def _open(dataset: Dataset, size: int, cache: Path) -> _Shelf:
     sized, original = _sized_folder(dataset, size, cache), _original_folder(dataset, cache)
     return _Shelf(
         cases=dataset.cases,
-        images=np.load(sized / "images.npy", mmap_mode="r"),
-        masks=np.load(sized / "masks.npy", mmap_mode="r"),
+        images=np.asarray(np.load(sized / "images.npy", mmap_mode="r")),
+        masks=np.asarray(np.load(sized / "masks.npy", mmap_mode="r")),
         bits=np.load(original / "masks.npy", mmap_mode="r"),
         starts=_starts(dataset),
     )

@@ -174,12 +174,9 @@ def split(dataset: Cases, size: int, name: str, cache: Path) -> dict[str, float]
     """Milliseconds of one image in one process: medians over the cases."""
     cases = cached_cases([dataset], size, cache)
     steps, usual = pipeline(name, size), Usual(name)
-    frames = [(cases.image(case.id), cases.mask(case.id)) for case in dataset.cases]
+    frames = [cases.frame(case.id) for case in dataset.cases]
     seeds = [case_seed(0, 0, case.id) for case in dataset.cases]
     return {
-        "read the cache": _milliseconds(
-            lambda case: (cases.image(case.id), cases.mask(case.id)), dataset.cases
-        ),
         "our steps": _milliseconds(lambda seed: steps(*frames[seed % len(frames)], seed), seeds),
         "to tensors": _milliseconds(lambda frame: as_tensors(*frame), frames),
         "decode and resize": _milliseconds(lambda case: decoded(case, size), dataset.cases),

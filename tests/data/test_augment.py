@@ -20,11 +20,13 @@ MOVED = [name for name in augment.names() if name != "none"]
 
 
 def frame_for(change: Pipeline) -> tuple[np.ndarray, np.ndarray]:
-    """Noise, and a rectangle as mask, of the size that the pipeline reads."""
+    """Noise, and a rectangle as mask, of the size that the pipeline reads; not to be written to, as in the cache."""
     side = change.source_size
     image = RNG.integers(0, 256, (side, side, 3), np.uint8)
     mask = np.zeros((side, side), np.uint8)
     mask[side // 6 : side // 2, side // 3 : side * 3 // 4] = 1
+    for part in (image, mask):
+        part.setflags(write=False)
     return image, mask
 
 

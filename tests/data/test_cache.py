@@ -53,6 +53,10 @@ def test_what_is_handed_out_may_be_changed_without_changing_the_cache(datasets, 
     cases.image(id)[:] = 0
     assert before.any()
     assert np.array_equal(cases.image(id), before)
+    for part, copy in zip(cases.frame(id), (before, cases.mask(id)), strict=True):
+        assert np.array_equal(part, copy)
+        with pytest.raises(ValueError, match="read-only"):
+            part[:] = 0
 
 
 def test_an_existing_cache_is_opened_and_not_built(datasets, tmp_path):
