@@ -8,8 +8,8 @@ a say.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.search.choices import BestRule
@@ -17,7 +17,7 @@ from orchestrator.search.costs import num_parameters
 from orchestrator.search.folds import TrialScore
 from orchestrator.search.home import StudyHome, StudyTrial, broken
 from orchestrator.search.ledger import FitRecord
-from orchestrator.search.rescore import Again, scored_again
+from orchestrator.search.rescore import Again, failed_again, scored_again
 from orchestrator.search.ties import Contender, Versus, all_against, contender, gain_over, share_of_test
 
 DEFAULT = 0  # the trial of the paper's setting
@@ -48,6 +48,9 @@ class Selection:
         Versus | None
     )  # the winner against the paper's setting; None where it is that, or that is missing
     again: tuple[Again, ...] = ()  # finalists that were scored again, the winner first
+    failed_again: Mapping[int, str] = field(
+        default_factory=dict
+    )  # finalists left out for it, with the reason
 
     @property
     def alike_trials(self) -> tuple[int, ...]:
@@ -62,8 +65,9 @@ class Selection:
         if not self.again:
             return ()
         first = self.again[0]
+        number = len(self.again) + len(self.failed_again)
         return (
-            f"{len(self.again)} trials that could not be told apart were scored again, on fresh folds and seeds: "
+            f"{number} trials that could not be told apart were scored again, on fresh folds and seeds: "
             + "; ".join(
                 f"trial {one.trial}: {percent(one.both)} over both (search {percent(one.search)}, again "
                 f"{percent(one.fresh)})"
@@ -72,6 +76,10 @@ class Selection:
             + ".",
             f"On folds and seeds that the search did not optimise over, trial {first.trial} has "
             f"{percent(first.fresh)}: its own score of the search was {_optimism(first.optimism)}.",
+            *(
+                f"Trial {trial} is left out, for it failed when it was trained again: {error.splitlines()[0]}."
+                for trial, error in self.failed_again.items()
+            ),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -85,6 +93,7 @@ class Selection:
             "not_told_from_winner": [one.as_dict() for one in self.alike],
             "against_default": None if self.default is None else self.default.as_dict(),
             "scored_again": [one.as_dict() for one in self.again],
+            "failed_again": dict(self.failed_again),
         }
 
     def tags(self) -> dict[str, str]:
@@ -200,6 +209,8 @@ def select_trial(
         rule=rule,
         again=scored_again(home, standing) if metric == "dice" else (),
     )
+    if found.again:
+        found = replace(found, failed_again=failed_again(home, standing))
     if asked is None:
         return found
     return replace(found, chosen=asked, reason=f"Trial {asked} was asked for. {found.reason}")

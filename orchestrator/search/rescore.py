@@ -193,6 +193,12 @@ def scored_again(home: StudyHome, standing: Standing) -> tuple[Again, ...]:
     return tuple(sorted(shown, key=lambda one: -one.both))  # of equals the one before in the search
 
 
+def failed_again(home: StudyHome, standing: Standing) -> dict[int, str]:
+    """Finalists that could not be trained again, and are left out for it; with the reason."""
+    found = settled(home, standing)
+    return dict(found.failed) if found is not None else {}
+
+
 def named(home: StudyHome, standing: Standing, metric: str = "dice") -> tuple[StudyTrial, TrialScore]:
     """The champion of trials ranked by the metric, which are not none: by both scorings where there are two."""
     again = scored_again(home, standing) if metric == "dice" else ()

@@ -11,6 +11,7 @@ from hands import Hands
 from luck import LUCKY, RATES, SHOWN, STEADY, LuckyWork
 
 from orchestrator.data.redeal import FRESH
+from orchestrator.results.selection import select_trial
 from orchestrator.search.budget import Budget
 from orchestrator.search.home import champion_fit
 from orchestrator.search.purse import Purse
@@ -124,6 +125,9 @@ def test_a_finalist_that_cannot_be_trained_again_is_not_named(study: Study):
     again(study, fails_again=STEADY)
     (one,) = scored_again(study.home, study.home.ranked())
     assert one.trial == 1 and named(study.home, study.home.ranked())[0].number == 1
+    selection = select_trial(study.home, study.home.ranked())
+    assert selection.chosen == 1 and selection.failed_again.keys() == {2}
+    assert any("Trial 2 is left out" in line for line in selection.again_sentences())
     told = settled(study.home, study.home.ranked())
     assert isinstance(told, Rescoring) and told.finalists == (1, 2) and "nan" in told.failed[2]
 
