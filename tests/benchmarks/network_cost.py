@@ -1,11 +1,17 @@
-"""What a network costs beside U-Net-64: forward passes and training steps, alternating with it in one process.
+"""What a network costs beside U-Net-64, and beside the same kind of network in a well-kept library.
 
-    python tests/benchmarks/network_cost.py
+    python tests/benchmarks/network_cost.py                    # every network; ten minutes of one core
     python tests/benchmarks/network_cost.py gmsrf_net:code pranet --rounds 9 --json
+    python tests/benchmarks/network_cost.py --threads 4 --side 352
 
 NAME:VARIANT builds that variant; without names, every network is measured as its paper has it. A round times U-Net-64
 and the network in turn, `--repeats` times, so what else the machine does hits both; the ratio is of the fastest of
-each. Random weights, float32. Nothing is asserted about time; an output that is not finite raises `RuntimeError`.
+each. What is timed is what the process computes, not how long it waited for a core. Random weights, float32.
+
+Where segmentation_models_pytorch has such a network, a last column compares the two: seconds per multiply-accumulate of
+a forward pass, ours / theirs, for its encoders are others than those of the papers. DeepLabv3+ here is that library's.
+
+Nothing is asserted about time; an output that is not finite raises `RuntimeError`.
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
+import segmentation_models_pytorch
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -28,6 +35,14 @@ import models
 from models.cost import multiply_accumulates, on_meta, size
 
 REFERENCE = "unet"  # with 64 channels at full size
+# Networks of segmentation_models_pytorch: class, encoder.
+TWINS = {
+    "unet": ("Unet", "vgg13_bn"),
+    "unet_pp": ("UnetPlusPlus", "vgg13_bn"),
+    "unet_pp:port": ("UnetPlusPlus", "vgg13_bn"),
+    "deeplabv3p_mobilenet": ("DeepLabV3Plus", "tu-mobilenetv2_100"),
+    "deeplabv3p_xception": ("DeepLabV3Plus", "tu-xception65"),
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,18 @@ class Measured:
     seconds: float  # median forward pass
     forward: tuple[float, ...]  # network / reference, a ratio a round
     step: tuple[float, ...]
+    twin: tuple[float, ...]  # time per multiply-accumulate of a forward pass, network / the library's
+
+
+class Twin(nn.Module):
+    """A network of the library, with a tuple as output."""
+
+    def __init__(self, architecture: str, encoder: str) -> None:
+        super().__init__()
+        self.network = getattr(segmentation_models_pytorch, architecture)(encoder, encoder_weights=None)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (self.network(image),)
 
 
 def build(name: str) -> nn.Module:
@@ -88,9 +115,9 @@ def ratios(
 
 
 def timed(run: Callable[[], None]) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     run()
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def measure(name: str, side: int, batch: int, rounds: int, repeats: int) -> Measured:
@@ -102,8 +129,24 @@ def measure(name: str, side: int, batch: int, rounds: int, repeats: int) -> Meas
     meta = on_meta(name.partition(":")[0], **({"variant": name.partition(":")[2]} if ":" in name else {}))
     cost = multiply_accumulates(meta, side, side) / 1e9
     return Measured(
-        name, size(network).learnable, cost, statistics.median(seconds), tuple(forwards), tuple(steps)
+        name,
+        size(network).learnable,
+        cost,
+        statistics.median(seconds),
+        tuple(forwards),
+        tuple(steps),
+        twins(name, network, cost, one, rounds, repeats) if name in TWINS else (),
     )
+
+
+def twins(
+    name: str, network: nn.Module, gmac: float, image: torch.Tensor, rounds: int, repeats: int
+) -> tuple[float, ...]:
+    """Time per multiply-accumulate, network / the library's, a ratio a round."""
+    with torch.device("meta"):
+        theirs = multiply_accumulates(Twin(*TWINS[name]), *image.shape[-2:]) / 1e9
+    _, found = ratios(forward(Twin(*TWINS[name]), image), forward(network, image), rounds, repeats)
+    return tuple(ratio * theirs / gmac for ratio in found)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -113,22 +156,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=2, help="images of a training step")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=1, help="of both, in a round; the fastest counts")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args(arguments)
     unknown = [name for name in asked.names if name.partition(":")[0] not in models.names()]
     if unknown:
         parser.error(f"no network is named {', '.join(unknown)}; known: {', '.join(models.names())}")
+    torch.set_num_threads(asked.threads)
     found = []
-    for name in asked.names or [name for name in models.names() if name != REFERENCE]:
+    for name in asked.names or models.names():
         found.append(measure(name, asked.side, asked.batch, asked.rounds, asked.repeats))
-        print(f"{name}: forward {statistics.median(found[-1].forward):.2f} x U-Net-64", file=sys.stderr)
+        told = f"forward {spread(found[-1].forward)}, step {spread(found[-1].step)}"
+        print(f"{name}: {told} x U-Net-64", file=sys.stderr, flush=True)
     if asked.json:
         print(json.dumps([asdict(one) for one in found], indent=1))
         return
     table = Table(
-        title=f"time / U-Net-64 at {asked.side} pixels: median (min to max) of {asked.rounds} rounds"
+        title=f"CPU time / U-Net-64 at {asked.side} pixels: median (min to max) of {asked.rounds} rounds"
     )
-    for head in ("network", "parameters", "GMAC", "forward s", "forward", f"step of {asked.batch}"):
+    for head in (
+        "network",
+        "parameters",
+        "GMAC",
+        "forward s",
+        "forward",
+        f"step of {asked.batch}",
+        "library",
+    ):
         table.add_column(head, justify="left" if head == "network" else "right")
     for one in found:
         table.add_row(
@@ -138,6 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{one.seconds:.2f}",
             spread(one.forward),
             spread(one.step),
+            spread(one.twin) if one.twin else "",
         )
     console = Console(width=None if sys.stdout.isatty() else 130)
     console.print(table)

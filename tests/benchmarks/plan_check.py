@@ -1,0 +1,183 @@
+"""Whether a plan comes true: a small study is forecast from a few timed steps, then run.
+
+    python tests/benchmarks/plan_check.py                                   # a quarter of an hour on two cores
+    python tests/benchmarks/plan_check.py --trials 4 --epochs 3 --seeds 0 --json
+
+For each seed and each race a lane first times a few steps of three settings, as a study on several GPUs does
+(search/width.py), and the study is played through (search/plan.py); then `run_study` trains it with the same lanes, on
+drawn polyps. Compared are fits, the time inside training, and wall time from the start of the lanes to the champion.
+A narrow U-Net, two image sizes, so that settings differ in what they cost; no patience, which no plan foresees.
+
+Nothing is asserted about time; a study that ends without a champion raises `RuntimeError`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import ray
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.data.cases import Dataset, add_dataset
+from orchestrator.data.phantom import draw_dataset
+from orchestrator.data.splits import SplitPlan, five_fold
+from orchestrator.search.budget import Budget
+from orchestrator.search.choices import RuleName
+from orchestrator.search.folds import fold_specs
+from orchestrator.search.home import StudyHome
+from orchestrator.search.plan import Forecast, Speed, forecast, seconds_of_fits, some_settings, world_of
+from orchestrator.search.space import SearchSpace, parse_space
+from orchestrator.search.width import NUM_DRAWN, TimeJob, read_speeds
+from orchestrator.search.work import Work
+from orchestrator.study import Machine, Study, cluster, run_study, shape_lanes
+from orchestrator.training.lane import Lanes
+
+SPACE = """
+network = "unet"
+[search]
+learning_rate = {{ log_uniform = [1e-5, 1e-1] }}
+image_size = {{ choice = [32, 64] }}
+[fixed]
+base_channels = 4
+batch_size = 4
+epochs = {epochs}
+patience = 0
+[baseline]
+learning_rate = 1e-3
+image_size = 64
+"""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A study as it was forecast, and as it went; hours are wall time, of training the lanes' together."""
+
+    race: RuleName
+    seed: int
+    forecast: Forecast
+    fits: int
+    training_s: float
+    wall_s: float
+
+
+class Clock:
+    """A report that notes when lanes are started and when all is over, and hears nothing else."""
+
+    def __enter__(self) -> Clock:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+    def started(self, *_: object) -> None:
+        self.begun = time.monotonic()
+
+    def finished(self, champion: object) -> None:
+        if champion is None:
+            raise RuntimeError("no trial was finished")
+        self.wall_s = time.monotonic() - self.begun
+
+
+def check(
+    race: RuleName, seed: int, dataset: Dataset, home: Path, space: SearchSpace, asked: argparse.Namespace
+) -> Checked:
+    """Forecast a study, then run it."""
+    machine = Machine("local", "cpu", workers_per_fit=1, num_lanes=asked.lanes)
+    plan = five_fold([dataset], seed=seed)
+    study_home = StudyHome(home, f"{race}-{seed}")
+    work = Work(home, home / "cache", study_home.ledger)
+    told = foretell(race, plan, space, study_home, machine, work, asked.trials, seed)
+    study = Study(study_home, space, plan, (dataset,), (), Budget(trials=asked.trials), seed, race=race)
+    clock: Any = Clock()
+    run_study(study, machine, work, clock)
+    records = [record for trial in study_home.trials() for record in trial.records]
+    return Checked(race, seed, told, len(records), sum(record.seconds for record in records), clock.wall_s)
+
+
+def foretell(
+    race: RuleName,
+    plan: SplitPlan,
+    space: SearchSpace,
+    study: StudyHome,
+    machine: Machine,
+    work: Work,
+    num_trials: int,
+    seed: int,
+) -> Forecast:
+    """Time a few steps in one of as many lanes as there will be, and play the study through."""
+    settings = some_settings(space, NUM_DRAWN, seed)
+    job = TimeJob(study.folder.with_suffix(".speeds.json"), tuple(settings), plan, (1,))
+    with cluster(machine.address):
+        shape = shape_lanes(ray.nodes(), machine)
+        with Lanes(work, shape, study.home / "timing") as lanes:
+            lanes.run("timing", job)
+    speeds = [speed for speed in read_speeds(job.file) if isinstance(speed, Speed)]
+    specs = [fold_specs(setting, plan)[0] for setting in settings]
+    return forecast(
+        seconds_of_fits(speeds, specs, 1),
+        width=1,
+        num_lanes=shape.num_lanes,
+        num_trials=num_trials,
+        race=race,
+        world=world_of(plan, len(space.search)),
+    )
+
+
+def show(found: Sequence[Checked]) -> None:
+    table = Table(title="forecast / actual")
+    for head in ("race", "seed", "fits", "training, s", "wall, s", "wall forecast from, to"):
+        table.add_column(head, justify="left" if head == "race" else "right")
+    for one in found:
+        told = one.forecast
+        low, high = told.hours_range
+        table.add_row(
+            one.race,
+            str(one.seed),
+            f"{told.fits} / {one.fits} = {told.fits / one.fits:.2f}",
+            _ratio(told.gpu_hours * 3600, one.training_s),
+            _ratio(told.hours * 3600, one.wall_s),
+            f"{low * 3600:.0f} to {high * 3600:.0f}",
+        )
+    Console(width=120).print(table)
+
+
+def _ratio(forecast_s: float, actual_s: float) -> str:
+    return f"{forecast_s:.0f} / {actual_s:.0f} = {forecast_s / actual_s:.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Forecasts of small studies, and the studies.")
+    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--lanes", type=int, default=1)
+    parser.add_argument("--cases", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--races", nargs="+", choices=get_args(RuleName), default=["none", "paired"])
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        draw_dataset(home / "frames", num_cases=asked.cases, size=64)
+        dataset = add_dataset(home, "drawn", home / "frames", allow_empty=True)
+        space = parse_space(SPACE.format(epochs=asked.epochs))
+        found = [
+            check(race, seed, dataset, home, space, asked) for seed in asked.seeds for race in asked.races
+        ]
+    if asked.json:
+        print(json.dumps([asdict(one) for one in found], indent=1))
+    else:
+        show(found)
+
+
+if __name__ == "__main__":
+    main()
