@@ -103,9 +103,7 @@ def step(network: nn.Module, image: torch.Tensor) -> Callable[[], None]:
 def ratios(
     reference: Callable[[], None], other: Callable[[], None], rounds: int, repeats: int
 ) -> tuple[list[float], list[float]]:
-    """(seconds of `other`, other / reference) of each round, after one of each that does not count."""
-    reference()
-    other()
+    """(seconds of `other`, other / reference) of each round."""
     seconds, found = [], []
     for _ in range(rounds):
         base, own = zip(*((timed(reference), timed(other)) for _ in range(repeats)), strict=True)
@@ -124,6 +122,8 @@ def measure(name: str, side: int, batch: int, rounds: int, repeats: int) -> Meas
     torch.manual_seed(0)
     one, several = torch.rand(1, 3, side, side), torch.rand(batch, 3, side, side)
     base, network = build(REFERENCE), build(name)
+    for one_of_both in (base, network):
+        forward(one_of_both, one)()  # does not count
     seconds, forwards = ratios(forward(base, one), forward(network, one), rounds, repeats)
     _, steps = ratios(step(base, several), step(network, several), rounds, repeats)
     meta = on_meta(name.partition(":")[0], **({"variant": name.partition(":")[2]} if ":" in name else {}))
@@ -145,7 +145,9 @@ def twins(
     """Time per multiply-accumulate, network / the library's, a ratio a round."""
     with torch.device("meta"):
         theirs = multiply_accumulates(Twin(*TWINS[name]), *image.shape[-2:]) / 1e9
-    _, found = ratios(forward(Twin(*TWINS[name]), image), forward(network, image), rounds, repeats)
+    twin = Twin(*TWINS[name])
+    forward(twin, image)()
+    _, found = ratios(forward(twin, image), forward(network, image), rounds, repeats)
     return tuple(ratio * theirs / gmac for ratio in found)
 
 
