@@ -1,9 +1,9 @@
 """The finalists scored again before one is named: on folds dealt anew and with other training seeds.
 
 The highest score of many is partly luck. The winner and those that cannot be told from it are trained once more, on
-other folds of the same cases (where folds are dealt; the hold-out stays as it is, unseen) and from other seeds. Masks
-are made as the search chose. Named is the highest mean over both scorings; the second one alone is what the search did
-not optimise over. The network that is handed over stays one of the first scoring.
+other folds of the same cases (where folds are dealt; the hold-out stays as it is, unseen) and from other seeds. Each
+scoring chooses thresholds in the same way. Named is the highest score over both, in which every image counts once; the
+second one alone is what the search did not optimise over. The network that is handed over stays one of the first.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Again:
 
     trial: int
     search: float  # what it was chosen by
-    fresh: float  # on fresh folds and seeds, masks as the search chose
+    fresh: float  # on fresh folds and seeds
     both: float  # over both
 
     @property
@@ -207,21 +207,13 @@ def named(home: StudyHome, standing: Standing, metric: str = "dice") -> tuple[St
 
 
 def _again(home: StudyHome, trial: StudyTrial, score: TrialScore, fresh: Sequence[FitRecord]) -> Again:
-    worth, settings = home.objective(), _with_masks_of(score, trial.settings)
+    worth, settings = home.objective(), trial.settings
     return Again(
         trial=trial.number,
         search=worth(score),
         fresh=worth(score_trial(fresh, settings)),
         both=worth(score_trial([*trial.records, *fresh], settings)),
     )
-
-
-def _with_masks_of(score: TrialScore, settings: Settings) -> Settings:
-    """Nothing left open: masks are made as this score chose."""
-    masks = replace(
-        settings.masks, threshold=score.masks.threshold, reference_area=score.masks.reference_area
-    )
-    return replace(settings, masks=masks)
 
 
 def _file(home: StudyHome) -> Path:
