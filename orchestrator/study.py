@@ -56,6 +56,7 @@ from orchestrator.search.spending import Spending
 from orchestrator.search.standings import Standings
 from orchestrator.search.status import LaneCount, Status, read_status
 from orchestrator.search.storage import reach
+from orchestrator.search.told import Told
 from orchestrator.search.trial import FoldTrial
 from orchestrator.search.watch import Watch
 from orchestrator.search.width import (
@@ -192,9 +193,10 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
             with Lanes(work, shape, study.home.folder / "train", machine.num_lanes or math.inf) as lanes:
                 room.num_lanes, stop = lanes.num_lanes, Stop(purse, interrupted)
                 with watch.counting_lanes(lambda: LaneCount(lanes.num_lanes(), *lanes.count())):
+                    word = Word(study, searcher, report, watch)
+                    word.catch_up()
                     if not is_over:
                         watch.now("searching")
-                        word = Word(study, searcher, report, watch)
                         _tuner(study, searcher, lanes, stop, word).fit()
                     is_settled = not interrupted.is_set and score_again(
                         study.home, study.rescore, lanes, purse, stop.stop_all, watch, report
@@ -520,7 +522,7 @@ class Word(Callback):
         self.study, self.report, self.watch, self.ledger = study, report, watch, study.home.ledger
         self.searcher, self.standings, self.purse = searcher, searcher.standings, searcher.purse
         self.end: End | None = None  # as it was told
-        self.over = {t.number for t in self._stored() if t.state.is_finished()}
+        self.told = Told(study.home.folder / "told.txt")
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for `Tuner.restore`, which is never used here."""
@@ -540,7 +542,7 @@ class Word(Callback):
             if told["done"]:
                 record = self.ledger.read(told["fit_id"])
                 self.purse.spending.finish(record)
-                self.report.fold_finished(number, told["fold"], record)
+                self._fold(number, told["fold"], record)
                 self.report.judged(number, self.standings.verdicts[number])
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
@@ -561,17 +563,39 @@ class Word(Callback):
     def on_experiment_end(self, trials: list, **info: Any) -> None:
         self.tell()
 
+    def catch_up(self) -> None:
+        """Report what an earlier run put on record, and was killed before it said so."""
+        for number in self.standings.waiting:
+            before = len(self.told.names)
+            self._folds(number)
+            if len(self.told.names) > before:
+                self.report.judged(number, self.standings.verdicts[number])
+        self.tell()
+
     def tell(self) -> None:
         """Report every trial that Optuna has been told of since the last time."""
         stored = self._stored()
-        news = [t for t in stored if t.state.is_finished() and t.number not in self.over]
+        news = [t for t in stored if t.state.is_finished() and f"trial {t.number}" not in self.told]
         for trial in news:
-            self.over.add(trial.number)
+            if trial.number in self.standings.fit_ids:
+                self._folds(trial.number)
             told = read_trial(trial, self.study.space, self.study.plan, self.ledger)
             self.watch.told(told)
             self.report.trial_finished(told)
+            self.told.add(f"trial {trial.number}")
         if news:
             tidy(self.study, self.standings)
+
+    def _folds(self, number: int) -> None:
+        for fold in self.standings.finished(number):
+            self._fold(number, fold, self.ledger.read(self.standings.fit_ids[number][fold]))
+
+    def _fold(self, number: int, fold: int, record: FitRecord) -> None:
+        """Report a finished fold, unless that was done."""
+        name = f"fold {number} {fold}"
+        if name not in self.told:
+            self.report.fold_finished(number, fold, record)
+            self.told.add(name)
 
     def _epochs(self, number: int) -> int:
         return self.standings.settings[number].recipe.epochs

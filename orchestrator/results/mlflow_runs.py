@@ -39,7 +39,7 @@ class KnownRun:
     status: str
     metrics: dict[str, float]
     params: set[str]
-    last_epoch: float | None  # None: look it up
+    epochs: set[int] | None  # those that its curves hold; None: look it up
 
 
 class DatasetUse(NamedTuple):
@@ -192,7 +192,7 @@ class StudyRuns:
                 run_name=name,
                 tags={**self._tags, **tags, **found_by},
             )
-            run = self._runs[key] = KnownRun(created.info.run_id, "RUNNING", {}, set(), last_epoch=-1)
+            run = self._runs[key] = KnownRun(created.info.run_id, "RUNNING", {}, set(), epochs=set())
         return run
 
     def _reopen(self, run: KnownRun) -> KnownRun:
@@ -229,10 +229,9 @@ class StudyRuns:
     def _log_curves(self, run: KnownRun, rows: Sequence[Mapping[str, float]], at: int) -> None:
         from mlflow.entities import Metric
 
-        if run.last_epoch is None:
-            run.last_epoch = self._last_epoch(run)
-        last_epoch = run.last_epoch
-        new = [row for row in rows if row["epoch"] > last_epoch]
+        if run.epochs is None:
+            run.epochs = self._epochs(run)
+        new = [row for row in rows if int(row["epoch"]) not in run.epochs]
         points = [
             Metric(name, float(row[name]), at, int(row["epoch"]))
             for row in new
@@ -241,13 +240,13 @@ class StudyRuns:
         ]
         for some in _chunks(points, MAX_METRICS):
             self._client.log_batch(run.run_id, metrics=some)
-        run.last_epoch = max((row["epoch"] for row in new), default=last_epoch)
+        run.epochs |= {int(row["epoch"]) for row in new}
 
-    def _last_epoch(self, run: KnownRun) -> float:
+    def _epochs(self, run: KnownRun) -> set[int]:
         histories = (
             self._client.get_metric_history(run.run_id, name) for name in CURVES if name in run.metrics
         )
-        return max((point.step for history in histories for point in history), default=-1)
+        return {int(point.step) for history in histories for point in history}
 
     def _log_metrics(self, run: KnownRun, metrics: Mapping[str, float], at: int) -> None:
         from mlflow.entities import Metric

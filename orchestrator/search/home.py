@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -247,9 +248,17 @@ class StudyHome:
     def mend(self) -> None:
         """Clear away what kill -9 leaves behind. Needs the lock.
 
-        The journal's own lock, which would be waited for for half a minute, and a last line that is half-written:
-        what follows it could not be read.
+        The journal's own lock, which would be waited for for half a minute, a last line that is half-written: what
+        follows it could not be read, files that were never put in place, and what Ray kept of earlier runs, for no
+        run goes on with it.
         """
+        for path in [*self.folder.rglob("*.partial"), self.folder / "tune", self.folder / "train"]:
+            if path.is_dir():
+                shutil.rmtree(
+                    path, ignore_errors=True
+                )  # what outlives its study for a moment may still write there
+            else:
+                path.unlink(missing_ok=True)
         self.journal_file.with_name(f"{self.journal_file.name}.lock").unlink(missing_ok=True)
         for path in (self.journal_file, self.race_file):
             if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):

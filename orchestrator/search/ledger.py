@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,13 @@ class Ledger:
             versions=stored["versions"],
             inference_ms=stored.get("inference_ms"),
         )
+
+    def curves(self) -> Iterator[tuple[list[float], int]]:
+        """Validation Dice by epoch, and the epochs of the schedule, of every finished fit that was validated."""
+        for file in sorted(self.fits.glob("[!.]*/record.json")):
+            stored = json.loads(file.read_text())
+            if stored["case_ids"]:
+                yield [row["val_dice"] for row in stored["curves"]], stored["spec"]["recipe"]["epochs"]
 
     def write(
         self,

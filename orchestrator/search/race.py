@@ -23,7 +23,7 @@ class RaceScheduler(FIFOScheduler):
         super().__init__()
         self.standings = standings
         self.dice: dict[str, dict[int, float]] = {}  # fit -> epoch -> validation Dice, as far as it was told
-        self.finished: list[Curve] = []
+        self.finished = [Curve(*curve) for curve in standings.ledger.curves()]
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its scheduler for `Tuner.restore`, which is never used here."""
@@ -37,15 +37,20 @@ class RaceScheduler(FIFOScheduler):
 
     def _is_over(self, number: int, news: dict[str, Any]) -> bool:
         told = self.dice.setdefault(news["fit_id"], {})
-        told |= {int(row["epoch"]): row["val_dice"] for row in news["rows"]}
         if news["done"]:
             del self.dice[news["fit_id"]]
             self.finished.append(curve_of(self.standings.ledger.read(news["fit_id"])))
             return self.standings.judge(number).action == "stop"
-        return bool(told) and self._is_hopeless(number, news["fold"], told)
+        for row in news[
+            "rows"
+        ]:  # one after the other: what becomes of a fit must not depend on when we listen
+            told[int(row["epoch"])] = row["val_dice"]
+            if self._is_hopeless(number, news["fold"], told):
+                return True
+        return False
 
     def _is_hopeless(self, number: int, fold: int, told: dict[int, float]) -> bool:
-        """Epochs before a restart may not be told again: they count as nothing."""
+        """An epoch that was not told counts as nothing."""
         target = self.standings.target(number, fold)
         if target is None:
             return False

@@ -101,6 +101,9 @@ def run_fit(
         amp.scaler.load_state_dict(saved["scaler"])
         average.load_state_dict(saved.get("average", {}))  # it was not there before there was any
         progress = Progress(**saved["progress"])
+    for row in progress.curves:  # once more: whoever listened may have been killed before it heard
+        if not report(row):
+            return None
 
     while not progress.finished(recipe, spec.stop_after):
         started = time.monotonic()

@@ -133,6 +133,17 @@ def test_a_fold_goes_on_after_a_restart_where_its_curve_ended(open_tracking, fin
     assert (run.info.status, steps(mlflow_uri, run)) == ("FINISHED", [0, 1, 2, 3])
 
 
+def test_an_epoch_that_a_kill_kept_from_being_told_is_told_when_its_fold_is_finished(
+    open_tracking, find_runs, mlflow_uri
+):
+    with open_tracking() as tracking:
+        tracking.epoch(0, "0", "fit0", rows(0))
+    with open_tracking() as tracking:
+        tracking.epoch(0, "0", "fit0", rows(2))
+        tracking.fold_finished(0, "0", "fit0", rows(0, 1, 2), {})
+    assert steps(mlflow_uri, find_runs()["trial-000/fold-0"]) == [0, 1, 2]
+
+
 def test_a_failed_trial_says_why_and_takes_its_open_folds_with_it(open_tracking, find_runs):
     with open_tracking() as tracking:
         tracking.trial_started(1, {"network": "unet"})

@@ -127,3 +127,19 @@ def test_a_study_name_is_a_plain_word(tmp_path):
 def test_an_unknown_study_is_refused_with_those_that_are_known(tmp_path):
     with pytest.raises(BadStudy, match="no study is named 'missing'; known: none yet"):
         find_study(tmp_path, "missing")
+
+
+def test_files_that_were_never_put_in_place_are_cleared_away(tmp_path):
+    begun = formula_study(tmp_path, num_trials=1)
+    study = begun.home
+    study.begin(begun.space, begun.plan, begun.seed)
+    half = [study.ledger.fits / ".abc.7.partial", study.ledger.checkpoints("abc")]
+    for folder in half:
+        folder.mkdir(parents=True)
+    (half[0] / "record.json").write_text("{")
+    (half[1] / ".checkpoint.7.partial").write_text("half")
+    (half[1] / "checkpoint.pt").write_text("whole")
+    (study.folder / "tune" / "earlier").mkdir(parents=True)
+    study.mend()
+    assert not list(study.folder.rglob("*.partial")) and not (study.folder / "tune").exists()
+    assert (half[1] / "checkpoint.pt").exists() and study.exists()

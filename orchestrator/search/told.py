@@ -1,0 +1,26 @@
+"""What of a study was reported: each finished fold and each trial that is over once, whatever is killed when.
+
+A name is noted after it was told, so a kill in between makes it told again, which whoever listens must bear.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class Told:
+    """A set of names that only grows, one a line of a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.names = set(file.read_text().split("\n")) if file.exists() else set()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+    def add(self, name: str) -> None:
+        self.names.add(name)
+        number = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.write(number, f"{name}\n".encode())  # at once: no kill leaves half of it
+        os.close(number)

@@ -1,0 +1,12 @@
+"""`orchestrator` with counted epochs: the same words, to be killed at any moment."""
+
+from __future__ import annotations
+
+from counted import CountedWork
+
+from orchestrator.cli import main
+from orchestrator.search import work
+
+if __name__ == "__main__":
+    work.Work = CountedWork  # type: ignore[misc]
+    main()

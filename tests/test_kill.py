@@ -1,0 +1,288 @@
+"""Studies that are killed at random moments: nothing is done twice, nothing half. See support/counted.py."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from counted import epochs_begun
+from optuna.trial import TrialState
+from shell import ROOT, Shell, wait_until
+
+from orchestrator.data.cases import add_dataset
+from orchestrator.data.phantom import draw_dataset
+from orchestrator.results.handover import board
+from orchestrator.results.mlflow_client import connect
+from orchestrator.search.home import StudyHome
+from orchestrator.search.standings import read_verdicts
+
+pytestmark = pytest.mark.slow
+
+SUPPORT = ROOT / "tests" / "support"
+SPACE = """
+network = "unet"
+[search]
+base_channels = { int = [4, 8], step = 2 }
+learning_rate = { log_uniform = [1e-4, 3e-2] }
+[fixed]
+image_size = 32
+epochs = 6
+batch_size = 8
+[baseline]
+base_channels = 4
+learning_rate = 5e-3
+"""
+NUM_TRIALS = 6
+START_S = 12.0  # about as long as a study needs until it trains
+AFTER_S = 2.0  # about as long as a kill comes after the epoch that it waits for
+SHARE_AT_START = 0.3  # of the kills come before anything is trained
+ROUND_S = 900.0
+REPEATABLE = ("epoch", "train_loss", "val_dice", "learning_rate", "micro_batch")
+
+
+@dataclass
+class Kills:
+    """A study that is killed again and again; what was seen in between."""
+
+    shell: Shell
+    study: StudyHome
+    num_lanes: int
+    rng: random.Random
+    log: Path
+    told: list[str] = field(default_factory=list)
+    written: dict[str, int] = field(default_factory=dict)  # fit -> when its record was
+    started: int = 0
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """The same command, whatever is left of the last one."""
+        data = ["--data", "near", "--unseen", "far", "--trials", str(NUM_TRIALS), "--study", self.study.name]
+        how = ["--lanes", str(self.num_lanes), "--address", "local", "--device", "cpu"]
+        words = [
+            str(SUPPORT / "counted_driver.py"),
+            "search",
+            str(self.shell.home / "tiny.toml"),
+            *data,
+            *how,
+        ]
+        environment = self.shell.environment | {"PYTHONPATH": f"{SUPPORT}:{ROOT}"}
+        self.started += 1
+        with self.log.open("ab") as log:
+            log.write(f"--- start {self.started}\n".encode())
+            log.flush()
+            return subprocess.Popen(
+                [sys.executable, *words], cwd=ROOT, env=environment, stdout=log, stderr=log
+            )
+
+    def num_begun(self) -> int:
+        return len(set(epochs_begun(self.study.ledger)))
+
+    def round(self, kind: str, moment: int) -> None:
+        """Start the study and kill it, or a part of it, before it trains or after so many epochs were begun."""
+        process, before = self.start(), self.num_begun()
+        if self.rng.random() < SHARE_AT_START:
+            self.wait(process, lambda: False, self.rng.uniform(0, START_S))
+        else:
+            self.wait(process, lambda: self.num_begun() > max(before, moment), ROUND_S)
+            self.wait(process, lambda: False, self.rng.uniform(0, AFTER_S))
+        state = "ended" if process.poll() is not None else f"at {self.num_begun()} epochs"
+        self.told.append(f"{kind} {state}")
+        with self.log.open("a") as log:
+            log.write(f"--- kill {kind} {state}\n")
+        self.kill(kind, process)
+        self.look()
+
+    def kill(self, kind: str, process: subprocess.Popen[bytes]) -> None:
+        if kind == "all":
+            victims = self.shell.processes()
+        elif kind == "driver":
+            victims = [process.pid]
+        else:
+            found = [pid for pid in self.shell.processes() if kind in name_of(pid)]
+            victims = self.rng.sample(found, min(1, len(found)))
+        for pid in victims:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if kind in ("all", "driver"):
+            process.wait(30)
+            return
+        self.wait(process, lambda: False, self.rng.uniform(0, START_S))  # it goes on, or gives up
+        process.kill()
+        process.wait(30)
+
+    def wait(self, process: subprocess.Popen[bytes], happened: Callable[[], bool], patience_s: float) -> None:
+        deadline = time.monotonic() + patience_s
+        while not happened() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def look(self) -> None:
+        """Whatever was killed when: the study can be read, and what was on record is as it was."""
+        if not self.study.exists():
+            return
+        board(self.study)
+        now = records(self.study)
+        assert now.items() >= self.written.items(), "a record was written twice"
+        self.written = now
+
+    def finish(self) -> str:
+        """Let the study come to its end; return what it printed."""
+        process = self.start()
+        process.wait(ROUND_S)
+        said = self.log.read_text()
+        assert process.returncode == 0, said
+        self.look()
+        return said
+
+
+def name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:200]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def records(study: StudyHome) -> dict[str, int]:
+    """Every finished fit, and when it was written."""
+    return {file.parent.name: file.stat().st_mtime_ns for file in study.ledger.fits.glob("[!.]*/record.json")}
+
+
+def trials_of(study: StudyHome) -> list[tuple[Any, ...]]:
+    stored = study.optuna_study().get_trials(deepcopy=False)
+    return [(trial.number, trial.state.name, trial.value, trial.params) for trial in stored]
+
+
+def curves_of(study: StudyHome) -> dict[str, list[list[float]]]:
+    """Fit -> the part of its curves that does not depend on the speed of the machine."""
+    return {
+        fit_id: [[row[key] for key in REPEATABLE] for row in study.ledger.read(fit_id).curves]
+        for fit_id in records(study)
+    }
+
+
+def runs_of(study: StudyHome) -> list[tuple[Any, ...]]:
+    """The runs of MLflow: what they are, how they ended, and their curves."""
+    client = connect(f"sqlite:///{study.home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(study.name)
+    found = []
+    for run in client.search_runs([experiment.experiment_id], max_results=1000):
+        curve = client.get_metric_history(run.info.run_id, "val_dice")
+        tags = run.data.tags
+        what = (tags["role"], tags.get("trial", ""), tags.get("fit_id", ""), tags.get("champion", ""))
+        found.append((*what, run.info.status, sorted((point.step, point.value) for point in curve)))
+    return sorted(found)
+
+
+def leftovers(study: StudyHome) -> list[str]:
+    return sorted(str(path.relative_to(study.folder)) for path in study.folder.rglob("*.partial*"))
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A home with two drawn datasets and a search space."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "tiny.toml").write_text(SPACE)
+    for name, num_cases, size, seed in (("near", 30, 48, 0), ("far", 8, 40, 7)):
+        frames = home / f"{name}-frames"
+        draw_dataset(frames, num_cases=num_cases, size=size, seed=seed)
+        add_dataset(home, name, frames, groups=frames / "groups.csv", allow_empty=True)
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as ray:
+        shell = Shell(home, Path(ray))
+        yield shell
+        shell.close()
+
+
+def new(shell: Shell, name: str, num_lanes: int) -> Kills:
+    return Kills(shell, StudyHome(shell.home, name), num_lanes, random.Random(0), shell.home / f"{name}.log")
+
+
+@pytest.fixture(scope="module")
+def calm(shell: Shell) -> Kills:
+    """A study that nobody disturbs."""
+    kills = new(shell, "calm", num_lanes=1)
+    kills.finish()
+    return kills
+
+
+def killed(kills: Kills, kinds: list[str], num_epochs: int) -> Kills:
+    """Kill a study so often, over all its life, then let it end."""
+    moments = sorted(kills.rng.randrange(num_epochs) for _ in kinds)
+    for kind, moment in zip(kinds, moments, strict=True):
+        kills.round(kind, moment)
+    kills.finish()
+    return kills
+
+
+@pytest.fixture(scope="module")
+def disturbed(shell: Shell, calm: Kills) -> Kills:
+    """The same study, killed twenty times: all its processes, or the one that searches and writes to MLflow."""
+    kills = new(shell, "disturbed", num_lanes=1)
+    kinds = kills.rng.choices(["all", "driver"], k=20)
+    return killed(kills, kinds, calm.num_begun())
+
+
+@pytest.fixture(scope="module")
+def battered(shell: Shell, calm: Kills) -> Kills:
+    """Two lanes; the worker of one dies, or Ray itself, or the search."""
+    kills = new(shell, "battered", num_lanes=2)
+    kinds = ["ray::RayTrainWorker", "raylet/raylet", "driver", "ray::RayTrainWorker", "raylet/raylet", "all"]
+    return killed(kills, kinds, calm.num_begun())
+
+
+@pytest.fixture(params=["disturbed", "battered"])
+def survivor(request: pytest.FixtureRequest) -> Kills:
+    return request.getfixturevalue(request.param)
+
+
+def test_every_fit_is_trained_once_but_for_an_epoch_a_kill(survivor: Kills):
+    begun = Counter(epochs_begun(survivor.study.ledger))
+    repeats = Counter(fit_id for (fit_id, _), times in begun.items() for _ in range(times - 1))
+    assert sum(repeats.values()) <= len(survivor.told) * survivor.num_lanes
+    trained = Counter(fit_id for fit_id, _ in begun)
+    for fit_id in records(survivor.study):
+        curves = survivor.study.ledger.read(fit_id).curves
+        assert [row["epoch"] for row in curves] == list(range(trained[fit_id]))
+
+
+def test_every_trial_is_over_and_mlflow_holds_each_run_once(survivor: Kills):
+    trials = survivor.study.optuna_study().get_trials(deepcopy=False)
+    assert len(trials) == NUM_TRIALS
+    assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    runs = [run[:3] for run in runs_of(survivor.study)]
+    assert len(runs) == len(set(runs))
+    assert {role: n for role, n in Counter(run[0] for run in runs).items() if role != "fold"} == {
+        "study": 1,
+        "trial": NUM_TRIALS,
+    }
+    assert {run[2] for run in runs} - {""} >= records(survivor.study).keys()
+
+
+def test_nothing_is_left_half_written_and_nobody_is_left_behind(survivor: Kills):
+    assert not leftovers(survivor.study)
+    assert not [folder.name for folder in survivor.study.ledger.running.glob("*")]
+    wait_until(lambda: not survivor.shell.processes(), lambda: f"{survivor.shell.processes()} are there", 30)
+
+
+def test_a_study_that_was_killed_twenty_times_ends_like_one_that_was_not(disturbed: Kills, calm: Kills):
+    assert curves_of(disturbed.study) == curves_of(calm.study)
+    assert trials_of(disturbed.study) == trials_of(calm.study)
+    assert runs_of(disturbed.study) == runs_of(calm.study)
+    assert disturbed.study.champion() == calm.study.champion()
+    verdicts = [
+        [
+            {key: value for key, value in line.items() if key != "at"}
+            for line in read_verdicts(kills.study.race_file)
+        ]
+        for kills in (disturbed, calm)
+    ]
+    assert verdicts[0] == verdicts[1]
