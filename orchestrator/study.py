@@ -55,7 +55,7 @@ from orchestrator.search.space import SearchSpace
 from orchestrator.search.spending import Spending
 from orchestrator.search.standings import Standings
 from orchestrator.search.status import LaneCount, Status, read_status
-from orchestrator.search.storage import reach
+from orchestrator.search.storage import reach, trouble_told
 from orchestrator.search.told import Told
 from orchestrator.search.trial import FoldTrial
 from orchestrator.search.watch import Watch
@@ -155,6 +155,7 @@ class StudyReport(Protocol):
     def finished(self, champion: StudyTrial | None) -> None: ...
 
 
+@trouble_told()
 def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport) -> StudyTrial | None:
     """Search until the budget is used up, then score the champion on cases that the search never saw.
 

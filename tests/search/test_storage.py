@@ -15,7 +15,7 @@ from visits import Engine
 
 from orchestrator.errors import BadMachine, BadStudy
 from orchestrator.search.home import find_study
-from orchestrator.search.storage import kept_url, open_database, reach
+from orchestrator.search.storage import kept_url, open_database, reach, trouble_told
 
 POSTGRES = os.environ.get("POLYP_POSTGRES")
 SERVER = pytest.param(
@@ -81,6 +81,16 @@ def test_a_database_that_cannot_be_reached_is_said_so(tmp_path):
 def test_a_server_that_is_away_is_said_so():
     with pytest.raises(BadMachine, match="Connection refused"):
         reach(kept_url("postgresql://me@127.0.0.1:9/name"))
+
+
+def test_a_database_that_goes_away_in_the_middle_is_said_in_words(template, tmp_path):
+    url = f"sqlite:///{tmp_path}/trials.db"
+    engine = Engine(template, tmp_path, storage=url)
+    engine.run(1)
+    close(url)
+    (tmp_path / "trials.db").unlink()
+    with pytest.raises(BadMachine, match=r"--storage: .*no such table"), trouble_told():
+        engine.run(1)
 
 
 def test_every_command_finds_the_database_and_a_study_stays_in_it(template, tmp_path, url):
