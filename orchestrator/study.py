@@ -6,7 +6,6 @@ meet; this page wires them. Running a study again resumes it: finished fits are 
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import signal
@@ -17,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import ray
 from optuna.trial import FrozenTrial, TrialState
@@ -28,7 +27,8 @@ from orchestrator.data.cases import Dataset
 from orchestrator.data.outer import outer_plans
 from orchestrator.data.redeal import dealt_again
 from orchestrator.data.splits import SplitPlan, group_of_case
-from orchestrator.errors import BadMachine, BadSpace, BadStudy
+from orchestrator.errors import BadSpace, BadStudy
+from orchestrator.machine import Machine, cluster, open_widths, shape_lanes
 from orchestrator.search.beside import Beside, beside_of
 from orchestrator.search.budget import Budget, End
 from orchestrator.search.choices import GoalName, ObjectiveName, RuleName, SamplerName
@@ -64,46 +64,16 @@ from orchestrator.search.width import (
     TimeJob,
     WidthChoice,
     choose_width,
-    possible_widths,
     quickest,
 )
 from orchestrator.search.work import ScoreJob
 from orchestrator.training.lane import Lanes, Perform, Shape
 from orchestrator.training.recipe import Recipe
 
-# Cores that stay free for trials, the dispatcher and Ray itself.
-CPU_SHARE = 0.9
 # Trials whose weights are kept; any other can be champion again only by a refit.
 KEEP_WEIGHTS = 3
 # Races that test whether one mean over images is below another.
 COMPARES_MEANS = ("paired", "wilcoxon")
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where a study runs and how it spreads; none of it changes a result."""
-
-    address: str = (
-        "auto"  # "auto": a running cluster, else this machine; "local"; or a head node's "host:port"
-    )
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    workers_per_fit: int | None = None  # None: what the plan chooses on several GPUs, else 1
-    num_lanes: int | None = None  # at most; None: as many as there is room for
-    fits_per_gpu: int = 1
-
-    def __post_init__(self) -> None:
-        if self.address.startswith("ray://"):
-            raise BadMachine(
-                "--address",
-                f"a study does not run through a Ray client, found {self.address}; submit the same command with "
-                "`ray job submit`, or run it on a node of the cluster with --address auto",
-            )
-        if self.fits_per_gpu > 1 and (self.workers_per_fit or 1) > 1:
-            raise BadMachine(
-                "--fits-per-gpu",
-                f"{self.fits_per_gpu} fits can share a GPU where each has one worker, found --workers-per-fit "
-                f"{self.workers_per_fit}; a fit that is given several GPUs needs them whole",
-            )
 
 
 @dataclass(frozen=True)
@@ -354,75 +324,6 @@ def batch_sizes(space: SearchSpace) -> tuple[int, ...]:
     return (space.fixed.get("batch_size", Recipe.model_fields["batch_size"].default),)
 
 
-@contextmanager
-def cluster(address: str) -> Iterator[None]:
-    """Connect to Ray, or start it on this machine, and leave it as it was found."""
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the ledger keeps what Tune would log
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's new output prints even at verbose=0
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # ours drains the lanes first
-    try:
-        ray.init(
-            address=None if address == "auto" else address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except ConnectionError as error:
-        raise BadMachine("--address", f"no Ray cluster answers at {address}: {error}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def shape_lanes(nodes: list[dict[str, Any]], machine: Machine, num_lanes: int | None = None) -> Shape:
-    """Decide how many lanes fit the cluster: one GPU a worker where there are GPUs, else one core or more.
-
-    Where fits share a GPU, each of its workers takes its part of the GPU and of the node's cores.
-    `--device cpu` on nodes that announce GPUs still takes one a worker, so that a big cluster can be rehearsed on a
-    small machine. Raises `BadMachine` if not even one lane fits.
-    """
-    resources = [node["Resources"] for node in nodes if node["Alive"]]
-    with_gpus = [node for node in resources if node.get("GPU", 0) >= 1]
-    if machine.device == "cuda" and not with_gpus:
-        raise BadMachine("--device", "cuda needs a node with a GPU, found none; use --device cpu")
-    if machine.fits_per_gpu > 1 and not with_gpus:
-        raise BadMachine("--fits-per-gpu", "fits can share a GPU on a node that has one, found none")
-    unit = "GPU" if with_gpus else "CPU"
-    nodes_used = with_gpus or [node for node in resources if node.get("CPU", 0) >= 1]
-    slots = sum(int(node[unit]) for node in nodes_used) * machine.fits_per_gpu
-    width = machine.workers_per_fit or 1
-    if width > slots:
-        raise BadMachine(
-            "--workers-per-fit", f"{width} workers need as many {unit}s, found {slots} in the cluster"
-        )
-    lanes = min(num_lanes or machine.num_lanes or slots // width, slots // width)
-    cpus = min(
-        CPU_SHARE * node.get("CPU", 1) / (int(node[unit]) * machine.fits_per_gpu) for node in nodes_used
-    )
-    if unit == "CPU" and len(nodes_used) == 1:  # idle cores of a single node go to the workers there are
-        cpus = CPU_SHARE * slots / (lanes * width)
-    return Shape(
-        num_lanes=lanes,
-        workers_per_lane=width,
-        cpus_per_worker=round(cpus, 2),
-        gpus_per_worker=_part_of_gpu(machine.fits_per_gpu) if with_gpus else 0,
-        device="cuda" if with_gpus and machine.device != "cpu" else "cpu",
-    )
-
-
-def open_widths(
-    nodes: list[dict[str, Any]], machine: Machine, networks: Sequence[str], batch_sizes: Sequence[int]
-) -> tuple[int, ...]:
-    """Widths to choose from: none where one was asked for, and where no node has several GPUs."""
-    if machine.workers_per_fit is not None or machine.fits_per_gpu > 1:
-        return ()
-    if shape_lanes(nodes, machine, num_lanes=1).device == "cpu":
-        return ()
-    widths = possible_widths(networks, batch_sizes, _most_gpus(nodes))
-    return widths if len(widths) > 1 else ()
-
-
 def settle_width(study: Study, machine: Machine, work: Perform, watch: Watch) -> WidthChoice | None:
     """Let the plan choose how many workers a fit gets, where nobody did; what it needs is measured in a lane, once."""
     nodes = ray.nodes()
@@ -444,16 +345,6 @@ def settle_width(study: Study, machine: Machine, work: Perform, watch: Watch) ->
         race=study.race,
         num_parameters=len(study.space.search),
     )
-
-
-def _most_gpus(nodes: list[dict[str, Any]]) -> int:
-    """Of one node: the workers of a fit stay together, for what nodes say to each other is not measured."""
-    return max(int(node["Resources"].get("GPU", 0)) for node in nodes if node["Alive"])
-
-
-def _part_of_gpu(num_fits: int) -> float:
-    """1 / num_fits in the ten-thousandths that Ray counts in, and never too much."""
-    return (10_000 // num_fits) / 10_000
 
 
 def _spending(study: Study) -> Spending:

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
 from orchestrator.errors import BadStudy
+from orchestrator.machine import Machine
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.budget import Budget
 from orchestrator.search.home import StudyHome
@@ -25,7 +26,7 @@ from orchestrator.search.rescore import scored_again
 from orchestrator.search.scene import recorded_status
 from orchestrator.search.space import parse_space
 from orchestrator.search.status import read_status
-from orchestrator.study import Machine, Study, run_study
+from orchestrator.study import Study, run_study
 
 SUPPORT = Path(formula.__file__).parent
 NUM_FOLDS = 5

@@ -15,10 +15,11 @@ LOWEST = {"errors"}
 INSIDE = {"data", "models", "scoring"} | LOWEST
 MAY_IMPORT = {
     "__main__": {"cli"},
-    "cli": {"study", "remote", "results", "doctor", "search", "training"} | INSIDE,
+    "cli": {"study", "machine", "remote", "results", "doctor", "search", "training"} | INSIDE,
     "results": {"study", "search", "training"} | INSIDE,
     "doctor": {"search", "training"} | INSIDE,
-    "study": {"results", "search", "training"} | INSIDE,
+    "study": {"machine", "results", "search", "training"} | INSIDE,
+    "machine": {"search", "training"} | INSIDE,
     "search": {"training"} | INSIDE,
     "training": INSIDE,
     "data": LOWEST,
@@ -30,6 +31,7 @@ MAY_IMPORT = {
 }
 MAY_IMPORT_RAY = {
     "orchestrator.study",
+    "orchestrator.machine",
     "orchestrator.remote",
     "orchestrator.search.trial",
     "orchestrator.search.searcher",

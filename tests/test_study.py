@@ -5,8 +5,9 @@ import pytest
 from formula import formula_study
 
 from orchestrator.errors import BadMachine, BadSpace
+from orchestrator.machine import Machine, shape_lanes
 from orchestrator.search.space import parse_space
-from orchestrator.study import Machine, batch_sizes, check, shape_lanes
+from orchestrator.study import batch_sizes, check
 from orchestrator.training.lane import Shape
 
 

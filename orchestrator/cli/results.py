@@ -24,12 +24,12 @@ from orchestrator.cli.screen import bar, epoch_line, err, out, print_json
 from orchestrator.search.choices import BestRule, EnsembleName
 
 if TYPE_CHECKING:
+    from orchestrator.machine import Machine
     from orchestrator.results.ensemble import Ensemble
     from orchestrator.search.folds import TrialScore
     from orchestrator.search.home import StudyHome, StudyTrial
     from orchestrator.search.ledger import FitRecord
     from orchestrator.search.work import Work
-    from orchestrator.study import Machine
 
 
 def leaderboard(
@@ -263,8 +263,8 @@ class _Crew:
         score_networks(self.study, tuple(record.fit_id for record in records), *self._machine_and_work())
 
     def _machine_and_work(self) -> tuple[Machine, Work]:
+        from orchestrator.machine import Machine
         from orchestrator.search.work import Work
-        from orchestrator.study import Machine
 
         machine = Machine(self.address, self.device, self.workers_per_fit)
         return machine, Work(self.study.home, self.cache, self.study.ledger)

@@ -35,8 +35,9 @@ from orchestrator.search.choices import RuleName, SamplerName
 
 if TYPE_CHECKING:
     from orchestrator.data.splits import SplitPlan
+    from orchestrator.machine import Machine
     from orchestrator.search.home import StudyTrial
-    from orchestrator.study import Machine, Study
+    from orchestrator.study import Study
 
 
 def fit(
@@ -213,6 +214,7 @@ def search(
 
     With --nested K there are K + 1 studies, one after another, and each may spend the whole budget.
     """
+    from orchestrator.machine import Machine
     from orchestrator.results.earlier import earlier_settings
     from orchestrator.results.report import Report, default_uri
     from orchestrator.search.beside import first_and_beside
@@ -223,7 +225,7 @@ def search(
     from orchestrator.search.storage import kept_url
     from orchestrator.search.warm_start import fit_in
     from orchestrator.search.work import Work
-    from orchestrator.study import Machine, Study, run_study
+    from orchestrator.study import Study, run_study
 
     storage = kept_url(storage) if storage is not None else None
     first, beside = first_and_beside(objective or ["mean"])

@@ -58,12 +58,13 @@ from rich.console import Console
 from rich.table import Table
 from tiny_work import TinyWork
 
+from orchestrator.machine import Machine, shape_lanes
 from orchestrator.search.home import StudyTrial
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.race_rules import Verdict
 from orchestrator.search.space import parse_space
 from orchestrator.search.width import WidthChoice
-from orchestrator.study import Machine, Study, run_study, shape_lanes
+from orchestrator.study import Study, run_study
 from orchestrator.training.lane import Lanes, Shape
 
 FOLDS = 5

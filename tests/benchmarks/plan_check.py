@@ -29,6 +29,7 @@ from rich.table import Table
 from orchestrator.data.cases import Dataset, add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits import SplitPlan, five_fold
+from orchestrator.machine import Machine, cluster, shape_lanes
 from orchestrator.search.budget import Budget
 from orchestrator.search.choices import RuleName
 from orchestrator.search.folds import fold_specs
@@ -37,7 +38,7 @@ from orchestrator.search.plan import Forecast, Speed, forecast, seconds_of_fits,
 from orchestrator.search.space import SearchSpace, parse_space
 from orchestrator.search.width import NUM_DRAWN, TimeJob, read_speeds
 from orchestrator.search.work import Work
-from orchestrator.study import Machine, Study, cluster, run_study, shape_lanes
+from orchestrator.study import Study, run_study
 from orchestrator.training.lane import Lanes
 
 SPACE = """

@@ -45,6 +45,7 @@ from rich.table import Table
 from orchestrator.data.cases import Dataset, add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits import SplitPlan, five_fold
+from orchestrator.machine import Machine
 from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.budget import Budget, End
@@ -56,7 +57,7 @@ from orchestrator.search.space import SearchSpace, parse_space
 from orchestrator.search.status import Status
 from orchestrator.search.width import WidthChoice
 from orchestrator.search.work import ScoreJob, Work
-from orchestrator.study import Machine, Study, run_study
+from orchestrator.study import Study, run_study
 from orchestrator.training.lane import Shape
 from orchestrator.training.recipe import FitSpec
 

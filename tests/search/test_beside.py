@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from visits import Engine
 
 from orchestrator.errors import BadStudy
+from orchestrator.machine import Machine
 from orchestrator.results.handover import board, front_lines
 from orchestrator.results.selection import select_trial
 from orchestrator.results.tables import leaderboard_dicts
@@ -20,7 +21,7 @@ from orchestrator.search.beside import Beside, beside_of, first_and_beside, fron
 from orchestrator.search.budget import Budget
 from orchestrator.search.costs import Cost
 from orchestrator.search.space import parse_space
-from orchestrator.study import Machine, Study, check
+from orchestrator.study import Study, check
 
 UNET = """
 network = "unet"

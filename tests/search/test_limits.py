@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from visits import Engine
 
 from orchestrator.errors import BadStudy
+from orchestrator.machine import Machine
 from orchestrator.results.handover import board
 from orchestrator.results.selection import select_trial
 from orchestrator.results.tables import leaderboard, leaderboard_dicts
@@ -20,7 +21,7 @@ from orchestrator.search.limits import limits_of
 from orchestrator.search.race_rules import RULES, Race
 from orchestrator.search.samplers import FOR_ONE, FOR_SEVERAL, Past, any_allowed, draw
 from orchestrator.search.space import parse_space
-from orchestrator.study import Machine, check
+from orchestrator.study import check
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 WIDE = parse_space("""

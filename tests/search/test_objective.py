@@ -14,6 +14,7 @@ from orchestrator.data.cases import add_dataset, load_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits import five_fold, make_plan
 from orchestrator.errors import BadStudy
+from orchestrator.machine import Machine
 from orchestrator.results.handover import board
 from orchestrator.results.selection import select_trial
 from orchestrator.results.tables import ranked_rows
@@ -21,7 +22,7 @@ from orchestrator.search.folds import fold_specs
 from orchestrator.search.home import StudyHome
 from orchestrator.search.objective import Objective, objective_over, objective_problems
 from orchestrator.search.standings import Standings
-from orchestrator.study import Machine, Study, check
+from orchestrator.study import Study, check
 
 STEADY, UNEVEN = (0.7,) * 5, (0.95, 0.95, 0.95, 0.95, 0.5)
 

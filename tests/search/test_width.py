@@ -10,12 +10,13 @@ import torch
 from formula import formula_study
 
 from orchestrator import study as study_module
+from orchestrator.machine import Machine, open_widths
 from orchestrator.search.folds import fold_specs
 from orchestrator.search.plan import Speed, some_settings
 from orchestrator.search.space import parse_space
 from orchestrator.search.width import TimeJob, choose_width, possible_widths, quickest, read_speeds
 from orchestrator.search.work import Work
-from orchestrator.study import Machine, open_widths, settle_width
+from orchestrator.study import settle_width
 
 SPACE = parse_space("""
 network = "unet"
