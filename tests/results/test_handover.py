@@ -131,7 +131,8 @@ def test_the_run_of_the_champion_tells_what_was_gained(
         report.finished(trial)
     client = connect(mlflow_uri)
     experiment = client.get_experiment_by_name(study.home.name)
-    (champion,) = client.search_runs([experiment.experiment_id], "tags.champion = 'true'")
+    of_study = f"tags.champion = 'true' and tags.study_id = '{study.home.study_id}'"
+    (champion,) = client.search_runs([experiment.experiment_id], of_study)
     assert champion.data.tags["beats_default"] == "yes"
     assert champion.data.tags["not_told_from_winner"] == "2"
     assert champion.data.metrics["gain_over_default"] > 0.4

@@ -105,9 +105,11 @@ def test_mlflow_holds_the_second_scoring_of_every_finalist(
         report.finished(study.home.trials()[2])
     client = connect(mlflow_uri)
     experiment = client.get_experiment_by_name(study.home.name)
-    runs = client.search_runs([experiment.experiment_id], "tags.scored_again = 'true'")
+    of_study = f"tags.scored_again = 'true' and tags.study_id = '{study.home.study_id}'"
+    runs = client.search_runs([experiment.experiment_id], of_study)
     assert {run.data.tags["trial"] for run in runs} == {"1", "2"}
-    (champion,) = client.search_runs([experiment.experiment_id], "tags.champion = 'true'")
+    of_study = f"tags.champion = 'true' and tags.study_id = '{study.home.study_id}'"
+    (champion,) = client.search_runs([experiment.experiment_id], of_study)
     assert champion.data.tags["finalists"] == "2, 1"
     assert champion.data.metrics["rescored_dice_fresh"] == pytest.approx(0.79, abs=0.01)
     assert champion.data.metrics["search_optimism"] == pytest.approx(0.01, abs=0.02)

@@ -78,7 +78,10 @@ def test_memory_that_runs_out_in_the_middle_costs_the_epoch_in_flight(home, case
     work(home, tmp_path)(spec, CPU, 0, lambda row: rows.append(row) or row["epoch"] < 1)
     with tight(largest=4):
         work(home, tmp_path)(spec, CPU, 0, lambda row: rows.append(row) is None)
-    assert [(row["epoch"], row["micro_batch"]) for row in rows] == [(0, 8), (1, 8), (2, 4), (3, 4)]
+    trained = {
+        (row["epoch"], row["micro_batch"], row["seconds"]) for row in rows
+    }  # who resumes tells all again
+    assert sorted(row[:2] for row in trained) == [(0, 8), (1, 8), (2, 4), (3, 4)]
     assert Ledger(tmp_path).read(spec.fit_id).micro_batch == 4
 
 
