@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -137,10 +137,19 @@ def again_plan(home: StudyHome) -> SplitPlan:
 
 
 def again_specs(settings: Settings, plan: SplitPlan) -> tuple[FitSpec, ...]:
-    """The fits of a setting on the folds of `again_plan`, from another seed."""
-    seed = (settings.recipe.seed + FRESH) % 2**31
-    fresh = replace(settings, recipe=settings.recipe.model_copy(update={"seed": seed}))
-    return tuple(spec.model_copy(update={"fold": f"again {spec.fold}"}) for spec in fold_specs(fresh, plan))
+    """The fits of a setting on the folds of `again_plan`, each from a seed of its own.
+
+    The seed of the first weights is worth points, and one for all folds would lift or lower them together.
+    """
+    return tuple(
+        _from_seed(spec, spec.recipe.seed + place * FRESH)
+        for place, spec in enumerate(fold_specs(settings, plan), start=1)
+    )
+
+
+def _from_seed(spec: FitSpec, seed: int) -> FitSpec:
+    recipe = spec.recipe.model_copy(update={"seed": seed % 2**31})
+    return spec.model_copy(update={"recipe": recipe, "fold": f"again {spec.fold}"})
 
 
 def fits_again(home: StudyHome, standing: Standing, numbers: Sequence[int]) -> dict[int, tuple[FitSpec, ...]]:
