@@ -23,6 +23,7 @@ from orchestrator.search.home import StudyHome, StudyTrial, broken, champion_fit
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.space import Settings
 from orchestrator.search.ties import all_against, contender, share_of_test
+from orchestrator.search.told import Told
 from orchestrator.training.recipe import FitSpec
 
 if TYPE_CHECKING:
@@ -96,15 +97,25 @@ def score_again(
         watch.now("rescoring")
         report.scoring_again(chosen, len(missing))
 
+    told = Told(home.folder / "told.txt")
+
+    def tell(fit_id: str) -> None:
+        """Report a fit that is on record, unless that was done."""
+        if f"again {fit_id}" not in told:
+            report.fold_again(owner[fit_id], home.ledger.read(fit_id))
+            told.add(f"again {fit_id}")
+
     def hear(fit_id: str, news: News) -> None:
         purse.spending.hear(fit_id, news.rows)
         if news.state == "finished":
-            record = home.ledger.read(fit_id)
-            purse.spending.finish(record)
+            purse.spending.finish(home.ledger.read(fit_id))
             purse.reserved -= 1
-            report.fold_again(owner[fit_id], record)
+            tell(fit_id)
         watch.step()
 
+    for fit_id in owner:
+        if fit_id not in missing:  # an earlier run may have been killed before it said so
+            tell(fit_id)
     failed = lanes.run_all(missing, hear, is_over)
     home.ledger.drop_weights(owner)  # handed over is a network of the search's own folds
     if not all(home.ledger.has(fit_id) or fit_id in failed for fit_id in owner):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from formula import Heard, carry_out, formula_study
 from hands import Hands
 from luck import LUCKY, RATES, SHOWN, STEADY, LuckyWork
@@ -115,6 +116,16 @@ def test_a_second_scoring_that_was_ended_goes_on_with_the_fits_that_are_missing(
     assert _crowned(study) is None and study.home.champion() is None
     done, _, rest = again(study)
     assert done and len(hands.given) + len(rest.given) == 10 and not set(hands.given) & set(rest.given)
+
+
+def test_fits_that_nobody_heard_of_before_a_kill_are_told(study: Study):
+    first, *_ = fits_again(study.home, study.home.ranked(), (1,))[1]
+    LuckyWork(study.home.ledger)(first, torch.device("cpu"), 0, lambda row: True)
+    _, heard, hands = again(study)
+    assert first.fit_id not in hands.given and len(heard.of("fold_again")) == 10
+    (study.home.folder / "rescored.json").unlink()
+    _, heard, hands = again(study)
+    assert hands.given == [] and heard.of("fold_again") == []  # once
 
 
 def test_when_the_hours_are_over_no_fit_of_it_is_begun(study: Study):
