@@ -414,7 +414,7 @@ class Word(Callback):
         self.study, self.report, self.watch, self.ledger = study, report, watch, study.home.ledger
         self.searcher, self.standings, self.purse = searcher, searcher.standings, searcher.purse
         self.end: End | None = None  # as it was told
-        self.told = Told(study.home.folder / "told.txt")
+        self.told = Told(study.home.told_file)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for `Tuner.restore`, which is never used here."""

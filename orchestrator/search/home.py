@@ -118,6 +118,10 @@ class StudyHome:
         return self.folder / "speeds.json"
 
     @property
+    def told_file(self) -> Path:
+        return self.folder / "told.txt"
+
+    @property
     def manifest_file(self) -> Path:
         return self.folder / "study.json"
 

@@ -41,9 +41,8 @@ class RaceScheduler(FIFOScheduler):
             del self.dice[news["fit_id"]]
             self.finished.append(curve_of(self.standings.ledger.read(news["fit_id"])))
             return self.standings.judge(number).action == "stop"
-        for row in news[
-            "rows"
-        ]:  # one after the other: what becomes of a fit must not depend on when we listen
+        # One after the other: what becomes of a fit must not depend on when we listen.
+        for row in news["rows"]:
             told[int(row["epoch"])] = row["val_dice"]
             if self._is_hopeless(number, news["fold"], told):
                 return True

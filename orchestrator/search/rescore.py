@@ -97,7 +97,7 @@ def score_again(
         watch.now("rescoring")
         report.scoring_again(chosen, len(missing))
 
-    told = Told(home.folder / "told.txt")
+    told = Told(home.told_file)
 
     def tell(fit_id: str) -> None:
         """Report a fit that is on record, unless that was done."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from importlib.util import find_spec
 from typing import get_args
 
+import cmaes
 import optuna
 import pytest
 from optuna.study import StudyDirection
@@ -41,14 +41,7 @@ learning_rate = 1e-4
 clip_norm = 1.0
 """)
 NAMES = get_args(SamplerName)
-EACH = [
-    pytest.param(
-        name, marks=pytest.mark.skipif(not find_spec("cmaes"), reason="the package cmaes is missing")
-    )
-    if name == "cmaes"
-    else name
-    for name in FOR_ONE
-]
+EACH = [*FOR_ONE]
 
 
 def worth(params: dict) -> float:
@@ -116,7 +109,6 @@ def test_draws_keep_away_from_those_in_flight():
 
 
 def test_generations_of_cmaes_are_carried_by_their_trials():
-    cmaes = pytest.importorskip("cmaes")
     size = cmaes.CMA(mean=[0.5, 0.5], sigma=0.1).population_size
     marks = [one.trial.user_attrs for one in search(NUMBERS, "cmaes", 2 * size + 2)]
     assert marks[0] == {}
@@ -124,7 +116,6 @@ def test_generations_of_cmaes_are_carried_by_their_trials():
 
 
 def test_a_generation_waits_for_its_members_in_flight():
-    cmaes = pytest.importorskip("cmaes")
     size = cmaes.CMA(mean=[0.5, 0.5], sigma=0.1).population_size
     found = search(NUMBERS, "cmaes", size + 3, num_flying=3)
     assert draw(NUMBERS, found, "cmaes", seed=1).marks == {"cmaes:generation": 0}
