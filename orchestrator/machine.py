@@ -14,6 +14,7 @@ import ray
 from orchestrator.errors import BadMachine
 from orchestrator.search.width import possible_widths
 from orchestrator.training.lane import Shape
+from orchestrator.training.process import KEEP_FREED_MEMORY
 
 # Cores that stay free for trials, the dispatcher and Ray itself.
 CPU_SHARE = 0.9
@@ -53,6 +54,8 @@ def cluster(address: str) -> Iterator[None]:
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the ledger keeps what Tune would log
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's new output prints even at verbose=0
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # ours drains the lanes first
+    for name, value in KEEP_FREED_MEMORY.items():  # for the workers of a Ray that is started here
+        os.environ.setdefault(name, value)
     try:
         ray.init(
             address=None if address == "auto" else address,

@@ -55,6 +55,7 @@ def plan(
     )
     from orchestrator.search.space import check_builds, check_weights, load_space
     from orchestrator.study import batch_sizes
+    from orchestrator.training.process import settle
 
     home = home.expanduser().resolve()
     space = load_space(file)
@@ -65,6 +66,7 @@ def plan(
     widths = widths_of(batch_sizes(space), gpus)
     settings = some_settings(space, sampled, seed)
     speeds: list[Speed] = []
+    settle()
     with bar("timing") as on_progress:
         for done, setting in enumerate(settings, start=1):
             cases = cached_cases(sources, setting.recipe.image_size, cache or home / "cache")

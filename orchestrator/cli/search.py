@@ -65,6 +65,7 @@ def fit(
     from orchestrator.search.ledger import Ledger
     from orchestrator.search.space import check_builds, check_weights, load_space, override
     from orchestrator.search.work import Work
+    from orchestrator.training.process import settle
 
     home = home.expanduser().resolve()
     space = load_space(file)
@@ -84,6 +85,7 @@ def fit(
         out.print(epoch_line(row, settings.recipe.epochs), highlight=False)
         return True
 
+    settle()
     loader_workers = min(8, (os.cpu_count() or 2) - 1) if chosen.type == "cuda" else 0
     Work(home, cache or home / "cache", ledger)(specs[fold], chosen, loader_workers, show)
     record = ledger.read(specs[fold].fit_id)

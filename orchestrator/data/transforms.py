@@ -25,8 +25,7 @@ Frame: TypeAlias = tuple[Pixels, Pixels]  # image, mask
 Step: TypeAlias = Callable[[Pixels, Pixels, Generator], Frame]
 Range: TypeAlias = tuple[float, float]  # drawn from evenly
 
-LUMA = np.array((0.299, 0.587, 0.114))  # ITU-R BT.601
-SAME = np.eye(3)
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def resize_frame(image: Pixels, mask: Pixels, size: int) -> Frame:
@@ -92,7 +91,7 @@ class Corners:
 
 @dataclass(frozen=True)
 class Move:
-    """Flips and quarter turns, each exact, then all affine maps that are drawn in one interpolation. Squares only."""
+    """Flips, quarter turns and affine maps, in one interpolation; exact where no affine map is drawn. Squares only."""
 
     flip: float = 0  # probability, for each axis by itself
     turn: float = 0  # probability of 0 to 3 quarter turns
@@ -110,10 +109,8 @@ class Move:
             for change, how in exact:
                 image, mask = change(image, how), change(mask, how)
             return image, mask
-        packed = _packed(image, mask)
-        for change, how in exact:
-            packed = change(packed, how)
-        return _unpacked(_warped(packed, reduce(np.matmul, reversed(drawn)), self.border))
+        matrices = [*(_exact(change, how, len(mask)) for change, how in exact), *drawn]
+        return warp(image, mask, reduce(np.matmul, reversed(matrices)), self.border)
 
 
 @dataclass(frozen=True)
@@ -201,11 +198,12 @@ class Light:
         brightness, contrast, saturation, hue = _drawn(
             rng, self.brightness, self.contrast, self.saturation, self.hue
         )
-        matrix = np.empty((3, 4), np.float32)
-        matrix[:, :3] = _turn_hue(hue) @ (saturation * SAME + (1 - saturation) * LUMA)
-        matrix[:, :3] *= brightness * contrast
-        matrix[:, 3] = (1 - contrast) * brightness * (LUMA @ cv2.mean(image)[:3])
-        return cv2.transform(image, matrix), mask  # type: ignore[return-value]
+        grey = sum(share * mean for share, mean in zip(LUMA, cv2.mean(image), strict=False))
+        factor, added = brightness * contrast, (1 - contrast) * brightness * grey
+        pale = [factor * (1 - saturation) * share for share in LUMA]
+        turned = [factor * saturation * share for share in _hue_shares(hue)]
+        matrix = [(*(turned[column - row] + pale[column] for column in range(3)), added) for row in range(3)]
+        return cv2.transform(image, np.array(matrix, np.float32)), mask  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -386,6 +384,15 @@ class OneOf:
         return self.steps[drawn](image, mask, rng)
 
 
+def _exact(change: Callable, how: int, size: int) -> np.ndarray:
+    """The matrix (3, 3) of one of OpenCV's flips or quarter turns of a square."""
+    if change is cv2.rotate:
+        return rotation(-90 * (how + 1), 1, size)
+    matrix = np.diag((-1.0, 1.0, 1.0) if how == 1 else (1.0, -1.0, 1.0))
+    matrix[1 - how, 2] = size - 1
+    return matrix
+
+
 def _drawn(rng: Generator, *ranges: Range) -> list[float]:
     """One number from each range, those of as many calls of `rng.uniform`."""
     return [
@@ -419,7 +426,8 @@ def _binary(mask: Any) -> Pixels:
     return (mask > 127).view(np.uint8)
 
 
-def _turn_hue(degrees: float) -> np.ndarray:
-    """Rotation (3, 3) about the grey axis, by Rodrigues' formula."""
-    share = math.radians(degrees) / math.sqrt(3)
-    return cv2.Rodrigues(np.array((share, share, share)))[0]
+def _hue_shares(degrees: float) -> tuple[float, float, float]:
+    """What turning about the grey axis leaves of a color, takes of the next one and of the one after (Rodrigues)."""
+    angle = math.radians(degrees)
+    third, rest = (1 - math.cos(angle)) / 3, math.sin(angle) / math.sqrt(3)
+    return math.cos(angle) + third, third - rest, third + rest

@@ -35,6 +35,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from orchestrator.errors import FitFailed, OutOfMemory, UserError
 from orchestrator.training import workers
 from orchestrator.training.memory import cap_memory
+from orchestrator.training.process import settle
 
 # A job whose lane died this often is failed: it is the job, not the machine.
 MAX_STARTS = 3
@@ -444,7 +445,7 @@ def serve(config: dict[str, Any]) -> None:
     """The life of one lane worker: take a job, perform it with the other ranks, say how it ended."""
     dispatcher, lane, perform = config["dispatcher"], config["lane"], config["perform"]
     cpus = max(1, round(config["cpus"]))
-    torch.set_num_threads(cpus)
+    settle(cpus)
     device = ray.train.torch.get_device() if config["device"] == "cuda" else torch.device("cpu")
     if device.type == "cuda" and config["gpus"] < 1:
         cap_memory(device, int(1 / config["gpus"]))

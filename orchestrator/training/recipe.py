@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from orchestrator.data.augment import PipelineName
 
-FIT_VERSION = 2  # raise it when a change to data, training or networks moves the numbers of a fit
+FIT_VERSION = 3  # raise it when a change to data, training or networks moves the numbers of a fit
 
 Tta = Literal["none", "flips"]
 

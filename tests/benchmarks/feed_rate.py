@@ -10,11 +10,12 @@ decoding     OpenCV reads image and mask and resizes both, albumentations does t
              DataLoader gets the batches from processes.
 same steps   As before, with our steps in place of albumentations.
 
-All hand over the same: uint8 batches of 16, divided by 255 in the loop, which does nothing else. The frames are drawn,
-621 x 530 as Kvasir-SEG's are in the median and 1225 x 966 as ETIS's (JPEG, quality 95; masks PNG); where POLYP_DATA
-names a folder that holds Kvasir-SEG (default ../shared/data/polyps), its own files, too. Every way is warm: workers
-run, and all files are in the memory of the system. The second table says where the time of one image goes, in one
-process that does nothing else.
+All hand over the same: uint8 batches of 16, divided by 255 in the loop, which does nothing else. Each way has a process
+of its own: ours is settled as one that trains is (`training/process.py`), the others are as they come. The frames are
+drawn, 621 x 530 as Kvasir-SEG's are in the median and 1225 x 966 as ETIS's (JPEG, quality 95; masks PNG); where
+POLYP_DATA names a folder that holds Kvasir-SEG (default ../shared/data/polyps), its own files, too. Every way is warm:
+workers run, and all files are in the memory of the system. The second table says where the time of one image goes, in
+one process that does nothing else.
 
 Nothing is asserted about time; a way that did not deliver every image raises `RuntimeError`.
 """
@@ -30,8 +31,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
+from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -51,6 +57,7 @@ from orchestrator.data.cases import Case, add_dataset
 from orchestrator.data.cases import Dataset as Cases
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.training.batches import TrainingBatches, as_tensors, on_device
+from orchestrator.training.process import settle
 from orchestrator.training.recipe import Recipe
 
 BATCH = 16
@@ -130,49 +137,57 @@ class Decoder:
             yield on_device(image, mask, CPU)
 
 
-def feeders(
-    dataset: Cases, size: int, name: str, workers: int, cache: Path
-) -> dict[str, TrainingBatches | Decoder]:
-    """Every way, with its workers started when it is first asked for an epoch."""
+@cache
+def feeder_of(
+    way: str, dataset: Cases, size: int, name: str, workers: int, folder: Path
+) -> TrainingBatches | Decoder:
+    """One way in its process; its workers start when it is first asked for an epoch."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    if way == "decoding":
+        return Decoder(dataset, size, Usual(name), workers)
+    if way == "same steps":
+        return Decoder(dataset, size, pipeline(name, size), workers)
+    settle(threads=1)
     recipe = Recipe(image_size=size, batch_size=BATCH, augmentation=name)
     ids = tuple(case.id for case in dataset.cases)
-    ours = TrainingBatches(cached_cases([dataset], size, cache), ids, recipe, 32, CPU, workers)
-    return {
-        "ours": ours,
-        "decoding": Decoder(dataset, size, Usual(name), workers),
-        "same steps": Decoder(dataset, size, pipeline(name, size), workers),
-    }
+    return TrainingBatches(cached_cases([dataset], size, folder), ids, recipe, 32, CPU, workers)
 
 
-def images_per_second(feeder: TrainingBatches | Decoder, num_cases: int, seconds: float) -> float:
+def images_per_second(
+    way: str, dataset: Cases, size: int, name: str, workers: int, folder: Path, seconds: float
+) -> float:
     """Whole epochs until at least so many seconds have gone by, after one that is not counted."""
-    counted = sum(len(image) for image, _ in feeder.epoch(0))
+    feed, num_cases = feeder_of(way, dataset, size, name, workers, folder), len(dataset.cases)
+    counted = sum(len(image) for image, _ in feed.epoch(0))
     if counted != num_cases:
         raise RuntimeError(f"{num_cases} images expected in an epoch, {counted} came")
     began, images, epoch = time.perf_counter(), 0, 1
     while time.perf_counter() - began < seconds:
-        images += sum(len(image) for image, _ in feeder.epoch(epoch))
+        images += sum(len(image) for image, _ in feed.epoch(epoch))
         epoch += 1
     return images / (time.perf_counter() - began)
 
 
-def measure(options: argparse.Namespace, sets: dict[str, Cases], cache: Path) -> list[Rate]:
+def measure(options: argparse.Namespace, sets: dict[str, Cases], folder: Path) -> list[Rate]:
     rates = []
-    for frames, dataset in sets.items():
-        for size in options.sizes:
-            for name in options.pipelines:
-                feeds = feeders(dataset, size, name, options.workers, cache)
-                for number in range(options.rounds):
-                    for way in WAYS if number % 2 == 0 else reversed(WAYS):
-                        rate = images_per_second(feeds[way], len(dataset.cases), options.seconds)
-                        rates.append(Rate(frames, size, name, way, rate))
-                say(f"{frames}, {size}, {name}: {_spread(_ratios(rates[-3 * options.rounds :], 'decoding'))}")
+    for (frames, dataset), size, name in product(sets.items(), options.sizes, options.pipelines):
+        with ExitStack() as processes:
+            at_work = {
+                way: processes.enter_context(ProcessPoolExecutor(1, get_context("spawn"))) for way in WAYS
+            }
+            for number in range(options.rounds):
+                for way in WAYS if number % 2 == 0 else reversed(WAYS):
+                    asked = way, dataset, size, name, options.workers, folder, options.seconds
+                    rate = at_work[way].submit(images_per_second, *asked).result()
+                    rates.append(Rate(frames, size, name, way, rate))
+        say(f"{frames}, {size}, {name}: {_spread(_ratios(rates[-3 * options.rounds :], 'decoding'))}")
     return rates
 
 
-def split(dataset: Cases, size: int, name: str, cache: Path) -> dict[str, float]:
-    """Milliseconds of one image in one process: medians over the cases."""
-    cases = cached_cases([dataset], size, cache)
+def split(dataset: Cases, size: int, name: str, folder: Path) -> dict[str, float]:
+    """Milliseconds of one image in one process: means over the cases."""
+    cases = cached_cases([dataset], size, folder)
     steps, usual = pipeline(name, size), Usual(name)
     frames = [cases.frame(case.id) for case in dataset.cases]
     seeds = [case_seed(0, 0, case.id) for case in dataset.cases]
@@ -265,8 +280,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.cases < BATCH or options.cases % BATCH:
         parser.error(f"--cases needs a positive multiple of {BATCH}, found {options.cases}")
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
+    settle(threads=1)
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)

@@ -100,7 +100,8 @@ def test_exact_moves_before_an_affine_map_are_those_without_one(seed):
     same = rng(seed)
     flipped = Move(flip=0.5, turn=0.5)(NOISE, DISK, same)
     expected = warp(*flipped, turned.matrix(SIDE, same), cv2.BORDER_CONSTANT)
-    assert np.array_equal(image, expected[0]) and np.array_equal(mask, expected[1])
+    assert cv2.absdiff(image, expected[0]).max() <= 1  # where an interpolated value is rounded
+    assert np.array_equal(mask, expected[1])
 
 
 @given(st.floats(-360, 360), st.floats(0.1, 4), st.integers(1, 2000))

@@ -1,0 +1,64 @@
+"""A process that keeps its freed memory: to ask for as much again costs it no new pages, in whatever thread."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from orchestrator.training.process import KEEP_FREED_MEMORY
+
+PAGE = 4096
+LAYER = 32 * 2**20
+FAULTS = f"""
+import resource
+from concurrent.futures import ThreadPoolExecutor
+import torch
+from orchestrator.training.process import settle
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        layers = [torch.ones({LAYER // 4}) for _ in range(4)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+"""
+BY_ITSELF = """
+before = faults()
+settle(threads=1)
+faults()
+print(before, faults())
+"""
+STARTED_SO = """
+with ThreadPoolExecutor(1) as thread:
+    thread.submit(faults).result()
+    print(thread.submit(faults).result())
+"""
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="these settings are glibc's")
+
+
+def told(script: str, **environment: str) -> list[int]:
+    ran = subprocess.run(
+        [sys.executable, "-c", FAULTS + script],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [int(word) for word in ran.stdout.split()]
+
+
+def test_a_settled_process_takes_new_pages_once():
+    before, after = told(BY_ITSELF)
+    assert before > 10 * LAYER / PAGE  # as glibc comes
+    assert after < LAYER / PAGE / 10
+
+
+def test_a_process_that_was_started_so_takes_new_pages_once_in_any_thread():
+    (as_it_comes,), (kept,) = told(STARTED_SO), told(STARTED_SO, **KEEP_FREED_MEMORY)
+    assert as_it_comes > 10 * LAYER / PAGE
+    assert kept < LAYER / PAGE / 10
