@@ -59,6 +59,7 @@ from orchestrator.search.width import WidthChoice
 from orchestrator.search.work import ScoreJob, Work
 from orchestrator.study import Study, run_study
 from orchestrator.training.lane import Shape
+from orchestrator.training.process import KEEP_FREED_MEMORY
 from orchestrator.training.recipe import FitSpec
 
 POLYPS = Path(
@@ -116,7 +117,8 @@ def prepare(home: Path, num_cases: int) -> Dataset:
     source = POLYPS / "Kvasir-SEG"
     if not source.is_dir():
         draw_dataset(home / "frames", num_cases=num_cases, size=96)
-        return add_dataset(home, "frames", home / "frames", groups=home / "frames" / "groups.csv")
+        groups = home / "frames" / "groups.csv"
+        return add_dataset(home, "frames", home / "frames", groups=groups, allow_empty=True)
     for kind in ("images", "masks"):
         (home / "frames" / kind).mkdir(parents=True)
         for path in sorted((source / kind).iterdir())[:num_cases]:
@@ -297,7 +299,7 @@ def ours(address: str, seed: int, home: Path, dataset: Dataset, options: argpars
 
 def measure(options: argparse.Namespace) -> list[list[Way]]:
     os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"} | KEEP_FREED_MEMORY  # for both ways
     ray.init("local", num_cpus=4, log_to_driver=False, logging_level=logging.ERROR)
     address = ray.get_runtime_context().gcs_address
     rounds = []
