@@ -40,7 +40,9 @@ from orchestrator.data.transforms import (
     Step,
     Value,
     gray,
+    pack,
     resize_frame,
+    unpack,
 )
 
 # Else albumentations asks the package index for its newest version, and waits where there is no network.
@@ -54,7 +56,7 @@ class Pipeline:
     """Call it with image uint8 (R, R, 3), mask uint8 (R, R) and a seed: both come back, changed alike, (S, S).
 
     R is `source_size`: what the frames must be resized to before; larger than S, the `image_size`, where windows are
-    cut out of them. The arrays that go in are not changed, and may come back.
+    cut out of them. The arrays that go in are not changed.
     """
 
     def __init__(self, name: str, image_size: int) -> None:
@@ -63,13 +65,21 @@ class Pipeline:
         self.name = name
         self.image_size = image_size
         self.source_size = round(image_size * _SOURCES.get(name, 1))
-        self._steps = Chain(_PIPELINES[name](image_size))
+        steps = _PIPELINES[name](image_size)
+        self._move = steps[0] if steps and isinstance(steps[0], Move) else None
+        self._steps = Chain(steps if self._move is None else steps[1:])
 
     def __reduce__(self) -> tuple[type, tuple[str, int]]:
         return type(self), (self.name, self.image_size)
 
     def __call__(self, image: Pixels, mask: Pixels, seed: int) -> Frame:
-        return resize_frame(*self._steps(image, mask, np.random.default_rng(seed)), self.image_size)
+        return self.of_packed(pack(image, mask), seed)
+
+    def of_packed(self, frame: Pixels, seed: int) -> Frame:
+        """The same of a frame (R, R, 4) as the cache holds it: most pipelines move all four channels first."""
+        rng = np.random.default_rng(seed)
+        image, mask = unpack(frame) if self._move is None else self._move.of_packed(frame, rng)
+        return resize_frame(*self._steps(image, mask, rng), self.image_size)
 
 
 def pipeline(name: str, image_size: int) -> Pipeline:

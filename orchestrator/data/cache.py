@@ -1,9 +1,10 @@
 """Decode once: memory-mapped uint8 arrays that every fit on a node shares.
 
-cache/v1/FINGERPRINT/ holds size-256/{images,masks}.npy and original/masks.npy (one bit a pixel). Each of the
-folders appears by one rename, so whoever sees it sees all of it; changed data has another fingerprint. Whoever reads
-a folder holds a shared lock (flock) on its masks.npy, which the kernel takes back even from a killed process, and sets
-its time of change when opening it: `prune` removes what nobody holds, longest unused first.
+cache/v2/FINGERPRINT/ holds size-256/pixels.npy (four bytes a pixel: RGB, and 255 where the mask is 1) and
+original/pixels.npy (the masks at their own sizes, one bit a pixel). Each of the folders appears by one rename, so
+whoever sees it sees all of it; changed data has another fingerprint. Whoever reads a folder holds a shared lock (flock)
+on its pixels.npy, which the kernel takes back even from a killed process, and sets its time of change when opening it:
+`prune` removes what nobody holds, longest unused first.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import fcntl
 import os
 import shutil
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -26,11 +27,12 @@ from numpy.lib.format import open_memmap
 
 from orchestrator.data.cases import Case, Dataset, read_image, read_mask
 from orchestrator.data.resize import resize_image
+from orchestrator.data.transforms import pack, unpack
 from orchestrator.data.verify import NUM_THREADS, Progress
 from orchestrator.errors import BadMachine
 
-VERSION = "v1"  # raise it when the same files shall give other arrays
-LOCKED = "masks.npy"
+VERSION = "v2"  # raise it when the same files shall give other arrays
+PIXELS = "pixels.npy"
 
 
 class CachedCases:
@@ -63,18 +65,18 @@ class CachedCases:
         """The same cases at another size, built if the cache lacks it."""
         return self if image_size == self.image_size else cached_cases(self.datasets, image_size, self._cache)
 
-    def frame(self, case_id: str) -> tuple[np.ndarray, np.ndarray]:
-        """Image uint8 (S, S, 3) and mask uint8 (S, S), where they lie on disk: nothing is copied, or can be written."""
+    def frame(self, case_id: str) -> np.ndarray:
+        """uint8 (S, S, 4): RGB, and 255 where the mask is 1; where it lies on disk, and cannot be written."""
         shelf, row = self._rows[case_id]
-        return shelf.images[row], shelf.masks[row]
+        return shelf.frames[row]
 
     def image(self, case_id: str) -> np.ndarray:
         """uint8 (S, S, 3), RGB; a copy."""
-        return self.frame(case_id)[0].copy()
+        return unpack(self.frame(case_id))[0]
 
     def mask(self, case_id: str) -> np.ndarray:
         """uint8 (S, S) in {0, 1}, a copy; a polyp much smaller than a pixel of this size is lost."""
-        return self.frame(case_id)[1].copy()
+        return unpack(self.frame(case_id))[1]
 
     def original_mask(self, case_id: str) -> np.ndarray:
         """bool (H, W), at the size of the file."""
@@ -126,11 +128,11 @@ class Pruned(Exception):
 def hold(folder: Path) -> int:
     """Keep a folder from being pruned until the descriptor that comes back is closed. Raises `Pruned`."""
     try:
-        descriptor = os.open(folder / LOCKED, os.O_RDONLY)
+        descriptor = os.open(folder / PIXELS, os.O_RDONLY)
     except FileNotFoundError as error:
         raise Pruned(str(folder)) from error
     fcntl.flock(descriptor, fcntl.LOCK_SH)
-    if not _is_still(folder / LOCKED, descriptor):  # pruned between opening and locking
+    if not _is_still(folder / PIXELS, descriptor):  # pruned between opening and locking
         os.close(descriptor)
         raise Pruned(str(folder))
     with contextlib.suppress(OSError):  # a read-only cache has nothing to remember
@@ -147,12 +149,12 @@ def _is_still(path: Path, descriptor: int) -> bool:
 
 @dataclass(frozen=True)
 class _Part:
-    """A folder of arrays, and how the rows of one case are filled in."""
+    """A folder with an array, and how the part of one case is filled in."""
 
     folder: Path
     dataset: Dataset
-    shapes: Mapping[str, tuple[int, ...]]
-    fill: Callable[[Mapping[str, np.ndarray], int], None]
+    shape: tuple[int, ...]
+    fill: Callable[[np.ndarray, int], None]
 
 
 @dataclass(frozen=True)
@@ -160,30 +162,28 @@ class _Shelf:
     """The open arrays of one dataset."""
 
     cases: tuple[Case, ...]
-    images: np.ndarray
-    masks: np.ndarray
+    frames: np.ndarray
     bits: np.ndarray
     starts: list[int]
 
 
 def _sized(dataset: Dataset, size: int, cache: Path) -> _Part:
-    count = len(dataset.cases)
-    shapes = {"images": (count, size, size, 3), "masks": (count, size, size)}
-    return _Part(_sized_folder(dataset, size, cache), dataset, shapes, partial(_fill_sized, dataset, size))
+    shape = (len(dataset.cases), size, size, 4)
+    return _Part(_sized_folder(dataset, size, cache), dataset, shape, partial(_fill_sized, dataset, size))
 
 
-def _fill_sized(dataset: Dataset, size: int, arrays: Mapping[str, np.ndarray], row: int) -> None:
-    arrays["images"][row], arrays["masks"][row] = read_sized(dataset.cases[row], size)
+def _fill_sized(dataset: Dataset, size: int, frames: np.ndarray, row: int) -> None:
+    frames[row] = pack(*read_sized(dataset.cases[row], size))
 
 
 def _original(dataset: Dataset, cache: Path) -> _Part:
     starts = _starts(dataset)
     fill = partial(_fill_original, dataset, starts)
-    return _Part(_original_folder(dataset, cache), dataset, {"masks": (starts[-1],)}, fill)
+    return _Part(_original_folder(dataset, cache), dataset, (starts[-1],), fill)
 
 
-def _fill_original(dataset: Dataset, starts: list[int], arrays: dict[str, np.ndarray], row: int) -> None:
-    arrays["masks"][starts[row] : starts[row + 1]] = np.packbits(read_mask(dataset.cases[row].mask))
+def _fill_original(dataset: Dataset, starts: list[int], bits: np.ndarray, row: int) -> None:
+    bits[starts[row] : starts[row + 1]] = np.packbits(read_mask(dataset.cases[row].mask))
 
 
 def _starts(dataset: Dataset) -> list[int]:
@@ -214,11 +214,10 @@ def _build(part: _Part) -> Iterator[None]:
         shutil.rmtree(hidden, ignore_errors=True)
         hidden.mkdir()
         try:
-            arrays = {name: _allocated(hidden / f"{name}.npy", shape) for name, shape in part.shapes.items()}
+            array = _allocated(hidden / PIXELS, part.shape)
             with ThreadPoolExecutor(NUM_THREADS) as pool:
-                yield from pool.map(partial(part.fill, arrays), range(len(part.dataset.cases)))
-            for array in arrays.values():
-                array.flush()
+                yield from pool.map(partial(part.fill, array), range(len(part.dataset.cases)))
+            array.flush()
             hidden.replace(part.folder)
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
@@ -243,8 +242,7 @@ def _open(dataset: Dataset, size: int, cache: Path) -> _Shelf:
     sized, original = _sized_folder(dataset, size, cache), _original_folder(dataset, cache)
     return _Shelf(
         cases=dataset.cases,
-        images=np.asarray(np.load(sized / "images.npy", mmap_mode="r")),
-        masks=np.asarray(np.load(sized / "masks.npy", mmap_mode="r")),
-        bits=np.load(original / "masks.npy", mmap_mode="r"),
+        frames=np.asarray(np.load(sized / PIXELS, mmap_mode="r")),
+        bits=np.load(original / PIXELS, mmap_mode="r"),
         starts=_starts(dataset),
     )

@@ -1,6 +1,6 @@
 """What lies in the cache on disk, and how it is kept within bounds without taking anything from under a reader.
 
-A folder goes away only while its build lock and an exclusive lock on its masks.npy are held: no other process builds
+A folder goes away only while its build lock and an exclusive lock on its pixels.npy are held: no other process builds
 it, and none has it open. It is first renamed, so that it is seen whole or not at all. Lock files stay: they are empty,
 and two processes that lock two files of one name exclude nobody.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from orchestrator.data.cache import LOCKED, VERSION, build_lock
+from orchestrator.data.cache import PIXELS, VERSION, build_lock
 from orchestrator.data.cases import Dataset
 
 
@@ -97,7 +97,7 @@ def _is_free(folder: Path) -> bool:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[bool]:
     """Whether no process has the folder open; none can open it meanwhile."""
-    with (folder / LOCKED).open("r+b") as file:  # to be locked alone, a file on NFS must be open for writing
+    with (folder / PIXELS).open("r+b") as file:  # to be locked alone, a file on NFS must be open for writing
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

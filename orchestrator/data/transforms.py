@@ -37,7 +37,7 @@ def resize_frame(image: Pixels, mask: Pixels, size: int) -> Frame:
 
 def warp(image: Pixels, mask: Pixels, matrix: np.ndarray, border: int) -> Frame:
     """Move pixel (x, y) to matrix (3, 3) times (x, y, 1), bilinear."""
-    return _unpacked(_warped(_packed(image, mask), matrix, border))
+    return unpack(_warped(pack(image, mask), matrix, border))
 
 
 def rotation(degrees: float, scale: float, size: int) -> np.ndarray:
@@ -99,18 +99,22 @@ class Move:
     border: int = cv2.BORDER_CONSTANT  # black, as around the frames themselves
 
     def __call__(self, image: Pixels, mask: Pixels, rng: Generator) -> Frame:
+        return self.of_packed(pack(image, mask), rng)
+
+    def of_packed(self, frame: Pixels, rng: Generator) -> Frame:
+        """The same of a frame as `pack` makes it."""
         exact: list[tuple[Callable[[Any, int], Any], int]] = [
             (cv2.flip, axis) for axis in (0, 1) if rng.random() < self.flip
         ]
         if rng.random() < self.turn and (turns := int(rng.integers(4))):
             exact.append((cv2.rotate, turns - 1))
-        drawn = [matrix for one in self.affine if (matrix := one.matrix(len(mask), rng)) is not None]
-        if not drawn:
-            for change, how in exact:
-                image, mask = change(image, how), change(mask, how)
-            return image, mask
-        matrices = [*(_exact(change, how, len(mask)) for change, how in exact), *drawn]
-        return warp(image, mask, reduce(np.matmul, reversed(matrices)), self.border)
+        drawn = [matrix for one in self.affine if (matrix := one.matrix(len(frame), rng)) is not None]
+        if drawn:
+            matrices = [*(_exact(change, how, len(frame)) for change, how in exact), *drawn]
+            return unpack(_warped(frame, reduce(np.matmul, reversed(matrices)), self.border))
+        for change, how in exact:
+            frame = change(frame, how)
+        return unpack(frame)
 
 
 @dataclass(frozen=True)
@@ -267,8 +271,8 @@ class Elastic:
             return image, mask
         rows, columns = np.indices(mask.shape, np.float32)
         source = (columns + self._shift(mask.shape, rng), rows + self._shift(mask.shape, rng))
-        return _unpacked(
-            cv2.remap(_packed(image, mask), *source, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        return unpack(
+            cv2.remap(pack(image, mask), *source, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
         )
 
     def _shift(self, shape: tuple[int, ...], rng: Generator) -> NDArray[np.float32]:
@@ -408,8 +412,8 @@ def _shrunk(pixels: Pixels, size: int) -> Pixels:
     return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
 
 
-def _packed(image: Pixels, mask: Pixels) -> Pixels:
-    """(H, W, 4): OpenCV moves four channels twice as fast as three."""
+def pack(image: Pixels, mask: Pixels) -> Pixels:
+    """uint8 (H, W, 4): RGB, and 255 where the mask is 1. OpenCV moves four channels twice as fast as three."""
     return cv2.insertChannel(mask * np.uint8(255), cv2.cvtColor(image, cv2.COLOR_RGB2RGBA), 3)  # type: ignore[return-value]
 
 
@@ -417,7 +421,8 @@ def _warped(packed: Pixels, matrix: np.ndarray, border: int) -> Pixels:
     return cv2.warpAffine(packed, matrix[:2], packed.shape[1::-1], borderMode=border)  # type: ignore[return-value]
 
 
-def _unpacked(packed: Any) -> Frame:
+def unpack(packed: Any) -> Frame:
+    """Image and mask of `pack`; where the fourth channel was interpolated, it is cut at one half."""
     mask = packed.view("<i4")[..., 0] < 0  # the fourth byte above 127; three times as fast as to take it out
     return cv2.cvtColor(packed, cv2.COLOR_RGBA2RGB), mask.view(np.uint8)  # type: ignore[return-value]
 

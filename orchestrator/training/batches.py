@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from orchestrator.data.augment import case_seed, pipeline
 from orchestrator.data.cache import CachedCases
+from orchestrator.data.transforms import unpack
 from orchestrator.training import workers
 from orchestrator.training.recipe import Recipe
 
@@ -51,7 +52,9 @@ class TrainingCases:
             for channels in (3, 1)
         )
         for (epoch, case_id), channels, place in zip(keys, images.numpy(), masks.numpy(), strict=True):
-            image, mask = self.augment(*self.cases.frame(case_id), case_seed(self.seed, epoch, case_id))
+            image, mask = self.augment.of_packed(
+                self.cases.frame(case_id), case_seed(self.seed, epoch, case_id)
+            )
             cv2.split(image, list(channels))
             place[0] = mask
         return images, masks
@@ -65,7 +68,7 @@ class ValidationCases(Dataset):
 
     def __getitem__(self, key: str) -> tuple[Tensor, Tensor]:
         """key -> image uint8 (3, S, S), mask uint8 (1, S, S)."""
-        return as_tensors(*self.cases.frame(key))
+        return as_tensors(*unpack(self.cases.frame(key)))
 
 
 def as_tensors(image: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -56,6 +56,7 @@ from orchestrator.data.cache import cached_cases
 from orchestrator.data.cases import Case, add_dataset
 from orchestrator.data.cases import Dataset as Cases
 from orchestrator.data.phantom import draw_dataset
+from orchestrator.data.transforms import unpack
 from orchestrator.training.batches import TrainingBatches, as_tensors, on_device
 from orchestrator.training.process import settle
 from orchestrator.training.recipe import Recipe
@@ -190,12 +191,13 @@ def split(dataset: Cases, size: int, name: str, folder: Path) -> dict[str, float
     cases = cached_cases([dataset], size, folder)
     steps, usual = pipeline(name, size), Usual(name)
     frames = [cases.frame(case.id) for case in dataset.cases]
+    pairs = [unpack(frame) for frame in frames]
     seeds = [case_seed(0, 0, case.id) for case in dataset.cases]
     return {
-        "our steps": _milliseconds(lambda seed: steps(*frames[seed % len(frames)], seed), seeds),
-        "to tensors": _milliseconds(lambda frame: as_tensors(*frame), frames),
+        "our steps": _milliseconds(lambda seed: steps.of_packed(frames[seed % len(frames)], seed), seeds),
+        "to tensors": _milliseconds(lambda pair: as_tensors(*pair), pairs),
         "decode and resize": _milliseconds(lambda case: decoded(case, size), dataset.cases),
-        "albumentations": _milliseconds(lambda frame: usual(*frame, 0), frames),
+        "albumentations": _milliseconds(lambda pair: usual(*pair, 0), pairs),
     }
 
 
