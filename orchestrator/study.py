@@ -343,6 +343,7 @@ def settle_width(study: Study, machine: Machine, work: Perform, watch: Watch) ->
         max_lanes=machine.num_lanes,
         num_trials=study.budget.trials,
         race=study.race,
+        rescore=study.rescore,
         num_parameters=len(study.space.search),
     )
 

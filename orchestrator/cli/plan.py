@@ -27,6 +27,8 @@ def plan(
     ],
     trials: Annotated[int, typer.Option(min=1, help="Settings to try.")] = 40,
     race: Annotated[RuleName, typer.Option(help="As of search.")] = "paired",
+    rescore: Annotated[int, typer.Option(min=0, help="As of search.")] = 3,
+    nested: Annotated[int | None, typer.Option(min=2, help="As of search.")] = None,
     price: Annotated[float | None, typer.Option(min=0, help="Of one device for an hour.")] = None,
     failures: Annotated[float, typer.Option(min=0, help="Worker deaths per lane and hour.")] = 0.0,
     sampled: Annotated[int, typer.Option(min=0, help="Settings to time beside the paper's.")] = 4,
@@ -84,6 +86,9 @@ def plan(
                 num_trials=trials,
                 race=rule,
                 world=world_of(split, len(space.search)),
+                rescore=rescore,
+                nested=nested or 0,
+                num_epochs=settings[0].recipe.epochs,
                 failures_per_hour=failures,
             )
             rows.append((rule, found))

@@ -26,6 +26,7 @@ from orchestrator.search.folds import fold_specs
 from orchestrator.search.race_rules import Race
 from orchestrator.search.simulation import Study
 from orchestrator.search.space import SearchSpace, Settings
+from orchestrator.search.ties import Contender, all_against
 from orchestrator.search.worlds import World
 from orchestrator.training.fit import run_fit
 from orchestrator.training.memory import Memory, within_memory
@@ -149,60 +150,68 @@ def forecast(
     num_trials: int,
     race: RuleName,
     world: World,
+    rescore: int = 0,
+    nested: int = 0,
+    num_epochs: int = 60,
     failures_per_hour: float = 0.0,
     gpus_per_worker: float = 1.0,
     repetitions: int = REPETITIONS,
 ) -> Forecast:
     """Play a study through; a setting takes as long as one of `fit_seconds`, drawn at random.
 
-    failures_per_hour: of one lane; a fit goes on from its last epoch after `RESTART_S`.
+    rescore: finalists, at most, that are trained a second time. nested: outer folds, each with a study of its own
+    before, which trains on so much less. failures_per_hour: of one lane; a fit goes on from its last epoch, of
+    num_epochs, after `RESTART_S`.
     """
-    studies = [
-        _play(fit_seconds, num_lanes, num_trials, race, world, failures_per_hour, seed)
+
+    def play(seconds: Sequence[float], seed: int) -> Study:
+        instance, rng = world.draw(seed), np.random.default_rng([seed, 5])
+        of_setting = rng.choice(np.asarray(seconds, dtype=np.float64), num_trials)
+
+        def duration(number: int, fold: int) -> float:
+            whole = float(of_setting[number])
+            failures = rng.poisson(failures_per_hour * whole / 3600)
+            return whole + failures * (RESTART_S + whole / num_epochs / 2)
+
+        race_of = Race(race, instance.groups)
+        study = Study(instance, race_of, ask_nearby, lanes=num_lanes, seed=seed, duration=duration)
+        study.clock = START_S
+        study.run_settings(num_trials)
+        if len(again := _finalists(study, rescore)) > 1:
+            study.train_again(again)
+        return study
+
+    inner = [seconds * (nested - 1) / nested for seconds in fit_seconds] if nested else []
+    played = [
+        [play(fit_seconds, seed), *(play(inner, repetitions + seed * nested + k) for k in range(nested))]
         for seed in range(repetitions)
     ]
-    hours = [study.clock / 3600 for study in studies]
-    busy = float(np.median([study.busy for study in studies])) / 3600
+    hours = [sum(study.clock for study in studies) / 3600 for studies in played]
+    busy = float(np.median([sum(study.busy for study in studies) for studies in played])) / 3600
     return Forecast(
         width=width,
         num_lanes=num_lanes,
-        fits=int(np.median([study.fits for study in studies])),
+        fits=int(np.median([sum(study.fits for study in studies) for studies in played])),
         gpu_hours=busy * width * gpus_per_worker,
         hours=float(np.median(hours)),
         hours_range=(min(hours), max(hours)),
     )
 
 
-def _play(
-    fit_seconds: Sequence[float],
-    num_lanes: int,
-    num_trials: int,
-    race: RuleName,
-    world: World,
-    failures_per_hour: float,
-    seed: int,
-) -> Study:
-    instance = world.draw(seed)
-    rng = np.random.default_rng([seed, 5])
-    of_setting = rng.choice(np.asarray(fit_seconds, dtype=np.float64), num_trials)
-    num_epochs = 60  # a failure costs half of one, and the restart
+def _finalists(study: Study, most: int) -> list[int]:
+    """Who would be scored again: the winner and those that cannot be told from it (ties.py), best first."""
+    num_folds = study.instance.world.num_folds
+    complete = [number for number, setting in enumerate(study.settings) if len(setting.scores) == num_folds]
+    ranked = sorted(complete, key=lambda number: -study.race.board.mean(number))
+    winner, *others = [_contender(study, number) for number in ranked]
+    groups = [group for fold in study.instance.groups for group in fold]
+    against = all_against(winner, others, groups, 1 / (num_folds - 1) if num_folds > 1 else None)
+    return [winner.number, *(one.other for one in against if not one.is_sure)][:most]
 
-    def duration(number: int, fold: int) -> float:
-        seconds = float(of_setting[number])
-        failures = rng.poisson(failures_per_hour * seconds / 3600)
-        return seconds + failures * (RESTART_S + seconds / num_epochs / 2)
 
-    study = Study(
-        instance,
-        Race(race, instance.groups),
-        ask_nearby,
-        lanes=num_lanes,
-        seed=seed,
-        duration=duration,
-    )
-    study.clock = START_S
-    study.run_settings(num_trials)
-    return study
+def _contender(study: Study, number: int) -> Contender:
+    scores = [values for _, values in sorted(study.settings[number].scores.items())]
+    return Contender(number, np.concatenate(scores), tuple(float(values.mean()) for values in scores))
 
 
 def ask_nearby(seen: Seen, seed: int) -> tuple[float, ...]:

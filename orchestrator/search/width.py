@@ -90,6 +90,7 @@ def choose_width(
     max_lanes: int | None,
     num_trials: int | None,
     race: RuleName,
+    rescore: int,
     num_parameters: int,
 ) -> WidthChoice:
     """The narrowest width whose study ends about as soon as any, by what the job has found."""
@@ -114,6 +115,7 @@ def choose_width(
             num_lanes=min(lanes, max_lanes or lanes),
             num_trials=trials,
             race=race,
+            rescore=rescore,
             world=world_of(job.plan, num_parameters),
             repetitions=REPETITIONS,
         ).hours

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from formula import formula_study
 
@@ -49,6 +51,24 @@ def test_a_race_is_forecast_to_save_fits_and_failures_to_cost_time():
     assert raced.fits < 60 / 1.5
     failing = forecast([60.0], race="paired", failures_per_hour=30.0, **kind)
     assert failing.gpu_hours > raced.gpu_hours
+
+
+def test_finalists_are_trained_again_where_they_cannot_be_told_apart():
+    kind = {"width": 1, "num_lanes": 5, "num_trials": 4, "race": "none", "repetitions": 1}
+    alike = replace(WORLD, is_null=True)
+    once, again = (forecast([60.0], world=alike, rescore=most, **kind) for most in (1, 3))
+    assert (once.fits, again.fits) == (20, 35)
+    assert once.hours * 3600 == pytest.approx(START_S + 5 * 60)  # a lane for each of four settings
+    assert again.hours * 3600 == pytest.approx(START_S + (5 + 3) * 60)
+    apart = replace(WORLD, fit_sd=1e-6, image_sd=1e-6, fold_setting_sd=0.0)
+    assert forecast([60.0], world=apart, rescore=3, **kind).fits == 20
+
+
+def test_a_nested_search_is_one_more_study_for_each_outer_fold_on_fewer_cases():
+    kind = {"width": 1, "num_lanes": 1, "num_trials": 4, "race": "none", "repetitions": 2, "world": WORLD}
+    one = forecast([60.0], nested=3, **kind)
+    assert one.fits == 4 * 20
+    assert one.hours * 3600 == pytest.approx(4 * START_S + 20 * 60 + 3 * 20 * 40)
 
 
 def test_widths_deal_every_batch_size():

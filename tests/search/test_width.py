@@ -48,7 +48,9 @@ def job(study, tmp_path):
 
 def chosen(job, *found, trials=12, gpus=4, lanes=None):
     job.file.write_text(json.dumps([one if isinstance(one, str) else asdict(one) for one in found]))
-    return choose_width(job, num_gpus=gpus, max_lanes=lanes, num_trials=trials, race="none", num_parameters=1)
+    return choose_width(
+        job, num_gpus=gpus, max_lanes=lanes, num_trials=trials, race="none", rescore=0, num_parameters=1
+    )
 
 
 def test_where_all_widths_end_as_soon_fits_stay_narrow(job):
