@@ -8,6 +8,7 @@ Kept, a process holds its peak. A C library other than glibc stays as it is.
 from __future__ import annotations
 
 import ctypes
+import os
 
 import cv2
 import torch
@@ -24,12 +25,13 @@ MALLOPT = {-8: 1, -4: 0, -1: -1}  # the same by mallopt(3), numbered as in <mall
 def settle(threads: int | None = None) -> None:
     """Keep freed memory, leave OpenCV one thread a call, and give torch so many (None: as it likes).
 
+    Never more than there are cores, whatever Ray was told: with twice as many, a step takes three times as long.
     Several threads of ours prepare frames at once, so that OpenCV's own would only get in their way. A thread that has
     a pool of memory already keeps it: a process whose threads are not its own is started with `KEEP_FREED_MEMORY`.
     """
     cv2.setNumThreads(1)
     if threads is not None:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(min(threads, len(os.sched_getaffinity(0))))
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         for which, value in MALLOPT.items():

@@ -62,3 +62,8 @@ def test_a_process_that_was_started_so_takes_new_pages_once_in_any_thread():
     (as_it_comes,), (kept,) = told(STARTED_SO), told(STARTED_SO, **KEEP_FREED_MEMORY)
     assert as_it_comes > 10 * LAYER / PAGE
     assert kept < LAYER / PAGE / 10
+
+
+def test_torch_gets_no_more_threads_than_there_are_cores():
+    (threads,) = told("settle(threads=1000)\nprint(torch.get_num_threads())")
+    assert threads == len(os.sched_getaffinity(0))
