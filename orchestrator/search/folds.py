@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from orchestrator.data.redeal import FRESH
 from orchestrator.data.splits import SplitPlan
 from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.postprocess import PostProcess
@@ -19,8 +20,21 @@ from orchestrator.training.recipe import FitSpec
 
 
 def fold_specs(settings: Settings, plan: SplitPlan) -> tuple[FitSpec, ...]:
-    """The fits of a trial, one a fold."""
-    return tuple(_spec(settings, plan, fold.train, fold.val, fold=str(fold.index)) for fold in plan.folds)
+    """The fits of a trial, one a fold, each from a seed of its own; those of one fold share it over all trials.
+
+    The seed of the first weights is worth points: one for all folds would lift or lower a trial's score as a whole,
+    and a race takes the chance of one fit for independent of the next one's. Over trials, differences count.
+    """
+    seeds = (settings.recipe.seed + place * FRESH for place in range(len(plan.folds)))
+    return tuple(
+        from_seed(_spec(settings, plan, fold.train, fold.val, fold=str(fold.index)), seed)
+        for fold, seed in zip(plan.folds, seeds, strict=True)
+    )
+
+
+def from_seed(spec: FitSpec, seed: int) -> FitSpec:
+    """The same fit from another seed, which may be any whole number from 0."""
+    return spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"seed": seed % 2**31})})
 
 
 def refit_spec(settings: Settings, plan: SplitPlan, stop_after: int) -> FitSpec:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from orchestrator.data.redeal import FRESH, dealt_again
 from orchestrator.data.splits import SplitPlan, read_plan, write_plan
 from orchestrator.errors import FitFailed
-from orchestrator.search.folds import TrialScore, fold_specs, score_trial
+from orchestrator.search.folds import TrialScore, fold_specs, from_seed, score_trial
 from orchestrator.search.home import StudyHome, StudyTrial, broken, champion_fit
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.space import Settings
@@ -148,19 +148,12 @@ def again_plan(home: StudyHome) -> SplitPlan:
 
 
 def again_specs(settings: Settings, plan: SplitPlan) -> tuple[FitSpec, ...]:
-    """The fits of a setting on the folds of `again_plan`, each from a seed of its own.
-
-    The seed of the first weights is worth points, and one for all folds would lift or lower them together.
-    """
+    """The fits of a setting on the folds of `again_plan`, from seeds that no fold of the search had."""
+    first, specs = settings.recipe.seed, fold_specs(settings, plan)
     return tuple(
-        _from_seed(spec, spec.recipe.seed + place * FRESH)
-        for place, spec in enumerate(fold_specs(settings, plan), start=1)
+        from_seed(spec.model_copy(update={"fold": f"again {spec.fold}"}), first + place * FRESH)
+        for place, spec in enumerate(specs, start=len(specs))
     )
-
-
-def _from_seed(spec: FitSpec, seed: int) -> FitSpec:
-    recipe = spec.recipe.model_copy(update={"seed": seed % 2**31})
-    return spec.model_copy(update={"recipe": recipe, "fold": f"again {spec.fold}"})
 
 
 def fits_again(home: StudyHome, standing: Standing, numbers: Sequence[int]) -> dict[int, tuple[FitSpec, ...]]:

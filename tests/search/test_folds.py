@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from formula import SPACE, histograms
 
+from orchestrator.data.splits import Fold, SplitPlan
 from orchestrator.scoring.metrics import scores_at
 from orchestrator.scoring.threshold import best_threshold
-from orchestrator.search.folds import score_trial
+from orchestrator.search.folds import fold_specs, refit_spec, score_trial
 from orchestrator.search.ledger import FitRecord
 from orchestrator.training.recipe import FitSpec
 
@@ -104,3 +105,15 @@ def test_a_repeat_that_says_the_same_again_changes_nothing():
     assert twice.case_ids == once.case_ids
     for name, values in once.values_of_case.items():
         assert twice.values_of_case[name] == pytest.approx(values)
+
+
+def test_every_fold_has_a_seed_of_its_own_that_all_trials_share():
+    folds = tuple(Fold(i, f"fold {i}", (f"x/{i}",), (f"x/{1 - i}",), (), {}) for i in range(2))
+    plan = SplitPlan("2-fold", 0, {}, {}, True, None, folds, test=(), dropped={})
+    other = SPACE.settings(PARAMS | {"learning_rate": 1e-2})
+    seeds = [[spec.recipe.seed for spec in fold_specs(settings, plan)] for settings in (SETTINGS, other)]
+    assert seeds[0] == seeds[1] and len({*seeds[0]}) == 2
+    assert seeds[0][0] == SETTINGS.recipe.seed  # as `fit --fold 0` says it
+    assert refit_spec(SETTINGS, plan, 3).recipe.seed == SETTINGS.recipe.seed
+    last = SPACE.settings(PARAMS | {"seed": 2**31 - 1})
+    assert all(0 <= spec.recipe.seed < 2**31 for spec in fold_specs(last, plan))

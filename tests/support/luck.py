@@ -21,19 +21,23 @@ SHOWN = {  # rate -> Dice in the search, and again
 RATES = (1e-4, LUCKY, STEADY, POOR)  # of trials 0 to 3
 
 
+def is_again(spec: FitSpec) -> bool:
+    return spec.fold.startswith("again ")
+
+
 @dataclass(frozen=True)
 class LuckyWork(FormulaWork):
-    """Every image has noise of its own; what a setting shows depends on whether the seed is that of the search."""
+    """Every image has noise of its own; what a setting shows depends on whether it is scored again."""
 
-    fails_again: float | None = None  # a rate that fails from another seed
+    fails_again: float | None = None  # a rate that fails then
 
     def __call__(self, job, device, loader_workers, report) -> bool:
-        if isinstance(job, FitSpec) and job.recipe.seed and job.recipe.learning_rate == self.fails_again:
+        if isinstance(job, FitSpec) and is_again(job) and job.recipe.learning_rate == self.fails_again:
             raise FitFailed("the loss became nan")
         return super().__call__(job, device, loader_workers, report)
 
     def found(self, spec: FitSpec, case_ids: Sequence[str]) -> np.ndarray:
-        dice = SHOWN[spec.recipe.learning_rate][spec.recipe.seed != 0]
+        dice = SHOWN[spec.recipe.learning_rate][is_again(spec)]
         noise = np.random.default_rng(int(spec.fit_id, 16)).normal(0, 0.05, len(case_ids))
         return np.clip(
             dice / (2 - dice) + noise - noise.mean(), 0, 1
