@@ -48,7 +48,7 @@ from orchestrator.search.plan import some_settings
 from orchestrator.search.purse import Purse
 from orchestrator.search.race import RaceScheduler
 from orchestrator.search.race_rules import Verdict
-from orchestrator.search.rescore import named, score_again, settled
+from orchestrator.search.rescore import as_named, named, score_again, settled
 from orchestrator.search.samplers import any_allowed, makers
 from orchestrator.search.searcher import OptunaSearcher, Room
 from orchestrator.search.space import SearchSpace
@@ -177,6 +177,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
                     if is_settled:
                         watch.now("scoring")
                         champion = _crown(study, lanes)
+                        watch.name(None if champion is None else as_named(study.home, champion))
             tidy(study, searcher.standings)  # a fit that was cut may have been on record a moment later
             if not is_settled:
                 return None

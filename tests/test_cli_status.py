@@ -17,7 +17,7 @@ from orchestrator.cli import main
 from orchestrator.cli.live import OVER, WORDS, clock, picture, progress_line, study_view
 from orchestrator.search import status as status_module
 from orchestrator.search.home import StudyHome
-from orchestrator.search.status import Best, FoldView, LaneCount, Left, Status, TrialView, write_status
+from orchestrator.search.status import Best, FoldView, LaneCount, Left, Named, Status, TrialView, write_status
 
 DONE, NONE = FoldView("done", dice=0.8), FoldView()
 FLYING = FoldView("running", 12, 60, 0.713)
@@ -82,6 +82,12 @@ def test_the_picture_shows_trials_by_rank_with_their_folds():
 
 def test_a_terminal_without_unicode_gets_plain_marks():
     assert "#>o" in "\n".join(drawn(terminal(encoding="ascii")))
+
+
+def test_a_study_that_is_over_names_its_champion_by_both_scorings():
+    over = replace(STATUS, state="ended", champion=Named(1, 0.8, 0.79))
+    assert "champion trial 1: 80.00 in the search, 79.00 on fresh folds and seeds" in progress_line(over)
+    assert "80.00 in the search;" in progress_line(replace(over, champion=Named(1, 0.8)))
 
 
 def test_a_small_terminal_shows_the_best_and_those_in_flight():

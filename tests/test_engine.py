@@ -25,7 +25,7 @@ from orchestrator.search.home import StudyHome
 from orchestrator.search.rescore import scored_again
 from orchestrator.search.scene import recorded_status
 from orchestrator.search.space import parse_space
-from orchestrator.search.status import read_status
+from orchestrator.search.status import Named, read_status
 from orchestrator.study import Study, run_study
 
 SUPPORT = Path(formula.__file__).parent
@@ -305,7 +305,9 @@ def test_finalists_that_cannot_be_told_apart_are_scored_again_before_one_is_name
     again = scored_again(study.home, study.home.ranked())
     assert {one.trial for one in again} == set(finalists) and champion == again[0].trial
     assert study.home.champion().trial == champion
-    assert read_status(study.home.status_file).fits_done == (4 + 2) * NUM_FOLDS
+    told = read_status(study.home.status_file)
+    assert told.fits_done == (4 + 2) * NUM_FOLDS
+    assert told.champion == Named(champion, again[0].search, again[0].fresh)
 
 
 def test_what_was_scored_again_is_not_scored_a_third_time(scored_twice):

@@ -142,11 +142,13 @@ def _epochs(fold: FoldView) -> str:
 
 
 def _best(status: Status) -> str:
-    best = status.best
-    if best is None:
+    front = f"; Pareto front: {', '.join(map(str, status.front))}" if status.front else ""
+    if (named := status.champion) is not None:
+        again = "" if named.fresh is None else f", {100 * named.fresh:.2f} on fresh folds and seeds"
+        return f"champion trial {named.number}: {100 * named.dice:.2f} in the search{again}{front}"
+    if (best := status.best) is None:
         return "no finished fold yet"
     low_high = f" ({100 * best.interval[0]:.2f} to {100 * best.interval[1]:.2f})" if best.interval else ""
-    front = f"; Pareto front: {', '.join(map(str, status.front))}" if status.front else ""
     return f"best trial {best.number}: {100 * best.dice:.2f}{low_high} over {best.num_folds} fold(s){front}"
 
 

@@ -22,6 +22,7 @@ from orchestrator.search.folds import TrialScore, fold_specs, from_seed, score_t
 from orchestrator.search.home import StudyHome, StudyTrial, broken, champion_fit
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.space import Settings
+from orchestrator.search.status import Named
 from orchestrator.search.ties import all_against, contender, share_of_test
 from orchestrator.search.told import Told
 from orchestrator.training.recipe import FitSpec
@@ -217,6 +218,16 @@ def named(home: StudyHome, standing: Standing, metric: str = "dice") -> tuple[St
     again = scored_again(home, standing) if metric == "dice" else ()
     number = again[0].trial if again else standing[0][0].number
     return next(pair for pair in standing if pair[0].number == number)
+
+
+def as_named(home: StudyHome, champion: StudyTrial) -> Named:
+    """The champion as the status tells it."""
+    standing = home.ranked()
+    for again in scored_again(home, standing):
+        if again.trial == champion.number:
+            return Named(again.trial, again.search, again.fresh)
+    score = next(score for trial, score in standing if trial.number == champion.number)
+    return Named(champion.number, home.objective()(score))
 
 
 def _again(home: StudyHome, trial: StudyTrial, score: TrialScore, fresh: Sequence[FitRecord]) -> Again:

@@ -71,6 +71,15 @@ class Best:
 
 
 @dataclass(frozen=True)
+class Named:
+    """The champion, once there is one. Dice over all folds."""
+
+    number: int
+    dice: float  # what the search ranked it by
+    fresh: float | None = None  # on fresh folds and seeds; None where it was not scored again
+
+
+@dataclass(frozen=True)
 class LaneCount:
     """Lanes: there is room for, up, with a fit; and fits that wait for one."""
 
@@ -103,6 +112,7 @@ class Status:
     host: str
     trials: tuple[TrialView, ...] = ()
     best: Best | None = None
+    champion: Named | None = None
     front: tuple[int, ...] = ()  # of several objectives: trials that none is better than in all of them
     lanes: LaneCount = LaneCount()
     fits_done: int = 0

@@ -24,7 +24,7 @@ from orchestrator.search.home import STATES, StudyHome, StudyTrial
 from orchestrator.search.purse import Purse
 from orchestrator.search.scene import BestSoFar, trial_views
 from orchestrator.search.searcher import OptunaSearcher
-from orchestrator.search.status import FoldView, LaneCount, State, Status, TrialState, write_status
+from orchestrator.search.status import FoldView, LaneCount, Named, State, Status, TrialState, write_status
 
 logger = logging.getLogger(__name__)
 PERIOD_S = 1.0
@@ -86,6 +86,10 @@ class Watch:
         """Say what the study is at."""
         self.latest = replace(self.latest, state=state)
         self.draw()
+
+    def name(self, champion: Named | None) -> None:
+        """Say who is champion."""
+        self.latest = replace(self.latest, champion=champion)
 
     def visit(self, number: int, params: Mapping[str, Any], folds: Iterable[int]) -> None:
         """Some folds of a trial were asked for."""
