@@ -9,11 +9,9 @@ from __future__ import annotations
 import math
 import os
 import signal
-import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any, Protocol
@@ -23,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray import tune
 from ray.tune import Callback, Stopper, TuneConfig, Tuner
 
+from orchestrator.champion import crown, crowned
 from orchestrator.data.cases import Dataset
 from orchestrator.data.outer import outer_plans
 from orchestrator.data.redeal import dealt_again
@@ -32,23 +31,19 @@ from orchestrator.machine import Machine, cluster, open_widths, shape_lanes
 from orchestrator.search.beside import Beside, beside_of
 from orchestrator.search.budget import Budget, End
 from orchestrator.search.choices import GoalName, ObjectiveName, RuleName, SamplerName
-from orchestrator.search.folds import refit_spec
 from orchestrator.search.home import (
-    Champion,
     StudyHome,
     StudyTrial,
-    champion_fit,
-    outside_cases,
     read_trial,
 )
-from orchestrator.search.ledger import FitRecord, scored_as
+from orchestrator.search.ledger import FitRecord
 from orchestrator.search.nested import inner_home
 from orchestrator.search.objective import Objective, objective_over, objective_problems
 from orchestrator.search.plan import some_settings
 from orchestrator.search.purse import Purse
 from orchestrator.search.race import RaceScheduler
 from orchestrator.search.race_rules import Verdict
-from orchestrator.search.rescore import as_named, named, score_again, settled
+from orchestrator.search.rescore import as_named, score_again
 from orchestrator.search.samplers import any_allowed, makers
 from orchestrator.search.searcher import OptunaSearcher, Room
 from orchestrator.search.space import SearchSpace
@@ -64,9 +59,7 @@ from orchestrator.search.width import (
     TimeJob,
     WidthChoice,
     choose_width,
-    quickest,
 )
-from orchestrator.search.work import ScoreJob
 from orchestrator.training.lane import Lanes, Perform, Shape
 from orchestrator.training.recipe import Recipe
 
@@ -146,7 +139,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
         searcher = _searcher(study, room, purse)
         # What GPU-hours were spent is known once it is known what a lane holds.
         is_over = study.budget.gpu_hours is None and searcher.is_over
-        if is_over and (champion := _crowned(study)) is not None:
+        if is_over and (champion := crowned(study.home, study.rescore)) is not None:
             with report:  # nothing is left to do but to tell those who were away
                 report.finished(champion)
             return champion
@@ -176,7 +169,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
                         raise KeyboardInterrupt
                     if is_settled:
                         watch.now("scoring")
-                        champion = _crown(study, lanes)
+                        champion = crown(study.home, lanes)
                         watch.name(None if champion is None else as_named(study.home, champion))
             tidy(study, searcher.standings)  # a fit that was cut may have been on record a moment later
             if not is_settled:
@@ -207,63 +200,6 @@ def begin(study: Study) -> None:
         study.warm_start,
         study.beginnings,
     )
-
-
-def refit(
-    study: StudyHome,
-    trial: StudyTrial,
-    machine: Machine,
-    work: Perform,
-    on_epoch: Callable[[dict[str, float]], None],
-) -> FitRecord:
-    """Train the champion's setting on all cases but the hold-out; score it on the hold-out and the unseen sets."""
-    plan = study.plan()
-    spec = refit_spec(
-        trial.settings, plan, statistics.median_high(record.best_epoch + 1 for record in trial.records)
-    )
-    with study.lock(), cluster(machine.address):
-        if widths := open_widths(ray.nodes(), machine, (spec.network,), (spec.recipe.batch_size,)):
-            machine = replace(machine, workers_per_fit=quickest(study.speeds_file, spec, widths))
-        shape = shape_lanes(ray.nodes(), machine, num_lanes=1)
-        with Lanes(work, shape, study.folder / "train") as lanes:
-            lanes.run(spec.fit_id, spec, on_epoch)
-            _score_outside(lanes, (spec.fit_id,), plan, study.datasets()[1])
-    return study.ledger.read(spec.fit_id)
-
-
-def score_networks(study: StudyHome, fit_ids: tuple[str, ...], machine: Machine, work: Perform) -> None:
-    """Score networks, their probabilities averaged, on the hold-out and the unseen sets, unless that was done."""
-    plan, (_, unseen) = study.plan(), study.datasets()
-    cases = outside_cases(plan, unseen).values()
-    if all(study.ledger.has_scores(scored_as(fit_ids), case_ids) for case_ids in cases):
-        return
-    with study.lock(), cluster(machine.address):
-        shape = shape_lanes(ray.nodes(), machine, num_lanes=1)
-        with Lanes(work, shape, study.folder / "train") as lanes:
-            _score_outside(lanes, fit_ids, plan, unseen)
-
-
-@contextmanager
-def scoring(
-    study: StudyHome, machine: Machine, work: Perform
-) -> Iterator[Callable[[Sequence[ScoreJob]], None]]:
-    """A function that scores networks together, unless that was done; lanes come up when it first has to."""
-    with ExitStack() as stack:
-        up: list[Lanes] = []
-
-        def score(jobs: Sequence[ScoreJob]) -> None:
-            missing = [job for job in jobs if not study.ledger.has_scores(job.scored_as, job.case_ids)]
-            if not missing:
-                return
-            if not up:
-                stack.enter_context(study.lock())
-                stack.enter_context(cluster(machine.address))
-                shape = shape_lanes(ray.nodes(), machine)
-                up.append(stack.enter_context(Lanes(work, shape, study.folder / "train")))
-            with ThreadPoolExecutor(len(missing)) as waiting:
-                list(waiting.map(lambda job: up[0].run(f"{job.scored_as}-{job.name}", job), missing))
-
-        yield score
 
 
 def check(study: Study, machine: Machine) -> None:
@@ -557,39 +493,3 @@ def _interruptible() -> Iterator[Flag]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _crowned(study: Study) -> StudyTrial | None:
-    """The champion of a study that is over: every trial is finished and the best one is scored outside."""
-    standing = study.home.ranked()
-    if not study.home.contenders():
-        return None
-    if study.rescore > 1 and settled(study.home, standing, study.rescore) is None:
-        return None
-    best, _ = named(study.home, standing)
-    return best if study.home.champion() == _crown_of(best) else None
-
-
-def _crown_of(trial: StudyTrial) -> Champion:
-    return Champion(trial.number, champion_fit(trial).fit_id)
-
-
-def _crown(study: Study, lanes: Lanes) -> StudyTrial | None:
-    """Name the best trial and score its network, once, on the hold-out cases and on the unseen datasets."""
-    standing = study.home.ranked()
-    if not study.home.contenders():
-        return None
-    champion, _ = named(study.home, standing)
-    _score_outside(lanes, (champion_fit(champion).fit_id,), study.plan, study.unseen)
-    study.home.crown(_crown_of(champion))
-    return champion
-
-
-def _score_outside(
-    lanes: Lanes, fit_ids: tuple[str, ...], plan: SplitPlan, unseen: tuple[Dataset, ...]
-) -> None:
-    fingerprints = plan.datasets | plan.unseen
-    for name, case_ids in outside_cases(plan, unseen).items():
-        datasets = {dataset: fingerprints[dataset] for dataset in {id.split("/")[0] for id in case_ids}}
-        first, *others = fit_ids
-        lanes.run(f"{scored_as(fit_ids)}-{name}", ScoreJob(first, name, datasets, case_ids, tuple(others)))

@@ -15,10 +15,11 @@ LOWEST = {"errors"}
 INSIDE = {"data", "models", "scoring"} | LOWEST
 MAY_IMPORT = {
     "__main__": {"cli"},
-    "cli": {"study", "machine", "remote", "results", "doctor", "search", "training"} | INSIDE,
+    "cli": {"study", "champion", "machine", "remote", "results", "doctor", "search", "training"} | INSIDE,
     "results": {"study", "search", "training"} | INSIDE,
     "doctor": {"search", "training"} | INSIDE,
-    "study": {"machine", "results", "search", "training"} | INSIDE,
+    "study": {"champion", "machine", "results", "search", "training"} | INSIDE,
+    "champion": {"machine", "search", "training"} | INSIDE,
     "machine": {"search", "training"} | INSIDE,
     "search": {"training"} | INSIDE,
     "training": INSIDE,
@@ -31,6 +32,7 @@ MAY_IMPORT = {
 }
 MAY_IMPORT_RAY = {
     "orchestrator.study",
+    "orchestrator.champion",
     "orchestrator.machine",
     "orchestrator.remote",
     "orchestrator.search.trial",

@@ -235,8 +235,8 @@ class _Crew:
         self, standing: Sequence[tuple[StudyTrial, TrialScore]], chosen: StudyTrial, metric: str
     ) -> Ensemble:
         """The ensemble around a trial; what its members' company is worth is scored now, where it is not on record."""
+        from orchestrator.champion import scoring
         from orchestrator.results.ensemble import select_ensemble
-        from orchestrator.study import scoring
 
         with scoring(self.study, *self._machine_and_work()) as score:
             return select_ensemble(self.study, standing, chosen.number, metric, score)
@@ -247,7 +247,7 @@ class _Crew:
         return [refitted[trial.number] for trial in trials]
 
     def refit(self, trial: StudyTrial) -> FitRecord:
-        from orchestrator.study import refit
+        from orchestrator.champion import refit
 
         epochs = trial.settings.recipe.epochs
         return refit(
@@ -258,7 +258,7 @@ class _Crew:
         )
 
     def score(self, records: Sequence[FitRecord]) -> None:
-        from orchestrator.study import score_networks
+        from orchestrator.champion import score_networks
 
         score_networks(self.study, tuple(record.fit_id for record in records), *self._machine_and_work())
 

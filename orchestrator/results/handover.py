@@ -83,9 +83,9 @@ def _members(records: Sequence[FitRecord]) -> list[MemberNetwork]:
 
 
 def _num_trials(records: Sequence[FitRecord]) -> int:
-    """Settings that these networks were trained with."""
-    specs = [record.spec for record in records]
-    return len({repr((spec.network, spec.network_params, spec.recipe)) for spec in specs})
+    """Trials that these networks are of: as many as any fold has; folds of one trial differ in their seed."""
+    fits = {record.fit_id: record.spec.fold for record in records}
+    return max(Counter(fits.values()).values())
 
 
 def validation_line(home: StudyHome, score: TrialScore) -> ScoreLine:

@@ -186,8 +186,8 @@ def best(study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         found = client.get_experiment(experiment)
     run = client.search_runs([found.experiment_id])[0]
     monkeypatch.setattr("orchestrator.results.registry.find_run", lambda *_: run)
-    monkeypatch.setattr("orchestrator.study.scoring", scoring)
-    monkeypatch.setattr("orchestrator.study.score_networks", score_networks)
+    monkeypatch.setattr("orchestrator.champion.scoring", scoring)
+    monkeypatch.setattr("orchestrator.champion.score_networks", score_networks)
     monkeypatch.setenv("ORCHESTRATOR_HOME", str(study.home.home))
 
     def best(*words: str | Path) -> str:

@@ -15,6 +15,7 @@ from formula import SPACE, FormulaWork, carry_out, formula_study
 from hands import Hands
 
 import orchestrator.study
+from orchestrator.champion import crown
 from orchestrator.cli import main
 from orchestrator.data.cases import add_dataset
 from orchestrator.data.phantom import draw_dataset
@@ -33,7 +34,7 @@ from orchestrator.search.nested import (
     remember_nested,
     without_champion,
 )
-from orchestrator.study import Study, _crown, begin, check, inner_studies
+from orchestrator.study import Study, begin, check, inner_studies
 from orchestrator.training.lane import Shape
 from orchestrator.training.recipe import FitSpec
 
@@ -52,7 +53,7 @@ class NoiseWork(FormulaWork):
 
 def carried_out(study: Study) -> None:
     """A study from its first trial to its champion."""
-    _crown(study, Hands(carry_out(study, RATES, NoiseWork)))
+    crown(study.home, Hands(carry_out(study, RATES, NoiseWork)))
 
 
 @pytest.fixture(scope="module")
@@ -176,9 +177,9 @@ def test_mlflow_holds_the_nested_estimate_with_the_study(
             report.started(study, Shape(1, 1, 1, 0, "cpu"))
             report.finished(study.home.ranked()[0][0])
     client = connect(mlflow_uri)
-    (run,) = client.search_runs(
-        [client.get_experiment_by_name("formula").experiment_id], "tags.role = 'study'"
-    )
+    experiment = client.get_experiment_by_name("formula").experiment_id
+    newest = ["attributes.start_time DESC"]  # other tests have studies of this name
+    run, *_ = client.search_runs([experiment], "tags.role = 'study'", order_by=newest)
     assert run.data.metrics["nested_dice"] == pytest.approx(nested.scores["dice"])
     assert run.data.metrics["nested_bias"] == pytest.approx(nested.bias)
     assert run.data.tags["nested"] == nested.sentences()[0]
@@ -195,7 +196,7 @@ def test_the_command_carries_out_every_outer_fold_and_then_the_study(run, tmp_pa
         check(study, machine)
         if study.home.champion() is None:
             carry_out(study, RATES[:2], NoiseWork)
-            return _crown(study, Hands(NoiseWork(study.home.ledger)))
+            return crown(study.home, Hands(NoiseWork(study.home.ledger)))
         return study.home.trials()[study.home.champion().trial]
 
     monkeypatch.setattr(orchestrator.study, "run_study", in_hand)
@@ -214,7 +215,7 @@ def test_an_outer_fold_whose_hours_were_over_is_told_and_waits_for_the_next_run(
     def out_of_time(study: Study, machine, work, report) -> object:
         carry_out(study, RATES[:2], NoiseWork)
         is_late = study.home.name == "late.outer-2"
-        return None if is_late else _crown(study, Hands(NoiseWork(study.home.ledger)))
+        return None if is_late else crown(study.home, Hands(NoiseWork(study.home.ledger)))
 
     monkeypatch.setattr(orchestrator.study, "run_study", out_of_time)
     (tmp_path / "space.toml").write_text(SPACE.text)

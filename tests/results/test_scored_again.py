@@ -13,6 +13,7 @@ from formula import Heard, carry_out, formula_study
 from hands import Hands
 from luck import RATES, LuckyWork
 
+from orchestrator.champion import crown
 from orchestrator.cli import main
 from orchestrator.results.handover import trial_card
 from orchestrator.results.mlflow_client import connect
@@ -23,7 +24,7 @@ from orchestrator.search.purse import Purse
 from orchestrator.search.rescore import again_plan, again_specs, score_again
 from orchestrator.search.spending import Spending
 from orchestrator.search.watch import Watch
-from orchestrator.study import Study, _crown
+from orchestrator.study import Study
 from orchestrator.training.lane import Shape
 
 
@@ -35,7 +36,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     purse, heard = Purse(study.budget, Spending(study.home.ledger)), Heard()
     watch = Watch(study.home, purse, "none", heard.progress)
     assert score_again(study.home, 3, hands, purse, lambda: False, watch, heard)
-    _crown(study, hands)
+    crown(study.home, hands)
     return study
 
 

@@ -11,6 +11,7 @@ from formula import Heard, carry_out, formula_study
 from hands import Hands
 from luck import LUCKY, RATES, SHOWN, STEADY, LuckyWork
 
+from orchestrator.champion import crown, crowned
 from orchestrator.data.redeal import FRESH
 from orchestrator.results.selection import select_trial
 from orchestrator.search.budget import Budget
@@ -28,7 +29,7 @@ from orchestrator.search.rescore import (
 )
 from orchestrator.search.spending import Spending
 from orchestrator.search.watch import Watch
-from orchestrator.study import Study, _crown, _crowned
+from orchestrator.study import Study
 
 
 @pytest.fixture
@@ -88,18 +89,18 @@ def test_luck_does_not_stand_a_second_scoring(study: Study):
 
 
 def test_the_champion_is_the_best_of_both_scorings_with_a_network_of_the_first(study: Study):
-    assert _crowned(study) is None  # not before the finalists were scored again
+    assert crowned(study.home, study.rescore) is None  # not before the finalists were scored again
     _, _, hands = again(study)
-    champion = _crown(study, hands)
+    champion = crown(study.home, hands)
     assert champion is not None and champion.number == 2
     told = study.home.champion()
     assert told is not None and told.fit_id in {record.fit_id for record in champion.records}
     assert champion_fit(champion).weights.exists()
-    crowned = _crowned(study)
-    assert crowned is not None and crowned.number == 2
-    less = _crowned(replace(study, rescore=0))  # what is on record counts, whoever asks for no more of it
+    over = crowned(study.home, study.rescore)
+    assert over is not None and over.number == 2
+    less = crowned(study.home, 0)  # what is on record counts, whoever asks for no more of it
     assert less is not None and less.number == 2
-    assert _crowned(replace(study, rescore=4)) is None
+    assert crowned(study.home, 4) is None
 
 
 def test_a_second_scoring_is_done_once_and_keeps_no_weights(study: Study):
@@ -113,7 +114,7 @@ def test_a_second_scoring_that_was_ended_goes_on_with_the_fits_that_are_missing(
     turns = iter([False] * 5 + [True] * 99)
     done, _, hands = again(study, stop=lambda: next(turns))
     assert not done and 0 < len(hands.given) < 10 and settled(study.home, study.home.ranked()) is None
-    assert _crowned(study) is None and study.home.champion() is None
+    assert crowned(study.home, study.rescore) is None and study.home.champion() is None
     done, _, rest = again(study)
     assert done and len(hands.given) + len(rest.given) == 10 and not set(hands.given) & set(rest.given)
 
