@@ -8,7 +8,8 @@ plain   The documented way: a Tune function that trains the five folds of a sett
         each by a `TorchTrainer` of its own, and reports their mean Dice; Tune's OptunaSearch suggests learning rate,
         width of the network, image size and threshold. One setting at a time. With --no-trainers its fits are
         trained in the Tune function itself: the same epochs, without what the trainers cost.
-ours    `run_study` with one lane: the same space, but thresholds are swept and settings race.
+ours    `run_study` with one lane: the same space, but thresholds are swept and settings race. It has as many epochs as
+        plain trains in all, so that it tries more settings.
 
 The same fits (this project's training), split, data and seeds, alternating, on one machine. Real images of Kvasir-SEG
 where POLYP_DATA (default ../shared/data/polyps) has them, else drawn ones. The goal is plain's final cross-validated
@@ -66,6 +67,7 @@ POLYPS = Path(
     os.environ.get("POLYP_DATA", Path(__file__).resolve().parents[3] / "shared" / "data" / "polyps")
 )
 WITHIN = 0.005  # of Dice
+NUM_FOLDS = 5
 SPACE = """
 network = "unet"
 [search]
@@ -284,7 +286,7 @@ def ours(address: str, seed: int, home: Path, dataset: Dataset, options: argpars
         plan=five_fold([dataset], seed=seed),
         datasets=(dataset,),
         unseen=(),
-        budget=Budget(trials=options.trials),
+        budget=Budget(epochs=options.trials * NUM_FOLDS * options.epochs),
         seed=seed,
     )
     watch = Watch(way)
@@ -355,7 +357,7 @@ def _spread(values: tuple[float, ...]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Training until a goal: plain Tune + Optuna, and ours.")
-    parser.add_argument("--trials", type=int, default=20, help="settings of each search")
+    parser.add_argument("--trials", type=int, default=20, help="settings that plain tries")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=6, help="of a fit")
     parser.add_argument("--cases", type=int, default=150, help="images")
