@@ -97,7 +97,10 @@ def _is_free(folder: Path) -> bool:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[bool]:
     """Whether no process has the folder open; none can open it meanwhile."""
-    with (folder / PIXELS).open("r+b") as file:  # to be locked alone, a file on NFS must be open for writing
+    first = folder / "masks.npy"  # what readers of version 1 of the cache lock
+    with (first if first.exists() else folder / PIXELS).open(
+        "r+b"
+    ) as file:  # to be locked alone, a file on NFS must be open for writing
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import shutil
@@ -171,6 +172,17 @@ def test_what_this_process_has_open_stays_and_goes_once_it_is_let_go(dataset, tm
     del copy
     assert len(prune(tmp_path, [], 0).removed) == 2
     assert sizes(tmp_path, dataset) == []
+
+
+def test_folders_of_the_first_version_go_unless_somebody_reads_them(dataset, tmp_path):
+    first = tmp_path / "v1" / dataset.fingerprint
+    for name in ("size-32", "original"):
+        (first / name).mkdir(parents=True)
+        (first / name / "masks.npy").write_bytes(b"old")
+    with (first / "original" / "masks.npy").open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert [one.folder.name for one in prune(tmp_path, [dataset]).removed] == ["size-32"]
+    assert [one.folder.name for one in prune(tmp_path, [dataset]).removed] == ["original"]
 
 
 def test_opening_a_pruned_cache_builds_it_again(dataset, tmp_path):
