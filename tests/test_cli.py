@@ -343,7 +343,7 @@ def test_set_changes_what_is_trained(run: Run):
 
 
 def test_a_plan_forecasts_every_width_that_deals_the_batch_with_and_without_a_race(run: Run):
-    done = run("plan tiny.toml --data drawn --gpus 4 --trials 6 --sampled 1 --price 3 --json")
+    done = run("plan tiny.toml --data drawn --gpus 4 --trials 6 --sampled 1 --price 3 --rescore 0 --json")
     assert done.code == 0
     rows = done.json["forecasts"]
     assert [(row["race"], row["width"], row["num_lanes"]) for row in rows] == [
@@ -351,6 +351,8 @@ def test_a_plan_forecasts_every_width_that_deals_the_batch_with_and_without_a_ra
     ]
     assert {row["fits"] for row in rows if row["race"] == "none"} == {30}
     assert all(row["fits"] < 30 for row in rows if row["race"] == "paired")
+    again = run("plan tiny.toml --data drawn --gpus 4 --trials 6 --sampled 1 --race none --json").json
+    assert all(30 < row["fits"] <= 30 + 3 * 5 for row in again["forecasts"])  # finalists twice
     assert all(row["cost"] == pytest.approx(3 * row["gpu_hours"], abs=0.01) for row in rows)
 
 

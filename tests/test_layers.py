@@ -39,6 +39,7 @@ MAY_IMPORT_RAY = {
     "orchestrator.search.searcher",
     "orchestrator.search.race",
     "orchestrator.training.lane",
+    "orchestrator.training.room",
 }
 NO_RAY_AT_ALL = ("orchestrator.training.fit", "orchestrator.search.space", "orchestrator.search.ledger")
 

@@ -36,6 +36,7 @@ from orchestrator.errors import FitFailed, OutOfMemory, UserError
 from orchestrator.training import workers
 from orchestrator.training.memory import cap_memory
 from orchestrator.training.process import settle
+from orchestrator.training.room import free_deserted
 
 # A job whose lane died this often is failed: it is the job, not the machine.
 MAX_STARTS = 3
@@ -377,6 +378,8 @@ class Lanes:
             if not self._finds_room(lane):
                 return
             try:
+                if start:
+                    free_deserted()
                 self._trainer(lane, f"{self.name}-{lane}-{start}").fit()
                 return
             except (TrainingFailedError, RayActorError) as failure:
