@@ -177,7 +177,7 @@ def forecast(
         study = Study(instance, race_of, ask_nearby, lanes=num_lanes, seed=seed, duration=duration)
         study.clock = START_S
         study.run_settings(num_trials)
-        if len(again := _finalists(study, rescore)) > 1:
+        if rescore > 1 and len(again := _finalists(study, rescore)) > 1:
             study.train_again(again)
         return study
 

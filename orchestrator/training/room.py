@@ -31,5 +31,5 @@ def _places() -> list[PlacementGroupTableData]:
 def _is_deserted(place: PlacementGroupTableData) -> bool:
     is_ours = place.creator_job_id.hex() == ray.get_runtime_context().get_job_id()
     by_driver = set(place.creator_actor_id) == {0xFF}  # nobody's id
-    is_there = place.state not in (PlacementGroupTableData.REMOVED, PlacementGroupTableData.PENDING)
+    is_there = place.state != PlacementGroupTableData.REMOVED  # or still asked for
     return is_ours and is_there and place.creator_actor_dead and not by_driver and not place.is_detached

@@ -28,14 +28,14 @@ def take() -> PlacementGroup:
 
 @ray.remote(num_cpus=0)
 class Maker:
-    def take(self) -> PlacementGroup:
-        self.place = take()
-        return self.place
+    def take(self) -> list[PlacementGroup]:
+        """A place that is there, and one that the cluster never has room for."""
+        return [take(), placement_group([{"CPU": 100}])]
 
 
 def test_what_a_dead_actor_took_is_given_back_and_nothing_else():
     makers = [Maker.remote(), Maker.remote()]  # type: ignore[attr-defined]
-    deserted, kept = ray.get([maker.take.remote() for maker in makers])
+    (deserted, awaited), (kept, waiting) = ray.get([maker.take.remote() for maker in makers])
     own = take()
     assert free_deserted() == 0
 
@@ -48,7 +48,8 @@ def test_what_a_dead_actor_took_is_given_back_and_nothing_else():
     while ray.available_resources()["CPU"] < 2:
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    states = {place.id: ray.util.placement_group_table(place)["state"] for place in (deserted, kept, own)}
-    assert states == {deserted.id: "REMOVED", kept.id: "CREATED", own.id: "CREATED"}
+    places = (deserted, awaited, kept, waiting, own)
+    states = [ray.util.placement_group_table(place)["state"] for place in places]
+    assert states == ["REMOVED", "REMOVED", "CREATED", "PENDING", "CREATED"]
     assert free_deserted() == 0
     remove_placement_group(own)
