@@ -307,7 +307,11 @@ def test_finalists_that_cannot_be_told_apart_are_scored_again_before_one_is_name
     assert study.home.champion().trial == champion
     told = read_status(study.home.status_file)
     assert told.fits_done == (4 + 2) * NUM_FOLDS
-    assert told.champion == Named(champion, again[0].search, again[0].fresh)
+    assert (
+        told.champion
+        == Named(champion, again[0].search, again[0].fresh)
+        == recorded_status(study.home).champion
+    )
 
 
 def test_what_was_scored_again_is_not_scored_a_third_time(scored_twice):

@@ -129,6 +129,7 @@ def recorded_status(home: StudyHome) -> Status:
         host=found.host,
         trials=trial_views(standings, over, params, {}),
         best=BestSoFar(standings)(),
+        champion=found.champion,
         front=standings.front(),
         fits_done=sum(fit.finished for fit in spending.fits.values()),
         epochs_done=int(spent.epochs),
