@@ -105,6 +105,11 @@ class Way:
     def best(self) -> float:
         return max(dice for _, _, dice in self.reached)
 
+    @property
+    def end(self) -> tuple[int, float]:
+        """Epochs and seconds of all its settings."""
+        return self.reached[-1][:2]
+
     def spent(self, goal: float) -> tuple[int, float] | None:
         """Epochs and seconds when a setting first had this Dice; None: never."""
         return next(((epochs, seconds) for epochs, seconds, dice in self.reached if dice >= goal), None)
@@ -323,32 +328,47 @@ def measure(options: argparse.Namespace) -> list[list[Way]]:
 
 
 def table(rounds: list[list[Way]]) -> Table:
-    drawn = Table("seed", "goal", title="plain / ours, until the goal", title_justify="left")
-    heads = ("epochs", "ratio", "seconds", "ratio", "final Dice", "held-out Dice", "fits in all")
+    drawn = Table(
+        "seed", "goal", title="until the goal: plain, the whole of plain, ours", title_justify="left"
+    )
+    heads = ("epochs", "ratios", "seconds", "ratios", "final Dice", "held-out Dice", "fits in all")
     for head in heads:
         drawn.add_column(head, justify="right", no_wrap=True)
-    ratios: list[tuple[float, float]] = []
+    ratios: list[tuple[float, ...]] = []
     for one, other in rounds:
         goal = one.best - WITHIN
         before, after = one.spent(goal), other.spent(goal)
         cells = ["never"] * 4
         if before and after:
-            ratio = before[0] / after[0], before[1] / after[1]
-            ratios.append(ratio)
-            cells = [f"{before[0]} / {after[0]}", f"{ratio[0]:.1f}", f"{before[1]:.0f} / {after[1]:.0f}"]
-            cells.append(f"{ratio[1]:.1f}")
+            found = [
+                (first / other, whole / other)
+                for first, whole, other in zip(before, one.end, after, strict=True)
+            ]
+            ratios.append((*found[0], *found[1]))
+            spent = [
+                f"{first:.0f}, {whole:.0f}, {last:.0f}"
+                for first, whole, last in zip(before, one.end, after, strict=True)
+            ]
+            cells = [spent[0], _pair(found[0]), spent[1], _pair(found[1])]
         drawn.add_row(
             str(one.seed),
             f"{goal:.4f}",
             *cells,
-            f"{one.best:.4f} / {other.best:.4f}",
-            f"{one.held_out:.4f} / {other.held_out:.4f}",
-            f"{one.fits} / {other.fits}",
+            f"{one.best:.4f}, {other.best:.4f}",
+            f"{one.held_out:.4f}, {other.held_out:.4f}",
+            f"{one.fits}, {other.fits}",
         )
     if ratios:
-        epochs, seconds = zip(*ratios, strict=True)
-        drawn.add_row("median", "", "", _spread(epochs), "", _spread(seconds), "", "", "")
+        columns = list(zip(*ratios, strict=True))
+        for name, epochs, seconds in (("first", 0, 2), ("whole", 1, 3)):
+            drawn.add_row(
+                name, "median", "", _spread(columns[epochs]), "", _spread(columns[seconds]), "", "", ""
+            )
     return drawn
+
+
+def _pair(ratios: tuple[float, ...]) -> str:
+    return ", ".join(f"{ratio:.1f}" for ratio in ratios)
 
 
 def _spread(values: tuple[float, ...]) -> str:
