@@ -42,7 +42,7 @@ STATUS = Status(
         trial(4, "waiting", 0.7, DONE, NONE, NONE),
         trial(1, "stopped", 0.6, DONE, NONE, NONE),
     ),
-    best=Best(3, 0.8123, (0.79, 0.83), 3),
+    best=Best(3, 0.8123, 0.8049, (0.79, 0.83), 3),
     lanes=LaneCount(4, 4, 3, 2),
     fits_done=6,
     epochs_done=312,
@@ -75,7 +75,7 @@ def test_the_picture_shows_trials_by_rank_with_their_folds():
         ["1", "60.00", "●××"],
     ]
     assert "running 12/60 71.3" in lines[3] and "learning_rate 0.00123" in lines[3]
-    assert lines[6].startswith("best trial 3: 81.23 (79.00 to 83.00) over 3 fold(s)")
+    assert lines[6].startswith("best trial 3: 81.23, cross-fitted 80.49 (79.00 to 83.00) over 3 fold(s)")
     assert "3 of 4 lanes busy, 2 fits wait, 0.5 epochs/s, 123 images/s" in lines[7]
     assert lines[8].startswith("about 1 h 30 min left (20 fits:")
 

@@ -149,7 +149,8 @@ def _best(status: Status) -> str:
     if (best := status.best) is None:
         return "no finished fold yet"
     low_high = f" ({100 * best.interval[0]:.2f} to {100 * best.interval[1]:.2f})" if best.interval else ""
-    return f"best trial {best.number}: {100 * best.dice:.2f}{low_high} over {best.num_folds} fold(s){front}"
+    fair = "" if best.cross_fitted is None else f", cross-fitted {100 * best.cross_fitted:.2f}"
+    return f"best trial {best.number}: {100 * best.dice:.2f}{fair}{low_high} over {best.num_folds} fold(s){front}"
 
 
 def _counts(status: Status) -> list[str]:

@@ -187,6 +187,7 @@ def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
                 fresh=again[trial.number].fresh if trial.number in again else None,
                 both=again[trial.number].both if trial.number in again else None,
                 broken=broken(trial, beside),
+                cross_fitted=float(score.dice_of_case.mean()) if score.is_cross_fitted else None,
                 interval=cluster_interval(score.dice_of_case, groups),
                 threshold=score.threshold,
                 outside=outside,

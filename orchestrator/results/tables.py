@@ -35,7 +35,8 @@ class LeaderboardRow:
     scores: Mapping[str, float] = field(
         default_factory=dict
     )  # metric -> mean; empty until all folds are done
-    interval: tuple[float, float] | None = None  # 95 % of the mean Dice
+    cross_fitted: float | None = None  # mean Dice where no fold had a say in its own threshold
+    interval: tuple[float, float] | None = None  # 95 % of that
     threshold: float | None = None
     outside: Mapping[str, float] = field(default_factory=dict)  # "test", "CVC-ClinicDB" -> mean Dice
     error: str | None = None
@@ -71,8 +72,9 @@ def leaderboard(
 ) -> Table:
     """All trials, best first; scores in percent. `at` is the threshold, `objective` a heading where it has a column.
 
-    Dice on the test and on unseen datasets stands beside that of the folds, and so does that of finalists that were
-    scored again: on fresh folds and seeds, and over both. On a narrow terminal headings and
+    Trials are ranked by the masks of one threshold, the best for all images; the interval is of what they score where
+    each fold takes the threshold of the others. Dice on the test and on unseen datasets stands beside, and so does that
+    of finalists that were scored again: on fresh folds and seeds, and over both. On a narrow terminal headings and
     settings wrap, numbers do not.
     """
     metrics = list(dict.fromkeys([metric, "dice", "iou"]))
@@ -87,7 +89,7 @@ def leaderboard(
         *(["front"] if beside else []),
         *metrics,
         *again,
-        "95 % of dice",
+        "cross-fitted dice, 95 %",
         "at",
         *outside,
         "folds",
@@ -118,6 +120,7 @@ def leaderboard_dicts(rows: Sequence[LeaderboardRow], metric: str = "dice") -> l
             "on_front": row.on_front if row.beside else None,
             "scored_again": None if row.both is None else {"fresh": row.fresh, "both": row.both},
             "broken": row.broken,
+            "cross_fitted": row.cross_fitted,
             "interval": _finite(row.interval),
             "threshold": row.threshold,
             "outside": dict(row.outside),
@@ -252,7 +255,7 @@ def _numbers(
         *(["yes" if row.on_front else ""] if beside else []),
         *(_percent(row.scores.get(name)) for name in metrics),
         *([_percent(row.fresh), _percent(row.both)] if again else []),
-        _interval(row.interval),
+        _cross_fitted(row),
         "–" if row.threshold is None else f"{row.threshold:.3f}",
         *(_percent(row.outside.get(name)) for name in outside),
         f"{row.folds_done}/{row.num_folds}",
@@ -274,6 +277,12 @@ def _interval(interval: tuple[float, float] | None) -> str:
     if _finite(interval) is None:
         return interval_text(interval)
     return "-".join(f"{100 * end:.1f}" for end in interval or ())
+
+
+def _cross_fitted(row: LeaderboardRow) -> str:
+    if row.cross_fitted is None:
+        return _interval(row.interval)
+    return f"{100 * row.cross_fitted:.1f} ({_interval(row.interval)})"
 
 
 def _settings(row: LeaderboardRow) -> str:

@@ -87,8 +87,10 @@ class BestSoFar:
         groups = [self.standings.group_of_case[case_id] for case_id in score.case_ids]
         is_mean = self.standings.objective.name == "mean" and len(set(groups)) > 1
         interval = cluster_interval(score.dice_of_case, groups) if is_mean else None
-        dice = self.standings.known(number)
-        return Best(number, 0.0 if dice is None else dice, interval, len(self.standings.seen[number]))
+        dice, cross_fitted = self.standings.known(number), (score.cross_fitted or {}).get("dice")
+        return Best(
+            number, 0.0 if dice is None else dice, cross_fitted, interval, len(self.standings.seen[number])
+        )
 
 
 def recorded_status(home: StudyHome) -> Status:

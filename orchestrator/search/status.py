@@ -66,7 +66,8 @@ class Best:
 
     number: int
     dice: float
-    interval: tuple[float, float] | None  # 95 %, drawing whole groups of images
+    cross_fitted: float | None  # Dice where no fold had a say in its own threshold; None of one fold
+    interval: tuple[float, float] | None  # 95 % of that, drawing whole groups of images
     num_folds: int  # that it rests on
 
 

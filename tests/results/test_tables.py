@@ -17,7 +17,16 @@ from orchestrator.results.tables import (
 
 ROWS = [
     LeaderboardRow(
-        0, "complete", {"learning_rate": 1e-3}, 5, 5, 3.5, {"dice": 0.81, "iou": 0.72}, (0.79, 0.83), 0.5
+        0,
+        "complete",
+        {"learning_rate": 1e-3},
+        5,
+        5,
+        3.5,
+        {"dice": 0.81, "iou": 0.72},
+        0.8049,
+        (0.79, 0.83),
+        0.5,
     ),
     LeaderboardRow(1, "failed", {"learning_rate": 0.9}, 1, 5, 0.2, error="loss was nan [epoch 2]"),
     LeaderboardRow(
@@ -28,11 +37,14 @@ ROWS = [
         5,
         4.0,
         {"dice": 0.85, "iou": 0.71},
+        None,
         (float("-inf"), float("inf")),
         131 / 256,
         {"test": 0.84, "CVC-ClinicDB": 0.6},
     ),
-    LeaderboardRow(3, "complete", {"learning_rate": 1e-2}, 5, 5, 4.0, {"dice": 0.81, "iou": 0.70}, None, 0.4),
+    LeaderboardRow(
+        3, "complete", {"learning_rate": 1e-2}, 5, 5, 4.0, {"dice": 0.81, "iou": 0.70}, threshold=0.4
+    ),
     LeaderboardRow(4, "running", {"learning_rate": 2e-2}, 2, 5, 1.0),
 ]
 
@@ -70,7 +82,7 @@ def test_test_and_unseen_scores_stand_beside_those_of_the_folds():
         "trial": "2",
         "dice": "85.00",
         "iou": "71.00",
-        "95 % of dice": "unknown",
+        "cross-fitted dice, 95 %": "unknown",
         "at": "0.512",
         "test": "84.00",
         "CVC-ClinicDB": "60.00",
@@ -90,7 +102,7 @@ def test_numbers_are_whole_on_a_narrow_terminal():
     with console.capture() as captured:
         console.print(leaderboard(ROWS, "study"))
     words = captured.get().split()
-    for word in ("85.00", "72.00", "79.0-83.0", "unknown", "0.512", "84.00", "60.00", "5/5", "4.0"):
+    for word in ("85.00", "72.00", "80.5", "(79.0-83.0)", "unknown", "0.512", "84.00", "60.00", "5/5", "4.0"):
         assert word in words
 
 
