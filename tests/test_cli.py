@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ import torch
 from formula import formula_study
 
 from orchestrator.cli import main
+from orchestrator.cli.screen import epoch_line
 from orchestrator.data.cases import add_dataset, list_datasets, load_dataset, load_datasets
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits import make_plan
@@ -334,6 +336,12 @@ def test_a_fit_prints_its_epochs_and_scores_once_and_the_same_scores_again(run: 
     again = run("fit tiny.toml --data drawn --fold 2 --device cpu")
     assert "epoch 1/2" not in again.out, "it was trained twice"
     assert again.out.splitlines() == [line for line in first.out.splitlines() if "images/s" not in line]
+
+
+def test_an_epoch_without_validation_shows_no_dice():
+    row = {"epoch": 0, "train_loss": 0.5, "val_dice": 0.25, "learning_rate": 1e-3, "images_per_second": 8.0}
+    assert epoch_line(row, 3) == "epoch 1/3  loss 0.5000  dice 0.2500  lr 1.00e-03  8.0 images/s"
+    assert epoch_line(row | {"val_dice": math.nan}, 3) == "epoch 1/3  loss 0.5000  lr 1.00e-03  8.0 images/s"
 
 
 def test_set_changes_what_is_trained(run: Run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,8 +27,10 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def epoch_line(row: dict[str, float], epochs: int) -> str:
+    """A refit on all cases has none to validate, and so no Dice."""
+    dice = "" if math.isnan(row["val_dice"]) else f"dice {row['val_dice']:.4f}  "
     return (
-        f"epoch {row['epoch'] + 1:.0f}/{epochs}  loss {row['train_loss']:.4f}  dice {row['val_dice']:.4f}  "
+        f"epoch {row['epoch'] + 1:.0f}/{epochs}  loss {row['train_loss']:.4f}  {dice}"
         f"lr {row['learning_rate']:.2e}  {row['images_per_second']:.1f} images/s"
     )
 
