@@ -27,7 +27,11 @@ PASSWORD_FILES = {
     "postgresql": "write it into ~/.pgpass",
     "mysql": "write it into a file of your own and name that: ?read_default_file=/home/me/.my.cnf",
 }
-DRIVERS = {"psycopg": "`pip install 'polyp-orchestrator[postgresql]'` brings it"}
+DRIVERS = {
+    "psycopg": "`pip install 'polyp-orchestrator[postgresql]'` brings it",
+    "pymysql": "`pip install 'polyp-orchestrator[mysql]'` brings it",
+    "MySQLdb": "or write mysql+pymysql://, whose driver `pip install 'polyp-orchestrator[mysql]'` brings",
+}
 
 
 def kept_url(text: str) -> str:

@@ -10,19 +10,23 @@ from pathlib import Path
 import pytest
 from formula import formula_study
 from optuna.trial import TrialState
-from sqlalchemy import event
+from sqlalchemy import event, make_url
 from visits import Engine
 
 from orchestrator.errors import BadMachine, BadStudy
 from orchestrator.search.home import find_study
 from orchestrator.search.storage import kept_url, open_database, reach, trouble_told
 
-POSTGRES = os.environ.get("POLYP_POSTGRES")
-SERVER = pytest.param(
-    POSTGRES,
-    marks=pytest.mark.skipif(POSTGRES is None, reason="POLYP_POSTGRES names no server, postgresql://..."),
-    id="postgresql",
-)
+SERVERS = [
+    pytest.param(
+        os.environ.get(variable),
+        marks=pytest.mark.skipif(
+            variable not in os.environ, reason=f"{variable} names no server, {backend}://..."
+        ),
+        id=backend,
+    )
+    for backend, variable in (("postgresql", "POLYP_POSTGRES"), ("mysql", "POLYP_MYSQL"))
+]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,7 @@ def template(tmp_path_factory) -> Path:
     return home
 
 
-@pytest.fixture(params=[pytest.param(None, id="sqlite"), SERVER])
+@pytest.fixture(params=[pytest.param(None, id="sqlite"), *SERVERS])
 def url(request, tmp_path) -> Iterator[str]:
     """A database; that on a server is not emptied: studies in it have names of their own."""
     found = request.param or f"sqlite:///{tmp_path}/trials.db"
@@ -57,6 +61,7 @@ def close(url: str) -> None:
         ("sqlite:///:memory:", "sqlite needs a file"),
         ("postgresql+smoke://host/name", "no driver is named postgresql.smoke"),
         ("mysql+aiomysql://host/name", "mysql needs the package aiomysql, which is not installed"),
+        ("mysql://host/name", "MySQLdb, which is not installed; or write mysql.pymysql://"),
         ("postgresql://me:sixpence@host/name", "must not hold a password; write it into ~/.pgpass"),
         ("mysql://host/name?passwd=sixpence", "must not hold a password; .*read_default_file"),
     ],
@@ -77,10 +82,11 @@ def test_a_database_that_cannot_be_reached_is_said_so(tmp_path):
         reach(f"sqlite:///{tmp_path}/missing/trials.db")
 
 
-@pytest.mark.skipif(POSTGRES is None, reason="POLYP_POSTGRES names no server")
-def test_a_server_that_is_away_is_said_so():
-    with pytest.raises(BadMachine, match="Connection refused"):
-        reach(kept_url("postgresql://me@127.0.0.1:9/name"))
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_server_that_is_away_is_said_so(server):
+    driver = make_url(server).drivername
+    with pytest.raises(BadMachine, match=r"(?i)connection refused"):
+        reach(kept_url(f"{driver}://me@127.0.0.1:9/name"))
 
 
 def test_a_database_that_goes_away_in_the_middle_is_said_in_words(template, tmp_path):
