@@ -1,20 +1,24 @@
-"""Who suggests in a simulated study: samplers on points of the unit cube, shown what the engine shows them."""
+"""Who suggests in a simulated study, shown what the engine shows a sampler.
+
+Parameters are numbers from 0 to 1, all of them or a choice of some; a point holds one of each.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.search.box import Box
 from orchestrator.search.surrogate import Surrogate, suggest
 
 Point = tuple[float, ...]
@@ -27,6 +31,11 @@ class Seen:
     points: NDArray[np.float64]
     values: NDArray[np.float64]
     folds: NDArray[np.float64]
+    space: Sequence[BaseDistribution]  # of every parameter
+
+    @cached_property
+    def named(self) -> dict[str, BaseDistribution]:
+        return {f"x{place}": distribution for place, distribution in enumerate(self.space)}
 
 
 Ask = Callable[[Seen, int], Point]  # and a seed
@@ -37,20 +46,21 @@ def ask_optuna(make_sampler: Callable[[int], BaseSampler]) -> Ask:
 
     def ask(seen: Seen, seed: int) -> Point:
         sampler = make_sampler(seed % 2**32)
-        names = [f"x{i}" for i in range(seen.points.shape[1])]
-        study = optuna.create_study(direction="maximize", storage=_Shown(names, seen), sampler=sampler)
-        trial = _trial(names, len(seen.points), None, None)
+        study = optuna.create_study(direction="maximize", storage=_Shown(seen), sampler=sampler)
+        trial = _trial(seen, len(seen.points), None, None)
         space = sampler.infer_relative_search_space(study, trial)
         found = sampler.sample_relative(study, trial, space)
-        found |= {n: sampler.sample_independent(study, trial, n, _UNIT) for n in names if n not in found}
-        return tuple(float(found[name]) for name in names)
+        for name, distribution in seen.named.items():
+            if name not in found:
+                found[name] = sampler.sample_independent(study, trial, name, distribution)
+        return tuple(float(found[name]) for name in seen.named)
 
     return ask
 
 
 def ask_random(seen: Seen, seed: int) -> Point:
-    """Anywhere in the unit cube."""
-    return _point(np.random.default_rng([seed, 4]).random(seen.points.shape[1:]))
+    """Anywhere."""
+    return _anywhere(seen, np.random.default_rng([seed, 4]))
 
 
 def ask_surrogate(seen: Seen, seed: int) -> Point:
@@ -58,15 +68,22 @@ def ask_surrogate(seen: Seen, seed: int) -> Point:
     rng = np.random.default_rng([seed, 3])
     finished = np.isfinite(seen.values)
     if finished.sum() < 2 * seen.points.shape[1]:
-        return _point(rng.random(seen.points.shape[1:]))
-    points, values, folds = seen.points[finished], seen.values[finished], seen.folds[finished]
+        return _anywhere(seen, rng)
+    box = Box(seen.named)
+    points, values, folds = _in_box(box, seen.points[finished]), seen.values[finished], seen.folds[finished]
     model = fitted(points, values, folds)
     if not finished.all():
-        flying = seen.points[~finished]
+        flying = _in_box(box, seen.points[~finished])
         points = np.concatenate([points, flying])
         values = np.concatenate([values, model.predict(flying)[0]])
         model = Surrogate.fit(points, values, np.concatenate([folds, np.ones(len(flying))]))
-    return _point(suggest(model, rng))
+    return tuple(map(float, box.params(suggest(model, rng, box)).values()))
+
+
+def beliefs(seen: Seen) -> NDArray[np.float64]:
+    """What our model believes of every point, all of them finished."""
+    points = _in_box(Box(seen.named), seen.points)
+    return fitted(points, seen.values, seen.folds).predict(points)[0]
 
 
 def fitted(points: NDArray[np.float64], values: NDArray[np.float64], folds: NDArray[np.float64]) -> Surrogate:
@@ -81,20 +98,25 @@ def _fitted(num_parameters: int, points: bytes, values: bytes, folds: bytes) -> 
     )
 
 
-def _point(values: NDArray[np.float64]) -> Point:
-    return tuple(float(value) for value in values)
+def _in_box(box: Box, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.array([box.point(dict(zip(box.columns, point, strict=True))) for point in points.tolist()])
 
 
-_UNIT = FloatDistribution(0, 1)
+def _anywhere(seen: Seen, rng: np.random.Generator) -> Point:
+    drawn = [
+        rng.random() if isinstance(one, FloatDistribution) else rng.choice(one.choices)  # type: ignore[attr-defined]
+        for one in seen.space
+    ]
+    return tuple(map(float, drawn))
 
 
 class _Shown(InMemoryStorage):
     """A study that holds these trials; nothing is copied, for a simulation asks ten thousand times."""
 
-    def __init__(self, names: Sequence[str], seen: Seen) -> None:
+    def __init__(self, seen: Seen) -> None:
         super().__init__()
         rows = zip(seen.points.tolist(), seen.values.tolist(), strict=True)
-        self.shown = [_trial(names, number, point, value) for number, (point, value) in enumerate(rows)]
+        self.shown = [_trial(seen, number, point, value) for number, (point, value) in enumerate(rows)]
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
@@ -105,9 +127,7 @@ class _Shown(InMemoryStorage):
         """A sampler's notes on the trial asked for: nobody reads them."""
 
 
-def _trial(
-    names: Sequence[str], number: int, point: Sequence[float] | None, value: float | None
-) -> FrozenTrial:
+def _trial(seen: Seen, number: int, point: Sequence[float] | None, value: float | None) -> FrozenTrial:
     finished = value is not None and np.isfinite(value)
     return FrozenTrial(
         number=number,
@@ -116,8 +136,8 @@ def _trial(
         value=value if finished else None,
         datetime_start=_START,
         datetime_complete=_START if finished else None,
-        params={} if point is None else dict(zip(names, point, strict=True)),
-        distributions={} if point is None else dict.fromkeys(names, _UNIT),
+        params={} if point is None else dict(zip(seen.named, point, strict=True)),
+        distributions={} if point is None else seen.named,
         user_attrs={},
         system_attrs={},
         intermediate_values={},

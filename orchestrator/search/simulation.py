@@ -8,12 +8,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.search.asks import Ask, Point, Seen, fitted
+from orchestrator.search.asks import Ask, Point, Seen, beliefs
 from orchestrator.search.cuts import Curve, cut
 from orchestrator.search.race_rules import Everything, Race, Verdict
 from orchestrator.search.worlds import Instance
@@ -176,8 +176,8 @@ class Study:
     def _believe(self) -> None:
         """Of settings with a finished fit, as the engine does."""
         seen, done = self._seen(), [n for n, setting in enumerate(self.settings) if setting.scores]
-        model = fitted(seen.points[done], seen.values[done], seen.folds[done])
-        self.race.believe(dict(zip(done, model.predict(seen.points[done])[0].tolist(), strict=True)))
+        seen = replace(seen, points=seen.points[done], values=seen.values[done], folds=seen.folds[done])
+        self.race.believe(dict(zip(done, beliefs(seen).tolist(), strict=True)))
 
     def _ask(self) -> Point:
         """The next point: the first is given, as a paper's setting is."""
@@ -191,7 +191,8 @@ class Study:
         """All settings with what the race makes of them by now."""
         points = np.array([setting.point for setting in self.settings])
         folds = np.array([max(1, len(setting.scores)) for setting in self.settings], dtype=np.float64)
-        return Seen(points, np.array([self._value(n) for n in range(len(self.settings))]), folds)
+        values = np.array([self._value(number) for number in range(len(self.settings))])
+        return Seen(points, values, folds, self.instance.space)
 
     def _value(self, number: int) -> float:
         """What samplers are shown of a setting; nan before it shows anything."""

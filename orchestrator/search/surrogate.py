@@ -1,6 +1,6 @@
 """A Gaussian process that knows how many folds every value rests on, and asks where improvement is expected.
 
-Points lie in the unit cube, values are Dice. A value seen on m folds has the noise variance s^2 / m; s, a Matérn-5/2
+Points lie in a box (box.py), values are Dice. A value seen on m folds has the noise variance s^2 / m; s, a Matérn-5/2
 kernel's length scales and its height are those of highest posterior density. Where a setting was seen on few folds its
 neighbours speak for it: `means` is what the study believes of every setting, `suggest` maximises expected improvement
 over the best of them (Jones, Schonlau and Welch, 1998). Settings in flight count as seen at what is believed of them.
@@ -11,11 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg, optimize, stats
 
-Array = NDArray[np.float64]
+from orchestrator.search.box import Array, Box
+
 _JITTER = 1e-6
+_REDRAWN = 0.2  # share of coordinates near the leader that may be anything: a choice has no neighbourhood
+_APART = 0.01  # in any coordinate: nearer to a setting that was tried there is nothing to learn
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Surrogate:
 
     @classmethod
     def fit(cls, points: Array, values: Array, folds: Array, start: Array | None = None) -> Surrogate:
-        """points (N, D) in [0, 1], values (N,), folds (N,) that each value rests on; N at least 2."""
+        """points (N, D), values (N,), folds (N,) that each value rests on; N at least 2."""
         center, unit = float(np.median(values)), float(values.std() + 1e-9)
         standard = (values - center) / unit
         squares = (points[:, None, :] - points[None, :, :]) ** 2
@@ -63,28 +65,33 @@ class Surrogate:
         return self.center + self.unit * mean, self.unit * np.sqrt(variance)
 
 
-def suggest(model: Surrogate, rng: np.random.Generator, num_draws: int = 1000, num_rounds: int = 4) -> Array:
-    """The point (D,) of highest expected improvement: random draws, then ever closer ones around the best."""
+def suggest(
+    model: Surrogate, rng: np.random.Generator, box: Box, num_draws: int = 1000, num_rounds: int = 4
+) -> Array:
+    """The setting, as its point (D,), of highest expected improvement: among random ones, then ever closer ones around
+    the best."""
     dimensions = model.points.shape[1]
     means, _ = model.predict(model.points)
     best, leader = float(means.max()), model.points[int(means.argmax())]
-    near = np.clip(leader + rng.normal(0, 0.1, (num_draws // 2, dimensions)), 0, 1)
-    points = np.concatenate([rng.random((num_draws, dimensions)), near])
+    near = leader + rng.normal(0, 0.1, (num_draws // 2, dimensions))
+    near = np.where(rng.random(near.shape) < _REDRAWN, box.lengths * rng.random(near.shape), near)
+    points = box.snap(np.concatenate([box.lengths * rng.random((num_draws, dimensions)), near]))
     for width in 0.05 * 0.4 ** np.arange(num_rounds):
         gains = _log_gain(model, points, best)
         top = points[np.argsort(-gains)[:5]]
-        around = np.clip(np.repeat(top, 20, axis=0) + rng.normal(0, width, (100, dimensions)), 0, 1)
-        points = np.concatenate([top, around])
+        around = np.repeat(top, 20, axis=0) + rng.normal(0, width, (100, dimensions))
+        points = np.concatenate([top, box.snap(around)])
     return points[int(np.argmax(_log_gain(model, points, best)))]
 
 
 def _log_gain(model: Surrogate, points: Array, best: float) -> Array:
     """Logarithm of augmented expected improvement: a fit teaches little where its own noise is larger than what is
-    not known (Huang, Allen, Notz and Zeng, 2006)."""
+    not known (Huang, Allen, Notz and Zeng, 2006), and nothing where one like it was trained from the same seed."""
     mean, sd = model.predict(points)
     of_fit = model.unit**2 * model.noise
     learned = 1 - np.sqrt(of_fit / (of_fit + sd**2))
-    return _log_improvement(mean, sd, best) + np.log(learned)
+    distance = np.abs(points[:, None, :] - model.points[None, :, :]).max(axis=2).min(axis=1)
+    return np.where(distance < _APART, -np.inf, _log_improvement(mean, sd, best) + np.log(learned))
 
 
 def _log_improvement(mean: Array, sd: Array, best: float) -> Array:

@@ -6,18 +6,18 @@ trials lack (conditional ones) are drawn at random, as Optuna's own Gaussian pro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from optuna._transform import _SearchSpaceTransform
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.search_space import intersection_search_space
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.search.surrogate import Array, Surrogate, suggest
+from orchestrator.search.box import Array, Box
+from orchestrator.search.surrogate import Surrogate, suggest
 
 FOLDS = "folds"  # user attribute of a trial
 
@@ -40,8 +40,8 @@ class SurrogateSampler(BaseSampler):
         finished = [one for one in others if one.state == TrialState.COMPLETE]
         if not search_space or len(finished) < max(2, 2 * len(search_space)):
             return {}
-        transform = _SearchSpaceTransform(search_space, transform_0_1=True)
-        points, values, folds = _seen(transform, search_space, finished)
+        box = Box(search_space)
+        points, values, folds = _seen(box, finished)
         model = Surrogate.fit(points, values, folds)
         flying = [
             one
@@ -49,11 +49,11 @@ class SurrogateSampler(BaseSampler):
             if one.state == TrialState.RUNNING and search_space.keys() <= one.params.keys()
         ]
         if flying:
-            more = np.array([transform.transform(_part(one, search_space)) for one in flying])
+            more = np.array([box.point(one.params) for one in flying])
             values = np.concatenate([values, model.predict(more)[0]])
             points = np.concatenate([points, more])
             model = Surrogate.fit(points, values, np.concatenate([folds, np.ones(len(flying))]))
-        return transform.untransform(suggest(model, self.rng))
+        return box.params(suggest(model, self.rng, box))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -67,7 +67,7 @@ def believed(trials: Sequence[FrozenTrial]) -> dict[int, float]:
     space = _shared_space(finished)
     if not space or len(finished) <= 3 * len(space):
         return {}
-    points, values, folds = _seen(_SearchSpaceTransform(space, transform_0_1=True), space, finished)
+    points, values, folds = _seen(Box(space), finished)
     means, _ = Surrogate.fit(points, values, folds).predict(points)
     return {trial.number: float(mean) for trial, mean in zip(finished, means, strict=True)}
 
@@ -77,14 +77,8 @@ def _shared_space(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
     return {name: found for name, found in space.items() if not found.single()}
 
 
-def _seen(
-    transform: _SearchSpaceTransform, space: Mapping[str, BaseDistribution], finished: Sequence[FrozenTrial]
-) -> tuple[Array, Array, Array]:
-    points = np.array([transform.transform(_part(trial, space)) for trial in finished])
+def _seen(box: Box, finished: Sequence[FrozenTrial]) -> tuple[Array, Array, Array]:
+    points = np.array([box.point(trial.params) for trial in finished])
     values = np.array([trial.value for trial in finished], dtype=np.float64)
     folds = np.array([float(trial.user_attrs.get(FOLDS, 1)) for trial in finished])
     return points, values, folds
-
-
-def _part(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    return {name: trial.params[name] for name in space}

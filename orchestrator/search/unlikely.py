@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution
 from scipy import stats
 
+from orchestrator.search.box import Array, Box
 from orchestrator.search.surrogate import Surrogate, suggest
 
-Array = NDArray[np.float64]
 GAIN = 0.001  # Dice: the race calls no smaller one worth a fit either
 IN_A_ROW = 3  # settings before each of which the promise was below that
 MIN_SETTINGS = 10
@@ -37,14 +36,18 @@ class Shown:
 
 def why_unlikely(shown: Sequence[Shown], seed: int = 0) -> str | None:
     """Say why no improvement is likely; None: one still is, or too little is known."""
-    points = unit_points(shown)
-    if len(shown) < max(MIN_SETTINGS, MIN_SETTINGS_A_PARAMETER * points.shape[1]):
+    distributions: dict[str, BaseDistribution] = {}
+    for one in shown:
+        distributions |= one.distributions
+    box = Box({name: found for name, found in sorted(distributions.items()) if not found.single()})
+    if not box.columns or len(shown) < max(MIN_SETTINGS, MIN_SETTINGS_A_PARAMETER * len(box.columns)):
         return None
+    points = np.array([box.point(one.params) for one in shown])
     values = np.array([np.nan if one.value is None else one.value for one in shown])
     folds = np.array([max(1, one.folds) for one in shown], dtype=np.float64)
     largest = 0.0
     for last in range(len(shown), len(shown) - IN_A_ROW, -1):
-        largest = max(largest, promise(points[:last], values[:last], folds[:last], seed))
+        largest = max(largest, promise(points[:last], values[:last], folds[:last], box, seed))
         if largest >= GAIN:
             return None
     return (
@@ -53,8 +56,8 @@ def why_unlikely(shown: Sequence[Shown], seed: int = 0) -> str | None:
     )
 
 
-def promise(points: Array, values: Array, folds: Array, seed: int = 0) -> float:
-    """Largest expected improvement, Dice, of points in the unit cube over the best of those seen.
+def promise(points: Array, values: Array, folds: Array, box: Box, seed: int = 0) -> float:
+    """Largest expected improvement, Dice, of the settings in the box over the best of those seen.
 
     points (N, D), values (N,) with nan for settings that failed: they count as the worst that was seen.
     """
@@ -63,38 +66,6 @@ def promise(points: Array, values: Array, folds: Array, seed: int = 0) -> float:
         return float("inf")
     model = Surrogate.fit(points, np.where(np.isfinite(values), values, known.min()), folds)
     best = float(model.predict(points)[0].max())
-    mean, sd = model.predict(suggest(model, np.random.default_rng([seed, len(points)]))[None])
+    mean, sd = model.predict(suggest(model, np.random.default_rng([seed, len(points)]), box)[None])
     z = (mean[0] - best) / sd[0]
     return float(sd[0] * (stats.norm.pdf(z) + z * stats.norm.cdf(z)))
-
-
-def unit_points(shown: Sequence[Shown]) -> Array:
-    """Settings as points of the unit cube (N, D): a column a number, on its own scale, and one a choice.
-
-    A parameter that a setting does not have is in the middle of its column.
-    """
-    distributions: dict[str, BaseDistribution] = {}
-    for one in shown:
-        distributions |= one.distributions
-    columns = [
-        _column(shown, name, key)
-        for name, found in sorted(distributions.items())
-        if not found.single()
-        for key in (found.choices if isinstance(found, CategoricalDistribution) else [None])
-    ]
-    return np.array(columns, dtype=np.float64).reshape(len(columns), len(shown)).T
-
-
-def _column(shown: Sequence[Shown], name: str, choice: Any) -> list[float]:
-    return [
-        _unit(one.params[name], one.distributions[name], choice) if name in one.params else 0.5
-        for one in shown
-    ]
-
-
-def _unit(value: Any, distribution: Any, choice: Any) -> float:
-    if isinstance(distribution, CategoricalDistribution):
-        return float(value == choice)
-    scale = np.log if distribution.log else float
-    low, high = scale(distribution.low), scale(distribution.high)
-    return float((scale(value) - low) / (high - low))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from orchestrator.search.asks import Point
 
@@ -38,6 +39,7 @@ class World:
 
     name: str
     num_parameters: int = 3
+    num_choices: int = 0  # so many of these, the last ones, are choices of three numbers
     num_sequences: int = 200
     sequence_length: int = 8
     num_folds: int = 5
@@ -69,6 +71,9 @@ class Instance:
         self.best = rng.uniform(0.15, 0.85, world.num_parameters)
         self.scale = rng.uniform(*world.scale, world.num_parameters) * (not world.is_null)
         self.first = tuple(np.clip(self.best + rng.normal(0, 0.25, world.num_parameters), 0, 1).tolist())
+        if world.num_choices:
+            self.best = self._choose(self.best)
+            self.first = tuple(self._choose(np.array(self.first)).tolist())
         self.fold_level = rng.normal(0, world.fold_sd, world.num_folds)
         self.image_level = [rng.normal(0, 0.03, self.images_per_fold) for _ in range(world.num_folds)]
 
@@ -79,6 +84,18 @@ class Instance:
     @property
     def images_per_fold(self) -> int:
         return self.sequences_per_fold * self.world.sequence_length
+
+    @property
+    def space(self) -> list[BaseDistribution]:
+        """Of every parameter."""
+        choices = self.world.num_choices
+        free = self.world.num_parameters - choices
+        return [FloatDistribution(0, 1)] * free + [CategoricalDistribution((0.0, 0.5, 1.0))] * choices
+
+    def _choose(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The point that there is next to this one."""
+        free = self.world.num_parameters - self.world.num_choices
+        return np.concatenate([point[:free], np.round(2 * point[free:]) / 2])
 
     @property
     def groups(self) -> list[list[str]]:
@@ -116,6 +133,7 @@ WORLDS = (
     replace(V12, name="strong folds", fold_sd=0.04, fold_setting_sd=0.006),
     replace(V12, name="six parameters", num_parameters=6),
     replace(V12, name="noisy fits", fit_sd=0.012),
+    replace(V12, name="choices", num_parameters=4, num_choices=2, scale=(0.005, 0.05), fit_sd=0.012),
     replace(V12, name="few sequences", num_sequences=30, sequence_length=20, sequence_share=0.3),
     replace(CURVES, name="curves alike"),
     replace(CURVES, name="curves cross", rates=(0.2, 2.0)),

@@ -6,15 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from formula import FormulaWork, formula_study, row
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import FloatDistribution
 
 from orchestrator.errors import BadStudy
+from orchestrator.search.box import Box
 from orchestrator.search.budget import Budget, Cost, End, FitCost, cost_of
 from orchestrator.search.folds import fold_specs
 from orchestrator.search.ledger import Ledger
 from orchestrator.search.purse import Purse
 from orchestrator.search.spending import Spending
-from orchestrator.search.unlikely import GAIN, Shown, promise, unit_points, why_unlikely
+from orchestrator.search.unlikely import GAIN, Shown, promise, why_unlikely
 
 
 def test_a_search_needs_a_budget():
@@ -177,14 +178,6 @@ def test_failed_settings_count_as_the_worst_that_was_seen():
     failed = [replace(one, value=None) if one.params["x"] > 0.5 else one for one in shown]
     assert any(one.value is None for one in failed)
     values = np.array([np.nan if one.value is None else one.value for one in failed])
-    assert promise(unit_points(failed), values, np.ones(40)) < 10 * GAIN
-
-
-def test_numbers_lie_on_their_own_scale_and_choices_have_a_column_each():
-    log, choice = FloatDistribution(1e-4, 1e-2, log=True), CategoricalDistribution(("a", "b"))
-    both = {"lr": log, "kind": choice}
-    shown = [
-        Shown({"lr": 1e-3, "kind": "b"}, both, 0.5, 1),
-        Shown({"kind": "a"}, {"kind": choice}, 0.5, 1),
-    ]
-    assert unit_points(shown) == pytest.approx(np.array([[0, 1, 0.5], [1, 0, 0.5]]))
+    box = Box({"x": UNIT, "y": UNIT})
+    points = np.array([box.point(one.params) for one in failed])
+    assert promise(points, values, np.ones(40), box) < 10 * GAIN

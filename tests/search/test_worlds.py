@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
 from optuna.samplers import TPESampler
 
 from orchestrator.search.asks import ask_optuna, ask_random, ask_surrogate
+from orchestrator.search.box import Box
 from orchestrator.search.plan import ask_nearby
 from orchestrator.search.race_rules import RULES, Race
 from orchestrator.search.simulation import Study
@@ -17,6 +19,7 @@ from orchestrator.search.surrogate import Surrogate, suggest
 from orchestrator.search.worlds import CURVES, V12, WORLDS, World, recorded
 
 SMALL = replace(V12, num_sequences=100)
+SQUARE = Box({"x": FloatDistribution(0, 1), "y": FloatDistribution(0, 1)})
 CROSSING = replace(CURVES, num_sequences=100, rates=(0.2, 2.0))
 ask_tpe = ask_optuna(lambda seed: TPESampler(seed=seed))
 
@@ -165,7 +168,7 @@ def test_the_surrogate_finds_the_top_of_a_noisy_hill_and_weighs_folds():
     model = Surrogate.fit(points, values, folds)
     mean, sd = model.predict(np.array([[0.4, 0.4]]))
     assert abs(mean[0] - 0.8) < max(3 * sd[0], 0.004)
-    assert np.abs(suggest(model, rng) - 0.4).max() < 0.2
+    assert np.abs(suggest(model, rng, SQUARE) - 0.4).max() < 0.2
 
 
 def test_the_surrogate_moves_less_for_a_value_on_one_fold_than_on_five():

@@ -1,0 +1,135 @@
+"""A search space as a box, and which of its points are settings.
+
+A number lies on a line from 0 to 1, by its logarithm where the space says so; a choice among numbers on one that is
+longer, in their order, and so does a choice of two. Other choices are corners: a coordinate each, of which one is 1 and
+the rest are 0. Most points of a box with choices are no setting. A model knows nothing there and always will, however
+often the setting next to them is tried, so it is asked about settings alone (Garrido-Merchan, Hernandez-Lobato, 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+Array = NDArray[np.float64]
+ORDER_LENGTH = 2.0  # of the line of a choice: from one to the next is further than a like step within a range
+
+
+class Box:
+    """The space of these parameters."""
+
+    def __init__(self, space: Mapping[str, BaseDistribution]) -> None:
+        self.columns = {name: _column(distribution) for name, distribution in space.items()}
+
+    @property
+    def lengths(self) -> Array:
+        """Of the box in which all settings lie, from 0; (D,)."""
+        return np.concatenate([np.full(column.width, column.length) for column in self.columns.values()])
+
+    def point(self, params: Mapping[str, Any]) -> Array:
+        """Where a setting lies, (D,); in the middle by a parameter that it does not have."""
+        parts = [
+            column.place(params[name]) if name in params else np.full(column.width, column.length / 2)
+            for name, column in self.columns.items()
+        ]
+        return np.concatenate(parts)
+
+    def params(self, point: Array) -> dict[str, Any]:
+        """The setting nearest to a point (D,)."""
+        parts = zip(self.columns.items(), self._parts(point), strict=True)
+        return {name: column.value(part) for (name, column), part in parts}
+
+    def snap(self, points: Array) -> Array:
+        """The settings nearest to points (N, D)."""
+        parts = zip(self.columns.values(), self._parts(points), strict=True)
+        return np.concatenate([column.snap(part) for column, part in parts], axis=1)
+
+    def _parts(self, points: Array) -> list[Array]:
+        ends = np.cumsum([column.width for column in self.columns.values()])
+        return np.split(points, ends[:-1], axis=-1)
+
+
+class _Line:
+    """A number from low to high, or every step between."""
+
+    width, length = 1, 1.0
+
+    def __init__(self, low: float, high: float, log: bool, step: float | None) -> None:
+        self.low, self.high, self.log, self.step = low, high, log, step
+
+    def place(self, value: float) -> Array:
+        return self._share(np.array([value], dtype=np.float64))
+
+    def value(self, part: Array) -> float:
+        found = float(self._number(part)[0])
+        return round(found) if isinstance(self.low, int) else found
+
+    def snap(self, part: Array) -> Array:
+        return np.clip(part, 0, 1) if self.step is None else self._share(self._number(part))
+
+    def _share(self, numbers: Array) -> Array:
+        low, high, found = (np.log(x) if self.log else x for x in (self.low, self.high, numbers))
+        return np.asarray((found - low) / (high - low))
+
+    def _number(self, shares: Array) -> Array:
+        if self.log:
+            found = np.exp(np.log(self.low) + shares * (np.log(self.high) - np.log(self.low)))
+        else:
+            found = self.low + shares * (self.high - self.low)
+        if self.step is not None:
+            found = self.low + self.step * np.round((found - self.low) / self.step)
+        return np.clip(found, self.low, self.high)
+
+
+class _Order:
+    """One of several, evenly along a line."""
+
+    width, length = 1, ORDER_LENGTH
+
+    def __init__(self, choices: Sequence[Any]) -> None:
+        self.choices, self.step = choices, self.length / (len(choices) - 1)
+
+    def place(self, value: Any) -> Array:
+        return np.array([self.step * self.choices.index(value)])
+
+    def value(self, part: Array) -> Any:
+        return self.choices[int(self._nearest(part)[0])]
+
+    def snap(self, part: Array) -> Array:
+        return self.step * self._nearest(part)
+
+    def _nearest(self, part: Array) -> Array:
+        return np.clip(np.round(part / self.step), 0, len(self.choices) - 1)
+
+
+class _Corners:
+    """One of several that have no order."""
+
+    length = 1.0
+
+    def __init__(self, choices: Sequence[Any]) -> None:
+        self.choices, self.width = choices, len(choices)
+
+    def place(self, value: Any) -> Array:
+        return np.eye(self.width)[self.choices.index(value)]
+
+    def value(self, part: Array) -> Any:
+        return self.choices[int(part.argmax())]
+
+    def snap(self, part: Array) -> Array:
+        return np.eye(self.width)[part.argmax(axis=1)]
+
+
+def _column(distribution: BaseDistribution) -> _Line | _Order | _Corners:
+    if isinstance(distribution, CategoricalDistribution):
+        choices = list(distribution.choices)
+        if all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in choices):
+            return _Order(sorted(choices))
+        return _Order(choices) if len(choices) == 2 else _Corners(choices)
+    if isinstance(distribution, FloatDistribution | IntDistribution):
+        return _Line(distribution.low, distribution.high, distribution.log, distribution.step)
+    raise TypeError(f"no place in a box for {distribution}")
