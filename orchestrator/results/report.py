@@ -102,7 +102,7 @@ class Report:
             [_use(dataset, "source") for dataset in study.datasets]
             + [_use(dataset, "unseen") for dataset in study.unseen],
         )
-        before = [trial for trial in self.home.trials() if trial.state != "running"]
+        before = [trial for trial in self.home.trials() if trial.state != "open"]
         for trial in before:
             self._count(trial)
         width = f" of {shape.workers_per_lane} workers" if shape.workers_per_lane > 1 else ""

@@ -27,7 +27,7 @@ class LeaderboardRow:
     """One trial as it stands."""
 
     number: int
-    state: str  # "complete", "running", "failed" or "stopped"
+    state: str  # "complete", "stopped", "failed", or "open": not over
     searched: Mapping[str, Any]  # the parameters that differ between trials
     folds_done: int
     num_folds: int

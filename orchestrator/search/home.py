@@ -48,7 +48,7 @@ class StudyTrial:
     """One trial as it stands: its settings, the folds that are finished, its score if all are."""
 
     number: int
-    state: str  # "running", "complete", "stopped" by the race, or "failed"
+    state: str  # "complete", "stopped" by the race, "failed", or "open": not over
     searched: dict[str, Any]
     params: dict[str, Any]  # searched and fixed
     settings: Settings
@@ -376,7 +376,7 @@ def read_trial(trial: FrozenTrial, space: SearchSpace, plan: SplitPlan, ledger: 
     specs = fold_specs(settings, plan)
     return StudyTrial(
         number=trial.number,
-        state=STATES.get(trial.state, "running"),
+        state=STATES.get(trial.state, "open"),
         searched=dict(trial.params),
         params=params,
         settings=settings,

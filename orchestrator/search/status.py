@@ -66,9 +66,9 @@ class Best:
 
     number: int
     dice: float
-    cross_fitted: float | None  # Dice where no fold had a say in its own threshold; None of one fold
-    interval: tuple[float, float] | None  # 95 % of that, drawing whole groups of images
+    interval: tuple[float, float] | None  # 95 % of `cross_fitted`, drawing whole groups of images
     num_folds: int  # that it rests on
+    cross_fitted: float | None = None  # Dice where no fold had a say in its own threshold; None of one fold
 
 
 @dataclass(frozen=True)

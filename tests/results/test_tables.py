@@ -45,7 +45,7 @@ ROWS = [
     LeaderboardRow(
         3, "complete", {"learning_rate": 1e-2}, 5, 5, 4.0, {"dice": 0.81, "iou": 0.70}, threshold=0.4
     ),
-    LeaderboardRow(4, "running", {"learning_rate": 2e-2}, 2, 5, 1.0),
+    LeaderboardRow(4, "open", {"learning_rate": 2e-2}, 2, 5, 1.0),
 ]
 
 
