@@ -42,7 +42,7 @@ STATUS = Status(
         trial(4, "waiting", 0.7, DONE, NONE, NONE),
         trial(1, "stopped", 0.6, DONE, NONE, NONE),
     ),
-    best=Best(3, 0.8123, 0.8049, (0.79, 0.83), 3),
+    best=Best(3, 0.8123, (0.79, 0.83), 3, 0.8049),
     lanes=LaneCount(4, 4, 3, 2),
     fits_done=6,
     epochs_done=312,

@@ -89,7 +89,7 @@ class BestSoFar:
         interval = cluster_interval(score.dice_of_case, groups) if is_mean else None
         dice, cross_fitted = self.standings.known(number), (score.cross_fitted or {}).get("dice")
         return Best(
-            number, 0.0 if dice is None else dice, cross_fitted, interval, len(self.standings.seen[number])
+            number, 0.0 if dice is None else dice, interval, len(self.standings.seen[number]), cross_fitted
         )
 
 

@@ -14,7 +14,8 @@ ours    `run_study` with one lane: the same space, but thresholds are swept and 
 The same fits (this project's training), split, data and seeds, alternating, on one machine. Real images of Kvasir-SEG
 where POLYP_DATA (default ../shared/data/polyps) has them, else drawn ones. The goal is plain's final cross-validated
 Dice less 0.005. What is compared is what each had spent, in epochs and in seconds, when a setting with all five folds
-first reached it. Plain first reaches it before its end, though nobody knows then that it has: its end stands beside. Held-out Dice is of the winner's median fold network.
+first reached it. Plain first reaches it before its end, though nobody knows then that it has: its end stands beside.
+Held-out Dice is of the winner's median fold network.
 """
 
 from __future__ import annotations
