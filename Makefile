@@ -8,10 +8,11 @@ DEMO := demo
 
 install: $(VENV)/.installed
 
+# Modules are compiled when they are first imported: to compile all of them takes a minute, and most never are.
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, found " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 # The main job on drawn polyps: import, search, leaderboard, export, predict.

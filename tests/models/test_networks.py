@@ -17,7 +17,7 @@ from models.pranet import PraNet
 from models.uacanet import UACANet
 
 # Exports that take long, of networks whose parts others export too; msrf_net alone takes half a minute.
-LONG_EXPORTS = ("hrnet_w48", "msrf_net", "resunet_pp_daspp", "uacanet_l")
+LONG_EXPORTS = ("deeplabv3p_mobilenet", "hrnet_w48", "msrf_net", "resunet_pp_daspp", "uacanet_l")
 # A compiler takes minutes for a larger network; that each is a graph that can be compiled is tested for all.
 COMPILED = ("unet", "resunet_pp")
 
