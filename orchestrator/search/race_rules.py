@@ -1,6 +1,7 @@
 """Who gets another fold: six rules, pure functions of the scores seen.
 
 A setting is compared with the incumbent, the best setting that has all folds, on the images of the folds both have.
+Masks that one fold has chosen flatter it more than those of five, so both are given those that the shared folds choose.
 The error of that difference has two parts: images (whole groups are drawn together) and fits (the same setting trained
 twice differs). `paired` stops what is worse beyond a stated error rate, gives more folds to the few that may win, and
 lets the others wait: a waiting setting holds nothing and may be taken up again. Scores are Dice in [0, 1].
@@ -22,6 +23,8 @@ from scipy import stats
 from orchestrator.search.choices import RuleName
 
 Action = Literal["go", "pause", "stop"]
+# Scores of a setting where only these folds choose its masks.
+ChosenBy = Callable[[Sequence[int]], Mapping[int, ArrayLike]]
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,14 @@ class Comparison:
         return float(stats.t.sf((gain - self.difference) / self.standard_error, self.degrees))
 
 
+@dataclass(frozen=True)
+class _Scores:
+    """Of one setting."""
+
+    sums: dict[int, NDArray[np.float64]]  # fold -> over each group
+    means: dict[int, float]  # fold -> over images
+
+
 class Board:
     """Scores seen so far. Images enter as sums over groups: all that means and their errors need."""
 
@@ -66,6 +77,10 @@ class Board:
         self.prior_noise, self.prior_weight = fit_noise, fit_noise_weight
         self.sums: dict[int, dict[int, NDArray[np.float64]]] = {}
         self.means: dict[int, dict[int, float]] = {}
+        self._chosen_by: dict[int, ChosenBy] = {}
+        self._shared: dict[
+            int, dict[tuple[int, ...], _Scores]
+        ] = {}  # setting -> folds that choose -> scores of these
         self._own: dict[int, float] = {}
         self.beliefs: dict[int, float] = {}
         self.barred: set[int] = set()  # settings that cannot win, whatever their scores
@@ -75,14 +90,17 @@ class Board:
     def num_folds(self) -> int:
         return len(self.sizes)
 
-    def see(self, number: int, values: Mapping[int, ArrayLike]) -> None:
+    def see(self, number: int, values: Mapping[int, ArrayLike], chosen_by: ChosenBy | None = None) -> None:
         found = {int(fold): np.asarray(scores, dtype=np.float64) for fold, scores in values.items()}
         problems = [problem for fold, scores in found.items() for problem in self._problems(fold, scores)]
         if problems:
             raise ValueError(f"scores of setting {number}: " + "; ".join(problems))
         order = sorted(found)
-        self.sums[number] = {f: self._sums(f, found[f]) for f in order}
-        self.means[number] = {f: float(found[f].mean()) for f in order}
+        own = self._scores(found)
+        self.sums[number], self.means[number] = own.sums, own.means
+        self._shared[number] = {tuple(order): own}
+        if chosen_by is not None:
+            self._chosen_by[number] = chosen_by
         self._own[number] = self._mean_over(self.means[number], order) if order else float("nan")
         self._memo.clear()
 
@@ -91,8 +109,24 @@ class Board:
             self._memo[key] = make()
         return self._memo[key]
 
-    def _sums(self, fold: int, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(self.group_of_image[fold], weights=scores).astype(np.float64)
+    def _scores(self, found: Mapping[int, NDArray[np.float64]]) -> _Scores:
+        return _Scores(
+            {
+                f: np.bincount(self.group_of_image[f], weights=found[f]).astype(np.float64)
+                for f in sorted(found)
+            },
+            {f: float(found[f].mean()) for f in sorted(found)},
+        )
+
+    def alike(self, number: int, folds: Sequence[int]) -> _Scores:
+        """What a setting shows on these folds, where they have chosen its masks."""
+        chosen_by, known = self._chosen_by.get(number), self._shared[number]
+        if chosen_by is None:
+            return _Scores(self.sums[number], self.means[number])
+        if tuple(folds) not in known:
+            values = chosen_by(folds)
+            known[tuple(folds)] = self._scores({f: np.asarray(values[f], dtype=np.float64) for f in folds})
+        return known[tuple(folds)]
 
     def _problems(self, fold: int, scores: NDArray[np.float64]) -> Iterator[str]:
         if not 0 <= fold < self.num_folds:
@@ -148,10 +182,10 @@ class Board:
         incumbent = self.incumbent
         if incumbent is None or number == incumbent or not (shared := self.shared(number, incumbent)):
             return self.mean(number)
-        difference = self._mean_over(self.means[number], shared) - self._mean_over(
-            self.means[incumbent], shared
+        one, other = (
+            self._mean_over(self.alike(which, shared).means, shared) for which in (number, incumbent)
         )
-        return self.mean(incumbent) + difference
+        return self.mean(incumbent) + one - other
 
     def worth(self, number: int) -> float:
         """What ranks go by: what a model of all settings believes of this one, or its own estimate."""
@@ -168,8 +202,11 @@ class Board:
             return None
         images = np.array([self.num_images[f] for f in shared])
         weights = images / images.sum()
-        by_fold = np.array([self.means[number][f] - self.means[other][f] for f in shared])
-        of_images, degrees = self._image_variance(number, other, shared, weights)
+        first, second = self.alike(number, shared), self.alike(other, shared)
+        by_fold = np.array([first.means[f] - second.means[f] for f in shared])
+        of_images, degrees = self._image_variance(
+            {f: first.sums[f] - second.sums[f] for f in shared}, weights
+        )
         noise, noise_degrees = self.fit_noise()
         of_fits = 2 * noise**2 * float((weights**2).sum())
         total = of_images + of_fits
@@ -177,19 +214,18 @@ class Board:
         return Comparison(float(weights @ by_fold), float(np.sqrt(total)), freedom, len(shared))
 
     def _image_variance(
-        self, number: int, other: int, folds: Sequence[int], weights: NDArray[np.float64]
+        self, differences: Mapping[int, NDArray[np.float64]], weights: NDArray[np.float64]
     ) -> tuple[float, float]:
         """Cluster-robust variance of the weighted mean difference, and its degrees of freedom."""
-        found = [self._fold_variance(number, other, fold) for fold in folds]
+        found = [self._fold_variance(fold, sums) for fold, sums in differences.items()]
         variance = float(sum(w**2 * v for w, (v, _) in zip(weights, found, strict=True)))
         return variance, max(1.0, sum(degrees for _, degrees in found))
 
-    def _fold_variance(self, number: int, other: int, fold: int) -> tuple[float, float]:
+    def _fold_variance(self, fold: int, sums: NDArray[np.float64]) -> tuple[float, float]:
         """Variance of the mean difference on one fold; a fold of one group says nothing and adds nothing."""
         sizes, images = self.sizes[fold], self.num_images[fold]
         if len(sizes) < 2:
             return 0.0, 0.0
-        sums = self.sums[number][fold] - self.sums[other][fold]
         residuals = sums - sizes * sums.sum() / images
         effective = images**2 / (sizes**2).sum()
         spread = float((residuals**2).sum()) / images**2
@@ -376,7 +412,7 @@ class Median:
     def judge(self, board: Board, number: int) -> Verdict:
         folds = board.folds(number)
         others = [
-            float(np.mean(list(means.values())[:folds]))
+            float(np.mean(list(board.alike(other, list(means)[:folds]).means.values())[:folds]))
             for other, means in board.means.items()
             if other != number and len(means) >= folds
         ]
@@ -407,7 +443,8 @@ class Wilcoxon:
         incumbent = _complete_incumbent(board)
         if incumbent is None:
             return _nobody_complete()
-        own, best = board.means[number], board.means[incumbent]
+        own = board.means[number]
+        best = board.alike(incumbent, list(own)).means
         if len(own) < max(2, self.least_folds):
             return Verdict("go", f"Signed ranks need more folds than {len(own)}.", incumbent)
         differences = np.array([own[fold] - best[fold] for fold in own])
@@ -460,9 +497,13 @@ class Race:
         self.board = Board(groups, fit_noise, fit_noise_weight)
         self.rule: Rule = RULES[rule](**settings)
 
-    def see(self, number: int, values: Mapping[int, ArrayLike]) -> None:
-        """Take fold -> Dice in [0, 1], (images of that fold,), in place of what was seen of that setting."""
-        self.board.see(number, values)
+    def see(self, number: int, values: Mapping[int, ArrayLike], chosen_by: ChosenBy | None = None) -> None:
+        """Take fold -> Dice in [0, 1], (images of that fold,), in place of what was seen of that setting.
+
+        chosen_by(folds): the same of some of its folds, where masks are made as these folds choose; without it masks
+        do not depend on the folds.
+        """
+        self.board.see(number, values, chosen_by)
 
     def judge(self, number: int) -> Verdict:
         """What to do with a setting after a fold. With all folds it is `go`: there is nothing left to decide."""

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from orchestrator.data.splits import SplitPlan
@@ -21,7 +22,7 @@ from orchestrator.scoring.pending import scores_under
 from orchestrator.search.beside import Beside, front
 from orchestrator.search.choices import RuleName
 from orchestrator.search.folds import TrialScore, fold_specs, score_trial
-from orchestrator.search.ledger import Ledger
+from orchestrator.search.ledger import FitRecord, Ledger
 from orchestrator.search.objective import Objective
 from orchestrator.search.race_rules import Race, Verdict
 from orchestrator.search.samplers import Past, shown
@@ -251,14 +252,26 @@ class Standings:
         folds = self.finished(number)
         if not folds or folds == self.seen.get(number):
             return
-        records = [self.ledger.read(self.fit_ids[number][fold]) for fold in folds]
+        records = self._records(number, folds)
         score = self.scores[number] = score_trial(records, self.settings[number])
         dice = [scores_under(record.histograms, score.masks)["dice"] for record in records]
         self.inference_ms[number] = [record.inference_ms for record in records]
         if self.broken(number) is not None:
             self.race.bar(number)
-        self.race.see(number, dict(zip(folds, dice, strict=True)))
+        depends = self.settings[number].masks.is_open
+        chosen_by = (lambda some: self._dice_as_chosen_by(number, some)) if depends else None
+        self.race.see(number, dict(zip(folds, dice, strict=True)), chosen_by)
         self.seen[number] = folds
+
+    def _dice_as_chosen_by(self, number: int, folds: Sequence[int]) -> dict[int, np.ndarray]:
+        """Dice of the images of some folds, masks made as these alone choose."""
+        records = self._records(number, folds)
+        masks = self.settings[number].masks.best(np.concatenate([one.histograms for one in records]), "dice")
+        scored = [scores_under(record.histograms, masks)["dice"] for record in records]
+        return dict(zip(folds, scored, strict=True))
+
+    def _records(self, number: int, folds: Sequence[int]) -> list[FitRecord]:
+        return [self.ledger.read(self.fit_ids[number][fold]) for fold in folds]
 
     def _write(self, judged: Judged) -> None:
         line = json.dumps({"at": round(time.time(), 3), **judged.as_dict()})

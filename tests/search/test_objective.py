@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from formula import SPACE, formula_study, histograms, row
+from formula import SPACE, finish, formula_study
 
 from orchestrator.data.cases import add_dataset, load_dataset
 from orchestrator.data.phantom import draw_dataset
@@ -18,7 +17,6 @@ from orchestrator.machine import Machine
 from orchestrator.results.handover import board
 from orchestrator.results.selection import select_trial
 from orchestrator.results.tables import ranked_rows
-from orchestrator.search.folds import fold_specs
 from orchestrator.search.home import StudyHome
 from orchestrator.search.objective import Objective, objective_over, objective_problems
 from orchestrator.search.standings import Standings
@@ -29,25 +27,6 @@ STEADY, UNEVEN = (0.7,) * 5, (0.95, 0.95, 0.95, 0.95, 0.5)
 
 def dice(found: float) -> float:
     return 2 * round(1000 * found) / (1000 + round(1000 * found))
-
-
-def finish(study: Study, rate: float, shares: Sequence[float]) -> None:
-    """Put a trial on record whose folds find these shares of each polyp; those that are missing never ran."""
-    optuna = study.home.optuna_study()
-    optuna.enqueue_trial({"learning_rate": rate})
-    trial = optuna.ask()
-    specs = fold_specs(study.space.settings(study.space.sample(trial)), study.plan)
-    for spec, found in zip(specs, shares, strict=False):
-        plain = {
-            "curves": [row(0, found)],
-            "best_epoch": 0,
-            "seconds": 1.0,
-            "device": "formula",
-            "world_size": 1,
-            "case_ids": spec.val,
-            "versions": {},
-        }
-        study.home.ledger.write(spec, plain, histograms(found, len(spec.val)), {}, b"")
 
 
 @pytest.fixture(scope="module")

@@ -228,3 +228,27 @@ def carry_out(
             work(spec, torch.device("cpu"), 0, lambda row: True)
         optuna.tell(trial, [quality(rate)] * len(optuna.directions))
     return work
+
+
+def finish(study: Study, rate: float, found: Sequence[float | np.ndarray]) -> None:
+    """Put a trial on record whose folds find these shares of each polyp, or show every image these (2, 256) bins; folds
+    that are missing never ran."""
+    optuna = study.home.optuna_study()
+    optuna.enqueue_trial({"learning_rate": rate})
+    trial = optuna.ask()
+    specs = fold_specs(study.space.settings(study.space.sample(trial)), study.plan)
+    for spec, shown in zip(specs, found, strict=False):
+        num_cases = len(spec.val)
+        bins = (
+            np.stack([shown] * num_cases) if isinstance(shown, np.ndarray) else histograms(shown, num_cases)
+        )
+        plain = {
+            "curves": [row(0, 0.5 if isinstance(shown, np.ndarray) else shown)],
+            "best_epoch": 0,
+            "seconds": 1.0,
+            "device": "formula",
+            "world_size": 1,
+            "case_ids": spec.val,
+            "versions": {},
+        }
+        study.home.ledger.write(spec, plain, bins.astype(np.uint32), {}, b"")
