@@ -46,9 +46,10 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="these
 
 
 def told(script: str, **environment: str) -> list[int]:
+    inherited = {name: value for name, value in os.environ.items() if name not in KEEP_FREED_MEMORY}
     ran = subprocess.run(
         [sys.executable, "-c", FAULTS + script],
-        env=os.environ | environment,
+        env=inherited | environment,
         capture_output=True,
         text=True,
         check=True,
