@@ -17,7 +17,7 @@ from orchestrator.search.box import Array, Box
 
 _JITTER = 1e-6
 _REDRAWN = 0.2  # share of coordinates near the leader that may be anything: a choice has no neighbourhood
-_APART = 0.01  # in any coordinate: nearer to a setting that was tried there is nothing to learn
+_APART = 0.01  # nearer in every coordinate to a setting that was tried there is nothing to learn
 
 
 @dataclass(frozen=True)

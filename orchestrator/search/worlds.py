@@ -68,12 +68,10 @@ class Instance:
     def __init__(self, world: World, seed: int) -> None:
         rng = np.random.default_rng([seed, 0])
         self.world, self.seed = world, seed
-        self.best = rng.uniform(0.15, 0.85, world.num_parameters)
+        self.best = self._choose(rng.uniform(0.15, 0.85, world.num_parameters))
         self.scale = rng.uniform(*world.scale, world.num_parameters) * (not world.is_null)
-        self.first = tuple(np.clip(self.best + rng.normal(0, 0.25, world.num_parameters), 0, 1).tolist())
-        if world.num_choices:
-            self.best = self._choose(self.best)
-            self.first = tuple(self._choose(np.array(self.first)).tolist())
+        near = np.clip(self.best + rng.normal(0, 0.25, world.num_parameters), 0, 1)
+        self.first = tuple(self._choose(near).tolist())
         self.fold_level = rng.normal(0, world.fold_sd, world.num_folds)
         self.image_level = [rng.normal(0, 0.03, self.images_per_fold) for _ in range(world.num_folds)]
 
