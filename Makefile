@@ -8,11 +8,12 @@ DEMO := demo
 
 install: $(VENV)/.installed
 
-# Modules are compiled when they are first imported: to compile all of them takes a minute, and most never are.
+# Compiled here by all cores, where pip takes one; some packages hold a file that no Python 3 can compile.
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, found " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
 	@touch $@
 
 # The main job on drawn polyps: import, search, leaderboard, export, predict.
