@@ -16,8 +16,19 @@ import models
 from models.pranet import PraNet
 from models.uacanet import UACANet
 
-# Exports that take long, of networks whose parts others export too; msrf_net alone takes half a minute.
-LONG_EXPORTS = ("deeplabv3p_mobilenet", "hrnet_w48", "msrf_net", "resunet_pp_daspp", "uacanet_l")
+# Exports that take longer than a few seconds; msrf_net alone takes half a minute.
+LONG_EXPORTS = (
+    "attention_unet",
+    "deeplabv3p_mobilenet",
+    "gmsrf_net",
+    "hrnet_w18_small_v2",
+    "hrnet_w48",
+    "msrf_net",
+    "resunet_pp_daspp",
+    "resunet_pp_daspp_relu",
+    "uacanet_l",
+    "uacanet_s",
+)
 # A compiler takes minutes for a larger network; that each is a graph that can be compiled is tested for all.
 COMPILED = ("unet", "resunet_pp")
 
