@@ -7,23 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from formula import AREA, finish, formula_study
+from formula import AREA, SPACE, finish, formula_study
 
 from orchestrator.search.space import parse_space
 from orchestrator.search.standings import Standings
 
-SWEPT = """
-network = "unet"
-[search]
-learning_rate = { log_uniform = [1e-5, 1e-1] }
-threshold = { sweep = [0.05, 0.95] }
-[fixed]
-batch_size = 2
-epochs = 3
-image_size = 32
-[baseline]
-learning_rate = 1e-4
-"""
+SWEPT = SPACE.text.replace("[fixed]", "threshold = { sweep = [0.05, 0.95] }\n[fixed]")
 
 
 def separable(between: tuple[int, int]) -> np.ndarray:
