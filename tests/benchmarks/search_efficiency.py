@@ -341,16 +341,11 @@ def table(rounds: list[list[Way]]) -> Table:
         before, after = one.spent(goal), other.spent(goal)
         cells = ["never"] * 4
         if before and after:
-            found = [
-                (first / other, whole / other)
-                for first, whole, other in zip(before, one.end, after, strict=True)
-            ]
-            ratios.append((*found[0], *found[1]))
-            spent = [
-                f"{first:.0f}, {whole:.0f}, {last:.0f}"
-                for first, whole, last in zip(before, one.end, after, strict=True)
-            ]
-            cells = [spent[0], _pair(found[0]), spent[1], _pair(found[1])]
+            cells, found = [], []
+            for first, whole, last in zip(before, one.end, after, strict=True):  # epochs, then seconds
+                found += [first / last, whole / last]
+                cells += [f"{first:.0f}, {whole:.0f}, {last:.0f}", f"{first / last:.1f}, {whole / last:.1f}"]
+            ratios.append(tuple(found))
         drawn.add_row(
             str(one.seed),
             f"{goal:.4f}",
@@ -366,10 +361,6 @@ def table(rounds: list[list[Way]]) -> Table:
                 name, "median", "", _spread(columns[epochs]), "", _spread(columns[seconds]), "", "", ""
             )
     return drawn
-
-
-def _pair(ratios: tuple[float, ...]) -> str:
-    return ", ".join(f"{ratio:.1f}" for ratio in ratios)
 
 
 def _spread(values: tuple[float, ...]) -> str:

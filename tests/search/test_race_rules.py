@@ -6,7 +6,8 @@ import numpy as np
 import optuna
 import pytest
 
-from orchestrator.search.race_rules import RULES, Race, _unexplained
+from orchestrator.search.board import _unexplained
+from orchestrator.search.race_rules import RULES, Race
 
 FOLDS, GROUPS, SIZE = 5, 40, 8
 NAMES = [[f"{fold}-{group}" for group in range(GROUPS) for _ in range(SIZE)] for fold in range(FOLDS)]
@@ -48,6 +49,18 @@ def test_every_verdict_is_one_sentence(rule):
         show(run, number, *[0.78 + 0.005 * number] * (1 + number % 4))
         reason = run.judge(number).reason
         assert reason.endswith(".") and not reason[0].islower(), reason
+
+
+def test_two_settings_are_compared_by_masks_that_the_folds_they_share_have_chosen():
+    found = Race("paired", NAMES)
+    found.see(
+        0,
+        {fold: scores(0.70, fold) for fold in range(FOLDS)},  # by masks that are one for all folds
+        lambda folds: {fold: scores(0.80, fold) for fold in folds},
+    )
+    show(found, 1, 0.80)
+    assert found.estimate(1) == pytest.approx(found.estimate(0)) == pytest.approx(0.70)
+    assert found.judge(1).numbers["difference"] == pytest.approx(0)
 
 
 def test_a_setting_far_below_is_stopped_after_one_fold_and_says_against_whom():

@@ -1,0 +1,264 @@
+"""What settings have shown on every fold, and how one compares with another.
+
+Two settings are compared on the images of the folds both have. Masks that one fold has chosen flatter it more than
+those of five, so both are given those that the shared folds choose. The error of the difference has two parts: images
+(whole groups are drawn together) and fits (the same setting trained twice differs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+# Scores of a setting where only these folds choose its masks.
+ChosenBy = Callable[[Sequence[int]], Mapping[int, ArrayLike]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A setting less the incumbent on the folds both have."""
+
+    difference: float  # mean over images
+    standard_error: float  # of images in groups and of fits
+    degrees: float  # of freedom of that error (Satterthwaite, 1946)
+    folds: int
+
+    @property
+    def p_value(self) -> float:
+        """How likely a setting as good as the incumbent looks this bad."""
+        return float(stats.t.cdf(self.difference / self.standard_error, self.degrees))
+
+    def chance(self, gain: float) -> float:
+        """How likely the setting is better than the incumbent by more than `gain`."""
+        return float(stats.t.sf((gain - self.difference) / self.standard_error, self.degrees))
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Of one setting."""
+
+    sums: dict[int, NDArray[np.float64]]  # fold -> over each group
+    means: dict[int, float]  # fold -> over images
+
+
+class Board:
+    """Scores seen so far. Images enter as sums over groups: all that means and their errors need."""
+
+    def __init__(self, groups: Sequence[Sequence[str]], fit_noise: float, fit_noise_weight: float) -> None:
+        if not groups or not all(len(fold) for fold in groups):
+            raise ValueError("expected at least one fold, and images in each")
+        numbered = [np.unique(np.asarray(fold, dtype=str), return_inverse=True)[1] for fold in groups]
+        self.group_of_image = numbered
+        self.sizes = [np.bincount(fold).astype(np.float64) for fold in numbered]
+        self.num_images = [float(len(fold)) for fold in numbered]
+        self.prior_noise, self.prior_weight = fit_noise, fit_noise_weight
+        self.sums: dict[int, dict[int, NDArray[np.float64]]] = {}
+        self.means: dict[int, dict[int, float]] = {}
+        self._chosen_by: dict[int, ChosenBy | None] = {}
+        # setting -> folds that choose its masks -> scores of these folds
+        self._shared: dict[int, dict[tuple[int, ...], _Scores]] = {}
+        self._own: dict[int, float] = {}
+        self.beliefs: dict[int, float] = {}
+        self.barred: set[int] = set()  # settings that cannot win, whatever their scores
+        self._memo: dict[Any, Any] = {}  # what follows from the scores seen, until more are seen
+
+    @property
+    def num_folds(self) -> int:
+        return len(self.sizes)
+
+    def see(self, number: int, values: Mapping[int, ArrayLike], chosen_by: ChosenBy | None = None) -> None:
+        found = {int(fold): np.asarray(scores, dtype=np.float64) for fold, scores in values.items()}
+        problems = [problem for fold, scores in found.items() for problem in self._problems(fold, scores)]
+        if problems:
+            raise ValueError(f"scores of setting {number}: " + "; ".join(problems))
+        order = sorted(found)
+        own = self._scores(found)
+        self.sums[number], self.means[number] = own.sums, own.means
+        self._shared[number] = {tuple(order): own}
+        self._chosen_by[number] = chosen_by
+        self._own[number] = self._mean_over(self.means[number], order) if order else float("nan")
+        self._memo.clear()
+
+    def _remember(self, key: Any, make: Callable[[], Any]) -> Any:
+        if key not in self._memo:
+            self._memo[key] = make()
+        return self._memo[key]
+
+    def _scores(self, found: Mapping[int, NDArray[np.float64]]) -> _Scores:
+        return _Scores(
+            {
+                f: np.bincount(self.group_of_image[f], weights=found[f]).astype(np.float64)
+                for f in sorted(found)
+            },
+            {f: float(found[f].mean()) for f in sorted(found)},
+        )
+
+    def alike(self, number: int, folds: Sequence[int]) -> _Scores:
+        """What a setting shows on these folds, where they have chosen its masks."""
+        chosen_by, known = self._chosen_by[number], self._shared[number]
+        if chosen_by is None:
+            sums, means = self.sums[number], self.means[number]
+            return _Scores({f: sums[f] for f in folds}, {f: means[f] for f in folds})
+        if tuple(folds) not in known:
+            values = chosen_by(folds)
+            known[tuple(folds)] = self._scores({f: np.asarray(values[f], dtype=np.float64) for f in folds})
+        return known[tuple(folds)]
+
+    def _problems(self, fold: int, scores: NDArray[np.float64]) -> Iterator[str]:
+        if not 0 <= fold < self.num_folds:
+            yield f"fold {fold} is none of 0 to {self.num_folds - 1}"
+        elif scores.shape != (len(self.group_of_image[fold]),):
+            yield f"fold {fold} has {len(self.group_of_image[fold])} images, found shape {scores.shape}"
+        elif not (np.isfinite(scores).all() and scores.min() >= 0 and scores.max() <= 1):
+            yield f"fold {fold} has scores outside [0, 1]"
+
+    def folds(self, number: int) -> int:
+        return len(self.means.get(number, ()))
+
+    def is_complete(self, number: int) -> bool:
+        return self.folds(number) == self.num_folds
+
+    def complete(self) -> list[int]:
+        return self._remember("complete", lambda: [n for n in sorted(self.means) if self.is_complete(n)])
+
+    def mean(self, number: int) -> float:
+        """Mean over the images of the folds seen."""
+        return self._own[number]
+
+    def _mean_over(self, means: Mapping[int, float], folds: Sequence[int]) -> float:
+        images = self.num_images
+        return sum(means[f] * images[f] for f in folds) / sum(images[f] for f in folds)
+
+    @property
+    def incumbent(self) -> int | None:
+        """The best setting with all folds; before there is one: the first setting, then the one with most folds."""
+        return self._remember("incumbent", self._find_incumbent)
+
+    def _find_incumbent(self) -> int | None:
+        seen = self.contenders() or [number for number in sorted(self.means) if self.means[number]]
+        complete = [number for number in seen if self.is_complete(number)]
+        if complete:
+            return max(complete, key=lambda number: (self.mean(number), -number))
+        if not seen or 0 in seen:
+            return 0 if seen else None
+        return max(seen, key=lambda number: (self.folds(number), self.mean(number), -number))
+
+    def contenders(self) -> list[int]:
+        """Settings that have shown something and may win."""
+        return [number for number in sorted(self.means) if self.means[number] and number not in self.barred]
+
+    def shared(self, number: int, other: int) -> list[int]:
+        return [fold for fold in self.means[number] if fold in self.means[other]]
+
+    def estimate(self, number: int) -> float:
+        """The incumbent's mean plus the paired difference on shared folds; its own mean if there is none."""
+        return self._remember(("estimate", number), lambda: self._find_estimate(number))
+
+    def _find_estimate(self, number: int) -> float:
+        incumbent = self.incumbent
+        if incumbent is None or number == incumbent or not (shared := self.shared(number, incumbent)):
+            return self.mean(number)
+        one, other = (
+            self._mean_over(self.alike(which, shared).means, shared) for which in (number, incumbent)
+        )
+        return self.mean(incumbent) + one - other
+
+    def worth(self, number: int) -> float:
+        """What ranks go by: what a model of all settings believes of this one, or its own estimate."""
+        return self.beliefs.get(number, self.estimate(number))
+
+    def believe(self, beliefs: Mapping[int, float]) -> None:
+        self.beliefs = dict(beliefs)
+        self._memo.clear()
+
+    def compare(self, number: int, other: int) -> Comparison | None:
+        """`number` less `other`, centred within folds so that fit noise is not counted as image noise."""
+        shared = self.shared(number, other)
+        if not shared:
+            return None
+        images = np.array([self.num_images[f] for f in shared])
+        weights = images / images.sum()
+        first, second = self.alike(number, shared), self.alike(other, shared)
+        by_fold = np.array([first.means[f] - second.means[f] for f in shared])
+        of_images, degrees = self._image_variance(
+            {f: first.sums[f] - second.sums[f] for f in shared}, weights
+        )
+        noise, noise_degrees = self.fit_noise()
+        of_fits = 2 * noise**2 * float((weights**2).sum())
+        total = of_images + of_fits
+        freedom = total**2 / (of_images**2 / degrees + of_fits**2 / noise_degrees)
+        return Comparison(float(weights @ by_fold), float(np.sqrt(total)), freedom, len(shared))
+
+    def _image_variance(
+        self, differences: Mapping[int, NDArray[np.float64]], weights: NDArray[np.float64]
+    ) -> tuple[float, float]:
+        """Cluster-robust variance of the weighted mean difference, and its degrees of freedom."""
+        found = [self._fold_variance(fold, sums) for fold, sums in differences.items()]
+        variance = float(sum(w**2 * v for w, (v, _) in zip(weights, found, strict=True)))
+        return variance, max(1.0, sum(degrees for _, degrees in found))
+
+    def _fold_variance(self, fold: int, sums: NDArray[np.float64]) -> tuple[float, float]:
+        """Variance of the mean difference on one fold; a fold of one group says nothing and adds nothing."""
+        sizes, images = self.sizes[fold], self.num_images[fold]
+        if len(sizes) < 2:
+            return 0.0, 0.0
+        residuals = sums - sizes * sums.sum() / images
+        effective = images**2 / (sizes**2).sum()
+        spread = float((residuals**2).sum()) / images**2
+        return spread * effective / max(effective - 1, 0.5), max(effective - 1, 0.5)
+
+    def fit_noise(self) -> tuple[float, float]:
+        """SD of one fit's mean Dice from training twice, and its weight in degrees of freedom.
+
+        The prior, drawn towards what this study shows: what settings and folds do not explain of the fold means, less
+        what images explain. The larger the part of images, the less the rest can be told, and the less it weighs.
+        """
+        return self._remember("noise", self._find_fit_noise)
+
+    def _find_fit_noise(self) -> tuple[float, float]:
+        prior, shown = self.prior_noise**2, [number for number in self.means if self.folds(number) > 1]
+        squares, degrees = _unexplained([self.means[number] for number in shown], self.num_folds)
+        if not degrees:
+            return self.prior_noise, self.prior_weight
+        of_images = self._image_noise(shown)
+        seen = squares / degrees - of_images
+        likely = max(seen, prior)
+        evidence = degrees * (likely / (likely + of_images)) ** 2
+        weight = self.prior_weight + evidence
+        variance = (self.prior_weight * prior + evidence * seen) / weight
+        return float(np.sqrt(max(variance, prior / 4))), weight
+
+    def _image_noise(self, shown: Sequence[int]) -> float:
+        """Variance of a setting's mean on a fold from what it makes of the images, pooled over these settings."""
+        total, cells = 0.0, 0
+        for fold, (sizes, images) in enumerate(zip(self.sizes, self.num_images, strict=True)):
+            sums = [self.sums[number][fold] for number in shown if fold in self.sums[number]]
+            if len(sums) > 1 and len(sizes) > 1:
+                apart = np.array(sums) - np.mean(sums, axis=0)
+                apart -= np.outer(apart.sum(axis=1) / images, sizes)
+                effective = images**2 / float((sizes**2).sum())
+                spread = float((apart**2).sum()) / (len(sums) - 1) / images**2
+                total += len(sums) * spread * effective / max(effective - 1, 0.5)
+                cells += len(sums)
+        return total / cells if cells else 0.0
+
+
+def _unexplained(rows: Sequence[Mapping[int, float]], num_folds: int) -> tuple[float, int]:
+    """Sum of squares that is left of fold -> mean of several settings, after what each setting and each fold adds by
+    itself (least squares), and its degrees of freedom."""
+    table = np.array([[row.get(fold, np.nan) for fold in range(num_folds)] for row in rows])
+    if not table.size:
+        return 0.0, 0
+    there = np.isfinite(table).astype(np.float64)
+    counts = there.sum(axis=1, keepdims=True)
+    apart = np.nan_to_num(table - np.nanmean(table, axis=1, keepdims=True))
+    normal = np.diag(there.sum(axis=0)) - there.T @ (there / counts)
+    by_fold = apart.sum(axis=0)
+    explained = by_fold @ np.linalg.pinv(normal, hermitian=True) @ by_fold
+    degrees = int(counts.sum()) - len(rows) - int(np.linalg.matrix_rank(normal, hermitian=True))
+    return max(0.0, float((apart**2).sum() - explained)), degrees
