@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from orchestrator.search.residual import residual_variance
+
 # Scores of a setting where only these folds choose its masks.
 ChosenBy = Callable[[Sequence[int]], Mapping[int, ArrayLike]]
 
@@ -215,27 +217,43 @@ class Board:
     def fit_noise(self) -> tuple[float, float]:
         """SD of one fit's mean Dice from training twice, and its weight in degrees of freedom.
 
-        The prior, drawn towards what this study shows: what settings and folds do not explain of the fold means, less
-        what images explain. The larger the part of images, the less the rest can be told, and the less it weighs.
+        The prior, drawn towards what this study shows: what settings and folds do not explain of the fold means
+        (residual.py), less what images explain. The larger the part of images, the less the rest can be told, and the
+        less it weighs.
         """
         return self._remember("noise", self._find_fit_noise)
 
     def _find_fit_noise(self) -> tuple[float, float]:
-        prior, shown = self.prior_noise**2, [number for number in self.means if self.folds(number) > 1]
-        squares, degrees = _unexplained([self.means[number] for number in shown], self.num_folds)
+        prior, of_images = self.prior_noise**2, self._image_noise()
+        variance, degrees = residual_variance(self._alike_all(), prior + of_images, self.prior_weight)
         if not degrees:
             return self.prior_noise, self.prior_weight
-        of_images = self._image_noise(shown)
-        seen = squares / degrees - of_images
-        likely = max(seen, prior)
+        likely = max(variance - of_images, prior)
         evidence = degrees * (likely / (likely + of_images)) ** 2
-        weight = self.prior_weight + evidence
-        variance = (self.prior_weight * prior + evidence * seen) / weight
-        return float(np.sqrt(max(variance, prior / 4))), weight
+        return float(np.sqrt(max(variance - of_images, prior / 4))), self.prior_weight + evidence
 
-    def _image_noise(self, shown: Sequence[int]) -> float:
-        """Variance of a setting's mean on a fold from what it makes of the images, pooled over these settings."""
-        total, cells = 0.0, 0
+    def _alike_all(self) -> list[dict[int, float]]:
+        """Fold -> mean of every setting; of those that lack folds less what masks chosen by few folds flatter the
+        complete ones."""
+        return [self._unflattered(number) for number in sorted(self.means) if self.means[number]]
+
+    def _unflattered(self, number: int) -> dict[int, float]:
+        means, complete = self.means[number], self.complete()
+        if self.is_complete(number) or not complete or self._chosen_by[number] is None:
+            return means
+        shown = [self.alike(other, list(means)).means for other in complete]
+        return {
+            fold: mean
+            - float(
+                np.mean([one[fold] - self.means[n][fold] for n, one in zip(complete, shown, strict=True)])
+            )
+            for fold, mean in means.items()
+        }
+
+    def _image_noise(self) -> float:
+        """Variance of a setting's mean on a fold from what it makes of the images, pooled over settings of several
+        folds."""
+        total, cells, shown = 0.0, 0, [number for number in self.means if self.folds(number) > 1]
         for fold, (sizes, images) in enumerate(zip(self.sizes, self.num_images, strict=True)):
             sums = [self.sums[number][fold] for number in shown if fold in self.sums[number]]
             if len(sums) > 1 and len(sizes) > 1:
@@ -246,19 +264,3 @@ class Board:
                 total += len(sums) * spread * effective / max(effective - 1, 0.5)
                 cells += len(sums)
         return total / cells if cells else 0.0
-
-
-def _unexplained(rows: Sequence[Mapping[int, float]], num_folds: int) -> tuple[float, int]:
-    """Sum of squares that is left of fold -> mean of several settings, after what each setting and each fold adds by
-    itself (least squares), and its degrees of freedom."""
-    table = np.array([[row.get(fold, np.nan) for fold in range(num_folds)] for row in rows])
-    if not table.size:
-        return 0.0, 0
-    there = np.isfinite(table).astype(np.float64)
-    counts = there.sum(axis=1, keepdims=True)
-    apart = np.nan_to_num(table - np.nanmean(table, axis=1, keepdims=True))
-    normal = np.diag(there.sum(axis=0)) - there.T @ (there / counts)
-    by_fold = apart.sum(axis=0)
-    explained = by_fold @ np.linalg.pinv(normal, hermitian=True) @ by_fold
-    degrees = int(counts.sum()) - len(rows) - int(np.linalg.matrix_rank(normal, hermitian=True))
-    return max(0.0, float((apart**2).sum() - explained)), degrees

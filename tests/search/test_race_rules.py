@@ -6,7 +6,6 @@ import numpy as np
 import optuna
 import pytest
 
-from orchestrator.search.board import _unexplained
 from orchestrator.search.race_rules import RULES, Race
 
 FOLDS, GROUPS, SIZE = 5, 40, 8
@@ -203,15 +202,6 @@ def test_the_noise_of_fits_is_told_from_that_of_images_whatever_was_assumed(fit_
             )
         found.append(run.board.fit_noise()[0])
     assert np.sqrt(np.mean(np.square(found))) == pytest.approx(fit_sd, rel=0.25)
-
-
-def test_what_settings_and_folds_add_by_themselves_is_no_disagreement():
-    rows = [{0: 0.5, 1: 0.6, 2: 0.7}, {0: 0.4, 1: 0.5}, {1: 0.9, 2: 1.0}]
-    squares, degrees = _unexplained(rows, 3)
-    assert squares == pytest.approx(0) and degrees == 7 - 3 - 2
-    assert _unexplained([{0: 0.5}, {0: 0.7}], 3) == (0.0, 0)
-    assert _unexplained([], 3) == (0.0, 0)
-    assert _unexplained([{0: 0.5, 1: 0.5}, {0: 0.5, 1: 0.7}], 2) == (pytest.approx(0.01), 1)
 
 
 def test_before_the_study_shows_its_noise_less_is_stopped():
