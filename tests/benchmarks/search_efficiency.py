@@ -3,15 +3,19 @@
     python tests/benchmarks/search_efficiency.py                    # an hour and more on two cores
     python tests/benchmarks/search_efficiency.py --trials 6 --seeds 0 --epochs 3 --cases 60
     python tests/benchmarks/search_efficiency.py --no-trainers      # a third of it: epochs alone are comparable
+    python tests/benchmarks/search_efficiency.py --no-trainers --device cuda --lanes 2 --at-once 6 \
+        --channels 8 16 32 --sizes 64 96 128 --cases 400 --trials 40    # one GPU, 16 cores
 
 plain   The documented way: a Tune function that trains the five folds of a setting to the end, one after another,
         each by a `TorchTrainer` of its own, and reports their mean Dice; Tune's OptunaSearch suggests learning rate,
-        width of the network, image size and threshold. One setting at a time. With --no-trainers its fits are
-        trained in the Tune function itself: the same epochs, without what the trainers cost.
-ours    `run_study` with one lane: the same space, but thresholds are swept and settings race. It has half the epochs
-        that plain trains in all.
+        width of the network, image size and threshold. With --no-trainers its fits are trained in the Tune function
+        itself: the same epochs, without what the trainers cost.
+ours    `run_study`: the same space, but thresholds are swept and settings race. It has half the epochs that plain
+        trains in all.
 
-The same fits (this project's training), split, data and seeds, alternating, on one machine. Real images of Kvasir-SEG
+Both train as many fits at a time (--lanes), and are the same in everything else: fits (this project's training), split,
+data, seeds, one machine. They alternate, or --at-once so many of them run beside each other: then their seconds hang on
+who else was still at work, and their epochs do not. Real images of Kvasir-SEG
 where POLYP_DATA (default ../shared/data/polyps) has them, else drawn ones. The goal is plain's final cross-validated
 Dice less 0.005. What is compared is what each had spent, in epochs and in seconds, when a setting with all five folds
 first reached it. Plain first reaches it before its end, though nobody knows then that it has: its end stands beside.
@@ -29,7 +33,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -38,6 +42,7 @@ from typing import Any
 import optuna
 import ray
 import ray.train
+import torch
 from ray import tune
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.search.optuna import OptunaSearch
@@ -57,11 +62,12 @@ from orchestrator.search.ledger import FitRecord, Ledger
 from orchestrator.search.race_rules import Verdict
 from orchestrator.search.space import SearchSpace, parse_space
 from orchestrator.search.status import Status
-from orchestrator.search.width import WidthChoice
+from orchestrator.search.width import TimeJob, WidthChoice
 from orchestrator.search.work import ScoreJob, Work
 from orchestrator.study import Study, run_study
+from orchestrator.training.fit import Report
 from orchestrator.training.lane import Shape
-from orchestrator.training.process import KEEP_FREED_MEMORY
+from orchestrator.training.process import KEEP_FREED_MEMORY, settle
 from orchestrator.training.recipe import FitSpec
 
 POLYPS = Path(
@@ -73,17 +79,17 @@ SPACE = """
 network = "unet"
 [search]
 learning_rate = {{ log_uniform = [1e-4, 3e-2] }}
-base_channels = {{ choice = [4, 6, 8] }}
-image_size = {{ choice = [32, 48, 64] }}
+base_channels = {{ choice = {channels} }}
+image_size = {{ choice = {sizes} }}
 {threshold}
 [fixed]
 epochs = {epochs}
-batch_size = 8
+batch_size = {batch}
 augmentation = "flips"
 [baseline]
 learning_rate = 1e-3
-base_channels = 6
-image_size = 48
+base_channels = {middle_channels}
+image_size = {middle_size}
 {baseline}
 """
 SWEPT = ("threshold = { sweep = [0.05, 0.95] }", "")
@@ -102,6 +108,14 @@ class Way:
     seconds: float = 0.0
     held_out: float = 0.0  # Dice of the winner on cases that no search saw
 
+    def reach(self, seconds: float, dice: float) -> None:
+        """Another setting has all folds."""
+        self.seconds = seconds
+        self.reached.append((self.epochs, seconds, dice))
+        says = f"{self.name}, seed {self.seed}: {len(self.reached)} settings with all folds after {self.fits} fits, "
+        says += f"{self.epochs} epochs, {seconds:.0f} s: {dice:.4f}, best {self.best:.4f}"
+        print(says, file=sys.stderr, flush=True)
+
     @property
     def best(self) -> float:
         return max(dice for _, _, dice in self.reached)
@@ -116,8 +130,19 @@ class Way:
         return next(((epochs, seconds) for epochs, seconds, dice in self.reached if dice >= goal), None)
 
 
-def space_of(kind: tuple[str, str], epochs: int) -> SearchSpace:
-    return parse_space(SPACE.format(threshold=kind[0], baseline=kind[1], epochs=epochs))
+def space_of(kind: tuple[str, str], options: argparse.Namespace) -> SearchSpace:
+    channels, sizes = options.channels, options.sizes
+    text = SPACE.format(
+        threshold=kind[0],
+        baseline=kind[1],
+        epochs=options.epochs,
+        batch=options.batch,
+        channels=channels,
+        sizes=sizes,
+        middle_channels=channels[len(channels) // 2],
+        middle_size=sizes[len(sizes) // 2],
+    )
+    return parse_space(text)
 
 
 def prepare(home: Path, num_cases: int) -> Dataset:
@@ -134,31 +159,48 @@ def prepare(home: Path, num_cases: int) -> Dataset:
     return add_dataset(home, "frames", home / "frames")
 
 
+@dataclass(frozen=True)
+class OneThread:
+    """Does what `Work` does, in the calling thread alone."""
+
+    work: Work
+
+    def __call__(
+        self, job: FitSpec | ScoreJob | TimeJob, device: torch.device, loader_workers: int, report: Report
+    ) -> bool:
+        settle(1)
+        return self.work(job, device, 0, report)
+
+
 def train_fold(config: dict[str, Any]) -> None:
     """What runs on the worker of a documented fit."""
-    import torch
 
     def report(row: dict[str, float]) -> bool:
         ray.train.report(row)
         return True
 
-    config["work"](config["spec"], torch.device("cpu"), 0, report)
+    OneThread(config["work"])(config["spec"], torch.device(config["device"]), 0, report)
 
 
-def by_trainer(work: Work, spec: FitSpec, storage: str) -> None:
+def by_trainer(work: Work, spec: FitSpec, storage: str, device: str, share: float) -> None:
     TorchTrainer(
         train_fold,
-        train_loop_config={"work": work, "spec": spec},
+        train_loop_config={"work": work, "spec": spec, "device": device},
         torch_config=TorchConfig(backend="gloo"),
-        scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=1, use_gpu=device == "cuda", resources_per_worker=resources(device, share)
+        ),
         run_config=ray.train.RunConfig(name=f"{time.time_ns()}", storage_path=storage),
     ).fit()
 
 
-def by_itself(work: Work, spec: FitSpec, storage: str) -> None:
-    import torch
+def by_itself(work: Work, spec: FitSpec, storage: str, device: str, share: float) -> None:
+    OneThread(work)(spec, torch.device(device), 0, lambda row: True)
 
-    work(spec, torch.device("cpu"), 0, lambda row: True)
+
+def resources(device: str, share: float) -> dict[str, float]:
+    """Of one fit: a core, and its part of a GPU."""
+    return {"CPU": 1, "GPU": share} if device == "cuda" else {"CPU": 1}
 
 
 def plain_trial(
@@ -168,12 +210,14 @@ def plain_trial(
     plan: SplitPlan,
     work: Work,
     storage: str,
-    train: Callable[[Work, FitSpec, str], None],
+    device: str,
+    share: float,
+    train: Callable[[Work, FitSpec, str, str, float], None],
 ) -> None:
     settings = space.settings({**space.fixed, **config})
     records = []
     for spec in fold_specs(settings, plan):
-        train(work, spec, storage)
+        train(work, spec, storage, device, share)
         records.append(work.ledger.read(spec.fit_id))
     tune.report({"dice": score_trial(records, settings).metrics["dice"]})
 
@@ -197,7 +241,7 @@ class Clock(tune.Callback):
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         self.way.epochs, self.way.fits = spent_in(self.ledger)
-        self.way.reached.append((self.way.epochs, time.monotonic() - self.begun, result["dice"]))
+        self.way.reach(time.monotonic() - self.begun, result["dice"])
 
 
 def spent_in(ledger: Ledger) -> tuple[int, int]:
@@ -207,7 +251,8 @@ def spent_in(ledger: Ledger) -> tuple[int, int]:
 
 
 def plain(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -> Way:
-    way, space = Way("plain", seed), space_of(SAMPLED, options.epochs)
+    ray.init("local", num_cpus=2 * options.lanes, log_to_driver=False, logging_level=logging.ERROR)
+    way, space = Way("plain", seed), space_of(SAMPLED, options)
     plan, ledger = five_fold([dataset], seed=seed), Ledger(home / f"plain-{seed}")
     work = Work(home, home / "cache", ledger)
 
@@ -220,20 +265,21 @@ def plain(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) 
                 plan=plan,
                 work=work,
                 storage=str(home / "train"),
+                device=options.device,
+                share=1 / options.fits_at_once,
                 train=by_itself if options.no_trainers else by_trainer,
             ),
-            {"CPU": 0.1},
+            resources(options.device, 1 / options.fits_at_once) if options.no_trainers else {"CPU": 0.1},
         ),
         tune_config=tune.TuneConfig(
             search_alg=OptunaSearch(
                 space=Draw(space), metric="dice", mode="max", sampler=optuna.samplers.TPESampler(seed=seed)
             ),
             num_samples=options.trials,
-            max_concurrent_trials=1,
+            max_concurrent_trials=options.lanes,
         ),
         run_config=tune.RunConfig(name=f"plain-{seed}", storage_path=str(home), callbacks=[clock], verbose=0),
     ).fit()
-    way.seconds = time.monotonic() - clock.begun
     if found.errors:
         raise RuntimeError(f"plain: {found.errors[0]}")
     best = max(found, key=lambda result: result.metrics["dice"])
@@ -242,12 +288,11 @@ def plain(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) 
     masks = score_trial(records, settings).masks
     middle = sorted(records, key=lambda record: scores_under(record.histograms, masks)["dice"].mean())
     way.held_out = on_held_out(work, middle[len(middle) // 2].fit_id, plan, masks)
+    ray.shutdown()
     return way
 
 
 def on_held_out(work: Work, fit_id: str, plan: SplitPlan, masks: PostProcess) -> float:
-    import torch
-
     work(ScoreJob(fit_id, "test", plan.datasets, plan.test), torch.device("cpu"), 0, lambda row: True)
     return float(scores_under(work.ledger.read_scores(fit_id, plan.test).histograms, masks)["dice"].mean())
 
@@ -261,8 +306,10 @@ class Watch:
     def __enter__(self) -> Watch:
         return self
 
+    def started(self, study: Study, shape: Shape) -> None:
+        self.begun = time.monotonic()  # Ray is up, as it is when plain begins
+
     def __exit__(self, *_: object) -> None: ...
-    def started(self, study: Study, shape: Shape) -> None: ...
     def width_chosen(self, choice: WidthChoice) -> None: ...
     def trial_started(self, number: int, params: dict[str, Any]) -> None: ...
     def judged(self, number: int, verdict: Verdict) -> None: ...
@@ -277,18 +324,17 @@ class Watch:
 
     def trial_finished(self, trial: StudyTrial) -> None:
         if (score := trial.score()) is not None:
-            spent = self.way.epochs, time.monotonic() - self.begun
-            self.way.reached.append((*spent, score.metrics["dice"]))
+            self.way.reach(time.monotonic() - self.begun, score.metrics["dice"])
 
     def finished(self, champion: StudyTrial | None) -> None: ...
 
 
-def ours(address: str, seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -> Way:
+def ours(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -> Way:
     way = Way("ours", seed)
     study_home = StudyHome(home, f"ours-{seed}")
     study = Study(
         home=study_home,
-        space=space_of(SWEPT, options.epochs),
+        space=space_of(SWEPT, options),
         plan=five_fold([dataset], seed=seed),
         datasets=(dataset,),
         unseen=(),
@@ -297,35 +343,40 @@ def ours(address: str, seed: int, home: Path, dataset: Dataset, options: argpars
     )
     watch = Watch(way)
     work = Work(home, home / "cache", study_home.ledger)
-    champion = run_study(study, Machine(address, "cpu", num_lanes=1), work, watch)
-    way.seconds = time.monotonic() - watch.begun
+    machine = Machine(
+        "local", options.device, 1, options.lanes, options.fits_at_once if options.device == "cuda" else 1
+    )
+    champion = run_study(study, machine, OneThread(work), watch)
     assert champion is not None
     masks = finished_score(champion).masks
     way.held_out = study_home.outside_scores(champion_fit(champion).fit_id, masks)["test"]["dice"]
     return way
 
 
+def carry_this_file() -> None:
+    """Workers of Ray cannot import what a child process calls its main module."""
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
 def measure(options: argparse.Namespace) -> list[list[Way]]:
     os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}
     os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"} | KEEP_FREED_MEMORY  # for both ways
-    ray.init("local", num_cpus=4, log_to_driver=False, logging_level=logging.ERROR)
-    address = ray.get_runtime_context().gcs_address
-    rounds = []
-    # A study makes its own connection to Ray, which one process can have only one of.
-    with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(1, get_context("spawn")) as child:
+    # One process and one Ray each: searches that share a Ray would wait for each other's cores.
+    processes = ProcessPoolExecutor(
+        options.at_once, get_context("spawn"), carry_this_file, max_tasks_per_child=1
+    )
+    with tempfile.TemporaryDirectory() as scratch, processes:
         home = Path(scratch)
         dataset = prepare(home, options.cases)
+        asked: dict[Future[Way], int] = {}
         for seed in options.seeds:
-            found = {}
-            for name in ("plain", "ours") if seed % 2 else ("ours", "plain"):
-                if name == "plain":
-                    found[name] = plain(seed, home, dataset, options)
-                else:
-                    found[name] = child.submit(ours, address, seed, home, dataset, options).result()
-                print(f"seed {seed}: {found[name]}", file=sys.stderr, flush=True)
-            rounds.append([found["plain"], found["ours"]])
-    ray.shutdown()
-    return rounds
+            for way in (plain, ours) if seed % 2 else (ours, plain):
+                asked[processes.submit(way, seed, home, dataset, options)] = seed
+        found: dict[int, dict[str, Way]] = {}
+        for future in as_completed(asked):
+            way = future.result()
+            found.setdefault(way.seed, {})[way.name] = way
+    return [[found[seed]["plain"], found[seed]["ours"]] for seed in options.seeds]
 
 
 def table(rounds: list[list[Way]]) -> Table:
@@ -373,9 +424,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=10, help="of a fit")
     parser.add_argument("--cases", type=int, default=150, help="images")
+    parser.add_argument(
+        "--channels", type=int, nargs="+", default=[4, 6, 8], help="of the first level, a choice"
+    )
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[32, 48, 64], help="of images, in pixels, a choice"
+    )
+    parser.add_argument("--batch", type=int, default=8, help="images a step")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--lanes", type=int, default=1, help="fits at a time, of one search")
+    parser.add_argument("--at-once", type=int, default=1, help="searches at a time")
     parser.add_argument("--no-trainers", action="store_true", help="plain without trainers: compare epochs")
     parser.add_argument("--json", action="store_true", help="every measurement, for programs")
     options = parser.parse_args()
+    options.fits_at_once = options.lanes * options.at_once
     rounds = measure(options)
     if options.json:
         print(json.dumps([[asdict(way) for way in ways] for ways in rounds], indent=1))
