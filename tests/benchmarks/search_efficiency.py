@@ -11,7 +11,7 @@ plain   The documented way: a Tune function that trains the five folds of a sett
         width of the network, image size and threshold. With --no-trainers its fits are trained in the Tune function
         itself: the same epochs, without what the trainers cost.
 ours    `run_study`: the same space, but thresholds are swept and settings race. It has half the epochs that plain
-        trains in all.
+        trains in all (--part).
 
 Both train as many fits at a time (--lanes), and are the same in everything else: fits (this project's training), split,
 data, seeds, one machine. They alternate, or --at-once so many of them run beside each other: then their seconds hang on
@@ -338,7 +338,7 @@ def ours(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -
         plan=five_fold([dataset], seed=seed),
         datasets=(dataset,),
         unseen=(),
-        budget=Budget(epochs=options.trials * NUM_FOLDS * options.epochs // 2),
+        budget=Budget(epochs=int(options.part * options.trials * NUM_FOLDS * options.epochs)),
         seed=seed,
     )
     watch = Watch(way)
@@ -431,6 +431,7 @@ def main() -> None:
         "--sizes", type=int, nargs="+", default=[32, 48, 64], help="of images, in pixels, a choice"
     )
     parser.add_argument("--batch", type=int, default=8, help="images a step")
+    parser.add_argument("--part", type=float, default=0.5, help="of the epochs of plain that ours has")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--lanes", type=int, default=1, help="fits at a time, of one search")
     parser.add_argument("--at-once", type=int, default=1, help="searches at a time")
