@@ -5,7 +5,7 @@
 
 The same fits (drawn frames, the pipeline `standard`, one learning rate each), passed through warm lanes of one GPU: one
 lane that has all of it, two that have a half each, and so on, each with its share of the cores. Every lane first trains
-one fit that does not count, so that CUDA's and cuDNN's start is not timed. Images a second are those of training and
+an epoch that does not count, so that CUDA's and cuDNN's start is not timed. Images a second are those of training and
 validation together; memory is the most that the GPU had given away, CUDA's own part of every process included.
 
 Nothing is asserted about time; a fit that fails raises `RuntimeError`.
@@ -80,7 +80,9 @@ class Gauge:
             self.peak_gib = max(self.peak_gib, float(told) / 1024)
 
 
-def fits_of(network: str, image_size: int, dataset: Dataset, first: int, count: int, epochs: int, batch: int):
+def fits_of(
+    network: str, image_size: int, dataset: Dataset, count: int, epochs: int, batch: int
+) -> list[FitSpec]:
     """`count` fits that differ in their learning rate."""
     ids = tuple(case.id for case in dataset.cases)
     pretrained = {"pretrained": False} if "pretrained" in models.params(network) else {}
@@ -99,7 +101,7 @@ def fits_of(network: str, image_size: int, dataset: Dataset, first: int, count: 
             val=ids[-NUM_VAL:],
             fold="0",
         )
-        for number in range(first, first + count)
+        for number in range(count)
     ]
 
 
@@ -109,8 +111,8 @@ def measure(
     folder = Path(tempfile.mkdtemp(dir=home))
     work = Work(home, home / "cache", Ledger(folder))
     shape = shape_lanes(ray.nodes(), Machine(device="cuda", workers_per_fit=1, fits_per_gpu=fits_per_gpu))
-    specs = fits_of(network, image_size, dataset, 0, fits_per_gpu + asked.fits, asked.epochs, asked.batch)
-    warm, timed = specs[:fits_per_gpu], specs[fits_per_gpu:]
+    warm = fits_of(network, image_size, dataset, fits_per_gpu, 1, asked.batch)
+    timed = fits_of(network, image_size, dataset, asked.fits, asked.epochs, asked.batch)
     with Lanes(work, shape, folder / "train") as lanes:
         while ray.get(lanes.dispatcher.num_ready.remote()) < shape.num_lanes:
             time.sleep(0.05)
@@ -166,8 +168,8 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[256], help="sides of images, in pixels")
     parser.add_argument("--fits-per-gpu", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--fits", type=int, default=8, help="that are timed, in all lanes together")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--cases", type=int, default=144, help=f"drawn frames, {NUM_VAL} of them to validate")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--cases", type=int, default=528, help=f"drawn frames, {NUM_VAL} of them to validate")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
