@@ -6,14 +6,16 @@ UserError            exit code 2
 ├── BadSplit         a split plan: too few groups, changed data
 ├── BadStudy         a study: unknown, made with other settings, nothing finished yet
 ├── BadMachine       what was asked does not fit this machine or cluster
-└── BadBundle        an exported model that cannot be read
+├── BadBundle        an exported model that cannot be read
+└── Several          more than one of these, told at once
 FitFailed            one fit went wrong (diverged, worker died); the study goes on
 └── OutOfMemory      on one worker: its peers may know nothing of it
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -30,8 +32,13 @@ class UserError(Exception):
         lines = "".join(f"\n  {problem}" for problem in self.problems)
         return f"{self.where}: {len(self.problems)} problems{lines}"
 
-    def __reduce__(self) -> tuple[type, tuple[str, tuple[str, ...]]]:
+    def __reduce__(self) -> tuple[type, tuple]:
         return type(self), (self.where, self.problems)
+
+    @property
+    def each(self) -> tuple[UserError, ...]:
+        """One message each."""
+        return (self,)
 
 
 class BadSpace(UserError):
@@ -56,6 +63,41 @@ class BadMachine(UserError):
 
 class BadBundle(UserError):
     """An exported model that cannot be read."""
+
+
+class Several(UserError):
+    """Mistakes in several places."""
+
+    def __init__(self, mistakes: Sequence[UserError]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__(f"{len(mistakes)} mistakes", [str(mistake) for mistake in mistakes])
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        return type(self), (self.mistakes,)
+
+    @property
+    def each(self) -> tuple[UserError, ...]:
+        return self.mistakes
+
+
+class Mistakes:
+    """Collects mistakes in places that do not hang on each other, so that a user hears of all at once."""
+
+    def __init__(self) -> None:
+        self.found: list[UserError] = []
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note a mistake that is met in here, and go on behind it."""
+        try:
+            yield
+        except UserError as mistake:
+            self.found.append(mistake)
+
+    def tell(self) -> None:
+        """Raise what was found: one mistake as it is, several as `Several`."""
+        if self.found:
+            raise self.found[0] if len(self.found) == 1 else Several(self.found)
 
 
 class FitFailed(Exception):

@@ -125,6 +125,12 @@ def run(
             "fit tiny.toml --data drawn --set epohs=3 --set loss=bec",
             ["--set: 2 problems", "epohs", "bce_dice"],
         ),
+        ("fit mistakes.toml --data drwan", ["3 problems", "error: ", "no dataset is named 'drwan'"]),
+        ("plan mistakes.toml --data drwan --gpus 2", ["3 problems", "no dataset is named 'drwan'"]),
+        (
+            "search mistakes.toml --data drwan --trials 1 --fits-per-gpu 2 --workers-per-fit 2",
+            ["3 problems", "no dataset is named 'drwan'", "--fits-per-gpu"],
+        ),
         ("fit tiny.toml --data drawn --set epochs", ["--set", "key=value"]),
         ("fit tiny.toml --data drawn --fold 5", ["--fold", "below 5", "found 5"]),
         ("fit tiny.toml --data drawn --splits ten-fold", ["--splits", "five-fold", "'ten-fold'"]),

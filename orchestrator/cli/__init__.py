@@ -45,7 +45,8 @@ def main() -> None:
     try:
         app()
     except UserError as mistake:
-        err.print(f"[bold red]error:[/] {escape(str(mistake))}", highlight=False)
+        for one in mistake.each:
+            err.print(f"[bold red]error:[/] {escape(str(one))}", highlight=False)
         sys.exit(2)
     except FitFailed as failure:
         err.print(f"[bold red]failed:[/] {escape(str(failure))}", highlight=False)

@@ -46,6 +46,8 @@ def plan(
     from orchestrator.cli.search import device_here
     from orchestrator.cli.split import load_split
     from orchestrator.data.cache import cached_cases
+    from orchestrator.data.cases import load_datasets
+    from orchestrator.errors import Mistakes
     from orchestrator.search.folds import fold_specs
     from orchestrator.search.plan import (
         forecast,
@@ -60,11 +62,17 @@ def plan(
     from orchestrator.training.process import settle
 
     home = home.expanduser().resolve()
-    space = load_space(file)
-    check_builds(space)
-    check_weights(space)
+    mistakes = Mistakes()
+    with mistakes.noted():
+        space = load_space(file)
+        check_builds(space)
+        check_weights(space)
+    with mistakes.noted():
+        load_datasets(home, data)
+    with mistakes.noted():
+        chosen = torch.device(device_here(device))
+    mistakes.tell()
     sources, _, split = load_split(home, data, [], splits, holdout, seed, twins=False, cache=cache)
-    chosen = torch.device(device_here(device))
     widths = widths_of(batch_sizes(space), gpus)
     settings = some_settings(space, sampled, seed)
     speeds: list[Speed] = []

@@ -30,7 +30,7 @@ from orchestrator.cli.options import (
 from orchestrator.cli.results import leaderboard
 from orchestrator.cli.screen import epoch_line, err, out
 from orchestrator.cli.split import load_split
-from orchestrator.errors import BadStudy, FitFailed
+from orchestrator.errors import BadStudy, FitFailed, Mistakes
 from orchestrator.search.choices import RuleName, SamplerName
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def fit(
     """Train one fit in this process, without Ray. Run again, it goes on from its checkpoint."""
     import torch
 
+    from orchestrator.data.cases import load_datasets
     from orchestrator.scoring.pending import scores_under
     from orchestrator.search.folds import fold_specs
     from orchestrator.search.ledger import Ledger
@@ -68,14 +69,20 @@ def fit(
     from orchestrator.training.process import settle
 
     home = home.expanduser().resolve()
-    space = load_space(file)
-    check_builds(space)
-    check_weights(space)
-    settings = space.settings(override(space.baseline_params(), set_ or [], space))
+    mistakes = Mistakes()
+    with mistakes.noted():
+        space = load_space(file)
+        check_builds(space)
+        check_weights(space)
+        settings = space.settings(override(space.baseline_params(), set_ or [], space))
+    with mistakes.noted():
+        load_datasets(home, data)
+    with mistakes.noted():
+        chosen = torch.device(device_here(device))
+    mistakes.tell()
     _, _, plan = load_split(home, data, [], splits, holdout, seed, twins=twins, cache=cache, fold=fold)
     specs = fold_specs(settings, plan)
     ledger = Ledger(home / "fits")
-    chosen = torch.device(device_here(device))
     out.print(
         f"fit {specs[fold].fit_id}: {settings.network}, fold {fold} of {plan.name}, on {chosen}",
         highlight=False,
@@ -216,6 +223,7 @@ def search(
 
     With --nested K there are K + 1 studies, one after another, and each may spend the whole budget.
     """
+    from orchestrator.data.cases import load_datasets
     from orchestrator.machine import Machine
     from orchestrator.results.earlier import earlier_settings
     from orchestrator.results.report import Report, default_uri
@@ -229,18 +237,29 @@ def search(
     from orchestrator.search.work import Work
     from orchestrator.study import Study, run_study
 
-    storage = kept_url(storage) if storage is not None else None
-    first, beside = first_and_beside(objective or ["mean"])
+    mistakes = Mistakes()
+    with mistakes.noted():
+        storage = kept_url(storage) if storage is not None else None
+    with mistakes.noted():
+        first, beside = first_and_beside(objective or ["mean"])
+    with mistakes.noted():
+        space = load_space(file)
+        check_builds(space)
+        if not address.startswith("ray://"):
+            check_weights(space)
+    home = home.expanduser().resolve()
+    if address.startswith("ray://"):  # data, home and machine are the cluster's
+        mistakes.tell()
+        raise typer.Exit(_as_job(context, address, [file, Path(splits)]))
+    with mistakes.noted():
+        load_datasets(home, [*data, *(unseen or [])])
+    with mistakes.noted():
+        machine = Machine(address, device, workers_per_fit, lanes, fits_per_gpu)
+    mistakes.tell()
     sampler = sampler or default_sampler(1 + len(beside))
     if beside and race is None:
         err.print("several objectives: every trial gets all its folds (--race none)", highlight=False)
     budget = Budget(trials, hours, gpu_hours, epochs, until_unlikely)
-    space = load_space(file)
-    check_builds(space)
-    if address.startswith("ray://"):
-        raise typer.Exit(_as_job(context, address, [file, Path(splits)]))
-    check_weights(space)
-    home = home.expanduser().resolve()
     sources, tests, plan = load_split(
         home, data, unseen or [], splits, holdout, seed, twins=twins, cache=cache
     )
@@ -281,7 +300,6 @@ def search(
         asked = replace(asked, beginnings=fitted.settings)
         for line in fitted.lines:
             err.print(line, highlight=False)
-    machine = Machine(address, device, workers_per_fit, lanes, fits_per_gpu)
 
     def carry_out(one: Study) -> StudyTrial | None:
         work = Work(home, cache or home / "cache", one.home.ledger, one.also.is_measured)
