@@ -1,7 +1,7 @@
 """Where the wall time of a fit goes: batches, steps, validation, checkpoints, scoring, the record.
 
     python tests/benchmarks/fit_anatomy.py                                        # a narrow U-Net on one core; a minute
-    python tests/benchmarks/fit_anatomy.py --device cuda --networks unet resunet_pp --size 256 --threads 4 --folder /nfs/x
+    python tests/benchmarks/fit_anatomy.py --device cuda --networks unet resunet_pp --size 256 --threads 4
 
 Fits of `--epochs` epochs on drawn frames, the pipeline `standard`, through the `Work` that a lane runs; the first
 of each network does not count. Each part is timed where it is called, and a GPU is waited for before and after, so that

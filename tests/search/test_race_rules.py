@@ -204,6 +204,23 @@ def test_the_noise_of_fits_is_told_from_that_of_images_whatever_was_assumed(fit_
     assert np.sqrt(np.mean(np.square(found))) == pytest.approx(fit_sd, rel=0.25)
 
 
+def test_what_masks_chosen_by_few_folds_flatter_is_no_noise():
+    def learned(flattery: float) -> float:
+        run, rng = Race("paired", NAMES), np.random.default_rng(0)
+        for number in range(12):
+            scores = {
+                f: np.clip(noisy_scores(rng, 0.012, 0.5), 0, 0.9) for f in range(5 if number % 3 == 0 else 1)
+            }
+
+            def chosen_by(folds, scores=scores):
+                return {f: scores[f] + flattery * (len(folds) < FOLDS) for f in folds}
+
+            run.see(number, chosen_by(list(scores)), chosen_by)
+        return run.board.fit_noise()[0]
+
+    assert learned(0.04) == pytest.approx(learned(0.0))
+
+
 def test_before_the_study_shows_its_noise_less_is_stopped():
     run = race()
     show(run, 1, 0.772)
