@@ -9,9 +9,9 @@ an epoch that does not count, so that CUDA's and cuDNN's start is not timed. Ima
 validation together; memory is the most that the GPU had given away, CUDA's own part of every process included.
 
 Printed on an H200 with 16 cores, torch 2.11. U-Net of the paper's width, short fits (`--networks unet --cases 144
---epochs 3 --fits 8`): 1,114 fits per hour alone, 1.60 times as many with two at a time, 1.88 times with four, which took
-18.5 GiB. ResUNet++ (`--networks resunet_pp --fits 4`): 717 alone, 1.03 times with two. What holds ResUNet++ back is not
-known: tests/benchmarks/fit_anatomy.py was written to tell, and has met no GPU yet.
+--epochs 3 --fits 8`): 1,114 fits per hour alone, 1.60 times as many with two at a time, 1.88 times with four, which
+took 18.5 GiB. ResUNet++ (`--networks resunet_pp --fits 4`): 717 alone, 1.03 times with two. What holds ResUNet++ back
+is not known: tests/benchmarks/fit_anatomy.py was written to tell, and has met no GPU yet.
 
 Nothing is asserted about time; a fit that fails raises `RuntimeError`.
 """
