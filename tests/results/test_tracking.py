@@ -71,7 +71,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def steps(uri: str, run: Run, metric: str = "val_dice") -> list[int]:
-    return [point.step for point in connect(uri).get_metric_history(run.info.run_id, metric)]
+    """In their order; MLflow's is that of telling, where two are not told in the same millisecond."""
+    return sorted(point.step for point in connect(uri).get_metric_history(run.info.run_id, metric))
 
 
 def test_a_study_is_one_run_with_its_files_and_datasets(open_tracking, find_runs, mlflow_uri, request):

