@@ -59,10 +59,12 @@ from rich.table import Table
 from tiny_work import TinyWork
 
 from orchestrator.machine import Machine, shape_lanes
+from orchestrator.search.budget import End
 from orchestrator.search.home import StudyTrial
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.race_rules import Verdict
 from orchestrator.search.space import parse_space
+from orchestrator.search.status import Status
 from orchestrator.search.width import WidthChoice
 from orchestrator.study import Study, run_study
 from orchestrator.training.lane import Lanes, Shape
@@ -171,6 +173,12 @@ class StudyStopwatch:
         pass
 
     def judged(self, number: int, verdict: Verdict) -> None:
+        pass
+
+    def ends(self, end: End) -> None:
+        pass
+
+    def progress(self, status: Status) -> None:
         pass
 
     def trial_finished(self, trial: StudyTrial) -> None:
