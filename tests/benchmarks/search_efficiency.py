@@ -112,12 +112,10 @@ class Way:
     reached: list[tuple[int, float, float]] = field(default_factory=list)
     epochs: int = 0
     fits: int = 0
-    seconds: float = 0.0
     held_out: float = 0.0  # Dice of the winner on cases that no search saw
 
     def reach(self, seconds: float, dice: float) -> None:
         """Another setting has all folds."""
-        self.seconds = seconds
         self.reached.append((self.epochs, seconds, dice))
         says = f"{self.name}, seed {self.seed}: {len(self.reached)} settings with all folds after {self.fits} fits, "
         says += f"{self.epochs} epochs, {seconds:.0f} s: {dice:.4f}, best {self.best:.4f}"

@@ -10,8 +10,8 @@ validation together; memory is the most that the GPU had given away, CUDA's own 
 
 Printed on an H200 with 16 cores, torch 2.11. U-Net of the paper's width, short fits (`--networks unet --cases 144
 --epochs 3 --fits 8`): 1,114 fits per hour alone, 1.60 times as many with two at a time, 1.88 times with four, which
-took 18.5 GiB. ResUNet++ (`--networks resunet_pp --fits 4`): 717 alone, 1.03 times with two. What holds ResUNet++ back
-is not known: tests/benchmarks/fit_anatomy.py was written to tell, and has met no GPU yet.
+took 18.5 GiB (by nvidia-smi). ResUNet++ (`--networks resunet_pp --fits 4`): 717 alone, 1.03 times with two. What holds
+ResUNet++ back is not known: tests/benchmarks/fit_anatomy.py was written to tell, and has met no GPU yet.
 
 Nothing is asserted about time; a fit that fails raises `RuntimeError`.
 """
@@ -23,7 +23,6 @@ import json
 import logging
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import threading
@@ -79,10 +78,9 @@ class Gauge:
         self.thread.join()
 
     def _watch(self) -> None:
-        ask = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"]
         while not self.over.wait(0.3):
-            told = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
-            self.peak_gib = max(self.peak_gib, float(told) / 1024)
+            free, total = torch.cuda.mem_get_info(0)
+            self.peak_gib = max(self.peak_gib, (total - free) / 2**30)
 
 
 def fits_of(

@@ -10,6 +10,8 @@ import torch
 from orchestrator.data.cache import CachedCases, cached_cases
 from orchestrator.data.cases import add_dataset
 from orchestrator.data.phantom import draw_dataset
+from orchestrator.search.ledger import Ledger
+from orchestrator.search.work import Work
 from orchestrator.training.fit import FitOutcome, Report, run_fit
 from orchestrator.training.recipe import FitSpec, Recipe
 
@@ -36,6 +38,11 @@ def drawn_fit(cases: CachedCases, *, num_train: int = 8, num_val: int = 5, **rec
         val=ids[num_train : num_train + num_val],
         fold="0",
     )
+
+
+def work(home: Path, folder: Path) -> Work:
+    """What a lane would do, with the datasets of `home` and a ledger in `folder`."""
+    return Work(home, home / "cache", Ledger(folder))
 
 
 def train(

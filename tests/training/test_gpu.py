@@ -12,7 +12,7 @@ import mortal
 import pytest
 import ray
 import torch
-from drawn import drawn_cases, drawn_fit, learned, train
+from drawn import drawn_fit, learned, train, work
 from mortal import Mortal
 from torch import nn
 
@@ -20,7 +20,6 @@ import models
 from orchestrator.data.cases import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.search.ledger import Ledger
-from orchestrator.search.work import Work
 from orchestrator.training.fit import run_fit
 from orchestrator.training.lane import Lanes, Shape
 from orchestrator.training.recipe import FitSpec, Recipe
@@ -28,20 +27,6 @@ from orchestrator.training.recipe import FitSpec, Recipe
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 CUDA = torch.device("cuda:0")
 GIB = 2**30
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def cases(home):
-    return drawn_cases(home)
-
-
-def work(home: Path, folder: Path) -> Work:
-    return Work(home, home / "cache", Ledger(folder))
 
 
 def on_gpu(spec: FitSpec, cases, folder: Path, report: Callable[[dict[str, float]], bool] = lambda row: True):
@@ -71,7 +56,7 @@ def computed_in(monkeypatch) -> set[torch.dtype]:
 
 @pytest.mark.parametrize(
     ("precision", "dtype", "error"),
-    [("fp32", torch.float32, 0.01), ("bf16", torch.bfloat16, 0.1), ("fp16", torch.float16, 0.03)],
+    [("fp32", torch.float32, 0.001), ("bf16", torch.bfloat16, 0.003), ("fp16", torch.float16, 0.003)],
 )
 def test_a_fit_learns_the_same_in_every_precision(cases, tmp_path, computed_in, precision, dtype, error):
     spec = drawn_fit(cases, precision=precision, learning_rate=1e-3)

@@ -1,15 +1,13 @@
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
-from drawn import CPU, drawn_cases, drawn_fit, learned, train
+from drawn import CPU, drawn_fit, learned, train, work
 from tight import Plain, every_network, tight
 
 from orchestrator.errors import FitFailed
 from orchestrator.search.ledger import Ledger
-from orchestrator.search.work import Work
 from orchestrator.training.memory import Memory, cap_memory, device_name, fraction_of, ran_out, within_memory
 
 KIND = {"network": "unet", "image_size": 352}
@@ -22,20 +20,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def cases(home):
-    return drawn_cases(home)
-
-
-def work(home: Path, folder: Path) -> Work:
-    return Work(home, home / "cache", Ledger(folder))
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 4])

@@ -1,11 +1,10 @@
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from crew import batch_norm, fit, plain_fit, shared_batch_norm, together
-from drawn import drawn_cases, drawn_fit, learned
+from drawn import drawn_fit, learned
 from torch import nn
 
 from orchestrator.errors import BadMachine, FitFailed
@@ -14,16 +13,6 @@ from orchestrator.training import workers
 from orchestrator.training.recipe import FitSpec
 
 WIDTHS = (2, 4)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def cases(home):
-    return drawn_cases(home)
 
 
 @pytest.fixture(scope="module")
