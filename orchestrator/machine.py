@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import ray
+from ray.exceptions import AuthenticationError
 
 from orchestrator.errors import BadMachine
 from orchestrator.search.width import possible_widths
@@ -62,8 +63,11 @@ def cluster(address: str) -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+    except AuthenticationError as error:
+        raise BadMachine("RAY_AUTH_MODE", str(error)) from error
     except ConnectionError as error:
-        raise BadMachine("--address", f"no Ray cluster answers at {address}: {error}") from error
+        token = "" if "RAY_AUTH_MODE" in os.environ else "; if it wants a token, set RAY_AUTH_MODE=token"
+        raise BadMachine("--address", f"no Ray cluster answers at {address}: {error}{token}") from error
     try:
         yield
     finally:

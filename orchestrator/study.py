@@ -156,7 +156,9 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
                 report.width_chosen(choice)
             with Lanes(work, shape, study.home.folder / "train", machine.num_lanes or math.inf) as lanes:
                 room.num_lanes, stop = lanes.num_lanes, Stop(purse, interrupted)
-                with watch.counting_lanes(lambda: LaneCount(lanes.num_lanes(), *lanes.count())):
+                with watch.counting_lanes(
+                    lambda: LaneCount(lanes.num_lanes(), *lanes.count(), lanes.is_crowded)
+                ):
                     word = Word(study, searcher, report, watch)
                     word.catch_up()
                     if not is_over:

@@ -107,6 +107,16 @@ def test_the_line_of_a_log_tells_the_same():
     assert "best trial 3: 81.23" in line and "about 1 h 30 min left" in line and "until 40 trials" in line
 
 
+def test_a_log_says_at_once_that_others_hold_the_cluster_and_does_not_repeat_it(capsys):
+    crowded = replace(STATUS, lanes=LaneCount(4, 0, 0, 5, crowded=True))
+    with study_view(every_s=3600, console=Console(width=400)) as (_, show):
+        for status in (STATUS, crowded, crowded, STATUS, crowded):
+            show(status)
+    said = capsys.readouterr().out
+    assert said.count("no lane is up: others hold what the cluster has; 5 fits wait") == 2
+    assert said.count("\n") == 2
+
+
 def test_every_state_has_words_and_an_end_has_no_time_left():
     assert WORDS.keys() == set(status_module.State.__args__) and set(OVER) == set(status_module.OVER)
     for state in OVER:

@@ -64,11 +64,13 @@ def study_view(
 
 
 def _now_and_then(say: Callable[[str], None], every_s: float) -> Callable[[Status], None]:
-    last = time.monotonic()
+    last, crowded = time.monotonic(), False
 
     def show(status: Status) -> None:
-        nonlocal last
-        if time.monotonic() - last >= every_s:
+        nonlocal last, crowded
+        news = status.lanes.crowded and not crowded
+        crowded = status.lanes.crowded
+        if news or time.monotonic() - last >= every_s:
             last = time.monotonic()
             say(progress_line(status))
 
@@ -157,7 +159,9 @@ def _counts(status: Status) -> list[str]:
     lanes = status.lanes
     unit = "GPU-hours" if status.gpus_per_lane else "lane-hours"
     parts = [f"{status.fits_done} fits, {status.epochs_done} epochs, {status.gpu_hours:.3g} {unit}"]
-    if lanes.room:
+    if lanes.crowded:
+        parts.append(f"no lane is up: others hold what the cluster has; {lanes.queued} fits wait")
+    elif lanes.room:
         waiting = f", {lanes.queued} fits wait" if lanes.queued else ""
         parts.append(f"{lanes.busy} of {lanes.up} lanes busy{waiting}")
     if status.epochs_per_second:

@@ -82,12 +82,13 @@ class Named:
 
 @dataclass(frozen=True)
 class LaneCount:
-    """Lanes: there is room for, up, with a fit; and fits that wait for one."""
+    """Lanes: the cluster can hold, up, with a fit; and fits that wait for one."""
 
     room: int = 0
     up: int = 0
     busy: int = 0
     queued: int = 0
+    crowded: bool = False  # none is up, for others hold what the cluster has
 
 
 @dataclass(frozen=True)

@@ -277,6 +277,7 @@ class Lanes:
         self.name = f"lane-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         self.room = shape.num_lanes  # lanes that the cluster can hold
         self.up: set[int] = set()  # lanes with a Train run
+        self.turned_away: set[int] = set()  # lanes that found no room when they last tried to start
         self.counted = (0, 0, 0)
         self.closing = False
         self.changed = threading.Condition()
@@ -308,6 +309,11 @@ class Lanes:
         with suppress(GetTimeoutError):
             self.counted = ray.get(self.dispatcher.count.remote(), timeout=1.0)
         return self.counted
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether no lane is up because others hold what the cluster has."""
+        return self.counted[0] == 0 and bool(self.turned_away)
 
     def run(
         self, job_id: str, payload: Any, on_row: Callable[[dict[str, float]], None] = lambda row: None
@@ -383,8 +389,9 @@ class Lanes:
                 self._trainer(lane, f"{self.name}-{lane}-{start}").fit()
                 return
             except (TrainingFailedError, RayActorError) as failure:
-                was_up = ray.get(self.dispatcher.depart.remote(lane))
-                failures = 0 if was_up or _is_for_want_of_room(failure) else failures + 1
+                was_up, no_room = ray.get(self.dispatcher.depart.remote(lane)), _is_for_want_of_room(failure)
+                failures = 0 if was_up or no_room else failures + 1
+                (self.turned_away.add if no_room else self.turned_away.discard)(lane)
                 error = traceback.format_exc()
             except Exception:  # this thread has no caller: what went wrong is told to those who wait for jobs
                 failures, error = MAX_LANE_STARTS, traceback.format_exc()

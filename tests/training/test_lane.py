@@ -20,6 +20,10 @@ HALF_A_GPU = Shape(num_lanes=2, workers_per_lane=1, cpus_per_worker=1, gpus_per_
 ENDLESS = Toy(epochs=100_000, seconds=0.02)
 
 
+class Holder:
+    """Holds what it was given."""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def local_ray():
     support = str(Path(toy_jobs.__file__).parent)
@@ -136,6 +140,23 @@ def test_two_lanes_share_a_gpu(tmp_path):
         for job_id in ("one", "other"):  # neither ever ends
             wait_for(halves, job_id, over=False)
         assert ray.available_resources().get("GPU", 0) == 0
+
+
+@pytest.mark.slow
+def test_lanes_say_that_others_hold_the_cluster_and_start_once_they_let_go(lanes, tmp_path):
+    other = ray.remote(Holder).options(num_cpus=2).remote()
+    ray.get(other.__ray_ready__.remote())
+    with Lanes(toy_jobs.perform, TWO_WORKERS, tmp_path) as late:
+        assert not late.is_crowded  # nobody has asked for room yet
+        deadline = time.monotonic() + 90
+        while not late.is_crowded:
+            late.count()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        ray.kill(other)
+        assert len(run(late, "late")) == 2
+        late.count()
+        assert not late.is_crowded
 
 
 def test_closing_ends_what_runs_and_gives_everything_back(lanes, tmp_path):
