@@ -1,18 +1,23 @@
 """Atomic save and resume of one fit: after kill -9 at any moment, at most the epoch in flight is lost.
 
 A folder holds `checkpoint.pt` and the weights of the best epoch that it speaks of. Weights are written first and
-under the epoch's own name, so a checkpoint never points at weights of another epoch.
+under the epoch's own name, so a checkpoint never points at weights of another epoch. Checkpoints are not forced to
+disk: where the power fails one may be cut short, and its fit starts anew.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 
 class WrongCheckpoint(Exception):
@@ -44,12 +49,15 @@ def save_checkpoint(folder: Path, fit_id: str, state: dict[str, Any], best: dict
 
 
 def load_checkpoint(folder: Path, fit_id: str) -> dict[str, Any] | None:
-    """Return the last saved state, on the CPU, or None where there is none.
+    """Return the last saved state, on the CPU, or None where there is none, or one that was cut short.
 
     Raises `WrongCheckpoint` if it belongs to another fit: to go on from it would report that fit's score.
     """
     path = folder / "checkpoint.pt"
     if not path.exists():
+        return None
+    if not zipfile.is_zipfile(path):  # what ends it is missing
+        logger.warning("%s was cut short, as when the power fails: its fit starts anew", path)
         return None
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state["fit_id"] != fit_id:

@@ -39,3 +39,14 @@ def test_a_checkpoint_holds_data_and_no_code(tmp_path):
     torch.save({"fit_id": "abc", "object": object()}, tmp_path / "checkpoint.pt")
     with pytest.raises(Exception, match="Weights only load failed"):
         load_checkpoint(tmp_path, "abc")
+
+
+@pytest.mark.parametrize("left", [0, 1, 100, -1])
+def test_a_checkpoint_that_was_cut_short_is_told_and_its_fit_starts_anew(tmp_path, caplog, left):
+    save_checkpoint(tmp_path, "abc", state(1, 0), WEIGHTS)
+    whole = (tmp_path / "checkpoint.pt").read_bytes()
+    (tmp_path / "checkpoint.pt").write_bytes(whole[:left])
+    assert load_checkpoint(tmp_path, "abc") is None
+    assert "checkpoint.pt was cut short" in caplog.text
+    (tmp_path / "checkpoint.pt").write_bytes(bytes(len(whole)))  # space was given, and nothing written
+    assert load_checkpoint(tmp_path, "abc") is None
