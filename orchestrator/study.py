@@ -44,7 +44,7 @@ from orchestrator.search.purse import Purse
 from orchestrator.search.race import RaceScheduler
 from orchestrator.search.race_rules import Verdict
 from orchestrator.search.rescore import as_named, score_again
-from orchestrator.search.samplers import any_allowed, makers
+from orchestrator.search.samplers import makers, refuse_unless_allowed
 from orchestrator.search.searcher import OptunaSearcher, Room
 from orchestrator.search.space import SearchSpace
 from orchestrator.search.spending import Spending
@@ -224,7 +224,7 @@ def check(study: Study, machine: Machine) -> None:
     problems = [*objective_problems(study.objective, study.plan), *study.also.problems(study.plan)]
     if problems := [*problems, *_several_problems(study), *_race_problems(study)]:
         raise BadStudy("--objective", problems)
-    any_allowed(study.space, study.also, study.seed)
+    refuse_unless_allowed(study.space, study.also, study.seed)
     if (url := study.storage or study.home.storage) is not None:
         reach(url)
 

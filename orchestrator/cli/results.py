@@ -186,8 +186,8 @@ def best(
         )
         for line in (*selection.sentences(), *remarks):
             out.print(line, highlight=False)
-        if selection.alike:
-            out.print(versus_table(selection.alike))
+        if not_worse := (*selection.alike, *selection.better):
+            out.print(versus_table(not_worse))
         for line in (*front_lines(found), *nested_lines(found)):
             out.print(line, highlight=False)
     if export is None:

@@ -43,6 +43,7 @@ class Selection:
     chosen: int
     reason: str  # one line
     alike: tuple[Versus, ...]  # the winner against those that cannot be told from it, in order of their rank
+    better: tuple[Versus, ...]  # against those that are better by this metric: another one was ranked by
     num_compared: int  # trials with all folds, the winner left out
     default: (
         Versus | None
@@ -91,6 +92,7 @@ class Selection:
             "reason": self.reason,
             "num_compared": self.num_compared,
             "not_told_from_winner": [one.as_dict() for one in self.alike],
+            "better_than_winner": [one.as_dict() for one in self.better],
             "against_default": None if self.default is None else self.default.as_dict(),
             "scored_again": [one.as_dict() for one in self.again],
             "failed_again": dict(self.failed_again),
@@ -100,7 +102,7 @@ class Selection:
         """For the run of the champion."""
         gain = "is the default" if self.winner == DEFAULT else "unknown"
         if self.default is not None:
-            gain = "yes" if self.default.is_sure else "cannot be told"
+            gain = "yes" if self.default.is_sure else "no" if self.default.is_worse else "cannot be told"
         return {
             "chosen_for": self.reason,
             "not_told_from_winner": ", ".join(map(str, self.alike_trials)) or "none",
@@ -123,13 +125,15 @@ class Selection:
     def _alike_sentence(self) -> str:
         if not self.num_compared:
             return "No other trial has all its folds, so there is nothing to compare it with."
-        if not self.alike:
+        told = {"cannot be told from": self.alike, "are better than": self.better}
+        found = [
+            f"these {verdict} trial {self.winner} by {self.metric}: {', '.join(str(one.other) for one in some)}"
+            for verdict, some in told.items()
+            if some
+        ]
+        if not found:
             return f"All {self.num_compared} others are worse than trial {self.winner} by {self.metric}."
-        numbers = ", ".join(map(str, self.alike_trials))
-        return (
-            f"Of {self.num_compared} others, these cannot be told from trial {self.winner} by {self.metric}: "
-            f"{numbers}."
-        )
+        return f"Of {self.num_compared} others, {'; '.join(found)}."
 
     def _default_sentence(self) -> str:
         if self.winner == DEFAULT:
@@ -140,6 +144,8 @@ class Selection:
         numbers = f"{points(one.difference)} points of {self.metric} ({interval(one.interval)}, p {one.p_value:.2g})"
         if one.is_sure:
             return f"Trial {self.winner} beats the paper's setting, trial 0, by {numbers}."
+        if one.is_worse:
+            return f"Trial {self.winner} is worse than the paper's setting, trial 0: {numbers}."
         return f"Trial {self.winner} cannot be told from the paper's setting, trial 0: {numbers}."
 
 
@@ -175,7 +181,8 @@ def select(
         winner=winner.number,
         chosen=chosen.number,
         reason=reason,
-        alike=tuple(one for one in against if not one.is_sure),
+        alike=tuple(one for one in against if not one.is_sure and not one.is_worse),
+        better=tuple(one for one in against if one.is_worse),
         num_compared=len(others),
         default=_gain(winner, others, groups, test_share),
         again=tuple(again),

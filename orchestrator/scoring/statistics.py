@@ -218,7 +218,8 @@ def _share_of_flips_as_far(sums: NDArray[np.float64]) -> float:
 
 
 def _normal_p(sums: NDArray[np.float64]) -> float:
-    return float(2 * stats.norm.sf(abs(sums.sum()) / np.sqrt((sums**2).sum())))
+    spread = np.sqrt((sums**2).sum())
+    return float(2 * stats.norm.sf(abs(sums.sum()) / spread)) if spread else 1.0
 
 
 def _numbered(groups: ArrayLike | Sequence[str] | range) -> NDArray[np.intp]:

@@ -27,7 +27,7 @@ class Comparison:
 
     difference: float  # mean over images
     standard_error: float  # of images in groups and of fits
-    degrees: float  # of freedom of that error (Satterthwaite, 1946)
+    degrees: float  # of freedom of that error
     folds: int
 
     @property
@@ -193,22 +193,26 @@ class Board:
         noise, noise_degrees = self.fit_noise()
         of_fits = 2 * noise**2 * float((weights**2).sum())
         total = of_images + of_fits
-        freedom = total**2 / (of_images**2 / degrees + of_fits**2 / noise_degrees)
+        freedom = _satterthwaite([of_images, of_fits], [degrees, noise_degrees])
         return Comparison(float(weights @ by_fold), float(np.sqrt(total)), freedom, len(shared))
 
     def _image_variance(
         self, differences: Mapping[int, NDArray[np.float64]], weights: NDArray[np.float64]
     ) -> tuple[float, float]:
-        """Cluster-robust variance of the weighted mean difference, and its degrees of freedom."""
-        found = [self._fold_variance(fold, sums) for fold, sums in differences.items()]
-        variance = float(sum(w**2 * v for w, (v, _) in zip(weights, found, strict=True)))
-        return variance, max(1.0, sum(degrees for _, degrees in found))
+        """Cluster-robust variance of the weighted mean difference, and its degrees of freedom.
+
+        A fold of one group does not show how groups differ: it is taken for as uncertain as the most uncertain other
+        fold; without another, for as uncertain as differences of Dice can be.
+        """
+        known = {f: self._fold_variance(f, sums) for f, sums in differences.items() if len(self.sizes[f]) > 1}
+        unknown = max(known.values(), default=(1.0, 1.0))
+        found = [known.get(fold, unknown) for fold in differences]
+        parts = weights**2 * [variance for variance, _ in found]
+        return float(parts.sum()), _satterthwaite(parts, [degrees for _, degrees in found])
 
     def _fold_variance(self, fold: int, sums: NDArray[np.float64]) -> tuple[float, float]:
-        """Variance of the mean difference on one fold; a fold of one group says nothing and adds nothing."""
+        """Variance of the mean difference on one fold, and its degrees of freedom."""
         sizes, images = self.sizes[fold], self.num_images[fold]
-        if len(sizes) < 2:
-            return 0.0, 0.0
         residuals = sums - sizes * sums.sum() / images
         effective = images**2 / (sizes**2).sum()
         spread = float((residuals**2).sum()) / images**2
@@ -253,7 +257,7 @@ class Board:
     def _image_noise(self) -> float:
         """Variance of a setting's mean on a fold from what it makes of the images, pooled over settings of several
         folds."""
-        total, cells, shown = 0.0, 0, [number for number in self.means if self.folds(number) > 1]
+        total, cells, shown = 0.0, 0, [number for number in sorted(self.means) if self.folds(number) > 1]
         for fold, (sizes, images) in enumerate(zip(self.sizes, self.num_images, strict=True)):
             sums = [self.sums[number][fold] for number in shown if fold in self.sums[number]]
             if len(sums) > 1 and len(sizes) > 1:
@@ -264,3 +268,10 @@ class Board:
                 total += len(sums) * spread * effective / max(effective - 1, 0.5)
                 cells += len(sums)
         return total / cells if cells else 0.0
+
+
+def _satterthwaite(variances: ArrayLike, degrees: ArrayLike) -> float:
+    """Degrees of freedom of a sum of variances (1946); theirs together where all are 0."""
+    parts, each = np.asarray(variances), np.asarray(degrees)
+    total = parts.sum()
+    return float(total**2 / (parts**2 / each).sum()) if total else float(each.sum())

@@ -34,13 +34,13 @@ class Cost:
 class End:
     """Why no new setting is begun."""
 
-    by: str  # a field of `Budget`, or "interrupted"
+    by: str  # a field of `Budget`, "space", "interrupted" or "failures"
     why: str  # in words, with numbers
 
     @property
     def is_of_this_run(self) -> bool:
         """Whether the same command goes on with what is left open."""
-        return self.by in ("hours", "interrupted")
+        return self.by in ("hours", "interrupted", "failures")
 
 
 @dataclass(frozen=True)
@@ -66,19 +66,22 @@ class Budget:
         """Whether it matters what fits cost."""
         return any(limit is not None for limit in (self.hours, self.gpu_hours, self.epochs))
 
-    def used_up(self, settings: int, spent: Cost, held_back: Cost) -> End | None:
+    def used_up(self, settings: int, spent: Cost, held_back: Cost, new: Cost) -> End | None:
         """Why no new setting is begun; None if one may be.
 
-        `held_back`: what the fits in flight and the finalists' folds will cost.
+        `held_back`: what the fits in flight and the finalists' folds will cost; `new`: what a new setting begins with.
         """
         if self.trials is not None and settings >= self.trials:
             return End("trials", f"{settings} of {self.trials} trials were begun")
         limits = (("hours", self.hours), ("gpu_hours", self.gpu_hours), ("epochs", self.epochs))
         for name, limit in limits:
-            used, kept = getattr(spent, name), getattr(held_back, name)
-            if limit is not None and used + kept >= limit:
+            used, kept, more = (getattr(cost, name) for cost in (spent, held_back, new))
+            if limit is not None and (used + kept >= limit or used + kept + more > limit):
                 rest = f", and {_number(kept)} are held back for the folds of the finalists" if kept else ""
-                return End(name, f"{_number(used)} of {_number(limit)} {WORDS[name]} are spent{rest}")
+                next_one = f"; another setting begins with {_number(more)}" if used + kept < limit else ""
+                return End(
+                    name, f"{_number(used)} of {_number(limit)} {WORDS[name]} are spent{rest}{next_one}"
+                )
         return None
 
     def as_dict(self) -> dict[str, Any]:

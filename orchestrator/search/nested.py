@@ -56,8 +56,9 @@ class Nested:
 
     @property
     def validation(self) -> float:
-        """Mean over outer folds of what the champions showed on images that they were chosen by."""
-        return float(np.mean([fold.validation for fold in self.folds]))
+        """Mean of what the champions showed on images that they were chosen by, outer folds weighed as in `scores`."""
+        sizes = [fold.num_cases for fold in self.folds]
+        return float(np.average([fold.validation for fold in self.folds], weights=sizes))
 
     @property
     def bias(self) -> float:

@@ -20,11 +20,15 @@ class Purse:
         self.reserved = 0.0  # fits after the search: the finalists are scored again
 
     def is_open(
-        self, settings: int, fits_held_back: Callable[[], float], shown: Callable[[], Sequence[Shown]]
+        self,
+        settings: int,
+        fits_held_back: Callable[[], float],
+        shown: Callable[[], Sequence[Shown]],
+        new_fits: int = 1,
     ) -> bool:
-        """`settings`: how many were begun. The other two are asked for only if they matter."""
+        """`settings`: how many were begun; `new_fits`: what one more begins with. Of the rest what matters is asked."""
         if self.end is None:
-            self.end = self._end(settings, fits_held_back, shown)
+            self.end = self._end(settings, fits_held_back, shown, new_fits)
         return self.end is None
 
     def remember(self) -> dict[str, Any] | None:
@@ -55,12 +59,17 @@ class Purse:
         return cost_of(num_fits, self.spending.per_fit(), self.num_lanes(), self.spending.gpus_per_lane)
 
     def _end(
-        self, settings: int, fits_held_back: Callable[[], float], shown: Callable[[], Sequence[Shown]]
+        self,
+        settings: int,
+        fits_held_back: Callable[[], float],
+        shown: Callable[[], Sequence[Shown]],
+        new_fits: int,
     ) -> End | None:
-        spent, held_back = Cost(), Cost()
+        spent = held_back = new = Cost()
         if self.budget.is_of_training:
-            spent, held_back = self.spending.spent(), self.cost_of(fits_held_back() + self.reserved)
-        end = self.budget.used_up(settings, spent, held_back)
+            kept = fits_held_back() + self.reserved
+            spent, held_back, new = self.spending.spent(), self.cost_of(kept), self.cost_of(new_fits)
+        end = self.budget.used_up(settings, spent, held_back, new)
         if end is None and self.budget.until_unlikely and (why := why_unlikely(shown())) is not None:
             return End("until_unlikely", why)
         return end

@@ -9,6 +9,7 @@ The same calls of `see` and `judge` give the same verdicts, so that a study can 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -41,9 +42,14 @@ class Rule(Protocol):
 
     def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None: ...
 
+    @property
+    def finalists(self) -> float:
+        """How many get all folds at the end, at most, where none has them yet."""
+        return math.inf
+
 
 @dataclass(frozen=True)
-class Paired:
+class Paired(Rule):
     """Stop what is worse for sure; go on with what may win; let the others wait.
 
     The error rate is divided by the looks, one a fold, and by the settings with all folds, for the incumbent is the
@@ -94,7 +100,7 @@ class Paired:
 
 
 @dataclass(frozen=True)
-class Everything:
+class Everything(Rule):
     """Every setting gets all folds."""
 
     def judge(self, board: Board, number: int) -> Verdict:
@@ -105,7 +111,7 @@ class Everything:
 
 
 @dataclass(frozen=True)
-class Forgiving:
+class Forgiving(Rule):
     """Stop below the incumbent's worst fold (Bergman, Purucker and Hutter, arXiv:2405.03389)."""
 
     least_folds: int = 1
@@ -126,7 +132,7 @@ class Forgiving:
 
 
 @dataclass(frozen=True)
-class Asha:
+class Asha(Rule):
     """Successive halving over folds, promoting as places open (Li et al., arXiv:1810.05934)."""
 
     reduction: int = 3
@@ -139,6 +145,10 @@ class Asha:
         numbers = {"rank": float(rank), "places": float(places), "folds": float(folds)}
         reason = f"Number {rank} at {folds} folds, where {places} may go on."
         return Verdict("go" if rank <= places else "pause", reason, None, numbers)
+
+    @property
+    def finalists(self) -> float:
+        return 1
 
     def _rungs(self, board: Board) -> list[int]:
         rungs, rung = [], 1
@@ -155,7 +165,7 @@ class Asha:
 
 
 @dataclass(frozen=True)
-class Median:
+class Median(Rule):
     """Stop below the median of the others at as many folds (Golovin et al., Vizier, 2017)."""
 
     least_others: int = 5
@@ -184,7 +194,7 @@ class Median:
 
 
 @dataclass(frozen=True)
-class Wilcoxon:
+class Wilcoxon(Rule):
     """Optuna's WilcoxonPruner over fold means: signed ranks against the best complete setting."""
 
     p_threshold: float = 0.1
@@ -279,8 +289,17 @@ class Race:
                 return number
         return self.rule.recall(self.board, waiting, new_wanted)
 
+    def finalists(self, paused: Iterable[int]) -> list[int]:
+        """Who of `paused` would be given folds if no new setting came from now on, the best first."""
+        left, found = list(paused), list[int]()
+        most = math.inf if self.board.complete() else self.rule.finalists
+        while len(found) < most and (number := self.recall(left, False)) is not None:
+            left.remove(number)
+            found.append(number)
+        return found
+
     def bar(self, number: int) -> None:
-        """Keep a setting from winning: it costs too much."""
+        """Keep a setting from winning: it costs too much, or failed."""
         self.board.barred.add(number)
 
     def estimate(self, number: int) -> float:

@@ -89,7 +89,10 @@ def score_again(
         return True
     chosen = finalists(home, standing, asked)
     fits = fits_again(home, standing, chosen) if len(chosen) > 1 else {}
-    owner = {spec.fit_id: number for number, specs in fits.items() for spec in specs}
+    owners: dict[str, list[int]] = {}  # of one fit several, where settings differ in their masks alone
+    for number, specs in fits.items():
+        for spec in specs:
+            owners.setdefault(spec.fit_id, []).append(number)
     missing = {s.fit_id: s for specs in fits.values() for s in specs if not home.ledger.has(s.fit_id)}
     if missing and is_over():
         return False
@@ -103,7 +106,8 @@ def score_again(
     def tell(fit_id: str) -> None:
         """Report a fit that is on record, unless that was done."""
         if f"again {fit_id}" not in told:
-            report.fold_again(owner[fit_id], home.ledger.read(fit_id))
+            for number in owners[fit_id]:
+                report.fold_again(number, home.ledger.read(fit_id))
             told.add(f"again {fit_id}")
 
     def hear(fit_id: str, news: News) -> None:
@@ -114,14 +118,14 @@ def score_again(
             tell(fit_id)
         watch.step()
 
-    for fit_id in owner:
+    for fit_id in owners:
         if fit_id not in missing:  # an earlier run may have been killed before it said so
             tell(fit_id)
     failed = lanes.run_all(missing, hear, is_over)
-    home.ledger.drop_weights(owner)  # handed over is a network of the search's own folds
-    if not all(home.ledger.has(fit_id) or fit_id in failed for fit_id in owner):
+    home.ledger.drop_weights(owners)  # handed over is a network of the search's own folds
+    if not all(home.ledger.has(fit_id) or fit_id in failed for fit_id in owners):
         return False
-    errors = {owner[fit_id]: error for fit_id, error in failed.items()}
+    errors = {number: error for fit_id, error in failed.items() for number in owners[fit_id]}
     if fits and len(errors) == len(chosen):
         raise FitFailed(f"no finalist could be trained again, on other folds and from another seed: {errors}")
     remember(home, Rescoring(asked, tuple(trial.number for trial, _ in standing), chosen, errors))

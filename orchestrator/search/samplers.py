@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import optuna
@@ -26,9 +27,9 @@ from orchestrator.search.choices import SamplerName
 from orchestrator.search.space import SearchSpace
 from orchestrator.search.surrogate_sampler import FOLDS, SurrogateSampler
 
-MAX_REPEATS = 10  # draws that may repeat a setting before one is accepted: a small space holds few
+MAX_REPEATS = 10  # draws that may repeat a setting before one is sought at random: a small space holds few
 GENERATION = ":generation"  # how samplers that breed end the name of the system attribute they count by
-MAX_RANDOM = 1000  # random draws before it is said that none keeps the limits
+MAX_RANDOM = 1000  # random draws before it is said that none keeps the limits, or that all were tried
 KNOW_NO_LIMITS: tuple[SamplerName, ...] = ("surrogate", "cmaes", "random")
 POPULATION = 20  # settings in a generation of NSGA: Optuna's 50 would all be random in most studies
 
@@ -107,31 +108,30 @@ def draw(
     seed: int,
     directions: Sequence[StudyDirection] = (StudyDirection.MAXIMIZE,),
     beside: Beside | None = None,
-) -> Drawn:
-    """The next setting: within the limits, and not tried before, where there is one left to find.
+) -> Drawn | None:
+    """The next setting, within the limits and not tried before; None where no such setting is found.
 
-    Where the sampler finds none within the limits, one at random. Raises `BadStudy` if that fails too.
+    Where the sampler finds none, one at random is looked for.
     """
-    tried, again = [one.trial.params for one in past], None
-    for drawn in _draws(space, past, sampler, seed, directions):
-        if _is_allowed(space, drawn.params, beside):
-            if drawn.params not in tried:
-                return drawn
-            again = again or drawn
-    return again or any_allowed(space, beside or Beside(), seed)
+    tried = [one.trial.params for one in past]
+    drawn = chain(_draws(space, past, sampler, seed, directions), _at_random(space, seed))
+    return next((o for o in drawn if o.params not in tried and _is_allowed(space, o.params, beside)), None)
 
 
-def any_allowed(space: SearchSpace, beside: Beside, seed: int) -> Drawn:
-    """A random setting within the limits. Raises `BadStudy` if none of very many is."""
+def refuse_unless_allowed(space: SearchSpace, beside: Beside, seed: int) -> None:
+    """Raises `BadStudy` if no setting of very many is within the limits."""
+    if not any(_is_allowed(space, drawn.params, beside) for drawn in _at_random(space, seed)):
+        limits = ", ".join(map(str, beside.limits))
+        raise BadStudy("--constraint", f"none of {MAX_RANDOM} random settings of this space keeps {limits}")
+
+
+def _at_random(space: SearchSpace, seed: int) -> Iterator[Drawn]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=RandomSampler(seed=seed))
     for _ in range(MAX_RANDOM):
         trial = study.ask()
         space.sample(trial)
-        if _is_allowed(space, trial.params, beside):
-            return Drawn(trial.params, {})
-    limits = ", ".join(map(str, beside.limits))
-    raise BadStudy("--constraint", f"none of {MAX_RANDOM} random settings of this space keeps {limits}")
+        yield Drawn(trial.params, {})
 
 
 def _is_allowed(space: SearchSpace, params: Mapping[str, Any], beside: Beside | None) -> bool:

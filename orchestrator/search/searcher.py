@@ -26,6 +26,9 @@ from orchestrator.search.space import SearchSpace
 from orchestrator.search.standings import Standings
 from orchestrator.search.unlikely import Shown
 
+# After so many trials that failed one after another this run gives up: whatever it is, the next would fail too.
+MAX_FAILED = 10
+
 
 @dataclass
 class Room:
@@ -66,14 +69,17 @@ class OptunaSearcher(Searcher):
         self.beginnings = beginnings  # settings of trials 1, 2, ...: nobody is asked for these
         self.running: dict[str, int] = {}  # Tune's trial id -> Optuna's trial number
         self.next: list[int] = []  # trials that are wanted before anything else
+        self.num_failed = 0  # trials that failed one after another
         purse.recall(study.user_attrs.get("end"))
         trials = study.get_trials(deepcopy=False)
         self.num_asked = sum(trial.state != TrialState.WAITING for trial in trials)
         if not trials:
             study.enqueue_trial(space.baseline, skip_if_exists=True)
         for trial in trials:
-            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+            if trial.state.is_finished() and standings.fits(trial):
                 standings.enter(trial)
+            if trial.state == TrialState.FAIL:
+                standings.leave(trial.number)
         for trial in trials:
             if trial.state == TrialState.RUNNING:
                 self._take_up(trial.number)
@@ -88,14 +94,15 @@ class OptunaSearcher(Searcher):
         """Return {"number", "params", "folds"}, None while nothing is to be begun, FINISHED when all is said."""
         if len(self.running) >= self.room.visits(self.standings.rule):
             return None
+        if self.num_failed >= MAX_FAILED:
+            return None if self.running else self._close()
         new_wanted = self._wants_new()
-        if self.next:
-            number = self.next.pop(0)
-        elif (recalled := self.standings.recall(new_wanted)) is not None:
-            number = recalled
-        elif new_wanted:
+        number = self.next.pop(0) if self.next else self.standings.recall(new_wanted)
+        if number is None and new_wanted:
             number = self._ask()
-        else:
+            if number is None:
+                return self.suggest(trial_id)  # no new one is wanted now
+        if number is None:
             return None if self.running else self._close()
         self.running[trial_id] = number
         return {
@@ -113,12 +120,14 @@ class OptunaSearcher(Searcher):
         """Tell Optuna of a trial that is over. One that waits, or was only interrupted, stays open."""
         number = self.running.pop(trial_id)
         if error:
-            self._open_trial(number).set_user_attr("error", self.standings.ledger.failure(number))
-            self.study.tell(number, state=TrialState.FAIL)
-        elif not self.standings.is_judged(number):
-            return  # interrupted within a fold: the next run takes it up
-        else:
+            self._fail(number)
+        elif self.standings.is_judged(number):
+            self.num_failed = 0
             self._place(number)
+        else:
+            self.next.append(
+                number
+            )  # a fold came in after the verdict; or it was interrupted, for the next run
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its searcher for `Tuner.restore`, which is never used here."""
@@ -152,6 +161,19 @@ class OptunaSearcher(Searcher):
         else:
             self.standings.waiting.append(number)
 
+    def _fail(self, number: int) -> None:
+        """Tell Optuna of a trial that failed."""
+        reason = self.standings.ledger.failure(number)
+        self._open_trial(number).set_user_attr("error", reason)
+        self.study.tell(number, state=TrialState.FAIL)
+        self.standings.leave(number)
+        self.num_failed += 1
+        if self.num_failed >= MAX_FAILED:
+            last = (reason or "unknown").strip().splitlines()[-1]
+            self.purse.close(
+                "failures", f"{self.num_failed} trials failed one after another, the last: {last}"
+            )
+
     def _stop(self, number: int, reason: str) -> None:
         """Tell Optuna of a trial without all its folds: pruned, at the value that its folds speak for."""
         trial = self._open_trial(number)
@@ -178,10 +200,13 @@ class OptunaSearcher(Searcher):
         self.standings.waiting.clear()
         return Searcher.FINISHED
 
-    def _ask(self) -> int:
-        """Begin a new trial; its parameters are in the journal before anything is trained."""
+    def _ask(self) -> int | None:
+        """Begin a new trial; its parameters are in the journal before anything is trained. None: all were tried."""
         if not any(t.state == TrialState.WAITING for t in self.study.get_trials(deepcopy=False)):
-            drawn = self._draw()
+            if (drawn := self._draw()) is None:
+                self.purse.close("space", "no setting is found that was not tried")
+                self._remember_end()
+                return None
             self.study.enqueue_trial(drawn.params, user_attrs=drawn.marks)
         trial = self.study.ask()
         self.num_asked += 1
@@ -189,7 +214,7 @@ class OptunaSearcher(Searcher):
         self.standings.enter(self._stored(trial.number))
         return trial.number
 
-    def _draw(self) -> Drawn:
+    def _draw(self) -> Drawn | None:
         if self.num_asked <= len(self.beginnings):
             return Drawn(self.beginnings[self.num_asked - 1], {})
         past = [self.standings.past(trial) for trial in self.study.get_trials(deepcopy=False)]
@@ -212,10 +237,15 @@ class OptunaSearcher(Searcher):
     def _wants_new(self) -> bool:
         """Once the budget is used up the journal knows it: who resumes begins no new setting either."""
         was_open = self.purse.end is None
-        is_open = self.purse.is_open(self.num_asked, self._fits_held_back, self._shown)
-        if was_open and (end := self.purse.remember()) is not None:
-            self.study.set_user_attr("end", end)
+        new = self.room.num_folds if self.standings.rule == "none" or not self.num_asked else 1
+        is_open = self.purse.is_open(self.num_asked, self._fits_held_back, self._shown, new)
+        if was_open and not is_open:
+            self._remember_end()
         return is_open
+
+    def _remember_end(self) -> None:
+        if (end := self.purse.remember()) is not None:
+            self.study.set_user_attr("end", end)
 
     def _fits_held_back(self) -> int:
         """Fits of the visits in flight, and those that the finalists would still need."""

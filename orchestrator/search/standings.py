@@ -83,6 +83,7 @@ class Standings:
         self.verdicts: dict[int, Verdict] = {}  # the last one of every trial
         self.judged: dict[int, tuple[int, ...]] = {}  # the folds that it was passed on
         self.waiting: list[int] = []  # paused: they hold nothing
+        self.failed: set[int] = set()
         self.best_dice: dict[str, float] = {}  # fit -> validation Dice of its best epoch
         for line in read_verdicts(log):
             self._note(Judged.of(line))
@@ -97,10 +98,16 @@ class Standings:
 
     def fits(self, trial: FrozenTrial) -> list[str]:
         """The fits of any trial, fold by fold; their names cost a hash over all cases, so it is made once."""
-        if trial.number not in self.fit_ids and trial.params:  # killed before it had any: nothing was trained
-            settings = self.space.settings(self.space.sample(FixedTrial(trial.params)))
+        if trial.number not in self.fit_ids and (settings := self._settings(trial)) is not None:
             self.fit_ids[trial.number] = [spec.fit_id for spec in fold_specs(settings, self.plan)]
         return self.fit_ids.get(trial.number, [])
+
+    def _settings(self, trial: FrozenTrial) -> Settings | None:
+        """None of a trial that was killed before it had all its parameters: nothing was trained."""
+        try:
+            return self.space.settings(self.space.sample(FixedTrial(trial.params)))
+        except ValueError:  # Optuna's: a parameter is missing
+            return None
 
     def finished(self, number: int) -> tuple[int, ...]:
         """Folds of a trial that are on record."""
@@ -123,8 +130,13 @@ class Standings:
         self._see(number)
         self._believe()
         verdict = self._barred(number) or self.race.judge(number)
-        self._write(Judged(number, self.finished(number), verdict))
+        self._write(Judged(number, self.seen[number], verdict))
         return verdict
+
+    def leave(self, number: int) -> None:
+        """A setting that failed: it cannot win, and nothing is learned from it, but others were measured against it."""
+        self.failed.add(number)
+        self.race.bar(number)
 
     def _barred(self, number: int) -> Verdict | None:
         """A setting that costs too much goes no further, but for the paper's, which is the reference."""
@@ -229,22 +241,19 @@ class Standings:
 
     def finalists(self, running: Iterable[int]) -> list[int]:
         """Who would be given folds if no new setting came from now on, the best first."""
-        open_ends, found = [*self.waiting, *running], []
-        while (number := self.race.recall(open_ends, False)) is not None:
-            open_ends.remove(number)
-            found.append(number)
-        return found
+        return self.race.finalists([*self.waiting, *running])
 
     def _value_of_cut(self, verdict: Verdict) -> float | None:
         """As far below the incumbent as the fit was when it was cut."""
-        if verdict.against is None:
+        if verdict.against is None or "best_dice" not in verdict.numbers:
             return None
         return self._estimate(verdict.against) + verdict.numbers["best_dice"] - verdict.numbers["target"]
 
     def _believe(self) -> None:
         """Let the race rank settings by a model of all that was seen."""
         if self.rule == "paired" and self.seen != self.believed_of:
-            self.race.believe(beliefs([self.past(self.drawn[number]) for number in self.seen]))
+            able = [self.drawn[number] for number in self.seen if number not in self.failed]
+            self.race.believe(beliefs([self.past(trial) for trial in able]))
             self.believed_of = dict(self.seen)
 
     def _see(self, number: int) -> None:

@@ -100,7 +100,9 @@ def _log_improvement(mean: Array, sd: Array, best: float) -> Array:
     near = np.maximum(z, -30.0)
     improvement = stats.norm._pdf(near) + near * stats.norm._cdf(near)
     return np.where(
-        z > -30, np.log(np.maximum(improvement, 1e-300)), -(z**2) / 2 - 2 * np.log(-np.minimum(z, -1))
+        z > -30,
+        np.log(np.maximum(improvement, 1e-300)),
+        -(z**2) / 2 - 2 * np.log(-np.minimum(z, -1)) - np.log(2 * np.pi) / 2,
     ) + np.log(sd)
 
 

@@ -56,6 +56,11 @@ class Versus:
         """Whether the first is better."""
         return self.difference > 0 and self.p_value < SURE
 
+    @property
+    def is_worse(self) -> bool:
+        """Whether the other is better, by a score that the winner was not chosen by."""
+        return self.difference < 0 and self.p_value < SURE
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values; what says nothing is null."""
         known = all(map(math.isfinite, self.interval))

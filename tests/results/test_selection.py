@@ -81,6 +81,16 @@ def test_a_default_that_wins_or_is_missing_is_said_in_words():
     assert "cannot be told from the paper's" in chosen(candidate(1, 0), candidate(0, 0)).sentences()[2]
 
 
+def test_trials_that_another_objective_ranks_lower_may_be_better_by_dice_and_that_is_said():
+    selection = chosen(candidate(1, 0.0), candidate(0, 0.1), candidate(2, 0.1), candidate(3, 0.0))
+    assert selection.alike_trials == (3,) and [one.other for one in selection.better] == [0, 2]
+    _, others, default = selection.sentences()
+    assert others == (
+        "Of 3 others, these cannot be told from trial 1 by dice: 3; these are better than trial 1 by dice: 0, 2."
+    )
+    assert "is worse than the paper's setting" in default and selection.tags()["beats_default"] == "no"
+
+
 def test_one_standard_error_takes_the_cheapest_of_those_near_the_best():
     near = candidate(2, 0.0999, seconds=20)
     selection = chosen(candidate(1, 0.1), near, candidate(0, 0, seconds=1), rule="one-se")

@@ -25,17 +25,26 @@ def test_a_search_needs_a_budget():
 
 def test_the_first_budget_that_is_used_up_ends_the_search_and_says_so():
     budget = Budget(trials=40, gpu_hours=10.0, epochs=5000)
-    assert budget.used_up(39, Cost(99.0, 9.9, 4999), Cost()) is None
-    assert budget.used_up(40, Cost(), Cost()) == End("trials", "40 of 40 trials were begun")
-    end = budget.used_up(39, Cost(0, 10.0, 0), Cost())
+    assert budget.used_up(39, Cost(99.0, 9.9, 4999), Cost(), Cost()) is None
+    assert budget.used_up(40, Cost(), Cost(), Cost()) == End("trials", "40 of 40 trials were begun")
+    end = budget.used_up(39, Cost(0, 10.0, 0), Cost(), Cost())
     assert end == End("gpu_hours", "10 of 10 GPU-hours are spent")
     assert str(budget) == "40 trials or 10 GPU-hours or 5,000 epochs"
 
 
 def test_enough_is_held_back_for_the_finalists():
-    end = Budget(epochs=1000).used_up(7, Cost(epochs=880), Cost(epochs=120))
+    end = Budget(epochs=1000).used_up(7, Cost(epochs=880), Cost(epochs=120), Cost(epochs=8))
     assert end is not None
     assert end.why == "880 of 1,000 epochs are spent, and 120 are held back for the folds of the finalists"
+
+
+def test_a_setting_is_not_begun_that_would_overdraw_the_budget():
+    spent = Cost(epochs=60)
+    assert Budget(epochs=100).used_up(7, spent, Cost(epochs=32), Cost(epochs=8)) is None
+    end = Budget(epochs=99).used_up(7, spent, Cost(epochs=32), Cost(epochs=8))
+    assert end is not None and end.why == (
+        "60 of 99 epochs are spent, and 32 are held back for the folds of the finalists; another setting begins with 8"
+    )
 
 
 def test_only_hours_are_of_one_run():
@@ -132,9 +141,9 @@ def test_hours_end_early_enough_for_the_finalists(trained):
     ledger, _ = trained
     clock = Clock()
     purse = Purse(Budget(hours=1.0), Spending(ledger, clock=clock), num_lanes=lambda: 2)
+    clock.now = 3600 - 8.0
+    assert purse.is_open(3, lambda: 12, list)  # six waves of 1.1 seconds, and one for another setting
     clock.now = 3600 - 7.0
-    assert purse.is_open(3, lambda: 12, list)  # six waves of 1.1 seconds
-    clock.now = 3600 - 6.0
     assert not purse.is_open(3, lambda: 12, list) and not purse.is_out_of_time
 
 

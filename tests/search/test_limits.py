@@ -19,7 +19,7 @@ from orchestrator.results.tables import leaderboard, leaderboard_dicts
 from orchestrator.search.beside import Beside
 from orchestrator.search.limits import limits_of
 from orchestrator.search.race_rules import RULES, Race
-from orchestrator.search.samplers import FOR_ONE, FOR_SEVERAL, Past, any_allowed, draw
+from orchestrator.search.samplers import FOR_ONE, FOR_SEVERAL, Past, draw, refuse_unless_allowed
 from orchestrator.search.space import parse_space
 from orchestrator.study import check
 
@@ -85,7 +85,7 @@ def test_no_sampler_draws_what_is_known_to_cost_too_much(sampler):
 
 def test_limits_that_no_setting_keeps_are_refused(tmp_path):
     with pytest.raises(BadStudy, match="none of 1000 random settings of this space keeps parameters<=10"):
-        any_allowed(WIDE, Beside(limits=limits_of(["parameters<=10"])), seed=0)
+        refuse_unless_allowed(WIDE, Beside(limits=limits_of(["parameters<=10"])), seed=0)
     study = replace(formula_study(tmp_path, num_trials=1), constraints=("parameters<=10",))
     with pytest.raises(BadStudy, match="--constraint"):
         check(study, Machine())

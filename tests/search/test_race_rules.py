@@ -163,6 +163,33 @@ def test_the_error_of_a_difference_holds_groups_and_fits():
     assert run.judge(1).numbers["standard_error"] == pytest.approx(np.sqrt(of_images + 2 * 0.006**2))
 
 
+def test_a_fold_of_one_video_says_little_alone_and_counts_as_the_least_sure_one_beside_others():
+    """How much worse a setting is on one video does not show what it is on others."""
+    groups = [["video"] * 60, [f"image {image}" for image in range(60)]]
+    found = Race("paired", groups, fit_noise=0.001, fit_noise_weight=1e6)
+    values = np.random.default_rng(0).uniform(0.5, 0.7, (2, 60))
+    found.see(0, dict(enumerate(values)))
+    found.see(1, {0: values[0] - 0.3})
+    found.see(2, {1: values[1] - 0.3})
+    found.see(3, dict(enumerate(values - np.linspace(0.2, 0.4, 60))))
+    alone, both = (found.board.compare(number, 0) for number in (1, 3))
+    assert alone is not None and alone.standard_error == pytest.approx(1, abs=0.001)
+    assert found.judge(1).action != "stop" and found.judge(2).action == "stop"
+    assert both is not None
+    alike = np.std(np.linspace(0.2, 0.4, 60)) / np.sqrt(59)
+    assert both.standard_error == pytest.approx(alike / np.sqrt(2), rel=0.05)
+
+
+def test_degrees_of_freedom_are_those_of_the_folds_that_the_error_comes_from():
+    groups = [[str(number // 100) for number in range(300)], [str(number) for number in range(300)]]
+    found = Race("paired", groups, fit_noise=1e-6, fit_noise_weight=1e9)
+    rng = np.random.default_rng(0)
+    values = rng.uniform(0.4, 0.6, (2, 300))
+    found.see(0, dict(enumerate(values)))
+    found.see(1, {0: values[0] + np.repeat([0.1, -0.1, 0.05], 100), 1: values[1] + rng.normal(0, 0.02, 300)})
+    assert found.board.compare(1, 0).degrees == pytest.approx(2, rel=0.05)
+
+
 def test_images_of_a_group_count_for_less_than_images_alone():
     def error(groups):
         run = Race("paired", [groups] * 2)

@@ -145,6 +145,16 @@ def test_a_finalist_that_cannot_be_trained_again_is_not_named(study: Study):
     assert isinstance(told, Rescoring) and told.finalists == (1, 2) and "nan" in told.failed[2]
 
 
+def test_a_second_training_that_two_finalists_share_fails_for_both(tmp_path: Path):
+    """As where they differ in their masks alone."""
+    study = replace(formula_study(tmp_path, num_trials=4), rescore=3)
+    carry_out(study, [1e-4, LUCKY, LUCKY, STEADY], LuckyWork)
+    again(study, fails_again=LUCKY)
+    told = settled(study.home, study.home.ranked())
+    assert told is not None and told.finalists == (1, 2, 3) and told.failed.keys() == {1, 2}
+    assert [one.trial for one in scored_again(study.home, study.home.ranked())] == [3]
+
+
 def test_what_is_known_of_other_trials_is_not_settled(study: Study):
     again(study)
     standing = study.home.ranked()

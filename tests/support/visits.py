@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from formula import FormulaWork, formula_study
+from formula import SPACE, FormulaWork, formula_study
 from ray.tune.search import Searcher
 
 from orchestrator.data.splits import group_of_case
@@ -15,6 +15,7 @@ from orchestrator.search.choices import GoalName, RuleName, SamplerName
 from orchestrator.search.folds import fold_specs
 from orchestrator.search.purse import Purse
 from orchestrator.search.searcher import OptunaSearcher, Room
+from orchestrator.search.space import SearchSpace
 from orchestrator.search.spending import Spending
 from orchestrator.search.standings import Standings
 from orchestrator.search.storage import open_database, open_journal
@@ -40,10 +41,11 @@ class Engine:
         beside: tuple[GoalName, ...] = (),
         constraints: tuple[str, ...] = (),
         beginnings: tuple[dict[str, Any], ...] = (),
+        space: SearchSpace = SPACE,
         **budget: Any,
     ) -> None:
         made = formula_study(home, num_trials=num_trials, seed=seed, race=race, **budget)
-        self.study: Study = replace(made, beside=beside, constraints=constraints)
+        self.study: Study = replace(made, beside=beside, constraints=constraints, space=space)
         self.ledger = type(self.study.home.ledger)(folder / "ledger")
         folder.mkdir(parents=True, exist_ok=True)
         stored = optuna.create_study(
@@ -94,6 +96,10 @@ class Engine:
             self.searcher.on_trial_complete(name, {})
             visits.append(visit)
         return visits
+
+    def fail(self, name: str, number: int, error: str = "the loss became nan") -> None:
+        self.ledger.write_failure(number, error)
+        self.searcher.on_trial_complete(name, error=True)
 
     @property
     def trials(self) -> list[optuna.trial.FrozenTrial]:
