@@ -26,7 +26,7 @@ from orchestrator.data.cases import Dataset
 from orchestrator.data.outer import outer_plans
 from orchestrator.data.redeal import dealt_again
 from orchestrator.data.splits import SplitPlan, group_of_case
-from orchestrator.errors import BadSpace, BadStudy
+from orchestrator.errors import BadSpace, BadStudy, FitFailed
 from orchestrator.machine import Machine, cluster, open_widths, shape_lanes
 from orchestrator.search.beside import Beside, beside_of
 from orchestrator.search.budget import Budget, End
@@ -155,7 +155,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
             if choice is not None:
                 report.width_chosen(choice)
             with Lanes(work, shape, study.home.folder / "train", machine.num_lanes or math.inf) as lanes:
-                room.num_lanes, stop = lanes.num_lanes, Stop(purse, interrupted)
+                room.num_lanes, stop = lanes.num_lanes, Stop(purse, interrupted, lanes)
                 with watch.counting_lanes(
                     lambda: LaneCount(lanes.num_lanes(), *lanes.count(), lanes.is_crowded)
                 ):
@@ -164,6 +164,8 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
                     if not is_over:
                         watch.now("searching")
                         _tuner(study, searcher, lanes, stop, word).fit()
+                    if lanes.broken is not None:
+                        raise FitFailed(lanes.broken)
                     is_settled = not interrupted.is_set and score_again(
                         study.home, study.rescore, lanes, purse, stop.stop_all, watch, report
                     )
@@ -459,10 +461,10 @@ class Flag:
 
 
 class Stop(Stopper):
-    """Stops the whole search when its hours are over or somebody asked."""
+    """Stops the whole search when its hours are over, somebody asked, or no lane can be started."""
 
-    def __init__(self, purse: Purse, interrupted: Flag) -> None:
-        self.purse, self.interrupted = purse, interrupted
+    def __init__(self, purse: Purse, interrupted: Flag, lanes: Lanes) -> None:
+        self.purse, self.interrupted, self.lanes = purse, interrupted, lanes
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles it for `Tuner.restore`, which is never used here."""
@@ -476,7 +478,7 @@ class Stop(Stopper):
             self.purse.close("interrupted", "it was interrupted")
         elif self.purse.is_out_of_time:
             self.purse.close("hours", f"{self.purse.budget.hours:g} hours are over")
-        return self.interrupted.is_set or self.purse.is_out_of_time
+        return self.interrupted.is_set or self.purse.is_out_of_time or self.lanes.broken is not None
 
 
 @contextmanager

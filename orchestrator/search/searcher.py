@@ -11,6 +11,7 @@ seeded by (study seed, trial number), so a study that was interrupted asks the s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,8 @@ from orchestrator.search.unlikely import Shown
 
 # After so many trials that failed one after another this run gives up: whatever it is, the next would fail too.
 MAX_FAILED = 10
+# A trial whose process died this often has failed.
+MAX_LOST = 3
 
 
 @dataclass
@@ -70,6 +73,7 @@ class OptunaSearcher(Searcher):
         self.running: dict[str, int] = {}  # Tune's trial id -> Optuna's trial number
         self.next: list[int] = []  # trials that are wanted before anything else
         self.num_failed = 0  # trials that failed one after another
+        self.num_lost = Counter[int]()  # how often the process of a trial died
         purse.recall(study.user_attrs.get("end"))
         trials = study.get_trials(deepcopy=False)
         self.num_asked = sum(trial.state != TrialState.WAITING for trial in trials)
@@ -162,14 +166,20 @@ class OptunaSearcher(Searcher):
             self.standings.waiting.append(number)
 
     def _fail(self, number: int) -> None:
-        """Tell Optuna of a trial that failed."""
+        """Tell Optuna of a trial that failed; one that is gone without a word, with its process, is tried again."""
         reason = self.standings.ledger.failure(number)
+        if reason is None:
+            self.num_lost[number] += 1
+            if self.num_lost[number] < MAX_LOST:
+                self.next.append(number)
+                return
+            reason = f"its process died {MAX_LOST} times"
         self._open_trial(number).set_user_attr("error", reason)
         self.study.tell(number, state=TrialState.FAIL)
         self.standings.leave(number)
         self.num_failed += 1
         if self.num_failed >= MAX_FAILED:
-            last = (reason or "unknown").strip().splitlines()[-1]
+            last = reason.splitlines()[0]
             self.purse.close(
                 "failures", f"{self.num_failed} trials failed one after another, the last: {last}"
             )

@@ -6,10 +6,14 @@ them; what that means for the setting is decided elsewhere.
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayError
 
 from orchestrator.data.splits import SplitPlan
 from orchestrator.errors import FitFailed
@@ -25,11 +29,13 @@ class FoldTrial(tune.Trainable):
         self, config: dict[str, Any], *, space: SearchSpace, plan: SplitPlan, ledger: Ledger, dispatcher: Any
     ) -> None:
         self.space, self.plan, self.ledger, self.dispatcher = space, plan, ledger, dispatcher
-        self._start(config)
+        with self._failure_told(config["number"]):
+            self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.cleanup()  # a trial that was stopped before its end may still be waited for by nobody
-        self._start(new_config)
+        with self._failure_told(new_config["number"]):
+            self._start(new_config)
         return True
 
     def _start(self, config: dict[str, Any]) -> None:
@@ -40,6 +46,25 @@ class FoldTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Return the next news of this trial's folds. Raises `FitFailed` if one cannot be finished."""
+        with self._failure_told(self.number):
+            return self._step()
+
+    @contextmanager
+    def _failure_told(self, number: int) -> Iterator[None]:
+        """Put on record why a trial fails; one whose processes or machines are gone can be tried again."""
+        try:
+            yield
+        except RayError:
+            raise
+        except Exception as failure:
+            is_bug = not isinstance(failure, FitFailed)
+            told = (
+                f"{type(failure).__name__}: {failure}\n{traceback.format_exc()}" if is_bug else str(failure)
+            )
+            self.ledger.write_failure(number, told)
+            raise
+
+    def _step(self) -> dict[str, Any]:
         told = []
         for fold, spec in list(self.waiting.items()):
             if self.ledger.has(spec.fit_id) and spec.fit_id not in self.num_seen:
@@ -66,15 +91,14 @@ class FoldTrial(tune.Trainable):
                 continue
             self.num_seen[spec.fit_id] += len(news.rows)
             if news.state == "failed":
-                error = f"fold {fold}: {news.error}"
-                self.ledger.write_failure(self.number, error)
                 self.cleanup()
-                raise FitFailed(error)
+                raise FitFailed(f"fold {fold}: {news.error}")
             told.append(
                 self._finished(fold, news.rows) if news.state == "finished" else self._news(fold, news.rows)
             )
             if news.state in ("finished", "stopped"):
-                # Stopped: another trial that shared this fit let it go just now. It is asked for again.
+                # Stopped: another trial that shared this fit let it go just now, or who handed it out was killed. It is
+                # asked for again.
                 del self.num_seen[spec.fit_id]
         return told
 

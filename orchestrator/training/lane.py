@@ -7,7 +7,8 @@ not matter here: lanes are given a callable that performs it.
 A job is stopped by asking it to return at the end of an epoch. A lane whose worker dies is started again by Ray Train
 and given back the job it held, which goes on from its checkpoint. Nodes may come and go: `Lanes` looks at the cluster
 every few seconds, starts lanes where there is room for more, and has the dispatcher queue again what was running on a
-node that is gone.
+node that is gone. The dispatcher stays on the node of the driver; should its process be killed, Ray starts it again,
+empty: jobs are stopped after their epoch, and asked for again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import threading
 import time
 import traceback
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -28,9 +30,10 @@ from typing import Any, Literal
 import ray
 import ray.train
 import torch
-from ray.exceptions import GetTimeoutError, RayActorError
-from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.exceptions import GetTimeoutError
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.errors import FitFailed, OutOfMemory, UserError
 from orchestrator.training import workers
@@ -72,6 +75,14 @@ class Job:
     rows: list[dict[str, float]] = field(default_factory=list)
     error: str | None = None
     wanted_by: int = 1  # trials that follow it: it is stopped when nobody does
+
+
+@dataclass(frozen=True)
+class Group:
+    """The workers that a lane has now: another one after each start."""
+
+    name: str
+    nodes: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -120,8 +131,7 @@ class Dispatcher:
         self.jobs: dict[str, Job] = {}
         self.queue: deque[str] = deque()
         self.closing = False
-        self.lanes: dict[int, set[str]] = {}  # lanes that are up -> the nodes they are on
-        self.broken: str | None = None
+        self.lanes: dict[int, Group] = {}  # lanes that are up
         self.changed = asyncio.Condition()
 
     async def submit(self, job_id: str, payload: Any) -> None:
@@ -136,16 +146,13 @@ class Dispatcher:
             self.changed.notify_all()
 
     async def follow(self, num_seen: dict[str, int]) -> dict[str, News]:
-        """Wait a few seconds at most for news of these jobs: rows beyond those seen, or an end. May be empty."""
+        """Wait a few seconds at most for news of these jobs: rows beyond those seen, or an end. May be empty.
+
+        A job that nobody asked this dispatcher for was stopped together with the one before.
+        """
 
         def news() -> dict[str, News]:
-            jobs = {job_id: self.jobs[job_id] for job_id in num_seen}
-            if self.broken is not None:
-                return {
-                    job_id: News("failed", (), self.broken)
-                    for job_id, job in jobs.items()
-                    if job.state not in OVER
-                }
+            jobs = {job_id: self.jobs.get(job_id, Job(None, "stopped")) for job_id in num_seen}
             return {
                 job_id: News(job.state, tuple(job.rows[num_seen[job_id] :]), job.error)
                 for job_id, job in jobs.items()
@@ -167,48 +174,46 @@ class Dispatcher:
                 job.state = "stopped"
                 self.changed.notify_all()
 
-    async def arrive(self, lane: int, nodes: Iterable[str]) -> None:
-        """A lane is up, on these nodes."""
-        self.lanes[lane] = set(nodes)
-
     async def depart(self, lane: int) -> bool:
-        """A lane's Train run has ended; say whether the lane was ever up in it."""
-        return self.lanes.pop(lane, None) is not None
+        """A lane's Train run has ended: others may have what it held. Say whether the lane was ever up in it."""
+        async with self.changed:
+            was_up = self.lanes.pop(lane, None) is not None
+            self._queue_again(lane)
+        return was_up
 
     async def lose(self, nodes: Iterable[str]) -> None:
         """These nodes are gone: queue again, before all others, what the lanes on them held."""
         async with self.changed:
-            for lane in [lane for lane, its_nodes in self.lanes.items() if its_nodes & set(nodes)]:
+            for lane in [lane for lane, group in self.lanes.items() if group.nodes & set(nodes)]:
                 del self.lanes[lane]
-                for job_id, job in self.jobs.items():
-                    if job.lane == lane and job.state == "running":
-                        job.state, job.lane, job.excused = "queued", None, True
-                        self.queue.appendleft(job_id)
-            self.changed.notify_all()
+                self._queue_again(lane, excused=True)
 
-    async def take(self, lane: int) -> tuple[str, Any] | Literal["wait"] | None:
-        """Hand a lane its next job, "wait" if there is none yet, None when it may go home."""
+    async def take(
+        self, lane: int, group: str = "", nodes: Iterable[str] = ()
+    ) -> tuple[str, Any] | Literal["wait"] | None:
+        """Hand a lane its next job, "wait" if there is none yet, None when it may go home.
+
+        A lane is up as soon as its group of workers asks, from these nodes.
+        """
+        asks = Group(group, frozenset(nodes))
+        self.lanes[lane] = asks
         async with self.changed:
-            for job_id, job in self.jobs.items():
-                if job.lane == lane and job.state == "running":  # the lane died holding it
-                    if job.excused or job.starts < MAX_STARTS:
-                        return self._start(job_id, lane)
-                    self._end(
-                        job, "failed", f"tried {MAX_STARTS} times; {job.error or 'its worker was killed'}"
-                    )
+            self._queue_again(lane)  # its last group died holding it
+            if self.queue and not self.closing:
+                return self._start(self.queue.popleft(), lane)
         await self._wait(lambda: bool(self.queue) or self.closing)
         async with self.changed:
             if self.closing:
                 return None
-            if not self.queue:
+            if not self.queue or self.lanes.get(lane) != asks:  # who asked may be dead by now
                 return "wait"
             return self._start(self.queue.popleft(), lane)
 
     async def progress(self, lane: int, job_id: str, row: dict[str, float]) -> bool:
         """Take one epoch's row; say whether to go on. A lane that was taken for lost holds its job no more."""
         async with self.changed:
-            job = self.jobs[job_id]
-            if job.lane != lane:
+            job = self.jobs.get(job_id)
+            if job is None or job.lane != lane:
                 return False
             job.rows.append(row)
             self.changed.notify_all()
@@ -216,28 +221,18 @@ class Dispatcher:
 
     async def end(self, lane: int, job_id: str, state: State, error: str | None = None) -> None:
         async with self.changed:
-            if self.jobs[job_id].lane == lane:
+            if job_id in self.jobs and self.jobs[job_id].lane == lane:
                 self._end(self.jobs[job_id], state, error)
 
     async def crashed(self, job_id: str, error: str, excused: bool = False) -> None:
         """Note why a worker gave up. The lane starts again and is given the job back: a peer may have been killed."""
-        job = self.jobs[job_id]
-        job.error, job.excused = error, job.excused or excused
+        if (job := self.jobs.get(job_id)) is not None:
+            job.error, job.excused = error, job.excused or excused
 
     async def close(self) -> None:
         async with self.changed:
             self.closing = True
             self.changed.notify_all()
-
-    async def break_off(self, error: str) -> None:
-        """A lane cannot be started at all: nothing that is waited for will come."""
-        async with self.changed:
-            self.broken = error
-            self.changed.notify_all()
-
-    async def trouble(self) -> str | None:
-        """Why no lane can be started, if none can."""
-        return self.broken
 
     async def num_ready(self) -> int:
         """Lanes that are up."""
@@ -252,6 +247,22 @@ class Dispatcher:
         job = self.jobs[job_id]
         job.state, job.lane, job.starts, job.excused = "running", lane, job.starts + (not job.excused), False
         return job_id, job.payload
+
+    def _queue_again(self, lane: int, excused: bool = False) -> None:
+        """Put what this lane held before all others, or fail it where that happened too often."""
+        for job_id, job in self.jobs.items():
+            if job.lane != lane or job.state != "running":
+                continue
+            job.excused = job.excused or excused
+            if job.wanted_by <= 0:
+                job.state = "stopped"
+            elif job.excused or job.starts < MAX_STARTS:
+                job.state, job.lane = "queued", None
+                self.queue.appendleft(job_id)
+            else:
+                job.state = "failed"
+                job.error = f"tried {MAX_STARTS} times; {job.error or 'its worker was killed'}"
+        self.changed.notify_all()
 
     def _end(self, job: Job, state: State, error: str | None) -> None:
         job.state, job.error = state, error
@@ -272,13 +283,18 @@ class Lanes:
         """`max_lanes`: as many may there be once the cluster has room for them; by default those of the shape."""
         self.shape, self.perform, self.storage = shape, perform, storage
         self.max_lanes = max_lanes or shape.num_lanes
-        self.dispatcher: Any = ray.remote(Dispatcher).options(num_cpus=0, max_concurrency=10_000).remote()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        options = {"num_cpus": 0, "max_concurrency": 10_000, "max_restarts": -1, "max_task_retries": -1}
+        self.dispatcher: Any = (
+            ray.remote(Dispatcher).options(scheduling_strategy=here, **options).remote()  # type: ignore[call-overload]
+        )
         # A Train run name that was used before would resume that run: never the same name twice.
         self.name = f"lane-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         self.room = shape.num_lanes  # lanes that the cluster can hold
         self.up: set[int] = set()  # lanes with a Train run
         self.turned_away: set[int] = set()  # lanes that found no room when they last tried to start
         self.counted = (0, 0, 0)
+        self.broken: str | None = None  # why no lane can be started at all
         self.closing = False
         self.changed = threading.Condition()
         self.threads: list[threading.Thread] = []
@@ -295,9 +311,10 @@ class Lanes:
         with self.changed:
             self.closing = True
             self.changed.notify_all()
-        ray.get(self.dispatcher.close.remote())
         for thread in (self.watcher, *self.threads):
-            thread.join()
+            while thread.is_alive():
+                ray.get(self.dispatcher.close.remote())  # again and again: it may have been killed meanwhile
+                thread.join(PATIENCE_S)
         ray.kill(self.dispatcher)
 
     def num_lanes(self) -> int:
@@ -343,18 +360,21 @@ class Lanes:
         for job_id, payload in jobs.items():
             ray.get(self.dispatcher.submit.remote(job_id, payload))
         while seen and not is_over():
+            if self.broken is not None:
+                raise FitFailed(self.broken)
             told: dict[str, News] = ray.get(self.dispatcher.follow.remote(seen))
             for job_id, news in told.items():
                 seen[job_id] += len(news.rows)
                 on_news(job_id, news)
                 if news.state in OVER:
                     del seen[job_id]
+                if news.state == "stopped":  # together with its dispatcher, or by a trial that shared it
+                    ray.get(self.dispatcher.submit.remote(job_id, jobs[job_id]))
+                    seen[job_id] = 0
                 if news.state == "failed":
                     failed[job_id] = news.error or "unknown"
         for job_id in seen:
             ray.get(self.dispatcher.leave.remote(job_id))
-        if failed and (broken := ray.get(self.dispatcher.trouble.remote())):
-            raise FitFailed(broken)
         return failed
 
     def _watch(self) -> None:
@@ -388,17 +408,15 @@ class Lanes:
                     free_deserted()
                 self._trainer(lane, f"{self.name}-{lane}-{start}").fit()
                 return
-            except (TrainingFailedError, RayActorError) as failure:
+            except Exception as failure:  # of Train, of a file system, whatever: another start may do
                 was_up, no_room = ray.get(self.dispatcher.depart.remote(lane)), _is_for_want_of_room(failure)
                 failures = 0 if was_up or no_room else failures + 1
                 (self.turned_away.add if no_room else self.turned_away.discard)(lane)
                 error = traceback.format_exc()
-            except Exception:  # this thread has no caller: what went wrong is told to those who wait for jobs
-                failures, error = MAX_LANE_STARTS, traceback.format_exc()
             finally:
                 self._gives_room(lane)
             if failures == MAX_LANE_STARTS:
-                ray.get(self.dispatcher.break_off.remote(f"lane {lane} ended:\n{error}"))
+                self.broken = f"lane {lane} ended:\n{error}"
                 return
             self._is_closing_within(1.0)
 
@@ -460,11 +478,9 @@ def serve(config: dict[str, Any]) -> None:
     if device.type == "cuda" and config["gpus"] < 1:
         cap_memory(device, int(1 / config["gpus"]))
     nodes = workers.gather(ray.get_runtime_context().get_node_id())
-    first = workers.rank() == 0
-    if first:
-        ray.get(dispatcher.arrive.remote(lane, nodes))
+    first, group = workers.rank() == 0, uuid.uuid4().hex
     while True:
-        job = workers.from_first(ray.get(dispatcher.take.remote(lane)) if first else None)
+        job = workers.from_first(ray.get(dispatcher.take.remote(lane, group, nodes)) if first else None)
         if job is None:
             return
         if job == "wait":

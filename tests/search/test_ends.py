@@ -11,7 +11,7 @@ from visits import Engine
 from orchestrator.search.choices import RuleName, SamplerName
 from orchestrator.search.race_rules import Race, Verdict
 from orchestrator.search.scene import trial_views
-from orchestrator.search.searcher import MAX_FAILED
+from orchestrator.search.searcher import MAX_FAILED, MAX_LOST
 from orchestrator.search.space import SearchSpace, parse_space
 
 FEW = """
@@ -77,7 +77,7 @@ def test_a_run_gives_up_when_trials_fail_one_after_another_and_the_next_run_trie
     options = {"num_trials": None, "race": "paired", **budget}
     engine = Engine(template, tmp_path, **options)
     while (asked := engine.suggest())[1] != Searcher.FINISHED:
-        engine.fail(asked[0], asked[1]["number"], "Traceback ...\nRuntimeError: no CUDA")
+        engine.fail(asked[0], asked[1]["number"], "RuntimeError: no CUDA\nTraceback ...")
     assert len(engine.trials) == MAX_FAILED
     assert (
         engine.purse.end.why
@@ -85,6 +85,21 @@ def test_a_run_gives_up_when_trials_fail_one_after_another_and_the_next_run_trie
     )
     again = Engine(template, tmp_path, **options)
     assert not again.searcher.is_over and again.suggest()[1]["number"] == MAX_FAILED
+
+
+def test_a_trial_whose_process_was_killed_goes_on_where_it_was(template, tmp_path):
+    engine = Engine(template, tmp_path, num_trials=2, race="paired")
+    name, visit = engine.suggest()
+    engine.train(visit, [0, 1])
+    engine.standings.judge(0)
+    engine.searcher.on_trial_complete(name, error=True)
+    name, visit = engine.suggest()
+    assert (visit["number"], visit["folds"]) == (0, [2, 3, 4])
+    for _ in range(MAX_LOST - 1):
+        engine.searcher.on_trial_complete(name, error=True)
+        name, visit = engine.suggest()
+    assert engine.trials[0].state == TrialState.FAIL and visit["number"] == 1
+    assert engine.trials[0].user_attrs["error"] == f"its process died {MAX_LOST} times"
 
 
 def test_trials_that_wait_are_not_tried_once_a_run_has_given_up(template, tmp_path):

@@ -6,6 +6,7 @@ import ray
 import toy_jobs
 from formula import FormulaWork, formula_study
 from ray import tune
+from ray.exceptions import RayError
 
 from orchestrator.errors import FitFailed
 from orchestrator.search.trial import FoldTrial
@@ -92,6 +93,24 @@ def test_a_trial_fails_with_the_first_fold_that_does_and_lets_the_others_go(stud
     assert study.home.ledger.failure(0) == "fold 0: the loss became nan"
     others = ray.get(dispatcher.follow.remote(dict.fromkeys(fits_of(trial)[1:], 0)))
     assert {news.state for news in others.values()} == {"stopped"} and len(others) == 4
+
+
+def test_a_bug_in_a_trial_is_on_record_with_its_traceback(study, dispatcher):
+    trial = begin(study, dispatcher)
+    trial.waiting[0] = None
+    with pytest.raises(AttributeError):
+        trial.step()
+    first, *rest = study.home.ledger.failure(0).splitlines()
+    assert first == "AttributeError: 'NoneType' object has no attribute 'fit_id'"
+    assert rest[0].startswith("Traceback")
+
+
+def test_a_trial_whose_dispatcher_is_gone_has_not_failed(study, dispatcher):
+    trial = begin(study, dispatcher)
+    ray.kill(dispatcher)
+    with pytest.raises(RayError):
+        trial.step()
+    assert study.home.ledger.failure(0) is None
 
 
 def test_a_trial_that_is_reused_lets_the_fits_of_the_one_before_go(study, dispatcher):

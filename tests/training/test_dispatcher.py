@@ -143,9 +143,8 @@ def test_a_job_whose_lane_died_too_often_fails_with_the_last_error():
 def test_what_ran_on_a_node_that_is_gone_is_the_next_job_of_another_lane():
     async def conversation(dispatcher):
         for number, job_id in enumerate("abc"):
-            await dispatcher.arrive(number, [f"node {number}", "node 3"] if number else ["node 0"])
             await dispatcher.submit(job_id, job_id.upper())
-            await dispatcher.take(number)
+            await dispatcher.take(number, "", [f"node {number}", "node 3"] if number else ["node 0"])
         await dispatcher.submit("d", "D")
         await dispatcher.lose(["node 1", "node 9"])
         assert not await dispatcher.progress(1, "b", ROW)  # a worker that was only out of reach
@@ -162,8 +161,7 @@ def test_nodes_that_go_do_not_wear_a_job_out():
     async def conversation(dispatcher):
         await dispatcher.submit("a", 1)
         for number in range(2 * MAX_STARTS):
-            await dispatcher.arrive(number, [f"node {number}"])
-            assert await dispatcher.take(number) == ("a", 1)
+            assert await dispatcher.take(number, "", [f"node {number}"]) == ("a", 1)
             await dispatcher.lose([f"node {number}"])
         assert await dispatcher.take(99) == ("a", 1)
 
@@ -173,11 +171,58 @@ def test_nodes_that_go_do_not_wear_a_job_out():
 def test_a_job_that_nobody_wants_any_more_is_not_handed_out_again():
     async def conversation(dispatcher):
         await dispatcher.submit("a", 1)
-        await dispatcher.arrive(0, ["node 0"])
-        await dispatcher.take(0)
+        await dispatcher.take(0, "", ["node 0"])
         await dispatcher.lose(["node 0"])
         await dispatcher.leave("a")
         assert await dispatcher.take(1) == "wait"
+        await dispatcher.submit("b", 2)
+        await dispatcher.take(1, "", ["node 1"])
+        await dispatcher.leave("b")
+        await dispatcher.lose(["node 1"])
+        assert await dispatcher.take(2) == "wait"
+
+    talk(conversation)
+
+
+def test_others_have_what_a_lane_held_whose_run_has_ended():
+    """It may find no room for as long as somebody else has its GPU."""
+
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", 1)
+        await dispatcher.take(0)
+        waiting = asyncio.create_task(dispatcher.take(1))
+        await asyncio.sleep(0)
+        assert await dispatcher.depart(0)
+        assert await waiting == ("a", 1)
+
+    talk(conversation)
+
+
+def test_a_job_is_not_handed_to_workers_that_are_gone():
+    async def conversation(dispatcher):
+        dead = asyncio.create_task(dispatcher.take(0, "first"))
+        await asyncio.sleep(0)
+        assert await dispatcher.take(0, "second") == "wait"
+        dead = asyncio.create_task(dispatcher.take(0, "first"))
+        await asyncio.sleep(0)
+        await dispatcher.depart(0)
+        await dispatcher.submit("a", 1)
+        assert await dead == "wait"
+        assert await dispatcher.take(0, "third") == ("a", 1)
+
+    talk(conversation)
+
+
+def test_a_dispatcher_that_was_started_again_stops_what_it_knows_nothing_of():
+    async def conversation(dispatcher):
+        assert not await dispatcher.progress(0, "a", ROW)
+        await dispatcher.end(0, "a", "stopped")
+        await dispatcher.crashed("a", "killed")
+        await dispatcher.leave("a")
+        assert (await dispatcher.follow({"a": 7}))["a"].state == "stopped"
+        await dispatcher.submit("a", 1)
+        assert await dispatcher.follow({"a": 0}) == {}
+        assert await dispatcher.take(0) == ("a", 1)
 
     talk(conversation)
 
@@ -185,7 +230,7 @@ def test_a_job_that_nobody_wants_any_more_is_not_handed_out_again():
 def test_a_lane_says_whether_it_was_ever_up():
     async def conversation(dispatcher):
         assert not await dispatcher.depart(0)
-        await dispatcher.arrive(0, ["node 0"])
+        await dispatcher.take(0)
         assert await dispatcher.num_ready() == 1
         assert await dispatcher.depart(0)
         assert await dispatcher.num_ready() == 0
@@ -204,18 +249,6 @@ def test_a_start_with_less_memory_to_need_is_not_counted():
         for _ in range(MAX_STARTS - 1):
             assert await dispatcher.take(0) == ("a", 1)
         assert await dispatcher.take(0) == "wait"
-
-    talk(conversation)
-
-
-def test_a_lane_that_cannot_be_started_fails_whoever_waits():
-    async def conversation(dispatcher):
-        await dispatcher.submit("a", 1)
-        waiting = asyncio.create_task(dispatcher.follow({"a": 0}))
-        await asyncio.sleep(0)
-        await dispatcher.break_off("lane 0 ended: no such node")
-        news = (await waiting)["a"]
-        assert (news.state, news.error) == ("failed", "lane 0 ended: no such node")
 
     talk(conversation)
 

@@ -1,4 +1,6 @@
 import logging
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,23 @@ def test_two_trials_that_ask_for_one_job_share_it(lanes):
     ray.get(lanes.dispatcher.leave.remote("twice"))
     news = wait_for(lanes, "twice", over=True)
     assert (news.state, len(news.rows)) == ("finished", 20)
+
+
+def test_a_dispatcher_that_is_killed_costs_no_job(lanes):
+    """Ray starts it again, empty: the job stops after its epoch and is asked for again."""
+    pid = ray.get(lanes.dispatcher.__ray_call__.remote(lambda self: os.getpid()))
+    rows: list[dict[str, Any]] = []
+
+    def kill_once(row: dict[str, Any]) -> None:
+        if not rows:
+            os.kill(pid, signal.SIGKILL)
+        rows.append(row)
+
+    lanes.run("orphan", Toy(epochs=30, seconds=0.1), kill_once)
+    assert [row["epoch"] for row in rows[-30:]] == list(range(30))
+    assert ray.get(lanes.dispatcher.__ray_call__.remote(lambda self: os.getpid())) != pid
+    assert ray.get(lanes.dispatcher.num_ready.remote()) == 1
+    assert len({row["pid"] for row in rows}) == 1  # the same warm workers
 
 
 @pytest.mark.slow
