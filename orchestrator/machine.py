@@ -65,7 +65,7 @@ def cluster(address: str) -> Iterator[None]:
         )
     except AuthenticationError as error:
         raise BadMachine("RAY_AUTH_MODE", str(error)) from error
-    except ConnectionError as error:
+    except (ConnectionError, ValueError) as error:  # nobody there, or no address
         token = "" if "RAY_AUTH_MODE" in os.environ else "; if it wants a token, set RAY_AUTH_MODE=token"
         raise BadMachine("--address", f"no Ray cluster answers at {address}: {error}{token}") from error
     try:

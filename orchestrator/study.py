@@ -129,8 +129,8 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
     after a kill at any moment, the same call goes on where it stopped.
     """
     check(study, machine)
-    begin(study)
     with study.home.lock():
+        _begin(study)
         study.home.mend()
         study.home.ledger.sweep()
         room = Room(len(study.plan.folds))
@@ -193,6 +193,11 @@ def inner_studies(study: Study, num_outer: int) -> tuple[Study, ...]:
 
 def begin(study: Study) -> None:
     """Make the study's folder, or check that it was made of the very same things."""
+    with study.home.lock():
+        _begin(study)
+
+
+def _begin(study: Study) -> None:
     study.home.begin(
         study.space,
         study.plan,

@@ -6,6 +6,7 @@ What a command needs is imported inside it, so that `--help` does not wait for t
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -39,6 +40,19 @@ for command in (
     app.command()(command)
 
 
+# What a file system refuses for a reason of the user's: a place that is no folder, no permission, no room.
+OF_THE_USER = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EROFS,
+)
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one message and exit code 2."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -47,6 +61,11 @@ def main() -> None:
     except UserError as mistake:
         for one in mistake.each:
             err.print(f"[bold red]error:[/] {escape(str(one))}", highlight=False)
+        sys.exit(2)
+    except OSError as refusal:
+        if refusal.errno not in OF_THE_USER or refusal.filename is None:
+            raise
+        err.print(f"[bold red]error:[/] {escape(f'{refusal.filename}: {refusal.strerror}')}", highlight=False)
         sys.exit(2)
     except FitFailed as failure:
         err.print(f"[bold red]failed:[/] {escape(str(failure))}", highlight=False)

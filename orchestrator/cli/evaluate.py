@@ -40,6 +40,7 @@ def evaluate(
     """
     from orchestrator.data.cases import load_datasets
     from orchestrator.data.splits import group_of_case
+    from orchestrator.errors import BadData
     from orchestrator.results import evaluation
     from orchestrator.results.bundle import Bundle
     from orchestrator.results.tables import metric_dicts, metric_table, score_dicts, score_table
@@ -47,6 +48,8 @@ def evaluate(
 
     loaded = Bundle.load(bundle)
     home = home.expanduser().resolve()
+    if repeated := sorted({name for name in data if data.count(name) > 1}):
+        raise BadData("--data", f"expected each dataset once, found {', '.join(repeated)} again")
     datasets = load_datasets(home, data)
     seen, pairs = _what_it_saw(loaded.config, datasets, home, cache, twins=twins)
     group_of = group_of_case((*datasets, *seen), pairs)

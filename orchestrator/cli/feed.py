@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.options import DEFAULT_HOME, AsJson, Cache, Home
+from orchestrator.cli.options import DEFAULT_HOME, AsJson, Cache, Home, finite
 from orchestrator.cli.screen import out, print_json
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ def data_cache(
     max_gb: Annotated[
         float | None,
         typer.Option(
-            min=0, help="With --prune: remove more, longest unused first, until so many GB are left."
+            min=0,
+            callback=finite,
+            help="With --prune: remove more, longest unused first, until so many GB are left.",
         ),
     ] = None,
     home: Home = DEFAULT_HOME,
@@ -38,7 +40,7 @@ def data_cache(
     if max_gb is not None and not prune:
         raise BadData("--max-gb", "goes with --prune, which removes; without it nothing is")
     home = home.expanduser().resolve()
-    folder = (cache or home / "cache").expanduser().resolve()
+    folder = cache or home / "cache"
     datasets = list_datasets(home)
     if not prune:
         found = holdings(folder, datasets)

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+# What random generators take.
+LARGEST_SEED = 2**32 - 1
+
+
+def finite(value: float | None) -> float | None:
+    """Refuse inf and nan, which ranges of numbers let through."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"expected a finite number, found {value}")
+    return value
+
+
+def absolute(path: Path | None) -> Path | None:
+    """Fits run in folders of their own: what a path is relative to must be settled before."""
+    return None if path is None else path.expanduser().absolute()
+
 
 Home = Annotated[
     Path,
@@ -17,6 +34,7 @@ Cache = Annotated[
     Path | None,
     typer.Option(
         envvar="ORCHESTRATOR_CACHE",
+        callback=absolute,
         help="Where decoded images are kept; a fast local disk. Default: HOME/cache.",
     ),
 ]
@@ -65,7 +83,7 @@ Twins = Annotated[
     ),
 ]
 Metric = Annotated[str, typer.Option(help="dice, iou, precision, recall, f2 or accuracy.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the split and of the search.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the split and of the search.")]
 TrackingUri = Annotated[
     str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow server. Default: SQLite in HOME.")
 ]

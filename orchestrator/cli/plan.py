@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.options import DEFAULT_HOME, AsJson, Cache, Data, Device, Holdout, Home, Seed, Splits
+from orchestrator.cli.options import (
+    DEFAULT_HOME,
+    AsJson,
+    Cache,
+    Data,
+    Device,
+    Holdout,
+    Home,
+    Seed,
+    Splits,
+    finite,
+)
 from orchestrator.cli.screen import bar, out, print_json
 from orchestrator.search.choices import RuleName
 
@@ -29,8 +40,12 @@ def plan(
     race: Annotated[RuleName, typer.Option(help="As of search.")] = "paired",
     rescore: Annotated[int, typer.Option(min=0, help="As of search.")] = 3,
     nested: Annotated[int | None, typer.Option(min=2, help="As of search.")] = None,
-    price: Annotated[float | None, typer.Option(min=0, help="Of one device for an hour.")] = None,
-    failures: Annotated[float, typer.Option(min=0, help="Worker deaths per lane and hour.")] = 0.0,
+    price: Annotated[
+        float | None, typer.Option(min=0, callback=finite, help="Of one device for an hour.")
+    ] = None,
+    failures: Annotated[
+        float, typer.Option(min=0, callback=finite, help="Worker deaths per lane and hour.")
+    ] = 0.0,
     sampled: Annotated[int, typer.Option(min=0, help="Settings to time beside the paper's.")] = 4,
     splits: Splits = "five-fold",
     holdout: Holdout = 0.1,

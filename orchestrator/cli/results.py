@@ -19,6 +19,7 @@ from orchestrator.cli.options import (
     Metric,
     TrackingUri,
     Width,
+    absolute,
 )
 from orchestrator.cli.screen import bar, epoch_line, err, out, print_json
 from orchestrator.search.choices import BestRule, EnsembleName
@@ -59,7 +60,8 @@ def leaderboard(
 def best(
     study: Annotated[str | None, typer.Argument(help="Default: the study worked on last.")] = None,
     export: Annotated[
-        Path | None, typer.Option(help="Folder for the model: weights, ONNX, config, card.")
+        Path | None,
+        typer.Option(callback=absolute, help="Folder for the model: weights, ONNX, config, card."),
     ] = None,
     metric: Metric = "dice",
     rule: Annotated[
@@ -89,8 +91,9 @@ def best(
     as_json: AsJson = False,
 ) -> None:
     """Show the winner of a study, and hand it over as files that other programs load."""
-    from orchestrator.errors import BadStudy
+    from orchestrator.errors import BadStudy, Mistakes
     from orchestrator.results.ensemble import cost
+    from orchestrator.results.export import refuse_to_overwrite
     from orchestrator.results.handover import (
         distinct,
         export_trial,
@@ -100,6 +103,7 @@ def best(
         outside_lines,
         validation_line,
     )
+    from orchestrator.results.mlflow_client import check_uri
     from orchestrator.results.registry import register_champion
     from orchestrator.results.report import default_uri
     from orchestrator.results.selection import select_trial
@@ -109,8 +113,18 @@ def best(
     from orchestrator.search.nested import nested_of
 
     home = home.expanduser().resolve()
-    found = find_study(home, study)
-    standing = found.ranked(known_metric(metric))
+    uri, mistakes = tracking_uri or default_uri(home), Mistakes()
+    with mistakes.noted():
+        found = find_study(home, study)
+    with mistakes.noted():
+        known_metric(metric)
+    if export is not None:
+        with mistakes.noted():
+            refuse_to_overwrite(export)
+        with mistakes.noted():
+            check_uri(uri)
+    mistakes.tell()
+    standing = found.ranked(metric)
     if not standing:
         raise BadStudy(found.name, "has no finished trial yet; run `orchestrator search` on")
     if trial_number is not None and trial_number not in {trial.number for trial, _ in standing}:
@@ -192,18 +206,20 @@ def best(
             out.print(line, highlight=False)
     if export is None:
         return
-    folder = export_trial(found, trial, score, records, export, selection, remarks)
+    folder, screen = (
+        export_trial(found, trial, score, records, export, selection, remarks),
+        err if as_json else out,
+    )
+    screen.print(f"exported to {folder}", highlight=False)
     version = register_champion(
         folder,
-        tracking_uri=tracking_uri or default_uri(home),
+        tracking_uri=uri,
         experiment=found.name,
         model_name=found.name,
         trial=trial.number,
         tags=selection.tags() | {"members": str(len(distinct(records)))},
     )
-    (err if as_json else out).print(
-        f"exported to {folder}; in MLflow models:/{found.name}@champion, version {version}", highlight=False
-    )
+    screen.print(f"in MLflow models:/{found.name}@champion, version {version}", highlight=False)
 
 
 def predict(

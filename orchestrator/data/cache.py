@@ -10,6 +10,7 @@ on its pixels.npy, which the kernel takes back even from a killed process, and s
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -131,7 +132,14 @@ def hold(folder: Path) -> int:
         descriptor = os.open(folder / PIXELS, os.O_RDONLY)
     except FileNotFoundError as error:
         raise Pruned(str(folder)) from error
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    except OSError as error:
+        if error.errno not in (
+            errno.ENOSYS,
+            errno.ENOTSUP,
+        ):  # a file system without locks: nobody can prune there
+            raise
     if not _is_still(folder / PIXELS, descriptor):  # pruned between opening and locking
         os.close(descriptor)
         raise Pruned(str(folder))

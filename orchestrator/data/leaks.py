@@ -105,15 +105,16 @@ def find_twins(datasets: Sequence[Dataset], cache: Path, on_progress: Progress |
     datasets = tuple(sorted(datasets, key=lambda dataset: dataset.name))
     marks = json.dumps([(dataset.name, dataset.fingerprint) for dataset in datasets])
     path = cache / "leaks" / VERSION / f"{hashlib.sha256(marks.encode()).hexdigest()[:32]}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
-            found = _search([case for dataset in datasets for case in dataset.cases], on_progress)
-            partial = path.with_suffix(f".{os.getpid()}.partial")
-            partial.write_text(
-                json.dumps([asdict(twin) for twin in sorted(found)], indent=1), encoding="utf-8"
-            )
-            partial.replace(path)
+    if not path.exists():  # else the cache may be read-only
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if not path.exists():
+                found = _search([case for dataset in datasets for case in dataset.cases], on_progress)
+                partial = path.with_suffix(f".{os.getpid()}.partial")
+                partial.write_text(
+                    json.dumps([asdict(twin) for twin in sorted(found)], indent=1), encoding="utf-8"
+                )
+                partial.replace(path)
     seen = [Twin(**twin) for twin in json.loads(path.read_text(encoding="utf-8"))]
     ids = [case.id for dataset in datasets for case in dataset.cases]
     told = in_between(ids, [(twin.one, twin.other) for twin in seen])

@@ -67,7 +67,7 @@ def write_bundle(
 
     Raises `BadBundle` where something else is in the folder, or all networks together are too large for ONNX.
     """
-    _refuse_to_overwrite(folder)
+    refuse_to_overwrite(folder)
     _refuse_too_large(folder, networks)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
@@ -162,7 +162,8 @@ def _refuse_too_large(folder: Path, networks: Sequence[nn.Module]) -> None:
         )
 
 
-def _refuse_to_overwrite(folder: Path) -> None:
+def refuse_to_overwrite(folder: Path) -> None:
+    """Raises `BadBundle` where something else than an older export is in the folder."""
     if folder.exists() and not folder.is_dir():
         raise BadBundle(str(folder), "expected a folder to export to, found a file")
     names = {path.name for path in folder.iterdir()} if folder.exists() else set()

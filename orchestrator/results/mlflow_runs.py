@@ -277,7 +277,7 @@ def _read_runs(
         page = client.search_runs([experiment_id], "tags.role != ''", max_results=1000, page_token=token)
         for run in page:
             tags = run.data.tags
-            if any(tags.get(name) != value for name, value in study_tags.items()):
+            if tags.get("study_id") != study_tags.get("study_id"):
                 continue
             yield (
                 Key(tags["role"], tags.get("trial", ""), tags.get("fit_id", "")),

@@ -6,14 +6,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 import orchestrator
-from orchestrator.errors import BadStudy
+from orchestrator.errors import BadMachine, BadStudy
 from orchestrator.results.bundle import sha256
 from orchestrator.results.mlflow_client import check_uri, connect
 
@@ -37,9 +37,29 @@ def register_champion(
     """Register a bundle under `model_name`, give it the alias "champion" and `tags`, and return its version.
 
     The model belongs to the run of the trial, or of the study where no trial is given. The very same bundle
-    is registered once. BadStudy if the experiment has no such run.
+    is registered once. BadStudy if the experiment has no such run, BadMachine if MLflow does not answer.
     """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
     check_uri(tracking_uri)
+    try:
+        return _register_champion(bundle_folder, tracking_uri, experiment, model_name, trial, tags or {})
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise BadMachine(
+            tracking_uri,
+            f"MLflow did not take the model, {error}; the same command registers it once MLflow does",
+        ) from error
+
+
+def _register_champion(
+    bundle_folder: Path,
+    tracking_uri: str,
+    experiment: str,
+    model_name: str,
+    trial: int | None,
+    tags: Mapping[str, str],
+) -> str:
     client = connect(tracking_uri)
     run = find_run(client, experiment, trial)
     digest = sha256(bundle_folder / "config.json")  # it holds the digests of the weights
@@ -47,7 +67,7 @@ def register_champion(
     number = _registered(client, model_name, digest) or _register(
         client, run, bundle_folder, model_name, digest
     )
-    for name, value in (tags or {}).items():
+    for name, value in tags.items():
         client.set_model_version_tag(model_name, number, name, value)
     client.set_registered_model_alias(model_name, ALIAS, number)
     return number
@@ -112,10 +132,18 @@ def _saved_model(bundle_folder: Path, model: object) -> Iterator[Path]:
             code_paths=[str(package)],
             signature=ModelSignature(images, masks),
             input_example=np.zeros((1, 8, 8, 3), np.uint8),
-            pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+            pip_requirements=[_requirement(name) for name in REQUIREMENTS],
             mlflow_model=model,
         )
         yield folder
+
+
+def _requirement(package: str) -> str:
+    """With its version, where it is installed under that name: another build of OpenCV may be there instead."""
+    try:
+        return f"{package}=={version(package)}"
+    except PackageNotFoundError:
+        return package
 
 
 def _make_name(client: MlflowClient, model_name: str) -> None:

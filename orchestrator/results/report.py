@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+import orchestrator
 from orchestrator.data.cases import Case, Dataset, read_image, read_mask
 from orchestrator.data.resize import resize_probability
 from orchestrator.data.splits import SplitPlan
@@ -341,10 +342,18 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "machine": platform.platform(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES},
         "git_revision": git_revision(),
         "written": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }
+
+
+def _version(package: str) -> str:
+    """Of a package; this one may run from its sources alone, as a job on a cluster does."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return orchestrator.__version__ if package == "polyp-orchestrator" else "not installed"
 
 
 def git_revision() -> str:

@@ -195,17 +195,16 @@ class Tracking:
         return True
 
     def _carry_out(self, call: dict[str, Any]) -> bool:
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
             self._runs = self._runs or self._connect()
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+        except (
+            Exception
+        ) as error:  # a driver may be missing too; whatever it is, calls wait until it is mended
             self._is_away(error)
             return False
         try:
             _apply(call, self._runs, self._spool.folder)
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+        except Exception as error:
             if getattr(error, "error_code", None) not in FINAL_ANSWERS:
                 self._runs = None  # what it remembers may be out of date when MLflow is back
                 self._is_away(error)
@@ -228,7 +227,7 @@ class Tracking:
                 "MLflow at %s is away; the search goes on and calls wait in %s: %s",
                 self._uri,
                 self._spool.folder,
-                error,
+                f"{type(error).__name__}: {error}",
             )
         self._away = True
 

@@ -54,6 +54,12 @@ class Budget:
     until_unlikely: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("hours", "gpu_hours"):
+            limit = getattr(self, name)
+            if limit is not None and not 0 <= limit < math.inf:
+                raise BadStudy(
+                    f"--{name.replace('_', '-')}", f"expected a finite number from 0, found {limit}"
+                )
         if not any(asdict(self).values()):
             raise BadStudy(
                 "budget",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -12,6 +13,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 Scalar = bool | int | float | str
 SCALAR_SCHEMA = {"type": ["boolean", "number", "string"]}
+
+
+MOST_STEPS = 1_000_000_000
 
 
 def same(a: Scalar, b: Scalar) -> bool:
@@ -41,6 +45,8 @@ def _scalars(values: object) -> tuple[Scalar, ...]:
 def _two_numbers(values: object) -> tuple[float, float]:
     if not isinstance(values, list) or len(values) != 2 or not all(is_number(v) for v in values):
         raise ValueError(f"expected [low, high], two numbers, found {values!r}")
+    if not all(math.isfinite(v) for v in values):
+        raise ValueError(f"expected finite numbers, found {values!r}")
     return float(values[0]), float(values[1])
 
 
@@ -151,7 +157,11 @@ class Uniform(Distribution):
     kind = "uniform"
     bounds: Numbers = Field(alias="uniform", description="[low, high], low < high")
     step: float | None = Field(
-        None, gt=0, strict=True, description="distance of neighbors; divides high - low"
+        None,
+        gt=0,
+        strict=True,
+        allow_inf_nan=False,
+        description="distance of neighbors; divides high - low",
     )
 
     @model_validator(mode="after")
@@ -159,6 +169,10 @@ class Uniform(Distribution):
         low, high = self.bounds
         if not low < high:
             raise ValueError(f"uniform needs low < high, found [{low}, {high}]")
+        if self.step is not None and (high - low) / self.step > MOST_STEPS:
+            raise ValueError(
+                f"uniform takes at most {MOST_STEPS:,} steps, found {self.step} for [{low}, {high}]"
+            )
         if self.step is not None and not self._on_grid(high):
             raise ValueError(
                 f"uniform needs a step that divides high - low, found {self.step} for [{low}, {high}]"

@@ -12,6 +12,7 @@ import numpy as np
 
 from orchestrator.data.redeal import FRESH
 from orchestrator.data.splits import SplitPlan
+from orchestrator.errors import BadMachine
 from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.ledger import FitRecord
@@ -52,11 +53,10 @@ def _spec(
     fold: str,
     stop_after: int | None = None,
 ) -> FitSpec:
-    weights = settings.network_params.get("weights")
     return FitSpec(
         network=settings.network,
         network_params=settings.network_params,
-        weights_sha256=_sha256(weights, Path(weights).stat().st_mtime_ns) if weights else None,
+        weights_sha256=_digest(settings.network_params.get("weights")),
         recipe=settings.recipe,
         datasets=plan.datasets,
         train=train,
@@ -66,6 +66,18 @@ def _spec(
         fill_holes=settings.masks.fill_holes,
         min_component_area=settings.masks.min_component_area,
     )
+
+
+def _digest(weights: str | None) -> str | None:
+    """Of the file that a network starts from: fits are named by what is in it."""
+    if not weights:
+        return None
+    try:
+        return _sha256(weights, Path(weights).stat().st_mtime_ns)
+    except FileNotFoundError:
+        raise BadMachine(
+            weights, "is gone; fits that start from it are named by what it held: put it back"
+        ) from None
 
 
 @lru_cache

@@ -29,6 +29,7 @@ from orchestrator.search.limits import limits_of
 from orchestrator.search.objective import Objective, objective_over
 from orchestrator.search.space import SearchSpace, Settings, load_space
 from orchestrator.search.storage import open_database, open_journal, trouble_told
+from orchestrator.training.checkpoint import write_atomically
 from orchestrator.training.recipe import FIT_VERSION
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
@@ -138,6 +139,7 @@ class StudyHome:
 
     def lock(self) -> FileLock:
         """Hold the study for one process. Raises `BadStudy` if another one has it; dies with its process."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / ".lock", timeout=0)
         try:
             lock.acquire()
@@ -187,8 +189,9 @@ class StudyHome:
         warm_start: Sequence[str] = (),
         beginnings: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        """Make the folder, or check that it was made of the very same things; no `storage` is the one it has.
+        """Fill the folder, or check that it was made of the very same things; no `storage` is the one it has.
 
+        Needs the lock: who starts the same study at the same moment must not make it once more.
         `beginnings`: settings that the studies named in `warm_start` recommend, kept when the folder is made.
         """
         wanted = {
@@ -220,9 +223,10 @@ class StudyHome:
         self.space_file.write_text(space.text)
         write_plan(plan, self.splits_file)
         self.beginnings_file.write_text(json.dumps([*beginnings], indent=1))
-        partial = self.folder / f".study.{os.getpid()}.partial"
-        partial.write_text(json.dumps({"id": uuid.uuid4().hex, **wanted}, indent=1))
-        partial.replace(self.manifest_file)  # last: a folder without it is not a study yet
+        manifest = json.dumps({"id": uuid.uuid4().hex, **wanted}, indent=1)
+        write_atomically(
+            self.manifest_file, manifest.encode()
+        )  # last: a folder without it is not a study yet
 
     def _how_to_go_on(self, plan: SplitPlan) -> str:
         """What to do where the same data is split in another way than when the study was begun."""
@@ -288,12 +292,13 @@ class StudyHome:
         return group_of_case((*sources, *unseen), self.plan().twins)
 
     def trials(self) -> list[StudyTrial]:
-        """Every trial so far, by number."""
+        """Every trial so far that has its parameters, by number."""
         space, plan, ledger = self.space(), self.plan(), self.ledger
+        if self.storage is None and not self.journal_file.exists():
+            return []
         stored = self.optuna_study().get_trials(deepcopy=False)
-        return [
-            read_trial(trial, space, plan, ledger) for trial in stored if trial.state != TrialState.WAITING
-        ]
+        able = [t for t in stored if t.state != TrialState.WAITING and space.drawn(t.params) is not None]
+        return [read_trial(trial, space, plan, ledger) for trial in able]
 
     def objective(self) -> Objective:
         """What the search makes as large as it can."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ class Limit:
     most: float
 
     def __str__(self) -> str:
-        return f"{self.cost.name}<={self.most:g}"
+        return f"{self.cost.name}<={_exact(self.most)}"
 
     def excess(self, settings: Settings, inference_ms: Sequence[float | None] = ()) -> float | None:
         """By what share it is exceeded: above 0 it is; None while what must be measured is not."""
@@ -36,7 +37,12 @@ class Limit:
         if found is None or found <= self.most:
             return None
         shown = f"{found:,.0f}" if self.cost.name == "parameters" else f"{found:.3g}"
-        return f"{self.cost.name} {shown} above the limit of {self.most:g}"
+        return f"{self.cost.name} {shown} above the limit of {_exact(self.most)}"
+
+
+def _exact(value: float) -> str:
+    """Short, and the very same number when it is read again."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 def limits_of(texts: Sequence[str]) -> tuple[Limit, ...]:
@@ -55,6 +61,6 @@ def _problem(text: str) -> str | None:
     if found[1] not in known:
         return f"expected a limit of one of {', '.join(known)}, found {found[1]}"
     try:
-        return None if float(found[2]) > 0 else f"{text}: a limit is above 0"
+        return None if 0 < float(found[2]) < math.inf else f"{text}: a limit is above 0, and finite"
     except ValueError:
         return f"{text}: {found[2]} is no number"

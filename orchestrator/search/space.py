@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from optuna.trial import BaseTrial
+from optuna.trial import BaseTrial, FixedTrial
 
 import models
 from orchestrator.errors import BadMachine, BadSpace
@@ -108,6 +108,13 @@ class SearchSpace(Tables):
                 params[name] = self.search[name].draw(trial, name)
         return params
 
+    def drawn(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Flat params of those a trial has drawn; None where some are missing, for it was killed while it drew them."""
+        try:
+            return self.sample(FixedTrial(dict(params)))
+        except ValueError:
+            return None
+
     def baseline_params(self) -> dict[str, Any]:
         """Flat params of the baseline, the fixed ones included: what `sample` returns for trial 0."""
         return {**self.fixed, **self.baseline}
@@ -136,6 +143,9 @@ class SearchSpace(Tables):
         return MaskChoice(**given)
 
 
+LARGEST = 2**53  # larger integers are no exact floats
+
+
 def load_space(path: Path) -> SearchSpace:
     """Read and check a file. BadSpace with every problem in it, or that it cannot be read."""
     if not path.is_file():
@@ -157,14 +167,27 @@ def parse_space(text: str, path: Path | None = None) -> SearchSpace:
     where = str(path or "search space")
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # no TOML, or a number of thousands of digits
         raise BadSpace(where, f"expected TOML, found otherwise: {error}") from error
-    problems: list[str] = []
+    if problems := [*_too_large(document)]:
+        raise BadSpace(where, problems)
     tables, sweeps = read_tables(document, problems)
     problems = find_problems(tables, problems)
     if problems:
         raise BadSpace(where, problems)
     return SearchSpace(tables.networks, tables.search, tables.fixed, tables.baseline, sweeps, text, path)
+
+
+def _too_large(value: Any, key: str = "") -> Iterator[str]:
+    """Integers that no parameter can have, and that would break the checks of others."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            yield from _too_large(one, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _too_large(one, key)
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        yield f"{key}: expected an integer of at most {LARGEST:,}, found one of {len(str(abs(value)))} digits"
 
 
 def check_builds(space: SearchSpace) -> None:
@@ -216,14 +239,25 @@ def check_weights(space: SearchSpace) -> None:
 
     Done once before a study, so that no trial finds out; costs nothing where networks start at random.
     """
-    base = existing(space, space.baseline_params())
-    if not base.get("pretrained") and not base.get("weights"):
-        return
-    settings = space.settings(base)
-    try:
-        models.build(settings.network, **settings.network_params)
-    except (ConnectionError, OSError, ValueError) as error:
-        raise BadMachine(settings.network, str(error)) from error
+    begun = [
+        params for params in _network_variants(space) if params.get("pretrained") or params.get("weights")
+    ]
+    problems = []
+    for params in {(one[NETWORK], one.get("weights")): one for one in reversed(begun)}.values():
+        file = params.get("weights")
+        if file and not Path(file).is_absolute():
+            problems.append(
+                f"weights: expected an absolute path, for fits run in folders of their own, found {file}; "
+                f"{Path(file).absolute()} would do"
+            )
+            continue
+        settings = space.settings(params)
+        try:
+            models.build(settings.network, **settings.network_params)
+        except (ConnectionError, OSError, ValueError) as error:
+            problems.append(f"{settings.network}: {error}")
+    if problems:
+        raise BadMachine(space.where, problems)
 
 
 def override(params: Mapping[str, Any], assignments: Sequence[str], space: SearchSpace) -> dict[str, Any]:

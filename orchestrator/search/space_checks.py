@@ -145,7 +145,8 @@ def _networks_of(tables: Tables, key: str) -> tuple[str, ...]:
 def _sizes(tables: Tables) -> Iterator[str]:
     for key, refusal_of in (("image_size", size_refusal), ("batch_size", batch_refusal)):
         default = Recipe.model_fields[key].default
-        sizes = tables.search[key].steps if key in tables.search else [tables.fixed.get(key, default)]
+        found = tables.search[key].steps if key in tables.search else [tables.fixed.get(key, default)]
+        sizes = found[:100_000]  # far beyond what is accepted
         for network in _networks_of(tables, key):
             problem = refusal_of([size for size in sizes if isinstance(size, int)], network)
             if problem:

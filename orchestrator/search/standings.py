@@ -98,16 +98,10 @@ class Standings:
 
     def fits(self, trial: FrozenTrial) -> list[str]:
         """The fits of any trial, fold by fold; their names cost a hash over all cases, so it is made once."""
-        if trial.number not in self.fit_ids and (settings := self._settings(trial)) is not None:
-            self.fit_ids[trial.number] = [spec.fit_id for spec in fold_specs(settings, self.plan)]
+        if trial.number not in self.fit_ids and (params := self.space.drawn(trial.params)) is not None:
+            specs = fold_specs(self.space.settings(params), self.plan)
+            self.fit_ids[trial.number] = [spec.fit_id for spec in specs]
         return self.fit_ids.get(trial.number, [])
-
-    def _settings(self, trial: FrozenTrial) -> Settings | None:
-        """None of a trial that was killed before it had all its parameters: nothing was trained."""
-        try:
-            return self.space.settings(self.space.sample(FixedTrial(trial.params)))
-        except ValueError:  # Optuna's: a parameter is missing
-            return None
 
     def finished(self, number: int) -> tuple[int, ...]:
         """Folds of a trial that are on record."""

@@ -38,7 +38,7 @@ def kept_url(text: str) -> str:
     """The URL as a study keeps it, SQLite files by absolute path. Raises `BadMachine` where it cannot be used."""
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter: a port that is no number
         # The text is not shown: it may hold a password.
         raise BadMachine(WHERE, f"expected a URL such as {EXAMPLE}, found something else") from None
     problems = [*_problems(url)]
@@ -77,6 +77,8 @@ def reach(url: str) -> None:
         engine.connect().close()
     except DBAPIError as error:
         raise _away(error) from error
+    except (TypeError, ValueError) as error:
+        raise BadMachine(WHERE, f"its driver does not take what the URL asks for: {error}") from error
     finally:
         engine.dispose()
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import pickle
 import subprocess
 import sys
@@ -66,6 +68,15 @@ def test_an_existing_cache_is_opened_and_not_built(datasets, tmp_path):
     assert steps == [(done, 48) for done in range(1, 49)]  # frames at this size, and masks at their own
     cached_cases(datasets, 32, tmp_path, on_progress=lambda done, total: steps.append((done, total)))
     assert len(steps) == 48
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_a_file_system_without_locks_will_do(datasets, tmp_path, monkeypatch):
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert cached_cases(datasets, 32, tmp_path).image(datasets[0].cases[0].id).shape == (32, 32, 3)
 
 
 def test_another_size_does_not_pack_the_original_masks_again(datasets, tmp_path):

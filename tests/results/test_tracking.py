@@ -10,6 +10,7 @@ import pytest
 from mlflow.entities import Run
 
 from orchestrator.errors import BadMachine
+from orchestrator.results import tracking as tracking_module
 from orchestrator.results.mlflow_client import connect
 from orchestrator.results.tracking import Tracking
 
@@ -195,6 +196,40 @@ def test_calls_wait_on_disk_while_the_server_is_away(open_tracking, find_runs, m
     found = find_runs()
     assert tracking.num_waiting == 0 and steps(mlflow_uri, found["trial-003/fold-0"]) == [0, 1, 2]
     assert connect(mlflow_uri).list_artifacts(found["trial-003 unet"].info.run_id, "overlays")
+
+
+def test_calls_wait_whatever_keeps_them_from_mlflow(
+    mlflow_uri, tmp_path, request, find_runs, monkeypatch, caplog
+):
+    """A driver for the artifacts may be missing: who installs it finds every call written."""
+    apply = tracking_module._apply
+    missing = [True]
+
+    def refuse(*arguments: object) -> None:
+        if missing:
+            raise ModuleNotFoundError("No module named 'boto3'")
+        apply(*arguments)
+
+    monkeypatch.setattr(tracking_module, "_apply", refuse)
+    with Tracking(
+        mlflow_uri, request.node.name, None, {}, spool=tmp_path / "spool", retry_s=0.05
+    ) as tracking:
+        tracking.trial_started(0, {"network": "unet"})
+        wait_until(lambda: tracking.is_away)
+        missing.clear()
+        wait_until(lambda: tracking.num_waiting == 0)
+    assert "trial-000 unet" in find_runs()
+    assert "ModuleNotFoundError: No module named 'boto3'" in caplog.text
+
+
+def test_runs_are_known_again_whatever_else_their_study_is_tagged_with(mlflow_uri, request, tmp_path):
+    for version in ("older", "newer"):
+        tags = {"study_id": "same", version: "tag"}
+        with Tracking(mlflow_uri, request.node.name, None, tags, spool=tmp_path / version) as tracking:
+            tracking.trial_started(0, {"network": "unet"})
+    client = connect(mlflow_uri)
+    experiment = client.get_experiment_by_name(request.node.name)
+    assert len(client.search_runs([experiment.experiment_id], "tags.role = 'trial'")) == 1
 
 
 def test_a_server_that_comes_back_gets_what_it_missed(mlflow_uri, tmp_path, request, find_runs):

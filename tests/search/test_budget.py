@@ -23,6 +23,12 @@ def test_a_search_needs_a_budget():
         Budget()
 
 
+@pytest.mark.parametrize("limit", [float("inf"), float("nan"), -1.0])
+def test_hours_are_finite(limit: float):
+    with pytest.raises(BadStudy, match="--gpu-hours: expected a finite number"):
+        Budget(gpu_hours=limit)
+
+
 def test_the_first_budget_that_is_used_up_ends_the_search_and_says_so():
     budget = Budget(trials=40, gpu_hours=10.0, epochs=5000)
     assert budget.used_up(39, Cost(99.0, 9.9, 4999), Cost(), Cost()) is None

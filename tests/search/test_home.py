@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from orchestrator.data.splits import five_fold, make_plan
 from orchestrator.errors import BadStudy
 from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, find_study, ranked
 from orchestrator.search.ledger import FitRecord
+from orchestrator.study import begin
 from orchestrator.training.recipe import FitSpec
 
 SETTINGS = SPACE.settings(
@@ -105,6 +107,23 @@ def test_a_study_is_held_by_one_at_a_time(study):
         study.lock()
     with study.lock():
         pass
+
+
+def test_a_study_that_another_process_has_just_begun_is_not_begun_again(tmp_path):
+    made = formula_study(tmp_path, num_trials=1)
+    begin(made)
+    before = made.home.manifest()
+    with made.home.lock(), pytest.raises(BadStudy, match="is being worked on"):
+        begin(replace(made, seed=7))
+    assert made.home.manifest() == before
+
+
+def test_a_trial_that_was_killed_while_it_drew_its_parameters_breaks_no_table(tmp_path):
+    made = formula_study(tmp_path, num_trials=1)
+    begin(made)
+    assert made.home.trials() == [] and not made.home.journal_file.exists()  # who reads makes nothing
+    made.home.optuna_study().ask()
+    assert made.home.trials() == []
 
 
 def test_a_study_of_another_split_says_what_it_was_and_how_to_go_on(tmp_path):

@@ -55,6 +55,19 @@ def seen(params: dict, value: float) -> Past:
     return Past(study.trials[0], value, 5, (), SMALL.excess(WIDE.settings(flat)))
 
 
+@pytest.mark.parametrize(
+    "text", ["parameters<=7763041", "parameters<=5e+06", "inference_ms<=0.1", "gmacs<=1e-07"]
+)
+def test_a_limit_is_kept_as_it_was_given(text: str):
+    (limit,) = limits_of([text])
+    assert limits_of([str(limit)]) == (limit,) and limit.most == float(text.split("=")[1])
+
+
+def test_a_limit_is_finite():
+    with pytest.raises(BadStudy, match="a limit is above 0, and finite"):
+        limits_of(["parameters<=1e400"])
+
+
 def test_everything_that_is_no_limit_is_said_at_once():
     with pytest.raises(BadStudy) as refusal:
         limits_of(["parameters<=5e6", "small", "dice<=0.5", "gmacs<=0", "gmacs >= 2", "gmacs<=1.2.3"])

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
-from orchestrator.errors import BadSpace
+from orchestrator.errors import BadMachine, BadSpace
 from orchestrator.scoring.choice import MaskChoice
-from orchestrator.search.space import check_builds, load_space, override, parse_space
+from orchestrator.search.space import check_builds, check_weights, load_space, override, parse_space
 from orchestrator.training.recipe import Recipe
 
 TWO_NETWORKS = """
@@ -154,7 +154,10 @@ def test_a_space_survives_pickling():
         ("{ log = true }", "expected exactly one of log_uniform, uniform, int, choice, found log"),
         ("{ choice = [0.1], stp = 1 }", "no key is named 'stp'; known: when, choice"),
         ("0.1", "expected a distribution such as { choice = [0.1] }, found 0.1; a value that stays the same"),
-        ("{ uniform = [0.1, nan] }", "uniform needs low < high"),
+        ("{ uniform = [0.1, nan] }", "expected finite numbers, found [0.1, nan]"),
+        ("{ log_uniform = [0.1, inf] }", "expected finite numbers, found [0.1, inf]"),
+        ("{ uniform = [0.1, 0.2], step = inf }", "finite"),
+        ("{ uniform = [0.1, 0.2], step = 1e-320 }", "at most 1,000,000,000 steps"),
     ],
 )
 def test_a_malformed_distribution_is_refused_in_words(distribution, expected):
@@ -168,6 +171,16 @@ def test_a_malformed_distribution_is_refused_in_words(distribution, expected):
         ('network = "unte"', "network: no network is named 'unte'; did you mean unet? known: "),
         ("network = 3", 'network: expected a name, or { choice = ["a", "b"] }, found 3'),
         ("", "network: expected a name"),
+        (
+            unet(fixed=f"epochs = {10**20}"),
+            "fixed.epochs: expected an integer of at most 9,007,199,254,740,992",
+        ),
+        (
+            unet(f"base_channels = {{ int = [4, {10**400}] }}"),
+            "search.base_channels.int: expected an integer of",
+        ),
+        (unet(fixed=f"epochs = 1{'0' * 5000}"), "expected TOML, found otherwise"),
+        (unet("batch_size = { int = [1, 3000000000] }", baseline="batch_size = 4"), "search.batch_size: "),
         ("network = [", "expected TOML, found otherwise"),
         ('network = "unet"\nfixd = 1', "no table is named 'fixd'; did you mean fixed?"),
         ('network = "unet"\nfixed = 1', "fixed: expected a table, [fixed], found 1"),
@@ -435,3 +448,28 @@ def test_any_document_is_a_space_or_refused_in_words(document):
         assert all(error.problems)
     else:
         space.settings(space.baseline_params())
+
+
+def test_weights_are_named_by_an_absolute_path_and_all_of_them_are_looked_for(tmp_path):
+    """A fit runs in a folder of its own, and a choice may name a file that the paper's setting does not."""
+    space = parse_space(
+        '''network = "pranet"
+        search.weights = { choice = ["here.pt", "/not/there.pt"] }
+        fixed.pretrained = false
+        baseline.weights = "here.pt"'''
+    )
+    with pytest.raises(BadMachine) as refusal:
+        check_weights(space)
+    assert (
+        f"expected an absolute path, for fits run in folders of their own, found here.pt; {Path.cwd()}"
+        in str(refusal.value)
+    )
+    assert "/not/there.pt" in str(refusal.value)
+
+
+def test_a_trial_that_was_killed_while_it_drew_has_no_params():
+    study = optuna.create_study()
+    trial = study.ask()
+    assert SPACE.drawn(trial.params) is None
+    SPACE.sample(trial)
+    assert SPACE.drawn(study.trials[0].params) == SPACE.sample(trial)
