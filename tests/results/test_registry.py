@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orchestrator.errors import BadStudy
+from orchestrator.errors import BadMachine, BadStudy
 from orchestrator.results.bundle import Bundle
 from orchestrator.results.mlflow_client import connect
 from orchestrator.results.registry import register_champion
@@ -27,6 +27,14 @@ def version(mlflow_uri: str, exported: Path, tmp_path_factory: pytest.TempPathFa
 
 def register(uri: str, bundle: Path, trial: int | None = 3) -> str:
     return register_champion(bundle, tracking_uri=uri, experiment="registry", model_name=MODEL, trial=trial)
+
+
+def test_a_server_that_does_not_answer_is_told_with_what_to_do(
+    exported: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(BadMachine, match="did not take the model.*the same command registers it"):
+        register("http://127.0.0.1:9", exported)
 
 
 def test_another_program_gets_the_masks_of_the_bundle_without_our_package(
