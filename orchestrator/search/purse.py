@@ -54,6 +54,12 @@ class Purse:
         """Whether the hours of this run are over, and everything ends."""
         return self.budget.hours is not None and self.spending.hours >= self.budget.hours
 
+    def affords(self, num_fits: float) -> bool:
+        """Whether so many more fits, and those after the search, stay within the epochs and GPU-hours."""
+        after = self.spending.spent() + self.cost_of(num_fits + self.reserved)
+        limits = ((self.budget.epochs, after.epochs), (self.budget.gpu_hours, after.gpu_hours))
+        return all(limit is None or found <= limit for limit, found in limits)
+
     def cost_of(self, num_fits: float) -> Cost:
         """What so many more fits will cost, as far as fits so far tell."""
         return cost_of(num_fits, self.spending.per_fit(), self.num_lanes(), self.spending.gpus_per_lane)

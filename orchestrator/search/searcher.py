@@ -102,6 +102,9 @@ class OptunaSearcher(Searcher):
             return None if self.running else self._close()
         new_wanted = self._wants_new()
         number = self.next.pop(0) if self.next else self.standings.recall(new_wanted)
+        if number is not None and not new_wanted and not self._is_affordable(number):
+            self.standings.waiting.append(number)
+            number = None
         if number is None and new_wanted:
             number = self._ask()
             if number is None:
@@ -256,6 +259,16 @@ class OptunaSearcher(Searcher):
     def _remember_end(self) -> None:
         if (end := self.purse.remember()) is not None:
             self.study.set_user_attr("end", end)
+
+    def _is_affordable(self, number: int) -> bool:
+        """Whether a setting can have all its folds within the budget; where none has them yet, one must.
+
+        Those for whom was held back what is left may turn out worse than others, who want folds in their place.
+        """
+        if number not in self.standings.verdicts or not self.standings.may_end:
+            return True
+        in_flight = {number, *self.running.values()}
+        return self.purse.affords(sum(len(self.standings.missing(one)) for one in in_flight))
 
     def _fits_held_back(self) -> int:
         """Fits of the visits in flight, and those that the finalists would still need."""

@@ -233,6 +233,11 @@ class Standings:
             self.waiting.remove(number)
         return number
 
+    @property
+    def may_end(self) -> bool:
+        """Whether a setting that may win has all its folds."""
+        return any(map(self.race.board.is_complete, self.race.board.contenders()))
+
     def finalists(self, running: Iterable[int]) -> list[int]:
         """Who would be given folds if no new setting came from now on, the best first."""
         return self.race.finalists([*self.waiting, *running])

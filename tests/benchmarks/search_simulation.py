@@ -26,7 +26,7 @@ Printed with 60 repetitions (half an hour of CPU time), `raced` against what the
     six parameters     63       4.8          5.2                    0.246 ± 0.015    0.648 ± 0.039
     noisy fits         47       6.4          8.3                    0.210 ± 0.024    0.311 ± 0.030
     choices            93       3.2          7.9                    0.199 ± 0.028    0.204 ± 0.026
-    few sequences      50       6.0          8.4                    0.287 ± 0.029    0.465 ± 0.047
+    few sequences      50       6.0          8.4                    0.289 ± 0.029    0.465 ± 0.047
     curves alike       53       5.7          7.9                    0.146 ± 0.016    0.203 ± 0.019
     curves cross       49       6.1          8.0                    0.133 ± 0.013    0.203 ± 0.019
     as recorded        79       3.8          6.7                    0.293 ± 0.027    0.358 ± 0.036

@@ -42,6 +42,7 @@ class Engine:
         constraints: tuple[str, ...] = (),
         beginnings: tuple[dict[str, Any], ...] = (),
         space: SearchSpace = SPACE,
+        noise: float = 0.0,
         **budget: Any,
     ) -> None:
         made = formula_study(home, num_trials=num_trials, seed=seed, race=race, **budget)
@@ -70,7 +71,7 @@ class Engine:
             sampler=sampler,
             beginnings=beginnings,
         )
-        self.num_visits = 0
+        self.num_visits, self.noise = 0, noise
 
     def suggest(self) -> tuple[str, dict]:
         name = f"tune-{self.num_visits}"
@@ -80,7 +81,7 @@ class Engine:
     def train(self, visit: dict, folds: list[int] | None = None) -> None:
         specs = fold_specs(self.study.space.settings(visit["params"]), self.study.plan)
         for fold in visit["folds"] if folds is None else folds:
-            FormulaWork(self.ledger)(specs[fold], None, 0, lambda row: True)  # type: ignore[arg-type]
+            FormulaWork(self.ledger, noise=self.noise)(specs[fold], None, 0, lambda row: True)  # type: ignore[arg-type]
             self.purse.spending.finish(self.ledger.read(specs[fold].fit_id))
 
     def run(self, num_visits: int = 1000) -> list[dict]:
