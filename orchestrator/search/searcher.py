@@ -131,10 +131,8 @@ class OptunaSearcher(Searcher):
         elif self.standings.is_judged(number):
             self.num_failed = 0
             self._place(number)
-        else:
-            self.next.append(
-                number
-            )  # a fold came in after the verdict; or it was interrupted, for the next run
+        else:  # a fold came in after the verdict; or it was interrupted, for the next run
+            self.next.append(number)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its searcher for `Tuner.restore`, which is never used here."""
@@ -182,10 +180,8 @@ class OptunaSearcher(Searcher):
         self.standings.leave(number)
         self.num_failed += 1
         if self.num_failed >= MAX_FAILED:
-            last = reason.splitlines()[0]
-            self.purse.close(
-                "failures", f"{self.num_failed} trials failed one after another, the last: {last}"
-            )
+            why = f"{self.num_failed} trials failed one after another, the last: {reason.splitlines()[0]}"
+            self.purse.close("failures", why)
 
     def _stop(self, number: int, reason: str) -> None:
         """Tell Optuna of a trial without all its folds: pruned, at the value that its folds speak for."""

@@ -70,7 +70,7 @@ class FoldTrial(tune.Trainable):
             if self.ledger.has(spec.fit_id) and spec.fit_id not in self.num_seen:
                 told.append(self._finished(fold, []))
             elif spec.fit_id not in self.num_seen:
-                ray.get(self.dispatcher.submit.remote(spec.fit_id, spec))
+                ray.get(self.dispatcher.submit.remote(spec.fit_id, spec, f"trial {self.number}"))
                 self.num_seen[spec.fit_id] = 0
         told = told or self._listen()
         # Not "done": of such a result Tune tells its scheduler nothing.
@@ -79,7 +79,7 @@ class FoldTrial(tune.Trainable):
     def cleanup(self) -> None:
         """Tell the lanes that this trial waits for nothing any more: what still trains stops after its epoch."""
         for fit_id in self.num_seen:
-            ray.get(self.dispatcher.leave.remote(fit_id))
+            ray.get(self.dispatcher.leave.remote(fit_id, f"trial {self.number}"))
         self.num_seen.clear()
 
     def _listen(self) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import threading
 import time
@@ -41,6 +42,7 @@ from orchestrator.training.memory import cap_memory
 from orchestrator.training.process import settle
 from orchestrator.training.room import free_deserted
 
+logger = logging.getLogger(__name__)
 # A job whose lane died this often is failed: it is the job, not the machine.
 MAX_STARTS = 3
 # How often in a row a lane's Train run may give up before it ever asks for work, until the study gives up too.
@@ -74,7 +76,7 @@ class Job:
     excused: bool = False  # its next start does not count: it will be another try than the last
     rows: list[dict[str, float]] = field(default_factory=list)
     error: str | None = None
-    wanted_by: int = 1  # trials that follow it: it is stopped when nobody does
+    wanted_by: set[str] = field(default_factory=set)  # who follows it: it is stopped when nobody does
 
 
 @dataclass(frozen=True)
@@ -134,14 +136,14 @@ class Dispatcher:
         self.lanes: dict[int, Group] = {}  # lanes that are up
         self.changed = asyncio.Condition()
 
-    async def submit(self, job_id: str, payload: Any) -> None:
+    async def submit(self, job_id: str, payload: Any, who: str = "") -> None:
         """Queue a job. One that is already queued or running is shared, not repeated."""
         async with self.changed:
             job = self.jobs.get(job_id)
             if job is not None and job.state not in OVER:
-                job.wanted_by += 1
+                job.wanted_by.add(who)
                 return
-            self.jobs[job_id] = Job(payload)
+            self.jobs[job_id] = Job(payload, wanted_by={who})
             self.queue.append(job_id)
             self.changed.notify_all()
 
@@ -162,14 +164,14 @@ class Dispatcher:
         await self._wait(lambda: bool(news()))
         return news()
 
-    async def leave(self, job_id: str) -> None:
-        """Say that one trial does not need a job any more."""
+    async def leave(self, job_id: str, who: str = "") -> None:
+        """Say that somebody does not need a job any more."""
         async with self.changed:
             job = self.jobs.get(job_id)
             if job is None or job.state in OVER:
                 return
-            job.wanted_by -= 1
-            if job.wanted_by <= 0 and job.state == "queued":
+            job.wanted_by.discard(who)
+            if not job.wanted_by and job.state == "queued":
                 self.queue.remove(job_id)
                 job.state = "stopped"
                 self.changed.notify_all()
@@ -217,7 +219,7 @@ class Dispatcher:
                 return False
             job.rows.append(row)
             self.changed.notify_all()
-            return job.wanted_by > 0 and not self.closing
+            return bool(job.wanted_by) and not self.closing
 
     async def end(self, lane: int, job_id: str, state: State, error: str | None = None) -> None:
         async with self.changed:
@@ -254,7 +256,7 @@ class Dispatcher:
             if job.lane != lane or job.state != "running":
                 continue
             job.excused = job.excused or excused
-            if job.wanted_by <= 0:
+            if not job.wanted_by:
                 job.state = "stopped"
             elif job.excused or job.starts < MAX_STARTS:
                 job.state, job.lane = "queued", None
@@ -292,6 +294,7 @@ class Lanes:
         self.name = f"lane-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         self.room = shape.num_lanes  # lanes that the cluster can hold
         self.up: set[int] = set()  # lanes with a Train run
+        self.given_up: set[int] = set()  # lanes that could not be started, again and again
         self.turned_away: set[int] = set()  # lanes that found no room when they last tried to start
         self.counted = (0, 0, 0)
         self.broken: str | None = None  # why no lane can be started at all
@@ -416,7 +419,7 @@ class Lanes:
             finally:
                 self._gives_room(lane)
             if failures == MAX_LANE_STARTS:
-                self.broken = f"lane {lane} ended:\n{error}"
+                self._gives_up(lane, error)
                 return
             self._is_closing_within(1.0)
 
@@ -431,6 +434,14 @@ class Lanes:
         with self.changed:
             self.up.discard(lane)
             self.changed.notify_all()
+
+    def _gives_up(self, lane: int, error: str) -> None:
+        """A lane cannot be started; others may still be, on other nodes."""
+        logger.warning("lane %d cannot be started, and is given up: %s", lane, error)
+        with self.changed:
+            self.given_up.add(lane)
+            if len(self.given_up) == len(self.threads):
+                self.broken = f"lane {lane} ended:\n{error}"
 
     def _is_closing_within(self, seconds: float) -> bool:
         with self.changed:

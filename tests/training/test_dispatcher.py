@@ -82,12 +82,12 @@ def test_a_job_that_is_asked_for_twice_is_handed_out_once():
 
 def test_a_shared_job_goes_on_until_the_last_one_leaves():
     async def conversation(dispatcher):
-        await dispatcher.submit("a", 1)
-        await dispatcher.submit("a", 1)
+        for who in ("one", "other", "one"):  # again: its process was killed, and is back
+            await dispatcher.submit("a", 1, who)
         await dispatcher.take(0)
-        await dispatcher.leave("a")
+        await dispatcher.leave("a", "one")
         assert await dispatcher.progress(0, "a", ROW)
-        await dispatcher.leave("a")
+        await dispatcher.leave("a", "other")
         assert not await dispatcher.progress(0, "a", ROW)
 
     talk(conversation)

@@ -15,11 +15,23 @@ from toy_jobs import Toy
 from orchestrator.errors import FitFailed
 from orchestrator.search.ledger import Ledger
 from orchestrator.search.work import Work
+from orchestrator.training import lane
 from orchestrator.training.lane import MAX_STARTS, OVER, Lanes, News, Shape
 
 TWO_WORKERS = Shape(num_lanes=1, workers_per_lane=2, cpus_per_worker=1, gpus_per_worker=0, device="cpu")
 HALF_A_GPU = Shape(num_lanes=2, workers_per_lane=1, cpus_per_worker=1, gpus_per_worker=0.5, device="cpu")
 ENDLESS = Toy(epochs=100_000, seconds=0.02)
+
+
+class Unstartable(Lanes):
+    """No lane can be started, or those from a number on."""
+
+    first = 0
+
+    def _trainer(self, lane: int, name: str) -> Any:
+        if lane >= self.first:
+            raise OSError("no such folder")
+        return super()._trainer(lane, name)
 
 
 class Holder:
@@ -127,9 +139,9 @@ def test_a_job_that_nobody_wants_any_more_stops_after_its_epoch(lanes):
 
 def test_two_trials_that_ask_for_one_job_share_it(lanes):
     toy = Toy(epochs=20, seconds=0.05)
-    for _ in range(2):
-        ray.get(lanes.dispatcher.submit.remote("twice", toy))
-    ray.get(lanes.dispatcher.leave.remote("twice"))
+    for who in ("one", "other"):
+        ray.get(lanes.dispatcher.submit.remote("twice", toy, who))
+    ray.get(lanes.dispatcher.leave.remote("twice", "one"))
     news = wait_for(lanes, "twice", over=True)
     assert (news.state, len(news.rows)) == ("finished", 20)
 
@@ -149,6 +161,18 @@ def test_a_dispatcher_that_is_killed_costs_no_job(lanes):
     assert ray.get(lanes.dispatcher.__ray_call__.remote(lambda self: os.getpid())) != pid
     assert ray.get(lanes.dispatcher.num_ready.remote()) == 1
     assert len({row["pid"] for row in rows}) == 1  # the same warm workers
+
+
+@pytest.mark.parametrize("num_good", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_who_waits_hears_that_no_lane_can_be_started_but_one_will_do(tmp_path, monkeypatch, num_good: int):
+    monkeypatch.setattr(lane, "MAX_LANE_STARTS", 2)
+    monkeypatch.setattr(Unstartable, "first", num_good)
+    with Unstartable(toy_jobs.perform, HALF_A_GPU, tmp_path) as halves:
+        if num_good:
+            assert len(run(halves, "job")) == 2 and halves.given_up == {1}
+        else:
+            with pytest.raises(FitFailed, match="no such folder"):
+                run(halves, "job")
 
 
 @pytest.mark.slow
