@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import uuid
@@ -342,9 +341,7 @@ class StudyHome:
 
     def crown(self, champion: Champion) -> None:
         """Remember the champion."""
-        partial = self.folder / f".champion.{os.getpid()}.partial"
-        partial.write_text(json.dumps(asdict(champion)))
-        partial.replace(self.champion_file)
+        write_atomically(self.champion_file, json.dumps(asdict(champion)).encode())
 
     def outside_scores(self, fit_id: str, masks: PostProcess) -> dict[str, dict[str, float]]:
         """Mean scores of one network on the hold-out cases ("test") and on unseen datasets, where it was scored."""

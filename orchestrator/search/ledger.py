@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.training.checkpoint import write_atomically
 from orchestrator.training.memory import Memory
 from orchestrator.training.recipe import FitSpec
 
@@ -142,9 +143,7 @@ class Ledger:
     def write_failure(self, number: int, error: str) -> None:
         """Remember why a trial failed."""
         self.failures.mkdir(parents=True, exist_ok=True)
-        partial = self.failures / f".{number}.{os.getpid()}.partial"
-        partial.write_text(error)
-        partial.replace(self.failures / f"{number}.txt")
+        write_atomically(self.failures / f"{number}.txt", error.encode())
 
     def failure(self, number: int) -> str | None:
         """Why a trial failed, or None if nothing was written of it."""

@@ -8,7 +8,6 @@ this number, so it is free of the luck that the best of many trials has; it spea
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ import numpy as np
 from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.statistics import cluster_interval
 from orchestrator.search.home import OUTER, StudyHome, finished_score
+from orchestrator.training.checkpoint import write_atomically
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,7 @@ def outer_estimate(home: StudyHome, inner: Sequence[StudyHome], until: str) -> N
 
 def remember_nested(home: StudyHome, nested: Nested) -> None:
     """Keep it with the study on all cases, whole or not at all."""
-    partial = home.folder / f".nested.{os.getpid()}.partial"
-    partial.write_text(json.dumps(asdict(nested)))
-    partial.replace(_file(home))
+    write_atomically(_file(home), json.dumps(asdict(nested)).encode())
 
 
 def nested_of(home: StudyHome) -> Nested | None:

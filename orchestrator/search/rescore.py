@@ -9,7 +9,6 @@ second one alone is what the search did not optimise over. The network that is h
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from orchestrator.search.space import Settings
 from orchestrator.search.status import Named
 from orchestrator.search.ties import all_against, contender, share_of_test
 from orchestrator.search.told import Told
+from orchestrator.training.checkpoint import write_atomically
 from orchestrator.training.recipe import FitSpec
 
 if TYPE_CHECKING:
@@ -187,9 +187,7 @@ def settled(home: StudyHome, standing: Standing, asked: int = 0) -> Rescoring | 
 
 def remember(home: StudyHome, rescoring: Rescoring) -> None:
     """Keep it, whole or not at all."""
-    partial = home.folder / f".rescored.{os.getpid()}.partial"
-    partial.write_text(json.dumps(asdict(rescoring)))
-    partial.replace(_file(home))
+    write_atomically(_file(home), json.dumps(asdict(rescoring)).encode())
 
 
 def scored_again(home: StudyHome, standing: Standing) -> tuple[Again, ...]:

@@ -218,7 +218,11 @@ def _build_refusal(network: str, values: Mapping[str, Any]) -> str | None:
     try:
         with torch.device("meta"):
             models.build(network, **{**values, **offline})
-    except ValueError as error:
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+    ) as error:  # the latter two: of torch, of sizes that nothing can have
         return f"{network}: {error}"
     return None
 
