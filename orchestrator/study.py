@@ -164,13 +164,15 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
                     if not is_over:
                         watch.now("searching")
                         _tuner(study, searcher, lanes, stop, word).fit()
-                    if lanes.broken is not None:
-                        raise FitFailed(lanes.broken)
+                    if purse.end is not None and purse.end.by == "failures":
+                        raise FitFailed(purse.end.why)
                     is_settled = not interrupted.is_set and score_again(
                         study.home, study.rescore, lanes, purse, stop.stop_all, watch, report
                     )
                     if interrupted.is_set:
                         raise KeyboardInterrupt
+                    if lanes.broken is not None:
+                        raise FitFailed(lanes.broken)
                     if is_settled:
                         watch.now("scoring")
                         champion = crown(study.home, lanes)

@@ -216,10 +216,10 @@ def search(
     """Search hyperparameters; every trial is cross-validated. Run the same command again to resume.
 
     One of --trials, --hours, --gpu-hours, --epochs and --until-unlikely is needed; of several the first ends the
-    search. Then no new setting is begun, but those that may win still get all their folds: of hours, GPU-hours and
-    epochs enough is held back for them, as well as can be told. Only --hours is hard: what is not finished then waits
-    for the next run, and no champion is named before the finalists were scored again. Ctrl-C stops after the epochs in
-    flight, a second one at once; both can be resumed.
+    search. Then no new setting is begun, but those that may win still get all their folds, as far as the budget goes:
+    of hours, GPU-hours and epochs enough is held back for them, as well as can be told. Only --hours is hard: what is
+    not finished then waits for the next run, and no champion is named before the finalists were scored again. Ctrl-C
+    stops after the epochs in flight, a second one at once; both can be resumed.
 
     With --nested K there are K + 1 studies, one after another, and each may spend the whole budget.
     """

@@ -181,7 +181,7 @@ class Report:
 
     def ends(self, end: End) -> None:
         self.tracking.study_tags({"ended_by": end.by, "ended_why": end.why})
-        rest = "" if end.is_of_this_run else "; those in flight and the best go on to their last fold"
+        rest = "" if end.is_of_this_run else "; those in flight and the best go on, as far as the budget goes"
         self.say(f"no new trial is begun: {end.why}{rest}")
 
     def scoring_again(self, trials: Sequence[int], num_fits: int) -> None:

@@ -86,6 +86,11 @@ class Board:
         self._own[number] = self._mean_over(self.means[number], order) if order else float("nan")
         self._memo.clear()
 
+    def bar(self, number: int) -> None:
+        """Keep a setting from winning."""
+        self.barred.add(number)
+        self._memo.clear()
+
     def _remember(self, key: Any, make: Callable[[], Any]) -> Any:
         if key not in self._memo:
             self._memo[key] = make()

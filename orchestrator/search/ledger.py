@@ -145,6 +145,9 @@ class Ledger:
         self.failures.mkdir(parents=True, exist_ok=True)
         write_atomically(self.failures / f"{number}.txt", error.encode())
 
+    def forget_failure(self, number: int) -> None:
+        (self.failures / f"{number}.txt").unlink(missing_ok=True)
+
     def failure(self, number: int) -> str | None:
         """Why a trial failed, or None if nothing was written of it."""
         path = self.failures / f"{number}.txt"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -54,9 +54,9 @@ class Purse:
         """Whether the hours of this run are over, and everything ends."""
         return self.budget.hours is not None and self.spending.hours >= self.budget.hours
 
-    def affords(self, num_fits: float) -> bool:
-        """Whether so many more fits, and those after the search, stay within the epochs and GPU-hours."""
-        after = self.spending.spent() + self.cost_of(num_fits + self.reserved)
+    def affords(self, fit_ids: Iterable[str]) -> bool:
+        """Whether what is left of these fits, and those after the search, stay within the epochs and GPU-hours."""
+        after = self.spending.spent() + self.cost_of(self.spending.left_of(fit_ids) + self.reserved)
         limits = ((self.budget.epochs, after.epochs), (self.budget.gpu_hours, after.gpu_hours))
         return all(limit is None or found <= limit for limit, found in limits)
 

@@ -43,7 +43,7 @@ class Rule(Protocol):
     def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None: ...
 
     @property
-    def finalists(self) -> float:
+    def most_finalists(self) -> float:
         """How many get all folds at the end, at most, where none has them yet."""
         return math.inf
 
@@ -62,6 +62,10 @@ class Paired(Rule):
     gain: float = 0.001  # Dice; a smaller one is not worth a fit
     least_chance: float = 0.2  # of that gain, to go on
     finalists: int = 3  # settings that have all folds before a winner is named
+
+    @property
+    def most_finalists(self) -> float:
+        return self.finalists
 
     def judge(self, board: Board, number: int) -> Verdict:
         incumbent = board.incumbent
@@ -147,7 +151,7 @@ class Asha(Rule):
         return Verdict("go" if rank <= places else "pause", reason, None, numbers)
 
     @property
-    def finalists(self) -> float:
+    def most_finalists(self) -> float:
         return 1
 
     def _rungs(self, board: Board) -> list[int]:
@@ -292,7 +296,7 @@ class Race:
     def finalists(self, paused: Iterable[int]) -> list[int]:
         """Who of `paused` would be given folds if no new setting came from now on, the best first."""
         left, found = list(paused), list[int]()
-        most = math.inf if self.board.complete() else self.rule.finalists
+        most = math.inf if self.board.complete() else self.rule.most_finalists
         while len(found) < most and (number := self.recall(left, False)) is not None:
             left.remove(number)
             found.append(number)
@@ -300,7 +304,7 @@ class Race:
 
     def bar(self, number: int) -> None:
         """Keep a setting from winning: it costs too much, or failed."""
-        self.board.barred.add(number)
+        self.board.bar(number)
 
     def estimate(self, number: int) -> float:
         """The honest value of a setting: incumbent's mean plus mean paired difference on the folds seen."""

@@ -112,9 +112,11 @@ def recorded_status(home: StudyHome) -> Status:
     for trial in home.optuna_study().get_trials(deepcopy=False):
         if trial.state.is_finished():
             over[trial.number] = STATES[trial.state]  # type: ignore[assignment]  # the words are the same
-        if trial.params and trial.state != OptunaState.WAITING:
+        if trial.state != OptunaState.WAITING and standings.fits(trial):
             params[trial.number] = dict(trial.params)
             standings.enter(trial)
+        if trial.state == OptunaState.FAIL:
+            standings.leave(trial.number)
     spending = Spending(home.ledger, last.unfinished if last else None)
     touched = home.journal_file.stat().st_mtime if home.journal_file.exists() else 0.0
     found = last or Status(home.name, "killed", rule, "unknown", touched, touched, 0, "unknown")

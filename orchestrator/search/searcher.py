@@ -72,6 +72,7 @@ class OptunaSearcher(Searcher):
         self.beginnings = beginnings  # settings of trials 1, 2, ...: nobody is asked for these
         self.running: dict[str, int] = {}  # Tune's trial id -> Optuna's trial number
         self.next: list[int] = []  # trials that are wanted before anything else
+        self.has_room = True  # in the budget, for those who still want folds
         self.num_failed = 0  # trials that failed one after another
         self.num_lost = Counter[int]()  # how often the process of a trial died
         purse.recall(study.user_attrs.get("end"))
@@ -101,10 +102,7 @@ class OptunaSearcher(Searcher):
         if self.num_failed >= MAX_FAILED:
             return None if self.running else self._close()
         new_wanted = self._wants_new()
-        number = self.next.pop(0) if self.next else self.standings.recall(new_wanted)
-        if number is not None and not new_wanted and not self._is_affordable(number):
-            self.standings.waiting.append(number)
-            number = None
+        number = self.next.pop(0) if self.next else self._recall(new_wanted)
         if number is None and new_wanted:
             number = self._ask()
             if number is None:
@@ -148,6 +146,7 @@ class OptunaSearcher(Searcher):
         """A trial that an earlier run left open: it stands where its folds and the verdict on them leave it."""
         self.space.sample(self._open_trial(number))  # it may have died before it had all its parameters
         self.standings.enter(self._stored(number))
+        self.standings.ledger.forget_failure(number)  # Optuna was not told: it is tried again
         if self.standings.is_judged(number):
             self._place(number)
         else:
@@ -204,8 +203,9 @@ class OptunaSearcher(Searcher):
         """No trial is wanted any more: those that still wait are over, unless the next run goes on with them."""
         if self.purse.end is not None and self.purse.end.is_of_this_run:
             return Searcher.FINISHED
+        why = "the study ended" if self.has_room else "the study ended, with no budget for the folds it lacks"
         for number in self.standings.waiting:
-            self._stop(number, f"the study ended; {self.standings.verdicts[number].reason}")
+            self._stop(number, f"{why}; {self.standings.verdicts[number].reason}")
         self.standings.waiting.clear()
         return Searcher.FINISHED
 
@@ -256,24 +256,37 @@ class OptunaSearcher(Searcher):
         if (end := self.purse.remember()) is not None:
             self.study.set_user_attr("end", end)
 
-    def _is_affordable(self, number: int) -> bool:
-        """Whether a setting can have all its folds within the budget; where none has them yet, one must.
+    def _recall(self, new_wanted: bool) -> int | None:
+        """Who waits and goes on. When no new setting will come, within the budget, once one has all its folds.
 
         Those for whom was held back what is left may turn out worse than others, who want folds in their place.
         """
-        if number not in self.standings.verdicts or not self.standings.may_end:
-            return True
-        in_flight = {number, *self.running.values()}
-        return self.purse.affords(sum(len(self.standings.missing(one)) for one in in_flight))
+        number = self.standings.recall(new_wanted)
+        if number is None or new_wanted or not self.standings.may_end:
+            return number
+        wanted = [fit for one in {number, *self.running.values()} for fit in self._fits(one)]
+        if self.purse.affords(wanted):
+            return number
+        self.standings.waiting.append(number)
+        self.has_room = False
+        return None
 
-    def _fits_held_back(self) -> int:
-        """Fits of the visits in flight, and those that the finalists would still need."""
+    def _fits(self, number: int, folds: Sequence[int] | None = None) -> list[str]:
+        """Those that a trial lacks, or these."""
+        missing = self.standings.missing(number) if folds is None else folds
+        return [self.standings.fit_ids[number][fold] for fold in missing]
+
+    def _fits_held_back(self) -> float:
+        """What is left of the visits in flight, and of what the finalists would still need, in fits."""
         running = set(self.running.values())
         finalists = self.standings.finalists(running)
-        visits = running.difference(finalists)
-        return sum(len(self.standings.missing(number)) for number in finalists) + sum(
-            len(self._folds(number, True)) for number in visits
-        )
+        wanted = [fit for number in finalists for fit in self._fits(number)]
+        wanted += [
+            fit
+            for number in running.difference(finalists)
+            for fit in self._fits(number, self._folds(number, True))
+        ]
+        return self.purse.spending.left_of(wanted)
 
     def _shown(self) -> list[Shown]:
         """Every setting that has shown anything, by number; one that failed, or costs too much, has shown that."""

@@ -85,6 +85,14 @@ class Spending:
             sum(fit.seconds for fit in done) / len(done), sum(fit.epochs for fit in done) / len(done)
         )
 
+    def left_of(self, fit_ids: Iterable[str]) -> float:
+        """How much there is to train of these fits, in fits: those that were begun need less."""
+        usual, ids = self.per_fit(), list(fit_ids)
+        if usual is None:
+            return len(ids)
+        begun = (self.fits[fit_id].epochs if fit_id in self.fits else 0 for fit_id in ids)
+        return sum(max(0.0, 1 - epochs / usual.epochs) for epochs in begun)
+
     def epochs_per_second(self) -> float | None:
         """Pace of the last minutes, since the first epoch came in; None before the second one did."""
         now = self.clock()

@@ -131,6 +131,7 @@ class Standings:
         """A setting that failed: it cannot win, and nothing is learned from it, but others were measured against it."""
         self.failed.add(number)
         self.race.bar(number)
+        self.believed_of = {}
 
     def _barred(self, number: int) -> Verdict | None:
         """A setting that costs too much goes no further, but for the paper's, which is the reference."""
@@ -143,7 +144,7 @@ class Standings:
         return self.beside.broken(self.settings[number], self.inference_ms.get(number, ()))
 
     def is_barred(self, number: int) -> bool:
-        """Whether it was seen to exceed a limit."""
+        """Whether it cannot win: it was seen to exceed a limit, or failed."""
         return number in self.race.board.barred
 
     def excess(self, number: int) -> dict[str, float]:

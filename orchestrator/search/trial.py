@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from orchestrator.data.splits import SplitPlan
 from orchestrator.errors import FitFailed
@@ -54,9 +54,9 @@ class FoldTrial(tune.Trainable):
         """Put on record why a trial fails; one whose processes or machines are gone can be tried again."""
         try:
             yield
-        except RayError:
-            raise
         except Exception as failure:
+            if isinstance(failure, RayError) and not isinstance(failure, RayTaskError):
+                raise
             is_bug = not isinstance(failure, FitFailed)
             told = (
                 f"{type(failure).__name__}: {failure}\n{traceback.format_exc()}" if is_bug else str(failure)

@@ -45,7 +45,7 @@ def save_checkpoint(folder: Path, fit_id: str, state: dict[str, Any], best: dict
     partial.replace(folder / "checkpoint.pt")
     for old in folder.glob("best-*.safetensors"):
         if old != best_file:
-            old.unlink()
+            old.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: Path, fit_id: str) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ A job is stopped by asking it to return at the end of an epoch. A lane whose wor
 and given back the job it held, which goes on from its checkpoint. Nodes may come and go: `Lanes` looks at the cluster
 every few seconds, starts lanes where there is room for more, and has the dispatcher queue again what was running on a
 node that is gone. The dispatcher stays on the node of the driver; should its process be killed, Ray starts it again,
-empty: jobs are stopped after their epoch, and asked for again.
+empty: jobs are asked for again, and lanes go on with those that they hold.
 """
 
 from __future__ import annotations
@@ -215,6 +215,9 @@ class Dispatcher:
         """Take one epoch's row; say whether to go on. A lane that was taken for lost holds its job no more."""
         async with self.changed:
             job = self.jobs.get(job_id)
+            if job is not None and job.state == "queued" and not job.starts:
+                self.queue.remove(job_id)  # handed out by a dispatcher that was killed since
+                self._start(job_id, lane)
             if job is None or job.lane != lane:
                 return False
             job.rows.append(row)
@@ -328,12 +331,14 @@ class Lanes:
         """Lanes that are up, those with a job, and jobs that wait; as last heard, if there is no answer in time."""
         with suppress(GetTimeoutError):
             self.counted = ray.get(self.dispatcher.count.remote(), timeout=1.0)
+        if self.counted[0]:
+            self.turned_away.clear()
         return self.counted
 
     @property
     def is_crowded(self) -> bool:
         """Whether no lane is up because others hold what the cluster has."""
-        return self.counted[0] == 0 and bool(self.turned_away)
+        return self.room > 0 and self.counted[0] == 0 and bool(self.turned_away)
 
     def run(
         self, job_id: str, payload: Any, on_row: Callable[[dict[str, float]], None] = lambda row: None

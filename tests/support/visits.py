@@ -43,6 +43,7 @@ class Engine:
         beginnings: tuple[dict[str, Any], ...] = (),
         space: SearchSpace = SPACE,
         noise: float = 0.0,
+        unfinished: dict[str, Any] | None = None,
         **budget: Any,
     ) -> None:
         made = formula_study(home, num_trials=num_trials, seed=seed, race=race, **budget)
@@ -60,7 +61,7 @@ class Engine:
         self.standings = Standings(
             self.ledger, self.study.space, plan, self.groups, race, self.log, beside=self.study.also
         )
-        self.purse = Purse(self.study.budget, Spending(self.ledger), lambda: num_lanes)
+        self.purse = Purse(self.study.budget, Spending(self.ledger, unfinished), lambda: num_lanes)
         self.searcher = OptunaSearcher(
             stored,
             self.study.space,

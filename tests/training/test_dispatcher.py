@@ -202,7 +202,11 @@ def test_a_job_is_not_handed_to_workers_that_are_gone():
     async def conversation(dispatcher):
         dead = asyncio.create_task(dispatcher.take(0, "first"))
         await asyncio.sleep(0)
-        assert await dispatcher.take(0, "second") == "wait"
+        living = asyncio.create_task(dispatcher.take(0, "second"))
+        await asyncio.sleep(0)
+        await dispatcher.submit("b", 2)
+        assert await dead == "wait" and await living == ("b", 2)
+        await dispatcher.end(0, "b", "finished")
         dead = asyncio.create_task(dispatcher.take(0, "first"))
         await asyncio.sleep(0)
         await dispatcher.depart(0)
@@ -213,7 +217,7 @@ def test_a_job_is_not_handed_to_workers_that_are_gone():
     talk(conversation)
 
 
-def test_a_dispatcher_that_was_started_again_stops_what_it_knows_nothing_of():
+def test_a_dispatcher_that_was_started_again_leaves_a_fit_with_who_holds_it():
     async def conversation(dispatcher):
         assert not await dispatcher.progress(0, "a", ROW)
         await dispatcher.end(0, "a", "stopped")
@@ -222,7 +226,11 @@ def test_a_dispatcher_that_was_started_again_stops_what_it_knows_nothing_of():
         assert (await dispatcher.follow({"a": 7}))["a"].state == "stopped"
         await dispatcher.submit("a", 1)
         assert await dispatcher.follow({"a": 0}) == {}
-        assert await dispatcher.take(0) == ("a", 1)
+        assert await dispatcher.progress(3, "a", ROW)
+        assert await dispatcher.take(0) == "wait"
+        assert (await dispatcher.follow({"a": 0}))["a"].rows == (ROW,)
+        await dispatcher.end(3, "a", "finished")
+        assert (await dispatcher.follow({"a": 1}))["a"].state == "finished"
 
     talk(conversation)
 
