@@ -29,10 +29,10 @@ Seen on Kvasir-SEG (`--no-trainers --at-once 2 --trials 40 --part 0.35 --cases 4
     1      1600 (its last setting), 197      8.1 times     0.544, 0.560     0.537, 0.556
     2      200 (its fifth), 179              8.9 times     0.538, 0.545     0.478, 0.482
 
-With trainers (`--trials 4 --epochs 4 --cases 150 --part 1 --at-once 2`): the whole of plain took 599, 612 and 491 s, ours
-41, 40 and 47 s until the goal: 14.7 times less (10.4 to 15.4), of plain's first arrival 7.7 times (7.4 to 15.4). A fit by
-a trainer takes 25 to 30 s there, of which it trains for three. It is a small study: the paper's setting, with which ours
-begins, was better than all four that plain drew, so nothing had to be searched.
+With trainers (`--trials 4 --epochs 4 --cases 150 --part 1 --at-once 2`): the whole of plain took 599, 612 and 491 s,
+ours 41, 40 and 47 s until the goal: 14.7 times less (10.4 to 15.4), of plain's first arrival 7.7 times (7.4 to 15.4).
+A fit by a trainer takes 25 to 30 s there, of which it trains for three. It is a small study: the paper's setting, with
+which ours begins, was better than all four that plain drew, so nothing had to be searched.
 """
 
 from __future__ import annotations
