@@ -206,10 +206,8 @@ def best(
             out.print(line, highlight=False)
     if export is None:
         return
-    folder, screen = (
-        export_trial(found, trial, score, records, export, selection, remarks),
-        err if as_json else out,
-    )
+    screen = err if as_json else out
+    folder = export_trial(found, trial, score, records, export, selection, remarks)
     screen.print(f"exported to {folder}", highlight=False)
     version = register_champion(
         folder,

@@ -126,6 +126,9 @@ class Pruned(Exception):
     """A folder of the cache went away before it could be held."""
 
 
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP)  # what a file system without locks answers: nobody can prune there
+
+
 def hold(folder: Path) -> int:
     """Keep a folder from being pruned until the descriptor that comes back is closed. Raises `Pruned`."""
     try:
@@ -135,10 +138,7 @@ def hold(folder: Path) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
     except OSError as error:
-        if error.errno not in (
-            errno.ENOSYS,
-            errno.ENOTSUP,
-        ):  # a file system without locks: nobody can prune there
+        if error.errno not in NO_LOCKS:
             raise
     if not _is_still(folder / PIXELS, descriptor):  # pruned between opening and locking
         os.close(descriptor)

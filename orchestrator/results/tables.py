@@ -289,9 +289,8 @@ def _settings(row: LeaderboardRow) -> str:
     settings = "  ".join(f"{name} {short(value)}" for name, value in row.searched.items())
     if row.state == "complete":
         return f"{row.broken}  {settings}" if row.broken else settings
-    return (
-        f"{row.state}: {row.error.splitlines()[0]}  {settings}" if row.error else f"{row.state}  {settings}"
-    )
+    why = f": {row.error.splitlines()[0]}" if row.error else ""
+    return f"{row.state}{why}  {settings}"
 
 
 def _finite(interval: tuple[float, float] | None) -> list[float] | None:

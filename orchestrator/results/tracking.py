@@ -199,7 +199,7 @@ class Tracking:
             self._runs = self._runs or self._connect()
         except (
             Exception
-        ) as error:  # a driver may be missing too; whatever it is, calls wait until it is mended
+        ) as error:  # whatever it is, a driver that is missing too: calls wait until it is mended
             self._is_away(error)
             return False
         try:
@@ -222,12 +222,17 @@ class Tracking:
         return StudyRuns(connect(self._uri), self._experiment, self._artifact_location, self._study_tags)
 
     def _is_away(self, error: Exception) -> None:
+        """Say so, once; what is not known of servers that are away may be a bug, and keeps its traceback."""
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
         if not self._away:
             logger.warning(
                 "MLflow at %s is away; the search goes on and calls wait in %s: %s",
                 self._uri,
                 self._spool.folder,
                 f"{type(error).__name__}: {error}",
+                exc_info=None if isinstance(error, (MlflowException, SQLAlchemyError, OSError)) else error,
             )
         self._away = True
 

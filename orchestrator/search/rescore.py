@@ -30,7 +30,8 @@ from orchestrator.training.recipe import FitSpec
 if TYPE_CHECKING:
     from orchestrator.search.purse import Purse
     from orchestrator.search.watch import Watch
-    from orchestrator.training.lane import Lanes, News
+    from orchestrator.training.dispatcher import News
+    from orchestrator.training.lane import Lanes
 
 Standing = Sequence[tuple[StudyTrial, TrialScore]]  # trials with all folds, best first
 

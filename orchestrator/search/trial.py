@@ -57,10 +57,9 @@ class FoldTrial(tune.Trainable):
         except Exception as failure:
             if isinstance(failure, RayError) and not isinstance(failure, RayTaskError):
                 raise
-            is_bug = not isinstance(failure, FitFailed)
-            told = (
-                f"{type(failure).__name__}: {failure}\n{traceback.format_exc()}" if is_bug else str(failure)
-            )
+            told = str(failure)
+            if not isinstance(failure, FitFailed):  # a bug
+                told = f"{type(failure).__name__}: {failure}\n{traceback.format_exc()}"
             self.ledger.write_failure(number, told)
             raise
 

@@ -7,13 +7,11 @@ not matter here: lanes are given a callable that performs it.
 A job is stopped by asking it to return at the end of an epoch. A lane whose worker dies is started again by Ray Train
 and given back the job it held, which goes on from its checkpoint. Nodes may come and go: `Lanes` looks at the cluster
 every few seconds, starts lanes where there is room for more, and has the dispatcher queue again what was running on a
-node that is gone. The dispatcher stays on the node of the driver; should its process be killed, Ray starts it again,
-empty: jobs are asked for again, and lanes go on with those that they hold.
+node that is gone.
 """
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 import os
@@ -21,10 +19,9 @@ import threading
 import time
 import traceback
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,13 +35,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.errors import FitFailed, OutOfMemory, UserError
 from orchestrator.training import workers
+from orchestrator.training.dispatcher import OVER, PATIENCE_S, Dispatcher, News
 from orchestrator.training.memory import cap_memory
 from orchestrator.training.process import settle
 from orchestrator.training.room import free_deserted
 
 logger = logging.getLogger(__name__)
-# A job whose lane died this often is failed: it is the job, not the machine.
-MAX_STARTS = 3
 # How often in a row a lane's Train run may give up before it ever asks for work, until the study gives up too.
 MAX_LANE_STARTS = 10
 # How Train says that the cluster has no room for a lane: it may have later.
@@ -55,45 +51,10 @@ PLACEMENT_S = 10
 WATCH_S = 3.0
 # What another try would not change.
 CERTAIN = (torch.OutOfMemoryError, MemoryError, FitFailed, UserError)
-# How long a question to the dispatcher may wait for news before it is asked again.
-PATIENCE_S = 5.0
 
 Report = Callable[[dict[str, float]], bool]
 # perform(payload, device, loader_workers, report): True when finished, False when stopped by `report`.
 Perform = Callable[[Any, torch.device, int, Report], bool]
-State = Literal["queued", "running", "finished", "stopped", "failed"]
-OVER: tuple[State, ...] = ("finished", "stopped", "failed")
-
-
-@dataclass
-class Job:
-    """One job as the dispatcher sees it."""
-
-    payload: Any
-    state: State = "queued"
-    lane: int | None = None
-    starts: int = 0
-    excused: bool = False  # its next start does not count: it will be another try than the last
-    rows: list[dict[str, float]] = field(default_factory=list)
-    error: str | None = None
-    wanted_by: set[str] = field(default_factory=set)  # who follows it: it is stopped when nobody does
-
-
-@dataclass(frozen=True)
-class Group:
-    """The workers that a lane has now: another one after each start."""
-
-    name: str
-    nodes: frozenset[str]
-
-
-@dataclass(frozen=True)
-class News:
-    """What happened to a job since it was last asked for."""
-
-    state: State
-    rows: tuple[dict[str, float], ...]
-    error: str | None
 
 
 @dataclass(frozen=True)
@@ -124,161 +85,6 @@ class Shape:
         if self.gpus_per_worker:
             return min(by_cores, int(node.get("GPU", 0)) * int(1 / self.gpus_per_worker))
         return min(by_cores, int(cores))
-
-
-class Dispatcher:
-    """The queue between trials and lanes: an actor whose every answer is short or a bounded wait."""
-
-    def __init__(self) -> None:
-        self.jobs: dict[str, Job] = {}
-        self.queue: deque[str] = deque()
-        self.closing = False
-        self.lanes: dict[int, Group] = {}  # lanes that are up
-        self.changed = asyncio.Condition()
-
-    async def submit(self, job_id: str, payload: Any, who: str = "") -> None:
-        """Queue a job. One that is already queued or running is shared, not repeated."""
-        async with self.changed:
-            job = self.jobs.get(job_id)
-            if job is not None and job.state not in OVER:
-                job.wanted_by.add(who)
-                return
-            self.jobs[job_id] = Job(payload, wanted_by={who})
-            self.queue.append(job_id)
-            self.changed.notify_all()
-
-    async def follow(self, num_seen: dict[str, int]) -> dict[str, News]:
-        """Wait a few seconds at most for news of these jobs: rows beyond those seen, or an end. May be empty.
-
-        A job that nobody asked this dispatcher for was stopped together with the one before.
-        """
-
-        def news() -> dict[str, News]:
-            jobs = {job_id: self.jobs.get(job_id, Job(None, "stopped")) for job_id in num_seen}
-            return {
-                job_id: News(job.state, tuple(job.rows[num_seen[job_id] :]), job.error)
-                for job_id, job in jobs.items()
-                if len(job.rows) > num_seen[job_id] or job.state in OVER
-            }
-
-        await self._wait(lambda: bool(news()))
-        return news()
-
-    async def leave(self, job_id: str, who: str = "") -> None:
-        """Say that somebody does not need a job any more."""
-        async with self.changed:
-            job = self.jobs.get(job_id)
-            if job is None or job.state in OVER:
-                return
-            job.wanted_by.discard(who)
-            if not job.wanted_by and job.state == "queued":
-                self.queue.remove(job_id)
-                job.state = "stopped"
-                self.changed.notify_all()
-
-    async def depart(self, lane: int) -> bool:
-        """A lane's Train run has ended: others may have what it held. Say whether the lane was ever up in it."""
-        async with self.changed:
-            was_up = self.lanes.pop(lane, None) is not None
-            self._queue_again(lane)
-        return was_up
-
-    async def lose(self, nodes: Iterable[str]) -> None:
-        """These nodes are gone: queue again, before all others, what the lanes on them held."""
-        async with self.changed:
-            for lane in [lane for lane, group in self.lanes.items() if group.nodes & set(nodes)]:
-                del self.lanes[lane]
-                self._queue_again(lane, excused=True)
-
-    async def take(
-        self, lane: int, group: str = "", nodes: Iterable[str] = ()
-    ) -> tuple[str, Any] | Literal["wait"] | None:
-        """Hand a lane its next job, "wait" if there is none yet, None when it may go home.
-
-        A lane is up as soon as its group of workers asks, from these nodes.
-        """
-        asks = Group(group, frozenset(nodes))
-        self.lanes[lane] = asks
-        async with self.changed:
-            self._queue_again(lane)  # its last group died holding it
-            if self.queue and not self.closing:
-                return self._start(self.queue.popleft(), lane)
-        await self._wait(lambda: bool(self.queue) or self.closing)
-        async with self.changed:
-            if self.closing:
-                return None
-            if not self.queue or self.lanes.get(lane) != asks:  # who asked may be dead by now
-                return "wait"
-            return self._start(self.queue.popleft(), lane)
-
-    async def progress(self, lane: int, job_id: str, row: dict[str, float]) -> bool:
-        """Take one epoch's row; say whether to go on. A lane that was taken for lost holds its job no more."""
-        async with self.changed:
-            job = self.jobs.get(job_id)
-            if job is not None and job.state == "queued" and not job.starts:
-                self.queue.remove(job_id)  # handed out by a dispatcher that was killed since
-                self._start(job_id, lane)
-            if job is None or job.lane != lane:
-                return False
-            job.rows.append(row)
-            self.changed.notify_all()
-            return bool(job.wanted_by) and not self.closing
-
-    async def end(self, lane: int, job_id: str, state: State, error: str | None = None) -> None:
-        async with self.changed:
-            if job_id in self.jobs and self.jobs[job_id].lane == lane:
-                self._end(self.jobs[job_id], state, error)
-
-    async def crashed(self, job_id: str, error: str, excused: bool = False) -> None:
-        """Note why a worker gave up. The lane starts again and is given the job back: a peer may have been killed."""
-        if (job := self.jobs.get(job_id)) is not None:
-            job.error, job.excused = error, job.excused or excused
-
-    async def close(self) -> None:
-        async with self.changed:
-            self.closing = True
-            self.changed.notify_all()
-
-    async def num_ready(self) -> int:
-        """Lanes that are up."""
-        return len(self.lanes)
-
-    async def count(self) -> tuple[int, int, int]:
-        """Lanes that are up, those of them with a job, and jobs that wait for one."""
-        busy = {job.lane for job in self.jobs.values() if job.state == "running"}
-        return len(self.lanes), len(busy & self.lanes.keys()), len(self.queue)
-
-    def _start(self, job_id: str, lane: int) -> tuple[str, Any]:
-        job = self.jobs[job_id]
-        job.state, job.lane, job.starts, job.excused = "running", lane, job.starts + (not job.excused), False
-        return job_id, job.payload
-
-    def _queue_again(self, lane: int, excused: bool = False) -> None:
-        """Put what this lane held before all others, or fail it where that happened too often."""
-        for job_id, job in self.jobs.items():
-            if job.lane != lane or job.state != "running":
-                continue
-            job.excused = job.excused or excused
-            if not job.wanted_by:
-                job.state = "stopped"
-            elif job.excused or job.starts < MAX_STARTS:
-                job.state, job.lane = "queued", None
-                self.queue.appendleft(job_id)
-            else:
-                job.state = "failed"
-                job.error = f"tried {MAX_STARTS} times; {job.error or 'its worker was killed'}"
-        self.changed.notify_all()
-
-    def _end(self, job: Job, state: State, error: str | None) -> None:
-        job.state, job.error = state, error
-        self.changed.notify_all()
-
-    async def _wait(self, news: Callable[[], bool]) -> None:
-        async with self.changed:
-            try:
-                await asyncio.wait_for(self.changed.wait_for(news), PATIENCE_S)
-            except TimeoutError:
-                return
 
 
 class Lanes:

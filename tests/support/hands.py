@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from orchestrator.errors import FitFailed
-from orchestrator.training.lane import News, Perform
+from orchestrator.training.dispatcher import News
+from orchestrator.training.lane import Perform
 
 
 @dataclass

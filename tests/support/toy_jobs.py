@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from orchestrator.errors import BadMachine, FitFailed, OutOfMemory
-from orchestrator.training import lane
+from orchestrator.training import dispatcher
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ def perform(
     return True
 
 
-class HastyDispatcher(lane.Dispatcher):
+class HastyDispatcher(dispatcher.Dispatcher):
     """Answers within a moment that there is no news, so that a test need not wait for it."""
 
     def __init__(self) -> None:
         super().__init__()
-        lane.PATIENCE_S = 0.2  # in the actor's own process
+        dispatcher.PATIENCE_S = 0.2  # in the actor's own process

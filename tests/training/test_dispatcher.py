@@ -3,15 +3,15 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from orchestrator.training import lane
-from orchestrator.training.lane import MAX_STARTS, Dispatcher
+from orchestrator.training import dispatcher as dispatcher_module
+from orchestrator.training.dispatcher import MAX_STARTS, Dispatcher
 
 ROW = {"epoch": 0}
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(lane, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(dispatcher_module, "PATIENCE_S", 0.05)
 
 
 def talk(conversation: Callable[[Dispatcher], Awaitable[None]]) -> None:

@@ -16,7 +16,8 @@ from orchestrator.errors import FitFailed
 from orchestrator.search.ledger import Ledger
 from orchestrator.search.work import Work
 from orchestrator.training import lane
-from orchestrator.training.lane import MAX_STARTS, OVER, Lanes, News, Shape
+from orchestrator.training.dispatcher import MAX_STARTS, OVER, News
+from orchestrator.training.lane import Lanes, Shape
 
 TWO_WORKERS = Shape(num_lanes=1, workers_per_lane=2, cpus_per_worker=1, gpus_per_worker=0, device="cpu")
 HALF_A_GPU = Shape(num_lanes=2, workers_per_lane=1, cpus_per_worker=1, gpus_per_worker=0.5, device="cpu")

@@ -1,0 +1,207 @@
+"""The queue between trials and lanes: who is given which job, and what becomes of it. An actor that knows no Ray.
+
+A dispatcher stays on the node of the driver. Should its process be killed, Ray starts it again, empty: jobs are asked
+for again, and lanes go on with those that they hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+# A job whose lane died this often is failed: it is the job, not the machine.
+MAX_STARTS = 3
+# How long a question to the dispatcher may wait for news before it is asked again.
+PATIENCE_S = 5.0
+
+State = Literal["queued", "running", "finished", "stopped", "failed"]
+OVER: tuple[State, ...] = ("finished", "stopped", "failed")
+
+
+@dataclass
+class Job:
+    """One job as the dispatcher sees it."""
+
+    payload: Any
+    state: State = "queued"
+    lane: int | None = None
+    starts: int = 0
+    excused: bool = False  # its next start does not count: it will be another try than the last
+    rows: list[dict[str, float]] = field(default_factory=list)
+    error: str | None = None
+    wanted_by: set[str] = field(default_factory=set)  # who follows it: it is stopped when nobody does
+
+
+@dataclass(frozen=True)
+class Group:
+    """The workers that a lane has now: another one after each start."""
+
+    name: str
+    nodes: frozenset[str]
+
+
+@dataclass(frozen=True)
+class News:
+    """What happened to a job since it was last asked for."""
+
+    state: State
+    rows: tuple[dict[str, float], ...]
+    error: str | None
+
+
+class Dispatcher:
+    """The queue between trials and lanes: an actor whose every answer is short or a bounded wait."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.queue: deque[str] = deque()
+        self.closing = False
+        self.lanes: dict[int, Group] = {}  # lanes that are up
+        self.changed = asyncio.Condition()
+
+    async def submit(self, job_id: str, payload: Any, who: str = "") -> None:
+        """Queue a job. One that is already queued or running is shared, not repeated."""
+        async with self.changed:
+            job = self.jobs.get(job_id)
+            if job is not None and job.state not in OVER:
+                job.wanted_by.add(who)
+                return
+            self.jobs[job_id] = Job(payload, wanted_by={who})
+            self.queue.append(job_id)
+            self.changed.notify_all()
+
+    async def follow(self, num_seen: dict[str, int]) -> dict[str, News]:
+        """Wait a few seconds at most for news of these jobs: rows beyond those seen, or an end. May be empty.
+
+        A job that nobody asked this dispatcher for was stopped together with the one before.
+        """
+
+        def news() -> dict[str, News]:
+            jobs = {job_id: self.jobs.get(job_id, Job(None, "stopped")) for job_id in num_seen}
+            return {
+                job_id: News(job.state, tuple(job.rows[num_seen[job_id] :]), job.error)
+                for job_id, job in jobs.items()
+                if len(job.rows) > num_seen[job_id] or job.state in OVER
+            }
+
+        await self._wait(lambda: bool(news()))
+        return news()
+
+    async def leave(self, job_id: str, who: str = "") -> None:
+        """Say that somebody does not need a job any more."""
+        async with self.changed:
+            job = self.jobs.get(job_id)
+            if job is None or job.state in OVER:
+                return
+            job.wanted_by.discard(who)
+            if not job.wanted_by and job.state == "queued":
+                self.queue.remove(job_id)
+                job.state = "stopped"
+                self.changed.notify_all()
+
+    async def depart(self, lane: int) -> bool:
+        """A lane's Train run has ended: others may have what it held. Say whether the lane was ever up in it."""
+        async with self.changed:
+            was_up = self.lanes.pop(lane, None) is not None
+            self._queue_again(lane)
+        return was_up
+
+    async def lose(self, nodes: Iterable[str]) -> None:
+        """These nodes are gone: queue again, before all others, what the lanes on them held."""
+        async with self.changed:
+            for lane in [lane for lane, group in self.lanes.items() if group.nodes & set(nodes)]:
+                del self.lanes[lane]
+                self._queue_again(lane, excused=True)
+
+    async def take(
+        self, lane: int, group: str = "", nodes: Iterable[str] = ()
+    ) -> tuple[str, Any] | Literal["wait"] | None:
+        """Hand a lane its next job, "wait" if there is none yet, None when it may go home.
+
+        A lane is up as soon as its group of workers asks, from these nodes.
+        """
+        asks = Group(group, frozenset(nodes))
+        self.lanes[lane] = asks
+        async with self.changed:
+            self._queue_again(lane)  # its last group died holding it
+            if self.queue and not self.closing:
+                return self._start(self.queue.popleft(), lane)
+        await self._wait(lambda: bool(self.queue) or self.closing)
+        async with self.changed:
+            if self.closing:
+                return None
+            if not self.queue or self.lanes.get(lane) != asks:  # who asked may be dead by now
+                return "wait"
+            return self._start(self.queue.popleft(), lane)
+
+    async def progress(self, lane: int, job_id: str, row: dict[str, float]) -> bool:
+        """Take one epoch's row; say whether to go on. A lane that was taken for lost holds its job no more."""
+        async with self.changed:
+            job = self.jobs.get(job_id)
+            if job is not None and job.state == "queued" and not job.starts:
+                self.queue.remove(job_id)  # handed out by a dispatcher that was killed since
+                self._start(job_id, lane)
+            if job is None or job.lane != lane:
+                return False
+            job.rows.append(row)
+            self.changed.notify_all()
+            return bool(job.wanted_by) and not self.closing
+
+    async def end(self, lane: int, job_id: str, state: State, error: str | None = None) -> None:
+        async with self.changed:
+            if job_id in self.jobs and self.jobs[job_id].lane == lane:
+                self._end(self.jobs[job_id], state, error)
+
+    async def crashed(self, job_id: str, error: str, excused: bool = False) -> None:
+        """Note why a worker gave up. The lane starts again and is given the job back: a peer may have been killed."""
+        if (job := self.jobs.get(job_id)) is not None:
+            job.error, job.excused = error, job.excused or excused
+
+    async def close(self) -> None:
+        async with self.changed:
+            self.closing = True
+            self.changed.notify_all()
+
+    async def num_ready(self) -> int:
+        """Lanes that are up."""
+        return len(self.lanes)
+
+    async def count(self) -> tuple[int, int, int]:
+        """Lanes that are up, those of them with a job, and jobs that wait for one."""
+        busy = {job.lane for job in self.jobs.values() if job.state == "running"}
+        return len(self.lanes), len(busy & self.lanes.keys()), len(self.queue)
+
+    def _start(self, job_id: str, lane: int) -> tuple[str, Any]:
+        job = self.jobs[job_id]
+        job.state, job.lane, job.starts, job.excused = "running", lane, job.starts + (not job.excused), False
+        return job_id, job.payload
+
+    def _queue_again(self, lane: int, excused: bool = False) -> None:
+        """Put what this lane held before all others, or fail it where that happened too often."""
+        for job_id, job in self.jobs.items():
+            if job.lane != lane or job.state != "running":
+                continue
+            job.excused = job.excused or excused
+            if not job.wanted_by:
+                job.state = "stopped"
+            elif job.excused or job.starts < MAX_STARTS:
+                job.state, job.lane = "queued", None
+                self.queue.appendleft(job_id)
+            else:
+                job.state = "failed"
+                job.error = f"tried {MAX_STARTS} times; {job.error or 'its worker was killed'}"
+        self.changed.notify_all()
+
+    def _end(self, job: Job, state: State, error: str | None) -> None:
+        job.state, job.error = state, error
+        self.changed.notify_all()
+
+    async def _wait(self, news: Callable[[], bool]) -> None:
+        async with self.changed:
+            try:
+                await asyncio.wait_for(self.changed.wait_for(news), PATIENCE_S)
+            except TimeoutError:
+                return
