@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
 from pathlib import Path
+from threading import Event
 
 import pytest
 import ray
@@ -49,7 +50,11 @@ def test_nodes_that_join_are_used_and_nodes_that_leave_are_survived(cluster, tmp
         def begin(job_id: str, toy: Toy):
             return pool.submit(lanes.run, job_id, toy, rows[job_id].append)
 
-        first = begin("first", Toy(epochs=100_000, seconds=0.05))
+        enough = Event()
+        endless = {"first": Toy(epochs=100_000, seconds=0.05)}
+        first = pool.submit(
+            lanes.run_all, endless, lambda _, news: rows["first"].extend(news.rows), enough.is_set
+        )
         wait_until(lambda: bool(rows["first"]))
         assert lanes.num_lanes() == 1
         second = begin("second", Toy(epochs=40, seconds=0.05))
@@ -64,7 +69,7 @@ def test_nodes_that_join_are_used_and_nodes_that_leave_are_survived(cluster, tmp
         before = len(rows["third"])
         cluster.remove_node(joined)
         wait_until(lambda: lanes.num_lanes() == 1)
-        ray.get(lanes.dispatcher.leave.remote("first"))  # its lane takes what the lost one held
+        enough.set()  # its lane takes what the lost one held
         third.result(120)
         assert [row["epoch"] for row in rows["third"][-200:]] == list(range(200))
         assert before < 200 < len(rows["third"])
