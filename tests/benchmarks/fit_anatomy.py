@@ -7,6 +7,10 @@ Fits of `--epochs` epochs on drawn frames, the pipeline `standard`, through the 
 of each network does not count. Each part is timed where it is called, and a GPU is waited for before and after, so that
 its work is booked where it was asked for; the sum is a little more than a fit takes when nobody looks. `waiting` is the
 time until a batch is there, `checkpoint` is written after every epoch to --folder, `else` is what no part holds.
+
+Printed on an H100 with 16 cores by the second command and `--channels 0 --cases 400`, U-Net and ResUNet++: steps 25 and
+50 % of a fit of three epochs, checkpoints 37 and 7 % (0.5 GB an epoch of U-Net's), validation 6 and 15 %, waiting for
+batches 2 and 3 %. Before fits had channels last, steps took 1.6 times as long.
 """
 
 from __future__ import annotations

@@ -8,10 +8,11 @@ lane that has all of it, two that have a half each, and so on, each with its sha
 an epoch that does not count, so that CUDA's and cuDNN's start is not timed. Images a second are those of training and
 validation together; memory is the most that the GPU had given away, CUDA's own part of every process included.
 
-Printed on an H200 with 16 cores, torch 2.11. U-Net of the paper's width, short fits (`--networks unet --cases 144
---epochs 3 --fits 8`): 1,114 fits per hour alone, 1.60 times as many with two at a time, 1.88 times with four, which
-took 18.5 GiB (by nvidia-smi). ResUNet++ (`--networks resunet_pp --fits 4`): 717 alone, 1.03 times with two. What holds
-ResUNet++ back is not known: tests/benchmarks/fit_anatomy.py was written to tell, and has met no GPU yet.
+Printed on an H200 with 16 cores, torch 2.11, before fits had channels last. U-Net of the paper's width, short fits
+(`--networks unet --cases 144 --epochs 3 --fits 8`): 1,114 fits per hour alone, 1.60 times as many with two at a time,
+1.88 times with four, which took 18.5 GiB (by nvidia-smi). ResUNet++ (`--networks resunet_pp --fits 4`): 717 alone, 1.03
+times with two: it kept the GPU busy by itself, over half of the time with BatchNorm in a layout that suits it badly
+(channels_last.py).
 
 Nothing is asserted about time; a fit that fails raises `RuntimeError`.
 """
