@@ -9,7 +9,7 @@ Layouts take turns, three rounds each, and the median round is shown.
 Printed on an H100 with torch 2.11, in bf16: U-Net 38.9 and 20.8 ms (1.87 times as fast), ResUNet++ 66.0 and 40.7
 (1.62), in fp16 1.94 and 1.48 times. Most of it is BatchNorm, whose kernels for the default layout are slow. PraNet took
 76.6 and 94.8 ms, GMSRF-Net 137 and 151, in another run 92.9 and 90.7, 147 and 159: such a GPU waits there for one core
-of the CPU to start its kernels, whatever the layout, and several fits may share it (shared_gpu.py). No V100 was at hand.
+of the CPU to start its kernels, whatever the layout; several fits may share it (shared_gpu.py). No V100 was at hand.
 """
 
 from __future__ import annotations
