@@ -20,6 +20,7 @@ from orchestrator.errors import FitFailed
 from orchestrator.search.folds import fold_specs
 from orchestrator.search.ledger import Ledger
 from orchestrator.search.space import SearchSpace
+from orchestrator.training.dispatcher import sealed
 
 
 class FoldTrial(tune.Trainable):
@@ -69,7 +70,7 @@ class FoldTrial(tune.Trainable):
             if self.ledger.has(spec.fit_id) and spec.fit_id not in self.num_seen:
                 told.append(self._finished(fold, []))
             elif spec.fit_id not in self.num_seen:
-                ray.get(self.dispatcher.submit.remote(spec.fit_id, spec, f"trial {self.number}"))
+                ray.get(self.dispatcher.submit.remote(spec.fit_id, sealed(spec), f"trial {self.number}"))
                 self.num_seen[spec.fit_id] = 0
         told = told or self._listen()
         # Not "done": of such a result Tune tells its scheduler nothing.

@@ -7,6 +7,7 @@ for again, and lanes go on with those that they hold.
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ OVER: tuple[State, ...] = ("finished", "stopped", "failed")
 class Job:
     """One job as the dispatcher sees it."""
 
-    payload: Any
+    payload: bytes
     state: State = "queued"
     lane: int | None = None
     starts: int = 0
@@ -52,6 +53,15 @@ class News:
     error: str | None
 
 
+def sealed(payload: Any) -> bytes:
+    """A job as a dispatcher gets it, which would stop for seconds to import torch for one that it can read."""
+    return pickle.dumps(payload)
+
+
+def opened(payload: bytes) -> Any:
+    return pickle.loads(payload)
+
+
 class Dispatcher:
     """The queue between trials and lanes: an actor whose every answer is short or a bounded wait."""
 
@@ -62,7 +72,7 @@ class Dispatcher:
         self.lanes: dict[int, Group] = {}  # lanes that are up
         self.changed = asyncio.Condition()
 
-    async def submit(self, job_id: str, payload: Any, who: str = "") -> None:
+    async def submit(self, job_id: str, payload: bytes, who: str = "") -> None:
         """Queue a job. One that is already queued or running is shared, not repeated."""
         async with self.changed:
             job = self.jobs.get(job_id)
@@ -80,7 +90,7 @@ class Dispatcher:
         """
 
         def news() -> dict[str, News]:
-            jobs = {job_id: self.jobs.get(job_id, Job(None, "stopped")) for job_id in num_seen}
+            jobs = {job_id: self.jobs.get(job_id, Job(b"", "stopped")) for job_id in num_seen}
             return {
                 job_id: News(job.state, tuple(job.rows[num_seen[job_id] :]), job.error)
                 for job_id, job in jobs.items()
@@ -118,7 +128,7 @@ class Dispatcher:
 
     async def take(
         self, lane: int, group: str = "", nodes: Iterable[str] = ()
-    ) -> tuple[str, Any] | Literal["wait"] | None:
+    ) -> tuple[str, bytes] | Literal["wait"] | None:
         """Hand a lane its next job, "wait" if there is none yet, None when it may go home.
 
         A lane is up as soon as its group of workers asks, from these nodes.
@@ -174,7 +184,7 @@ class Dispatcher:
         busy = {job.lane for job in self.jobs.values() if job.state == "running"}
         return len(self.lanes), len(busy & self.lanes.keys()), len(self.queue)
 
-    def _start(self, job_id: str, lane: int) -> tuple[str, Any]:
+    def _start(self, job_id: str, lane: int) -> tuple[str, bytes]:
         job = self.jobs[job_id]
         job.state, job.lane, job.starts, job.excused = "running", lane, job.starts + (not job.excused), False
         return job_id, job.payload

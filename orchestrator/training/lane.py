@@ -35,7 +35,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.errors import FitFailed, OutOfMemory, UserError
 from orchestrator.training import workers
-from orchestrator.training.dispatcher import OVER, PATIENCE_S, Dispatcher, News
+from orchestrator.training.dispatcher import OVER, PATIENCE_S, Dispatcher, News, opened, sealed
 from orchestrator.training.memory import cap_memory
 from orchestrator.training.process import settle
 from orchestrator.training.room import free_deserted
@@ -172,7 +172,7 @@ class Lanes:
         seen = dict.fromkeys(jobs, 0)
         failed: dict[str, str] = {}
         for job_id, payload in jobs.items():
-            ray.get(self.dispatcher.submit.remote(job_id, payload))
+            ray.get(self.dispatcher.submit.remote(job_id, sealed(payload)))
         while seen and not is_over():
             if self.broken is not None:
                 raise FitFailed(self.broken)
@@ -183,7 +183,7 @@ class Lanes:
                 if news.state in OVER:
                     del seen[job_id]
                 if news.state == "stopped":  # together with its dispatcher, or by a trial that shared it
-                    ray.get(self.dispatcher.submit.remote(job_id, jobs[job_id]))
+                    ray.get(self.dispatcher.submit.remote(job_id, sealed(jobs[job_id])))
                     seen[job_id] = 0
                 if news.state == "failed":
                     failed[job_id] = news.error or "unknown"
@@ -307,7 +307,7 @@ def serve(config: dict[str, Any]) -> None:
             return
         if job == "wait":
             continue
-        job_id, payload = job
+        job_id, payload = job[0], opened(job[1])
 
         def report(row: dict[str, float], job_id: str = job_id) -> bool:
             return workers.from_first(bool(first and ray.get(dispatcher.progress.remote(lane, job_id, row))))

@@ -25,10 +25,10 @@ def talk(conversation: Callable[[Dispatcher], Awaitable[None]]) -> None:
 
 def test_jobs_are_handed_out_in_the_order_in_which_they_came():
     async def conversation(dispatcher):
-        await dispatcher.submit("a", 1)
-        await dispatcher.submit("b", 2)
-        assert await dispatcher.take(0) == ("a", 1)
-        assert await dispatcher.take(1) == ("b", 2)
+        await dispatcher.submit("a", b"1")
+        await dispatcher.submit("b", b"2")
+        assert await dispatcher.take(0) == ("a", b"1")
+        assert await dispatcher.take(1) == ("b", b"2")
         assert await dispatcher.take(2) == "wait"
 
     talk(conversation)
@@ -38,15 +38,15 @@ def test_a_lane_that_waits_is_given_the_next_job_at_once():
     async def conversation(dispatcher):
         waiting = asyncio.create_task(dispatcher.take(0))
         await asyncio.sleep(0)
-        await dispatcher.submit("a", 1)
-        assert await waiting == ("a", 1)
+        await dispatcher.submit("a", b"1")
+        assert await waiting == ("a", b"1")
 
     talk(conversation)
 
 
 def test_who_follows_hears_every_row_and_the_end():
     async def conversation(dispatcher):
-        await dispatcher.submit("a", 1)
+        await dispatcher.submit("a", b"1")
         assert await dispatcher.follow({"a": 0}) == {}
         await dispatcher.take(0)
         assert await dispatcher.progress(0, "a", ROW)
@@ -61,8 +61,8 @@ def test_who_follows_hears_every_row_and_the_end():
 
 def test_who_follows_several_jobs_hears_of_those_with_news():
     async def conversation(dispatcher):
-        await dispatcher.submit("a", 1)
-        await dispatcher.submit("b", 2)
+        await dispatcher.submit("a", b"1")
+        await dispatcher.submit("b", b"2")
         await dispatcher.take(0)
         await dispatcher.progress(0, "a", ROW)
         assert list(await dispatcher.follow({"a": 0, "b": 0})) == ["a"]
@@ -72,9 +72,9 @@ def test_who_follows_several_jobs_hears_of_those_with_news():
 
 def test_a_job_that_is_asked_for_twice_is_handed_out_once():
     async def conversation(dispatcher):
-        await dispatcher.submit("a", 1)
-        await dispatcher.submit("a", 1)
-        assert await dispatcher.take(0) == ("a", 1)
+        await dispatcher.submit("a", b"1")
+        await dispatcher.submit("a", b"1")
+        assert await dispatcher.take(0) == ("a", b"1")
         assert await dispatcher.take(1) == "wait"
 
     talk(conversation)
@@ -83,7 +83,7 @@ def test_a_job_that_is_asked_for_twice_is_handed_out_once():
 def test_a_shared_job_goes_on_until_the_last_one_leaves():
     async def conversation(dispatcher):
         for who in ("one", "other", "one"):  # again: its process was killed, and is back
-            await dispatcher.submit("a", 1, who)
+            await dispatcher.submit("a", b"1", who)
         await dispatcher.take(0)
         await dispatcher.leave("a", "one")
         assert await dispatcher.progress(0, "a", ROW)
@@ -95,7 +95,7 @@ def test_a_shared_job_goes_on_until_the_last_one_leaves():
 
 def test_a_queued_job_that_nobody_wants_is_never_started():
     async def conversation(dispatcher):
-        await dispatcher.submit("a", 1)
+        await dispatcher.submit("a", b"1")
         await dispatcher.leave("a")
         assert (await dispatcher.follow({"a": 0}))["a"].state == "stopped"
         assert await dispatcher.take(0) == "wait"
@@ -105,32 +105,32 @@ def test_a_queued_job_that_nobody_wants_is_never_started():
 
 def test_a_job_that_was_stopped_or_failed_can_be_asked_for_again():
     async def conversation(dispatcher):
-        await dispatcher.submit("a", 1)
+        await dispatcher.submit("a", b"1")
         await dispatcher.take(0)
         await dispatcher.end(0, "a", "failed", "out of memory")
-        await dispatcher.submit("a", 1)
+        await dispatcher.submit("a", b"1")
         assert await dispatcher.follow({"a": 0}) == {}
-        assert await dispatcher.take(0) == ("a", 1)
+        assert await dispatcher.take(0) == ("a", b"1")
 
     talk(conversation)
 
 
 def test_a_lane_that_died_is_given_its_job_back_and_no_other_lane_is():
     async def conversation(dispatcher):
-        await dispatcher.submit("a", 1)
-        await dispatcher.submit("b", 2)
+        await dispatcher.submit("a", b"1")
+        await dispatcher.submit("b", b"2")
         await dispatcher.take(0)
-        assert await dispatcher.take(1) == ("b", 2)
-        assert await dispatcher.take(0) == ("a", 1)
+        assert await dispatcher.take(1) == ("b", b"2")
+        assert await dispatcher.take(0) == ("a", b"1")
 
     talk(conversation)
 
 
 def test_a_job_whose_lane_died_too_often_fails_with_the_last_error():
     async def conversation(dispatcher):
-        await dispatcher.submit("a", 1)
+        await dispatcher.submit("a", b"1")
         for _ in range(MAX_STARTS):
-            assert await dispatcher.take(0) == ("a", 1)
+            assert await dispatcher.take(0) == ("a", b"1")
             await dispatcher.crashed("a", "RuntimeError: no space left")
         assert await dispatcher.take(0) == "wait"
         news = (await dispatcher.follow({"a": 0}))["a"]
@@ -143,39 +143,39 @@ def test_a_job_whose_lane_died_too_often_fails_with_the_last_error():
 def test_what_ran_on_a_node_that_is_gone_is_the_next_job_of_another_lane():
     async def conversation(dispatcher):
         for number, job_id in enumerate("abc"):
-            await dispatcher.submit(job_id, job_id.upper())
+            await dispatcher.submit(job_id, job_id.upper().encode())
             await dispatcher.take(number, "", [f"node {number}", "node 3"] if number else ["node 0"])
-        await dispatcher.submit("d", "D")
+        await dispatcher.submit("d", b"D")
         await dispatcher.lose(["node 1", "node 9"])
         assert not await dispatcher.progress(1, "b", ROW)  # a worker that was only out of reach
         await dispatcher.end(1, "b", "failed", "nobody answers")
-        assert await dispatcher.take(4) == ("b", "B")
+        assert await dispatcher.take(4) == ("b", b"B")
         assert await dispatcher.progress(4, "b", ROW)
         assert await dispatcher.progress(2, "c", ROW)
-        assert await dispatcher.take(1) == ("d", "D")
+        assert await dispatcher.take(1) == ("d", b"D")
 
     talk(conversation)
 
 
 def test_nodes_that_go_do_not_wear_a_job_out():
     async def conversation(dispatcher):
-        await dispatcher.submit("a", 1)
+        await dispatcher.submit("a", b"1")
         for number in range(2 * MAX_STARTS):
-            assert await dispatcher.take(number, "", [f"node {number}"]) == ("a", 1)
+            assert await dispatcher.take(number, "", [f"node {number}"]) == ("a", b"1")
             await dispatcher.lose([f"node {number}"])
-        assert await dispatcher.take(99) == ("a", 1)
+        assert await dispatcher.take(99) == ("a", b"1")
 
     talk(conversation)
 
 
 def test_a_job_that_nobody_wants_any_more_is_not_handed_out_again():
     async def conversation(dispatcher):
-        await dispatcher.submit("a", 1)
+        await dispatcher.submit("a", b"1")
         await dispatcher.take(0, "", ["node 0"])
         await dispatcher.lose(["node 0"])
         await dispatcher.leave("a")
         assert await dispatcher.take(1) == "wait"
-        await dispatcher.submit("b", 2)
+        await dispatcher.submit("b", b"2")
         await dispatcher.take(1, "", ["node 1"])
         await dispatcher.leave("b")
         await dispatcher.lose(["node 1"])
@@ -188,12 +188,12 @@ def test_others_have_what_a_lane_held_whose_run_has_ended():
     """It may find no room for as long as somebody else has its GPU."""
 
     async def conversation(dispatcher):
-        await dispatcher.submit("a", 1)
+        await dispatcher.submit("a", b"1")
         await dispatcher.take(0)
         waiting = asyncio.create_task(dispatcher.take(1))
         await asyncio.sleep(0)
         assert await dispatcher.depart(0)
-        assert await waiting == ("a", 1)
+        assert await waiting == ("a", b"1")
 
     talk(conversation)
 
@@ -204,15 +204,15 @@ def test_a_job_is_not_handed_to_workers_that_are_gone():
         await asyncio.sleep(0)
         living = asyncio.create_task(dispatcher.take(0, "second"))
         await asyncio.sleep(0)
-        await dispatcher.submit("b", 2)
-        assert await dead == "wait" and await living == ("b", 2)
+        await dispatcher.submit("b", b"2")
+        assert await dead == "wait" and await living == ("b", b"2")
         await dispatcher.end(0, "b", "finished")
         dead = asyncio.create_task(dispatcher.take(0, "first"))
         await asyncio.sleep(0)
         await dispatcher.depart(0)
-        await dispatcher.submit("a", 1)
+        await dispatcher.submit("a", b"1")
         assert await dead == "wait"
-        assert await dispatcher.take(0, "third") == ("a", 1)
+        assert await dispatcher.take(0, "third") == ("a", b"1")
 
     talk(conversation)
 
@@ -224,7 +224,7 @@ def test_a_dispatcher_that_was_started_again_leaves_a_fit_with_who_holds_it():
         await dispatcher.crashed("a", "killed")
         await dispatcher.leave("a")
         assert (await dispatcher.follow({"a": 7}))["a"].state == "stopped"
-        await dispatcher.submit("a", 1)
+        await dispatcher.submit("a", b"1")
         assert await dispatcher.follow({"a": 0}) == {}
         assert await dispatcher.progress(3, "a", ROW)
         assert await dispatcher.take(0) == "wait"
@@ -248,14 +248,14 @@ def test_a_lane_says_whether_it_was_ever_up():
 
 def test_a_start_with_less_memory_to_need_is_not_counted():
     async def conversation(dispatcher):
-        await dispatcher.submit("a", 1)
-        assert await dispatcher.take(0) == ("a", 1)
+        await dispatcher.submit("a", b"1")
+        assert await dispatcher.take(0) == ("a", b"1")
         for _ in range(2 * MAX_STARTS):
             await dispatcher.crashed("a", "8 images at a time do not fit", excused=True)
             await dispatcher.crashed("a", "connection closed by peer")
-            assert await dispatcher.take(0) == ("a", 1)
+            assert await dispatcher.take(0) == ("a", b"1")
         for _ in range(MAX_STARTS - 1):
-            assert await dispatcher.take(0) == ("a", 1)
+            assert await dispatcher.take(0) == ("a", b"1")
         assert await dispatcher.take(0) == "wait"
 
     talk(conversation)
@@ -263,7 +263,7 @@ def test_a_start_with_less_memory_to_need_is_not_counted():
 
 def test_closing_sends_lanes_home_and_asks_running_jobs_to_stop():
     async def conversation(dispatcher):
-        await dispatcher.submit("a", 1)
+        await dispatcher.submit("a", b"1")
         await dispatcher.take(0)
         waiting = asyncio.create_task(dispatcher.take(1))
         await asyncio.sleep(0)

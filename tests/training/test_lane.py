@@ -16,7 +16,7 @@ from orchestrator.errors import FitFailed
 from orchestrator.search.ledger import Ledger
 from orchestrator.search.work import Work
 from orchestrator.training import lane
-from orchestrator.training.dispatcher import MAX_STARTS, OVER, News
+from orchestrator.training.dispatcher import MAX_STARTS, OVER, News, sealed
 from orchestrator.training.lane import Lanes, Shape
 
 TWO_WORKERS = Shape(num_lanes=1, workers_per_lane=2, cpus_per_worker=1, gpus_per_worker=0, device="cpu")
@@ -132,7 +132,7 @@ def test_memory_that_runs_out_on_one_of_two_workers_costs_no_fit(tmp_path):
 
 
 def test_a_job_that_nobody_wants_any_more_stops_after_its_epoch(lanes):
-    ray.get(lanes.dispatcher.submit.remote("unwanted", ENDLESS))
+    ray.get(lanes.dispatcher.submit.remote("unwanted", sealed(ENDLESS)))
     wait_for(lanes, "unwanted", over=False)
     ray.get(lanes.dispatcher.leave.remote("unwanted"))
     assert wait_for(lanes, "unwanted", over=True).state == "stopped"
@@ -141,7 +141,7 @@ def test_a_job_that_nobody_wants_any_more_stops_after_its_epoch(lanes):
 def test_two_trials_that_ask_for_one_job_share_it(lanes):
     toy = Toy(epochs=20, seconds=0.05)
     for who in ("one", "other"):
-        ray.get(lanes.dispatcher.submit.remote("twice", toy, who))
+        ray.get(lanes.dispatcher.submit.remote("twice", sealed(toy), who))
     ray.get(lanes.dispatcher.leave.remote("twice", "one"))
     news = wait_for(lanes, "twice", over=True)
     assert (news.state, len(news.rows)) == ("finished", 20)
@@ -180,7 +180,7 @@ def test_who_waits_hears_that_no_lane_can_be_started_but_one_will_do(tmp_path, m
 def test_two_lanes_share_a_gpu(tmp_path):
     with Lanes(toy_jobs.perform, HALF_A_GPU, tmp_path) as halves:
         for job_id in ("one", "other"):
-            ray.get(halves.dispatcher.submit.remote(job_id, ENDLESS))
+            ray.get(halves.dispatcher.submit.remote(job_id, sealed(ENDLESS)))
         for job_id in ("one", "other"):  # neither ever ends
             wait_for(halves, job_id, over=False)
         assert ray.available_resources().get("GPU", 0) == 0
@@ -205,7 +205,7 @@ def test_lanes_say_that_others_hold_the_cluster_and_start_once_they_let_go(lanes
 
 def test_closing_ends_what_runs_and_gives_everything_back(lanes, tmp_path):
     with Lanes(toy_jobs.perform, TWO_WORKERS, tmp_path) as others:
-        ray.get(others.dispatcher.submit.remote("endless", ENDLESS))
+        ray.get(others.dispatcher.submit.remote("endless", sealed(ENDLESS)))
         wait_for(others, "endless", over=False)
     deadline = time.monotonic() + 30
     while ray.available_resources().get("CPU") != 2:  # of four: `lanes` holds the others
