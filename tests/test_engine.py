@@ -142,6 +142,7 @@ def test_a_study_cannot_change_what_it_is_made_of(finished, change):
         run(changed, Machine())
 
 
+@pytest.mark.slow
 def test_more_trials_go_on_from_those_that_are_finished(finished, address):
     study, _ = finished
     before = fits_of(study)
@@ -270,6 +271,7 @@ def scored_twice(address, tmp_path_factory) -> tuple[Study, Heard]:
     return study, run(study, Machine(address, "cpu", num_lanes=1), noise=0.3)
 
 
+@pytest.mark.slow
 def test_finalists_that_cannot_be_told_apart_are_scored_again_before_one_is_named(scored_twice):
     study, heard = scored_twice
     ((finalists, num_fits),) = heard.of("scoring_again")
@@ -287,6 +289,7 @@ def test_finalists_that_cannot_be_told_apart_are_scored_again_before_one_is_name
     )
 
 
+@pytest.mark.slow
 def test_what_was_scored_again_is_not_scored_a_third_time(scored_twice):
     study, _ = scored_twice
     before = fits_of(study)

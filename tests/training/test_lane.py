@@ -92,6 +92,7 @@ def test_a_fit_that_fails_leaves_its_lane_warm(lanes):
     assert run(lanes, "after nan")[0]["pid"] == before["pid"]
 
 
+@pytest.mark.slow
 def test_a_job_whose_worker_is_killed_goes_on_in_new_workers(lanes, tmp_path):
     (before, *_) = run(lanes, "before kill")
     rows = run(lanes, "kill", Toy(trouble="kill", marker=tmp_path / "killed"))
@@ -203,6 +204,7 @@ def test_lanes_say_that_others_hold_the_cluster_and_start_once_they_let_go(lanes
         assert not late.is_crowded
 
 
+@pytest.mark.slow
 def test_closing_ends_what_runs_and_gives_everything_back(lanes, tmp_path):
     with Lanes(toy_jobs.perform, TWO_WORKERS, tmp_path) as others:
         ray.get(others.dispatcher.submit.remote("endless", sealed(ENDLESS)))
