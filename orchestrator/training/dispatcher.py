@@ -54,7 +54,7 @@ class News:
 
 
 def sealed(payload: Any) -> bytes:
-    """A job as a dispatcher gets it, which would stop for seconds to import torch for one that it can read."""
+    """A job as the dispatcher gets it: to read one it would have to import torch, and stop for seconds."""
     return pickle.dumps(payload)
 
 
