@@ -133,6 +133,12 @@ def best(
         raise BadStudy(
             found.name, "no finished trial keeps its constraints; --trial N takes one all the same"
         )
+    if rule == "one-se" and found.objective().name != "mean":
+        raise BadStudy(
+            found.name,
+            f"is ranked by {found.objective().label(metric)}, and --rule one-se goes by means over images; --trial N "
+            "takes any trial",
+        )
     selection = select_trial(found, standing, metric, rule, trial_number)
     trial, score = next(pair for pair in standing if pair[0].number == selection.chosen)
     crew = _Crew(found, address, device, workers_per_fit, cache or home / "cache")

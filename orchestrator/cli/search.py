@@ -333,7 +333,7 @@ def _carry_out_nested(
     whole: Study, num_outer: int, machine: Machine, carry_out: Callable[[Study], StudyTrial | None]
 ) -> None:
     """Carry out the study of every outer fold, and keep what their champions are worth on these folds."""
-    from orchestrator.search.nested import outer_estimate, remember_nested, without_champion
+    from orchestrator.search.nested import outer_estimate, remember_nested
     from orchestrator.study import begin, check, inner_studies
 
     inner = inner_studies(whole, num_outer)
@@ -341,17 +341,22 @@ def _carry_out_nested(
         check(study, machine)
     for study in (whole, *inner):  # all at once: the same words must mean the same studies
         begin(study)
+    waiting = []
     for outer, study in enumerate(inner, start=1):
         held_out = len(study.plan.test)
         out.print(
             f"outer fold {outer} of {num_outer}: {study.home.name}, without {held_out} cases", highlight=False
         )
-        if carry_out(study) is None and not study.home.contenders():
-            raise FitFailed(f"study {study.home.name}: no trial can be its champion; `leaderboard` says why")
+        if carry_out(study) is None:
+            if not study.home.contenders():
+                raise FitFailed(
+                    f"study {study.home.name}: no trial can be its champion; `leaderboard` says why"
+                )
+            waiting.append(study.home.name)
     homes = [study.home for study in inner]
-    if waiting := without_champion(homes):
+    if waiting:
         err.print(
-            f"no nested estimate yet: {', '.join(home.name for home in waiting)} named no champion in its hours; "
+            f"no nested estimate yet: {', '.join(waiting)} named no champion in its hours; "
             "the same command goes on from here",
             highlight=False,
         )

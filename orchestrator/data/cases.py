@@ -38,6 +38,7 @@ __all__ = [
 
 MANIFEST = "dataset.json"
 FORMAT = 1  # of dataset.json
+RESERVED = ("test", "validation")  # what studies call their own cases
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,8 @@ def _refuse_name(name: str) -> None:
         raise BadData(
             name or "''", "expected a dataset name of letters, digits, '.', '_' and '-', as in Kvasir-SEG"
         )
+    if name in RESERVED:
+        raise BadData(name, "is what tables call a part of every study; choose another name for a dataset")
 
 
 def _datasets_folder(home: Path) -> Path:

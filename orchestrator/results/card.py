@@ -91,7 +91,7 @@ class Making:
     hardware: str
     versions: Mapping[str, str]
     date: str
-    num_trials: int  # finished in the study
+    num_trials: int  # of the study, with a fold or more
 
 
 @dataclass(frozen=True)
@@ -209,8 +209,8 @@ the same kind. It does not cover another training run, another hospital or anoth
 
 def _optimism(model: ModelFacts, split: SplitFacts, total: ScoreLine, num_trials: int) -> str:
     text = (
-        f'"{total.name}" is the score of the best of {num_trials} trials on the very images they were compared on,\n'
-        "so it is a little too good."
+        f'"{total.name}" was measured on the very images on which {num_trials} trials were compared, so that of the\n'
+        "one that was chosen is a little too good."
     )
     if split.num_folds == 1 and model.choice.is_open:
         text += (

@@ -168,8 +168,8 @@ def _row(reference: Contender, other: Contender, where: str) -> Comparison:
         other_mean=float(theirs.mean()),
         difference=found.difference,
         interval=found.interval,
-        p_images=clustered_wilcoxon(theirs - ours, groups).p_value,
-        p_folds=folds.p_value if folds else None,
+        p_images=clustered_wilcoxon(theirs - ours, groups).p_of(found.difference),
+        p_folds=folds.p_of(found.difference) if folds else None,
     )
 
 

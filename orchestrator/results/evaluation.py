@@ -65,8 +65,17 @@ def cases_to_score(
     """Cases of which neither training nor selection saw a twin, and how many of each dataset were left out for that.
 
     `seen`: what else the model was trained on; `group_of`: case id -> group, merged with its twins, of all of these.
-    Raises `BadData` naming each dataset of which nothing is left.
+    Raises `BadData` naming each dataset of which nothing is left, or that has but the name of one that the model was
+    trained on.
     """
+    changed = [
+        f"{one.name}: the model was trained on a dataset of this name with other images, groups or centers, so "
+        "what it saw of this one is not known; name data that is new, under a name of its own"
+        for one in datasets
+        if config.trained_on.get(one.name, one.fingerprint) != one.fingerprint
+    ]
+    if changed:
+        raise BadData("--data", changed)
     own = [one for one in (*datasets, *seen) if one.fingerprint in config.trained_on.values()]
     shown = {case.id for dataset in own for case in dataset.cases} - set(config.held_out)
     groups = {group_of[id] for id in shown}

@@ -157,7 +157,7 @@ def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
     group_of = home.group_of_case()
     champion, objective, beside = home.champion(), home.objective(), home.beside()
     trials, front, rows = home.trials(), home.front(), []
-    standing = ranked(trials, metric, objective)
+    standing = ranked(trials, metric, objective, beside)
     again = {one.trial: one for one in scored_again(home, standing)} if metric == "dice" else {}
     for trial in trials:
         score = trial.score(metric)
@@ -233,7 +233,7 @@ def trial_card(
             hardware=f"{records[0].world_size} x {records[0].device}",
             versions=records[0].versions,
             date=time.strftime("%Y-%m-%d"),
-            num_trials=sum(other.state == "complete" for other in home.trials()),
+            num_trials=sum(bool(other.records) for other in home.trials()),
         ),
         chosen=(*(selection.sentences() if selection else ()), *remarks),
         nested=nested_lines(home),

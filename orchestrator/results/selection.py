@@ -99,16 +99,16 @@ class Selection:
         }
 
     def tags(self) -> dict[str, str]:
-        """For the run of the champion."""
+        """For the run, or the registered model, of the trial that is handed over."""
+        finalists = ", ".join(str(one.trial) for one in self.again) or "not scored again"
+        told = {"chosen_for": self.reason, "finalists": finalists}
+        if self.chosen != self.winner:  # the rest is said of the winner
+            return told
         gain = "is the default" if self.winner == DEFAULT else "unknown"
         if self.default is not None:
             gain = "yes" if self.default.is_sure else "no" if self.default.is_worse else "cannot be told"
-        return {
-            "chosen_for": self.reason,
-            "not_told_from_winner": ", ".join(map(str, self.alike_trials)) or "none",
-            "beats_default": gain,
-            "finalists": ", ".join(str(one.trial) for one in self.again) or "not scored again",
-        }
+        alike = ", ".join(map(str, self.alike_trials)) or "none"
+        return told | {"not_told_from_winner": alike, "beats_default": gain}
 
     def metrics(self) -> dict[str, float]:
         """Numbers for the run of the champion, those that are finite."""
@@ -158,13 +158,17 @@ def select(
     ranked_by: str | None = None,
     rule: BestRule = "best",
     again: Sequence[Again] = (),
+    failed_again: Mapping[int, str] | None = None,
+    num_stopped: int = 0,
 ) -> Selection:
     """Choose among trials with all folds, best first.
 
     groups (N,) of the images; test_share: cases validated over cases trained on, None of one fold. Trials are compared
     by their means of `metric` over images, whatever they are `ranked_by`. `again`: those that were scored again, the
-    winner first.
+    winner first; `failed_again`: those that could not be, which no rule takes. `num_stopped`: trials that were tried
+    and have not all folds.
     """
+    failed = failed_again or {}
     highest = f"the highest {ranked_by or metric} of {len(candidates)} finished"
     if again:
         highest = f"the highest {ranked_by or metric} over both scorings of {len(again)} finalists"
@@ -174,7 +178,8 @@ def select(
     against = all_against(winner, others, groups, test_share)
     chosen, reason = winner, f"Trial {winner.number} has {highest}."
     if rule == "one-se":
-        chosen, reason = _cheapest(winner, others, against, metric, highest)
+        may_win = [one for one in others if one.may_win and one.number not in failed]
+        chosen, reason = _cheapest(winner, may_win, against, again, metric, highest)
     return Selection(
         metric=metric,
         rule=rule,
@@ -184,8 +189,9 @@ def select(
         alike=tuple(one for one in against if not one.is_sure and not one.is_worse),
         better=tuple(one for one in against if one.is_worse),
         num_compared=len(others),
-        default=_gain(winner, others, groups, test_share),
+        default=_gain(winner, others, groups, test_share, num_stopped),
         again=tuple(again),
+        failed_again=failed,
     )
 
 
@@ -207,6 +213,7 @@ def select_trial(
         replace(_candidate(trial, score, metric), may_win=broken(trial, beside) is None)
         for trial, score in standing
     ]
+    again = scored_again(home, standing) if metric == "dice" else ()
     found = select(
         candidates,
         groups,
@@ -214,10 +221,10 @@ def select_trial(
         metric=metric,
         ranked_by=home.objective().label(metric),
         rule=rule,
-        again=scored_again(home, standing) if metric == "dice" else (),
+        again=again,
+        failed_again=failed_again(home, standing) if again else {},
+        num_stopped=sum(bool(trial.records) for trial in home.trials()) - len(standing),
     )
-    if found.again:
-        found = replace(found, failed_again=failed_again(home, standing))
     if asked is None:
         return found
     return replace(found, chosen=asked, reason=f"Trial {asked} was asked for. {found.reason}")
@@ -260,21 +267,41 @@ def training_seconds(records: Sequence[FitRecord]) -> float:
 
 
 def _gain(
-    winner: Candidate, others: Sequence[Candidate], groups: Sequence[str], test_share: float | None
+    winner: Candidate,
+    others: Sequence[Candidate],
+    groups: Sequence[str],
+    test_share: float | None,
+    num_stopped: int,
 ) -> Versus | None:
     """The winner against the default, where it is another."""
     default = next((one for one in others if one.number == DEFAULT), None)
     if default is None:
         return None
-    return gain_over(default, winner, [one for one in others if one is not default], groups, test_share)
+    rest = [one for one in others if one is not default]
+    return gain_over(default, winner, rest, groups, test_share, num_stopped)
 
 
 def _cheapest(
-    winner: Candidate, others: Sequence[Candidate], against: Sequence[Versus], metric: str, highest: str
+    winner: Candidate,
+    others: Sequence[Candidate],
+    against: Sequence[Versus],
+    again: Sequence[Again],
+    metric: str,
+    highest: str,
 ) -> tuple[Candidate, str]:
-    """Of all within one standard error of the winner the one of least training, then of fewest parameters."""
-    near = {one.other: one for one in against if one.difference <= one.standard_error < math.inf}
-    within = [winner, *(other for other in others if other.number in near and other.may_win)]
+    """Of all within one standard error of the winner the one of least training, then of fewest parameters.
+
+    Of a finalist, the lead over both scorings must be within it, too.
+    """
+    lead = {one.trial: again[0].both - one.both for one in again}
+    allowed = {other.number for other in others}
+    near = {
+        one.other: one
+        for one in against
+        if one.other in allowed
+        and max(one.difference, lead.get(one.other, -math.inf)) <= one.standard_error < math.inf
+    }
+    within = [winner, *(other for other in others if other.number in near)]
     limit = (1 + SAME_COST) * min(one.seconds for one in within)
     chosen = min((one for one in within if one.seconds <= limit), key=lambda one: one.num_parameters)
     if chosen is winner:

@@ -37,6 +37,10 @@ class TestResult:
     p_value: float
     num_units: int  # that say something: groups with a difference, or folds
 
+    def p_of(self, difference: float) -> float:
+        """The p-value of a difference of means that points where this test does; 1 of one that does not."""
+        return self.p_value if self.statistic * difference > 0 else 1.0
+
 
 def cluster_interval(
     values: NDArray[np.floating],

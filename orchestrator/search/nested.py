@@ -72,7 +72,7 @@ class Nested:
         return (
             f"Nested estimate: Dice {_percent(self.scores['dice'])}{low_high} over {self.num_cases} images of "
             f"{len(self.folds)} outer folds (standard deviation between folds {100 * self.spread:.2f}): what this "
-            "procedure, search and choice included, gives on new images of these datasets.",
+            f"procedure, search ({self.until}) and choice included, gives on new images of these datasets.",
             f"On images that they were chosen by, the champions of the outer folds showed {_percent(self.validation)}: "
             f"{abs(100 * self.bias):.2f} points {'more' if self.bias >= 0 else 'less'}. They were {settings}.",
         )
@@ -106,11 +106,6 @@ def inner_homes(home: StudyHome) -> list[StudyHome]:
     names = [file.parent.name for file in home.folder.parent.glob(f"{home.name}{OUTER}*/study.json")]
     numbers = [int(found[1]) for name in names if (found := re.fullmatch(r".*\.outer-(\d+)", name))]
     return [inner_home(home, number) for number in sorted(numbers)]
-
-
-def without_champion(inner: Sequence[StudyHome]) -> list[StudyHome]:
-    """Studies that have named none yet."""
-    return [home for home in inner if home.champion() is None]
 
 
 def outer_estimate(home: StudyHome, inner: Sequence[StudyHome], until: str) -> Nested:

@@ -1,8 +1,8 @@
 """Who cannot be told from whom: trials compared on the same validation images.
 
 Two sources of chance are looked at: images (whole groups are drawn together) and training sets (Nadeau and Bengio's
-test, where there are two folds or more). Trials count as different where both tests say so; Holm's correction covers
-all comparisons that are made.
+test, where there are two folds or more). Trials count as different where both tests say so, and both of the one whose
+mean is higher; Holm's correction covers all comparisons that are made.
 """
 
 from __future__ import annotations
@@ -98,20 +98,28 @@ def gain_over(
     others: Sequence[Contender],
     groups: Sequence[str],
     test_share: float | None,
+    num_stopped: int = 0,
 ) -> Versus:
-    """The winner less the default. It was picked out of all, so Holm covers all of them against the default."""
+    """The winner less the default. It was picked out of all, so Holm covers all of them against the default.
+
+    Trials that were stopped before they had all folds count with a p-value of 1.
+    """
     tested = [_tested(one, default, groups, test_share) for one in (winner, *others)]
-    corrected = holm([_larger(*ps) for ps in tested])
+    corrected = holm([*(_larger(*ps) for ps in tested), *[1.0] * num_stopped])
     return _versus(winner, default, groups, test_share, tested[0], float(corrected[0]))
 
 
 def _tested(
     one: Contender, other: Contender, groups: Sequence[str], test_share: float | None
 ) -> tuple[float, float | None]:
-    images = clustered_wilcoxon(one.values - other.values, groups).p_value
+    """p of the difference of means, by images and by folds."""
+    values = one.values - other.values
+    difference = float(values.mean())
+    images = clustered_wilcoxon(values, groups).p_of(difference)
     if test_share is None:
         return images, None
-    return images, corrected_t_test(np.subtract(one.fold_means, other.fold_means), test_share).p_value
+    folds = corrected_t_test(np.subtract(one.fold_means, other.fold_means), test_share)
+    return images, folds.p_of(difference)
 
 
 def _versus(

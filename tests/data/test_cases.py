@@ -215,6 +215,12 @@ def test_a_name_that_is_no_folder_name_is_refused(tmp_path, source, name):
         add_dataset(tmp_path, name, source)
 
 
+@pytest.mark.parametrize("name", ["test", "validation"])
+def test_a_dataset_is_not_named_as_a_part_of_every_study(tmp_path, source, name):
+    with pytest.raises(BadData, match="choose another name"):
+        add_dataset(tmp_path, name, source)
+
+
 def test_folders_may_be_named_in_the_singular_and_extensions_in_capitals(tmp_path):
     put(tmp_path / "s/Image/a.JPG", FRAME, format="JPEG")
     put(tmp_path / "s/mask/a.PNG", MASK)

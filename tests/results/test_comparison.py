@@ -60,6 +60,14 @@ def test_systems_that_differ_by_noise_alone_cannot_be_told_apart(plan: SplitPlan
     assert "cannot be told apart" in verdict(row, "dice")
 
 
+def test_ranks_that_point_the_other_way_than_the_mean_do_not_agree(plan: SplitPlan):
+    a = system(plan, "a:0", 0)
+    ours = a.scores[VALIDATION]
+    shifted = {id: score + (0.4 if place < 2 else -0.01) for place, (id, score) in enumerate(ours.items())}
+    (row,) = compare([a, replace(a, name="b:0", scores={VALIDATION: shifted})])
+    assert row.difference > 0.01 and row.p_images == 1
+
+
 def test_more_comparisons_make_each_of_them_less_sure(plan: SplitPlan):
     a, b = system(plan, "a:0", 0), system(plan, "b:0", 0.012, seed=1)
     others = [system(plan, f"c:{number}", 0, seed=number) for number in range(2, 6)]

@@ -137,6 +137,13 @@ def test_a_dataset_of_which_training_saw_everything_is_refused(drawn: Dataset):
         cases_to_score(config(trained_on={"near": drawn.fingerprint}), [drawn], [], groups(drawn))
 
 
+def test_a_dataset_of_a_name_that_training_saw_with_other_groups_is_refused(drawn: Dataset):
+    with pytest.raises(
+        BadData, match="near: the model was trained on a dataset of this name with other images"
+    ):
+        cases_to_score(config(trained_on={"near": "1" * 32}), [drawn], [], groups(drawn))
+
+
 def test_a_perfect_mask_scores_one_and_no_distance():
     mask = np.zeros((30, 40), bool)
     mask[5:15, 8:20] = True

@@ -17,14 +17,17 @@ from hands import Hands
 import orchestrator.study
 from orchestrator.champion import crown
 from orchestrator.cli import main
+from orchestrator.cli.search import _carry_out_nested
 from orchestrator.data.cases import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits import five_fold
 from orchestrator.errors import BadStudy
+from orchestrator.machine import Machine
 from orchestrator.results.card import PROCEDURE
 from orchestrator.results.handover import trial_card
 from orchestrator.results.mlflow_client import connect
 from orchestrator.results.report import Report
+from orchestrator.search.budget import Budget
 from orchestrator.search.home import StudyHome, champion_fit, find_study, list_studies
 from orchestrator.search.nested import (
     Nested,
@@ -32,7 +35,6 @@ from orchestrator.search.nested import (
     nested_of,
     outer_estimate,
     remember_nested,
-    without_champion,
 )
 from orchestrator.study import Study, begin, check, inner_studies
 from orchestrator.training.lane import Shape
@@ -126,7 +128,6 @@ def test_studies_of_outer_folds_are_found_by_name_and_crowd_no_list(whole: Study
     assert find_study(home, None).name == "formula"
     assert find_study(home, "formula.outer-2").champion() is not None
     assert [study.name for study in inner_homes(whole.home)] == [f"formula.outer-{n}" for n in (1, 2, 3)]
-    assert without_champion(inner_homes(whole.home)) == []
     assert list_studies(home / "nowhere") == []
 
 
@@ -152,13 +153,23 @@ def run(
     return run
 
 
+def test_a_study_of_an_outer_fold_that_goes_on_has_no_part_in_an_estimate_before_it_is_over(
+    whole: Study, capsys: pytest.CaptureFixture[str]
+):
+    before = nested_of(whole.home)
+    longer = replace(whole, budget=Budget(trials=99, hours=1))
+    _carry_out_nested(longer, NUM_OUTER, Machine(device="cpu"), lambda study: None)
+    assert "formula.outer-1, formula.outer-2, formula.outer-3 named no champion" in capsys.readouterr().err
+    assert nested_of(whole.home) == before
+
+
 def test_best_and_leaderboard_tell_the_nested_estimate(run, nested: Nested):
     told = json.loads(run("best formula --json")[1])["nested"]
     assert told["scores"]["dice"] == nested.scores["dice"] and len(told["folds"]) == NUM_OUTER
     for line in ("best formula", "leaderboard formula"):
         text = " ".join(run(line)[1].split())
         assert all(sentence in text for sentence in nested.sentences())
-    assert "gives on new images of these datasets" in nested.sentences()[0]
+    assert f"search ({nested.until}) and choice included, gives on new images" in nested.sentences()[0]
     assert json.loads(run("best formula.outer-1 --json")[1])["nested"] is None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import luck
 import pytest
 from formula import Heard, carry_out, formula_study
 from hands import Hands
@@ -15,10 +16,11 @@ from luck import RATES, LuckyWork
 
 from orchestrator.champion import crown
 from orchestrator.cli import main
-from orchestrator.results.handover import trial_card
+from orchestrator.results.handover import board, trial_card
 from orchestrator.results.mlflow_client import connect
 from orchestrator.results.report import Report
 from orchestrator.results.selection import select_trial
+from orchestrator.results.tables import ranked_rows
 from orchestrator.search.home import champion_fit
 from orchestrator.search.purse import Purse
 from orchestrator.search.rescore import again_plan, again_specs, score_again
@@ -28,16 +30,20 @@ from orchestrator.study import Study
 from orchestrator.training.lane import Shape
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def carried_out(home: Path, constraints: tuple[str, ...] = ()) -> Study:
     """Trial 1 was lucky in the search, trial 2 is the champion of both scorings."""
-    study = replace(formula_study(tmp_path_factory.mktemp("home"), num_trials=4), rescore=3)
+    study = replace(formula_study(home, num_trials=4), rescore=3, constraints=constraints)
     hands = Hands(carry_out(study, RATES, LuckyWork))
     purse, heard = Purse(study.budget, Spending(study.home.ledger)), Heard()
     watch = Watch(study.home, purse, "none", heard.progress)
     assert score_again(study.home, 3, hands, purse, lambda: False, watch, heard)
     crown(study.home, hands)
     return study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return carried_out(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture
@@ -64,6 +70,16 @@ def test_the_leaderboard_ranks_finalists_by_both_scorings_and_others_after_them(
     assert [row["scored_again"] is not None for row in rows] == [True, True, False, False]
     assert rows[0]["scored_again"]["fresh"] == pytest.approx(0.79, abs=0.01)
     assert {"again", "both"} <= set(run("leaderboard formula").split())
+
+
+def test_the_leaderboard_ranks_as_the_study_does_where_the_papers_setting_breaks_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(luck.SHOWN, RATES[0], (0.5, 0.5))
+    home = carried_out(tmp_path, ("inference_ms<=3.5",)).home
+    first, second, *_ = (row for _, row in ranked_rows(board(home)))
+    assert (first.number, second.number) == (2, 1) and home.champion().trial == 2
+    assert first.both > second.both
 
 
 def test_best_names_the_champion_and_says_how_much_the_search_was_too_good(run):

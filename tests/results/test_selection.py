@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.results.selection import Candidate, Selection, select
 from orchestrator.search.choices import BestRule
+from orchestrator.search.rescore import Again
 
 NUM_IMAGES, NUM_FOLDS = 100, 5
 EASE = np.random.default_rng(99).uniform(0.3, 0.8, NUM_IMAGES)  # of each image, for all trials alike
@@ -51,6 +52,15 @@ def test_a_lead_that_one_fold_alone_has_made_is_not_sure():
     assert select([lucky, candidate(2, 0.0, noise=0)], OWN, None).alike == ()  # one fold: images alone speak
 
 
+def test_a_test_that_points_the_other_way_than_the_mean_does_not_agree():
+    """One finds what the other misses and is a little worse on all other images."""
+    values = EASE - 0.01
+    values[::20] += 0.9
+    finder = replace(candidate(1, 0), values=values, fold_means=(0.9,) * NUM_FOLDS)
+    (one,) = select([finder, replace(candidate(2, 0), values=EASE)], OWN, None).alike
+    assert one.difference > 0.03 and one.p_images == 1
+
+
 def test_more_trials_make_each_comparison_less_sure():
     leader, near = candidate(1, 0.012), candidate(2, 0.0)
     crowd = [candidate(number, 0.0) for number in range(3, 40)]
@@ -71,6 +81,13 @@ def test_a_gain_over_the_default_is_corrected_for_all_that_were_tried():
     alone, many = chosen(tried[0], default).default, chosen(*tried, default).default
     assert alone is not None and many is not None and many.p_value > alone.p_value
     assert many.difference == alone.difference
+
+
+def test_trials_that_were_stopped_were_tried_too():
+    pair = candidate(1, 0.004), candidate(0, 0.0)
+    alone, many = (select(pair, OWN, 1 / 4, num_stopped=stopped).default for stopped in (0, 20))
+    assert alone is not None and many is not None
+    assert many.p_value == pytest.approx(min(1, 21 * alone.p_value))
 
 
 def test_a_default_that_wins_or_is_missing_is_said_in_words():
@@ -97,6 +114,20 @@ def test_one_standard_error_takes_the_cheapest_of_those_near_the_best():
     assert (selection.winner, selection.chosen) == (1, 2)
     assert "cheapest of 2 within one standard error" in selection.reason
     assert "0.3 min of training" in selection.reason and "instead of 1.0 min" in selection.reason
+
+
+def test_one_standard_error_takes_no_finalist_that_the_second_scoring_exposed_or_lost():
+    trials = [candidate(1, 0.1), *(candidate(number, 0.1, seconds=20) for number in (2, 3, 4))]
+    again = [Again(1, 0.7, 0.7, 0.7), Again(2, 0.7, 0.5, 0.6)]
+    found = select(trials, OWN, 1 / 4, rule="one-se", again=again, failed_again={3: "no memory"})
+    assert found.chosen == 4 and "cheapest of 2 within" in found.reason
+
+
+def test_what_is_said_of_the_winner_is_no_tag_of_another_trial():
+    pair = candidate(1, 0.1), candidate(0, 0, seconds=1)
+    assert chosen(*pair).tags()["beats_default"] == "yes"
+    other = replace(chosen(*pair), chosen=0)
+    assert other.tags().keys() == {"chosen_for", "finalists"}
 
 
 def test_of_equal_training_the_fewer_parameters_win():
