@@ -148,14 +148,14 @@ def _draws(
     seed: int,
     directions: Sequence[StudyDirection],
 ) -> Iterator[Drawn]:
-    seen = _punished(past) if sampler in KNOW_NO_LIMITS else past
+    seen = _failed_as_the_worst(space, _punished(past) if sampler in KNOW_NO_LIMITS else past, directions)
     for repeat in range(MAX_REPEATS):
         with warnings.catch_warnings():
             # Of TPE's groups, since version 2.8, and of NSGA-III, since 3.2.
             warnings.simplefilter("ignore", ExperimentalWarning)
             made = makers(len(directions))[sampler](seed=(seed + repeat) % 2**32)
         study = optuna.create_study(directions=directions, sampler=made)
-        study.add_trials([shown(one) for one in seen if one.trial.state != TrialState.FAIL])
+        study.add_trials([shown(one) for one in seen])
         trial = study.ask()
         space.sample(trial)
         yield Drawn(trial.params, _marks(study.trials[-1].system_attrs))
@@ -165,6 +165,28 @@ def _punished(past: Sequence[Past]) -> list[Past]:
     """As bad as the worst, where a limit is exceeded."""
     worst = min((one.value for one in past if one.value is not None), default=0.0)
     return [replace(one, value=worst) if one.is_barred and one.value is not None else one for one in past]
+
+
+def _failed_as_the_worst(
+    space: SearchSpace, past: Sequence[Past], directions: Sequence[StudyDirection]
+) -> list[Past]:
+    """Failed settings as bad as the worst in every objective: a sampler that hears nothing of them asks for more.
+
+    Left out: one that was killed while it was drawn, and all as long as several objectives are known of none.
+    """
+    known = [(one.value, *one.beside) for one in past if one.value is not None]
+    if not known and len(directions) == 1:
+        known = [(0.0,)]
+    columns = zip(directions, zip(*known, strict=True), strict=bool(known))
+    worst = [min(column) if which == StudyDirection.MAXIMIZE else max(column) for which, column in columns]
+    kept = dict.fromkeys((name for one in past for name in one.excess), 0.0)
+    told = []
+    for one in past:
+        if one.trial.state != TrialState.FAIL:
+            told.append(one)
+        elif worst and space.drawn(one.trial.params) is not None:
+            told.append(replace(one, value=worst[0], beside=tuple(worst[1:]), excess=kept))
+    return told
 
 
 def shown(past: Past) -> FrozenTrial:

@@ -49,14 +49,16 @@ def worth(params: dict) -> float:
     return math.exp(-((math.log10(params["learning_rate"]) + 3) ** 2) - (params["clip_norm"] - 1.5) ** 2)
 
 
-def past(space: SearchSpace, number: int, drawn: Drawn, value: float | None, *beside: float) -> Past:
+def past(
+    space: SearchSpace, number: int, drawn: Drawn, value: float | None, *beside: float, failed: bool = False
+) -> Past:
     """What becomes of a draw."""
     study = optuna.create_study()
     study.enqueue_trial(drawn.params)
     trial = study.ask()
     space.sample(trial)
     stored = create_trial(
-        state=TrialState.RUNNING,
+        state=TrialState.FAIL if failed else TrialState.RUNNING,
         params=trial.params,
         distributions=trial.distributions,
         user_attrs=drawn.marks,
@@ -96,6 +98,27 @@ def test_it_comes_closer_to_the_best_than_random_draws(sampler):
     late = search(NUMBERS, sampler, 40)[-10:]
     anywhere = search(NUMBERS, "random", 100)
     assert sum(one.value for one in late) / 10 > sum(one.value for one in anywhere) / 100 + 0.2
+
+
+@pytest.mark.parametrize("sampler", ["surrogate", "tpe", "cmaes"])
+def test_draws_keep_away_from_where_settings_fail(sampler):
+    found: list[Past] = []
+    for number in range(26):
+        drawn = draw(NUMBERS, found, sampler, number) if found else Drawn(dict(NUMBERS.baseline), {})
+        failed = drawn.params["learning_rate"] > 1e-2
+        value = None if failed else worth(drawn.params)
+        found.append(past(NUMBERS, number, drawn, value, failed=failed))
+    assert sum(one.value is None for one in found[14:]) <= 3
+
+
+@pytest.mark.parametrize("sampler", [*FOR_SEVERAL])
+def test_of_several_objectives_a_failed_setting_is_the_worst_in_all(sampler):
+    found = search_two(NUMBERS, sampler, 4)
+    failed = [
+        past(NUMBERS, 4 + n, Drawn(one.trial.params, {}), None, failed=True) for n, one in enumerate(found)
+    ]
+    assert draw(NUMBERS, [*found, *failed], sampler, 1, TWO) is not None
+    assert draw(NUMBERS, failed, sampler, 1, TWO) is not None
 
 
 def test_draws_keep_away_from_those_in_flight():
