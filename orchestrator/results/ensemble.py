@@ -38,6 +38,7 @@ class Ensemble:
     trials: tuple[StudyTrial, ...]  # the chosen one first; one that counts twice is named twice
     score: TrialScore  # cross-validated, of the mean of probabilities
     metric: str
+    ranked_by: str  # what its worth is called: the objective's label
     num_candidates: int
     left_out: tuple[str, ...]  # why others could not join
     versus: Versus | None  # against the chosen trial; None where nobody joined
@@ -66,16 +67,20 @@ class Ensemble:
 
     def _gain_sentence(self) -> str:
         first, one = self.trials[0].number, self.versus
+        over = f"Greedy selection over {self.num_candidates} trials"
+        raised = f"cross-fitted {self.metric}" if self.ranked_by == self.metric else self.ranked_by
         if one is None:
-            return (
-                f"Greedy selection over {self.num_candidates} trials: no company raises the cross-fitted {self.metric} "
-                f"of trial {first} by more than {100 * MIN_GAIN:g} points."
-            )
-        numbers = f"{points(one.difference)} points ({interval(one.interval)}, p {one.p_value:.2g})"
-        verdict = "is better than" if one.is_sure else "cannot be told from"
+            return f"{over}: no company raises the {raised} of trial {first} by more than {100 * MIN_GAIN:g} points."
+        numbers = (
+            f"{points(one.difference)} points of cross-fitted {self.metric} ({interval(one.interval)}, "
+            f"p {one.p_value:.2g})"
+        )
+        verdict = (
+            "is better than" if one.is_sure else "is worse than" if one.is_worse else "cannot be told from"
+        )
         return (
-            f"Greedy selection over {self.num_candidates} trials: the mean of trials {_listed(self.shares)} {verdict} "
-            f"trial {first} alone by cross-fitted {self.metric}: {numbers}, chosen on these same images."
+            f"{over} by {raised}: the mean of trials {_listed(self.shares)} {verdict} trial {first} alone: {numbers}, "
+            "chosen on these same images."
         )
 
     def _members(self) -> list[str]:
@@ -98,13 +103,15 @@ def select_ensemble(
     by_number = {trial.number: trial for trial, _ in standing}
     numbers, left_out = candidates(by_number, chosen)
     score_all = _scorer(home, {number: by_number[number] for number in numbers}, metric, score_jobs)
-    members, score = grow(chosen, numbers, score_all, worth_by(home.objective(), metric))
+    objective = home.objective()
+    members, score = grow(chosen, numbers, score_all, worth_by(objective, metric))
     ordered = sorted(members, key=lambda number: (number != chosen, numbers.index(number)))
     alone = next(score for trial, score in standing if trial.number == chosen)
     return Ensemble(
         trials=tuple(by_number[number] for number in ordered),
         score=score,
         metric=metric,
+        ranked_by=objective.label(metric),
         num_candidates=len(numbers),
         left_out=left_out,
         versus=_versus(home, chosen, score, alone, metric) if len(members) > 1 else None,
