@@ -3,7 +3,8 @@
 It begins with the chosen trial. Then, again and again, the trial joins whose company raises the score most; one that
 joins twice counts twice. In every fold the members' networks of that fold are averaged and scored on images that none
 of them was trained on, each fold at the threshold of the others. So the ensemble has a cross-validated score, as a
-trial has, and ends where no company raises it by more than MIN_GAIN. Only trials whose weights are kept can join.
+trial has, and ends where no company raises it by more than MIN_GAIN. Only trials that keep the study's limits and
+whose weights are kept can join.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Any
 
 from orchestrator.errors import BadStudy
 from orchestrator.results.selection import interval, points
+from orchestrator.search.beside import Beside
 from orchestrator.search.folds import TrialScore, score_trial
-from orchestrator.search.home import StudyHome, StudyTrial
+from orchestrator.search.home import StudyHome, StudyTrial, broken
 from orchestrator.search.ledger import FitRecord, scored_as
 from orchestrator.search.objective import Objective
 from orchestrator.search.ties import Versus, all_against, contender, share_of_test
@@ -101,7 +103,7 @@ def select_ensemble(
     Raises `BadStudy` if the networks of that trial are not there any more.
     """
     by_number = {trial.number: trial for trial, _ in standing}
-    numbers, left_out = candidates(by_number, chosen)
+    numbers, left_out = candidates(by_number, chosen, home.beside())
     score_all = _scorer(home, {number: by_number[number] for number in numbers}, metric, score_jobs)
     objective = home.objective()
     members, score = grow(chosen, numbers, score_all, worth_by(objective, metric))
@@ -118,7 +120,9 @@ def select_ensemble(
     )
 
 
-def candidates(trials: dict[int, StudyTrial], chosen: int) -> tuple[list[int], tuple[str, ...]]:
+def candidates(
+    trials: dict[int, StudyTrial], chosen: int, beside: Beside
+) -> tuple[list[int], tuple[str, ...]]:
     """The trials that can be averaged with the chosen one, that one first, and why others cannot."""
     if not _has_weights(trials[chosen]):
         raise BadStudy(
@@ -129,6 +133,9 @@ def candidates(trials: dict[int, StudyTrial], chosen: int) -> tuple[list[int], t
     found, fits, left_out = [chosen], {_fit_ids(trials[chosen])}, []
     for number, trial in trials.items():
         if not _has_weights(trial) or _fit_ids(trial) in fits:
+            continue
+        if words := broken(trial, beside):
+            left_out.append(f"Trial {number} has {words}: left out.")
             continue
         other = trial.settings.recipe.image_size
         if other != size:

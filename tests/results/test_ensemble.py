@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from formula import SPACE, finish, formula_study, histograms
+from formula import SPACE, carry_out, finish, formula_study, histograms
 from safetensors.torch import load_file
 
 import models
@@ -27,6 +27,7 @@ from orchestrator.results.bundle import Bundle
 from orchestrator.results.ensemble import Ensemble, candidates, grow, select_ensemble, worth_by
 from orchestrator.results.mlflow_client import connect
 from orchestrator.scoring.histograms import histogram_of_bins, to_bins
+from orchestrator.search.beside import Beside
 from orchestrator.search.folds import TrialScore, fold_specs
 from orchestrator.search.home import ranked
 from orchestrator.search.ledger import ScoreRecord, scored_as
@@ -154,16 +155,29 @@ def test_only_trials_of_one_image_size_whose_weights_are_kept_can_join(study: St
     larger = replace(other, recipe=other.recipe.model_copy(update={"image_size": 64}))
     gone = [replace(record, folder=Path("nowhere")) for record in trials[2].records]
     changed = trials | {1: replace(trials[1], settings=larger), 2: replace(trials[2], records=tuple(gone))}
-    numbers, left_out = candidates(changed, 0)
+    numbers, left_out = candidates(changed, 0, Beside())
     assert numbers == [0]
     assert left_out == ("Trial 1 sees images of 64 pixels, trial 0 of 32: left out.",)
     with pytest.raises(BadStudy, match="were pruned"):
-        candidates(changed, 2)
+        candidates(changed, 2, Beside())
 
 
 def test_trials_that_share_their_fits_are_one(study: Study):
     trials = {trial.number: trial for trial in study.home.trials()}
-    assert candidates(trials | {3: replace(trials[0], number=3)}, 0)[0] == [0, 1, 2]
+    assert candidates(trials | {3: replace(trials[0], number=3)}, 0, Beside())[0] == [0, 1, 2]
+
+
+def test_a_trial_that_breaks_a_limit_cannot_join(tmp_path: Path):
+    study = replace(formula_study(tmp_path, num_trials=3), constraints=("inference_ms<=3.5",))
+    work = carry_out(study, [1e-4, 2e-3, 3e-3])
+
+    def score(jobs: Sequence[ScoreJob]) -> None:
+        for job in jobs:
+            work(job, CPU, 0, lambda row: True)
+
+    found = select_ensemble(study.home, study.home.ranked(), 1, "dice", score)
+    assert found.num_candidates == 2
+    assert found.left_out == ("Trial 0 has inference_ms 4 above the limit of 3.5: left out.",)
 
 
 def worst_fold(home: Path, together: Sequence[float]) -> Ensemble:
