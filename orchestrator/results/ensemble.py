@@ -159,9 +159,11 @@ def grow(
         if not tries:
             break
         scored = score_all(tries)
-        best = max(range(len(tries)), key=lambda place: worth(scored[place]))
-        if worth(scored[best]) - worth(score) <= MIN_GAIN:
+        gains = [worth(one) - worth(score) for one in scored]
+        raising = [place for place, gain in enumerate(gains) if gain > MIN_GAIN]  # NaN is no gain
+        if not raising:
             break
+        best = max(raising, key=gains.__getitem__)
         members, score = tries[best], scored[best]
     return members, score
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -97,6 +98,11 @@ def test_whoever_raises_the_score_most_joins_first_and_may_join_twice():
 def test_nobody_joins_for_too_little():
     assert grown({(0,): 0.5, (0, 1): 0.5 + 0.9 * ensemble.MIN_GAIN}) == (0,)
     assert grown({(0,): 0.5, (0, 1): 0.5 + 1.1 * ensemble.MIN_GAIN}) == (0, 1)
+
+
+def test_a_score_that_is_not_a_number_is_no_gain():
+    assert grown({(0,): 0.5, (0, 1): math.nan, (0, 2): 0.6}) == (0, 2)
+    assert grown({(0,): math.nan}) == (0,)
 
 
 def test_it_ends_at_so_many_members():
