@@ -191,6 +191,7 @@ def best(
         out.print(
             f"{rule if trial_number is None else 'one'} of {len(standing)} finished trials by {by}: "
             f"trial {trial.number} ({searched})",
+            markup=False,
             highlight=False,
         )
         out.print(
@@ -199,7 +200,7 @@ def best(
             )
         )
         for line in (*selection.sentences(), *remarks):
-            out.print(line, highlight=False)
+            out.print(line, markup=False, highlight=False)
         if not_worse := (*selection.alike, *selection.better):
             out.print(versus_table(not_worse))
         for line in (*front_lines(found), *nested_lines(found)):
