@@ -146,6 +146,8 @@ def compare(
         comparison.contender(home.expanduser().resolve(), name, known_metric(metric)) for name in studies
     ]
     rows = comparison.compare(contenders)
+    if plot is not None:
+        plot.parent.mkdir(parents=True, exist_ok=True)
     if as_json:
         print_json(comparison_dicts(rows))
     else:

@@ -186,6 +186,18 @@ def test_an_ensemble_of_folds_is_one_bundle_with_an_honest_card(
     assert scored["scores"]["dice"]["mean"] == pytest.approx(told["scores"][-1]["scores"]["dice"], abs=0.01)
 
 
+def test_the_folder_of_a_plot_is_made(run, tmp_path: Path):
+    plot = tmp_path / "new" / "folder" / "x.png"
+    assert f"plot in {plot}" in run(f"compare formula:0 formula:1 --plot {plot}")
+    assert plot.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_plot_that_no_folder_can_hold_is_refused_before_anything_is_printed(said, tmp_path: Path):
+    (tmp_path / "file").touch()
+    code, out, err = said(f"compare formula:0 formula:1 --plot {tmp_path / 'file' / 'x.png'}")
+    assert (code, out) == (2, "") and "file" in err
+
+
 def test_what_cannot_be_averaged_is_refused(said):
     code, _, err = said("best formula --ensemble folds --refit")
     assert code == 2 and "--refit trains one network" in err
