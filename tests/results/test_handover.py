@@ -18,12 +18,13 @@ import models
 from orchestrator.cli import main
 from orchestrator.data.cases import read_image, read_mask
 from orchestrator.data.resize import resize_image, resize_probability
-from orchestrator.data.splits import five_fold
+from orchestrator.data.splits import five_fold, make_plan
 from orchestrator.results.bundle import Bundle
-from orchestrator.results.handover import trial_card
+from orchestrator.results.handover import board, trial_card
 from orchestrator.results.mlflow_client import connect
 from orchestrator.results.report import Report
 from orchestrator.results.selection import select_trial, training_seconds
+from orchestrator.results.tables import leaderboard
 from orchestrator.scoring.histograms import histogram_of_bins, to_bins
 from orchestrator.search.home import champion_fit, ranked
 from orchestrator.search.ledger import scored_as
@@ -196,6 +197,17 @@ def test_a_plot_that_no_folder_can_hold_is_refused_before_anything_is_printed(sa
     (tmp_path / "file").touch()
     code, out, err = said(f"compare formula:0 formula:1 --plot {tmp_path / 'file' / 'x.png'}")
     assert (code, out) == (2, "") and "file" in err
+
+
+def test_of_one_fold_that_chose_its_own_threshold_nothing_stands_for_cross_fitted(run, tmp_path: Path):
+    study = formula_study(tmp_path, num_trials=1)
+    study = replace(study, plan=make_plan("holdout", study.datasets, seed=0, holdout=0.1))
+    carry_out(study, [1e-3])
+    (row,) = json.loads(run("leaderboard formula --json", study))
+    assert row["cross_fitted"] is None and row["interval"] is None
+    (row,) = board(study.home)
+    (column,) = [one for one in leaderboard([row], "").columns if "cross-fitted" in str(one.header)]
+    assert list(column.cells) == ["–"]
 
 
 def test_what_cannot_be_averaged_is_refused(said):
