@@ -40,13 +40,19 @@ def leaderboard(
     as_json: AsJson = False,
 ) -> None:
     """Show the trials of a study, best first."""
+    from orchestrator.errors import Mistakes
     from orchestrator.results.handover import board, nested_lines
     from orchestrator.results.tables import leaderboard as table
     from orchestrator.results.tables import leaderboard_dicts
     from orchestrator.search.home import find_study
 
-    found = find_study(home.expanduser().resolve(), study)
-    rows = board(found, known_metric(metric))
+    mistakes = Mistakes()
+    with mistakes.noted():
+        found = find_study(home.expanduser().resolve(), study)
+    with mistakes.noted():
+        known_metric(metric)
+    mistakes.tell()
+    rows = board(found, metric)
     if as_json:
         print_json(leaderboard_dicts(rows, metric))
     else:
