@@ -18,7 +18,7 @@ import torch
 from formula import formula_study
 
 from orchestrator.cli import main
-from orchestrator.cli.screen import epoch_line
+from orchestrator.cli.screen import epoch_line, print_json
 from orchestrator.data.cases import add_dataset, list_datasets, load_dataset, load_datasets
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits import make_plan
@@ -160,6 +160,9 @@ def run(
         ("search mistakes.toml --data drawn --trials 1 --address ray://head:10001", ["3 problems"]),
         ("leaderboard nosuch", ["nosuch", "known: formula"]),
         ("leaderboard --metric dcie", ["--metric", "'dcie'", "dice, iou"]),
+        ("leaderboard nosuch --metric dcie", ["nosuch", "'dcie'"]),
+        ("compare nosuch neither:1 --metric dcie", ["'nosuch'", "'neither'", "'dcie'"]),
+        ("compare formula formula:7", ["no finished trial", "no trial '7'"]),
         ("status nosuch", ["nosuch", "known: formula"]),
         ("best nosuch", ["nosuch", "known: formula"]),
         ("best --metric dcie", ["--metric", "'dcie'", "dice, iou"]),
@@ -354,6 +357,13 @@ def test_an_epoch_without_validation_shows_no_dice():
     row = {"epoch": 0, "train_loss": 0.5, "val_dice": 0.25, "learning_rate": 1e-3, "images_per_second": 8.0}
     assert epoch_line(row, 3) == "epoch 1/3  loss 0.5000  dice 0.2500  lr 1.00e-03  8.0 images/s"
     assert epoch_line(row | {"val_dice": math.nan}, 3) == "epoch 1/3  loss 0.5000  lr 1.00e-03  8.0 images/s"
+
+
+def test_numbers_that_are_not_finite_are_null_in_json(capsys: pytest.CaptureFixture[str]):
+    print_json({"scores": [{"recall": math.nan}, (-math.inf, 0.5)], "none": None, "count": 3}, indent=None)
+    assert (
+        capsys.readouterr().out == '{"scores": [{"recall": null}, [null, 0.5]], "none": null, "count": 3}\n'
+    )
 
 
 def test_set_changes_what_is_trained(run: Run):

@@ -139,13 +139,25 @@ def compare(
 ) -> None:
     """Say which of several systems is better, by how much, and how sure that is; paired, image by image."""
     from orchestrator.cli.results import known_metric
+    from orchestrator.errors import Mistakes
     from orchestrator.results import comparison
     from orchestrator.results.tables import comparison_dicts, comparison_table
+    from orchestrator.search.home import find_study
 
-    contenders = [
-        comparison.contender(home.expanduser().resolve(), name, known_metric(metric)) for name in studies
-    ]
+    home, mistakes, contenders = home.expanduser().resolve(), Mistakes(), []
+    with mistakes.noted():
+        known_metric(metric)
+    for name in dict.fromkeys(name.partition(":")[0] for name in studies):
+        with mistakes.noted():
+            find_study(home, name)
+    mistakes.tell()
+    for name in studies:
+        with mistakes.noted():
+            contenders.append(comparison.contender(home, name, metric))
+    mistakes.tell()
     rows = comparison.compare(contenders)
+    if plot is not None:
+        plot.parent.mkdir(parents=True, exist_ok=True)
     if as_json:
         print_json(comparison_dicts(rows))
     else:

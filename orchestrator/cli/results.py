@@ -40,13 +40,19 @@ def leaderboard(
     as_json: AsJson = False,
 ) -> None:
     """Show the trials of a study, best first."""
+    from orchestrator.errors import Mistakes
     from orchestrator.results.handover import board, nested_lines
     from orchestrator.results.tables import leaderboard as table
     from orchestrator.results.tables import leaderboard_dicts
     from orchestrator.search.home import find_study
 
-    found = find_study(home.expanduser().resolve(), study)
-    rows = board(found, known_metric(metric))
+    mistakes = Mistakes()
+    with mistakes.noted():
+        found = find_study(home.expanduser().resolve(), study)
+    with mistakes.noted():
+        known_metric(metric)
+    mistakes.tell()
+    rows = board(found, metric)
     if as_json:
         print_json(leaderboard_dicts(rows, metric))
     else:
@@ -197,6 +203,7 @@ def best(
         out.print(
             f"{rule if trial_number is None else 'one'} of {len(standing)} finished trials by {by}: "
             f"trial {trial.number} ({searched})",
+            markup=False,
             highlight=False,
         )
         out.print(
@@ -205,7 +212,7 @@ def best(
             )
         )
         for line in (*selection.sentences(), *remarks):
-            out.print(line, highlight=False)
+            out.print(line, markup=False, highlight=False)
         if not_worse := (*selection.alike, *selection.better):
             out.print(versus_table(not_worse))
         for line in (*front_lines(found), *nested_lines(found)):

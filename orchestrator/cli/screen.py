@@ -35,5 +35,14 @@ def epoch_line(row: dict[str, float], epochs: int) -> str:
     )
 
 
-def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1))
+def print_json(value: Any, indent: int | None = 1) -> None:
+    """JSON knows no NaN and no infinity: they become null."""
+    print(json.dumps(_finite(value), indent=indent, allow_nan=False), flush=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,7 +38,7 @@ def status(
         return
     if as_json:
         while True:
-            print(json.dumps(plain(now)), flush=True)
+            print_json(plain(now), indent=None)
             if now.state in OVER:
                 return
             time.sleep(1)

@@ -3,7 +3,8 @@
 It begins with the chosen trial. Then, again and again, the trial joins whose company raises the score most; one that
 joins twice counts twice. In every fold the members' networks of that fold are averaged and scored on images that none
 of them was trained on, each fold at the threshold of the others. So the ensemble has a cross-validated score, as a
-trial has, and ends where no company raises it by more than MIN_GAIN. Only trials whose weights are kept can join.
+trial has, and ends where no company raises it by more than MIN_GAIN. Only trials that keep the study's limits and
+whose weights are kept can join.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Any
 
 from orchestrator.errors import BadStudy
 from orchestrator.results.selection import interval, points
+from orchestrator.search.beside import Beside
 from orchestrator.search.folds import TrialScore, score_trial
-from orchestrator.search.home import StudyHome, StudyTrial
+from orchestrator.search.home import StudyHome, StudyTrial, broken
 from orchestrator.search.ledger import FitRecord, scored_as
 from orchestrator.search.objective import Objective
 from orchestrator.search.ties import Versus, all_against, contender, share_of_test
@@ -38,6 +40,7 @@ class Ensemble:
     trials: tuple[StudyTrial, ...]  # the chosen one first; one that counts twice is named twice
     score: TrialScore  # cross-validated, of the mean of probabilities
     metric: str
+    ranked_by: str  # what its worth is called: the objective's label
     num_candidates: int
     left_out: tuple[str, ...]  # why others could not join
     versus: Versus | None  # against the chosen trial; None where nobody joined
@@ -66,16 +69,20 @@ class Ensemble:
 
     def _gain_sentence(self) -> str:
         first, one = self.trials[0].number, self.versus
+        over = f"Greedy selection over {self.num_candidates} trials"
+        raised = f"cross-fitted {self.metric}" if self.ranked_by == self.metric else self.ranked_by
         if one is None:
-            return (
-                f"Greedy selection over {self.num_candidates} trials: no company raises the cross-fitted {self.metric} "
-                f"of trial {first} by more than {100 * MIN_GAIN:g} points."
-            )
-        numbers = f"{points(one.difference)} points ({interval(one.interval)}, p {one.p_value:.2g})"
-        verdict = "is better than" if one.is_sure else "cannot be told from"
+            return f"{over}: no company raises the {raised} of trial {first} by more than {100 * MIN_GAIN:g} points."
+        numbers = (
+            f"{points(one.difference)} points of cross-fitted {self.metric} ({interval(one.interval)}, "
+            f"p {one.p_value:.2g})"
+        )
+        verdict = (
+            "is better than" if one.is_sure else "is worse than" if one.is_worse else "cannot be told from"
+        )
         return (
-            f"Greedy selection over {self.num_candidates} trials: the mean of trials {_listed(self.shares)} {verdict} "
-            f"trial {first} alone by cross-fitted {self.metric}: {numbers}, chosen on these same images."
+            f"{over} by {raised}: the mean of trials {_listed(self.shares)} {verdict} trial {first} alone: {numbers}, "
+            "chosen on these same images."
         )
 
     def _members(self) -> list[str]:
@@ -96,22 +103,26 @@ def select_ensemble(
     Raises `BadStudy` if the networks of that trial are not there any more.
     """
     by_number = {trial.number: trial for trial, _ in standing}
-    numbers, left_out = candidates(by_number, chosen)
+    numbers, left_out = candidates(by_number, chosen, home.beside())
     score_all = _scorer(home, {number: by_number[number] for number in numbers}, metric, score_jobs)
-    members, score = grow(chosen, numbers, score_all, worth_by(home.objective(), metric))
+    objective = home.objective()
+    members, score = grow(chosen, numbers, score_all, worth_by(objective, metric))
     ordered = sorted(members, key=lambda number: (number != chosen, numbers.index(number)))
     alone = next(score for trial, score in standing if trial.number == chosen)
     return Ensemble(
         trials=tuple(by_number[number] for number in ordered),
         score=score,
         metric=metric,
+        ranked_by=objective.label(metric),
         num_candidates=len(numbers),
         left_out=left_out,
         versus=_versus(home, chosen, score, alone, metric) if len(members) > 1 else None,
     )
 
 
-def candidates(trials: dict[int, StudyTrial], chosen: int) -> tuple[list[int], tuple[str, ...]]:
+def candidates(
+    trials: dict[int, StudyTrial], chosen: int, beside: Beside
+) -> tuple[list[int], tuple[str, ...]]:
     """The trials that can be averaged with the chosen one, that one first, and why others cannot."""
     if not _has_weights(trials[chosen]):
         raise BadStudy(
@@ -122,6 +133,9 @@ def candidates(trials: dict[int, StudyTrial], chosen: int) -> tuple[list[int], t
     found, fits, left_out = [chosen], {_fit_ids(trials[chosen])}, []
     for number, trial in trials.items():
         if not _has_weights(trial) or _fit_ids(trial) in fits:
+            continue
+        if words := broken(trial, beside):
+            left_out.append(f"Trial {number} has {words}: left out.")
             continue
         other = trial.settings.recipe.image_size
         if other != size:
@@ -145,9 +159,11 @@ def grow(
         if not tries:
             break
         scored = score_all(tries)
-        best = max(range(len(tries)), key=lambda place: worth(scored[place]))
-        if worth(scored[best]) - worth(score) <= MIN_GAIN:
+        gains = [worth(one) - worth(score) for one in scored]
+        raising = [place for place, gain in enumerate(gains) if gain > MIN_GAIN]  # NaN is no gain
+        if not raising:
             break
+        best = max(raising, key=gains.__getitem__)
         members, score = tries[best], scored[best]
     return members, score
 

@@ -124,13 +124,21 @@ def score_masks(mask: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 def as_papers(bundle: Bundle, cases: Sequence[Case], names: Sequence[str]) -> dict[str, float]:
     """Scores by the programs of the papers, each under its explicit name, from the probabilities and masks as stored.
 
-    Raises `BadData` naming all known scores if one is not known.
+    Raises `BadData`, before anything is predicted: naming all known scores if one is not known, or those that need more
+    images.
     """
     unknown = [name for name in names if name not in PAPER_SCORES]
     if unknown:
         raise BadData(
             "--paper-score", f"no score is named {', '.join(unknown)}; known: {', '.join(PAPER_SCORES)}"
         )
+    needs = {name: PAPER_SCORES[name].num_needed for name in names}
+    if few := [
+        f"{name} needs {least} images, found {len(cases)}"
+        for name, least in needs.items()
+        if len(cases) < least
+    ]:
+        raise BadData("--paper-score", few)
     if not names:
         return {}
     pairs = ((bundle.predict(read_image(case.image))[0], read_grey_mask(case.mask)) for case in cases)

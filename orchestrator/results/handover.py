@@ -188,7 +188,7 @@ def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
                 both=again[trial.number].both if trial.number in again else None,
                 broken=broken(trial, beside),
                 cross_fitted=(score.cross_fitted or {}).get("dice"),
-                interval=cluster_interval(score.dice_of_case, groups),
+                interval=cluster_interval(score.dice_of_case, groups) if score.is_cross_fitted else None,
                 threshold=score.threshold,
                 outside=outside,
             )

@@ -24,13 +24,16 @@ def predict_files(
 
     A folder stands for the images in it. NAME is the file's stem; where stems clash, its path below the
     common folder with "_" for "/"; where that clashes too, it gets a number in front. Paths that hold no
-    image are refused before anything is written; files that do not decode are reported together (BadData)
-    after all others are done, so that one bad file in a thousand does not cost the rest.
+    image, and masks or overlays that would replace an image, are refused before anything is written; files
+    that do not decode are reported together (BadData) after all others are done, so that one bad file in a
+    thousand does not cost the rest.
     """
     files = find_images(paths)
+    names = unique_names(files)
+    _refuse_to_replace(files, [out / f"{name}_{kind}.png" for name in names for kind in ("mask", "overlay")])
     out.mkdir(parents=True, exist_ok=True)
     masks, problems = [], []
-    for done, (file, name) in enumerate(zip(files, unique_names(files), strict=True), start=1):
+    for done, (file, name) in enumerate(zip(files, names, strict=True), start=1):
         try:
             image = read_image(file)
         except BadData as bad:
@@ -76,6 +79,13 @@ def unique_names(files: Sequence[Path]) -> list[str]:
     if _all_differ(names):
         return names
     return [f"{number:05d}_{file.stem}" for number, file in enumerate(files, start=1)]
+
+
+def _refuse_to_replace(files: Sequence[Path], written: Sequence[Path]) -> None:
+    """Raise BadData naming every image (absolute paths) that is also to be written."""
+    images = set(files)
+    if lost := [path for path in written if path.resolve() in images]:
+        raise BadData("--out", [f"{path} is one of the images, and would be replaced" for path in lost])
 
 
 def _all_differ(names: Sequence[str]) -> bool:

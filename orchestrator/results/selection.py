@@ -78,7 +78,8 @@ class Selection:
             f"On folds and seeds that the search did not optimise over, trial {first.trial} has "
             f"{percent(first.fresh)}: its own score of the search was {_optimism(first.optimism)}.",
             *(
-                f"Trial {trial} is left out, for it failed when it was trained again: {error.splitlines()[0]}."
+                f"Trial {trial} is left out, for it failed when it was trained again: "
+                f"{next(iter(error.splitlines()), 'unknown')}."
                 for trial, error in self.failed_again.items()
             ),
         )

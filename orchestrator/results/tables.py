@@ -36,7 +36,7 @@ class LeaderboardRow:
         default_factory=dict
     )  # metric -> mean; empty until all folds are done
     cross_fitted: float | None = None  # mean Dice where no fold had a say in its own threshold
-    interval: tuple[float, float] | None = None  # 95 % of that
+    interval: tuple[float, float] | None = None  # 95 % of that; None where there is none
     threshold: float | None = None
     outside: Mapping[str, float] = field(default_factory=dict)  # "test", "CVC-ClinicDB" -> mean Dice
     error: str | None = None
@@ -281,7 +281,7 @@ def _interval(interval: tuple[float, float] | None) -> str:
 
 def _cross_fitted(row: LeaderboardRow) -> str:
     if row.cross_fitted is None:
-        return _interval(row.interval)
+        return "–"
     return f"{100 * row.cross_fitted:.1f} ({_interval(row.interval)})"
 
 

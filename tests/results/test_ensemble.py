@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from formula import SPACE, formula_study
+from formula import SPACE, carry_out, finish, formula_study, histograms
 from safetensors.torch import load_file
 
 import models
@@ -24,15 +25,16 @@ from orchestrator.data.splits import five_fold
 from orchestrator.errors import BadStudy
 from orchestrator.results import ensemble
 from orchestrator.results.bundle import Bundle
-from orchestrator.results.ensemble import candidates, grow, select_ensemble, worth_by
+from orchestrator.results.ensemble import Ensemble, candidates, grow, select_ensemble, worth_by
 from orchestrator.results.mlflow_client import connect
 from orchestrator.scoring.histograms import histogram_of_bins, to_bins
+from orchestrator.search.beside import Beside
 from orchestrator.search.folds import TrialScore, fold_specs
 from orchestrator.search.home import ranked
-from orchestrator.search.ledger import scored_as
+from orchestrator.search.ledger import ScoreRecord, scored_as
 from orchestrator.search.space import parse_space
 from orchestrator.search.work import ScoreJob, Work
-from orchestrator.study import Study
+from orchestrator.study import Study, begin
 
 CPU = torch.device("cpu")
 SETTINGS = ((3e-3, 4), (1e-2, 4), (1e-2, 6))  # learning rate, channels
@@ -98,6 +100,11 @@ def test_nobody_joins_for_too_little():
     assert grown({(0,): 0.5, (0, 1): 0.5 + 1.1 * ensemble.MIN_GAIN}) == (0, 1)
 
 
+def test_a_score_that_is_not_a_number_is_no_gain():
+    assert grown({(0,): 0.5, (0, 1): math.nan, (0, 2): 0.6}) == (0, 2)
+    assert grown({(0,): math.nan}) == (0,)
+
+
 def test_it_ends_at_so_many_members():
     always = {tuple(sorted((0, *[1] * n))): 0.5 + n / 100 for n in range(20)}
     assert grown(always) == (0, 1, 1, 1, 1)
@@ -154,16 +161,60 @@ def test_only_trials_of_one_image_size_whose_weights_are_kept_can_join(study: St
     larger = replace(other, recipe=other.recipe.model_copy(update={"image_size": 64}))
     gone = [replace(record, folder=Path("nowhere")) for record in trials[2].records]
     changed = trials | {1: replace(trials[1], settings=larger), 2: replace(trials[2], records=tuple(gone))}
-    numbers, left_out = candidates(changed, 0)
+    numbers, left_out = candidates(changed, 0, Beside())
     assert numbers == [0]
     assert left_out == ("Trial 1 sees images of 64 pixels, trial 0 of 32: left out.",)
     with pytest.raises(BadStudy, match="were pruned"):
-        candidates(changed, 2)
+        candidates(changed, 2, Beside())
 
 
 def test_trials_that_share_their_fits_are_one(study: Study):
     trials = {trial.number: trial for trial in study.home.trials()}
-    assert candidates(trials | {3: replace(trials[0], number=3)}, 0)[0] == [0, 1, 2]
+    assert candidates(trials | {3: replace(trials[0], number=3)}, 0, Beside())[0] == [0, 1, 2]
+
+
+def test_a_trial_that_breaks_a_limit_cannot_join(tmp_path: Path):
+    study = replace(formula_study(tmp_path, num_trials=3), constraints=("inference_ms<=3.5",))
+    work = carry_out(study, [1e-4, 2e-3, 3e-3])
+
+    def score(jobs: Sequence[ScoreJob]) -> None:
+        for job in jobs:
+            work(job, CPU, 0, lambda row: True)
+
+    found = select_ensemble(study.home, study.home.ranked(), 1, "dice", score)
+    assert found.num_candidates == 2
+    assert found.left_out == ("Trial 0 has inference_ms 4 above the limit of 3.5: left out.",)
+
+
+def worst_fold(home: Path, together: Sequence[float]) -> Ensemble:
+    """Around a trial that is good in nine folds of ten; both trials together find these shares of each polyp."""
+    study = replace(formula_study(home, num_trials=2), maximise="worst-fold")
+    study = replace(study, plan=five_fold(study.datasets, seed=0, num_folds=10))
+    begin(study)
+    finish(study, 1e-3, [0.9] * 9 + [0.6])
+    finish(study, 1e-4, [0.5] * 10)
+
+    def score(jobs: Sequence[ScoreJob]) -> None:
+        for job in jobs:
+            found = histograms(together[int(job.name.removeprefix("fold "))], len(job.case_ids))
+            study.home.ledger.write_scores(ScoreRecord(job.scored_as, job.name, job.case_ids, found))
+
+    return select_ensemble(study.home, study.home.ranked(), 0, "dice", score)
+
+
+def test_by_another_objective_it_says_that_one_was_looked_at(tmp_path: Path):
+    found = worst_fold(tmp_path, [1.0] * 9 + [0.6])
+    assert found.sentences() == (
+        "Greedy selection over 2 trials: no company raises the worst-fold dice of trial 0 by more than 0.1 points.",
+    )
+
+
+def test_by_another_objective_an_ensemble_may_be_worse_than_the_trial_alone(tmp_path: Path):
+    found = worst_fold(tmp_path, [0.7] * 10)
+    assert found.versus is not None and found.versus.is_worse
+    assert (
+        "by worst-fold dice: the mean of trials 0, 1 is worse than trial 0 alone: -" in found.sentences()[0]
+    )
 
 
 @pytest.fixture

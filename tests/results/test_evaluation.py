@@ -200,6 +200,15 @@ def test_the_scores_of_papers_are_computed_from_the_same_predictions(
         as_papers(bundle, drawn.cases, ["dcie"])
 
 
+def test_scores_of_papers_that_need_more_images_are_all_refused_at_once(exported: Path, drawn: Dataset):
+    with pytest.raises(BadData) as refused:
+        as_papers(Bundle.load(exported), drawn.cases, ["dice_mediaeval", "dice_pranet", "iou_mediaeval"])
+    assert refused.value.problems == (
+        "dice_mediaeval needs 17 images, found 16",
+        "iou_mediaeval needs 17 images, found 16",
+    )
+
+
 def test_the_breakdown_adds_up_by_center_by_size_and_by_presence(drawn: Dataset, scored: list[CaseScores]):
     lines = {line.name: line for line in breakdown(scored)}
     centers = {case.center for case in drawn.cases}

@@ -18,12 +18,13 @@ import models
 from orchestrator.cli import main
 from orchestrator.data.cases import read_image, read_mask
 from orchestrator.data.resize import resize_image, resize_probability
-from orchestrator.data.splits import five_fold
+from orchestrator.data.splits import five_fold, make_plan
 from orchestrator.results.bundle import Bundle
-from orchestrator.results.handover import trial_card
+from orchestrator.results.handover import board, trial_card
 from orchestrator.results.mlflow_client import connect
 from orchestrator.results.report import Report
 from orchestrator.results.selection import select_trial, training_seconds
+from orchestrator.results.tables import leaderboard
 from orchestrator.scoring.histograms import histogram_of_bins, to_bins
 from orchestrator.search.home import champion_fit, ranked
 from orchestrator.search.ledger import scored_as
@@ -184,6 +185,29 @@ def test_an_ensemble_of_folds_is_one_bundle_with_an_honest_card(
     assert len(list((tmp_path / "masks").iterdir())) == 2
     scored = json.loads(run(f"evaluate {folder} --data drawn --no-twins --json", tiny))
     assert scored["scores"]["dice"]["mean"] == pytest.approx(told["scores"][-1]["scores"]["dice"], abs=0.01)
+
+
+def test_the_folder_of_a_plot_is_made(run, tmp_path: Path):
+    plot = tmp_path / "new" / "folder" / "x.png"
+    assert f"plot in {plot}" in run(f"compare formula:0 formula:1 --plot {plot}")
+    assert plot.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_plot_that_no_folder_can_hold_is_refused_before_anything_is_printed(said, tmp_path: Path):
+    (tmp_path / "file").touch()
+    code, out, err = said(f"compare formula:0 formula:1 --plot {tmp_path / 'file' / 'x.png'}")
+    assert (code, out) == (2, "") and "file" in err
+
+
+def test_of_one_fold_that_chose_its_own_threshold_nothing_stands_for_cross_fitted(run, tmp_path: Path):
+    study = formula_study(tmp_path, num_trials=1)
+    study = replace(study, plan=make_plan("holdout", study.datasets, seed=0, holdout=0.1))
+    carry_out(study, [1e-3])
+    (row,) = json.loads(run("leaderboard formula --json", study))
+    assert row["cross_fitted"] is None and row["interval"] is None
+    (row,) = board(study.home)
+    (column,) = [one for one in leaderboard([row], "").columns if "cross-fitted" in str(one.header)]
+    assert list(column.cells) == ["–"]
 
 
 def test_what_cannot_be_averaged_is_refused(said):

@@ -63,6 +63,19 @@ def test_paths_without_images_are_all_named_before_anything_is_written(
     assert len(caught.value.problems) == 2 and not (tmp_path / "out").exists()
 
 
+def test_an_image_is_never_replaced_by_a_mask_or_an_overlay(exported: Path, images: Path):
+    for name in ("a_mask.png", "b_overlay.png"):
+        (images / name).write_bytes((images / "a.png").read_bytes())
+    before = sorted(images.iterdir())
+    with pytest.raises(BadData) as refused:
+        predict_files(Bundle.load(exported), [images], images)
+    assert [Path(problem.split()[0]).name for problem in refused.value.problems] == [
+        "a_mask.png",
+        "b_overlay.png",
+    ]
+    assert sorted(images.iterdir()) == before
+
+
 def test_a_file_that_is_given_twice_is_done_once(images: Path):
     assert len(find_images([images / "a.png", images, images / ".." / "images" / "a.png"])) == 2
 

@@ -95,6 +95,21 @@ def test_best_names_the_champion_and_says_how_much_the_search_was_too_good(run):
     assert "its own score of the search was" in text
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("OSError: cannot open [/scratch/a.npy]\nin detail", "OSError: cannot open [/scratch/a.npy]."),
+        ("RuntimeError: [enforce fail] err == 0", "RuntimeError: [enforce fail] err == 0."),
+        ("", "unknown."),
+    ],
+)
+def test_why_a_finalist_failed_is_printed_as_it_is(
+    run, monkeypatch: pytest.MonkeyPatch, error: str, said: str
+):
+    monkeypatch.setattr("orchestrator.results.selection.failed_again", lambda *_: {3: error})
+    assert f"Trial 3 is left out, for it failed when it was trained again: {said}\n" in run("best formula")
+
+
 def test_by_another_metric_trials_are_ranked_by_their_folds_alone(run):
     told = json.loads(run("best formula --metric iou --json"))
     assert told["trial"] == 1 and told["selection"]["scored_again"] == []

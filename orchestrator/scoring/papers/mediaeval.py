@@ -33,13 +33,13 @@ def _by_batch(pixels: Values, ratio: Callable[[float, float], float]) -> float:
     return float(np.mean(classes, axis=1).sum() / (len(batches) - 1))
 
 
-@of_set(_at_cut)
+@of_set(_at_cut, num_needed=BATCH + 1)
 def dice_mediaeval(pixels: Values) -> float:
     """Mean Dice of polyp and background by batch of 16, divided by the batches less one. 0/0 is 0."""
     return _by_batch(pixels, lambda right, wrong: 2 * right / (2 * right + wrong + _TINY))
 
 
-@of_set(_at_cut)
+@of_set(_at_cut, num_needed=BATCH + 1)
 def iou_mediaeval(pixels: Values) -> float:
     """Mean IoU of polyp and background by batch of 16, divided by the batches less one. 0/0 is 0."""
     return _by_batch(pixels, lambda right, wrong: right / (right + wrong + _TINY))

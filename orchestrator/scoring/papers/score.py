@@ -28,6 +28,7 @@ class PaperScore:
     meaning: str  # definition, who used it, what empty masks do
     measure: Measure  # map, mask -> a number, or an array of them
     reduce: Callable[[Values], float]  # (N, ...) -> the number for the table
+    num_needed: int = 1  # images without which there is no such number
 
     def __call__(self, pairs: Iterable[Pair]) -> float:
         return paper_scores(pairs, [self.name])[self.name]
@@ -52,14 +53,16 @@ def by_image(measure: Measure) -> PaperScore:
     return _registered(measure, measure, mean)
 
 
-def of_set(measure: Measure) -> Callable[[Callable[[Values], float]], PaperScore]:
+def of_set(measure: Measure, num_needed: int = 1) -> Callable[[Callable[[Values], float]], PaperScore]:
     """Register a score of a whole set, from what `measure` gives for each image, stacked (N, ...)."""
-    return lambda reduce: _registered(reduce, measure, reduce)
+    return lambda reduce: _registered(reduce, measure, reduce, num_needed)
 
 
-def _registered(named: Callable, measure: Measure, reduce: Callable[[Values], float]) -> PaperScore:
-    name = named.__name__
-    PAPER_SCORES[name] = PaperScore(name, " ".join((inspect.getdoc(named) or "").split()), measure, reduce)
+def _registered(
+    named: Callable, measure: Measure, reduce: Callable[[Values], float], num_needed: int = 1
+) -> PaperScore:
+    name, meaning = named.__name__, " ".join((inspect.getdoc(named) or "").split())
+    PAPER_SCORES[name] = PaperScore(name, meaning, measure, reduce, num_needed)
     return PAPER_SCORES[name]
 
 
