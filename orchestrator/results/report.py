@@ -21,10 +21,11 @@ from orchestrator.data.splits import SplitPlan
 from orchestrator.results.plots import Tile, learning_curves, overlay_sheet, threshold_curve
 from orchestrator.results.selection import select_trial
 from orchestrator.results.tracking import Tracking
+from orchestrator.scoring.choice import MaskChoice
 from orchestrator.scoring.histograms import NUM_BINS
-from orchestrator.scoring.metrics import scores_at, scores_of_masks
+from orchestrator.scoring.metrics import scores_of_masks
+from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.postprocess import PostProcess
-from orchestrator.scoring.threshold import best_threshold
 from orchestrator.search.budget import End
 from orchestrator.search.folds import TrialScore
 from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, finished_score, whole_study
@@ -131,8 +132,8 @@ class Report:
         if rows:
             self.tracking.epoch(number, self._label(fold), fit_id, rows)
 
-    def fold_finished(self, number: int, fold: int, record: FitRecord) -> None:
-        metrics = self._of_fold(record)
+    def fold_finished(self, number: int, fold: int, record: FitRecord, masks: MaskChoice) -> None:
+        metrics = _of_fold(record, masks)
         self.tracking.fold_finished(number, self._label(fold), record.fit_id, record.curves, metrics)
         self.say(
             f"trial {number} {self.folds[fold]}  dice {metrics['dice']:.4f}  "
@@ -190,8 +191,8 @@ class Report:
             f"trials {numbers} cannot be told apart: scored again on fresh folds and seeds, {num_fits} fits to go"
         )
 
-    def fold_again(self, number: int, record: FitRecord) -> None:
-        metrics = self._of_fold(record)
+    def fold_again(self, number: int, record: FitRecord, masks: MaskChoice) -> None:
+        metrics = _of_fold(record, masks)
         label = record.spec.fold.replace(" ", "-")
         self.tracking.fold_finished(number, label, record.fit_id, record.curves, metrics)
         self.say(
@@ -236,17 +237,6 @@ class Report:
         for line in selection.again_sentences():
             self.say(line)
 
-    def _of_fold(self, record: FitRecord) -> dict[str, float]:
-        """Scores of one fit at its own best threshold, and what else is said of it."""
-        threshold, _ = best_threshold(record.histograms, 1 / 256, 255 / 256)
-        scores = scores_at(record.histograms, threshold)
-        means = {name: float(values.mean()) for name, values in scores.items()}
-        return means | {
-            "threshold": threshold,
-            "best_epoch": record.best_epoch,
-            "seconds": record.seconds,
-        }
-
     def _label(self, fold: int) -> str:
         """What MLflow calls a fold: its number, or the name of what it validates on."""
         name = self.folds[fold]
@@ -256,6 +246,18 @@ class Report:
         score = trial.score() if trial.state != "failed" else None
         if score is not None:
             self.best = max(self.best or (-1.0, 0), (self.objective(score), -trial.number))
+
+
+def _of_fold(record: FitRecord, masks: MaskChoice) -> dict[str, float]:
+    """Scores of one fit by the masks that its own cases choose of those the trial can have, and what else is said."""
+    own = masks.best(record.histograms)
+    scores = scores_under(record.histograms, own)
+    means = {name: float(values.mean()) for name, values in scores.items()}
+    return means | {
+        "threshold": own.threshold,
+        "best_epoch": record.best_epoch,
+        "seconds": record.seconds,
+    }
 
 
 def again_metrics(one: Again) -> dict[str, float]:

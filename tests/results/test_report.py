@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from formula import formula_study
+from formula import SPACE, finish, formula_study
+from mlflow.entities import Run
 
 from orchestrator.results.mlflow_client import connect
 from orchestrator.results.report import Report
+from orchestrator.search.home import StudyHome
+from orchestrator.search.space import parse_space
 from orchestrator.search.width import WidthChoice
+from orchestrator.study import begin
 from orchestrator.training.lane import Shape
 
 
@@ -32,3 +38,31 @@ def test_the_width_that_was_chosen_is_said_with_its_numbers_and_is_a_tag_of_the_
     (run,) = client.search_runs([experiment.experiment_id], "tags.workers_per_fit = '2'")
     assert run.data.tags["workers_per_fit_why"] == choice.why
     assert choice.why in said
+
+
+def test_a_fold_is_scored_by_masks_that_its_trial_can_have(
+    tmp_path: Path, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    space = parse_space(SPACE.text.replace("[fixed]", "[fixed]\nthreshold = 0.5"))
+    study = replace(formula_study(tmp_path, num_trials=1), space=space)
+    begin(study)
+    bins = np.zeros((2, 256))
+    bins[0, 200] = bins[1, 250] = 1000  # as many false alarms as polyp, gone at thresholds above 200/256
+    finish(study, 1e-4, [bins])
+    (trial,), said = study.home.trials(), []
+    with Report(study.home, mlflow_uri, say=said.append, show=lambda *_: None) as report:
+        report.started(study, Shape(1, 1, 1, 0, "cpu"))
+        report.fold_finished(0, 0, trial.records[0], trial.settings.masks)
+    assert "dice 0.6667" in said[-1]
+    (run,) = runs_of(study.home, mlflow_uri, "fold")
+    assert run.data.metrics["threshold"] == 0.5
+    assert run.data.metrics["dice"] == pytest.approx(2 / 3)
+
+
+def runs_of(home: StudyHome, uri: str, role: str) -> list[Run]:
+    """Its runs of that role in MLflow."""
+    client = connect(uri)
+    experiment = client.get_experiment_by_name(home.name)
+    of_study = f"tags.role = '{role}' and tags.study_id = '{home.study_id}'"
+    return list(client.search_runs([experiment.experiment_id], of_study))
