@@ -31,6 +31,7 @@ from orchestrator.search.folds import TrialScore
 from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, finished_score, whole_study
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.nested import nested_of
+from orchestrator.search.objective import Objective
 from orchestrator.search.race_rules import Verdict
 from orchestrator.search.rescore import Again
 from orchestrator.search.status import Status
@@ -217,11 +218,13 @@ class Report:
             self.say(f"no trial is better in all objectives than: {', '.join(map(str, front))}")
         selection = select_trial(self.home, self.home.ranked())
         for one in selection.again:
-            self.tracking.trial_scores(one.trial, again_metrics(one), {"scored_again": "true"})
+            self.tracking.trial_scores(
+                one.trial, again_metrics(one, self.objective), {"scored_again": "true"}
+            )
         self.tracking.trial_scores(
             champion.number, metrics | selection.metrics(), {"champion": "true"} | selection.tags()
         )
-        again = again_metrics(selection.again[0]) if selection.again else {}
+        again = again_metrics(selection.again[0], self.objective) if selection.again else {}
         nested = nested_of(self.home)
         if nested is not None:
             self.tracking.study_tags({"nested": nested.sentences()[0]})
@@ -260,9 +263,10 @@ def _of_fold(record: FitRecord, masks: MaskChoice) -> dict[str, float]:
     }
 
 
-def again_metrics(one: Again) -> dict[str, float]:
-    """What both scorings of a finalist say, for MLflow."""
-    return {"rescored_dice": one.both, "rescored_dice_fresh": one.fresh, "search_optimism": one.optimism}
+def again_metrics(one: Again, objective: Objective) -> dict[str, float]:
+    """What both scorings of a finalist say by the study's objective, for MLflow."""
+    name = f"rescored_{objective.label()}".replace("-", "_").replace(" ", "_")
+    return {name: one.both, f"{name}_fresh": one.fresh, "search_optimism": one.optimism}
 
 
 def split_tags(plan: SplitPlan) -> dict[str, str]:

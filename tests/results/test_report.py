@@ -11,8 +11,10 @@ from formula import SPACE, finish, formula_study
 from mlflow.entities import Run
 
 from orchestrator.results.mlflow_client import connect
-from orchestrator.results.report import Report
+from orchestrator.results.report import Report, again_metrics
 from orchestrator.search.home import StudyHome
+from orchestrator.search.objective import Objective
+from orchestrator.search.rescore import Again
 from orchestrator.search.space import parse_space
 from orchestrator.search.width import WidthChoice
 from orchestrator.study import begin
@@ -58,6 +60,18 @@ def test_a_fold_is_scored_by_masks_that_its_trial_can_have(
     (run,) = runs_of(study.home, mlflow_uri, "fold")
     assert run.data.metrics["threshold"] == 0.5
     assert run.data.metrics["dice"] == pytest.approx(2 / 3)
+
+
+def test_what_a_second_scoring_shows_is_named_by_the_objective():
+    one = Again(trial=1, search=0.8, fresh=0.6, both=0.7)
+    assert again_metrics(one, Objective()).keys() == {
+        "rescored_dice",
+        "rescored_dice_fresh",
+        "search_optimism",
+    }
+    found = again_metrics(one, Objective("worst-fold"))
+    assert found["rescored_worst_fold_dice"] == 0.7 and found["rescored_worst_fold_dice_fresh"] == 0.6
+    assert "rescored_dice" not in found
 
 
 def runs_of(home: StudyHome, uri: str, role: str) -> list[Run]:
