@@ -40,6 +40,7 @@ class KnownRun:
     metrics: dict[str, float]
     params: set[str]
     epochs: set[int] | None  # those that its curves hold; None: look it up
+    is_champion: bool = False  # as it is tagged
 
 
 class DatasetUse(NamedTuple):
@@ -138,9 +139,11 @@ class StudyRuns:
     def trial_scores(
         self, number: int, metrics: Mapping[str, float], tags: Mapping[str, str], at: int
     ) -> None:
-        """Add scores that only a champion gets, whatever its state."""
+        """Add scores that only a champion gets, whatever its state. Who was champion before is it no more."""
         run = self._open_trial(number, at)
         self._log_metrics(run, metrics, at)
+        if tags.get("champion") == "true":
+            self._dethrone(run)
         for name, value in tags.items():
             self._client.set_tag(run.run_id, name, value)
 
@@ -206,6 +209,13 @@ class StudyRuns:
         if run.status != status:
             self._client.set_terminated(run.run_id, status, end_time=at)
             run.status = status
+
+    def _dethrone(self, champion: KnownRun) -> None:
+        for run in self._runs.values():
+            if run.is_champion and run is not champion:
+                self._client.set_tag(run.run_id, "champion", "false")
+                run.is_champion = False
+        champion.is_champion = True
 
     def _log_datasets(self, run: KnownRun, datasets: Sequence[Sequence[Any]]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -281,7 +291,14 @@ def _read_runs(
                 continue
             yield (
                 Key(tags["role"], tags.get("trial", ""), tags.get("fit_id", "")),
-                KnownRun(run.info.run_id, run.info.status, run.data.metrics, set(run.data.params), None),
+                KnownRun(
+                    run.info.run_id,
+                    run.info.status,
+                    run.data.metrics,
+                    set(run.data.params),
+                    epochs=None,
+                    is_champion=tags.get("champion") == "true",
+                ),
             )
         token = page.token
         if not token:
