@@ -30,21 +30,25 @@ def register_champion(
     *,
     tracking_uri: str,
     experiment: str,
+    study_id: str,
     model_name: str,
     trial: int | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> str:
     """Register a bundle under `model_name`, give it the alias "champion" and `tags`, and return its version.
 
-    The model belongs to the run of the trial, or of the study where no trial is given. The very same bundle
-    is registered once. BadStudy if the experiment has no such run, BadMachine if MLflow does not answer.
+    The model belongs to the run of the trial, or of the study where no trial is given; `study_id` tells the study
+    from others of its name. The very same bundle is registered once. BadStudy if the experiment has no such run,
+    BadMachine if MLflow does not answer.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     check_uri(tracking_uri)
     try:
-        return _register_champion(bundle_folder, tracking_uri, experiment, model_name, trial, tags or {})
+        return _register_champion(
+            bundle_folder, tracking_uri, experiment, study_id, model_name, trial, tags or {}
+        )
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise BadMachine(
             tracking_uri,
@@ -56,12 +60,13 @@ def _register_champion(
     bundle_folder: Path,
     tracking_uri: str,
     experiment: str,
+    study_id: str,
     model_name: str,
     trial: int | None,
     tags: Mapping[str, str],
 ) -> str:
     client = connect(tracking_uri)
-    run = find_run(client, experiment, trial)
+    run = find_run(client, experiment, study_id, trial)
     digest = sha256(bundle_folder / "config.json")  # it holds the digests of the weights
     _make_name(client, model_name)
     number = _registered(client, model_name, digest) or _register(
@@ -73,11 +78,12 @@ def _register_champion(
     return number
 
 
-def find_run(client: MlflowClient, experiment: str, trial: int | None) -> Run:
-    """The run of a trial of a study, or of the study itself."""
+def find_run(client: MlflowClient, experiment: str, study_id: str, trial: int | None) -> Run:
+    """The run of a trial of a study, or of the study itself; others may have its name."""
     found = client.get_experiment_by_name(experiment)
     wanted = "tags.role = 'study'" if trial is None else f"tags.role = 'trial' and tags.trial = '{trial}'"
-    runs = client.search_runs([found.experiment_id], wanted) if found else []
+    of_study = f"{wanted} and tags.study_id = '{study_id}'"
+    runs = client.search_runs([found.experiment_id], of_study) if found else []
     if not runs:
         what = "run of the study" if trial is None else f"run of trial {trial}"
         raise BadStudy(experiment, f"MLflow at {client.tracking_uri} holds no {what}; search first")
