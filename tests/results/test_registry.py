@@ -98,6 +98,17 @@ def test_a_changed_bundle_is_a_new_version_and_takes_the_alias(
     assert connect(mlflow_uri).get_model_version_by_alias(MODEL, "champion").version == int(version) + 1
 
 
+def test_a_card_that_says_more_is_a_new_version(mlflow_uri: str, bundle_folder: Path, version: str):
+    card = bundle_folder / "model_card.md"
+    card.write_text("# Tiny\n\nIt was not scored yet.\n")
+    before = register(mlflow_uri, bundle_folder)
+    card.write_text("# Tiny\n\nScored once, after the search.\n")
+    assert int(register(mlflow_uri, bundle_folder)) == int(before) + 1
+    found = connect(mlflow_uri).get_model_version_by_alias(MODEL, "champion")
+    (stored,) = Path(found.source).rglob("model_card.md")
+    assert "Scored once" in stored.read_text()
+
+
 def test_a_trial_that_mlflow_does_not_know_is_refused(mlflow_uri: str, exported: Path, version: str):
     with pytest.raises(BadStudy, match="no run of trial 7"):
         register(mlflow_uri, exported, trial=7)
