@@ -210,19 +210,23 @@ class Report:
         metrics = {
             f"{_metric(name)}_{key}": value for name, row in outside.items() for key, value in row.items()
         }
-        front = self.home.front()
+        front, standing = self.home.front(), self.home.ranked()
+        params = {trial.number: trial.params for trial, _ in standing}
         if self.beside.objectives:
-            for trial, _ in self.home.ranked():
-                on_front = "true" if trial.number in front else "false"
-                self.tracking.trial_scores(trial.number, {}, {"pareto": on_front})
+            for number in params:
+                on_front = "true" if number in front else "false"
+                self.tracking.trial_scores(number, {}, {"pareto": on_front}, params[number])
             self.say(f"no trial is better in all objectives than: {', '.join(map(str, front))}")
-        selection = select_trial(self.home, self.home.ranked())
+        selection = select_trial(self.home, standing)
         for one in selection.again:
             self.tracking.trial_scores(
-                one.trial, again_metrics(one, self.objective), {"scored_again": "true"}
+                one.trial, again_metrics(one, self.objective), {"scored_again": "true"}, params[one.trial]
             )
         self.tracking.trial_scores(
-            champion.number, metrics | selection.metrics(), {"champion": "true"} | selection.tags()
+            champion.number,
+            metrics | selection.metrics(),
+            {"champion": "true"} | selection.tags(),
+            champion.params,
         )
         again = again_metrics(selection.again[0], self.objective) if selection.again else {}
         nested = nested_of(self.home)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from formula import SPACE, finish, formula_study
+from formula import SPACE, carry_out, finish, formula_study
+from hands import Hands
 from mlflow.entities import Run
 
+from orchestrator.champion import crown
 from orchestrator.results.mlflow_client import connect
 from orchestrator.results.report import Report, again_metrics
 from orchestrator.search.home import StudyHome
@@ -72,6 +74,20 @@ def test_what_a_second_scoring_shows_is_named_by_the_objective():
     found = again_metrics(one, Objective("worst-fold"))
     assert found["rescored_worst_fold_dice"] == 0.7 and found["rescored_worst_fold_dice_fresh"] == 0.6
     assert "rescored_dice" not in found
+
+
+def test_a_server_that_is_told_of_a_finished_study_alone_has_whole_trials(tmp_path: Path, mlflow_uri: str):
+    study = replace(formula_study(tmp_path, num_trials=2), beside=("inference_ms",))
+    champion = crown(study.home, Hands(carry_out(study, [1e-4, 1e-3])))
+    with Report(study.home, mlflow_uri, say=lambda line: None, show=lambda *_: None) as report:
+        report.finished(champion)
+    runs = runs_of(study.home, mlflow_uri, "trial")
+    assert {run.info.run_name: run.info.status for run in runs} == {
+        "trial-000 unet": "FINISHED",
+        "trial-001 unet": "FINISHED",
+    }
+    assert {run.data.params["learning_rate"] for run in runs} == {"0.0001", "0.001"}
+    assert [run.data.tags["trial"] for run in runs if run.data.tags.get("champion") == "true"] == ["1"]
 
 
 def runs_of(home: StudyHome, uri: str, role: str) -> list[Run]:

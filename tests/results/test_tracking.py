@@ -192,6 +192,17 @@ def test_a_study_that_goes_on_has_one_champion(open_tracking, find_runs):
     assert named["trial-005 unet"] == "true"
 
 
+def test_no_run_of_a_study_that_is_over_is_left_running(open_tracking, find_runs):
+    with open_tracking() as tracking:
+        tell_everything(tracking)
+        tracking.epoch(3, "again-0", "late", rows(0))
+        tracking.trial_started(4, {"network": "unet"})
+        tracking.summary({"dice": 0.5})
+    status = {name: run.info.status for name, run in find_runs().items()}
+    assert status["trial-003/again-0"] == status["trial-004 unet"] == "KILLED"
+    assert set(status.values()) == {"FINISHED", "KILLED"}
+
+
 def test_a_long_curve_fits_through_the_limits_of_mlflow(open_tracking, find_runs, mlflow_uri):
     with open_tracking() as tracking:
         tracking.fold_finished(0, "refit", "fit0", rows(*range(1100)), {})
