@@ -28,6 +28,7 @@ from orchestrator.data.redeal import dealt_again
 from orchestrator.data.splits import SplitPlan, group_of_case
 from orchestrator.errors import BadSpace, BadStudy, FitFailed
 from orchestrator.machine import Machine, cluster, open_widths, shape_lanes
+from orchestrator.scoring.choice import MaskChoice
 from orchestrator.search.beside import Beside, beside_of
 from orchestrator.search.budget import Budget, End
 from orchestrator.search.choices import GoalName, ObjectiveName, RuleName, SamplerName
@@ -108,12 +109,12 @@ class StudyReport(Protocol):
     def width_chosen(self, choice: WidthChoice) -> None: ...
     def trial_started(self, number: int, params: dict[str, Any]) -> None: ...
     def news(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None: ...
-    def fold_finished(self, number: int, fold: int, record: FitRecord) -> None: ...
+    def fold_finished(self, number: int, fold: int, record: FitRecord, masks: MaskChoice) -> None: ...
     def judged(self, number: int, verdict: Verdict) -> None: ...
     def trial_finished(self, trial: StudyTrial) -> None: ...
     def ends(self, end: End) -> None: ...
     def scoring_again(self, trials: Sequence[int], num_fits: int) -> None: ...
-    def fold_again(self, number: int, record: FitRecord) -> None: ...
+    def fold_again(self, number: int, record: FitRecord, masks: MaskChoice) -> None: ...
     def progress(self, status: Status) -> None: ...  # about once a second, from a thread of its own
     def finished(self, champion: StudyTrial | None) -> None: ...
 
@@ -383,7 +384,7 @@ class Word(Callback):
             if told["done"]:
                 record = self.ledger.read(told["fit_id"])
                 self.purse.spending.finish(record)
-                self._fold(number, told["fold"], record)
+                self._fold(number, told["fold"], record, self.standings.settings[number].masks)
                 self.report.judged(number, self.standings.verdicts[number])
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
@@ -408,7 +409,7 @@ class Word(Callback):
         """Report what an earlier run put on record, and was killed before it said so."""
         for number in self.standings.waiting:
             before = len(self.told.names)
-            self._folds(number)
+            self._folds(number, self.standings.settings[number].masks)
             if len(self.told.names) > before:
                 self.report.judged(number, self.standings.verdicts[number])
         self.tell()
@@ -418,24 +419,24 @@ class Word(Callback):
         stored = self._stored()
         news = [t for t in stored if t.state.is_finished() and f"trial {t.number}" not in self.told]
         for trial in news:
-            if trial.number in self.standings.fit_ids:
-                self._folds(trial.number)
             told = read_trial(trial, self.study.space, self.study.plan, self.ledger)
+            if trial.number in self.standings.fit_ids:
+                self._folds(trial.number, told.settings.masks)
             self.watch.told(told)
             self.report.trial_finished(told)
             self.told.add(f"trial {trial.number}")
         if news:
             tidy(self.study, self.standings)
 
-    def _folds(self, number: int) -> None:
+    def _folds(self, number: int, masks: MaskChoice) -> None:
         for fold in self.standings.finished(number):
-            self._fold(number, fold, self.ledger.read(self.standings.fit_ids[number][fold]))
+            self._fold(number, fold, self.ledger.read(self.standings.fit_ids[number][fold]), masks)
 
-    def _fold(self, number: int, fold: int, record: FitRecord) -> None:
+    def _fold(self, number: int, fold: int, record: FitRecord, masks: MaskChoice) -> None:
         """Report a finished fold, unless that was done."""
         name = f"fold {number} {fold}"
         if name not in self.told:
-            self.report.fold_finished(number, fold, record)
+            self.report.fold_finished(number, fold, record, masks)
             self.told.add(name)
 
     def _epochs(self, number: int) -> int:

@@ -226,6 +226,7 @@ def best(
         folder,
         tracking_uri=uri,
         experiment=found.name,
+        study_id=found.study_id,
         model_name=found.name,
         trial=trial.number,
         tags=selection.tags() | {"members": str(len(distinct(records)))},

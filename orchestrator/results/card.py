@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from orchestrator.scoring.postprocess import PostProcess
 
 COLUMNS = ("dice", "iou", "precision", "recall", "f2", "accuracy")
 FEW_CASES = 500
+HOW_MADE = "## How it was made"
+MADE_NOW = re.compile(rf"{HOW_MADE}\n\n```\n.*?\n```\n\n[^,\n]*", re.DOTALL)  # the command line and the date
 CHOSEN_BY = """\
 Trials are compared image by image on validation images, at cross-fitted thresholds. One is called worse where a test
 over images (groups drawn whole) and one over folds both say so at 5 %, corrected for the number of comparisons."""
@@ -144,6 +147,11 @@ def model_card(
         _making(model, making),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def what_it_says(card: str) -> str:
+    """A card without what differs between two exports of the same: the command line and the date."""
+    return MADE_NOW.sub(HOW_MADE, card)
 
 
 def percent(value: float) -> str:
@@ -382,7 +390,7 @@ def _making(model: ModelFacts, making: Making) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(making.versions.items()))
     params = "\n".join(f"{name} = {json.dumps(value)}" for name, value in model.params.items())
     return f"""\
-## How it was made
+{HOW_MADE}
 
 ```
 {making.command}

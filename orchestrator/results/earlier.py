@@ -51,8 +51,11 @@ def _of_home(study: StudyHome, outside: Collection[str]) -> list[Earlier]:
 
 
 def best_of_experiment(uri: str, name: str, plan: SplitPlan, outside: Collection[str]) -> list[Earlier]:
-    """As `best_of_study`, by what the runs of an experiment say. Raises `BadStudy` if it has nothing to recommend."""
-    runs = _trials(uri, name)
+    """As `best_of_study`, by what the runs of an experiment say. Raises `BadStudy` if it has nothing to recommend.
+
+    Of several studies of that name it is the newest one with a champion, or the newest one where none has.
+    """
+    runs = _of_one_study(_trials(uri, name))
     alike = {number for run in runs for number in _alike(run)}
     best = sorted(runs, key=lambda run: (not _is_champion(run), _trial(run) not in alike, -_worth(run)))
     if not best:
@@ -85,9 +88,21 @@ def _trials(uri: str, name: str) -> list[Run]:
     raise BadStudy(WHERE, f"no study of this home, and no experiment at {uri}, is named {name!r}")
 
 
+def _of_one_study(runs: Sequence[Run]) -> list[Run]:
+    """The runs of the newest study, of those with a champion where there is one."""
+    named = [run for run in runs if _is_champion(run)]
+    newest = max(named or runs, key=lambda run: run.info.start_time, default=None)
+    return [run for run in runs if newest is not None and _study(run) == _study(newest)]
+
+
 def _chosen_on(run: Run) -> list[str]:
     """The datasets whose images had a say."""
     return [used.dataset.name for used in run.inputs.dataset_inputs] if run.inputs else []
+
+
+def _study(run: Run) -> str | None:
+    """The id of its study."""
+    return run.data.tags.get("study_id")
 
 
 def _trial(run: Run) -> str:

@@ -40,6 +40,7 @@ class KnownRun:
     metrics: dict[str, float]
     params: set[str]
     epochs: set[int] | None  # those that its curves hold; None: look it up
+    is_champion: bool = False  # as it is tagged
 
 
 class DatasetUse(NamedTuple):
@@ -81,14 +82,9 @@ class StudyRuns:
         at: int,
     ) -> None:
         """Open a trial's run; parameters that it has already are left alone, for MLflow lets none change."""
-        from mlflow.entities import Param
-
         run = self._reopen(self._open_trial(number, at, str(params.get("network", "")), tags))
         self._log_datasets(run, datasets)
-        new = [Param(name, _text(value)) for name, value in params.items() if name not in run.params]
-        for some in _chunks(new, MAX_PARAMS):
-            self._client.log_batch(run.run_id, params=some)
-        run.params |= params.keys()
+        self._log_params(run, params)
 
     def epochs(
         self, number: int, fold: str, fit_id: str, rows: Sequence[Mapping[str, float]], at: int
@@ -136,13 +132,27 @@ class StudyRuns:
         self._end(run, STATUS[state], at)
 
     def trial_scores(
-        self, number: int, metrics: Mapping[str, float], tags: Mapping[str, str], at: int
+        self,
+        number: int,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        at: int,
+        params: Mapping[str, Any] | None = None,
     ) -> None:
-        """Add scores that only a champion gets, whatever its state."""
-        run = self._open_trial(number, at)
+        """Add scores that only a champion gets, whatever its state. Who was champion before is it no more.
+
+        A server that has not seen the trial gets its `params`.
+        """
+        params = params or {}
+        run = self._open_trial(number, at, str(params.get("network", "")))
+        self._log_params(run, params)
         self._log_metrics(run, metrics, at)
+        if tags.get("champion") == "true":
+            self._dethrone(run)
         for name, value in tags.items():
             self._client.set_tag(run.run_id, name, value)
+        if run.status == "RUNNING":  # it ended before this server was told of it
+            self._end(run, "FINISHED", at)
 
     def overlays(self, number: int, files: Sequence[str], at: int) -> None:
         """Store pictures; a file that is gone was stored before."""
@@ -159,10 +169,11 @@ class StudyRuns:
             self._client.set_tag(run.run_id, name, value)
 
     def summary(self, metrics: Mapping[str, float], at: int) -> None:
-        """Complete the study."""
+        """Complete the study; runs whose end nobody told end with it."""
         run = self._open(Key("study"), self._experiment, at, self._tags)
         self._log_metrics(run, metrics, at)
         self._end(run, "FINISHED", at)
+        self.interrupted(at)
 
     def interrupted(self, at: int) -> None:
         """Mark what is still open as killed; it opens again when the study goes on."""
@@ -207,6 +218,13 @@ class StudyRuns:
             self._client.set_terminated(run.run_id, status, end_time=at)
             run.status = status
 
+    def _dethrone(self, champion: KnownRun) -> None:
+        for run in self._runs.values():
+            if run.is_champion and run is not champion:
+                self._client.set_tag(run.run_id, "champion", "false")
+                run.is_champion = False
+        champion.is_champion = True
+
     def _log_datasets(self, run: KnownRun, datasets: Sequence[Sequence[Any]]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -225,6 +243,14 @@ class StudyRuns:
         ]
         if inputs:
             self._client.log_inputs(run.run_id, datasets=inputs)
+
+    def _log_params(self, run: KnownRun, params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        new = [Param(name, _text(value)) for name, value in params.items() if name not in run.params]
+        for some in _chunks(new, MAX_PARAMS):
+            self._client.log_batch(run.run_id, params=some)
+        run.params |= params.keys()
 
     def _log_curves(self, run: KnownRun, rows: Sequence[Mapping[str, float]], at: int) -> None:
         from mlflow.entities import Metric
@@ -281,7 +307,14 @@ def _read_runs(
                 continue
             yield (
                 Key(tags["role"], tags.get("trial", ""), tags.get("fit_id", "")),
-                KnownRun(run.info.run_id, run.info.status, run.data.metrics, set(run.data.params), None),
+                KnownRun(
+                    run.info.run_id,
+                    run.info.status,
+                    run.data.metrics,
+                    set(run.data.params),
+                    epochs=None,
+                    is_champion=tags.get("champion") == "true",
+                ),
             )
         token = page.token
         if not token:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ import numpy as np
 
 import orchestrator
 from orchestrator.errors import BadMachine, BadStudy
-from orchestrator.results.bundle import sha256
+from orchestrator.results.card import what_it_says
 from orchestrator.results.mlflow_client import check_uri, connect
 
 if TYPE_CHECKING:
@@ -30,21 +31,25 @@ def register_champion(
     *,
     tracking_uri: str,
     experiment: str,
+    study_id: str,
     model_name: str,
     trial: int | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> str:
     """Register a bundle under `model_name`, give it the alias "champion" and `tags`, and return its version.
 
-    The model belongs to the run of the trial, or of the study where no trial is given. The very same bundle
-    is registered once. BadStudy if the experiment has no such run, BadMachine if MLflow does not answer.
+    The model belongs to the run of the trial, or of the study where no trial is given; `study_id` tells the study
+    from others of its name. The very same bundle, its card included, is registered once. BadStudy if the
+    experiment has no such run, BadMachine if MLflow does not answer.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     check_uri(tracking_uri)
     try:
-        return _register_champion(bundle_folder, tracking_uri, experiment, model_name, trial, tags or {})
+        return _register_champion(
+            bundle_folder, tracking_uri, experiment, study_id, model_name, trial, tags or {}
+        )
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise BadMachine(
             tracking_uri,
@@ -56,13 +61,14 @@ def _register_champion(
     bundle_folder: Path,
     tracking_uri: str,
     experiment: str,
+    study_id: str,
     model_name: str,
     trial: int | None,
     tags: Mapping[str, str],
 ) -> str:
     client = connect(tracking_uri)
-    run = find_run(client, experiment, trial)
-    digest = sha256(bundle_folder / "config.json")  # it holds the digests of the weights
+    run = find_run(client, experiment, study_id, trial)
+    digest = _digest(bundle_folder)
     _make_name(client, model_name)
     number = _registered(client, model_name, digest) or _register(
         client, run, bundle_folder, model_name, digest
@@ -73,15 +79,23 @@ def _register_champion(
     return number
 
 
-def find_run(client: MlflowClient, experiment: str, trial: int | None) -> Run:
-    """The run of a trial of a study, or of the study itself."""
+def find_run(client: MlflowClient, experiment: str, study_id: str, trial: int | None) -> Run:
+    """The run of a trial of a study, or of the study itself; others may have its name."""
     found = client.get_experiment_by_name(experiment)
     wanted = "tags.role = 'study'" if trial is None else f"tags.role = 'trial' and tags.trial = '{trial}'"
-    runs = client.search_runs([found.experiment_id], wanted) if found else []
+    of_study = f"{wanted} and tags.study_id = '{study_id}'"
+    runs = client.search_runs([found.experiment_id], of_study) if found else []
     if not runs:
         what = "run of the study" if trial is None else f"run of trial {trial}"
         raise BadStudy(experiment, f"MLflow at {client.tracking_uri} holds no {what}; search first")
     return runs[0]
+
+
+def _digest(bundle_folder: Path) -> str:
+    """Of what a bundle is and of what its card says: a network that was scored since has another card."""
+    config = (bundle_folder / "config.json").read_bytes()  # it holds the digests of the weights
+    card = (bundle_folder / "model_card.md").read_text(encoding="utf-8")
+    return hashlib.sha256(config + what_it_says(card).encode()).hexdigest()
 
 
 def _register(client: MlflowClient, run: Run, bundle_folder: Path, model_name: str, digest: str) -> str:

@@ -21,15 +21,17 @@ from orchestrator.data.splits import SplitPlan
 from orchestrator.results.plots import Tile, learning_curves, overlay_sheet, threshold_curve
 from orchestrator.results.selection import select_trial
 from orchestrator.results.tracking import Tracking
+from orchestrator.scoring.choice import MaskChoice
 from orchestrator.scoring.histograms import NUM_BINS
-from orchestrator.scoring.metrics import scores_at, scores_of_masks
+from orchestrator.scoring.metrics import scores_of_masks
+from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.postprocess import PostProcess
-from orchestrator.scoring.threshold import best_threshold
 from orchestrator.search.budget import End
 from orchestrator.search.folds import TrialScore
 from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, finished_score, whole_study
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.nested import nested_of
+from orchestrator.search.objective import Objective
 from orchestrator.search.race_rules import Verdict
 from orchestrator.search.rescore import Again
 from orchestrator.search.status import Status
@@ -131,8 +133,8 @@ class Report:
         if rows:
             self.tracking.epoch(number, self._label(fold), fit_id, rows)
 
-    def fold_finished(self, number: int, fold: int, record: FitRecord) -> None:
-        metrics = self._of_fold(record)
+    def fold_finished(self, number: int, fold: int, record: FitRecord, masks: MaskChoice) -> None:
+        metrics = _of_fold(record, masks)
         self.tracking.fold_finished(number, self._label(fold), record.fit_id, record.curves, metrics)
         self.say(
             f"trial {number} {self.folds[fold]}  dice {metrics['dice']:.4f}  "
@@ -190,8 +192,8 @@ class Report:
             f"trials {numbers} cannot be told apart: scored again on fresh folds and seeds, {num_fits} fits to go"
         )
 
-    def fold_again(self, number: int, record: FitRecord) -> None:
-        metrics = self._of_fold(record)
+    def fold_again(self, number: int, record: FitRecord, masks: MaskChoice) -> None:
+        metrics = _of_fold(record, masks)
         label = record.spec.fold.replace(" ", "-")
         self.tracking.fold_finished(number, label, record.fit_id, record.curves, metrics)
         self.say(
@@ -208,19 +210,25 @@ class Report:
         metrics = {
             f"{_metric(name)}_{key}": value for name, row in outside.items() for key, value in row.items()
         }
-        front = self.home.front()
+        front, standing = self.home.front(), self.home.ranked()
+        params = {trial.number: trial.params for trial, _ in standing}
         if self.beside.objectives:
-            for trial, _ in self.home.ranked():
-                on_front = "true" if trial.number in front else "false"
-                self.tracking.trial_scores(trial.number, {}, {"pareto": on_front})
+            for number in params:
+                on_front = "true" if number in front else "false"
+                self.tracking.trial_scores(number, {}, {"pareto": on_front}, params[number])
             self.say(f"no trial is better in all objectives than: {', '.join(map(str, front))}")
-        selection = select_trial(self.home, self.home.ranked())
+        selection = select_trial(self.home, standing)
         for one in selection.again:
-            self.tracking.trial_scores(one.trial, again_metrics(one), {"scored_again": "true"})
+            self.tracking.trial_scores(
+                one.trial, again_metrics(one, self.objective), {"scored_again": "true"}, params[one.trial]
+            )
         self.tracking.trial_scores(
-            champion.number, metrics | selection.metrics(), {"champion": "true"} | selection.tags()
+            champion.number,
+            metrics | selection.metrics(),
+            {"champion": "true"} | selection.tags(),
+            champion.params,
         )
-        again = again_metrics(selection.again[0]) if selection.again else {}
+        again = again_metrics(selection.again[0], self.objective) if selection.again else {}
         nested = nested_of(self.home)
         if nested is not None:
             self.tracking.study_tags({"nested": nested.sentences()[0]})
@@ -236,17 +244,6 @@ class Report:
         for line in selection.again_sentences():
             self.say(line)
 
-    def _of_fold(self, record: FitRecord) -> dict[str, float]:
-        """Scores of one fit at its own best threshold, and what else is said of it."""
-        threshold, _ = best_threshold(record.histograms, 1 / 256, 255 / 256)
-        scores = scores_at(record.histograms, threshold)
-        means = {name: float(values.mean()) for name, values in scores.items()}
-        return means | {
-            "threshold": threshold,
-            "best_epoch": record.best_epoch,
-            "seconds": record.seconds,
-        }
-
     def _label(self, fold: int) -> str:
         """What MLflow calls a fold: its number, or the name of what it validates on."""
         name = self.folds[fold]
@@ -258,9 +255,22 @@ class Report:
             self.best = max(self.best or (-1.0, 0), (self.objective(score), -trial.number))
 
 
-def again_metrics(one: Again) -> dict[str, float]:
-    """What both scorings of a finalist say, for MLflow."""
-    return {"rescored_dice": one.both, "rescored_dice_fresh": one.fresh, "search_optimism": one.optimism}
+def _of_fold(record: FitRecord, masks: MaskChoice) -> dict[str, float]:
+    """Scores of one fit by the masks that its own cases choose of those the trial can have, and what else is said."""
+    own = masks.best(record.histograms)
+    scores = scores_under(record.histograms, own)
+    means = {name: float(values.mean()) for name, values in scores.items()}
+    return means | {
+        "threshold": own.threshold,
+        "best_epoch": record.best_epoch,
+        "seconds": record.seconds,
+    }
+
+
+def again_metrics(one: Again, objective: Objective) -> dict[str, float]:
+    """What both scorings of a finalist say by the study's objective, for MLflow."""
+    name = f"rescored_{objective.label()}".replace("-", "_").replace(" ", "_")
+    return {name: one.both, f"{name}_fresh": one.fresh, "search_optimism": one.optimism}
 
 
 def split_tags(plan: SplitPlan) -> dict[str, str]:

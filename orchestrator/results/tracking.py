@@ -117,10 +117,23 @@ class Tracking:
         self._say("trial_finished", number=number, metrics=dict(metrics), state=state, error=error)
 
     def trial_scores(
-        self, number: int, metrics: Mapping[str, float], tags: Mapping[str, str] | None = None
+        self,
+        number: int,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
     ) -> None:
-        """Add scores to a trial that has ended: those on test cases and unseen datasets."""
-        self._say("trial_scores", number=number, metrics=dict(metrics), tags=dict(tags or {}))
+        """Add scores to a trial that has ended: those on test cases and unseen datasets.
+
+        `params`: what `trial_started` was told, for a server that was not there.
+        """
+        self._say(
+            "trial_scores",
+            number=number,
+            metrics=dict(metrics),
+            tags=dict(tags or {}),
+            params=dict(params or {}),
+        )
 
     def overlays(self, number: int, pictures: Mapping[str, Path | bytes]) -> None:
         """Store PNG pictures, name -> path or content, with a trial; they are copied before this returns."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from orchestrator.data.redeal import FRESH, dealt_again
 from orchestrator.data.splits import SplitPlan, read_plan, write_plan
 from orchestrator.errors import FitFailed
+from orchestrator.scoring.choice import MaskChoice
 from orchestrator.search.folds import TrialScore, fold_specs, from_seed, score_trial
 from orchestrator.search.home import StudyHome, StudyTrial, broken, champion_fit
 from orchestrator.search.ledger import FitRecord
@@ -68,7 +69,7 @@ class Hears(Protocol):
     """Who is told of the second scoring."""
 
     def scoring_again(self, trials: Sequence[int], num_fits: int) -> None: ...
-    def fold_again(self, number: int, record: FitRecord) -> None: ...
+    def fold_again(self, number: int, record: FitRecord, masks: MaskChoice) -> None: ...
 
 
 def score_again(
@@ -102,13 +103,13 @@ def score_again(
         watch.now("rescoring")
         report.scoring_again(chosen, len(missing))
 
-    told = Told(home.told_file)
+    told, masks = Told(home.told_file), {trial.number: trial.settings.masks for trial, _ in standing}
 
     def tell(fit_id: str) -> None:
         """Report a fit that is on record, unless that was done."""
         if f"again {fit_id}" not in told:
             for number in owners[fit_id]:
-                report.fold_again(number, home.ledger.read(fit_id))
+                report.fold_again(number, home.ledger.read(fit_id), masks[number])
             told.add(f"again {fit_id}")
 
     def hear(fit_id: str, news: News) -> None:

@@ -59,6 +59,7 @@ from rich.table import Table
 from tiny_work import TinyWork
 
 from orchestrator.machine import Machine, shape_lanes
+from orchestrator.scoring.choice import MaskChoice
 from orchestrator.search.budget import End
 from orchestrator.search.home import StudyTrial
 from orchestrator.search.ledger import FitRecord
@@ -169,7 +170,7 @@ class StudyStopwatch:
             self.watch.first_fit = time.perf_counter() - rows[0]["seconds"]
         self.watch.epochs.extend(row["seconds"] for row in rows)
 
-    def fold_finished(self, number: int, fold: int, record: FitRecord) -> None:
+    def fold_finished(self, number: int, fold: int, record: FitRecord, masks: MaskChoice) -> None:
         pass
 
     def judged(self, number: int, verdict: Verdict) -> None:

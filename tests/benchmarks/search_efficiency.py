@@ -66,6 +66,7 @@ from orchestrator.data.cases import Dataset, add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits import SplitPlan, five_fold
 from orchestrator.machine import Machine
+from orchestrator.scoring.choice import MaskChoice
 from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.budget import Budget, End
@@ -330,7 +331,7 @@ class Watch:
     def news(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None:
         self.way.epochs += len(rows)
 
-    def fold_finished(self, number: int, fold: int, record: FitRecord) -> None:
+    def fold_finished(self, number: int, fold: int, record: FitRecord, masks: MaskChoice) -> None:
         self.way.fits += 1
 
     def trial_finished(self, trial: StudyTrial) -> None:

@@ -17,6 +17,7 @@ from orchestrator.results.card import (
     SplitFacts,
     interval_text,
     model_card,
+    what_it_says,
 )
 from orchestrator.results.overlay import png
 from orchestrator.scoring.choice import MaskChoice
@@ -141,6 +142,14 @@ def test_a_mean_of_networks_is_called_one_and_has_no_cross_validated_score():
         outside=[],
     )
     assert "the mean of the networks has no score at all" in alone
+
+
+def test_a_card_says_the_same_whenever_and_by_whatever_command_it_is_written():
+    again = dataclasses.replace(MAKING, command="orchestrator best --export b", date="2031-01-01")
+    cards = [model_card(MODEL, DATA, SPLIT, FOLDS, TOTAL, OUTSIDE, making) for making in (MAKING, again)]
+    assert cards[0] != cards[1] and what_it_says(cards[0]) == what_it_says(cards[1])
+    assert f"revision {MAKING.git_revision}" in what_it_says(cards[0])
+    assert what_it_says(cards[0]) != what_it_says(card(outside=[]))
 
 
 def test_small_sets_are_named_as_limits():

@@ -55,6 +55,21 @@ def test_studies_of_this_home_and_experiments_are_found_by_name(home):
     assert found[2].params == {"learning_rate": "0.002"}
 
 
+def test_of_studies_of_one_name_the_newest_with_a_champion_is_asked(home):
+    client = connect(f"sqlite:///{home}/mlflow.db")
+    experiment = client.create_experiment("shared")
+    for at, (study_id, champion) in enumerate((("old", "true"), ("new", "true"), ("begun", "false")), 1):
+        for trial in ("0", "1"):
+            tags = {"role": "trial", "trial": trial, "study_id": study_id}
+            if trial == "1":
+                tags["champion"] = champion
+            run = client.create_run(experiment, start_time=at, tags=tags)
+            client.log_param(run.info.run_id, "learning_rate", f"{study_id} {trial}")
+            client.log_metric(run.info.run_id, "dice", 0.9)
+    found = earlier_settings(home, ["shared"], *asked(home))
+    assert [one.params["learning_rate"] for one in found] == ["new 1", "new 0"]
+
+
 def test_names_that_stand_for_nothing_are_said_at_once(home):
     with pytest.raises(BadStudy) as refusal:
         earlier_settings(home, ["nowhere", "empty", "formula"], *asked(home))

@@ -13,7 +13,7 @@ from orchestrator.results.bundle import Bundle
 from orchestrator.results.mlflow_client import connect
 from orchestrator.results.registry import register_champion
 
-MODEL = "polyp-tiny"
+MODEL, STUDY = "polyp-tiny", "ours"
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +21,20 @@ def version(mlflow_uri: str, exported: Path, tmp_path_factory: pytest.TempPathFa
     """The version of a bundle that was registered for trial 3 of a study."""
     client = connect(mlflow_uri)
     experiment = client.create_experiment("registry", str(tmp_path_factory.mktemp("artifacts")))
-    client.create_run(experiment, tags={"role": "trial", "trial": "3"})
+    for study_id in (STUDY, "another"):  # of that name
+        client.create_run(experiment, tags={"role": "trial", "trial": "3", "study_id": study_id})
     return register(mlflow_uri, exported)
 
 
-def register(uri: str, bundle: Path, trial: int | None = 3) -> str:
-    return register_champion(bundle, tracking_uri=uri, experiment="registry", model_name=MODEL, trial=trial)
+def register(uri: str, bundle: Path, trial: int | None = 3, study_id: str = STUDY) -> str:
+    return register_champion(
+        bundle,
+        tracking_uri=uri,
+        experiment="registry",
+        study_id=study_id,
+        model_name=MODEL,
+        trial=trial,
+    )
 
 
 def test_a_server_that_does_not_answer_is_told_with_what_to_do(
@@ -75,7 +83,8 @@ def test_the_same_bundle_is_registered_once(mlflow_uri: str, exported: Path, ver
 def test_the_model_is_known_to_its_trial_and_holds_nothing_pickled(mlflow_uri: str, version: str):
     client = connect(mlflow_uri)
     found = client.get_model_version_by_alias(MODEL, "champion")
-    assert client.get_run(found.run_id).data.tags["trial"] == "3"
+    tags = client.get_run(found.run_id).data.tags
+    assert (tags["trial"], tags["study_id"]) == ("3", STUDY)
     suffixes = {path.suffix for path in Path(found.source).rglob("*")}
     assert ".onnx" in suffixes and not suffixes & {".pkl", ".pickle", ".pt", ".pth"}
 
@@ -89,6 +98,19 @@ def test_a_changed_bundle_is_a_new_version_and_takes_the_alias(
     assert connect(mlflow_uri).get_model_version_by_alias(MODEL, "champion").version == int(version) + 1
 
 
+def test_a_card_that_says_more_is_a_new_version(mlflow_uri: str, bundle_folder: Path, version: str):
+    card = bundle_folder / "model_card.md"
+    card.write_text("# Tiny\n\nIt was not scored yet.\n")
+    before = register(mlflow_uri, bundle_folder)
+    card.write_text("# Tiny\n\nScored once, after the search.\n")
+    assert int(register(mlflow_uri, bundle_folder)) == int(before) + 1
+    found = connect(mlflow_uri).get_model_version_by_alias(MODEL, "champion")
+    (stored,) = Path(found.source).rglob("model_card.md")
+    assert "Scored once" in stored.read_text()
+
+
 def test_a_trial_that_mlflow_does_not_know_is_refused(mlflow_uri: str, exported: Path, version: str):
     with pytest.raises(BadStudy, match="no run of trial 7"):
         register(mlflow_uri, exported, trial=7)
+    with pytest.raises(BadStudy, match="no run of trial 3"):
+        register(mlflow_uri, exported, study_id="a third")

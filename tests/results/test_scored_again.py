@@ -133,7 +133,7 @@ def test_mlflow_holds_the_second_scoring_of_every_finalist(
         for trial in study.home.trials()[1:3]:
             report.trial_started(trial.number, trial.params)
             first, *_ = again_specs(trial.settings, again_plan(study.home))
-            report.fold_again(trial.number, study.home.ledger.read(first.fit_id))
+            report.fold_again(trial.number, study.home.ledger.read(first.fit_id), trial.settings.masks)
         report.finished(study.home.trials()[2])
     client = connect(mlflow_uri)
     experiment = client.get_experiment_by_name(study.home.name)

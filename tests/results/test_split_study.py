@@ -186,7 +186,7 @@ def test_mlflow_is_told_how_cases_were_split_and_only_scores_there_are(
         (trial,) = finished.home.trials()
         report.trial_started(0, trial.params)
         for fold, record in enumerate(trial.records):
-            report.fold_finished(0, fold, record)
+            report.fold_finished(0, fold, record, trial.settings.masks)
         report.tracking.trial_finished(0, {})
         report.finished(trial)
     client = connect(mlflow_uri)

@@ -176,6 +176,33 @@ def test_overlays_and_late_scores_join_a_trial_that_has_ended(open_tracking, fin
     assert run.data.metrics["unseen/CVC-ClinicDB/dice"] == 0.6 and run.info.status == "FINISHED"
 
 
+def test_a_study_that_goes_on_has_one_champion(open_tracking, find_runs):
+    with open_tracking() as tracking:
+        tell_everything(tracking)
+        tracking.trial_scores(3, {"test_dice": 0.6}, {"champion": "true"})
+        tracking.summary({})
+    for champion in (4, 5):
+        with open_tracking() as tracking:
+            for number in (4, 5):
+                tracking.trial_started(number, {"network": "unet"})
+                tracking.trial_finished(number, {"dice": 0.9})
+            tracking.trial_scores(champion, {"test_dice": 0.7}, {"champion": "true"})
+    named = {name: run.data.tags.get("champion") for name, run in find_runs().items()}
+    assert named["trial-003 unet"] == named["trial-004 unet"] == "false"
+    assert named["trial-005 unet"] == "true"
+
+
+def test_no_run_of_a_study_that_is_over_is_left_running(open_tracking, find_runs):
+    with open_tracking() as tracking:
+        tell_everything(tracking)
+        tracking.epoch(3, "again-0", "late", rows(0))
+        tracking.trial_started(4, {"network": "unet"})
+        tracking.summary({"dice": 0.5})
+    status = {name: run.info.status for name, run in find_runs().items()}
+    assert status["trial-003/again-0"] == status["trial-004 unet"] == "KILLED"
+    assert set(status.values()) == {"FINISHED", "KILLED"}
+
+
 def test_a_long_curve_fits_through_the_limits_of_mlflow(open_tracking, find_runs, mlflow_uri):
     with open_tracking() as tracking:
         tracking.fold_finished(0, "refit", "fit0", rows(*range(1100)), {})

@@ -18,6 +18,7 @@ from orchestrator.data.cases import Dataset, add_dataset, list_datasets, load_da
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits import five_fold
 from orchestrator.errors import FitFailed
+from orchestrator.scoring.choice import MaskChoice
 from orchestrator.search.budget import Budget, End
 from orchestrator.search.choices import RuleName
 from orchestrator.search.folds import fold_specs
@@ -161,7 +162,7 @@ class Heard:
     def news(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None:
         self.told.extend(("epoch", number, fold, row["epoch"]) for row in rows)
 
-    def fold_finished(self, number: int, fold: int, record: FitRecord) -> None:
+    def fold_finished(self, number: int, fold: int, record: FitRecord, masks: MaskChoice) -> None:
         self.told.append(("fold_finished", number, fold))
 
     def judged(self, number: int, verdict: Any) -> None:
@@ -176,7 +177,7 @@ class Heard:
     def scoring_again(self, trials: Sequence[int], num_fits: int) -> None:
         self.told.append(("scoring_again", tuple(trials), num_fits))
 
-    def fold_again(self, number: int, record: FitRecord) -> None:
+    def fold_again(self, number: int, record: FitRecord, masks: MaskChoice) -> None:
         self.told.append(("fold_again", number, record.spec.fold))
 
     def progress(self, status: Status) -> None:
