@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 from formula import formula_study
+from tight import tight
 
 from orchestrator import study as study_module
 from orchestrator.machine import Machine, open_widths
@@ -115,6 +116,14 @@ def test_there_is_a_choice_on_several_gpus_of_a_node_alone():
         (NODE, Machine(fits_per_gpu=2)),
     ):
         assert open_widths(nodes, machine, ["unet"], (8,)) == ()
+
+
+def test_timing_scores_nothing_and_needs_no_memory_for_it(study, job):
+    work = Work(study.home.home, study.home.home / "cache", study.home.ledger)
+    with tight(largest=1, largest_scored=1):
+        assert work(replace(job, widths=(4,)), torch.device("cpu"), 0, lambda row: True)
+    (speed,) = read_speeds(job.file)
+    assert set(speed.training) == {1}
 
 
 class OneLane:
