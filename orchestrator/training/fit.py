@@ -341,7 +341,12 @@ class Schedule:
         self.steps: LambdaLR | ReduceLROnPlateau
         if recipe.schedule == "plateau":
             self.steps = ReduceLROnPlateau(
-                optimizer, mode="max", factor=0.1, patience=recipe.plateau_patience
+                optimizer,
+                mode="max",
+                factor=0.1,
+                patience=recipe.plateau_patience,
+                threshold=1e-4,
+                threshold_mode="abs",  # a share of a negative number would let what stands still count as better
             )
         else:
             self.steps = LambdaLR(optimizer, _Factor(recipe))
@@ -351,6 +356,7 @@ class Schedule:
         return self.optimizer.param_groups[0]["lr"]
 
     def step(self, dice: float) -> None:
+        """dice: of validation, or in a refit, which has none, the training loss times -1."""
         if isinstance(self.steps, ReduceLROnPlateau):
             self.steps.step(dice)
         else:
