@@ -376,6 +376,14 @@ def test_a_plan_forecasts_every_width_that_deals_the_batch_with_and_without_a_ra
     assert all(row["cost"] == pytest.approx(3 * row["gpu_hours"], abs=0.01) for row in rows)
 
 
+def test_a_plan_leaves_each_worker_the_images_that_its_network_needs(run: Run):
+    text = TINY.replace('"unet"', '"deeplabv3p_mobilenet"').replace("base_channels = 4", "pretrained = false")
+    Path("small.toml").write_text(text)
+    done = run("plan small.toml --data drawn --gpus 4 --trials 2 --sampled 0 --rescore 0 --race none --json")
+    assert done.code == 0, done.err
+    assert [row["width"] for row in done.json["forecasts"]] == [1, 2]
+
+
 def test_a_fit_that_diverges_is_a_failure_not_a_mistake(run: Run):
     # Each step makes the weights nine times larger, with the other sign.
     explosive = "--set learning_rate=10 --set weight_decay=1 --set schedule=constant --set epochs=40"

@@ -69,10 +69,10 @@ def plan(
         measure,
         seconds_of_fits,
         some_settings,
-        widths_of,
         world_of,
     )
     from orchestrator.search.space import check_builds, check_weights, load_space
+    from orchestrator.search.width import possible_widths
     from orchestrator.study import batch_sizes
     from orchestrator.training.process import settle
 
@@ -88,7 +88,7 @@ def plan(
         chosen = torch.device(device_here(device))
     mistakes.tell()
     sources, _, split = load_split(home, data, [], splits, holdout, seed, twins=False, cache=cache)
-    widths = widths_of(batch_sizes(space), gpus)
+    widths = possible_widths(space.networks, batch_sizes(space), gpus)
     settings = some_settings(space, sampled, seed)
     speeds: list[Speed] = []
     settle()
