@@ -282,7 +282,7 @@ def settle_width(study: Study, machine: Machine, work: Perform, watch: Watch) ->
     settings = some_settings(study.space, NUM_DRAWN, study.seed)
     job = TimeJob(study.home.speeds_file, tuple(settings), study.plan, widths)
     shape = shape_lanes(nodes, machine, num_lanes=1)
-    if not job.file.exists():
+    if not job.is_done:
         watch.now("timing")
         with Lanes(work, shape, study.home.folder / "train") as lanes:
             lanes.run("timing", job)

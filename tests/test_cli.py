@@ -110,6 +110,7 @@ def run(
     [
         ("fit tiny.toml --data drwan", ["no dataset is named 'drwan'", "known: drawn"]),
         ("plan tiny.toml --data drwan --gpus 2", ["no dataset is named 'drwan'"]),
+        ("plan tiny.toml --data drawn --unseen drwan --gpus 2", ["no dataset is named 'drwan'"]),
         ("data show drwan", ["no dataset is named 'drwan'", "known: drawn"]),
         ("data add two/words frames", ["dataset name of letters", "Kvasir-SEG"]),
         ("data add other nosuch", ["nosuch"]),
@@ -384,6 +385,24 @@ def test_a_plan_forecasts_every_width_that_deals_the_batch_with_and_without_a_ra
     again = run("plan tiny.toml --data drawn --gpus 4 --trials 6 --sampled 1 --race none --json").json
     assert all(30 < row["fits"] <= 30 + 3 * 5 for row in again["forecasts"])  # finalists twice
     assert all(row["cost"] == pytest.approx(3 * row["gpu_hours"], abs=0.01) for row in rows)
+
+
+def test_a_plan_leaves_each_worker_the_images_that_its_network_needs(run: Run):
+    text = TINY.replace('"unet"', '"deeplabv3p_mobilenet"').replace("base_channels = 4", "pretrained = false")
+    Path("small.toml").write_text(text)
+    done = run("plan small.toml --data drawn --gpus 4 --trials 2 --sampled 0 --rescore 0 --race none --json")
+    assert done.code == 0, done.err
+    assert [row["width"] for row in done.json["forecasts"]] == [1, 2]
+
+
+def test_a_plan_knows_the_splits_of_a_search_with_unseen_datasets(run: Run, home: Path):
+    add_dataset(home, "unseen", home / "frames", allow_empty=True)
+    assert run("data split drawn --unseen unseen --splits cross-dataset --no-twins --out far.json").code == 0
+    for splits in ("cross-dataset", "far.json"):
+        done = run(
+            f"plan tiny.toml --data drawn --unseen unseen --splits {splits} --gpus 1 --sampled 0 --json"
+        )
+        assert done.code == 0, done.err
 
 
 def test_a_fit_that_diverges_is_a_failure_not_a_mistake(run: Run):

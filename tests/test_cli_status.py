@@ -80,8 +80,11 @@ def test_the_picture_shows_trials_by_rank_with_their_folds():
     assert lines[8].startswith("about 1 h 30 min left (20 fits:")
 
 
-def test_a_terminal_without_unicode_gets_plain_marks():
-    assert "#>o" in "\n".join(drawn(terminal(encoding="ascii")))
+@pytest.mark.parametrize("width", [120, 40, 12])
+def test_a_terminal_without_unicode_gets_plain_text(width):
+    text = "\n".join(drawn(terminal(width=width, encoding="ascii")))
+    assert text.isascii() and (width < 40 or "#>o" in text)
+    assert "…" in "\n".join(drawn(terminal(width=40)))
 
 
 def test_a_study_that_is_over_names_its_champion_by_both_scorings():

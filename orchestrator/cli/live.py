@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
-from rich.console import Console, Group
+from rich.console import Console, Group, OverflowMethod
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -88,12 +88,15 @@ def progress_line(status: Status) -> str:
 def picture(status: Status, console: Console, rows: int | None = None) -> Group:
     """Trials by rank with their folds, lanes and pace, the best so far and the time left; so many trials, or all."""
     shown = list(status.trials) if rows is None else _most_telling(status.trials, max(3, rows))
+    has_unicode = console.encoding.lower().startswith("utf")
+    marks = MARKS if has_unicode else PLAIN_MARKS
+    too_long: OverflowMethod = "ellipsis" if has_unicode else "crop"
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     num_folds = max((len(trial.folds) for trial in shown), default=0)
     for name in ("trial", "dice", "folds", "", "settings"):
         side: Literal["left", "right"] = "right" if name in ("trial", "dice") else "left"
-        table.add_column(name, justify=side, no_wrap=True, min_width=num_folds if name == "folds" else None)
-    marks = MARKS if console.encoding.lower().startswith("utf") else PLAIN_MARKS
+        width = num_folds if name == "folds" else None
+        table.add_column(name, justify=side, no_wrap=True, min_width=width, overflow=too_long)
     for trial in shown:
         table.add_row(
             str(trial.number),
@@ -102,7 +105,7 @@ def picture(status: Status, console: Console, rows: int | None = None) -> Group:
             Text(_doing(trial), style=COLORS[trial.state]),
             Text(
                 "  ".join(f"{name} {_short(value)}" for name, value in trial.params.items()),
-                overflow="ellipsis",
+                overflow=too_long,
                 style="dim",
             ),
         )
@@ -112,7 +115,7 @@ def picture(status: Status, console: Console, rows: int | None = None) -> Group:
     return Group(
         Text(f"{status.study}: {WORDS[status.state]}  {clock(status.seconds)}", style="bold"),
         table,
-        *(Text(line, overflow="ellipsis", no_wrap=True) for line in lines),
+        *(Text(line, overflow=too_long, no_wrap=True) for line in lines),
     )
 
 

@@ -19,6 +19,7 @@ from orchestrator.cli.options import (
     Home,
     Seed,
     Splits,
+    Unseen,
     finite,
 )
 from orchestrator.cli.screen import bar, out, print_json
@@ -47,6 +48,7 @@ def plan(
         float, typer.Option(min=0, callback=finite, help="Worker deaths per lane and hour.")
     ] = 0.0,
     sampled: Annotated[int, typer.Option(min=0, help="Settings to time beside the paper's.")] = 4,
+    unseen: Unseen = None,
     splits: Splits = "five-fold",
     holdout: Holdout = 0.1,
     seed: Seed = 0,
@@ -69,10 +71,10 @@ def plan(
         measure,
         seconds_of_fits,
         some_settings,
-        widths_of,
         world_of,
     )
     from orchestrator.search.space import check_builds, check_weights, load_space
+    from orchestrator.search.width import possible_widths
     from orchestrator.study import batch_sizes
     from orchestrator.training.process import settle
 
@@ -83,12 +85,12 @@ def plan(
         check_builds(space)
         check_weights(space)
     with mistakes.noted():
-        load_datasets(home, data)
+        load_datasets(home, [*data, *(unseen or [])])
     with mistakes.noted():
         chosen = torch.device(device_here(device))
     mistakes.tell()
-    sources, _, split = load_split(home, data, [], splits, holdout, seed, twins=False, cache=cache)
-    widths = widths_of(batch_sizes(space), gpus)
+    sources, _, split = load_split(home, data, unseen or [], splits, holdout, seed, twins=False, cache=cache)
+    widths = possible_widths(space.networks, batch_sizes(space), gpus)
     settings = some_settings(space, sampled, seed)
     speeds: list[Speed] = []
     settle()

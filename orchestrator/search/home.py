@@ -13,6 +13,7 @@ from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna.storages import BaseStorage
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from orchestrator.data.cases import Dataset, load_datasets
@@ -239,18 +240,31 @@ class StudyHome:
 
     def optuna_study(self) -> optuna.Study:
         """Open, or make, the Optuna study; in a database, which many may share, its name ends in the study's id."""
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        name, url = self.name, self.storage
-        if url is None:
-            storage = open_journal(self.journal_file)
-        else:
-            storage, name = open_database(url), f"{name}-{self.study_id[:8]}"
+        storage, name = self._kept()
         with trouble_told():
             try:
                 return optuna.load_study(storage=storage, study_name=name)
             except KeyError:
                 directions = (self.beside() if self.exists() else Beside()).directions
                 return optuna.create_study(storage=storage, study_name=name, directions=directions)
+
+    def stored_trials(self) -> list[FrozenTrial]:
+        """Every trial that the Optuna study has. Who reads makes nothing."""
+        if self.storage is None and not self.journal_file.exists():
+            return []
+        storage, name = self._kept()
+        with trouble_told():
+            try:
+                return optuna.load_study(storage=storage, study_name=name).get_trials(deepcopy=False)
+            except KeyError:
+                return []
+
+    def _kept(self) -> tuple[BaseStorage, str]:
+        """Where the Optuna study is, and its name there."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        if (url := self.storage) is None:
+            return open_journal(self.journal_file), self.name
+        return open_database(url), f"{self.name}-{self.study_id[:8]}"
 
     def mend(self) -> None:
         """Clear away what kill -9 leaves behind. Needs the lock.
@@ -293,10 +307,11 @@ class StudyHome:
     def trials(self) -> list[StudyTrial]:
         """Every trial so far that has its parameters, by number."""
         space, plan, ledger = self.space(), self.plan(), self.ledger
-        if self.storage is None and not self.journal_file.exists():
-            return []
-        stored = self.optuna_study().get_trials(deepcopy=False)
-        able = [t for t in stored if t.state != TrialState.WAITING and space.drawn(t.params) is not None]
+        able = [
+            t
+            for t in self.stored_trials()
+            if t.state != TrialState.WAITING and space.drawn(t.params) is not None
+        ]
         return [read_trial(trial, space, plan, ledger) for trial in able]
 
     def objective(self) -> Objective:

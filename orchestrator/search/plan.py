@@ -30,7 +30,8 @@ from orchestrator.search.ties import Contender, all_against
 from orchestrator.search.worlds import World
 from orchestrator.training.fit import run_fit
 from orchestrator.training.memory import Memory, within_memory
-from orchestrator.training.recipe import FitSpec
+from orchestrator.training.recipe import FitSpec, Recipe
+from orchestrator.training.weight_averaging import first_averaged
 
 STEPS = 5  # of training that are timed, after as many to warm up
 VALIDATED = 8  # images
@@ -56,7 +57,12 @@ class Speed:
         step = recipe.batch_size / width / self._rate(recipe.batch_size // width)
         exchange = 2 * (width - 1) / width * self.gradient_bytes / BANDWIDTH
         scoring = len(spec.val) / width / self.validation
-        return recipe.epochs * (steps * (step + exchange) + scoring) + scoring
+        statistics = steps * recipe.batch_size / width / self.validation  # of BatchNorm, for averaged weights
+        return (
+            recipe.epochs * (steps * (step + exchange) + scoring)
+            + scoring
+            + _num_averaged(recipe) * statistics
+        )
 
     def like(self, measured: Speed) -> Speed:
         """With the shares that were measured of another setting, in proportion to the one that both have."""
@@ -99,7 +105,13 @@ def measure(
         few = spec.model_copy(
             update={
                 "recipe": spec.recipe.model_copy(
-                    update={"batch_size": share, "epochs": 2, "warmup_epochs": 0, "patience": 0}
+                    update={
+                        "batch_size": share,
+                        "epochs": 2,
+                        "warmup_epochs": 0,
+                        "patience": 0,
+                        "weight_averaging": "none",  # not in every epoch
+                    }
                 ),
                 "train": spec.train[: STEPS * share],
                 "val": spec.val[:VALIDATED],
@@ -109,7 +121,7 @@ def measure(
 
         def keep(row: dict[str, float], rows: list[dict[str, float]] = rows) -> bool:
             rows.append(row)
-            return True
+            return row["epoch"] == 0  # what is timed is not scored
 
         with tempfile.TemporaryDirectory() as folder:
             within_memory(
@@ -196,6 +208,13 @@ def forecast(
         hours=float(np.median(hours)),
         hours_range=(min(hours), max(hours)),
     )
+
+
+def _num_averaged(recipe: Recipe) -> int:
+    """After how many epochs the mean of the weights is taken."""
+    if recipe.weight_averaging == "none":
+        return 0
+    return recipe.epochs - first_averaged(recipe)
 
 
 def _finalists(study: Study, most: int) -> list[int]:

@@ -109,7 +109,7 @@ def recorded_status(home: StudyHome) -> Status:
     )
     over: dict[int, TrialState] = {}
     params: dict[int, dict[str, Any]] = {}
-    for trial in home.optuna_study().get_trials(deepcopy=False):
+    for trial in home.stored_trials():
         if trial.state.is_finished():
             over[trial.number] = STATES[trial.state]  # type: ignore[assignment]  # the words are the same
         if trial.state != OptunaState.WAITING and standings.fits(trial):

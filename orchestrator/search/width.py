@@ -1,7 +1,8 @@
 """How many workers a fit gets where there are several GPUs: as many as let the study end soonest. Knows no Ray.
 
 A lane times a few steps once, with every share of the batch that a worker could get. What it found stays in the study's
-folder, so that a study that is taken up again measures nothing. Width does not change what is learnt.
+folder: a study that is taken up again measures nothing, unless more GPUs make wider fits possible. Width does not
+change what is learnt.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class TimeJob:
         """A setting that cannot be trained is written down as why."""
         found: list[dict[str, object] | str] = []
         for setting in self.settings:
-            widths = self.widths[:1] if found else self.widths
-            shares = sorted({setting.recipe.batch_size // width for width in widths})
+            shares = sorted(self._shares(setting))
+            shares = shares[-1:] if found else shares
             cases = cases_of(fold_specs(setting, self.plan)[0])
             try:
                 speed = measure(setting, self.plan, cases, device, shares, loader_workers)
@@ -58,6 +59,17 @@ class TimeJob:
                 found.append(str(failure))
         self.file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.file, json.dumps(found, indent=1).encode())
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the file has every share that these widths make; it may be from a run on fewer GPUs."""
+        if not self.file.exists():
+            return False
+        first = read_speeds(self.file)[0]
+        return isinstance(first, str) or self._shares(self.settings[0]) <= first.training.keys()
+
+    def _shares(self, setting: Settings) -> set[int]:
+        return {setting.recipe.batch_size // width for width in self.widths}
 
 
 @dataclass(frozen=True)

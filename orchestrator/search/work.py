@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -107,6 +108,7 @@ class Work:
                 report=report,
                 loader_workers=loader_workers,
                 micro_batch=micro_batch,
+                score=lambda attempt: self._scored(spec, device, attempt),
             ),
             smallest=models.smallest_batch(spec.network),
         )
@@ -139,16 +141,18 @@ class Work:
         networks = [load_network(record) for record in records]
         network = averaged(networks, shares=[*shares.values()]).to(device)
         cases = self._cases(job.datasets, spec.recipe.image_size)
-        histograms = within_memory(
-            self.ledger.memory,
-            memory_kind("score", spec, device),
-            SCORED_AT_A_TIME,
-            device,
-            lambda images: score_cases(network, cases, job.case_ids, device, spec, images),
+        histograms = self._scored(
+            spec, device, lambda images: score_cases(network, cases, job.case_ids, device, spec, images)
         )
         if workers.rank() == 0:
             self.ledger.write_scores(ScoreRecord(job.scored_as, job.name, job.case_ids, histograms))
         return True
+
+    def _scored(
+        self, spec: FitSpec, device: torch.device, attempt: Callable[[int], np.ndarray]
+    ) -> np.ndarray:
+        kind = memory_kind("score", spec, device)
+        return within_memory(self.ledger.memory, kind, SCORED_AT_A_TIME, device, attempt)
 
     def _cases(self, datasets: dict[str, str], image_size: int) -> CachedCases:
         return _open_cases(self.home, self.cache, tuple(sorted(datasets.items())), image_size)
@@ -156,13 +160,16 @@ class Work:
 
 def memory_kind(work: str, spec: FitSpec, device: torch.device) -> Kind:
     """What decides how many images at a time fit."""
+    recipe, trains = spec.recipe, work == "fit"
     return {
         "work": work,
         "network": spec.network,
         "network_params": spec.network_params,
-        "image_size": spec.recipe.image_size,
-        "largest_scale": spec.recipe.scales[-1] if work == "fit" else 1,
-        "precision": spec.recipe.precision if work == "fit" else "fp32",
+        "image_size": recipe.image_size,
+        "largest_scale": recipe.scales[-1] if trains else 1,
+        "precision": recipe.precision if trains else "fp32",
+        "weight_averaging": recipe.weight_averaging if trains else "none",
+        "tta": "none" if trains else recipe.tta,
         "device": device_name(device),
         "workers": workers.size(),
     }

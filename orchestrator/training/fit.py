@@ -41,6 +41,8 @@ from orchestrator.training.weight_averaging import WeightAverage
 
 # `report(row)` is told every epoch and says whether to go on; called on every worker, with the same row.
 Report = Callable[[dict[str, float]], bool]
+# `score(attempt)` returns attempt(images that are scored at a time).
+Score = Callable[[Callable[[int], np.ndarray]], np.ndarray]
 
 # Images that are scored at a time, where memory allows.
 SCORED_AT_A_TIME = 8
@@ -60,6 +62,10 @@ class FitOutcome:
     seconds: float  # training and validation, over all resumes
 
 
+def _score_plainly(attempt: Callable[[int], np.ndarray]) -> np.ndarray:
+    return attempt(SCORED_AT_A_TIME)
+
+
 def run_fit(
     spec: FitSpec,
     cases: CachedCases,
@@ -69,10 +75,12 @@ def run_fit(
     report: Report,
     loader_workers: int = 0,
     micro_batch: int | None = None,
+    score: Score = _score_plainly,
 ) -> FitOutcome | None:
     """Train and score one fit, going on from the checkpoint in `folder` if there is one.
 
-    `micro_batch`: images that a worker holds at a time; by default its share of the global batch.
+    `micro_batch`: images that a worker holds at a time in training; by default its share of the global batch.
+    `score`: says how many are scored at a time.
 
     Returns None if `report` said stop: the checkpoint stays and the fit can be taken up again. Raises `FitFailed`
     if the loss is not finite, and `BadMachine` if the recipe does not fit the device or the number of workers.
@@ -162,8 +170,7 @@ def run_fit(
     weights = workers.from_first(load_best(folder, progress.best_epoch) if workers.rank() == 0 else {})
     network.load_state_dict(weights)
     started = time.monotonic()
-    at_a_time = SCORED_AT_A_TIME if micro_batch == share else min(SCORED_AT_A_TIME, micro_batch)
-    histograms = score_cases(network, cases, spec.val, device, spec, at_a_time)
+    histograms = score(lambda images: score_cases(network, cases, spec.val, device, spec, images))
     seconds = progress.seconds() + workers.mean(time.monotonic() - started)
     return FitOutcome(tuple(progress.curves), progress.best_epoch, weights, spec.val, histograms, seconds)
 
@@ -334,7 +341,12 @@ class Schedule:
         self.steps: LambdaLR | ReduceLROnPlateau
         if recipe.schedule == "plateau":
             self.steps = ReduceLROnPlateau(
-                optimizer, mode="max", factor=0.1, patience=recipe.plateau_patience
+                optimizer,
+                mode="max",
+                factor=0.1,
+                patience=recipe.plateau_patience,
+                threshold=1e-4,
+                threshold_mode="abs",  # a share of a negative number would let what stands still count as better
             )
         else:
             self.steps = LambdaLR(optimizer, _Factor(recipe))
@@ -344,6 +356,7 @@ class Schedule:
         return self.optimizer.param_groups[0]["lr"]
 
     def step(self, dice: float) -> None:
+        """dice: of validation, or in a refit, which has none, the training loss times -1."""
         if isinstance(self.steps, ReduceLROnPlateau):
             self.steps.step(dice)
         else:

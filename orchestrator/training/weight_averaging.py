@@ -16,13 +16,18 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_m
 from orchestrator.training.recipe import Recipe
 
 
+def first_averaged(recipe: Recipe) -> int:
+    """The first epoch whose weights count."""
+    return int(recipe.averaging_start * recipe.epochs)
+
+
 class WeightAverage:
     """Follows one network; without averaging it does nothing, at no cost."""
 
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         self.network = network
         self.kind = recipe.weight_averaging
-        self.begins = int(recipe.averaging_start * recipe.epochs)  # the first epoch that counts
+        self.begins = first_averaged(recipe)
         self.mean: AveragedModel | None = None
         if self.kind != "none":
             mean_of = get_ema_multi_avg_fn(recipe.ema_decay) if self.kind == "ema" else get_swa_multi_avg_fn()

@@ -1,10 +1,12 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from formula import formula_study
 
+from orchestrator.search import plan as plan_module
 from orchestrator.search.folds import fold_specs
-from orchestrator.search.plan import START_S, Speed, forecast, some_settings, widths_of, world_of
+from orchestrator.search.plan import START_S, Speed, forecast, measure, some_settings, widths_of, world_of
 from orchestrator.search.worlds import World
 
 WORLD = World("small", num_sequences=40, sequence_length=4)
@@ -28,6 +30,34 @@ def test_a_fit_takes_its_epochs_and_its_scoring(study):
     heavy = Speed({2: 10.0, 1: 5.0}, validation=20.0, gradient_bytes=10**9)
     assert heavy.fit_seconds(spec, 2) > speed.fit_seconds(spec, 2)
     assert heavy.fit_seconds(spec, 1) == speed.fit_seconds(spec, 1)
+
+
+@pytest.mark.parametrize("kind", ["swa", "ema"])
+def test_averaged_weights_cost_a_pass_over_the_training_images_after_each_epoch_that_counts(study, kind):
+    spec = fold_specs(some_settings(study.space, 0, 0)[0], study.plan)[0]
+    update = {"weight_averaging": kind, "averaging_start": 0.75, "epochs": 10}
+    spec = spec.model_copy(update={"recipe": spec.recipe.model_copy(update=update)})
+    plain = spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"weight_averaging": "none"})})
+    speed = Speed({2: 10.0, 1: 5.0}, validation=20.0, gradient_bytes=0)
+    passes = 3 * (len(spec.train) // 2 * 2) / 20
+    for width in (1, 2):
+        more = speed.fit_seconds(spec, width) - speed.fit_seconds(plain, width)
+        assert more == pytest.approx(passes / width)
+
+
+def test_an_epoch_is_timed_without_the_pass_that_averaged_weights_need(study, monkeypatch):
+    timed = []
+
+    def run_fit(spec, cases, folder, *, report, **options):
+        timed.append(spec.recipe.weight_averaging)
+        for epoch in range(2):
+            report({"epoch": epoch, "images_per_second": 10.0, "seconds": 2.0})
+
+    monkeypatch.setattr(plan_module, "run_fit", run_fit)
+    settings = some_settings(study.space, 0, 0)[0]
+    recipe = settings.recipe.model_copy(update={"weight_averaging": "swa"})
+    measure(replace(settings, recipe=recipe), study.plan, None, torch.device("cpu"), [1])
+    assert timed == ["none"]
 
 
 def test_shares_that_were_not_measured_follow_those_of_another_setting():

@@ -222,6 +222,13 @@ def test_a_killed_study_is_told_from_ledger_and_journal(watched):
     assert again.spent().epochs == shown.epochs_done
 
 
+def test_who_looks_at_a_study_that_has_just_begun_makes_nothing(tmp_path):
+    study = formula_study(tmp_path, num_trials=1)
+    study.home.begin(study.space, study.plan, 0)
+    assert recorded_status(study.home).trials == ()
+    assert not study.home.journal_file.exists()
+
+
 def test_a_study_without_a_status_is_told_too(watched):
     watched.visit()
     found = recorded_status(watched.home)

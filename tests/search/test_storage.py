@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import optuna
 import pytest
 from formula import formula_study
 from optuna.trial import TrialState
@@ -15,6 +16,7 @@ from visits import Engine
 
 from orchestrator.errors import BadMachine, BadStudy
 from orchestrator.search.home import find_study
+from orchestrator.search.scene import recorded_status
 from orchestrator.search.storage import kept_url, open_database, reach, trouble_told
 
 SERVERS = [
@@ -108,6 +110,14 @@ def test_every_command_finds_the_database_and_a_study_stays_in_it(template, tmp_
     study.home.begin(study.space, study.plan, 0)  # not told: where it was begun
     with pytest.raises(BadStudy, match=r"storage: was .*, now .*other.db"):
         study.home.begin(study.space, study.plan, 0, storage="sqlite:////other.db")
+
+
+def test_who_looks_at_a_study_that_has_just_begun_makes_none_in_the_database(tmp_path, url):
+    study = formula_study(tmp_path, num_trials=1)
+    study.home.begin(study.space, study.plan, 0, storage=url)
+    before = optuna.get_all_study_names(open_database(url))
+    assert (recorded_status(study.home).trials, study.home.trials()) == ((), [])
+    assert optuna.get_all_study_names(open_database(url)) == before
 
 
 def test_a_study_in_a_journal_does_not_move_and_one_of_before_has_a_journal(tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 from formula import formula_study
+from tight import tight
 
 from orchestrator import study as study_module
 from orchestrator.machine import Machine, open_widths
@@ -117,6 +118,24 @@ def test_there_is_a_choice_on_several_gpus_of_a_node_alone():
         assert open_widths(nodes, machine, ["unet"], (8,)) == ()
 
 
+def test_more_gpus_than_were_timed_for_are_timed_again(job):
+    assert not job.is_done
+    chosen(job, EVEN)
+    assert job.is_done
+    chosen(job, replace(EVEN, training={4: 10.0, 2: 10.0}))
+    assert not job.is_done and replace(job, widths=(1, 2)).is_done
+    chosen(job, "one image does not fit")
+    assert job.is_done
+
+
+def test_timing_scores_nothing_and_needs_no_memory_for_it(study, job):
+    work = Work(study.home.home, study.home.home / "cache", study.home.ledger)
+    with tight(largest=1, largest_scored=1):
+        assert work(replace(job, widths=(4,)), torch.device("cpu"), 0, lambda row: True)
+    (speed,) = read_speeds(job.file)
+    assert set(speed.training) == {1}
+
+
 class OneLane:
     """A lane in this process, on the CPU, that counts its jobs."""
 
@@ -156,3 +175,7 @@ def test_a_study_measures_once_and_a_resumed_one_reads(study, monkeypatch):
     assert settle_width(study, Machine(), work, said) == choice
     assert settle_width(study, Machine(workers_per_fit=2), work, said) is None
     assert OneLane.jobs == 1
+    whole = [asdict(first), *map(asdict, drawn)]
+    study.home.speeds_file.write_text(json.dumps([whole[0] | {"training": {4: 1.0, 2: 1.0}}, *whole[1:]]))
+    settle_width(study, Machine(), work, said)
+    assert OneLane.jobs == 2 and set(read_speeds(study.home.speeds_file)[0].training) == {1, 2, 4}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,15 +39,19 @@ def every_network(make: Callable[[], nn.Module]) -> Iterator[None]:
 
 
 @contextmanager
-def tight(largest: int, rank: int | None = None) -> Iterator[list[int]]:
-    """Let memory run out above so many images in training, on one rank or on all; yields what was tried."""
+def tight(largest: int, rank: int | None = None, largest_scored: float = math.inf) -> Iterator[list[int]]:
+    """Let memory run out above so many images in training, on one rank or on all; yields what was tried.
+
+    largest_scored: above how many in evaluation.
+    """
     tried: list[int] = []
 
     def refuse(network: nn.Module, args: tuple[Tensor, ...]) -> None:
         if network.training:
             tried.append(len(args[0]))
-            if len(args[0]) > largest and rank in (None, workers.rank()):
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        most = largest if network.training else largest_scored
+        if len(args[0]) > most and rank in (None, workers.rank()):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     def make(name: str, **params: Any) -> nn.Module:
         network = build(name, **params)

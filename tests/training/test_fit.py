@@ -102,14 +102,26 @@ def test_early_stopping_ends_when_nothing_got_better_for_so_many_epochs(cases, t
     assert len(outcome.curves) - 1 - outcome.best_epoch == 2
 
 
-def test_the_plateau_schedule_divides_the_rate_by_ten_when_dice_stalls():
+@pytest.mark.parametrize("start", [0.5, -0.6], ids=["Dice", "a refit's loss"])
+def test_the_plateau_schedule_divides_the_rate_by_ten_when_what_it_follows_stalls(start):
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1e-2)
     schedule = Schedule(optimizer, Recipe(schedule="plateau", plateau_patience=2))
     rates = []
-    for dice in (0.5, 0.6, 0.6, 0.6, 0.6, 0.6):
+    for gain in (0.0, 0.1, 0.1, 0.1, 0.1, 0.1):
         rates.append(schedule.rate)
-        schedule.step(dice)
+        schedule.step(start + gain)
     assert rates == pytest.approx([1e-2] * 5 + [1e-3])
+
+
+def test_a_plateau_schedule_takes_up_the_state_of_an_earlier_version():
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1e-2)
+    before = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=2)
+    before.step(0.6)
+    schedule = Schedule(optimizer, Recipe(schedule="plateau", plateau_patience=2))
+    schedule.load_state_dict(before.state_dict())
+    for _ in range(3):
+        schedule.step(0.6)
+    assert schedule.rate == pytest.approx(1e-3)
 
 
 def test_warm_up_rises_from_a_tenth_and_cosine_falls_to_zero(cases, tmp_path):

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Iterator
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ from tight import Plain, every_network, tight
 
 from orchestrator.errors import FitFailed
 from orchestrator.search.ledger import Ledger
+from orchestrator.search.work import ScoreJob, memory_kind
+from orchestrator.training.fit import score_cases
 from orchestrator.training.memory import Memory, cap_memory, device_name, fraction_of, ran_out, within_memory
 
 KIND = {"network": "unet", "image_size": 352}
@@ -67,6 +70,37 @@ def test_memory_that_runs_out_in_the_middle_costs_the_epoch_in_flight(home, case
     }  # who resumes tells all again
     assert sorted(row[:2] for row in trained) == [(0, 8), (1, 8), (2, 4), (3, 4)]
     assert Ledger(tmp_path).read(spec.fit_id).micro_batch == 4
+
+
+@pytest.mark.parametrize(("batch_size", "tta", "scored"), [(1, "none", 4), (2, "flips", 1)])
+def test_scoring_that_needs_more_memory_than_training_goes_on_with_fewer_images(
+    home, cases, tmp_path, batch_size, tta, scored
+):
+    spec = drawn_fit(cases, num_val=9, epochs=2, batch_size=batch_size, tta=tta)
+    with tight(largest=batch_size, largest_scored=4):
+        assert work(home, tmp_path)(spec, CPU, 0, lambda row: True)
+    assert Ledger(tmp_path).read(spec.fit_id).micro_batch == batch_size
+    (note,) = (json.loads(path.read_text()) for path in (tmp_path / "memory").iterdir())
+    assert (note["work"], note["tta"], note["images"]) == ("score", tta, scored)
+
+
+def test_scoring_of_finished_weights_knows_what_fitted_when_a_fit_was_scored(home, cases, tmp_path):
+    spec = drawn_fit(cases, num_val=9, epochs=1, tta="flips")
+    job = ScoreJob(spec.fit_id, "test", spec.datasets, spec.val)
+    with tight(largest=4, largest_scored=16):
+        assert work(home, tmp_path)(spec, CPU, 0, lambda row: True)
+        with patch("orchestrator.search.work.score_cases", side_effect=score_cases) as scored:
+            assert work(home, tmp_path)(job, CPU, 0, lambda row: True)
+    assert [call.args[-1] for call in scored.call_args_list] == [4]
+
+
+def test_what_fits_depends_on_views_in_scoring_and_on_averaged_weights_in_training(cases):
+    def kinds(**recipe):
+        return [memory_kind(name, drawn_fit(cases, **recipe), CPU) for name in ("fit", "score")]
+
+    fit, score = kinds()
+    assert kinds(tta="flips")[0] == fit and kinds(tta="flips")[1] != score
+    assert kinds(weight_averaging="ema")[0] != fit and kinds(weight_averaging="ema")[1] == score
 
 
 def test_a_network_too_large_for_one_image_fails_in_words(home, cases, tmp_path):
