@@ -105,7 +105,7 @@ def _read(space: SearchSpace, told: Mapping[str, Any]) -> tuple[dict[str, Any], 
         if not distribution.exists(flat):
             continue
         if name in told:
-            value = _value(distribution, told[name])
+            value = distribution.exact(_value(distribution, told[name]))
             if not distribution.holds(value):
                 problems.append(f"{name} {told[name]} is not {distribution}")
         elif name in space.baseline:
