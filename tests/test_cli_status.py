@@ -89,7 +89,7 @@ def test_a_terminal_without_unicode_gets_plain_text(width):
 
 def test_a_study_that_is_over_names_its_champion_by_both_scorings():
     over = replace(STATUS, state="ended", champion=Named(1, 0.8, 0.79))
-    assert "champion trial 1: 80.00 in the search, 79.00 on fresh folds and seeds" in progress_line(over)
+    assert "champion trial 1: 80.00 in the search, 79.00 scored again" in progress_line(over)
     assert "80.00 in the search;" in progress_line(replace(over, champion=Named(1, 0.8)))
 
 

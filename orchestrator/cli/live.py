@@ -36,7 +36,7 @@ WORDS = {
     "timing": "a few steps are timed, to choose how many workers a fit gets",
     "searching": "searching",
     "finishing": "no new trial is begun; the best get their folds",
-    "rescoring": "the finalists are scored again, on fresh folds and seeds",
+    "rescoring": "the finalists are scored again",
     "scoring": "the champion is scored on cases that the search never saw",
     "ended": "ended",
     "interrupted": "interrupted; the same search goes on from here",
@@ -149,7 +149,7 @@ def _epochs(fold: FoldView) -> str:
 def _best(status: Status) -> str:
     front = f"; Pareto front: {', '.join(map(str, status.front))}" if status.front else ""
     if (named := status.champion) is not None:
-        again = "" if named.fresh is None else f", {100 * named.fresh:.2f} on fresh folds and seeds"
+        again = "" if named.fresh is None else f", {100 * named.fresh:.2f} scored again"
         return f"champion trial {named.number}: {100 * named.dice:.2f} in the search{again}{front}"
     if (best := status.best) is None:
         return "no finished fold yet"

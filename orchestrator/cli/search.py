@@ -294,7 +294,7 @@ def search(
             "would not be free of bias; use one of the two",
         )
     if warm_start and not study_home.exists():
-        outside = [case_id for ids in outside_cases(plan, tests).values() for case_id in ids]
+        outside = {case_id for ids in outside_cases(plan, tests).values() for case_id in ids}
         earlier = earlier_settings(home, warm_start, tracking_uri or default_uri(home), plan, outside)
         fitted = fit_in(space, earlier, asked.also)
         asked = replace(asked, beginnings=fitted.settings)

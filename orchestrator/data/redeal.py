@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from orchestrator.data.cases import Dataset
 from orchestrator.data.deal import gather, merge
-from orchestrator.data.kinds import Dealt, Kind, Pool, Single, kind_named
+from orchestrator.data.kinds import TRIES, Dealt, Kind, Pool, Single, kind_named
 from orchestrator.data.split_file import Fold, SplitPlan
 from orchestrator.errors import BadSplit
 
@@ -22,13 +22,33 @@ def kind_of(plan: SplitPlan) -> Kind | None:
 def dealt_again(plan: SplitPlan, sources: Sequence[Dataset], unseen: Sequence[Dataset]) -> SplitPlan:
     """Other folds of the same cases; the plan itself where folds follow from centers or datasets, or were given.
 
-    Raises `BadSplit` if the other seed leaves a fold without cases, as few groups may.
+    Few groups may be dealt into the same folds again: of `TRIES` seeds the first with the fewest such folds is taken.
+    Raises `BadSplit` if all of them leave a fold without cases.
     """
     kind = kind_of(plan)
     if plan.seed is None or not isinstance(kind, Dealt | Single):
         return plan
-    seed = plan.seed + FRESH
-    return replace(plan, seed=seed, folds=checked(kind.folds(pool_of(plan, kind, sources, unseen, seed))))
+    pool = pool_of(plan, kind, sources, unseen, plan.seed)
+    found: list[SplitPlan] = []
+    refused: list[BadSplit] = []
+    for seed in (plan.seed + attempt * FRESH for attempt in range(1, TRIES + 1)):
+        try:
+            folds = checked(kind.folds(replace(pool, seed=seed)))
+        except BadSplit as error:
+            refused.append(error)
+            continue
+        found.append(replace(plan, seed=seed, folds=folds))
+        if not num_same(plan, found[-1]):
+            break
+    if not found:
+        raise refused[0]
+    return min(found, key=lambda again: num_same(plan, again))
+
+
+def num_same(plan: SplitPlan, again: SplitPlan) -> int:
+    """How many folds of a plan that was dealt again validate the very cases that one of the first did."""
+    before = {fold.val for fold in plan.folds}
+    return sum(fold.val in before for fold in again.folds)
 
 
 def pool_of(

@@ -6,11 +6,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.data.cases import load_datasets
 from orchestrator.data.splits import SplitPlan
 from orchestrator.errors import BadMachine, BadStudy
 from orchestrator.results.mlflow_client import check_uri, connect
 from orchestrator.search.home import StudyHome
-from orchestrator.search.warm_start import MOST, Earlier, best_of_study, num_chosen_by
+from orchestrator.search.warm_start import MOST, Earlier, best_of_study, lineage, num_chosen_by
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -24,7 +25,9 @@ def earlier_settings(
 ) -> list[Earlier]:
     """The best settings of each of these studies, for a study of this plan that holds out the cases `outside`.
 
-    Raises `BadStudy` with every name that stands for none, or whose trials were chosen by what is held out now.
+    Raises `BadStudy` with every name that stands for none, or whose trials were chosen by what is held out now, or
+    began with settings that were. What is known of an earlier study is its names of others, not whether one of these
+    has been made anew since; and of an experiment not what it began with.
     """
     found: list[Earlier] = []
     problems: list[str] = []
@@ -32,7 +35,9 @@ def earlier_settings(
         try:
             study = StudyHome(home, name)
             found += (
-                _of_home(study, outside) if study.exists() else best_of_experiment(uri, name, plan, outside)
+                _of_home(study, uri, plan, outside)
+                if study.exists()
+                else best_of_experiment(uri, name, plan, outside)
             )
         except BadStudy as error:
             problems += error.problems
@@ -41,27 +46,44 @@ def earlier_settings(
     return found
 
 
-def _of_home(study: StudyHome, outside: Collection[str]) -> list[Earlier]:
-    if num := num_chosen_by(study, outside):
-        raise BadStudy(WHERE, f"{study.name} was chosen by {num} images that this study holds out; {ADVICE}")
+def _of_home(study: StudyHome, uri: str, plan: SplitPlan, outside: Collection[str]) -> list[Earlier]:
+    for name in lineage(study) if outside else ():
+        try:
+            _refuse_leak(StudyHome(study.home, name), uri, plan, outside)
+        except BadStudy as error:
+            begun = "" if name == study.name else f"{study.name} began with settings of {name}: "
+            raise BadStudy(WHERE, [f"{begun}{problem}" for problem in error.problems]) from error
     settings = best_of_study(study)
     if not settings:
         raise BadStudy(WHERE, f"{study.name} has no finished trial yet")
     return settings
 
 
+def _refuse_leak(study: StudyHome, uri: str, plan: SplitPlan, outside: Collection[str]) -> None:
+    """Raises `BadStudy` if a study, of this home or an experiment, was chosen by `outside`, or is not found."""
+    if not study.exists():
+        best_of_experiment(uri, study.name, plan, outside)
+        return
+    here = load_datasets(study.home, [*plan.datasets, *plan.unseen])
+    hidden = {case.sha256 for dataset in here for case in dataset.cases if case.id in outside}
+    if num := num_chosen_by(study, hidden):
+        raise BadStudy(WHERE, f"{study.name} was chosen by {num} images that this study holds out; {ADVICE}")
+
+
 def best_of_experiment(uri: str, name: str, plan: SplitPlan, outside: Collection[str]) -> list[Earlier]:
     """As `best_of_study`, by what the runs of an experiment say. Raises `BadStudy` if it has nothing to recommend.
 
     Of several studies of that name it is the newest one with a champion, or the newest one where none has.
+    They name their datasets and split, not their images: two datasets are alike by name or fingerprint, as a whole.
     """
     runs = _of_one_study(_trials(uri, name))
     alike = {number for run in runs for number in _alike(run)}
     best = sorted(runs, key=lambda run: (not _is_champion(run), _trial(run) not in alike, -_worth(run)))
     if not best:
         raise BadStudy(WHERE, f"{name} has no finished trial yet")
-    here = {*plan.datasets, *plan.unseen}
-    shared = sorted({name for run in best for name in _chosen_on(run) if name in here})
+    here = plan.datasets | plan.unseen
+    chosen_on = {used for run in best for used in _chosen_on(run)}
+    shared = sorted({name for name, digest in chosen_on if name in here or digest in here.values()})
     if outside and shared and any(run.data.tags.get("split_digest") != plan.digest for run in best):
         raise BadStudy(
             WHERE,
@@ -95,9 +117,10 @@ def _of_one_study(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if newest is not None and _study(run) == _study(newest)]
 
 
-def _chosen_on(run: Run) -> list[str]:
-    """The datasets whose images had a say."""
-    return [used.dataset.name for used in run.inputs.dataset_inputs] if run.inputs else []
+def _chosen_on(run: Run) -> list[tuple[str, str]]:
+    """The datasets whose images had a say: name and fingerprint."""
+    used = run.inputs.dataset_inputs if run.inputs else []
+    return [(one.dataset.name, one.dataset.digest) for one in used]
 
 
 def _study(run: Run) -> str | None:

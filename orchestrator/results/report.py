@@ -33,7 +33,7 @@ from orchestrator.search.ledger import FitRecord
 from orchestrator.search.nested import nested_of
 from orchestrator.search.objective import Objective
 from orchestrator.search.race_rules import Verdict
-from orchestrator.search.rescore import Again
+from orchestrator.search.rescore import Again, again_on
 from orchestrator.search.status import Status
 from orchestrator.search.width import WidthChoice
 from orchestrator.search.work import NUM_EXAMPLES
@@ -189,7 +189,7 @@ class Report:
     def scoring_again(self, trials: Sequence[int], num_fits: int) -> None:
         numbers = ", ".join(map(str, trials))
         self.say(
-            f"trials {numbers} cannot be told apart: scored again on fresh folds and seeds, {num_fits} fits to go"
+            f"trials {numbers} cannot be told apart: scored again {again_on(self.home)}; {num_fits} fits to go"
         )
 
     def fold_again(self, number: int, record: FitRecord, masks: MaskChoice) -> None:

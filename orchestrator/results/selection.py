@@ -17,7 +17,7 @@ from orchestrator.search.costs import num_parameters
 from orchestrator.search.folds import TrialScore
 from orchestrator.search.home import StudyHome, StudyTrial, broken
 from orchestrator.search.ledger import FitRecord
-from orchestrator.search.rescore import Again, failed_again, scored_again
+from orchestrator.search.rescore import AFRESH, Again, again_on, failed_again, scored_again
 from orchestrator.search.ties import Contender, Versus, all_against, contender, gain_over, share_of_test
 
 DEFAULT = 0  # the trial of the paper's setting
@@ -49,6 +49,7 @@ class Selection:
         Versus | None
     )  # the winner against the paper's setting; None where it is that, or that is missing
     again: tuple[Again, ...] = ()  # finalists that were scored again, the winner first
+    again_on: str = AFRESH  # the folds and seeds of that, in words
     failed_again: Mapping[int, str] = field(
         default_factory=dict
     )  # finalists left out for it, with the reason
@@ -66,17 +67,19 @@ class Selection:
         if not self.again:
             return ()
         first = self.again[0]
+        is_afresh = self.again_on == AFRESH
+        where = "On folds and seeds that the search did not optimise over" if is_afresh else "There"
         number = len(self.again) + len(self.failed_again)
         return (
-            f"{number} trials that could not be told apart were scored again, on fresh folds and seeds: "
+            f"{number} trials that could not be told apart were scored again, {self.again_on}: "
             + "; ".join(
                 f"trial {one.trial}: {percent(one.both)} over both (search {percent(one.search)}, again "
                 f"{percent(one.fresh)})"
                 for one in self.again
             )
             + ".",
-            f"On folds and seeds that the search did not optimise over, trial {first.trial} has "
-            f"{percent(first.fresh)}: its own score of the search was {_optimism(first.optimism)}.",
+            f"{where}, trial {first.trial} has {percent(first.fresh)}: its own score of the search was "
+            f"{_optimism(first.optimism)}.",
             *(
                 f"Trial {trial} is left out, for it failed when it was trained again: "
                 f"{next(iter(error.splitlines()), 'unknown')}."
@@ -226,6 +229,7 @@ def select_trial(
         failed_again=failed_again(home, standing) if again else {},
         num_stopped=sum(bool(trial.records) for trial in home.trials()) - len(standing),
     )
+    found = replace(found, again_on=again_on(home)) if again else found
     if asked is None:
         return found
     return replace(found, chosen=asked, reason=f"Trial {asked} was asked for. {found.reason}")

@@ -43,7 +43,7 @@ class LeaderboardRow:
     objective: float | None = None  # what the study maximises, where it is not the mean
     beside: Mapping[str, float] = field(default_factory=dict)  # further objectives
     on_front: bool = False  # whether no trial is better in all of them
-    fresh: float | None = None  # what finalists have shown on fresh folds and seeds
+    fresh: float | None = None  # what finalists have shown in the second scoring
     both: float | None = None  # over the search and those: finalists are ranked by it
     broken: str | None = None  # which limits it exceeds, in words; it has no rank
 
@@ -74,7 +74,7 @@ def leaderboard(
 
     Trials are ranked by the masks of one threshold, the best for all images; the interval is of what they score where
     each fold takes the threshold of the others. Dice on the test and on unseen datasets stands beside, and so does that
-    of finalists that were scored again: on fresh folds and seeds, and over both. On a narrow terminal headings and
+    of finalists that were scored again: in that scoring, and over both. On a narrow terminal headings and
     settings wrap, numbers do not.
     """
     metrics = list(dict.fromkeys([metric, "dice", "iou"]))

@@ -16,6 +16,7 @@ SCALAR_SCHEMA = {"type": ["boolean", "number", "string"]}
 
 
 MOST_STEPS = 1_000_000_000
+BESIDE = 1e-8  # of a step: so far from it a value may be, as in Optuna
 
 
 def same(a: Scalar, b: Scalar) -> bool:
@@ -104,6 +105,10 @@ class Distribution(BaseModel, ABC):
     def holds(self, value: Scalar) -> bool:
         """Whether `draw` could return this value."""
 
+    def exact(self, value: Scalar) -> Scalar:
+        """The value itself; where values come in steps, the one that it is but for binary arithmetic."""
+        return value
+
     @property
     @abstractmethod
     def extremes(self) -> Sequence[Scalar]:
@@ -173,25 +178,39 @@ class Uniform(Distribution):
             raise ValueError(
                 f"uniform takes at most {MOST_STEPS:,} steps, found {self.step} for [{low}, {high}]"
             )
-        if self.step is not None and not self._on_grid(high):
+        if self.step is not None and self._steps(high) % 1:
             raise ValueError(
                 f"uniform needs a step that divides high - low, found {self.step} for [{low}, {high}]"
             )
         return self
 
-    def _on_grid(self, value: float) -> bool:
+    def _steps(self, value: float) -> Decimal:
+        """How many steps a value is above low."""
         # Decimals of what was written: in binary, 0.1 does not divide 0.3.
-        steps = (Decimal(str(value)) - Decimal(str(self.bounds[0]))) / Decimal(str(self.step))
-        return steps == steps.to_integral_value()
+        return (Decimal(str(value)) - Decimal(str(self.bounds[0]))) / Decimal(str(self.step))
+
+    def _on_grid(self, value: float) -> bool:
+        steps = self._steps(value)
+        return abs(steps - round(steps)) < BESIDE
 
     def draw(self, trial: BaseTrial, name: str) -> float:
         return trial.suggest_float(name, *self.bounds, step=self.step)
 
     def holds(self, value: Scalar) -> bool:
         low, high = self.bounds
-        if not is_number(value) or not low <= float(value) <= high:
+        if not is_number(value) or not low <= float(self.exact(value)) <= high:
             return False
         return self.step is None or self._on_grid(float(value))
+
+    def exact(self, value: Scalar) -> Scalar:
+        """0.3, not 0.1 + 2 * 0.1, which is 0.30000000000000004; a value between two steps stays."""
+        if self.step is None or not is_number(value) or not math.isfinite(float(value)):
+            return value
+        if not self._on_grid(float(value)):
+            return value
+        low, step = Decimal(str(self.bounds[0])), Decimal(str(self.step))
+        written = float(low + round(self._steps(float(value))) * step)
+        return value if value == written else written
 
     @property
     def extremes(self) -> Sequence[float]:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from orchestrator.data.redeal import FRESH, dealt_again
+from orchestrator.data.redeal import FRESH, dealt_again, num_same
 from orchestrator.data.splits import SplitPlan, read_plan, write_plan
 from orchestrator.errors import FitFailed
 from orchestrator.scoring.choice import MaskChoice
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from orchestrator.training.dispatcher import News
     from orchestrator.training.lane import Lanes
 
+AFRESH = "on fresh folds and seeds"
 Standing = Sequence[tuple[StudyTrial, TrialScore]]  # trials with all folds, best first
 
 
@@ -53,7 +54,7 @@ class Again:
 
     trial: int
     search: float  # what it was chosen by
-    fresh: float  # on fresh folds and seeds
+    fresh: float  # in the second scoring alone
     both: float  # over both
 
     @property
@@ -152,6 +153,16 @@ def again_plan(home: StudyHome) -> SplitPlan:
     if not file.exists():
         write_plan(dealt_again(home.plan(), *home.datasets()), file)
     return read_plan(file, *home.datasets())
+
+
+def again_on(home: StudyHome) -> str:
+    """What finalists are scored again on, in words: where groups are few, or folds were given, folds stay the same."""
+    again = again_plan(home)
+    same, num_folds = num_same(home.plan(), again), len(again.folds)
+    if not same:
+        return AFRESH
+    which = "the folds" if same == num_folds else f"folds of which {same} of {num_folds} are those"
+    return f"from fresh seeds, on {which} of the search"
 
 
 def again_specs(settings: Settings, plan: SplitPlan) -> tuple[FitSpec, ...]:

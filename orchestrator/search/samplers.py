@@ -113,7 +113,7 @@ def draw(
 
     Where the sampler finds none, one at random is looked for.
     """
-    tried = [one.trial.params for one in past]
+    tried = [space.exact(one.trial.params) for one in past]
     drawn = chain(_draws(space, past, sampler, seed, directions), _at_random(space, seed))
     return next((o for o in drawn if o.params not in tried and _is_allowed(space, o.params, beside)), None)
 
@@ -131,7 +131,7 @@ def _at_random(space: SearchSpace, seed: int) -> Iterator[Drawn]:
     for _ in range(MAX_RANDOM):
         trial = study.ask()
         space.sample(trial)
-        yield Drawn(trial.params, {})
+        yield Drawn(space.exact(trial.params), {})
 
 
 def _is_allowed(space: SearchSpace, params: Mapping[str, Any], beside: Beside | None) -> bool:
@@ -158,7 +158,7 @@ def _draws(
         study.add_trials([shown(one) for one in seen])
         trial = study.ask()
         space.sample(trial)
-        yield Drawn(trial.params, _marks(study.trials[-1].system_attrs))
+        yield Drawn(space.exact(trial.params), _marks(study.trials[-1].system_attrs))
 
 
 def _punished(past: Sequence[Past]) -> list[Past]:

@@ -6,6 +6,7 @@ The same race, the same cuts within a fit, and samplers that are shown the same 
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -65,6 +66,8 @@ class Study:
         self.settings: list[Setting] = []
         # of every fit in flight: when its epoch ends, setting, fold, which epoch, how long each takes
         self.running: list[tuple[float, int, int, int, float]] = []
+        self.queue: deque[tuple[int, int]] = deque()  # fits that wait for a lane: setting, fold
+        self.wants_new = True  # settings
         self.epochs = 0
         self.finished: list[Curve] = []
         self.speed = np.random.default_rng([seed, 2])
@@ -73,7 +76,7 @@ class Study:
         """At each budget of fits: stop asking, finish what is in flight, give the finalists their folds, choose."""
         outcomes = []
         for budget in sorted(budgets):
-            self._advance(lambda budget=budget: self.fits + len(self.running) < budget)  # type: ignore[misc]
+            self._advance(lambda budget=budget: self.fits + self.num_in_flight < budget)  # type: ignore[misc]
             outcomes.append(deepcopy(self)._finish())
         return outcomes
 
@@ -92,40 +95,60 @@ class Study:
                 self.fits, self.busy = self.fits + 1, self.busy + taken
         self.clock = max(free)
 
+    @property
+    def num_in_flight(self) -> int:
+        """Fits, those that wait for a lane too."""
+        return len(self.running) + len(self.queue)
+
     def _advance(self, has_room: Callable[[], bool]) -> None:
         while True:
-            while len(self.running) < self.lanes and has_room() and self._start(new_wanted=True):
-                pass
+            self._fill(has_room)
             if not has_room():
                 return
             self._step(may_go=True)
 
     def _finish(self, may_go: bool = False) -> Outcome:
         """may_go: whether those in flight may have more folds."""
+        self.wants_new = False
+        self._fill(lambda: True)
         while self.running:
             self._step(may_go)
-            while len(self.running) < self.lanes and self._start(new_wanted=False):
-                pass
-        while self._start(new_wanted=False):
-            while self.running:
-                self._step(may_go=True)
+            self._fill(lambda: True)
         return self._outcome()
 
-    def _start(self, new_wanted: bool) -> bool:
-        """Start one fit: of somebody recalled, or of a new setting."""
-        number = self.race.recall([n for n, s in enumerate(self.settings) if s.state == "paused"], new_wanted)
+    def _fill(self, has_room: Callable[[], bool]) -> None:
+        """Give every idle lane a fit: one that waits, else the first of whoever is next."""
+        while len(self.running) < self.lanes and (self.queue or (has_room() and self._start())):
+            self._run_fold(*self.queue.popleft())
+
+    def _start(self) -> bool:
+        """Ask for folds of somebody recalled, or of a new setting."""
+        paused = [n for n, setting in enumerate(self.settings) if setting.state == "paused"]
+        number = self.race.recall(paused, self.wants_new)
         if number is None:
-            if not new_wanted:
+            if not self.wants_new:
                 return False
             number = len(self.settings)
             self.settings.append(Setting(self._ask()))
-        self._run_fold(number)
+        self._visit(number)
         return True
 
-    def _run_fold(self, number: int) -> None:
+    def _visit(self, number: int) -> None:
+        """Ask for as many folds of a setting as the engine would (searcher.py)."""
         setting = self.settings[number]
         setting.state = "running"
-        fold = next(f for f in range(self.instance.world.num_folds) if f not in setting.scores)
+        missing = [fold for fold in range(self.instance.world.num_folds) if fold not in setting.scores]
+        if number > 0 and not isinstance(self.race.rule, Everything):
+            idle = 0 if self.wants_new else self.lanes - len({number, *self._visited()})
+            missing = missing[: max(1, idle)]
+        self.queue.extend((number, fold) for fold in missing)
+
+    def _visited(self) -> list[int]:
+        """The setting of every fit in flight."""
+        return [number for number, _ in self.queue] + [number for _, number, *_ in self.running]
+
+    def _run_fold(self, number: int, fold: int) -> None:
+        setting = self.settings[number]
         setting.curves[fold] = self.instance.curve(number, setting.point, fold)
         pace = self._duration(number, fold) / self.instance.world.num_epochs
         heapq.heappush(self.running, (self.clock + pace, number, fold, 1, pace))
@@ -141,7 +164,8 @@ class Study:
             self._land(number, fold, may_go)
         elif verdict := self._hopeless(number, fold, epoch):
             self.fits += 1
-            self.settings[number].state, self.settings[number].cut = "stopped", verdict
+            self.settings[number].cut = verdict
+            self._stop(number)
         else:
             heapq.heappush(self.running, (self.clock + pace, number, fold, epoch + 1, pace))
 
@@ -157,7 +181,7 @@ class Study:
         return cut(Curve(told, self.instance.world.num_epochs), self.finished, target, incumbent)
 
     def _land(self, number: int, fold: int, may_go: bool) -> None:
-        """Take in a finished fit; its setting goes on in the same lane, waits, or is over."""
+        """Take in a finished fit; a setting without others in flight goes on, waits, or is over."""
         setting = self.settings[number]
         setting.scores[fold] = self.instance.fit(number, setting.point, fold)
         self.finished.append(Curve(setting.curves[fold].tolist(), self.instance.world.num_epochs))
@@ -168,10 +192,20 @@ class Study:
         action = self.race.judge(number).action
         if len(setting.scores) == self.instance.world.num_folds:
             setting.state = "complete"
-        elif action == "go" and may_go:
-            self._run_fold(number)
-        else:
-            setting.state = "stopped" if action == "stop" else "paused"
+        elif action == "stop":
+            self._stop(number)
+        elif number not in self._visited():
+            setting.state = "paused"
+            if action == "go" and may_go:
+                self._visit(number)
+
+    def _stop(self, number: int) -> None:
+        """For good, and with it what it has in flight."""
+        self.settings[number].state = "stopped"
+        self.fits += sum(one[1] == number for one in self.running)
+        self.running = [one for one in self.running if one[1] != number]
+        heapq.heapify(self.running)
+        self.queue = deque(one for one in self.queue if one[0] != number)
 
     def _believe(self) -> None:
         """Of settings with a finished fit, as the engine does."""

@@ -115,6 +115,10 @@ class SearchSpace(Tables):
         except ValueError:
             return None
 
+    def exact(self, searched: Mapping[str, Any]) -> dict[str, Any]:
+        """Searched parameters as they are written, so that equal settings are equal: see `Distribution.exact`."""
+        return {name: self.search[name].exact(value) for name, value in searched.items()}
+
     def baseline_params(self) -> dict[str, Any]:
         """Flat params of the baseline, the fixed ones included: what `sample` returns for trial 0."""
         return {**self.fixed, **self.baseline}

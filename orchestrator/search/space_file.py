@@ -48,6 +48,7 @@ def read_tables(
         fixed[NETWORK] = networks[0]
     else:
         search[NETWORK] = Choice.of(networks) if networks else Unread()
+    baseline |= {key: search[key].exact(value) for key, value in baseline.items() if key in search}
     return Tables(networks, search, fixed, baseline), _sweeps(tables["search"], problems)
 
 

@@ -77,7 +77,7 @@ class Named:
 
     number: int
     dice: float  # what the search ranked it by
-    fresh: float | None = None  # on fresh folds and seeds; None where it was not scored again
+    fresh: float | None = None  # of the second scoring alone; None where it was not scored again
 
 
 @dataclass(frozen=True)

@@ -53,10 +53,24 @@ def best_of_study(home: StudyHome) -> list[Earlier]:
     return [Earlier(f"trial {trial.number} of {home.name}", trial.params) for trial in trials[:MOST]]
 
 
-def num_chosen_by(home: StudyHome, case_ids: Collection[str]) -> int:
-    """How many of these cases an earlier study trained on or chose by."""
+def num_chosen_by(home: StudyHome, outside: Collection[str]) -> int:
+    """How many of these images, by `Case.sha256`, an earlier study trained on or chose by, whatever their names.
+
+    An image that was saved anew, or has another mask, is not known again.
+    """
     used = {case_id for fold in home.plan().folds for case_id in (*fold.train, *fold.val)}
-    return len(used.intersection(case_ids))
+    cases = (case for dataset in home.datasets()[0] for case in dataset.cases)
+    return len({case.sha256 for case in cases if case.id in used}.intersection(outside))
+
+
+def lineage(home: StudyHome) -> list[str]:
+    """The study, and those that recommended its first settings, theirs too, as far as they are of this home."""
+    found = [home.name]
+    for name in found:
+        study = StudyHome(home.home, name)
+        recommended_by = study.warm_start if study.beginnings() else []
+        found += [one for one in dict.fromkeys(recommended_by) if one not in found]
+    return found
 
 
 def fit_in(space: SearchSpace, earlier: Sequence[Earlier], beside: Beside) -> Fitted:
@@ -91,7 +105,7 @@ def _read(space: SearchSpace, told: Mapping[str, Any]) -> tuple[dict[str, Any], 
         if not distribution.exists(flat):
             continue
         if name in told:
-            value = _value(distribution, told[name])
+            value = distribution.exact(_value(distribution, told[name]))
             if not distribution.holds(value):
                 problems.append(f"{name} {told[name]} is not {distribution}")
         elif name in space.baseline:

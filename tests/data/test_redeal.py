@@ -8,7 +8,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from orchestrator.data.kinds import kind_named, parse_kind
-from orchestrator.data.redeal import dealt_again
+from orchestrator.data.redeal import FRESH, dealt_again, num_same
 from orchestrator.data.split_file import read_plan, write_plan
 from orchestrator.data.splits import SplitPlan, make_plan
 from orchestrator.errors import BadSplit
@@ -49,6 +49,17 @@ def test_folds_dealt_again_are_others_of_the_same_cases_and_make_a_split_file(sp
     assert [len(fold.val) for fold in again.folds] == [len(fold.val) for fold in plan.folds]
     write_plan(again, tmp_path / "again.json")
     assert read_plan(tmp_path / "again.json", [MANY], unseen) == again
+
+
+def test_few_groups_are_dealt_until_the_fewest_folds_are_the_same():
+    for num_groups, most in ((6, 5), (7, 3), (8, 2), (10, 0)):  # one group is held out
+        few = dataset([[0.05 * (group % 4 + 1)] * 6 for group in range(num_groups)])
+        for seed in range(5):
+            plan = make_plan("five-fold", [few], seed=seed)
+            again = dealt_again(plan, [few], [])
+            assert num_same(plan, again) <= most and again == dealt_again(plan, [few], [])
+    plan = make_plan("five-fold", [MANY], seed=0)
+    assert dealt_again(plan, [MANY], []).seed == FRESH
 
 
 def test_folds_that_follow_from_datasets_or_were_given_stay_as_they_are(tmp_path):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from formula import carry_out, formula_study
 from mlflow.entities import Dataset, DatasetInput
 
+from orchestrator.data.cases import Dataset as Cases
+from orchestrator.data.cases import add_dataset, load_dataset
+from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits import SplitPlan, five_fold
 from orchestrator.errors import BadMachine, BadStudy
 from orchestrator.results.earlier import earlier_settings
 from orchestrator.results.mlflow_client import connect
+from orchestrator.search.home import StudyHome
 
 SCORES = {"0": 0.6, "1": 0.9, "2": 0.7, "3": 0.88, "4": 0.5, "5": 0.87, "6": None}
 
@@ -91,3 +96,47 @@ def test_what_was_chosen_by_images_that_are_held_out_now_is_refused(home):
     assert "formula was chosen by" in ours and "images that this study holds out" in ours
     assert "elsewhere in MLflow was chosen on drawn as another split deals them" in theirs
     assert earlier_settings(home, ["elsewhere"], asked(home)[0], other, [])  # nothing is held out
+
+
+@pytest.fixture(scope="module")
+def others(home) -> tuple[Cases, Cases]:
+    """The frames of the home's study under another name, and frames of their own."""
+    add_dataset(home, "renamed", load_dataset(home, "drawn").folder, allow_empty=True)
+    draw_dataset(home / "source-far", num_cases=24, size=32, seed=9)
+    return load_dataset(home, "renamed"), add_dataset(home, "far", home / "source-far", allow_empty=True)
+
+
+def refusal(home: Path, name: str, plan: SplitPlan, unseen: Cases) -> str:
+    with pytest.raises(BadStudy) as refused:
+        earlier_settings(home, [name], asked(home)[0], plan, [case.id for case in unseen.cases])
+    return str(refused.value)
+
+
+def test_images_are_known_again_under_another_name(home, others):
+    renamed, far = others
+    plan = five_fold([far], seed=0, unseen=[renamed])
+    assert "formula was chosen by" in refusal(home, "formula", plan, renamed)
+    client = connect(asked(home)[0])
+    run = client.create_run(client.create_experiment("same"), tags={"role": "trial", "trial": "0"})
+    client.log_metric(run.info.run_id, "dice", 0.5)
+    used = Dataset("drawn", renamed.fingerprint, "code", "code")
+    client.log_inputs(run.info.run_id, [DatasetInput(used)])
+    assert "same in MLflow was chosen on drawn" in refusal(home, "same", plan, renamed)
+
+
+def test_what_an_earlier_study_began_with_counts_too(home, others):
+    renamed, far = others
+    plan = five_fold([far], seed=0, unseen=[renamed])
+    own = five_fold([far], seed=0)
+    for name, before in (("second", "formula"), ("third", "second"), ("orphan", "gone")):
+        study = replace(
+            formula_study(home, num_trials=1), home=StudyHome(home, name), plan=own, datasets=(far,)
+        )
+        begun = {"warm_start": [before], "beginnings": [{"learning_rate": 1e-3}]}
+        study.home.begin(study.space, own, study.seed, **begun)
+        carry_out(study, [1e-4])
+    assert "third began with settings of formula: formula was chosen by" in refusal(
+        home, "third", plan, renamed
+    )
+    assert "orphan began with settings of gone: no study" in refusal(home, "orphan", plan, renamed)
+    assert earlier_settings(home, ["third", "orphan"], asked(home)[0], own, [])  # nothing is held out

@@ -75,6 +75,13 @@ def test_without_a_race_the_fits_are_trials_times_folds_and_lanes_share_them():
     assert four.gpu_hours == pytest.approx(one.gpu_hours) == pytest.approx(20 / 60)
 
 
+def test_folds_of_one_setting_are_trained_side_by_side_where_lanes_are_idle():
+    kind = {"width": 1, "num_trials": 1, "race": "paired", "world": WORLD, "repetitions": 1}
+    assert forecast([60.0], num_lanes=5, **kind).hours * 3600 == pytest.approx(START_S + 60)
+    kind |= {"num_trials": 4, "race": "none"}
+    assert forecast([60.0], num_lanes=16, **kind).hours * 3600 == pytest.approx(START_S + 2 * 60)
+
+
 def test_a_race_is_forecast_to_save_fits_and_failures_to_cost_time():
     kind = {"width": 1, "num_lanes": 2, "num_trials": 12, "world": WORLD, "repetitions": 3}
     raced = forecast([60.0], race="paired", **kind)
@@ -88,8 +95,8 @@ def test_finalists_are_trained_again_where_they_cannot_be_told_apart():
     alike = replace(WORLD, is_null=True)
     once, again = (forecast([60.0], world=alike, rescore=most, **kind) for most in (1, 3))
     assert (once.fits, again.fits) == (20, 35)
-    assert once.hours * 3600 == pytest.approx(START_S + 5 * 60)  # a lane for each of four settings
-    assert again.hours * 3600 == pytest.approx(START_S + (5 + 3) * 60)
+    assert once.hours * 3600 == pytest.approx(START_S + 4 * 60)
+    assert again.hours * 3600 == pytest.approx(START_S + (4 + 3) * 60)
     apart = replace(WORLD, fit_sd=1e-6, image_sd=1e-6, fold_setting_sd=0.0)
     assert forecast([60.0], world=apart, rescore=3, **kind).fits == 20
 

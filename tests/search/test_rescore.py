@@ -13,12 +13,14 @@ from luck import LUCKY, RATES, SHOWN, STEADY, LuckyWork
 
 from orchestrator.champion import crown, crowned
 from orchestrator.data.redeal import FRESH
+from orchestrator.data.splits import write_plan
 from orchestrator.results.selection import select_trial
 from orchestrator.search.budget import Budget
 from orchestrator.search.home import champion_fit
 from orchestrator.search.purse import Purse
 from orchestrator.search.rescore import (
     Rescoring,
+    again_on,
     again_plan,
     finalists,
     fits_again,
@@ -71,6 +73,15 @@ def test_a_second_scoring_has_other_folds_and_seeds_and_the_same_hold_out(study:
     assert [spec.recipe.seed for spec in specs] == [FRESH * place for place in range(5, 10)] * 2
     assert not {id for spec in specs for id in (*spec.train, *spec.val)} & set(plan.test)
     assert fits_again(study.home, study.home.ranked(), (1, 2)) == fits  # the same whenever it is asked for
+
+
+def test_folds_that_are_the_same_are_not_called_fresh(study: Study):
+    assert again_on(study.home) == "on fresh folds and seeds"
+    write_plan(study.home.plan(), study.home.folder / "splits-again.json")
+    assert again_on(study.home) == "from fresh seeds, on the folds of the search"
+    again(study)
+    said = select_trial(study.home, study.home.ranked()).again_sentences()
+    assert "from fresh seeds, on the folds of the search" in said[0] and said[1].startswith("There, trial")
 
 
 def test_luck_does_not_stand_a_second_scoring(study: Study):

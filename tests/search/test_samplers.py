@@ -121,6 +121,21 @@ def test_of_several_objectives_a_failed_setting_is_the_worst_in_all(sampler):
     assert draw(NUMBERS, failed, sampler, 1, TWO) is not None
 
 
+def test_a_setting_on_a_decimal_step_is_drawn_once():
+    text = """
+    network = "unet"
+    [search]
+    clip_norm = { uniform = [0.1, 0.5], step = 0.1 }
+    [baseline]
+    clip_norm = 0.3
+    """
+    space = parse_space(text)
+    found = [past(space, 0, Drawn(space.baseline, {}), 0.5)]
+    while drawn := draw(space, found, "random", len(found)):
+        found.append(past(space, len(found), drawn, 0.5))
+    assert sorted(one.trial.params["clip_norm"] for one in found) == [0.1, 0.2, 0.3, 0.4, 0.5]
+
+
 def test_draws_keep_away_from_those_in_flight():
     found = search(NUMBERS, "tpe", 20)
     seen: list[FrozenTrial] = []

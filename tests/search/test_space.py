@@ -64,6 +64,19 @@ def test_every_draw_lies_in_its_distribution_and_makes_settings():
         assert SPACE.settings(params).recipe.epochs == 3
 
 
+def test_a_decimal_step_holds_what_it_draws_and_each_value_is_one_number():
+    text = unet(
+        "clip_norm = { uniform = [0.1, 0.5], step = 0.1 }", baseline="clip_norm = 0.30000000000000004"
+    )
+    space = parse_space(text)
+    norm = space.search["clip_norm"]
+    drawn = {params["clip_norm"] for params in draws(space)}
+    assert 0.1 + 2 * 0.1 in drawn and all(map(norm.holds, drawn))
+    assert {norm.exact(value) for value in drawn} == {0.1, 0.2, 0.3, 0.4, 0.5}
+    assert space.baseline["clip_norm"] == 0.3
+    assert not any(map(norm.holds, (0.30001, 0.35, 0.6, True, float("nan"))))
+
+
 def test_the_baseline_is_a_draw_like_any_other():
     assert SPACE.sample(FixedTrial(SPACE.baseline)) == SPACE.baseline_params()
 

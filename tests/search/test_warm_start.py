@@ -97,6 +97,13 @@ def test_values_may_be_text_as_mlflow_keeps_them():
     }
 
 
+def test_a_value_is_the_one_that_it_is_but_for_binary_arithmetic():
+    text = SPACE.text.replace("[0.5, 2.0] }", "[0.1, 0.5], step = 0.1 }").replace("norm = 1.0", "norm = 0.3")
+    told = [one(clip_norm=value) for value in (0.1 + 2 * 0.1, "0.30000000000000004", 0.3)]
+    fitted = fit_in(parse_space(text), told, Beside())
+    assert [setting["clip_norm"] for setting in fitted.settings] == [0.3]
+
+
 def test_what_costs_too_much_does_not_fit():
     fitted = fit_in(SPACE, [one()], Beside(limits=limits_of(["parameters<=1e6"])))
     assert fitted.settings == () and "parameters 31,037,633 above the limit" in fitted.lines[0]

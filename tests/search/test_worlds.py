@@ -14,7 +14,7 @@ from orchestrator.search.asks import ask_optuna, ask_random, ask_surrogate
 from orchestrator.search.box import Box
 from orchestrator.search.plan import ask_nearby
 from orchestrator.search.race_rules import RULES, Race
-from orchestrator.search.simulation import Study
+from orchestrator.search.simulation import Setting, Study
 from orchestrator.search.surrogate import Surrogate, suggest
 from orchestrator.search.worlds import CURVES, V12, WORLDS, World, recorded
 
@@ -125,6 +125,28 @@ def test_every_rule_names_a_winner_with_all_folds(rule, lanes):
     done = study(SMALL, rule, 1, lanes=lanes)
     (outcome,) = done.run([30])
     assert outcome.fits >= 30 and outcome.regret >= 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "number", "wants_new", "num_folds"),
+    [("paired", 0, True, 5), ("paired", 1, True, 1), ("paired", 1, False, 3), ("none", 1, True, 5)],
+)
+def test_a_visit_has_as_many_folds_as_the_engine_asks_for(rule, number, wants_new, num_folds):
+    done = study(SMALL, rule, 0, lanes=4)
+    done.settings = [Setting((0.5, 0.5, 0.5)) for _ in range(2)]
+    done.wants_new = wants_new
+    done._visit(number)
+    assert [*done.queue] == [(number, fold) for fold in range(num_folds)]
+
+
+def test_a_setting_that_is_stopped_leaves_nothing_in_flight():
+    done = study(SMALL, "paired", 0, lanes=4)
+    done.settings = [Setting((0.5, 0.5, 0.5)) for _ in range(2)]
+    done.queue.extend([(1, 1), (0, 1)])
+    done._run_fold(1, 0)
+    done._run_fold(0, 0)
+    done._stop(1)
+    assert done._visited() == [0, 0] and done.fits == 1 and done.settings[1].state == "stopped"
 
 
 def test_the_same_seed_gives_the_same_study():
