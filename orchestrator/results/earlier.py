@@ -47,9 +47,17 @@ def earlier_settings(
 
 
 def _of_home(study: StudyHome, uri: str, plan: SplitPlan, outside: Collection[str]) -> list[Earlier]:
+    here = load_datasets(study.home, [*plan.datasets, *plan.unseen]) if outside else ()
+    hidden = {case.sha256 for dataset in here for case in dataset.cases if case.id in outside}
     for name in lineage(study) if outside else ():
+        ancestor = StudyHome(study.home, name)
         try:
-            _refuse_leak(StudyHome(study.home, name), uri, plan, outside)
+            if not ancestor.exists():
+                best_of_experiment(uri, name, plan, outside)  # for its refusals
+            elif num := num_chosen_by(ancestor, hidden):
+                raise BadStudy(
+                    WHERE, f"{name} was chosen by {num} images that this study holds out; {ADVICE}"
+                )
         except BadStudy as error:
             begun = "" if name == study.name else f"{study.name} began with settings of {name}: "
             raise BadStudy(WHERE, [f"{begun}{problem}" for problem in error.problems]) from error
@@ -57,17 +65,6 @@ def _of_home(study: StudyHome, uri: str, plan: SplitPlan, outside: Collection[st
     if not settings:
         raise BadStudy(WHERE, f"{study.name} has no finished trial yet")
     return settings
-
-
-def _refuse_leak(study: StudyHome, uri: str, plan: SplitPlan, outside: Collection[str]) -> None:
-    """Raises `BadStudy` if a study, of this home or an experiment, was chosen by `outside`, or is not found."""
-    if not study.exists():
-        best_of_experiment(uri, study.name, plan, outside)
-        return
-    here = load_datasets(study.home, [*plan.datasets, *plan.unseen])
-    hidden = {case.sha256 for dataset in here for case in dataset.cases if case.id in outside}
-    if num := num_chosen_by(study, hidden):
-        raise BadStudy(WHERE, f"{study.name} was chosen by {num} images that this study holds out; {ADVICE}")
 
 
 def best_of_experiment(uri: str, name: str, plan: SplitPlan, outside: Collection[str]) -> list[Earlier]:

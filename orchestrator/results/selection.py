@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from optuna.trial import TrialState
+
 from orchestrator.search.choices import BestRule
 from orchestrator.search.costs import num_parameters
 from orchestrator.search.folds import TrialScore
@@ -21,6 +23,7 @@ from orchestrator.search.rescore import AFRESH, Again, again_on, failed_again, s
 from orchestrator.search.ties import Contender, Versus, all_against, contender, gain_over, share_of_test
 
 DEFAULT = 0  # the trial of the paper's setting
+NOT_WHOLE = (TrialState.PRUNED, TrialState.RUNNING)  # tried, without all folds
 SAME_COST = 0.1  # seconds of training that differ by less, as a share, are the same
 
 
@@ -227,7 +230,7 @@ def select_trial(
         rule=rule,
         again=again,
         failed_again=failed_again(home, standing) if again else {},
-        num_stopped=sum(bool(trial.records) for trial in home.trials()) - len(standing),
+        num_stopped=sum(trial.state in NOT_WHOLE for trial in home.stored_trials()),
     )
     found = replace(found, again_on=again_on(home)) if again else found
     if asked is None:
