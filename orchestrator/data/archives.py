@@ -5,7 +5,6 @@ Names of archives are never looked at, only the folders and files inside; layout
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +14,10 @@ from itertools import groupby
 from pathlib import Path
 from shutil import rmtree
 
-from orchestrator.data.images import EXTENSIONS, image_size, write_black_mask
+from orchestrator.data.folders import contents_of, is_image, is_litter
+from orchestrator.data.images import image_size, write_black_mask
 from orchestrator.data.layouts import ANY_FOLDER, LAYOUTS, Layout
-from orchestrator.data.pairs import Membership, Pair, is_litter, named, pair_up, short, told_apart
+from orchestrator.data.pairs import Membership, Pair, named, pair_up, short, told_apart
 from orchestrator.data.unpack import MAX_BYTES, READABLE, Progress, archive_kind, unpack
 from orchestrator.errors import BadData
 
@@ -84,24 +84,13 @@ def _recognise(source: Path, staging: Path, parts: Sequence[str], on_progress: P
 
 
 def _files(top: Path, source: Path) -> Files:
-    """Files by folder, without litter; links are followed, but no folder is entered twice."""
-    found: dict[str, list[Path]] = {}
-    entered = set()
-    count = 0
-    for folder, folders, names in os.walk(top, followlinks=True):
-        entered.add(os.path.realpath(folder))
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not is_litter(name) and os.path.realpath(Path(folder, name)) not in entered
-        )
-        here = [Path(folder, name) for name in sorted(names) if not is_litter(name)]
-        relative = Path(folder).relative_to(top).as_posix()
-        found["" if relative == "." else relative] = here
-        count += len(here)
+    """Files by folder, without litter."""
+
+    def refuse_many(count: int) -> None:
         if count > MAX_FILES:
             raise BadData(str(source), f"expected at most {MAX_FILES:,} files, found more; name one dataset")
-    return found
+
+    return contents_of(top, refuse_many).files
 
 
 def _archives(files: Files) -> list[Path]:
@@ -109,7 +98,7 @@ def _archives(files: Files) -> list[Path]:
         path
         for paths in files.values()
         for path in paths
-        if path.is_file() and path.suffix.lower() not in EXTENSIONS and archive_kind(path) in READABLE
+        if path.is_file() and not is_image(path) and archive_kind(path) in READABLE
     ]
 
 
@@ -173,7 +162,7 @@ def _put_together(
     if images in masks:
         drawn = [path for path in frames if named(layout.mask, path.stem)]
         frames = [path for path in frames if path not in drawn]
-    pictures = [path for path in frames if path.suffix.lower() in EXTENSIONS]
+    pictures = [path for path in frames if is_image(path)]
     fits = bool(pictures) and all(named(layout.frame, path.stem) for path in pictures)
     if layout is ANY_FOLDER or (fits and (bool(drawn) or not layout.masks)):
         return Folders(layout, images, tuple(frames), tuple(drawn), groups)

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from orchestrator.errors import BadData
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 89_000_000  # just under the size at which Pillow suspects a decompression bomb
 MAX_TIFF_SLACK = 1 << 16  # bytes that compression may add to noise
 POLYP_ABOVE = 127  # some published masks hold grey rims: "not zero" would enlarge their polyps by up to 44 %

@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from orchestrator.data.folders import is_litter
 from orchestrator.data.images import EXTENSIONS
 
-LITTER = ("thumbs.db", "desktop.ini", "__macosx")  # left by file managers, as are names with a leading dot
 MAX_FILE_BYTES = 512 << 20  # more than any image within the limit on pixels needs
 
 
@@ -39,10 +39,6 @@ class Pair:
     @property
     def mask_name(self) -> str:
         return f"{self.stem}{self.mask.suffix}"
-
-
-def is_litter(name: str) -> bool:
-    return name.startswith(".") or name.lower() in LITTER
 
 
 def pair_up(
