@@ -25,7 +25,10 @@ def evaluate(
     ] = None,
     paper_score: Annotated[
         list[str] | None,
-        typer.Option(help="A paper's own score as well, such as dice_pranet; a wrong name lists all."),
+        typer.Option(
+            help="A paper's own score as well, such as dice_pranet, of what that paper scored: maps, or exported "
+            "masks, at its size. NAME@mask and NAME@map choose. A wrong name lists all."
+        ),
     ] = None,
     worst: Annotated[int, typer.Option(min=1, help="Images on the sheet of the worst cases.")] = 20,
     twins: Twins = True,
@@ -43,8 +46,8 @@ def evaluate(
     from orchestrator.errors import BadData
     from orchestrator.results import evaluation
     from orchestrator.results.bundle import Bundle
+    from orchestrator.results.paper_scores import asked_for, paper_scores_of
     from orchestrator.results.tables import metric_dicts, metric_table, score_dicts, score_table
-    from orchestrator.scoring.papers import PAPER_SCORES
 
     loaded = Bundle.load(bundle)
     home = home.expanduser().resolve()
@@ -59,7 +62,8 @@ def evaluate(
             f"{name}: {count} cases that training or selection saw, or twins of, are left out",
             highlight=False,
         )
-    papers = evaluation.as_papers(loaded, cases, paper_score or [])
+    asked = asked_for(paper_score or [], len(cases))
+    papers = paper_scores_of(loaded, cases, asked)
     with bar(f"scoring {len(cases)} images") as on_progress:
         scored = list(evaluation.evaluate(loaded, cases, group_of, on_progress))
     means, lines = evaluation.means(scored), evaluation.breakdown(scored)
@@ -73,7 +77,11 @@ def evaluate(
                 "left_out": left_out,
                 "threshold": loaded.config.threshold,
                 "scores": metric_dicts(means),
-                "paper_scores": papers,
+                "paper_scores": {one.name: value for one, value in zip(asked, papers, strict=True)},
+                "paper_scores_of": {
+                    one.name: {"reads": one.score.program.reads, "size": one.score.program.size}
+                    for one in asked
+                },
                 "breakdown": score_dicts(lines),
                 "images_per_second": rate,
                 "worst": [
@@ -88,8 +96,8 @@ def evaluate(
             f"threshold {loaded.config.threshold:.3f}"
         )
         out.print(metric_table(means, title))
-        for name, value in papers.items():
-            out.print(f"{name} {value:.4f}: {PAPER_SCORES[name].meaning}", markup=False, highlight=False)
+        for one, value in zip(asked, papers, strict=True):
+            out.print(f"{one.name} {value:.4f}: {one.explained}", markup=False, highlight=False)
         out.print(score_table(lines, "where it does well and where it does not, in percent"))
         out.print(
             f"{rate:.1f} images a second on this CPU, one at a time, from decoded pixels to mask",

@@ -152,6 +152,11 @@ class Bundle:
 
     def predict(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """RGB uint8 (H, W, 3) -> probability float32 (H, W) in [0, 1] and mask bool (H, W)."""
+        probability = resize_probability(self.network_map(image), *image.shape[:2])
+        return probability, self.config.masks.apply(probability)  # the very mask that scoring counts
+
+    def network_map(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """RGB uint8 (H, W, 3) -> probability float32 in [0, 1], the square that the network itself makes."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"expected RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
         scaled = (
@@ -160,8 +165,7 @@ class Bundle:
         (logits,) = self.session.run(
             ["logits"], {"image": scaled.transpose(2, 0, 1)[None].astype(np.float32)}
         )
-        probability = resize_probability(_sigmoid(logits[0, 0]), *image.shape[:2])
-        return probability, self.config.masks.apply(probability)  # the very mask that scoring counts
+        return _sigmoid(logits[0, 0])
 
 
 def is_bundle(folder: Path) -> bool:

@@ -16,14 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator.data.cases import Case, Dataset, read_image, read_mask
-from orchestrator.data.images import read_grey_mask
 from orchestrator.errors import BadData
 from orchestrator.results.bundle import Bundle, BundleConfig
 from orchestrator.results.card import ScoreLine
 from orchestrator.results.plots import Tile, overlay_sheet
 from orchestrator.scoring.distances import distances
 from orchestrator.scoring.metrics import METRICS, scores_of_masks
-from orchestrator.scoring.papers import PAPER_SCORES, paper_scores
 from orchestrator.scoring.statistics import cluster_interval
 
 # Share of the frame that a polyp covers; fixed, so that breakdowns of different datasets can be compared.
@@ -119,30 +117,6 @@ def evaluate(
 def score_masks(mask: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Every default score of one image; both masks bool (H, W)."""
     return scores_of_masks(mask, truth) | distances(mask, truth)
-
-
-def as_papers(bundle: Bundle, cases: Sequence[Case], names: Sequence[str]) -> dict[str, float]:
-    """Scores by the programs of the papers, each under its explicit name, from the probabilities and masks as stored.
-
-    Raises `BadData`, before anything is predicted: naming all known scores if one is not known, or those that need more
-    images.
-    """
-    unknown = [name for name in names if name not in PAPER_SCORES]
-    if unknown:
-        raise BadData(
-            "--paper-score", f"no score is named {', '.join(unknown)}; known: {', '.join(PAPER_SCORES)}"
-        )
-    needs = {name: PAPER_SCORES[name].num_needed for name in names}
-    if few := [
-        f"{name} needs {least} images, found {len(cases)}"
-        for name, least in needs.items()
-        if len(cases) < least
-    ]:
-        raise BadData("--paper-score", few)
-    if not names:
-        return {}
-    pairs = ((bundle.predict(read_image(case.image))[0], read_grey_mask(case.mask)) for case in cases)
-    return paper_scores(pairs, names)
 
 
 def means(scored: Sequence[CaseScores]) -> dict[str, tuple[float, tuple[float, float]]]:

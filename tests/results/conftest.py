@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from orchestrator.data.cases import Dataset, add_dataset
+from orchestrator.data.phantom import draw_dataset
 from orchestrator.results.export import write_bundle
 from orchestrator.scoring.postprocess import PostProcess
 
@@ -46,6 +48,14 @@ def exported(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Pa
         held_out=("near/1",),
         card="# Tiny\n",
     )
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """16 drawn frames of several videos, known as `near`."""
+    home = tmp_path_factory.mktemp("home")
+    draw_dataset(home / "frames", num_cases=16, size=48)
+    return add_dataset(home, "near", home / "frames", groups=home / "frames" / "groups.csv", allow_empty=True)
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ from orchestrator.results.bundle import Bundle, BundleConfig
 from orchestrator.results.evaluation import (
     NO_POLYP,
     CaseScores,
-    as_papers,
     breakdown,
     cases_to_score,
     datasets_seen,
@@ -37,13 +36,6 @@ from orchestrator.results.evaluation import (
     worst_sheet,
     write_csv,
 )
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    home = tmp_path_factory.mktemp("home")
-    draw_dataset(home / "frames", num_cases=16, size=48)
-    return add_dataset(home, "near", home / "frames", groups=home / "frames" / "groups.csv", allow_empty=True)
 
 
 @pytest.fixture(scope="module")
@@ -187,26 +179,6 @@ def test_an_interval_draws_cases_with_twins_together(drawn: Dataset, scored: lis
     assert len({one.group for one in merged}) == 2 < len({one.group for one in scored})
     assert means(merged)["dice"][0] == means(scored)["dice"][0]
     assert means(merged)["dice"][1] != means(scored)["dice"][1]
-
-
-def test_the_scores_of_papers_are_computed_from_the_same_predictions(
-    exported: Path, drawn: Dataset, scored: list[CaseScores]
-):
-    bundle = Bundle.load(exported)
-    found = as_papers(bundle, drawn.cases, ["dice_pranet", "iou_keras_truncated"])
-    assert list(found) == ["dice_pranet", "iou_keras_truncated"] and all(0 <= v <= 1 for v in found.values())
-    assert as_papers(bundle, drawn.cases, []) == {}
-    with pytest.raises(BadData, match=r"no score is named dcie; known: .*dice_pranet"):
-        as_papers(bundle, drawn.cases, ["dcie"])
-
-
-def test_scores_of_papers_that_need_more_images_are_all_refused_at_once(exported: Path, drawn: Dataset):
-    with pytest.raises(BadData) as refused:
-        as_papers(Bundle.load(exported), drawn.cases, ["dice_mediaeval", "dice_pranet", "iou_mediaeval"])
-    assert refused.value.problems == (
-        "dice_mediaeval needs 17 images, found 16",
-        "iou_mediaeval needs 17 images, found 16",
-    )
 
 
 def test_the_breakdown_adds_up_by_center_by_size_and_by_presence(drawn: Dataset, scored: list[CaseScores]):

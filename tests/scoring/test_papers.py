@@ -14,7 +14,12 @@ from orchestrator.scoring.papers import PAPER_SCORES, paper_scores
 
 NAMES = sorted(PAPER_SCORES)
 BY_IMAGE = [name for name in NAMES if PAPER_SCORES[name].is_mean_over_images]
-MAYBE_ABOVE_ONE = ("hausdorff_rows", "dice_mediaeval", "iou_mediaeval")
+MAYBE_ABOVE_ONE = (
+    "hausdorff_rows",
+    "dice_mediaeval",
+    "iou_mediaeval",
+    *(name for name in NAMES if name.startswith("e_measure")),  # N pixels count as N - 1
+)
 
 SHAPES = st.tuples(st.integers(2, 6), st.integers(2, 6))
 LEVELS = st.sampled_from([0.0, 1 / 255, 0.3, 0.5, 0.7, 1.0])
@@ -121,9 +126,45 @@ def test_a_perfect_mask_under_pranets_protocol():
     assert score("mae_pranet", (as_map(SQUARE), SQUARE)) == 0.0
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "pranet" in name and not name.startswith("mae")])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if "pranet" in name and not name.startswith(("mae", "s_meas", "e_meas"))]
+)
 def test_an_image_without_polyp_scores_nothing_under_pranets_protocol(name):
     assert score(name, (as_map(NOTHING), NOTHING)) == 0.0
+
+
+STRUCTURE = {  # pysodmetrics 1.6.2, an independent program, on the maps of 8 bit that it is given: soft, hard
+    "s_measure_pranet": (0.7709522765, 0.7174521092),
+    "weighted_f_pranet": (0.577403385, 0.6515824061),
+    "e_measure_pranet": (0.8019988027, 0.8932467647),
+    "e_measure_pranet_max": (0.9229179234, 0.8957690968),
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURE)
+def test_structure_measures_equal_those_of_an_independent_program(name):
+    truth, moved = rectangle(slice(20, 41), slice(20, 51)), rectangle(slice(22, 45), slice(25, 60))
+    blurred = cv2.GaussianBlur(as_map(moved), (0, 0), 4)
+    soft = np.round(blurred / blurred.max() * 255).astype(np.uint8) / 255
+    found = [score(name, (prediction, truth)) for prediction in (soft, as_map(moved))]
+    assert found == pytest.approx(STRUCTURE[name], abs=1e-9)
+
+
+def test_structure_measures_of_images_that_hold_one_class():
+    everywhere = np.ones((60, 80), bool)
+    part = as_map(A)
+    assert score("weighted_f_pranet", (part, EMPTY)) == 0
+    assert score("s_measure_pranet", (part, EMPTY)) == pytest.approx(1 - A.mean())
+    assert score("s_measure_pranet", (part, everywhere)) == pytest.approx(A.mean())
+    assert score("e_measure_pranet_max", (as_map(EMPTY), EMPTY)) == pytest.approx(4800 / 4799)
+
+
+def test_uacanet_cuts_the_stretched_map_at_its_middle():
+    prediction = 0.2 + 0.3 * as_map(SQUARE)  # never above a half, yet the upper of two values
+    assert score("dice_uacanet", (prediction, SQUARE)) == pytest.approx(0.997171, abs=1e-6)
+    assert (
+        score("dice_pranet_max", (prediction, SQUARE)) == score("dice_uacanet_max", (prediction, SQUARE)) == 1
+    )
 
 
 def test_resunetpps_mean_iou_of_a_network_that_does_not_saturate():

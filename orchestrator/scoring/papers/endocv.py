@@ -1,8 +1,9 @@
 """The toolbox of EndoCV2021 (sharib-vision/EndoCV2021-polyp_det_seg_gen), behind the tables of the parallel Res2Net.
 
-Any value above 0 is polyp, in the mask and in the prediction as 8 bit. So a grey map counts as polyp nearly
-everywhere, and so does JPEG ringing; to score a mask, cut the map first and give its zeros and ones. A map of another
-size than the mask is resized to it, after that cut, by area. Each ratio has 1e-15 added above and below, which decides
+Any value above 0 is polyp, in the mask and in the prediction as 8 bit. It is meant for masks of zeros and ones; of a
+grey map nearly everything counts as polyp, which is most likely how the rows BR, BP and BRP of that paper came about,
+but not BRP+post. Of the ground truth JPEG ringing counts, too. A prediction of another size than the ground truth is
+resized to it, after that cut, by area. Each ratio has 1e-15 added above and below, which decides
 the empties.
 """
 
@@ -14,9 +15,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.scoring.papers.score import Map, Mask, Values, by_image, counted, grey, of_set
+from orchestrator.scoring.papers.score import Map, Mask, Program, Values, counted, grey
 
 _TINY = 1e-15
+_TOOLBOX = Program(reads="mask")
 
 
 def _masks(probabilities: Map, mask: Mask) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -30,35 +32,35 @@ def _ratio(numerator: float, denominator: float) -> float:
     return float((numerator + _TINY) / (denominator + _TINY))
 
 
-@by_image
+@_TOOLBOX.by_image
 def jaccard_endocv(probabilities: Map, mask: Mask) -> float:
     """TP / (TP + FP + FN), any value above 0 being polyp; mean over images. Both empty is 1."""
     tp, fp, fn, _ = counted(*_masks(probabilities, mask))
     return _ratio(tp, tp + fp + fn)
 
 
-@by_image
+@_TOOLBOX.by_image
 def dice_endocv(probabilities: Map, mask: Mask) -> float:
     """2 TP / (2 TP + FP + FN), any value above 0 being polyp; mean over images. Both empty is 1."""
     tp, fp, fn, _ = counted(*_masks(probabilities, mask))
     return _ratio(2 * tp, 2 * tp + fp + fn)
 
 
-@by_image
+@_TOOLBOX.by_image
 def ppv_endocv(probabilities: Map, mask: Mask) -> float:
     """TP / (TP + FP), any value above 0 being polyp; mean over images. An empty prediction has 1, whatever the mask."""
     tp, fp, _, _ = counted(*_masks(probabilities, mask))
     return _ratio(tp, tp + fp)
 
 
-@by_image
+@_TOOLBOX.by_image
 def recall_endocv(probabilities: Map, mask: Mask) -> float:
     """TP / (TP + FN), any value above 0 being polyp; mean over images. An empty mask has 1, whatever is predicted."""
     tp, _, fn, _ = counted(*_masks(probabilities, mask))
     return _ratio(tp, tp + fn)
 
 
-@by_image
+@_TOOLBOX.by_image
 def f2_endocv(probabilities: Map, mask: Mask) -> float:
     """5 P R / (4 P + R) of ppv_endocv and recall_endocv; mean over images. Both empty is 1."""
     tp, fp, fn, _ = counted(*_masks(probabilities, mask))
@@ -66,7 +68,7 @@ def f2_endocv(probabilities: Map, mask: Mask) -> float:
     return float(5 * ppv * recall / (4 * ppv + recall + _TINY))
 
 
-@by_image
+@_TOOLBOX.by_image
 def accuracy_endocv(probabilities: Map, mask: Mask) -> float:
     """Share of right pixels, any value above 0 being polyp; mean over images."""
     tp, _, _, tn = pixels = counted(*_masks(probabilities, mask))
@@ -85,7 +87,7 @@ def _different_rows(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     return mask[first].astype(np.float32)
 
 
-@by_image
+@_TOOLBOX.by_image
 def hausdorff_rows(probabilities: Map, mask: Mask) -> float:
     """What the toolbox calls Hausdorff before it normalises: each image row is taken for one point, with as many
     dimensions as the image is wide; the largest distance from a row of either mask to the nearest of the other. From 0
@@ -94,7 +96,7 @@ def hausdorff_rows(probabilities: Map, mask: Mask) -> float:
     return _rows_apart(probabilities, mask)
 
 
-@of_set(_rows_apart)
+@_TOOLBOX.of_set(_rows_apart)
 def hausdorff_rows_normalised(distances: Values) -> float:
     """The toolbox's Hausdorff column: hausdorff_rows, its mean over images divided by its maximum over the same images.
     In [0, 1], and not to be compared between sets or systems. All distances 0 is 0, where the toolbox divides 0 by 0.

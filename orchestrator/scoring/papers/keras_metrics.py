@@ -1,5 +1,5 @@
 """What tf.keras metrics make of sigmoid outputs, as ResUNet++ (Jha et al., arXiv:1911.07067) called them, and the
-two-class means that they turn into. Keras itself is not needed.
+two-class means that they turn into, at 256 x 256, which these networks see and score at. Keras itself is not needed.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from orchestrator.scoring.papers.own import at_half
 from orchestrator.scoring.papers.score import (
     Map,
     Mask,
+    Program,
     Values,
-    by_image,
+    by_opencv,
     counted,
     grey,
     is_polyp,
-    of_set,
     over,
 )
+
+_KERAS = Program(size=256, resize_mask=by_opencv)
 
 
 def _truncated(probabilities: Map, mask: Mask) -> Values:
@@ -33,7 +35,7 @@ def _two_class_iou(tp: float, fp: float, fn: float, tn: float) -> float:
     return float(np.mean([hit / union for hit, union in classes if union > 0]))
 
 
-@of_set(_truncated)
+@_KERAS.of_set(_truncated)
 def iou_keras_truncated(pixels: Values) -> float:
     """MeanIoU(num_classes=2) on the output as it is: floats are cut down to whole numbers, so that only 1.0 counts as
     polyp, and of the mask only 255; mean over polyp and background, of all pixels of the set together. A class that
@@ -42,7 +44,7 @@ def iou_keras_truncated(pixels: Values) -> float:
     return _two_class_iou(*pixels.sum(axis=0))
 
 
-@of_set(at_half)
+@_KERAS.of_set(at_half)
 def iou_two_class_pixels(pixels: Values) -> float:
     """Mean of polyp and background IoU at 0.5 of all pixels of the set together: what iou_keras_truncated comes to for
     a network whose outputs are 0 and 1. A class that neither has is left out.
@@ -50,7 +52,7 @@ def iou_two_class_pixels(pixels: Values) -> float:
     return _two_class_iou(*pixels.sum(axis=0))
 
 
-@by_image
+@_KERAS.by_image
 def iou_two_class(probabilities: Map, mask: Mask) -> float:
     """Mean of polyp and background IoU at 0.5, mean over images: the mIoU of ResUNet++ with CRF and TTA. A class that
     neither has is left out.
@@ -58,7 +60,7 @@ def iou_two_class(probabilities: Map, mask: Mask) -> float:
     return _two_class_iou(*counted(probabilities > 0.5, is_polyp(mask)))
 
 
-@of_set(_non_zero)
+@_KERAS.of_set(_non_zero)
 def recall_keras(pixels: Values) -> float:
     """Recall above 0.5 of all pixels of the set together, every mask value but 0 being polyp, JPEG ringing too. No
     polyp in the set is 0.
@@ -67,7 +69,7 @@ def recall_keras(pixels: Values) -> float:
     return over(tp, tp + fn, empty=0.0)
 
 
-@of_set(_non_zero)
+@_KERAS.of_set(_non_zero)
 def precision_keras(pixels: Values) -> float:
     """Precision, counted as in recall_keras. Nothing predicted in the set is 0."""
     tp, fp, _, _ = pixels.sum(axis=0)

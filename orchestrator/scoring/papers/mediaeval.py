@@ -11,11 +11,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from orchestrator.scoring.papers.score import Map, Mask, Values, counted, is_polyp, of_set
+from orchestrator.scoring.papers.score import Map, Mask, Program, Values, by_opencv, counted, is_polyp
 
 BATCH = 16
 _CUT = 1 / (1 + np.exp(-0.3))
 _TINY = 1e-6
+_CHALLENGE = Program(size=256, resize_mask=by_opencv)
 
 
 def _at_cut(probabilities: Map, mask: Mask) -> Values:
@@ -33,13 +34,13 @@ def _by_batch(pixels: Values, ratio: Callable[[float, float], float]) -> float:
     return float(np.mean(classes, axis=1).sum() / (len(batches) - 1))
 
 
-@of_set(_at_cut, num_needed=BATCH + 1)
+@_CHALLENGE.of_set(_at_cut, num_needed=BATCH + 1)
 def dice_mediaeval(pixels: Values) -> float:
     """Mean Dice of polyp and background by batch of 16, divided by the batches less one. 0/0 is 0."""
     return _by_batch(pixels, lambda right, wrong: 2 * right / (2 * right + wrong + _TINY))
 
 
-@of_set(_at_cut, num_needed=BATCH + 1)
+@_CHALLENGE.of_set(_at_cut, num_needed=BATCH + 1)
 def iou_mediaeval(pixels: Values) -> float:
     """Mean IoU of polyp and background by batch of 16, divided by the batches less one. 0/0 is 0."""
     return _by_batch(pixels, lambda right, wrong: right / (right + wrong + _TINY))

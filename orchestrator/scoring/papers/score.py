@@ -1,11 +1,13 @@
-"""What a paper's score is, the list of all of them, and the steps that they share."""
+"""What a paper's score is, the program that it comes from, the list of all scores, and the steps that they share."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -14,20 +16,27 @@ Mask = NDArray[np.bool_] | NDArray[np.uint8]
 Pair = tuple[Map, Mask]
 Values = NDArray[np.float64]
 Measure = Callable[[Map, Mask], ArrayLike]
+Reads = Literal["map", "mask"]
 
 
 def mean(values: Values) -> float:
     return float(values.mean())
 
 
+def by_opencv(mask: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Resize a grey mask to (H, W), bilinear, as most programs prepare theirs."""
+    return cv2.resize(mask, shape[::-1])  # type: ignore[return-value]
+
+
 @dataclass(frozen=True)
 class PaperScore:
-    """One program: what it measures on an image, and how it makes one number of a set."""
+    """One number of one program: what it measures on an image, and how it makes one number of a set."""
 
     name: str
     meaning: str  # definition, who used it, what empty masks do
     measure: Measure  # map, mask -> a number, or an array of them
     reduce: Callable[[Values], float]  # (N, ...) -> the number for the table
+    program: Program
     num_needed: int = 1  # images without which there is no such number
 
     def __call__(self, pairs: Iterable[Pair]) -> float:
@@ -42,28 +51,44 @@ class PaperScore:
         """Score (N,) of each image. Refused with ValueError: a score of the whole set only."""
         if not self.is_mean_over_images:
             raise ValueError(f"{self.name} is a number of the whole set; images have none of their own")
-        return _measured(pairs, [self.measure])[0]
+        return np.array([self.of_image(*pair) for pair in pairs], dtype=np.float64)
+
+    def of_image(self, probabilities: Map, mask: Mask) -> ArrayLike:
+        """What `reduce` takes of one image; ValueError as for `paper_scores`."""
+        _check(probabilities, mask)
+        resize = self.program.resize_mask
+        if resize is not None and mask.shape != probabilities.shape:
+            mask = resize(grey(mask), probabilities.shape)
+        return self.measure(probabilities, mask)
 
 
 PAPER_SCORES: dict[str, PaperScore] = {}
 
 
-def by_image(measure: Measure) -> PaperScore:
-    """Register a score that is a mean over images, under the function's name."""
-    return _registered(measure, measure, mean)
+@dataclass(frozen=True)
+class Program:
+    """A published evaluation program: what of a prediction it reads, and at which size."""
 
+    reads: Reads = "map"  # the probability map, or the mask that the whole model makes of it
+    size: int | None = None  # side of the square that it scores, in pixels; None: the size of the file
+    resize_mask: Callable[[NDArray[np.uint8], tuple[int, ...]], NDArray[np.uint8]] | None = None
 
-def of_set(measure: Measure, num_needed: int = 1) -> Callable[[Callable[[Values], float]], PaperScore]:
-    """Register a score of a whole set, from what `measure` gives for each image, stacked (N, ...)."""
-    return lambda reduce: _registered(reduce, measure, reduce, num_needed)
+    def by_image(self, measure: Measure) -> PaperScore:
+        """Register a score that is a mean over images, under the function's name."""
+        return self._registered(measure, measure, mean)
 
+    def of_set(
+        self, measure: Measure, num_needed: int = 1
+    ) -> Callable[[Callable[[Values], float]], PaperScore]:
+        """Register a score of a whole set, from what `measure` gives for each image, stacked (N, ...)."""
+        return lambda reduce: self._registered(reduce, measure, reduce, num_needed)
 
-def _registered(
-    named: Callable, measure: Measure, reduce: Callable[[Values], float], num_needed: int = 1
-) -> PaperScore:
-    name, meaning = named.__name__, " ".join((inspect.getdoc(named) or "").split())
-    PAPER_SCORES[name] = PaperScore(name, meaning, measure, reduce, num_needed)
-    return PAPER_SCORES[name]
+    def _registered(
+        self, named: Callable, measure: Measure, reduce: Callable[[Values], float], num_needed: int = 1
+    ) -> PaperScore:
+        name, meaning = named.__name__, " ".join((inspect.getdoc(named) or "").split())
+        PAPER_SCORES[name] = PaperScore(name, meaning, measure, reduce, self, num_needed)
+        return PAPER_SCORES[name]
 
 
 def paper_scores(pairs: Iterable[Pair], names: Sequence[str]) -> dict[str, float]:
@@ -76,27 +101,29 @@ def paper_scores(pairs: Iterable[Pair], names: Sequence[str]) -> dict[str, float
     if unknown:
         raise ValueError(f"no score is named {', '.join(unknown)}; known: {', '.join(sorted(PAPER_SCORES))}")
     chosen = [PAPER_SCORES[name] for name in names]
-    measured = _measured(pairs, [one.measure for one in chosen])
-    return {one.name: float(one.reduce(values)) for one, values in zip(chosen, measured, strict=True)}
+    return dict(zip(names, reduced(chosen, ([pair] * len(chosen) for pair in pairs)), strict=True))
 
 
-def _measured(pairs: Iterable[Pair], measures: Sequence[Measure]) -> list[Values]:
-    rows = [[measure(*pair) for measure in measures] for pair in _checked(pairs)]
+def reduced(scores: Sequence[PaperScore], images: Iterable[Sequence[Pair]]) -> list[float]:
+    """The number of each score; an image is one pair per score, for programs read different things of it.
+
+    Refused with ValueError as in `paper_scores`.
+    """
+    rows = [[score.of_image(*pair) for score, pair in zip(scores, pairs, strict=True)] for pairs in images]
     if not rows:
         raise ValueError("nothing can be scored on no images")
-    return [np.array(column, dtype=np.float64) for column in zip(*rows, strict=True)]
+    columns = (np.array(column, dtype=np.float64) for column in zip(*rows, strict=True))
+    return [float(score.reduce(column)) for score, column in zip(scores, columns, strict=True)]
 
 
-def _checked(pairs: Iterable[Pair]) -> Iterator[Pair]:
-    for probabilities, mask in pairs:
-        if probabilities.ndim != 2 or mask.ndim != 2 or mask.dtype not in (np.bool_, np.uint8):
-            raise ValueError(
-                f"expected a map (H, W) and a mask (H, W), bool or uint8; "
-                f"found {probabilities.shape} and {mask.dtype} {mask.shape}"
-            )
-        if not (probabilities.min(initial=0) >= 0 and probabilities.max(initial=0) <= 1):
-            raise ValueError("probabilities must lie in [0, 1], found NaN or a value outside")
-        yield probabilities, mask
+def _check(probabilities: Map, mask: Mask) -> None:
+    if probabilities.ndim != 2 or mask.ndim != 2 or mask.dtype not in (np.bool_, np.uint8):
+        raise ValueError(
+            f"expected a map (H, W) and a mask (H, W), bool or uint8; "
+            f"found {probabilities.shape} and {mask.dtype} {mask.shape}"
+        )
+    if not (probabilities.min(initial=0) >= 0 and probabilities.max(initial=0) <= 1):
+        raise ValueError("probabilities must lie in [0, 1], found NaN or a value outside")
 
 
 def grey(mask: Mask) -> NDArray[np.uint8]:

@@ -1,11 +1,17 @@
-"""Scores without a threshold, on the mask over 255, with 1 added above and below. Both empty is near 1."""
+"""Scores without a threshold, on the mask over 255, with 1 added above and below. Both empty is near 1.
+
+ResUNet++ and its variants score at 256 x 256; what Polyp-PVT and HarDNet-MSEG look at in training, at the file's size.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from orchestrator.scoring.papers.pranet import stretched
-from orchestrator.scoring.papers.score import Map, Mask, Values, by_image, grey, same_shape
+from orchestrator.scoring.papers.score import Map, Mask, Program, Values, by_opencv, grey, same_shape
+
+_RESUNET_PP = Program(size=256, resize_mask=by_opencv)
+_POLYP_PVT = Program()
 
 
 def _sums(probabilities: Map | Values, mask: Mask) -> tuple[float, float]:
@@ -20,7 +26,7 @@ def _dice(probabilities: Map | Values, mask: Mask) -> float:
     return (2 * both + 1) / (total + 1)
 
 
-@by_image
+@_RESUNET_PP.by_image
 def dice_soft(probabilities: Map, mask: Mask) -> float:
     """(2 sum(y p) + 1) / (sum(y) + sum(p) + 1): ResUNet++ and its variants at test, where a batch is one image; mean
     over images. Their training logs show the same of the pixels of eight images together.
@@ -28,19 +34,19 @@ def dice_soft(probabilities: Map, mask: Mask) -> float:
     return _dice(probabilities, mask)
 
 
-@by_image
+@_POLYP_PVT.by_image
 def dice_soft_stretched(probabilities: Map, mask: Mask) -> float:
     """dice_soft of the map stretched to 0..1: what Polyp-PVT and HarDNet-MSEG select weights by; mean over images."""
     return _dice(stretched(probabilities), mask)
 
 
-@by_image
+@_RESUNET_PP.by_image
 def dice_smooth(probabilities: Map, mask: Mask) -> float:
     """dice_soft of the prediction cut at 0.5: ResUNet++ with CRF and TTA; mean over images. Both empty is 1."""
     return _dice((probabilities > 0.5).astype(np.float64), mask)
 
 
-@by_image
+@_RESUNET_PP.by_image
 def iou_soft(probabilities: Map, mask: Mask) -> float:
     """(sum(y p) + 1) / (sum(y) + sum(p) - sum(y p) + 1), polyp only: the mIoU of the depth-wise separable atrous
     ResUNet++; mean over images.
