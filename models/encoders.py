@@ -132,9 +132,19 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     encoder.load_state_dict({key: state[key] for key in wanted})
 
 
+WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "params")  # of training scripts
+DATA_PARALLEL = "module."  # in front of every name where a network was saved as DataParallel wraps it
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a .safetensors file, or a torch file of named tensors, onto the CPU; ValueError if it is neither."""
-    expected = "expected .safetensors, or a torch file of named tensors and nothing else"
+    """Read a .safetensors file, or a torch file of named tensors, onto the CPU; ValueError if it is neither.
+
+    A torch file may be a training script's checkpoint that holds them under one of WRAPPERS, beside its epoch and
+    optimizer; and names may begin with DATA_PARALLEL throughout.
+    """
+    expected = "expected .safetensors, or a torch file of named tensors, alone or under one of " + ", ".join(
+        WRAPPERS
+    )
     if not path.is_file():
         raise ValueError(f"weights: no file at {path}; {expected}")
     try:
@@ -143,6 +153,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         )
     except (SafetensorError, UnpicklingError) as error:
         raise ValueError(f"weights: {path} cannot be read; {expected}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"weights: {path} holds something else; {expected}")
+    if isinstance(state, dict) and not _are_tensors(state):
+        held = [name for name in WRAPPERS if _are_tensors(state.get(name))]
+        state = state[held[0]] if len(held) == 1 else state
+    if not _are_tensors(state):
+        keys = f": {', '.join(map(str, state))[:200]}" if isinstance(state, dict) else ""
+        raise ValueError(f"weights: {path} holds something else{keys}; {expected}")
+    if all(name.startswith(DATA_PARALLEL) for name in state):
+        state = {name.removeprefix(DATA_PARALLEL): value for name, value in state.items()}
     return state
+
+
+def _are_tensors(state: object) -> bool:
+    return (
+        isinstance(state, dict) and bool(state) and all(isinstance(value, Tensor) for value in state.values())
+    )

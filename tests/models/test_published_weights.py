@@ -231,6 +231,21 @@ def test_a_published_file_may_be_safetensors(tmp_path):
     ).encoder.body.bn1.weight.any()
 
 
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "model_state_dict"])
+def test_a_checkpoint_of_a_training_script_is_read_as_data_parallel_wrote_it(path, wrapper):
+    state = {f"module.{key}": value.clone() for key, value in empty(pranet()).items()}
+    torch.save(state if wrapper is None else {wrapper: state, "epoch": 3, "optimizer": {"lr": 0.1}}, path)
+    assert not models.load_published("pranet", path).encoder.body.bn1.weight.any()
+
+
+def test_a_checkpoint_without_named_tensors_is_refused_with_what_it_holds(path):
+    torch.save({"epoch": 3, "loss": 0.5}, path)
+    with pytest.raises(
+        ValueError, match="holds something else: epoch, loss; expected .* under one of state_dict"
+    ):
+        models.load_published("pranet", path)
+
+
 def test_a_file_with_code_in_it_is_not_run(path):
     torch.save({"model": torch.nn.Linear(1, 1)}, path)
     with pytest.raises(ValueError, match="cannot be read"):
