@@ -34,7 +34,8 @@ def data_add(
         typer.Option(help="Which set of an archive that holds several; repeat to join them."),
     ] = None,
     groups: Annotated[
-        Path | None, typer.Option(help="CSV with columns name and group (video, patient).")
+        Path | None,
+        typer.Option(help="CSV with columns name, group (video, patient), center; one of the two is enough."),
     ] = None,
     group_column: Annotated[str, typer.Option(help="Column of --groups that names the group.")] = "group",
     center_column: Annotated[str, typer.Option(help="Column of --groups that names the center.")] = "center",
@@ -57,6 +58,8 @@ def data_add(
             on_progress=on_progress,
         )
     out.print(f"recognised as {dataset.layout}", markup=False, highlight=False)
+    for remark in dataset.remarks:
+        out.print(remark, markup=False, highlight=False)
     out.print(_describe(dataset))
 
 
@@ -84,7 +87,8 @@ def data_show(name: str, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> 
         print_json(facts)
     else:
         for key, value in facts.items():
-            out.print(f"{key:>16}  {value}", highlight=False)
+            for line, text in enumerate(value if key == "remarks" else [value]):
+                out.print(f"{'' if line else key:>16}  {text}", markup=False, highlight=False)
 
 
 @app.command("check")
@@ -128,11 +132,11 @@ def _describe(dataset: Dataset) -> str:
 
 
 def _groups(dataset: Dataset) -> str:
-    groups = {case.group for case in dataset.cases}
-    if dataset.groups_known:
-        return f"{len(groups)} groups"
     grouped = sum("/image:" not in case.group for case in dataset.cases)
-    return f"groups of {grouped} cases known" if grouped else "groups unknown"
+    if grouped == len(dataset.cases):
+        return f"{len({case.group for case in dataset.cases})} groups"
+    known = f"groups of {grouped} of {len(dataset.cases)} cases known" if grouped else "groups unknown"
+    return f"{known} (recorded as known: add it again)" if dataset.groups_known else known
 
 
 def _facts(dataset: Dataset) -> dict[str, Any]:
@@ -147,6 +151,7 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
         "centers": sorted({case.center for case in dataset.cases if case.center}),
         "sizes": sizes[0][1] if len(sizes) == 1 else f"{sizes[0][1]} to {sizes[-1][1]}",
         "polyp_area": f"{areas[0]:.2%} to {areas[-1]:.2%} of the frame" if areas else "none",
+        "remarks": list(dataset.remarks),
         "fingerprint": dataset.fingerprint,
         "folder": str(dataset.folder),
     }

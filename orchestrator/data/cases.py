@@ -19,8 +19,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from orchestrator.data.archives import Found, open_source
+from orchestrator.data.groups import CENTER, GROUP, read_groups
 from orchestrator.data.images import read_image, read_mask
-from orchestrator.data.pairs import Membership, Pair, read_groups
+from orchestrator.data.pairs import Membership, Pair
 from orchestrator.data.verify import JOURNAL, NUM_THREADS, Facts, Progress, copy_verified, hash_pair, look_at
 from orchestrator.errors import BadData
 
@@ -67,6 +68,9 @@ class Dataset:
     fingerprint: str  # 32 hex digits
     groups_known: bool
     layout: str = ""  # which published archive it was recognised as, in words
+    remarks: tuple[
+        str, ...
+    ] = ()  # what was read otherwise than as it stands, or is not known: one sentence each
 
 
 def add_dataset(
@@ -76,8 +80,8 @@ def add_dataset(
     *,
     parts: Sequence[str] = (),
     groups: Path | None = None,
-    group_column: str = "group",
-    center_column: str = "center",
+    group_column: str = GROUP,
+    center_column: str = CENTER,
     allow_empty: bool = False,
     on_progress: Progress | None = None,
 ) -> Dataset:
@@ -97,7 +101,7 @@ def add_dataset(
     with _locked(target):
         _sweep(target.parent)
         with open_source(source, staging, parts, on_progress) as found:
-            members, problems = _members(found, groups, group_column, center_column)
+            members, remarks, problems = _members(found, groups, group_column, center_column)
             problems = [*found.problems, *problems]
             if target.exists():
                 return _same_or_refused(load_dataset(home, name), source, found.pairs, members, problems)
@@ -114,8 +118,8 @@ def add_dataset(
                 raise BadData(str(source), problems)
         cases = tuple(_case(name, target, pair, facts[pair.stem], members) for pair in found.pairs)
         fingerprint = _fingerprint({stem: fact.sha256 for stem, fact in facts.items()}, members)
-        known = groups is not None or all(member.group for member in members.values())
-        dataset = Dataset(name, target, cases, fingerprint, known, found.layout)
+        known = all(member.group for member in members.values())
+        dataset = Dataset(name, target, cases, fingerprint, known, found.layout, tuple(remarks))
         _write_manifest(dataset, partial)
         (partial / JOURNAL).unlink()
         partial.replace(target)
@@ -124,16 +128,17 @@ def add_dataset(
 
 def _members(
     found: Found, groups: Path | None, group_column: str, center_column: str
-) -> tuple[dict[str, Membership], list[str]]:
-    """Where each case comes from: as the CSV says, else as the archive does; a CSV without centers keeps those."""
+) -> tuple[dict[str, Membership], list[str], list[str]]:
+    """Where each case comes from, and remarks and problems: what the CSV has no column for is as the archive has it."""
     members = {pair.stem: pair.member for pair in found.pairs}
     if groups is None:
-        return members, []
-    given, problems = read_groups(groups, list(members), group_column, center_column)
-    for stem, member in given.items():
-        if stem in members:
-            members[stem] = Membership(member.group, member.center or members[stem].center)
-    return members, problems
+        return members, [], []
+    table = read_groups(groups, list(members), group_column, center_column)
+    for stem, member in table.members.items():
+        here = members[stem]
+        group = member.group if table.has_groups else here.group
+        members[stem] = Membership(group, member.center or here.center)
+    return members, list(table.remarks), list(table.problems)
 
 
 def _locked(target: Path, timeout_s: float = -1) -> FileLock:
@@ -264,6 +269,7 @@ def _write_manifest(dataset: Dataset, folder: Path) -> None:
         "fingerprint": dataset.fingerprint,
         "groups_known": dataset.groups_known,
         "layout": dataset.layout,
+        "remarks": dataset.remarks,
         "cases": [
             {
                 "id": case.id,
@@ -309,4 +315,5 @@ def _read_manifest(folder: Path) -> Dataset:
         content["fingerprint"],
         content["groups_known"],
         content.get("layout", ""),  # datasets of 0.1 have none
+        tuple(content.get("remarks", ())),
     )

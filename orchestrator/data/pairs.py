@@ -1,11 +1,10 @@
-"""Frames and masks in folders -> pairs by name; a CSV -> their groups and centers."""
+"""Frames and masks in folders -> pairs by name."""
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -110,44 +109,3 @@ def told_apart(pairs: Sequence[Pair], folders: Sequence[str]) -> tuple[list[Pair
             case = "" if other.stem == pair.stem else ", but for upper and lower case"
             problems.append(f"{short(pair.image)}: {short(other.image)} has the same stem{case}; keep one")
     return sorted(apart, key=lambda pair: pair.stem), problems
-
-
-def read_groups(
-    path: Path, stems: Collection[str], group_column: str, center_column: str
-) -> tuple[dict[str, Membership], list[str]]:
-    """Group and center by stem, and what is wrong; column `name` holds stems, centers are optional."""
-    where = path.name
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows, columns = list(reader), reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        return {}, [f"{where}: expected a CSV file in UTF-8, found {error}"]
-    missing = [column for column in ("name", group_column) if column not in columns]
-    if missing:
-        return {}, [
-            f"{where}: expected a column {column!r}, found {', '.join(columns)}" for column in missing
-        ]
-    members: dict[str, Membership] = {}
-    repeated = []
-    for row in rows:
-        name = row["name"] or ""
-        if name in members:
-            repeated.append(name)
-        members[name] = Membership((row[group_column] or "").strip(), (row.get(center_column) or "").strip())
-    problems = [
-        f"{where}: {what}: {_some(names)}"
-        for what, names in (
-            ("names given more than once", repeated),
-            ("names without a case", sorted(members.keys() - set(stems))),
-            ("cases without a row", sorted(set(stems) - members.keys())),
-        )
-        if names
-    ]
-    return members, problems
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first ten names, and how many more there are."""
-    rest = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(repr(name) for name in names[:10]) + rest

@@ -188,7 +188,7 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, s
 def test_groups_and_centers_come_from_a_csv(tmp_path, source):
     (tmp_path / "g.csv").write_text("name,group,center\n1,12,C1\npositive_329 2,,\n")
     dataset = add_dataset(tmp_path, "Clinic", source, groups=tmp_path / "g.csv")
-    assert dataset.groups_known
+    assert not dataset.groups_known  # of one case none is known
     assert [case.group for case in dataset.cases] == ["Clinic/12", "Clinic/image:positive_329 2"]
     assert [case.center for case in dataset.cases] == ["C1", None]
 
@@ -204,9 +204,6 @@ def test_a_csv_that_does_not_fit_is_refused(tmp_path, source):
     found = problems(tmp_path, source, groups=tmp_path / "g.csv", group_column="video")
     for words in ("more than once: '1'", "without a case: 'ghost'", "without a row: 'positive_329 2'"):
         assert words in found
-    assert "expected a column 'group', found name, video" in problems(
-        tmp_path, source, groups=tmp_path / "g.csv"
-    )
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a b", ".hidden", "a/b"])
