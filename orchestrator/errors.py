@@ -6,6 +6,7 @@ UserError            exit code 2
 ├── BadSplit         a split plan: too few groups, changed data
 ├── BadStudy         a study: unknown, made with other settings, nothing finished yet
 ├── BadMachine       what was asked does not fit this machine or cluster
+│   └── MachineFault a disk, a network or the memory failed: nothing that was asked is wrong
 ├── BadBundle        an exported model that cannot be read
 └── Several          more than one of these, told at once
 FitFailed            one fit went wrong (diverged, worker died); the study goes on
@@ -59,6 +60,10 @@ class BadStudy(UserError):
 
 class BadMachine(UserError):
     """Something was asked for that this machine or cluster does not have."""
+
+
+class MachineFault(BadMachine):
+    """A disk, a network or the memory failed. It says nothing of what was tried: the same command goes on later."""
 
 
 class BadBundle(UserError):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LOWEST = {"errors"}
+LOWEST = {"errors", "faults", "files", "cpus", "interruption"}
 INSIDE = {"data", "models", "scoring"} | LOWEST
 MAY_IMPORT = {
     "__main__": {"cli"},
@@ -28,6 +28,10 @@ MAY_IMPORT = {
     "models": set(),
     "remote": {"models"} | LOWEST,
     "errors": set(),
+    "faults": {"errors"},
+    "files": set(),
+    "cpus": set(),
+    "interruption": set(),
     "version": set(),
 }
 MAY_IMPORT_RAY = {

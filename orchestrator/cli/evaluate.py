@@ -11,6 +11,7 @@ import typer
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Cache, Data, Home, Metric, Twins
 from orchestrator.cli.screen import bar, err, out, print_json
 from orchestrator.cli.split import look_for_twins
+from orchestrator.files import write_atomically
 
 if TYPE_CHECKING:
     from orchestrator.data.cases import Dataset
@@ -106,7 +107,8 @@ def evaluate(
     if out_folder is not None:
         out_folder.mkdir(parents=True, exist_ok=True)
         evaluation.write_csv(scored, out_folder / "scores.csv")
-        (out_folder / "worst.png").write_bytes(evaluation.worst_sheet(loaded, scored, worst))
+        sheet = evaluation.worst_sheet(loaded, scored, worst)
+        write_atomically(out_folder / "worst.png", sheet, sync=False)
         (err if as_json else out).print(
             f"every image in {out_folder}/scores.csv, the worst in worst.png", highlight=False
         )
@@ -173,5 +175,5 @@ def compare(
         for row in rows:
             out.print(comparison.verdict(row, metric), highlight=False)
     if plot is not None:
-        plot.write_bytes(comparison.difference_plot(rows, metric))
+        write_atomically(plot, comparison.difference_plot(rows, metric), sync=False)
         (err if as_json else out).print(f"plot in {plot}", highlight=False)

@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Cache, Home, finite
 from orchestrator.cli.screen import out, print_json
+from orchestrator.files import write_atomically
 
 if TYPE_CHECKING:
     from orchestrator.data.prune import Holding
@@ -91,7 +92,7 @@ def data_preview(
         raise BadData("data preview", problems)
     dataset = load_dataset(home.expanduser().resolve(), name)
     shown = [one for one in known if one != "none"] if augmentation == "all" else [augmentation]
-    path.write_bytes(png(sheet(spread(dataset.cases, cases), shown, size, epoch, seed)))
+    write_atomically(path, png(sheet(spread(dataset.cases, cases), shown, size, epoch, seed)), sync=False)
     for one in shown:
         out.print(f"{one:>16}  {summary(one)}", markup=False, highlight=False)
     out.print(f"{path}: {min(cases, len(dataset.cases))} cases at {size} pixels", highlight=False)

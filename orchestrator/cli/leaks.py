@@ -11,6 +11,7 @@ import typer
 from orchestrator.cli.feed import no_png
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Cache, Home
 from orchestrator.cli.screen import bar, out, print_json
+from orchestrator.files import write_atomically
 
 if TYPE_CHECKING:
     from orchestrator.data.leaks import Leaks
@@ -72,7 +73,7 @@ def _draw(leaks: Leaks, path: Path) -> str:
     num_pages = 0
     for num_pages, page in enumerate(pages(leaks), start=1):
         file = path if num_pages == 1 else path.with_stem(f"{path.stem}-{num_pages}")
-        file.write_bytes(png(page))
+        write_atomically(file, png(page), sync=False)
     shown = min(len(leaks.twins), num_pages * ACROSS * DOWN)
     return (
         f"{path}: {shown} of {len(leaks.twins)} pairs on {num_pages} page{'s'[: num_pages > 1]}; "

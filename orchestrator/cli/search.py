@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,6 +29,7 @@ from orchestrator.cli.options import (
 from orchestrator.cli.results import leaderboard
 from orchestrator.cli.screen import epoch_line, err, out
 from orchestrator.cli.split import load_split
+from orchestrator.cpus import usable_cpus
 from orchestrator.errors import BadStudy, FitFailed, Mistakes
 from orchestrator.search.choices import RuleName, SamplerName
 
@@ -93,7 +93,7 @@ def fit(
         return True
 
     settle()
-    loader_workers = min(8, (os.cpu_count() or 2) - 1) if chosen.type == "cuda" else 0
+    loader_workers = min(8, usable_cpus() - 1) if chosen.type == "cuda" else 0
     Work(home, cache or home / "cache", ledger)(specs[fold], chosen, loader_workers, show)
     record = ledger.read(specs[fold].fit_id)
     masks = settings.masks.best(record.histograms)

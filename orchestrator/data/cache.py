@@ -31,6 +31,7 @@ from orchestrator.data.resize import resize_image
 from orchestrator.data.transforms import pack, unpack
 from orchestrator.data.verify import NUM_THREADS, Progress
 from orchestrator.errors import BadMachine
+from orchestrator.files import size_text
 
 VERSION = "v2"  # raise it when the same files shall give other arrays
 PIXELS = "pixels.npy"
@@ -240,7 +241,7 @@ def _allocated(path: Path, shape: tuple[int, ...]) -> np.memmap:
         except OSError as error:
             raise BadMachine(
                 str(path.parent.parent),
-                f"cannot reserve {array.nbytes / 1e6:,.0f} MB for decoded images: {error.strerror}; make room with "
+                f"cannot reserve {size_text(array.nbytes)} for decoded images: {error.strerror}; make room with "
                 "`orchestrator data cache --prune`, or name another disk with --cache",
             ) from error
     return array

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from orchestrator.data.images import read_image, read_mask
 from orchestrator.data.pairs import Membership, Pair
 from orchestrator.data.verify import JOURNAL, NUM_THREADS, Facts, Progress, copy_verified, hash_pair, look_at
 from orchestrator.errors import BadData
+from orchestrator.files import write_atomically
 
 __all__ = [
     "Case",
@@ -285,10 +285,7 @@ def _write_manifest(dataset: Dataset, folder: Path) -> None:
             for case in dataset.cases
         ],
     }
-    with (folder / MANIFEST).open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
+    write_atomically(folder / MANIFEST, json.dumps(content, indent=1).encode())
 
 
 def _read_manifest(folder: Path) -> Dataset:

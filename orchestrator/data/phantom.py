@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from orchestrator.errors import BadData
+from orchestrator.files import write_atomically
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -70,8 +71,11 @@ def draw_dataset(
     (partial / "masks").mkdir()
     rows = []
     for name, group, center, image, mask in _frames(num_cases, size, num_centers, seed):
-        cv2.imwrite(str(partial / "images" / f"{name}.jpg"), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
-        cv2.imwrite(str(partial / "masks" / f"{name}.png"), mask)
+        _, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+        write_atomically(partial / "images" / f"{name}.jpg", jpeg.tobytes(), sync=False)
+        write_atomically(
+            partial / "masks" / f"{name}.png", cv2.imencode(".png", mask)[1].tobytes(), sync=False
+        )
         rows.append((name, group, center))
         if on_progress:
             on_progress(len(rows), num_cases)

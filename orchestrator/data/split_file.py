@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from orchestrator.data.cases import Dataset
 from orchestrator.data.deal import merge
 from orchestrator.errors import BadSplit
+from orchestrator.files import write_atomically
 
 FORMAT = 2  # of a split file
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -122,12 +122,7 @@ def count_twins(twins: Sequence[tuple[str, str]]) -> TwinCounts:
 def write_plan(plan: SplitPlan, path: Path) -> None:
     """JSON for people and programs; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(_content(plan), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_atomically(path, json.dumps(_content(plan), indent=1).encode())
 
 
 def read_plan(

@@ -14,11 +14,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from orchestrator.cpus import usable_cpus
 from orchestrator.data.images import POLYP_ABOVE, read_grey_mask, read_image
 from orchestrator.data.pairs import Pair
 from orchestrator.errors import BadData
+from orchestrator.files import replacing
 
-NUM_THREADS = min(16, os.cpu_count() or 1)
+NUM_THREADS = min(16, usable_cpus())
 JOURNAL = "journal.jsonl"
 # Measured on five published sets: 0.04 % at most, and that on the outlines, which do not count here.
 MAX_GREY_SHARE = 0.01
@@ -164,10 +166,8 @@ def _copy(source: Path, target: Path) -> None:
         original = source.open("rb")
     except OSError as error:
         raise BadData(source.stem, f"{source.parent.name}/{source.name}: {error.strerror}") from error
-    with original, target.open("wb") as copy:
+    with original, replacing(target) as copy:
         shutil.copyfileobj(original, copy, 1 << 20)
-        copy.flush()
-        os.fsync(copy.fileno())
 
 
 def _stamp(pair: Pair) -> Stamp:

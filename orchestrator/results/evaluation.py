@@ -7,6 +7,7 @@ no case that shares a group or a twin with what it saw.
 from __future__ import annotations
 
 import csv
+import io
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 
 from orchestrator.data.cases import Case, Dataset, read_image, read_mask
 from orchestrator.errors import BadData
+from orchestrator.files import write_atomically
 from orchestrator.results.bundle import Bundle, BundleConfig
 from orchestrator.results.card import ScoreLine
 from orchestrator.results.plots import Tile, overlay_sheet
@@ -171,21 +173,14 @@ def worst_sheet(bundle: Bundle, scored: Sequence[CaseScores], count: int) -> byt
 
 def write_csv(scored: Sequence[CaseScores], path: Path) -> None:
     """One row an image, worst first; groups are merged with their twins."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["case", "group", "center", "polyp_fraction", *scored[0].scores, "seconds"])
-        for one in worst_first(scored):
-            case = one.case
-            writer.writerow(
-                [
-                    case.id,
-                    one.group,
-                    case.center or "",
-                    case.polyp_fraction,
-                    *one.scores.values(),
-                    one.seconds,
-                ]
-            )
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["case", "group", "center", "polyp_fraction", *scored[0].scores, "seconds"])
+    for one in worst_first(scored):
+        case = one.case
+        plain = [case.id, one.group, case.center or "", case.polyp_fraction]
+        writer.writerow([*plain, *one.scores.values(), one.seconds])
+    write_atomically(path, text.getvalue().encode(), sync=False)
 
 
 def images_per_second(scored: Sequence[CaseScores]) -> float:

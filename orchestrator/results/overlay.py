@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.files import write_atomically
+
 GREEN = (0, 220, 0)
 RED = (255, 40, 40)
 
@@ -28,7 +30,7 @@ def save_overlay(
     image: NDArray[np.uint8], mask: NDArray[np.bool_], truth: NDArray[np.bool_] | None, path: Path
 ) -> None:
     """Write the outlined image as PNG."""
-    path.write_bytes(png(outlined(image, mask, truth)))
+    write_atomically(path, png(outlined(image, mask, truth)), sync=False)
 
 
 def png(image: NDArray[np.uint8]) -> bytes:

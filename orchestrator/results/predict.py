@@ -10,6 +10,7 @@ import numpy as np
 
 from orchestrator.data.images import EXTENSIONS, read_image
 from orchestrator.errors import BadData
+from orchestrator.files import write_atomically
 from orchestrator.results.bundle import Bundle
 from orchestrator.results.overlay import outlined, png
 
@@ -41,8 +42,8 @@ def predict_files(
         else:
             _, mask = bundle.predict(image)
             masks.append(out / f"{name}_mask.png")
-            masks[-1].write_bytes(png(mask.astype(np.uint8) * 255))
-            (out / f"{name}_overlay.png").write_bytes(png(outlined(image, mask)))
+            write_atomically(masks[-1], png(mask.astype(np.uint8) * 255), sync=False)
+            write_atomically(out / f"{name}_overlay.png", png(outlined(image, mask)), sync=False)
         if on_progress:
             on_progress(done, len(files))
     if problems:

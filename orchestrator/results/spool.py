@@ -16,6 +16,8 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from orchestrator.files import append, write_atomically
+
 
 class Spool:
     """A queue whose content survives the process. One process at a time; any number of its threads."""
@@ -36,8 +38,7 @@ class Spool:
     def append(self, call: dict[str, Any]) -> None:
         line = json.dumps(call) + "\n"
         with self._lock:
-            with self._calls_file.open("a", encoding="utf-8") as file:
-                file.write(line)
+            append(self._calls_file, line.encode())
             self._calls.append(call)
 
     def first(self) -> dict[str, Any] | None:
@@ -54,24 +55,20 @@ class Spool:
 
     def refuse(self, reason: str) -> None:
         """Put the first call aside for good."""
-        with (self.folder / "refused.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"reason": reason, "call": self.first()}) + "\n")
+        line = json.dumps({"reason": reason, "call": self.first()}) + "\n"
+        append(self.folder / "refused.jsonl", line.encode())
         self.done()
 
     def keep_file(self, name: str, content: bytes) -> str:
         """Store a file under that name; returns its path relative to the spool's folder."""
         path = self.folder / "files" / uuid.uuid4().hex / name
         path.parent.mkdir(parents=True)
-        path.write_bytes(content)
+        write_atomically(path, content, sync=False)
         return path.relative_to(self.folder).as_posix()
 
     def _rewrite(self) -> None:
-        partial = self._calls_file.with_suffix(".partial")
-        with partial.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(call) + "\n" for call in self._calls)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self._calls_file)
+        lines = (json.dumps(call) + "\n" for call in self._calls)
+        write_atomically(self._calls_file, "".join(lines).encode())
 
 
 def _read_calls(path: Path) -> list[dict[str, Any]]:

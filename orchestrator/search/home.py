@@ -19,6 +19,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from orchestrator.data.cases import Dataset, load_datasets
 from orchestrator.data.splits import SplitPlan, group_of_case, read_plan, write_plan
 from orchestrator.errors import BadStudy
+from orchestrator.files import write_atomically
 from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.beside import Beside, beside_of, front
@@ -29,7 +30,6 @@ from orchestrator.search.limits import limits_of
 from orchestrator.search.objective import Objective, objective_over
 from orchestrator.search.space import SearchSpace, Settings, load_space
 from orchestrator.search.storage import open_database, open_journal, trouble_told
-from orchestrator.training.checkpoint import write_atomically
 from orchestrator.training.recipe import FIT_VERSION
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
@@ -220,9 +220,9 @@ class StudyHome:
                 raise BadStudy(self.name, [*problems, advice])
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.space_file.write_text(space.text)
+        write_atomically(self.space_file, space.text.encode())
         write_plan(plan, self.splits_file)
-        self.beginnings_file.write_text(json.dumps([*beginnings], indent=1))
+        write_atomically(self.beginnings_file, json.dumps([*beginnings], indent=1).encode())
         manifest = json.dumps({"id": uuid.uuid4().hex, **wanted}, indent=1)
         write_atomically(
             self.manifest_file, manifest.encode()

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.training.checkpoint import write_atomically
+from orchestrator.files import appearing, write_atomically
 from orchestrator.training.memory import Memory
 from orchestrator.training.recipe import FitSpec
 
@@ -186,23 +186,15 @@ class Ledger:
 
     def _appear(self, folder: Path, files: dict[str, bytes | dict[str, np.ndarray]]) -> None:
         """Make `folder` with `files` in it, whole or not at all. A record that is there already is left as it is."""
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for name, content in files.items():
-            with (partial / name).open("wb") as file:
-                if isinstance(content, bytes):
-                    file.write(content)
-                else:
-                    np.savez_compressed(file, allow_pickle=False, **content)  # type: ignore[arg-type]  # stubs
-                file.flush()
-                os.fsync(file.fileno())
-        try:
-            partial.rename(folder)
-        except OSError:
-            if not folder.exists():
-                raise
-            shutil.rmtree(partial)
+        with appearing(folder) as partial:
+            for name, content in files.items():
+                with (partial / name).open("wb") as file:
+                    if isinstance(content, bytes):
+                        file.write(content)
+                    else:
+                        np.savez_compressed(file, allow_pickle=False, **content)  # type: ignore[arg-type]  # stubs
+                    file.flush()
+                    os.fsync(file.fileno())
 
 
 def _json(record: dict[str, Any]) -> bytes:

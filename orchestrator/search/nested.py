@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.files import write_atomically
 from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.statistics import cluster_interval
 from orchestrator.search.home import OUTER, StudyHome, finished_score
-from orchestrator.training.checkpoint import write_atomically
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from orchestrator.data.redeal import FRESH, dealt_again, num_same
 from orchestrator.data.splits import SplitPlan, read_plan, write_plan
 from orchestrator.errors import FitFailed
+from orchestrator.files import write_atomically
 from orchestrator.scoring.choice import MaskChoice
 from orchestrator.search.folds import TrialScore, fold_specs, from_seed, score_trial
 from orchestrator.search.home import StudyHome, StudyTrial, broken, champion_fit
@@ -25,7 +26,6 @@ from orchestrator.search.space import Settings
 from orchestrator.search.status import Named
 from orchestrator.search.ties import all_against, contender, share_of_test
 from orchestrator.search.told import Told
-from orchestrator.training.checkpoint import write_atomically
 from orchestrator.training.recipe import FitSpec
 
 if TYPE_CHECKING:

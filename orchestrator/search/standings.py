@@ -7,7 +7,6 @@ verdict is one line of `race.jsonl`, with its numbers: replayed in that order, t
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from orchestrator.data.splits import SplitPlan
+from orchestrator.files import append
 from orchestrator.scoring.pending import scores_under
 from orchestrator.search.beside import Beside, front
 from orchestrator.search.choices import RuleName
@@ -284,10 +284,7 @@ class Standings:
 
     def _write(self, judged: Judged) -> None:
         line = json.dumps({"at": round(time.time(), 3), **judged.as_dict()})
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append(self.log, f"{line}\n".encode(), sync=True)
         self._note(judged)
 
     def _note(self, judged: Judged) -> None:

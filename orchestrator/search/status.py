@@ -6,7 +6,6 @@ Clocks of two machines may differ, so a reader that finds an old heartbeat looks
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
+
+from orchestrator.files import write_atomically
 
 # Seconds without a heartbeat after which a study may be dead, and for how long it is watched then.
 STALE_S, LOOK_AGAIN_S = 15.0, 3.0
@@ -139,9 +140,7 @@ _ADAPTER: TypeAdapter[Status] = TypeAdapter(Status)
 
 def write_status(path: Path, status: Status) -> None:
     """Replace the file; it is news, so it is not forced to disk."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(_ADAPTER.dump_json(status, exclude_defaults=True))
-    partial.replace(path)
+    write_atomically(path, _ADAPTER.dump_json(status, exclude_defaults=True), sync=False)
 
 
 def read_status(path: Path) -> Status | None:

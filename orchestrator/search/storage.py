@@ -6,10 +6,12 @@ MySQL's `read_default_file` names.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
@@ -18,6 +20,7 @@ from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from orchestrator.errors import BadMachine
+from orchestrator.files import naming
 
 WHERE = "--storage"
 BACKENDS = ("postgresql", "mysql", "mariadb", "sqlite")
@@ -94,7 +97,22 @@ def open_database(url: str) -> BaseStorage:
 
 def open_journal(path: Path) -> BaseStorage:
     """A file: SQLite breaks on network file systems."""
-    return JournalStorage(JournalFileBackend(str(path)))
+    return JournalStorage(_WholeLines(str(path)))
+
+
+class _WholeLines(JournalFileBackend):
+    """Of what a full disk does not take whole nothing stays, so that the journal reads. Written by one process."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        path = Path(self._file_path)
+        size = path.stat().st_size
+        try:
+            with naming(path):
+                super().append_logs(logs)
+        except OSError:
+            with suppress(OSError):
+                os.truncate(path, size)
+            raise
 
 
 @contextmanager

@@ -5,8 +5,9 @@ A name is noted after it was told, so a kill in between makes it told again, whi
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from orchestrator.files import append
 
 
 class Told:
@@ -21,6 +22,4 @@ class Told:
 
     def add(self, name: str) -> None:
         self.names.add(name)
-        number = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.write(number, f"{name}\n".encode())  # at once: no kill leaves half of it
-        os.close(number)
+        append(self.file, f"{name}\n".encode())  # at once: no kill leaves half of it

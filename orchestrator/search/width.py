@@ -18,11 +18,11 @@ import models
 from orchestrator.data.cache import CachedCases
 from orchestrator.data.splits import SplitPlan
 from orchestrator.errors import FitFailed
+from orchestrator.files import write_atomically
 from orchestrator.search.choices import RuleName
 from orchestrator.search.folds import fold_specs
 from orchestrator.search.plan import Speed, forecast, measure, seconds_of_fits, widths_of, world_of
 from orchestrator.search.space import Settings
-from orchestrator.training.checkpoint import write_atomically
 from orchestrator.training.recipe import FitSpec
 
 NUM_DRAWN = 2  # settings that are timed beside the paper's

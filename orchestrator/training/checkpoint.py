@@ -8,7 +8,6 @@ disk: where the power fails one may be cut short, and its fit starts anew.
 from __future__ import annotations
 
 import logging
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,21 +16,13 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from orchestrator.files import replacing, write_atomically
+
 logger = logging.getLogger(__name__)
 
 
 class WrongCheckpoint(Exception):
     """The folder holds the checkpoint of another fit."""
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`: a reader sees the old bytes or the new ones, never a part."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def save_checkpoint(folder: Path, fit_id: str, state: dict[str, Any], best: dict[str, Tensor] | None) -> None:
@@ -40,9 +31,10 @@ def save_checkpoint(folder: Path, fit_id: str, state: dict[str, Any], best: dict
     best_file = folder / f"best-{state['best_epoch']}.safetensors"
     if best is not None:
         write_atomically(best_file, save({name: value.contiguous() for name, value in best.items()}))
-    partial = folder / f".checkpoint.{os.getpid()}.partial"
-    torch.save({"fit_id": fit_id, **state}, partial)
-    partial.replace(folder / "checkpoint.pt")
+    with replacing(
+        folder / "checkpoint.pt", sync=False
+    ) as file:  # Python's file names a full disk, torch's does not
+        torch.save({"fit_id": fit_id, **state}, file)
     for old in folder.glob("best-*.safetensors"):
         if old != best_file:
             old.unlink(missing_ok=True)

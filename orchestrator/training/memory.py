@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import torch
 
 from orchestrator.errors import OutOfMemory
+from orchestrator.files import write_atomically
 from orchestrator.training import workers
-from orchestrator.training.checkpoint import write_atomically
 
 Done = TypeVar("Done")
 # What decides how much memory an image takes, and how much there is: plain JSON.

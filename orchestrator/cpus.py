@@ -1,0 +1,70 @@
+"""How many CPU cores this process may use: fewer than the machine has under Slurm, in a container, after `taskset`."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+
+def usable_cpus() -> int:
+    """The fewest of: cores of the affinity mask, the cgroup's quota rounded up, SLURM_CPUS_PER_TASK; at least 1."""
+    limits = [len(usable_ids()), *_quotas(Path("/")), *_of_slurm(os.environ)]
+    return max(1, min(limits))
+
+
+def usable_ids() -> frozenset[int]:
+    """The cores that the scheduler may put this process on."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
+def cgroup_quota(root: Path = Path("/")) -> int | None:
+    """Cores that the control groups below `root` grant, rounded up; None where they set no limit."""
+    return min(_quotas(root), default=None)
+
+
+def _of_slurm(environment: Mapping[str, str]) -> list[int]:
+    text = environment.get("SLURM_CPUS_PER_TASK", "")
+    return [int(text)] if text.isdecimal() and int(text) > 0 else []
+
+
+def _quotas(root: Path) -> list[int]:
+    """The quota of this process's group and of every group around it, where there is one."""
+    found = []
+    for folder in _groups(root):
+        limit = _read(folder / "cpu.max") or " ".join(
+            [_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")]
+        )
+        quota, _, period = limit.partition(" ")
+        if quota.isdecimal() and period.isdecimal() and int(quota) > 0 and int(period) > 0:
+            found.append(math.ceil(int(quota) / int(period)))
+    return found
+
+
+def _groups(root: Path) -> Iterator[Path]:
+    """Folders of the groups that count CPU time, from the innermost out: version 2, and version 1's controller.
+
+    A container that shares the host's names finds its own group at the mount itself.
+    """
+    mount = root / "sys/fs/cgroup"
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        names = ["cpu", controllers, "cpu,cpuacct"] if controllers else ["", "unified"]
+        for top in dict.fromkeys(mount / name for name in names):
+            group = top / path.strip("/")
+            yield from dict.fromkeys(
+                [group, *(parent for parent in group.parents if parent.is_relative_to(top)), top]
+            )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""

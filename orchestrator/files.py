@@ -1,0 +1,104 @@
+"""Files and folders that appear whole or not at all, whatever is killed, or full, in between.
+
+What is being written is hidden beside its place (`.NAME.PID.partial`) and goes away at once if writing fails, so that
+a full disk does not fill further. An `OSError` from here names the file; Python's own does not when a write fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+PARTIAL = ".partial"
+
+
+def partial_of(path: Path) -> Path:
+    """Where this process writes what is to become `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an `OSError` that names no file name this one, also where a library hides it behind an error of its own."""
+    try:
+        yield
+    except Exception as error:
+        behind: BaseException | None = error
+        while behind is not None:
+            if isinstance(behind, OSError) and behind.filename is None and behind.errno is not None:
+                behind.filename = str(path)
+            behind = behind.__context__
+        raise
+
+
+@contextmanager
+def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of `path` at the end; `sync`: it is forced to disk before."""
+    partial = partial_of(path)
+    try:
+        with naming(path):
+            with partial.open("wb") as file:
+                yield file
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+            partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:
+    """Replace `path` by `content`: a reader sees the old bytes or the new ones, never a part."""
+    with replacing(path, sync=sync) as file:
+        file.write(content)
+
+
+@contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """A hidden folder to fill, which becomes `folder` at the end; one that is there already is left as it is."""
+    partial = partial_of(folder)
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with naming(folder):
+            partial.mkdir(parents=True)
+            yield partial
+            try:
+                partial.rename(folder)
+            except OSError:
+                if not folder.exists():
+                    raise
+                shutil.rmtree(partial)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def append(path: Path, content: bytes, *, sync: bool = False) -> None:
+    """Add `content` at the end of a file, all of it or, where that fails, nothing; `sync`: it is forced to disk."""
+    with naming(path), path.open("ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            left = memoryview(content)
+            while left:
+                left = left[file.write(left) :]
+            if sync:
+                os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):
+                file.truncate(size)
+            raise
+
+
+def size_text(num_bytes: float) -> str:
+    """1234567 -> 1.2 MB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} bytes" if unit == "bytes" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:,.1f} TB"
