@@ -10,7 +10,7 @@ import typer
 
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Cache, Data, Home, Metric, Twins
 from orchestrator.cli.screen import bar, err, out, print_json
-from orchestrator.cli.split import look_for_twins
+from orchestrator.cli.split import load_unchanged, look_for_twins
 from orchestrator.files import write_atomically
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ def evaluate(
     Of the datasets it was trained on, only the hold-out cases are scored; of others, no frame that shows the same place
     as one of those. Intervals draw frames of one place together.
     """
-    from orchestrator.data.cases import load_datasets
     from orchestrator.data.splits import group_of_case
     from orchestrator.errors import BadData
     from orchestrator.results import evaluation
@@ -54,7 +53,7 @@ def evaluate(
     home = home.expanduser().resolve()
     if repeated := sorted({name for name in data if data.count(name) > 1}):
         raise BadData("--data", f"expected each dataset once, found {', '.join(repeated)} again")
-    datasets = load_datasets(home, data)
+    datasets = load_unchanged(home, data, cache)
     seen, pairs = _what_it_saw(loaded.config, datasets, home, cache, twins=twins)
     group_of = group_of_case((*datasets, *seen), pairs)
     cases, left_out = evaluation.cases_to_score(loaded.config, datasets, seen, group_of)

@@ -291,9 +291,12 @@ class _Crew:
         score_networks(self.study, tuple(record.fit_id for record in records), *self._machine_and_work())
 
     def _machine_and_work(self) -> tuple[Machine, Work]:
+        from orchestrator.cli.split import load_unchanged
         from orchestrator.machine import Machine
         from orchestrator.search.work import Work
 
+        sources, unseen = self.study.datasets()
+        load_unchanged(self.study.home, [dataset.name for dataset in (*sources, *unseen)], self.cache)
         machine = Machine(self.address, self.device, self.workers_per_fit)
         return machine, Work(self.study.home, self.cache, self.study.ledger)
 

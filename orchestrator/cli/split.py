@@ -64,11 +64,10 @@ def load_split(
     fold: int = 0,
 ) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...], SplitPlan]:
     """The datasets to train on, those to test on, and how the former are dealt. `fold` is one that must be there."""
-    from orchestrator.data.cases import load_datasets
     from orchestrator.data.splits import knows_its_twins, make_plan
     from orchestrator.errors import BadSplit
 
-    datasets = load_datasets(home, [*data, *unseen])
+    datasets = load_unchanged(home, [*data, *unseen], cache)
     sources, tests = datasets[: len(data)], datasets[len(data) :]
     plan = make_plan(splits, sources, seed=seed, holdout=holdout, unseen=tests)  # refuses at once what it can
     if fold >= len(plan.folds):
@@ -79,6 +78,17 @@ def load_split(
     if twins:
         err.print(twin_line(plan), highlight=False)
     return sources, tests, plan
+
+
+def load_unchanged(home: Path, names: Sequence[str], cache: Path | None) -> tuple[Dataset, ...]:
+    """The datasets of those names. Raises `BadData` where files are not those that were imported."""
+    from orchestrator.data.cases import load_datasets
+    from orchestrator.data.intact import refuse_changed
+
+    datasets = load_datasets(home, names)
+    with bar("checking files") as on_progress:
+        refuse_changed(datasets, cache or home / "cache", on_progress)
+    return datasets
 
 
 def look_for_twins(datasets: Sequence[Dataset], cache: Path) -> tuple[tuple[str, str], ...]:

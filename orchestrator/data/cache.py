@@ -1,8 +1,9 @@
 """Decode once: memory-mapped uint8 arrays that every fit on a node shares.
 
 cache/v2/FINGERPRINT/ holds size-256/pixels.npy (four bytes a pixel: RGB, and 255 where the mask is 1) and
-original/pixels.npy (the masks at their own sizes, one bit a pixel). Each of the folders appears by one rename, so
-whoever sees it sees all of it; changed data has another fingerprint. Whoever reads a folder holds a shared lock (flock)
+original/pixels.npy (the masks at their own sizes, one bit a pixel), each with checks.json, the checksums of its cases.
+Each of the folders appears by one rename, so whoever sees it sees all of it; changed data has another fingerprint, and
+a folder that was damaged since is built again. Whoever reads a folder holds a shared lock (flock)
 on its pixels.npy, which the kernel takes back even from a killed process, and sets its time of change when opening it:
 `prune` removes what nobody holds, longest unused first.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import shutil
 import weakref
@@ -27,6 +29,8 @@ from filelock import FileLock
 from numpy.lib.format import open_memmap
 
 from orchestrator.data.cases import Case, Dataset, read_image, read_mask
+from orchestrator.data.checksums import PIXELS, Damaged, checksum, open_checked, write_checks
+from orchestrator.data.intact import refuse_changed
 from orchestrator.data.resize import resize_image
 from orchestrator.data.transforms import pack, unpack
 from orchestrator.data.verify import NUM_THREADS, Progress
@@ -34,25 +38,24 @@ from orchestrator.errors import BadMachine
 from orchestrator.files import size_text
 
 VERSION = "v2"  # raise it when the same files shall give other arrays
-PIXELS = "pixels.npy"
+
+logger = logging.getLogger(__name__)
 
 
 class CachedCases:
     """Images and masks by case id. Cheap to make, and to pickle: it travels as paths, not as pixels."""
 
     def __init__(self, datasets: Sequence[Dataset], image_size: int, cache: Path) -> None:
-        """The arrays must exist: `cached_cases` makes them. They stay as long as this object does."""
+        """The arrays must exist: `cached_cases` makes them. They stay as long as this object does.
+
+        Raises `Damaged` where one is not what was written.
+        """
         self.datasets = tuple(datasets)
         self.image_size = image_size
         self._cache = cache
-        folders = [
-            folder
-            for dataset in self.datasets
-            for folder in (_sized_folder(dataset, image_size, cache), _original_folder(dataset, cache))
-        ]
         with contextlib.ExitStack() as held:
-            for folder in folders:
-                held.callback(os.close, hold(folder))
+            for part in _parts(self.datasets, image_size, cache):
+                held.callback(os.close, hold(part.folder))
             weakref.finalize(self, held.pop_all().close)
         self._rows = {
             case.id: (shelf, row)
@@ -97,14 +100,14 @@ class CachedCases:
 def cached_cases(
     datasets: Sequence[Dataset], image_size: int, cache: Path, on_progress: Progress | None = None
 ) -> CachedCases:
-    """Build what the cache lacks, then open it. Processes that ask for the same at once build it once."""
+    """Build what the cache lacks, then open it. Processes that ask for the same at once build it once.
+
+    What was damaged on disk is built again, and a line of the log says so. Raises `BadData` where a file of a dataset
+    is not the one that was imported.
+    """
+    refuse_changed(datasets, cache)
     while True:
-        missing = [
-            part
-            for dataset in datasets
-            for part in (_sized(dataset, image_size, cache), _original(dataset, cache))
-            if not part.folder.exists()
-        ]
+        missing = [part for part in _parts(datasets, image_size, cache) if not part.folder.exists()]
         total = sum(len(part.dataset.cases) for part in missing)
         done = 0
         for part in missing:
@@ -112,8 +115,14 @@ def cached_cases(
                 done += 1
                 if on_progress:
                     on_progress(done, total)
-        with contextlib.suppress(Pruned):  # between building and opening
+        try:
             return CachedCases(datasets, image_size, cache)
+        except Pruned:  # between building and opening
+            continue
+        except Damaged as damage:
+            logger.warning("%s; it is decoded again", damage)
+            for part in _parts(datasets, image_size, cache):
+                _discard_damaged(part)
 
 
 def read_sized(case: Case, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -131,10 +140,12 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP)  # what a file system without locks ans
 
 
 def hold(folder: Path) -> int:
-    """Keep a folder from being pruned until the descriptor that comes back is closed. Raises `Pruned`."""
+    """Keep a folder from being pruned until the descriptor that comes back is closed. Raises `Pruned`, or `Damaged`."""
     try:
         descriptor = os.open(folder / PIXELS, os.O_RDONLY)
     except FileNotFoundError as error:
+        if folder.exists() and not (folder / PIXELS).exists():
+            raise Damaged(f"{folder / PIXELS} is gone") from error
         raise Pruned(str(folder)) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
@@ -158,12 +169,30 @@ def _is_still(path: Path, descriptor: int) -> bool:
 
 @dataclass(frozen=True)
 class _Part:
-    """A folder with an array, and how the part of one case is filled in."""
+    """A folder with an array, and what of it belongs to one case."""
 
     folder: Path
     dataset: Dataset
     shape: tuple[int, ...]
-    fill: Callable[[np.ndarray, int], None]
+    starts: list[int]  # along the first axis, one more than there are cases
+    decode: Callable[[Case], np.ndarray]
+
+    def open(self) -> np.ndarray:
+        return open_checked(self.folder, self.shape, self.starts)
+
+    def fill(self, array: np.ndarray, row: int) -> int:
+        """Decode a case into its place; returns the checksum."""
+        block = array[self.starts[row] : self.starts[row + 1]]
+        block[:] = self.decode(self.dataset.cases[row])
+        return checksum(block)
+
+    @property
+    def is_sound(self) -> bool:
+        try:
+            self.open()
+        except Damaged:
+            return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -177,35 +206,31 @@ class _Shelf:
 
 
 def _sized(dataset: Dataset, size: int, cache: Path) -> _Part:
-    shape = (len(dataset.cases), size, size, 4)
-    return _Part(_sized_folder(dataset, size, cache), dataset, shape, partial(_fill_sized, dataset, size))
-
-
-def _fill_sized(dataset: Dataset, size: int, frames: np.ndarray, row: int) -> None:
-    frames[row] = pack(*read_sized(dataset.cases[row], size))
+    num_cases = len(dataset.cases)
+    return _Part(
+        cache / VERSION / dataset.fingerprint / f"size-{size}",
+        dataset,
+        (num_cases, size, size, 4),
+        list(range(num_cases + 1)),
+        lambda case: pack(*read_sized(case, size)),
+    )
 
 
 def _original(dataset: Dataset, cache: Path) -> _Part:
     starts = _starts(dataset)
-    fill = partial(_fill_original, dataset, starts)
-    return _Part(_original_folder(dataset, cache), dataset, (starts[-1],), fill)
+    folder = cache / VERSION / dataset.fingerprint / "original"
+    return _Part(folder, dataset, (starts[-1],), starts, lambda case: np.packbits(read_mask(case.mask)))
 
 
-def _fill_original(dataset: Dataset, starts: list[int], bits: np.ndarray, row: int) -> None:
-    bits[starts[row] : starts[row + 1]] = np.packbits(read_mask(dataset.cases[row].mask))
+def _parts(datasets: Sequence[Dataset], size: int, cache: Path) -> list[_Part]:
+    return [
+        part for dataset in datasets for part in (_sized(dataset, size, cache), _original(dataset, cache))
+    ]
 
 
 def _starts(dataset: Dataset) -> list[int]:
     """Where the bits of each mask begin, in bytes; one more entry than there are cases."""
     return list(accumulate(((case.height * case.width + 7) // 8 for case in dataset.cases), initial=0))
-
-
-def _sized_folder(dataset: Dataset, size: int, cache: Path) -> Path:
-    return cache / VERSION / dataset.fingerprint / f"size-{size}"
-
-
-def _original_folder(dataset: Dataset, cache: Path) -> Path:
-    return cache / VERSION / dataset.fingerprint / "original"
 
 
 def build_lock(folder: Path) -> FileLock:
@@ -224,12 +249,34 @@ def _build(part: _Part) -> Iterator[None]:
         hidden.mkdir()
         try:
             array = _allocated(hidden / PIXELS, part.shape)
+            crc32 = []
             with ThreadPoolExecutor(NUM_THREADS) as pool:
-                yield from pool.map(partial(part.fill, array), range(len(part.dataset.cases)))
+                for one in pool.map(partial(part.fill, array), range(len(part.dataset.cases))):
+                    crc32.append(one)
+                    yield
             array.flush()
+            del array  # what is mapped to be written may change its time of change
+            write_checks(hidden, crc32)
             hidden.replace(part.folder)
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _discard_damaged(part: _Part) -> None:
+    """Take a damaged folder away, unless it was built again meanwhile; who has it open keeps what is open."""
+    with build_lock(part.folder):
+        if not part.folder.exists() or part.is_sound:
+            return
+        hidden = part.folder.with_name(f".{part.folder.name}.partial")
+        try:
+            shutil.rmtree(hidden, ignore_errors=True)
+            part.folder.replace(hidden)
+        except OSError as error:
+            raise BadMachine(
+                str(part.folder),
+                f"is damaged, and cannot be replaced: {error.strerror}; remove it, or name another place with --cache",
+            ) from error
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _allocated(path: Path, shape: tuple[int, ...]) -> np.memmap:
@@ -248,10 +295,5 @@ def _allocated(path: Path, shape: tuple[int, ...]) -> np.memmap:
 
 
 def _open(dataset: Dataset, size: int, cache: Path) -> _Shelf:
-    sized, original = _sized_folder(dataset, size, cache), _original_folder(dataset, cache)
-    return _Shelf(
-        cases=dataset.cases,
-        frames=np.asarray(np.load(sized / PIXELS, mmap_mode="r")),
-        bits=np.load(original / PIXELS, mmap_mode="r"),
-        starts=_starts(dataset),
-    )
+    sized, original = _sized(dataset, size, cache), _original(dataset, cache)
+    return _Shelf(dataset.cases, np.asarray(sized.open()), original.open(), original.starts)

@@ -56,6 +56,8 @@ class Case:
     width: int
     polyp_fraction: float  # share of the frame, 0 to 1
     sha256: str  # of the bytes of both files
+    image_sha256: str = ""  # of each; "" in datasets that were imported before these were kept
+    mask_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,8 @@ def _case(name: str, folder: Path, pair: Pair, facts: Facts, members: Mapping[st
         width=facts.width,
         polyp_fraction=facts.polyp_fraction,
         sha256=facts.sha256,
+        image_sha256=facts.image_sha256,
+        mask_sha256=facts.mask_sha256,
     )
 
 
@@ -281,6 +285,8 @@ def _write_manifest(dataset: Dataset, folder: Path) -> None:
                 "width": case.width,
                 "polyp_fraction": case.polyp_fraction,
                 "sha256": case.sha256,
+                "image_sha256": case.image_sha256,
+                "mask_sha256": case.mask_sha256,
             }
             for case in dataset.cases
         ],

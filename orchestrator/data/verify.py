@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,6 +42,8 @@ class Facts:
     grey_share: float  # 0 to 1: neither dark nor bright, away from outlines
     brightest: int  # largest value of the mask, 0 to 255
     sha256: str  # of the bytes of both files
+    image_sha256: str
+    mask_sha256: str
 
 
 def look_at(image: Path, mask: Path) -> Facts:
@@ -49,6 +52,7 @@ def look_at(image: Path, mask: Path) -> Facts:
     grey, mask_problems = _tried(read_grey_mask, mask)
     if pixels is None or grey is None:
         raise BadData(image.stem, image_problems + mask_problems)
+    digests = file_sha256(image), file_sha256(mask)
     return Facts(
         height=pixels.shape[0],
         width=pixels.shape[1],
@@ -57,14 +61,26 @@ def look_at(image: Path, mask: Path) -> Facts:
         polyp_fraction=float(np.mean(grey > POLYP_ABOVE)),
         grey_share=_grey_share(grey),
         brightest=int(grey.max()),
-        sha256=hash_pair(image, mask),
+        sha256=pair_sha256(*digests),
+        image_sha256=digests[0],
+        mask_sha256=digests[1],
     )
 
 
 def hash_pair(image: Path, mask: Path) -> str:
     """64 hex digits that change with any byte of either file."""
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (image, mask)]
-    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
+    return pair_sha256(file_sha256(image), file_sha256(mask))
+
+
+def pair_sha256(image_sha256: str, mask_sha256: str) -> str:
+    """64 hex digits from those of an image and of its mask."""
+    return hashlib.sha256(f"{image_sha256} {mask_sha256}".encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """64 hex digits of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _tried(read: Callable[[Path], np.ndarray], path: Path) -> tuple[np.ndarray | None, list[str]]:
@@ -178,17 +194,15 @@ def _stamp(pair: Pair) -> Stamp:
 
 
 def _read_journal(partial: Path, stamps: Mapping[str, Stamp]) -> dict[str, Facts]:
-    """Facts, by stem, that still hold; the last line may be torn by a kill and is then left out."""
+    """Facts, by stem, that still hold; a line that does not read, as one torn by a kill, is left out."""
     for name in ("images", "masks"):
         (partial / name).mkdir(parents=True, exist_ok=True)
     entries = {}
     journal = partial / JOURNAL
-    for line in journal.read_text().splitlines() if journal.exists() else ():
-        try:
+    for line in journal.read_text(errors="replace").splitlines() if journal.exists() else ():
+        with suppress(ValueError, TypeError, KeyError):  # torn, damaged, or of another version
             entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        entries[tuple(entry["stamp"])] = Facts(**entry["facts"])
+            entries[tuple(entry["stamp"])] = Facts(**entry["facts"])
     return {stem: entries[stamp] for stem, stamp in stamps.items() if stamp in entries}
 
 

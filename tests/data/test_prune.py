@@ -132,7 +132,7 @@ def test_holdings_say_whose_how_large_how_old_and_whether_in_use(dataset, tmp_pa
     original, sized = sorted(holdings(tmp_path, [dataset]), key=lambda one: one.size, reverse=True)
     assert (original.size, sized.size) == ("original", "32")
     assert original.dataset == sized.dataset == "drawn"
-    assert sized.num_bytes == pytest.approx(12 * 32 * 32 * 4, abs=300)
+    assert sized.num_bytes == pytest.approx(12 * 32 * 32 * 4, abs=1000)
     assert (datetime.now(UTC) - sized.last_used).total_seconds() < 60
     assert original.in_use and sized.in_use
     del cases
@@ -235,7 +235,8 @@ def test_changed_data_under_the_same_name_is_decoded_again(tmp_path):
     assert {holding.folder.parent.name for holding in removed} == {old.fingerprint}
 
 
-def test_a_damaged_frame_leaves_nothing_half_built(tmp_path):
+def test_a_damaged_frame_leaves_nothing_half_built(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, "refuse_changed", lambda *_: None)  # damaged a moment later
     draw_dataset(tmp_path / "frames", num_cases=4, size=40)
     dataset = add_dataset(tmp_path, "mine", tmp_path / "frames", allow_empty=True)
     dataset.cases[2].image.write_bytes(b"no picture")
