@@ -433,3 +433,31 @@ sys.exit(f"imported: {heavy}" if heavy else 0)
     assert {"search", "fit", "status", "best", "leaderboard", "predict", "data add", "space check"} <= set(
         commands
     )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fit tiny.toml --data changed --no-twins --splits k-fold:2",
+        "search tiny.toml --data changed --no-twins --splits k-fold:2 --trials 1 --address local",
+        "plan tiny.toml --data changed --gpus 1 --splits k-fold:2",
+        "data split changed --no-twins",
+    ],
+)
+def test_data_that_changed_in_the_home_is_refused_before_anything_begins(run, tmp_path, monkeypatch, line):
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(tmp_path))
+    draw_dataset(tmp_path / "frames", num_cases=8, size=32)
+    one, other, *_ = add_dataset(tmp_path, "changed", tmp_path / "frames", allow_empty=True).cases
+    one.image.write_bytes(other.image.read_bytes())
+    done = run(line)
+    assert done.code == 2 and f"images/{one.image.name}: not the bytes that were imported" in done.err
+
+
+def test_a_file_that_ends_early_is_a_bug_and_no_sign_of_ctrl_d(run, monkeypatch):
+    def ends(*_: object) -> None:
+        raise EOFError("No data left in file")
+
+    monkeypatch.setattr("orchestrator.data.cases.list_datasets", ends)
+    with pytest.raises(RuntimeError, match="No data left in file") as error:
+        run("data list")
+    assert isinstance(error.value.__cause__, EOFError)

@@ -9,15 +9,29 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from orchestrator.cli import data, evaluate, networks, plan, results, search, space, status
 from orchestrator.cli.screen import err
 from orchestrator.errors import FitFailed, UserError
 
+
+class Commands(TyperGroup):
+    """The commands. Typer takes every EOFError for Ctrl-D and says "Aborted."; ours ask nothing, so it is a bug."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:
+            raise RuntimeError(f"something that was read ended early: {error}") from error
+
+
 app = typer.Typer(
+    cls=Commands,
     help="Search hyperparameters and cross-validate polyp segmentation networks.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
