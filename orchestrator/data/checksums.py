@@ -7,7 +7,6 @@ trains therefore reads nothing twice, and no byte that was changed since the arr
 from __future__ import annotations
 
 import contextlib
-import os
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.data.verify import NUM_THREADS
+from orchestrator.files import write_atomically
 
 CHECKS = "checks.json"
 PIXELS = "pixels.npy"
@@ -89,12 +89,7 @@ def _read(file: Path) -> Checks:
 
 
 def _write(folder: Path, checks: Checks) -> None:
-    partial = folder / f".{CHECKS}.{os.getpid()}.partial"
-    try:
-        partial.write_bytes(_ADAPTER.dump_json(checks))
-        partial.replace(folder / CHECKS)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(folder / CHECKS, _ADAPTER.dump_json(checks))
 
 
 def _stamp(file: Path) -> tuple[int, int, int, int]:

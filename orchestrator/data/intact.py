@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from orchestrator.data.cases import Case, Dataset
 from orchestrator.data.verify import NUM_THREADS, Progress, file_sha256, pair_sha256
 from orchestrator.errors import BadData, Mistakes
+from orchestrator.files import write_atomically
 
 Stamp = tuple[int, int, int, int]  # bytes, times of change of content and of inode in ns, inode
 MOST_NAMED = 10  # problems in one message
@@ -58,7 +59,8 @@ def _refuse_changed(dataset: Dataset, cache: Path, on_progress: Progress | None)
                 if on_progress:
                     on_progress(done, len(unknown))
         with suppress(OSError):
-            _write(file, {name: stamp for name, stamp in sound.items() if stamps.get(name) == stamp})
+            kept = {name: stamp for name, stamp in sound.items() if stamps.get(name) == stamp}
+            write_atomically(file, json.dumps(kept).encode(), sync=False)
     if problems:
         raise BadData(dataset.name, _with_remedy(dataset, problems))
 
@@ -137,12 +139,3 @@ def _read(file: Path) -> dict[str, Stamp]:
         return _STAMPS.validate_json(file.read_bytes())
     except (OSError, ValidationError):
         return {}
-
-
-def _write(file: Path, sound: Mapping[str, Stamp]) -> None:
-    partial = file.with_suffix(f".{os.getpid()}.partial")
-    try:
-        partial.write_text(json.dumps(sound), encoding="utf-8")
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)

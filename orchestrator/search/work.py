@@ -21,7 +21,7 @@ import models
 import orchestrator
 from orchestrator.data.cache import CachedCases, cached_cases
 from orchestrator.data.cases import load_datasets
-from orchestrator.errors import BadData
+from orchestrator.errors import BadData, MachineFault, Several
 from orchestrator.scoring.histograms import quantize
 from orchestrator.scoring.metrics import scores_at
 from orchestrator.scoring.threshold import best_threshold
@@ -187,7 +187,10 @@ def _open_cases(
         raise BadData(
             str(home), [f"dataset {name} is not the one that this study was made with" for name in changed]
         )
-    return cached_cases(datasets, image_size, cache)
+    try:
+        return cached_cases(datasets, image_size, cache)
+    except (BadData, Several) as error:  # of this node: the study's own process has seen the files as they were imported
+        raise MachineFault(error.where, error.problems) from error
 
 
 def load_network(record: FitRecord) -> nn.Module:
