@@ -18,13 +18,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from orchestrator.redaction import without_secrets
+
 
 class UserError(Exception):
-    """A mistake that the user can mend: where, and every problem found there."""
+    """A mistake that the user can mend: where, and every problem found there; without the secrets of URLs."""
 
     def __init__(self, where: str, problems: str | Sequence[str]) -> None:
-        self.where = where
-        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        self.where = without_secrets(where)
+        found = (problems,) if isinstance(problems, str) else problems
+        self.problems = tuple(without_secrets(problem) for problem in found)
         super().__init__(str(self))
 
     def __str__(self) -> str:

@@ -11,11 +11,15 @@ from typing import Annotated, Any, ClassVar, Self
 from optuna.trial import BaseTrial
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from orchestrator.documents import shown
+
 Scalar = bool | int | float | str
 SCALAR_SCHEMA = {"type": ["boolean", "number", "string"]}
 
 
 MOST_STEPS = 1_000_000_000
+MOST_VALUES = 1_000  # of a choice
+MOST_SHOWN = 10
 BESIDE = 1e-8  # of a step: so far from it a value may be, as in Optuna
 
 
@@ -36,7 +40,11 @@ def is_number(value: object) -> bool:
 
 def _scalars(values: object) -> tuple[Scalar, ...]:
     if not isinstance(values, list) or not values or not all(isinstance(v, Scalar) for v in values):
-        raise ValueError(f"expected a list of one or more numbers, strings or booleans, found {values!r}")
+        raise ValueError(
+            f"expected a list of one or more numbers, strings or booleans, found {shown(values)}"
+        )
+    if len(values) > MOST_VALUES:
+        raise ValueError(f"expected at most {MOST_VALUES:,} values, found {len(values):,}")
     twice = [a for i, a in enumerate(values) if any(same(a, b) for b in values[:i])]
     if twice:
         raise ValueError(f"expected values that differ, found {twice[0]!r} twice")
@@ -45,21 +53,21 @@ def _scalars(values: object) -> tuple[Scalar, ...]:
 
 def _two_numbers(values: object) -> tuple[float, float]:
     if not isinstance(values, list) or len(values) != 2 or not all(is_number(v) for v in values):
-        raise ValueError(f"expected [low, high], two numbers, found {values!r}")
+        raise ValueError(f"expected [low, high], two numbers, found {shown(values)}")
     if not all(math.isfinite(v) for v in values):
-        raise ValueError(f"expected finite numbers, found {values!r}")
+        raise ValueError(f"expected finite numbers, found {shown(values)}")
     return float(values[0]), float(values[1])
 
 
 def _two_wholes(values: object) -> tuple[int, int]:
     if not isinstance(values, list) or len(values) != 2 or not all(is_whole(v) for v in values):
-        raise ValueError(f"expected [low, high], two integers, found {values!r}")
+        raise ValueError(f"expected [low, high], two integers, found {shown(values)}")
     return values[0], values[1]
 
 
 def _conditions(when: object) -> dict[str, tuple[Scalar, ...]]:
     if not isinstance(when, dict) or not when:
-        raise ValueError(f'expected a table such as {{ network = "unet" }}, found {when!r}')
+        raise ValueError(f'expected a table such as {{ network = "unet" }}, found {shown(when)}')
     return {key: _scalars(values if isinstance(values, list) else [values]) for key, values in when.items()}
 
 
@@ -330,9 +338,9 @@ KINDS: dict[str, type[Distribution]] = {kind.kind: kind for kind in (LogUniform,
 def parse(raw: object) -> Distribution:
     """The distribution that a table in [search] describes. ValueError (pydantic's are such) for any other."""
     if not isinstance(raw, dict):
-        example = ", ".join(map(_toml, raw)) if isinstance(raw, list) else _toml(raw)
+        example = ", ".join(map(_toml, raw[:MOST_SHOWN])) if isinstance(raw, list) else _toml(raw)
         raise ValueError(
-            f"expected a distribution such as {{ choice = [{example}] }}, found {raw!r}; "
+            f"expected a distribution such as {{ choice = [{example}] }}, found {shown(raw)}; "
             "a value that stays the same belongs in [fixed]"
         )
     kinds = [kind for kind in KINDS if kind in raw]

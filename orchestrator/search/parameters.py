@@ -13,6 +13,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 import models
+from orchestrator.documents import MAX_TEXT, shown
 from orchestrator.training.recipe import Recipe
 
 NETWORK = "network"
@@ -61,7 +62,7 @@ def refusal(key: str, value: object, networks: Sequence[str]) -> str | None:
         except ValidationError as error:
             whose = "" if key in RECIPE or key in MASKS else f"{network}: "
             expected = " or ".join(_expected(line["msg"]) for line in error.errors())
-            return f"{whose}expected {expected}, found {value!r}"
+            return f"{whose}expected {expected}, found {shown(value)}"
     return None
 
 
@@ -100,9 +101,9 @@ def unknown_key(key: str, networks: Sequence[str]) -> str:
 
 def not_known(name: object, known: Sequence[str], what: str) -> str:
     """'no parameter has this name', with the nearest of the known names and all of them."""
-    near = difflib.get_close_matches(str(name), known, n=1)
+    near = difflib.get_close_matches(str(name)[:MAX_TEXT], known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    return f"no {what} is named {str(name)!r}; {hint}known: {', '.join(known)}"
+    return f"no {what} is named {shown(str(name))}; {hint}known: {', '.join(known)}"
 
 
 def problems_in(error: ValidationError, where: str, known: Sequence[str] = ()) -> list[str]:
@@ -115,7 +116,7 @@ def problems_in(error: ValidationError, where: str, known: Sequence[str] = ()) -
         elif finding["type"] == "value_error":
             lines.append(f"{path}: {finding['ctx']['error']}")
         else:
-            lines.append(f"{path}: expected {_expected(finding['msg'])}, found {finding['input']!r}")
+            lines.append(f"{path}: expected {_expected(finding['msg'])}, found {shown(finding['input'])}")
     return lines
 
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ import torch
 from optuna.trial import BaseTrial, FixedTrial
 
 import models
+from orchestrator.documents import parse_toml, read_bounded, shown
 from orchestrator.errors import BadMachine, BadSpace
 from orchestrator.scoring.choice import MaskChoice
 from orchestrator.scoring.threshold import snap
@@ -158,7 +158,7 @@ def load_space(path: Path) -> SearchSpace:
             str(path), f"expected a TOML file, found none; {path.parent} holds: {', '.join(near) or 'none'}"
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bounded(path, BadSpace, megabytes=1).decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadSpace(
             str(path), f"expected text in UTF-8, found byte {error.object[error.start]:#04x}"
@@ -170,8 +170,8 @@ def parse_space(text: str, path: Path | None = None) -> SearchSpace:
     """Check the text of a file. BadSpace with every problem in it."""
     where = str(path or "search space")
     try:
-        document = tomllib.loads(text)
-    except ValueError as error:  # no TOML, or a number of thousands of digits
+        document = parse_toml(text)
+    except ValueError as error:
         raise BadSpace(where, f"expected TOML, found otherwise: {error}") from error
     if problems := [*_too_large(document)]:
         raise BadSpace(where, problems)
@@ -322,8 +322,8 @@ def _refused_together(params: Mapping[str, Any], changes: Mapping[str, Any]) -> 
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         if re.fullmatch(r"[A-Za-z_][\w./-]*", text):
             return text
-        raise ValueError(f"expected a value as in TOML or a bare word, found {text!r}") from None
+        raise ValueError(f"expected a value as in TOML or a bare word, found {shown(text)}") from None

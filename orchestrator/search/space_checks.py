@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from itertools import combinations, product
+from itertools import combinations, islice, product
 from typing import Any
 
 from pydantic import ValidationError
@@ -27,6 +27,8 @@ from orchestrator.search.parameters import (
     size_refusal,
 )
 from orchestrator.training.recipe import Recipe
+
+MOST_PAIRS = 2_000  # of the values of two parameters; what is wrong beyond them fails its trial
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def _recipes(tables: Tables) -> Iterator[str]:
         problems = []
         for chosen in combinations(searched, size):
             where = " with ".join(f"search.{name}" for name in chosen) or "fixed and baseline"
-            for values in product(*(tables.search[name].extremes for name in chosen)):
+            for values in islice(product(*(tables.search[name].extremes for name in chosen)), MOST_PAIRS):
                 params = dict(baseline)
                 for name, value in zip(chosen, values, strict=True):
                     params |= calling_for(tables, name, value)

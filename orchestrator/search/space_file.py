@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 import models
+from orchestrator.documents import shown
 from orchestrator.search.distributions import (
     KINDS,
     Choice,
@@ -30,6 +31,9 @@ from orchestrator.search.parameters import (
 from orchestrator.search.space_checks import Tables
 
 _TABLES = ("search", "fixed", "baseline")
+MOST_KEYS = (
+    200  # of a table: more than all networks have parameters; each that is wrong has a line of its own
+)
 
 
 def read_tables(
@@ -53,21 +57,34 @@ def read_tables(
 
 
 def _tables(document: dict[str, Any], problems: list[str]) -> dict[str, dict[str, Any]]:
+    if len(document) > MOST_KEYS:
+        problems.append(_too_many("file", document, "keys"))
+        document = {}
     for key, value in document.items():
         if key not in (NETWORK, *_TABLES):
             problems.append(not_known(key, (NETWORK, *_TABLES), "table"))
         elif key in _TABLES and not isinstance(value, dict):
-            problems.append(f"{key}: expected a table, [{key}], found {value!r}")
-    return {key: document[key] if isinstance(document.get(key), dict) else {} for key in _TABLES}
+            problems.append(f"{key}: expected a table, [{key}], found {shown(value)}")
+        elif key in _TABLES and len(value) > MOST_KEYS:
+            problems.append(_too_many(key, value, "keys"))
+    fit = [key for key in _TABLES if isinstance(document.get(key), dict) and len(document[key]) <= MOST_KEYS]
+    return {key: document[key] if key in fit else {} for key in _TABLES}
+
+
+def _too_many(where: str, values: Collection[Any], what: str) -> str:
+    return f"{where}: expected at most {MOST_KEYS} {what}, found {len(values):,}"
 
 
 def _networks(raw: object, problems: list[str]) -> tuple[str, ...]:
     """The networks of a file; none where it names one that does not exist."""
     choice = raw["choice"] if isinstance(raw, dict) and list(raw) == ["choice"] else [raw]
     named = choice if isinstance(choice, list) else []
+    if len(named) > MOST_KEYS:
+        problems.append(_too_many("network", named, "names"))
+        return ()
     if not named or not all(isinstance(name, str) for name in named):
         problems.append(
-            f'network: expected a name, or {{ choice = ["a", "b"] }}, found {raw!r}; {_known_networks()}'
+            f'network: expected a name, or {{ choice = ["a", "b"] }}, found {shown(raw)}; {_known_networks()}'
         )
         return ()
     if len(set(named)) < len(named):
@@ -133,7 +150,9 @@ def _scalars(tables: dict[str, dict[str, Any]], name: str, problems: list[str]) 
     values = {}
     for key, value in tables[name].items():
         if not isinstance(value, Scalar):
-            problems.append(f"{name}.{key}: expected a single number, string or boolean, found {value!r}")
+            problems.append(
+                f"{name}.{key}: expected a single number, string or boolean, found {shown(value)}"
+            )
         else:
             values[key] = value
     return values

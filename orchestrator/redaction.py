@@ -1,0 +1,38 @@
+"""Passwords and tokens in URLs: kept out of everything that is printed or written down."""
+
+from __future__ import annotations
+
+import re
+
+HIDDEN = "***"
+# Names of query parameters whose value lets somebody in.
+SECRET_NAMES = (
+    "password|passwd|pwd|pass|passphrase|sslpassword|token|access_?token|auth|authorization|bearer|secret|"
+    "client_?secret|key|api_?key|access_?key|account_?key|sig|signature|credentials?|sas|jwt"
+)
+_URL = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*://)(?P<rest>[^\s\"'<>`]+)")
+_USER = re.compile(r"(?P<user>[^:@/]*)(?P<password>:.*)?@(?P<host>[^@]*)", re.DOTALL)
+_QUERY = re.compile(rf"(?P<name>[?&;#][A-Za-z0-9_.%-]*?(?:{SECRET_NAMES})=)[^&;#\s\"'<>`]*", re.IGNORECASE)
+WITHOUT_SERVER = ("sqlite", "file")  # what follows :// is a path, in which an @ is a letter
+
+
+def without_secrets(text: str) -> str:
+    """A text whose URLs have *** for a password, for the user of a web address, and for tokens among the parameters."""
+    return _URL.sub(_redacted, text)
+
+
+def has_secret(text: str) -> bool:
+    """Whether a URL in there holds what must not be shown."""
+    return without_secrets(text) != text
+
+
+def _redacted(found: re.Match[str]) -> str:
+    scheme, rest = found["scheme"], _QUERY.sub(rf"\g<name>{HIDDEN}", found["rest"])
+    kind = scheme.split(":")[0].split("+")[0].lower()
+    user = None if kind in WITHOUT_SERVER else _USER.fullmatch(rest)
+    if user is None:
+        return scheme + rest
+    if user["password"]:
+        return f"{scheme}{user['user']}:{HIDDEN}@{user['host']}"
+    shown = HIDDEN if kind.startswith("http") else user["user"]  # a token is often all there is before the @
+    return f"{scheme}{shown}@{user['host']}"
