@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import traceback
 from typing import Any
 
 import typer
@@ -16,8 +17,9 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from orchestrator.cli import data, evaluate, networks, plan, results, search, space, status
-from orchestrator.cli.screen import err
+from orchestrator.cli.screen import err, plain
 from orchestrator.errors import FitFailed, UserError
+from orchestrator.redaction import without_secrets
 
 
 class Commands(TyperGroup):
@@ -74,13 +76,23 @@ def main() -> None:
         app()
     except UserError as mistake:
         for one in mistake.each:
-            err.print(f"[bold red]error:[/] {escape(str(one))}", highlight=False)
+            err.print(f"[bold red]error:[/] {escape(plain(str(one)))}", highlight=False)
         sys.exit(2)
     except OSError as refusal:
         if refusal.errno not in OF_THE_USER or refusal.filename is None:
-            raise
-        err.print(f"[bold red]error:[/] {escape(f'{refusal.filename}: {refusal.strerror}')}", highlight=False)
+            _show(refusal)
+            sys.exit(1)
+        told = escape(plain(f"{refusal.filename}: {refusal.strerror}"))
+        err.print(f"[bold red]error:[/] {told}", highlight=False)
         sys.exit(2)
     except FitFailed as failure:
-        err.print(f"[bold red]failed:[/] {escape(str(failure))}", highlight=False)
+        err.print(f"[bold red]failed:[/] {escape(plain(without_secrets(str(failure))))}", highlight=False)
         sys.exit(1)
+    except Exception as bug:
+        _show(bug)
+        sys.exit(1)
+
+
+def _show(bug: Exception) -> None:
+    """The traceback of what is no mistake of the user's, without the secrets of URLs in its messages."""
+    sys.stderr.write(without_secrets("".join(traceback.format_exception(bug))))

@@ -85,6 +85,11 @@ Twins = Annotated[
 Metric = Annotated[str, typer.Option(help="dice, iou, precision, recall, f2 or accuracy.")]
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the split and of the search.")]
 TrackingUri = Annotated[
-    str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow server. Default: SQLite in HOME.")
+    str | None,
+    typer.Option(
+        envvar="MLFLOW_TRACKING_URI",
+        help="MLflow server. Default: SQLite in HOME. Its password belongs in MLFLOW_TRACKING_USERNAME and "
+        "MLFLOW_TRACKING_PASSWORD, or a token in MLFLOW_TRACKING_TOKEN.",
+    ),
 ]
 DEFAULT_HOME = Path.home() / ".orchestrator"

@@ -26,6 +26,14 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
+def plain(text: str) -> str:
+    """Lines of a message, with what a terminal would obey written out: names in a user's file may hold escapes."""
+    return "\n".join(
+        line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+        for line in text.split("\n")
+    )
+
+
 def epoch_line(row: dict[str, float], epochs: int) -> str:
     """A refit on all cases has none to validate, and so no Dice."""
     dice = "" if math.isnan(row["val_dice"]) else f"dice {row['val_dice']:.4f}  "

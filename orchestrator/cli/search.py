@@ -374,7 +374,13 @@ def _begun_without_twins(home: Path, name: str, plan: SplitPlan) -> str | None:
 
 
 def _as_job(context: typer.Context, address: str, files: list[Path]) -> int:
-    """Have a cluster run this command, show its log, and take its exit code; Ctrl-C ends it there too."""
+    """Have a cluster run this command, show its log, and take its exit code; Ctrl-C ends it there too.
+
+    Raises `BadMachine` where the command holds a password or a token: a cluster shows the command line and the
+    environment of its jobs to everybody.
+    """
+    from orchestrator.errors import BadMachine
+    from orchestrator.redaction import has_secret
     from orchestrator.remote import submit
 
     carried = {str(file): file for file in files if file.is_file()}
@@ -394,6 +400,12 @@ def _as_job(context: typer.Context, address: str, files: list[Path]) -> int:
             else:
                 word = str(one.expanduser().absolute() if isinstance(one, Path) else one)
             words += [word] if name == "file" else [option.opts[0], word]
+    if secret := sorted({words[at - 1] for at, word in enumerate(words) if has_secret(word)}):
+        raise BadMachine(
+            ", ".join(secret),
+            "holds a password or a token, and the cluster would show it with the job; leave it out of the URL, and set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, where `ray start` is run",
+        )
     job = submit(address, words, carried.values())
     out.print(f"job {job.id}: {shlex.join(words)}", highlight=False)
     try:

@@ -15,6 +15,7 @@ import numpy as np
 import models
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits import SplitPlan
+from orchestrator.redaction import without_secrets
 from orchestrator.results.bundle import MemberNetwork
 from orchestrator.results.card import DataFacts, Making, ModelFacts, ScoreLine, SplitFacts, model_card
 from orchestrator.results.export import write_bundle
@@ -228,7 +229,7 @@ def trial_card(
         validation_line(home, score),
         outside_lines(home, records, score.masks),
         Making(
-            command=shlex.join(["orchestrator", *sys.argv[1:]]),
+            command=without_secrets(shlex.join(["orchestrator", *sys.argv[1:]])),
             git_revision=git_revision(),
             hardware=f"{records[0].world_size} x {records[0].device}",
             versions=records[0].versions,

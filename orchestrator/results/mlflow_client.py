@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from orchestrator.errors import BadMachine
 
@@ -35,6 +36,10 @@ def check_uri(uri: str) -> None:
             "MLFLOW_TRACKING_URI",
             f"expected a server (http://host:5000) or a database (sqlite:////path/mlflow.db), found {uri!r}",
         )
+    try:
+        urlsplit(uri)
+    except ValueError as error:  # such as brackets around what is no IPv6 address
+        raise BadMachine("MLFLOW_TRACKING_URI", f"expected a URL, found {uri!r}: {error}") from None
 
 
 def connect(uri: str) -> MlflowClient:
@@ -47,4 +52,17 @@ def connect(uri: str) -> MlflowClient:
         warnings.filterwarnings("ignore", message=message)
     from mlflow import MlflowClient  # slow to import: only who writes or reads runs should pay
 
-    return MlflowClient(uri)
+    return MlflowClient(with_credentials_apart(uri))
+
+
+def with_credentials_apart(uri: str) -> str:
+    """A web address without its user and password; these go where MLflow looks for them, which it never shows.
+
+    What `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD` say already stays.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or not (parts.username and parts.password):
+        return uri
+    os.environ.setdefault("MLFLOW_TRACKING_USERNAME", unquote(parts.username))
+    os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", unquote(parts.password))
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -10,11 +10,13 @@ import logging
 import os
 import threading
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from orchestrator.redaction import without_secrets
 from orchestrator.results.mlflow_client import check_uri, connect
 from orchestrator.results.mlflow_runs import DatasetUse, StudyRuns
 from orchestrator.results.spool import Spool
@@ -169,7 +171,7 @@ class Tracking:
             logger.warning(
                 "%d calls to MLflow at %s are not written yet; they wait in %s for its next start",
                 self.num_waiting,
-                self._uri,
+                without_secrets(self._uri),
                 self._spool.folder,
             )
 
@@ -223,9 +225,12 @@ class Tracking:
                 self._is_away(error)
                 return False
             logger.warning(
-                "MLflow refused a call (%s), kept in %s: %s", call["method"], self._spool.folder, error
+                "MLflow refused a call (%s), kept in %s: %s",
+                call["method"],
+                self._spool.folder,
+                without_secrets(str(error)),
             )
-            self._spool.refuse(str(error))
+            self._spool.refuse(without_secrets(str(error)))
             return True
         self._spool.done()
         self._away = False
@@ -240,12 +245,13 @@ class Tracking:
         from sqlalchemy.exc import SQLAlchemyError
 
         if not self._away:
+            is_known = isinstance(error, (MlflowException, SQLAlchemyError, OSError))
+            lines = [f"{type(error).__name__}: {error}"] if is_known else traceback.format_exception(error)
             logger.warning(
                 "MLflow at %s is away; the search goes on and calls wait in %s: %s",
-                self._uri,
+                without_secrets(self._uri),
                 self._spool.folder,
-                f"{type(error).__name__}: {error}",
-                exc_info=None if isinstance(error, (MlflowException, SQLAlchemyError, OSError)) else error,
+                without_secrets("".join(lines)),
             )
         self._away = True
 

@@ -30,6 +30,7 @@ PASSWORD_FILES = {
     "postgresql": "write it into ~/.pgpass",
     "mysql": "write it into a file of your own and name that: ?read_default_file=/home/me/.my.cnf",
 }
+SECRET = {"password", "passwd", "pwd", "sslpassword", "ssl_key_password", "token", "access_token", "secret"}
 DRIVERS = {
     "psycopg": "`pip install 'polyp-orchestrator[postgresql]'` brings it",
     "pymysql": "`pip install 'polyp-orchestrator[mysql]'` brings it",
@@ -57,7 +58,7 @@ def _problems(url: URL) -> Iterator[str]:
     if backend not in BACKENDS:
         yield f"expected one of {', '.join(BACKENDS)}, found {backend}"
         return
-    if url.password is not None or {"password", "passwd"} & url.query.keys():
+    if url.password is not None or SECRET & {name.lower() for name in url.query}:
         how = PASSWORD_FILES["mysql" if backend in ("mysql", "mariadb") else "postgresql"]
         yield f"the URL is kept with the study, so it must not hold a password; {how}"
     if backend == "sqlite" and url.database in (None, "", ":memory:"):
