@@ -20,6 +20,7 @@ from orchestrator.search.rescore import named, settled
 from orchestrator.search.width import quickest
 from orchestrator.search.work import ScoreJob
 from orchestrator.training.lane import Lanes, Perform
+from orchestrator.training.recipe import FitSpec
 
 
 def crowned(study: StudyHome, rescore: int) -> StudyTrial | None:
@@ -52,10 +53,7 @@ def refit(
     on_epoch: Callable[[dict[str, float]], None],
 ) -> FitRecord:
     """Train the champion's setting on all cases but the hold-out; score it on the hold-out and the unseen sets."""
-    plan = study.plan()
-    spec = refit_spec(
-        trial.settings, plan, statistics.median_high(record.best_epoch + 1 for record in trial.records)
-    )
+    plan, spec = study.plan(), spec_of_refit(study, trial)
     with study.lock(), cluster(machine.address):
         if widths := open_widths(ray.nodes(), machine, (spec.network,), (spec.recipe.batch_size,)):
             machine = replace(machine, workers_per_fit=quickest(study.speeds_file, spec, widths))
@@ -64,6 +62,12 @@ def refit(
             lanes.run(spec.fit_id, spec, on_epoch)
             _score_outside(lanes, (spec.fit_id,), plan, study.datasets()[1])
     return study.ledger.read(spec.fit_id)
+
+
+def spec_of_refit(study: StudyHome, trial: StudyTrial) -> FitSpec:
+    """The refit of a trial: it runs as many epochs as the folds took to their best one, in the median."""
+    epochs = statistics.median_high(record.best_epoch + 1 for record in trial.records)
+    return refit_spec(trial.settings, study.plan(), epochs)
 
 
 def score_networks(study: StudyHome, fit_ids: tuple[str, ...], machine: Machine, work: Perform) -> None:

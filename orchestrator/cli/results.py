@@ -88,6 +88,15 @@ def best(
             "where nobody joins."
         ),
     ] = None,
+    champion: Annotated[
+        bool | None,
+        typer.Option(
+            "--champion/--no-champion",
+            help="Whether models:/STUDY@champion in MLflow is to stand for this export. Default: where nobody has that "
+            "alias yet, or a network of the same kind (fold, refit, ensemble) of this study has it and --trial is not "
+            "given; what it stood for is said.",
+        ),
+    ] = None,
     address: Address = "auto",
     device: Device = "auto",
     workers_per_fit: Width = None,
@@ -96,20 +105,25 @@ def best(
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the winner of a study, and hand it over as files that other programs load."""
+    """Show the winner of a study, and hand it over as files that other programs load.
+
+    Scores in tables are percent, in JSON and MLflow shares from 0 to 1.
+    """
     from orchestrator.errors import BadStudy, Mistakes
     from orchestrator.results.ensemble import cost
-    from orchestrator.results.export import refuse_to_overwrite
+    from orchestrator.results.export import named_export, refuse_to_overwrite
     from orchestrator.results.handover import (
-        distinct,
         export_trial,
         fold_lines,
         front_lines,
         nested_lines,
         outside_lines,
+        summary,
         validation_line,
     )
     from orchestrator.results.mlflow_client import check_uri
+    from orchestrator.results.network import network_of
+    from orchestrator.results.network_run import log_network
     from orchestrator.results.registry import register_champion
     from orchestrator.results.report import default_uri
     from orchestrator.results.selection import select_trial
@@ -127,6 +141,7 @@ def best(
     if export is not None:
         with mistakes.noted():
             refuse_to_overwrite(export)
+    if export is not None or refit:
         with mistakes.noted():
             check_uri(uri)
     mistakes.tell()
@@ -157,8 +172,11 @@ def best(
         ensemble = None
     if team is not None:
         score = team.score
+    refits: dict[int, FitRecord] = {}  # trial -> its own
     if refit:
-        records = crew.refit_all(team.trials if team is not None and ensemble else [trial])
+        trials = team.trials if team is not None and ensemble else (trial,)
+        refits = {one.number: crew.refit(one) for one in {one.number: one for one in trials}.values()}
+        records = [refits[one.number] for one in trials]
     elif team is not None and ensemble:
         records = team.records
     elif ensemble:
@@ -217,21 +235,33 @@ def best(
             out.print(versus_table(not_worse))
         for line in (*front_lines(found), *nested_lines(found)):
             out.print(line, highlight=False)
+    for one, own in standing:
+        if one.number in refits:
+            log_network(found, network_of(found, one, [refits[one.number]], own.masks), uri)
     if export is None:
         return
     screen = err if as_json else out
+    earlier = named_export(export)
     folder = export_trial(found, trial, score, records, export, selection, remarks)
-    screen.print(f"exported to {folder}", highlight=False)
-    version = register_champion(
+    screen.print(
+        f"exported to {folder}" + (f", in place of: {earlier}" if earlier else ""),
+        markup=False,
+        highlight=False,
+    )
+    network = network_of(found, trial, records, score.masks)
+    registered = register_champion(
         folder,
         tracking_uri=uri,
-        experiment=found.name,
+        study=found.name,
         study_id=found.study_id,
-        model_name=found.name,
-        trial=trial.number,
-        tags=selection.tags() | {"members": str(len(distinct(records)))},
+        network=network,
+        run_id=log_network(found, network, uri),
+        description=summary(found, trial, score, records),
+        tags=selection.tags() | {"members": str(len(network.records))},
+        move=champion,
+        is_chosen=trial_number is None,
     )
-    screen.print(f"in MLflow models:/{found.name}@champion, version {version}", highlight=False)
+    screen.print(registered.sentence(found.name), markup=False, highlight=False)
 
 
 def predict(
@@ -269,15 +299,17 @@ class _Crew:
         with scoring(self.study, *self._machine_and_work()) as score:
             return select_ensemble(self.study, standing, chosen.number, metric, score)
 
-    def refit_all(self, trials: Sequence[StudyTrial]) -> list[FitRecord]:
-        """One network a trial, trained once where a trial counts more than once."""
-        refitted = {trial.number: self.refit(trial) for trial in {t.number: t for t in trials}.values()}
-        return [refitted[trial.number] for trial in trials]
-
     def refit(self, trial: StudyTrial) -> FitRecord:
-        from orchestrator.champion import refit
+        from orchestrator.champion import refit, spec_of_refit
 
-        epochs = trial.settings.recipe.epochs
+        spec = spec_of_refit(self.study, trial)
+        epochs = spec.stop_after or spec.recipe.epochs
+        if not self.study.ledger.has(spec.fit_id):
+            err.print(
+                f"refit of trial {trial.number}: {len(spec.train)} images, {epochs} of the {spec.recipe.epochs} epochs "
+                "of its schedule, as many as the folds took to their best one in the median",
+                highlight=False,
+            )
         return refit(
             self.study,
             trial,

@@ -14,6 +14,7 @@ from typing import Any
 
 from orchestrator.data.splits import TwinCounts
 from orchestrator.scoring.choice import MaskChoice
+from orchestrator.scoring.formatting import percent
 from orchestrator.scoring.postprocess import PostProcess
 
 COLUMNS = ("dice", "iou", "precision", "recall", "f2", "accuracy")
@@ -68,6 +69,20 @@ class DataFacts:
     num_cases: int
     num_groups: int | None  # videos or patients; None: unknown
     role: str  # "trained on" or "never trained on"
+    num_trained: tuple[int, ...] = ()  # of its images, that each network of the file was trained on
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """How one network of the file was trained."""
+
+    label: str  # "refit", "fold 4"
+    num_images: int  # it was trained on
+    num_validated: int  # images that chose its epoch; none in a refit
+    num_epochs: int  # it ran
+    best_epoch: int  # whose weights these are, from 1
+    schedule: int  # epochs that its schedule spans
+    recipe: Mapping[str, Any]  # every setting of the training, defaults included
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,8 @@ class SplitFacts:
     num_folds: int
     num_repeats: int  # folds that validate an image
     num_test: int
+    num_cases: int  # of the datasets trained on
+    num_in_folds: int  # of these, that some fold trains on or validates
     groups_known: bool
     num_twins: TwinCounts | None  # pairs of images that show one scene; None: they were not looked for
     num_unseen_twins: int  # images of unseen datasets that were dropped for such a pair
@@ -113,6 +130,7 @@ class ModelFacts:
     members: int = 1  # networks whose probabilities are averaged
     num_trials: int = 1  # that these are of: of several, the scores are those of their mean, fold by fold
     tta: str = "none"  # "flips": over views of the image too
+    training: Sequence[TrainingFacts] = ()  # of each network
 
 
 def model_card(
@@ -141,22 +159,36 @@ def model_card(
         *([_procedure(nested)] if nested else []),
         *([_choice(chosen)] if chosen else []),
         _masks(model),
-        _data(data, split),
-        _limits(data, split, outside),
+        _data(model, data, split),
+        _limits(model, data, split, outside),
         _use(model),
         _making(model, making),
     ]
     return "\n\n".join(sections) + "\n"
 
 
+def card_summary(model: ModelFacts, lines: Sequence[ScoreLine]) -> str:
+    """What the file is and what it scored, in a few lines of Markdown."""
+    trained = num_range([one.num_images for one in model.training])
+    return f"""\
+{model.summary}
+
+Trial {model.trial} of the study `{model.study}`; weights: {model.weights}; trained on {trained} images. Research only.
+
+Means over images, in percent. Validation scores are those of the networks of the folds.
+
+{score_table(lines)}"""
+
+
+def num_range(counts: Sequence[int]) -> str:
+    """(278, 279, 278) -> 278 to 279."""
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
+
+
 def what_it_says(card: str) -> str:
     """A card without what differs between two exports of the same: the command line and the date."""
     return MADE_NOW.sub(HOW_MADE, card)
-
-
-def percent(value: float) -> str:
-    """0.8123 -> 81.23; what is not there, or not finite, is a dash."""
-    return f"{100 * value:.2f}" if math.isfinite(value) else "–"
 
 
 def interval_text(interval: tuple[float, float] | None) -> str:
@@ -296,10 +328,9 @@ def _masks(model: ModelFacts) -> str:
     return "## Threshold\n\n" + "\n".join(lines)
 
 
-def _data(data: Sequence[DataFacts], split: SplitFacts) -> str:
+def _data(model: ModelFacts, data: Sequence[DataFacts], split: SplitFacts) -> str:
     rows = "\n".join(
-        f"| {one.name} | {one.role} | {one.num_cases} | {_groups(one)} | `{one.fingerprint}` |"
-        for one in data
+        f"| {one.name} | {one.role} | {_images(one)} | {_groups(one)} | `{one.fingerprint}` |" for one in data
     )
     return f"""\
 ## Data
@@ -310,7 +341,47 @@ def _data(data: Sequence[DataFacts], split: SplitFacts) -> str:
 
 Split `{split.name}` (digest `{split.digest}`): {split.num_folds} fold{"" if split.num_folds == 1 else "s"}, \
 {split.num_test} images held out for the test.
-{_grouping(split)}"""
+{_grouping(split)}
+
+{_flow(model, split)}"""
+
+
+def _images(one: DataFacts) -> str:
+    """How many of a dataset's images were trained on, where that is not all or none."""
+    return f"{num_range(one.num_trained)} of {one.num_cases}" if one.num_trained else str(one.num_cases)
+
+
+def _flow(model: ModelFacts, split: SplitFacts) -> str:
+    """How many images are left after each step, from the datasets to what the networks were trained on."""
+    left_out = split.num_cases - split.num_test - split.num_in_folds
+    steps = [f"{split.num_cases} images", f"less {split.num_test} held out for the test"]
+    steps += [f"less {left_out} in no fold"] if left_out else []
+    lines = [f"From images to training: {', '.join(steps)}, leaves {split.num_in_folds} for the folds."]
+    labels = {one.label for one in model.training}
+    if len(labels) == len(model.training):
+        return "\n".join([*lines, *map(_trained, model.training)])
+    images, epochs = (
+        num_range(counts)
+        for counts in zip(*((one.num_images, one.num_epochs) for one in model.training), strict=True)
+    )
+    lines.append(
+        f"The {len(model.training)} networks were trained on {images} images each; they ran {epochs} epochs."
+    )
+    return "\n".join(lines)
+
+
+def _trained(one: TrainingFacts) -> str:
+    """One network: its images, its epochs, and which epoch's weights it has."""
+    epochs = f"{one.num_epochs} of the {one.schedule} epochs of its schedule"
+    if one.label == "refit":
+        return (
+            f"The refit was trained on {one.num_images} images for {epochs}: as many as the folds took to their best\n"
+            "epoch, in the median. It has the weights of the last one."
+        )
+    return (
+        f"The network of {one.label} was trained on {one.num_images} images and validated on {one.num_validated}; it\n"
+        f"ran {epochs} and has the weights of epoch {one.best_epoch}."
+    )
 
 
 def _grouping(split: SplitFacts) -> str:
@@ -331,7 +402,9 @@ def _grouping(split: SplitFacts) -> str:
     return "\n".join(sentences)
 
 
-def _limits(data: Sequence[DataFacts], split: SplitFacts, outside: Sequence[ScoreLine]) -> str:
+def _limits(
+    model: ModelFacts, data: Sequence[DataFacts], split: SplitFacts, outside: Sequence[ScoreLine]
+) -> str:
     limits = [
         "Research only: no clinical study was done, no regulator has seen it.",
         "It was trained on still images that were chosen by people; video, other light modes and other "
@@ -347,9 +420,10 @@ def _limits(data: Sequence[DataFacts], split: SplitFacts, outside: Sequence[Scor
             "Groups are unknown: near-identical images were kept together, but others of one patient may be in "
             "training and validation, and the scores on validation and test images may be too good."
         )
-    source = sum(one.num_cases for one in data if one.role == "trained on")
-    if source < FEW_CASES:
-        limits.append(f"It was trained on {source} images, which is few.")
+    counts = [one.num_images for one in model.training]
+    if counts and min(counts) < FEW_CASES:
+        who = "It" if model.members == 1 else "Each of its networks"
+        limits.append(f"{who} was trained on {num_range(counts)} images, which is few.")
     if not any(one.role != "trained on" for one in data):
         limits.append("It was not tested on a dataset of another origin: expect it to do worse there.")
     limits += [
@@ -388,7 +462,9 @@ def _prefixes(model: ModelFacts) -> str:
 
 def _making(model: ModelFacts, making: Making) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(making.versions.items()))
-    params = "\n".join(f"{name} = {json.dumps(value)}" for name, value in model.params.items())
+    recipe = model.training[0].recipe if model.training else {}
+    params = _listed(model.params)
+    rest = _listed({name: value for name, value in recipe.items() if name not in model.params})
     return f"""\
 {HOW_MADE}
 
@@ -402,7 +478,17 @@ Settings of the trial:
 
 ```
 {params}
+```
+
+What they leave at its default, and the seed of the fit:
+
+```
+{rest}
 ```"""
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in settings.items())
 
 
 def _groups(data: DataFacts) -> str:

@@ -175,6 +175,16 @@ def refuse_to_overwrite(folder: Path) -> None:
         )
 
 
+def named_export(folder: Path) -> str | None:
+    """What the card of an older export in a folder calls it; None where there is none."""
+    card = folder / "model_card.md"
+    if not is_bundle(folder) or not card.is_file():
+        return None
+    lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
+    which = (line.split(". Input")[0] for line in lines if line.startswith("Trial "))
+    return next(which, "an earlier export")
+
+
 def _swap_in(partial: Path, folder: Path) -> None:
     """Put the new bundle in place; killed in between, the older one is out of sight, never mixed."""
     for path in partial.iterdir():

@@ -10,19 +10,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 import models
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits import SplitPlan
 from orchestrator.redaction import without_secrets
 from orchestrator.results.bundle import MemberNetwork
-from orchestrator.results.card import DataFacts, Making, ModelFacts, ScoreLine, SplitFacts, model_card
+from orchestrator.results.card import (
+    DataFacts,
+    Making,
+    ModelFacts,
+    ScoreLine,
+    SplitFacts,
+    card_summary,
+    model_card,
+)
 from orchestrator.results.export import write_bundle
+from orchestrator.results.network import distinct, num_trials, trained_of, training_facts
 from orchestrator.results.report import git_revision
 from orchestrator.results.selection import Selection
 from orchestrator.results.tables import LeaderboardRow, beside_text
-from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.statistics import cluster_interval
 from orchestrator.search.folds import TrialScore
@@ -65,14 +71,9 @@ def export_trial(
     )
 
 
-def distinct(records: Sequence[FitRecord]) -> list[FitRecord]:
-    """Each network once."""
-    return list({record.fit_id: record for record in records}.values())
-
-
 def _members(records: Sequence[FitRecord]) -> list[MemberNetwork]:
     """What each network is, where they are of several trials."""
-    if _num_trials(records) == 1:
+    if num_trials(records) == 1:
         return []
     shares = Counter(record.fit_id for record in records)
     return [
@@ -81,12 +82,6 @@ def _members(records: Sequence[FitRecord]) -> list[MemberNetwork]:
         )
         for one in distinct(records)
     ]
-
-
-def _num_trials(records: Sequence[FitRecord]) -> int:
-    """Trials that these networks are of: as many as any fold has; folds of one trial differ in their seed."""
-    fits = {record.fit_id: record.spec.fold for record in records}
-    return max(Counter(fits.values()).values())
 
 
 def validation_line(home: StudyHome, score: TrialScore) -> ScoreLine:
@@ -115,18 +110,13 @@ def fold_lines(home: StudyHome, trial: StudyTrial, score: TrialScore) -> list[Sc
 
 def outside_lines(home: StudyHome, records: Sequence[FitRecord], masks: PostProcess) -> list[ScoreLine]:
     """Scores of one network, or of the mean of several, on hold-out cases and unseen datasets, where scored."""
-    plan = home.plan()
-    _, unseen = home.datasets()
-    group_of = home.group_of_case()
-    name_of_scores = scored_as([record.fit_id for record in records])
+    group_of, outside = home.group_of_case(), outside_cases(home.plan(), home.datasets()[1])
     lines = []
-    for name, case_ids in outside_cases(plan, unseen).items():
-        if home.ledger.has_scores(name_of_scores, case_ids):
-            scores = scores_under(home.ledger.read_scores(name_of_scores, case_ids).histograms, masks)
-            interval = cluster_interval(scores["dice"], [group_of[case_id] for case_id in case_ids])
-            means = {metric: float(np.mean(values)) for metric, values in scores.items()}
-            label = "hold-out test" if name == "test" else f"{name} (unseen)"
-            lines.append(ScoreLine(label, len(case_ids), means, interval))
+    for name, scores in home.outside_values(scored_as([record.fit_id for record in records]), masks).items():
+        interval = cluster_interval(scores["dice"], [group_of[case_id] for case_id in outside[name]])
+        means = {metric: float(values.mean()) for metric, values in scores.items()}
+        label = "hold-out test" if name == "test" else f"{name} (unseen)"
+        lines.append(ScoreLine(label, len(outside[name]), means, interval))
     return lines
 
 
@@ -209,22 +199,9 @@ def trial_card(
     plan = home.plan()
     sources, unseen = home.datasets()
     return model_card(
-        ModelFacts(
-            study=home.name,
-            trial=trial.number,
-            network=trial.settings.network,
-            summary=models.summary(trial.settings.network),
-            weights=_which_weights(plan, records),
-            params=trial.params,
-            image_size=trial.settings.recipe.image_size,
-            masks=score.masks,
-            choice=trial.settings.masks,
-            members=len(distinct(records)),
-            num_trials=_num_trials(records),
-            tta=trial.settings.recipe.tta,
-        ),
-        [*_facts(sources, "trained on"), *_facts(unseen, "never trained on")],
-        _split_facts(plan),
+        _model_facts(home, trial, score, records),
+        [*_facts(sources, "trained on", records), *_facts(unseen, "never trained on")],
+        _split_facts(plan, sources),
         fold_lines(home, trial, score),
         validation_line(home, score),
         outside_lines(home, records, score.masks),
@@ -241,13 +218,40 @@ def trial_card(
     )
 
 
+def summary(home: StudyHome, trial: StudyTrial, score: TrialScore, records: Sequence[FitRecord]) -> str:
+    """What the card says in short: which network it is, and what it scored; Markdown."""
+    lines = [validation_line(home, score), *outside_lines(home, records, score.masks)]
+    return card_summary(_model_facts(home, trial, score, records), lines)
+
+
+def _model_facts(
+    home: StudyHome, trial: StudyTrial, score: TrialScore, records: Sequence[FitRecord]
+) -> ModelFacts:
+    plan = home.plan()
+    return ModelFacts(
+        study=home.name,
+        trial=trial.number,
+        network=trial.settings.network,
+        summary=models.summary(trial.settings.network),
+        weights=_which_weights(plan, records),
+        params=trial.params,
+        image_size=trial.settings.recipe.image_size,
+        masks=score.masks,
+        choice=trial.settings.masks,
+        members=len(distinct(records)),
+        num_trials=num_trials(records),
+        tta=trial.settings.recipe.tta,
+        training=tuple(training_facts(plan, record) for record in distinct(records)),
+    )
+
+
 def _which_weights(plan: SplitPlan, records: Sequence[FitRecord]) -> str:
-    if (num_trials := _num_trials(records)) > 1:
+    if (several := num_trials(records)) > 1:
         is_refit = records[0].spec.fold == "refit"
         which = (
             "each trained again on all cases of the folds" if is_refit else "the networks of all their folds"
         )
-        return f"those of {num_trials} trials, {which}, averaged"
+        return f"those of {several} trials, {which}, averaged"
     if len(records) > 1:
         return f"the networks of all {len(records)} folds, averaged"
     (record,) = records
@@ -260,8 +264,11 @@ def _which_weights(plan: SplitPlan, records: Sequence[FitRecord]) -> str:
     )
 
 
-def _split_facts(plan: SplitPlan) -> SplitFacts:
+def _split_facts(plan: SplitPlan, sources: Sequence[Dataset]) -> SplitFacts:
+    in_folds = {case_id for fold in plan.folds for case_id in (*fold.train, *fold.val)}
     return SplitFacts(
+        num_cases=sum(len(dataset.cases) for dataset in sources),
+        num_in_folds=len(in_folds),
         name=plan.name,
         digest=plan.digest,
         num_folds=len(plan.folds),
@@ -274,7 +281,7 @@ def _split_facts(plan: SplitPlan) -> SplitFacts:
     )
 
 
-def _facts(datasets: Sequence[Dataset], role: str) -> list[DataFacts]:
+def _facts(datasets: Sequence[Dataset], role: str, records: Sequence[FitRecord] = ()) -> list[DataFacts]:
     return [
         DataFacts(
             name=dataset.name,
@@ -282,6 +289,7 @@ def _facts(datasets: Sequence[Dataset], role: str) -> list[DataFacts]:
             num_cases=len(dataset.cases),
             num_groups=len({case.group for case in dataset.cases}) if dataset.groups_known else None,
             role=role,
+            num_trained=trained_of(dataset.name, records),
         )
         for dataset in datasets
     ]

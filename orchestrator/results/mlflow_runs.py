@@ -1,13 +1,19 @@
 """The runs of one study in MLflow, found again by their tags, so that saying a thing twice writes it once.
 
 One experiment a study. Its runs carry the tag `role`: one "study" (files, summary), one "trial" a trial
-(parameters, scores) and, below it, one "fold" a fit (curves). Trials are not nested in the study: the compare
-view and the parallel-coordinates plot then show them without unfolding anything.
+(parameters, scores) and, below it, one "fold" a fit (curves); a "refit" and an "ensemble" stand beside their trial.
+Trials are not nested in the study: the compare view and the parallel-coordinates plot then show them without unfolding
+anything.
+
+Epochs are counted from 1. Records and calls count from 0; a study that an earlier version began to write from 0 is
+gone on with from 0, so that no curve has mixed steps, and a warning says so.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +23,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
+logger = logging.getLogger(__name__)
+
+FIRST_EPOCH = "first_epoch"  # the tag that says what the first epoch of a run is called
 CURVES = ("train_loss", "val_dice", "learning_rate", "images_per_second")
 STATUS = {"complete": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 # Limits of MLflow, per call and per value.
@@ -39,7 +48,8 @@ class KnownRun:
     status: str
     metrics: dict[str, float]
     params: set[str]
-    epochs: set[int] | None  # those that its curves hold; None: look it up
+    epochs: set[int] | None  # steps that its curves hold; None: look it up
+    first_epoch: int = 1  # the step of its first epoch
     is_champion: bool = False  # as it is tagged
 
 
@@ -63,6 +73,10 @@ class StudyRuns:
         self._tags = {"study": experiment, **tags}
         self._experiment_id = _open_experiment(client, experiment, artifact_location, self._tags)
         self._runs = dict(_read_runs(client, self._experiment_id, self._tags))
+        self._first_epoch = min((run.first_epoch for run in self._runs.values()), default=1)
+        self._tags[FIRST_EPOCH] = str(self._first_epoch)
+        if self._first_epoch == 0:
+            logger.warning("the runs of %s in MLflow were begun with epochs from 0, and go on so", experiment)
 
     def study(self, artifacts: Mapping[str, str], datasets: Sequence[Sequence[Any]], at: int) -> None:
         """Open the study's run and store its files, NAME -> text."""
@@ -107,8 +121,42 @@ class StudyRuns:
         run = self._reopen(self._open_fold(number, fold, fit_id, at))
         if run.status != "FINISHED":
             self._log_curves(run, rows, at)
-            self._log_metrics(run, metrics, at)
+            self._log_metrics(run, self._counted(metrics), at)
             self._end(run, "FINISHED", at)
+
+    def fold_scores(self, number: int, fold: str, fit_id: str, metrics: Mapping[str, float], at: int) -> None:
+        """Add to a finished fold what it scores by the masks of its trial, which are known when all folds are."""
+        run = self._open_fold(number, fold, fit_id, at)
+        self._log_metrics(run, metrics, at)
+        self._end(run, "FINISHED", at)
+
+    def network(
+        self,
+        number: int,
+        kind: str,
+        label: str,
+        fit_id: str,
+        *,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        datasets: Sequence[Sequence[Any]],
+        rows: Sequence[Mapping[str, float]],
+        metrics: Mapping[str, float],
+        at: int,
+    ) -> str:
+        """Complete the run of a network that is handed over, and return its id; a fold has one already."""
+        if kind == "fold":
+            run = self._open_fold(number, label, fit_id, at)
+        else:
+            run = self._open(Key(kind, str(number), fit_id), f"trial-{number:03d} {label}", at, {})
+        for name, value in tags.items():
+            self._client.set_tag(run.run_id, name, value)
+        self._log_datasets(run, datasets)
+        self._log_params(run, params)
+        self._log_curves(run, rows, at)
+        self._log_metrics(run, metrics, at)
+        self._end(run, "FINISHED", at)
+        return run.run_id
 
     def verdict(self, number: int, verdict: Mapping[str, Any], at: int) -> None:
         """Tag a trial with the last verdict on it: who decided what, against whom, with what numbers."""
@@ -125,7 +173,8 @@ class StudyRuns:
         self._log_metrics(run, metrics, at)
         self._client.set_tag(run.run_id, "state", state)
         if error:
-            self._client.set_tag(run.run_id, "error", error[:MAX_ERROR])
+            why = "stopped_because" if state == "stopped" else "error"
+            self._client.set_tag(run.run_id, why, error[:MAX_ERROR])
         for key, fold in self._runs.items():
             if key.role == "fold" and key.trial == str(number) and fold.status == "RUNNING":
                 self._end(fold, "FAILED" if state == "failed" else "KILLED", at)
@@ -257,22 +306,28 @@ class StudyRuns:
 
         if run.epochs is None:
             run.epochs = self._epochs(run)
-        new = [row for row in rows if int(row["epoch"]) not in run.epochs]
+        by_step = {int(row["epoch"]) + self._first_epoch: row for row in rows}
+        new = {step: row for step, row in by_step.items() if step not in run.epochs}
         points = [
-            Metric(name, float(row[name]), at, int(row["epoch"]))
-            for row in new
+            Metric(name, float(row[name]), at, step)
+            for step, row in new.items()
             for name in CURVES
-            if row.get(name) is not None
+            if row.get(name) is not None and not math.isnan(row[name])
         ]
         for some in _chunks(points, MAX_METRICS):
             self._client.log_batch(run.run_id, metrics=some)
-        run.epochs |= {int(row["epoch"]) for row in new}
+        run.epochs |= new.keys()
 
     def _epochs(self, run: KnownRun) -> set[int]:
         histories = (
             self._client.get_metric_history(run.run_id, name) for name in CURVES if name in run.metrics
         )
         return {int(point.step) for history in histories for point in history}
+
+    def _counted(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """With the best epoch as its step is called."""
+        shift = {"best_epoch": metrics["best_epoch"] + self._first_epoch} if "best_epoch" in metrics else {}
+        return {**metrics, **shift}
 
     def _log_metrics(self, run: KnownRun, metrics: Mapping[str, float], at: int) -> None:
         from mlflow.entities import Metric
@@ -313,6 +368,7 @@ def _read_runs(
                     run.data.metrics,
                     set(run.data.params),
                     epochs=None,
+                    first_epoch=int(tags.get(FIRST_EPOCH, "0")),
                     is_champion=tags.get("champion") == "true",
                 ),
             )

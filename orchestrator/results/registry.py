@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,81 +17,128 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import orchestrator
-from orchestrator.errors import BadMachine, BadStudy
 from orchestrator.results.card import what_it_says
-from orchestrator.results.mlflow_client import check_uri, connect
+from orchestrator.results.mlflow_client import connect
+from orchestrator.results.mlflow_runs import MAX_DIGEST
+from orchestrator.results.network import Network
+from orchestrator.results.network_run import answering
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
 
 ALIAS = "champion"
 REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "opencv-python-headless", "pydantic")
+MAX_DESCRIPTION = 5000  # characters, of MLflow
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A bundle in the registry, and what became of the alias."""
+
+    version: str
+    name: str  # "refit of trial 4"
+    before: str | None  # whom the alias stood for, "version 1 (refit of trial 4)"; None: for nobody
+    moved: bool  # whether it stands for this version now
+    reason: str
+
+    def sentence(self, model_name: str) -> str:
+        """What was registered, and whom models:/NAME@champion stands for now."""
+        told = f"in MLflow models:/{model_name}, version {self.version} ({self.name}); @{ALIAS} "
+        if not self.moved:
+            return f"{told}stays with {self.before or 'nobody'}, for {self.reason}: --champion moves it"
+        return f"{told}moved to it from {self.before}" if self.before else f"{told}stands for it"
 
 
 def register_champion(
     bundle_folder: Path,
     *,
     tracking_uri: str,
-    experiment: str,
+    study: str,
     study_id: str,
-    model_name: str,
-    trial: int | None = None,
+    network: Network,
+    run_id: str,
+    description: str = "",
     tags: Mapping[str, str] | None = None,
-) -> str:
-    """Register a bundle under `model_name`, give it the alias "champion" and `tags`, and return its version.
+    move: bool | None = None,
+    is_chosen: bool = True,
+) -> Registered:
+    """Register the bundle of a network under the name of its study, as a model of the run `run_id`.
 
-    The model belongs to the run of the trial, or of the study where no trial is given; `study_id` tells the study
-    from others of its name. The very same bundle, its card included, is registered once. BadStudy if the
-    experiment has no such run, BadMachine if MLflow does not answer.
+    The very same bundle, its card included, is registered once. Its version has `tags` and says which study, trial and
+    network it is; `description` is Markdown. The logged model has the network's scores.
+
+    `move`: whether the alias "champion" moves to it; None: where nobody has the alias, or a network of the same kind
+    of the same study, and the study itself chose this trial (`is_chosen`). BadMachine if MLflow does not answer.
     """
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    check_uri(tracking_uri)
-    try:
-        return _register_champion(
-            bundle_folder, tracking_uri, experiment, study_id, model_name, trial, tags or {}
+    with answering(tracking_uri):
+        client = connect(tracking_uri)
+        digest = _digest(bundle_folder)
+        _make_name(client, study)
+        number = _registered(client, study, digest, run_id) or _register(
+            client, run_id, network, bundle_folder, study, digest
         )
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise BadMachine(
-            tracking_uri,
-            f"MLflow did not take the model, {error}; the same command registers it once MLflow does",
-        ) from error
+        told = _told(study, study_id, network) | dict(tags or {})
+        for name, value in told.items():
+            client.set_model_version_tag(study, number, name, value)
+        client.update_model_version(study, number, description[:MAX_DESCRIPTION])
+        _link(client, study, number)
+        before = client.get_registered_model(study).aliases.get(ALIAS)
+        holder = None if before is None else client.get_model_version(study, before)
+        move, reason = (
+            (move, "--no-champion was given") if move is not None else _moves(holder, told, is_chosen)
+        )
+        if move:
+            client.set_registered_model_alias(study, ALIAS, number)
+        is_held = holder is not None and str(holder.version) == number
+        was = None if holder is None or is_held else _named(holder)
+        return Registered(number, network.name, was, bool(move) or is_held, reason)
 
 
-def _register_champion(
-    bundle_folder: Path,
-    tracking_uri: str,
-    experiment: str,
-    study_id: str,
-    model_name: str,
-    trial: int | None,
-    tags: Mapping[str, str],
-) -> str:
-    client = connect(tracking_uri)
-    run = find_run(client, experiment, study_id, trial)
-    digest = _digest(bundle_folder)
-    _make_name(client, model_name)
-    number = _registered(client, model_name, digest) or _register(
-        client, run, bundle_folder, model_name, digest
-    )
-    for name, value in tags.items():
-        client.set_model_version_tag(model_name, number, name, value)
-    client.set_registered_model_alias(model_name, ALIAS, number)
-    return number
+def _told(study: str, study_id: str, network: Network) -> dict[str, str]:
+    """Tags: which network of which study a version is."""
+    which = {
+        "refit": network.fit_id,
+        "fold": network.training[0].label,
+        "ensemble": ", ".join(one.label for one in network.training),
+    }
+    return {
+        "study": study,
+        "study_id": study_id,
+        "trial": str(network.trial),
+        "kind": network.kind,
+        "network": network.name,
+        "fit_id": network.fit_id,
+        network.kind: which[network.kind],
+    }
 
 
-def find_run(client: MlflowClient, experiment: str, study_id: str, trial: int | None) -> Run:
-    """The run of a trial of a study, or of the study itself; others may have its name."""
-    found = client.get_experiment_by_name(experiment)
-    wanted = "tags.role = 'study'" if trial is None else f"tags.role = 'trial' and tags.trial = '{trial}'"
-    of_study = f"{wanted} and tags.study_id = '{study_id}'"
-    runs = client.search_runs([found.experiment_id], of_study) if found else []
-    if not runs:
-        what = "run of the study" if trial is None else f"run of trial {trial}"
-        raise BadStudy(experiment, f"MLflow at {client.tracking_uri} holds no {what}; search first")
-    return runs[0]
+def _moves(holder: ModelVersion | None, told: Mapping[str, str], is_chosen: bool) -> tuple[bool, str]:
+    """Whether the alias moves by itself, and why not."""
+    if holder is None:
+        return True, ""
+    if holder.tags.get("study_id") != told["study_id"]:
+        return False, "that is of another study of this name, or of an earlier version of this program"
+    if holder.tags.get("kind") != told["kind"]:
+        return False, "that is a network of another kind"
+    return is_chosen, "" if is_chosen else "the study did not choose this trial"
+
+
+def _named(holder: ModelVersion) -> str:
+    return f"version {holder.version} ({holder.tags.get('network', 'of an unknown kind')})"
+
+
+def _link(client: MlflowClient, model_name: str, number: str) -> None:
+    """Let the logged model know its version, as `mlflow.register_model` does: else MLflow calls it not registered."""
+    from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+
+    model_id = logged_model_of(client.get_model_version(model_name, number))
+    if model_id is None:
+        return
+    known = json.loads(client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
+    own = {"name": model_name, "version": int(number)}
+    if own not in known:
+        client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps([*known, own])})
 
 
 def _digest(bundle_folder: Path) -> str:
@@ -98,31 +148,69 @@ def _digest(bundle_folder: Path) -> str:
     return hashlib.sha256(config + what_it_says(card).encode()).hexdigest()
 
 
-def _register(client: MlflowClient, run: Run, bundle_folder: Path, model_name: str, digest: str) -> str:
+def logged_model_of(version: ModelVersion) -> str | None:
+    """The id of the logged model that a version was made of: its place has it, for MLflow's databases keep none."""
+    found = re.search(r"\bm-[0-9a-f]{32}\b", version.source or "")
+    return version.model_id or (found.group() if found else None)
+
+
+def _register(
+    client: MlflowClient, run_id: str, network: Network, bundle_folder: Path, model_name: str, digest: str
+) -> str:
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
 
+    run = client.get_run(run_id)
     logged = client.create_logged_model(
-        run.info.experiment_id, name=model_name, source_run_id=run.info.run_id, params=run.data.params
+        run.info.experiment_id,
+        name=model_name,
+        source_run_id=run_id,
+        tags={"network": network.name},
+        params=run.data.params,
     )
     model = Model(
         artifact_path=logged.artifact_location,
         model_uuid=logged.model_id,
-        run_id=run.info.run_id,
+        run_id=run_id,
         model_id=logged.model_id,
     )
     with _saved_model(bundle_folder, model) as folder:
         client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, "READY")
-    client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    _log_scores(client, run_id, logged.model_id, network)
     created = client.create_model_version(
         model_name,
         logged.artifact_location,
-        run_id=run.info.run_id,
+        run_id=run_id,
         model_id=logged.model_id,
         tags={"bundle": digest},
     )
     return str(created.version)
+
+
+def _log_scores(client: MlflowClient, run_id: str, model_id: str, network: Network) -> None:
+    """The scores of the run, again, as those of the model, each with the dataset that it was measured on."""
+    from mlflow.entities import Metric
+
+    metrics = []
+    for name, value in network.metrics.items():
+        dataset, fingerprint = network.of_dataset.get(name, (None, None))
+        metrics.append(
+            Metric(
+                name,
+                value,
+                timestamp=client.get_metric_history(run_id, name)[
+                    -1
+                ].timestamp,  # the same point, not another
+                step=0,
+                model_id=model_id,
+                dataset_name=dataset,
+                dataset_digest=fingerprint[:MAX_DIGEST] if fingerprint else None,
+                run_id=run_id,
+            )
+        )
+    client.log_batch(run_id, metrics=metrics)
 
 
 @contextmanager
@@ -165,6 +253,8 @@ def _make_name(client: MlflowClient, model_name: str) -> None:
         client.create_registered_model(model_name, description="Polyp segmentation: RGB images to masks")
 
 
-def _registered(client: MlflowClient, model_name: str, digest: str) -> str | None:
+def _registered(client: MlflowClient, model_name: str, digest: str, run_id: str) -> str | None:
+    """The version of that bundle, of that run: an earlier version of this program gave some to another one."""
     versions = client.search_model_versions(f"name = '{model_name}'")
-    return next((str(found.version) for found in versions if found.tags.get("bundle") == digest), None)
+    same = (one for one in versions if one.tags.get("bundle") == digest and one.run_id == run_id)
+    return next((str(found.version) for found in same), None)

@@ -80,11 +80,7 @@ class Report:
     def __enter__(self) -> Self:
         spool = self.home.folder / "mlflow-spool"
         self.objective, self.beside = self.home.objective(), self.home.beside()
-        objectives = ", ".join([self.objective.label(), *self.beside.names])
-        tags = {"study_id": self.home.study_id, "objective": objectives} | split_tags(self.home.plan())
-        whole = whole_study(self.home.home, self.home.name)
-        if whole != self.home.name:
-            tags["outer_fold_of"] = whole
+        tags = study_tags(self.home)
         self.tracking = Tracking(self.uri, self.home.name, self.artifacts, tags, spool=spool)
         return self
 
@@ -271,6 +267,20 @@ def again_metrics(one: Again, objective: Objective) -> dict[str, float]:
     """What both scorings of a finalist say by the study's objective, for MLflow."""
     name = f"rescored_{objective.label()}".replace("-", "_").replace(" ", "_")
     return {name: one.both, f"{name}_fresh": one.fresh, "search_optimism": one.optimism}
+
+
+def study_tags(home: StudyHome) -> dict[str, str]:
+    """What every run of a study is tagged with."""
+    objectives = ", ".join([home.objective().label(), *home.beside().names])
+    tags = {"study_id": home.study_id, "objective": objectives} | split_tags(home.plan())
+    whole = whole_study(home.home, home.name)
+    return tags if whole == home.name else tags | {"outer_fold_of": whole}
+
+
+def fold_label(plan: SplitPlan, fold: int) -> str:
+    """What MLflow calls a fold: its number, or the name of what it validates on."""
+    name = plan.folds[fold].name
+    return str(fold) if name == f"fold {fold}" else name
 
 
 def split_tags(plan: SplitPlan) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
+from orchestrator.scoring.formatting import percent, points
 from orchestrator.search.choices import BestRule
 from orchestrator.search.costs import num_parameters
 from orchestrator.search.folds import TrialScore
@@ -238,18 +239,8 @@ def select_trial(
     return replace(found, chosen=asked, reason=f"Trial {asked} was asked for. {found.reason}")
 
 
-def percent(value: float) -> str:
-    """0.8123 -> 81.23."""
-    return f"{100 * value:.2f}"
-
-
 def _optimism(difference: float) -> str:
     return f"{100 * abs(difference):.2f} points {'higher' if difference >= 0 else 'lower'}"
-
-
-def points(difference: float) -> str:
-    """0.0123 -> +1.23."""
-    return f"{100 * difference:+.2f}"
 
 
 def interval(ends: tuple[float, float]) -> str:

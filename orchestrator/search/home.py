@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage
@@ -360,16 +361,18 @@ class StudyHome:
 
     def outside_scores(self, fit_id: str, masks: PostProcess) -> dict[str, dict[str, float]]:
         """Mean scores of one network on the hold-out cases ("test") and on unseen datasets, where it was scored."""
-        outside = outside_cases(self.plan(), self.datasets()[1])
-        scored = {name: ids for name, ids in outside.items() if self.ledger.has_scores(fit_id, ids)}
         return {
-            name: {
-                metric: float(values.mean())
-                for metric, values in scores_under(
-                    self.ledger.read_scores(fit_id, ids).histograms, masks
-                ).items()
-            }
-            for name, ids in scored.items()
+            name: {metric: float(values.mean()) for metric, values in scores.items()}
+            for name, scores in self.outside_values(fit_id, masks).items()
+        }
+
+    def outside_values(self, fit_id: str, masks: PostProcess) -> dict[str, dict[str, np.ndarray]]:
+        """As `outside_scores`, of every image, in the order of `outside_cases`."""
+        outside = outside_cases(self.plan(), self.datasets()[1])
+        return {
+            name: scores_under(self.ledger.read_scores(fit_id, case_ids).histograms, masks)
+            for name, case_ids in outside.items()
+            if self.ledger.has_scores(fit_id, case_ids)
         }
 
 

@@ -15,6 +15,7 @@ from orchestrator.results.card import (
     ModelFacts,
     ScoreLine,
     SplitFacts,
+    TrainingFacts,
     interval_text,
     model_card,
     what_it_says,
@@ -33,9 +34,10 @@ MODEL = ModelFacts(
     image_size=64,
     masks=PostProcess(131 / 256),
     choice=MaskChoice(),
+    training=(TrainingFacts("fold 2", 720, 180, 60, 41, 80, {"optimizer": "adam", "seed": 3}),),
 )
 DATA = [
-    DataFacts("Kvasir-SEG", "ab" * 16, 1000, None, "trained on"),
+    DataFacts("Kvasir-SEG", "ab" * 16, 1000, None, "trained on", (720,)),
     DataFacts("CVC-ClinicDB", "cd" * 16, 612, 29, "never trained on"),
 ]
 SPLIT = SplitFacts(
@@ -44,6 +46,8 @@ SPLIT = SplitFacts(
     5,
     1,
     100,
+    1000,
+    900,
     groups_known=False,
     num_twins=None,
     num_unseen_twins=0,
@@ -98,10 +102,14 @@ def test_source_test_and_unseen_scores_stand_in_one_table():
         "abc123",
         "trial 7",
         "12 trials",
+        "1000 images, less 100 held out for the test, leaves 900 for the folds",
+        "trained on 720 images and validated on 180",
+        "ran 60 of the 80 epochs of its schedule and has the weights of epoch 41",
+        'optimizer = "adam"',
     ],
 )
 def test_the_card_says(fact: str):
-    assert fact.lower() in card().lower()
+    assert fact.lower() in " ".join(card().split()).lower()
 
 
 def test_unknown_groups_are_a_limit_and_known_ones_are_not():
@@ -153,9 +161,16 @@ def test_a_card_says_the_same_whenever_and_by_whatever_command_it_is_written():
 
 
 def test_small_sets_are_named_as_limits():
-    few = [dataclasses.replace(DATA[0], num_cases=120)]
-    text = card(data=few)
-    assert "trained on 120 images, which is few" in text and "99 images are too few" in text
+    few = [dataclasses.replace(MODEL.training[0], num_images=count) for count in (119, 120)]
+    text = card(model=dataclasses.replace(MODEL, training=few[1:]))
+    assert "It was trained on 120 images, which is few" in text and "99 images are too few" in text
+    text = card(model=dataclasses.replace(MODEL, training=few, members=2))
+    assert "Each of its networks was trained on 119 to 120 images, which is few" in text
+
+
+def test_images_that_are_in_no_fold_are_counted_on_the_way_to_training():
+    text = card(split=dataclasses.replace(SPLIT, num_in_folds=880))
+    assert "1000 images, less 100 held out for the test, less 20 in no fold, leaves 880" in text
 
 
 def test_rules_for_holes_components_and_small_polyps_are_told_where_there_are_any():

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from finished import tell_mlflow
 from formula import SPACE, carry_out, finish, formula_study, histograms
 from safetensors.torch import load_file
 
@@ -26,7 +27,6 @@ from orchestrator.errors import BadStudy
 from orchestrator.results import ensemble
 from orchestrator.results.bundle import Bundle
 from orchestrator.results.ensemble import Ensemble, candidates, grow, select_ensemble, worth_by
-from orchestrator.results.mlflow_client import connect
 from orchestrator.scoring.histograms import histogram_of_bins, to_bins
 from orchestrator.search.beside import Beside
 from orchestrator.search.folds import TrialScore, fold_specs
@@ -229,14 +229,8 @@ def best(study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         first, *others = fit_ids
         Scored(study)([ScoreJob(first, "test", study.plan.datasets, study.plan.test, tuple(others))])
 
-    client = connect(mlflow_uri)
-    found = client.get_experiment_by_name("formula-greedy")
-    if found is None:
-        experiment = client.create_experiment("formula-greedy", str(study.home.home / "artifacts"))
-        client.create_run(experiment, tags={"role": "trial"})
-        found = client.get_experiment(experiment)
-    run = client.search_runs([found.experiment_id])[0]
-    monkeypatch.setattr("orchestrator.results.registry.find_run", lambda *_: run)
+    monkeypatch.chdir(study.home.home)
+    tell_mlflow(study.home, mlflow_uri)
     monkeypatch.setattr("orchestrator.champion.scoring", scoring)
     monkeypatch.setattr("orchestrator.champion.score_networks", score_networks)
     monkeypatch.setenv("ORCHESTRATOR_HOME", str(study.home.home))

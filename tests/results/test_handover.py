@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from finished import tell_mlflow
 from formula import SPACE, carry_out, formula_study
 from safetensors.torch import load_file, save_file
 
@@ -159,14 +160,10 @@ def test_fold_networks_are_scored_together_by_the_mean_of_their_probabilities(ti
 def test_an_ensemble_of_folds_is_one_bundle_with_an_honest_card(
     tiny: Study, run, tmp_path: Path, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
 ):
-    client = connect(mlflow_uri)
-    experiment = client.create_experiment("formula-ensemble", str(tmp_path / "artifacts"))
-    client.create_run(experiment, tags={"role": "trial", "trial": "0"})
-    monkeypatch.setattr(
-        "orchestrator.results.registry.find_run", lambda *_: client.search_runs([experiment])[0]
-    )
+    monkeypatch.chdir(tmp_path)
+    tell_mlflow(tiny.home, mlflow_uri)
     folder = tmp_path / "pair"
-    line = f"best formula --ensemble folds --export {folder} --tracking-uri {mlflow_uri} --json"
+    line = f"best formula --ensemble folds --export {folder} --champion --tracking-uri {mlflow_uri} --json"
     told = json.loads(run(line, tiny))
     assert len(told["members"]) == 2 and told["scores"][-1]["name"] == "hold-out test"
     bundle = Bundle.load(folder)
@@ -178,7 +175,7 @@ def test_an_ensemble_of_folds_is_one_bundle_with_an_honest_card(
     )
     assert "**Of their mean there is no such score**" in card and "free of this: hold-out test" in card
     assert "`0.` to `1.`" in card
-    version = client.get_model_version_by_alias("formula", "champion")
+    version = connect(mlflow_uri).get_model_version_by_alias("formula", "champion")
     assert version.tags["members"] == "2" and "the highest dice" in version.tags["chosen_for"]
     frame = next((tiny.home.home / "frames" / "images").iterdir())
     run(f"predict {folder} {frame} --out {tmp_path / 'masks'}", tiny)

@@ -3,37 +3,58 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from orchestrator.errors import BadMachine, BadStudy
 from orchestrator.results.bundle import Bundle
+from orchestrator.results.card import TrainingFacts
 from orchestrator.results.mlflow_client import connect
-from orchestrator.results.registry import register_champion
+from orchestrator.results.network import Network
+from orchestrator.results.network_run import find_run
+from orchestrator.results.registry import Registered, register_champion
 
 MODEL, STUDY = "polyp-tiny", "ours"
 
 
 @pytest.fixture(scope="module")
-def version(mlflow_uri: str, exported: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The version of a bundle that was registered for trial 3 of a study."""
+def run_id(mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The run of a fold."""
     client = connect(mlflow_uri)
     experiment = client.create_experiment("registry", str(tmp_path_factory.mktemp("artifacts")))
-    for study_id in (STUDY, "another"):  # of that name
-        client.create_run(experiment, tags={"role": "trial", "trial": "3", "study_id": study_id})
-    return register(mlflow_uri, exported)
+    run = client.create_run(experiment, tags={"role": "fold", "trial": "3", "study_id": STUDY})
+    client.log_metric(run.info.run_id, "test_dice", 0.5, step=0)
+    return run.info.run_id
 
 
-def register(uri: str, bundle: Path, trial: int | None = 3, study_id: str = STUDY) -> str:
+@pytest.fixture(scope="module")
+def version(mlflow_uri: str, exported: Path, run_id: str) -> str:
+    """The version of a bundle that was registered for that fold."""
+    return register(mlflow_uri, exported, run_id).version
+
+
+FOLD = Network(
+    kind="fold",
+    trial=3,
+    fit_id="f" * 20,
+    name="network of fold 2 of trial 3",
+    records=(),
+    training=(TrainingFacts("fold 2", 80, 20, 5, 4, 5, {}),),
+    params={},
+    metrics={"test_dice": 0.5},
+    datasets=(),
+    of_dataset={"test_dice": ("near", "0" * 32)},
+)
+REFIT = replace(FOLD, kind="refit", fit_id="e" * 20, name="refit of trial 3")
+
+
+def register(uri: str, bundle: Path, run_id: str, network: Network = FOLD, **words: Any) -> Registered:
     return register_champion(
-        bundle,
-        tracking_uri=uri,
-        experiment="registry",
-        study_id=study_id,
-        model_name=MODEL,
-        trial=trial,
+        bundle, tracking_uri=uri, study=MODEL, network=network, run_id=run_id, **{"study_id": STUDY} | words
     )
 
 
@@ -42,7 +63,7 @@ def test_a_server_that_does_not_answer_is_told_with_what_to_do(
 ):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(BadMachine, match=r"did not take the model.*the same command registers it"):
-        register("http://127.0.0.1:9", exported)
+        register("http://127.0.0.1:9", exported, "none")
 
 
 def test_another_program_gets_the_masks_of_the_bundle_without_our_package(
@@ -75,8 +96,8 @@ print(sys.modules["orchestrator"].__file__)
     np.testing.assert_array_equal(masks, np.stack([bundle.predict(image)[1] for image in batch]))
 
 
-def test_the_same_bundle_is_registered_once(mlflow_uri: str, exported: Path, version: str):
-    assert register(mlflow_uri, exported) == version
+def test_the_same_bundle_is_registered_once(mlflow_uri: str, exported: Path, run_id: str, version: str):
+    assert register(mlflow_uri, exported, run_id).version == version
     assert connect(mlflow_uri).get_model_version_by_alias(MODEL, "champion").version == int(version)
 
 
@@ -90,27 +111,48 @@ def test_the_model_is_known_to_its_trial_and_holds_nothing_pickled(mlflow_uri: s
 
 
 def test_a_changed_bundle_is_a_new_version_and_takes_the_alias(
-    mlflow_uri: str, bundle_folder: Path, version: str
+    mlflow_uri: str, bundle_folder: Path, run_id: str, version: str
 ):
     config = bundle_folder / "config.json"
     config.write_text(config.read_text().replace('"width": 4', '"width": 5'))
-    assert int(register(mlflow_uri, bundle_folder)) == int(version) + 1
+    assert int(register(mlflow_uri, bundle_folder, run_id).version) == int(version) + 1
     assert connect(mlflow_uri).get_model_version_by_alias(MODEL, "champion").version == int(version) + 1
 
 
-def test_a_card_that_says_more_is_a_new_version(mlflow_uri: str, bundle_folder: Path, version: str):
+def test_a_card_that_says_more_is_a_new_version(
+    mlflow_uri: str, bundle_folder: Path, run_id: str, version: str
+):
     card = bundle_folder / "model_card.md"
     card.write_text("# Tiny\n\nIt was not scored yet.\n")
-    before = register(mlflow_uri, bundle_folder)
+    before = register(mlflow_uri, bundle_folder, run_id).version
     card.write_text("# Tiny\n\nScored once, after the search.\n")
-    assert int(register(mlflow_uri, bundle_folder)) == int(before) + 1
+    assert int(register(mlflow_uri, bundle_folder, run_id).version) == int(before) + 1
     found = connect(mlflow_uri).get_model_version_by_alias(MODEL, "champion")
     (stored,) = Path(found.source).rglob("model_card.md")
     assert "Scored once" in stored.read_text()
 
 
-def test_a_trial_that_mlflow_does_not_know_is_refused(mlflow_uri: str, exported: Path, version: str):
-    with pytest.raises(BadStudy, match="no run of trial 7"):
-        register(mlflow_uri, exported, trial=7)
-    with pytest.raises(BadStudy, match="no run of trial 3"):
-        register(mlflow_uri, exported, study_id="a third")
+def test_a_trial_that_mlflow_does_not_know_is_refused(mlflow_uri: str, run_id: str):
+    client = connect(mlflow_uri)
+    for trial, study_id in ((7, STUDY), (3, "a third")):
+        with pytest.raises(BadStudy, match=f"no run of trial {trial}"):
+            find_run(client, "registry", study_id, trial)
+
+
+def test_the_alias_moves_by_itself_to_the_same_kind_of_the_same_study_alone(
+    mlflow_uri: str, bundle_folder: Path, run_id: str, version: str
+):
+    def again(network: Network = FOLD, **words: Any) -> Registered:
+        card.write_text(f"{card.read_text()}\n{network.kind} {words}\n")
+        return register(mlflow_uri, bundle_folder, run_id, network, **words)
+
+    card = bundle_folder / "model_card.md"
+    assert again().moved, "a newer export of the same kind"
+    stays = again(REFIT)
+    assert not stays.moved and "(network of fold 2 of trial 3), for that is a network of another kind" in (
+        stays.sentence(MODEL)
+    )
+    assert not again(study_id="another").moved and not again(is_chosen=False).moved
+    asked = again(REFIT, move=True)
+    assert asked.moved and "@champion moved to it from version" in asked.sentence(MODEL)
+    assert int(asked.version) == connect(mlflow_uri).get_model_version_by_alias(MODEL, "champion").version

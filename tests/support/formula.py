@@ -68,6 +68,7 @@ class FormulaWork:
     diverges_above: float = math.inf
     kill_marker: Path | None = None
     noise: float = 0.0  # of every image
+    best_epoch: int | None = None  # of every fold, from 0; None: the last one
 
     def __call__(
         self,
@@ -88,19 +89,20 @@ class FormulaWork:
         with (self.ledger.fits.parent / "trained.log").open("a") as log:
             log.write(f"{job.fit_id}\n")
         curves = []
-        for epoch in range(job.recipe.epochs):
+        num_epochs = job.stop_after or job.recipe.epochs
+        for epoch in range(num_epochs):
             time.sleep(self.seconds)
             if job.recipe.learning_rate > self.diverges_above:
                 raise FitFailed("the loss became nan")
             if self.kill_marker is not None and not self.kill_marker.exists():
                 self.kill_marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-            curves.append(row(epoch, quality(job.recipe.learning_rate)))
+            curves.append(row(epoch, quality(job.recipe.learning_rate) if job.val else math.nan))
             if not report(curves[-1]):
                 return False
         plain = {
             "curves": curves,
-            "best_epoch": job.recipe.epochs - 1,
+            "best_epoch": num_epochs - 1 if self.best_epoch is None or not job.val else self.best_epoch,
             "seconds": 1.0,
             "device": "formula",
             "world_size": 1,
@@ -130,7 +132,7 @@ def row(epoch: int, dice: float) -> dict[str, float]:
     return {
         "epoch": epoch,
         "val_dice": dice,
-        "train_loss": 1 - dice,
+        "train_loss": 0.1 if math.isnan(dice) else 1 - dice,
         "learning_rate": 1e-3,
         "images_per_second": 100.0,
         "seconds": 0.1,

@@ -1,0 +1,71 @@
+"""A finished study of the formula whose networks can be exported, and MLflow told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from formula import SPACE, FormulaWork, carry_out, formula_study
+from hands import Hands
+from safetensors.torch import save_file
+
+import models
+from orchestrator.champion import crown, spec_of_refit
+from orchestrator.data.cases import add_dataset, load_dataset
+from orchestrator.data.phantom import draw_dataset
+from orchestrator.data.splits import five_fold
+from orchestrator.results.report import Report
+from orchestrator.search.home import StudyHome, StudyTrial, outside_cases
+from orchestrator.search.ledger import FitRecord
+from orchestrator.search.space import parse_space
+from orchestrator.search.work import ScoreJob
+from orchestrator.study import Study
+
+
+def finished_study(home: Path, rates: Sequence[float]) -> tuple[Study, FormulaWork]:
+    """A study whose images differ, with its champion scored on a hold-out and on an unseen dataset."""
+    study = formula_study(home, num_trials=len(rates))
+    draw_dataset(home / "far-frames", num_cases=6, size=32)
+    add_dataset(home, "far", home / "far-frames", allow_empty=True)
+    unseen = (load_dataset(home, "far"),)
+    study = replace(
+        study,
+        space=parse_space(SPACE.text.replace("[fixed]", "[fixed]\nbase_channels = 4")),
+        unseen=unseen,
+        plan=five_fold(study.datasets, seed=0, num_folds=3, unseen=unseen),
+    )
+    work = carry_out(study, rates, lambda ledger: FormulaWork(ledger, noise=0.2, best_epoch=1))
+    crown(study.home, Hands(work))
+    for trial in study.home.trials():
+        for record in trial.records:
+            give_weights(record)
+    return study, work
+
+
+def give_weights(record: FitRecord) -> None:
+    torch.manual_seed(0)
+    save_file(models.build("unet", base_channels=4).state_dict(), record.weights)
+
+
+def refit_here(work: FormulaWork, study: StudyHome, trial: StudyTrial) -> FitRecord:
+    """What `champion.refit` does, in this process."""
+    spec = spec_of_refit(study, trial)
+    work(spec, torch.device("cpu"), 0, lambda row: True)
+    plan = study.plan()
+    for name, case_ids in outside_cases(plan, study.datasets()[1]).items():
+        work(
+            ScoreJob(spec.fit_id, name, plan.datasets | plan.unseen, case_ids),
+            torch.device("cpu"),
+            0,
+            lambda row: True,
+        )
+    give_weights(study.ledger.read(spec.fit_id))
+    return study.ledger.read(spec.fit_id)
+
+
+def tell_mlflow(home: StudyHome, uri: str) -> None:
+    """Let MLflow know a finished study and its best trial; it keeps files below the working directory."""
+    with Report(home, uri, say=lambda line: None, show=lambda *_: None) as report:
+        report.finished(home.ranked()[0][0])
