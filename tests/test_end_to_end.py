@@ -134,7 +134,7 @@ def test_fold_runs_hold_curves_over_epochs(shell: Shell, log: str):
     client = connect(f"sqlite:///{shell.home / 'mlflow.db'}")
     for run in runs(shell, "fold"):
         curve = client.get_metric_history(run.info.run_id, "val_dice")
-        assert sorted(point.step for point in curve) == [0, 1]
+        assert sorted(point.step for point in curve) == [1, 2]
 
 
 def test_every_run_says_how_many_frames_show_one_place(shell: Shell, log: str):

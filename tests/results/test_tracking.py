@@ -105,7 +105,7 @@ def test_folds_are_children_of_their_trial_and_carry_the_curves(open_tracking, f
     with open_tracking() as tracking:
         tell_everything(tracking)
     found = find_runs()
-    for name, epochs in {"trial-003/fold-0": [0, 1, 2], "trial-003/fold-1": [0, 1]}.items():
+    for name, epochs in {"trial-003/fold-0": [1, 2, 3], "trial-003/fold-1": [1, 2]}.items():
         assert found[name].data.tags["mlflow.parentRunId"] == found["trial-003 unet"].info.run_id
         assert steps(mlflow_uri, found[name]) == epochs
         assert found[name].info.status == "FINISHED"
@@ -117,7 +117,7 @@ def test_telling_everything_again_after_a_restart_doubles_nothing(open_tracking,
             tell_everything(tracking)
     found = find_runs()
     assert len(found) == 4
-    assert steps(mlflow_uri, found["trial-003/fold-0"]) == [0, 1, 2]
+    assert steps(mlflow_uri, found["trial-003/fold-0"]) == [1, 2, 3]
     assert steps(mlflow_uri, found["trial-003 unet"], "dice") == [0]
     assert len(found["trial-003 unet"].inputs.dataset_inputs) == 1
 
@@ -132,7 +132,7 @@ def test_a_fold_goes_on_after_a_restart_where_its_curve_ended(open_tracking, fin
         tracking.epoch(0, "0", "fit0", rows(1, 2))
         tracking.fold_finished(0, "0", "fit0", rows(0, 1, 2, 3), {})
     run = find_runs()["trial-000/fold-0"]
-    assert (run.info.status, steps(mlflow_uri, run)) == ("FINISHED", [0, 1, 2, 3])
+    assert (run.info.status, steps(mlflow_uri, run)) == ("FINISHED", [1, 2, 3, 4])
 
 
 def test_an_epoch_that_a_kill_kept_from_being_told_is_told_when_its_fold_is_finished(
@@ -143,7 +143,32 @@ def test_an_epoch_that_a_kill_kept_from_being_told_is_told_when_its_fold_is_fini
     with open_tracking() as tracking:
         tracking.epoch(0, "0", "fit0", rows(2))
         tracking.fold_finished(0, "0", "fit0", rows(0, 1, 2), {})
+    assert steps(mlflow_uri, find_runs()["trial-000/fold-0"]) == [1, 2, 3]
+
+
+def test_the_best_epoch_is_the_step_of_its_curve(open_tracking, find_runs, mlflow_uri):
+    with open_tracking() as tracking:
+        tracking.trial_started(0, {"network": "unet"})
+        tracking.fold_finished(0, "0", "fit0", rows(0, 1, 2), {"best_epoch": 2})
+    run = find_runs()["trial-000/fold-0"]
+    assert run.data.metrics["best_epoch"] == max(steps(mlflow_uri, run)) == 3
+
+
+def test_a_study_that_an_earlier_version_began_at_epoch_0_goes_on_so_and_says_so(
+    open_tracking, find_runs, mlflow_uri, request, tmp_path, caplog
+):
+    client = connect(mlflow_uri)
+    experiment = client.create_experiment(request.node.name, str(tmp_path / "artifacts"))
+    tags = {"role": "fold", "trial": "0", "fit_id": "fit0", "mlflow.runName": "trial-000/fold-0"}
+    run = client.create_run(experiment, tags=tags)
+    client.log_metric(run.info.run_id, "val_dice", 0.0, step=0)
+    with open_tracking() as tracking:
+        tracking.fold_finished(0, "0", "fit0", rows(0, 1, 2), {"best_epoch": 2})
+        tracking.fold_finished(0, "1", "fit1", rows(0, 1), {})
     assert steps(mlflow_uri, find_runs()["trial-000/fold-0"]) == [0, 1, 2]
+    assert steps(mlflow_uri, find_runs()["trial-000/fold-1"]) == [0, 1]
+    assert find_runs()["trial-000/fold-0"].data.metrics["best_epoch"] == 2
+    assert "were begun with epochs from 0, and go on so" in caplog.text
 
 
 def test_a_failed_trial_says_why_and_takes_its_open_folds_with_it(open_tracking, find_runs):
@@ -221,7 +246,7 @@ def test_calls_wait_on_disk_while_the_server_is_away(open_tracking, find_runs, m
     with open_tracking() as tracking:
         pass
     found = find_runs()
-    assert tracking.num_waiting == 0 and steps(mlflow_uri, found["trial-003/fold-0"]) == [0, 1, 2]
+    assert tracking.num_waiting == 0 and steps(mlflow_uri, found["trial-003/fold-0"]) == [1, 2, 3]
     assert connect(mlflow_uri).list_artifacts(found["trial-003 unet"].info.run_id, "overlays")
 
 
