@@ -13,7 +13,8 @@ unless config.json has rules for holes, small components or small polyps.
 
 from __future__ import annotations
 
-import hashlib
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -24,11 +25,26 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from orchestrator.data.resize import resize_image, resize_probability
+from orchestrator.documents import parse_json
 from orchestrator.errors import BadBundle
+from orchestrator.results.bundle_files import (
+    LARGEST,
+    file_problem,
+    first_line,
+    graph_problems,
+    open_session,
+    sha256,
+    weights_problems,
+)
 from orchestrator.scoring.postprocess import PostProcess
 
 WEIGHT_FILES = ("model.safetensors", "model.onnx")
 FILES = (*WEIGHT_FILES, "config.json", "model_card.md")
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"  # of a network
+SHA256 = re.compile(r"[0-9a-f]{64}")
+LARGEST_SIDE = 4096  # pixels that a network sees
+MOST_MEMBERS = 1000
+SHOWN = 20  # problems of a config, at most
 
 
 class Normalization(BaseModel):
@@ -36,7 +52,7 @@ class Normalization(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    scale: float = Field(default=255, gt=0, description="uint8 values are divided by this")
+    scale: float = Field(default=255, gt=0, le=65535, description="uint8 values are divided by this")
 
 
 class PostRules(BaseModel):
@@ -68,9 +84,9 @@ class MemberNetwork(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    network: str
+    network: str = Field(pattern=NAME)
     network_params: dict[str, Any]
-    share: int = Field(1, ge=1, description="it counts so many times")
+    share: int = Field(1, ge=1, le=MOST_MEMBERS, description="it counts so many times")
 
 
 class BundleConfig(BaseModel):
@@ -80,11 +96,12 @@ class BundleConfig(BaseModel):
 
     format: Literal["polyp-bundle"] = "polyp-bundle"
     format_version: Literal[1] = 1
-    network: str
+    network: str = Field(pattern=NAME)
     network_params: dict[str, Any]
     members: int = Field(
         1,
         ge=1,
+        le=MOST_MEMBERS,
         description="networks whose probabilities model.onnx averages; of more than one, model.safetensors "
         "names the weights of each with its number in front: 0.NAME, 1.NAME",
     )
@@ -94,7 +111,9 @@ class BundleConfig(BaseModel):
     tta: Literal["none", "flips"] = Field(
         "none", description="flips: model.onnx averages the probabilities of an image and its three flips"
     )
-    image_size: int = Field(ge=1, description="side of the square that the network sees, in pixels")
+    image_size: int = Field(
+        ge=1, le=LARGEST_SIDE, description="side of the square that the network sees, in pixels"
+    )
     normalization: Normalization = Normalization()
     threshold: float = Field(gt=0, lt=1, description="a pixel is polyp at this probability and above; k/256")
     post_processing: PostRules = PostRules()
@@ -122,9 +141,19 @@ class BundleConfig(BaseModel):
     @field_validator("sha256")
     @classmethod
     def _covers_the_weights(cls, digests: dict[str, str]) -> dict[str, str]:
-        if missing := sorted(set(WEIGHT_FILES) - digests.keys()):
-            raise ValueError(f"must hold digests of {', '.join(WEIGHT_FILES)}, lacks {', '.join(missing)}")
+        if digests.keys() != set(WEIGHT_FILES) or not all(map(SHA256.fullmatch, digests.values())):
+            raise ValueError(
+                f"must hold digests, of 64 hex digits, of {' and '.join(WEIGHT_FILES)}, and of nothing else"
+            )
         return digests
+
+    @model_validator(mode="after")
+    def _counts_its_members(self) -> Self:
+        if self.networks and len(self.networks) != self.members:
+            raise ValueError(
+                f"networks: expected {self.members}, as members says, found {len(self.networks)}"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -140,15 +169,19 @@ class Bundle:
         """Read a bundle; BadBundle names every file that is missing, unreadable or not what it was."""
         if not folder.is_dir():
             raise BadBundle(str(folder), "expected the folder of an exported model, found no such folder")
-        problems = [f"{name}: missing" for name in FILES if not (folder / name).is_file()]
-        config = _read_config(folder / "config.json", problems)
+        refused = {name: problem for name in FILES if (problem := file_problem(folder, name))}
+        problems = [f"{name}: {problem}" for name, problem in refused.items()]
+        config = None if "config.json" in refused else _read_config(folder / "config.json", problems)
+        session = None
         if config is not None:
-            problems += _changed_files(folder, config)
-        if problems or config is None:
+            session = _opened(
+                folder, config, [name for name in WEIGHT_FILES if name not in refused], problems
+            )
+        if problems or config is None or session is None:
             raise BadBundle(
                 str(folder), [*problems, "export the model again with `orchestrator best --export`"]
             )
-        return cls(folder, config, _session(folder / "model.onnx"))
+        return cls(folder, config, session)
 
     def predict(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """RGB uint8 (H, W, 3) -> probability float32 (H, W) in [0, 1] and mask bool (H, W)."""
@@ -162,49 +195,67 @@ class Bundle:
         scaled = (
             resize_image(image, self.config.image_size).astype(np.float32) / self.config.normalization.scale
         )
-        (logits,) = self.session.run(
-            ["logits"], {"image": scaled.transpose(2, 0, 1)[None].astype(np.float32)}
-        )
+        try:
+            (logits,) = self.session.run(
+                ["logits"], {"image": scaled.transpose(2, 0, 1)[None].astype(np.float32)}
+            )
+        except Exception as error:  # the runtime's exceptions have no class in common
+            raise BadBundle(str(self.folder), f"model.onnx does not run: {first_line(error)}") from error
+        side = self.config.image_size
+        if logits.shape != (1, 1, side, side) or not np.isfinite(logits).all():
+            found = "values that are not finite" if logits.shape == (1, 1, side, side) else str(logits.shape)
+            raise BadBundle(
+                str(self.folder), f"model.onnx: expected logits (1, 1, {side}, {side}), found {found}"
+            )
         return _sigmoid(logits[0, 0])
 
 
 def is_bundle(folder: Path) -> bool:
     """Whether a folder holds the config of a bundle, whatever else is wrong with it."""
     path = folder / "config.json"
-    return path.is_file() and '"polyp-bundle"' in path.read_text(encoding="utf-8", errors="replace")
-
-
-def sha256(path: Path) -> str:
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return b'"polyp-bundle"' in file.read(LARGEST["config.json"])
 
 
 def _read_config(path: Path, problems: list[str]) -> BundleConfig | None:
-    if not path.is_file():
-        return None
     try:
-        return BundleConfig.model_validate_json(path.read_bytes())
+        return BundleConfig.model_validate(parse_json(path.read_bytes()))
     except ValidationError as error:
-        for problem in error.errors(include_url=False):
+        found = error.errors(include_url=False)
+        for problem in found[:SHOWN]:
             key = ".".join(str(part) for part in problem["loc"])
             problems.append(
                 f"config.json: {key + ': ' if key else ''}{problem['msg'].removeprefix('Value error, ')}"
             )
-        return None
+        problems += [f"config.json: and {len(found) - SHOWN} more problems"] if len(found) > SHOWN else []
+    except ValueError as error:
+        problems.append(f"config.json: Invalid JSON: {error}")
+    return None
 
 
-def _changed_files(folder: Path, config: BundleConfig) -> list[str]:
-    return [
-        f"{name}: its SHA-256 is not the one in config.json; it was damaged or changed"
-        for name, digest in sorted(config.sha256.items())
-        if (folder / name).is_file() and sha256(folder / name) != digest
+def _opened(
+    folder: Path, config: BundleConfig, names: Sequence[str], problems: list[str]
+) -> onnxruntime.InferenceSession | None:
+    """A session of the graph, where those of the weight files that are there are what the config says of them."""
+    changed = [name for name in sorted(names) if sha256(folder / name) != config.sha256[name]]
+    problems += [
+        f"{name}: its SHA-256 is not the one in config.json; it was damaged or changed" for name in changed
     ]
-
-
-def _session(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: hints about graph optimization help nobody here
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    if "model.safetensors" in names and "model.safetensors" not in changed:
+        problems += weights_problems(folder / "model.safetensors", config.members)
+    if "model.onnx" not in names or "model.onnx" in changed:
+        return None
+    graph = (folder / "model.onnx").read_bytes()
+    if refused := graph_problems(graph, config.image_size):
+        problems += [f"model.onnx: {problem}" for problem in refused]
+        return None
+    try:
+        return open_session(graph)
+    except ValueError as error:
+        problems.append(f"model.onnx: {error}")
+        return None
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

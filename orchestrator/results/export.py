@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from orchestrator.errors import BadBundle
@@ -24,8 +24,8 @@ from orchestrator.results.bundle import (
     MemberNetwork,
     PostRules,
     is_bundle,
-    sha256,
 )
+from orchestrator.results.bundle_files import graph_problems, sha256
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.training.averaging import averaged
 from orchestrator.training.recipe import Tta
@@ -75,7 +75,8 @@ def write_bundle(
     try:
         shares = [member.share for member in members] or None
         copies = [copy.deepcopy(network).cpu().eval() for network in networks]
-        save_file(_named_weights(copies), partial / "model.safetensors")
+        # Not by save_file: what it writes nobody but its owner can read, whatever the umask says.
+        (partial / "model.safetensors").write_bytes(save(_named_weights(copies)))
         export_onnx(averaged(copies, tta, shares), image_size, partial / "model.onnx")
         config = BundleConfig(
             network=network_name,
@@ -100,8 +101,9 @@ def write_bundle(
 
 
 def export_onnx(network: nn.Module, image_size: int, path: Path) -> None:
-    """Write ONNX with a free batch dimension; RuntimeError if it differs from torch by more than 1e-4.
+    """Write ONNX with a free batch dimension.
 
+    RuntimeError if it differs from torch by more than 1e-4, or would be refused where it is read.
     The difference of two logits counts relative to the logit where that is larger than one, so the
     probabilities agree to 3e-5 everywhere.
     """
@@ -125,6 +127,8 @@ def export_onnx(network: nn.Module, image_size: int, path: Path) -> None:
             raise RuntimeError(
                 f"model.onnx differs from torch by {difference:.2g} on a batch of {batch_size}"
             )
+    if problems := graph_problems(path.read_bytes(), image_size):
+        raise RuntimeError(f"model.onnx would be refused: {'; '.join(problems)}")
 
 
 def largest_difference(

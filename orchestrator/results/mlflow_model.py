@@ -1,7 +1,7 @@
 """A bundle as an MLflow pyfunc model. MLflow stores this file and runs it where the model is loaded.
 
 A copy of the orchestrator package travels beside it, so nothing of ours needs to be installed there: only
-MLflow, ONNX Runtime, NumPy, OpenCV and pydantic.
+MLflow, ONNX and its runtime, NumPy, OpenCV, safetensors and pydantic.
 """
 
 from __future__ import annotations

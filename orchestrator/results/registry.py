@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 ALIAS = "champion"
-REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "opencv-python-headless", "pydantic")
+REQUIREMENTS = ("mlflow", "numpy", "onnx", "onnxruntime", "opencv-python-headless", "pydantic", "safetensors")
 MAX_DESCRIPTION = 5000  # characters, of MLflow
 
 

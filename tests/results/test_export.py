@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,18 @@ def test_the_network_is_left_as_it_was(tmp_path: Path, network: nn.Module):
     network.train()
     export(tmp_path / "new", network)
     assert network.training
+
+
+def test_all_files_of_an_export_may_be_read_by_those_who_may_read_its_folder(
+    network: nn.Module, tmp_path: Path
+):
+    for umask, folder_mode, mode in ((0o022, 0o755, 0o644), (0o027, 0o750, 0o640)):
+        before = os.umask(umask)
+        try:
+            folder = export(tmp_path / f"{umask:o}", network)
+        finally:
+            os.umask(before)
+        assert folder.stat().st_mode & 0o777 == folder_mode
+        assert {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()} == dict.fromkeys(
+            FILES, mode
+        )
