@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,11 +41,37 @@ def data_add(
     group_column: Annotated[str, typer.Option(help="Column of --groups that names the group.")] = "group",
     center_column: Annotated[str, typer.Option(help="Column of --groups that names the center.")] = "center",
     allow_empty: Annotated[bool, typer.Option(help="Accept masks without a polyp.")] = False,
+    mask_colors: Annotated[
+        list[str] | None,
+        typer.Option(help="Colors that are polyp: red,green or '#800000'; JPEG noise is fine."),
+    ] = None,
+    mask_values: Annotated[
+        list[str] | None, typer.Option(help="Labels or grey levels that are polyp: 1,2 or 1-255 or nonzero.")
+    ] = None,
+    mask_classes: Annotated[
+        list[str] | None,
+        typer.Option(help="The same with a class each, for evaluate: neoplastic=red,non-neoplastic=green."),
+    ] = None,
+    invert_masks: Annotated[bool, typer.Option("--invert-masks", help="Black is polyp.")] = False,
+    exif: Annotated[
+        str,
+        typer.Option(
+            help="Where only one of a pair is turned by EXIF: apply its tag, or ignore it for masks."
+        ),
+    ] = "",
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Import images and masks, recognised by what is inside, checking every pair; all are good or none is kept."""
     from orchestrator.data.cases import add_dataset
+    from orchestrator.data.mask_rule import parse_rule
 
+    rule = parse_rule(
+        colors=mask_colors or (),
+        values=mask_values or (),
+        classes=mask_classes or (),
+        invert=invert_masks,
+        exif=exif,
+    )
     with bar(f"reading {path}") as on_progress:
         dataset = add_dataset(
             home.expanduser().resolve(),
@@ -55,6 +82,7 @@ def data_add(
             group_column=group_column,
             center_column=center_column,
             allow_empty=allow_empty,
+            rule=rule,
             on_progress=on_progress,
         )
     out.print(f"recognised as {dataset.layout}", markup=False, highlight=False)
@@ -141,6 +169,7 @@ def _groups(dataset: Dataset) -> str:
 
 def _facts(dataset: Dataset) -> dict[str, Any]:
     sizes = sorted({(case.height * case.width, f"{case.width}x{case.height}") for case in dataset.cases})
+    classes = dict(sorted(Counter(case.class_name for case in dataset.cases if case.classes).items()))
     areas = sorted(case.polyp_fraction for case in dataset.cases if case.polyp_fraction)
     return {
         "name": dataset.name,
@@ -149,6 +178,7 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
         "without_polyp": len(dataset.cases) - len(areas),
         "groups": _groups(dataset),
         "centers": sorted({case.center for case in dataset.cases if case.center}),
+        **({"classes": classes} if classes else {}),
         "sizes": sizes[0][1] if len(sizes) == 1 else f"{sizes[0][1]} to {sizes[-1][1]}",
         "polyp_area": f"{areas[0]:.2%} to {areas[-1]:.2%} of the frame" if areas else "none",
         "remarks": list(dataset.remarks),

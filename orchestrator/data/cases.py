@@ -20,8 +20,11 @@ from filelock import FileLock, Timeout
 from orchestrator.data.archives import Found, open_source
 from orchestrator.data.groups import CENTER, GROUP, read_groups
 from orchestrator.data.images import read_image, read_mask
+from orchestrator.data.look import Facts, file_sha256, look_at, pair_sha256
+from orchestrator.data.mask_rule import BLACK_AND_WHITE, MaskRule
 from orchestrator.data.pairs import Membership, Pair
-from orchestrator.data.verify import JOURNAL, NUM_THREADS, Facts, Progress, copy_verified, hash_pair, look_at
+from orchestrator.data.verdict import remarks_of_set
+from orchestrator.data.verify import JOURNAL, NUM_THREADS, Progress, copy_verified
 from orchestrator.errors import BadData
 from orchestrator.files import write_atomically
 
@@ -58,6 +61,12 @@ class Case:
     sha256: str  # of the bytes of both files
     image_sha256: str = ""  # of each; "" in datasets that were imported before these were kept
     mask_sha256: str = ""
+    classes: tuple[str, ...] = ()  # of its polyps, as --mask-classes named them
+
+    @property
+    def class_name(self) -> str:
+        """neoplastic, or both: neoplastic + non-neoplastic"""
+        return " + ".join(self.classes)
 
 
 @dataclass(frozen=True)
@@ -85,14 +94,15 @@ def add_dataset(
     group_column: str = GROUP,
     center_column: str = CENTER,
     allow_empty: bool = False,
+    rule: MaskRule = BLACK_AND_WHITE,
     on_progress: Progress | None = None,
 ) -> Dataset:
     """Copy and verify the pairs of a folder or an archive; every problem of every file comes in one BadData.
 
     `parts` picks from a source of several sets. Groups and centers are those of the archive, where it has them,
     unless the CSV `groups` gives others. `allow_empty` accepts masks without a polyp, as archives that are known
-    to hold such frames do anyway. A killed import is taken up where it was. The same content under the same name
-    is returned as it is.
+    to hold such frames do anyway. `rule` says what in a mask is polyp, where that is not plain. A killed import is
+    taken up where it was. The same content under the same name is returned as it is.
     """
     _refuse_name(name)
     if not source.exists():
@@ -106,12 +116,15 @@ def add_dataset(
             members, remarks, problems = _members(found, groups, group_column, center_column)
             problems = [*found.problems, *problems]
             if target.exists():
-                return _same_or_refused(load_dataset(home, name), source, found.pairs, members, problems)
+                return _same_or_refused(
+                    load_dataset(home, name), source, found.pairs, members, rule, problems
+                )
             partial = target.with_name(f".{name}.partial")
             facts, more = copy_verified(
                 found.pairs,
                 partial,
                 allow_empty=allow_empty or found.empty,
+                rule=rule,
                 temporary=found.temporary,
                 on_progress=on_progress,
             )
@@ -120,6 +133,7 @@ def add_dataset(
                 raise BadData(str(source), problems)
         cases = tuple(_case(name, target, pair, facts[pair.stem], members) for pair in found.pairs)
         fingerprint = _fingerprint({stem: fact.sha256 for stem, fact in facts.items()}, members)
+        remarks += remarks_of_set(facts, rule)
         known = all(member.group for member in members.values())
         dataset = Dataset(name, target, cases, fingerprint, known, found.layout, tuple(remarks))
         _write_manifest(dataset, partial)
@@ -196,11 +210,16 @@ def _check_case(case: Case) -> list[str]:
     ]
     if missing:
         return missing
-    try:
-        facts = look_at(case.image, case.mask)
-    except BadData as error:
-        return list(error.problems)
-    return [] if facts.sha256 == case.sha256 else [f"{case.id}: the bytes are not those that were imported"]
+    problems = []
+    for read, path in ((read_image, case.image), (read_mask, case.mask)):
+        try:
+            read(path)
+        except BadData as error:
+            problems += [f"{path.parent.name}/{path.name}: {problem}" for problem in error.problems]
+    if problems:
+        return problems
+    same = pair_sha256(file_sha256(case.image), file_sha256(case.mask)) == case.sha256
+    return [] if same else [f"{case.id}: the bytes are not those that were imported"]
 
 
 def _refuse_name(name: str) -> None:
@@ -229,13 +248,14 @@ def _case(name: str, folder: Path, pair: Pair, facts: Facts, members: Mapping[st
         group=f"{name}/{member.group or f'image:{pair.stem}'}",
         center=member.center or None,
         image=folder / "images" / pair.image_name,
-        mask=folder / "masks" / pair.mask_name,
+        mask=folder / "masks" / (f"{pair.stem}.bmp" if facts.drawn_again else pair.mask_name),
         height=facts.height,
         width=facts.width,
         polyp_fraction=facts.polyp_fraction,
         sha256=facts.sha256,
         image_sha256=facts.image_sha256,
         mask_sha256=facts.mask_sha256,
+        classes=tuple(facts.classes),
     )
 
 
@@ -250,17 +270,19 @@ def _same_or_refused(
     source: Path,
     pairs: Sequence[Pair],
     members: Mapping[str, Membership],
+    rule: MaskRule,
     problems: Sequence[str],
 ) -> Dataset:
     if problems:
         raise BadData(str(source), problems)
     with ThreadPoolExecutor(NUM_THREADS) as pool:
-        hashes = pool.map(lambda pair: hash_pair(pair.image, pair.mask), pairs)
-        found = {pair.stem: sha256 for pair, sha256 in zip(pairs, hashes, strict=True)}
-    if _fingerprint(found, members) != dataset.fingerprint:
+        looks = list(pool.map(lambda pair: look_at(pair.image, pair.mask, rule)[0], pairs))
+    found = {pair.stem: look for pair, look in zip(pairs, looks, strict=True)}
+    same = _fingerprint({stem: look.sha256 for stem, look in found.items()}, members) == dataset.fingerprint
+    if not same or [case.classes for case in dataset.cases] != [tuple(look.classes) for look in looks]:
         raise BadData(
             dataset.name,
-            f"a dataset of this name holds other images, masks, groups or centers than {source}; "
+            f"a dataset of this name holds other images, masks, groups, centers or classes than {source}; "
             f"choose another name, or remove {dataset.folder}",
         )
     return dataset
@@ -287,6 +309,7 @@ def _write_manifest(dataset: Dataset, folder: Path) -> None:
                 "sha256": case.sha256,
                 "image_sha256": case.image_sha256,
                 "mask_sha256": case.mask_sha256,
+                **({"classes": case.classes} if case.classes else {}),
             }
             for case in dataset.cases
         ],
@@ -307,6 +330,7 @@ def _read_manifest(folder: Path) -> Dataset:
                 "dataset": content["name"],
                 "image": folder / "images" / entry["image"],
                 "mask": folder / "masks" / entry["mask"],
+                "classes": tuple(entry.get("classes", ())),
             }
         )
         for entry in content["cases"]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import tifffile
-from PIL import Image, ImageOps
+from PIL import Image
 
 from orchestrator.errors import BadData
 
@@ -18,6 +22,8 @@ MAX_TIFF_SLACK = 1 << 16  # bytes that compression may add to noise
 POLYP_ABOVE = 127  # some published masks hold grey rims: "not zero" would enlarge their polyps by up to 44 %
 ORIENTATION = 0x0112  # EXIF tag; SIDEWAYS are its values that swap height and width
 SIDEWAYS = (5, 6, 7, 8)
+# Orientation -> steps over rows and columns, after the two are swapped where it is sideways.
+FLIPS = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 RUN_LENGTHS = 1  # BI_RLE8 of the BMP format
 
 # What Pillow and tifffile raise on damaged files.
@@ -28,91 +34,151 @@ DECODE_ERRORS = (
 )
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A picture as its file holds it: not turned."""
+
+    pixels: np.ndarray  # (H, W) or (H, W, channels)
+    orientation: int = 1  # of EXIF, 1 to 8; 1 is upright
+
+
 def read_image(path: Path) -> np.ndarray:
     """uint8 (H, W, 3), RGB, turned upright by its EXIF tag; grey files are repeated over the channels."""
-    pixels = _read(path, "RGB")
+    stored = _read(path, "RGB")
+    pixels = turned(stored.pixels, stored.orientation)
     return (
         np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., :3])
     )
 
 
+def read_stored_size(path: Path) -> tuple[int, int, int]:
+    """Height and width as stored, and the EXIF orientation, of an image that decodes as a whole."""
+    stored = _read(path, "RGB")
+    return stored.pixels.shape[0], stored.pixels.shape[1], stored.orientation
+
+
 def read_mask(path: Path) -> np.ndarray:
-    """bool (H, W), true on the polyp: values above 127."""
+    """bool (H, W), true on the polyp: values above 127, upright."""
     return read_grey_mask(path) > POLYP_ABOVE
 
 
 def read_grey_mask(path: Path) -> np.ndarray:
-    """uint8 (H, W) as stored; the luminance where a mask has color channels."""
-    pixels = _read(path, "L")
-    return pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels[..., :3]).convert("L"))
+    """uint8 (H, W), upright; the luminance where a mask has color channels."""
+    stored = _read(path, "L")
+    pixels = turned(stored.pixels, stored.orientation)
+    return np.ascontiguousarray(pixels if pixels.ndim == 2 else luminance(pixels[..., :3]))
+
+
+def luminance(colors: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3) -> (H, W)"""
+    return np.asarray(Image.fromarray(np.ascontiguousarray(colors)).convert("L"))
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """What is upright of what is stored, (H, W, ...), by the EXIF orientation; no copy is made."""
+    if orientation in SIDEWAYS:
+        pixels = pixels.swapaxes(0, 1)
+    rows, columns = FLIPS[orientation]
+    return pixels[::rows, ::columns]
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """Height and width in pixels, upright, from the header alone; BadData where there is no such header."""
-    try:
-        if path.suffix.lower() in (".tif", ".tiff"):
+    with decoding(path):
+        if is_tiff(path):
             with tifffile.TiffFile(path) as file:
                 page = file.pages.first
-                return page.imagelength, page.imagewidth
-        with Image.open(path) as image:
-            turned = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except DECODE_ERRORS as error:
-        raise BadData(str(path), f"does not decode: {_reason(error, path)}") from error
+                size, orientation = (page.imagelength, page.imagewidth), orientation_of(page)
+        else:
+            with Image.open(path) as image:
+                size, orientation = (image.height, image.width), orientation_of(image)
+        return size[::-1] if orientation in SIDEWAYS else size
 
 
 def write_black_mask(path: Path, height: int, width: int) -> None:
-    """A mask without a polyp, as a run-length coded BMP: small, and the same bytes on every machine.
+    """A mask without a polyp, the same bytes on every machine."""
+    path.write_bytes(mask_bytes(np.zeros((height, width), bool)))
+
+
+def mask_bytes(polyp: np.ndarray) -> bytes:
+    """bool (H, W) -> a run-length coded BMP of 0 and 255: small, and the same bytes on every machine.
 
     Coded by hand as the bytes of a dataset are its fingerprint, and PNG encoders differ.
     """
-    row = b"\xff\x00" * (width // 255) + bytes((width % 255, 0)) * (width % 255 > 0) + b"\x00\x00"
-    pixels = row * height + b"\x00\x01"
+    height, width = polyp.shape
+    coded: dict[bytes, bytes] = {}  # neighbouring rows are often the same
+    rows = (np.ascontiguousarray(row) for row in polyp[::-1])
+    pixels = b"".join(
+        coded.get(key) or coded.setdefault(key, _runs(row)) for row in rows for key in [row.tobytes()]
+    )
+    pixels += b"\x00\x01"
     palette = b"".join(bytes((grey, grey, grey, 0)) for grey in range(256))
     offset = 14 + 40 + len(palette)
     header = struct.pack("<2sIII", b"BM", offset + len(pixels), 0, offset)
     header += struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, RUN_LENGTHS, len(pixels), 0, 0, 256, 0)
-    path.write_bytes(header + palette + pixels)
+    return header + palette + pixels
+
+
+def _runs(row: np.ndarray) -> bytes:
+    """bool (W) -> pairs of length, 1 to 255, and value, and the mark that ends a row."""
+    edges = np.concatenate([[0], np.flatnonzero(row[1:] != row[:-1]) + 1, [len(row)]])
+    coded = b""
+    for start, end in pairwise(edges.tolist()):
+        value = b"\xff" if row[start] else b"\x00"
+        whole, rest = divmod(end - start, 255)
+        coded += (b"\xff" + value) * whole + (bytes((rest,)) + value) * (rest > 0)
+    return coded + b"\x00\x00"
+
+
+def is_tiff(path: Path) -> bool:
+    return path.suffix.lower() in (".tif", ".tiff")
+
+
+def orientation_of(picture: Image.Image | tifffile.TiffPage) -> int:
+    """1 to 8 of an open file; what is none of these counts as upright, as in viewers."""
+    if isinstance(picture, tifffile.TiffPage):
+        found = picture.tags.valueof(ORIENTATION, 1)
+    else:
+        found = picture.getexif().get(ORIENTATION, 1)
+    return found if found in FLIPS else 1
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """What Pillow and tifffile raise on a damaged file becomes BadData."""
+    try:
+        yield
+    except DECODE_ERRORS as error:
+        raise BadData(str(path), f"does not decode: {_reason(error, path)}") from error
 
 
 def _reason(error: Exception, path: Path) -> str:
     return " ".join(str(error).replace(str(path), "the file").split()) or type(error).__name__
 
 
-def _read(path: Path, mode: str) -> np.ndarray:
+def _read(path: Path, mode: str) -> Stored:
     """uint8 (H, W) or (H, W, 3 or more); refused: damaged, deeper than 8 bits, more than MAX_PIXELS."""
-    try:
-        if path.suffix.lower() in (".tif", ".tiff"):
-            return _read_tiff(path)
-        return _read_pillow(path, mode)
-    except DECODE_ERRORS as error:
-        raise BadData(str(path), f"does not decode: {_reason(error, path)}") from error
+    with decoding(path):
+        return _read_tiff(path) if is_tiff(path) else _read_pillow(path, mode)
 
 
-def _read_pillow(path: Path, mode: str) -> np.ndarray:
+def _read_pillow(path: Path, mode: str) -> Stored:
     with Image.open(path) as image:
-        _refuse_large(image.height, image.width)
+        refuse_large(image.height, image.width)
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"expected 8 bits a channel, found mode {image.mode}; convert it to 8 bits")
         image.load()
-        return np.asarray(ImageOps.exif_transpose(image).convert(mode))
+        return Stored(np.asarray(image.convert(mode)), orientation_of(image))
 
 
-def _read_tiff(path: Path) -> np.ndarray:
+def _read_tiff(path: Path) -> Stored:
     """By tifffile: Pillow refuses, and OpenCV reads as grey, RGB frames that are tagged MinIsBlack."""
     with tifffile.TiffFile(path) as file:
-        if len(file.pages) != 1:
-            raise ValueError(f"expected one page, found {len(file.pages)}")
-        page = file.pages.first
-        _refuse_large(page.imagelength, page.imagewidth)
+        page = only_page(file)
         if page.axes not in ("YX", "YXS", "SYX") or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
             raise ValueError(f"expected a grey or RGB picture, found axes {page.axes}; save it as PNG")
         if page.dtype not in (np.uint8, np.bool_):
             raise ValueError(f"expected 8 bits a channel, found {page.dtype}; convert it to 8 bits")
-        if (turn := page.tags.valueof("Orientation", 1)) != 1:
-            raise ValueError(f"expected an upright TIFF, found Orientation {turn}; save it upright")
-        if sum(page.databytecounts) > page.nbytes + MAX_TIFF_SLACK:
-            raise ValueError("holds more data than its pixels need, as a decompression bomb does")
         pixels = page.asarray()
         if page.axes == "SYX":
             pixels = np.moveaxis(pixels, 0, 2)
@@ -122,9 +188,21 @@ def _read_tiff(path: Path) -> np.ndarray:
                 f"expected {page.imagewidth} x {page.imagelength} grey, RGB or RGBA, found {pixels.shape}"
             )
         pixels = pixels.astype(np.uint8) * (255 if page.dtype == np.bool_ else 1)
-        return 255 - pixels if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else pixels
+        white = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+        return Stored(255 - pixels if white else pixels, orientation_of(page))
 
 
-def _refuse_large(height: int, width: int) -> None:
+def only_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
+    """The page of a TIFF that has one, of a size that can be decoded."""
+    if len(file.pages) != 1:
+        raise ValueError(f"expected one page, found {len(file.pages)}")
+    page = file.pages.first
+    refuse_large(page.imagelength, page.imagewidth)
+    if sum(page.databytecounts) > page.nbytes + MAX_TIFF_SLACK:
+        raise ValueError("holds more data than its pixels need, as a decompression bomb does")
+    return page
+
+
+def refuse_large(height: int, width: int) -> None:
     if height * width > MAX_PIXELS:
         raise ValueError(f"expected at most {MAX_PIXELS:,} pixels, found {width} x {height}")

@@ -20,7 +20,8 @@ from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.data.cases import Case, Dataset
-from orchestrator.data.verify import NUM_THREADS, Progress, file_sha256, pair_sha256
+from orchestrator.data.look import file_sha256, pair_sha256
+from orchestrator.data.verify import NUM_THREADS, Progress
 from orchestrator.errors import BadData, Mistakes
 from orchestrator.files import write_atomically
 

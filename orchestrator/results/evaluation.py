@@ -132,14 +132,15 @@ def means(scored: Sequence[CaseScores]) -> dict[str, tuple[float, tuple[float, f
 
 
 def breakdown(scored: Sequence[CaseScores]) -> list[ScoreLine]:
-    """All cases, then by dataset, center, polyp size and presence; parts that hold everything are not repeated."""
+    """All cases, then by dataset, center, class, polyp size and presence; what holds everything is not repeated."""
     parts: dict[str, list[CaseScores]] = {}
     for one in scored:
         case = one.case
         names = [f"dataset {case.dataset}", f"center {case.center or 'unknown'}", size_of(case)]
+        names += [f"class {case.class_name}"] if case.classes else []
         for name in names if case.polyp_fraction == 0 else [*names, "with polyp"]:
             parts.setdefault(name, []).append(one)
-    order = ("dataset", "center", *SIZES, "with polyp", NO_POLYP)
+    order = ("dataset", "center", "class", *SIZES, "with polyp", NO_POLYP)
     rank = {name: next(i for i, start in enumerate(order) if name.startswith(start)) for name in parts}
     lines = [_line("all", scored)]
     for name in sorted(parts, key=lambda name: (rank[name], name)):
@@ -172,14 +173,17 @@ def worst_sheet(bundle: Bundle, scored: Sequence[CaseScores], count: int) -> byt
 
 
 def write_csv(scored: Sequence[CaseScores], path: Path) -> None:
-    """One row an image, worst first; groups are merged with their twins."""
+    """One row an image, worst first; groups are merged with their twins; classes come last, where there are any."""
+    has_classes = any(one.case.classes for one in scored)
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(["case", "group", "center", "polyp_fraction", *scored[0].scores, "seconds"])
+    writer.writerow(
+        ["case", "group", "center", "polyp_fraction", *scored[0].scores, "seconds", *["class"] * has_classes]
+    )
     for one in worst_first(scored):
         case = one.case
         plain = [case.id, one.group, case.center or "", case.polyp_fraction]
-        writer.writerow([*plain, *one.scores.values(), one.seconds])
+        writer.writerow([*plain, *one.scores.values(), one.seconds, *[case.class_name] * has_classes])
     write_atomically(path, text.getvalue().encode(), sync=False)
 
 

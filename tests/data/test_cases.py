@@ -111,10 +111,10 @@ def test_an_empty_mask_is_refused_unless_allowed(tmp_path, source):
 @pytest.mark.parametrize(
     ("mask", "words"),
     [
-        (MASK // 255, "nothing above 127, but values up to 1"),
-        (MASK // 255 * 76, "looks like a picture"),
+        (MASK // 255, "neither black nor white: 0 90 %, 1 10 % of their pixels"),
+        (MASK // 255 * 76, "neither black nor white: 0 90 %, 76 10 % of their pixels"),
         (np.full_like(MASK, 255), "covers the whole frame"),
-        (np.tile(np.arange(32, dtype=np.uint8) * 8, (24, 1)), "looks like a picture"),
+        (np.tile(np.arange(32, dtype=np.uint8) * 8, (24, 1)), "look like a picture"),
     ],
 )
 def test_a_mask_that_is_none_is_refused_even_where_empty_ones_are_allowed(tmp_path, source, mask, words):

@@ -80,7 +80,7 @@ def test_what_was_found_sound_is_not_read_again(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "orchestrator.data.intact.file_sha256", lambda path: read.append(path) or file_sha256(path)
     )
-    from orchestrator.data.verify import file_sha256
+    from orchestrator.data.look import file_sha256
 
     for _ in range(2):
         refuse_changed([dataset], tmp_path / "cache")

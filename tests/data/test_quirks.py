@@ -9,7 +9,7 @@
 7 many sizes                here
 8 one frame twice           here; finding them is the business of leaks
 9 video neighbours          test_archives.py: sequences of CVC-ClinicDB and PolypGen
-10 EXIF                     here, and test_cases.py: an image is turned as its EXIF tag says
+10 EXIF                     here, and test_exif.py
 11 borders and overlays     here
 12 tiny, huge, many polyps  here
 """
@@ -24,7 +24,6 @@ from packed import FRAME, MASK, write_tree
 from PIL import Image
 
 from orchestrator.data.cases import add_dataset, read_image, read_mask
-from orchestrator.errors import BadData
 
 
 def test_a_grey_rim_does_not_make_the_polyp_larger(tmp_path):
@@ -107,16 +106,6 @@ def test_exif_that_does_not_turn_the_frame_changes_nothing(tmp_path):
     assert np.array_equal(read_image(tmp_path / "with.png"), wide)
 
 
-def test_a_frame_that_exif_turns_away_from_its_mask_is_refused(tmp_path):
-    """Quirk 10: an upright mask beside a frame that lies on its side would be scored against the wrong pixels."""
-    exif = Image.Exif()
-    exif[274] = 6
-    source = write_tree(tmp_path / "s", {"masks/1.png": MASK, "images/2.png": FRAME, "masks/2.png": MASK})
-    Image.fromarray(FRAME).save(source / "images/1.jpg", exif=exif)
-    with pytest.raises(BadData, match="1: image is 24 x 32, mask is 32 x 24"):
-        add_dataset(tmp_path / "home", "X", source)
-
-
 def test_borders_and_overlays_are_kept_as_they_are(tmp_path):
     """Quirk 11: nothing is cropped, filled or taken for a polyp: a dark rim, a green box, burnt-in text."""
     frame = np.full((96, 128, 3), (150, 60, 50), np.uint8)
@@ -132,8 +121,10 @@ def test_a_polyp_may_be_two_pixels_or_most_of_the_frame(tmp_path, share):
     """Quirk 12."""
     mask = np.zeros(96 * 96, np.uint8)
     mask[: round(share * mask.size)] = 255
-    files = {"images/1.png": np.zeros((96, 96, 3), np.uint8), "masks/1.png": mask.reshape(96, 96)}
-    (case,) = add_dataset(tmp_path / "home", "X", write_tree(tmp_path / "s", files)).cases
+    frame = np.zeros((96, 96, 3), np.uint8)
+    files = {"images/1.png": frame, "masks/1.png": mask.reshape(96, 96)}
+    files |= {"images/2.png": frame, "masks/2.png": np.eye(96, dtype=np.uint8) * 255}
+    case, _ = add_dataset(tmp_path / "home", "X", write_tree(tmp_path / "s", files)).cases
     assert case.polyp_fraction == pytest.approx(share, abs=1 / 9216)
 
 

@@ -1,0 +1,190 @@
+"""What a user says about the masks of a dataset: which colors or values are polyp, and how EXIF tags are meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import ImageColor
+
+from orchestrator.data.images import POLYP_ABOVE
+from orchestrator.data.levels import (
+    BASIC,
+    Level,
+    Levels,
+    answers,
+    grey_levels,
+    level_name,
+    levels_of_colors,
+    levels_of_values,
+)
+from orchestrator.data.masks import RIM_SPECKS, Color, Drawn, is_plain
+from orchestrator.errors import BadData
+
+HIGHEST = 1 << 32  # above every label
+APPLY, IGNORE = "apply", "ignore"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One color or range of values that is polyp, and the class it stands for, if any."""
+
+    text: str  # as the user wrote it
+    color: Color | None = None
+    low: int = 0
+    high: int = -1  # included
+    label: str = ""
+
+    def means(self, level: Level) -> bool:
+        if isinstance(level, tuple):
+            return self.color is not None and answers(level, self.color)
+        return self.low <= level <= self.high
+
+
+@dataclass(frozen=True)
+class MaskRule:
+    """Without anything: white is polyp, black is not, and what is neither is refused."""
+
+    wanted: tuple[Wanted, ...] = ()
+    invert: bool = False
+    exif: str = ""  # APPLY, IGNORE or "": where sizes do not tell, refuse
+
+    @property
+    def is_default(self) -> bool:
+        return not self.wanted and not self.invert
+
+    @property
+    def by_color(self) -> bool:
+        return any(one.color is not None for one in self.wanted)
+
+
+BLACK_AND_WHITE = MaskRule()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a rule makes of one mask."""
+
+    polyp: np.ndarray  # bool (H, W), not turned
+    kind: str = ""  # why it is not plain: "colors", "values", "picture", "transparent"; "alpha", "deep" are read anyway
+    levels: tuple[
+        tuple[str, int], ...
+    ] = ()  # name and pixels of each, where a rule or a reader has to choose
+    met: tuple[str, ...] = ()  # what of the rule was found, as the user wrote it
+    classes: tuple[str, ...] = ()
+
+
+def parse_rule(
+    *,
+    colors: Sequence[str] = (),
+    values: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    invert: bool = False,
+    exif: str = "",
+) -> MaskRule:
+    """From the words of `data add`; every word that cannot be understood comes in one BadData."""
+    problems: list[str] = []
+    wanted = [_color_of(word, "", problems) for word in _words(colors)]
+    wanted += [_values_of(word, "", problems) for word in _words(values)]
+    for word in _words(classes):
+        label, equals, item = (text.strip() for text in word.partition("="))
+        if not (label and equals and item):
+            problems.append(f"--mask-classes: expected NAME=COLOR or NAME=VALUE, found {word!r}")
+        else:
+            number = re.match(r"\d+(-\d+)?$|nonzero$", item)
+            wanted.append(_values_of(item, label, problems) if number else _color_of(item, label, problems))
+    if len({one.color is None for one in wanted}) > 1:
+        problems.append(
+            "--mask-colors, --mask-values: expected colors or values, found both; use one of them"
+        )
+    if exif not in ("", APPLY, IGNORE):
+        problems.append(f"--exif: expected {APPLY} or {IGNORE}, found {exif!r}")
+    if problems:
+        raise BadData("masks", problems)
+    return MaskRule(tuple(wanted), invert, exif)
+
+
+def _words(texts: Sequence[str]) -> list[str]:
+    return [word.strip() for text in texts for word in text.split(",") if word.strip()]
+
+
+def _color_of(word: str, label: str, problems: list[str]) -> Wanted:
+    text = f"#{word}" if re.fullmatch(r"[0-9a-fA-F]{6}", word) else word
+    try:
+        return Wanted(word, BASIC.get(text.lower()) or ImageColor.getrgb(text)[:3], label=label)
+    except ValueError:
+        problems.append(f"--mask-colors: expected a name such as red, or #rrggbb, found {word!r}")
+        return Wanted(word, BASIC["black"])
+
+
+def _values_of(word: str, label: str, problems: list[str]) -> Wanted:
+    if word.lower() == "nonzero":
+        return Wanted(word, None, 1, HIGHEST, label)
+    if found := re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?", word):
+        low, high = int(found[1]), int(found[2] or found[1])
+        if low <= high:
+            return Wanted(word, None, low, high, label)
+    problems.append(f"--mask-values: expected a number, a range such as 1-255, or nonzero, found {word!r}")
+    return Wanted(word, None, 0, 0, label)
+
+
+def read_by_rule(drawn: Drawn, rule: MaskRule) -> Reading:
+    """The polyp of one mask, and what had to be known for it."""
+    reading = _chosen(drawn, rule) if rule.wanted else _black_and_white(drawn)
+    if not rule.invert:
+        return reading
+    return replace(reading, polyp=~reading.polyp)
+
+
+def _black_and_white(drawn: Drawn) -> Reading:
+    polyp = grey_levels(drawn) > POLYP_ABOVE
+    if is_plain(drawn):
+        return Reading(polyp, drawn.channel or ("deep" if drawn.depth != 255 else ""))
+    levels = levels_of_values(drawn) if drawn.colors is None else levels_of_colors(drawn)
+    kind = "transparent" if drawn.seen_through else "values" if drawn.colors is None else "colors"
+    return Reading(polyp, kind, _named(levels))
+
+
+def _chosen(drawn: Drawn, rule: MaskRule) -> Reading:
+    """By nearness, but ranges of values to the very value where nothing was lost: a threshold is one."""
+    if rule.by_color:
+        levels = levels_of_colors(drawn, [one.color for one in rule.wanted if one.color is not None])
+    elif not drawn.labels:
+        return replace(_black_and_white(drawn), kind="colors")
+    else:
+        levels = levels_of_values(drawn, [one.low for one in rule.wanted if one.low == one.high])
+    means = [[one.means(key) for key in levels.keys] for one in rule.wanted]
+    least = RIM_SPECKS if drawn.lossy else 0
+    met = [
+        one
+        for one, known in zip(rule.wanted, means, strict=True)
+        if sum(count for count, is_meant in zip(levels.counts, known, strict=True) if is_meant) > least
+    ]
+    polyp = _any(means)[levels.of]
+    ranges = [] if rule.by_color or drawn.lossy else [one for one in rule.wanted if one.low < one.high]
+    if ranges:
+        singles = [known for one, known in zip(rule.wanted, means, strict=True) if one not in ranges]
+        polyp = _any(singles)[levels.of] if singles else np.zeros_like(polyp)
+        polyp = polyp | np.any(
+            [(drawn.values >= one.low) & (drawn.values <= one.high) for one in ranges], axis=0
+        )
+    return Reading(
+        polyp,
+        drawn.channel,
+        _named(levels),
+        tuple(one.text for one in met),
+        tuple(dict.fromkeys(one.label for one in met if one.label)),
+    )
+
+
+def _any(lists: Sequence[Sequence[bool]]) -> np.ndarray:
+    return np.asarray(np.array(lists).any(axis=0))
+
+
+def _named(levels: Levels) -> tuple[tuple[str, int], ...]:
+    counts: dict[str, int] = {}
+    for key, count in zip(levels.keys, levels.counts, strict=True):
+        counts[level_name(key)] = counts.get(level_name(key), 0) + count
+    return tuple((name, count) for name, count in counts.items() if count)

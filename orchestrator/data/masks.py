@@ -1,0 +1,173 @@
+"""What a mask file holds before it is known what in it is polyp: grey levels, labels, colors or an alpha channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+from PIL import Image
+
+from orchestrator.data.images import (
+    POLYP_ABOVE,
+    decoding,
+    is_tiff,
+    luminance,
+    only_page,
+    orientation_of,
+    refuse_large,
+)
+
+DARK, BRIGHT = 32, 223  # grey levels up to, and from, which a pixel is clearly no polyp, or clearly polyp
+CHROMATIC = 64  # how far the channels of a pixel are apart where it has a color
+FEW = 16  # levels at most of a mask that was not blurred or compressed with loss
+RINGING = 24  # what JPEG adds to an even area, in grey levels
+JPEG_BLACK = 3  # what JPEG may make of black
+RIM = 8  # labels up to this; darker rims of published masks are at 9 and above, up to five pixels wide
+RIM_SPECKS = 24  # pixels of a dark speck apart from any polyp, in masks as they were published (largest: 14)
+MAX_GREY_SHARE = 0.01  # away from outlines; measured on five published sets: none
+LOSSY_SPECKS = 300  # the same where JPEG of quality 30 made them (largest: 137)
+
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A mask as its file holds it, not turned."""
+
+    values: np.ndarray  # (H, W), numbers: grey levels, labels, indices of a palette, or the alpha channel
+    colors: np.ndarray | None  # uint8 (H, W, 3), where there are any
+    orientation: int  # of EXIF, 1 to 8
+    lossy: bool  # compressed as JPEG is
+    depth: int = 255  # the value of white
+    labels: bool = True  # `values` are what the file holds; otherwise the luminance of its colors
+    channel: str = ""  # "alpha" where nothing but the alpha channel tells polyp from background
+    seen_through: bool = (
+        False  # some transparent pixels are not black, so viewers show other things than programs read
+    )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.values.shape[0], self.values.shape[1]
+
+
+def read_drawn(path: Path) -> Drawn:
+    """BadData where the file does not decode, or is no picture."""
+    with decoding(path):
+        return _read_tiff(path) if is_tiff(path) else _read_pillow(path)
+
+
+def _read_pillow(path: Path) -> Drawn:
+    with Image.open(path) as image:
+        refuse_large(image.height, image.width)
+        image.load()
+        lossy, turn = image.format in ("JPEG", "MPO", "WEBP"), orientation_of(image)
+        if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+            pixels = np.asarray(image.convert("RGBA"))
+            return _with_alpha(pixels[..., :3], pixels[..., 3], turn, lossy)
+        if image.mode.startswith(("I", "F")):
+            values = np.asarray(image)
+            return Drawn(values, None, turn, lossy, depth=65535 if image.mode.startswith("I") else 1)
+        if image.mode == "P":
+            return _colored(np.asarray(image.convert("RGB")), turn, lossy, np.asarray(image))
+        if image.mode in ("1", "L"):
+            return Drawn(np.asarray(image.convert("L")), None, turn, lossy)
+        return _colored(np.asarray(image.convert("RGB")), turn, lossy)
+
+
+def _read_tiff(path: Path) -> Drawn:
+    with tifffile.TiffFile(path) as file:
+        page = only_page(file)
+        pixels, turn = page.asarray(), orientation_of(page)
+        if page.axes == "SYX":
+            pixels = np.moveaxis(pixels, 0, 2)
+        size = (page.imagelength, page.imagewidth)
+        if pixels.shape[:2] != size or pixels.shape[2:] not in ((), (2,), (3,), (4,)):
+            raise ValueError(f"expected {size[1]} x {size[0]} grey, RGB or RGBA, found {pixels.shape}")
+        if page.dtype == np.bool_:
+            pixels = pixels.astype(np.uint8) * np.uint8(255)
+        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and pixels.dtype == np.uint8:
+            pixels = 255 - pixels
+        if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
+            palette = (page.colormap.T >> 8).astype(np.uint8)
+            return _colored(palette[pixels], turn, False, pixels)
+        if pixels.ndim == 2:
+            depth = int(np.iinfo(pixels.dtype).max) if pixels.dtype.kind in "ui" else 1
+            return Drawn(pixels, None, turn, False, depth)
+        if pixels.dtype != np.uint8:
+            raise ValueError(f"expected 8 bits a channel, found {page.dtype}; convert it to 8 bits")
+        if pixels.shape[2] == 3:
+            return _colored(pixels, turn, False)
+        colors = pixels[..., [0, 0, 0]] if pixels.shape[2] == 2 else pixels[..., :3]
+        return _with_alpha(colors, pixels[..., -1], turn, False)
+
+
+def _colored(colors: np.ndarray, turn: int, lossy: bool, indices: np.ndarray | None = None) -> Drawn:
+    """Without colors where all are grey, but for palettes that show several labels alike."""
+    channels = cv2.split(np.ascontiguousarray(colors))
+    highest, lowest = (pick(pick(*channels[:2]), channels[2]) for pick in (cv2.max, cv2.min))
+    if (highest - lowest).max(initial=0) > CHROMATIC:
+        values = luminance(colors) if indices is None else indices
+        return Drawn(values, colors, turn, lossy, labels=indices is not None)
+    grey = luminance(colors)
+    if indices is not None and np.ptp(grey) == 0 and np.ptp(indices) > 0:
+        grey = indices
+    return Drawn(grey, None, turn, lossy)
+
+
+def _with_alpha(colors: np.ndarray, alpha: np.ndarray, turn: int, lossy: bool) -> Drawn:
+    if np.ptp(alpha) == 0:
+        return _colored(colors, turn, lossy)
+    if np.ptp(colors.reshape(-1, 3), axis=0).max() == 0:
+        return Drawn(alpha, None, turn, lossy, channel="alpha")
+    shown = np.where(alpha[..., None] == 0, np.uint8(0), colors)
+    if np.array_equal(shown, colors):
+        return _colored(colors, turn, lossy)
+    return Drawn(alpha, shown, turn, lossy, seen_through=True)
+
+
+def is_plain(drawn: Drawn) -> bool:
+    """Whether nothing but black, white and the rims between them is in a mask.
+
+    A rim is thin and touches something bright. What is flat inside, or stands apart, is a region of its own,
+    whatever its size.
+    """
+    values = drawn.values
+    if drawn.colors is not None or drawn.seen_through:
+        return False
+    if drawn.depth != 255:
+        return set(np.unique(values).tolist()) <= {0, drawn.depth}
+    if values.max(initial=0) <= DARK:
+        return values.max(initial=0) <= (JPEG_BLACK if drawn.lossy else 0)
+    between = (values > 0) & (values < BRIGHT)
+    return not between.any() or not _has_regions(values, drawn.lossy)
+
+
+def _has_regions(values: np.ndarray, lossy: bool) -> bool:
+    exact = not lossy and np.count_nonzero(np.bincount(values.ravel(), minlength=256)) <= FEW
+    steps = cv2.morphologyEx(values, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    flat = steps <= (0 if exact else RINGING)
+    middle = (values > DARK * (1 + lossy)) & (values < BRIGHT)
+    if (middle & flat).any() or _away_from_outlines(values, middle) > MAX_GREY_SHARE:
+        return True
+    if exact and ((values > 0) & (values <= RIM) & flat).any():
+        return True
+    if not exact and ((values > RIM) & (values < BRIGHT)).sum() <= LOSSY_SPECKS:
+        return False
+    count, parts, facts, _ = cv2.connectedComponentsWithStats((values > RIM).astype(np.uint8), connectivity=8)
+    apart = np.bincount(parts[values >= BRIGHT], minlength=count) == 0
+    apart[0] = False  # the background
+    areas = facts[:, cv2.CC_STAT_AREA]
+    if not exact:
+        return bool((apart & (areas > LOSSY_SPECKS)).any())
+    dim = np.bincount(parts[values > DARK], minlength=count) > 0
+    return bool((apart & (dim | (areas > RIM_SPECKS))).any())
+
+
+def _away_from_outlines(values: np.ndarray, middle: np.ndarray) -> float:
+    """Share of grey pixels that lie further than two pixels from an outline: noise is not flat, but everywhere."""
+    polyp = (values > POLYP_ABOVE).astype(np.uint8)
+    outline = cv2.morphologyEx(polyp, cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8))
+    return float(np.mean(middle & (outline == 0)))

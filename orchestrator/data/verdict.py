@@ -1,0 +1,158 @@
+"""What is wrong with the masks of a set, or worth a remark: every pair was looked at, now all are counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from orchestrator.data.look import READ_ANYWAY, Facts
+from orchestrator.data.mask_rule import MaskRule
+from orchestrator.data.upright import turn_problems, turn_remarks
+
+MANY_LEVELS = 12  # of one mask; more is a picture or a map of probabilities
+MOST_SHOWN = 6  # levels in a message
+
+
+def problems_of_pair(facts: Facts, stem: str, *, allow_empty: bool) -> list[str]:
+    """What makes a decoded pair unusable for training and scoring; empty when all is well."""
+    problems = []
+    if (facts.height, facts.width) != (facts.mask_height, facts.mask_width):
+        image, mask = (f" (EXIF Orientation {turn})" if turn != 1 else "" for turn in facts.orientations)
+        problems.append(
+            f"image is {facts.width} x {facts.height}{image}, mask is {facts.mask_width} x {facts.mask_height}{mask}; "
+            f"expected the same size{', which no reading of the tags gives' if image or mask else ''}"
+        )
+    if facts.kind in ("", *READ_ANYWAY):
+        if facts.polyp_fraction == 0 and not allow_empty:
+            problems.append("mask is empty; if frames without a polyp belong here, allow empty masks")
+        elif facts.polyp_fraction == 1:
+            problems.append("mask covers the whole frame; expected some background")
+    return [f"{stem}: {problem}" for problem in problems]
+
+
+def problems_of_set(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
+    """What can be judged of all masks together only, each with the way out."""
+    by_kind: dict[str, dict[str, Facts]] = {}
+    for stem, one in facts.items():
+        if one.kind not in ("", *READ_ANYWAY):
+            kind = "picture" if len(one.levels) > MANY_LEVELS and one.kind != "transparent" else one.kind
+            by_kind.setdefault(kind, {})[stem] = one
+    plain = any(not one.kind and one.polyp_fraction for one in facts.values())
+    problems = [_unclear(kind, found, len(facts), plain) for kind, found in sorted(by_kind.items())]
+    problems += _never_met(facts, rule)
+    if not problems and not rule.wanted:
+        problems += _mostly_covered(facts, rule)
+    known = {stem: one.turn for stem, one in facts.items()}
+    tags = {stem: (one.orientations[0], one.orientations[1]) for stem, one in facts.items()}
+    return problems + turn_problems(known, tags)
+
+
+def _unclear(kind: str, found: Mapping[str, Facts], num_masks: int, plain: bool) -> str:
+    counts = _counted(found.values())
+    shown = _shares(counts)
+    others = [name for name, _ in counts.most_common(MOST_SHOWN)][1:]
+    head = f"{len(found)} of {num_masks} masks ({_some(found)})"
+    if kind == "colors":
+        names = [*(["white"] if plain and "white" not in others else []), *others]
+        return (
+            f"{head} have colors: {shown} of their pixels; say which are polyp, as in --mask-colors "
+            f"{_quoted(names)}, or keep them apart with --mask-classes"
+        )
+    if kind == "values":
+        values = sorted({*others, *(["255"] if plain else [])}, key=float) or ["nonzero"]
+        return (
+            f"{head} have values that are neither black nor white: {shown} of their pixels; say which are polyp, "
+            f"as in --mask-values {','.join(values)}"
+        )
+    if kind == "picture":
+        return (
+            f"{head} look like a picture or a grey map: {shown} of their pixels, and more levels; if they are maps of "
+            "probability, say from where on they are polyp, as in --mask-values 128-255; if images and masks were "
+            "exchanged, exchange them"
+        )
+    return (
+        f"{head} have transparent pixels that are not black: {shown} where they are opaque; --mask-values 1-255 takes "
+        "what is opaque as polyp, --mask-colors takes colors of what is opaque"
+    )
+
+
+def _never_met(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
+    met = {text for one in facts.values() for text in one.met}
+    missing = [one.text for one in rule.wanted if one.text not in met]
+    if not missing or not facts:
+        return []
+    option = "--mask-colors" if rule.by_color else "--mask-values"
+    return [
+        f"{option}: no mask has {', '.join(missing)}; found {_shares(_counted(facts.values()))} of all pixels"
+    ]
+
+
+def _mostly_covered(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
+    """Polyps that fill most of the frame in most masks are the background, as a rule."""
+    drawn = {stem: one for stem, one in facts.items() if one.polyp_fraction}
+    large = {stem: one for stem, one in drawn.items() if one.polyp_fraction > 0.5}
+    if 2 * len(large) <= len(drawn):
+        return []
+    way_out = "leave out --invert-masks" if rule.invert else "if black is polyp, use --invert-masks"
+    insist = "0-127" if rule.invert else "128-255"
+    return [
+        f"polyps cover more than half of the frame in {len(large)} of {len(drawn)} masks ({_some(large)}), as in masks "
+        f"that are inverted; {way_out}; if polyps are really that large, use --mask-values {insist}"
+    ]
+
+
+def remarks_of_set(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
+    """How masks were read where that is not plain, one sentence each."""
+    remarks = []
+    if rule.wanted:
+        polyp = ", ".join(f"{one.text} ({one.label})" if one.label else one.text for one in rule.wanted)
+        but = "all but " if rule.invert else ""
+        remarks.append(f"masks: polyp is {but}{polyp}; they hold {_shares(_counted(facts.values()))}")
+    elif rule.invert:
+        remarks.append("masks: inverted, black is polyp")
+    for kind, text in (
+        ("alpha", "have their polyp in the alpha channel; what is opaque is polyp"),
+        ("deep", "have more than 8 bits; the highest value is polyp"),
+    ):
+        if count := sum(one.kind == kind for one in facts.values()):
+            remarks.append(f"{count} masks {text}")
+    if rims := [one.rims for one in facts.values() if one.rims]:
+        remarks.append(
+            f"{len(rims)} masks have grey rims, {_percent(sum(rims) / len(rims))} of their pixels; "
+            "polyp is what is above 127 of 255"
+        )
+    large = [stem for stem, one in facts.items() if one.polyp_fraction > 0.5]
+    if large:
+        remarks.append(f"polyps cover more than half of the frame in {len(large)} masks: {_some(large)}")
+    return remarks + turn_remarks({stem: one.turn for stem, one in facts.items()})
+
+
+def _counted(facts: Iterable[Facts]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for one in facts:
+        counts.update(one.levels)
+    return counts
+
+
+def _shares(counts: Counter[str]) -> str:
+    total = sum(counts.values())
+    shown = [f"{name} {_percent(count / total)}" for name, count in counts.most_common(MOST_SHOWN)]
+    rest = f" and {len(counts) - MOST_SHOWN} more" if len(counts) > MOST_SHOWN else ""
+    return ", ".join(shown) + rest
+
+
+def _percent(share: float) -> str:
+    """71 %, 0.4 %, below 0.01 %"""
+    if share >= 0.01:
+        return f"{100 * share:.0f} %"
+    return f"{100 * share:.2g} %" if share >= 1e-4 else "below 0.01 %"
+
+
+def _quoted(names: Iterable[str]) -> str:
+    text = ",".join(names)
+    return f"'{text}'" if "#" in text else text
+
+
+def _some(stems: Iterable[str]) -> str:
+    names = list(stems)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,242 @@
+"""What in a mask is polyp: read where it is plain, refused with counts and the way out where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from orchestrator.data.cases import Dataset, add_dataset, check_dataset, load_dataset, read_mask
+from orchestrator.data.mask_rule import parse_rule
+from orchestrator.errors import BadData
+
+SHAPE = (60, 80)
+LEFT, RIGHT = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+LEFT[10:30, 10:30] = True
+RIGHT[30:50, 50:69] = True
+BOTH = LEFT | RIGHT
+GREY = LEFT * np.uint8(255)
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def painted(left: tuple[int, ...], right: tuple[int, ...] = (0, 0, 0)) -> np.ndarray:
+    return (LEFT[..., None] * np.array(left, np.uint8)) + (RIGHT[..., None] * np.array(right, np.uint8))
+
+
+def palette(colors: Mapping[int, tuple[int, ...]]) -> Image.Image:
+    """Labels 1 on the left and 2 on the right, shown in colors."""
+    image = Image.fromarray(LEFT * np.uint8(1) + RIGHT * np.uint8(2), "P")
+    image.putpalette([channel for index in range(3) for channel in colors.get(index, (0, 0, 0))])
+    return image
+
+
+def source(tmp_path: Path, *masks: np.ndarray | Image.Image, suffix: str = ".png") -> Path:
+    for kind in ("images", "masks"):
+        (tmp_path / "s" / kind).mkdir(parents=True, exist_ok=True)
+    for number, mask in enumerate(masks):
+        Image.new("RGB", SHAPE[::-1], (200, 90, 60)).save(tmp_path / f"s/images/c{number}.png")
+        path = tmp_path / f"s/masks/c{number}{suffix}"
+        if suffix == ".tif":
+            tifffile.imwrite(path, mask)
+        else:
+            (mask if isinstance(mask, Image.Image) else Image.fromarray(mask)).save(path, quality=75)
+    return tmp_path / "s"
+
+
+def add(tmp_path: Path, *masks: np.ndarray | Image.Image, suffix: str = ".png", **options: object) -> Dataset:
+    rule = parse_rule(**options)  # type: ignore[arg-type]
+    return add_dataset(tmp_path / "home", "X", source(tmp_path, *masks, suffix=suffix), rule=rule)
+
+
+def refusal(tmp_path: Path, *masks: np.ndarray | Image.Image, suffix: str = ".png", **options: object) -> str:
+    with pytest.raises(BadData) as error:
+        add(tmp_path, *masks, suffix=suffix, **options)
+    assert not list((tmp_path / "home/datasets").glob("X*"))
+    return "\n".join(error.value.problems)
+
+
+def polyps(dataset: Dataset) -> list[np.ndarray]:
+    return [read_mask(case.mask) for case in dataset.cases]
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (
+            painted(RED, GREEN),
+            "have colors: black 84 %, red 8 %, green 8 % of their pixels",
+        ),
+        (painted(WHITE, RED), "--mask-colors white,red"),
+        (painted((128, 0, 0)), "--mask-colors '#800000'"),
+        (palette({1: (128, 0, 0), 2: (0, 128, 0)}), "--mask-colors '#800000,#008000'"),
+        (LEFT * np.uint8(1), "0 92 %, 1 8 % of their pixels; say which are polyp, as in --mask-values 1"),
+        (LEFT * np.uint8(1) + RIGHT * np.uint8(2), "--mask-values 1,2"),
+        (LEFT * np.uint8(100) + RIGHT * np.uint8(200), "--mask-values 100,200"),
+        (GREY + RIGHT * np.uint8(1), "--mask-values 1,255"),
+        (palette({}), "0 84 %, 1 8 %, 2 8 % of their pixels; say which are polyp, as in --mask-values 1,2"),
+        (np.dstack([painted(WHITE), 255 - GREY]), "have transparent pixels that are not black"),
+        (np.dstack([painted(WHITE) * 0 + 77, LEFT * np.uint8(128)]), "0 92 %, 128 8 %"),
+        (
+            LEFT * np.uint16(255),
+            "0 92 %, 255 8 % of their pixels; say which are polyp, as in --mask-values 255",
+        ),
+    ],
+)
+def test_what_is_neither_black_nor_white_is_counted_and_refused_with_the_way_out(tmp_path, mask, words):
+    assert words in refusal(tmp_path, mask)
+
+
+@pytest.mark.parametrize(
+    ("extra", "size"),
+    [(grey, size) for grey in (RED, BLUE, (100, 100, 100), (40, 40, 40)) for size in (3, 1)]
+    + [((1, 1, 1), 3)],
+)
+def test_no_second_polyp_is_too_small_or_too_dim_to_be_named(tmp_path, extra, size):
+    mask = painted(WHITE)
+    mask[40 : 40 + size, 60 : 60 + size] = extra
+    assert "of 2 masks (c1) have" in refusal(tmp_path, painted(WHITE), mask)
+
+
+def test_a_dim_polyp_that_touches_a_bright_one_is_no_rim(tmp_path):
+    mask = GREY.copy()
+    mask[10:30, 30:36] = 90
+    assert "0 89 %, 255 8 %, 90 2 %" in refusal(tmp_path, mask)
+
+
+def test_rims_are_read_as_they_always_were_and_counted(tmp_path):
+    mask = GREY.copy()
+    mask[9, 10:30], mask[30, 10:30] = 90, 160
+    dataset = add(tmp_path, mask, GREY)
+    assert [polyp.sum() for polyp in polyps(dataset)] == [420, 400]
+    assert dataset.cases[0].mask.read_bytes() == (tmp_path / "s/masks/c0.png").read_bytes()
+    assert dataset.remarks == (
+        "1 masks have grey rims, 0.83 % of their pixels; polyp is what is above 127 of 255",
+    )
+
+
+@pytest.mark.parametrize("quality", [95, 75, 50])
+def test_jpeg_masks_of_white_polyps_are_plain(tmp_path, quality):
+    for number in range(4):
+        path = source(tmp_path, GREY, suffix=".jpg") / "masks/c0.jpg"
+        Image.fromarray(np.roll(np.dstack([GREY] * 3), number, axis=(0, 1))).save(path, quality=quality)
+        dataset = add_dataset(tmp_path / f"home{number}", "X", tmp_path / "s")
+        assert np.array_equal(polyps(dataset)[0], np.roll(LEFT, number, axis=(0, 1)))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_colors_that_are_named_are_polyp_and_what_else_there_is_is_reported(tmp_path, suffix):
+    masks = painted(RED, GREEN), painted(BLUE, RED), painted(GREEN)
+    dataset = add(tmp_path, *masks, suffix=suffix, colors=["red,green"])
+    for found, expected in zip(polyps(dataset), (BOTH, RIGHT, LEFT), strict=True):
+        assert (found != expected).mean() < (0.005 if suffix == ".jpg" else 1e-9)
+    assert dataset.remarks[0].startswith("masks: polyp is red, green; they hold black 86 %")
+    assert "blue 3 %" in dataset.remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("mask", "options", "expected"),
+    [
+        (painted((128, 0, 0), (224, 224, 192)), {"colors": ["#800000"]}, LEFT),
+        (painted((128, 0, 0)), {"colors": ["red"]}, LEFT),
+        (painted((0, 128, 0), WHITE), {"colors": ["green", "white"]}, BOTH),
+        (LEFT * np.uint8(1) + RIGHT * np.uint8(2), {"values": ["2"]}, RIGHT),
+        (LEFT * np.uint8(1) + RIGHT * np.uint8(2), {"values": ["nonzero"]}, BOTH),
+        (LEFT * np.uint8(100) + RIGHT * np.uint8(200), {"values": ["1-255"]}, BOTH),
+        (LEFT * np.uint16(300) + RIGHT * np.uint16(7), {"values": ["300"]}, LEFT),
+        (palette({1: (128, 0, 0), 2: (0, 128, 0)}), {"values": ["1"]}, LEFT),
+        (palette({1: (128, 0, 0), 2: (0, 128, 0)}), {"colors": ["008000"]}, RIGHT),
+        (255 - GREY, {"invert": True}, LEFT),
+        (painted(RED), {"colors": ["black"], "invert": True}, LEFT),
+        (np.dstack([painted((255, 255, 255)), 255 - GREY]), {"values": ["1-255"]}, ~LEFT),
+    ],
+)  # fmt: skip
+def test_what_is_polyp_is_what_the_user_says(tmp_path, mask, options, expected):
+    dataset = add(tmp_path, mask, **options)
+    assert np.array_equal(polyps(dataset)[0], expected)
+    assert dataset.remarks and load_dataset(tmp_path / "home", "X") == dataset
+    assert check_dataset(dataset) == []
+
+
+def test_in_jpeg_masks_labels_are_told_apart_by_nearness(tmp_path):
+    mask = LEFT * np.uint8(100) + RIGHT * np.uint8(200)
+    for number, (values, expected) in enumerate((("100", LEFT), ("100,200", BOTH), ("nonzero", BOTH))):
+        found = polyps(add(tmp_path / str(number), mask, suffix=".jpg", values=[values]))[0]
+        assert (found != expected).mean() < 0.03
+
+
+@pytest.mark.parametrize(
+    ("mask", "suffix", "remark"),
+    [
+        (np.dstack([painted(WHITE) * 0, GREY]), ".png", "1 masks have their polyp in the alpha channel"),
+        (
+            np.dstack([painted(WHITE) * 0 + 255, GREY]),
+            ".png",
+            "1 masks have their polyp in the alpha channel",
+        ),
+        (LEFT * np.uint16(65535), ".png", "1 masks have more than 8 bits; the highest value is polyp"),
+        (LEFT * np.uint16(65535), ".tif", "1 masks have more than 8 bits; the highest value is polyp"),
+        (LEFT.astype(np.float32), ".tif", "1 masks have more than 8 bits; the highest value is polyp"),
+    ],
+)
+def test_masks_with_one_meaning_are_read_and_how_is_reported(tmp_path, mask, suffix, remark):
+    dataset = add(tmp_path, mask, suffix=suffix)
+    assert np.array_equal(polyps(dataset)[0], LEFT)
+    assert dataset.remarks[0].startswith(remark)
+
+
+def test_masks_that_cover_most_of_most_frames_are_refused_unless_that_is_meant(tmp_path):
+    inverted = [255 - GREY, 255 - GREY, GREY]
+    assert "in 2 of 3 masks (c0, c1), as in masks that are inverted" in refusal(tmp_path, *inverted)
+    assert "leave out --invert-masks" in refusal(tmp_path, GREY, GREY, 255 - GREY, invert=True)
+    meant = add(tmp_path, *inverted, values=["128-255"])
+    assert "polyps cover more than half of the frame in 2 masks: c0, c1" in meant.remarks
+    assert [polyp.mean() > 0.5 for polyp in polyps(meant)] == [True, True, False]
+
+
+def test_words_that_name_nothing_are_refused_all_at_once(tmp_path):
+    with pytest.raises(BadData) as error:
+        parse_rule(colors=["rd,#12345"], values=["5-1", "x"], classes=["red"], exif="maybe")
+    assert [problem.rsplit(" ", 1)[1] for problem in error.value.problems] == [
+        "'rd'", "'#12345'", "'5-1'", "'x'", "'red'", "them", "'maybe'",
+    ]  # fmt: skip
+    assert "no mask has blue; found black 84 %, red 8 %, green 8 %" in refusal(
+        tmp_path, painted(RED, GREEN), colors=["red,blue"]
+    )
+    assert "have colors: black 92 %, red 8 %" in refusal(tmp_path, painted(RED), values=["1"])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_classes_are_kept_as_a_column_of_the_case(tmp_path, suffix):
+    classes = ["neoplastic=red,benign=green"]
+    masks = painted(RED), painted(GREEN, RED), painted(GREEN)
+    dataset = add(tmp_path, *masks, suffix=suffix, classes=classes)
+    names = [case.class_name for case in load_dataset(tmp_path / "home", "X").cases]
+    assert names == ["neoplastic", "neoplastic + benign", "benign"]
+    assert "polyp is red (neoplastic), green (benign)" in dataset.remarks[0]
+
+
+def test_the_choice_is_part_of_the_fingerprint_as_far_as_it_changes_pixels(tmp_path):
+    colored = add(tmp_path / "a", painted(RED, GREEN), colors=["red,green"])
+    labels = add(tmp_path / "b", LEFT * np.uint8(1) + RIGHT * np.uint8(2), values=["1,2"])
+    one_class = add(tmp_path / "c", painted(RED, GREEN), colors=["red"])
+    assert colored.fingerprint == labels.fingerprint != one_class.fingerprint
+    assert add(tmp_path / "a", painted(RED, GREEN), colors=["red,green"]) == colored
+    with pytest.raises(BadData, match="holds other images, masks, groups, centers or classes"):
+        add(tmp_path / "a", painted(RED, GREEN), colors=["red"])
+
+
+def test_a_killed_import_is_not_taken_up_under_another_rule(tmp_path):
+    from orchestrator.data.pairs import Pair
+    from orchestrator.data.verify import copy_verified
+
+    folder = source(tmp_path, painted(RED, GREEN))
+    pair = Pair("c0", folder / "images/c0.png", folder / "masks/c0.png")
+    for colors, area in (("red", LEFT), ("red,green", BOTH)):
+        facts, _ = copy_verified(
+            [pair], tmp_path / "partial", allow_empty=False, rule=parse_rule(colors=[colors])
+        )
+        assert facts["c0"].polyp_fraction == area.mean()
