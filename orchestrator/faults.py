@@ -18,6 +18,7 @@ FAULTS = {
     errno.EROFS: "have it mounted so that it can be written to, or use another --home",
     errno.EMFILE: "raise the limit with `ulimit -n`",
     errno.ENFILE: "end other programs on this machine, or have its limit of open files raised",
+    errno.EFBIG: "raise the limit with `ulimit -f`, or use a disk that takes files of that size",
     errno.ESTALE: "have the network file system mounted anew",
     errno.ENOMEM: "end other programs on this machine, or use fewer --lanes",
     errno.EREMOTEIO: "have the network file system looked at",

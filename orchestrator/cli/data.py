@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,17 @@ from orchestrator.cli.split import data_split
 
 if TYPE_CHECKING:
     from orchestrator.data.cases import Dataset
+
+SHOWN = 10  # skipped files after an import; `data show` has them all
+GROUPS = ("", "folders", "none")  # of --groups; anything else is a file
+
+
+class WithoutMask(StrEnum):
+    """What an image without a mask means."""
+
+    REFUSE = "refuse"
+    EMPTY = "empty"
+
 
 app = typer.Typer(help="Datasets: import, look at, check, split.", no_args_is_help=True)
 app.command("split")(data_split)
@@ -34,10 +46,21 @@ def data_add(
         list[str] | None,
         typer.Option(help="Which set of an archive that holds several; repeat to join them."),
     ] = None,
+    images: Annotated[
+        str, typer.Option(help="Folder of images, in PATH or elsewhere, where its name does not say so.")
+    ] = "",
+    masks: Annotated[str, typer.Option(help="Folder of masks; may be that of the images.")] = "",
+    pattern: Annotated[
+        str,
+        typer.Option(help="How a mask is named after its image: '{name}_mask', 'gt_{number}', '{name}.png'."),
+    ] = "",
     groups: Annotated[
-        Path | None,
-        typer.Option(help="CSV with columns name, group (video, patient), center; one of the two is enough."),
-    ] = None,
+        str,
+        typer.Option(
+            help="CSV with columns name, group (video, patient), center; one of the two is enough. "
+            "Or `folders`: each folder is a group. Or `none`."
+        ),
+    ] = "",
     group_column: Annotated[str, typer.Option(help="Column of --groups that names the group.")] = "group",
     center_column: Annotated[str, typer.Option(help="Column of --groups that names the center.")] = "center",
     allow_empty: Annotated[bool, typer.Option(help="Accept masks without a polyp.")] = False,
@@ -59,11 +82,18 @@ def data_add(
             help="Where only one of a pair is turned by EXIF: apply its tag, or ignore it for masks."
         ),
     ] = "",
+    without_mask: Annotated[
+        WithoutMask, typer.Option(help="Images without a mask: refuse, or empty, as they show no polyp.")
+    ] = WithoutMask.REFUSE,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out what cannot be used, and keep a list of it.")
+    ] = False,
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Import images and masks, recognised by what is inside, checking every pair; all are good or none is kept."""
     from orchestrator.data.cases import add_dataset
     from orchestrator.data.mask_rule import parse_rule
+    from orchestrator.data.sets import Reading
 
     rule = parse_rule(
         colors=mask_colors or (),
@@ -77,8 +107,16 @@ def data_add(
             home.expanduser().resolve(),
             name,
             path,
-            parts=part or (),
-            groups=groups,
+            reading=Reading(
+                parts=tuple(part or ()),
+                images=images,
+                masks=masks,
+                pattern=pattern,
+                groups=groups if groups in GROUPS else "",
+                without_mask=without_mask.value,
+                skip_bad=skip_bad,
+            ),
+            groups=Path(groups) if groups not in GROUPS else None,
             group_column=group_column,
             center_column=center_column,
             allow_empty=allow_empty,
@@ -88,6 +126,7 @@ def data_add(
     out.print(f"recognised as {dataset.layout}", markup=False, highlight=False)
     for remark in dataset.remarks:
         out.print(remark, markup=False, highlight=False)
+    _print_skipped(dataset)
     out.print(_describe(dataset))
 
 
@@ -115,7 +154,7 @@ def data_show(name: str, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> 
         print_json(facts)
     else:
         for key, value in facts.items():
-            for line, text in enumerate(value if key == "remarks" else [value]):
+            for line, text in enumerate(value if isinstance(value, list) and key != "centers" else [value]):
                 out.print(f"{'' if line else key:>16}  {text}", markup=False, highlight=False)
 
 
@@ -150,6 +189,14 @@ def data_draw(
     out.print(f"{path}: {cases} frames; import them with --groups {path / 'groups.csv'} --allow-empty")
 
 
+def _print_skipped(dataset: Dataset) -> None:
+    for bad in dataset.skipped[:SHOWN]:
+        out.print(f"  skipped {bad}", markup=False, highlight=False)
+    if len(dataset.skipped) > SHOWN:
+        more = len(dataset.skipped) - SHOWN
+        out.print(f"  and {more} more: orchestrator data show {dataset.name}", markup=False, highlight=False)
+
+
 def _describe(dataset: Dataset) -> str:
     facts = _facts(dataset)
     centers = f"{len(facts['centers'])} centers, " if facts["centers"] else ""
@@ -182,6 +229,7 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
         "sizes": sizes[0][1] if len(sizes) == 1 else f"{sizes[0][1]} to {sizes[-1][1]}",
         "polyp_area": f"{areas[0]:.2%} to {areas[-1]:.2%} of the frame" if areas else "none",
         "remarks": list(dataset.remarks),
+        "skipped": [str(bad) for bad in dataset.skipped],
         "fingerprint": dataset.fingerprint,
         "folder": str(dataset.folder),
     }

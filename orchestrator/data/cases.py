@@ -8,24 +8,29 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import astuple, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from orchestrator.data.archives import Found, open_source
+from orchestrator.data.archives import open_source
+from orchestrator.data.collect import Found
 from orchestrator.data.groups import CENTER, GROUP, read_groups
 from orchestrator.data.images import read_image, read_mask
 from orchestrator.data.look import Facts, file_sha256, look_at, pair_sha256
 from orchestrator.data.mask_rule import BLACK_AND_WHITE, MaskRule
-from orchestrator.data.pairs import Membership, Pair
-from orchestrator.data.verdict import remarks_of_set
-from orchestrator.data.verify import JOURNAL, NUM_THREADS, Progress, copy_verified
-from orchestrator.errors import BadData
+from orchestrator.data.pairs import Bad, Membership, Pair, collapsed
+from orchestrator.data.room import Room
+from orchestrator.data.sets import AS_FOUND, Reading
+from orchestrator.data.skipped import SKIP_BAD, share_skipped, skipped_cases
+from orchestrator.data.verdict import problems_of_pair, problems_of_set, remarks_of_set
+from orchestrator.data.verify import JOURNAL, NUM_THREADS, Progress, copy_verified, drop_others
+from orchestrator.errors import BadData, UserError
 from orchestrator.files import write_atomically
 
 __all__ = [
@@ -79,9 +84,9 @@ class Dataset:
     fingerprint: str  # 32 hex digits
     groups_known: bool
     layout: str = ""  # which published archive it was recognised as, in words
-    remarks: tuple[
-        str, ...
-    ] = ()  # what was read otherwise than as it stands, or is not known: one sentence each
+    # What was read otherwise than as it stands, or is not known: one sentence each.
+    remarks: tuple[str, ...] = ()
+    skipped: tuple[Bad, ...] = ()  # files that could not be used, where the user chose to leave such out
 
 
 def add_dataset(
@@ -90,6 +95,7 @@ def add_dataset(
     source: Path,
     *,
     parts: Sequence[str] = (),
+    reading: Reading = AS_FOUND,
     groups: Path | None = None,
     group_column: str = GROUP,
     center_column: str = CENTER,
@@ -99,47 +105,75 @@ def add_dataset(
 ) -> Dataset:
     """Copy and verify the pairs of a folder or an archive; every problem of every file comes in one BadData.
 
-    `parts` picks from a source of several sets. Groups and centers are those of the archive, where it has them,
-    unless the CSV `groups` gives others. `allow_empty` accepts masks without a polyp, as archives that are known
-    to hold such frames do anyway. `rule` says what in a mask is polyp, where that is not plain. A killed import is
-    taken up where it was. The same content under the same name is returned as it is.
+    `parts` picks from a source of several sets, and `reading` says how it is to be read. Groups and centers are
+    those of the archive, where it has them, unless the CSV `groups` gives others. `allow_empty` accepts masks
+    without a polyp, as archives that are known to hold such frames do anyway. `rule` says what in a mask is polyp,
+    where that is not plain. A killed import is taken up where it was; one that fails leaves nothing. The same
+    content under the same name is returned as it is.
     """
     _refuse_name(name)
     if not source.exists():
         raise BadData(str(source), "expected a folder, a zip or a tar archive, found nothing there")
+    reading = replace(reading, parts=(*reading.parts, *parts))
+    command = f"orchestrator data add {name} {shlex.quote(str(source))}"
     target = _datasets_folder(home) / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.with_name(f".{name}.unpacked")
-    with _locked(target):
+    staging, partial = target.with_name(f".{name}.unpacked"), target.with_name(f".{name}.partial")
+    room = Room(target.parent)
+    with room.kept(partial, staging), _gone_if_refused(partial):
+        target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)
-        with open_source(source, staging, parts, on_progress) as found:
+        with _locked(target), open_source(source, staging, reading, command, on_progress) as found:
             members, remarks, problems = _members(found, groups, group_column, center_column)
-            problems = [*found.problems, *problems]
+            allow_empty = allow_empty or found.empty
             if target.exists():
                 return _same_or_refused(
-                    load_dataset(home, name), source, found.pairs, members, rule, problems
+                    load_dataset(home, name), source, found, members, rule, allow_empty, problems
                 )
-            partial = target.with_name(f".{name}.partial")
-            facts, more = copy_verified(
+            if not found.temporary:
+                room.want(found.pairs, partial)
+            facts, unusable = copy_verified(
                 found.pairs,
                 partial,
-                allow_empty=allow_empty or found.empty,
+                allow_empty=allow_empty,
                 rule=rule,
                 temporary=found.temporary,
                 on_progress=on_progress,
             )
-            if problems := problems + more:
-                shutil.rmtree(partial)
-                raise BadData(str(source), problems)
-        cases = tuple(_case(name, target, pair, facts[pair.stem], members) for pair in found.pairs)
-        fingerprint = _fingerprint({stem: fact.sha256 for stem, fact in facts.items()}, members)
-        remarks += remarks_of_set(facts, rule)
-        known = all(member.group for member in members.values())
-        dataset = Dataset(name, target, cases, fingerprint, known, found.layout, tuple(remarks))
-        _write_manifest(dataset, partial)
-        (partial / JOURNAL).unlink()
-        partial.replace(target)
+            pairs = [pair for pair in found.pairs if pair.stem not in unusable]
+            if reading.skip_bad:
+                facts = {pair.stem: facts[pair.stem] for pair in pairs}
+            problems += _refused(found, unusable, reading) + problems_of_set(facts, rule)
+            if problems:
+                raise BadData(str(source), collapsed(problems))
+            drop_others(partial, [pair.stem for pair in pairs])
+            cases = tuple(_case(name, target, pair, facts[pair.stem], members) for pair in pairs)
+            fingerprint = _fingerprint({stem: fact.sha256 for stem, fact in facts.items()}, members)
+            skipped = skipped_cases(found, unusable)
+            remarks += [*share_skipped(skipped, len(pairs)), *remarks_of_set(facts, rule)]
+            known = all(members[pair.stem].group for pair in pairs)
+            dataset = Dataset(name, target, cases, fingerprint, known, found.layout, tuple(remarks), skipped)
+            _write_manifest(dataset, partial)
+            (partial / JOURNAL).unlink()
+            partial.replace(target)
     return dataset
+
+
+@contextmanager
+def _gone_if_refused(partial: Path) -> Iterator[None]:
+    """What was copied goes when an import is refused; when it is killed it stays, to be taken up again."""
+    try:
+        yield
+    except UserError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _refused(found: Found, unusable: Mapping[str, Sequence[str]], reading: Reading) -> list[str]:
+    """What stands against an import; with --skip-bad only that nothing would be left of it."""
+    problems = [str(bad) for bad in found.bad] + [problem for here in unusable.values() for problem in here]
+    if reading.skip_bad and (not problems or len(unusable) < len(found.pairs)):
+        return []
+    return problems + ([*found.ways_out, SKIP_BAD] if problems and not reading.skip_bad else [])
 
 
 def _members(
@@ -147,18 +181,28 @@ def _members(
 ) -> tuple[dict[str, Membership], list[str], list[str]]:
     """Where each case comes from, and remarks and problems: what the CSV has no column for is as the archive has it."""
     members = {pair.stem: pair.member for pair in found.pairs}
+    remarks = list(found.remarks)
     if groups is None:
-        return members, [], []
-    table = read_groups(groups, list(members), group_column, center_column)
+        return members, remarks, []
+    unpaired = {bad.stem for bad in found.bad} - members.keys()
+    table = read_groups(groups, list(members), group_column, center_column, unpaired)
     for stem, member in table.members.items():
         here = members[stem]
         group = member.group if table.has_groups else here.group
         members[stem] = Membership(group, member.center or here.center)
-    return members, list(table.remarks), list(table.problems)
+    return members, remarks + list(table.remarks), list(table.problems)
 
 
-def _locked(target: Path, timeout_s: float = -1) -> FileLock:
-    return FileLock(target.with_name(f".{target.name}.lock"), timeout=timeout_s)
+@contextmanager
+def _locked(target: Path, timeout_s: float = -1) -> Iterator[None]:
+    """One import at a time; the lock's file goes while it is held, and who waits for it takes a new one."""
+    path = target.with_name(f".{target.name}.lock")
+    with FileLock(path, timeout=timeout_s):
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                path.unlink()
 
 
 def _sweep(folder: Path) -> None:
@@ -268,17 +312,23 @@ def _fingerprint(hashes: Mapping[str, str], members: Mapping[str, Membership]) -
 def _same_or_refused(
     dataset: Dataset,
     source: Path,
-    pairs: Sequence[Pair],
+    found: Found,
     members: Mapping[str, Membership],
     rule: MaskRule,
+    allow_empty: bool,
     problems: Sequence[str],
 ) -> Dataset:
-    if problems:
-        raise BadData(str(source), problems)
+    known = {case.id.removeprefix(f"{dataset.name}/") for case in dataset.cases}
+    left_out = {bad.stem for bad in dataset.skipped} - known
+    pairs = [
+        pair for pair in found.pairs if pair.stem not in left_out or not _is_bad(pair, rule, allow_empty)
+    ]
+    if problems or (found.bad and not dataset.skipped):
+        raise BadData(str(source), collapsed([*problems, *map(str, found.bad), *found.ways_out]))
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         looks = list(pool.map(lambda pair: look_at(pair.image, pair.mask, rule)[0], pairs))
-    found = {pair.stem: look for pair, look in zip(pairs, looks, strict=True)}
-    same = _fingerprint({stem: look.sha256 for stem, look in found.items()}, members) == dataset.fingerprint
+    hashed = {pair.stem: look.sha256 for pair, look in zip(pairs, looks, strict=True)}
+    same = _fingerprint(hashed, members) == dataset.fingerprint
     if not same or [case.classes for case in dataset.cases] != [tuple(look.classes) for look in looks]:
         raise BadData(
             dataset.name,
@@ -286,6 +336,14 @@ def _same_or_refused(
             f"choose another name, or remove {dataset.folder}",
         )
     return dataset
+
+
+def _is_bad(pair: Pair, rule: MaskRule, allow_empty: bool) -> bool:
+    try:
+        look = look_at(pair.image, pair.mask, rule)[0]
+        return bool(problems_of_pair(look, pair.stem, allow_empty=allow_empty))
+    except BadData:
+        return True
 
 
 def _write_manifest(dataset: Dataset, folder: Path) -> None:
@@ -296,6 +354,7 @@ def _write_manifest(dataset: Dataset, folder: Path) -> None:
         "groups_known": dataset.groups_known,
         "layout": dataset.layout,
         "remarks": dataset.remarks,
+        "skipped": [bad._asdict() for bad in dataset.skipped],
         "cases": [
             {
                 "id": case.id,
@@ -343,4 +402,5 @@ def _read_manifest(folder: Path) -> Dataset:
         content["groups_known"],
         content.get("layout", ""),  # datasets of 0.1 have none
         tuple(content.get("remarks", ())),
+        tuple(Bad(**bad) for bad in content.get("skipped", ())),
     )

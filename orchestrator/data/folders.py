@@ -28,7 +28,7 @@ class Contents:
 
 
 def is_litter(name: str) -> bool:
-    """Whether an operating system left a file or folder of that name: .DS_Store, Thumbs.db, __MACOSX, 1.jpg:Zone.Identifier."""
+    """Whether an operating system left a file or folder of that name, as .DS_Store or 1.jpg:Zone.Identifier."""
     name = STREAM.sub("", name.lower()) or "."
     return name.startswith((".", "~$")) or name in LITTER
 

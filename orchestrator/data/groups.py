@@ -86,9 +86,16 @@ class _Notes:
 
 
 def read_groups(
-    path: Path, stems: Collection[str], group_column: str = GROUP, center_column: str = CENTER
+    path: Path,
+    stems: Collection[str],
+    group_column: str = GROUP,
+    center_column: str = CENTER,
+    skipped: Collection[str] = (),
 ) -> Table:
-    """Group and center of every stem; the names of columns are the user's own, or known synonyms of the defaults."""
+    """Group and center of every stem; the names of columns are the user's own, or known synonyms of the defaults.
+
+    Rows of `skipped` names are no mistake.
+    """
     notes = _Notes()
     try:
         rows, headings = _rows(path, notes)
@@ -97,6 +104,7 @@ def read_groups(
     columns = _columns(rows.values(), headings, (group_column, center_column), stems, notes)
     if columns is None:
         return Table({}, False, tuple(f"{path.name}: {problem}" for problem in notes.problems))
+    rows = {n: row for n, row in rows.items() if _bare((row.get(columns.name) or "").strip()) not in skipped}
     members = _members(rows, columns, stems, notes)
     return Table(
         members,

@@ -5,74 +5,20 @@ LAYOUTS is the table; a new archive is one more entry, a test for it one more tr
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from orchestrator.data.images import image_size
-from orchestrator.data.pairs import Membership, Pair
-from orchestrator.errors import BadData
-
-# First frame of each of the 29 sequences, from the README of CVC-ClinicDB (Bernal et al. 2015); the last is 612.
-CLINIC_FIRST_FRAMES = (
-    *(1, 26, 51, 68, 79, 104, 127, 152, 178, 200, 206, 228, 253, 278, 298),
-    *(318, 343, 364, 384, 409, 429, 448, 467, 479, 504, 529, 547, 572, 592),
+from orchestrator.data.sequences import (
+    PICCOLO,
+    POLYPGEN_CENTERS,
+    Members,
+    clinic_sequences,
+    colon_sequences,
+    nothing,
+    piccolo_patients,
+    polypgen_centers,
+    whole_clinic_sequences,
+    whole_sequences,
 )
-CLINIC_LAST_FRAME = 612
-CLINIC_SIZE = (288, 384)
-
-# Names of single frames in copies of PolypGen that lost its folders; C1, C2 and C4 are inferred (Ali et al. 2023).
-POLYPGEN_CENTERS = {
-    "C1": r"(\d+OLCV1_)?100[A-Z]\d{4}",
-    "C2": r"EndoCV2021_\d+",
-    "C3": r"C3_EndoCV2021_\d+",
-    "C4": r"\d+_endocv2021_(positive|negative)_\d+( \d+)?",
-    "C5": r"EndoCV2021_C5_\d+",
-    "C6": r"EndoCV2021_C6_\d+",
-}
-
-
-def clinic_sequence(frame: int) -> str:
-    """The video sequence, "1" to "29", of a frame of CVC-ClinicDB, 1 to 612."""
-    return str(sum(first <= frame for first in CLINIC_FIRST_FRAMES))
-
-
-def clinic_sequences(pairs: Sequence[Pair]) -> dict[str, Membership]:
-    """Sequences of the pairs that are named 1 to 612; none at all unless each of them is 384 x 288."""
-    frames = {pair.stem: int(pair.stem) for pair in pairs if pair.stem.isdecimal() and pair.stem.isascii()}
-    if not all(1 <= frame <= CLINIC_LAST_FRAME for frame in frames.values()):
-        return {}
-    if any(_size(pair.image) != CLINIC_SIZE for pair in pairs if pair.stem in frames):
-        return {}
-    return {stem: Membership(group=clinic_sequence(frame)) for stem, frame in frames.items()}
-
-
-def whole_clinic_sequences(pairs: Sequence[Pair]) -> dict[str, Membership]:
-    """Sequences where the frames are all 612 of CVC-ClinicDB: smaller sets named by number could be anything."""
-    everyone = {str(frame) for frame in range(1, CLINIC_LAST_FRAME + 1)}
-    return clinic_sequences(pairs) if {pair.stem for pair in pairs} == everyone else {}
-
-
-def polypgen_centers(pairs: Sequence[Pair]) -> dict[str, Membership]:
-    """Centers of frames that are named as PolypGen names its single frames."""
-    return {
-        pair.stem: Membership(center=center)
-        for pair in pairs
-        for center, pattern in POLYPGEN_CENTERS.items()
-        if re.fullmatch(pattern, pair.stem)
-    }
-
-
-def _size(path: Path) -> tuple[int, int] | None:
-    try:
-        return image_size(path)
-    except BadData:  # said of the file itself when it is decoded
-        return None
-
-
-def nothing(pairs: Sequence[Pair]) -> dict[str, Membership]:
-    return {}
 
 
 @dataclass(frozen=True)
@@ -89,7 +35,13 @@ class Layout:
     part: str = "{root}"  # what to call frames from such folders where an archive holds several sets
     joined: bool = False  # parts of this title make one dataset
     empty: bool = False  # masks without a polyp belong here
-    members: Callable[[Sequence[Pair]], Mapping[str, Membership]] = nothing  # by stem; adds to the folder's
+    view: str = ""  # one order of several that hold the same images: parts of two views are not joined
+    members: Members = nothing  # by stem; adds to the folder's
+
+    @property
+    def own(self) -> bool:
+        """Whether this is no published layout, but folders of the user's own."""
+        return not self.images
 
 
 TOP = "(?P<root>(?:.*/)?)"
@@ -114,6 +66,23 @@ PRANET = Layout(
     masks="{root}{part}/(?i:masks?)",
     part="{part}",
 )
+SUN_SEG = Layout(
+    title="SUN-SEG",
+    shape="TrainDataset/Frame/case1_1/ + GT/case1_1/, TestEasyDataset/Seen/ ..., group = case",
+    images=TOP
+    + r"(?P<part>(?:Train|Test)\w*Dataset(?:/(?:Seen|Unseen))?)/Frame/(?P<group>case\d+)(?P<clip>_\d+)",
+    masks="{root}{part}/GT/{group}{clip}",
+    part="{part}",
+)
+CENTERS, MODALITIES = "BKAI|Karolinska|Simula", "BLI|FICE|LCI|NBI|WLI"
+POLYPDB = Layout(
+    title="PolypDB",
+    shape="PolypDB_center_wise/BKAI/WLI/images/ + masks/, PolypDB_modality_wise/WLI/ ...",
+    images=TOP + rf"(?P<part>[^/]*center[^/]*/(?P<center>{CENTERS})/(?:{MODALITIES}))/(?i:images?)",
+    masks="{root}{part}/(?i:masks?|annotations?)",
+    part="{part}",
+    view="center-wise",
+)
 LAYOUTS = (  # from particular to general: the first that fits a folder takes it
     POLYPGEN,
     replace(
@@ -125,7 +94,67 @@ LAYOUTS = (  # from particular to general: the first that fits a folder takes it
         images=TOP + "(?P<part>TrainDataset|TestDataset/CVC-ClinicDB)/(?i:images?)",
         members=clinic_sequences,
     ),
+    replace(
+        PRANET,
+        images=TOP + "(?P<part>TestDataset/CVC-ColonDB)/(?i:images?)",
+        members=colon_sequences,
+    ),
     PRANET,
+    SUN_SEG,
+    replace(
+        SUN_SEG,
+        images=TOP + r"Frame/(?P<group>case\d+)(?P<clip>_\d+)",
+        masks="{root}GT/{group}{clip}",
+        part="{root}",
+    ),
+    Layout(
+        title="BKAI-IGH NeoPolyp",
+        shape="train/train/ + train_gt/train_gt/; test/ has no masks",
+        images=TOP + "train/train",
+        masks="{root}train_gt/train_gt",
+    ),
+    replace(
+        POLYPDB,
+        images=TOP
+        + rf"(?P<part>[^/]*modality[^/]*/(?:(?P<center>{CENTERS})/)?(?:{MODALITIES}))/(?i:images?)",
+        view="modality-wise",
+    ),
+    POLYPDB,
+    replace(POLYPDB, images=TOP + f"(?P<part>(?P<center>{CENTERS})/(?:{MODALITIES}))/(?i:images?)"),
+    replace(POLYPDB, images=TOP + f"(?P<part>[^/]*center[^/]*/(?P<center>{CENTERS}))/(?i:images?)"),
+    replace(POLYPDB, images=TOP + f"(?P<part>(?P<center>{CENTERS}))/(?i:images?)"),
+    replace(
+        POLYPDB,
+        images=TOP + f"(?P<part>(?:{MODALITIES}))/(?i:images?)",
+        view="modality-wise",
+    ),
+    Layout(
+        title="PICCOLO",
+        shape="train/polyps/ + train/masks/, names as 001_VP1_frame0000",
+        images=r"(?P<root>(?:.*/)?)(?P<part>(?:(?:train|validation|test)/)*)polyps",
+        masks="{root}{part}masks",
+        frame=PICCOLO,
+        mask=r"(?P<stem>\d{3}_VP\d+_frame\d+)(_[A-Za-z]+)?",
+        part="{part}",
+        members=piccolo_patients,
+    ),
+    Layout(
+        title="nnU-Net raw",
+        shape="imagesTr/ + labelsTr/, names as CASE_0000",
+        images=TOP + "images(?P<part>Tr|Ts)",
+        masks="{root}labels{part}",
+        frame=r"(?P<stem>.+)_0000",
+        mask="(?P<stem>.+)",
+        part="{part}",
+    ),
+    Layout(
+        title="mmsegmentation",
+        shape="img_dir/train/ + ann_dir/train/",
+        images=TOP + "img_dir/(?P<part>[^/]+)",
+        masks="{root}ann_dir/{part}",
+        mask="(?P<stem>.+?)(_mask|_labelTrainIds|_seg)?",
+        part="{part}",
+    ),
     Layout(
         title="CVC-ClinicDB",
         shape="Original/ + Ground Truth/",
@@ -147,6 +176,14 @@ LAYOUTS = (  # from particular to general: the first that fits a folder takes it
         images=TOP + "(?P<part>CVC-(300|612))/bbdd",
         masks="{root}{part}/gtpolyp",
         part="{part}",
+        members=whole_clinic_sequences,
+    ),
+    Layout(
+        title="EndoScene",
+        shape="bbdd/ + gtpolyp/",
+        images=TOP + "bbdd",
+        masks="{root}gtpolyp",
+        members=whole_clinic_sequences,
     ),
     Layout(
         title="CVC-ColonDB",
@@ -156,6 +193,7 @@ LAYOUTS = (  # from particular to general: the first that fits a folder takes it
         frame=r"\d+",
         mask=r"p(?P<stem>\d+)",
         skip=r"[sc]\d+\..*",  # regions without information, contours
+        members=colon_sequences,
     ),
     Layout(
         title="Kvasir-SEG",
@@ -188,12 +226,12 @@ LAYOUTS = (  # from particular to general: the first that fits a folder takes it
         images=r"(?P<root>(?:.*/)?(?i:medico)[^/]*/)(?i:images?)",
         masks=MASKS,
     ),
-    Layout(
-        title="images and masks",
-        shape="images/ + masks/",
-        images=IMAGES,
-        masks=MASKS,
-        members=whole_clinic_sequences,
-    ),
 )
-ANY_FOLDER = LAYOUTS[-1]
+OWN = Layout(
+    title="images and masks",
+    shape="images/ + masks/",
+    images="",  # found by own.py
+    masks="",
+    part="{part}",
+    members=whole_sequences,
+)

@@ -1,17 +1,52 @@
-"""Frames and masks in folders -> pairs by name."""
+"""Pairs of an image and its mask, and the files in their folders that make none."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
-from orchestrator.data.folders import is_litter
+from orchestrator.data.folders import is_image
 from orchestrator.data.images import EXTENSIONS
+from orchestrator.data.match import Matched
 
 MAX_FILE_BYTES = 512 << 20  # more than any image within the limit on pixels needs
+# Pictures and videos that `read_image` does not read: not passed over, as a frame would be lost.
+OTHER_PICTURES = (
+    *(
+        ".gif",
+        ".heic",
+        ".heif",
+        ".avif",
+        ".jp2",
+        ".jfif",
+        ".dcm",
+        ".nii",
+        ".gz",
+        ".mha",
+        ".nrrd",
+        ".npy",
+        ".npz",
+    ),
+    *(
+        ".mat",
+        ".svg",
+        ".psd",
+        ".ppm",
+        ".pgm",
+        ".exr",
+        ".mp4",
+        ".avi",
+        ".mov",
+        ".mkv",
+        ".mpg",
+        ".wmv",
+        ".webm",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -40,48 +75,84 @@ class Pair:
         return f"{self.stem}{self.mask.suffix}"
 
 
-def pair_up(
-    frames: Sequence[Path], masks: Sequence[Path], *, frame: str, mask: str, skip: str
-) -> tuple[list[Pair], list[str]]:
-    """Pairs sorted by stem, and what is wrong with the files that make none.
+class Bad(NamedTuple):
+    """A file, or a case, that cannot be used."""
 
-    `frame` and `mask` are patterns of names without suffix whose group `stem`, if there, is what pairs them;
-    a file whose whole name fits `skip` is passed over.
+    file: str
+    why: str
+    stem: str = ""  # of the case that it would have made, if that is known
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.why}"
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a folder by what becomes of them."""
+
+    pictures: tuple[Path, ...]
+    bad: tuple[Bad, ...]
+    stray: tuple[Path, ...]  # no pictures: notes, tables, boxes
+
+
+def sorted_out(paths: Iterable[Path], skip: str = "") -> Files:
+    """A file whose whole name fits `skip` is expected there and of no use."""
+    pictures, bad, stray = [], [], []
+    paths = sorted(path for path in paths if not re.fullmatch(skip, path.name))
+    stems = {path.stem for path in paths if is_image(path)}
+    for path in paths:
+        suffix = path.suffix.lower()
+        if is_image(path):
+            why = _unusable(path)
+            bad += (
+                [Bad(short(path) if path.name.isprintable() else ascii(short(path)), why, path.stem)]
+                if why
+                else []
+            )
+            pictures += [] if why else [path]
+        elif suffix in OTHER_PICTURES and path.stem.removesuffix(".nii") not in stems:
+            bad.append(
+                Bad(short(path), f"expected one of {' '.join(EXTENSIONS)}; convert it to PNG", path.stem)
+            )
+        else:
+            stray.append(path)
+    return Files(tuple(pictures), tuple(bad), tuple(stray))
+
+
+def _unusable(path: Path) -> str:
+    if not path.is_file():
+        return "is a link that leads nowhere" if path.is_symlink() else "expected a file"
+    if not path.stem.isprintable():
+        return "expected a printable name"
+    return f"expected at most {MAX_FILE_BYTES:,} bytes" if path.stat().st_size > MAX_FILE_BYTES else ""
+
+
+def match_published(frames: Sequence[Path], masks: Sequence[Path], *, frame: str, mask: str) -> Matched:
+    """Pairs by the patterns of a published layout: their group `stem`, if there is one, is what pairs two names.
+
+    A mask that has the very name of an image belongs to it, whatever the pattern says.
     """
-    images, problems = _by_stem(frames, frame, skip, {})
-    drawn, more = _by_stem(masks, mask, skip, images)
-    problems += more
-    problems += [f"{short(images[s])}: no mask has this stem" for s in sorted(images.keys() - drawn.keys())]
-    problems += [f"{short(drawn[s])}: no image has this stem" for s in sorted(drawn.keys() - images.keys())]
-    pairs = [Pair(stem, images[stem], drawn[stem]) for stem in sorted(images.keys() & drawn.keys())]
-    if not pairs and not problems:
-        problems.append("expected images with masks, found no files")
-    return pairs, problems
+    images, doubled = _by_stem(frames, frame, ())
+    drawn, more = _by_stem(masks, mask, images)
+    return Matched(
+        pairs=tuple((images[stem], drawn[stem]) for stem in sorted(images.keys() & drawn.keys())),
+        without_mask=tuple(images[stem] for stem in sorted(images.keys() - drawn.keys())),
+        without_image=tuple(drawn[stem] for stem in sorted(drawn.keys() - images.keys())),
+        doubled=tuple(doubled + more),
+    )
 
 
 def _by_stem(
-    paths: Sequence[Path], pattern: str, skip: str, known: Mapping[str, Path]
-) -> tuple[dict[str, Path], list[str]]:
+    paths: Sequence[Path], pattern: str, known: Iterable[str]
+) -> tuple[dict[str, Path], list[tuple[Path, Path]]]:
     """Files by what their names have in common with their partners'; a name in `known` is one as it is."""
     files: dict[str, Path] = {}
-    problems = []
+    doubled = []
     for path in sorted(paths):
-        if is_litter(path.name) or re.fullmatch(skip, path.name):
-            continue
-        stem = path.stem if path.stem in known else named(pattern, path.stem)
-        if not path.is_file() or path.suffix.lower() not in EXTENSIONS:
-            problems.append(f"{short(path)}: expected a file ending in {' '.join(EXTENSIONS)}")
-        elif not path.stem.isprintable():
-            problems.append(f"{short(path)!a}: expected a printable name")
-        elif stem is None:
-            problems.append(f"{short(path)}: expected a name like the others', found {path.name}")
-        elif stem in files:
-            problems.append(f"{short(path)}: {files[stem].name} has the same stem; keep one")
-        elif path.stat().st_size > MAX_FILE_BYTES:
-            problems.append(f"{short(path)}: expected at most {MAX_FILE_BYTES:,} bytes")
-        else:
-            files[stem] = path
-    return files, problems
+        stem = path.stem if path.stem in known else named(pattern, path.stem) or path.stem
+        if files.setdefault(stem, path) is not path:
+            doubled.append((path, files[stem]))
+    return files, doubled
 
 
 def named(pattern: str, stem: str) -> str | None:
@@ -94,18 +165,50 @@ def short(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def told_apart(pairs: Sequence[Pair], folders: Sequence[str]) -> tuple[list[Pair], list[str]]:
-    """Pairs from many folders with one stem each: a stem found twice is led by the name of its folder."""
-    times = Counter(pair.stem for pair in pairs)
-    apart = [
-        replace(pair, stem=f"{folder}_{pair.stem}") if times[pair.stem] > 1 else pair
-        for pair, folder in zip(pairs, folders, strict=True)
-    ]
-    seen: dict[str, Pair] = {}
-    problems = []
-    for pair in apart:
-        other = seen.setdefault(pair.stem.casefold(), pair)
-        if other is not pair:
-            case = "" if other.stem == pair.stem else ", but for upper and lower case"
-            problems.append(f"{short(pair.image)}: {short(other.image)} has the same stem{case}; keep one")
-    return sorted(apart, key=lambda pair: pair.stem), problems
+def told_apart(pairs: Sequence[Pair], names: Sequence[Sequence[str]]) -> tuple[list[Pair], list[Bad]]:
+    """Pairs with one stem each: one that is found twice is led by the first of its names that tells it apart.
+
+    Of pairs that cannot be told apart the first stays.
+    """
+    stems = [pair.stem for pair in pairs]
+    for level in range(max((len(leads) for leads in names), default=0)):
+        times = Counter(stem.casefold() for stem in stems)
+        stems = [
+            f"{leads[min(level, len(leads) - 1)]}_{pair.stem}"
+            if times[stem.casefold()] > 1 and leads
+            else stem
+            for pair, stem, leads in zip(pairs, stems, names, strict=True)
+        ]
+    kept: dict[str, Pair] = {}
+    bad = []
+    for pair, stem in zip(pairs, stems, strict=True):
+        other = kept.setdefault(stem.casefold(), replace(pair, stem=stem))
+        if other.image != pair.image:
+            case = "" if other.stem == stem else ", but for upper and lower case"
+            one, two = _apart(pair.image, other.image)
+            bad.append(Bad(one, f"{two} has the same stem{case}; keep one", stem))
+    return sorted(kept.values(), key=lambda pair: pair.stem), bad
+
+
+def _apart(one: Path, two: Path) -> tuple[str, str]:
+    """The shortest ends of two paths, of two names or more, that differ."""
+    for count in range(2, max(len(one.parts), len(two.parts)) + 1):
+        ends = "/".join(one.parts[-count:]), "/".join(two.parts[-count:])
+        if ends[0] != ends[1]:
+            return ends
+    return str(one), str(two)
+
+
+def collapsed(problems: Iterable[str], most: int = 10) -> list[str]:
+    """Problems of one kind, of more files than `most`, as one line that names the first and counts the others."""
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for problem in problems:
+        file, _, why = problem.partition(": ")
+        by_reason[why or problem].append(file)
+    lines = []
+    for why, files in by_reason.items():
+        if len(files) > most:
+            lines.append(f"{', '.join(files[:3])} and {len(files) - 3} more: {why}")
+        else:
+            lines += [f"{file}: {why}" if file != why else why for file in files]
+    return lines

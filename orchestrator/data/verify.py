@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
@@ -15,8 +15,9 @@ from orchestrator.cpus import usable_cpus
 from orchestrator.data.look import Facts, look_at
 from orchestrator.data.mask_rule import BLACK_AND_WHITE, MaskRule
 from orchestrator.data.pairs import Pair
-from orchestrator.data.verdict import problems_of_pair, problems_of_set
+from orchestrator.data.verdict import problems_of_pair
 from orchestrator.errors import BadData
+from orchestrator.faults import FAULTS, machine_fault
 from orchestrator.files import replacing, write_atomically
 
 NUM_THREADS = min(16, usable_cpus())
@@ -34,8 +35,8 @@ def copy_verified(
     rule: MaskRule = BLACK_AND_WHITE,
     temporary: bool = False,
     on_progress: Progress | None = None,
-) -> tuple[dict[str, Facts], list[str]]:
-    """Copy every pair into `partial` and look at the copy: facts by stem, and all problems.
+) -> tuple[dict[str, Facts], dict[str, list[str]]]:
+    """Copy every pair into `partial` and look at the copy: facts by stem, and problems by stem where there are any.
 
     A mask that `read_mask` would not read as `rule` says is replaced by one of black and white, NAME.bmp. What an
     earlier, killed run has verified is not done again. `temporary` pairs are moved, as nobody needs them.
@@ -43,9 +44,9 @@ def copy_verified(
     take = _move if temporary else _copy
     stamps = {pair.stem: _stamp(pair, rule) for pair in pairs}
     known = _read_journal(partial, stamps)
-    _drop_strangers(partial, known)
+    drop_others(partial, known)
     facts: dict[str, Facts] = {}
-    problems: list[str] = []
+    problems: dict[str, list[str]] = {}
 
     def work(pair: Pair) -> Facts | list[str]:
         return known[pair.stem] if pair.stem in known else _take_and_look(pair, partial, take, rule)
@@ -54,15 +55,15 @@ def copy_verified(
         for done, (pair, found) in enumerate(zip(pairs, pool.map(work, pairs), strict=True), start=1):
             if isinstance(found, Facts):
                 facts[pair.stem] = found
-                problems += problems_of_pair(found, pair.stem, allow_empty=allow_empty)
+                problems[pair.stem] = problems_of_pair(found, pair.stem, allow_empty=allow_empty)
                 if pair.stem not in known:
                     journal.write(json.dumps({"stamp": stamps[pair.stem], "facts": asdict(found)}) + "\n")
                     journal.flush()
             else:
-                problems += found
+                problems[pair.stem] = found
             if on_progress:
                 on_progress(done, len(pairs))
-    return facts, problems + problems_of_set(facts, rule)
+    return facts, {stem: found for stem, found in problems.items() if found}
 
 
 def _take_and_look(
@@ -78,6 +79,8 @@ def _take_and_look(
             write_atomically(mask.with_name(f"{pair.stem}.bmp"), drawn)
         return facts
     except BadData as error:
+        if (fault := machine_fault(error)) is not None:  # a full disk says nothing about the pair
+            raise fault from error
         return list(error.problems)
 
 
@@ -91,6 +94,8 @@ def _copy(source: Path, target: Path) -> None:
     try:
         original = source.open("rb")
     except OSError as error:
+        if error.errno in FAULTS:
+            raise
         raise BadData(source.stem, f"{source.parent.name}/{source.name}: {error.strerror}") from error
     with original, replacing(target) as copy:
         shutil.copyfileobj(original, copy, 1 << 20)
@@ -116,7 +121,8 @@ def _read_journal(partial: Path, stamps: Mapping[str, Stamp]) -> dict[str, Facts
     return {stem: entries[stamp] for stem, stamp in stamps.items() if stamp in entries}
 
 
-def _drop_strangers(partial: Path, known: dict[str, Facts]) -> None:
+def drop_others(partial: Path, known: Collection[str]) -> None:
+    """Remove copies of all cases but those `known` by stem."""
     for path in (*(partial / "images").iterdir(), *(partial / "masks").iterdir()):
         if path.stem not in known:
             path.unlink()

@@ -189,7 +189,10 @@ def _open_cases(
         )
     try:
         return cached_cases(datasets, image_size, cache)
-    except (BadData, Several) as error:  # of this node: the study's own process has seen the files as they were imported
+    except (
+        BadData,
+        Several,
+    ) as error:  # of this node: the study's own process has seen the files as they were imported
         raise MachineFault(error.where, error.problems) from error
 
 

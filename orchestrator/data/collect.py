@@ -1,0 +1,312 @@
+"""The files of the chosen folders -> pairs, what makes none, and a sentence about everything that is not plain."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+
+from orchestrator.data.folders import is_image
+from orchestrator.data.images import image_size, write_black_mask
+from orchestrator.data.match import Matched, as_pattern, guessed_pattern, match, part_in_two
+from orchestrator.data.pairs import (
+    Bad,
+    Membership,
+    Pair,
+    match_published,
+    named,
+    short,
+    sorted_out,
+    told_apart,
+)
+from orchestrator.data.sets import Files, Folders, Reading
+from orchestrator.errors import BadData
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source holds, before anything is decoded."""
+
+    layout: str  # in words
+    pairs: tuple[Pair, ...]  # sorted by stem
+    bad: tuple[Bad, ...]  # files that make no pair
+    remarks: tuple[str, ...]  # what was read otherwise than as it stands, passed over or taken from names
+    empty: bool  # masks without a polyp belong here
+    temporary: bool = False  # the pairs lie in the folder that goes away
+    ways_out: tuple[str, ...] = ()  # what would make an import of `bad`
+
+
+@dataclass
+class _Gathered:
+    """What has been found so far, over all folders."""
+
+    pairs: list[Pair] = field(default_factory=list)
+    leads: list[tuple[str, ...]] = field(default_factory=list)  # for each pair, what may lead its stem
+    bad: list[Bad] = field(default_factory=list)
+    forms: Counter[str] = field(default_factory=Counter)
+    drawn: list[Path] = field(default_factory=list)  # images that were given a black mask by choice
+    without_mask: list[Path] = field(default_factory=list)
+    without_image: list[Path] = field(default_factory=list)
+    stray: list[str] = field(default_factory=list)
+
+
+def collect(
+    source: str,
+    command: str,
+    files: Files,
+    sets: Sequence[Folders],
+    known: set[str],
+    reading: Reading,
+    staging: Path,
+    litter: Sequence[str],
+) -> Found:
+    """Pairs of the chosen `sets`; BadData where names have two readings, or none.
+
+    `known` folders belong to a set, chosen or not. Black masks are drawn below `staging`. `temporary` of what is
+    returned is to be set by the caller.
+    """
+    gathered = _Gathered()
+    for folders in sets:
+        _gather(source, command, files, folders, reading, staging, gathered)
+    if not gathered.pairs and gathered.without_mask and gathered.without_image:
+        raise BadData(source, _no_names_fit(command, gathered))
+    shared = _shared(gathered)
+    bad = [*gathered.bad, *_unpaired(gathered), *shared]
+    pairs, more = told_apart(gathered.pairs, gathered.leads)
+    pairs = [pair for pair in pairs if short(pair.image) not in {one.file for one in shared}]
+    if not pairs and not bad:
+        raise BadData(source, f"expected images with masks, found none in {_in_words(sets)}")
+    return Found(
+        layout=_in_words(sets)
+        + (", masks named as their images" if set(gathered.forms) == {"{name}"} else ""),
+        pairs=tuple(pairs),
+        bad=(*bad, *more),
+        remarks=tuple(_remarks(gathered, sets, files, known, reading, litter)),
+        empty=any(folders.layout.empty for folders in sets) or reading.without_mask == "empty",
+        ways_out=tuple(_ways_out(gathered)),
+    )
+
+
+def _gather(
+    source: str,
+    command: str,
+    files: Files,
+    folders: Folders,
+    reading: Reading,
+    staging: Path,
+    gathered: _Gathered,
+) -> None:
+    layout = folders.layout
+    inside = {folder: sorted_out(files[folder], layout.skip) for folder in (folders.images, *folders.masks)}
+    for folder, here in inside.items():
+        gathered.bad += here.bad
+        gathered.stray += [f"{folder}/{path.name}".strip("/") for path in here.stray]
+    frames = inside[folders.images].pictures
+    found = _matched(
+        source, command, folders, {name: here.pictures for name, here in inside.items()}, reading
+    )
+    if not layout.masks and not layout.own:
+        found = replace(_drawn(folders.images, frames, staging, gathered), doubled=found.doubled)
+    elif reading.without_mask == "empty" and found.without_mask:
+        gathered.drawn += found.without_mask
+        black = _drawn(folders.images, found.without_mask, staging, gathered)
+        found = replace(found, pairs=(*found.pairs, *black.pairs), without_mask=())
+    _add(folders, found, reading, gathered)
+
+
+def _matched(
+    source: str, command: str, folders: Folders, pictures: Mapping[str, Sequence[Path]], reading: Reading
+) -> Matched:
+    layout, frames = folders.layout, pictures[folders.images]
+    by_folder = {folder: pictures[folder] for folder in folders.masks}
+    if folders.images in by_folder:
+        frames, masks = _in_one_folder(folders, frames, reading)
+        by_folder = {folders.images: masks}
+    if len(by_folder) > 1:
+        raise BadData(source, _two_folders(command, folders, frames, by_folder, reading))
+    masks = [path for paths in by_folder.values() for path in paths]
+    if not layout.own:
+        return match_published(frames, masks, frame=layout.frame, mask=layout.mask)
+    found = match(frames, masks, reading.pattern)
+    if found.readings:
+        raise BadData(source, _two_names(command, folders, found))
+    return found
+
+
+def _in_one_folder(
+    folders: Folders, paths: Sequence[Path], reading: Reading
+) -> tuple[Sequence[Path], Sequence[Path]]:
+    if folders.layout.own:
+        return part_in_two(paths, reading.pattern)
+    masks = [path for path in paths if named(folders.layout.mask, path.stem)]
+    return [path for path in paths if path not in set(masks)], masks
+
+
+def _add(folders: Folders, found: Matched, reading: Reading, gathered: _Gathered) -> None:
+    layout = folders.layout
+    stem = (lambda path: path.stem) if layout.own else (lambda path: named(layout.frame, path.stem))
+    pairs = [Pair(stem(image) or image.stem, image, mask) for image, mask in found.pairs]
+    pairs.sort(key=lambda pair: pair.stem)
+    here = Membership(folders.group, folders.named.get("center", ""))
+    members = layout.members(pairs) if reading.groups != "none" else {}
+    if reading.groups == "none":
+        here = replace(here, group="")
+    gathered.pairs += [replace(pair, member=members.get(pair.stem, here)) for pair in pairs]
+    part = folders.part.strip(".")
+    leads = [
+        folders.named.get("group") or Path(part).name,
+        part.replace("/", "_"),
+        folders.images.replace("/", "_"),
+    ]
+    gathered.leads += [tuple(lead for lead in leads if lead)] * len(pairs)
+    gathered.forms.update(found.forms)
+    gathered.without_mask += found.without_mask
+    gathered.without_image += found.without_image
+    gathered.bad += [
+        Bad(short(path), f"{first.name} has the same stem; keep one", path.stem)
+        for path, first in found.doubled
+    ]
+
+
+def _drawn(images: str, frames: Sequence[Path], staging: Path, gathered: _Gathered) -> Matched:
+    """Each image with a black mask of its size, drawn below `staging`."""
+    pairs: list[tuple[Path, Path]] = []
+    folder = staging / "black masks" / images
+    folder.mkdir(parents=True, exist_ok=True)
+    for frame in frames:
+        try:
+            height, width = image_size(frame)
+        except BadData as error:
+            gathered.bad += [Bad(short(frame), problem, frame.stem) for problem in error.problems]
+            continue
+        mask = folder / f"{frame.stem}.bmp"
+        write_black_mask(mask, height, width)
+        pairs.append((frame, mask))
+    return Matched(tuple(pairs))
+
+
+def _unpaired(gathered: _Gathered) -> list[Bad]:
+    lonely = [Bad(short(path), "no mask has this stem", path.stem) for path in sorted(gathered.without_mask)]
+    left = set(gathered.without_image) - {pair.mask for pair in gathered.pairs}
+    return lonely + [Bad(short(path), "no image has this stem", path.stem) for path in sorted(left)]
+
+
+def _shared(gathered: _Gathered) -> list[Bad]:
+    """One mask cannot be that of two images, as it would be where folders of images share a folder of masks."""
+    images = defaultdict(list)
+    for pair in gathered.pairs:
+        images[pair.mask].append(short(pair.image))
+    return [
+        Bad(image, f"{short(mask)} is by its name the mask of {len(shared)} images", mask.stem)
+        for mask, shared in images.items()
+        for image in shared
+        if len(shared) > 1
+    ]
+
+
+def _ways_out(gathered: _Gathered) -> Iterable[str]:
+    if gathered.without_mask:
+        yield "images without a mask: --without-mask empty takes them as free of polyps, --skip-bad leaves them out"
+    if gathered.without_mask and gathered.without_image:
+        yield "names that do not go together: --pattern '{name}_mask' says how a mask is named"
+
+
+def _no_names_fit(command: str, gathered: _Gathered) -> str:
+    images, masks = gathered.without_mask, gathered.without_image
+    lines = [
+        "no mask goes with an image by its name",
+        f"  {len(images)} images, as {short(images[0])}; {len(masks)} masks, as {short(masks[0])}",
+    ]
+    pattern = guessed_pattern(images, masks) or "{name}_..."
+    lines.append(f"  say how a mask is named: {command} --pattern {pattern!r}")
+    return "\n".join(lines)
+
+
+def _two_names(command: str, folders: Folders, found: Matched) -> str:
+    where = ", ".join(folders.masks) or "."
+    lines = [f"images have several masks each in {where or '.'}/; pick the one that is meant:"]
+    lines += [f"  {n} named {form}: {command} --pattern {as_pattern(form)!r}" for form, n in found.readings]
+    return "\n".join(lines)
+
+
+def _two_folders(
+    command: str,
+    folders: Folders,
+    frames: Sequence[Path],
+    masks: Mapping[str, Sequence[Path]],
+    reading: Reading,
+) -> str:
+    """Several folders that could hold the masks of one folder of images."""
+    images = folders.images or "."
+    lines = [f"the masks of {images}/ ({len(frames)} images) could be in {len(masks)} folders; pick one:"]
+    for folder, paths in sorted(masks.items()):
+        pairs = len(match(frames, paths, reading.pattern).pairs)
+        lines.append(f"  {pairs} pairs: {command} --images {images!r} --masks {folder!r}")
+    return "\n".join(lines)
+
+
+def _remarks(
+    gathered: _Gathered,
+    sets: Sequence[Folders],
+    files: Files,
+    known: set[str],
+    reading: Reading,
+    litter: Sequence[str],
+) -> Iterable[str]:
+    if gathered.forms.keys() - {"{name}"}:
+        forms = ", ".join(
+            form if len(gathered.forms) == 1 else f"{form} ({n})" for form, n in gathered.forms.most_common()
+        )
+        yield f"{sum(gathered.forms.values())} pairs by name: a mask is named {forms}"
+    groups = {pair.member.group for pair in gathered.pairs if pair.member.group}
+    from_folders = {folders.group for folders in sets if folders.group and folders.layout.own}
+    if groups and groups <= from_folders:
+        yield f"{len(groups)} groups from folder names: {_some(sorted(groups))}; --groups none would not take them so"
+    elif not groups and reading.groups == "" and sets[0].layout.own and len(sets) > 1:
+        names = sorted({folders.images for folders in sets})
+        yield f"groups unknown: if {_some(names)} are of a patient or video each, import with --groups folders"
+    if gathered.drawn:
+        yield f"{len(gathered.drawn)} images without a mask are taken as free of polyps (--without-mask empty)"
+    passed = [*gathered.stray, *(name for name in litter)]
+    if passed:
+        yield f"{len(passed)} file{'s are' if len(passed) > 1 else ' is'} passed over: {_some(passed)}"
+    if unread := _unread(files, known):
+        yield f"not read: {unread}"
+
+
+def _unread(files: Files, used: set[str], most: int = 6) -> str:
+    """Folders with images that were neither chosen nor hold masks; where they are many, those that hold them."""
+    counts = Counter(
+        {
+            folder: sum(map(is_image, paths))
+            for folder, paths in files.items()
+            if folder not in used and any(map(is_image, paths))
+        }
+    )
+    while len(counts) > most and (deepest := max(folder.count("/") for folder in counts)):
+        above: Counter[str] = Counter()
+        for folder, n in counts.items():
+            above[folder.rpartition("/")[0] if folder.count("/") == deepest else folder] += n
+        counts = above
+    texts = [f"{folder or '.'}/ ({n} images)" for folder, n in sorted(counts.items())]
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more folders" if len(texts) > most else "")
+
+
+def _in_words(sets: Sequence[Folders]) -> str:
+    """PolypGen (images_C1/ + masks_C1/ ...; frames; sequences)"""
+    texts = []
+    for title, group in groupby(sets, key=lambda folders: folders.layout.title):
+        here = list(group)
+        parts = sorted({folders.part for folders in here if folders.layout.part != "{root}"} - {"."})
+        shapes = list(dict.fromkeys(folders.layout.shape for folders in here))
+        shape = shapes[0] + (
+            f" and {len(shapes) - 1} more such folders" if len(shapes) > 1 and here[0].layout.own else ""
+        )
+        texts.append(f"{title} ({shape}{''.join(f'; {part}' for part in parts)})")
+    return ", ".join(texts)
+
+
+def _some(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
