@@ -28,7 +28,7 @@ from orchestrator.cli.options import (
 )
 from orchestrator.cli.results import leaderboard
 from orchestrator.cli.screen import epoch_line, err, out
-from orchestrator.cli.split import load_split
+from orchestrator.cli.split import load_split, warn_of_lopsided
 from orchestrator.cpus import usable_cpus
 from orchestrator.errors import BadStudy, FitFailed, Mistakes
 from orchestrator.search.choices import RuleName, SamplerName
@@ -80,7 +80,8 @@ def fit(
     with mistakes.noted():
         chosen = torch.device(device_here(device))
     mistakes.tell()
-    _, _, plan = load_split(home, data, [], splits, holdout, seed, twins=twins, cache=cache, fold=fold)
+    sources, _, plan = load_split(home, data, [], splits, holdout, seed, twins=twins, cache=cache, fold=fold)
+    warn_of_lopsided(plan, sources)
     specs = fold_specs(settings, plan)
     ledger = Ledger(home / "fits")
     out.print(

@@ -31,7 +31,8 @@ def data_split(
     as_json: AsJson = False,
 ) -> None:
     """Split datasets without a study: show every fold, and write the file that a study, or a paper, can name."""
-    from orchestrator.data.splits import write_plan
+    from orchestrator.data.proportions import hold_out_line
+    from orchestrator.data.splits import group_of_case, write_plan
     from orchestrator.results.split_table import split_dict, split_facts, split_table
 
     home = home.expanduser().resolve()
@@ -39,12 +40,17 @@ def data_split(
         home, names, unseen or [], splits, holdout, seed, twins=twins, cache=cache
     )
     rows = split_facts(plan, sources, tests)
+    warn_of_lopsided(plan, (*sources, *tests))
     if out_file is not None:
         write_plan(plan, out_file)
     if as_json:
         print_json(split_dict(plan, rows))
     else:
         out.print(split_table(plan, rows))
+        if plan.test:
+            asked = None if Path(splits).is_file() else holdout
+            group_of = group_of_case((*sources, *tests), plan.twins)
+            out.print(hold_out_line(plan, group_of, asked), highlight=False)
         for reason, count in plan.num_dropped.items():
             out.print(f"{count} cases are left out of validation and tests: {reason}", highlight=False)
     if out_file is not None:
@@ -78,6 +84,15 @@ def load_split(
     if twins:
         err.print(twin_line(plan), highlight=False)
     return sources, tests, plan
+
+
+def warn_of_lopsided(plan: SplitPlan, datasets: Sequence[Dataset]) -> None:
+    """One line where a group is so large that a fold is unlike the others; a search says it as it begins."""
+    from orchestrator.data.proportions import lopsided
+    from orchestrator.data.splits import group_of_case
+
+    if line := lopsided(plan, group_of_case(datasets, plan.twins)):
+        err.print(f"warning: {line}", highlight=False, markup=False)
 
 
 def load_unchanged(home: Path, names: Sequence[str], cache: Path | None) -> tuple[Dataset, ...]:

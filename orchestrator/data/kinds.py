@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from orchestrator.data.balance import Group
 from orchestrator.data.cases import Case, Dataset
-from orchestrator.data.deal import Group, deal, hold_out
+from orchestrator.data.deal import deal, hold_out
 from orchestrator.data.split_file import Fold
 from orchestrator.errors import BadSplit
 
@@ -21,7 +22,7 @@ KINDS = (
     "leave-one-center-out",
     "leave-one-dataset-out",
 )
-TRIES = 20  # deals to look at, for each repeat, before repeats without a common fold are given up
+TRIES = 20  # seeds to look at before repeats without a common fold are given up
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,13 @@ class Pool:
     test: tuple[str, ...]
     seed: int
     holdout: float
+    unwanted: frozenset[frozenset[str]] = (
+        frozenset()
+    )  # validation parts, as group ids, that should not come again
+
+    def groups_of(self, ids: Iterable[str]) -> frozenset[str]:
+        """The groups of these cases."""
+        return frozenset(self.group_of[id] for id in ids)
 
     def fold(
         self, index: int, name: str, val: Iterable[str], dropped: Mapping[str, Sequence[str]] | None = None
@@ -105,27 +113,52 @@ class Dealt:
         return case.dataset
 
     def folds(self, pool: Pool) -> tuple[Fold, ...]:
-        repeats: list[list[tuple[str, ...]]] = []
-        for attempt in range(TRIES * self.num_repeats):
-            seed = f"{pool.seed}.{attempt}" if attempt else pool.seed
-            dealt = [_ids(groups) for groups in deal(pool.groups, self.num_folds, seed)]
-            # The same fold twice would be the same fit twice: its error would not average out.
-            if not any(val in vals for vals in repeats for val in dealt):
-                repeats.append(dealt)
-            if len(repeats) == self.num_repeats:
-                break
-        else:
-            raise BadSplit(
-                "splits",
-                f"{self.num_repeats} repeats of {self.num_folds} folds: expected that no two share a fold, but "
-                f"{len(pool.groups)} groups gave {len(repeats)} such repeats; use fewer repeats or folds",
-            )
+        repeats = self._repeats(pool)
         named = [
             (f"repeat {repeat} fold {fold}" if self.num_repeats > 1 else f"fold {fold}", val)
             for repeat, vals in enumerate(repeats)
             for fold, val in enumerate(vals)
         ]
         return tuple(pool.fold(index, name, val) for index, (name, val) in enumerate(named))
+
+    def _repeats(self, pool: Pool) -> list[list[tuple[str, ...]]]:
+        """What each fold of each repeat validates; no two repeats share a fold.
+
+        The same fold twice would be nearly the same fit twice: its error would not average out.
+        """
+        alone = 2 * self.num_folds - len(
+            pool.groups
+        )  # groups, or more, that are a fold each, in every repeat
+        if self.num_repeats > 1 and self.num_repeats * alone > len(pool.groups):
+            raise BadSplit("splits", self._too_many(pool, f"there are at most {len(pool.groups) // alone}"))
+        found: list[list[tuple[str, ...]]] = []
+        for attempt in range(TRIES):
+            found = max(found, self._apart(pool, attempt), key=len)
+            if len(found) == self.num_repeats:
+                break
+        else:
+            raise BadSplit("splits", self._too_many(pool, f"no more than {len(found)} were found"))
+        return found
+
+    def _apart(self, pool: Pool, attempt: int) -> list[list[tuple[str, ...]]]:
+        """Repeats until one cannot but share a fold with those before it."""
+        repeats: list[list[tuple[str, ...]]] = []
+        before: set[frozenset[str]] = set()
+        for repeat in range(self.num_repeats):
+            seed = f"{pool.seed}.{repeat}.{attempt}" if repeat or attempt else pool.seed
+            parts = deal(pool.groups, self.num_folds, seed, unwanted=pool.unwanted | before)
+            found = {frozenset(group.id for group in part) for part in parts}
+            if found & before:
+                break
+            before |= found
+            repeats.append([_ids(part) for part in parts])
+        return repeats
+
+    def _too_many(self, pool: Pool, most: str) -> str:
+        return (
+            f"{self.num_repeats} repeats of {self.num_folds} folds: expected that no two share a fold, but of such "
+            f"repeats of {len(pool.groups)} groups {most}; use fewer repeats or folds"
+        )
 
 
 @dataclass(frozen=True)

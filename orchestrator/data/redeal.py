@@ -29,6 +29,7 @@ def dealt_again(plan: SplitPlan, sources: Sequence[Dataset], unseen: Sequence[Da
     if plan.seed is None or not isinstance(kind, Dealt | Single):
         return plan
     pool = pool_of(plan, kind, sources, unseen, plan.seed)
+    pool = replace(pool, unwanted=frozenset(pool.groups_of(fold.val) for fold in plan.folds))
     found: list[SplitPlan] = []
     refused: list[BadSplit] = []
     for seed in (plan.seed + attempt * FRESH for attempt in range(1, TRIES + 1)):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from orchestrator.data.cases import Dataset
 from orchestrator.data.deal import merge
+from orchestrator.data.proportions import lopsided
 from orchestrator.errors import BadSplit
 from orchestrator.files import write_atomically
 
@@ -237,6 +238,7 @@ def _content(plan: SplitPlan) -> dict[str, Any]:
         "name": plan.name,
         "digest": plan.digest,
         "counts": plan_counts(plan),
+        **({"warning": warning} if (warning := lopsided(plan)) else {}),
         **asdict(plan),
     }
 
@@ -280,10 +282,12 @@ def _edits(plan: SplitPlan, said: Mapping[str, Any]) -> list[str]:
         )
     problems += [
         f"{key}: expected {expected.get(key)}, found {said.get(key)}; the file was edited"
-        for key in ("name", "counts")
-        if said.get(key) != expected[key]
+        for key in ("name", "counts", *(["warning"] if "warning" in said else []))  # earlier files have none
+        if said.get(key) != expected.get(key)
     ]
-    problems += [f"{key}: is no part of a split file" for key in sorted(said.keys() - expected.keys())]
+    problems += [
+        f"{key}: is no part of a split file" for key in sorted(said.keys() - expected.keys() - {"warning"})
+    ]
     return problems
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from orchestrator.data.cases import Dataset
 from orchestrator.data.deal import gather, hold_out, merge
-from orchestrator.data.kinds import KINDS, Kind, Pool, parse_kind
+from orchestrator.data.kinds import KINDS, Dealt, Kind, Pool, Single, parse_kind
+from orchestrator.data.proportions import one_group_problem
 from orchestrator.data.split_file import (
     Fold,
     SplitPlan,
@@ -51,10 +52,11 @@ def make_plan(
 ) -> SplitPlan:
     """The plan that `splits` asks for: one of KINDS, with numbers for N, R and K, or the path of a split file.
 
-    About `holdout` of the cases are set aside first, for the champion's test. The rest becomes folds: whole groups,
-    alike in polyp area and in the share of polyp-free images. Groups with twins (pairs of case ids, within and between
-    datasets) are merged; unseen cases whose group has a twin in `datasets` are dropped, and the plan says so.
-    The same seed gives the same plan on every machine, in whatever order datasets, cases and twins come.
+    About `holdout` of the cases are set aside first, for the champion's test, each case with the same chance. The rest
+    becomes folds: whole groups, alike in polyp area and in the share of polyp-free images. Groups with twins (pairs of
+    case ids, within and between datasets) are merged; unseen cases whose group has a twin in `datasets` are dropped,
+    and the plan says so. The same seed gives the same plan on every machine, in whatever order datasets, cases and
+    twins come.
     BadSplit names every problem at once.
     """
     kind = parse_kind(splits)
@@ -73,6 +75,8 @@ def make_plan(
     held_out, rest = hold_out(groups, holdout, seed, keep=kind.num_groups)
     if len(rest) < kind.num_groups:
         raise BadSplit("splits", _too_few(len(groups), kind, holdout))
+    if isinstance(kind, Dealt | Single) and (problem := one_group_problem(rest)):
+        raise BadSplit("splits", problem)
     test = frozenset(id for group in held_out for id in group.cases)
     pool = Pool(
         cases=tuple(case for case in cases if case.id not in test),

@@ -16,6 +16,7 @@ import numpy as np
 
 import orchestrator
 from orchestrator.data.cases import Case, Dataset, read_image, read_mask
+from orchestrator.data.proportions import lopsided
 from orchestrator.data.resize import resize_probability
 from orchestrator.data.splits import SplitPlan
 from orchestrator.results.plots import Tile, learning_curves, overlay_sheet, threshold_curve
@@ -107,7 +108,7 @@ class Report:
         width = f" of {shape.workers_per_lane} workers" if shape.workers_per_lane > 1 else ""
         self.say(
             f"study {self.home.name}: until {study.budget}; {len(study.plan.folds)} folds, {study.plan.name}, "
-            f"{shape.num_lanes} lane(s){width} on {shape.device}"
+            f"{len(study.plan.test)} cases held out, {shape.num_lanes} lane(s){width} on {shape.device}"
             + (f"; {len(before)} trial(s) are finished already" if before else "")
         )
         for line in cautions(study.plan):
@@ -291,7 +292,8 @@ def split_tags(plan: SplitPlan) -> dict[str, str]:
         "twin_pairs": "not looked for" if plan.num_twins is None else str(sum(plan.num_twins)),
         "twin_pairs_between": "not looked for" if plan.num_twins is None else str(plan.num_twins.between),
         "dropped_cases": _listed(plan.num_dropped) or "0",
-    }
+        "hold_out_cases": str(len(plan.test)),
+    } | ({"split_warning": warning} if (warning := lopsided(plan)) else {})
 
 
 def cautions(plan: SplitPlan) -> list[str]:
@@ -310,6 +312,8 @@ def cautions(plan: SplitPlan) -> list[str]:
             f"groups (videos, patients) are unknown; {len(plan.twins)} pairs of near-identical images are kept "
             "together, other images of one patient may be on both sides of a split"
         )
+    if warning := lopsided(plan):
+        lines.append(warning)
     if len(plan.folds) == 1:
         lines.append("there is one fold, so a swept threshold is chosen on the images it is scored on")
     if plan.num_dropped:

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.data.cases import Case, Dataset
+from orchestrator.data.proportions import lopsided
 from orchestrator.data.splits import SplitPlan, group_of_case
 
 
@@ -88,6 +89,7 @@ def split_dict(plan: SplitPlan, rows: Sequence[PartFacts]) -> dict[str, Any]:
         "twins": None if plan.num_twins is None else plan.num_twins._asdict(),
         "repeats": plan.num_repeats,
         "dropped": plan.num_dropped,
+        "warning": lopsided(plan),
         "parts": [asdict(row) for row in rows],
     }
 

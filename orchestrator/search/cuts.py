@@ -2,12 +2,14 @@
 
 A fit is cut where even two generous guesses fall short of what the incumbent reached on the same fold: that it gains
 more from here than any finished fit of the study did from that share of its schedule, and that it goes on rising as
-fast as it does now until its last epoch.
+fast as it does now until its last epoch. What the trial is ahead on the folds it has finished it may lose on this one:
+the mean over folds decides who wins. What it is behind counts for nothing, for other folds may make up for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.search.race_rules import Verdict
@@ -35,23 +37,39 @@ class Curve:
         return len(self.dice) / self.num_epochs
 
 
-def cut(curve: Curve, finished: Sequence[Curve], target: float, against: int) -> Verdict | None:
-    """Stop a fit that can no longer reach `target`, the best epoch of trial `against` on this fold; None: go on."""
+def cut(
+    curve: Curve, finished: Sequence[Curve], target: float, against: int, lead: float = 0.0
+) -> Verdict | None:
+    """Stop a fit with which its trial can no longer come up to trial `against`; None: go on.
+
+    target: best epoch of that trial on this fold. lead: Dice by which this fit may fall short of it (`lead_of`).
+    """
     if not GRACE <= curve.share <= LATE or len(finished) < MIN_FINISHED:
         return None
     best = max(curve.dice)
     gain = max(other.best_at(1) - other.best_at(curve.share) for other in finished)
     rise = _rise(curve) * (curve.num_epochs - len(curve.dice))
     hope = best + max(MORE_THAN_EVER * gain, rise) + MARGIN
-    if hope >= target:
+    if hope >= target - max(0.0, lead):
         return None
+    ahead = f", less the {lead:.3f} that this trial is ahead on others" if lead > 0 else ""
     reason = (
         f"epoch {len(curve.dice)} of {curve.num_epochs}: best Dice {best:.3f}; even {hope:.3f}, which is more than any "
-        f"fit gained from here, is below the {target:.3f} of trial {against} on this fold"
+        f"fit gained from here, is below the {target:.3f} of trial {against} on this fold{ahead}"
     )
-    return Verdict(
-        "stop", reason, against, {"best_dice": best, "hope": hope, "target": target, "epoch": len(curve.dice)}
-    )
+    numbers = {"best_dice": best, "hope": hope, "target": target, "epoch": len(curve.dice), "lead": lead}
+    return Verdict("stop", reason, against, numbers)
+
+
+def lead_of(
+    own: Mapping[int, float], other: Mapping[int, float], fold: int, num_images: Sequence[float]
+) -> float:
+    """By how much a trial may fall short on `fold` and still have the other's mean over images.
+
+    own, other: fold -> Dice of the best epoch, of the folds that are finished; those that both have count.
+    """
+    shared = own.keys() & other.keys() - {fold}
+    return math.fsum(num_images[f] * (own[f] - other[f]) for f in shared) / num_images[fold]
 
 
 def _rise(curve: Curve) -> float:

@@ -231,12 +231,15 @@ class StudyHome:
 
     def _how_to_go_on(self, plan: SplitPlan) -> str:
         """What to do where the same data is split in another way than when the study was begun."""
-        before = json.loads(self.splits_file.read_text()).get("twins")
+        stored = json.loads(self.splits_file.read_text())
+        before = stored.get("twins")
         was, now = (
             "without looking for twins" if twins is None else f"with {len(twins)} pairs of twins"
             for twins in (before, plan.twins)
         )
         begun = f"it was split {was}, now {now}; " if was != now else ""
+        if was == now and (stored.get("kind"), stored.get("seed")) == (plan.kind, plan.seed):
+            begun = "--holdout is another, or an earlier version made other folds of the same seed; "
         return f"{begun}--splits {self.splits_file} goes on with it as it was begun"
 
     def optuna_study(self) -> optuna.Study:

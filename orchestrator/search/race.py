@@ -59,6 +59,7 @@ class RaceScheduler(FIFOScheduler):
             self.finished,
             target.dice,
             target.number,
+            target.lead,
         )
         if verdict is not None:
             self.standings.cut(number, verdict)

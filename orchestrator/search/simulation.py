@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.search.asks import Ask, Point, Seen, beliefs
-from orchestrator.search.cuts import Curve, cut
+from orchestrator.search.cuts import Curve, cut, lead_of
 from orchestrator.search.race_rules import Everything, Race, Verdict
 from orchestrator.search.worlds import Instance
 
@@ -177,8 +177,14 @@ class Study:
         if fold not in self.settings[incumbent].scores:
             return None
         told = self.settings[number].curves[fold][:epoch].tolist()
-        target = float(self.settings[incumbent].curves[fold].max())
-        return cut(Curve(told, self.instance.world.num_epochs), self.finished, target, incumbent)
+        own, others = self._best_dice(number), self._best_dice(incumbent)
+        lead = lead_of(own, others, fold, self.race.board.num_images)
+        return cut(Curve(told, self.instance.world.num_epochs), self.finished, others[fold], incumbent, lead)
+
+    def _best_dice(self, number: int) -> dict[int, float]:
+        """Of the best epoch on every finished fold."""
+        setting = self.settings[number]
+        return {fold: float(setting.curves[fold].max()) for fold in setting.scores}
 
     def _land(self, number: int, fold: int, may_go: bool) -> None:
         """Take in a finished fit; a setting without others in flight goes on, waits, or is over."""

@@ -21,6 +21,7 @@ from orchestrator.files import append
 from orchestrator.scoring.pending import scores_under
 from orchestrator.search.beside import Beside, front
 from orchestrator.search.choices import RuleName
+from orchestrator.search.cuts import lead_of
 from orchestrator.search.folds import TrialScore, fold_specs, score_trial
 from orchestrator.search.ledger import FitRecord, Ledger
 from orchestrator.search.objective import Objective
@@ -53,6 +54,7 @@ class Target:
 
     number: int
     dice: float  # validation Dice of its best epoch
+    lead: float = 0.0  # by which a fit may fall short of that: its trial is ahead on other folds
 
 
 class Standings:
@@ -219,12 +221,20 @@ class Standings:
         incumbent = self.race.incumbent
         if self.rule == "none" or incumbent is None or incumbent == number or number == 0:
             return None
-        fit_id = self.fit_ids[incumbent][fold]
-        if not self.ledger.has(fit_id):
+        if not self.ledger.has(self.fit_ids[incumbent][fold]):
             return None
-        if fit_id not in self.best_dice:  # asked for at every epoch, and a record is long
+        seen = self.seen.get(number, ())
+        own = {done: self._best_dice(number, done) for done in seen}
+        others = {done: self._best_dice(incumbent, done) for done in self.seen[incumbent]}
+        lead = lead_of(own, others, fold, self.race.board.num_images)
+        return Target(incumbent, self._best_dice(incumbent, fold), lead)
+
+    def _best_dice(self, number: int, fold: int) -> float:
+        """Of a finished fit: asked for at every epoch of another, and a record is long."""
+        fit_id = self.fit_ids[number][fold]
+        if fit_id not in self.best_dice:
             self.best_dice[fit_id] = max(row["val_dice"] for row in self.ledger.read(fit_id).curves)
-        return Target(incumbent, self.best_dice[fit_id])
+        return self.best_dice[fit_id]
 
     def recall(self, new_wanted: bool) -> int | None:
         """Take up a paused trial again, or nobody."""

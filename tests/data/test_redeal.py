@@ -46,13 +46,13 @@ def test_folds_dealt_again_are_others_of_the_same_cases_and_make_a_split_file(sp
     assert {fold.val for fold in again.folds}.isdisjoint(fold.val for fold in plan.folds)
     if splits != "holdout":
         assert {id for f in again.folds for id in f.val} == {id for f in plan.folds for id in f.val}
-    assert [len(fold.val) for fold in again.folds] == [len(fold.val) for fold in plan.folds]
+    assert sorted(len(fold.val) for fold in again.folds) == sorted(len(fold.val) for fold in plan.folds)
     write_plan(again, tmp_path / "again.json")
     assert read_plan(tmp_path / "again.json", [MANY], unseen) == again
 
 
 def test_few_groups_are_dealt_until_the_fewest_folds_are_the_same():
-    for num_groups, most in ((6, 5), (7, 3), (8, 2), (10, 0)):  # one group is held out
+    for num_groups, most in ((6, 5), (7, 2), (8, 0), (10, 0)):  # one group is held out
         few = dataset([[0.05 * (group % 4 + 1)] * 6 for group in range(num_groups)])
         for seed in range(5):
             plan = make_plan("five-fold", [few], seed=seed)

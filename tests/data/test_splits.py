@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from deck import SINGLES, VIDEOS, World, dataset, datasets, worlds
+from deck import CENTERS, SINGLES, VIDEOS, World, dataset, datasets, worlds
 from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
@@ -15,7 +15,6 @@ DEALT = {"five-fold": 1, "k-fold:3": 1, "repeated:3x4": 3, "cross-dataset": 1}  
 LEFT_OUT = ("leave-one-center-out", "leave-one-dataset-out")
 FEW = settings(max_examples=40, deadline=None)  # worlds for each kind
 EVERY = (*DEALT, "holdout", *LEFT_OUT)
-CENTERS = dataset([[0.1, 0.2]] * 9, "Gen", centers=("C1", "C2", "C3"))
 FIXED = World(
     (VIDEOS, CENTERS), dataset([[0.3]] * 6, "Far"), [("Clinic/2-0", "Gen/4-1"), ("Gen/4-0", "Far/2-0")]
 )
@@ -83,13 +82,12 @@ def test_dealt_folds_validate_every_case_equally_often_and_are_of_one_size(split
 @given(world=worlds, seed=st.integers(0, 3))
 @FEW
 @example(world=FIXED, seed=0)
-def test_the_hold_out_is_as_large_as_was_asked_give_or_take_half_a_group_a_dataset(
+def test_the_hold_out_is_as_large_as_was_asked_give_or_take_the_largest_group(
     splits: str, world: World, seed: int
 ):
     plan = plan_of(splits, world, seed)
     sizes = group_sizes(world, plan)
-    num_origins = len(world.sources) * (2 if splits == "leave-one-center-out" else 1)
-    slack = 1 + num_origins * max(sizes.values()) / 2
+    slack = 1 + max(sizes.values())
     assert abs(len(plan.test) - 0.1 * sum(sizes.values())) <= slack
     if splits == "holdout":
         (fold,) = plan.folds
@@ -168,11 +166,13 @@ def test_the_hold_out_has_about_its_share_of_the_cases(share):
     assert len(five_fold([VIDEOS], seed=0, holdout=share).test) == pytest.approx(50 * share, abs=2)
 
 
-@pytest.mark.parametrize(("size", "given"), [(60, {"Videos": 60, "Zed": 4}), (30, {"Videos": 30, "Zed": 10})])
-def test_a_dataset_of_large_groups_takes_nothing_from_the_share_of_the_next(size: int, given: dict[str, int]):
+@pytest.mark.parametrize("size", [30, 60])
+def test_a_dataset_of_large_groups_takes_nothing_from_the_share_of_the_next(size: int):
     videos = dataset([[0.1] * size] * (360 // size), "Videos")
-    plan = five_fold([videos, SINGLES, dataset([[0.2]] * 40, "Zed")], seed=0)
-    assert Counter(id.split("/")[0] for id in plan.test) == given | {"Clinic": 6}
+    for seed in range(5):
+        plan = five_fold([videos, SINGLES, dataset([[0.2]] * 40, "Zed")], seed=seed)
+        found = Counter(id.split("/")[0] for id in plan.test)
+        assert found["Videos"] in (0, size, 2 * size) and 4 <= found["Clinic"] <= 8 and found["Zed"] == 4
 
 
 def test_a_hold_out_of_a_tenth_is_80_10_10():
@@ -183,13 +183,13 @@ def test_a_hold_out_of_a_tenth_is_80_10_10():
 
 
 RECORDED = {
-    "five-fold": "fe88b560e90ddf6beff75fd5469f7458",
-    "k-fold:3": "f7332a356089f34c57f823fe03f9bad0",
-    "repeated:3x4": "378f3e0174714a9529b88755ff2082c2",
-    "cross-dataset": "166b462b34c43a83632985a6b43c7ee3",
-    "holdout": "ddce59ffc3d3079e2408c213a0b7d5f4",
-    "leave-one-center-out": "839907c398385cd738a8ce98692deddc",
-    "leave-one-dataset-out": "1e37c287d423ddc9ec2cce5df32fa472",
+    "five-fold": "714770c6574dfa6ed5c064faef6ec1ab",
+    "k-fold:3": "8a82becab913048b9775a2aa5db5ff1e",
+    "repeated:3x4": "1880665b4f8e93902f2f5281c83d9e11",
+    "cross-dataset": "703d907dcc40a2beb93ec07d9e2e1c5a",
+    "holdout": "825309cae0788d463c9e16155116fbee",
+    "leave-one-center-out": "d4984e999200eae1e5d289febf9ac606",
+    "leave-one-dataset-out": "020a797fc60b43adf3b3a08281156c23",
 }
 
 
@@ -215,7 +215,9 @@ def test_the_first_of_several_deals_is_the_plain_one_and_no_fold_comes_twice():
 
 
 def test_repeats_that_could_only_deal_the_same_folds_are_refused():
-    with pytest.raises(BadSplit, match=r"2 repeats of 5 folds: .* 5 groups gave 1 such repeats"):
+    with pytest.raises(
+        BadSplit, match=r"2 repeats of 5 folds: .* of 5 groups there are at most 1; use fewer"
+    ):
         make_plan("repeated:2x5", [dataset([[0.1]] * 5)], seed=0, holdout=0)
 
 

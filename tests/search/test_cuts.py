@@ -1,6 +1,6 @@
 import pytest
 
-from orchestrator.search.cuts import GRACE, LATE, MIN_FINISHED, Curve, cut
+from orchestrator.search.cuts import GRACE, LATE, MIN_FINISHED, Curve, cut, lead_of
 
 NUM_EPOCHS = 30
 SATURATED = Curve([min(0.8, 0.08 * (epoch + 1)) for epoch in range(NUM_EPOCHS)], NUM_EPOCHS)
@@ -54,3 +54,20 @@ def test_a_finished_fit_may_have_ended_early():
 @pytest.mark.parametrize("dice", [0.79, 0.85])
 def test_what_is_as_good_as_the_incumbent_goes_on(dice):
     assert cut(flat(dice), FINISHED, 0.8, 0) is None
+
+
+def test_what_a_trial_is_ahead_on_other_folds_it_may_lose_on_this_one():
+    lead = lead_of({0: 0.898, 1: 0.775}, {0: 0.8, 1: 0.8, 2: 0.8}, 2, [100, 100, 100])
+    assert lead == pytest.approx(0.098 - 0.025)
+    assert cut(flat(0.7), FINISHED, 0.8, 0) is not None
+    assert cut(flat(0.7), FINISHED, 0.8, 0, lead) is None
+    verdict = cut(flat(0.65), FINISHED, 0.8, 0, lead)
+    assert verdict is not None and "less the 0.073 that this trial is ahead on others" in verdict.reason
+
+
+def test_a_lead_on_few_images_is_worth_less_on_many():
+    assert lead_of({0: 0.9}, {0: 0.8}, 1, [50, 200]) == pytest.approx(0.025)
+
+
+def test_what_a_trial_is_behind_on_other_folds_makes_no_cut_earlier():
+    assert cut(flat(0.76), FINISHED, 0.8, 0, lead=-0.2) is None

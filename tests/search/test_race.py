@@ -45,3 +45,15 @@ def test_a_fit_is_cut_at_the_same_epoch_however_its_epochs_come_in(engine: Engin
     assert listen(engine, HOPELESS) == [TrialScheduler.STOP]
     together = engine.standings.verdicts[max(engine.standings.verdicts)]
     assert together.numbers["epoch"] == 1  # of three: the first after a third of the schedule
+
+
+def test_a_trial_that_is_far_ahead_on_another_fold_is_not_cut_within_this_one(engine: Engine):
+    standings, number = engine.standings, 1
+    _, visit = engine.suggest()
+    assert visit["number"] == number and visit["folds"][0] == 0
+    standings.best_dice |= {standings.fit_ids[0][0]: 0.95, standings.fit_ids[0][1]: 0.1}
+    standings.best_dice[standings.fit_ids[number][1]] = 0.95
+    for seen, is_cut in (((), True), ((1,), False)):
+        standings.seen[number] = seen
+        scheduler = RaceScheduler(standings)
+        assert scheduler._is_hopeless(number, 0, dict(enumerate(DICE[:2]))) == is_cut

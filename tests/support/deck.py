@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from orchestrator.data.balance import Group
 from orchestrator.data.cases import Case, Dataset
+from orchestrator.data.deal import gather
 
 Twins = list[tuple[str, str]]
 
@@ -49,6 +51,17 @@ def dataset(
 
 SINGLES = dataset([[0.0 if i % 10 == 0 else i / 100] for i in range(60)], groups_known=False)
 VIDEOS = dataset([[0.1 * (g % 5)] * (1 + g % 4) for g in range(20)])
+CENTERS = dataset([[0.1, 0.2]] * 9, "Gen", centers=("C1", "C2", "C3"))
+
+SEQUENCES = (5, 6, 7, 8, 10, 12, 14, 16, 22, 27, 30, 35, 40, 49, 55)  # frames of fifteen videos
+
+
+def groups_of(sizes: Sequence[int]) -> list[Group]:
+    """Groups of so many cases, with areas at random, some of them without a polyp."""
+    random = Random(0)
+    data = dataset([[max(0.0, random.uniform(-0.1, 0.4)) for _ in range(size)] for size in sizes])
+    return gather(data.cases, {c.id: c.group for c in data.cases}, {c.id: c.dataset for c in data.cases})
+
 
 areas = st.lists(st.sampled_from([0.0, 0.01, 0.1, 0.5]), min_size=1, max_size=9)
 datasets = st.lists(areas, min_size=6, max_size=30).map(dataset)

@@ -1,0 +1,158 @@
+"""How evenly groups are spread over parts, and other partitions that are spread as evenly: a seeded random walk.
+
+Arithmetic is Python's own, sums are exact (fsum) and chance is `random.Random.random`, whose sequence no version
+changes: the same seed walks the same way on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from math import fsum, inf
+from random import Random
+
+STEPS = 20  # of a walk, for each group
+ROUNDS = 5  # of a walk away from parts that are not wanted again; each may spread groups less evenly
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cases that stay together, and what is balanced over the parts."""
+
+    id: str
+    cases: tuple[str, ...]  # ids, sorted
+    num_empty: int  # cases without a polyp
+    area: float  # sum of polyp fractions
+    num_by_origin: tuple[int, ...]  # dataset or center; a group may span several
+
+    @property
+    def load(self) -> tuple[float, ...]:
+        return (len(self.cases), self.num_empty, self.area, *self.num_by_origin)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How uneven a partition may be."""
+
+    imbalance: float
+    cases: float  # of the largest part, less those of the smallest
+    empty: float  # cases without a polyp, likewise
+
+    def wider(self, round: int, largest: float) -> Limit:
+        """Twice as wide round by round; in the last one parts may differ by the largest group."""
+        if round == ROUNDS - 1:
+            return Limit(inf, max(self.cases, largest), inf)
+        cases = max(self.cases, largest * round / (ROUNDS - 1))
+        return Limit(self.imbalance * 2**round, cases, self.empty + round)
+
+
+class Balance:
+    """What is spread over a number of parts, column by column of the loads of all groups."""
+
+    def __init__(self, groups: Sequence[Group], num_parts: int) -> None:
+        columns = list(zip(*(group.load for group in groups), strict=True))
+        self.num_parts = num_parts
+        self.totals = [fsum(column) or 1.0 for column in columns]
+        self.largest = max(columns[0])
+        by_chance = [
+            (1 - 1 / num_parts) * fsum((load / total) ** 2 for load in column)
+            for column, total in zip(columns, self.totals, strict=True)
+        ]
+        self.columns = [(place, chance) for place, chance in enumerate(by_chance) if chance > 0]
+
+    def loads(self, parts: Sequence[Sequence[Group]]) -> list[list[float]]:
+        """Part by part, the sum of each column."""
+        return [[fsum(group.load[c] for group in part) for c in range(len(self.totals))] for part in parts]
+
+    def imbalance(self, loads: Sequence[Sequence[float]]) -> float:
+        """Variance of the parts' shares over that of groups put into parts at random, mean over columns.
+
+        0: every part has the same of everything; 1: as uneven as chance makes it.
+        """
+        return fsum(
+            fsum((load[place] / self.totals[place] - 1 / self.num_parts) ** 2 for load in loads) / chance
+            for place, chance in self.columns
+        ) / max(1, len(self.columns))
+
+    def unevenness(self, loads: Sequence[Sequence[float]]) -> Limit:
+        """The narrowest limit that these parts are within."""
+        cases, empty, *_ = map(_spread, zip(*loads, strict=True))
+        return Limit(self.imbalance(loads), cases, empty)
+
+    def is_within(self, loads: Sequence[Sequence[float]], limit: Limit) -> bool:
+        """Whether parts with these loads are as even as that."""
+        columns = zip(*loads, strict=True)
+        if _spread(next(columns)) > limit.cases or _spread(next(columns)) > limit.empty:
+            return False
+        return self.imbalance(loads) <= limit.imbalance
+
+
+class Walk:
+    """Moves groups between parts and exchanges them, at random, within a limit; no part is left without a group."""
+
+    def __init__(self, balance: Balance, parts: Sequence[Sequence[Group]], seed: str) -> None:
+        self.balance = balance
+        self.parts = [list(part) for part in parts]
+        self.loads = balance.loads(parts)
+        self.chance = Random(seed).random
+        self.num_groups = sum(map(len, parts))
+
+    def stroll(self, limit: Limit) -> None:
+        """Go STEPS for each group; what was even stays within the limit."""
+        for _ in range(STEPS * self.num_groups):
+            self._step(limit)
+
+    def away_from(self, unwanted: Collection[frozenset[str]], limit: Limit) -> list[list[Group]]:
+        """The first partition met with no part (a set of group ids) among `unwanted`, else one with the fewest.
+
+        The limit widens round by round, up to the largest group: more never is between two parts of a plain deal.
+        """
+        fewest, best = self._num_of(unwanted), self._copy()
+        for round in range(ROUNDS):
+            wider = limit.wider(round, self.balance.largest)
+            for _ in range(STEPS * self.num_groups):
+                if not fewest:
+                    return best
+                if self._step(wider) and (number := self._num_of(unwanted)) < fewest:
+                    fewest, best = number, self._copy()
+        return best
+
+    def _step(self, limit: Limit) -> bool:
+        """Try to exchange a group for one of another part, or to move it there; say whether that was done."""
+        one, other = self._drawn(len(self.parts)), self._drawn(len(self.parts) - 1)
+        other += other >= one
+        here, there = self.parts[one], self.parts[other]
+        if not here:
+            return False
+        place, taken = self._drawn(len(here)), self._drawn(len(there) + 1)
+        is_move = taken == len(there)
+        if is_move and len(here) == 1:
+            return False
+        back = [0.0] * len(self.balance.totals) if is_move else there[taken].load
+        moved = [a - b for a, b in zip(here[place].load, back, strict=True)]
+        loads = list(self.loads)
+        loads[one] = [a - b for a, b in zip(loads[one], moved, strict=True)]
+        loads[other] = [a + b for a, b in zip(loads[other], moved, strict=True)]
+        if not self.balance.is_within(loads, limit):
+            return False
+        self.loads = loads
+        if is_move:
+            there.append(here.pop(place))
+        else:
+            here[place], there[taken] = there[taken], here[place]
+        return True
+
+    def _drawn(self, number: int) -> int:
+        return int(self.chance() * number)
+
+    def _copy(self) -> list[list[Group]]:
+        return [list(part) for part in self.parts]
+
+    def _num_of(self, unwanted: Collection[frozenset[str]]) -> int:
+        if not unwanted:
+            return 0
+        return sum(frozenset(group.id for group in part) in unwanted for part in self.parts)
+
+
+def _spread(numbers: Sequence[float]) -> float:
+    return max(numbers) - min(numbers)
