@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from orchestrator.data.splits import TwinCounts
@@ -29,25 +30,7 @@ PROCEDURE = """\
 No network of this file has that score: it is that of other champions, which the same search found without these images.
 It says what to expect of the way in which this network was found."""
 
-USAGE = """\
-import json
-from pathlib import Path
-
-import cv2
-import numpy as np
-import onnxruntime
-
-config = json.loads(Path("config.json").read_text())
-size = config["image_size"]
-image = cv2.cvtColor(cv2.imread("image.png"), cv2.COLOR_BGR2RGB)
-height, width = image.shape[:2]
-shrinks = min(height, width) >= size
-small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-batch = np.float32(small.transpose(2, 0, 1)[None]) / config["normalization"]["scale"]
-(logits,) = onnxruntime.InferenceSession("model.onnx").run(["logits"], {"image": batch})
-probability = cv2.resize(1 / (1 + np.exp(-logits[0, 0])), (width, height))
-mask = probability >= config["threshold"]\
-"""
+USAGE = Path(__file__).with_name("usage.py").read_text(encoding="utf-8").strip()
 
 
 @dataclass(frozen=True)
@@ -444,7 +427,8 @@ def _use(model: ModelFacts) -> str:
 orchestrator predict THIS_FOLDER IMAGES... --out masks
 ```
 
-or without the orchestrator, in this folder (`pip install numpy opencv-python-headless onnxruntime`):
+or without the orchestrator, in this folder (`pip install numpy onnxruntime
+opencv-python-headless pillow tifffile`):
 
 ```python
 {USAGE}

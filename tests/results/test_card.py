@@ -1,15 +1,23 @@
 from __future__ import annotations
 
+import ast
 import dataclasses
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
+from orchestrator.data.images import read_image
 from orchestrator.data.splits import TwinCounts
+from orchestrator.errors import BadData
 from orchestrator.results.bundle import Bundle
 from orchestrator.results.card import (
+    USAGE,
     DataFacts,
     Making,
     ModelFacts,
@@ -20,7 +28,6 @@ from orchestrator.results.card import (
     model_card,
     what_it_says,
 )
-from orchestrator.results.overlay import png
 from orchestrator.scoring.choice import MaskChoice
 from orchestrator.scoring.postprocess import PostProcess
 
@@ -190,12 +197,86 @@ def test_an_interval_of_one_group_is_unknown():
     assert interval_text((-float("inf"), float("inf"))) == "unknown" and interval_text(None) == "–"
 
 
-def test_the_program_in_the_card_gives_the_mask_of_the_bundle(
-    exported: Path, photo: np.ndarray, tmp_path: Path, monkeypatch
+def pillow(path: Path, image: np.ndarray, mode: str = "RGB", orientation: int = 1, **options: object) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(image).convert(mode).save(path, exif=exif, **options)
+
+
+def tiff(
+    path: Path, image: np.ndarray, photometric: str = "rgb", orientation: int = 1, **options: object
+) -> None:
+    tags = [("Orientation", "H", 1, orientation, True)] if orientation != 1 else []
+    tifffile.imwrite(path, image, photometric=photometric, extratags=tags, **options)
+
+
+def opaque(photo: np.ndarray) -> np.ndarray:
+    return np.dstack([photo, np.arange(photo.size // 3, dtype=np.uint8).reshape(photo.shape[:2])])
+
+
+KINDS = {
+    "grey.jpg": lambda path, photo: pillow(path, photo, "L"),
+    "cmyk.jpg": lambda path, photo: pillow(path, photo, "CMYK"),
+    "progressive.jpg": lambda path, photo: pillow(path, photo, progressive=True, quality=50),
+    **{
+        f"turned {number}.{suffix}": lambda path, photo, number=number: pillow(
+            path, photo, orientation=number
+        )
+        for number in range(1, 9)
+        for suffix in ("jpg", "png", "webp")
+    },
+    **{
+        f"{mode}.png": lambda path, photo, mode=mode: pillow(path, photo, mode)
+        for mode in ("1", "L", "LA", "P")
+    },
+    "alpha.png": lambda path, photo: Image.fromarray(opaque(photo)).save(path),
+    "alpha.webp": lambda path, photo: Image.fromarray(opaque(photo)).save(path, lossless=True),
+    "transparent.png": lambda path, photo: Image.fromarray(photo).convert("P").save(path, transparency=3),
+    "frame.bmp": lambda path, photo: Image.fromarray(photo).save(path),
+    "deep.png": lambda path, photo: Image.fromarray(photo[..., 0].astype(np.uint16) * 257).save(path),
+    "rgb.tif": lambda path, photo: tiff(path, photo, compression="zlib"),
+    "alpha.TIFF": lambda path, photo: tiff(path, opaque(photo), extrasamples=["unassalpha"]),
+    "tagged as grey.tif": lambda path, photo: tiff(path, photo, "minisblack", planarconfig="contig"),
+    "planes.tif": lambda path, photo: tiff(path, np.moveaxis(photo, 2, 0), planarconfig="separate"),
+    "grey.tif": lambda path, photo: tiff(path, photo[..., 0], "minisblack"),
+    "bits.tif": lambda path, photo: tiff(path, photo[..., 0] > 99, "minisblack"),
+    "inverted.tif": lambda path, photo: tiff(path, photo[..., 0], "miniswhite"),
+    "inverted bits.tif": lambda path, photo: tiff(path, photo[..., 0] > 99, "miniswhite"),
+    "turned.tif": lambda path, photo: tiff(path, photo, orientation=6),
+    "deep.tif": lambda path, photo: tiff(path, photo.astype(np.uint16) * 257),
+    "deep grey.tif": lambda path, photo: tiff(path, photo[..., 0].astype(np.uint16) * 257, "minisblack"),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_program_in_the_card_reads_every_kind_of_image_as_we_do(
+    exported: Path, photo: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ):
     folder = Path(shutil.copytree(exported, tmp_path / "bundle"))
-    (folder / "image.png").write_bytes(png(photo))
+    (folder / "model_card.md").write_text(card(), encoding="utf-8")
+    KINDS[name](folder / name, photo)
     monkeypatch.chdir(folder)
-    names: dict[str, np.ndarray] = {}
-    exec(card().split("```python\n")[1].split("```")[0], names)
-    np.testing.assert_array_equal(names["mask"], Bundle.load(folder).predict(photo)[1])
+    (program,) = re.findall(
+        r"```python\n(.*?)```", Path("model_card.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    found: dict[str, np.ndarray] = {}
+    if name.startswith("deep"):
+        with pytest.raises(BadData):
+            read_image(folder / name)
+        with pytest.raises((ValueError, TypeError)):
+            exec(program.replace("image.png", name), found)
+        return
+    image = read_image(folder / name)
+    exec(program.replace("image.png", name), found)
+    np.testing.assert_array_equal(found["image"], image)
+    np.testing.assert_array_equal(found["mask"], Bundle.load(folder).predict(image)[1])
+
+
+def test_what_the_program_in_the_card_needs_is_what_the_card_says():
+    imported = {node.names[0].name for node in ast.walk(ast.parse(USAGE)) if isinstance(node, ast.Import)}
+    imported |= {str(node.module) for node in ast.walk(ast.parse(USAGE)) if isinstance(node, ast.ImportFrom)}
+    packages = {"cv2": "opencv-python-headless", "PIL": "pillow"}
+    (said,) = re.findall(r"`pip install ([^`]*)`", card())
+    assert set(said.split()) == {
+        packages.get(name, name) for name in imported if name not in sys.stdlib_module_names
+    }
