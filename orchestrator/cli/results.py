@@ -21,7 +21,7 @@ from orchestrator.cli.options import (
     Width,
     absolute,
 )
-from orchestrator.cli.screen import bar, epoch_line, err, out, print_json
+from orchestrator.cli.screen import bar, epoch_line, err, out, plain, print_json
 from orchestrator.search.choices import BestRule, EnsembleName
 
 if TYPE_CHECKING:
@@ -266,17 +266,29 @@ def best(
 
 def predict(
     bundle: Annotated[Path, typer.Argument(help="Folder that `best --export` made.")],
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
-    out_folder: Annotated[Path, typer.Option("--out", help="Folder for masks and overlays.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders with images at any depth.")],
+    out_folder: Annotated[
+        Path, typer.Option("--out", help="Folder for masks and overlays, in subfolders as the images are.")
+    ],
+    as_json: AsJson = False,
 ) -> None:
-    """Write a mask and an overlay for every image, from the exported model alone."""
+    """Write a mask and an overlay for every image, from the exported model alone.
+
+    Files that are no images are passed over, and named. Exit code 2 if an image could not be read.
+    """
     from orchestrator.results.bundle import Bundle
     from orchestrator.results.predict import predict_files
 
     loaded = Bundle.load(bundle)
     with bar("predicting") as on_progress:
-        masks = predict_files(loaded, images, out_folder, on_progress)
-    out.print(f"{len(masks)} masks and overlays in {out_folder}", highlight=False)
+        found = predict_files(loaded, images, out_folder, on_progress)
+    if line := found.inputs.passed_over_line():
+        err.print(plain(line), markup=False, highlight=False)
+    if as_json:
+        print_json(found.as_dict())
+    elif not found.failed:
+        out.print(f"{len(found.done)} masks and overlays in {out_folder}", highlight=False)
+    found.refuse_failed()
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,11 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS
 
 
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be listed is no empty one."""
+    raise error
+
+
 def contents_of(top: Path, on_count: Callable[[int], None] = lambda _: None) -> Contents:
     """Everything below `top`; links are followed, but no folder is entered twice.
 
@@ -47,7 +52,7 @@ def contents_of(top: Path, on_count: Callable[[int], None] = lambda _: None) -> 
     litter: list[str] = []
     entered = set()
     count = 0
-    for folder, folders, names in os.walk(top, followlinks=True):
+    for folder, folders, names in os.walk(top, followlinks=True, onerror=_refuse):
         entered.add(os.path.realpath(folder))
         here = Path(folder).relative_to(top)
         litter += [(here / name).as_posix() for name in (*folders, *names) if is_litter(name)]

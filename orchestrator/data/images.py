@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from orchestrator.errors import BadData
 
@@ -25,6 +26,9 @@ SIDEWAYS = (5, 6, 7, 8)
 # Orientation -> steps over rows and columns, after the two are swapped where it is sideways.
 FLIPS = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 RUN_LENGTHS = 1  # BI_RLE8 of the BMP format
+
+# Its own warning would be printed before our refusal of images above MAX_PIXELS, and name no file.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 # What Pillow and tifffile raise on damaged files.
 DECODE_ERRORS = (
@@ -153,7 +157,16 @@ def decoding(path: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception, path: Path) -> str:
-    return " ".join(str(error).replace(str(path), "the file").split()) or type(error).__name__
+    """In words that stand behind the path, whatever a library says."""
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return f"expected at most {MAX_PIXELS:,} pixels, found more than twice as many"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if path.is_file() and path.stat().st_size == 0:
+        return "it is empty, of 0 bytes"
+    if isinstance(error, UnidentifiedImageError):
+        return "no image format that is known here"
+    return " ".join(str(error).replace(str(path), path.name).split()) or type(error).__name__
 
 
 def _read(path: Path, mode: str) -> Stored:

@@ -2,17 +2,66 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from orchestrator.data.images import EXTENSIONS, read_image
+from orchestrator.data.images import read_image
 from orchestrator.errors import BadData
 from orchestrator.files import write_atomically
 from orchestrator.results.bundle import Bundle
+from orchestrator.results.inputs import Inputs, find_inputs
 from orchestrator.results.overlay import outlined, png
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What was written for one image."""
+
+    image: Path
+    mask: Path  # PNG of 0 and 255, at the image's size
+    overlay: Path
+    polyp_fraction: float  # share of the frame, 0 to 1
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What became of all that was given: done, failed with the reason, or passed over."""
+
+    out: Path
+    done: tuple[Predicted, ...]
+    failed: Mapping[Path, str]
+    inputs: Inputs
+
+    def refuse_failed(self) -> None:
+        """Raises `BadData` naming every image that failed, if one did."""
+        if self.failed:
+            where = (
+                f"{len(self.done)} of {len(self.inputs.images)} images are done, in {self.out}; these are not"
+            )
+            raise BadData(where, [f"{image}: {why}" for image, why in self.failed.items()])
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "out": str(self.out),
+            "images": [
+                {
+                    "image": str(one.image),
+                    "mask": str(one.mask),
+                    "overlay": str(one.overlay),
+                    "polyp_fraction": one.polyp_fraction,
+                }
+                for one in self.done
+            ],
+            "failed": [{"image": str(image), "problem": why} for image, why in self.failed.items()],
+            "passed_over": [
+                {"file": str(file), "reason": why} for file, why in self.inputs.passed_over.items()
+            ],
+        }
 
 
 def predict_files(
@@ -20,74 +69,39 @@ def predict_files(
     paths: Sequence[Path],
     out: Path,
     on_progress: Callable[[int, int], None] | None = None,
-) -> list[Path]:
-    """Write NAME_mask.png (0 and 255, at the image's size) and NAME_overlay.png; return the masks' paths.
+) -> Predictions:
+    """Write NAME_mask.png and NAME_overlay.png for every image; see `find_inputs` and `unique_names`.
 
-    A folder stands for the images in it. NAME is the file's stem; where stems clash, its path below the
-    common folder with "_" for "/"; where that clashes too, it gets a number in front. Paths that hold no
-    image, and masks or overlays that would replace an image, are refused before anything is written; files
-    that do not decode are reported together (BadData) after all others are done, so that one bad file in a
-    thousand does not cost the rest.
+    A folder stands for all images below it, and results lie below `out` as images do below the folder. Paths that
+    do not exist, no image at all, and results that would replace an image are refused before anything is written
+    (BadData). One bad file in a thousand does not cost the rest: it is among those that failed.
     """
-    files = find_images(paths)
-    names = unique_names(files)
-    _refuse_to_replace(files, [out / f"{name}_{kind}.png" for name in names for kind in ("mask", "overlay")])
+    inputs = find_inputs(paths, out)
+    places = [(out / f"{name}_mask.png", out / f"{name}_overlay.png") for name in inputs.names]
+    _refuse_to_replace(inputs.images, [path for pair in places for path in pair])
     out.mkdir(parents=True, exist_ok=True)
-    masks, problems = [], []
-    for done, (file, name) in enumerate(zip(files, names, strict=True), start=1):
+    done: list[Predicted] = []
+    failed: dict[Path, str] = {}
+    for number, (file, (mask_file, overlay_file)) in enumerate(
+        zip(inputs.images, places, strict=True), start=1
+    ):
         try:
             image = read_image(file)
         except BadData as bad:
-            problems += [f"{bad.where}: {problem}" for problem in bad.problems]
+            failed[file] = "; ".join(bad.problems)
         else:
             _, mask = bundle.predict(image)
-            masks.append(out / f"{name}_mask.png")
-            write_atomically(masks[-1], png(mask.astype(np.uint8) * 255), sync=False)
-            write_atomically(out / f"{name}_overlay.png", png(outlined(image, mask)), sync=False)
+            mask_file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(mask_file, png(mask.astype(np.uint8) * 255), sync=False)
+            write_atomically(overlay_file, png(outlined(image, mask)), sync=False)
+            done.append(Predicted(file, mask_file, overlay_file, float(mask.mean())))
         if on_progress:
-            on_progress(done, len(files))
-    if problems:
-        told = f"{len(masks)} of {len(files)} images are done, in {out}; these are not"
-        raise BadData(told, problems)
-    return masks
+            on_progress(number, len(inputs.images))
+    return Predictions(out, tuple(done), failed, inputs)
 
 
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """Files as they are, folders as the images in them, each once; BadData names paths without an image."""
-    files: list[Path] = []
-    problems = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS)
-            files += inside
-            problems += [] if inside else [f"{path}: expected images ({', '.join(EXTENSIONS)}), found none"]
-        elif path.is_file():
-            files.append(path)
-        else:
-            problems.append(f"{path}: no such file or folder")
-    if problems:
-        raise BadData("images", problems)
-    return list(dict.fromkeys(file.resolve() for file in files))
-
-
-def unique_names(files: Sequence[Path]) -> list[str]:
-    """A name for each file (absolute paths, each once), none twice even where letter case does not count."""
-    names = [file.stem for file in files]
-    if _all_differ(names):
-        return names
-    common = Path(os.path.commonpath([file.parent for file in files]))
-    names = ["_".join(file.relative_to(common).with_suffix("").parts) for file in files]
-    if _all_differ(names):
-        return names
-    return [f"{number:05d}_{file.stem}" for number, file in enumerate(files, start=1)]
-
-
-def _refuse_to_replace(files: Sequence[Path], written: Sequence[Path]) -> None:
-    """Raise BadData naming every image (absolute paths) that is also to be written."""
-    images = set(files)
-    if lost := [path for path in written if path.resolve() in images]:
+def _refuse_to_replace(images: Sequence[Path], written: Sequence[Path]) -> None:
+    """Raise BadData naming every image that is also to be written."""
+    known = {image.resolve() for image in images}
+    if lost := [path for path in written if path.resolve() in known]:
         raise BadData("--out", [f"{path} is one of the images, and would be replaced" for path in lost])
-
-
-def _all_differ(names: Sequence[str]) -> bool:
-    return len({name.casefold() for name in names}) == len(names)

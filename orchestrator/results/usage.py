@@ -21,7 +21,7 @@ def read_rgb(path):
 
 def open_tiff(path):
     with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
+        page = file.pages.first
         pixels = page.asarray()
     pixels = np.moveaxis(pixels, 0, 2) if page.axes == "SYX" else pixels
     image = Image.fromarray(~pixels if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else pixels)
