@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import cv2
 import numpy as np
+from PIL import ImageColor
 
 from orchestrator.data.masks import CHROMATIC, DARK, FEW, RINGING, Color, Drawn
 
@@ -43,19 +44,20 @@ class Levels:
     keys: tuple[Level, ...]
     counts: tuple[int, ...]  # pixels
     of: np.ndarray  # (H, W): position in `keys`
+    exact: bool = True  # every pixel has its level to the very value
+    between: float = 0.0  # share of pixels that are near no level, 0 to 1
 
 
 def levels_of_values(drawn: Drawn, wanted: Sequence[int] = ()) -> Levels:
     """Levels that fill an area, exact where the mask is; `wanted` ones too, where JPEG left nothing near them."""
     found, places, counts = np.unique(drawn.values, return_inverse=True, return_counts=True)
     places = places.reshape(drawn.shape)
-    keys = found.tolist()
-    if len(keys) > FEW or drawn.lossy:
-        keys = _flat_values(drawn, wanted)
-        nearest = np.abs(found[:, None].astype(float) - np.array(keys, float)).argmin(axis=1)
-        places = nearest[places]
-        counts = np.bincount(nearest, weights=counts, minlength=len(keys)).astype(int)
-    return Levels(tuple(keys), tuple(int(n) for n in counts), places)
+    if len(found) <= FEW and not drawn.lossy:
+        return Levels(tuple(found.tolist()), tuple(counts.tolist()), places)
+    keys = _flat_values(drawn, wanted)
+    apart = np.abs(found[:, None].astype(float) - np.array(keys, float))
+    nearest, distance = apart.argmin(axis=1), apart.min(axis=1)
+    return _levels(keys, nearest, distance > RINGING, counts, places)
 
 
 def _flat_values(drawn: Drawn, wanted: Sequence[int]) -> list[int | float]:
@@ -93,8 +95,16 @@ def levels_of_colors(drawn: Drawn, wanted: Sequence[Color] = ()) -> Levels:
         distance = ((rgb - np.array(key)) ** 2).sum(axis=1)
         nearest[distance < best] = position
         best = np.minimum(best, distance)
-    counts = np.bincount(nearest, weights=counts, minlength=len(keys)).astype(int)
-    return Levels(tuple(keys), tuple(counts.tolist()), nearest[places])
+    return _levels(keys, nearest, best > CHROMATIC**2, counts, places)
+
+
+def _levels(
+    keys: Sequence[Level], nearest: np.ndarray, far: np.ndarray, counts: np.ndarray, places: np.ndarray
+) -> Levels:
+    """From each distinct value, or color, of a mask: its nearest key, whether that is far, its count."""
+    of_keys = np.bincount(nearest, weights=counts, minlength=len(keys)).astype(int)
+    between = float(counts[far].sum() / counts.sum())
+    return Levels(tuple(keys), tuple(of_keys.tolist()), nearest[places], exact=False, between=between)
 
 
 def _flat_colors(colors: np.ndarray, packed: np.ndarray, lossy: bool) -> list[Color]:
@@ -133,6 +143,24 @@ def level_name(level: Level) -> str:
     return near if _apart(BASIC[near], level) <= NEAR else "#{:02x}{:02x}{:02x}".format(*level)
 
 
+def merged(counts: Mapping[str, int]) -> dict[str, int]:
+    """Pixels by name of level, those of one level together that JPEG left a little different in every mask."""
+    kept: dict[str, int] = {}
+    for name, count in sorted(counts.items(), key=lambda item: -item[1]):
+        same = next((other for other in kept if _alike(name, other)), name)
+        kept[same] = kept.get(same, 0) + count
+    return kept
+
+
+def _alike(one: str, other: str) -> bool:
+    colors = [
+        BASIC.get(name) or (ImageColor.getrgb(name) if name[0] == "#" else None) for name in (one, other)
+    ]
+    if colors[0] is not None and colors[1] is not None:
+        return _apart(colors[0][:3], colors[1][:3]) <= CHROMATIC
+    return colors == [None, None] and abs(float(one) - float(other)) <= RINGING
+
+
 @cache
 def _hue_name(color: Color) -> str:
     hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in color))
@@ -143,7 +171,7 @@ def _hue_name(color: Color) -> str:
     return next((name for limit, name in HUES if hue * 360 < limit), "red")
 
 
-def _apart(one: Color, other: Color) -> float:
+def _apart(one: Sequence[int], other: Sequence[int]) -> float:
     return float(np.linalg.norm(np.subtract(one, other)))
 
 

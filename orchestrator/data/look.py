@@ -32,6 +32,7 @@ class Facts:
     rims: float  # share of grey pixels of a plain mask, 0 to 1
     kind: str  # of the mask: `Reading.kind`
     levels: dict[str, int]  # pixels by name of color or value
+    exact: bool  # levels are to the very value
     met: list[str]  # what of the rule was found
     classes: list[str]
     orientations: list[int]  # EXIF of image and mask
@@ -64,6 +65,7 @@ def look_at(image: Path, mask: Path, rule: MaskRule = BLACK_AND_WHITE) -> tuple[
         rims=_rims(drawn) if kept is None else 0.0,
         kind=reading.kind,
         levels=dict(reading.levels),
+        exact=reading.exact,
         met=list(reading.met),
         classes=list(reading.classes),
         orientations=[frame[2], drawn.orientation],

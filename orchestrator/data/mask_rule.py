@@ -20,10 +20,12 @@ from orchestrator.data.levels import (
     levels_of_colors,
     levels_of_values,
 )
-from orchestrator.data.masks import RIM_SPECKS, Color, Drawn, is_plain
+from orchestrator.data.masks import RIM_SPECKS, RINGING, Color, Drawn, is_plain
 from orchestrator.errors import BadData
 
 HIGHEST = 1 << 32  # above every label
+PICTURE = 0.1  # share of pixels that are near no level of the mask: more than rims can be
+MANY = 12  # levels of a mask; more is a picture or a map of probabilities
 APPLY, IGNORE = "apply", "ignore"
 
 
@@ -37,9 +39,12 @@ class Wanted:
     high: int = -1  # included
     label: str = ""
 
-    def means(self, level: Level) -> bool:
+    def means(self, level: Level, slack: int = 0) -> bool:
+        """`slack`: how far a level may be from a single value."""
         if isinstance(level, tuple):
             return self.color is not None and answers(level, self.color)
+        if self.low == self.high:
+            return abs(level - self.low) <= slack
         return self.low <= level <= self.high
 
 
@@ -72,6 +77,7 @@ class Reading:
     levels: tuple[
         tuple[str, int], ...
     ] = ()  # name and pixels of each, where a rule or a reader has to choose
+    exact: bool = True  # levels are to the very value
     met: tuple[str, ...] = ()  # what of the rule was found, as the user wrote it
     classes: tuple[str, ...] = ()
 
@@ -144,7 +150,9 @@ def _black_and_white(drawn: Drawn) -> Reading:
         return Reading(polyp, drawn.channel or ("deep" if drawn.depth != 255 else ""))
     levels = levels_of_values(drawn) if drawn.colors is None else levels_of_colors(drawn)
     kind = "transparent" if drawn.seen_through else "values" if drawn.colors is None else "colors"
-    return Reading(polyp, kind, _named(levels))
+    if kind != "transparent" and (levels.between > PICTURE or len(levels.keys) > MANY):
+        kind = "picture"
+    return Reading(polyp, kind, _named(levels), exact=levels.exact)
 
 
 def _chosen(drawn: Drawn, rule: MaskRule) -> Reading:
@@ -155,7 +163,8 @@ def _chosen(drawn: Drawn, rule: MaskRule) -> Reading:
         return replace(_black_and_white(drawn), kind="colors")
     else:
         levels = levels_of_values(drawn, [one.low for one in rule.wanted if one.low == one.high])
-    means = [[one.means(key) for key in levels.keys] for one in rule.wanted]
+    slack = RINGING if drawn.lossy else 0
+    means = [[one.means(key, slack) for key in levels.keys] for one in rule.wanted]
     least = RIM_SPECKS if drawn.lossy else 0
     met = [
         one
@@ -174,6 +183,7 @@ def _chosen(drawn: Drawn, rule: MaskRule) -> Reading:
         polyp,
         drawn.channel,
         _named(levels),
+        levels.exact,
         tuple(one.text for one in met),
         tuple(dict.fromkeys(one.label for one in met if one.label)),
     )

@@ -28,6 +28,7 @@ JPEG_BLACK = 3  # what JPEG may make of black
 RIM = 8  # labels up to this; darker rims of published masks are at 9 and above, up to five pixels wide
 RIM_SPECKS = 24  # pixels of a dark speck apart from any polyp, in masks as they were published (largest: 14)
 MAX_GREY_SHARE = 0.01  # away from outlines; measured on five published sets: none
+MAX_MIDDLE = 0.25  # share of grey pixels that may all be rims: of small frames, scaled up
 LOSSY_SPECKS = 300  # the same where JPEG of quality 30 made them (largest: 137)
 
 Color = tuple[int, int, int]
@@ -150,7 +151,11 @@ def _has_regions(values: np.ndarray, lossy: bool) -> bool:
     steps = cv2.morphologyEx(values, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     flat = steps <= (0 if exact else RINGING)
     middle = (values > DARK * (1 + lossy)) & (values < BRIGHT)
-    if (middle & flat).any() or _away_from_outlines(values, middle) > MAX_GREY_SHARE:
+    if (
+        (middle & flat).any()
+        or middle.mean() > MAX_MIDDLE
+        or _away_from_outlines(values, middle) > MAX_GREY_SHARE
+    ):
         return True
     if exact and ((values > 0) & (values <= RIM) & flat).any():
         return True

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from orchestrator.data.levels import merged
 from orchestrator.data.look import READ_ANYWAY, Facts
 from orchestrator.data.mask_rule import MaskRule
+from orchestrator.data.masks import DARK
 from orchestrator.data.upright import turn_problems, turn_remarks
 
-MANY_LEVELS = 12  # of one mask; more is a picture or a map of probabilities
 MOST_SHOWN = 6  # levels in a message
 
 
@@ -35,8 +36,7 @@ def problems_of_set(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
     by_kind: dict[str, dict[str, Facts]] = {}
     for stem, one in facts.items():
         if one.kind not in ("", *READ_ANYWAY):
-            kind = "picture" if len(one.levels) > MANY_LEVELS and one.kind != "transparent" else one.kind
-            by_kind.setdefault(kind, {})[stem] = one
+            by_kind.setdefault(one.kind, {})[stem] = one
     plain = any(not one.kind and one.polyp_fraction for one in facts.values())
     problems = [_unclear(kind, found, len(facts), plain) for kind, found in sorted(by_kind.items())]
     problems += _never_met(facts, rule)
@@ -59,21 +59,29 @@ def _unclear(kind: str, found: Mapping[str, Facts], num_masks: int, plain: bool)
             f"{_quoted(names)}, or keep them apart with --mask-classes"
         )
     if kind == "values":
-        values = sorted({*others, *(["255"] if plain else [])}, key=float) or ["nonzero"]
+        values = sorted({*map(float, others), *([255.0] if plain else [])})
         return (
             f"{head} have values that are neither black nor white: {shown} of their pixels; say which are polyp, "
-            f"as in --mask-values {','.join(values)}"
+            f"as in --mask-values {_as_option(values, all(one.exact for one in found.values()))}"
         )
     if kind == "picture":
         return (
-            f"{head} look like a picture or a grey map: {shown} of their pixels, and more levels; if they are maps of "
-            "probability, say from where on they are polyp, as in --mask-values 128-255; if images and masks were "
-            "exchanged, exchange them"
+            f"{head} look like a picture or a grey map: too many of their pixels are between all levels; if images and "
+            "masks were exchanged, exchange them; if polyps were painted over the frames, export masks of their own; "
+            "if these are probabilities, say from where on they are polyp, as in --mask-values 128-255"
         )
     return (
         f"{head} have transparent pixels that are not black: {shown} where they are opaque; --mask-values 1-255 takes "
         "what is opaque as polyp, --mask-colors takes colors of what is opaque"
     )
+
+
+def _as_option(values: Sequence[float], exact: bool) -> str:
+    """All of these, with the rims between them where there are any."""
+    bright = [value for value in values if value > DARK]
+    if exact or not bright:
+        return ",".join(f"{value:g}" for value in values) or "nonzero"
+    return f"{max(DARK + 1, bright[0] / 2):.0f}-{max(255, bright[-1]):.0f}"
 
 
 def _never_met(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
@@ -129,9 +137,11 @@ def remarks_of_set(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
 
 def _counted(facts: Iterable[Facts]) -> Counter[str]:
     counts: Counter[str] = Counter()
+    exact = True
     for one in facts:
         counts.update(one.levels)
-    return counts
+        exact &= one.exact
+    return counts if exact else Counter(merged(counts))
 
 
 def _shares(counts: Counter[str]) -> str:

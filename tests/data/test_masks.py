@@ -161,6 +161,23 @@ def test_what_is_polyp_is_what_the_user_says(tmp_path, mask, options, expected):
     assert check_dataset(dataset) == []
 
 
+def test_levels_that_jpeg_left_a_little_different_are_named_and_taken_together(tmp_path):
+    masks = [LEFT * np.uint8(255) + RIGHT * np.uint8(value) for value in (98, 100, 103)]
+    assert "255 8 %, 98 8 % of their pixels" in refusal(tmp_path, *masks, suffix=".jpg")
+    found = polyps(add(tmp_path, *masks, suffix=".jpg", values=["100"]))
+    assert all((polyp != RIGHT).mean() < 0.03 for polyp in found)
+
+
+def test_pictures_and_maps_of_probability_are_refused_as_such(tmp_path):
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 255, (*SHAPE, 3), np.uint8)
+    probability = np.tile(np.linspace(0, 255, SHAPE[1]).astype(np.uint8), (SHAPE[0], 1))
+    assert "3 of 3 masks (c0, c1, c2) look like a picture" in refusal(
+        tmp_path, picture, picture[..., 0], probability
+    )
+    assert polyps(add(tmp_path, probability, values=["128-255"]))[0].mean() == 0.5
+
+
 def test_in_jpeg_masks_labels_are_told_apart_by_nearness(tmp_path):
     mask = LEFT * np.uint8(100) + RIGHT * np.uint8(200)
     for number, (values, expected) in enumerate((("100", LEFT), ("100,200", BOTH), ("nonzero", BOTH))):
