@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import random
+import struct
 import zlib
 from pathlib import Path
 
@@ -59,6 +60,36 @@ def test_four_channels_planes_and_grey_become_three_channels(tmp_path):
     assert np.array_equal(read_image(path), FRAME)
     tifffile.imwrite(path, FRAME[..., 0], photometric="minisblack")
     assert np.array_equal(read_image(path), FRAME[..., [0, 0, 0]])
+
+
+def test_palette_cmyk_grey_alpha_and_bilevel_images_become_three_channels(tmp_path):
+    """As in 8-bit RGB; alpha is left out."""
+    even = np.full((20, 30, 3), (180, 90, 60), np.uint8)
+    for name, mode in (("p.png", "P"), ("a.png", "RGBA"), ("k.jpg", "CMYK"), ("a.webp", "RGBA")):
+        Image.fromarray(even).convert(mode).save(
+            tmp_path / name, **({"quality": 100} if name == "k.jpg" else {})
+        )
+        assert np.abs(read_image(tmp_path / name).astype(int) - even).max() <= 25, (
+            name
+        )  # 6 levels a channel in P
+    for mode in ("L", "LA", "1"):
+        grey = Image.fromarray(FRAME).convert("L").convert(mode)
+        grey.save(tmp_path / "grey.png")
+        expected = np.asarray(grey.convert("L"))
+        assert np.array_equal(read_image(tmp_path / "grey.png"), expected[..., None].repeat(3, axis=2))
+
+
+def test_sixteen_bits_of_rgb_png_lose_their_lower_half(tmp_path):
+    deep = FRAME.astype(np.uint16) * 257
+    raw = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
+    chunks = (
+        b"IHDR" + struct.pack(">IIBBBBB", 30, 20, 16, 2, 0, 0, 0),
+        b"IDAT" + zlib.compress(raw),
+        b"IEND",
+    )
+    written = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
+    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(written))
+    assert np.array_equal(read_image(tmp_path / "deep.png"), FRAME)
 
 
 def test_a_tiff_with_far_more_data_than_pixels_is_refused_before_it_is_decoded(tmp_path):
