@@ -17,12 +17,16 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from orchestrator.data.cases import Dataset
 from orchestrator.data.deal import merge
 from orchestrator.data.proportions import lopsided
+from orchestrator.documents import MAX_TEXT, read_json, shown
 from orchestrator.errors import BadSplit
 from orchestrator.files import write_atomically
 
 FORMAT = 2  # of a split file
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SHOWN = 4  # names in a message
+LISTED = 20  # problems of one kind
+MEGABYTES = 128  # of a split file: five folds of 100,000 cases take 20
+MOST_FOLDS = 10_000
 TWIN_OF_SOURCE = "twin in the training datasets"  # why a case of an unseen dataset is dropped
 
 
@@ -138,22 +142,24 @@ def read_plan(
     "name", and "dropped": {reason: [ids]}; it is checked against `twins`. A file that write_plan wrote brings its own.
     """
     try:
-        content = TypeAdapter(dict[str, Any]).validate_json(path.read_bytes())
+        content = TypeAdapter(dict[str, Any]).validate_python(read_json(path, BadSplit, megabytes=MEGABYTES))
         if "format" not in content:
             plan = _given(content, path, datasets, unseen, normal_twins(twins))
         elif content["format"] != FORMAT:
             raise BadSplit(
                 str(path),
-                f"format: expected {FORMAT}, found {content['format']}, which does not say what this version must "
-                "know; make the split, and a study that has it, anew",
+                f"format: expected {FORMAT}, found {shown(content['format'])}, which does not say what this version "
+                "must know; make the split, and a study that has it, anew",
             )
         else:
             plan = TypeAdapter(SplitPlan).validate_python(content)
-    except OSError as error:
-        raise BadSplit(str(path), f"expected a split file, found {error.strerror}") from error
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
+        found = error.errors(include_url=False)
+        problems = [f"{_short('.'.join(map(str, e['loc'])) or 'file')}: {e['msg']}" for e in found[:LISTED]]
+        problems += [f"and {len(found) - LISTED} more problems"] if len(found) > LISTED else []
         raise BadSplit(str(path), problems) from error
+    if len(plan.folds) > MOST_FOLDS:
+        raise BadSplit(str(path), f"folds: expected at most {MOST_FOLDS:,}, found {len(plan.folds):,}")
     problems = _edits(plan, content) if "format" in content else []
     problems += _contradictions(plan)
     # Of other data, all that follows would be wrong too.
@@ -195,8 +201,8 @@ def _given(
     """A plan of somebody's own folds."""
     given = _GivenSplit.model_validate(content)
     name = given.name if given.name is not None else path.stem
-    if not PLAIN.fullmatch(name):
-        raise BadSplit(str(path), f"name: expected letters, digits, '.', '_' and '-', found {name!r}")
+    if not PLAIN.fullmatch(name) or len(name) > MAX_TEXT:
+        raise BadSplit(str(path), f"name: expected letters, digits, '.', '_' and '-', found {shown(name)}")
     test = tuple(sorted(given.test))
     folds = (
         Fold(
@@ -277,17 +283,17 @@ def _edits(plan: SplitPlan, said: Mapping[str, Any]) -> list[str]:
     problems = []
     if said.get("digest") != expected["digest"]:
         problems.append(
-            f"digest: expected {expected['digest']} for this content, found {said.get('digest')}; "
+            f"digest: expected {expected['digest']} for this content, found {shown(said.get('digest'))}; "
             "the file was edited"
         )
     problems += [
-        f"{key}: expected {expected.get(key)}, found {said.get(key)}; the file was edited"
+        f"{key}: expected {shown(expected.get(key))}, found {shown(said.get(key))}; the file was edited"
         for key in ("name", "counts", *(["warning"] if "warning" in said else []))  # earlier files have none
         if said.get(key) != expected.get(key)
     ]
-    problems += [
-        f"{key}: is no part of a split file" for key in sorted(said.keys() - expected.keys() - {"warning"})
-    ]
+    strange = sorted(said.keys() - expected.keys() - {"warning"})
+    problems += [f"{_short(key)}: is no part of a split file" for key in strange[:LISTED]]
+    problems += [f"and {len(strange) - LISTED} more keys"] if len(strange) > LISTED else []
     return problems
 
 
@@ -382,7 +388,11 @@ def _some(names: Iterable[str]) -> str:
     """The first few names, and how many there are beside them."""
     listed = sorted(names)
     more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-    return ", ".join(listed[:SHOWN]) + more
+    return ", ".join(map(_short, listed[:SHOWN])) + more
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MAX_TEXT else f"{name[:MAX_TEXT]}..."
 
 
 def _values(dropped: Mapping[str, Iterable[str]]) -> list[str]:

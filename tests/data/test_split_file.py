@@ -220,3 +220,39 @@ def test_twins_that_a_split_of_ones_own_parts_are_named(own):
     with pytest.raises(BadSplit, match="are in train and in val") as error:
         read_plan(own(), [VIDEOS], [], twins=[(first["train"][0], first["val"][0])])
     assert "--no-twins takes the file as it is" in error.value.problems[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[" * 100_000, "nested more than 32 deep"),
+        ('{"folds": [{"train": ' + "[" * 40, "nested more than 32 deep"),
+        ('{"folds": [], "folds": []}', "key 'folds' is given more than once"),
+        ('{"format": ' + "9" * 5_000 + "}", "one of 5,000 digits"),
+        ('{"format": NaN}', "expected finite numbers"),
+        ('{"folds": [{"train": ["\\ud800"], "val": []}]}', "lone surrogate"),
+        ('{"folds": [' + ",".join(["1"] * 9_999) + "]}", "and 9979 more problems"),
+        (
+            '{"folds": [' + ",".join(['{"train": ["a"], "val": ["b"]}'] * 10_001) + "]}",
+            "at most 10,000, found 10,001",
+        ),
+        ('{"name": "' + "a" * 99_999 + '", "folds": []}', "name: expected letters"),
+    ],
+)
+def test_a_file_that_means_harm_is_refused_in_few_words(tmp_path: Path, text: str, why: str):
+    (tmp_path / "splits.json").write_text(text)
+    with pytest.raises(BadSplit, match=why) as refused:
+        read_plan(tmp_path / "splits.json", [VIDEOS], [])
+    assert len(str(refused.value)) < 5_000
+
+
+@pytest.mark.slow
+def test_a_split_of_a_hundred_thousand_cases_is_read(tmp_path: Path):
+    cases = [[0.1]] * 100_000
+    data = dataset(cases)
+    ids = [case.id for case in data.cases]
+    folds = [
+        {"train": ids[:k] + ids[k + 20_000 :], "val": ids[k : k + 20_000]} for k in range(0, 100_000, 20_000)
+    ]
+    (tmp_path / "splits.json").write_text(json.dumps({"folds": folds}))
+    assert len(read_plan(tmp_path / "splits.json", [data], []).folds) == 5
