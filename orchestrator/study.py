@@ -419,7 +419,8 @@ class Word(Callback):
         stored = self._stored()
         news = [t for t in stored if t.state.is_finished() and f"trial {t.number}" not in self.told]
         for trial in news:
-            told = read_trial(trial, self.study.space, self.study.plan, self.ledger)
+            look = self.standings.looks.get(trial.number)
+            told = read_trial(trial, self.study.space, self.study.plan, self.ledger, look)
             if trial.number in self.standings.fit_ids:
                 self._folds(trial.number, told.settings.masks)
             self.watch.told(told)

@@ -356,7 +356,7 @@ def test_a_fit_prints_its_epochs_and_scores_once_and_the_same_scores_again(run: 
 
 def test_an_epoch_without_validation_shows_no_dice():
     row = {"epoch": 0, "train_loss": 0.5, "val_dice": 0.25, "learning_rate": 1e-3, "images_per_second": 8.0}
-    assert epoch_line(row, 3) == "epoch 1/3  loss 0.5000  dice 0.2500  lr 1.00e-03  8.0 images/s"
+    assert epoch_line(row, 3) == "epoch 1/3  loss 0.5000  val dice 25.00  lr 1.00e-03  8.0 images/s"
     assert epoch_line(row | {"val_dice": math.nan}, 3) == "epoch 1/3  loss 0.5000  lr 1.00e-03  8.0 images/s"
 
 

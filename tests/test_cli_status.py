@@ -17,10 +17,11 @@ from orchestrator.cli import main
 from orchestrator.cli.live import OVER, WORDS, clock, picture, progress_line, study_view
 from orchestrator.search import status as status_module
 from orchestrator.search.home import StudyHome
+from orchestrator.search.partial import Partial
 from orchestrator.search.status import Best, FoldView, LaneCount, Left, Named, Status, TrialView, write_status
 
 DONE, NONE = FoldView("done", dice=0.8), FoldView()
-FLYING = FoldView("running", 12, 60, 0.713)
+FLYING = FoldView("running", 12, 60, val_dice=0.713)
 
 
 def trial(number: int, state: str, dice: float | None, *folds: FoldView) -> TrialView:
@@ -38,9 +39,9 @@ STATUS = Status(
     host="here",
     trials=(
         trial(3, "complete", 0.8123, DONE, DONE, DONE),
-        trial(5, "running", 0.8, DONE, FLYING, FoldView("queued")),
-        trial(4, "waiting", 0.7, DONE, NONE, NONE),
-        trial(1, "stopped", 0.6, DONE, NONE, NONE),
+        replace(trial(5, "running", None, DONE, FLYING, FoldView("queued")), partial=Partial(1, 3, 0.8)),
+        replace(trial(4, "waiting", None, DONE, NONE, NONE), partial=Partial(1, 3, 0.7)),
+        replace(trial(1, "stopped", None, DONE, NONE, NONE), partial=Partial(1, 3, 0.65), estimate=0.6),
     ),
     best=Best(3, 0.8123, (0.79, 0.83), 3, 0.8049),
     lanes=LaneCount(4, 4, 3, 2),
@@ -70,11 +71,12 @@ def test_the_picture_shows_trials_by_rank_with_their_folds():
     assert lines[0].startswith("polyps: searching  2 h 01 min")
     assert [line.split()[:3] for line in lines[2:6]] == [
         ["3", "81.23", "●●●"],
-        ["5", "80.00", "●◐○"],
-        ["4", "70.00", "●··"],
-        ["1", "60.00", "●××"],
+        ["5", "●◐○", "running"],
+        ["4", "●··", "waiting"],
+        ["1", "●××", "stopped"],
     ]
-    assert "running 12/60 71.3" in lines[3] and "learning_rate 0.00123" in lines[3]
+    assert "stopped 65.00 on 1/3" in lines[5] and "60.00" not in "".join(lines)
+    assert "running 12/60 val 71.3" in lines[3] and "learning_rate 0.00123" in lines[3]
     assert lines[6].startswith("best trial 3: 81.23, cross-fitted 80.49 (79.00 to 83.00) over 3 fold(s)")
     assert "3 of 4 lanes busy, 2 fits wait, 0.5 epochs/s, 123 images/s" in lines[7]
     assert lines[8].startswith("about 1 h 30 min left (20 fits:")
@@ -85,6 +87,16 @@ def test_a_terminal_without_unicode_gets_plain_text(width):
     text = "\n".join(drawn(terminal(width=width, encoding="ascii")))
     assert text.isascii() and (width < 40 or "#>o" in text)
     assert "…" in "\n".join(drawn(terminal(width=40)))
+
+
+def test_a_score_by_another_objective_is_not_called_dice():
+    of_worst = replace(
+        STATUS, objective="worst-fold dice", trials=(replace(STATUS.trials[0], objective=0.7),)
+    )
+    lines = drawn(terminal(), replace(of_worst, best=Best(3, 0.7, None, 3)))
+    assert lines[1].split()[:4] == ["trial", "worst-fold", "dice", "dice"]
+    assert lines[2].split()[:3] == ["3", "70.00", "81.23"]
+    assert lines[3].startswith("best trial 3: worst-fold dice 70.00 over")
 
 
 def test_a_study_that_is_over_names_its_champion_by_both_scorings():

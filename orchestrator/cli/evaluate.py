@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.options import DEFAULT_HOME, AsJson, Cache, Data, Home, Metric, Twins
+from orchestrator.cli.options import DEFAULT_HOME, AsJson, Cache, Home, Metric, Twins
 from orchestrator.cli.screen import bar, err, out, print_json
 from orchestrator.cli.split import load_unchanged, look_for_twins
 from orchestrator.files import write_atomically
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="Folder that `best --export` made.")],
-    data: Data,
+    data: Annotated[list[str], typer.Option(help="Dataset to score it on; repeat for several.")],
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="Folder for scores.csv and worst.png.")
     ] = None,

@@ -69,7 +69,7 @@ def data_preview(
     augmentation: Annotated[str, typer.Option(help="Pipeline by name, or all.")] = "standard",
     size: Annotated[int, typer.Option(min=32, max=2048, help="Input side in pixels.")] = 256,
     cases: Annotated[int, typer.Option(min=1, max=100, help="Number of cases, spread over the dataset.")] = 4,
-    epoch: Annotated[int, typer.Option(min=0, help="What a fit is shown in this epoch; the first is 0.")] = 0,
+    epoch: Annotated[int, typer.Option(min=1, help="What a fit is shown in this epoch; the first is 1.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the fit's recipe.")] = 0,
     path: Annotated[Path, typer.Option("--out", help="PNG file to write.")] = Path("preview.png"),
     home: Home = DEFAULT_HOME,
@@ -92,7 +92,7 @@ def data_preview(
         raise BadData("data preview", problems)
     dataset = load_dataset(home.expanduser().resolve(), name)
     shown = [one for one in known if one != "none"] if augmentation == "all" else [augmentation]
-    write_atomically(path, png(sheet(spread(dataset.cases, cases), shown, size, epoch, seed)), sync=False)
+    write_atomically(path, png(sheet(spread(dataset.cases, cases), shown, size, epoch - 1, seed)), sync=False)
     for one in shown:
         out.print(f"{one:>16}  {summary(one)}", markup=False, highlight=False)
     out.print(f"{path}: {min(cases, len(dataset.cases))} cases at {size} pixels", highlight=False)

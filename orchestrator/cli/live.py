@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli.screen import out
+from orchestrator.scoring.formatting import percent
 
 if TYPE_CHECKING:
     from orchestrator.search.status import FoldView, Status, TrialView
@@ -93,14 +94,16 @@ def picture(status: Status, console: Console, rows: int | None = None) -> Group:
     too_long: OverflowMethod = "ellipsis" if has_unicode else "crop"
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     num_folds = max((len(trial.folds) for trial in shown), default=0)
-    for name in ("trial", "dice", "folds", "", "settings"):
-        side: Literal["left", "right"] = "right" if name in ("trial", "dice") else "left"
+    other = [] if status.objective == "dice" else [status.objective]
+    for name in ("trial", *other, "dice", "folds", "", "settings"):
+        side: Literal["left", "right"] = "right" if name in ("trial", "dice", *other) else "left"
         width = num_folds if name == "folds" else None
         table.add_column(name, justify=side, no_wrap=True, min_width=width, overflow=too_long)
     for trial in shown:
         table.add_row(
             str(trial.number),
-            "" if trial.dice is None else f"{100 * trial.dice:.2f}",
+            *(_percent(trial.objective) for _ in other),
+            _percent(trial.dice),
             _folds(trial, marks),
             Text(_doing(trial), style=COLORS[trial.state]),
             Text(
@@ -138,24 +141,33 @@ def _folds(trial: TrialView, marks: dict[str, str]) -> Text:
 
 
 def _doing(trial: TrialView) -> str:
+    """What becomes of a trial; one that lacks folds has no score, so what it has shown stands here."""
     running = [_epochs(fold) for fold in trial.folds if fold.state == "running"]
-    return " ".join([trial.state, *running[:2]])
+    so_far = trial.partial if trial.state in ("waiting", "stopped") else None
+    shown = [so_far.short()] if so_far is not None and so_far.folds_seen else []
+    return " ".join([trial.state, *shown, *running[:2]])
 
 
 def _epochs(fold: FoldView) -> str:
-    return f"{fold.epoch}/{fold.epochs}" + ("" if fold.dice is None else f" {100 * fold.dice:.1f}")
+    val_dice = fold.val_dice
+    return f"{fold.epoch}/{fold.epochs}" + ("" if val_dice is None else f" val {100 * val_dice:.1f}")
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else percent(value)
 
 
 def _best(status: Status) -> str:
     front = f"; Pareto front: {', '.join(map(str, status.front))}" if status.front else ""
+    what = "" if status.objective == "dice" else f"{status.objective} "
     if (named := status.champion) is not None:
-        again = "" if named.fresh is None else f", {100 * named.fresh:.2f} scored again"
-        return f"champion trial {named.number}: {100 * named.dice:.2f} in the search{again}{front}"
+        again = "" if named.fresh is None else f", {percent(named.fresh)} scored again"
+        return f"champion trial {named.number}: {what}{percent(named.dice)} in the search{again}{front}"
     if (best := status.best) is None:
         return "no finished fold yet"
-    low_high = f" ({100 * best.interval[0]:.2f} to {100 * best.interval[1]:.2f})" if best.interval else ""
-    fair = "" if best.cross_fitted is None else f", cross-fitted {100 * best.cross_fitted:.2f}"
-    return f"best trial {best.number}: {100 * best.dice:.2f}{fair}{low_high} over {best.num_folds} fold(s){front}"
+    low_high = f" ({percent(best.interval[0])} to {percent(best.interval[1])})" if best.interval else ""
+    fair = "" if best.cross_fitted is None else f", cross-fitted {percent(best.cross_fitted)}"
+    return f"best trial {best.number}: {what}{percent(best.dice)}{fair}{low_high} over {best.num_folds} fold(s){front}"
 
 
 def _counts(status: Status) -> list[str]:

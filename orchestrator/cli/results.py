@@ -39,7 +39,7 @@ def leaderboard(
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Show the trials of a study, best first."""
+    """Show the trials of a study, best first; scores in percent, in JSON from 0 to 1."""
     from orchestrator.errors import Mistakes
     from orchestrator.results.handover import board, nested_lines
     from orchestrator.results.tables import leaderboard as table
@@ -58,7 +58,8 @@ def leaderboard(
     else:
         objective = found.objective()
         head = None if objective.name == "mean" else objective.name
-        out.print(table(rows, f"{found.name}, scores on validation images in percent", metric, head))
+        title = f"{found.name}, scores on validation images in percent"
+        out.print(table(rows, title, metric, head, out.width), soft_wrap=False)
         for line in nested_lines(found):
             out.print(line, highlight=False)
 

@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from orchestrator.scoring.formatting import percent
+
 LOG_WIDTH = 140  # a log file has no width; tables need one
 out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else LOG_WIDTH)
 err = Console(stderr=True, soft_wrap=True)
@@ -35,8 +37,8 @@ def plain(text: str) -> str:
 
 
 def epoch_line(row: dict[str, float], epochs: int) -> str:
-    """A refit on all cases has none to validate, and so no Dice."""
-    dice = "" if math.isnan(row["val_dice"]) else f"dice {row['val_dice']:.4f}  "
+    """Dice in percent, at the epoch's own best threshold. A refit on all cases has none to validate, and so no Dice."""
+    dice = "" if math.isnan(row["val_dice"]) else f"val dice {percent(row['val_dice'])}  "
     return (
         f"epoch {row['epoch'] + 1:.0f}/{epochs}  loss {row['train_loss']:.4f}  {dice}"
         f"lr {row['learning_rate']:.2e}  {row['images_per_second']:.1f} images/s"

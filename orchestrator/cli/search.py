@@ -61,6 +61,7 @@ def fit(
     import torch
 
     from orchestrator.data.cases import load_datasets
+    from orchestrator.scoring.formatting import percent
     from orchestrator.scoring.pending import scores_under
     from orchestrator.search.folds import fold_specs
     from orchestrator.search.ledger import Ledger
@@ -99,9 +100,11 @@ def fit(
     record = ledger.read(specs[fold].fit_id)
     masks = settings.masks.best(record.histograms)
     scores = {name: float(values.mean()) for name, values in scores_under(record.histograms, masks).items()}
-    text = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    text = "  ".join(f"{name} {percent(value)}" for name, value in scores.items())
     out.print(
-        f"{text}  at threshold {masks.threshold:.3f}, best epoch {record.best_epoch + 1}", highlight=False
+        f"in percent: {text}  at threshold {masks.threshold:.3f}"
+        f"{', the best one for this fold' if settings.masks.is_open else ''}; best epoch {record.best_epoch + 1}",
+        highlight=False,
     )
     out.print(f"{record.seconds:.0f} s of training; record and weights in {record.folder}", highlight=False)
 

@@ -160,6 +160,7 @@ def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
             num_folds=trial.num_folds,
             minutes=sum(record.seconds for record in trial.records) / 60,
             error=trial.error,
+            partial=trial.partial if trial.state == "stopped" else None,
         )
         if score is not None:
             outside = {}

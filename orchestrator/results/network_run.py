@@ -33,7 +33,8 @@ def log_network(home: StudyHome, network: Network, tracking_uri: str) -> str:
 
 def _log(home: StudyHome, runs: StudyRuns, network: Network) -> str:
     first = network.records[0]
-    label = fold_label(home.plan(), int(first.spec.fold)) if network.kind == "fold" else network.kind
+    is_fold = network.kind == "fold"
+    label = fold_label(network.training[0].label, int(first.spec.fold)) if is_fold else network.kind
     tags = {"network_of": network.name}
     if network.kind == "ensemble":
         tags["members"] = ", ".join(record.fit_id for record in network.records)

@@ -72,7 +72,7 @@ def learning_curves(folds: Mapping[str, Sequence[Mapping[str, float]]], title: s
     _label(right, "epoch", "validation Dice")
     right.set_ylim(0, 1)
     if len(folds) <= MAX_NAMED:
-        right.legend(fontsize=8, loc="lower right")
+        left.legend(fontsize=8, loc="best")
     figure.suptitle(title, fontsize=10)
     return _png(figure)
 

@@ -29,10 +29,11 @@ def sheet(
 ) -> NDArray[np.uint8]:
     """RGB uint8 (H, W, 3): a row for each case, first the frame itself, then what fits of this seed are shown.
 
-    One pipeline: in NUM_EPOCHS epochs from `epoch` on. Several: each of them in that epoch. Epochs count from 0.
+    One pipeline: in NUM_EPOCHS epochs from `epoch` on. Several: each of them in that epoch. `epoch` counts from 0,
+    the titles from 1.
     """
     columns = [(pipelines[0], epoch + later) for later in range(NUM_EPOCHS)]
-    titles = [f"epoch {number}" for _, number in columns]
+    titles = [f"epoch {number + 1}" for _, number in columns]
     if len(pipelines) > 1:
         columns, titles = [(name, epoch) for name in pipelines], list(pipelines)
     rows = [

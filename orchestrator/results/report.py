@@ -19,13 +19,14 @@ from orchestrator.data.cases import Case, Dataset, read_image, read_mask
 from orchestrator.data.proportions import lopsided
 from orchestrator.data.resize import resize_probability
 from orchestrator.data.splits import SplitPlan
+from orchestrator.results.network import fold_scores, outside_metrics, training_facts
 from orchestrator.results.plots import Tile, learning_curves, overlay_sheet, threshold_curve
 from orchestrator.results.selection import select_trial
 from orchestrator.results.tracking import Tracking
 from orchestrator.scoring.choice import MaskChoice
+from orchestrator.scoring.formatting import percent
 from orchestrator.scoring.histograms import NUM_BINS
 from orchestrator.scoring.metrics import scores_of_masks
-from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.budget import End
 from orchestrator.search.folds import TrialScore
@@ -54,6 +55,7 @@ PACKAGES = (
     "numpy",
     "opencv-python-headless",
 )
+OWN = "own_threshold_"  # what the metrics of a fold begin with at the threshold that is best for it alone
 MAX_SHOWN = 6  # folds on the sheet of examples, which takes a second each to draw
 SETTLE_S = 120.0  # at the end, how long MLflow is waited for
 
@@ -131,10 +133,15 @@ class Report:
             self.tracking.epoch(number, self._label(fold), fit_id, rows)
 
     def fold_finished(self, number: int, fold: int, record: FitRecord, masks: MaskChoice) -> None:
-        metrics = _of_fold(record, masks)
-        self.tracking.fold_finished(number, self._label(fold), record.fit_id, record.curves, metrics)
+        self._fold(number, self._label(fold), self.folds[fold], record, masks)
+
+    def _fold(self, number: int, label: str, name: str, record: FitRecord, masks: MaskChoice) -> None:
+        scores = own_scores(record, masks)
+        metrics = scores | {"best_epoch": record.best_epoch, "seconds": record.seconds}
+        self.tracking.fold_finished(number, label, record.fit_id, record.curves, metrics)
+        dice = f"dice {percent(scores['dice'])}" if "dice" in scores else own_threshold_text(scores)
         self.say(
-            f"trial {number} {self.folds[fold]}  dice {metrics['dice']:.4f}  "
+            f"trial {number} {name}  {dice}  "
             f"best epoch {record.best_epoch + 1}/{len(record.curves)}  {record.seconds:.1f} s"
         )
 
@@ -149,10 +156,9 @@ class Report:
         self._count(trial)
         searched = "  ".join(f"{name} {_short(value)}" for name, value in trial.searched.items())
         score = trial.score()
-        if trial.state == "stopped":
-            self.tracking.trial_finished(trial.number, {}, "stopped", trial.error)
-            done = f"{len(trial.records)} of {trial.num_folds} folds"
-            self.say(f"trial {trial.number} stopped after {done}: {trial.error}  ({searched})")
+        if (partial := trial.partial) is not None and trial.state == "stopped":
+            self.tracking.trial_finished(trial.number, partial.metrics(), "stopped", trial.error)
+            self.say(f"trial {trial.number} stopped {partial}: {trial.error}  ({searched})")
             return
         if trial.state == "failed" or score is None:
             self.tracking.trial_finished(trial.number, {}, "failed", trial.error)
@@ -172,11 +178,16 @@ class Report:
             told += f"  {name} {value:.4g}"
         if score.fold_dice_std is not None:
             spread["fold_dice_std"] = score.fold_dice_std
+        for fold, record in enumerate(trial.records):
+            scores = fold_scores(record, score.masks)
+            self.tracking.fold_scores(trial.number, self._label(fold), record.fit_id, scores)
         self.tracking.overlays(trial.number, pictures(trial, score, self.cases))
         self.tracking.trial_finished(trial.number, score.metrics | spread)
         worth = self.objective(score)
         best = ", best so far" if self.best == (worth, -trial.number) else ""
-        self.say(f"trial {trial.number} done  {self.objective.label()} {worth:.4f}{best}{told}  ({searched})")
+        self.say(
+            f"trial {trial.number} done  {self.objective.label()} {percent(worth)}{best}{told}  ({searched})"
+        )
 
     def ends(self, end: End) -> None:
         self.tracking.study_tags({"ended_by": end.by, "ended_why": end.why})
@@ -190,13 +201,7 @@ class Report:
         )
 
     def fold_again(self, number: int, record: FitRecord, masks: MaskChoice) -> None:
-        metrics = _of_fold(record, masks)
-        label = record.spec.fold.replace(" ", "-")
-        self.tracking.fold_finished(number, label, record.fit_id, record.curves, metrics)
-        self.say(
-            f"trial {number} {record.spec.fold}  dice {metrics['dice']:.4f}  "
-            f"best epoch {record.best_epoch + 1}/{len(record.curves)}  {record.seconds:.1f} s"
-        )
+        self._fold(number, record.spec.fold.replace(" ", "-"), record.spec.fold, record, masks)
 
     def finished(self, champion: StudyTrial | None) -> None:
         if champion is None:
@@ -204,9 +209,11 @@ class Report:
             return
         score = finished_score(champion)
         outside = self.home.outside_scores(champion_fit(champion).fit_id, score.masks)
-        metrics = {
-            f"{_metric(name)}_{key}": value for name, row in outside.items() for key, value in row.items()
-        }
+        metrics = outside_metrics(outside)
+        own = training_facts(self.home.plan(), champion_fit(champion))
+        scored_by = (
+            {"outside_scores_of": f"network of {own.label} of trial {champion.number}"} if outside else {}
+        )
         front, standing = self.home.front(), self.home.ranked()
         params = {trial.number: trial.params for trial, _ in standing}
         if self.beside.objectives:
@@ -222,10 +229,12 @@ class Report:
         self.tracking.trial_scores(
             champion.number,
             metrics | selection.metrics(),
-            {"champion": "true"} | selection.tags(),
+            {"champion": "true"} | scored_by | selection.tags(),
             champion.params,
         )
         again = again_metrics(selection.again[0], self.objective) if selection.again else {}
+        if scored_by:
+            self.tracking.study_tags(scored_by)
         nested = nested_of(self.home)
         if nested is not None:
             self.tracking.study_tags({"nested": nested.sentences()[0]})
@@ -242,9 +251,7 @@ class Report:
             self.say(line)
 
     def _label(self, fold: int) -> str:
-        """What MLflow calls a fold: its number, or the name of what it validates on."""
-        name = self.folds[fold]
-        return str(fold) if name == f"fold {fold}" else name
+        return fold_label(self.folds[fold], fold)
 
     def _count(self, trial: StudyTrial) -> None:
         score = trial.score() if trial.state != "failed" else None
@@ -252,16 +259,25 @@ class Report:
             self.best = max(self.best or (-1.0, 0), (self.objective(score), -trial.number))
 
 
-def _of_fold(record: FitRecord, masks: MaskChoice) -> dict[str, float]:
-    """Scores of one fit by the masks that its own cases choose of those the trial can have, and what else is said."""
+def own_scores(record: FitRecord, masks: MaskChoice) -> dict[str, float]:
+    """Scores of one fit by the masks that its own cases choose, of those that its trial can have.
+
+    Where nothing is left open these are the masks of the trial. Else the scores, a little too good, are named so: those
+    by the trial's masks are known when all its folds are.
+    """
     own = masks.best(record.histograms)
-    scores = scores_under(record.histograms, own)
-    means = {name: float(values.mean()) for name, values in scores.items()}
-    return means | {
-        "threshold": own.threshold,
-        "best_epoch": record.best_epoch,
-        "seconds": record.seconds,
-    }
+    scores = fold_scores(record, own) | {"threshold": own.threshold}
+    return {own_name(name): value for name, value in scores.items()} if masks.is_open else scores
+
+
+def own_name(metric: str) -> str:
+    """own_threshold_dice; own_threshold."""
+    return OWN.rstrip("_") if metric == "threshold" else f"{OWN}{metric}"
+
+
+def own_threshold_text(scores: Mapping[str, float]) -> str:
+    """The Dice of a fold at the threshold that is best for it alone."""
+    return f"dice {percent(scores[f'{OWN}dice'])} at its own best threshold"
 
 
 def again_metrics(one: Again, objective: Objective) -> dict[str, float]:
@@ -278,9 +294,8 @@ def study_tags(home: StudyHome) -> dict[str, str]:
     return tags if whole == home.name else tags | {"outer_fold_of": whole}
 
 
-def fold_label(plan: SplitPlan, fold: int) -> str:
+def fold_label(name: str, fold: int) -> str:
     """What MLflow calls a fold: its number, or the name of what it validates on."""
-    name = plan.folds[fold].name
     return str(fold) if name == f"fold {fold}" else name
 
 
@@ -342,7 +357,7 @@ def pictures(trial: StudyTrial, score: TrialScore, cases: Mapping[str, Case]) ->
             tiles, f"{title}: {which} from worst to best at its own threshold", columns=NUM_EXAMPLES
         ),
         "learning_curves.png": learning_curves(
-            {record.spec.fold: record.curves for record in trial.records}, title
+            {_fold_name(record): record.curves for record in trial.records}, title
         ),
         "threshold.png": threshold_curve(
             np.concatenate([record.histograms for record in trial.records]),
@@ -351,6 +366,10 @@ def pictures(trial: StudyTrial, score: TrialScore, cases: Mapping[str, Case]) ->
             title,
         ),
     }
+
+
+def _fold_name(record: FitRecord) -> str:
+    return f"fold {record.spec.fold}" if record.spec.fold.isdigit() else record.spec.fold
 
 
 def _tile(case: Case, bins: np.ndarray, masks: PostProcess) -> Tile:
@@ -397,10 +416,6 @@ def _use(dataset: Dataset, context: str) -> tuple[str, str, int, str]:
 
 def _listed(dropped: Mapping[str, int]) -> str:
     return ", ".join(f"{count} ({reason})" for reason, count in dropped.items())
-
-
-def _metric(name: str) -> str:
-    return name if name == "test" else f"unseen_{name}"
 
 
 def _short(value: Any) -> str:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
 from rich import box
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.results.card import COLUMNS, ScoreLine, interval_text, percent
+from orchestrator.results.card import COLUMNS, ScoreLine, interval_text
+from orchestrator.scoring.formatting import percent
 from orchestrator.search.choices import CostName
+from orchestrator.search.partial import Partial
 
 if TYPE_CHECKING:
     from orchestrator.results.comparison import Comparison
     from orchestrator.results.selection import Versus
 
+# Headings of the leaderboard.
+AGAIN, BOTH, CROSS_FITTED = "second scoring", "both scorings", "cross-fitted dice, 95 %"
+LEAST_FOR_SETTINGS, LONGEST_WORD = 40, 9  # characters
 PIXEL_SCORES = ("hausdorff", "hausdorff95")
 
 
@@ -46,6 +52,7 @@ class LeaderboardRow:
     fresh: float | None = None  # what finalists have shown in the second scoring
     both: float | None = None  # over the search and those: finalists are ranked by it
     broken: str | None = None  # which limits it exceeds, in words; it has no rank
+    partial: Partial | None = None  # what a trial without all its folds has shown: no score
 
 
 def ranked_rows(
@@ -68,43 +75,108 @@ def ranked_rows(
 
 
 def leaderboard(
-    rows: Sequence[LeaderboardRow], title: str, metric: str = "dice", objective: str | None = None
-) -> Table:
+    rows: Sequence[LeaderboardRow],
+    title: str,
+    metric: str = "dice",
+    objective: str | None = None,
+    width: int = 140,
+) -> Group:
     """All trials, best first; scores in percent. `at` is the threshold, `objective` a heading where it has a column.
 
-    Trials are ranked by the masks of one threshold, the best for all images; the interval is of what they score where
-    each fold takes the threshold of the others. Dice on the test and on unseen datasets stands beside, and so does that
-    of finalists that were scored again: in that scoring, and over both. On a narrow terminal headings and
-    settings wrap, numbers do not.
+    Below stands what the columns are. Where a terminal of `width` characters has no room for the settings beside the
+    numbers, they have a table of their own.
     """
-    metrics = list(dict.fromkeys([metric, "dice", "iou"]))
-    beside = list(dict.fromkeys(name for row in rows for name in row.beside))
-    outside = list(dict.fromkeys(name for row in rows for name in row.outside))
-    again = ["again", "both"] if any(row.both is not None for row in rows) else []
-    heads = [
-        "",
-        "trial",
-        *([objective] if objective else []),
-        *beside,
-        *(["front"] if beside else []),
-        *metrics,
-        *again,
-        "cross-fitted dice, 95 %",
-        "at",
-        *outside,
-        "folds",
-        "min",
-    ]
+    columns = _columns(rows, metric, objective)
     ranked = ranked_rows(rows, metric)
-    numbers = [_numbers(rank, row, metrics, outside, objective, beside, bool(again)) for rank, row in ranked]
+    cells = {name: [cell(rank, row) for rank, row in ranked] for name, cell in columns.items()}
+    settings = [Text(_settings(row)) for _, row in ranked]
+    taken = sum(_width(name, column) + 1 for name, column in cells.items())
+    later = [name for name in columns if name in ("at", "folds", "min") or _is_outside(name, rows)]
+    if width - taken >= LEAST_FOR_SETTINGS:
+        shown = [_board(cells, ranked, settings, title)]
+    else:
+        first = {name: column for name, column in cells.items() if name not in later}
+        second = {name: cells[name] for name in ("trial", *later)}
+        shown = [_board(first, ranked, None, title), _board(second, ranked, settings)]
+    return Group(*shown, *(Text(line) for line in _legend(columns, metric, objective)))
+
+
+def _board(
+    cells: Mapping[str, Sequence[str]],
+    ranked: Sequence[tuple[int | None, LeaderboardRow]],
+    settings: Sequence[Text] | None,
+    title: str | None = None,
+) -> Table:
+    """Some columns of the leaderboard, and the settings if they are among them."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for place, name in enumerate(heads):
-        width = max((len(cells[place]) for cells in numbers), default=0)
-        table.add_column(escape(name), justify="right", min_width=width, overflow="fold")
-    table.add_column("settings", overflow="fold")
-    for (rank, row), cells in zip(ranked, numbers, strict=True):
-        table.add_row(*cells, Text(_settings(row)), style="bold" if rank == 1 else None)
+    for name, column in cells.items():
+        table.add_column(escape(name), justify="right", min_width=_width(name, column), overflow="fold")
+    if settings is not None:
+        table.add_column("settings", overflow="fold")
+    for place, (rank, _) in enumerate(ranked):
+        row = [column[place] for column in cells.values()]
+        table.add_row(
+            *row, *([] if settings is None else [settings[place]]), style="bold" if rank == 1 else None
+        )
     return table
+
+
+def _width(name: str, column: Sequence[str]) -> int:
+    """Room for the numbers, and for the words of the heading if these are short."""
+    words = [len(word) for word in name.split() if len(word) <= LONGEST_WORD]
+    return max([*map(len, column), *words], default=0)
+
+
+def _is_outside(name: str, rows: Sequence[LeaderboardRow]) -> bool:
+    return any(name in row.outside for row in rows)
+
+
+def _columns(
+    rows: Sequence[LeaderboardRow], metric: str, objective: str | None
+) -> dict[str, Callable[[int | None, LeaderboardRow], str]]:
+    """Heading -> what a row has there; those alone that some row has something in."""
+    beside = list(dict.fromkeys(name for row in rows for name in row.beside))
+    columns: dict[str, Callable[[int | None, LeaderboardRow], str]] = {
+        "": lambda rank, row: "" if rank is None else str(rank),
+        "trial": lambda rank, row: str(row.number),
+    }
+    if objective:
+        columns[objective] = lambda rank, row: percent(row.objective)
+    for name in beside:
+        columns[name] = lambda rank, row, name=name: beside_text(name, row.beside.get(name))  # type: ignore[misc]
+    if beside:
+        columns["front"] = lambda rank, row: "yes" if row.on_front else ""
+    for name in dict.fromkeys([metric, "dice", "iou"]):
+        columns[name] = lambda rank, row, name=name: percent(row.scores.get(name))  # type: ignore[misc]
+    if any(row.both is not None for row in rows):
+        columns[AGAIN] = lambda rank, row: percent(row.fresh)
+        columns[BOTH] = lambda rank, row: percent(row.both)
+    columns[CROSS_FITTED] = lambda rank, row: _cross_fitted(row)
+    columns["at"] = lambda rank, row: "–" if row.threshold is None else f"{row.threshold:.3f}"
+    for name in dict.fromkeys(name for row in rows for name in row.outside):
+        columns[name] = lambda rank, row, name=name: percent(row.outside.get(name))  # type: ignore[misc]
+    columns["folds"] = lambda rank, row: f"{row.folds_done}/{row.num_folds}"
+    columns["min"] = lambda rank, row: f"{row.minutes:.1f}"
+    return columns
+
+
+def _legend(columns: Collection[str], metric: str, objective: str | None) -> list[str]:
+    """What the columns are that differ in their masks, and why they need not agree."""
+    lines = [
+        f"{metric}: mean over the validation images of all folds, masks at one threshold (at), the best for all of "
+        "these images together; so it is a little too good.",
+        f"{CROSS_FITTED.removesuffix(', 95 %')}: the same images, each fold at the threshold of the other folds; the "
+        "interval is of this.",
+    ]
+    if AGAIN in columns:
+        lines += [
+            f"{AGAIN}: finalists trained once more, on other folds or seeds; at one threshold of that scoring.",
+            f"{BOTH}: search and second scoring together, at one threshold for both; as each of the two has its best "
+            "one, this may be below either. Finalists are ranked by it.",
+        ]
+    ranks = objective or metric
+    lines.append(f"Ranks go by {BOTH}, then by {ranks}." if AGAIN in columns else f"Ranks go by {ranks}.")
+    return lines
 
 
 def leaderboard_dicts(rows: Sequence[LeaderboardRow], metric: str = "dice") -> list[dict[str, Any]]:
@@ -129,6 +201,7 @@ def leaderboard_dicts(rows: Sequence[LeaderboardRow], metric: str = "dice") -> l
             "num_folds": row.num_folds,
             "minutes": row.minutes,
             "error": row.error,
+            "partial": None if row.partial is None else asdict(row.partial),
         }
         for rank, row in ranked_rows(rows, metric)
     ]
@@ -145,7 +218,7 @@ def score_table(lines: Sequence[ScoreLine], title: str) -> Table:
         table.add_row(
             escape(line.name),
             str(line.num_cases),
-            *(_percent(line.scores.get(name)) for name in COLUMNS),
+            *(percent(line.scores.get(name)) for name in COLUMNS),
             _interval(line.interval),
         )
     return table
@@ -196,7 +269,7 @@ def comparison_table(rows: Sequence[Comparison], title: str) -> Table:
         table.add_row(
             *map(escape, (row.where, row.other, row.reference)),
             *map(str, (row.num_cases, row.num_groups)),
-            *(_percent(mean) for mean in (row.other_mean, row.reference_mean)),
+            *(percent(mean) for mean in (row.other_mean, row.reference_mean)),
             f"{100 * row.difference:+.2f}",
             f"{low:+.2f} to {high:+.2f}" if math.isfinite(low) else "unknown",
             f"{row.p_images:.2g}",
@@ -234,35 +307,6 @@ def short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else percent(value)
-
-
-def _numbers(
-    rank: int | None,
-    row: LeaderboardRow,
-    metrics: Sequence[str],
-    outside: Sequence[str],
-    objective: str | None,
-    beside: Sequence[str],
-    again: bool,
-) -> list[str]:
-    return [
-        "" if rank is None else str(rank),
-        str(row.number),
-        *([_percent(row.objective)] if objective else []),
-        *(beside_text(name, row.beside.get(name)) for name in beside),
-        *(["yes" if row.on_front else ""] if beside else []),
-        *(_percent(row.scores.get(name)) for name in metrics),
-        *([_percent(row.fresh), _percent(row.both)] if again else []),
-        _cross_fitted(row),
-        "–" if row.threshold is None else f"{row.threshold:.3f}",
-        *(_percent(row.outside.get(name)) for name in outside),
-        f"{row.folds_done}/{row.num_folds}",
-        f"{row.minutes:.1f}",
-    ]
-
-
 def beside_text(name: str, value: float | None) -> str:
     """A further objective: a cost as it is, a score in percent."""
     if value is None:
@@ -290,7 +334,8 @@ def _settings(row: LeaderboardRow) -> str:
     if row.state == "complete":
         return f"{row.broken}  {settings}" if row.broken else settings
     why = f": {row.error.splitlines()[0]}" if row.error else ""
-    return f"{row.state}{why}  {settings}"
+    shown = f" {row.partial}" if row.partial is not None and row.state == "stopped" else ""
+    return f"{row.state}{shown}{why}  {settings}"
 
 
 def _finite(interval: tuple[float, float] | None) -> list[float] | None:

@@ -104,6 +104,10 @@ class Tracking:
             metrics=dict(metrics),
         )
 
+    def fold_scores(self, number: int, fold: str, fit_id: str, metrics: Mapping[str, float]) -> None:
+        """Add to a finished fold what it scores by the masks of its trial."""
+        self._say("fold_scores", number=number, fold=str(fold), fit_id=fit_id, metrics=dict(metrics))
+
     def verdict(self, number: int, verdict: Mapping[str, Any]) -> None:
         """Say what the race made of a trial's folds: `action`, `reason`, `against`, `numbers`."""
         self._say("verdict", number=number, verdict=dict(verdict))

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from orchestrator.scoring.formatting import percent
 from orchestrator.search.race_rules import Verdict
 
 GRACE = 1 / 3  # share of the schedule before which nothing is cut
@@ -52,10 +53,10 @@ def cut(
     hope = best + max(MORE_THAN_EVER * gain, rise) + MARGIN
     if hope >= target - max(0.0, lead):
         return None
-    ahead = f", less the {lead:.3f} that this trial is ahead on others" if lead > 0 else ""
+    ahead = f", less the {percent(lead)} that this trial is ahead on others" if lead > 0 else ""
     reason = (
-        f"epoch {len(curve.dice)} of {curve.num_epochs}: best Dice {best:.3f}; even {hope:.3f}, which is more than any "
-        f"fit gained from here, is below the {target:.3f} of trial {against} on this fold{ahead}"
+        f"epoch {len(curve.dice)} of {curve.num_epochs}: best Dice {percent(best)}; even {percent(hope)}, more than "
+        f"any fit gained from here, is below the {percent(target)} of trial {against} on this fold{ahead}"
     )
     numbers = {"best_dice": best, "hope": hope, "target": target, "epoch": len(curve.dice), "lead": lead}
     return Verdict("stop", reason, against, numbers)

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import uuid
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,7 +30,9 @@ from orchestrator.search.folds import TrialScore, fold_specs, score_trial
 from orchestrator.search.ledger import FitRecord, Ledger
 from orchestrator.search.limits import limits_of
 from orchestrator.search.objective import Objective, objective_over
+from orchestrator.search.partial import UNSEEN, Look, Partial, looks_of, partial, read_verdicts
 from orchestrator.search.space import SearchSpace, Settings, load_space
+from orchestrator.search.space_changes import changes
 from orchestrator.search.storage import open_database, open_journal, trouble_told
 from orchestrator.training.recipe import FIT_VERSION
 
@@ -54,14 +57,27 @@ class StudyTrial:
     searched: dict[str, Any]
     params: dict[str, Any]  # searched and fixed
     settings: Settings
-    records: tuple[FitRecord, ...]  # of the finished folds, in order
+    records: tuple[
+        FitRecord, ...
+    ]  # of the finished folds, in order; of a stopped one those that it was stopped by
     num_folds: int
     error: str | None  # why it failed, or was stopped
+    look: Look = UNSEEN  # what the race has seen of it
 
     @property
     def inference_ms(self) -> list[float | None]:
         """Of its finished folds, where it was measured."""
         return [record.inference_ms for record in self.records]
+
+    @property
+    def partial(self) -> Partial | None:
+        """What it has shown on the folds that it has; None where it has all."""
+        if len(self.records) == self.num_folds:
+            return None
+        dice = score_trial(self.records, self.settings).metrics["dice"] if self.records else None
+        is_seen = len(self.look.folds) == len(self.records)
+        look = self.look if is_seen else Look(tuple(range(len(self.records))))
+        return partial(dice, self.num_folds, look)
 
     def score(self, metric: str = "dice") -> TrialScore | None:
         """The trial's score, or None while folds are missing."""
@@ -213,8 +229,12 @@ class StudyHome:
             changed = [key for key in wanted if found.get(key) != wanted[key]]
             if changed:
                 problems = [
-                    f"{key}: was {_short(found.get(key))}, now {_short(wanted[key])}" for key in changed
+                    f"{key}: was {_short(found.get(key))}, now {_short(wanted[key])}"
+                    for key in changed
+                    if key != "space"
                 ]
+                if "space" in changed:
+                    problems += [f"space, {change}" for change in changes(self.space(), space)]
                 if changed == ["splits"]:
                     problems.append(self._how_to_go_on(plan))
                 advice = "a study cannot change what it is made of; give the new one a name with --study"
@@ -250,7 +270,10 @@ class StudyHome:
                 return optuna.load_study(storage=storage, study_name=name)
             except KeyError:
                 directions = (self.beside() if self.exists() else Beside()).directions
-                return optuna.create_study(storage=storage, study_name=name, directions=directions)
+                made = optuna.create_study(storage=storage, study_name=name, directions=directions)
+                if self.exists():
+                    _name_values(made, [self.objective().label(), *self.beside().names])
+                return made
 
     def stored_trials(self) -> list[FrozenTrial]:
         """Every trial that the Optuna study has. Who reads makes nothing."""
@@ -316,7 +339,8 @@ class StudyHome:
             for t in self.stored_trials()
             if t.state != TrialState.WAITING and space.drawn(t.params) is not None
         ]
-        return [read_trial(trial, space, plan, ledger) for trial in able]
+        looks = looks_of(read_verdicts(self.race_file))
+        return [read_trial(trial, space, plan, ledger, looks.get(trial.number)) for trial in able]
 
     def objective(self) -> Objective:
         """What the search makes as large as it can."""
@@ -379,6 +403,13 @@ class StudyHome:
         }
 
 
+def _name_values(study: optuna.Study, names: Sequence[str]) -> None:
+    """Optuna's dashboard calls them "Objective 0" otherwise."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(names))
+
+
 def outside_cases(plan: SplitPlan, unseen: Sequence[Dataset]) -> dict[str, tuple[str, ...]]:
     """The cases that only champions are scored on: "test", the hold-out, and each unseen dataset by name.
 
@@ -392,20 +423,28 @@ def outside_cases(plan: SplitPlan, unseen: Sequence[Dataset]) -> dict[str, tuple
     }
 
 
-def read_trial(trial: FrozenTrial, space: SearchSpace, plan: SplitPlan, ledger: Ledger) -> StudyTrial:
-    """Put together what Optuna and the ledger know of a trial."""
+def read_trial(
+    trial: FrozenTrial, space: SearchSpace, plan: SplitPlan, ledger: Ledger, look: Look | None = None
+) -> StudyTrial:
+    """Put together what Optuna, the ledger and the race know of a trial.
+
+    A fold of a stopped trial that was cut may have been put on record a moment later: it is not one of its folds.
+    """
     params = space.sample(FixedTrial(trial.params))
     settings = space.settings(params)
     specs = fold_specs(settings, plan)
+    state = STATES.get(trial.state, "open")
+    folds = look.folds if look is not None and state == "stopped" else range(len(specs))
     return StudyTrial(
         number=trial.number,
-        state=STATES.get(trial.state, "open"),
+        state=state,
         searched=dict(trial.params),
         params=params,
         settings=settings,
-        records=tuple(ledger.read(spec.fit_id) for spec in specs if ledger.has(spec.fit_id)),
+        records=tuple(ledger.read(specs[fold].fit_id) for fold in folds if ledger.has(specs[fold].fit_id)),
         num_folds=len(specs),
         error=trial.user_attrs.get("error") or trial.user_attrs.get("stopped"),
+        look=look or UNSEEN,
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.files import write_atomically
+from orchestrator.scoring.formatting import percent
 from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.statistics import cluster_interval
 from orchestrator.search.home import OUTER, StudyHome, finished_score
@@ -68,13 +69,13 @@ class Nested:
 
     def sentences(self) -> tuple[str, ...]:
         known = all(np.isfinite(self.interval))
-        low_high = f" ({_percent(self.interval[0])} to {_percent(self.interval[1])})" if known else ""
+        low_high = f" ({percent(self.interval[0])} to {percent(self.interval[1])})" if known else ""
         settings = ", ".join(f"trial {fold.trial} of {fold.study}" for fold in self.folds)
         return (
-            f"Nested estimate: Dice {_percent(self.scores['dice'])}{low_high} over {self.num_cases} images of "
+            f"Nested estimate: Dice {percent(self.scores['dice'])}{low_high} over {self.num_cases} images of "
             f"{len(self.folds)} outer folds (standard deviation between folds {100 * self.spread:.2f}): what this "
             f"procedure, search ({self.until}) and choice included, gives on new images of these datasets.",
-            f"On images that they were chosen by, the champions of the outer folds showed {_percent(self.validation)}: "
+            f"On images that they were chosen by, the champions of the outer folds showed {percent(self.validation)}: "
             f"{abs(100 * self.bias):.2f} points {'more' if self.bias >= 0 else 'less'}. They were {settings}.",
         )
 
@@ -151,10 +152,6 @@ def _outer_fold(study: StudyHome) -> tuple[OuterFold, dict[str, np.ndarray]]:
     means = {name: float(values.mean()) for name, values in scores.items()}
     fold = OuterFold(study.name, trial.number, score.threshold, len(test), means, score.metrics["dice"])
     return fold, scores
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f}"
 
 
 def _file(home: StudyHome) -> Path:

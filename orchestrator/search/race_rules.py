@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from orchestrator.scoring.formatting import percent, points
 from orchestrator.search.board import Board, ChosenBy, Comparison
 from orchestrator.search.choices import RuleName
 
@@ -128,7 +129,10 @@ class Forgiving(Rule):
         numbers = {"mean": mean, "worst_fold": worst, "folds": float(board.folds(number))}
         stop = mean < worst and board.folds(number) >= self.least_folds
         word = "below" if mean < worst else "not below"
-        reason = f"Mean {mean:.4f} over {board.folds(number)} folds is {word} {worst:.4f}, setting {incumbent}'s worst."
+        reason = (
+            f"Mean {percent(mean)} over {board.folds(number)} folds is {word} {percent(worst)}, "
+            f"setting {incumbent}'s worst."
+        )
         return Verdict("stop" if stop else "go", reason, incumbent, numbers)
 
     def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None:
@@ -189,7 +193,8 @@ class Median(Rule):
         numbers = {"mean": mean, "median": middle, "others": float(len(others)), "folds": float(folds)}
         word = "below" if mean < middle else "not below"
         reason = (
-            f"Mean {mean:.4f} over {folds} folds is {word} {middle:.4f}, the median of {len(others)} others."
+            f"Mean {percent(mean)} over {folds} folds is {word} {percent(middle)}, "
+            f"the median of {len(others)} others."
         )
         return Verdict("stop" if mean < middle else "go", reason, None, numbers)
 
@@ -276,7 +281,7 @@ class Race:
             raise ValueError(f"setting {number} has no finished fold to judge")
         if self.board.is_complete(number):
             return Verdict(
-                "go", f"All {self.board.num_folds} folds are scored: {self.board.mean(number):.4f}."
+                "go", f"All {self.board.num_folds} folds are scored: {percent(self.board.mean(number))}."
             )
         if number in (0, self.incumbent):
             return Verdict("go", f"Setting {number} gets all folds: the others are compared with it.")
@@ -378,6 +383,6 @@ def _numbers(found: Comparison) -> dict[str, float]:
 
 
 def _difference(found: Comparison, incumbent: int) -> str:
-    points, error = 100 * found.difference, 100 * found.standard_error
     folds = "1 fold" if found.folds == 1 else f"{found.folds} folds"
-    return f"{points:+.2f} ± {error:.2f} Dice points against setting {incumbent} on {folds}"
+    error = percent(found.standard_error)
+    return f"{points(found.difference)} ± {error} Dice points against setting {incumbent} on {folds}"

@@ -20,18 +20,35 @@ def trial_views(
     standings: Standings, over: Mapping[int, TrialState], params: Mapping[int, dict[str, Any]], flying: Flying
 ) -> tuple[TrialView, ...]:
     """Every trial, the best first. Reads no file: it is asked for every second."""
-    views = [
-        TrialView(
-            number=number,
-            state=_state(standings, number, over, flying),
-            dice=standings.known(number),
-            folds=_folds(standings, number, flying.get(number, {})),
-            params=params.get(number, {}),
-            said=standings.verdicts[number].reason if number in standings.verdicts else None,
-        )
-        for number in {**standings.settings, **over}
-    ]
-    return tuple(sorted(views, key=lambda view: (-(view.dice or -1.0), view.number)))
+    views = [_view(standings, number, over, params, flying) for number in {**standings.settings, **over}]
+    # Those with all their folds first: what the others are taken to be worth is imputed.
+    return tuple(sorted(views, key=lambda view: (view.dice is None, -(view.estimate or -1.0), view.number)))
+
+
+def _view(
+    standings: Standings,
+    number: int,
+    over: Mapping[int, TrialState],
+    params: Mapping[int, dict[str, Any]],
+    flying: Flying,
+) -> TrialView:
+    state, shown, known = (
+        _state(standings, number, over, flying),
+        standings.partial(number),
+        standings.known(number),
+    )
+    score = standings.scores[number].metrics["dice"] if shown is None else None
+    return TrialView(
+        number=number,
+        state=state,
+        dice=score,
+        folds=_folds(standings, number, flying.get(number, {})),
+        params=params.get(number, {}),
+        said=standings.verdicts[number].reason if number in standings.verdicts else None,
+        objective=known if shown is None else None,
+        partial=shown,
+        estimate=known,
+    )
 
 
 def _state(standings: Standings, number: int, over: Mapping[int, TrialState], flying: Flying) -> TrialState:
@@ -44,7 +61,8 @@ def _state(standings: Standings, number: int, over: Mapping[int, TrialState], fl
 
 
 def _folds(standings: Standings, number: int, flying: Mapping[int, FoldView]) -> tuple[FoldView, ...]:
-    done = standings.race.board.means.get(number, {})
+    folds, score = standings.shown(number) or ((), None)
+    done = dict(zip(folds, score.fold_dice, strict=True)) if score is not None else {}
     return tuple(
         FoldView("done", dice=done[fold]) if fold in done else flying.get(fold, FoldView())
         for fold in range(len(standings.plan.folds))
@@ -134,6 +152,7 @@ def recorded_status(home: StudyHome) -> Status:
         trials=trial_views(standings, over, params, {}),
         best=BestSoFar(standings)(),
         champion=found.champion,
+        objective=standings.objective.label(),
         front=standings.front(),
         fits_done=sum(fit.finished for fit in spending.fits.values()),
         epochs_done=int(spent.epochs),

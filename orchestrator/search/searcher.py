@@ -29,6 +29,8 @@ from orchestrator.search.unlikely import Shown
 
 # After so many trials that failed one after another this run gives up: whatever it is, the next would fail too.
 MAX_FAILED = 10
+# What is said in Optuna of the value of a stopped trial.
+IMPUTED = "the value is what the race makes of a trial without all its folds; it is no score"
 # A trial whose process died this often has failed.
 MAX_LOST = 3
 
@@ -188,7 +190,12 @@ class OptunaSearcher(Searcher):
         trial.set_user_attr("stopped", reason)
         self._tell_excess(number)
         value = self.standings.value(number)
+        if (shown := self.standings.partial(number)) is not None:
+            trial.set_user_attr("shown", str(shown))
+            for name, known in shown.metrics().items():
+                trial.set_user_attr(name, known)
         if value is not None and len(self.study.directions) == 1:
+            trial.set_user_attr("imputed", IMPUTED)
             trial.report(value, step=len(self.standings.finished(number)))
         self.study.tell(number, state=TrialState.PRUNED)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from orchestrator.search.cuts import lead_of
 from orchestrator.search.folds import TrialScore, fold_specs, score_trial
 from orchestrator.search.ledger import FitRecord, Ledger
 from orchestrator.search.objective import Objective
+from orchestrator.search.partial import UNSEEN, Look, Partial, partial, read_verdicts
 from orchestrator.search.race_rules import Race, Verdict
 from orchestrator.search.samplers import Past, shown
 from orchestrator.search.space import SearchSpace, Settings
@@ -84,6 +85,8 @@ class Standings:
         self.believed_of: dict[int, tuple[int, ...]] = {}  # what the race's beliefs rest on
         self.verdicts: dict[int, Verdict] = {}  # the last one of every trial
         self.judged: dict[int, tuple[int, ...]] = {}  # the folds that it was passed on
+        self.looks: dict[int, Look] = {}  # these, and whom it was compared with on them
+        self._shown: dict[int, tuple[tuple[int, ...], TrialScore]] = {}  # of stopped trials
         self.waiting: list[int] = []  # paused: they hold nothing
         self.failed: set[int] = set()
         self.best_dice: dict[str, float] = {}  # fit -> validation Dice of its best epoch
@@ -125,9 +128,46 @@ class Standings:
         """Look at what is on record of a trial by now, and say whether it goes on; the verdict is written down."""
         self._see(number)
         self._believe()
-        verdict = self._barred(number) or self.race.judge(number)
+        verdict = self._compared(number, self._barred(number) or self.race.judge(number))
         self._write(Judged(number, self.seen[number], verdict))
         return verdict
+
+    def _compared(self, number: int, verdict: Verdict) -> Verdict:
+        """With how the trial compares with the incumbent on the same images, whatever the rule goes by."""
+        incumbent = self.race.incumbent
+        if incumbent is None or incumbent == number:
+            return verdict
+        found = self.race.board.compare(number, incumbent)
+        if found is None:
+            return verdict
+        pair = {"paired_difference": found.difference, "compared_with": float(incumbent)}
+        return replace(verdict, numbers=verdict.numbers | pair)
+
+    def shown(self, number: int) -> tuple[tuple[int, ...], TrialScore] | None:
+        """The folds that a trial is shown by, and its score over them: all on record, of a stopped one those that it
+        was stopped by. None before any; a file is read once at most."""
+        folds = self.seen.get(number, ())
+        if number in self.verdicts and self.verdicts[number].action == "stop":
+            folds = tuple(fold for fold in self.judged[number] if fold in folds)
+        if not folds:
+            return None
+        if folds == self.seen[number]:
+            return folds, self.scores[number]
+        if number not in self._shown or self._shown[number][0] != folds:
+            self._shown[number] = folds, score_trial(self._records(number, folds), self.settings[number])
+        return self._shown[number]
+
+    def partial(self, number: int) -> Partial | None:
+        """What a trial without all its folds has shown; None of one that has all."""
+        folds, score = self.shown(number) or ((), None)
+        if len(folds) == len(self.plan.folds):
+            return None
+        look = self.looks.get(number, UNSEEN)
+        return partial(
+            score.metrics["dice"] if score is not None else None,
+            len(self.plan.folds),
+            look if look.folds == folds else Look(folds),
+        )
 
     def leave(self, number: int) -> None:
         """A setting that failed: it cannot win, and nothing is learned from it, but others were measured against it."""
@@ -299,6 +339,7 @@ class Standings:
 
     def _note(self, judged: Judged) -> None:
         self.verdicts[judged.number], self.judged[judged.number] = judged.verdict, judged.folds
+        self.looks[judged.number] = self.looks.get(judged.number, UNSEEN).then(judged.as_dict())
 
 
 def beliefs(seen: Sequence[Past]) -> dict[int, float]:
@@ -306,11 +347,3 @@ def beliefs(seen: Sequence[Past]) -> dict[int, float]:
     found = believed([shown(past) for past in sorted(seen, key=lambda past: past.trial.number)])
     numbers = sorted(past.trial.number for past in seen)
     return {numbers[place]: value for place, value in found.items()}
-
-
-def read_verdicts(log: Path) -> list[dict[str, Any]]:
-    """Every verdict so far, oldest first; a last line that a kill cut short is left out."""
-    if not log.exists():
-        return []
-    lines = log.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]

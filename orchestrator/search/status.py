@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from orchestrator.files import write_atomically
+from orchestrator.search.partial import Partial
 
 # Seconds without a heartbeat after which a study may be dead, and for how long it is watched then.
 STALE_S, LOOK_AGAIN_S = 15.0, 3.0
@@ -42,7 +43,8 @@ class FoldView:
     state: FoldState = "none"
     epoch: int = 0  # finished ones
     epochs: int | None = None  # of its schedule
-    dice: float | None = None  # of all that is validated so far; in flight of the last epoch
+    dice: float | None = None  # of a finished one, by the masks that the trial's folds choose
+    val_dice: float | None = None  # in flight: of the last epoch, at its own best threshold
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,13 @@ class TrialView:
 
     number: int
     state: TrialState  # waiting: paused by the race; open: nobody works on it
-    dice: float | None  # mean over all folds, or what those so far speak for
+    dice: float | None  # mean over all folds; None while it lacks some
     folds: tuple[FoldView, ...]
     params: dict[str, Any]  # the searched ones
     said: str | None  # the race's last word on it
+    objective: float | None = None  # of all folds: what trials are ranked by
+    partial: Partial | None = None  # what a trial without all its folds has shown
+    estimate: float | None = None  # what the race takes it to be worth; imputed where folds are missing
 
     @property
     def num_done(self) -> int:
@@ -66,7 +71,7 @@ class Best:
     """The setting that the others are measured against."""
 
     number: int
-    dice: float
+    dice: float  # of the study's objective
     interval: tuple[float, float] | None  # 95 % of `cross_fitted`, drawing whole groups of images
     num_folds: int  # that it rests on
     cross_fitted: float | None = None  # Dice where no fold had a say in its own threshold; None of one fold
@@ -116,6 +121,7 @@ class Status:
     trials: tuple[TrialView, ...] = ()
     best: Best | None = None
     champion: Named | None = None
+    objective: str = "dice"  # what `Best.dice` and `Named.dice` are
     front: tuple[int, ...] = ()  # of several objectives: trials that none is better than in all of them
     lanes: LaneCount = LaneCount()
     fits_done: int = 0

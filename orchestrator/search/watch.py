@@ -107,7 +107,7 @@ class Watch:
             self.speeds.pop((number, fold), None)
         elif rows:
             row = rows[-1]
-            flying[fold] = FoldView("running", int(row["epoch"]) + 1, epochs, row["val_dice"])
+            flying[fold] = FoldView("running", int(row["epoch"]) + 1, epochs, val_dice=row["val_dice"])
             self.speeds[number, fold] = row.get("images_per_second", 0.0)
 
     def leave(self, number: int) -> None:
@@ -139,6 +139,7 @@ class Watch:
             state=self._state(),
             trials=trial_views(self.searcher.standings, self.ended, self.params, self.flying),
             best=self.best(),
+            objective=self.searcher.standings.objective.label(),
             front=self.searcher.standings.front(),
             fits_done=sum(fit.finished for fit in spending.fits.values()),
             epochs_done=int(spent.epochs),

@@ -203,7 +203,9 @@ def test_of_one_fold_that_chose_its_own_threshold_nothing_stands_for_cross_fitte
     (row,) = json.loads(run("leaderboard formula --json", study))
     assert row["cross_fitted"] is None and row["interval"] is None
     (row,) = board(study.home)
-    (column,) = [one for one in leaderboard([row], "").columns if "cross-fitted" in str(one.header)]
+    (column,) = [
+        one for one in leaderboard([row], "").renderables[0].columns if "cross-fitted" in str(one.header)
+    ]
     assert list(column.cells) == ["–"]
 
 

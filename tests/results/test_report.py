@@ -58,7 +58,7 @@ def test_a_fold_is_scored_by_masks_that_its_trial_can_have(
     with Report(study.home, mlflow_uri, say=said.append, show=lambda *_: None) as report:
         report.started(study, Shape(1, 1, 1, 0, "cpu"))
         report.fold_finished(0, 0, trial.records[0], trial.settings.masks)
-    assert "dice 0.6667" in said[-1]
+    assert "dice 66.67  best epoch 1/1" in said[-1]
     (run,) = runs_of(study.home, mlflow_uri, "fold")
     assert run.data.metrics["threshold"] == 0.5
     assert run.data.metrics["dice"] == pytest.approx(2 / 3)

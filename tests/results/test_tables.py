@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 
 from orchestrator.results.card import ScoreLine
@@ -14,6 +14,7 @@ from orchestrator.results.tables import (
     score_dicts,
     score_table,
 )
+from orchestrator.search.partial import Partial
 
 ROWS = [
     LeaderboardRow(
@@ -49,8 +50,10 @@ ROWS = [
 ]
 
 
-def cells(table: Table) -> list[list[str]]:
-    """The header and the rows of a table."""
+def cells(shown: Group | Table) -> list[list[str]]:
+    """The header and the rows of a table, or of the first of several."""
+    table = shown.renderables[0] if isinstance(shown, Group) else shown
+    assert isinstance(table, Table)
     heads = [str(column.header) for column in table.columns]
     return [
         heads,
@@ -115,6 +118,61 @@ def test_numbers_are_whole_on_a_narrow_terminal():
         "4.0",
     ):
         assert word in words
+
+
+MANY = {f"parameter_{number}": 1.5 for number in range(8)}
+FINALISTS = [
+    LeaderboardRow(
+        number,
+        "complete",
+        MANY,
+        5,
+        5,
+        3.5,
+        {"dice": 0.7, "iou": 0.6},
+        0.69,
+        (0.6, 0.8),
+        0.5,
+        {"test": 0.6} if number == 1 else {},
+        fresh=0.71,
+        both=0.69,
+    )
+    for number in range(5)
+]
+STOPPED = LeaderboardRow(
+    5, "stopped", MANY, 1, 5, 0.5, error="worse, p = 0.01", partial=Partial(1, 5, 0.2822, -0.041, 0)
+)
+
+
+def printed(width: int) -> list[str]:
+    console = Console(width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(leaderboard([*FINALISTS, STOPPED], "study", width=width))
+    return captured.get().splitlines()
+
+
+def test_on_80_columns_the_settings_have_a_table_of_their_own_and_a_trial_takes_few_lines():
+    lines = printed(80)
+    assert len(lines) < 60 and max(map(len, lines)) <= 80
+    assert any(line.split()[:2] == ["1", "0"] and "(60.0-80.0)" in line for line in lines)
+    assert "settings" in " ".join(printed(140)[:4]), "beside the numbers, where there is room"
+
+
+def test_a_stopped_trial_is_shown_with_what_it_has_shown_and_has_no_score():
+    shown = "stopped after 1 of 5 folds (dice 28.22 there, -4.10 against trial 0): worse, p = 0.01"
+    assert shown in " ".join(" ".join(printed(80)).split())
+    *_, last = leaderboard_dicts([*FINALISTS, STOPPED])
+    assert last["scores"] == {} and last["partial"]["dice_on_seen_folds"] == 0.2822
+
+
+def test_below_the_leaderboard_stands_what_its_columns_are():
+    text = " ".join(" ".join(printed(140)).split())
+    assert "both scorings: search and second scoring together, at one threshold" in text
+    assert "may be below either" in text and "Ranks go by both scorings, then by dice." in text
+    alone = Console(width=140, color_system=None)
+    with alone.capture() as captured:
+        alone.print(leaderboard(ROWS, "study"))
+    assert "second scoring" not in captured.get() and "Ranks go by dice." in captured.get()
 
 
 def test_the_leaderboard_is_json_without_infinities():

@@ -15,7 +15,7 @@ def test_a_fit_that_stands_still_far_below_is_cut_and_the_reason_has_the_numbers
     verdict = cut(flat(0.2), FINISHED, target=0.8, against=3)
     assert verdict is not None
     assert (verdict.action, verdict.against) == ("stop", 3)
-    assert "epoch 12 of 30: best Dice 0.200" in verdict.reason
+    assert "epoch 12 of 30: best Dice 20.00; even" in verdict.reason
     assert "trial 3" in verdict.reason
     assert verdict.numbers["hope"] < 0.8
 

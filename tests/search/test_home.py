@@ -10,6 +10,7 @@ from orchestrator.data.splits import five_fold, make_plan
 from orchestrator.errors import BadStudy
 from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, find_study, ranked
 from orchestrator.search.ledger import FitRecord
+from orchestrator.search.space import parse_space
 from orchestrator.study import begin
 from orchestrator.training.recipe import FitSpec
 
@@ -124,6 +125,17 @@ def test_a_trial_that_was_killed_while_it_drew_its_parameters_breaks_no_table(tm
     assert made.home.trials() == [] and not made.home.journal_file.exists()  # who reads makes nothing
     made.home.optuna_study().ask()
     assert made.home.trials() == []
+
+
+def test_a_study_of_another_space_says_which_keys_are_others(tmp_path):
+    made = formula_study(tmp_path, num_trials=1)
+    begin(made)
+    text = SPACE.text.replace("epochs = 3", "epochs = 4").replace("1e-5, 1e-1", "1e-5, 1e-2")
+    with pytest.raises(BadStudy) as error:
+        begin(replace(made, space=parse_space(text)))
+    assert "space, fixed.epochs: was 3, now 4" in error.value.problems
+    assert any("search.learning_rate: was" in one and "now" in one for one in error.value.problems)
+    assert not any("batch_size" in one for one in error.value.problems)
 
 
 def test_a_study_of_another_split_says_what_it_was_and_how_to_go_on(tmp_path):

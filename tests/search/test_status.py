@@ -162,7 +162,7 @@ def test_what_is_shown_is_what_the_race_knows(watched):
     by_number = {trial.number: trial for trial in shown.trials}
     assert [by_number[n].state for n in range(3)] == ["complete", "waiting", "running"]
     assert [by_number[n].num_done for n in range(3)] == [5, 1, 0]
-    assert by_number[2].folds[0] == FoldView("running", 2, 3, 0.4)
+    assert by_number[2].folds[0] == FoldView("running", 2, 3, val_dice=0.4)
     assert by_number[1].params.keys() == {"learning_rate"}
     assert shown.best is not None and (shown.best.number, shown.best.num_folds) == (0, 5)
     assert (shown.fits_done, shown.epochs_done) == (6, 6 * 3 + 2)

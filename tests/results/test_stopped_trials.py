@@ -1,0 +1,159 @@
+"""What a stopped trial has shown is the same wherever it is shown, and what was imputed for it is never called Dice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow.entities import Run
+from visits import Engine
+
+from orchestrator.cli.live import picture
+from orchestrator.cli.screen import out
+from orchestrator.results.handover import board
+from orchestrator.results.mlflow_client import connect
+from orchestrator.results.report import Report
+from orchestrator.results.tables import leaderboard_dicts
+from orchestrator.scoring.pending import scores_under
+from orchestrator.search.folds import fold_specs, score_trial
+from orchestrator.search.home import StudyHome, StudyTrial
+from orchestrator.search.scene import recorded_status
+from orchestrator.search.status import TrialView
+from orchestrator.study import Study
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A trial that was stopped after one fold, of which a second one came in a moment later."""
+
+    study: Study
+    trial: StudyTrial
+    line: str  # of the log
+    run: Run
+    fold: Run
+    row: dict[str, Any]  # of the leaderboard
+    view: TrialView  # of the status
+    attributes: dict[str, Any]  # in Optuna
+
+    @property
+    def places(self) -> list[dict[str, Any]]:
+        """What each place says under these names."""
+        shown = self.view.partial
+        assert shown is not None
+        names = ("folds_seen", "dice_on_seen_folds", "paired_difference")
+        sources = [self.run.data.metrics, self.row["partial"], vars(shown), self.attributes]
+        return [{name: source[name] for name in names} for source in sources]
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Stopped:
+    root = tmp_path_factory.mktemp("home")
+    home = StudyHome(root, "formula")
+    engine = Engine(root, home.folder, num_trials=4, race="paired", noise=0.1)
+    study = replace(engine.study, home=home)
+    home.begin(study.space, study.plan, 0)
+    engine.run()
+    number = next(trial.number for trial in home.trials() if trial.state == "stopped")
+    seen = engine.standings.judged[number]
+    late = next(fold for fold in range(5) if fold not in seen)
+    params = engine.study.space.baseline_params() | engine.trials[number].params
+    engine.train({"params": params, "folds": [late]})
+    said: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        with Report(home, mlflow_uri, say=said.append, show=lambda *_: None) as report:
+            report.folds = tuple(fold.name for fold in study.plan.folds)
+            trial = home.trials()[number]
+            report.trial_started(number, trial.params)
+            report.fold_finished(number, seen[0], trial.records[0], trial.settings.masks)
+            report.trial_finished(trial)
+    client = connect(mlflow_uri)
+    of_study = f"tags.study_id = '{home.study_id}' and tags.trial = '{number}' and tags.role = "
+    experiment = [client.get_experiment_by_name(home.name).experiment_id]
+    (run,), (fold,) = (client.search_runs(experiment, f"{of_study}'{role}'") for role in ("trial", "fold"))
+    (row,) = [row for row in leaderboard_dicts(board(home)) if row["trial"] == number]
+    (view,) = [view for view in recorded_status(home).trials if view.number == number]
+    return Stopped(study, trial, said[-1], run, fold, row, view, engine.trials[number].user_attrs)
+
+
+def test_log_status_leaderboard_mlflow_and_optuna_say_the_same_of_a_stopped_trial(stopped: Stopped):
+    first, *others = stopped.places
+    assert all(other == pytest.approx(first) for other in others)
+    assert f"{100 * first['dice_on_seen_folds']:.2f} there" in stopped.line
+    assert f"{100 * first['paired_difference']:+.2f} against trial 0" in stopped.line
+
+
+def test_a_fold_that_came_in_after_the_stop_is_nowhere_one_of_its_folds(stopped: Stopped):
+    folds = len(stopped.trial.records)
+    specs = fold_specs(stopped.trial.settings, stopped.study.plan)
+    assert sum(stopped.study.home.ledger.has(spec.fit_id) for spec in specs) == folds + 1
+    assert stopped.row["folds_done"] == stopped.view.num_done == folds
+    assert stopped.run.data.metrics["folds_seen"] == folds
+    assert f"stopped after {folds} of 5 folds" in stopped.line
+
+
+def test_its_dice_and_its_difference_are_those_of_the_images_that_it_was_seen_on(stopped: Stopped):
+    shown, records = stopped.trial.partial, stopped.trial.records
+    assert shown is not None and shown.compared_with == 0
+    score = score_trial(records, stopped.trial.settings)
+    baseline = stopped.study.home.trials()[0]
+    same = [one for one in baseline.records if one.spec.fold in {record.spec.fold for record in records}]
+    theirs = score_trial(same, baseline.settings)
+    assert shown.dice_on_seen_folds == score.metrics["dice"]
+    dice = np.concatenate([scores_under(record.histograms, score.masks)["dice"] for record in records])
+    assert shown.dice_on_seen_folds == pytest.approx(dice.mean())
+    assert shown.paired_difference == pytest.approx(score.metrics["dice"] - theirs.metrics["dice"])
+
+
+def test_an_imputed_value_is_called_so_and_nowhere_dice(stopped: Stopped):
+    assert "no score" in stopped.attributes["imputed"]
+    assert stopped.view.dice is None and stopped.view.estimate is not None
+    assert stopped.row["scores"] == {} and "dice" not in stopped.run.data.metrics
+    status = recorded_status(stopped.study.home)
+    with out.capture() as capture:
+        out.print(picture(status, out))
+    line = next(line for line in capture.get().splitlines() if line.split()[:1] == [str(stopped.view.number)])
+    assert line.split()[1][0] in "●#", "no number in the column of dice"
+
+
+def test_nothing_went_wrong_with_a_stopped_trial_so_no_tag_says_error(stopped: Stopped):
+    tags = stopped.run.data.tags
+    assert tags["stopped_because"] == stopped.trial.error and "error" not in tags
+    assert (tags["state"], stopped.run.info.status) == ("stopped", "KILLED")
+
+
+def test_the_dice_of_a_fold_at_its_own_best_threshold_is_named_so(stopped: Stopped):
+    metrics = stopped.fold.data.metrics
+    assert "dice" not in metrics and "threshold" not in metrics
+    assert {"own_threshold_dice", "own_threshold"} <= metrics.keys()
+
+
+def test_in_optuna_the_value_has_the_name_of_the_objective(stopped: Stopped):
+    plain = stopped.study.home.folder.with_name("named")
+    home = StudyHome(plain.parents[1], plain.name)
+    home.begin(stopped.study.space, stopped.study.plan, 0, "worst-fold")
+    assert home.optuna_study().metric_names == ["worst-fold dice"]
+
+
+def test_a_complete_trial_has_folds_of_one_rule_in_status_best_and_mlflow(
+    stopped: Stopped, mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    home, trial = stopped.study.home, stopped.study.home.trials()[0]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("orchestrator.results.report.pictures", lambda *_: {})
+    with Report(home, mlflow_uri, say=lambda line: None, show=lambda *_: None) as report:
+        report.folds = tuple(fold.name for fold in stopped.study.plan.folds)
+        report.trial_finished(trial)
+    client = connect(mlflow_uri)
+    (view,) = [view for view in recorded_status(home).trials if view.number == 0]
+    experiment = client.get_experiment_by_name(home.name).experiment_id
+    for fold, (record, shown) in enumerate(zip(trial.records, view.folds, strict=True)):
+        wanted = f"tags.fit_id = '{record.fit_id}' and tags.study_id = '{home.study_id}'"
+        (run,) = client.search_runs([experiment], wanted)
+        score = trial.score()
+        assert score is not None
+        assert run.data.metrics["dice"] == pytest.approx(score.fold_dice[fold])
+        assert shown.dice == pytest.approx(score.fold_dice[fold])
