@@ -275,8 +275,10 @@ def predict(
 ) -> None:
     """Write a mask and an overlay for every image, from the exported model alone.
 
-    Files that are no images are passed over, and named. Exit code 2 if an image could not be read.
+    Files that are no images are passed over, and named. Exit code 2 if an image could not be read. Masks lie on
+    the image as viewers show it: upright, where EXIF says that its stored pixels are not.
     """
+    from orchestrator.data.images import orientation
     from orchestrator.results.bundle import Bundle
     from orchestrator.results.predict import predict_files
 
@@ -285,6 +287,11 @@ def predict(
         found = predict_files(loaded, images, out_folder, on_progress)
     if line := found.inputs.passed_over_line():
         err.print(plain(line), markup=False, highlight=False)
+    if num_turned := sum(orientation(one.image) != 1 for one in found.done):
+        err.print(
+            f"EXIF: {num_turned} of {len(found.done)} images are not stored upright; their masks are",
+            highlight=False,
+        )
     if as_json:
         print_json(found.as_dict())
     elif not found.failed:

@@ -202,14 +202,14 @@ def _columns(
     for asked, default, column in zip(wanted, (GROUP, CENTER), found, strict=True):
         if column is None and asked != default:
             notes.problems.append(f"expected the column {asked!r} of --{default}-column, {here}")
-    if not any(found) and wanted == (GROUP, CENTER):
+    if not any(found) and wanted == (GROUP, CENTER) and not notes.problems:
         notes.problems.append(
             f"expected a column 'group' (video, patient) or 'center', {here}; name yours with "
             "--group-column or --center-column"
         )
     if twice := [column for column in (name, *found) if column and headings.count(column) > 1]:
         notes.problems.append(f"columns given more than once: {some(twice)}")
-    return None if name is None or not any(found) or twice else _Columns(name, *found)
+    return None if name is None else _Columns(name, *found)
 
 
 def _column(

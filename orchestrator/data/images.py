@@ -99,6 +99,16 @@ def image_size(path: Path) -> tuple[int, int]:
         return size[::-1] if orientation in SIDEWAYS else size
 
 
+def orientation(path: Path) -> int:
+    """Of EXIF, 1 to 8, from the header alone; BadData where there is no such header."""
+    with decoding(path):
+        if is_tiff(path):
+            with tifffile.TiffFile(path) as file:
+                return orientation_of(file.pages.first)
+        with Image.open(path) as image:
+            return orientation_of(image)
+
+
 def write_black_mask(path: Path, height: int, width: int) -> None:
     """A mask without a polyp, the same bytes on every machine."""
     path.write_bytes(mask_bytes(np.zeros((height, width), bool)))

@@ -55,7 +55,7 @@ def turn_problems(known: Mapping[str, str], tags: Mapping[str, tuple[int, int]])
     examples = ", ".join(f"{stem} (image {tags[stem][0]}, mask {tags[stem][1]})" for stem in undecided[:3])
     more = f" and {len(undecided) - 3} more" if len(undecided) > 3 else ""
     return [
-        f"EXIF: the Orientation of image and mask differs in {len(undecided)} pairs, and their sizes do not tell which "
+        f"EXIF: the Orientation of image and mask differs in {_pairs(len(undecided))}, and sizes do not tell which "
         f"is meant: {examples}{more}; name it with --exif ignore (masks were drawn on the stored pixels, as Pillow and "
         "most tools read them, so each is turned as its image is) or --exif apply (masks were drawn on upright frames, "
         f"as viewers and OpenCV show them, so each is turned by its own tag only){_others(known)}"
@@ -83,4 +83,8 @@ def turn_remarks(known: Mapping[str, str]) -> list[str]:
         "and is turned as its image is",
     }
     counts = {how: sum(one == how for one in known.values()) for how in texts}
-    return [f"EXIF, {count} pairs: {texts[how]}" for how, count in counts.items() if count]
+    return [f"EXIF, {_pairs(count)}: {texts[how]}" for how, count in counts.items() if count]
+
+
+def _pairs(count: int) -> str:
+    return f"{count} pair{'s' * (count != 1)}"

@@ -119,19 +119,19 @@ def remarks_of_set(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
     elif rule.invert:
         remarks.append("masks: inverted, black is polyp")
     for kind, text in (
-        ("alpha", "have their polyp in the alpha channel; what is opaque is polyp"),
-        ("deep", "have more than 8 bits; the highest value is polyp"),
+        ("alpha", "with the polyp in the alpha channel; what is opaque is polyp"),
+        ("deep", "of more than 8 bits; the highest value is polyp"),
     ):
         if count := sum(one.kind == kind for one in facts.values()):
-            remarks.append(f"{count} masks {text}")
+            remarks.append(f"{_masks(count)} {text}")
     if rims := [one.rims for one in facts.values() if one.rims]:
         remarks.append(
-            f"{len(rims)} masks have grey rims, {_percent(sum(rims) / len(rims))} of their pixels; "
+            f"{_masks(len(rims))} with grey rims, {_percent(sum(rims) / len(rims))} of their pixels; "
             "polyp is what is above 127 of 255"
         )
     large = [stem for stem, one in facts.items() if one.polyp_fraction > 0.5]
     if large:
-        remarks.append(f"polyps cover more than half of the frame in {len(large)} masks: {_some(large)}")
+        remarks.append(f"polyps cover more than half of the frame in {_masks(len(large))}: {_some(large)}")
     return remarks + turn_remarks({stem: one.turn for stem, one in facts.items()})
 
 
@@ -149,6 +149,10 @@ def _shares(counts: Counter[str]) -> str:
     shown = [f"{name} {_percent(count / total)}" for name, count in counts.most_common(MOST_SHOWN)]
     rest = f" and {len(counts) - MOST_SHOWN} more" if len(counts) > MOST_SHOWN else ""
     return ", ".join(shown) + rest
+
+
+def _masks(count: int) -> str:
+    return f"{count} mask{'s' * (count != 1)}"
 
 
 def _percent(share: float) -> str:

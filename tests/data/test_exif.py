@@ -108,13 +108,13 @@ def test_what_sizes_tell_is_counted_with_the_reason(tmp_path):
     assert all(together(dataset))
     assert dataset.remarks == (
         "EXIF, 2 pairs: each image and mask is turned by its own Orientation, as nothing else fits their sizes",
-        "EXIF, 1 pairs: each mask was drawn on the stored pixels, as nothing else fits their sizes, "
+        "EXIF, 1 pair: each mask was drawn on the stored pixels, as nothing else fits their sizes, "
         "and is turned as its image is",
     )
 
 
 def test_a_refusal_says_what_the_other_pairs_tell(tmp_path):
-    with pytest.raises(BadData, match=r"differs in 1 pairs.*01 .image 3, mask 1.*drawn: 1 on stored pixels"):
+    with pytest.raises(BadData, match=r"differs in 1 pair,.*01 .image 3, mask 1.*drawn: 1 on stored pixels"):
         imported(tmp_path, (lay(SCENE, 6), 6, lay(SCENE, 6), 1), (lay(SCENE, 3), 3, SCENE, 1))
 
 

@@ -87,6 +87,7 @@ def test_every_problem_of_a_groups_file_comes_at_once(tmp_path):
             "name,patient,video\nc0,a,b\n",
             "patient, video could each be the group; pick one with --group-column",
         ),
+        ("name,patient,video\nc0,a,b\n", "cases without a row: 'c1', 'c2'"),
         ("name,polyp\nc0,a\n", "expected a column 'group' (video, patient) or 'center', found name, polyp"),
         ("who,group\nc0,a\n", "expected a column 'name' with the names of the images, found who, group"),
         ("name,group,group\nc0,a,b\n", "columns given more than once: 'group'"),

@@ -114,7 +114,7 @@ def test_rims_are_read_as_they_always_were_and_counted(tmp_path):
     assert [polyp.sum() for polyp in polyps(dataset)] == [420, 400]
     assert dataset.cases[0].mask.read_bytes() == (tmp_path / "s/masks/c0.png").read_bytes()
     assert dataset.remarks == (
-        "1 masks have grey rims, 0.83 % of their pixels; polyp is what is above 127 of 255",
+        "1 mask with grey rims, 0.83 % of their pixels; polyp is what is above 127 of 255",
     )
 
 
@@ -188,15 +188,15 @@ def test_in_jpeg_masks_labels_are_told_apart_by_nearness(tmp_path):
 @pytest.mark.parametrize(
     ("mask", "suffix", "remark"),
     [
-        (np.dstack([painted(WHITE) * 0, GREY]), ".png", "1 masks have their polyp in the alpha channel"),
+        (np.dstack([painted(WHITE) * 0, GREY]), ".png", "1 mask with the polyp in the alpha channel"),
         (
             np.dstack([painted(WHITE) * 0 + 255, GREY]),
             ".png",
-            "1 masks have their polyp in the alpha channel",
+            "1 mask with the polyp in the alpha channel",
         ),
-        (LEFT * np.uint16(65535), ".png", "1 masks have more than 8 bits; the highest value is polyp"),
-        (LEFT * np.uint16(65535), ".tif", "1 masks have more than 8 bits; the highest value is polyp"),
-        (LEFT.astype(np.float32), ".tif", "1 masks have more than 8 bits; the highest value is polyp"),
+        (LEFT * np.uint16(65535), ".png", "1 mask of more than 8 bits; the highest value is polyp"),
+        (LEFT * np.uint16(65535), ".tif", "1 mask of more than 8 bits; the highest value is polyp"),
+        (LEFT.astype(np.float32), ".tif", "1 mask of more than 8 bits; the highest value is polyp"),
     ],
 )
 def test_masks_with_one_meaning_are_read_and_how_is_reported(tmp_path, mask, suffix, remark):

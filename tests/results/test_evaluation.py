@@ -38,6 +38,10 @@ from orchestrator.results.evaluation import (
 )
 
 
+def of_class(one: CaseScores, *classes: str) -> CaseScores:
+    return replace(one, case=replace(one.case, classes=classes))
+
+
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     home = tmp_path_factory.mktemp("home")
@@ -190,6 +194,17 @@ def test_the_breakdown_adds_up_by_center_by_size_and_by_presence(drawn: Dataset,
     total = sum(line.num_cases * line.scores["dice"] for line in by_center)
     assert total / 16 == pytest.approx(lines["all"].scores["dice"])
     assert lines["with polyp"].num_cases + lines[NO_POLYP].num_cases == 16
+
+
+def test_classes_of_polyps_are_a_breakdown_and_a_column_and_of_both_is_one_of_its_own(tmp_path: Path):
+    one, both, other = (
+        of_class(case(0.1, id=id), *names) for id, names in (("a", "n"), ("b", "nh"), ("c", "h"))
+    )
+    names = [line.name for line in breakdown([one, both, other])]
+    assert names == ["all", "class h", "class n", "class n + h"]
+    write_csv([one, both, other], tmp_path / "scores.csv")
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        assert [row["class"] for row in csv.DictReader(file)] == ["n", "n + h", "h"]
 
 
 def test_a_part_that_is_the_whole_is_not_said_twice():

@@ -161,3 +161,17 @@ def test_the_command_line_says_what_it_did_not_do_and_ends_with_2_where_an_image
     assert isinstance(told.exception, BadData) and len(said["images"]) == 2
     assert said["failed"][0]["image"] == str(images / "broken.png")
     assert said["passed_over"] == [{"file": str(images / "notes.txt"), "reason": ""}]
+
+
+def test_masks_lie_on_the_upright_image_and_how_many_are_not_stored_so_is_reported(
+    exported: Path, photo, tmp_path: Path
+):
+    exif = Image.Exif()
+    exif[274] = 6
+    for name, tags in (("turned.png", exif), ("plain.png", Image.Exif())):
+        Image.fromarray(photo).save(tmp_path / name, exif=tags)
+    words = ["predict", str(exported), *(str(tmp_path / name) for name in ("turned.png", "plain.png"))]
+    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
+    assert "EXIF: 1 of 2 images are not stored upright; their masks are" in done.stderr
+    turned = cv2.imread(str(tmp_path / "out/turned_mask.png"), cv2.IMREAD_UNCHANGED)
+    assert turned.shape == photo.shape[1::-1]
