@@ -68,7 +68,7 @@ def config(**changed: object) -> BundleConfig:
         "threshold": 0.5,
         "trained_on": {},
         "held_out": (),
-        "sha256": {"model.onnx": "", "model.safetensors": ""},
+        "sha256": dict.fromkeys(("model.onnx", "model.safetensors"), "0" * 64),
     }
     return BundleConfig(**plain | changed)
 
