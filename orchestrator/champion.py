@@ -31,7 +31,10 @@ def crowned(study: StudyHome, rescore: int) -> StudyTrial | None:
     if rescore > 1 and settled(study, standing, rescore) is None:
         return None
     best, _ = named(study, standing)
-    return best if study.champion() == _crown_of(best) else None
+    crown = _crown_of(best)
+    outside = outside_cases(study.plan(), study.datasets()[1]).values()
+    is_scored = all(study.ledger.has_scores(crown.fit_id, case_ids) for case_ids in outside)
+    return best if is_scored and study.champion() == crown else None
 
 
 def crown(study: StudyHome, lanes: Lanes) -> StudyTrial | None:

@@ -6,10 +6,13 @@ a full disk does not fill further. An `OSError` from here names the file; Python
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -77,6 +80,37 @@ def appearing(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+@contextmanager
+def hidden_beside(folder: Path) -> Iterator[Path]:
+    """A hidden folder beside another one, to be filled and moved; what is left of it goes away at the end.
+
+    Those that killed processes have left are swept first: whoever fills one holds its lock.
+    """
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{PARTIAL}"):
+        with suppress(OSError), _locked(left):
+            shutil.rmtree(left, ignore_errors=True)
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
+    partial.mkdir()
+    try:
+        with ExitStack() as held:
+            with suppress(OSError):  # a file system without locks: nobody can sweep there
+                held.enter_context(_locked(partial))
+            yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder alone, until its process ends at the latest. Raises `OSError` where somebody else does."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def append(path: Path, content: bytes, *, sync: bool = False) -> None:

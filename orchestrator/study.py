@@ -38,6 +38,7 @@ from orchestrator.search.home import (
     read_trial,
 )
 from orchestrator.search.ledger import FitRecord
+from orchestrator.search.mending import restore, train_lost
 from orchestrator.search.nested import inner_home
 from orchestrator.search.objective import Objective, objective_over, objective_problems
 from orchestrator.search.plan import some_settings
@@ -132,7 +133,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
     check(study, machine)
     with study.home.lock():
         _begin(study)
-        study.home.mend()
+        restore(study.home)
         study.home.ledger.sweep()
         room = Room(len(study.plan.folds))
         purse = Purse(study.budget, _spending(study), room.lanes)
@@ -140,7 +141,8 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
         searcher = _searcher(study, room, purse)
         # What GPU-hours were spent is known once it is known what a lane holds.
         is_over = study.budget.gpu_hours is None and searcher.is_over
-        if is_over and (champion := crowned(study.home, study.rescore)) is not None:
+        lost = searcher.lost()
+        if is_over and not lost and (champion := crowned(study.home, study.rescore)) is not None:
             with report:  # nothing is left to do but to tell those who were away
                 report.finished(champion)
             return champion
@@ -161,6 +163,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
                     lambda: LaneCount(lanes.num_lanes(), *lanes.count(), lanes.is_crowded)
                 ):
                     word = Word(study, searcher, report, watch)
+                    train_lost(lost, searcher.standings, lanes, purse, stop.stop_all, watch)
                     word.catch_up()
                     if not is_over:
                         watch.now("searching")

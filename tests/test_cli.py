@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from damages import DAMAGES
 from formula import formula_study
 
 from orchestrator.cli import main
@@ -458,6 +459,27 @@ def test_a_file_that_ends_early_is_a_bug_and_no_sign_of_ctrl_d(run, monkeypatch)
         raise EOFError("No data left in file")
 
     monkeypatch.setattr("orchestrator.data.cases.list_datasets", ends)
-    with pytest.raises(RuntimeError, match="No data left in file") as error:
-        run("data list")
-    assert isinstance(error.value.__cause__, EOFError)
+    done = run("data list")
+    assert done.code == 1 and "EOFError: No data left in file" in done.err and "Aborted" not in done.err
+
+
+def test_a_name_that_cannot_be_and_a_split_that_cannot_be_are_told_together(run):
+    done = run("search tiny.toml --data drawn --study ../../x --splits k-fold:9999 --trials 1 --no-twins")
+    assert (
+        done.code == 2
+        and "--study: needs letters, digits" in done.err
+        and "9999-fold and a hold-out" in done.err
+    )
+    long = "x" * 300
+    assert "--study: needs at most 240 characters" in run(f"leaderboard {long}").err
+    assert "expected at most 120 characters, found 300" in run(f"data add {long} {__file__}").err
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_dataset_is_named_with_what_mends_it(run, tmp_path, monkeypatch, kind: str):
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(tmp_path))
+    draw_dataset(tmp_path / "frames", num_cases=3, size=32)
+    file = add_dataset(tmp_path, "drawn", tmp_path / "frames", allow_empty=True).folder / "dataset.json"
+    DAMAGES[kind](file)
+    done = run("data show drawn")
+    assert done.code == 2 and str(file) in done.err and "restore it from a copy, or move" in done.err

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from orchestrator.faults import machine_fault
-from orchestrator.files import appearing, append, size_text, write_atomically
+from orchestrator.files import appearing, append, hidden_beside, size_text, write_atomically
 from orchestrator.results.spool import Spool
 from orchestrator.search.storage import open_journal
 from orchestrator.search.told import Told
@@ -114,3 +114,17 @@ def test_a_full_device_is_a_fault_of_the_machine_for_whatever_writes():
 
 def test_sizes_are_in_the_unit_that_shows_them():
     assert [size_text(n) for n in (12, 98_304, 4.2e9)] == ["12 bytes", "98.3 kB", "4.2 GB"]
+
+
+def test_what_a_killed_process_has_left_is_swept_and_what_another_one_fills_is_not(tmp_path):
+    folder = tmp_path / "model"
+    for name in (".model.12345678.partial", ".other.12345678.partial"):
+        (tmp_path / name).mkdir()
+    with hidden_beside(folder) as first, hidden_beside(folder) as second:
+        assert {path.name for path in tmp_path.iterdir()} == {
+            first.name,
+            second.name,
+            ".other.12345678.partial",
+        }
+        first.rename(folder)
+    assert {path.name for path in tmp_path.iterdir()} == {"model", ".other.12345678.partial"}

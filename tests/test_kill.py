@@ -26,7 +26,7 @@ from orchestrator.data.phantom import draw_dataset
 from orchestrator.results.handover import board
 from orchestrator.results.mlflow_client import connect
 from orchestrator.search.home import StudyHome
-from orchestrator.search.partial import read_verdicts
+from orchestrator.search.verdict_log import read_verdicts
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LOWEST = {"cpus", "documents", "errors", "faults", "files", "interruption", "redaction"}
+LOWEST = {"cpus", "documents", "errors", "faults", "files", "interruption", "redaction", "stored"}
 INSIDE = {"data", "models", "scoring"} | LOWEST
 MAY_IMPORT = {
     "__main__": {"cli"},
@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "redaction": set(),
     "faults": {"errors"},
     "files": set(),
+    "stored": {"errors"},
     "cpus": set(),
     "interruption": set(),
     "version": set(),

@@ -147,7 +147,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Say which of several systems is better, by how much, and how sure that is; paired, image by image."""
-    from orchestrator.cli.results import known_metric
+    from orchestrator.cli.results import known_metric, tell_damage
     from orchestrator.errors import Mistakes
     from orchestrator.results import comparison
     from orchestrator.results.tables import comparison_dicts, comparison_table
@@ -158,7 +158,7 @@ def compare(
         known_metric(metric)
     for name in dict.fromkeys(name.partition(":")[0] for name in studies):
         with mistakes.noted():
-            find_study(home, name)
+            tell_damage(find_study(home, name))
     mistakes.tell()
     for name in studies:
         with mistakes.noted():

@@ -61,9 +61,8 @@ def plan(
     import torch
 
     from orchestrator.cli.search import device_here
-    from orchestrator.cli.split import load_split
+    from orchestrator.cli.split import load_split, refuse_split
     from orchestrator.data.cache import cached_cases
-    from orchestrator.data.cases import load_datasets
     from orchestrator.errors import Mistakes
     from orchestrator.search.folds import fold_specs
     from orchestrator.search.plan import (
@@ -85,7 +84,7 @@ def plan(
         check_builds(space)
         check_weights(space)
     with mistakes.noted():
-        load_datasets(home, [*data, *(unseen or [])])
+        refuse_split(home, data, unseen or [], splits, holdout, seed)
     with mistakes.noted():
         chosen = torch.device(device_here(device))
     mistakes.tell()

@@ -52,6 +52,7 @@ def leaderboard(
     with mistakes.noted():
         known_metric(metric)
     mistakes.tell()
+    tell_damage(found)
     rows = board(found, metric)
     if as_json:
         print_json(leaderboard_dicts(rows, metric))
@@ -146,6 +147,7 @@ def best(
         with mistakes.noted():
             check_uri(uri)
     mistakes.tell()
+    tell_damage(found)
     standing = found.ranked(metric)
     if not standing:
         raise BadStudy(found.name, "has no finished trial yet; run `orchestrator search` on")
@@ -369,6 +371,14 @@ def _refuse_pruned(study: StudyHome, trial: StudyTrial, records: Sequence[FitRec
             study.name,
             f"the weights of trial {trial.number} were pruned, as it was not among the best by dice; add --refit",
         )
+
+
+def tell_damage(study: StudyHome) -> None:
+    """Say which files of a study do not read, and are left out."""
+    from orchestrator.search.mending import damage
+
+    for line in damage(study):
+        err.print(line, style="bold", markup=False, highlight=False)
 
 
 def known_metric(metric: str) -> str:

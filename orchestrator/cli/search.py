@@ -28,7 +28,7 @@ from orchestrator.cli.options import (
 )
 from orchestrator.cli.results import leaderboard
 from orchestrator.cli.screen import epoch_line, err, out
-from orchestrator.cli.split import load_split, warn_of_lopsided
+from orchestrator.cli.split import load_split, refuse_split, warn_of_lopsided
 from orchestrator.cpus import usable_cpus
 from orchestrator.errors import BadStudy, FitFailed, Mistakes
 from orchestrator.search.choices import RuleName, SamplerName
@@ -60,7 +60,6 @@ def fit(
     """Train one fit in this process, without Ray. Run again, it goes on from its checkpoint."""
     import torch
 
-    from orchestrator.data.cases import load_datasets
     from orchestrator.scoring.formatting import percent
     from orchestrator.scoring.pending import scores_under
     from orchestrator.search.folds import fold_specs
@@ -77,7 +76,7 @@ def fit(
         check_weights(space)
         settings = space.settings(override(space.baseline_params(), set_ or [], space))
     with mistakes.noted():
-        load_datasets(home, data)
+        refuse_split(home, data, [], splits, holdout, seed)
     with mistakes.noted():
         chosen = torch.device(device_here(device))
     mistakes.tell()
@@ -227,7 +226,6 @@ def search(
 
     With --nested K there are K + 1 studies, one after another, and each may spend the whole budget.
     """
-    from orchestrator.data.cases import load_datasets
     from orchestrator.machine import Machine
     from orchestrator.results.earlier import earlier_settings
     from orchestrator.results.report import Report, default_uri
@@ -256,7 +254,9 @@ def search(
         mistakes.tell()
         raise typer.Exit(_as_job(context, address, [file, Path(splits)]))
     with mistakes.noted():
-        load_datasets(home, [*data, *(unseen or [])])
+        refuse_split(home, data, unseen or [], splits, holdout, seed)
+    with mistakes.noted():
+        StudyHome(home, study or file.stem)
     with mistakes.noted():
         machine = Machine(address, device, workers_per_fit, lanes, fits_per_gpu)
     mistakes.tell()

@@ -95,6 +95,17 @@ def warn_of_lopsided(plan: SplitPlan, datasets: Sequence[Dataset]) -> None:
         err.print(f"warning: {line}", highlight=False, markup=False)
 
 
+def refuse_split(
+    home: Path, data: Sequence[str], unseen: Sequence[str], splits: str, holdout: float, seed: int
+) -> None:
+    """Raises what is wrong with datasets and split that is known at once."""
+    from orchestrator.data.cases import load_datasets
+    from orchestrator.data.splits import make_plan
+
+    datasets = load_datasets(home, [*data, *unseen])
+    make_plan(splits, datasets[: len(data)], seed=seed, holdout=holdout, unseen=datasets[len(data) :])
+
+
 def load_unchanged(home: Path, names: Sequence[str], cache: Path | None) -> tuple[Dataset, ...]:
     """The datasets of those names. Raises `BadData` where files are not those that were imported."""
     from orchestrator.data.cases import load_datasets

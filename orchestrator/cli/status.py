@@ -27,11 +27,13 @@ def status(
     Works from another shell or machine while it runs, and after it ended or was killed. With --watch and --json, a line
     of JSON a second.
     """
+    from orchestrator.cli.results import tell_damage
     from orchestrator.search.home import find_study
     from orchestrator.search.status import OVER
     from orchestrator.search.status import as_json as plain
 
     found = find_study(home.expanduser().resolve(), study)
+    tell_damage(found)
     now = _status(found)
     if not watch:
         print_json(plain(now)) if as_json else _show(now)

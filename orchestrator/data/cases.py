@@ -15,8 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel
 
 from orchestrator.data.archives import open_source
 from orchestrator.data.collect import Found
@@ -32,6 +34,7 @@ from orchestrator.data.verdict import problems_of_pair, problems_of_set, remarks
 from orchestrator.data.verify import JOURNAL, NUM_THREADS, Progress, copy_verified, drop_others
 from orchestrator.errors import BadData, UserError
 from orchestrator.files import write_atomically
+from orchestrator.stored import Unreadable, as_kind, read_json
 
 __all__ = [
     "Case",
@@ -47,6 +50,7 @@ __all__ = [
 
 MANIFEST = "dataset.json"
 FORMAT = 1  # of dataset.json
+LONGEST_NAME = 120  # of a dataset: file systems end at 255, and much is named after several
 RESERVED = ("test", "validation")  # what studies call their own cases
 
 
@@ -271,6 +275,8 @@ def _refuse_name(name: str) -> None:
         raise BadData(
             name or "''", "expected a dataset name of letters, digits, '.', '_' and '-', as in Kvasir-SEG"
         )
+    if len(name) > LONGEST_NAME:
+        raise BadData(f"{name[:20]}...", f"expected at most {LONGEST_NAME} characters, found {len(name)}")
     if name in RESERVED:
         raise BadData(name, "is what tables call a part of every study; choose another name for a dataset")
 
@@ -376,31 +382,44 @@ def _write_manifest(dataset: Dataset, folder: Path) -> None:
     write_atomically(folder / MANIFEST, json.dumps(content, indent=1).encode())
 
 
+class _Manifest(BaseModel):
+    """dataset.json."""
+
+    format: int
+    name: str
+    fingerprint: str
+    groups_known: bool
+    layout: str = ""  # datasets of 0.1 have none
+    remarks: tuple[str, ...] = ()
+    skipped: tuple[Bad, ...] = ()
+    cases: list[dict[str, Any]]
+
+
 def _read_manifest(folder: Path) -> Dataset:
-    content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    if content["format"] != FORMAT:
-        raise BadData(
-            str(folder), f"was written in format {content['format']}, expected {FORMAT}; add it again"
-        )
-    cases = [
-        Case(
-            **{
-                **entry,
-                "dataset": content["name"],
-                "image": folder / "images" / entry["image"],
-                "mask": folder / "masks" / entry["mask"],
-                "classes": tuple(entry.get("classes", ())),
-            }
-        )
-        for entry in content["cases"]
-    ]
-    return Dataset(
-        content["name"],
-        folder,
-        tuple(cases),
-        content["fingerprint"],
-        content["groups_known"],
-        content.get("layout", ""),  # datasets of 0.1 have none
-        tuple(content.get("remarks", ())),
-        tuple(Bad(**bad) for bad in content.get("skipped", ())),
+    """Raises `BadData` where dataset.json is of another version, or was damaged."""
+    file = folder / MANIFEST
+    remedy = (
+        f"restore it from a copy, or move {folder} away and add the dataset again: images and masks are in it"
     )
+    found: _Manifest = read_json(file, _Manifest, remedy, BadData)
+    if found.format != FORMAT:
+        raise BadData(str(folder), f"was written in format {found.format}, expected {FORMAT}; add it again")
+    try:
+        cases = as_kind([_entry(folder, found.name, entry) for entry in found.cases], tuple[Case, ...])
+    except Unreadable as error:
+        raise BadData(str(file), f"{error}; {remedy}") from error
+    return Dataset(
+        found.name,
+        folder,
+        cases,
+        found.fingerprint,
+        found.groups_known,
+        found.layout,
+        found.remarks,
+        found.skipped,
+    )
+
+
+def _entry(folder: Path, dataset: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    files = {kind: folder / f"{kind}s" / str(entry.get(kind)) for kind in ("image", "mask")}
+    return {**entry, **files, "dataset": dataset}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import glob
 import os
 import shutil
 import uuid
@@ -17,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from orchestrator.errors import BadBundle
+from orchestrator.files import hidden_beside
 from orchestrator.results.bundle import (
     FILES,
     WEIGHT_FILES,
@@ -70,9 +72,7 @@ def write_bundle(
     refuse_to_overwrite(folder)
     _refuse_too_large(folder, networks)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
-    partial.mkdir()
-    try:
+    with hidden_beside(folder) as partial:
         shares = [member.share for member in members] or None
         copies = [copy.deepcopy(network).cpu().eval() for network in networks]
         # Not by save_file: what it writes nobody but its owner can read, whatever the umask says.
@@ -95,8 +95,6 @@ def write_bundle(
         (partial / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (partial / "model_card.md").write_text(card, encoding="utf-8")
         _swap_in(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
@@ -194,10 +192,8 @@ def _swap_in(partial: Path, folder: Path) -> None:
     for path in partial.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    if not folder.exists():
-        partial.rename(folder)
-        return
-    older = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.older")
-    folder.rename(older)
+    if folder.exists():
+        folder.rename(folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.older"))
     partial.rename(folder)
-    shutil.rmtree(older)
+    for older in folder.parent.glob(f".{glob.escape(folder.name)}.*.older"):  # of a killed process, too
+        shutil.rmtree(older, ignore_errors=True)

@@ -74,7 +74,8 @@ def answering(tracking_uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
+        why = str(error).partition("\n")[0]
         raise BadMachine(
             tracking_uri,
-            f"MLflow did not take the model, {error}; the same command registers it once MLflow does",
+            f"MLflow did not take the model, {why}; the same command registers it once MLflow does",
         ) from error

@@ -8,6 +8,7 @@ refused.jsonl   calls that MLflow will never take, with its reason
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import threading
@@ -17,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.files import append, write_atomically
+from orchestrator.stored import Unreadable, parse
+
+logger = logging.getLogger(__name__)
 
 
 class Spool:
@@ -74,5 +78,14 @@ class Spool:
 def _read_calls(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    calls = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+        try:
+            calls.append(parse(line, dict[str, Any]))
+        except Unreadable as error:
+            append(
+                path.with_name("refused.jsonl"),
+                f"{json.dumps({'reason': str(error), 'line': line})}\n".encode(),
+            )
+            logger.warning("%s: a line %s; MLflow does not get it, refused.jsonl keeps it", path, error)
+    return calls

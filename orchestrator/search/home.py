@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 import uuid
@@ -17,25 +18,32 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
+from pydantic import BaseModel, ConfigDict
 
 from orchestrator.data.cases import Dataset, load_datasets
 from orchestrator.data.splits import SplitPlan, group_of_case, read_plan, write_plan
-from orchestrator.errors import BadStudy
+from orchestrator.errors import BadSpace, BadSplit, BadStudy
 from orchestrator.files import write_atomically
 from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.beside import Beside, beside_of, front
 from orchestrator.search.choices import GoalName, ObjectiveName
 from orchestrator.search.folds import TrialScore, fold_specs, score_trial
+from orchestrator.search.journal import journal_damage, read_journal
 from orchestrator.search.ledger import FitRecord, Ledger
 from orchestrator.search.limits import limits_of
 from orchestrator.search.objective import Objective, objective_over
-from orchestrator.search.partial import UNSEEN, Look, Partial, looks_of, partial, read_verdicts
+from orchestrator.search.partial import UNSEEN, Look, Partial, looks_of, partial
 from orchestrator.search.space import SearchSpace, Settings, load_space
 from orchestrator.search.space_changes import changes
+from orchestrator.search.status import read_status
 from orchestrator.search.storage import open_database, open_journal, trouble_told
+from orchestrator.search.trial_records import of_status
+from orchestrator.search.verdict_log import read_verdicts
+from orchestrator.stored import Unreadable, parse_json, read_json
 from orchestrator.training.recipe import FIT_VERSION
 
+logger = logging.getLogger(__name__)
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
 BEFORE: dict[str, Any] = {
     "objective": "mean",
@@ -45,7 +53,25 @@ BEFORE: dict[str, Any] = {
     "storage": None,
 }  # what held for studies that were begun before it could be chosen
 OUTER = ".outer-"  # between the name of a study and the number of an outer fold's
+LONGEST_NAME = 240  # file systems end at 255, and a nested study adds to it
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+ANEW = "the same `orchestrator search` writes it anew"
+
+
+class Manifest(BaseModel):
+    """What a study was made of."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    space: str
+    splits: str
+    datasets: dict[str, str]
+    unseen: dict[str, str]
+    seed: int
+    fit_version: int
 
 
 @dataclass(frozen=True)
@@ -105,6 +131,11 @@ class StudyHome:
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise BadStudy("--study", f"needs letters, digits, '.', '_' and '-', found {self.name!r}")
+        if len(self.name) > LONGEST_NAME:
+            raise BadStudy(
+                "--study",
+                f"needs at most {LONGEST_NAME} characters, found {len(self.name)}: {self.name[:30]}...",
+            )
         object.__setattr__(self, "folder", self.home / "studies" / self.name)
 
     @property
@@ -151,8 +182,13 @@ class StudyHome:
     def beginnings_file(self) -> Path:
         return self.folder / "warm_start.json"
 
+    @property
+    def manifest_copy(self) -> Path:
+        """A second copy of the manifest, for the first may be damaged."""
+        return self.folder / "ledger" / "study.json"
+
     def exists(self) -> bool:
-        return self.manifest_file.exists()
+        return self.manifest_file.exists() or self.manifest_copy.exists()
 
     def lock(self) -> FileLock:
         """Hold the study for one process. Raises `BadStudy` if another one has it; dies with its process."""
@@ -173,7 +209,14 @@ class StudyHome:
                 str(self.home),
                 f"no study is named {self.name!r}; known: {', '.join(known) or 'none yet'}",
             )
-        return json.loads(self.manifest_file.read_text())
+        try:
+            found = parse_json(self.manifest_file, Manifest)
+        except (Unreadable, FileNotFoundError) as error:
+            if not self.manifest_copy.exists():
+                remedy = "restore it from a copy of the study; its fits are still in ledger/"
+                raise BadStudy(str(self.manifest_file), f"{error}; {remedy}") from error
+            found = read_json(self.manifest_copy, Manifest, f"restore it, or {self.manifest_file}")
+        return found.model_dump(exclude_unset=True)
 
     @property
     def study_id(self) -> str:
@@ -187,7 +230,10 @@ class StudyHome:
 
     def beginnings(self) -> list[dict[str, Any]]:
         """The settings to try after the paper's, before any other."""
-        return json.loads(self.beginnings_file.read_text()) if self.beginnings_file.exists() else []
+        if not self.beginnings_file.exists():
+            return []
+        remedy = "restore it, or delete it: settings that an earlier study recommends and that are not begun are lost"
+        return read_json(self.beginnings_file, list[dict[str, Any]], remedy)
 
     @property
     def storage(self) -> str | None:
@@ -239,19 +285,47 @@ class StudyHome:
                     problems.append(self._how_to_go_on(plan))
                 advice = "a study cannot change what it is made of; give the new one a name with --study"
                 raise BadStudy(self.name, [*problems, advice])
+            self._restore(space, plan)
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.space_file, space.text.encode())
         write_plan(plan, self.splits_file)
         write_atomically(self.beginnings_file, json.dumps([*beginnings], indent=1).encode())
-        manifest = json.dumps({"id": uuid.uuid4().hex, **wanted}, indent=1)
-        write_atomically(
-            self.manifest_file, manifest.encode()
-        )  # last: a folder without it is not a study yet
+        manifest = json.dumps({"id": uuid.uuid4().hex, **wanted}, indent=1).encode()
+        write_atomically(self.manifest_file, manifest)  # last: a folder without it is not a study yet
+        self._copy_manifest()
+
+    def _restore(self, space: SearchSpace, plan: SplitPlan) -> None:
+        """Write anew what the study is made of, where its file was damaged."""
+        try:
+            self.space()
+        except BadSpace as error:
+            logger.warning("%s; it is written anew", error)
+            write_atomically(self.space_file, space.text.encode())
+        try:
+            read_plan(self.splits_file, *self.datasets())
+        except BadSplit as error:
+            logger.warning("%s; it is written anew", error)
+            write_plan(plan, self.splits_file)
+        try:
+            parse_json(self.manifest_file, Manifest)
+        except (Unreadable, FileNotFoundError) as error:
+            logger.warning("%s: %s; it is restored from its copy", self.manifest_file, error)
+            write_atomically(self.manifest_file, self.manifest_copy.read_bytes())
+        self._copy_manifest()
+
+    def _copy_manifest(self) -> None:
+        content = self.manifest_file.read_bytes()
+        if not self.manifest_copy.exists() or self.manifest_copy.read_bytes() != content:
+            self.manifest_copy.parent.mkdir(exist_ok=True)
+            write_atomically(self.manifest_copy, content)
 
     def _how_to_go_on(self, plan: SplitPlan) -> str:
         """What to do where the same data is split in another way than when the study was begun."""
-        stored = json.loads(self.splits_file.read_text())
+        try:
+            stored = parse_json(self.splits_file, dict[str, Any])
+        except (Unreadable, FileNotFoundError):
+            return f"{self.splits_file} does not read: the split that the study was begun with writes it anew"
         before = stored.get("twins")
         was, now = (
             "without looking for twins" if twins is None else f"with {len(twins)} pairs of twins"
@@ -272,19 +346,50 @@ class StudyHome:
                 directions = (self.beside() if self.exists() else Beside()).directions
                 made = optuna.create_study(storage=storage, study_name=name, directions=directions)
                 if self.exists():
-                    _name_values(made, [self.objective().label(), *self.beside().names])
+                    self.name_values(made)
                 return made
 
+    def name_values(self, study: optuna.Study) -> None:
+        """Optuna's dashboard calls objectives "Objective 0" otherwise."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([self.objective().label(), *self.beside().names])
+
     def stored_trials(self) -> list[FrozenTrial]:
-        """Every trial that the Optuna study has. Who reads makes nothing."""
-        if self.storage is None and not self.journal_file.exists():
-            return []
+        """Every trial that the Optuna study has, or had before its journal was damaged. Who reads makes nothing."""
+        if self.storage is None:
+            return self._in_journal() if self.journal_damage() is None else self.trials_on_record()
         storage, name = self._kept()
         with trouble_told():
             try:
                 return optuna.load_study(storage=storage, study_name=name).get_trials(deepcopy=False)
             except KeyError:
                 return []
+
+    def _in_journal(self) -> list[FrozenTrial]:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        return read_journal(self.journal_file, self.name) if self.journal_file.exists() else []
+
+    def journal_damage(self) -> str | None:
+        """Why the journal is not what was written; None where it is, or where a database keeps the trials."""
+        if self.storage is not None:
+            return None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        on_record = self.ledger.trials.read()  # before the journal, which is written first
+        return journal_damage(self.journal_file, self.name, on_record, self.ledger.num_fits)
+
+    def trials_on_record(self) -> list[FrozenTrial]:
+        """Every trial as the ledger has it, or, of studies of earlier versions, the last status. Raises `BadStudy`."""
+        trials = self.ledger.trials.read() or self._of_status()
+        if not trials:
+            remedy = "restore it from a copy; or the same `orchestrator search` asks anew, and trains nothing twice"
+            raise BadStudy(str(self.journal_file), f"{self.journal_damage()}; {remedy}")
+        return trials
+
+    def _of_status(self) -> list[FrozenTrial]:
+        last = read_status(self.status_file)
+        views = last.trials if last is not None else ()
+        return of_status(views, self.space(), len(self.beside().directions))
 
     def _kept(self) -> tuple[BaseStorage, str]:
         """Where the Optuna study is, and its name there."""
@@ -308,13 +413,20 @@ class StudyHome:
             else:
                 path.unlink(missing_ok=True)
         self.journal_file.with_name(f"{self.journal_file.name}.lock").unlink(missing_ok=True)
-        for path in (self.journal_file, self.race_file):
+        for path in (self.journal_file, self.race_file, self.told_file):
             if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
                 with path.open("r+b") as file:
                     file.truncate(content.rfind(b"\n") + 1)
 
     def space(self) -> SearchSpace:
-        return load_space(self.space_file)
+        try:
+            space = load_space(self.space_file)
+        except BadSpace as error:
+            *others, last = error.problems
+            raise BadSpace(error.where, [*others, f"{last}; {ANEW}"]) from error
+        if space.digest != self.manifest()["space"]:
+            raise BadSpace(str(self.space_file), f"is not what the study was made of; {ANEW}")
+        return space
 
     def datasets(self) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...]]:
         """The datasets that the study trains on, and those that it only tests on."""
@@ -324,6 +436,12 @@ class StudyHome:
         )
 
     def plan(self) -> SplitPlan:
+        try:
+            parse_json(self.splits_file, dict[str, Any])
+        except Unreadable as error:
+            raise BadSplit(str(self.splits_file), f"{error}; {ANEW}") from error
+        except FileNotFoundError:
+            raise BadSplit(str(self.splits_file), f"is gone; {ANEW}") from None
         return read_plan(self.splits_file, *self.datasets())
 
     def group_of_case(self) -> dict[str, str]:
@@ -380,7 +498,9 @@ class StudyHome:
         """The champion whose network was scored on cases outside the search, if there is one yet."""
         if not self.champion_file.exists():
             return None
-        return Champion(**json.loads(self.champion_file.read_text()))
+        return read_json(
+            self.champion_file, Champion, "the same `orchestrator search` names the champion anew"
+        )
 
     def crown(self, champion: Champion) -> None:
         """Remember the champion."""
@@ -401,13 +521,6 @@ class StudyHome:
             for name, case_ids in outside.items()
             if self.ledger.has_scores(fit_id, case_ids)
         }
-
-
-def _name_values(study: optuna.Study, names: Sequence[str]) -> None:
-    """Optuna's dashboard calls them "Objective 0" otherwise."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names(list(names))
 
 
 def outside_cases(plan: SplitPlan, unseen: Sequence[Dataset]) -> dict[str, tuple[str, ...]]:
@@ -494,9 +607,12 @@ def champion_fit(trial: StudyTrial) -> FitRecord:
 def list_studies(home: Path) -> list[StudyHome]:
     """Every study of a home, the one worked on last first. Those of outer folds count as their whole study's."""
     touched: dict[str, float] = {}
-    for file in (home / "studies").glob("*/study.json"):
-        name = whole_study(home, file.parent.name)
-        touched[name] = max(touched.get(name, 0.0), _touched(file.parent))
+    studies = home / "studies"
+    folders = {file.parent for file in studies.glob("*/study.json")}
+    folders |= {file.parent.parent for file in studies.glob("*/ledger/study.json")}
+    for folder in folders:
+        name = whole_study(home, folder.name)
+        touched[name] = max(touched.get(name, 0.0), _touched(folder))
     return [StudyHome(home, name) for name in sorted(touched, key=lambda name: -touched[name])]
 
 

@@ -22,6 +22,7 @@ from orchestrator.scoring.formatting import percent
 from orchestrator.scoring.pending import scores_under
 from orchestrator.scoring.statistics import cluster_interval
 from orchestrator.search.home import OUTER, StudyHome, finished_score
+from orchestrator.stored import read_json
 
 
 @dataclass(frozen=True)
@@ -134,13 +135,13 @@ def remember_nested(home: StudyHome, nested: Nested) -> None:
 
 
 def nested_of(home: StudyHome) -> Nested | None:
-    """The outer estimate of a study, if there is one yet."""
+    """The outer estimate of a study, if there is one yet. Raises `BadStudy` where its file was damaged."""
     file = _file(home)
     if not file.exists():
         return None
-    told = json.loads(file.read_text())
-    folds = tuple(OuterFold(**fold) for fold in told["folds"])
-    return Nested(folds, told["until"], told["scores"], tuple(told["interval"]))
+    return read_json(
+        file, Nested, "the same `orchestrator search --nested` writes it anew, and trains nothing for it"
+    )
 
 
 def _outer_fold(study: StudyHome) -> tuple[OuterFold, dict[str, np.ndarray]]:

@@ -5,10 +5,8 @@ What the race makes of such a trial, and what Optuna is told of a stopped one, i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from orchestrator.scoring.formatting import percent, points
@@ -43,14 +41,6 @@ def looks_of(lines: Iterable[Mapping[str, Any]]) -> dict[int, Look]:
     for line in lines:
         looks[line["trial"]] = looks.get(line["trial"], UNSEEN).then(line)
     return looks
-
-
-def read_verdicts(log: Path) -> list[dict[str, Any]]:
-    """Every verdict so far, oldest first; a last line that a kill cut short is left out."""
-    if not log.exists():
-        return []
-    lines = log.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.data.redeal import FRESH, dealt_again, num_same
 from orchestrator.data.splits import SplitPlan, read_plan, write_plan
-from orchestrator.errors import FitFailed
+from orchestrator.errors import BadSplit, FitFailed
 from orchestrator.files import write_atomically
 from orchestrator.scoring.choice import MaskChoice
 from orchestrator.search.folds import TrialScore, fold_specs, from_seed, score_trial
@@ -26,6 +26,7 @@ from orchestrator.search.space import Settings
 from orchestrator.search.status import Named
 from orchestrator.search.ties import all_against, contender, share_of_test
 from orchestrator.search.told import Told
+from orchestrator.stored import read_json
 from orchestrator.training.recipe import FitSpec
 
 if TYPE_CHECKING:
@@ -152,7 +153,10 @@ def again_plan(home: StudyHome) -> SplitPlan:
     file = _plan_file(home)
     if not file.exists():
         write_plan(dealt_again(home.plan(), *home.datasets()), file)
-    return read_plan(file, *home.datasets())
+    try:
+        return read_plan(file, *home.datasets())
+    except BadSplit:  # the file was damaged: it follows from the study's own split
+        return dealt_again(home.plan(), *home.datasets())
 
 
 def again_on(home: StudyHome) -> str:
@@ -183,19 +187,27 @@ def fits_again(home: StudyHome, standing: Standing, numbers: Sequence[int]) -> d
 
 
 def settled(home: StudyHome, standing: Standing, asked: int = 0) -> Rescoring | None:
-    """What is remembered of these very trials and of so many finalists or more; None if nothing is."""
+    """What is remembered of these very trials and of so many finalists or more; None if nothing is.
+
+    Nothing is remembered, either, where a record of theirs is lost.
+    """
+    found = read_rescoring(home)
+    if found is None or found.standing != tuple(trial.number for trial, _ in standing) or found.asked < asked:
+        return None
+    numbers = [number for number in found.finalists if number not in found.failed]
+    fits = fits_again(home, standing, numbers) if len(found.finalists) > 1 else {}
+    is_whole = all(home.ledger.has(spec.fit_id) for specs in fits.values() for spec in specs)
+    return found if is_whole else None
+
+
+def read_rescoring(home: StudyHome) -> Rescoring | None:
+    """What is remembered of the last second scoring. Raises `BadStudy` where its file was damaged."""
     file = _file(home)
     if not file.exists():
         return None
-    told = json.loads(file.read_text())
-    found = Rescoring(
-        told["asked"],
-        tuple(told["standing"]),
-        tuple(told["finalists"]),
-        {int(number): error for number, error in told["failed"].items()},
+    return read_json(
+        file, Rescoring, "the same `orchestrator search` writes it anew, and trains nothing for it"
     )
-    is_of_these = found.standing == tuple(trial.number for trial, _ in standing)
-    return found if is_of_these and found.asked >= asked else None
 
 
 def remember(home: StudyHome, rescoring: Rescoring) -> None:

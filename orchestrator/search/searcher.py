@@ -26,6 +26,7 @@ from orchestrator.search.samplers import Drawn, draw
 from orchestrator.search.space import SearchSpace
 from orchestrator.search.standings import Standings
 from orchestrator.search.unlikely import Shown
+from orchestrator.training.recipe import FitSpec
 
 # After so many trials that failed one after another this run gives up: whatever it is, the next would fail too.
 MAX_FAILED = 10
@@ -83,6 +84,7 @@ class OptunaSearcher(Searcher):
         if not trials:
             study.enqueue_trial(space.baseline, skip_if_exists=True)
         for trial in trials:
+            standings.ledger.trials.write(trial)
             if trial.state.is_finished() and standings.fits(trial):
                 standings.enter(trial)
             if trial.state == TrialState.FAIL:
@@ -96,6 +98,10 @@ class OptunaSearcher(Searcher):
         """Whether this run has nothing to do: no trial is open, and no new one may be begun."""
         stored = self.study.get_trials(deepcopy=False)
         return not any(trial.state == TrialState.RUNNING for trial in stored) and not self._wants_new()
+
+    def lost(self) -> dict[str, FitSpec]:
+        """Fits that were on record once, and are not any more."""
+        return self.standings.lost(self.study.get_trials(deepcopy=False))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Tune's own FINISHED is a str
         """Return {"number", "params", "folds"}, None while nothing is to be begun, FINISHED when all is said."""
@@ -159,7 +165,7 @@ class OptunaSearcher(Searcher):
         verdict = self.standings.verdicts[number]
         if not self.standings.missing(number):
             self._tell_excess(number)
-            self.study.tell(number, self.standings.values(number))
+            self._tell(number, values=self.standings.values(number))
         elif verdict.action == "stop":
             self._stop(number, verdict.reason)
         elif verdict.action == "go":
@@ -177,7 +183,7 @@ class OptunaSearcher(Searcher):
                 return
             reason = f"its process died {MAX_LOST} times"
         self._open_trial(number).set_user_attr("error", reason)
-        self.study.tell(number, state=TrialState.FAIL)
+        self._tell(number, state=TrialState.FAIL)
         self.standings.leave(number)
         self.num_failed += 1
         if self.num_failed >= MAX_FAILED:
@@ -197,7 +203,12 @@ class OptunaSearcher(Searcher):
         if value is not None and len(self.study.directions) == 1:
             trial.set_user_attr("imputed", IMPUTED)
             trial.report(value, step=len(self.standings.finished(number)))
-        self.study.tell(number, state=TrialState.PRUNED)
+        self._tell(number, state=TrialState.PRUNED)
+
+    def _tell(self, number: int, **result: Any) -> None:
+        """Tell Optuna how a trial ended, then put it on record."""
+        self.study.tell(number, **result)
+        self.standings.ledger.trials.write(self._stored(number))
 
     def _tell_excess(self, number: int) -> None:
         """Tell Optuna how far a trial is within its limits; what an earlier run has told stays."""
@@ -227,6 +238,7 @@ class OptunaSearcher(Searcher):
         trial = self.study.ask()
         self.num_asked += 1
         self.space.sample(trial)
+        self.standings.ledger.trials.write(self._stored(trial.number))
         self.standings.enter(self._stored(trial.number))
         return trial.number
 
@@ -262,6 +274,7 @@ class OptunaSearcher(Searcher):
     def _remember_end(self) -> None:
         if (end := self.purse.remember()) is not None:
             self.study.set_user_attr("end", end)
+            self.standings.ledger.trials.write_end(end)
 
     def _recall(self, new_wanted: bool) -> int | None:
         """Who waits and goes on. When no new setting will come, within the budget, once one has all its folds.

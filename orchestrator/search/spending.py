@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -113,10 +112,6 @@ class Spending:
 
 def _on_record(ledger: Ledger) -> Iterable[tuple[str, Training]]:
     """Fits of the search; a refit validates nothing and is no part of it."""
-    for file in ledger.fits.glob("[!.]*/record.json"):
-        record = json.loads(file.read_text())
-        if record["case_ids"]:
-            yield (
-                file.parent.name,
-                Training(len(record["curves"]), record["seconds"], record["world_size"], True),
-            )
+    for stored in ledger.stored():
+        if stored.case_ids:
+            yield stored.fit_id, Training(len(stored.curves), stored.seconds, stored.world_size, True)

@@ -25,11 +25,13 @@ from orchestrator.search.cuts import lead_of
 from orchestrator.search.folds import TrialScore, fold_specs, score_trial
 from orchestrator.search.ledger import FitRecord, Ledger
 from orchestrator.search.objective import Objective
-from orchestrator.search.partial import UNSEEN, Look, Partial, partial, read_verdicts
+from orchestrator.search.partial import UNSEEN, Look, Partial, partial
 from orchestrator.search.race_rules import Race, Verdict
 from orchestrator.search.samplers import Past, shown
 from orchestrator.search.space import SearchSpace, Settings
 from orchestrator.search.surrogate_sampler import believed
+from orchestrator.search.verdict_log import read_verdicts
+from orchestrator.training.recipe import FitSpec
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Standings:
         self._shown: dict[int, tuple[tuple[int, ...], TrialScore]] = {}  # of stopped trials
         self.waiting: list[int] = []  # paused: they hold nothing
         self.failed: set[int] = set()
+        self.on_record: set[str] = set()  # fits
         self.best_dice: dict[str, float] = {}  # fit -> validation Dice of its best epoch
         for line in read_verdicts(log):
             self._note(Judged.of(line))
@@ -110,7 +113,32 @@ class Standings:
 
     def finished(self, number: int) -> tuple[int, ...]:
         """Folds of a trial that are on record."""
-        return tuple(fold for fold, fit_id in enumerate(self.fit_ids[number]) if self.ledger.has(fit_id))
+        return tuple(fold for fold, fit_id in enumerate(self.fit_ids[number]) if self._is_on_record(fit_id))
+
+    def _is_on_record(self, fit_id: str) -> bool:
+        """Once it is, it is: this is asked for every trial, again and again."""
+        if fit_id not in self.on_record and self.ledger.has(fit_id):
+            self.on_record.add(fit_id)
+        return fit_id in self.on_record
+
+    def lost(self, trials: Iterable[FrozenTrial]) -> dict[str, FitSpec]:
+        """Fits that were on record once, for a verdict or a score rests on them, and are not any more."""
+        lost: dict[str, FitSpec] = {}
+        for trial in trials:
+            is_complete = trial.state == TrialState.COMPLETE
+            folds = range(len(self.plan.folds)) if is_complete else self.judged.get(trial.number, ())
+            if trial.state == TrialState.FAIL or not (ids := self.fits(trial)):
+                continue
+            gone = [fold for fold in folds if not self._is_on_record(ids[fold])]
+            if gone:
+                settings = self.space.settings(self.space.sample(FixedTrial(trial.params)))
+                lost |= {ids[fold]: fold_specs(settings, self.plan)[fold] for fold in gone}
+        return lost
+
+    def look_again(self) -> None:
+        """Take in what came on record of trials that take part already."""
+        for number in self.settings:
+            self._see(number)
 
     def missing(self, number: int) -> list[int]:
         done = self.finished(number)
@@ -261,7 +289,7 @@ class Standings:
         incumbent = self.race.incumbent
         if self.rule == "none" or incumbent is None or incumbent == number or number == 0:
             return None
-        if not self.ledger.has(self.fit_ids[incumbent][fold]):
+        if not self._is_on_record(self.fit_ids[incumbent][fold]):
             return None
         seen = self.seen.get(number, ())
         own = {done: self._best_dice(number, done) for done in seen}

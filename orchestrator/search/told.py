@@ -15,7 +15,8 @@ class Told:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.names = set(file.read_text().split("\n")) if file.exists() else set()
+        # What was damaged is no name that is asked for: it is told again.
+        self.names = set(file.read_text(errors="replace").split("\n")) if file.exists() else set()
 
     def __contains__(self, name: str) -> bool:
         return name in self.names

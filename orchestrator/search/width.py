@@ -17,12 +17,13 @@ import torch
 import models
 from orchestrator.data.cache import CachedCases
 from orchestrator.data.splits import SplitPlan
-from orchestrator.errors import FitFailed
+from orchestrator.errors import BadStudy, FitFailed
 from orchestrator.files import write_atomically
 from orchestrator.search.choices import RuleName
 from orchestrator.search.folds import fold_specs
 from orchestrator.search.plan import Speed, forecast, measure, seconds_of_fits, widths_of, world_of
 from orchestrator.search.space import Settings
+from orchestrator.stored import read_json
 from orchestrator.training.recipe import FitSpec
 
 NUM_DRAWN = 2  # settings that are timed beside the paper's
@@ -91,8 +92,12 @@ def possible_widths(networks: Sequence[str], batch_sizes: Sequence[int], at_most
 
 
 def read_speeds(file: Path) -> list[Speed | str]:
-    """What a `TimeJob` found, in the order of its settings."""
-    return [one if isinstance(one, str) else _speed(one) for one in json.loads(file.read_text())]
+    """What a `TimeJob` found, in the order of its settings. Raises `BadStudy` where its file was damaged."""
+    remedy = "delete it: what is in it is measured again"
+    found = read_json(file, list[Speed | str], remedy)
+    if not found:
+        raise BadStudy(str(file), f"holds no measurement; {remedy}")
+    return found
 
 
 def choose_width(
@@ -147,9 +152,3 @@ def quickest(file: Path, spec: FitSpec, widths: Sequence[int]) -> int:
     if isinstance(first, str):
         return max(widths)
     return min(widths, key=lambda width: (first.fit_seconds(spec, width), width))
-
-
-def _speed(found: dict[str, object]) -> Speed:
-    training = found["training"]
-    assert isinstance(training, dict)  # JSON has strings for keys
-    return Speed(**(found | {"training": {int(share): rate for share, rate in training.items()}}))  # type: ignore[arg-type]

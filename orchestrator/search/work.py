@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -21,12 +22,14 @@ import models
 import orchestrator
 from orchestrator.data.cache import CachedCases, cached_cases
 from orchestrator.data.cases import load_datasets
-from orchestrator.errors import BadData, MachineFault, Several
+from orchestrator.errors import BadData, BadStudy, MachineFault, Several
 from orchestrator.scoring.histograms import quantize
 from orchestrator.scoring.metrics import scores_at
 from orchestrator.scoring.threshold import best_threshold
-from orchestrator.search.ledger import FitRecord, Ledger, ScoreRecord, scored_as
+from orchestrator.search.ledger import REMEDY, FitRecord, Ledger, ScoreRecord, scored_as
+from orchestrator.search.records import weights_damage
 from orchestrator.search.width import TimeJob
+from orchestrator.stored import Unreadable
 from orchestrator.training import workers
 from orchestrator.training.averaging import averaged
 from orchestrator.training.batches import as_tensors, to_device
@@ -197,8 +200,16 @@ def _open_cases(
 
 
 def load_network(record: FitRecord) -> nn.Module:
-    """Build a finished fit's network with its weights, on the CPU, in evaluation mode."""
-    return rebuild(record.spec, load_file(record.weights))
+    """Build a finished fit's network with its weights, on the CPU, in evaluation mode.
+
+    Raises `BadStudy` where the weights are not those that were written.
+    """
+    try:
+        if (why := weights_damage(record)) is not None:
+            raise Unreadable(why)
+        return rebuild(record.spec, load_file(record.weights))
+    except (Unreadable, SafetensorError) as error:
+        raise BadStudy(str(record.weights), f"{error}; {REMEDY}") from error
 
 
 def rebuild(spec: FitSpec, weights: dict[str, Tensor]) -> nn.Module:

@@ -16,6 +16,7 @@ import torch
 
 from orchestrator.errors import OutOfMemory
 from orchestrator.files import write_atomically
+from orchestrator.stored import Unreadable, parse_json
 from orchestrator.training import workers
 
 Done = TypeVar("Done")
@@ -36,9 +37,16 @@ class Memory:
 
     def at_a_time(self, kind: Kind, images: int, smallest: int = 1) -> int:
         """How many of `images` to take at a time: as few parts as are known to fit, of about one size, none smaller."""
-        path = self._path(kind)
-        fits = json.loads(path.read_text())["images"] if path.exists() else images
+        fits = self._known(kind) or images
         return math.ceil(images / min(math.ceil(images / fits), most_parts(images, smallest)))
+
+    def _known(self, kind: Kind) -> int | None:
+        """None where nothing is, or its file was damaged: it is found out by trying."""
+        try:
+            found = parse_json(self._path(kind), dict[str, Any]).get("images")
+        except (Unreadable, FileNotFoundError):
+            return None
+        return found if isinstance(found, int) and found > 0 else None
 
     def note(self, kind: Kind, images: int) -> None:
         """Remember that more than `images` do not fit. Written anew by whoever finds out: all find the same."""

@@ -251,7 +251,9 @@ def test_a_full_disk_is_an_error_in_words_and_leaves_nothing(dataset, tmp_path, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(BadMachine, match=r"cannot reserve \d+\.\d kB .* No space left on device; make room with"):
+    with pytest.raises(
+        BadMachine, match=r"cannot reserve \d+\.\d kB .* No space left on device; make room with"
+    ):
         cached_cases([dataset], 32, tmp_path)
     assert partials(tmp_path) == []
 

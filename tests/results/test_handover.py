@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from finished import tell_mlflow
-from formula import SPACE, carry_out, formula_study
-from safetensors.torch import load_file, save_file
+from formula import SPACE, carry_out, formula_study, replace_weights
+from safetensors.torch import load_file
 
 import models
 from orchestrator.cli import main
@@ -55,7 +55,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Study:
     (trial,) = study.home.trials()
     torch.manual_seed(0)
     for record in trial.records:
-        save_file(models.build("unet", base_channels=4).state_dict(), record.weights)
+        replace_weights(record, models.build("unet", base_channels=4))
     first, *others = [record.fit_id for record in trial.records]
     job = ScoreJob(first, "test", study.plan.datasets, study.plan.test, tuple(others))
     work = Work(home, home / "cache", study.home.ledger)

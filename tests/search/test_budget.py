@@ -1,6 +1,7 @@
 """What ends a search: pure budgets, what fits cost, and the rule on improvement, without Ray."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -94,11 +95,10 @@ def test_records_of_earlier_runs_count(trained):
 
 
 def test_a_refit_is_no_part_of_the_search(trained, tmp_path):
-    ledger, _ = trained
-    folder = tmp_path / "ledger" / "fits" / "refit"
-    folder.mkdir(parents=True)
-    record = json.loads(next(ledger.fits.glob("*/record.json")).read_text())
-    (folder / "record.json").write_text(json.dumps(record | {"case_ids": []}))
+    _, specs = trained
+    ledger, spec = Ledger(tmp_path / "ledger"), specs[0].model_copy(update={"val": (), "fold": "refit"})
+    plain = {"curves": [row(0, math.nan)], "best_epoch": 0, "seconds": 1.0, "device": "cpu", "world_size": 1}
+    ledger.write(spec, plain | {"case_ids": (), "versions": {}}, np.zeros((0, 2, 256)), {}, b"")
     assert Spending(Ledger(tmp_path / "ledger")).spent().epochs == 0
 
 

@@ -1,6 +1,11 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+from damages import DAMAGES, halve
 
+from orchestrator.errors import BadStudy
 from orchestrator.search.ledger import Ledger, ScoreRecord
 from orchestrator.training.recipe import FitSpec, Recipe
 
@@ -90,3 +95,70 @@ def test_why_a_trial_failed_is_remembered(ledger):
     assert ledger.failure(3) is None
     ledger.write_failure(3, "the loss became nan")
     assert ledger.failure(3) == "the loss became nan"
+
+
+DAMAGED = DAMAGES | {"gone": Path.unlink}
+
+
+@pytest.mark.parametrize("name", ["record.json", "histograms.npz", "examples.npz", "weights.safetensors"])
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_record_is_none_and_is_set_aside_when_its_fit_was_trained_again(
+    ledger, name: str, kind: str
+):
+    write(ledger)
+    folder = ledger.fits / SPEC.fit_id
+    if (name, kind) == ("weights.safetensors", "gone"):
+        pytest.skip("weights are pruned")
+    DAMAGED[kind](folder / name)
+    # zeros in the middle of weights are seen by who reads them to the end
+    assert ledger.damaged(thorough=True).keys() == {folder}
+    assert name in ledger.damaged(thorough=True)[folder]
+    if (name, kind) != ("weights.safetensors", "zeros"):
+        assert not ledger.has(SPEC.fit_id)
+    ledger.set_aside(folder)
+    write(ledger)
+    assert ledger.has(SPEC.fit_id) and not ledger.damaged(thorough=True)
+    assert [path.name for path in ledger.aside.iterdir()] == [f"{SPEC.fit_id}.1"]
+
+
+def test_who_reads_a_damaged_record_hears_which_it_is_and_what_mends_it(ledger):
+    write(ledger)
+    halve(ledger.fits / SPEC.fit_id / "histograms.npz")
+    with pytest.raises(
+        BadStudy, match=r"histograms.npz has \d+ bytes, \d+ were written; the same `orch"
+    ) as error:
+        ledger.read(SPEC.fit_id)
+    assert SPEC.fit_id in str(error.value)
+
+
+def test_writing_a_damaged_record_again_loses_nothing_of_it(ledger):
+    write(ledger)
+    halve(ledger.fits / SPEC.fit_id / "record.json")
+    write(ledger)
+    assert ledger.read(SPEC.fit_id).seconds == 1.5
+    assert (ledger.aside / f"{SPEC.fit_id}.1" / "weights.safetensors").read_bytes() == b"weights"
+
+
+def test_damaged_scores_are_none(ledger):
+    scores = ScoreRecord(SPEC.fit_id, "test", ("drawn/4",), HISTOGRAMS)
+    ledger.write_scores(scores)
+    halve(ledger.score_folder(SPEC.fit_id, ("drawn/4",)) / "histograms.npz")
+    assert not ledger.has_scores(SPEC.fit_id, ("drawn/4",)) and len(ledger.damaged()) == 1
+    ledger.write_scores(scores)
+    assert ledger.has_scores(SPEC.fit_id, ("drawn/4",))
+
+
+def test_records_of_an_earlier_version_read_without_digests(ledger):
+    write(ledger)
+    file = ledger.fits / SPEC.fit_id / "record.json"
+    record = json.loads(file.read_text())
+    del record["files"]
+    file.write_text(json.dumps(record))
+    assert ledger.has(SPEC.fit_id) and ledger.read(SPEC.fit_id).weights_sha256 is None
+
+
+def test_a_refit_without_validation_reads_back(ledger):
+    curves = [{"epoch": 0, "val_dice": float("nan"), "micro_batch": 2}]
+    ledger.write(SPEC, PLAIN | {"curves": curves, "case_ids": []}, np.zeros((0, 2, 256)), {}, b"weights")
+    (row,) = ledger.read(SPEC.fit_id).curves
+    assert np.isnan(row["val_dice"]) and isinstance(row["epoch"], int)

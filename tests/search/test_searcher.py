@@ -10,10 +10,10 @@ from ray.tune.search import Searcher
 from visits import NUM_FOLDS, Engine
 
 from orchestrator.scoring.pending import scores_under
-from orchestrator.search.partial import read_verdicts
 from orchestrator.search.race_rules import Race
 from orchestrator.search.samplers import Past
 from orchestrator.search.standings import beliefs
+from orchestrator.search.verdict_log import read_verdicts
 
 
 @pytest.fixture(scope="module")

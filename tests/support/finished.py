@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from formula import SPACE, FormulaWork, carry_out, formula_study
+from formula import SPACE, FormulaWork, carry_out, formula_study, replace_weights
 from hands import Hands
-from safetensors.torch import save_file
 
 import models
 from orchestrator.champion import crown, spec_of_refit
@@ -46,7 +45,7 @@ def finished_study(home: Path, rates: Sequence[float]) -> tuple[Study, FormulaWo
 
 def give_weights(record: FitRecord) -> None:
     torch.manual_seed(0)
-    save_file(models.build("unet", base_channels=4).state_dict(), record.weights)
+    replace_weights(record, models.build("unet", base_channels=4))
 
 
 def refit_here(work: FormulaWork, study: StudyHome, trial: StudyTrial) -> FitRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
+from torch import nn
 
 from orchestrator.data.cases import Dataset, add_dataset, list_datasets, load_dataset
 from orchestrator.data.phantom import draw_dataset
@@ -231,6 +234,15 @@ def carry_out(
             work(spec, torch.device("cpu"), 0, lambda row: True)
         optuna.tell(trial, [quality(rate)] * len(optuna.directions))
     return work
+
+
+def replace_weights(record: FitRecord, network: nn.Module) -> None:
+    """Give a fit of the formula a network, as if it had been trained."""
+    save_file(network.state_dict(), record.weights)
+    file = record.folder / "record.json"
+    stored = json.loads(file.read_text())
+    del stored["files"][record.weights.name]
+    file.write_text(json.dumps(stored))
 
 
 def finish(study: Study, rate: float, found: Sequence[float | np.ndarray]) -> None:
