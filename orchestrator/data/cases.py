@@ -271,9 +271,10 @@ def _check_case(case: Case) -> list[str]:
 
 
 def _refuse_name(name: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise BadData(
-            name or "''", "expected a dataset name of letters, digits, '.', '_' and '-', as in Kvasir-SEG"
+            name[:120] or "''",
+            "expected a dataset name of at most 100 letters, digits, '.', '_' and '-', as in Kvasir-SEG",
         )
     if len(name) > LONGEST_NAME:
         raise BadData(f"{name[:20]}...", f"expected at most {LONGEST_NAME} characters, found {len(name)}")

@@ -46,6 +46,7 @@ class _Gathered:
     leads: list[tuple[str, ...]] = field(default_factory=list)  # for each pair, what may lead its stem
     bad: list[Bad] = field(default_factory=list)
     forms: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)  # a pair of names for each form
     drawn: list[Path] = field(default_factory=list)  # images that were given a black mask by choice
     without_mask: list[Path] = field(default_factory=list)
     without_image: list[Path] = field(default_factory=list)
@@ -72,6 +73,10 @@ def collect(
         _gather(source, command, files, folders, reading, staging, gathered)
     if not gathered.pairs and gathered.without_mask and gathered.without_image:
         raise BadData(source, _no_names_fit(command, gathered))
+    if reading.groups == "folders" and not any(pair.member.group for pair in gathered.pairs):
+        raise BadData(
+            "--groups folders", f"expected a folder for each group, found all images in {_in_words(sets)}"
+        )
     shared = _shared(gathered)
     bad = [*gathered.bad, *_unpaired(gathered), *shared]
     pairs, more = told_apart(gathered.pairs, gathered.leads)
@@ -85,7 +90,7 @@ def collect(
         bad=(*bad, *more),
         remarks=tuple(_remarks(gathered, sets, files, known, reading, litter)),
         empty=any(folders.layout.empty for folders in sets) or reading.without_mask == "empty",
-        ways_out=tuple(_ways_out(gathered)),
+        ways_out=tuple(_ways_out(gathered, reading)),
     )
 
 
@@ -155,13 +160,12 @@ def _add(folders: Folders, found: Matched, reading: Reading, gathered: _Gathered
         here = replace(here, group="")
     gathered.pairs += [replace(pair, member=members.get(pair.stem, here)) for pair in pairs]
     part = folders.part.strip(".")
-    leads = [
-        folders.named.get("group") or Path(part).name,
-        part.replace("/", "_"),
-        folders.images.replace("/", "_"),
-    ]
+    leads = [folders.group or Path(part).name, part.replace("/", "_"), folders.images.replace("/", "_")]
+    leads = [folders.named["place"], leads[-1]] if layout.own else leads
     gathered.leads += [tuple(lead for lead in leads if lead)] * len(pairs)
     gathered.forms.update(found.forms)
+    for (image, mask), form in zip(found.pairs, found.forms, strict=False):
+        gathered.examples.setdefault(form, f"{image.name} and {mask.name}")
     gathered.without_mask += found.without_mask
     gathered.without_image += found.without_image
     gathered.bad += [
@@ -206,10 +210,10 @@ def _shared(gathered: _Gathered) -> list[Bad]:
     ]
 
 
-def _ways_out(gathered: _Gathered) -> Iterable[str]:
+def _ways_out(gathered: _Gathered, reading: Reading) -> Iterable[str]:
     if gathered.without_mask:
-        yield "images without a mask: --without-mask empty takes them as free of polyps, --skip-bad leaves them out"
-    if gathered.without_mask and gathered.without_image:
+        yield "if images without a mask show no polyp, --without-mask empty takes them so"
+    if gathered.without_mask and gathered.without_image and not reading.pattern:
         yield "names that do not go together: --pattern '{name}_mask' says how a mask is named"
 
 
@@ -255,15 +259,13 @@ def _remarks(
     reading: Reading,
     litter: Sequence[str],
 ) -> Iterable[str]:
-    if gathered.forms.keys() - {"{name}"}:
-        forms = ", ".join(
-            form if len(gathered.forms) == 1 else f"{form} ({n})" for form, n in gathered.forms.most_common()
-        )
-        yield f"{sum(gathered.forms.values())} pairs by name: a mask is named {forms}"
+    for form, n in gathered.forms.most_common():
+        if len(gathered.forms) > 1 or form != "{name}":
+            yield f"{n} pairs by name: image and mask as {gathered.examples[form]}, so {form}"
     groups = {pair.member.group for pair in gathered.pairs if pair.member.group}
     from_folders = {folders.group for folders in sets if folders.group and folders.layout.own}
     if groups and groups <= from_folders:
-        yield f"{len(groups)} groups from folder names: {_some(sorted(groups))}; --groups none would not take them so"
+        yield f"{len(groups)} groups from folder names: {_some(sorted(groups))}; --groups none ignores them"
     elif not groups and reading.groups == "" and sets[0].layout.own and len(sets) > 1:
         names = sorted({folders.images for folders in sets})
         yield f"groups unknown: if {_some(names)} are of a patient or video each, import with --groups folders"

@@ -15,7 +15,9 @@ import numpy as np
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
+from orchestrator.data.disguise import seems_to_be
 from orchestrator.errors import BadData
+from orchestrator.faults import machine_fault
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 89_000_000  # just under the size at which Pillow suspects a decompression bomb
@@ -163,6 +165,8 @@ def decoding(path: Path) -> Iterator[None]:
     try:
         yield
     except DECODE_ERRORS as error:
+        if (fault := machine_fault(error)) is not None:  # says nothing about the file
+            raise fault from error
         raise BadData(str(path), f"does not decode: {_reason(error, path)}") from error
 
 
@@ -174,6 +178,8 @@ def _reason(error: Exception, path: Path) -> str:
         return error.strerror
     if path.is_file() and path.stat().st_size == 0:
         return "it is empty, of 0 bytes"
+    if found := seems_to_be(path):
+        return f"it is {found}"
     if isinstance(error, UnidentifiedImageError):
         return "no image format that is known here"
     return " ".join(str(error).replace(str(path), path.name).split()) or type(error).__name__

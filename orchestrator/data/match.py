@@ -19,9 +19,10 @@ MASK_WORD = (
 )
 IMAGE_WORD = r"(?:images?|imgs?|im|frames?|originals?|orig|inputs?|pictures?|photos?|raw|rgb)"
 JOINT = r"[ ._-]+"
-LOOSE = "upper and lower case, separators and leading zeros aside"
-BY_NUMBER = "the number in their names"
+LOOSE = " (capitals, separators and leading zeros aside)"
+BY_NUMBER = "the number in both names"
 FIELDS = {"name", "number"}
+LOOKED_AT = 200  # names from which a pattern is guessed
 
 Form = str  # how a name follows from what image and mask have in common: "{name}_mask"
 
@@ -52,7 +53,7 @@ def match(frames: Sequence[Path], masks: Sequence[Path], pattern: str = "") -> M
     rest = [path for path in frames if path not in found], _left(masks, found)
     loose = _assigned(*rest, _loosened)
     found |= {
-        frame: [(mask, f"{form}, {LOOSE}")] for frame, ((mask, form), *others) in loose.items() if not others
+        frame: [(mask, f"{form}{LOOSE}")] for frame, ((mask, form), *others) in loose.items() if not others
     }
     found = found or _by_number(frames, masks)
     return _matched(frames, masks, {frame: drawn[0] for frame, drawn in found.items()}, doubled + more)
@@ -92,14 +93,16 @@ def check_pattern(pattern: str) -> None:
 
 
 def guessed_pattern(frames: Sequence[Path], masks: Sequence[Path]) -> str:
-    """A pattern by which every one of these images has a mask of its own, or ""; for a person to confirm."""
-    first = min(frames, key=lambda path: len(path.stem), default=None)
-    for mask in masks if first else ():
-        if first is not None and first.stem in mask.stem:
-            head, _, tail = mask.stem.partition(first.stem)
+    """A pattern by which most of these images have a mask of their own, or ""; for a person to confirm."""
+    tried = set()
+    for frame in sorted(frames, key=lambda path: -len(path.stem))[:LOOKED_AT]:
+        for mask in masks[:LOOKED_AT]:
+            head, found, tail = mask.stem.partition(frame.stem)
             pattern = f"{_braced(head)}{{name}}{_braced(tail)}"
-            if not match(frames, masks, pattern).without_mask:
-                return pattern
+            if found and pattern not in tried:
+                tried.add(pattern)
+                if 2 * len(match(frames, masks, pattern).pairs) > len(frames):
+                    return pattern
     return ""
 
 

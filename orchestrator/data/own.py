@@ -164,16 +164,24 @@ def _one_deeper(by_place: Mapping[tuple[Kind, Place], list[str]], place: Place) 
 
 
 def _alone(spots: Mapping[str, Spot], found: Sequence[OwnSet], images: str | None) -> list[OwnSet]:
-    """Folders of images without masks that lie beside such with masks, in the same images/, or that are named."""
-    taken = {own.images for own in found} | {folder for own in found for folder in own.masks}
+    """Folders of images without masks that are named, or lie among such with masks: they may show no polyp."""
+    taken = {folder for own in found for folder in (own.images, *own.masks)}
     roots = {own.spot.place[: own.spot.depth] for own in found if own.spot.kind == "images"}
+    siblings = {(own.spot.kind, own.spot.place[:-1]) for own in found if _is_evident(own.spot.place[-1:])}
+
+    def among(spot: Spot) -> bool:
+        below = spot.kind == "images" and spot.place[: spot.depth] in roots and len(spot.place) > spot.depth
+        return below or ((spot.kind, spot.place[:-1]) in siblings and _is_evident(spot.place[-1:]))
+
     return [
         OwnSet(folder, (), spot)
         for folder, spot in spots.items()
-        if spot.kind == "images"
-        and folder not in taken
-        and (images is not None or (spot.place[: spot.depth] in roots and len(spot.place) > spot.depth))
+        if folder not in taken and (among(spot) or (images is not None and spot.kind == "images"))
     ]
+
+
+def _is_evident(name: Place) -> bool:
+    return bool(name and EVIDENT.fullmatch(name[0]))
 
 
 def _folded(place: Place) -> Place:
@@ -187,6 +195,7 @@ class Said:
     part: str
     group: str
     center: str
+    place: str  # all that is left of the path
 
 
 def said_by(own: OwnSet, common: int, groups: str) -> Said:
@@ -200,7 +209,7 @@ def said_by(own: OwnSet, common: int, groups: str) -> Said:
     center = next((name for name in free if CENTER.fullmatch(name)), "")
     no_part = {*(chosen if groups != "none" else free[evident:] if evident is not None else []), center}
     part = [name for n, name in enumerate(names) if is_split(name) or (n < depth and name not in no_part)]
-    return Said("/".join(part), group, center)
+    return Said("/".join(part), group, center, "_".join(names))
 
 
 def is_split(name: str) -> bool:

@@ -13,11 +13,12 @@ from orchestrator.data.folders import is_image
 from orchestrator.data.foreign import annotations_found
 from orchestrator.data.images import EXTENSIONS, read_image
 from orchestrator.data.layouts import LAYOUTS
-from orchestrator.data.match import match
+from orchestrator.data.match import guessed_pattern, match
 from orchestrator.data.own import read_path
 from orchestrator.data.sets import pictured
 from orchestrator.errors import BadData
 
+MOST = 20  # folders that are tried for a command that would work
 LOOKED_AT = 3  # images of a folder that are decoded to see whether they are masks
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".mpg", ".wmv", ".webm", ".m4v")
 
@@ -28,9 +29,8 @@ def nothing_fits(command: str, files: Mapping[str, Sequence[Path]]) -> str:
         return "it is empty; expected images with masks"
     lines = ["found no images with masks", f"  found: {_inside(files)}"]
     lines += [f"  {line}" for line in _nearest(command, files)]
-    lines.append(
-        f"  published sets that are recognised: {', '.join(dict.fromkeys(one.title for one in LAYOUTS))}"
-    )
+    titles = dict.fromkeys(layout.title for layout in LAYOUTS if "without" not in layout.title)
+    lines.append(f"  published sets that are recognised: {', '.join(titles)}")
     return "\n".join(lines)
 
 
@@ -68,7 +68,10 @@ def _nearest(command: str, files: Mapping[str, Sequence[Path]]) -> Iterator[str]
     if commands:
         yield from (f"this would work: {one}" for one in commands[:2])
     elif not foreign:
-        yield f"say where they are: {command} --images FOLDER --masks FOLDER"
+        images = next(folder for folder, paths in files.items() if any(map(is_image, paths))) or "."
+        yield f"say where they are: {command} --images {images!r} --masks FOLDER"
+        if sum(any(map(is_image, paths)) for paths in files.values()) == 1:
+            yield f"or, if no image shows a polyp: {command} --images {images!r} --without-mask empty"
 
 
 def _published(files: Mapping[str, Sequence[Path]]) -> str:
@@ -83,15 +86,29 @@ def _published(files: Mapping[str, Sequence[Path]]) -> str:
 
 
 def _commands(command: str, files: Mapping[str, Sequence[Path]]) -> Iterator[str]:
-    """For every two folders whose files pair by name, of which one holds masks by the looks of it."""
+    """For every two folders whose files pair by name, of which one holds masks by its name or by the looks of it."""
     folders = {folder: [path for path in paths if is_image(path)] for folder, paths in files.items()}
-    folders = {folder: paths for folder, paths in folders.items() if paths}
-    masks = [folder for folder in list(folders)[:20] if _are_masks(folders[folder])]
-    for images in [folder for folder in list(folders)[:20] if folder not in masks]:
-        for drawn in masks:
-            found = match(folders[images], folders[drawn])
-            if found.pairs and 2 * len(found.pairs) >= len(folders[images]):
-                yield f"{command} --images {images or '.'!r} --masks {drawn or '.'!r}"
+    folders = dict(list({folder: paths for folder, paths in folders.items() if paths}.items())[:MOST])
+    masks = [f for f, paths in folders.items() if read_path(f).kind == "masks" or _are_masks(paths)]
+    for images, frames in folders.items():
+        for drawn in masks if images not in masks else ():
+            pattern = "" if match(frames, folders[drawn]).pairs else guessed_pattern(frames, folders[drawn])
+            found = match(frames, folders[drawn], pattern)
+            if 2 * len(found.pairs) > len(frames):
+                named = f" --pattern {pattern!r}" if pattern else ""
+                yield f"{command} --images {images or '.'!r} --masks {drawn or '.'!r}{named}"
+        if (pattern := _by_suffix(frames)) and images not in masks:
+            yield f"{command} --images {images or '.'!r} --masks {images or '.'!r} --pattern {pattern!r}"
+
+
+def _by_suffix(paths: Sequence[Path]) -> str:
+    """{name}.png where every image of a folder is there once more, as a mask of that suffix."""
+    by_suffix: dict[str, list[Path]] = {}
+    for path in paths:
+        by_suffix.setdefault(path.suffix, []).append(path)
+    masks = [suffix for suffix, here in by_suffix.items() if _are_masks(here)]
+    stems = [sorted(path.stem for path in here) for here in by_suffix.values()]
+    return f"{{name}}{masks[0]}" if len(stems) == 2 and stems[0] == stems[1] and len(masks) == 1 else ""
 
 
 def _are_masks(paths: Sequence[Path]) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from orchestrator.data.folders import is_image
 from orchestrator.data.layouts import LAYOUTS, OWN, Layout
 from orchestrator.data.match import part_in_two
-from orchestrator.data.own import OwnSet, find_own, num_common, said_by
+from orchestrator.data.own import OwnSet, find_own, is_split, num_common, said_by
 from orchestrator.data.pairs import named
 from orchestrator.errors import BadData
 
@@ -33,8 +33,8 @@ class Reading:
 
     @property
     def named(self) -> bool:
-        """Whether the user says where images, masks or their names are, so that no published layout is meant."""
-        return bool(self.images or self.masks or self.pattern)
+        """Whether the user says what folders and names mean, so that no published layout is asked."""
+        return bool(self.images or self.masks or self.pattern or self.groups == "folders")
 
 
 AS_FOUND = Reading()
@@ -119,7 +119,7 @@ def _own(found: Sequence[OwnSet], files: Files, reading: Reading) -> list[Folder
         group = "" if reading.groups == "none" else said.group
         shape = f"{own.images or '.'}/ + {' or '.join(own.masks) or 'none'}/"
         shape = "images and masks in one folder" if own.masks == (own.images,) else shape
-        known = {"part": said.part, "group": group, "center": said.center}
+        known = {"part": said.part, "group": group, "center": said.center, "place": said.place}
         frames = [path for path in files[own.images] if is_image(path)]
         if own.masks == (own.images,):
             frames = part_in_two(frames, reading.pattern)[0]
@@ -194,7 +194,7 @@ def _which_parts(command: str, sets: Sequence[Folders]) -> str:
     ]
     if len({folders.layout.view for folders in sets}) == 1:
         lines[1] += f", or all of them: --part {'*'!r}"
-    if all(folders.layout.own for folders in sets):
+    if all(folders.layout.own and not is_split(folders.part) for folders in sets):
         lines.append("  or, if each folder is a patient or a video: --groups folders")
     return "\n".join(lines)
 

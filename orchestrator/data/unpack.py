@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import lzma
 import shutil
 import stat
@@ -12,15 +13,20 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from orchestrator.errors import BadData, BadMachine
+from orchestrator.data.disguise import seems_to_be
+from orchestrator.errors import BadData, BadMachine, MachineFault
+from orchestrator.faults import FAULTS
+from orchestrator.files import naming
 
-MAX_MEMBERS = 200_000
+MAX_MEMBERS = (
+    1_000_000  # SUN-SEG has 49,136 frames with up to six annotations each; a member takes 1 kB of memory
+)
 MAX_BYTES = 64 << 30  # of all members, nested archives included; PolypGen, the largest, holds about 8 GB
 BOMB_BYTES = 1 << 30  # what an archive may grow to whatever its ratio: masks alone shrink 500-fold
 BOMB_RATIO = 100  # unpacked to packed, above BOMB_BYTES
@@ -84,9 +90,15 @@ def unpack(archive: Path, into: Path, *, room: int = MAX_BYTES, on_progress: Pro
         total = sum(member.size for member in listed)
         into.mkdir(parents=True, exist_ok=True)
         if total > (free := shutil.disk_usage(into).free):
-            raise BadMachine(str(archive), f"unpacks to {total:,} bytes, found {free:,} free below {into}")
+            missing = f"{total - free:,} are missing"
+            raise BadMachine(
+                str(archive), f"unpacks to {total:,} bytes, found {free:,} free below {into}: {missing}"
+            )
+        left = total
         for done, member in enumerate(listed, start=1):
-            problems += _write(member, into / PurePosixPath(member.name))
+            with _counted(into, left, total):
+                problems += _write(member, into / PurePosixPath(member.name))
+            left -= member.size
             if on_progress:
                 on_progress(done, len(listed))
     if problems:
@@ -95,14 +107,31 @@ def unpack(archive: Path, into: Path, *, room: int = MAX_BYTES, on_progress: Pro
 
 
 @contextmanager
+def _counted(into: Path, left: int, total: int) -> Iterator[None]:
+    """Say how many bytes were still to be written where a disk or a quota is full, whatever looked free before."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        missing = f"{left:,} of {total:,} bytes are still to be unpacked"
+        raise MachineFault(
+            str(into), f"{error.strerror}: {missing}; {FAULTS[error.errno]}, then give the same command again"
+        ) from error
+
+
+@contextmanager
 def _opened(path: Path) -> Iterator[Iterator[Member]]:
     kind = archive_kind(path)
     if kind not in READABLE:
-        found = f"a {kind} archive; unpack it and add the folder" if kind else "a file of another kind"
+        found = f"a {kind} archive; unpack it and add the folder" if kind else seems_to_be(path)
+        found = found or "a file of another kind"
         raise BadData(str(path), f"expected a folder, a zip or a tar archive, found {found}")
     try:
         archive = zipfile.ZipFile(path) if kind == "zip" else tarfile.open(path)  # noqa: SIM115
     except READ_ERRORS as error:
+        if isinstance(error, OSError) and error.errno in FAULTS:
+            raise
         raise BadData(str(path), f"does not open as a {kind} archive: {_words(error)}") from error
     with archive:
         yield _zip_members(archive) if isinstance(archive, zipfile.ZipFile) else _tar_members(archive)
@@ -120,7 +149,18 @@ def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
             refused = "is neither a file nor a folder"
         elif info.flag_bits & 0x41:
             refused = "is encrypted; unpack the archive with its password and add the folder"
-        yield Member(info.filename.replace("\\", "/"), info.file_size, refused, partial(archive.open, info))
+        name = _decoded(info.filename, "cp437") if not info.flag_bits & 0x800 else info.filename
+        yield Member(name.replace("\\", "/"), info.file_size, refused, partial(archive.open, info))
+
+
+def _decoded(name: str, read_as: str, errors: str = "strict") -> str:
+    """A name whose encoding the archive does not say: UTF-8 if it is that, else GB 2312, else as it was read."""
+    if name.isascii():
+        return name
+    for encoding in ("utf-8", "gb2312"):
+        with suppress(UnicodeError):
+            return name.encode(read_as, errors).decode(encoding)
+    return name
 
 
 def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
@@ -132,7 +172,12 @@ def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
             refused = "is a link; expected a file"
         elif not info.isreg():
             refused = "is neither a file nor a folder"
-        yield Member(info.name, info.size, refused, partial(_tar_file, archive, info))
+        yield Member(
+            _decoded(info.name, "utf-8", "surrogateescape"),
+            info.size,
+            refused,
+            partial(_tar_file, archive, info),
+        )
     _read_to_the_end(archive)
 
 
@@ -214,7 +259,7 @@ def _write(member: Member, path: Path) -> list[str]:
     path.parent.mkdir(parents=True, exist_ok=True)
     left = member.size
     try:
-        with path.open("xb") as copy:
+        with naming(path), path.open("xb") as copy:
             for chunk in _chunks(member):
                 left -= len(chunk)
                 copy.write(chunk)
@@ -229,6 +274,8 @@ def _chunks(member: Member) -> Iterator[bytes]:
             while chunk := file.read(CHUNK):
                 yield chunk
     except READ_ERRORS as error:
+        if isinstance(error, OSError) and error.errno in FAULTS:
+            raise
         raise BadData(member.name, f"is damaged: {_words(error)}") from error
 
 

@@ -178,7 +178,9 @@ def test_every_damaged_member_is_named(tmp_path):
         (b"Rar!\x1a\x07\x01\x00" + bytes(100), "found a RAR archive; unpack it and add the folder"),
         (b"7z\xbc\xaf\x27\x1c" + bytes(100), "found a 7z archive"),
         (b"name,group\n1,2\n", "found a file of another kind"),
-        (b"", "found a file of another kind"),
+        (b"", "found an empty file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "found a Git LFS pointer"),
+        (b"<!DOCTYPE html><html>", "found a web page"),
         (b"PK\x03\x04" + bytes(100), "does not open as a zip archive"),
         (b"\x1f\x8b" + bytes(100), "does not open as a tar archive"),
     ],
@@ -217,3 +219,24 @@ def test_a_tar_that_goes_on_behind_its_end_is_refused(tmp_path):
 def test_backslashes_of_windows_are_folders(tmp_path):
     unpack(a_zip(tmp_path / "a.zip", ("images\\", b""), ("images\\1.png", b"x")), tmp_path / "into")
     assert (tmp_path / "into/images/1.png").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("form", ["zip", "tar"])
+@pytest.mark.parametrize(
+    ("encoding", "name"), [("gb2312", "\u606f\u8089"), ("utf-8", "M\u00fcller"), ("cp437", "\u00fc1")]
+)
+def test_names_in_encodings_that_the_archive_does_not_say_are_read(tmp_path, form, encoding, name):
+    """As Windows in China and macOS write them; German names of old zips stay as they are."""
+    raw = f"images/{name}.png".encode(encoding)
+    stand_in = "x" * len(raw)
+    archive = tmp_path / "a"
+    if form == "zip":
+        a_zip(archive, (stand_in, b"content"))
+        archive.write_bytes(archive.read_bytes().replace(stand_in.encode(), raw))
+    elif encoding == "cp437":
+        return  # not in a tar
+    else:
+        with tarfile.open(archive, "w", encoding=encoding) as tar:
+            tar.addfile(tarfile.TarInfo(f"images/{name}.png"))
+    unpack(archive, tmp_path / "into")
+    assert [path.name for path in (tmp_path / "into/images").iterdir()] == [f"{name}.png"]
