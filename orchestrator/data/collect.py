@@ -159,9 +159,9 @@ def _add(folders: Folders, found: Matched, reading: Reading, gathered: _Gathered
     if reading.groups == "none":
         here = replace(here, group="")
     gathered.pairs += [replace(pair, member=members.get(pair.stem, here)) for pair in pairs]
-    part = folders.part.strip(".")
-    leads = [folders.group or Path(part).name, part.replace("/", "_"), folders.images.replace("/", "_")]
-    leads = [folders.named["place"], leads[-1]] if layout.own else leads
+    place = folders.named["place"] if layout.own else folders.part.strip(".")
+    name = Path(place).name if layout.own else folders.group or Path(place).name
+    leads = [name, place.replace("/", "_"), folders.images.replace("/", "_")]
     gathered.leads += [tuple(lead for lead in leads if lead)] * len(pairs)
     gathered.forms.update(found.forms)
     for (image, mask), form in zip(found.pairs, found.forms, strict=False):
@@ -270,7 +270,8 @@ def _remarks(
         names = sorted({folders.images for folders in sets})
         yield f"groups unknown: if {_some(names)} are of a patient or video each, import with --groups folders"
     if gathered.drawn:
-        yield f"{len(gathered.drawn)} images without a mask are taken as free of polyps (--without-mask empty)"
+        many = "images without a mask are" if len(gathered.drawn) > 1 else "image without a mask is"
+        yield f"{len(gathered.drawn)} {many} taken as free of polyps (--without-mask empty)"
     passed = [*gathered.stray, *(name for name in litter)]
     if passed:
         yield f"{len(passed)} file{'s are' if len(passed) > 1 else ' is'} passed over: {_some(passed)}"

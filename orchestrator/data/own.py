@@ -209,7 +209,7 @@ def said_by(own: OwnSet, common: int, groups: str) -> Said:
     center = next((name for name in free if CENTER.fullmatch(name)), "")
     no_part = {*(chosen if groups != "none" else free[evident:] if evident is not None else []), center}
     part = [name for n, name in enumerate(names) if is_split(name) or (n < depth and name not in no_part)]
-    return Said("/".join(part), group, center, "_".join(names))
+    return Said("/".join(part), group, center, "/".join(names))
 
 
 def is_split(name: str) -> bool:

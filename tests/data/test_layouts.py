@@ -2,53 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from packed import FRAME, MASK, Content, write_tree, zipped
-from typer.testing import CliRunner
+from packed import FRAME, MASK, write_tree
+from tree import add, groups, pairs, refused
 
-from orchestrator.cli import app
-from orchestrator.data.cases import Dataset, load_dataset
 from orchestrator.data.pairs import Pair
 from orchestrator.data.sequences import colon_sequences, piccolo_patients, whole_sequences
-from orchestrator.errors import UserError
-
-
-def add(
-    tmp_path: Path, files: dict[str, Content], *options: str, archive: bool = False
-) -> tuple[Dataset, str]:
-    """A dataset that `orchestrator data add` made of a tree of files, and what it printed; refusals are raised."""
-    source = write_tree(tmp_path / "source", files)
-    if archive:
-        source = zipped(source, tmp_path / "source.zip")
-    home = str(tmp_path / "home")
-    result = CliRunner().invoke(app, ["data", "add", "X", str(source), "--home", home, *options])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        assert isinstance(result.exception, UserError), result.exc_info
-        assert list((tmp_path / "home/datasets").iterdir()) == []
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return load_dataset(Path(home), "X"), result.output
-
-
-def refused(tmp_path: Path, files: dict[str, Content], *options: str) -> str:
-    with pytest.raises(UserError) as error:
-        add(tmp_path, files, *options)
-    return str(error.value)
-
-
-def groups(dataset: Dataset) -> dict[str, str]:
-    return {case.id.removeprefix("X/"): case.group.removeprefix("X/") for case in dataset.cases}
-
-
-def pairs(images: Sequence[str], masks: Sequence[str]) -> dict[str, Content]:
-    return {**dict.fromkeys(images, FRAME), **dict.fromkeys(masks, MASK)}
-
 
 SUN = {
     f"{top}/{kind}/{clip}/image_0{n}.{'jpg' if kind == 'Frame' else 'png'}": FRAME
