@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import cv2
 import numpy as np
-from PIL import ImageColor
 
 from orchestrator.data.masks import CHROMATIC, DARK, FEW, RINGING, Color, Drawn
 
 Level = int | float | Color
 MAX_LEVELS = 64  # of one mask; a picture has more
+MAX_COLORS = 1 << 16  # the same with all that JPEG makes of them
 BASIC: dict[str, Color] = {
     "black": (0, 0, 0),
     "white": (255, 255, 255),
@@ -38,6 +39,19 @@ NEAR = 60  # how far a color may be from one that bears its name
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A color that a user asked for: by name all of that hue, otherwise what is near."""
+
+    color: Color
+    by_name: bool
+
+    def means(self, found: Color) -> bool:
+        if self.by_name:
+            return hue_name(found) == hue_name(self.color)
+        return _apart(found, self.color) <= NEAR
+
+
+@dataclass(frozen=True)
 class Levels:
     """Every pixel of a mask by the level it is nearest to."""
 
@@ -49,10 +63,14 @@ class Levels:
 
 
 def levels_of_values(drawn: Drawn, wanted: Sequence[int] = ()) -> Levels:
-    """Levels that fill an area, exact where the mask is; `wanted` ones too, where JPEG left nothing near them."""
+    """Levels that fill an area, and `wanted` ones; what lies between belongs to the nearer one.
+
+    Every value is a level of its own where there are few, but for rims once it is known what is wanted.
+    """
     found, places, counts = np.unique(drawn.values, return_inverse=True, return_counts=True)
     places = places.reshape(drawn.shape)
-    if len(found) <= FEW and not drawn.lossy:
+    has_rims = wanted and drawn.depth == 255 and found[-1] > DARK
+    if len(found) <= FEW and not drawn.lossy and not has_rims:
         return Levels(tuple(found.tolist()), tuple(counts.tolist()), places)
     keys = _flat_values(drawn, wanted)
     apart = np.abs(found[:, None].astype(float) - np.array(keys, float))
@@ -77,18 +95,19 @@ def _flat_values(drawn: Drawn, wanted: Sequence[int]) -> list[int | float]:
     return sorted(keys)
 
 
-def levels_of_colors(drawn: Drawn, wanted: Sequence[Color] = ()) -> Levels:
-    """The same for colors; a pixel between two belongs to the nearer one."""
+def levels_of_colors(drawn: Drawn, wanted: Sequence[Asked] = ()) -> Levels:
+    """The same for colors; none at all where there are as many as in a picture."""
     colors = drawn.colors if drawn.colors is not None else np.repeat(grey_levels(drawn)[..., None], 3, axis=2)
     packed = colors.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     found, places, counts = np.unique(packed, return_inverse=True, return_counts=True)
     places = places.reshape(packed.shape)
-    rgb = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1).astype(int)
-    if len(found) <= FEW and not drawn.lossy:
-        keys = [_color(one) for one in rgb]
-        return Levels(tuple(keys), tuple(counts.tolist()), places)
+    if len(found) <= FEW and not drawn.lossy and not wanted:
+        return Levels(tuple(_color(int(one)) for one in found), tuple(counts.tolist()), places)
+    if len(found) > MAX_COLORS and not wanted:
+        return Levels((), (), np.zeros(drawn.shape, int), exact=False, between=1.0)
     keys = _flat_colors(colors, packed, drawn.lossy)
-    keys += [one for one in wanted if not any(answers(key, one) for key in keys)]
+    keys += [one.color for one in wanted if not any(one.means(key) for key in keys)]
+    rgb = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1).astype(int)
     nearest = np.zeros(len(rgb), int)
     best = np.full(len(rgb), np.inf)
     for position, key in enumerate(keys):
@@ -115,9 +134,11 @@ def _flat_colors(colors: np.ndarray, packed: np.ndarray, lossy: bool) -> list[Co
     found, counts = np.unique(flat if flat.size else packed, return_counts=True)
     keys: list[Color] = []
     for one in found[np.argsort(-counts, kind="stable")].tolist():
-        color = (one >> 16, one >> 8 & 255, one & 255)
-        if len(keys) < MAX_LEVELS and not (lossy and any(_apart(color, key) <= CHROMATIC for key in keys)):
+        color = _color(one)
+        if not (lossy and any(_apart(color, key) <= CHROMATIC for key in keys)):
             keys.append(color)
+        if len(keys) == MAX_LEVELS:
+            break
     return keys if any(_apart(key, BASIC["black"]) <= CHROMATIC for key in keys) else [*keys, BASIC["black"]]
 
 
@@ -126,13 +147,6 @@ def grey_levels(drawn: Drawn) -> np.ndarray:
     if drawn.depth == 255:
         return drawn.values.astype(np.uint8)
     return np.clip(drawn.values / drawn.depth * 255, 0, 255).astype(np.uint8)
-
-
-def answers(color: Color, asked: Color) -> bool:
-    """Whether a color of a mask is meant by the one that was asked for: a basic one by its hue, others by nearness."""
-    if asked in BASIC.values():
-        return _hue_name(color) == _hue_name(asked)
-    return _apart(color, asked) <= NEAR
 
 
 def level_name(level: Level) -> str:
@@ -153,16 +167,22 @@ def merged(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _alike(one: str, other: str) -> bool:
-    colors = [
-        BASIC.get(name) or (ImageColor.getrgb(name) if name[0] == "#" else None) for name in (one, other)
-    ]
-    if colors[0] is not None and colors[1] is not None:
-        return _apart(colors[0][:3], colors[1][:3]) <= CHROMATIC
-    return colors == [None, None] and abs(float(one) - float(other)) <= RINGING
+    color, other_color = color_named(one), color_named(other)
+    if color is None or other_color is None:
+        return color == other_color and abs(float(one) - float(other)) <= RINGING
+    return _apart(color, other_color) <= CHROMATIC
+
+
+def color_named(name: str) -> Color | None:
+    """The color of a `level_name`; None for a value."""
+    if name in BASIC:
+        return BASIC[name]
+    return _color(int(name[1:], 16)) if name.startswith("#") else None
 
 
 @cache
-def _hue_name(color: Color) -> str:
+def hue_name(color: Color) -> str:
+    """red for bright and dark red alike; black, grey or white where there is no hue."""
     hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in color))
     if value < 0.2:
         return "black"
@@ -172,8 +192,8 @@ def _hue_name(color: Color) -> str:
 
 
 def _apart(one: Sequence[int], other: Sequence[int]) -> float:
-    return float(np.linalg.norm(np.subtract(one, other)))
+    return math.dist(one, other)
 
 
-def _color(rgb: np.ndarray) -> Color:
-    return int(rgb[0]), int(rgb[1]), int(rgb[2])
+def _color(packed: int) -> Color:
+    return packed >> 16, packed >> 8 & 255, packed & 255

@@ -12,15 +12,15 @@ from PIL import ImageColor
 from orchestrator.data.images import POLYP_ABOVE
 from orchestrator.data.levels import (
     BASIC,
+    Asked,
     Level,
     Levels,
-    answers,
     grey_levels,
     level_name,
     levels_of_colors,
     levels_of_values,
 )
-from orchestrator.data.masks import RIM_SPECKS, RINGING, Color, Drawn, is_plain
+from orchestrator.data.masks import RIM_SPECKS, RINGING, Drawn, is_plain
 from orchestrator.errors import BadData
 
 HIGHEST = 1 << 32  # above every label
@@ -34,7 +34,7 @@ class Wanted:
     """One color or range of values that is polyp, and the class it stands for, if any."""
 
     text: str  # as the user wrote it
-    color: Color | None = None
+    color: Asked | None = None
     low: int = 0
     high: int = -1  # included
     label: str = ""
@@ -42,7 +42,7 @@ class Wanted:
     def means(self, level: Level, slack: int = 0) -> bool:
         """`slack`: how far a level may be from a single value."""
         if isinstance(level, tuple):
-            return self.color is not None and answers(level, self.color)
+            return self.color is not None and self.color.means(level)
         if self.low == self.high:
             return abs(level - self.low) <= slack
         return self.low <= level <= self.high
@@ -118,11 +118,15 @@ def _words(texts: Sequence[str]) -> list[str]:
 
 def _color_of(word: str, label: str, problems: list[str]) -> Wanted:
     text = f"#{word}" if re.fullmatch(r"[0-9a-fA-F]{6}", word) else word
+    if basic := BASIC.get(text.lower()):
+        return Wanted(word, Asked(basic, by_name=True), label=label)
     try:
-        return Wanted(word, BASIC.get(text.lower()) or ImageColor.getrgb(text)[:3], label=label)
+        red, green, blue, *_ = ImageColor.getrgb(text)
     except ValueError:
-        problems.append(f"--mask-colors: expected a name such as red, or #rrggbb, found {word!r}")
-        return Wanted(word, BASIC["black"])
+        option = "--mask-classes" if label else "--mask-colors"
+        problems.append(f"{option}: expected a color such as red or #rrggbb, found {word!r}")
+        red = green = blue = 0
+    return Wanted(word, Asked((red, green, blue), by_name=False), label=label)
 
 
 def _values_of(word: str, label: str, problems: list[str]) -> Wanted:

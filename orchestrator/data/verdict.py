@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from orchestrator.data.levels import merged
+from orchestrator.data.levels import color_named, merged
 from orchestrator.data.look import READ_ANYWAY, Facts
 from orchestrator.data.mask_rule import MaskRule
 from orchestrator.data.masks import DARK
@@ -39,7 +39,7 @@ def problems_of_set(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
             by_kind.setdefault(one.kind, {})[stem] = one
     plain = any(not one.kind and one.polyp_fraction for one in facts.values())
     problems = [_unclear(kind, found, len(facts), plain) for kind, found in sorted(by_kind.items())]
-    problems += _never_met(facts, rule)
+    problems += _never_met(facts, rule) + _ambiguous(facts, rule)
     if not problems and not rule.wanted:
         problems += _mostly_covered(facts, rule)
     known = {stem: one.turn for stem, one in facts.items()}
@@ -93,6 +93,20 @@ def _never_met(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
     return [
         f"{option}: no mask has {', '.join(missing)}; found {_shares(_counted(facts.values()))} of all pixels"
     ]
+
+
+def _ambiguous(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
+    """Names of colors that stand for several that are here."""
+    names = [name for name in _counted(facts.values()) if color_named(name)] if rule.by_color else []
+    problems = []
+    for one in rule.wanted:
+        found = [name for name in names if one.color and one.color.means(color_named(name) or (0, 0, 0))]
+        if len(found) > 1 and one.color and one.color.by_name:
+            numbers = ["#{:02x}{:02x}{:02x}".format(*(color_named(name) or (0, 0, 0))) for name in found]
+            problems.append(
+                f"--mask-colors: {one.text} could be each of {', '.join(numbers)}; name those that are polyp by number"
+            )
+    return problems
 
 
 def _mostly_covered(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:

@@ -178,6 +178,21 @@ def test_pictures_and_maps_of_probability_are_refused_as_such(tmp_path):
     assert polyps(add(tmp_path, probability, values=["128-255"]))[0].mean() == 0.5
 
 
+def test_a_name_that_stands_for_two_colors_of_a_set_is_refused(tmp_path):
+    words = "red could be each of #ff0000, #800000; name those that are polyp by number"
+    masks = painted(RED), painted(RED, (128, 0, 0))
+    assert words in refusal(tmp_path, *masks, colors=["red"])
+    assert [polyp.sum() for polyp in polyps(add(tmp_path, *masks, colors=["#ff0000"]))] == [400, 400]
+
+
+def test_rims_between_colors_or_labels_belong_to_the_nearer_one(tmp_path):
+    mask, grey = painted(RED, GREEN), LEFT * np.uint8(100) + RIGHT * np.uint8(255)
+    mask[9, 10:30], mask[30, 10:30] = (100, 0, 0), (200, 0, 0)
+    grey[9, 10:30], grey[30, 10:30] = 40, 60
+    assert polyps(add(tmp_path / "a", mask, colors=["red"]))[0].sum() == 420
+    assert polyps(add(tmp_path / "b", grey, values=["100"]))[0].sum() == 420
+
+
 def test_in_jpeg_masks_labels_are_told_apart_by_nearness(tmp_path):
     mask = LEFT * np.uint8(100) + RIGHT * np.uint8(200)
     for number, (values, expected) in enumerate((("100", LEFT), ("100,200", BOTH), ("nonzero", BOTH))):
