@@ -213,7 +213,11 @@ def _groups(dataset: Dataset) -> str:
     if grouped == len(dataset.cases):
         return f"{len({case.group for case in dataset.cases})} groups"
     known = f"groups of {grouped} of {len(dataset.cases)} cases known" if grouped else "groups unknown"
-    return f"{known} (recorded as known: add it again)" if dataset.groups_known else known
+    return (
+        f"{known} (recorded as known by an older version: remove and add it again)"
+        if dataset.groups_known
+        else known
+    )
 
 
 def _facts(dataset: Dataset) -> dict[str, Any]:

@@ -6,60 +6,32 @@ read and reported, all else is refused with the remedy.
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from orchestrator.data.images import EXTENSIONS
 from orchestrator.data.pairs import Membership
+from orchestrator.data.spreadsheet import Notes, read_rows
 from orchestrator.errors import BadData
 
-MAX_TABLE_BYTES = 64 << 20
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 GROUP, CENTER = "group", "center"  # the columns that are looked for where none is named
+# Words that headings are, without capitals and blanks; from the likeliest on.
 NAMES = (
-    *("name", "case", "case_name", "image", "image_name", "image_file", "image_id", "image_path", "img"),
-    *(
-        "file",
-        "filename",
-        "file_name",
-        "path",
-        "frame",
-        "frame_name",
-        "stem",
-        "bild",
-        "datei",
-        "dateiname",
-        "id",
-    ),
+    "name case_name image image_name image_file image_id image_path img file filename file_name path frame frame_name "
+    "stem bild datei dateiname case id"
 )
 GROUPS = (
-    *(
-        "group",
-        "group_id",
-        "groups",
-        "patient",
-        "patient_id",
-        "patientid",
-        "patient_nr",
-        "subject",
-        "subject_id",
-    ),
-    *("sequence", "sequence_id", "seq", "video", "video_id", "video_name", "clip", "study", "study_id"),
-    *("procedure", "exam", "examination", "gruppe"),
+    "group group_id groups gruppe patient patient_id patientid patient_nr subject subject_id sequence sequence_id seq "
+    "video video_id video_name clip study study_id procedure exam examination"
 )
 CENTERS = (
-    *("center", "centre", "center_id", "centre_id", "centers", "centres", "hospital", "hospital_id"),
-    *("site", "site_id", "institution", "institute", "clinic", "klinik", "zentrum", "krankenhaus"),
+    "center center_id centers centre centre_id centres hospital hospital_id krankenhaus site site_id institution "
+    "institute clinic klinik zentrum"
 )
 NOTHING = ("", "nan", "none", "null", "na", "n/a", "#n/a", "<na>", "-", "--", "?", "unknown")
-# Not text, by first bytes: what a spreadsheet saves if it is not asked for CSV.
-WORKBOOKS = {b"PK\x03\x04": "a workbook (.xlsx, .ods)", b"\xd0\xcf\x11\xe0": "an old workbook (.xls)"}
 
 
 @dataclass(frozen=True)
@@ -79,12 +51,6 @@ class _Columns:
     center: str | None
 
 
-@dataclass
-class _Notes:
-    problems: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-
-
 def read_groups(
     path: Path,
     stems: Collection[str],
@@ -96,9 +62,9 @@ def read_groups(
 
     Rows of `skipped` names are no mistake.
     """
-    notes = _Notes()
+    notes = Notes()
     try:
-        rows, headings = _rows(path, notes)
+        rows, headings = read_rows(path, notes)
     except BadData as error:
         return Table({}, False, tuple(f"{path.name}: {problem}" for problem in error.problems))
     columns = _columns(rows.values(), headings, (group_column, center_column), stems, notes)
@@ -114,80 +80,12 @@ def read_groups(
     )
 
 
-def _rows(path: Path, notes: _Notes) -> tuple[dict[int, dict[str, str]], list[str]]:
-    """Rows by line number, blank ones left out, as heading -> cell; and the headings."""
-    text = _text(path, notes)
-    first, _, rest = text.partition("\n")
-    delimiter = ""
-    if first.strip().strip('"').casefold().startswith("sep=") and rest:  # the first line that Excel may write
-        delimiter, text = first.strip().strip('"')[4:5] or "\t", f"\n{rest}"
-    delimiter = delimiter or _delimiter(text)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        first_row = next((cells for cells in reader if any(cell.strip() for cell in cells)), [])
-        headings = [heading.strip() for heading in first_row]
-        lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except csv.Error as error:
-        raise BadData(path.name, f"expected a CSV file, found {error}") from error
-    for line, cells in lines:
-        if any(cell.strip() for cell in cells[len(headings) :]):
-            notes.problems.append(f"line {line}: expected {len(headings)} cells, found {len(cells)}")
-    if delimiter != ",":
-        notes.remarks.append(f"columns are separated by {DELIMITERS.get(delimiter, repr(delimiter))}")
-    return {line: dict(zip(headings, cells, strict=False)) for line, cells in lines}, headings
-
-
-def _text(path: Path, notes: _Notes) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_TABLE_BYTES + 1)
-    except OSError as error:
-        raise BadData(path.name, f"expected a CSV file, found {error.strerror}") from error
-    if len(content) > MAX_TABLE_BYTES:
-        raise BadData(path.name, f"expected at most {MAX_TABLE_BYTES:,} bytes")
-    if kind := next((kind for start, kind in WORKBOOKS.items() if content.startswith(start)), None):
-        raise BadData(path.name, f"expected a CSV file, found {kind}; save the sheet as CSV")
-    encoding = _encoding(content)
-    if encoding not in ("utf-8-sig", "utf-8"):
-        notes.remarks.append(f"read as {encoding}, as it is not UTF-8")
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise BadData(
-            path.name, f"expected a CSV file in UTF-8, found {error.reason}; save it as UTF-8"
-        ) from error
-    if "\0" in text:
-        raise BadData(path.name, "expected a CSV file, found bytes that are no text")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _encoding(content: bytes) -> str:
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    if content.startswith(codecs.BOM_UTF8):
-        return "utf-8-sig"
-    if content[1:2] == b"\0" or content[:1] == b"\0":
-        return "utf-16-le" if content[1:2] == b"\0" else "utf-16-be"
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        return "cp1252"  # of Windows in western Europe; holds Latin-1
-    return "utf-8"
-
-
-def _delimiter(text: str) -> str:
-    """What parts the first line most often, outside of quotes; a comma where nothing does."""
-    line = next((line for line in text.split("\n") if line.strip()), "")
-    bare = "".join(line.split('"')[::2])
-    return max(DELIMITERS, key=lambda delimiter: (bare.count(delimiter), delimiter == ","))
-
-
 def _columns(
     rows: Collection[Mapping[str, str]],
     headings: Sequence[str],
     wanted: tuple[str, str],
     stems: Collection[str],
-    notes: _Notes,
+    notes: Notes,
 ) -> _Columns | None:
     """Which column holds what; None, and a problem for each, where that is not clear."""
     named = [heading for heading in headings if heading]
@@ -196,13 +94,14 @@ def _columns(
         _column(named, synonyms, column, default, notes)
         for synonyms, column, default in zip((GROUPS, CENTERS), wanted, (GROUP, CENTER), strict=True)
     ]
+    is_ambiguous = bool(notes.problems)
     here = f"found {', '.join(named) or 'no headings'}"
     if name is None:
         notes.problems.append(f"expected a column 'name' with the names of the images, {here}")
     for asked, default, column in zip(wanted, (GROUP, CENTER), found, strict=True):
         if column is None and asked != default:
             notes.problems.append(f"expected the column {asked!r} of --{default}-column, {here}")
-    if not any(found) and wanted == (GROUP, CENTER) and not notes.problems:
+    if not any(found) and wanted == (GROUP, CENTER) and not is_ambiguous:
         notes.problems.append(
             f"expected a column 'group' (video, patient) or 'center', {here}; name yours with "
             "--group-column or --center-column"
@@ -212,15 +111,13 @@ def _columns(
     return None if name is None else _Columns(name, *found)
 
 
-def _column(
-    headings: Sequence[str], synonyms: Sequence[str], wanted: str, default: str, notes: _Notes
-) -> str | None:
+def _column(headings: Sequence[str], synonyms: str, wanted: str, default: str, notes: Notes) -> str | None:
     """The heading that is wanted, to the letter or but for capitals and blanks; else the only synonym of a default."""
     if wanted in headings:
         return wanted
     alike = [heading for heading in headings if _plain(heading) == _plain(wanted)]
     if not alike and wanted == default:
-        alike = [heading for heading in headings if _plain(heading) in synonyms]
+        alike = [heading for heading in headings if _plain(heading) in synonyms.split()]
     if len(alike) > 1:
         notes.problems.append(
             f"columns {', '.join(alike)} could each be the {default}; pick one with --{default}-column"
@@ -232,21 +129,21 @@ def _column(
 
 
 def _name_column(
-    rows: Collection[Mapping[str, str]], headings: Sequence[str], stems: Collection[str], notes: _Notes
+    rows: Collection[Mapping[str, str]], headings: Sequence[str], stems: Collection[str], notes: Notes
 ) -> str | None:
     """`name`, else the synonym whose cells name the most cases."""
     if "name" in headings:
         return "name"
-    finders = _finders(stems)
+    finders, ranked = _finders(stems), NAMES.split()
 
     def matches(heading: str) -> int:
         names = ((row.get(heading) or "").strip() for row in rows)
         return sum(any(find(name) for _, find in finders) for name in names)
 
-    alike = [heading for heading in headings if _plain(heading) in NAMES]
+    alike = [heading for heading in headings if _plain(heading) in ranked]
     if not alike:
         return None
-    best = max(alike, key=lambda heading: (matches(heading), -NAMES.index(_plain(heading))))
+    best = max(alike, key=lambda heading: (matches(heading), -ranked.index(_plain(heading))))
     notes.remarks.append(f"column {best!r} is read as the name")
     return best
 
@@ -256,7 +153,7 @@ def _plain(heading: str) -> str:
 
 
 def _members(
-    rows: Mapping[int, Mapping[str, str]], columns: _Columns, stems: Collection[str], notes: _Notes
+    rows: Mapping[int, Mapping[str, str]], columns: _Columns, stems: Collection[str], notes: Notes
 ) -> dict[str, Membership]:
     members: dict[str, Membership] = {}
     finders = _finders(stems)
@@ -336,7 +233,7 @@ def _joined(name: str) -> str:
 
 
 def _check_names(
-    stems: Collection[str], lines: Mapping[str, Sequence[int]], others: Mapping[str, int], notes: _Notes
+    stems: Collection[str], lines: Mapping[str, Sequence[int]], others: Mapping[str, int], notes: Notes
 ) -> None:
     twice = [
         f"{stem!r} (lines {', '.join(map(str, found))})" for stem, found in lines.items() if len(found) > 1
@@ -352,7 +249,7 @@ def _check_names(
             notes.problems.append(f"{what}: {_listed(found)}")
 
 
-def _check_cells(rows: Iterable[Mapping[str, str]], columns: _Columns, notes: _Notes) -> None:
+def _check_cells(rows: Iterable[Mapping[str, str]], columns: _Columns, notes: Notes) -> None:
     """Report what was taken for an empty cell, and groups that only capitals tell apart."""
     rows = list(rows)
     for kind, column in (("group", columns.group), ("center", columns.center)):
@@ -370,7 +267,7 @@ def _check_cells(rows: Iterable[Mapping[str, str]], columns: _Columns, notes: _N
 
 
 def _check_gaps(
-    kind: str, cells: Mapping[str, str], lines: Mapping[str, Sequence[int]], notes: _Notes
+    kind: str, cells: Mapping[str, str], lines: Mapping[str, Sequence[int]], notes: Notes
 ) -> None:
     gaps = [f"{stem!r} (line {lines[stem][0]})" for stem, text in cells.items() if not text]
     if not gaps:
