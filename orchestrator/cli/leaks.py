@@ -10,7 +10,7 @@ import typer
 
 from orchestrator.cli.feed import no_png
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Cache, Home
-from orchestrator.cli.screen import bar, out, print_json
+from orchestrator.cli.screen import bar, note, out, print_json
 from orchestrator.files import write_atomically
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def data_leaks(
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look for frames that show the same place: what must not be trained on and tested on. Minutes, once."""
+    """Look for frames that show the same place, mirrored and turned ones too: not to be trained on and tested on."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
@@ -39,8 +39,9 @@ def data_leaks(
     if sheet and (problems := no_png("--sheet", sheet)):
         raise BadData("data leaks", problems)
     home = home.expanduser().resolve()
-    with bar("comparing frames") as on_progress:
-        leaks = find_twins(load_datasets(home, names), cache or home / "cache", on_progress)
+    datasets = load_datasets(home, names)
+    with bar("near-duplicates") as on_progress:
+        leaks = find_twins(datasets, cache or home / "cache", on_progress, note)
     groups = leaks.groups()
     drawn = _draw(leaks, sheet) if sheet else ""
     if as_json:
@@ -49,10 +50,11 @@ def data_leaks(
     table = Table(title="pairs that show one place", title_justify="left", box=box.SIMPLE_HEAD)
     for head in ("dataset", "with"):
         table.add_column(head)
-    for head in KINDS:
+    for head in (*KINDS, "mirrored"):
         table.add_column(head, justify="right")
-    for one, other, counts in count_between(leaks):
-        table.add_row(escape(one), "itself" if one == other else escape(other), *map(str, counts))
+    for one, other, counts, num_mirrored in count_between(leaks):
+        partner = "itself" if one == other else escape(other)
+        table.add_row(escape(one), partner, *map(str, (*counts, num_mirrored)))
     out.print(table)
     sizes = ", ".join(str(len(group)) for group in groups[:20])
     out.print(f"groups of two or more, by their own groups and by twins: {len(groups)}", highlight=False)

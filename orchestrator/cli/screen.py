@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,15 +16,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from orchestrator.scoring.formatting import percent
 
 LOG_WIDTH = 140  # a log file has no width; tables need one
+SECONDS_A_LINE = 60  # of progress, in a log file
 out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else LOG_WIDTH)
 err = Console(stderr=True, soft_wrap=True)
 
 
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal; in a log file, nothing until the command's own last line."""
+    """A progress bar on a terminal; in a log file, a line a minute with what is left."""
+    if not err.is_terminal:
+        yield LogLines(title)
+        return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+    with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
@@ -34,6 +39,27 @@ def plain(text: str) -> str:
         line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
         for line in text.split("\n")
     )
+
+
+class LogLines:
+    """Progress for those who read a log file: nothing about what is over within a minute."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.began = self.last = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self.last < SECONDS_A_LINE or not 0 < done < total:
+            return
+        self.last = now
+        minutes = (now - self.began) / done * (total - done) / 60
+        note(f"{self.title}: {done:,} of {total:,}, about {max(1, round(minutes))} min left")
+
+
+def note(line: str) -> None:
+    """A line on stderr, as it is."""
+    err.print(line, markup=False, highlight=False)
 
 
 def epoch_line(row: dict[str, float], epochs: int) -> str:

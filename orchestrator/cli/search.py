@@ -264,11 +264,21 @@ def search(
     if beside and race is None:
         err.print("several objectives: every trial gets all its folds (--race none)", highlight=False)
     budget = Budget(trials, hours, gpu_hours, epochs, until_unlikely)
+
+    def home_of(plan: SplitPlan) -> StudyHome:
+        others = [f"vs-{other}" for other in unseen or []]
+        return StudyHome(home, study or "-".join([file.stem, *data, plan.name, *others]))
+
+    def refuse_changes(plan: SplitPlan) -> None:
+        """What needs no near-duplicates to be refused is refused before they are looked for."""
+        made_of = {"space": space.digest, "datasets": plan.datasets, "unseen": plan.unseen, "seed": seed}
+        home_of(plan).refuse_changes(space, plan, made_of)
+
     sources, tests, plan = load_split(
-        home, data, unseen or [], splits, holdout, seed, twins=twins, cache=cache
+        home, data, unseen or [], splits, holdout, seed, twins=twins, cache=cache, check=refuse_changes
     )
-    name = study or "-".join([file.stem, *data, plan.name, *(f"vs-{other}" for other in unseen or [])])
-    study_home = StudyHome(home, name)
+    study_home = home_of(plan)
+    name = study_home.name
     if study is None and (begun := _begun_without_twins(home, name, plan)) is not None:
         err.print(
             f"study {begun} was begun without looking for twins; --no-twins goes on with it, this is another one",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Cache, Holdout, Home, Seed, Splits, Twins, Unseen
-from orchestrator.cli.screen import bar, err, out, print_json
+from orchestrator.cli.screen import bar, err, note, out, print_json
 
 if TYPE_CHECKING:
     from orchestrator.data.cases import Dataset
@@ -68,8 +69,12 @@ def load_split(
     twins: bool,
     cache: Path | None,
     fold: int = 0,
+    check: Callable[[SplitPlan], None] | None = None,
 ) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...], SplitPlan]:
-    """The datasets to train on, those to test on, and how the former are dealt. `fold` is one that must be there."""
+    """The datasets to train on, those to test on, and how the former are dealt. `fold` is one that must be there.
+
+    `check` may refuse a plan that has the name, the datasets and the seed, before near-duplicates are looked for.
+    """
     from orchestrator.data.splits import knows_its_twins, make_plan
     from orchestrator.errors import BadSplit
 
@@ -78,7 +83,10 @@ def load_split(
     plan = make_plan(splits, sources, seed=seed, holdout=holdout, unseen=tests)  # refuses at once what it can
     if fold >= len(plan.folds):
         raise BadSplit("--fold", f"needs a number below {len(plan.folds)}, found {fold}")
-    if twins and not knows_its_twins(splits):
+    is_audited = twins and not knows_its_twins(splits)
+    if check:
+        check(replace(plan, twins=()) if is_audited else plan)
+    if is_audited:
         pairs = look_for_twins(datasets, cache or home / "cache")
         plan = make_plan(splits, sources, seed=seed, holdout=holdout, unseen=tests, twins=pairs)
     if twins:
@@ -121,8 +129,8 @@ def look_for_twins(datasets: Sequence[Dataset], cache: Path) -> tuple[tuple[str,
     """Pairs of ids of cases that show one place."""
     from orchestrator.data.leaks import find_twins
 
-    with bar("looking for frames that show the same place") as on_progress:
-        return find_twins(datasets, cache, on_progress).pairs
+    with bar("near-duplicates") as on_progress:
+        return find_twins(datasets, cache, on_progress, note, "; --no-twins skips it").pairs
 
 
 def twin_line(plan: SplitPlan) -> str:

@@ -2,7 +2,8 @@
 
 Matching: nearest neighbours both ways and the ratio test (Lowe 2004, section 7.1) on root-SIFT (Arandjelovic and
 Zisserman 2012). Every match says by itself how the frame moved, turned and grew, as in Lowe's section 7.3: each
-is tried as the start of the map, so that nothing is drawn at random.
+is tried as the start of the map, so that nothing is drawn at random. No map mirrors: a frame that may be a mirror image
+is mirrored first, which costs nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.data.descriptors import expand, mirrored
 from orchestrator.data.landmarks import SMALL, Landmarks
 
 RATIO = 0.9  # how much nearer the best descriptor must be than the second best
@@ -22,16 +24,18 @@ MAX_STRETCH = 2.5  # aspect of what a circle becomes; a camera that turns aside 
 MAX_ZOOM = 5.0
 CELL = 6  # pixels; matches closer than this are one observation
 MIN_MATCHES = 4
+NUM_LIKELY = 10
 
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Sight:
-    """Landmarks, ready to be compared with many others."""
+    """Landmarks, ready to be compared with many others; strongest first."""
 
-    marks: Landmarks
-    roots: Array  # (N, 128), of length 1
+    points: Array  # (N, 4): x, y, diameter, angle in radians
+    descriptors: Array  # (N, D), of length 1
+    picture: NDArray[np.uint8]  # smaller by SMALL; 0 where the optics show nothing
 
 
 @dataclass(frozen=True)
@@ -44,23 +48,52 @@ class Alignment:
 
 
 def sight(marks: Landmarks) -> Sight:
-    """Root-SIFT: the square roots of what each descriptor has in each bin."""
-    bins = marks.descriptors.astype(np.float32)
-    return Sight(marks, np.sqrt(bins / np.maximum(bins.sum(axis=1, keepdims=True), 1)))
+    return Sight(marks.points, expand(marks.descriptors), marks.picture)
 
 
-def align(one: Sight, other: Sight) -> Alignment | None:
-    """None where no map explains MIN_MATCHES places."""
-    first, second = _matches(one.roots, other.roots)
+def mirror(one: Sight) -> Sight:
+    """The frame with left and right swapped, without looking at it again."""
+    x, y, diameter, angle = one.points.T
+    points = np.stack([one.picture.shape[1] * SMALL - 1 - x, y, diameter, np.pi - angle], axis=1)
+    return Sight(points, mirrored(one.descriptors), np.ascontiguousarray(one.picture[:, ::-1]))
+
+
+def align(one: Sight, other: Sight, affine: Array, num_places: int) -> Alignment:
+    """What the pictures say of a map that was found."""
+    return Alignment(num_places, *_compare(one.picture, other.picture, affine))
+
+
+def find_map(one: Sight, other: Sight, num_points: int | None = None) -> tuple[Array, int] | None:
+    """Affine (3, 2) from (x, y, 1) of the first frame to (x, y) of the second, and the distinct places it explains.
+
+    Of each frame only the `num_points` strongest are looked at. None where it explains fewer than MIN_MATCHES.
+    """
+    first, second = _matches(one.descriptors[:num_points], other.descriptors[:num_points])
     if len(first) < MIN_MATCHES:
         return None
-    source, target = one.marks.points[first], other.marks.points[second]
-    found = _best_map(source, target)
-    if found is None:
-        return None
-    affine, num = found
-    likeness, overlap = _compare(one.marks.picture, other.marks.picture, affine)
-    return Alignment(num, likeness, overlap)
+    return _best_map(one.points[first], other.points[second])
+
+
+def support(one: Sight, other: Sight, affine: Array) -> float:
+    """How many more landmarks than by chance have a likely partner where the map puts them, in standard deviations.
+
+    It asks for less than a match, a partner among the NUM_LIKELY most alike, but asks all landmarks: it tells maps that
+    few matches agree with from those that none should.
+    """
+    places = np.column_stack([one.points[:, :2], np.ones(len(one.points), np.float32)]) @ affine
+    height, width = (SMALL * side for side in other.picture.shape)
+    inside = ((places > 0) & (places < (width, height))).all(axis=1)
+    offs = places[inside, None] - other.points[None, :, :2]
+    near = (offs**2).sum(axis=2) < ROUGH**2
+    alike = one.descriptors[inside] @ other.descriptors.T
+    least = (
+        -np.partition(-alike, NUM_LIKELY - 1, axis=1)[:, NUM_LIKELY - 1]
+        if alike.shape[1] > NUM_LIKELY
+        else -1
+    )
+    found = (np.where(near, alike, -1).max(axis=1, initial=-1) >= np.maximum(least, -0.99)).sum()
+    by_chance = near.sum() * NUM_LIKELY / max(1, alike.shape[1])
+    return float((found - by_chance) / (by_chance + 1) ** 0.5)
 
 
 def _matches(one: Array, other: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -83,9 +116,11 @@ def _best_map(source: Array, target: Array) -> tuple[Array, int] | None:
     turn = target[:, 3] - source[:, 3]
     log_zoom = np.log(target[:, 2] / source[:, 2])
     near, alike = _agreement(source, target, turn, log_zoom)
-    order = np.argsort(-near.sum(axis=1), kind="stable")[:NUM_STARTS]
+    support = near.sum(axis=1)
     best = None
-    for start in order:
+    for start in np.argsort(-support, kind="stable")[:NUM_STARTS]:
+        if support[start] < MIN_MATCHES:
+            break
         refined = _refine(source, target, near[start], alike[start])
         if refined and (best is None or refined[1] > best[1]):
             best = refined
@@ -140,10 +175,10 @@ def _compare(one: NDArray[np.uint8], other: NDArray[np.uint8], affine: Array) ->
     size = other.shape[1], other.shape[0]
     laid = cv2.warpAffine(one, small, size, flags=cv2.INTER_LINEAR)
     shown = cv2.warpAffine((one > 0).astype(np.uint8), small, size, flags=cv2.INTER_NEAREST) > 0
-    both = cv2.erode((shown & (other > 0)).astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=0) > 0
+    both = cv2.erode((shown & (other > 0)).astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0
     zoomed = abs(np.linalg.det(small[:, :2]))
     smaller = min((one > 0).sum() * zoomed, (other > 0).sum())
-    if both.sum() < 100:
+    if both.sum() < 25:
         return 0.0, 0.0
     a, b = laid[both].astype(np.float32), other[both].astype(np.float32)
     a, b = a - a.mean(), b - b.mean()

@@ -1,55 +1,62 @@
 """Which frames show the same place, within and between datasets: what must not lie on both sides of a split.
 
-Three steps. Landmarks of every frame (landmarks.py). A shortlist of the frames that look most alike, by aggregated
-landmarks (VLAD, Jegou et al. 2010) and by color. Then the check: one affine map has to explain so many landmarks that
-chance does not (align.py). Frames that show nothing known are tied to those around them where the numbers of a dataset
-follow a video (numbering.py): they may not show the same place, but are of the same recording.
+Three steps. Landmarks of every frame (landmarks.py), kept on disk (landmark_files.py). A shortlist for every frame of
+those that look most alike, also when mirrored (shortlist.py). Then the check: one affine map has to explain so many
+landmarks that chance does not (align.py). Quarter turns are maps as any other; a mirror image is found by mirroring the
+landmarks. Where the numbers of a dataset follow a video, neighbours are checked as well, and frames that show
+nothing known are tied to those around them (numbering.py): they may not show the same place, but are of the same
+recording.
 
-cache/leaks/v5/FINGERPRINTS.json holds what the pictures of one set of datasets told: it appears by one rename, and is
-read the next time.
+The answer for a dataset, and for two, depends on nothing else that is named. cache/leaks/VERSION holds each in a file
+of its own, which appears by one rename and is read the next time: an interrupted search goes on with what is missing.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
+import zlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from pathlib import Path
-from typing import Literal, get_args
+from typing import NamedTuple
 
-import numpy as np
-from filelock import FileLock
-from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from filelock import FileLock, Timeout
 
-from orchestrator.data.align import Alignment, Sight, align, sight
-from orchestrator.data.cases import Case, Dataset, read_image
+from orchestrator.data.cases import Dataset
+from orchestrator.data.comparing import (
+    KINDS,
+    Kind,
+    Match,
+    Meter,
+    Run,
+    compare,
+    compare_neighbours,
+    look_at,
+    workers,
+)
 from orchestrator.data.deal import merge
-from orchestrator.data.landmarks import find_landmarks
-from orchestrator.data.numbering import in_between
+from orchestrator.data.descriptors import Floats
+from orchestrator.data.landmark_files import LandmarkFiles, Say
+from orchestrator.data.numbering import beside, in_between
 from orchestrator.data.verify import NUM_THREADS, Progress
 from orchestrator.errors import BadData
+from orchestrator.files import write_atomically
 
-VERSION = "v5"  # raise it when the same pictures shall give other twins
-SHORTLIST = 50  # frames that each frame is compared with
-NUM_WORDS = 64  # of the vocabulary
-NUM_SAMPLES = 20_000  # descriptors that the vocabulary is made of
-NUM_ROUNDS = 8  # of k-means
-COLOR_WEIGHT = 0.01  # how much a difference of one in a and b of CIE Lab takes from a likeness of at most one
-COLOR_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)  # quantiles
-# Distinct places that one map must explain. On CVC-ClinicDB's 29 sequences pairs with 7 are the last that are false.
-MIN_PLACES = 8
-SAME_LIKENESS, SAME_OVERLAP = 0.9, 0.8  # from which two frames are one, cut or encoded in another way
-CHUNK = 200  # pairs that a process takes at once
-FEW = 1000  # pairs that are not worth starting processes for
+VERSION = "v6"  # raise it when the same pictures shall give other near-duplicates
 
-Kind = Literal["same frame", "same scene", "same video"]  # the last: told by their numbers alone
-KINDS = get_args(Kind)
-Vectors = NDArray[np.float32]
+
+class Row(NamedTuple):
+    """A twin, with names in their datasets instead of ids: datasets of one content are known by one fingerprint."""
+
+    one: str
+    other: str
+    kind: Kind
+    num_places: int
+    likeness: float
+    overlap: float
+    mirrored: bool
 
 
 @dataclass(frozen=True, order=True)
@@ -62,6 +69,7 @@ class Twin:
     num_places: int  # that one affine map explains
     likeness: float  # correlation of the two pictures, one laid over the other, -1 to 1
     overlap: float  # share of the smaller picture that both show, 0 to 1
+    mirrored: bool = False  # one shows the mirror image of the other
 
 
 @dataclass(frozen=True)
@@ -93,149 +101,157 @@ class Leaks:
         )
 
 
-def find_twins(datasets: Sequence[Dataset], cache: Path, on_progress: Progress | None = None) -> Leaks:
-    """Compare all frames of these datasets; what was found before is read from the cache.
+def find_twins(
+    datasets: Sequence[Dataset],
+    cache: Path,
+    on_progress: Progress | None = None,
+    say: Say | None = None,
+    way_out: str = "",
+) -> Leaks:
+    """Compare all frames of these datasets; what was found before, of each and of each two, is read from the cache.
 
-    Minutes for a thousand frames; the same on every run. Progress counts frames, then pairs.
+    About 0.1 CPU seconds a frame; the same on every run. Progress counts frames, looked at and compared. `say` is given
+    a line on how long it will take, which ends in `way_out`, and one for whatever is damaged and made again.
     Raises `BadData` where a dataset is named twice, or a file is gone or damaged.
     """
     names = [dataset.name for dataset in datasets]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise BadData("leaks", f"expected each dataset once, found {', '.join(repeated)} again")
     datasets = tuple(sorted(datasets, key=lambda dataset: dataset.name))
-    marks = json.dumps([(dataset.name, dataset.fingerprint) for dataset in datasets])
-    path = cache / "leaks" / VERSION / f"{hashlib.sha256(marks.encode()).hexdigest()[:32]}.json"
-    if not path.exists():  # else the cache may be read-only
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            if not path.exists():
-                found = _search([case for dataset in datasets for case in dataset.cases], on_progress)
-                partial = path.with_suffix(f".{os.getpid()}.partial")
-                partial.write_text(
-                    json.dumps([asdict(twin) for twin in sorted(found)], indent=1), encoding="utf-8"
-                )
-                partial.replace(path)
-    seen = [Twin(**twin) for twin in json.loads(path.read_text(encoding="utf-8"))]
-    ids = [case.id for dataset in datasets for case in dataset.cases]
-    told = in_between(ids, [(twin.one, twin.other) for twin in seen])
-    return Leaks(datasets, tuple(sorted(seen + [Twin(*pair, "same video", 0, 0.0, 0.0) for pair in told])))
+    answers = Answers(cache / "leaks" / VERSION, say or (lambda line: None))
+    pairs = list(
+        combinations_with_replacement(sorted(datasets, key=lambda one: (one.fingerprint, one.name)), 2)
+    )
+    if missing := [pair for pair in pairs if answers.read(*pair) is None]:
+        with answers.alone():
+            missing = [pair for pair in missing if answers.read(*pair) is None]
+            _answer(missing, answers, on_progress, way_out)
+    found = [twin for pair in pairs for twin in answers.twins(*pair)]
+    return Leaks(datasets, tuple(sorted(found)))
 
 
-def _search(cases: Sequence[Case], on_progress: Progress | None) -> Iterator[Twin]:
-    sights = []
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        for done, seen in enumerate(pool.map(_look, cases), start=1):
-            sights.append(seen)
-            if on_progress:
-                on_progress(done, len(cases))
-    pairs = shortlist(sights)
-    for done, (place, alignment) in enumerate(_aligned(sights, pairs), start=1):
-        if on_progress:
-            on_progress(done, len(pairs))
-        if alignment is not None and alignment.num_matches >= MIN_PLACES:
-            one, other = sorted(cases[index].id for index in pairs[place])
-            same = alignment.likeness >= SAME_LIKENESS and alignment.overlap >= SAME_OVERLAP
-            kind: Kind = "same frame" if same else "same scene"
-            yield Twin(
-                one,
-                other,
-                kind,
-                alignment.num_matches,
-                round(alignment.likeness, 4),
-                round(alignment.overlap, 4),
-            )
+@dataclass(frozen=True)
+class Answers:
+    """What was found within datasets and between two, a file each."""
+
+    folder: Path
+    say: Say
+
+    def path(self, one: Dataset, other: Dataset) -> Path:
+        names = [one.fingerprint] if one == other else [one.fingerprint, other.fingerprint]
+        return self.folder / f"{'-'.join(names)}.json"
+
+    def read(self, one: Dataset, other: Dataset) -> list[Row] | None:
+        """None where it is not there; what is damaged is reported, and removed."""
+        path = self.path(one, other)
+        if not path.exists():
+            return None
+        try:
+            content = json.loads(path.read_bytes())
+            if content["checksum"] == _checksum(content["pairs"]):
+                return [Row(*row) for row in content["pairs"]]
+        except (ValueError, KeyError, TypeError):
+            pass
+        self.say(f"{path} is damaged: {one.name} and {other.name} are compared again")
+        path.unlink()
+        return None
+
+    def write(self, one: Dataset, other: Dataset, rows: Sequence[Row]) -> None:
+        content = {"checksum": _checksum(rows), "pairs": rows}
+        write_atomically(self.path(one, other), json.dumps(content).encode())
+
+    def twins(self, one: Dataset, other: Dataset) -> Iterator[Twin]:
+        for row in self.read(one, other) or ():
+            low, high = sorted((f"{one.name}/{row[0]}", f"{other.name}/{row[1]}"))
+            yield Twin(low, high, *row[2:])
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While no other process looks for near-duplicates with this cache."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.say(f"another process looks for near-duplicates in {self.folder}: waiting for it")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
 
-def _look(case: Case) -> Sight:
-    return sight(find_landmarks(read_image(case.image)))
+def _answer(
+    missing: Sequence[tuple[Dataset, Dataset]], answers: Answers, on_progress: Progress | None, way_out: str
+) -> None:
+    """Compare these pairs of datasets, and keep each answer as soon as it is there."""
+    datasets = {dataset.fingerprint: dataset for pair in missing for dataset in pair}
+    files = {mark: LandmarkFiles(answers.folder, mark, len(one.cases)) for mark, one in datasets.items()}
+    shards = {mark: files[mark].missing(answers.say) for mark in files}
+    num_frames = sum(file.num_frames for file in files.values())
+    num_compared = sum(len(dataset.cases) for pair in missing for dataset in set(pair))
+
+    def forecast(seconds: float) -> None:
+        cores = f"{NUM_THREADS} core{'s'[: NUM_THREADS > 1]}"
+        frames = f"comparing {num_frames:,} frames for near-duplicates"
+        answers.say(f"{frames}: about {_duration(seconds)} on {cores}{way_out}")
+
+    num_looks = sum(len(shard) for gone in shards.values() for shard in gone)
+    meter = Meter(num_looks, num_compared, on_progress, forecast)
+    with workers(num_frames) as run:
+        for mark, dataset in datasets.items():
+            look_at(dataset.cases, files[mark], shards[mark], run, meter)
+        for one, other in missing:
+            if one == other:
+                rows = _within(one, files[one.fingerprint], run, meter)
+            else:
+                matches = compare(files[one.fingerprint], files[other.fingerprint], run, meter)
+                rows = [_row(match, _names(one), _names(other)) for match in matches]
+            answers.write(one, other, rows)
 
 
-def shortlist(sights: Sequence[Sight]) -> list[tuple[int, int]]:
-    """Pairs (i, j), i < j, of which one is among the SHORTLIST frames most like the other."""
-    alike = _likeness(sights)
-    np.fill_diagonal(alike, -np.inf)
-    nearest = np.argsort(-alike, axis=1, kind="stable")[:, : min(SHORTLIST, len(sights) - 1)]
-    return sorted({(min(i, int(j)), max(i, int(j))) for i, row in enumerate(nearest) for j in row})
+def _within(dataset: Dataset, files: LandmarkFiles, run: Run, meter: Meter) -> list[Row]:
+    """By what frames show, and by their numbers where these follow a video."""
+    names, looks = _names(dataset), files.looks()
+    index = {name: number for number, name in enumerate(names)}
+
+    def likeness(rows: Sequence[str], columns: Sequence[str]) -> Floats:
+        return looks.likeness([index[name] for name in rows], [index[name] for name in columns])
+
+    matches = compare(files, None, run, meter)
+    matches += compare_neighbours(files, names, matches, run, meter)
+    rows = sorted(_row(match, names, names) for match in matches)
+    told = in_between(names, [row[:2] for row in rows])
+    told += beside(names, [*(row[:2] for row in rows), *told], likeness)
+    return rows + [Row(one, other, "same video", 0, 0.0, 0.0, False) for one, other in told]
 
 
-def _aligned(
-    sights: Sequence[Sight], pairs: Sequence[tuple[int, int]]
-) -> Iterator[tuple[int, Alignment | None]]:
-    if len(pairs) <= FEW:
-        yield from ((place, align(sights[i], sights[j])) for place, (i, j) in enumerate(pairs))
-        return
-    chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
-    with ProcessPoolExecutor(
-        NUM_THREADS, mp_context=get_context("spawn"), initializer=_keep, initargs=(list(sights),)
-    ) as pool:
-        found = (alignment for chunk in pool.map(_align_chunk, chunks) for alignment in chunk)
-        yield from enumerate(found)
+def _row(match: Match, names: Sequence[str], others: Sequence[str]) -> Row:
+    alignment = match.alignment
+    facts = alignment.num_matches, round(alignment.likeness, 4), round(alignment.overlap, 4)
+    return Row(names[match.i], others[match.j], match.kind, *facts, match.mirrored)
 
 
-_kept: list[Sight] = []  # in a process that aligns: what it was started with
+def _names(dataset: Dataset) -> list[str]:
+    return [case.id.partition("/")[2] for case in dataset.cases]
 
 
-def _keep(sights: list[Sight]) -> None:
-    _kept[:] = sights
-    threadpool_limits(1, "blas")  # for as long as the process lives: there is one for every core
+def _checksum(rows: Sequence[Sequence[object]]) -> int:
+    return zlib.crc32(json.dumps(rows).encode())
 
 
-def _align_chunk(pairs: Sequence[tuple[int, int]]) -> list[Alignment | None]:
-    return [align(_kept[i], _kept[j]) for i, j in pairs]
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _likeness(sights: Sequence[Sight]) -> Vectors:
-    """(N, N): cosine of aggregated landmarks, less the difference in color."""
-    words = _vocabulary([one.roots for one in sights])
-    vectors = np.stack([_vlad(one.roots, words) for one in sights])
-    colors = np.stack([_color(one) for one in sights])
-    apart = np.sqrt(((colors[:, None] - colors[None]) ** 2).mean(axis=2))
-    return vectors @ vectors.T - COLOR_WEIGHT * apart
-
-
-def _vocabulary(descriptors: Sequence[Vectors]) -> Vectors:
-    """(NUM_WORDS, 128) by k-means from descriptors of all frames, evenly taken."""
-    step = max(1, sum(map(len, descriptors)) // NUM_SAMPLES)
-    sample = np.concatenate([one[::step] for one in descriptors])
-    if len(sample) <= NUM_WORDS:
-        return sample
-    words = sample[np.random.default_rng(0).permutation(len(sample))[:NUM_WORDS]].copy()
-    for _ in range(NUM_ROUNDS):
-        word = _nearest(sample, words)
-        counts = np.bincount(word, minlength=NUM_WORDS)
-        sums = np.zeros_like(words)
-        np.add.at(sums, word, sample)
-        words = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], words).astype(np.float32)
-    return words
-
-
-def _vlad(descriptors: Vectors, words: Vectors) -> Vectors:
-    """What the landmarks of a frame are off the words, summed by word, of length at most 1."""
-    if not len(descriptors) or not len(words):
-        return np.zeros(max(1, words.size), np.float32)
-    word = np.eye(len(words), dtype=np.float32)[_nearest(descriptors, words)]
-    rest = word.T @ descriptors - word.sum(axis=0)[:, None] * words
-    rest /= np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-6)
-    return (rest / np.sqrt(len(words))).ravel()
-
-
-def _nearest(descriptors: Vectors, words: Vectors) -> NDArray[np.intp]:
-    return (descriptors @ words.T - 0.5 * (words**2).sum(axis=1)).argmax(axis=1)
-
-
-def _color(one: Sight) -> Vectors:
-    colors = one.marks.colors
-    if not len(colors):
-        return np.full(2 * len(COLOR_SHARES), 128, np.float32)
-    return np.quantile(colors, COLOR_SHARES, axis=0).T.ravel().astype(np.float32)
-
-
-def count_between(leaks: Leaks) -> list[tuple[str, str, tuple[int, ...]]]:
-    """(dataset, dataset, pairs of each kind) of every pair of datasets, each with itself first."""
+def count_between(leaks: Leaks) -> list[tuple[str, str, tuple[int, ...], int]]:
+    """(dataset, dataset, pairs of each kind, mirrored pairs) of every pair of datasets, each with itself first."""
     names = [dataset.name for dataset in leaks.datasets]
-    between = [(one, other) for index, one in enumerate(names) for other in names[index:]]
-    kinds = [[twin.kind for twin in leaks.between(*pair)] for pair in between]
-    return [
-        (*pair, tuple(found.count(kind) for kind in KINDS))
-        for pair, found in zip(between, kinds, strict=True)
-    ]
+    counts = []
+    for one, other in combinations_with_replacement(names, 2):
+        found = leaks.between(one, other)
+        kinds = [twin.kind for twin in found]
+        counts.append((one, other, tuple(map(kinds.count, KINDS)), sum(twin.mirrored for twin in found)))
+    return counts

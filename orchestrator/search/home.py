@@ -271,20 +271,7 @@ class StudyHome:
             "fit_version": FIT_VERSION,
         }
         if self.exists():
-            found = BEFORE | self.manifest()
-            changed = [key for key in wanted if found.get(key) != wanted[key]]
-            if changed:
-                problems = [
-                    f"{key}: was {_short(found.get(key))}, now {_short(wanted[key])}"
-                    for key in changed
-                    if key != "space"
-                ]
-                if "space" in changed:
-                    problems += [f"space, {change}" for change in changes(self.space(), space)]
-                if changed == ["splits"]:
-                    problems.append(self._how_to_go_on(plan))
-                advice = "a study cannot change what it is made of; give the new one a name with --study"
-                raise BadStudy(self.name, [*problems, advice])
+            self.refuse_changes(space, plan, wanted)
             self._restore(space, plan)
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -319,6 +306,23 @@ class StudyHome:
         if not self.manifest_copy.exists() or self.manifest_copy.read_bytes() != content:
             self.manifest_copy.parent.mkdir(exist_ok=True)
             write_atomically(self.manifest_copy, content)
+
+    def refuse_changes(self, space: SearchSpace, plan: SplitPlan, wanted: Mapping[str, Any]) -> None:
+        """BadStudy says what of `wanted` is not what the study was made of, if there is one."""
+        found = BEFORE | self.manifest() if self.exists() else wanted
+        changed = [key for key in wanted if found.get(key) != wanted[key]]
+        if changed:
+            problems = [
+                f"{key}: was {_short(found.get(key))}, now {_short(wanted[key])}"
+                for key in changed
+                if key != "space"
+            ]
+            if "space" in changed:
+                problems += [f"space, {change}" for change in changes(self.space(), space)]
+            if changed == ["splits"]:
+                problems.append(self._how_to_go_on(plan))
+            advice = "a study cannot change what it is made of; give the new one a name with --study"
+            raise BadStudy(self.name, [*problems, advice])
 
     def _how_to_go_on(self, plan: SplitPlan) -> str:
         """What to do where the same data is split in another way than when the study was begun."""

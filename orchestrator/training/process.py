@@ -1,26 +1,17 @@
 """What a process that trains settles for itself: its threads, and that memory which it freed stays its own.
 
-Every step asks for the same large tensors again. The C library gives them back to the system in between, and each page
-of new memory costs a fault: nearly a third of a training step of U-Net on one core (tests/benchmarks/kept_memory.py).
-Kept, a process holds its peak. A C library other than glibc stays as it is.
+Every step asks for the same large tensors again (kept_memory.py).
 """
 
 from __future__ import annotations
-
-import ctypes
 
 import cv2
 import torch
 
 from orchestrator.cpus import usable_cpus
+from orchestrator.kept_memory import KEEP_FREED_MEMORY, keep_freed_memory
 
-# For processes that are yet to start: one pool for all threads, from which large blocks come, too, and no return.
-KEEP_FREED_MEMORY = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
-}
-MALLOPT = {-8: 1, -4: 0, -1: -1}  # the same by mallopt(3), numbered as in <malloc.h>
+__all__ = ["KEEP_FREED_MEMORY", "settle"]
 
 
 def settle(threads: int | None = None) -> None:
@@ -33,7 +24,4 @@ def settle(threads: int | None = None) -> None:
     """
     cv2.setNumThreads(1)
     torch.set_num_threads(min(threads or torch.get_num_threads(), usable_cpus()))
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for which, value in MALLOPT.items():
-            mallopt(which, value)
+    keep_freed_memory()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -117,17 +119,98 @@ def test_a_blurred_frame_of_a_video_goes_with_those_around_it(home: Path):
     assert sum(shown) == seen + 2 and shown[2] == 2
 
 
+def symmetric(frame: np.ndarray, symmetry: int) -> np.ndarray:
+    """0 to 7: so many quarter turns, from 4 on of the mirrored frame."""
+    return np.ascontiguousarray(np.rot90(frame[:, ::-1] if symmetry >= 4 else frame, symmetry % 4))
+
+
+def altered(frame: np.ndarray, symmetry: int) -> np.ndarray:
+    """One change, another one for each symmetry, of what mirrored and turned copies are published with."""
+    height, width = frame.shape[:2]
+    cropped = frame[height // 8 :, : -width // 8]
+    bright = (frame * 1.35).clip(0, 255).astype(np.uint8)
+    forms = (
+        cv2.resize(frame, (224, 224)),
+        cropped,
+        bright,
+        cv2.GaussianBlur(frame, (0, 0), 1.2),
+        changed(frame)["text"],
+    )
+    return forms[symmetry % len(forms)]
+
+
+@pytest.mark.parametrize("place", [21, 22])
+def test_mirrored_and_turned_copies_are_found_alone_and_altered(tmp_path: Path, place: int):
+    wide = gut(place)[:220]  # not square: a quarter turn makes it portrait
+    copies = {f"plain{k}": symmetric(wide, k) for k in range(8)}
+    copies |= {f"altered{k}": altered(symmetric(wide, k), k) for k in range(1, 8)}
+    found = find_twins([dataset(tmp_path, "copies", copies | {"other": gut(50)})], tmp_path / "cache")
+    partner = {twin.other: twin for twin in found.twins if twin.one == "copies/plain0"}
+    partner |= {twin.one: twin for twin in found.twins if twin.other == "copies/plain0"}
+    assert {id: twin.mirrored for id, twin in partner.items()} == {
+        f"copies/{stem}": stem[-1] in "4567" for stem in copies if stem != "plain0"
+    }
+    assert count_between(found)[0][3] == sum(twin.mirrored for twin in found.twins) > 20
+
+
+def test_what_is_found_does_not_depend_on_what_else_is_named(home: Path, ours: Dataset, theirs: Dataset):
+    alone, seen = find_twins([theirs], home / "alone"), list[tuple[int, int]]()
+    assert len(alone.twins) >= 6
+    before = {path: path.stat().st_mtime_ns for path in (home / "alone").rglob("*.[jl]*")}
+    both = find_twins([ours, theirs], home / "alone", lambda done, total: seen.append((done, total)))
+    assert both.between("theirs", "theirs") == alone.twins
+    assert both == find_twins([theirs, ours], home / "cache")
+    num_ours, num_theirs = len(ours.cases), len(theirs.cases)
+    assert seen[-1][1] == num_ours + num_ours + (
+        num_ours + num_theirs
+    )  # looks, ours with itself, and with theirs
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
 def test_what_was_found_is_read_the_next_time_and_does_not_depend_on_the_order(
     home: Path, ours: Dataset, theirs: Dataset, monkeypatch: pytest.MonkeyPatch
 ):
     first = find_twins([ours, theirs], home / "cache")
     seen: list[tuple[int, int]] = []
-    with monkeypatch.context() as patched:
-        patched.setattr(leaks_module, "FileLock", None)  # the cache may be read-only by now
-        again = find_twins([theirs, ours], home / "cache", lambda done, total: seen.append((done, total)))
+    monkeypatch.setattr(leaks_module, "FileLock", None)  # the cache may be read-only by now
+    again = find_twins([theirs, ours], home / "cache", lambda done, total: seen.append((done, total)))
     assert again == first and seen == []
-    anew = find_twins([ours, theirs], home / "another cache", lambda done, total: seen.append((done, total)))
-    assert anew == first and seen
+
+
+def test_an_interrupted_search_goes_on_where_it_was_and_says_beforehand_how_long_it_takes(
+    home: Path, ours: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupt(done: int, total: int) -> None:
+        if done > len(ours.cases):
+            raise KeyboardInterrupt
+
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        find_twins([ours], home / "interrupted", interrupt, said.append, "; --no-twins skips it")
+    monkeypatch.setattr("orchestrator.data.comparing.look", None)  # landmarks are there
+    assert find_twins([ours], home / "interrupted").twins == ()
+    (line,) = said
+    assert re.fullmatch(
+        r"comparing 8 frames for near-duplicates: about \d+ s on \d+ cores?; --no-twins skips it", line
+    )
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-50], lambda content: content.replace(b"a", b"b"), lambda _: b""]
+)
+@pytest.mark.parametrize("kind", ["json", "landmarks"])
+def test_a_damaged_file_of_the_cache_is_made_again_and_reported(
+    home: Path, theirs: Dataset, kind: str, damage: Callable[[bytes], bytes]
+):
+    cache, said = home / "damaged", list[str]()
+    whole = find_twins([theirs], cache)
+    for answer in cache.rglob("*.json"):
+        answer.write_bytes(damage(answer.read_bytes())) if kind == "json" else answer.unlink()
+    (landmarks,) = cache.rglob("*.landmarks")
+    if kind == "landmarks":
+        landmarks.write_bytes(damage(landmarks.read_bytes()))
+    assert find_twins([theirs], cache, None, said.append) == whole
+    assert f".{kind} is damaged" in said[0] and str(cache) in said[0]
 
 
 def test_a_dataset_that_is_named_twice_is_refused(home: Path, ours: Dataset):

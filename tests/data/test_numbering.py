@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.data import numbering
 from orchestrator.data.deal import tie
-from orchestrator.data.numbering import in_between, numberings
+from orchestrator.data.numbering import beside, in_between, neighbours, numberings
 
 
 def frames(*numbers: int, stem: str = "video/") -> list[str]:
@@ -77,3 +79,62 @@ def test_what_is_tied_was_successive_and_lies_between_frames_of_one_place(links)
         low, high = sorted((ids.index(one), ids.index(other)))
         assert high == low + 1 and (one, other) not in twins
         assert {place_of[id] for id in ids[: low + 1]} & {place_of[id] for id in ids[high:]}
+
+
+def test_neighbours_are_compared_where_numbers_follow_a_video_unless_they_are_tied():
+    ids = frames(*range(1, 31))
+    wanted = neighbours(ids, chain(*range(1, 13)) + chain(*range(14, 31)))
+    apart = [(a, b) for a in range(1, 31) for b in range(a + 1, 31) if b - a <= numbering.WINDOW]
+    sides = [(1 + (n >= 13) + (n > 13), n) for n in range(31)]
+    assert wanted == [(f"video/{a}", f"video/{b}") for a, b in apart if sides[a][0] != sides[b][0]]
+    assert neighbours(ids, chain(1, 2, 3)) == []
+
+
+def hue(values: dict[int, float]):
+    """Likeness by one number a frame: 1 where it is the same, 0.3 less for each that it is off."""
+
+    def likeness(rows, columns):
+        one, other = ([values[int(id.split("/")[1])] for id in ids] for ids in (rows, columns))
+        return (1 - 0.3 * np.abs(np.subtract.outer(one, other))).astype(np.float32)
+
+    return likeness
+
+
+VIDEO = frames(*range(1, 22))
+TWO_RECORDINGS = chain(*range(1, 10)) + chain(*range(12, 22))
+
+
+@pytest.mark.parametrize(
+    ("hues", "sides"),
+    [
+        ((0.0, 0.1), ("video/9", "video/9")),
+        ((0.1, 1.0), ("video/9", "video/12")),
+        ((0.9, 1.0), ("video/12", "video/12")),
+        ((0.5, 0.5), (None, None)),  # as much like the one as like the other
+        ((-3, 4), (None, None)),  # like neither
+    ],
+)
+def test_lone_frames_go_with_the_recording_that_they_clearly_look_like(hues, sides):
+    likeness = hue(
+        dict.fromkeys(range(1, 10), 0.0)
+        | dict(zip((10, 11), hues, strict=True))
+        | dict.fromkeys(range(12, 22), 1.0)
+    )
+    lone = zip(("video/10", "video/11"), sides, strict=True)
+    expected = sorted((min(pair), max(pair)) for pair in lone if pair[1])
+    assert beside(VIDEO, TWO_RECORDINGS, likeness) == expected
+
+
+def test_lone_frames_are_left_alone_in_long_rows_at_the_ends_and_beside_short_recordings():
+    alike = hue(dict.fromkeys(range(1, 31), 0.0))
+    assert (
+        beside(
+            frames(*range(1, 25)),
+            chain(*range(1, 10)) + chain(*range(10 + numbering.MAX_LONE + 1, 25)),
+            alike,
+        )
+        == []
+    )
+    assert beside(frames(*range(1, 12)), chain(*range(2, 11)), alike) == []
+    far = hue(dict.fromkeys(range(1, 10), 0.0) | dict.fromkeys(range(10, 15), 1.0))
+    assert beside(frames(*range(1, 15)), chain(*range(1, 10)) + chain(*range(11, 15)), far) == []
