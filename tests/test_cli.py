@@ -297,6 +297,18 @@ def test_a_study_that_was_begun_without_twins_says_how_to_go_on(run: Run, home: 
     assert f"--splits {study.splits_file} goes on with it as it was begun" in refused.err
 
 
+def test_other_unseen_data_is_refused_before_frames_are_compared(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    space, data = load_space(Path("tiny.toml")), load_datasets(home, ["drawn"])
+    StudyHome(home, "kept").begin(space, make_plan("five-fold", data, seed=0, twins=()), 0)
+    add_dataset(home, "further", home / "frames", allow_empty=True)
+    monkeypatch.setattr("orchestrator.data.leaks.find_twins", None)
+    refused = run("search tiny.toml --data drawn --unseen further --trials 1 --study kept --seed 5")
+    assert refused.code == 2 and 'unseen: was {}, now {"further"' in refused.err
+    assert "seed: was 0, now 5" in refused.err
+
+
 def test_a_search_tells_of_the_study_of_the_same_data_in_which_twins_were_not_looked_for(
     run: Run, home: Path, own_split: str
 ):
