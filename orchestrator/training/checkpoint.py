@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -41,20 +43,37 @@ def save_checkpoint(folder: Path, fit_id: str, state: dict[str, Any], best: dict
 
 
 def load_checkpoint(folder: Path, fit_id: str) -> dict[str, Any] | None:
-    """Return the last saved state, on the CPU, or None where there is none, or one that was cut short.
+    """Return the last saved state, on the CPU, or None where there is none, or one that was damaged.
 
     Raises `WrongCheckpoint` if it belongs to another fit: to go on from it would report that fit's score.
     """
     path = folder / "checkpoint.pt"
     if not path.exists():
         return None
-    if not zipfile.is_zipfile(path):  # what ends it is missing
-        logger.warning("%s was cut short, as when the power fails: its fit starts anew", path)
+    if (why := _damage(path)) is not None:
+        logger.warning("%s %s: its fit starts anew", path, why)
         return None
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state["fit_id"] != fit_id:
         raise WrongCheckpoint(f"{path} belongs to fit {state['fit_id']}, not to {fit_id}")
+    try:
+        load_best(folder, state["best_epoch"])
+    except (SafetensorError, FileNotFoundError) as error:
+        logger.warning("%s: the weights of its best epoch do not read: %s; its fit starts anew", path, error)
+        return None
     return state
+
+
+def _damage(path: Path) -> str | None:
+    """Why a file of torch is not what was written, by its checksums."""
+    if not zipfile.is_zipfile(path):  # what ends it is missing
+        return "was cut short, as when the power fails"
+    try:
+        with zipfile.ZipFile(path) as file:
+            wrong = file.testzip()
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError) as error:
+        return f"was damaged: {error}"
+    return f"was damaged in {wrong}" if wrong is not None else None
 
 
 def load_best(folder: Path, epoch: int) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from orchestrator.cli import main
 from orchestrator.data.splits import write_plan
+from orchestrator.errors import MachineFault
 from orchestrator.search.home import Champion, StudyHome, champion_fit
 from orchestrator.search.mending import damage, restore
 from orchestrator.search.purse import Purse
@@ -22,6 +23,7 @@ from orchestrator.search.rescore import Rescoring, remember
 from orchestrator.search.searcher import Room
 from orchestrator.search.status import Status, write_status
 from orchestrator.search.verdict_log import read_verdicts
+from orchestrator.search.work import Work
 from orchestrator.study import _searcher, _spending
 
 RATES = (1e-3, 1e-2, 1e-4)
@@ -127,13 +129,6 @@ def shows(run, study: StudyHome, name: str, kind: str, commands: tuple[str, ...]
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_was_cut_short_is_named_and_nothing_is_changed_by_who_reads(run, study, name: str):
     shows(run, study, name, "halved", ("leaderboard",))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", DAMAGES)
-@pytest.mark.parametrize("name", FILES)
-def test_every_damage_of_every_file_is_told_in_words_by_every_command(run, study, name: str, kind: str):
-    shows(run, study, name, kind, ("leaderboard", "best", "status", "compare formula:0"))
 
 
 @pytest.mark.parametrize("name", ["record.json", "histograms.npz", "examples.npz", "weights.safetensors"])
@@ -248,3 +243,11 @@ def test_lines_of_the_race_that_do_not_read_are_left_out_and_kept_aside(study):
     assert "race.jsonl: 2 line(s) do not read" in "\n".join(damage(study))
     restore(study)
     assert study.race_file.read_text() == good and damage(study) == []
+
+
+def test_a_node_that_sees_other_files_is_at_fault_and_no_trial_is(study):
+    (dataset,), _ = study.datasets()
+    dataset.cases[0].image.write_bytes(b"other")
+    work = Work(study.home, study.home / "cache", study.ledger)
+    with pytest.raises(MachineFault, match="not the bytes that were imported"):
+        work._cases({dataset.name: dataset.fingerprint}, 32)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from damages import DAMAGES
 
 from orchestrator.training.checkpoint import WrongCheckpoint, load_best, load_checkpoint, save_checkpoint
 
@@ -50,3 +51,21 @@ def test_a_checkpoint_that_was_cut_short_is_told_and_its_fit_starts_anew(tmp_pat
     assert "checkpoint.pt was cut short" in caplog.text
     (tmp_path / "checkpoint.pt").write_bytes(bytes(len(whole)))  # space was given, and nothing written
     assert load_checkpoint(tmp_path, "abc") is None
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "best-0.safetensors"])
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_checkpoint_that_was_damaged_is_not_gone_on_from(tmp_path, caplog, name: str, kind: str):
+    save_checkpoint(tmp_path, "abc", state(1, 0), {"w": torch.ones(1000)})
+    DAMAGES[kind](tmp_path / name)
+    if (name, kind) == ("best-0.safetensors", "zeros"):
+        pytest.skip("weights have no checksum until they are on record")
+    assert load_checkpoint(tmp_path, "abc") is None and "its fit starts anew" in caplog.text
+
+
+def test_a_bit_that_flipped_in_a_checkpoint_is_seen(tmp_path, caplog):
+    save_checkpoint(tmp_path, "abc", state(1, 0) | {"network": {"w": torch.ones(1000)}}, WEIGHTS)
+    content = bytearray((tmp_path / "checkpoint.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    assert load_checkpoint(tmp_path, "abc") is None and "was damaged" in caplog.text
