@@ -112,6 +112,7 @@ def best(
     Scores in tables are percent, in JSON and MLflow shares from 0 to 1.
     """
     from orchestrator.errors import BadStudy, Mistakes
+    from orchestrator.results.card import WHOSE_MASKS
     from orchestrator.results.ensemble import cost
     from orchestrator.results.export import named_export, refuse_to_overwrite
     from orchestrator.results.handover import (
@@ -232,6 +233,8 @@ def best(
                 lines, f"{found.name}, trial {trial.number}, in percent; threshold {score.threshold:.3f}"
             )
         )
+        if score.is_cross_fitted:
+            out.print(WHOSE_MASKS.replace("\n", " "), highlight=False)
         for line in (*selection.sentences(), *remarks):
             out.print(line, markup=False, highlight=False)
         if not_worse := (*selection.alike, *selection.better):

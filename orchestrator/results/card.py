@@ -26,6 +26,12 @@ CHOSEN_BY = """\
 Trials are compared image by image on validation images, at cross-fitted thresholds. One is called worse where a test
 over images (groups drawn whole) and one over folds both say so at 5 %, corrected for the number of comparisons."""
 
+CROSS_VALIDATION = "cross-validation"  # the name of the line whose thresholds are cross-fitted
+WHOSE_MASKS = (
+    "Folds, hold-out and unseen datasets: masks at the one threshold of the trial; cross-validation: each fold at the\n"
+    "threshold of the other folds, so it need not be the mean of the rows of folds."
+)
+
 PROCEDURE = """\
 No network of this file has that score: it is that of other champions, which the same search found without these images.
 It says what to expect of the way in which this network was found."""
@@ -216,11 +222,12 @@ def _procedure(nested: Sequence[str]) -> str:
 
 def _scores(lines: Sequence[ScoreLine], remarks: str) -> str:
     table = score_table(lines)
+    masks = f"{WHOSE_MASKS}\n" if any(line.name == CROSS_VALIDATION for line in lines) else ""
     return f"""\
 ## Scores
 
 Means over images, in percent. On an image without polyp, Dice is 100 if nothing is predicted, else 0.
-
+{masks}
 {table}
 
 The interval is a 95 % bootstrap interval of the mean Dice that draws whole groups (videos, patients) where

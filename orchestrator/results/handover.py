@@ -16,6 +16,7 @@ from orchestrator.data.splits import SplitPlan
 from orchestrator.redaction import without_secrets
 from orchestrator.results.bundle import MemberNetwork
 from orchestrator.results.card import (
+    CROSS_VALIDATION,
     DataFacts,
     Making,
     ModelFacts,
@@ -94,7 +95,7 @@ def validation_line(home: StudyHome, score: TrialScore) -> ScoreLine:
     num_cases, cross_fitted = len(score.case_ids), score.cross_fitted
     if cross_fitted is None:
         return ScoreLine(OWN_THRESHOLD, num_cases, score.metrics, interval)
-    name = "validation" if len(score.fold_metrics) == 1 else "cross-validation"
+    name = "validation" if len(score.fold_metrics) == 1 else CROSS_VALIDATION
     return ScoreLine(name, num_cases, cross_fitted, interval)
 
 

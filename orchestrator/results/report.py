@@ -166,6 +166,8 @@ class Report:
             return
         spread = {
             "threshold": score.threshold,
+            "folds_seen": float(trial.num_folds),  # as of stopped trials, to compare with those
+            "dice_on_seen_folds": score.metrics["dice"],
             "seconds": sum(record.seconds for record in trial.records),
         }
         if score.cross_fitted is not None:
@@ -210,10 +212,9 @@ class Report:
         score = finished_score(champion)
         outside = self.home.outside_scores(champion_fit(champion).fit_id, score.masks)
         metrics = outside_metrics(outside)
-        own = training_facts(self.home.plan(), champion_fit(champion))
-        scored_by = (
-            {"outside_scores_of": f"network of {own.label} of trial {champion.number}"} if outside else {}
-        )
+        record = champion_fit(champion)
+        fold = training_facts(self.home.plan(), record).label
+        scored_by = {"outside_scores_of": f"network of {fold} of trial {champion.number}"} if metrics else {}
         front, standing = self.home.front(), self.home.ranked()
         params = {trial.number: trial.params for trial, _ in standing}
         if self.beside.objectives:
@@ -232,6 +233,10 @@ class Report:
             {"champion": "true"} | scored_by | selection.tags(),
             champion.params,
         )
+        if metrics:  # they are the fold network's own
+            label = fold_label(fold, int(record.spec.fold))
+            self.tracking.fold_finished(champion.number, label, record.fit_id, record.curves, {})
+            self.tracking.fold_scores(champion.number, label, record.fit_id, metrics)
         again = again_metrics(selection.again[0], self.objective) if selection.again else {}
         if scored_by:
             self.tracking.study_tags(scored_by)

@@ -123,6 +123,17 @@ def test_the_refit_and_the_fold_network_are_two_runs_with_different_scores(expor
     assert "dice" not in refit.data.metrics, "it has validated nothing"
 
 
+def test_the_outside_scores_on_the_runs_of_trial_and_study_name_the_network_whose_they_are(exports: Exports):
+    fold, client = exports.fold, exports.client
+    of_study = f"tags.study_id = '{exports.study.home.study_id}' and metrics.test_dice >= 0"
+    runs = client.search_runs([fold.run.info.experiment_id], of_study)
+    others = {run.data.tags["role"]: run for run in runs if run.data.tags["role"] in ("trial", "study")}
+    assert others.keys() == {"trial", "study"}
+    for run in others.values():
+        assert run.data.tags["outside_scores_of"] == fold.version.tags["network"]
+        assert run.data.metrics["test_dice"] == fold.run.data.metrics["test_dice"]
+
+
 def test_the_run_of_a_refit_has_its_curve_parameters_data_and_size(exports: Exports):
     run = exports.refit.run
     steps = [point.step for point in exports.client.get_metric_history(run.info.run_id, "train_loss")]
