@@ -30,7 +30,13 @@ from orchestrator.data.pairs import Bad, Membership, Pair, collapsed
 from orchestrator.data.room import Room
 from orchestrator.data.sets import AS_FOUND, Reading
 from orchestrator.data.skipped import SKIP_BAD, share_skipped, skipped_cases
-from orchestrator.data.verdict import problems_of_pair, problems_of_set, remarks_of_set
+from orchestrator.data.verdict import (
+    is_unclear,
+    problems_of_pair,
+    problems_of_set,
+    remarks_of_set,
+    unclear_pairs,
+)
 from orchestrator.data.verify import JOURNAL, NUM_THREADS, Progress, copy_verified, drop_others
 from orchestrator.errors import BadData, UserError
 from orchestrator.files import write_atomically
@@ -143,6 +149,8 @@ def add_dataset(
                 temporary=found.temporary,
                 on_progress=on_progress,
             )
+            if reading.skip_bad:
+                unusable |= unclear_pairs({stem: facts[stem] for stem in facts.keys() - unusable.keys()})
             pairs = [pair for pair in found.pairs if pair.stem not in unusable]
             if reading.skip_bad:
                 facts = {pair.stem: facts[pair.stem] for pair in pairs}
@@ -348,7 +356,7 @@ def _same_or_refused(
 def _is_bad(pair: Pair, rule: MaskRule, allow_empty: bool) -> bool:
     try:
         look = look_at(pair.image, pair.mask, rule)[0]
-        return bool(problems_of_pair(look, pair.stem, allow_empty=allow_empty))
+        return is_unclear(look) or bool(problems_of_pair(look, pair.stem, allow_empty=allow_empty))
     except BadData:
         return True
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from orchestrator.data.images import mask_bytes, read_stored_size, turned
 from orchestrator.data.mask_rule import BLACK_AND_WHITE, MaskRule, Reading, read_by_rule
-from orchestrator.data.masks import BRIGHT, DARK, Drawn, read_drawn
+from orchestrator.data.masks import BRIGHT, DARK, Drawn, dark_share, read_drawn
 from orchestrator.data.upright import Turn, turn_of
 from orchestrator.errors import BadData
 
@@ -30,6 +30,7 @@ class Facts:
     mask_width: int
     polyp_fraction: float  # 0 to 1
     rims: float  # share of grey pixels of a plain mask, 0 to 1
+    dark: float  # the same of pixels that are nearly black, but not quite, over an area
     kind: str  # of the mask: `Reading.kind`
     levels: dict[str, int]  # pixels by name of color or value
     exact: bool  # levels are to the very value
@@ -63,6 +64,7 @@ def look_at(image: Path, mask: Path, rule: MaskRule = BLACK_AND_WHITE) -> tuple[
         mask_width=polyp.shape[1],
         polyp_fraction=float(polyp.mean()),
         rims=_rims(drawn) if kept is None else 0.0,
+        dark=dark_share(drawn) if kept is None and not reading.kind else 0.0,
         kind=reading.kind,
         levels=dict(reading.levels),
         exact=reading.exact,

@@ -171,6 +171,17 @@ def _has_regions(values: np.ndarray, lossy: bool) -> bool:
     return bool((apart & (dim | (areas > RIM_SPECKS))).any())
 
 
+def dark_share(drawn: Drawn) -> float:
+    """Share of pixels, 0 to 1, of one dark grey with all around them: a rim that is wide, or a polyp that is dim."""
+    values = drawn.values
+    dark = (values > 0) & (values <= DARK)
+    if values.dtype != np.uint8 or not dark.any():
+        return 0.0
+    return float(
+        np.mean(dark & (cv2.morphologyEx(values, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) == 0))
+    )
+
+
 def _away_from_outlines(values: np.ndarray, middle: np.ndarray) -> float:
     """Share of grey pixels that lie further than two pixels from an outline: noise is not flat, but everywhere."""
     polyp = (values > POLYP_ABOVE).astype(np.uint8)

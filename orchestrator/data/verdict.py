@@ -9,7 +9,7 @@ from orchestrator.data.levels import color_named, merged
 from orchestrator.data.look import READ_ANYWAY, Facts
 from orchestrator.data.mask_rule import MaskRule
 from orchestrator.data.masks import DARK
-from orchestrator.data.upright import turn_problems, turn_remarks
+from orchestrator.data.upright import OPEN, turn_problems, turn_remarks
 
 MOST_SHOWN = 6  # levels in a message
 
@@ -29,6 +29,26 @@ def problems_of_pair(facts: Facts, stem: str, *, allow_empty: bool) -> list[str]
         elif facts.polyp_fraction == 1:
             problems.append("mask covers the whole frame; expected some background")
     return [f"{stem}: {problem}" for problem in problems]
+
+
+def unclear_pairs(facts: Mapping[str, Facts]) -> dict[str, list[str]]:
+    """Problems, by stem, of the fewer pairs in a set that cannot be read as the others are; none where most cannot."""
+    found = {stem: one for stem, one in facts.items() if is_unclear(one)}
+    if 2 * len(found) >= len(facts):
+        return {}
+    return {stem: [f"{stem}: {_why_unclear(one)}"] for stem, one in found.items()}
+
+
+def _why_unclear(facts: Facts) -> str:
+    if facts.turn == OPEN:
+        image, mask = facts.orientations
+        return f"EXIF Orientation is {image} for the image and {mask} for its mask"
+    return f"mask is no black and white one, but has {_shares(_counted([facts])) or 'too many levels'}"
+
+
+def is_unclear(facts: Facts) -> bool:
+    """Whether it takes the user's word to know what is polyp, or how the mask is to be turned."""
+    return facts.kind not in ("", *READ_ANYWAY) or facts.turn == OPEN
 
 
 def problems_of_set(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
@@ -142,6 +162,11 @@ def remarks_of_set(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
         remarks.append(
             f"{_masks(len(rims))} with grey rims, {_percent(sum(rims) / len(rims))} of their pixels; "
             "polyp is what is above 127 of 255"
+        )
+    if dark := [one.dark for one in facts.values() if one.dark]:
+        remarks.append(
+            f"{_masks(len(dark))} with even areas of dark grey, {_percent(sum(dark) / len(dark))} of their pixels, "
+            "which are no polyp"
         )
     large = [stem for stem, one in facts.items() if one.polyp_fraction > 0.5]
     if large:

@@ -272,3 +272,27 @@ def test_a_killed_import_is_not_taken_up_under_another_rule(tmp_path):
             [pair], tmp_path / "partial", allow_empty=False, rule=parse_rule(colors=[colors])
         )
         assert facts["c0"].polyp_fraction == area.mean()
+
+
+def test_the_few_masks_that_are_unlike_the_others_can_be_skipped_and_most_cannot(tmp_path):
+    from orchestrator.data.sets import Reading
+
+    folder = source(tmp_path, GREY, GREY, GREY, painted(WHITE, RED))
+    for _ in range(2):  # the second time as it is
+        dataset = add_dataset(tmp_path / "home", "X", folder, reading=Reading(skip_bad=True))
+        assert [case.id for case in dataset.cases] == ["X/c0", "X/c1", "X/c2"]
+    assert [str(bad) for bad in dataset.skipped] == [
+        "c3: mask is no black and white one, but has black 84 %, white 8 %, red 8 %"
+    ]
+    with pytest.raises(BadData, match="2 of 3 masks"):
+        mixed = source(tmp_path / "most", GREY, painted(RED), painted(RED))
+        add_dataset(tmp_path / "home", "Y", mixed, reading=Reading(skip_bad=True))
+
+
+def test_wide_dark_rims_are_read_as_they_always_were_and_counted(tmp_path):
+    """As in frames 1 to 4 of CVC-ClinicDB."""
+    mask = GREY.copy()
+    mask[10:30, 30:45] = 11
+    dataset = add(tmp_path, mask)
+    assert np.array_equal(polyps(dataset)[0], LEFT)
+    assert dataset.remarks[0].startswith("1 mask with even areas of dark grey, 5 % of their pixels")
