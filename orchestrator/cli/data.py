@@ -44,7 +44,9 @@ def data_add(
     ],
     part: Annotated[
         list[str] | None,
-        typer.Option(help="Which set of an archive that holds several; repeat to join them."),
+        typer.Option(
+            help="Which set of an archive that holds several, or how their names begin or end; repeat to join."
+        ),
     ] = None,
     images: Annotated[
         str, typer.Option(help="Folder of images, in PATH or elsewhere, where its name does not say so.")
@@ -90,7 +92,10 @@ def data_add(
     ] = False,
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """Import images and masks, recognised by what is inside, checking every pair; all are good or none is kept."""
+    """Import images and masks, recognised by what is inside, checking every pair; all are good or none is kept.
+
+    Nothing is left out without --skip-bad, and how images were paired with masks is said.
+    """
     from orchestrator.data.cases import add_dataset
     from orchestrator.data.mask_rule import parse_rule
     from orchestrator.data.sets import Reading

@@ -14,6 +14,7 @@ from shutil import rmtree
 from orchestrator.data.collect import Found, collect
 from orchestrator.data.folders import Contents, contents_of, is_image, is_litter
 from orchestrator.data.match import check_pattern
+from orchestrator.data.pairs import Bad
 from orchestrator.data.refusal import nothing_fits
 from orchestrator.data.sets import AS_FOUND, Folders, Reading, chosen, find_sets
 from orchestrator.data.unpack import MAX_BYTES, READABLE, Progress, archive_kind, unpack
@@ -52,9 +53,12 @@ def _recognise(
 ) -> Found:
     top = source
     written = 0
+    torn: list[tuple[str, str]] | None = (
+        [] if reading.skip_bad else None
+    )  # members of archives that do not unpack
     if not source.is_dir():
         top = staging
-        written += unpack(source, staging, on_progress=on_progress)
+        written += unpack(source, staging, skipped=torn, on_progress=on_progress)
     for level in range(MAX_NESTED + 1):
         contents, reading = _resolved(_contents(top, source), top, reading)
         archives = _archives(contents.files)
@@ -67,7 +71,8 @@ def _recognise(
             )
         for archive in archives:
             inside = staging / _unpacked_name(archive.relative_to(top))
-            written += unpack(archive, inside, room=MAX_BYTES - written, on_progress=on_progress)
+            room = MAX_BYTES - written
+            written += unpack(archive, inside, room=room, skipped=torn, on_progress=on_progress)
             _lift(inside)
             if top == staging:
                 archive.unlink()
@@ -77,7 +82,8 @@ def _recognise(
     picked = chosen(str(source), command, sets, reading)
     known = {folder for folders in sets for folder in (folders.images, *folders.masks)}
     found = collect(str(source), command, contents.files, picked, known, reading, staging, contents.litter)
-    return replace(found, temporary=top == staging)
+    bad = [Bad(name, why, Path(name).stem) for name, why in torn or ()]
+    return replace(found, temporary=top == staging, bad=(*bad, *found.bad))
 
 
 def _tried(contents: Contents, reading: Reading) -> tuple[Sequence[Folders], BadData | None]:

@@ -118,9 +118,11 @@ def find_own(
     pattern: str = "",
 ) -> list[OwnSet]:
     """Folders of images, each with the folders that its masks may lie in; `images` and `masks` are the user's."""
-    spots = {
-        folder: _spot(folder, images, masks) for folder, paths in files.items() if any(map(is_image, paths))
-    }
+    folders = [folder for folder, paths in files.items() if any(map(is_image, paths))]
+    above = num_common(
+        [tuple(folder.split("/")) for folder in folders]
+    )  # Kvasir-SEG/ is not a folder of masks
+    spots = {folder: _spot(folder, above, images, masks) for folder in folders}
     by_place: dict[tuple[Kind, Place], list[str]] = defaultdict(list)
     for folder, spot in spots.items():
         by_place[spot.kind, _folded(spot.place)].append(folder)
@@ -141,16 +143,20 @@ def find_own(
     return found + _alone(spots, found, images)
 
 
-def _spot(folder: str, images: str | None, masks: str | None) -> Spot:
-    """As the path reads, but for the folders that the user names: these are what they are said to be."""
+def _spot(folder: str, above: int, images: str | None, masks: str | None) -> Spot:
+    """As the path reads below the first `above` names; folders that the user names are what they are said to be."""
     for kind, named, other in (("images", images, masks), ("masks", masks, images)):
         if named is not None and (folder == named or not named or folder.startswith(f"{named}/")):
             below = Path(folder).relative_to(named or ".").parts
-            above = () if other is not None else read_path(named.rpartition("/")[0]).place
-            return Spot("images" if kind == "images" else "masks", (*above, *below), len(above))
-    spot = read_path(folder)
+            upper = () if other is not None else read_path(_below(named.rpartition("/")[0], above)).place
+            return Spot("images" if kind == "images" else "masks", (*upper, *below), len(upper))
+    spot = read_path(_below(folder, above))
     given = {"images": images, "masks": masks}.get(spot.kind)
     return spot if given is None else Spot("", (folder,), 1)
+
+
+def _below(folder: str, above: int) -> str:
+    return "/".join(folder.split("/")[above:])
 
 
 def _one_deeper(by_place: Mapping[tuple[Kind, Place], list[str]], place: Place) -> list[str]:

@@ -76,12 +76,20 @@ def archive_kind(path: Path) -> str:
     return next((kind for magic, kind in MAGIC if start.startswith(magic)), "")
 
 
-def unpack(archive: Path, into: Path, *, room: int = MAX_BYTES, on_progress: Progress | None = None) -> int:
+def unpack(
+    archive: Path,
+    into: Path,
+    *,
+    room: int = MAX_BYTES,
+    skipped: list[tuple[str, str]] | None = None,
+    on_progress: Progress | None = None,
+) -> int:
     """Write the files of a zip or tar below `into`; return their bytes, at most `room`.
 
     BadData lists every member that is absolute, climbs out, is a link or a device, is encrypted, damaged, or
-    given twice, also where two names differ in case alone. A refused archive writes nothing, a damaged one leaves
-    `into` to be removed by the caller.
+    given twice, also where two names differ in case alone. Where `skipped` is a list, damaged members are left out
+    and named there with the reason. A refused archive writes nothing, a damaged one leaves `into` to be removed by
+    the caller.
     """
     with _opened(archive) as members:
         listed = _listed(archive, members, room)
@@ -96,8 +104,14 @@ def unpack(archive: Path, into: Path, *, room: int = MAX_BYTES, on_progress: Pro
             )
         left = total
         for done, member in enumerate(listed, start=1):
+            path = into / PurePosixPath(member.name)
             with _counted(into, left, total):
-                problems += _write(member, into / PurePosixPath(member.name))
+                damage = _write(member, path)
+            if damage and skipped is not None:
+                path.unlink(missing_ok=True)
+                skipped.append((member.name, damage))
+            elif damage:
+                problems.append(f"{member.name!r} {damage}")
             left -= member.size
             if on_progress:
                 on_progress(done, len(listed))
@@ -255,7 +269,8 @@ def _key(path: PurePosixPath) -> PurePosixPath:
     return PurePosixPath(unicodedata.normalize("NFC", path.as_posix()).casefold())
 
 
-def _write(member: Member, path: Path) -> list[str]:
+def _write(member: Member, path: Path) -> str:
+    """What is wrong with a member, or ""."""
     path.parent.mkdir(parents=True, exist_ok=True)
     left = member.size
     try:
@@ -264,8 +279,8 @@ def _write(member: Member, path: Path) -> list[str]:
                 left -= len(chunk)
                 copy.write(chunk)
     except BadData as error:
-        return [f"{error.where!r} {problem}" for problem in error.problems]
-    return [f"{member.name!r} is cut short by {left:,} bytes"] if left else []
+        return error.problems[0]
+    return f"is cut short by {left:,} bytes" if left else ""
 
 
 def _chunks(member: Member) -> Iterator[bytes]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from packed import EMPTY, FRAME, MASK, Content
+from packed import EMPTY, FRAME, MASK, Content, write_tree, zipped
 from tree import add, groups, pairs, refused
 
+from orchestrator.data.cases import add_dataset
 from orchestrator.data.phantom import draw_dataset
+from orchestrator.data.sets import Reading
+from orchestrator.errors import BadData
 
 PATIENTS = ("patient0", "patient1")
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
@@ -335,3 +339,21 @@ def test_rows_of_skipped_files_in_a_table_of_groups_are_no_mistake(tmp_path):
 
 def test_nothing_is_left_where_all_is_bad(tmp_path):
     assert "does not decode" in refused(tmp_path, {"images/1.jpg": b"x", "masks/1.png": b"x"}, "--skip-bad")
+
+
+def test_a_damaged_file_of_an_archive_is_skipped_by_choice_with_its_mask(tmp_path):
+    files = two("images/{n}.bmp", "masks/{n}.bmp", ("1", "2", "3"))
+    files["images/2.bmp"] = np.full_like(FRAME, 77)
+    archive = zipped(write_tree(tmp_path / "s", files), tmp_path / "a.zip", zipfile.ZIP_STORED)
+    archive.write_bytes(archive.read_bytes().replace(bytes([77] * 99), bytes([78] * 99)))
+    with pytest.raises(BadData, match=r"'images/2\.bmp' is damaged"):
+        add_dataset(tmp_path / "home", "X", archive)
+    dataset = add_dataset(tmp_path / "home", "X", archive, reading=Reading(skip_bad=True))
+    assert list(groups(dataset)) == ["1", "3"]
+    assert [bad.file for bad in dataset.skipped] == ["images/2.bmp", "masks/2.bmp"]
+    assert "skipped 1 of 3 cases" in dataset.remarks[-1]
+
+
+def test_a_set_below_a_folder_whose_name_holds_such_a_word_is_found(tmp_path):
+    assert stems(tmp_path, two("Kvasir-SEG/{n}.jpg", "Kvasir-SEG/{n}_mask.png")) == ["1", "2"]
+    assert stems(tmp_path / "b", two("My-SEG/train/{n}.jpg", "My-SEG/train_gt/{n}.png")) == ["1", "2"]
