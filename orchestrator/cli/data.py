@@ -44,9 +44,7 @@ def data_add(
     ],
     part: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Which set of an archive that holds several, or how their names begin or end; repeat to join."
-        ),
+        typer.Option(help="Which set of several, or how their names begin or end; repeat to join."),
     ] = None,
     images: Annotated[
         str, typer.Option(help="Folder of images, in PATH or elsewhere, where its name does not say so.")
