@@ -1,6 +1,7 @@
 """Cases, datasets, and how a folder or an archive of images and masks becomes one.
 
-home/datasets/NAME holds the original bytes and dataset.json; it appears by one rename, whole or not at all.
+home/datasets/NAME holds images and plain masks as their original bytes (EXIF tags too, which all readers follow), masks
+that had to be interpreted as black and white BMPs, and dataset.json; it appears by one rename, whole or not at all.
 """
 
 from __future__ import annotations

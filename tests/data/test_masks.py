@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from packed import zipped
 from PIL import Image
 
 from orchestrator.data.cases import Dataset, add_dataset, check_dataset, load_dataset, read_mask
@@ -296,3 +298,20 @@ def test_wide_dark_rims_are_read_as_they_always_were_and_counted(tmp_path):
     dataset = add(tmp_path, mask)
     assert np.array_equal(polyps(dataset)[0], LEFT)
     assert dataset.remarks[0].startswith("1 mask with even areas of dark grey, 5 % of their pixels")
+
+
+def test_masks_in_an_archive_are_read_by_the_same_rule(tmp_path):
+    folder = source(tmp_path, painted(RED, GREEN), painted(GREEN))
+    packed = zipped(folder, tmp_path / "s.zip")
+    rule = parse_rule(colors=["red,green"])
+    from_zip = add_dataset(tmp_path / "a", "X", packed, rule=rule)
+    assert [polyp.sum() for polyp in polyps(from_zip)] == [780, 400]
+    assert from_zip.fingerprint == add_dataset(tmp_path / "b", "X", folder, rule=rule).fingerprint
+
+
+def test_a_dataset_of_an_earlier_version_reads_as_it_did(tmp_path):
+    dataset = add(tmp_path, GREY)
+    manifest = dataset.folder / "dataset.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({key: content[key] for key in content.keys() - {"remarks", "skipped"}}))
+    assert load_dataset(tmp_path / "home", "X") == dataset
