@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from orchestrator.data.resize import resize_image, resize_probability
 from orchestrator.errors import BadBundle
 from orchestrator.results.bundle import FILES, Bundle
-from orchestrator.results.export import Prediction, export_onnx, largest_difference, write_bundle
+from orchestrator.results.export import (
+    Prediction,
+    export_onnx,
+    largest_difference,
+    named_export,
+    write_bundle,
+)
 from orchestrator.scoring.postprocess import PostProcess
 
 
@@ -150,3 +156,10 @@ def test_all_files_of_an_export_may_be_read_by_those_who_may_read_its_folder(
         assert {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()} == dict.fromkeys(
             FILES, mode
         )
+
+
+def test_what_an_export_replaces_is_named(bundle_folder: Path, tmp_path: Path):
+    card = bundle_folder / "model_card.md"
+    card.write_text("# unet\n\nTrial 4 of the study `colon`; weights: fold 2. Input: RGB images\n")
+    assert named_export(bundle_folder) == "Trial 4 of the study `colon`; weights: fold 2"
+    assert named_export(tmp_path / "new") is None

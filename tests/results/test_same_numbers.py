@@ -16,9 +16,12 @@ from mlflow.entities import LoggedModel, Run
 from mlflow.entities.model_registry import ModelVersion
 
 from orchestrator.cli import main
+from orchestrator.results.handover import board
 from orchestrator.results.mlflow_client import connect
 from orchestrator.results.registry import logged_model_of
+from orchestrator.results.tables import leaderboard_dicts
 from orchestrator.search.home import champion_fit
+from orchestrator.search.scene import recorded_status
 from orchestrator.study import Study
 
 NAME = "formula"
@@ -132,6 +135,22 @@ def test_the_outside_scores_on_the_runs_of_trial_and_study_name_the_network_whos
     for run in others.values():
         assert run.data.tags["outside_scores_of"] == fold.version.tags["network"]
         assert run.data.metrics["test_dice"] == fold.run.data.metrics["test_dice"]
+
+
+def test_leaderboard_status_best_and_the_run_of_the_fold_agree(exports: Exports):
+    home, fold = exports.study.home, exports.fold
+    row = leaderboard_dicts(board(home))[0]
+    status = recorded_status(home)
+    (view,) = [view for view in status.trials if view.number == row["trial"]]
+    assert row["outside"] == {
+        "test": fold.line("hold-out test")["dice"],
+        "far": fold.line("far (unseen)")["dice"],
+    }
+    assert row["cross_fitted"] == fold.line("cross-validation")["dice"]
+    assert status.best is not None and view.dice == status.best.dice == row["scores"]["dice"]
+    assert fold.run.data.metrics["dice"] == fold.line(fold.version.tags["fold"])["dice"]
+    number = int(fold.version.tags["fold"].removeprefix("fold "))
+    assert view.folds[number].dice == pytest.approx(fold.run.data.metrics["dice"])
 
 
 def test_the_run_of_a_refit_has_its_curve_parameters_data_and_size(exports: Exports):
