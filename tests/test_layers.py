@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LOWEST = {"cpus", "documents", "errors", "faults", "files", "interruption", "kept_memory", "redaction", "stored"}
+LOWEST = {
+    "cpus",
+    "documents",
+    "errors",
+    "faults",
+    "files",
+    "interruption",
+    "kept_memory",
+    "redaction",
+    "stored",
+}
 INSIDE = {"data", "models", "scoring"} | LOWEST
 MAY_IMPORT = {
     "__main__": {"cli"},

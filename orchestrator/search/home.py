@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -278,9 +279,8 @@ class StudyHome:
         write_atomically(self.space_file, space.text.encode())
         write_plan(plan, self.splits_file)
         write_atomically(self.beginnings_file, json.dumps([*beginnings], indent=1).encode())
-        manifest = json.dumps({"id": uuid.uuid4().hex, **wanted}, indent=1).encode()
-        write_atomically(self.manifest_file, manifest)  # last: a folder without it is not a study yet
-        self._copy_manifest()
+        # Last: a folder without it is not a study yet.
+        self._write_manifest({"id": uuid.uuid4().hex, **wanted, "space_text": _sha256(space.text)})
 
     def _restore(self, space: SearchSpace, plan: SplitPlan) -> None:
         """Write anew what the study is made of, where its file was damaged."""
@@ -289,6 +289,7 @@ class StudyHome:
         except BadSpace as error:
             logger.warning("%s; it is written anew", error)
             write_atomically(self.space_file, space.text.encode())
+            self._write_manifest(self.manifest() | {"space_text": _sha256(space.text)})
         try:
             read_plan(self.splits_file, *self.datasets())
         except BadSplit as error:
@@ -299,6 +300,10 @@ class StudyHome:
         except (Unreadable, FileNotFoundError) as error:
             logger.warning("%s: %s; it is restored from its copy", self.manifest_file, error)
             write_atomically(self.manifest_file, self.manifest_copy.read_bytes())
+        self._copy_manifest()
+
+    def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        write_atomically(self.manifest_file, json.dumps(manifest, indent=1).encode())
         self._copy_manifest()
 
     def _copy_manifest(self) -> None:
@@ -428,7 +433,8 @@ class StudyHome:
         except BadSpace as error:
             *others, last = error.problems
             raise BadSpace(error.where, [*others, f"{last}; {ANEW}"]) from error
-        if space.digest != self.manifest()["space"]:
+        known = self.manifest().get("space_text")  # none in studies of earlier versions
+        if known is not None and _sha256(space.text) != known:
             raise BadSpace(str(self.space_file), f"is not what the study was made of; {ANEW}")
         return space
 
@@ -640,6 +646,10 @@ def whole_study(home: Path, name: str) -> str:
 
 def _touched(folder: Path) -> float:
     return max(path.stat().st_mtime for path in (folder, *folder.glob("optuna.journal")))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _short(value: Any) -> str:

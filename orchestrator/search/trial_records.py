@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,9 @@ class TrialRecords:
         """Every trial up to the last that reads; one between that does not is there as failed."""
         found = {}
         for file in self.folder.glob("[0-9]*.json"):
-            try:
-                trial = _trial(parse_json(file, _Stored))
-            except Unreadable:
-                continue
-            found[trial.number] = trial
+            stat = file.stat()
+            if (trial := _read(file, stat.st_size, stat.st_mtime_ns)) is not None:
+                found[trial.number] = trial
         return [found.get(number) or lost(number) for number in range(max(found, default=-1) + 1)]
 
     def end(self) -> dict[str, Any] | None:
@@ -77,6 +76,15 @@ class TrialRecords:
 
     def _file(self, number: int) -> Path:
         return self.folder / f"{number}.json"
+
+
+@lru_cache(maxsize=10_000)
+def _read(file: Path, num_bytes: int, mtime_ns: int) -> FrozenTrial | None:
+    """None where it was damaged; read once as it is, for every command asks several times."""
+    try:
+        return _trial(parse_json(file, _Stored))
+    except Unreadable:
+        return None
 
 
 def lost(number: int) -> FrozenTrial:
