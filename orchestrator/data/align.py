@@ -38,7 +38,7 @@ class Sight:
     picture: NDArray[np.uint8]  # smaller by SMALL; 0 where the optics show nothing
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Alignment:
     """How the first frame lies over the second."""
 

@@ -26,7 +26,7 @@ from orchestrator.data.cases import Case
 from orchestrator.data.descriptors import Floats
 from orchestrator.data.landmark_files import LandmarkFiles, look
 from orchestrator.data.numbering import neighbours
-from orchestrator.data.shortlist import shortlist
+from orchestrator.data.shortlist import Looks, shortlist
 from orchestrator.data.verify import NUM_THREADS, Progress
 from orchestrator.kept_memory import keep_freed_memory
 
@@ -138,12 +138,18 @@ def look_at(
         files.write(shard[0], kept)
 
 
-def compare(one: LandmarkFiles, other: LandmarkFiles | None, run: Run, meter: Meter) -> list[Match]:
-    """Frames of two datasets, or without `other` of one, that show the same place; sorted."""
+def compare(one: LandmarkFiles, other: LandmarkFiles, run: Run, meter: Meter) -> list[Match]:
+    """Frames of two datasets that show the same place; sorted."""
     with threadpool_limits(NUM_THREADS, "blas"):
-        entries = shortlist(one.looks(), other.looks() if other else None)
-    num_frames = one.num_frames + (other.num_frames if other else 0)
-    return _checked(one, other or one, entries, run, meter, num_frames)
+        entries = shortlist(one.looks(), other.looks())
+    return _checked(one, other, entries, run, meter, one.num_frames + other.num_frames)
+
+
+def compare_within(files: LandmarkFiles, looks: Looks, run: Run, meter: Meter) -> list[Match]:
+    """Frames of one dataset, whose looks are these, that show the same place; sorted."""
+    with threadpool_limits(NUM_THREADS, "blas"):
+        entries = shortlist(looks, None)
+    return _checked(files, files, entries, run, meter, files.num_frames)
 
 
 def compare_neighbours(

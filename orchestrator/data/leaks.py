@@ -13,17 +13,12 @@ of its own, which appears by one rename and is read the next time: an interrupte
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from pathlib import Path
-from typing import NamedTuple
 
-from filelock import FileLock, Timeout
-
+from orchestrator.data.answers import Answers, DatasetPair, Row
 from orchestrator.data.cases import Dataset
 from orchestrator.data.comparing import (
     KINDS,
@@ -33,6 +28,7 @@ from orchestrator.data.comparing import (
     Run,
     compare,
     compare_neighbours,
+    compare_within,
     look_at,
     workers,
 )
@@ -42,24 +38,11 @@ from orchestrator.data.landmark_files import LandmarkFiles, Say
 from orchestrator.data.numbering import beside, in_between
 from orchestrator.data.verify import NUM_THREADS, Progress
 from orchestrator.errors import BadData
-from orchestrator.files import write_atomically
 
 VERSION = "v6"  # raise it when the same pictures shall give other near-duplicates
 
 
-class Row(NamedTuple):
-    """A twin, with names in their datasets instead of ids: datasets of one content are known by one fingerprint."""
-
-    one: str
-    other: str
-    kind: Kind
-    num_places: int
-    likeness: float
-    overlap: float
-    mirrored: bool
-
-
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Twin:
     """Two cases that show the same place, or are of one recording."""
 
@@ -119,72 +102,29 @@ def find_twins(
         raise BadData("leaks", f"expected each dataset once, found {', '.join(repeated)} again")
     datasets = tuple(sorted(datasets, key=lambda dataset: dataset.name))
     answers = Answers(cache / "leaks" / VERSION, say or (lambda line: None))
-    pairs = list(
-        combinations_with_replacement(sorted(datasets, key=lambda one: (one.fingerprint, one.name)), 2)
-    )
-    if missing := [pair for pair in pairs if answers.read(*pair) is None]:
-        with answers.alone():
-            missing = [pair for pair in missing if answers.read(*pair) is None]
-            _answer(missing, answers, on_progress, way_out)
-    found = [twin for pair in pairs for twin in answers.twins(*pair)]
-    return Leaks(datasets, tuple(sorted(found)))
+    by_content = sorted(datasets, key=lambda dataset: (dataset.fingerprint, dataset.name))
+    pairs = list(combinations_with_replacement(by_content, 2))
+    known = answers.read_all(pairs)
+    if len(known) < len(pairs):
+        with answers.alone():  # another process may have found them meanwhile
+            known |= answers.read_all([pair for pair in pairs if pair not in known])
+            missing = [pair for pair in pairs if pair not in known]
+            known |= _answer(missing, answers, on_progress, way_out) if missing else {}
+    return Leaks(datasets, tuple(sorted(twin for pair in pairs for twin in _twins(*pair, known[pair]))))
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What was found within datasets and between two, a file each."""
-
-    folder: Path
-    say: Say
-
-    def path(self, one: Dataset, other: Dataset) -> Path:
-        names = [one.fingerprint] if one == other else [one.fingerprint, other.fingerprint]
-        return self.folder / f"{'-'.join(names)}.json"
-
-    def read(self, one: Dataset, other: Dataset) -> list[Row] | None:
-        """None where it is not there; what is damaged is reported, and removed."""
-        path = self.path(one, other)
-        if not path.exists():
-            return None
-        try:
-            content = json.loads(path.read_bytes())
-            if content["checksum"] == _checksum(content["pairs"]):
-                return [Row(*row) for row in content["pairs"]]
-        except (ValueError, KeyError, TypeError):
-            pass
-        self.say(f"{path} is damaged: {one.name} and {other.name} are compared again")
-        path.unlink()
-        return None
-
-    def write(self, one: Dataset, other: Dataset, rows: Sequence[Row]) -> None:
-        content = {"checksum": _checksum(rows), "pairs": rows}
-        write_atomically(self.path(one, other), json.dumps(content).encode())
-
-    def twins(self, one: Dataset, other: Dataset) -> Iterator[Twin]:
-        for row in self.read(one, other) or ():
-            low, high = sorted((f"{one.name}/{row[0]}", f"{other.name}/{row[1]}"))
-            yield Twin(low, high, *row[2:])
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """While no other process looks for near-duplicates with this cache."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            self.say(f"another process looks for near-duplicates in {self.folder}: waiting for it")
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+def _twins(one: Dataset, other: Dataset, rows: Sequence[Row]) -> Iterator[Twin]:
+    ids = [{name: f"{dataset.name}/{name}" for name in _names(dataset)} for dataset in (one, other)]
+    for row in rows:
+        low, high = sorted((ids[0][row.one], ids[1][row.other]))
+        yield Twin(low, high, *row[2:])
 
 
 def _answer(
-    missing: Sequence[tuple[Dataset, Dataset]], answers: Answers, on_progress: Progress | None, way_out: str
-) -> None:
+    missing: Sequence[DatasetPair], answers: Answers, on_progress: Progress | None, way_out: str
+) -> dict[DatasetPair, list[Row]]:
     """Compare these pairs of datasets, and keep each answer as soon as it is there."""
+    found = {}
     datasets = {dataset.fingerprint: dataset for pair in missing for dataset in pair}
     files = {mark: LandmarkFiles(answers.folder, mark, len(one.cases)) for mark, one in datasets.items()}
     shards = {mark: files[mark].missing(answers.say) for mark in files}
@@ -208,6 +148,8 @@ def _answer(
                 matches = compare(files[one.fingerprint], files[other.fingerprint], run, meter)
                 rows = [_row(match, _names(one), _names(other)) for match in matches]
             answers.write(one, other, rows)
+            found[one, other] = rows
+    return found
 
 
 def _within(dataset: Dataset, files: LandmarkFiles, run: Run, meter: Meter) -> list[Row]:
@@ -218,7 +160,7 @@ def _within(dataset: Dataset, files: LandmarkFiles, run: Run, meter: Meter) -> l
     def likeness(rows: Sequence[str], columns: Sequence[str]) -> Floats:
         return looks.likeness([index[name] for name in rows], [index[name] for name in columns])
 
-    matches = compare(files, None, run, meter)
+    matches = compare_within(files, looks, run, meter)
     matches += compare_neighbours(files, names, matches, run, meter)
     rows = sorted(_row(match, names, names) for match in matches)
     told = in_between(names, [row[:2] for row in rows])
@@ -234,10 +176,6 @@ def _row(match: Match, names: Sequence[str], others: Sequence[str]) -> Row:
 
 def _names(dataset: Dataset) -> list[str]:
     return [case.id.partition("/")[2] for case in dataset.cases]
-
-
-def _checksum(rows: Sequence[Sequence[object]]) -> int:
-    return zlib.crc32(json.dumps(rows).encode())
 
 
 def _duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from orchestrator.data import leaks as leaks_module
+from orchestrator.data import answers as answers_module
 from orchestrator.data.cases import Dataset, add_dataset
 from orchestrator.data.leaks import count_between, find_twins
 from orchestrator.errors import BadData
@@ -172,7 +172,7 @@ def test_what_was_found_is_read_the_next_time_and_does_not_depend_on_the_order(
 ):
     first = find_twins([ours, theirs], home / "cache")
     seen: list[tuple[int, int]] = []
-    monkeypatch.setattr(leaks_module, "FileLock", None)  # the cache may be read-only by now
+    monkeypatch.setattr(answers_module, "FileLock", None)  # the cache may be read-only by now
     again = find_twins([theirs, ours], home / "cache", lambda done, total: seen.append((done, total)))
     assert again == first and seen == []
 
