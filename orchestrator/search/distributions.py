@@ -20,6 +20,7 @@ SCALAR_SCHEMA = {"type": ["boolean", "number", "string"]}
 MOST_STEPS = 1_000_000_000
 MOST_VALUES = 1_000  # of a choice
 MOST_SHOWN = 10
+MOST_LISTED = 40  # of a choice, where it is described
 BESIDE = 1e-8  # of a step: so far from it a value may be, as in Optuna
 
 
@@ -295,7 +296,8 @@ class Choice(Distribution):
         return self.values
 
     def __str__(self) -> str:
-        return f"one of {', '.join(str(value) for value in self.values)}"
+        more = f" and {len(self.values) - MOST_LISTED} more" if len(self.values) > MOST_LISTED else ""
+        return f"one of {', '.join(str(value) for value in self.values[:MOST_LISTED])}{more}"
 
 
 class Unread(Distribution):

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 import models
+from orchestrator.documents import shown
 from orchestrator.search.distributions import Choice, Distribution, Int, Scalar, Unread
 from orchestrator.search.parameters import (
     NETWORK,
@@ -28,6 +29,7 @@ from orchestrator.search.parameters import (
 )
 from orchestrator.training.recipe import Recipe
 
+MOST_LISTED = 8  # values of one parameter that are wrong
 MOST_PAIRS = 2_000  # of the values of two parameters; what is wrong beyond them fails its trial
 
 
@@ -86,12 +88,14 @@ def calling_for(tables: Tables, name: str, value: Scalar) -> dict[str, Any]:
 def _values(tables: Tables) -> Iterator[str]:
     networks = tables.networks or models.names()
     known = known_keys(networks)
-    given = [("search", key, value) for key, dist in tables.search.items() for value in dist.extremes]
-    given += [("fixed", key, value) for key, value in tables.fixed.items()]
-    for table, key, value in given:
-        problem = refusal(key, value, networks) if key in known else None
-        if problem:
-            yield f"{table}.{key}: {problem}"
+    given = [("search", key, dist.extremes) for key, dist in tables.search.items()]
+    given += [("fixed", key, (value,)) for key, value in tables.fixed.items()]
+    for table, key, values in given:
+        refusals = [refusal(key, value, networks) for value in values] if key in known else []
+        problems = [problem for problem in refusals if problem]
+        yield from (f"{table}.{key}: {problem}" for problem in problems[:MOST_LISTED])
+        if len(problems) > MOST_LISTED:
+            yield f"{table}.{key}: and {len(problems) - MOST_LISTED} more of its values"
 
 
 def _conditions(tables: Tables) -> Iterator[str]:
@@ -115,7 +119,8 @@ def _condition(tables: Tables, key: str, values: tuple[Scalar, ...]) -> str | No
     if not isinstance(other, Choice | Int | Unread):
         return f"expected a parameter with choice or int, found {key}, which is {other}"
     never = [value for value in values if not other.holds(value)]
-    return f"expected {other}, found {listed(map(repr, never))}" if never else None
+    told = [shown(value) for value in never[:MOST_LISTED]]
+    return f"expected {other}, found {listed(told)}" if never else None
 
 
 def _owners(tables: Tables) -> Iterator[str]:
