@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,11 +58,24 @@ def evaluate(
     seen, pairs = _what_it_saw(loaded.config, datasets, home, cache, twins=twins)
     group_of = group_of_case((*datasets, *seen), pairs)
     cases, left_out = evaluation.cases_to_score(loaded.config, datasets, seen, group_of)
-    for name, count in left_out.items():
-        err.print(
-            f"{name}: {count} cases that training or selection saw, or twins of, are left out",
-            highlight=False,
-        )
+    reasons = evaluation.why_left_out(loaded.config, datasets, seen, group_of)
+    why = {
+        dataset.name: Counter(reasons[case.id] for case in dataset.cases if case.id in reasons)
+        for dataset in datasets
+    }
+    for dataset in datasets:
+        if counts := why[dataset.name]:
+            told = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+            err.print(
+                f"{dataset.name}: {counts.total()} of {len(dataset.cases)} cases are left out: {told}",
+                highlight=False,
+            )
+        if dataset.skipped:
+            err.print(
+                f"{dataset.name}: {len(dataset.skipped)} pairs are no cases, for they were skipped when it was added; "
+                "`orchestrator data show` lists them",
+                highlight=False,
+            )
     asked = asked_for(paper_score or [], len(cases))
     papers = paper_scores_of(loaded, cases, asked)
     with bar(f"scoring {len(cases)} images") as on_progress:
@@ -75,6 +89,8 @@ def evaluate(
                 "groups": num_groups,
                 "twins": None if pairs is None else len(pairs),
                 "left_out": left_out,
+                "left_out_why": {name: dict(counts) for name, counts in why.items() if counts},
+                "skipped": {dataset.name: len(dataset.skipped) for dataset in datasets if dataset.skipped},
                 "threshold": loaded.config.threshold,
                 "scores": metric_dicts(means),
                 "paper_scores": {one.name: value for one, value in zip(asked, papers, strict=True)},

@@ -39,6 +39,7 @@ from orchestrator.data.verdict import (
     unclear_pairs,
 )
 from orchestrator.data.verify import JOURNAL, NUM_THREADS, Progress, copy_verified, drop_others
+from orchestrator.documents import shown
 from orchestrator.errors import BadData, UserError
 from orchestrator.files import write_atomically
 from orchestrator.stored import Unreadable, as_kind, read_json
@@ -431,5 +432,17 @@ def _read_manifest(folder: Path) -> Dataset:
 
 
 def _entry(folder: Path, dataset: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    files = {kind: folder / f"{kind}s" / str(entry.get(kind)) for kind in ("image", "mask")}
+    """Raises `Unreadable` where it names a file elsewhere, or says what no image is."""
+    files: dict[str, Path] = {}
+    for kind in ("image", "mask"):
+        name = entry.get(kind)
+        if not isinstance(name, str) or "\0" in name or name in ("", ".", "..") or Path(name).name != name:
+            raise Unreadable(f"expected the name of a file in {kind}s/, found {shown(name)}")
+        files[kind] = folder / f"{kind}s" / name
+    sizes = [entry.get("height"), entry.get("width")]
+    share = entry.get("polyp_fraction")
+    if not all(isinstance(size, int) and size > 0 for size in sizes) or not isinstance(share, int | float):
+        raise Unreadable(f"{shown(entry.get('id'))}: expected height, width and polyp_fraction")
+    if not 0 <= share <= 1:
+        raise Unreadable(f"{shown(entry.get('id'))}: expected a polyp_fraction from 0 to 1, found {share}")
     return {**entry, **files, "dataset": dataset}

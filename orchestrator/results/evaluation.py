@@ -33,6 +33,10 @@ SIZES = {
     "large polyp, from 12 %": (0.12, 1.01),
 }
 NO_POLYP = "no polyp"
+# Why a case is not scored.
+SEEN = "seen in training or selection"
+RELATED = "of a group (video, patient) that was seen there"
+NEAR_DUPLICATE = "near-duplicates, or of their group, of what was seen there"
 WARM_UP = 3  # first predictions are slow
 
 
@@ -76,15 +80,11 @@ def cases_to_score(
     ]
     if changed:
         raise BadData("--data", changed)
-    own = [one for one in (*datasets, *seen) if one.fingerprint in config.trained_on.values()]
-    shown = {case.id for dataset in own for case in dataset.cases} - set(config.held_out)
-    groups = {group_of[id] for id in shown}
+    reasons = why_left_out(config, datasets, seen, group_of)
     kept: list[Case] = []
     left_out, problems = {}, []
     for dataset in datasets:
-        cases = [
-            case for case in dataset.cases if case.id not in config.twins and group_of[case.id] not in groups
-        ]
+        cases = [case for case in dataset.cases if case.id not in reasons]
         if len(cases) < len(dataset.cases):
             left_out[dataset.name] = len(dataset.cases) - len(cases)
         if not cases:
@@ -95,6 +95,25 @@ def cases_to_score(
     if problems:
         raise BadData("--data", problems)
     return kept, left_out
+
+
+def why_left_out(
+    config: BundleConfig, datasets: Sequence[Dataset], seen: Sequence[Dataset], group_of: Mapping[str, str]
+) -> dict[str, str]:
+    """Case id -> the reason, for all that `cases_to_score` leaves out."""
+    own = [one for one in (*datasets, *seen) if one.fingerprint in config.trained_on.values()]
+    shown = [case for one in own for case in one.cases if case.id not in config.held_out]
+    ids, groups = {case.id for case in shown}, {case.group for case in shown}
+    merged, known = {group_of[id] for id in ids}, set(config.twins)
+    reasons = {}
+    for case in (case for dataset in datasets for case in dataset.cases):
+        if case.id in ids:
+            reasons[case.id] = SEEN
+        elif case.group in groups:
+            reasons[case.id] = RELATED
+        elif case.id in known or group_of[case.id] in merged:
+            reasons[case.id] = NEAR_DUPLICATE
+    return reasons
 
 
 def evaluate(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import struct
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from packed import write_tree
 from PIL import Image
 
 from orchestrator.data.cases import (
@@ -327,3 +329,23 @@ def test_the_original_clinic_tiffs_are_read_in_color():
     assert frame.shape == (288, 384, 3)
     assert np.abs(frame[..., 0] - frame[..., 2]).mean() > 20
     assert 0 < read_mask(folder / "Ground Truth/42.tif").mean() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("image", "../../../secret", r"expected the name of a file in images/"),
+        ("mask", "/etc/hostname", r"expected the name of a file in masks/"),
+        ("image", "a\0b", "expected the name of a file"),
+        ("height", -1, "expected height, width"),
+        ("polyp_fraction", float("nan"), "from 0 to 1"),
+    ],
+)
+def test_a_manifest_names_files_of_its_dataset_only(tmp_path, key: str, value: object, why: str):
+    source = write_tree(tmp_path / "s", {"images/1.png": FRAME, "masks/1.png": MASK})
+    manifest = add_dataset(tmp_path / "home", "X", source).folder / "dataset.json"
+    content = json.loads(manifest.read_text())
+    content["cases"][0][key] = value
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(BadData, match=why):
+        load_dataset(tmp_path / "home", "X")

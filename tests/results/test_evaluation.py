@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,10 @@ from orchestrator.data.splits import group_of_case
 from orchestrator.errors import BadData
 from orchestrator.results.bundle import Bundle, BundleConfig
 from orchestrator.results.evaluation import (
+    NEAR_DUPLICATE,
     NO_POLYP,
+    RELATED,
+    SEEN,
     CaseScores,
     breakdown,
     cases_to_score,
@@ -32,6 +36,7 @@ from orchestrator.results.evaluation import (
     means,
     score_masks,
     size_of,
+    why_left_out,
     worst_first,
     worst_sheet,
     write_csv,
@@ -113,6 +118,16 @@ def test_a_case_with_a_twin_in_what_training_saw_does_not_count_and_one_of_the_h
     gone = [case for case in drawn.cases if case.group == drawn.cases[-1].group]
     assert kept == [case for case in drawn.cases if case not in gone]
     assert left_out == {"near": len(gone)}
+
+
+def test_every_case_that_is_left_out_has_its_reason(drawn: Dataset, other: Dataset):
+    group = Counter(case.group for case in drawn.cases).most_common(1)[0][0]
+    last = [case.id for case in drawn.cases if case.group == group]
+    told = config(trained_on={"near": drawn.fingerprint}, held_out=(last[0],), twins=(other.cases[0].id,))
+    reasons = why_left_out(told, [drawn, other], [], groups(drawn, other))
+    assert {reasons[id] for id in last[1:]} == {SEEN} and len(last) > 1
+    assert reasons[last[0]] == RELATED and reasons[other.cases[0].id] == NEAR_DUPLICATE
+    assert len(reasons) == len(drawn.cases) + 1
 
 
 def test_what_the_model_saw_is_found_by_content_and_what_is_not_here_is_named(drawn: Dataset, other: Dataset):
