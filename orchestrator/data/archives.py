@@ -107,12 +107,16 @@ def _resolved(contents: Contents, top: Path, reading: Reading) -> tuple[Contents
     files = dict(contents.files)
     named = {"images": reading.images, "masks": reading.masks}
     for option, wanted in list(named.items()):
-        path = Path(wanted).expanduser()
-        if path == Path() or not path.is_dir() or (not path.is_absolute() and (top / path).is_dir()):
-            continue
-        if path.resolve().is_relative_to(top.resolve()):
-            named[option] = path.resolve().relative_to(top.resolve()).as_posix()
-        elif path.is_absolute():
+        path = next(
+            (path for path in (top / wanted, Path(wanted).expanduser()) if wanted and path.is_dir()), None
+        )
+        if path is None:
+            continue  # below a folder of the source, or not there at all
+        path = path.resolve()
+        if path.is_relative_to(top.resolve()):
+            named[option] = path.relative_to(top.resolve()).as_posix()
+        else:
+            named[option] = str(path)
             files |= {
                 f"{path}/{folder}".rstrip("/"): paths for folder, paths in contents_of(path).files.items()
             }

@@ -69,6 +69,7 @@ def collect(
     returned is to be set by the caller.
     """
     gathered = _Gathered()
+    _refuse_two_originals(source, command, sets)
     for folders in sets:
         _gather(source, command, files, folders, reading, staging, gathered)
     if not gathered.pairs and gathered.without_mask and gathered.without_image:
@@ -92,6 +93,22 @@ def collect(
         empty=any(folders.layout.empty for folders in sets) or reading.without_mask == "empty",
         ways_out=tuple(_ways_out(gathered, reading)),
     )
+
+
+def _refuse_two_originals(source: str, command: str, sets: Sequence[Folders]) -> None:
+    """Folders of one's own that would share the masks of one place: the user picks which holds the images."""
+    rivals = defaultdict(list)
+    for folders in sets:
+        if folders.layout.own and folders.masks and folders.images not in folders.masks:
+            rivals[folders.masks, folders.named["place"]].append(folders)
+    for (masks, _), shared in rivals.items():
+        if len(shared) > 1:
+            lines = [f"the images of {masks[0]}/ could be in {len(shared)} folders; pick one:"]
+            lines += [
+                f"  {one.num_frames} images: {command} --images {one.images!r} --masks {masks[0]!r}"
+                for one in shared
+            ]
+            raise BadData(source, "\n".join(lines))
 
 
 def _gather(

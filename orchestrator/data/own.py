@@ -145,7 +145,10 @@ def find_own(
 
 def _spot(folder: str, above: int, images: str | None, masks: str | None) -> Spot:
     """As the path reads below the first `above` names; folders that the user names are what they are said to be."""
-    for kind, named, other in (("images", images, masks), ("masks", masks, images)):
+    options = (("images", images, masks), ("masks", masks, images))
+    for kind, named, other in sorted(
+        options, key=lambda option: -len(option[1] or "")
+    ):  # --images . --masks masks
         if named is not None and (folder == named or not named or folder.startswith(f"{named}/")):
             below = Path(folder).relative_to(named or ".").parts
             upper = () if other is not None else read_path(_below(named.rpartition("/")[0], above)).place

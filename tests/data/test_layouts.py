@@ -11,8 +11,14 @@ import pytest
 from packed import FRAME, MASK, write_tree
 from tree import add, groups, pairs, refused
 
+from orchestrator.data.layouts import LAYOUTS
 from orchestrator.data.pairs import Pair
-from orchestrator.data.sequences import colon_sequences, piccolo_patients, whole_sequences
+from orchestrator.data.sequences import (
+    colon_sequences,
+    piccolo_patients,
+    whole_clinic_sequences,
+    whole_sequences,
+)
 
 SUN = {
     f"{top}/{kind}/{clip}/image_0{n}.{'jpg' if kind == 'Frame' else 'png'}": FRAME
@@ -150,6 +156,23 @@ def test_endoscene_is_recognised_at_every_depth(tmp_path, top):
     dataset, said = add(tmp_path, pairs([f"{top}bbdd/1.bmp"], [f"{top}gtpolyp/1.tif", f"{top}gtlumen/1.tif"]))
     assert "recognised as EndoScene" in said and f"not read: {top}gtlumen/ (1 images)" in said
     assert groups(dataset) == {"1": "image:1"}  # one frame of 612 says nothing about its video
+
+
+def test_sequences_of_endoscene_are_those_of_clinic_where_all_its_frames_are_there():
+    endoscene = [layout for layout in LAYOUTS if layout.title == "EndoScene"]
+    assert [layout.members for layout in endoscene] == [whole_clinic_sequences] * 2
+
+
+def test_masks_of_bkai_are_read_by_their_colors(tmp_path):
+    red = np.stack([MASK, MASK * 0, MASK * 0], 2)
+    files = {"train/train/a.jpeg": FRAME, "train_gt/train_gt/a.png": red}
+    assert "--mask-colors red" in refused(tmp_path, files)
+    assert add(tmp_path, files, "--mask-colors", "red")[0].cases[0].polyp_fraction > 0
+
+
+def test_labels_of_nnunet_are_read_by_their_value(tmp_path):
+    files = {"imagesTr/a_0000.png": FRAME, "labelsTr/a.png": MASK // 255}
+    assert add(tmp_path, files, "--mask-values", "1")[0].cases[0].polyp_fraction > 0
 
 
 def test_hyperkvasir_has_its_segmented_images_found_among_the_others(tmp_path):

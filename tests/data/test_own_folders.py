@@ -143,6 +143,13 @@ def test_two_folders_of_masks_are_refused_with_both_commands(tmp_path):
     assert "--images 'images' --masks 'gt'" in said and "--images 'images' --masks 'masks'" in said
 
 
+def test_two_folders_of_images_are_refused_with_both_commands(tmp_path):
+    said = refused(
+        tmp_path, two("images/{n}.jpg", "masks/{n}.png") | two("original/{n}.jpg", "masks/{n}.png")
+    )
+    assert "--images 'images' --masks 'masks'" in said and "--images 'original' --masks 'masks'" in said
+
+
 def test_one_mask_is_not_taken_for_two_images(tmp_path):
     files = {"images/a/1.jpg": FRAME, "images/b/1.jpg": FRAME, "masks/1.png": MASK}
     assert "masks/1.png is by its name the mask of 2 images" in refused(tmp_path, files)
