@@ -13,7 +13,7 @@ from orchestrator.data.pairs import Pair
 from orchestrator.errors import MachineFault
 from orchestrator.faults import FAULTS, machine_fault
 
-AGAIN = "nothing of the import is left; then give the same command again"
+AGAIN = "then give the same command again; nothing of this import is left"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -29,15 +29,15 @@ class Room:
         there = sum(path.stat().st_size for path in partial.glob("*/*")) if partial.exists() else 0
         self.needed = max(0, sum(_size(path) for pair in pairs for path in (pair.image, pair.mask)) - there)
         if self.needed > shutil.disk_usage(self.folder).free:
-            raise MachineFault(str(self.folder), f"{self.missing()}; {FAULTS[errno.ENOSPC]}; {AGAIN}")
+            raise MachineFault(str(self.folder), f"{self.missing()}; {FAULTS[errno.ENOSPC]}, {AGAIN}")
 
     def missing(self) -> str:
         """`the import needs 3,000 bytes, 1,000 are free: 2,000 are missing`"""
         free = shutil.disk_usage(self.folder).free
         short = self.needed - free
-        return f"the import needs {self.needed:,} bytes, {free:,} are free" + (
-            f": {short:,} are missing" if short > 0 else ""
-        )
+        used_up = "a quota, or the number of files that the disk takes, is used up"
+        rest = f"{short:,} are missing" if short > 0 else used_up
+        return f"the import needs {self.needed:,} bytes, {free:,} are free: {rest}"
 
     @contextmanager
     def kept(self, *halves: Path) -> Iterator[None]:
@@ -57,11 +57,11 @@ class Room:
         if number is None:
             return fault
         where = str(self.folder) if fault.where == "this machine" else fault.where
-        bytes_missing = ""
-        if number in FULL:
+        missing = ""
+        if number in FULL and self.needed:
             with suppress(OSError):
-                bytes_missing = f"; {self.missing()}" if self.needed else ""
-        return MachineFault(where, f"{os.strerror(number)}{bytes_missing}; {FAULTS[number]}; {AGAIN}")
+                missing = f"; {self.missing()}"
+        return MachineFault(where, f"{os.strerror(number)}{missing}; {FAULTS[number]}, {AGAIN}")
 
 
 def _errno(error: BaseException | None) -> int | None:

@@ -71,6 +71,20 @@ def test_a_full_quota_that_shows_while_copying_leaves_nothing(small_disk, source
     assert left(small_disk) == []
 
 
+def test_a_disk_that_takes_no_more_files_is_called_so(small_disk, source):
+    subprocess.run(["mount", "-o", "remount,size=4m,nr_inodes=12", str(small_disk)], check=True)
+    with pytest.raises(MachineFault, match="the number of files that the disk takes, is used up"):
+        add_dataset(small_disk, "X", source)
+    assert left(small_disk) == []
+
+
+def test_a_disk_that_cannot_be_written_to_is_called_so(small_disk, source):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    done = command(small_disk, source)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert f"{small_disk}/datasets: Read-only file system" in done.stderr
+
+
 def test_a_limit_on_the_size_of_files_is_named(source, tmp_path):
     done = command(tmp_path / "home", source, "ulimit -f 1; ")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
