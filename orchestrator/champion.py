@@ -57,7 +57,7 @@ def refit(
 ) -> FitRecord:
     """Train the champion's setting on all cases but the hold-out; score it on the hold-out and the unseen sets."""
     plan, spec = study.plan(), spec_of_refit(study, trial)
-    with study.lock(), cluster(machine.address):
+    with study.lock(), cluster(machine):
         if widths := open_widths(ray.nodes(), machine, (spec.network,), (spec.recipe.batch_size,)):
             machine = replace(machine, workers_per_fit=quickest(study.speeds_file, spec, widths))
         shape = shape_lanes(ray.nodes(), machine, num_lanes=1)
@@ -79,7 +79,7 @@ def score_networks(study: StudyHome, fit_ids: tuple[str, ...], machine: Machine,
     cases = outside_cases(plan, unseen).values()
     if all(study.ledger.has_scores(scored_as(fit_ids), case_ids) for case_ids in cases):
         return
-    with study.lock(), cluster(machine.address):
+    with study.lock(), cluster(machine):
         shape = shape_lanes(ray.nodes(), machine, num_lanes=1)
         with Lanes(work, shape, study.folder / "train") as lanes:
             _score_outside(lanes, fit_ids, plan, unseen)
@@ -99,7 +99,7 @@ def scoring(
                 return
             if not up:
                 stack.enter_context(study.lock())
-                stack.enter_context(cluster(machine.address))
+                stack.enter_context(cluster(machine))
                 shape = shape_lanes(ray.nodes(), machine)
                 up.append(stack.enter_context(Lanes(work, shape, study.folder / "train")))
             with ThreadPoolExecutor(len(missing)) as waiting:

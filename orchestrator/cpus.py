@@ -5,7 +5,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+Pool = TypeVar("Pool", bound=Executor)
 
 
 def usable_cpus() -> int:
@@ -19,6 +24,17 @@ def usable_ids() -> frozenset[int]:
     if hasattr(os, "sched_getaffinity"):
         return frozenset(os.sched_getaffinity(0))
     return frozenset(range(os.cpu_count() or 1))
+
+
+@contextmanager
+def pooled(pool: Pool) -> Iterator[Pool]:
+    """A pool that begins nothing more once the work in it is given up: who presses Ctrl-C waits for no queue."""
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def cgroup_quota(root: Path = Path("/")) -> int | None:

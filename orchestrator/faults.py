@@ -28,14 +28,17 @@ FAULTS = {
     errno.ENODEV: "have the disk looked at",
     errno.ENXIO: "have the disk looked at",
 }
+LOW = r"running low on memory|memory usage threshold"
+LOSS = rf"{LOW}|NodeDied|node has died|node is dead|node was terminated|node was drained|preempted"
 # The same from libraries that keep no errno: PyTorch hides a full disk behind a position, Ray names its own reason.
 TEXTS = {
     **{re.escape(os.strerror(number)): remedy for number, remedy in FAULTS.items()},
     r"inline_container.*(unexpected pos|failed writing)|PytorchStreamWriter failed": ROOM,
     r"database or disk is full": ROOM,
     r"disk I/O error": FAULTS[errno.EIO],
+    r"readonly database": FAULTS[errno.EROFS],
     r"uncorrectable ECC error|GPU is lost|fallen off the bus": "have the GPU looked at",
-    r"running low on memory|memory usage threshold": FAULTS[errno.ENOMEM],
+    LOW: FAULTS[errno.ENOMEM],
     r"^(NodeDied|ActorDied|ActorUnavailable|RayActor|WorkerCrashed|OwnerDied|ObjectLost|RaySystem|RpcError)\w*: ": (
         "see why processes die on its nodes"
     ),
@@ -64,6 +67,26 @@ def machine_fault(error: BaseException | None) -> MachineFault | None:
         if not isinstance(one, (UserError, FitFailed)) and (found := fault_in_words(words)) is not None:
             return found
     return None
+
+
+def lasts(error: BaseException) -> bool:
+    """Whether trying again in a moment is no use: no room, or nothing may be written."""
+    return any(
+        (isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS))
+        or ROOM in str(fault_in_words(str(one)))
+        for one in _chain(error)
+    )
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether a process is gone because its machine is, or because Ray found too little memory left there."""
+    return any(re.search(LOSS, f"{type(one).__name__}: {one}") for one in _chain(error))
+
+
+def is_of_ray(error: BaseException) -> bool:
+    """Whether Ray says that processes, nodes or objects are gone, or too full; not that our code in them failed."""
+    names = [(type(one).__module__, type(one).__name__) for one in _chain(error)]
+    return any(module == "ray.exceptions" and "TaskError" not in name for module, name in names)
 
 
 def fault_in_words(text: str) -> MachineFault | None:

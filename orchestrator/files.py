@@ -10,6 +10,7 @@ import fcntl
 import glob
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -127,6 +128,17 @@ def append(path: Path, content: bytes, *, sync: bool = False) -> None:
             with suppress(OSError):
                 file.truncate(size)
             raise
+
+
+def private_folder(path: Path) -> Path | None:
+    """A folder that its user alone can read, made if it is missing; None where it cannot be had, or is another's."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.lstat()
+    except OSError:
+        return None
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return path if is_ours and os.access(path, os.W_OK) else None
 
 
 def size_text(num_bytes: float) -> str:

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import ray
+import torch
+from ray._private import services, utils
 from ray.exceptions import AuthenticationError
 
+from orchestrator.claims import claimed
 from orchestrator.errors import BadMachine
+from orchestrator.files import private_folder
+from orchestrator.hosts import why_silent
+from orchestrator.interruption import held_back, listen_again
 from orchestrator.search.width import possible_widths
 from orchestrator.training.lane import Shape
 from orchestrator.training.process import KEEP_FREED_MEMORY
 
+logger = logging.getLogger(__name__)
+# The kernel takes no longer path for a socket, and this is how Ray names one below its temporary folder.
+LONGEST_SOCKET = 107
+SOCKET = "session_2026-01-01_00-00-00_000000_{pid}/sockets/plasma_store"
 # Cores that stay free for trials, the dispatcher and Ray itself.
 CPU_SHARE = 0.9
 
@@ -32,6 +44,13 @@ class Machine:
     workers_per_fit: int | None = None  # None: what the plan chooses on several GPUs, else 1
     num_lanes: int | None = None  # at most; None: as many as there is room for
     fits_per_gpu: int = 1
+
+    @property
+    def num_gpus(self) -> int | None:
+        """GPUs of one machine that it needs at most; None: as many as there are."""
+        if self.num_lanes is None or (self.workers_per_fit is None and self.fits_per_gpu == 1):
+            return None
+        return -(-self.num_lanes * (self.workers_per_fit or 1) // self.fits_per_gpu)
 
     def __post_init__(self) -> None:
         if self.address.startswith("ray://"):
@@ -49,29 +68,151 @@ class Machine:
 
 
 @contextmanager
-def cluster(address: str) -> Iterator[None]:
-    """Connect to Ray, or start it on this machine, and leave it as it was found."""
+def cluster(machine: Machine) -> Iterator[None]:
+    """Connect to Ray, or start it on this machine, and leave it as it was found.
+
+    A Ray that is started here takes the cores and GPUs that this process may use and that no other search has.
+    """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the ledger keeps what Tune would log
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's new output prints even at verbose=0
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # ours drains the lanes first
     for name, value in KEEP_FREED_MEMORY.items():  # for the workers of a Ray that is started here
         os.environ.setdefault(name, value)
-    try:
-        ray.init(
-            address=None if address == "auto" else address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
+    with ExitStack() as stack:
+        address = reach_cluster(machine.address)
+        options = {"address": address} if address is not None else stack.enter_context(_own(machine))
+        stack.callback(_shut_down)
+        with held_back(), _signals_stay_ours():
+            _connect(options)
+        yield
+
+
+def reach_cluster(address: str) -> str | None:
+    """The "host:port" of the Ray that runs already and answers; None where one is to be started on this machine.
+
+    Raises `BadMachine` if nobody answers at an address that was named, within seconds.
+    """
+    if address == "local":
+        return None
+    found, source = (address, "--address") if address != "auto" else _running()
+    if found is None:
+        return None
+    if (silence := why_silent(found, is_grpc=True)) is None:
+        return found
+    if address != "auto":
+        raise BadMachine("--address", f"no Ray cluster answers at {address}: {silence}")
+    logger.warning(
+        "no Ray cluster answers at %s, which %s names (%s): Ray is started on this machine",
+        found,
+        source,
+        silence,
+    )
+    return None
+
+
+def _running() -> tuple[str | None, str]:
+    """Where Ray would look for a cluster, and who says so."""
+    address, source = os.environ.get("RAY_ADDRESS", ""), "RAY_ADDRESS"
+    if address == "local":
+        return None, source
+    if address in ("", "auto"):
+        address, source = (
+            services.find_bootstrap_address(None) or "",
+            "ray_current_cluster of an earlier `ray start`",
         )
-    except AuthenticationError as error:
-        raise BadMachine("RAY_AUTH_MODE", str(error)) from error
-    except (ConnectionError, ValueError) as error:  # nobody there, or no address
-        token = "" if "RAY_AUTH_MODE" in os.environ else "; if it wants a token, set RAY_AUTH_MODE=token"
-        raise BadMachine("--address", f"no Ray cluster answers at {address}: {error}{token}") from error
+    Machine(address or "auto")  # refuses ray://
+    return address or None, source
+
+
+@contextmanager
+def _own(machine: Machine) -> Iterator[dict[str, Any]]:
+    """Options of a Ray that is started here, and what it takes of this machine for as long."""
+    options: dict[str, Any] = {"address": "local"}
+    if (folder := short_temp_folder()) is not None:
+        logger.warning("the path of TMPDIR is too long for Ray's sockets: Ray works in %s", folder)
+        options["_temp_dir"] = str(folder)
+    gpus = [] if machine.device == "cpu" else _visible_gpus()
+    with claimed(gpus, machine.num_gpus) as mine, ExitStack() as stack:
+        if list(mine.gpus) != gpus:
+            stack.enter_context(_environment("CUDA_VISIBLE_DEVICES", ",".join(mine.gpus)))
+        yield options | {"num_cpus": mine.cpus}
+
+
+def short_temp_folder() -> Path | None:
+    """A private folder for Ray where TMPDIR is too long for its sockets; None where it is not.
+
+    Raises `BadMachine` if RAY_TMPDIR itself is too long, or no folder can be had.
+    """
+    given = os.environ.get("RAY_TMPDIR")
+    if _is_short(Path(given or os.environ.get("TMPDIR") or "/tmp", "ray")):
+        return None
+    advice = "set RAY_TMPDIR to a short folder of your own, such as /tmp/ray-me"
+    if given is not None:
+        raise BadMachine("RAY_TMPDIR", f"{given} is too long for the paths of Ray's sockets; {advice}")
+    for top in ("/tmp", "/var/tmp", "/dev/shm"):
+        if (folder := private_folder(Path(top, f"ray-{os.getuid()}"))) is not None:
+            return folder
+        if os.access(top, os.W_OK):
+            return Path(tempfile.mkdtemp(prefix="ray-", dir=top))
+    raise BadMachine("TMPDIR", f"{os.environ['TMPDIR']} is too long for the paths of Ray's sockets; {advice}")
+
+
+def _is_short(folder: Path) -> bool:
+    return len(os.fsencode(folder / SOCKET.format(pid=os.getpid()))) <= LONGEST_SOCKET
+
+
+def _visible_gpus() -> list[str]:
+    count, named = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [name.strip() for name in named.split(",")] if named else [str(index) for index in range(count)]
+    return names[:count]
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
         yield
     finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _connect(options: dict[str, Any]) -> None:
+    try:
+        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    except AuthenticationError as error:
+        raise BadMachine("RAY_AUTH_MODE", str(error)) from error
+    except (ConnectionError, ValueError) as error:  # nobody there, or no address
+        where = options["address"]
+        raise BadMachine(
+            "--address", f"no Ray cluster answers at {where}: {error}{_token_advice()}"
+        ) from error
+
+
+def _token_advice() -> str:
+    return "" if "RAY_AUTH_MODE" in os.environ else "; if it wants a token, set RAY_AUTH_MODE=token"
+
+
+def _shut_down() -> None:
+    """A signal waits until Ray has ended."""
+    with held_back():
         ray.shutdown()
+
+
+@contextmanager
+def _signals_stay_ours() -> Iterator[None]:
+    """Ray takes SIGTERM when it starts, and would end this process with an exit code of its own."""
+    theirs = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = theirs
+        listen_again()
 
 
 def shape_lanes(nodes: list[dict[str, Any]], machine: Machine, num_lanes: int | None = None) -> Shape:

@@ -19,6 +19,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 import models
 import orchestrator
 from orchestrator.errors import BadMachine
+from orchestrator.hosts import why_silent
 
 POLL_SECONDS = 1.0
 
@@ -61,6 +62,8 @@ def submit(address: str, words: Sequence[str], files: Iterable[Path]) -> Job:
 
     Raises `BadMachine` if no cluster answers there or its job server is out of reach.
     """
+    if (silence := why_silent(address.removeprefix("ray://"))) is not None:
+        raise BadMachine("--address", f"no Ray cluster answers at {address}: {silence}")
     try:
         client = JobSubmissionClient(address)
     except (ConnectionError, RuntimeError) as error:

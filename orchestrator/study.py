@@ -6,14 +6,12 @@ meet; this page wires them. Running a study again resumes it: finished fits are 
 
 from __future__ import annotations
 
+import logging
 import math
 import os
-import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import FrameType
 from typing import Any, Protocol
 
 import ray
@@ -27,7 +25,9 @@ from orchestrator.data.outer import outer_plans
 from orchestrator.data.redeal import dealt_again
 from orchestrator.data.splits import SplitPlan, group_of_case
 from orchestrator.errors import BadSpace, BadStudy, FitFailed
-from orchestrator.machine import Machine, cluster, open_widths, shape_lanes
+from orchestrator.faults import is_of_ray, machine_fault
+from orchestrator.interruption import asked, held_back, raise_if_asked
+from orchestrator.machine import Machine, cluster, open_widths, reach_cluster, shape_lanes
 from orchestrator.scoring.choice import MaskChoice
 from orchestrator.search.beside import Beside, beside_of
 from orchestrator.search.budget import Budget, End
@@ -45,6 +45,7 @@ from orchestrator.search.plan import some_settings
 from orchestrator.search.purse import Purse
 from orchestrator.search.race import RaceScheduler
 from orchestrator.search.race_rules import Verdict
+from orchestrator.search.reopen import reopen
 from orchestrator.search.rescore import as_named, score_again
 from orchestrator.search.samplers import makers, refuse_unless_allowed
 from orchestrator.search.searcher import OptunaSearcher, Room
@@ -65,6 +66,10 @@ from orchestrator.search.width import (
 from orchestrator.training.lane import Lanes, Perform, Shape
 from orchestrator.training.recipe import Recipe
 
+logger = logging.getLogger(__name__)
+# How often in a row Tune may lose its processes without a fit that is finished in between, and after how many seconds
+# it is started again.
+MAX_TUNES, TUNE_AGAIN_S = 5, 5.0
 # Trials whose weights are kept; any other can be champion again only by a refit.
 KEEP_WEIGHTS = 3
 # Races that test whether one mean over images is below another.
@@ -127,13 +132,17 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
     `work` is what a lane does with a fit: it leaves a record in the study's ledger.
 
     Returns the champion; None if no trial was finished, or if its hours ended before the finalists were scored again:
-    then none is named, and the next run goes on with that. Raises `KeyboardInterrupt` when interrupted; then, and
-    after a kill at any moment, the same call goes on where it stopped.
+    then none is named, and the next run goes on with that. Raises `Interrupted` when it was asked to end, and
+    `MachineFault` where a disk, a network or the memory failed; then, and after a kill at any moment, the same call
+    goes on where it stopped.
     """
     check(study, machine)
+    if study.home.champion() is None:  # else there may be nothing left to do
+        machine = replace(machine, address=reach_cluster(machine.address) or "local")
     with study.home.lock():
         _begin(study)
         restore(study.home)
+        reopen(study.home)
         study.home.ledger.sweep()
         room = Room(len(study.plan.folds))
         purse = Purse(study.budget, _spending(study), room.lanes)
@@ -148,7 +157,8 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
             return champion
         watch = Watch(study.home, purse, study.race, report.progress)
         watch.follow(searcher, study.home.optuna_study().get_trials(deepcopy=False))
-        with report, watch, cluster(machine.address), _interruptible() as interrupted:
+        with held_back(), report, watch, cluster(machine):
+            raise_if_asked()
             choice = settle_width(study, machine, work, watch)
             if choice is not None:
                 machine = replace(machine, workers_per_fit=choice.width)
@@ -158,7 +168,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
             if choice is not None:
                 report.width_chosen(choice)
             with Lanes(work, shape, study.home.folder / "train", machine.num_lanes or math.inf) as lanes:
-                room.num_lanes, stop = lanes.num_lanes, Stop(purse, interrupted, lanes)
+                room.num_lanes, stop = lanes.num_lanes, Stop(purse, searcher, lanes)
                 with watch.counting_lanes(
                     lambda: LaneCount(lanes.num_lanes(), *lanes.count(), lanes.is_crowded)
                 ):
@@ -167,14 +177,14 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
                     word.catch_up()
                     if not is_over:
                         watch.now("searching")
-                        _tuner(study, searcher, lanes, stop, word).fit()
+                        _search(study, searcher, lanes, stop, word)
                     if purse.end is not None and purse.end.by == "failures":
                         raise FitFailed(purse.end.why)
-                    is_settled = not interrupted.is_set and score_again(
+                    raise_if_asked()
+                    is_settled = score_again(
                         study.home, study.rescore, lanes, purse, stop.stop_all, watch, report
                     )
-                    if interrupted.is_set:
-                        raise KeyboardInterrupt
+                    raise_if_asked()
                     if lanes.broken is not None:
                         raise FitFailed(lanes.broken)
                     if is_settled:
@@ -330,6 +340,32 @@ def _searcher(study: Study, room: Room, purse: Purse) -> OptunaSearcher:
     )
 
 
+def _search(study: Study, searcher: OptunaSearcher, lanes: Lanes, stop: Stop, word: Word) -> None:
+    """Run Tune until the search ends. Where its processes are taken away it is begun anew, with what it was at.
+
+    Raises what halted the lanes or the searcher.
+    """
+    num_tried, num_finished = 0, len(word.told.names)
+    while True:
+        try:
+            _tuner(study, searcher, lanes, stop, word).fit()
+        except Exception as failure:
+            num_tried = 1 if len(word.told.names) > num_finished else num_tried + 1
+            num_finished = len(word.told.names)
+            fault = machine_fault(failure)
+            if asked() is not None or num_tried == MAX_TUNES or not is_of_ray(failure):
+                if fault is None:
+                    raise
+                raise fault from failure
+            logger.warning("Tune lost its processes, and begins anew: %s", fault or failure)
+            searcher.take_back()
+            time.sleep(TUNE_AGAIN_S)
+            continue
+        if (halted := searcher.fault or lanes.hear()) is not None:
+            raise halted
+        return
+
+
 def _tuner(study: Study, searcher: OptunaSearcher, lanes: Lanes, stop: Stop, word: Word) -> Tuner:
     trainable = tune.with_parameters(
         FoldTrial,
@@ -465,18 +501,11 @@ def tidy(study: Study, standings: Standings) -> None:
     study.home.ledger.drop_checkpoints(drop)
 
 
-@dataclass
-class Flag:
-    """Set once, read often."""
-
-    is_set: bool = False
-
-
 class Stop(Stopper):
-    """Stops the whole search when its hours are over, somebody asked, or no lane can be started."""
+    """Stops the whole search when its hours are over, somebody asked, or the machine does not let it go on."""
 
-    def __init__(self, purse: Purse, interrupted: Flag, lanes: Lanes) -> None:
-        self.purse, self.interrupted, self.lanes = purse, interrupted, lanes
+    def __init__(self, purse: Purse, searcher: OptunaSearcher, lanes: Lanes) -> None:
+        self.purse, self.searcher, self.lanes = purse, searcher, lanes
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles it for `Tuner.restore`, which is never used here."""
@@ -486,26 +515,16 @@ class Stop(Stopper):
         return False
 
     def stop_all(self) -> bool:
-        if self.interrupted.is_set:
+        fault = self.searcher.fault or self.lanes.fault
+        if asked() is not None:
             self.purse.close("interrupted", "it was interrupted")
+        elif fault is not None:
+            self.purse.close("machine", str(fault))
         elif self.purse.is_out_of_time:
             self.purse.close("hours", f"{self.purse.budget.hours:g} hours are over")
-        return self.interrupted.is_set or self.purse.is_out_of_time or self.lanes.broken is not None
-
-
-@contextmanager
-def _interruptible() -> Iterator[Flag]:
-    """The first Ctrl-C (or SIGTERM) asks the search to end after the epochs in flight; a second one ends it at once."""
-    flag = Flag()
-
-    def asked(signum: int, frame: FrameType | None) -> None:
-        if flag.is_set:
-            os._exit(130)
-        flag.is_set = True
-
-    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield flag
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        return (
+            asked() is not None
+            or fault is not None
+            or self.purse.is_out_of_time
+            or self.lanes.broken is not None
+        )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from orchestrator.cpus import cgroup_quota, usable_cpus, usable_ids
+from orchestrator.cpus import cgroup_quota, pooled, usable_cpus, usable_ids
 
 
 def machine(root: Path, groups: str, files: dict[str, str]) -> Path:
@@ -69,3 +71,16 @@ def test_a_process_that_is_bound_to_one_core_uses_one_everywhere():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "1", "1"]
     assert usable_cpus() <= len(usable_ids()) <= (os.cpu_count() or 1)
+
+
+def test_a_pool_whose_work_is_given_up_begins_nothing_more():
+    begun: list[int] = []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        time.sleep(0.05)
+
+    with pytest.raises(KeyboardInterrupt), pooled(ThreadPoolExecutor(2)) as pool:
+        next(iter(pool.map(work, range(100))))
+        raise KeyboardInterrupt
+    assert len(begun) < 10

@@ -1,5 +1,6 @@
 """Whole studies on a Ray of this machine, without networks: see support/formula.py."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,13 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import formula
+import psutil
 import pytest
 import ray
 from formula import FormulaWork, Heard, formula_study, quality
 from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
-from orchestrator.errors import BadStudy
+from orchestrator.errors import BadStudy, MachineFault
 from orchestrator.machine import Machine
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.budget import Budget
@@ -29,6 +31,7 @@ from orchestrator.search.status import Named, read_status
 from orchestrator.study import Study, run_study
 
 SUPPORT = Path(formula.__file__).parent
+PATHS = f"{SUPPORT}:{SUPPORT.parents[1]}"
 NUM_FOLDS = 5
 DIVERGES = 0.02  # what learns faster
 
@@ -37,7 +40,7 @@ DIVERGES = 0.02  # what learns faster
 def address():
     """A cluster that outlives its studies, as on shared machines."""
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(SUPPORT)  # for the workers: Ray hands the environment on
+    os.environ["PYTHONPATH"] = PATHS  # for the workers: Ray hands the environment on
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
     yield cluster.address
     cluster.shutdown()
@@ -156,7 +159,7 @@ class Driver:
     """A study in a process of its own, and all that it starts."""
 
     def __init__(self, home: Path, num_trials: int, race: str = "none") -> None:
-        environment = os.environ | {"PYTHONPATH": str(SUPPORT)}
+        environment = os.environ | {"PYTHONPATH": PATHS}
         command = [sys.executable, str(SUPPORT / "engine_driver.py"), str(home), str(num_trials), "0.1", race]
         self.process = subprocess.Popen(command, env=environment, start_new_session=True)
 
@@ -176,6 +179,17 @@ class Driver:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         return done
+
+
+def children(pid: int, name: str) -> list[int]:
+    """Processes below this one whose command has that in it; there are some within seconds."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        below = psutil.Process(pid).children(recursive=True)
+        if found := [child.pid for child in below if name in " ".join(child.cmdline())]:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"no process is named {name}")
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +260,7 @@ def test_a_disturbed_study_asks_what_an_undisturbed_one_asks(disturbed, finished
 
 @pytest.mark.slow
 def test_sixteen_gpus_are_filled_and_given_back(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
+    monkeypatch.setenv("PYTHONPATH", PATHS)
     study = formula_study(tmp_path, num_trials=4)
     node = {"num_cpus": 40, "num_gpus": 16, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=node)
@@ -347,3 +361,38 @@ def test_a_fit_whose_worker_was_killed_is_trained_again_and_no_other(raced):
     repeated = [fit_id for fit_id, times in Counter(fits_of(study)).items() if times > 1]
     assert len(repeated) == 1
     assert (study.home.home / "killed").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "No space left on device; make room"),
+        pytest.param(errno.EIO, "Input/output error", marks=pytest.mark.slow),  # it is tried three times
+    ],
+)
+def test_a_fault_of_the_machine_stops_a_study_that_ends_well_once_it_is_mended(
+    address, tmp_path, number, words
+):
+    study, fault = formula_study(tmp_path, num_trials=1), tmp_path / "fault"
+    fault.write_text(str(number))
+    with pytest.raises(MachineFault, match=words) as refusal:
+        run(study, Machine(address, "cpu", num_lanes=1), fault=fault)
+    assert str(refusal.value).startswith(str(study.home.ledger.running))
+    assert states(study) == {TrialState.RUNNING: 1}
+    assert read_status(study.home.status_file).state == "failed"
+    fault.unlink()
+    heard = run(study, Machine(address, "cpu", num_lanes=1), fault=fault)
+    assert states(study) == {TrialState.COMPLETE: 1}
+    assert heard.of("trial_finished") == [(0, "complete")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["ray::ResourceTrainable", "ray::Dispatcher", "ray::TrainController"])
+def test_a_study_survives_the_end_of_any_of_its_processes(address, tmp_path, victim):
+    study = formula_study(tmp_path, num_trials=2)
+    with Driver(study.home.home, 2) as driver:
+        driver.wait_for_fits(study.home, 1)
+        for pid in children(driver.process.pid, victim):
+            os.kill(pid, signal.SIGKILL)
+        assert driver.process.wait(240) == 0
+    assert states(study) == {TrialState.COMPLETE: 2}

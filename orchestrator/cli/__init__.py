@@ -1,6 +1,7 @@
 """The commands; the only room that prints or exits.
 
-Exit codes: 0 done, 1 it failed, 2 the user can mend it, 130 interrupted (and, for a search, resumable).
+Exit codes: 0 done, 1 it failed, 2 what the user or whoever runs the machine can mend, 75 ended by SIGTERM or SIGHUP
+and 130 by Ctrl-C, after which the same command goes on.
 What a command needs is imported inside it, so that `--help` does not wait for torch, Ray and MLflow.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import traceback
 from typing import Any
@@ -19,6 +21,8 @@ from typer.core import TyperGroup
 from orchestrator.cli import data, evaluate, networks, plan, results, search, space, status
 from orchestrator.cli.screen import err, plain
 from orchestrator.errors import FitFailed, UserError
+from orchestrator.faults import machine_fault
+from orchestrator.interruption import RUN_AGAIN, asked, exit_code, listening
 from orchestrator.redaction import without_secrets
 
 
@@ -35,6 +39,8 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands,
     help="Search hyperparameters and cross-validate polyp segmentation networks.",
+    epilog="Exit codes: 0 done; 1 it failed, or a bug; 2 something to mend, in the command, the data or the machine; "
+    "75 ended by SIGTERM or SIGHUP, run the same command again; 130 ended by Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -56,41 +62,50 @@ for command in (
     app.command()(command)
 
 
-# What a file system refuses for a reason of the user's: a place that is no folder, no permission, no room.
-OF_THE_USER = (
-    errno.EACCES,
-    errno.EDQUOT,
-    errno.EEXIST,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
-    errno.ENOSPC,
-    errno.ENOTDIR,
-    errno.EROFS,
-)
+# What a file system refuses for a reason of the user's: a place that is no folder, or no permission.
+OF_THE_USER = (errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOTDIR)
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one message and exit code 2."""
+    """Run the command line; a user's mistake, or a fault of the machine, is one message and exit code 2."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    with listening():
+        try:
+            _run()
+        except BaseException as end:
+            signum = asked()
+            if signum is None or (isinstance(end, SystemExit) and not end.code):
+                raise
+            # Whatever came of it: a scheduler sends its signal to every process, and what those say then is no matter.
+            if (code := exit_code(signum)) == RUN_AGAIN:
+                name = signal.Signals(signum).name
+                err.print(
+                    f"ended by {name}; the same command goes on from here (exit code {code})", highlight=False
+                )
+            sys.exit(code)
+
+
+def _run() -> None:
     try:
         app()
     except UserError as mistake:
         for one in mistake.each:
             err.print(f"[bold red]error:[/] {escape(plain(str(one)))}", highlight=False)
         sys.exit(2)
-    except OSError as refusal:
-        if refusal.errno not in OF_THE_USER or refusal.filename is None:
-            _show(refusal)
-            sys.exit(1)
-        told = escape(plain(f"{refusal.filename}: {refusal.strerror}"))
-        err.print(f"[bold red]error:[/] {told}", highlight=False)
-        sys.exit(2)
     except FitFailed as failure:
         err.print(f"[bold red]failed:[/] {escape(plain(without_secrets(str(failure))))}", highlight=False)
         sys.exit(1)
     except Exception as bug:
-        _show(bug)
-        sys.exit(1)
+        if isinstance(bug, OSError) and bug.errno in OF_THE_USER and bug.filename is not None:
+            err.print(
+                f"[bold red]error:[/] {escape(plain(f'{bug.filename}: {bug.strerror}'))}", highlight=False
+            )
+            sys.exit(2)
+        if (fault := machine_fault(bug)) is None:
+            _show(bug)
+            sys.exit(1)
+        err.print(f"[bold red]error:[/] {escape(plain(without_secrets(str(fault))))}", highlight=False)
+        sys.exit(2)
 
 
 def _show(bug: Exception) -> None:

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import fcntl
 import logging
+import math
 import os
 import shutil
 import weakref
@@ -28,6 +29,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.lib.format import open_memmap
 
+from orchestrator.cpus import pooled
 from orchestrator.data.cases import Case, Dataset, read_image, read_mask
 from orchestrator.data.checksums import PIXELS, Damaged, checksum, open_checked, write_checks
 from orchestrator.data.intact import refuse_changed
@@ -250,7 +252,7 @@ def _build(part: _Part) -> Iterator[None]:
         try:
             array = _allocated(hidden / PIXELS, part.shape)
             crc32 = []
-            with ThreadPoolExecutor(NUM_THREADS) as pool:
+            with pooled(ThreadPoolExecutor(NUM_THREADS)) as pool:
                 for one in pool.map(partial(part.fill, array), range(len(part.dataset.cases))):
                     crc32.append(one)
                     yield
@@ -281,16 +283,16 @@ def _discard_damaged(part: _Part) -> None:
 
 def _allocated(path: Path, shape: tuple[int, ...]) -> np.memmap:
     """A new array on disk, all its bytes reserved: to write to a map on a full disk kills the process."""
-    array = open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    with path.open("r+b") as file:
-        try:
+    try:
+        array = open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            raise BadMachine(
-                str(path.parent.parent),
-                f"cannot reserve {size_text(array.nbytes)} for decoded images: {error.strerror}; make room with "
-                "`orchestrator data cache --prune`, or name another disk with --cache",
-            ) from error
+    except OSError as error:
+        raise BadMachine(
+            str(path.parent.parent),
+            f"cannot reserve {size_text(math.prod(shape))} for decoded images: {error.strerror}; make room with "
+            "`orchestrator data cache --prune`, or name another disk with --cache",
+        ) from error
     return array
 
 

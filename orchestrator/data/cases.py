@@ -21,6 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
+from orchestrator.cpus import pooled
 from orchestrator.data.archives import open_source
 from orchestrator.data.collect import Found
 from orchestrator.data.groups import CENTER, GROUP, read_groups
@@ -251,7 +252,7 @@ def list_datasets(home: Path) -> tuple[Dataset, ...]:
 def check_dataset(dataset: Dataset, on_progress: Progress | None = None) -> list[str]:
     """Read every file again: every problem in words, empty when all is as it was imported."""
     problems = []
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
+    with pooled(ThreadPoolExecutor(NUM_THREADS)) as pool:
         for done, found in enumerate(pool.map(_check_case, dataset.cases), start=1):
             problems += found
             if on_progress:
@@ -342,7 +343,7 @@ def _same_or_refused(
     ]
     if problems or (found.bad and not dataset.skipped):
         raise BadData(str(source), collapsed([*problems, *map(str, found.bad), *found.ways_out]))
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
+    with pooled(ThreadPoolExecutor(NUM_THREADS)) as pool:
         looks = list(pool.map(lambda pair: look_at(pair.image, pair.mask, rule)[0], pairs))
     hashed = {pair.stem: look.sha256 for pair, look in zip(pairs, looks, strict=True)}
     same = _fingerprint(hashed, members) == dataset.fingerprint

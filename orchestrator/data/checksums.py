@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from orchestrator.cpus import pooled
 from orchestrator.data.verify import NUM_THREADS
 from orchestrator.files import write_atomically
 
@@ -75,7 +76,7 @@ def _num_wrong(array: np.ndarray, starts: Sequence[int], expected: Sequence[int]
     def is_wrong(row: int) -> bool:
         return checksum(array[starts[row] : starts[row + 1]]) != expected[row]
 
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
+    with pooled(ThreadPoolExecutor(NUM_THREADS)) as pool:
         return sum(pool.map(is_wrong, range(len(expected))))
 
 

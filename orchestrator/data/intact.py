@@ -19,6 +19,7 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
+from orchestrator.cpus import pooled
 from orchestrator.data.cases import Case, Dataset
 from orchestrator.data.look import file_sha256, pair_sha256
 from orchestrator.data.verify import NUM_THREADS, Progress
@@ -51,7 +52,7 @@ def _refuse_changed(dataset: Dataset, cache: Path, on_progress: Progress | None)
         sound = _read(file)
         unknown = _unknown(dataset.cases, stamps, sound)
         problems = []
-        with ThreadPoolExecutor(NUM_THREADS) as pool:
+        with pooled(ThreadPoolExecutor(NUM_THREADS)) as pool:
             for done, (case, found) in enumerate(
                 zip(unknown, pool.map(_problems, unknown), strict=True), start=1
             ):

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from orchestrator.cpus import usable_cpus
+from orchestrator.cpus import pooled, usable_cpus
 from orchestrator.data.look import Facts, look_at
 from orchestrator.data.mask_rule import BLACK_AND_WHITE, MaskRule
 from orchestrator.data.pairs import Pair
@@ -51,7 +51,7 @@ def copy_verified(
     def work(pair: Pair) -> Facts | list[str]:
         return known[pair.stem] if pair.stem in known else _take_and_look(pair, partial, take, rule)
 
-    with (partial / JOURNAL).open("a") as journal, ThreadPoolExecutor(NUM_THREADS) as pool:
+    with (partial / JOURNAL).open("a") as journal, pooled(ThreadPoolExecutor(NUM_THREADS)) as pool:
         for done, (pair, found) in enumerate(zip(pairs, pool.map(work, pairs), strict=True), start=1):
             if isinstance(found, Facts):
                 facts[pair.stem] = found

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from onnx.shape_inference import InferenceError, infer_shapes
 from safetensors import SafetensorError, safe_open
 
+from orchestrator.cpus import usable_cpus
 from orchestrator.documents import MB, kind_of, shown
 
 LARGEST = {
@@ -86,6 +87,7 @@ def graph_problems(data: bytes, image_size: int) -> list[str]:
 def open_session(data: bytes) -> onnxruntime.InferenceSession:
     """A session of these bytes: of no path, so that it opens no other file. ValueError where the runtime refuses."""
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_cpus()
     options.log_severity_level = 4  # what it has against a graph is in its exception
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

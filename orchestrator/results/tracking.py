@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from orchestrator.interruption import seconds_since
 from orchestrator.redaction import without_secrets
 from orchestrator.results.mlflow_client import check_uri, connect
 from orchestrator.results.mlflow_runs import DatasetUse, StudyRuns
@@ -24,6 +25,8 @@ from orchestrator.results.spool import Spool
 logger = logging.getLogger(__name__)
 
 RETRY_S = 15.0
+# Once a scheduler has asked this process to end, MLflow is waited for no longer than this: it will kill after 30.
+HURRY_S = 20.0
 # MLflow retries for minutes by default; here the spool does the waiting.
 HTTP_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 # Answers that will be the same next time. Everything else means that the server is away.
@@ -165,10 +168,17 @@ class Tracking:
         if self._closing.is_set():
             return
         if not self._complete:
-            self._say("interrupted")
+            try:
+                self._say("interrupted")
+            except (
+                OSError
+            ) as error:  # the search ends, and that is said; its next start reads what is on record
+                logger.warning("MLflow is not told that the study ends here: %s", error)
         self._closing.set()
         self._news.set()
-        self._thread.join(timeout_s)
+        end = time.monotonic() + timeout_s
+        while self._thread.is_alive() and time.monotonic() < end and seconds_since() < HURRY_S:
+            self._thread.join(0.1)
         for name in self._patience:
             os.environ.pop(name, None)
         if self.num_waiting:
@@ -198,7 +208,11 @@ class Tracking:
         while True:
             self._news.clear()
             closing = self._closing.is_set()
-            drained = self._drain()
+            try:
+                drained = self._drain()
+            except OSError as error:  # the spool itself cannot be written to: its calls wait there
+                self._is_away(error)
+                drained = False
             if closing:
                 return
             if drained:

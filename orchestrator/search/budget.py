@@ -34,13 +34,13 @@ class Cost:
 class End:
     """Why no new setting is begun."""
 
-    by: str  # a field of `Budget`, "space", "interrupted" or "failures"
+    by: str  # a field of `Budget`, "space", "interrupted", "machine" or "failures"
     why: str  # in words, with numbers
 
     @property
     def is_of_this_run(self) -> bool:
         """Whether the same command goes on with what is left open."""
-        return self.by in ("hours", "interrupted", "failures")
+        return self.by in ("hours", "interrupted", "machine", "failures")
 
 
 @dataclass(frozen=True)

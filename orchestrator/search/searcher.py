@@ -20,6 +20,8 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.search import Searcher
 
+from orchestrator.errors import MachineFault
+from orchestrator.faults import fault_of
 from orchestrator.search.choices import SamplerName
 from orchestrator.search.purse import Purse
 from orchestrator.search.samplers import Drawn, draw
@@ -32,7 +34,7 @@ from orchestrator.training.recipe import FitSpec
 MAX_FAILED = 10
 # What is said in Optuna of the value of a stopped trial.
 IMPUTED = "the value is what the race makes of a trial without all its folds; it is no score"
-# A trial whose process died this often has failed.
+# When the process of a trial, which only waits, died so often without news in between, the search stops.
 MAX_LOST = 3
 
 
@@ -77,7 +79,8 @@ class OptunaSearcher(Searcher):
         self.next: list[int] = []  # trials that are wanted before anything else
         self.has_room = True  # in the budget, for those who still want folds
         self.num_failed = 0  # trials that failed one after another
-        self.num_lost = Counter[int]()  # how often the process of a trial died
+        self.num_lost = Counter[int]()  # how often the process of a trial died since its last news
+        self.fault: MachineFault | None = None  # why the search cannot go on now
         purse.recall(study.user_attrs.get("end"))
         trials = study.get_trials(deepcopy=False)
         self.num_asked = sum(trial.state != TrialState.WAITING for trial in trials)
@@ -107,7 +110,7 @@ class OptunaSearcher(Searcher):
         """Return {"number", "params", "folds"}, None while nothing is to be begun, FINISHED when all is said."""
         if len(self.running) >= self.room.visits(self.standings.rule):
             return None
-        if self.num_failed >= MAX_FAILED:
+        if self.num_failed >= MAX_FAILED or self.fault is not None:
             return None if self.running else self._close()
         new_wanted = self._wants_new()
         number = self.next.pop(0) if self.next else self._recall(new_wanted)
@@ -125,7 +128,9 @@ class OptunaSearcher(Searcher):
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Epochs and folds are the scheduler's business."""
+        """Epochs and folds are the scheduler's business; who has news is alive."""
+        if result.get("news"):
+            self.num_lost.pop(result["number"], None)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -139,6 +144,11 @@ class OptunaSearcher(Searcher):
             self._place(number)
         else:  # a fold came in after the verdict; or it was interrupted, for the next run
             self.next.append(number)
+
+    def take_back(self) -> None:
+        """Tune has ended without a word on what it was given: all of that is suggested again."""
+        self.next += [number for number in self.running.values() if number not in self.next]
+        self.running.clear()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its searcher for `Tuner.restore`, which is never used here."""
@@ -174,14 +184,21 @@ class OptunaSearcher(Searcher):
             self.standings.waiting.append(number)
 
     def _fail(self, number: int) -> None:
-        """Tell Optuna of a trial that failed; one that is gone without a word, with its process, is tried again."""
+        """Tell Optuna of a trial that failed; one that is gone without a word, with its process, is tried again.
+
+        Its process does nothing but wait, so that whatever ends it is no failure of the trial.
+        """
         reason = self.standings.ledger.failure(number)
         if reason is None:
             self.num_lost[number] += 1
-            if self.num_lost[number] < MAX_LOST:
-                self.next.append(number)
-                return
-            reason = f"its process died {MAX_LOST} times"
+            self.next.append(number)
+            if self.num_lost[number] >= MAX_LOST:
+                died = f"the process that waits for trial {number} died {MAX_LOST} times"
+                self.fault = fault_of(
+                    "this cluster", died, "see whether memory runs out on the head's machine"
+                )
+                self.purse.close("machine", str(self.fault))
+            return
         self._open_trial(number).set_user_attr("error", reason)
         self._tell(number, state=TrialState.FAIL)
         self.standings.leave(number)

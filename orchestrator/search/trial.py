@@ -16,7 +16,8 @@ from ray import tune
 from ray.exceptions import RayError, RayTaskError
 
 from orchestrator.data.splits import SplitPlan
-from orchestrator.errors import FitFailed
+from orchestrator.errors import FitFailed, UserError
+from orchestrator.faults import machine_fault
 from orchestrator.search.folds import fold_specs
 from orchestrator.search.ledger import Ledger
 from orchestrator.search.space import SearchSpace
@@ -52,17 +53,29 @@ class FoldTrial(tune.Trainable):
 
     @contextmanager
     def _failure_told(self, number: int) -> Iterator[None]:
-        """Put on record why a trial fails; one whose processes or machines are gone can be tried again."""
+        """Put on record why a trial fails; for a fault of the machine nothing of it is, and the search is halted."""
         try:
             yield
         except Exception as failure:
             if isinstance(failure, RayError) and not isinstance(failure, RayTaskError):
-                raise
-            told = str(failure)
-            if not isinstance(failure, FitFailed):  # a bug
-                told = f"{type(failure).__name__}: {failure}\n{traceback.format_exc()}"
-            self.ledger.write_failure(number, told)
+                raise  # processes or machines are gone: it is tried again
+            reason: Exception | None = failure if isinstance(failure, UserError) else machine_fault(failure)
+            if isinstance(failure, FitFailed) or reason is None:
+                reason = self._put_on_record(number, failure)
+            if reason is not None:
+                ray.get(self.dispatcher.halt.remote(reason))
             raise
+
+    def _put_on_record(self, number: int, failure: Exception) -> Exception | None:
+        """Returns the machine's fault if that cannot be done."""
+        told = str(failure)
+        if not isinstance(failure, FitFailed):  # a bug
+            told = f"{type(failure).__name__}: {failure}\n{traceback.format_exc()}"
+        try:
+            self.ledger.write_failure(number, told)
+        except OSError as refused:
+            return machine_fault(refused)
+        return None
 
     def _step(self) -> dict[str, Any]:
         told = []

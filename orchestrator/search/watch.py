@@ -19,6 +19,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from orchestrator.faults import machine_fault
 from orchestrator.search.forecast import Ahead, Pace, fits_a_setting, forecast
 from orchestrator.search.home import STATES, StudyHome, StudyTrial
 from orchestrator.search.purse import Purse
@@ -60,7 +61,8 @@ class Watch:
         self.closing.set()
         self.thread.join()
         self.draw()
-        over: State = "ended" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
+        is_asked = kind is not None and issubclass(kind, KeyboardInterrupt)
+        over: State = "ended" if kind is None else "interrupted" if is_asked else "failed"
         self.latest = replace(self.latest, state=over)
         self._guarded(self._beat)
 
@@ -204,5 +206,6 @@ class Watch:
         except Exception as error:
             trouble = f"{type(error).__name__}: {error}"
             if trouble != self.trouble:
-                logger.warning("the status of this study is not kept for now: %s", trouble, exc_info=True)
+                is_bug = machine_fault(error) is None
+                logger.warning("the status of this study is not kept for now: %s", trouble, exc_info=is_bug)
             self.trouble = trouble

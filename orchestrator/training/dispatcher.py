@@ -13,10 +13,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from orchestrator.faults import fault_of
+
 # A job whose lane died this often is failed: it is the job, not the machine.
 MAX_STARTS = 3
+# How often, for each lane, the machine may take workers away without an epoch in between, until the search stops.
+MAX_LOSSES = 6
 # How long a question to the dispatcher may wait for news before it is asked again.
 PATIENCE_S = 5.0
+
+OUT_OF_MEMORY = fault_of(
+    "this cluster",
+    "its systems kill processes, for memory runs out",
+    "end other programs, or use fewer --lanes",
+)
 
 State = Literal["queued", "running", "finished", "stopped", "failed"]
 OVER: tuple[State, ...] = ("finished", "stopped", "failed")
@@ -33,6 +43,7 @@ class Job:
     excused: bool = False  # its next start does not count: it will be another try than the last
     rows: list[dict[str, float]] = field(default_factory=list)
     error: str | None = None
+    fault: Exception | None = None  # the machine's, if that is why its last start failed
     wanted_by: set[str] = field(default_factory=set)  # who follows it: it is stopped when nobody does
 
 
@@ -42,6 +53,7 @@ class Group:
 
     name: str
     nodes: frozenset[str]
+    num_killed: int = 0  # processes that the systems of its nodes have killed for want of memory, ever
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,8 @@ class Dispatcher:
         self.jobs: dict[str, Job] = {}
         self.queue: deque[str] = deque()
         self.closing = False
+        self.fault: Exception | None = None  # why no job is handed out any more, though there are some
+        self.num_losses = 0  # workers that the machine took since the last epoch
         self.lanes: dict[int, Group] = {}  # lanes that are up
         self.changed = asyncio.Condition()
 
@@ -128,23 +142,26 @@ class Dispatcher:
                 self._queue_again(lane, excused=True)
 
     async def take(
-        self, lane: int, group: str = "", nodes: Iterable[str] = ()
+        self, lane: int, group: str = "", nodes: Iterable[str] = (), num_killed: int = 0
     ) -> tuple[str, bytes] | Literal["wait"] | None:
         """Hand a lane its next job, "wait" if there is none yet, None when it may go home.
 
-        A lane is up as soon as its group of workers asks, from these nodes.
+        A lane is up as soon as its group of workers asks, from these nodes. If their systems have killed more
+        processes for want of memory than when its last group began, the machine is to blame for the end of that.
         """
-        asks = Group(group, frozenset(nodes))
+        asks, before = Group(group, frozenset(nodes), num_killed), self.lanes.get(lane)
+        if before is not None and before.name != group and num_killed > before.num_killed:
+            await self.lost(lane, OUT_OF_MEMORY)
         self.lanes[lane] = asks
         async with self.changed:
             self._queue_again(lane)  # its last group died holding it
-            if self.queue and not self.closing:
+            if self._has_work and not self.closing:
                 return self._start(self.queue.popleft(), lane)
-        await self._wait(lambda: bool(self.queue) or self.closing)
+        await self._wait(lambda: self._has_work or self.closing)
         async with self.changed:
             if self.closing:
                 return None
-            if not self.queue or self.lanes.get(lane) != asks:  # who asked may be dead by now
+            if not self._has_work or self.lanes.get(lane) != asks:  # who asked may be dead by now
                 return "wait"
             return self._start(self.queue.popleft(), lane)
 
@@ -158,18 +175,45 @@ class Dispatcher:
             if job is None or job.lane != lane:
                 return False
             job.rows.append(row)
+            self.num_losses = 0
             self.changed.notify_all()
-            return bool(job.wanted_by) and not self.closing
+            return bool(job.wanted_by) and not self.closing and self.fault is None
 
     async def end(self, lane: int, job_id: str, state: State, error: str | None = None) -> None:
         async with self.changed:
             if job_id in self.jobs and self.jobs[job_id].lane == lane:
                 self._end(self.jobs[job_id], state, error)
 
-    async def crashed(self, job_id: str, error: str, excused: bool = False) -> None:
-        """Note why a worker gave up. The lane starts again and is given the job back: a peer may have been killed."""
+    async def crashed(
+        self, job_id: str, error: str, excused: bool = False, fault: Exception | None = None
+    ) -> None:
+        """Note why a worker gave up. The lane starts again and is given the job back: a peer may have been killed.
+
+        `fault`: the machine's, which is never the job's failure: should it last, the search stops.
+        """
         if (job := self.jobs.get(job_id)) is not None:
-            job.error, job.excused = error, job.excused or excused
+            job.error, job.excused, job.fault = error, job.excused or excused, fault
+
+    async def halt(self, fault: Exception) -> None:
+        """Hand out no more jobs, and let those in flight stop after their epoch: the machine does not work."""
+        async with self.changed:
+            self.fault = self.fault or fault
+            self.changed.notify_all()
+
+    async def lost(self, lane: int, fault: Exception) -> None:
+        """The machine took a worker of this lane. What it held is started again, uncounted, unless that never ends."""
+        async with self.changed:
+            self.num_losses += 1
+            for job in self.jobs.values():
+                if job.lane == lane and job.state == "running":
+                    job.excused = True
+            if self.num_losses >= MAX_LOSSES * max(1, len(self.lanes)):
+                self.fault = self.fault or fault
+            self.changed.notify_all()
+
+    async def why_halted(self) -> Exception | None:
+        """The machine's fault that ended the handing out of jobs, if there is one."""
+        return self.fault
 
     async def close(self) -> None:
         async with self.changed:
@@ -184,6 +228,10 @@ class Dispatcher:
         """Lanes that are up, those of them with a job, and jobs that wait for one."""
         busy = {job.lane for job in self.jobs.values() if job.state == "running"}
         return len(self.lanes), len(busy & self.lanes.keys()), len(self.queue)
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self.queue) and self.fault is None
 
     def _start(self, job_id: str, lane: int) -> tuple[str, bytes]:
         job = self.jobs[job_id]
@@ -201,9 +249,11 @@ class Dispatcher:
             elif job.excused or job.starts < MAX_STARTS:
                 job.state, job.lane = "queued", None
                 self.queue.appendleft(job_id)
+            elif job.fault is not None:
+                job.state, self.fault = "stopped", self.fault or job.fault
             else:
                 job.state = "failed"
-                job.error = f"tried {MAX_STARTS} times; {job.error or 'its worker was killed'}"
+                job.error = f"tried {MAX_STARTS} times; {job.error or 'its worker was killed each time'}"
         self.changed.notify_all()
 
     def _end(self, job: Job, state: State, error: str | None) -> None:

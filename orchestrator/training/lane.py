@@ -28,15 +28,17 @@ from typing import Any, Literal
 import ray
 import ray.train
 import torch
-from ray.exceptions import GetTimeoutError
-from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
+from ray.exceptions import RayError
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from orchestrator.errors import FitFailed, OutOfMemory, UserError
+from orchestrator.errors import BadMachine, FitFailed, OutOfMemory, UserError
+from orchestrator.faults import fault_of, is_loss, lasts, machine_fault
+from orchestrator.interruption import raise_if_asked, seconds_since
 from orchestrator.training import workers
-from orchestrator.training.dispatcher import OVER, PATIENCE_S, Dispatcher, News, opened, sealed
-from orchestrator.training.memory import cap_memory
+from orchestrator.training.dispatcher import OVER, Dispatcher, News, opened, sealed
+from orchestrator.training.memory import cap_memory, killed_for_memory
 from orchestrator.training.process import settle
 from orchestrator.training.room import free_deserted
 
@@ -49,6 +51,8 @@ NO_ROOM = ("WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesError"
 PLACEMENT_S = 10
 # Seconds between two looks at the cluster.
 WATCH_S = 3.0
+# Seconds that lanes are waited for once the system has asked the search to end: Slurm kills after 30.
+DRAIN_S = 10.0
 # What another try would not change.
 CERTAIN = (torch.OutOfMemoryError, MemoryError, FitFailed, UserError)
 
@@ -107,6 +111,7 @@ class Lanes:
         self.turned_away: set[int] = set()  # lanes that found no room when they last tried to start
         self.counted = (0, 0, 0)
         self.broken: str | None = None  # why no lane can be started at all
+        self.fault: Exception | None = None  # of the machine, or of the data: no fit is to blame
         self.closing = False
         self.changed = threading.Condition()
         self.threads: list[threading.Thread] = []
@@ -119,15 +124,23 @@ class Lanes:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let every lane finish its epoch and go home."""
+        """Let every lane finish its epoch and go home; a scheduler that will kill us is not kept waiting for that."""
         with self.changed:
             self.closing = True
             self.changed.notify_all()
-        for thread in (self.watcher, *self.threads):
-            while thread.is_alive():
-                ray.get(self.dispatcher.close.remote())  # again and again: it may have been killed meanwhile
-                thread.join(PATIENCE_S)
-        ray.kill(self.dispatcher)
+        with suppress(RayError):  # it is gone, with its lanes
+            for thread in (self.watcher, *self.threads):
+                while thread.is_alive() and seconds_since() < DRAIN_S:
+                    # Again and again: it may have been killed meanwhile.
+                    ray.get(self.dispatcher.close.remote(), timeout=60)
+                    thread.join(1.0)
+            ray.kill(self.dispatcher)
+
+    def hear(self) -> Exception | None:
+        """Ask whether the lanes were halted; what was heard once stays."""
+        with suppress(RayError):
+            self.fault = self.fault or ray.get(self.dispatcher.why_halted.remote(), timeout=60)
+        return self.fault
 
     def num_lanes(self) -> int:
         """Lanes that there is room for now; at least one, for work can wait for a node to come."""
@@ -135,7 +148,7 @@ class Lanes:
 
     def count(self) -> tuple[int, int, int]:
         """Lanes that are up, those with a job, and jobs that wait; as last heard, if there is no answer in time."""
-        with suppress(GetTimeoutError):
+        with suppress(RayError):
             self.counted = ray.get(self.dispatcher.count.remote(), timeout=1.0)
         if self.counted[0]:
             self.turned_away.clear()
@@ -167,13 +180,16 @@ class Lanes:
         """Pass jobs through the lanes, as many at a time as there are lanes, and wait for all.
 
         Returns those that failed, with their errors. Once `is_over` says so, those in flight stop after their epoch.
-        Raises `FitFailed` if no lane can be started.
+        Raises `FitFailed` if no lane can be started, what halted the lanes, and `Interrupted`.
         """
         seen = dict.fromkeys(jobs, 0)
         failed: dict[str, str] = {}
         for job_id, payload in jobs.items():
             ray.get(self.dispatcher.submit.remote(job_id, sealed(payload)))
         while seen and not is_over():
+            raise_if_asked()
+            if (fault := self.hear()) is not None:
+                raise fault
             if self.broken is not None:
                 raise FitFailed(self.broken)
             told: dict[str, News] = ray.get(self.dispatcher.follow.remote(seen))
@@ -196,7 +212,11 @@ class Lanes:
         while not self._is_closing_within(WATCH_S):
             nodes = ray.nodes()
             gone = [node["NodeID"] for node in nodes if not node["Alive"]]
-            ray.get(self.dispatcher.lose.remote(gone))
+            try:
+                ray.get(self.dispatcher.lose.remote(gone))
+            except RayError as error:  # it is just being started again
+                logger.info("the lanes are looked at again in a moment: %s", error)
+            self.hear()
             self._make_room(int(min(self.max_lanes, self.shape.num_on(nodes))))
 
     def _make_room(self, num_lanes: int) -> None:
@@ -223,14 +243,18 @@ class Lanes:
                 self._trainer(lane, f"{self.name}-{lane}-{start}").fit()
                 return
             except Exception as failure:  # of Train, of a file system, whatever: another start may do
-                was_up, no_room = ray.get(self.dispatcher.depart.remote(lane)), _is_for_want_of_room(failure)
+                if self.closing:
+                    return
+                if lasts(failure):
+                    self.fault = self.fault or machine_fault(failure)
+                was_up, no_room = self._departs(lane), _is_for_want_of_room(failure)
                 failures = 0 if was_up or no_room else failures + 1
                 (self.turned_away.add if no_room else self.turned_away.discard)(lane)
-                error = traceback.format_exc()
+                error, fault = traceback.format_exc(), machine_fault(failure)
             finally:
                 self._gives_room(lane)
             if failures == MAX_LANE_STARTS:
-                self._gives_up(lane, error)
+                self._gives_up(lane, error, fault)
                 return
             self._is_closing_within(1.0)
 
@@ -246,12 +270,20 @@ class Lanes:
             self.up.discard(lane)
             self.changed.notify_all()
 
-    def _gives_up(self, lane: int, error: str) -> None:
+    def _departs(self, lane: int) -> bool:
+        """Say that a lane's Train run has ended; whether the lane was ever up in it."""
+        try:
+            return ray.get(self.dispatcher.depart.remote(lane))
+        except RayError:  # it is just being started again, and knows of no lane
+            return False
+
+    def _gives_up(self, lane: int, error: str, fault: Exception | None) -> None:
         """A lane cannot be started; others may still be, on other nodes."""
         logger.warning("lane %d cannot be started, and is given up: %s", lane, error)
         with self.changed:
             self.given_up.add(lane)
             if len(self.given_up) == len(self.threads):
+                self.fault = self.fault or fault
                 self.broken = f"lane {lane} ended:\n{error}"
 
     def _is_closing_within(self, seconds: float) -> bool:
@@ -283,12 +315,26 @@ class Lanes:
                     max_failures=-1,
                     controller_failure_limit=0,  # type: ignore[call-arg]  # of Train's second version
                 ),
+                callbacks=[_Losses(self.dispatcher, lane)],  # type: ignore[list-item]  # of Train's second version
             ),
         )
 
 
 def _is_for_want_of_room(failure: Exception) -> bool:
     return isinstance(failure, ControllerError) and type(failure.controller_failure).__name__ in NO_ROOM
+
+
+class _Losses(UserCallback):
+    """In Train's controller: tells the dispatcher of workers that the machine took, which is no failure of a fit."""
+
+    def __init__(self, dispatcher: Any, lane: int) -> None:
+        self.dispatcher, self.lane = dispatcher, lane
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        lost = next((error for error in worker_exceptions.values() if is_loss(error)), None)
+        if lost is not None:
+            fault = machine_fault(lost) or fault_of("this cluster", str(lost), "see why its nodes go")
+            ray.get(self.dispatcher.lost.remote(self.lane, fault))
 
 
 def serve(config: dict[str, Any]) -> None:
@@ -300,9 +346,12 @@ def serve(config: dict[str, Any]) -> None:
     if device.type == "cuda" and config["gpus"] < 1:
         cap_memory(device, int(1 / config["gpus"]))
     nodes = workers.gather(ray.get_runtime_context().get_node_id())
+    num_killed = sum(workers.gather(killed_for_memory()))
     first, group = workers.rank() == 0, uuid.uuid4().hex
     while True:
-        job = workers.from_first(ray.get(dispatcher.take.remote(lane, group, nodes)) if first else None)
+        job = workers.from_first(
+            ray.get(dispatcher.take.remote(lane, group, nodes, num_killed)) if first else None
+        )
         if job is None:
             return
         if job == "wait":
@@ -315,15 +364,27 @@ def serve(config: dict[str, Any]) -> None:
         try:
             finished = perform(payload, device, cpus - 1 if device.type == "cuda" else 0, report)
         except Exception as failure:
-            if not _is_known_to_all(failure):
+            if (reason := _halts(failure)) is not None:
+                ray.get(dispatcher.halt.remote(reason))
+                if workers.size() > 1:
+                    raise
+                ray.get(dispatcher.end.remote(lane, job_id, "stopped"))
+            elif not _is_known_to_all(failure):
                 # Other ranks may be waiting inside a collective: only a new worker group gets out of that.
                 _tell_why(dispatcher, lane, job_id, failure)
                 raise
-            if first:
+            elif first:
                 ray.get(dispatcher.end.remote(lane, job_id, "failed", str(failure)))
         else:
             if first:
                 ray.get(dispatcher.end.remote(lane, job_id, "finished" if finished else "stopped"))
+
+
+def _halts(failure: Exception) -> Exception | None:
+    """What no other try, and no other fit, would get around: a full disk, or data that is not as it was."""
+    if isinstance(failure, UserError) and not isinstance(failure, BadMachine):
+        return failure
+    return machine_fault(failure) if not isinstance(failure, FitFailed) and lasts(failure) else None
 
 
 def _is_known_to_all(failure: Exception) -> bool:
@@ -334,10 +395,11 @@ def _is_known_to_all(failure: Exception) -> bool:
 def _tell_why(dispatcher: Any, lane: int, job_id: str, failure: Exception) -> None:
     error = str(failure) if isinstance(failure, FitFailed) else _last_line(failure)
     again = isinstance(failure, OutOfMemory) and failure.again
-    if isinstance(failure, CERTAIN) and not again:
+    fault = None if isinstance(failure, FitFailed) else machine_fault(failure)
+    if isinstance(failure, CERTAIN) and not again and fault is None:
         ray.get(dispatcher.end.remote(lane, job_id, "failed", error))
     else:
-        ray.get(dispatcher.crashed.remote(job_id, error, again))
+        ray.get(dispatcher.crashed.remote(job_id, error, again, fault))
 
 
 def _last_line(failure: Exception) -> str:

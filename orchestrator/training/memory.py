@@ -127,6 +127,15 @@ def fraction_of(total_bytes: int, num_fits: int) -> float:
     return max(0.0, 1 / num_fits - CONTEXT_BYTES / total_bytes)
 
 
+def killed_for_memory() -> int:
+    """How many processes Linux has killed on this machine for want of memory, since it started."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+
+
 def _release(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":

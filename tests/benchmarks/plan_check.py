@@ -118,7 +118,7 @@ def foretell(
     """Time a few steps in one of as many lanes as there will be, and play the study through."""
     settings = some_settings(space, NUM_DRAWN, seed)
     job = TimeJob(study.folder.with_suffix(".speeds.json"), tuple(settings), plan, (1,))
-    with cluster(machine.address):
+    with cluster(machine):
         shape = shape_lanes(ray.nodes(), machine)
         with Lanes(work, shape, study.home / "timing") as lanes:
             lanes.run("timing", job)

@@ -364,3 +364,14 @@ def test_a_verdict_of_the_race_is_on_the_trials_tags_with_its_numbers(open_track
         "race_against": "0",
         "race_numbers": '{"chance": 0.01}',
     }
+
+
+def test_a_search_that_ends_on_a_full_disk_ends_without_a_word_to_mlflow(open_tracking, tmp_path, caplog):
+    tracking = open_tracking(NOWHERE)
+    calls = tmp_path / "spool" / "calls.jsonl"
+    calls.unlink()
+    calls.symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left.*calls\.jsonl"):
+        tracking.trial_started(0, {})
+    tracking.close(0.1)
+    assert "MLflow is not told that the study ends here" in caplog.text

@@ -9,9 +9,11 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from visits import NUM_FOLDS, Engine
 
+from orchestrator.faults import machine_fault
 from orchestrator.scoring.pending import scores_under
 from orchestrator.search.race_rules import Race
 from orchestrator.search.samplers import Past
+from orchestrator.search.searcher import MAX_LOST
 from orchestrator.search.standings import beliefs
 from orchestrator.search.verdict_log import read_verdicts
 
@@ -222,3 +224,31 @@ def test_a_verdict_that_was_half_written_is_left_out(template, tmp_path):
 def test_seeds_differ(template, tmp_path):
     asked = [rates(Engine(template, tmp_path / str(s), num_trials=3, seed=s).run())[1:] for s in (0, 1)]
     assert asked[0] != asked[1]
+
+
+def test_a_trial_whose_process_dies_again_and_again_stops_the_search_and_never_fails(template, tmp_path):
+    engine = Engine(template, tmp_path)
+    for _ in range(MAX_LOST):
+        name, visit = engine.suggest()
+        assert visit["number"] == 0
+        engine.searcher.on_trial_complete(name, error=True)
+    assert "died 3 times" in str(machine_fault(engine.searcher.fault))
+    assert engine.suggest()[1] == Searcher.FINISHED
+    assert [trial.state for trial in engine.trials] == [TrialState.RUNNING]
+    assert [visit["number"] for visit in Engine(template, tmp_path).run()] == [0, 1, 2, 3]
+
+
+def test_a_trial_that_has_news_is_alive_whatever_died_before(template, tmp_path):
+    engine = Engine(template, tmp_path)
+    for _ in range(MAX_LOST + 1):
+        name, visit = engine.suggest()
+        engine.searcher.on_trial_result(name, {"number": visit["number"], "news": ["an epoch"]})
+        engine.searcher.on_trial_complete(name, error=True)
+    assert engine.searcher.fault is None
+
+
+def test_what_tune_was_at_when_it_lost_its_processes_is_suggested_again(template, tmp_path):
+    engine = Engine(template, tmp_path, num_lanes=2, race="paired")
+    before = [engine.suggest()[1]["number"] for _ in range(3)]
+    engine.searcher.take_back()
+    assert sorted(engine.suggest()[1]["number"] for _ in range(3)) == sorted(before)

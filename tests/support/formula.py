@@ -64,12 +64,16 @@ def histograms(found: float | np.ndarray, num_cases: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class FormulaWork:
-    """Does what `Work` does, by formula; a rate above `diverges_above` fails, `kill_marker` kills its worker once."""
+    """Does what `Work` does, by formula; a rate above `diverges_above` fails, `kill_marker` kills its worker once.
+
+    As long as there is a file `fault` the machine fails after an epoch, with the errno that the file holds.
+    """
 
     ledger: Ledger
     seconds: float = 0.0
     diverges_above: float = math.inf
     kill_marker: Path | None = None
+    fault: Path | None = None
     noise: float = 0.0  # of every image
     best_epoch: int | None = None  # of every fold, from 0; None: the last one
 
@@ -100,6 +104,8 @@ class FormulaWork:
             if self.kill_marker is not None and not self.kill_marker.exists():
                 self.kill_marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.fault is not None and self.fault.exists():
+                raise OSError(int(self.fault.read_text()), "the machine failed", str(self.ledger.running))
             curves.append(row(epoch, quality(job.recipe.learning_rate) if job.val else math.nan))
             if not report(curves[-1]):
                 return False

@@ -27,7 +27,12 @@ class Shell:
     @property
     def environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
-        return inherited | {"ORCHESTRATOR_HOME": str(self.home), "RAY_TMPDIR": str(self.ray)}
+        own = {
+            "ORCHESTRATOR_HOME": self.home,
+            "RAY_TMPDIR": self.ray,
+            "ORCHESTRATOR_CLAIMS": self.ray / "claims",
+        }
+        return inherited | {name: str(folder) for name, folder in own.items()}
 
     def run(self, *words: str | Path) -> str:
         """Run a command to its end and return what it printed; AssertionError with its stderr if it fails."""

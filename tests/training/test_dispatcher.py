@@ -3,10 +3,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from orchestrator.errors import MachineFault
 from orchestrator.training import dispatcher as dispatcher_module
-from orchestrator.training.dispatcher import MAX_STARTS, Dispatcher
+from orchestrator.training.dispatcher import MAX_LOSSES, MAX_STARTS, Dispatcher
 
 ROW = {"epoch": 0}
+FULL = MachineFault("/home/x", "no space left on device")
 
 
 @pytest.fixture(autouse=True)
@@ -272,5 +274,68 @@ def test_closing_sends_lanes_home_and_asks_running_jobs_to_stop():
         assert not await dispatcher.progress(0, "a", ROW)
         await dispatcher.end(0, "a", "stopped")
         assert await dispatcher.take(0) is None
+
+    talk(conversation)
+
+
+def test_after_a_fault_of_the_machine_no_job_is_handed_out_and_those_in_flight_stop():
+    async def conversation(dispatcher):
+        for name in ("a", "b"):
+            await dispatcher.submit(name, b"1")
+        await dispatcher.take(0)
+        await dispatcher.halt(FULL)
+        assert await dispatcher.why_halted() is FULL
+        assert await dispatcher.take(1) == "wait"
+        assert not await dispatcher.progress(0, "a", ROW)
+
+    talk(conversation)
+
+
+def test_a_job_that_the_machine_fails_every_time_is_stopped_and_never_failed():
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", b"1")
+        for start in range(MAX_STARTS):
+            assert await dispatcher.take(0, str(start)) == ("a", b"1")
+            await dispatcher.crashed("a", "OSError: [Errno 5] Input/output error", fault=FULL)
+        await dispatcher.take(0, "next")
+        assert (await dispatcher.follow({"a": 0}))["a"].state == "stopped"
+        assert await dispatcher.why_halted() is FULL
+
+    talk(conversation)
+
+
+def test_a_fault_that_passed_is_not_held_against_what_crashes_later():
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", b"1")
+        for start in range(MAX_STARTS):
+            await dispatcher.take(0, str(start))
+            await dispatcher.crashed("a", "a bug", fault=FULL if start == 0 else None)
+        await dispatcher.take(0, "next")
+        assert (await dispatcher.follow({"a": 0}))["a"].state == "failed"
+
+    talk(conversation)
+
+
+def test_workers_that_the_machine_takes_cost_a_job_no_start_until_that_never_ends():
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", b"1")
+        for start in range(MAX_STARTS + 2):
+            assert await dispatcher.take(0, str(start)) == ("a", b"1")
+            await dispatcher.lost(0, FULL)
+        assert await dispatcher.why_halted() is None
+        await dispatcher.take(0, "again")
+        assert await dispatcher.progress(0, "a", ROW) and dispatcher.num_losses == 0
+        for _ in range(MAX_LOSSES):
+            await dispatcher.lost(0, FULL)
+        assert await dispatcher.why_halted() is FULL
+
+    talk(conversation)
+
+
+def test_a_worker_that_the_system_killed_for_want_of_memory_is_a_loss():
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", b"1")
+        for start in range(MAX_STARTS + 1):
+            assert await dispatcher.take(0, str(start), num_killed=start) == ("a", b"1")
 
     talk(conversation)

@@ -1,0 +1,104 @@
+"""How Ray is found, and where it is started: no Ray is needed for that."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import BadMachine
+from orchestrator.machine import Machine, cluster, reach_cluster, short_temp_folder
+from orchestrator.remote import submit
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch, tmp_path):
+    """Nobody's cluster, and a place of its own where Ray would write its address."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+
+
+@pytest.fixture
+def dead() -> str:
+    """Where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.fixture
+def deaf() -> Iterator[str]:
+    """Somebody takes connections and says nothing, as a program that has the port of a Ray that is gone."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_a_head_that_is_gone_is_passed_over_by_auto_and_that_is_said(dead, monkeypatch, caplog, tmp_path):
+    assert reach_cluster("auto") is None and not caplog.text
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text(dead)
+    assert reach_cluster("auto") is None
+    assert f"no Ray cluster answers at {dead}, which ray_current_cluster" in caplog.text
+    monkeypatch.setenv("RAY_ADDRESS", dead)
+    assert reach_cluster("auto") is None and "which RAY_ADDRESS names" in caplog.text
+
+
+@pytest.mark.parametrize("address", ["nobody.invalid:6379", "127.0.0.1:99999", "not an address", "10.0.0.1:"])
+def test_an_address_that_is_named_and_is_nobodys_is_refused(address: str):
+    with pytest.raises(BadMachine, match=f"no Ray cluster answers at {address}"):
+        reach_cluster(address)
+
+
+def test_a_dead_address_is_refused_within_seconds_by_whatever_needs_a_cluster(dead):
+    started = time.process_time()
+    with pytest.raises(BadMachine, match="Connection refused"), cluster(Machine(dead)):
+        pass
+    with pytest.raises(BadMachine, match="Connection refused"):
+        submit(f"ray://{dead}", ["search"], [])
+    assert time.process_time() - started < 5
+
+
+def test_who_listens_but_does_not_speak_grpc_is_not_ray(deaf, monkeypatch):
+    monkeypatch.setattr("orchestrator.hosts.GREET_S", 0.3)
+    with pytest.raises(BadMachine, match="who listens there is not Ray"):
+        reach_cluster(deaf)
+
+
+def test_a_client_address_in_the_environment_is_refused_as_on_the_command_line(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    with pytest.raises(BadMachine, match="does not run through a Ray client"):
+        reach_cluster("auto")
+
+
+def test_a_long_tmpdir_gives_ray_a_short_private_folder(monkeypatch):
+    monkeypatch.delenv("RAY_TMPDIR")
+    monkeypatch.setenv("TMPDIR", "/tmp/" + "x" * 20)
+    assert short_temp_folder() is None
+    monkeypatch.setenv("TMPDIR", "/scratch/slurm/" + "x" * 40)
+    folder = short_temp_folder()
+    assert folder is not None and len(str(folder)) < 40
+    assert Path(folder).stat().st_mode & 0o777 == 0o700
+
+
+def test_a_long_ray_tmpdir_is_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp/" + "x" * 60)
+    with pytest.raises(BadMachine, match=r"RAY_TMPDIR: .* too long for the paths of Ray's sockets"):
+        short_temp_folder()
+
+
+@pytest.mark.parametrize(
+    ("machine", "num_gpus"),
+    [
+        (Machine(), None),
+        (Machine(num_lanes=2), None),  # the plan chooses how wide they are
+        (Machine(num_lanes=2, workers_per_fit=4), 8),
+        (Machine(num_lanes=3, fits_per_gpu=2), 2),
+    ],
+)
+def test_a_search_claims_no_more_gpus_than_its_lanes_hold(machine: Machine, num_gpus: int | None):
+    assert machine.num_gpus == num_gpus
