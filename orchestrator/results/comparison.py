@@ -2,6 +2,10 @@
 
 Validation images are compared at cross-fitted thresholds; hold-out and unseen images where the champions of both were
 scored. Only pairs count: an image that one of the two never scored has no part in it.
+
+On the same folds, one is called better where the tests over images and over folds both say so, as `best` does;
+intervals know both sources of chance, and hold for all rows together. Elsewhere (hold-out and unseen images, other
+folds) nothing says what training again would change, and a verdict is on these networks, not on the methods.
 """
 
 from __future__ import annotations
@@ -17,15 +21,10 @@ from orchestrator.data.splits import SplitPlan
 from orchestrator.errors import BadStudy
 from orchestrator.results.plots import interval_plot
 from orchestrator.scoring.pending import scores_under
-from orchestrator.scoring.statistics import (
-    TestResult,
-    clustered_wilcoxon,
-    corrected_t_test,
-    holm,
-    paired_difference,
-)
+from orchestrator.scoring.statistics import few_groups, holm
 from orchestrator.search.home import StudyHome, StudyTrial, find_study, outside_cases
 from orchestrator.search.rescore import named
+from orchestrator.search.ties import SURE, both_tests, difference_interval, larger, share_of_test
 
 VALIDATION = "validation"
 
@@ -53,15 +52,22 @@ class Comparison:
     reference_mean: float
     other_mean: float
     difference: float
-    interval: tuple[float, float]  # 95 %, drawing whole groups
+    interval: tuple[float, float]  # over groups, and over folds where they are the same; the wider ends
     p_images: float  # Wilcoxon signed-rank over groups, after Holm's correction
     p_folds: float | None  # Nadeau-Bengio over folds, after Holm's; None where there are no common folds
+    p_value: float  # the larger of the two, after Holm's correction over all rows
+    confidence: float = 0.95  # of this interval; all of them hold at once in 95 % (Bonferroni)
 
     @property
     def is_sure(self) -> bool:
-        """Whether the interval leaves zero out, and the test over images agrees at 5 %."""
+        """Whether the interval leaves zero out, and every test that there is agrees at 5 %."""
         low, high = self.interval
-        return (low > 0 or high < 0) and self.p_images < 0.05
+        return (low > 0 or high < 0) and self.p_value < SURE
+
+    @property
+    def is_of_methods(self) -> bool:
+        """Whether chance of training is in it; else it is of these networks alone."""
+        return self.p_folds is not None
 
 
 def contender(home: Path, name: str, metric: str) -> Contender:
@@ -102,23 +108,33 @@ def compare(contenders: Sequence[Contender]) -> list[Comparison]:
     if len(names) < 2 or len(set(names)) < len(names):
         raise BadStudy("compare", f"expected two or more different systems, found {', '.join(names)}")
     reference, *others = contenders
-    rows = [_row(reference, other, where) for other in others for where in _common(reference, other)]
-    return [row for where in dict.fromkeys(row.where for row in rows) for row in _corrected(rows, where)]
+    pairs = [(other, where) for other in others for where in _common(reference, other)]
+    level = 1 - SURE / len(pairs)
+    rows = _corrected([_row(reference, other, where, level) for other, where in pairs])
+    places = list(dict.fromkeys(row.where for row in rows))
+    return sorted(rows, key=lambda row: places.index(row.where))
 
 
 def verdict(row: Comparison, metric: str) -> str:
     """One line in words."""
     points, (low, high) = 100 * row.difference, (100 * end for end in row.interval)
+    level, few = f"{100 * row.confidence:.4g} %", few_groups(row.num_groups)
+    end = f"; {few}" if few else ""
     if not row.is_sure:
         return (
             f"{row.where}: {row.other} and {row.reference} cannot be told apart by {metric} "
-            f"({points:+.1f} points, 95 % {low:+.1f} to {high:+.1f}, p {row.p_images:.2g})"
+            f"({points:+.1f} points, {level} {low:+.1f} to {high:+.1f}, p {row.p_value:.2g}){end}"
         )
     better, worse = (row.other, row.reference) if points > 0 else (row.reference, row.other)
     low, high = sorted((abs(low), abs(high)))
+    numbers = (
+        f"by {abs(points):.1f} points of {metric} ({level} {low:.1f} to {high:.1f}, p {row.p_value:.2g})"
+    )
+    if row.is_of_methods:
+        return f"{row.where}: {better} is better than {worse} {numbers}{end}"
     return (
-        f"{row.where}: {better} is better than {worse} by {abs(points):.1f} points of {metric} "
-        f"(95 % {low:.1f} to {high:.1f}, p {row.p_images:.2g})"
+        f"{row.where}: the networks of {better} score higher than those of {worse} {numbers}: these networks, not the "
+        f"methods, for what training again would change is not known here{end}"
     )
 
 
@@ -150,14 +166,16 @@ def _common(one: Contender, other: Contender) -> list[str]:
     return places
 
 
-def _row(reference: Contender, other: Contender, where: str) -> Comparison:
+def _row(reference: Contender, other: Contender, where: str, level: float) -> Comparison:
     case_ids = sorted(reference.scores[where].keys() & other.scores[where].keys())
     ours = np.array([reference.scores[where][id] for id in case_ids])
     theirs = np.array([other.scores[where][id] for id in case_ids])
     group_of = _joined(reference, other, case_ids)
     groups = [group_of[id] for id in case_ids]
-    found = paired_difference(theirs, ours, groups)
-    folds = _fold_test(reference, other) if where == VALIDATION else None
+    share = _share_of_test(reference, other) if where == VALIDATION else None
+    by_fold = np.subtract(other.fold_means, reference.fold_means) if share is not None else ()
+    difference, interval = difference_interval(theirs - ours, groups, by_fold, share, level)
+    p_images, p_folds = both_tests(theirs - ours, groups, by_fold, share)
     return Comparison(
         where=where,
         reference=reference.name,
@@ -166,10 +184,12 @@ def _row(reference: Contender, other: Contender, where: str) -> Comparison:
         num_groups=len(set(groups)),
         reference_mean=float(ours.mean()),
         other_mean=float(theirs.mean()),
-        difference=found.difference,
-        interval=found.interval,
-        p_images=clustered_wilcoxon(theirs - ours, groups).p_of(found.difference),
-        p_folds=folds.p_of(found.difference) if folds else None,
+        difference=difference,
+        interval=interval,
+        p_images=p_images,
+        p_folds=p_folds,
+        p_value=larger(p_images, p_folds),
+        confidence=level,
     )
 
 
@@ -180,23 +200,22 @@ def _joined(reference: Contender, other: Contender, case_ids: Sequence[str]) -> 
     return tie({id: reference.group_of[id] for id in case_ids}, pairs)
 
 
-def _fold_test(reference: Contender, other: Contender) -> TestResult | None:
-    """Over the folds, if both were cross-validated on the very same ones."""
-    plan = reference.plan
-    if plan.digest != other.plan.digest or len(plan.folds) < 2:
-        return None
-    differences = np.subtract(other.fold_means, reference.fold_means)
-    ratio = float(np.mean([len(fold.val) / len(fold.train) for fold in plan.folds]))
-    return corrected_t_test(differences, ratio)
+def _share_of_test(reference: Contender, other: Contender) -> float | None:
+    """As the test over folds wants it, if both were cross-validated on the very same ones."""
+    is_same = reference.plan.digest == other.plan.digest
+    return share_of_test(reference.plan) if is_same else None
 
 
-def _corrected(rows: Sequence[Comparison], where: str) -> list[Comparison]:
-    """The rows of one place, their p-values corrected for how many there are."""
-    here = [row for row in rows if row.where == where]
-    images = holm([row.p_images for row in here])
-    with_folds = [row for row in here if row.p_folds is not None]
-    folds = iter(holm([row.p_folds for row in with_folds if row.p_folds is not None]))
+def _corrected(rows: Sequence[Comparison]) -> list[Comparison]:
+    """The rows, their p-values corrected for how many there are."""
+    images, both = holm([row.p_images for row in rows]), holm([row.p_value for row in rows])
+    folds = iter(holm([row.p_folds for row in rows if row.p_folds is not None]))
     return [
-        replace(row, p_images=p, p_folds=None if row.p_folds is None else next(folds))
-        for row, p in zip(here, images, strict=True)
+        replace(
+            row,
+            p_images=float(p),
+            p_folds=None if row.p_folds is None else float(next(folds)),
+            p_value=float(larger_p),
+        )
+        for row, p, larger_p in zip(rows, images, both, strict=True)
     ]

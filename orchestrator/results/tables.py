@@ -262,7 +262,9 @@ def comparison_table(rows: Sequence[Comparison], title: str) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("on", "system", "reference"):
         table.add_column(name, overflow="fold")
-    for name in ("images", "groups", "system %", "reference %", "difference", "95 %", "p images", "p folds"):
+    level = f"{100 * rows[0].confidence:.4g} %" if rows else "95 %"  # of each; of all together 95 %
+    numbers = ("images", "groups", "system %", "reference %", "difference", level, "p images", "p folds", "p")
+    for name in numbers:
         table.add_column(name, justify="right")
     for row in rows:
         low, high = (100 * end for end in row.interval)
@@ -274,6 +276,7 @@ def comparison_table(rows: Sequence[Comparison], title: str) -> Table:
             f"{low:+.2f} to {high:+.2f}" if math.isfinite(low) else "unknown",
             f"{row.p_images:.2g}",
             "–" if row.p_folds is None else f"{row.p_folds:.2g}",
+            f"{row.p_value:.2g}",
             style="bold" if row.is_sure else None,
         )
     return table
@@ -299,7 +302,15 @@ def versus_table(rows: Sequence[Versus]) -> Table:
 
 def comparison_dicts(rows: Sequence[Comparison]) -> list[dict[str, Any]]:
     """The same as plain values: scores and differences in [-1, 1]."""
-    return [{**asdict(row), "interval": _finite(row.interval), "is_sure": row.is_sure} for row in rows]
+    return [
+        {
+            **asdict(row),
+            "interval": _finite(row.interval),
+            "is_sure": row.is_sure,
+            "is_of_methods": row.is_of_methods,
+        }
+        for row in rows
+    ]
 
 
 def short(value: Any) -> str:

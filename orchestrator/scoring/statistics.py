@@ -1,8 +1,8 @@
 """How sure a mean over images is, and who is better, when images of one patient or video tell nearly the same story.
 
-Three intervals of a mean over images: `cluster_interval` draws whole groups and is the one to report; `image_interval`
-takes every image for independent, right only where each has its own group; `fold_interval` is Student's t over fold
-means, which takes overlapping studies for independent. tests/benchmarks/interval_coverage.py counts how often each
+Three intervals of a mean over images: `cluster_interval` takes groups for what was drawn and is the one to report;
+`image_interval` takes every image for independent, right only where each has its own group; `fold_interval` is
+Student's t over fold means, which takes overlapping studies for independent. tests/benchmarks/interval_coverage.py counts how often each
 holds the truth.
 """
 
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 _EXACT_GROUPS = 18  # 2**18 ways to flip signs take a few milliseconds
+FEW_GROUPS = 5  # over fewer, an interval of Dice is 0.4 to 0.9 wide (tests/benchmarks/interval_coverage.py)
 _TIE = 1e-12  # differences of scores below this are rounding
 
 
@@ -50,13 +51,15 @@ def cluster_interval(
     seed: int = 0,
     num_resamples: int = 2000,
 ) -> tuple[float, float]:
-    """Bootstrap interval of the mean of `values` (N,), drawing whole groups (N,) with replacement.
+    """Interval of the mean of `values` (N,) over groups (N,) like these: groups are what is drawn, not images.
 
-    The mean of a draw is the sum of its values over the number of its cases, for groups differ in size.
-    Percentiles of few groups are too narrow, so their level is widened to that of Student's t for the effective
-    number of groups, (sum of sizes)^2 / sum of squared sizes: one long video among short ones counts for little more
-    than itself (Carter, Schnepel and Steigerwald, 2017). One group says nothing about others: its interval is
-    (-inf, inf), never nan.
+    At either end the wider one of two: the studentized bootstrap, which draws whole groups with replacement and knows
+    that scores are skewed (Cameron, Gelbach and Miller, 2008), and Student's t on the jackknife over groups with the
+    degrees of freedom of the effective number of groups, (sum of sizes)^2 / sum of squared sizes: one long video among
+    short ones counts for little more than itself (Carter, Schnepel and Steigerwald, 2017). Neither alone holds the
+    truth often enough where groups are few or long ones score lower (tests/benchmarks/interval_coverage.py). The mean
+    is a sum of values over a number of cases, for groups differ in size; no end lies beyond the values seen.
+    One group says nothing about others: its interval is (-inf, inf), never nan.
     Refused with ValueError: no values, lengths that differ, a value that is not finite, a confidence outside (0, 1).
     """
     if len(values) == 0 or len(values) != len(groups) or not 0 < confidence < 1:
@@ -66,13 +69,16 @@ def cluster_interval(
         )
     _refuse_not_finite(values)
     group_of_value = _numbered(groups)
-    sums, sizes = np.bincount(group_of_value, weights=values), np.bincount(group_of_value)
+    sums = np.bincount(group_of_value, weights=values).astype(np.float64)
+    sizes = np.bincount(group_of_value).astype(np.float64)
     if len(sums) == 1:
         return -np.inf, np.inf
-    means = _drawn_means(sums, sizes, np.random.default_rng(seed), num_resamples)
-    tail = _widened_tail((1 - confidence) / 2, sizes.sum() ** 2 / (sizes**2).sum())
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
+    mean, tail = sums.sum() / sizes.sum(), (1 - confidence) / 2
+    rng = np.random.default_rng(seed)
+    low, high = np.quantile(_studentized(sums, sizes, rng, num_resamples), [tail, 1 - tail])
+    error, reach = _cluster_error(sums, sizes), _jackknife_reach(sums, sizes, tail)
+    ends = min(mean - high * error, mean - reach), max(mean - low * error, mean + reach)
+    return float(max(ends[0], np.min(values))), float(min(ends[1], np.max(values)))
 
 
 def image_interval(
@@ -105,7 +111,7 @@ def paired_difference(
     seed: int = 0,
     num_resamples: int = 2000,
 ) -> PairedDifference:
-    """Mean of A - B over the same images, (N,) each, with the interval that draws whole groups (N,).
+    """Mean of A - B over the same images, (N,) each, with the interval over whole groups (N,).
 
     Refused with ValueError: as `cluster_interval`, and arrays of different lengths.
     """
@@ -173,10 +179,29 @@ def clustered_error(values: ArrayLike, groups: Sequence[str]) -> float:
     From what groups' sums lie off their share of the total (Cameron and Miller, 2015, with their G / (G - 1)).
     """
     found, owners = _finite(values), _numbered(groups)
-    off = np.bincount(owners, weights=found - found.mean())
-    if len(off) == 1:
-        return float("inf")
-    return float(np.sqrt(len(off) / (len(off) - 1) * (off**2).sum()) / len(found))
+    sums = np.bincount(owners, weights=found).astype(np.float64)
+    sizes = np.bincount(owners).astype(np.float64)
+    return float("inf") if len(sums) == 1 else float(_cluster_error(sums, sizes))
+
+
+def corrected_interval(
+    differences: ArrayLike, test_share: float, *, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the mean of `differences` (K,) over folds that `corrected_t_test` belongs to: training sets, and
+    what a training makes of them by chance, are what varies. Refused with ValueError: as that test."""
+    mean = float(_finite(differences).mean())
+    corrected_t_test(differences, test_share)
+    reach = stats.t.ppf((1 + confidence) / 2, len(_finite(differences)) - 1)
+    reach *= corrected_error(differences, test_share)
+    return mean - float(reach), mean + float(reach)
+
+
+def few_groups(num_groups: int) -> str | None:
+    """What to say beside an interval over so few groups, which is as wide as most of the scale; None of more."""
+    if num_groups >= FEW_GROUPS:
+        return None
+    groups = "1 group" if num_groups == 1 else f"{num_groups} groups"
+    return f"an interval over {groups} (videos, patients) says little: {FEW_GROUPS} or more are needed"
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -195,22 +220,38 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return adjusted
 
 
-def _drawn_means(
-    sums: NDArray[np.number], sizes: NDArray[np.integer], rng: np.random.Generator, num_resamples: int
+def _studentized(
+    sums: NDArray[np.float64], sizes: NDArray[np.float64], rng: np.random.Generator, num_resamples: int
 ) -> NDArray[np.float64]:
-    """Means over cases of `num_resamples` draws of as many groups as there are, in blocks that stay small."""
-    block = max(1, 2**20 // len(sums))
-    means = []
+    """How many of its own standard errors the mean of each draw of as many groups lies off, in blocks that stay small.
+
+    A draw of equal groups has no error: it lies off by far more than any other, or by nothing.
+    """
+    mean, block = sums.sum() / sizes.sum(), max(1, 2**20 // len(sums))
+    found = []
     for first in range(0, num_resamples, block):
         drawn = rng.integers(len(sums), size=(min(block, num_resamples - first), len(sums)))
-        means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
-    return np.concatenate(means)
+        totals, counts = sums[drawn], sizes[drawn]
+        off = totals.sum(axis=1) / counts.sum(axis=1) - mean
+        error = np.maximum(_cluster_error(totals, counts), _TIE)
+        found.append(np.where(np.abs(off) > _TIE, off / error, 0.0))
+    return np.concatenate(found)
 
 
-def _widened_tail(tail: float, num_groups: float) -> float:
-    """The normal tail that reaches as far, in standard errors, as Student's t does."""
-    reach = np.sqrt(num_groups / (num_groups - 1)) * stats.t.ppf(tail, num_groups - 1)
-    return float(stats.norm.cdf(reach))
+def _cluster_error(sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard error of the mean, from groups (..., G): what their sums lie off their share of the total, with their
+    G / (G - 1) (Cameron and Miller, 2015)."""
+    num_groups, total = sums.shape[-1], sizes.sum(axis=-1, keepdims=True)
+    off = sums - sizes * sums.sum(axis=-1, keepdims=True) / total
+    return np.sqrt(num_groups / (num_groups - 1) * (off**2).sum(axis=-1)) / total[..., 0]
+
+
+def _jackknife_reach(sums: NDArray[np.float64], sizes: NDArray[np.float64], tail: float) -> float:
+    """Student's t times the error from leaving out one group after another."""
+    without = (sums.sum() - sums) / (sizes.sum() - sizes)
+    error = np.sqrt((len(sums) - 1) / len(sums) * ((without - sums.sum() / sizes.sum()) ** 2).sum())
+    effective = sizes.sum() ** 2 / (sizes**2).sum()
+    return float(-stats.t.ppf(tail, max(effective - 1, 0.5)) * error)
 
 
 def _share_of_flips_as_far(sums: NDArray[np.float64]) -> float:

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from clustered import POPULATIONS
+from clustered import LONG_ONES_LOWER, POPULATIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -15,7 +15,9 @@ from orchestrator.scoring.statistics import (
     clustered_error,
     clustered_wilcoxon,
     corrected_error,
+    corrected_interval,
     corrected_t_test,
+    few_groups,
     fold_interval,
     holm,
     image_interval,
@@ -110,8 +112,35 @@ def test_intervals_by_group_hold_the_truth_as_often_as_they_say_and_those_by_ima
     assert bold < 0.8
 
 
+@pytest.mark.parametrize("num_groups", [5, 12])
+def test_intervals_hold_the_truth_of_few_groups_where_long_ones_score_lower(num_groups):
+    studies = [
+        LONG_ONES_LOWER.draw(np.random.default_rng([seed, num_groups]), num_groups) for seed in range(300)
+    ]
+    ends = [cluster_interval(v, list(g), num_resamples=500) for v, g in studies]
+    assert np.mean([low <= LONG_ONES_LOWER.mean <= high for low, high in ends]) >= 0.92
+
+
+def test_an_interval_of_a_difference_turns_with_its_sign_and_stays_within_what_was_seen():
+    values, groups = POPULATIONS[0].draw(np.random.default_rng(1), 4)
+    low, high = cluster_interval(values, list(groups))
+    assert cluster_interval(-values, list(groups)) == pytest.approx((-high, -low))
+    assert values.min() <= low < high <= values.max()
+
+
+def test_the_interval_over_folds_is_that_of_their_test():
+    differences = [0.02, 0.01, 0.03, 0.02, 0.015]
+    p_value = corrected_t_test(differences, 0.25).p_value
+    low, _ = corrected_interval(differences, 0.25, confidence=1 - p_value)
+    assert low == pytest.approx(0, abs=1e-12)
+
+
+def test_an_interval_over_a_handful_of_groups_is_said_to_say_little():
+    assert "2 groups" in (few_groups(2) or "") and few_groups(5) is None
+
+
 def test_the_means_of_the_simulated_populations_are_what_they_claim():
-    for population in POPULATIONS:
+    for population in (*POPULATIONS, LONG_ONES_LOWER):
         values, _ = population.draw(np.random.default_rng(0), 20_000)
         assert values.mean() == pytest.approx(population.mean, abs=0.005)
 

@@ -18,11 +18,14 @@ class Population:
     mean: float
     group_means: Draw
     values_of: Callable[[np.random.Generator, float, int], np.ndarray]
+    per_image: float = 0.0  # what a group's mean changes by for each image above eight
 
     def draw(self, rng: np.random.Generator, num_groups: int) -> tuple[np.ndarray, np.ndarray]:
         """Return values (N,) and the group of each (N,)."""
         sizes = np.minimum(rng.geometric(0.12, num_groups), 40)
         means = self.group_means(rng, num_groups)
+        if self.per_image:
+            means = np.clip(means + self.per_image * (sizes - 8), 0.02, 0.99)
         values = [self.values_of(rng, mean, size) for mean, size in zip(means, sizes, strict=True)]
         return np.concatenate(values), np.repeat(np.arange(num_groups).astype(str), sizes)
 
@@ -44,4 +47,9 @@ POPULATIONS = (
         lambda rng, n: rng.normal(0.7, 0.1, n),
         lambda rng, mean, size: rng.normal(mean, 0.1, size),
     ),
+)
+
+# Its mean is that of twenty million groups.
+LONG_ONES_LOWER = Population(
+    "long ones score lower", 0.63887, lambda rng, n: rng.beta(5, 1.2, n), _dice_like, per_image=-0.012
 )
