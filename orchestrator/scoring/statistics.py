@@ -2,8 +2,8 @@
 
 Three intervals of a mean over images: `cluster_interval` takes groups for what was drawn and is the one to report;
 `image_interval` takes every image for independent, right only where each has its own group; `fold_interval` is
-Student's t over fold means, which takes overlapping studies for independent. tests/benchmarks/interval_coverage.py counts how often each
-holds the truth.
+Student's t over fold means, which takes overlapping studies for independent. tests/benchmarks/interval_coverage.py
+counts how often each holds the truth.
 """
 
 from __future__ import annotations
