@@ -25,7 +25,8 @@ def status(
     """Show how a study stands: trials, folds, lanes, pace, the best so far, time left.
 
     Works from another shell or machine while it runs, and after it ended or was killed. With --watch and --json, a line
-    of JSON a second.
+    of JSON a second. Scores are percent here, from 0 to 1 in JSON, where `estimate` is what the race takes a trial to
+    be worth, imputed where folds are missing.
     """
     from orchestrator.cli.results import tell_damage
     from orchestrator.search.home import find_study

@@ -44,10 +44,10 @@ class Registered:
 
     def sentence(self, model_name: str) -> str:
         """What was registered, and whom models:/NAME@champion stands for now."""
-        told = f"in MLflow models:/{model_name}, version {self.version} ({self.name}); @{ALIAS} "
+        registered = f"in MLflow models:/{model_name}, version {self.version} ({self.name}); @{ALIAS} "
         if not self.moved:
-            return f"{told}stays with {self.before or 'nobody'}, for {self.reason}: --champion moves it"
-        return f"{told}moved to it from {self.before}" if self.before else f"{told}stands for it"
+            return f"{registered}stays with {self.before or 'nobody'}, for {self.reason}: --champion moves it"
+        return f"{registered}moved to it from {self.before}" if self.before else f"{registered}stands for it"
 
 
 def register_champion(
@@ -78,15 +78,15 @@ def register_champion(
         number = _registered(client, study, digest, run_id) or _register(
             client, run_id, network, bundle_folder, study, digest
         )
-        told = _told(study, study_id, network) | dict(tags or {})
-        for name, value in told.items():
+        named = _tags(study, study_id, network) | dict(tags or {})
+        for name, value in named.items():
             client.set_model_version_tag(study, number, name, value)
         client.update_model_version(study, number, description[:MAX_DESCRIPTION])
         _link(client, study, number)
         before = client.get_registered_model(study).aliases.get(ALIAS)
         holder = None if before is None else client.get_model_version(study, before)
         move, reason = (
-            (move, "--no-champion was given") if move is not None else _moves(holder, told, is_chosen)
+            (move, "--no-champion was given") if move is not None else _moves(holder, named, is_chosen)
         )
         if move:
             client.set_registered_model_alias(study, ALIAS, number)
@@ -95,7 +95,7 @@ def register_champion(
         return Registered(number, network.name, was, bool(move) or is_held, reason)
 
 
-def _told(study: str, study_id: str, network: Network) -> dict[str, str]:
+def _tags(study: str, study_id: str, network: Network) -> dict[str, str]:
     """Tags: which network of which study a version is."""
     which = {
         "refit": network.fit_id,
@@ -113,13 +113,13 @@ def _told(study: str, study_id: str, network: Network) -> dict[str, str]:
     }
 
 
-def _moves(holder: ModelVersion | None, told: Mapping[str, str], is_chosen: bool) -> tuple[bool, str]:
+def _moves(holder: ModelVersion | None, named: Mapping[str, str], is_chosen: bool) -> tuple[bool, str]:
     """Whether the alias moves by itself, and why not."""
     if holder is None:
         return True, ""
-    if holder.tags.get("study_id") != told["study_id"]:
+    if holder.tags.get("study_id") != named["study_id"]:
         return False, "that is of another study of this name, or of an earlier version of this program"
-    if holder.tags.get("kind") != told["kind"]:
+    if holder.tags.get("kind") != named["kind"]:
         return False, "that is a network of another kind"
     return is_chosen, "" if is_chosen else "the study did not choose this trial"
 

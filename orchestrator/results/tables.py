@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.results.selection import Versus
 
 # Headings of the leaderboard.
-AGAIN, BOTH, CROSS_FITTED = "second scoring", "both scorings", "cross-fitted dice, 95 %"
+AGAIN, BOTH, CROSS_FITTED = "re-evaluation", "search and re-evaluation", "cross-fitted dice, 95 %"
 LEAST_FOR_SETTINGS, LONGEST_WORD = 40, 9  # characters
 PIXEL_SCORES = ("hausdorff", "hausdorff95")
 
@@ -170,9 +170,9 @@ def _legend(columns: Collection[str], metric: str, objective: str | None) -> lis
     ]
     if AGAIN in columns:
         lines += [
-            f"{AGAIN}: finalists trained once more, on other folds or seeds; at one threshold of that scoring.",
-            f"{BOTH}: search and second scoring together, at one threshold for both; as each of the two has its best "
-            "one, this may be below either. Finalists are ranked by it.",
+            f"{AGAIN}: finalists trained again on re-drawn folds or with new seeds; at one threshold of these fits.",
+            f"{BOTH}: all fits of both, at one threshold; as each of the two has its best one, this may "
+            "be below either. Finalists are ranked by it.",
         ]
     ranks = objective or metric
     lines.append(f"Ranks go by {BOTH}, then by {ranks}." if AGAIN in columns else f"Ranks go by {ranks}.")

@@ -69,7 +69,7 @@ def test_the_leaderboard_ranks_finalists_by_both_scorings_and_others_after_them(
     assert [row["trial"] for row in rows] == [2, 1, 3, 0] and rows[0]["outside"].keys() == {"test"}
     assert [row["scored_again"] is not None for row in rows] == [True, True, False, False]
     assert rows[0]["scored_again"]["fresh"] == pytest.approx(0.79, abs=0.01)
-    assert {"second", "both", "scoring", "scorings"} <= set(run("leaderboard formula").split())
+    assert {"re-evaluation", "search"} <= set(run("leaderboard formula").split())
 
 
 def test_the_leaderboard_ranks_as_the_study_does_where_the_papers_setting_breaks_a_limit(

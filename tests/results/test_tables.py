@@ -167,12 +167,12 @@ def test_a_stopped_trial_is_shown_with_what_it_has_shown_and_has_no_score():
 
 def test_below_the_leaderboard_stands_what_its_columns_are():
     text = " ".join(" ".join(printed(140)).split())
-    assert "both scorings: search and second scoring together, at one threshold" in text
-    assert "may be below either" in text and "Ranks go by both scorings, then by dice." in text
+    assert "search and re-evaluation: all fits of both, at one threshold" in text
+    assert "may be below either" in text and "Ranks go by search and re-evaluation, then by dice." in text
     alone = Console(width=140, color_system=None)
     with alone.capture() as captured:
         alone.print(leaderboard(ROWS, "study"))
-    assert "second scoring" not in captured.get() and "Ranks go by dice." in captured.get()
+    assert "re-evaluation" not in captured.get() and "Ranks go by dice." in captured.get()
 
 
 def test_the_leaderboard_is_json_without_infinities():
