@@ -286,6 +286,9 @@ def _remarks(
     elif not groups and reading.groups == "" and sets[0].layout.own and len(sets) > 1:
         names = sorted({folders.images for folders in sets})
         yield f"groups unknown: if {_some(names)} are of a patient or video each, import with --groups folders"
+    centers = {folders.named.get("center") for folders in sets if folders.layout.own} - {"", None}
+    if centers:
+        yield f"{len(centers)} centers from folder names: {_some(sorted(map(str, centers)))}"
     if gathered.drawn:
         many = "images without a mask are" if len(gathered.drawn) > 1 else "image without a mask is"
         yield f"{len(gathered.drawn)} {many} taken as free of polyps (--without-mask empty)"

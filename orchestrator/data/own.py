@@ -56,12 +56,23 @@ FORMATS = {  # say nothing beside such a word
 }
 SPLITS = {"train", "training", "tr", "val", "valid", "validation", "test", "testing", "ts", "dev"}
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-EVIDENT = re.compile(
+EVIDENT = re.compile(  # of a patient, a video or a lesion, with its number: patient0, Patient_A3, seq2_neg, sub-01
     r"(patients?|pat|pt|p|cases?|videos?|vid|clips?|seq|sequences?|study|exam|examination|subjects?|subj|sub"
-    r"|colonoscopy|procedure|person|lesions?|polyps?)[ _-]?\w*\d.*",
+    r"|colonoscopy|procedure|person|lesions?|polyps?)[ _.-]*(id|no|nr|num)?[ _.-]*[a-z]?\d[\w .-]*",
     re.IGNORECASE,
 )
-CENTER = re.compile(r"(centers?|centres?|hospitals?|clinics?|sites?)[ _-]?\w+", re.IGNORECASE)
+CENTER = re.compile(r"(?i:centers?|centres?|hospitals?|sites?)[ _-]?(\d+|[A-Z])")
+WEAK = {
+    "polyps",
+    "polyp",
+    "original",
+    "originals",
+    "orig",
+    "raw",
+    "rgb",
+    "input",
+    "inputs",
+}  # masks/polyps/ has masks
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,8 @@ def read_path(folder: str) -> Spot:
     depth = 0
     for name in folder.split("/") if folder else ():
         here, rest = _read_name(name)
+        if kind and name.lower() in WEAK:
+            here, rest = "", name
         kind = here or kind
         place += [rest] if rest else []
         depth = len(place) if here else depth
@@ -99,7 +112,7 @@ def read_path(folder: str) -> Spot:
 
 def _read_name(name: str) -> tuple[Kind, str]:
     """`train_gt` is masks of train, `Ground Truth` masks, `polyps` images where that is the whole name."""
-    if name.lower() == "polyps":
+    if name.lower() in WEAK:
         return "images", ""
     parts = re.findall(r"[^\W_]+", re.sub(r"(?i)ground[ _-]?truth", " groundtruth ", name))
     words = [word for part in parts for word in WORD.findall(part) or [part]]

@@ -12,6 +12,7 @@ from packed import EMPTY, FRAME, MASK, Content, write_tree, zipped
 from tree import add, groups, pairs, refused
 
 from orchestrator.data.cases import add_dataset
+from orchestrator.data.own import EVIDENT
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.sets import Reading
 from orchestrator.errors import BadData
@@ -246,6 +247,38 @@ def test_a_folder_for_each_patient_is_a_group(tmp_path, tree):
     dataset, said = add(tmp_path, files)
     assert groups(dataset) == {f"{p}_{n}": p for p in PATIENTS for n in "12"}
     assert dataset.groups_known and "2 groups from folder names: patient0, patient1" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "evident"),
+    [
+        *[
+            (name, True)
+            for name in ("Patient_A3", "p1", "case 7", "video012", "seq2_neg", "sub-01", "exam_2021-03-04")
+        ],
+        *[
+            (name, False)
+            for name in ("part1", "png2", "fold1", "batch_2", "anna", "C1", "12", "polypset3", "v2")
+        ],
+    ],
+)
+def test_names_of_folders_are_groups_only_where_they_say_so(name, evident):
+    assert bool(EVIDENT.fullmatch(name)) == evident
+
+
+def test_centers_are_known_from_folders_that_say_so(tmp_path):
+    files = {
+        f"{c}/{x}/{c}.png": y for c in ("center1", "center2") for x, y in (("images", FRAME), ("masks", MASK))
+    }
+    dataset, said = add(tmp_path, files)
+    assert [case.center for case in dataset.cases] == [
+        "center1",
+        "center2",
+    ] and "2 centers from folder names" in said
+
+
+def test_class_folders_below_masks_hold_masks(tmp_path):
+    assert stems(tmp_path, two("images/polyps/{n}.jpg", "masks/polyps/{n}.png")) == ["1", "2"]
 
 
 def test_folders_of_other_names_are_groups_by_choice(tmp_path):
