@@ -137,7 +137,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
     goes on where it stopped.
     """
     check(study, machine)
-    if study.home.champion() is None:  # else there may be nothing left to do
+    if not study.home.champion_file.exists():  # else there may be nothing left to do
         machine = replace(machine, address=reach_cluster(machine.address) or "local")
     with study.home.lock():
         _begin(study)
