@@ -5,8 +5,10 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 
 from orchestrator.errors import BadMachine
@@ -61,6 +63,15 @@ def test_a_dead_address_is_refused_within_seconds_by_whatever_needs_a_cluster(de
     with pytest.raises(BadMachine, match="Connection refused"):
         submit(f"ray://{dead}", ["search"], [])
     assert time.process_time() - started < 5
+
+
+def test_a_server_of_grpc_is_found_whatever_proxy_is_set(monkeypatch, dead):
+    monkeypatch.setenv("http_proxy", f"http://{dead}")
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    assert reach_cluster(f"127.0.0.1:{port}") == f"127.0.0.1:{port}"
+    server.stop(None).wait()
 
 
 def test_who_listens_but_does_not_speak_grpc_is_not_ray(deaf, monkeypatch):
