@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Headings of the leaderboard.
 AGAIN, BOTH, CROSS_FITTED = "re-evaluation", "search and re-evaluation", "cross-fitted dice, 95 %"
 LEAST_FOR_SETTINGS, LONGEST_WORD = 40, 9  # characters
+MOST_LINES = 2  # that settings take beside the numbers
 PIXEL_SCORES = ("hausdorff", "hausdorff95")
 
 
@@ -83,8 +84,8 @@ def leaderboard(
 ) -> Group:
     """All trials, best first; scores in percent. `at` is the threshold, `objective` a heading where it has a column.
 
-    Below stands what the columns are. Where a terminal of `width` characters has no room for the settings beside the
-    numbers, they have a table of their own.
+    Below stands what the columns are. Where `width` characters have no room for the settings beside the numbers, they
+    have a table of their own.
     """
     columns = _columns(rows, metric, objective)
     ranked = ranked_rows(rows, metric)
@@ -92,7 +93,8 @@ def leaderboard(
     settings = [Text(_settings(row)) for _, row in ranked]
     taken = sum(_width(name, column) + 1 for name, column in cells.items())
     later = [name for name in columns if name in ("at", "folds", "min") or _is_outside(name, rows)]
-    if width - taken >= LEAST_FOR_SETTINGS:
+    longest = max((len(text) for text in settings), default=0)
+    if width - taken >= max(LEAST_FOR_SETTINGS, longest / MOST_LINES):
         shown = [_board(cells, ranked, settings, title)]
     else:
         first = {name: column for name, column in cells.items() if name not in later}
