@@ -53,6 +53,7 @@ class Machine:
         return -(-self.num_lanes * (self.workers_per_fit or 1) // self.fits_per_gpu)
 
     def __post_init__(self) -> None:
+        refuse_user(self.address)
         if self.address.startswith("ray://"):
             raise BadMachine(
                 "--address",
@@ -65,6 +66,16 @@ class Machine:
                 f"{self.fits_per_gpu} fits can share a GPU where each has one worker, found --workers-per-fit "
                 f"{self.workers_per_fit}; a fit that is given several GPUs needs them whole",
             )
+
+
+def refuse_user(address: str) -> None:
+    """Raises `BadMachine` where an address holds a user or a password: Ray knows none, and would log them."""
+    if "@" in address:
+        raise BadMachine(
+            "--address",
+            "expected auto, local, HOST:PORT or ray://HOST:PORT, found one with a user or password; a cluster's token "
+            "goes into RAY_AUTH_TOKEN, with RAY_AUTH_MODE=token",
+        )
 
 
 @contextmanager

@@ -13,12 +13,14 @@ SECRET_NAMES = (
 _URL = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*://)(?P<rest>[^\s\"'<>`]+)")
 _USER = re.compile(r"(?P<user>[^:@/]*)(?P<password>:.*)?@(?P<host>[^@]*)", re.DOTALL)
 _QUERY = re.compile(rf"(?P<name>[?&;#][A-Za-z0-9_.%-]*?(?:{SECRET_NAMES})=)[^&;#\s\"'<>`]*", re.IGNORECASE)
+# user:password@host without a scheme, as addresses of Ray could be written.
+_BARE = re.compile(r"(?<![\w/%])(?P<user>[\w.%+-]+):(?!//)[^\s@/:\"'<>`]+@(?=[\w\[])")
 WITHOUT_SERVER = ("sqlite", "file")  # what follows :// is a path, in which an @ is a letter
 
 
 def without_secrets(text: str) -> str:
     """A text whose URLs have *** for a password, for the user of a web address, and for tokens among the parameters."""
-    return _URL.sub(_redacted, text)
+    return _BARE.sub(rf"\g<user>:{HIDDEN}@", _URL.sub(_redacted, text))
 
 
 def has_secret(text: str) -> bool:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from orchestrator import cli, remote
 from orchestrator.errors import BadMachine, BadStudy, Several
+from orchestrator.machine import Machine
 from orchestrator.redaction import has_secret, without_secrets
 from orchestrator.results.mlflow_client import check_uri, with_credentials_apart
 from orchestrator.results.tracking import Tracking
@@ -44,6 +45,14 @@ def test_what_lets_somebody_in_is_hidden_and_the_rest_of_a_url_is_not(url: str, 
     assert without_secrets(f"at '{url}' now") == f"at '{shown}' now" and has_secret(url)
 
 
+def test_a_password_before_a_host_without_a_scheme_is_hidden_and_never_given_to_ray():
+    assert without_secrets(f"no cluster at me:{SECRET}@10.0.0.1:6379") == "no cluster at me:***@10.0.0.1:6379"
+    for address in (f"me:{SECRET}@10.0.0.1:6379", f"ray://me:{SECRET}@10.0.0.1:10001"):
+        with pytest.raises(BadMachine, match="RAY_AUTH_TOKEN") as refused:
+            Machine(address)
+        assert SECRET not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -52,6 +61,7 @@ def test_what_lets_somebody_in_is_hidden_and_the_rest_of_a_url_is_not(url: str, 
         "sqlite:////home/me@work:1/mlflow.db",
         "models:/colon@champion",
         "a mail to me@host, at 12:30",
+        "at 12:30 models:/colon@champion, mailto a@b",
     ],
 )
 def test_what_holds_no_secret_stays_as_it_is(text: str):
@@ -130,3 +140,11 @@ def test_the_traceback_of_a_bug_holds_none(
         cli.main()
     told = capsys.readouterr().err
     assert ended.value.code == 1 and "Traceback" in told and "in broken" in told and SECRET not in told
+
+
+def test_a_password_on_the_command_line_is_called_what_it_is_and_not_repeated(tmp_path: Path):
+    words = ["best", "none", "--home", str(tmp_path), "--tracking-uri", f"http://me:{SECRET}@host"]
+    told = CliRunner().invoke(cli.app, words)
+    assert "MLFLOW_TRACKING_PASSWORD" in told.stderr and SECRET not in told.output
+    told = CliRunner().invoke(cli.app, words[:-2], env={"MLFLOW_TRACKING_URI": words[-1]})
+    assert "MLFLOW_TRACKING_PASSWORD" not in told.stderr and SECRET not in told.output

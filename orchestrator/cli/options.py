@@ -84,10 +84,28 @@ Twins = Annotated[
 ]
 Metric = Annotated[str, typer.Option(help="dice, iou, precision, recall, f2 or accuracy.")]
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the split and of the search.")]
+
+
+def warn_of_password(context: typer.Context, uri: str | None) -> str | None:
+    """Say who else can read a password that stands on the command line itself."""
+    from orchestrator.cli.screen import err
+    from orchestrator.redaction import has_secret
+
+    source = context.get_parameter_source("tracking_uri")
+    if uri is not None and has_secret(uri) and source is not None and source.name == "COMMANDLINE":
+        err.print(
+            "--tracking-uri holds a password or a token, and `ps` and Ray's dashboard show the command lines of "
+            "programs; MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, keep it apart",
+            highlight=False,
+        )
+    return uri
+
+
 TrackingUri = Annotated[
     str | None,
     typer.Option(
         envvar="MLFLOW_TRACKING_URI",
+        callback=warn_of_password,
         help="MLflow server. Default: SQLite in HOME. Its password belongs in MLFLOW_TRACKING_USERNAME and "
         "MLFLOW_TRACKING_PASSWORD, or a token in MLFLOW_TRACKING_TOKEN.",
     ),

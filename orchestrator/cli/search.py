@@ -395,6 +395,7 @@ def _as_job(context: typer.Context, address: str, files: list[Path]) -> int:
     environment of its jobs to everybody.
     """
     from orchestrator.errors import BadMachine
+    from orchestrator.machine import refuse_user
     from orchestrator.redaction import has_secret
     from orchestrator.remote import submit
 
@@ -415,6 +416,7 @@ def _as_job(context: typer.Context, address: str, files: list[Path]) -> int:
             else:
                 word = str(one.expanduser().absolute() if isinstance(one, Path) else one)
             words += [word] if name == "file" else [option.opts[0], word]
+    refuse_user(address)
     if secret := sorted({words[at - 1] for at, word in enumerate(words) if has_secret(word)}):
         raise BadMachine(
             ", ".join(secret),
