@@ -49,6 +49,7 @@ def evaluate(
     from orchestrator.results.bundle import Bundle
     from orchestrator.results.paper_scores import asked_for, paper_scores_of
     from orchestrator.results.tables import metric_dicts, metric_table, score_dicts, score_table
+    from orchestrator.scoring.statistics import few_groups
 
     loaded = Bundle.load(bundle)
     home = home.expanduser().resolve()
@@ -112,6 +113,8 @@ def evaluate(
             f"threshold {loaded.config.threshold:.3f}"
         )
         out.print(metric_table(means, title))
+        if few := few_groups(num_groups):
+            out.print(few, highlight=False)
         for one, value in zip(asked, papers, strict=True):
             out.print(f"{one.name} {value:.4f}: {one.explained}", markup=False, highlight=False)
         out.print(score_table(lines, "where it does well and where it does not, in percent"))

@@ -91,12 +91,13 @@ def validation_line(home: StudyHome, score: TrialScore) -> ScoreLine:
     At cross-fitted thresholds; where there are no other folds to choose them, at the trial's, and the name says so.
     """
     group_of = home.group_of_case()
-    interval = cluster_interval(score.dice_of_case, [group_of[case_id] for case_id in score.case_ids])
+    groups = [group_of[case_id] for case_id in score.case_ids]
+    interval, num_groups = cluster_interval(score.dice_of_case, groups), len(set(groups))
     num_cases, cross_fitted = len(score.case_ids), score.cross_fitted
     if cross_fitted is None:
-        return ScoreLine(OWN_THRESHOLD, num_cases, score.metrics, interval)
+        return ScoreLine(OWN_THRESHOLD, num_cases, score.metrics, interval, num_groups)
     name = "validation" if len(score.fold_metrics) == 1 else CROSS_VALIDATION
-    return ScoreLine(name, num_cases, cross_fitted, interval)
+    return ScoreLine(name, num_cases, cross_fitted, interval, num_groups)
 
 
 def fold_lines(home: StudyHome, trial: StudyTrial, score: TrialScore) -> list[ScoreLine]:
@@ -114,10 +115,11 @@ def outside_lines(home: StudyHome, records: Sequence[FitRecord], masks: PostProc
     group_of, outside = home.group_of_case(), outside_cases(home.plan(), home.datasets()[1])
     lines = []
     for name, scores in home.outside_values(scored_as([record.fit_id for record in records]), masks).items():
-        interval = cluster_interval(scores["dice"], [group_of[case_id] for case_id in outside[name]])
+        groups = [group_of[case_id] for case_id in outside[name]]
+        interval = cluster_interval(scores["dice"], groups)
         means = {metric: float(values.mean()) for metric, values in scores.items()}
         label = "hold-out test" if name == "test" else f"{name} (unseen)"
-        lines.append(ScoreLine(label, len(outside[name]), means, interval))
+        lines.append(ScoreLine(label, len(outside[name]), means, interval, len(set(groups))))
     return lines
 
 

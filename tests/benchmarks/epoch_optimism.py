@@ -10,7 +10,12 @@ what a study reports; at the epoch that B chooses it is what the same rule gives
 difference is the optimism; A and B change places, and the mean of the two is one number a fit. Masks are made at the
 threshold that the other fits choose on their own parts, as in a cross-fitted score.
 
-The error is that of the mean over fits, whose training sets overlap. Nothing is asserted.
+The error is that of the mean over fits, whose training sets overlap. Nothing is asserted. Printed on 850 images of
+Kvasir-SEG with `--size 96 --epochs 40` (half an hour of CPU time):
+
+    5 fits of 40 epochs, 850 images: Dice 78.26 at the epoch chosen on the images scored, 77.65 at one chosen on as
+    many others, 77.51 at the last
+    optimism of the epoch: 0.61 ± 0.29 points (mean ± standard error over fits)
 """
 
 from __future__ import annotations

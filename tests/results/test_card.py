@@ -24,8 +24,10 @@ from orchestrator.results.card import (
     ScoreLine,
     SplitFacts,
     TrainingFacts,
+    _scores,
     interval_text,
     model_card,
+    score_table,
     what_it_says,
 )
 from orchestrator.scoring.choice import MaskChoice
@@ -280,3 +282,11 @@ def test_what_the_program_in_the_card_needs_is_what_the_card_says():
     assert set(said.split()) == {
         packages.get(name, name) for name in imported if name not in sys.stdlib_module_names
     }
+
+
+def test_an_interval_says_over_how_many_groups_it_is_and_when_these_are_few():
+    few = ScoreLine("hold-out test", 40, {"dice": 0.8}, (0.3, 0.95), num_groups=2)
+    many = ScoreLine("cross-validation", 400, {"dice": 0.8}, (0.7, 0.9), num_groups=20)
+    assert "(2 groups) |" in score_table([few]) and "(20 groups) |" in score_table([many])
+    assert "An interval over 2 groups (videos, patients) says little" in _scores([many, few], "")
+    assert "says little" not in _scores([many], "")
