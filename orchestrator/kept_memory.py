@@ -1,8 +1,8 @@
 """Memory that a process freed stays its own, where the C library is glibc.
 
 It gives large blocks back to the system, and each page of new memory costs a fault: nearly a third of a training step
-of U-Net on one core (tests/benchmarks/kept_memory.py), and of finding the landmarks of a frame. Kept, a process holds its
-peak.
+of U-Net on one core (tests/benchmarks/kept_memory.py), and of finding the landmarks of a frame. A process that keeps
+them stays as large as its peak.
 """
 
 from __future__ import annotations

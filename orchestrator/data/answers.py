@@ -1,6 +1,6 @@
 """What was found within datasets and between two: a file each, which depends on nothing else that is named.
 
-It appears by one rename, and is known by what the datasets hold, not by their names. A file that is damaged is reported,
+It appears by one rename, and is known by what the datasets hold, not by their names. A damaged file is reported,
 and its question asked again.
 """
 

@@ -241,7 +241,7 @@ def test_a_checkpoint_of_a_training_script_is_read_as_data_parallel_wrote_it(pat
 def test_a_checkpoint_without_named_tensors_is_refused_with_what_it_holds(path):
     torch.save({"epoch": 3, "loss": 0.5}, path)
     with pytest.raises(
-        ValueError, match="holds something else: epoch, loss; expected .* under one of state_dict"
+        ValueError, match=r"holds something else: epoch, loss; expected .* under one of state_dict"
     ):
         models.load_published("pranet", path)
 
