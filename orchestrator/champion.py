@@ -17,6 +17,7 @@ from orchestrator.search.folds import refit_spec
 from orchestrator.search.home import Champion, StudyHome, StudyTrial, champion_fit, outside_cases
 from orchestrator.search.ledger import FitRecord, scored_as
 from orchestrator.search.rescore import named, settled
+from orchestrator.search.storage import trouble_told
 from orchestrator.search.width import quickest
 from orchestrator.search.work import ScoreJob
 from orchestrator.training.lane import Lanes, Perform
@@ -44,6 +45,10 @@ def crown(study: StudyHome, lanes: Lanes) -> StudyTrial | None:
         return None
     champion, _ = named(study, standing)
     _score_outside(lanes, (champion_fit(champion).fit_id,), study.plan(), study.datasets()[1])
+    with (
+        trouble_told()
+    ):  # Optuna's own best trial is that of the highest value, whatever a re-evaluation has shown
+        study.optuna_study().set_user_attr("champion", champion.number)
     study.crown(_crown_of(champion))
     return champion
 

@@ -146,6 +146,7 @@ def test_leaderboard_status_best_and_the_run_of_the_fold_agree(exports: Exports)
         "test": fold.line("hold-out test")["dice"],
         "far": fold.line("far (unseen)")["dice"],
     }
+    assert home.optuna_study().user_attrs["champion"] == row["trial"]
     assert row["cross_fitted"] == fold.line("cross-validation")["dice"]
     assert status.best is not None and view.dice == status.best.dice == row["scores"]["dice"]
     assert fold.run.data.metrics["dice"] == fold.line(fold.version.tags["fold"])["dice"]
