@@ -118,18 +118,31 @@ print(len(built), sum(int(cases.image(case.id).sum()) for case in dataset.cases)
 """
 
 
-def test_two_processes_that_ask_at_once_see_one_whole_cache(home, datasets, tmp_path):
-    command = [sys.executable, "-c", BUILD, str(home), str(tmp_path)]
+def build_twice_at_once(home: Path, cache: Path) -> list[list[str]]:
+    """What two processes say that ask for the same at the same moment."""
+    command = [sys.executable, "-c", BUILD, str(home), str(cache)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(command, **pipes) for _ in range(2)]  # type: ignore[call-overload]
     for process in processes:
         assert process.stdout.readline() == "ready\n"
-    answers = []
     for process in processes:
         process.stdin.write("go\n")
         process.stdin.flush()
-    for process in processes:
-        answers.append(process.communicate(timeout=60)[0].split())
-        assert process.returncode == 0
+    answers = [process.communicate(timeout=60)[0].split() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    return answers
+
+
+def test_two_processes_that_ask_at_once_see_one_whole_cache(home, datasets, tmp_path):
+    answers = build_twice_at_once(home, tmp_path)
     assert sum(int(built) for built, _ in answers) == 24
     assert answers[0][1] == answers[1][1]
+
+
+def test_two_processes_that_find_a_damaged_cache_build_it_once(home, datasets, tmp_path):
+    cases = cached_cases(datasets[:1], 32, tmp_path)
+    whole = sum(int(cases.image(case.id).sum()) for case in datasets[0].cases)
+    (tmp_path / VERSION / datasets[0].fingerprint / "size-32" / "pixels.npy").write_bytes(b"")
+    answers = build_twice_at_once(home, tmp_path)
+    assert sum(int(built) for built, _ in answers) == 12
+    assert {int(found) for _, found in answers} == {whole}
