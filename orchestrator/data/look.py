@@ -10,9 +10,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from orchestrator.data.images import mask_bytes, read_stored_size, turned
+from orchestrator.data.images import POLYP_ABOVE, mask_bytes, read_stored_size, turned
+from orchestrator.data.levels import grey_levels
 from orchestrator.data.mask_rule import BLACK_AND_WHITE, MaskRule, Reading, read_by_rule
-from orchestrator.data.masks import BRIGHT, DARK, Drawn, dark_share, read_drawn
+from orchestrator.data.masks import BRIGHT, DARK, Drawn, dark_share, is_plain, read_drawn
 from orchestrator.data.upright import Turn, turn_of
 from orchestrator.errors import BadData
 
@@ -81,7 +82,12 @@ def look_at(image: Path, mask: Path, rule: MaskRule = BLACK_AND_WHITE) -> tuple[
 
 def _can_stay(drawn: Drawn, reading: Reading, turn: Turn, rule: MaskRule) -> bool:
     """Whether `read_mask` of the file gives this polyp."""
-    return rule.is_default and not reading.kind and turn.orientation == drawn.orientation
+    if reading.kind or turn.orientation != drawn.orientation:
+        return False
+    if rule.is_default:
+        return True
+    same = drawn.depth == 255 and np.array_equal(reading.polyp, grey_levels(drawn) > POLYP_ABOVE)
+    return same and is_plain(drawn)
 
 
 def _rims(drawn: Drawn) -> float:

@@ -45,6 +45,7 @@ class Drawn:
     depth: int = 255  # the value of white
     labels: bool = True  # `values` are what the file holds; otherwise the luminance of its colors
     channel: str = ""  # "alpha" where nothing but the alpha channel tells polyp from background
+    unseen: bool = False  # `values` are indices of a palette that shows all of them alike
     seen_through: bool = (
         False  # some transparent pixels are not black, so viewers show other things than programs read
     )
@@ -114,7 +115,7 @@ def _colored(colors: np.ndarray, turn: int, lossy: bool, indices: np.ndarray | N
         return Drawn(values, colors, turn, lossy, labels=indices is not None)
     grey = luminance(colors)
     if indices is not None and np.ptp(grey) == 0 and np.ptp(indices) > 0:
-        grey = indices
+        return Drawn(indices, None, turn, lossy, unseen=True)
     return Drawn(grey, None, turn, lossy)
 
 
@@ -136,7 +137,7 @@ def is_plain(drawn: Drawn) -> bool:
     whatever its size.
     """
     values = drawn.values
-    if drawn.colors is not None or drawn.seen_through:
+    if drawn.colors is not None or drawn.seen_through or drawn.unseen:
         return False
     if drawn.depth != 255:
         return set(np.unique(values).tolist()) <= {0, drawn.depth}

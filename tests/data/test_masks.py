@@ -92,6 +92,15 @@ def test_what_is_neither_black_nor_white_is_counted_and_refused_with_the_way_out
     assert words in refusal(tmp_path, mask)
 
 
+def test_labels_that_a_palette_shows_alike_are_not_taken_for_an_empty_mask(tmp_path):
+    black = Image.fromarray(GREY, "P")
+    black.putpalette([0] * 768)
+    assert "0 92 %, 255 8 % of their pixels; say which are polyp, as in --mask-values 255" in refusal(
+        tmp_path, black
+    )
+    assert np.array_equal(polyps(add(tmp_path, black, values=["255"]))[0], LEFT)
+
+
 @pytest.mark.parametrize(
     ("extra", "size"),
     [(grey, size) for grey in (RED, BLUE, (100, 100, 100), (40, 40, 40)) for size in (3, 1)]
@@ -258,6 +267,8 @@ def test_the_choice_is_part_of_the_fingerprint_as_far_as_it_changes_pixels(tmp_p
     labels = add(tmp_path / "b", LEFT * np.uint8(1) + RIGHT * np.uint8(2), values=["1,2"])
     one_class = add(tmp_path / "c", painted(RED, GREEN), colors=["red"])
     assert colored.fingerprint == labels.fingerprint != one_class.fingerprint
+    as_found, as_said = add(tmp_path / "d", GREY), add(tmp_path / "e", GREY, values=["128-255"])
+    assert as_found.fingerprint == as_said.fingerprint
     assert add(tmp_path / "a", painted(RED, GREEN), colors=["red,green"]) == colored
     with pytest.raises(BadData, match="holds other images, masks, groups, centers or classes"):
         add(tmp_path / "a", painted(RED, GREEN), colors=["red"])
