@@ -128,7 +128,7 @@ def add_dataset(
     if not source.exists():
         raise BadData(str(source), "expected a folder, a zip or a tar archive, found nothing there")
     reading = replace(reading, parts=(*reading.parts, *parts))
-    command = f"orchestrator data add {name} {shlex.quote(str(source))}"
+    command = f"orchestrator data add {name} {shlex.quote(str(source))}{reading.options}"
     target = _datasets_folder(home) / name
     staging, partial = target.with_name(f".{name}.unpacked"), target.with_name(f".{name}.partial")
     room = Room(target.parent)

@@ -51,6 +51,7 @@ class _Gathered:
     without_mask: list[Path] = field(default_factory=list)
     without_image: list[Path] = field(default_factory=list)
     stray: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)  # folders of masks that go with no image
 
 
 def collect(
@@ -126,6 +127,12 @@ def _gather(
         gathered.bad += here.bad
         gathered.stray += [f"{folder}/{path.name}".strip("/") for path in here.stray]
     frames = inside[folders.images].pictures
+    if len(folders.masks) > 1:
+        masks = [
+            name for name in folders.masks if match(frames, inside[name].pictures, reading.pattern).pairs
+        ]
+        gathered.unused += sorted(set(folders.masks) - set(masks))
+        folders = replace(folders, masks=tuple(masks or folders.masks))
     found = _matched(
         source, command, folders, {name: here.pictures for name, here in inside.items()}, reading
     )
@@ -146,6 +153,10 @@ def _matched(
     if folders.images in by_folder:
         frames, masks = _in_one_folder(folders, frames, reading)
         by_folder = {folders.images: masks}
+    if len(by_folder) > 1:
+        by_folder = {
+            f: masks for f, masks in by_folder.items() if match(frames, masks, reading.pattern).pairs
+        }
     if len(by_folder) > 1:
         raise BadData(source, _two_folders(command, folders, frames, by_folder, reading))
     masks = [path for paths in by_folder.values() for path in paths]
@@ -295,6 +306,8 @@ def _remarks(
     passed = [*gathered.stray, *(name for name in litter)]
     if passed:
         yield f"{len(passed)} file{'s are' if len(passed) > 1 else ' is'} passed over: {_some(passed)}"
+    if gathered.unused:
+        yield f"no mask of {_some([f'{folder}/' for folder in gathered.unused])} goes with an image by its name"
     if unread := _unread(files, known):
         yield f"not read: {unread}"
 

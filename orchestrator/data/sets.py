@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,17 @@ class Reading:
     def named(self) -> bool:
         """Whether the user says what folders and names mean, so that no published layout is asked."""
         return bool(self.images or self.masks or self.pattern or self.groups == "folders")
+
+    @property
+    def options(self) -> str:
+        """As the command line has them, each with a blank before it."""
+        words = [word for part in self.parts for word in ("--part", part)]
+        named = (("--images", self.images), ("--masks", self.masks), ("--pattern", self.pattern))
+        words += [
+            word for option, text in (*named, ("--groups", self.groups)) if text for word in (option, text)
+        ]
+        words += ["--without-mask", self.without_mask] if self.without_mask != "refuse" else []
+        return f" {shlex.join(words)}" * bool(words) + " --skip-bad" * self.skip_bad
 
 
 AS_FOUND = Reading()

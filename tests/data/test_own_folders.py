@@ -397,3 +397,15 @@ def test_a_damaged_file_of_an_archive_is_skipped_by_choice_with_its_mask(tmp_pat
 def test_a_set_below_a_folder_whose_name_holds_such_a_word_is_found(tmp_path):
     assert stems(tmp_path, two("Kvasir-SEG/{n}.jpg", "Kvasir-SEG/{n}_mask.png")) == ["1", "2"]
     assert stems(tmp_path / "b", two("My-SEG/train/{n}.jpg", "My-SEG/train_gt/{n}.png")) == ["1", "2"]
+
+
+def test_commands_that_are_suggested_keep_what_was_asked_for(tmp_path):
+    files = {f"{s}/{x}.jpg": FRAME for s in ("train", "val") for x in ("images/k1", "masks/roi_k1_v2")}
+    said = refused(tmp_path, files, "--part", "val", "--skip-bad")
+    assert f"{tmp_path / 'source'} --part val --skip-bad --pattern 'roi_{{name}}_v2'" in said
+
+
+def test_of_two_folders_of_masks_the_only_one_with_the_right_names_is_taken(tmp_path):
+    files = two("images/{n}.jpg", "masks/{n}.png") | {"gt/other_a.png": MASK}
+    dataset, said = add(tmp_path, files)
+    assert list(groups(dataset)) == ["1", "2"] and "no mask of gt/ goes with an image" in said
