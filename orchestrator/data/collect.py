@@ -79,10 +79,8 @@ def collect(
         raise BadData(
             "--groups folders", f"expected a folder for each group, found all images in {_in_words(sets)}"
         )
-    shared = _shared(gathered)
-    bad = [*gathered.bad, *_unpaired(gathered), *shared]
+    bad = [*gathered.bad, *_unpaired(gathered), *_take_shared(gathered)]
     pairs, more = told_apart(gathered.pairs, gathered.leads)
-    pairs = [pair for pair in pairs if short(pair.image) not in {one.file for one in shared}]
     if not pairs and not bad:
         raise BadData(source, f"expected images with masks, found none in {_in_words(sets)}")
     return Found(
@@ -225,16 +223,19 @@ def _unpaired(gathered: _Gathered) -> list[Bad]:
     return lonely + [Bad(short(path), "no image has this stem", path.stem) for path in sorted(left)]
 
 
-def _shared(gathered: _Gathered) -> list[Bad]:
-    """One mask cannot be that of two images, as it would be where folders of images share a folder of masks."""
-    images = defaultdict(list)
-    for pair in gathered.pairs:
-        images[pair.mask].append(short(pair.image))
+def _take_shared(gathered: _Gathered) -> list[Bad]:
+    """Take out the pairs whose mask is that of two images, as where folders of images share a folder of masks."""
+    times = Counter(pair.mask for pair in gathered.pairs)
+    shared = [pair for pair in gathered.pairs if times[pair.mask] > 1]
+    kept = [n for n, pair in enumerate(gathered.pairs) if times[pair.mask] == 1]
+    gathered.pairs, gathered.leads = [gathered.pairs[n] for n in kept], [gathered.leads[n] for n in kept]
     return [
-        Bad(image, f"{short(mask)} is by its name the mask of {len(shared)} images", mask.stem)
-        for mask, shared in images.items()
-        for image in shared
-        if len(shared) > 1
+        Bad(
+            short(pair.image),
+            f"{short(pair.mask)} is by its name the mask of {times[pair.mask]} images",
+            pair.stem,
+        )
+        for pair in shared
     ]
 
 

@@ -131,11 +131,11 @@ def find_own(
     pattern: str = "",
 ) -> list[OwnSet]:
     """Folders of images, each with the folders that its masks may lie in; `images` and `masks` are the user's."""
-    folders = [folder for folder, paths in files.items() if any(map(is_image, paths))]
-    above = num_common(
-        [tuple(folder.split("/")) for folder in folders]
-    )  # Kvasir-SEG/ is not a folder of masks
-    spots = {folder: _spot(folder, above, images, masks) for folder in folders}
+    pictures = {folder: [path for path in paths if is_image(path)] for folder, paths in files.items()}
+    pictures = {folder: paths for folder, paths in pictures.items() if paths}
+    # What all paths share says nothing: Kvasir-SEG/ is no folder of masks.
+    above = num_common([tuple(folder.split("/")) for folder in pictures])
+    spots = {folder: _spot(folder, above, images, masks) for folder in pictures}
     by_place: dict[tuple[Kind, Place], list[str]] = defaultdict(list)
     for folder, spot in spots.items():
         by_place[spot.kind, _folded(spot.place)].append(folder)
@@ -151,7 +151,7 @@ def find_own(
             drawn = _one_deeper(by_place, place) or by_place["masks", place[: spot.depth]]
         if (spot.kind == "images" and drawn) or (drawn and not by_place["images", place]):
             found.append(OwnSet(folder, tuple(drawn), spot))
-        elif masks is None and part_in_two(files[folder], pattern)[1]:
+        elif masks is None and part_in_two(pictures[folder], pattern)[1]:
             found.append(OwnSet(folder, (folder,), spot))
     return found + _alone(spots, found, images)
 

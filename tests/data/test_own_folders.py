@@ -156,6 +156,10 @@ def test_one_mask_is_not_taken_for_two_images(tmp_path):
     assert "masks/1.png is by its name the mask of 2 images" in refused(tmp_path, files)
 
 
+def test_a_text_that_is_named_as_a_mask_makes_no_pair(tmp_path):
+    assert "lacks a folder of masks" in refused(tmp_path, {"1.jpg": FRAME, "1_mask.txt": b"hello"})
+
+
 def test_parts_that_clash_in_name_are_told_apart_by_their_path_and_do_not_race_for_one_file(tmp_path):
     files = {
         f"{top}/BKAI/WLI/{x}/1.png": y
