@@ -16,7 +16,7 @@ from orchestrator.data.folders import Contents, contents_of, is_image, is_litter
 from orchestrator.data.match import check_pattern
 from orchestrator.data.pairs import Bad
 from orchestrator.data.refusal import nothing_fits
-from orchestrator.data.sets import AS_FOUND, Folders, Reading, chosen, find_sets
+from orchestrator.data.sets import AS_FOUND, Folders, Reading, Task, chosen, find_sets
 from orchestrator.data.unpack import MAX_BYTES, READABLE, Progress, archive_kind, unpack
 from orchestrator.errors import BadData
 
@@ -81,7 +81,8 @@ def _recognise(
         raise problem or BadData(str(source), nothing_fits(command, contents.files))
     picked = chosen(str(source), command, sets, reading)
     known = {folder for folders in sets for folder in (folders.images, *folders.masks)}
-    found = collect(str(source), command, contents.files, picked, known, reading, staging, contents.litter)
+    task = Task(str(source), command, reading, contents.files, staging)
+    found = collect(task, picked, known, contents.litter)
     bad = [Bad(name, why, Path(name).stem) for name, why in torn or ()]
     return replace(found, temporary=top == staging, bad=(*bad, *found.bad))
 

@@ -53,6 +53,17 @@ AS_FOUND = Reading()
 
 
 @dataclass(frozen=True)
+class Task:
+    """What is to become a dataset, and how the user wants it read."""
+
+    source: str
+    command: str  # what the user gave, to be completed to one that would work
+    reading: Reading
+    files: Files
+    staging: Path  # a folder that goes away afterwards
+
+
+@dataclass(frozen=True)
 class Folders:
     """A folder of images, the folders that its masks may lie in, and the layout that puts them together."""
 

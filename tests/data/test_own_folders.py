@@ -326,6 +326,11 @@ def test_images_without_a_mask_are_polyp_free_by_choice(tmp_path):
     assert "1 image without a mask is taken as free of polyps" in said
 
 
+def test_masks_that_go_with_no_image_are_not_replaced_by_black_ones(tmp_path):
+    files = two("images/k{n}.jpg", "masks/roi_k{n}_v2.png")
+    assert "--pattern 'roi_{name}_v2'" in refused(tmp_path, files, "--without-mask", "empty", "--skip-bad")
+
+
 def test_a_patient_without_any_mask_is_polyp_free_by_choice(tmp_path):
     files = {
         f"p{p}/{x}/{p}.png": y
