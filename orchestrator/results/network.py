@@ -31,7 +31,7 @@ class Network:
     name: str  # "refit of trial 4"
     records: tuple[FitRecord, ...]  # each network once
     training: tuple[TrainingFacts, ...]
-    params: dict[str, Any]  # of the trial
+    params: dict[str, Any]  # of the trial; of a single network also what that leaves at its default
     metrics: dict[str, float]  # what this network has scored, and nothing else
     datasets: tuple[DatasetRow, ...]
     of_dataset: dict[
@@ -55,7 +55,7 @@ def network_of(
         name=_name(kind, trial.number, training),
         records=tuple(networks),
         training=training,
-        params=trial.params,
+        params=_params(trial, kind, networks[0]),
         metrics=_metrics(kind, training, networks, masks) | outside_metrics(outside),
         datasets=_datasets(home),
         of_dataset=_of_dataset(home, outside),
@@ -118,6 +118,14 @@ def _name(kind: Kind, trial: int, training: Sequence[TrainingFacts]) -> str:
     return (
         f"refit of trial {trial}" if kind == "refit" else f"network of {training[0].label} of trial {trial}"
     )
+
+
+def _params(trial: StudyTrial, kind: Kind, record: FitRecord) -> dict[str, Any]:
+    if kind == "ensemble":
+        return trial.params
+    recipe = record.spec.recipe.model_dump(mode="json")
+    stop = {} if record.spec.stop_after is None else {"stop_after": record.spec.stop_after}
+    return recipe | trial.params | {"seed": recipe["seed"]} | stop
 
 
 def _metrics(

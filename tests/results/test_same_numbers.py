@@ -160,6 +160,7 @@ def test_the_run_of_a_refit_has_its_curve_parameters_data_and_size(exports: Expo
     num_images = 24 - len(exports.study.plan.test)
     assert (sorted(steps), run.info.status) == ([1, 2], "FINISHED")
     assert (run.data.metrics["num_train_images"], run.data.metrics["epochs_run"]) == (num_images, 2)
+    assert (run.data.params["stop_after"], run.data.params["optimizer"]) == ("2", "adamw")
     assert run.data.params["epochs"] == "3" and run.data.params["learning_rate"] == "0.001"
     uses = {(use.dataset.name, use.tags[0].value) for use in run.inputs.dataset_inputs}
     assert uses == {("drawn", "training"), ("far", "unseen")}
