@@ -193,6 +193,9 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 
 def _connect(options: dict[str, Any]) -> None:
+    for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
+        # They print the traceback of every trial that fails; why it did is on record, and the search says so.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except AuthenticationError as error:

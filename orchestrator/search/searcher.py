@@ -35,7 +35,7 @@ MAX_FAILED = 10
 # What is said in Optuna of the value of a stopped trial.
 IMPUTED = "the value is what the race makes of a trial without all its folds; it is no score"
 # When the process of a trial, which only waits, died so often without news in between, the search stops.
-MAX_LOST = 3
+MAX_LOST = 6
 
 
 @dataclass

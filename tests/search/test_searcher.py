@@ -232,7 +232,7 @@ def test_a_trial_whose_process_dies_again_and_again_stops_the_search_and_never_f
         name, visit = engine.suggest()
         assert visit["number"] == 0
         engine.searcher.on_trial_complete(name, error=True)
-    assert "died 3 times" in str(machine_fault(engine.searcher.fault))
+    assert f"died {MAX_LOST} times" in str(machine_fault(engine.searcher.fault))
     assert engine.suggest()[1] == Searcher.FINISHED
     assert [trial.state for trial in engine.trials] == [TrialState.RUNNING]
     assert [visit["number"] for visit in Engine(template, tmp_path).run()] == [0, 1, 2, 3]
