@@ -20,7 +20,8 @@ WITHOUT_SERVER = ("sqlite", "file")  # what follows :// is a path, in which an @
 
 def without_secrets(text: str) -> str:
     """A text whose URLs have *** for a password, for the user of a web address, and for tokens among the parameters."""
-    return _BARE.sub(rf"\g<user>:{HIDDEN}@", _URL.sub(_redacted, text))
+    text = _BARE.sub(rf"\g<user>:{HIDDEN}@", _URL.sub(_redacted, text))
+    return _QUERY.sub(rf"\g<name>{HIDDEN}", text)  # libraries also name the part of a URL behind its host
 
 
 def has_secret(text: str) -> bool:
@@ -29,7 +30,7 @@ def has_secret(text: str) -> bool:
 
 
 def _redacted(found: re.Match[str]) -> str:
-    scheme, rest = found["scheme"], _QUERY.sub(rf"\g<name>{HIDDEN}", found["rest"])
+    scheme, rest = found["scheme"], found["rest"]
     kind = scheme.split(":")[0].split("+")[0].lower()
     user = None if kind in WITHOUT_SERVER else _USER.fullmatch(rest)
     if user is None:

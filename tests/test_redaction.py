@@ -34,6 +34,7 @@ SPACE = 'network = "unet"\n[search]\nlearning_rate = { log_uniform = [1e-3, 1e-2
             f"https://host/?x=1&access_token={SECRET}#sig={SECRET}",
             "https://host/?x=1&access_token=***#sig=***",
         ),
+        (f"exceeded with url: /?token={SECRET}/api&a=1", "exceeded with url: /?token=***&a=1"),
         (f"databricks://me:{SECRET}@host", "databricks://me:***@host"),
         (
             f"ray://me:{SECRET}@host:10001 and http://a:{SECRET}@b",
