@@ -10,11 +10,11 @@ SECRET_NAMES = (
     "password|passwd|pwd|pass|passphrase|sslpassword|token|access_?token|auth|authorization|bearer|secret|"
     "client_?secret|key|api_?key|access_?key|account_?key|sig|signature|credentials?|sas|jwt"
 )
-_URL = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*://)(?P<rest>[^\s\"'<>`]+)")
+_URL = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]{0,31}://)(?P<rest>[^\s\"'<>`]+)")
 _USER = re.compile(r"(?P<user>[^:@/]*)(?P<password>:.*)?@(?P<host>[^@]*)", re.DOTALL)
 _QUERY = re.compile(rf"(?P<name>[?&;#][A-Za-z0-9_.%-]*?(?:{SECRET_NAMES})=)[^&;#\s\"'<>`]*", re.IGNORECASE)
 # user:password@host without a scheme, as addresses of Ray could be written.
-_BARE = re.compile(r"(?<![\w/%])(?P<user>[\w.%+-]+):(?!//)[^\s@/:\"'<>`]+@(?=[\w\[])")
+_BARE = re.compile(r"(?<![\w/%])(?P<user>[\w.%+-]{1,64}):(?!//)[^\s@/:\"'<>`]+@(?=[\w\[])")
 WITHOUT_SERVER = ("sqlite", "file")  # what follows :// is a path, in which an @ is a letter
 
 
