@@ -102,7 +102,10 @@ def test_a_damaged_file_is_told_in_words_and_the_same_search_makes_it_whole(
     file = file_of(study, name)
     if name == "weights.safetensors" and not file.exists():
         pytest.skip("weights are pruned")
+    content = file.read_bytes()
     DAMAGES[kind](file)
+    if file.read_bytes() == content:
+        pytest.skip("the second half is nothing but zeros")  # of an archive without arrays
     for command in COMMANDS:
         code, said = run(command)
         assert code in (0, 2) and "Traceback" not in said, said
