@@ -63,7 +63,7 @@ def submit(address: str, words: Sequence[str], files: Iterable[Path]) -> Job:
     Raises `BadMachine` if no cluster answers there or its job server is out of reach.
     """
     if (silence := why_silent(address.removeprefix("ray://"))) is not None:
-        raise BadMachine("--address", f"no Ray cluster answers at {address}: {silence}")
+        raise BadMachine("--address", f"no Ray cluster takes jobs at {address}: {silence}")
     try:
         client = JobSubmissionClient(address)
     except (ConnectionError, RuntimeError) as error:
