@@ -91,7 +91,7 @@ def _shares(leaks: Leaks, source: str) -> dict[str, float]:
     return {
         "precision": len(joined & same) / max(1, len(joined)),
         "recall": len(joined & same) / len(same),
-        "recall of neighbours": len(joined & near) / len(near),
+        "recall of neighbours": len(joined & near) / max(1, len(near)),
     }
 
 
