@@ -52,7 +52,7 @@ def claimed(gpus: Sequence[str] = (), num_gpus: int | None = None) -> Iterator[C
         fcntl.flock(file, fcntl.LOCK_EX)
         json.dump(asdict(mine), file)
         file.flush()
-    if others and (words := _told(mine, others, usable_cpus(), gpus)):
+    if others and (words := _message(mine, others, usable_cpus(), gpus)):
         logger.warning("%s", words)
     try:
         yield mine
@@ -90,14 +90,14 @@ def _living(folder: Path) -> list[Claim]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                told = json.load(file)
-                found.append(Claim(told["pid"], told["cpus"], tuple(told["ids"]), tuple(told["gpus"])))
+                kept = json.load(file)
+                found.append(Claim(kept["pid"], kept["cpus"], tuple(kept["ids"]), tuple(kept["gpus"])))
             else:
                 path.unlink(missing_ok=True)
     return found
 
 
-def _told(mine: Claim, others: Sequence[Claim], cpus: int, gpus: Sequence[str]) -> str:
+def _message(mine: Claim, others: Sequence[Claim], cpus: int, gpus: Sequence[str]) -> str:
     """In a sentence what others have, where it is of concern."""
     ids = set(mine.ids)
     beside = [one for one in others if ids.intersection(one.ids) or set(gpus).intersection(one.gpus)]

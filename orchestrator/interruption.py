@@ -39,7 +39,7 @@ class _Wish:
     signum: int | None = None
     at = 0.0
     num_held = 0
-    is_heard = False
+    is_listening = False
 
 
 def asked() -> int | None:
@@ -65,28 +65,28 @@ def exit_code(signum: int) -> int:
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Hear signals for as long as this lasts, in the main thread; inside another `listening` nothing changes."""
-    if _Wish.is_heard or threading.current_thread() is not threading.main_thread():
+    """Handle signals for as long as this lasts, in the main thread; inside another `listening` nothing changes."""
+    if _Wish.is_listening or threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
-    _Wish.signum, _Wish.is_heard = None, True
+    _Wish.signum, _Wish.is_listening = None, True
     listen_again()
     try:
         yield
     finally:
-        _Wish.signum, _Wish.is_heard = None, False
+        _Wish.signum, _Wish.is_listening = None, False
         for signum, handler in before.items():
             signal.signal(signum, handler)
 
 
 def listen_again() -> None:
-    """Take the signals back from a library that took them. Who started us with `nohup` wants no SIGHUP heard."""
-    if not _Wish.is_heard or threading.current_thread() is not threading.main_thread():
+    """Take the signals back from a library that took them. Who started us with `nohup` wants SIGHUP ignored."""
+    if not _Wish.is_listening or threading.current_thread() is not threading.main_thread():
         return
     for signum in SIGNALS:
         if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:
-            signal.signal(signum, _hear)
+            signal.signal(signum, _on_signal)
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def held_back() -> Iterator[None]:
             raise_if_asked()
 
 
-def _hear(signum: int, frame: FrameType | None) -> None:
+def _on_signal(signum: int, frame: FrameType | None) -> None:
     if _Wish.signum is not None:
         is_echo = signal.SIGINT not in (signum, _Wish.signum) and time.monotonic() - _Wish.at < ECHO_S
         if not is_echo:

@@ -361,7 +361,7 @@ def _search(study: Study, searcher: OptunaSearcher, lanes: Lanes, stop: Stop, wo
             searcher.take_back()
             time.sleep(TUNE_AGAIN_S)
             continue
-        if (halted := searcher.fault or lanes.hear()) is not None:
+        if (halted := searcher.fault or lanes.check_fault()) is not None:
             raise halted
         return
 

@@ -34,7 +34,7 @@ def reopen(home: StudyHome) -> tuple[int, ...]:
         return ()
     ids, numbers = {trial._trial_id for trial in hurt}, tuple(trial.number for trial in hurt)
     logger.warning(
-        "study %s: the machine failed trial(s) %s, not their settings, so they are taken up again",
+        "study %s: the machine failed trial(s) %s, not their configurations, so they are taken up again",
         home.name,
         ", ".join(map(str, numbers)),
     )
@@ -42,7 +42,7 @@ def reopen(home: StudyHome) -> tuple[int, ...]:
         _in_journal(home.journal_file, ids)
     else:
         _in_database(home.storage, ids)
-    _untold(home.told_file, {f"trial {number}" for number in numbers})
+    _forget_reports(home.told_file, {f"trial {number}" for number in numbers})
     return numbers
 
 
@@ -73,7 +73,7 @@ def _in_database(url: str, trial_ids: Collection[int]) -> None:
     open_database.cache_clear()  # it remembers trials that are over
 
 
-def _untold(file: Path, names: Collection[str]) -> None:
+def _forget_reports(file: Path, names: Collection[str]) -> None:
     """Let it be reported once more how these end."""
     if file.exists():
         lines = file.read_text().splitlines(keepends=True)

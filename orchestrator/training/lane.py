@@ -136,8 +136,8 @@ class Lanes:
                     thread.join(1.0)
             ray.kill(self.dispatcher)
 
-    def hear(self) -> Exception | None:
-        """Ask whether the lanes were halted; what was heard once stays."""
+    def check_fault(self) -> Exception | None:
+        """Ask whether the lanes were halted; an answer stays."""
         with suppress(RayError):
             self.fault = self.fault or ray.get(self.dispatcher.why_halted.remote(), timeout=60)
         return self.fault
@@ -188,7 +188,7 @@ class Lanes:
             ray.get(self.dispatcher.submit.remote(job_id, sealed(payload)))
         while seen and not is_over():
             raise_if_asked()
-            if (fault := self.hear()) is not None:
+            if (fault := self.check_fault()) is not None:
                 raise fault
             if self.broken is not None:
                 raise FitFailed(self.broken)
@@ -216,7 +216,7 @@ class Lanes:
                 ray.get(self.dispatcher.lose.remote(gone))
             except RayError as error:  # it is just being started again
                 logger.info("the lanes are looked at again in a moment: %s", error)
-            self.hear()
+            self.check_fault()
             self._make_room(int(min(self.max_lanes, self.shape.num_on(nodes))))
 
     def _make_room(self, num_lanes: int) -> None:
