@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import cv2
@@ -21,11 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from orchestrator.data.align import Alignment, Sight, align, find_map, mirror, support
-from orchestrator.data.cases import Case
+from orchestrator.data.align import Alignment, Sight, align, find_map, mirror, sight, support
+from orchestrator.data.cases import Case, read_image
 from orchestrator.data.descriptors import Floats
-from orchestrator.data.landmark_files import LandmarkFiles, look
-from orchestrator.data.numbering import neighbours
+from orchestrator.data.landmark_files import KEPT, LandmarkFiles, look
+from orchestrator.data.landmarks import find_landmarks
+from orchestrator.data.numbering import neighbours, seams
 from orchestrator.data.shortlist import Looks, shortlist
 from orchestrator.data.verify import NUM_THREADS, Progress
 from orchestrator.kept_memory import keep_freed_memory
@@ -34,6 +37,9 @@ from orchestrator.kept_memory import keep_freed_memory
 # have 7, none has 8; neighbours in a video are far fewer, and likely to show one place.
 MIN_PLACES, MIN_PLACES_OF_NEIGHBOURS = 8, 7
 MIN_PLACES_AND_SUPPORT = 13  # of neighbours, too: of those 63,000 pairs three have as much
+NUM_WIDE, WIDE_SUPPORT = 1000, 2.5  # landmarks of the second look, and how wide they are
+# Of 1,100 pairs across the true cuts of CVC-ClinicDB, and of every second frame of it, the last false one has 11.1.
+MIN_WIDE_PLACES, MIN_WIDE_PLACES_AND_SUPPORT = 6, 14
 SAME_LIKENESS, SAME_OVERLAP = 0.9, 0.8  # from which two frames are one, cut or encoded in another way
 NUM_SURE = 12  # partners of a frame that are aligned in any case; those further down the list only if
 NUM_STRONGEST = 200  # so many of their landmarks tell of a map
@@ -163,6 +169,25 @@ def compare_neighbours(
     return _checked(files, files, entries, run, meter, 0, are_neighbours=True)
 
 
+def compare_at_seams(
+    cases: Sequence[Case], names: Sequence[str], found: Sequence[Match], run: Run
+) -> list[Match]:
+    """Further frames of one dataset that show the same place: where a video seems cut, by a second, wider look.
+
+    Wide descriptors tell more of a frame that is blurred, dark or filled by a wall; there are more of them, too. They
+    are not kept: seams are few.
+    """
+    index = {name: number for number, name in enumerate(names)}
+    tasks, known = [], set[tuple[int, int]]()
+    for seam in seams(names, [(names[match.i], names[match.j]) for match in found]):
+        pairs = {
+            (min(pair), max(pair)) for pair in ((index[one], index[other]) for one, other in seam)
+        } - known
+        tasks.append([(i, j, cases[i].image, cases[j].image) for i, j in sorted(pairs)])
+        known |= pairs
+    return sorted(match for matches in run(_check_seam, tasks) for match in matches)
+
+
 def _checked(
     one: LandmarkFiles,
     other: LandmarkFiles,
@@ -206,3 +231,22 @@ def _is_enough_of_neighbours(one: Sight, other: Sight, affine: Floats, num_place
         num_places >= MIN_PLACES_OF_NEIGHBOURS
         or num_places + support(one, other, affine) >= MIN_PLACES_AND_SUPPORT
     )
+
+
+def _check_seam(pairs: Sequence[tuple[int, int, Path, Path]]) -> list[Match]:
+    found = []
+    for i, j, one, other in pairs:
+        first, second = _wide_sight(one), _wide_sight(other)
+        mapped = find_map(first, second)
+        if mapped and mapped[1] >= MIN_WIDE_PLACES and _has_support(first, second, *mapped):
+            found.append(Match(i, j, False, align(first, second, *mapped)))
+    return found
+
+
+def _has_support(one: Sight, other: Sight, affine: Floats, num_places: int) -> bool:
+    return num_places + support(one, other, affine) >= MIN_WIDE_PLACES_AND_SUPPORT
+
+
+@lru_cache(KEPT)
+def _wide_sight(image: Path) -> Sight:
+    return sight(find_landmarks(read_image(image), NUM_WIDE, WIDE_SUPPORT))

@@ -19,7 +19,7 @@ from orchestrator.data.descriptors import compress
 
 AREA = 480 * 360  # pixels of every frame that points are looked for in
 MAX_POINTS = 600
-SUPPORT = 1.5  # how many times as large as Lowe's the surrounding is that a descriptor tells of
+SUPPORT = 1.5
 RIM = 9  # pixels along the edge of the view that are not trusted
 TEXT = 25  # pixels; what is thinner than this in a black corner is text
 BLACK = 45  # of 255; corners and frames of endoscopy video are up to 30
@@ -47,8 +47,13 @@ class Landmarks:
         return self.picture.shape[1] * SMALL
 
 
-def find_landmarks(image: NDArray[np.uint8]) -> Landmarks:
-    """uint8 (H, W, 3), RGB -> its landmarks; fewer than MAX_POINTS, or none, where there is little to see."""
+def find_landmarks(
+    image: NDArray[np.uint8], max_points: int = MAX_POINTS, support: float = SUPPORT
+) -> Landmarks:
+    """uint8 (H, W, 3), RGB -> its landmarks; fewer than `max_points`, or none, where there is little to see.
+
+    `support`: how many times as large as Lowe's the surrounding is that a descriptor tells of.
+    """
     frame = _to_area(image)
     view = _view(frame)
     white = _white(frame)
@@ -59,12 +64,12 @@ def find_landmarks(image: NDArray[np.uint8]) -> Landmarks:
     inner = cv2.erode(view, np.ones((RIM, RIM), np.uint8), borderValue=0)
     # SIFT gives a point once for each of its angles, in an order that is the same on every run.
     found = sift.detect(flattened, inner * (1 - white))
-    found = sorted(found, key=lambda point: -point.response * point.size**0.5)[:MAX_POINTS]
+    found = sorted(found, key=lambda point: -point.response * point.size**0.5)[:max_points]
     points = np.array(
         [(*point.pt, point.size, math.radians(point.angle)) for point in found], np.float32
     ).reshape(-1, 4)
     for point in found:
-        point.size *= SUPPORT
+        point.size *= support
     _, descriptors = sift.compute(flattened, found)
     small = (frame.shape[1] // SMALL, frame.shape[0] // SMALL)
     picture = cv2.resize(green, small, interpolation=cv2.INTER_AREA)

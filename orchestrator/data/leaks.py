@@ -3,9 +3,9 @@
 Three steps. Landmarks of every frame (landmarks.py), kept on disk (landmark_files.py). A shortlist for every frame of
 those that look most alike, also when mirrored (shortlist.py). Then the check: one affine map has to explain so many
 landmarks that chance does not (align.py). Quarter turns are maps as any other; a mirror image is found by mirroring the
-landmarks. Where the numbers of a dataset follow a video, neighbours are checked as well, and frames that show
-nothing known are tied to those around them (numbering.py): they may not show the same place, but are of the same
-recording.
+landmarks. Where the numbers of a dataset follow a video, neighbours are checked as well, by a second look where it
+seems cut, and frames that show nothing known are tied to those around them (numbering.py): they may not show the same place,
+but are of the same recording.
 
 The answer for a dataset, and for two, depends on nothing else that is named. cache/leaks/VERSION holds each in a file
 of its own, which appears by one rename and is read the next time: an interrupted search goes on with what is missing.
@@ -27,6 +27,7 @@ from orchestrator.data.comparing import (
     Meter,
     Run,
     compare,
+    compare_at_seams,
     compare_neighbours,
     compare_within,
     look_at,
@@ -162,6 +163,7 @@ def _within(dataset: Dataset, files: LandmarkFiles, run: Run, meter: Meter) -> l
 
     matches = compare_within(files, looks, run, meter)
     matches += compare_neighbours(files, names, matches, run, meter)
+    matches += compare_at_seams(dataset.cases, names, matches, run)
     rows = sorted(_row(match, names, names) for match in matches)
     told = in_between(names, [row[:2] for row in rows])
     told += beside(names, [*(row[:2] for row in rows), *told], likeness)

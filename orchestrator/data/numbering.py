@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from orchestrator.data.deal import tie
 
 WINDOW = 16  # frames that each is compared with in any case
+NUM_AROUND = 5  # frames on either side of a seam that are looked at once more
 MAX_LONE = 3  # frames in a row that may belong to what is before or after them
 MIN_RECORDING = 5  # frames of a recording that others may belong to: of a short one too little is known
 REACH, NUM_COMPARED = 12, 5  # how far its frames are looked for, and how many are compared
@@ -54,6 +55,24 @@ def neighbours(case_ids: Iterable[str], twins: Iterable[Pair]) -> list[Pair]:
         for index, frame in enumerate(frames)
         for following in frames[index + 1 : index + 1 + WINDOW]
         if place_of[frame] != place_of[following]
+    ]
+
+
+def seams(case_ids: Iterable[str], twins: Iterable[Pair]) -> list[list[Pair]]:
+    """Where numbers follow a video, and a frame is not tied to the next: the pairs around that which are not tied."""
+    case_ids = list(case_ids)
+    place_of = tie({id: id for id in case_ids}, twins)
+    return [
+        [
+            (before, after)
+            for before in frames[max(0, index - NUM_AROUND) : index]
+            for after in frames[index : index + NUM_AROUND]
+            if place_of[before] != place_of[after]
+        ]
+        for frames in numberings(case_ids)
+        if _follows_a_video(frames, place_of)
+        for index in range(1, len(frames))
+        if place_of[frames[index - 1]] != place_of[frames[index]]
     ]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.data import numbering
 from orchestrator.data.deal import tie
-from orchestrator.data.numbering import beside, in_between, neighbours, numberings
+from orchestrator.data.numbering import beside, in_between, neighbours, numberings, seams
 
 
 def frames(*numbers: int, stem: str = "video/") -> list[str]:
@@ -88,6 +88,14 @@ def test_neighbours_are_compared_where_numbers_follow_a_video_unless_they_are_ti
     sides = [(1 + (n >= 13) + (n > 13), n) for n in range(31)]
     assert wanted == [(f"video/{a}", f"video/{b}") for a, b in apart if sides[a][0] != sides[b][0]]
     assert neighbours(ids, chain(1, 2, 3)) == []
+
+
+def test_frames_around_a_seam_are_looked_at_once_more_unless_they_are_tied():
+    ids = frames(*range(1, 21))
+    (seam,) = seams(ids, chain(*range(1, 10)) + chain(*range(10, 21)))
+    first, last = frames(*range(5, 10)), frames(*range(10, 15))
+    assert seam == [(one, other) for one in first for other in last]
+    assert seams(ids, chain(*range(1, 21))) == [] == seams(ids, chain(1, 2, 3))
 
 
 def hue(values: dict[int, float]):
