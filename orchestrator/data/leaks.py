@@ -4,8 +4,8 @@ Three steps. Landmarks of every frame (landmarks.py), kept on disk (landmark_fil
 those that look most alike, also when mirrored (shortlist.py). Then the check: one affine map has to explain so many
 landmarks that chance does not (align.py). Quarter turns are maps as any other; a mirror image is found by mirroring the
 landmarks. Where the numbers of a dataset follow a video, neighbours are checked as well, by a second look where it
-seems cut, and frames that show nothing known are tied to those around them (numbering.py): they may not show the same place,
-but are of the same recording.
+seems cut, and frames that show nothing known are tied to those around them (numbering.py): they may not show the same
+place, but are of the same recording.
 
 The answer for a dataset, and for two, depends on nothing else that is named. cache/leaks/VERSION holds each in a file
 of its own, which appears by one rename and is read the next time: an interrupted search goes on with what is missing.
