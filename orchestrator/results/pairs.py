@@ -52,7 +52,8 @@ def _page(pairs: Sequence[tuple[Twin, list[NDArray[np.uint8]]]]) -> NDArray[np.u
         for column, frame in enumerate(frames):
             tile = ImageOps.pad(Image.fromarray(frame), (SIDE, SIDE), color=PAPER)
             paper.paste(tile, (left + column * (SIDE + GAP), top))
-        facts = f"{twin.kind}, {twin.num_places} places, likeness {twin.likeness:.2f}"
+        kind = f"{twin.kind}, mirrored" if twin.mirrored else twin.kind
+        facts = f"{kind}, {twin.num_places} places, likeness {twin.likeness:.2f}"
         if twin.kind == "same video":
             facts = "same video, told by their numbers alone"
         for line, text in enumerate((twin.one, twin.other, facts)):
