@@ -132,10 +132,15 @@ def add_dataset(
     target = _datasets_folder(home) / name
     staging, partial = target.with_name(f".{name}.unpacked"), target.with_name(f".{name}.partial")
     room = Room(target.parent)
-    with room.kept(partial, staging), _gone_if_refused(partial):
+    with room.kept():
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)
-        with _locked(target), open_source(source, staging, reading, command, on_progress) as found:
+        with (
+            _locked(target),
+            room.kept(partial, staging),
+            _gone_if_refused(partial),
+            open_source(source, staging, reading, command, on_progress) as found,
+        ):
             members, remarks, problems = _members(found, groups, group_column, center_column)
             allow_empty = allow_empty or found.empty
             if target.exists():

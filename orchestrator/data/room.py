@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from orchestrator.data.pairs import Pair
-from orchestrator.errors import MachineFault
+from orchestrator.errors import MachineFault, UserError
 from orchestrator.faults import FAULTS, machine_fault
 
 AGAIN = "then give the same command again; nothing of this import is left"
@@ -50,11 +50,14 @@ class Room:
                 raise
             for half in halves:
                 shutil.rmtree(half, ignore_errors=True)
-            raise self._in_words(error, fault) from error
+            worded = self._in_words(error, fault)
+            if worded is error:  # said already
+                raise
+            raise worded from error
 
     def _in_words(self, error: BaseException, fault: MachineFault) -> MachineFault:
         number = _errno(error)
-        if number is None:
+        if number is None or (number in FULL and isinstance(error, UserError)):  # said already, with bytes
             return fault
         where = str(self.folder) if fault.where == "this machine" else fault.where
         missing = ""
