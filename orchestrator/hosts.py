@@ -26,7 +26,9 @@ def why_silent(address: str, *, is_grpc: bool = False) -> str | None:
 def _why_no_grpc(address: str) -> str | None:
     import grpc
 
-    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:  # as Ray connects
+    with grpc.insecure_channel(
+        address, options=[("grpc.enable_http_proxy", 0)]
+    ) as channel:  # as Ray connects
         try:
             grpc.channel_ready_future(channel).result(timeout=GREET_S)
         except grpc.FutureTimeoutError:
