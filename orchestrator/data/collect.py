@@ -15,7 +15,6 @@ from orchestrator.data.pairs import (
     Pair,
     match_published,
     named,
-    short,
     sorted_out,
     told_apart,
 )
@@ -64,7 +63,7 @@ def collect(task: Task, sets: Sequence[Folders], known: set[str], litter: Sequen
         raise BadData(
             "--groups folders", f"expected a folder for each group, found all images in {in_words(sets)}"
         )
-    bad = [*gathered.bad, *_unpaired(gathered), *_take_shared(gathered)]
+    bad = [*gathered.bad, *_unpaired(task, gathered), *_take_shared(task, gathered)]
     pairs, more = told_apart(gathered.pairs, gathered.leads)
     if not pairs and not bad:
         raise BadData(task.source, f"expected images with masks, found none in {in_words(sets)}")
@@ -150,7 +149,7 @@ def _add(task: Task, folders: Folders, found: Matched, gathered: Gathered) -> No
     gathered.without_mask += found.without_mask
     gathered.without_image += found.without_image
     gathered.bad += [
-        Bad(short(path), f"{first.name} has the same stem; keep one", path.stem)
+        Bad(task.place_of(path), f"{first.name} has the same stem; keep one", path.stem)
         for path, first in found.doubled
     ]
 
@@ -164,7 +163,7 @@ def _drawn(task: Task, images: str, frames: Sequence[Path], gathered: Gathered) 
         try:
             height, width = image_size(frame)
         except BadData as error:
-            gathered.bad += [Bad(short(frame), problem, frame.stem) for problem in error.problems]
+            gathered.bad += [Bad(task.place_of(frame), problem, frame.stem) for problem in error.problems]
             continue
         mask = folder / f"{frame.stem}.bmp"
         write_black_mask(mask, height, width)
@@ -172,13 +171,14 @@ def _drawn(task: Task, images: str, frames: Sequence[Path], gathered: Gathered) 
     return Matched(tuple(pairs))
 
 
-def _unpaired(gathered: Gathered) -> list[Bad]:
-    lonely = [Bad(short(path), "no mask has this stem", path.stem) for path in sorted(gathered.without_mask)]
+def _unpaired(task: Task, gathered: Gathered) -> list[Bad]:
+    lonely = dict.fromkeys(sorted(gathered.without_mask), "no mask has this stem")
     left = set(gathered.without_image) - {pair.mask for pair in gathered.pairs}
-    return lonely + [Bad(short(path), "no image has this stem", path.stem) for path in sorted(left)]
+    lonely |= dict.fromkeys(sorted(left), "no image has this stem")
+    return [Bad(task.place_of(path), why, path.stem) for path, why in lonely.items()]
 
 
-def _take_shared(gathered: Gathered) -> list[Bad]:
+def _take_shared(task: Task, gathered: Gathered) -> list[Bad]:
     """Take out the pairs whose mask is that of two images, as where folders of images share a folder of masks."""
     times = Counter(pair.mask for pair in gathered.pairs)
     shared = [pair for pair in gathered.pairs if times[pair.mask] > 1]
@@ -186,8 +186,8 @@ def _take_shared(gathered: Gathered) -> list[Bad]:
     gathered.pairs, gathered.leads = [gathered.pairs[n] for n in kept], [gathered.leads[n] for n in kept]
     return [
         Bad(
-            short(pair.image),
-            f"{short(pair.mask)} is by its name the mask of {times[pair.mask]} images",
+            task.place_of(pair.image),
+            f"{task.place_of(pair.mask)} is by its name the mask of {times[pair.mask]} images",
             pair.stem,
         )
         for pair in shared

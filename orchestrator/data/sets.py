@@ -62,6 +62,12 @@ class Task:
     files: Files
     staging: Path  # a folder that goes away afterwards
 
+    def place_of(self, path: Path) -> str:
+        """Folders and name of a file of the source, as the user sees them below it."""
+        parent = path.parent.as_posix()
+        folders = (folder for folder in self.files if folder and parent.endswith(f"/{folder}"))
+        return f"{max(folders, key=len, default=path.parent.name)}/{path.name}"
+
 
 @dataclass(frozen=True)
 class Folders:

@@ -253,6 +253,18 @@ def test_a_folder_for_each_patient_is_a_group(tmp_path, tree):
     assert dataset.groups_known and "2 groups from folder names: patient0, patient1" in said
 
 
+def test_a_problem_says_whose_folder_its_file_is_in(tmp_path):
+    files = {
+        f"p{p}/{kind}/{n}.png": content
+        for p in "12"
+        for kind, content in (("frames", FRAME), ("gt", MASK))
+        for n in "ab"
+    }
+    del files["p2/gt/b.png"]
+    message = refused(tmp_path, files)
+    assert "p2/frames/b.png: no mask has this stem" in message and "p1/frames" not in message
+
+
 @pytest.mark.parametrize(
     ("name", "evident"),
     [
