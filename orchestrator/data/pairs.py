@@ -9,44 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from orchestrator.data.folders import is_image
+from orchestrator.data.folders import ARRAYS, DICOM, UNREAD_PICTURES, VIDEOS, is_image
 from orchestrator.data.images import EXTENSIONS
 from orchestrator.data.match import Matched
 
 MAX_FILE_BYTES = 512 << 20  # more than any image within the limit on pixels needs
-# Pictures and videos that `read_image` does not read: not passed over, as a frame would be lost.
-OTHER_PICTURES = (
-    *(
-        ".gif",
-        ".heic",
-        ".heif",
-        ".avif",
-        ".jp2",
-        ".jfif",
-        ".dcm",
-        ".nii",
-        ".gz",
-        ".mha",
-        ".nrrd",
-        ".npy",
-        ".npz",
-    ),
-    *(
-        ".mat",
-        ".svg",
-        ".psd",
-        ".ppm",
-        ".pgm",
-        ".exr",
-        ".mp4",
-        ".avi",
-        ".mov",
-        ".mkv",
-        ".mpg",
-        ".wmv",
-        ".webm",
-    ),
-)
+# Not passed over beside images, as a frame would be lost.
+OTHER_PICTURES = VIDEOS | UNREAD_PICTURES | DICOM | ARRAYS
 
 
 @dataclass(frozen=True)

@@ -10,39 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.data.folders import contents_of, is_image, is_litter
+from orchestrator.data.folders import DICOM, UNREAD_PICTURES, VIDEOS, contents_of, is_image, is_litter
 from orchestrator.data.images import EXTENSIONS
 from orchestrator.errors import BadData
 
-VIDEOS = {
-    *(".3gp", ".asf", ".avi", ".divx", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
-    *(".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
-}
 OTHER_KINDS = {
-    "DICOM: export its frames as PNG first": (".dcm", ".dicom"),
+    "DICOM: export its frames as PNG first": DICOM,
     "archive: unpack it first": (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz"),
-    "image of a format that is not read: save it as PNG first": (
-        *(
-            ".gif",
-            ".heic",
-            ".heif",
-            ".avif",
-            ".jp2",
-            ".jfif",
-            ".jxl",
-            ".ppm",
-            ".pgm",
-            ".pnm",
-            ".tga",
-            ".svg",
-            ".raw",
-        ),
-    ),
+    "image of a format that is not read: save it as PNG first": UNREAD_PICTURES,
 }
 SHOWN = 10  # names in a message
-MAX_NAME = (
-    200  # bytes; file systems take 255, results have longer names, and are written under longer ones yet
-)
+MAX_NAME = 200  # bytes; file systems take 255, and results have longer names
 
 
 @dataclass(frozen=True)
