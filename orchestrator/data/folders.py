@@ -19,16 +19,16 @@ LITTER = {
 STREAM = re.compile(r".*:(zone\.identifier|encryptable|\$data|afp_\w+|com\.\w[\w.]*)")
 
 # By suffix: what holds frames that `read_image` does not read.
-VIDEOS = frozenset(
-    (".3gp", ".asf", ".avi", ".divx", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg")
-    + (".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv")
-)
-UNREAD_PICTURES = frozenset(
-    (".gif", ".heic", ".heif", ".avif", ".jp2", ".jfif", ".jxl", ".ppm", ".pgm", ".pnm")
-    + (".tga", ".svg", ".psd", ".exr", ".raw")
-)
-DICOM = frozenset((".dcm", ".dicom"))
-ARRAYS = frozenset((".nii", ".gz", ".mha", ".nrrd", ".npy", ".npz", ".mat"))
+VIDEOS = {
+    *(".3gp", ".asf", ".avi", ".divx", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
+    *(".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+}
+UNREAD_PICTURES = {
+    *(".gif", ".heic", ".heif", ".avif", ".jp2", ".jfif", ".jxl", ".ppm", ".pgm", ".pnm"),
+    *(".tga", ".svg", ".psd", ".exr", ".raw"),
+}
+DICOM = {".dcm", ".dicom"}
+ARRAYS = {".nii", ".gz", ".mha", ".nrrd", ".npy", ".npz", ".mat"}
 
 
 @dataclass(frozen=True)
