@@ -1,6 +1,7 @@
 """What a finished fit leaves on disk, read and checked: a record that was damaged since is none.
 
-A record names its files with their sizes and digests, so that one that was cut short and still reads is noticed, too.
+A record names its files with their sizes and digests, and holds a digest of itself, so that one that was cut short or
+edited, and still reads, is noticed, too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from orchestrator.stored import Unreadable, parse_json, read_arrays, sha256_of
+from orchestrator.stored import Unreadable, as_kind, parse_json, read_arrays, sha256_of
 from orchestrator.training.recipe import FitSpec
 
 RECORD, HISTOGRAMS, EXAMPLES, WEIGHTS = (
@@ -27,6 +28,7 @@ RECORD, HISTOGRAMS, EXAMPLES, WEIGHTS = (
     "examples.npz",
     "weights.safetensors",
 )
+OWN = "sha256"  # key of a record: the digest of all else in it
 Marks = tuple[tuple[str, int, int], ...]  # name, bytes and time of change of every file of a folder
 
 
@@ -116,6 +118,8 @@ def read_stored(folder: Path) -> Stored:
     stored: Stored = _parse(folder, Stored)
     if stored.fit_id != folder.name:
         raise Unreadable(f"{RECORD} is that of fit {stored.fit_id}")
+    if stored.case_ids and not {*stored.case_ids} <= {*stored.spec.val, *stored.spec.train}:
+        raise Unreadable(f"{RECORD} scores other cases than those that its fit validates")
     return stored
 
 
@@ -156,7 +160,13 @@ def as_files(record: Mapping[str, Any], companions: Mapping[str, bytes]) -> dict
         name: {"num_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         for name, content in companions.items()
     }
-    return {RECORD: json.dumps({**record, "files": files}, indent=1).encode(), **companions}
+    content = {**record, "files": files}
+    return {RECORD: json.dumps({**content, OWN: _digest(content)}, indent=1).encode(), **companions}
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 of what a record says, however its JSON is laid out."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -208,7 +218,11 @@ def _marks(folder: Path) -> Marks | None:
 
 def _parse(folder: Path, kind: Any) -> Any:
     try:
-        return parse_json(folder / RECORD, kind)
+        content = parse_json(folder / RECORD, dict[str, Any])
+        own = content.pop(OWN, None)  # records of earlier versions have none
+        if own is not None and own != _digest(content):
+            raise Unreadable("was edited: it does not have the digest that it names")
+        return as_kind(content, kind)
     except FileNotFoundError:
         raise Unreadable(f"{RECORD} is gone") from None
     except Unreadable as error:

@@ -152,9 +152,21 @@ def test_records_of_an_earlier_version_read_without_digests(ledger):
     write(ledger)
     file = ledger.fits / SPEC.fit_id / "record.json"
     record = json.loads(file.read_text())
-    del record["files"]
+    del record["files"], record["sha256"]
     file.write_text(json.dumps(record))
     assert ledger.has(SPEC.fit_id) and ledger.read(SPEC.fit_id).weights_sha256 is None
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_record_that_was_edited_is_damaged(ledger, earlier: bool):
+    write(ledger)
+    file = ledger.fits / SPEC.fit_id / "record.json"
+    record = json.loads(file.read_text()) | {"case_ids": ["drawn/nobody"]}
+    if earlier:
+        del record["sha256"]
+    file.write_text(json.dumps(record))
+    (why,) = ledger.damaged().values()
+    assert not ledger.has(SPEC.fit_id) and ("scores other cases" if earlier else "was edited") in why
 
 
 def test_a_refit_without_validation_reads_back(ledger):

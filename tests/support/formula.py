@@ -247,7 +247,7 @@ def replace_weights(record: FitRecord, network: nn.Module) -> None:
     save_file(network.state_dict(), record.weights)
     file = record.folder / "record.json"
     stored = json.loads(file.read_text())
-    del stored["files"][record.weights.name]
+    del stored["files"][record.weights.name], stored["sha256"]  # as in records of earlier versions
     file.write_text(json.dumps(stored))
 
 
