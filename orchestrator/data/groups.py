@@ -6,6 +6,7 @@ read and reported, all else is refused with the remedy.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -31,6 +32,7 @@ CENTERS = (
     "center center_id centers centre centre_id centres hospital hospital_id krankenhaus site site_id institution "
     "institute clinic klinik zentrum"
 )
+NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
 NOTHING = ("", "nan", "none", "null", "na", "n/a", "#n/a", "<na>", "-", "--", "?", "unknown")
 
 
@@ -180,19 +182,21 @@ def _members(
 
 
 def _cell(row: Mapping[str, str], column: str | None) -> str:
-    text = " ".join((row.get(column) or "").split()) if column else ""
+    """An umlaut is one letter, as macOS does not write it: a patient must not become two."""
+    text = " ".join(_composed(row.get(column) or "").split()) if column else ""
     return "" if text.casefold() in NOTHING else text
 
 
 def _finders(stems: Collection[str]) -> list[tuple[str, Callable[[str], str | None]]]:
     """Ways to read a name, the plainest first, each with what to report about it; names that fit two cases fit none."""
-    folded = _unique(stems, _folded)
+    composed, folded = _unique(stems, _composed), _unique(stems, _folded)
     numbers = _unique([stem for stem in stems if stem.isdecimal()], lambda stem: str(int(stem)))
     known = set(stems)
     return [
         ("", lambda name: name if name in known else None),
         ("suffixes and folders of names are left out", lambda name: _within(_bare(name), known)),
         ("folders of names are read as part of them", lambda name: _within(_joined(name), known)),
+        ("accents of names are written in another way", lambda name: composed.get(_composed(name))),
         (
             "names are matched but for capitals",
             lambda name: folded.get(_folded(name)) or folded.get(_folded(_bare(name))),
@@ -215,9 +219,13 @@ def _unique(stems: Collection[str], key: Callable[[str], str]) -> dict[str, str]
     return {text: found[0] for text, found in by_key.items() if len(found) == 1}
 
 
+def _composed(name: str) -> str:
+    """An umlaut is one letter, as macOS does not write it."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _folded(name: str) -> str:
-    """Without capitals; an umlaut is one letter, as macOS does not write it."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return _composed(name).casefold()
 
 
 def _bare(name: str) -> str:
@@ -250,20 +258,30 @@ def _check_names(
 
 
 def _check_cells(rows: Iterable[Mapping[str, str]], columns: _Columns, notes: Notes) -> None:
-    """Report what was taken for an empty cell, and groups that only capitals tell apart."""
+    """Report what was taken for an empty cell, and groups that differ in how they are written alone."""
     rows = list(rows)
     for kind, column in (("group", columns.group), ("center", columns.center)):
-        cells = [" ".join((row.get(column) or "").split()) for row in rows] if column else []
+        cells = [" ".join(_composed(row.get(column) or "").split()) for row in rows] if column else []
         if words := sorted({cell for cell in cells if cell and cell.casefold() in NOTHING}):
             count = sum(cell in words for cell in cells)
             notes.remarks.append(f"{', '.join(map(repr, words))} is read as no {kind}, {count} times")
         spellings: dict[str, set[str]] = defaultdict(set)
         for cell in cells:
-            spellings[cell.casefold()].add(cell)
+            spellings[_meant(cell)].add(cell)
         for text, found in sorted(spellings.items()):
             if len(found) > 1 and text not in NOTHING:
                 alike = " and ".join(map(repr, sorted(found)))
-                notes.remarks.append(f"{alike} are different {kind}s, although they differ in capitals alone")
+                same = len({cell.casefold() for cell in found}) == 1
+                why = "they differ in capitals alone" if same else "they are one number"
+                notes.remarks.append(
+                    f"{alike} are different {kind}s, although {why}; write one of them if they are the same"
+                )
+
+
+def _meant(cell: str) -> str:
+    """The same text for 001, 1 and 1.0, as spreadsheets write one number, and for P1 and p1."""
+    number = cell.replace(",", ".")
+    return f"{float(number):.12g}" if NUMBER.fullmatch(number) else cell.casefold()
 
 
 def _check_gaps(

@@ -30,6 +30,7 @@ class Facts:
     mask_height: int
     mask_width: int
     polyp_fraction: float  # 0 to 1
+    edge: float  # share of the outermost pixels that are polyp, 0 to 1
     rims: float  # share of grey pixels of a plain mask, 0 to 1
     dark: float  # the same of pixels that are nearly black, but not quite, over an area
     kind: str  # of the mask: `Reading.kind`
@@ -64,6 +65,7 @@ def look_at(image: Path, mask: Path, rule: MaskRule = BLACK_AND_WHITE) -> tuple[
         mask_height=polyp.shape[0],
         mask_width=polyp.shape[1],
         polyp_fraction=float(polyp.mean()),
+        edge=_edge(polyp),
         rims=_rims(drawn) if kept is None else 0.0,
         dark=dark_share(drawn) if kept is None and not reading.kind else 0.0,
         kind=reading.kind,
@@ -88,6 +90,12 @@ def _can_stay(drawn: Drawn, reading: Reading, turn: Turn, rule: MaskRule) -> boo
         return True
     same = drawn.depth == 255 and np.array_equal(reading.polyp, grey_levels(drawn) > POLYP_ABOVE)
     return same and is_plain(drawn)
+
+
+def _edge(polyp: np.ndarray) -> float:
+    ring = np.ones(polyp.shape, bool)
+    ring[1:-1, 1:-1] = False
+    return float(polyp[ring].mean())
 
 
 def _rims(drawn: Drawn) -> float:

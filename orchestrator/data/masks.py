@@ -58,7 +58,10 @@ class Drawn:
 def read_drawn(path: Path) -> Drawn:
     """BadData where the file does not decode, or is no picture."""
     with decoding(path):
-        return _read_tiff(path) if is_tiff(path) else _read_pillow(path)
+        drawn = _read_tiff(path) if is_tiff(path) else _read_pillow(path)
+        if not np.isfinite(drawn.values).all():
+            raise ValueError("holds values that are no numbers (NaN, infinite); write 0 there, or 255")
+        return drawn
 
 
 def _read_pillow(path: Path) -> Drawn:

@@ -11,6 +11,8 @@ from orchestrator.data.mask_rule import MaskRule
 from orchestrator.data.masks import DARK
 from orchestrator.data.upright import OPEN, turn_problems, turn_remarks
 
+FRAMED = 0.9  # share of the outermost pixels from which a mask has a border
+MOST_LABELS = 50  # numbers of classes or polyps; higher values are greys
 MOST_SHOWN = 6  # levels in a message
 
 
@@ -61,7 +63,7 @@ def problems_of_set(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
     problems = [_unclear(kind, found, len(facts), plain) for kind, found in sorted(by_kind.items())]
     problems += _never_met(facts, rule) + _ambiguous(facts, rule)
     if not problems and not rule.wanted:
-        problems += _mostly_covered(facts, rule)
+        problems += _mostly_covered(facts, rule) or _framed(facts)
     known = {stem: one.turn for stem, one in facts.items()}
     tags = {stem: (one.orientations[0], one.orientations[1]) for stem, one in facts.items()}
     return problems + turn_problems(known, tags)
@@ -80,9 +82,12 @@ def _unclear(kind: str, found: Mapping[str, Facts], num_masks: int, plain: bool)
         )
     if kind == "values":
         values = sorted({*map(float, others), *([255.0] if plain else [])})
+        ignored = ""
+        if not plain and len(values) > 1 and values[-1] == 255 and values[-2] <= MOST_LABELS:
+            values, ignored = values[:-1], " (beside such numbers 255 often marks what is to be ignored)"
         return (
             f"{head} have values that are neither black nor white: {shown} of their pixels; say which are polyp, "
-            f"as in --mask-values {_as_option(values, all(one.exact for one in found.values()))}"
+            f"as in --mask-values {_as_option(values, all(one.exact for one in found.values()))}{ignored}"
         )
     if kind == "picture":
         return (
@@ -143,6 +148,18 @@ def _mostly_covered(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
     ]
 
 
+def _framed(facts: Mapping[str, Facts]) -> list[str]:
+    """A line along the whole edge is a border; of the edge of published masks a third is polyp at most."""
+    drawn = [stem for stem, one in facts.items() if one.polyp_fraction]
+    framed = [stem for stem in drawn if facts[stem].edge > FRAMED]
+    if 2 * len(framed) <= len(drawn):
+        return []
+    return [
+        f"the whole edge of the frame is polyp in {len(framed)} of {len(drawn)} masks ({_some(framed)}), as in masks "
+        "that were saved with a border; export them without it; if polyps really lie there, use --mask-values 128-255"
+    ]
+
+
 def remarks_of_set(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
     """How masks were read where that is not plain, one sentence each."""
     remarks = []
@@ -170,7 +187,15 @@ def remarks_of_set(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
         )
     large = [stem for stem, one in facts.items() if one.polyp_fraction > 0.5]
     if large:
-        remarks.append(f"polyps cover more than half of the frame in {_masks(len(large))}: {_some(large)}")
+        doubt = "" if rule.wanted else "; see whether these are inverted"
+        remarks.append(
+            f"polyps cover more than half of the frame in {_masks(len(large))}: {_some(large)}{doubt}"
+        )
+    if framed := [stem for stem, one in facts.items() if one.edge > FRAMED and stem not in large]:
+        remarks.append(
+            f"the whole edge of the frame is polyp in {_masks(len(framed))}: {_some(framed)}; see whether these have a "
+            "border"
+        )
     return remarks + turn_remarks({stem: one.turn for stem, one in facts.items()})
 
 

@@ -150,3 +150,16 @@ def test_groups_are_known_only_where_every_case_has_one(tmp_path, text, known, r
     assert dataset.groups_known is known
     assert [case.center for case in dataset.cases] == ["A", "A", "B"]
     assert dataset.remarks == (() if remark is None else (f"g.csv: {remark}",))
+
+
+def test_a_patient_whose_umlaut_is_written_in_two_ways_is_one(tmp_path):
+    members = table(tmp_path, "name,group\nc0,J\u00fcrgen\nc1,Ju\u0308rgen\nc2,p2\n").members
+    assert members["c0"] == members["c1"] != members["c2"]
+
+
+@pytest.mark.parametrize("other", ["1", "1.0", "1,0"])
+def test_groups_that_are_one_number_written_in_two_ways_are_named(tmp_path, other):
+    remarks = table(tmp_path, f"name;group\nc0;001\nc1;{other}\nc2;2\n").remarks
+    assert any(
+        f"'001' and '{other}' are different groups, although they are one number" in one for one in remarks
+    )

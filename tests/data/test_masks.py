@@ -78,7 +78,7 @@ def polyps(dataset: Dataset) -> list[np.ndarray]:
         (LEFT * np.uint8(1), "0 92 %, 1 8 % of their pixels; say which are polyp, as in --mask-values 1"),
         (LEFT * np.uint8(1) + RIGHT * np.uint8(2), "--mask-values 1,2"),
         (LEFT * np.uint8(100) + RIGHT * np.uint8(200), "--mask-values 100,200"),
-        (GREY + RIGHT * np.uint8(1), "--mask-values 1,255"),
+        (GREY + RIGHT * np.uint8(1), "--mask-values 1 (beside such numbers 255"),
         (palette({}), "0 84 %, 1 8 %, 2 8 % of their pixels; say which are polyp, as in --mask-values 1,2"),
         (np.dstack([painted(WHITE), 255 - GREY]), "have transparent pixels that are not black"),
         (np.dstack([painted(WHITE) * 0 + 77, LEFT * np.uint8(128)]), "0 92 %, 128 8 %"),
@@ -326,3 +326,24 @@ def test_a_dataset_of_an_earlier_version_reads_as_it_did(tmp_path):
     content = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({key: content[key] for key in content.keys() - {"remarks", "skipped"}}))
     assert load_dataset(tmp_path / "home", "X") == dataset
+
+
+def test_a_border_around_most_masks_is_refused_unless_it_is_meant_and_around_one_is_named(tmp_path):
+    framed = GREY.copy()
+    framed[[0, 1, -1], :] = framed[:, [0, -1, -2]] = 255
+    assert "the whole edge of the frame is polyp in 2 of 3 masks (c0, c1)" in refusal(
+        tmp_path, framed, framed, GREY
+    )
+    (one,) = add(tmp_path / "one", framed, GREY, GREY).remarks
+    assert one == "the whole edge of the frame is polyp in 1 mask: c0; see whether these have a border"
+
+
+def test_a_label_255_beside_small_ones_is_not_suggested_as_polyp(tmp_path):
+    labels = LEFT * np.uint8(1)
+    labels[:4] = 255
+    assert "--mask-values 1 (beside such numbers 255 often marks" in refusal(tmp_path, labels)
+
+
+def test_masks_of_numbers_that_are_none_are_refused(tmp_path):
+    values = np.where(LEFT, np.float32(1), np.float32("nan"))
+    assert "holds values that are no numbers" in refusal(tmp_path, values, suffix=".tif")
