@@ -10,6 +10,7 @@ folds) nothing says what training again would change, and a verdict is on these 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,9 +122,10 @@ def verdict(row: Comparison, metric: str) -> str:
     level, few = f"{100 * row.confidence:.4g} %", few_groups(row.num_groups)
     end = f"; {few}" if few else ""
     if not row.is_sure:
+        interval = f"{level} {low:+.1f} to {high:+.1f}" if math.isfinite(high - low) else "interval unknown"
         return (
-            f"{row.where}: {row.other} and {row.reference} cannot be told apart by {metric} "
-            f"({points:+.1f} points, {level} {low:+.1f} to {high:+.1f}, p {row.p_value:.2g}){end}"
+            f"{row.where}: {row.other} and {row.reference} do not differ significantly by {metric} "
+            f"({points:+.1f} points, {interval}, p {row.p_value:.2g}){end}"
         )
     better, worse = (row.other, row.reference) if points > 0 else (row.reference, row.other)
     low, high = sorted((abs(low), abs(high)))
