@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: install demo test test-all lint bench clean
+.PHONY: install demo test test-all lint bench cluster clean
 
 install: $(VENV)/.installed
 
@@ -33,6 +33,10 @@ lint: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/mypy
+
+# Files that start a cluster, as their templates have them.
+cluster: install
+	$(BIN)/python -c 'from pathlib import Path; from orchestrator.launch.render import write_defaults; write_defaults(Path("cluster"))'
 
 bench: install
 	for page in tests/benchmarks/*.py; do $(BIN)/python $$page || exit 1; done

@@ -18,7 +18,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from orchestrator.cli import data, evaluate, networks, plan, results, search, space, status
+from orchestrator.cli import cluster, data, evaluate, networks, plan, results, search, space, status
 from orchestrator.cli.screen import err, plain
 from orchestrator.errors import FitFailed, UserError
 from orchestrator.faults import machine_fault
@@ -48,6 +48,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(space.app, name="space")
 app.add_typer(networks.app, name="models")
+app.add_typer(cluster.app, name="cluster")
 for command in (
     search.fit,
     plan.plan,

@@ -1,0 +1,109 @@
+"""`orchestrator cluster render`: files that start a cluster, or a search on one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import Field, fields
+from inspect import Parameter, Signature
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer._click.exceptions import UsageError
+
+from orchestrator.cli.screen import note
+from orchestrator.cli.search import search
+from orchestrator.errors import BadMachine, Mistakes
+from orchestrator.launch.kinds import KINDS, Kind
+from orchestrator.launch.spec import Cluster
+
+app = typer.Typer(help="Files that start a cluster, or a search on one.", no_args_is_help=True)
+render_app = typer.Typer(
+    help="Print a file, or write it; --help of each says what it starts and what it holds.",
+    no_args_is_help=True,
+)
+app.add_typer(render_app, name="render")
+
+Out = Annotated[Path | None, typer.Option("--out", help="File to write. Default: print it.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that holds something else.")]
+FIELDS = {one.name: one for one in fields(Cluster)}
+# What the file itself says to the search; options of `render` where they can be chosen.
+OF_THE_FILE = ("address", "home", "cache", "tracking_uri")
+
+
+def command(name: str, kind: Kind) -> Callable[..., None]:
+    """The command that renders a kind, with an option for every field that it holds."""
+
+    def carry_out(out: Path | None, overwrite: bool, **given: Any) -> None:
+        from orchestrator.launch.render import render, write
+
+        values = {name: _frozen(value) for name, value in given.items() if value not in (None, [])}
+        mistakes = Mistakes()
+        with mistakes.noted():
+            text = render(name, values)
+        with mistakes.noted():
+            refuse_search(values.get("search", ()))
+        mistakes.tell()
+        if out is None:
+            print(text, end="")
+        else:
+            changed = write(out, text, overwrite=overwrite)
+            note(f"{out}: {'written' if changed else 'as it was'}")
+
+    parameters = [_parameter(FIELDS[name], kind) for name in kind.fields]
+    more = [_option("out", Out, None), _option("overwrite", Overwrite, False)]
+    carry_out.__signature__ = Signature([*parameters, *more])  # type: ignore[attr-defined]
+    carry_out.__annotations__ = {}
+    carry_out.__doc__ = f"{kind.meaning}\n\nWrites what cluster/{kind.file} is with the defaults."
+    return carry_out
+
+
+def refuse_search(words: tuple[str, ...]) -> None:
+    """Raises `BadMachine` where the words are no search, or say what the file says."""
+    if not words:
+        return
+    alone = typer.Typer()
+    alone.command()(search)
+    where = "words after --"
+    try:
+        context = typer.main.get_command(alone).make_context("search", list(words))
+    except UsageError as error:
+        raise BadMachine(where, f"{error.format_message()} (they follow `orchestrator search`)") from error
+    except typer.Exit:
+        raise BadMachine(where, "expected a search, found a question for its help") from None
+    said = [name for name in OF_THE_FILE if _is_said(context, name)]
+    if said:
+        options = ", ".join("--" + name.replace("_", "-") for name in said)
+        raise BadMachine(where, f"expected no {options}, which the file says by itself; they go before --")
+
+
+def _is_said(context: Any, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _parameter(one: Field[Any], kind: Kind) -> Parameter:
+    default = kind.defaults.get(one.name, one.default)
+    shown = " ".join(default) if isinstance(default, tuple) else default
+    help = one.metadata["meaning"] + ("." if default is None else f". Default: {shown}.")
+    if one.name == "search":
+        words = typer.Argument(metavar="-- WORDS", help=help, show_default=False)
+        return _option("search", Annotated[list[str] | None, words], None)
+    if isinstance(one.default, tuple):
+        return _option(
+            one.name, Annotated[list[str] | None, typer.Option("--" + one.name[:-1], help=help)], None
+        )
+    kind_of = str if one.default is None else type(one.default)
+    return _option(one.name, Annotated[kind_of | None, typer.Option(help=help)], None)
+
+
+def _option(name: str, annotation: Any, default: Any) -> Parameter:
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+for _name, _kind in KINDS.items():
+    render_app.command(_name)(command(_name, _kind))

@@ -1,0 +1,31 @@
+"""The files that can be rendered: what each starts, the values that it holds, and where its defaults are its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One file; `holds`: fields of a `Cluster` that its template uses, separated by blanks."""
+
+    file: str
+    meaning: str
+    holds: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return tuple(self.holds.split())
+
+
+KINDS = {
+    "constraints-v100": Kind(
+        "constraints-v100.txt", "Versions of torch and torchvision with kernels for the V100."
+    ),
+    "constraints-newest": Kind(
+        "constraints-newest.txt", "The newest torch and torchvision, without kernels for the V100."
+    ),
+}

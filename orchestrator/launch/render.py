@@ -1,0 +1,116 @@
+"""Templates into files: every value is quoted as the language of the file wants it, an unknown name fails."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined, meta
+
+from orchestrator.errors import BadMachine
+from orchestrator.files import write_atomically
+from orchestrator.kept_memory import KEEP_FREED_MEMORY
+from orchestrator.launch.kinds import KINDS
+from orchestrator.launch.spec import Cluster
+
+# What templates know beside the fields of a cluster.
+ALWAYS = {"malloc": KEEP_FREED_MEMORY}
+
+
+class Quoted(str):
+    """Text that is quoted already."""
+
+
+def render(kind: str, values: Mapping[str, Any]) -> str:
+    """The file of a kind, with these fields of a `Cluster` and defaults otherwise. Raises `BadMachine`."""
+    file = KINDS[kind].file
+    cluster = Cluster(**{**KINDS[kind].defaults, **values})
+    return _environment(_language(file)).get_template(file).render(asdict(cluster) | ALWAYS)
+
+
+def write(path: Path, text: str, *, overwrite: bool = False) -> bool:
+    """Write a rendered file, a script so that it can be run; False if it holds this text already.
+
+    Raises `BadMachine` where it holds another one, unless that may be overwritten.
+    """
+    if path.is_dir():
+        raise BadMachine("--out", f"{path} is a folder; name the file")
+    before = path.read_bytes() if path.exists() else None
+    if before == text.encode():
+        return False
+    if before is not None and not overwrite:
+        raise BadMachine("--out", f"{path} exists and holds something else; --overwrite replaces it")
+    write_atomically(path, text.encode())
+    if text.startswith("#!"):
+        mode = path.stat().st_mode
+        path.chmod(mode | (mode & 0o444) >> 2)
+    return True
+
+
+def write_defaults(folder: Path) -> None:
+    """Every kind with its defaults, into a folder; what is there is overwritten."""
+    for name, kind in KINDS.items():
+        write(folder / kind.file, render(name, {}), overwrite=True)
+
+
+def shell(value: Any) -> str:
+    """A value as words of a shell; ~/ is the home of whoever runs it."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={shell(one)}" for name, one in value.items())
+    if isinstance(value, tuple):
+        return " ".join(map(shell, value))
+    text = _text(value)
+    if text.startswith("~/"):
+        return '"$HOME"/' + (shlex.quote(text[2:]) if text[2:] else "")
+    return shlex.quote(text)
+
+
+def yaml(value: Any) -> str:
+    """A value in YAML's flow style, on one line."""
+    plain = isinstance(value, (bool, int, float, list, tuple))
+    return json.dumps(value if plain else _text(value), ensure_ascii=False)
+
+
+def names_in(file: str) -> frozenset[str]:
+    """Fields of a cluster that a template, and what it includes, takes."""
+    environment = _environment(_language(file))
+    assert environment.loader is not None
+    tree = environment.parse(environment.loader.get_source(environment, file)[0])
+    included = [name for name in meta.find_referenced_templates(tree) if name is not None]
+    return frozenset(meta.find_undeclared_variables(tree) - ALWAYS.keys()).union(*map(names_in, included))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        raise TypeError("a template must say what it writes where there is no value")
+    return str(value)
+
+
+def _language(file: str) -> str:
+    return "yaml" if file.endswith(".yaml") else "shell"
+
+
+@cache
+def _environment(language: str) -> Environment:
+    quote = yaml if language == "yaml" else shell
+
+    def finished(value: Any) -> Any:
+        return value if isinstance(value, (Quoted, Undefined)) else quote(value)
+
+    made = Environment(
+        loader=PackageLoader("orchestrator.launch"),
+        undefined=StrictUndefined,
+        finalize=finished,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        comment_start_string="<#",  # {# begins ${#array[@]}
+        comment_end_string="#>",
+    )
+    made.filters["shell"] = lambda value: Quoted(shell(value))
+    return made
