@@ -1,10 +1,12 @@
 # `make demo` and `make test` need Python 3.11 or newer and a package index, nothing else.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := demo
+# `newest` takes a torch that no longer runs on a V100: make install TORCH=newest
+TORCH ?= volta
 
-.PHONY: install demo test test-all lint bench cluster clean
+.PHONY: install demo test test-all test-newest-torch test-ray-releases lint bench cluster clean
 
 install: $(VENV)/.installed
 
@@ -13,6 +15,9 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, found " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --editable '.[dev]'
+ifeq ($(TORCH),newest)
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r cluster/constraints-newest.txt
+endif
 	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
 	@touch $@
 
@@ -29,6 +34,14 @@ test: install
 test-all: install
 	$(BIN)/python -m pytest
 
+# The same tests with a torch newer than pyproject's, in an environment of their own.
+test-newest-torch:
+	$(MAKE) test VENV=.venv-newest TORCH=newest
+
+# The tests that start Ray, under every minor release from 2.55 on, with token authentication on and off.
+test-ray-releases: install
+	$(BIN)/python tests/cluster/ray_matrix.py
+
 lint: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -42,4 +55,4 @@ bench: install
 	for page in tests/benchmarks/*.py; do $(BIN)/python $$page || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(DEMO) build *.egg-info
+	rm -rf $(VENV) .venv-newest .ray-matrix $(DEMO) build *.egg-info

@@ -7,6 +7,7 @@ import glob
 import os
 import shutil
 import uuid
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,8 @@ def export_onnx(network: nn.Module, image_size: int, path: Path) -> None:
     probabilities agree to 3e-5 everywhere.
     """
     prediction = Prediction(network).eval()
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r".*LeafSpec", FutureWarning)  # torch 2.10's exporter, of itself
         torch.onnx.export(
             prediction,
             (torch.rand(2, 3, image_size, image_size),),
