@@ -6,7 +6,7 @@ DEMO := demo
 # `newest` takes a torch that no longer runs on a V100: make install TORCH=newest
 TORCH ?= volta
 
-.PHONY: install demo test test-all test-newest-torch test-ray-releases lint bench cluster clean
+.PHONY: install demo test test-all test-netns netns-tools chaos test-newest-torch test-ray-releases lint bench cluster clean
 
 install: $(VENV)/.installed
 
@@ -32,7 +32,22 @@ test: install
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-all: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not netns and not services and not slurm"
+
+# Ray over nodes in network namespaces, and every fault that is injected into a search; as root.
+# `make chaos FAULTS="worker cut" SEED=7 ROUNDS=3` plays faults at other moments.
+test-netns: install netns-tools
+	$(BIN)/python -m pytest -m netns tests/cluster
+
+SEED ?= 0
+ROUNDS ?= 1
+FAULTS ?=
+chaos: install netns-tools
+	PYTHONPATH=tests/cluster:tests/support:. $(BIN)/python -m chaos $(FAULTS) --seed $(SEED) --rounds $(ROUNDS) --table docs/faults.md
+
+netns-tools:
+	apt-get install --yes --no-install-recommends iproute2 faketime postgresql
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'psycopg[binary]>=3.2'
 
 # The same tests with a torch newer than pyproject's, in an environment of their own.
 test-newest-torch:

@@ -14,19 +14,17 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from counted import epochs_begun
 from optuna.trial import TrialState
+from outcome import curves_of, leftovers, records, runs_of, trials_of, verdicts_of
 from shell import ROOT, Shell, wait_until
 
 from orchestrator.data.cases import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.results.handover import board
-from orchestrator.results.mlflow_client import connect
 from orchestrator.search.home import StudyHome
-from orchestrator.search.verdict_log import read_verdicts
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +47,6 @@ START_S = 12.0  # about as long as a study needs until it trains
 AFTER_S = 2.0  # about as long as a kill comes after the epoch that it waits for
 SHARE_AT_START = 0.3  # of the kills come before anything is trained
 ROUND_S = 900.0
-REPEATABLE = ("epoch", "train_loss", "val_dice", "learning_rate", "micro_batch")
 
 
 @dataclass
@@ -153,53 +150,6 @@ def name_of(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:200]
     except (FileNotFoundError, ProcessLookupError):
         return ""
-
-
-def records(study: StudyHome) -> dict[str, int]:
-    """Every finished fit, and when it was written."""
-    return {file.parent.name: file.stat().st_mtime_ns for file in study.ledger.fits.glob("[!.]*/record.json")}
-
-
-def trials_of(study: StudyHome) -> list[tuple[Any, ...]]:
-    stored = study.optuna_study().get_trials(deepcopy=False)
-    return [(trial.number, trial.state.name, rounded(trial.value), trial.params) for trial in stored]
-
-
-def verdicts_of(study: StudyHome) -> list[dict[str, Any]]:
-    """The verdicts of the race, without the time they were passed."""
-    return [rounded({**line, "at": None}) for line in read_verdicts(study.race_file)]
-
-
-def rounded(value: Any) -> Any:
-    """Sums of the same numbers in another order differ in their last digits."""
-    if isinstance(value, dict):
-        return {key: rounded(one) for key, one in value.items()}
-    return round(value, 9) if isinstance(value, float) else value
-
-
-def curves_of(study: StudyHome) -> dict[str, list[list[float]]]:
-    """Fit -> the part of its curves that does not depend on the speed of the machine."""
-    return {
-        fit_id: [[row[key] for key in REPEATABLE] for row in study.ledger.read(fit_id).curves]
-        for fit_id in records(study)
-    }
-
-
-def runs_of(study: StudyHome) -> list[tuple[Any, ...]]:
-    """The runs of MLflow: what they are, how they ended, and their curves."""
-    client = connect(f"sqlite:///{study.home / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name(study.name)
-    found = []
-    for run in client.search_runs([experiment.experiment_id], max_results=1000):
-        curve = client.get_metric_history(run.info.run_id, "val_dice")
-        tags = run.data.tags
-        what = (tags["role"], tags.get("trial", ""), tags.get("fit_id", ""), tags.get("champion", ""))
-        found.append((*what, run.info.status, sorted((point.step, rounded(point.value)) for point in curve)))
-    return sorted(found)
-
-
-def leftovers(study: StudyHome) -> list[str]:
-    return sorted(str(path.relative_to(study.folder)) for path in study.folder.rglob("*.partial*"))
 
 
 @pytest.fixture(scope="module")

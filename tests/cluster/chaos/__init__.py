@@ -1,0 +1,1 @@
+"""Searches with real processes, hurt on purpose, and compared with one that nobody disturbed. Run: `make chaos`."""

@@ -1,0 +1,46 @@
+"""Hurt searches one after another and write a table of what came of it; exit code 1 if anything was lost or doubled.
+
+make chaos SEED=7 FAULTS="worker driver"
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from chaos import clocks, cluster, data, database, disks, ends, mlflow, processes  # noqa: F401
+from chaos.faults import FAULTS, names
+from chaos.play import Play
+from chaos.table import table
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
+    parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"of {', '.join(names())}; default: all")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments, the victims and the study")
+    parser.add_argument("--rounds", type=int, default=1, help="how often each, at other moments")
+    parser.add_argument("--shuffle", action="store_true", help="in an order that follows from the seed")
+    parser.add_argument("--table", type=Path, help="file that the table is written to")
+    parser.add_argument("--keep", type=Path, help="folder to work in, which stays; short, for Ray's sockets")
+    asked = parser.parse_args()
+    if unknown := [name for name in asked.faults if name not in FAULTS]:
+        parser.error(f"expected faults of {', '.join(names())}, found {', '.join(unknown)}")
+    order = (asked.faults or names()) * asked.rounds
+    if asked.shuffle:
+        random.Random(asked.seed).shuffle(order)
+    with tempfile.TemporaryDirectory(prefix="ch", ignore_cleanup_errors=True) as temporary:
+        play = Play(asked.keep or Path(temporary), asked.seed)
+        with play:
+            rows = [play.act(FAULTS[name], number) for number, name in enumerate(order)]
+    text = table(rows, asked.seed, sys.argv[1:])
+    print(text)
+    if asked.table:
+        asked.table.write_text(text, encoding="utf-8")
+    return int(not all(row.is_good for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

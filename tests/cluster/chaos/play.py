@@ -1,0 +1,113 @@
+"""Faults played one after another on studies of one seed, each compared with the study that nobody disturbed."""
+
+from __future__ import annotations
+
+import pickle
+import random
+import shutil
+import traceback
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chaos.faults import Fault
+from chaos.nodes import Nodes, why_not
+from chaos.scene import Comparison, Scene, compare, make_home
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of one fault."""
+
+    fault: Fault
+    codes: tuple[int, ...] = ()  # exit codes of the searches
+    seconds: tuple[tuple[str, float], ...] = ()
+    comparison: Comparison | None = None  # None: it was skipped, or ended before that
+    trouble: str = ""  # what did not go as it should, or why it was skipped
+
+    @property
+    def is_good(self) -> bool:
+        return self.comparison is not None and self.comparison.is_good and not self.trouble
+
+
+class Play:
+    """A folder with a home to copy, a cluster that is kept between faults, and the undisturbed studies."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.seed = folder.absolute(), seed
+        self.calm: dict[int, dict[str, Any]] = {}  # by epochs of a fit
+        self.nodes: Nodes | None = None
+
+    def __enter__(self) -> Play:
+        self.stack = ExitStack()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.template = self.folder / "template"
+        if not self.template.exists():
+            make_home(self.template)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    def scene(self, fault: Fault, number: int, folder: str) -> Scene:
+        """A study that the fault can happen to."""
+        nodes = self.cluster(fault.nodes) if fault.nodes else None
+        rng = random.Random(f"{self.seed} {number} {fault.name}")
+        path = self.folder / folder
+        shutil.rmtree(path, ignore_errors=True)  # of an earlier run in the same folder
+        path.mkdir()
+        return Scene(
+            path, self.template, rng, self.seed, fault.epochs, nodes, fault.lanes, **dict(fault.options)
+        )
+
+    def cluster(self, num_nodes: int) -> Nodes:
+        """So many nodes that run Ray; of an earlier fault those that are left."""
+        if self.nodes is not None and len(self.nodes.nodes) > num_nodes:
+            self.nodes.__exit__()
+            self.nodes = None
+        if self.nodes is None:
+            self.nodes = Nodes(self.folder / "n").__enter__()
+            self.stack.callback(lambda: self.nodes and self.nodes.__exit__())
+        return self.nodes.up(num_nodes)
+
+    def undisturbed(self, fault: Fault) -> dict[str, Any]:
+        """What comes of the same study, of the same seed, when nothing happens to it."""
+        if fault.epochs not in self.calm:
+            print(f"undisturbed, {fault.epochs} epochs a fit", flush=True)
+            file = self.folder / f"undisturbed-{self.seed}-{fault.epochs}.pickle"
+            if not file.exists():
+                file.write_bytes(pickle.dumps(self._outcome(fault.epochs)))
+            self.calm[fault.epochs] = pickle.loads(file.read_bytes())
+        return self.calm[fault.epochs]
+
+    def _outcome(self, epochs: int) -> dict[str, Any]:
+        path = self.folder / f"calm{epochs}"
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
+        scene = Scene(path, self.template, random.Random(0), self.seed, epochs)
+        try:
+            scene.finish()
+            return scene.outcome()
+        finally:
+            scene.close()
+
+    def act(self, fault: Fault, number: int) -> Row:
+        """Let a fault happen, and see what came of it."""
+        print(f"{number}. {fault.name}: {fault.text}", flush=True)
+        if fault.nodes and (why := why_not()) is not None:
+            return Row(fault, trouble=f"skipped: {why}")
+        calm = self.undisturbed(fault)
+        scene = self.scene(fault, number, f"s{number}")
+        trouble, comparison = "", None
+        try:
+            fault.act(scene)
+            comparison = compare(scene, calm)
+        except Exception as error:
+            traceback.print_exc()
+            trouble = (str(error).splitlines() or [type(error).__name__])[0]
+        finally:
+            scene.close()
+        row = Row(fault, tuple(scene.codes), tuple(scene.seconds.items()), comparison, trouble)
+        print("   ", "good" if row.is_good else f"BAD: {trouble or comparison}", flush=True)
+        return row

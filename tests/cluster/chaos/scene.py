@@ -1,0 +1,297 @@
+"""One study that is hurt: how it is started, watched, struck and started again, and what came of it."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from counted import LOG, epochs_begun
+from outcome import curves_of, leftovers, records, runs_of, trials_of
+from shell import ROOT, SETTINGS, wait_until
+
+from chaos.nodes import MARK, SUPPORT, Nodes, kill, marked, title_of
+from orchestrator.data.cases import add_dataset
+from orchestrator.data.phantom import draw_dataset
+from orchestrator.results.handover import board
+from orchestrator.search.home import StudyHome
+
+SPACE = """
+network = "unet"
+[search]
+base_channels = { int = [4, 8], step = 2 }
+learning_rate = { log_uniform = [1e-4, 3e-2] }
+[fixed]
+image_size = 32
+epochs = EPOCHS
+batch_size = 8
+[baseline]
+base_channels = 4
+learning_rate = 5e-3
+"""
+SHORT, LONG = 8, 60  # epochs of a fit: a fifth of a second each, at least
+NUM_TRIALS, NUM_FOLDS = 3, 2
+PATIENCE_S = 420.0
+INTERRUPTED, FAULT = 75, 2  # exit codes: run again; something outside is to be mended first
+
+
+def make_home(home: Path) -> Path:
+    """A home with a drawn dataset and search spaces."""
+    for epochs in (SHORT, LONG):
+        home.mkdir(exist_ok=True)
+        (home / f"{epochs}.toml").write_text(SPACE.replace("EPOCHS", str(epochs)))
+    draw_dataset(home / "frames", num_cases=30, size=48, seed=0)
+    add_dataset(home, "near", home / "frames", groups=home / "frames" / "groups.csv", allow_empty=True)
+    return home
+
+
+@dataclass
+class Scene:
+    """A study in a home of its own, and the processes that work on it."""
+
+    folder: Path
+    template: Path  # a home to copy
+    rng: random.Random
+    seed: int
+    epochs: int = SHORT
+    nodes: Nodes | None = None  # None: Ray is started by the search, on this machine
+    lanes: int = 1
+    uri: str | None = None  # of MLflow; None: a file in the home
+    storage: str | None = None
+    more: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    log: list[str] = field(default_factory=list)
+    codes: list[int] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    num_strikes: int = 0  # each may cost every lane the epoch in flight
+
+    def __post_init__(self) -> None:
+        self.stack = ExitStack()  # what is to be ended after it was looked at: servers, mounts
+        self.home = self.folder / "home"
+        self.began = time.monotonic()
+        self.study = StudyHome(self.home, "study")
+        (self.folder / LOG).touch()
+        self.fill_home()
+
+    def fill_home(self) -> None:
+        """Copy what every study begins with, and let it note its epochs elsewhere: the home may break."""
+        shutil.copytree(self.template, self.home, dirs_exist_ok=True)
+        self.study.ledger.fits.parent.mkdir(parents=True, exist_ok=True)
+        (self.study.ledger.fits.parent / LOG).symlink_to(self.folder / LOG)
+
+    def say(self, text: str) -> None:
+        line = f"{time.monotonic() - self.began:6.1f} s  {text}"
+        self.log.append(line)
+        print("   ", line, flush=True)
+
+    # --- the search
+
+    @property
+    def words(self) -> list[str]:
+        """The command of the search, the same every time."""
+        address = self.nodes.address if self.nodes is not None else "local"
+        data = [
+            "--data",
+            "near",
+            "--splits",
+            f"k-fold:{NUM_FOLDS}",
+            "--no-twins",
+            "--trials",
+            str(NUM_TRIALS),
+        ]
+        how = ["--race", "none", "--sampler", "random", "--rescore", "0", "--seed", str(self.seed)]
+        where = [
+            "--lanes",
+            str(self.lanes),
+            "--address",
+            address,
+            "--device",
+            "cpu",
+            "--home",
+            str(self.home),
+        ]
+        storage = ["--storage", self.storage] if self.storage else []
+        space = str(self.home / f"{self.epochs}.toml")
+        study = ["--study", self.study.name]
+        return ["search", space, *data, *how, *where, *storage, *study, *self.more]
+
+    def run(self, words: list[str], log: Path, before: list[str] = ()) -> subprocess.Popen[bytes]:  # type: ignore[assignment]
+        """`orchestrator` with counted epochs, on the head's node if there are nodes."""
+        command = [*before, sys.executable, str(SUPPORT / "counted_driver.py"), *words]
+        environment = {n: v for n, v in os.environ.items() if not n.startswith(SETTINGS)}
+        environment |= {"PYTHONPATH": f"{SUPPORT}:{ROOT}", "RAY_TMPDIR": str(self.folder / "r")}
+        environment |= {"ORCHESTRATOR_CLAIMS": str(self.folder / "claims"), MARK: str(self.folder)}
+        if self.nodes is not None:
+            command = self.nodes.head.inside(*command)
+            environment = self.nodes.environment | {MARK: self.nodes.head.name}
+        if self.uri is not None:
+            environment["MLFLOW_TRACKING_URI"] = self.uri
+        environment |= self.environment
+        with log.open("ab") as file:
+            file.write(b"--- start\n")
+            file.flush()
+            return subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True
+            )
+
+    def start(self, before: list[str] = ()) -> subprocess.Popen[bytes]:  # type: ignore[assignment]
+        """The search, begun or gone on with."""
+        assert self.process is None or self.process.poll() is not None
+        self.say("the same command again" if self.codes else "the search is started")
+        self.begun = time.monotonic()
+        self.process = self.run(self.words, self.folder / "search.log", before)
+        return self.process
+
+    def end(self, *expected: int, patience_s: float = PATIENCE_S) -> int:
+        """Wait until the search ends, with one of these exit codes and without a traceback."""
+        assert self.process is not None
+        began = time.monotonic()
+        self.wait(lambda: self.process.poll() is not None, "the search does not end", patience_s)  # type: ignore[union-attr]
+        code = self.process.returncode
+        self.codes.append(code)
+        self.say(f"the search ended with {code} after {time.monotonic() - began:.0f} s more")
+        assert code in expected, f"exit code {code}, expected {expected}: {self.last_words()}"
+        if code >= 0:
+            assert "Traceback" not in self.last_words(), self.last_words()
+        return code
+
+    def last_words(self) -> str:
+        """What the last search printed."""
+        return (self.folder / "search.log").read_text(errors="replace").rpartition("--- start\n")[2]
+
+    def finish(self) -> None:
+        """Let the search come to its end."""
+        if self.process is None or self.process.poll() is not None:
+            self.start()
+        self.end(0)
+
+    # --- what is seen of it
+
+    def wait(self, happened: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
+        wait_until(happened, lambda: f"{what}; {self.tail()}", patience_s)
+
+    def tail(self) -> str:
+        return "\n".join(self.last_words().splitlines()[-30:])
+
+    def begun_epochs(self) -> list[tuple[str, int]]:
+        return epochs_begun(self.study.ledger)
+
+    def until_epoch(self, number: int) -> None:
+        """Wait until so many epochs were begun, repeats included."""
+        self.wait(
+            lambda: len(self.begun_epochs()) >= number or self._is_over(), f"there are no {number} epochs"
+        )
+        assert not self._is_over(), self.tail()
+
+    def until_train(self, share: tuple[float, float] = (0.15, 0.6)) -> None:
+        """Wait for a moment within this part of all the epochs."""
+        self.until_epoch(round(self.rng.uniform(*share) * NUM_TRIALS * NUM_FOLDS * self.epochs))
+
+    def _is_over(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
+    def flying(self) -> set[str]:
+        """Fits that were begun and are not on record."""
+        return {fit_id for fit_id, _ in self.begun_epochs()} - records(self.study).keys()
+
+    def victims(self, title: str) -> list[int]:
+        """Processes of this study by their title, lowest number first."""
+        if self.nodes is not None:
+            return sorted(pid for node in self.nodes.nodes for pid in node.pids(title))
+        return sorted(pid for pid in marked(f"{MARK}={self.folder}") if title in title_of(pid))
+
+    # --- what is done to it
+
+    def strike(self, text: str, act: Callable[[], Any]) -> None:
+        """Do it, and remember when and what was being trained."""
+        self.hurt = self.flying()
+        self.seen = Counter(fit_id for fit_id, _ in self.begun_epochs())
+        self.struck = time.monotonic()
+        act()
+        self.num_strikes += 1
+        self.say(text)
+
+    def kill_one(self, title: str) -> None:
+        """SIGKILL for one of the processes of that title."""
+        self.wait(lambda: bool(self.victims(title)), f"no process is named {title}")
+        victim = self.rng.choice(self.victims(title))
+        self.strike(f"SIGKILL of {title} ({victim})", lambda: kill([victim]))
+
+    def recover(self, since: float | None = None, patience_s: float = PATIENCE_S) -> None:
+        """Wait until every fit that was in flight goes on, or is on record; note how long that took."""
+
+        def goes_on() -> bool:
+            now, done = Counter(fit_id for fit_id, _ in self.begun_epochs()), records(self.study)
+            return all(now[fit_id] > self.seen[fit_id] or fit_id in done for fit_id in self.hurt)
+
+        self.wait(lambda: goes_on() or self._is_over(), "what was in flight does not go on", patience_s)
+        assert goes_on(), self.tail()
+        seconds = time.monotonic() - (self.struck if since is None else since)
+        self.seconds["recovered"] = max(self.seconds.get("recovered", 0.0), seconds)
+        self.say(f"all that was in flight goes on, {seconds:.0f} s after")
+
+    def close(self) -> None:
+        """Nothing of it is left running."""
+        if self.process is not None and self.process.poll() is None:
+            kill([self.process.pid])
+        if self.nodes is None:
+            kill(marked(f"{MARK}={self.folder}"))
+        self.stack.close()
+
+    # --- what came of it
+
+    def outcome(self) -> dict[str, Any]:
+        """What can be compared."""
+        return {
+            "leaderboard": [
+                (row.number, row.state, row.searched, row.folds_done, row.scores, row.threshold)
+                for row in board(self.study)
+            ],
+            "trials": trials_of(self.study),
+            "fits": curves_of(self.study),
+            "runs": runs_of(self.study, self.uri),
+            "champion": (champion := self.study.champion()) and (champion.trial, champion.fit_id),
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a hurt study lacks, or has twice, beside one that nobody disturbed."""
+
+    lost: tuple[str, ...]
+    doubled: tuple[str, ...]
+    num_again: int  # epochs that were trained twice, for they were in flight
+
+    @property
+    def is_good(self) -> bool:
+        return not self.lost and not self.doubled
+
+
+def compare(scene: Scene, calm: Mapping[str, Any]) -> Comparison:
+    """Compare what came of a study with what comes of it when nobody disturbs it."""
+    found = scene.outcome()
+    begun = Counter(scene.begun_epochs())
+    again = {epoch: times - 1 for epoch, times in begun.items() if times > 1}
+    lost = [f"{name} differ" for name in calm if found[name] != calm[name]]
+    lost += [f"fit {fit}" for fit in calm["fits"].keys() - found["fits"].keys()]
+    doubled = [f"run {run[:4]}" for run, times in Counter(r[:4] for r in found["runs"]).items() if times > 1]
+    doubled += [f"fit {fit} is new" for fit in found["fits"].keys() - calm["fits"].keys()]
+    if sum(again.values()) > scene.num_strikes * scene.lanes:
+        doubled.append(f"{sum(again.values())} epochs were trained again in {scene.num_strikes} strikes")
+    lost += [f"left half-written: {path}" for path in leftovers(scene.study)]
+    lost += [
+        f"checkpoints of a finished fit: {path.name}"
+        for path in scene.study.ledger.running.glob("*")
+        if path.name in found["fits"]
+    ]
+    return Comparison(tuple(lost), tuple(doubled), sum(again.values()))
