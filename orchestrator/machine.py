@@ -19,6 +19,7 @@ from ray.exceptions import AuthenticationError
 from orchestrator.claims import claimed
 from orchestrator.errors import BadMachine
 from orchestrator.files import private_folder
+from orchestrator.head import head_watched
 from orchestrator.hosts import why_silent
 from orchestrator.interruption import held_back, listen_again
 from orchestrator.search.width import possible_widths
@@ -96,7 +97,8 @@ def cluster(machine: Machine) -> Iterator[None]:
         stack.callback(_shut_down)
         with held_back(), _signals_stay_ours():
             _connect(options)
-        yield
+        with head_watched(ray.get_runtime_context().gcs_address):
+            yield
 
 
 def reach_cluster(address: str) -> str | None:

@@ -29,7 +29,7 @@ RETRY_S = 15.0
 HURRY_S = 20.0
 # MLflow retries for minutes by default; here the spool does the waiting.
 HTTP_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-# Answers that will be the same next time. Everything else means that the server is away.
+# Answers of MLflow that will be the same next time. Everything else means that the server is away.
 FINAL_ANSWERS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 
@@ -238,7 +238,7 @@ class Tracking:
         try:
             _apply(call, self._runs, self._spool.folder)
         except Exception as error:
-            if getattr(error, "error_code", None) not in FINAL_ANSWERS:
+            if not _is_final(error):
                 self._runs = None  # what it remembers may be out of date when MLflow is back
                 self._is_away(error)
                 return False
@@ -272,6 +272,14 @@ class Tracking:
                 without_secrets("".join(lines)),
             )
         self._away = True
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether MLflow itself refused a call. A bare 400 is of a proxy: MLflow says in JSON what it refuses."""
+    from mlflow.exceptions import RestException
+
+    code = getattr(error, "error_code", None)
+    return code in FINAL_ANSWERS and (code != "BAD_REQUEST" or isinstance(error, RestException))
 
 
 def _apply(call: dict[str, Any], runs: StudyRuns, spool: Path) -> None:

@@ -6,8 +6,10 @@ MySQL's `read_default_file` names.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -16,15 +18,22 @@ from typing import Any
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy import URL, Dialect, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from orchestrator.errors import BadMachine
 from orchestrator.files import naming
+from orchestrator.interruption import asked
+
+logger = logging.getLogger(__name__)
 
 WHERE = "--storage"
 BACKENDS = ("postgresql", "mysql", "mariadb", "sqlite")
 PATIENCE_S = 10  # for a server that does not answer
+RESTART_S, RETRY_S = (
+    120.0,
+    2.0,
+)  # for a server that was there: how long it is waited for, how often it is tried
 EXAMPLE = "postgresql://user@host/database"
 PASSWORD_FILES = {
     "postgresql": "write it into ~/.pgpass",
@@ -91,9 +100,27 @@ def reach(url: str) -> None:
 def open_database(url: str) -> BaseStorage:
     """One pool of connections for each process, behind Optuna's cache: trials that are over are read once."""
     with trouble_told():
-        return get_storage(
-            RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": _patience(url)})
-        )
+        storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": _patience(url)})
+        if not url.startswith("sqlite"):
+            event.listen(storage.engine, "do_connect", connect_again)
+        return get_storage(storage)
+
+
+def connect_again(dialect: Dialect, record: object, words: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """A connection to a server that was there before: one that restarts, or is replaced, is waited for."""
+    began, is_said = time.monotonic(), False
+    while True:
+        try:
+            return dialect.connect(*words, **options)
+        except dialect.loaded_dbapi.OperationalError as error:
+            if time.monotonic() - began > RESTART_S or asked() is not None:
+                raise
+            if not is_said:
+                logger.warning(
+                    "the database is away, and is waited for %.0f s: %s", RESTART_S, _first_line(error)
+                )
+            is_said = True
+            time.sleep(RETRY_S)
 
 
 def open_journal(path: Path) -> BaseStorage:
@@ -127,8 +154,13 @@ def trouble_told() -> Iterator[None]:
 
 def _away(error: Exception) -> BadMachine:
     cause = error.orig if isinstance(error, DBAPIError) else error.__cause__
-    first = str(cause or error).strip().splitlines()[0]
-    return BadMachine(WHERE, f"the database does not answer, or does not let us in: {first}")
+    return BadMachine(
+        WHERE, f"the database does not answer, or does not let us in: {_first_line(cause or error)}"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _patience(url: str) -> dict[str, int]:

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import requests
 from mlflow.entities import Run
+from mlflow.utils.rest_utils import verify_rest_response
 
 from orchestrator.errors import BadMachine
 from orchestrator.results import tracking as tracking_module
@@ -272,6 +274,27 @@ def test_calls_wait_whatever_keeps_them_from_mlflow(
         wait_until(lambda: tracking.num_waiting == 0)
     assert "trial-000 unet" in find_runs()
     assert "ModuleNotFoundError: No module named 'boto3'" in caplog.text
+
+
+@pytest.mark.parametrize("status", [200, 400, 413])
+def test_what_a_proxy_answers_in_place_of_mlflow_refuses_nothing_for_good(
+    status, mlflow_uri, tmp_path, request, find_runs, monkeypatch
+):
+    answer, apply, is_down = requests.Response(), tracking_module._apply, [True]
+    answer.status_code, answer._content = status, b"<html>not MLflow</html>"
+
+    def through_proxy(*arguments: object) -> None:
+        if is_down:
+            verify_rest_response(answer, "/api/2.0/mlflow/runs/log-batch")
+        apply(*arguments)
+
+    monkeypatch.setattr(tracking_module, "_apply", through_proxy)
+    with Tracking(mlflow_uri, request.node.name, None, {}, spool=tmp_path, retry_s=0.05) as tracking:
+        tracking.trial_started(0, {"network": "unet"})
+        wait_until(lambda: tracking.is_away)
+        is_down.clear()
+        wait_until(lambda: tracking.num_waiting == 0)
+    assert "trial-000 unet" in find_runs() and not (tmp_path / "refused.jsonl").exists()
 
 
 def test_runs_are_known_again_whatever_else_their_study_is_tagged_with(mlflow_uri, request, tmp_path):

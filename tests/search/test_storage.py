@@ -6,15 +6,18 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 
 import optuna
 import pytest
 from formula import formula_study
 from optuna.trial import TrialState
-from sqlalchemy import event, make_url
+from sqlalchemy import create_engine, event, make_url, text
+from sqlalchemy.exc import OperationalError
 from visits import Engine
 
 from orchestrator.errors import BadMachine, BadStudy
+from orchestrator.search import storage
 from orchestrator.search.home import find_study
 from orchestrator.search.scene import recorded_status
 from orchestrator.search.storage import kept_url, open_database, reach, trouble_told
@@ -99,6 +102,22 @@ def test_a_database_that_goes_away_in_the_middle_is_said_in_words(template, tmp_
     (tmp_path / "trials.db").unlink()
     with pytest.raises(BadMachine, match=r"--storage: .*no such table"), trouble_told():
         engine.run(1)
+
+
+def test_a_database_that_restarts_is_waited_for_and_one_that_stays_away_is_not_for_ever(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(storage, "RETRY_S", 0.02)
+    monkeypatch.setattr(storage, "RESTART_S", 0.2)
+    away, engine = tmp_path / "away", create_engine(f"sqlite:///{tmp_path}/away/trials.db")
+    event.listen(engine, "do_connect", storage.connect_again)
+    with pytest.raises(OperationalError, match="unable to open"):
+        engine.connect()
+    Timer(0.1, away.mkdir).start()
+    monkeypatch.setattr(storage, "RESTART_S", 60)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT 1")) == 1
+    engine.dispose()
 
 
 def test_every_command_finds_the_database_and_a_study_stays_in_it(template, tmp_path, url):

@@ -37,7 +37,7 @@ class CountedWork(Work):
 
         def epoch(batches: TrainingBatches, number: int) -> Iterator[Any]:
             time.sleep(0.2)  # a moment to be killed at
-            _note(self.ledger, f"{job.fit_id} {number}\n")
+            _note(self.ledger, f"{job.fit_id} {number} {os.getpid()}\n")
             yield from train(batches, number)
 
         with patch.object(TrainingBatches, "epoch", epoch):
@@ -46,9 +46,14 @@ class CountedWork(Work):
 
 def epochs_begun(ledger: Ledger) -> list[tuple[str, int]]:
     """(fit, epoch) of every epoch that was begun, repeats included, oldest first."""
+    return [(fit_id, epoch) for fit_id, epoch, _ in epochs_of_processes(ledger)]
+
+
+def epochs_of_processes(ledger: Ledger) -> list[tuple[str, int, int]]:
+    """The same with the process that began each: (fit, epoch, pid)."""
     log = ledger.fits.parent / LOG
     lines = log.read_text().split("\n")[:-1] if log.exists() else []
-    return [(fit_id, int(epoch)) for fit_id, epoch in map(str.split, lines)]
+    return [(fit_id, int(epoch), int(pid)) for fit_id, epoch, pid in map(str.split, lines)]
 
 
 def _note(ledger: Ledger, line: str) -> None:

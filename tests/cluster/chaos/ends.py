@@ -8,7 +8,7 @@ import time
 
 from chaos.faults import fault
 from chaos.nodes import kill
-from chaos.scene import FAULT, INTERRUPTED, Scene
+from chaos.scene import FAULT, INTERRUPTED, WORKER, Scene
 
 KILL_WAIT_S = 30.0  # Slurm's
 
@@ -53,7 +53,7 @@ def sigterm(scene: Scene) -> None:
 def stuck(scene: Scene) -> None:
     scene.start()
     scene.until_train()
-    for pid in scene.victims("ray::RayTrainWorker"):
+    for pid in scene.victims(WORKER):
         os.kill(pid, signal.SIGSTOP)
     scene.say("the worker hangs")
     ended_by_scheduler(scene)

@@ -6,7 +6,7 @@ import time
 
 from chaos.faults import fault
 from chaos.nodes import kill
-from chaos.scene import FAULT, INTERRUPTED, LONG, Scene
+from chaos.scene import FAULT, INTERRUPTED, LONG, WORKER, Scene
 
 TWO = {"part": "processes", "nodes": 2, "lanes": 2}
 
@@ -22,7 +22,7 @@ def killed(scene: Scene, title: str) -> None:
 
 @fault("worker", "SIGKILL of a training worker", **TWO)
 def worker(scene: Scene) -> None:
-    killed(scene, "ray::RayTrainWorker")
+    killed(scene, WORKER)
 
 
 @fault("lane", "SIGKILL of a lane's controller", **TWO)
@@ -47,7 +47,7 @@ def driver(scene: Scene) -> None:
     scene.strike("SIGKILL of the driver", lambda: kill([process.pid]))
     scene.end(-9)
     scene.start()
-    scene.recover()
+    scene.recover(since=scene.begun)
     scene.finish()
 
 
@@ -64,18 +64,32 @@ def raylet(scene: Scene) -> None:
     scene.finish()
 
 
-@fault("head", "SIGKILL of the head's GCS; the cluster is started again, then the same command", **TWO)
-def head(scene: Scene) -> None:
+def of_head(scene: Scene, title: str) -> None:
+    """What nobody bears: the search ends and says so. Then the cluster is started again, and it goes on."""
     assert scene.nodes is not None
     scene.start()
     scene.until_train()
-    scene.strike("SIGKILL of the GCS", lambda: kill(scene.nodes.head.pids("gcs/gcs_server")))  # type: ignore[union-attr]
-    began = time.monotonic()
+    victims = scene.nodes.head.pids(title)
+    scene.strike(f"SIGKILL of {title}", lambda: kill(victims))
     scene.end(FAULT, INTERRUPTED)
-    scene.seconds["noticed"] = time.monotonic() - began
+    scene.seconds["noticed"] = time.monotonic() - scene.struck
     scene.nodes.end()
     scene.nodes.up(2)
     scene.say("the cluster is started again")
     scene.start()
     scene.recover(since=scene.begun)
     scene.finish()
+
+
+@fault("head", "SIGKILL of the head's GCS; the cluster is started again, then the same command", **TWO)
+def head(scene: Scene) -> None:
+    of_head(scene, "gcs/gcs_server")
+
+
+@fault(
+    "head-raylet",
+    "SIGKILL of the raylet beside the driver; the cluster is started again, the same command",
+    **TWO,
+)
+def head_raylet(scene: Scene) -> None:
+    of_head(scene, "raylet/raylet")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from counted import LOG, epochs_begun
+from counted import LOG, epochs_begun, epochs_of_processes
 from outcome import curves_of, leftovers, records, runs_of, trials_of
 from shell import ROOT, SETTINGS, wait_until
 
@@ -41,6 +41,8 @@ learning_rate = 5e-3
 SHORT, LONG = 8, 60  # epochs of a fit: a fifth of a second each, at least
 NUM_TRIALS, NUM_FOLDS = 3, 2
 PATIENCE_S = 420.0
+WORKER = "ray::RayTrainWorker"
+LIVES_ON = 4  # epochs after a strike; those that are to die begin fewer before
 INTERRUPTED, FAULT = 75, 2  # exit codes: run again; something outside is to be mended first
 
 
@@ -214,8 +216,9 @@ class Scene:
 
     def strike(self, text: str, act: Callable[[], Any]) -> None:
         """Do it, and remember when and what was being trained."""
-        self.hurt = self.flying()
-        self.seen = Counter(fit_id for fit_id, _ in self.begun_epochs())
+        begun = epochs_of_processes(self.study.ledger)
+        self.hurt = {fit_id: pid for fit_id, _, pid in begun if fit_id in self.flying()}
+        self.seen = len(begun)
         self.struck = time.monotonic()
         act()
         self.num_strikes += 1
@@ -228,17 +231,23 @@ class Scene:
         self.strike(f"SIGKILL of {title} ({victim})", lambda: kill([victim]))
 
     def recover(self, since: float | None = None, patience_s: float = PATIENCE_S) -> None:
-        """Wait until every fit that was in flight goes on, or is on record; note how long that took."""
+        """Wait until every fit that was in flight goes on, or is on record; note how long that took.
 
-        def goes_on() -> bool:
-            now, done = Counter(fit_id for fit_id, _ in self.begun_epochs()), records(self.study)
-            return all(now[fit_id] > self.seen[fit_id] or fit_id in done for fit_id in self.hurt)
+        `since`: when the search was started again, if it was.
+        """
 
-        self.wait(lambda: goes_on() or self._is_over(), "what was in flight does not go on", patience_s)
-        assert goes_on(), self.tail()
+        self.wait(lambda: self._goes_on() or self._is_over(), "what was in flight does not go on", patience_s)
+        assert self._goes_on(), self.tail()
         seconds = time.monotonic() - (self.struck if since is None else since)
         self.seconds["recovered"] = max(self.seconds.get("recovered", 0.0), seconds)
         self.say(f"all that was in flight goes on, {seconds:.0f} s after")
+
+    def _goes_on(self) -> bool:
+        """Whether what was hurt is trained by others, or by who did all the time and lived on."""
+        since, done = epochs_of_processes(self.study.ledger)[self.seen :], records(self.study)
+        others = {fit_id for fit_id, _, pid in since if pid != self.hurt.get(fit_id)}
+        same = Counter(fit_id for fit_id, _, pid in since if pid == self.hurt.get(fit_id))
+        return all(fit in others or same[fit] >= LIVES_ON or fit in done for fit in self.hurt)
 
     def close(self) -> None:
         """Nothing of it is left running."""
