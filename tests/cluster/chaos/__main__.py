@@ -14,7 +14,7 @@ from pathlib import Path
 from chaos import clocks, cluster, data, database, disks, ends, mlflow, processes  # noqa: F401
 from chaos.faults import FAULTS, names
 from chaos.play import Play
-from chaos.table import table
+from chaos.table import Row, page, remember, remembered, table
 
 
 def main() -> int:
@@ -23,8 +23,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments, the victims and the study")
     parser.add_argument("--rounds", type=int, default=1, help="how often each, at other moments")
     parser.add_argument("--shuffle", action="store_true", help="in an order that follows from the seed")
-    parser.add_argument("--table", type=Path, help="file that the table is written to")
+    parser.add_argument("--results", type=Path, help="file that a line is added to for every fault")
+    parser.add_argument("--table", type=Path, help="page that is written of the last line of every fault")
     parser.add_argument("--keep", type=Path, help="folder to work in, which stays; short, for Ray's sockets")
+    parser.add_argument("--play-none", action="store_true", help="write the page alone")
     asked = parser.parse_args()
     if unknown := [name for name in asked.faults if name not in FAULTS]:
         parser.error(f"expected faults of {', '.join(names())}, found {', '.join(unknown)}")
@@ -32,14 +34,21 @@ def main() -> int:
     if asked.shuffle:
         random.Random(asked.seed).shuffle(order)
     with tempfile.TemporaryDirectory(prefix="ch", ignore_cleanup_errors=True) as temporary:
-        play = Play(asked.keep or Path(temporary), asked.seed)
-        with play:
-            rows = [play.act(FAULTS[name], number) for number, name in enumerate(order)]
-    text = table(rows, asked.seed, sys.argv[1:])
-    print(text)
-    if asked.table:
-        asked.table.write_text(text, encoding="utf-8")
+        results = asked.results or Path(temporary, "results.jsonl")
+        rows = [] if asked.play_none else play_all(asked.keep or Path(temporary), asked.seed, order, results)
+        if asked.table:
+            asked.table.write_text(page(remembered(results)), encoding="utf-8")
+    print(table(rows))
     return int(not all(row.is_good for row in rows))
+
+
+def play_all(folder: Path, seed: int, order: list[str], results: Path) -> list[Row]:
+    rows = []
+    with Play(folder, seed) as play:
+        for number, name in enumerate(order):
+            rows.append(play.act(FAULTS[name], number))
+            remember(results, rows[-1])
+    return rows
 
 
 if __name__ == "__main__":

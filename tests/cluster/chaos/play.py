@@ -7,28 +7,13 @@ import random
 import shutil
 import traceback
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from chaos.faults import Fault
 from chaos.nodes import Nodes, why_not
 from chaos.scene import Comparison, Scene, compare, make_home
-
-
-@dataclass(frozen=True)
-class Row:
-    """What came of one fault."""
-
-    fault: Fault
-    codes: tuple[int, ...] = ()  # exit codes of the searches
-    seconds: tuple[tuple[str, float], ...] = ()
-    comparison: Comparison | None = None  # None: it was skipped, or ended before that
-    trouble: str = ""  # what did not go as it should, or why it was skipped
-
-    @property
-    def is_good(self) -> bool:
-        return self.comparison is not None and self.comparison.is_good and not self.trouble
+from chaos.table import Row
 
 
 class Play:
@@ -96,18 +81,27 @@ class Play:
         """Let a fault happen, and see what came of it."""
         print(f"{number}. {fault.name}: {fault.text}", flush=True)
         if fault.nodes and (why := why_not()) is not None:
-            return Row(fault, trouble=f"skipped: {why}")
+            return Row(fault.name, self.seed, trouble=f"skipped: {why}")
         calm = self.undisturbed(fault)
         scene = self.scene(fault, number, f"s{number}")
-        trouble, comparison = "", None
+        trouble, found = "", Comparison()
         try:
             fault.act(scene)
-            comparison = compare(scene, calm)
+            found = compare(scene, calm)
         except Exception as error:
             traceback.print_exc()
             trouble = (str(error).splitlines() or [type(error).__name__])[0]
         finally:
             scene.close()
-        row = Row(fault, tuple(scene.codes), tuple(scene.seconds.items()), comparison, trouble)
-        print("   ", "good" if row.is_good else f"BAD: {trouble or comparison}", flush=True)
+        row = Row(
+            fault.name,
+            self.seed,
+            tuple(scene.codes),
+            tuple(scene.seconds.items()),
+            found.lost,
+            found.doubled,
+            found.num_again,
+            trouble,
+        )
+        print("   ", "good" if row.is_good else f"BAD: {row}", flush=True)
         return row

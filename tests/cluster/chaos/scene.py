@@ -277,13 +277,9 @@ class Scene:
 class Comparison:
     """What a hurt study lacks, or has twice, beside one that nobody disturbed."""
 
-    lost: tuple[str, ...]
-    doubled: tuple[str, ...]
-    num_again: int  # epochs that were trained twice, for they were in flight
-
-    @property
-    def is_good(self) -> bool:
-        return not self.lost and not self.doubled
+    lost: tuple[str, ...] = ()
+    doubled: tuple[str, ...] = ()
+    num_again: int = 0  # epochs that were trained twice, for they were in flight
 
 
 def compare(scene: Scene, calm: Mapping[str, Any]) -> Comparison:
