@@ -7,14 +7,13 @@ read and reported, all else is refused with the remedy.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from orchestrator.data.images import EXTENSIONS
 from orchestrator.data.pairs import Membership
+from orchestrator.data.row_names import bare, composed, finders, spoiled
 from orchestrator.data.spreadsheet import Notes, read_rows
 from orchestrator.errors import BadData
 
@@ -33,6 +32,7 @@ CENTERS = (
     "institute clinic klinik zentrum"
 )
 NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
+Row = Mapping[str, str]  # heading -> cell
 NOTHING = ("", "nan", "none", "null", "na", "n/a", "#n/a", "<na>", "-", "--", "?", "unknown")
 
 
@@ -62,7 +62,7 @@ def read_groups(
 ) -> Table:
     """Group and center of every stem; the names of columns are the user's own, or known synonyms of the defaults.
 
-    Rows of `skipped` names are no mistake.
+    Rows of `skipped` names are no mistake; nor are rows of other images, where every stem has one.
     """
     notes = Notes()
     try:
@@ -72,7 +72,7 @@ def read_groups(
     columns = _columns(rows.values(), headings, (group_column, center_column), stems, notes)
     if columns is None:
         return Table({}, False, tuple(f"{path.name}: {problem}" for problem in notes.problems))
-    rows = {n: row for n, row in rows.items() if _bare((row.get(columns.name) or "").strip()) not in skipped}
+    rows = {n: row for n, row in rows.items() if bare((row.get(columns.name) or "").strip()) not in skipped}
     members = _members(rows, columns, stems, notes)
     return Table(
         members,
@@ -83,7 +83,7 @@ def read_groups(
 
 
 def _columns(
-    rows: Collection[Mapping[str, str]],
+    rows: Collection[Row],
     headings: Sequence[str],
     wanted: tuple[str, str],
     stems: Collection[str],
@@ -131,16 +131,16 @@ def _column(headings: Sequence[str], synonyms: str, wanted: str, default: str, n
 
 
 def _name_column(
-    rows: Collection[Mapping[str, str]], headings: Sequence[str], stems: Collection[str], notes: Notes
+    rows: Collection[Row], headings: Sequence[str], stems: Collection[str], notes: Notes
 ) -> str | None:
     """`name`, else the synonym whose cells name the most cases."""
     if "name" in headings:
         return "name"
-    finders, ranked = _finders(stems), NAMES.split()
+    ways, ranked = finders(stems), NAMES.split()
 
     def matches(heading: str) -> int:
         names = ((row.get(heading) or "").strip() for row in rows)
-        return sum(any(find(name) for _, find in finders) for name in names)
+        return sum(any(find(name) for _, find in ways) for name in names)
 
     alike = [heading for heading in headings if _plain(heading) in ranked]
     if not alike:
@@ -155,113 +155,105 @@ def _plain(heading: str) -> str:
 
 
 def _members(
-    rows: Mapping[int, Mapping[str, str]], columns: _Columns, stems: Collection[str], notes: Notes
+    rows: Mapping[int, Row], columns: _Columns, stems: Collection[str], notes: Notes
 ) -> dict[str, Membership]:
-    members: dict[str, Membership] = {}
-    finders = _finders(stems)
-    lines: dict[str, list[int]] = defaultdict(list)
-    others: dict[str, int] = {}
-    changed: dict[str, list[str]] = defaultdict(list)
-    for line, row in rows.items():
-        name = (row.get(columns.name) or "").strip()
-        how, stem = next(((how, found) for how, find in finders if (found := find(name))), ("", None))
-        if stem is None:
-            others[name] = line
-            continue
-        if how:
-            changed[how].append(name)
-        lines[stem].append(line)
-        members[stem] = Membership(*(_cell(row, column) for column in (columns.group, columns.center)))
-    notes.remarks += [f"{how}: {some(names)}" for how, names in changed.items()]
-    _check_names(stems, lines, others, notes)
-    _check_cells(rows.values(), columns, notes)
-    for kind, column in (("group", columns.group), ("center", columns.center)):
+    found, others = _rows_by_stem(rows, columns, stems, notes)
+    _check_names(stems, found, others, columns, notes)
+    _check_cells([row for here in found.values() for row in here.values()], columns, notes)
+    members = {stem: _membership(next(iter(here.values())), columns) for stem, here in found.items()}
+    lines = {stem: next(iter(here)) for stem, here in found.items()}
+    for kind, column in ((GROUP, columns.group), (CENTER, columns.center)):
         if column is not None:
             _check_gaps(kind, {stem: getattr(member, kind) for stem, member in members.items()}, lines, notes)
     return members
 
 
-def _cell(row: Mapping[str, str], column: str | None) -> str:
+def _rows_by_stem(
+    rows: Mapping[int, Row], columns: _Columns, stems: Collection[str], notes: Notes
+) -> tuple[dict[str, dict[int, Row]], dict[int, str]]:
+    """Rows of each case by their lines, and names of no case by theirs; how names were read is noted."""
+    found: dict[str, dict[int, Row]] = defaultdict(dict)
+    others: dict[int, str] = {}
+    changed: dict[str, list[str]] = defaultdict(list)
+    ways = finders(stems)
+    for line, row in rows.items():
+        name = (row.get(columns.name) or "").strip()
+        how, stem = next(((how, one) for how, find in ways if (one := find(name))), ("", None))
+        if stem is None:
+            others[line] = name
+            continue
+        if how:
+            changed[how].append(name)
+        found[stem][line] = row
+    notes.remarks += [f"{how}: {some(names)}" for how, names in changed.items()]
+    return found, others
+
+
+def _membership(row: Row, columns: _Columns) -> Membership:
+    return Membership(*(_cell(row, column) for column in (columns.group, columns.center)))
+
+
+def _cell(row: Row, column: str | None) -> str:
     """An umlaut is one letter, as macOS does not write it: a patient must not become two."""
-    text = " ".join(_composed(row.get(column) or "").split()) if column else ""
+    text = " ".join(composed(row.get(column) or "").split()) if column else ""
     return "" if text.casefold() in NOTHING else text
 
 
-def _finders(stems: Collection[str]) -> list[tuple[str, Callable[[str], str | None]]]:
-    """Ways to read a name, the plainest first, each with what to report about it; names that fit two cases fit none."""
-    composed, folded = _unique(stems, _composed), _unique(stems, _folded)
-    numbers = _unique([stem for stem in stems if stem.isdecimal()], lambda stem: str(int(stem)))
-    known = set(stems)
-    return [
-        ("", lambda name: name if name in known else None),
-        ("suffixes and folders of names are left out", lambda name: _within(_bare(name), known)),
-        ("folders of names are read as part of them", lambda name: _within(_joined(name), known)),
-        ("accents of names are written in another way", lambda name: composed.get(_composed(name))),
-        (
-            "names are matched but for capitals",
-            lambda name: folded.get(_folded(name)) or folded.get(_folded(_bare(name))),
-        ),
-        (
-            "leading zeros of names are made up for",
-            lambda name: numbers.get(str(int(_bare(name)))) if _bare(name).isdecimal() else None,
-        ),
-    ]
-
-
-def _within(name: str, known: Collection[str]) -> str | None:
-    return name if name in known else None
-
-
-def _unique(stems: Collection[str], key: Callable[[str], str]) -> dict[str, str]:
-    by_key: dict[str, list[str]] = defaultdict(list)
-    for stem in stems:
-        by_key[key(stem)].append(stem)
-    return {text: found[0] for text, found in by_key.items() if len(found) == 1}
-
-
-def _composed(name: str) -> str:
-    """An umlaut is one letter, as macOS does not write it."""
-    return unicodedata.normalize("NFC", name)
-
-
-def _folded(name: str) -> str:
-    return _composed(name).casefold()
-
-
-def _bare(name: str) -> str:
-    """images/c0.PNG -> c0"""
-    path = PurePosixPath(name.replace("\\", "/"))
-    return path.stem if path.suffix.lower() in EXTENSIONS else path.name
-
-
-def _joined(name: str) -> str:
-    """seq1/c0.png -> seq1_c0, as frames of several folders are told apart"""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    return "_".join((*parts[-2:-1], _bare(name)))
-
-
 def _check_names(
-    stems: Collection[str], lines: Mapping[str, Sequence[int]], others: Mapping[str, int], notes: Notes
+    stems: Collection[str],
+    found: Mapping[str, Mapping[int, Row]],
+    others: Mapping[int, str],
+    columns: _Columns,
+    notes: Notes,
 ) -> None:
-    twice = [
-        f"{stem!r} (lines {', '.join(map(str, found))})" for stem, found in lines.items() if len(found) > 1
-    ]
-    strangers = [f"{name!r} (line {line})" for name, line in others.items()]
-    missing = [repr(stem) for stem in sorted(set(stems) - lines.keys())]
-    for what, found in (
-        ("names given more than once", twice),
-        ("names without a case", strangers),
-        ("cases without a row", missing),
-    ):
-        if found:
-            notes.problems.append(f"{what}: {_listed(found)}")
+    """Every case needs one row, or several that say the same; rows of other images are counted."""
+    several = {stem: here for stem, here in found.items() if len(here) > 1}
+    parted = [stem for stem, here in several.items() if len(_said(here, columns)) > 1]
+    if parted:
+        contradictions = _listed([_contradiction(stem, several[stem], columns) for stem in parted])
+        notes.problems.append(f"rows that contradict each other: {contradictions}; keep one for each image")
+    if same := [f"{stem!r} (lines {_lines(here)})" for stem, here in several.items() if stem not in parted]:
+        notes.remarks.append(f"rows that are there more than once, and say the same: {_listed(same)}")
+    missing = sorted(set(stems) - found.keys())
+    strangers = _listed([f"{name!r} (line {line})" for line, name in others.items()])
+    if missing and not found:
+        rows = f"its rows are named as {strangers}" if others else "it has no rows"
+        notes.problems.append(f"names no image: {rows}; images are named as {some(missing[:3])}")
+    elif missing:
+        notes.problems += [f"names without a case: {strangers}"] if others else []
+        notes.problems.append(f"cases without a row: {some(missing)}; a row may leave its cell empty")
+    elif others:
+        notes.remarks.append(
+            f"{len(others)} row{'s'[: len(others) > 1]} of images that are not here, left out: {strangers}"
+        )
+    if missing and (remedy := spoiled(others.values())):
+        notes.problems.append(remedy)
 
 
-def _check_cells(rows: Iterable[Mapping[str, str]], columns: _Columns, notes: Notes) -> None:
+def _said(rows: Mapping[int, Row], columns: _Columns) -> set[Membership]:
+    return {_membership(row, columns) for row in rows.values()}
+
+
+def _contradiction(stem: str, rows: Mapping[int, Row], columns: _Columns) -> str:
+    """'c0' is in group 'p1' (line 2: 'train/c0.png'), group 'p2' (line 9: 'test/c0.png')"""
+    texts: dict[Membership, str] = {}
+    for line, row in rows.items():
+        member = _membership(row, columns)
+        kinds = ((GROUP, columns.group, member.group), (CENTER, columns.center, member.center))
+        cells = " of ".join(f"{kind} {text!r}" for kind, column, text in kinds if column)
+        texts.setdefault(member, f"{cells} (line {line}: {(row.get(columns.name) or '').strip()!r})")
+    return f"{stem!r} is in {', '.join(texts.values())}"
+
+
+def _lines(rows: Mapping[int, Row]) -> str:
+    return ", ".join(map(str, rows))
+
+
+def _check_cells(rows: Iterable[Row], columns: _Columns, notes: Notes) -> None:
     """Report what was taken for an empty cell, and groups that differ in how they are written alone."""
     rows = list(rows)
     for kind, column in (("group", columns.group), ("center", columns.center)):
-        cells = [" ".join(_composed(row.get(column) or "").split()) for row in rows] if column else []
+        cells = [" ".join(composed(row.get(column) or "").split()) for row in rows] if column else []
         if words := sorted({cell for cell in cells if cell and cell.casefold() in NOTHING}):
             count = sum(cell in words for cell in cells)
             notes.remarks.append(f"{', '.join(map(repr, words))} is read as no {kind}, {count} times")
@@ -284,10 +276,8 @@ def _meant(cell: str) -> str:
     return f"{float(number):.12g}" if NUMBER.fullmatch(number) else cell.casefold()
 
 
-def _check_gaps(
-    kind: str, cells: Mapping[str, str], lines: Mapping[str, Sequence[int]], notes: Notes
-) -> None:
-    gaps = [f"{stem!r} (line {lines[stem][0]})" for stem, text in cells.items() if not text]
+def _check_gaps(kind: str, cells: Mapping[str, str], lines: Mapping[str, int], notes: Notes) -> None:
+    gaps = [f"{stem!r} (line {lines[stem]})" for stem, text in cells.items() if not text]
     if not gaps:
         return
     if len(gaps) == len(cells):

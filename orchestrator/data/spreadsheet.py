@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from orchestrator.errors import BadData
 
 MAX_BYTES = 64 << 20
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+PROTECTED = re.compile(r'^\s*="(.*)"\s*$')  # ="0001", which keeps a spreadsheet from making a number of it
 # Not text, by first bytes: what a spreadsheet saves if it is not asked for CSV.
 WORKBOOKS = {b"PK\x03\x04": "a workbook (.xlsx, .ods)", b"\xd0\xcf\x11\xe0": "an old workbook (.xls)"}
 
@@ -44,7 +46,8 @@ def read_rows(path: Path, notes: Notes) -> tuple[dict[int, dict[str, str]], list
             notes.problems.append(f"line {line}: expected {len(headings)} cells, found {len(cells)}")
     if delimiter != ",":
         notes.remarks.append(f"columns are separated by {DELIMITERS.get(delimiter, repr(delimiter))}")
-    return {line: dict(zip(headings, cells, strict=False)) for line, cells in lines}, headings
+    rows = {line: [PROTECTED.sub(r"\1", cell) for cell in cells] for line, cells in lines}
+    return {line: dict(zip(headings, cells, strict=False)) for line, cells in rows.items()}, headings
 
 
 def _text(path: Path, notes: Notes) -> str:

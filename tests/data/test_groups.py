@@ -71,13 +71,64 @@ def test_of_several_columns_of_names_the_one_that_names_cases_is_read(tmp_path):
 
 
 def test_every_problem_of_a_groups_file_comes_at_once(tmp_path):
-    read = table(tmp_path, "name,group\nc0,p1\nc0,p1\nghost,p2,x\n")
+    read = table(tmp_path, "name,group\nc0,p1\nc0,p2\nghost,p2,x\n")
     assert read.problems == (
         "groups.csv: line 4: expected 2 cells, found 3",
-        "groups.csv: names given more than once: 'c0' (lines 2, 3)",
+        "groups.csv: rows that contradict each other: 'c0' is in group 'p1' (line 2: 'c0'), "
+        "group 'p2' (line 3: 'c0'); keep one for each image",
         "groups.csv: names without a case: 'ghost' (line 4)",
-        "groups.csv: cases without a row: 'c1', 'c2'",
+        "groups.csv: cases without a row: 'c1', 'c2'; a row may leave its cell empty",
     )
+
+
+def test_rows_of_one_image_that_say_the_same_are_harmless_and_counted(tmp_path):
+    read = table(tmp_path, f"{PLAIN}c0.png, p1 ,A\nc0,p1,A\n")
+    assert (read.members, read.problems) == (MEMBERS, ())
+    assert "more than once, and say the same: 'c0' (lines 2, 5, 6)" in read.remarks[-1]
+
+
+@pytest.mark.parametrize("row", ["c0,p1,B", "c0,,A", "test/c0.png,p9,A"])
+def test_rows_of_one_image_that_differ_in_group_or_center_are_refused_with_both(tmp_path, row):
+    (problem,) = table(tmp_path, f"{PLAIN}{row}\n").problems
+    name, group, center = row.split(",")
+    assert "'c0' is in group 'p1' of center 'A' (line 2: 'c0')" in problem
+    assert f"group {group!r} of center {center!r} (line 5: {name!r})" in problem
+
+
+def test_a_table_of_a_whole_publication_serves_a_part_of_it(tmp_path):
+    others = "".join(f"d{n},P{n % 2},C\n" for n in range(40))
+    read = table(tmp_path, f"{PLAIN}d40,p2,none\nd41,P1,\n{others}")
+    assert (read.members, read.problems) == (MEMBERS, ())
+    (remark,) = read.remarks  # none about cells of images that are not here
+    assert "42 rows of images that are not here, left out: 'd40' (line 5)" in remark
+
+
+def test_a_table_that_names_no_image_is_refused_with_names_of_both(tmp_path):
+    (problem,) = table(tmp_path, "name,group\nx1,a\nx2,b\n").problems
+    assert "names no image: its rows are named as 'x1' (line 2), 'x2' (line 3)" in problem
+    assert "images are named as 'c0', 'c1', 'c2'" in problem
+    assert "it has no rows" in table(tmp_path, "name,group\n").problems[0]
+
+
+@pytest.mark.parametrize(("text", "sep"), [("1.0", ","), ("1.00", ","), ("1,0", ";"), ('="0001"', ",")])
+@pytest.mark.parametrize("stem", ["1", "0001"])
+def test_names_that_a_spreadsheet_made_numbers_of_are_read(tmp_path, text, sep, stem):
+    read = table(tmp_path, f"name{sep}group\n{text}{sep}a\n2.5{sep}b\n", [stem])
+    assert (read.members, read.problems) == ({stem: Membership("a")}, ())
+
+
+def test_a_name_with_a_decimal_is_first_what_it_says(tmp_path):
+    read = table(tmp_path, "name,group\n1.0,a\n1,b\n", ["1", "1.0"])
+    assert read.members == {"1": Membership("b"), "1.0": Membership("a")}
+    assert table(tmp_path, "name,group\n1.0,a\n1,b\n01,c\n", ["1", "01"]).members.keys() == {"1", "01"}
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("1.23457E+11", "number"), ("01-Feb", "date"), ("02. Jan", "date")]
+)
+def test_names_that_a_spreadsheet_spoiled_are_refused_with_the_remedy(tmp_path, name, what):
+    read = table(tmp_path, f"name,group\nc0,a\n{name},b\n", ["c0", "123456789012"])
+    assert f"{name!r} looks like a {what} that a spreadsheet made of a name" in read.problems[-1]
 
 
 @pytest.mark.parametrize(

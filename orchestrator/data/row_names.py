@@ -1,0 +1,87 @@
+"""Which case a row of a table is about, however its name was written by people, scripts and spreadsheets."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
+from pathlib import PurePosixPath
+
+from orchestrator.data.images import EXTENSIONS
+
+DECIMALS = re.compile(r"([0-9]+)[.,]0+")  # 1.0, or 1,0 in German, for image 1
+ROUNDED = re.compile(r"[0-9]([.,][0-9]+)?[eE]\+?[0-9]+")  # 1.23457E+11
+DATE = re.compile(r"[0-9]{1,2}[.-] ?[^\W\d]{3,4}\.?|[^\W\d]{3,4}[.-][0-9]{2}")  # 01-Feb, 02. Jan, Jan-24
+
+Finder = Callable[[str], str | None]
+
+
+def finders(stems: Collection[str]) -> list[tuple[str, Finder]]:
+    """Ways to read a name, the plainest first, each with what to report about it; names that fit two cases fit none."""
+    by_form, by_letters = _unique(stems, composed), _unique(stems, folded)
+    numbers = _unique([stem for stem in stems if stem.isdecimal()], lambda stem: str(int(stem)))
+    known = set(stems)
+    return [
+        ("", lambda name: name if name in known else None),
+        ("suffixes and folders of names are left out", lambda name: _within(bare(name), known)),
+        ("folders of names are read as part of them", lambda name: _within(_joined(name), known)),
+        ("accents of names are written in another way", lambda name: by_form.get(composed(name))),
+        (
+            "names are matched but for capitals",
+            lambda name: by_letters.get(folded(name)) or by_letters.get(folded(bare(name))),
+        ),
+        (
+            "leading zeros of names are made up for",
+            lambda name: numbers.get(str(int(bare(name)))) if bare(name).isdecimal() else None,
+        ),
+        (
+            "decimals of names, which spreadsheets add, are left out",
+            lambda name: numbers.get(str(int(found[1]))) if (found := DECIMALS.fullmatch(name)) else None,
+        ),
+    ]
+
+
+def spoiled(names: Iterable[str]) -> str:
+    """What to do about names that a spreadsheet took for numbers or dates; "" where none looks so."""
+    found = next((name for name in names if ROUNDED.fullmatch(name) or DATE.fullmatch(name)), "")
+    what = "number" if ROUNDED.fullmatch(found) else "date"
+    return (
+        f"{found!r} looks like a {what} that a spreadsheet made of a name; give that column the format Text, "
+        "write the names again and save as CSV"
+        if found
+        else ""
+    )
+
+
+def composed(name: str) -> str:
+    """An umlaut is one letter, as macOS does not write it."""
+    return unicodedata.normalize("NFC", name)
+
+
+def folded(name: str) -> str:
+    """What a file system that minds neither capitals nor Unicode form takes a name for."""
+    return composed(composed(name).casefold())
+
+
+def bare(name: str) -> str:
+    """images/c0.PNG -> c0"""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.stem if path.suffix.lower() in EXTENSIONS else path.name
+
+
+def _joined(name: str) -> str:
+    """seq1/c0.png -> seq1_c0, as frames of several folders are told apart"""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return "_".join((*parts[-2:-1], bare(name)))
+
+
+def _within(name: str, known: Collection[str]) -> str | None:
+    return name if name in known else None
+
+
+def _unique(stems: Collection[str], key: Callable[[str], str]) -> dict[str, str]:
+    by_key: dict[str, list[str]] = defaultdict(list)
+    for stem in stems:
+        by_key[key(stem)].append(stem)
+    return {text: found[0] for text, found in by_key.items() if len(found) == 1}
