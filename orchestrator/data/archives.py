@@ -5,6 +5,7 @@ Names of archives are never looked at, only the folders and files inside; layout
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -82,7 +83,7 @@ def _recognise(
     picked = chosen(str(source), command, sets, reading)
     known = {folder for folders in sets for folder in (folders.images, *folders.masks)}
     task = Task(str(source), command, reading, contents.files, staging)
-    found = collect(task, picked, known, contents.litter)
+    found = collect(task, picked, known, contents)
     bad = [Bad(name, why, Path(name).stem) for name, why in torn or ()]
     return replace(found, temporary=top == staging, bad=(*bad, *found.bad))
 
@@ -105,7 +106,6 @@ def _contents(top: Path, source: Path) -> Contents:
 
 def _resolved(contents: Contents, top: Path, reading: Reading) -> tuple[Contents, Reading]:
     """Folders that the user names by a path from elsewhere: relative where they lie in the source, else beside it."""
-    files = dict(contents.files)
     named = {"images": reading.images, "masks": reading.masks}
     for option, wanted in list(named.items()):
         path = next(
@@ -113,15 +113,31 @@ def _resolved(contents: Contents, top: Path, reading: Reading) -> tuple[Contents
         )
         if path is None:
             continue  # below a folder of the source, or not there at all
-        path = path.resolve()
-        if path.is_relative_to(top.resolve()):
-            named[option] = path.relative_to(top.resolve()).as_posix()
+        if (inside := _inside(path, top, contents)) is not None:
+            named[option] = inside
         else:
-            named[option] = str(path)
-            files |= {
-                f"{path}/{folder}".rstrip("/"): paths for folder, paths in contents_of(path).files.items()
-            }
-    return replace(contents, files=files), replace(reading, images=named["images"], masks=named["masks"])
+            named[option] = str(path.resolve())
+            contents = contents.beside(contents_of(path.resolve()), named[option])
+    return contents, replace(reading, images=named["images"], masks=named["masks"])
+
+
+def _inside(path: Path, top: Path, contents: Contents) -> str | None:
+    """The name by which a folder of the source is read, "." for the top; None where it lies elsewhere."""
+    for here, root in (
+        (_absolute(path), _absolute(top)),
+        (path.resolve(), top.resolve()),
+    ):
+        if here.is_relative_to(root):
+            name = here.relative_to(root).as_posix()
+            name = contents.linked.get(name, name)
+            if name == "." or any(f"{folder}/".startswith(f"{name}/") for folder in contents.files):
+                return name
+    return None
+
+
+def _absolute(path: Path) -> Path:
+    """Without following links."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 def _archives(files: Mapping[str, Sequence[Path]]) -> list[Path]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from orchestrator.data.folders import Contents
 from orchestrator.data.images import image_size, write_black_mask
 from orchestrator.data.match import Matched, match, part_in_two
 from orchestrator.data.pairs import (
@@ -29,6 +30,7 @@ from orchestrator.data.remarks import (
     ways_out,
 )
 from orchestrator.data.sets import Folders, Task
+from orchestrator.data.spelling import apart_in
 from orchestrator.errors import BadData
 
 
@@ -45,7 +47,7 @@ class Found:
     ways_out: tuple[str, ...] = ()  # what would make an import of `bad`
 
 
-def collect(task: Task, sets: Sequence[Folders], known: set[str], litter: Sequence[str]) -> Found:
+def collect(task: Task, sets: Sequence[Folders], known: set[str], contents: Contents) -> Found:
     """Pairs of the chosen `sets`; BadData where names have two readings, or none.
 
     `known` folders belong to a set, chosen or not. Black masks are drawn below the staging folder. `temporary` of
@@ -72,7 +74,7 @@ def collect(task: Task, sets: Sequence[Folders], known: set[str], litter: Sequen
         + (", masks named as their images" if set(gathered.forms) == {"{name}"} else ""),
         pairs=tuple(pairs),
         bad=(*bad, *more),
-        remarks=tuple(remarks_of(task, gathered, sets, known, litter)),
+        remarks=tuple(remarks_of(task, gathered, sets, known, contents)),
         empty=any(folders.layout.empty for folders in sets) or task.reading.without_mask == "empty",
         ways_out=tuple(ways_out(task, gathered)),
     )
@@ -149,7 +151,11 @@ def _add(task: Task, folders: Folders, found: Matched, gathered: Gathered) -> No
     gathered.without_mask += found.without_mask
     gathered.without_image += found.without_image
     gathered.bad += [
-        Bad(task.place_of(path), f"{first.name} has the same stem; keep one", path.stem)
+        Bad(
+            task.place_of(path),
+            f"{first.name} has the same stem{apart_in(path.stem, first.stem)}; keep one",
+            path.stem,
+        )
         for path, first in found.doubled
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +35,30 @@ ARRAYS = {".nii", ".gz", ".mha", ".nrrd", ".npy", ".npz", ".mat"}
 class Contents:
     """Files by folder, relative with '/' and "" for the top, in the order of their names; litter apart."""
 
-    files: Mapping[str, tuple[Path, ...]]
+    files: dict[str, tuple[Path, ...]]
     litter: tuple[str, ...]  # relative paths of files and whole folders that were passed over
+    linked: dict[
+        str, str
+    ]  # folders that were passed over -> the one that leads to the same, "" for none below top
+
+    def beside(self, other: Contents, place: str) -> Contents:
+        """With what lies in another folder, whose files are known by its path."""
+
+        def below(name: str) -> str:
+            return f"{place}/{name}".rstrip("/")
+
+        if place in self.files:
+            return self
+        return Contents(
+            self.files | {below(name): paths for name, paths in other.files.items()},
+            (*self.litter, *map(below, other.litter)),
+            self.linked | {below(name): first and below(first) for name, first in other.linked.items()},
+        )
+
+    def linked_in_words(self) -> Iterator[str]:
+        """`masks/loop (the same as images)`"""
+        for name, place in self.linked.items():
+            yield f"{name} ({f'the same as {place}' if place else 'leads to a folder above'})"
 
 
 def is_litter(name: str) -> bool:
@@ -56,25 +78,57 @@ def _refuse(error: OSError) -> None:
 
 
 def contents_of(top: Path, on_count: Callable[[int], None] = lambda _: None) -> Contents:
-    """Everything below `top`; links are followed, but no folder is entered twice.
+    """Everything below `top`; links are followed, but no folder is entered twice, as by a link to what holds it.
 
     `on_count` is called after each folder with the number of files so far, and may raise.
     """
     files: dict[str, tuple[Path, ...]] = {}
     litter: list[str] = []
-    entered = set()
+    linked: dict[str, str] = {}
+    entered: dict[str, str] = {}  # resolved -> relative
     count = 0
     for folder, folders, names in os.walk(top, followlinks=True, onerror=_refuse):
-        entered.add(os.path.realpath(folder))
-        here = Path(folder).relative_to(top)
-        litter += [(here / name).as_posix() for name in (*folders, *names) if is_litter(name)]
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not is_litter(name) and os.path.realpath(Path(folder, name)) not in entered
-        )
-        relative = "" if here == Path() else here.as_posix()
-        files[relative] = tuple(Path(folder, name) for name in sorted(names) if not is_litter(name))
-        count += len(files[relative])
+        here = _relative(folder, top)
+        if (first := entered.setdefault(os.path.realpath(folder), here)) != here:
+            linked[here] = first
+            folders.clear()
+            continue
+        litter += [(Path(here) / name).as_posix() for name in (*folders, *names) if is_litter(name)]
+        known = _read_elsewhere(top, Path(folder), [name for name in folders if not is_litter(name)])
+        linked |= {(Path(here) / name).as_posix(): place for name, place in known.items()}
+        folders[:] = sorted(name for name in folders if not is_litter(name) and name not in known)
+        files[here] = tuple(Path(folder, name) for name in sorted(names) if not is_litter(name))
+        count += len(files[here])
         on_count(count)
-    return Contents(files, tuple(sorted(litter)))
+    return Contents(files, tuple(sorted(litter)), linked)
+
+
+def _read_elsewhere(top: Path, folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Folders in `folder` that are read under another name, and this name: "" where that holds all of `top`.
+
+    A link to a folder below `top` is passed over, but one to its neighbour is the name that was made for it.
+    """
+    root = Path(os.path.realpath(top))
+    place_of: dict[str, str] = {}
+    taken: dict[Path, str] = {}
+    for name in sorted(names, key=lambda name: (not (folder / name).is_symlink(), name)):
+        real = Path(os.path.realpath(folder / name))
+        if root.is_relative_to(real):
+            place_of[name] = "" if real != root else "."
+        elif real in taken:
+            place_of[name] = _relative(folder / taken[real], top)
+        elif (folder / name).is_symlink() and real.is_relative_to(root) and not _is_neighbour(real, folder):
+            below = real.relative_to(root)
+            if not any(map(is_litter, below.parts)):
+                place_of[name] = below.as_posix()
+        taken.setdefault(real, name)
+    return place_of
+
+
+def _is_neighbour(real: Path, folder: Path) -> bool:
+    return real.parent == Path(os.path.realpath(folder))
+
+
+def _relative(folder: str | Path, top: Path) -> str:
+    here = Path(folder).relative_to(top).as_posix()
+    return "" if here == "." else here

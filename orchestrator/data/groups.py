@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.data.pairs import Membership
-from orchestrator.data.row_names import bare, composed, finders, spoiled
+from orchestrator.data.row_names import bare, finders, spoiled
+from orchestrator.data.spelling import composed
 from orchestrator.data.spreadsheet import Notes, read_rows
 from orchestrator.errors import BadData
 

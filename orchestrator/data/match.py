@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import string
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.data.images import EXTENSIONS
+from orchestrator.data.spelling import folded
 from orchestrator.errors import BadData
 
 MASK_WORD = (
@@ -19,7 +19,7 @@ MASK_WORD = (
 )
 IMAGE_WORD = r"(?:images?|imgs?|im|frames?|originals?|orig|inputs?|pictures?|photos?|raw|rgb)"
 JOINT = r"[ ._-]+"
-LOOSE = " (capitals, separators and leading zeros aside)"
+LOOSE = " (capitals, separators, leading zeros and Unicode form aside)"
 BY_NUMBER = "the number in both names"
 FIELDS = {"name", "number"}
 LOOKED_AT = 200  # names from which a pattern is guessed
@@ -177,7 +177,7 @@ def _without(stem: str, word: str) -> Iterator[tuple[str, Form]]:
 
 
 def _loosened(key: str) -> str:
-    key = re.sub(JOINT, "_", unicodedata.normalize("NFC", key).casefold())
+    key = re.sub(JOINT, "_", folded(key))
     return re.sub(r"\d+", lambda digits: str(int(digits[0])), key)
 
 
@@ -235,7 +235,7 @@ def _shown(mask: Path, pattern: str) -> str:
 
 
 def _cleaned(name: str, pattern: str) -> str:
-    return _loosened(name) if "{number}" in pattern else unicodedata.normalize("NFC", name).casefold()
+    return _loosened(name) if "{number}" in pattern else folded(name)
 
 
 def _matched(

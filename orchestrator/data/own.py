@@ -16,6 +16,7 @@ from typing import Literal
 
 from orchestrator.data.folders import is_image
 from orchestrator.data.match import part_in_two
+from orchestrator.data.spelling import composed, folded
 
 Kind = Literal["images", "masks", ""]
 Place = tuple[str, ...]
@@ -207,7 +208,7 @@ def _is_evident(name: Place) -> bool:
 
 
 def _folded(place: Place) -> Place:
-    return tuple(name.casefold() for name in place)
+    return tuple(folded(name) for name in place)
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ def said_by(own: OwnSet, common: int, groups: str) -> Said:
     free = [name for name in names if not is_split(name)]
     evident = next((n for n, name in enumerate(free) if EVIDENT.fullmatch(name)), None)
     chosen = free if groups == "folders" else free[: evident + 1] if evident is not None else []
-    group = "" if groups == "none" else "_".join(chosen)
+    group = "" if groups == "none" else composed("_".join(chosen))
     center = next((name for name in free if CENTER.fullmatch(name)), "")
     no_part = {*(chosen if groups != "none" else free[evident:] if evident is not None else []), center}
     part = [name for n, name in enumerate(names) if is_split(name) or (n < depth and name not in no_part)]

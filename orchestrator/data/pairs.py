@@ -12,6 +12,7 @@ from typing import NamedTuple
 from orchestrator.data.folders import ARRAYS, DICOM, UNREAD_PICTURES, VIDEOS, is_image
 from orchestrator.data.images import EXTENSIONS
 from orchestrator.data.match import Matched
+from orchestrator.data.spelling import apart_in, composed, folded
 
 MAX_FILE_BYTES = 512 << 20  # more than any image within the limit on pixels needs
 # Not passed over beside images, as a frame would be lost.
@@ -118,7 +119,8 @@ def _by_stem(
     files: dict[str, Path] = {}
     doubled = []
     for path in sorted(paths):
-        stem = path.stem if path.stem in known else named(pattern, path.stem) or path.stem
+        stem = composed(path.stem)
+        stem = stem if stem in known else named(pattern, stem) or stem
         if files.setdefault(stem, path) is not path:
             doubled.append((path, files[stem]))
     return files, doubled
@@ -141,21 +143,19 @@ def told_apart(pairs: Sequence[Pair], names: Sequence[Sequence[str]]) -> tuple[l
     """
     stems = [pair.stem for pair in pairs]
     for level in range(max((len(leads) for leads in names), default=0)):
-        times = Counter(stem.casefold() for stem in stems)
+        times = Counter(folded(stem) for stem in stems)
         stems = [
-            f"{leads[min(level, len(leads) - 1)]}_{pair.stem}"
-            if times[stem.casefold()] > 1 and leads
-            else stem
+            f"{leads[min(level, len(leads) - 1)]}_{pair.stem}" if times[folded(stem)] > 1 and leads else stem
             for pair, stem, leads in zip(pairs, stems, names, strict=True)
         ]
     kept: dict[str, Pair] = {}
     bad = []
     for pair, stem in zip(pairs, stems, strict=True):
-        other = kept.setdefault(stem.casefold(), replace(pair, stem=stem))
+        other = kept.setdefault(folded(stem), replace(pair, stem=stem))
         if other.image != pair.image:
-            case = "" if other.stem == stem else ", but for upper and lower case"
             one, two = _apart(pair.image, other.image)
-            bad.append(Bad(one, f"{two} has the same stem{case}; keep one", stem))
+            but = apart_in(pair.image.stem, other.image.stem) or apart_in(stem, other.stem)
+            bad.append(Bad(one, f"{two} has the same stem{but}; keep one", stem))
     return sorted(kept.values(), key=lambda pair: pair.stem), bad
 
 

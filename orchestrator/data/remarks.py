@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from orchestrator.data.folders import is_image
+from orchestrator.data.folders import Contents, is_image
 from orchestrator.data.match import Matched, as_pattern, guessed_pattern, match
 from orchestrator.data.pairs import Bad, Pair, short
 from orchestrator.data.sets import Files, Folders, Task
@@ -93,7 +93,7 @@ def two_folders(
 
 
 def remarks_of(
-    task: Task, gathered: Gathered, sets: Sequence[Folders], known: set[str], litter: Sequence[str]
+    task: Task, gathered: Gathered, sets: Sequence[Folders], known: set[str], contents: Contents
 ) -> Iterable[str]:
     """A sentence about everything that is not plain; `known` folders belong to a set, chosen or not."""
     for form, n in gathered.forms.most_common():
@@ -112,9 +112,12 @@ def remarks_of(
     if gathered.drawn:
         many = "images without a mask are" if len(gathered.drawn) > 1 else "image without a mask is"
         yield f"{len(gathered.drawn)} {many} taken as free of polyps (--without-mask empty)"
-    passed = [*gathered.stray, *(name for name in litter)]
+    passed = [*gathered.stray, *contents.litter]
     if passed:
         yield f"{len(passed)} file{'s are' if len(passed) > 1 else ' is'} passed over: {_some(passed)}"
+    if contents.linked:
+        many = "folders are" if len(contents.linked) > 1 else "folder is"
+        yield f"{len(contents.linked)} {many} passed over, as links: {_some(list(contents.linked_in_words()))}"
     if gathered.unused:
         yield f"no mask of {_some([f'{folder}/' for folder in gathered.unused])} goes with an image by its name"
     if unread := _unread(task.files, known):

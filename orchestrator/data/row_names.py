@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from pathlib import PurePosixPath
 
 from orchestrator.data.images import EXTENSIONS
+from orchestrator.data.spelling import composed, folded
 
 DECIMALS = re.compile(r"([0-9]+)[.,]0+")  # 1.0, or 1,0 in German, for image 1
 ROUNDED = re.compile(r"[0-9]([.,][0-9]+)?[eE]\+?[0-9]+")  # 1.23457E+11
@@ -52,16 +52,6 @@ def spoiled(names: Iterable[str]) -> str:
         if found
         else ""
     )
-
-
-def composed(name: str) -> str:
-    """An umlaut is one letter, as macOS does not write it."""
-    return unicodedata.normalize("NFC", name)
-
-
-def folded(name: str) -> str:
-    """What a file system that minds neither capitals nor Unicode form takes a name for."""
-    return composed(composed(name).casefold())
 
 
 def bare(name: str) -> str:

@@ -15,6 +15,7 @@ from orchestrator.data.layouts import LAYOUTS, OWN, Layout
 from orchestrator.data.match import part_in_two
 from orchestrator.data.own import OwnSet, find_own, is_split, num_common, said_by
 from orchestrator.data.pairs import named
+from orchestrator.data.spelling import folded
 from orchestrator.errors import BadData
 
 Files = Mapping[str, Sequence[Path]]  # folder, relative and with '/', "" for the top -> files in it
@@ -163,8 +164,8 @@ def folder_named(wanted: str, files: Files, option: str) -> str:
     inside = {parent for folder in files for parent in _and_parents(folder)}
     for fits in (
         lambda folder: folder in (name, wanted),
-        lambda folder: folder.casefold() == name.casefold(),
-        lambda folder: folder.casefold().endswith(f"/{name.casefold()}"),
+        lambda folder: folded(folder) == folded(name),
+        lambda folder: folded(folder).endswith(f"/{folded(name)}"),
     ):
         if len(found := sorted(filter(fits, inside))) == 1:
             return found[0]
@@ -230,8 +231,8 @@ def _which_parts(command: str, sets: Sequence[Folders]) -> str:
 
 def _parts_named(wanted: str, sets: Sequence[Folders]) -> set[str]:
     """The part of that name; else those that begin or end with it, folder by folder, or that fit its wildcards."""
-    name = wanted.strip("/").casefold()
-    parts = {folders.part: folders.part.casefold() for folders in sets}
+    name = folded(wanted.strip("/"))
+    parts = {folders.part: folded(folders.part) for folders in sets}
     if exact := {part for part, text in parts.items() if text == name}:
         return exact
     if any(sign in name for sign in "*?["):

@@ -8,10 +8,9 @@ import shutil
 import stat
 import struct
 import tarfile
-import unicodedata
 import zipfile
 import zlib
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from orchestrator.data.disguise import seems_to_be
+from orchestrator.data.spelling import folded
 from orchestrator.errors import BadData, BadMachine, MachineFault
 from orchestrator.faults import FAULTS
 from orchestrator.files import naming
@@ -87,9 +87,9 @@ def unpack(
     """Write the files of a zip or tar below `into`; return their bytes, at most `room`.
 
     BadData lists every member that is absolute, climbs out, is a link or a device, is encrypted, damaged, or
-    given twice, also where two names differ in case alone. Where `skipped` is a list, damaged members are left out
-    and named there with the reason. A refused archive writes nothing, a damaged one leaves `into` to be removed by
-    the caller.
+    given twice, also where two names differ in case or Unicode form alone. Where `skipped` is a list, damaged members
+    are left out and named there with the reason. A refused archive writes nothing, a damaged one leaves `into` to be
+    removed by the caller.
     """
     with _opened(archive) as members:
         listed = _listed(archive, members, room)
@@ -240,15 +240,19 @@ def _problems(members: Sequence[Member]) -> list[str]:
     problems = [
         f"{member.name!r} {why}" for member in members if (why := member.refused or _bad_name(member))
     ]
-    paths = [_key(PurePosixPath(member.name)) for member in members]
-    times = Counter(paths)
+    names: dict[PurePosixPath, list[str]] = defaultdict(list)
+    for member in members:
+        path = PurePosixPath(member.name)
+        names[_key(path)].append(path.as_posix())
     problems += [
-        f"{path.as_posix()!r} is there {n} times, or {n} names differ in case alone"
-        for path, n in times.items()
-        if n > 1
+        f"{here[0]!r} is there {len(here)} times"
+        if len(set(here)) == 1
+        else f"{', '.join(f'{name!a}' for name in here)} differ in case or Unicode form alone; keep one"
+        for here in names.values()
+        if len(here) > 1
     ]
-    folders = {parent for path in times for parent in path.parents}
-    return problems + [f"{path.as_posix()!r} is a file and a folder" for path in times.keys() & folders]
+    folders = {parent for path in names for parent in path.parents}
+    return problems + [f"{path.as_posix()!r} is a file and a folder" for path in names.keys() & folders]
 
 
 def _bad_name(member: Member) -> str:
@@ -266,7 +270,7 @@ def _bad_name(member: Member) -> str:
 
 def _key(path: PurePosixPath) -> PurePosixPath:
     """What a file system that minds neither case nor Unicode form takes a path for."""
-    return PurePosixPath(unicodedata.normalize("NFC", path.as_posix()).casefold())
+    return PurePosixPath(folded(path.as_posix()))
 
 
 def _write(member: Member, path: Path) -> str:

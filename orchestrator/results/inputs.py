@@ -12,6 +12,7 @@ from pathlib import Path
 
 from orchestrator.data.folders import DICOM, UNREAD_PICTURES, VIDEOS, contents_of, is_image, is_litter
 from orchestrator.data.images import EXTENSIONS
+from orchestrator.data.spelling import folded
 from orchestrator.errors import BadData
 
 OTHER_KINDS = {
@@ -92,12 +93,11 @@ def unique_names(files: Sequence[Path], base: Path) -> tuple[str, ...]:
     levels = [0] * len(files)
     while True:
         names = [_name(path, level) for path, level in zip(relative, levels, strict=True)]
-        times = Counter(name.casefold() for name in names)
+        times = Counter(folded(name) for name in names)
         if len(times) == len(names):
             return tuple(names)
         levels = [
-            level + (times[name.casefold()] > 1 and level < 2)
-            for name, level in zip(names, levels, strict=True)
+            level + (times[folded(name)] > 1 and level < 2) for name, level in zip(names, levels, strict=True)
         ]
 
 
@@ -119,13 +119,16 @@ def _sorted_out(path: Path, out: Path | None) -> tuple[list[Path], dict[Path, st
     images: list[Path] = []
     others: dict[Path, str] = {}
     num_results = 0
-    for file in (file for files in contents_of(path).files.values() for file in files):
+    contents = contents_of(path)
+    for file in (file for files in contents.files.values() for file in files):
         if apart is not None and apart in file.resolve().parents:
             num_results += 1
         elif (why := refusal(file)) is None:
             images.append(file)
         else:
             others[file] = why
+    for name, place in contents.linked.items():
+        others[path / name] = f"the same folder as {place}" if place else "link to a folder above"
     if num_results and out is not None:
         others[out] = f"where results go, with {num_results} files"
     return images, others

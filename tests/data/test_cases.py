@@ -204,7 +204,7 @@ def test_without_a_csv_every_case_is_its_own_group(tmp_path, source):
 def test_a_csv_that_does_not_fit_is_refused(tmp_path, source):
     (tmp_path / "g.csv").write_text("name,video\n1,a\n1,b\nghost,c\n")
     found = problems(tmp_path, source, groups=tmp_path / "g.csv", group_column="video")
-    for words in ("more than once: '1'", "without a case: 'ghost'", "without a row: 'positive_329 2'"):
+    for words in ("contradict each other: '1'", "without a case: 'ghost'", "without a row: 'positive_329 2'"):
         assert words in found
 
 

@@ -42,4 +42,40 @@ def test_litter_is_named_and_everything_else_is_listed_by_folder(tmp_path):
         "a": ["1.jpg", "2.WEBP"],
     }
     assert contents.litter == ("__MACOSX", "a/Thumbs.db")
+    assert list(contents.linked_in_words()) == ["a/loop (the same as .)"]
     assert [path.name for path in contents.files["a"] if is_image(path)] == ["1.jpg", "2.WEBP"]
+
+
+def linked_tree(top, links: dict[str, str]):
+    """frames/1.jpg and outside of it other/2.jpg, with links below."""
+    for name in ("top/frames/1.jpg", "other/deep/2.jpg"):
+        (top / name).parent.mkdir(parents=True)
+        (top / name).touch()
+    for name, target in links.items():
+        (top / "top" / name).symlink_to(target)
+    contents = contents_of(top / "top")
+    return [path.name for paths in contents.files.values() for path in paths], contents.linked
+
+
+@pytest.mark.parametrize(
+    ("links", "linked"),
+    [
+        ({"frames/self": "."}, {"frames/self": "frames"}),
+        ({"frames/up": ".."}, {"frames/up": "."}),
+        ({"frames/above": "../.."}, {"frames/above": ""}),
+        ({"images": "frames"}, {"frames": "images"}),  # the name that was made for it
+        ({"images": "frames", "pictures": "frames"}, {"frames": "images", "pictures": "images"}),
+        ({"frames/a": "b", "frames/b": "a"}, {}),  # lead nowhere: files
+    ],
+)
+def test_no_folder_is_read_twice_and_links_that_are_passed_over_are_named(tmp_path, links, linked):
+    names, passed_over = linked_tree(tmp_path, links)
+    assert [name for name in names if name not in "ab"] == ["1.jpg"]
+    assert passed_over == linked
+
+
+def test_folders_elsewhere_are_read_through_a_link_once(tmp_path):
+    links = {"far": "../other", "frames/near": "../../other/deep", "more": "../other"}
+    names, linked = linked_tree(tmp_path, links)
+    assert sorted(names) == ["1.jpg", "2.jpg"]
+    assert linked == {"more": "far", "frames/near": "far/deep"}

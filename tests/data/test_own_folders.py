@@ -430,3 +430,65 @@ def test_of_two_folders_of_masks_the_only_one_with_the_right_names_is_taken(tmp_
     files = two("images/{n}.jpg", "masks/{n}.png") | {"gt/other_a.png": MASK}
     dataset, said = add(tmp_path, files)
     assert list(groups(dataset)) == ["1", "2"] and "no mask of gt/ goes with an image" in said
+
+
+COMPOSED, DECOMPOSED = "polyp\u00e9", "polype\u0301"  # look the same
+UMLAUT, OTHER_UMLAUT = "M\u00fcller", "Mu\u0308ller"
+
+
+@pytest.mark.parametrize("other", [DECOMPOSED, DECOMPOSED.upper()])
+@pytest.mark.parametrize("folders", ["images/{}.png masks/{}.png", "frames/{}.jpg gt/{}_seg.png"])
+def test_two_names_that_differ_in_their_unicode_form_are_refused_with_both(tmp_path, other, folders):
+    image, mask = folders.split()
+    found = refused(tmp_path, two(image.replace("{}", "{n}"), mask.replace("{}", "{n}"), (COMPOSED, other)))
+    assert "the Unicode form of their letters" in found
+    assert ascii(COMPOSED) in found and ascii(other) in found
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        (f"images/{COMPOSED}.png", f"masks/{DECOMPOSED}.png"),
+        (f"Original/{COMPOSED}.tif", f"Ground Truth/{DECOMPOSED}.tif"),
+        (f"images/{UMLAUT}/1.png", f"masks/{OTHER_UMLAUT}/1.png"),
+    ],
+)
+def test_an_image_and_its_mask_go_together_whatever_unicode_form_their_names_have(tmp_path, image, mask):
+    other = {image.replace(UMLAUT, "p2").replace(COMPOSED, "2"): FRAME}
+    other |= {mask.replace(OTHER_UMLAUT, "p2").replace(DECOMPOSED, "2"): MASK}
+    assert len(add(tmp_path, {image: FRAME, mask: MASK, **other})[0].cases) == 2
+
+
+def test_a_patient_whose_folders_differ_in_unicode_form_is_one_group(tmp_path):
+    images = [f"train/images/{UMLAUT}/1.png", f"test/images/{OTHER_UMLAUT}/2.png"]
+    files = pairs(images, [name.replace("images", "masks") for name in images])
+    dataset, _ = add(tmp_path, files, "--part", "*", "--groups", "folders")
+    assert set(groups(dataset).values()) == {UMLAUT}
+
+
+def test_links_that_lead_back_are_passed_over_counted_and_named(tmp_path):
+    readme: dict[str, Content] = {"notes.txt": b"1"}
+    write_tree(tmp_path / "elsewhere", two("i/{n}.png", "m/{n}.png"))
+    (tmp_path / "elsewhere/i/loop").symlink_to("..")
+    (tmp_path / "elsewhere/m/loop").symlink_to(".")
+    dataset, printed = add(
+        tmp_path, readme, "--images", f"{tmp_path}/elsewhere/i", "--masks", f"{tmp_path}/elsewhere/m"
+    )
+    assert len(dataset.cases) == 2
+    assert "2 folders are passed over, as links" in printed.replace("\n", " ")
+    assert "elsewhere/m/loop (the same as" in dataset.remarks[-1]
+
+
+def test_folders_are_read_by_the_names_that_links_give_them(tmp_path):
+    write_tree(tmp_path / "source", two("x/{n}.png", "y/{n}.png"))
+    for name, target in (("images", "x"), ("masks", "y")):
+        (tmp_path / "source" / name).symlink_to(target)
+    dataset = add_dataset(tmp_path / "home", "X", tmp_path / "source")
+    assert dataset.remarks == (
+        "2 folders are passed over, as links: x (the same as images), y (the same as masks)",
+    )
+    named = Reading(images="x", masks="masks")
+    assert (
+        add_dataset(tmp_path / "home", "Y", tmp_path / "source", reading=named).fingerprint
+        == dataset.fingerprint
+    )

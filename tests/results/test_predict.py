@@ -11,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
+from orchestrator.data.spelling import folded
 from orchestrator.errors import BadData
 from orchestrator.results.bundle import Bundle
 from orchestrator.results.inputs import find_inputs, unique_names
@@ -82,6 +83,16 @@ def test_what_is_passed_over_is_counted_and_named_with_the_way_out(images: Path)
     assert line.startswith("passed over 6 files: ") and ", notes.txt, " in line and "Thumbs" not in line
     assert "clip 1.MP4 (video: extract frames first, e.g. ffmpeg -i 'clip 1.MP4' 'clip 1_%06d.png')" in line
     assert all(why in line for why in ("DICOM", "unpack", "neither a file nor a folder", "link to nothing"))
+
+
+def test_links_that_lead_back_are_passed_over_and_named(images: Path):
+    (images / "loop").symlink_to(".")
+    assert "loop (the same folder as .)" in find_inputs([images]).passed_over_line()
+
+
+def test_results_of_names_that_differ_in_their_unicode_form_are_told_apart(tmp_path: Path):
+    files = [tmp_path / "\u00e9.png", tmp_path / "e\u0301.png"]
+    assert len({folded(name) for name in unique_names(files, tmp_path)}) == 2
 
 
 def test_a_video_that_is_named_is_answered_with_the_command_that_makes_images_of_it(tmp_path: Path):
