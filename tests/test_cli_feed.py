@@ -52,7 +52,7 @@ def test_the_cache_is_listed_as_a_table_and_as_json(run):
 
 def test_pruning_keeps_what_a_dataset_needs_unless_there_is_a_bound(run):
     code, text, _ = run("data cache --prune")
-    assert (code, "removed 0 folders" in text) == (0, True)
+    assert (code, "removed 0 parts" in text) == (0, True)
     done = json.loads(run("data cache --prune --max-gb 0.00003 --json")[1])
     assert {row["size"] for row in done["kept"]} < {"32", "64", "original"}
     assert len(done["removed"]) + len(done["kept"]) == 3

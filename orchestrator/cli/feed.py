@@ -32,7 +32,7 @@ def data_cache(
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the decoded images on disk, or make room; what a running process has open always stays."""
+    """Show decoded images and near-duplicates on disk, or make room; what a running process has open always stays."""
     from orchestrator.data.cases import list_datasets
     from orchestrator.data.prune import holdings
     from orchestrator.data.prune import prune as prune_cache
@@ -58,7 +58,7 @@ def data_cache(
         return
     freed = sum(holding.num_bytes for holding in done.removed) / 1e6
     out.print(
-        f"removed {len(done.removed)} folders, {freed:,.0f} MB, and {len(done.swept)} of killed builds",
+        f"removed {len(done.removed)} parts, {freed:,.0f} MB, and {len(done.swept)} of killed builds",
         highlight=False,
     )
     _show(done.kept, folder)
@@ -111,7 +111,7 @@ def no_png(option: str, path: Path) -> list[str]:
 def _facts(holding: Holding) -> dict[str, Any]:
     return {
         "dataset": holding.dataset,
-        "fingerprint": holding.folder.parent.name,
+        "fingerprint": holding.fingerprint,
         "size": holding.size,
         "megabytes": round(holding.num_bytes / 1e6, 3),
         "last_used": holding.last_used.isoformat(timespec="seconds"),
@@ -136,7 +136,7 @@ def _show(found: tuple[Holding, ...], folder: Path) -> None:
     for holding in reversed(found):
         table.add_row(
             holding.dataset or "needed by none",
-            holding.folder.parent.name[:12],
+            holding.fingerprint[:12],
             holding.size,
             f"{holding.num_bytes / 1e6:,.1f}",
             "now" if holding.in_use else f"{holding.last_used.astimezone():%Y-%m-%d %H:%M}",

@@ -50,12 +50,12 @@ class Answers:
     def read(self, one: Dataset, other: Dataset) -> list[Row] | None:
         """None where it is not there; what is damaged is reported, and removed."""
         path = self.path(one, other)
-        if not path.exists():
-            return None
         try:
             content = json.loads(path.read_bytes())
             if content["checksum"] == _checksum(content["pairs"]):
                 return [Row(*row) for row in content["pairs"]]
+        except FileNotFoundError:
+            return None
         except (ValueError, KeyError, TypeError):
             pass
         self.say(f"{path} is damaged: {one.name} and {other.name} are compared again")
@@ -75,7 +75,7 @@ class Answers:
     def alone(self) -> Iterator[None]:
         """While no other process looks for near-duplicates with this cache."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".lock")
+        lock = search_lock(self.folder)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -85,6 +85,11 @@ class Answers:
             yield
         finally:
             lock.release()
+
+
+def search_lock(folder: Path) -> FileLock:
+    """Held by the process that looks for near-duplicates, or removes what was found."""
+    return FileLock(folder / ".lock")
 
 
 def _checksum(rows: Sequence[Sequence[object]]) -> int:

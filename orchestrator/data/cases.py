@@ -29,6 +29,7 @@ from orchestrator.data.images import read_image, read_mask
 from orchestrator.data.look import Facts, file_sha256, look_at, pair_sha256
 from orchestrator.data.mask_rule import BLACK_AND_WHITE, MaskRule
 from orchestrator.data.pairs import Bad, Membership, Pair, collapsed
+from orchestrator.data.repeats import problems_of_repeats, remarks_on_repeats
 from orchestrator.data.room import Room
 from orchestrator.data.sets import AS_FOUND, Reading
 from orchestrator.data.skipped import SKIP_BAD, share_skipped, skipped_cases
@@ -163,13 +164,18 @@ def add_dataset(
             if reading.skip_bad:
                 facts = {pair.stem: facts[pair.stem] for pair in pairs}
             problems += _refused(found, unusable, reading) + problems_of_set(facts, rule)
+            problems += [] if problems else problems_of_repeats(facts, rule)
             if problems:
                 raise BadData(str(source), collapsed(problems))
             drop_others(partial, [pair.stem for pair in pairs])
             cases = tuple(_case(name, target, pair, facts[pair.stem], members) for pair in pairs)
             fingerprint = _fingerprint({stem: fact.sha256 for stem, fact in facts.items()}, members)
             skipped = skipped_cases(found, unusable)
-            remarks += [*share_skipped(skipped, len(pairs)), *remarks_of_set(facts, rule)]
+            remarks += [
+                *share_skipped(skipped, len(pairs)),
+                *remarks_of_set(facts, rule),
+                *remarks_on_repeats(facts),
+            ]
             known = all(members[pair.stem].group for pair in pairs)
             dataset = Dataset(name, target, cases, fingerprint, known, found.layout, tuple(remarks), skipped)
             _write_manifest(dataset, partial)

@@ -57,10 +57,9 @@ def read_image(path: Path) -> np.ndarray:
     )
 
 
-def read_stored_size(path: Path) -> tuple[int, int, int]:
-    """Height and width as stored, and the EXIF orientation, of an image that decodes as a whole."""
-    stored = _read(path, "RGB")
-    return stored.pixels.shape[0], stored.pixels.shape[1], stored.orientation
+def read_stored(path: Path) -> Stored:
+    """An image as it is stored; BadData where it does not decode as a whole."""
+    return _read(path, "RGB")
 
 
 def read_mask(path: Path) -> np.ndarray:

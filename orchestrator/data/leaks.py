@@ -40,6 +40,7 @@ from orchestrator.data.numbering import beside, in_between
 from orchestrator.data.verify import NUM_THREADS, Progress
 from orchestrator.errors import BadData
 
+FOLDER = "leaks"  # of the cache
 VERSION = "v6"  # raise it when the same pictures shall give other near-duplicates
 
 
@@ -102,7 +103,7 @@ def find_twins(
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise BadData("leaks", f"expected each dataset once, found {', '.join(repeated)} again")
     datasets = tuple(sorted(datasets, key=lambda dataset: dataset.name))
-    answers = Answers(cache / "leaks" / VERSION, say or (lambda line: None))
+    answers = Answers(cache / FOLDER / VERSION, say or (lambda line: None))
     by_content = sorted(datasets, key=lambda dataset: (dataset.fingerprint, dataset.name))
     pairs = list(combinations_with_replacement(by_content, 2))
     known = answers.read_all(pairs)

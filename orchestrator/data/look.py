@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from orchestrator.data.images import POLYP_ABOVE, mask_bytes, read_stored_size, turned
+from orchestrator.data.images import POLYP_ABOVE, mask_bytes, read_stored, turned
 from orchestrator.data.levels import grey_levels
 from orchestrator.data.mask_rule import BLACK_AND_WHITE, MaskRule, Reading, read_by_rule
 from orchestrator.data.masks import BRIGHT, DARK, Drawn, dark_share, is_plain, read_drawn
@@ -44,14 +44,17 @@ class Facts:
     sha256: str  # of the bytes of both files, as they are kept
     image_sha256: str
     mask_sha256: str
+    pixels: str  # digest of the image, and of the polyp, whatever its file is like
+    polyp: str
 
 
 def look_at(image: Path, mask: Path, rule: MaskRule = BLACK_AND_WHITE) -> tuple[Facts, bytes | None]:
     """Facts, and the bytes of the mask to keep, None for those of its file; BadData names what does not decode."""
-    frame, image_problems = _tried(read_stored_size, image)
+    stored, image_problems = _tried(read_stored, image)
     drawn, mask_problems = _tried(read_drawn, mask)
-    if frame is None or drawn is None:
+    if stored is None or drawn is None:
         raise BadData(image.stem, image_problems + mask_problems)
+    frame = (*stored.pixels.shape[:2], stored.orientation)
     reading = read_by_rule(drawn, rule)
     turn = turn_of(frame, (*drawn.shape, drawn.orientation), reading.polyp, rule.exif)
     polyp = turned(reading.polyp, turn.orientation)
@@ -79,6 +82,8 @@ def look_at(image: Path, mask: Path, rule: MaskRule = BLACK_AND_WHITE) -> tuple[
         sha256=pair_sha256(*digests),
         image_sha256=digests[0],
         mask_sha256=digests[1],
+        pixels=_digest(turned(stored.pixels, stored.orientation)),
+        polyp=_digest(polyp),
     ), kept
 
 
@@ -90,6 +95,13 @@ def _can_stay(drawn: Drawn, reading: Reading, turn: Turn, rule: MaskRule) -> boo
         return True
     same = drawn.depth == 255 and np.array_equal(reading.polyp, grey_levels(drawn) > POLYP_ABOVE)
     return same and is_plain(drawn)
+
+
+def _digest(pixels: np.ndarray) -> str:
+    """32 hex digits from shape and values."""
+    content = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
+    content.update(pixels.tobytes())
+    return content.hexdigest()
 
 
 def _edge(polyp: np.ndarray) -> float:

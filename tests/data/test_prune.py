@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 
 from orchestrator.data import cache as cache_module
+from orchestrator.data.answers import search_lock
 from orchestrator.data.cache import Pruned, cached_cases, hold
 from orchestrator.data.cases import Dataset, add_dataset
+from orchestrator.data.leaks import find_twins
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.prune import holdings, prune
 from orchestrator.errors import BadMachine
@@ -324,3 +326,67 @@ def test_builders_and_readers_see_whole_arrays_while_another_process_prunes(data
     stop.touch()
     assert pruner.answer("removed") >= removed > 0
     pruner.end()
+
+
+@pytest.fixture(scope="module")
+def looked_at(dataset, home, tmp_path_factory) -> tuple[Path, Dataset]:
+    """A cache with what was found in `dataset` and in another one, which is returned, and between the two."""
+    draw_dataset(home / "more", num_cases=3, size=40, seed=5)
+    other = add_dataset(home, "other", home / "more", allow_empty=True)
+    cache = tmp_path_factory.mktemp("cache")
+    find_twins([dataset, other], cache)
+    return cache, other
+
+
+@pytest.fixture
+def cache(looked_at, tmp_path) -> Path:
+    return Path(shutil.copytree(looked_at[0], tmp_path / "cache"))
+
+
+def test_near_duplicates_on_disk_are_listed_with_their_size(dataset, looked_at, cache):
+    found = holdings(cache, [dataset, looked_at[1]])
+    assert sorted((one.dataset, one.size) for one in found) == [
+        (name, kind) for name in ("drawn", "other") for kind in ("landmarks", "near-duplicates")
+    ]
+    files = [path for path in cache.rglob("*") if path.suffix in (".landmarks", ".json")]
+    assert sum(one.num_bytes for one in found) == sum(path.stat().st_size for path in files) > 0
+    assert not any(one.in_use for one in found)
+
+
+def test_near_duplicates_of_a_dataset_that_is_gone_go_and_what_the_others_have_stays(
+    dataset, looked_at, cache
+):
+    other = looked_at[1]
+    done = prune(cache, [dataset])
+    assert {one.fingerprint for one in done.removed} == {other.fingerprint}
+    left = [
+        path.name for path in (cache / "leaks").rglob("*") if not path.name.startswith(".") and path.is_file()
+    ]
+    assert len(left) == 2 and all(dataset.fingerprint in name for name in left)
+    assert not any(other.fingerprint in name for name in left)
+    assert prune(cache, [dataset]).removed == ()
+
+
+def test_near_duplicates_of_older_versions_and_of_killed_writes_go(dataset, looked_at, cache):
+    (now,) = (cache / "leaks").iterdir()
+    shutil.copytree(now, now.with_name("v1"))
+    (now / f".{dataset.fingerprint}-00000.landmarks.1.partial").touch()
+    done = prune(cache, [dataset, looked_at[1]])
+    assert {one.folder.name for one in done.removed} == {"v1"}
+    assert len(done.swept) == 1 and not done.swept[0].exists()
+
+
+def test_a_bound_takes_landmarks_and_leaves_what_was_found_with_them(dataset, looked_at, cache):
+    done = prune(cache, [dataset, looked_at[1]], 0)
+    assert [one.size for one in done.removed] == ["landmarks"] * 2
+    assert [one.size for one in done.kept] == ["near-duplicates"] * 2
+    assert find_twins([dataset, looked_at[1]], cache).twins is not None
+    assert not list(cache.rglob("*.landmarks"))  # nothing was looked for again
+
+
+def test_near_duplicates_stay_while_a_process_looks_for_some(cache):
+    (folder,) = (cache / "leaks").iterdir()
+    with search_lock(folder):
+        assert all(one.in_use for one in holdings(cache, []))
+        assert prune(cache, [], 0).removed == ()
+    assert len(prune(cache, [], 0).removed) == 4
