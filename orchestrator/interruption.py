@@ -2,7 +2,7 @@
 
 The first one raises `Interrupted` in the main thread, or is held back where a piece of work must come to an end of its
 own. A second one ends the process at once. A scheduler waits 30 seconds before it kills: after `PATIENCE_S` the process
-ends by itself.
+ends by itself. Some send SIGUSR1 minutes ahead: then there is time, until SIGTERM says that there is none.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from types import FrameType
 from typing import Any
 
 logger = logging.getLogger(__name__)
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+UNHURRIED = (signal.SIGINT, signal.SIGUSR1)
 BY_HAND, RUN_AGAIN = 130, 75  # exit codes: 128 + SIGINT, and EX_TEMPFAIL of sysexits.h
 PATIENCE_S = 26.0
 # Schedulers and terminals say it twice within a moment, to the process and to its group.
-ECHO_S = 1.0
+ECHO_S = 5.0
 
 
 class Interrupted(KeyboardInterrupt):
@@ -48,8 +49,8 @@ def asked() -> int | None:
 
 
 def seconds_since() -> float:
-    """How long ago a scheduler asked; 0 if none did. Ctrl-C is no hurry: a second one ends everything."""
-    return 0.0 if _Wish.signum in (None, signal.SIGINT) else time.monotonic() - _Wish.at
+    """How long ago a scheduler asked that will kill; 0 if none did. After Ctrl-C and SIGUSR1 there is no hurry."""
+    return 0.0 if _Wish.signum in (None, *UNHURRIED) else time.monotonic() - _Wish.at
 
 
 def raise_if_asked() -> None:
@@ -103,15 +104,16 @@ def held_back() -> Iterator[None]:
 
 
 def _on_signal(signum: int, frame: FrameType | None) -> None:
-    if _Wish.signum is not None:
-        is_echo = signal.SIGINT not in (signum, _Wish.signum) and time.monotonic() - _Wish.at < ECHO_S
+    before = _Wish.signum
+    if before is not None and not (before == signal.SIGUSR1 and signum in (signal.SIGTERM, signal.SIGHUP)):
+        is_echo = signal.SIGINT not in (signum, before) and time.monotonic() - _Wish.at < ECHO_S
         if not is_echo:
             os._exit(exit_code(signum))
         return
     _Wish.signum, _Wish.at = signum, time.monotonic()
-    if signum != signal.SIGINT:
+    if signum not in UNHURRIED:
         _after(PATIENCE_S, _end, signum)
-    if not _Wish.num_held:
+    if before is None and not _Wish.num_held:
         raise Interrupted(signum)
 
 

@@ -47,7 +47,8 @@ def signalled(body: str, *signums: int, pause: float = 0.0, before: str = "") ->
 
 
 @pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75)]
+    ("signum", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGUSR1, 75)],
 )
 def test_a_scheduler_hears_75_and_ctrl_c_is_130(signum: signal.Signals, code: int):
     assert signalled(WAIT, signum) == (code, f"ended {signum.name}\n")
@@ -71,6 +72,14 @@ def test_the_same_wish_said_twice_in_a_moment_is_one():
 def test_a_process_that_does_not_end_in_time_ends_by_itself():
     shorter = "import orchestrator.interruption as i; i.PATIENCE_S = 0.2\n"
     code, told = signalled(HOLD.format(seconds=60), signal.SIGTERM, before=shorter)
+    assert code == 75 and "finished" not in told
+
+
+def test_after_sigusr1_there_is_time_until_sigterm_follows():
+    shorter = "import orchestrator.interruption as i; i.PATIENCE_S = 0.3\n"
+    code, told = signalled(HOLD.format(seconds=1), signal.SIGUSR1, before=shorter)
+    assert (code, told) == (75, "finishing\nfinished\nended SIGUSR1\n")
+    code, told = signalled(HOLD.format(seconds=60), signal.SIGUSR1, signal.SIGTERM, before=shorter, pause=0.1)
     assert code == 75 and "finished" not in told
 
 

@@ -1,7 +1,7 @@
 """The commands; the only room that prints or exits.
 
-Exit codes: 0 done, 1 it failed, 2 what the user or whoever runs the machine can mend, 75 ended by SIGTERM or SIGHUP
-and 130 by Ctrl-C, after which the same command goes on.
+Exit codes: 0 done, 1 it failed, 2 what the user or whoever runs the machine can mend, 75 ended by SIGTERM, SIGHUP or
+SIGUSR1 and 130 by Ctrl-C, after which the same command goes on.
 What a command needs is imported inside it, so that `--help` does not wait for torch, Ray and MLflow.
 """
 
@@ -40,7 +40,7 @@ app = typer.Typer(
     cls=Commands,
     help="Search hyperparameters and cross-validate polyp segmentation networks.",
     epilog="Exit codes: 0 done; 1 it failed, or a bug; 2 something to mend, in the command, the data or the machine; "
-    "75 ended by SIGTERM or SIGHUP, run the same command again; 130 ended by Ctrl-C.",
+    "75 ended by SIGTERM, SIGHUP or SIGUSR1, run the same command again; 130 ended by Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
