@@ -24,7 +24,7 @@ SCRIPTS = [
 SOURCES = sorted((ROOT / "orchestrator").rglob("*.py"))
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What may stand before a command on its line.
-BEFORE = {"-m", "--", "say", "exec", "srun"}
+BEFORE = {"-m", "--", "say", "run", "exec", "srun"}
 
 
 def relative(path: Path) -> str:
@@ -97,7 +97,8 @@ def test_commands_in_a_script_or_header_are_taken(script: Path):
     found = list(command_lines(script.read_text("utf-8")))
     assert found, "it says nowhere how to run it"
     for words in found:
-        parse(words)
+        if "$@" not in words:  # the words of whoever starts the script
+            parse(words)
 
 
 @pytest.mark.parametrize("path", [*PAGES, *SOURCES], ids=relative)

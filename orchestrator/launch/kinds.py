@@ -28,4 +28,9 @@ KINDS = {
     "constraints-newest": Kind(
         "constraints-newest.txt", "The newest torch and torchvision, without kernels for the V100."
     ),
+    "slurm": Kind(
+        "slurm.sbatch",
+        "A search on a Slurm cluster that goes on after preemption, time limits and lost nodes.",
+        "nodes gpus cpus memory_gb hours name partition account home cache venv tracking_uri search",
+    ),
 }
