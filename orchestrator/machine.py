@@ -101,41 +101,51 @@ def cluster(machine: Machine) -> Iterator[None]:
             yield
 
 
+@dataclass(frozen=True)
+class Head:
+    """Where a cluster's head is said to be, by whom, and what to do where nobody answers there."""
+
+    address: str | None  # None: Ray is started on this machine
+    source: str
+    remedy: str
+
+
 def reach_cluster(address: str) -> str | None:
     """The "host:port" of the Ray that runs already and answers; None where one is to be started on this machine.
 
     Raises `BadMachine` if nobody answers at an address that was named, within seconds.
     """
-    if address == "local":
-        return None
-    found, source = (address, "--address") if address != "auto" else _running()
-    if found is None:
-        return None
-    if (silence := why_silent(found, is_grpc=True)) is None:
-        return found
-    if address != "auto":
-        raise BadMachine("--address", f"no Ray cluster answers at {address}: {silence}")
+    head = named_head(address)
+    if head.address is None or (silence := why_silent(head.address, is_grpc=True)) is None:
+        return head.address
+    if head.source == "--address":
+        raise BadMachine("--address", f"no Ray cluster answers at {address}: {silence}; {head.remedy}")
     logger.warning(
-        "no Ray cluster answers at %s, which %s names (%s): Ray is started on this machine",
-        found,
-        source,
+        "no Ray cluster answers at %s, which %s names (%s): Ray is started on this machine; %s",
+        head.address,
+        head.source,
         silence,
+        head.remedy,
     )
     return None
 
 
-def _running() -> tuple[str | None, str]:
-    """Where Ray would look for a cluster, and who says so."""
-    address, source = os.environ.get("RAY_ADDRESS", ""), "RAY_ADDRESS"
+def named_head(address: str) -> Head:
+    """Where Ray would look for a cluster. Raises `BadMachine` for an address that a study does not run at."""
     if address == "local":
-        return None, source
-    if address in ("", "auto"):
-        address, source = (
-            services.find_bootstrap_address(None) or "",
-            "ray_current_cluster of an earlier `ray start`",
-        )
-    Machine(address or "auto")  # refuses ray://
-    return address or None, source
+        return Head(None, "--address", "")
+    if address != "auto":
+        return Head(address, "--address", "start it there, or leave --address out")
+    named = os.environ.get("RAY_ADDRESS", "")
+    if named == "local":
+        return Head(None, "RAY_ADDRESS", "")
+    source, remedy = "RAY_ADDRESS", "start it there, or `unset RAY_ADDRESS`"
+    if named in ("", "auto"):
+        named = services.find_bootstrap_address(None) or ""
+        source = "ray_current_cluster of an earlier `ray start`"
+        remedy = f"start it again, or `rm {utils.get_ray_address_file(None)}`"
+    Machine(named or "auto")  # refuses ray://
+    return Head(named or None, source, remedy)
 
 
 @contextmanager

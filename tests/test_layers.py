@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "cli": {"study", "champion", "machine", "remote", "results", "doctor", "launch", "search", "training"}
     | INSIDE,
     "results": {"study", "search", "training"} | INSIDE,
-    "doctor": {"search", "training"} | INSIDE,
+    "doctor": {"machine", "search", "training"} | INSIDE,
     "study": {"champion", "machine", "results", "search", "training"} | INSIDE,
     "champion": {"machine", "search", "training"} | INSIDE,
     "machine": {"claims", "head", "search", "training"} | INSIDE,
@@ -59,6 +59,7 @@ MAY_IMPORT_RAY = {
     "orchestrator.champion",
     "orchestrator.machine",
     "orchestrator.remote",
+    "orchestrator.doctor.cluster",
     "orchestrator.search.trial",
     "orchestrator.search.searcher",
     "orchestrator.search.race",

@@ -18,7 +18,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from orchestrator.cli import cluster, data, evaluate, networks, plan, results, search, space, status
+from orchestrator.cli import cluster, data, doctor, evaluate, networks, plan, results, search, space, status
 from orchestrator.cli.screen import err, plain
 from orchestrator.errors import FitFailed, UserError
 from orchestrator.faults import machine_fault
@@ -59,6 +59,7 @@ for command in (
     results.predict,
     evaluate.evaluate,
     evaluate.compare,
+    doctor.doctor,
 ):
     app.command()(command)
 

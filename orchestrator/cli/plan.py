@@ -60,6 +60,7 @@ def plan(
     """Time a few steps here, then forecast fits, GPU-hours, hours and cost of a search for every width."""
     import torch
 
+    from orchestrator.cli.doctor import refuse_what_would_fail
     from orchestrator.cli.search import device_here
     from orchestrator.cli.split import load_split, refuse_split
     from orchestrator.data.cache import cached_cases
@@ -87,6 +88,8 @@ def plan(
         refuse_split(home, data, unseen or [], splits, holdout, seed)
     with mistakes.noted():
         chosen = torch.device(device_here(device))
+    with mistakes.noted():
+        refuse_what_would_fail(home, cache, device, gpus=[0])
     mistakes.tell()
     sources, _, split = load_split(home, data, unseen or [], splits, holdout, seed, twins=False, cache=cache)
     widths = possible_widths(space.networks, batch_sizes(space), gpus)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.doctor import refuse_what_would_fail
 from orchestrator.cli.live import study_view
 from orchestrator.cli.options import (
     DEFAULT_HOME,
@@ -79,6 +80,8 @@ def fit(
         refuse_split(home, data, [], splits, holdout, seed)
     with mistakes.noted():
         chosen = torch.device(device_here(device))
+    with mistakes.noted():
+        refuse_what_would_fail(home, cache, device, gpus=[0])
     mistakes.tell()
     sources, _, plan = load_split(home, data, [], splits, holdout, seed, twins=twins, cache=cache, fold=fold)
     warn_of_lopsided(plan, sources)
@@ -228,7 +231,7 @@ def search(
 
     With --nested K there are K + 1 studies, one after another, and each may spend the whole budget.
     """
-    from orchestrator.machine import Machine
+    from orchestrator.machine import Machine, reach_cluster
     from orchestrator.results.earlier import earlier_settings
     from orchestrator.results.report import Report, default_uri
     from orchestrator.search.beside import first_and_beside
@@ -261,6 +264,9 @@ def search(
         StudyHome(home, study or file.stem)
     with mistakes.noted():
         machine = Machine(address, device, workers_per_fit, lanes, fits_per_gpu)
+        head = reach_cluster(address)  # once: what it has to say is said before minutes of other work
+        machine = replace(machine, address=head or "local")
+        refuse_what_would_fail(home, cache, device, head=head, trains_by_ray=True)
     mistakes.tell()
     sampler = sampler or default_sampler(1 + len(beside))
     if beside and race is None:

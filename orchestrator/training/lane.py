@@ -33,11 +33,12 @@ from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, 
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from orchestrator.errors import BadMachine, FitFailed, OutOfMemory, UserError
+from orchestrator.errors import BadMachine, FitFailed, MachineFault, OutOfMemory, UserError
 from orchestrator.faults import fault_of, is_loss, lasts, machine_fault
 from orchestrator.interruption import raise_if_asked, seconds_since
 from orchestrator.training import workers
 from orchestrator.training.dispatcher import OVER, Dispatcher, News, opened, sealed
+from orchestrator.training.kernels import refuse_without_kernels
 from orchestrator.training.memory import cap_memory, killed_for_memory
 from orchestrator.training.process import settle
 from orchestrator.training.room import free_deserted
@@ -343,6 +344,9 @@ def serve(config: dict[str, Any]) -> None:
     cpus = max(1, round(config["cpus"]))
     settle(cpus)
     device = ray.train.torch.get_device() if config["device"] == "cuda" else torch.device("cpu")
+    if (fault := _refused(device)) is not None:  # no fit is to blame, so none is begun
+        ray.get(dispatcher.halt.remote(fault))
+        return
     if device.type == "cuda" and config["gpus"] < 1:
         cap_memory(device, int(1 / config["gpus"]))
     nodes = workers.gather(ray.get_runtime_context().get_node_id())
@@ -378,6 +382,16 @@ def serve(config: dict[str, Any]) -> None:
         else:
             if first:
                 ray.get(dispatcher.end.remote(lane, job_id, "finished" if finished else "stopped"))
+
+
+def _refused(device: torch.device) -> MachineFault | None:
+    """Why a worker of this lane cannot train on its GPU, if one cannot; the same on every rank."""
+    fault = None
+    try:
+        refuse_without_kernels([device.index or 0] if device.type == "cuda" else [])
+    except MachineFault as refusal:
+        fault = refusal
+    return next((one for one in workers.gather(fault) if one is not None), None)
 
 
 def _halts(failure: Exception) -> Exception | None:

@@ -9,10 +9,12 @@ import pytest
 import ray
 import toy_jobs
 from drawn import drawn_cases, drawn_fit
+from ray.train.torch import TorchConfig
 from tight import TightWork
 from toy_jobs import Toy
+from volta import OnVolta
 
-from orchestrator.errors import FitFailed
+from orchestrator.errors import FitFailed, MachineFault
 from orchestrator.search.ledger import Ledger
 from orchestrator.search.work import Work
 from orchestrator.training import lane
@@ -213,3 +215,13 @@ def test_closing_ends_what_runs_and_gives_everything_back(lanes, tmp_path):
     while ray.available_resources().get("CPU") != 2:  # of four: `lanes` holds the others
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_a_gpu_without_code_halts_its_lane_before_a_fit_and_no_fit_is_to_blame(monkeypatch, tmp_path):
+    monkeypatch.setattr(lane, "TorchConfig", lambda backend: TorchConfig(backend="gloo"))  # nccl wants a GPU
+    whole = Shape(num_lanes=1, workers_per_lane=1, cpus_per_worker=1, gpus_per_worker=1, device="cuda")
+    with (
+        Lanes(OnVolta(), whole, tmp_path) as lanes,  # type: ignore[arg-type]
+        pytest.raises(MachineFault, match=r"sm_70.*pip install 'torch>=2.8,<2.11' torchvision"),
+    ):
+        lanes.run("fit", Toy())

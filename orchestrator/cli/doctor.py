@@ -1,0 +1,168 @@
+"""`orchestrator doctor`: will this machine, cluster and data work? And what every training command looks at first."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.options import DEFAULT_HOME, Address, AsJson, Cache, Device, Home, TrackingUri
+from orchestrator.cli.screen import note, out, plain, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from orchestrator.doctor.findings import Finding
+
+COLORS = {"failure": "bold red", "warning": "yellow", "ok": "green"}
+MANY_NODES = 3  # from there on only the first one shows what is well
+
+
+def doctor(
+    address: Address = "auto",
+    data: Annotated[
+        list[str] | None, typer.Option(help="Dataset that every node must see as it is; repeat for several.")
+    ] = None,
+    space: Annotated[
+        Path | None,
+        typer.Option(help="Search-space file whose baseline's step is timed. Default: a small U-Net."),
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(envvar="ORCHESTRATOR_STORAGE", help="Database of trials, as of search.")
+    ] = None,
+    interface: Annotated[
+        str,
+        typer.Option(
+            help="Network interface of the all-reduce, such as eth0; default: as gloo and nccl choose, or as "
+            "GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME say on the nodes."
+        ),
+    ] = "",
+    device: Device = "auto",
+    home: Home = DEFAULT_HOME,
+    cache: Cache = None,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look whether a search would work here, on every node of the cluster: nothing is trained or changed.
+
+    Packages, code, GPUs, driver, memory, disks, home, locks, clocks, ports, token, MLflow, database and datasets; a
+    small all-reduce among all nodes and a training step on each. Every finding that is not ok has a remedy. Exit code 2
+    if something would fail; warnings do not fail. It ends within seven minutes, whatever hangs.
+    """
+    from orchestrator.doctor.examination import LONGEST_S, Asked, examine
+    from orchestrator.doctor.findings import Finding, would_fail
+    from orchestrator.doctor.shared_home import host
+    from orchestrator.results.mlflow_client import check_uri, with_credentials_apart
+    from orchestrator.search.space import load_space
+
+    home = home.expanduser().resolve()
+    if tracking_uri is not None:
+        check_uri(tracking_uri)
+        tracking_uri = with_credentials_apart(tracking_uri)
+    asked = Asked(
+        home=home,
+        cache=cache or home / "cache",
+        address=address,
+        device=device,
+        data=tuple(data or ()),
+        storage=storage,
+        tracking_uri=tracking_uri,
+        interface=interface,
+        **({"space": load_space(space).text} if space is not None else {}),
+    )
+    found: list[Finding] = []
+
+    def give_up() -> None:
+        """What hangs now can be neither waited for nor ended."""
+        remedy = "see what hangs: `dmesg`, `mount`, `ray status`"
+        found.append(
+            Finding("doctor", host(), "failure", f"not all was looked at within {LONGEST_S:.0f} s", remedy)
+        )
+        show(found, as_json)
+        os._exit(2)
+
+    with at_the_latest(LONGEST_S, give_up):
+        examine(asked, found, lambda stage: note(f"looking at {stage}"))
+    show(found, as_json)
+    if would_fail(found):
+        raise typer.Exit(2)
+
+
+def refuse_what_would_fail(
+    home: Path,
+    cache: Path | None,
+    device: str,
+    *,
+    gpus: Sequence[int] | None = None,
+    head: str | None = None,
+    trains_by_ray: bool = False,
+) -> None:
+    """The quick part, before anything is trained. Raises `MachineFault`; says what is only worth a word."""
+    from orchestrator.doctor.quick import Quick
+
+    is_here = head is None
+    uses_gpus = device != "cpu" and is_here
+    quick = Quick(home, cache or home / "cache", uses_gpus, gpus, trains_by_ray and is_here, not is_here)
+    for line in quick.refuse():
+        note(line)
+
+
+@contextmanager
+def at_the_latest(seconds: float, give_up: object) -> Iterator[None]:
+    timer = threading.Timer(seconds, give_up)  # type: ignore[arg-type]
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def show(found: Sequence[Finding], as_json: bool) -> None:
+    """A table for each node and what mends what; or JSON."""
+    from orchestrator.doctor.findings import would_fail
+
+    counts = {severity: sum(one.severity == severity for one in found) for severity in COLORS}
+    if as_json:
+        print_json({"fails": would_fail(found), **counts, "findings": [one.as_json() for one in found]})
+        return
+    nodes = list(dict.fromkeys(one.node for one in found))
+    for place, node in enumerate(nodes):
+        own = [one for one in found if one.node == node]
+        is_brief = len(nodes) > MANY_NODES and place > 0
+        shown = [one for one in own if not (is_brief and one.severity == "ok")]
+        num_ok = sum(one.severity == "ok" for one in own)
+        title = f"{node}{f': {num_ok} checks ok' if is_brief else ''}"
+        if shown:
+            out.print(_table(shown, title))
+        else:
+            out.print(title, markup=False, highlight=False)
+    words = ", ".join(f"{counts[severity]} {severity}{'s' * (severity != 'ok')}" for severity in COLORS)
+    out.print(f"{words}: {_verdict(counts)}", highlight=False)
+
+
+def _verdict(counts: dict[str, int]) -> str:
+    if counts["failure"]:
+        return "something would fail"
+    return "it works, but see the warnings" if counts["warning"] else "all is well"
+
+
+def _table(findings: Sequence[Finding], title: str) -> Table:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    from orchestrator.doctor.findings import worst_first
+
+    table = Table(title=escape(plain(title)), title_justify="left", box=box.SIMPLE_HEAD)
+    for head in ("check", "", "found, and what mends it"):
+        table.add_column(head, overflow="fold", no_wrap=False)
+    for one in worst_first(findings):
+        text = escape(plain(one.found)) + (f"\n[bold]->[/] {escape(plain(one.remedy))}" if one.remedy else "")
+        table.add_row(one.check, f"[{COLORS[one.severity]}]{one.severity}[/]", text)
+    return table

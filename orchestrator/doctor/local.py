@@ -1,0 +1,78 @@
+"""The checks of one node, as a plain function: on this machine, or wherever Ray calls it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from orchestrator.doctor import datasets, gpu, network, packages, room, shared_home
+from orchestrator.doctor.findings import Check, Finding, run_checks
+from orchestrator.doctor.shared_home import Token
+
+# Seconds that the slowest of these checks may take: reading every file of the datasets.
+DATA_S, QUERY_S, DISK_S = 60.0, 30.0, 15.0
+LONGEST_S = max(DATA_S, QUERY_S, DISK_S)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a node is asked to look at, by a driver that has looked at its own."""
+
+    home: Path
+    cache: Path
+    driver: packages.Installed
+    uses_gpus: bool = True
+    token: Token | None = None  # None: there is one node alone
+    data: Mapping[str, str] = field(default_factory=dict)  # name -> fingerprint
+    is_tracked_in_home: bool = False  # no MLflow server is named
+    peers: Mapping[str, network.Address] = field(default_factory=dict)
+    ports: Mapping[str, int] = field(default_factory=dict)  # of Ray, on this node
+    has_token: bool = False
+
+
+def look(node: str, request: Request) -> list[Finding]:
+    """Every check of this node. Ends within `LONGEST_S`, whatever hangs."""
+    return run_checks(node, checks(node, request))
+
+
+def checks(node: str, request: Request) -> list[Check]:
+    home, cache = request.home, request.cache
+    folders = {"home": home, "cache": cache, "tmp": Path(tempfile.gettempdir())}
+    found = [
+        Check("packages", partial(packages.compare, request.driver), DISK_S),
+        Check("memory", room.memory),
+        Check("disk", partial(room.disks, folders), DISK_S),
+        Check("/dev/shm", room.shared_memory),
+        Check("limits", room.limits),
+        Check("home", partial(shared_home.writable, home), DISK_S),
+        Check("cache", partial(shared_home.writable, cache), DISK_S),
+        Check("places", partial(shared_home.places, home, cache, request.is_tracked_in_home)),
+    ]
+    if request.token is not None:
+        found += [
+            Check("same home", partial(shared_home.same, request.token, node), DISK_S),
+            Check("locks", partial(shared_home.locks, request.token), DISK_S),
+        ]
+    if request.uses_gpus:
+        found += [
+            Check("GPU architecture", gpu.architectures, QUERY_S),
+            Check("GPU driver", gpu.driver, QUERY_S),
+            Check("GPU memory", gpu.memory, QUERY_S),
+        ]
+    if request.data:
+        found.append(Check("data", partial(datasets.equal, home, cache, request.data), DATA_S))
+    if request.peers:
+        found.append(Check("network", partial(network.reachable, request.peers), QUERY_S))
+    if request.ports:
+        found.append(Check("ports", partial(network.exposed, request.ports, request.has_token)))
+    return found
+
+
+def num_gpus() -> int:
+    """That PyTorch sees."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,0 +1,54 @@
+"""The part of the checks that every command which trains makes first, on its own machine: in well under a second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from orchestrator.doctor import gpu, room, shared_home, token
+from orchestrator.doctor.findings import Check, Finding, run_checks, would_fail
+from orchestrator.errors import MachineFault
+from orchestrator.faults import GO_ON
+
+LIMIT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Quick:
+    """What a command is about to do on this machine."""
+
+    home: Path
+    cache: Path
+    uses_gpus: bool  # here; a cluster's nodes look at their own
+    gpus: Sequence[int] | None = None  # None: all
+    starts_ray: bool = False
+    joins_ray: bool = False
+
+    def findings(self) -> list[Finding]:
+        return run_checks(shared_home.host(), [*self._checks()])
+
+    def refuse(self) -> list[str]:
+        """Raises `MachineFault` with all failures at once; returns what is only worth a word."""
+        findings = self.findings()
+        if would_fail(findings):
+            told = [_sentence(one) for one in findings if one.severity == "failure"]
+            raise MachineFault(shared_home.host(), [*told[:-1], f"{told[-1]}, {GO_ON}"])
+        return [_sentence(one) for one in findings if one.severity == "warning"]
+
+    def _checks(self) -> Iterator[Check]:
+        if self.home.exists():  # else its datasets are missed
+            yield Check("home", partial(shared_home.writable, self.home), LIMIT_S)
+            yield Check("cache", partial(shared_home.writable, self.cache), LIMIT_S)
+        if self.uses_gpus:
+            yield Check("GPU architecture", partial(gpu.architectures, self.gpus), LIMIT_S)
+        if self.starts_ray:
+            yield Check("/dev/shm", room.shared_memory, LIMIT_S)
+            yield Check("limits", room.limits, LIMIT_S)
+        if self.starts_ray or self.joins_ray:
+            yield Check("token", partial(token.sound, self.starts_ray), LIMIT_S)
+
+
+def _sentence(finding: Finding) -> str:
+    return f"{finding.check}: {finding.found}; {finding.remedy}"

@@ -1,0 +1,27 @@
+"""Work that makes the process which is given it believe that it has a V100, and a PyTorch without code for that."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import ray.train.torch
+import torch
+from pretended import VOLTA, gpus
+
+PRETENDED = ExitStack()  # for as long as the process lives
+
+
+class OnVolta:
+    def __reduce__(self) -> tuple[Any, tuple]:
+        return _pretend, ()
+
+
+def _pretend() -> Any:
+    PRETENDED.enter_context(gpus(VOLTA))
+    ray.train.torch.get_device = lambda: torch.device("cuda:0")
+    return perform
+
+
+def perform(*_: object) -> bool:
+    raise AssertionError("a fit was begun")
