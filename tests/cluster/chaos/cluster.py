@@ -6,7 +6,7 @@ import time
 
 from chaos.faults import fault
 from chaos.nodes import Nodes, kill
-from chaos.scene import LONG, Scene
+from chaos.scene import FAULT, LONG, Scene
 
 CUT_S = 60.0
 
@@ -14,6 +14,17 @@ CUT_S = 60.0
 def nodes_of(scene: Scene) -> Nodes:
     assert scene.nodes is not None
     return scene.nodes
+
+
+def longest_pause(scene: Scene, for_s: float) -> float:
+    """For how long at most no epoch was begun anywhere, of the next seconds."""
+    end, last, num_begun, longest = time.monotonic() + for_s, time.monotonic(), 0, 0.0
+    while time.monotonic() < end:
+        if (now := len(scene.begun_epochs())) > num_begun:
+            num_begun, last = now, time.monotonic()
+        longest = max(longest, time.monotonic() - last)
+        time.sleep(0.1)
+    return longest
 
 
 @fault(
@@ -31,12 +42,36 @@ def cut(scene: Scene) -> None:
     scene.until_train((0.05, 0.1))
     scene.strike(f"the link of {node.name} is cut", node.cut)
     scene.recover()
-    time.sleep(max(0.0, CUT_S - (time.monotonic() - scene.struck)))
+    scene.seconds["others stood still"] = longest_pause(scene, CUT_S - (time.monotonic() - scene.struck))
     node.mend()
     scene.say("the link is back")
     scene.wait(lambda: not node.pids("raylet/raylet"), "its raylet, taken for dead, does not end", 120)
     nodes.up(2)
     scene.say("Ray is started on that node again")
+    scene.finish()
+
+
+@fault(
+    "driver-cut",
+    "the node of the driver is cut off from the head; it comes back, and the same command is given",
+    "nodes",
+    nodes=2,
+    lanes=2,
+    options=(("place", 1),),
+)
+def driver_cut(scene: Scene) -> None:
+    nodes = nodes_of(scene)
+    node = nodes.nodes[1]
+    scene.start()
+    scene.until_train()
+    scene.strike(f"the link of {node.name} is cut", node.cut)
+    scene.end(FAULT)
+    scene.seconds["noticed"] = time.monotonic() - scene.struck
+    node.mend()
+    nodes.restart(node)
+    scene.say("the link is back, and Ray is started there again")
+    scene.start()
+    scene.recover(since=scene.begun)
     scene.finish()
 
 

@@ -10,9 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from chaos.comparison import Comparison
 from chaos.faults import Fault
 from chaos.nodes import Nodes, why_not
-from chaos.scene import Comparison, Scene, compare, make_home
+from chaos.scene import Scene, make_home
 from chaos.table import Row
 
 
@@ -87,7 +88,7 @@ class Play:
         trouble, found = "", Comparison()
         try:
             fault.act(scene)
-            found = compare(scene, calm)
+            found = scene.compare(calm)
         except Exception as error:
             traceback.print_exc()
             trouble = (str(error).splitlines() or [type(error).__name__])[0]

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from counted import LOG, epochs_begun, epochs_of_processes
 from outcome import curves_of, leftovers, records, runs_of, trials_of
 from shell import ROOT, SETTINGS, wait_until
 
+from chaos.comparison import Comparison, differences
 from chaos.nodes import MARK, SUPPORT, Nodes, kill, marked, title_of
 from orchestrator.data.cases import add_dataset
 from orchestrator.data.phantom import draw_dataset
@@ -67,6 +68,7 @@ class Scene:
     epochs: int = SHORT
     nodes: Nodes | None = None  # None: Ray is started by the search, on this machine
     lanes: int = 1
+    place: int = 0  # the node that the search itself runs on
     uri: str | None = None  # of MLflow; None: a file in the home
     storage: str | None = None
     more: tuple[str, ...] = ()
@@ -128,14 +130,15 @@ class Scene:
         return ["search", space, *data, *how, *where, *storage, *study, *self.more]
 
     def run(self, words: list[str], log: Path, before: list[str] = ()) -> subprocess.Popen[bytes]:  # type: ignore[assignment]
-        """`orchestrator` with counted epochs, on the head's node if there are nodes."""
+        """`orchestrator` with counted epochs, on one of the nodes if there are any."""
         command = [*before, sys.executable, str(SUPPORT / "counted_driver.py"), *words]
         environment = {n: v for n, v in os.environ.items() if not n.startswith(SETTINGS)}
         environment |= {"PYTHONPATH": f"{SUPPORT}:{ROOT}", "RAY_TMPDIR": str(self.folder / "r")}
         environment |= {"ORCHESTRATOR_CLAIMS": str(self.folder / "claims"), MARK: str(self.folder)}
         if self.nodes is not None:
-            command = self.nodes.head.inside(*command)
-            environment = self.nodes.environment | {MARK: self.nodes.head.name}
+            node = self.nodes.nodes[self.place]
+            command = node.inside(*command)
+            environment = self.nodes.environment | {MARK: node.name}
         if self.uri is not None:
             environment["MLFLOW_TRACKING_URI"] = self.uri
         environment |= self.environment
@@ -259,6 +262,18 @@ class Scene:
 
     # --- what came of it
 
+    def compare(self, calm: Mapping[str, Any]) -> Comparison:
+        """With what comes of the study when nobody disturbs it."""
+        found = differences(self.outcome(), calm, self.begun_epochs(), self.num_strikes * self.lanes)
+        left = [f"half-written: {path}" for path in leftovers(self.study)]
+        over = records(self.study)
+        left += [
+            f"checkpoints of {path.name}, which is finished"
+            for path in self.study.ledger.running.glob("*")
+            if path.name in over
+        ]
+        return replace(found, lost=(*found.lost, *left))
+
     def outcome(self) -> dict[str, Any]:
         """What can be compared."""
         return {
@@ -271,32 +286,3 @@ class Scene:
             "runs": runs_of(self.study, self.uri),
             "champion": (champion := self.study.champion()) and (champion.trial, champion.fit_id),
         }
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What a hurt study lacks, or has twice, beside one that nobody disturbed."""
-
-    lost: tuple[str, ...] = ()
-    doubled: tuple[str, ...] = ()
-    num_again: int = 0  # epochs that were trained twice, for they were in flight
-
-
-def compare(scene: Scene, calm: Mapping[str, Any]) -> Comparison:
-    """Compare what came of a study with what comes of it when nobody disturbs it."""
-    found = scene.outcome()
-    begun = Counter(scene.begun_epochs())
-    again = {epoch: times - 1 for epoch, times in begun.items() if times > 1}
-    lost = [f"{name} differ" for name in calm if found[name] != calm[name]]
-    lost += [f"fit {fit}" for fit in calm["fits"].keys() - found["fits"].keys()]
-    doubled = [f"run {run[:4]}" for run, times in Counter(r[:4] for r in found["runs"]).items() if times > 1]
-    doubled += [f"fit {fit} is new" for fit in found["fits"].keys() - calm["fits"].keys()]
-    if sum(again.values()) > scene.num_strikes * scene.lanes:
-        doubled.append(f"{sum(again.values())} epochs were trained again in {scene.num_strikes} strikes")
-    lost += [f"left half-written: {path}" for path in leftovers(scene.study)]
-    lost += [
-        f"checkpoints of a finished fit: {path.name}"
-        for path in scene.study.ledger.running.glob("*")
-        if path.name in found["fits"]
-    ]
-    return Comparison(tuple(lost), tuple(doubled), sum(again.values()))
