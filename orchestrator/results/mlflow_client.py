@@ -20,7 +20,9 @@ QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # would break into ours
 }
 # They announce every table that they make and every step of a registration.
-CHATTY = ("alembic", "mlflow.store.db.utils", "mlflow.pyfunc", "mlflow.store.model_registry.abstract_store")
+CHATTY = ("alembic", "mlflow.pyfunc", "mlflow.store.model_registry.abstract_store")
+# It prints the traceback of whatever it raises as well.
+TWICE = "mlflow.store.db.utils"
 # Warnings from inside MLflow 3.17 about itself; nothing that we could mend.
 NOISE = (
     "The ``noload`` loader strategy",  # its queries, on SQLAlchemy 2.1
@@ -48,6 +50,7 @@ def connect(uri: str) -> MlflowClient:
         os.environ.setdefault(name, value)
     for logger in CHATTY:
         logging.getLogger(logger).setLevel(logging.WARNING)
+    logging.getLogger(TWICE).setLevel(logging.CRITICAL)
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
     from mlflow import MlflowClient  # slow to import: only who writes or reads runs should pay

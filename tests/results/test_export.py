@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from orchestrator.data.resize import resize_image, resize_probability
 from orchestrator.errors import BadBundle
+from orchestrator.faults import machine_fault
 from orchestrator.results.bundle import FILES, Bundle
 from orchestrator.results.export import (
     Prediction,
@@ -44,6 +46,19 @@ def test_a_bundle_holds_its_four_files_and_nothing_is_left_beside_it(exported: P
 
 def test_the_weights_load_into_the_network_again(exported: Path, network: nn.Module):
     network.load_state_dict(load_file(exported / "model.safetensors"))
+
+
+def test_an_export_that_a_full_disk_ends_names_its_folder_and_leaves_nothing(
+    tmp_path: Path, network: nn.Module
+):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # bytes of a file
+    try:
+        with pytest.raises(OSError, match="bundle") as caught:
+            export(tmp_path / "bundle", network)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert machine_fault(caught.value).where == str(tmp_path / "bundle") and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 5])

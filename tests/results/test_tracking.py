@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from mlflow.utils.rest_utils import verify_rest_response
 
 from orchestrator.errors import BadMachine
@@ -305,6 +306,14 @@ def test_runs_are_known_again_whatever_else_their_study_is_tagged_with(mlflow_ur
     client = connect(mlflow_uri)
     experiment = client.get_experiment_by_name(request.node.name)
     assert len(client.search_runs([experiment.experiment_id], "tags.role = 'trial'")) == 1
+
+
+def test_a_store_that_cannot_be_written_to_raises_and_prints_no_traceback(mlflow_uri, request, capfd):
+    experiment = connect(mlflow_uri).create_experiment(request.node.name)
+    store = mlflow_uri.replace("sqlite:///", "sqlite:///file:") + "?mode=ro&uri=true"
+    with pytest.raises(MlflowException, match="readonly database"):
+        connect(store).create_run(experiment)
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def test_a_server_that_comes_back_gets_what_it_missed(mlflow_uri, tmp_path, request, find_runs):
