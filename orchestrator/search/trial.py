@@ -21,7 +21,7 @@ from orchestrator.faults import machine_fault
 from orchestrator.search.folds import fold_specs
 from orchestrator.search.ledger import Ledger
 from orchestrator.search.space import SearchSpace
-from orchestrator.training.dispatcher import sealed
+from orchestrator.training.jobs import sealed
 
 
 class FoldTrial(tune.Trainable):

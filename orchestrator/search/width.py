@@ -24,6 +24,7 @@ from orchestrator.search.folds import fold_specs
 from orchestrator.search.plan import Speed, forecast, measure, seconds_of_fits, widths_of, world_of
 from orchestrator.search.space import Settings
 from orchestrator.stored import read_json
+from orchestrator.training.jobs import job_kind
 from orchestrator.training.recipe import FitSpec
 
 NUM_DRAWN = 2  # settings that are timed beside the paper's
@@ -32,6 +33,7 @@ REPETITIONS = 10  # of the simulated study
 CLOSE = 0.05  # a wider fit must end the study earlier by more than this share: narrow ones waste less
 
 
+@job_kind
 @dataclass(frozen=True)
 class TimeJob:
     """Time the first setting with all these shares of its batch, the others with the largest, into a JSON file."""

@@ -42,6 +42,7 @@ from orchestrator.training.fit import (
     run_fit,
     score_cases,
 )
+from orchestrator.training.jobs import job_kind
 from orchestrator.training.memory import Kind, device_name, within_memory
 from orchestrator.training.recipe import FitSpec
 
@@ -50,6 +51,7 @@ NUM_EXAMPLES = 4
 WARM_UP, TIMED, FEW, TIMED_S = 3, 30, 5, 2.0
 
 
+@job_kind
 @dataclass(frozen=True)
 class ScoreJob:
     """Score one finished fit's network, or several whose probabilities are averaged, on cases that none has seen.

@@ -7,11 +7,10 @@ for again, and lanes go on with those that they hold.
 from __future__ import annotations
 
 import asyncio
-import pickle
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from orchestrator.faults import fault_of
 
@@ -63,16 +62,6 @@ class News:
     state: State
     rows: tuple[dict[str, float], ...]
     error: str | None
-
-
-def sealed(payload: Any) -> bytes:
-    """A job as the dispatcher gets it: to read one it would have to import torch, and stop for seconds."""
-    return pickle.dumps(payload)
-
-
-def opened(payload: bytes) -> Any:
-    """In a lane, what a process of the same Ray has sealed, as Ray itself would have sent it; never a file."""
-    return pickle.loads(payload)
 
 
 class Dispatcher:

@@ -37,7 +37,8 @@ from orchestrator.errors import BadMachine, FitFailed, MachineFault, OutOfMemory
 from orchestrator.faults import fault_of, is_loss, lasts, machine_fault
 from orchestrator.interruption import raise_if_asked, seconds_since
 from orchestrator.training import workers
-from orchestrator.training.dispatcher import OVER, Dispatcher, News, opened, sealed
+from orchestrator.training.dispatcher import OVER, Dispatcher, News
+from orchestrator.training.jobs import opened, sealed
 from orchestrator.training.kernels import refuse_without_kernels
 from orchestrator.training.memory import cap_memory, killed_for_memory
 from orchestrator.training.process import settle

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pydantic_core import PydanticCustomError
 
 from orchestrator.data.augment import PipelineName
+from orchestrator.training.jobs import job_kind
 
 FIT_VERSION = 3  # raise it when a change to data, training or networks moves the numbers of a fit
 
@@ -110,6 +111,7 @@ class Recipe(BaseModel):
         return self
 
 
+@job_kind
 class FitSpec(BaseModel):
     """Everything that the result of one fit depends on; what it does not mention cannot matter.
 

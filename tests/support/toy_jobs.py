@@ -14,8 +14,10 @@ import torch.distributed as dist
 
 from orchestrator.errors import BadMachine, FitFailed, OutOfMemory
 from orchestrator.training import dispatcher
+from orchestrator.training.jobs import job_kind
 
 
+@job_kind
 @dataclass(frozen=True)
 class Toy:
     """Count `epochs`; `trouble` is "nan", "crash", "refused", "memory" (on rank 1 alone), or "kill" (once: only if

@@ -18,7 +18,8 @@ from orchestrator.errors import FitFailed, MachineFault
 from orchestrator.search.ledger import Ledger
 from orchestrator.search.work import Work
 from orchestrator.training import lane
-from orchestrator.training.dispatcher import MAX_STARTS, OVER, News, sealed
+from orchestrator.training.dispatcher import MAX_STARTS, OVER, News
+from orchestrator.training.jobs import sealed
 from orchestrator.training.lane import Lanes, Shape
 
 TWO_WORKERS = Shape(num_lanes=1, workers_per_lane=2, cpus_per_worker=1, gpus_per_worker=0, device="cpu")

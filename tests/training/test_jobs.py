@@ -1,0 +1,68 @@
+"""What a lane is handed: text that only jobs come out of."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+from formula import formula_study
+from toy_jobs import Toy
+
+from orchestrator.search.folds import fold_specs
+from orchestrator.search.plan import some_settings
+from orchestrator.search.space import parse_space
+from orchestrator.search.width import TimeJob
+from orchestrator.search.work import ScoreJob
+from orchestrator.stored import Unreadable
+from orchestrator.training.jobs import opened, sealed
+
+SPACE = parse_space("""
+network = "pranet"
+[search]
+learning_rate = { log_uniform = [1e-5, 1e-3] }
+[fixed]
+scales = "0.75, 1, 1.25"
+pretrained = false
+min_component_area = 1e-3
+[baseline]
+learning_rate = 1.2345678901234567e-4
+""")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return formula_study(tmp_path_factory.mktemp("home"), num_trials=2)
+
+
+def test_a_fit_comes_out_as_it_went_in_and_under_its_name(study):
+    for spec in fold_specs(SPACE.settings(SPACE.baseline_params()), study.plan):
+        assert opened(sealed(spec)) == spec and opened(sealed(spec)).fit_id == spec.fit_id
+
+
+def test_every_other_kind_of_job_comes_out_as_it_went_in(study):
+    settings = tuple(some_settings(SPACE, 2, 0))
+    jobs = [
+        TimeJob(Path("/tmp/speeds.json"), settings, study.plan, (1, 2, 4)),
+        ScoreJob("f1", "test", {"a": "ab12"}, ("a/1", "a/2"), others=("f2",)),
+        Toy(epochs=3, marker=Path("there"), seconds=float("inf")),
+    ]
+    assert [opened(sealed(job)) for job in jobs] == jobs
+
+
+class Evil:
+    def __reduce__(self):
+        return pytest.fail, ("a job ran code",)
+
+
+@pytest.mark.parametrize(
+    "payload", [pickle.dumps(Evil()), b"", b'["Path", {}]', b'["Toy", {"epochs": []}]', b"[" * 99_999]
+)
+def test_what_is_no_job_is_refused(payload):
+    with pytest.raises(Unreadable):
+        opened(payload)
+
+
+def test_what_no_lane_can_do_is_not_sent():
+    with pytest.raises(TypeError, match=r"pathlib\..*Path is no kind of job"):
+        sealed(Path())
