@@ -6,7 +6,7 @@ DEMO := demo
 # `newest` takes a torch that no longer runs on a V100: make install TORCH=newest
 TORCH ?= volta
 
-.PHONY: install demo test test-all test-netns netns-tools chaos test-newest-torch test-ray-releases lint bench cluster clean
+.PHONY: install demo test test-all test-netns netns-tools chaos test-newest-torch test-ray-releases lint audit bench cluster clean
 
 install: $(VENV)/.installed
 
@@ -61,6 +61,10 @@ lint: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/mypy
+
+# Known vulnerabilities of what is installed; exit code 3 where packages could not be looked up.
+audit: install
+	$(BIN)/python tests/support/audit.py
 
 # Files that start a cluster, as their templates have them.
 cluster: install

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 
+from orchestrator.errors import BadMachine
+
 CONNECT_S, GREET_S = 2.0, 5.0
 
 
@@ -34,3 +36,13 @@ def _why_no_grpc(address: str) -> str | None:
         except grpc.FutureTimeoutError:
             return "who listens there is not Ray"
     return None
+
+
+def refuse_user(address: str) -> None:
+    """Raises `BadMachine` where an address holds a user or a password: Ray knows none, and would log them."""
+    if "@" in address:
+        raise BadMachine(
+            "--address",
+            "expected auto, local, HOST:PORT, ray://HOST:PORT or http://HOST:PORT, found one with a user or password; "
+            "a cluster's token goes into RAY_AUTH_TOKEN, with RAY_AUTH_MODE=token",
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,21 +14,20 @@ import ray
 import torch
 from ray._private import services, utils
 from ray.exceptions import AuthenticationError
+from ray.train.v2._internal import constants
 
 from orchestrator.claims import claimed
 from orchestrator.errors import BadMachine
-from orchestrator.files import private_folder
 from orchestrator.head import head_watched
-from orchestrator.hosts import why_silent
+from orchestrator.hosts import refuse_user, why_silent
 from orchestrator.interruption import held_back, listen_again
+from orchestrator.own_ray import shut_off, temp_folder
 from orchestrator.search.width import possible_widths
 from orchestrator.training.lane import Shape
 from orchestrator.training.process import KEEP_FREED_MEMORY
+from orchestrator.variables import environment
 
 logger = logging.getLogger(__name__)
-# The kernel takes no longer path for a socket, and this is how Ray names one below its temporary folder.
-LONGEST_SOCKET = 107
-SOCKET = "session_2026-01-01_00-00-00_000000_{pid}/sockets/plasma_store"
 # Cores that stay free for trials, the dispatcher and Ray itself.
 CPU_SHARE = 0.9
 
@@ -58,8 +56,9 @@ class Machine:
         if self.address.startswith("ray://"):
             raise BadMachine(
                 "--address",
-                f"a study does not run through a Ray client, found {self.address}; submit the same command with "
-                "`ray job submit`, or run it on a node of the cluster with --address auto",
+                f"a study does not run through a Ray client, found {self.address}; make the same command a job with "
+                f"`orchestrator submit`, or run it on a node of the cluster with "
+                "--address auto",
             )
         if self.fits_per_gpu > 1 and (self.workers_per_fit or 1) > 1:
             raise BadMachine(
@@ -67,16 +66,6 @@ class Machine:
                 f"{self.fits_per_gpu} fits can share a GPU where each has one worker, found --workers-per-fit "
                 f"{self.workers_per_fit}; a fit that is given several GPUs needs them whole",
             )
-
-
-def refuse_user(address: str) -> None:
-    """Raises `BadMachine` where an address holds a user or a password: Ray knows none, and would log them."""
-    if "@" in address:
-        raise BadMachine(
-            "--address",
-            "expected auto, local, HOST:PORT or ray://HOST:PORT, found one with a user or password; a cluster's token "
-            "goes into RAY_AUTH_TOKEN, with RAY_AUTH_MODE=token",
-        )
 
 
 @contextmanager
@@ -97,6 +86,7 @@ def cluster(machine: Machine) -> Iterator[None]:
         stack.callback(_shut_down)
         with held_back(), _signals_stay_ours():
             _connect(options)
+        stack.enter_context(_known_to_train())
         with head_watched(ray.get_runtime_context().gcs_address):
             yield
 
@@ -141,67 +131,43 @@ def named_head(address: str) -> Head:
         return Head(None, "RAY_ADDRESS", "")
     source, remedy = "RAY_ADDRESS", "start it there, or `unset RAY_ADDRESS`"
     if named in ("", "auto"):
-        named = services.find_bootstrap_address(None) or ""
+        named = _started_earlier()
         source = "ray_current_cluster of an earlier `ray start`"
         remedy = f"start it again, or `rm {utils.get_ray_address_file(None)}`"
     Machine(named or "auto")  # refuses ray://
     return Head(named or None, source, remedy)
 
 
+def _started_earlier() -> str:
+    """What the last `ray start` on this machine wrote down; "" if nothing, or if it was another user's."""
+    address = services.find_bootstrap_address(None) or ""
+    if address and (owner := Path(utils.get_ray_address_file(None)).stat().st_uid) != os.getuid():
+        logger.warning(
+            "a Ray of another user (uid %d) runs at %s, and is left alone; --address %s takes it",
+            owner,
+            address,
+            address,
+        )
+        return ""
+    return address
+
+
 @contextmanager
 def _own(machine: Machine) -> Iterator[dict[str, Any]]:
     """Options of a Ray that is started here, and what it takes of this machine for as long."""
-    options: dict[str, Any] = {"address": "local"}
-    if (folder := short_temp_folder()) is not None:
-        logger.warning("the path of TMPDIR is too long for Ray's sockets: Ray works in %s", folder)
-        options["_temp_dir"] = str(folder)
+    options: dict[str, Any] = {"address": "local", "_temp_dir": str(temp_folder())}
     gpus = [] if machine.device == "cpu" else _visible_gpus()
     with claimed(gpus, machine.num_gpus) as mine, ExitStack() as stack:
         if list(mine.gpus) != gpus:
-            stack.enter_context(_environment("CUDA_VISIBLE_DEVICES", ",".join(mine.gpus)))
+            stack.enter_context(environment("CUDA_VISIBLE_DEVICES", ",".join(mine.gpus)))
+        stack.enter_context(shut_off())
         yield options | {"num_cpus": mine.cpus}
-
-
-def short_temp_folder() -> Path | None:
-    """A private folder for Ray where TMPDIR is too long for its sockets; None where it is not.
-
-    Raises `BadMachine` if RAY_TMPDIR itself is too long, or no folder can be had.
-    """
-    given = os.environ.get("RAY_TMPDIR")
-    if _is_short(Path(given or os.environ.get("TMPDIR") or "/tmp", "ray")):
-        return None
-    advice = "set RAY_TMPDIR to a short folder of your own, such as /tmp/ray-me"
-    if given is not None:
-        raise BadMachine("RAY_TMPDIR", f"{given} is too long for the paths of Ray's sockets; {advice}")
-    for top in ("/tmp", "/var/tmp", "/dev/shm"):
-        if (folder := private_folder(Path(top, f"ray-{os.getuid()}"))) is not None:
-            return folder
-        if os.access(top, os.W_OK):
-            return Path(tempfile.mkdtemp(prefix="ray-", dir=top))
-    raise BadMachine("TMPDIR", f"{os.environ['TMPDIR']} is too long for the paths of Ray's sockets; {advice}")
-
-
-def _is_short(folder: Path) -> bool:
-    return len(os.fsencode(folder / SOCKET.format(pid=os.getpid()))) <= LONGEST_SOCKET
 
 
 def _visible_gpus() -> list[str]:
     count, named = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [name.strip() for name in named.split(",")] if named else [str(index) for index in range(count)]
     return names[:count]
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def _connect(options: dict[str, Any]) -> None:
@@ -217,6 +183,18 @@ def _connect(options: dict[str, Any]) -> None:
         raise BadMachine(
             "--address", f"no Ray cluster answers at {where}: {error}{_token_advice()}"
         ) from error
+
+
+@contextmanager
+def _known_to_train() -> Iterator[None]:
+    """Tell actors of Ray Train which Ray is theirs.
+
+    Those that watch whether a controller lives would else ask the one that was started last on their machine, be it
+    another user's, and give the place of a living lane away, for that one knows no such controller.
+    """
+    constants.ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
+    with environment("RAY_ADDRESS", ray.get_runtime_context().gcs_address):
+        yield
 
 
 def _token_advice() -> str:

@@ -15,6 +15,7 @@ _USER = re.compile(r"(?P<user>[^:@/]*)(?P<password>:.*)?@(?P<host>[^@]*)", re.DO
 _QUERY = re.compile(rf"(?P<name>[?&;#][A-Za-z0-9_.%-]*?(?:{SECRET_NAMES})=)[^&;#\s\"'<>`]*", re.IGNORECASE)
 # user:password@host without a scheme, as addresses of Ray could be written.
 _BARE = re.compile(r"(?<![\w/%])(?P<user>[\w.%+-]{1,64}):(?!//)[^\s@/:\"'<>`]+@(?=[\w\[])")
+_NAME = re.compile(rf"(?:^|_)(?:{SECRET_NAMES})(?:$|_)", re.IGNORECASE)
 WITHOUT_SERVER = ("sqlite", "file")  # what follows :// is a path, in which an @ is a letter
 
 
@@ -27,6 +28,11 @@ def without_secrets(text: str) -> str:
 def has_secret(text: str) -> bool:
     """Whether a URL in there holds what must not be shown."""
     return without_secrets(text) != text
+
+
+def names_secret(name: str) -> bool:
+    """Whether an environment variable of this name holds what must not be shown: MLFLOW_TRACKING_PASSWORD."""
+    return _NAME.search(name) is not None
 
 
 def _redacted(found: re.Match[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -279,3 +280,18 @@ def test_a_study_that_was_interrupted_and_killed_ends_like_one_that_was_not(
     assert [len(runs(shell, role, "disturbed")) for role in ("study", "trial", "fold")] == [1, 2, 10]
     assert {run.info.status for run in runs(shell, "fold", "disturbed")} == {"FINISHED"}
     assert standing(shell, "disturbed") == board
+
+
+def test_whatever_is_written_can_be_read_by_whoever_the_umask_lets(shell: Shell, bundle: Path):
+    umask = os.umask(0)
+    os.umask(umask)
+    written = [path for path in shell.home.rglob("*") if not path.is_symlink()]
+    allowed = {path: (0o777 if path.is_dir() else 0o666) & ~umask for path in written}
+    assert len(written) > 100 and {path.suffix for path in written} >= {
+        ".safetensors",
+        ".json",
+        ".db",
+        ".onnx",
+        ".npy",
+    }
+    assert [path for path in written if path.stat().st_mode & 0o777 & allowed[path] != allowed[path]] == []

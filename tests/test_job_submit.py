@@ -1,21 +1,21 @@
-"""A search as a job on a cluster that was started by hand: sixteen GPUs that are only announced, two workers a fit."""
+"""Commands as jobs on a cluster that was started by hand: sixteen GPUs that are only announced, two workers a fit."""
 
 from __future__ import annotations
 
 import json
-import os
-import random
-import secrets
+import re
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
+from head import Cluster, free_ports
 from shell import ROOT, Shell, command, wait_until
 
 from orchestrator.data.cases import add_dataset
@@ -35,98 +35,6 @@ batch_size = 8
 [baseline]
 learning_rate = 5e-3
 """
-BIN = Path(sys.executable).parent
-FREE = "import json, ray; ray.init(logging_level='ERROR'); print(json.dumps(ray.available_resources()))"
-
-
-class Cluster:
-    """One head node that nobody else on this machine can mistake for theirs."""
-
-    def __init__(self, shell: Shell) -> None:
-        self.gcs, self.dashboard, self.client, *others = free_ports(6)
-        self.shell = shell
-        names = (
-            "--ray-client-server-port",
-            "--dashboard-agent-listen-port",
-            "--dashboard-agent-grpc-port",
-            "--metrics-export-port",
-        )
-        self.ports = dict(
-            zip(
-                ("--port", "--dashboard-port", *names),
-                (self.gcs, self.dashboard, self.client, *others),
-                strict=True,
-            )
-        )
-        self.environment = shell.environment | {
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            "RAY_ADDRESS": f"127.0.0.1:{self.gcs}",
-            "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self.dashboard}",
-        }
-
-    @contextmanager
-    def up(self) -> Iterator[None]:
-        """Start it in the foreground of a process of ours, and end that and all that came of it."""
-        ports = [f"{name}={port}" for name, port in self.ports.items()]
-        ports += ["--min-worker-port=0", "--max-worker-port=0"]  # any that is free
-        size = ["--num-cpus=4", "--num-gpus=16", "--object-store-memory=200000000"]
-        where = ["--node-ip-address=127.0.0.1", f"--temp-dir={self.shell.ray}"]
-        head = [BIN / "ray", "start", "--head", "--block", "--disable-usage-stats", *ports, *size, *where]
-        environment = {name: value for name, value in self.environment.items() if name != "RAY_ADDRESS"}
-        with (
-            (self.shell.ray / "head.log").open("w") as log,
-            subprocess.Popen(head, env=environment, stdout=log, stderr=log) as process,
-        ):
-            try:
-                wait_until(
-                    lambda: self.takes_jobs() or process.poll() is not None, lambda: "no job was taken"
-                )
-                assert process.poll() is None, Path(log.name).read_text()
-                yield
-            finally:
-                self.shell.close()
-
-    def takes_jobs(self) -> bool:
-        """Whether the dashboard and its agent are both there: the one answers long before the other does."""
-        return self.ray("job", "submit", "--", "true").returncode == 0
-
-    def ray(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run one of Ray's own commands against this cluster, where the project lies."""
-        return subprocess.run(
-            [BIN / "ray", *words], cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=600
-        )
-
-    def search_through_client(self, *words: str | Path, port: int = 0) -> subprocess.Popen[str]:
-        """Begin a search on this cluster as somebody does who has nothing of it but its client port."""
-        told = {"RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "ORCHESTRATOR_HOME"}
-        environment = {name: value for name, value in self.environment.items() if name not in told}
-        return subprocess.Popen(
-            command("search", *words, "--address", f"ray://127.0.0.1:{port or self.client}"),
-            cwd=self.shell.home,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def available(self) -> dict[str, float]:
-        done = subprocess.run(
-            [sys.executable, "-c", FREE], env=self.environment, capture_output=True, text=True, check=True
-        )
-        return json.loads(done.stdout.splitlines()[-1])
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports that nothing listens on, and that the system gives to nobody who asks for just any."""
-    candidates = random.sample(range(24_000, 32_000), 200)
-    return [port for port in candidates if _is_free(port)][:number]
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) != 0
 
 
 @pytest.fixture(scope="module")
@@ -246,3 +154,149 @@ def test_ctrl_c_at_the_client_ends_the_job_too(cluster: Cluster):
     assert client.returncode == 130, printed + rest + errors
     assert "RUNNING" not in cluster.ray("job", "list").stdout
     assert "Traceback" not in errors
+
+
+def read_until(words: str, client: subprocess.Popen[str]) -> str:
+    """What a command has printed when it has printed this."""
+    assert client.stdout is not None
+    printed = ""
+    while words not in printed and (line := client.stdout.readline()):
+        printed += line
+    assert words in printed, printed + client.communicate(timeout=600)[1]
+    return printed
+
+
+LONG = ("--data", "drawn", "--trials", "500", "--lanes", "1", "--device", "cpu", "--rescore", "0")
+
+
+def test_ctrl_c_at_a_submission_detaches_and_stop_drains_and_the_same_command_goes_on(cluster: Cluster):
+    home = cluster.shell.home
+    words = ("--", "search", "tiny.toml", *LONG, "--study", "drained", "--home", home)
+    client = cluster.submit(*words)
+    id = re.match("job (drained-[0-9-]+): search", read_until("trial 0 fold 0", client))[1]
+    client.send_signal(signal.SIGINT)
+    _, errors = client.communicate(timeout=60)
+    assert client.returncode == 130 and f"job {id} goes on" in errors and "Traceback" not in errors
+
+    again = cluster.submit(*words)
+    _, errors = again.communicate(timeout=120)
+    assert again.returncode == 2 and f"drained: is running already, as job {id}" in errors
+
+    (row,) = [row for row in listed(cluster) if row["id"] == id]
+    assert (
+        row["state"] == "running"
+        and row["study"] == "drained"
+        and row["command"].startswith("search files/tiny")
+    )
+
+    reader = cluster.submit("--attach", id)
+    read_until("trial 0 fold 0", reader)  # from the beginning
+    stop = cluster.submit("--stop", id)
+    _, errors = stop.communicate(timeout=600)
+    assert stop.returncode == 0 and f"job {id}: stopped" in errors
+    log, _ = reader.communicate(timeout=60)
+    assert (
+        reader.returncode == 130 and "interrupted; the same command goes on from here (study drained)" in log
+    )
+
+    before = json.loads(cluster.shell.run("status", "drained", "--json"))["fits_done"]
+    short = [word if word != "500" else "1" for word in map(str, words)]
+    client = cluster.submit(*short)
+    printed, errors = client.communicate(timeout=600)
+    assert client.returncode == 0, printed + errors
+    assert json.loads(cluster.shell.run("status", "drained", "--json"))["fits_done"] >= before
+
+
+def listed(cluster: Cluster) -> list[dict[str, Any]]:
+    return json.loads(cluster.submit("--list", "--json").communicate(timeout=120)[0])
+
+
+def test_a_lost_terminal_never_stops_a_job(cluster: Cluster):
+    client = cluster.submit(
+        "--on-interrupt",
+        "stop",
+        "--",
+        "search",
+        "tiny.toml",
+        *LONG,
+        "--study",
+        "lost",
+        "--home",
+        cluster.shell.home,
+    )
+    read_until("trial 0 fold 0", client)
+    client.send_signal(signal.SIGHUP)
+    client.communicate(timeout=60)
+    assert client.returncode == 75
+    (row,) = [row for row in listed(cluster) if row["study"] == "lost"]
+    assert row["state"] == "running"
+    assert cluster.submit("--stop", row["id"]).wait(600) == 0
+
+
+def test_every_address_of_a_cluster_leads_to_its_jobs(cluster: Cluster):
+    found = [
+        cluster.outside("submit", "--address", address, "--list", "--json").communicate(timeout=300)
+        for address in (
+            f"http://127.0.0.1:{cluster.dashboard}",
+            f"127.0.0.1:{cluster.dashboard}",
+            f"127.0.0.1:{cluster.gcs}",
+            f"ray://127.0.0.1:{cluster.client}",
+        )
+    ]
+    ids = [[row["id"] for row in json.loads(printed)] for printed, _ in found]
+    assert ids[0] and ids == [ids[0]] * 4
+
+
+@pytest.mark.parametrize("kind", ["http", "gcs", "client"])
+def test_a_missing_token_and_a_wrong_one_are_told_in_a_sentence(cluster: Cluster, kind: str):
+    address = {
+        "http": f"http://127.0.0.1:{cluster.dashboard}",
+        "gcs": f"127.0.0.1:{cluster.gcs}",
+        "client": f"ray://127.0.0.1:{cluster.client}",
+    }[kind]
+    good = cluster.environment
+    for change in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "f" * 64}):
+        cluster.environment = good | change
+        try:
+            client = cluster.outside("submit", "--address", address, "--list")
+            _, errors = client.communicate(timeout=300)
+        finally:
+            cluster.environment = good
+        assert client.returncode == 2 and "token" in errors and len(errors.splitlines()) <= 3, errors
+
+
+def test_a_wheel_submits_from_a_folder_that_is_no_checkout(cluster: Cluster, tmp_path: Path):
+    source, installed = tmp_path / "source", tmp_path / "installed"
+    source.mkdir()
+    for name in ("orchestrator", "models"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        installed,
+    ]
+    subprocess.run([*pip, source], check=True)
+    done = subprocess.run(
+        command("submit", "--address", "auto", "--", "leaderboard", "small?"),
+        cwd=tmp_path,
+        env=cluster.environment | {"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "job leaderboard-small" in done.stdout and "'small?'" in done.stdout
+
+
+def test_nothing_secret_is_shown_with_a_job(cluster: Cluster, log: str):
+    token = cluster.environment["RAY_AUTH_TOKEN"]
+    url = f"{cluster.environment['RAY_API_SERVER_ADDRESS']}/api/jobs/"
+    shown = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=60).text
+    assert "entrypoint" in shown and token not in shown

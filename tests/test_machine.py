@@ -6,14 +6,13 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import grpc
 import pytest
 
 from orchestrator.errors import BadMachine
-from orchestrator.machine import Machine, cluster, reach_cluster, short_temp_folder
-from orchestrator.remote import submit
+from orchestrator.launch.job_server import job_server
+from orchestrator.machine import Machine, cluster, reach_cluster
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +60,7 @@ def test_a_dead_address_is_refused_within_seconds_by_whatever_needs_a_cluster(de
     with pytest.raises(BadMachine, match="Connection refused"), cluster(Machine(dead)):
         pass
     with pytest.raises(BadMachine, match="Connection refused"):
-        submit(f"ray://{dead}", ["search"], [])
+        job_server(f"ray://{dead}")
     assert time.process_time() - started < 5
 
 
@@ -86,20 +85,12 @@ def test_a_client_address_in_the_environment_is_refused_as_on_the_command_line(m
         reach_cluster("auto")
 
 
-def test_a_long_tmpdir_gives_ray_a_short_private_folder(monkeypatch):
-    monkeypatch.delenv("RAY_TMPDIR")
-    monkeypatch.setenv("TMPDIR", "/tmp/" + "x" * 20)
-    assert short_temp_folder() is None
-    monkeypatch.setenv("TMPDIR", "/scratch/slurm/" + "x" * 40)
-    folder = short_temp_folder()
-    assert folder is not None and len(str(folder)) < 40
-    assert Path(folder).stat().st_mode & 0o777 == 0o700
-
-
-def test_a_long_ray_tmpdir_is_refused_in_a_sentence(monkeypatch):
-    monkeypatch.setenv("RAY_TMPDIR", "/tmp/" + "x" * 60)
-    with pytest.raises(BadMachine, match=r"RAY_TMPDIR: .* too long for the paths of Ray's sockets"):
-        short_temp_folder()
+def test_the_ray_of_another_user_is_left_alone_by_auto_and_that_is_said(dead, monkeypatch, caplog, tmp_path):
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text(dead)
+    monkeypatch.setattr("orchestrator.machine.os.getuid", lambda: tmp_path.stat().st_uid + 1)
+    assert reach_cluster("auto") is None
+    assert f"a Ray of another user (uid {tmp_path.stat().st_uid}) runs at {dead}" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import os
 from pathlib import Path
 
 import pytest
+from job_api import JobApi, serving
 from typer.testing import CliRunner
 
-from orchestrator import cli, remote
+from orchestrator import cli
 from orchestrator.errors import BadMachine, BadStudy, Several
 from orchestrator.machine import Machine
 from orchestrator.redaction import has_secret, without_secrets
@@ -106,28 +107,16 @@ def test_a_server_that_is_away_is_named_without_its_password(
     assert files and SECRET not in caplog.text and not any(SECRET.encode() in data for data in files)
 
 
-@pytest.fixture
-def submitted(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What would be the command lines of jobs; the clusters are not there."""
-    jobs: list[list[str]] = []
-
-    def submit(address: str, words: list[str], files: object) -> None:
-        jobs.append(words)
-        raise BadMachine("--address", "no cluster")
-
-    monkeypatch.setattr(remote, "submit", submit)
-    return jobs
-
-
-def test_a_job_never_carries_a_password_and_the_way_out_is_named(tmp_path: Path, submitted: list[list[str]]):
+def test_a_job_never_carries_a_password_and_the_way_out_is_named(tmp_path: Path):
     (tmp_path / "a.toml").write_text(SPACE)
-    words = ["search", str(tmp_path / "a.toml"), "--data", "x", "--trials", "1", "--address", "ray://h:1"]
     uri = f"http://me:{SECRET}@host:5000"
-    told = CliRunner().invoke(cli.app, words, env={"MLFLOW_TRACKING_URI": uri})
-    assert isinstance(told.exception, BadMachine) and "MLFLOW_TRACKING_PASSWORD" in str(told.exception)
-    assert SECRET not in f"{told.output} {told.exception}" and submitted == []
-    CliRunner().invoke(cli.app, words, env={"MLFLOW_TRACKING_URI": "http://host:5000"})
-    assert submitted[0][-2:] == ["--tracking-uri", "http://host:5000"]
+    with serving(JobApi()) as api:
+        words = ["search", str(tmp_path / "a.toml"), "--data", "x", "--trials", "1", "--address", api.url]
+        told = CliRunner().invoke(cli.app, words, env={"MLFLOW_TRACKING_URI": uri})
+        assert isinstance(told.exception, BadMachine) and "MLFLOW_TRACKING_PASSWORD" in str(told.exception)
+        assert SECRET not in f"{told.output} {told.exception}" and api.asked == []
+        CliRunner().invoke(cli.app, words, env={"MLFLOW_TRACKING_URI": "http://host:5000"})
+        assert api.asked[0]["entrypoint"].endswith("--tracking-uri http://host:5000")
 
 
 def test_the_traceback_of_a_bug_holds_none(

@@ -18,7 +18,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from orchestrator.cli import cluster, data, doctor, evaluate, networks, plan, results, search, space, status
+from orchestrator.cli import cluster, data, doctor, evaluate, networks, plan, results, search, space, status, submit
 from orchestrator.cli.screen import err, plain
 from orchestrator.errors import FitFailed, UserError
 from orchestrator.faults import machine_fault
@@ -62,6 +62,8 @@ for command in (
     doctor.doctor,
 ):
     app.command()(command)
+# Options behind a command are that command's, with and without -- before it.
+app.command(context_settings={"allow_interspersed_args": False})(submit.submit)
 
 
 # What a file system refuses for a reason of the user's: a place that is no folder, or no permission.

@@ -44,7 +44,7 @@ Address = Annotated[
     str,
     typer.Option(
         help="auto: a running Ray cluster, else this machine; local: this machine; HOST:PORT of a head node; "
-        "or ray://HOST:PORT, where a search becomes a job."
+        "or ray://HOST:PORT or http://HOST:8265, where a search becomes a job, as `submit` makes one."
     ),
 ]
 Width = Annotated[

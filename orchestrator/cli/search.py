@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from orchestrator.cli.options import (
 from orchestrator.cli.results import leaderboard
 from orchestrator.cli.screen import epoch_line, err, out
 from orchestrator.cli.split import load_split, refuse_split, warn_of_lopsided
+from orchestrator.cli.submit import run_as_job
 from orchestrator.cpus import usable_cpus
 from orchestrator.errors import BadStudy, FitFailed, Mistakes
 from orchestrator.search.choices import RuleName, SamplerName
@@ -244,6 +244,7 @@ def search(
     from orchestrator.search.work import Work
     from orchestrator.study import Study, run_study
 
+    is_served = address.startswith(("ray://", "http://", "https://"))
     mistakes = Mistakes()
     with mistakes.noted():
         storage = kept_url(storage) if storage is not None else None
@@ -252,12 +253,12 @@ def search(
     with mistakes.noted():
         space = load_space(file)
         check_builds(space)
-        if not address.startswith("ray://"):
+        if not is_served:
             check_weights(space)
-    home = home.expanduser().resolve()
-    if address.startswith("ray://"):  # data, home and machine are the cluster's
+    if is_served:  # data, home and machine are the cluster's
         mistakes.tell()
-        raise typer.Exit(_as_job(context, address, [file, Path(splits)]))
+        raise typer.Exit(run_as_job(context, address, on_interrupt="stop"))
+    home = home.expanduser().resolve()
     with mistakes.noted():
         refuse_split(home, data, unseen or [], splits, holdout, seed)
     with mistakes.noted():
@@ -393,50 +394,6 @@ def _begun_without_twins(home: Path, name: str, plan: SplitPlan) -> str | None:
     before = name.replace(plan.name, replace(plan, twins=None).name)
     is_new = before != name and not StudyHome(home, name).exists()
     return before if is_new and StudyHome(home, before).exists() else None
-
-
-def _as_job(context: typer.Context, address: str, files: list[Path]) -> int:
-    """Have a cluster run this command, show its log, and take its exit code; Ctrl-C ends it there too.
-
-    Raises `BadMachine` where the command holds a password or a token: a cluster shows the command line and the
-    environment of its jobs to everybody.
-    """
-    from orchestrator.errors import BadMachine
-    from orchestrator.machine import refuse_user
-    from orchestrator.redaction import has_secret
-    from orchestrator.remote import submit
-
-    carried = {str(file): file for file in files if file.is_file()}
-    words = ["search"]
-    for option in context.command.params:
-        name = option.name or ""
-        source = context.get_parameter_source(name)
-        if name == "address" or source is None or source.name == "DEFAULT":
-            continue  # what a default means is for the cluster to say
-        value = context.params[name]
-        if isinstance(value, bool):
-            words.append(option.opts[0] if value else option.secondary_opts[0])
-            continue
-        for one in value if isinstance(value, list) else [value]:
-            if str(one) in carried:
-                word = carried[str(one)].name
-            else:
-                word = str(one.expanduser().absolute() if isinstance(one, Path) else one)
-            words += [word] if name == "file" else [option.opts[0], word]
-    refuse_user(address)
-    if secret := sorted({words[at - 1] for at, word in enumerate(words) if has_secret(word)}):
-        raise BadMachine(
-            ", ".join(secret),
-            "holds a password or a token, and the cluster would show it with the job; leave it out of the URL, and set "
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, where `ray start` is run",
-        )
-    job = submit(address, words, carried.values())
-    out.print(f"job {job.id}: {shlex.join(words)}", highlight=False)
-    try:
-        return job.follow(lambda text: print(text, end="", flush=True))
-    except KeyboardInterrupt:
-        job.stop()
-        raise
 
 
 def device_here(device: str) -> str:

@@ -1,7 +1,7 @@
 """Jobs as text: what trials hand to lanes through the dispatcher, which reads none of it.
 
-A job is plain data: JSON under the name of its type, and only types that are marked here are read back. So whoever could
-reach the dispatcher might ask for another fit, but could not make a worker run code by a job, as a pickle would.
+A job is plain data: JSON under the name of its type, and only types that are marked here are read back. So whoever
+could reach the dispatcher might ask for another fit, but could not make a worker run code by a job, as a pickle would.
 """
 
 from __future__ import annotations

@@ -1,0 +1,167 @@
+"""The job server of a cluster, found from any of its addresses within seconds, or what is wrong in a sentence."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from ray._private import services
+from ray.dashboard.utils import ray_address_to_api_server_url, ray_client_address_to_api_server_url
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobSubmissionClient
+
+from orchestrator.errors import BadMachine, MachineFault
+from orchestrator.hosts import refuse_user, why_silent
+from orchestrator.variables import environment
+
+CONNECT_S, ANSWER_S = 4.0, 60.0  # an upload of hundreds of megabytes is answered late
+PROBE_S = 5.0
+SERVED = ("http://", "https://", "ray://")  # addresses at which a command becomes a job
+
+
+class JobServer(JobSubmissionClient):
+    """Ray's client, which itself would wait for an answer for ever."""
+
+    def _do_request(self, *args: Any, **kwargs: Any) -> requests.Response:
+        return super()._do_request(*args, **{"timeout": (CONNECT_S, ANSWER_S)} | kwargs)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of every request: the token is among them."""
+        return self._headers
+
+
+def job_server(address: str) -> JobServer:
+    """The job server behind `http(s)://HOST:PORT`, `ray://HOST:PORT`, `HOST:PORT` or `auto`.
+
+    Raises `BadMachine` if no job server answers, or if it takes another token.
+    """
+    refuse_user(address)
+    with understood(address):
+        url = _url(address)
+        with environment(
+            "RAY_API_SERVER_ADDRESS", url
+        ):  # goes before what Ray's client is told, as RAY_ADDRESS does
+            server = JobServer(url, headers=_headers())
+        server._do_request(
+            "GET", "/api/jobs/", timeout=(CONNECT_S, ANSWER_S)
+        )  # unlike its version, not for everybody
+        return server
+
+
+@contextmanager
+def understood(address: str) -> Iterator[None]:
+    """Say in a sentence what keeps us from a job server."""
+    try:
+        yield
+    except AuthenticationError as error:
+        raise BadMachine("--address", f"{_token_advice(address, str(error))}") from error
+    except requests.Timeout as error:
+        raise MachineFault("--address", f"the job server at {address} does not answer in time") from error
+    except requests.ConnectionError as error:
+        raise MachineFault("--address", f"the connection to {address} broke: {_why(error)}") from error
+    except (ConnectionError, RuntimeError, ValueError, requests.RequestException) as error:
+        raise BadMachine("--address", f"no Ray cluster takes jobs at {address}: {_why(error)}") from error
+
+
+def _token_advice(address: str, error: str) -> str:
+    if "required" in error.splitlines()[0]:
+        return (
+            f"the cluster at {address} wants a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH where it is not in ~/.ray/auth_token"
+        )
+    source = next((name for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if name in os.environ), None)
+    return f"the cluster at {address} takes another token than that of {source or '~/.ray/auth_token'}"
+
+
+def _why(error: Exception) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+def _headers() -> dict[str, str]:
+    """As Ray's own commands take them from the environment, for a proxy before the cluster."""
+    try:
+        headers = json.loads(os.environ.get("RAY_JOB_HEADERS") or "{}")
+    except ValueError:
+        headers = None
+    if not isinstance(headers, dict):
+        raise BadMachine("RAY_JOB_HEADERS", 'expected JSON, such as {"Authorization": "Bearer ..."}')
+    return headers
+
+
+def _url(address: str) -> str:
+    if address == "auto":
+        address = _running()
+    if address.startswith(("http://", "https://")):
+        return _answering(address.rstrip("/"))
+    host = address.removeprefix("ray://")
+    if (silence := why_silent(host)) is not None:
+        raise ConnectionError(silence)
+    if not address.startswith("ray://") and _speaks_http(host):
+        return f"http://{host}"
+    return _answering(_told_by(address), told_by=address)
+
+
+def _running() -> str:
+    """What Ray's own commands would take, in their order."""
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
+        if os.environ.get(name, "auto") not in ("", "auto", "local"):
+            refuse_user(os.environ[name])
+            return os.environ[name]
+    if found := services.find_bootstrap_address(None):
+        return found
+    raise ConnectionError("no Ray was started here; name a cluster, such as --address http://HOST:8265")
+
+
+def _speaks_http(host: str) -> bool:
+    """Whether this is a dashboard, and not the port of a head node or of its client."""
+    try:
+        requests.get(f"http://{host}/api/version", timeout=PROBE_S)
+    except requests.RequestException:
+        return False
+    return True
+
+
+def _told_by(address: str) -> str:
+    """Where the dashboard of a cluster is, as its head node says."""
+    with environment("RAY_ADDRESS", None), environment("RAY_API_SERVER_ADDRESS", None):
+        if address.startswith("ray://"):
+            return ray_client_address_to_api_server_url(address)
+        return ray_address_to_api_server_url(address)
+
+
+def _answering(url: str, told_by: str | None = None) -> str:
+    """The URL, if somebody listens there. Raises `ConnectionError` that says how to get there."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        if not requests.utils.get_environ_proxies(url):  # else it is the proxy's to say
+            socket.create_connection((parts.hostname or "", port), timeout=CONNECT_S).close()
+    except OSError as error:
+        why = (
+            f"no answer within {CONNECT_S:.0f} seconds"
+            if isinstance(error, TimeoutError)
+            else error.strerror or error
+        )
+        if told_by is not None and _is_loopback(parts.hostname):
+            why = (
+                f"its dashboard listens at {parts.netloc} of the head node alone; open a tunnel, `ssh -N -L "
+                f"{port}:{parts.netloc} HEAD`, and use --address http://127.0.0.1:{port}"
+            )
+        raise ConnectionError(f"{url}: {why}" if told_by is None else why) from error
+    return url
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return host == "localhost"
