@@ -69,6 +69,7 @@ MAY_IMPORT_RAY = {
     "orchestrator.training.lane",
     "orchestrator.training.room",
 }
+PICKLES = ("pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
 NO_RAY_AT_ALL = ("orchestrator.training.fit", "orchestrator.search.space", "orchestrator.search.ledger")
 
 
@@ -151,6 +152,11 @@ def test_a_fit_needs_no_ray_however_far_imports_are_followed(module):
         assert not imports_ray(current), f"{module} reaches {current}"
         seen.add(current)
         open_ends |= ours(current) - seen
+
+
+def test_nothing_of_ours_unpickles():
+    found = {name for module in FILES for name in imports_of(module) if name.split(".")[0] in PICKLES}
+    assert found == {"pickle.UnpicklingError"}  # what torch raises where a file is no weights
 
 
 def test_imports_inside_functions_are_seen():

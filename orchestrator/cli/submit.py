@@ -114,7 +114,7 @@ def run_as_job(
     with mistakes.noted():
         _check_space(context)
     with mistakes.noted():
-        submission = submission_of(context, env or [], python)
+        submission = submission_of(context, address, env or [], python)
         refuse_size(submission.files)
     with mistakes.noted():
         server: JobServer = job_server(address)
@@ -150,7 +150,7 @@ def _check_space(context: typer.Context) -> None:
         check_builds(load_space(file))
 
 
-def submission_of(context: typer.Context, env: list[str], python: str = "python") -> Submission:
+def submission_of(context: typer.Context, address: str, env: list[str], python: str) -> Submission:
     """What a cluster is asked for. Raises `BadMachine` where everybody there would see a password or a token."""
     from orchestrator.launch.submit import Submission
 
@@ -163,7 +163,7 @@ def submission_of(context: typer.Context, env: list[str], python: str = "python"
             continue  # what a default means is for the cluster to say
         value = context.params[option.name or ""]
         if option.name == "address":
-            _refuse_address(value)
+            _refuse_other(value, address)
             continue
         if isinstance(value, bool):
             words.append(option.opts[0] if value else option.secondary_opts[0])
@@ -201,13 +201,11 @@ def _there(value: Any) -> str:
     return str(value.expanduser().absolute() if isinstance(value, Path) else value)
 
 
-def _refuse_address(address: str) -> None:
-    from orchestrator.launch.job_server import SERVED
-
-    if address != "auto" and not address.startswith(SERVED):
+def _refuse_other(inner: str, address: str) -> None:
+    if inner not in ("auto", address):
         raise BadMachine(
             "--address",
-            f"a job runs on the cluster that it is submitted to; leave --address {address} out behind --",
+            f"a job runs on the cluster that it is submitted to; leave --address {inner} out behind --",
         )
 
 

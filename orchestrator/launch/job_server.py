@@ -23,7 +23,6 @@ from orchestrator.variables import environment
 
 CONNECT_S, ANSWER_S = 4.0, 60.0  # an upload of hundreds of megabytes is answered late
 PROBE_S = 5.0
-SERVED = ("http://", "https://", "ray://")  # addresses at which a command becomes a job
 
 
 class JobServer(JobSubmissionClient):

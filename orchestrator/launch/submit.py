@@ -103,13 +103,17 @@ class Job:
         Raises `MachineFault` if it does not come back, or if it was Ray that failed, and `BadMachine` if the cluster
         does not know the job any more.
         """
+        return _exit_code(self.id, self._followed(write, note))
+
+    def _followed(self, write: Callable[[str], object], note: Callable[[str], object]) -> JobDetails:
+        """What Ray knows of it in the end."""
         broken_at: float | None = None
         info = self.info()
         while True:
             try:
                 asyncio.run(self._tail(write))
                 if (info := self.info()).status.is_terminal():
-                    return _exit_code(self.id, info)
+                    return info
                 broken_at = None
                 time.sleep(POLL_S)
             except (aiohttp.ClientError, OSError, MachineFault) as error:
@@ -118,16 +122,12 @@ class Job:
                     note(
                         f"the log of job {self.id} broke off ({error or type(error).__name__}); it is tried again"
                     )
-                if time.monotonic() - broken_at > (
-                    LOG_PATIENCE_S if info.status.is_terminal() else PATIENCE_S
-                ):
-                    if info.status.is_terminal():
-                        note(f"the rest of the log of job {self.id} cannot be read")
-                        return _exit_code(self.id, info)
-                    raise MachineFault(
-                        "--address",
-                        f"no answer for {PATIENCE_S / 60:.0f} minutes; job {self.id} may still run",
-                    ) from error
+                is_over, seconds = info.status.is_terminal(), time.monotonic() - broken_at
+                if is_over and seconds > LOG_PATIENCE_S:
+                    note(f"the rest of the log of job {self.id} cannot be read")
+                    return info
+                if seconds > PATIENCE_S:
+                    raise _gone(self.id) from error
                 time.sleep(AGAIN_S)
                 with suppress(MachineFault):
                     info = self.info()
@@ -185,6 +185,10 @@ class Job:
                     self.num_written = seen
             if log.close_code == aiohttp.WSCloseCode.ABNORMAL_CLOSURE:
                 raise aiohttp.ClientConnectionError("closed by the other side")
+
+
+def _gone(id: str) -> MachineFault:
+    return MachineFault("--address", f"no answer for {PATIENCE_S / 60:.0f} minutes; job {id} may still run")
 
 
 def _exit_code(id: str, info: JobDetails) -> int:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -210,6 +215,38 @@ def test_a_list_without_jobs_is_empty_json(run):
     assert json.loads(run("--list", "--json")[1]) == []
 
 
+def at_a_terminal(api: JobApi, *keys: str) -> tuple[int, str]:
+    """Follow job x as somebody does who types these keys, each when the last line has come."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "orchestrator", "submit", "--address", api.url, "--attach", "x"]
+    printed = b""
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        for key, after in zip(keys, (b"three", b"y/N"), strict=False):
+            while after not in printed:
+                printed += os.read(ours, 1000)
+            if key == "ctrl-c":
+                process.send_signal(signal.SIGINT)
+            else:
+                os.write(ours, key.encode())
+        with suppress(OSError):  # the other side is closed
+            while new := os.read(ours, 1000):
+                printed += new
+    os.close(ours)
+    return process.returncode, printed.decode()
+
+
+@pytest.mark.parametrize(("answer", "state"), [("y\n", "STOPPED"), ("\n", "RUNNING")])
+def test_ctrl_c_at_a_terminal_asks_what_is_to_become_of_the_job(api, answer, state):
+    api.jobs["x"] = dict(RUNNING)
+    code, printed = at_a_terminal(api, "ctrl-c", answer)
+    assert api.jobs["x"]["status"] == state
+    assert code == 130 and "Stop the job, too?" in printed and "Traceback" not in printed
+    assert "--attach x` follows it" in printed and ("job x: stopped" in printed) == (state == "STOPPED")
+
+
 # What travels.
 
 
@@ -298,8 +335,9 @@ def test_mistakes_of_the_command_of_the_space_and_of_the_address_are_told_here_a
 
 
 def test_an_address_of_its_own_behind_the_dashes_is_refused(run, api):
-    code, _, err = run(*SEARCH, "--address", "head:6379")
-    assert code == 2 and "leave --address head:6379 out" in err and not api.asked
+    for other in ("head:6379", "local", "ray://head:10001"):
+        code, _, err = run(*SEARCH, "--address", other)
+        assert code == 2 and f"leave --address {other} out" in err and not api.asked
 
 
 @pytest.mark.parametrize(

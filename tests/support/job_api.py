@@ -82,6 +82,8 @@ class JobApi:
                 request.transport.abort()
                 return answer
             await answer.send_str(line)
+        while self.jobs[request.match_info["id"]]["status"] == "RUNNING":
+            await asyncio.sleep(0.05)
         return answer
 
     def app(self) -> web.Application:
@@ -123,6 +125,8 @@ def serving(api: JobApi) -> Iterator[JobApi]:
     try:
         yield api
     finally:
+        for job in api.jobs.values():
+            job["status"] = "STOPPED"  # whoever reads its log need not wait any more
         loop.call_soon_threadsafe(stop.set)
         thread.join()
         loop.close()
