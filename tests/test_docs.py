@@ -15,7 +15,7 @@ from orchestrator.cli import app
 
 ROOT = Path(__file__).parents[1]
 COMMAND = typer.main.get_command(app)
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md"]
 SCRIPTS = [
     *sorted((ROOT / "search_spaces").glob("*.toml")),
     *sorted(path for path in (ROOT / "cluster").glob("*") if path.is_file()),

@@ -67,7 +67,8 @@ def understood(address: str) -> Iterator[None]:
     except requests.ConnectionError as error:
         raise MachineFault("--address", f"the connection to {address} broke: {_why(error)}") from error
     except (ConnectionError, RuntimeError, ValueError, requests.RequestException) as error:
-        raise BadMachine("--address", f"no Ray cluster takes jobs at {address}: {_why(error)}") from error
+        why = _why(error).removeprefix(f"{address}: ")
+        raise BadMachine("--address", f"no Ray cluster takes jobs at {address}: {why}") from error
 
 
 def _token_advice(address: str, error: str) -> str:
@@ -106,7 +107,7 @@ def _url(address: str) -> str:
         raise ConnectionError(silence)
     if not address.startswith("ray://") and _speaks_http(host):
         return f"http://{host}"
-    return _answering(_told_by(address), told_by=address)
+    return _answering(_told_by(address), told=True)
 
 
 def _running() -> str:
@@ -137,25 +138,22 @@ def _told_by(address: str) -> str:
         return ray_address_to_api_server_url(address)
 
 
-def _answering(url: str, told_by: str | None = None) -> str:
-    """The URL, if somebody listens there. Raises `ConnectionError` that says how to get there."""
+def _answering(url: str, told: bool = False) -> str:
+    """The URL, if somebody listens there. Raises `ConnectionError`, with the way there where the head told the URL."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         if not requests.utils.get_environ_proxies(url):  # else it is the proxy's to say
             socket.create_connection((parts.hostname or "", port), timeout=CONNECT_S).close()
     except OSError as error:
-        why = (
-            f"no answer within {CONNECT_S:.0f} seconds"
-            if isinstance(error, TimeoutError)
-            else error.strerror or error
-        )
-        if told_by is not None and _is_loopback(parts.hostname):
+        late = f"no answer within {CONNECT_S:.0f} seconds"
+        why = late if isinstance(error, TimeoutError) else error.strerror or str(error)
+        if told and _is_loopback(parts.hostname):
             why = (
                 f"its dashboard listens at {parts.netloc} of the head node alone; open a tunnel, `ssh -N -L "
                 f"{port}:{parts.netloc} HEAD`, and use --address http://127.0.0.1:{port}"
             )
-        raise ConnectionError(f"{url}: {why}" if told_by is None else why) from error
+        raise ConnectionError(f"{url}: {why}") from error
     return url
 
 
