@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ray._raylet import Config
 
 from orchestrator.errors import BadMachine
 from orchestrator.own_ray import require_token, shut_off, temp_folder
@@ -20,6 +21,9 @@ def nothing_set(monkeypatch, tmp_path):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
     (tmp_path / "me").mkdir()
+    yield
+    monkeypatch.undo()
+    Config.initialize("")  # Ray keeps what it read of the environment
 
 
 def mode(path: Path) -> int:

@@ -18,7 +18,19 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from orchestrator.cli import cluster, data, doctor, evaluate, networks, plan, results, search, space, status, submit
+from orchestrator.cli import (
+    cluster,
+    data,
+    doctor,
+    evaluate,
+    networks,
+    plan,
+    results,
+    search,
+    space,
+    status,
+    submit,
+)
 from orchestrator.cli.screen import err, plain
 from orchestrator.errors import FitFailed, UserError
 from orchestrator.faults import machine_fault

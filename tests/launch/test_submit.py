@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from job_api import DONE, TOKEN, JobApi, serving
+from ray._raylet import Config
 
 from orchestrator.cli import main
 from orchestrator.errors import BadMachine, MachineFault
@@ -54,6 +55,10 @@ def nothing_set(monkeypatch, tmp_path):
     monkeypatch.setattr(launch, "POLL_S", 0.05)
     (tmp_path / "colon.toml").write_text(SPACE)
     monkeypatch.chdir(tmp_path)
+    Config.initialize("")  # Ray keeps what it read of the environment
+    yield
+    monkeypatch.undo()
+    Config.initialize("")
 
 
 @pytest.fixture
