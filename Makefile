@@ -6,7 +6,7 @@ DEMO := demo
 # `newest` takes a torch that no longer runs on a V100: make install TORCH=newest
 TORCH ?= volta
 
-.PHONY: install demo test test-all test-netns netns-tools chaos test-newest-torch test-ray-releases lint audit bench cluster clean
+.PHONY: install demo test test-all test-netns test-slurm netns-tools chaos test-newest-torch test-ray-releases lint audit bench cluster clean
 
 install: $(VENV)/.installed
 
@@ -29,7 +29,7 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not netns and not services and not slurm" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-all: install
 	$(BIN)/python -m pytest -m "not netns and not services and not slurm"
@@ -48,6 +48,12 @@ chaos: install netns-tools
 netns-tools:
 	apt-get install --yes --no-install-recommends iproute2 faketime postgresql
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'psycopg[binary]>=3.2'
+
+# A Slurm of two nodes on this machine: what cluster/slurm.sbatch does, and a search that is interrupted ROUNDS times.
+test-slurm: ROUNDS = 20
+test-slurm: install
+	apt-get install --yes --no-install-recommends slurmctld slurmd slurm-client munge
+	SLURM_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -s -m slurm tests/cluster
 
 # The same tests with a torch newer than pyproject's, in an environment of their own.
 test-newest-torch:

@@ -17,6 +17,7 @@ from orchestrator.training.batches import TrainingBatches
 from orchestrator.training.recipe import FitSpec
 
 LOG = "epochs.log"
+EPOCH_S = float(os.environ.get("COUNTED_EPOCH_S", "0.2"))  # at least: a moment to be killed at
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class CountedWork(Work):
         train = TrainingBatches.epoch
 
         def epoch(batches: TrainingBatches, number: int) -> Iterator[Any]:
-            time.sleep(0.2)  # a moment to be killed at
+            time.sleep(EPOCH_S)
             _note(self.ledger, f"{job.fit_id} {number} {os.getpid()}\n")
             yield from train(batches, number)
 

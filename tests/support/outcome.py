@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestrator.results.handover import board
 from orchestrator.results.mlflow_client import connect
 from orchestrator.search.home import StudyHome
 from orchestrator.search.verdict_log import read_verdicts
 
 REPEATABLE = ("epoch", "train_loss", "val_dice", "learning_rate", "micro_batch")
+
+
+def outcome_of(study: StudyHome, uri: str | None = None) -> dict[str, Any]:
+    """All of it; `uri`: of MLflow, by default a file in the home."""
+    champion = study.champion()
+    return {
+        "leaderboard": [
+            (row.number, row.state, row.searched, row.folds_done, row.scores, row.threshold)
+            for row in board(study)
+        ],
+        "trials": trials_of(study),
+        "fits": curves_of(study),
+        "runs": runs_of(study, uri),
+        "champion": champion and (champion.trial, champion.fit_id),
+    }
 
 
 def records(study: StudyHome) -> dict[str, int]:

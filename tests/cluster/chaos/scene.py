@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from counted import LOG, epochs_begun, epochs_of_processes
-from outcome import curves_of, leftovers, records, runs_of, trials_of
+from outcome import leftovers, outcome_of, records
 from shell import ROOT, SETTINGS, wait_until
 
 from chaos.comparison import Comparison, differences
 from chaos.nodes import MARK, SUPPORT, Nodes, kill, marked, title_of
 from orchestrator.data.cases import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.results.handover import board
 from orchestrator.search.home import StudyHome
 
 SPACE = """
@@ -276,13 +275,4 @@ class Scene:
 
     def outcome(self) -> dict[str, Any]:
         """What can be compared."""
-        return {
-            "leaderboard": [
-                (row.number, row.state, row.searched, row.folds_done, row.scores, row.threshold)
-                for row in board(self.study)
-            ],
-            "trials": trials_of(self.study),
-            "fits": curves_of(self.study),
-            "runs": runs_of(self.study, self.uri),
-            "champion": (champion := self.study.champion()) and (champion.trial, champion.fit_id),
-        }
+        return outcome_of(self.study, self.uri)
