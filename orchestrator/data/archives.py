@@ -97,6 +97,8 @@ def _tried(contents: Contents, reading: Reading) -> tuple[Sequence[Folders], Bad
 
 
 def _contents(top: Path, source: Path) -> Contents:
+    """BadData where there are so many files that the folder cannot be a dataset."""
+
     def refuse_many(count: int) -> None:
         if count > MAX_FILES:
             raise BadData(str(source), f"expected at most {MAX_FILES:,} files, found more; name one dataset")
@@ -117,7 +119,7 @@ def _resolved(contents: Contents, top: Path, reading: Reading) -> tuple[Contents
             named[option] = inside
         else:
             named[option] = str(path.resolve())
-            contents = contents.beside(contents_of(path.resolve()), named[option])
+            contents = contents.beside(_contents(path.resolve(), path), named[option])
     return contents, replace(reading, images=named["images"], masks=named["masks"])
 
 

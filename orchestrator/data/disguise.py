@@ -26,6 +26,8 @@ BRANDS = ((b"hei", "a HEIC picture; convert it to PNG"), (b"avi", "an AVIF pictu
 def seems_to_be(path: Path) -> str:
     """`a Git LFS pointer ...`, `an empty file`; "" where nothing can be told, or the file is not there."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would wait for a writer
+            return "neither a file nor a folder"
         with path.open("rb") as file:
             start = file.read(512)
     except OSError:

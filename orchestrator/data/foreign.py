@@ -81,6 +81,8 @@ def _txt_kind(path: Path) -> str:
 
 def _start(path: Path, size: int = 1 << 16) -> bytes:
     try:
+        if not path.is_file():  # a pipe would wait for a writer
+            return b""
         with path.open("rb") as file:
             return file.read(size)
     except OSError:

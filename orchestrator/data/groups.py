@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +33,10 @@ CENTERS = (
     "institute clinic klinik zentrum"
 )
 NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
+FEW = 3  # images from which groups of one each are worth a remark
 Row = Mapping[str, str]  # heading -> cell
-NOTHING = ("", "nan", "none", "null", "na", "n/a", "#n/a", "<na>", "-", "--", "?", "unknown")
+SPREADSHEET = re.compile(r"=.*|#(?!n/?[av]$)[a-z/0]+[!?]?|#{3,}", re.IGNORECASE)  # =A1, #REF!, #WERT!, #####
+NOTHING = ("", "nan", "none", "null", "na", "n/a", "#n/a", "#nv", "<na>", "-", "--", "?", "unknown")
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,10 @@ def _columns(
         notes.problems.append(
             f"expected a column 'group' (video, patient) or 'center', {here}; name yours with "
             "--group-column or --center-column"
+        )
+    if name and name in found:
+        notes.problems.append(
+            f"column {name!r} holds the names of images; it cannot be the group or center as well"
         )
     if twice := [column for column in (name, *found) if column and headings.count(column) > 1]:
         notes.problems.append(f"columns given more than once: {some(twice)}")
@@ -255,6 +261,7 @@ def _check_cells(rows: Iterable[Row], columns: _Columns, notes: Notes) -> None:
     rows = list(rows)
     for kind, column in (("group", columns.group), ("center", columns.center)):
         cells = [" ".join(composed(row.get(column) or "").split()) for row in rows] if column else []
+        notes.problems += _wrong_cells(kind, sorted(set(cells)))
         if words := sorted({cell for cell in cells if cell and cell.casefold() in NOTHING}):
             count = sum(cell in words for cell in cells)
             notes.remarks.append(f"{', '.join(map(repr, words))} is read as no {kind}, {count} times")
@@ -271,6 +278,17 @@ def _check_cells(rows: Iterable[Row], columns: _Columns, notes: Notes) -> None:
                 )
 
 
+def _wrong_cells(kind: str, cells: Sequence[str]) -> Iterator[str]:
+    """What cannot be the name of a group or center, although it would pass for one."""
+    for what, remedy, wrong in (
+        ("errors or formulas of a spreadsheet", "mend them there, and save values", SPREADSHEET.fullmatch),
+        ("letters that cannot be seen", "write them again", lambda cell: not cell.isprintable()),
+        ("'image:' at the beginning", "which means no group", lambda cell: cell.startswith("image:")),
+    ):
+        if found := [ascii(cell) for cell in cells if wrong(cell)]:
+            yield f"{kind}s with {what}: {_listed(found)}; {remedy}"
+
+
 def _meant(cell: str) -> str:
     """The same text for 001, 1 and 1.0, as spreadsheets write one number, and for P1 and p1."""
     number = cell.replace(",", ".")
@@ -278,6 +296,11 @@ def _meant(cell: str) -> str:
 
 
 def _check_gaps(kind: str, cells: Mapping[str, str], lines: Mapping[str, int], notes: Notes) -> None:
+    if kind == GROUP and len(cells) >= FEW and len({*cells.values(), ""}) == len(cells) + 1:
+        notes.remarks.append(
+            f"each of the {len(cells)} images has a group of its own, so no two are known to belong together; name "
+            "another column with --group-column if this is none of patients or videos"
+        )
     gaps = [f"{stem!r} (line {lines[stem]})" for stem, text in cells.items() if not text]
     if not gaps:
         return

@@ -58,7 +58,8 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_stored(path: Path) -> Stored:
-    """An image as it is stored; BadData where it does not decode as a whole."""
+    """An image as it is stored; BadData where it does not decode as a whole, or is one of several in its file."""
+    refuse_animated(path)
     return _read(path, "RGB")
 
 
@@ -161,6 +162,8 @@ def orientation_of(picture: Image.Image | tifffile.TiffPage) -> int:
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
     """What Pillow and tifffile raise on a damaged file becomes BadData."""
+    if path.exists() and not path.is_file():  # a pipe would wait for a writer
+        raise BadData(str(path), f"does not decode: it is {seems_to_be(path)}")
     try:
         yield
     except DECODE_ERRORS as error:
@@ -229,6 +232,21 @@ def only_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
     if sum(page.databytecounts) > page.nbytes + MAX_TIFF_SLACK:
         raise ValueError("holds more data than its pixels need, as a decompression bomb does")
     return page
+
+
+def refuse_animated(path: Path) -> None:
+    """BadData for an image of which `read_image` would read the first picture of several."""
+    with decoding(path):
+        if not is_tiff(path):
+            with Image.open(path) as image:
+                refuse_animation(image)
+
+
+def refuse_animation(image: Image.Image) -> None:
+    """An animated PNG, WebP or GIF; the further pictures of an MPO, as cameras save it, are previews."""
+    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ValueError(f"expected one picture, found an animation of {frames}; save each as a file")
 
 
 def refuse_large(height: int, width: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 from PIL import ImageColor
@@ -46,6 +47,12 @@ class Wanted:
         if self.low == self.high:
             return abs(level - self.low) <= slack
         return self.low <= level <= self.high
+
+    def overlaps(self, other: Wanted) -> bool:
+        """Whether a pixel may be meant by both."""
+        if self.color is not None or other.color is not None:
+            return self.color == other.color
+        return self.low <= other.high and other.low <= self.high
 
 
 @dataclass(frozen=True)
@@ -99,12 +106,17 @@ def parse_rule(
         if not (label and equals and item):
             problems.append(f"--mask-classes: expected NAME=COLOR or NAME=VALUE, found {word!r}")
         else:
-            number = re.match(r"\d+(-\d+)?$|nonzero$", item)
+            number = re.match(r"-?\d+(-\d+)?$|nonzero$", item)
             wanted.append(_values_of(item, label, problems) if number else _color_of(item, label, problems))
     if len({one.color is None for one in wanted}) > 1:
         problems.append(
             "--mask-colors, --mask-values: expected colors or values, found both; use one of them"
         )
+    problems += [
+        f"--mask-classes: {one.text!r} of {one.label} and {other.text!r} of {other.label} are the same pixels"
+        for one, other in combinations(wanted, 2)
+        if one.label != other.label and one.overlaps(other)
+    ]
     if exif not in ("", APPLY, IGNORE):
         problems.append(f"--exif: expected {APPLY} or {IGNORE}, found {exif!r}")
     if problems:
@@ -132,7 +144,7 @@ def _color_of(word: str, label: str, problems: list[str]) -> Wanted:
 def _values_of(word: str, label: str, problems: list[str]) -> Wanted:
     if word.lower() == "nonzero":
         return Wanted(word, None, 1, HIGHEST, label)
-    if found := re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?", word):
+    if found := re.fullmatch(r"(-?\d+)(?:\s*-\s*(-?\d+))?", word):
         low, high = int(found[1]), int(found[2] or found[1])
         if low <= high:
             return Wanted(word, None, low, high, label)

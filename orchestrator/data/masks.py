@@ -17,6 +17,7 @@ from orchestrator.data.images import (
     luminance,
     only_page,
     orientation_of,
+    refuse_animation,
     refuse_large,
 )
 
@@ -67,6 +68,7 @@ def read_drawn(path: Path) -> Drawn:
 def _read_pillow(path: Path) -> Drawn:
     with Image.open(path) as image:
         refuse_large(image.height, image.width)
+        refuse_animation(image)
         image.load()
         lossy, turn = image.format in ("JPEG", "MPO", "WEBP"), orientation_of(image)
         if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:

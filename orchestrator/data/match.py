@@ -81,9 +81,15 @@ def part_in_two(files: Sequence[Path], pattern: str = "") -> tuple[list[Path], l
 def check_pattern(pattern: str) -> None:
     """BadData where a pattern cannot name a mask."""
     try:
-        fields = {field for _, field, _, _ in string.Formatter().parse(pattern) if field is not None}
+        parts = [part for part in string.Formatter().parse(pattern) if part[1] is not None]
     except ValueError:
-        fields = set()
+        parts = []
+    if any(format or conversion for _, _, format, conversion in parts):
+        raise BadData(
+            f"--pattern {pattern}",
+            "expected {name} and {number} without a format such as :03d, as leading zeros do not matter",
+        )
+    fields = {field for _, field, _, _ in parts}
     if not fields or not fields <= FIELDS:
         raise BadData(
             f"--pattern {pattern}",

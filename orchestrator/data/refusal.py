@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.data.folders import is_image
+from orchestrator.data.folders import ARRAYS, DICOM, UNREAD_PICTURES, is_image
 from orchestrator.data.foreign import annotations_found
 from orchestrator.data.images import EXTENSIONS, read_image
 from orchestrator.data.layouts import LAYOUTS
@@ -20,6 +20,7 @@ from orchestrator.errors import BadData
 
 MOST = 20  # folders that are tried for a command that would work
 LOOKED_AT = 3  # images of a folder that are decoded to see whether they are masks
+UNREAD = UNREAD_PICTURES | DICOM | ARRAYS
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".mpg", ".wmv", ".webm", ".m4v")
 
 
@@ -50,6 +51,15 @@ def _nearest(command: str, files: Mapping[str, Sequence[Path]]) -> Iterator[str]
     foreign = annotations_found(files)
     if foreign:
         yield f"these annotations are not masks: {foreign}"
+    if unread := Counter(
+        f"{path.suffix.lower()} in {folder or '.'}/"
+        for folder, paths in files.items()
+        for path in paths
+        if path.suffix.lower() in UNREAD
+    ):
+        shown = ", ".join(f"{n} {where}" for where, n in unread.most_common(3))
+        yield f"nearest: images/ + masks/; these are not read, convert them to PNG first: {shown}"
+        return
     if not any(is_image(path) for paths in files.values() for path in paths):
         videos = "; extract the frames of a video first" if suffixes & set(VIDEOS) else ""
         yield f"nearest: images/ + masks/; it lacks images ({' '.join(EXTENSIONS)}){videos}"

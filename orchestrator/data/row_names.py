@@ -12,7 +12,10 @@ from orchestrator.data.spelling import composed, folded
 
 DECIMALS = re.compile(r"([0-9]+)[.,]0+")  # 1.0, or 1,0 in German, for image 1
 ROUNDED = re.compile(r"[0-9]([.,][0-9]+)?[eE]\+?[0-9]+")  # 1.23457E+11
-DATE = re.compile(r"[0-9]{1,2}[.-] ?[^\W\d]{3,4}\.?|[^\W\d]{3,4}[.-][0-9]{2}")  # 01-Feb, 02. Jan, Jan-24
+MONTH = "(?:jan|feb|m[aä]r|apr|ma[iy]|june?|july?|aug|sept?|o[ck]t|nov|de[cz])"
+DATE = re.compile(
+    rf"[0-9]{{1,2}}[.-] ?{MONTH}\.?|{MONTH}[.-][0-9]{{2}}", re.IGNORECASE
+)  # 01-Feb, 02. Jan, Jan-24
 
 Finder = Callable[[str], str | None]
 

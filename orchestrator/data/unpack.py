@@ -66,6 +66,8 @@ class Member:
 
 def archive_kind(path: Path) -> str:
     """zip, tar, RAR or 7z by the first bytes of a file, whatever its name; "" where it is none of them."""
+    if not path.is_file():
+        return ""  # a pipe would wait for a writer
     try:
         with path.open("rb") as file:
             start = file.read(512)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.data.images import read_image
+from orchestrator.data.images import read_image, refuse_animated
 from orchestrator.errors import BadData
 from orchestrator.files import write_atomically
 from orchestrator.results.bundle import Bundle
@@ -86,6 +86,7 @@ def predict_files(
         zip(inputs.images, places, strict=True), start=1
     ):
         try:
+            refuse_animated(file)
             image = read_image(file)
         except BadData as bad:
             failed[file] = "; ".join(bad.problems)

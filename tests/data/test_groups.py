@@ -214,3 +214,26 @@ def test_groups_that_are_one_number_written_in_two_ways_are_named(tmp_path, othe
     assert any(
         f"'001' and '{other}' are different groups, although they are one number" in one for one in remarks
     )
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("#REF!", "errors or formulas of a spreadsheet: '#REF!'; mend them"),
+        ("#WERT!", "errors or formulas"),
+        ("####", "errors or formulas"),
+        ("=A1", "errors or formulas"),
+        ("p1\u200b", r"letters that cannot be seen: 'p1\u200b'"),
+        ("p1\x1b[31m", "letters that cannot be seen"),
+        ("image:1", "'image:' at the beginning"),
+    ],
+)
+def test_cells_that_name_no_group_although_they_look_so_are_refused(tmp_path, cell, words):
+    (problem,) = table(tmp_path, PLAIN.replace("p2", cell)).problems
+    assert words in problem
+
+
+def test_groups_of_one_image_each_are_said_and_names_are_no_groups(tmp_path):
+    read = table(tmp_path, "name,group\nc0,p0\nc1,p1\nc2,p2\n")
+    assert "each of the 3 images has a group of its own" in read.remarks[0]
+    assert "cannot be the group" in table(tmp_path, PLAIN, group_column="name").problems[0]

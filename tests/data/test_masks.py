@@ -347,3 +347,10 @@ def test_a_label_255_beside_small_ones_is_not_suggested_as_polyp(tmp_path):
 def test_masks_of_numbers_that_are_none_are_refused(tmp_path):
     values = np.where(LEFT, np.float32(1), np.float32("nan"))
     assert "holds values that are no numbers" in refusal(tmp_path, values, suffix=".tif")
+
+
+@pytest.mark.parametrize("classes", ["a=255,b=255", "a=1-9,b=5", "a=nonzero,b=1", "a=red,b=red"])
+def test_one_pixel_is_of_one_class(classes):
+    with pytest.raises(BadData, match="are the same pixels"):
+        parse_rule(classes=[classes])
+    assert len(parse_rule(classes=["a=1,a=2,b=3-4,c=-1"]).wanted) == 4

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from packed import EMPTY, FRAME, MASK, Content, write_tree, zipped
+from PIL import Image
 from tree import add, groups, pairs, refused
+from typer.testing import CliRunner
 
+from orchestrator.cli import app
 from orchestrator.data.cases import add_dataset
 from orchestrator.data.own import EVIDENT
 from orchestrator.data.phantom import draw_dataset
@@ -492,3 +496,56 @@ def test_folders_are_read_by_the_names_that_links_give_them(tmp_path):
         add_dataset(tmp_path / "home", "Y", tmp_path / "source", reading=named).fingerprint
         == dataset.fingerprint
     )
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".pgm", ".npy", ".dcm"])
+def test_masks_of_a_format_that_is_not_read_are_named_as_that(tmp_path, suffix):
+    files: dict[str, Content] = {f"images/{n}.png": FRAME for n in "12"} | {
+        f"masks/{n}{suffix}": b"1" for n in "12"
+    }
+    found = refused(tmp_path, files)
+    assert f"convert them to PNG first: 2 {suffix} in masks/" in found
+    assert "--without-mask" not in found
+
+
+@pytest.mark.parametrize("pattern", ["{number:03d}_mask", "{name!r}", "{name:>9}"])
+def test_a_pattern_with_a_format_is_refused_with_the_reason(tmp_path, pattern):
+    assert "leading zeros do not matter" in refused(
+        tmp_path, two("images/{n}.png", "masks/{n}.png"), "--pattern", pattern
+    )
+
+
+@pytest.mark.parametrize("side", ["images", "masks"])
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_an_animation_is_no_image_and_no_mask(tmp_path, side, suffix):
+    files = two("images/{n}.png", "masks/{n}.png")
+    del files[f"{side}/1.png"]
+    first, *more = [Image.fromarray(np.full((24, 32, 3), n, np.uint8)) for n in (0, 99, 255)]
+    write_tree(tmp_path, {"kept/x": b"1"})
+    first.save(tmp_path / "kept" / f"1{suffix}", save_all=True, append_images=more, lossless=True)
+    files[f"{side}/1{suffix}"] = (tmp_path / "kept" / f"1{suffix}").read_bytes()
+    assert "found an animation of 3" in refused(tmp_path, files)
+
+
+def test_pipes_are_refused_at_once(tmp_path):
+    write_tree(tmp_path / "s", {"readme.txt": b"1"})
+    for name in ("x.json", "x.zip", "y.png"):
+        os.mkfifo(tmp_path / "s" / name)
+    for source in (tmp_path / "s" / "x.zip", tmp_path / "s"):
+        with pytest.raises(BadData, match=r"neither a file nor a folder|found no images with masks"):
+            add_dataset(tmp_path / "home", "X", source)
+
+
+@pytest.mark.parametrize("option", ["--groups", "--images", "--pattern", "--mask-values", "--part", "--exif"])
+def test_an_option_that_is_given_empty_is_refused(tmp_path, option):
+    write_tree(tmp_path / "s", two("images/{n}.png", "masks/{n}.png"))
+    home = str(tmp_path / "home")
+    result = CliRunner().invoke(app, ["data", "add", "X", str(tmp_path / "s"), "--home", home, option, ""])
+    assert result.exit_code == 2 and "found an empty one" in " ".join(
+        result.output.replace("\u2502", " ").split()
+    )
+
+
+def test_a_groups_file_that_is_not_there_is_refused_with_what_else_would_do(tmp_path):
+    found = refused(tmp_path, two("images/{n}.png", "masks/{n}.png"), "--groups", "Folder")
+    assert found == "--groups Folder: expected a CSV file, `folders` or `none`, found nothing there"

@@ -85,6 +85,13 @@ def test_what_is_passed_over_is_counted_and_named_with_the_way_out(images: Path)
     assert all(why in line for why in ("DICOM", "unpack", "neither a file nor a folder", "link to nothing"))
 
 
+def test_an_animation_is_not_predicted_by_its_first_picture(exported: Path, tmp_path: Path):
+    first, second = (Image.fromarray(np.full((40, 40, 3), n, np.uint8)) for n in (9, 99))
+    first.save(tmp_path / "a.png", save_all=True, append_images=[second])
+    found = predict_files(Bundle.load(exported), [tmp_path / "a.png"], tmp_path / "out")
+    assert "found an animation of 2" in found.failed[tmp_path / "a.png"]
+
+
 def test_links_that_lead_back_are_passed_over_and_named(images: Path):
     (images / "loop").symlink_to(".")
     assert "loop (the same folder as .)" in find_inputs([images]).passed_over_line()
