@@ -52,7 +52,7 @@ def doctor(
 
     Packages, code, GPUs, driver, memory, disks, home, locks, clocks, ports, token, MLflow, database and datasets; a
     small all-reduce among all nodes and a training step on each. Every finding that is not ok has a remedy. Exit code 2
-    if something would fail; warnings do not fail. It ends within seven minutes, whatever hangs.
+    if something would fail; warnings do not fail. It ends within eight minutes, whatever hangs.
     """
     from orchestrator.doctor.examination import LONGEST_S, Asked, examine
     from orchestrator.doctor.findings import Finding, would_fail

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -56,6 +56,9 @@ class Examiner:
 
     def exchange(self, part: Part, interface: str) -> dict[str, Any]:
         return exchange.take_part(part, interface)
+
+    def exchange_alone(self, device: str, interface: str) -> list[Result]:
+        return exchange.alone(local.num_gpus(), device, interface)
 
     def step(self, space: str, device: str) -> dict[str, Any]:
         return step.timed(space, device)
@@ -144,8 +147,18 @@ class Cluster:
             self.findings += found
 
     def exchange(self, interface: str, device: str) -> None:
-        """An all-reduce among one process for each node."""
+        """An all-reduce among one process for each node; where there is one, among its GPUs."""
         names = [*self.actors]
+        if len(names) < 2:
+            limit_s = exchange.LIMIT_S + ANSWER_S
+            for name, results in self._ask(
+                "all-reduce",
+                lambda name, actor: actor.exchange_alone.remote(device, interface),
+                limit_s,
+                "see what hangs on this node",
+            ).items():
+                self._note(name, "all-reduce", results)
+            return
         backend = exchange.backend_of([self.num_gpus[name] for name in names], device)
         hosts = [self.nodes[name].host for name in names]
         try:
@@ -205,7 +218,7 @@ class Cluster:
     def _in_time(self, actor: Any, deadline: float) -> Callable[[], float]:
         return lambda: ray.get(actor.now.remote(), timeout=max(0.1, deadline - time.monotonic()))
 
-    def _note(self, node: str, check: str, results: Iterator[Result]) -> None:
+    def _note(self, node: str, check: str, results: Iterable[Result]) -> None:
         self.findings += [Finding(check, node, *result) for result in results]
 
 

@@ -25,7 +25,7 @@ from orchestrator.doctor.findings import Check, Finding, Result, failure, ok, ru
 from orchestrator.doctor.shared_home import Token
 from orchestrator.errors import BadMachine
 from orchestrator.hosts import why_silent
-from orchestrator.machine import Head, named_head
+from orchestrator.machine import Head, Machine, named_head
 
 DRIVER_S = 30.0
 # All ends within so many seconds, whatever hangs.
@@ -50,9 +50,14 @@ class Asked:
 def examine(asked: Asked, found: list[Finding], stage: Callable[[str], None] = lambda name: None) -> None:
     """Append findings to `found` as they come. Raises `UserError` for what is no address or no dataset."""
     driver = shared_home.host()
+    Machine(asked.address)  # refuses what is no address of a study
     head = named_head(asked.address)
-    fingerprints = datasets.fingerprints(asked.home, asked.data)
     stage("this machine")
+    (home,) = run_checks(driver, [Check("home", partial(shared_home.writable, asked.home), local.DISK_S)])
+    if "no answer" in home.found:  # nothing can be done where it hangs
+        found.append(home)
+        return
+    fingerprints = datasets.fingerprints(asked.home, asked.data)
     joins = head.address is not None and _answers(driver, head, found)
     found += run_checks(driver, [*_of_driver(asked)])
     with ExitStack() as stack:
@@ -107,15 +112,10 @@ def _alone(asked: Asked, request: local.Request, found: list[Finding], stage: Ca
     found += run_checks(node, [Check("token", partial(token.sound, True)), Check("ports", network.free)])
     found += local.look(node, request)
     stage("all-reduce")
-    count = local.num_gpus() if asked.device != "cpu" else 0
-    backend = exchange.backend_of([count], asked.device)
-    hosts = ["127.0.0.1"] * max(2, count) if count != 1 else []
-    if hosts:
-        parts = exchange.parts(hosts, network.free_port(hosts[0]), backend)
-        answers = exchange.among([partial(exchange.take_part, part, asked.interface) for part in parts])
-        wrong = [answer for answer in answers if isinstance(answer, Exception) or not answer["is_right"]]
-        result = exchange.judge((wrong or answers)[0], parts[0], asked.interface or "lo")
-        found += [Finding("all-reduce", node, *one) for one in result]
+    found += [
+        Finding("all-reduce", node, *one)
+        for one in exchange.alone(local.num_gpus(), asked.device, asked.interface)
+    ]
     stage("a training step")
     timed = exchange.among([partial(step.timed, asked.space, asked.device)])
     found += [Finding("step", node, *one) for one in step.judge(node, {node: timed[0]})]

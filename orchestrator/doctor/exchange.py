@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal
 
 from orchestrator.doctor.apart import Failed, run_apart
 from orchestrator.doctor.findings import Result, failure, ok, warning
+from orchestrator.doctor.network import free_port
 from orchestrator.files import size_text
 
 NUM_FLOATS = 4 * 2**20
@@ -71,6 +73,18 @@ def among(each: Sequence[Callable[[], dict[str, Any]]]) -> list[dict[str, Any] |
 
     with ThreadPoolExecutor(len(each)) as pool:
         return [*pool.map(answer, each)]
+
+
+def alone(num_gpus: int, device: str, interface: str = "") -> list[Result]:
+    """Among the GPUs of this machine, or two processes where it has none; nothing where it has one."""
+    count = num_gpus if device != "cpu" else 0
+    if count == 1:
+        return []
+    hosts = ["127.0.0.1"] * (count or 2)
+    each = parts(hosts, free_port(hosts[0]), backend_of([count], device))
+    answers = among([partial(take_part, part, interface) for part in each])
+    wrong = [answer for answer in answers if isinstance(answer, Exception) or not answer["is_right"]]
+    return [*judge((wrong or answers)[0], each[0], interface or "lo")]
 
 
 def judge(answer: dict[str, Any] | Exception, part: Part, interface: str) -> Iterator[Result]:

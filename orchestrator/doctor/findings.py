@@ -38,11 +38,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A check of one node. `run` yields (severity, found, remedy); what it raises is a failure."""
+    """A check of one node. `run` yields (severity, found, remedy); what it raises is a failure, and so is no answer."""
 
     name: str
     run: Callable[[], Iterable[Result]]
     limit_s: float = 10.0
+    if_hung: str = "a disk, network file system, driver or server hangs: see `dmesg` and `mount` on this node"
 
 
 Result = tuple[Severity, str, str]
@@ -111,10 +112,4 @@ def _findings(node: str, check: Check) -> Iterator[Finding]:
 
 
 def _hung(node: str, check: Check) -> Finding:
-    return Finding(
-        check.name,
-        node,
-        "failure",
-        f"no answer within {check.limit_s:g} s",
-        "a disk, network file system, driver or server hangs: see `dmesg` and `mount` on this node",
-    )
+    return Finding(check.name, node, "failure", f"no answer within {check.limit_s:g} s", check.if_hung)

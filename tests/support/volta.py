@@ -1,4 +1,4 @@
-"""Work that makes the process which is given it believe that it has a V100, and a PyTorch without code for that."""
+"""Work that makes every process which is given it believe that it has a V100, and a PyTorch without code for that."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ class OnVolta:
     def __reduce__(self) -> tuple[Any, tuple]:
         return _pretend, ()
 
+    def __call__(self, *_: object) -> bool:
+        raise AssertionError("a fit was begun")
 
-def _pretend() -> Any:
+
+def _pretend() -> OnVolta:
     PRETENDED.enter_context(gpus(VOLTA))
     ray.train.torch.get_device = lambda: torch.device("cuda:0")
-    return perform
-
-
-def perform(*_: object) -> bool:
-    raise AssertionError("a fit was begun")
+    return OnVolta()
