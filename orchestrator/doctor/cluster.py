@@ -153,7 +153,7 @@ class Cluster:
             limit_s = exchange.LIMIT_S + ANSWER_S
             for name, results in self._ask(
                 "all-reduce",
-                lambda name, actor: actor.exchange_alone.remote(device, interface),
+                lambda name, actor: actor.exchange_alone.remote(device, interface or "lo"),
                 limit_s,
                 "see what hangs on this node",
             ).items():

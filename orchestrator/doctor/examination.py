@@ -114,7 +114,7 @@ def _alone(asked: Asked, request: local.Request, found: list[Finding], stage: Ca
     stage("all-reduce")
     found += [
         Finding("all-reduce", node, *one)
-        for one in exchange.alone(local.num_gpus(), asked.device, asked.interface)
+        for one in exchange.alone(local.num_gpus(), asked.device, asked.interface or "lo")
     ]
     stage("a training step")
     timed = exchange.among([partial(step.timed, asked.space, asked.device)])

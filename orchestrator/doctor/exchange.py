@@ -75,7 +75,7 @@ def among(each: Sequence[Callable[[], dict[str, Any]]]) -> list[dict[str, Any] |
         return [*pool.map(answer, each)]
 
 
-def alone(num_gpus: int, device: str, interface: str = "") -> list[Result]:
+def alone(num_gpus: int, device: str, interface: str = "lo") -> list[Result]:
     """Among the GPUs of this machine, or two processes where it has none; nothing where it has one."""
     count = num_gpus if device != "cpu" else 0
     if count == 1:
@@ -84,7 +84,7 @@ def alone(num_gpus: int, device: str, interface: str = "") -> list[Result]:
     each = parts(hosts, free_port(hosts[0]), backend_of([count], device))
     answers = among([partial(take_part, part, interface) for part in each])
     wrong = [answer for answer in answers if isinstance(answer, Exception) or not answer["is_right"]]
-    return [*judge((wrong or answers)[0], each[0], interface or "lo")]
+    return [*judge((wrong or answers)[0], each[0], interface)]
 
 
 def judge(answer: dict[str, Any] | Exception, part: Part, interface: str) -> Iterator[Result]:

@@ -46,8 +46,8 @@ class Quick:
         if self.starts_ray:
             yield Check("/dev/shm", room.shared_memory, LIMIT_S)
             yield Check("limits", room.limits, LIMIT_S)
-        if self.starts_ray or self.joins_ray:
-            yield Check("token", partial(token.sound, self.starts_ray), LIMIT_S)
+        if self.joins_ray:
+            yield Check("token", partial(token.sound, False), LIMIT_S)
 
 
 def _sentence(finding: Finding) -> str:

@@ -25,45 +25,46 @@ def is_on(environment: Mapping[str, str] = os.environ) -> bool:
 def sound(
     starts_own: bool, num_nodes: int = 1, environment: Mapping[str, str] = os.environ
 ) -> Iterator[Result]:
-    """`starts_own`: Ray is started here, and then makes a token where there is none."""
+    """`starts_own`: Ray is started here, on the loopback interface, and makes its token itself."""
     mode = environment.get("RAY_AUTH_MODE", "").lower()
     if mode not in ("", *MODES):
         yield failure(f"RAY_AUTH_MODE is {mode}", f"set it to one of {', '.join(MODES)}")
-        return
-    if mode == "token" or (starts_own and not mode):
-        yield from _kept(starts_own, environment)
-    elif num_nodes > 1:
+    elif mode == "token" and not environment.get("RAY_AUTH_TOKEN"):
+        yield from _kept(token_file(environment), starts_own)
+    elif mode in ("", "disabled") and num_nodes > 1:
         yield warning(
             f"a cluster of {num_nodes} nodes without a token: whoever reaches its ports can run programs there",
             f"{MAKE}, bring the file to every node, and set RAY_AUTH_MODE=token for `ray start` and the search",
         )
+    elif starts_own and not mode:
+        yield ok("the Ray that a search starts here makes a token of its own")
     else:
         yield ok(f"RAY_AUTH_MODE is {mode or 'not set'}")
 
 
-def _kept(starts_own: bool, environment: Mapping[str, str]) -> Iterator[Result]:
-    if environment.get("RAY_AUTH_TOKEN"):
-        yield ok("the token is in RAY_AUTH_TOKEN")
-        return
-    path = token_file(environment)
+def _kept(path: Path, starts_own: bool) -> Iterator[Result]:
+    """Of the file that holds the token."""
     try:
-        found = path.stat()
         content = path.read_text(encoding="utf-8").strip()
+        is_open = _is_open(path)
     except FileNotFoundError:
-        yield from _missing(path, starts_own)
+        if starts_own:
+            yield ok(f"Ray will make a token in {path}")
+        else:
+            yield failure(
+                f"RAY_AUTH_MODE is token, and {path} is not there",
+                f"bring it from the head's node, or {MAKE}",
+            )
         return
     except OSError as error:
         yield failure(
-            f"the token in {path} cannot be read: {error.strerror}", f"make it readable: `chmod 600 {path}`"
+            f"the token in {path} cannot be read: {error.strerror}", f"`chmod 600 {path}`, as its owner"
         )
         return
     if not content:
         yield failure(f"the token's file {path} is empty", f"remove it, then {MAKE}")
-    elif _is_open(path):
-        yield warning(
-            f"the token in {path} can be read by others: its mode is {found.st_mode & 0o777:o}",
-            f"`chmod 600 {path}`",
-        )
+    elif is_open:
+        yield warning(f"the token in {path} can be read by others", f"`chmod 600 {path}`")
     else:
         yield ok(f"the token is in {path}, for its user alone")
 
@@ -79,20 +80,3 @@ def _is_open(path: Path) -> bool:
 
 def _passes(folder: Path, bit: int) -> bool:
     return bool(folder.stat().st_mode & bit)
-
-
-def _missing(path: Path, starts_own: bool) -> Iterator[Result]:
-    if not starts_own:
-        yield failure(
-            f"RAY_AUTH_MODE is token, and {path} is not there",
-            f"bring it from the head's node, or {MAKE} there",
-        )
-        return
-    folder = next(parent for parent in path.parents if parent.exists())
-    if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
-        yield ok(f"Ray will make a token in {path}")
-    else:
-        yield failure(
-            f"Ray cannot make its token: {folder} cannot be written to",
-            "set HOME to a folder of your own, RAY_AUTH_TOKEN, or RAY_AUTH_MODE=disabled",
-        )

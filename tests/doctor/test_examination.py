@@ -68,7 +68,7 @@ def test_a_dead_head_is_told_within_seconds_with_what_to_do(tmp_path, dead, monk
 
 
 def test_an_address_of_a_client_is_refused(tmp_path):
-    with pytest.raises(BadMachine, match="ray job submit"):
+    with pytest.raises(BadMachine, match="does not run through a Ray client"):
         examine(Asked(tmp_path, tmp_path, address="ray://head:10001"), [])
 
 

@@ -14,11 +14,6 @@ from orchestrator.doctor.quick import Quick
 from orchestrator.errors import MachineFault, Several
 
 
-@pytest.fixture(autouse=True)
-def private_token(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "t")
-
-
 def quick(home: Path, **asked) -> Quick:
     return Quick(home, home / "cache", **{"uses_gpus": True, "starts_ray": True} | asked)
 

@@ -105,16 +105,15 @@ def test_a_token_behind_a_closed_door_is_read_by_nobody(tmp_path):
     file.parent.mkdir(mode=0o700)
     file.write_text("t")
     file.chmod(0o644)
-    assert severities(token.sound(True, 1, {"RAY_AUTH_TOKEN_PATH": str(file)})) == ["ok"]
+    assert severities(
+        token.sound(False, 2, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file)})
+    ) == ["ok"]
 
 
-def test_ray_makes_its_token_where_it_can(tmp_path):
-    (tmp_path / "file").touch()
-    assert severities(token.sound(True, 1, {"RAY_AUTH_TOKEN_PATH": str(tmp_path / ".ray" / "t")})) == ["ok"]
-    assert severities(token.sound(True, 1, {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "file" / "t")})) == [
-        "failure"
-    ]
-    assert severities(token.sound(True, 1, {"RAY_AUTH_MODE": "disabled"})) == ["ok"]
+@pytest.mark.parametrize("environment", [{}, {"RAY_AUTH_MODE": "token"}, {"RAY_AUTH_MODE": "disabled"}])
+def test_a_ray_of_our_own_needs_no_token_before(tmp_path, environment: dict[str, str]):
+    asked = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "missing"), **environment}
+    assert severities(token.sound(True, 1, asked)) == ["ok"]
 
 
 def test_of_several_answers_the_soonest_tells_the_skew_and_its_bound():
