@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -32,7 +34,7 @@ from orchestrator.cli import (
     submit,
 )
 from orchestrator.cli.screen import err, plain
-from orchestrator.errors import FitFailed, UserError
+from orchestrator.errors import BadData, FitFailed, UserError
 from orchestrator.faults import machine_fault
 from orchestrator.interruption import RUN_AGAIN, asked, exit_code, listening
 from orchestrator.redaction import without_secrets
@@ -82,6 +84,9 @@ app.command(context_settings={"allow_interspersed_args": False})(submit.submit)
 OF_THE_USER = (errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOTDIR)
 
 
+TEXTS = ("cluster", "submit")  # take texts for files and other commands, which may be empty
+
+
 def main() -> None:
     """Run the command line; a user's mistake, or a fault of the machine, is one message and exit code 2."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -101,8 +106,21 @@ def main() -> None:
             sys.exit(code)
 
 
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Raises `BadData` where a word of the command is empty: as a path it would be this folder, as a name none."""
+    empty = [number for number, word in enumerate(words) if not word.strip()]
+    if empty and words[0] not in TEXTS:
+        before = shlex.join(words[: empty[0]])
+        raise BadData(
+            "command",
+            f"expected a value after `orchestrator {before}`, found an empty one, as where a variable of a script is "
+            "not set",
+        )
+
+
 def _run() -> None:
     try:
+        _refuse_empty(sys.argv[1:])
         app()
     except UserError as mistake:
         for one in mistake.each:

@@ -11,7 +11,7 @@ import typer
 
 from orchestrator.cli.feed import data_cache, data_preview
 from orchestrator.cli.leaks import data_leaks
-from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, not_blank
+from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.screen import bar, out, print_json
 from orchestrator.cli.split import data_split
 
@@ -44,57 +44,40 @@ def data_add(
     ],
     part: Annotated[
         list[str] | None,
-        typer.Option(
-            callback=not_blank, help="Which set of several, or how their names begin or end; repeat to join."
-        ),
+        typer.Option(help="Which set of several, or how their names begin or end; repeat to join."),
     ] = None,
     images: Annotated[
         str,
-        typer.Option(
-            callback=not_blank, help="Folder of images, in PATH or elsewhere, where its name does not say so."
-        ),
+        typer.Option(help="Folder of images, in PATH or elsewhere, where its name does not say so."),
     ] = "",
-    masks: Annotated[
-        str, typer.Option(callback=not_blank, help="Folder of masks; may be that of the images.")
-    ] = "",
+    masks: Annotated[str, typer.Option(help="Folder of masks; may be that of the images.")] = "",
     pattern: Annotated[
         str,
         typer.Option(
-            callback=not_blank,
             help="How a mask is named after its image: '{name}_mask', 'gt_{number}', '{name}.png'.",
         ),
     ] = "",
     groups: Annotated[
         str,
         typer.Option(
-            callback=not_blank,
             help="CSV with columns name, group (video, patient), center; one of the two is enough. "
             "Or `folders`: each folder is a group. Or `none`.",
         ),
     ] = "",
-    group_column: Annotated[
-        str, typer.Option(callback=not_blank, help="Column of --groups that names the group.")
-    ] = "group",
-    center_column: Annotated[
-        str, typer.Option(callback=not_blank, help="Column of --groups that names the center.")
-    ] = "center",
+    group_column: Annotated[str, typer.Option(help="Column of --groups that names the group.")] = "group",
+    center_column: Annotated[str, typer.Option(help="Column of --groups that names the center.")] = "center",
     allow_empty: Annotated[bool, typer.Option(help="Accept masks without a polyp.")] = False,
     mask_colors: Annotated[
         list[str] | None,
-        typer.Option(
-            callback=not_blank, help="Colors that are polyp: red,green or '#800000'; JPEG noise is fine."
-        ),
+        typer.Option(help="Colors that are polyp: red,green or '#800000'; JPEG noise is fine."),
     ] = None,
     mask_values: Annotated[
         list[str] | None,
-        typer.Option(
-            callback=not_blank, help="Labels or grey levels that are polyp: 1,2 or 1-255 or nonzero."
-        ),
+        typer.Option(help="Labels or grey levels that are polyp: 1,2 or 1-255 or nonzero."),
     ] = None,
     mask_classes: Annotated[
         list[str] | None,
         typer.Option(
-            callback=not_blank,
             help="The same with a class each, for evaluate: neoplastic=red,non-neoplastic=green.",
         ),
     ] = None,
@@ -102,7 +85,6 @@ def data_add(
     exif: Annotated[
         str,
         typer.Option(
-            callback=not_blank,
             help="Where only one of a pair is turned by EXIF: apply its tag, or ignore it for masks.",
         ),
     ] = "",

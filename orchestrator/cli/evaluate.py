@@ -51,6 +51,8 @@ def evaluate(
     from orchestrator.results.tables import metric_dicts, metric_table, score_dicts, score_table
     from orchestrator.scoring.statistics import few_groups
 
+    if out_folder is not None and out_folder.exists() and not out_folder.is_dir():
+        raise BadData(f"--out {out_folder}", "expected a folder, or a name that is free, found a file")
     loaded = Bundle.load(bundle)
     home = home.expanduser().resolve()
     if repeated := sorted({name for name in data if data.count(name) > 1}):

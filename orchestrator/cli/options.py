@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import typer
 
-T = TypeVar("T")
 # What random generators take.
 LARGEST_SEED = 2**32 - 1
 
@@ -17,18 +16,6 @@ def finite(value: float | None) -> float | None:
     """Refuse inf and nan, which ranges of numbers let through."""
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"expected a finite number, found {value}")
-    return value
-
-
-def not_blank(context: typer.Context, option: typer.CallbackParam, value: T) -> T:
-    """Refuse text that was given and is empty, as where a variable of a script was not set."""
-    texts = value if isinstance(value, list) else [value]
-    source = context.get_parameter_source(option.name or "")
-    is_given = source is not None and source.name != "DEFAULT"
-    if is_given and any(isinstance(text, str) and not text.strip() for text in texts):
-        raise typer.BadParameter(
-            "expected a value, found an empty one; leave the option out if none is meant"
-        )
     return value
 
 

@@ -271,6 +271,26 @@ def check_dataset(dataset: Dataset, on_progress: Progress | None = None) -> list
     expected = {path for case in dataset.cases for path in (case.image, case.mask)}
     present = {path for folder in ("images", "masks") for path in (dataset.folder / folder).glob("*")}
     problems += [f"{path.parent.name}/{path.name}: was not imported" for path in sorted(present - expected)]
+    return problems + _check_record(dataset)
+
+
+def _check_record(dataset: Dataset) -> list[str]:
+    """Whether dataset.json names the cases, groups and centers that were imported, and its folder."""
+    problems = []
+    if dataset.name != dataset.folder.name:
+        problems.append(
+            f"{MANIFEST}: is of {dataset.name!r}, but lies in {dataset.folder.name!r}; rename the folder, or add the "
+            "data under the other name"
+        )
+    stems = {case.id: case.id.removeprefix(f"{dataset.name}/") for case in dataset.cases}
+    groups = {case.id: case.group.removeprefix(f"{dataset.name}/") for case in dataset.cases}
+    members = {
+        stem: Membership("" if groups[case.id] == f"image:{stem}" else groups[case.id], case.center or "")
+        for case in dataset.cases
+        for stem in [stems[case.id]]
+    }
+    if _fingerprint({stems[case.id]: case.sha256 for case in dataset.cases}, members) != dataset.fingerprint:
+        problems.append(f"{MANIFEST}: cases, groups or centers are not those that were imported")
     return problems
 
 
@@ -431,6 +451,10 @@ def _read_manifest(folder: Path) -> Dataset:
         cases = as_kind([_entry(folder, found.name, entry) for entry in found.cases], tuple[Case, ...])
     except Unreadable as error:
         raise BadData(str(file), f"{error}; {remedy}") from error
+    ids = {case.id for case in cases}
+    if not cases or len(ids) < len(cases):
+        wrong = "names a case more than once" if cases else "names no case"
+        raise BadData(str(file), f"{wrong}; {remedy}")
     return Dataset(
         found.name,
         folder,

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from packed import write_tree
 from PIL import Image
 
 from orchestrator.data.cases import (
+    Dataset,
     add_dataset,
     check_dataset,
     list_datasets,
@@ -349,3 +353,48 @@ def test_a_manifest_names_files_of_its_dataset_only(tmp_path, key: str, value: o
     manifest.write_text(json.dumps(content))
     with pytest.raises(BadData, match=why):
         load_dataset(tmp_path / "home", "X")
+
+
+def edited(tmp_path: Path, source: Path, edit: Callable[[dict[str, Any]], object]) -> Dataset:
+    """A dataset whose record was edited by hand."""
+    (tmp_path / "g.csv").write_text("name,group,center\n1,12,C1\npositive_329 2,13,\n")
+    file = add_dataset(tmp_path, "Clinic", source, groups=tmp_path / "g.csv").folder / "dataset.json"
+    content = json.loads(file.read_text())
+    edit(content)
+    file.write_text(json.dumps(content))
+    return load_dataset(tmp_path, "Clinic")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda record: record["cases"][0].update(group="Clinic/13"),
+        lambda record: record["cases"][0].update(center="C2"),
+        lambda record: record["cases"].pop(),
+        lambda record: record.update(fingerprint="0" * 32),
+    ],
+)
+def test_a_record_that_was_edited_is_found_out_by_a_check(tmp_path, source, edit):
+    assert check_dataset(edited(tmp_path, source, lambda record: record)) == []
+    shutil.rmtree(tmp_path / "datasets")
+    found = check_dataset(edited(tmp_path, source, edit))
+    assert "dataset.json: cases, groups or centers are not those that were imported" in found
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda record: record.update(cases=[]), "names no case"),
+        (lambda record: record.update(cases=record["cases"] * 2), "names a case more than once"),
+    ],
+)
+def test_a_record_without_cases_or_with_one_twice_is_refused(tmp_path, source, edit, words):
+    with pytest.raises(BadData, match=words):
+        edited(tmp_path, source, edit)
+
+
+def test_a_dataset_that_was_copied_by_hand_is_named_by_a_check(tmp_path, source):
+    dataset = add_dataset(tmp_path, "Clinic", source)
+    shutil.copytree(dataset.folder, dataset.folder.with_name("copy"))
+    (problem,) = check_dataset(load_dataset(tmp_path, "copy"))
+    assert "is of 'Clinic', but lies in 'copy'" in problem

@@ -12,9 +12,7 @@ import pytest
 from packed import EMPTY, FRAME, MASK, Content, write_tree, zipped
 from PIL import Image
 from tree import add, groups, pairs, refused
-from typer.testing import CliRunner
 
-from orchestrator.cli import app
 from orchestrator.data.cases import add_dataset
 from orchestrator.data.own import EVIDENT
 from orchestrator.data.phantom import draw_dataset
@@ -534,16 +532,6 @@ def test_pipes_are_refused_at_once(tmp_path):
     for source in (tmp_path / "s" / "x.zip", tmp_path / "s"):
         with pytest.raises(BadData, match=r"neither a file nor a folder|found no images with masks"):
             add_dataset(tmp_path / "home", "X", source)
-
-
-@pytest.mark.parametrize("option", ["--groups", "--images", "--pattern", "--mask-values", "--part", "--exif"])
-def test_an_option_that_is_given_empty_is_refused(tmp_path, option):
-    write_tree(tmp_path / "s", two("images/{n}.png", "masks/{n}.png"))
-    home = str(tmp_path / "home")
-    result = CliRunner().invoke(app, ["data", "add", "X", str(tmp_path / "s"), "--home", home, option, ""])
-    assert result.exit_code == 2 and "found an empty one" in " ".join(
-        result.output.replace("\u2502", " ").split()
-    )
 
 
 def test_a_groups_file_that_is_not_there_is_refused_with_what_else_would_do(tmp_path):
