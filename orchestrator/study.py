@@ -10,8 +10,10 @@ import logging
 import math
 import os
 import time
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Protocol
 
 import ray
@@ -191,7 +193,8 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
                         watch.now("scoring")
                         champion = crown(study.home, lanes)
                         watch.name(None if champion is None else as_named(study.home, champion))
-            tidy(study, searcher.standings)  # a fit that was cut may have been on record a moment later
+            # A fit that was cut may have been on record a moment later.
+            Tidy(study, searcher.standings)(word.over())
             if not is_settled:
                 return None
             report.finished(champion)
@@ -404,6 +407,7 @@ class Word(Callback):
         self.searcher, self.standings, self.purse = searcher, searcher.standings, searcher.purse
         self.end: End | None = None  # as it was told
         self.told = Told(study.home.told_file)
+        self.tidy, self.has_told = Tidy(study, searcher.standings), False
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for `Tuner.restore`, which is never used here."""
@@ -455,9 +459,10 @@ class Word(Callback):
 
     def tell(self) -> None:
         """Report every trial that Optuna has been told of since the last time."""
-        stored = self._stored()
-        news = [t for t in stored if t.state.is_finished() and f"trial {t.number}" not in self.told]
-        for trial in news:
+        new = self._new()
+        for trial in new:
+            if f"trial {trial.number}" in self.told:
+                continue
             look = self.standings.looks.get(trial.number)
             told = read_trial(trial, self.study.space, self.study.plan, self.ledger, look)
             if trial.number in self.standings.fit_ids:
@@ -465,8 +470,22 @@ class Word(Callback):
             self.watch.told(told)
             self.report.trial_finished(told)
             self.told.add(f"trial {trial.number}")
-        if news:
-            tidy(self.study, self.standings)
+        if new:
+            self.tidy(new)
+
+    def over(self) -> list[FrozenTrial]:
+        """Every trial that is over."""
+        return [trial for trial in self._stored() if trial.state.is_finished()]
+
+    def _new(self) -> list[FrozenTrial]:
+        """Trials that are over and were not looked at by `tell`; the first time all of earlier runs."""
+        if not self.has_told:
+            self.has_told = True
+            self.searcher.over.clear()
+            return self.over()
+        numbers = list(dict.fromkeys(self.searcher.over))
+        self.searcher.over.clear()
+        return [self.searcher.stored(number) for number in numbers]
 
     def _folds(self, number: int, masks: MaskChoice) -> None:
         for fold in self.standings.finished(number):
@@ -486,19 +505,39 @@ class Word(Callback):
         return self.searcher.study.get_trials(deepcopy=False)
 
 
-def tidy(study: Study, standings: Standings) -> None:
-    """Keep the weights of the best trials and of those that may still be it; forget checkpoints nobody will want."""
-    stored = study.home.optuna_study().get_trials(deepcopy=False)
-    done = (t for t in stored if t.state == TrialState.COMPLETE and not standings.is_barred(t.number))
-    ranked = sorted(done, key=lambda t: (-t.values[0], t.number))
-    best = ranked[: max(KEEP_WEIGHTS, study.rescore)]
-    kept = {*standings.front(), *(t.number for t in best)}
-    over = [t for t in stored if t.state.is_finished() and t.number not in kept]
-    lost = {t.number for t in over}
-    keep = {fit_id for t in stored if t.number not in lost for fit_id in standings.fits(t)}
-    drop = {fit_id for t in over for fit_id in standings.fits(t)} - keep
-    study.home.ledger.drop_weights(drop)
-    study.home.ledger.drop_checkpoints(drop)
+class Tidy:
+    """Keeps the weights of the best trials and of those that may still be it; forgets checkpoints nobody will want."""
+
+    def __init__(self, study: Study, standings: Standings) -> None:
+        self.ledger, self.standings = study.home.ledger, standings
+        self.num_best = max(KEEP_WEIGHTS, study.rescore)
+        self.ranked: list[tuple[float, int]] = []  # complete trials: minus the value, number
+        self.kept: set[int] = set()  # of those that are over
+        self.lost: set[int] = set()
+
+    def __call__(self, trials: Sequence[FrozenTrial]) -> None:
+        """Of trials that are over and that were not told of before; only what changes with them is looked at."""
+        for trial in trials:
+            self.standings.fits(trial)
+            if trial.state == TrialState.COMPLETE:
+                insort(self.ranked, (-trial.values[0], trial.number))
+        able = (number for _, number in self.ranked if not self.standings.is_barred(number))
+        keep = {*self.standings.front(), *islice(able, self.num_best)}
+        over = {*self.kept, *(trial.number for trial in trials)}
+        self.kept = over & keep
+        self.lost |= over - keep
+        drop = {
+            fit
+            for number in over - keep
+            for fit in self.standings.fit_ids.get(number, ())
+            if self._is_lost(fit)
+        }
+        self.ledger.drop_weights(drop)
+        self.ledger.drop_checkpoints(drop)
+
+    def _is_lost(self, fit_id: str) -> bool:
+        """Whether it is of no trial that is open, or kept."""
+        return self.lost.issuperset(self.standings.shares[fit_id])
 
 
 class Stop(Stopper):

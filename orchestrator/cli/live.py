@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
@@ -80,9 +81,10 @@ def _now_and_then(say: Callable[[str], None], every_s: float) -> Callable[[Statu
 
 def progress_line(status: Status) -> str:
     """Where a study stands, in one line."""
-    count = {state: sum(trial.state == state for trial in status.trials) for state in COLORS}
-    trials = ", ".join(f"{number} {state}" for state, number in count.items() if number)
-    parts = [f"{len(status.trials)} trials ({trials})" if trials else "no trial yet", *_counts(status)]
+    count = Counter[str](trial.state for trial in status.trials)
+    count.update({str(state): number for state, number in status.others.items()})
+    trials = ", ".join(f"{count[state]} {state}" for state in COLORS if count[state])
+    parts = [f"{status.num_trials} trials ({trials})" if trials else "no trial yet", *_counts(status)]
     return "; ".join([*parts, _best(status), _left(status)])
 
 
@@ -112,7 +114,7 @@ def picture(status: Status, console: Console, rows: int | None = None) -> Group:
                 style="dim",
             ),
         )
-    hidden = len(status.trials) - len(shown)
+    hidden = status.num_trials - len(shown)
     lines = [f"and {hidden} more"] if hidden else []
     lines += [_best(status), ", ".join(_counts(status)), _left(status)]
     return Group(

@@ -44,6 +44,7 @@ class Key(NamedTuple):
 class KnownRun:
     """What MLflow holds about a run, so that it need not be asked again."""
 
+    key: Key
     run_id: str
     status: str
     metrics: dict[str, float]
@@ -73,6 +74,7 @@ class StudyRuns:
         self._tags = {"study": experiment, **tags}
         self._experiment_id = _open_experiment(client, experiment, artifact_location, self._tags)
         self._runs = dict(_read_runs(client, self._experiment_id, self._tags))
+        self._open_runs = {key: run for key, run in self._runs.items() if run.status == "RUNNING"}
         self._first_epoch = min((run.first_epoch for run in self._runs.values()), default=1)
         self._tags[FIRST_EPOCH] = str(self._first_epoch)
         if self._first_epoch == 0:
@@ -82,7 +84,7 @@ class StudyRuns:
         """Open the study's run and store its files, NAME -> text."""
         run = self._open(Key("study"), self._experiment, at, self._tags)
         self._client.update_run(run.run_id, status="RUNNING")
-        run.status = "RUNNING"
+        self._is_now(run, "RUNNING")
         self._log_datasets(run, datasets)
         for name, text in artifacts.items():
             self._client.log_text(run.run_id, text, name)
@@ -175,8 +177,8 @@ class StudyRuns:
         if error:
             why = "stopped_because" if state == "stopped" else "error"
             self._client.set_tag(run.run_id, why, error[:MAX_ERROR])
-        for key, fold in self._runs.items():
-            if key.role == "fold" and key.trial == str(number) and fold.status == "RUNNING":
+        for fold in [*self._open_runs.values()]:
+            if fold.key.role == "fold" and fold.key.trial == str(number):
                 self._end(fold, "FAILED" if state == "failed" else "KILLED", at)
         self._end(run, STATUS[state], at)
 
@@ -226,9 +228,8 @@ class StudyRuns:
 
     def interrupted(self, at: int) -> None:
         """Mark what is still open as killed; it opens again when the study goes on."""
-        for run in self._runs.values():
-            if run.status == "RUNNING":
-                self._end(run, "KILLED", at)
+        for run in [*self._open_runs.values()]:
+            self._end(run, "KILLED", at)
 
     def _open_trial(
         self, number: int, at: int, network: str = "", tags: Mapping[str, str] | None = None
@@ -252,20 +253,28 @@ class StudyRuns:
                 run_name=name,
                 tags={**self._tags, **tags, **found_by},
             )
-            run = self._runs[key] = KnownRun(created.info.run_id, "RUNNING", {}, set(), epochs=set())
+            run = self._runs[key] = KnownRun(key, created.info.run_id, "RUNNING", {}, set(), epochs=set())
+            self._is_now(run, "RUNNING")
         return run
 
     def _reopen(self, run: KnownRun) -> KnownRun:
         """Go on with a run that was interrupted; a finished one stays finished."""
         if run.status not in ("RUNNING", "FINISHED"):
             self._client.update_run(run.run_id, status="RUNNING")
-            run.status = "RUNNING"
+            self._is_now(run, "RUNNING")
         return run
 
     def _end(self, run: KnownRun, status: str, at: int) -> None:
         if run.status != status:
             self._client.set_terminated(run.run_id, status, end_time=at)
-            run.status = status
+            self._is_now(run, status)
+
+    def _is_now(self, run: KnownRun, status: str) -> None:
+        run.status = status
+        if status == "RUNNING":
+            self._open_runs[run.key] = run
+        else:
+            self._open_runs.pop(run.key, None)
 
     def _dethrone(self, champion: KnownRun) -> None:
         for run in self._runs.values():
@@ -360,18 +369,18 @@ def _read_runs(
             tags = run.data.tags
             if tags.get("study_id") != study_tags.get("study_id"):
                 continue
-            yield (
-                Key(tags["role"], tags.get("trial", ""), tags.get("fit_id", "")),
-                KnownRun(
-                    run.info.run_id,
-                    run.info.status,
-                    run.data.metrics,
-                    set(run.data.params),
-                    epochs=None,
-                    first_epoch=int(tags.get(FIRST_EPOCH, "0")),
-                    is_champion=tags.get("champion") == "true",
-                ),
+            key = Key(tags["role"], tags.get("trial", ""), tags.get("fit_id", ""))
+            known = KnownRun(
+                key,
+                run.info.run_id,
+                run.info.status,
+                run.data.metrics,
+                set(run.data.params),
+                epochs=None,
+                first_epoch=int(tags.get(FIRST_EPOCH, "0")),
+                is_champion=tags.get("champion") == "true",
             )
+            yield key, known
         token = page.token
         if not token:
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import optuna
@@ -19,7 +19,8 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.search.box import Box
-from orchestrator.search.surrogate import Surrogate, suggest
+from orchestrator.search.inducing import fitted, with_flying
+from orchestrator.search.surrogate import suggest
 
 Point = tuple[float, ...]
 
@@ -71,12 +72,9 @@ def ask_surrogate(seen: Seen, seed: int) -> Point:
         return _anywhere(seen, rng)
     box = Box(seen.named)
     points, values, folds = _in_box(box, seen.points[finished]), seen.values[finished], seen.folds[finished]
-    model = fitted(points, values, folds)
-    if not finished.all():
-        flying = _in_box(box, seen.points[~finished])
-        points = np.concatenate([points, flying])
-        values = np.concatenate([values, model.predict(flying)[0]])
-        model = Surrogate.fit(points, values, np.concatenate([folds, np.ones(len(flying))]))
+    flying = _in_box(box, seen.points[~finished])
+    seen_so_far = (points, values, folds)
+    model = with_flying(*seen_so_far, flying) if len(flying) else fitted(*seen_so_far)
     return tuple(map(float, box.params(suggest(model, rng, box)).values()))
 
 
@@ -84,18 +82,6 @@ def beliefs(seen: Seen) -> NDArray[np.float64]:
     """What our model believes of every point, all of them finished."""
     points = _in_box(Box(seen.named), seen.points)
     return fitted(points, seen.values, seen.folds).predict(points)[0]
-
-
-def fitted(points: NDArray[np.float64], values: NDArray[np.float64], folds: NDArray[np.float64]) -> Surrogate:
-    """The model of what was seen; it is remembered, for who judges and who asks need the same one after another."""
-    return _fitted(points.shape[1], points.tobytes(), values.tobytes(), folds.tobytes())
-
-
-@lru_cache(maxsize=4)
-def _fitted(num_parameters: int, points: bytes, values: bytes, folds: bytes) -> Surrogate:
-    return Surrogate.fit(
-        np.frombuffer(points).reshape(-1, num_parameters), np.frombuffer(values), np.frombuffer(folds)
-    )
 
 
 def _in_box(box: Box, points: NDArray[np.float64]) -> NDArray[np.float64]:

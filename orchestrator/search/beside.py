@@ -104,11 +104,13 @@ def front(values: Mapping[int, Sequence[float]], directions: Sequence[Direction]
         number: [sign * value for sign, value in zip(signs, own, strict=True)]
         for number, own in values.items()
     }
-    return tuple(
-        number
-        for number, own in points.items()
-        if not any(_dominates(other, own) for other in points.values())
-    )
+    found: list[int] = []
+    # Whoever is better in all comes before in this order, and is, or is worse than, one that was found.
+    for number in sorted(points, key=lambda number: points[number], reverse=True):
+        if not any(_dominates(points[other], points[number]) for other in found):
+            found.append(number)
+    known = set(found)
+    return tuple(number for number in points if number in known)
 
 
 def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:

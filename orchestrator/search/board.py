@@ -7,9 +7,10 @@ those of five, so both are given those that the shared folds choose. The error o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import heapq
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +18,8 @@ from scipy import stats
 
 from orchestrator.search.residual import residual_variance
 
+FEW = 1000  # scores of folds up to which the fit noise is found anew with each; then when there are 1 % more
+MORE = 1.01
 # Scores of a setting where only these folds choose its masks.
 ChosenBy = Callable[[Sequence[int]], Mapping[int, ArrayLike]]
 
@@ -48,6 +51,53 @@ class _Scores:
     means: dict[int, float]  # fold -> over images
 
 
+class Ranks:
+    """Settings by the folds that they have, each level the best first; a setting finds its place by bisection."""
+
+    def __init__(self) -> None:
+        self.levels: dict[int, list[tuple[float, int]]] = {}  # folds -> minus worth, number
+        self.keys: dict[int, tuple[int, tuple[float, int]]] = {}
+        self.is_known = False
+
+    def clear(self) -> None:
+        self.is_known = False
+
+    def fill(self, settings: Iterable[tuple[int, int, float]]) -> None:
+        """Number, folds and worth of each."""
+        self.keys = {number: (folds, (-worth, number)) for number, folds, worth in settings}
+        self.levels = {}
+        for folds, key in self.keys.values():
+            self.levels.setdefault(folds, []).append(key)
+        for level in self.levels.values():
+            level.sort()
+        self.is_known = True
+
+    def put(self, number: int, folds: int, worth: float) -> None:
+        if number in self.keys:
+            level, key = self.keys[number]
+            del self.levels[level][bisect_left(self.levels[level], key)]
+        self.keys[number] = folds, (-worth, number)
+        insort(self.levels.setdefault(folds, []), (-worth, number))
+
+    def count(self, at_least: int) -> int:
+        """Settings with so many folds or more."""
+        return sum(len(level) for folds, level in self.levels.items() if folds >= at_least)
+
+    def with_folds(self, folds: int) -> Iterator[int]:
+        """Settings with just so many, the best first."""
+        return (number for _, number in self.levels.get(folds, ()))
+
+    def place(self, number: int) -> int:
+        """Of a setting among those with just as many folds, from 0."""
+        folds, key = self.keys[number]
+        return bisect_left(self.levels[folds], key)
+
+    def best(self, at_least: int = 1) -> Iterator[int]:
+        """Settings with so many folds or more, the best first."""
+        levels = [level for folds, level in self.levels.items() if folds >= at_least]
+        return (number for _, number in heapq.merge(*levels))
+
+
 class Board:
     """Scores seen so far. Images enter as sums over groups: all that means and their errors need."""
 
@@ -67,7 +117,17 @@ class Board:
         self._own: dict[int, float] = {}
         self.beliefs: dict[int, float] = {}
         self.barred: set[int] = set()  # settings that cannot win, whatever their scores
-        self._memo: dict[Any, Any] = {}  # what follows from the scores seen, until more are seen
+        self.ranks = Ranks()
+        self.num_scores = 0  # of folds, over all settings
+        self._complete: list[int] = []  # in order
+        self._incumbent: int | None = None
+        self._is_incumbent_known = False
+        self._estimates: dict[int, float] = {}
+        self._noise: tuple[float, float] | None = None
+        self._noise_of = 0  # scores that it was found from
+        # What was decided as long as neither the incumbent nor the fit noise is another; `since` counts these changes.
+        self.since = 0
+        self.no_chance: dict[int, int] = {}  # settings that may not go on -> since when that is known
 
     @property
     def num_folds(self) -> int:
@@ -79,22 +139,60 @@ class Board:
         if problems:
             raise ValueError(f"scores of setting {number}: " + "; ".join(problems))
         order = sorted(found)
-        own = self._scores(found)
+        own, had = self._scores(found), self.folds(number)
         self.sums[number], self.means[number] = own.sums, own.means
         self._shared[number] = {tuple(order): own}
         self._chosen_by[number] = chosen_by
         self._own[number] = self._mean_over(self.means[number], order) if order else float("nan")
-        self._memo.clear()
+        self.num_scores += len(order) - had
+        self._take_in(number, was_complete=had == self.num_folds)
+
+    def _take_in(self, number: int, was_complete: bool) -> None:
+        """Bring up to date what follows from the scores of all settings."""
+        is_complete = self.is_complete(number)
+        if is_complete and not was_complete:
+            insort(self._complete, number)
+        elif was_complete and not is_complete:
+            self._complete.remove(number)
+        self._estimates.pop(number, None)
+        self.no_chance.pop(number, None)
+        if was_complete or is_complete or not self.may_end:
+            self._look_for_incumbent()
+        elif self.num_scores <= FEW or self.num_scores > MORE * self._noise_of:
+            self._forget_noise()
+        self._rank(number)
+
+    def _look_for_incumbent(self) -> None:
+        """It may be another one, or the same with other scores: all estimates rest on it."""
+        self._is_incumbent_known = False
+        self._estimates.clear()
+        self._forget_noise()
+        self.ranks.clear()
+
+    def _forget_noise(self) -> None:
+        self._noise = None
+        self.since += 1
 
     def bar(self, number: int) -> None:
         """Keep a setting from winning."""
-        self.barred.add(number)
-        self._memo.clear()
+        if number not in self.barred:
+            self.barred.add(number)
+            self._look_for_incumbent()
 
-    def _remember(self, key: Any, make: Callable[[], Any]) -> Any:
-        if key not in self._memo:
-            self._memo[key] = make()
-        return self._memo[key]
+    def _rank(self, number: int) -> None:
+        """Put a setting in its place; all, where none has one."""
+        if self.ranks.is_known and self.means.get(number) and number not in self.barred:
+            self.ranks.put(number, self.folds(number), self.worth(number))
+
+    def ranked(self) -> Ranks:
+        """All settings that may win, by folds and worth."""
+        if not self.ranks.is_known:
+            self.ranks.fill(
+                (n, self.folds(n), self.worth(n))
+                for n in self.means
+                if self.means[n] and n not in self.barred
+            )
+        return self.ranks
 
     def _scores(self, found: Mapping[int, NDArray[np.float64]]) -> _Scores:
         return _Scores(
@@ -131,7 +229,12 @@ class Board:
         return self.folds(number) == self.num_folds
 
     def complete(self) -> list[int]:
-        return self._remember("complete", lambda: [n for n in sorted(self.means) if self.is_complete(n)])
+        return self._complete
+
+    @property
+    def may_end(self) -> bool:
+        """Whether a setting that may win has all its folds."""
+        return any(number not in self.barred for number in self._complete)
 
     def mean(self, number: int) -> float:
         """Mean over the images of the folds seen."""
@@ -144,12 +247,16 @@ class Board:
     @property
     def incumbent(self) -> int | None:
         """The best setting with all folds; before there is one: the first setting, then the one with most folds."""
-        return self._remember("incumbent", self._find_incumbent)
+        if not self._is_incumbent_known:
+            self._incumbent, self._is_incumbent_known = self._find_incumbent(), True
+        return self._incumbent
 
     def _find_incumbent(self) -> int | None:
-        seen = self.contenders() or [number for number in sorted(self.means) if self.means[number]]
-        complete = [number for number in seen if self.is_complete(number)]
+        complete = [number for number in self._complete if number not in self.barred]
         if complete:
+            return max(complete, key=lambda number: (self.mean(number), -number))
+        seen = self.contenders() or [number for number in sorted(self.means) if self.means[number]]
+        if complete := [number for number in seen if self.is_complete(number)]:  # all barred
             return max(complete, key=lambda number: (self.mean(number), -number))
         if not seen or 0 in seen:
             return 0 if seen else None
@@ -164,7 +271,9 @@ class Board:
 
     def estimate(self, number: int) -> float:
         """The incumbent's mean plus the paired difference on shared folds; its own mean if there is none."""
-        return self._remember(("estimate", number), lambda: self._find_estimate(number))
+        if number not in self._estimates:
+            self._estimates[number] = self._find_estimate(number)
+        return self._estimates[number]
 
     def _find_estimate(self, number: int) -> float:
         incumbent = self.incumbent
@@ -179,9 +288,15 @@ class Board:
         """What ranks go by: what a model of all settings believes of this one, or its own estimate."""
         return self.beliefs.get(number, self.estimate(number))
 
-    def believe(self, beliefs: Mapping[int, float]) -> None:
-        self.beliefs = dict(beliefs)
-        self._memo.clear()
+    def believe(self, beliefs: Mapping[int, float], *, anew: bool = True) -> None:
+        """Rank by these values; `anew`: by these alone, else they take the place of earlier ones."""
+        if anew:
+            self.beliefs = dict(beliefs)
+            self.ranks.clear()
+        else:
+            self.beliefs.update(beliefs)
+            for number in beliefs:
+                self._rank(number)
 
     def compare(self, number: int, other: int) -> Comparison | None:
         """`number` less `other`, centred within folds so that fit noise is not counted as image noise."""
@@ -230,7 +345,9 @@ class Board:
         (residual.py), less what images explain. The larger the part of images, the less the rest can be told, and the
         less it weighs.
         """
-        return self._remember("noise", self._find_fit_noise)
+        if self._noise is None:
+            self._noise, self._noise_of = self._find_fit_noise(), self.num_scores
+        return self._noise
 
     def _find_fit_noise(self) -> tuple[float, float]:
         prior, of_images = self.prior_noise**2, self._image_noise()
@@ -244,19 +361,29 @@ class Board:
     def _alike_all(self) -> list[dict[int, float]]:
         """Fold -> mean of every setting; of those that lack folds less what masks chosen by few folds flatter the
         complete ones."""
-        return [self._unflattered(number) for number in sorted(self.means) if self.means[number]]
+        flattery: dict[tuple[int, ...], dict[int, float]] = {}
+        return [self._unflattered(number, flattery) for number in sorted(self.means) if self.means[number]]
 
-    def _unflattered(self, number: int) -> dict[int, float]:
-        means, complete = self.means[number], self.complete()
-        if self.is_complete(number) or not complete or self._chosen_by[number] is None:
+    def _unflattered(
+        self, number: int, flattery: dict[tuple[int, ...], dict[int, float]]
+    ) -> dict[int, float]:
+        means = self.means[number]
+        if self.is_complete(number) or not self._complete or self._chosen_by[number] is None:
             return means
-        shown = [self.alike(other, list(means)).means for other in complete]
+        if (folds := tuple(means)) not in flattery:
+            flattery[folds] = self._flattery(folds)
+        return {fold: mean - flattery[folds][fold] for fold, mean in means.items()}
+
+    def _flattery(self, folds: Sequence[int]) -> dict[int, float]:
+        """By how much masks that these folds choose flatter the complete settings on them, in the mean."""
+        shown = [self.alike(other, folds).means for other in self._complete]
         return {
-            fold: mean
-            - float(
-                np.mean([one[fold] - self.means[n][fold] for n, one in zip(complete, shown, strict=True)])
+            fold: float(
+                np.mean(
+                    [one[fold] - self.means[n][fold] for n, one in zip(self._complete, shown, strict=True)]
+                )
             )
-            for fold, mean in means.items()
+            for fold in folds
         }
 
     def _image_noise(self) -> float:

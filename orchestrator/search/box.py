@@ -38,6 +38,11 @@ class Box:
         ]
         return np.concatenate(parts)
 
+    def points(self, settings: Sequence[Mapping[str, Any]]) -> Array:
+        """Where settings lie that have all parameters, (N, D)."""
+        columns = [column.places([one[name] for one in settings]) for name, column in self.columns.items()]
+        return np.concatenate(columns, axis=1)
+
     def params(self, point: Array) -> dict[str, Any]:
         """The setting nearest to a point (D,)."""
         parts = zip(self.columns.items(), self._parts(point), strict=True)
@@ -63,6 +68,9 @@ class _Line:
 
     def place(self, value: float) -> Array:
         return self._share(np.array([value], dtype=np.float64))
+
+    def places(self, values: Sequence[float]) -> Array:
+        return self._share(np.array(values, dtype=np.float64))[:, None]
 
     def value(self, part: Array) -> float:
         found = float(self._number(part)[0])
@@ -96,6 +104,11 @@ class _Order:
     def place(self, value: Any) -> Array:
         return np.array([self.step * self.choices.index(value)])
 
+    def places(self, values: Sequence[Any]) -> Array:
+        return (
+            self.step * np.array([self.choices.index(value) for value in values], dtype=np.float64)[:, None]
+        )
+
     def value(self, part: Array) -> Any:
         return self.choices[int(self._nearest(part)[0])]
 
@@ -116,6 +129,9 @@ class _Corners:
 
     def place(self, value: Any) -> Array:
         return np.eye(self.width)[self.choices.index(value)]
+
+    def places(self, values: Sequence[Any]) -> Array:
+        return np.eye(self.width)[[self.choices.index(value) for value in values]]
 
     def value(self, part: Array) -> Any:
         return self.choices[int(part.argmax())]

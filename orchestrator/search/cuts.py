@@ -9,8 +9,9 @@ the mean over folds decides who wins. What it is behind counts for nothing, for 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from orchestrator.scoring.formatting import percent
 from orchestrator.search.race_rules import Verdict
@@ -38,9 +39,29 @@ class Curve:
         return len(self.dice) / self.num_epochs
 
 
-def cut(
-    curve: Curve, finished: Sequence[Curve], target: float, against: int, lead: float = 0.0
-) -> Verdict | None:
+class Finished:
+    """The fits of a study so far: how much any has gained from a share of its schedule on, each looked at once."""
+
+    def __init__(self, curves: Iterable[Curve] = ()) -> None:
+        self.curves = list(curves)
+        self.gains: dict[float, tuple[int, float]] = {}  # share -> of so many curves, the largest gain
+
+    def __len__(self) -> int:
+        return len(self.curves)
+
+    def append(self, curve: Curve) -> None:
+        self.curves.append(curve)
+
+    def largest_gain(self, share: float) -> float:
+        """Of Dice, after that share of a schedule; there is at least one fit."""
+        known, largest = self.gains.get(share, (0, -math.inf))
+        new = (one.best_at(1) - one.best_at(share) for one in islice(self.curves, known, None))
+        largest = max(largest, *new) if known < len(self.curves) else largest
+        self.gains[share] = len(self.curves), largest
+        return largest
+
+
+def cut(curve: Curve, finished: Finished, target: float, against: int, lead: float = 0.0) -> Verdict | None:
     """Stop a fit with which its trial can no longer come up to trial `against`; None: go on.
 
     target: best epoch of that trial on this fold. lead: Dice by which this fit may fall short of it (`lead_of`).
@@ -48,7 +69,7 @@ def cut(
     if not GRACE <= curve.share <= LATE or len(finished) < MIN_FINISHED:
         return None
     best = max(curve.dice)
-    gain = max(other.best_at(1) - other.best_at(curve.share) for other in finished)
+    gain = finished.largest_gain(curve.share)
     rise = _rise(curve) * (curve.num_epochs - len(curve.dice))
     hope = best + max(MORE_THAN_EVER * gain, rise) + MARGIN
     if hope >= target - max(0.0, lead):

@@ -11,7 +11,7 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from orchestrator.search.cuts import Curve, cut
+from orchestrator.search.cuts import Curve, Finished, cut
 from orchestrator.search.ledger import FitRecord
 from orchestrator.search.standings import Standings
 
@@ -23,7 +23,7 @@ class RaceScheduler(FIFOScheduler):
         super().__init__()
         self.standings = standings
         self.dice: dict[str, dict[int, float]] = {}  # fit -> epoch -> validation Dice, as far as it was told
-        self.finished = [Curve(*curve) for curve in standings.ledger.curves()]
+        self.finished = Finished(Curve(*curve) for curve in standings.ledger.curves())
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its scheduler for `Tuner.restore`, which is never used here."""

@@ -10,9 +10,9 @@ The same calls of `see` and `judge` give the same verdicts, so that a study can 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -41,7 +41,7 @@ class Rule(Protocol):
 
     def judge(self, board: Board, number: int) -> Verdict: ...
 
-    def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None: ...
+    def recall(self, board: Board, paused: Collection[int], new_wanted: bool) -> int | None: ...
 
     @property
     def most_finalists(self) -> float:
@@ -96,12 +96,21 @@ class Paired(Rule):
                 return Verdict("pause", reason, incumbent, numbers)
         return Verdict("go", f"{says}: a gain has a chance of {chance:.0%}.", incumbent, numbers)
 
-    def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None:
+    def recall(self, board: Board, paused: Collection[int], new_wanted: bool) -> int | None:
         if not new_wanted:
             return _finalist(board, paused, self.finalists)
-        deeper = (number for number in _level(board, 2) if number in paused)
+        deeper = (number for number in board.ranked().best(at_least=2) if number in paused)
         hopeful = chain(deeper, _placed(board, paused, self.reduction, [1]))
-        return next((number for number in hopeful if self.judge(board, number).action == "go"), None)
+        return next((number for number in hopeful if self._may_go(board, number)), None)
+
+    def _may_go(self, board: Board, number: int) -> bool:
+        """As `judge` says of one that waits in its place; who has no chance has none until something else is known."""
+        if board.no_chance.get(number) == board.since:
+            return False
+        if self.judge(board, number).action == "go":
+            return True
+        board.no_chance[number] = board.since
+        return False
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ class Everything(Rule):
     def judge(self, board: Board, number: int) -> Verdict:
         return Verdict("go", "Every setting gets all folds.")
 
-    def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None:
+    def recall(self, board: Board, paused: Collection[int], new_wanted: bool) -> int | None:
         return _furthest(board, paused)
 
 
@@ -135,7 +144,7 @@ class Forgiving(Rule):
         )
         return Verdict("stop" if stop else "go", reason, incumbent, numbers)
 
-    def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None:
+    def recall(self, board: Board, paused: Collection[int], new_wanted: bool) -> int | None:
         return _furthest(board, paused)
 
 
@@ -165,7 +174,7 @@ class Asha(Rule):
             rung *= self.reduction
         return rungs
 
-    def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None:
+    def recall(self, board: Board, paused: Collection[int], new_wanted: bool) -> int | None:
         between = [number for number in paused if board.folds(number) not in self._rungs(board)]
         placed = _placed(board, paused, self.reduction, reversed(self._rungs(board)))
         chosen = next(chain(between, placed), None)
@@ -198,7 +207,7 @@ class Median(Rule):
         )
         return Verdict("stop" if mean < middle else "go", reason, None, numbers)
 
-    def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None:
+    def recall(self, board: Board, paused: Collection[int], new_wanted: bool) -> int | None:
         return _furthest(board, paused)
 
 
@@ -229,7 +238,7 @@ class Wilcoxon(Rule):
         reason = f"{says}{self.p_threshold}{end}"
         return Verdict("stop" if stop else "go", reason, incumbent, numbers)
 
-    def recall(self, board: Board, paused: Sequence[int], new_wanted: bool) -> int | None:
+    def recall(self, board: Board, paused: Collection[int], new_wanted: bool) -> int | None:
         return _furthest(board, paused)
 
 
@@ -287,12 +296,21 @@ class Race:
             return Verdict("go", f"Setting {number} gets all folds: the others are compared with it.")
         return self.rule.judge(self.board, number)
 
-    def recall(self, paused: Sequence[int], new_wanted: bool) -> int | None:
+    def recall(self, paused: Collection[int], new_wanted: bool) -> int | None:
         """Who of `paused` goes on before a new setting is tried; None: nobody.
 
         new_wanted False: no new setting will come, so who still needs folds before a winner can be named.
         """
-        waiting = [number for number in paused if not self.board.is_complete(number)]
+        return self._recall(self._waiting(paused), new_wanted)
+
+    def _waiting(self, paused: Iterable[int]) -> dict[int, None]:
+        """In order; a fold that two settings share may have completed one that waits."""
+        waiting = dict.fromkeys(paused)
+        for number in waiting.keys() & self.board.complete():
+            del waiting[number]
+        return waiting
+
+    def _recall(self, waiting: Collection[int], new_wanted: bool) -> int | None:
         for number in (0, self.incumbent):
             if number in waiting:  # a crash cut short whom the others are compared with
                 return number
@@ -300,10 +318,10 @@ class Race:
 
     def finalists(self, paused: Iterable[int]) -> list[int]:
         """Who of `paused` would be given folds if no new setting came from now on, the best first."""
-        left, found = list(paused), list[int]()
+        left, found = self._waiting(paused), list[int]()
         most = math.inf if self.board.complete() else self.rule.most_finalists
-        while len(found) < most and (number := self.recall(left, False)) is not None:
-            left.remove(number)
+        while len(found) < most and (number := self._recall(left, False)) is not None:
+            del left[number]
             found.append(number)
         return found
 
@@ -315,9 +333,12 @@ class Race:
         """The honest value of a setting: incumbent's mean plus mean paired difference on the folds seen."""
         return self.board.estimate(number)
 
-    def believe(self, values: Mapping[int, float]) -> None:
-        """Rank settings by these values from now on: a model's, for whom neighbours speak where folds are few."""
-        self.board.believe(values)
+    def believe(self, values: Mapping[int, float], *, anew: bool = True) -> None:
+        """Rank settings by these values from now on: a model's, for whom neighbours speak where folds are few.
+
+        anew: False where all others keep theirs.
+        """
+        self.board.believe(values, anew=anew)
 
     @property
     def incumbent(self) -> int | None:
@@ -334,42 +355,33 @@ def _nobody_complete() -> Verdict:
     return Verdict("go", "No setting has all folds yet to compare with.")
 
 
-def _level(board: Board, folds: int) -> list[int]:
-    """Settings with so many folds or more, the best first."""
-    key = ("level", folds)
-    found = (number for number in board.means if board.folds(number) >= folds and number not in board.barred)
-    return board._remember(key, lambda: sorted(found, key=lambda number: (-board.worth(number), number)))
-
-
-def _candidates(board: Board, folds: int, reduction: int) -> tuple[list[int], int]:
-    """Settings with just so many folds, the best first, and how many of them may have one more."""
-    level, above = _level(board, folds), _level(board, folds + 1)
-    waiting = [number for number in level if board.folds(number) == folds]
-    return waiting, max(0, len(level) // reduction - len(above))
+def _places(board: Board, folds: int, reduction: int) -> int:
+    """How many of those with just so many folds may have one more."""
+    ranks = board.ranked()
+    return max(0, ranks.count(folds) // reduction - ranks.count(folds + 1))
 
 
 def _rank(board: Board, number: int, folds: int, reduction: int) -> tuple[int, int]:
     """Rank of a setting, from 1, among those with just so many folds, and how many of them may have one more."""
-    waiting, places = _candidates(board, folds, reduction)
-    return waiting.index(number) + 1, places
+    return board.ranked().place(number) + 1, _places(board, folds, reduction)
 
 
-def _placed(board: Board, paused: Sequence[int], reduction: int, levels: Iterable[int]) -> Iterator[int]:
+def _placed(board: Board, paused: Collection[int], reduction: int, levels: Iterable[int]) -> Iterator[int]:
     """Waiting settings whose rank lets them go on, those with most folds first."""
     for folds in levels:
-        waiting, places = _candidates(board, folds, reduction)
-        yield from (number for number in waiting[:places] if number in paused)
+        waiting = islice(board.ranked().with_folds(folds), _places(board, folds, reduction))
+        yield from (number for number in waiting if number in paused)
 
 
-def _furthest(board: Board, paused: Sequence[int]) -> int | None:
+def _furthest(board: Board, paused: Collection[int]) -> int | None:
     """Rules without pauses still meet settings that a crash cut short: finish the furthest."""
     return min(paused, key=lambda number: (-board.folds(number), number), default=None)
 
 
-def _finalist(board: Board, paused: Sequence[int], finalists: int) -> int | None:
+def _finalist(board: Board, paused: Collection[int], finalists: int) -> int | None:
     """The best setting that still lacks folds, as long as it is among the best `finalists` of all."""
-    seen = sorted(board.contenders(), key=lambda n: (-board.worth(n), n))
-    best = seen[:finalists] if any(map(board.is_complete, seen)) else seen
+    seen = board.ranked().best()
+    best = islice(seen, finalists) if board.may_end else seen
     return next((number for number in best if number in paused), None)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
     BaseSampler,
@@ -24,6 +26,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from orchestrator.errors import BadStudy
 from orchestrator.search.beside import Beside
 from orchestrator.search.choices import SamplerName
+from orchestrator.search.shown import Shown
 from orchestrator.search.space import SearchSpace
 from orchestrator.search.surrogate_sampler import FOLDS, SurrogateSampler
 
@@ -64,6 +67,9 @@ FOR_SEVERAL: Makers = {  # objectives
     "nsga3": _nsga(NSGAIIISampler),
     "random": RandomSampler,
 }
+_KNOWN: dict[
+    str, dict[str, BaseDistribution]
+] = {}  # distributions by what they say: as many as a space has cases
 # Settings that were not bred, such as the paper's, belong to the first generation.
 FIRST = {kind._get_generation_key(): 0 for kind in (NSGAIISampler, NSGAIIISampler)}
 
@@ -92,6 +98,29 @@ class Past:
     def is_barred(self) -> bool:
         return any(value > 0 for value in self.excess.values())
 
+    @cached_property
+    def shown(self) -> FrozenTrial:
+        """As samplers see it, made once: finished at its value; in flight where it has none, so that parallel trials
+        keep apart."""
+        return shown(self)
+
+
+class Tried:
+    """Settings that were asked for, each as it is written."""
+
+    def __init__(self, space: SearchSpace, settings: Iterable[Mapping[str, Any]] = ()) -> None:
+        self.space = space
+        self.known = {self._key(one) for one in settings}
+
+    def add(self, params: Mapping[str, Any]) -> None:
+        self.known.add(self._key(params))
+
+    def __contains__(self, params: Mapping[str, Any]) -> bool:
+        return self._key(params) in self.known
+
+    def _key(self, params: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
+        return frozenset(self.space.exact(params).items())
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -108,12 +137,13 @@ def draw(
     seed: int,
     directions: Sequence[StudyDirection] = (StudyDirection.MAXIMIZE,),
     beside: Beside | None = None,
+    tried: Tried | None = None,
 ) -> Drawn | None:
     """The next setting, within the limits and not tried before; None where no such setting is found.
 
-    Where the sampler finds none, one at random is looked for.
+    Where the sampler finds none, one at random is looked for. `tried`: by default those of `past`.
     """
-    tried = [space.exact(one.trial.params) for one in past]
+    tried = tried or Tried(space, (one.trial.params for one in past))
     drawn = chain(_draws(space, past, sampler, seed, directions), _at_random(space, seed))
     return next((o for o in drawn if o.params not in tried and _is_allowed(space, o.params, beside)), None)
 
@@ -154,11 +184,11 @@ def _draws(
             # Of TPE's groups, since version 2.8, and of NSGA-III, since 3.2.
             warnings.simplefilter("ignore", ExperimentalWarning)
             made = makers(len(directions))[sampler](seed=(seed + repeat) % 2**32)
-        study = optuna.create_study(directions=directions, sampler=made)
-        study.add_trials([shown(one) for one in seen])
+        storage = Shown([one.shown for one in seen])
+        study = optuna.create_study(storage=storage, directions=directions, sampler=made)
         trial = study.ask()
         space.sample(trial)
-        yield Drawn(space.exact(trial.params), _marks(study.trials[-1].system_attrs))
+        yield Drawn(space.exact(trial.params), _marks(storage.get_trial(trial._trial_id).system_attrs))
 
 
 def _punished(past: Sequence[Past]) -> list[Past]:
@@ -192,7 +222,7 @@ def _failed_as_the_worst(
 def shown(past: Past) -> FrozenTrial:
     """Finished at its value; in flight where it has none, so that parallel trials keep apart."""
     trial = past.trial
-    return create_trial(
+    made = create_trial(
         state=TrialState.RUNNING if past.value is None else TrialState.COMPLETE,
         values=None if past.value is None else (past.value, *past.beside),
         params=trial.params,
@@ -201,6 +231,13 @@ def shown(past: Past) -> FrozenTrial:
         constraints=dict(past.excess) or None,
         system_attrs=FIRST | _marks(trial.user_attrs),
     )
+    made.distributions = _shared(made.distributions)
+    return made
+
+
+def _shared(distributions: dict[str, BaseDistribution]) -> dict[str, BaseDistribution]:
+    """The one dict that stands for all equal ones."""
+    return _KNOWN.setdefault(repr(sorted(distributions.items())), distributions)
 
 
 def _marks(attributes: Mapping[str, Any]) -> dict[str, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,12 +19,29 @@ Flying = Mapping[int, Mapping[int, FoldView]]  # trial -> fold -> how far it is
 
 
 def trial_views(
-    standings: Standings, over: Mapping[int, TrialState], params: Mapping[int, dict[str, Any]], flying: Flying
-) -> tuple[TrialView, ...]:
-    """Every trial, the best first. Reads no file: it is asked for every second."""
-    views = [_view(standings, number, over, params, flying) for number in {**standings.settings, **over}]
-    # Those with all their folds first: what the others are taken to be worth is imputed.
-    return tuple(sorted(views, key=lambda view: (view.dice is None, -(view.estimate or -1.0), view.number)))
+    standings: Standings,
+    over: Mapping[int, TrialState],
+    params: Mapping[int, dict[str, Any]],
+    flying: Flying,
+    most: int | None = None,
+) -> tuple[tuple[TrialView, ...], dict[TrialState, int]]:
+    """Every trial, the best first, and none left out; or so many, those in flight and the best, and how many others
+    there are in each state. Reads no file: it is asked for every second."""
+
+    def rank(number: int) -> tuple[bool, float, int]:
+        # Those with all their folds first: what the others are taken to be worth is imputed.
+        folds, _ = standings.shown(number) or ((), None)
+        return len(folds) < len(standings.plan.folds), -(standings.known(number) or -1.0), number
+
+    numbers = {**standings.settings, **over}
+    if most is None or len(numbers) <= most:
+        shown, others = sorted(numbers, key=rank), Counter[TrialState]()
+    else:
+        in_flight = [number for number in flying if number in numbers][:most]
+        best = heapq.nsmallest(most - len(in_flight), numbers.keys() - in_flight, key=rank)
+        shown = sorted([*in_flight, *best], key=rank)
+        others = Counter(_state(standings, number, over, flying) for number in numbers.keys() - shown)
+    return tuple(_view(standings, number, over, params, flying) for number in shown), dict(others)
 
 
 def _view(
@@ -149,12 +168,12 @@ def recorded_status(home: StudyHome) -> Status:
         heartbeat=found.heartbeat,
         pid=found.pid,
         host=found.host,
-        trials=trial_views(standings, over, params, {}),
+        trials=trial_views(standings, over, params, {})[0],
         best=BestSoFar(standings)(),
         champion=found.champion,
         objective=standings.objective.label(),
         front=standings.front(),
-        fits_done=sum(fit.finished for fit in spending.fits.values()),
+        fits_done=spending.num_finished,
         epochs_done=int(spent.epochs),
         gpu_hours=found.gpu_hours,
         gpus_per_lane=found.gpus_per_lane,

@@ -24,7 +24,7 @@ from orchestrator.errors import MachineFault
 from orchestrator.faults import fault_of
 from orchestrator.search.choices import SamplerName
 from orchestrator.search.purse import Purse
-from orchestrator.search.samplers import Drawn, draw
+from orchestrator.search.samplers import Drawn, Tried, draw
 from orchestrator.search.space import SearchSpace
 from orchestrator.search.standings import Standings
 from orchestrator.search.unlikely import Shown
@@ -84,6 +84,9 @@ class OptunaSearcher(Searcher):
         purse.recall(study.user_attrs.get("end"))
         trials = study.get_trials(deepcopy=False)
         self.num_asked = sum(trial.state != TrialState.WAITING for trial in trials)
+        self.tried = Tried(space, (trial.params for trial in trials))
+        self.asked: dict[int, list[int]] = {}  # trial -> folds of its last visit
+        self.over: list[int] = []  # trials that Optuna was told of and that nobody has reported yet
         if not trials:
             study.enqueue_trial(space.baseline, skip_if_exists=True)
         for trial in trials:
@@ -121,11 +124,9 @@ class OptunaSearcher(Searcher):
         if number is None:
             return None if self.running else self._close()
         self.running[trial_id] = number
-        return {
-            "number": number,
-            "params": self.space.sample(self._open_trial(number)),
-            "folds": self._folds(number, new_wanted),
-        }
+        self.asked[number] = self._folds(number, new_wanted)
+        params = self.space.sample(self._open_trial(number))
+        return {"number": number, "params": params, "folds": self.asked[number]}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Epochs and folds are the scheduler's business; who has news is alive."""
@@ -163,7 +164,7 @@ class OptunaSearcher(Searcher):
     def _take_up(self, number: int) -> None:
         """A trial that an earlier run left open: it stands where its folds and the verdict on them leave it."""
         self.space.sample(self._open_trial(number))  # it may have died before it had all its parameters
-        self.standings.enter(self._stored(number))
+        self.standings.enter(self.stored(number))
         self.standings.ledger.forget_failure(number)  # Optuna was not told: it is tried again
         if self.standings.is_judged(number):
             self._place(number)
@@ -225,7 +226,8 @@ class OptunaSearcher(Searcher):
     def _tell(self, number: int, **result: Any) -> None:
         """Tell Optuna how a trial ended, then put it on record."""
         self.study.tell(number, **result)
-        self.standings.ledger.trials.write(self._stored(number))
+        self.over.append(number)
+        self.standings.ledger.trials.write(self.stored(number))
 
     def _tell_excess(self, number: int) -> None:
         """Tell Optuna how far a trial is within its limits; what an earlier run has told stays."""
@@ -246,7 +248,7 @@ class OptunaSearcher(Searcher):
 
     def _ask(self) -> int | None:
         """Begin a new trial; its parameters are in the journal before anything is trained. None: all were tried."""
-        if not any(t.state == TrialState.WAITING for t in self.study.get_trials(deepcopy=False)):
+        if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             if (drawn := self._draw()) is None:
                 self.purse.close("space", "no setting is found that was not tried")
                 self._remember_end()
@@ -255,8 +257,9 @@ class OptunaSearcher(Searcher):
         trial = self.study.ask()
         self.num_asked += 1
         self.space.sample(trial)
-        self.standings.ledger.trials.write(self._stored(trial.number))
-        self.standings.enter(self._stored(trial.number))
+        self.tried.add(self.stored(trial.number).params)
+        self.standings.ledger.trials.write(self.stored(trial.number))
+        self.standings.enter(self.stored(trial.number))
         return trial.number
 
     def _draw(self) -> Drawn | None:
@@ -264,7 +267,8 @@ class OptunaSearcher(Searcher):
             return Drawn(self.beginnings[self.num_asked - 1], {})
         past = [self.standings.past(trial) for trial in self.study.get_trials(deepcopy=False)]
         seed = _seed(self.seed, self.num_asked)
-        return draw(self.space, past, self.sampler, seed, self.study.directions, self.standings.beside)
+        directions, beside = self.study.directions, self.standings.beside
+        return draw(self.space, past, self.sampler, seed, directions, beside, self.tried)
 
     def _folds(self, number: int, new_wanted: bool) -> list[int]:
         """The folds of the next visit: those on record that nobody judged, all of the paper's setting, else one.
@@ -309,9 +313,8 @@ class OptunaSearcher(Searcher):
         return None
 
     def _fits(self, number: int, folds: Sequence[int] | None = None) -> list[str]:
-        """Those that a trial lacks, or these."""
-        missing = self.standings.missing(number) if folds is None else folds
-        return [self.standings.fit_ids[number][fold] for fold in missing]
+        """Those that a trial lacks, of all folds or of these."""
+        return self.standings.lacking(number, folds)
 
     def _fits_held_back(self) -> float:
         """What is left of the visits in flight, and of what the finalists would still need, in fits."""
@@ -321,7 +324,7 @@ class OptunaSearcher(Searcher):
         wanted += [
             fit
             for number in running.difference(finalists)
-            for fit in self._fits(number, self._folds(number, True))
+            for fit in self._fits(number, self.asked.get(number))
         ]
         return self.purse.spending.left_of(wanted)
 
@@ -330,18 +333,20 @@ class OptunaSearcher(Searcher):
         shown = []
         for trial in self.study.get_trials(deepcopy=False):
             failed = trial.state == TrialState.FAIL or self.standings.is_barred(trial.number)
-            value = None if failed or not trial.params else self.standings.value(trial.number)
+            value = None if failed or not trial.params else self.standings.known(trial.number)
             if value is not None or failed:
                 folds = len(self.standings.seen.get(trial.number, ()))
                 shown.append(Shown(trial.params, trial.distributions, value, folds))
         return shown
 
-    def _stored(self, number: int) -> FrozenTrial:
-        return self.study.get_trials(deepcopy=False)[number]
+    def stored(self, number: int) -> FrozenTrial:
+        """A trial as Optuna has it."""
+        storage, study_id = self.study._storage, self.study._study_id
+        return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study_id, number))
 
     def _open_trial(self, number: int) -> Trial:
         """Parameters drawn before come back as they were."""
-        return Trial(self.study, self._stored(number)._trial_id)
+        return Trial(self.study, self.stored(number)._trial_id)
 
 
 def _seed(seed: int, number: int) -> int:

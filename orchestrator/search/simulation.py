@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.search.asks import Ask, Point, Seen, beliefs
-from orchestrator.search.cuts import Curve, cut, lead_of
+from orchestrator.search.cuts import Curve, Finished, cut, lead_of
 from orchestrator.search.race_rules import Everything, Race, Verdict
 from orchestrator.search.worlds import Instance
 
@@ -69,7 +69,7 @@ class Study:
         self.queue: deque[tuple[int, int]] = deque()  # fits that wait for a lane: setting, fold
         self.wants_new = True  # settings
         self.epochs = 0
-        self.finished: list[Curve] = []
+        self.finished = Finished()
         self.speed = np.random.default_rng([seed, 2])
 
     def run(self, budgets: Sequence[int]) -> list[Outcome]:

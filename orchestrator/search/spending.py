@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.search.budget import Cost, FitCost
@@ -15,7 +15,7 @@ from orchestrator.search.ledger import FitRecord, Ledger
 PACE_S = 600.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Training:
     """What one fit has cost so far."""
 
@@ -40,8 +40,15 @@ class Spending:
     ) -> None:
         self.clock, self.started = clock, clock()
         self.gpus_per_worker, self.workers_per_lane = 0.0, 1
-        self.fits = {fit_id: Training(*cost) for fit_id, cost in (unfinished or {}).items()}
-        self.fits |= dict(_on_record(ledger))
+        self.fits: dict[str, Training] = {}
+        self.open: dict[str, Training] = {}  # of these, those that are not on record
+        # Over all fits, kept as they come in: of fits, lanes' seconds by workers, and epochs.
+        self.num_finished, self.finished_seconds, self.finished_epochs, self.epochs = 0, 0.0, 0, 0
+        self.seconds_of: dict[int, float] = {}
+        for fit_id, cost in (unfinished or {}).items():
+            self._count(fit_id, Training(*cost))
+        for fit_id, training in _on_record(ledger):
+            self._count(fit_id, training)
         self.ticks: deque[tuple[float, int]] = deque()  # when epochs came in, and how many
 
     @property
@@ -54,16 +61,33 @@ class Spending:
 
     def hear(self, fit_id: str, rows: Iterable[Mapping[str, float]]) -> None:
         """Count epochs of a fit in flight. Those before a restart may be told again."""
-        fit = self.fits.setdefault(fit_id, Training(workers=self.workers_per_lane))
+        fit = self.fits.get(fit_id) or Training(workers=self.workers_per_lane)
         new = [row for row in rows if row["epoch"] >= fit.epochs]
+        epochs = int(max((row["epoch"] for row in new), default=fit.epochs - 1)) + 1
+        more = sum(row.get("seconds", 0.0) for row in new)
+        self._count(fit_id, replace(fit, epochs=epochs, seconds=fit.seconds + more))
         if new:
-            fit.epochs = int(max(row["epoch"] for row in new)) + 1
-            fit.seconds += sum(row.get("seconds", 0.0) for row in new)
             self.ticks.append((self.clock(), len(new)))
 
     def finish(self, record: FitRecord) -> None:
         """Count a finished fit by its record: it knows what earlier runs spent on it."""
-        self.fits[record.fit_id] = Training(len(record.curves), record.seconds, record.world_size, True)
+        self._count(record.fit_id, Training(len(record.curves), record.seconds, record.world_size, True))
+
+    def _count(self, fit_id: str, training: Training) -> None:
+        """Put what a fit has cost in the place of what was known of it."""
+        before, self.fits[fit_id] = self.fits.get(fit_id), training
+        self.open.pop(fit_id, None)
+        if not training.finished:
+            self.open[fit_id] = training
+        for fit, sign in ((before, -1), (training, 1)):
+            if fit is None:
+                continue
+            self.epochs += sign * fit.epochs
+            self.seconds_of[fit.workers] = self.seconds_of.get(fit.workers, 0.0) + sign * fit.seconds
+            if fit.finished:
+                self.num_finished += sign
+                self.finished_seconds += sign * fit.seconds
+                self.finished_epochs += sign * fit.epochs
 
     @property
     def hours(self) -> float:
@@ -71,18 +95,15 @@ class Spending:
         return (self.clock() - self.started) / 3600
 
     def spent(self) -> Cost:
-        fits = list(self.fits.values())
-        gpu_seconds = sum(fit.seconds * (self.gpus_per_worker * fit.workers or 1) for fit in fits)
-        return Cost(self.hours, gpu_seconds / 3600, sum(fit.epochs for fit in fits))
+        by_workers = self.seconds_of.items()
+        gpu_seconds = sum(seconds * (self.gpus_per_worker * workers or 1) for workers, seconds in by_workers)
+        return Cost(self.hours, gpu_seconds / 3600, self.epochs)
 
     def per_fit(self) -> FitCost | None:
         """What a finished fit cost on average; None before there is one."""
-        done = [fit for fit in self.fits.values() if fit.finished]
-        if not done:
+        if not self.num_finished:
             return None
-        return FitCost(
-            sum(fit.seconds for fit in done) / len(done), sum(fit.epochs for fit in done) / len(done)
-        )
+        return FitCost(self.finished_seconds / self.num_finished, self.finished_epochs / self.num_finished)
 
     def left_of(self, fit_ids: Iterable[str]) -> float:
         """How much there is to train of these fits, in fits: those that were begun need less."""
@@ -103,11 +124,7 @@ class Spending:
 
     def unfinished(self) -> dict[str, Any]:
         """What fits that are not on record have cost, as plain JSON: they may never be."""
-        return {
-            fit_id: [fit.epochs, round(fit.seconds, 3), fit.workers]
-            for fit_id, fit in self.fits.items()
-            if not fit.finished
-        }
+        return {fit_id: [fit.epochs, round(fit.seconds, 3), fit.workers] for fit_id, fit in self.open.items()}
 
 
 def _on_record(ledger: Ledger) -> Iterable[tuple[str, Training]]:

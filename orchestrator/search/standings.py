@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,18 +21,22 @@ from orchestrator.data.splits import SplitPlan
 from orchestrator.files import append
 from orchestrator.scoring.pending import scores_under
 from orchestrator.search.beside import Beside, front
+from orchestrator.search.board import MORE
 from orchestrator.search.choices import RuleName
 from orchestrator.search.cuts import lead_of
 from orchestrator.search.folds import TrialScore, fold_specs, score_trial
+from orchestrator.search.inducing import EXACT
 from orchestrator.search.ledger import FitRecord, Ledger
 from orchestrator.search.objective import Objective
 from orchestrator.search.partial import UNSEEN, Look, Partial, partial
 from orchestrator.search.race_rules import Race, Verdict
 from orchestrator.search.samplers import Past, shown
 from orchestrator.search.space import SearchSpace, Settings
-from orchestrator.search.surrogate_sampler import believed
+from orchestrator.search.surrogate_sampler import Beliefs, believed
 from orchestrator.search.verdict_log import read_verdicts
 from orchestrator.training.recipe import FitSpec
+
+LATE = 4  # trials, the last ones that were stopped, of which a fit may come on record after all
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,18 @@ class Standings:
         self.fit_ids: dict[int, list[str]] = {}  # of every trial, fold by fold
         self.seen: dict[int, tuple[int, ...]] = {}  # the folds of every trial that the race has seen
         self.scores: dict[int, TrialScore] = {}  # over these folds
-        self.believed_of: dict[int, tuple[int, ...]] = {}  # what the race's beliefs rest on
+        self.beliefs: Beliefs | None = None  # what the race ranks settings by
+        self.place_of: dict[int, int] = {}  # of each setting among those
+        self.scores_believed = 0  # of folds, that they rest on
+        self.believed_against: int | None = None  # the incumbent of then
+        self.unbelieved: set[int] = set()  # settings of which more is known since
+        self.shares: dict[
+            str, list[int]
+        ] = {}  # fit -> the trials that have it: those of other masks share theirs
+        self.late: deque[int] = deque(
+            maxlen=LATE
+        )  # stopped while a fit was in flight, which may come on record yet
+        self._past: dict[int, Past] = {}
         self.verdicts: dict[int, Verdict] = {}  # the last one of every trial
         self.judged: dict[int, tuple[int, ...]] = {}  # the folds that it was passed on
         self.looks: dict[int, Look] = {}  # these, and whom it was compared with on them
@@ -109,6 +125,8 @@ class Standings:
         if trial.number not in self.fit_ids and (params := self.space.drawn(trial.params)) is not None:
             specs = fold_specs(self.space.settings(params), self.plan)
             self.fit_ids[trial.number] = [spec.fit_id for spec in specs]
+            for fit_id in self.fit_ids[trial.number]:
+                self.shares.setdefault(fit_id, []).append(trial.number)
         return self.fit_ids.get(trial.number, [])
 
     def finished(self, number: int) -> tuple[int, ...]:
@@ -140,6 +158,11 @@ class Standings:
         for number in self.settings:
             self._see(number)
 
+    def lacking(self, number: int, folds: Iterable[int] | None = None) -> list[str]:
+        """Fits of a trial, all or those of some folds, that are not known to be on record; no file is looked at."""
+        ids = self.fit_ids[number]
+        return [ids[f] for f in (range(len(ids)) if folds is None else folds) if ids[f] not in self.on_record]
+
     def missing(self, number: int) -> list[int]:
         done = self.finished(number)
         return [fold for fold in range(len(self.plan.folds)) if fold not in done]
@@ -154,11 +177,25 @@ class Standings:
 
     def judge(self, number: int) -> Verdict:
         """Look at what is on record of a trial by now, and say whether it goes on; the verdict is written down."""
-        self._see(number)
+        self._see_news(number)
         self._believe()
         verdict = self._compared(number, self._barred(number) or self.race.judge(number))
         self._write(Judged(number, self.seen[number], verdict))
+        if verdict.action == "stop" and len(self.seen[number]) < len(self.plan.folds):
+            self.late.append(number)
         return verdict
+
+    def _see_news(self, number: int) -> None:
+        """Take in what came on record of a trial, and with it of those that share a fit or may end late.
+
+        Of all others nothing can have come: a look at each would be thousands of questions to a file system.
+        """
+        before = self.seen.get(number, ())
+        self._see(number)
+        new = (fold for fold in self.seen.get(number, ()) if fold not in before)
+        for other in {one for fold in new for one in self.shares[self.fit_ids[number][fold]]} | {*self.late}:
+            if other in self.settings:
+                self._see(other)
 
     def _compared(self, number: int, verdict: Verdict) -> Verdict:
         """With how the trial compares with the incumbent on the same images, whatever the rule goes by."""
@@ -201,7 +238,7 @@ class Standings:
         """A setting that failed: it cannot win, and nothing is learned from it, but others were measured against it."""
         self.failed.add(number)
         self.race.bar(number)
-        self.believed_of = {}
+        self.beliefs = None
 
     def _barred(self, number: int) -> Verdict | None:
         """A setting that costs too much goes no further, but for the paper's, which is the reference."""
@@ -223,6 +260,7 @@ class Standings:
 
     def cut(self, number: int, verdict: Verdict) -> None:
         """Write down that a trial was stopped within a fold."""
+        self.late.append(number)
         self._write(Judged(number, self.finished(number), verdict))
 
     def value(self, number: int) -> float | None:
@@ -241,10 +279,14 @@ class Standings:
         return self.beside.values(self.settings[number], self.scores[number], self.inference_ms[number])
 
     def past(self, trial: FrozenTrial) -> Past:
-        """A setting as samplers are shown it."""
-        value = None if trial.state == TrialState.FAIL else self.value(trial.number)
+        """A setting as samplers are shown it; of one of which nothing else is known, the same as before."""
+        value = None if trial.state == TrialState.FAIL else self.known(trial.number)
         num_folds = max(1, len(self.seen.get(trial.number, ())))
-        return Past(trial, value, num_folds, *self._beside_past(trial, value))
+        known = self._past.get(trial.number)
+        if known is not None and (known.trial, known.value, known.num_folds) == (trial, value, num_folds):
+            return known
+        self._past[trial.number] = Past(trial, value, num_folds, *self._beside_past(trial, value))
+        return self._past[trial.number]
 
     def _beside_past(
         self, trial: FrozenTrial, value: float | None
@@ -315,7 +357,7 @@ class Standings:
     @property
     def may_end(self) -> bool:
         """Whether a setting that may win has all its folds."""
-        return any(map(self.race.board.is_complete, self.race.board.contenders()))
+        return self.race.board.may_end
 
     def finalists(self, running: Iterable[int]) -> list[int]:
         """Who would be given folds if no new setting came from now on, the best first."""
@@ -328,11 +370,40 @@ class Standings:
         return self._estimate(verdict.against) + verdict.numbers["best_dice"] - verdict.numbers["target"]
 
     def _believe(self) -> None:
-        """Let the race rank settings by a model of all that was seen."""
-        if self.rule == "paired" and self.seen != self.believed_of:
-            able = [self.drawn[number] for number in self.seen if number not in self.failed]
-            self.race.believe(beliefs([self.past(trial) for trial in able]))
-            self.believed_of = dict(self.seen)
+        """Let the race rank settings by a model of all that was seen.
+
+        Of many settings the model is made anew when there is 1 % more to know, or another incumbent, by which all are
+        valued; till then only what it believes of those of which more is known.
+        """
+        if self.rule != "paired" or (self.beliefs is not None and not self.unbelieved):
+            return
+        if self._may_wait():
+            some = {number: self._belief(number) for number in self.unbelieved - self.failed}
+            self.race.believe(some, anew=False)
+        else:
+            self._believe_anew()
+        self.unbelieved.clear()
+
+    def _may_wait(self) -> bool:
+        board = self.race.board
+        return (
+            self.beliefs is not None
+            and self.beliefs.model is not None
+            and len(self.seen) > EXACT
+            and board.num_scores <= MORE * self.scores_believed
+            and board.incumbent == self.believed_against
+        )
+
+    def _believe_anew(self) -> None:
+        numbers = sorted(number for number in self.seen if number not in self.failed)
+        self.beliefs = Beliefs([self.past(self.drawn[number]).shown for number in numbers])
+        self.place_of = {number: place for place, number in enumerate(numbers)}
+        self.race.believe(dict(zip(numbers, self.beliefs.all(), strict=False)))
+        self.scores_believed, self.believed_against = self.race.board.num_scores, self.race.incumbent
+
+    def _belief(self, number: int) -> float:
+        assert self.beliefs is not None
+        return self.beliefs.of(self.past(self.drawn[number]).shown, self.place_of.get(number))
 
     def _see(self, number: int) -> None:
         """Dice of every validated image, masks made as the finished folds together choose."""
@@ -349,6 +420,7 @@ class Standings:
         chosen_by = (lambda some: self._dice_as_chosen_by(number, some)) if depends else None
         self.race.see(number, dict(zip(folds, dice, strict=True)), chosen_by)
         self.seen[number] = folds
+        self.unbelieved.add(number)
 
     def _dice_as_chosen_by(self, number: int, folds: Sequence[int]) -> dict[int, np.ndarray]:
         """Dice of the images of some folds, masks made as these alone choose."""

@@ -118,7 +118,10 @@ class Status:
     heartbeat: float
     pid: int
     host: str
-    trials: tuple[TrialView, ...] = ()
+    trials: tuple[
+        TrialView, ...
+    ] = ()  # best first; of a running study those in flight and the best, see `others`
+    others: dict[TrialState, int] = field(default_factory=dict)  # trials that are not among these
     best: Best | None = None
     champion: Named | None = None
     objective: str = "dice"  # what `Best.dice` and `Named.dice` are
@@ -134,6 +137,10 @@ class Status:
     end: str | None = None  # why no new setting is begun
     # What fits have cost that are not on record: (epochs, seconds, workers).
     unfinished: dict[str, tuple[int, float, int]] = field(default_factory=dict)
+
+    @property
+    def num_trials(self) -> int:
+        return len(self.trials) + sum(self.others.values())
 
     @property
     def seconds(self) -> float:

@@ -9,15 +9,31 @@ over the best of them (Jones, Schonlau and Welch, 1998). Settings in flight coun
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy import linalg, optimize, stats
+from scipy.spatial import cKDTree
 
 from orchestrator.search.box import Array, Box
 
-_JITTER = 1e-6
+JITTER = 1e-6
 _REDRAWN = 0.2  # share of coordinates near the leader that may be anything: a choice has no neighbourhood
 _APART = 0.01  # nearer in every coordinate to a setting that was tried there is nothing to learn
+
+
+class Believes(Protocol):
+    """A model of what was seen, in Dice; its noise is the variance of a value seen on one fold, over unit^2."""
+
+    @property
+    def points(self) -> Array: ...  # (N, D)
+    @property
+    def tried(self) -> Array: ...  # (T, D), those whose values it left out too
+    @property
+    def unit(self) -> float: ...
+    @property
+    def noise(self) -> float: ...
+    def predict(self, points: Array) -> tuple[Array, Array]: ...  # mean and SD
 
 
 @dataclass(frozen=True)
@@ -50,10 +66,15 @@ class Surrogate:
             options={"maxiter": 30},
         )
         lengths, height, noise = _unpack(found.x)
-        covariance = _kernel(squares, lengths, height)[0] + np.diag(noise / folds + _JITTER)
+        covariance = _kernel(squares, lengths, height)[0] + np.diag(noise / folds + JITTER)
         factor = linalg.cholesky(covariance, lower=True)
         weights = linalg.cho_solve((factor, True), standard)
         return cls(points, center, unit, lengths, height, noise, factor, weights)
+
+    @property
+    def tried(self) -> Array:
+        """(N, D)."""
+        return self.points
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Mean and SD (M,) of the truth at points (M, D), in units of Dice."""
@@ -66,7 +87,7 @@ class Surrogate:
 
 
 def suggest(
-    model: Surrogate, rng: np.random.Generator, box: Box, num_draws: int = 1000, num_rounds: int = 4
+    model: Believes, rng: np.random.Generator, box: Box, num_draws: int = 1000, num_rounds: int = 4
 ) -> Array:
     """The setting, as its point (D,), of highest expected improvement: among random ones, then ever closer ones around
     the best."""
@@ -76,21 +97,22 @@ def suggest(
     near = leader + rng.normal(0, 0.1, (num_draws // 2, dimensions))
     near = np.where(rng.random(near.shape) < _REDRAWN, box.lengths * rng.random(near.shape), near)
     points = box.snap(np.concatenate([box.lengths * rng.random((num_draws, dimensions)), near]))
+    tried = cKDTree(model.tried)
     for width in 0.05 * 0.4 ** np.arange(num_rounds):
-        gains = _log_gain(model, points, best)
+        gains = _log_gain(model, tried, points, best)
         top = points[np.argsort(-gains)[:5]]
         around = np.repeat(top, 20, axis=0) + rng.normal(0, width, (100, dimensions))
         points = np.concatenate([top, box.snap(around)])
-    return points[int(np.argmax(_log_gain(model, points, best)))]
+    return points[int(np.argmax(_log_gain(model, tried, points, best)))]
 
 
-def _log_gain(model: Surrogate, points: Array, best: float) -> Array:
+def _log_gain(model: Believes, tried: cKDTree, points: Array, best: float) -> Array:
     """Logarithm of augmented expected improvement: a fit teaches little where its own noise is larger than what is
     not known (Huang, Allen, Notz and Zeng, 2006), and nothing where one like it was trained from the same seed."""
     mean, sd = model.predict(points)
     of_fit = model.unit**2 * model.noise
     learned = 1 - np.sqrt(of_fit / (of_fit + sd**2))
-    distance = np.abs(points[:, None, :] - model.points[None, :, :]).max(axis=2).min(axis=1)
+    distance, _ = tried.query(points, p=np.inf)
     return np.where(distance < _APART, -np.inf, _log_improvement(mean, sd, best) + np.log(learned))
 
 
@@ -121,11 +143,17 @@ def _kernel(squares: Array, lengths: Array, height: float) -> tuple[Array, Array
     return height * (1 + distance + distance**2 / 3) * decay, -height * (5 / 6) * (1 + distance) * decay
 
 
+def matern(distances: Array, height: float) -> Array:
+    """Matérn-5/2 of distances in length scales, of any shape."""
+    distance = np.sqrt(5) * distances
+    return height * (1 + distance + distance**2 / 3) * np.exp(-distance)
+
+
 def _loss(theta: Array, squares: Array, values: Array, folds: Array) -> tuple[float, Array]:
     """Negative log posterior of the kernel's logarithms, and its gradient."""
     lengths, height, noise = _unpack(theta)
     kernel, slope = _kernel(squares, lengths, height)
-    covariance = kernel + np.diag(noise / folds + _JITTER)
+    covariance = kernel + np.diag(noise / folds + JITTER)
     factor = linalg.cholesky(covariance, lower=True)
     inverse = linalg.cho_solve((factor, True), np.eye(len(values)))
     weights = inverse @ values

@@ -17,7 +17,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.search.box import Array, Box
-from orchestrator.search.surrogate import Surrogate, suggest
+from orchestrator.search.inducing import Model, fitted, with_flying
+from orchestrator.search.surrogate import suggest
 
 FOLDS = "folds"  # user attribute of a trial
 
@@ -41,18 +42,14 @@ class SurrogateSampler(BaseSampler):
         if not search_space or len(finished) < max(2, 2 * len(search_space)):
             return {}
         box = Box(search_space)
-        points, values, folds = _seen(box, finished)
-        model = Surrogate.fit(points, values, folds)
+        seen = _seen(box, finished)
         flying = [
             one
             for one in others
             if one.state == TrialState.RUNNING and search_space.keys() <= one.params.keys()
         ]
-        if flying:
-            more = np.array([box.point(one.params) for one in flying])
-            values = np.concatenate([values, model.predict(more)[0]])
-            points = np.concatenate([points, more])
-            model = Surrogate.fit(points, values, np.concatenate([folds, np.ones(len(flying))]))
+        points = np.array([box.point(one.params) for one in flying])
+        model = with_flying(*seen, points) if flying else fitted(*seen)
         return box.params(suggest(model, self.rng, box))
 
     def sample_independent(
@@ -63,22 +60,48 @@ class SurrogateSampler(BaseSampler):
 
 def believed(trials: Sequence[FrozenTrial]) -> dict[int, float]:
     """Trial number -> what the model believes of each finished trial, for `Race.believe`; {} while there are few."""
-    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    space = _shared_space(finished)
-    if not space or len(finished) <= 3 * len(space):
-        return {}
-    points, values, folds = _seen(Box(space), finished)
-    means, _ = Surrogate.fit(points, values, folds).predict(points)
-    return {trial.number: float(mean) for trial, mean in zip(finished, means, strict=True)}
+    found = Beliefs(trials)
+    return dict(zip((trial.number for trial in found.finished), found.all(), strict=False))
+
+
+class Beliefs:
+    """What the model of finished trials believes, and of a trial of which more is known since."""
+
+    def __init__(self, trials: Sequence[FrozenTrial]) -> None:
+        """trials: in order of their numbers. None of them is believed while there are few."""
+        self.finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        space = _shared_space(self.finished)
+        self.model: Model | None = None
+        if space and len(self.finished) > 3 * len(space):
+            self.box = Box(space)
+            self.seen = _seen(self.box, self.finished)
+            self.model = fitted(*self.seen)
+
+    def all(self) -> list[float]:
+        """Of every finished trial, in order; none while there are few."""
+        return [] if self.model is None else self.model.predict(self.seen[0])[0].tolist()
+
+    def of(self, trial: FrozenTrial, before: int | None) -> float:
+        """Of a trial of which more is known than the model knows; before: its place among the finished ones of then."""
+        assert self.model is not None
+        mean, sd = (float(part[0]) for part in self.model.predict(self.box.point(trial.params)[None]))
+        value, folds = float(trial.value or 0.0), float(trial.user_attrs.get(FOLDS, 1))
+        known = 0.0 if before is None else self.seen[2][before]
+        if before is not None and folds > known:
+            value = (folds * value - known * self.seen[1][before]) / (folds - known)
+        noise = self.model.unit**2 * self.model.noise / max(1.0, folds - known)
+        return mean + sd**2 / (sd**2 + noise) * (value - mean)
 
 
 def _shared_space(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
-    space = intersection_search_space(list(trials))
+    """Parameters that all finished trials have; most share one dict of them, which is looked at once."""
+    finished = {id(one.distributions): one for one in trials if one.state == TrialState.COMPLETE}
+    space = intersection_search_space(list(finished.values()))
     return {name: found for name, found in space.items() if not found.single()}
 
 
 def _seen(box: Box, finished: Sequence[FrozenTrial]) -> tuple[Array, Array, Array]:
-    points = np.array([box.point(trial.params) for trial in finished])
+    points = box.points([trial.params for trial in finished])
     values = np.array([trial.value for trial in finished], dtype=np.float64)
     folds = np.array([float(trial.user_attrs.get(FOLDS, 1)) for trial in finished])
     return points, values, folds

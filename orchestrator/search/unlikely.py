@@ -16,7 +16,8 @@ from optuna.distributions import BaseDistribution
 from scipy import stats
 
 from orchestrator.search.box import Array, Box
-from orchestrator.search.surrogate import Surrogate, suggest
+from orchestrator.search.inducing import fitted
+from orchestrator.search.surrogate import suggest
 
 GAIN = 0.001  # Dice: the race calls no smaller one worth a fit either
 IN_A_ROW = 3  # settings before each of which the promise was below that
@@ -64,7 +65,7 @@ def promise(points: Array, values: Array, folds: Array, box: Box, seed: int = 0)
     known = values[np.isfinite(values)]
     if not len(known) or np.ptp(known) == 0 or not points.shape[1]:
         return float("inf")
-    model = Surrogate.fit(points, np.where(np.isfinite(values), values, known.min()), folds)
+    model = fitted(points, np.where(np.isfinite(values), values, known.min()), folds)
     best = float(model.predict(points)[0].max())
     mean, sd = model.predict(suggest(model, np.random.default_rng([seed, len(points)]), box)[None])
     z = (mean[0] - best) / sd[0]

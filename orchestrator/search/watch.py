@@ -29,6 +29,10 @@ from orchestrator.search.status import FoldView, LaneCount, Named, State, Status
 
 logger = logging.getLogger(__name__)
 PERIOD_S = 1.0
+SHARE = (
+    0.05  # of the time of the search that its picture may take: of very many trials it is drawn more rarely
+)
+MOST_SHOWN = 300  # trials in the status file: it is written every second
 
 
 class Watch:
@@ -49,6 +53,7 @@ class Watch:
             home.name, "starting", rule, str(purse.budget), now, now, os.getpid(), socket.gethostname()
         )
         self.drawn = 0.0  # when the picture was made
+        self.seconds_a_draw = 0.0  # that the last one took
         self.trouble: str | None = None
         self.closing = threading.Event()
         self.thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -123,27 +128,32 @@ class Watch:
 
     def step(self) -> None:
         """Called from the loop of the search as often as it turns."""
-        if time.monotonic() - self.drawn >= PERIOD_S:
+        if time.monotonic() - self.drawn >= max(PERIOD_S, self.seconds_a_draw / SHARE):
             self.draw()
 
     def draw(self) -> None:
         """Make the picture from what is in memory."""
+        started = time.monotonic()
         self._guarded(self._draw)
         self.drawn = time.monotonic()
+        self.seconds_a_draw = self.drawn - started
 
     def _draw(self) -> None:
         if self.searcher is None:
             return
         spending, end = self.purse.spending, self.purse.end
         spent = spending.spent()
+        standings = self.searcher.standings
+        trials, others = trial_views(standings, self.ended, self.params, self.flying, MOST_SHOWN)
         self.latest = replace(
             self.latest,
             state=self._state(),
-            trials=trial_views(self.searcher.standings, self.ended, self.params, self.flying),
+            trials=trials,
+            others=others,
             best=self.best(),
             objective=self.searcher.standings.objective.label(),
             front=self.searcher.standings.front(),
-            fits_done=sum(fit.finished for fit in spending.fits.values()),
+            fits_done=spending.num_finished,
             epochs_done=int(spent.epochs),
             gpu_hours=spent.gpu_hours,
             gpus_per_lane=spending.gpus_per_lane,

@@ -1,10 +1,10 @@
 import pytest
 
-from orchestrator.search.cuts import GRACE, LATE, MIN_FINISHED, Curve, cut, lead_of
+from orchestrator.search.cuts import GRACE, LATE, MIN_FINISHED, Curve, Finished, cut, lead_of
 
 NUM_EPOCHS = 30
 SATURATED = Curve([min(0.8, 0.08 * (epoch + 1)) for epoch in range(NUM_EPOCHS)], NUM_EPOCHS)
-FINISHED = [SATURATED] * MIN_FINISHED
+FINISHED = Finished([SATURATED] * MIN_FINISHED)
 
 
 def flat(dice: float, num_epochs: int = 12) -> Curve:
@@ -31,7 +31,7 @@ def test_nothing_is_cut_when_it_is_almost_done():
 
 
 def test_nothing_is_cut_before_gains_are_known():
-    assert cut(flat(0.0), FINISHED[1:], 0.8, 0) is None
+    assert cut(flat(0.0), Finished(FINISHED.curves[1:]), 0.8, 0) is None
 
 
 def test_a_fit_that_still_rises_goes_on():
@@ -43,7 +43,7 @@ def test_a_fit_that_still_rises_goes_on():
 def test_where_a_fit_of_the_study_bloomed_late_another_may():
     late = Curve([0.1] * 15 + [0.75] * 15, NUM_EPOCHS)
     assert cut(flat(0.1), FINISHED, 0.8, 0) is not None
-    assert cut(flat(0.1), [*FINISHED, late], 0.8, 0) is None
+    assert cut(flat(0.1), Finished([*FINISHED.curves, late]), 0.8, 0) is None
 
 
 def test_a_finished_fit_may_have_ended_early():

@@ -1,0 +1,35 @@
+"""A study for one occasion: past trials as a sampler is to see them, and the one that it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
+
+
+class Shown(InMemoryStorage):
+    """Holds past trials, numbered from 0, before those that are made in it.
+
+    Optuna's own copies what is added to it and what is read from it: a tenth of a second for a hundred trials.
+    """
+
+    def __init__(self, past: Sequence[FrozenTrial]) -> None:
+        super().__init__()
+        self.past = past
+        for place, trial in enumerate(past):
+            if trial.number != place:
+                trial.number = trial._trial_id = place
+        self._max_trial_id = len(past) - 1
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        made = super().create_new_trial(study_id, template_trial)
+        trial = self._get_trial(made)
+        trial.number = made
+        return made
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        made = super().get_all_trials(study_id, deepcopy, states)
+        return [*(trial for trial in self.past if states is None or trial.state in states), *made]

@@ -1,0 +1,370 @@
+"""What a study's own work costs as it grows: CPU seconds a fit of sampler, race, journal, status, MLflow; memory.
+
+    python tests/benchmarks/scale.py                                          # 200 fits, half a minute
+    python tests/benchmarks/scale.py --home /tmp/big --fits 1000 10000 100000 --out scale.json
+    python tests/benchmarks/scale.py --home /tmp/big --boards --out scale.json   # leaderboard and status of it
+
+The loop is the real one: searcher, scheduler, race, standings, journal, ledger, verdicts, status, report and MLflow's
+writer with its spool. Four things are not: a formula scores fits in place of training; Tune's controller and its
+actors, with the lanes, are left out, so that `Tune` below hands on news as Tune does; MLflow is a client that takes
+every call and keeps nothing; and no pictures are drawn, which cost each trial with all its folds the same.
+
+The CPU time is that of the thread that decides, a fit of the last hundred, what is called within a part taken off it.
+Between the sizes a study grows by random configurations and without the model of the race, which are not measured.
+Run again with the same --home it goes on where it ended, as a search does; --minutes ends a step early.
+Nothing is asserted; counts that must not grow are asserted in tests/search/test_scale.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+
+import optuna
+from formula import FormulaWork, histograms, row
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from orchestrator.data.cases import add_dataset, list_datasets, load_dataset
+from orchestrator.data.phantom import draw_dataset
+from orchestrator.data.splits import five_fold
+from orchestrator.results import report as report_module
+from orchestrator.results import tracking
+from orchestrator.results.mlflow_runs import StudyRuns
+from orchestrator.results.report import Report
+from orchestrator.search import searcher as searcher_module
+from orchestrator.search import watch as watch_module
+from orchestrator.search.budget import Budget
+from orchestrator.search.home import StudyHome
+from orchestrator.search.purse import Purse
+from orchestrator.search.race import RaceScheduler
+from orchestrator.search.searcher import Room
+from orchestrator.search.space import parse_space
+from orchestrator.search.status import write_status
+from orchestrator.search.watch import Watch
+from orchestrator.study import Study, Word, _searcher, _spending, begin
+from orchestrator.training.recipe import FitSpec
+
+WINDOW = 100  # fits
+THREADS = "OPENBLAS_NUM_THREADS"
+SPACE = parse_space("""
+network = "unet"
+[search]
+learning_rate = { log_uniform = [1e-5, 1e-1] }
+weight_decay  = { log_uniform = [1e-6, 1e-2] }
+clip_norm     = { uniform = [0.5, 2.0] }
+averaging_start = { uniform = [0.0, 0.9] }
+loss          = { choice = ["bce_dice", "bce", "dice"] }
+[fixed]
+weight_averaging = "swa"
+batch_size = 2
+epochs = 10
+image_size = 32
+[baseline]
+learning_rate = 1e-4
+weight_decay = 1e-4
+clip_norm = 1.0
+averaging_start = 0.75
+loss = "bce_dice"
+""")
+
+
+class Meter:
+    """CPU seconds by part, each without the parts that it calls."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.calls: dict[str, int] = {}
+        self.inner = [0.0]
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        self.inner.append(0.0)
+        start = time.thread_time()
+        try:
+            yield
+        finally:
+            taken = time.thread_time() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + taken - self.inner.pop()
+            self.calls[name] = self.calls.get(name, 0) + 1
+            self.inner[-1] += taken
+
+    def wrap(self, owner: Any, method: str, name: str) -> None:
+        plain = getattr(owner, method)
+
+        def timed(*args: Any, **options: Any) -> Any:
+            with self.part(name):
+                return plain(*args, **options)
+
+        setattr(owner, method, timed)
+
+    def clear(self) -> None:
+        self.seconds.clear()
+        self.calls.clear()
+
+
+class Formula(FormulaWork):
+    """Best at a rate of 1e-3, a decay of 1e-4, clipped at 1, averaged from the middle on, with `bce_dice`."""
+
+    def found(self, spec: FitSpec, case_ids: Any) -> Any:
+        return super().found(spec, case_ids) * (1 - self.lost(spec))
+
+    def lost(self, spec: FitSpec) -> float:
+        recipe = spec.recipe
+        away = (recipe.clip_norm - 1) ** 2 + (recipe.averaging_start - 0.5) ** 2
+        return min(0.9, 0.2 * away + 0.05 * (recipe.loss != "bce_dice") + 5 * abs(recipe.weight_decay - 1e-4))
+
+    def train(self, spec: FitSpec) -> list[dict[str, float]]:
+        """The rows of a fit, which is on record afterwards."""
+        dice = float(self.found(spec, spec.val).mean())
+        rows = [row(epoch, dice * (1 - 0.5 / (epoch + 1))) for epoch in range(spec.recipe.epochs)]
+        if not self.ledger.has(spec.fit_id):
+            plain = {"curves": rows, "best_epoch": len(rows) - 1, "seconds": 1.0, "device": "formula"}
+            plain |= {"world_size": 1, "case_ids": spec.val, "versions": {}, "inference_ms": 1.0}
+            scored = histograms(self.found(spec, spec.val), len(spec.val))
+            self.ledger.write(spec, plain, scored, {}, b"weights")
+        return rows
+
+
+class Taking:
+    """In place of MLflow's client: takes all, keeps nothing."""
+
+    num_runs = 0
+
+    def get_experiment_by_name(self, name: str) -> Any:
+        return SimpleNamespace(experiment_id="1", lifecycle_stage="active")
+
+    def search_runs(self, *args: Any, **options: Any) -> Any:
+        return type("Page", (list,), {"token": None})()
+
+    def create_run(self, *args: Any, **options: Any) -> Any:
+        self.num_runs += 1
+        return SimpleNamespace(info=SimpleNamespace(run_id=f"{self.num_runs:032x}"))
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **options: None
+
+
+class Tune:
+    """What Tune and the lanes do: hands visits out and news on; `num_lanes` fits are in flight."""
+
+    def __init__(self, study: Study, num_lanes: int, report: Report, meter: Meter) -> None:
+        self.study, self.meter, self.work = study, meter, Formula(study.home.ledger, noise=0.02)
+        room = Room(len(study.plan.folds), lambda: num_lanes)
+        with meter.part("start"):
+            self.purse = Purse(study.budget, _spending(study), room.lanes)
+            self.searcher = _searcher(study, room, self.purse)
+            self.standings = self.searcher.standings
+            self.scheduler = RaceScheduler(self.standings)
+            self.watch = Watch(study.home, self.purse, study.race, lambda status: None)
+            self.watch.follow(self.searcher, self.searcher.study.get_trials(deepcopy=False))
+            self.word = Word(study, self.searcher, report, self.watch)
+            self.word.catch_up()
+        self.queue: deque[tuple[Any, int]] = deque()
+        self.num_visits = 0
+        self.num_fits = len(self.purse.spending.fits)
+        self._measure()
+
+    def _measure(self) -> None:
+        meter, standings = self.meter, self.standings
+        meter.wrap(searcher_module, "draw", "sampler")
+        meter.wrap(standings, "_believe", "race: model of all")
+        meter.wrap(standings, "judge", "race: verdict")
+        meter.wrap(standings, "recall", "race: who goes on")
+        meter.wrap(self.scheduler, "_is_hopeless", "race: cuts in a fit")
+        meter.wrap(self.searcher, "suggest", "searcher")
+        meter.wrap(self.searcher, "on_trial_complete", "searcher")
+        meter.wrap(self.searcher, "_wants_new", "budget")
+        for method in ("ask", "tell", "enqueue_trial", "get_trials", "set_user_attr"):
+            meter.wrap(self.searcher.study, method, "journal")
+        meter.wrap(standings.ledger.trials, "write", "trial records")
+        meter.wrap(self.watch, "draw", "status")
+        meter.wrap(watch_module, "write_status", "status")
+        meter.wrap(self.word, "tell", "report")
+        meter.wrap(self.word, "on_trial_result", "report")
+        meter.wrap(self.word.report.tracking, "_say", "MLflow: spool")
+        meter.wrap(self.work, "train", "(training side: a record)")
+
+    def grow(self, num_fits: int, until: float) -> None:
+        """As fast as it goes: random configurations, ranked by their own scores."""
+        sampler, self.searcher.sampler = self.searcher.sampler, "random"
+        believe = self.standings._believe
+        self.standings._believe = lambda: None  # type: ignore[method-assign]
+        self.watch.drawn = float("inf")
+        self.run(num_fits, until)
+        self.searcher.sampler, self.standings._believe = sampler, believe  # type: ignore[method-assign]
+        self.watch.drawn = 0.0
+
+    def run(self, num_fits: int, until: float = float("inf")) -> None:
+        while self.num_fits < num_fits and time.monotonic() < until:
+            while (visit := self.searcher.suggest(f"tune-{self.num_visits}")) not in (
+                None,
+                Searcher.FINISHED,
+            ):
+                trial = SimpleNamespace(
+                    trial_id=f"tune-{self.num_visits}", config=visit, open=set(visit["folds"])
+                )
+                self.num_visits += 1
+                self.word.on_trial_start(0, [], trial)
+                self.queue.extend((trial, fold) for fold in visit["folds"])
+            if not self.queue:
+                return
+            trial, fold = self.queue.popleft()
+            if fold in trial.open:
+                self._news(trial, fold)
+
+    def _news(self, trial: Any, fold: int) -> None:
+        """A fit, in three pieces of news."""
+        number = trial.config["number"]
+        fit_id = self.standings.fit_ids[number][fold]
+        spec = self._spec(number, fold)
+        rows = self.work.train(spec)
+        self.num_fits += 1
+        for part, done in ((rows[:4], False), (rows[4:8], False), (rows[8:], True)):
+            news = {"fold": fold, "fit_id": fit_id, "rows": part, "done": done}
+            trial.open -= {fold} if done else set()
+            result = {"number": number, "news": [news], "all_finished": not trial.open}
+            decision = self.scheduler.on_trial_result(None, trial, result)
+            self.searcher.on_trial_result(trial.trial_id, result)
+            self.word.on_trial_result(0, [], trial, result)
+            if decision == TrialScheduler.STOP:
+                trial.open.clear()
+                self.searcher.on_trial_complete(trial.trial_id, result)
+                self.word.on_trial_complete(0, [], trial)
+                break
+        self.word.on_step_end(0, [])
+
+    def _spec(self, number: int, fold: int) -> FitSpec:
+        from orchestrator.search.folds import fold_specs
+
+        return fold_specs(self.standings.settings[number], self.study.plan)[fold]
+
+
+def study_in(home: Path, num_cases: int) -> Study:
+    if "drawn" not in {dataset.name for dataset in list_datasets(home)}:
+        draw_dataset(home / "frames", num_cases=num_cases, size=32)
+        add_dataset(home, "drawn", home / "frames", allow_empty=True)
+    dataset = load_dataset(home, "drawn")
+    study = Study(
+        home=StudyHome(home, "scale"),
+        space=SPACE,
+        plan=five_fold([dataset], seed=0),
+        datasets=(dataset,),
+        unseen=(),
+        budget=Budget(epochs=10**9),
+        seed=0,
+    )
+    begin(study)
+    return study
+
+
+def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
+    """A row a size: the last hundred fits before it."""
+    until = time.monotonic() + 60 * options.minutes
+    study, meter = study_in(home, options.cases), Meter()
+    tracking.Tracking._connect = lambda self: StudyRuns(Taking(), "scale", None, {})  # type: ignore
+    report_module.pictures = lambda *args: {}  # type: ignore[assignment]
+    report = Report(study.home, None, say=lambda line: None, show=lambda status: None)
+    rows = []
+    with report:
+        report.cases = {case.id: case for dataset in study.datasets for case in dataset.cases}
+        report.folds = tuple(fold.name for fold in study.plan.folds)
+        tune = Tune(study, options.lanes, report, meter)
+        start = meter.seconds["start"]
+        for size in options.fits:
+            window = WINDOW if tune.num_fits < size else 0
+            tune.grow(size - 2 * window, until)
+            tune.run(size - window, until)
+            meter.clear()
+            before = tune.num_fits
+            tune.run(size, until)
+            if tune.num_fits == before:
+                continue
+            tune.watch.draw()
+            with meter.part("status"):
+                write_status(study.home.status_file, tune.watch.latest)
+            rows.append(_row(study, tune, tune.num_fits - before, start))
+            print(json.dumps(rows[-1], indent=1), flush=True)
+    return rows
+
+
+def _row(study: Study, tune: Tune, num_fits: int, start: float) -> dict[str, Any]:
+    seconds = tune.meter.seconds
+    ours = sum(value for name, value in seconds.items() if not name.startswith("("))
+    return {
+        "fits": tune.num_fits,
+        "trials": len(tune.standings.settings),
+        "ms_a_fit": {name: round(1000 * value / num_fits, 2) for name, value in sorted(seconds.items())},
+        "ms_of_a_draw": round(
+            1000 * seconds.get("sampler", 0) / max(1, tune.meter.calls.get("sampler", 0)), 1
+        ),
+        "ms_a_fit_together": round(1000 * ours / num_fits, 1),
+        "start_s": round(start, 1),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "journal_mb": round(study.home.journal_file.stat().st_size / 1e6, 1),
+        "status_mb": round(study.home.status_file.stat().st_size / 1e6, 2),
+    }
+
+
+COMMANDS = {
+    "leaderboard": "from orchestrator.results.handover import board; board(home)",
+    "status": "from orchestrator.search.scene import recorded_status; recorded_status(home)",
+    "best": "home.contenders()",
+}
+
+
+def boards(home: Path) -> list[dict[str, Any]]:
+    """CPU seconds and memory of what reads a whole study, each in a process of its own."""
+    rows = []
+    for name, command in COMMANDS.items():
+        code = (
+            "import sys, resource; from pathlib import Path; from orchestrator.search.home import find_study; "
+            f"home = find_study(Path(sys.argv[1]), None); {command}; used = resource.getrusage(resource.RUSAGE_SELF); "
+            "print(used.ru_utime + used.ru_stime, used.ru_maxrss // 1024)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(home)], check=True, capture_output=True, text=True
+        )
+        seconds, megabytes = done.stdout.split()[-2:]
+        rows.append({"command": name, "seconds": round(float(seconds), 1), "peak_mb": int(megabytes)})
+        print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What a study's own work costs as it grows.")
+    parser.add_argument("--fits", type=int, nargs="+", default=[200])
+    parser.add_argument("--home", type=Path, help="where the study is kept, to go on with it")
+    parser.add_argument("--lanes", type=int, default=16, help="fits in flight")
+    parser.add_argument("--cases", type=int, default=24, help="images of the dataset, when it is drawn")
+    parser.add_argument("--minutes", type=float, default=600.0, help="end this step after so many")
+    parser.add_argument("--boards", action="store_true", help="measure what reads the whole study")
+    parser.add_argument("--out", type=Path, help="rows are added to this JSON file")
+    options = parser.parse_args()
+    if os.environ.get(THREADS) != "1":  # so that the CPU time of one thread is all CPU time
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, THREADS: "1"})
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with tempfile.TemporaryDirectory() as folder:
+        home = (options.home or Path(folder)).resolve()
+        rows = boards(home) if options.boards else measure(options, home)
+    if options.out:
+        known = json.loads(options.out.read_text()) if options.out.exists() else []
+        options.out.write_text(json.dumps([*known, *rows], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
