@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 OnInterrupt = Literal["ask", "detach", "stop"]
 # Arguments and options whose files and folders go with a job, where they are here; all other paths are the cluster's.
 CARRIED = ("file", "splits", "groups", "bundle")
+NOT_FOUND = 127  # a shell's exit code
 # What names a study, where it has no name of its own.
 OF_A_STUDY = ("data", "unseen", "splits", "holdout", "seed", "twins")
 
@@ -124,7 +125,12 @@ def run_as_job(
     if detach:
         err.print(_how_on(job, address), highlight=False)
         return 0
-    return _follow(job, address, on_interrupt)
+    code = _follow(job, address, on_interrupt)
+    if code == NOT_FOUND:
+        err.print(
+            f"the cluster's shell finds no {python}; --python PATH names the Python that Ray runs in there"
+        )
+    return code
 
 
 def _parsed(context: typer.Context, words: list[str]) -> typer.Context:

@@ -115,6 +115,13 @@ def test_the_exit_code_is_that_of_the_command(run, api, given):
     assert run("--attach", "x")[0] == (given if given > 0 else 137)
 
 
+def test_a_cluster_without_that_python_is_told_apart(run, api):
+    api.ends = {"status": "FAILED", "driver_exit_code": 127}
+    code, _, err = run("--python", "/opt/venv/bin/python", *SEARCH)
+    assert code == 127 and "finds no /opt/venv/bin/python; --python PATH names" in err
+    assert asked(api)["entrypoint"].startswith("exec /opt/venv/bin/python -m orchestrator search")
+
+
 def test_a_job_that_somebody_stopped_ends_as_by_ctrl_c(run, api):
     api.jobs["x"] = {**DONE, "status": "STOPPED", "driver_exit_code": None}
     assert run("--attach", "x")[0] == 130

@@ -25,6 +25,7 @@ class JobApi:
     def __init__(self) -> None:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.log = "one\ntwo\nthree\n"
+        self.ends: dict[str, Any] = {}  # how the jobs that are submitted end, where not well
         self.breaks = 0
         self.wants_token = False
         self.asked: list[dict[str, Any]] = []  # bodies of submissions
