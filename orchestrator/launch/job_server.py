@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -21,6 +22,10 @@ from orchestrator.errors import BadMachine, MachineFault
 from orchestrator.hosts import refuse_user, why_silent
 from orchestrator.variables import environment
 
+for chatty in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+    logging.getLogger(chatty).setLevel(
+        logging.WARNING
+    )  # they tell of every package that they upload, or do not
 CONNECT_S, ANSWER_S = 4.0, 60.0  # an upload of hundreds of megabytes is answered late
 PROBE_S = 5.0
 

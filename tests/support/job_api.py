@@ -58,11 +58,8 @@ class JobApi:
     async def _submit(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.asked.append(body)
-        self.jobs[body["submission_id"]] = {
-            **DONE,
-            "entrypoint": body["entrypoint"],
-            "metadata": body["metadata"],
-        }
+        told = {"entrypoint": body["entrypoint"], "metadata": body["metadata"]}
+        self.jobs[body["submission_id"]] = {**DONE, **told, **self.ends}
         return web.json_response({"job_id": body["submission_id"], "submission_id": body["submission_id"]})
 
     async def _stop(self, request: web.Request) -> web.Response:
