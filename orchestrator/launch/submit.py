@@ -36,6 +36,7 @@ from orchestrator.redaction import without_secrets
 POLL_S = 1.0
 # Of a connection that broke: how often it is tried again, and for how long.
 AGAIN_S, PATIENCE_S = 5.0, 1800.0
+STEADY_S = 60.0  # after which a connection that breaks was one, and patience begins anew
 LOG_PATIENCE_S = 30.0  # where the job is over: the node that has its log may be gone
 HEARTBEAT_S = 20.0  # a laptop that slept finds its connection dead so soon
 STOP_WAIT_S = 900
@@ -93,6 +94,7 @@ class Job:
     def __init__(self, server: JobServer, id: str) -> None:
         self.server, self.id = server, id
         self.num_written = 0  # characters of the log that were passed on
+        self.connected_at: float | None = None
 
     def follow(
         self, write: Callable[[str], object], note: Callable[[str], object] = lambda line: None
@@ -110,6 +112,7 @@ class Job:
         broken_at: float | None = None
         info = self.info()
         while True:
+            before, self.connected_at = self.num_written, None
             try:
                 asyncio.run(self._tail(write))
                 if (info := self.info()).status.is_terminal():
@@ -117,11 +120,10 @@ class Job:
                 broken_at = None
                 time.sleep(POLL_S)
             except (aiohttp.ClientError, OSError, MachineFault) as error:
-                if broken_at is None:
+                if broken_at is None or self.num_written > before or self._was_steady():
                     broken_at = time.monotonic()
-                    note(
-                        f"the log of job {self.id} broke off ({error or type(error).__name__}); it is tried again"
-                    )
+                    why = without_secrets(str(error)) or type(error).__name__
+                    note(f"the log of job {self.id} broke off ({why}); it is tried again")
                 is_over, seconds = info.status.is_terminal(), time.monotonic() - broken_at
                 if is_over and seconds > LOG_PATIENCE_S:
                     note(f"the rest of the log of job {self.id} cannot be read")
@@ -132,13 +134,16 @@ class Job:
                 with suppress(MachineFault):
                     info = self.info()
 
+    def _was_steady(self) -> bool:
+        """Whether the connection that broke had lasted, with or without lines of a log."""
+        return self.connected_at is not None and time.monotonic() - self.connected_at > STEADY_S
+
     def stop(self) -> JobStatus:
         """Have the command end after its epochs, and wait until it has; what it finished is kept."""
         while True:
             with understood(self.server.get_address()):
-                was_there = self.server.stop_job(
-                    self.id
-                )  # not yet, where its supervisor is only being started
+                was_there = self.server.stop_job(self.id)
+            # It is not there yet where its supervisor is only being started.
             if was_there or self.info().status.is_terminal():
                 return self.wait()
             time.sleep(POLL_S)
@@ -175,6 +180,7 @@ class Job:
                 proxy=requests.utils.get_environ_proxies(address).get(address.partition(":")[0]),
             ) as log,
         ):
+            self.connected_at = time.monotonic()
             async for message in log:
                 if message.type is aiohttp.WSMsgType.ERROR:
                     raise aiohttp.ClientConnectionError(str(log.exception()))

@@ -146,6 +146,22 @@ def test_a_log_that_breaks_off_is_read_on_where_it_broke(api):
     assert "".join(read) == api.log and len(notes) == 1
 
 
+def test_patience_begins_anew_with_every_line_that_comes(api, monkeypatch):
+    monkeypatch.setattr(launch, "PATIENCE_S", 0.2)
+    api.log, api.breaks = "", 6
+    api.jobs["x"] = dict(RUNNING)
+    read: list[str] = []
+
+    def note(line: str) -> None:
+        api.log += "more\n"  # while nobody listens
+        time.sleep(0.1)
+        if len(api.log) > 25:
+            api.jobs["x"] |= DONE
+
+    api.log = "more\nmore\n"
+    assert Job(job_server(api.url), "x").follow(read.append, note) == 0 and "".join(read) == api.log
+
+
 def test_a_log_that_is_gone_does_not_hide_how_the_job_ended(api, monkeypatch):
     monkeypatch.setattr(launch, "LOG_PATIENCE_S", 0.1)
     api.jobs["x"], api.breaks = {**DONE, "status": "FAILED", "driver_exit_code": 2}, 10_000
