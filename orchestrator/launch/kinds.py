@@ -33,4 +33,10 @@ KINDS = {
         "A search on a Slurm cluster that goes on after preemption, time limits and lost nodes.",
         "nodes gpus cpus memory_gb hours name partition account home cache venv tracking_uri search",
     ),
+    "dgx2": Kind(
+        "dgx2.sh",
+        "Ray and MLflow on one node with many GPUs, for searches that come and go.",
+        "gpus cpus home cache venv port dashboard_port mlflow_port search",
+        {"gpus": 16, "cpus": 96},
+    ),
 }
