@@ -18,6 +18,8 @@ from orchestrator.faults import fault_of
 MAX_STARTS = 3
 # How often, for each lane, the machine may take workers away without an epoch in between, until the search stops.
 MAX_LOSSES = 6
+# How often in a row the workers of a lane may fail before they ask for a job, until the search stops.
+MAX_STUMBLES = 5
 # How long a question to the dispatcher may wait for news before it is asked again.
 PATIENCE_S = 5.0
 
@@ -73,6 +75,9 @@ class Dispatcher:
         self.closing = False
         self.fault: Exception | None = None  # why no job is handed out any more, though there are some
         self.num_losses = 0  # workers that the machine took since the last epoch
+        self.stumbles: dict[
+            int, int
+        ] = {}  # lane -> how often its workers failed since they last asked for a job
         self.lanes: dict[int, Group] = {}  # lanes that are up
         self.changed = asyncio.Condition()
 
@@ -142,6 +147,7 @@ class Dispatcher:
         if before is not None and before.name != group and num_killed > before.num_killed:
             await self.lost(lane, OUT_OF_MEMORY)
         self.lanes[lane] = asks
+        self.stumbles.pop(lane, None)
         async with self.changed:
             self._queue_again(lane)  # its last group died holding it
             if self._has_work and not self.closing:
@@ -199,6 +205,14 @@ class Dispatcher:
             if self.num_losses >= MAX_LOSSES * max(1, len(self.lanes)):
                 self.fault = self.fault or fault
             self.changed.notify_all()
+
+    async def stumbled(self, lane: int, fault: Exception) -> None:
+        """The workers of a lane failed. Where they never come as far as asking for a job, no job is to blame."""
+        async with self.changed:
+            self.stumbles[lane] = self.stumbles.get(lane, 0) + 1
+            if self.stumbles[lane] > MAX_STUMBLES:
+                self.fault = self.fault or fault
+                self.changed.notify_all()
 
     async def why_halted(self) -> Exception | None:
         """The machine's fault that ended the handing out of jobs, if there is one."""

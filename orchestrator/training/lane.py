@@ -55,6 +55,7 @@ PLACEMENT_S = 10
 WATCH_S = 3.0
 # Seconds that lanes are waited for once the system has asked the search to end: Slurm kills after 30.
 DRAIN_S = 10.0
+DOCTOR = "`orchestrator doctor` says on which node what is wrong"
 # What another try would not change.
 CERTAIN = (torch.OutOfMemoryError, MemoryError, FitFailed, UserError)
 
@@ -327,7 +328,7 @@ def _is_for_want_of_room(failure: Exception) -> bool:
 
 
 class _Losses(UserCallback):
-    """In Train's controller: tells the dispatcher of workers that the machine took, which is no failure of a fit."""
+    """In Train's controller: tells the dispatcher of workers that the machine took, or that never get to work."""
 
     def __init__(self, dispatcher: Any, lane: int) -> None:
         self.dispatcher, self.lane = dispatcher, lane
@@ -337,6 +338,15 @@ class _Losses(UserCallback):
         if lost is not None:
             fault = machine_fault(lost) or fault_of("this cluster", str(lost), "see why its nodes go")
             ray.get(self.dispatcher.lost.remote(self.lane, fault))
+            return
+        failure = next(iter(worker_exceptions.values()))
+        fault = machine_fault(failure) or fault_of("this cluster", _no_start(failure), DOCTOR)
+        ray.get(self.dispatcher.stumbled.remote(self.lane, fault))
+
+
+def _no_start(failure: Exception) -> str:
+    lines = str(failure).strip().splitlines() or [type(failure).__name__]
+    return f"workers of a lane do not start: {lines[-1].strip()}"
 
 
 def serve(config: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from orchestrator.errors import MachineFault
 from orchestrator.training import dispatcher as dispatcher_module
-from orchestrator.training.dispatcher import MAX_LOSSES, MAX_STARTS, Dispatcher
+from orchestrator.training.dispatcher import MAX_LOSSES, MAX_STARTS, MAX_STUMBLES, Dispatcher
 
 ROW = {"epoch": 0}
 FULL = MachineFault("/home/x", "no space left on device")
@@ -327,6 +327,21 @@ def test_workers_that_the_machine_takes_cost_a_job_no_start_until_that_never_end
         assert await dispatcher.progress(0, "a", ROW) and dispatcher.num_losses == 0
         for _ in range(MAX_LOSSES):
             await dispatcher.lost(0, FULL)
+        assert await dispatcher.why_halted() is FULL
+
+    talk(conversation)
+
+
+def test_workers_that_never_come_as_far_as_asking_for_a_job_halt_the_search_and_others_do_not():
+    async def conversation(dispatcher):
+        await dispatcher.submit("a", b"1")
+        for start in range(MAX_STUMBLES + 2):  # their jobs fail, and they ask again
+            await dispatcher.take(0, str(start))
+            await dispatcher.stumbled(0, FULL)
+        for _ in range(MAX_STUMBLES):
+            await dispatcher.stumbled(1, FULL)
+        assert await dispatcher.why_halted() is None
+        await dispatcher.stumbled(1, FULL)
         assert await dispatcher.why_halted() is FULL
 
     talk(conversation)

@@ -2,6 +2,7 @@ import logging
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,9 +221,20 @@ def test_closing_ends_what_runs_and_gives_everything_back(lanes, tmp_path):
 
 def test_a_gpu_without_code_halts_its_lane_before_a_fit_and_no_fit_is_to_blame(monkeypatch, tmp_path):
     monkeypatch.setattr(lane, "TorchConfig", lambda backend: TorchConfig(backend="gloo"))  # nccl wants a GPU
-    whole = Shape(num_lanes=1, workers_per_lane=1, cpus_per_worker=1, gpus_per_worker=1, device="cuda")
+    on_cpu = replace(HALF_A_GPU, num_lanes=1, gpus_per_worker=0, device="cuda")
+    with (
+        Lanes(OnVolta(), on_cpu, tmp_path) as lanes,  # type: ignore[arg-type]
+        pytest.raises(MachineFault, match=r"sm_70.*pip install 'torch>=2.8,<2.11' torchvision"),
+    ):
+        lanes.run("fit", Toy())
+
+
+@pytest.mark.slow
+def test_workers_whose_gpu_does_not_start_end_the_search_and_say_why(monkeypatch, tmp_path):
+    monkeypatch.setattr(lane, "TorchConfig", lambda backend: TorchConfig(backend="gloo"))
+    whole = replace(HALF_A_GPU, num_lanes=1, gpus_per_worker=1, device="cuda")
     with (
         Lanes(OnVolta(), whole, tmp_path) as lanes,  # type: ignore[arg-type]
-        pytest.raises(MachineFault, match=r"sm_70.*pip install 'torch>=2.8,<2.11' torchvision"),
+        pytest.raises(MachineFault, match=r"workers of a lane do not start: .*orchestrator doctor"),
     ):
         lanes.run("fit", Toy())
