@@ -62,7 +62,7 @@ class Levels:
     between: float = 0.0  # share of pixels that are near no level, 0 to 1
 
 
-def levels_of_values(drawn: Drawn, wanted: Sequence[int] = ()) -> Levels:
+def levels_of_values(drawn: Drawn, wanted: Sequence[float] = ()) -> Levels:
     """Levels that fill an area, and `wanted` ones; what lies between belongs to the nearer one.
 
     Every value is a level of its own where there are few, but for rims once it is known what is wanted.
@@ -78,7 +78,7 @@ def levels_of_values(drawn: Drawn, wanted: Sequence[int] = ()) -> Levels:
     return _levels(keys, nearest, distance > RINGING, counts, places)
 
 
-def _flat_values(drawn: Drawn, wanted: Sequence[int]) -> list[int | float]:
+def _flat_values(drawn: Drawn, wanted: Sequence[float]) -> list[int | float]:
     values = drawn.values
     if values.dtype.kind not in "u" or values.dtype.itemsize > 2:
         found, counts = np.unique(values, return_counts=True)

@@ -24,6 +24,8 @@ from orchestrator.data.levels import (
 from orchestrator.data.masks import RIM_SPECKS, RINGING, Drawn, is_plain
 from orchestrator.errors import BadData
 
+NUMBER = r"-?\d+(?:\.\d+)?"
+SINGLE = 1e-6  # how far floats of single precision, written in decimals, are apart at most; below every label
 HIGHEST = 1 << 32  # above every label
 PICTURE = 0.1  # share of pixels that are near no level of the mask: more than rims can be
 MANY = 12  # levels of a mask; more is a picture or a map of probabilities
@@ -36,8 +38,8 @@ class Wanted:
 
     text: str  # as the user wrote it
     color: Asked | None = None
-    low: int = 0
-    high: int = -1  # included
+    low: float = 0
+    high: float = -1  # included
     label: str = ""
 
     def means(self, level: Level, slack: int = 0) -> bool:
@@ -45,7 +47,7 @@ class Wanted:
         if isinstance(level, tuple):
             return self.color is not None and self.color.means(level)
         if self.low == self.high:
-            return abs(level - self.low) <= slack
+            return abs(level - self.low) <= max(slack, SINGLE)
         return self.low <= level <= self.high
 
     def overlaps(self, other: Wanted) -> bool:
@@ -106,7 +108,7 @@ def parse_rule(
         if not (label and equals and item):
             problems.append(f"--mask-classes: expected NAME=COLOR or NAME=VALUE, found {word!r}")
         else:
-            number = re.match(r"-?\d+(-\d+)?$|nonzero$", item)
+            number = re.match(rf"{NUMBER}(-{NUMBER})?$|nonzero$", item)
             wanted.append(_values_of(item, label, problems) if number else _color_of(item, label, problems))
     if len({one.color is None for one in wanted}) > 1:
         problems.append(
@@ -143,9 +145,9 @@ def _color_of(word: str, label: str, problems: list[str]) -> Wanted:
 
 def _values_of(word: str, label: str, problems: list[str]) -> Wanted:
     if word.lower() == "nonzero":
-        return Wanted(word, None, 1, HIGHEST, label)
-    if found := re.fullmatch(r"(-?\d+)(?:\s*-\s*(-?\d+))?", word):
-        low, high = int(found[1]), int(found[2] or found[1])
+        return Wanted(word, None, SINGLE, HIGHEST, label)
+    if found := re.fullmatch(rf"({NUMBER})(?:\s*-\s*({NUMBER}))?", word):
+        low, high = float(found[1]), float(found[2] or found[1])
         if low <= high:
             return Wanted(word, None, low, high, label)
     problems.append(f"--mask-values: expected a number, a range such as 1-255, or nonzero, found {word!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,9 @@ from orchestrator.data.match import Matched
 from orchestrator.data.spelling import apart_in, composed, folded
 
 MAX_FILE_BYTES = 512 << 20  # more than any image within the limit on pixels needs
+MAX_STEM = (
+    220  # bytes of a name without suffix; file systems take 255, and files that are written have longer ones
+)
 # Not passed over beside images, as a frame would be lost.
 OTHER_PICTURES = VIDEOS | UNREAD_PICTURES | DICOM | ARRAYS
 
@@ -156,6 +160,9 @@ def told_apart(pairs: Sequence[Pair], names: Sequence[Sequence[str]]) -> tuple[l
             one, two = _apart(pair.image, other.image)
             but = apart_in(pair.image.stem, other.image.stem) or apart_in(stem, other.stem)
             bad.append(Bad(one, f"{two} has the same stem{but}; keep one", stem))
+    for stem in [stem for stem, pair in kept.items() if len(os.fsencode(pair.stem)) > MAX_STEM]:
+        pair = kept.pop(stem)
+        bad.append(Bad(short(pair.image), f"expected a name of at most {MAX_STEM} bytes", pair.stem))
     return sorted(kept.values(), key=lambda pair: pair.stem), bad
 
 

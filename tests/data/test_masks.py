@@ -354,3 +354,11 @@ def test_one_pixel_is_of_one_class(classes):
     with pytest.raises(BadData, match="are the same pixels"):
         parse_rule(classes=[classes])
     assert len(parse_rule(classes=["a=1,a=2,b=3-4,c=-1"]).wanted) == 4
+
+
+@pytest.mark.parametrize("values", ["0.3", "0.2-0.4", "nonzero", "-1"])
+def test_values_of_masks_of_floats_and_negative_labels_are_named_as_they_are_suggested(tmp_path, values):
+    mask = LEFT * (np.int32(-1) if values == "-1" else np.float32(0.3))
+    assert values not in ("0.3", "-1") or f"--mask-values {values}" in refusal(tmp_path, mask, suffix=".tif")
+    (polyp,) = polyps(add(tmp_path, mask, suffix=".tif", values=[values]))
+    assert np.array_equal(polyp, LEFT > 0)

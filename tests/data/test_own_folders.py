@@ -537,3 +537,9 @@ def test_pipes_are_refused_at_once(tmp_path):
 def test_a_groups_file_that_is_not_there_is_refused_with_what_else_would_do(tmp_path):
     found = refused(tmp_path, two("images/{n}.png", "masks/{n}.png"), "--groups", "Folder")
     assert found == "--groups Folder: expected a CSV file, `folders` or `none`, found nothing there"
+
+
+@pytest.mark.parametrize("stem", ["x" * 240, "\u00fc" * 115])
+def test_a_name_that_leaves_no_room_for_those_of_its_results_is_refused(tmp_path, stem):
+    files = two("images/{n}.png", "masks/{n}.png", ("1", stem))
+    assert f"images/{stem}.png: expected a name of at most 220 bytes" in refused(tmp_path, files)
