@@ -13,7 +13,7 @@ from orchestrator.data.look import Facts
 from orchestrator.data.mask_rule import MaskRule
 
 NEARLY_ALL = 0.9  # share of the images with a polyp
-FEW = 10  # images below which one mask for all is no refusal: so few may well be alike
+FEW = 50  # images below which one mask for all is no refusal: a short clip may well have one
 SHOWN = 3  # masks, and images of each, in a message
 
 

@@ -7,7 +7,7 @@ import pytest
 from packed import EMPTY, FRAME, MASK, Content
 from tree import add, refused
 
-MASKS = [np.roll(MASK, shift, axis=1) for shift in range(10)]
+MASKS = [np.roll(MASK, shift, axis=1) for shift in range(16)]
 
 
 def files(masks: list[np.ndarray], *, same_image: bool = False) -> dict[str, Content]:
@@ -36,7 +36,7 @@ def test_masks_of_their_own_empty_masks_and_copies_of_an_image_are_no_repeats(tm
     assert dataset.remarks == ()
 
 
-@pytest.mark.parametrize(("num_same", "num_own"), [(10, 0), (10, 1)])
+@pytest.mark.parametrize(("num_same", "num_own"), [(50, 0), (50, 5)])
 def test_one_mask_for_nearly_all_images_is_refused_with_the_way_out(tmp_path, num_same, num_own):
     made = files([MASKS[0]] * num_same + MASKS[1 : num_own + 1] + [EMPTY])
     found = refused(tmp_path, made, "--allow-empty")
