@@ -171,8 +171,8 @@ def run(
         ("best formula", ["formula", "no finished trial", "orchestrator search"]),
         ("leaderboard --home empty", ["empty", "no study yet"]),
         ("evaluate empty --data drawn --out tiny.toml", ["--out", "expected a folder", "found a file"]),
-        ("data add other ''", ["expected a value after `orchestrator data add other`, found an empty one"]),
-        ("data add other frames --groups ' '", ["--groups`, found an empty one"]),
+        ("data add other ''", ["expected a value after 'data add other', found an empty one"]),
+        ("data add other frames --groups ' '", ["--groups', found an empty one"]),
         ("predict empty '' --out masks", ["found an empty one"]),
         ("predict nosuch image.png --out masks", ["nosuch", "exported model"]),
         (

@@ -113,7 +113,7 @@ def _refuse_empty(words: Sequence[str]) -> None:
         before = shlex.join(words[: empty[0]])
         raise BadData(
             "command",
-            f"expected a value after `orchestrator {before}`, found an empty one, as where a variable of a script is "
+            f"expected a value after {before!r}, found an empty one, as where a variable of a script is "
             "not set",
         )
 
