@@ -14,6 +14,7 @@ export ORCHESTRATOR_HOME="$HOME"/.orchestrator
 gpus=16 cpus=96 port=6379 dashboard_port=8265 mlflow_port=5000
 state=$ORCHESTRATOR_HOME/.dgx2-$(hostname)  # secrets, logs, and what was started
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$state/token
+export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0  # who stops Ray does not wait for what runs
 # Memory that a process freed stays its own: orchestrator/kept_memory.py
 export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1099511627776
 unset RAY_ADDRESS RAY_AUTH_TOKEN

@@ -95,6 +95,15 @@ def test_a_signal_for_the_job_is_passed_on_once(submit: Callable[..., Job], name
     assert job.text().count(f"heard SIG{name}") == 1
 
 
+def test_a_preemption_that_leaves_time_is_heard_though_it_ends_ray_first(submit: Callable[..., Job]):
+    job = submit("wait,0")
+    job.says("searching")
+    job.site.run("scancel", "--signal=TERM", job.number)  # steps alone, as Slurm does
+    job.goes_on()
+    assert job.becomes(*OVER) == "COMPLETED"
+    assert job.text().count("heard SIGTERM") == 1
+
+
 def test_a_job_that_was_cancelled_is_not_queued_again(submit: Callable[..., Job]):
     job = submit("wait,0")
     job.says("searching")

@@ -17,6 +17,7 @@ export ORCHESTRATOR_CACHE={{ cache }}
 gpus={{ gpus }} cpus={{ cpus }} port={{ port }} dashboard_port={{ dashboard_port }} mlflow_port={{ mlflow_port }}
 state=$ORCHESTRATOR_HOME/.dgx2-$(hostname)  # secrets, logs, and what was started
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$state/token
+export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0  # who stops Ray does not wait for what runs
 # Memory that a process freed stays its own: orchestrator/kept_memory.py
 export {{ malloc }}
 unset RAY_ADDRESS RAY_AUTH_TOKEN
