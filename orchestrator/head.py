@@ -2,6 +2,7 @@
 
 Ray ends a process that cannot reach the head for 60 seconds, at once and with exit code 1. Before that this one ends
 by itself: it says what is to be mended, and with the exit code that scripts know. What is on record stays there.
+Where a scheduler sends SIGTERM to all processes, the head is gone at once, and there is nothing left to wait for.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from contextlib import contextmanager
 
 from orchestrator.faults import fault_of
 from orchestrator.hosts import why_silent
+from orchestrator.interruption import asked, exit_code, seconds_since
 
 logger = logging.getLogger(__name__)
 LOOK_S = 3.0
 # How long Ray asks for the head, how it is told otherwise, and how much earlier we end.
 RAY_ASKS_S, RAY_ASKS = 60.0, "RAY_gcs_rpc_server_reconnect_timeout_s"
 EARLIER_S = 15.0
+HURRY_S = 5.0  # once a scheduler has asked this process to end
 FAULT_CODE = 2
 
 
@@ -38,6 +41,8 @@ def head_watched(address: str, end: Callable[[str], None] | None = None) -> Iter
 
 def patience_s() -> float:
     """How long the head may be silent."""
+    if seconds_since():
+        return HURRY_S
     try:
         asks = float(os.environ.get(RAY_ASKS, RAY_ASKS_S))
     except ValueError:
@@ -64,4 +69,5 @@ def _watch(address: str, over: threading.Event, end: Callable[[str], None]) -> N
 def _end(why: str) -> None:
     """At once: whatever is still to be said to Ray would wait for the head."""
     logger.error("%s", why)
-    os._exit(FAULT_CODE)
+    signum = asked()
+    os._exit(FAULT_CODE if signum is None else exit_code(signum))

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 from orchestrator import head
 
@@ -44,3 +45,18 @@ def test_ray_is_always_forestalled(monkeypatch):
     for asks, patience in (("60", 45.0), ("4", 2.0), ("many", 45.0)):
         monkeypatch.setenv(head.RAY_ASKS, asks)
         assert head.patience_s() == patience
+
+
+def test_where_a_scheduler_ends_head_and_search_alike_the_search_does_not_wait_for_the_head():
+    code = """
+import signal, time
+from orchestrator import head
+from orchestrator.interruption import held_back
+head.LOOK_S = head.HURRY_S = 0.02
+with held_back(), head.head_watched("127.0.0.1:1"):
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(20)
+"""
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 75 and time.monotonic() - began < 15
