@@ -89,13 +89,15 @@ def _frozen(value: Any) -> Any:
 def _parameter(one: Field[Any], kind: Kind) -> Parameter:
     default = kind.defaults.get(one.name, one.default)
     shown = " ".join(default) if isinstance(default, tuple) else default
-    help = one.metadata["meaning"] + ("." if default is None else f". Default: {shown}.")
+    help = one.metadata["meaning"] + ("." if default in (None, ()) else f". Default: {shown}.")
     if one.name == "search":
         words = typer.Argument(metavar="-- WORDS", help=help, show_default=False)
         return _option("search", Annotated[list[str] | None, words], None)
     if isinstance(one.default, tuple):
         return _option(
-            one.name, Annotated[list[str] | None, typer.Option("--" + one.name[:-1], help=help)], None
+            one.name,
+            Annotated[list[str] | None, typer.Option("--" + one.name[:-1].replace("_", "-"), help=help)],
+            None,
         )
     kind_of = str if one.default is None else type(one.default)
     return _option(one.name, Annotated[kind_of | None, typer.Option(help=help)], None)

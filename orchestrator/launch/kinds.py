@@ -22,6 +22,16 @@ class Kind:
 
 
 KINDS = {
+    "ray": Kind(
+        "ray-cluster.yaml",
+        "Ray on machines of your own, started over ssh by `ray up`.",
+        "name head workers user ssh_key folder venv home cache tracking_uri port dashboard_port search",
+    ),
+    "mlflow-server": Kind(
+        "mlflow-server.sh",
+        "An MLflow server with passwords, its runs in a database; starts, watches and stops it.",
+        "home venv database mlflow_host mlflow_port allowed_hosts search",
+    ),
     "constraints-v100": Kind(
         "constraints-v100.txt", "Versions of torch and torchvision with kernels for the V100."
     ),

@@ -71,9 +71,19 @@ class Cluster:
     venv: str = _path(
         "~/polyps/.venv", "Virtual environment with this package, at the same path on all nodes"
     )
+    folder: str = _path("~/polyps", "Where searches start that are jobs, and their files lie, on the head")
     port: int = _count(6379, "Port of Ray's head", 1024, 65535)
     dashboard_port: int = _count(8265, "Port of Ray's dashboard, on loopback of the head", 1024, 65535)
-    mlflow_port: int = _count(5000, "Port of the MLflow server, on loopback", 1024, 65535)
+    mlflow_port: int = _count(5000, "Port of the MLflow server", 1024, 65535)
+    mlflow_host: str = _field(
+        "127.0.0.1", "Address that the MLflow server listens on", "a host or address", _host
+    )
+    allowed_hosts: tuple[str, ...] = _field(
+        (),
+        "Another host:port by which people reach the MLflow server; repeat for several",
+        "host or host:port, each once",
+        lambda names: all(_host(name.rsplit(":", 1)[0]) for name in names) and len(set(names)) == len(names),
+    )
     tracking_uri: str | None = _text(
         None, "MLflow server that the search reports to. Default: SQLite in HOME", "http(s)://host:port", WEB
     )
@@ -121,7 +131,8 @@ class Cluster:
 
 def option(name: str) -> str:
     """How a field is given on the command line."""
-    return "--" + name.replace("_", "-") if name != "search" else "words after --"
+    singular = {"search": "words after --", "workers": "--worker", "allowed_hosts": "--allowed-host"}
+    return singular.get(name, "--" + name.replace("_", "-"))
 
 
 def _problem(one: Field[Any], value: Any) -> str | None:
