@@ -6,7 +6,7 @@ DEMO := demo
 # `newest` takes a torch that no longer runs on a V100: make install TORCH=newest
 TORCH ?= volta
 
-.PHONY: install demo test test-all test-netns test-slurm netns-tools chaos test-newest-torch test-ray-releases lint audit bench cluster clean
+.PHONY: install demo test test-all test-netns test-slurm test-services netns-tools chaos test-newest-torch test-ray-releases lint audit bench cluster clean
 
 install: $(VENV)/.installed
 
@@ -54,6 +54,12 @@ test-slurm: ROUNDS = 20
 test-slurm: install
 	apt-get install --yes --no-install-recommends slurmctld slurmd slurm-client munge
 	SLURM_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -s -m slurm tests/cluster
+
+# What cluster/ray-cluster.yaml and cluster/mlflow-server.sh do, with sshd and PostgreSQL on this machine; as root.
+test-services: install
+	apt-get install --yes --no-install-recommends openssh-server openssh-client rsync iproute2 procps postgresql
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'psycopg[binary]>=3.2'
+	$(BIN)/python -m pytest -m services tests/cluster
 
 # The same tests with a torch newer than pyproject's, in an environment of their own.
 test-newest-torch:

@@ -15,10 +15,16 @@ from orchestrator.cli import app
 
 ROOT = Path(__file__).parents[1]
 COMMAND = typer.main.get_command(app)
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md"]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "SECURITY.md",
+    ROOT / "cluster" / "README.md",
+]
 SCRIPTS = [
     *sorted((ROOT / "search_spaces").glob("*.toml")),
-    *sorted(path for path in (ROOT / "cluster").glob("*") if path.is_file()),
+    *sorted(path for path in (ROOT / "cluster").glob("*") if path.suffix != ".md"),
     ROOT / "tests" / "demo.sh",
 ]
 SOURCES = sorted((ROOT / "orchestrator").rglob("*.py"))
@@ -85,7 +91,7 @@ def leaves(command: Any) -> Iterator[Any]:
         yield command
 
 
-@pytest.mark.parametrize("page", PAGES[:2], ids=relative)
+@pytest.mark.parametrize("page", [*PAGES[:2], PAGES[-1]], ids=relative)
 def test_commands_in_a_page_are_taken(page: Path):
     for text in blocks(page, "sh", "bash", "console"):
         for words in command_lines(text):

@@ -15,6 +15,7 @@ class Kind:
     meaning: str
     holds: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    in_container: bool = False  # paths are those of a container, in which there is no ~
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -27,6 +28,20 @@ KINDS = {
         "Ray on machines of your own, started over ssh by `ray up`.",
         "name head workers user ssh_key folder venv home cache tracking_uri port dashboard_port search",
     ),
+    "rayjob": Kind(
+        "rayjob.yaml",
+        "A search on Kubernetes by KubeRay, with its Ray cluster and a volume for the home.",
+        "nodes gpus cpus memory_gb shm_gb hours name namespace queue image storage_class storage_gb home cache search",
+        {"home": "/data"},
+        in_container=True,
+    ),
+    "skypilot": Kind(
+        "skypilot.yaml",
+        "A search on one machine that SkyPilot rents.",
+        "name gpus gpu_type cpus memory_gb storage_gb search",
+    ),
+    "dockerfile": Kind("Dockerfile", "An image for Kubernetes and Docker.", "image search"),
+    "apptainer": Kind("polyps.def", "An Apptainer image, for clusters without Docker.", "home search"),
     "mlflow-server": Kind(
         "mlflow-server.sh",
         "An MLflow server with passwords, its runs in a database; starts, watches and stops it.",

@@ -30,7 +30,25 @@ def render(kind: str, values: Mapping[str, Any]) -> str:
     """The file of a kind, with these fields of a `Cluster` and defaults otherwise. Raises `BadMachine`."""
     file = KINDS[kind].file
     cluster = Cluster(**{**KINDS[kind].defaults, **values})
+    if KINDS[kind].in_container:
+        refuse_outside_container(cluster)
     return _environment(_language(file)).get_template(file).render(asdict(cluster) | ALWAYS)
+
+
+def refuse_outside_container(cluster: Cluster) -> None:
+    """Raises `BadMachine` where paths or memory could not be those of a container."""
+    paths = {"--home": cluster.home, "--cache": cluster.cache}
+    expected = "expected a path in the container that begins with / and holds no colon"
+    wrong = [
+        f"{name}: {expected}, found {path}"
+        for name, path in paths.items()
+        if path and (path.startswith("~") or ":" in path)
+    ]
+    if cluster.shm_gb >= cluster.memory_gb:
+        found = f"found {cluster.shm_gb} of {cluster.memory_gb}"
+        wrong.append(f"--shm-gb: expected less than --memory-gb, which it is a part of, {found}")
+    if wrong:
+        raise BadMachine("cluster", wrong)
 
 
 def write(path: Path, text: str, *, overwrite: bool = False) -> bool:
@@ -112,5 +130,6 @@ def _environment(language: str) -> Environment:
         comment_start_string="<#",  # {# begins ${#array[@]}
         comment_end_string="#>",
     )
+    made.globals.clear()  # names of Jinja's own, which a field could have, too
     made.filters["shell"] = lambda value: Quoted(shell(value))
     return made

@@ -55,8 +55,12 @@ class Cluster:
 
     nodes: int = _count(2, "Nodes", 1, 4096)
     gpus: int = _count(8, "GPUs of each node", 0, 64)
+    gpu_type: str = _text(
+        "V100", "Name of the GPU, as SkyPilot has it", "letters, digits and _ . , + -", WORD
+    )
     cpus: int = _count(48, "CPU cores of each node that are used", 1, 4096)
     memory_gb: int = _count(192, "Memory of each node that is used, in GiB", 1, 65536)
+    shm_gb: int = _count(64, "Shared memory of each node, where Ray keeps objects, in GiB", 1, 65536)
     hours: float = _field(
         24.0,
         "Time limit of the job in hours",

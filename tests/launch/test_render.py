@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -95,6 +96,11 @@ def test_the_file_in_cluster_is_what_the_defaults_render(kind: str):
     file = CLUSTER / KINDS[kind].file
     assert file.read_text() == render(kind, {}), "`make cluster` writes it again"
     assert os.access(file, os.X_OK) == file.read_text().startswith("#!")
+
+
+def test_the_table_names_every_file():
+    named = set(re.findall(r"^\|[^|]*\| `([^`]+)` \|", (CLUSTER / "README.md").read_text(), re.MULTILINE))
+    assert named == {kind.file for kind in KINDS.values()}
 
 
 def test_everything_that_cannot_be_is_said_at_once():

@@ -8,8 +8,8 @@
 #         People get users of their own at /signup, as admin.
 # Watch:  bash mlflow-server.sh status
 # Stop:   bash mlflow-server.sh stop     # ends this server alone; searches go on and report when it is back
-# Tested: MLflow 3.17.2 with PostgreSQL 17: right, wrong and no password, a foreign Host, and a server that was stopped
-#         and started under a search, which lost nothing (tests/cluster/test_mlflow_server.py).
+# Tested: MLflow 3.17.2 with PostgreSQL 15: right, wrong and no password, a foreign Host, started twice, stopped and started
+#         again (tests/cluster/test_mlflow_server.py).
 set -euo pipefail
 umask 077
 
