@@ -59,9 +59,11 @@ def command(name: str, kind: Kind) -> Callable[..., None]:
 
 
 def refuse_search(words: tuple[str, ...]) -> None:
-    """Raises `BadMachine` where the words are no search, or say what the file says."""
+    """Raises `BadMachine` where the words are no search or say what the file says, `BadStudy` where nothing ends it."""
     if not words:
         return
+    from orchestrator.search.budget import Budget
+
     alone = typer.Typer()
     alone.command()(search)
     where = "words after --"
@@ -75,6 +77,7 @@ def refuse_search(words: tuple[str, ...]) -> None:
     if said:
         options = ", ".join("--" + name.replace("_", "-") for name in said)
         raise BadMachine(where, f"expected no {options}, which the file says by itself; they go before --")
+    Budget(*(context.params[limit.name] for limit in fields(Budget)))
 
 
 def _is_said(context: Any, name: str) -> bool:

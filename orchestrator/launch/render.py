@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined, meta
 
-from orchestrator.errors import BadMachine
+from orchestrator.errors import BadMachine, Mistakes
 from orchestrator.files import write_atomically
 from orchestrator.kept_memory import KEEP_FREED_MEMORY
 from orchestrator.launch.kinds import KINDS
@@ -29,26 +29,33 @@ class Quoted(str):
 def render(kind: str, values: Mapping[str, Any]) -> str:
     """The file of a kind, with these fields of a `Cluster` and defaults otherwise. Raises `BadMachine`."""
     file = KINDS[kind].file
-    cluster = Cluster(**{**KINDS[kind].defaults, **values})
+    known = {**KINDS[kind].defaults, **values}
+    mistakes = Mistakes()
+    with mistakes.noted():
+        cluster = Cluster(**known)
     if KINDS[kind].in_container:
-        refuse_outside_container(cluster)
+        with mistakes.noted():
+            refuse_outside_container(known)
+    mistakes.tell()
     return _environment(_language(file)).get_template(file).render(asdict(cluster) | ALWAYS)
 
 
-def refuse_outside_container(cluster: Cluster) -> None:
+def refuse_outside_container(known: Mapping[str, Any]) -> None:
     """Raises `BadMachine` where paths or memory could not be those of a container."""
-    paths = {"--home": cluster.home, "--cache": cluster.cache}
+    paths = {"--home": known["home"], "--cache": known.get("cache")}
     expected = "expected a path in the container that begins with / and holds no colon"
     wrong = [
         f"{name}: {expected}, found {path}"
         for name, path in paths.items()
         if path and (path.startswith("~") or ":" in path)
     ]
-    if cluster.shm_gb >= cluster.memory_gb:
-        found = f"found {cluster.shm_gb} of {cluster.memory_gb}"
-        wrong.append(f"--shm-gb: expected less than --memory-gb, which it is a part of, {found}")
+    shm, memory = (known.get(name, getattr(Cluster, name)) for name in ("shm_gb", "memory_gb"))
+    if shm >= memory:
+        wrong.append(
+            f"--shm-gb: expected less than --memory-gb, which it is a part of, found {shm} of {memory}"
+        )
     if wrong:
-        raise BadMachine("cluster", wrong)
+        raise BadMachine("container", wrong)
 
 
 def write(path: Path, text: str, *, overwrite: bool = False) -> bool:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from closed_schema import cut, schema_of
 
-from orchestrator.errors import BadMachine
+from orchestrator.errors import BadMachine, Several
 from orchestrator.launch.render import render
 
 ROOT = Path(__file__).parents[2]
@@ -96,5 +96,11 @@ def test_the_command_of_the_job_is_quoted_for_a_shell():
 
 @pytest.mark.parametrize("values", [{"home": "~/x"}, {"home": "/a:b"}, {"shm_gb": 192}])
 def test_what_no_container_could_have_is_refused(values: dict[str, Any]):
-    with pytest.raises(BadMachine, match=r"cluster: --(home|shm-gb): expected"):
+    with pytest.raises(BadMachine, match=r"container: --(home|shm-gb): expected"):
         render("rayjob", values)
+
+
+def test_what_is_wrong_with_a_value_and_with_a_path_is_said_at_once():
+    with pytest.raises(Several) as refused:
+        render("rayjob", {"home": "~/x", "nodes": 0})
+    assert "--home" in str(refused.value) and "--nodes" in str(refused.value)

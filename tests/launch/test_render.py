@@ -158,3 +158,19 @@ def test_shellcheck_finds_nothing_in_a_script(kind: str, values: dict[str, objec
     shellcheck = Path(sys.executable).with_name("shellcheck")
     found = subprocess.run([shellcheck, tmp_path / KINDS[kind].file], capture_output=True, text=True)
     assert (found.returncode, found.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["a.toml", "--data", "x", "--trails", "1"], "No such option"),
+        (["a.toml", "--data", "x"], "a search needs one: --trials"),
+        (["a.toml", "--trials", "1"], "Missing option"),
+        (["a.toml", "--data", "x", "--trials", "1", "--address", "auto"], "expected no --address"),
+        (["a.toml", "--data", "x", "--trials", "1", "--storage", "postgresql://a:b@c/d"], "no password"),
+    ],
+)
+def test_a_search_that_could_not_begin_is_refused_before_it_waits_in_a_queue(words: list[str], why: str):
+    done = CliRunner().invoke(app, ["cluster", "render", "slurm", "--", *words])
+    assert done.stdout == ""
+    assert why in str(done.exception)
