@@ -103,7 +103,10 @@ def _findings(node: str, check: Check) -> Iterator[Finding]:
         for severity, found, remedy in check.run():
             yield Finding(check.name, node, severity, found, remedy)
     except UserError as error:
-        yield Finding(check.name, node, "failure", "; ".join(error.problems), f"see {error.where}")
+        found, _, remedy = "; ".join(error.problems).rpartition("; ")  # our refusals end in what would work
+        yield Finding(
+            check.name, node, "failure", found or remedy, remedy if found else f"mend {error.where}"
+        )
     except Exception as error:  # a check must not hide what the others found
         remedy = "see whether this node can do what the check tried"
         yield Finding(

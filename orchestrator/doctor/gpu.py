@@ -15,7 +15,7 @@ import torch
 
 from orchestrator.doctor.findings import Result, failure, ok, warning
 from orchestrator.files import size_text
-from orchestrator.training.kernels import INSTALL, compiled_for, remedy_for, without_kernels
+from orchestrator.training.kernels import INSTALL, compiled_for, gpu_name, remedy_for, without_kernels
 
 # Oldest branch of NVIDIA's driver that runs what was built for a major version of CUDA, with any minor one.
 OLDEST_DRIVER = {11: "R450", 12: "R525", 13: "R580"}
@@ -46,7 +46,7 @@ def architectures(devices: Sequence[int] | None = None) -> Iterator[Result]:
         for one in missing:
             yield failure(f"GPU {one.index}: {one.why}", remedy_for([one.capability]))
         return
-    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    names = [gpu_name(index) for index in range(torch.cuda.device_count())]
     told = ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
     yield ok(f"{told}; PyTorch {torch.__version__} was compiled for {' '.join(compiled_for())}")
 

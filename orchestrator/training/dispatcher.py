@@ -206,13 +206,14 @@ class Dispatcher:
                 self.fault = self.fault or fault
             self.changed.notify_all()
 
-    async def stumbled(self, lane: int, fault: Exception) -> None:
-        """The workers of a lane failed. Where they never come as far as asking for a job, no job is to blame."""
+    async def stumbled(self, lane: int, fault: Exception) -> bool:
+        """The workers of a lane failed: say whether to give up. No job is to blame where they never ask for one."""
         async with self.changed:
             self.stumbles[lane] = self.stumbles.get(lane, 0) + 1
             if self.stumbles[lane] > MAX_STUMBLES:
                 self.fault = self.fault or fault
                 self.changed.notify_all()
+        return self.fault is not None or self.closing
 
     async def why_halted(self) -> Exception | None:
         """The machine's fault that ended the handing out of jobs, if there is one."""

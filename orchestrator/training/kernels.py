@@ -113,12 +113,12 @@ def remedy_for(capabilities: Iterable[Capability]) -> str:
 def _why(index: int, capability: Capability, compiled: Iterable[str]) -> str:
     architecture = f"sm_{capability[0]}{capability[1]}"
     return (
-        f"{_name(index)} needs code for {architecture}, and PyTorch {torch.__version__} holds none: it was compiled "
+        f"{gpu_name(index)} needs code for {architecture}, and PyTorch {torch.__version__} holds none: it was compiled "
         f"for {' '.join(compiled)}"
     )
 
 
-def _name(index: int) -> str:
+def gpu_name(index: int) -> str:
     try:
         return torch.cuda.get_device_name(index)
     except (RuntimeError, AssertionError):  # it is there, but does not answer
@@ -128,7 +128,7 @@ def _name(index: int) -> str:
 def _indices(devices: Iterable[int] | None) -> Iterable[int]:
     if devices is not None:
         return devices
-    return range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    return range(max(1, torch.cuda.device_count()) if torch.cuda.is_available() else 0)
 
 
 def _cuda() -> tuple[int, ...]:

@@ -341,7 +341,8 @@ class _Losses(UserCallback):
             return
         failure = next(iter(worker_exceptions.values()))
         fault = machine_fault(failure) or fault_of("this cluster", _no_start(failure), DOCTOR)
-        ray.get(self.dispatcher.stumbled.remote(self.lane, fault))
+        if ray.get(self.dispatcher.stumbled.remote(self.lane, fault)):
+            raise fault  # else Train would start workers for ever
 
 
 def _no_start(failure: Exception) -> str:

@@ -6,12 +6,17 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from shell import wait_until
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
@@ -139,6 +144,39 @@ def test_every_node_of_a_cluster_is_looked_at(two_nodes, drawn_home):
         assert len({one.node for one in of(found, check)}) == 2, check
     assert all("gloo among 2 processes" in one.found for one in of(found, "all-reduce"))
     assert not [*drawn_home.glob(".doctor-*")]
+
+
+@contextmanager
+def a_node_with_its_own(home: Path, address: str, folder: Path) -> Iterator[None]:
+    """A node of the cluster that sees an empty disk where the others see the home."""
+    join = f"{sys.executable} -m ray.scripts.scripts start --address {address} --num-cpus 1 --block"
+    mounting = (
+        f"mount -t tmpfs none {home} && exec {join} --dashboard-agent-listen-port 0 --disable-usage-stats"
+    )
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("needs the right to make a mount namespace")
+    with (folder / "log").open("w") as log:
+        node = subprocess.Popen(["unshare", "--mount", "sh", "-c", mounting], stdout=log, stderr=log)
+    try:
+        wait_until(
+            lambda: "Ray runtime started" in (folder / "log").read_text(), (folder / "log").read_text, 120
+        )
+        yield
+    finally:
+        node.terminate()
+        node.wait(60)
+
+
+@pytest.mark.slow
+def test_a_node_that_sees_another_disk_in_place_of_the_home_is_told(two_nodes, drawn_home, tmp_path):
+    found: list[Finding] = []
+    with a_node_with_its_own(drawn_home, two_nodes.address, tmp_path):
+        asked = Asked(drawn_home, tmp_path / "cache", two_nodes.address, "cpu", data=["drawn"])
+        examine(asked, found)
+    wrong = [one for one in found if one.severity == "failure"]
+    assert {one.check for one in wrong} == {"same home", "data"} and len({one.node for one in wrong}) == 1
+    assert "mount the same file system" in of(wrong, "same home")[0].remedy
+    assert len({one.node for one in of(found, "all-reduce")}) == 3
 
 
 @pytest.mark.slow

@@ -42,10 +42,11 @@ def test_a_check_that_hangs_is_a_finding_and_the_others_are_told():
 
 def test_a_check_that_breaks_or_refuses_is_a_failure_with_its_words():
     def refused():
-        raise BadData("Kvasir", ["a.png: is gone", "b.png: is gone"])
+        raise BadData("Kvasir", ["a.png: is gone", "b.png: is gone; put them back"])
 
     before, first, second = run_checks("n1", [Check("breaks", broken), Check("data", refused)])
-    assert "RuntimeError: no such thing" in first.found and "a.png: is gone; b.png: is gone" in second.found
+    assert "RuntimeError: no such thing" in first.found and second.found == "a.png: is gone; b.png: is gone"
+    assert second.remedy == "put them back"
     assert before.severity == "ok" and would_fail([first]) and would_fail([second])
 
 

@@ -13,14 +13,21 @@ PRETENDED = ExitStack()  # for as long as the process lives
 
 
 class OnVolta:
+    """`starts`: whether its driver works."""
+
+    def __init__(self, starts: bool = True) -> None:
+        self.starts = starts
+
     def __reduce__(self) -> tuple[Any, tuple]:
-        return _pretend, ()
+        return _pretend, (self.starts,)
 
     def __call__(self, *_: object) -> bool:
         raise AssertionError("a fit was begun")
 
 
-def _pretend() -> OnVolta:
+def _pretend(starts: bool) -> OnVolta:
     PRETENDED.enter_context(gpus(VOLTA))
     ray.train.torch.get_device = lambda: torch.device("cuda:0")
-    return OnVolta()
+    if starts:
+        torch.cuda.set_device = lambda device: None
+    return OnVolta(starts)

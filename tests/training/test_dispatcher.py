@@ -337,12 +337,11 @@ def test_workers_that_never_come_as_far_as_asking_for_a_job_halt_the_search_and_
         await dispatcher.submit("a", b"1")
         for start in range(MAX_STUMBLES + 2):  # their jobs fail, and they ask again
             await dispatcher.take(0, str(start))
-            await dispatcher.stumbled(0, FULL)
+            assert not await dispatcher.stumbled(0, FULL)
         for _ in range(MAX_STUMBLES):
-            await dispatcher.stumbled(1, FULL)
+            assert not await dispatcher.stumbled(1, FULL)
         assert await dispatcher.why_halted() is None
-        await dispatcher.stumbled(1, FULL)
-        assert await dispatcher.why_halted() is FULL
+        assert await dispatcher.stumbled(1, FULL) and await dispatcher.why_halted() is FULL
 
     talk(conversation)
 

@@ -234,7 +234,7 @@ def test_workers_whose_gpu_does_not_start_end_the_search_and_say_why(monkeypatch
     monkeypatch.setattr(lane, "TorchConfig", lambda backend: TorchConfig(backend="gloo"))
     whole = replace(HALF_A_GPU, num_lanes=1, gpus_per_worker=1, device="cuda")
     with (
-        Lanes(OnVolta(), whole, tmp_path) as lanes,  # type: ignore[arg-type]
+        Lanes(OnVolta(starts=False), whole, tmp_path) as lanes,  # type: ignore[arg-type]
         pytest.raises(MachineFault, match=r"workers of a lane do not start: .*orchestrator doctor"),
     ):
         lanes.run("fit", Toy())
