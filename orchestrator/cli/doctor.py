@@ -137,13 +137,17 @@ def show(found: Sequence[Finding], as_json: bool) -> None:
         is_brief = len(nodes) > MANY_NODES and place > 0
         shown = [one for one in own if not (is_brief and one.severity == "ok")]
         num_ok = sum(one.severity == "ok" for one in own)
-        title = f"{node}{f': {num_ok} checks ok' if is_brief else ''}"
+        title = f"{node}: {_counted(num_ok, 'check')} ok" if is_brief else node
         if shown:
             out.print(_table(shown, title))
         else:
             out.print(title, markup=False, highlight=False)
-    words = ", ".join(f"{counts[severity]} {severity}{'s' * (severity != 'ok')}" for severity in COLORS)
+    words = f"{_counted(counts['failure'], 'failure')}, {_counted(counts['warning'], 'warning')}, {counts['ok']} ok"
     out.print(f"{words}: {_verdict(counts)}", highlight=False)
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def _verdict(counts: dict[str, int]) -> str:
