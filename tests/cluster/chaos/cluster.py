@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from chaos.faults import fault
+from chaos.home import LONG
 from chaos.nodes import Nodes, kill
-from chaos.scene import FAULT, LONG, Scene
+from chaos.scene import FAULT, PATIENCE_S, Scene
 
 CUT_S = 60.0
 
@@ -17,12 +18,13 @@ def nodes_of(scene: Scene) -> Nodes:
 
 
 def longest_pause(scene: Scene, for_s: float) -> float:
-    """For how long at most no epoch was begun anywhere, of the next seconds."""
-    end, last, num_begun, longest = time.monotonic() + for_s, time.monotonic(), 0, 0.0
-    while time.monotonic() < end:
+    """Wait so many seconds, and until all goes on; for how long at most was no epoch begun anywhere?"""
+    last, num_begun, longest = time.monotonic(), len(scene.begun_epochs()), 0.0
+    while time.monotonic() - scene.struck < for_s or not scene.goes_on():
         if (now := len(scene.begun_epochs())) > num_begun:
             num_begun, last = now, time.monotonic()
         longest = max(longest, time.monotonic() - last)
+        assert longest < PATIENCE_S, scene.tail()
         time.sleep(0.1)
     return longest
 
@@ -41,8 +43,8 @@ def cut(scene: Scene) -> None:
     scene.start()
     scene.until_train((0.05, 0.1))
     scene.strike(f"the link of {node.name} is cut", node.cut)
+    scene.seconds["all stood still for"] = longest_pause(scene, CUT_S)
     scene.recover()
-    scene.seconds["others stood still"] = longest_pause(scene, CUT_S - (time.monotonic() - scene.struck))
     node.mend()
     scene.say("the link is back")
     scene.wait(lambda: not node.pids("raylet/raylet"), "its raylet, taken for dead, does not end", 120)

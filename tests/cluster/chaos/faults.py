@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from chaos.scene import SHORT, Scene
+from chaos.home import SHORT
+from chaos.scene import Scene
 
 Part = Literal["processes", "nodes", "mlflow", "database", "disk", "data", "ends", "clock"]
 Act = Callable[[Scene], None]

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from chaos.faults import fault
 from chaos.gate import PASSWORD, USER, Gate, State, mlflow_behind_gate
-from chaos.scene import LONG, Scene
+from chaos.home import LONG
+from chaos.scene import Scene
 
 AWAY_S = 150.0
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from chaos.comparison import Comparison
 from chaos.faults import Fault
+from chaos.home import make_home
 from chaos.nodes import Nodes, why_not
-from chaos.scene import Scene, make_home
+from chaos.scene import Scene
 from chaos.table import Row
 
 

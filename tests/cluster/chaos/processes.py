@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from chaos.faults import fault
+from chaos.home import LONG
 from chaos.nodes import kill
-from chaos.scene import FAULT, INTERRUPTED, LONG, WORKER, Scene
+from chaos.scene import FAULT, INTERRUPTED, WORKER, Scene
 
 TWO = {"part": "processes", "nodes": 2, "lanes": 2}
 

@@ -20,40 +20,15 @@ from outcome import leftovers, outcome_of, records
 from shell import ROOT, SETTINGS, wait_until
 
 from chaos.comparison import Comparison, differences
+from chaos.home import SHORT
 from chaos.nodes import MARK, SUPPORT, Nodes, kill, marked, title_of
-from orchestrator.data.cases import add_dataset
-from orchestrator.data.phantom import draw_dataset
 from orchestrator.search.home import StudyHome
 
-SPACE = """
-network = "unet"
-[search]
-base_channels = { int = [4, 8], step = 2 }
-learning_rate = { log_uniform = [1e-4, 3e-2] }
-[fixed]
-image_size = 32
-epochs = EPOCHS
-batch_size = 8
-[baseline]
-base_channels = 4
-learning_rate = 5e-3
-"""
-SHORT, LONG = 8, 60  # epochs of a fit: a fifth of a second each, at least
 NUM_TRIALS, NUM_FOLDS = 3, 2
 PATIENCE_S = 420.0
 WORKER = "ray::RayTrainWorker"
 LIVES_ON = 4  # epochs after a strike; those that are to die begin fewer before
 INTERRUPTED, FAULT = 75, 2  # exit codes: run again; something outside is to be mended first
-
-
-def make_home(home: Path) -> Path:
-    """A home with a drawn dataset and search spaces."""
-    for epochs in (SHORT, LONG):
-        home.mkdir(exist_ok=True)
-        (home / f"{epochs}.toml").write_text(SPACE.replace("EPOCHS", str(epochs)))
-    draw_dataset(home / "frames", num_cases=30, size=48, seed=0)
-    add_dataset(home, "near", home / "frames", groups=home / "frames" / "groups.csv", allow_empty=True)
-    return home
 
 
 @dataclass
@@ -152,7 +127,7 @@ class Scene:
         """The search, begun or gone on with."""
         assert self.process is None or self.process.poll() is not None
         self.say("the same command again" if self.codes else "the search is started")
-        self.begun = time.monotonic()
+        self.begun, self.seen = time.monotonic(), len(self.begun_epochs())
         self.process = self.run(self.words, self.folder / "search.log", before)
         return self.process
 
@@ -238,13 +213,13 @@ class Scene:
         `since`: when the search was started again, if it was.
         """
 
-        self.wait(lambda: self._goes_on() or self._is_over(), "what was in flight does not go on", patience_s)
-        assert self._goes_on(), self.tail()
+        self.wait(lambda: self.goes_on() or self._is_over(), "what was in flight does not go on", patience_s)
+        assert self.goes_on(), self.tail()
         seconds = time.monotonic() - (self.struck if since is None else since)
         self.seconds["recovered"] = max(self.seconds.get("recovered", 0.0), seconds)
         self.say(f"all that was in flight goes on, {seconds:.0f} s after")
 
-    def _goes_on(self) -> bool:
+    def goes_on(self) -> bool:
         """Whether what was hurt is trained by others, or by who did all the time and lived on."""
         since, done = epochs_of_processes(self.study.ledger)[self.seen :], records(self.study)
         others = {fit_id for fit_id, _, pid in since if pid != self.hurt.get(fit_id)}
