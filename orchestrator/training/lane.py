@@ -56,6 +56,8 @@ WATCH_S = 3.0
 # Seconds that lanes are waited for once the system has asked the search to end: Slurm kills after 30.
 DRAIN_S = 10.0
 DOCTOR = "`orchestrator doctor` says on which node what is wrong"
+# Seconds that lanes without a job have to go home: Train may hang while it brings up a worker, or ends one.
+LEAVE_S = 90.0
 # What another try would not change.
 CERTAIN = (torch.OutOfMemoryError, MemoryError, FitFailed, UserError)
 
@@ -132,12 +134,24 @@ class Lanes:
             self.closing = True
             self.changed.notify_all()
         with suppress(RayError):  # it is gone, with its lanes
-            for thread in (self.watcher, *self.threads):
-                while thread.is_alive() and seconds_since() < DRAIN_S:
-                    # Again and again: it may have been killed meanwhile.
-                    ray.get(self.dispatcher.close.remote(), timeout=60)
-                    thread.join(1.0)
+            self._wait_for_end()
             ray.kill(self.dispatcher)
+
+    def _wait_for_end(self) -> None:
+        """Until all lanes have gone home. One that Ray cannot bring up, or down, is left to Ray: it holds no job."""
+        idle_since = None
+        while (alive := [one for one in (self.watcher, *self.threads) if one.is_alive()]) and (
+            seconds_since() < DRAIN_S
+        ):
+            # Again and again: it may have been killed meanwhile.
+            ray.get(self.dispatcher.close.remote(), timeout=60)
+            _, num_busy, _ = ray.get(self.dispatcher.count.remote(), timeout=60)
+            idle_since = None if num_busy else idle_since or time.monotonic()
+            if idle_since is not None and time.monotonic() - idle_since > LEAVE_S:
+                num_hanging = sum(one.is_alive() for one in self.threads)
+                logger.warning("%d lane(s) hang without a fit, and are left to Ray", num_hanging)
+                return
+            alive[0].join(1.0)
 
     def check_fault(self) -> Exception | None:
         """Ask whether the lanes were halted; an answer stays."""

@@ -1,9 +1,11 @@
 import logging
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,6 +39,15 @@ class Unstartable(Lanes):
         if lane >= self.first:
             raise OSError("no such folder")
         return super()._trainer(lane, name)
+
+
+class Hanging(Lanes):
+    """Lanes that never come up, and whose Train runs never end."""
+
+    over = threading.Event()
+
+    def _trainer(self, lane: int, name: str) -> Any:
+        return SimpleNamespace(fit=self.over.wait)
 
 
 class Holder:
@@ -217,6 +228,14 @@ def test_closing_ends_what_runs_and_gives_everything_back(lanes, tmp_path):
     while ray.available_resources().get("CPU") != 2:  # of four: `lanes` holds the others
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_a_lane_that_hangs_while_it_starts_does_not_keep_a_search_from_ending(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(lane, "LEAVE_S", 0.1)
+    with Hanging(toy_jobs.perform, HALF_A_GPU, tmp_path):
+        pass
+    assert "2 lane(s) hang without a fit, and are left to Ray" in caplog.text
+    Hanging.over.set()
 
 
 def test_a_gpu_without_code_halts_its_lane_before_a_fit_and_no_fit_is_to_blame(monkeypatch, tmp_path):
