@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ from shell import wait_until
 
 from chaos.nodes import kill
 
-State = Literal["open", "hanging", "500", "html"]
+State = Literal["open", "hanging", "500", "html", "cut"]  # cut: requests are carried out, answers are not
 USER, PASSWORD = "sam", "s3cret"
 HOP = {"connection", "transfer-encoding", "content-length", "host"}
 
@@ -88,18 +88,25 @@ class _Handler(BaseHTTPRequestHandler):
         server.request(self.command, self.path, body, headers)
         answer = server.getresponse()
         kept = {name: value for name, value in answer.getheaders() if name.lower() not in HOP}
-        self._send(answer.status, answer.read(), kept)
+        content = answer.read()
         server.close()
+        if gate.state == "cut":
+            gate.num_refused += 1
+            self.close_connection = True
+            self.connection.close()
+            return
+        self._send(answer.status, content, kept)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815
 
     def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        with suppress(ConnectionError):  # who asked waits no longer
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Nothing: it would be printed."""

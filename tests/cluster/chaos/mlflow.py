@@ -69,6 +69,10 @@ fault("mlflow-html", "MLflow answers 200 with a page of HTML until after the sea
     answering("html")
 )
 
+fault(
+    "mlflow-cut", "MLflow does what it is asked, and its answers are lost until after the search", "mlflow"
+)(answering("cut"))
+
 
 @fault("mlflow-password", "MLflow refuses the password; it is corrected after the search", "mlflow")
 def password(scene: Scene) -> None:
