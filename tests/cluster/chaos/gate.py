@@ -139,6 +139,7 @@ def mlflow_behind_gate(folder: Path) -> Iterator[Gate]:
     finally:
         gate.close()
         kill([server.pid, *_below(server.pid)])
+        server.wait()
 
 
 def _is_up(port: int) -> bool:
