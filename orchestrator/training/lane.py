@@ -370,7 +370,7 @@ def serve(config: dict[str, Any]) -> None:
     cpus = max(1, round(config["cpus"]))
     settle(cpus)
     device = ray.train.torch.get_device() if config["device"] == "cuda" else torch.device("cpu")
-    if (fault := _refused(device)) is not None:  # no fit is to blame, so none is begun
+    if (fault := refused(device)) is not None:  # no fit is to blame, so none is begun
         ray.get(dispatcher.halt.remote(fault))
         return
     if device.type == "cuda" and config["gpus"] < 1:
@@ -410,7 +410,7 @@ def serve(config: dict[str, Any]) -> None:
                 ray.get(dispatcher.end.remote(lane, job_id, "finished" if finished else "stopped"))
 
 
-def _refused(device: torch.device) -> MachineFault | None:
+def refused(device: torch.device) -> MachineFault | None:
     """Why a worker of this lane cannot train on its GPU, if one cannot; the same on every rank."""
     fault = None
     try:

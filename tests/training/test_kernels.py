@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from pretended import CUDA_13, HOPPER, VOLTA, gpus
 
 from orchestrator.errors import MachineFault
 from orchestrator.faults import machine_fault
 from orchestrator.training.kernels import has_code_for, refuse_without_kernels
+from orchestrator.training.lane import refused
 
 CUDA_128 = "sm_70 sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
 
@@ -88,3 +90,9 @@ def test_gpus_with_code_pass(capabilities):
 def test_a_gpu_that_is_not_used_may_lack_code():
     with gpus(HOPPER, VOLTA):
         refuse_without_kernels([0])
+
+
+def test_a_worker_of_a_lane_looks_at_its_own_gpu():
+    with gpus(HOPPER, VOLTA):
+        assert refused(torch.device("cuda", 0)) is None and refused(torch.device("cpu")) is None
+        assert "sm_70" in str(refused(torch.device("cuda", 1)))

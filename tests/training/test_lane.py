@@ -238,6 +238,7 @@ def test_a_lane_that_hangs_while_it_starts_does_not_keep_a_search_from_ending(tm
     Hanging.over.set()
 
 
+@pytest.mark.slow
 def test_a_gpu_without_code_halts_its_lane_before_a_fit_and_no_fit_is_to_blame(monkeypatch, tmp_path):
     monkeypatch.setattr(lane, "TorchConfig", lambda backend: TorchConfig(backend="gloo"))  # nccl wants a GPU
     on_cpu = replace(HALF_A_GPU, num_lanes=1, gpus_per_worker=0, device="cuda")
