@@ -233,6 +233,7 @@ def search(
     """
     from orchestrator.machine import Machine, reach_cluster
     from orchestrator.results.earlier import earlier_settings
+    from orchestrator.results.mlflow_client import refuse_locked_out
     from orchestrator.results.report import Report, default_uri
     from orchestrator.search.beside import first_and_beside
     from orchestrator.search.budget import Budget
@@ -268,6 +269,8 @@ def search(
         head = reach_cluster(address)  # once: what it has to say is said before minutes of other work
         machine = replace(machine, address=head or "local")
         refuse_what_would_fail(home, cache, device, head=head, trains_by_ray=True)
+    with mistakes.noted():
+        refuse_locked_out(tracking_uri or default_uri(home))
     mistakes.tell()
     sampler = sampler or default_sampler(1 + len(beside))
     if beside and race is None:

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from orchestrator.errors import BadMachine
+from orchestrator.redaction import without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+# What every user may ask, and for how long an answer is waited for.
+ASKED, ASK_S = "/api/2.0/mlflow/experiments/search?max_results=1", 5
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -56,6 +59,29 @@ def connect(uri: str) -> MlflowClient:
     from mlflow import MlflowClient  # slow to import: only who writes or reads runs should pay
 
     return MlflowClient(with_credentials_apart(uri))
+
+
+def refuse_locked_out(uri: str) -> None:
+    """Raises `BadMachine` if the server says that it does not let us in; that it is away is no mistake."""
+    if urlsplit(uri).scheme not in ("http", "https"):
+        return
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking._tracking_service.utils import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    credentials = get_default_host_creds(with_credentials_apart(uri))
+    try:
+        answer = http_request(credentials, ASKED, "GET", max_retries=0, timeout=ASK_S, raise_on_status=False)
+    except (MlflowException, OSError):
+        return
+    if answer.status_code in (401, 403):
+        user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+        who = f"user {user} with the password that is set" if user else "anybody without a user and password"
+        raise BadMachine(
+            "MLFLOW_TRACKING_URI",
+            f"the MLflow server {without_secrets(uri)} does not let in {who} ({answer.status_code}); set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
+        )
 
 
 def with_credentials_apart(uri: str) -> str:

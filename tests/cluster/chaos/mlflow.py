@@ -74,14 +74,21 @@ fault(
 )(answering("cut"))
 
 
-@fault("mlflow-password", "MLflow refuses the password; it is corrected after the search", "mlflow")
+@fault(
+    "mlflow-password", "MLflow refuses the password mid-search; it is corrected after the search", "mlflow"
+)
 def password(scene: Scene) -> None:
     gate = gate_of(scene)
-    gate.wants_password = True
     scene.environment = {"MLFLOW_TRACKING_USERNAME": USER, "MLFLOW_TRACKING_PASSWORD": "wr0ng"}
     scene.start()
+    scene.until_train()
+    scene.strike("MLflow wants another password", lambda: setattr(gate, "wants_password", True))
+    scene.recover()
     scene.end(0)
     assert gate.num_refused and "is away" in scene.last_words(), scene.last_words()
+    scene.start()
+    scene.end(2)
+    assert "does not let in" in scene.last_words(), scene.last_words()
     assert "wr0ng" not in scene.last_words()
     scene.environment["MLFLOW_TRACKING_PASSWORD"] = PASSWORD
     scene.say("the password is corrected")
