@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 # What every user may ask, and for how long an answer is waited for.
-ASKED, ASK_S = "/api/2.0/mlflow/experiments/search?max_results=1", 5
+ASKED, ASK_S = "/api/2.0/mlflow/experiments/search?max_results=1", 20
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
