@@ -15,6 +15,8 @@ gpus=16 cpus=96 port=6379 dashboard_port=8265 mlflow_port=5000
 state=$ORCHESTRATOR_HOME/.dgx2-$(hostname)  # secrets, logs, and what was started
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$state/token
 export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0  # who stops Ray does not wait for what runs
+# Else Ray puts the address of this machine in place of 127.0.0.1, and its workers that of a network card.
+export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 GLOO_SOCKET_IFNAME=lo NCCL_SOCKET_IFNAME=lo
 # Memory that a process freed stays its own: orchestrator/kept_memory.py
 export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1099511627776
 unset RAY_ADDRESS RAY_AUTH_TOKEN
@@ -45,8 +47,8 @@ stop_service() {
     read -r pid start <"$state/$1.session"
     now=$(began "$pid") || true
     if [ -z "$now" ] || [ "$now" = "$start" ]; then
-        kill "$pid" 2>/dev/null || true
-        for _ in $(seq 100); do
+        pkill -TERM --session "$pid" || true
+        for _ in $(seq 50); do
             [ -n "$(ps -o stat= -s "$pid" | sed '/^Z/d')" ] || break
             sleep 0.2
         done
@@ -154,7 +156,8 @@ start() {
 
 show() {
     read -r port mlflow_port dashboard_port <"$state/ports"
-    printf 'export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=%q ORCHESTRATOR_HOME=%q\n' "$state/token" "$ORCHESTRATOR_HOME"
+    printf 'export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=%q RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 ORCHESTRATOR_HOME=%q\n' \
+        "$state/token" "$ORCHESTRATOR_HOME"
     cat <<TEXT
 orchestrator search search_spaces/unet.toml --data Kvasir-SEG --trials 40 --address 127.0.0.1:$port
 MLflow: http://127.0.0.1:$mlflow_port  user admin, password in $state/password

@@ -28,7 +28,7 @@ from orchestrator.data.redeal import dealt_again
 from orchestrator.data.splits import SplitPlan, group_of_case
 from orchestrator.errors import BadSpace, BadStudy, FitFailed
 from orchestrator.faults import is_of_ray, machine_fault
-from orchestrator.interruption import asked, held_back, raise_if_asked
+from orchestrator.interruption import asked, held_back, listen_again, raise_if_asked
 from orchestrator.machine import Machine, cluster, open_widths, reach_cluster, shape_lanes
 from orchestrator.scoring.choice import MaskChoice
 from orchestrator.search.beside import Beside, beside_of
@@ -412,6 +412,10 @@ class Word(Callback):
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for `Tuner.restore`, which is never used here."""
         return {}
+
+    def setup(self, *_: Any, **info: Any) -> None:
+        """Tune has just taken SIGUSR1, to end as if it were done."""
+        listen_again()
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         config = trial.config

@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from ray.tune import tune as tune_module
 
 from orchestrator import interruption
 from orchestrator.interruption import Interrupted, asked, held_back, listening
+from orchestrator.study import Word
 
 WORK = """
 import sys, time
@@ -81,6 +83,14 @@ def test_after_sigusr1_there_is_time_until_sigterm_follows():
     assert (code, told) == (75, "finishing\nfinished\nended SIGUSR1\n")
     code, told = signalled(HOLD.format(seconds=60), signal.SIGUSR1, signal.SIGTERM, before=shorter, pause=0.1)
     assert code == 75 and "finished" not in told
+
+
+def test_tune_does_not_keep_sigusr1_for_itself():
+    with listening():
+        tune_module._setup_signal_catching()  # what `Tuner.fit` does before its callbacks are set up
+        assert signal.getsignal(signal.SIGUSR1) is not interruption._on_signal
+        Word.setup(object.__new__(Word))
+        assert signal.getsignal(signal.SIGUSR1) is interruption._on_signal
 
 
 def test_nohup_is_respected():

@@ -219,7 +219,7 @@ def test_a_search_through_it_is_in_its_mlflow_and_stop_ends_it_alone(dgx: Dgx, o
 
     left = dgx.processes()
     assert dgx.script("stop").returncode == 0
-    assert [title_of(pid) for pid in left if session_of(pid)] == []
+    wait_until(lambda: not any(map(session_of, left)), lambda: f"{[*map(title_of, left)]}", 10)
     assert list(dgx.home.glob(".dgx2-*")) == list(dgx.home.glob("ray-dgx2.*")) == []
     assert dgx.script("status").returncode == 1
     assert why_silent(other, is_grpc=True) is None

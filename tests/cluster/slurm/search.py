@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from slurm.site import NODES, Site
 SUPPORT = ROOT / "tests" / "support"
 EPOCHS, EPOCH_S = 16, 1.5  # of a fit; seconds at least
 PATIENCE_S = 900.0
-START_S = 60.0  # about as long as a job needs until it trains, here
+START_S = 30.0  # less than a job needs until it trains
 SHARE_AT_START = 0.2  # of the interruptions come before anything is trained
 MOMENTS = 0.7  # all come within this part of the epochs
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
@@ -56,12 +56,12 @@ class Interruption:
 
     kind: str
     epoch: int  # so many were begun before
-    end_s: float  # until the job was queued again
-    resume_s: float  # from its next start to the next epoch
+    end_s: float  # until its nodes were free
+    resume_s: float | None  # from its next start to the next epoch; None: interrupted before
     num_begun: int  # epochs when it was started again, repeats included
 
     def __str__(self) -> str:
-        return f"{self.kind:10} {self.epoch:6d} {self.end_s:9.0f} {self.resume_s:12.0f}"
+        return f"{self.kind:10} after {self.epoch} epochs: ended within {self.end_s:.0f} s"
 
 
 @dataclass
@@ -75,6 +75,7 @@ class Search:
     rng: random.Random = field(default_factory=lambda: random.Random(0))
     lanes: int = 2
     job: str = ""
+    started: float = 0.0  # by time.monotonic()
     table: list[Interruption] = field(default_factory=list)
     written: dict[str, int] = field(default_factory=dict)  # fit -> when its record was
 
@@ -117,11 +118,12 @@ class Search:
         assert self.state() == "COMPLETED", self.tail()
         self.look()
 
-    def interrupt(self, kind: str, moment: int) -> None:
-        """Wait until it trains, or for less, and hurt it; come back when it trains again."""
-        if self.rng.random() < SHARE_AT_START:
+    def interrupt(self, kind: str, moment: int | None) -> None:
+        """Hurt it once it has begun so many epochs and one since its last start, or (None) before it trains."""
+        if moment is None:
             time.sleep(self.rng.uniform(0, START_S))
         else:
+            self.resume()
             before = self.num_done()
             self.wait(lambda: self.num_done() > max(before, moment), "it does not train")
             time.sleep(self.rng.uniform(0, EPOCH_S))
@@ -129,22 +131,28 @@ class Search:
         epoch, num_starts, asked = self.num_done(), self.num_starts(), time.monotonic()
         KINDS[kind](self)
         self.wait(lambda: self.num_starts() > num_starts, f"{kind}: it is not queued again")
-        ended = time.monotonic()
         for node in NODES:
             self.site.boot(node)
         self.site.release(self.job)
+        ended = time.monotonic()
         self.wait(lambda: self.state() == "RUNNING", "it does not start again")
-        started, num_begun = time.monotonic(), len(self.begun_epochs())
-        self.wait(lambda: len(self.begun_epochs()) > num_begun, "it trains no more")
-        resume_s = time.monotonic() - started
-        self.table.append(Interruption(kind, epoch, ended - asked, resume_s, num_begun))
+        self.started = time.monotonic()
+        self.table.append(Interruption(kind, epoch, ended - asked, None, len(self.begun_epochs())))
         print(self.table[-1], flush=True)
+
+    def resume(self) -> None:
+        """Wait until it trains again, and note how long that took."""
+        if self.table:
+            last = self.table[-1]
+            self.wait(lambda: len(self.begun_epochs()) > last.num_begun, "it trains no more")
+            self.table[-1] = replace(last, resume_s=time.monotonic() - self.started)
+            print(f"{'':10} it trains again after {self.table[-1].resume_s:.0f} s", flush=True)
 
     def num_lost(self) -> list[int]:
         """For each interruption: epochs that were begun before it, and again before the next."""
         begun = self.begun_epochs()
         starts = [one.num_begun for one in self.table]
-        ends = [*starts[1:], len(begun)]
+        ends = [*starts[1:], len(begun)][: len(starts)]
         return [len({*begun[:start]} & {*begun[start:end]}) for start, end in zip(starts, ends, strict=True)]
 
     def num_done(self) -> int:
@@ -230,10 +238,13 @@ def interrupted(search: Search, num_rounds: int, num_epochs: int) -> None:
     """Submit a search, interrupt it so often, every kind as often as the others, and let it end."""
     kinds = (list(KINDS) * num_rounds)[:num_rounds]
     search.rng.shuffle(kinds)
-    moments = sorted(search.rng.randrange(round(MOMENTS * num_epochs)) for _ in kinds)
-    print("\nkind        epoch  s to end  s to resume", flush=True)
+    share = MOMENTS * num_epochs / num_rounds
+    moments = [round(share * (number + search.rng.random())) for number in range(num_rounds)]
     search.submit()
+    search.wait(lambda: search.state() == "RUNNING", "it does not start")
+    search.started = time.monotonic()
     for kind, moment in zip(kinds, moments, strict=True):
-        search.interrupt(kind, moment)
+        search.interrupt(kind, None if search.rng.random() < SHARE_AT_START else moment)
+    search.resume()
     search.finish()
     print("epochs lost:", search.num_lost(), flush=True)
