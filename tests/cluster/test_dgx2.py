@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import requests
+from chaos.home import SHORT, make_home
 from chaos.nodes import kill, title_of
-from chaos.scene import SHORT, make_home
 from shell import ROOT, SETTINGS, wait_until
 from slurm.search import programs
 from slurm.site import free_ports

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from chaos.comparison import differences
-from chaos.scene import make_home
+from chaos.home import make_home
 from outcome import leftovers
 from shell import wait_until
 from slurm.search import Search, interrupted
