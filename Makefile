@@ -42,8 +42,10 @@ test-netns: install netns-tools
 SEED ?= 0
 ROUNDS ?= 1
 FAULTS ?=
+TABLE ?= build/faults.md
 chaos: install netns-tools
-	PYTHONPATH=tests/cluster:tests/support:. $(BIN)/python -m chaos $(FAULTS) --seed $(SEED) --rounds $(ROUNDS) --table docs/faults.md
+	mkdir -p build
+	PYTHONPATH=tests/cluster:tests/support:. $(BIN)/python -m chaos $(FAULTS) --seed $(SEED) --rounds $(ROUNDS) --results build/faults.jsonl --table $(TABLE)
 
 netns-tools:
 	apt-get install --yes --no-install-recommends iproute2 faketime postgresql

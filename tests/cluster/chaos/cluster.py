@@ -7,7 +7,7 @@ import time
 from chaos.faults import fault
 from chaos.home import LONG
 from chaos.nodes import Nodes, kill
-from chaos.scene import FAULT, PATIENCE_S, Scene
+from chaos.scene import PATIENCE_S, Scene
 
 CUT_S = 60.0
 
@@ -50,30 +50,6 @@ def cut(scene: Scene) -> None:
     scene.wait(lambda: not node.pids("raylet/raylet"), "its raylet, taken for dead, does not end", 120)
     nodes.up(2)
     scene.say("Ray is started on that node again")
-    scene.finish()
-
-
-@fault(
-    "driver-cut",
-    "the node of the driver is cut off from the head; it comes back, and the same command is given",
-    "nodes",
-    nodes=2,
-    lanes=2,
-    options=(("place", 1),),
-)
-def driver_cut(scene: Scene) -> None:
-    nodes = nodes_of(scene)
-    node = nodes.nodes[1]
-    scene.start()
-    scene.until_train()
-    scene.strike(f"the link of {node.name} is cut", node.cut)
-    scene.end(FAULT)
-    scene.seconds["noticed"] = time.monotonic() - scene.struck
-    node.mend()
-    nodes.restart(node)
-    scene.say("the link is back, and Ray is started there again")
-    scene.start()
-    scene.recover(since=scene.begun)
     scene.finish()
 
 

@@ -42,7 +42,6 @@ class Scene:
     epochs: int = SHORT
     nodes: Nodes | None = None  # None: Ray is started by the search, on this machine
     lanes: int = 1
-    place: int = 0  # the node that the search itself runs on
     uri: str | None = None  # of MLflow; None: a file in the home
     storage: str | None = None
     more: tuple[str, ...] = ()
@@ -104,15 +103,14 @@ class Scene:
         return ["search", space, *data, *how, *where, *storage, *study, *self.more]
 
     def run(self, words: list[str], log: Path, before: list[str] = ()) -> subprocess.Popen[bytes]:  # type: ignore[assignment]
-        """`orchestrator` with counted epochs, on one of the nodes if there are any."""
+        """`orchestrator` with counted epochs, on the head's node if there are nodes."""
         command = [*before, sys.executable, str(SUPPORT / "counted_driver.py"), *words]
         environment = {n: v for n, v in os.environ.items() if not n.startswith(SETTINGS)}
         environment |= {"PYTHONPATH": f"{SUPPORT}:{ROOT}", "RAY_TMPDIR": str(self.folder / "r")}
         environment |= {"ORCHESTRATOR_CLAIMS": str(self.folder / "claims"), MARK: str(self.folder)}
         if self.nodes is not None:
-            node = self.nodes.nodes[self.place]
-            command = node.inside(*command)
-            environment = self.nodes.environment | {MARK: node.name}
+            command = self.nodes.head.inside(*command)
+            environment = self.nodes.environment | {MARK: self.nodes.head.name}
         if self.uri is not None:
             environment["MLFLOW_TRACKING_URI"] = self.uri
         environment |= self.environment

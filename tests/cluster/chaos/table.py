@@ -21,10 +21,10 @@ by their content, every epoch of every curve to nine digits, runs and curves in 
 half-written. Lost or doubled is what differs. Epochs again are those in flight that were trained twice, at most one
 a lane and strike. Seconds: until all that was being trained goes on ("recovered", from the fault, or from the same
 command given again), until it was said that the search ends ("noticed"). Nodes are network namespaces of one
-machine, each with its own address, link, Ray, object store and clock; they share the disk.
+machine, each with its own address, link, Ray and object store; they share the disk.
 
-Written by `make chaos`; one line again: `make chaos FAULTS="cut" SEED=7`, where the fault goes by the name in the
-first column.
+Written by `make chaos TABLE=docs/faults.md`; one line again: `make chaos FAULTS="cut" SEED=7`, where the fault goes
+by the name in the first column.
 
 """
 HEADER = (
@@ -65,7 +65,7 @@ def remembered(file: Path) -> list[Row]:
 
 def page(rows: Sequence[Row]) -> str:
     """What each fault did to a study, and on what."""
-    return f"{PAGE}{table(rows)}\n\n{_where(rows)}\n"
+    return f"{PAGE}{table(rows)}\n\n{_where(rows)}\n{_others(rows)}"
 
 
 def table(rows: Iterable[Row]) -> str:
@@ -80,6 +80,14 @@ def _line(row: Row) -> str:
     seconds = ", ".join(f"{name} {seconds:.0f}" for name, seconds in row.seconds)
     text = FAULTS[row.name].text
     return f"| {row.name} | {text} | {codes} | {lost} | {doubled} | {row.num_again} | {seconds} |"
+
+
+def _others(rows: Sequence[Row]) -> str:
+    """Faults that can be played and were not: nothing is known of them."""
+    missing = [
+        f"`{name}` ({FAULTS[name].text})" for name in names() if name not in {row.name for row in rows}
+    ]
+    return f"\nNot played: {'; '.join(missing)}.\n" if missing else ""
 
 
 def _where(rows: Sequence[Row]) -> str:
