@@ -110,7 +110,7 @@ def _seconds(settings: Any, device: Any, images: int) -> float:
     network = models.build(settings.network, **params).to(device).train()
     amp = Precision(settings.recipe.precision, device)
     if amp.on_tensor_cores:
-        network = network.to(memory_format=torch.channels_last)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch 2.10
     loss_of = segmentation_loss(settings.recipe.loss, models.supervision(network))
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     size = settings.recipe.image_size

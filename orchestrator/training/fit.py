@@ -93,7 +93,7 @@ def run_fit(
     network = workers.share_batch_norm(network, micro_batch, device)
     amp = Precision(recipe.precision, device)
     if amp.on_tensor_cores:
-        network = network.to(memory_format=torch.channels_last)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch 2.10
     replica = DistributedDataParallel(network) if workers.size() > 1 else network
     train = TrainingBatches(cases, spec.train, recipe, models.stride(spec.network), device, loader_workers)
     val = ValidationBatches(cases, spec.val, micro_batch, device)
