@@ -152,9 +152,10 @@ def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
     champion, objective, beside = home.champion(), home.objective(), home.beside()
     trials, front, rows = home.trials(), home.front(), []
     standing = ranked(trials, metric, objective, beside)
+    score_of = {trial.number: score for trial, score in standing}
     again = {one.trial: one for one in scored_again(home, standing)} if metric == "dice" else {}
     for trial in trials:
-        score = trial.score(metric)
+        score = score_of.get(trial.number)
         row = LeaderboardRow(
             number=trial.number,
             state=trial.state,

@@ -555,17 +555,18 @@ def read_trial(
     """
     params = space.sample(FixedTrial(trial.params))
     settings = space.settings(params)
-    specs = fold_specs(settings, plan)
+    fit_ids = [spec.fit_id for spec in fold_specs(settings, plan)]
     state = STATES.get(trial.state, "open")
-    folds = look.folds if look is not None and state == "stopped" else range(len(specs))
+    folds = look.folds if look is not None and state == "stopped" else range(len(fit_ids))
+    found = (ledger.find(fit_ids[fold]) for fold in folds)
     return StudyTrial(
         number=trial.number,
         state=state,
         searched=dict(trial.params),
         params=params,
         settings=settings,
-        records=tuple(ledger.read(specs[fold].fit_id) for fold in folds if ledger.has(specs[fold].fit_id)),
-        num_folds=len(specs),
+        records=tuple(record for record in found if record is not None),
+        num_folds=len(fit_ids),
         error=trial.user_attrs.get("error") or trial.user_attrs.get("stopped"),
         look=look or UNSEEN,
     )

@@ -79,6 +79,14 @@ class Ledger:
         except Unreadable as error:
             raise BadStudy(str(folder), f"{error}; {REMEDY}") from error
 
+    def find(self, fit_id: str) -> FitRecord | None:
+        """The record of a fit, read once; None where there is none, or it does not read."""
+        folder = self.fits / fit_id
+        try:
+            return read_fit(folder) if folder.is_dir() else None
+        except Unreadable:
+            return None
+
     def stored(self) -> Iterator[Stored]:
         """Every finished fit whose record reads, without its arrays."""
         for folder in _folders(self.fits):
