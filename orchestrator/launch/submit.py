@@ -177,6 +177,8 @@ class Job:
             session.ws_connect(
                 f"{address}/api/jobs/{self.id}/logs/tail",
                 heartbeat=HEARTBEAT_S,
+                # Who leaves a log does not read it to its end: Ray's server goes on writing instead of saying goodbye.
+                timeout=aiohttp.ClientWSTimeout(ws_close=0.0),
                 proxy=requests.utils.get_environ_proxies(address).get(address.partition(":")[0]),
             ) as log,
         ):

@@ -146,6 +146,18 @@ def test_a_log_that_breaks_off_is_read_on_where_it_broke(api):
     assert "".join(read) == api.log and len(notes) == 1
 
 
+def test_who_leaves_a_log_that_goes_on_leaves_at_once(api):
+    api.jobs["x"], api.more = dict(RUNNING), 60
+
+    def leave(text: str) -> None:
+        if "another" in text:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Job(job_server(api.url), "x").follow(leave)
+    assert api.more > 40
+
+
 def test_patience_begins_anew_with_every_line_that_comes(api, monkeypatch):
     monkeypatch.setattr(launch, "PATIENCE_S", 0.2)
     api.log, api.breaks = "", 6

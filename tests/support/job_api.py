@@ -27,6 +27,7 @@ class JobApi:
         self.log = "one\ntwo\nthree\n"
         self.ends: dict[str, Any] = {}  # how the jobs that are submitted end, where not well
         self.breaks = 0
+        self.more = 0  # lines that a running job goes on to print, 20 a second
         self.wants_token = False
         self.asked: list[dict[str, Any]] = []  # bodies of submissions
         self.url = ""
@@ -82,6 +83,9 @@ class JobApi:
             await answer.send_str(line)
         while self.jobs[request.match_info["id"]]["status"] == "RUNNING":
             await asyncio.sleep(0.05)
+            if self.more and not answer.closed:
+                self.more -= 1
+                await answer.send_str("another\n")
         return answer
 
     def app(self) -> web.Application:
