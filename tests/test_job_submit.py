@@ -279,7 +279,6 @@ def test_a_wheel_submits_from_a_folder_that_is_no_checkout(cluster: Cluster, tmp
         "install",
         "-q",
         "--no-deps",
-        "--no-build-isolation",
         "--target",
         installed,
     ]
