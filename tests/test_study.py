@@ -105,7 +105,7 @@ def test_a_fit_that_is_wider_than_the_cluster_is_refused():
 
 def test_a_study_does_not_run_through_a_ray_client():
     with pytest.raises(
-        BadMachine, match=r"--address: a study does not run through a Ray client.*`ray job submit`"
+        BadMachine, match=r"--address: a study does not run through a Ray client.*`orchestrator submit`"
     ):
         Machine("ray://head:10001")
 
