@@ -122,6 +122,7 @@ def test_channels_last_gives_the_same_output(small):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # of torch 2.10's exporter
 @pytest.mark.parametrize(
     "small",
     [pytest.param(name, marks=() if name in EXPORTED else pytest.mark.slow) for name in models.names()],

@@ -143,9 +143,10 @@ def test_a_setting_that_failed_after_a_verdict_can_still_be_shown_when_the_study
     assert visit["number"] == 1
     engine.fail(name, 1)
     again = Engine(template, tmp_path, num_trials=12, race="paired")
-    failed = next(v for v in trial_views(again.standings, {1: "failed"}, {}, {}) if v.number == 1)
+    views, _ = trial_views(again.standings, {1: "failed"}, {}, {})
+    failed = next(view for view in views if view.number == 1)
     assert failed.num_done == 1
-    shown = trial_views(engine.standings, {1: "failed"}, {}, {})
+    shown, _ = trial_views(engine.standings, {1: "failed"}, {}, {})
     assert failed == next(view for view in shown if view.number == 1)
 
 
