@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer._click.exceptions import UsageError
 
 from orchestrator.cli.screen import note
 from orchestrator.cli.search import search
@@ -17,6 +16,8 @@ from orchestrator.errors import BadMachine, Mistakes
 from orchestrator.launch.kinds import KINDS, Kind
 from orchestrator.launch.spec import Cluster
 
+# Typer brings a Click of its own or takes the package, by release; this class is in either.
+UsageError: type[Any] = typer.BadParameter.__bases__[0]
 app = typer.Typer(help="Files that start a cluster, or a search on one.", no_args_is_help=True)
 render_app = typer.Typer(
     help="Print a file, or write it; --help of each says what it starts and what it holds.",
