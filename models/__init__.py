@@ -5,22 +5,32 @@
 trained on the mask with equal weight, unless `supervision(network)` says otherwise.
 """
 
-from models import attention_unet as attention_unet
-from models import colonsegnet as colonsegnet
-from models import deeplabv3p as deeplabv3p
-from models import gmsrf_net as gmsrf_net
-from models import hrnet as hrnet
-from models import msrf_net as msrf_net
-from models import pranet as pranet
-from models import resunet as resunet
-from models import resunet_pp as resunet_pp
-from models import uacanet as uacanet
-from models import unet as unet
-from models import unet_mediaeval as unet_mediaeval
-from models import unet_pp as unet_pp
-from models.published_weights import load_published
-from models.registry import build, names, paper, params, published, register, smallest_batch, stride, summary
-from models.supervision import Supervision, supervision
+from orchestrator.models import attention_unet as attention_unet
+from orchestrator.models import colonsegnet as colonsegnet
+from orchestrator.models import deeplabv3p as deeplabv3p
+from orchestrator.models import gmsrf_net as gmsrf_net
+from orchestrator.models import hrnet as hrnet
+from orchestrator.models import msrf_net as msrf_net
+from orchestrator.models import pranet as pranet
+from orchestrator.models import resunet as resunet
+from orchestrator.models import resunet_pp as resunet_pp
+from orchestrator.models import uacanet as uacanet
+from orchestrator.models import unet as unet
+from orchestrator.models import unet_mediaeval as unet_mediaeval
+from orchestrator.models import unet_pp as unet_pp
+from orchestrator.models.published_weights import load_published
+from orchestrator.models.registry import (
+    build,
+    names,
+    paper,
+    params,
+    published,
+    register,
+    smallest_batch,
+    stride,
+    summary,
+)
+from orchestrator.models.supervision import Supervision, supervision
 
 __all__ = [
     "Supervision",

@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks import ImageNetNormalize, check_multiple, check_size, resize
-from models.published_weights import load_published
-from models.registry import register
-from models.unet import STRIDE, UNet
+from orchestrator.models.blocks import ImageNetNormalize, check_multiple, check_size, resize
+from orchestrator.models.published_weights import load_published
+from orchestrator.models.registry import register
+from orchestrator.models.unet import STRIDE, UNet
 
 BRAIN_MRI_CHANNELS = 32
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.blocks import Residual, SqueezeExcite, check_multiple, check_size
-from models.published_weights import publish
-from models.registry import register
+from orchestrator.models.blocks import Residual, SqueezeExcite, check_multiple, check_size
+from orchestrator.models.published_weights import publish
+from orchestrator.models.registry import register
 
 STRIDE = 8
 REDUCTION = 16

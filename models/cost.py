@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from models import registry
+from orchestrator.models import registry
 
 
 @dataclass(frozen=True)

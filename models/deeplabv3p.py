@@ -17,9 +17,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.blocks import ImageNetNormalize, check_multiple, check_size
-from models.encoders import downloading, load_encoder, timm_encoder
-from models.registry import register
+from orchestrator.models.blocks import ImageNetNormalize, check_multiple, check_size
+from orchestrator.models.encoders import downloading, load_encoder, timm_encoder
+from orchestrator.models.registry import register
 
 STRIDE = 16
 PAPER = "Chen et al., arXiv:1802.02611"

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models.blocks import NormOfOwn, Pointwise, conv_bn
+from orchestrator.models.blocks import NormOfOwn, Pointwise, conv_bn
 
 PYRAMID = (4, 8, 16, 32)
 

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks import (
+from orchestrator.models.blocks import (
     ImageNetNormalize,
     ReceptiveField,
     SqueezeExcite,
@@ -36,8 +36,8 @@ from models.blocks import (
     resize,
     times_own,
 )
-from models.encoders import FullResolution, Pyramid
-from models.registry import register
+from orchestrator.models.encoders import FullResolution, Pyramid
+from orchestrator.models.registry import register
 
 STRIDE = 32
 NUM_SCALES = 4

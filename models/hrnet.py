@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.blocks import ImageNetNormalize, check_size, resize
-from models.encoders import Pyramid
-from models.registry import register
+from orchestrator.models.blocks import ImageNetNormalize, check_size, resize
+from orchestrator.models.encoders import Pyramid
+from orchestrator.models.registry import register
 
 STRIDE = 32
 PAPER = "Wang et al., arXiv:1908.07919"

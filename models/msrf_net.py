@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks import (
+from orchestrator.models.blocks import (
     SqueezeExcite,
     activated_conv,
     check_multiple,
@@ -38,9 +38,9 @@ from models.blocks import (
     like_keras,
     resize,
 )
-from models.canny import canny
-from models.registry import register
-from models.supervision import Supervision
+from orchestrator.models.canny import canny
+from orchestrator.models.registry import register
+from orchestrator.models.supervision import Supervision
 
 Variant = Literal["paper", "code", "script"]
 

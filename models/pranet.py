@@ -17,10 +17,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks import ImageNetNormalize, ReceptiveField, check_multiple, check_size, conv_bn, resize
-from models.encoders import Pyramid
-from models.published_weights import publish, units
-from models.registry import register
+from orchestrator.models.blocks import (
+    ImageNetNormalize,
+    ReceptiveField,
+    check_multiple,
+    check_size,
+    conv_bn,
+    resize,
+)
+from orchestrator.models.encoders import Pyramid
+from orchestrator.models.published_weights import publish, units
+from orchestrator.models.registry import register
 
 STRIDE = 32
 

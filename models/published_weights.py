@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.encoders import read_tensors
-from models.registry import build
+from orchestrator.models.encoders import read_tensors
+from orchestrator.models.registry import build
 
 
 @dataclass(frozen=True)

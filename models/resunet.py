@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.blocks import (
+from orchestrator.models.blocks import (
     Residual,
     activated_conv,
     check_multiple,
@@ -32,7 +32,7 @@ from models.blocks import (
     residual_stem,
     residual_unit,
 )
-from models.registry import register
+from orchestrator.models.registry import register
 
 STRIDE = 16  # what both variants can take; the paper's alone could take 8
 

@@ -26,7 +26,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.blocks import (
+from orchestrator.models.blocks import (
     Residual,
     SqueezeExcite,
     SummedPyramid,
@@ -37,7 +37,7 @@ from models.blocks import (
     residual_stem,
     residual_unit,
 )
-from models.registry import register
+from orchestrator.models.registry import register
 
 STRIDE = 8
 DASPP_STRIDE = 16  # the bridge halves its map once more

@@ -21,10 +21,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks import ImageNetNormalize, ReceptiveField, check_multiple, check_size, conv_bn, resize
-from models.encoders import Pyramid, dilate
-from models.published_weights import publish, units
-from models.registry import register
+from orchestrator.models.blocks import (
+    ImageNetNormalize,
+    ReceptiveField,
+    check_multiple,
+    check_size,
+    conv_bn,
+    resize,
+)
+from orchestrator.models.encoders import Pyramid, dilate
+from orchestrator.models.published_weights import publish, units
+from orchestrator.models.registry import register
 
 STRIDE_S, STRIDE_L = 32, 16
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.blocks import check_multiple, check_size, double_conv
-from models.published_weights import publish
-from models.registry import register
+from orchestrator.models.blocks import check_multiple, check_size, double_conv
+from orchestrator.models.published_weights import publish
+from orchestrator.models.registry import register
 
 STRIDE = 16
 

@@ -11,8 +11,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.blocks import activated_conv, check_multiple, check_size, conv3, doubling_conv3, like_keras
-from models.registry import register
+from orchestrator.models.blocks import (
+    activated_conv,
+    check_multiple,
+    check_size,
+    conv3,
+    doubling_conv3,
+    like_keras,
+)
+from orchestrator.models.registry import register
 
 STRIDE = 16
 

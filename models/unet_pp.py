@@ -15,8 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.blocks import check_multiple, check_size, like_keras
-from models.registry import register
+from orchestrator.models.blocks import check_multiple, check_size, like_keras
+from orchestrator.models.registry import register
 
 STRIDE = 16
 NUM_LEVELS = 5

@@ -10,8 +10,8 @@ import optuna
 import pytest
 import torch
 
-import models
-from orchestrator.search.space import check_builds, json_schema, load_space
+from orchestrator import models
+from orchestrator.search.space.space import check_builds, json_schema, load_space
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # jsonschema's own, on import

@@ -20,24 +20,13 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from orchestrator.cli import (
-    cluster,
-    data,
-    doctor,
-    evaluate,
-    networks,
-    plan,
-    results,
-    search,
-    space,
-    status,
-    submit,
-)
-from orchestrator.cli.screen import err, plain
-from orchestrator.errors import BadData, FitFailed, UserError
-from orchestrator.faults import machine_fault
-from orchestrator.interruption import RUN_AGAIN, asked, exit_code, listening
-from orchestrator.redaction import without_secrets
+from orchestrator.cli import cluster, doctor, evaluate, networks, plan, results, search, space, status, submit
+from orchestrator.cli.console.printing import err, plain
+from orchestrator.cli.data import datasets as data
+from orchestrator.common.errors import BadData, FitFailed, UserError
+from orchestrator.common.faults import machine_fault
+from orchestrator.common.interruption import RUN_AGAIN, asked, exit_code, listening
+from orchestrator.common.redaction import without_secrets
 
 
 class Commands(TyperGroup):

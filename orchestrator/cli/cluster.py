@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli.screen import note
+from orchestrator.cli.console.printing import note
 from orchestrator.cli.search import search
-from orchestrator.errors import BadMachine, Mistakes
+from orchestrator.common.errors import BadMachine, Mistakes
 from orchestrator.launch.kinds import KINDS, Kind
 from orchestrator.launch.spec import Cluster
 
@@ -63,7 +63,7 @@ def refuse_search(words: tuple[str, ...]) -> None:
     """Raises `BadMachine` where the words are no search or say what the file says, `BadStudy` where nothing ends it."""
     if not words:
         return
-    from orchestrator.search.budget import Budget
+    from orchestrator.search.budget.limits import Budget
 
     alone = typer.Typer()
     alone.command()(search)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.options import DEFAULT_HOME, Address, AsJson, Cache, Device, Home, TrackingUri
-from orchestrator.cli.screen import note, out, plain, print_json
+from orchestrator.cli.console.options import DEFAULT_HOME, Address, AsJson, Cache, Device, Home, TrackingUri
+from orchestrator.cli.console.printing import note, out, plain, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from orchestrator.doctor.findings import Finding
+    from orchestrator.doctor.checks.findings import Finding
 
 COLORS = {"failure": "bold red", "warning": "yellow", "ok": "green"}
 MANY_NODES = 3  # from there on only the first one shows what is well
@@ -54,11 +54,11 @@ def doctor(
     small all-reduce among all nodes and a training step on each. Every finding that is not ok has a remedy. Exit code 2
     if something would fail; warnings do not fail. It ends within eight minutes, whatever hangs.
     """
+    from orchestrator.doctor.checks.findings import Finding, would_fail
+    from orchestrator.doctor.checks.shared_home import host
     from orchestrator.doctor.examination import LONGEST_S, Asked, examine
-    from orchestrator.doctor.findings import Finding, would_fail
-    from orchestrator.doctor.shared_home import host
-    from orchestrator.results.mlflow_client import check_uri, with_credentials_apart
-    from orchestrator.search.space import load_space
+    from orchestrator.results.mlflow.client import check_uri, with_credentials_apart
+    from orchestrator.search.space.space import load_space
 
     home = home.expanduser().resolve()
     if tracking_uri is not None:
@@ -125,7 +125,7 @@ def at_the_latest(seconds: float, give_up: object) -> Iterator[None]:
 
 def show(found: Sequence[Finding], as_json: bool) -> None:
     """A table for each node and what mends what; or JSON."""
-    from orchestrator.doctor.findings import would_fail
+    from orchestrator.doctor.checks.findings import would_fail
 
     counts = {severity: sum(one.severity == severity for one in found) for severity in COLORS}
     if as_json:
@@ -161,7 +161,7 @@ def _table(findings: Sequence[Finding], title: str) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    from orchestrator.doctor.findings import worst_first
+    from orchestrator.doctor.checks.findings import worst_first
 
     table = Table(title=escape(plain(title)), title_justify="left", box=box.SIMPLE_HEAD)
     for head in ("check", "", "found, and what mends it"):

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.options import DEFAULT_HOME, AsJson, Cache, Home, Metric, Twins
-from orchestrator.cli.screen import bar, err, out, print_json
-from orchestrator.cli.split import load_unchanged, look_for_twins
-from orchestrator.files import write_atomically
+from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home, Metric, Twins
+from orchestrator.cli.console.printing import bar, err, out, print_json
+from orchestrator.cli.data.splits import load_unchanged, look_for_twins
+from orchestrator.common.files import write_atomically
 
 if TYPE_CHECKING:
     from orchestrator.data.cases import Dataset
-    from orchestrator.results.bundle import BundleConfig
+    from orchestrator.results.export.bundle import BundleConfig
 
 
 def evaluate(
@@ -43,12 +43,12 @@ def evaluate(
     Of the datasets it was trained on, only the hold-out cases are scored; of others, no frame that shows the same place
     as one of those. Intervals draw frames of one place together.
     """
-    from orchestrator.data.splits import group_of_case
-    from orchestrator.errors import BadData
-    from orchestrator.results import evaluation
-    from orchestrator.results.bundle import Bundle
-    from orchestrator.results.paper_scores import asked_for, paper_scores_of
-    from orchestrator.results.tables import metric_dicts, metric_table, score_dicts, score_table
+    from orchestrator.common.errors import BadData
+    from orchestrator.data.splits.plan import group_of_case
+    from orchestrator.results.export import evaluation
+    from orchestrator.results.export.bundle import Bundle
+    from orchestrator.results.export.paper_scores import asked_for, paper_scores_of
+    from orchestrator.results.views.tables import metric_dicts, metric_table, score_dicts, score_table
     from orchestrator.scoring.statistics import few_groups
 
     if out_folder is not None and out_folder.exists() and not out_folder.is_dir():
@@ -139,8 +139,8 @@ def _what_it_saw(
 ) -> tuple[tuple[Dataset, ...], tuple[tuple[str, str], ...] | None]:
     """What else the model was trained on, as far as it is here, and the twins in all of it; None: not looked for."""
     from orchestrator.data.cases import list_datasets
-    from orchestrator.data.splits import count_twins
-    from orchestrator.results.evaluation import datasets_seen
+    from orchestrator.data.splits.plan import count_twins
+    from orchestrator.results.export.evaluation import datasets_seen
 
     if not twins:
         err.print(
@@ -169,10 +169,11 @@ def compare(
 ) -> None:
     """Say which of several systems is better, by how much, and how sure that is; paired, image by image."""
     from orchestrator.cli.results import known_metric, tell_damage
-    from orchestrator.errors import Mistakes
-    from orchestrator.results import comparison
-    from orchestrator.results.tables import comparison_dicts, comparison_table
-    from orchestrator.search.home import find_study
+    from orchestrator.common.errors import Mistakes
+    from orchestrator.results.views.plots import difference_plot
+    from orchestrator.results.views.tables import comparison_dicts, comparison_table
+    from orchestrator.search.store.study_store import find_study
+    from orchestrator.selection import comparison
 
     home, mistakes, contenders = home.expanduser().resolve(), Mistakes(), []
     with mistakes.noted():
@@ -195,5 +196,5 @@ def compare(
         for row in rows:
             out.print(comparison.verdict(row, metric), highlight=False)
     if plot is not None:
-        write_atomically(plot, comparison.difference_plot(rows, metric), sync=False)
+        write_atomically(plot, difference_plot(rows, metric), sync=False)
         (err if as_json else out).print(f"plot in {plot}", highlight=False)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.options import AsJson
-from orchestrator.cli.screen import out, print_json
+from orchestrator.cli.console.options import AsJson
+from orchestrator.cli.console.printing import out, print_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,7 +23,7 @@ def models_list(context: typer.Context, as_json: AsJson = False) -> None:
     """Show every network: paper, parameters, cost, and the size that was published."""
     if context.invoked_subcommand is not None:
         return
-    import models
+    from orchestrator import models
 
     rows = [_facts(name) for name in models.names()]
     if as_json:
@@ -57,9 +56,10 @@ def models_show(name: Annotated[str, typer.Argument(help="A network of `orchestr
     """Show what a network is made of, its parameters that a space can search, and its search-space file."""
     import inspect
 
-    import models
-    from models.cost import on_meta
-    from orchestrator.errors import BadSpace
+    from orchestrator import models
+    from orchestrator.common.errors import BadSpace
+    from orchestrator.models.cost import on_meta
+    from orchestrator.search.space.shipped import shipped_file
 
     if name not in models.names():
         raise BadSpace(name, f"no network is named {name!r}; known: {', '.join(models.names())}")
@@ -81,15 +81,14 @@ def models_show(name: Annotated[str, typer.Argument(help="A network of `orchestr
     for parameter in models.params(name).values():
         kind = inspect.formatannotation(parameter.annotation).replace("typing.", "")
         out.print(f"  {parameter.name} = {parameter.default!r}   ({kind})", markup=False, highlight=False)
-    file = Path("search_spaces") / f"{name}.toml"
-    if file.is_file():
-        out.print(f"\n{file}:\n", highlight=False)
+    if (file := shipped_file(name)) is not None:
+        out.print(f"\nsearch space `{name}`, {file}:\n", highlight=False)
         out.print(file.read_text(encoding="utf-8"), markup=False, highlight=False)
 
 
 def _facts(name: str, network: nn.Module | None = None) -> dict[str, Any]:
-    import models
-    from models.cost import multiply_accumulates, on_meta, size
+    from orchestrator import models
+    from orchestrator.models.cost import multiply_accumulates, on_meta, size
 
     network = network or on_meta(name)
     counted = size(network)

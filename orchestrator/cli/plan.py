@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.options import (
+from orchestrator.cli.console.options import (
     DEFAULT_HOME,
     AsJson,
     Cache,
@@ -22,13 +22,13 @@ from orchestrator.cli.options import (
     Unseen,
     finite,
 )
-from orchestrator.cli.screen import bar, out, print_json
+from orchestrator.cli.console.printing import bar, out, print_json
 from orchestrator.search.choices import RuleName
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from orchestrator.search.plan import Forecast, Speed
+    from orchestrator.search.forecast.plan import Forecast, Speed
 
 
 def plan(
@@ -60,22 +60,22 @@ def plan(
     """Time a few steps here, then forecast fits, GPU-hours, hours and cost of a search for every width."""
     import torch
 
+    from orchestrator.cli.data.splits import load_split, refuse_split
     from orchestrator.cli.doctor import refuse_what_would_fail
     from orchestrator.cli.search import device_here
-    from orchestrator.cli.split import load_split, refuse_split
-    from orchestrator.data.cache import cached_cases
-    from orchestrator.errors import Mistakes
-    from orchestrator.search.folds import fold_specs
-    from orchestrator.search.plan import (
+    from orchestrator.common.errors import Mistakes
+    from orchestrator.data.cache.frames import cached_cases
+    from orchestrator.search.forecast.plan import (
         forecast,
         measure,
         seconds_of_fits,
         some_settings,
         world_of,
     )
-    from orchestrator.search.space import check_builds, check_weights, load_space
-    from orchestrator.search.width import possible_widths
-    from orchestrator.study import batch_sizes
+    from orchestrator.search.forecast.width import possible_widths
+    from orchestrator.search.records.trial_score import fold_specs
+    from orchestrator.search.space.space import check_builds, check_weights, load_space
+    from orchestrator.study.checks import batch_sizes
     from orchestrator.training.process import settle
 
     home = home.expanduser().resolve()

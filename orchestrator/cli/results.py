@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.options import (
+from orchestrator.cli.console.options import (
     DEFAULT_HOME,
     Address,
     AsJson,
@@ -21,16 +21,16 @@ from orchestrator.cli.options import (
     Width,
     absolute,
 )
-from orchestrator.cli.screen import bar, epoch_line, err, out, plain, print_json
+from orchestrator.cli.console.printing import bar, epoch_line, err, out, plain, print_json
 from orchestrator.search.choices import BestRule, EnsembleName
 
 if TYPE_CHECKING:
-    from orchestrator.machine import Machine
-    from orchestrator.results.ensemble import Ensemble
-    from orchestrator.search.folds import TrialScore
-    from orchestrator.search.home import StudyHome, StudyTrial
-    from orchestrator.search.ledger import FitRecord
-    from orchestrator.search.work import Work
+    from orchestrator.ray_cluster.machine import Machine
+    from orchestrator.search.fit_jobs import Work
+    from orchestrator.search.records.ledger import FitRecord
+    from orchestrator.search.records.trial_score import TrialScore
+    from orchestrator.search.store.study_store import StudyHome, StudyTrial
+    from orchestrator.selection.ensemble import Ensemble
 
 
 def leaderboard(
@@ -40,11 +40,11 @@ def leaderboard(
     as_json: AsJson = False,
 ) -> None:
     """Show the trials of a study, best first; scores in percent, in JSON from 0 to 1."""
-    from orchestrator.errors import Mistakes
-    from orchestrator.results.handover import board, nested_lines
-    from orchestrator.results.tables import leaderboard as table
-    from orchestrator.results.tables import leaderboard_dicts
-    from orchestrator.search.home import find_study
+    from orchestrator.common.errors import Mistakes
+    from orchestrator.results.export.handover import board, nested_lines
+    from orchestrator.results.views.tables import leaderboard as table
+    from orchestrator.results.views.tables import leaderboard_dicts
+    from orchestrator.search.store.study_store import find_study
 
     mistakes = Mistakes()
     with mistakes.noted():
@@ -111,11 +111,9 @@ def best(
 
     Scores in tables are percent, in JSON and MLflow shares from 0 to 1.
     """
-    from orchestrator.errors import BadStudy, Mistakes
-    from orchestrator.results.card import WHOSE_MASKS
-    from orchestrator.results.ensemble import cost
-    from orchestrator.results.export import named_export, refuse_to_overwrite
-    from orchestrator.results.handover import (
+    from orchestrator.common.errors import BadStudy, Mistakes
+    from orchestrator.results.export.exported_network import network_of
+    from orchestrator.results.export.handover import (
         export_trial,
         fold_lines,
         front_lines,
@@ -124,16 +122,18 @@ def best(
         summary,
         validation_line,
     )
-    from orchestrator.results.mlflow_client import check_uri
-    from orchestrator.results.network import network_of
-    from orchestrator.results.network_run import log_network
-    from orchestrator.results.registry import register_champion
-    from orchestrator.results.report import default_uri
-    from orchestrator.results.selection import select_trial
-    from orchestrator.results.tables import score_dicts, score_table, versus_table
-    from orchestrator.search.home import champion_fit, find_study
-    from orchestrator.search.ledger import scored_as
-    from orchestrator.search.nested import nested_of
+    from orchestrator.results.export.model_card import WHOSE_MASKS
+    from orchestrator.results.export.write import named_export, refuse_to_overwrite
+    from orchestrator.results.mlflow.client import check_uri
+    from orchestrator.results.mlflow.model_registry import register_champion
+    from orchestrator.results.mlflow.network_run import log_network
+    from orchestrator.results.mlflow.study_report import default_uri
+    from orchestrator.results.views.tables import score_dicts, score_table, versus_table
+    from orchestrator.search.records.ledger import scored_as
+    from orchestrator.search.store.study_store import champion_fit, find_study
+    from orchestrator.selection.ensemble import cost
+    from orchestrator.selection.nested import nested_of
+    from orchestrator.selection.ranking import select_trial
 
     home = home.expanduser().resolve()
     uri, mistakes = tracking_uri or default_uri(home), Mistakes()
@@ -284,8 +284,8 @@ def predict(
     the image as viewers show it: upright, where EXIF says that its stored pixels are not.
     """
     from orchestrator.data.images import orientation
-    from orchestrator.results.bundle import Bundle
-    from orchestrator.results.predict import predict_files
+    from orchestrator.results.export.bundle import Bundle
+    from orchestrator.results.export.predict import predict_files
 
     loaded = Bundle.load(bundle)
     with bar("predicting") as on_progress:
@@ -318,14 +318,14 @@ class _Crew:
         self, standing: Sequence[tuple[StudyTrial, TrialScore]], chosen: StudyTrial, metric: str
     ) -> Ensemble:
         """The ensemble around a trial; what its members' company is worth is scored now, where it is not on record."""
-        from orchestrator.champion import scoring
-        from orchestrator.results.ensemble import select_ensemble
+        from orchestrator.selection.ensemble import select_ensemble
+        from orchestrator.study.champion import scoring
 
         with scoring(self.study, *self._machine_and_work()) as score:
             return select_ensemble(self.study, standing, chosen.number, metric, score)
 
     def refit(self, trial: StudyTrial) -> FitRecord:
-        from orchestrator.champion import refit, spec_of_refit
+        from orchestrator.study.champion import refit, spec_of_refit
 
         spec = spec_of_refit(self.study, trial)
         epochs = spec.stop_after or spec.recipe.epochs
@@ -343,14 +343,14 @@ class _Crew:
         )
 
     def score(self, records: Sequence[FitRecord]) -> None:
-        from orchestrator.champion import score_networks
+        from orchestrator.study.champion import score_networks
 
         score_networks(self.study, tuple(record.fit_id for record in records), *self._machine_and_work())
 
     def _machine_and_work(self) -> tuple[Machine, Work]:
-        from orchestrator.cli.split import load_unchanged
-        from orchestrator.machine import Machine
-        from orchestrator.search.work import Work
+        from orchestrator.cli.data.splits import load_unchanged
+        from orchestrator.ray_cluster.machine import Machine
+        from orchestrator.search.fit_jobs import Work
 
         sources, unseen = self.study.datasets()
         load_unchanged(self.study.home, [dataset.name for dataset in (*sources, *unseen)], self.cache)
@@ -359,7 +359,7 @@ class _Crew:
 
 
 def _all_folds(study: StudyHome, trial: StudyTrial) -> list[FitRecord]:
-    from orchestrator.errors import BadStudy
+    from orchestrator.common.errors import BadStudy
 
     if trial.num_folds == 1:
         raise BadStudy(study.name, "--ensemble folds averages the networks of several folds, found one fold")
@@ -367,7 +367,7 @@ def _all_folds(study: StudyHome, trial: StudyTrial) -> list[FitRecord]:
 
 
 def _refuse_pruned(study: StudyHome, trial: StudyTrial, records: Sequence[FitRecord]) -> None:
-    from orchestrator.errors import BadStudy
+    from orchestrator.common.errors import BadStudy
 
     if not all(record.weights.exists() for record in records):
         raise BadStudy(
@@ -378,14 +378,14 @@ def _refuse_pruned(study: StudyHome, trial: StudyTrial, records: Sequence[FitRec
 
 def tell_damage(study: StudyHome) -> None:
     """Say which files of a study do not read, and are left out."""
-    from orchestrator.search.mending import damage
+    from orchestrator.study.repair import damage
 
     for line in damage(study):
         err.print(line, style="bold", markup=False, highlight=False)
 
 
 def known_metric(metric: str) -> str:
-    from orchestrator.errors import BadStudy
+    from orchestrator.common.errors import BadStudy
     from orchestrator.scoring.metrics import METRICS
 
     if metric not in METRICS:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.doctor import refuse_what_would_fail
-from orchestrator.cli.live import study_view
-from orchestrator.cli.options import (
+from orchestrator.cli.console.live import study_view
+from orchestrator.cli.console.options import (
     DEFAULT_HOME,
     Address,
     Cache,
@@ -26,19 +25,20 @@ from orchestrator.cli.options import (
     Unseen,
     Width,
 )
+from orchestrator.cli.console.printing import epoch_line, err, out
+from orchestrator.cli.data.splits import load_split, refuse_split, warn_of_lopsided
+from orchestrator.cli.doctor import refuse_what_would_fail
 from orchestrator.cli.results import leaderboard
-from orchestrator.cli.screen import epoch_line, err, out
-from orchestrator.cli.split import load_split, refuse_split, warn_of_lopsided
 from orchestrator.cli.submit import run_as_job
-from orchestrator.cpus import usable_cpus
-from orchestrator.errors import BadStudy, FitFailed, Mistakes
+from orchestrator.common.cpus import usable_cpus
+from orchestrator.common.errors import BadStudy, FitFailed, Mistakes
 from orchestrator.search.choices import RuleName, SamplerName
 
 if TYPE_CHECKING:
-    from orchestrator.data.splits import SplitPlan
-    from orchestrator.machine import Machine
-    from orchestrator.search.home import StudyTrial
-    from orchestrator.study import Study
+    from orchestrator.data.splits.plan import SplitPlan
+    from orchestrator.ray_cluster.machine import Machine
+    from orchestrator.search.store.study_store import StudyTrial
+    from orchestrator.study.spec import Study
 
 
 def fit(
@@ -62,11 +62,11 @@ def fit(
     import torch
 
     from orchestrator.scoring.formatting import percent
-    from orchestrator.scoring.pending import scores_under
-    from orchestrator.search.folds import fold_specs
-    from orchestrator.search.ledger import Ledger
-    from orchestrator.search.space import check_builds, check_weights, load_space, override
-    from orchestrator.search.work import Work
+    from orchestrator.scoring.pending_cases import scores_under
+    from orchestrator.search.fit_jobs import Work
+    from orchestrator.search.records.ledger import Ledger
+    from orchestrator.search.records.trial_score import fold_specs
+    from orchestrator.search.space.space import check_builds, check_weights, load_space, override
     from orchestrator.training.process import settle
 
     home = home.expanduser().resolve()
@@ -231,19 +231,20 @@ def search(
 
     With --nested K there are K + 1 studies, one after another, and each may spend the whole budget.
     """
-    from orchestrator.machine import Machine, reach_cluster
-    from orchestrator.results.earlier import earlier_settings
-    from orchestrator.results.mlflow_client import refuse_locked_out
-    from orchestrator.results.report import Report, default_uri
-    from orchestrator.search.beside import first_and_beside
-    from orchestrator.search.budget import Budget
-    from orchestrator.search.home import StudyHome, outside_cases
-    from orchestrator.search.samplers import default_sampler
-    from orchestrator.search.space import check_builds, check_weights, load_space
-    from orchestrator.search.storage import kept_url
-    from orchestrator.search.warm_start import fit_in
-    from orchestrator.search.work import Work
-    from orchestrator.study import Study, run_study
+    from orchestrator.ray_cluster.machine import Machine, reach_cluster
+    from orchestrator.results.mlflow.client import refuse_locked_out
+    from orchestrator.results.mlflow.earlier_studies import earlier_settings
+    from orchestrator.results.mlflow.study_report import Report, default_uri
+    from orchestrator.search.budget.limits import Budget
+    from orchestrator.search.fit_jobs import Work
+    from orchestrator.search.goals.goals import first_and_beside
+    from orchestrator.search.samplers.draw import default_sampler
+    from orchestrator.search.space.space import check_builds, check_weights, load_space
+    from orchestrator.search.store.optuna_storage import kept_url
+    from orchestrator.search.store.study_store import StudyHome, outside_cases
+    from orchestrator.selection.warm_start import fit_in
+    from orchestrator.study.run import run_study
+    from orchestrator.study.spec import Study
 
     is_served = address.startswith(("ray://", "http://", "https://"))
     mistakes = Mistakes()
@@ -359,8 +360,9 @@ def _carry_out_nested(
     whole: Study, num_outer: int, machine: Machine, carry_out: Callable[[Study], StudyTrial | None]
 ) -> None:
     """Carry out the study of every outer fold, and keep what their champions are worth on these folds."""
-    from orchestrator.search.nested import outer_estimate, remember_nested
-    from orchestrator.study import begin, check, inner_studies
+    from orchestrator.selection.nested import outer_estimate, remember_nested
+    from orchestrator.study.checks import check
+    from orchestrator.study.run import begin, inner_studies
 
     inner = inner_studies(whole, num_outer)
     for study in (whole, *inner):
@@ -392,7 +394,7 @@ def _carry_out_nested(
 
 def _begun_without_twins(home: Path, name: str, plan: SplitPlan) -> str | None:
     """The study that the same command meant before twins were looked for, and whose name says so, if there is one."""
-    from orchestrator.search.home import StudyHome
+    from orchestrator.search.store.study_store import StudyHome
 
     before = name.replace(plan.name, replace(plan, twins=None).name)
     is_new = before != name and not StudyHome(home, name).exists()
@@ -402,7 +404,7 @@ def _begun_without_twins(home: Path, name: str, plan: SplitPlan) -> str | None:
 def device_here(device: str) -> str:
     import torch
 
-    from orchestrator.errors import BadMachine
+    from orchestrator.common.errors import BadMachine
 
     if device == "cuda" and not torch.cuda.is_available():
         raise BadMachine("--device", "cuda needs a GPU that torch can use, found none; use --device cpu")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from orchestrator.cli.screen import out, print_json
+from orchestrator.cli.console.printing import out, print_json
 
 app = typer.Typer(help="Search-space files: check, describe.", no_args_is_help=True)
 
@@ -14,7 +14,7 @@ app = typer.Typer(help="Search-space files: check, describe.", no_args_is_help=T
 @app.command("check")
 def space_check(file: Path) -> None:
     """Check a search-space file and build every network that it can ask for."""
-    from orchestrator.search.space import check_builds, load_space
+    from orchestrator.search.space.space import check_builds, load_space
 
     space = load_space(file)
     check_builds(space)
@@ -26,6 +26,6 @@ def space_check(file: Path) -> None:
 @app.command("schema")
 def space_schema() -> None:
     """Print the JSON Schema of search-space files, for editors."""
-    from orchestrator.search.space_schema import json_schema
+    from orchestrator.search.space.schema import json_schema
 
     print_json(json_schema())

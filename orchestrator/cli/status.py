@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.live import WORDS, picture
-from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
-from orchestrator.cli.screen import out, print_json
+from orchestrator.cli.console.live import WORDS, picture
+from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home
+from orchestrator.cli.console.printing import out, print_json
 
 if TYPE_CHECKING:
-    from orchestrator.search.home import StudyHome
-    from orchestrator.search.status import Status
+    from orchestrator.search.records.status import Status
+    from orchestrator.search.store.study_store import StudyHome
 
 
 def status(
@@ -29,9 +29,9 @@ def status(
     be worth, imputed where folds are missing.
     """
     from orchestrator.cli.results import tell_damage
-    from orchestrator.search.home import find_study
-    from orchestrator.search.status import OVER
-    from orchestrator.search.status import as_json as plain
+    from orchestrator.search.records.status import OVER
+    from orchestrator.search.records.status import as_json as plain
+    from orchestrator.search.store.study_store import find_study
 
     found = find_study(home.expanduser().resolve(), study)
     tell_damage(found)
@@ -52,7 +52,7 @@ def status(
 def _watch(found: StudyHome, now: Status) -> None:
     from rich.live import Live
 
-    from orchestrator.search.status import OVER
+    from orchestrator.search.records.status import OVER
 
     with Live(console=out, transient=True, auto_refresh=False) as live:
         while now.state not in OVER:
@@ -71,9 +71,9 @@ def _show(now: Status) -> None:
 
 def _status(found: StudyHome) -> Status:
     """What a running study, or that of one of its outer folds, last said, or what is on record where none runs."""
-    from orchestrator.search.nested import inner_homes
-    from orchestrator.search.scene import recorded_status
-    from orchestrator.search.status import is_alive, read_status
+    from orchestrator.search.progress.snapshot import recorded_status
+    from orchestrator.search.records.status import is_alive, read_status
+    from orchestrator.selection.nested import inner_homes
 
     for study in (found, *inner_homes(found)):
         if is_alive(study.status_file) and (alive := read_status(study.status_file)) is not None:

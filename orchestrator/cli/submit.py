@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from orchestrator.cli.options import AsJson
-from orchestrator.cli.screen import err, out, print_json
-from orchestrator.errors import BadMachine, Mistakes
+from orchestrator.cli.console.options import AsJson
+from orchestrator.cli.console.printing import err, out, print_json
+from orchestrator.common.errors import BadMachine, Mistakes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -151,7 +151,7 @@ def _check_space(context: typer.Context) -> None:
     """Find mistakes of a search-space file here, before anything is uploaded."""
     file = context.params.get("file")
     if isinstance(file, Path):
-        from orchestrator.search.space import check_builds, load_space
+        from orchestrator.search.space.space import check_builds, load_space
 
         check_builds(load_space(file))
 
@@ -216,7 +216,7 @@ def _refuse_other(inner: str, address: str) -> None:
 
 
 def _refuse_secrets(words: list[str]) -> None:
-    from orchestrator.redaction import has_secret
+    from orchestrator.common.redaction import has_secret
 
     if secret := sorted({words[at - 1] for at, word in enumerate(words) if has_secret(word)}):
         raise BadMachine(
@@ -229,7 +229,7 @@ def _refuse_secrets(words: list[str]) -> None:
 def _variable(text: str) -> tuple[str, str]:
     import os
 
-    from orchestrator.redaction import has_secret, names_secret
+    from orchestrator.common.redaction import has_secret, names_secret
 
     name, equals, value = text.partition("=")
     if not equals and name not in os.environ:

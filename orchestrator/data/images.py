@@ -15,9 +15,9 @@ import numpy as np
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
+from orchestrator.common.errors import BadData
+from orchestrator.common.faults import machine_fault
 from orchestrator.data.disguise import seems_to_be
-from orchestrator.errors import BadData
-from orchestrator.faults import machine_fault
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 89_000_000  # just under the size at which Pillow suspects a decompression bomb

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 
-from orchestrator.errors import BadData
-from orchestrator.files import write_atomically
+from orchestrator.common.errors import BadData
+from orchestrator.common.files import write_atomically
 
 Array: TypeAlias = np.ndarray[Any, Any]
 

@@ -16,10 +16,11 @@ import ray
 from ray.exceptions import AuthenticationError, GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from orchestrator.doctor import clock, exchange, local, network, step
-from orchestrator.doctor.exchange import Part
-from orchestrator.doctor.findings import Finding, Result
-from orchestrator.errors import BadMachine
+from orchestrator.common.errors import BadMachine
+from orchestrator.doctor import local
+from orchestrator.doctor.checks import clock, exchange, network, step
+from orchestrator.doctor.checks.exchange import Part
+from orchestrator.doctor.checks.findings import Finding, Result
 
 START_S, ANSWER_S, CLOCK_S = 60.0, 10.0, 10.0
 LONGEST_S = START_S + CLOCK_S + local.LONGEST_S + exchange.LIMIT_S + step.LIMIT_S + 4 * ANSWER_S

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from orchestrator.doctor import (
-    cluster,
+from orchestrator.common.errors import BadMachine
+from orchestrator.common.hosts import why_silent
+from orchestrator.doctor import cluster, local
+from orchestrator.doctor.checks import (
     database,
     datasets,
     exchange,
-    local,
     network,
     packages,
     shared_home,
@@ -21,11 +22,9 @@ from orchestrator.doctor import (
     token,
     tracking_server,
 )
-from orchestrator.doctor.findings import Check, Finding, Result, failure, ok, run_checks, warning
-from orchestrator.doctor.shared_home import Token
-from orchestrator.errors import BadMachine
-from orchestrator.hosts import why_silent
-from orchestrator.machine import Head, Machine, named_head
+from orchestrator.doctor.checks.findings import Check, Finding, Result, failure, ok, run_checks, warning
+from orchestrator.doctor.checks.shared_home import Token
+from orchestrator.ray_cluster.machine import Head, Machine, named_head
 
 DRIVER_S = 30.0
 # All ends within so many seconds, whatever hangs.

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import torch
 
-from orchestrator.doctor import datasets, gpu, network, packages, room, shared_home
-from orchestrator.doctor.findings import Check, Finding, run_checks
-from orchestrator.doctor.shared_home import Token
+from orchestrator.doctor.checks import datasets, gpu, network, packages, shared_home
+from orchestrator.doctor.checks import resources as room
+from orchestrator.doctor.checks.findings import Check, Finding, run_checks
+from orchestrator.doctor.checks.shared_home import Token
 
 # Seconds that the slowest of these checks may take: reading every file of the datasets.
 DATA_S, QUERY_S, DISK_S = 120.0, 30.0, 15.0

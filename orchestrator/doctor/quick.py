@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from orchestrator.doctor import gpu, room, shared_home, token
-from orchestrator.doctor.findings import Check, Finding, run_checks, would_fail
-from orchestrator.errors import MachineFault
-from orchestrator.faults import GO_ON
+from orchestrator.common.errors import MachineFault
+from orchestrator.common.faults import GO_ON
+from orchestrator.doctor.checks import gpu, shared_home, token
+from orchestrator.doctor.checks import resources as room
+from orchestrator.doctor.checks.findings import Check, Finding, run_checks, would_fail
 
 LIMIT_S = 30.0  # milliseconds, unless a network file system hangs
 

@@ -18,9 +18,9 @@ from ray.dashboard.utils import ray_address_to_api_server_url, ray_client_addres
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
-from orchestrator.errors import BadMachine, MachineFault
-from orchestrator.hosts import refuse_user, why_silent
-from orchestrator.variables import environment
+from orchestrator.common.environment import environment
+from orchestrator.common.errors import BadMachine, MachineFault
+from orchestrator.common.hosts import refuse_user, why_silent
 
 for chatty in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
     logging.getLogger(chatty).setLevel(

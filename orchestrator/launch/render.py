@@ -12,9 +12,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined, meta
 
-from orchestrator.errors import BadMachine, Mistakes
-from orchestrator.files import write_atomically
-from orchestrator.kept_memory import KEEP_FREED_MEMORY
+from orchestrator.common.allocator import KEEP_FREED_MEMORY
+from orchestrator.common.errors import BadMachine, Mistakes
+from orchestrator.common.files import write_atomically
 from orchestrator.launch.kinds import KINDS
 from orchestrator.launch.spec import Cluster
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-from orchestrator.errors import BadMachine
-from orchestrator.redaction import has_secret
+from orchestrator.common.errors import BadMachine
+from orchestrator.common.redaction import has_secret
 
 Check = Callable[[Any], bool]
 HOST = re.compile(

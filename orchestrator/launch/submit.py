@@ -26,12 +26,11 @@ import requests
 from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
 from ray.job_submission import JobDetails, JobStatus
 
-import models
 import orchestrator
-from orchestrator.errors import BadMachine, MachineFault
-from orchestrator.files import size_text
+from orchestrator.common.errors import BadMachine, MachineFault
+from orchestrator.common.files import size_text
+from orchestrator.common.redaction import without_secrets
 from orchestrator.launch.job_server import JobServer, understood
-from orchestrator.redaction import without_secrets
 
 POLL_S = 1.0
 # Of a connection that broke: how often it is tried again, and for how long.
@@ -286,10 +285,7 @@ def _packed(files: Mapping[str, Path]) -> Iterator[Path]:
     """A folder with this package, wherever it is installed, and these files. Raises `BadMachine` if it is too large."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        sources = {
-            Path(package.__path__[0]).name: Path(package.__path__[0]) for package in (orchestrator, models)
-        }
-        for name, source in {**sources, **files}.items():
+        for name, source in {"orchestrator": Path(orchestrator.__path__[0]), **files}.items():
             target = folder / name
             target.parent.mkdir(exist_ok=True)
             if source.is_dir():

@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from orchestrator.data.augment import case_seed, pipeline
-from orchestrator.data.cache import CachedCases
-from orchestrator.data.transforms import unpack
+from orchestrator.data.augmentation.pipelines import case_seed, pipeline
+from orchestrator.data.augmentation.transforms import unpack
+from orchestrator.data.cache.frames import CachedCases
 from orchestrator.training import workers
 from orchestrator.training.recipe import Recipe
 

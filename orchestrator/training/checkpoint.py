@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from orchestrator.files import replacing, write_atomically
+from orchestrator.common.files import replacing, write_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -24,19 +24,19 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-import models
-from orchestrator.data.cache import CachedCases
+from orchestrator import models
+from orchestrator.common.errors import BadMachine, FitFailed
+from orchestrator.data.cache.frames import CachedCases
 from orchestrator.data.resize import resize_probability
-from orchestrator.errors import BadMachine, FitFailed
 from orchestrator.scoring.filters import filter_bins
 from orchestrator.scoring.histograms import NUM_BINS, histogram_of_bins, to_bins
 from orchestrator.scoring.threshold import best_threshold
 from orchestrator.training import workers
-from orchestrator.training.averaging import averaged
 from orchestrator.training.batches import TrainingBatches, ValidationBatches
 from orchestrator.training.checkpoint import load_best, load_checkpoint, save_checkpoint
 from orchestrator.training.losses import Loss, segmentation_loss
 from orchestrator.training.recipe import FitSpec, Recipe
+from orchestrator.training.test_time_averaging import averaged
 from orchestrator.training.weight_averaging import WeightAverage
 
 # `report(row)` is told every epoch and says whether to go on; called on every worker, with the same row.

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from orchestrator.stored import Unreadable, as_kind
+from orchestrator.common.stored_json import Unreadable, as_kind
 
 Job = TypeVar("Job")
 _KINDS: dict[str, type] = {}

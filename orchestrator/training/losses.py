@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import Supervision
+from orchestrator.models import Supervision
 
 Loss = Callable[[tuple[Tensor, ...], Tensor], Tensor]
 # logits (B, K, H, W) of K outputs and their mask (B, K, H, W), both float32 -> (B, K)

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from orchestrator.errors import OutOfMemory
-from orchestrator.files import write_atomically
-from orchestrator.stored import Unreadable, parse_json
+from orchestrator.common.errors import OutOfMemory
+from orchestrator.common.files import write_atomically
+from orchestrator.common.stored_json import Unreadable, parse_json
 from orchestrator.training import workers
 
 Done = TypeVar("Done")

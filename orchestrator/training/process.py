@@ -8,8 +8,8 @@ from __future__ import annotations
 import cv2
 import torch
 
-from orchestrator.cpus import usable_cpus
-from orchestrator.kept_memory import KEEP_FREED_MEMORY, keep_freed_memory
+from orchestrator.common.allocator import KEEP_FREED_MEMORY, keep_freed_memory
+from orchestrator.common.cpus import usable_cpus
 
 __all__ = ["KEEP_FREED_MEMORY", "settle"]
 

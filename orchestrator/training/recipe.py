@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from orchestrator.data.augment import PipelineName
+from orchestrator.data.augmentation.pipelines import PipelineName
 from orchestrator.training.jobs import job_kind
 
 FIT_VERSION = 3  # raise it when a change to data, training or networks moves the numbers of a fit

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from models.blocks import NormOfOwn
+from orchestrator.models.blocks import NormOfOwn
 
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-import models
+from orchestrator import models
 from orchestrator.training.fit import Precision
 from orchestrator.training.losses import segmentation_loss
 from orchestrator.training.process import settle

@@ -8,7 +8,7 @@ the last one better by 2 or 4 points of Dice; without chance of training, or wit
 score of a fold at once. Counted are studies in which any row says "better" (of equal systems: wrongly), by images
 alone, as the verdict was before (Wilcoxon after Holm, and a plain 95 % interval without zero), and by the rule of
 `compare`; and studies in which any interval of equal systems leaves zero out. Nothing is asserted;
-tests/results/test_comparison_errors.py holds a short form.
+tests/selection/test_comparison_errors.py holds a short form.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from null_systems import systems
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.results.comparison import VALIDATION, compare
 from orchestrator.scoring.statistics import paired_difference
+from orchestrator.selection.comparison import VALIDATION, compare
 
 
 def study(seed: int, number: int, noise: float, lead: float, num_images: int) -> tuple[bool, bool, bool]:

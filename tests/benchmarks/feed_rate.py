@@ -51,12 +51,13 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from orchestrator.data.augment import case_seed, pipeline
-from orchestrator.data.cache import cached_cases
-from orchestrator.data.cases import Case, add_dataset
+from orchestrator.data.augmentation.pipelines import case_seed, pipeline
+from orchestrator.data.augmentation.transforms import unpack
+from orchestrator.data.cache.frames import cached_cases
+from orchestrator.data.cases import Case
 from orchestrator.data.cases import Dataset as Cases
+from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.transforms import unpack
 from orchestrator.training.batches import TrainingBatches, as_tensors, on_device
 from orchestrator.training.process import settle
 from orchestrator.training.recipe import Recipe

@@ -31,12 +31,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-import models
-from orchestrator.data.cases import Dataset, add_dataset
+from orchestrator import models
+from orchestrator.data.cases import Dataset
+from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.search import work as work_module
-from orchestrator.search.ledger import Ledger
-from orchestrator.search.work import Work
+from orchestrator.search import fit_jobs as work_module
+from orchestrator.search.fit_jobs import Work
+from orchestrator.search.records.ledger import Ledger
 from orchestrator.training import fit as fit_module
 from orchestrator.training.batches import TrainingBatches
 from orchestrator.training.process import settle

@@ -17,7 +17,7 @@ setting_image   what a setting makes of an image
 fit_image       what one fit makes of an image
 
 Every fit's curve of validation Dice over epochs t = 1, 2, ... is described by `asymptote - amplitude * t^-rate` and the
-SD of single epochs around it. orchestrator/search/worlds.py reads its noise from such a file.
+SD of single epochs around it. orchestrator/search/forecast/worlds.py reads its noise from such a file.
 """
 
 from __future__ import annotations
@@ -39,15 +39,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.data.cache import CachedCases, cached_cases
-from orchestrator.data.cases import Dataset, add_dataset
+from orchestrator.data.cache.frames import CachedCases, cached_cases
+from orchestrator.data.cases import Dataset
+from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits import five_fold
-from orchestrator.scoring.pending import scores_under
+from orchestrator.data.splits.plan import five_fold
+from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.threshold import best_threshold
-from orchestrator.search.folds import fold_specs
-from orchestrator.search.space import parse_space
+from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.space.space import parse_space
 from orchestrator.training.fit import EPOCH_SWEEP, FitOutcome, run_fit
 
 Array = NDArray[np.float64]

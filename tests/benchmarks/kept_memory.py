@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-import models
+from orchestrator import models
 from orchestrator.training.process import KEEP_FREED_MEMORY
 
 WAYS = ("as it comes", "kept")

@@ -58,17 +58,18 @@ from rich.console import Console
 from rich.table import Table
 from tiny_work import TinyWork
 
-from orchestrator.machine import Machine, shape_lanes
-from orchestrator.scoring.choice import MaskChoice
-from orchestrator.search.budget import End
-from orchestrator.search.home import StudyTrial
-from orchestrator.search.ledger import FitRecord
-from orchestrator.search.race_rules import Verdict
-from orchestrator.search.space import parse_space
-from orchestrator.search.status import Status
-from orchestrator.search.width import WidthChoice
-from orchestrator.study import Study, run_study
-from orchestrator.training.lane import Lanes, Shape
+from orchestrator.ray_cluster.machine import Machine, shape_lanes
+from orchestrator.scoring.mask_choice import MaskChoice
+from orchestrator.search.budget.limits import End
+from orchestrator.search.forecast.width import WidthChoice
+from orchestrator.search.race.rules import Verdict
+from orchestrator.search.records.ledger import FitRecord
+from orchestrator.search.records.status import Status
+from orchestrator.search.space.space import parse_space
+from orchestrator.search.store.study_store import StudyTrial
+from orchestrator.study.run import run_study
+from orchestrator.study.spec import Study
+from orchestrator.training.ray.lanes import Lanes, Shape
 
 FOLDS = 5
 WAYS = ("documented", "lanes", "whole engine")

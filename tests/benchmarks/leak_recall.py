@@ -41,10 +41,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.data.cases import Dataset, add_dataset, read_image
-from orchestrator.data.deal import merge
-from orchestrator.data.leaks import Leaks, find_twins
-from orchestrator.results.preview import spread
+from orchestrator.data.cases import Dataset
+from orchestrator.data.images import read_image
+from orchestrator.data.importing.dataset import add_dataset
+from orchestrator.data.near_duplicates.find import Leaks, find_twins
+from orchestrator.data.splits.assign import merge
+from orchestrator.results.views.augmentation_preview import spread
 
 POLYPS = Path(
     os.environ.get("POLYP_DATA", Path(__file__).resolve().parents[3] / "shared" / "data" / "polyps")

@@ -32,8 +32,8 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.data.cases import Case, Dataset
-from orchestrator.data.deal import merge
-from orchestrator.data.leaks import find_twins
+from orchestrator.data.near_duplicates.find import find_twins
+from orchestrator.data.splits.assign import merge
 
 POLYPS = Path(
     os.environ.get("POLYP_DATA", Path(__file__).resolve().parents[3] / "shared" / "data" / "polyps")

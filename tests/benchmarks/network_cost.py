@@ -31,8 +31,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-import models
-from models.cost import multiply_accumulates, on_meta, size
+from orchestrator import models
+from orchestrator.models.cost import multiply_accumulates, on_meta, size
 
 REFERENCE = "unet"  # with 64 channels at full size
 # Networks of segmentation_models_pytorch: class, encoder.

@@ -26,20 +26,29 @@ import ray
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.data.cases import Dataset, add_dataset
+from orchestrator.data.cases import Dataset
+from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits import SplitPlan, five_fold
-from orchestrator.machine import Machine, cluster, shape_lanes
-from orchestrator.search.budget import Budget
+from orchestrator.data.splits.plan import SplitPlan, five_fold
+from orchestrator.ray_cluster.machine import Machine, cluster, shape_lanes
+from orchestrator.search.budget.limits import Budget
 from orchestrator.search.choices import RuleName
-from orchestrator.search.folds import fold_specs
-from orchestrator.search.home import StudyHome
-from orchestrator.search.plan import Forecast, Speed, forecast, seconds_of_fits, some_settings, world_of
-from orchestrator.search.space import SearchSpace, parse_space
-from orchestrator.search.width import NUM_DRAWN, TimeJob, read_speeds
-from orchestrator.search.work import Work
-from orchestrator.study import Study, run_study
-from orchestrator.training.lane import Lanes
+from orchestrator.search.fit_jobs import Work
+from orchestrator.search.forecast.plan import (
+    Forecast,
+    Speed,
+    forecast,
+    seconds_of_fits,
+    some_settings,
+    world_of,
+)
+from orchestrator.search.forecast.width import NUM_DRAWN, TimeJob, read_speeds
+from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.space.space import SearchSpace, parse_space
+from orchestrator.search.store.study_store import StudyHome
+from orchestrator.study.run import run_study
+from orchestrator.study.spec import Study
+from orchestrator.training.ray.lanes import Lanes
 
 SPACE = """
 network = "unet"

@@ -39,24 +39,27 @@ from formula import FormulaWork, histograms, row
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from orchestrator.data.cases import add_dataset, list_datasets, load_dataset
+from orchestrator.data.cases import list_datasets, load_dataset
+from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits import five_fold
-from orchestrator.results import report as report_module
-from orchestrator.results import tracking
-from orchestrator.results.mlflow_runs import StudyRuns
-from orchestrator.results.report import Report
-from orchestrator.search import searcher as searcher_module
-from orchestrator.search import watch as watch_module
-from orchestrator.search.budget import Budget
-from orchestrator.search.home import StudyHome
-from orchestrator.search.purse import Purse
-from orchestrator.search.race import RaceScheduler
-from orchestrator.search.searcher import Room
-from orchestrator.search.space import parse_space
-from orchestrator.search.status import write_status
-from orchestrator.search.watch import Watch
-from orchestrator.study import Study, Word, _searcher, _spending, begin
+from orchestrator.data.splits.plan import five_fold
+from orchestrator.results.mlflow import study_report as report_module
+from orchestrator.results.mlflow import writer as tracking
+from orchestrator.results.mlflow.runs import StudyRuns
+from orchestrator.results.mlflow.study_report import Report
+from orchestrator.search.budget.gate import Purse
+from orchestrator.search.budget.limits import Budget
+from orchestrator.search.progress import monitor as watch_module
+from orchestrator.search.progress.monitor import Watch
+from orchestrator.search.ray_tune import searcher as searcher_module
+from orchestrator.search.ray_tune.scheduler import RaceScheduler
+from orchestrator.search.ray_tune.searcher import Room
+from orchestrator.search.records.status import write_status
+from orchestrator.search.space.space import parse_space
+from orchestrator.search.store.study_store import StudyHome
+from orchestrator.study.events import Word
+from orchestrator.study.run import _searcher, _spending, begin
+from orchestrator.study.spec import Study
 from orchestrator.training.recipe import FitSpec
 
 WINDOW = 100  # fits
@@ -249,7 +252,7 @@ class Tune:
         self.word.on_step_end(0, [])
 
     def _spec(self, number: int, fold: int) -> FitSpec:
-        from orchestrator.search.folds import fold_specs
+        from orchestrator.search.records.trial_score import fold_specs
 
         return fold_specs(self.standings.settings[number], self.study.plan)[fold]
 
@@ -321,8 +324,8 @@ def _row(study: Study, tune: Tune, num_fits: int, start: float) -> dict[str, Any
 
 
 COMMANDS = {
-    "leaderboard": "from orchestrator.results.handover import board; board(home)",
-    "status": "from orchestrator.search.scene import recorded_status; recorded_status(home)",
+    "leaderboard": "from orchestrator.results.export.handover import board; board(home)",
+    "status": "from orchestrator.search.progress.snapshot import recorded_status; recorded_status(home)",
     "best": "home.contenders()",
 }
 
@@ -332,7 +335,8 @@ def boards(home: Path) -> list[dict[str, Any]]:
     rows = []
     for name, command in COMMANDS.items():
         code = (
-            "import sys, resource; from pathlib import Path; from orchestrator.search.home import find_study; "
+            "import sys, resource; from pathlib import Path; "
+            "from orchestrator.search.store.study_store import find_study; "
             f"home = find_study(Path(sys.argv[1]), None); {command}; used = resource.getrusage(resource.RUSAGE_SELF); "
             "print(used.ru_utime + used.ru_stime, used.ru_maxrss // 1024)"
         )

@@ -62,26 +62,28 @@ from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.data.cases import Dataset, add_dataset
+from orchestrator.data.cases import Dataset
+from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits import SplitPlan, five_fold
-from orchestrator.machine import Machine
-from orchestrator.scoring.choice import MaskChoice
-from orchestrator.scoring.pending import scores_under
+from orchestrator.data.splits.plan import SplitPlan, five_fold
+from orchestrator.ray_cluster.machine import Machine
+from orchestrator.scoring.mask_choice import MaskChoice
+from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
-from orchestrator.search.budget import Budget, End
-from orchestrator.search.folds import fold_specs, score_trial
-from orchestrator.search.home import StudyHome, StudyTrial, champion_fit, finished_score
-from orchestrator.search.ledger import FitRecord, Ledger
-from orchestrator.search.race_rules import Verdict
-from orchestrator.search.space import SearchSpace, parse_space
-from orchestrator.search.status import Status
-from orchestrator.search.width import TimeJob, WidthChoice
-from orchestrator.search.work import ScoreJob, Work
-from orchestrator.study import Study, run_study
+from orchestrator.search.budget.limits import Budget, End
+from orchestrator.search.fit_jobs import ScoreJob, Work
+from orchestrator.search.forecast.width import TimeJob, WidthChoice
+from orchestrator.search.race.rules import Verdict
+from orchestrator.search.records.ledger import FitRecord, Ledger
+from orchestrator.search.records.status import Status
+from orchestrator.search.records.trial_score import fold_specs, score_trial
+from orchestrator.search.space.space import SearchSpace, parse_space
+from orchestrator.search.store.study_store import StudyHome, StudyTrial, champion_fit, finished_score
+from orchestrator.study.run import run_study
+from orchestrator.study.spec import Study
 from orchestrator.training.fit import Report
-from orchestrator.training.lane import Shape
 from orchestrator.training.process import KEEP_FREED_MEMORY, settle
+from orchestrator.training.ray.lanes import Shape
 from orchestrator.training.recipe import FitSpec
 
 POLYPS = Path(

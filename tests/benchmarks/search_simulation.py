@@ -3,9 +3,10 @@
     python tests/benchmarks/search_simulation.py
     python tests/benchmarks/search_simulation.py --repetitions 60 --worlds "as in V12" --lanes 1 8 --out table.json
 
-Worlds are those of orchestrator/search/worlds.py; every study of a repetition meets the same one, drawn anew for each
-repetition. Regret is what the setting that a study would name, by its score as the engine does, has lost to the best
-point there is, in Dice points. Fits and epochs count all training: fits that were cut, and the finalists' last folds.
+Worlds are those of orchestrator/search/forecast/worlds.py; every study of a repetition meets the same one, drawn anew
+for each repetition. Regret is what the setting that a study would name, by its score as the engine does, has lost to
+the best point there is, in Dice points. Fits and epochs count all training: fits that were cut, and the finalists'
+last folds.
 
 plain            What a user would write: Optuna's TPE, five folds to the end for each setting; threshold swept.
 plain, sampled   The same where the threshold is one more parameter to sample.
@@ -15,7 +16,7 @@ raced            `paired` with the Gaussian process: ours.
 The second table asks after how much training each reaches what `plain` and `plain, sampled` reach at 300 fits (straight
 lines between budgets; `>` where it does not get there). "Best stopped" is the share of studies that had stopped for
 good the truly best of all settings they had tried, with a 95 % interval (Clopper and Pearson); "cut": within a fit.
-Nothing is asserted; tests/search/test_worlds.py holds a short form.
+Nothing is asserted; tests/search/forecast/test_worlds.py holds a short form.
 
 Printed with 60 repetitions (half an hour of CPU time), `raced` against what the plain ones have after 300 fits:
 
@@ -53,11 +54,11 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest
 
-from orchestrator.search.asks import Ask, ask_optuna, ask_surrogate
-from orchestrator.search.race_rules import Race, RuleName
-from orchestrator.search.samplers import FOR_ONE
-from orchestrator.search.simulation import Outcome, Study
-from orchestrator.search.worlds import WORLDS, World
+from orchestrator.search.forecast.simulated_samplers import Ask, ask_optuna, ask_surrogate
+from orchestrator.search.forecast.simulation import Outcome, Study
+from orchestrator.search.forecast.worlds import WORLDS, World
+from orchestrator.search.race.rules import Race, RuleName
+from orchestrator.search.samplers.draw import FOR_ONE
 
 PLAIN_FITS = (60, 100, 150, 300)
 RACED_FITS = (30, 45, 60, 80, 100)

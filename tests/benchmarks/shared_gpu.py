@@ -36,13 +36,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-import models
-from orchestrator.data.cases import Dataset, add_dataset
+from orchestrator import models
+from orchestrator.data.cases import Dataset
+from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.machine import Machine, shape_lanes
-from orchestrator.search.ledger import Ledger
-from orchestrator.search.work import Work
-from orchestrator.training.lane import Lanes
+from orchestrator.ray_cluster.machine import Machine, shape_lanes
+from orchestrator.search.fit_jobs import Work
+from orchestrator.search.records.ledger import Ledger
+from orchestrator.training.ray.lanes import Lanes
 from orchestrator.training.recipe import FitSpec, Recipe
 
 NUM_VAL = 16

@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.scoring.histograms import NUM_BINS, histogram_of_bins, quantize
-from orchestrator.scoring.pending import sweep
+from orchestrator.scoring.pending_cases import sweep
 from orchestrator.scoring.postprocess import PostProcess
 
 SIZE = 352

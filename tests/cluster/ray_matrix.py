@@ -23,11 +23,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 RELEASES = ("2.55.1", "2.56.1", "2.57.1", "2.58.1", "2.59.0", "2.60.0")
 TESTS = (
-    "tests/test_machine.py",
-    "tests/training/test_room.py",
-    "tests/training/test_lane.py",
-    "tests/test_end_to_end.py",
-    "tests/test_job_submit.py",
+    "tests/ray_cluster/test_machine.py",
+    "tests/training/ray/test_lost_resources.py",
+    "tests/training/ray/test_lanes.py",
+    "tests/system/test_end_to_end.py",
+    "tests/system/test_job_submit.py",
 )
 
 

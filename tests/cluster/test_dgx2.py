@@ -19,7 +19,7 @@ from shell import ROOT, SETTINGS, wait_until
 from slurm.search import programs
 from slurm.site import free_ports
 
-from orchestrator.hosts import why_silent
+from orchestrator.common.hosts import why_silent
 from orchestrator.launch.render import render, write
 
 STANDINS = Path(__file__).parent / "slurm" / "standins"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from chaos.gate import PASSWORD, USER, Gate, mlflow_behind_gate
 
-from orchestrator.results.mlflow_client import connect
-from orchestrator.results.tracking import Tracking
+from orchestrator.results.mlflow.client import connect
+from orchestrator.results.mlflow.writer import Tracking
 
 pytestmark = pytest.mark.slow
 ROWS = [{"epoch": epoch, "train_loss": 1 / (epoch + 1), "val_dice": epoch / 10} for epoch in range(3)]

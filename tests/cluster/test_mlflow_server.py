@@ -18,10 +18,10 @@ from chaos.postgres import find_binaries, postgres
 from outcome import runs_of
 from shell import Shell, command, wait_until
 
-from orchestrator.data.cases import add_dataset
+from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.launch.render import render, write
-from orchestrator.search.home import StudyHome
+from orchestrator.search.store.study_store import StudyHome
 
 pytestmark = pytest.mark.services
 SPACE = """

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 from shell import ROOT
 
-from orchestrator.data.cases import add_dataset
+from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.launch.render import render
-from orchestrator.search.home import StudyHome
+from orchestrator.search.store.study_store import StudyHome
 
 pytestmark = pytest.mark.services
 BIN = Path(sys.executable).parent

@@ -11,8 +11,8 @@ import pytest
 import tifffile
 from PIL import Image
 
+from orchestrator.common.errors import BadData
 from orchestrator.data.images import read_image
-from orchestrator.errors import BadData
 
 FRAME = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
 

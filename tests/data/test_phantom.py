@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from orchestrator.common.errors import BadData
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.errors import BadData
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,12 @@ from shell import wait_until
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
+from orchestrator.common.errors import BadMachine
 from orchestrator.doctor import cluster as nodes_of
-from orchestrator.doctor import exchange, local, step
+from orchestrator.doctor import local
+from orchestrator.doctor.checks import exchange, step
+from orchestrator.doctor.checks.findings import Finding, would_fail
 from orchestrator.doctor.examination import LONGEST_S, Asked, examine
-from orchestrator.doctor.findings import Finding, would_fail
-from orchestrator.errors import BadMachine
 
 
 @pytest.fixture(autouse=True)

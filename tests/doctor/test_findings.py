@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from orchestrator.doctor.findings import (
+from orchestrator.common.errors import BadData
+from orchestrator.doctor.checks.findings import (
     Check,
     Finding,
     failure,
@@ -16,7 +17,6 @@ from orchestrator.doctor.findings import (
     worst_first,
     would_fail,
 )
-from orchestrator.errors import BadData
 
 
 def broken():

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from orchestrator.doctor import datasets, shared_home
-from orchestrator.doctor.shared_home import Token, token_in
-from orchestrator.errors import BadData
+from orchestrator.common.errors import BadData
+from orchestrator.doctor.checks import datasets, shared_home
+from orchestrator.doctor.checks.shared_home import Token, token_in
 
 
 def severities(results) -> list[str]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.doctor import tracking_server
-from orchestrator.hosts import why_silent
+from orchestrator.common.hosts import why_silent
+from orchestrator.doctor.checks import tracking_server
 
 pytestmark = pytest.mark.slow
 USER, PASSWORD = "admin", "a-long-password"

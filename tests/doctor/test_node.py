@@ -10,8 +10,9 @@ import pytest
 import torch
 from pretended import HOPPER, VOLTA, gpus
 
-from orchestrator.doctor import gpu, packages, room
-from orchestrator.doctor.findings import Result
+from orchestrator.doctor.checks import gpu, packages
+from orchestrator.doctor.checks import resources as room
+from orchestrator.doctor.checks.findings import Result
 
 
 def severities(results) -> list[str]:

@@ -10,8 +10,8 @@ from pretended import HOPPER, VOLTA, gpus
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
+from orchestrator.common.errors import MachineFault, Several
 from orchestrator.doctor.quick import Quick
-from orchestrator.errors import MachineFault, Several
 
 
 def quick(home: Path, **asked) -> Quick:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from orchestrator.cli.doctor import show
-from orchestrator.doctor.findings import Finding, failure, ok, warning
+from orchestrator.doctor.checks.findings import Finding, failure, ok, warning
 
 
 def found(num_nodes: int) -> list[Finding]:

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from orchestrator.doctor import clock, database, network, token, tracking_server
-from orchestrator.doctor.clock import Skew
+from orchestrator.doctor.checks import clock, database, network, token, tracking_server
+from orchestrator.doctor.checks.clock import Skew
 
 
 def severities(results) -> list[str]:

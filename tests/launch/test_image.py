@@ -32,7 +32,7 @@ def test_what_is_copied_exists():
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", render("dockerfile", {}), re.MULTILINE)
     bound = re.findall(r"^ {4}(\S+) /opt/polyps/", render("apptainer", {}), re.MULTILINE)
     named = [name for line in [*copied, *bound] for name in line.split()]
-    assert len(named) == 14
+    assert len(named) == 15
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
@@ -48,8 +48,10 @@ def test_the_lines_that_install_it_work_in_a_virtual_environment(tmp_path: Path)
     install = [line for line in runs(text) if "pip" in line]
     assert len(install) == 2
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    for name in ("models", "orchestrator"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("models", "search_spaces", "orchestrator"):
+        shutil.copytree(
+            ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
     for name in ("pyproject.toml", "README.md", "LICENSE", "cluster/constraints-v100.txt"):
         shutil.copy(ROOT / name, tmp_path)
     for line in install:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from orchestrator.kept_memory import KEEP_FREED_MEMORY
+from orchestrator.common.allocator import KEEP_FREED_MEMORY
 from orchestrator.launch.render import render
 
 STARTS = ("head_start_ray_commands", "worker_start_ray_commands")

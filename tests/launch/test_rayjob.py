@@ -14,7 +14,7 @@ import pytest
 import yaml
 from closed_schema import cut, schema_of
 
-from orchestrator.errors import BadMachine, Several
+from orchestrator.common.errors import BadMachine, Several
 from orchestrator.launch.render import render
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from jinja2 import UndefinedError
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
-from orchestrator.errors import BadMachine
+from orchestrator.common.errors import BadMachine
 from orchestrator.launch import render as rendering
 from orchestrator.launch.kinds import KINDS
 from orchestrator.launch.render import names_in, render, write

@@ -20,7 +20,7 @@ from job_api import DONE, TOKEN, JobApi, serving
 from ray._raylet import Config
 
 from orchestrator.cli import main
-from orchestrator.errors import BadMachine, MachineFault
+from orchestrator.common.errors import BadMachine, MachineFault
 from orchestrator.launch import submit as launch
 from orchestrator.launch.job_server import job_server
 from orchestrator.launch.submit import Job, Submission, refuse_size, submit
@@ -309,7 +309,7 @@ def test_what_is_not_here_is_the_clusters(run, api):
 
 def test_the_folder_of_a_job_holds_this_package_and_what_is_named_and_no_more(tmp_path):
     with launch._packed({"files/colon.toml": tmp_path / "colon.toml"}) as folder:
-        assert {path.name for path in folder.iterdir()} == {"orchestrator", "models", "files"}
+        assert {path.name for path in folder.iterdir()} == {"orchestrator", "files"}
         assert (folder / "files" / "colon.toml").read_text() == SPACE
         assert (folder / "orchestrator" / "__main__.py").is_file() and not list(folder.rglob("__pycache__"))
         assert sum(file.stat().st_size for file in folder.rglob("*")) < launch.OWN_BYTES

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-import models
+from orchestrator import models
 
 GMSRF_NET: dict[str, Any] = {
     "growth_rate": 4,

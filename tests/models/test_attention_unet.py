@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from waves import wave
 
-import models
+from orchestrator import models
 
 Shapes = dict[str, tuple[int, ...]]
 

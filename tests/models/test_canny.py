@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.canny import canny
+from orchestrator.models.canny import canny
 
 
 def as_tensor(image: np.ndarray) -> Tensor:

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-import models
-from models.blocks import Pointwise
-from models.gmsrf_net import Chains, CrossScaleAttention, Exchange
+from orchestrator import models
+from orchestrator.models.blocks import Pointwise
+from orchestrator.models.gmsrf_net import Chains, CrossScaleAttention, Exchange
 
 SMALL: dict[str, Any] = {"growth_rate": 4, "num_modules": 1, "width": 8}
 
@@ -165,7 +165,7 @@ def test_a_missing_weights_file_is_refused():
 
 
 def test_without_a_connection_pretrained_names_the_parameters_that_help(tmp_path):
-    code = "import models; models.build('gmsrf_net', encoder='resnet18', pretrained=True)"
+    code = "from orchestrator import models; models.build('gmsrf_net', encoder='resnet18', pretrained=True)"
     offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code], env=offline, capture_output=True, text=True, check=False

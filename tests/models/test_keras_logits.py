@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from waves import wave, wave_image
 
-import models
+from orchestrator import models
 
 
 def with_waves(network: nn.Module, gain: float) -> nn.Module:

@@ -13,7 +13,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-import models
+from orchestrator import models
 
 DEEPLABS = ("deeplabv3p_mobilenet", "deeplabv3p_xception")
 
@@ -87,7 +87,7 @@ def test_an_encoder_that_is_no_hrnet_is_refused():
 
 def test_without_a_connection_pretrained_names_the_parameters_that_help(tmp_path):
     code = (
-        "import models\n"
+        "from orchestrator import models\n"
         "for name in ('hrnet_w18_small_v2', 'deeplabv3p_mobilenet', 'deeplabv3p_xception'):\n"
         "    try: models.build(name)\n"
         "    except ConnectionError as error: print('refused', error)\n"

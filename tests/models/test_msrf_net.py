@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-import models
-from models.msrf_net import DualScaleDenseFusion, MSRFNet
+from orchestrator import models
+from orchestrator.models.msrf_net import DualScaleDenseFusion, MSRFNet
 
 SMALL = {"base_channels": 8, "growth_rate": 4}
 

@@ -12,9 +12,9 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch._inductor import config as inductor_config
 
-import models
-from models.pranet import PraNet
-from models.uacanet import UACANet
+from orchestrator import models
+from orchestrator.models.pranet import PraNet
+from orchestrator.models.uacanet import UACANet
 
 # The others are slow: an export takes seconds, msrf_net's half a minute.
 EXPORTED = ("unet", "unet_pp", "resunet_pp")

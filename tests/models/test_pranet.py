@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-import models
-from models.pranet import PartialDecoder, ReverseAttention
+from orchestrator import models
+from orchestrator.models.pranet import PartialDecoder, ReverseAttention
 
 
 def small(**params: Any) -> nn.Module:

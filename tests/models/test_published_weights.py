@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from waves import wave, wave_image
 
-import models
-from models.published_weights import publish
+from orchestrator import models
+from orchestrator.models.published_weights import publish
 
 Shapes = dict[str, tuple[int, ...]]
 

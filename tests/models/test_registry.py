@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 from torch import nn
 
-import models
+from orchestrator import models
 
 
 def test_every_network_has_a_small_variant_so_the_other_tests_meet_it(small_variants):

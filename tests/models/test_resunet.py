@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-import models
-from models.blocks import conv3, doubling_conv3
+from orchestrator import models
+from orchestrator.models.blocks import conv3, doubling_conv3
 
 
 def test_doubling_is_the_transpose_of_halving_with_the_same_kernel():

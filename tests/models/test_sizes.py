@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-import models
-from models.cost import on_meta
+from orchestrator import models
+from orchestrator.models.cost import on_meta
 
 
 def num_learnable(network: nn.Module) -> int:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import models
-from models.uacanet import ContextAttention, ParallelAxialAttention, SelfAttention
+from orchestrator import models
+from orchestrator.models.uacanet import ContextAttention, ParallelAxialAttention, SelfAttention
 
 
 def build(name: str, **params: Any) -> nn.Module:

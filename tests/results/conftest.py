@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from orchestrator.data.cases import Dataset, add_dataset
+from orchestrator.data.cases import Dataset
+from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.results.export import write_bundle
+from orchestrator.results.export.write import write_bundle
 from orchestrator.scoring.postprocess import PostProcess
 
 

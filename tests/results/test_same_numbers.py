@@ -16,13 +16,13 @@ from mlflow.entities import LoggedModel, Run
 from mlflow.entities.model_registry import ModelVersion
 
 from orchestrator.cli import main
-from orchestrator.results.handover import board
-from orchestrator.results.mlflow_client import connect
-from orchestrator.results.registry import logged_model_of
-from orchestrator.results.tables import leaderboard_dicts
-from orchestrator.search.home import champion_fit
-from orchestrator.search.scene import recorded_status
-from orchestrator.study import Study
+from orchestrator.results.export.handover import board
+from orchestrator.results.mlflow.client import connect
+from orchestrator.results.mlflow.model_registry import logged_model_of
+from orchestrator.results.views.tables import leaderboard_dicts
+from orchestrator.search.progress.snapshot import recorded_status
+from orchestrator.search.store.study_store import champion_fit
+from orchestrator.study.spec import Study
 
 NAME = "formula"
 
@@ -64,7 +64,9 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
         patch.chdir(home)
         study, work = finished_study(home, [1e-4, 1e-3, 2e-3])
         tell_mlflow(study.home, uri)
-        patch.setattr("orchestrator.champion.refit", lambda one, trial, *_: refit_here(work, one, trial))
+        patch.setattr(
+            "orchestrator.study.champion.refit", lambda one, trial, *_: refit_here(work, one, trial)
+        )
         export = _exporting(study, uri, patch, tmp_path_factory)
         return Exports(study, connect(uri), refit=export("--refit"), fold=export())
 

@@ -14,22 +14,30 @@ import torch
 from formula import SPACE, FormulaWork
 
 from orchestrator.cli import main
-from orchestrator.data.cases import add_dataset, load_dataset
+from orchestrator.data.cases import load_dataset
+from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits import SplitPlan, make_plan
-from orchestrator.results.handover import trial_card
-from orchestrator.results.mlflow_client import connect
-from orchestrator.results.report import Report
-from orchestrator.search.budget import Budget
-from orchestrator.search.folds import fold_specs
-from orchestrator.search.home import Champion, StudyHome, champion_fit, finished_score, outside_cases
-from orchestrator.search.purse import Purse
-from orchestrator.search.searcher import Room
-from orchestrator.search.space import parse_space
-from orchestrator.search.spending import Spending
-from orchestrator.search.work import ScoreJob
-from orchestrator.study import Study, _searcher
-from orchestrator.training.lane import Shape
+from orchestrator.data.splits.plan import SplitPlan, make_plan
+from orchestrator.results.export.handover import trial_card
+from orchestrator.results.mlflow.client import connect
+from orchestrator.results.mlflow.study_report import Report
+from orchestrator.search.budget.gate import Purse
+from orchestrator.search.budget.limits import Budget
+from orchestrator.search.budget.usage import Spending
+from orchestrator.search.fit_jobs import ScoreJob
+from orchestrator.search.ray_tune.searcher import Room
+from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.space.space import parse_space
+from orchestrator.search.store.study_store import (
+    Champion,
+    StudyHome,
+    champion_fit,
+    finished_score,
+    outside_cases,
+)
+from orchestrator.study.run import _searcher
+from orchestrator.study.spec import Study
+from orchestrator.training.ray.lanes import Shape
 
 KINDS = ("holdout", "k-fold:2", "repeated:2x3", "leave-one-center-out", "leave-one-dataset-out")
 SAMPLED = parse_space(SPACE.text.replace("[fixed]", "[fixed]\nthreshold = 0.5"))

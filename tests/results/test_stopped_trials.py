@@ -11,18 +11,18 @@ import pytest
 from mlflow.entities import Run
 from visits import Engine
 
-from orchestrator.cli.live import picture
-from orchestrator.cli.screen import out
-from orchestrator.results.handover import board
-from orchestrator.results.mlflow_client import connect
-from orchestrator.results.report import Report
-from orchestrator.results.tables import leaderboard_dicts
-from orchestrator.scoring.pending import scores_under
-from orchestrator.search.folds import fold_specs, score_trial
-from orchestrator.search.home import StudyHome, StudyTrial
-from orchestrator.search.scene import recorded_status
-from orchestrator.search.status import TrialView
-from orchestrator.study import Study
+from orchestrator.cli.console.live import picture
+from orchestrator.cli.console.printing import out
+from orchestrator.results.export.handover import board
+from orchestrator.results.mlflow.client import connect
+from orchestrator.results.mlflow.study_report import Report
+from orchestrator.results.views.tables import leaderboard_dicts
+from orchestrator.scoring.pending_cases import scores_under
+from orchestrator.search.progress.snapshot import recorded_status
+from orchestrator.search.records.status import TrialView
+from orchestrator.search.records.trial_score import fold_specs, score_trial
+from orchestrator.search.store.study_store import StudyHome, StudyTrial
+from orchestrator.study.spec import Study
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def test_a_complete_trial_has_folds_of_one_rule_in_status_best_and_mlflow(
 ):
     home, trial = stopped.study.home, stopped.study.home.trials()[0]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("orchestrator.results.report.pictures", lambda *_: {})
+    monkeypatch.setattr("orchestrator.results.mlflow.study_report.pictures", lambda *_: {})
     with Report(home, mlflow_uri, say=lambda line: None, show=lambda *_: None) as report:
         report.folds = tuple(fold.name for fold in stopped.study.plan.folds)
         report.trial_finished(trial)

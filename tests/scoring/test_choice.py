@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orchestrator.scoring.choice import MaskChoice
 from orchestrator.scoring.histograms import histogram_of_bins, quantize
+from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.scoring.metrics import METRICS, scores_of_masks
-from orchestrator.scoring.pending import scores_under
+from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 
 RULES = (

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from orchestrator.scoring.histograms import histogram, histogram_of_bins, quantize
 from orchestrator.scoring.metrics import METRICS, scores
-from orchestrator.scoring.pending import Rule, best_rule, cross_fitted_rules, rule_scores, sweep
+from orchestrator.scoring.pending_cases import Rule, best_rule, cross_fitted_rules, rule_scores, sweep
 from orchestrator.scoring.postprocess import PostProcess, smallest_polyp
 from orchestrator.scoring.threshold import best_threshold, cross_fitted
 

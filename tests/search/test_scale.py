@@ -13,14 +13,16 @@ from formula import carry_out, formula_study
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from visits import Engine
 
-from orchestrator.search import inducing, ledger, standings
-from orchestrator.search.beside import front
-from orchestrator.search.box import Box
-from orchestrator.search.cuts import Curve, Finished
-from orchestrator.search.inducing import EXACT, Inducing, fitted, with_flying
-from orchestrator.search.race_rules import Race
-from orchestrator.search.surrogate import Surrogate, suggest
-from orchestrator.study import KEEP_WEIGHTS, Tidy
+from orchestrator.search.goals.goals import front
+from orchestrator.search.race import state as standings
+from orchestrator.search.race.early_stopping import Curve, Finished
+from orchestrator.search.race.rules import Race
+from orchestrator.search.records import ledger
+from orchestrator.search.samplers import inducing_points as inducing
+from orchestrator.search.samplers.encoding import Box
+from orchestrator.search.samplers.gaussian_process import Surrogate, suggest
+from orchestrator.search.samplers.inducing_points import EXACT, Inducing, fitted, with_flying
+from orchestrator.study.cleanup import KEEP_WEIGHTS, Tidy
 
 
 def counting(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[tuple]:
@@ -155,7 +157,7 @@ def test_of_many_settings_only_what_is_new_is_believed_anew(tmp_path, monkeypatc
 
 
 def test_who_has_no_chance_is_not_judged_again_until_more_is_known(raced, monkeypatch):
-    monkeypatch.setattr("orchestrator.search.board.FEW", 0)
+    monkeypatch.setattr("orchestrator.search.race.paired_scores.FEW", 0)
     board = raced.standings.race.board
     raced.standings.race.recall(raced.standings.waiting, True)
     compared = counting(monkeypatch, board, "compare")

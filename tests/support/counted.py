@@ -11,8 +11,8 @@ from unittest.mock import patch
 
 import torch
 
-from orchestrator.search.ledger import Ledger
-from orchestrator.search.work import ScoreJob, Work
+from orchestrator.search.fit_jobs import ScoreJob, Work
+from orchestrator.search.records.ledger import Ledger
 from orchestrator.training.batches import TrainingBatches
 from orchestrator.training.recipe import FitSpec
 

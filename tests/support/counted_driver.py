@@ -5,7 +5,7 @@ from __future__ import annotations
 from counted import CountedWork
 
 from orchestrator.cli import main
-from orchestrator.search import work
+from orchestrator.search import fit_jobs as work
 
 if __name__ == "__main__":
     work.Work = CountedWork  # type: ignore[misc]

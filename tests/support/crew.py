@@ -16,8 +16,8 @@ from tight import Plain, every_network
 from torch import multiprocessing as mp
 from torch import nn
 
-from orchestrator.data.cache import CachedCases
-from orchestrator.errors import BadMachine, FitFailed
+from orchestrator.common.errors import BadMachine, FitFailed
+from orchestrator.data.cache.frames import CachedCases
 from orchestrator.training import workers
 from orchestrator.training.recipe import FitSpec
 from orchestrator.training.workers import SyncBatchNorm2d

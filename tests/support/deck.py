@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from orchestrator.data.balance import Group
 from orchestrator.data.cases import Case, Dataset
-from orchestrator.data.deal import gather
+from orchestrator.data.splits.assign import gather
+from orchestrator.data.splits.balance import Group
 
 Twins = list[tuple[str, str]]
 

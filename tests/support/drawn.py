@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from orchestrator.data.cache import CachedCases, cached_cases
-from orchestrator.data.cases import add_dataset
+from orchestrator.data.cache.frames import CachedCases, cached_cases
+from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.search.ledger import Ledger
-from orchestrator.search.work import Work
+from orchestrator.search.fit_jobs import Work
+from orchestrator.search.records.ledger import Ledger
 from orchestrator.training.fit import FitOutcome, Report, run_fit
 from orchestrator.training.recipe import FitSpec, Recipe
 

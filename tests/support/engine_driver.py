@@ -7,8 +7,8 @@ from pathlib import Path
 
 from formula import FormulaWork, Heard, formula_study
 
-from orchestrator.machine import Machine
-from orchestrator.study import run_study
+from orchestrator.ray_cluster.machine import Machine
+from orchestrator.study.run import run_study
 
 if __name__ == "__main__":
     home, num_trials, seconds, race = sys.argv[1:]

@@ -10,17 +10,18 @@ import torch
 from formula import SPACE, FormulaWork, carry_out, formula_study, replace_weights
 from hands import Hands
 
-import models
-from orchestrator.champion import crown, spec_of_refit
-from orchestrator.data.cases import add_dataset, load_dataset
+from orchestrator import models
+from orchestrator.data.cases import load_dataset
+from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits import five_fold
-from orchestrator.results.report import Report
-from orchestrator.search.home import StudyHome, StudyTrial, outside_cases
-from orchestrator.search.ledger import FitRecord
-from orchestrator.search.space import parse_space
-from orchestrator.search.work import ScoreJob
-from orchestrator.study import Study
+from orchestrator.data.splits.plan import five_fold
+from orchestrator.results.mlflow.study_report import Report
+from orchestrator.search.fit_jobs import ScoreJob
+from orchestrator.search.records.ledger import FitRecord
+from orchestrator.search.space.space import parse_space
+from orchestrator.search.store.study_store import StudyHome, StudyTrial, outside_cases
+from orchestrator.study.champion import crown, spec_of_refit
+from orchestrator.study.spec import Study
 
 
 def finished_study(home: Path, rates: Sequence[float]) -> tuple[Study, FormulaWork]:

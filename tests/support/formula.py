@@ -17,20 +17,21 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from orchestrator.data.cases import Dataset, add_dataset, list_datasets, load_dataset
+from orchestrator.common.errors import FitFailed
+from orchestrator.data.cases import Dataset, list_datasets, load_dataset
+from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits import five_fold
-from orchestrator.errors import FitFailed
-from orchestrator.scoring.choice import MaskChoice
-from orchestrator.search.budget import Budget, End
+from orchestrator.data.splits.plan import five_fold
+from orchestrator.scoring.mask_choice import MaskChoice
+from orchestrator.search.budget.limits import Budget, End
 from orchestrator.search.choices import RuleName
-from orchestrator.search.folds import fold_specs
-from orchestrator.search.home import StudyHome, StudyTrial
-from orchestrator.search.ledger import FitRecord, Ledger, ScoreRecord
-from orchestrator.search.space import parse_space
-from orchestrator.search.status import Status
-from orchestrator.search.work import ScoreJob
-from orchestrator.study import Study
+from orchestrator.search.fit_jobs import ScoreJob
+from orchestrator.search.records.ledger import FitRecord, Ledger, ScoreRecord
+from orchestrator.search.records.status import Status
+from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.space.space import parse_space
+from orchestrator.search.store.study_store import StudyHome, StudyTrial
+from orchestrator.study.spec import Study
 from orchestrator.training.recipe import FitSpec
 
 SPACE = parse_space("""

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from orchestrator.errors import FitFailed
-from orchestrator.training.dispatcher import News
-from orchestrator.training.lane import Perform
+from orchestrator.common.errors import FitFailed
+from orchestrator.training.ray.dispatcher import News
+from orchestrator.training.ray.lanes import Perform
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from formula import FormulaWork
 
-from orchestrator.errors import FitFailed
+from orchestrator.common.errors import FitFailed
 from orchestrator.training.recipe import FitSpec
 
 LUCKY, STEADY, POOR = 1e-3, 2e-3, 1e-2

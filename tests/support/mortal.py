@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from orchestrator.search.work import Work
+from orchestrator.search.fit_jobs import Work
 
 
 @dataclass(frozen=True)

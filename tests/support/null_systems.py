@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 from deck import dataset
 
-from orchestrator.data.splits import SplitPlan, five_fold
-from orchestrator.results.comparison import VALIDATION, Contender
+from orchestrator.data.splits.plan import SplitPlan, five_fold
+from orchestrator.selection.comparison import VALIDATION, Contender
 
 IMAGE_SD = 0.08  # of what a system makes of an image, in Dice
 

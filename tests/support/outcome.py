@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.results.handover import board
-from orchestrator.results.mlflow_client import connect
-from orchestrator.search.home import StudyHome
-from orchestrator.search.verdict_log import read_verdicts
+from orchestrator.results.export.handover import board
+from orchestrator.results.mlflow.client import connect
+from orchestrator.search.race.verdict_log import read_verdicts
+from orchestrator.search.store.study_store import StudyHome
 
 REPEATABLE = ("epoch", "train_loss", "val_dice", "learning_rate", "micro_batch")
 

@@ -12,8 +12,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-import models
-from orchestrator.search.work import Work
+from orchestrator import models
+from orchestrator.search.fit_jobs import Work
 from orchestrator.training import workers
 
 build = models.build

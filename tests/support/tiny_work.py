@@ -9,8 +9,8 @@ import tiny_fit
 import torch
 from formula import histograms, quality, row
 
-from orchestrator.search.ledger import Ledger, ScoreRecord
-from orchestrator.search.work import ScoreJob
+from orchestrator.search.fit_jobs import ScoreJob
+from orchestrator.search.records.ledger import Ledger, ScoreRecord
 from orchestrator.training import workers
 from orchestrator.training.recipe import FitSpec
 

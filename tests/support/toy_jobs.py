@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from orchestrator.errors import BadMachine, FitFailed, OutOfMemory
-from orchestrator.training import dispatcher
+from orchestrator.common.errors import BadMachine, FitFailed, OutOfMemory
 from orchestrator.training.jobs import job_kind
+from orchestrator.training.ray import dispatcher
 
 
 @job_kind

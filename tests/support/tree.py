@@ -11,8 +11,8 @@ from packed import FRAME, MASK, Content, write_tree, zipped
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
+from orchestrator.common.errors import UserError
 from orchestrator.data.cases import Dataset, load_dataset
-from orchestrator.errors import UserError
 
 
 def add(

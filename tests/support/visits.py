@@ -10,16 +10,16 @@ import optuna
 from formula import SPACE, FormulaWork, formula_study
 from ray.tune.search import Searcher
 
-from orchestrator.data.splits import group_of_case
+from orchestrator.data.splits.plan import group_of_case
+from orchestrator.search.budget.gate import Purse
+from orchestrator.search.budget.usage import Spending
 from orchestrator.search.choices import GoalName, RuleName, SamplerName
-from orchestrator.search.folds import fold_specs
-from orchestrator.search.purse import Purse
-from orchestrator.search.searcher import OptunaSearcher, Room
-from orchestrator.search.space import SearchSpace
-from orchestrator.search.spending import Spending
-from orchestrator.search.standings import Standings
-from orchestrator.search.storage import open_database, open_journal
-from orchestrator.study import Study
+from orchestrator.search.race.state import Standings
+from orchestrator.search.ray_tune.searcher import OptunaSearcher, Room
+from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.space.space import SearchSpace
+from orchestrator.search.store.optuna_storage import open_database, open_journal
+from orchestrator.study.spec import Study
 
 NUM_FOLDS = 5
 

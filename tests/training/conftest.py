@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from drawn import drawn_cases
 
-from orchestrator.data.cache import CachedCases
+from orchestrator.data.cache.frames import CachedCases
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from drawn import CPU, drawn_cases, drawn_fit
 
-from orchestrator.data.augment import case_seed, pipeline
-from orchestrator.data.cache import CachedCases
+from orchestrator.data.augmentation.pipelines import case_seed, pipeline
+from orchestrator.data.cache.frames import CachedCases
 from orchestrator.training.batches import (
     TrainingBatches,
     TrainingCases,

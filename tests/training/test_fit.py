@@ -5,9 +5,9 @@ import pytest
 import torch
 from drawn import CPU, drawn_cases, drawn_fit, learned, train
 
-import models
+from orchestrator import models
+from orchestrator.common.errors import BadMachine, FitFailed
 from orchestrator.data.resize import resize_probability
-from orchestrator.errors import BadMachine, FitFailed
 from orchestrator.scoring.threshold import histogram
 from orchestrator.training.batches import ValidationBatches
 from orchestrator.training.checkpoint import WrongCheckpoint

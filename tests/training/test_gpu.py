@@ -16,12 +16,12 @@ from drawn import drawn_fit, learned, train, work
 from mortal import Mortal
 from torch import nn
 
-import models
-from orchestrator.data.cases import add_dataset
+from orchestrator import models
+from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.search.ledger import Ledger
+from orchestrator.search.records.ledger import Ledger
 from orchestrator.training.fit import run_fit
-from orchestrator.training.lane import Lanes, Shape
+from orchestrator.training.ray.lanes import Lanes, Shape
 from orchestrator.training.recipe import FitSpec, Recipe
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -9,12 +9,12 @@ import pytest
 from formula import formula_study
 from toy_jobs import Toy
 
-from orchestrator.search.folds import fold_specs
-from orchestrator.search.plan import some_settings
-from orchestrator.search.space import parse_space
-from orchestrator.search.width import TimeJob
-from orchestrator.search.work import ScoreJob
-from orchestrator.stored import Unreadable
+from orchestrator.common.stored_json import Unreadable
+from orchestrator.search.fit_jobs import ScoreJob
+from orchestrator.search.forecast.plan import some_settings
+from orchestrator.search.forecast.width import TimeJob
+from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.space.space import parse_space
 from orchestrator.training.jobs import opened, sealed
 
 SPACE = parse_space("""

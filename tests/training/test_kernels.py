@@ -6,10 +6,10 @@ import pytest
 import torch
 from pretended import CUDA_13, HOPPER, VOLTA, gpus
 
-from orchestrator.errors import MachineFault
-from orchestrator.faults import machine_fault
-from orchestrator.training.kernels import has_code_for, refuse_without_kernels
-from orchestrator.training.lane import refused
+from orchestrator.common.errors import MachineFault
+from orchestrator.common.faults import machine_fault
+from orchestrator.training.gpu_kernels import has_code_for, refuse_without_kernels
+from orchestrator.training.ray.lanes import refused
 
 CUDA_128 = "sm_70 sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import Supervision
+from orchestrator.models import Supervision
 from orchestrator.training.losses import edge_weight, outline, segmentation_loss
 from orchestrator.training.recipe import Recipe
 

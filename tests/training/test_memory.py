@@ -7,9 +7,9 @@ import torch
 from drawn import CPU, drawn_fit, learned, train, work
 from tight import Plain, every_network, tight
 
-from orchestrator.errors import FitFailed
-from orchestrator.search.ledger import Ledger
-from orchestrator.search.work import ScoreJob, memory_kind
+from orchestrator.common.errors import FitFailed
+from orchestrator.search.fit_jobs import ScoreJob, memory_kind
+from orchestrator.search.records.ledger import Ledger
 from orchestrator.training.fit import score_cases
 from orchestrator.training.memory import Memory, cap_memory, device_name, fraction_of, ran_out, within_memory
 
@@ -89,7 +89,7 @@ def test_scoring_of_finished_weights_knows_what_fitted_when_a_fit_was_scored(hom
     job = ScoreJob(spec.fit_id, "test", spec.datasets, spec.val)
     with tight(largest=4, largest_scored=16):
         assert work(home, tmp_path)(spec, CPU, 0, lambda row: True)
-        with patch("orchestrator.search.work.score_cases", side_effect=score_cases) as scored:
+        with patch("orchestrator.search.fit_jobs.score_cases", side_effect=score_cases) as scored:
             assert work(home, tmp_path)(job, CPU, 0, lambda row: True)
     assert [call.args[-1] for call in scored.call_args_list] == [4]
 

@@ -10,7 +10,7 @@ from drawn import CPU, drawn_cases, drawn_fit, learned, train
 from tight import Plain, every_network
 from torch import Tensor, nn
 
-import models
+from orchestrator import models
 from orchestrator.training.batches import TrainingBatches
 from orchestrator.training.fit import score_cases
 from orchestrator.training.recipe import FitSpec

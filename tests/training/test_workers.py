@@ -7,7 +7,7 @@ from crew import batch_norm, fit, plain_fit, shared_batch_norm, together
 from drawn import drawn_fit, learned
 from torch import nn
 
-from orchestrator.errors import BadMachine, FitFailed
+from orchestrator.common.errors import BadMachine, FitFailed
 from orchestrator.scoring.metrics import scores_at
 from orchestrator.training import workers
 from orchestrator.training.recipe import FitSpec

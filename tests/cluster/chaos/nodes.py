@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from shell import ROOT, SETTINGS, wait_until
 
-from orchestrator.kept_memory import KEEP_FREED_MEMORY
+from orchestrator.common.allocator import KEEP_FREED_MEMORY
 
 MARK = "CHAOS_NODE"  # in the environment of everything that runs on a node
 SUPPORT = ROOT / "tests" / "support"

@@ -22,7 +22,7 @@ from shell import ROOT, SETTINGS, wait_until
 from chaos.comparison import Comparison, differences
 from chaos.home import SHORT
 from chaos.nodes import MARK, SUPPORT, Nodes, kill, marked, title_of
-from orchestrator.search.home import StudyHome
+from orchestrator.search.store.study_store import StudyHome
 
 NUM_TRIALS, NUM_FOLDS = 3, 2
 PATIENCE_S = 420.0

@@ -18,8 +18,8 @@ from outcome import outcome_of, records
 from shell import ROOT, wait_until
 
 from orchestrator.launch.render import render, write
-from orchestrator.results.handover import board
-from orchestrator.search.home import StudyHome
+from orchestrator.results.export.handover import board
+from orchestrator.search.store.study_store import StudyHome
 from slurm.site import NODES, Site
 
 SUPPORT = ROOT / "tests" / "support"

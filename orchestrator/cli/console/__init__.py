@@ -1,0 +1,1 @@
+"""Options, printing and live progress that commands share."""

@@ -1,0 +1,209 @@
+"""How a running study looks: a picture on a terminal, lines in a log file."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from rich.console import Console, Group, OverflowMethod
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.cli.console.printing import out
+from orchestrator.scoring.formatting import percent
+
+if TYPE_CHECKING:
+    from orchestrator.search.records.status import FoldView, Status, TrialView
+
+# Seconds between two lines of progress in a log file.
+LOG_EVERY_S = 300.0
+MARKS = {"done": "●", "running": "◐", "queued": "○", "cut": "×", "none": "·"}
+PLAIN_MARKS = {"done": "#", "running": ">", "queued": "o", "cut": "x", "none": "."}
+COLORS = {
+    "running": "cyan",
+    "complete": "green",
+    "waiting": "yellow",
+    "stopped": "bright_black",
+    "failed": "red",
+    "open": "white",
+}
+OVER = ("ended", "interrupted", "failed", "killed")
+WORDS = {
+    "starting": "lanes are starting",
+    "timing": "a few steps are timed, to choose how many workers a fit gets",
+    "searching": "searching",
+    "finishing": "no new trial is begun; the best get their folds",
+    "rescoring": "the finalists are scored again",
+    "scoring": "the champion is scored on cases that the search never saw",
+    "ended": "ended",
+    "interrupted": "interrupted; the same search goes on from here",
+    "failed": "it ended with an error; the same search goes on from here",
+    "killed": "killed, or its machine is gone; the same search goes on from here",
+}
+
+
+@contextmanager
+def study_view(
+    every_s: float = LOG_EVERY_S, console: Console = out
+) -> Iterator[tuple[Callable[[str], None], Callable[[Status], None]]]:
+    """Lines with the time since the start, above a picture on a terminal; in a log file a line now and then."""
+    started = time.monotonic()
+
+    def say(line: str) -> None:
+        seconds = int(time.monotonic() - started)
+        console.print(f"[dim]{seconds // 60:02d}:{seconds % 60:02d}[/]  {escape(line)}", highlight=False)
+
+    if not console.is_terminal:
+        yield say, _now_and_then(say, every_s)
+        return
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+        yield say, lambda status: live.update(picture(status, console, console.height - 8), refresh=True)
+
+
+def _now_and_then(say: Callable[[str], None], every_s: float) -> Callable[[Status], None]:
+    last, crowded = time.monotonic(), False
+
+    def show(status: Status) -> None:
+        nonlocal last, crowded
+        news = status.lanes.crowded and not crowded
+        crowded = status.lanes.crowded
+        if news or time.monotonic() - last >= every_s:
+            last = time.monotonic()
+            say(progress_line(status))
+
+    return show
+
+
+def progress_line(status: Status) -> str:
+    """Where a study stands, in one line."""
+    count = Counter[str](trial.state for trial in status.trials)
+    count.update({str(state): number for state, number in status.others.items()})
+    trials = ", ".join(f"{count[state]} {state}" for state in COLORS if count[state])
+    parts = [f"{status.num_trials} trials ({trials})" if trials else "no trial yet", *_counts(status)]
+    return "; ".join([*parts, _best(status), _left(status)])
+
+
+def picture(status: Status, console: Console, rows: int | None = None) -> Group:
+    """Trials by rank with their folds, lanes and pace, the best so far and the time left; so many trials, or all."""
+    shown = list(status.trials) if rows is None else _most_telling(status.trials, max(3, rows))
+    has_unicode = console.encoding.lower().startswith("utf")
+    marks = MARKS if has_unicode else PLAIN_MARKS
+    too_long: OverflowMethod = "ellipsis" if has_unicode else "crop"
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    num_folds = max((len(trial.folds) for trial in shown), default=0)
+    other = [] if status.objective == "dice" else [status.objective]
+    for name in ("trial", *other, "dice", "folds", "", "settings"):
+        side: Literal["left", "right"] = "right" if name in ("trial", "dice", *other) else "left"
+        width = num_folds if name == "folds" else None
+        table.add_column(name, justify=side, no_wrap=True, min_width=width, overflow=too_long)
+    for trial in shown:
+        table.add_row(
+            str(trial.number),
+            *(_percent(trial.objective) for _ in other),
+            _percent(trial.dice),
+            _folds(trial, marks),
+            Text(_doing(trial), style=COLORS[trial.state]),
+            Text(
+                "  ".join(f"{name} {_short(value)}" for name, value in trial.params.items()),
+                overflow=too_long,
+                style="dim",
+            ),
+        )
+    hidden = status.num_trials - len(shown)
+    lines = [f"and {hidden} more"] if hidden else []
+    lines += [_best(status), ", ".join(_counts(status)), _left(status)]
+    return Group(
+        Text(f"{status.study}: {WORDS[status.state]}  {clock(status.seconds)}", style="bold"),
+        table,
+        *(Text(line, overflow=too_long, no_wrap=True) for line in lines),
+    )
+
+
+def _most_telling(trials: Sequence[TrialView], room: int) -> list[TrialView]:
+    """The best, and whoever is in flight, by rank; as many as there is room for."""
+    flying = [trial for trial in trials if trial.state == "running"][: room // 2]
+    best = [trial for trial in trials if trial not in flying][: room - len(flying)]
+    return [trial for trial in trials if trial in flying or trial in best]
+
+
+def _folds(trial: TrialView, marks: dict[str, str]) -> Text:
+    text = Text()
+    for fold in trial.folds:
+        over = trial.state in ("stopped", "failed") and fold.state == "none"
+        state = "cut" if over else fold.state
+        text.append(
+            marks[state], style={"done": "green", "running": "cyan", "cut": "bright_black"}.get(state, "dim")
+        )
+    return text
+
+
+def _doing(trial: TrialView) -> str:
+    """What becomes of a trial; one that lacks folds has no score, so what it has shown stands here."""
+    running = [_epochs(fold) for fold in trial.folds if fold.state == "running"]
+    so_far = trial.partial if trial.state in ("waiting", "stopped") else None
+    shown = [so_far.short()] if so_far is not None and so_far.folds_seen else []
+    return " ".join([trial.state, *shown, *running[:2]])
+
+
+def _epochs(fold: FoldView) -> str:
+    val_dice = fold.val_dice
+    return f"{fold.epoch}/{fold.epochs}" + ("" if val_dice is None else f" val {100 * val_dice:.1f}")
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else percent(value)
+
+
+def _best(status: Status) -> str:
+    front = f"; Pareto front: {', '.join(map(str, status.front))}" if status.front else ""
+    what = "" if status.objective == "dice" else f"{status.objective} "
+    if (named := status.champion) is not None:
+        again = "" if named.fresh is None else f", {percent(named.fresh)} scored again"
+        return f"champion trial {named.number}: {what}{percent(named.dice)} in the search{again}{front}"
+    if (best := status.best) is None:
+        return "no finished fold yet"
+    low_high = f" ({percent(best.interval[0])} to {percent(best.interval[1])})" if best.interval else ""
+    fair = "" if best.cross_fitted is None else f", cross-fitted {percent(best.cross_fitted)}"
+    return f"best trial {best.number}: {what}{percent(best.dice)}{fair}{low_high} over {best.num_folds} fold(s){front}"
+
+
+def _counts(status: Status) -> list[str]:
+    lanes = status.lanes
+    unit = "GPU-hours" if status.gpus_per_lane else "lane-hours"
+    parts = [f"{status.fits_done} fits, {status.epochs_done} epochs, {status.gpu_hours:.3g} {unit}"]
+    if lanes.crowded:
+        parts.append(f"no lane is up: others hold what the cluster has; {lanes.queued} fits wait")
+    elif lanes.room:
+        waiting = f", {lanes.queued} fits wait" if lanes.queued else ""
+        parts.append(f"{lanes.busy} of {lanes.up} lanes busy{waiting}")
+    if status.epochs_per_second:
+        parts.append(f"{status.epochs_per_second:.3g} epochs/s")
+    if status.images_per_second:
+        parts.append(f"{status.images_per_second:.0f} images/s")
+    return parts
+
+
+def _left(status: Status) -> str:
+    if status.state in OVER:
+        return status.end or f"until {status.budget}"
+    end = f"; {status.end}" if status.end else f"; until {status.budget}"
+    if status.left.seconds is None:
+        return f"time left unknown ({status.left.how}){end}"
+    return f"about {clock(status.left.seconds)} left ({status.left.how}){end}"
+
+
+def clock(seconds: float) -> str:
+    """90 -> 1 min, 7300 -> 2 h 01 min."""
+    minutes = int(seconds) // 60
+    if minutes < 1:
+        return f"{int(seconds)} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

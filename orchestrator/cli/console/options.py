@@ -1,0 +1,113 @@
+"""Options that several commands share, so that they are spelled and explained once."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+# What random generators take.
+LARGEST_SEED = 2**32 - 1
+
+
+def finite(value: float | None) -> float | None:
+    """Refuse inf and nan, which ranges of numbers let through."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"expected a finite number, found {value}")
+    return value
+
+
+def absolute(path: Path | None) -> Path | None:
+    """Fits run in folders of their own: what a path is relative to must be settled before."""
+    return None if path is None else path.expanduser().absolute()
+
+
+Home = Annotated[
+    Path,
+    typer.Option(
+        envvar="ORCHESTRATOR_HOME", help="Where datasets, studies and MLflow live; shared by all nodes."
+    ),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="ORCHESTRATOR_CACHE",
+        callback=absolute,
+        help="Where decoded images are kept; a fast local disk. Default: HOME/cache.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What trains.")]
+Address = Annotated[
+    str,
+    typer.Option(
+        help="auto: a running Ray cluster, else this machine; local: this machine; HOST:PORT of a head node; "
+        "or ray://HOST:PORT or http://HOST:8265, where a search becomes a job, as `submit` makes one."
+    ),
+]
+Width = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Data-parallel workers of one fit; does not change its result. Default: what ends soonest by a few steps "
+        "that are timed first, where a node has several GPUs; else 1.",
+    ),
+]
+Data = Annotated[list[str], typer.Option(help="Dataset to train on; repeat for several.")]
+Unseen = Annotated[
+    list[str] | None, typer.Option(help="Dataset that only the champion is scored on; repeat for several.")
+]
+Splits = Annotated[
+    str,
+    typer.Option(
+        help="five-fold, k-fold:N, repeated:RxK (K folds, dealt R times), holdout (one fold), cross-dataset (five "
+        "folds, needs --unseen), leave-one-center-out, leave-one-dataset-out, or the JSON file of a split."
+    ),
+]
+Holdout = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=0.5,
+        help="Share of the cases set aside for the champion's test; with --splits holdout as many again are validated.",
+    ),
+]
+Twins = Annotated[
+    bool,
+    typer.Option(
+        "--twins/--no-twins",
+        help="Look for frames that show the same place, within and between datasets, and never part them; minutes for "
+        "a thousand frames, once. The file of a split that was written before is used as it is.",
+    ),
+]
+Metric = Annotated[str, typer.Option(help="dice, iou, precision, recall, f2 or accuracy.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the split and of the search.")]
+
+
+def warn_of_password(context: typer.Context, uri: str | None) -> str | None:
+    """Say who else can read a password that stands on the command line itself."""
+    from orchestrator.cli.console.printing import err
+    from orchestrator.common.redaction import has_secret
+
+    source = context.get_parameter_source("tracking_uri")
+    if uri is not None and has_secret(uri) and source is not None and source.name == "COMMANDLINE":
+        err.print(
+            "--tracking-uri holds a password or a token, and `ps` and Ray's dashboard show the command lines of "
+            "programs; MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, keep it apart",
+            highlight=False,
+        )
+    return uri
+
+
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(
+        envvar="MLFLOW_TRACKING_URI",
+        callback=warn_of_password,
+        help="MLflow server. Default: SQLite in HOME. Its password belongs in MLFLOW_TRACKING_USERNAME and "
+        "MLFLOW_TRACKING_PASSWORD, or a token in MLFLOW_TRACKING_TOKEN.",
+    ),
+]
+DEFAULT_HOME = Path.home() / ".orchestrator"

@@ -1,0 +1,1 @@
+"""`orchestrator data`: import, show, check, split and cache datasets."""

@@ -1,0 +1,144 @@
+"""`orchestrator data cache` and `orchestrator data preview`: what fits are fed with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home, finite
+from orchestrator.cli.console.printing import out, print_json
+from orchestrator.common.files import write_atomically
+
+if TYPE_CHECKING:
+    from orchestrator.data.cache.prune import Holding
+
+
+def data_cache(
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="Remove what no dataset needs, and what killed builds left behind."),
+    ] = False,
+    max_gb: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            callback=finite,
+            help="With --prune: remove more, longest unused first, until so many GB are left.",
+        ),
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    cache: Cache = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show decoded images and near-duplicates on disk, or make room; what a running process has open always stays."""
+    from orchestrator.common.errors import BadData
+    from orchestrator.data.cache.prune import holdings
+    from orchestrator.data.cache.prune import prune as prune_cache
+    from orchestrator.data.cases import list_datasets
+
+    if max_gb is not None and not prune:
+        raise BadData("--max-gb", "goes with --prune, which removes; without it nothing is")
+    home = home.expanduser().resolve()
+    folder = cache or home / "cache"
+    datasets = list_datasets(home)
+    if not prune:
+        found = holdings(folder, datasets)
+        if as_json:
+            print_json([_facts(holding) for holding in found])
+        else:
+            _show(found, folder)
+        return
+    done = prune_cache(folder, datasets, None if max_gb is None else round(max_gb * 1e9))
+    if as_json:
+        parts = {"removed": done.removed, "kept": done.kept}
+        listed: dict[str, Any] = {name: [_facts(one) for one in part] for name, part in parts.items()}
+        print_json({**listed, "swept": [str(path) for path in done.swept]})
+        return
+    freed = sum(holding.num_bytes for holding in done.removed) / 1e6
+    out.print(
+        f"removed {len(done.removed)} parts, {freed:,.0f} MB, and {len(done.swept)} of killed builds",
+        highlight=False,
+    )
+    _show(done.kept, folder)
+
+
+def data_preview(
+    name: Annotated[str, typer.Argument(help="Name of the dataset.")],
+    augmentation: Annotated[str, typer.Option(help="Pipeline by name, or all.")] = "standard",
+    size: Annotated[int, typer.Option(min=32, max=2048, help="Input side in pixels.")] = 256,
+    cases: Annotated[int, typer.Option(min=1, max=100, help="Number of cases, spread over the dataset.")] = 4,
+    epoch: Annotated[int, typer.Option(min=1, help="What a fit is shown in this epoch; the first is 1.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the fit's recipe.")] = 0,
+    path: Annotated[Path, typer.Option("--out", help="PNG file to write.")] = Path("preview.png"),
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Draw a sheet of augmented cases with the outlines of their masks, the frames themselves first."""
+    from orchestrator.common.errors import BadData
+    from orchestrator.data.augmentation.pipelines import names, summary
+    from orchestrator.data.cases import load_dataset
+    from orchestrator.results.views.augmentation_preview import sheet, spread
+    from orchestrator.results.views.overlay import png
+
+    known = names()
+    problems = []
+    if augmentation not in (*known, "all"):
+        problems.append(
+            f"--augmentation: no pipeline is named {augmentation!r}; known: {', '.join(known)} and all"
+        )
+    problems += no_png("--out", path)
+    if problems:
+        raise BadData("data preview", problems)
+    dataset = load_dataset(home.expanduser().resolve(), name)
+    shown = [one for one in known if one != "none"] if augmentation == "all" else [augmentation]
+    write_atomically(path, png(sheet(spread(dataset.cases, cases), shown, size, epoch - 1, seed)), sync=False)
+    for one in shown:
+        out.print(f"{one:>16}  {summary(one)}", markup=False, highlight=False)
+    out.print(f"{path}: {min(cases, len(dataset.cases))} cases at {size} pixels", highlight=False)
+
+
+def no_png(option: str, path: Path) -> list[str]:
+    """Why this path cannot become a PNG file; empty if it can."""
+    problems = []
+    if path.suffix.lower() != ".png":
+        problems.append(f"{option}: expected a file that ends in .png, found {path}")
+    if not path.absolute().parent.is_dir():
+        problems.append(f"{option}: there is no folder {path.absolute().parent}")
+    return problems
+
+
+def _facts(holding: Holding) -> dict[str, Any]:
+    return {
+        "dataset": holding.dataset,
+        "fingerprint": holding.fingerprint,
+        "size": holding.size,
+        "megabytes": round(holding.num_bytes / 1e6, 3),
+        "last_used": holding.last_used.isoformat(timespec="seconds"),
+        "in_use": holding.in_use,
+        "folder": str(holding.folder),
+    }
+
+
+def _show(found: tuple[Holding, ...], folder: Path) -> None:
+    from rich import box
+    from rich.table import Table
+
+    if not found:
+        out.print(f"{folder} holds nothing yet; the first fit fills it", highlight=False)
+        return
+    total = sum(holding.num_bytes for holding in found) / 1e6
+    table = Table(title=f"{folder}: {total:,.0f} MB", title_justify="left", box=box.SIMPLE_HEAD)
+    for title in ("dataset", "fingerprint", "size"):
+        table.add_column(title)
+    table.add_column("MB", justify="right")
+    table.add_column("last used")
+    for holding in reversed(found):
+        table.add_row(
+            holding.dataset or "needed by none",
+            holding.fingerprint[:12],
+            holding.size,
+            f"{holding.num_bytes / 1e6:,.1f}",
+            "now" if holding.in_use else f"{holding.last_used.astimezone():%Y-%m-%d %H:%M}",
+        )
+    out.print(table)

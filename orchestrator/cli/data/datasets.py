@@ -1,0 +1,254 @@
+"""`orchestrator data`: import, look at, check and draw datasets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home
+from orchestrator.cli.console.printing import bar, out, print_json
+from orchestrator.cli.data.cache import data_cache, data_preview
+from orchestrator.cli.data.near_duplicates import data_leaks
+from orchestrator.cli.data.splits import data_split
+
+if TYPE_CHECKING:
+    from orchestrator.data.cases import Dataset
+
+SHOWN = 10  # skipped files after an import; `data show` has them all
+GROUPS = ("", "folders", "none")  # of --groups; anything else is a file
+
+
+class WithoutMask(StrEnum):
+    """What an image without a mask means."""
+
+    REFUSE = "refuse"
+    EMPTY = "empty"
+
+
+app = typer.Typer(help="Datasets: import, look at, check, split.", no_args_is_help=True)
+app.command("split")(data_split)
+app.command("preview")(data_preview)
+app.command("cache")(data_cache)
+app.command("leaks")(data_leaks)
+
+
+@app.command("add")
+def data_add(
+    name: Annotated[str, typer.Argument(help="Name of the dataset, for --data.")],
+    path: Annotated[
+        Path, typer.Argument(help="Published archive as downloaded (zip, tar, folder), or images/ + masks/.")
+    ],
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="Which set of several, or how their names begin or end; repeat to join."),
+    ] = None,
+    images: Annotated[
+        str,
+        typer.Option(help="Folder of images, in PATH or elsewhere, where its name does not say so."),
+    ] = "",
+    masks: Annotated[str, typer.Option(help="Folder of masks; may be that of the images.")] = "",
+    pattern: Annotated[
+        str,
+        typer.Option(
+            help="How a mask is named after its image: '{name}_mask', 'gt_{number}', '{name}.png'.",
+        ),
+    ] = "",
+    groups: Annotated[
+        str,
+        typer.Option(
+            help="CSV with columns name, group (video, patient), center; one of the two is enough. "
+            "Or `folders`: each folder is a group. Or `none`.",
+        ),
+    ] = "",
+    group_column: Annotated[str, typer.Option(help="Column of --groups that names the group.")] = "group",
+    center_column: Annotated[str, typer.Option(help="Column of --groups that names the center.")] = "center",
+    allow_empty: Annotated[bool, typer.Option(help="Accept masks without a polyp.")] = False,
+    mask_colors: Annotated[
+        list[str] | None,
+        typer.Option(help="Colors that are polyp: red,green or '#800000'; JPEG noise is fine."),
+    ] = None,
+    mask_values: Annotated[
+        list[str] | None,
+        typer.Option(help="Labels or grey levels that are polyp: 1,2 or 1-255 or nonzero."),
+    ] = None,
+    mask_classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The same with a class each, for evaluate: neoplastic=red,non-neoplastic=green.",
+        ),
+    ] = None,
+    invert_masks: Annotated[bool, typer.Option("--invert-masks", help="Black is polyp.")] = False,
+    exif: Annotated[
+        str,
+        typer.Option(
+            help="Where only one of a pair is turned by EXIF: apply its tag, or ignore it for masks.",
+        ),
+    ] = "",
+    without_mask: Annotated[
+        WithoutMask, typer.Option(help="Images without a mask: refuse, or empty, as they show no polyp.")
+    ] = WithoutMask.REFUSE,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out what cannot be used, and keep a list of it.")
+    ] = False,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Import images and masks, recognised by what is inside, checking every pair; all are good or none is kept.
+
+    Nothing is left out without --skip-bad, and how images were paired with masks is said.
+    """
+    from orchestrator.common.errors import BadData
+    from orchestrator.data.importing.dataset import add_dataset
+    from orchestrator.data.masks.mask_rule import parse_rule
+    from orchestrator.data.sources.sets import Reading
+
+    if groups not in GROUPS and not Path(groups).exists():
+        raise BadData(f"--groups {groups}", "expected a CSV file, `folders` or `none`, found nothing there")
+    rule = parse_rule(
+        colors=mask_colors or (),
+        values=mask_values or (),
+        classes=mask_classes or (),
+        invert=invert_masks,
+        exif=exif,
+    )
+    with bar(f"reading {path}") as on_progress:
+        dataset = add_dataset(
+            home.expanduser().resolve(),
+            name,
+            path,
+            reading=Reading(
+                parts=tuple(part or ()),
+                images=images,
+                masks=masks,
+                pattern=pattern,
+                groups=groups if groups in GROUPS else "",
+                without_mask=without_mask.value,
+                skip_bad=skip_bad,
+            ),
+            groups=Path(groups) if groups not in GROUPS else None,
+            group_column=group_column,
+            center_column=center_column,
+            allow_empty=allow_empty,
+            rule=rule,
+            on_progress=on_progress,
+        )
+    out.print(f"recognised as {dataset.layout}", markup=False, highlight=False)
+    for remark in dataset.remarks:
+        out.print(remark, markup=False, highlight=False)
+    _print_skipped(dataset)
+    out.print(_describe(dataset))
+
+
+@app.command("list")
+def data_list(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Show every dataset."""
+    from orchestrator.data.cases import list_datasets
+
+    datasets = list_datasets(home.expanduser().resolve())
+    if as_json:
+        print_json([_facts(dataset) for dataset in datasets])
+    elif not datasets:
+        out.print("no datasets yet; `orchestrator data add NAME PATH` imports one")
+    for dataset in () if as_json else datasets:
+        out.print(_describe(dataset))
+
+
+@app.command("show")
+def data_show(name: str, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Show one dataset: sizes, groups, centers, polyps."""
+    from orchestrator.data.cases import load_dataset
+
+    facts = _facts(load_dataset(home.expanduser().resolve(), name))
+    if as_json:
+        print_json(facts)
+    else:
+        for key, value in facts.items():
+            if isinstance(value, dict):
+                value = ", ".join(f"{name} {count}" for name, count in value.items())
+            for line, text in enumerate(value if isinstance(value, list) and key != "centers" else [value]):
+                out.print(f"{'' if line else key:>16}  {text}", markup=False, highlight=False)
+
+
+@app.command("check")
+def data_check(name: str, home: Home = DEFAULT_HOME) -> None:
+    """Read every file of a dataset again; exit code 2 if one is damaged or changed."""
+    from orchestrator.common.errors import BadData
+    from orchestrator.data.cases import load_dataset
+    from orchestrator.data.importing.check import check_dataset
+
+    dataset = load_dataset(home.expanduser().resolve(), name)
+    problems = check_dataset(dataset)
+    if problems:
+        raise BadData(name, problems)
+    out.print(f"{name}: all {len(dataset.cases)} pairs are as they were imported")
+
+
+@app.command("draw")
+def data_draw(
+    path: Annotated[Path, typer.Argument(help="Folder to make.")],
+    cases: Annotated[int, typer.Option(min=1, help="Number of frames.")] = 120,
+    size: Annotated[int, typer.Option(min=32, help="Height in pixels.")] = 160,
+    centers: Annotated[int, typer.Option(min=1, help="Hospitals that differ in color and scale.")] = 3,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Draw colonoscopy-like frames with polyps, to try everything without real data."""
+    from orchestrator.data.phantom import draw_dataset
+
+    with bar(f"drawing {path}") as on_progress:
+        draw_dataset(
+            path, num_cases=cases, size=size, num_centers=centers, seed=seed, on_progress=on_progress
+        )
+    out.print(f"{path}: {cases} frames; import them with --groups {path / 'groups.csv'} --allow-empty")
+
+
+def _print_skipped(dataset: Dataset) -> None:
+    for bad in dataset.skipped[:SHOWN]:
+        out.print(f"  skipped {bad}", markup=False, highlight=False)
+    if len(dataset.skipped) > SHOWN:
+        more = len(dataset.skipped) - SHOWN
+        out.print(f"  and {more} more: orchestrator data show {dataset.name}", markup=False, highlight=False)
+
+
+def _describe(dataset: Dataset) -> str:
+    facts = _facts(dataset)
+    centers = f"{len(facts['centers'])} centers, " if facts["centers"] else ""
+    return (
+        f"{facts['name']}: {facts['cases']} cases ({facts['without_polyp']} without polyp), {facts['groups']}, "
+        f"{centers}{facts['sizes']}, fingerprint {dataset.fingerprint[:12]}"
+    )
+
+
+def _groups(dataset: Dataset) -> str:
+    grouped = sum("/image:" not in case.group for case in dataset.cases)
+    if grouped == len(dataset.cases):
+        return f"{len({case.group for case in dataset.cases})} groups"
+    known = f"groups of {grouped} of {len(dataset.cases)} cases known" if grouped else "groups unknown"
+    return (
+        f"{known} (recorded as known by an older version: remove and add it again)"
+        if dataset.groups_known
+        else known
+    )
+
+
+def _facts(dataset: Dataset) -> dict[str, Any]:
+    sizes = sorted({(case.height * case.width, f"{case.width}x{case.height}") for case in dataset.cases})
+    classes = dict(sorted(Counter(case.class_name for case in dataset.cases if case.classes).items()))
+    areas = sorted(case.polyp_fraction for case in dataset.cases if case.polyp_fraction)
+    return {
+        "name": dataset.name,
+        "layout": dataset.layout or "not recorded",
+        "cases": len(dataset.cases),
+        "without_polyp": len(dataset.cases) - len(areas),
+        "groups": _groups(dataset),
+        "centers": sorted({case.center for case in dataset.cases if case.center}),
+        **({"classes": classes} if classes else {}),
+        "sizes": sizes[0][1] if len(sizes) == 1 else f"{sizes[0][1]} to {sizes[-1][1]}",
+        "polyp_area": f"{areas[0]:.2%} to {areas[-1]:.2%} of the frame" if areas else "none",
+        "remarks": list(dataset.remarks),
+        "skipped": [str(bad) for bad in dataset.skipped],
+        "fingerprint": dataset.fingerprint,
+        "folder": str(dataset.folder),
+    }

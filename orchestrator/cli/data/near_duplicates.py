@@ -1,0 +1,83 @@
+"""`orchestrator data leaks`: frames that show the same place, within and between datasets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home
+from orchestrator.cli.console.printing import bar, note, out, print_json
+from orchestrator.cli.data.cache import no_png
+from orchestrator.common.files import write_atomically
+
+if TYPE_CHECKING:
+    from orchestrator.data.near_duplicates.find import Leaks
+
+
+def data_leaks(
+    names: Annotated[list[str], typer.Argument(help="Datasets to compare.", metavar="NAME...")],
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="PNG file to draw the pairs in; further pages get -2, -3 in their names."),
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    cache: Cache = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for frames that show the same place, mirrored and turned ones too: not to be trained on and tested on."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    from orchestrator.common.errors import BadData
+    from orchestrator.data.cases import load_datasets
+    from orchestrator.data.near_duplicates.find import KINDS, count_between, find_twins
+
+    if sheet and (problems := no_png("--sheet", sheet)):
+        raise BadData("data leaks", problems)
+    home = home.expanduser().resolve()
+    datasets = load_datasets(home, names)
+    with bar("near-duplicates") as on_progress:
+        leaks = find_twins(datasets, cache or home / "cache", on_progress, note)
+    groups = leaks.groups()
+    drawn = _draw(leaks, sheet) if sheet else ""
+    if as_json:
+        print_json({"twins": [asdict(twin) for twin in leaks.twins], "groups": groups})
+        return
+    table = Table(title="pairs that show one place", title_justify="left", box=box.SIMPLE_HEAD)
+    for head in ("dataset", "with"):
+        table.add_column(head)
+    for head in (*KINDS, "mirrored"):
+        table.add_column(head, justify="right")
+    for one, other, counts, num_mirrored in count_between(leaks):
+        partner = "itself" if one == other else escape(other)
+        table.add_row(escape(one), partner, *map(str, (*counts, num_mirrored)))
+    out.print(table)
+    sizes = ", ".join(str(len(group)) for group in groups[:20])
+    out.print(f"groups of two or more, by their own groups and by twins: {len(groups)}", highlight=False)
+    if groups:
+        out.print(f"cases in the largest: {sizes}", highlight=False)
+    out.print("search, fit and data split keep such frames together; --json lists every pair")
+    if drawn:
+        out.print(drawn, highlight=False)
+
+
+def _draw(leaks: Leaks, path: Path) -> str:
+    """Write the sheets of pairs; says what is on them."""
+    from orchestrator.results.views.near_duplicate_sheet import ACROSS, DOWN, pages
+    from orchestrator.results.views.overlay import png
+
+    if not leaks.twins:
+        return f"no pairs: {path} is not written"
+    num_pages = 0
+    for num_pages, page in enumerate(pages(leaks), start=1):
+        file = path if num_pages == 1 else path.with_stem(f"{path.stem}-{num_pages}")
+        write_atomically(file, png(page), sync=False)
+    shown = min(len(leaks.twins), num_pages * ACROSS * DOWN)
+    return (
+        f"{path}: {shown} of {len(leaks.twins)} pairs on {num_pages} page{'s'[: num_pages > 1]}; "
+        "those between datasets first, then those that the fewest places speak for"
+    )

@@ -1,0 +1,1 @@
+"""Decoded images on disk, shared by all fits of a node."""

@@ -1,0 +1,1 @@
+"""Pairs of files -> a verified dataset on disk."""

@@ -1,0 +1,132 @@
+"""One look at an image and its mask: sizes, polyp, and whether the mask can be kept as it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from orchestrator.common.errors import BadData
+from orchestrator.data.images import POLYP_ABOVE, mask_bytes, read_stored, turned
+from orchestrator.data.masks.levels import grey_levels
+from orchestrator.data.masks.mask_rule import BLACK_AND_WHITE, MaskRule, Reading, read_by_rule
+from orchestrator.data.masks.upright import Turn, turn_of
+from orchestrator.data.masks.values import BRIGHT, DARK, Drawn, dark_share, is_plain, read_drawn
+
+READ_ANYWAY = ("alpha", "deep")  # kinds of masks that leave nothing open
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one look at an image and its mask found out; upright."""
+
+    height: int
+    width: int
+    mask_height: int
+    mask_width: int
+    polyp_fraction: float  # 0 to 1
+    edge: float  # share of the outermost pixels that are polyp, 0 to 1
+    rims: float  # share of grey pixels of a plain mask, 0 to 1
+    dark: float  # the same of pixels that are nearly black, but not quite, over an area
+    kind: str  # of the mask: `Reading.kind`
+    levels: dict[str, int]  # pixels by name of color or value
+    exact: bool  # levels are to the very value
+    met: list[str]  # what of the rule was found
+    classes: list[str]
+    orientations: list[int]  # EXIF of image and mask
+    turn: str  # `Turn.known`
+    drawn_again: bool  # the mask is kept as black and white of our own, in NAME.bmp
+    sha256: str  # of the bytes of both files, as they are kept
+    image_sha256: str
+    mask_sha256: str
+    pixels: str  # digest of the image, and of the polyp, whatever its file is like
+    polyp: str
+
+
+def look_at(image: Path, mask: Path, rule: MaskRule = BLACK_AND_WHITE) -> tuple[Facts, bytes | None]:
+    """Facts, and the bytes of the mask to keep, None for those of its file; BadData names what does not decode."""
+    stored, image_problems = _tried(read_stored, image)
+    drawn, mask_problems = _tried(read_drawn, mask)
+    if stored is None or drawn is None:
+        raise BadData(image.stem, image_problems + mask_problems)
+    frame = (*stored.pixels.shape[:2], stored.orientation)
+    reading = read_by_rule(drawn, rule)
+    turn = turn_of(frame, (*drawn.shape, drawn.orientation), reading.polyp, rule.exif)
+    polyp = turned(reading.polyp, turn.orientation)
+    unclear = reading.kind not in ("", *READ_ANYWAY)
+    kept = None if unclear or _can_stay(drawn, reading, turn, rule) else mask_bytes(polyp)
+    height, width = frame[:2] if frame[2] < 5 else frame[1::-1]
+    digests = file_sha256(image), file_sha256(mask) if kept is None else hashlib.sha256(kept).hexdigest()
+    return Facts(
+        height=height,
+        width=width,
+        mask_height=polyp.shape[0],
+        mask_width=polyp.shape[1],
+        polyp_fraction=float(polyp.mean()),
+        edge=_edge(polyp),
+        rims=_rims(drawn) if kept is None else 0.0,
+        dark=dark_share(drawn) if kept is None and not reading.kind else 0.0,
+        kind=reading.kind,
+        levels=dict(reading.levels),
+        exact=reading.exact,
+        met=list(reading.met),
+        classes=list(reading.classes),
+        orientations=[frame[2], drawn.orientation],
+        turn=turn.known,
+        drawn_again=kept is not None,
+        sha256=pair_sha256(*digests),
+        image_sha256=digests[0],
+        mask_sha256=digests[1],
+        pixels=_digest(turned(stored.pixels, stored.orientation)),
+        polyp=_digest(polyp),
+    ), kept
+
+
+def _can_stay(drawn: Drawn, reading: Reading, turn: Turn, rule: MaskRule) -> bool:
+    """Whether `read_mask` of the file gives this polyp."""
+    if reading.kind or turn.orientation != drawn.orientation:
+        return False
+    if rule.is_default:
+        return True
+    same = drawn.depth == 255 and np.array_equal(reading.polyp, grey_levels(drawn) > POLYP_ABOVE)
+    return same and is_plain(drawn)
+
+
+def _digest(pixels: np.ndarray) -> str:
+    """32 hex digits from shape and values."""
+    content = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
+    content.update(pixels.tobytes())
+    return content.hexdigest()
+
+
+def _edge(polyp: np.ndarray) -> float:
+    ring = np.ones(polyp.shape, bool)
+    ring[1:-1, 1:-1] = False
+    return float(polyp[ring].mean())
+
+
+def _rims(drawn: Drawn) -> float:
+    return float(np.mean((drawn.values > DARK) & (drawn.values < BRIGHT)))
+
+
+def pair_sha256(image_sha256: str, mask_sha256: str) -> str:
+    """64 hex digits from those of an image and of its mask."""
+    return hashlib.sha256(f"{image_sha256} {mask_sha256}".encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """64 hex digits of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tried(read: Callable[[Path], T], path: Path) -> tuple[T | None, list[str]]:
+    try:
+        return read(path), []
+    except BadData as error:
+        return None, [f"{path.parent.name}/{path.name}: {problem}" for problem in error.problems]

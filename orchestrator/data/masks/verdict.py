@@ -1,0 +1,236 @@
+"""What is wrong with the masks of a set, or worth a remark: every pair was looked at, now all are counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from orchestrator.data.masks.levels import color_named, merged
+from orchestrator.data.masks.look import READ_ANYWAY, Facts
+from orchestrator.data.masks.mask_rule import MaskRule
+from orchestrator.data.masks.upright import OPEN, turn_problems, turn_remarks
+from orchestrator.data.masks.values import DARK
+
+FRAMED = 0.9  # share of the outermost pixels from which a mask has a border
+MOST_LABELS = 50  # numbers of classes or polyps; higher values are greys
+MOST_SHOWN = 6  # levels in a message
+
+
+def problems_of_pair(facts: Facts, stem: str, *, allow_empty: bool) -> list[str]:
+    """What makes a decoded pair unusable for training and scoring; empty when all is well."""
+    problems = []
+    if (facts.height, facts.width) != (facts.mask_height, facts.mask_width):
+        image, mask = (f" (EXIF Orientation {turn})" if turn != 1 else "" for turn in facts.orientations)
+        problems.append(
+            f"image is {facts.width} x {facts.height}{image}, mask is {facts.mask_width} x {facts.mask_height}{mask}; "
+            f"expected the same size{', which no reading of the tags gives' if image or mask else ''}"
+        )
+    if facts.kind in ("", *READ_ANYWAY):
+        if facts.polyp_fraction == 0 and not allow_empty:
+            problems.append("mask is empty; if frames without a polyp belong here, allow empty masks")
+        elif facts.polyp_fraction == 1:
+            problems.append("mask covers the whole frame; expected some background")
+    return [f"{stem}: {problem}" for problem in problems]
+
+
+def unclear_pairs(facts: Mapping[str, Facts]) -> dict[str, list[str]]:
+    """Problems, by stem, of the fewer pairs in a set that cannot be read as the others are; none where most cannot."""
+    found = {stem: one for stem, one in facts.items() if is_unclear(one)}
+    if 2 * len(found) >= len(facts):
+        return {}
+    return {stem: [f"{stem}: {_why_unclear(one)}"] for stem, one in found.items()}
+
+
+def _why_unclear(facts: Facts) -> str:
+    if facts.turn == OPEN:
+        image, mask = facts.orientations
+        return f"EXIF Orientation is {image} for the image and {mask} for its mask"
+    return f"mask is no black and white one, but has {_shares(_counted([facts])) or 'too many levels'}"
+
+
+def is_unclear(facts: Facts) -> bool:
+    """Whether it takes the user's word to know what is polyp, or how the mask is to be turned."""
+    return facts.kind not in ("", *READ_ANYWAY) or facts.turn == OPEN
+
+
+def problems_of_set(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
+    """What can be judged of all masks together only, each with the way out."""
+    by_kind: dict[str, dict[str, Facts]] = {}
+    for stem, one in facts.items():
+        if one.kind not in ("", *READ_ANYWAY):
+            by_kind.setdefault(one.kind, {})[stem] = one
+    plain = any(not one.kind and one.polyp_fraction for one in facts.values())
+    problems = [_unclear(kind, found, len(facts), plain) for kind, found in sorted(by_kind.items())]
+    problems += _never_met(facts, rule) + _ambiguous(facts, rule)
+    if not problems and not rule.wanted:
+        problems += _mostly_covered(facts, rule) or _framed(facts)
+    known = {stem: one.turn for stem, one in facts.items()}
+    tags = {stem: (one.orientations[0], one.orientations[1]) for stem, one in facts.items()}
+    return problems + turn_problems(known, tags)
+
+
+def _unclear(kind: str, found: Mapping[str, Facts], num_masks: int, plain: bool) -> str:
+    counts = _counted(found.values())
+    shown = _shares(counts)
+    others = [name for name, _ in counts.most_common(MOST_SHOWN)][1:]
+    head = f"{len(found)} of {num_masks} masks ({_some(found)})"
+    if kind == "colors":
+        names = [*(["white"] if plain and "white" not in others else []), *others]
+        return (
+            f"{head} have colors: {shown} of their pixels; say which are polyp, as in --mask-colors "
+            f"{_quoted(names)}, or keep them apart with --mask-classes"
+        )
+    if kind == "values":
+        values = sorted({*map(float, others), *([255.0] if plain else [])})
+        ignored = ""
+        if not plain and len(values) > 1 and values[-1] == 255 and values[-2] <= MOST_LABELS:
+            values, ignored = values[:-1], " (beside such numbers 255 often marks what is to be ignored)"
+        return (
+            f"{head} have values that are neither black nor white: {shown} of their pixels; say which are polyp, "
+            f"as in --mask-values {_as_option(values, all(one.exact for one in found.values()))}{ignored}"
+        )
+    if kind == "picture":
+        return (
+            f"{head} look like a picture or a grey map: too many of their pixels are between all levels; if images and "
+            "masks were exchanged, exchange them; if polyps were painted over the frames, export masks of their own; "
+            "if these are probabilities, say from where on they are polyp, as in --mask-values 128-255"
+        )
+    return (
+        f"{head} have transparent pixels that are not black: {shown} where they are opaque; --mask-values 1-255 takes "
+        "what is opaque as polyp, --mask-colors takes colors of what is opaque"
+    )
+
+
+def _as_option(values: Sequence[float], exact: bool) -> str:
+    """All of these, with the rims between them where there are any."""
+    bright = [value for value in values if value > DARK]
+    if exact or not bright:
+        return ",".join(f"{value:g}" for value in values) or "nonzero"
+    return f"{max(DARK + 1, bright[0] / 2):.0f}-{max(255, bright[-1]):.0f}"
+
+
+def _never_met(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
+    met = {text for one in facts.values() for text in one.met}
+    missing = [one.text for one in rule.wanted if one.text not in met]
+    if not missing or not facts:
+        return []
+    option = "--mask-colors" if rule.by_color else "--mask-values"
+    return [
+        f"{option}: no mask has {', '.join(missing)}; found {_shares(_counted(facts.values()))} of all pixels"
+    ]
+
+
+def _ambiguous(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
+    """Names of colors that stand for several that are here."""
+    names = [name for name in _counted(facts.values()) if color_named(name)] if rule.by_color else []
+    problems = []
+    for one in rule.wanted:
+        found = [name for name in names if one.color and one.color.means(color_named(name) or (0, 0, 0))]
+        if len(found) > 1 and one.color and one.color.by_name:
+            numbers = ["#{:02x}{:02x}{:02x}".format(*(color_named(name) or (0, 0, 0))) for name in found]
+            problems.append(
+                f"--mask-colors: {one.text} could be each of {', '.join(numbers)}; name those that are polyp by number"
+            )
+    return problems
+
+
+def _mostly_covered(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
+    """Polyps that fill most of the frame in most masks are the background, as a rule."""
+    drawn = {stem: one for stem, one in facts.items() if one.polyp_fraction}
+    large = {stem: one for stem, one in drawn.items() if one.polyp_fraction > 0.5}
+    if 2 * len(large) <= len(drawn):
+        return []
+    way_out = "leave out --invert-masks" if rule.invert else "if black is polyp, use --invert-masks"
+    insist = "0-127" if rule.invert else "128-255"
+    return [
+        f"polyps cover more than half of the frame in {len(large)} of {len(drawn)} masks ({_some(large)}), as in masks "
+        f"that are inverted; {way_out}; if polyps are really that large, use --mask-values {insist}"
+    ]
+
+
+def _framed(facts: Mapping[str, Facts]) -> list[str]:
+    """A line along the whole edge is a border; of the edge of published masks a third is polyp at most."""
+    drawn = [stem for stem, one in facts.items() if one.polyp_fraction]
+    framed = [stem for stem in drawn if facts[stem].edge > FRAMED]
+    if 2 * len(framed) <= len(drawn):
+        return []
+    return [
+        f"the whole edge of the frame is polyp in {len(framed)} of {len(drawn)} masks ({_some(framed)}), as in masks "
+        "that were saved with a border; export them without it; if polyps really lie there, use --mask-values 128-255"
+    ]
+
+
+def remarks_of_set(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
+    """How masks were read where that is not plain, one sentence each."""
+    remarks = []
+    if rule.wanted:
+        polyp = ", ".join(f"{one.text} ({one.label})" if one.label else one.text for one in rule.wanted)
+        but = "all but " if rule.invert else ""
+        remarks.append(f"masks: polyp is {but}{polyp}; they hold {_shares(_counted(facts.values()))}")
+    elif rule.invert:
+        remarks.append("masks: inverted, black is polyp")
+    for kind, text in (
+        ("alpha", "with the polyp in the alpha channel; what is opaque is polyp"),
+        ("deep", "of more than 8 bits; the highest value is polyp"),
+    ):
+        if count := sum(one.kind == kind for one in facts.values()):
+            remarks.append(f"{_masks(count)} {text}")
+    if rims := [one.rims for one in facts.values() if one.rims]:
+        remarks.append(
+            f"{_masks(len(rims))} with grey rims, {_percent(sum(rims) / len(rims))} of their pixels; "
+            "polyp is what is above 127 of 255"
+        )
+    if dark := [one.dark for one in facts.values() if one.dark]:
+        remarks.append(
+            f"{_masks(len(dark))} with even areas of dark grey, {_percent(sum(dark) / len(dark))} of their pixels, "
+            "which are no polyp"
+        )
+    large = [stem for stem, one in facts.items() if one.polyp_fraction > 0.5]
+    if large:
+        doubt = "" if rule.wanted else "; see whether these are inverted"
+        remarks.append(
+            f"polyps cover more than half of the frame in {_masks(len(large))}: {_some(large)}{doubt}"
+        )
+    if framed := [stem for stem, one in facts.items() if one.edge > FRAMED and stem not in large]:
+        remarks.append(
+            f"the whole edge of the frame is polyp in {_masks(len(framed))}: {_some(framed)}; see whether these have a "
+            "border"
+        )
+    return remarks + turn_remarks({stem: one.turn for stem, one in facts.items()})
+
+
+def _counted(facts: Iterable[Facts]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    exact = True
+    for one in facts:
+        counts.update(one.levels)
+        exact &= one.exact
+    return counts if exact else Counter(merged(counts))
+
+
+def _shares(counts: Counter[str]) -> str:
+    total = sum(counts.values())
+    shown = [f"{name} {_percent(count / total)}" for name, count in counts.most_common(MOST_SHOWN)]
+    rest = f" and {len(counts) - MOST_SHOWN} more" if len(counts) > MOST_SHOWN else ""
+    return ", ".join(shown) + rest
+
+
+def _masks(count: int) -> str:
+    return f"{count} mask{'s' * (count != 1)}"
+
+
+def _percent(share: float) -> str:
+    """71 %, 0.4 %, below 0.01 %"""
+    if share >= 0.01:
+        return f"{100 * share:.0f} %"
+    return f"{100 * share:.2g} %" if share >= 1e-4 else "below 0.01 %"
+
+
+def _quoted(names: Iterable[str]) -> str:
+    text = ",".join(names)
+    return f"'{text}'" if "#" in text else text
+
+
+def _some(stems: Iterable[str]) -> str:
+    names = list(stems)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,1 @@
+"""Frames that show the same place, within and between datasets."""

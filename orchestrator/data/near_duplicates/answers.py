@@ -1,0 +1,96 @@
+"""What was found within datasets and between two: a file each, which depends on nothing else that is named.
+
+It appears by one rename, and is known by what the datasets hold, not by their names. A damaged file is reported,
+and its question asked again.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock, Timeout
+
+from orchestrator.common.files import write_atomically
+from orchestrator.data.cases import Dataset
+from orchestrator.data.near_duplicates.comparing import Kind
+from orchestrator.data.near_duplicates.landmark_files import Say
+
+DatasetPair = tuple[Dataset, Dataset]
+
+
+class Row(NamedTuple):
+    """A twin, with names in their datasets instead of ids: datasets of one content are known by one fingerprint."""
+
+    one: str
+    other: str
+    kind: Kind
+    num_places: int
+    likeness: float
+    overlap: float
+    mirrored: bool
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The files."""
+
+    folder: Path
+    say: Say
+
+    def path(self, one: Dataset, other: Dataset) -> Path:
+        names = [one.fingerprint] if one == other else [one.fingerprint, other.fingerprint]
+        return self.folder / f"{'-'.join(names)}.json"
+
+    def read(self, one: Dataset, other: Dataset) -> list[Row] | None:
+        """None where it is not there; what is damaged is reported, and removed."""
+        path = self.path(one, other)
+        try:
+            content = json.loads(path.read_bytes())
+            if content["checksum"] == _checksum(content["pairs"]):
+                return [Row(*row) for row in content["pairs"]]
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            pass
+        self.say(f"{path} is damaged: {one.name} and {other.name} are compared again")
+        path.unlink()
+        return None
+
+    def read_all(self, pairs: Sequence[DatasetPair]) -> dict[DatasetPair, list[Row]]:
+        """Those that are there."""
+        found = ((pair, self.read(*pair)) for pair in pairs)
+        return {pair: rows for pair, rows in found if rows is not None}
+
+    def write(self, one: Dataset, other: Dataset, rows: Sequence[Row]) -> None:
+        content = {"checksum": _checksum(rows), "pairs": rows}
+        write_atomically(self.path(one, other), json.dumps(content).encode())
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While no other process looks for near-duplicates with this cache."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = search_lock(self.folder)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.say(f"another process looks for near-duplicates in {self.folder}: waiting for it")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def search_lock(folder: Path) -> FileLock:
+    """Held by the process that looks for near-duplicates, or removes what was found."""
+    return FileLock(folder / ".lock")
+
+
+def _checksum(rows: Sequence[Sequence[object]]) -> int:
+    return zlib.crc32(json.dumps(rows).encode())

@@ -1,0 +1,155 @@
+"""Frames that were numbered as a video ran: what lies between two frames of one place is of the same recording.
+
+A blurred frame, or one that a wall fills, shows nothing that it could be known by; its neighbours tell where it
+belongs. Whether the numbers of a dataset follow a video is seen in the pictures: most frames show the place of the next
+one. Where they do not, as in collections of single frames or under names that are hashes, numbers say nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.data.splits.assign import tie
+
+WINDOW = 16  # frames that each is compared with in any case
+NUM_AROUND = 5  # frames on either side of a seam that are looked at once more
+MAX_LONE = 3  # frames in a row that may belong to what is before or after them
+MIN_RECORDING = 5  # frames of a recording that others may belong to: of a short one too little is known
+REACH, NUM_COMPARED = 12, 5  # how far its frames are looked for, and how many are compared
+MIN_LEAD = 0.1  # of one side over the other in likeness, which is at most one
+MAX_BETWEEN = 10  # frames in a row that show nothing known
+LAST_NUMBER = re.compile(r"(\d+)([^\d/]*)$")
+
+Pair = tuple[str, str]  # case ids
+Likeness = Callable[[Sequence[str], Sequence[str]], NDArray[np.float32]]  # (R, C), of so many frames
+
+
+def in_between(case_ids: Iterable[str], twins: Iterable[Pair]) -> list[Pair]:
+    """Pairs of successive frames, sorted, that tie up to MAX_BETWEEN frames to the twins before and after them."""
+    case_ids, twins = sorted(case_ids), list(twins)
+    place_of = tie({id: id for id in case_ids}, twins)
+    known = {tuple(sorted(pair)) for pair in twins}
+    tied = {
+        (min(pair), max(pair))
+        for frames in numberings(case_ids)
+        if _follows_a_video(frames, place_of)
+        for pair in _between(frames, place_of)
+    }
+    return sorted(tied - known)
+
+
+def neighbours(case_ids: Iterable[str], twins: Iterable[Pair]) -> list[Pair]:
+    """Pairs of frames that are at most WINDOW frames apart, where numbers follow a video, and not tied yet."""
+    case_ids = list(case_ids)
+    place_of = tie({id: id for id in case_ids}, twins)
+    return [
+        (frame, following)
+        for frames in numberings(case_ids)
+        if _follows_a_video(frames, place_of)
+        for index, frame in enumerate(frames)
+        for following in frames[index + 1 : index + 1 + WINDOW]
+        if place_of[frame] != place_of[following]
+    ]
+
+
+def seams(case_ids: Iterable[str], twins: Iterable[Pair]) -> list[list[Pair]]:
+    """Where numbers follow a video, and a frame is not tied to the next: the pairs around that which are not tied."""
+    case_ids = list(case_ids)
+    place_of = tie({id: id for id in case_ids}, twins)
+    return [
+        [
+            (before, after)
+            for before in frames[max(0, index - NUM_AROUND) : index]
+            for after in frames[index : index + NUM_AROUND]
+            if place_of[before] != place_of[after]
+        ]
+        for frames in numberings(case_ids)
+        if _follows_a_video(frames, place_of)
+        for index in range(1, len(frames))
+        if place_of[frames[index - 1]] != place_of[frames[index]]
+    ]
+
+
+def beside(case_ids: Iterable[str], twins: Iterable[Pair], likeness: Likeness) -> list[Pair]:
+    """Pairs that tie up to MAX_LONE frames in a row, each tied to none, to the recording before or after them.
+
+    It is the one that they look more like, if clearly so, and if as much as its own frames look like each other.
+    """
+    case_ids = list(case_ids)
+    place_of = tie({id: id for id in case_ids}, twins)
+    sizes = Counter(place_of.values())
+    return sorted(
+        (min(frame, partner), max(frame, partner))
+        for frames in numberings(case_ids)
+        if _follows_a_video(frames, place_of)
+        for lone, sides in _lone(frames, place_of, sizes)
+        for frame, partner in _sided(lone, sides, likeness)
+        if sizes[place_of[partner]] >= MIN_RECORDING
+    )
+
+
+def _lone(
+    frames: Sequence[str], place_of: Mapping[str, str], sizes: Mapping[str, int]
+) -> Iterator[tuple[Sequence[str], tuple[Sequence[str], Sequence[str]]]]:
+    """Rows of frames that are tied to none, and the nearest frames of the recordings before and after."""
+    row_of = {frame: number for number, frame in enumerate(frames)}
+    for is_lone, row in groupby(frames, lambda frame: sizes[place_of[frame]] == 1):
+        lone = list(row)
+        start, stop = row_of[lone[0]], row_of[lone[-1]] + 1
+        if not is_lone or len(lone) > MAX_LONE or start == 0 or stop == len(frames):
+            continue
+        before, after = frames[max(0, start - REACH) : start][::-1], frames[stop : stop + REACH]
+        sides = [
+            [frame for frame in side if place_of[frame] == place_of[side[0]]] for side in (before, after)
+        ]
+        if place_of[before[0]] != place_of[after[0]]:
+            yield lone, (sides[0][:NUM_COMPARED], sides[1][:NUM_COMPARED])
+
+
+def _sided(
+    lone: Sequence[str], sides: tuple[Sequence[str], Sequence[str]], likeness: Likeness
+) -> Iterator[Pair]:
+    alike = np.stack([likeness(lone, side).max(axis=1) for side in sides])
+    leaning = alike[0] - alike[1]  # to the one before
+    cut = int(np.argmax([leaning[:cut].sum() - leaning[cut:].sum() for cut in range(len(lone) + 1)]))
+    for number, frame in enumerate(lone):
+        side = int(number >= cut)
+        lead = alike[side, number] - alike[1 - side, number]
+        if lead > MIN_LEAD and alike[side, number] > _coherence(sides[side], likeness) - MIN_LEAD:
+            yield frame, sides[side][0]
+
+
+def _coherence(frames: Sequence[str], likeness: Likeness) -> float:
+    """How much the least typical of these frames looks like one of the others."""
+    alike = likeness(frames, frames) - np.diag(np.full(len(frames), np.inf))
+    return float(alike.max(axis=1).min())
+
+
+def numberings(case_ids: Iterable[str]) -> list[list[str]]:
+    """Cases whose ids differ in their last number alone, in the order of that number."""
+    found: dict[Pair, list[tuple[int, str]]] = {}
+    for id in case_ids:
+        if match := LAST_NUMBER.search(id):
+            found.setdefault((id[: match.start()], match[2]), []).append((int(match[1]), id))
+    return [[id for _, id in sorted(numbered)] for numbered in found.values()]
+
+
+def _follows_a_video(frames: Sequence[str], place_of: Mapping[str, str]) -> bool:
+    """Whether more than half of all frames show the place of the next."""
+    alike = sum(place_of[one] == place_of[following] for one, following in pairwise(frames))
+    return 2 * alike > len(frames) - 1
+
+
+def _between(frames: Sequence[str], place_of: Mapping[str, str]) -> Iterator[Pair]:
+    last: dict[str, int] = {}
+    for index, frame in enumerate(frames):
+        before = last.get(place_of[frame], index)
+        if 1 < index - before <= MAX_BETWEEN + 1:
+            yield from pairwise(frames[before : index + 1])
+        last[place_of[frame]] = index

@@ -1,0 +1,1 @@
+"""Folders and archives as published -> pairs of images and masks."""

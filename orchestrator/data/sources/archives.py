@@ -1,0 +1,166 @@
+"""Published archives, as downloaded or unpacked -> pairs of frames and masks, with groups and centers.
+
+Names of archives are never looked at, only the folders and files inside; layouts.py says how each one looks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from shutil import rmtree
+
+from orchestrator.common.errors import BadData
+from orchestrator.data.sources.collect import Found, collect
+from orchestrator.data.sources.folders import Contents, contents_of, is_image, is_litter
+from orchestrator.data.sources.match import check_pattern
+from orchestrator.data.sources.refusal import nothing_fits
+from orchestrator.data.sources.sets import AS_FOUND, Folders, Reading, Task, chosen, find_sets
+from orchestrator.data.sources.unpack import MAX_BYTES, READABLE, Progress, archive_kind, unpack
+from orchestrator.data.unusable import Bad
+
+MAX_FILES = 1_000_000  # of a folder; SUN-SEG has 158,690 frames with up to six files each
+MAX_NESTED = 2  # archives in an archive, as the PraNet bundle is passed on; one more looks like a bomb
+
+
+@contextmanager
+def open_source(
+    source: Path,
+    staging: Path,
+    reading: Reading = AS_FOUND,
+    command: str = "orchestrator data add NAME PATH",
+    on_progress: Progress | None = None,
+) -> Iterator[Found]:
+    """The pairs of a folder or an archive; archives are unpacked into `staging`, which is gone afterwards.
+
+    `command` is what refusals complete to one that would work. BadData where nothing fits, and where several sets
+    are found of which `reading` picks none.
+    """
+    if not source.exists():
+        raise BadData(str(source), "expected a folder, a zip or a tar archive, found nothing there")
+    if reading.pattern:
+        check_pattern(reading.pattern)
+    rmtree(staging, ignore_errors=True)
+    try:
+        yield _recognise(source, staging, reading, command, on_progress)
+    finally:
+        rmtree(staging, ignore_errors=True)
+
+
+def _recognise(
+    source: Path, staging: Path, reading: Reading, command: str, on_progress: Progress | None
+) -> Found:
+    top = source
+    written = 0
+    torn: list[tuple[str, str]] | None = (
+        [] if reading.skip_bad else None
+    )  # members of archives that do not unpack
+    if not source.is_dir():
+        top = staging
+        written += unpack(source, staging, skipped=torn, on_progress=on_progress)
+    for level in range(MAX_NESTED + 1):
+        contents, reading = _resolved(_contents(top, source), top, reading)
+        archives = _archives(contents.files)
+        sets, problem = _tried(contents, reading)
+        if sets or not archives:
+            break
+        if level == MAX_NESTED:
+            raise BadData(
+                str(source), f"archives in archives, more than {MAX_NESTED} deep; unpack them first"
+            )
+        for archive in archives:
+            inside = staging / _unpacked_name(archive.relative_to(top))
+            room = MAX_BYTES - written
+            written += unpack(archive, inside, room=room, skipped=torn, on_progress=on_progress)
+            _lift(inside)
+            if top == staging:
+                archive.unlink()
+        top = staging
+    if not sets:
+        raise problem or BadData(str(source), nothing_fits(command, contents.files))
+    picked = chosen(str(source), command, sets, reading)
+    known = {folder for folders in sets for folder in (folders.images, *folders.masks)}
+    task = Task(str(source), command, reading, contents.files, staging)
+    found = collect(task, picked, known, contents)
+    bad = [Bad(name, why, Path(name).stem) for name, why in torn or ()]
+    return replace(found, temporary=top == staging, bad=(*bad, *found.bad))
+
+
+def _tried(contents: Contents, reading: Reading) -> tuple[Sequence[Folders], BadData | None]:
+    """Sets, or why a folder that the user names is none; it may still lie in an archive."""
+    try:
+        return find_sets(contents.files, reading), None
+    except BadData as problem:
+        return [], problem
+
+
+def _contents(top: Path, source: Path) -> Contents:
+    """BadData where there are so many files that the folder cannot be a dataset."""
+
+    def refuse_many(count: int) -> None:
+        if count > MAX_FILES:
+            raise BadData(str(source), f"expected at most {MAX_FILES:,} files, found more; name one dataset")
+
+    return contents_of(top, refuse_many)
+
+
+def _resolved(contents: Contents, top: Path, reading: Reading) -> tuple[Contents, Reading]:
+    """Folders that the user names by a path from elsewhere: relative where they lie in the source, else beside it."""
+    named = {"images": reading.images, "masks": reading.masks}
+    for option, wanted in list(named.items()):
+        path = next(
+            (path for path in (top / wanted, Path(wanted).expanduser()) if wanted and path.is_dir()), None
+        )
+        if path is None:
+            continue  # below a folder of the source, or not there at all
+        if (inside := _inside(path, top, contents)) is not None:
+            named[option] = inside
+        else:
+            named[option] = str(path.resolve())
+            contents = contents.beside(_contents(path.resolve(), path), named[option])
+    return contents, replace(reading, images=named["images"], masks=named["masks"])
+
+
+def _inside(path: Path, top: Path, contents: Contents) -> str | None:
+    """The name by which a folder of the source is read, "." for the top; None where it lies elsewhere."""
+    for here, root in (
+        (_absolute(path), _absolute(top)),
+        (path.resolve(), top.resolve()),
+    ):
+        if here.is_relative_to(root):
+            name = here.relative_to(root).as_posix()
+            name = contents.linked.get(name, name)
+            if name == "." or any(f"{folder}/".startswith(f"{name}/") for folder in contents.files):
+                return name
+    return None
+
+
+def _absolute(path: Path) -> Path:
+    """Without following links."""
+    return Path(os.path.normpath(path.absolute()))
+
+
+def _archives(files: Mapping[str, Sequence[Path]]) -> list[Path]:
+    return [
+        path
+        for paths in files.values()
+        for path in paths
+        if path.is_file() and not is_image(path) and archive_kind(path) in READABLE
+    ]
+
+
+def _unpacked_name(archive: Path) -> Path:
+    """a/images.tar.gz -> a/images; a name without suffix gets one more letter, as the file is still there."""
+    stem = archive.name.split(".")[0]
+    return archive.with_name(stem if stem and stem != archive.name else f"{archive.name}_")
+
+
+def _lift(folder: Path) -> None:
+    """masks/masks/1.png -> masks/1.png, where masks.zip held nothing but a folder of its own name."""
+    inner = folder / folder.name
+    if inner.is_dir() and all(path == inner or is_litter(path.name) for path in folder.iterdir()):
+        outer = folder.rename(folder.with_name(f"{folder.name} outside"))
+        (outer / folder.name).rename(folder)
+        rmtree(outer)

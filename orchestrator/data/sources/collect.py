@@ -1,0 +1,193 @@
+"""The files of the chosen folders -> pairs, what makes none, and a sentence about everything that is not plain."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator.common.errors import BadData
+from orchestrator.data.images import image_size, write_black_mask
+from orchestrator.data.sources.folders import Contents
+from orchestrator.data.sources.match import Matched, match, part_in_two
+from orchestrator.data.sources.pairs import Membership, Pair, match_published, named, sorted_out, told_apart
+from orchestrator.data.sources.remarks import (
+    Gathered,
+    in_words,
+    no_names_fit,
+    refuse_two_originals,
+    remarks_of,
+    two_folders,
+    two_names,
+    ways_out,
+)
+from orchestrator.data.sources.sets import Folders, Task
+from orchestrator.data.spelling import apart_in
+from orchestrator.data.unusable import Bad
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source holds, before anything is decoded."""
+
+    layout: str  # in words
+    pairs: tuple[Pair, ...]  # sorted by stem
+    bad: tuple[Bad, ...]  # files that make no pair
+    remarks: tuple[str, ...]  # what was read otherwise than as it stands, passed over or taken from names
+    empty: bool  # masks without a polyp belong here
+    temporary: bool = False  # the pairs lie in the folder that goes away
+    ways_out: tuple[str, ...] = ()  # what would make an import of `bad`
+
+
+def collect(task: Task, sets: Sequence[Folders], known: set[str], contents: Contents) -> Found:
+    """Pairs of the chosen `sets`; BadData where names have two readings, or none.
+
+    `known` folders belong to a set, chosen or not. Black masks are drawn below the staging folder. `temporary` of
+    what is returned is to be set by the caller.
+    """
+    gathered = Gathered()
+    refuse_two_originals(task, sets)
+    for folders in sets:
+        _gather(task, folders, gathered)
+    # All masks left over: black ones by --without-mask must not stand in for names that do not go together.
+    lonely = gathered.without_mask or gathered.drawn
+    if len(gathered.pairs) == len(gathered.drawn) and lonely and gathered.without_image:
+        raise BadData(task.source, no_names_fit(task, gathered))
+    if task.reading.groups == "folders" and not any(pair.member.group for pair in gathered.pairs):
+        raise BadData(
+            "--groups folders", f"expected a folder for each group, found all images in {in_words(sets)}"
+        )
+    bad = [*gathered.bad, *_unpaired(task, gathered), *_take_shared(task, gathered)]
+    pairs, more = told_apart(gathered.pairs, gathered.leads)
+    if not pairs and not bad:
+        raise BadData(task.source, f"expected images with masks, found none in {in_words(sets)}")
+    return Found(
+        layout=in_words(sets)
+        + (", masks named as their images" if set(gathered.forms) == {"{name}"} else ""),
+        pairs=tuple(pairs),
+        bad=(*bad, *more),
+        remarks=tuple(remarks_of(task, gathered, sets, known, contents)),
+        empty=any(folders.layout.empty for folders in sets) or task.reading.without_mask == "empty",
+        ways_out=tuple(ways_out(task, gathered)),
+    )
+
+
+def _gather(task: Task, folders: Folders, gathered: Gathered) -> None:
+    layout = folders.layout
+    inside = {
+        folder: sorted_out(task.files[folder], layout.skip) for folder in (folders.images, *folders.masks)
+    }
+    for folder, here in inside.items():
+        gathered.bad += here.bad
+        gathered.stray += [f"{folder}/{path.name}".strip("/") for path in here.stray]
+    frames = inside[folders.images].pictures
+    if len(folders.masks) > 1:
+        masks = [
+            name for name in folders.masks if match(frames, inside[name].pictures, task.reading.pattern).pairs
+        ]
+        gathered.unused += sorted(set(folders.masks) - set(masks))
+        folders = replace(folders, masks=tuple(masks or folders.masks))
+    found = _matched(task, folders, {name: here.pictures for name, here in inside.items()})
+    if not layout.masks and not layout.own:
+        found = replace(_drawn(task, folders.images, frames, gathered), doubled=found.doubled)
+    elif task.reading.without_mask == "empty" and found.without_mask:
+        gathered.drawn += found.without_mask
+        black = _drawn(task, folders.images, found.without_mask, gathered)
+        found = replace(found, pairs=(*found.pairs, *black.pairs), without_mask=())
+    _add(task, folders, found, gathered)
+
+
+def _matched(task: Task, folders: Folders, pictures: Mapping[str, Sequence[Path]]) -> Matched:
+    layout, frames = folders.layout, pictures[folders.images]
+    by_folder = {folder: pictures[folder] for folder in folders.masks}
+    if folders.images in by_folder:
+        frames, masks = _in_one_folder(task, folders, frames)
+        by_folder = {folders.images: masks}
+    if len(by_folder) > 1:
+        raise BadData(task.source, two_folders(task, folders, frames, by_folder))
+    masks = [path for paths in by_folder.values() for path in paths]
+    if not layout.own:
+        return match_published(frames, masks, frame=layout.frame, mask=layout.mask)
+    found = match(frames, masks, task.reading.pattern)
+    if found.readings:
+        raise BadData(task.source, two_names(task, folders, found))
+    return found
+
+
+def _in_one_folder(
+    task: Task, folders: Folders, paths: Sequence[Path]
+) -> tuple[Sequence[Path], Sequence[Path]]:
+    if folders.layout.own:
+        return part_in_two(paths, task.reading.pattern)
+    masks = [path for path in paths if named(folders.layout.mask, path.stem)]
+    return [path for path in paths if path not in set(masks)], masks
+
+
+def _add(task: Task, folders: Folders, found: Matched, gathered: Gathered) -> None:
+    layout = folders.layout
+    stem = (lambda path: path.stem) if layout.own else (lambda path: named(layout.frame, path.stem))
+    pairs = [Pair(stem(image) or image.stem, image, mask) for image, mask in found.pairs]
+    pairs.sort(key=lambda pair: pair.stem)
+    here = Membership(folders.group, folders.named.get("center", ""))
+    members = layout.members(pairs) if task.reading.groups != "none" else {}
+    if task.reading.groups == "none":
+        here = replace(here, group="")
+    gathered.pairs += [replace(pair, member=members.get(pair.stem, here)) for pair in pairs]
+    place = folders.named["place"] if layout.own else folders.part.strip(".")
+    name = Path(place).name if layout.own else folders.group or Path(place).name
+    leads = [name, place.replace("/", "_"), folders.images.replace("/", "_")]
+    gathered.leads += [tuple(lead for lead in leads if lead)] * len(pairs)
+    gathered.forms.update(found.forms)
+    for (image, mask), form in zip(found.pairs, found.forms, strict=False):
+        gathered.examples.setdefault(form, f"{image.name} and {mask.name}")
+    gathered.without_mask += found.without_mask
+    gathered.without_image += found.without_image
+    gathered.bad += [
+        Bad(
+            task.place_of(path),
+            f"{first.name} has the same stem{apart_in(path.stem, first.stem)}; keep one",
+            path.stem,
+        )
+        for path, first in found.doubled
+    ]
+
+
+def _drawn(task: Task, images: str, frames: Sequence[Path], gathered: Gathered) -> Matched:
+    """Each image with a black mask of its size, drawn below the staging folder."""
+    pairs: list[tuple[Path, Path]] = []
+    folder = task.staging / "black masks" / images
+    folder.mkdir(parents=True, exist_ok=True)
+    for frame in frames:
+        try:
+            height, width = image_size(frame)
+        except BadData as error:
+            gathered.bad += [Bad(task.place_of(frame), problem, frame.stem) for problem in error.problems]
+            continue
+        mask = folder / f"{frame.stem}.bmp"
+        write_black_mask(mask, height, width)
+        pairs.append((frame, mask))
+    return Matched(tuple(pairs))
+
+
+def _unpaired(task: Task, gathered: Gathered) -> list[Bad]:
+    lonely = dict.fromkeys(sorted(gathered.without_mask), "no mask has this stem")
+    left = set(gathered.without_image) - {pair.mask for pair in gathered.pairs}
+    lonely |= dict.fromkeys(sorted(left), "no image has this stem")
+    return [Bad(task.place_of(path), why, path.stem) for path, why in lonely.items()]
+
+
+def _take_shared(task: Task, gathered: Gathered) -> list[Bad]:
+    """Take out the pairs whose mask is that of two images, as where folders of images share a folder of masks."""
+    times = Counter(pair.mask for pair in gathered.pairs)
+    shared = [pair for pair in gathered.pairs if times[pair.mask] > 1]
+    kept = [n for n, pair in enumerate(gathered.pairs) if times[pair.mask] == 1]
+    gathered.pairs, gathered.leads = [gathered.pairs[n] for n in kept], [gathered.leads[n] for n in kept]
+    return [
+        Bad(
+            task.place_of(pair.image),
+            f"{task.place_of(pair.mask)} is by its name the mask of {times[pair.mask]} images",
+            pair.stem,
+        )
+        for pair in shared
+    ]

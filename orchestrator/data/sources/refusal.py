@@ -1,0 +1,134 @@
+"""What to say where no set of images with masks is found: what is there, what is nearest, what would work."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from orchestrator.common.errors import BadData
+from orchestrator.data.images import EXTENSIONS, read_image
+from orchestrator.data.sources.folders import ARRAYS, DICOM, UNREAD_PICTURES, is_image
+from orchestrator.data.sources.foreign import annotations_found
+from orchestrator.data.sources.layouts import LAYOUTS
+from orchestrator.data.sources.match import guessed_pattern, match
+from orchestrator.data.sources.own_folders import read_path
+from orchestrator.data.sources.sets import pictured
+
+MOST = 20  # folders that are tried for a command that would work
+LOOKED_AT = 3  # images of a folder that are decoded to see whether they are masks
+UNREAD = UNREAD_PICTURES | DICOM | ARRAYS
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".mpg", ".wmv", ".webm", ".m4v")
+
+
+def nothing_fits(command: str, files: Mapping[str, Sequence[Path]]) -> str:
+    """About five lines for a person who has just given `command`."""
+    if not any(files.values()):
+        return "it is empty; expected images with masks"
+    lines = ["found no images with masks", f"  found: {_inside(files)}"]
+    lines += [f"  {line}" for line in _nearest(command, files)]
+    titles = dict.fromkeys(layout.title for layout in LAYOUTS if "without" not in layout.title)
+    lines.append(f"  published sets that are recognised: {', '.join(titles)}")
+    return "\n".join(lines)
+
+
+def _inside(files: Mapping[str, Sequence[Path]]) -> str:
+    others = Counter(
+        path.suffix.lower() or "without suffix"
+        for paths in files.values()
+        for path in paths
+        if not is_image(path)
+    )
+    rest = ", ".join(f"{n} {suffix}" for suffix, n in others.most_common(5))
+    return pictured(files) + (f"; other files: {rest}" if rest else "")
+
+
+def _nearest(command: str, files: Mapping[str, Sequence[Path]]) -> Iterator[str]:
+    suffixes = {path.suffix.lower() for paths in files.values() for path in paths}
+    foreign = annotations_found(files)
+    if foreign:
+        yield f"these annotations are not masks: {foreign}"
+    if unread := Counter(
+        f"{path.suffix.lower()} in {folder or '.'}/"
+        for folder, paths in files.items()
+        for path in paths
+        if path.suffix.lower() in UNREAD
+    ):
+        shown = ", ".join(f"{n} {where}" for where, n in unread.most_common(3))
+        yield f"nearest: images/ + masks/; these are not read, convert them to PNG first: {shown}"
+        return
+    if not any(is_image(path) for paths in files.values() for path in paths):
+        videos = "; extract the frames of a video first" if suffixes & set(VIDEOS) else ""
+        yield f"nearest: images/ + masks/; it lacks images ({' '.join(EXTENSIONS)}){videos}"
+        return
+    commands = list(_commands(command, files))
+    if lacking := _published(files):
+        yield f"nearest: {lacking}"
+    elif commands:
+        yield "nearest: images/ + masks/; the names of these folders do not say which holds what"
+    elif not foreign:
+        masks = [folder for folder in files if read_path(folder).kind == "masks"]
+        lacks = (
+            f"images that belong to {masks[0]}/" if masks else "a folder of masks (masks, gt, labels, ...)"
+        )
+        yield f"nearest: images/ + masks/; it lacks {lacks}"
+    if commands:
+        yield from (f"this would work: {one}" for one in commands[:2])
+    elif not foreign:
+        images = next(folder for folder, paths in files.items() if any(map(is_image, paths))) or "."
+        yield f"say where they are: {command} --images {images!r} --masks FOLDER"
+        if sum(any(map(is_image, paths)) for paths in files.values()) == 1:
+            yield f"or, if no image shows a polyp: {command} --images {images!r} --without-mask empty"
+
+
+def _published(files: Mapping[str, Sequence[Path]]) -> str:
+    """The published layout whose folder of images is there, but not that of the masks."""
+    for layout in LAYOUTS:
+        for folder, paths in files.items():
+            telling = re.fullmatch(layout.images, folder) and not re.fullmatch(layout.images, "images")
+            telling = telling and layout.images != "(?P<root>.*)"
+            if telling and layout.masks and folder and any(map(is_image, paths)):
+                return f"{layout.title} ({layout.shape}); beside {folder}/ it lacks the folder of masks"
+    return ""
+
+
+def _commands(command: str, files: Mapping[str, Sequence[Path]]) -> Iterator[str]:
+    """For every two folders whose files pair by name, of which one holds masks by its name or by the looks of it."""
+    folders = {folder: [path for path in paths if is_image(path)] for folder, paths in files.items()}
+    folders = dict(list({folder: paths for folder, paths in folders.items() if paths}.items())[:MOST])
+    masks = [f for f, paths in folders.items() if read_path(f).kind == "masks" or _are_masks(paths)]
+    for images, frames in folders.items():
+        for drawn in masks if images not in masks else ():
+            pattern = "" if match(frames, folders[drawn]).pairs else guessed_pattern(frames, folders[drawn])
+            found = match(frames, folders[drawn], pattern)
+            if 2 * len(found.pairs) > len(frames):
+                named = f" --pattern {pattern!r}" if pattern else ""
+                yield f"{command} --images {images or '.'!r} --masks {drawn or '.'!r}{named}"
+        if (pattern := _by_suffix(frames)) and images not in masks:
+            yield f"{command} --images {images or '.'!r} --masks {images or '.'!r} --pattern {pattern!r}"
+
+
+def _by_suffix(paths: Sequence[Path]) -> str:
+    """{name}.png where every image of a folder is there once more, as a mask of that suffix."""
+    by_suffix: dict[str, list[Path]] = {}
+    for path in paths:
+        by_suffix.setdefault(path.suffix, []).append(path)
+    masks = [suffix for suffix, here in by_suffix.items() if _are_masks(here)]
+    stems = [sorted(path.stem for path in here) for here in by_suffix.values()]
+    return f"{{name}}{masks[0]}" if len(stems) == 2 and stems[0] == stems[1] and len(masks) == 1 else ""
+
+
+def _are_masks(paths: Sequence[Path]) -> bool:
+    """Whether the first images of a folder have hardly a pixel beside two values or a few flat colours."""
+    flat = []
+    for path in paths[:LOOKED_AT]:
+        try:
+            pixels = read_image(path).reshape(-1, 3)[::7]
+        except BadData:
+            continue
+        counts = np.unique(pixels >> 4, axis=0, return_counts=True)[1]
+        flat.append(np.sort(counts)[-4:].sum() >= 0.97 * counts.sum())
+    return bool(flat) and all(flat)

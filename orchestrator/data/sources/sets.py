@@ -1,0 +1,264 @@
+"""The sets of images that a source holds, and which of them make the dataset."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from orchestrator.common.errors import BadData
+from orchestrator.data.sources.folders import is_image
+from orchestrator.data.sources.layouts import LAYOUTS, OWN, Layout
+from orchestrator.data.sources.match import part_in_two
+from orchestrator.data.sources.own_folders import OwnSet, find_own, is_split, num_common, said_by
+from orchestrator.data.sources.pairs import named
+from orchestrator.data.spelling import folded
+
+Files = Mapping[str, Sequence[Path]]  # folder, relative and with '/', "" for the top -> files in it
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the user wants a source to be read; the defaults leave it to what is found."""
+
+    parts: tuple[str, ...] = ()  # names of sets, or what these begin or end with
+    images: str = ""  # folder of images, relative to the source or absolute
+    masks: str = ""
+    pattern: str = ""  # the name of a mask, as {name}_mask
+    groups: str = ""  # folders: every folder is a group; none: nothing is; "": where names make it evident
+    without_mask: str = "refuse"  # or empty: an image without a mask shows no polyp
+    skip_bad: bool = False  # leave out what cannot be used
+
+    @property
+    def named(self) -> bool:
+        """Whether the user says what folders and names mean, so that no published layout is asked."""
+        return bool(self.images or self.masks or self.pattern or self.groups == "folders")
+
+    @property
+    def options(self) -> str:
+        """As the command line has them, each with a blank before it."""
+        words = [word for part in self.parts for word in ("--part", part)]
+        named = (("--images", self.images), ("--masks", self.masks), ("--pattern", self.pattern))
+        words += [
+            word for option, text in (*named, ("--groups", self.groups)) if text for word in (option, text)
+        ]
+        words += ["--without-mask", self.without_mask] if self.without_mask != "refuse" else []
+        return f" {shlex.join(words)}" * bool(words) + " --skip-bad" * self.skip_bad
+
+
+AS_FOUND = Reading()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to become a dataset, and how the user wants it read."""
+
+    source: str
+    command: str  # what the user gave, to be completed to one that would work
+    reading: Reading
+    files: Files
+    staging: Path  # a folder that goes away afterwards
+
+    def place_of(self, path: Path) -> str:
+        """Folders and name of a file of the source, as the user sees them below it."""
+        parent = path.parent.as_posix()
+        folders = (folder for folder in self.files if folder and parent.endswith(f"/{folder}"))
+        return f"{max(folders, key=len, default=path.parent.name)}/{path.name}"
+
+
+@dataclass(frozen=True)
+class Folders:
+    """A folder of images, the folders that its masks may lie in, and the layout that puts them together."""
+
+    layout: Layout
+    images: str
+    masks: tuple[str, ...]
+    named: Mapping[str, str]  # root, part, group and center, as far as the names of folders say them
+    num_frames: int = 0
+
+    @property
+    def part(self) -> str:
+        return self.layout.part.format(**self.named).strip("/") or "."
+
+    @property
+    def group(self) -> str:
+        return self.named.get("group", "")
+
+
+def find_sets(files: Files, reading: Reading) -> list[Folders]:
+    """Every folder of images with its masks, claimed by the first layout that fits, else by the names of folders."""
+    published = [] if reading.named else list(_find_published(files))
+    claimed = {folder for folders in published for folder in (folders.images, *folders.masks)}
+    left = {folder: paths for folder, paths in files.items() if folder not in claimed}
+    images = folder_named(reading.images, files, "--images") if reading.images else None
+    masks = folder_named(reading.masks, files, "--masks") if reading.masks else None
+    own = find_own(left, images, masks, reading.pattern)
+    if published and not any(one.masks for one in own):
+        own = []
+    return _with_roots(published) + _own(own, files, reading)
+
+
+def _find_published(files: Files) -> Iterator[Folders]:
+    claimed: set[str] = set()
+    pictured = [folder for folder, paths in files.items() if any(map(is_image, paths))]
+    for layout in LAYOUTS:
+        for images in pictured:
+            match = re.fullmatch(layout.images, images)
+            if match is None or images in claimed:
+                continue
+            groups = {name: text or "" for name, text in match.groupdict().items()}
+            pattern = re.compile(layout.masks.format(**{n: re.escape(text) for n, text in groups.items()}))
+            masks = [folder for folder in pictured if pattern.fullmatch(folder)] if layout.masks else []
+            frames = _frames(layout, files[images], images in masks)
+            if len(masks) == bool(layout.masks) and frames:
+                yield Folders(layout, images, tuple(masks), groups, len(frames))
+                claimed |= {images, *masks}
+
+
+def _frames(layout: Layout, paths: Sequence[Path], both: bool) -> list[str]:
+    """Names of the images of a folder, if they are the layout's, else none; `both`: its masks lie there, too."""
+    stems = [path.stem for path in paths if is_image(path) and not re.fullmatch(layout.skip, path.name)]
+    masks = {stem for stem in stems if both and named(layout.mask, stem)}
+    frames = [stem for stem in stems if stem not in masks]
+    fits = bool(masks) or not both
+    return frames if fits and all(named(layout.frame, stem) for stem in frames) else []
+
+
+def _with_roots(sets: Sequence[Folders]) -> list[Folders]:
+    """Parts of one name below different folders are different parts: their names begin with that folder."""
+    roots = defaultdict(set)
+    for folders in sets:
+        roots[folders.layout.title, folders.part].add(folders.named.get("root", ""))
+    return [
+        replace(folders, layout=replace(folders.layout, part="{root}{part}"))
+        if folders.layout.part == "{part}" and len(roots[folders.layout.title, folders.part]) > 1
+        else folders
+        for folders in sets
+    ]
+
+
+def _own(found: Sequence[OwnSet], files: Files, reading: Reading) -> list[Folders]:
+    common = num_common([own.spot.place for own in found])
+    sets = []
+    for own in found:
+        said = said_by(own, common, reading.groups)
+        group = "" if reading.groups == "none" else said.group
+        shape = f"{own.images or '.'}/ + {' or '.join(own.masks) or 'none'}/"
+        shape = "images and masks in one folder" if own.masks == (own.images,) else shape
+        known = {"part": said.part, "group": group, "center": said.center, "place": said.place}
+        frames = [path for path in files[own.images] if is_image(path)]
+        if own.masks == (own.images,):
+            frames = part_in_two(frames, reading.pattern)[0]
+        sets.append(Folders(replace(OWN, shape=shape), own.images, own.masks, known, len(frames)))
+    return sets
+
+
+def folder_named(wanted: str, files: Files, option: str) -> str:
+    """The key of a folder that the user names by its path, or by the end of it; BadData lists what there is."""
+    name = wanted.replace("\\", "/").strip("/").removeprefix("./")
+    name = "" if name == "." else name
+    inside = {parent for folder in files for parent in _and_parents(folder)}
+    for fits in (
+        lambda folder: folder in (name, wanted),
+        lambda folder: folded(folder) == folded(name),
+        lambda folder: folded(folder).endswith(f"/{folded(name)}"),
+    ):
+        if len(found := sorted(filter(fits, inside))) == 1:
+            return found[0]
+        if found:
+            break
+    what = (
+        f"several folders end so: {', '.join(found)}" if found else f"folders with images: {pictured(files)}"
+    )
+    raise BadData(f"{option} {wanted}", f"expected a folder of the source, or an absolute path; {what}")
+
+
+def _and_parents(folder: str) -> Iterator[str]:
+    yield folder
+    while folder:
+        folder = folder.rpartition("/")[0]
+        yield folder
+
+
+def pictured(files: Files, most: int = 6) -> str:
+    """`frames/ (20 images), gt/ (20 images)`: folders with images; those below one folder count as one where many."""
+    counts: Counter[str] = Counter()
+    for folder, paths in files.items():
+        counts[folder or "."] += sum(map(is_image, paths))
+    found = {folder: count for folder, count in counts.items() if count}
+    if len(found) > most:
+        above: Counter[str] = Counter()
+        for folder, count in found.items():
+            above["/".join(folder.split("/")[:-1]) or folder] += count
+        found = dict(above) if len(above) < len(found) else found
+    texts = [f"{folder}/ ({count} image{'s' * (count > 1)})" for folder, count in found.items()]
+    rest = f" and {len(texts) - most} more folders" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + rest or "none"
+
+
+def chosen(source: str, command: str, sets: Sequence[Folders], reading: Reading) -> list[Folders]:
+    """The sets that make one dataset: those of the parts that are wanted, or all where they belong together."""
+    if reading.parts:
+        wanted = {part: _parts_named(part, sets) for part in reading.parts}
+        if missing := [repr(part) for part, found in wanted.items() if not found]:
+            raise BadData(source, f"found no part named {', '.join(missing)}; its parts: {_parts(sets)}")
+        inside = set().union(*wanted.values())
+        picked = [folders for folders in sets if folders.part in inside]
+        _refuse_views(source, picked)
+        return picked
+    names = {(folders.layout.title, folders.part) for folders in sets}
+    if len(names) > 1 and not (len({title for title, _ in names}) == 1 and sets[0].layout.joined):
+        raise BadData(source, _which_parts(command, sets))
+    return list(sets)
+
+
+def _which_parts(command: str, sets: Sequence[Folders]) -> str:
+    parts = sorted({folders.part for folders in sets})
+    lines = [
+        f"holds several sets; pick one or more as parts: {_parts(sets)}",
+        f"  as {command} --part {parts[0]!r}",
+    ]
+    if len({folders.layout.view for folders in sets}) == 1:
+        lines[1] += f", or all of them: --part {'*'!r}"
+    if all(folders.layout.own and not is_split(folders.part) for folders in sets):
+        lines.append("  or, if each folder is a patient or a video: --groups folders")
+    return "\n".join(lines)
+
+
+def _parts_named(wanted: str, sets: Sequence[Folders]) -> set[str]:
+    """The part of that name; else those that begin or end with it, folder by folder, or that fit its wildcards."""
+    name = folded(wanted.strip("/"))
+    parts = {folders.part: folded(folders.part) for folders in sets}
+    if exact := {part for part, text in parts.items() if text == name}:
+        return exact
+    if any(sign in name for sign in "*?["):
+        return {part for part, text in parts.items() if fnmatchcase(text, name)}
+    return {
+        part for part, text in parts.items() if text.endswith(f"/{name}") or f"{text}/".startswith(f"{name}/")
+    }
+
+
+def _refuse_views(source: str, picked: Sequence[Folders]) -> None:
+    views = defaultdict(list)
+    for folders in picked:
+        views[folders.layout.title, folders.layout.view].append(folders.part)
+    for (title, view), parts in views.items():
+        others = [other for other in views if other[0] == title and other[1] != view]
+        if others:
+            listed = "; ".join(f"{one}: {', '.join(sorted(set(views[title, one])))}" for _, one in views)
+            raise BadData(
+                source,
+                f"{title} holds the same images in {len(others) + 1} orders; pick parts of one, as --part {parts[0]!r}"
+                f"; found {listed}",
+            )
+
+
+def _parts(sets: Sequence[Folders]) -> str:
+    counts: Counter[tuple[str, str]] = Counter()
+    for folders in sets:
+        counts[folders.part, folders.layout.title] += folders.num_frames
+    return ", ".join(f"{part!r} ({title}, {n} frames)" for (part, title), n in sorted(counts.items()))

@@ -1,0 +1,1 @@
+"""Cases -> folds and a hold-out test set that no group straddles."""

@@ -1,0 +1,180 @@
+"""Deal groups of cases into a hold-out and folds: balanced, seeded, the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from fractions import Fraction
+from math import fsum
+from random import Random
+from statistics import median_high
+
+from orchestrator.data.cases import Case
+from orchestrator.data.splits.balance import Balance, Group, Limit, Walk
+
+NUM_SIZES = 4  # classes of polyp area that are spread evenly, beside the polyp-free
+MOST_PARTS = 100  # that a hold-out is drawn from
+MOST_HELD_OUT = 0.5  # of all cases: a larger group is never held out
+CANDIDATES = 8  # partitions to choose from, where groups are few
+FEW = 100  # groups: so many can be parted in few ways that are even, and a seed is to have its own
+
+
+def merge(cases: Iterable[Case], twins: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Case id -> group. Groups that twins (pairs of case ids) tie together are one, named by the first of them."""
+    return tie({case.id: case.group for case in cases}, twins)
+
+
+def tie(group_of: Mapping[str, str], twins: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The same mapping, in which groups that are tied together by a pair of its keys are one."""
+    parent = {group: group for group in group_of.values()}
+
+    def first(group: str) -> str:
+        while parent[group] != group:
+            parent[group] = parent[parent[group]]
+            group = parent[group]
+        return group
+
+    for one, other in twins:
+        low, high = sorted((first(group_of[one]), first(group_of[other])))
+        parent[high] = low
+    return {id: first(group) for id, group in group_of.items()}
+
+
+def gather(cases: Iterable[Case], group_of: Mapping[str, str], origin_of: Mapping[str, str]) -> list[Group]:
+    """Groups by id; the order of the cases does not matter. `origin_of`: case id -> dataset or center."""
+    members: dict[str, list[Case]] = {}
+    for case in sorted(cases, key=lambda case: case.id):
+        members.setdefault(group_of[case.id], []).append(case)
+    origins = sorted({origin_of[case.id] for group in members.values() for case in group})
+    return [
+        Group(
+            id=id,
+            cases=tuple(case.id for case in group),
+            num_empty=sum(case.polyp_fraction == 0 for case in group),
+            area=fsum(case.polyp_fraction for case in group),
+            num_by_origin=tuple(sum(origin_of[case.id] == name for case in group) for name in origins),
+        )
+        for id, group in sorted(members.items())
+    ]
+
+
+def hold_out(
+    groups: Sequence[Group], share: float, seed: int, *, keep: int
+) -> tuple[list[Group], list[Group]]:
+    """Part groups into (held out, rest), where every group has the same chance to be held out: about `share`.
+
+    Groups are put into parts that are alike in cases, origins, polyp area and polyp-free cases; the seed draws one part
+    of 1 / share (for 15 %, three of twenty), so each case is tested with the probability `share`, whatever the size of
+    its group: cluster sampling with equal inclusion probabilities (Tillé, Sampling Algorithms, 2006). The number of
+    cases is as near to the share as groups allow: one part differs from it by no more than the largest group.
+    One group at least is held out if share > 0: of fewer than 1 / share groups each has the chance 1 / number.
+    A group of more than half of all cases is never held out, and where fewer than `keep` groups would be left, fewer
+    are taken.
+    """
+    if share == 0:
+        return [], list(groups)
+    num_cases = sum(len(group.cases) for group in groups)
+    able = [group for group in groups if len(group.cases) <= MOST_HELD_OUT * num_cases] or list(groups)
+    drawn = Fraction(share).limit_denominator(min(len(able), MOST_PARTS)) or Fraction(1, len(able))
+    parts = _evenest(able, drawn.denominator, f"{seed}.holdout")
+    order = sorted(range(len(parts)), key=lambda place: _digest(f"{seed}.holdout part {place}"))
+    taken = [group for place in order[: drawn.numerator] for group in parts[place]]
+    taken = _shuffled(taken, seed)[: max(1, len(groups) - keep)]
+    ids = {group.id for group in taken}
+    return taken, [group for group in _shuffled(groups, seed) if group.id not in ids]
+
+
+def deal(
+    groups: Sequence[Group],
+    num_parts: int,
+    seed: int | str,
+    *,
+    unwanted: Collection[frozenset[str]] = (),
+) -> list[list[Group]]:
+    """Parts that are alike; another seed gives other parts wherever there are others that are as alike.
+
+    Of several plain deals the most even is taken; where groups are few, groups are then exchanged at random, as long as
+    parts stay as even as the median of these deals. Then away from the parts, sets of group ids, that are `unwanted`:
+    as few of them come again as can be.
+    Numbers of cases differ between parts by no more than the largest group.
+    """
+    found = _candidates(groups, num_parts, str(seed), CANDIDATES)
+    balance = Balance(groups, num_parts)
+    uneven = [balance.unevenness(balance.loads(parts)) for parts in found]
+    best = min(range(len(found)), key=lambda place: uneven[place].imbalance)
+    limit = Limit(
+        median_high(one.imbalance for one in uneven),
+        max(uneven[best].cases, median_high(one.cases for one in uneven)),
+        max(uneven[best].empty, median_high(one.empty for one in uneven)),
+    )
+    walk = Walk(balance, found[best], f"{seed}.walk")
+    if len(groups) <= FEW:
+        walk.stroll(limit)
+    return walk.away_from(unwanted, limit)
+
+
+def _evenest(groups: Sequence[Group], num_parts: int, seed: str) -> list[list[Group]]:
+    """The most even of plain deals, with parts that are full and without: these spread origins of single images better
+    where other origins have groups as large as a part."""
+    balance = Balance(groups, num_parts)
+    half = CANDIDATES // 2
+    found = _candidates(groups, num_parts, seed, half) + _candidates(groups, num_parts, seed, half, False)
+    uneven = [(balance.unevenness(balance.loads(parts)), parts) for parts in found]
+    able = [pair for pair in uneven if pair[0].cases <= balance.largest]
+    return min(able, key=lambda pair: pair[0].imbalance)[1]
+
+
+def _candidates(
+    groups: Sequence[Group], num_parts: int, seed: str, number: int, is_limited: bool = True
+) -> list[list[list[Group]]]:
+    """Plain deals in different orders; one alone of many groups, whose order makes no difference to balance."""
+    tries = range(number if len(groups) <= FEW else 1)
+    return [_dealt(groups, num_parts, f"{seed}.{attempt}", is_limited) for attempt in tries]
+
+
+def _dealt(groups: Sequence[Group], num_parts: int, seed: str, is_limited: bool) -> list[list[Group]]:
+    """Large groups first, each to the part with room that has least of what the group brings.
+
+    A part has room until it has its share of cases; all have, if they are not so limited.
+    "Large" is blurred by up to a factor of two, so that groups of like size come in another order for another seed.
+    """
+    strata, chance = _strata(groups), Random(seed).random
+    blurred = {
+        group.id: int(len(group.cases) * (1 + chance())) for group in sorted(groups, key=lambda g: g.id)
+    }
+    order = sorted(_shuffled(groups, seed), key=lambda g: (-blurred[g.id].bit_length(), strata[g.id]))
+    total = [fsum(column) or 1.0 for column in zip(*(group.load for group in groups), strict=True)]
+    num_cases = sum(len(group.cases) for group in groups)
+    quota = num_cases // num_parts if is_limited else num_cases
+    parts: list[list[Group]] = [[] for _ in range(num_parts)]
+    counts = [0] * num_parts
+    loads = [[0.0] * len(total) for _ in range(num_parts)]
+    for group in order:
+        roomy = [part for part in range(num_parts) if counts[part] + len(group.cases) <= quota]
+        weights = [load / whole**2 for load, whole in zip(group.load, total, strict=True)]
+        overlap = {part: fsum(a * b for a, b in zip(loads[part], weights, strict=True)) for part in roomy}
+        chosen = min(roomy, key=overlap.__getitem__) if roomy else counts.index(min(counts))
+        parts[chosen].append(group)
+        counts[chosen] += len(group.cases)
+        loads[chosen] = [a + b for a, b in zip(loads[chosen], group.load, strict=True)]
+    return parts
+
+
+def _shuffled(groups: Iterable[Group], seed: int | str) -> list[Group]:
+    """By hash, which no version of any library changes."""
+    return sorted(groups, key=lambda group: _digest(f"{seed} {group.id}"))
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _strata(groups: Sequence[Group]) -> dict[str, int]:
+    """Class by group id: 0 with polyp-free cases, then 1 to NUM_SIZES by mean polyp area, as many each."""
+    sized = sorted((g for g in groups if not g.num_empty), key=lambda g: (g.area / len(g.cases), g.id))
+    classes = {group.id: 1 + rank * NUM_SIZES // len(sized) for rank, group in enumerate(sized)}
+    return {group.id: classes.get(group.id, 0) for group in groups}
+
+
+def _main_origin(group: Group) -> int:
+    return group.num_by_origin.index(max(group.num_by_origin))

@@ -1,0 +1,192 @@
+"""Who trains, validates and is tested: folds that no group straddles, in a file that a paper can cite."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.common.errors import BadSplit
+from orchestrator.data.cases import Dataset
+from orchestrator.data.splits.assign import gather, hold_out, merge
+from orchestrator.data.splits.kinds import KINDS, Dealt, Kind, Pool, Single, parse_kind
+from orchestrator.data.splits.proportions import one_group_problem
+from orchestrator.data.splits.split_file import (
+    Fold,
+    SplitPlan,
+    TwinCounts,
+    count_twins,
+    fingerprints,
+    normal_twins,
+    plan_counts,
+    read_plan,
+    twins_of_sources,
+    write_plan,
+)
+
+__all__ = [
+    "KINDS",
+    "Fold",
+    "SplitPlan",
+    "TwinCounts",
+    "count_twins",
+    "five_fold",
+    "group_of_case",
+    "knows_its_twins",
+    "make_plan",
+    "plan_counts",
+    "read_plan",
+    "write_plan",
+]
+
+
+def make_plan(
+    splits: str,
+    datasets: Sequence[Dataset],
+    *,
+    seed: int,
+    holdout: float = 0.1,
+    unseen: Sequence[Dataset] = (),
+    twins: Sequence[tuple[str, str]] | None = None,
+) -> SplitPlan:
+    """The plan that `splits` asks for: one of KINDS, with numbers for N, R and K, or the path of a split file.
+
+    About `holdout` of the cases are set aside first, for the champion's test, each case with the same chance. The rest
+    becomes folds: whole groups, alike in polyp area and in the share of polyp-free images. Groups with twins (pairs of
+    case ids, within and between datasets) are merged; unseen cases whose group has a twin in `datasets` are dropped,
+    and the plan says so. The same seed gives the same plan on every machine, in whatever order datasets, cases and
+    twins come.
+    BadSplit names every problem at once.
+    """
+    kind = parse_kind(splits)
+    if kind is None:
+        if not Path(splits).is_file():
+            raise BadSplit(
+                "--splits", f"needs {', '.join(KINDS)} or the JSON file of a split, found {splits!r}"
+            )
+        return read_plan(Path(splits), datasets, unseen, twins)
+    twins = normal_twins(twins)
+    _refuse(kind, datasets, holdout, unseen, twins)
+    cases = sorted((case for dataset in datasets for case in dataset.cases), key=lambda case: case.id)
+    group_of = group_of_case((*datasets, *unseen), twins)
+    origin_of = {case.id: kind.origin_of(case) for case in cases}
+    groups = gather(cases, group_of, origin_of)
+    held_out, rest = hold_out(groups, holdout, seed, keep=kind.num_groups)
+    if len(rest) < kind.num_groups:
+        raise BadSplit("splits", _too_few(len(groups), kind, holdout))
+    if isinstance(kind, Dealt | Single) and (problem := one_group_problem(rest)):
+        raise BadSplit("splits", problem)
+    test = frozenset(id for group in held_out for id in group.cases)
+    pool = Pool(
+        cases=tuple(case for case in cases if case.id not in test),
+        groups=tuple(rest),
+        group_of=group_of,
+        origins=tuple(sorted(set(origin_of.values()))),
+        test=tuple(sorted(test)),
+        seed=seed,
+        holdout=holdout,
+    )
+    folds = kind.folds(pool)
+    if problems := [_starving(fold) for fold in folds if not fold.train or not fold.val]:
+        raise BadSplit("splits", problems)
+    return SplitPlan(
+        kind=kind.name,
+        seed=seed,
+        datasets=fingerprints(datasets),
+        unseen=fingerprints(unseen),
+        groups_known=all(dataset.groups_known for dataset in datasets),
+        twins=twins,
+        folds=folds,
+        test=pool.test,
+        dropped=twins_of_sources(datasets, unseen, twins),
+    )
+
+
+def five_fold(
+    datasets: Sequence[Dataset],
+    *,
+    seed: int,
+    holdout: float = 0.1,
+    num_folds: int = 5,
+    unseen: Sequence[Dataset] = (),
+    twins: Sequence[tuple[str, str]] | None = None,
+) -> SplitPlan:
+    """K folds of the cases that are not held out: see make_plan."""
+    return make_plan(f"k-fold:{num_folds}", datasets, seed=seed, holdout=holdout, unseen=unseen, twins=twins)
+
+
+def group_of_case(datasets: Sequence[Dataset], twins: Sequence[tuple[str, str]] | None) -> dict[str, str]:
+    """Case id -> group, those with twins merged: what a split keeps together and an interval draws whole."""
+    return merge((case for dataset in datasets for case in dataset.cases), twins or ())
+
+
+def knows_its_twins(splits: str) -> bool:
+    """Whether that is a file which write_plan wrote: it says which twins there are, if they were looked for."""
+    return parse_kind(splits) is None and "format" in json.loads(Path(splits).read_bytes())
+
+
+def _refuse(
+    kind: Kind,
+    datasets: Sequence[Dataset],
+    holdout: float,
+    unseen: Sequence[Dataset],
+    twins: Sequence[tuple[str, str]] | None,
+) -> None:
+    problems = _misnamed((*datasets, *unseen))
+    if not problems:
+        problems += _misled_by_twins(datasets, unseen, twins)
+    if not datasets:
+        problems.append("expected at least one dataset to split, found none")
+    if not 0 <= holdout < 1:
+        problems.append(f"holdout: expected a share from 0 to below 1, found {holdout}")
+    problems += kind.problems(datasets, unseen, holdout)
+    if problems:
+        raise BadSplit("splits", problems)
+
+
+def _misnamed(datasets: Sequence[Dataset]) -> list[str]:
+    names = Counter(dataset.name for dataset in datasets)
+    problems = [f"{name} is named {count} times; name it once" for name, count in names.items() if count > 1]
+    contents: dict[str, str] = {}
+    for dataset in datasets:
+        other = contents.setdefault(dataset.fingerprint, dataset.name)
+        if other != dataset.name:
+            problems.append(f"{dataset.name} has the same content as {other}; name one of them")
+    return problems
+
+
+def _misled_by_twins(
+    datasets: Sequence[Dataset], unseen: Sequence[Dataset], twins: Sequence[tuple[str, str]] | None
+) -> list[str]:
+    ids = {case.id for dataset in (*datasets, *unseen) for case in dataset.cases}
+    strangers = sorted({id for pair in twins or () for id in pair} - ids)
+    if strangers:
+        return [f"twins: no dataset named here has a case {id}" for id in strangers]
+    gone = {id for ids in twins_of_sources(datasets, unseen, twins).values() for id in ids}
+    return [
+        f"unseen dataset {dataset.name}: each of its {len(dataset.cases)} cases has a twin in the training "
+        "datasets, so it can test nothing; name another"
+        for dataset in unseen
+        if gone.issuperset(case.id for case in dataset.cases)
+    ]
+
+
+def _too_few(num_groups: int, kind: Kind, holdout: float) -> str:
+    """What would work with the groups there are."""
+    kept = 1 if holdout > 0 else 0
+    asked = f"{kind.name} and a hold-out" if kept else f"{kind.name} without a hold-out"
+    most = num_groups - kept
+    advice = f"up to {most} folds" if most >= 2 else "more data"
+    return (
+        f"{asked} of {holdout:.0%}: expected enough groups (videos, patients) for each part to get one, "
+        f"found {num_groups}; {advice}, or a smaller hold-out, may work"
+    )
+
+
+def _starving(fold: Fold) -> str:
+    dropped = " and ".join(f"{len(ids)} dropped ({reason})" for reason, ids in fold.dropped.items())
+    return (
+        f"{fold.name}: expected cases to train on and to validate, found {len(fold.train)} and {len(fold.val)}"
+        f"{f', with {dropped}' if dropped else ''}; a smaller --holdout, or other data, may work"
+    )

@@ -1,0 +1,399 @@
+"""A split plan and its JSON file: written whole, and refused when it contradicts itself or its data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from orchestrator.common.errors import BadSplit
+from orchestrator.common.files import write_atomically
+from orchestrator.common.user_documents import MAX_TEXT, read_json, shown
+from orchestrator.data.cases import Dataset
+from orchestrator.data.splits.assign import merge
+from orchestrator.data.splits.proportions import lopsided
+
+FORMAT = 2  # of a split file
+PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+SHOWN = 4  # names in a message
+LISTED = 20  # problems of one kind
+MEGABYTES = 128  # of a split file: five folds of 100,000 cases take 20
+MOST_FOLDS = 10_000
+TWIN_OF_SOURCE = "twin in the training datasets"  # why a case of an unseen dataset is dropped
+
+
+class TwinCounts(NamedTuple):
+    """Pairs of cases that show one place."""
+
+    within: int  # of one dataset
+    between: int  # of two
+
+    def __str__(self) -> str:
+        return f"{self.within} pairs within datasets and {self.between} between them"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Case ids, sorted; no two of train, val and test share a group, or hold twins."""
+
+    index: int
+    name: str  # "fold 0", "repeat 1 fold 0", "center PolypGen/C3", "dataset Kvasir-SEG"
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+    dropped: dict[str, tuple[str, ...]]  # reason -> ids that this fold leaves out
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """Folds over the cases of some datasets, and what is kept back from the search."""
+
+    kind: str  # "five-fold", "3-fold", "repeated-2x5", "leave-one-center-out", or a given split's own name
+    seed: int | None  # None: the folds were given, not dealt
+    datasets: dict[str, str]  # name -> fingerprint
+    unseen: dict[str, str]  # name -> fingerprint; scored once, never trained on
+    groups_known: bool
+    twins: (
+        tuple[tuple[str, str], ...] | None
+    )  # ids of cases that show one scene; None: they were not looked for
+    folds: tuple[Fold, ...]
+    test: tuple[str, ...]  # held out of every fold; scored once, for champions
+    dropped: dict[str, tuple[str, ...]]  # reason -> ids that nothing trains on, validates or tests
+
+    @property
+    def name(self) -> str:
+        """The kind, whether it is less than a split by known groups, and the seed."""
+        by = "" if self.groups_known else "-by-image" if self.twins is None else "-by-twins"
+        return f"{self.kind}{by}" + ("" if self.seed is None else f"-seed{self.seed}")
+
+    @property
+    def digest(self) -> str:
+        """32 hex digits that follow from everything the plan says."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:32]
+
+    @property
+    def num_repeats(self) -> int:
+        """How many folds validate a case, the same for every case that is validated."""
+        return max(Counter(id for fold in self.folds for id in fold.val).values())
+
+    @property
+    def num_dropped(self) -> dict[str, int]:
+        """Reason -> cases that were left out for it, once for every fold that leaves them out."""
+        dropped: Counter[str] = Counter()
+        for lists in (self.dropped, *(fold.dropped for fold in self.folds)):
+            dropped.update({reason: len(ids) for reason, ids in lists.items()})
+        return dict(sorted(dropped.items()))
+
+    @property
+    def num_twins(self) -> TwinCounts | None:
+        """Pairs of twins; None where they were not looked for."""
+        return None if self.twins is None else count_twins(self.twins)
+
+    @property
+    def num_unseen_twins(self) -> int:
+        """Cases of unseen datasets that are dropped, for they have twins in the training datasets."""
+        return len(self.dropped.get(TWIN_OF_SOURCE, ()))
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Cases that have no part in anything."""
+        return frozenset(id for ids in self.dropped.values() for id in ids)
+
+
+def fingerprints(datasets: Iterable[Dataset]) -> dict[str, str]:
+    """Name -> fingerprint, by name."""
+    return {dataset.name: dataset.fingerprint for dataset in sorted(datasets, key=lambda d: d.name)}
+
+
+def normal_twins(twins: Iterable[tuple[str, str]] | None) -> tuple[tuple[str, str], ...] | None:
+    """Each pair once, in one order."""
+    return None if twins is None else tuple(sorted({(min(pair), max(pair)) for pair in twins}))
+
+
+def count_twins(twins: Sequence[tuple[str, str]]) -> TwinCounts:
+    """How many of these pairs of case ids lie within one dataset, and how many do not."""
+    between = sum(one.split("/")[0] != other.split("/")[0] for one, other in twins)
+    return TwinCounts(len(twins) - between, between)
+
+
+def write_plan(plan: SplitPlan, path: Path) -> None:
+    """JSON for people and programs; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(_content(plan), indent=1).encode())
+
+
+def read_plan(
+    path: Path,
+    datasets: Sequence[Dataset],
+    unseen: Sequence[Dataset],
+    twins: Iterable[tuple[str, str]] | None = None,
+) -> SplitPlan:
+    """The plan in that file; BadSplit if it contradicts itself, or these are not the data it was made for.
+
+    A file of one's own needs no more than {"folds": [{"train": [ids], "val": [ids]}, ...], "test": [ids]}, and may say
+    "name", and "dropped": {reason: [ids]}; it is checked against `twins`. A file that write_plan wrote brings its own.
+    """
+    try:
+        content = TypeAdapter(dict[str, Any]).validate_python(read_json(path, BadSplit, megabytes=MEGABYTES))
+        if "format" not in content:
+            plan = _given(content, path, datasets, unseen, normal_twins(twins))
+        elif content["format"] != FORMAT:
+            raise BadSplit(
+                str(path),
+                f"format: expected {FORMAT}, found {shown(content['format'])}, which does not say what this version "
+                "must know; make the split, and a study that has it, anew",
+            )
+        else:
+            plan = TypeAdapter(SplitPlan).validate_python(content)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        problems = [f"{_short('.'.join(map(str, e['loc'])) or 'file')}: {e['msg']}" for e in found[:LISTED]]
+        problems += [f"and {len(found) - LISTED} more problems"] if len(found) > LISTED else []
+        raise BadSplit(str(path), problems) from error
+    if len(plan.folds) > MOST_FOLDS:
+        raise BadSplit(str(path), f"folds: expected at most {MOST_FOLDS:,}, found {len(plan.folds):,}")
+    problems = _edits(plan, content) if "format" in content else []
+    problems += _contradictions(plan)
+    # Of other data, all that follows would be wrong too.
+    problems += (
+        _changed("dataset", plan.datasets, datasets) + _changed("unseen dataset", plan.unseen, unseen)
+        or _strangers(plan, datasets, unseen)
+        or _parted(plan, datasets, unseen)
+    )
+    if problems:
+        raise BadSplit(str(path), problems)
+    return plan
+
+
+class _GivenFold(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    name: str | None = None
+    dropped: dict[str, tuple[str, ...]] = {}
+
+
+class _GivenSplit(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = None
+    folds: tuple[_GivenFold, ...]
+    test: tuple[str, ...] = ()
+    dropped: dict[str, tuple[str, ...]] = {}
+
+
+def _given(
+    content: dict[str, Any],
+    path: Path,
+    datasets: Sequence[Dataset],
+    unseen: Sequence[Dataset],
+    twins: tuple[tuple[str, str], ...] | None,
+) -> SplitPlan:
+    """A plan of somebody's own folds."""
+    given = _GivenSplit.model_validate(content)
+    name = given.name if given.name is not None else path.stem
+    if not PLAIN.fullmatch(name) or len(name) > MAX_TEXT:
+        raise BadSplit(str(path), f"name: expected letters, digits, '.', '_' and '-', found {shown(name)}")
+    test = tuple(sorted(given.test))
+    folds = (
+        Fold(
+            index=index,
+            name=fold.name or f"fold {index}",
+            train=_sorted(fold.train),
+            val=_sorted(fold.val),
+            test=test,
+            dropped=_lists(fold.dropped),
+        )
+        for index, fold in enumerate(given.folds)
+    )
+    return SplitPlan(
+        kind=name,
+        seed=None,
+        datasets=fingerprints(datasets),
+        unseen=fingerprints(unseen),
+        groups_known=all(dataset.groups_known for dataset in datasets),
+        twins=twins,
+        folds=tuple(folds),
+        test=test,
+        dropped=_lists(given.dropped | twins_of_sources(datasets, unseen, twins)),
+    )
+
+
+def twins_of_sources(
+    datasets: Sequence[Dataset], unseen: Sequence[Dataset], twins: Iterable[tuple[str, str]] | None
+) -> dict[str, tuple[str, ...]]:
+    """The cases of unseen datasets that cannot test anything: their group has a twin in the other datasets."""
+    group_of = merge((case for dataset in (*datasets, *unseen) for case in dataset.cases), twins or ())
+    seen = {group_of[case.id] for dataset in datasets for case in dataset.cases}
+    ids = [case.id for dataset in unseen for case in dataset.cases if group_of[case.id] in seen]
+    return {TWIN_OF_SOURCE: tuple(sorted(ids))} if ids else {}
+
+
+def _content(plan: SplitPlan) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "name": plan.name,
+        "digest": plan.digest,
+        "counts": plan_counts(plan),
+        **({"warning": warning} if (warning := lopsided(plan)) else {}),
+        **asdict(plan),
+    }
+
+
+def plan_counts(plan: SplitPlan) -> dict[str, Any]:
+    """Numbers of cases in every part, and of pairs of twins."""
+    folds = [
+        {
+            "name": fold.name,
+            "train": len(fold.train),
+            "val": len(fold.val),
+            "test": len(fold.test),
+            "dropped": {reason: len(ids) for reason, ids in fold.dropped.items()},
+        }
+        for fold in plan.folds
+    ]
+    return {
+        "folds": folds,
+        "test": len(plan.test),
+        "dropped": {reason: len(ids) for reason, ids in plan.dropped.items()},
+        "twins": None if plan.twins is None else len(plan.twins),
+    }
+
+
+def _sorted(ids: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(ids))
+
+
+def _lists(dropped: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
+    return {reason: _sorted(ids) for reason, ids in sorted(dropped.items())}
+
+
+def _edits(plan: SplitPlan, said: Mapping[str, Any]) -> list[str]:
+    """Where the file is not what write_plan makes of its plan."""
+    expected = json.loads(json.dumps(_content(plan)))
+    problems = []
+    if said.get("digest") != expected["digest"]:
+        problems.append(
+            f"digest: expected {expected['digest']} for this content, found {shown(said.get('digest'))}; "
+            "the file was edited"
+        )
+    problems += [
+        f"{key}: expected {shown(expected.get(key))}, found {shown(said.get(key))}; the file was edited"
+        for key in ("name", "counts", *(["warning"] if "warning" in said else []))  # earlier files have none
+        if said.get(key) != expected.get(key)
+    ]
+    strange = sorted(said.keys() - expected.keys() - {"warning"})
+    problems += [f"{_short(key)}: is no part of a split file" for key in strange[:LISTED]]
+    problems += [f"and {len(strange) - LISTED} more keys"] if len(strange) > LISTED else []
+    return problems
+
+
+def _contradictions(plan: SplitPlan) -> list[str]:
+    """Where the plan's own lists do not agree."""
+    if not plan.folds:
+        return ["folds: expected at least one, found none"]
+    problems = []
+    for fold in plan.folds:
+        if not fold.train or not fold.val:
+            problems.append(
+                f"{fold.name}: expected cases to train on and to validate, found {len(fold.train)} and {len(fold.val)}"
+            )
+        if fold.test != plan.test:
+            problems.append(f"{fold.name}: expected the test cases of the plan")
+        listed = Counter((*fold.train, *fold.val, *fold.test, *_values(fold.dropped), *_values(plan.dropped)))
+        if twice := [id for id, times in listed.items() if times > 1]:
+            problems.append(f"{fold.name}: listed more than once: {_some(twice)}")
+    if twice := [name for name, times in Counter(fold.name for fold in plan.folds).items() if times > 1]:
+        problems.append(f"folds: expected a name of its own for each, found {_some(twice)} more than once")
+    fits = Counter((fold.train, fold.val) for fold in plan.folds)
+    problems += [f"{times} folds are the very same; keep one" for times in fits.values() if times > 1]
+    validated = Counter(id for fold in plan.folds for id in fold.val)
+    if len(times := set(validated.values())) > 1:
+        problems.append(
+            f"folds: expected every validated case to be so equally often, found {min(times)} to {max(times)} times"
+        )
+    return problems
+
+
+def _changed(what: str, said: Mapping[str, str], datasets: Sequence[Dataset]) -> list[str]:
+    found = fingerprints(datasets)
+    problems = [
+        f"{what} {name}: the file splits it, but it was not named" for name in said.keys() - found.keys()
+    ]
+    problems += [
+        f"{what} {name}: named, but the file says nothing of it" for name in found.keys() - said.keys()
+    ]
+    problems += [
+        f"{what} {name}: the file was made for fingerprint {said[name]}, found {found[name]}; split anew"
+        for name in said.keys() & found.keys()
+        if said[name] != found[name]
+    ]
+    return sorted(problems)
+
+
+def _strangers(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[Dataset]) -> list[str]:
+    """Cases that the datasets do not hold, and cases of the datasets that a fold forgot."""
+    sources = {case.id for dataset in datasets for case in dataset.cases}
+    tests = {case.id for dataset in unseen for case in dataset.cases}
+    named = {id for pair in plan.twins or () for id in pair} | plan.left_out
+    dealt = set(plan.test).union(*((*f.train, *f.val, *f.test, *_values(f.dropped)) for f in plan.folds))
+    strange = (dealt - sources) | (named - sources - tests)
+    problems = [f"no dataset named here has these cases: {_some(strange)}"] if strange else []
+    for fold in plan.folds:
+        planned = {*fold.train, *fold.val, *plan.test, *_values(fold.dropped)} | plan.left_out
+        if forgotten := sources - planned:
+            problems.append(f"{fold.name}: has no part for these cases: {_some(forgotten)}")
+    return problems
+
+
+def _parted(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[Dataset]) -> list[str]:
+    """What straddles, and what to do where it is only by twins that were found in the data of somebody's own split."""
+    problems = _straddling(plan, datasets, unseen)
+    if problems and plan.twins and not _straddling(replace(plan, twins=None), datasets, unseen):
+        problems.append(
+            "this is so by twins alone (frames that show one place); --no-twins takes the file as it is, and whatever "
+            "is made of it says that they were not looked for"
+        )
+    return problems
+
+
+def _straddling(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[Dataset]) -> list[str]:
+    """Groups, merged with their twins, of which two parts of a fold have a share, or training and an unseen dataset."""
+    group_of = merge((case for dataset in (*datasets, *unseen) for case in dataset.cases), plan.twins or ())
+    problems = []
+    for fold in plan.folds:
+        parts = {"train": fold.train, "val": fold.val, "test": fold.test}
+        groups = {part: {group_of[id] for id in ids} for part, ids in parts.items()}
+        for one, other in combinations(parts, 2):
+            if shared := groups[one] & groups[other]:
+                problems.append(f"{fold.name}: these groups are in {one} and in {other}: {_some(shared)}")
+    forgotten = set(_values(twins_of_sources(datasets, unseen, plan.twins))) - plan.left_out
+    if forgotten:
+        problems.append(
+            f"these cases are unseen, but have twins in the training datasets: {_some(forgotten)}"
+        )
+    return problems
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first few names, and how many there are beside them."""
+    listed = sorted(names)
+    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    return ", ".join(map(_short, listed[:SHOWN])) + more
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MAX_TEXT else f"{name[:MAX_TEXT]}..."
+
+
+def _values(dropped: Mapping[str, Iterable[str]]) -> list[str]:
+    return [id for ids in dropped.values() for id in ids]

@@ -1,0 +1,1 @@
+"""One check of a machine, driver or cluster a file."""

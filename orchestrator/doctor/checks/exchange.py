@@ -1,0 +1,143 @@
+"""A small all-reduce among processes, as data-parallel fits exchange gradients: the sum is checked and the time taken.
+
+Run as a module it is one of the processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any, Literal
+
+from orchestrator.common.files import size_text
+from orchestrator.doctor.checks.findings import Result, failure, ok, warning
+from orchestrator.doctor.checks.isolated_process import Failed, run_apart
+from orchestrator.doctor.checks.network import free_port
+
+NUM_FLOATS = 4 * 2**20
+TIMES = 3
+LIMIT_S = 60.0
+SLOW = {"gloo": 20e6, "nccl": 200e6}  # bytes a second: a gradient of 100 MB would take seconds
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one process is told."""
+
+    rank: int
+    size: int
+    host: str  # where rank 0 is
+    port: int
+    backend: Literal["gloo", "nccl"]
+    gpu: int = 0
+    limit_s: float = LIMIT_S
+
+
+def take_part(part: Part, interface: str = "") -> dict[str, Any]:
+    """Take part from a process of its own. Raises `TimeoutError` and `Failed`."""
+    names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+    return run_apart(
+        __name__, asdict(part), part.limit_s, dict.fromkeys(names, interface) if interface else None
+    )
+
+
+def backend_of(num_gpus: Sequence[int], device: str) -> Literal["gloo", "nccl"]:
+    """NCCL where every process has a GPU."""
+    return "nccl" if device != "cpu" and min(num_gpus) > 0 else "gloo"
+
+
+def parts(hosts: Sequence[str], port: int, backend: Literal["gloo", "nccl"]) -> list[Part]:
+    """One process for each host, on its first GPU; on a single host that is named several times, one for each GPU."""
+    is_one = len(set(hosts)) == 1
+    return [
+        Part(rank, len(hosts), hosts[0], port, backend, gpu=rank if is_one else 0)
+        for rank in range(len(hosts))
+    ]
+
+
+def among(each: Sequence[Callable[[], dict[str, Any]]]) -> list[dict[str, Any] | Exception]:
+    """Start all processes at once; what each answers, or why it does not."""
+
+    def answer(take: Callable[[], dict[str, Any]]) -> dict[str, Any] | Exception:
+        try:
+            return take()
+        except (Failed, TimeoutError) as error:
+            return error
+
+    with ThreadPoolExecutor(len(each)) as pool:
+        return [*pool.map(answer, each)]
+
+
+def alone(num_gpus: int, device: str, interface: str = "lo") -> list[Result]:
+    """Among the GPUs of this machine, or two processes where it has none; nothing where it has one."""
+    count = num_gpus if device != "cpu" else 0
+    if count == 1:
+        return []
+    hosts = ["127.0.0.1"] * (count or 2)
+    each = parts(hosts, free_port(hosts[0]), backend_of([count], device))
+    answers = among([partial(take_part, part, interface) for part in each])
+    wrong = [answer for answer in answers if isinstance(answer, Exception) or not answer["is_right"]]
+    return [*judge((wrong or answers)[0], each[0], interface)]
+
+
+def judge(answer: dict[str, Any] | Exception, part: Part, interface: str) -> Iterator[Result]:
+    """`interface`: the one that has the node's address, or that was chosen."""
+    among_all = f"{part.backend} among {part.size} processes"
+    name = f"{'NCCL' if part.backend == 'nccl' else 'GLOO'}_SOCKET_IFNAME"
+    remedy = (
+        f"name the interface of the nodes' common network where `ray start` is run, as {name}={interface or 'eth0'}, "
+        "and let them reach each other's ports"
+    )
+    if part.backend == "nccl":
+        remedy += "; NCCL_DEBUG=INFO says more, NCCL_P2P_DISABLE=1 or NCCL_IB_DISABLE=1 leave ways out"
+    if isinstance(answer, Exception):
+        yield failure(f"{among_all}: {answer}", remedy)
+    elif not answer["is_right"]:
+        yield failure(
+            f"{among_all}: the sum is wrong", "have the network cards, or the links between GPUs, looked at"
+        )
+    else:
+        rate = 2 * (part.size - 1) / part.size * NUM_FLOATS * 4 / answer["seconds"]
+        found = f"{among_all}: {size_text(rate)} a second{f' over {interface}' if interface else ''}"
+        yield warning(f"{found}, slow for gradients", remedy) if rate < SLOW[part.backend] else ok(found)
+
+
+def main(part: Part) -> dict[str, Any]:
+    import torch
+    import torch.distributed as dist
+
+    device = torch.device("cuda", part.gpu) if part.backend == "nccl" else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group(
+        part.backend,
+        init_method=f"tcp://[{part.host}]:{part.port}"
+        if ":" in part.host
+        else f"tcp://{part.host}:{part.port}",
+        rank=part.rank,
+        world_size=part.size,
+        timeout=timedelta(seconds=part.limit_s),
+    )
+    seconds, is_right = [], True
+    for _ in range(TIMES):
+        values = torch.full((NUM_FLOATS,), float(part.rank + 1), device=device)
+        dist.barrier()
+        started = time.perf_counter()
+        dist.all_reduce(values)
+        is_right = is_right and bool((values == part.size * (part.size + 1) / 2).all())  # waits for the GPU
+        seconds.append(time.perf_counter() - started)
+    dist.destroy_process_group()
+    return {"seconds": min(seconds), "is_right": is_right}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    print(json.dumps(main(Part(**json.loads(sys.argv[1])))), flush=True)
+    os._exit(0)  # no library may hang at the end

@@ -1,0 +1,139 @@
+"""Seconds for a training step of a network on this node's devices, one after another, on drawn noise.
+
+Run as a module it is the process that trains.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from orchestrator.doctor.checks.findings import Result, failure, ok, warning
+from orchestrator.doctor.checks.isolated_process import run_apart
+
+LIMIT_S = 120.0
+STEPS, ENOUGH_S = 3, 10.0
+SLOWER = 1.5  # than the median of all devices of a kind
+# Small enough for a laptop.
+SPACE = """network = "unet"
+[fixed]
+base_channels = 8
+image_size = 64
+batch_size = 4
+"""
+
+
+def timed(space: str, device: str, limit_s: float = LIMIT_S) -> dict[str, Any]:
+    """Device -> seconds of a step of a space's baseline. Raises `Failed` and `TimeoutError`."""
+    return run_apart(__name__, {"space": space, "device": device}, limit_s)
+
+
+def judge(node: str, answers: Mapping[str, dict[str, Any] | Exception]) -> Iterator[Result]:
+    """Of a node, beside the others: answers by node."""
+    answer = answers[node]
+    if isinstance(answer, TimeoutError):
+        yield warning(f"{answer}", "a CPU may need longer for a large network: take a smaller one by --space")
+        return
+    if isinstance(answer, Exception):
+        yield failure(
+            f"no step of training: {answer}",
+            "`orchestrator fit` on this node says more; see `dmesg` for its GPU",
+        )
+        return
+    every = [
+        seconds for one in answers.values() if isinstance(one, dict) for seconds in one["seconds"].values()
+    ]
+    median, own = statistics.median(every), answer["seconds"]
+    told = ", ".join(f"{device} {seconds:.3f} s" for device, seconds in own.items())
+    slow = [device for device, seconds in own.items() if seconds > SLOWER * median]
+    found = f"a step of {answer['network']}, {answer['images']} images of {answer['image_size']} px: {told}"
+    if slow and len(every) > 1:
+        yield warning(
+            f"{found}; {', '.join(slow)}: {max(own[device] for device in slow) / median:.1f} times the median",
+            "see who else computes there: `nvidia-smi`, `top`; and whether it is hot or throttled",
+        )
+    else:
+        yield ok(found)
+
+
+def main(space: str, device: str) -> dict[str, Any]:
+    import torch
+
+    from orchestrator.search.space.space import parse_space
+    from orchestrator.training.process import settle
+
+    settle()
+    parsed = parse_space(space)
+    settings = parsed.settings(parsed.baseline_params())
+    devices = [torch.device("cpu")]
+    if device != "cpu" and torch.cuda.is_available():
+        devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    images, seconds = settings.recipe.batch_size, {}
+    for one in devices:
+        images, seconds[str(one)] = _fitting(settings, one, images)
+    return {
+        "network": settings.network,
+        "images": images,
+        "image_size": settings.recipe.image_size,
+        "seconds": seconds,
+    }
+
+
+def _fitting(settings: Any, device: Any, images: int) -> tuple[int, float]:
+    """As many images as the device holds, and the seconds of a step."""
+    from orchestrator.training.memory import ran_out
+
+    while True:
+        try:
+            return images, _seconds(settings, device, images)
+        except RuntimeError as error:
+            if images == 1 or not ran_out(error):
+                raise
+        images = (images + 1) // 2
+
+
+def _seconds(settings: Any, device: Any, images: int) -> float:
+    import torch
+
+    from orchestrator import models
+    from orchestrator.training.fit import Precision
+    from orchestrator.training.losses import segmentation_loss
+
+    torch.manual_seed(0)
+    offline = {"pretrained": False, "weights": None}.items()
+    known = models.params(settings.network)
+    params = settings.network_params | {name: value for name, value in offline if name in known}
+    network = models.build(settings.network, **params).to(device).train()
+    amp = Precision(settings.recipe.precision, device)
+    if amp.on_tensor_cores:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch 2.10
+    loss_of = segmentation_loss(settings.recipe.loss, models.supervision(network))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    size = settings.recipe.image_size
+    image = torch.rand(images, 3, size, size, device=device)
+    mask = (torch.rand(images, 1, size, size, device=device) > 0.5).float()
+    seconds: list[float] = []
+    began = time.perf_counter()
+    for _ in range(1 + STEPS):  # the first one warms up
+        started = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        with amp.autocast():
+            outputs = network(image)
+        loss = loss_of(outputs, mask)
+        amp.scaler.scale(loss).backward()
+        amp.scaler.step(optimizer)
+        amp.scaler.update()
+        if not bool(loss.isfinite()):  # waits for the GPU
+            raise RuntimeError(f"the loss of random images is {float(loss)}")
+        seconds.append(time.perf_counter() - started)
+        if time.perf_counter() - began > ENOUGH_S:
+            break
+    return statistics.median(seconds[1:] or seconds)
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(**json.loads(sys.argv[1]))), flush=True)

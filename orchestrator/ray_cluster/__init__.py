@@ -1,0 +1,1 @@
+"""The Ray cluster that a study runs on: found, started, watched and shared."""

@@ -1,0 +1,217 @@
+"""An exported model on a dataset, image by image: scores, where they come from, and the worst cases first.
+
+Whatever the model was trained or selected on is left out: of its own datasets only the hold-out cases are scored, and
+no case that shares a group or a twin with what it saw.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from orchestrator.common.errors import BadData
+from orchestrator.common.files import write_atomically
+from orchestrator.data.cases import Case, Dataset
+from orchestrator.data.images import read_image, read_mask
+from orchestrator.results.export.bundle import Bundle, BundleConfig
+from orchestrator.results.views.plots import Tile, overlay_sheet
+from orchestrator.results.views.score_lines import ScoreLine
+from orchestrator.scoring.distances import distances
+from orchestrator.scoring.metrics import METRICS, scores_of_masks
+from orchestrator.scoring.statistics import cluster_interval
+
+# Share of the frame that a polyp covers; fixed, so that breakdowns of different datasets can be compared.
+SIZES = {
+    "small polyp, below 3 %": (0.0, 0.03),
+    "medium polyp": (0.03, 0.12),
+    "large polyp, from 12 %": (0.12, 1.01),
+}
+NO_POLYP = "no polyp"
+# Why a case is not scored.
+SEEN = "seen in training or selection"
+RELATED = "of a group (video, patient) that was seen there"
+NEAR_DUPLICATE = "near-duplicates, or of their group, of what was seen there"
+WARM_UP = 3  # first predictions are slow
+
+
+@dataclass(frozen=True)
+class CaseScores:
+    """One image, scored at its original size."""
+
+    case: Case
+    group: str  # the case's own, merged with its twins
+    scores: Mapping[
+        str, float
+    ]  # the pixel-count metrics in [0, 1], distances in pixels, as shares of the diagonal too
+    seconds: float  # of resizing and prediction, without reading the file
+
+
+def datasets_seen(
+    config: BundleConfig, datasets: Sequence[Dataset], known: Iterable[Dataset]
+) -> tuple[tuple[Dataset, ...], list[str]]:
+    """What else the model was trained on, of the datasets that are known here; and the names of what is not known."""
+    missing = {fingerprint: name for name, fingerprint in config.trained_on.items()}
+    for dataset in datasets:
+        missing.pop(dataset.fingerprint, None)
+    found = [dataset for dataset in known if missing.pop(dataset.fingerprint, None) is not None]
+    return tuple(found), sorted(missing.values())
+
+
+def cases_to_score(
+    config: BundleConfig, datasets: Sequence[Dataset], seen: Sequence[Dataset], group_of: Mapping[str, str]
+) -> tuple[list[Case], dict[str, int]]:
+    """Cases of which neither training nor selection saw a twin, and how many of each dataset were left out for that.
+
+    `seen`: what else the model was trained on; `group_of`: case id -> group, merged with its twins, of all of these.
+    Raises `BadData` naming each dataset of which nothing is left, or that has but the name of one that the model was
+    trained on.
+    """
+    changed = [
+        f"{one.name}: the model was trained on a dataset of this name with other images, groups or centers, so "
+        "what it saw of this one is not known; name data that is new, under a name of its own"
+        for one in datasets
+        if config.trained_on.get(one.name, one.fingerprint) != one.fingerprint
+    ]
+    if changed:
+        raise BadData("--data", changed)
+    reasons = why_left_out(config, datasets, seen, group_of)
+    kept: list[Case] = []
+    left_out, problems = {}, []
+    for dataset in datasets:
+        cases = [case for case in dataset.cases if case.id not in reasons]
+        if len(cases) < len(dataset.cases):
+            left_out[dataset.name] = len(dataset.cases) - len(cases)
+        if not cases:
+            problems.append(
+                f"{dataset.name}: the model was trained or selected on all of its cases, or on twins; name other data"
+            )
+        kept += cases
+    if problems:
+        raise BadData("--data", problems)
+    return kept, left_out
+
+
+def why_left_out(
+    config: BundleConfig, datasets: Sequence[Dataset], seen: Sequence[Dataset], group_of: Mapping[str, str]
+) -> dict[str, str]:
+    """Case id -> the reason, for all that `cases_to_score` leaves out."""
+    own = [one for one in (*datasets, *seen) if one.fingerprint in config.trained_on.values()]
+    shown = [case for one in own for case in one.cases if case.id not in config.held_out]
+    ids, groups = {case.id for case in shown}, {case.group for case in shown}
+    merged, known = {group_of[id] for id in ids}, set(config.twins)
+    reasons = {}
+    for case in (case for dataset in datasets for case in dataset.cases):
+        if case.id in ids:
+            reasons[case.id] = SEEN
+        elif case.group in groups:
+            reasons[case.id] = RELATED
+        elif case.id in known or group_of[case.id] in merged:
+            reasons[case.id] = NEAR_DUPLICATE
+    return reasons
+
+
+def evaluate(
+    bundle: Bundle,
+    cases: Sequence[Case],
+    group_of: Mapping[str, str],
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Iterator[CaseScores]:
+    """Score each case: polyp class only, at the size of the file, at the bundle's own threshold."""
+    for image in (read_image(case.image) for case in cases[:1] for _ in range(WARM_UP)):
+        bundle.predict(image)
+    for done, case in enumerate(cases, start=1):
+        image, truth = read_image(case.image), read_mask(case.mask)
+        began = time.perf_counter()
+        _, mask = bundle.predict(image)
+        seconds = time.perf_counter() - began
+        yield CaseScores(case, group_of[case.id], score_masks(mask, truth), seconds)
+        if on_progress:
+            on_progress(done, len(cases))
+
+
+def score_masks(mask: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Every default score of one image; both masks bool (H, W)."""
+    return scores_of_masks(mask, truth) | distances(mask, truth)
+
+
+def means(scored: Sequence[CaseScores]) -> dict[str, tuple[float, tuple[float, float]]]:
+    """Mean over images of every score, with the 95 % interval that draws whole groups."""
+    groups = [one.group for one in scored]
+    return {
+        name: (float(values.mean()), cluster_interval(values, groups))
+        for name in scored[0].scores
+        for values in [np.array([one.scores[name] for one in scored])]
+    }
+
+
+def breakdown(scored: Sequence[CaseScores]) -> list[ScoreLine]:
+    """All cases, then by dataset, center, class, polyp size and presence; what holds everything is not repeated."""
+    parts: dict[str, list[CaseScores]] = {}
+    for one in scored:
+        case = one.case
+        names = [f"dataset {case.dataset}", f"center {case.center or 'unknown'}", size_of(case)]
+        names += [f"class {case.class_name}"] if case.classes else []
+        for name in names if case.polyp_fraction == 0 else [*names, "with polyp"]:
+            parts.setdefault(name, []).append(one)
+    order = ("dataset", "center", "class", *SIZES, "with polyp", NO_POLYP)
+    rank = {name: next(i for i, start in enumerate(order) if name.startswith(start)) for name in parts}
+    lines = [_line("all", scored)]
+    for name in sorted(parts, key=lambda name: (rank[name], name)):
+        if len(parts[name]) < len(scored):
+            lines.append(_line(name, parts[name]))
+    return lines
+
+
+def size_of(case: Case) -> str:
+    """The size class of a case's polyps taken together."""
+    if case.polyp_fraction == 0:
+        return NO_POLYP
+    return next(name for name, (low, high) in SIZES.items() if low <= case.polyp_fraction < high)
+
+
+def worst_first(scored: Sequence[CaseScores], metric: str = "dice") -> list[CaseScores]:
+    """The lowest score first; of equals, the larger polyp, which is the worse miss."""
+    return sorted(scored, key=lambda one: (one.scores[metric], -one.case.polyp_fraction, one.case.id))
+
+
+def worst_sheet(bundle: Bundle, scored: Sequence[CaseScores], count: int) -> bytes:
+    """A PNG of the worst cases by Dice, truth and prediction outlined."""
+    tiles = []
+    for one in worst_first(scored)[:count]:
+        image = read_image(one.case.image)
+        tiles.append(
+            Tile(one.case.id, image, bundle.predict(image)[1], read_mask(one.case.mask), one.scores["dice"])
+        )
+    return overlay_sheet(tiles, f"worst {len(tiles)} of {len(scored)} images")
+
+
+def write_csv(scored: Sequence[CaseScores], path: Path) -> None:
+    """One row an image, worst first; groups are merged with their twins; classes come last, where there are any."""
+    has_classes = any(one.case.classes for one in scored)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(
+        ["case", "group", "center", "polyp_fraction", *scored[0].scores, "seconds", *["class"] * has_classes]
+    )
+    for one in worst_first(scored):
+        case = one.case
+        plain = [case.id, one.group, case.center or "", case.polyp_fraction]
+        writer.writerow([*plain, *one.scores.values(), one.seconds, *[case.class_name] * has_classes])
+    write_atomically(path, text.getvalue().encode(), sync=False)
+
+
+def images_per_second(scored: Sequence[CaseScores]) -> float:
+    """One over the median time of an image, alone in its batch, from decoded pixels to mask."""
+    return 1 / statistics.median(one.seconds for one in scored)
+
+
+def _line(name: str, scored: Sequence[CaseScores]) -> ScoreLine:
+    found = means(scored)
+    return ScoreLine(name, len(scored), {metric: found[metric][0] for metric in METRICS}, found["dice"][1])

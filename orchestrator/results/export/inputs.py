@@ -1,0 +1,150 @@
+"""The images that `predict` is given, what each result is called, and what was passed over, with the reason."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.common.errors import BadData
+from orchestrator.data.images import EXTENSIONS
+from orchestrator.data.sources.folders import DICOM, UNREAD_PICTURES, VIDEOS, contents_of, is_image, is_litter
+from orchestrator.data.spelling import folded
+
+OTHER_KINDS = {
+    "DICOM: export its frames as PNG first": DICOM,
+    "archive: unpack it first": (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz"),
+    "image of a format that is not read: save it as PNG first": UNREAD_PICTURES,
+}
+SHOWN = 10  # names in a message
+MAX_NAME = 200  # bytes; file systems take 255, and results have longer names
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Images, absolute and each once, with the names of their results; other files, with the reason ("" if plain)."""
+
+    images: tuple[Path, ...]
+    names: tuple[str, ...]
+    passed_over: Mapping[Path, str]
+
+    def passed_over_line(self) -> str:
+        """How many files were passed over, and which; empty if none was."""
+        if not self.passed_over:
+            return ""
+        count = len(self.passed_over)
+        told = [f"{path.name} ({why})" if why else path.name for path, why in self.passed_over.items()]
+        more = f" and {count - SHOWN} more" if count > SHOWN else ""
+        return f"passed over {count} file{'' if count == 1 else 's'}: {', '.join(told[:SHOWN])}{more}"
+
+
+def find_inputs(paths: Sequence[Path], out: Path | None = None) -> Inputs:
+    """Files as they are, folders as all images below them, but not below `out`.
+
+    BadData, all at once: paths that do not exist, and folders without an image, with what there is instead.
+    """
+    found: dict[Path, Path] = {}  # resolved -> as given
+    passed_over: dict[Path, str] = {}
+    problems: list[str] = []
+    for path in map(_absolute, paths):
+        if not os.path.lexists(path):
+            problems.append(f"{path}: no such file or folder")
+            continue
+        images, others = _sorted_out(path, out)
+        if path.is_dir() and not images:
+            problems.append(f"{path}: {_none(others)}")
+        for image in images:
+            found.setdefault(image.resolve(), image)
+        passed_over |= others
+    if not found and not problems:
+        problems.append(_none(passed_over))
+    if problems:
+        raise BadData("images", problems)
+    files = tuple(found.values())
+    return Inputs(files, unique_names(files, _base(paths)), passed_over)
+
+
+def refusal(path: Path, *, named: bool = False) -> str | None:
+    """Why a file is no image by its name or kind; None where it may be one, as any file that a user named."""
+    suffix = path.suffix.lower()
+    if suffix in VIDEOS:
+        frames = shlex.quote(f"{path.stem}_%06d.png")
+        return f"video: extract frames first, e.g. ffmpeg -i {shlex.quote(path.name)} {frames}"
+    if path.is_symlink() and not path.exists():
+        return "symbolic link to nothing"
+    if not path.is_file():
+        return "neither a file nor a folder"
+    if is_image(path):
+        return None
+    known = (why for why, suffixes in OTHER_KINDS.items() if suffix in suffixes)
+    return next(known, None if named and not is_litter(path.name) else "")
+
+
+def unique_names(files: Sequence[Path], base: Path) -> tuple[str, ...]:
+    """Paths below `base` without suffix; where two would be alike, even but for letter case, with it.
+
+    What a file is called does not depend on how many others there are, or on their order.
+    """
+    relative = [file.relative_to(base) for file in files]
+    levels = [0] * len(files)
+    while True:
+        names = [_name(path, level) for path, level in zip(relative, levels, strict=True)]
+        times = Counter(folded(name) for name in names)
+        if len(times) == len(names):
+            return tuple(names)
+        levels = [
+            level + (times[folded(name)] > 1 and level < 2) for name, level in zip(names, levels, strict=True)
+        ]
+
+
+def _name(path: Path, level: int) -> str:
+    """a/b for a/b.png; a/b.png; and with six digits of its own, also where a name would become too long."""
+    name = path.name if level else path.stem
+    if level == 2 or len(os.fsencode(name)) > MAX_NAME:
+        digits = hashlib.sha256(os.fsencode(path)).hexdigest()[:6]
+        name = f"{os.fsdecode(os.fsencode(name)[:MAX_NAME])}.{digits}"
+    return (path.parent / name).as_posix()
+
+
+def _sorted_out(path: Path, out: Path | None) -> tuple[list[Path], dict[Path, str]]:
+    """The images that a path stands for, and other files, with the reason."""
+    if not path.is_dir():
+        why = refusal(path, named=True)
+        return ([path], {}) if why is None else ([], {path: why})
+    apart = None if out is None or out.resolve() == path.resolve() else out.resolve()
+    images: list[Path] = []
+    others: dict[Path, str] = {}
+    num_results = 0
+    contents = contents_of(path)
+    for file in (file for files in contents.files.values() for file in files):
+        if apart is not None and apart in file.resolve().parents:
+            num_results += 1
+        elif (why := refusal(file)) is None:
+            images.append(file)
+        else:
+            others[file] = why
+    for name, place in contents.linked.items():
+        others[path / name] = f"the same folder as {place}" if place else "link to a folder above"
+    if num_results and out is not None:
+        others[out] = f"where results go, with {num_results} files"
+    return images, others
+
+
+def _none(others: Mapping[Path, str]) -> str:
+    told = Inputs((), (), others).passed_over_line()
+    return f"expected images ({', '.join(EXTENSIONS)}), found none{'; ' + told if told else ''}"
+
+
+def _base(paths: Sequence[Path]) -> Path:
+    """The folder below which results lie as images do: the one that was named, or what several have in common."""
+    folders = [path if path.is_dir() else path.parent for path in map(_absolute, paths)]
+    return Path(os.path.commonpath(folders))
+
+
+def _absolute(path: Path) -> Path:
+    """Without following links: results are called as the images were named."""
+    return Path(os.path.normpath(path.absolute()))

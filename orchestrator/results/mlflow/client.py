@@ -1,0 +1,97 @@
+"""How we reach MLflow: an explicit client, no global state, no chatter, no usage data sent to anybody."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from orchestrator.common.errors import BadMachine
+from orchestrator.common.redaction import without_secrets
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# What every user may ask, and for how long an answer is waited for.
+ASKED, ASK_S = "/api/2.0/mlflow/experiments/search?max_results=1", 20
+SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines a run
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # would break into ours
+}
+# They announce every table that they make and every step of a registration.
+CHATTY = ("alembic", "mlflow.pyfunc", "mlflow.store.model_registry.abstract_store")
+# It prints the traceback of whatever it raises as well.
+TWICE = "mlflow.store.db.utils"
+# Warnings from inside MLflow 3.17 about itself; nothing that we could mend.
+NOISE = (
+    "The ``noload`` loader strategy",  # its queries, on SQLAlchemy 2.1
+    ".*Any type hint is inferred as AnyType",  # its own classes, on import of mlflow.pyfunc
+)
+
+
+def check_uri(uri: str) -> None:
+    """Refuse what MLflow would refuse later: folders have been no tracking stores since MLflow 3.13."""
+    scheme = uri.split(":")[0].split("+")[0]
+    if scheme not in SCHEMES:
+        raise BadMachine(
+            "MLFLOW_TRACKING_URI",
+            f"expected a server (http://host:5000) or a database (sqlite:////path/mlflow.db), found {uri!r}",
+        )
+    try:
+        urlsplit(uri)
+    except ValueError as error:  # such as brackets around what is no IPv6 address
+        raise BadMachine("MLFLOW_TRACKING_URI", f"expected a URL, found {uri!r}: {error}") from None
+
+
+def connect(uri: str) -> MlflowClient:
+    """Open a client; a new SQLite file gets its tables, which takes seconds."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    for logger in CHATTY:
+        logging.getLogger(logger).setLevel(logging.WARNING)
+    logging.getLogger(TWICE).setLevel(logging.CRITICAL)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message=message)
+    from mlflow import MlflowClient  # slow to import: only who writes or reads runs should pay
+
+    return MlflowClient(with_credentials_apart(uri))
+
+
+def refuse_locked_out(uri: str) -> None:
+    """Raises `BadMachine` if the server says that it does not let us in; that it is away is no mistake."""
+    if urlsplit(uri).scheme not in ("http", "https"):
+        return
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking._tracking_service.utils import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    credentials = get_default_host_creds(with_credentials_apart(uri))
+    try:
+        answer = http_request(credentials, ASKED, "GET", max_retries=0, timeout=ASK_S, raise_on_status=False)
+    except (MlflowException, OSError):
+        return
+    if answer.status_code in (401, 403):
+        user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+        who = f"user {user} with the password that is set" if user else "anybody without a user and password"
+        raise BadMachine(
+            "MLFLOW_TRACKING_URI",
+            f"the MLflow server {without_secrets(uri)} does not let in {who} ({answer.status_code}); set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
+        )
+
+
+def with_credentials_apart(uri: str) -> str:
+    """A web address without its user and password; these go where MLflow looks for them, which it never shows.
+
+    What `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD` say already stays.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or not (parts.username and parts.password):
+        return uri
+    os.environ.setdefault("MLFLOW_TRACKING_USERNAME", unquote(parts.username))
+    os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", unquote(parts.password))
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

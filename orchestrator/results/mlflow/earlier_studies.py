@@ -1,0 +1,142 @@
+"""Earlier studies by name, for a warm start: from this home, or from an experiment in MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.common.errors import BadMachine, BadStudy
+from orchestrator.data.cases import load_datasets
+from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.results.mlflow.client import check_uri, connect
+from orchestrator.search.store.study_store import StudyHome
+from orchestrator.selection.warm_start import MOST, Earlier, best_of_study, lineage, num_chosen_by
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+WHERE = "--warm-start"
+ADVICE = "begin with a study of the same split, or of other data"
+
+
+def earlier_settings(
+    home: Path, names: Sequence[str], uri: str, plan: SplitPlan, outside: Collection[str]
+) -> list[Earlier]:
+    """The best settings of each of these studies, for a study of this plan that holds out the cases `outside`.
+
+    Raises `BadStudy` with every name that stands for none, or whose trials were chosen by what is held out now, or
+    began with settings that were. What is known of an earlier study is its names of others, not whether one of these
+    has been made anew since; and of an experiment not what it began with.
+    """
+    found: list[Earlier] = []
+    problems: list[str] = []
+    for name in names:
+        try:
+            study = StudyHome(home, name)
+            found += (
+                _of_home(study, uri, plan, outside)
+                if study.exists()
+                else best_of_experiment(uri, name, plan, outside)
+            )
+        except BadStudy as error:
+            problems += error.problems
+    if problems:
+        raise BadStudy(WHERE, problems)
+    return found
+
+
+def _of_home(study: StudyHome, uri: str, plan: SplitPlan, outside: Collection[str]) -> list[Earlier]:
+    here = load_datasets(study.home, [*plan.datasets, *plan.unseen]) if outside else ()
+    hidden = {case.sha256 for dataset in here for case in dataset.cases if case.id in outside}
+    for name in lineage(study) if outside else ():
+        ancestor = StudyHome(study.home, name)
+        try:
+            if not ancestor.exists():
+                best_of_experiment(uri, name, plan, outside)  # for its refusals
+            elif num := num_chosen_by(ancestor, hidden):
+                raise BadStudy(
+                    WHERE, f"{name} was chosen by {num} images that this study holds out; {ADVICE}"
+                )
+        except BadStudy as error:
+            begun = "" if name == study.name else f"{study.name} began with settings of {name}: "
+            raise BadStudy(WHERE, [f"{begun}{problem}" for problem in error.problems]) from error
+    settings = best_of_study(study)
+    if not settings:
+        raise BadStudy(WHERE, f"{study.name} has no finished trial yet")
+    return settings
+
+
+def best_of_experiment(uri: str, name: str, plan: SplitPlan, outside: Collection[str]) -> list[Earlier]:
+    """As `best_of_study`, by what the runs of an experiment say. Raises `BadStudy` if it has nothing to recommend.
+
+    Of several studies of that name it is the newest one with a champion, or the newest one where none has.
+    They name their datasets and split, not their images: two datasets are alike by name or fingerprint, as a whole.
+    """
+    runs = _of_one_study(_trials(uri, name))
+    alike = {number for run in runs for number in _alike(run)}
+    best = sorted(runs, key=lambda run: (not _is_champion(run), _trial(run) not in alike, -_worth(run)))
+    if not best:
+        raise BadStudy(WHERE, f"{name} has no finished trial yet")
+    here = plan.datasets | plan.unseen
+    chosen_on = {used for run in best for used in _chosen_on(run)}
+    shared = sorted({name for name, digest in chosen_on if name in here or digest in here.values()})
+    if outside and shared and any(run.data.tags.get("split_digest") != plan.digest for run in best):
+        raise BadStudy(
+            WHERE,
+            f"{name} in MLflow was chosen on {', '.join(shared)} as another split deals them, so maybe by images that "
+            f"this study holds out; {ADVICE}",
+        )
+    return [Earlier(f"trial {_trial(run)} of {name} in MLflow", run.data.params) for run in best[:MOST]]
+
+
+def _trials(uri: str, name: str) -> list[Run]:
+    """The runs of finished trials. Raises `BadStudy` if there is no such experiment, `BadMachine` if nobody answers."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    check_uri(uri)
+    try:
+        client = connect(uri)
+        experiment = client.get_experiment_by_name(name)
+        if experiment is not None:
+            wanted = "tags.role = 'trial' and metrics.dice >= 0"
+            return list(client.search_runs([experiment.experiment_id], wanted, max_results=1000))
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise BadMachine(WHERE, f"MLflow at {uri} does not answer: {error}") from error
+    raise BadStudy(WHERE, f"no study of this home, and no experiment at {uri}, is named {name!r}")
+
+
+def _of_one_study(runs: Sequence[Run]) -> list[Run]:
+    """The runs of the newest study, of those with a champion where there is one."""
+    named = [run for run in runs if _is_champion(run)]
+    newest = max(named or runs, key=lambda run: run.info.start_time, default=None)
+    return [run for run in runs if newest is not None and _study(run) == _study(newest)]
+
+
+def _chosen_on(run: Run) -> list[tuple[str, str]]:
+    """The datasets whose images had a say: name and fingerprint."""
+    used = run.inputs.dataset_inputs if run.inputs else []
+    return [(one.dataset.name, one.dataset.digest) for one in used]
+
+
+def _study(run: Run) -> str | None:
+    """The id of its study."""
+    return run.data.tags.get("study_id")
+
+
+def _trial(run: Run) -> str:
+    return run.data.tags["trial"]
+
+
+def _is_champion(run: Run) -> bool:
+    return run.data.tags.get("champion") == "true"
+
+
+def _alike(run: Run) -> list[str]:
+    """The trials that could not be told from this one, if it is the champion."""
+    return run.data.tags.get("not_told_from_winner", "").split(", ") if _is_champion(run) else []
+
+
+def _worth(run: Run) -> float:
+    return run.data.metrics.get("objective", run.data.metrics["dice"])

@@ -1,0 +1,81 @@
+"""The run in MLflow of a network that is handed over: a fold has one, a refit or an ensemble gets its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from orchestrator.common.errors import BadMachine, BadStudy
+from orchestrator.results.export.exported_network import Network
+from orchestrator.results.mlflow.client import check_uri, connect
+from orchestrator.results.mlflow.runs import StudyRuns
+from orchestrator.results.mlflow.study_report import fold_label, study_tags
+from orchestrator.search.store.study_store import StudyHome
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+def log_network(home: StudyHome, network: Network, tracking_uri: str) -> str:
+    """Complete the run of a network with its parameters, curve, data and scores; returns the run's id.
+
+    Written twice it is one run. BadStudy if MLflow knows no such trial, BadMachine if it does not answer.
+    """
+    with answering(tracking_uri):
+        client = connect(tracking_uri)
+        find_run(client, home.name, home.study_id, network.trial)
+        runs = StudyRuns(client, home.name, None, study_tags(home))
+        return _log(home, runs, network)
+
+
+def _log(home: StudyHome, runs: StudyRuns, network: Network) -> str:
+    first = network.records[0]
+    is_fold = network.kind == "fold"
+    label = fold_label(network.training[0].label, int(first.spec.fold)) if is_fold else network.kind
+    tags = {"network_of": network.name}
+    if network.kind == "ensemble":
+        tags["members"] = ", ".join(record.fit_id for record in network.records)
+    return runs.network(
+        network.trial,
+        network.kind,
+        label,
+        network.fit_id,
+        params=network.params,
+        tags=tags,
+        datasets=network.datasets,
+        rows=[] if network.kind == "ensemble" else first.curves,
+        metrics=network.metrics,
+        at=int(time.time() * 1000),
+    )
+
+
+def find_run(client: MlflowClient, experiment: str, study_id: str, trial: int) -> Run:
+    """The run of a trial of a study; others may have its name."""
+    found = client.get_experiment_by_name(experiment)
+    of_study = f"tags.role = 'trial' and tags.trial = '{trial}' and tags.study_id = '{study_id}'"
+    runs = client.search_runs([found.experiment_id], of_study) if found else []
+    if not runs:
+        raise BadStudy(
+            experiment, f"MLflow at {client.tracking_uri} holds no run of trial {trial}; search first"
+        )
+    return runs[0]
+
+
+@contextmanager
+def answering(tracking_uri: str) -> Iterator[None]:
+    """What MLflow, or its database, cannot do now is a `BadMachine`: the same command does it later."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    check_uri(tracking_uri)
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        why = str(error).partition("\n")[0]
+        raise BadMachine(
+            tracking_uri,
+            f"MLflow did not take the model, {why}; the same command registers it once MLflow does",
+        ) from error

@@ -1,0 +1,58 @@
+"""What made a result: versions, machine, revision of the code."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orchestrator
+
+if TYPE_CHECKING:
+    pass
+
+
+PACKAGES = (
+    "polyp-orchestrator",
+    "torch",
+    "ray",
+    "optuna",
+    "mlflow",
+    "albumentations",
+    "timm",
+    "numpy",
+    "opencv-python-headless",
+)
+
+
+def environment() -> dict[str, Any]:
+    """What a reader of the numbers would ask: versions, machine, revision of the code."""
+    return {
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "git_revision": git_revision(),
+        "written": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    }
+
+
+def _version(package: str) -> str:
+    """Of a package; this one may run from its sources alone, as a job on a cluster does."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return orchestrator.__version__ if package == "polyp-orchestrator" else "not installed"
+
+
+def git_revision() -> str:
+    """The commit of this code, with a + if it was changed since; "unknown" outside a checkout."""
+    here = Path(__file__).parent
+    asked = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return answer.stdout.strip()

@@ -1,0 +1,69 @@
+"""A sheet of augmented frames with the outlines of their masks: what a fit sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from orchestrator.data.augmentation.pipelines import case_seed, pipeline
+from orchestrator.data.cache.frames import read_sized
+from orchestrator.data.cases import Case
+from orchestrator.results.views.overlay import outlined
+
+NUM_EPOCHS = 5
+GAP = 6  # pixels between tiles
+PAPER, INK = (255, 255, 255), (20, 20, 20)
+
+
+def spread(cases: Sequence[Case], count: int) -> tuple[Case, ...]:
+    """So many of the cases, at even distances from first to last."""
+    places = np.linspace(0, len(cases) - 1, min(count, len(cases))).round().astype(int)
+    return tuple(cases[place] for place in places)
+
+
+def sheet(
+    cases: Sequence[Case], pipelines: Sequence[str], size: int, epoch: int, seed: int = 0
+) -> NDArray[np.uint8]:
+    """RGB uint8 (H, W, 3): a row for each case, first the frame itself, then what fits of this seed are shown.
+
+    One pipeline: in NUM_EPOCHS epochs from `epoch` on. Several: each of them in that epoch. `epoch` counts from 0,
+    the titles from 1.
+    """
+    columns = [(pipelines[0], epoch + later) for later in range(NUM_EPOCHS)]
+    titles = [f"epoch {number + 1}" for _, number in columns]
+    if len(pipelines) > 1:
+        columns, titles = [(name, epoch) for name in pipelines], list(pipelines)
+    rows = [
+        [tile(case, "none", size, 0, seed), *(tile(case, name, size, at, seed) for name, at in columns)]
+        for case in cases
+    ]
+    return _laid_out(rows, ["original", *titles], [case.id for case in cases])
+
+
+def tile(case: Case, name: str, size: int, epoch: int, seed: int) -> NDArray[np.uint8]:
+    """RGB uint8 (size, size, 3): what training at that epoch is given, the mask outlined in red."""
+    change = pipeline(name, size)
+    image, mask = change(*read_sized(case, change.source_size), case_seed(seed, epoch, case.id))
+    return outlined(image, mask.astype(bool))
+
+
+def _laid_out(
+    rows: list[list[NDArray[np.uint8]]], titles: Sequence[str], labels: Sequence[str]
+) -> NDArray[np.uint8]:
+    side = len(rows[0][0])
+    font = ImageFont.load_default(max(10, side // 16))
+    line = max(10, side // 16) + 2 * GAP
+    step = side + GAP
+    paper = Image.new("RGB", (GAP + step * len(titles), line + (step + line) * len(rows)), PAPER)
+    draw = ImageDraw.Draw(paper)
+    for column, title in enumerate(titles):
+        draw.text((GAP + column * step, GAP), title, INK, font)
+    for row, (tiles, label) in enumerate(zip(rows, labels, strict=True)):
+        top = line + row * (step + line)
+        for column, pixels in enumerate(tiles):
+            paper.paste(Image.fromarray(pixels), (GAP + column * step, top))
+        draw.text((GAP, top + side + GAP), label, INK, font)
+    return np.asarray(paper)

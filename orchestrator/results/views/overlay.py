@@ -1,0 +1,48 @@
+"""Outlines on an image: the truth in green, the prediction in red on top of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.common.files import write_atomically
+
+GREEN = (0, 220, 0)
+RED = (255, 40, 40)
+
+
+def outlined(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], truth: NDArray[np.bool_] | None = None
+) -> NDArray[np.uint8]:
+    """RGB uint8 (H, W, 3), masks bool (H, W) -> an outlined copy; green shows where both agree, too."""
+    drawn = np.ascontiguousarray(image).copy()
+    thickness = max(1, round(min(image.shape[:2]) / 200))
+    if truth is not None:
+        _outline(drawn, truth, GREEN, thickness + 2)
+    _outline(drawn, mask, RED, thickness)
+    return drawn
+
+
+def save_overlay(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], truth: NDArray[np.bool_] | None, path: Path
+) -> None:
+    """Write the outlined image as PNG."""
+    write_atomically(path, png(outlined(image, mask, truth)), sync=False)
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """RGB uint8 (H, W, 3) or gray uint8 (H, W) -> the bytes of a PNG file."""
+    encoded, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image)
+    if not encoded:
+        raise RuntimeError(f"OpenCV could not encode an image of shape {image.shape}")
+    return data.tobytes()
+
+
+def _outline(
+    drawn: NDArray[np.uint8], mask: NDArray[np.bool_], color: tuple[int, int, int], width: int
+) -> None:
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(drawn, contours, -1, color, width)

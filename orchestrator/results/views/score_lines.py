@@ -1,0 +1,55 @@
+"""Scores of a model on one set of images, as a line of a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestrator.scoring.formatting import percent
+
+COLUMNS = ("dice", "iou", "precision", "recall", "f2", "accuracy")
+
+
+@dataclass(frozen=True)
+class ScoreLine:
+    """Mean scores of some images, and how sure the mean Dice is."""
+
+    name: str
+    num_cases: int
+    scores: Mapping[str, float]  # metric -> mean over the images, 0 to 1
+    interval: tuple[float, float] | None = None  # 95 % of the mean Dice; infinite where nothing is known
+    num_groups: int | None = None  # that the interval is over
+
+
+def interval_text(interval: tuple[float, float] | None) -> str:
+    """(0.8, 0.9) -> 80.00 to 90.00."""
+    if interval is None:
+        return "–"
+    return (
+        f"{percent(interval[0])} to {percent(interval[1])}"
+        if all(map(math.isfinite, interval))
+        else "unknown"
+    )
+
+
+def score_table(lines: Sequence[ScoreLine]) -> str:
+    """A Markdown table of scores in percent."""
+    head = ["", "images", *COLUMNS, "95 % of dice"]
+    rows = [
+        [
+            line.name,
+            str(line.num_cases),
+            *(percent(line.scores.get(name, math.nan)) for name in COLUMNS),
+            interval_text(line.interval) + _over(line.num_groups),
+        ]
+        for line in lines
+    ]
+    ruler = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ruler, *rows])
+
+
+def _over(num_groups: int | None) -> str:
+    if num_groups is None:
+        return ""
+    return " (1 group)" if num_groups == 1 else f" ({num_groups} groups)"

@@ -1,0 +1,355 @@
+"""The leaderboard and the winner's scores, as tables for people and as dictionaries for programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, get_args
+
+from rich import box
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.results.views.score_lines import COLUMNS, ScoreLine, interval_text
+from orchestrator.scoring.formatting import percent
+from orchestrator.search.choices import CostName
+from orchestrator.search.records.partial_score import Partial
+
+if TYPE_CHECKING:
+    from orchestrator.selection.comparison import Comparison
+    from orchestrator.selection.ranking import Versus
+
+# Headings of the leaderboard.
+AGAIN, BOTH, CROSS_FITTED = "re-evaluation", "search and re-evaluation", "cross-fitted dice, 95 %"
+LEAST_FOR_SETTINGS, LONGEST_WORD = 40, 9  # characters
+MOST_LINES = 2  # that settings take beside the numbers
+PIXEL_SCORES = ("hausdorff", "hausdorff95")
+
+
+@dataclass(frozen=True)
+class LeaderboardRow:
+    """One trial as it stands."""
+
+    number: int
+    state: str  # "complete", "stopped", "failed", or "open": not over
+    searched: Mapping[str, Any]  # the parameters that differ between trials
+    folds_done: int
+    num_folds: int
+    minutes: float  # of training, over all folds
+    scores: Mapping[str, float] = field(
+        default_factory=dict
+    )  # metric -> mean; empty until all folds are done
+    cross_fitted: float | None = None  # mean Dice where no fold had a say in its own threshold
+    interval: tuple[float, float] | None = None  # 95 % of that; None where there is none
+    threshold: float | None = None
+    outside: Mapping[str, float] = field(default_factory=dict)  # "test", "CVC-ClinicDB" -> mean Dice
+    error: str | None = None
+    objective: float | None = None  # what the study maximises, where it is not the mean
+    beside: Mapping[str, float] = field(default_factory=dict)  # further objectives
+    on_front: bool = False  # whether no trial is better in all of them
+    fresh: float | None = None  # what finalists have shown in the second scoring
+    both: float | None = None  # over the search and those: finalists are ranked by it
+    broken: str | None = None  # which limits it exceeds, in words; it has no rank
+    partial: Partial | None = None  # what a trial without all its folds has shown: no score
+
+
+def ranked_rows(
+    rows: Sequence[LeaderboardRow], metric: str = "dice"
+) -> list[tuple[int | None, LeaderboardRow]]:
+    """(rank, row), best first, by the study's objective; of equals the earlier trial; those without a score last.
+
+    Finalists that were scored again come first, by both scorings.
+    """
+
+    def place(row: LeaderboardRow) -> tuple[bool, float, float, int]:
+        worth = row.scores[metric] if row.objective is None else row.objective
+        return row.both is None, -(row.both or 0.0), -worth, row.number
+
+    scored = sorted((row for row in rows if metric in row.scores and not row.broken), key=place)
+    others = sorted(
+        (row for row in rows if metric not in row.scores or row.broken), key=lambda row: row.number
+    )
+    return [*enumerate(scored, start=1), *((None, row) for row in others)]
+
+
+def leaderboard(
+    rows: Sequence[LeaderboardRow],
+    title: str,
+    metric: str = "dice",
+    objective: str | None = None,
+    width: int = 140,
+) -> Group:
+    """All trials, best first; scores in percent. `at` is the threshold, `objective` a heading where it has a column.
+
+    Below stands what the columns are. Where `width` characters have no room for the settings beside the numbers, they
+    have a table of their own.
+    """
+    columns = _columns(rows, metric, objective)
+    ranked = ranked_rows(rows, metric)
+    cells = {name: [cell(rank, row) for rank, row in ranked] for name, cell in columns.items()}
+    settings = [Text(_settings(row)) for _, row in ranked]
+    taken = sum(_width(name, column) + 1 for name, column in cells.items())
+    later = [name for name in columns if name in ("at", "folds", "min") or _is_outside(name, rows)]
+    longest = max((len(text) for text in settings), default=0)
+    if width - taken >= max(LEAST_FOR_SETTINGS, longest / MOST_LINES):
+        shown = [_board(cells, ranked, settings, title)]
+    else:
+        first = {name: column for name, column in cells.items() if name not in later}
+        second = {name: cells[name] for name in ("trial", *later)}
+        shown = [_board(first, ranked, None, title), _board(second, ranked, settings)]
+    return Group(*shown, *(Text(line) for line in _legend(columns, metric, objective)))
+
+
+def _board(
+    cells: Mapping[str, Sequence[str]],
+    ranked: Sequence[tuple[int | None, LeaderboardRow]],
+    settings: Sequence[Text] | None,
+    title: str | None = None,
+) -> Table:
+    """Some columns of the leaderboard, and the settings if they are among them."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name, column in cells.items():
+        table.add_column(escape(name), justify="right", min_width=_width(name, column), overflow="fold")
+    if settings is not None:
+        table.add_column("settings", overflow="fold")
+    for place, (rank, _) in enumerate(ranked):
+        row = [column[place] for column in cells.values()]
+        table.add_row(
+            *row, *([] if settings is None else [settings[place]]), style="bold" if rank == 1 else None
+        )
+    return table
+
+
+def _width(name: str, column: Sequence[str]) -> int:
+    """Room for the numbers, and for the words of the heading if these are short."""
+    words = [len(word) for word in name.split() if len(word) <= LONGEST_WORD]
+    return max([*map(len, column), *words], default=0)
+
+
+def _is_outside(name: str, rows: Sequence[LeaderboardRow]) -> bool:
+    return any(name in row.outside for row in rows)
+
+
+def _columns(
+    rows: Sequence[LeaderboardRow], metric: str, objective: str | None
+) -> dict[str, Callable[[int | None, LeaderboardRow], str]]:
+    """Heading -> what a row has there; those alone that some row has something in."""
+    beside = list(dict.fromkeys(name for row in rows for name in row.beside))
+    columns: dict[str, Callable[[int | None, LeaderboardRow], str]] = {
+        "": lambda rank, row: "" if rank is None else str(rank),
+        "trial": lambda rank, row: str(row.number),
+    }
+    if objective:
+        columns[objective] = lambda rank, row: percent(row.objective)
+    for name in beside:
+        columns[name] = lambda rank, row, name=name: beside_text(name, row.beside.get(name))  # type: ignore[misc]
+    if beside:
+        columns["front"] = lambda rank, row: "yes" if row.on_front else ""
+    for name in dict.fromkeys([metric, "dice", "iou"]):
+        columns[name] = lambda rank, row, name=name: percent(row.scores.get(name))  # type: ignore[misc]
+    if any(row.both is not None for row in rows):
+        columns[AGAIN] = lambda rank, row: percent(row.fresh)
+        columns[BOTH] = lambda rank, row: percent(row.both)
+    columns[CROSS_FITTED] = lambda rank, row: _cross_fitted(row)
+    columns["at"] = lambda rank, row: "–" if row.threshold is None else f"{row.threshold:.3f}"
+    for name in dict.fromkeys(name for row in rows for name in row.outside):
+        columns[name] = lambda rank, row, name=name: percent(row.outside.get(name))  # type: ignore[misc]
+    columns["folds"] = lambda rank, row: f"{row.folds_done}/{row.num_folds}"
+    columns["min"] = lambda rank, row: f"{row.minutes:.1f}"
+    return columns
+
+
+def _legend(columns: Collection[str], metric: str, objective: str | None) -> list[str]:
+    """What the columns are that differ in their masks, and why they need not agree."""
+    lines = [
+        f"{metric}: mean over the validation images of all folds, masks at one threshold (at), the best for all of "
+        "these images together; so it is a little too good.",
+        f"{CROSS_FITTED.removesuffix(', 95 %')}: the same images, each fold at the threshold of the other folds; the "
+        "interval is of this.",
+    ]
+    if AGAIN in columns:
+        lines += [
+            f"{AGAIN}: finalists trained again on re-drawn folds or with new seeds; at one threshold of these fits.",
+            f"{BOTH}: all fits of both, at one threshold; as each of the two has its best one, this may "
+            "be below either. Finalists are ranked by it.",
+        ]
+    ranks = objective or metric
+    lines.append(f"Ranks go by {BOTH}, then by {ranks}." if AGAIN in columns else f"Ranks go by {ranks}.")
+    return lines
+
+
+def leaderboard_dicts(rows: Sequence[LeaderboardRow], metric: str = "dice") -> list[dict[str, Any]]:
+    """The same as plain values: scores in [0, 1], and null where there is none."""
+    return [
+        {
+            "rank": rank,
+            "trial": row.number,
+            "state": row.state,
+            "scores": dict(row.scores),
+            "objective": row.objective,
+            "beside": dict(row.beside),
+            "on_front": row.on_front if row.beside else None,
+            "scored_again": None if row.both is None else {"fresh": row.fresh, "both": row.both},
+            "broken": row.broken,
+            "cross_fitted": row.cross_fitted,
+            "interval": _finite(row.interval),
+            "threshold": row.threshold,
+            "outside": dict(row.outside),
+            "searched": dict(row.searched),
+            "folds_done": row.folds_done,
+            "num_folds": row.num_folds,
+            "minutes": row.minutes,
+            "error": row.error,
+            "partial": None if row.partial is None else asdict(row.partial),
+        }
+        for rank, row in ranked_rows(rows, metric)
+    ]
+
+
+def score_table(lines: Sequence[ScoreLine], title: str) -> Table:
+    """The winner: its folds, all of them together, then the test and the unseen datasets; in percent."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("", overflow="fold")
+    for name in ("images", *COLUMNS):
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("95 % of dice", justify="right", overflow="fold", min_width=len("70.0-90.0"))
+    for line in lines:
+        table.add_row(
+            escape(line.name),
+            str(line.num_cases),
+            *(percent(line.scores.get(name)) for name in COLUMNS),
+            _interval(line.interval),
+        )
+    return table
+
+
+def score_dicts(lines: Sequence[ScoreLine]) -> list[dict[str, Any]]:
+    """The same as plain values."""
+    return [
+        {
+            "name": line.name,
+            "num_cases": line.num_cases,
+            "scores": dict(line.scores),
+            "interval": _finite(line.interval),
+        }
+        for line in lines
+    ]
+
+
+def metric_table(means: Mapping[str, tuple[float, tuple[float, float]]], title: str) -> Table:
+    """Mean over images and its 95 % interval, a row a score: shares in percent, distances in pixels."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("score", "mean", "95 %", "unit"):
+        table.add_column(name, justify="left" if name in ("score", "unit") else "right")
+    for name, (mean, interval) in means.items():
+        in_pixels = name in PIXEL_SCORES
+        factor, unit = (1, "pixels") if in_pixels else (100, "%")
+        ends = (
+            "unknown" if _finite(interval) is None else " to ".join(f"{factor * end:.1f}" for end in interval)
+        )
+        table.add_row(name, f"{factor * mean:.2f}", ends, unit)
+    return table
+
+
+def metric_dicts(means: Mapping[str, tuple[float, tuple[float, float]]]) -> dict[str, Any]:
+    """The same as plain values; an interval that says nothing is null."""
+    return {name: {"mean": mean, "interval": _finite(ends)} for name, (mean, ends) in means.items()}
+
+
+def comparison_table(rows: Sequence[Comparison], title: str) -> Table:
+    """A row for every contender and place; differences in points of a percent."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("on", "system", "reference"):
+        table.add_column(name, overflow="fold")
+    level = f"{100 * rows[0].confidence:.4g} %" if rows else "95 %"  # of each; of all together 95 %
+    numbers = ("images", "groups", "system %", "reference %", "difference", level, "p images", "p folds", "p")
+    for name in numbers:
+        table.add_column(name, justify="right")
+    for row in rows:
+        low, high = (100 * end for end in row.interval)
+        table.add_row(
+            *map(escape, (row.where, row.other, row.reference)),
+            *map(str, (row.num_cases, row.num_groups)),
+            *(percent(mean) for mean in (row.other_mean, row.reference_mean)),
+            f"{100 * row.difference:+.2f}",
+            f"{low:+.2f} to {high:+.2f}" if math.isfinite(low) else "unknown",
+            f"{row.p_images:.2g}",
+            "–" if row.p_folds is None else f"{row.p_folds:.2g}",
+            f"{row.p_value:.2g}",
+            style="bold" if row.is_sure else None,
+        )
+    return table
+
+
+def versus_table(rows: Sequence[Versus]) -> Table:
+    """The winner less each trial that cannot be told from it; in points of a percent."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("trial", "winner's lead", "95 %", "p images", "p folds", "p corrected"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        low, high = (100 * end for end in row.interval)
+        table.add_row(
+            str(row.other),
+            f"{100 * row.difference:+.2f}",
+            f"{low:+.2f} to {high:+.2f}" if math.isfinite(low) else "unknown",
+            f"{row.p_images:.2g}",
+            "–" if row.p_folds is None else f"{row.p_folds:.2g}",
+            f"{row.p_value:.2g}",
+        )
+    return table
+
+
+def comparison_dicts(rows: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """The same as plain values: scores and differences in [-1, 1]."""
+    return [
+        {
+            **asdict(row),
+            "interval": _finite(row.interval),
+            "is_sure": row.is_sure,
+            "is_of_methods": row.is_of_methods,
+        }
+        for row in rows
+    ]
+
+
+def short(value: Any) -> str:
+    """A parameter in a few characters: 0.000312, 1.2e-07, unet."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def beside_text(name: str, value: float | None) -> str:
+    """A further objective: a cost as it is, a score in percent."""
+    if value is None:
+        return "–"
+    if name == "parameters":
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if name in get_args(CostName) else percent(value)
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    """To a tenth of a percent: finer says nothing, and the column is narrow."""
+    if _finite(interval) is None:
+        return interval_text(interval)
+    return "-".join(f"{100 * end:.1f}" for end in interval or ())
+
+
+def _cross_fitted(row: LeaderboardRow) -> str:
+    if row.cross_fitted is None:
+        return "–"
+    return f"{100 * row.cross_fitted:.1f} ({_interval(row.interval)})"
+
+
+def _settings(row: LeaderboardRow) -> str:
+    settings = "  ".join(f"{name} {short(value)}" for name, value in row.searched.items())
+    if row.state == "complete":
+        return f"{row.broken}  {settings}" if row.broken else settings
+    why = f": {row.error.splitlines()[0]}" if row.error else ""
+    shown = f" {row.partial}" if row.partial is not None and row.state == "stopped" else ""
+    return f"{row.state}{shown}{why}  {settings}"
+
+
+def _finite(interval: tuple[float, float] | None) -> list[float] | None:
+    return list(interval) if interval is not None and all(map(math.isfinite, interval)) else None

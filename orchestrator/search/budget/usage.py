@@ -1,0 +1,134 @@
+"""What a study has spent on training: from the records of its fits, and from the epochs in flight."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orchestrator.search.budget.limits import Cost, FitCost
+from orchestrator.search.records.ledger import FitRecord, Ledger
+
+# The pace is that of so many last seconds.
+PACE_S = 600.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """What one fit has cost so far."""
+
+    epochs: int = 0
+    seconds: float = 0.0  # of its lane
+    workers: int = 1
+    finished: bool = False
+
+
+class Spending:
+    """Counts epochs and lane time over all runs of a study; wall time of this one.
+
+    Fits that were cut or failed left no record: what they cost is known while this lives, and afterwards to whoever
+    kept `unfinished`.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        unfinished: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.clock, self.started = clock, clock()
+        self.gpus_per_worker, self.workers_per_lane = 0.0, 1
+        self.fits: dict[str, Training] = {}
+        self.open: dict[str, Training] = {}  # of these, those that are not on record
+        # Over all fits, kept as they come in: of fits, lanes' seconds by workers, and epochs.
+        self.num_finished, self.finished_seconds, self.finished_epochs, self.epochs = 0, 0.0, 0, 0
+        self.seconds_of: dict[int, float] = {}
+        for fit_id, cost in (unfinished or {}).items():
+            self._count(fit_id, Training(*cost))
+        for fit_id, training in _on_record(ledger):
+            self._count(fit_id, training)
+        self.ticks: deque[tuple[float, int]] = deque()  # when epochs came in, and how many
+
+    @property
+    def gpus_per_lane(self) -> float:
+        return self.gpus_per_worker * self.workers_per_lane
+
+    def lane(self, gpus_per_worker: float, workers: int) -> None:
+        """Say what a lane holds from now on."""
+        self.gpus_per_worker, self.workers_per_lane = gpus_per_worker, workers
+
+    def hear(self, fit_id: str, rows: Iterable[Mapping[str, float]]) -> None:
+        """Count epochs of a fit in flight. Those before a restart may be told again."""
+        fit = self.fits.get(fit_id) or Training(workers=self.workers_per_lane)
+        new = [row for row in rows if row["epoch"] >= fit.epochs]
+        epochs = int(max((row["epoch"] for row in new), default=fit.epochs - 1)) + 1
+        more = sum(row.get("seconds", 0.0) for row in new)
+        self._count(fit_id, replace(fit, epochs=epochs, seconds=fit.seconds + more))
+        if new:
+            self.ticks.append((self.clock(), len(new)))
+
+    def finish(self, record: FitRecord) -> None:
+        """Count a finished fit by its record: it knows what earlier runs spent on it."""
+        self._count(record.fit_id, Training(len(record.curves), record.seconds, record.world_size, True))
+
+    def _count(self, fit_id: str, training: Training) -> None:
+        """Put what a fit has cost in the place of what was known of it."""
+        before, self.fits[fit_id] = self.fits.get(fit_id), training
+        self.open.pop(fit_id, None)
+        if not training.finished:
+            self.open[fit_id] = training
+        for fit, sign in ((before, -1), (training, 1)):
+            if fit is None:
+                continue
+            self.epochs += sign * fit.epochs
+            self.seconds_of[fit.workers] = self.seconds_of.get(fit.workers, 0.0) + sign * fit.seconds
+            if fit.finished:
+                self.num_finished += sign
+                self.finished_seconds += sign * fit.seconds
+                self.finished_epochs += sign * fit.epochs
+
+    @property
+    def hours(self) -> float:
+        """Wall time of this run."""
+        return (self.clock() - self.started) / 3600
+
+    def spent(self) -> Cost:
+        by_workers = self.seconds_of.items()
+        gpu_seconds = sum(seconds * (self.gpus_per_worker * workers or 1) for workers, seconds in by_workers)
+        return Cost(self.hours, gpu_seconds / 3600, self.epochs)
+
+    def per_fit(self) -> FitCost | None:
+        """What a finished fit cost on average; None before there is one."""
+        if not self.num_finished:
+            return None
+        return FitCost(self.finished_seconds / self.num_finished, self.finished_epochs / self.num_finished)
+
+    def left_of(self, fit_ids: Iterable[str]) -> float:
+        """How much there is to train of these fits, in fits: those that were begun need less."""
+        usual, ids = self.per_fit(), list(fit_ids)
+        if usual is None:
+            return len(ids)
+        begun = (self.fits[fit_id].epochs if fit_id in self.fits else 0 for fit_id in ids)
+        return sum(max(0.0, 1 - epochs / usual.epochs) for epochs in begun)
+
+    def epochs_per_second(self) -> float | None:
+        """Pace of the last minutes, since the first epoch came in; None before the second one did."""
+        now = self.clock()
+        while self.ticks and self.ticks[0][0] < now - PACE_S:
+            self.ticks.popleft()
+        if len(self.ticks) < 2 or now <= self.ticks[0][0]:
+            return None
+        return sum(count for _, count in list(self.ticks)[1:]) / (now - self.ticks[0][0])
+
+    def unfinished(self) -> dict[str, Any]:
+        """What fits that are not on record have cost, as plain JSON: they may never be."""
+        return {fit_id: [fit.epochs, round(fit.seconds, 3), fit.workers] for fit_id, fit in self.open.items()}
+
+
+def _on_record(ledger: Ledger) -> Iterable[tuple[str, Training]]:
+    """Fits of the search; a refit validates nothing and is no part of it."""
+    for stored in ledger.stored():
+        if stored.case_ids:
+            yield stored.fit_id, Training(len(stored.curves), stored.seconds, stored.world_size, True)

@@ -1,0 +1,275 @@
+"""What a study will cost on some hardware, before it starts: a few steps are measured, the rest is simulated.
+
+A fit's time follows from measured images a second, for the worker's share of the global batch; what workers need to
+exchange gradients is computed. The study is then played through event by event, lanes, race and failures, in a world
+with a known best (worlds.py), whose settings take as long as those that were measured.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import optuna
+import torch
+from optuna.samplers import RandomSampler
+
+from orchestrator import models
+from orchestrator.data.cache.frames import CachedCases
+from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.search.choices import RuleName
+from orchestrator.search.forecast.simulated_samplers import Seen
+from orchestrator.search.forecast.simulation import Study
+from orchestrator.search.forecast.worlds import World
+from orchestrator.search.race.rules import Race
+from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.significance import Contender, all_against
+from orchestrator.search.space.space import SearchSpace, Settings
+from orchestrator.training.fit import run_fit
+from orchestrator.training.memory import Memory, within_memory
+from orchestrator.training.recipe import FitSpec, Recipe
+from orchestrator.training.weight_averaging import first_averaged
+
+STEPS = 5  # of training that are timed, after as many to warm up
+VALIDATED = 8  # images
+START_S = 15.0  # until a lane takes its first fit
+RESTART_S = 20.0  # until one whose worker died goes on
+BANDWIDTH = 10e9  # bytes a second between two GPUs of one machine, of which all-reduce uses all
+REPETITIONS = 20  # of a simulated study
+NEAR = 0.1  # of the range of a parameter
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast one worker is with one setting: {its share of the global batch: images a second}."""
+
+    training: dict[int, float]
+    validation: float  # images a second
+    gradient_bytes: int
+
+    def fit_seconds(self, spec: FitSpec, width: int) -> float:
+        """All epochs of the recipe, for patience cannot be foreseen, and the scoring at the end."""
+        recipe = spec.recipe
+        steps = len(spec.train) // recipe.batch_size
+        step = recipe.batch_size / width / self._rate(recipe.batch_size // width)
+        exchange = 2 * (width - 1) / width * self.gradient_bytes / BANDWIDTH
+        scoring = len(spec.val) / width / self.validation
+        statistics = steps * recipe.batch_size / width / self.validation  # of BatchNorm, for averaged weights
+        return (
+            recipe.epochs * (steps * (step + exchange) + scoring)
+            + scoring
+            + _num_averaged(recipe) * statistics
+        )
+
+    def like(self, measured: Speed) -> Speed:
+        """With the shares that were measured of another setting, in proportion to the one that both have."""
+        common = next(iter(self.training))
+        factor = self.training[common] / measured._rate(common)
+        return replace(self, training={share: rate * factor for share, rate in measured.training.items()})
+
+    def _rate(self, share: int) -> float:
+        """Of the nearest share that was measured."""
+        return self.training[min(self.training, key=lambda known: abs(known - share))]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A study at one width: medians of simulated studies, and their range where it matters."""
+
+    width: int
+    num_lanes: int
+    fits: int
+    gpu_hours: float
+    hours: float
+    hours_range: tuple[float, float]
+
+
+def measure(
+    settings: Settings,
+    plan: SplitPlan,
+    cases: CachedCases,
+    device: torch.device,
+    shares: Sequence[int],
+    loader_workers: int = 0,
+) -> Speed:
+    """Train a few steps of a setting with these shares of its batch, on the images of its first fold.
+
+    A share that is too much for the memory is taken in parts, as a fit would. Raises `FitFailed` as a fit does.
+    """
+    spec = fold_specs(settings, plan)[0]
+    training, validation = {}, 0.0
+    for share in shares:
+        few = spec.model_copy(
+            update={
+                "recipe": spec.recipe.model_copy(
+                    update={
+                        "batch_size": share,
+                        "epochs": 2,
+                        "warmup_epochs": 0,
+                        "patience": 0,
+                        "weight_averaging": "none",  # not in every epoch
+                    }
+                ),
+                "train": spec.train[: STEPS * share],
+                "val": spec.val[:VALIDATED],
+            }
+        )
+        rows: list[dict[str, float]] = []
+
+        def keep(row: dict[str, float], rows: list[dict[str, float]] = rows) -> bool:
+            rows.append(row)
+            return row["epoch"] == 0  # what is timed is not scored
+
+        with tempfile.TemporaryDirectory() as folder:
+            within_memory(
+                Memory(Path(folder)),
+                {"share": share},
+                share,
+                device,
+                lambda at_a_time, few=few, folder=folder, keep=keep: run_fit(  # type: ignore[misc]
+                    few,
+                    cases,
+                    Path(folder),
+                    device=device,
+                    report=keep,
+                    loader_workers=loader_workers,
+                    micro_batch=at_a_time,
+                ),
+                smallest=models.smallest_batch(settings.network),
+            )
+        training[share] = rows[-1]["images_per_second"]
+        seconds = rows[-1]["seconds"] - len(few.train) / training[share]
+        validation = max(validation, len(few.val) / max(seconds, 1e-6))
+    with torch.device("meta"):
+        network = models.build(settings.network, **_without_weights(settings))
+    num_bytes = sum(p.numel() * p.element_size() for p in network.parameters())
+    return Speed(training, validation, num_bytes)
+
+
+def seconds_of_fits(speeds: Sequence[Speed], specs: Sequence[FitSpec], width: int) -> list[float]:
+    """How long fits take at some width; of the first setting all shares were measured, of the others one or more."""
+    return [speed.like(speeds[0]).fit_seconds(spec, width) for speed, spec in zip(speeds, specs, strict=True)]
+
+
+def forecast(
+    fit_seconds: Sequence[float],
+    *,
+    width: int,
+    num_lanes: int,
+    num_trials: int,
+    race: RuleName,
+    world: World,
+    rescore: int = 0,
+    nested: int = 0,
+    num_epochs: int = 60,
+    failures_per_hour: float = 0.0,
+    gpus_per_worker: float = 1.0,
+    repetitions: int = REPETITIONS,
+) -> Forecast:
+    """Play a study through; a setting takes as long as one of `fit_seconds`, drawn at random.
+
+    rescore: finalists, at most, that are trained a second time. nested: outer folds, each with a study of its own
+    before, which trains on so much less. failures_per_hour: of one lane; a fit goes on from its last epoch, of
+    num_epochs, after `RESTART_S`.
+    """
+
+    def play(seconds: Sequence[float], seed: int) -> Study:
+        instance, rng = world.draw(seed), np.random.default_rng([seed, 5])
+        of_setting = rng.choice(np.asarray(seconds, dtype=np.float64), num_trials)
+
+        def duration(number: int, fold: int) -> float:
+            whole = float(of_setting[number])
+            failures = rng.poisson(failures_per_hour * whole / 3600)
+            return whole + failures * (RESTART_S + whole / num_epochs / 2)
+
+        race_of = Race(race, instance.groups)
+        study = Study(instance, race_of, ask_nearby, lanes=num_lanes, seed=seed, duration=duration)
+        study.clock = START_S
+        study.run_settings(num_trials)
+        if rescore > 1 and len(again := _finalists(study, rescore)) > 1:
+            study.train_again(again)
+        return study
+
+    inner = [seconds * (nested - 1) / nested for seconds in fit_seconds] if nested else []
+    played = [
+        [play(fit_seconds, seed), *(play(inner, repetitions + seed * nested + k) for k in range(nested))]
+        for seed in range(repetitions)
+    ]
+    hours = [sum(study.clock for study in studies) / 3600 for studies in played]
+    busy = float(np.median([sum(study.busy for study in studies) for studies in played])) / 3600
+    return Forecast(
+        width=width,
+        num_lanes=num_lanes,
+        fits=int(np.median([sum(study.fits for study in studies) for studies in played])),
+        gpu_hours=busy * width * gpus_per_worker,
+        hours=float(np.median(hours)),
+        hours_range=(min(hours), max(hours)),
+    )
+
+
+def _num_averaged(recipe: Recipe) -> int:
+    """After how many epochs the mean of the weights is taken."""
+    if recipe.weight_averaging == "none":
+        return 0
+    return recipe.epochs - first_averaged(recipe)
+
+
+def _finalists(study: Study, most: int) -> list[int]:
+    """Who would be scored again: the winner and those that cannot be told from it (ties.py), best first."""
+    num_folds = study.instance.world.num_folds
+    complete = [number for number, setting in enumerate(study.settings) if len(setting.scores) == num_folds]
+    ranked = sorted(complete, key=lambda number: -study.race.board.mean(number))
+    winner, *others = [_contender(study, number) for number in ranked]
+    groups = [group for fold in study.instance.groups for group in fold]
+    against = all_against(winner, others, groups, 1 / (num_folds - 1) if num_folds > 1 else None)
+    return [winner.number, *(one.other for one in against if not one.is_sure)][:most]
+
+
+def _contender(study: Study, number: int) -> Contender:
+    scores = [values for _, values in sorted(study.settings[number].scores.items())]
+    return Contender(number, np.concatenate(scores), tuple(float(values.mean()) for values in scores))
+
+
+def ask_nearby(seen: Seen, seed: int) -> tuple[float, ...]:
+    """Half of the time anywhere, else near the best so far: it closes in as samplers do, in no time."""
+    rng = np.random.default_rng([seed, 7])
+    num_parameters = seen.points.shape[1]
+    if rng.random() < 0.5 or not np.isfinite(seen.values).any():
+        return tuple(rng.random((num_parameters,)).tolist())
+    best = seen.points[np.nanargmax(seen.values)]
+    return tuple(np.clip(best + rng.normal(0, NEAR, (num_parameters,)), 0, 1).tolist())
+
+
+def some_settings(space: SearchSpace, num_drawn: int, seed: int) -> list[Settings]:
+    """The paper's setting, and some drawn at random."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=RandomSampler(seed=seed))
+    drawn = [space.sample(study.ask()) for _ in range(num_drawn)]
+    return [space.settings(params) for params in (space.baseline_params(), *drawn)]
+
+
+def widths_of(batch_sizes: Sequence[int], num_gpus: int) -> list[int]:
+    """Widths that deal every batch size evenly."""
+    return [width for width in range(1, num_gpus + 1) if all(size % width == 0 for size in batch_sizes)]
+
+
+def world_of(plan: SplitPlan, num_parameters: int) -> World:
+    """A world of the size of this study's split."""
+    images = max(2 * len(plan.folds), sum(len(fold.val) for fold in plan.folds))
+    sequences = max(2 * len(plan.folds), images // 8)
+    return replace(
+        World("this study"),
+        num_parameters=max(1, num_parameters),
+        num_sequences=sequences,
+        sequence_length=max(1, images // sequences),
+        num_folds=len(plan.folds),
+    )
+
+
+def _without_weights(settings: Settings) -> dict[str, object]:
+    offline = {"pretrained": False, "weights": None}
+    known = models.params(settings.network)
+    return {**settings.network_params, **{key: value for key, value in offline.items() if key in known}}

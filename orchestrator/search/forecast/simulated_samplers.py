@@ -1,0 +1,133 @@
+"""Who suggests in a simulated study, shown what the engine shows a sampler.
+
+Parameters are numbers from 0 to 1, all of them or a choice of some; a point holds one of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.samplers import BaseSampler
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from orchestrator.search.samplers.encoding import Box
+from orchestrator.search.samplers.gaussian_process import suggest
+from orchestrator.search.samplers.inducing_points import fitted, with_flying
+
+Point = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a sampler is shown: points (N, D), values (N,) with nan for those in flight, folds (N,) they rest on."""
+
+    points: NDArray[np.float64]
+    values: NDArray[np.float64]
+    folds: NDArray[np.float64]
+    space: Sequence[BaseDistribution]  # of every parameter
+
+    @cached_property
+    def named(self) -> dict[str, BaseDistribution]:
+        return {f"x{place}": distribution for place, distribution in enumerate(self.space)}
+
+
+Ask = Callable[[Seen, int], Point]  # and a seed
+
+
+def ask_optuna(make_sampler: Callable[[int], BaseSampler]) -> Ask:
+    """A sampler of Optuna's on a throwaway study in memory, as the engine shows it one."""
+
+    def ask(seen: Seen, seed: int) -> Point:
+        sampler = make_sampler(seed % 2**32)
+        study = optuna.create_study(direction="maximize", storage=_Shown(seen), sampler=sampler)
+        trial = _trial(seen, len(seen.points), None, None)
+        space = sampler.infer_relative_search_space(study, trial)
+        found = sampler.sample_relative(study, trial, space)
+        for name, distribution in seen.named.items():
+            if name not in found:
+                found[name] = sampler.sample_independent(study, trial, name, distribution)
+        return tuple(float(found[name]) for name in seen.named)
+
+    return ask
+
+
+def ask_random(seen: Seen, seed: int) -> Point:
+    """Anywhere."""
+    return _anywhere(seen, np.random.default_rng([seed, 4]))
+
+
+def ask_surrogate(seen: Seen, seed: int) -> Point:
+    """Our Gaussian process, which knows of folds."""
+    rng = np.random.default_rng([seed, 3])
+    finished = np.isfinite(seen.values)
+    if finished.sum() < 2 * seen.points.shape[1]:
+        return _anywhere(seen, rng)
+    box = Box(seen.named)
+    points, values, folds = _in_box(box, seen.points[finished]), seen.values[finished], seen.folds[finished]
+    flying = _in_box(box, seen.points[~finished])
+    seen_so_far = (points, values, folds)
+    model = with_flying(*seen_so_far, flying) if len(flying) else fitted(*seen_so_far)
+    return tuple(map(float, box.params(suggest(model, rng, box)).values()))
+
+
+def beliefs(seen: Seen) -> NDArray[np.float64]:
+    """What our model believes of every point, all of them finished."""
+    points = _in_box(Box(seen.named), seen.points)
+    return fitted(points, seen.values, seen.folds).predict(points)[0]
+
+
+def _in_box(box: Box, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.array([box.point(dict(zip(box.columns, point, strict=True))) for point in points.tolist()])
+
+
+def _anywhere(seen: Seen, rng: np.random.Generator) -> Point:
+    drawn = [
+        rng.random() if isinstance(one, FloatDistribution) else rng.choice(one.choices)  # type: ignore[attr-defined]
+        for one in seen.space
+    ]
+    return tuple(map(float, drawn))
+
+
+class _Shown(InMemoryStorage):
+    """A study that holds these trials; nothing is copied, for a simulation asks ten thousand times."""
+
+    def __init__(self, seen: Seen) -> None:
+        super().__init__()
+        rows = zip(seen.points.tolist(), seen.values.tolist(), strict=True)
+        self.shown = [_trial(seen, number, point, value) for number, (point, value) in enumerate(rows)]
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self.shown if states is None or trial.state in states]
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: object) -> None:
+        """A sampler's notes on the trial asked for: nobody reads them."""
+
+
+def _trial(seen: Seen, number: int, point: Sequence[float] | None, value: float | None) -> FrozenTrial:
+    finished = value is not None and np.isfinite(value)
+    return FrozenTrial(
+        number=number,
+        trial_id=number,
+        state=TrialState.COMPLETE if finished else TrialState.RUNNING,
+        value=value if finished else None,
+        datetime_start=_START,
+        datetime_complete=_START if finished else None,
+        params={} if point is None else dict(zip(seen.named, point, strict=True)),
+        distributions={} if point is None else seen.named,
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+    )
+
+
+_START = datetime(2026, 1, 1)

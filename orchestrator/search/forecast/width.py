@@ -1,0 +1,156 @@
+"""How many workers a fit gets where there are several GPUs: as many as let the study end soonest. Knows no Ray.
+
+A lane times a few steps once, with every share of the batch that a worker could get. What it found stays in the study's
+folder: a study that is taken up again measures nothing, unless more GPUs make wider fits possible. Width does not
+change what is learnt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from orchestrator import models
+from orchestrator.common.errors import BadStudy, FitFailed
+from orchestrator.common.files import write_atomically
+from orchestrator.common.stored_json import read_json
+from orchestrator.data.cache.frames import CachedCases
+from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.search.choices import RuleName
+from orchestrator.search.forecast.plan import Speed, forecast, measure, seconds_of_fits, widths_of, world_of
+from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.space.space import Settings
+from orchestrator.training.jobs import job_kind
+from orchestrator.training.recipe import FitSpec
+
+NUM_DRAWN = 2  # settings that are timed beside the paper's
+NUM_TRIALS = 40  # that are forecast where the budget counts something else
+REPETITIONS = 10  # of the simulated study
+CLOSE = 0.05  # a wider fit must end the study earlier by more than this share: narrow ones waste less
+
+
+@job_kind
+@dataclass(frozen=True)
+class TimeJob:
+    """Time the first setting with all these shares of its batch, the others with the largest, into a JSON file."""
+
+    file: Path
+    settings: tuple[Settings, ...]
+    plan: SplitPlan
+    widths: tuple[int, ...]
+
+    def __call__(
+        self,
+        cases_of: Callable[[FitSpec], CachedCases],
+        device: torch.device,
+        loader_workers: int,
+    ) -> None:
+        """A setting that cannot be trained is written down as why."""
+        found: list[dict[str, object] | str] = []
+        for setting in self.settings:
+            shares = sorted(self._shares(setting))
+            shares = shares[-1:] if found else shares
+            cases = cases_of(fold_specs(setting, self.plan)[0])
+            try:
+                speed = measure(setting, self.plan, cases, device, shares, loader_workers)
+                found.append(asdict(speed))
+            except FitFailed as failure:
+                found.append(str(failure))
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.file, json.dumps(found, indent=1).encode())
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the file has every share that these widths make; it may be from a run on fewer GPUs."""
+        if not self.file.exists():
+            return False
+        first = read_speeds(self.file)[0]
+        return isinstance(first, str) or self._shares(self.settings[0]) <= first.training.keys()
+
+    def _shares(self, setting: Settings) -> set[int]:
+        return {setting.recipe.batch_size // width for width in self.widths}
+
+
+@dataclass(frozen=True)
+class WidthChoice:
+    """How many workers a fit gets, and why, in a line."""
+
+    width: int
+    why: str
+
+
+def possible_widths(networks: Sequence[str], batch_sizes: Sequence[int], at_most: int) -> tuple[int, ...]:
+    """Widths that deal every batch evenly and leave each worker what the network needs at a time; 1 is the first."""
+    fewest = max(models.smallest_batch(network) for network in networks)
+    return tuple(
+        width
+        for width in widths_of(batch_sizes, at_most)
+        if width == 1 or min(batch_sizes) // width >= fewest
+    )
+
+
+def read_speeds(file: Path) -> list[Speed | str]:
+    """What a `TimeJob` found, in the order of its settings. Raises `BadStudy` where its file was damaged."""
+    remedy = "delete it: what is in it is measured again"
+    found = read_json(file, list[Speed | str], remedy)
+    if not found:
+        raise BadStudy(str(file), f"holds no measurement; {remedy}")
+    return found
+
+
+def choose_width(
+    job: TimeJob,
+    *,
+    num_gpus: int,
+    max_lanes: int | None,
+    num_trials: int | None,
+    race: RuleName,
+    rescore: int,
+    num_parameters: int,
+) -> WidthChoice:
+    """The narrowest width whose study ends about as soon as any, by what the job has found."""
+    first, *others = read_speeds(job.file)
+    if isinstance(first, str):
+        return WidthChoice(1, f"1 worker per fit: the paper's setting could not be timed, {first}")
+    timed = [(first, job.settings[0])]
+    timed += [
+        (speed, setting)
+        for speed, setting in zip(others, job.settings[1:], strict=True)
+        if not isinstance(speed, str)
+    ]
+    speeds = [speed for speed, _ in timed]
+    specs = [fold_specs(setting, job.plan)[0] for _, setting in timed]
+    trials = num_trials or NUM_TRIALS
+    hours = {}
+    for width in job.widths:
+        lanes = num_gpus // width
+        hours[width] = forecast(
+            seconds_of_fits(speeds, specs, width),
+            width=width,
+            num_lanes=min(lanes, max_lanes or lanes),
+            num_trials=trials,
+            race=race,
+            rescore=rescore,
+            world=world_of(job.plan, num_parameters),
+            repetitions=REPETITIONS,
+        ).hours
+    enough = min(hours.values()) * (1 + CLOSE)
+    chosen = next(width for width in job.widths if hours[width] <= enough)
+    told = ", ".join(f"{value:.3g} h with {width}" for width, value in hours.items())
+    return WidthChoice(
+        chosen,
+        f"{chosen} worker(s) per fit: on {num_gpus} GPUs {trials} settings are forecast to take {told}, "
+        f"by {len(timed)} that were timed for a few steps",
+    )
+
+
+def quickest(file: Path, spec: FitSpec, widths: Sequence[int]) -> int:
+    """The width that ends one fit soonest: by what was timed for its study, else the widest."""
+    first = read_speeds(file)[0] if file.exists() else ""
+    if isinstance(first, str):
+        return max(widths)
+    return min(widths, key=lambda width: (first.fit_seconds(spec, width), width))

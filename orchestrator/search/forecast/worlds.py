@@ -1,0 +1,139 @@
+"""Worlds with a known best, in which a race can be tried a thousand times.
+
+A world says how good a setting truly is and how a fit shows it. Settings are points of the unit cube. A fit's Dice on
+an image is the truth, plus what the image and its fold are like, plus what this setting makes of this sequence, image
+and fold, plus the training seed. On the way there its validation Dice rises epoch by epoch, along a power of time.
+
+Sizes that a world does not set are those of recorded real fits: fit_noise.json, with the command that measured them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+
+from orchestrator.search.forecast.simulated_samplers import Point
+
+
+@cache
+def recorded() -> dict[str, float]:
+    """What real fits showed: SDs in Dice by part, and how their Dice rises over epochs."""
+    found = json.loads(Path(__file__).with_name("fit_noise.json").read_text(encoding="utf-8"))
+    return found["sd"] | found["learning"]
+
+
+def _recorded(*parts: str) -> float:
+    """The SD of these parts together."""
+    return float(np.sqrt(sum(recorded()[part] ** 2 for part in parts)))
+
+
+@dataclass(frozen=True)
+class World:
+    """Sizes in Dice, 0.01 being one point. 1,600 images in sequences of 8, five grouped folds."""
+
+    name: str
+    num_parameters: int = 3
+    num_choices: int = 0  # so many of these, the last ones, are choices of three numbers
+    num_sequences: int = 200
+    sequence_length: int = 8
+    num_folds: int = 5
+    scale: tuple[float, float] = (0.05, 0.12)  # lost at distance `reach` from the best, by parameter
+    reach: float = 0.5
+    fit_sd: float = _recorded("fit")  # training seed
+    image_sd: float = _recorded("setting_image", "fit_image")  # setting by image; what images are cancels
+    sequence_share: float = 0.0  # of that variance, what images of a sequence share
+    fold_sd: float = _recorded("fold")  # how much folds differ in difficulty
+    fold_setting_sd: float = _recorded("setting_fold")  # setting by fold
+    is_null: bool = False  # all settings are equally good
+    num_epochs: int = 1  # of a fit
+    amplitude: float = _recorded("amplitude")  # Dice that the power of time takes away after one epoch
+    rates: tuple[float, float] = (
+        _recorded("rate"),
+    ) * 2  # that power where the first parameter is 0, and where it is 1
+    epoch_sd: float = _recorded("epoch_sd")  # of single epochs around their curve
+
+    def draw(self, seed: int) -> Instance:
+        return Instance(self, seed)
+
+
+class Instance:
+    """One world with its best point, images and folds, drawn by a seed."""
+
+    def __init__(self, world: World, seed: int) -> None:
+        rng = np.random.default_rng([seed, 0])
+        self.world, self.seed = world, seed
+        self.best = self._choose(rng.uniform(0.15, 0.85, world.num_parameters))
+        self.scale = rng.uniform(*world.scale, world.num_parameters) * (not world.is_null)
+        near = np.clip(self.best + rng.normal(0, 0.25, world.num_parameters), 0, 1)
+        self.first = tuple(self._choose(near).tolist())
+        self.fold_level = rng.normal(0, world.fold_sd, world.num_folds)
+        self.image_level = [rng.normal(0, 0.03, self.images_per_fold) for _ in range(world.num_folds)]
+
+    @property
+    def sequences_per_fold(self) -> int:
+        return self.world.num_sequences // self.world.num_folds
+
+    @property
+    def images_per_fold(self) -> int:
+        return self.sequences_per_fold * self.world.sequence_length
+
+    @property
+    def space(self) -> list[BaseDistribution]:
+        """Of every parameter."""
+        choices = self.world.num_choices
+        free = self.world.num_parameters - choices
+        return [FloatDistribution(0, 1)] * free + [CategoricalDistribution((0.0, 0.5, 1.0))] * choices
+
+    def _choose(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The point that there is next to this one."""
+        free = self.world.num_parameters - self.world.num_choices
+        return np.concatenate([point[:free], np.round(2 * point[free:]) / 2])
+
+    @property
+    def groups(self) -> list[list[str]]:
+        """groups[fold][image], as a race wants them."""
+        one = np.repeat(np.arange(self.sequences_per_fold), self.world.sequence_length)
+        return [[f"{fold}-{sequence}" for sequence in one] for fold in range(self.world.num_folds)]
+
+    def regret(self, point: Point) -> float:
+        """Dice lost to the best point."""
+        return float(self.scale @ ((np.array(point) - self.best) / self.world.reach) ** 2)
+
+    def fit(self, number: int, point: Point, fold: int) -> NDArray[np.float64]:
+        """Dice of every image of a fold, (N,), in [0, 1]; the same whenever it is asked for."""
+        world, rng = self.world, np.random.default_rng([self.seed, 1, number, fold])
+        shared = rng.normal(0, world.image_sd * np.sqrt(world.sequence_share), self.sequences_per_fold)
+        own = rng.normal(0, world.image_sd * np.sqrt(1 - world.sequence_share), self.images_per_fold)
+        level = 0.7 - self.regret(point) + self.fold_level[fold] + rng.normal(0, world.fit_sd)
+        level += rng.normal(0, world.fold_setting_sd)
+        return np.clip(level + self.image_level[fold] + np.repeat(shared, world.sequence_length) + own, 0, 1)
+
+    def curve(self, number: int, point: Point, fold: int) -> NDArray[np.float64]:
+        """Validation Dice epoch by epoch, (num_epochs,), in [0, 1]: it comes to the mean of what `fit` shows."""
+        world, rng = self.world, np.random.default_rng([self.seed, 6, number, fold])
+        slow, fast = world.rates
+        lacking = np.arange(1, world.num_epochs + 1) ** -(slow * (fast / slow) ** point[0])
+        dice = self.fit(number, point, fold).mean() - world.amplitude * (lacking - lacking[-1])
+        return np.clip(dice + rng.normal(0, world.epoch_sd, world.num_epochs), 0, 1)
+
+
+V12 = World("as in V12", fit_sd=0.006, image_sd=0.07, fold_sd=0.0, fold_setting_sd=0.0)
+CURVES = replace(V12, num_epochs=30, amplitude=0.9, rates=(0.8, 0.8), epoch_sd=0.01)
+WORLDS = (
+    V12,
+    replace(V12, name="sequences alike", sequence_share=0.3),
+    replace(V12, name="strong folds", fold_sd=0.04, fold_setting_sd=0.006),
+    replace(V12, name="six parameters", num_parameters=6),
+    replace(V12, name="noisy fits", fit_sd=0.012),
+    replace(V12, name="choices", num_parameters=4, num_choices=2, scale=(0.005, 0.05), fit_sd=0.012),
+    replace(V12, name="few sequences", num_sequences=30, sequence_length=20, sequence_share=0.3),
+    replace(CURVES, name="curves alike"),
+    replace(CURVES, name="curves cross", rates=(0.2, 2.0)),
+    World("as recorded", num_epochs=30),
+)

@@ -1,0 +1,1 @@
+"""Objectives, secondary objectives, constraints and model cost."""

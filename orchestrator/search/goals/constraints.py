@@ -1,0 +1,66 @@
+"""Limits on what a setting may cost: `parameters<=5e6`, `gmacs<=10`, `inference_ms<=20`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast, get_args
+
+from orchestrator.common.errors import BadStudy
+from orchestrator.search.choices import CostName
+from orchestrator.search.goals.model_cost import Cost
+from orchestrator.search.space.space import Settings
+
+FORM = re.compile(r"\s*(\w+)\s*<=\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The most that a cost may be."""
+
+    cost: Cost
+    most: float
+
+    def __str__(self) -> str:
+        return f"{self.cost.name}<={_exact(self.most)}"
+
+    def excess(self, settings: Settings, inference_ms: Sequence[float | None] = ()) -> float | None:
+        """By what share it is exceeded: above 0 it is; None while what must be measured is not."""
+        found = self.cost(settings, inference_ms)
+        return None if found is None else found / self.most - 1
+
+    def broken(self, settings: Settings, inference_ms: Sequence[float | None] = ()) -> str | None:
+        """In words, by what it is exceeded, if it is."""
+        found = self.cost(settings, inference_ms)
+        if found is None or found <= self.most:
+            return None
+        shown = f"{found:,.0f}" if self.cost.name == "parameters" else f"{found:.3g}"
+        return f"{self.cost.name} {shown} above the limit of {_exact(self.most)}"
+
+
+def _exact(value: float) -> str:
+    """Short, and the very same number when it is read again."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+
+
+def limits_of(texts: Sequence[str]) -> tuple[Limit, ...]:
+    """Raises `BadStudy` with every text that is no limit."""
+    problems = [problem for text in texts if (problem := _problem(text)) is not None]
+    if problems:
+        raise BadStudy("--constraint", problems)
+    parts = [FORM.fullmatch(text) for text in texts]
+    return tuple(Limit(Cost(cast(CostName, part[1])), float(part[2])) for part in parts if part)
+
+
+def _problem(text: str) -> str | None:
+    found, known = FORM.fullmatch(text), get_args(CostName)
+    if found is None:
+        return f"expected a cost and its limit, such as 'parameters<=5e6', found {text!r}"
+    if found[1] not in known:
+        return f"expected a limit of one of {', '.join(known)}, found {found[1]}"
+    try:
+        return None if 0 < float(found[2]) < math.inf else f"{text}: a limit is above 0, and finite"
+    except ValueError:
+        return f"{text}: {found[2]} is no number"

@@ -1,0 +1,117 @@
+"""What a study looks at beside its first objective: further objectives, limits, which trials are best in everything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+from orchestrator.common.errors import BadStudy
+from orchestrator.data.cases import Dataset
+from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.search.choices import CostName, GoalName, ObjectiveName
+from orchestrator.search.goals.constraints import Limit, limits_of
+from orchestrator.search.goals.model_cost import Cost
+from orchestrator.search.goals.objective import Objective, objective_over, objective_problems
+from orchestrator.search.records.trial_score import TrialScore
+from orchestrator.search.space.space import Settings
+
+Direction = Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Objectives beside the first one, which is a score, and limits that a champion keeps."""
+
+    objectives: tuple[Objective | Cost, ...] = ()
+    limits: tuple[Limit, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(goal.name for goal in self.objectives)
+
+    @property
+    def directions(self) -> list[Direction]:
+        """Of all objectives, the first included: scores are maximised, costs minimised."""
+        beside: list[Direction] = [
+            "minimize" if isinstance(goal, Cost) else "maximize" for goal in self.objectives
+        ]
+        return ["maximize", *beside]
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether fits must time an inference."""
+        costs = [*self.objectives, *(limit.cost for limit in self.limits)]
+        return any(isinstance(cost, Cost) and cost.is_measured for cost in costs)
+
+    def values(
+        self, settings: Settings, score: TrialScore, inference_ms: Sequence[float | None]
+    ) -> tuple[float, ...]:
+        """Of the objectives beside the first one."""
+        found = [
+            goal(settings, inference_ms) if isinstance(goal, Cost) else goal(score)
+            for goal in self.objectives
+        ]
+        if None in found:
+            raise ValueError("no finished fit of this trial has timed an inference")
+        return tuple(float(value) for value in found if value is not None)
+
+    def excess(self, settings: Settings, inference_ms: Sequence[float | None] = ()) -> dict[str, float]:
+        """Limit -> by what share it is exceeded, 0 and below where it is kept, as far as that is known."""
+        found = {str(limit): limit.excess(settings, inference_ms) for limit in self.limits}
+        return {limit: value for limit, value in found.items() if value is not None}
+
+    def broken(self, settings: Settings, inference_ms: Sequence[float | None] = ()) -> str | None:
+        """In words, which limits are exceeded, if any."""
+        found = [limit.broken(settings, inference_ms) for limit in self.limits]
+        return ", ".join(words for words in found if words) or None
+
+    def problems(self, plan: SplitPlan) -> list[str]:
+        """Why they cannot be had on this split, if they cannot."""
+        scores = [goal for goal in self.objectives if isinstance(goal, Objective)]
+        return [problem for goal in scores for problem in objective_problems(goal, plan)]
+
+
+def beside_of(
+    names: Sequence[GoalName], datasets: Sequence[Dataset], constraints: Sequence[str] = ()
+) -> Beside:
+    """The objectives of these names, and these limits, for a study on these datasets."""
+    return Beside(tuple(_goal(name, datasets) for name in names), limits_of(constraints))
+
+
+def first_and_beside(names: Sequence[str]) -> tuple[ObjectiveName, tuple[GoalName, ...]]:
+    """The objective that names the champion, and those beside it. Raises `BadStudy` if that is no score."""
+    known, scores = get_args(GoalName), get_args(ObjectiveName)
+    problems = [f"expected one of {', '.join(known)}; found {name}" for name in names if name not in known]
+    if names[0] not in scores:
+        problems.append(
+            f"the first one names the champion, so it is one of {', '.join(scores)}; found {names[0]}"
+        )
+    if problems:
+        raise BadStudy("--objective", problems)
+    first, *others = names
+    return cast(ObjectiveName, first), cast(tuple[GoalName, ...], tuple(others))
+
+
+def _goal(name: Any, datasets: Sequence[Dataset]) -> Objective | Cost:
+    return Cost(name) if name in get_args(CostName) else objective_over(name, datasets)
+
+
+def front(values: Mapping[int, Sequence[float]], directions: Sequence[Direction]) -> tuple[int, ...]:
+    """Those that no other one is at least as good as in every value, and better in one: the Pareto front."""
+    signs = [1 if direction == "maximize" else -1 for direction in directions]
+    points = {
+        number: [sign * value for sign, value in zip(signs, own, strict=True)]
+        for number, own in values.items()
+    }
+    found: list[int] = []
+    # Whoever is better in all comes before in this order, and is, or is worse than, one that was found.
+    for number in sorted(points, key=lambda number: points[number], reverse=True):
+        if not any(_dominates(points[other], points[number]) for other in found):
+            found.append(number)
+    known = set(found)
+    return tuple(number for number in points if number in known)
+
+
+def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))

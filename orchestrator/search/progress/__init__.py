@@ -1,0 +1,1 @@
+"""How a running study stands, and when it will end."""

@@ -1,0 +1,229 @@
+"""Watches a running study: keeps its status file and tells whoever shows it, about once a second.
+
+What changes is told from the loop of the search, which also makes the picture, at most once a second, from what it
+has in memory. A thread of its own writes the picture down, with a fresh heartbeat, so that a loop that is busy does
+not look dead. Whatever goes wrong here is logged once and the search goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from orchestrator.common.faults import machine_fault
+from orchestrator.search.budget.gate import Purse
+from orchestrator.search.progress.snapshot import BestSoFar, trial_views
+from orchestrator.search.progress.time_left import Ahead, Pace, fits_a_setting, forecast
+from orchestrator.search.ray_tune.searcher import OptunaSearcher
+from orchestrator.search.records.status import (
+    FoldView,
+    LaneCount,
+    Named,
+    State,
+    Status,
+    TrialState,
+    write_status,
+)
+from orchestrator.search.store.study_store import STATES, StudyHome, StudyTrial
+
+logger = logging.getLogger(__name__)
+PERIOD_S = 1.0
+SHARE = (
+    0.05  # of the time of the search that its picture may take: of very many trials it is drawn more rarely
+)
+MOST_SHOWN = 300  # trials in the status file: it is written every second
+
+
+class Watch:
+    """A context for as long as a study runs. `show` is called from a thread of its own."""
+
+    def __init__(self, home: StudyHome, purse: Purse, rule: str, show: Callable[[Status], None]) -> None:
+        self.home, self.purse, self.show = home, purse, show
+        self.count: Callable[[], LaneCount] | None = None
+        self.counting = threading.Lock()
+        self.lanes = LaneCount()
+        self.searcher: OptunaSearcher | None = None
+        self.ended: dict[int, TrialState] = {}
+        self.params: dict[int, dict[str, Any]] = {}
+        self.flying: dict[int, dict[int, FoldView]] = {}  # trial -> fold
+        self.speeds: dict[tuple[int, int], float] = {}  # images a second of every fit in flight
+        now = time.time()
+        self.latest = Status(
+            home.name, "starting", rule, str(purse.budget), now, now, os.getpid(), socket.gethostname()
+        )
+        self.drawn = 0.0  # when the picture was made
+        self.seconds_a_draw = 0.0  # that the last one took
+        self.trouble: str | None = None
+        self.closing = threading.Event()
+        self.thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def __enter__(self) -> Watch:
+        self.thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.closing.set()
+        self.thread.join()
+        self.draw()
+        is_asked = kind is not None and issubclass(kind, KeyboardInterrupt)
+        over: State = "ended" if kind is None else "interrupted" if is_asked else "failed"
+        self.latest = replace(self.latest, state=over)
+        self._guarded(self._beat)
+
+    @contextmanager
+    def counting_lanes(self, count_lanes: Callable[[], LaneCount]) -> Iterator[None]:
+        """Count these lanes, from the thread of its own, as long as this lasts and not a moment longer."""
+        self.count = count_lanes
+        try:
+            yield
+        finally:
+            with self.counting:
+                self.count, self.lanes = None, LaneCount()
+
+    def follow(self, searcher: OptunaSearcher, trials: Iterable[FrozenTrial]) -> None:
+        """Watch the trials of this searcher; `trials` are those of earlier runs."""
+        self.searcher, self.best = searcher, BestSoFar(searcher.standings)
+        for trial in trials:
+            self.params[trial.number] = dict(trial.params)
+            if trial.state.is_finished():
+                self.ended[trial.number] = STATES[trial.state]  # type: ignore[assignment]  # the words are the same
+
+    def now(self, state: State) -> None:
+        """Say what the study is at."""
+        self.latest = replace(self.latest, state=state)
+        self.draw()
+
+    def name(self, champion: Named | None) -> None:
+        """Say who is champion."""
+        self.latest = replace(self.latest, champion=champion)
+
+    def visit(self, number: int, params: Mapping[str, Any], folds: Iterable[int]) -> None:
+        """Some folds of a trial were asked for."""
+        if self.searcher is not None:
+            self.params[number] = {
+                name: value for name, value in params.items() if name in self.searcher.space.search
+            }
+        self.flying[number] = {fold: FoldView("queued") for fold in folds}
+
+    def hear(self, number: int, fold: int, rows: list[dict[str, float]], epochs: int, done: bool) -> None:
+        """Epochs of a fold came in."""
+        flying = self.flying.setdefault(number, {})
+        if done:
+            flying.pop(fold, None)
+            self.speeds.pop((number, fold), None)
+        elif rows:
+            row = rows[-1]
+            flying[fold] = FoldView("running", int(row["epoch"]) + 1, epochs, val_dice=row["val_dice"])
+            self.speeds[number, fold] = row.get("images_per_second", 0.0)
+
+    def leave(self, number: int) -> None:
+        """A visit ended."""
+        for fold in self.flying.pop(number, {}):
+            self.speeds.pop((number, fold), None)
+
+    def told(self, trial: StudyTrial) -> None:
+        """A trial is over."""
+        self.ended[trial.number] = trial.state  # type: ignore[assignment]  # the words are the same
+
+    def step(self) -> None:
+        """Called from the loop of the search as often as it turns."""
+        if time.monotonic() - self.drawn >= max(PERIOD_S, self.seconds_a_draw / SHARE):
+            self.draw()
+
+    def draw(self) -> None:
+        """Make the picture from what is in memory."""
+        started = time.monotonic()
+        self._guarded(self._draw)
+        self.drawn = time.monotonic()
+        self.seconds_a_draw = self.drawn - started
+
+    def _draw(self) -> None:
+        if self.searcher is None:
+            return
+        spending, end = self.purse.spending, self.purse.end
+        spent = spending.spent()
+        standings = self.searcher.standings
+        trials, others = trial_views(standings, self.ended, self.params, self.flying, MOST_SHOWN)
+        self.latest = replace(
+            self.latest,
+            state=self._state(),
+            trials=trials,
+            others=others,
+            best=self.best(),
+            objective=self.searcher.standings.objective.label(),
+            front=self.searcher.standings.front(),
+            fits_done=spending.num_finished,
+            epochs_done=int(spent.epochs),
+            gpu_hours=spent.gpu_hours,
+            gpus_per_lane=spending.gpus_per_lane,
+            epochs_per_second=spending.epochs_per_second(),
+            images_per_second=sum(self.speeds.values()) or None,
+            left=forecast(self.purse.budget, spent, self._ahead(), self._pace()),
+            end=end.why if end is not None else None,
+            unfinished={fit_id: tuple(cost) for fit_id, cost in spending.unfinished().items()},
+        )
+
+    def _state(self) -> State:
+        if self.latest.state not in ("searching", "finishing"):
+            return self.latest.state
+        return "searching" if self.purse.end is None else "finishing"
+
+    def _ahead(self) -> Ahead:
+        assert self.searcher is not None
+        standings, budget = self.searcher.standings, self.purse.budget
+        num_folds, num_begun = len(standings.plan.folds), len({*standings.settings, *self.ended})
+        folds = [len(standings.seen.get(number, ())) for number in standings.settings if number]
+        finals = {
+            number: num_folds - len(standings.seen.get(number, ())) - len(self.flying.get(number, ()))
+            for number in standings.finalists(self.flying)
+        }
+        new = None if budget.trials is None else max(0, budget.trials - num_begun)
+        return Ahead(
+            new=0 if self.purse.end is not None else new,
+            fits_a_setting=fits_a_setting(
+                [count for count in folds if count], num_folds, standings.rule != "none"
+            ),
+            flying=sum(
+                1 - view.epoch / (view.epochs or 1)
+                for views in self.flying.values()
+                for view in views.values()
+            ),
+            finals=sum(finals.values()) + self.purse.reserved,
+        )
+
+    def _pace(self) -> Pace:
+        spending = self.purse.spending
+        busy = max(1, self.lanes.busy)
+        return Pace(spending.per_fit(), spending.epochs_per_second(), busy * (spending.gpus_per_lane or 1))
+
+    def _run(self) -> None:
+        while not self.closing.wait(PERIOD_S):
+            self._guarded(self._beat)
+
+    def _beat(self) -> None:
+        with self.counting:
+            if self.count is not None:
+                self.lanes = self.count()
+        status = replace(self.latest, lanes=self.lanes, heartbeat=time.time())
+        write_status(self.home.status_file, status)
+        self.show(status)
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        """Whoever only watches must not end a search; what went wrong is said, once."""
+        try:
+            act()
+        except Exception as error:
+            trouble = f"{type(error).__name__}: {error}"
+            if trouble != self.trouble:
+                is_bug = machine_fault(error) is None
+                logger.warning("the status of this study is not kept for now: %s", trouble, exc_info=is_bug)
+            self.trouble = trouble

@@ -1,0 +1,191 @@
+"""The trials of a study as they are shown: from the standings, which know every finished fold."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.trial import TrialState as OptunaState
+
+from orchestrator.scoring.statistics import cluster_interval
+from orchestrator.search.budget.usage import Spending
+from orchestrator.search.race.state import Standings
+from orchestrator.search.records.status import (
+    Best,
+    FoldView,
+    Left,
+    Status,
+    TrialState,
+    TrialView,
+    read_status,
+)
+from orchestrator.search.store.study_store import STATES, StudyHome
+
+Flying = Mapping[int, Mapping[int, FoldView]]  # trial -> fold -> how far it is
+
+
+def trial_views(
+    standings: Standings,
+    over: Mapping[int, TrialState],
+    params: Mapping[int, dict[str, Any]],
+    flying: Flying,
+    most: int | None = None,
+) -> tuple[tuple[TrialView, ...], dict[TrialState, int]]:
+    """Every trial, the best first, and none left out; or so many, those in flight and the best, and how many others
+    there are in each state. Reads no file: it is asked for every second."""
+
+    def rank(number: int) -> tuple[bool, float, int]:
+        # Those with all their folds first: what the others are taken to be worth is imputed.
+        folds, _ = standings.shown(number) or ((), None)
+        return len(folds) < len(standings.plan.folds), -(standings.known(number) or -1.0), number
+
+    numbers = {**standings.settings, **over}
+    if most is None or len(numbers) <= most:
+        shown, others = sorted(numbers, key=rank), Counter[TrialState]()
+    else:
+        in_flight = [number for number in flying if number in numbers][:most]
+        best = heapq.nsmallest(most - len(in_flight), numbers.keys() - in_flight, key=rank)
+        shown = sorted([*in_flight, *best], key=rank)
+        others = Counter(_state(standings, number, over, flying) for number in numbers.keys() - shown)
+    return tuple(_view(standings, number, over, params, flying) for number in shown), dict(others)
+
+
+def _view(
+    standings: Standings,
+    number: int,
+    over: Mapping[int, TrialState],
+    params: Mapping[int, dict[str, Any]],
+    flying: Flying,
+) -> TrialView:
+    state, shown, known = (
+        _state(standings, number, over, flying),
+        standings.partial(number),
+        standings.known(number),
+    )
+    score = standings.scores[number].metrics["dice"] if shown is None else None
+    return TrialView(
+        number=number,
+        state=state,
+        dice=score,
+        folds=_folds(standings, number, flying.get(number, {})),
+        params=params.get(number, {}),
+        said=standings.verdicts[number].reason if number in standings.verdicts else None,
+        objective=known if shown is None else None,
+        partial=shown,
+        estimate=known,
+    )
+
+
+def _state(standings: Standings, number: int, over: Mapping[int, TrialState], flying: Flying) -> TrialState:
+    if number in over:
+        return over[number]
+    if flying.get(number):
+        return "running"
+    verdict = standings.verdicts.get(number)
+    return "waiting" if verdict is not None and verdict.action == "pause" else "open"
+
+
+def _folds(standings: Standings, number: int, flying: Mapping[int, FoldView]) -> tuple[FoldView, ...]:
+    folds, score = standings.shown(number) or ((), None)
+    done = dict(zip(folds, score.fold_dice, strict=True)) if score is not None else {}
+    return tuple(
+        FoldView("done", dice=done[fold]) if fold in done else flying.get(fold, FoldView())
+        for fold in range(len(standings.plan.folds))
+    )
+
+
+class BestSoFar:
+    """The best setting with all folds, or else whom the others are measured against.
+
+    Its interval is drawn anew only when it is another, or more of it is known.
+    """
+
+    def __init__(self, standings: Standings) -> None:
+        self.standings = standings
+        self.seen: tuple[int, tuple[int, ...]] | None = None
+        self.best: Best | None = None
+
+    def __call__(self) -> Best | None:
+        number = self._number()
+        if number is None or number not in self.standings.scores:
+            return None
+        seen = number, self.standings.seen[number]
+        if seen != self.seen:
+            self.seen, self.best = seen, self._measure(number)
+        return self.best
+
+    def _number(self) -> int | None:
+        num_folds = len(self.standings.plan.folds)
+        complete = [
+            number
+            for number, folds in self.standings.seen.items()
+            if len(folds) == num_folds and self.standings.broken(number) is None
+        ]
+        if not complete:
+            return self.standings.race.incumbent
+        return max(complete, key=lambda number: (self.standings.known(number) or 0.0, -number))
+
+    def _measure(self, number: int) -> Best:
+        score = self.standings.scores[number]
+        groups = [self.standings.group_of_case[case_id] for case_id in score.case_ids]
+        is_mean = self.standings.objective.name == "mean" and len(set(groups)) > 1
+        interval = cluster_interval(score.dice_of_case, groups) if is_mean else None
+        dice, cross_fitted = self.standings.known(number), (score.cross_fitted or {}).get("dice")
+        return Best(
+            number, 0.0 if dice is None else dice, interval, len(self.standings.seen[number]), cross_fitted
+        )
+
+
+def recorded_status(home: StudyHome) -> Status:
+    """How a study stands that nobody works on: by its ledger and journal, and by the last words of who did."""
+    last = read_status(home.status_file)
+    rule = last.race if last is not None else "paired"
+    standings = Standings(
+        home.ledger,
+        home.space(),
+        home.plan(),
+        home.group_of_case(),
+        rule,  # type: ignore[arg-type]  # as it was written
+        home.race_file,
+        home.objective(),
+        home.beside(),
+    )
+    over: dict[int, TrialState] = {}
+    params: dict[int, dict[str, Any]] = {}
+    for trial in home.stored_trials():
+        if trial.state.is_finished():
+            over[trial.number] = STATES[trial.state]  # type: ignore[assignment]  # the words are the same
+        if trial.state != OptunaState.WAITING and standings.fits(trial):
+            params[trial.number] = dict(trial.params)
+            standings.enter(trial)
+        if trial.state == OptunaState.FAIL:
+            standings.leave(trial.number)
+    spending = Spending(home.ledger, last.unfinished if last else None)
+    touched = home.journal_file.stat().st_mtime if home.journal_file.exists() else 0.0
+    found = last or Status(home.name, "killed", rule, "unknown", touched, touched, 0, "unknown")
+    state = found.state if found.state in ("ended", "interrupted", "failed") else "killed"
+    spent = spending.spent()
+    return Status(
+        study=home.name,
+        state=state,
+        race=rule,
+        budget=found.budget,
+        started=found.started,
+        heartbeat=found.heartbeat,
+        pid=found.pid,
+        host=found.host,
+        trials=trial_views(standings, over, params, {})[0],
+        best=BestSoFar(standings)(),
+        champion=found.champion,
+        objective=standings.objective.label(),
+        front=standings.front(),
+        fits_done=spending.num_finished,
+        epochs_done=int(spent.epochs),
+        gpu_hours=found.gpu_hours,
+        gpus_per_lane=found.gpus_per_lane,
+        left=Left(how="nobody works on it; the same `orchestrator search` goes on"),
+        end=found.end,
+        unfinished=found.unfinished,
+    )

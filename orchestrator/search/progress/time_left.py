@@ -1,0 +1,82 @@
+"""How long a search will still take: from the race so far, in plain numbers, with the reckoning in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.search.budget.limits import Budget, Cost, FitCost
+from orchestrator.search.records.status import Left
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Fits that are still to come, of fractions where they are begun or guessed."""
+
+    new: int | None  # settings that may still be begun; None: nobody knows how many
+    fits_a_setting: float  # as many as settings took on average so far
+    flying: float
+    finals: float  # of those that would be the finalists now
+
+    @property
+    def fits(self) -> float | None:
+        return None if self.new is None else self.new * self.fits_a_setting + self.flying + self.finals
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast the study goes."""
+
+    fit: FitCost | None  # an average finished one
+    epochs_per_second: float | None
+    gpus: float  # at work, or lanes where there are none
+
+
+def fits_a_setting(folds_of_settings: Sequence[int], num_folds: int, races: bool) -> float:
+    """Folds that a new setting will take on average; before much is known, halfway between one and all."""
+    if not races:
+        return float(num_folds)
+    return (sum(folds_of_settings) + (1 + num_folds) / 2) / (len(folds_of_settings) + 1)
+
+
+def forecast(budget: Budget, spent: Cost, ahead: Ahead, pace: Pace) -> Left:
+    """The earliest end that any budget sets; of a race it is a guess, and says on what."""
+    ends = [_by_fits(ahead, pace)]
+    if ahead.new != 0:
+        if budget.hours is not None:
+            ends.append(
+                Left(3600 * max(0.0, budget.hours - spent.hours), None, f"{budget.hours:g} hours in all")
+            )
+        if budget.gpu_hours is not None and pace.gpus:
+            hours = max(0.0, budget.gpu_hours - spent.gpu_hours) / pace.gpus
+            ends.append(
+                Left(3600 * hours, None, f"{budget.gpu_hours:g} GPU-hours in all, {pace.gpus:g} at work")
+            )
+        if budget.epochs is not None and pace.epochs_per_second:
+            seconds = max(0.0, budget.epochs - spent.epochs) / pace.epochs_per_second
+            how = f"{budget.epochs:,} epochs in all, {pace.epochs_per_second:.2g} a second"
+            ends.append(Left(seconds, None, how))
+    known = [end for end in ends if end.seconds is not None]
+    left = min(known, key=lambda end: end.seconds or 0.0) if known else ends[0]
+    if budget.until_unlikely and ahead.new != 0:
+        return Left(
+            left.seconds, left.fits, f"at most {left.how}" if known else "until no improvement is likely"
+        )
+    return left
+
+
+def _by_fits(ahead: Ahead, pace: Pace) -> Left:
+    if ahead.fits is None:
+        return Left(None, None, "as many settings as the budget allows")
+    parts = [f"{ahead.new} new trials x {ahead.fits_a_setting:.1f} fits"] * bool(ahead.new)
+    parts += [f"{ahead.flying:.1f} in flight"] * bool(ahead.flying)
+    parts += [f"{ahead.finals:.0f} for the finalists"] * bool(ahead.finals)
+    how = f"{ahead.fits:.0f} fits: " + ", ".join(parts) if parts else "no fit"
+    if pace.fit is None or not pace.epochs_per_second:
+        return Left(None, ahead.fits, how)
+    seconds = ahead.fits * pace.fit.epochs / pace.epochs_per_second
+    return Left(
+        seconds,
+        ahead.fits,
+        f"{how}; {pace.fit.epochs:.0f} epochs each, {pace.epochs_per_second:.2g} a second",
+    )

@@ -1,0 +1,1 @@
+"""Which trial is trained on another fold: pure functions and their state."""

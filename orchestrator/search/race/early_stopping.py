@@ -1,0 +1,101 @@
+"""When a fit is not worth its remaining epochs: only where no hope is left, for learning curves cross.
+
+A fit is cut where even two generous guesses fall short of what the incumbent reached on the same fold: that it gains
+more from here than any finished fit of the study did from that share of its schedule, and that it goes on rising as
+fast as it does now until its last epoch. What the trial is ahead on the folds it has finished it may lose on this one:
+the mean over folds decides who wins. What it is behind counts for nothing, for other folds may make up for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from orchestrator.scoring.formatting import percent
+from orchestrator.search.race.rules import Verdict
+
+GRACE = 1 / 3  # share of the schedule before which nothing is cut
+LATE = 0.8  # after which too little is saved: a record says more than a cut
+MIN_FINISHED = 5  # fits that gains are known from
+MORE_THAN_EVER = 1.5  # times the largest gain seen
+MARGIN = 0.05  # of Dice; more than images and seeds make of one fold, so that the race decides what is closer
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Validation Dice of a fit, epoch by epoch."""
+
+    dice: Sequence[float]
+    num_epochs: int  # of its schedule; a finished fit may have ended earlier
+
+    def best_at(self, share: float) -> float:
+        """Highest Dice within this share of the schedule."""
+        return max(self.dice[: max(1, round(share * self.num_epochs))])
+
+    @property
+    def share(self) -> float:
+        return len(self.dice) / self.num_epochs
+
+
+class Finished:
+    """The fits of a study so far: how much any has gained from a share of its schedule on, each looked at once."""
+
+    def __init__(self, curves: Iterable[Curve] = ()) -> None:
+        self.curves = list(curves)
+        self.gains: dict[float, tuple[int, float]] = {}  # share -> of so many curves, the largest gain
+
+    def __len__(self) -> int:
+        return len(self.curves)
+
+    def append(self, curve: Curve) -> None:
+        self.curves.append(curve)
+
+    def largest_gain(self, share: float) -> float:
+        """Of Dice, after that share of a schedule; there is at least one fit."""
+        known, largest = self.gains.get(share, (0, -math.inf))
+        new = (one.best_at(1) - one.best_at(share) for one in islice(self.curves, known, None))
+        largest = max(largest, *new) if known < len(self.curves) else largest
+        self.gains[share] = len(self.curves), largest
+        return largest
+
+
+def cut(curve: Curve, finished: Finished, target: float, against: int, lead: float = 0.0) -> Verdict | None:
+    """Stop a fit with which its trial can no longer come up to trial `against`; None: go on.
+
+    target: best epoch of that trial on this fold. lead: Dice by which this fit may fall short of it (`lead_of`).
+    """
+    if not GRACE <= curve.share <= LATE or len(finished) < MIN_FINISHED:
+        return None
+    best = max(curve.dice)
+    gain = finished.largest_gain(curve.share)
+    rise = _rise(curve) * (curve.num_epochs - len(curve.dice))
+    hope = best + max(MORE_THAN_EVER * gain, rise) + MARGIN
+    if hope >= target - max(0.0, lead):
+        return None
+    ahead = f", less the {percent(lead)} that this trial is ahead on others" if lead > 0 else ""
+    reason = (
+        f"epoch {len(curve.dice)} of {curve.num_epochs}: best Dice {percent(best)}; even {percent(hope)}, more than "
+        f"any fit gained from here, is below the {percent(target)} of trial {against} on this fold{ahead}"
+    )
+    numbers = {"best_dice": best, "hope": hope, "target": target, "epoch": len(curve.dice), "lead": lead}
+    return Verdict("stop", reason, against, numbers)
+
+
+def lead_of(
+    own: Mapping[int, float], other: Mapping[int, float], fold: int, num_images: Sequence[float]
+) -> float:
+    """By how much a trial may fall short on `fold` and still have the other's mean over images.
+
+    own, other: fold -> Dice of the best epoch, of the folds that are finished; those that both have count.
+    """
+    shared = own.keys() & other.keys() - {fold}
+    return math.fsum(num_images[f] * (own[f] - other[f]) for f in shared) / num_images[fold]
+
+
+def _rise(curve: Curve) -> float:
+    """Dice gained per epoch over the last third of the epochs so far, by the best so far."""
+    span = max(1, len(curve.dice) // 3)
+    before = max(curve.dice[:-span], default=0.0)
+    return max(0.0, max(curve.dice) - before) / span

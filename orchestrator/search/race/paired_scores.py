@@ -1,0 +1,409 @@
+"""What settings have shown on every fold, and how one compares with another.
+
+Two settings are compared on the images of the folds both have. Masks that one fold has chosen flatter it more than
+those of five, so both are given those that the shared folds choose. The error of the difference has two parts: images
+(whole groups are drawn together) and fits (the same setting trained twice differs).
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from orchestrator.search.race.fit_noise import residual_variance
+
+FEW = 1000  # scores of folds up to which the fit noise is found anew with each; then when there are 1 % more
+MORE = 1.01
+# Scores of a setting where only these folds choose its masks.
+ChosenBy = Callable[[Sequence[int]], Mapping[int, ArrayLike]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A setting less the incumbent on the folds both have."""
+
+    difference: float  # mean over images
+    standard_error: float  # of images in groups and of fits
+    degrees: float  # of freedom of that error
+    folds: int
+
+    @property
+    def p_value(self) -> float:
+        """How likely a setting as good as the incumbent looks this bad."""
+        return float(stats.t.cdf(self.difference / self.standard_error, self.degrees))
+
+    def chance(self, gain: float) -> float:
+        """How likely the setting is better than the incumbent by more than `gain`."""
+        return float(stats.t.sf((gain - self.difference) / self.standard_error, self.degrees))
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Of one setting."""
+
+    sums: dict[int, NDArray[np.float64]]  # fold -> over each group
+    means: dict[int, float]  # fold -> over images
+
+
+class Ranks:
+    """Settings by the folds that they have, each level the best first; a setting finds its place by bisection."""
+
+    def __init__(self) -> None:
+        self.levels: dict[int, list[tuple[float, int]]] = {}  # folds -> minus worth, number
+        self.keys: dict[int, tuple[int, tuple[float, int]]] = {}
+        self.is_known = False
+
+    def clear(self) -> None:
+        self.is_known = False
+
+    def fill(self, settings: Iterable[tuple[int, int, float]]) -> None:
+        """Number, folds and worth of each."""
+        self.keys = {number: (folds, (-worth, number)) for number, folds, worth in settings}
+        self.levels = {}
+        for folds, key in self.keys.values():
+            self.levels.setdefault(folds, []).append(key)
+        for level in self.levels.values():
+            level.sort()
+        self.is_known = True
+
+    def put(self, number: int, folds: int, worth: float) -> None:
+        if number in self.keys:
+            level, key = self.keys[number]
+            del self.levels[level][bisect_left(self.levels[level], key)]
+        self.keys[number] = folds, (-worth, number)
+        insort(self.levels.setdefault(folds, []), (-worth, number))
+
+    def count(self, at_least: int) -> int:
+        """Settings with so many folds or more."""
+        return sum(len(level) for folds, level in self.levels.items() if folds >= at_least)
+
+    def with_folds(self, folds: int) -> Iterator[int]:
+        """Settings with just so many, the best first."""
+        return (number for _, number in self.levels.get(folds, ()))
+
+    def place(self, number: int) -> int:
+        """Of a setting among those with just as many folds, from 0."""
+        folds, key = self.keys[number]
+        return bisect_left(self.levels[folds], key)
+
+    def best(self, at_least: int = 1) -> Iterator[int]:
+        """Settings with so many folds or more, the best first."""
+        levels = [level for folds, level in self.levels.items() if folds >= at_least]
+        return (number for _, number in heapq.merge(*levels))
+
+
+class Board:
+    """Scores seen so far. Images enter as sums over groups: all that means and their errors need."""
+
+    def __init__(self, groups: Sequence[Sequence[str]], fit_noise: float, fit_noise_weight: float) -> None:
+        if not groups or not all(len(fold) for fold in groups):
+            raise ValueError("expected at least one fold, and images in each")
+        numbered = [np.unique(np.asarray(fold, dtype=str), return_inverse=True)[1] for fold in groups]
+        self.group_of_image = numbered
+        self.sizes = [np.bincount(fold).astype(np.float64) for fold in numbered]
+        self.num_images = [float(len(fold)) for fold in numbered]
+        self.prior_noise, self.prior_weight = fit_noise, fit_noise_weight
+        self.sums: dict[int, dict[int, NDArray[np.float64]]] = {}
+        self.means: dict[int, dict[int, float]] = {}
+        self._chosen_by: dict[int, ChosenBy | None] = {}
+        # setting -> folds that choose its masks -> scores of these folds
+        self._shared: dict[int, dict[tuple[int, ...], _Scores]] = {}
+        self._own: dict[int, float] = {}
+        self.beliefs: dict[int, float] = {}
+        self.barred: set[int] = set()  # settings that cannot win, whatever their scores
+        self.ranks = Ranks()
+        self.num_scores = 0  # of folds, over all settings
+        self._complete: list[int] = []  # in order
+        self._incumbent: int | None = None
+        self._is_incumbent_known = False
+        self._estimates: dict[int, float] = {}
+        self._noise: tuple[float, float] | None = None
+        self._noise_of = 0  # scores that it was found from
+        # What was decided as long as neither the incumbent nor the fit noise is another; `since` counts these changes.
+        self.since = 0
+        self.no_chance: dict[int, int] = {}  # settings that may not go on -> since when that is known
+
+    @property
+    def num_folds(self) -> int:
+        return len(self.sizes)
+
+    def see(self, number: int, values: Mapping[int, ArrayLike], chosen_by: ChosenBy | None = None) -> None:
+        found = {int(fold): np.asarray(scores, dtype=np.float64) for fold, scores in values.items()}
+        problems = [problem for fold, scores in found.items() for problem in self._problems(fold, scores)]
+        if problems:
+            raise ValueError(f"scores of setting {number}: " + "; ".join(problems))
+        order = sorted(found)
+        own, had = self._scores(found), self.folds(number)
+        self.sums[number], self.means[number] = own.sums, own.means
+        self._shared[number] = {tuple(order): own}
+        self._chosen_by[number] = chosen_by
+        self._own[number] = self._mean_over(self.means[number], order) if order else float("nan")
+        self.num_scores += len(order) - had
+        self._take_in(number, was_complete=had == self.num_folds)
+
+    def _take_in(self, number: int, was_complete: bool) -> None:
+        """Bring up to date what follows from the scores of all settings."""
+        is_complete = self.is_complete(number)
+        if is_complete and not was_complete:
+            insort(self._complete, number)
+        elif was_complete and not is_complete:
+            self._complete.remove(number)
+        self._estimates.pop(number, None)
+        self.no_chance.pop(number, None)
+        if was_complete or is_complete or not self.may_end:
+            self._look_for_incumbent()
+        elif self.num_scores <= FEW or self.num_scores > MORE * self._noise_of:
+            self._forget_noise()
+        self._rank(number)
+
+    def _look_for_incumbent(self) -> None:
+        """It may be another one, or the same with other scores: all estimates rest on it."""
+        self._is_incumbent_known = False
+        self._estimates.clear()
+        self._forget_noise()
+        self.ranks.clear()
+
+    def _forget_noise(self) -> None:
+        self._noise = None
+        self.since += 1
+
+    def bar(self, number: int) -> None:
+        """Keep a setting from winning."""
+        if number not in self.barred:
+            self.barred.add(number)
+            self._look_for_incumbent()
+
+    def _rank(self, number: int) -> None:
+        """Put a setting in its place; all, where none has one."""
+        if self.ranks.is_known and self.means.get(number) and number not in self.barred:
+            self.ranks.put(number, self.folds(number), self.worth(number))
+
+    def ranked(self) -> Ranks:
+        """All settings that may win, by folds and worth."""
+        if not self.ranks.is_known:
+            self.ranks.fill(
+                (n, self.folds(n), self.worth(n))
+                for n in self.means
+                if self.means[n] and n not in self.barred
+            )
+        return self.ranks
+
+    def _scores(self, found: Mapping[int, NDArray[np.float64]]) -> _Scores:
+        return _Scores(
+            {
+                f: np.bincount(self.group_of_image[f], weights=found[f]).astype(np.float64)
+                for f in sorted(found)
+            },
+            {f: float(found[f].mean()) for f in sorted(found)},
+        )
+
+    def alike(self, number: int, folds: Sequence[int]) -> _Scores:
+        """What a setting shows on these folds, where they have chosen its masks."""
+        chosen_by, known = self._chosen_by[number], self._shared[number]
+        if chosen_by is None:
+            sums, means = self.sums[number], self.means[number]
+            return _Scores({f: sums[f] for f in folds}, {f: means[f] for f in folds})
+        if tuple(folds) not in known:
+            values = chosen_by(folds)
+            known[tuple(folds)] = self._scores({f: np.asarray(values[f], dtype=np.float64) for f in folds})
+        return known[tuple(folds)]
+
+    def _problems(self, fold: int, scores: NDArray[np.float64]) -> Iterator[str]:
+        if not 0 <= fold < self.num_folds:
+            yield f"fold {fold} is none of 0 to {self.num_folds - 1}"
+        elif scores.shape != (len(self.group_of_image[fold]),):
+            yield f"fold {fold} has {len(self.group_of_image[fold])} images, found shape {scores.shape}"
+        elif not (np.isfinite(scores).all() and scores.min() >= 0 and scores.max() <= 1):
+            yield f"fold {fold} has scores outside [0, 1]"
+
+    def folds(self, number: int) -> int:
+        return len(self.means.get(number, ()))
+
+    def is_complete(self, number: int) -> bool:
+        return self.folds(number) == self.num_folds
+
+    def complete(self) -> list[int]:
+        return self._complete
+
+    @property
+    def may_end(self) -> bool:
+        """Whether a setting that may win has all its folds."""
+        return any(number not in self.barred for number in self._complete)
+
+    def mean(self, number: int) -> float:
+        """Mean over the images of the folds seen."""
+        return self._own[number]
+
+    def _mean_over(self, means: Mapping[int, float], folds: Sequence[int]) -> float:
+        images = self.num_images
+        return sum(means[f] * images[f] for f in folds) / sum(images[f] for f in folds)
+
+    @property
+    def incumbent(self) -> int | None:
+        """The best setting with all folds; before there is one: the first setting, then the one with most folds."""
+        if not self._is_incumbent_known:
+            self._incumbent, self._is_incumbent_known = self._find_incumbent(), True
+        return self._incumbent
+
+    def _find_incumbent(self) -> int | None:
+        complete = [number for number in self._complete if number not in self.barred]
+        if complete:
+            return max(complete, key=lambda number: (self.mean(number), -number))
+        seen = self.contenders() or [number for number in sorted(self.means) if self.means[number]]
+        if complete := [number for number in seen if self.is_complete(number)]:  # all barred
+            return max(complete, key=lambda number: (self.mean(number), -number))
+        if not seen or 0 in seen:
+            return 0 if seen else None
+        return max(seen, key=lambda number: (self.folds(number), self.mean(number), -number))
+
+    def contenders(self) -> list[int]:
+        """Settings that have shown something and may win."""
+        return [number for number in sorted(self.means) if self.means[number] and number not in self.barred]
+
+    def shared(self, number: int, other: int) -> list[int]:
+        return [fold for fold in self.means[number] if fold in self.means[other]]
+
+    def estimate(self, number: int) -> float:
+        """The incumbent's mean plus the paired difference on shared folds; its own mean if there is none."""
+        if number not in self._estimates:
+            self._estimates[number] = self._find_estimate(number)
+        return self._estimates[number]
+
+    def _find_estimate(self, number: int) -> float:
+        incumbent = self.incumbent
+        if incumbent is None or number == incumbent or not (shared := self.shared(number, incumbent)):
+            return self.mean(number)
+        one, other = (
+            self._mean_over(self.alike(which, shared).means, shared) for which in (number, incumbent)
+        )
+        return self.mean(incumbent) + one - other
+
+    def worth(self, number: int) -> float:
+        """What ranks go by: what a model of all settings believes of this one, or its own estimate."""
+        return self.beliefs.get(number, self.estimate(number))
+
+    def believe(self, beliefs: Mapping[int, float], *, anew: bool = True) -> None:
+        """Rank by these values; `anew`: by these alone, else they take the place of earlier ones."""
+        if anew:
+            self.beliefs = dict(beliefs)
+            self.ranks.clear()
+        else:
+            self.beliefs.update(beliefs)
+            for number in beliefs:
+                self._rank(number)
+
+    def compare(self, number: int, other: int) -> Comparison | None:
+        """`number` less `other`, centred within folds so that fit noise is not counted as image noise."""
+        shared = self.shared(number, other)
+        if not shared:
+            return None
+        images = np.array([self.num_images[f] for f in shared])
+        weights = images / images.sum()
+        first, second = self.alike(number, shared), self.alike(other, shared)
+        by_fold = np.array([first.means[f] - second.means[f] for f in shared])
+        of_images, degrees = self._image_variance(
+            {f: first.sums[f] - second.sums[f] for f in shared}, weights
+        )
+        noise, noise_degrees = self.fit_noise()
+        of_fits = 2 * noise**2 * float((weights**2).sum())
+        total = of_images + of_fits
+        freedom = _satterthwaite([of_images, of_fits], [degrees, noise_degrees])
+        return Comparison(float(weights @ by_fold), float(np.sqrt(total)), freedom, len(shared))
+
+    def _image_variance(
+        self, differences: Mapping[int, NDArray[np.float64]], weights: NDArray[np.float64]
+    ) -> tuple[float, float]:
+        """Cluster-robust variance of the weighted mean difference, and its degrees of freedom.
+
+        A fold of one group does not show how groups differ: it is taken for as uncertain as the most uncertain other
+        fold; without another, for as uncertain as differences of Dice can be.
+        """
+        known = {f: self._fold_variance(f, sums) for f, sums in differences.items() if len(self.sizes[f]) > 1}
+        unknown = max(known.values(), default=(1.0, 1.0))
+        found = [known.get(fold, unknown) for fold in differences]
+        parts = weights**2 * [variance for variance, _ in found]
+        return float(parts.sum()), _satterthwaite(parts, [degrees for _, degrees in found])
+
+    def _fold_variance(self, fold: int, sums: NDArray[np.float64]) -> tuple[float, float]:
+        """Variance of the mean difference on one fold, and its degrees of freedom."""
+        sizes, images = self.sizes[fold], self.num_images[fold]
+        residuals = sums - sizes * sums.sum() / images
+        effective = images**2 / (sizes**2).sum()
+        spread = float((residuals**2).sum()) / images**2
+        return spread * effective / max(effective - 1, 0.5), max(effective - 1, 0.5)
+
+    def fit_noise(self) -> tuple[float, float]:
+        """SD of one fit's mean Dice from training twice, and its weight in degrees of freedom.
+
+        The prior, drawn towards what this study shows: what settings and folds do not explain of the fold means
+        (residual.py), less what images explain. The larger the part of images, the less the rest can be told, and the
+        less it weighs.
+        """
+        if self._noise is None:
+            self._noise, self._noise_of = self._find_fit_noise(), self.num_scores
+        return self._noise
+
+    def _find_fit_noise(self) -> tuple[float, float]:
+        prior, of_images = self.prior_noise**2, self._image_noise()
+        variance, degrees = residual_variance(self._alike_all(), prior + of_images, self.prior_weight)
+        if not degrees:
+            return self.prior_noise, self.prior_weight
+        likely = max(variance - of_images, prior)
+        evidence = degrees * (likely / (likely + of_images)) ** 2
+        return float(np.sqrt(max(variance - of_images, prior / 4))), self.prior_weight + evidence
+
+    def _alike_all(self) -> list[dict[int, float]]:
+        """Fold -> mean of every setting; of those that lack folds less what masks chosen by few folds flatter the
+        complete ones."""
+        flattery: dict[tuple[int, ...], dict[int, float]] = {}
+        return [self._unflattered(number, flattery) for number in sorted(self.means) if self.means[number]]
+
+    def _unflattered(
+        self, number: int, flattery: dict[tuple[int, ...], dict[int, float]]
+    ) -> dict[int, float]:
+        means = self.means[number]
+        if self.is_complete(number) or not self._complete or self._chosen_by[number] is None:
+            return means
+        if (folds := tuple(means)) not in flattery:
+            flattery[folds] = self._flattery(folds)
+        return {fold: mean - flattery[folds][fold] for fold, mean in means.items()}
+
+    def _flattery(self, folds: Sequence[int]) -> dict[int, float]:
+        """By how much masks that these folds choose flatter the complete settings on them, in the mean."""
+        shown = [self.alike(other, folds).means for other in self._complete]
+        return {
+            fold: float(
+                np.mean(
+                    [one[fold] - self.means[n][fold] for n, one in zip(self._complete, shown, strict=True)]
+                )
+            )
+            for fold in folds
+        }
+
+    def _image_noise(self) -> float:
+        """Variance of a setting's mean on a fold from what it makes of the images, pooled over settings of several
+        folds."""
+        total, cells, shown = 0.0, 0, [number for number in sorted(self.means) if self.folds(number) > 1]
+        for fold, (sizes, images) in enumerate(zip(self.sizes, self.num_images, strict=True)):
+            sums = [self.sums[number][fold] for number in shown if fold in self.sums[number]]
+            if len(sums) > 1 and len(sizes) > 1:
+                apart = np.array(sums) - np.mean(sums, axis=0)
+                apart -= np.outer(apart.sum(axis=1) / images, sizes)
+                effective = images**2 / float((sizes**2).sum())
+                spread = float((apart**2).sum()) / (len(sums) - 1) / images**2
+                total += len(sums) * spread * effective / max(effective - 1, 0.5)
+                cells += len(sums)
+        return total / cells if cells else 0.0
+
+
+def _satterthwaite(variances: ArrayLike, degrees: ArrayLike) -> float:
+    """Degrees of freedom of a sum of variances (1946); theirs together where all are 0."""
+    parts, each = np.asarray(variances), np.asarray(degrees)
+    total = parts.sum()
+    return float(total**2 / (parts**2 / each).sum()) if total else float(each.sum())

@@ -1,0 +1,1 @@
+"""Adapters to Ray Tune: Searcher, scheduler, Trainable."""

@@ -1,0 +1,124 @@
+"""The Tune Trainable: one setting on the folds that the searcher names. Holds no GPU: it asks the lanes and waits.
+
+These folds are queued at once, behind those asked for before. Each step returns as soon as there is news of any of
+them; what that means for the setting is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray import tune
+from ray.exceptions import RayError, RayTaskError
+
+from orchestrator.common.errors import FitFailed, UserError
+from orchestrator.common.faults import machine_fault
+from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.search.records.ledger import Ledger
+from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.space.space import SearchSpace
+from orchestrator.training.jobs import sealed
+
+
+class FoldTrial(tune.Trainable):
+    """One setting of the parameters, trained on some folds of the plan."""
+
+    def setup(  # type: ignore[override]  # tune.with_parameters adds the keywords
+        self, config: dict[str, Any], *, space: SearchSpace, plan: SplitPlan, ledger: Ledger, dispatcher: Any
+    ) -> None:
+        self.space, self.plan, self.ledger, self.dispatcher = space, plan, ledger, dispatcher
+        with self._failure_told(config["number"]):
+            self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.cleanup()  # a trial that was stopped before its end may still be waited for by nobody
+        with self._failure_told(new_config["number"]):
+            self._start(new_config)
+        return True
+
+    def _start(self, config: dict[str, Any]) -> None:
+        self.number = config["number"]
+        specs = fold_specs(self.space.settings(config["params"]), self.plan)
+        self.waiting = {fold: specs[fold] for fold in config["folds"]}  # until they are finished
+        self.num_seen: dict[str, int] = {}  # fit -> rows seen, for fits that the lanes were asked for
+
+    def step(self) -> dict[str, Any]:
+        """Return the next news of this trial's folds. Raises `FitFailed` if one cannot be finished."""
+        with self._failure_told(self.number):
+            return self._step()
+
+    @contextmanager
+    def _failure_told(self, number: int) -> Iterator[None]:
+        """Put on record why a trial fails; for a fault of the machine nothing of it is, and the search is halted."""
+        try:
+            yield
+        except Exception as failure:
+            if isinstance(failure, RayError) and not isinstance(failure, RayTaskError):
+                raise  # processes or machines are gone: it is tried again
+            reason: Exception | None = failure if isinstance(failure, UserError) else machine_fault(failure)
+            if isinstance(failure, FitFailed) or reason is None:
+                reason = self._put_on_record(number, failure)
+            if reason is not None:
+                ray.get(self.dispatcher.halt.remote(reason))
+            raise
+
+    def _put_on_record(self, number: int, failure: Exception) -> Exception | None:
+        """Returns the machine's fault if that cannot be done."""
+        told = str(failure)
+        if not isinstance(failure, FitFailed):  # a bug
+            told = f"{type(failure).__name__}: {failure}\n{traceback.format_exc()}"
+        try:
+            self.ledger.write_failure(number, told)
+        except OSError as refused:
+            return machine_fault(refused)
+        return None
+
+    def _step(self) -> dict[str, Any]:
+        told = []
+        for fold, spec in list(self.waiting.items()):
+            if self.ledger.has(spec.fit_id) and spec.fit_id not in self.num_seen:
+                told.append(self._finished(fold, []))
+            elif spec.fit_id not in self.num_seen:
+                ray.get(self.dispatcher.submit.remote(spec.fit_id, sealed(spec), f"trial {self.number}"))
+                self.num_seen[spec.fit_id] = 0
+        told = told or self._listen()
+        # Not "done": of such a result Tune tells its scheduler nothing.
+        return {"number": self.number, "news": told, "all_finished": not self.waiting}
+
+    def cleanup(self) -> None:
+        """Tell the lanes that this trial waits for nothing any more: what still trains stops after its epoch."""
+        for fit_id in self.num_seen:
+            ray.get(self.dispatcher.leave.remote(fit_id, f"trial {self.number}"))
+        self.num_seen.clear()
+
+    def _listen(self) -> list[dict[str, Any]]:
+        heard = ray.get(self.dispatcher.follow.remote(self.num_seen))
+        told = []
+        for fold, spec in list(self.waiting.items()):
+            news = heard.get(spec.fit_id)
+            if news is None:
+                continue
+            self.num_seen[spec.fit_id] += len(news.rows)
+            if news.state == "failed":
+                self.cleanup()
+                raise FitFailed(f"fold {fold}: {news.error}")
+            told.append(
+                self._finished(fold, news.rows) if news.state == "finished" else self._news(fold, news.rows)
+            )
+            if news.state in ("finished", "stopped"):
+                # Stopped: another trial that shared this fit let it go just now, or who handed it out was killed. It is
+                # asked for again.
+                del self.num_seen[spec.fit_id]
+        return told
+
+    def _finished(self, fold: int, rows: Any) -> dict[str, Any]:
+        news = self._news(fold, rows)
+        del self.waiting[fold]
+        return news | {"done": True}
+
+    def _news(self, fold: int, rows: Any) -> dict[str, Any]:
+        return {"fold": fold, "fit_id": self.waiting[fold].fit_id, "rows": list(rows), "done": False}

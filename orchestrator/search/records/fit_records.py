@@ -1,0 +1,249 @@
+"""What a finished fit leaves on disk, read and checked: a record that was damaged since is none.
+
+A record names its files with their sizes and digests, and holds a digest of itself, so that one that was cut short or
+edited, and still reads, is noticed, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from orchestrator.common.stored_json import Unreadable, as_kind, parse_json, read_arrays, sha256_of
+from orchestrator.training.recipe import FitSpec
+
+RECORD, HISTOGRAMS, EXAMPLES, WEIGHTS = (
+    "record.json",
+    "histograms.npz",
+    "examples.npz",
+    "weights.safetensors",
+)
+OWN = "sha256"  # key of a record: the digest of all else in it
+Marks = tuple[tuple[str, int, int], ...]  # name, bytes and time of change of every file of a folder
+
+
+class Companion(BaseModel):
+    """What a file beside a record was when it was written."""
+
+    num_bytes: int
+    sha256: str
+
+
+class Stored(BaseModel):
+    """`record.json` of a fit."""
+
+    fit_id: str
+    spec: FitSpec
+    curves: list[dict[str, int | float]]
+    best_epoch: int
+    seconds: float
+    device: str
+    world_size: int
+    case_ids: list[str]
+    versions: dict[str, str]
+    inference_ms: float | None = None
+    files: dict[str, Companion] = {}  # none in records of earlier versions
+
+
+class StoredScores(BaseModel):
+    """`record.json` of scores outside the search."""
+
+    fit_id: str
+    name: str
+    case_ids: list[str]
+    files: dict[str, Companion] = {}
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """One finished fit."""
+
+    fit_id: str
+    spec: FitSpec
+    folder: Path
+    curves: tuple[dict[str, float], ...]  # one row an epoch
+    best_epoch: int
+    seconds: float  # training and validation, over all resumes
+    device: str
+    world_size: int
+    case_ids: tuple[str, ...]  # validation cases, in the order of the histograms
+    histograms: np.ndarray  # (N, 2, 256) at the masks' own sizes
+    examples: dict[
+        str, np.ndarray
+    ]  # case id -> probability bins uint8 (S, S): a few cases to look at, worst first
+    versions: dict[str, str]
+    inference_ms: float | None = None  # of one image, on the device of the fit, where the study asked for it
+    weights_sha256: str | None = None  # None in records of earlier versions
+
+    @property
+    def micro_batch(self) -> int | None:
+        """The fewest images that a worker took at a time; None in records that do not tell."""
+        return min((int(row["micro_batch"]) for row in self.curves if "micro_batch" in row), default=None)
+
+    @property
+    def weights(self) -> Path:
+        """The weights of the best epoch; pruned for trials that cannot be champion any more."""
+        return self.folder / WEIGHTS
+
+
+@dataclass(frozen=True)
+class ScoreRecord:
+    """One finished network, scored on cases that neither training nor selection saw."""
+
+    fit_id: str  # or of several networks, as `scored_as` names them
+    name: str  # "test", or the unseen dataset's
+    case_ids: tuple[str, ...]
+    histograms: np.ndarray  # (N, 2, 256)
+
+
+def scored_as(fit_ids: Sequence[str]) -> str:
+    """The name of several networks whose probabilities are averaged; a single one keeps its own."""
+    if len(fit_ids) == 1:
+        return fit_ids[0]
+    return hashlib.sha256("\n".join(fit_ids).encode()).hexdigest()[:20]
+
+
+def read_stored(folder: Path) -> Stored:
+    """The record of a fit without its arrays. Raises `Unreadable`."""
+    stored: Stored = _parse(folder, Stored)
+    if stored.fit_id != folder.name:
+        raise Unreadable(f"{RECORD} is that of fit {stored.fit_id}")
+    if stored.case_ids and not {*stored.case_ids} <= {*stored.spec.val, *stored.spec.train}:
+        raise Unreadable(f"{RECORD} scores other cases than those that its fit validates")
+    return stored
+
+
+def read_fit(folder: Path) -> FitRecord:
+    """The record of a fit. Raises `Unreadable` where any of its files is not what was written; weights may be gone."""
+    stored = read_stored(folder)
+    _refuse_resized(folder, stored.files)
+    weights = stored.files.get(WEIGHTS)
+    return FitRecord(
+        fit_id=stored.fit_id,
+        spec=stored.spec,
+        folder=folder,
+        curves=tuple(stored.curves),
+        best_epoch=stored.best_epoch,
+        seconds=stored.seconds,
+        device=stored.device,
+        world_size=stored.world_size,
+        case_ids=tuple(stored.case_ids),
+        histograms=_histograms(folder, len(stored.case_ids)),
+        examples=read_arrays(folder / EXAMPLES),
+        versions=stored.versions,
+        inference_ms=stored.inference_ms,
+        weights_sha256=weights.sha256 if weights is not None else None,
+    )
+
+
+def read_scores(folder: Path) -> ScoreRecord:
+    """Scores outside the search. Raises `Unreadable` where a file is not what was written."""
+    stored: StoredScores = _parse(folder, StoredScores)
+    _refuse_resized(folder, stored.files)
+    case_ids = tuple(stored.case_ids)
+    return ScoreRecord(stored.fit_id, stored.name, case_ids, _histograms(folder, len(case_ids)))
+
+
+def as_files(record: Mapping[str, Any], companions: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files of a record, by name."""
+    files = {
+        name: {"num_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in companions.items()
+    }
+    content = {**record, "files": files}
+    return {RECORD: json.dumps({**content, OWN: _digest(content)}, indent=1).encode(), **companions}
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 of what a record says, however its JSON is laid out."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Arrays as an npz file."""
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]  # stubs
+    return file.getvalue()
+
+
+def damage(folder: Path) -> str | None:
+    """Why a record does not read; None where it does, or where there is none. A file is read once as it is."""
+    return _damage(folder, marks) if (marks := _marks(folder)) is not None else None
+
+
+def is_sound(folder: Path) -> bool:
+    """Whether there is a record, and it reads."""
+    return (marks := _marks(folder)) is not None and _damage(folder, marks) is None
+
+
+def weights_damage(record: FitRecord) -> str | None:
+    """Why the weights of a fit are not those that were written, byte by byte; None where they are, or were pruned."""
+    expected = record.weights_sha256
+    if expected is None or not record.weights.exists() or (found := sha256_of(record.weights)) == expected:
+        return None
+    return f"{WEIGHTS} is not what was written: expected SHA-256 {expected[:12]}, found {found[:12]}"
+
+
+@lru_cache(maxsize=100_000)
+def _damage(folder: Path, marks: Marks) -> str | None:
+    try:
+        if folder.parent.name == "scores":
+            read_scores(folder)
+        else:
+            read_fit(folder)
+    except Unreadable as error:
+        return str(error)
+    return None
+
+
+def _marks(folder: Path) -> Marks | None:
+    """None where there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            stats = [(entry.name, entry.stat()) for entry in entries]
+    except FileNotFoundError:
+        return None
+    return tuple(sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats))
+
+
+def _parse(folder: Path, kind: Any) -> Any:
+    try:
+        content = parse_json(folder / RECORD, dict[str, Any])
+        own = content.pop(OWN, None)  # records of earlier versions have none
+        if own is not None and own != _digest(content):
+            raise Unreadable("was edited: it does not have the digest that it names")
+        return as_kind(content, kind)
+    except FileNotFoundError:
+        raise Unreadable(f"{RECORD} is gone") from None
+    except Unreadable as error:
+        raise Unreadable(f"{RECORD} {error}") from error
+
+
+def _refuse_resized(folder: Path, files: Mapping[str, Companion]) -> None:
+    for name, companion in files.items():
+        path = folder / name
+        if name == WEIGHTS and not path.exists():
+            continue
+        if not path.exists():
+            raise Unreadable(f"{name} is gone")
+        if (size := path.stat().st_size) != companion.num_bytes:
+            raise Unreadable(f"{name} has {size} bytes, {companion.num_bytes} were written")
+
+
+def _histograms(folder: Path, num_cases: int) -> np.ndarray:
+    arrays = read_arrays(folder / HISTOGRAMS)
+    found = arrays.get("histograms")
+    if found is None or found.shape != (num_cases, 2, 256):
+        shape = None if found is None else found.shape
+        raise Unreadable(f"{HISTOGRAMS} holds {shape}, expected {(num_cases, 2, 256)}")
+    return found

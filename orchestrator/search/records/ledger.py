@@ -1,0 +1,201 @@
+"""Finished fits by content hash: one record each on the storage path, the only truth on resume.
+
+A record is a folder that appears whole, by one rename, when its fit is finished: `record.json` (settings, curves),
+`histograms.npz` (scores at every threshold) and `weights.safetensors`. Half a record does not exist, and one that was
+damaged since counts as none: its fit is trained again, and what is left of it is set aside in `damaged/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.common.errors import BadStudy
+from orchestrator.common.files import appearing, write_atomically
+from orchestrator.common.stored_json import Unreadable
+from orchestrator.search.records.fit_records import (
+    EXAMPLES,
+    HISTOGRAMS,
+    WEIGHTS,
+    FitRecord,
+    ScoreRecord,
+    Stored,
+    as_files,
+    damage,
+    is_sound,
+    packed,
+    read_fit,
+    read_scores,
+    read_stored,
+    scored_as,
+    weights_damage,
+)
+from orchestrator.search.records.trial_records import TrialRecords
+from orchestrator.training.memory import Memory
+from orchestrator.training.recipe import FitSpec
+
+__all__ = ["FitRecord", "Ledger", "ScoreRecord", "scored_as"]
+
+logger = logging.getLogger(__name__)
+REMEDY = "the same `orchestrator search` sets it aside and trains it again"
+
+
+class Ledger:
+    """The records of one study."""
+
+    def __init__(self, folder: Path) -> None:
+        self.fits = folder / "fits"
+        self.scores = folder / "scores"
+        self.running = folder / "running"
+        self.failures = folder / "failures"
+        self.aside = folder / "damaged"
+        self.trials = TrialRecords(folder / "trials")
+        self.memory = Memory(folder / "memory")  # how many images at a time fit
+
+    @property
+    def num_fits(self) -> int:
+        """Fits on record, those that do not read included."""
+        return len(_folders(self.fits))
+
+    def checkpoints(self, fit_id: str) -> Path:
+        """The folder of an unfinished fit's checkpoints."""
+        return self.running / fit_id
+
+    def has(self, fit_id: str) -> bool:
+        """Whether a fit is on record, and its record reads."""
+        return is_sound(self.fits / fit_id)
+
+    def read(self, fit_id: str) -> FitRecord:
+        folder = self.fits / fit_id
+        try:
+            return read_fit(folder)
+        except Unreadable as error:
+            raise BadStudy(str(folder), f"{error}; {REMEDY}") from error
+
+    def find(self, fit_id: str) -> FitRecord | None:
+        """The record of a fit, read once; None where there is none, or it does not read."""
+        folder = self.fits / fit_id
+        try:
+            return read_fit(folder) if folder.is_dir() else None
+        except Unreadable:
+            return None
+
+    def stored(self) -> Iterator[Stored]:
+        """Every finished fit whose record reads, without its arrays."""
+        for folder in _folders(self.fits):
+            if is_sound(folder):
+                yield read_stored(folder)
+
+    def curves(self) -> Iterator[tuple[list[float], int]]:
+        """Validation Dice by epoch, and the epochs of the schedule, of every finished fit that was validated."""
+        for stored in self.stored():
+            if stored.case_ids:
+                yield [row["val_dice"] for row in stored.curves], stored.spec.recipe.epochs
+
+    def damaged(self, *, thorough: bool = False) -> dict[Path, str]:
+        """Records that do not read, with the reason; `thorough`: weights are read to their last byte, too."""
+        found = {folder: damage(folder) for folder in (*_folders(self.fits), *_folders(self.scores))}
+        if thorough:
+            for folder in _folders(self.fits):
+                found[folder] = found[folder] or weights_damage(read_fit(folder))
+        return {folder: why for folder, why in found.items() if why is not None}
+
+    def set_aside(self, folder: Path) -> Path:
+        """Move a damaged record out of the way, to where nothing looks for it; returns where that is."""
+        self.aside.mkdir(parents=True, exist_ok=True)
+        place = 1
+        while (target := self.aside / f"{folder.name}.{place}").exists():
+            place += 1
+        folder.rename(target)
+        return target
+
+    def write(
+        self,
+        spec: FitSpec,
+        plain: dict[str, Any],
+        histograms: np.ndarray,
+        examples: dict[str, np.ndarray],
+        weights: bytes,
+    ) -> None:
+        """Write a finished fit, then forget its checkpoints. `plain` holds the JSON fields of `FitRecord`."""
+        record = {"fit_id": spec.fit_id, "spec": spec.model_dump(mode="json"), **plain}
+        companions = {
+            HISTOGRAMS: packed({"histograms": histograms}),
+            EXAMPLES: packed(examples),
+            WEIGHTS: weights,
+        }
+        self._appear(self.fits / spec.fit_id, as_files(record, companions))
+        shutil.rmtree(self.checkpoints(spec.fit_id), ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Forget checkpoints of finished fits: a kill may have come between a record and their removal."""
+        for folder in self.running.glob("*"):
+            if self.has(folder.name):
+                shutil.rmtree(folder)
+
+    def write_failure(self, number: int, error: str) -> None:
+        """Remember why a trial failed."""
+        self.failures.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.failures / f"{number}.txt", error.encode())
+
+    def forget_failure(self, number: int) -> None:
+        (self.failures / f"{number}.txt").unlink(missing_ok=True)
+
+    def failure(self, number: int) -> str | None:
+        """Why a trial failed, or None if nothing was written of it."""
+        path = self.failures / f"{number}.txt"
+        return path.read_text(errors="replace") if path.exists() else None
+
+    def score_folder(self, fit_id: str, case_ids: Sequence[str]) -> Path:
+        """The place of one network's scores on one list of cases."""
+        cases = hashlib.sha256("\n".join(case_ids).encode()).hexdigest()[:12]
+        return self.scores / f"{fit_id}-{cases}"
+
+    def has_scores(self, fit_id: str, case_ids: Sequence[str]) -> bool:
+        """Whether scores are on record, and their record reads."""
+        return is_sound(self.score_folder(fit_id, case_ids))
+
+    def read_scores(self, fit_id: str, case_ids: Sequence[str]) -> ScoreRecord:
+        folder = self.score_folder(fit_id, case_ids)
+        try:
+            return read_scores(folder)
+        except Unreadable as error:
+            raise BadStudy(str(folder), f"{error}; the same `orchestrator search` scores it again") from error
+
+    def write_scores(self, scores: ScoreRecord) -> None:
+        record = {"fit_id": scores.fit_id, "name": scores.name, "case_ids": scores.case_ids}
+        folder = self.score_folder(scores.fit_id, scores.case_ids)
+        self._appear(folder, as_files(record, {HISTOGRAMS: packed({"histograms": scores.histograms})}))
+
+    def drop_weights(self, fit_ids: Iterable[str]) -> None:
+        """Delete the weights of some fits; their scores stay."""
+        for fit_id in fit_ids:
+            (self.fits / fit_id / WEIGHTS).unlink(missing_ok=True)
+
+    def drop_checkpoints(self, fit_ids: Iterable[str]) -> None:
+        """Forget how far some unfinished fits have come."""
+        for fit_id in fit_ids:
+            shutil.rmtree(self.checkpoints(fit_id), ignore_errors=True)
+
+    def _appear(self, folder: Path, files: dict[str, bytes]) -> None:
+        """Make `folder` with `files` in it, whole or not at all; a sound record that is there already stays."""
+        if (why := damage(folder)) is not None:
+            logger.warning("%s: %s; it is kept as %s", folder, why, self.set_aside(folder))
+        with appearing(folder) as partial:
+            for name, content in files.items():
+                with (partial / name).open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+
+
+def _folders(parent: Path) -> list[Path]:
+    """Of records, by name."""
+    return sorted(path for path in parent.glob("[!.]*") if path.is_dir())

@@ -1,0 +1,182 @@
+"""How a study stands, as one small file: written about once a second while it runs, read from any other machine.
+
+The file is replaced whole, so a reader never sees half of it. Whoever was killed cannot say so: its heartbeat stops.
+Clocks of two machines may differ, so a reader that finds an old heartbeat looks again whether it beats.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from orchestrator.common.files import write_atomically
+from orchestrator.search.records.partial_score import Partial
+
+# Seconds without a heartbeat after which a study may be dead, and for how long it is watched then.
+STALE_S, LOOK_AGAIN_S = 15.0, 3.0
+FoldState = Literal["done", "running", "queued", "cut", "none"]
+TrialState = Literal["running", "waiting", "open", "complete", "stopped", "failed"]
+State = Literal[
+    "starting",
+    "timing",
+    "searching",
+    "finishing",
+    "rescoring",
+    "scoring",
+    "ended",
+    "interrupted",
+    "failed",
+    "killed",
+]
+OVER: tuple[State, ...] = ("ended", "interrupted", "failed", "killed")
+
+
+@dataclass(frozen=True)
+class FoldView:
+    """One fold of a trial."""
+
+    state: FoldState = "none"
+    epoch: int = 0  # finished ones
+    epochs: int | None = None  # of its schedule
+    dice: float | None = None  # of a finished one, by the masks that the trial's folds choose
+    val_dice: float | None = None  # in flight: of the last epoch, at its own best threshold
+
+
+@dataclass(frozen=True)
+class TrialView:
+    """One trial, fold by fold."""
+
+    number: int
+    state: TrialState  # waiting: paused by the race; open: nobody works on it
+    dice: float | None  # mean over all folds; None while it lacks some
+    folds: tuple[FoldView, ...]
+    params: dict[str, Any]  # the searched ones
+    said: str | None  # the race's last word on it
+    objective: float | None = None  # of all folds: what trials are ranked by
+    partial: Partial | None = None  # what a trial without all its folds has shown
+    estimate: float | None = None  # what the race takes it to be worth; imputed where folds are missing
+
+    @property
+    def num_done(self) -> int:
+        return sum(fold.state == "done" for fold in self.folds)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The setting that the others are measured against."""
+
+    number: int
+    dice: float  # of the study's objective
+    interval: tuple[float, float] | None  # 95 % of `cross_fitted`, drawing whole groups of images
+    num_folds: int  # that it rests on
+    cross_fitted: float | None = None  # Dice where no fold had a say in its own threshold; None of one fold
+
+
+@dataclass(frozen=True)
+class Named:
+    """The champion, once there is one. Dice over all folds."""
+
+    number: int
+    dice: float  # what the search ranked it by
+    fresh: float | None = None  # of the second scoring alone; None where it was not scored again
+
+
+@dataclass(frozen=True)
+class LaneCount:
+    """Lanes: the cluster can hold, up, with a fit; and fits that wait for one."""
+
+    room: int = 0
+    up: int = 0
+    busy: int = 0
+    queued: int = 0
+    crowded: bool = False  # none is up, for others hold what the cluster has
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is still to come, as well as can be told."""
+
+    seconds: float | None = None
+    fits: float | None = None
+    how: str = "nothing is known before the first fit is finished"
+
+
+@dataclass(frozen=True)
+class Status:
+    """A study at one moment. Times are seconds since 1970."""
+
+    study: str
+    state: State
+    race: str
+    budget: str
+    started: float  # this run
+    heartbeat: float
+    pid: int
+    host: str
+    trials: tuple[
+        TrialView, ...
+    ] = ()  # best first; of a running study those in flight and the best, see `others`
+    others: dict[TrialState, int] = field(default_factory=dict)  # trials that are not among these
+    best: Best | None = None
+    champion: Named | None = None
+    objective: str = "dice"  # what `Best.dice` and `Named.dice` are
+    front: tuple[int, ...] = ()  # of several objectives: trials that none is better than in all of them
+    lanes: LaneCount = LaneCount()
+    fits_done: int = 0
+    epochs_done: int = 0
+    gpu_hours: float = 0.0  # hours of lanes where those hold no GPU
+    gpus_per_lane: float = 0.0
+    epochs_per_second: float | None = None
+    images_per_second: float | None = None
+    left: Left = Left()
+    end: str | None = None  # why no new setting is begun
+    # What fits have cost that are not on record: (epochs, seconds, workers).
+    unfinished: dict[str, tuple[int, float, int]] = field(default_factory=dict)
+
+    @property
+    def num_trials(self) -> int:
+        return len(self.trials) + sum(self.others.values())
+
+    @property
+    def seconds(self) -> float:
+        """How long this run has taken."""
+        return max(0.0, self.heartbeat - self.started)
+
+
+_ADAPTER: TypeAdapter[Status] = TypeAdapter(Status)
+
+
+def write_status(path: Path, status: Status) -> None:
+    """Replace the file; it is news, so it is not forced to disk."""
+    write_atomically(path, _ADAPTER.dump_json(status, exclude_defaults=True), sync=False)
+
+
+def read_status(path: Path) -> Status | None:
+    """The last status that was written; None where there is none that this version can read."""
+    try:
+        return _ADAPTER.validate_json(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def as_json(status: Status) -> dict[str, Any]:
+    return _ADAPTER.dump_python(status, mode="json") | {"seconds": status.seconds}
+
+
+def is_alive(
+    path: Path, now: Callable[[], float] = time.time, sleep: Callable[[float], None] = time.sleep
+) -> bool:
+    """Whether somebody works on the study: its heart beat just now, or beats while we look."""
+    status = read_status(path)
+    if status is None or status.state in OVER:
+        return False
+    if abs(now() - status.heartbeat) < STALE_S:
+        return True
+    sleep(LOOK_AGAIN_S)
+    again = read_status(path)
+    return again is not None and again.heartbeat != status.heartbeat

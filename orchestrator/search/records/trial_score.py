@@ -1,0 +1,190 @@
+"""A trial's folds: the fits that it needs, and the score that follows from their records."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from orchestrator.common.errors import BadMachine
+from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.data.splits.resplit import FRESH
+from orchestrator.scoring.pending_cases import scores_under
+from orchestrator.scoring.postprocess import PostProcess
+from orchestrator.search.records.ledger import FitRecord
+from orchestrator.search.space.space import Settings
+from orchestrator.training.recipe import FitSpec
+
+
+def fold_specs(settings: Settings, plan: SplitPlan) -> tuple[FitSpec, ...]:
+    """The fits of a trial, one a fold, each from a seed of its own; those of one fold share it over all trials.
+
+    The seed of the first weights is worth points: one for all folds would lift or lower a trial's score as a whole,
+    and a race takes the chance of one fit for independent of the next one's. Over trials, differences count.
+    """
+    seeds = (settings.recipe.seed + place * FRESH for place in range(len(plan.folds)))
+    return tuple(
+        from_seed(_spec(settings, plan, fold.train, fold.val, fold=str(fold.index)), seed)
+        for fold, seed in zip(plan.folds, seeds, strict=True)
+    )
+
+
+def from_seed(spec: FitSpec, seed: int) -> FitSpec:
+    """The same fit from another seed, which may be any whole number from 0."""
+    return spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"seed": seed % 2**31})})
+
+
+def refit_spec(settings: Settings, plan: SplitPlan, stop_after: int) -> FitSpec:
+    """The fit of a champion: all cases but the hold-out, for so many epochs of the recipe's schedule."""
+    everyone = sorted({case_id for fold in plan.folds for case_id in (*fold.train, *fold.val)})
+    return _spec(settings, plan, tuple(everyone), (), fold="refit", stop_after=stop_after)
+
+
+def _spec(
+    settings: Settings,
+    plan: SplitPlan,
+    train: tuple[str, ...],
+    val: tuple[str, ...],
+    *,
+    fold: str,
+    stop_after: int | None = None,
+) -> FitSpec:
+    return FitSpec(
+        network=settings.network,
+        network_params=settings.network_params,
+        weights_sha256=_digest(settings.network_params.get("weights")),
+        recipe=settings.recipe,
+        datasets=plan.datasets,
+        train=train,
+        val=val,
+        fold=fold,
+        stop_after=stop_after,
+        fill_holes=settings.masks.fill_holes,
+        min_component_area=settings.masks.min_component_area,
+    )
+
+
+def _digest(weights: str | None) -> str | None:
+    """Of the file that a network starts from: fits are named by what is in it."""
+    if not weights:
+        return None
+    try:
+        return _sha256(weights, Path(weights).stat().st_mtime_ns)
+    except FileNotFoundError:
+        raise BadMachine(
+            weights, "is gone; fits that start from it are named by what it held: put it back"
+        ) from None
+
+
+@lru_cache
+def _sha256(path: str, mtime_ns: int) -> str:
+    """Digest of a file, read again when it changes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class TrialScore:
+    """How a setting did on images that its networks were not trained on."""
+
+    masks: PostProcess  # how maps become masks: as the settings say, the rest as validation cases choose
+    metrics: dict[str, float]  # mean over all validation images, each counted once, of these masks
+    fold_metrics: tuple[dict[str, float], ...]  # mean over each fold's images
+    case_ids: tuple[str, ...]  # each validation image once, sorted
+    # metric -> (N,) of `case_ids`, mean over repeats; a fold's masks are made as the other folds choose, if
+    # `is_cross_fitted`, else as all of them do
+    values_of_case: dict[str, np.ndarray]
+    is_cross_fitted: bool  # False where one fold has chosen for itself: its scores are a little too good
+
+    @property
+    def threshold(self) -> float:
+        """A multiple of 1/256."""
+        return self.masks.threshold
+
+    @property
+    def cross_fitted(self) -> dict[str, float] | None:
+        """Mean over all validation images, without optimism from the threshold; None where that cannot be had."""
+        return _means(self.values_of_case) if self.is_cross_fitted else None
+
+    @property
+    def dice_of_case(self) -> np.ndarray:
+        return self.values_of_case["dice"]
+
+    @property
+    def fold_dice(self) -> tuple[float, ...]:
+        return tuple(fold["dice"] for fold in self.fold_metrics)
+
+    @property
+    def fold_dice_std(self) -> float | None:
+        """Spread over folds, None of one; no standard error of the mean, for folds share their training cases."""
+        return float(np.std(self.fold_dice, ddof=1)) if len(self.fold_dice) > 1 else None
+
+
+def score_trial(records: Sequence[FitRecord], settings: Settings, metric: str = "dice") -> TrialScore:
+    """Score a trial by the records of all its folds: pooled over all validation images, their masks all made alike.
+
+    What the settings leave open, threshold or reference area, is the best for the mean of `metric`. Where folds were
+    dealt several times, every image counts once, with its mean over the repeats.
+    """
+    histograms = np.concatenate([record.histograms for record in records])
+    case_ids = [case_id for record in records for case_id in record.case_ids]
+    masks = settings.masks.best(histograms, metric)
+    others = _others_choice(records, settings, metric) if settings.masks.is_open else [masks] * len(records)
+    honest = others or [masks] * len(records)
+    scored = [scores_under(record.histograms, own) for record, own in zip(records, honest, strict=True)]
+    unique, place = np.unique(case_ids, return_inverse=True)
+    values = {name: np.concatenate([part[name] for part in scored]) for name in scored[0]}
+    alike = scores_under(histograms, masks)
+    return TrialScore(
+        masks=masks,
+        metrics=_means(alike if _is_even(place) else _by_case(alike, place)),
+        fold_metrics=tuple(_means(scores_under(record.histograms, masks)) for record in records),
+        case_ids=tuple(map(str, unique)),
+        values_of_case=_by_case(values, place),
+        is_cross_fitted=others is not None,
+    )
+
+
+def _by_case(values: dict[str, np.ndarray], place: np.ndarray) -> dict[str, np.ndarray]:
+    """Each case once, with its mean over the folds that validated it."""
+    counts = np.bincount(place)
+    return {name: np.bincount(place, weights=column) / counts for name, column in values.items()}
+
+
+def _is_even(place: np.ndarray) -> bool:
+    """Whether every case was validated equally often."""
+    return len(set(np.bincount(place).tolist())) == 1
+
+
+def _others_choice(records: Sequence[FitRecord], settings: Settings, metric: str) -> list[PostProcess] | None:
+    """For each record what the other folds of its repeat choose; None if it has no others."""
+    chosen: list[PostProcess] = []
+    for folds in _repeats(records):
+        if len(folds) < 2:
+            return None
+        fold_of_case = np.repeat(np.arange(len(folds)), [len(record.case_ids) for record in folds])
+        histograms = np.concatenate([record.histograms for record in folds])
+        best = settings.masks.best_of_others(histograms, fold_of_case, metric)
+        chosen += [best[fold] for fold in range(len(folds))]
+    return chosen
+
+
+def _repeats(records: Sequence[FitRecord]) -> list[list[FitRecord]]:
+    """Folds in order, parted where a case comes again: another repeat's folds know cases that this fold validates."""
+    repeats: list[list[FitRecord]] = []
+    seen: set[str] = set()
+    for record in records:
+        if not repeats or not seen.isdisjoint(record.case_ids):
+            repeats.append([])
+            seen = set()
+        repeats[-1].append(record)
+        seen.update(record.case_ids)
+    return repeats
+
+
+def _means(scores: dict[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(values.mean()) for name, values in scores.items()}

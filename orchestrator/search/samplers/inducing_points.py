@@ -1,0 +1,171 @@
+"""The Gaussian process of surrogate.py for many configurations: its cost hardly grows with them.
+
+Up to `EXACT` configurations it is fitted as it is. Beyond, three things are bounded, all by what was tried and none by
+how it scored, for a model that is shown the lucky ones alone believes in luck:
+
+kernel      the length scales, height and noise of highest posterior density of `SUBSET` configurations, evenly spaced
+            in the order in which they were begun among the first so many, a number that grows in steps of a tenth: the
+            same evidence gives the same kernel, in a study that was interrupted too, and most decisions find it known
+posterior   all values speak through `SUBSET` + `LEADERS` inducing points: these configurations, and others where the
+            model of them expects the most (the fully independent training conditional of Snelling and Ghahramani, 2006)
+values      of more than `MOST` configurations, those nearest to the leader, and of the others evenly spaced ones
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+from scipy.spatial.distance import cdist
+
+from orchestrator.search.samplers.encoding import Array
+from orchestrator.search.samplers.gaussian_process import JITTER, Surrogate, matern
+
+EXACT = 400  # configurations up to which nothing is approximated
+SUBSET, LEADERS = 400, 150
+MOST = 6000
+STEP = 1.1  # the subset is drawn anew when there are so many times more
+ROWS = 4096  # points in a piece of a matrix: bounds memory
+
+
+@dataclass(frozen=True)
+class Inducing:
+    """Fitted to many values; in place of `Surrogate`."""
+
+    points: Array  # (N, D) whose values were seen
+    tried: Array  # (T, D), those left out too
+    center: float
+    unit: float
+    lengths: Array  # (D,)
+    height: float  # variance of the kernel
+    noise: float  # variance of a value seen on one fold
+    inducing: Array  # (M, D)
+    prior_factor: Array  # Cholesky factor of the covariance of the inducing points, (M, M)
+    factor: Array  # Cholesky factor of what the values add to it, (M, M)
+    weights: Array  # (M,)
+
+    @classmethod
+    def fit(cls, points: Array, values: Array, folds: Array, flying: Array | None = None) -> Inducing:
+        """points (N, D), values (N,), folds (N,) that each value rests on; flying (F, D): seen at what is believed."""
+        rough = _rough(points, values, folds)
+        leaders = _best_by(rough, points)
+        kept = _kept(points, leaders[0], rough.lengths)
+        inducing = np.unique(np.concatenate([rough.points, points[leaders]]), axis=0)
+        model = _posterior(rough, inducing, points[kept], values[kept], folds[kept], points)
+        return model if flying is None else model.seeing(flying, values[kept], folds[kept])
+
+    def seeing(self, more: Array, values: Array, folds: Array) -> Inducing:
+        """With points (F, D), seen on one fold at what is believed of them, beside those of `values` (N,)."""
+        return _posterior(
+            self,
+            self.inducing,
+            np.concatenate([self.points, more]),
+            np.concatenate([values, self.predict(more)[0]]),
+            np.concatenate([folds, np.ones(len(more))]),
+            np.concatenate([self.tried, more]),
+        )
+
+    def predict(self, points: Array) -> tuple[Array, Array]:
+        """Mean and SD (M,) of the truth at points (M, D), in units of Dice."""
+        mean, variance = np.empty(len(points)), np.empty(len(points))
+        for rows in _pieces(len(points)):
+            prior, _ = _project(self, self.inducing, self.prior_factor, points[rows])
+            posterior = linalg.solve_triangular(self.factor, prior, lower=True)
+            mean[rows] = posterior.T @ self.weights
+            variance[rows] = self.height - (prior**2).sum(axis=0) + (posterior**2).sum(axis=0)
+        return self.center + self.unit * mean, self.unit * np.sqrt(np.maximum(variance, 1e-12))
+
+
+Model = Surrogate | Inducing
+
+
+def fitted(points: Array, values: Array, folds: Array) -> Model:
+    """The model of points (N, D), values (N,) and folds (N,); remembered, for who judges and who asks need the same."""
+    return _fitted(points.shape[1], points.tobytes(), values.tobytes(), folds.tobytes())
+
+
+def with_flying(points: Array, values: Array, folds: Array, flying: Array) -> Model:
+    """As `fitted`, with configurations in flight (F, D) that count as seen on one fold at what is believed of them."""
+    model = fitted(points, values, folds)
+    if isinstance(model, Inducing):
+        return Inducing.fit(points, values, folds, flying)
+    return Surrogate.fit(
+        np.concatenate([points, flying]),
+        np.concatenate([values, model.predict(flying)[0]]),
+        np.concatenate([folds, np.ones(len(flying))]),
+    )
+
+
+@lru_cache(maxsize=4)
+def _fitted(dimensions: int, points: bytes, values: bytes, folds: bytes) -> Model:
+    seen = (np.frombuffer(points).reshape(-1, dimensions), np.frombuffer(values), np.frombuffer(folds))
+    return Surrogate.fit(*seen) if len(seen[1]) <= EXACT else Inducing.fit(*seen)
+
+
+def _rough(points: Array, values: Array, folds: Array) -> Surrogate:
+    """The model of the subset: it knows the kernel."""
+    steps = np.floor(np.log(len(points) / EXACT) / np.log(STEP) + 1e-9)
+    first = min(len(points), int(EXACT * STEP**steps))
+    chosen = np.linspace(0, first - 1, SUBSET).astype(int)
+    seen = (part[chosen] for part in (points, values, folds))
+    return _exact(points.shape[1], *(np.ascontiguousarray(part).tobytes() for part in seen))
+
+
+@lru_cache(maxsize=4)
+def _exact(dimensions: int, points: bytes, values: bytes, folds: bytes) -> Surrogate:
+    return Surrogate.fit(
+        np.frombuffer(points).reshape(-1, dimensions), np.frombuffer(values), np.frombuffer(folds)
+    )
+
+
+def _best_by(rough: Surrogate, points: Array) -> NDArray[np.intp]:
+    """Places (LEADERS,) of the points (N, D) of highest expected value, the best first."""
+    means = np.concatenate([rough.predict(points[rows])[0] for rows in _pieces(len(points))])
+    return np.argsort(-means, kind="stable")[:LEADERS]
+
+
+def _kept(points: Array, leader: int, lengths: Array) -> NDArray[np.intp]:
+    """Places of those that speak, in order: all, or of too many the nearest to a point and some of the others."""
+    if len(points) <= MOST:
+        return np.arange(len(points))
+    order = np.argsort(np.abs((points - points[leader]) / lengths).sum(axis=1), kind="stable")
+    near, far = order[: MOST // 2], np.sort(order[MOST // 2 :])
+    return np.sort(np.concatenate([near, far[np.linspace(0, len(far) - 1, MOST - len(near)).astype(int)]]))
+
+
+def _posterior(
+    kernel: Model, inducing: Array, points: Array, values: Array, folds: Array, tried: Array
+) -> Inducing:
+    """The model of these values with the kernel and the units of another."""
+    standard = (values - kernel.center) / kernel.unit
+    own = _covariance(kernel, inducing, inducing)
+    prior_factor = linalg.cholesky(own + JITTER * kernel.height * np.eye(len(inducing)), lower=True)
+    inner, right = np.eye(len(inducing)), np.zeros(len(inducing))
+    for rows in _pieces(len(points)):
+        prior, left = _project(kernel, inducing, prior_factor, points[rows])
+        weighted = prior / (left + kernel.noise / folds[rows] + JITTER)
+        inner += weighted @ prior.T
+        right += weighted @ standard[rows]
+    factor = linalg.cholesky(inner, lower=True)
+    weights = linalg.solve_triangular(factor, right, lower=True)
+    found = (kernel.center, kernel.unit, kernel.lengths, kernel.height, kernel.noise)
+    return Inducing(points, tried, *found, inducing, prior_factor, factor, weights)
+
+
+def _project(kernel: Model, inducing: Array, prior_factor: Array, points: Array) -> tuple[Array, Array]:
+    """Points (N, D) in the basis of the inducing points (M, N), and the variance (N,) that they do not explain."""
+    prior = linalg.solve_triangular(prior_factor, _covariance(kernel, inducing, points), lower=True)
+    return prior, np.maximum(kernel.height - (prior**2).sum(axis=0), 0.0)
+
+
+def _covariance(kernel: Model, one: Array, other: Array) -> Array:
+    """(N, D), (M, D) -> (N, M)."""
+    return matern(cdist(one / kernel.lengths, other / kernel.lengths), kernel.height)
+
+
+def _pieces(count: int) -> Iterator[slice]:
+    return (slice(start, start + ROWS) for start in range(0, count, ROWS))

@@ -1,0 +1,72 @@
+"""When no improvement is likely: a stated rule on what a Gaussian process expects of the best setting it can find.
+
+The model knows how many folds every value rests on (surrogate.py). Its promise is the largest expected improvement,
+in Dice, over the best of the settings so far. No improvement is likely when the promise is below `GAIN`, was so before
+the last settings too, and enough settings were seen for the model to know anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from scipy import stats
+
+from orchestrator.search.samplers.encoding import Array, Box
+from orchestrator.search.samplers.gaussian_process import suggest
+from orchestrator.search.samplers.inducing_points import fitted
+
+GAIN = 0.001  # Dice: the race calls no smaller one worth a fit either
+IN_A_ROW = 3  # settings before each of which the promise was below that
+MIN_SETTINGS = 10
+MIN_SETTINGS_A_PARAMETER = 5
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A setting and what it has shown, in the order in which settings were begun."""
+
+    params: Mapping[str, Any]
+    distributions: Mapping[str, BaseDistribution]
+    value: float | None  # Dice, as the sampler is told; None: it failed
+    folds: int  # that the value rests on
+
+
+def why_unlikely(shown: Sequence[Shown], seed: int = 0) -> str | None:
+    """Say why no improvement is likely; None: one still is, or too little is known."""
+    distributions: dict[str, BaseDistribution] = {}
+    for one in shown:
+        distributions |= one.distributions
+    box = Box({name: found for name, found in sorted(distributions.items()) if not found.single()})
+    if not box.columns or len(shown) < max(MIN_SETTINGS, MIN_SETTINGS_A_PARAMETER * len(box.columns)):
+        return None
+    points = np.array([box.point(one.params) for one in shown])
+    values = np.array([np.nan if one.value is None else one.value for one in shown])
+    folds = np.array([max(1, one.folds) for one in shown], dtype=np.float64)
+    largest = 0.0
+    for last in range(len(shown), len(shown) - IN_A_ROW, -1):
+        largest = max(largest, promise(points[:last], values[:last], folds[:last], box, seed))
+        if largest >= GAIN:
+            return None
+    return (
+        f"after {len(shown)} settings no other is expected to gain more than {100 * largest:.2g} Dice points, "
+        f"where {100 * GAIN:.2g} are worth a fit"
+    )
+
+
+def promise(points: Array, values: Array, folds: Array, box: Box, seed: int = 0) -> float:
+    """Largest expected improvement, Dice, of the settings in the box over the best of those seen.
+
+    points (N, D), values (N,) with nan for settings that failed: they count as the worst that was seen.
+    """
+    known = values[np.isfinite(values)]
+    if not len(known) or np.ptp(known) == 0 or not points.shape[1]:
+        return float("inf")
+    model = fitted(points, np.where(np.isfinite(values), values, known.min()), folds)
+    best = float(model.predict(points)[0].max())
+    mean, sd = model.predict(suggest(model, np.random.default_rng([seed, len(points)]), box)[None])
+    z = (mean[0] - best) / sd[0]
+    return float(sd[0] * (stats.norm.pdf(z) + z * stats.norm.cdf(z)))

@@ -1,0 +1,1 @@
+"""TOML file -> checked search space -> distributions and configurations."""

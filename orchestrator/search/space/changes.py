@@ -1,0 +1,28 @@
+"""In which keys two search spaces differ, for whoever goes on with a study whose file has changed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from orchestrator.search.space.space import SearchSpace
+
+
+def changes(was: SearchSpace, now: SearchSpace) -> list[str]:
+    """What they mean otherwise, a key each: "fixed.epochs: was 5, now 6". Layout and comments mean nothing."""
+    before, after = _meaning(was), _meaning(now)
+    return [
+        f"{key}: was {_text(before, key)}, now {_text(after, key)}"
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _meaning(space: SearchSpace) -> dict[str, Any]:
+    drawn = {key: {dist.kind: dist.model_dump(mode="json")} for key, dist in space.search.items()}
+    tables = {"search": drawn, "fixed": space.fixed, "baseline": space.baseline, "sweep": space.sweeps}
+    return {f"{table}.{key}": value for table, keys in tables.items() for key, value in keys.items()}
+
+
+def _text(meaning: dict[str, Any], key: str) -> str:
+    return json.dumps(meaning[key], default=str) if key in meaning else "not there"

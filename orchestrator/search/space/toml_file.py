@@ -1,0 +1,158 @@
+"""From the document in a search-space file to its parts, each well formed; the whole is checked later."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from orchestrator import models
+from orchestrator.common.user_documents import shown
+from orchestrator.search.space.checks import Tables
+from orchestrator.search.space.distributions import (
+    KINDS,
+    Choice,
+    Distribution,
+    Scalar,
+    Sweep,
+    Unread,
+    keys_beside,
+    parse,
+)
+from orchestrator.search.space.parameters import (
+    NETWORK,
+    SWEPT,
+    known_keys,
+    listed,
+    not_known,
+    problems_in,
+    unknown_key,
+)
+
+_TABLES = ("search", "fixed", "baseline")
+MOST_KEYS = (
+    200  # of a table: more than all networks have parameters; each that is wrong has a line of its own
+)
+
+
+def read_tables(
+    document: dict[str, Any], problems: list[str]
+) -> tuple[Tables, dict[str, tuple[float, float]]]:
+    """The tables of a file and its sweeps; what is malformed goes into `problems` instead."""
+    tables = _tables(document, problems)
+    networks = _networks(document.get(NETWORK), problems)
+    known = known_keys(networks or models.names())
+    _keys(tables, networks or models.names(), problems)
+    search = _search(tables["search"], known, problems)
+    fixed, baseline = (_scalars(tables, name, problems) for name in ("fixed", "baseline"))
+    if isinstance(document.get(NETWORK), str):
+        fixed[NETWORK] = document[NETWORK]
+    elif len(networks) == 1:
+        fixed[NETWORK] = networks[0]
+    else:
+        search[NETWORK] = Choice.of(networks) if networks else Unread()
+    baseline |= {key: search[key].exact(value) for key, value in baseline.items() if key in search}
+    return Tables(networks, search, fixed, baseline), _sweeps(tables["search"], problems)
+
+
+def _tables(document: dict[str, Any], problems: list[str]) -> dict[str, dict[str, Any]]:
+    if len(document) > MOST_KEYS:
+        problems.append(_too_many("file", document, "keys"))
+        document = {}
+    for key, value in document.items():
+        if key not in (NETWORK, *_TABLES):
+            problems.append(not_known(key, (NETWORK, *_TABLES), "table"))
+        elif key in _TABLES and not isinstance(value, dict):
+            problems.append(f"{key}: expected a table, [{key}], found {shown(value)}")
+        elif key in _TABLES and len(value) > MOST_KEYS:
+            problems.append(_too_many(key, value, "keys"))
+    fit = [key for key in _TABLES if isinstance(document.get(key), dict) and len(document[key]) <= MOST_KEYS]
+    return {key: document[key] if key in fit else {} for key in _TABLES}
+
+
+def _too_many(where: str, values: Collection[Any], what: str) -> str:
+    return f"{where}: expected at most {MOST_KEYS} {what}, found {len(values):,}"
+
+
+def _networks(raw: object, problems: list[str]) -> tuple[str, ...]:
+    """The networks of a file; none where it names one that does not exist."""
+    choice = raw["choice"] if isinstance(raw, dict) and list(raw) == ["choice"] else [raw]
+    named = choice if isinstance(choice, list) else []
+    if len(named) > MOST_KEYS:
+        problems.append(_too_many("network", named, "names"))
+        return ()
+    if not named or not all(isinstance(name, str) for name in named):
+        problems.append(
+            f'network: expected a name, or {{ choice = ["a", "b"] }}, found {shown(raw)}; {_known_networks()}'
+        )
+        return ()
+    if len(set(named)) < len(named):
+        problems.append(f"network: expected names that differ, found {listed(named)}")
+    unknown = [name for name in named if name not in models.names()]
+    problems += [f"network: {not_known(name, models.names(), 'network')}" for name in unknown]
+    return () if unknown else tuple(dict.fromkeys(named))
+
+
+def _known_networks() -> str:
+    return f"known: {', '.join(models.names())}"
+
+
+def _keys(tables: dict[str, dict[str, Any]], networks: tuple[str, ...], problems: list[str]) -> None:
+    known = known_keys(networks)
+    for name in ("search", "fixed"):
+        for key in tables[name]:
+            if key == NETWORK:
+                problems.append(f"{name}.network: expected at the top of the file, found in [{name}]")
+            elif key not in known:
+                problems.append(f"{name}.{key}: {unknown_key(key, networks)}")
+    both = [key for key in tables["search"] if key in tables["fixed"]]
+    problems += [f"{key}: expected in [search] or in [fixed], found in both" for key in both]
+
+
+def _search(table: dict[str, Any], known: Sequence[str], problems: list[str]) -> dict[str, Distribution]:
+    """The searched parameters; `Unread` stands for what is malformed or unknown."""
+    search: dict[str, Distribution] = {}
+    for key, raw in table.items():
+        if key != NETWORK and not _is_sweep(key, raw):
+            distribution = _distribution(f"search.{key}", raw, problems)
+            search[key] = distribution if key in known else Unread()
+    return search
+
+
+def _distribution(where: str, raw: Any, problems: list[str]) -> Distribution:
+    try:
+        return parse(raw)
+    except ValidationError as error:
+        kind = next(kind for kind in KINDS if kind in raw)
+        problems += problems_in(error, where, keys_beside(kind))
+    except ValueError as error:
+        problems.append(f"{where}: {error}")
+    return Unread()
+
+
+def _sweeps(table: dict[str, Any], problems: list[str]) -> dict[str, tuple[float, float]]:
+    sweeps = {}
+    for key in SWEPT:
+        if _is_sweep(key, table.get(key)):
+            try:
+                sweeps[key] = Sweep.model_validate(table[key]).sweep
+            except ValidationError as error:
+                problems += problems_in(error, f"search.{key}", keys_beside("sweep"))
+    return sweeps
+
+
+def _is_sweep(key: str, raw: Any) -> bool:
+    return key in SWEPT and isinstance(raw, dict) and "sweep" in raw
+
+
+def _scalars(tables: dict[str, dict[str, Any]], name: str, problems: list[str]) -> dict[str, Any]:
+    values = {}
+    for key, value in tables[name].items():
+        if not isinstance(value, Scalar):
+            problems.append(
+                f"{name}.{key}: expected a single number, string or boolean, found {shown(value)}"
+            )
+        else:
+            values[key] = value
+    return values

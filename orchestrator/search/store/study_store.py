@@ -1,0 +1,658 @@
+"""A study on disk: its folder, what it was made of, and its trials as they stand. Read by every command."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+import uuid
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from filelock import FileLock, Timeout
+from optuna.storages import BaseStorage
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
+from pydantic import BaseModel, ConfigDict
+
+from orchestrator.common.errors import BadSpace, BadSplit, BadStudy
+from orchestrator.common.files import write_atomically
+from orchestrator.common.stored_json import Unreadable, parse_json, read_json
+from orchestrator.data.cases import Dataset, load_datasets
+from orchestrator.data.splits.plan import SplitPlan, group_of_case, read_plan, write_plan
+from orchestrator.scoring.pending_cases import scores_under
+from orchestrator.scoring.postprocess import PostProcess
+from orchestrator.search.choices import GoalName, ObjectiveName
+from orchestrator.search.goals.constraints import limits_of
+from orchestrator.search.goals.goals import Beside, beside_of, front
+from orchestrator.search.goals.objective import Objective, objective_over
+from orchestrator.search.race.verdict_log import read_verdicts
+from orchestrator.search.records.ledger import FitRecord, Ledger
+from orchestrator.search.records.partial_score import UNSEEN, Look, Partial, looks_of, partial
+from orchestrator.search.records.status import read_status
+from orchestrator.search.records.trial_records import of_status
+from orchestrator.search.records.trial_score import TrialScore, fold_specs, score_trial
+from orchestrator.search.space.changes import changes
+from orchestrator.search.space.space import SearchSpace, Settings, load_space
+from orchestrator.search.store.optuna_journal import journal_damage, read_journal
+from orchestrator.search.store.optuna_storage import open_database, open_journal, trouble_told
+from orchestrator.training.recipe import FIT_VERSION
+
+logger = logging.getLogger(__name__)
+STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
+BEFORE: dict[str, Any] = {
+    "objective": "mean",
+    "beside": [],
+    "constraints": [],
+    "warm_start": [],
+    "storage": None,
+}  # what held for studies that were begun before it could be chosen
+OUTER = ".outer-"  # between the name of a study and the number of an outer fold's
+LONGEST_NAME = 240  # file systems end at 255, and a nested study adds to it
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+ANEW = "the same `orchestrator search` writes it anew"
+
+
+class Manifest(BaseModel):
+    """What a study was made of."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    space: str
+    splits: str
+    datasets: dict[str, str]
+    unseen: dict[str, str]
+    seed: int
+    fit_version: int
+
+
+@dataclass(frozen=True)
+class StudyTrial:
+    """One trial as it stands: its settings, the folds that are finished, its score if all are."""
+
+    number: int
+    state: str  # "complete", "stopped" by the race, "failed", or "open": not over
+    searched: dict[str, Any]
+    params: dict[str, Any]  # searched and fixed
+    settings: Settings
+    records: tuple[
+        FitRecord, ...
+    ]  # of the finished folds, in order; of a stopped one those that it was stopped by
+    num_folds: int
+    error: str | None  # why it failed, or was stopped
+    look: Look = UNSEEN  # what the race has seen of it
+
+    @property
+    def inference_ms(self) -> list[float | None]:
+        """Of its finished folds, where it was measured."""
+        return [record.inference_ms for record in self.records]
+
+    @property
+    def partial(self) -> Partial | None:
+        """What it has shown on the folds that it has; None where it has all."""
+        if len(self.records) == self.num_folds:
+            return None
+        dice = score_trial(self.records, self.settings).metrics["dice"] if self.records else None
+        is_seen = len(self.look.folds) == len(self.records)
+        look = self.look if is_seen else Look(tuple(range(len(self.records))))
+        return partial(dice, self.num_folds, look)
+
+    def score(self, metric: str = "dice") -> TrialScore | None:
+        """The trial's score, or None while folds are missing."""
+        return (
+            score_trial(self.records, self.settings, metric) if len(self.records) == self.num_folds else None
+        )
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The best trial, and the fit whose network stands for it."""
+
+    trial: int
+    fit_id: str
+
+
+@dataclass(frozen=True)
+class StudyHome:
+    """Where one study lives: everything that it knows is below this folder."""
+
+    home: Path
+    name: str
+    folder: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise BadStudy("--study", f"needs letters, digits, '.', '_' and '-', found {self.name!r}")
+        if len(self.name) > LONGEST_NAME:
+            raise BadStudy(
+                "--study",
+                f"needs at most {LONGEST_NAME} characters, found {len(self.name)}: {self.name[:30]}...",
+            )
+        object.__setattr__(self, "folder", self.home / "studies" / self.name)
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.folder / "ledger")
+
+    @property
+    def space_file(self) -> Path:
+        return self.folder / "space.toml"
+
+    @property
+    def splits_file(self) -> Path:
+        return self.folder / "splits.json"
+
+    @property
+    def journal_file(self) -> Path:
+        return self.folder / "optuna.journal"
+
+    @property
+    def race_file(self) -> Path:
+        return self.folder / "race.jsonl"
+
+    @property
+    def status_file(self) -> Path:
+        return self.folder / "status.json"
+
+    @property
+    def speeds_file(self) -> Path:
+        return self.folder / "speeds.json"
+
+    @property
+    def told_file(self) -> Path:
+        return self.folder / "told.txt"
+
+    @property
+    def manifest_file(self) -> Path:
+        return self.folder / "study.json"
+
+    @property
+    def champion_file(self) -> Path:
+        return self.folder / "champion.json"
+
+    @property
+    def beginnings_file(self) -> Path:
+        return self.folder / "warm_start.json"
+
+    @property
+    def manifest_copy(self) -> Path:
+        """A second copy of the manifest, for the first may be damaged."""
+        return self.folder / "ledger" / "study.json"
+
+    def exists(self) -> bool:
+        return self.manifest_file.exists() or self.manifest_copy.exists()
+
+    def lock(self) -> FileLock:
+        """Hold the study for one process. Raises `BadStudy` if another one has it; dies with its process."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise BadStudy(
+                self.name, "is being worked on by another process; wait for it, or stop it"
+            ) from None
+        return lock
+
+    def manifest(self) -> dict[str, Any]:
+        if not self.exists():
+            known = [study.name for study in list_studies(self.home)]
+            raise BadStudy(
+                str(self.home),
+                f"no study is named {self.name!r}; known: {', '.join(known) or 'none yet'}",
+            )
+        try:
+            found = parse_json(self.manifest_file, Manifest)
+        except (Unreadable, FileNotFoundError) as error:
+            if not self.manifest_copy.exists():
+                remedy = "restore it from a copy of the study; its fits are still in ledger/"
+                raise BadStudy(str(self.manifest_file), f"{error}; {remedy}") from error
+            found = read_json(self.manifest_copy, Manifest, f"restore it, or {self.manifest_file}")
+        return found.model_dump(exclude_unset=True)
+
+    @property
+    def study_id(self) -> str:
+        """What tells this study from one that had its name before."""
+        return self.manifest()["id"]
+
+    @property
+    def warm_start(self) -> list[str]:
+        """The studies that recommended its first settings."""
+        return (BEFORE | self.manifest())["warm_start"] if self.exists() else []
+
+    def beginnings(self) -> list[dict[str, Any]]:
+        """The settings to try after the paper's, before any other."""
+        if not self.beginnings_file.exists():
+            return []
+        remedy = "restore it, or delete it: settings that an earlier study recommends and that are not begun are lost"
+        return read_json(self.beginnings_file, list[dict[str, Any]], remedy)
+
+    @property
+    def storage(self) -> str | None:
+        """The URL of the database that keeps the trials; None where the journal does."""
+        return (BEFORE | self.manifest())["storage"] if self.exists() else None
+
+    def begin(
+        self,
+        space: SearchSpace,
+        plan: SplitPlan,
+        seed: int,
+        objective: ObjectiveName = "mean",
+        storage: str | None = None,
+        beside: Sequence[GoalName] = (),
+        constraints: Sequence[str] = (),
+        warm_start: Sequence[str] = (),
+        beginnings: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Fill the folder, or check that it was made of the very same things; no `storage` is the one it has.
+
+        Needs the lock: who starts the same study at the same moment must not make it once more.
+        `beginnings`: settings that the studies named in `warm_start` recommend, kept when the folder is made.
+        """
+        wanted = {
+            "space": space.digest,
+            "splits": plan.digest,
+            "datasets": plan.datasets,
+            "unseen": plan.unseen,
+            "seed": seed,
+            "objective": objective,
+            "beside": list(beside),
+            "constraints": [str(limit) for limit in limits_of(constraints)],
+            "warm_start": list(warm_start) or self.warm_start,
+            "storage": storage or self.storage,
+            "fit_version": FIT_VERSION,
+        }
+        if self.exists():
+            self.refuse_changes(space, plan, wanted)
+            self._restore(space, plan)
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.space_file, space.text.encode())
+        write_plan(plan, self.splits_file)
+        write_atomically(self.beginnings_file, json.dumps([*beginnings], indent=1).encode())
+        # Last: a folder without it is not a study yet.
+        self._write_manifest({"id": uuid.uuid4().hex, **wanted, "space_text": _sha256(space.text)})
+
+    def _restore(self, space: SearchSpace, plan: SplitPlan) -> None:
+        """Write anew what the study is made of, where its file was damaged."""
+        try:
+            self.space()
+        except BadSpace as error:
+            logger.warning("%s; it is written anew", error)
+            write_atomically(self.space_file, space.text.encode())
+            self._write_manifest(self.manifest() | {"space_text": _sha256(space.text)})
+        try:
+            read_plan(self.splits_file, *self.datasets())
+        except BadSplit as error:
+            logger.warning("%s; it is written anew", error)
+            write_plan(plan, self.splits_file)
+        try:
+            parse_json(self.manifest_file, Manifest)
+        except (Unreadable, FileNotFoundError) as error:
+            logger.warning("%s: %s; it is restored from its copy", self.manifest_file, error)
+            write_atomically(self.manifest_file, self.manifest_copy.read_bytes())
+        self._copy_manifest()
+
+    def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        write_atomically(self.manifest_file, json.dumps(manifest, indent=1).encode())
+        self._copy_manifest()
+
+    def _copy_manifest(self) -> None:
+        content = self.manifest_file.read_bytes()
+        if not self.manifest_copy.exists() or self.manifest_copy.read_bytes() != content:
+            self.manifest_copy.parent.mkdir(exist_ok=True)
+            write_atomically(self.manifest_copy, content)
+
+    def refuse_changes(self, space: SearchSpace, plan: SplitPlan, wanted: Mapping[str, Any]) -> None:
+        """BadStudy says what of `wanted` is not what the study was made of, if there is one."""
+        found = BEFORE | self.manifest() if self.exists() else wanted
+        changed = [key for key in wanted if found.get(key) != wanted[key]]
+        if changed:
+            problems = [
+                f"{key}: was {_short(found.get(key))}, now {_short(wanted[key])}"
+                for key in changed
+                if key != "space"
+            ]
+            if "space" in changed:
+                problems += [f"space, {change}" for change in changes(self.space(), space)]
+            if changed == ["splits"]:
+                problems.append(self._how_to_go_on(plan))
+            advice = "a study cannot change what it is made of; give the new one a name with --study"
+            raise BadStudy(self.name, [*problems, advice])
+
+    def _how_to_go_on(self, plan: SplitPlan) -> str:
+        """What to do where the same data is split in another way than when the study was begun."""
+        try:
+            stored = parse_json(self.splits_file, dict[str, Any])
+        except (Unreadable, FileNotFoundError):
+            return f"{self.splits_file} does not read: the split that the study was begun with writes it anew"
+        before = stored.get("twins")
+        was, now = (
+            "without looking for twins" if twins is None else f"with {len(twins)} pairs of twins"
+            for twins in (before, plan.twins)
+        )
+        begun = f"it was split {was}, now {now}; " if was != now else ""
+        if was == now and (stored.get("kind"), stored.get("seed")) == (plan.kind, plan.seed):
+            begun = "--holdout is another, or an earlier version made other folds of the same seed; "
+        return f"{begun}--splits {self.splits_file} goes on with it as it was begun"
+
+    def optuna_study(self) -> optuna.Study:
+        """Open, or make, the Optuna study; in a database, which many may share, its name ends in the study's id."""
+        storage, name = self._kept()
+        with trouble_told():
+            try:
+                return optuna.load_study(storage=storage, study_name=name)
+            except KeyError:
+                directions = (self.beside() if self.exists() else Beside()).directions
+                made = optuna.create_study(storage=storage, study_name=name, directions=directions)
+                if self.exists():
+                    self.name_values(made)
+                return made
+
+    def name_values(self, study: optuna.Study) -> None:
+        """Optuna's dashboard calls objectives "Objective 0" otherwise."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([self.objective().label(), *self.beside().names])
+
+    def stored_trials(self) -> list[FrozenTrial]:
+        """Every trial that the Optuna study has, or had before its journal was damaged. Who reads makes nothing."""
+        if self.storage is None:
+            return self._in_journal() if self.journal_damage() is None else self.trials_on_record()
+        storage, name = self._kept()
+        with trouble_told():
+            try:
+                return optuna.load_study(storage=storage, study_name=name).get_trials(deepcopy=False)
+            except KeyError:
+                return []
+
+    def _in_journal(self) -> list[FrozenTrial]:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        return read_journal(self.journal_file, self.name) if self.journal_file.exists() else []
+
+    def journal_damage(self) -> str | None:
+        """Why the journal is not what was written; None where it is, or where a database keeps the trials."""
+        if self.storage is not None:
+            return None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        on_record = self.ledger.trials.read()  # before the journal, which is written first
+        return journal_damage(self.journal_file, self.name, on_record, self.ledger.num_fits)
+
+    def trials_on_record(self) -> list[FrozenTrial]:
+        """Every trial as the ledger has it, or, of studies of earlier versions, the last status. Raises `BadStudy`."""
+        trials = self.ledger.trials.read() or self._of_status()
+        if not trials:
+            remedy = "restore it from a copy; or the same `orchestrator search` asks anew, and trains nothing twice"
+            raise BadStudy(str(self.journal_file), f"{self.journal_damage()}; {remedy}")
+        return trials
+
+    def _of_status(self) -> list[FrozenTrial]:
+        last = read_status(self.status_file)
+        views = last.trials if last is not None else ()
+        return of_status(views, self.space(), len(self.beside().directions))
+
+    def _kept(self) -> tuple[BaseStorage, str]:
+        """Where the Optuna study is, and its name there."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        if (url := self.storage) is None:
+            return open_journal(self.journal_file), self.name
+        return open_database(url), f"{self.name}-{self.study_id[:8]}"
+
+    def mend(self) -> None:
+        """Clear away what kill -9 leaves behind. Needs the lock.
+
+        The journal's own lock, which would be waited for for half a minute, a last line that is half-written: what
+        follows it could not be read, files that were never put in place, and what Ray kept of earlier runs, for no
+        run goes on with it.
+        """
+        for path in [*self.folder.rglob("*.partial"), self.folder / "tune", self.folder / "train"]:
+            if path.is_dir():
+                shutil.rmtree(
+                    path, ignore_errors=True
+                )  # what outlives its study for a moment may still write there
+            else:
+                path.unlink(missing_ok=True)
+        self.journal_file.with_name(f"{self.journal_file.name}.lock").unlink(missing_ok=True)
+        for path in (self.journal_file, self.race_file, self.told_file):
+            if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
+                with path.open("r+b") as file:
+                    file.truncate(content.rfind(b"\n") + 1)
+
+    def space(self) -> SearchSpace:
+        try:
+            space = load_space(self.space_file)
+        except BadSpace as error:
+            *others, last = error.problems
+            raise BadSpace(error.where, [*others, f"{last}; {ANEW}"]) from error
+        known = self.manifest().get("space_text")  # none in studies of earlier versions
+        if known is not None and _sha256(space.text) != known:
+            raise BadSpace(str(self.space_file), f"is not what the study was made of; {ANEW}")
+        return space
+
+    def datasets(self) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...]]:
+        """The datasets that the study trains on, and those that it only tests on."""
+        manifest = self.manifest()
+        return load_datasets(self.home, list(manifest["datasets"])), load_datasets(
+            self.home, list(manifest["unseen"])
+        )
+
+    def plan(self) -> SplitPlan:
+        try:
+            parse_json(self.splits_file, dict[str, Any])
+        except Unreadable as error:
+            raise BadSplit(str(self.splits_file), f"{error}; {ANEW}") from error
+        except FileNotFoundError:
+            raise BadSplit(str(self.splits_file), f"is gone; {ANEW}") from None
+        return read_plan(self.splits_file, *self.datasets())
+
+    def group_of_case(self) -> dict[str, str]:
+        """Case id -> group, merged with its twins, of all datasets: what an interval draws whole."""
+        sources, unseen = self.datasets()
+        return group_of_case((*sources, *unseen), self.plan().twins)
+
+    def trials(self) -> list[StudyTrial]:
+        """Every trial so far that has its parameters, by number."""
+        space, plan, ledger = self.space(), self.plan(), self.ledger
+        able = [
+            t
+            for t in self.stored_trials()
+            if t.state != TrialState.WAITING and space.drawn(t.params) is not None
+        ]
+        looks = looks_of(read_verdicts(self.race_file))
+        return [read_trial(trial, space, plan, ledger, looks.get(trial.number)) for trial in able]
+
+    def objective(self) -> Objective:
+        """What the search makes as large as it can."""
+        name = (BEFORE | self.manifest())["objective"]
+        return objective_over(name, self.datasets()[0])
+
+    def beside(self) -> Beside:
+        """The objectives beside that one, and the limits."""
+        manifest = BEFORE | self.manifest()
+        return beside_of(manifest["beside"], self.datasets()[0], manifest["constraints"])
+
+    def values(self, standing: Iterable[tuple[StudyTrial, TrialScore]]) -> dict[int, tuple[float, ...]]:
+        """What finished trials with their scores are worth in every objective, by number."""
+        objective, beside = self.objective(), self.beside()
+        return {
+            trial.number: (objective(score), *beside.values(trial.settings, score, trial.inference_ms))
+            for trial, score in standing
+        }
+
+    def front(self) -> tuple[int, ...]:
+        """The finished trials that none is better than in all objectives; none where there is one objective."""
+        beside = self.beside()
+        standing = self.ranked() if beside.objectives else []
+        found = self.values(pair for pair in standing if broken(pair[0], beside) is None)
+        return tuple(sorted(front(found, beside.directions)))
+
+    def contenders(self, metric: str = "dice") -> list[tuple[StudyTrial, TrialScore]]:
+        """As `ranked`, those alone that exceed no limit."""
+        beside = self.beside()
+        return [pair for pair in self.ranked(metric) if broken(pair[0], beside) is None]
+
+    def ranked(self, metric: str = "dice") -> list[tuple[StudyTrial, TrialScore]]:
+        """Finished trials with their scores, best first, by the study's objective."""
+        return ranked(self.trials(), metric, self.objective(), self.beside())
+
+    def champion(self) -> Champion | None:
+        """The champion whose network was scored on cases outside the search, if there is one yet."""
+        if not self.champion_file.exists():
+            return None
+        return read_json(
+            self.champion_file, Champion, "the same `orchestrator search` names the champion anew"
+        )
+
+    def crown(self, champion: Champion) -> None:
+        """Remember the champion."""
+        write_atomically(self.champion_file, json.dumps(asdict(champion)).encode())
+
+    def outside_scores(self, fit_id: str, masks: PostProcess) -> dict[str, dict[str, float]]:
+        """Mean scores of one network on the hold-out cases ("test") and on unseen datasets, where it was scored."""
+        return {
+            name: {metric: float(values.mean()) for metric, values in scores.items()}
+            for name, scores in self.outside_values(fit_id, masks).items()
+        }
+
+    def outside_values(self, fit_id: str, masks: PostProcess) -> dict[str, dict[str, np.ndarray]]:
+        """As `outside_scores`, of every image, in the order of `outside_cases`."""
+        outside = outside_cases(self.plan(), self.datasets()[1])
+        return {
+            name: scores_under(self.ledger.read_scores(fit_id, case_ids).histograms, masks)
+            for name, case_ids in outside.items()
+            if self.ledger.has_scores(fit_id, case_ids)
+        }
+
+
+def outside_cases(plan: SplitPlan, unseen: Sequence[Dataset]) -> dict[str, tuple[str, ...]]:
+    """The cases that only champions are scored on: "test", the hold-out, and each unseen dataset by name.
+
+    Unseen cases that the plan drops, for they have twins in training, are not among them.
+    """
+    test = {"test": plan.test} if plan.test else {}
+    left_out = plan.left_out
+    return test | {
+        dataset.name: tuple(case.id for case in dataset.cases if case.id not in left_out)
+        for dataset in unseen
+    }
+
+
+def read_trial(
+    trial: FrozenTrial, space: SearchSpace, plan: SplitPlan, ledger: Ledger, look: Look | None = None
+) -> StudyTrial:
+    """Put together what Optuna, the ledger and the race know of a trial.
+
+    A fold of a stopped trial that was cut may have been put on record a moment later: it is not one of its folds.
+    """
+    params = space.sample(FixedTrial(trial.params))
+    settings = space.settings(params)
+    fit_ids = [spec.fit_id for spec in fold_specs(settings, plan)]
+    state = STATES.get(trial.state, "open")
+    folds = look.folds if look is not None and state == "stopped" else range(len(fit_ids))
+    found = (ledger.find(fit_ids[fold]) for fold in folds)
+    return StudyTrial(
+        number=trial.number,
+        state=state,
+        searched=dict(trial.params),
+        params=params,
+        settings=settings,
+        records=tuple(record for record in found if record is not None),
+        num_folds=len(fit_ids),
+        error=trial.user_attrs.get("error") or trial.user_attrs.get("stopped"),
+        look=look or UNSEEN,
+    )
+
+
+def ranked(
+    trials: Sequence[StudyTrial],
+    metric: str = "dice",
+    objective: Objective | None = None,
+    beside: Beside | None = None,
+) -> list[tuple[StudyTrial, TrialScore]]:
+    """Finished trials with their scores, best first; a tie goes to the earlier one, who exceeds a limit comes last."""
+    worth, limits = objective or Objective(), beside or Beside()
+    scored = [(trial, score) for trial in trials if (score := trial.score(metric)) is not None]
+    return sorted(
+        scored,
+        key=lambda pair: (
+            broken(pair[0], limits) is not None,
+            -worth(pair[1], metric),
+            pair[0].number,
+        ),
+    )
+
+
+def broken(trial: StudyTrial, beside: Beside) -> str | None:
+    """In words, which limits a trial exceeds, if any."""
+    return beside.broken(trial.settings, trial.inference_ms)
+
+
+def finished_score(trial: StudyTrial) -> TrialScore:
+    """The score of a trial that must be finished. Raises `BadStudy` if it is not."""
+    score = trial.score()
+    if score is None:
+        raise BadStudy(
+            f"trial {trial.number}", f"has {len(trial.records)} of {trial.num_folds} folds finished"
+        )
+    return score
+
+
+def champion_fit(trial: StudyTrial) -> FitRecord:
+    """The fold network that stands for a trial: the one of median Dice, so that the trial's score describes it.
+
+    Of an even number of folds it is the lower of the two in the middle: it must not look better than the trial.
+    """
+    dice = finished_score(trial).fold_dice
+    return trial.records[sorted(range(len(dice)), key=dice.__getitem__)[(len(dice) - 1) // 2]]
+
+
+def list_studies(home: Path) -> list[StudyHome]:
+    """Every study of a home, the one worked on last first. Those of outer folds count as their whole study's."""
+    touched: dict[str, float] = {}
+    studies = home / "studies"
+    folders = {file.parent for file in studies.glob("*/study.json")}
+    folders |= {file.parent.parent for file in studies.glob("*/ledger/study.json")}
+    for folder in folders:
+        name = whole_study(home, folder.name)
+        touched[name] = max(touched.get(name, 0.0), _touched(folder))
+    return [StudyHome(home, name) for name in sorted(touched, key=lambda name: -touched[name])]
+
+
+def find_study(home: Path, name: str | None) -> StudyHome:
+    """The study of that name, or the one worked on last. Raises `BadStudy` if there is none."""
+    if name is not None:
+        study = StudyHome(home, name)
+        study.manifest()
+        return study
+    studies = list_studies(home)
+    if not studies:
+        raise BadStudy(str(home), "holds no study yet; `orchestrator search` makes one")
+    return studies[0]
+
+
+def whole_study(home: Path, name: str) -> str:
+    """The name of the study that one of an outer fold belongs to; any other is its own."""
+    whole, mark, number = name.rpartition(OUTER)
+    return whole if mark and number.isdigit() and StudyHome(home, whole).exists() else name
+
+
+def _touched(folder: Path) -> float:
+    return max(path.stat().st_mtime for path in (folder, *folder.glob("optuna.journal")))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 80 else f"{text[:77]}..."

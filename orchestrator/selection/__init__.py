@@ -1,0 +1,1 @@
+"""Which trial wins, and how sure that is."""

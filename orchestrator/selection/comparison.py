@@ -1,0 +1,216 @@
+"""Two systems on the same images: which is better, by how much, and how sure.
+
+Validation images are compared at cross-fitted thresholds; hold-out and unseen images where the champions of both were
+scored. Only pairs count: an image that one of the two never scored has no part in it.
+
+On the same folds, one is called better where the tests over images and over folds both say so, as `best` does;
+intervals know both sources of chance, and hold for all rows together. Elsewhere (hold-out and unseen images, other
+folds) nothing says what training again would change, and a verdict is on these networks, not on the methods.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from orchestrator.common.errors import BadStudy
+from orchestrator.data.splits.assign import tie
+from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.scoring.pending_cases import scores_under
+from orchestrator.scoring.statistics import few_groups, holm
+from orchestrator.search.significance import SURE, both_tests, difference_interval, larger, share_of_test
+from orchestrator.search.store.study_store import StudyHome, StudyTrial, find_study, outside_cases
+from orchestrator.selection.reevaluation import named
+
+VALIDATION = "validation"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One trial of a study, and how it did on every image that may be compared."""
+
+    name: str  # "STUDY:TRIAL"
+    plan: SplitPlan
+    scores: Mapping[str, Mapping[str, float]]  # where -> case id -> score in [0, 1]
+    fold_means: tuple[float, ...]  # over each fold's validation images, at the trial's threshold
+    group_of: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the images of one place say of two contenders; a positive difference favors `other`."""
+
+    where: str  # "validation", "hold-out test", or an unseen dataset's name
+    reference: str
+    other: str
+    num_cases: int
+    num_groups: int
+    reference_mean: float
+    other_mean: float
+    difference: float
+    interval: tuple[float, float]  # over groups, and over folds where they are the same; the wider ends
+    p_images: float  # Wilcoxon signed-rank over groups, after Holm's correction
+    p_folds: float | None  # Nadeau-Bengio over folds, after Holm's; None where there are no common folds
+    p_value: float  # the larger of the two, after Holm's correction over all rows
+    confidence: float = 0.95  # of this interval; all of them hold at once in 95 % (Bonferroni)
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the interval leaves zero out, and every test that there is agrees at 5 %."""
+        low, high = self.interval
+        return (low > 0 or high < 0) and self.p_value < SURE
+
+    @property
+    def is_of_methods(self) -> bool:
+        """Whether chance of training is in it; else it is of these networks alone."""
+        return self.p_folds is not None
+
+
+def contender(home: Path, name: str, metric: str) -> Contender:
+    """The trial that NAME stands for: a study's best by `metric`, or STUDY:TRIAL. Raises `BadStudy`."""
+    study_name, _, number = name.partition(":")
+    study = find_study(home, study_name)
+    trial = _trial(study, number, metric)
+    score = trial.score(metric)
+    if score is None:
+        raise BadStudy(
+            name, f"has {len(trial.records)} of {trial.num_folds} folds finished; compare finished trials"
+        )
+    plan, (_, unseen) = study.plan(), study.datasets()
+    scores = {VALIDATION: dict(zip(score.case_ids, map(float, score.values_of_case[metric]), strict=True))}
+    champion = study.champion()
+    if champion is not None and champion.trial == trial.number:
+        for where, case_ids in outside_cases(plan, unseen).items():
+            histograms = study.ledger.read_scores(champion.fit_id, case_ids).histograms
+            values = scores_under(histograms, score.masks)[metric]
+            scores["hold-out test" if where == "test" else where] = dict(
+                zip(case_ids, map(float, values), strict=True)
+            )
+    return Contender(
+        name=f"{study.name}:{trial.number}",
+        plan=plan,
+        scores=scores,
+        fold_means=tuple(fold[metric] for fold in score.fold_metrics),
+        group_of=study.group_of_case(),
+    )
+
+
+def compare(contenders: Sequence[Contender]) -> list[Comparison]:
+    """Every contender against the first, wherever both were scored on the same images.
+
+    Raises `BadStudy` if there are fewer than two, one is named twice, or two have no image in common.
+    """
+    names = [one.name for one in contenders]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise BadStudy("compare", f"expected two or more different systems, found {', '.join(names)}")
+    reference, *others = contenders
+    pairs = [(other, where) for other in others for where in _common(reference, other)]
+    level = 1 - SURE / len(pairs)
+    rows = _corrected([_row(reference, other, where, level) for other, where in pairs])
+    places = list(dict.fromkeys(row.where for row in rows))
+    return sorted(rows, key=lambda row: places.index(row.where))
+
+
+def verdict(row: Comparison, metric: str) -> str:
+    """One line in words."""
+    points, (low, high) = 100 * row.difference, (100 * end for end in row.interval)
+    level, few = f"{100 * row.confidence:.4g} %", few_groups(row.num_groups)
+    end = f"; {few}" if few else ""
+    if not row.is_sure:
+        interval = f"{level} {low:+.1f} to {high:+.1f}" if math.isfinite(high - low) else "interval unknown"
+        return (
+            f"{row.where}: {row.other} and {row.reference} do not differ significantly by {metric} "
+            f"({points:+.1f} points, {interval}, p {row.p_value:.2g}){end}"
+        )
+    better, worse = (row.other, row.reference) if points > 0 else (row.reference, row.other)
+    low, high = sorted((abs(low), abs(high)))
+    numbers = (
+        f"by {abs(points):.1f} points of {metric} ({level} {low:.1f} to {high:.1f}, p {row.p_value:.2g})"
+    )
+    if row.is_of_methods:
+        return f"{row.where}: {better} is better than {worse} {numbers}{end}"
+    return (
+        f"{row.where}: the networks of {better} score higher than those of {worse} {numbers}: these networks, not the "
+        f"methods, for what training again would change is not known here{end}"
+    )
+
+
+def _trial(study: StudyHome, number: str, metric: str) -> StudyTrial:
+    trials = study.trials()
+    if not number:
+        standing = study.ranked(metric)
+        if not standing:
+            raise BadStudy(study.name, "has no finished trial yet; run `orchestrator search` on")
+        return named(study, standing, metric)[0]
+    found = [trial for trial in trials if str(trial.number) == number]
+    if not found:
+        raise BadStudy(
+            study.name, f"has no trial {number!r}; known: {', '.join(str(t.number) for t in trials)}"
+        )
+    return found[0]
+
+
+def _common(one: Contender, other: Contender) -> list[str]:
+    places = [where for where in one.scores if one.scores[where].keys() & other.scores.get(where, {}).keys()]
+    if not places:
+        raise BadStudy("compare", f"{one.name} and {other.name} were scored on no image in common")
+    return places
+
+
+def _row(reference: Contender, other: Contender, where: str, level: float) -> Comparison:
+    case_ids = sorted(reference.scores[where].keys() & other.scores[where].keys())
+    ours = np.array([reference.scores[where][id] for id in case_ids])
+    theirs = np.array([other.scores[where][id] for id in case_ids])
+    group_of = _joined(reference, other, case_ids)
+    groups = [group_of[id] for id in case_ids]
+    share = _share_of_test(reference, other) if where == VALIDATION else None
+    by_fold = np.subtract(other.fold_means, reference.fold_means) if share is not None else ()
+    difference, interval = difference_interval(theirs - ours, groups, by_fold, share, level)
+    p_images, p_folds = both_tests(theirs - ours, groups, by_fold, share)
+    return Comparison(
+        where=where,
+        reference=reference.name,
+        other=other.name,
+        num_cases=len(case_ids),
+        num_groups=len(set(groups)),
+        reference_mean=float(ours.mean()),
+        other_mean=float(theirs.mean()),
+        difference=difference,
+        interval=interval,
+        p_images=p_images,
+        p_folds=p_folds,
+        p_value=larger(p_images, p_folds),
+        confidence=level,
+    )
+
+
+def _joined(reference: Contender, other: Contender, case_ids: Sequence[str]) -> dict[str, str]:
+    """Case id -> group: what either study keeps together, for one may know of twins that the other does not."""
+    first: dict[str, str] = {}
+    pairs = [(first.setdefault(other.group_of[id], id), id) for id in case_ids]
+    return tie({id: reference.group_of[id] for id in case_ids}, pairs)
+
+
+def _share_of_test(reference: Contender, other: Contender) -> float | None:
+    """As the test over folds wants it, if both were cross-validated on the very same ones."""
+    is_same = reference.plan.digest == other.plan.digest
+    return share_of_test(reference.plan) if is_same else None
+
+
+def _corrected(rows: Sequence[Comparison]) -> list[Comparison]:
+    """The rows, their p-values corrected for how many there are."""
+    images, both = holm([row.p_images for row in rows]), holm([row.p_value for row in rows])
+    folds = iter(holm([row.p_folds for row in rows if row.p_folds is not None]))
+    return [
+        replace(
+            row,
+            p_images=float(p),
+            p_folds=None if row.p_folds is None else float(next(folds)),
+            p_value=float(larger_p),
+        )
+        for row, p, larger_p in zip(rows, images, both, strict=True)
+    ]

@@ -1,0 +1,244 @@
+"""An ensemble of trials by greedy forward selection with replacement (Caruana et al., ICML 2004).
+
+It begins with the chosen trial. Then, again and again, the trial joins whose company raises the score most; one that
+joins twice counts twice. In every fold the members' networks of that fold are averaged and scored on images that none
+of them was trained on, each fold at the threshold of the others. So the ensemble has a cross-validated score, as a
+trial has, and ends where no company raises it by more than MIN_GAIN. Only trials that keep the study's limits and
+whose weights are kept can join.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orchestrator.common.errors import BadStudy
+from orchestrator.search.fit_jobs import ScoreJob
+from orchestrator.search.goals.goals import Beside
+from orchestrator.search.goals.objective import Objective
+from orchestrator.search.records.ledger import FitRecord, scored_as
+from orchestrator.search.records.trial_score import TrialScore, score_trial
+from orchestrator.search.significance import Versus, all_against, contender, share_of_test
+from orchestrator.search.store.study_store import StudyHome, StudyTrial, broken
+from orchestrator.selection.ranking import interval, points
+
+MIN_GAIN = 0.001  # of the cross-fitted objective; less is not worth another network
+MAX_MEMBERS = 5
+
+# Scores what is asked for, unless it is on record.
+ScoreJobs = Callable[[Sequence[ScoreJob]], None]
+# Scores ensembles, each a tuple of trial numbers.
+ScoreAll = Callable[[Sequence[tuple[int, ...]]], list[TrialScore]]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Trials whose networks are averaged, and what that is worth."""
+
+    trials: tuple[StudyTrial, ...]  # the chosen one first; one that counts twice is named twice
+    score: TrialScore  # cross-validated, of the mean of probabilities
+    metric: str
+    ranked_by: str  # what its worth is called: the objective's label
+    num_candidates: int
+    left_out: tuple[str, ...]  # why others could not join
+    versus: Versus | None  # against the chosen trial; None where nobody joined
+
+    @property
+    def shares(self) -> dict[int, int]:
+        """Trial -> how often it counts."""
+        return dict(Counter(trial.number for trial in self.trials))
+
+    @property
+    def records(self) -> list[FitRecord]:
+        """The networks of all folds, those of a trial that counts twice named twice."""
+        return [record for trial in self.trials for record in trial.records]
+
+    def sentences(self) -> tuple[str, ...]:
+        """What was averaged, and what it gains; then why others could not join, a line each."""
+        return self._gain_sentence(), *self._members(), *self.left_out
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "trials": [trial.number for trial in self.trials],
+            "num_candidates": self.num_candidates,
+            "against_chosen": None if self.versus is None else self.versus.as_dict(),
+            "left_out": list(self.left_out),
+        }
+
+    def _gain_sentence(self) -> str:
+        first, one = self.trials[0].number, self.versus
+        over = f"Greedy selection over {self.num_candidates} trials"
+        raised = f"cross-fitted {self.metric}" if self.ranked_by == self.metric else self.ranked_by
+        if one is None:
+            return f"{over}: no company raises the {raised} of trial {first} by more than {100 * MIN_GAIN:g} points."
+        numbers = (
+            f"{points(one.difference)} points of cross-fitted {self.metric} ({interval(one.interval)}, "
+            f"p {one.p_value:.2g})"
+        )
+        verdict = (
+            "is better than" if one.is_sure else "is worse than" if one.is_worse else "cannot be told from"
+        )
+        return (
+            f"{over} by {raised}: the mean of trials {_listed(self.shares)} {verdict} trial {first} alone: {numbers}, "
+            "chosen on these same images."
+        )
+
+    def _members(self) -> list[str]:
+        """The settings of those that joined; the first one's are the card's own."""
+        others = {trial.number: trial for trial in self.trials[1:] if trial.number != self.trials[0].number}
+        return [f"Trial {number}: {_settings(trial)}." for number, trial in others.items()]
+
+
+def select_ensemble(
+    home: StudyHome,
+    standing: Sequence[tuple[StudyTrial, TrialScore]],
+    chosen: int,
+    metric: str,
+    score_jobs: ScoreJobs,
+) -> Ensemble:
+    """Build an ensemble around a trial of a study; `standing`: finished trials, best first.
+
+    Raises `BadStudy` if the networks of that trial are not there any more.
+    """
+    by_number = {trial.number: trial for trial, _ in standing}
+    numbers, left_out = candidates(by_number, chosen, home.beside())
+    score_all = _scorer(home, {number: by_number[number] for number in numbers}, metric, score_jobs)
+    objective = home.objective()
+    members, score = grow(chosen, numbers, score_all, worth_by(objective, metric))
+    ordered = sorted(members, key=lambda number: (number != chosen, numbers.index(number)))
+    alone = next(score for trial, score in standing if trial.number == chosen)
+    return Ensemble(
+        trials=tuple(by_number[number] for number in ordered),
+        score=score,
+        metric=metric,
+        ranked_by=objective.label(metric),
+        num_candidates=len(numbers),
+        left_out=left_out,
+        versus=_versus(home, chosen, score, alone, metric) if len(members) > 1 else None,
+    )
+
+
+def candidates(
+    trials: dict[int, StudyTrial], chosen: int, beside: Beside
+) -> tuple[list[int], tuple[str, ...]]:
+    """The trials that can be averaged with the chosen one, that one first, and why others cannot."""
+    if not _has_weights(trials[chosen]):
+        raise BadStudy(
+            f"trial {chosen}",
+            "its fold networks, which an ensemble is made of, were pruned, as it was not among the best by dice",
+        )
+    size = trials[chosen].settings.recipe.image_size
+    found, fits, left_out = [chosen], {_fit_ids(trials[chosen])}, []
+    for number, trial in trials.items():
+        if not _has_weights(trial) or _fit_ids(trial) in fits:
+            continue
+        if words := broken(trial, beside):
+            left_out.append(f"Trial {number} has {words}: left out.")
+            continue
+        other = trial.settings.recipe.image_size
+        if other != size:
+            left_out.append(
+                f"Trial {number} sees images of {other} pixels, trial {chosen} of {size}: left out."
+            )
+            continue
+        found.append(number)
+        fits.add(_fit_ids(trial))
+    return found, tuple(left_out)
+
+
+def grow(
+    first: int, numbers: Sequence[int], score_all: ScoreAll, worth: Callable[[TrialScore], float]
+) -> tuple[tuple[int, ...], TrialScore]:
+    """Let trials join, one at a time, as long as the best of them is worth it; return the members and their score."""
+    members: tuple[int, ...] = (first,)
+    (score,) = score_all([members])
+    while len(members) < MAX_MEMBERS:
+        tries = [(*members, number) for number in numbers if len({*members, number}) > 1]
+        if not tries:
+            break
+        scored = score_all(tries)
+        gains = [worth(one) - worth(score) for one in scored]
+        raising = [place for place, gain in enumerate(gains) if gain > MIN_GAIN]  # NaN is no gain
+        if not raising:
+            break
+        best = max(raising, key=gains.__getitem__)
+        members, score = tries[best], scored[best]
+    return members, score
+
+
+def cost(records: Sequence[FitRecord]) -> str:
+    """What it takes to run networks together."""
+    num_networks = len({record.fit_id for record in records})
+    return f"{num_networks} networks are averaged: for every image the work of {num_networks}."
+
+
+def worth_by(objective: Objective, metric: str) -> Callable[[TrialScore], float]:
+    """The objective of scores at cross-fitted thresholds, where there are any."""
+
+    def worth(score: TrialScore) -> float:
+        return objective(replace(score, metrics=score.cross_fitted or score.metrics), metric)
+
+    return worth
+
+
+def _scorer(home: StudyHome, trials: dict[int, StudyTrial], metric: str, score_jobs: ScoreJobs) -> ScoreAll:
+    """Score ensembles fold by fold, all of them at once; masks are made as the first member's settings say."""
+    datasets, order = home.plan().datasets, list(trials)
+
+    def jobs_of(members: tuple[int, ...]) -> list[ScoreJob]:
+        ordered = sorted(members, key=order.index)
+        jobs = []
+        for place, fold in enumerate(trials[order[0]].records):
+            first, *others = [trials[number].records[place].fit_id for number in ordered]
+            used = {name: datasets[name] for name in {id.split("/")[0] for id in fold.case_ids}}
+            jobs.append(ScoreJob(first, f"fold {fold.spec.fold}", used, fold.case_ids, tuple(others)))
+        return jobs
+
+    def record(job: ScoreJob, fold: FitRecord) -> FitRecord:
+        return replace(
+            fold, histograms=home.ledger.read_scores(scored_as(job.fit_ids), job.case_ids).histograms
+        )
+
+    def score_all(ensembles: Sequence[tuple[int, ...]]) -> list[TrialScore]:
+        asked = {members: jobs_of(members) for members in ensembles if len(members) > 1}
+        score_jobs([job for jobs in asked.values() for job in jobs])
+        scores = []
+        for members in ensembles:
+            folds: Sequence[FitRecord] = trials[members[0]].records
+            if members in asked:
+                folds = [record(job, fold) for job, fold in zip(asked[members], folds, strict=True)]
+            scores.append(score_trial(folds, trials[members[0]].settings, metric))
+        return scores
+
+    return score_all
+
+
+def _versus(home: StudyHome, chosen: int, score: TrialScore, alone: TrialScore, metric: str) -> Versus:
+    group_of = home.group_of_case()
+    groups = [group_of[case_id] for case_id in score.case_ids]
+    together, by_itself = (contender(chosen, of, metric) for of in (score, alone))
+    (found,) = all_against(together, [by_itself], groups, share_of_test(home.plan()))
+    return found
+
+
+def _has_weights(trial: StudyTrial) -> bool:
+    return all(record.weights.exists() for record in trial.records)
+
+
+def _fit_ids(trial: StudyTrial) -> tuple[str, ...]:
+    return tuple(record.fit_id for record in trial.records)
+
+
+def _listed(shares: dict[int, int]) -> str:
+    return ", ".join(
+        f"{number}" if times == 1 else f"{number} ({times} times)" for number, times in shares.items()
+    )
+
+
+def _settings(trial: StudyTrial) -> str:
+    return ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in trial.searched.items()
+    )

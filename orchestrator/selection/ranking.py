@@ -1,0 +1,327 @@
+"""Which trial is handed over, and how sure that is: what cannot be told from the winner, and what is cheaper.
+
+Trials are compared on the same validation images, at cross-fitted thresholds (see search/ties.py). Where those that
+cannot be told apart were scored again, the winner is the best of both scorings. No test case and no unseen dataset has
+a say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from optuna.trial import TrialState
+
+from orchestrator.scoring.formatting import percent, points
+from orchestrator.search.choices import BestRule
+from orchestrator.search.goals.model_cost import num_parameters
+from orchestrator.search.records.ledger import FitRecord
+from orchestrator.search.records.trial_score import TrialScore
+from orchestrator.search.significance import (
+    Contender,
+    Versus,
+    all_against,
+    contender,
+    gain_over,
+    share_of_test,
+)
+from orchestrator.search.store.study_store import StudyHome, StudyTrial, broken
+from orchestrator.selection.reevaluation import AFRESH, Again, again_on, failed_again, scored_again
+
+DEFAULT = 0  # the trial of the paper's setting
+NOT_WHOLE = (TrialState.PRUNED, TrialState.RUNNING)  # tried, without all folds
+SAME_COST = 0.1  # seconds of training that differ by less, as a share, are the same
+
+
+@dataclass(frozen=True)
+class Candidate(Contender):
+    """A trial with all its folds, and what it costs."""
+
+    seconds: float  # of training, over all folds and workers, on a machine that does nothing else
+    num_parameters: int  # of its network
+    may_win: bool = True  # whether it keeps the study's limits
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is handed over, and why."""
+
+    metric: str
+    rule: BestRule
+    winner: int  # of the highest score, over both scorings where there are two
+    chosen: int
+    reason: str  # one line
+    alike: tuple[Versus, ...]  # the winner against those that cannot be told from it, in order of their rank
+    better: tuple[Versus, ...]  # against those that are better by this metric: another one was ranked by
+    num_compared: int  # trials with all folds, the winner left out
+    default: (
+        Versus | None
+    )  # the winner against the paper's setting; None where it is that, or that is missing
+    again: tuple[Again, ...] = ()  # finalists that were scored again, the winner first
+    again_on: str = AFRESH  # the folds and seeds of that, in words
+    failed_again: Mapping[int, str] = field(
+        default_factory=dict
+    )  # finalists left out for it, with the reason
+
+    @property
+    def alike_trials(self) -> tuple[int, ...]:
+        return tuple(one.other for one in self.alike)
+
+    def sentences(self) -> tuple[str, ...]:
+        """What was chosen, what cannot be told from the winner, and what tuning has gained, a line each."""
+        return self.reason, *self.again_sentences(), self._alike_sentence(), self._default_sentence()
+
+    def again_sentences(self) -> tuple[str, ...]:
+        """What the second scoring of the finalists has shown; nothing where there was none."""
+        if not self.again:
+            return ()
+        first = self.again[0]
+        is_afresh = self.again_on == AFRESH
+        where = "On folds and seeds that the search did not optimise over" if is_afresh else "There"
+        number = len(self.again) + len(self.failed_again)
+        return (
+            f"{number} trials that could not be told apart were scored again, {self.again_on}: "
+            + "; ".join(
+                f"trial {one.trial}: {percent(one.both)} over both (search {percent(one.search)}, again "
+                f"{percent(one.fresh)})"
+                for one in self.again
+            )
+            + ".",
+            f"{where}, trial {first.trial} has {percent(first.fresh)}: its own score of the search was "
+            f"{_optimism(first.optimism)}.",
+            *(
+                f"Trial {trial} is left out, for it failed when it was trained again: "
+                f"{next(iter(error.splitlines()), 'unknown')}."
+                for trial, error in self.failed_again.items()
+            ),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "rule": self.rule,
+            "winner": self.winner,
+            "chosen": self.chosen,
+            "reason": self.reason,
+            "num_compared": self.num_compared,
+            "not_told_from_winner": [one.as_dict() for one in self.alike],
+            "better_than_winner": [one.as_dict() for one in self.better],
+            "against_default": None if self.default is None else self.default.as_dict(),
+            "scored_again": [one.as_dict() for one in self.again],
+            "failed_again": dict(self.failed_again),
+        }
+
+    def tags(self) -> dict[str, str]:
+        """For the run, or the registered model, of the trial that is handed over."""
+        finalists = ", ".join(str(one.trial) for one in self.again) or "not scored again"
+        told = {"chosen_for": self.reason, "finalists": finalists}
+        if self.chosen != self.winner:  # the rest is said of the winner
+            return told
+        gain = "is the default" if self.winner == DEFAULT else "unknown"
+        if self.default is not None:
+            gain = "yes" if self.default.is_sure else "no" if self.default.is_worse else "cannot be told"
+        alike = ", ".join(map(str, self.alike_trials)) or "none"
+        return told | {"not_told_from_winner": alike, "beats_default": gain}
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers for the run of the champion, those that are finite."""
+        found = {"num_not_told_from_winner": float(len(self.alike))}
+        if self.default is not None:
+            found |= {
+                "gain_over_default": self.default.difference,
+                "gain_over_default_low": self.default.interval[0],
+                "gain_over_default_high": self.default.interval[1],
+                "gain_over_default_p": self.default.p_value,
+            }
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+    def _alike_sentence(self) -> str:
+        if not self.num_compared:
+            return "No other trial has all its folds, so there is nothing to compare it with."
+        told = {"cannot be told from": self.alike, "are better than": self.better}
+        found = [
+            f"these {verdict} trial {self.winner} by {self.metric}: {', '.join(str(one.other) for one in some)}"
+            for verdict, some in told.items()
+            if some
+        ]
+        if not found:
+            return f"All {self.num_compared} others are worse than trial {self.winner} by {self.metric}."
+        return f"Of {self.num_compared} others, {'; '.join(found)}."
+
+    def _default_sentence(self) -> str:
+        if self.winner == DEFAULT:
+            return "The highest score is that of the paper's setting, trial 0."
+        if self.default is None:
+            return "The paper's setting, trial 0, has not finished all its folds, so the gain over it is unknown."
+        one = self.default
+        numbers = f"{points(one.difference)} points of {self.metric} ({interval(one.interval)}, p {one.p_value:.2g})"
+        if one.is_sure:
+            return f"Trial {self.winner} beats the paper's setting, trial 0, by {numbers}."
+        if one.is_worse:
+            return f"Trial {self.winner} is worse than the paper's setting, trial 0: {numbers}."
+        return f"Trial {self.winner} cannot be told from the paper's setting, trial 0: {numbers}."
+
+
+def select(
+    candidates: Sequence[Candidate],
+    groups: Sequence[str],
+    test_share: float | None,
+    *,
+    metric: str = "dice",
+    ranked_by: str | None = None,
+    rule: BestRule = "best",
+    again: Sequence[Again] = (),
+    failed_again: Mapping[int, str] | None = None,
+    num_stopped: int = 0,
+) -> Selection:
+    """Choose among trials with all folds, best first.
+
+    groups (N,) of the images; test_share: cases validated over cases trained on, None of one fold. Trials are compared
+    by their means of `metric` over images, whatever they are `ranked_by`. `again`: those that were scored again, the
+    winner first; `failed_again`: those that could not be, which no rule takes. `num_stopped`: trials that were tried
+    and have not all folds.
+    """
+    failed = failed_again or {}
+    highest = f"the highest {ranked_by or metric} of {len(candidates)} finished"
+    if again:
+        highest = f"the highest {ranked_by or metric} over both scorings of {len(again)} finalists"
+    best = again[0].trial if again else candidates[0].number
+    winner = next(one for one in candidates if one.number == best)
+    others = [one for one in candidates if one is not winner]
+    against = all_against(winner, others, groups, test_share)
+    chosen, reason = winner, f"Trial {winner.number} has {highest}."
+    if rule == "one-se":
+        may_win = [one for one in others if one.may_win and one.number not in failed]
+        chosen, reason = _cheapest(winner, may_win, against, again, metric, highest)
+    return Selection(
+        metric=metric,
+        rule=rule,
+        winner=winner.number,
+        chosen=chosen.number,
+        reason=reason,
+        alike=tuple(one for one in against if not one.is_sure and not one.is_worse),
+        better=tuple(one for one in against if one.is_worse),
+        num_compared=len(others),
+        default=_gain(winner, others, groups, test_share, num_stopped),
+        again=tuple(again),
+        failed_again=failed,
+    )
+
+
+def select_trial(
+    home: StudyHome,
+    standing: Sequence[tuple[StudyTrial, TrialScore]],
+    metric: str = "dice",
+    rule: BestRule = "best",
+    asked: int | None = None,
+) -> Selection:
+    """Choose among the trials of a study, which the study has `ranked` by the metric, and which are not none.
+
+    `asked`: take that one, whichever the rule would choose.
+    """
+    plan, group_of = home.plan(), home.group_of_case()
+    groups = [group_of[case_id] for case_id in standing[0][1].case_ids]
+    beside = home.beside()
+    candidates = [
+        replace(_candidate(trial, score, metric), may_win=broken(trial, beside) is None)
+        for trial, score in standing
+    ]
+    again = scored_again(home, standing) if metric == "dice" else ()
+    found = select(
+        candidates,
+        groups,
+        share_of_test(plan),
+        metric=metric,
+        ranked_by=home.objective().label(metric),
+        rule=rule,
+        again=again,
+        failed_again=failed_again(home, standing) if again else {},
+        num_stopped=sum(trial.state in NOT_WHOLE for trial in home.stored_trials()),
+    )
+    found = replace(found, again_on=again_on(home)) if again else found
+    if asked is None:
+        return found
+    return replace(found, chosen=asked, reason=f"Trial {asked} was asked for. {found.reason}")
+
+
+def _optimism(difference: float) -> str:
+    return f"{100 * abs(difference):.2f} points {'higher' if difference >= 0 else 'lower'}"
+
+
+def interval(ends: tuple[float, float]) -> str:
+    """95 % of a difference, in points."""
+    return f"95 % {points(ends[0])} to {points(ends[1])}" if math.isfinite(ends[0]) else "95 % unknown"
+
+
+def _candidate(trial: StudyTrial, score: TrialScore, metric: str) -> Candidate:
+    shown = contender(trial.number, score, metric)
+    return Candidate(
+        number=shown.number,
+        values=shown.values,
+        fold_means=shown.fold_means,
+        seconds=training_seconds(trial.records),
+        num_parameters=num_parameters(trial.settings),
+    )
+
+
+def training_seconds(records: Sequence[FitRecord]) -> float:
+    """All epochs, on all workers, at the pace of the fastest one: what else the machine did has no part in it."""
+    epochs = [row["seconds"] * record.world_size for record in records for row in record.curves]
+    return len(epochs) * min(epochs)
+
+
+def _gain(
+    winner: Candidate,
+    others: Sequence[Candidate],
+    groups: Sequence[str],
+    test_share: float | None,
+    num_stopped: int,
+) -> Versus | None:
+    """The winner against the default, where it is another."""
+    default = next((one for one in others if one.number == DEFAULT), None)
+    if default is None:
+        return None
+    rest = [one for one in others if one is not default]
+    return gain_over(default, winner, rest, groups, test_share, num_stopped)
+
+
+def _cheapest(
+    winner: Candidate,
+    others: Sequence[Candidate],
+    against: Sequence[Versus],
+    again: Sequence[Again],
+    metric: str,
+    highest: str,
+) -> tuple[Candidate, str]:
+    """Of all within one standard error of the winner the one of least training, then of fewest parameters.
+
+    Of a finalist, the lead over both scorings must be within it, too.
+    """
+    lead = {one.trial: again[0].both - one.both for one in again}
+    allowed = {other.number for other in others}
+    near = {
+        one.other: one
+        for one in against
+        if one.other in allowed
+        and max(one.difference, lead.get(one.other, -math.inf)) <= one.standard_error < math.inf
+    }
+    within = [winner, *(other for other in others if other.number in near)]
+    limit = (1 + SAME_COST) * min(one.seconds for one in within)
+    chosen = min((one for one in within if one.seconds <= limit), key=lambda one: one.num_parameters)
+    if chosen is winner:
+        return winner, (
+            f"Trial {winner.number} has {highest}; "
+            f"of {len(near)} others within one standard error none is cheaper."
+        )
+    one = near[chosen.number]
+    return chosen, (
+        f"Trial {chosen.number} is the cheapest of {len(within)} within one standard error of the best, "
+        f"trial {winner.number}: {points(-one.difference)} points of {metric} "
+        f"(standard error {100 * one.standard_error:.2f}), {_cost(chosen)} instead of {_cost(winner)}."
+    )
+
+
+def _cost(one: Candidate) -> str:
+    return f"{one.seconds / 60:.1f} min of training and {one.num_parameters:,} parameters"

@@ -1,0 +1,141 @@
+"""Settings that earlier studies recommend: tried right after the paper's, where they fit the space.
+
+They are written down once, when a study begins, and have the numbers after 0; so whoever resumes asks for them again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.common.errors import BadSpace
+from orchestrator.search.goals.goals import Beside
+from orchestrator.search.significance import all_against, contender, share_of_test
+from orchestrator.search.space.checks import in_order
+from orchestrator.search.space.distributions import Distribution
+from orchestrator.search.space.parameters import NETWORK
+from orchestrator.search.space.space import SearchSpace
+from orchestrator.search.store.study_store import StudyHome
+
+MOST = 5  # of one study
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A setting of an earlier study: flat params, as they were or as text."""
+
+    source: str  # "trial 3 of unet-Kvasir"
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What becomes of earlier settings in a space."""
+
+    settings: tuple[dict[str, Any], ...]  # the searched parameters
+    lines: tuple[str, ...]  # what is said of each
+
+
+def best_of_study(home: StudyHome) -> list[Earlier]:
+    """The winner, those that cannot be told from it, then the next best."""
+    standing = home.contenders()
+    if not standing:
+        return []
+    plan, group_of = home.plan(), home.group_of_case()
+    winner, *others = [contender(trial.number, score) for trial, score in standing]
+    groups = [group_of[case_id] for case_id in standing[0][1].case_ids]
+    surely_worse = {
+        one.other for one in all_against(winner, others, groups, share_of_test(plan)) if one.is_sure
+    }
+    trials = sorted((trial for trial, _ in standing), key=lambda trial: trial.number in surely_worse)
+    return [Earlier(f"trial {trial.number} of {home.name}", trial.params) for trial in trials[:MOST]]
+
+
+def num_chosen_by(home: StudyHome, outside: Collection[str]) -> int:
+    """How many of these images, by `Case.sha256`, an earlier study trained on or chose by, whatever their names.
+
+    An image that was saved anew, or has another mask, is not known again.
+    """
+    used = {case_id for fold in home.plan().folds for case_id in (*fold.train, *fold.val)}
+    cases = (case for dataset in home.datasets()[0] for case in dataset.cases)
+    return len({case.sha256 for case in cases if case.id in used}.intersection(outside))
+
+
+def lineage(home: StudyHome) -> list[str]:
+    """The study, and those that recommended its first settings, theirs too, as far as they are of this home."""
+    found = [home.name]
+    for name in found:
+        study = StudyHome(home.home, name)
+        recommended_by = study.warm_start if study.beginnings() else []
+        found += [one for one in dict.fromkeys(recommended_by) if one not in found]
+    return found
+
+
+def fit_in(space: SearchSpace, earlier: Sequence[Earlier], beside: Beside) -> Fitted:
+    """Those that are in the space and within its limits, each once, and in words why the others are not."""
+    settings: list[dict[str, Any]] = []
+    lines = []
+    known = [dict(space.baseline)]
+    for one in earlier:
+        searched, problems, filled = _read(space, one.params)
+        problems = problems or _refusals(space, searched, beside)
+        if problems:
+            lines.append(f"{one.source} does not fit: {'; '.join(problems)}")
+        elif searched in known:
+            lines.append(f"{one.source} is known already")
+        else:
+            known.append(searched)
+            settings.append(searched)
+            rest = f"; as in the paper: {', '.join(filled)}" if filled else ""
+            lines.append(f"{one.source} becomes trial {len(settings)}{rest}")
+    return Fitted(tuple(settings), tuple(lines))
+
+
+def _read(space: SearchSpace, told: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
+    """The searched parameters of a setting, why they are not in the space, and which it says nothing of."""
+    flat, searched = dict(space.fixed), {}
+    problems, filled = [], []
+    network = told.get(NETWORK)
+    if network not in space.networks:
+        return {}, [f"its network is {network}"], []
+    for name in in_order(space.search):
+        distribution = space.search[name]
+        if not distribution.exists(flat):
+            continue
+        if name in told:
+            value = distribution.exact(_value(distribution, told[name]))
+            if not distribution.holds(value):
+                problems.append(f"{name} {told[name]} is not {distribution}")
+        elif name in space.baseline:
+            value = space.baseline[name]
+            filled.append(name)
+        else:
+            problems.append(f"it has no {name}")
+            continue
+        flat[name] = searched[name] = value
+    return searched, problems, filled
+
+
+def _value(distribution: Distribution, told: Any) -> Any:
+    """A value as it was, or what its text stands for in this distribution."""
+    if not isinstance(told, str):
+        return told
+    readings: list[Any] = [told]
+    for read in (int, float, json.loads):
+        try:
+            readings.append(read(told))
+        except ValueError:
+            continue
+    return next((value for value in readings if distribution.holds(value)), told)
+
+
+def _refusals(space: SearchSpace, searched: Mapping[str, Any], beside: Beside) -> list[str]:
+    """What speaks against a setting whose values are fine one by one."""
+    try:
+        settings = space.settings({**space.fixed, **searched})
+    except BadSpace as error:
+        return list(error.problems)
+    broken = beside.broken(settings)
+    return [broken] if broken else []

@@ -1,0 +1,1 @@
+"""One study from specification to champion: read run.py first."""

@@ -1,0 +1,127 @@
+"""The champion of a study: who it is, how it does where the search never looked, and its refit on everything."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import ray
+
+from orchestrator.data.cases import Dataset
+from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.ray_cluster.machine import Machine, cluster, open_widths, shape_lanes
+from orchestrator.search.fit_jobs import ScoreJob
+from orchestrator.search.forecast.width import quickest
+from orchestrator.search.records.ledger import FitRecord, scored_as
+from orchestrator.search.records.trial_score import refit_spec
+from orchestrator.search.store.optuna_storage import trouble_told
+from orchestrator.search.store.study_store import Champion, StudyHome, StudyTrial, champion_fit, outside_cases
+from orchestrator.selection.reevaluation import named, settled
+from orchestrator.training.ray.lanes import Lanes, Perform
+from orchestrator.training.recipe import FitSpec
+
+
+def crowned(study: StudyHome, rescore: int) -> StudyTrial | None:
+    """The champion of a study that is over: every trial is finished and the best one is scored outside."""
+    standing = study.ranked()
+    if not study.contenders():
+        return None
+    if rescore > 1 and settled(study, standing, rescore) is None:
+        return None
+    best, _ = named(study, standing)
+    crown = _crown_of(best)
+    outside = outside_cases(study.plan(), study.datasets()[1]).values()
+    is_scored = all(study.ledger.has_scores(crown.fit_id, case_ids) for case_ids in outside)
+    return best if is_scored and study.champion() == crown else None
+
+
+def crown(study: StudyHome, lanes: Lanes) -> StudyTrial | None:
+    """Name the best trial and score its network, once, on the hold-out cases and on the unseen datasets."""
+    standing = study.ranked()
+    if not study.contenders():
+        return None
+    champion, _ = named(study, standing)
+    _score_outside(lanes, (champion_fit(champion).fit_id,), study.plan(), study.datasets()[1])
+    with (
+        trouble_told()
+    ):  # Optuna's own best trial is that of the highest value, whatever a re-evaluation has shown
+        study.optuna_study().set_user_attr("champion", champion.number)
+    study.crown(_crown_of(champion))
+    return champion
+
+
+def refit(
+    study: StudyHome,
+    trial: StudyTrial,
+    machine: Machine,
+    work: Perform,
+    on_epoch: Callable[[dict[str, float]], None],
+) -> FitRecord:
+    """Train the champion's setting on all cases but the hold-out; score it on the hold-out and the unseen sets."""
+    plan, spec = study.plan(), spec_of_refit(study, trial)
+    with study.lock(), cluster(machine):
+        if widths := open_widths(ray.nodes(), machine, (spec.network,), (spec.recipe.batch_size,)):
+            machine = replace(machine, workers_per_fit=quickest(study.speeds_file, spec, widths))
+        shape = shape_lanes(ray.nodes(), machine, num_lanes=1)
+        with Lanes(work, shape, study.folder / "train") as lanes:
+            lanes.run(spec.fit_id, spec, on_epoch)
+            _score_outside(lanes, (spec.fit_id,), plan, study.datasets()[1])
+    return study.ledger.read(spec.fit_id)
+
+
+def spec_of_refit(study: StudyHome, trial: StudyTrial) -> FitSpec:
+    """The refit of a trial: it runs as many epochs as the folds took to their best one, in the median."""
+    epochs = statistics.median_high(record.best_epoch + 1 for record in trial.records)
+    return refit_spec(trial.settings, study.plan(), epochs)
+
+
+def score_networks(study: StudyHome, fit_ids: tuple[str, ...], machine: Machine, work: Perform) -> None:
+    """Score networks, their probabilities averaged, on the hold-out and the unseen sets, unless that was done."""
+    plan, (_, unseen) = study.plan(), study.datasets()
+    cases = outside_cases(plan, unseen).values()
+    if all(study.ledger.has_scores(scored_as(fit_ids), case_ids) for case_ids in cases):
+        return
+    with study.lock(), cluster(machine):
+        shape = shape_lanes(ray.nodes(), machine, num_lanes=1)
+        with Lanes(work, shape, study.folder / "train") as lanes:
+            _score_outside(lanes, fit_ids, plan, unseen)
+
+
+@contextmanager
+def scoring(
+    study: StudyHome, machine: Machine, work: Perform
+) -> Iterator[Callable[[Sequence[ScoreJob]], None]]:
+    """A function that scores networks together, unless that was done; lanes come up when it first has to."""
+    with ExitStack() as stack:
+        up: list[Lanes] = []
+
+        def score(jobs: Sequence[ScoreJob]) -> None:
+            missing = [job for job in jobs if not study.ledger.has_scores(job.scored_as, job.case_ids)]
+            if not missing:
+                return
+            if not up:
+                stack.enter_context(study.lock())
+                stack.enter_context(cluster(machine))
+                shape = shape_lanes(ray.nodes(), machine)
+                up.append(stack.enter_context(Lanes(work, shape, study.folder / "train")))
+            with ThreadPoolExecutor(len(missing)) as waiting:
+                list(waiting.map(lambda job: up[0].run(f"{job.scored_as}-{job.name}", job), missing))
+
+        yield score
+
+
+def _crown_of(trial: StudyTrial) -> Champion:
+    return Champion(trial.number, champion_fit(trial).fit_id)
+
+
+def _score_outside(
+    lanes: Lanes, fit_ids: tuple[str, ...], plan: SplitPlan, unseen: tuple[Dataset, ...]
+) -> None:
+    fingerprints = plan.datasets | plan.unseen
+    for name, case_ids in outside_cases(plan, unseen).items():
+        datasets = {dataset: fingerprints[dataset] for dataset in {id.split("/")[0] for id in case_ids}}
+        first, *others = fit_ids
+        lanes.run(f"{scored_as(fit_ids)}-{name}", ScoreJob(first, name, datasets, case_ids, tuple(others)))

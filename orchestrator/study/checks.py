@@ -1,0 +1,75 @@
+"""What cannot work in a study, found before a GPU is taken."""
+
+from __future__ import annotations
+
+from orchestrator.common.errors import BadSpace, BadStudy
+from orchestrator.data.splits.resplit import dealt_again
+from orchestrator.ray_cluster.machine import Machine
+from orchestrator.search.goals.objective import objective_problems
+from orchestrator.search.samplers.draw import makers, refuse_unless_allowed
+from orchestrator.search.space.space import SearchSpace
+from orchestrator.search.store.optuna_storage import reach
+from orchestrator.study.spec import Study
+from orchestrator.training.recipe import Recipe
+
+# Races that test whether one mean over images is below another.
+COMPARES_MEANS = ("paired", "wilcoxon")
+
+
+def check(study: Study, machine: Machine) -> None:
+    """Refuse what cannot work before a GPU is taken."""
+    problems = []
+    smallest = min(len(fold.train) for fold in study.plan.folds)
+    for batch_size in batch_sizes(study.space):
+        if batch_size > smallest:
+            problems.append(
+                f"batch_size: {batch_size} images need a fold that large; the smallest trains on {smallest}"
+            )
+        if batch_size % (machine.workers_per_fit or 1):
+            problems.append(
+                f"batch_size: {batch_size} images cannot be dealt to {machine.workers_per_fit} workers per fit"
+            )
+    if problems:
+        raise BadSpace(str(study.space.path or "search space"), problems)
+    if study.rescore > 1:
+        dealt_again(study.plan, study.datasets, study.unseen)  # refuses what cannot be dealt twice
+    problems = [*objective_problems(study.objective, study.plan), *study.also.problems(study.plan)]
+    if problems := [*problems, *_several_problems(study), *_race_problems(study)]:
+        raise BadStudy("--objective", problems)
+    refuse_unless_allowed(study.space, study.also, study.seed)
+    if (url := study.storage or study.home.storage) is not None:
+        reach(url)
+
+
+def _several_problems(study: Study) -> list[str]:
+    """What does not go together with so many objectives."""
+    goals = (study.maximise, *study.beside)
+    count, known = f"{len(goals)} objectives" if study.beside else "one objective", makers(len(goals))
+    problems = []
+    if len({*goals}) < len(goals):
+        problems.append(f"each can be given once, found {', '.join(goals)}")
+    if study.sampler not in known:
+        problems.append(f"--sampler {study.sampler} is not for {count}; these are: {', '.join(known)}")
+    if study.beside and study.race != "none":
+        problems.append(
+            f"--race {study.race} compares trials by one objective, found {count}; use --race none"
+        )
+    if study.beside and study.budget.until_unlikely:
+        problems.append(f"--until-unlikely looks at one objective, found {count}; use another budget")
+    return problems
+
+
+def _race_problems(study: Study) -> list[str]:
+    if study.maximise == "mean" or study.beside or study.race not in COMPARES_MEANS:
+        return []
+    return [
+        f"--race {study.race} stops a trial whose mean over images is surely below the best one's, which says "
+        f"little of its {study.maximise}; use --race none, asha, forgiving or median"
+    ]
+
+
+def batch_sizes(space: SearchSpace) -> tuple[int, ...]:
+    """Every batch size that a trial of this space can have."""
+    if "batch_size" in space.search:
+        return tuple(int(value) for value in space.search["batch_size"].steps)
+    return (space.fixed.get("batch_size", Recipe.model_fields["batch_size"].default),)

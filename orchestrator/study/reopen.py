@@ -1,0 +1,80 @@
+"""Trials that the machine failed, as earlier versions put them on record, are taken up again under their own numbers.
+
+Optuna lets nobody change a trial that is over. So the word that it failed is taken out of the study's storage, and the
+trial is again one that was open when everything died.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection
+from pathlib import Path
+
+from optuna.storages.journal._storage import JournalOperation
+from optuna.trial import TrialState
+from sqlalchemy import bindparam, create_engine, text
+
+from orchestrator.common.faults import was_of_the_machine
+from orchestrator.common.files import write_atomically
+from orchestrator.search.store.optuna_storage import open_database, trouble_told
+from orchestrator.search.store.study_store import StudyHome
+
+logger = logging.getLogger(__name__)
+
+
+def reopen(home: StudyHome) -> tuple[int, ...]:
+    """Open the trials of a study that failed for no reason of their own; return their numbers. Needs the lock."""
+    hurt = [
+        trial
+        for trial in home.stored_trials()
+        if trial.state == TrialState.FAIL and was_of_the_machine(trial.user_attrs.get("error", ""))
+    ]
+    if not hurt:
+        return ()
+    ids, numbers = {trial._trial_id for trial in hurt}, tuple(trial.number for trial in hurt)
+    logger.warning(
+        "study %s: the machine failed trial(s) %s, not their configurations, so they are taken up again",
+        home.name,
+        ", ".join(map(str, numbers)),
+    )
+    if home.storage is None:
+        _in_journal(home.journal_file, ids)
+    else:
+        _in_database(home.storage, ids)
+    _forget_reports(home.told_file, {f"trial {number}" for number in numbers})
+    return numbers
+
+
+def _in_journal(path: Path, trial_ids: Collection[int]) -> None:
+    def speaks_of_failure(line: bytes) -> bool:
+        said = json.loads(line)
+        if said.get("trial_id") not in trial_ids:
+            return False
+        if said["op_code"] == JournalOperation.SET_TRIAL_STATE_VALUES:
+            return said["state"] == TrialState.FAIL.value
+        return said["op_code"] == JournalOperation.SET_TRIAL_USER_ATTR and "error" in said["user_attr"]
+
+    lines = path.read_bytes().splitlines(keepends=True)
+    write_atomically(path, b"".join(line for line in lines if not speaks_of_failure(line)))
+
+
+def _in_database(url: str, trial_ids: Collection[int]) -> None:
+    errors = text(
+        "DELETE FROM trial_user_attributes WHERE trial_user_attributes.key = 'error' AND trial_id IN :ids"
+    )
+    states = text("UPDATE trials SET state = 'RUNNING', datetime_complete = NULL WHERE trial_id IN :ids")
+    engine = create_engine(url)
+    with trouble_told(), engine.begin() as connection:
+        for statement in (errors, states):
+            those = statement.bindparams(bindparam("ids", expanding=True))
+            connection.execute(those, {"ids": list(trial_ids)})
+    engine.dispose()
+    open_database.cache_clear()  # it remembers trials that are over
+
+
+def _forget_reports(file: Path, names: Collection[str]) -> None:
+    """Let it be reported once more how these end."""
+    if file.exists():
+        lines = file.read_text().splitlines(keepends=True)
+        write_atomically(file, "".join(line for line in lines if line.strip() not in names).encode())

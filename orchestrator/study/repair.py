@@ -1,0 +1,145 @@
+"""A study whose files were damaged, by a power cut, a full disk or a bad copy: what is said of it, and how it goes on.
+
+Who reads changes nothing: `damage` says which files do not read and are left out. Who searches sets them aside, into
+`ledger/damaged/`, and does again what was in them; nothing is ever deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.common.errors import BadSplit, BadStudy
+from orchestrator.common.files import write_atomically
+from orchestrator.common.stored_json import Unreadable, parse_json
+from orchestrator.search.forecast.width import read_speeds
+from orchestrator.search.race.state import Standings
+from orchestrator.search.race.verdict_log import split_verdicts
+from orchestrator.search.store.optuna_journal import write_journal
+from orchestrator.search.store.study_store import StudyHome
+from orchestrator.selection.nested import nested_of
+from orchestrator.selection.reevaluation import read_rescoring
+from orchestrator.training.recipe import FitSpec
+
+if TYPE_CHECKING:
+    from orchestrator.search.budget.gate import Purse
+    from orchestrator.search.progress.monitor import Watch
+    from orchestrator.training.ray.dispatcher import News
+    from orchestrator.training.ray.lanes import Lanes
+
+logger = logging.getLogger(__name__)
+MOST_NAMED = 3  # files in one line
+
+
+def damage(home: StudyHome) -> list[str]:
+    """A line for each kind of file that does not read, and is left out until the search goes on."""
+    lines = []
+    if records := home.ledger.damaged():
+        named = [f"{folder} ({why})" for folder, why in records.items()]
+        lines.append(
+            f"{len(named)} record(s) do not read and count as if they were not there: {_some(named)}; the same "
+            "`orchestrator search` sets them aside and makes them again"
+        )
+    if (why := home.journal_damage()) is not None:
+        lines.append(
+            f"{home.journal_file} {why}: trials are shown as the ledger has them; the same `orchestrator search` "
+            "rebuilds it"
+        )
+    if num_bad := len(split_verdicts(home.race_file)[1]):
+        lines.append(f"{home.race_file}: {num_bad} line(s) do not read and are left out")
+    return lines
+
+
+def restore(home: StudyHome) -> None:
+    """Set aside what does not read, so that a search goes on and makes it again. Needs the lock."""
+    home.mend()
+    for folder, why in home.ledger.damaged(thorough=True).items():
+        logger.warning("%s: %s; it is kept as %s, and made again", folder, why, home.ledger.set_aside(folder))
+    _restore_verdicts(home)
+    _restore_journal(home)
+    for file, read in _derived(home):
+        _set_aside_unread(home, file, read)
+
+
+def train_lost(
+    lost: Mapping[str, FitSpec],
+    standings: Standings,
+    lanes: Lanes,
+    purse: Purse,
+    is_over: Callable[[], bool],
+    watch: Watch,
+) -> None:
+    """Train fits again whose records are gone, of trials that are over or were judged: what was said of them stands."""
+    if not lost:
+        return
+    logger.warning("%d fit(s) whose records are gone are trained again", len(lost))
+
+    def hear(fit_id: str, news: News) -> None:
+        purse.spending.hear(fit_id, news.rows)
+        if news.state == "finished":
+            purse.spending.finish(standings.ledger.read(fit_id))
+        watch.step()
+
+    for fit_id, error in lanes.run_all(lost, hear, is_over).items():
+        logger.warning("fit %s could not be trained again: %s", fit_id, error)
+    standings.look_again()
+
+
+def _derived(home: StudyHome) -> list[tuple[Path, Callable[[], Any]]]:
+    """Files that a search makes again from what else is there, and how each is read."""
+    folder = home.folder
+    return [
+        (home.champion_file, home.champion),
+        (folder / "rescored.json", lambda: read_rescoring(home)),
+        (folder / "nested.json", lambda: nested_of(home)),
+        (folder / "splits-again.json", lambda: parse_json(folder / "splits-again.json", dict[str, Any])),
+        (home.speeds_file, lambda: read_speeds(home.speeds_file)),
+        (home.status_file, lambda: parse_json(home.status_file, dict[str, Any])),
+    ]
+
+
+def _set_aside_unread(home: StudyHome, file: Path, read: Callable[[], Any]) -> None:
+    if not file.exists():
+        return
+    try:
+        read()
+    except (BadStudy, BadSplit, Unreadable) as error:
+        logger.warning("%s; it is kept as %s, and made again", error, home.ledger.set_aside(file))
+
+
+def _restore_verdicts(home: StudyHome) -> None:
+    good, bad = split_verdicts(home.race_file)
+    if bad:
+        kept = home.ledger.set_aside(home.race_file)
+        write_atomically(home.race_file, "".join(f"{line}\n" for line in good).encode())
+        logger.warning("%s: %d line(s) do not read; it is kept as %s", home.race_file, len(bad), kept)
+
+
+def _restore_journal(home: StudyHome) -> None:
+    why = home.journal_damage()
+    if why is None:
+        return
+    try:
+        trials = home.trials_on_record()
+    except (
+        BadStudy
+    ):  # nothing knows of them; what the search asks follows from its seed, and its fits are on record
+        trials = []
+    kept = home.ledger.set_aside(home.journal_file) if home.journal_file.exists() else None
+    directions, end = home.beside().directions, home.ledger.trials.end()
+    write_journal(home.journal_file, home.name, directions, trials, end)
+    home.name_values(home.optuna_study())
+    logger.warning(
+        "%s %s: %d trials are restored from what is on record%s",
+        home.journal_file,
+        why,
+        len(trials),
+        f"; it is kept as {kept}" if kept is not None else "",
+    )
+
+
+def _some(named: Sequence[str]) -> str:
+    more = len(named) - MOST_NAMED
+    return ", ".join(named[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

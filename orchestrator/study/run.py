@@ -1,0 +1,272 @@
+"""A study from search space to champion: read this one first.
+
+The searcher proposes trials, lanes train their fits, the ledger keeps finished fits, and reports go to MLflow and the
+terminal; this page connects them. Running a study again resumes it: finished fits are read, not repeated.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from dataclasses import replace
+
+import ray
+from ray import tune
+from ray.tune import TuneConfig, Tuner
+
+from orchestrator.common.errors import FitFailed
+from orchestrator.common.faults import is_of_ray, machine_fault
+from orchestrator.common.interruption import asked, held_back, raise_if_asked
+from orchestrator.data.splits.outer_folds import outer_plans
+from orchestrator.data.splits.plan import group_of_case
+from orchestrator.ray_cluster.machine import Machine, cluster, open_widths, reach_cluster, shape_lanes
+from orchestrator.search.budget.gate import Purse
+from orchestrator.search.budget.usage import Spending
+from orchestrator.search.forecast.plan import some_settings
+from orchestrator.search.forecast.width import (
+    NUM_DRAWN,
+    TimeJob,
+    WidthChoice,
+    choose_width,
+)
+from orchestrator.search.progress.monitor import Watch
+from orchestrator.search.race.state import Standings
+from orchestrator.search.ray_tune.scheduler import RaceScheduler
+from orchestrator.search.ray_tune.searcher import OptunaSearcher, Room
+from orchestrator.search.ray_tune.trainable import FoldTrial
+from orchestrator.search.records.status import LaneCount, read_status
+from orchestrator.search.store.optuna_storage import trouble_told
+from orchestrator.search.store.study_store import (
+    StudyTrial,
+)
+from orchestrator.selection.nested import inner_home
+from orchestrator.selection.reevaluation import as_named, score_again
+from orchestrator.study.champion import crown, crowned
+from orchestrator.study.checks import batch_sizes, check
+from orchestrator.study.cleanup import Tidy
+from orchestrator.study.events import Word
+from orchestrator.study.reopen import reopen
+from orchestrator.study.repair import restore, train_lost
+from orchestrator.study.spec import Study, StudyReport
+from orchestrator.study.stopping import Stop
+from orchestrator.training.ray.lanes import Lanes, Perform
+
+logger = logging.getLogger(__name__)
+# How often in a row Tune may lose its processes without a fit that is finished in between, and after how many seconds
+# it is started again.
+MAX_TUNES, TUNE_AGAIN_S = 5, 5.0
+
+
+@trouble_told()
+def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport) -> StudyTrial | None:
+    """Search until the budget is used up, then score the champion on cases that the search never saw.
+
+    `work` is what a lane does with a fit: it leaves a record in the study's ledger.
+
+    Returns the champion; None if no trial was finished, or if its hours ended before the finalists were scored again:
+    then none is named, and the next run goes on with that. Raises `Interrupted` when it was asked to end, and
+    `MachineFault` where a disk, a network or the memory failed; then, and after a kill at any moment, the same call
+    goes on where it stopped.
+    """
+    check(study, machine)
+    if not study.home.champion_file.exists():  # else there may be nothing left to do
+        machine = replace(machine, address=reach_cluster(machine.address) or "local")
+    with study.home.lock():
+        _begin(study)
+        restore(study.home)
+        reopen(study.home)
+        study.home.ledger.sweep()
+        room = Room(len(study.plan.folds))
+        purse = Purse(study.budget, _spending(study), room.lanes)
+        purse.reserved = study.rescore * len(study.plan.folds) if study.rescore > 1 else 0
+        searcher = _searcher(study, room, purse)
+        # What GPU-hours were spent is known once it is known what a lane holds.
+        is_over = study.budget.gpu_hours is None and searcher.is_over
+        lost = searcher.lost()
+        if is_over and not lost and (champion := crowned(study.home, study.rescore)) is not None:
+            with report:  # nothing is left to do but to tell those who were away
+                report.finished(champion)
+            return champion
+        watch = Watch(study.home, purse, study.race, report.progress)
+        watch.follow(searcher, study.home.optuna_study().get_trials(deepcopy=False))
+        with held_back(), report, watch, cluster(machine):
+            raise_if_asked()
+            choice = settle_width(study, machine, work, watch)
+            if choice is not None:
+                machine = replace(machine, workers_per_fit=choice.width)
+            shape = shape_lanes(ray.nodes(), machine)
+            purse.spending.lane(shape.gpus_per_worker, shape.workers_per_lane)
+            report.started(study, shape)
+            if choice is not None:
+                report.width_chosen(choice)
+            with Lanes(work, shape, study.home.folder / "train", machine.num_lanes or math.inf) as lanes:
+                room.num_lanes, stop = lanes.num_lanes, Stop(purse, searcher, lanes)
+                with watch.counting_lanes(
+                    lambda: LaneCount(lanes.num_lanes(), *lanes.count(), lanes.is_crowded)
+                ):
+                    word = Word(study, searcher, report, watch)
+                    train_lost(lost, searcher.standings, lanes, purse, stop.stop_all, watch)
+                    word.catch_up()
+                    if not is_over:
+                        watch.now("searching")
+                        _search(study, searcher, lanes, stop, word)
+                    if purse.end is not None and purse.end.by == "failures":
+                        raise FitFailed(purse.end.why)
+                    raise_if_asked()
+                    is_settled = score_again(
+                        study.home, study.rescore, lanes, purse, stop.stop_all, watch, report
+                    )
+                    raise_if_asked()
+                    if lanes.broken is not None:
+                        raise FitFailed(lanes.broken)
+                    if is_settled:
+                        watch.now("scoring")
+                        champion = crown(study.home, lanes)
+                        watch.name(None if champion is None else as_named(study.home, champion))
+            # A fit that was cut may have been on record a moment later.
+            Tidy(study, searcher.standings)(word.over())
+            if not is_settled:
+                return None
+            report.finished(champion)
+    return champion
+
+
+def inner_studies(study: Study, num_outer: int) -> tuple[Study, ...]:
+    """The studies of a nested cross-validation: each searches as this one does, without the cases of an outer fold."""
+    plans = outer_plans(study.plan, study.datasets, study.unseen, num_outer)
+    return tuple(
+        replace(study, home=inner_home(study.home, outer), plan=plan)
+        for outer, plan in enumerate(plans, start=1)
+    )
+
+
+def begin(study: Study) -> None:
+    """Make the study's folder, or check that it was made of the very same things."""
+    with study.home.lock():
+        _begin(study)
+
+
+def _begin(study: Study) -> None:
+    study.home.begin(
+        study.space,
+        study.plan,
+        study.seed,
+        study.maximise,
+        study.storage,
+        study.beside,
+        study.constraints,
+        study.warm_start,
+        study.beginnings,
+    )
+
+
+def settle_width(study: Study, machine: Machine, work: Perform, watch: Watch) -> WidthChoice | None:
+    """Let the plan choose how many workers a fit gets, where nobody did; what it needs is measured in a lane, once."""
+    nodes = ray.nodes()
+    widths = open_widths(nodes, machine, study.space.networks, batch_sizes(study.space))
+    if not widths:
+        return None
+    settings = some_settings(study.space, NUM_DRAWN, study.seed)
+    job = TimeJob(study.home.speeds_file, tuple(settings), study.plan, widths)
+    shape = shape_lanes(nodes, machine, num_lanes=1)
+    if not job.is_done:
+        watch.now("timing")
+        with Lanes(work, shape, study.home.folder / "train") as lanes:
+            lanes.run("timing", job)
+    return choose_width(
+        job,
+        num_gpus=shape.num_on(nodes),
+        max_lanes=machine.num_lanes,
+        num_trials=study.budget.trials,
+        race=study.race,
+        rescore=study.rescore,
+        num_parameters=len(study.space.search),
+    )
+
+
+def _spending(study: Study) -> Spending:
+    """What earlier runs spent; of fits that left no record their status knows."""
+    last = read_status(study.home.status_file)
+    return Spending(study.home.ledger, last.unfinished if last is not None else None)
+
+
+def _searcher(study: Study, room: Room, purse: Purse) -> OptunaSearcher:
+    group_of = group_of_case((*study.datasets, *study.unseen), study.plan.twins)
+    standings = Standings(
+        study.home.ledger,
+        study.space,
+        study.plan,
+        group_of,
+        study.race,
+        study.home.race_file,
+        study.objective,
+        study.also,
+    )
+    return OptunaSearcher(
+        study.home.optuna_study(),
+        study.space,
+        standings,
+        purse=purse,
+        seed=study.seed,
+        room=room,
+        sampler=study.sampler,
+        beginnings=study.home.beginnings(),
+    )
+
+
+def _search(study: Study, searcher: OptunaSearcher, lanes: Lanes, stop: Stop, word: Word) -> None:
+    """Run Tune until the search ends. Where its processes are taken away it is begun anew, with what it was at.
+
+    Raises what halted the lanes or the searcher.
+    """
+    num_tried, num_finished = 0, len(word.told.names)
+    while True:
+        try:
+            _tuner(study, searcher, lanes, stop, word).fit()
+        except Exception as failure:
+            num_tried = 1 if len(word.told.names) > num_finished else num_tried + 1
+            num_finished = len(word.told.names)
+            fault = machine_fault(failure)
+            if asked() is not None or num_tried == MAX_TUNES or not is_of_ray(failure):
+                if fault is None:
+                    raise
+                raise fault from failure
+            logger.warning("Tune lost its processes, and begins anew: %s", fault or failure)
+            searcher.take_back()
+            time.sleep(TUNE_AGAIN_S)
+            continue
+        if (halted := searcher.fault or lanes.check_fault()) is not None:
+            raise halted
+        return
+
+
+def _tuner(study: Study, searcher: OptunaSearcher, lanes: Lanes, stop: Stop, word: Word) -> Tuner:
+    trainable = tune.with_parameters(
+        FoldTrial,
+        space=study.space,
+        plan=study.plan,
+        ledger=study.home.ledger,
+        dispatcher=lanes.dispatcher,
+    )
+    return Tuner(
+        tune.with_resources(trainable, {"CPU": 0.01}),
+        tune_config=TuneConfig(
+            search_alg=searcher,  # decides what to try, and on which folds
+            scheduler=RaceScheduler(searcher.standings),  # decides when enough is known of a trial
+            num_samples=-1,  # the searcher says when it is over
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            # A fresh run each start: the ledger resumes, not Tune.
+            name=f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}",
+            storage_path=str(study.home.folder / "tune"),
+            stop=stop,
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_at_end=False
+            ),  # a trial is what its records are
+            callbacks=[word],  # carries word to MLflow and to the screen
+            verbose=0,
+        ),
+    )

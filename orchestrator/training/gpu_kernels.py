@@ -1,0 +1,135 @@
+"""Whether the installed PyTorch was compiled for the GPUs that are here: looked at before anything runs on them.
+
+Rules of NVIDIA's "CUDA C++ Programming Guide", compute capabilities and PTX compatibility.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from orchestrator.common.errors import MachineFault
+from orchestrator.common.faults import GO_ON
+
+Capability = tuple[int, int]
+# Wheels of torch 2.10 on the ordinary index, and those for CUDA 12.6, with what they were compiled for.
+ORDINARY = ("sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
+CUDA_126 = ("sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90")
+INSTALL = "pip install 'torch>=2.8,<2.11' torchvision"
+WHEELS = ((ORDINARY, INSTALL), (CUDA_126, f"{INSTALL} --index-url https://download.pytorch.org/whl/cu126"))
+NEWEST = "pip install --upgrade torch torchvision"
+# Processors of Jetson modules run code of their own alone, until CUDA 13.2.
+JETSON: tuple[Capability, ...] = ((5, 3), (6, 2), (7, 2), (8, 7))
+JETSON_UNIFIED = (13, 2)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A GPU that PyTorch has no code for."""
+
+    index: int
+    capability: Capability
+    why: str
+
+
+def refuse_without_kernels(devices: Iterable[int] | None = None) -> None:
+    """Raises `MachineFault`, of all GPUs at once, if PyTorch has no code for one of them; None: all that it sees.
+
+    Does nothing where there is no GPU, or none of NVIDIA's.
+    """
+    missing = without_kernels(devices)
+    if not missing:
+        return
+    gpus: dict[str, list[str]] = {}
+    for one in missing:
+        gpus.setdefault(one.why, []).append(str(one.index))
+    *others, last = [f"GPU {', '.join(indices)}: {why}" for why, indices in gpus.items()]
+    remedy = remedy_for(one.capability for one in missing)
+    raise MachineFault(platform.node(), [*others, f"{last}; {remedy}, {GO_ON}"])
+
+
+def without_kernels(devices: Iterable[int] | None = None) -> list[Missing]:
+    """The GPUs that PyTorch has no code for."""
+    compiled = compiled_for()
+    capabilities = (
+        {index: torch.cuda.get_device_capability(index) for index in _indices(devices)} if compiled else {}
+    )
+    return [
+        Missing(index, capability, _why(index, capability, compiled))
+        for index, capability in capabilities.items()
+        if not has_code_for(compiled, capability)
+    ]
+
+
+def compiled_for() -> tuple[str, ...]:
+    """Architectures such as sm_80 and compute_90; none of a PyTorch without CUDA."""
+    return () if torch.version.hip else tuple(torch.cuda.get_arch_list())
+
+
+def has_code_for(
+    compiled: Iterable[str], capability: Capability, cuda: tuple[int, ...] | None = None
+) -> bool:
+    """Whether a GPU of this compute capability runs one of these architectures; `cuda`: of what version."""
+    return any(_runs(architecture, capability, cuda or _cuda()) for architecture in compiled)
+
+
+def _runs(architecture: str, capability: Capability, cuda: tuple[int, ...]) -> bool:
+    """sm_XY: binary, for the same X and Y or later; compute_XY: PTX, for X.Y and all later; a: for X.Y alone;
+    f: for the family, which is one X.
+    """
+    parsed = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", architecture)
+    if parsed is None:
+        return False
+    kind, major, minor, suffix = parsed.groups()
+    code = int(major), int(minor)
+    if suffix == "a":
+        return code == capability
+    if kind == "compute" and not suffix:
+        return code <= capability
+    if kind == "sm" and cuda < JETSON_UNIFIED and (code in JETSON or capability in JETSON):
+        return code == capability
+    return code[0] == capability[0] and code[1] <= capability[1]
+
+
+def remedy_for(capabilities: Iterable[Capability]) -> str:
+    """The command that installs a PyTorch with code for all of these, if there is one."""
+    wanted = set(capabilities)
+    serving = (command for compiled, command in WHEELS if all(has_code_for(compiled, one) for one in wanted))
+    found = next(serving, None)
+    if found is None and min(wanted) < (5, 0):
+        return "use another GPU, or --device cpu: PyTorch 2.8 and later knows none as old"
+    if found is None and min(wanted) < (7, 5):
+        return "no wheel of PyTorch serves all GPUs here: leave some of them out by CUDA_VISIBLE_DEVICES"
+    command = found or NEWEST
+    if found and re.match(r"2\.(8|9|10)\.", torch.__version__):  # pip would call it satisfied
+        command = f"pip uninstall --yes torch torchvision && {command}"
+    return f"`{command}` on every node"
+
+
+def _why(index: int, capability: Capability, compiled: Iterable[str]) -> str:
+    architecture = f"sm_{capability[0]}{capability[1]}"
+    return (
+        f"{gpu_name(index)} needs code for {architecture}, and PyTorch {torch.__version__} holds none: it was compiled "
+        f"for {' '.join(compiled)}"
+    )
+
+
+def gpu_name(index: int) -> str:
+    try:
+        return torch.cuda.get_device_name(index)
+    except (RuntimeError, AssertionError):  # it is there, but does not answer
+        return "this GPU"
+
+
+def _indices(devices: Iterable[int] | None) -> Iterable[int]:
+    if devices is not None:
+        return devices
+    return range(max(1, torch.cuda.device_count()) if torch.cuda.is_available() else 0)
+
+
+def _cuda() -> tuple[int, ...]:
+    return tuple(int(part) for part in (torch.version.cuda or "0").split(".")[:2])

@@ -1,0 +1,1 @@
+"""Ray Train worker groups through which fits pass one after another."""

@@ -1,0 +1,31 @@
+"""Progress in a log file: nothing about what is over within a minute, then a line a minute with what is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.cli.console import printing as screen
+
+
+def test_a_log_file_is_told_what_is_left_once_a_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    now = [1000.0]
+    monkeypatch.setattr(screen.time, "monotonic", lambda: now[0])
+    with screen.bar("frames") as on_progress:
+        for done in range(1, 1001):
+            now[0] += 0.25
+            on_progress(done, 1000)
+    assert capsys.readouterr().err.splitlines() == [
+        "frames: 240 of 1,000, about 3 min left",
+        "frames: 480 of 1,000, about 2 min left",
+        "frames: 720 of 1,000, about 1 min left",
+        "frames: 960 of 1,000, about 1 min left",
+    ]
+
+
+def test_a_command_that_is_quick_tells_a_log_file_nothing(capsys: pytest.CaptureFixture[str]):
+    with screen.bar("frames") as on_progress:
+        on_progress(1, 2)
+        on_progress(2, 2)
+    assert capsys.readouterr().err == ""

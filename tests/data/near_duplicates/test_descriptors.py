@@ -1,0 +1,57 @@
+"""Descriptors of a mirrored frame follow from those of the frame; the vocabulary follows from no dataset."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import numpy as np
+import pytest
+
+from orchestrator.data.near_duplicates import descriptors
+from orchestrator.data.near_duplicates.align import find_map, mirror, sight
+from orchestrator.data.near_duplicates.descriptors import (
+    aggregate,
+    compress,
+    expand,
+    mirrored,
+    mirrored_aggregates,
+)
+from orchestrator.data.near_duplicates.landmarks import find_landmarks
+from orchestrator.data.near_duplicates.words import make_words
+from orchestrator.data.phantom import _frames
+
+
+@pytest.fixture(scope="module")
+def drawn() -> np.ndarray:
+    return next(_frames(1, 240, 1, 0))[3]
+
+
+def test_short_descriptors_keep_who_is_whose_neighbour():
+    sift = np.random.default_rng(0).integers(0, 120, (50, 128)).astype(np.uint8)
+    noisy = np.clip(sift + np.random.default_rng(1).integers(-9, 10, sift.shape), 0, 255).astype(np.uint8)
+    nearest = (expand(compress(sift)) @ expand(compress(noisy)).T).argmax(axis=1)
+    assert (nearest == np.arange(50)).all()
+
+
+def test_landmarks_that_are_mirrored_fit_the_mirrored_frame(drawn: np.ndarray):
+    frame, swapped = (sight(find_landmarks(image)) for image in (drawn, np.ascontiguousarray(drawn[:, ::-1])))
+    affine, num_places = find_map(mirror(frame), swapped)
+    assert num_places > 100 and np.abs(affine - [[1, 0], [0, 1], [0, 0]]).max() < 2
+    plain = find_map(frame, swapped)
+    assert plain is None or plain[1] < 10
+
+
+def test_a_frame_as_a_whole_is_mirrored_as_its_landmarks_are(drawn: np.ndarray):
+    found = expand(find_landmarks(drawn).descriptors)
+    assert np.allclose(aggregate(mirrored(found)), mirrored_aggregates(aggregate(found)[None])[0], atol=1e-5)
+    assert np.allclose(mirrored(mirrored(found)), found)
+
+
+def test_a_frame_without_landmarks_looks_like_no_other():
+    assert not aggregate(expand(find_landmarks(np.zeros((90, 120, 3), np.uint8)).descriptors)).any()
+
+
+@pytest.mark.slow
+def test_the_shipped_vocabulary_is_the_one_that_is_drawn():
+    with (files("orchestrator.data.near_duplicates") / descriptors.WORDS).open("rb") as file:
+        assert np.abs(np.load(file).astype(np.float32) - make_words()).max() < 0.02

@@ -1,0 +1,106 @@
+"""How Ray is found, and where it is started: no Ray is needed for that."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from orchestrator.common.errors import BadMachine
+from orchestrator.launch.job_server import job_server
+from orchestrator.ray_cluster.machine import Machine, cluster, reach_cluster
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch, tmp_path):
+    """Nobody's cluster, and a place of its own where Ray would write its address."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+
+
+@pytest.fixture
+def dead() -> str:
+    """Where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.fixture
+def deaf() -> Iterator[str]:
+    """Somebody takes connections and says nothing, as a program that has the port of a Ray that is gone."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_a_head_that_is_gone_is_passed_over_by_auto_and_that_is_said(dead, monkeypatch, caplog, tmp_path):
+    assert reach_cluster("auto") is None and not caplog.text
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text(dead)
+    assert reach_cluster("auto") is None
+    assert f"no Ray cluster answers at {dead}, which ray_current_cluster" in caplog.text
+    monkeypatch.setenv("RAY_ADDRESS", dead)
+    assert reach_cluster("auto") is None and "which RAY_ADDRESS names" in caplog.text
+
+
+@pytest.mark.parametrize("address", ["nobody.invalid:6379", "127.0.0.1:99999", "not an address", "10.0.0.1:"])
+def test_an_address_that_is_named_and_is_nobodys_is_refused(address: str):
+    with pytest.raises(BadMachine, match=f"no Ray cluster answers at {address}"):
+        reach_cluster(address)
+
+
+def test_a_dead_address_is_refused_within_seconds_by_whatever_needs_a_cluster(dead):
+    started = time.process_time()
+    with pytest.raises(BadMachine, match="Connection refused"), cluster(Machine(dead)):
+        pass
+    with pytest.raises(BadMachine, match="Connection refused"):
+        job_server(f"ray://{dead}")
+    assert time.process_time() - started < 5
+
+
+def test_a_server_of_grpc_is_found_whatever_proxy_is_set(monkeypatch, dead):
+    monkeypatch.setenv("http_proxy", f"http://{dead}")
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    assert reach_cluster(f"127.0.0.1:{port}") == f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+def test_who_listens_but_does_not_speak_grpc_is_not_ray(deaf, monkeypatch):
+    monkeypatch.setattr("orchestrator.common.hosts.GREET_S", 0.3)
+    with pytest.raises(BadMachine, match="who listens there is not Ray"):
+        reach_cluster(deaf)
+
+
+def test_a_client_address_in_the_environment_is_refused_as_on_the_command_line(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    with pytest.raises(BadMachine, match="does not run through a Ray client"):
+        reach_cluster("auto")
+
+
+def test_the_ray_of_another_user_is_left_alone_by_auto_and_that_is_said(dead, monkeypatch, caplog, tmp_path):
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text(dead)
+    monkeypatch.setattr("orchestrator.ray_cluster.machine.os.getuid", lambda: tmp_path.stat().st_uid + 1)
+    assert reach_cluster("auto") is None
+    assert f"a Ray of another user (uid {tmp_path.stat().st_uid}) runs at {dead}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("machine", "num_gpus"),
+    [
+        (Machine(), None),
+        (Machine(num_lanes=2), None),  # the plan chooses how wide they are
+        (Machine(num_lanes=2, workers_per_fit=4), 8),
+        (Machine(num_lanes=3, fits_per_gpu=2), 2),
+    ],
+)
+def test_a_search_claims_no_more_gpus_than_its_lanes_hold(machine: Machine, num_gpus: int | None):
+    assert machine.num_gpus == num_gpus

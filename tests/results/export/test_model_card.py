@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from orchestrator.common.errors import BadData
+from orchestrator.data.images import read_image
+from orchestrator.data.splits.plan import TwinCounts
+from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.model_card import (
+    USAGE,
+    DataFacts,
+    Making,
+    ModelFacts,
+    SplitFacts,
+    TrainingFacts,
+    _scores,
+    model_card,
+    what_it_says,
+)
+from orchestrator.results.views.score_lines import ScoreLine, interval_text, score_table
+from orchestrator.scoring.mask_choice import MaskChoice
+from orchestrator.scoring.postprocess import PostProcess
+
+MODEL = ModelFacts(
+    study="unet-Kvasir-SEG",
+    trial=7,
+    network="unet",
+    summary="U-Net: an encoder and a decoder with skip connections.",
+    weights="fold 2, the fold with the median Dice",
+    params={"learning_rate": 1e-3, "augmentation": "flips"},
+    image_size=64,
+    masks=PostProcess(131 / 256),
+    choice=MaskChoice(),
+    training=(TrainingFacts("fold 2", 720, 180, 60, 41, 80, {"optimizer": "adam", "seed": 3}),),
+)
+DATA = [
+    DataFacts("Kvasir-SEG", "ab" * 16, 1000, None, "trained on", (720,)),
+    DataFacts("CVC-ClinicDB", "cd" * 16, 612, 29, "never trained on"),
+]
+SPLIT = SplitFacts(
+    "five-fold-ungrouped",
+    "ef" * 16,
+    5,
+    1,
+    100,
+    1000,
+    900,
+    groups_known=False,
+    num_twins=None,
+    num_unseen_twins=0,
+    dropped={},
+)
+FOLDS = [ScoreLine(f"fold {fold}", 180, {"dice": 0.8 + fold / 100}) for fold in range(5)]
+TOTAL = ScoreLine("cross-validated", 900, {"dice": 0.8211, "iou": 0.75}, (0.80, 0.84))
+OUTSIDE = [
+    ScoreLine("hold-out test", 99, {"dice": 0.81}, (0.76, 0.85)),
+    ScoreLine("unseen CVC-ClinicDB", 612, {"dice": 0.61}, (-float("inf"), float("inf"))),
+]
+MAKING = Making(
+    "orchestrator search x.toml",
+    "abc123",
+    "2 CPU cores",
+    {"torch": "2.14.1", "ray": "2.60"},
+    "2026-11-21",
+    12,
+)
+
+
+def card(
+    model: ModelFacts = MODEL,
+    data: list[DataFacts] = DATA,
+    split: SplitFacts = SPLIT,
+    outside: list[ScoreLine] = OUTSIDE,
+) -> str:
+    return model_card(model, data, split, FOLDS, TOTAL, outside, MAKING)
+
+
+def test_source_test_and_unseen_scores_stand_in_one_table():
+    rows = [line for line in card().splitlines() if line.startswith("|") and "." in line]
+    names = [row.split("|")[1].strip() for row in rows]
+    assert names == [
+        *(line.name for line in FOLDS),
+        "cross-validated",
+        "hold-out test",
+        "unseen CVC-ClinicDB",
+    ]
+    assert "| cross-validated | 900 | 82.11 | 75.00 | – | – | – | – | 80.00 to 84.00 |" in rows
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        "not a medical device",
+        "ab" * 16,
+        "cd" * 16,
+        "ef" * 16,
+        "131/256",
+        "torch 2.14.1",
+        "abc123",
+        "trial 7",
+        "12 trials",
+        "1000 images, less 100 held out for the test, leaves 900 for the folds",
+        "trained on 720 images and validated on 180",
+        "ran 60 of the 80 epochs of its schedule and has the weights of epoch 41",
+        'optimizer = "adam"',
+    ],
+)
+def test_the_card_says(fact: str):
+    assert fact.lower() in " ".join(card().split()).lower()
+
+
+def test_unknown_groups_are_a_limit_and_known_ones_are_not():
+    assert "may be far too good" in card()
+    assert "may be far too good" not in card(split=dataclasses.replace(SPLIT, groups_known=True))
+
+
+def test_the_card_says_how_many_twins_there_were_or_that_nobody_looked():
+    assert "Near-identical images were not looked for." in card()
+    looked = dataclasses.replace(SPLIT, num_twins=TwinCounts(17, 3), num_unseen_twins=2)
+    text = card(split=looked)
+    assert "17 pairs within datasets and 3 between them were found" in text
+    assert "2 unseen images were dropped" in text and "not looked for" not in text
+
+
+def test_a_model_without_outside_scores_says_so():
+    text = card(data=DATA[:1], split=dataclasses.replace(SPLIT, num_test=0), outside=[])
+    assert "there is no score that is free of this" in text and "expect it to do worse there" in text
+
+
+def test_a_model_that_was_not_scored_on_what_was_set_aside_says_so():
+    for text in (
+        card(data=DATA[:1], outside=[]),
+        card(split=dataclasses.replace(SPLIT, num_test=0), outside=[]),
+    ):
+        assert "not scored yet on the images that were set aside" in text
+
+
+def test_a_mean_of_networks_is_called_one_and_has_no_cross_validated_score():
+    text = card(model=dataclasses.replace(MODEL, members=5, tta="flips"))
+    assert "the mean over 5 networks and the image and its three flips; `model.onnx` does this itself" in text
+    assert "**Of their mean there is no such score**" in text and "`0.` to `4.`: take one at a time" in text
+    assert "Of their mean" not in card() and "take one at a time" not in card() and "does this" not in card()
+    alone = card(
+        model=dataclasses.replace(MODEL, members=5),
+        data=DATA[:1],
+        split=dataclasses.replace(SPLIT, num_test=0),
+        outside=[],
+    )
+    assert "the mean of the networks has no score at all" in alone
+
+
+def test_a_card_says_the_same_whenever_and_by_whatever_command_it_is_written():
+    again = dataclasses.replace(MAKING, command="orchestrator best --export b", date="2031-01-01")
+    cards = [model_card(MODEL, DATA, SPLIT, FOLDS, TOTAL, OUTSIDE, making) for making in (MAKING, again)]
+    assert cards[0] != cards[1] and what_it_says(cards[0]) == what_it_says(cards[1])
+    assert f"revision {MAKING.git_revision}" in what_it_says(cards[0])
+    assert what_it_says(cards[0]) != what_it_says(card(outside=[]))
+
+
+def test_small_sets_are_named_as_limits():
+    few = [dataclasses.replace(MODEL.training[0], num_images=count) for count in (119, 120)]
+    text = card(model=dataclasses.replace(MODEL, training=few[1:]))
+    assert "It was trained on 120 images, which is few" in text and "99 images are too few" in text
+    text = card(model=dataclasses.replace(MODEL, training=few, members=2))
+    assert "Each of its networks was trained on 119 to 120 images, which is few" in text
+
+
+def test_images_that_are_in_no_fold_are_counted_on_the_way_to_training():
+    text = card(split=dataclasses.replace(SPLIT, num_in_folds=880))
+    assert "1000 images, less 100 held out for the test, less 20 in no fold, leaves 880" in text
+
+
+def test_rules_for_holes_components_and_small_polyps_are_told_where_there_are_any():
+    rules = PostProcess(131 / 256, reference_area=0.01, fill_holes=True, min_component_area=0.002)
+    text = card(model=dataclasses.replace(MODEL, masks=rules, choice=MaskChoice(reference_area=None)))
+    assert "Holes in a mask are filled." in text and "below 0.200% of the frame are dropped" in text
+    assert "no more than 1.000% has a probability of 0.5117" in text and "validation images chose" in text
+    assert "leaves out the further rules" in text and "leaves out" not in card()
+    assert "Holes" not in card() and "dropped" not in card()
+
+
+def test_a_threshold_that_was_not_swept_is_called_a_setting():
+    assert "a setting of the trial" in card(model=dataclasses.replace(MODEL, choice=MaskChoice(131 / 256)))
+
+
+def test_an_interval_of_one_group_is_unknown():
+    assert interval_text((-float("inf"), float("inf"))) == "unknown" and interval_text(None) == "–"
+
+
+def pillow(path: Path, image: np.ndarray, mode: str = "RGB", orientation: int = 1, **options: object) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(image).convert(mode).save(path, exif=exif, **options)
+
+
+def tiff(
+    path: Path, image: np.ndarray, photometric: str = "rgb", orientation: int = 1, **options: object
+) -> None:
+    tags = [("Orientation", "H", 1, orientation, True)] if orientation != 1 else []
+    tifffile.imwrite(path, image, photometric=photometric, extratags=tags, **options)
+
+
+def opaque(photo: np.ndarray) -> np.ndarray:
+    return np.dstack([photo, np.arange(photo.size // 3, dtype=np.uint8).reshape(photo.shape[:2])])
+
+
+KINDS = {
+    "grey.jpg": lambda path, photo: pillow(path, photo, "L"),
+    "cmyk.jpg": lambda path, photo: pillow(path, photo, "CMYK"),
+    "progressive.jpg": lambda path, photo: pillow(path, photo, progressive=True, quality=50),
+    **{
+        f"turned {number}.{suffix}": lambda path, photo, number=number: pillow(
+            path, photo, orientation=number
+        )
+        for number in range(1, 9)
+        for suffix in ("jpg", "png", "webp")
+    },
+    **{
+        f"{mode}.png": lambda path, photo, mode=mode: pillow(path, photo, mode)
+        for mode in ("1", "L", "LA", "P")
+    },
+    "alpha.png": lambda path, photo: Image.fromarray(opaque(photo)).save(path),
+    "alpha.webp": lambda path, photo: Image.fromarray(opaque(photo)).save(path, lossless=True),
+    "transparent.png": lambda path, photo: Image.fromarray(photo).convert("P").save(path, transparency=3),
+    "frame.bmp": lambda path, photo: Image.fromarray(photo).save(path),
+    "deep.png": lambda path, photo: Image.fromarray(photo[..., 0].astype(np.uint16) * 257).save(path),
+    "rgb.tif": lambda path, photo: tiff(path, photo, compression="zlib"),
+    "alpha.TIFF": lambda path, photo: tiff(path, opaque(photo), extrasamples=["unassalpha"]),
+    "tagged as grey.tif": lambda path, photo: tiff(path, photo, "minisblack", planarconfig="contig"),
+    "planes.tif": lambda path, photo: tiff(path, np.moveaxis(photo, 2, 0), planarconfig="separate"),
+    "grey.tif": lambda path, photo: tiff(path, photo[..., 0], "minisblack"),
+    "bits.tif": lambda path, photo: tiff(path, photo[..., 0] > 99, "minisblack"),
+    "inverted.tif": lambda path, photo: tiff(path, photo[..., 0], "miniswhite"),
+    "inverted bits.tif": lambda path, photo: tiff(path, photo[..., 0] > 99, "miniswhite"),
+    "turned.tif": lambda path, photo: tiff(path, photo, orientation=6),
+    "deep.tif": lambda path, photo: tiff(path, photo.astype(np.uint16) * 257),
+    "deep grey.tif": lambda path, photo: tiff(path, photo[..., 0].astype(np.uint16) * 257, "minisblack"),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_program_in_the_card_reads_every_kind_of_image_as_we_do(
+    exported: Path, photo: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    folder = Path(shutil.copytree(exported, tmp_path / "bundle"))
+    (folder / "model_card.md").write_text(card(), encoding="utf-8")
+    KINDS[name](folder / name, photo)
+    monkeypatch.chdir(folder)
+    (program,) = re.findall(
+        r"```python\n(.*?)```", Path("model_card.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    found: dict[str, np.ndarray] = {}
+    if name.startswith("deep"):
+        with pytest.raises(BadData):
+            read_image(folder / name)
+        with pytest.raises((ValueError, TypeError)):
+            exec(program.replace("image.png", name), found)
+        return
+    image = read_image(folder / name)
+    exec(program.replace("image.png", name), found)
+    np.testing.assert_array_equal(found["image"], image)
+    np.testing.assert_array_equal(found["mask"], Bundle.load(folder).predict(image)[1])
+
+
+def test_what_the_program_in_the_card_needs_is_what_the_card_says():
+    imported = {node.names[0].name for node in ast.walk(ast.parse(USAGE)) if isinstance(node, ast.Import)}
+    imported |= {str(node.module) for node in ast.walk(ast.parse(USAGE)) if isinstance(node, ast.ImportFrom)}
+    packages = {"cv2": "opencv-python-headless", "PIL": "pillow"}
+    (said,) = re.findall(r"`pip install ([^`]*)`", card())
+    assert set(said.split()) == {
+        packages.get(name, name) for name in imported if name not in sys.stdlib_module_names
+    }
+
+
+def test_an_interval_says_over_how_many_groups_it_is_and_when_these_are_few():
+    few = ScoreLine("hold-out test", 40, {"dice": 0.8}, (0.3, 0.95), num_groups=2)
+    many = ScoreLine("cross-validation", 400, {"dice": 0.8}, (0.7, 0.9), num_groups=20)
+    assert "(2 groups) |" in score_table([few]) and "(20 groups) |" in score_table([many])
+    assert "An interval over 2 groups (videos, patients) says little" in _scores([many, few], "")
+    assert "says little" not in _scores([many], "")

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from orchestrator.cli import app
+from orchestrator.common.errors import BadData
+from orchestrator.data.spelling import folded
+from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.inputs import find_inputs, unique_names
+from orchestrator.results.export.predict import predict_files
+from orchestrator.results.views.overlay import png
+
+
+@pytest.fixture
+def images(tmp_path: Path, photo: np.ndarray) -> Path:
+    """A folder of two images and a text."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(png(photo))
+    (folder / "b.png").write_bytes(png(photo[:30, ::-1]))
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+def test_every_image_gets_a_mask_of_its_size_and_an_overlay(
+    exported: Path, images: Path, photo, tmp_path: Path
+):
+    bundle = Bundle.load(exported)
+    first, second = predict_files(bundle, [images], tmp_path / "out").done
+    assert (first.mask.name, second.mask.name) == ("a_mask.png", "b_mask.png")
+    written = cv2.imread(str(first.mask), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(written, bundle.predict(photo)[1] * np.uint8(255))
+    assert first.polyp_fraction == (written > 0).mean()
+    assert cv2.imread(str(second.overlay)).shape == (30, 56, 3)
+
+
+def test_progress_counts_every_image(exported: Path, images: Path, tmp_path: Path):
+    seen: list[tuple[int, int]] = []
+    predict_files(Bundle.load(exported), [images], tmp_path / "out", lambda *step: seen.append(step))
+    assert seen == [(1, 2), (2, 2)]
+
+
+def test_files_that_do_not_decode_are_named_after_the_others_are_done(exported: Path, images: Path, tmp_path):
+    (images / "broken.png").write_bytes(b"nothing")
+    (images / "empty.jpg").write_bytes(b"")
+    found = predict_files(Bundle.load(exported), [images], tmp_path / "out")
+    assert [path.name for path in found.failed] == ["broken.png", "empty.jpg"]
+    assert (
+        "the file" not in "".join(found.failed.values())
+        and "it is empty" in found.failed[images / "empty.jpg"]
+    )
+    assert len(list((tmp_path / "out").glob("*_mask.png"))) == 2
+    with pytest.raises(BadData, match="2 of 4 images are done"):
+        found.refuse_failed()
+
+
+def test_results_lie_as_the_images_do_and_every_kind_of_image_is_found(
+    exported: Path, images: Path, photo, tmp_path: Path
+):
+    (images / "sub" / "deep").mkdir(parents=True)
+    for name in ("w.webp", "sub/x.JPG", "sub/deep/a.png", "sub/deep/a.bmp", "sub/t.TIF"):
+        Image.fromarray(photo).save(images / name)
+    found = predict_files(Bundle.load(exported), [images], tmp_path / "out")
+    names = {one.mask.relative_to(tmp_path / "out").as_posix() for one in found.done}
+    deep = {"sub/deep/a.bmp_mask.png", "sub/deep/a.png_mask.png"}
+    assert names == {"a_mask.png", "b_mask.png", "w_mask.png", "sub/x_mask.png", "sub/t_mask.png"} | deep
+
+
+def test_what_is_passed_over_is_counted_and_named_with_the_way_out(images: Path):
+    for name in (".DS_Store", "Thumbs.db", "clip 1.MP4", "scan.dcm", "set.zip"):
+        (images / name).write_bytes(b"1")
+    os.mkfifo(images / "pipe.png")
+    (images / "gone.png").symlink_to("nowhere")
+    line = find_inputs([images]).passed_over_line()
+    assert line.startswith("passed over 6 files: ") and ", notes.txt, " in line and "Thumbs" not in line
+    assert "clip 1.MP4 (video: extract frames first, e.g. ffmpeg -i 'clip 1.MP4' 'clip 1_%06d.png')" in line
+    assert all(why in line for why in ("DICOM", "unpack", "neither a file nor a folder", "link to nothing"))
+
+
+def test_an_animation_is_not_predicted_by_its_first_picture(exported: Path, tmp_path: Path):
+    first, second = (Image.fromarray(np.full((40, 40, 3), n, np.uint8)) for n in (9, 99))
+    first.save(tmp_path / "a.png", save_all=True, append_images=[second])
+    found = predict_files(Bundle.load(exported), [tmp_path / "a.png"], tmp_path / "out")
+    assert "found an animation of 2" in found.failed[tmp_path / "a.png"]
+
+
+def test_links_that_lead_back_are_passed_over_and_named(images: Path):
+    (images / "loop").symlink_to(".")
+    assert "loop (the same folder as .)" in find_inputs([images]).passed_over_line()
+
+
+def test_results_of_names_that_differ_in_their_unicode_form_are_told_apart(tmp_path: Path):
+    files = [tmp_path / "\u00e9.png", tmp_path / "e\u0301.png"]
+    assert len({folded(name) for name in unique_names(files, tmp_path)}) == 2
+
+
+def test_a_video_that_is_named_is_answered_with_the_command_that_makes_images_of_it(tmp_path: Path):
+    (tmp_path / "exam.mp4").write_bytes(b"1")
+    with pytest.raises(
+        BadData, match=r"found none; passed over 1 file: exam\.mp4 \(video: .* ffmpeg -i exam\.mp4"
+    ):
+        find_inputs([tmp_path / "exam.mp4"])
+
+
+def test_paths_without_images_are_all_named_before_anything_is_written(
+    exported: Path, images: Path, tmp_path
+):
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(BadData) as caught:
+        predict_files(Bundle.load(exported), [images, tmp_path / "bare", tmp_path / "gone"], tmp_path / "out")
+    assert len(caught.value.problems) == 2 and not (tmp_path / "out").exists()
+
+
+def test_an_image_is_never_replaced_by_a_mask_or_an_overlay(exported: Path, images: Path):
+    for name in ("a_mask.png", "b_overlay.png"):
+        (images / name).write_bytes((images / "a.png").read_bytes())
+    before = sorted(images.iterdir())
+    with pytest.raises(BadData) as refused:
+        predict_files(Bundle.load(exported), [images], images)
+    assert [Path(problem.split()[0]).name for problem in refused.value.problems] == [
+        "a_mask.png",
+        "b_overlay.png",
+    ]
+    assert sorted(images.iterdir()) == before
+
+
+def test_results_of_an_earlier_run_below_the_images_are_no_images(exported: Path, images: Path):
+    bundle = Bundle.load(exported)
+    first, second = (predict_files(bundle, [images], images / "out") for _ in range(2))
+    assert first.done == second.done and len(first.done) == 2
+    assert "out (where results go, with 4 files)" in second.inputs.passed_over_line()
+
+
+def test_a_file_that_is_given_twice_is_done_once(images: Path):
+    given = [images / "a.png", images, images / ".." / "images" / "a.png"]
+    assert len(find_inputs(given).images) == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a.png", "b.png"], ["a", "b"]),
+        (["one/a.png", "two/a.png"], ["one/a", "two/a"]),
+        (["a.png", "a.jpg", "b.png"], ["a.png", "a.jpg", "b"]),
+        (["a.png", "a.jpg", "a.png.bmp"], ["a.png.7f0712", "a.jpg", "a.png.bmp"]),
+        (["one/a.png", "one_a.png", "a.png"], ["one/a", "one_a", "a"]),
+    ],
+)
+def test_names_never_clash(files: list[str], names: list[str]):
+    assert list(unique_names([Path("/x", file) for file in files], Path("/x"))) == names
+
+
+def test_names_that_differ_in_case_alone_and_long_ones_have_digits_of_their_own():
+    names = unique_names([Path("/x/a.png"), Path("/x/A.png"), Path("/x", "b" * 250 + ".png")], Path("/x"))
+    assert len({name.casefold() for name in names}) == 3 and max(map(len, names)) < 210
+    assert unique_names([Path("/x/A.png"), Path("/x/B.png"), Path("/x/a.png")], Path("/x"))[::2] == (
+        names[1],
+        names[0],
+    )
+
+
+def test_the_command_line_says_what_it_did_not_do_and_ends_with_2_where_an_image_failed(
+    exported: Path, images: Path, tmp_path: Path
+):
+    words = ["predict", str(exported), str(images), "--out", str(tmp_path / "out")]
+    told = CliRunner().invoke(app, words)
+    assert told.exit_code == 0 and "passed over 1 file: notes.txt" in told.stderr and "2 masks" in told.stdout
+    (images / "broken.png").write_bytes(b"nothing")
+    told = CliRunner().invoke(app, [*words, "--json"])
+    said = json.loads(told.stdout)
+    assert isinstance(told.exception, BadData) and len(said["images"]) == 2
+    assert said["failed"][0]["image"] == str(images / "broken.png")
+    assert said["passed_over"] == [{"file": str(images / "notes.txt"), "reason": ""}]
+
+
+def test_masks_lie_on_the_upright_image_and_how_many_are_not_stored_so_is_reported(
+    exported: Path, photo, tmp_path: Path
+):
+    exif = Image.Exif()
+    exif[274] = 6
+    for name, tags in (("turned.png", exif), ("plain.png", Image.Exif())):
+        Image.fromarray(photo).save(tmp_path / name, exif=tags)
+    words = ["predict", str(exported), *(str(tmp_path / name) for name in ("turned.png", "plain.png"))]
+    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
+    assert "EXIF: 1 of 2 images are not stored upright; their masks are" in done.stderr
+    turned = cv2.imread(str(tmp_path / "out/turned_mask.png"), cv2.IMREAD_UNCHANGED)
+    assert turned.shape == photo.shape[1::-1]

@@ -1,0 +1,150 @@
+"""Several objectives: what they are worth, the Pareto front, what goes with them, and that a study resumes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from formula import carry_out, formula_study, quality
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+from visits import Engine
+
+from orchestrator.common.errors import BadStudy
+from orchestrator.ray_cluster.machine import Machine
+from orchestrator.results.export.handover import board, front_lines
+from orchestrator.results.views.tables import leaderboard_dicts
+from orchestrator.search.budget.limits import Budget
+from orchestrator.search.goals.goals import Beside, beside_of, first_and_beside, front
+from orchestrator.search.goals.model_cost import Cost
+from orchestrator.search.space.space import parse_space
+from orchestrator.selection.ranking import select_trial
+from orchestrator.study.checks import check
+from orchestrator.study.spec import Study
+
+UNET = """
+network = "unet"
+[fixed]
+base_channels = {channels}
+image_size = 64
+tta = "{tta}"
+[search]
+learning_rate = {{ log_uniform = [1e-5, 1e-1] }}
+[baseline]
+learning_rate = 1e-4
+"""
+
+
+def settings(channels: int = 64, tta: str = "none"):
+    space = parse_space(UNET.format(channels=channels, tta=tta))
+    return space.settings(space.baseline_params())
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory) -> Path:
+    """A home with drawn frames in it."""
+    home = tmp_path_factory.mktemp("home")
+    formula_study(home, num_trials=1)
+    return home
+
+
+@pytest.fixture
+def study(tmp_path) -> Study:
+    return replace(
+        formula_study(tmp_path, num_trials=3), beside=("worst-fold", "inference_ms"), sampler="tpe"
+    )
+
+
+def test_the_front_is_whom_no_other_beats_in_everything():
+    values = {0: (0.8, 10.0), 1: (0.9, 20.0), 2: (0.8, 12.0), 3: (0.7, 10.0), 4: (0.9, 20.0)}
+    assert front(values, ["maximize", "minimize"]) == (0, 1, 4)
+    assert front(values, ["maximize", "maximize"]) == (1, 4)
+    assert front({}, ["maximize", "minimize"]) == ()
+
+
+def test_costs_are_counted_without_training():
+    assert Cost("parameters")(settings()) == 31_037_633
+    gmacs = Cost("gmacs")(settings())
+    assert gmacs == pytest.approx(3.0, rel=0.2)
+    assert Cost("gmacs")(settings(tta="flips")) == pytest.approx(4 * gmacs)
+    assert Cost("parameters")(settings(8)) < Cost("parameters")(settings(16))
+
+
+def test_the_time_of_an_inference_is_the_median_of_those_measured():
+    assert Cost("inference_ms")(settings(), [3.0, 9.0, None, 4.0]) == 4.0
+    assert Cost("inference_ms")(settings(), [None]) is None
+    assert Beside((Cost("inference_ms"),)).is_measured and not Beside((Cost("gmacs"),)).is_measured
+
+
+def test_scores_are_maximised_and_costs_minimised():
+    beside = beside_of(["worst-fold", "gmacs"], [])
+    assert beside.directions == ["maximize", "maximize", "minimize"]
+
+
+def test_the_first_objective_is_a_score():
+    assert first_and_beside(["worst-fold", "gmacs", "mean"]) == ("worst-fold", ("gmacs", "mean"))
+    with pytest.raises(BadStudy, match=r"the first one names the champion, .* found gmacs") as refusal:
+        first_and_beside(["gmacs", "beauty"])
+    assert "expected one of mean, worst-fold" in str(refusal.value) and "beauty" in str(refusal.value)
+
+
+def test_what_does_not_go_with_several_objectives_is_said_at_once(study):
+    check(study, Machine())
+    wrong = replace(
+        study, race="paired", sampler="surrogate", beside=("mean",), budget=Budget(until_unlikely=True)
+    )
+    with pytest.raises(BadStudy) as refusal:
+        check(wrong, Machine())
+    told = "\n".join(refusal.value.problems)
+    assert len(refusal.value.problems) == 4
+    for words in ("each can be given once", "these are: tpe, gp, nsga2", "use --race none", "another budget"):
+        assert words in told
+    with pytest.raises(BadStudy, match="nsga2 is not for one objective"):
+        check(replace(study, sampler="nsga2", beside=()), Machine())
+    with pytest.raises(BadStudy, match="worst-center needs the center of every image"):
+        check(replace(study, beside=("worst-center",)), Machine())
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+def test_killed_after_every_visit_it_is_the_study_that_nothing_disturbed(template, tmp_path, sampler):
+    kind = {"num_trials": 5, "sampler": sampler, "beside": ("worst-fold", "inference_ms")}
+    whole = Engine(template, tmp_path / "a", **kind)
+    visits = whole.run()
+    parts: list[dict] = []
+    while step := Engine(template, tmp_path / "b", **kind).run(1):
+        parts += step
+    assert parts == visits
+    stored = Engine(template, tmp_path / "b", **kind).trials
+    assert [(t.state, t.params, t.values) for t in stored] == [
+        (t.state, t.params, t.values) for t in whole.trials
+    ]
+    assert {t.state for t in stored} == {TrialState.COMPLETE}
+    for trial in stored:
+        found = quality(rate := trial.params["learning_rate"])
+        assert trial.values == pytest.approx([2 * found / (1 + found)] * 2 + [-math.log10(rate)], abs=0.01)
+
+
+def test_a_study_knows_its_objectives_and_shows_its_front(study):
+    home = study.home
+    carry_out(study, [1e-4, 1e-3, 1e-2])
+    assert home.optuna_study().directions == [StudyDirection.MAXIMIZE] * 2 + [StudyDirection.MINIMIZE]
+    assert home.front() == (1, 2)
+    rows = leaderboard_dicts(board(home))
+    assert {row["trial"]: row["on_front"] for row in rows} == {0: False, 1: True, 2: True}
+    assert rows[0]["trial"] == 1 and rows[0]["beside"]["inference_ms"] == pytest.approx(3)
+    assert len(front_lines(home)) == 3 and "inference_ms" in front_lines(home)[1]
+    standing = home.ranked()
+    assert select_trial(home, standing).chosen == 1
+    asked = select_trial(home, standing, asked=2)
+    assert (asked.chosen, asked.winner) == (2, 1) and asked.reason.startswith("Trial 2 was asked for.")
+    with pytest.raises(BadStudy, match="beside: was"):
+        home.begin(study.space, study.plan, 0, beside=("gmacs",))
+
+
+def test_one_objective_has_no_front(tmp_path):
+    study = formula_study(tmp_path, num_trials=1)
+    carry_out(study, [1e-3])
+    assert study.home.front() == () and front_lines(study.home) == []
+    assert leaderboard_dicts(board(study.home))[0]["on_front"] is None

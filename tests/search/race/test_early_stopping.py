@@ -1,0 +1,73 @@
+import pytest
+
+from orchestrator.search.race.early_stopping import GRACE, LATE, MIN_FINISHED, Curve, Finished, cut, lead_of
+
+NUM_EPOCHS = 30
+SATURATED = Curve([min(0.8, 0.08 * (epoch + 1)) for epoch in range(NUM_EPOCHS)], NUM_EPOCHS)
+FINISHED = Finished([SATURATED] * MIN_FINISHED)
+
+
+def flat(dice: float, num_epochs: int = 12) -> Curve:
+    return Curve([dice] * num_epochs, NUM_EPOCHS)
+
+
+def test_a_fit_that_stands_still_far_below_is_cut_and_the_reason_has_the_numbers():
+    verdict = cut(flat(0.2), FINISHED, target=0.8, against=3)
+    assert verdict is not None
+    assert (verdict.action, verdict.against) == ("stop", 3)
+    assert "epoch 12 of 30: best Dice 20.00; even" in verdict.reason
+    assert "trial 3" in verdict.reason
+    assert verdict.numbers["hope"] < 0.8
+
+
+def test_nothing_is_cut_within_the_grace():
+    assert cut(flat(0.0, round(GRACE * NUM_EPOCHS) - 1), FINISHED, 0.8, 0) is None
+    assert cut(flat(0.0, round(GRACE * NUM_EPOCHS)), FINISHED, 0.8, 0) is not None
+
+
+def test_nothing_is_cut_when_it_is_almost_done():
+    assert cut(flat(0.0, round(LATE * NUM_EPOCHS)), FINISHED, 0.8, 0) is not None
+    assert cut(flat(0.0, round(LATE * NUM_EPOCHS) + 1), FINISHED, 0.8, 0) is None
+
+
+def test_nothing_is_cut_before_gains_are_known():
+    assert cut(flat(0.0), Finished(FINISHED.curves[1:]), 0.8, 0) is None
+
+
+def test_a_fit_that_still_rises_goes_on():
+    rising = Curve([0.02 * epoch for epoch in range(12)], NUM_EPOCHS)
+    assert cut(rising, FINISHED, target=0.55, against=0) is None
+    assert cut(rising, FINISHED, target=0.65, against=0) is not None
+
+
+def test_where_a_fit_of_the_study_bloomed_late_another_may():
+    late = Curve([0.1] * 15 + [0.75] * 15, NUM_EPOCHS)
+    assert cut(flat(0.1), FINISHED, 0.8, 0) is not None
+    assert cut(flat(0.1), Finished([*FINISHED.curves, late]), 0.8, 0) is None
+
+
+def test_a_finished_fit_may_have_ended_early():
+    short = Curve([0.5, 0.6], NUM_EPOCHS)
+    assert short.best_at(1) == short.best_at(0.5) == 0.6
+
+
+@pytest.mark.parametrize("dice", [0.79, 0.85])
+def test_what_is_as_good_as_the_incumbent_goes_on(dice):
+    assert cut(flat(dice), FINISHED, 0.8, 0) is None
+
+
+def test_what_a_trial_is_ahead_on_other_folds_it_may_lose_on_this_one():
+    lead = lead_of({0: 0.898, 1: 0.775}, {0: 0.8, 1: 0.8, 2: 0.8}, 2, [100, 100, 100])
+    assert lead == pytest.approx(0.098 - 0.025)
+    assert cut(flat(0.7), FINISHED, 0.8, 0) is not None
+    assert cut(flat(0.7), FINISHED, 0.8, 0, lead) is None
+    verdict = cut(flat(0.65), FINISHED, 0.8, 0, lead)
+    assert verdict is not None and "less the 7.30 that this trial is ahead on others" in verdict.reason
+
+
+def test_a_lead_on_few_images_is_worth_less_on_many():
+    assert lead_of({0: 0.9}, {0: 0.8}, 1, [50, 200]) == pytest.approx(0.025)
+
+
+def test_what_a_trial_is_behind_on_other_folds_makes_no_cut_earlier():
+    assert cut(flat(0.76), FINISHED, 0.8, 0, lead=-0.2) is None

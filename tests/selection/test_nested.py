@@ -1,0 +1,247 @@
+"""A nested cross-validation by formula: settings that differ by luck alone, and what is said of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import pytest
+from formula import SPACE, FormulaWork, carry_out, formula_study
+from hands import Hands
+
+import orchestrator.study
+from orchestrator.cli import main
+from orchestrator.cli.search import _carry_out_nested
+from orchestrator.common.errors import BadStudy
+from orchestrator.data.importing.dataset import add_dataset
+from orchestrator.data.phantom import draw_dataset
+from orchestrator.data.splits.plan import five_fold
+from orchestrator.ray_cluster.machine import Machine
+from orchestrator.results.export.handover import trial_card
+from orchestrator.results.export.model_card import PROCEDURE
+from orchestrator.results.mlflow.client import connect
+from orchestrator.results.mlflow.study_report import Report
+from orchestrator.search.budget.limits import Budget
+from orchestrator.search.store.study_store import StudyHome, champion_fit, find_study, list_studies
+from orchestrator.selection.nested import (
+    Nested,
+    inner_homes,
+    nested_of,
+    outer_estimate,
+    remember_nested,
+)
+from orchestrator.study.champion import crown
+from orchestrator.study.checks import check
+from orchestrator.study.run import begin, inner_studies
+from orchestrator.study.spec import Study
+from orchestrator.training.ray.lanes import Shape
+from orchestrator.training.recipe import FitSpec
+
+NUM_OUTER, NUM_CASES, TRUTH = 3, 60, 0.7
+RATES = tuple(float(rate) for rate in np.geomspace(1e-5, 1e-1, 12))
+
+
+class NoiseWork(FormulaWork):
+    """No setting is better than another: what it shows on an image is luck, drawn anew for every image."""
+
+    def found(self, spec: FitSpec, case_ids: Sequence[str]) -> np.ndarray:
+        seeds = [(round(1e9 * spec.recipe.learning_rate), crc32(case_id.encode())) for case_id in case_ids]
+        dice = np.array([TRUTH + np.random.default_rng(seed).normal(0, 0.1) for seed in seeds])
+        return np.clip(dice / (2 - dice), 0, 1)  # the share of a polyp that makes this Dice
+
+
+def carried_out(study: Study) -> None:
+    """A study from its first trial to its champion."""
+    crown(study.home, Hands(carry_out(study, RATES, NoiseWork)))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study with a hold-out, whose outer folds and itself are over."""
+    home = tmp_path_factory.mktemp("home")
+    draw_dataset(home / "frames", num_cases=NUM_CASES, size=32)
+    dataset = add_dataset(
+        home, "drawn", home / "frames", groups=home / "frames" / "groups.csv", allow_empty=True
+    )
+    study = formula_study(home, num_trials=len(RATES))
+    study = replace(study, datasets=(dataset,), plan=five_fold([dataset], seed=0))
+    begin(study)
+    for inner in inner_studies(study, NUM_OUTER):
+        carried_out(inner)
+    remember_nested(study.home, outer_estimate(study.home, inner_homes(study.home), str(study.budget)))
+    carried_out(study)
+    return study
+
+
+@pytest.fixture(scope="module")
+def nested(whole: Study) -> Nested:
+    found = nested_of(whole.home)
+    assert found is not None
+    return found
+
+
+def test_the_best_of_noise_looks_better_than_it_is_and_the_nested_estimate_does_not(
+    whole: Study, nested: Nested
+):
+    ((_, score), *_) = whole.home.ranked()
+    assert score.metrics["dice"] > TRUTH + 0.01 and nested.validation > TRUTH + 0.01
+    low, high = nested.interval
+    assert low < TRUTH < high and abs(nested.scores["dice"] - TRUTH) < 0.03
+    assert nested.bias == nested.validation - nested.scores["dice"]
+
+
+def test_every_case_but_the_hold_out_counts_once(whole: Study, nested: Nested):
+    assert nested.num_cases == NUM_CASES - len(whole.plan.test)
+    sizes = [fold.num_cases for fold in nested.folds]
+    means = [fold.scores["dice"] for fold in nested.folds]
+    assert nested.scores["dice"] == pytest.approx(np.average(means, weights=sizes))
+    assert nested.spread == pytest.approx(np.std(means, ddof=1))
+
+
+def test_no_study_of_an_outer_fold_was_shown_its_cases_before_its_champion_was_named(whole: Study):
+    group_of = whole.home.group_of_case()
+    for home in inner_homes(whole.home):
+        plan = home.plan()
+        groups = {group_of[id] for id in plan.test}
+        fits = [record.spec for trial in home.trials() for record in trial.records]
+        assert len(fits) == len(RATES) * 5
+        assert not any(group_of[id] in groups for spec in fits for id in (*spec.train, *spec.val))
+        scored = list(home.ledger.scores.glob("*/record.json"))
+        champion = home.champion()
+        assert champion is not None and len(scored) == 1
+        assert home.ledger.has_scores(champion.fit_id, plan.test)
+
+
+def test_a_study_of_an_outer_fold_searches_as_the_whole_one_does(whole: Study):
+    for inner in inner_studies(replace(whole, race="none", rescore=2), NUM_OUTER):
+        same = replace(inner, home=whole.home, plan=whole.plan)
+        assert same == replace(whole, race="none", rescore=2)
+        assert inner.home.space().digest == whole.home.space().digest
+
+
+def test_studies_of_outer_folds_are_found_by_name_and_crowd_no_list(whole: Study):
+    home = whole.home.home
+    assert [study.name for study in list_studies(home)] == ["formula"]
+    assert find_study(home, None).name == "formula"
+    assert find_study(home, "formula.outer-2").champion() is not None
+    assert [study.name for study in inner_homes(whole.home)] == [f"formula.outer-{n}" for n in (1, 2, 3)]
+    assert list_studies(home / "nowhere") == []
+
+
+def test_a_study_cannot_go_on_with_another_number_of_outer_folds(whole: Study):
+    with pytest.raises(BadStudy, match="splits: was"):
+        begin(inner_studies(whole, 4)[0])
+
+
+@pytest.fixture
+def run(
+    whole: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], tuple[int, str, str]]:
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(whole.home.home))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(line: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["orchestrator", *line.split()])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        heard = capsys.readouterr()
+        return int(ended.value.code or 0), heard.out, heard.err
+
+    return run
+
+
+def test_a_study_of_an_outer_fold_that_goes_on_has_no_part_in_an_estimate_before_it_is_over(
+    whole: Study, capsys: pytest.CaptureFixture[str]
+):
+    before = nested_of(whole.home)
+    longer = replace(whole, budget=Budget(trials=99, hours=1))
+    _carry_out_nested(longer, NUM_OUTER, Machine(device="cpu"), lambda study: None)
+    assert "formula.outer-1, formula.outer-2, formula.outer-3 named no champion" in capsys.readouterr().err
+    assert nested_of(whole.home) == before
+
+
+def test_best_and_leaderboard_tell_the_nested_estimate(run, nested: Nested):
+    told = json.loads(run("best formula --json")[1])["nested"]
+    assert told["scores"]["dice"] == nested.scores["dice"] and len(told["folds"]) == NUM_OUTER
+    for line in ("best formula", "leaderboard formula"):
+        text = " ".join(run(line)[1].split())
+        assert all(sentence in text for sentence in nested.sentences())
+    assert f"search ({nested.until}) and choice included, gives on new images" in nested.sentences()[0]
+    assert json.loads(run("best formula.outer-1 --json")[1])["nested"] is None
+
+
+def test_the_card_tells_the_nested_estimate_and_of_whom_it_is(whole: Study, nested: Nested):
+    trial, score = whole.home.ranked()[0]
+    card = trial_card(whole.home, trial, score, [champion_fit(trial)])
+    assert all(f"- {sentence}" in card for sentence in nested.sentences()) and PROCEDURE in card
+
+
+def test_mlflow_holds_the_nested_estimate_with_the_study(
+    whole: Study, nested: Nested, mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    for study in (whole, inner_studies(whole, NUM_OUTER)[0]):
+        with Report(study.home, mlflow_uri, say=lambda line: None, show=lambda *_: None) as report:
+            report.started(study, Shape(1, 1, 1, 0, "cpu"))
+            report.finished(study.home.ranked()[0][0])
+    client = connect(mlflow_uri)
+    experiment = client.get_experiment_by_name("formula").experiment_id
+    newest = ["attributes.start_time DESC"]  # other tests have studies of this name
+    run, *_ = client.search_runs([experiment], "tags.role = 'study'", order_by=newest)
+    assert run.data.metrics["nested_dice"] == pytest.approx(nested.scores["dice"])
+    assert run.data.metrics["nested_bias"] == pytest.approx(nested.bias)
+    assert run.data.tags["nested"] == nested.sentences()[0]
+    inner = client.get_experiment_by_name("formula.outer-1")
+    (run,) = client.search_runs([inner.experiment_id], "tags.role = 'study'")
+    assert run.data.tags["outer_fold_of"] == "formula" and "nested_dice" not in run.data.metrics
+
+
+def test_the_command_carries_out_every_outer_fold_and_then_the_study(run, tmp_path, monkeypatch):
+    done: list[str] = []
+
+    def in_hand(study: Study, machine, work, report) -> object:
+        done.append(study.home.name)
+        check(study, machine)
+        if study.home.champion() is None:
+            carry_out(study, RATES[:2], NoiseWork)
+            return crown(study.home, Hands(NoiseWork(study.home.ledger)))
+        return study.home.trials()[study.home.champion().trial]
+
+    monkeypatch.setattr(orchestrator.study, "run_study", in_hand)
+    (tmp_path / "space.toml").write_text(SPACE.text)
+    words = f"search {tmp_path / 'space.toml'} --data drawn --no-twins --trials 2 --study twice --nested 2"
+    code, text, err = run(words)
+    assert code == 0, err
+    assert done == ["twice.outer-1", "twice.outer-2", "twice"]
+    assert "outer fold 1 of 2: twice.outer-1" in text and "Nested estimate: Dice" in text
+    assert run(words)[0] == 0 and done == ["twice.outer-1", "twice.outer-2", "twice"] * 2
+
+
+def test_an_outer_fold_whose_hours_were_over_is_told_and_waits_for_the_next_run(
+    run, tmp_path, monkeypatch, whole: Study
+):
+    def out_of_time(study: Study, machine, work, report) -> object:
+        carry_out(study, RATES[:2], NoiseWork)
+        is_late = study.home.name == "late.outer-2"
+        return None if is_late else crown(study.home, Hands(NoiseWork(study.home.ledger)))
+
+    monkeypatch.setattr(orchestrator.study, "run_study", out_of_time)
+    (tmp_path / "space.toml").write_text(SPACE.text)
+    words = f"search {tmp_path / 'space.toml'} --data drawn --no-twins --hours 1 --study late --nested 2"
+    code, text, err = run(words)
+    assert code == 0 and "late.outer-2 named no champion in its hours" in " ".join(err.split())
+    assert "Nested estimate" not in text and nested_of(StudyHome(whole.home.home, "late")) is None
+
+
+def test_what_cannot_be_nested_is_refused_before_a_study_is_begun(run, tmp_path, whole: Study):
+    (tmp_path / "space.toml").write_text(SPACE.text)
+    code, _, err = run(
+        f"search {tmp_path / 'space.toml'} --data drawn --no-twins --trials 2 --study much --nested 40"
+    )
+    assert code == 2 and "--nested" in err and "fewer outer folds" in err
+    assert not StudyHome(whole.home.home, "much").exists()

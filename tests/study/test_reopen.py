@@ -1,0 +1,60 @@
+"""Trials that the machine failed, in a journal and in a database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from formula import formula_study
+from optuna.trial import TrialState
+
+from orchestrator.search.store.optuna_storage import open_database
+from orchestrator.search.store.report_log import Told
+from orchestrator.search.store.study_store import StudyHome
+from orchestrator.study.reopen import reopen
+from orchestrator.study.run import begin
+
+FULL = "fold 0: tried 3 times; OSError: [Errno 28] No space left on device"
+NAN = "fold 0: the loss became nan in epoch 1 at learning rate 0.1"
+
+
+@pytest.fixture(params=["journal", "sqlite"])
+def home(request, tmp_path: Path) -> StudyHome:
+    """Two trials that failed, the first by a full disk, and one that is complete."""
+    url = None if request.param == "journal" else f"sqlite:///{tmp_path}/trials.db"
+    study = replace(formula_study(tmp_path, num_trials=3), storage=url)
+    begin(study)
+    stored = study.home.optuna_study()
+    for error in (FULL, NAN, None):
+        trial = stored.ask()
+        trial.suggest_float("learning_rate", 1e-5, 1e-1, log=True)
+        if error is not None:
+            trial.set_user_attr("error", error)
+        stored.tell(trial, None if error else 0.5, state=TrialState.FAIL if error else TrialState.COMPLETE)
+        Told(study.home.told_file).add(f"trial {trial.number}")
+    yield study.home
+    if url is not None:
+        open_database(url)._backend.engine.dispose()  # type: ignore[attr-defined]
+        open_database.cache_clear()
+
+
+def read(home: StudyHome, what: Callable[[optuna.trial.FrozenTrial], object]) -> list[object]:
+    return [what(trial) for trial in home.stored_trials()]
+
+
+def test_a_trial_that_a_full_disk_failed_is_open_again_and_no_other(home: StudyHome):
+    before = read(home, lambda trial: trial.params)
+    assert reopen(home) == (0,) and reopen(home) == ()
+    assert read(home, lambda trial: trial.state) == [TrialState.RUNNING, TrialState.FAIL, TrialState.COMPLETE]
+    assert read(home, lambda trial: trial.user_attrs.get("error")) == [None, NAN, None]
+    assert read(home, lambda trial: trial.params) == before
+    assert Told(home.told_file).names == {"trial 1", "trial 2", ""}
+
+
+def test_a_trial_that_was_opened_again_can_end(home: StudyHome):
+    reopen(home)
+    home.optuna_study().tell(0, 0.7)
+    assert read(home, lambda trial: trial.value) == [0.7, None, 0.5]
