@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from orchestrator import models
-from orchestrator.search.space.space import check_builds, json_schema, load_space
+from orchestrator.search.space.schema import json_schema
+from orchestrator.search.space.space import check_builds, load_space
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # jsonschema's own, on import
@@ -23,17 +24,19 @@ SCHEMA = Draft202012Validator(json_schema())
 
 
 @BY_NAME
-def test_file_draws_settings_whose_networks_can_be_built(file: Path):
+def test_file_draws_configurations_whose_networks_can_be_built(file: Path):
     space = load_space(file)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.enqueue_trial(space.baseline)
     for params in (space.sample(study.ask()) for _ in range(3)):
-        settings = space.settings(params)
+        configuration = space.configuration(params)
         # No memory and no download: what is asked here is whether the parameters fit the builder.
         with torch.device("meta"):
-            network = models.build(settings.network, **settings.network_params | offline(settings.network))
+            network = models.build(
+                configuration.network, **configuration.network_params | offline(configuration.network)
+            )
         assert sum(parameter.numel() for parameter in network.parameters()) > 0
-        assert settings.recipe.image_size % models.stride(settings.network) == 0
+        assert configuration.recipe.image_size % models.stride(configuration.network) == 0
 
 
 def offline(network: str) -> dict[str, bool]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home, Metric, Twins
+from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home, Metric, NearDuplicates
 from orchestrator.cli.console.printing import bar, err, out, print_json
-from orchestrator.cli.data.splits import load_unchanged, look_for_twins
+from orchestrator.cli.data.splits import load_unchanged, look_for_near_duplicates
 from orchestrator.common.files import write_atomically
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def evaluate(
         ),
     ] = None,
     worst: Annotated[int, typer.Option(min=1, help="Images on the sheet of the worst cases.")] = 20,
-    twins: Twins = True,
+    near_duplicates: NearDuplicates = True,
     home: Home = DEFAULT_HOME,
     cache: Cache = None,
     as_json: AsJson = False,
@@ -58,7 +58,7 @@ def evaluate(
     if repeated := sorted({name for name in data if data.count(name) > 1}):
         raise BadData("--data", f"expected each dataset once, found {', '.join(repeated)} again")
     datasets = load_unchanged(home, data, cache)
-    seen, pairs = _what_it_saw(loaded.config, datasets, home, cache, twins=twins)
+    seen, pairs = _what_it_saw(loaded.config, datasets, home, cache, near_duplicates=near_duplicates)
     group_of = group_of_case((*datasets, *seen), pairs)
     cases, left_out = evaluation.cases_to_score(loaded.config, datasets, seen, group_of)
     reasons = evaluation.why_left_out(loaded.config, datasets, seen, group_of)
@@ -135,14 +135,19 @@ def evaluate(
 
 
 def _what_it_saw(
-    config: BundleConfig, datasets: Sequence[Dataset], home: Path, cache: Path | None, *, twins: bool
+    config: BundleConfig,
+    datasets: Sequence[Dataset],
+    home: Path,
+    cache: Path | None,
+    *,
+    near_duplicates: bool,
 ) -> tuple[tuple[Dataset, ...], tuple[tuple[str, str], ...] | None]:
     """What else the model was trained on, as far as it is here, and the twins in all of it; None: not looked for."""
     from orchestrator.data.cases import list_datasets
-    from orchestrator.data.splits.plan import count_twins
+    from orchestrator.data.splits.split_file import count_near_duplicates
     from orchestrator.results.export.evaluation import datasets_seen
 
-    if not twins:
+    if not near_duplicates:
         err.print(
             "twins: not looked for; frames of one place count as if they were independent", highlight=False
         )
@@ -153,8 +158,8 @@ def _what_it_saw(
             f"twins: {name}, which the model was trained on, is not in {home}; they are not looked for in it",
             highlight=False,
         )
-    pairs = look_for_twins((*datasets, *seen), cache or home / "cache")
-    err.print(f"twins: {count_twins(pairs)}", highlight=False)
+    pairs = look_for_near_duplicates((*datasets, *seen), cache or home / "cache")
+    err.print(f"twins: {count_near_duplicates(pairs)}", highlight=False)
     return seen, pairs
 
 
@@ -184,7 +189,7 @@ def compare(
     mistakes.tell()
     for name in studies:
         with mistakes.noted():
-            contenders.append(comparison.contender(home, name, metric))
+            contenders.append(comparison.compared_system(home, name, metric))
     mistakes.tell()
     rows = comparison.compare(contenders)
     if plot is not None:

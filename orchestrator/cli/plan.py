@@ -69,7 +69,7 @@ def plan(
         forecast,
         measure,
         seconds_of_fits,
-        some_settings,
+        some_configurations,
         world_of,
     )
     from orchestrator.search.forecast.width import possible_widths
@@ -91,18 +91,20 @@ def plan(
     with mistakes.noted():
         refuse_what_would_fail(home, cache, device, gpus=[0])
     mistakes.tell()
-    sources, _, split = load_split(home, data, unseen or [], splits, holdout, seed, twins=False, cache=cache)
+    sources, _, split = load_split(
+        home, data, unseen or [], splits, holdout, seed, near_duplicates=False, cache=cache
+    )
     widths = possible_widths(space.networks, batch_sizes(space), gpus)
-    settings = some_settings(space, sampled, seed)
+    configurations = some_configurations(space, sampled, seed)
     speeds: list[Speed] = []
     settle()
     with bar("timing") as on_progress:
-        for done, setting in enumerate(settings, start=1):
-            cases = cached_cases(sources, setting.recipe.image_size, cache or home / "cache")
-            shares = sorted({setting.recipe.batch_size // width for width in widths})
-            speeds.append(measure(setting, split, cases, chosen, shares if done == 1 else shares[-1:]))
-            on_progress(done, len(settings))
-    specs = [fold_specs(setting, split)[0] for setting in settings]
+        for done, configuration in enumerate(configurations, start=1):
+            cases = cached_cases(sources, configuration.recipe.image_size, cache or home / "cache")
+            shares = sorted({configuration.recipe.batch_size // width for width in widths})
+            speeds.append(measure(configuration, split, cases, chosen, shares if done == 1 else shares[-1:]))
+            on_progress(done, len(configurations))
+    specs = [fold_specs(configuration, split)[0] for configuration in configurations]
     rows = []
     for rule in dict.fromkeys(("none", race)):
         for width in widths:
@@ -115,7 +117,7 @@ def plan(
                 world=world_of(split, len(space.search)),
                 rescore=rescore,
                 nested=nested or 0,
-                num_epochs=settings[0].recipe.epochs,
+                num_epochs=configurations[0].recipe.epochs,
                 failures_per_hour=failures,
             )
             rows.append((rule, found))

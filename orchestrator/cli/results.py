@@ -26,10 +26,10 @@ from orchestrator.search.choices import BestRule, EnsembleName
 
 if TYPE_CHECKING:
     from orchestrator.ray_cluster.machine import Machine
-    from orchestrator.search.fit_jobs import Work
-    from orchestrator.search.records.ledger import FitRecord
+    from orchestrator.search.fit_jobs import FitJobRunner
+    from orchestrator.search.records.fit_records import FitRecord
     from orchestrator.search.records.trial_score import TrialScore
-    from orchestrator.search.store.study_store import StudyHome, StudyTrial
+    from orchestrator.search.store.study_store import StudyStore, StudyTrial
     from orchestrator.selection.ensemble import Ensemble
 
 
@@ -129,7 +129,7 @@ def best(
     from orchestrator.results.mlflow.network_run import log_network
     from orchestrator.results.mlflow.study_report import default_uri
     from orchestrator.results.views.tables import score_dicts, score_table, versus_table
-    from orchestrator.search.records.ledger import scored_as
+    from orchestrator.search.records.fit_records import scored_as
     from orchestrator.search.store.study_store import champion_fit, find_study
     from orchestrator.selection.ensemble import cost
     from orchestrator.selection.nested import nested_of
@@ -308,7 +308,7 @@ def predict(
 class _Crew:
     """Trains and scores for one study where `best` is asked for more than what is on record."""
 
-    study: StudyHome
+    study: StudyStore
     address: str
     device: Device
     workers_per_fit: int | None
@@ -347,18 +347,18 @@ class _Crew:
 
         score_networks(self.study, tuple(record.fit_id for record in records), *self._machine_and_work())
 
-    def _machine_and_work(self) -> tuple[Machine, Work]:
+    def _machine_and_work(self) -> tuple[Machine, FitJobRunner]:
         from orchestrator.cli.data.splits import load_unchanged
         from orchestrator.ray_cluster.machine import Machine
-        from orchestrator.search.fit_jobs import Work
+        from orchestrator.search.fit_jobs import FitJobRunner
 
         sources, unseen = self.study.datasets()
         load_unchanged(self.study.home, [dataset.name for dataset in (*sources, *unseen)], self.cache)
         machine = Machine(self.address, self.device, self.workers_per_fit)
-        return machine, Work(self.study.home, self.cache, self.study.ledger)
+        return machine, FitJobRunner(self.study.home, self.cache, self.study.ledger)
 
 
-def _all_folds(study: StudyHome, trial: StudyTrial) -> list[FitRecord]:
+def _all_folds(study: StudyStore, trial: StudyTrial) -> list[FitRecord]:
     from orchestrator.common.errors import BadStudy
 
     if trial.num_folds == 1:
@@ -366,7 +366,7 @@ def _all_folds(study: StudyHome, trial: StudyTrial) -> list[FitRecord]:
     return list(trial.records)
 
 
-def _refuse_pruned(study: StudyHome, trial: StudyTrial, records: Sequence[FitRecord]) -> None:
+def _refuse_pruned(study: StudyStore, trial: StudyTrial, records: Sequence[FitRecord]) -> None:
     from orchestrator.common.errors import BadStudy
 
     if not all(record.weights.exists() for record in records):
@@ -376,7 +376,7 @@ def _refuse_pruned(study: StudyHome, trial: StudyTrial, records: Sequence[FitRec
         )
 
 
-def tell_damage(study: StudyHome) -> None:
+def tell_damage(study: StudyStore) -> None:
     """Say which files of a study do not read, and are left out."""
     from orchestrator.study.repair import damage
 

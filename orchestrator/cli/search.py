@@ -18,10 +18,10 @@ from orchestrator.cli.console.options import (
     Device,
     Holdout,
     Home,
+    NearDuplicates,
     Seed,
     Splits,
     TrackingUri,
-    Twins,
     Unseen,
     Width,
 )
@@ -35,7 +35,7 @@ from orchestrator.common.errors import BadStudy, FitFailed, Mistakes
 from orchestrator.search.choices import RuleName, SamplerName
 
 if TYPE_CHECKING:
-    from orchestrator.data.splits.plan import SplitPlan
+    from orchestrator.data.splits.split_file import SplitPlan
     from orchestrator.ray_cluster.machine import Machine
     from orchestrator.search.store.study_store import StudyTrial
     from orchestrator.study.spec import Study
@@ -53,7 +53,7 @@ def fit(
     splits: Splits = "five-fold",
     holdout: Holdout = 0.1,
     seed: Seed = 0,
-    twins: Twins = True,
+    near_duplicates: NearDuplicates = True,
     device: Device = "auto",
     home: Home = DEFAULT_HOME,
     cache: Cache = None,
@@ -63,7 +63,7 @@ def fit(
 
     from orchestrator.scoring.formatting import percent
     from orchestrator.scoring.pending_cases import scores_under
-    from orchestrator.search.fit_jobs import Work
+    from orchestrator.search.fit_jobs import FitJobRunner
     from orchestrator.search.records.ledger import Ledger
     from orchestrator.search.records.trial_score import fold_specs
     from orchestrator.search.space.space import check_builds, check_weights, load_space, override
@@ -75,7 +75,7 @@ def fit(
         space = load_space(file)
         check_builds(space)
         check_weights(space)
-        settings = space.settings(override(space.baseline_params(), set_ or [], space))
+        configuration = space.configuration(override(space.baseline_params(), set_ or [], space))
     with mistakes.noted():
         refuse_split(home, data, [], splits, holdout, seed)
     with mistakes.noted():
@@ -83,29 +83,31 @@ def fit(
     with mistakes.noted():
         refuse_what_would_fail(home, cache, device, gpus=[0])
     mistakes.tell()
-    sources, _, plan = load_split(home, data, [], splits, holdout, seed, twins=twins, cache=cache, fold=fold)
+    sources, _, plan = load_split(
+        home, data, [], splits, holdout, seed, near_duplicates=near_duplicates, cache=cache, fold=fold
+    )
     warn_of_lopsided(plan, sources)
-    specs = fold_specs(settings, plan)
+    specs = fold_specs(configuration, plan)
     ledger = Ledger(home / "fits")
     out.print(
-        f"fit {specs[fold].fit_id}: {settings.network}, fold {fold} of {plan.name}, on {chosen}",
+        f"fit {specs[fold].fit_id}: {configuration.network}, fold {fold} of {plan.name}, on {chosen}",
         highlight=False,
     )
 
     def show(row: dict[str, float]) -> bool:
-        out.print(epoch_line(row, settings.recipe.epochs), highlight=False)
+        out.print(epoch_line(row, configuration.recipe.epochs), highlight=False)
         return True
 
     settle()
     loader_workers = min(8, usable_cpus() - 1) if chosen.type == "cuda" else 0
-    Work(home, cache or home / "cache", ledger)(specs[fold], chosen, loader_workers, show)
+    FitJobRunner(home, cache or home / "cache", ledger)(specs[fold], chosen, loader_workers, show)
     record = ledger.read(specs[fold].fit_id)
-    masks = settings.masks.best(record.histograms)
+    masks = configuration.masks.best(record.histograms)
     scores = {name: float(values.mean()) for name, values in scores_under(record.histograms, masks).items()}
     text = "  ".join(f"{name} {percent(value)}" for name, value in scores.items())
     out.print(
         f"in percent: {text}  at threshold {masks.threshold:.3f}"
-        f"{', the best one for this fold' if settings.masks.is_open else ''}; best epoch {record.best_epoch + 1}",
+        f"{', the best one for this fold' if configuration.masks.is_open else ''}; best epoch {record.best_epoch + 1}",
         highlight=False,
     )
     out.print(f"{record.seconds:.0f} s of training; record and weights in {record.folder}", highlight=False)
@@ -212,7 +214,7 @@ def search(
         ),
     ] = 3,
     seed: Seed = 0,
-    twins: Twins = True,
+    near_duplicates: NearDuplicates = True,
     address: Address = "auto",
     device: Device = "auto",
     home: Home = DEFAULT_HOME,
@@ -233,15 +235,15 @@ def search(
     """
     from orchestrator.ray_cluster.machine import Machine, reach_cluster
     from orchestrator.results.mlflow.client import refuse_locked_out
-    from orchestrator.results.mlflow.earlier_studies import earlier_settings
+    from orchestrator.results.mlflow.earlier_studies import earlier_configurations
     from orchestrator.results.mlflow.study_report import Report, default_uri
     from orchestrator.search.budget.limits import Budget
-    from orchestrator.search.fit_jobs import Work
-    from orchestrator.search.goals.goals import first_and_beside
+    from orchestrator.search.fit_jobs import FitJobRunner
+    from orchestrator.search.goals.goals import primary_and_secondary
     from orchestrator.search.samplers.draw import default_sampler
     from orchestrator.search.space.space import check_builds, check_weights, load_space
     from orchestrator.search.store.optuna_storage import kept_url
-    from orchestrator.search.store.study_store import StudyHome, outside_cases
+    from orchestrator.search.store.study_store import StudyStore, outside_cases
     from orchestrator.selection.warm_start import fit_in
     from orchestrator.study.run import run_study
     from orchestrator.study.spec import Study
@@ -251,7 +253,7 @@ def search(
     with mistakes.noted():
         storage = kept_url(storage) if storage is not None else None
     with mistakes.noted():
-        first, beside = first_and_beside(objective or ["mean"])
+        first, secondary = primary_and_secondary(objective or ["mean"])
     with mistakes.noted():
         space = load_space(file)
         check_builds(space)
@@ -264,7 +266,7 @@ def search(
     with mistakes.noted():
         refuse_split(home, data, unseen or [], splits, holdout, seed)
     with mistakes.noted():
-        StudyHome(home, study or file.stem)
+        StudyStore(home, study or file.stem)
     with mistakes.noted():
         machine = Machine(address, device, workers_per_fit, lanes, fits_per_gpu)
         head = reach_cluster(address)  # once: what it has to say is said before minutes of other work
@@ -273,14 +275,14 @@ def search(
     with mistakes.noted():
         refuse_locked_out(tracking_uri or default_uri(home))
     mistakes.tell()
-    sampler = sampler or default_sampler(1 + len(beside))
-    if beside and race is None:
+    sampler = sampler or default_sampler(1 + len(secondary))
+    if secondary and race is None:
         err.print("several objectives: every trial gets all its folds (--race none)", highlight=False)
     budget = Budget(trials, hours, gpu_hours, epochs, until_unlikely)
 
-    def home_of(plan: SplitPlan) -> StudyHome:
+    def home_of(plan: SplitPlan) -> StudyStore:
         others = [f"vs-{other}" for other in unseen or []]
-        return StudyHome(home, study or "-".join([file.stem, *data, plan.name, *others]))
+        return StudyStore(home, study or "-".join([file.stem, *data, plan.name, *others]))
 
     def refuse_changes(plan: SplitPlan) -> None:
         """What needs no near-duplicates to be refused is refused before they are looked for."""
@@ -288,13 +290,22 @@ def search(
         home_of(plan).refuse_changes(space, plan, made_of)
 
     sources, tests, plan = load_split(
-        home, data, unseen or [], splits, holdout, seed, twins=twins, cache=cache, check=refuse_changes
+        home,
+        data,
+        unseen or [],
+        splits,
+        holdout,
+        seed,
+        near_duplicates=near_duplicates,
+        cache=cache,
+        check=refuse_changes,
     )
     study_home = home_of(plan)
     name = study_home.name
-    if study is None and (begun := _begun_without_twins(home, name, plan)) is not None:
+    if study is None and (begun := _begun_without_near_duplicates(home, name, plan)) is not None:
         err.print(
-            f"study {begun} was begun without looking for twins; --no-twins goes on with it, this is another one",
+            f"study {begun} was begun without looking for near-duplicates; --no-near-duplicates goes on with it, "
+            "this is another one",
             highlight=False,
         )
     asked = Study(
@@ -305,10 +316,10 @@ def search(
         unseen=tests,
         budget=budget,
         seed=seed,
-        race=race or ("none" if beside else "paired"),
+        race=race or ("none" if secondary else "paired"),
         sampler=sampler,
         maximise=first,
-        beside=beside,
+        secondary=secondary,
         warm_start=tuple(warm_start or ()),
         constraints=tuple(constraint or ()),
         storage=storage,
@@ -322,14 +333,14 @@ def search(
         )
     if warm_start and not study_home.exists():
         outside = {case_id for ids in outside_cases(plan, tests).values() for case_id in ids}
-        earlier = earlier_settings(home, warm_start, tracking_uri or default_uri(home), plan, outside)
+        earlier = earlier_configurations(home, warm_start, tracking_uri or default_uri(home), plan, outside)
         fitted = fit_in(space, earlier, asked.also)
-        asked = replace(asked, beginnings=fitted.settings)
+        asked = replace(asked, warm_start_configurations=fitted.configurations)
         for line in fitted.lines:
             err.print(line, highlight=False)
 
     def carry_out(one: Study) -> StudyTrial | None:
-        work = Work(home, cache or home / "cache", one.home.ledger, one.also.is_measured)
+        work = FitJobRunner(home, cache or home / "cache", one.home.ledger, one.also.is_measured)
         with study_view() as (say, show):
             report = Report(one.home, tracking_uri, say=say, show=show)
             try:
@@ -392,13 +403,13 @@ def _carry_out_nested(
         remember_nested(whole.home, outer_estimate(whole.home, homes, str(whole.budget)))
 
 
-def _begun_without_twins(home: Path, name: str, plan: SplitPlan) -> str | None:
+def _begun_without_near_duplicates(home: Path, name: str, plan: SplitPlan) -> str | None:
     """The study that the same command meant before twins were looked for, and whose name says so, if there is one."""
-    from orchestrator.search.store.study_store import StudyHome
+    from orchestrator.search.store.study_store import StudyStore
 
-    before = name.replace(plan.name, replace(plan, twins=None).name)
-    is_new = before != name and not StudyHome(home, name).exists()
-    return before if is_new and StudyHome(home, before).exists() else None
+    before = name.replace(plan.name, replace(plan, near_duplicates=None).name)
+    is_new = before != name and not StudyStore(home, name).exists()
+    return before if is_new and StudyStore(home, before).exists() else None
 
 
 def device_here(device: str) -> str:

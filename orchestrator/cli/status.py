@@ -13,7 +13,7 @@ from orchestrator.cli.console.printing import out, print_json
 
 if TYPE_CHECKING:
     from orchestrator.search.records.status import Status
-    from orchestrator.search.store.study_store import StudyHome
+    from orchestrator.search.store.study_store import StudyStore
 
 
 def status(
@@ -49,7 +49,7 @@ def status(
     _watch(found, now)
 
 
-def _watch(found: StudyHome, now: Status) -> None:
+def _watch(found: StudyStore, now: Status) -> None:
     from rich.live import Live
 
     from orchestrator.search.records.status import OVER
@@ -69,7 +69,7 @@ def _show(now: Status) -> None:
     out.print(f"{WORDS[now.state]}; {where}, last heard of {last}", highlight=False, style="dim")
 
 
-def _status(found: StudyHome) -> Status:
+def _status(found: StudyStore) -> Status:
     """What a running study, or that of one of its outer folds, last said, or what is on record where none runs."""
     from orchestrator.search.progress.snapshot import recorded_status
     from orchestrator.search.records.status import is_alive, read_status

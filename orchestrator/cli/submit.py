@@ -28,7 +28,7 @@ OnInterrupt = Literal["ask", "detach", "stop"]
 CARRIED = ("file", "splits", "groups", "bundle")
 NOT_FOUND = 127  # a shell's exit code
 # What names a study, where it has no name of its own.
-OF_A_STUDY = ("data", "unseen", "splits", "holdout", "seed", "twins")
+OF_A_STUDY = ("data", "unseen", "splits", "holdout", "seed", "near_duplicates")
 
 
 def submit(

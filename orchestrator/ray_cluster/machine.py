@@ -16,6 +16,7 @@ from ray._private import services, utils
 from ray.exceptions import AuthenticationError
 from ray.train.v2._internal import constants
 
+from orchestrator.common.allocator import KEEP_FREED_MEMORY
 from orchestrator.common.environment import environment
 from orchestrator.common.errors import BadMachine
 from orchestrator.common.hosts import refuse_user, why_silent
@@ -24,7 +25,6 @@ from orchestrator.ray_cluster.claims import claimed
 from orchestrator.ray_cluster.head import head_watched
 from orchestrator.ray_cluster.private_ray import shut_off, temp_folder
 from orchestrator.search.forecast.width import possible_widths
-from orchestrator.training.process import KEEP_FREED_MEMORY
 from orchestrator.training.ray.lanes import Shape
 
 logger = logging.getLogger(__name__)

@@ -72,13 +72,13 @@ class PostProcess:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, settings: Mapping[str, Any]) -> PostProcess:
+    def from_dict(cls, values: Mapping[str, Any]) -> PostProcess:
         """Back from `as_dict`; names left out keep their defaults. Refused with ValueError: unknown names."""
         known = [field.name for field in fields(cls)]
-        unknown = sorted(settings.keys() - set(known))
+        unknown = sorted(values.keys() - set(known))
         if unknown:
-            raise ValueError(f"unknown settings {', '.join(unknown)}; known: {', '.join(known)}")
-        return cls(**settings)
+            raise ValueError(f"unknown parameters {', '.join(unknown)}; known: {', '.join(known)}")
+        return cls(**values)
 
 
 def smallest_polyp(polyp_shares: Iterable[float]) -> float:

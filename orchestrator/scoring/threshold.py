@@ -11,10 +11,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.scoring.histograms import NUM_BINS, Confusion, counts, histogram, snap
+from orchestrator.scoring.histograms import NUM_BINS, counts
 from orchestrator.scoring.metrics import score, scores_at
-
-__all__ = ["NUM_BINS", "Confusion", "best_threshold", "counts", "cross_fitted", "curve", "histogram", "snap"]
 
 _TIE = 1e-12  # means of the same numbers, summed in another order, differ by less
 

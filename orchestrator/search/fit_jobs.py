@@ -28,8 +28,8 @@ from orchestrator.scoring.histograms import quantize
 from orchestrator.scoring.metrics import scores_at
 from orchestrator.scoring.threshold import best_threshold
 from orchestrator.search.forecast.width import TimeJob
-from orchestrator.search.records.fit_records import weights_damage
-from orchestrator.search.records.ledger import REMEDY, FitRecord, Ledger, ScoreRecord, scored_as
+from orchestrator.search.records.fit_records import FitRecord, ScoreRecord, scored_as, weights_damage
+from orchestrator.search.records.ledger import REMEDY, Ledger
 from orchestrator.training import workers
 from orchestrator.training.batches import as_tensors, to_device
 from orchestrator.training.fit import (
@@ -76,7 +76,7 @@ class ScoreJob:
 
 
 @dataclass(frozen=True)
-class Work:
+class FitJobRunner:
     """Performs jobs for one study; the same in a lane and in a plain process."""
 
     home: Path

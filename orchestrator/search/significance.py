@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.scoring.statistics import (
     clustered_error,
     clustered_wilcoxon,
@@ -31,7 +31,7 @@ SURE = 0.05
 
 
 @dataclass(frozen=True)
-class Contender:
+class ComparedTrial:
     """A trial with all its folds."""
 
     number: int
@@ -40,7 +40,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Versus:
+class PairedTest:
     """A trial less another one, on the same images."""
 
     trial: int
@@ -71,9 +71,11 @@ class Versus:
         return asdict(self) | {"interval": list(self.interval) if known else None, "standard_error": error}
 
 
-def contender(number: int, score: TrialScore, metric: str = "dice") -> Contender:
+def compared_trial(number: int, score: TrialScore, metric: str = "dice") -> ComparedTrial:
     """A trial by its cross-fitted scores."""
-    return Contender(number, score.values_of_case[metric], tuple(fold[metric] for fold in score.fold_metrics))
+    return ComparedTrial(
+        number, score.values_of_case[metric], tuple(fold[metric] for fold in score.fold_metrics)
+    )
 
 
 def share_of_test(plan: SplitPlan) -> float | None:
@@ -84,8 +86,8 @@ def share_of_test(plan: SplitPlan) -> float | None:
 
 
 def all_against(
-    winner: Contender, others: Sequence[Contender], groups: Sequence[str], test_share: float | None
-) -> list[Versus]:
+    winner: ComparedTrial, others: Sequence[ComparedTrial], groups: Sequence[str], test_share: float | None
+) -> list[PairedTest]:
     """The winner less each of the others; groups (N,) of the images, test_share None of one fold."""
     tested = [_tested(winner, other, groups, test_share) for other in others]
     corrected = holm([larger(*ps) for ps in tested])
@@ -96,13 +98,13 @@ def all_against(
 
 
 def gain_over(
-    default: Contender,
-    winner: Contender,
-    others: Sequence[Contender],
+    default: ComparedTrial,
+    winner: ComparedTrial,
+    others: Sequence[ComparedTrial],
     groups: Sequence[str],
     test_share: float | None,
     num_stopped: int = 0,
-) -> Versus:
+) -> PairedTest:
     """The winner less the default. It was picked out of all, so Holm covers all of them against the default.
 
     Trials that were stopped before they had all folds count with a p-value of 1.
@@ -113,7 +115,7 @@ def gain_over(
 
 
 def _tested(
-    one: Contender, other: Contender, groups: Sequence[str], test_share: float | None
+    one: ComparedTrial, other: ComparedTrial, groups: Sequence[str], test_share: float | None
 ) -> tuple[float, float | None]:
     """p of the difference of means, by images and by folds."""
     by_fold = np.subtract(one.fold_means, other.fold_means)
@@ -121,19 +123,19 @@ def _tested(
 
 
 def _versus(
-    one: Contender,
-    other: Contender,
+    one: ComparedTrial,
+    other: ComparedTrial,
     groups: Sequence[str],
     test_share: float | None,
     tested: tuple[float, float | None],
     p_value: float,
-) -> Versus:
+) -> PairedTest:
     values, by_fold = one.values - other.values, np.subtract(one.fold_means, other.fold_means)
     difference, ends = difference_interval(values, groups, by_fold, test_share)
     error = clustered_error(values, groups)
     if test_share is not None:
         error = max(error, corrected_error(by_fold, test_share))
-    return Versus(one.number, other.number, difference, ends, error, *tested, p_value)
+    return PairedTest(one.number, other.number, difference, ends, error, *tested, p_value)
 
 
 def both_tests(

@@ -19,18 +19,18 @@ import numpy as np
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.data.splits.assign import tie
-from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.statistics import few_groups, holm
 from orchestrator.search.significance import SURE, both_tests, difference_interval, larger, share_of_test
-from orchestrator.search.store.study_store import StudyHome, StudyTrial, find_study, outside_cases
+from orchestrator.search.store.study_store import StudyStore, StudyTrial, find_study, outside_cases
 from orchestrator.selection.reevaluation import named
 
 VALIDATION = "validation"
 
 
 @dataclass(frozen=True)
-class Contender:
+class ComparedSystem:
     """One trial of a study, and how it did on every image that may be compared."""
 
     name: str  # "STUDY:TRIAL"
@@ -70,7 +70,7 @@ class Comparison:
         return self.p_folds is not None
 
 
-def contender(home: Path, name: str, metric: str) -> Contender:
+def compared_system(home: Path, name: str, metric: str) -> ComparedSystem:
     """The trial that NAME stands for: a study's best by `metric`, or STUDY:TRIAL. Raises `BadStudy`."""
     study_name, _, number = name.partition(":")
     study = find_study(home, study_name)
@@ -90,7 +90,7 @@ def contender(home: Path, name: str, metric: str) -> Contender:
             scores["hold-out test" if where == "test" else where] = dict(
                 zip(case_ids, map(float, values), strict=True)
             )
-    return Contender(
+    return ComparedSystem(
         name=f"{study.name}:{trial.number}",
         plan=plan,
         scores=scores,
@@ -99,7 +99,7 @@ def contender(home: Path, name: str, metric: str) -> Contender:
     )
 
 
-def compare(contenders: Sequence[Contender]) -> list[Comparison]:
+def compare(contenders: Sequence[ComparedSystem]) -> list[Comparison]:
     """Every contender against the first, wherever both were scored on the same images.
 
     Raises `BadStudy` if there are fewer than two, one is named twice, or two have no image in common.
@@ -139,7 +139,7 @@ def verdict(row: Comparison, metric: str) -> str:
     )
 
 
-def _trial(study: StudyHome, number: str, metric: str) -> StudyTrial:
+def _trial(study: StudyStore, number: str, metric: str) -> StudyTrial:
     trials = study.trials()
     if not number:
         standing = study.ranked(metric)
@@ -154,14 +154,14 @@ def _trial(study: StudyHome, number: str, metric: str) -> StudyTrial:
     return found[0]
 
 
-def _common(one: Contender, other: Contender) -> list[str]:
+def _common(one: ComparedSystem, other: ComparedSystem) -> list[str]:
     places = [where for where in one.scores if one.scores[where].keys() & other.scores.get(where, {}).keys()]
     if not places:
         raise BadStudy("compare", f"{one.name} and {other.name} were scored on no image in common")
     return places
 
 
-def _row(reference: Contender, other: Contender, where: str, level: float) -> Comparison:
+def _row(reference: ComparedSystem, other: ComparedSystem, where: str, level: float) -> Comparison:
     case_ids = sorted(reference.scores[where].keys() & other.scores[where].keys())
     ours = np.array([reference.scores[where][id] for id in case_ids])
     theirs = np.array([other.scores[where][id] for id in case_ids])
@@ -188,14 +188,14 @@ def _row(reference: Contender, other: Contender, where: str, level: float) -> Co
     )
 
 
-def _joined(reference: Contender, other: Contender, case_ids: Sequence[str]) -> dict[str, str]:
+def _joined(reference: ComparedSystem, other: ComparedSystem, case_ids: Sequence[str]) -> dict[str, str]:
     """Case id -> group: what either study keeps together, for one may know of twins that the other does not."""
     first: dict[str, str] = {}
     pairs = [(first.setdefault(other.group_of[id], id), id) for id in case_ids]
     return tie({id: reference.group_of[id] for id in case_ids}, pairs)
 
 
-def _share_of_test(reference: Contender, other: Contender) -> float | None:
+def _share_of_test(reference: ComparedSystem, other: ComparedSystem) -> float | None:
     """As the test over folds wants it, if both were cross-validated on the very same ones."""
     is_same = reference.plan.digest == other.plan.digest
     return share_of_test(reference.plan) if is_same else None

@@ -16,12 +16,12 @@ from typing import Any
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.search.fit_jobs import ScoreJob
-from orchestrator.search.goals.goals import Beside
+from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.goals.objective import Objective
-from orchestrator.search.records.ledger import FitRecord, scored_as
+from orchestrator.search.records.fit_records import FitRecord, scored_as
 from orchestrator.search.records.trial_score import TrialScore, score_trial
-from orchestrator.search.significance import Versus, all_against, contender, share_of_test
-from orchestrator.search.store.study_store import StudyHome, StudyTrial, broken
+from orchestrator.search.significance import PairedTest, all_against, compared_trial, share_of_test
+from orchestrator.search.store.study_store import StudyStore, StudyTrial, broken
 from orchestrator.selection.ranking import interval, points
 
 MIN_GAIN = 0.001  # of the cross-fitted objective; less is not worth another network
@@ -43,7 +43,7 @@ class Ensemble:
     ranked_by: str  # what its worth is called: the objective's label
     num_candidates: int
     left_out: tuple[str, ...]  # why others could not join
-    versus: Versus | None  # against the chosen trial; None where nobody joined
+    versus: PairedTest | None  # against the chosen trial; None where nobody joined
 
     @property
     def shares(self) -> dict[int, int]:
@@ -88,11 +88,11 @@ class Ensemble:
     def _members(self) -> list[str]:
         """The settings of those that joined; the first one's are the card's own."""
         others = {trial.number: trial for trial in self.trials[1:] if trial.number != self.trials[0].number}
-        return [f"Trial {number}: {_settings(trial)}." for number, trial in others.items()]
+        return [f"Trial {number}: {_configurations(trial)}." for number, trial in others.items()]
 
 
 def select_ensemble(
-    home: StudyHome,
+    home: StudyStore,
     standing: Sequence[tuple[StudyTrial, TrialScore]],
     chosen: int,
     metric: str,
@@ -103,7 +103,7 @@ def select_ensemble(
     Raises `BadStudy` if the networks of that trial are not there any more.
     """
     by_number = {trial.number: trial for trial, _ in standing}
-    numbers, left_out = candidates(by_number, chosen, home.beside())
+    numbers, left_out = candidates(by_number, chosen, home.secondary())
     score_all = _scorer(home, {number: by_number[number] for number in numbers}, metric, score_jobs)
     objective = home.objective()
     members, score = grow(chosen, numbers, score_all, worth_by(objective, metric))
@@ -121,7 +121,7 @@ def select_ensemble(
 
 
 def candidates(
-    trials: dict[int, StudyTrial], chosen: int, beside: Beside
+    trials: dict[int, StudyTrial], chosen: int, secondary: SecondaryGoals
 ) -> tuple[list[int], tuple[str, ...]]:
     """The trials that can be averaged with the chosen one, that one first, and why others cannot."""
     if not _has_weights(trials[chosen]):
@@ -129,15 +129,15 @@ def candidates(
             f"trial {chosen}",
             "its fold networks, which an ensemble is made of, were pruned, as it was not among the best by dice",
         )
-    size = trials[chosen].settings.recipe.image_size
+    size = trials[chosen].configuration.recipe.image_size
     found, fits, left_out = [chosen], {_fit_ids(trials[chosen])}, []
     for number, trial in trials.items():
         if not _has_weights(trial) or _fit_ids(trial) in fits:
             continue
-        if words := broken(trial, beside):
+        if words := broken(trial, secondary):
             left_out.append(f"Trial {number} has {words}: left out.")
             continue
-        other = trial.settings.recipe.image_size
+        other = trial.configuration.recipe.image_size
         if other != size:
             left_out.append(
                 f"Trial {number} sees images of {other} pixels, trial {chosen} of {size}: left out."
@@ -183,7 +183,7 @@ def worth_by(objective: Objective, metric: str) -> Callable[[TrialScore], float]
     return worth
 
 
-def _scorer(home: StudyHome, trials: dict[int, StudyTrial], metric: str, score_jobs: ScoreJobs) -> ScoreAll:
+def _scorer(home: StudyStore, trials: dict[int, StudyTrial], metric: str, score_jobs: ScoreJobs) -> ScoreAll:
     """Score ensembles fold by fold, all of them at once; masks are made as the first member's settings say."""
     datasets, order = home.plan().datasets, list(trials)
 
@@ -209,16 +209,16 @@ def _scorer(home: StudyHome, trials: dict[int, StudyTrial], metric: str, score_j
             folds: Sequence[FitRecord] = trials[members[0]].records
             if members in asked:
                 folds = [record(job, fold) for job, fold in zip(asked[members], folds, strict=True)]
-            scores.append(score_trial(folds, trials[members[0]].settings, metric))
+            scores.append(score_trial(folds, trials[members[0]].configuration, metric))
         return scores
 
     return score_all
 
 
-def _versus(home: StudyHome, chosen: int, score: TrialScore, alone: TrialScore, metric: str) -> Versus:
+def _versus(home: StudyStore, chosen: int, score: TrialScore, alone: TrialScore, metric: str) -> PairedTest:
     group_of = home.group_of_case()
     groups = [group_of[case_id] for case_id in score.case_ids]
-    together, by_itself = (contender(chosen, of, metric) for of in (score, alone))
+    together, by_itself = (compared_trial(chosen, of, metric) for of in (score, alone))
     (found,) = all_against(together, [by_itself], groups, share_of_test(home.plan()))
     return found
 
@@ -237,7 +237,7 @@ def _listed(shares: dict[int, int]) -> str:
     )
 
 
-def _settings(trial: StudyTrial) -> str:
+def _configurations(trial: StudyTrial) -> str:
     return ", ".join(
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in trial.searched.items()

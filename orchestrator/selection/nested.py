@@ -22,7 +22,7 @@ from orchestrator.common.stored_json import read_json
 from orchestrator.scoring.formatting import percent
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.statistics import cluster_interval
-from orchestrator.search.store.study_store import OUTER, StudyHome, finished_score
+from orchestrator.search.store.study_store import OUTER, StudyStore, finished_score
 
 
 @dataclass(frozen=True)
@@ -71,20 +71,20 @@ class Nested:
     def sentences(self) -> tuple[str, ...]:
         known = all(np.isfinite(self.interval))
         low_high = f" ({percent(self.interval[0])} to {percent(self.interval[1])})" if known else ""
-        settings = ", ".join(f"trial {fold.trial} of {fold.study}" for fold in self.folds)
+        configuration = ", ".join(f"trial {fold.trial} of {fold.study}" for fold in self.folds)
         return (
             f"Nested estimate: Dice {percent(self.scores['dice'])}{low_high} over {self.num_cases} images of "
             f"{len(self.folds)} outer folds (standard deviation between folds {100 * self.spread:.2f}): what this "
             f"procedure, search ({self.until}) and choice included, gives on new images of these datasets.",
             f"On images that they were chosen by, the champions of the outer folds showed {percent(self.validation)}: "
-            f"{abs(100 * self.bias):.2f} points {'more' if self.bias >= 0 else 'less'}. They were {settings}.",
+            f"{abs(100 * self.bias):.2f} points {'more' if self.bias >= 0 else 'less'}. They were {configuration}.",
         )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values; an interval that says nothing is null."""
         known = all(np.isfinite(self.interval))
-        beside = {"validation": self.validation, "bias": self.bias, "spread": self.spread}
-        return asdict(self) | {"interval": list(self.interval) if known else None, **beside}
+        secondary = {"validation": self.validation, "bias": self.bias, "spread": self.spread}
+        return asdict(self) | {"interval": list(self.interval) if known else None, **secondary}
 
     def metrics(self) -> dict[str, float]:
         """Numbers for the run of the study, those that are finite."""
@@ -99,19 +99,19 @@ class Nested:
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
-def inner_home(home: StudyHome, outer: int) -> StudyHome:
+def inner_home(home: StudyStore, outer: int) -> StudyStore:
     """The study of an outer fold, from 1."""
-    return StudyHome(home.home, f"{home.name}{OUTER}{outer}")
+    return StudyStore(home.home, f"{home.name}{OUTER}{outer}")
 
 
-def inner_homes(home: StudyHome) -> list[StudyHome]:
+def inner_homes(home: StudyStore) -> list[StudyStore]:
     """The studies of all outer folds that were begun, in order."""
     names = [file.parent.name for file in home.folder.parent.glob(f"{home.name}{OUTER}*/study.json")]
     numbers = [int(found[1]) for name in names if (found := re.fullmatch(r".*\.outer-(\d+)", name))]
     return [inner_home(home, number) for number in sorted(numbers)]
 
 
-def outer_estimate(home: StudyHome, inner: Sequence[StudyHome], until: str) -> Nested:
+def outer_estimate(home: StudyStore, inner: Sequence[StudyStore], until: str) -> Nested:
     """What the champions of these studies, which all have one, are worth on their outer folds."""
     group_of = home.group_of_case()
     folds, ids, values = [], list[str](), list[dict[str, np.ndarray]]()
@@ -129,12 +129,12 @@ def outer_estimate(home: StudyHome, inner: Sequence[StudyHome], until: str) -> N
     )
 
 
-def remember_nested(home: StudyHome, nested: Nested) -> None:
+def remember_nested(home: StudyStore, nested: Nested) -> None:
     """Keep it with the study on all cases, whole or not at all."""
     write_atomically(_file(home), json.dumps(asdict(nested)).encode())
 
 
-def nested_of(home: StudyHome) -> Nested | None:
+def nested_of(home: StudyStore) -> Nested | None:
     """The outer estimate of a study, if there is one yet. Raises `BadStudy` where its file was damaged."""
     file = _file(home)
     if not file.exists():
@@ -144,7 +144,7 @@ def nested_of(home: StudyHome) -> Nested | None:
     )
 
 
-def _outer_fold(study: StudyHome) -> tuple[OuterFold, dict[str, np.ndarray]]:
+def _outer_fold(study: StudyStore) -> tuple[OuterFold, dict[str, np.ndarray]]:
     champion, test = study.champion(), study.plan().test
     assert champion is not None
     trial = next(trial for trial in study.trials() if trial.number == champion.trial)
@@ -155,5 +155,5 @@ def _outer_fold(study: StudyHome) -> tuple[OuterFold, dict[str, np.ndarray]]:
     return fold, scores
 
 
-def _file(home: StudyHome) -> Path:
+def _file(home: StudyStore) -> Path:
     return home.folder / "nested.json"

@@ -17,18 +17,24 @@ from optuna.trial import TrialState
 from orchestrator.scoring.formatting import percent, points
 from orchestrator.search.choices import BestRule
 from orchestrator.search.goals.model_cost import num_parameters
-from orchestrator.search.records.ledger import FitRecord
+from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.trial_score import TrialScore
 from orchestrator.search.significance import (
-    Contender,
-    Versus,
+    ComparedTrial,
+    PairedTest,
     all_against,
-    contender,
+    compared_trial,
     gain_over,
     share_of_test,
 )
-from orchestrator.search.store.study_store import StudyHome, StudyTrial, broken
-from orchestrator.selection.reevaluation import AFRESH, Again, again_on, failed_again, scored_again
+from orchestrator.search.store.study_store import StudyStore, StudyTrial, broken
+from orchestrator.selection.reevaluation import (
+    AFRESH,
+    Reevaluated,
+    failed_reevaluations,
+    reevaluated_on,
+    reevaluation_of,
+)
 
 DEFAULT = 0  # the trial of the paper's setting
 NOT_WHOLE = (TrialState.PRUNED, TrialState.RUNNING)  # tried, without all folds
@@ -36,7 +42,7 @@ SAME_COST = 0.1  # seconds of training that differ by less, as a share, are the 
 
 
 @dataclass(frozen=True)
-class Candidate(Contender):
+class Candidate(ComparedTrial):
     """A trial with all its folds, and what it costs."""
 
     seconds: float  # of training, over all folds and workers, on a machine that does nothing else
@@ -53,15 +59,17 @@ class Selection:
     winner: int  # of the highest score, over both scorings where there are two
     chosen: int
     reason: str  # one line
-    alike: tuple[Versus, ...]  # the winner against those that cannot be told from it, in order of their rank
-    better: tuple[Versus, ...]  # against those that are better by this metric: another one was ranked by
+    alike: tuple[
+        PairedTest, ...
+    ]  # the winner against those that cannot be told from it, in order of their rank
+    better: tuple[PairedTest, ...]  # against those that are better by this metric: another one was ranked by
     num_compared: int  # trials with all folds, the winner left out
     default: (
-        Versus | None
+        PairedTest | None
     )  # the winner against the paper's setting; None where it is that, or that is missing
-    again: tuple[Again, ...] = ()  # finalists that were scored again, the winner first
-    again_on: str = AFRESH  # the folds and seeds of that, in words
-    failed_again: Mapping[int, str] = field(
+    again: tuple[Reevaluated, ...] = ()  # finalists that were scored again, the winner first
+    reevaluated_on: str = AFRESH  # the folds and seeds of that, in words
+    failed_reevaluations: Mapping[int, str] = field(
         default_factory=dict
     )  # finalists left out for it, with the reason
 
@@ -71,18 +79,18 @@ class Selection:
 
     def sentences(self) -> tuple[str, ...]:
         """What was chosen, what cannot be told from the winner, and what tuning has gained, a line each."""
-        return self.reason, *self.again_sentences(), self._alike_sentence(), self._default_sentence()
+        return self.reason, *self.reevaluation_sentences(), self._alike_sentence(), self._default_sentence()
 
-    def again_sentences(self) -> tuple[str, ...]:
+    def reevaluation_sentences(self) -> tuple[str, ...]:
         """What the second scoring of the finalists has shown; nothing where there was none."""
         if not self.again:
             return ()
         first = self.again[0]
-        is_afresh = self.again_on == AFRESH
+        is_afresh = self.reevaluated_on == AFRESH
         where = "On folds and seeds that the search did not optimise over" if is_afresh else "There"
-        number = len(self.again) + len(self.failed_again)
+        number = len(self.again) + len(self.failed_reevaluations)
         return (
-            f"{number} trials that could not be told apart were scored again, {self.again_on}: "
+            f"{number} trials that could not be told apart were scored again, {self.reevaluated_on}: "
             + "; ".join(
                 f"trial {one.trial}: {percent(one.both)} over both (search {percent(one.search)}, again "
                 f"{percent(one.fresh)})"
@@ -94,7 +102,7 @@ class Selection:
             *(
                 f"Trial {trial} is left out, for it failed when it was trained again: "
                 f"{next(iter(error.splitlines()), 'unknown')}."
-                for trial, error in self.failed_again.items()
+                for trial, error in self.failed_reevaluations.items()
             ),
         )
 
@@ -110,7 +118,7 @@ class Selection:
             "better_than_winner": [one.as_dict() for one in self.better],
             "against_default": None if self.default is None else self.default.as_dict(),
             "scored_again": [one.as_dict() for one in self.again],
-            "failed_again": dict(self.failed_again),
+            "failed_again": dict(self.failed_reevaluations),
         }
 
     def tags(self) -> dict[str, str]:
@@ -172,18 +180,18 @@ def select(
     metric: str = "dice",
     ranked_by: str | None = None,
     rule: BestRule = "best",
-    again: Sequence[Again] = (),
-    failed_again: Mapping[int, str] | None = None,
+    again: Sequence[Reevaluated] = (),
+    failed_reevaluations: Mapping[int, str] | None = None,
     num_stopped: int = 0,
 ) -> Selection:
     """Choose among trials with all folds, best first.
 
     groups (N,) of the images; test_share: cases validated over cases trained on, None of one fold. Trials are compared
     by their means of `metric` over images, whatever they are `ranked_by`. `again`: those that were scored again, the
-    winner first; `failed_again`: those that could not be, which no rule takes. `num_stopped`: trials that were tried
-    and have not all folds.
+    winner first; `failed_reevaluations`: those that could not be, which no rule takes. `num_stopped`: trials without
+    all their folds.
     """
-    failed = failed_again or {}
+    failed = failed_reevaluations or {}
     highest = f"the highest {ranked_by or metric} of {len(candidates)} finished"
     if again:
         highest = f"the highest {ranked_by or metric} over both scorings of {len(again)} finalists"
@@ -206,12 +214,12 @@ def select(
         num_compared=len(others),
         default=_gain(winner, others, groups, test_share, num_stopped),
         again=tuple(again),
-        failed_again=failed,
+        failed_reevaluations=failed,
     )
 
 
 def select_trial(
-    home: StudyHome,
+    home: StudyStore,
     standing: Sequence[tuple[StudyTrial, TrialScore]],
     metric: str = "dice",
     rule: BestRule = "best",
@@ -223,12 +231,12 @@ def select_trial(
     """
     plan, group_of = home.plan(), home.group_of_case()
     groups = [group_of[case_id] for case_id in standing[0][1].case_ids]
-    beside = home.beside()
+    secondary = home.secondary()
     candidates = [
-        replace(_candidate(trial, score, metric), may_win=broken(trial, beside) is None)
+        replace(_candidate(trial, score, metric), may_win=broken(trial, secondary) is None)
         for trial, score in standing
     ]
-    again = scored_again(home, standing) if metric == "dice" else ()
+    again = reevaluation_of(home, standing) if metric == "dice" else ()
     found = select(
         candidates,
         groups,
@@ -237,10 +245,10 @@ def select_trial(
         ranked_by=home.objective().label(metric),
         rule=rule,
         again=again,
-        failed_again=failed_again(home, standing) if again else {},
+        failed_reevaluations=failed_reevaluations(home, standing) if again else {},
         num_stopped=sum(trial.state in NOT_WHOLE for trial in home.stored_trials()),
     )
-    found = replace(found, again_on=again_on(home)) if again else found
+    found = replace(found, reevaluated_on=reevaluated_on(home)) if again else found
     if asked is None:
         return found
     return replace(found, chosen=asked, reason=f"Trial {asked} was asked for. {found.reason}")
@@ -256,13 +264,13 @@ def interval(ends: tuple[float, float]) -> str:
 
 
 def _candidate(trial: StudyTrial, score: TrialScore, metric: str) -> Candidate:
-    shown = contender(trial.number, score, metric)
+    shown = compared_trial(trial.number, score, metric)
     return Candidate(
         number=shown.number,
         values=shown.values,
         fold_means=shown.fold_means,
         seconds=training_seconds(trial.records),
-        num_parameters=num_parameters(trial.settings),
+        num_parameters=num_parameters(trial.configuration),
     )
 
 
@@ -278,7 +286,7 @@ def _gain(
     groups: Sequence[str],
     test_share: float | None,
     num_stopped: int,
-) -> Versus | None:
+) -> PairedTest | None:
     """The winner against the default, where it is another."""
     default = next((one for one in others if one.number == DEFAULT), None)
     if default is None:
@@ -290,8 +298,8 @@ def _gain(
 def _cheapest(
     winner: Candidate,
     others: Sequence[Candidate],
-    against: Sequence[Versus],
-    again: Sequence[Again],
+    against: Sequence[PairedTest],
+    again: Sequence[Reevaluated],
     metric: str,
     highest: str,
 ) -> tuple[Candidate, str]:

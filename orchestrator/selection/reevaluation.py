@@ -17,21 +17,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 from orchestrator.common.errors import BadSplit, FitFailed
 from orchestrator.common.files import write_atomically
 from orchestrator.common.stored_json import read_json
-from orchestrator.data.splits.plan import SplitPlan, read_plan, write_plan
-from orchestrator.data.splits.resplit import FRESH, dealt_again, num_same
+from orchestrator.data.splits.resplit import FRESH, num_same, resplit
+from orchestrator.data.splits.split_file import SplitPlan, read_plan, write_plan
 from orchestrator.scoring.mask_choice import MaskChoice
-from orchestrator.search.records.ledger import FitRecord
+from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.status import Named
 from orchestrator.search.records.trial_score import TrialScore, fold_specs, from_seed, score_trial
-from orchestrator.search.significance import all_against, contender, share_of_test
-from orchestrator.search.space.space import Settings
-from orchestrator.search.store.report_log import Told
-from orchestrator.search.store.study_store import StudyHome, StudyTrial, broken, champion_fit
+from orchestrator.search.significance import all_against, compared_trial, share_of_test
+from orchestrator.search.space.space import Configuration
+from orchestrator.search.store.report_log import ReportLog
+from orchestrator.search.store.study_store import StudyStore, StudyTrial, broken, champion_fit
 from orchestrator.training.recipe import FitSpec
 
 if TYPE_CHECKING:
-    from orchestrator.search.budget.gate import Purse
-    from orchestrator.search.progress.monitor import Watch
+    from orchestrator.search.budget.gate import BudgetGate
+    from orchestrator.search.progress.monitor import ProgressMonitor
     from orchestrator.training.ray.dispatcher import News
     from orchestrator.training.ray.lanes import Lanes
 
@@ -40,7 +40,7 @@ Standing = Sequence[tuple[StudyTrial, TrialScore]]  # trials with all folds, bes
 
 
 @dataclass(frozen=True)
-class Rescoring:
+class Reevaluation:
     """Who was scored again, of which trials, as it is remembered."""
 
     asked: int  # finalists at most
@@ -50,7 +50,7 @@ class Rescoring:
 
 
 @dataclass(frozen=True)
-class Again:
+class Reevaluated:
     """What a finalist has shown, as the study ranks trials."""
 
     trial: int
@@ -67,21 +67,21 @@ class Again:
         return asdict(self) | {"optimism": self.optimism}
 
 
-class Hears(Protocol):
+class ReevaluationReport(Protocol):
     """Who is told of the second scoring."""
 
-    def scoring_again(self, trials: Sequence[int], num_fits: int) -> None: ...
-    def fold_again(self, number: int, record: FitRecord, masks: MaskChoice) -> None: ...
+    def reevaluation_started(self, trials: Sequence[int], num_fits: int) -> None: ...
+    def fold_reevaluated(self, number: int, record: FitRecord, masks: MaskChoice) -> None: ...
 
 
-def score_again(
-    home: StudyHome,
+def reevaluate(
+    home: StudyStore,
     asked: int,
     lanes: Lanes,
-    purse: Purse,
+    purse: BudgetGate,
     is_over: Callable[[], bool],
-    watch: Watch,
-    report: Hears,
+    watch: ProgressMonitor,
+    report: ReevaluationReport,
 ) -> bool:
     """Train the finalists again, as many fits at a time as there are lanes, and remember that it was done.
 
@@ -92,7 +92,7 @@ def score_again(
     if asked < 2 or not home.contenders() or settled(home, standing, asked) is not None:
         return True
     chosen = finalists(home, standing, asked)
-    fits = fits_again(home, standing, chosen) if len(chosen) > 1 else {}
+    fits = reevaluation_fits(home, standing, chosen) if len(chosen) > 1 else {}
     owners: dict[str, list[int]] = {}  # of one fit several, where settings differ in their masks alone
     for number, specs in fits.items():
         for spec in specs:
@@ -103,15 +103,18 @@ def score_again(
     purse.reserved = len(missing)
     if fits:
         watch.now("rescoring")
-        report.scoring_again(chosen, len(missing))
+        report.reevaluation_started(chosen, len(missing))
 
-    told, masks = Told(home.told_file), {trial.number: trial.settings.masks for trial, _ in standing}
+    told, masks = (
+        ReportLog(home.told_file),
+        {trial.number: trial.configuration.masks for trial, _ in standing},
+    )
 
     def tell(fit_id: str) -> None:
         """Report a fit that is on record, unless that was done."""
         if f"again {fit_id}" not in told:
             for number in owners[fit_id]:
-                report.fold_again(number, home.ledger.read(fit_id), masks[number])
+                report.fold_reevaluated(number, home.ledger.read(fit_id), masks[number])
             told.add(f"again {fit_id}")
 
     def hear(fit_id: str, news: News) -> None:
@@ -132,36 +135,36 @@ def score_again(
     errors = {number: error for fit_id, error in failed.items() for number in owners[fit_id]}
     if fits and len(errors) == len(chosen):
         raise FitFailed(f"no finalist could be trained again, on other folds and from another seed: {errors}")
-    remember(home, Rescoring(asked, tuple(trial.number for trial, _ in standing), chosen, errors))
+    remember(home, Reevaluation(asked, tuple(trial.number for trial, _ in standing), chosen, errors))
     return True
 
 
-def finalists(home: StudyHome, standing: Standing, asked: int) -> tuple[int, ...]:
+def finalists(home: StudyStore, standing: Standing, asked: int) -> tuple[int, ...]:
     """The winner and those that cannot be told from it, best first, within the limits, with networks still there."""
-    beside, plan, group_of = home.beside(), home.plan(), home.group_of_case()
-    winner, *others = [contender(trial.number, score) for trial, score in standing]
+    secondary, plan, group_of = home.secondary(), home.plan(), home.group_of_case()
+    winner, *others = [compared_trial(trial.number, score) for trial, score in standing]
     groups = [group_of[case_id] for case_id in standing[0][1].case_ids]
     against = all_against(winner, others, groups, share_of_test(plan))
     alike = {winner.number, *(one.other for one in against if not one.is_sure)}
-    free = [trial for trial, _ in standing if trial.number in alike and broken(trial, beside) is None]
+    free = [trial for trial, _ in standing if trial.number in alike and broken(trial, secondary) is None]
     able = [trial.number for trial in free if champion_fit(trial).weights.exists()]
     return tuple(able[:asked])
 
 
-def again_plan(home: StudyHome) -> SplitPlan:
+def reevaluation_plan(home: StudyStore) -> SplitPlan:
     """The folds of the second scoring, from the file that the first call writes."""
     file = _plan_file(home)
     if not file.exists():
-        write_plan(dealt_again(home.plan(), *home.datasets()), file)
+        write_plan(resplit(home.plan(), *home.datasets()), file)
     try:
         return read_plan(file, *home.datasets())
     except BadSplit:  # the file was damaged: it follows from the study's own split
-        return dealt_again(home.plan(), *home.datasets())
+        return resplit(home.plan(), *home.datasets())
 
 
-def again_on(home: StudyHome) -> str:
+def reevaluated_on(home: StudyStore) -> str:
     """What finalists are scored again on, in words: where groups are few, or folds were given, folds stay the same."""
-    again = again_plan(home)
+    again = reevaluation_plan(home)
     same, num_folds = num_same(home.plan(), again), len(again.folds)
     if not same:
         return AFRESH
@@ -169,24 +172,28 @@ def again_on(home: StudyHome) -> str:
     return f"from fresh seeds, on {which} of the search"
 
 
-def again_specs(settings: Settings, plan: SplitPlan) -> tuple[FitSpec, ...]:
-    """The fits of a setting on the folds of `again_plan`, from seeds that no fold of the search had."""
-    first, specs = settings.recipe.seed, fold_specs(settings, plan)
+def reevaluation_specs(configuration: Configuration, plan: SplitPlan) -> tuple[FitSpec, ...]:
+    """The fits of a setting on the folds of `reevaluation_plan`, from seeds that no fold of the search had."""
+    first, specs = configuration.recipe.seed, fold_specs(configuration, plan)
     return tuple(
         from_seed(spec.model_copy(update={"fold": f"again {spec.fold}"}), first + place * FRESH)
         for place, spec in enumerate(specs, start=len(specs))
     )
 
 
-def fits_again(home: StudyHome, standing: Standing, numbers: Sequence[int]) -> dict[int, tuple[FitSpec, ...]]:
+def reevaluation_fits(
+    home: StudyStore, standing: Standing, numbers: Sequence[int]
+) -> dict[int, tuple[FitSpec, ...]]:
     """The fits of the second scoring, of each of these trials."""
-    plan = again_plan(home)
+    plan = reevaluation_plan(home)
     return {
-        trial.number: again_specs(trial.settings, plan) for trial, _ in standing if trial.number in numbers
+        trial.number: reevaluation_specs(trial.configuration, plan)
+        for trial, _ in standing
+        if trial.number in numbers
     }
 
 
-def settled(home: StudyHome, standing: Standing, asked: int = 0) -> Rescoring | None:
+def settled(home: StudyStore, standing: Standing, asked: int = 0) -> Reevaluation | None:
     """What is remembered of these very trials and of so many finalists or more; None if nothing is.
 
     Nothing is remembered, either, where a record of theirs is lost.
@@ -195,27 +202,27 @@ def settled(home: StudyHome, standing: Standing, asked: int = 0) -> Rescoring | 
     if found is None or found.standing != tuple(trial.number for trial, _ in standing) or found.asked < asked:
         return None
     numbers = [number for number in found.finalists if number not in found.failed]
-    fits = fits_again(home, standing, numbers) if len(found.finalists) > 1 else {}
+    fits = reevaluation_fits(home, standing, numbers) if len(found.finalists) > 1 else {}
     is_whole = all(home.ledger.has(spec.fit_id) for specs in fits.values() for spec in specs)
     return found if is_whole else None
 
 
-def read_rescoring(home: StudyHome) -> Rescoring | None:
+def read_rescoring(home: StudyStore) -> Reevaluation | None:
     """What is remembered of the last second scoring. Raises `BadStudy` where its file was damaged."""
     file = _file(home)
     if not file.exists():
         return None
     return read_json(
-        file, Rescoring, "the same `orchestrator search` writes it anew, and trains nothing for it"
+        file, Reevaluation, "the same `orchestrator search` writes it anew, and trains nothing for it"
     )
 
 
-def remember(home: StudyHome, rescoring: Rescoring) -> None:
+def remember(home: StudyStore, rescoring: Reevaluation) -> None:
     """Keep it, whole or not at all."""
     write_atomically(_file(home), json.dumps(asdict(rescoring)).encode())
 
 
-def scored_again(home: StudyHome, standing: Standing) -> tuple[Again, ...]:
+def reevaluation_of(home: StudyStore, standing: Standing) -> tuple[Reevaluated, ...]:
     """The finalists by their mean over both scorings, best first; none where nothing was scored again.
 
     `standing` is ranked by Dice, as the search ranks trials.
@@ -224,7 +231,7 @@ def scored_again(home: StudyHome, standing: Standing) -> tuple[Again, ...]:
     if found is None or len(found.finalists) < 2:
         return ()
     numbers = [number for number in found.finalists if number not in found.failed]
-    fits = fits_again(home, standing, numbers)
+    fits = reevaluation_fits(home, standing, numbers)
     records = {number: [home.ledger.read(spec.fit_id) for spec in specs] for number, specs in fits.items()}
     shown = [
         _again(home, trial, score, records[trial.number])
@@ -234,42 +241,42 @@ def scored_again(home: StudyHome, standing: Standing) -> tuple[Again, ...]:
     return tuple(sorted(shown, key=lambda one: -one.both))  # of equals the one before in the search
 
 
-def failed_again(home: StudyHome, standing: Standing) -> dict[int, str]:
+def failed_reevaluations(home: StudyStore, standing: Standing) -> dict[int, str]:
     """Finalists that could not be trained again, and are left out for it; with the reason."""
     found = settled(home, standing)
     return dict(found.failed) if found is not None else {}
 
 
-def named(home: StudyHome, standing: Standing, metric: str = "dice") -> tuple[StudyTrial, TrialScore]:
+def named(home: StudyStore, standing: Standing, metric: str = "dice") -> tuple[StudyTrial, TrialScore]:
     """The champion of trials ranked by the metric, which are not none: by both scorings where there are two."""
-    again = scored_again(home, standing) if metric == "dice" else ()
+    again = reevaluation_of(home, standing) if metric == "dice" else ()
     number = again[0].trial if again else standing[0][0].number
     return next(pair for pair in standing if pair[0].number == number)
 
 
-def as_named(home: StudyHome, champion: StudyTrial) -> Named:
+def as_named(home: StudyStore, champion: StudyTrial) -> Named:
     """The champion as the status tells it."""
     standing = home.ranked()
-    for again in scored_again(home, standing):
+    for again in reevaluation_of(home, standing):
         if again.trial == champion.number:
             return Named(again.trial, again.search, again.fresh)
     score = next(score for trial, score in standing if trial.number == champion.number)
     return Named(champion.number, home.objective()(score))
 
 
-def _again(home: StudyHome, trial: StudyTrial, score: TrialScore, fresh: Sequence[FitRecord]) -> Again:
-    worth, settings = home.objective(), trial.settings
-    return Again(
+def _again(home: StudyStore, trial: StudyTrial, score: TrialScore, fresh: Sequence[FitRecord]) -> Reevaluated:
+    worth, configuration = home.objective(), trial.configuration
+    return Reevaluated(
         trial=trial.number,
         search=worth(score),
-        fresh=worth(score_trial(fresh, settings)),
-        both=worth(score_trial([*trial.records, *fresh], settings)),
+        fresh=worth(score_trial(fresh, configuration)),
+        both=worth(score_trial([*trial.records, *fresh], configuration)),
     )
 
 
-def _file(home: StudyHome) -> Path:
+def _file(home: StudyStore) -> Path:
     return home.folder / "rescored.json"
 
 
-def _plan_file(home: StudyHome) -> Path:
+def _plan_file(home: StudyStore) -> Path:
     return home.folder / "splits-again.json"

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.common.errors import BadSpace
-from orchestrator.search.goals.goals import Beside
-from orchestrator.search.significance import all_against, contender, share_of_test
+from orchestrator.search.goals.goals import SecondaryGoals
+from orchestrator.search.significance import all_against, compared_trial, share_of_test
 from orchestrator.search.space.checks import in_order
 from orchestrator.search.space.distributions import Distribution
 from orchestrator.search.space.parameters import NETWORK
 from orchestrator.search.space.space import SearchSpace
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.search.store.study_store import StudyStore
 
 MOST = 5  # of one study
 
@@ -34,17 +34,17 @@ class Earlier:
 class Fitted:
     """What becomes of earlier settings in a space."""
 
-    settings: tuple[dict[str, Any], ...]  # the searched parameters
+    configurations: tuple[dict[str, Any], ...]  # the searched parameters
     lines: tuple[str, ...]  # what is said of each
 
 
-def best_of_study(home: StudyHome) -> list[Earlier]:
+def best_of_study(home: StudyStore) -> list[Earlier]:
     """The winner, those that cannot be told from it, then the next best."""
     standing = home.contenders()
     if not standing:
         return []
     plan, group_of = home.plan(), home.group_of_case()
-    winner, *others = [contender(trial.number, score) for trial, score in standing]
+    winner, *others = [compared_trial(trial.number, score) for trial, score in standing]
     groups = [group_of[case_id] for case_id in standing[0][1].case_ids]
     surely_worse = {
         one.other for one in all_against(winner, others, groups, share_of_test(plan)) if one.is_sure
@@ -53,7 +53,7 @@ def best_of_study(home: StudyHome) -> list[Earlier]:
     return [Earlier(f"trial {trial.number} of {home.name}", trial.params) for trial in trials[:MOST]]
 
 
-def num_chosen_by(home: StudyHome, outside: Collection[str]) -> int:
+def num_chosen_by(home: StudyStore, outside: Collection[str]) -> int:
     """How many of these images, by `Case.sha256`, an earlier study trained on or chose by, whatever their names.
 
     An image that was saved anew, or has another mask, is not known again.
@@ -63,34 +63,34 @@ def num_chosen_by(home: StudyHome, outside: Collection[str]) -> int:
     return len({case.sha256 for case in cases if case.id in used}.intersection(outside))
 
 
-def lineage(home: StudyHome) -> list[str]:
+def lineage(home: StudyStore) -> list[str]:
     """The study, and those that recommended its first settings, theirs too, as far as they are of this home."""
     found = [home.name]
     for name in found:
-        study = StudyHome(home.home, name)
-        recommended_by = study.warm_start if study.beginnings() else []
+        study = StudyStore(home.home, name)
+        recommended_by = study.warm_start if study.warm_start_configurations() else []
         found += [one for one in dict.fromkeys(recommended_by) if one not in found]
     return found
 
 
-def fit_in(space: SearchSpace, earlier: Sequence[Earlier], beside: Beside) -> Fitted:
+def fit_in(space: SearchSpace, earlier: Sequence[Earlier], secondary: SecondaryGoals) -> Fitted:
     """Those that are in the space and within its limits, each once, and in words why the others are not."""
-    settings: list[dict[str, Any]] = []
+    configurations: list[dict[str, Any]] = []
     lines = []
     known = [dict(space.baseline)]
     for one in earlier:
         searched, problems, filled = _read(space, one.params)
-        problems = problems or _refusals(space, searched, beside)
+        problems = problems or _refusals(space, searched, secondary)
         if problems:
             lines.append(f"{one.source} does not fit: {'; '.join(problems)}")
         elif searched in known:
             lines.append(f"{one.source} is known already")
         else:
             known.append(searched)
-            settings.append(searched)
+            configurations.append(searched)
             rest = f"; as in the paper: {', '.join(filled)}" if filled else ""
-            lines.append(f"{one.source} becomes trial {len(settings)}{rest}")
-    return Fitted(tuple(settings), tuple(lines))
+            lines.append(f"{one.source} becomes trial {len(configurations)}{rest}")
+    return Fitted(tuple(configurations), tuple(lines))
 
 
 def _read(space: SearchSpace, told: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
@@ -131,11 +131,11 @@ def _value(distribution: Distribution, told: Any) -> Any:
     return next((value for value in readings if distribution.holds(value)), told)
 
 
-def _refusals(space: SearchSpace, searched: Mapping[str, Any], beside: Beside) -> list[str]:
+def _refusals(space: SearchSpace, searched: Mapping[str, Any], secondary: SecondaryGoals) -> list[str]:
     """What speaks against a setting whose values are fine one by one."""
     try:
-        settings = space.settings({**space.fixed, **searched})
+        configuration = space.configuration({**space.fixed, **searched})
     except BadSpace as error:
         return list(error.problems)
-    broken = beside.broken(settings)
+    broken = secondary.broken(configuration)
     return [broken] if broken else []

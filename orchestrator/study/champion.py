@@ -11,20 +11,26 @@ from dataclasses import replace
 import ray
 
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.ray_cluster.machine import Machine, cluster, open_widths, shape_lanes
 from orchestrator.search.fit_jobs import ScoreJob
 from orchestrator.search.forecast.width import quickest
-from orchestrator.search.records.ledger import FitRecord, scored_as
+from orchestrator.search.records.fit_records import FitRecord, scored_as
 from orchestrator.search.records.trial_score import refit_spec
 from orchestrator.search.store.optuna_storage import trouble_told
-from orchestrator.search.store.study_store import Champion, StudyHome, StudyTrial, champion_fit, outside_cases
+from orchestrator.search.store.study_store import (
+    Champion,
+    StudyStore,
+    StudyTrial,
+    champion_fit,
+    outside_cases,
+)
 from orchestrator.selection.reevaluation import named, settled
 from orchestrator.training.ray.lanes import Lanes, Perform
 from orchestrator.training.recipe import FitSpec
 
 
-def crowned(study: StudyHome, rescore: int) -> StudyTrial | None:
+def chosen_champion(study: StudyStore, rescore: int) -> StudyTrial | None:
     """The champion of a study that is over: every trial is finished and the best one is scored outside."""
     standing = study.ranked()
     if not study.contenders():
@@ -32,13 +38,13 @@ def crowned(study: StudyHome, rescore: int) -> StudyTrial | None:
     if rescore > 1 and settled(study, standing, rescore) is None:
         return None
     best, _ = named(study, standing)
-    crown = _crown_of(best)
+    choose_champion = _record_choice(best)
     outside = outside_cases(study.plan(), study.datasets()[1]).values()
-    is_scored = all(study.ledger.has_scores(crown.fit_id, case_ids) for case_ids in outside)
-    return best if is_scored and study.champion() == crown else None
+    is_scored = all(study.ledger.has_scores(choose_champion.fit_id, case_ids) for case_ids in outside)
+    return best if is_scored and study.champion() == choose_champion else None
 
 
-def crown(study: StudyHome, lanes: Lanes) -> StudyTrial | None:
+def choose_champion(study: StudyStore, lanes: Lanes) -> StudyTrial | None:
     """Name the best trial and score its network, once, on the hold-out cases and on the unseen datasets."""
     standing = study.ranked()
     if not study.contenders():
@@ -49,12 +55,12 @@ def crown(study: StudyHome, lanes: Lanes) -> StudyTrial | None:
         trouble_told()
     ):  # Optuna's own best trial is that of the highest value, whatever a re-evaluation has shown
         study.optuna_study().set_user_attr("champion", champion.number)
-    study.crown(_crown_of(champion))
+    study.choose_champion(_record_choice(champion))
     return champion
 
 
 def refit(
-    study: StudyHome,
+    study: StudyStore,
     trial: StudyTrial,
     machine: Machine,
     work: Perform,
@@ -72,13 +78,13 @@ def refit(
     return study.ledger.read(spec.fit_id)
 
 
-def spec_of_refit(study: StudyHome, trial: StudyTrial) -> FitSpec:
+def spec_of_refit(study: StudyStore, trial: StudyTrial) -> FitSpec:
     """The refit of a trial: it runs as many epochs as the folds took to their best one, in the median."""
     epochs = statistics.median_high(record.best_epoch + 1 for record in trial.records)
-    return refit_spec(trial.settings, study.plan(), epochs)
+    return refit_spec(trial.configuration, study.plan(), epochs)
 
 
-def score_networks(study: StudyHome, fit_ids: tuple[str, ...], machine: Machine, work: Perform) -> None:
+def score_networks(study: StudyStore, fit_ids: tuple[str, ...], machine: Machine, work: Perform) -> None:
     """Score networks, their probabilities averaged, on the hold-out and the unseen sets, unless that was done."""
     plan, (_, unseen) = study.plan(), study.datasets()
     cases = outside_cases(plan, unseen).values()
@@ -92,7 +98,7 @@ def score_networks(study: StudyHome, fit_ids: tuple[str, ...], machine: Machine,
 
 @contextmanager
 def scoring(
-    study: StudyHome, machine: Machine, work: Perform
+    study: StudyStore, machine: Machine, work: Perform
 ) -> Iterator[Callable[[Sequence[ScoreJob]], None]]:
     """A function that scores networks together, unless that was done; lanes come up when it first has to."""
     with ExitStack() as stack:
@@ -113,7 +119,7 @@ def scoring(
         yield score
 
 
-def _crown_of(trial: StudyTrial) -> Champion:
+def _record_choice(trial: StudyTrial) -> Champion:
     return Champion(trial.number, champion_fit(trial).fit_id)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.common.errors import BadSpace, BadStudy
-from orchestrator.data.splits.resplit import dealt_again
+from orchestrator.data.splits.resplit import resplit
 from orchestrator.ray_cluster.machine import Machine
 from orchestrator.search.goals.objective import objective_problems
 from orchestrator.search.samplers.draw import makers, refuse_unless_allowed
@@ -32,7 +32,7 @@ def check(study: Study, machine: Machine) -> None:
     if problems:
         raise BadSpace(str(study.space.path or "search space"), problems)
     if study.rescore > 1:
-        dealt_again(study.plan, study.datasets, study.unseen)  # refuses what cannot be dealt twice
+        resplit(study.plan, study.datasets, study.unseen)  # refuses what cannot be dealt twice
     problems = [*objective_problems(study.objective, study.plan), *study.also.problems(study.plan)]
     if problems := [*problems, *_several_problems(study), *_race_problems(study)]:
         raise BadStudy("--objective", problems)
@@ -43,24 +43,24 @@ def check(study: Study, machine: Machine) -> None:
 
 def _several_problems(study: Study) -> list[str]:
     """What does not go together with so many objectives."""
-    goals = (study.maximise, *study.beside)
-    count, known = f"{len(goals)} objectives" if study.beside else "one objective", makers(len(goals))
+    goals = (study.maximise, *study.secondary)
+    count, known = f"{len(goals)} objectives" if study.secondary else "one objective", makers(len(goals))
     problems = []
     if len({*goals}) < len(goals):
         problems.append(f"each can be given once, found {', '.join(goals)}")
     if study.sampler not in known:
         problems.append(f"--sampler {study.sampler} is not for {count}; these are: {', '.join(known)}")
-    if study.beside and study.race != "none":
+    if study.secondary and study.race != "none":
         problems.append(
             f"--race {study.race} compares trials by one objective, found {count}; use --race none"
         )
-    if study.beside and study.budget.until_unlikely:
+    if study.secondary and study.budget.until_unlikely:
         problems.append(f"--until-unlikely looks at one objective, found {count}; use another budget")
     return problems
 
 
 def _race_problems(study: Study) -> list[str]:
-    if study.maximise == "mean" or study.beside or study.race not in COMPARES_MEANS:
+    if study.maximise == "mean" or study.secondary or study.race not in COMPARES_MEANS:
         return []
     return [
         f"--race {study.race} stops a trial whose mean over images is surely below the best one's, which says "

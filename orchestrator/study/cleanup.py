@@ -8,17 +8,17 @@ from itertools import islice
 
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.search.race.state import Standings
+from orchestrator.search.race.state import RaceState
 from orchestrator.study.spec import Study
 
 # Trials whose weights are kept; any other can be champion again only by a refit.
 KEEP_WEIGHTS = 3
 
 
-class Tidy:
+class WeightCleanup:
     """Keeps the weights of the best trials and of those that may still be it; forgets checkpoints nobody will want."""
 
-    def __init__(self, study: Study, standings: Standings) -> None:
+    def __init__(self, study: Study, standings: RaceState) -> None:
         self.ledger, self.standings = study.home.ledger, standings
         self.num_best = max(KEEP_WEIGHTS, study.rescore)
         self.ranked: list[tuple[float, int]] = []  # complete trials: minus the value, number
@@ -31,7 +31,7 @@ class Tidy:
             self.standings.fits(trial)
             if trial.state == TrialState.COMPLETE:
                 insort(self.ranked, (-trial.values[0], trial.number))
-        able = (number for _, number in self.ranked if not self.standings.is_barred(number))
+        able = (number for _, number in self.ranked if not self.standings.is_ineligible(number))
         keep = {*self.standings.front(), *islice(able, self.num_best)}
         over = {*self.kept, *(trial.number for trial in trials)}
         self.kept = over & keep

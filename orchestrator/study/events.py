@@ -10,26 +10,28 @@ from ray.tune import Callback
 from orchestrator.common.interruption import listen_again
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.search.budget.limits import End
-from orchestrator.search.progress.monitor import Watch
+from orchestrator.search.progress.monitor import ProgressMonitor
 from orchestrator.search.ray_tune.searcher import OptunaSearcher
-from orchestrator.search.records.ledger import FitRecord
-from orchestrator.search.store.report_log import Told
+from orchestrator.search.records.fit_records import FitRecord
+from orchestrator.search.store.report_log import ReportLog
 from orchestrator.search.store.study_store import (
     read_trial,
 )
-from orchestrator.study.cleanup import Tidy
+from orchestrator.study.cleanup import WeightCleanup
 from orchestrator.study.spec import Study, StudyReport
 
 
-class Word(Callback):
+class ReportingCallback(Callback):
     """Carries word from Tune to the report, and tidies up after trials that are over."""
 
-    def __init__(self, study: Study, searcher: OptunaSearcher, report: StudyReport, watch: Watch) -> None:
+    def __init__(
+        self, study: Study, searcher: OptunaSearcher, report: StudyReport, watch: ProgressMonitor
+    ) -> None:
         self.study, self.report, self.watch, self.ledger = study, report, watch, study.home.ledger
         self.searcher, self.standings, self.purse = searcher, searcher.standings, searcher.purse
         self.end: End | None = None  # as it was told
-        self.told = Told(study.home.told_file)
-        self.tidy, self.has_told = Tidy(study, searcher.standings), False
+        self.told = ReportLog(study.home.told_file)
+        self.tidy, self.has_told = WeightCleanup(study, searcher.standings), False
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for `Tuner.restore`, which is never used here."""
@@ -53,7 +55,7 @@ class Word(Callback):
             if told["done"]:
                 record = self.ledger.read(told["fit_id"])
                 self.purse.spending.finish(record)
-                self._fold(number, told["fold"], record, self.standings.settings[number].masks)
+                self._fold(number, told["fold"], record, self.standings.configurations[number].masks)
                 self.report.judged(number, self.standings.verdicts[number])
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
@@ -78,7 +80,7 @@ class Word(Callback):
         """Report what an earlier run put on record, and was killed before it said so."""
         for number in self.standings.waiting:
             before = len(self.told.names)
-            self._folds(number, self.standings.settings[number].masks)
+            self._folds(number, self.standings.configurations[number].masks)
             if len(self.told.names) > before:
                 self.report.judged(number, self.standings.verdicts[number])
         self.tell()
@@ -92,7 +94,7 @@ class Word(Callback):
             look = self.standings.looks.get(trial.number)
             told = read_trial(trial, self.study.space, self.study.plan, self.ledger, look)
             if trial.number in self.standings.fit_ids:
-                self._folds(trial.number, told.settings.masks)
+                self._folds(trial.number, told.configuration.masks)
             self.watch.told(told)
             self.report.trial_finished(told)
             self.told.add(f"trial {trial.number}")
@@ -125,7 +127,7 @@ class Word(Callback):
             self.told.add(name)
 
     def _epochs(self, number: int) -> int:
-        return self.standings.settings[number].recipe.epochs
+        return self.standings.configurations[number].recipe.epochs
 
     def _stored(self) -> list[FrozenTrial]:
         return self.searcher.study.get_trials(deepcopy=False)

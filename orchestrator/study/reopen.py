@@ -18,12 +18,12 @@ from sqlalchemy import bindparam, create_engine, text
 from orchestrator.common.faults import was_of_the_machine
 from orchestrator.common.files import write_atomically
 from orchestrator.search.store.optuna_storage import open_database, trouble_told
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.search.store.study_store import StudyStore
 
 logger = logging.getLogger(__name__)
 
 
-def reopen(home: StudyHome) -> tuple[int, ...]:
+def reopen(home: StudyStore) -> tuple[int, ...]:
     """Open the trials of a study that failed for no reason of their own; return their numbers. Needs the lock."""
     hurt = [
         trial

@@ -15,17 +15,17 @@ from orchestrator.common.errors import BadSplit, BadStudy
 from orchestrator.common.files import write_atomically
 from orchestrator.common.stored_json import Unreadable, parse_json
 from orchestrator.search.forecast.width import read_speeds
-from orchestrator.search.race.state import Standings
+from orchestrator.search.race.state import RaceState
 from orchestrator.search.race.verdict_log import split_verdicts
 from orchestrator.search.store.optuna_journal import write_journal
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.search.store.study_store import StudyStore
 from orchestrator.selection.nested import nested_of
 from orchestrator.selection.reevaluation import read_rescoring
 from orchestrator.training.recipe import FitSpec
 
 if TYPE_CHECKING:
-    from orchestrator.search.budget.gate import Purse
-    from orchestrator.search.progress.monitor import Watch
+    from orchestrator.search.budget.gate import BudgetGate
+    from orchestrator.search.progress.monitor import ProgressMonitor
     from orchestrator.training.ray.dispatcher import News
     from orchestrator.training.ray.lanes import Lanes
 
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 MOST_NAMED = 3  # files in one line
 
 
-def damage(home: StudyHome) -> list[str]:
+def damage(home: StudyStore) -> list[str]:
     """A line for each kind of file that does not read, and is left out until the search goes on."""
     lines = []
     if records := home.ledger.damaged():
@@ -52,9 +52,9 @@ def damage(home: StudyHome) -> list[str]:
     return lines
 
 
-def restore(home: StudyHome) -> None:
+def restore(home: StudyStore) -> None:
     """Set aside what does not read, so that a search goes on and makes it again. Needs the lock."""
-    home.mend()
+    home.repair()
     for folder, why in home.ledger.damaged(thorough=True).items():
         logger.warning("%s: %s; it is kept as %s, and made again", folder, why, home.ledger.set_aside(folder))
     _restore_verdicts(home)
@@ -65,11 +65,11 @@ def restore(home: StudyHome) -> None:
 
 def train_lost(
     lost: Mapping[str, FitSpec],
-    standings: Standings,
+    standings: RaceState,
     lanes: Lanes,
-    purse: Purse,
+    purse: BudgetGate,
     is_over: Callable[[], bool],
-    watch: Watch,
+    watch: ProgressMonitor,
 ) -> None:
     """Train fits again whose records are gone, of trials that are over or were judged: what was said of them stands."""
     if not lost:
@@ -87,7 +87,7 @@ def train_lost(
     standings.look_again()
 
 
-def _derived(home: StudyHome) -> list[tuple[Path, Callable[[], Any]]]:
+def _derived(home: StudyStore) -> list[tuple[Path, Callable[[], Any]]]:
     """Files that a search makes again from what else is there, and how each is read."""
     folder = home.folder
     return [
@@ -100,7 +100,7 @@ def _derived(home: StudyHome) -> list[tuple[Path, Callable[[], Any]]]:
     ]
 
 
-def _set_aside_unread(home: StudyHome, file: Path, read: Callable[[], Any]) -> None:
+def _set_aside_unread(home: StudyStore, file: Path, read: Callable[[], Any]) -> None:
     if not file.exists():
         return
     try:
@@ -109,7 +109,7 @@ def _set_aside_unread(home: StudyHome, file: Path, read: Callable[[], Any]) -> N
         logger.warning("%s; it is kept as %s, and made again", error, home.ledger.set_aside(file))
 
 
-def _restore_verdicts(home: StudyHome) -> None:
+def _restore_verdicts(home: StudyStore) -> None:
     good, bad = split_verdicts(home.race_file)
     if bad:
         kept = home.ledger.set_aside(home.race_file)
@@ -117,7 +117,7 @@ def _restore_verdicts(home: StudyHome) -> None:
         logger.warning("%s: %d line(s) do not read; it is kept as %s", home.race_file, len(bad), kept)
 
 
-def _restore_journal(home: StudyHome) -> None:
+def _restore_journal(home: StudyStore) -> None:
     why = home.journal_damage()
     if why is None:
         return
@@ -128,7 +128,7 @@ def _restore_journal(home: StudyHome) -> None:
     ):  # nothing knows of them; what the search asks follows from its seed, and its fits are on record
         trials = []
     kept = home.ledger.set_aside(home.journal_file) if home.journal_file.exists() else None
-    directions, end = home.beside().directions, home.ledger.trials.end()
+    directions, end = home.secondary().directions, home.ledger.trials.end()
     write_journal(home.journal_file, home.name, directions, trials, end)
     home.name_values(home.optuna_study())
     logger.warning(

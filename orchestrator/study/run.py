@@ -22,19 +22,19 @@ from orchestrator.common.interruption import asked, held_back, raise_if_asked
 from orchestrator.data.splits.outer_folds import outer_plans
 from orchestrator.data.splits.plan import group_of_case
 from orchestrator.ray_cluster.machine import Machine, cluster, open_widths, reach_cluster, shape_lanes
-from orchestrator.search.budget.gate import Purse
-from orchestrator.search.budget.usage import Spending
-from orchestrator.search.forecast.plan import some_settings
+from orchestrator.search.budget.gate import BudgetGate
+from orchestrator.search.budget.usage import ResourceUsage
+from orchestrator.search.forecast.plan import some_configurations
 from orchestrator.search.forecast.width import (
     NUM_DRAWN,
     TimeJob,
     WidthChoice,
     choose_width,
 )
-from orchestrator.search.progress.monitor import Watch
-from orchestrator.search.race.state import Standings
+from orchestrator.search.progress.monitor import ProgressMonitor
+from orchestrator.search.race.state import RaceState
 from orchestrator.search.ray_tune.scheduler import RaceScheduler
-from orchestrator.search.ray_tune.searcher import OptunaSearcher, Room
+from orchestrator.search.ray_tune.searcher import LaneCapacity, OptunaSearcher
 from orchestrator.search.ray_tune.trainable import FoldTrial
 from orchestrator.search.records.status import LaneCount, read_status
 from orchestrator.search.store.optuna_storage import trouble_told
@@ -42,15 +42,15 @@ from orchestrator.search.store.study_store import (
     StudyTrial,
 )
 from orchestrator.selection.nested import inner_home
-from orchestrator.selection.reevaluation import as_named, score_again
-from orchestrator.study.champion import crown, crowned
+from orchestrator.selection.reevaluation import as_named, reevaluate
+from orchestrator.study.champion import choose_champion, chosen_champion
 from orchestrator.study.checks import batch_sizes, check
-from orchestrator.study.cleanup import Tidy
-from orchestrator.study.events import Word
+from orchestrator.study.cleanup import WeightCleanup
+from orchestrator.study.events import ReportingCallback
 from orchestrator.study.reopen import reopen
 from orchestrator.study.repair import restore, train_lost
 from orchestrator.study.spec import Study, StudyReport
-from orchestrator.study.stopping import Stop
+from orchestrator.study.stopping import SearchStopper
 from orchestrator.training.ray.lanes import Lanes, Perform
 
 logger = logging.getLogger(__name__)
@@ -78,18 +78,18 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
         restore(study.home)
         reopen(study.home)
         study.home.ledger.sweep()
-        room = Room(len(study.plan.folds))
-        purse = Purse(study.budget, _spending(study), room.lanes)
+        room = LaneCapacity(len(study.plan.folds))
+        purse = BudgetGate(study.budget, _spending(study), room.lanes)
         purse.reserved = study.rescore * len(study.plan.folds) if study.rescore > 1 else 0
         searcher = _searcher(study, room, purse)
         # What GPU-hours were spent is known once it is known what a lane holds.
         is_over = study.budget.gpu_hours is None and searcher.is_over
         lost = searcher.lost()
-        if is_over and not lost and (champion := crowned(study.home, study.rescore)) is not None:
+        if is_over and not lost and (champion := chosen_champion(study.home, study.rescore)) is not None:
             with report:  # nothing is left to do but to tell those who were away
                 report.finished(champion)
             return champion
-        watch = Watch(study.home, purse, study.race, report.progress)
+        watch = ProgressMonitor(study.home, purse, study.race, report.progress)
         watch.follow(searcher, study.home.optuna_study().get_trials(deepcopy=False))
         with held_back(), report, watch, cluster(machine):
             raise_if_asked()
@@ -102,11 +102,11 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
             if choice is not None:
                 report.width_chosen(choice)
             with Lanes(work, shape, study.home.folder / "train", machine.num_lanes or math.inf) as lanes:
-                room.num_lanes, stop = lanes.num_lanes, Stop(purse, searcher, lanes)
+                room.num_lanes, stop = lanes.num_lanes, SearchStopper(purse, searcher, lanes)
                 with watch.counting_lanes(
                     lambda: LaneCount(lanes.num_lanes(), *lanes.count(), lanes.is_crowded)
                 ):
-                    word = Word(study, searcher, report, watch)
+                    word = ReportingCallback(study, searcher, report, watch)
                     train_lost(lost, searcher.standings, lanes, purse, stop.stop_all, watch)
                     word.catch_up()
                     if not is_over:
@@ -115,7 +115,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
                     if purse.end is not None and purse.end.by == "failures":
                         raise FitFailed(purse.end.why)
                     raise_if_asked()
-                    is_settled = score_again(
+                    is_settled = reevaluate(
                         study.home, study.rescore, lanes, purse, stop.stop_all, watch, report
                     )
                     raise_if_asked()
@@ -123,10 +123,10 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
                         raise FitFailed(lanes.broken)
                     if is_settled:
                         watch.now("scoring")
-                        champion = crown(study.home, lanes)
+                        champion = choose_champion(study.home, lanes)
                         watch.name(None if champion is None else as_named(study.home, champion))
             # A fit that was cut may have been on record a moment later.
-            Tidy(study, searcher.standings)(word.over())
+            WeightCleanup(study, searcher.standings)(word.over())
             if not is_settled:
                 return None
             report.finished(champion)
@@ -155,21 +155,21 @@ def _begin(study: Study) -> None:
         study.seed,
         study.maximise,
         study.storage,
-        study.beside,
+        study.secondary,
         study.constraints,
         study.warm_start,
-        study.beginnings,
+        study.warm_start_configurations,
     )
 
 
-def settle_width(study: Study, machine: Machine, work: Perform, watch: Watch) -> WidthChoice | None:
+def settle_width(study: Study, machine: Machine, work: Perform, watch: ProgressMonitor) -> WidthChoice | None:
     """Let the plan choose how many workers a fit gets, where nobody did; what it needs is measured in a lane, once."""
     nodes = ray.nodes()
     widths = open_widths(nodes, machine, study.space.networks, batch_sizes(study.space))
     if not widths:
         return None
-    settings = some_settings(study.space, NUM_DRAWN, study.seed)
-    job = TimeJob(study.home.speeds_file, tuple(settings), study.plan, widths)
+    configuration = some_configurations(study.space, NUM_DRAWN, study.seed)
+    job = TimeJob(study.home.speeds_file, tuple(configuration), study.plan, widths)
     shape = shape_lanes(nodes, machine, num_lanes=1)
     if not job.is_done:
         watch.now("timing")
@@ -186,15 +186,15 @@ def settle_width(study: Study, machine: Machine, work: Perform, watch: Watch) ->
     )
 
 
-def _spending(study: Study) -> Spending:
+def _spending(study: Study) -> ResourceUsage:
     """What earlier runs spent; of fits that left no record their status knows."""
     last = read_status(study.home.status_file)
-    return Spending(study.home.ledger, last.unfinished if last is not None else None)
+    return ResourceUsage(study.home.ledger, last.unfinished if last is not None else None)
 
 
-def _searcher(study: Study, room: Room, purse: Purse) -> OptunaSearcher:
-    group_of = group_of_case((*study.datasets, *study.unseen), study.plan.twins)
-    standings = Standings(
+def _searcher(study: Study, room: LaneCapacity, purse: BudgetGate) -> OptunaSearcher:
+    group_of = group_of_case((*study.datasets, *study.unseen), study.plan.near_duplicates)
+    standings = RaceState(
         study.home.ledger,
         study.space,
         study.plan,
@@ -212,11 +212,13 @@ def _searcher(study: Study, room: Room, purse: Purse) -> OptunaSearcher:
         seed=study.seed,
         room=room,
         sampler=study.sampler,
-        beginnings=study.home.beginnings(),
+        warm_start_configurations=study.home.warm_start_configurations(),
     )
 
 
-def _search(study: Study, searcher: OptunaSearcher, lanes: Lanes, stop: Stop, word: Word) -> None:
+def _search(
+    study: Study, searcher: OptunaSearcher, lanes: Lanes, stop: SearchStopper, word: ReportingCallback
+) -> None:
     """Run Tune until the search ends. Where its processes are taken away it is begun anew, with what it was at.
 
     Raises what halted the lanes or the searcher.
@@ -242,7 +244,9 @@ def _search(study: Study, searcher: OptunaSearcher, lanes: Lanes, stop: Stop, wo
         return
 
 
-def _tuner(study: Study, searcher: OptunaSearcher, lanes: Lanes, stop: Stop, word: Word) -> Tuner:
+def _tuner(
+    study: Study, searcher: OptunaSearcher, lanes: Lanes, stop: SearchStopper, word: ReportingCallback
+) -> Tuner:
     trainable = tune.with_parameters(
         FoldTrial,
         space=study.space,

@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.search.budget.limits import Budget, End
 from orchestrator.search.choices import GoalName, ObjectiveName, RuleName, SamplerName
 from orchestrator.search.forecast.width import (
     WidthChoice,
 )
-from orchestrator.search.goals.goals import Beside, beside_of
+from orchestrator.search.goals.goals import SecondaryGoals, secondary_goals
 from orchestrator.search.goals.objective import Objective, objective_over
 from orchestrator.search.race.rules import Verdict
-from orchestrator.search.records.ledger import FitRecord
+from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.status import Status
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.store.study_store import (
-    StudyHome,
+    StudyStore,
     StudyTrial,
 )
 from orchestrator.training.ray.lanes import Shape
@@ -31,7 +31,7 @@ from orchestrator.training.ray.lanes import Shape
 class Study:
     """What is searched, on what, and for how long."""
 
-    home: StudyHome
+    home: StudyStore
     space: SearchSpace
     plan: SplitPlan
     datasets: tuple[Dataset, ...]
@@ -41,10 +41,10 @@ class Study:
     race: RuleName = "paired"
     sampler: SamplerName = "surrogate"
     maximise: ObjectiveName = "mean"
-    beside: tuple[GoalName, ...] = ()  # further objectives
+    secondary: tuple[GoalName, ...] = ()  # further objectives
     constraints: tuple[str, ...] = ()  # limits that a champion keeps
     warm_start: tuple[str, ...] = ()  # earlier studies
-    beginnings: tuple[dict[str, Any], ...] = ()  # the settings that they recommend
+    warm_start_configurations: tuple[dict[str, Any], ...] = ()  # the settings that they recommend
     storage: str | None = None  # URL of a database; None: the one it has, or the journal
     rescore: int = 0  # finalists, at most, that are scored again before one is named; below 2: none
 
@@ -53,8 +53,8 @@ class Study:
         return objective_over(self.maximise, self.datasets)
 
     @property
-    def also(self) -> Beside:
-        return beside_of(self.beside, self.datasets, self.constraints)
+    def also(self) -> SecondaryGoals:
+        return secondary_goals(self.secondary, self.datasets, self.constraints)
 
 
 class StudyReport(Protocol):
@@ -70,7 +70,7 @@ class StudyReport(Protocol):
     def judged(self, number: int, verdict: Verdict) -> None: ...
     def trial_finished(self, trial: StudyTrial) -> None: ...
     def ends(self, end: End) -> None: ...
-    def scoring_again(self, trials: Sequence[int], num_fits: int) -> None: ...
-    def fold_again(self, number: int, record: FitRecord, masks: MaskChoice) -> None: ...
+    def reevaluation_started(self, trials: Sequence[int], num_fits: int) -> None: ...
+    def fold_reevaluated(self, number: int, record: FitRecord, masks: MaskChoice) -> None: ...
     def progress(self, status: Status) -> None: ...  # about once a second, from a thread of its own
     def finished(self, champion: StudyTrial | None) -> None: ...

@@ -7,15 +7,15 @@ from typing import Any
 from ray.tune import Stopper
 
 from orchestrator.common.interruption import asked
-from orchestrator.search.budget.gate import Purse
+from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.ray_tune.searcher import OptunaSearcher
 from orchestrator.training.ray.lanes import Lanes
 
 
-class Stop(Stopper):
+class SearchStopper(Stopper):
     """Stops the whole search when its hours are over, somebody asked, or the machine does not let it go on."""
 
-    def __init__(self, purse: Purse, searcher: OptunaSearcher, lanes: Lanes) -> None:
+    def __init__(self, purse: BudgetGate, searcher: OptunaSearcher, lanes: Lanes) -> None:
         self.purse, self.searcher, self.lanes = purse, searcher, lanes
 
     def __getstate__(self) -> dict[str, Any]:

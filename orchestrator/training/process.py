@@ -8,10 +8,8 @@ from __future__ import annotations
 import cv2
 import torch
 
-from orchestrator.common.allocator import KEEP_FREED_MEMORY, keep_freed_memory
+from orchestrator.common.allocator import keep_freed_memory
 from orchestrator.common.cpus import usable_cpus
-
-__all__ = ["KEEP_FREED_MEMORY", "settle"]
 
 
 def settle(threads: int | None = None) -> None:

@@ -102,19 +102,19 @@ def train_all(options: argparse.Namespace, home: Path) -> list[list[Scored]]:
     cases = cached_cases([dataset], options.size, home / "cache")
     plan = five_fold([dataset], seed=0, holdout=0, num_folds=options.folds)
     space = parse_space(SPACE.format(channels=options.channels, size=options.size, epochs=options.epochs))
-    recipe = space.settings({**space.fixed, "learning_rate": options.rate}).recipe
+    recipe = space.configuration({**space.fixed, "learning_rate": options.rate}).recipe
     found: list[list[Scored]] = []
     for seed in range(options.seeds):
         found.append([])
         for place, fold in enumerate(plan.folds):
-            beside = plan.folds[(place + 1) % len(plan.folds)]
+            secondary = plan.folds[(place + 1) % len(plan.folds)]
             spec = FitSpec(
                 network="unet",
                 network_params={"base_channels": options.channels},
                 recipe=recipe.model_copy(update={"seed": 100 * seed + place}),
                 datasets=plan.datasets,
-                train=tuple(id for id in fold.train if id not in set(beside.val)),
-                val=fold.val + beside.val,
+                train=tuple(id for id in fold.train if id not in set(secondary.val)),
+                val=fold.val + secondary.val,
                 fold=str(place),
             )
             with tempfile.TemporaryDirectory(dir=home) as folder:

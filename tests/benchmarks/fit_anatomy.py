@@ -3,10 +3,11 @@
     python tests/benchmarks/fit_anatomy.py                                        # a narrow U-Net on one core; a minute
     python tests/benchmarks/fit_anatomy.py --device cuda --networks unet resunet_pp --size 256 --threads 4
 
-Fits of `--epochs` epochs on drawn frames, the pipeline `standard`, through the `Work` that a lane runs; the first
-of each network does not count. Each part is timed where it is called, and a GPU is waited for before and after, so that
-its work is booked where it was asked for; the sum is a little more than a fit takes when nobody looks. `waiting` is the
-time until a batch is there, `checkpoint` is written after every epoch to --folder, `else` is what no part holds.
+Fits of `--epochs` epochs on drawn frames, the pipeline `standard`, through the `FitJobRunner` that a lane runs; the
+first of each network does not count. Each part is timed where it is called, and a GPU is waited for before and after,
+so that its work is booked where it was asked for; the sum is a little more than a fit takes when nobody looks.
+`waiting` is the time until a batch is there, `checkpoint` is written after every epoch to --folder,
+`else` is what no part holds.
 
 Printed on an H100 with 16 cores by the second command and `--channels 0 --cases 400`, U-Net and ResUNet++: steps 25 and
 50 % of a fit of three epochs, checkpoints 37 and 7 % (0.5 GB an epoch of U-Net's), validation 6 and 15 %, waiting for
@@ -36,7 +37,7 @@ from orchestrator.data.cases import Dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.search import fit_jobs as work_module
-from orchestrator.search.fit_jobs import Work
+from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.training import fit as fit_module
 from orchestrator.training.batches import TrainingBatches
@@ -96,7 +97,7 @@ def anatomy(
             stack.enter_context(patch.object(owner, name, clock.around(part, getattr(owner, name))))
         stack.enter_context(patch.object(TrainingBatches, "epoch", clock.batches(TrainingBatches.epoch)))
         began = clock.now()
-        Work(home, home / "cache", Ledger(Path(ledger)))(spec, device, threads, lambda row: True)
+        FitJobRunner(home, home / "cache", Ledger(Path(ledger)))(spec, device, threads, lambda row: True)
         return clock.now() - began, clock.seconds
 
 

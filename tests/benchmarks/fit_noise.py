@@ -95,8 +95,8 @@ def train_all(
     for rate in rates:
         found.append([])
         for seed in range(num_seeds):
-            settings = space.settings({**space.fixed, "learning_rate": rate, "seed": seed})
-            found[-1].append([_train(spec, cases, home / "fits") for spec in fold_specs(settings, plan)])
+            configuration = space.configuration({**space.fixed, "learning_rate": rate, "seed": seed})
+            found[-1].append([_train(spec, cases, home / "fits") for spec in fold_specs(configuration, plan)])
             done = ((len(found) - 1) * num_seeds + seed + 1) * len(plan.folds)
             print(f"{done} of {total} fits, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     return found
@@ -117,28 +117,36 @@ def image_dice(folds: Sequence[FitOutcome]) -> list[Array]:
 
 def take_apart(dice: Sequence[Array]) -> dict[str, float]:
     """Variances of the parts, from Dice (settings, seeds, images) of every fold; images may differ in number."""
-    settings, seeds = dice[0].shape[:2]
+    configurations, seeds = dice[0].shape[:2]
     images = float(np.mean([part.shape[2] for part in dice]))
     of_fits = np.array([part.mean(axis=2) for part in dice])  # (folds, settings, seeds)
-    of_settings = of_fits.mean(axis=2)  # (folds, settings)
+    of_configurations = of_fits.mean(axis=2)  # (folds, settings)
     fit_image = float(np.mean([_interaction(one) for part in dice for one in part]))
     fit = float(of_fits.var(axis=2, ddof=1).mean()) - fit_image / images
-    setting_image = float(np.mean([_interaction(part.mean(axis=1)) for part in dice])) - fit_image / seeds
+    configuration_image = (
+        float(np.mean([_interaction(part.mean(axis=1)) for part in dice])) - fit_image / seeds
+    )
     below = (
-        fit / seeds + setting_image / images + fit_image / (seeds * images)
+        fit / seeds + configuration_image / images + fit_image / (seeds * images)
     )  # in a mean of one setting on a fold
-    setting_fold = _interaction(of_settings) - below
+    configuration_fold = _interaction(of_configurations) - below
     image = float(np.mean([part.mean(axis=(0, 1)).var(ddof=1) for part in dice]))
-    image -= setting_image / settings + fit_image / (settings * seeds)
-    fold = float(of_settings.mean(axis=1).var(ddof=1)) - image / images - (setting_fold + below) / settings
-    setting = float(of_settings.mean(axis=0).var(ddof=1)) - (setting_fold + below) / len(dice)
+    image -= configuration_image / configurations + fit_image / (configurations * seeds)
+    fold = (
+        float(of_configurations.mean(axis=1).var(ddof=1))
+        - image / images
+        - (configuration_fold + below) / configurations
+    )
+    configuration = float(of_configurations.mean(axis=0).var(ddof=1)) - (configuration_fold + below) / len(
+        dice
+    )
     return {
-        "setting": setting,
+        "setting": configuration,
         "fold": fold,
-        "setting_fold": setting_fold,
+        "setting_fold": configuration_fold,
         "fit": fit,
         "image": image,
-        "setting_image": setting_image,
+        "setting_image": configuration_image,
         "fit_image": fit_image,
     }
 
@@ -177,7 +185,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         [[row["val_dice"] for row in fold.curves] for seed in seeds for fold in seed] for seeds in outcomes
     ]
     described = [[describe(np.array(curve)) for curve in one] for one in curves]
-    of_settings = [
+    of_configurations = [
         {key: float(np.median([one[key] for one in fits])) for key in fits[0]} for fits in described
     ]
     mean_curves = [np.mean(one, axis=0).round(4).tolist() for one in curves]
@@ -193,9 +201,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "variance": variances,
         "sd": {name: float(np.sqrt(max(0.0, value))) for name, value in variances.items()},
         "fit_sd_interval": fit_sd_interval(by_fold),
-        "curves": of_settings,
+        "curves": of_configurations,
         "mean_curves": mean_curves,
-        "learning": learning(mean_curves, [one["epoch_sd"] for one in of_settings]),
+        "learning": learning(mean_curves, [one["epoch_sd"] for one in of_configurations]),
     }
 
 
@@ -226,9 +234,11 @@ def show(found: dict[str, Any]) -> None:
     second = Table("learning rate", title="curves, medians over fits")
     for heading in ("Dice", "asymptote", "amplitude", "rate", "SD of epochs"):
         second.add_column(heading, justify="right")
-    for setting, dice, curve in zip(found["settings"], found["mean_dice"], found["curves"], strict=True):
+    for configuration, dice, curve in zip(
+        found["settings"], found["mean_dice"], found["curves"], strict=True
+    ):
         numbers = (dice, curve["asymptote"], curve["amplitude"], curve["rate"], curve["epoch_sd"])
-        second.add_row(f"{setting['learning_rate']:g}", *(f"{number:.3f}" for number in numbers))
+        second.add_row(f"{configuration['learning_rate']:g}", *(f"{number:.3f}" for number in numbers))
     console = Console()
     console.print(table)
     console.print(second)

@@ -24,7 +24,7 @@ from rich.table import Table
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from orchestrator import models
-from orchestrator.training.process import KEEP_FREED_MEMORY
+from orchestrator.common.allocator import KEEP_FREED_MEMORY
 
 WAYS = ("as it comes", "kept")
 

@@ -63,7 +63,7 @@ from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.search.budget.limits import End
 from orchestrator.search.forecast.width import WidthChoice
 from orchestrator.search.race.rules import Verdict
-from orchestrator.search.records.ledger import FitRecord
+from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.status import Status
 from orchestrator.search.space.space import parse_space
 from orchestrator.search.store.study_store import StudyTrial

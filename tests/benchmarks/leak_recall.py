@@ -1,4 +1,4 @@
-"""Which frames of one place `find_twins` finds on real images, against the maps that came with them.
+"""Which frames of one place `find_near_duplicates` finds on real images, against the maps that came with them.
 
     python tests/benchmarks/leak_recall.py
     python tests/benchmarks/leak_recall.py --only CVC-ClinicDB --json
@@ -44,7 +44,7 @@ from rich.table import Table
 from orchestrator.data.cases import Dataset
 from orchestrator.data.images import read_image
 from orchestrator.data.importing.dataset import add_dataset
-from orchestrator.data.near_duplicates.find import Leaks, find_twins
+from orchestrator.data.near_duplicates.find import Leaks, find_near_duplicates
 from orchestrator.data.splits.assign import merge
 from orchestrator.results.views.augmentation_preview import spread
 
@@ -72,7 +72,10 @@ def meta(name: str) -> Rows:
 
 def sequences(leaks: Leaks, source: str = "") -> dict[str, float]:
     """Precision and recall of what twins alone put together, against the sequences of the map of `source`."""
-    pictures = replace(leaks, twins=tuple(twin for twin in leaks.twins if twin.kind != "same video"))
+    pictures = replace(
+        leaks,
+        near_duplicates=tuple(pair for pair in leaks.near_duplicates if pair.kind != "same video"),
+    )
     seen = {f"{what}, pictures alone": value for what, value in _shares(pictures, source).items()}
     return {**_shares(leaks, source), **seen}
 
@@ -100,8 +103,8 @@ def _shares(leaks: Leaks, source: str) -> dict[str, float]:
 def known_pairs(leaks: Leaks) -> dict[str, float]:
     """How many known pairs are found, and how many found pairs are known."""
     rows = meta("Kvasir-SEG")
-    twin = {id: f"Kvasir-SEG/{row['same_frame_as']}" for id, row in rows.items() if row["same_frame_as"]}
-    known = {(min(a, b), max(a, b)) for a, b in twin.items() if b in rows}
+    pair = {id: f"Kvasir-SEG/{row['same_frame_as']}" for id, row in rows.items() if row["same_frame_as"]}
+    known = {(min(a, b), max(a, b)) for a, b in pair.items() if b in rows}
     found = {(a.one, a.other) for a in leaks.between("Kvasir-SEG", "Kvasir-SEG")}
     groups = [{rows[id]["near_dup_group"] for id in pair} for pair in found]
     listed = sum(len(group) == 1 and group != {""} for group in groups)
@@ -193,16 +196,16 @@ def make_copies(folder: Path, datasets: Sequence[Dataset], num_frames: int) -> d
 def copies(home: Path, num_frames: int) -> dict[str, float]:
     datasets = [add_dataset(home, name, POLYPS / name, allow_empty=True) for name in SETS]
     made = make_copies(home / "copies", datasets, num_frames)
-    leaks = find_twins([*datasets, add_dataset(home, "copies", home / "copies")], home / "cache")
-    others = [twin for twin in leaks.twins if not (twin.one in made or twin.other in made)]
+    leaks = find_near_duplicates([*datasets, add_dataset(home, "copies", home / "copies")], home / "cache")
+    others = [pair for pair in leaks.near_duplicates if not (pair.one in made or pair.other in made)]
     rows = {id: row for name in SETS for id, row in meta(name).items()}
     group = merge(
         [replace(case, group=case.id) for dataset in datasets for case in dataset.cases],
-        [(twin.one, twin.other) for twin in others],
+        [(pair.one, pair.other) for pair in others],
     )
     found, false = set(), 0
-    for twin in leaks.twins:
-        copy, frame = (twin.one, twin.other) if twin.one in made else (twin.other, twin.one)
+    for pair in leaks.near_duplicates:
+        copy, frame = (pair.one, pair.other) if pair.one in made else (pair.other, pair.one)
         if copy in made and frame not in made:
             original = made[copy].original
             found |= {copy} if frame == original else set()
@@ -247,7 +250,7 @@ def sampled(home: Path) -> dict[str, float]:
                 if int(path.stem) in set(kept):
                     shutil.copy(path, folder / name)
         dataset = add_dataset(home, "-".join(part.split()), folder)
-        shares = sequences(find_twins([dataset], home / "cache"), "CVC-ClinicDB")
+        shares = sequences(find_near_duplicates([dataset], home / "cache"), "CVC-ClinicDB")
         found |= {f"{what}, {part}": shares[what] for what in ("precision", "recall")}
     return found
 
@@ -267,7 +270,7 @@ def measure(check: str, home: Path, num_frames: int) -> dict[str, float]:
     names, judge = CHECKS[check]
     datasets = [add_dataset(home, name, POLYPS / name, allow_empty=True) for name in names]
     began = time.perf_counter()
-    leaks = find_twins(datasets, home / "cache")
+    leaks = find_near_duplicates(datasets, home / "cache")
     seconds = round(time.perf_counter() - began)
     return {**judge(leaks), "cases": sum(len(one.cases) for one in datasets), "seconds": seconds}
 

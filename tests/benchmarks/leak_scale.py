@@ -1,4 +1,4 @@
-"""What `find_twins` costs as datasets grow: CPU seconds and peak memory of all its processes, and room on disk.
+"""What `find_near_duplicates` costs as datasets grow: CPU seconds, peak memory of all its processes, and disk space.
 
     python tests/benchmarks/leak_scale.py
     python tests/benchmarks/leak_scale.py --frames 20000 --json
@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.data.cases import Case, Dataset
-from orchestrator.data.near_duplicates.find import find_twins
+from orchestrator.data.near_duplicates.find import find_near_duplicates
 from orchestrator.data.splits.assign import merge
 
 POLYPS = Path(
@@ -116,7 +116,7 @@ def measure(num_frames: int) -> dict[str, float]:
         dataset = make_views(views, num_frames)
         began, used = time.perf_counter(), cpu_seconds()
         with peak_memory() as peaks:
-            leaks = find_twins([dataset], cache)
+            leaks = find_near_duplicates([dataset], cache)
         used, seconds = cpu_seconds() - used, time.perf_counter() - began
         disk = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()) / 1e9
     views_of = {case.id: case.group for case in dataset.cases}
@@ -129,7 +129,7 @@ def measure(num_frames: int) -> dict[str, float]:
     found = sum(count for group in groups.values() for count in group.values() if count > 1)
     return {
         "frames": num_frames,
-        "pairs": len(leaks.twins),
+        "pairs": len(leaks.near_duplicates),
         "recall": found / max(1, several),
         "CPU s": used,
         "CPU s a frame": used / num_frames,

@@ -55,10 +55,10 @@ class Measured:
     seconds: float  # median forward pass
     forward: tuple[float, ...]  # network / reference, a ratio a round
     step: tuple[float, ...]
-    twin: tuple[float, ...]  # time per multiply-accumulate of a forward pass, network / the library's
+    pair: tuple[float, ...]  # time per multiply-accumulate of a forward pass, network / the library's
 
 
-class Twin(nn.Module):
+class NearDuplicate(nn.Module):
     """A network of the library, with a tuple as output."""
 
     def __init__(self, architecture: str, encoder: str) -> None:
@@ -135,19 +135,19 @@ def measure(name: str, side: int, batch: int, rounds: int, repeats: int) -> Meas
         statistics.median(seconds),
         tuple(forwards),
         tuple(steps),
-        twins(name, network, cost, one, rounds, repeats) if name in TWINS else (),
+        near_duplicates(name, network, cost, one, rounds, repeats) if name in TWINS else (),
     )
 
 
-def twins(
+def near_duplicates(
     name: str, network: nn.Module, gmac: float, image: torch.Tensor, rounds: int, repeats: int
 ) -> tuple[float, ...]:
     """Time per multiply-accumulate, network / the library's, a ratio a round."""
     with torch.device("meta"):
-        theirs = multiply_accumulates(Twin(*TWINS[name]), *image.shape[-2:]) / 1e9
-    twin = Twin(*TWINS[name])
-    forward(twin, image)()
-    _, found = ratios(forward(twin, image), forward(network, image), rounds, repeats)
+        theirs = multiply_accumulates(NearDuplicate(*TWINS[name]), *image.shape[-2:]) / 1e9
+    pair = NearDuplicate(*TWINS[name])
+    forward(pair, image)()
+    _, found = ratios(forward(pair, image), forward(network, image), rounds, repeats)
     return tuple(ratio * theirs / gmac for ratio in found)
 
 
@@ -194,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{one.seconds:.2f}",
             spread(one.forward),
             spread(one.step),
-            spread(one.twin) if one.twin else "",
+            spread(one.pair) if one.pair else "",
         )
     console = Console(width=None if sys.stdout.isatty() else 130)
     console.print(table)

@@ -29,23 +29,24 @@ from rich.table import Table
 from orchestrator.data.cases import Dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits.plan import SplitPlan, five_fold
+from orchestrator.data.splits.plan import five_fold
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.ray_cluster.machine import Machine, cluster, shape_lanes
 from orchestrator.search.budget.limits import Budget
 from orchestrator.search.choices import RuleName
-from orchestrator.search.fit_jobs import Work
+from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.forecast.plan import (
     Forecast,
     Speed,
     forecast,
     seconds_of_fits,
-    some_settings,
+    some_configurations,
     world_of,
 )
 from orchestrator.search.forecast.width import NUM_DRAWN, TimeJob, read_speeds
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space import SearchSpace, parse_space
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.search.store.study_store import StudyStore
 from orchestrator.study.run import run_study
 from orchestrator.study.spec import Study
 from orchestrator.training.ray.lanes import Lanes
@@ -104,8 +105,8 @@ def check(
     """Forecast a study, then run it."""
     machine = Machine("local", "cpu", workers_per_fit=1, num_lanes=asked.lanes)
     plan = five_fold([dataset], seed=seed)
-    study_home = StudyHome(home, f"{race}-{seed}")
-    work = Work(home, home / "cache", study_home.ledger)
+    study_home = StudyStore(home, f"{race}-{seed}")
+    work = FitJobRunner(home, home / "cache", study_home.ledger)
     told = foretell(race, plan, space, study_home, machine, work, asked.trials, seed)
     study = Study(study_home, space, plan, (dataset,), (), Budget(trials=asked.trials), seed, race=race)
     clock: Any = Clock()
@@ -118,21 +119,21 @@ def foretell(
     race: RuleName,
     plan: SplitPlan,
     space: SearchSpace,
-    study: StudyHome,
+    study: StudyStore,
     machine: Machine,
-    work: Work,
+    work: FitJobRunner,
     num_trials: int,
     seed: int,
 ) -> Forecast:
     """Time a few steps in one of as many lanes as there will be, and play the study through."""
-    settings = some_settings(space, NUM_DRAWN, seed)
-    job = TimeJob(study.folder.with_suffix(".speeds.json"), tuple(settings), plan, (1,))
+    configurations = some_configurations(space, NUM_DRAWN, seed)
+    job = TimeJob(study.folder.with_suffix(".speeds.json"), tuple(configurations), plan, (1,))
     with cluster(machine):
         shape = shape_lanes(ray.nodes(), machine)
         with Lanes(work, shape, study.home / "timing") as lanes:
             lanes.run("timing", job)
     speeds = [speed for speed in read_speeds(job.file) if isinstance(speed, Speed)]
-    specs = [fold_specs(setting, plan)[0] for setting in settings]
+    specs = [fold_specs(configuration, plan)[0] for configuration in configurations]
     return forecast(
         seconds_of_fits(speeds, specs, 1),
         width=1,

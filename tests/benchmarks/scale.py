@@ -35,7 +35,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 
 import optuna
-from formula import FormulaWork, histograms, row
+from formula import FormulaJobRunner, histograms, row
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
@@ -47,17 +47,17 @@ from orchestrator.results.mlflow import study_report as report_module
 from orchestrator.results.mlflow import writer as tracking
 from orchestrator.results.mlflow.runs import StudyRuns
 from orchestrator.results.mlflow.study_report import Report
-from orchestrator.search.budget.gate import Purse
+from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.budget.limits import Budget
 from orchestrator.search.progress import monitor as watch_module
-from orchestrator.search.progress.monitor import Watch
+from orchestrator.search.progress.monitor import ProgressMonitor
 from orchestrator.search.ray_tune import searcher as searcher_module
 from orchestrator.search.ray_tune.scheduler import RaceScheduler
-from orchestrator.search.ray_tune.searcher import Room
+from orchestrator.search.ray_tune.searcher import LaneCapacity
 from orchestrator.search.records.status import write_status
 from orchestrator.search.space.space import parse_space
-from orchestrator.search.store.study_store import StudyHome
-from orchestrator.study.events import Word
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.study.events import ReportingCallback
 from orchestrator.study.run import _searcher, _spending, begin
 from orchestrator.study.spec import Study
 from orchestrator.training.recipe import FitSpec
@@ -120,7 +120,7 @@ class Meter:
         self.calls.clear()
 
 
-class Formula(FormulaWork):
+class Formula(FormulaJobRunner):
     """Best at a rate of 1e-3, a decay of 1e-4, clipped at 1, averaged from the middle on, with `bce_dice`."""
 
     def found(self, spec: FitSpec, case_ids: Any) -> Any:
@@ -167,15 +167,15 @@ class Tune:
 
     def __init__(self, study: Study, num_lanes: int, report: Report, meter: Meter) -> None:
         self.study, self.meter, self.work = study, meter, Formula(study.home.ledger, noise=0.02)
-        room = Room(len(study.plan.folds), lambda: num_lanes)
+        room = LaneCapacity(len(study.plan.folds), lambda: num_lanes)
         with meter.part("start"):
-            self.purse = Purse(study.budget, _spending(study), room.lanes)
+            self.purse = BudgetGate(study.budget, _spending(study), room.lanes)
             self.searcher = _searcher(study, room, self.purse)
             self.standings = self.searcher.standings
             self.scheduler = RaceScheduler(self.standings)
-            self.watch = Watch(study.home, self.purse, study.race, lambda status: None)
+            self.watch = ProgressMonitor(study.home, self.purse, study.race, lambda status: None)
             self.watch.follow(self.searcher, self.searcher.study.get_trials(deepcopy=False))
-            self.word = Word(study, self.searcher, report, self.watch)
+            self.word = ReportingCallback(study, self.searcher, report, self.watch)
             self.word.catch_up()
         self.queue: deque[tuple[Any, int]] = deque()
         self.num_visits = 0
@@ -254,7 +254,7 @@ class Tune:
     def _spec(self, number: int, fold: int) -> FitSpec:
         from orchestrator.search.records.trial_score import fold_specs
 
-        return fold_specs(self.standings.settings[number], self.study.plan)[fold]
+        return fold_specs(self.standings.configurations[number], self.study.plan)[fold]
 
 
 def study_in(home: Path, num_cases: int) -> Study:
@@ -263,7 +263,7 @@ def study_in(home: Path, num_cases: int) -> Study:
         add_dataset(home, "drawn", home / "frames", allow_empty=True)
     dataset = load_dataset(home, "drawn")
     study = Study(
-        home=StudyHome(home, "scale"),
+        home=StudyStore(home, "scale"),
         space=SPACE,
         plan=five_fold([dataset], seed=0),
         datasets=(dataset,),
@@ -279,7 +279,7 @@ def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
     """A row a size: the last hundred fits before it."""
     until = time.monotonic() + 60 * options.minutes
     study, meter = study_in(home, options.cases), Meter()
-    tracking.Tracking._connect = lambda self: StudyRuns(Taking(), "scale", None, {})  # type: ignore
+    tracking.MlflowWriter._connect = lambda self: StudyRuns(Taking(), "scale", None, {})  # type: ignore
     report_module.pictures = lambda *args: {}  # type: ignore[assignment]
     report = Report(study.home, None, say=lambda line: None, show=lambda status: None)
     rows = []
@@ -310,7 +310,7 @@ def _row(study: Study, tune: Tune, num_fits: int, start: float) -> dict[str, Any
     ours = sum(value for name, value in seconds.items() if not name.startswith("("))
     return {
         "fits": tune.num_fits,
-        "trials": len(tune.standings.settings),
+        "trials": len(tune.standings.configurations),
         "ms_a_fit": {name: round(1000 * value / num_fits, 2) for name, value in sorted(seconds.items())},
         "ms_of_a_draw": round(
             1000 * seconds.get("sampler", 0) / max(1, tune.meter.calls.get("sampler", 0)), 1

@@ -62,27 +62,30 @@ from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.common.allocator import KEEP_FREED_MEMORY
 from orchestrator.data.cases import Dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits.plan import SplitPlan, five_fold
+from orchestrator.data.splits.plan import five_fold
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.ray_cluster.machine import Machine
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.budget.limits import Budget, End
-from orchestrator.search.fit_jobs import ScoreJob, Work
+from orchestrator.search.fit_jobs import FitJobRunner, ScoreJob
 from orchestrator.search.forecast.width import TimeJob, WidthChoice
 from orchestrator.search.race.rules import Verdict
-from orchestrator.search.records.ledger import FitRecord, Ledger
+from orchestrator.search.records.fit_records import FitRecord
+from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.records.status import Status
 from orchestrator.search.records.trial_score import fold_specs, score_trial
 from orchestrator.search.space.space import SearchSpace, parse_space
-from orchestrator.search.store.study_store import StudyHome, StudyTrial, champion_fit, finished_score
+from orchestrator.search.store.study_store import StudyStore, StudyTrial, champion_fit, finished_score
 from orchestrator.study.run import run_study
 from orchestrator.study.spec import Study
 from orchestrator.training.fit import Report
-from orchestrator.training.process import KEEP_FREED_MEMORY, settle
+from orchestrator.training.process import settle
 from orchestrator.training.ray.lanes import Shape
 from orchestrator.training.recipe import FitSpec
 
@@ -175,9 +178,9 @@ def prepare(home: Path, num_cases: int) -> Dataset:
 
 @dataclass(frozen=True)
 class OneThread:
-    """Does what `Work` does, in the calling thread alone."""
+    """Does what `FitJobRunner` does, in the calling thread alone."""
 
-    work: Work
+    work: FitJobRunner
 
     def __call__(
         self, job: FitSpec | ScoreJob | TimeJob, device: torch.device, loader_workers: int, report: Report
@@ -196,7 +199,7 @@ def train_fold(config: dict[str, Any]) -> None:
     OneThread(config["work"])(config["spec"], torch.device(config["device"]), 0, report)
 
 
-def by_trainer(work: Work, spec: FitSpec, storage: str, device: str, share: float) -> None:
+def by_trainer(work: FitJobRunner, spec: FitSpec, storage: str, device: str, share: float) -> None:
     TorchTrainer(
         train_fold,
         train_loop_config={"work": work, "spec": spec, "device": device},
@@ -208,7 +211,7 @@ def by_trainer(work: Work, spec: FitSpec, storage: str, device: str, share: floa
     ).fit()
 
 
-def by_itself(work: Work, spec: FitSpec, storage: str, device: str, share: float) -> None:
+def by_itself(work: FitJobRunner, spec: FitSpec, storage: str, device: str, share: float) -> None:
     OneThread(work)(spec, torch.device(device), 0, lambda row: True)
 
 
@@ -222,18 +225,18 @@ def plain_trial(
     *,
     space: SearchSpace,
     plan: SplitPlan,
-    work: Work,
+    work: FitJobRunner,
     storage: str,
     device: str,
     share: float,
-    train: Callable[[Work, FitSpec, str, str, float], None],
+    train: Callable[[FitJobRunner, FitSpec, str, str, float], None],
 ) -> None:
-    settings = space.settings({**space.fixed, **config})
+    configuration = space.configuration({**space.fixed, **config})
     records = []
-    for spec in fold_specs(settings, plan):
+    for spec in fold_specs(configuration, plan):
         train(work, spec, storage, device, share)
         records.append(work.ledger.read(spec.fit_id))
-    tune.report({"dice": score_trial(records, settings).metrics["dice"]})
+    tune.report({"dice": score_trial(records, configuration).metrics["dice"]})
 
 
 @dataclass(frozen=True)
@@ -268,7 +271,7 @@ def plain(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) 
     ray.init("local", num_cpus=2 * options.lanes, log_to_driver=False, logging_level=logging.ERROR)
     way, space = Way("plain", seed), space_of(SAMPLED, options)
     plan, ledger = five_fold([dataset], seed=seed), Ledger(home / f"plain-{seed}")
-    work = Work(home, home / "cache", ledger)
+    work = FitJobRunner(home, home / "cache", ledger)
 
     clock = Clock(way, ledger)
     found = tune.Tuner(
@@ -297,16 +300,16 @@ def plain(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) 
     if found.errors:
         raise RuntimeError(f"plain: {found.errors[0]}")
     best = max(found, key=lambda result: result.metrics["dice"])
-    settings = space.settings({**space.fixed, **(best.config or {})})
-    records = [ledger.read(spec.fit_id) for spec in fold_specs(settings, plan)]
-    masks = score_trial(records, settings).masks
+    configuration = space.configuration({**space.fixed, **(best.config or {})})
+    records = [ledger.read(spec.fit_id) for spec in fold_specs(configuration, plan)]
+    masks = score_trial(records, configuration).masks
     middle = sorted(records, key=lambda record: scores_under(record.histograms, masks)["dice"].mean())
     way.held_out = on_held_out(work, middle[len(middle) // 2].fit_id, plan, masks)
     ray.shutdown()
     return way
 
 
-def on_held_out(work: Work, fit_id: str, plan: SplitPlan, masks: PostProcess) -> float:
+def on_held_out(work: FitJobRunner, fit_id: str, plan: SplitPlan, masks: PostProcess) -> float:
     work(ScoreJob(fit_id, "test", plan.datasets, plan.test), torch.device("cpu"), 0, lambda row: True)
     return float(scores_under(work.ledger.read_scores(fit_id, plan.test).histograms, masks)["dice"].mean())
 
@@ -345,7 +348,7 @@ class Watch:
 
 def ours(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -> Way:
     way = Way("ours", seed)
-    study_home = StudyHome(home, f"ours-{seed}")
+    study_home = StudyStore(home, f"ours-{seed}")
     study = Study(
         home=study_home,
         space=space_of(SWEPT, options),
@@ -356,7 +359,7 @@ def ours(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -
         seed=seed,
     )
     watch = Watch(way)
-    work = Work(home, home / "cache", study_home.ledger)
+    work = FitJobRunner(home, home / "cache", study_home.ledger)
     machine = Machine(
         "local", options.device, 1, options.lanes, options.fits_at_once if options.device == "cuda" else 1
     )

@@ -54,7 +54,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest
 
-from orchestrator.search.forecast.simulated_samplers import Ask, ask_optuna, ask_surrogate
+from orchestrator.search.forecast.simulated_samplers import Proposer, ask_optuna, ask_surrogate
 from orchestrator.search.forecast.simulation import Outcome, Study
 from orchestrator.search.forecast.worlds import WORLDS, World
 from orchestrator.search.race.rules import Race, RuleName
@@ -72,7 +72,7 @@ class Way:
 
     name: str
     rule: RuleName
-    ask: Ask
+    ask: Proposer
     budgets: tuple[int, ...]
     believes: bool = False  # the ranks follow the Gaussian process
     more_parameters: int = 0
@@ -111,7 +111,7 @@ def _row(world: World, way: Way, lanes: int, found: Sequence[Outcome]) -> Row:
         "search": way.name,
         "fits": float(np.mean([one.fits for one in found])),
         "epochs": float(np.mean([one.epochs for one in found])),
-        "settings": float(np.mean([one.num_settings for one in found])),
+        "settings": float(np.mean([one.num_configurations for one in found])),
         "regret": float(regret.mean()),
         "error": float(regret.std(ddof=1) / np.sqrt(len(found))),
         "quartiles": np.quantile(regret, [0.25, 0.5, 0.75]).tolist(),

@@ -41,7 +41,7 @@ from orchestrator.data.cases import Dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.ray_cluster.machine import Machine, shape_lanes
-from orchestrator.search.fit_jobs import Work
+from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.training.ray.lanes import Lanes
 from orchestrator.training.recipe import FitSpec, Recipe
@@ -114,7 +114,7 @@ def measure(
     network: str, image_size: int, fits_per_gpu: int, home: Path, dataset: Dataset, asked: argparse.Namespace
 ) -> Measured:
     folder = Path(tempfile.mkdtemp(dir=home))
-    work = Work(home, home / "cache", Ledger(folder))
+    work = FitJobRunner(home, home / "cache", Ledger(folder))
     shape = shape_lanes(ray.nodes(), Machine(device="cuda", workers_per_fit=1, fits_per_gpu=fits_per_gpu))
     warm = fits_of(network, image_size, dataset, fits_per_gpu, 1, asked.batch)
     timed = fits_of(network, image_size, dataset, asked.fits, asked.epochs, asked.batch)

@@ -25,7 +25,7 @@ from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits.plan import make_plan
 from orchestrator.search.space.space import load_space
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.search.store.study_store import StudyStore
 
 SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.toml"))
 TINY = """
@@ -252,20 +252,18 @@ def test_frames_of_one_place_are_listed_and_kept_together_unless_told_not_to(run
     assert done.code == 0 and set(done.json) == {"twins", "groups"}
     assert "pairs that show one place" in run("data leaks drawn").out
     assert run("data leaks drwan").code == 2
-    num_twins = len(done.json["twins"])
+    num_near_duplicates = len(done.json["twins"])
     split = run("data split drawn --splits k-fold:2 --json")
-    assert split.json["twins"] == {"within": num_twins, "between": 0} and num_twins > 10
-    found = (
-        f"twins: {num_twins} pairs within datasets and 0 between them, never parted; 0 unseen cases dropped"
-    )
+    assert split.json["twins"] == {"within": num_near_duplicates, "between": 0} and num_near_duplicates > 10
+    found = f"near-duplicates: {num_near_duplicates} pairs within datasets and 0 between them, never parted; 0 unseen"
     assert found in split.err
-    assert run("data split drawn --splits k-fold:2 --no-twins --json").json["twins"] is None
+    assert run("data split drawn --splits k-fold:2 --no-near-duplicates --json").json["twins"] is None
 
 
 def test_drawn_frames_are_twins_of_their_own_video_alone(run: Run, home: Path):
     group_of = {case.id: case.group for case in load_dataset(home, "drawn").cases}
-    twins = run("data leaks drawn --json").json["twins"]
-    assert all(group_of[twin["one"]] == group_of[twin["other"]] for twin in twins)
+    near_duplicates = run("data leaks drawn --json").json["twins"]
+    assert all(group_of[pair["one"]] == group_of[pair["other"]] for pair in near_duplicates)
 
 
 @pytest.fixture
@@ -283,8 +281,8 @@ def own_split(run: Run, home: Path) -> str:
 def test_a_split_of_ones_own_that_parts_twins_is_refused_unless_nobody_looks(run: Run, own_split: str):
     refused = run(f"data split loose --splits {own_split}")
     assert refused.code == 2 and "these groups are in train and in val" in refused.err
-    assert "--no-twins takes the file as it is" in refused.err
-    taken = run(f"data split loose --splits {own_split} --no-twins --json --out written.json")
+    assert "--no-near-duplicates takes the file as it is" in refused.err
+    taken = run(f"data split loose --splits {own_split} --no-near-duplicates --json --out written.json")
     assert taken.json["twins"] is None and taken.json["name"] == "own-by-image"
     again = run("data split loose --splits written.json --json")
     assert again.json["digest"] == taken.json["digest"]
@@ -294,7 +292,7 @@ def test_a_split_of_ones_own_that_parts_twins_is_refused_unless_nobody_looks(run
 def test_a_study_that_was_begun_without_twins_says_how_to_go_on(run: Run, home: Path):
     add_dataset(home, "again", home / "frames", groups=home / "frames" / "groups.csv", allow_empty=True)
     space, data = load_space(Path("tiny.toml")), load_datasets(home, ["again"])
-    study = StudyHome(home, "before")
+    study = StudyStore(home, "before")
     study.begin(space, make_plan("five-fold", data, seed=0), 0)
     asked = "search tiny.toml --data again --trials 1 --study before"
     refused = run(asked)
@@ -306,9 +304,9 @@ def test_other_unseen_data_is_refused_before_frames_are_compared(
     run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
 ):
     space, data = load_space(Path("tiny.toml")), load_datasets(home, ["drawn"])
-    StudyHome(home, "kept").begin(space, make_plan("five-fold", data, seed=0, twins=()), 0)
+    StudyStore(home, "kept").begin(space, make_plan("five-fold", data, seed=0, near_duplicates=()), 0)
     add_dataset(home, "further", home / "frames", allow_empty=True)
-    monkeypatch.setattr("orchestrator.data.near_duplicates.find.find_twins", None)
+    monkeypatch.setattr("orchestrator.data.near_duplicates.find.find_near_duplicates", None)
     refused = run("search tiny.toml --data drawn --unseen further --trials 1 --study kept --seed 5")
     assert refused.code == 2 and 'unseen: was {}, now {"further"' in refused.err
     assert "seed: was 0, now 5" in refused.err
@@ -319,11 +317,16 @@ def test_a_search_tells_of_the_study_of_the_same_data_in_which_twins_were_not_lo
 ):
     data = load_datasets(home, ["loose"])
     before = "tiny-loose-3-fold-by-image-seed0"
-    StudyHome(home, before).begin(load_space(Path("tiny.toml")), make_plan("k-fold:3", data, seed=0), 0)
+    StudyStore(home, before).begin(load_space(Path("tiny.toml")), make_plan("k-fold:3", data, seed=0), 0)
     # The width is refused after the split was made, and before anything is trained.
     done = run("search tiny.toml --data loose --splits k-fold:3 --trials 1 --workers-per-fit 3")
-    assert f"study {before} was begun without looking for twins; --no-twins goes on with it" in done.err
-    done = run("search tiny.toml --data loose --splits k-fold:3 --no-twins --trials 1 --workers-per-fit 3")
+    assert (
+        f"study {before} was begun without looking for near-duplicates; --no-near-duplicates goes on"
+        in done.err
+    )
+    done = run(
+        "search tiny.toml --data loose --splits k-fold:3 --no-near-duplicates --trials 1 --workers-per-fit 3"
+    )
     assert "begun without" not in done.err and "3 workers per fit" in done.err
 
 
@@ -415,7 +418,12 @@ def test_a_plan_leaves_each_worker_the_images_that_its_network_needs(run: Run):
 
 def test_a_plan_knows_the_splits_of_a_search_with_unseen_datasets(run: Run, home: Path):
     add_dataset(home, "unseen", home / "frames", allow_empty=True)
-    assert run("data split drawn --unseen unseen --splits cross-dataset --no-twins --out far.json").code == 0
+    assert (
+        run(
+            "data split drawn --unseen unseen --splits cross-dataset --no-near-duplicates --out far.json"
+        ).code
+        == 0
+    )
     for splits in ("cross-dataset", "far.json"):
         done = run(
             f"plan tiny.toml --data drawn --unseen unseen --splits {splits} --gpus 1 --sampled 0 --json"
@@ -426,7 +434,7 @@ def test_a_plan_knows_the_splits_of_a_search_with_unseen_datasets(run: Run, home
 def test_a_fit_that_diverges_is_a_failure_not_a_mistake(run: Run):
     # Each step makes the weights nine times larger, with the other sign.
     explosive = "--set learning_rate=10 --set weight_decay=1 --set schedule=constant --set epochs=40"
-    done = run(f"fit tiny.toml --data drawn --no-twins --device cpu --set batch_size=2 {explosive}")
+    done = run(f"fit tiny.toml --data drawn --no-near-duplicates --device cpu --set batch_size=2 {explosive}")
     assert done.code == 1, done.out
     assert done.err.startswith("failed: ") and "learning rate" in done.err, done.err
 
@@ -456,10 +464,10 @@ sys.exit(f"imported: {heavy}" if heavy else 0)
 @pytest.mark.parametrize(
     "line",
     [
-        "fit tiny.toml --data changed --no-twins --splits k-fold:2",
-        "search tiny.toml --data changed --no-twins --splits k-fold:2 --trials 1 --address local",
+        "fit tiny.toml --data changed --no-near-duplicates --splits k-fold:2",
+        "search tiny.toml --data changed --no-near-duplicates --splits k-fold:2 --trials 1 --address local",
         "plan tiny.toml --data changed --gpus 1 --splits k-fold:2",
-        "data split changed --no-twins",
+        "data split changed --no-near-duplicates",
     ],
 )
 def test_data_that_changed_in_the_home_is_refused_before_anything_begins(run, tmp_path, monkeypatch, line):
@@ -481,7 +489,9 @@ def test_a_file_that_ends_early_is_a_bug_and_no_sign_of_ctrl_d(run, monkeypatch)
 
 
 def test_a_name_that_cannot_be_and_a_split_that_cannot_be_are_told_together(run):
-    done = run("search tiny.toml --data drawn --study ../../x --splits k-fold:9999 --trials 1 --no-twins")
+    done = run(
+        "search tiny.toml --data drawn --study ../../x --splits k-fold:9999 --trials 1 --no-near-duplicates"
+    )
     assert (
         done.code == 2
         and "--study: needs letters, digits" in done.err

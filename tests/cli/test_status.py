@@ -16,7 +16,7 @@ from visits import Engine
 from orchestrator.cli import main
 from orchestrator.cli.console.live import OVER, WORDS, clock, picture, progress_line, study_view
 from orchestrator.search.records import status as status_module
-from orchestrator.search.records.partial_score import Partial
+from orchestrator.search.records.partial_score import PartialScore
 from orchestrator.search.records.status import (
     Best,
     FoldView,
@@ -27,7 +27,7 @@ from orchestrator.search.records.status import (
     TrialView,
     write_status,
 )
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.search.store.study_store import StudyStore
 
 DONE, NONE = FoldView("done", dice=0.8), FoldView()
 FLYING = FoldView("running", 12, 60, val_dice=0.713)
@@ -48,9 +48,9 @@ STATUS = Status(
     host="here",
     trials=(
         trial(3, "complete", 0.8123, DONE, DONE, DONE),
-        replace(trial(5, "running", None, DONE, FLYING, FoldView("queued")), partial=Partial(1, 3, 0.8)),
-        replace(trial(4, "waiting", None, DONE, NONE, NONE), partial=Partial(1, 3, 0.7)),
-        replace(trial(1, "stopped", None, DONE, NONE, NONE), partial=Partial(1, 3, 0.65), estimate=0.6),
+        replace(trial(5, "running", None, DONE, FLYING, FoldView("queued")), partial=PartialScore(1, 3, 0.8)),
+        replace(trial(4, "waiting", None, DONE, NONE, NONE), partial=PartialScore(1, 3, 0.7)),
+        replace(trial(1, "stopped", None, DONE, NONE, NONE), partial=PartialScore(1, 3, 0.65), estimate=0.6),
     ),
     best=Best(3, 0.8123, (0.79, 0.83), 3, 0.8049),
     lanes=LaneCount(4, 4, 3, 2),
@@ -184,7 +184,7 @@ def test_on_a_terminal_lines_stand_above_the_picture():
 def home(tmp_path_factory):
     """A home with a study of which three visits are on record."""
     home = tmp_path_factory.mktemp("home")
-    study = StudyHome(home, "raced")
+    study = StudyStore(home, "raced")
     engine = Engine(home, study.folder, num_trials=8, race="paired")
     study.begin(engine.study.space, engine.study.plan, 0)
     engine.run(3)
@@ -207,7 +207,7 @@ def run(home, monkeypatch, capsys):
 
 
 def test_status_of_a_running_study_is_what_it_last_said(run, home):
-    file = StudyHome(home, "raced").status_file
+    file = StudyStore(home, "raced").status_file
     write_status(file, replace(STATUS, heartbeat=time.time()))
     try:
         assert "polyps: searching" in run("status", "raced")
@@ -219,7 +219,7 @@ def test_status_of_a_running_study_is_what_it_last_said(run, home):
 
 def test_status_of_a_killed_study_comes_from_ledger_and_journal(run, home, monkeypatch):
     monkeypatch.setattr("orchestrator.search.records.status.LOOK_AGAIN_S", 0.0)
-    file = StudyHome(home, "raced").status_file
+    file = StudyStore(home, "raced").status_file
     write_status(file, replace(STATUS, study="raced", heartbeat=time.time() - 600))
     try:
         text = run("status", "raced", "--watch")

@@ -194,7 +194,7 @@ def test_a_search_through_it_is_in_its_mlflow_and_stop_ends_it_alone(dgx: Dgx, o
         "near",
         "--splits",
         "k-fold:2",
-        "--no-twins",
+        "--no-near-duplicates",
         "--trials",
         "1",
         "--rescore",

@@ -12,7 +12,7 @@ import pytest
 from chaos.gate import PASSWORD, USER, Gate, mlflow_behind_gate
 
 from orchestrator.results.mlflow.client import connect
-from orchestrator.results.mlflow.writer import Tracking
+from orchestrator.results.mlflow.writer import MlflowWriter
 
 pytestmark = pytest.mark.slow
 ROWS = [{"epoch": epoch, "train_loss": 1 / (epoch + 1), "val_dice": epoch / 10} for epoch in range(3)]
@@ -32,7 +32,7 @@ def wait_until(happened: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def tell(tracking: Tracking, before: str, shut: Callable[[], None]) -> None:
+def tell(tracking: MlflowWriter, before: str, shut: Callable[[], None]) -> None:
     """A small study; MLflow is shut before one of the calls, when all others before it are written."""
 
     def at(call: str) -> None:
@@ -70,7 +70,7 @@ def runs(gate: Gate, name: str) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def calm(gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    with Tracking(gate.uri, "calm", None, {}, spool=tmp_path_factory.mktemp("calm")) as tracking:
+    with MlflowWriter(gate.uri, "calm", None, {}, spool=tmp_path_factory.mktemp("calm")) as tracking:
         tell(tracking, "", lambda: None)
         wait_until(lambda: tracking.num_waiting == 0)
     return runs(gate, "calm")
@@ -100,7 +100,7 @@ def shut(
 def test_mlflow_gets_what_it_missed_and_gets_it_once(gate: Gate, calm, shut, how: str, before: str, tmp_path):
     close, reopen = shut
     name = f"{how}-{before}"
-    with Tracking(gate.uri, name, None, {}, spool=tmp_path, retry_s=0.2) as tracking:
+    with MlflowWriter(gate.uri, name, None, {}, spool=tmp_path, retry_s=0.2) as tracking:
         tell(tracking, before, close)
         wait_until(lambda: tracking.is_away)
         reopen()

@@ -21,7 +21,7 @@ from shell import Shell, command, wait_until
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.launch.render import render, write
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.search.store.study_store import StudyStore
 
 pytestmark = pytest.mark.services
 SPACE = """
@@ -145,10 +145,10 @@ def search_words(folder: Path) -> list[str | Path]:
         "--lanes",
         "1",
     ]
-    return [*words, "--no-twins", "--splits", "k-fold:2", "--address", "local", "--study", "one"]
+    return [*words, "--no-near-duplicates", "--splits", "k-fold:2", "--address", "local", "--study", "one"]
 
 
-def num_finished(study: StudyHome) -> int:
+def num_finished(study: StudyStore) -> int:
     return len(list(study.ledger.fits.glob("[!.]*/record.json")))
 
 
@@ -163,7 +163,7 @@ def test_a_wrong_password_is_one_sentence_before_anything_is_trained(server: Ser
     )
     assert refused.returncode == 2, refused.stderr
     assert "MLFLOW_TRACKING_PASSWORD" in refused.stderr
-    assert not StudyHome(folder / "stormy", "one").exists()
+    assert not StudyStore(folder / "stormy", "one").exists()
 
 
 def test_a_server_that_stops_and_starts_under_a_search_misses_nothing(
@@ -174,7 +174,7 @@ def test_a_server_that_stops_and_starts_under_a_search_misses_nothing(
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
     credentials = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": password}
-    study = StudyHome(stormy.home, "one")
+    study = StudyStore(stormy.home, "one")
     with (
         (folder / "log").open("w+") as log,
         subprocess.Popen(
@@ -192,4 +192,4 @@ def test_a_server_that_stops_and_starts_under_a_search_misses_nothing(
     printed = (folder / "log").read_text()
     assert search.returncode == 0, printed
     assert "is away; the search goes on" in printed
-    assert runs_of(study, server.uri) == runs_of(StudyHome(calm.home, "one"))
+    assert runs_of(study, server.uri) == runs_of(StudyStore(calm.home, "one"))

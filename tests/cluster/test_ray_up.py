@@ -21,7 +21,7 @@ from shell import ROOT
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.launch.render import render
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.search.store.study_store import StudyStore
 
 pytestmark = pytest.mark.services
 BIN = Path(sys.executable).parent
@@ -111,7 +111,7 @@ def test_ray_up_starts_all_nodes_a_job_searches_and_ray_down_ends_the_head(folde
         "1",
         "--rescore",
         "0",
-        "--no-twins",
+        "--no-near-duplicates",
         "--splits",
         "k-fold:2",
     )
@@ -154,5 +154,5 @@ def test_ray_up_starts_all_nodes_a_job_searches_and_ray_down_ends_the_head(folde
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(f"nodes {HEAD} {WORKER}") == 2, done.stdout + done.stderr
     assert f"Job '{name}-1' succeeded" in done.stdout, done.stdout
-    assert StudyHome(folder / "a home", "one").champion() is not None
+    assert StudyStore(folder / "a home", "one").champion() is not None
     assert "left: 0" in done.stdout

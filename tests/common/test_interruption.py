@@ -14,7 +14,7 @@ from ray.tune import tune as tune_module
 
 from orchestrator.common import interruption
 from orchestrator.common.interruption import Interrupted, asked, held_back, listening
-from orchestrator.study.events import Word
+from orchestrator.study.events import ReportingCallback
 
 WORK = """
 import sys, time
@@ -89,7 +89,7 @@ def test_tune_does_not_keep_sigusr1_for_itself():
     with listening():
         tune_module._setup_signal_catching()  # what `Tuner.fit` does before its callbacks are set up
         assert signal.getsignal(signal.SIGUSR1) is not interruption._on_signal
-        Word.setup(object.__new__(Word))
+        ReportingCallback.setup(object.__new__(ReportingCallback))
         assert signal.getsignal(signal.SIGUSR1) is interruption._on_signal
 
 

@@ -16,7 +16,7 @@ from orchestrator.common.errors import BadMachine, BadStudy, Several
 from orchestrator.common.redaction import has_secret, without_secrets
 from orchestrator.ray_cluster.machine import Machine
 from orchestrator.results.mlflow.client import check_uri, with_credentials_apart
-from orchestrator.results.mlflow.writer import Tracking
+from orchestrator.results.mlflow.writer import MlflowWriter
 from orchestrator.search.store.optuna_storage import kept_url
 
 SECRET = "s3cr3t"
@@ -98,7 +98,7 @@ def test_a_server_that_is_away_is_named_without_its_password(
     uri = f"http://me:{SECRET}@127.0.0.1:1"
     with (
         caplog.at_level(logging.WARNING),
-        Tracking(uri, "study", None, {}, spool=tmp_path / "spool", retry_s=0.01) as tracking,
+        MlflowWriter(uri, "study", None, {}, spool=tmp_path / "spool", retry_s=0.01) as tracking,
     ):
         tracking.study({"a.txt": "text"}, [])
         tracking.close(20)

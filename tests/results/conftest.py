@@ -70,9 +70,3 @@ def photo() -> np.ndarray:
     """RGB uint8 (40, 56, 3), smooth enough for outlines to mean something."""
     y, x = np.mgrid[0:40, 0:56]
     return np.stack([128 + 100 * np.sin(x / 9), 128 + 100 * np.cos(y / 7), x + y], axis=-1).astype(np.uint8)
-
-
-@pytest.fixture(scope="session")
-def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One SQLite store for all tests: making its tables takes seconds. Every test has its own experiment."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"

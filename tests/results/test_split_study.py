@@ -11,26 +11,27 @@ from typing import Any
 
 import pytest
 import torch
-from formula import SPACE, FormulaWork
+from formula import SPACE, FormulaJobRunner
 
 from orchestrator.cli import main
 from orchestrator.data.cases import load_dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits.plan import SplitPlan, make_plan
+from orchestrator.data.splits.plan import make_plan
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.export.handover import trial_card
 from orchestrator.results.mlflow.client import connect
 from orchestrator.results.mlflow.study_report import Report
-from orchestrator.search.budget.gate import Purse
+from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.budget.limits import Budget
-from orchestrator.search.budget.usage import Spending
+from orchestrator.search.budget.usage import ResourceUsage
 from orchestrator.search.fit_jobs import ScoreJob
-from orchestrator.search.ray_tune.searcher import Room
+from orchestrator.search.ray_tune.searcher import LaneCapacity
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space import parse_space
 from orchestrator.search.store.study_store import (
     Champion,
-    StudyHome,
+    StudyStore,
     champion_fit,
     finished_score,
     outside_cases,
@@ -49,7 +50,7 @@ class Finished:
     """A study of one trial that is over."""
 
     study: Study
-    home: StudyHome
+    home: StudyStore
     plan: SplitPlan
 
     def best(self, run: Callable[[str], Any]) -> list[dict[str, Any]]:
@@ -84,23 +85,26 @@ def finish(home: Path) -> Callable[..., Finished]:
 
     def carry_out(name: str, splits: str, space: Any) -> Finished:
         sources, far = (load_dataset(home, "near"), load_dataset(home, "next")), load_dataset(home, "far")
-        twins = [(sources[0].cases[2].id, far.cases[0].id), (sources[0].cases[3].id, sources[1].cases[5].id)]
-        plan = make_plan(splits, sources, seed=0, unseen=[far], twins=twins)
-        study = Study(StudyHome(home, name), space, plan, sources, (far,), Budget(trials=1), seed=0)
+        near_duplicates = [
+            (sources[0].cases[2].id, far.cases[0].id),
+            (sources[0].cases[3].id, sources[1].cases[5].id),
+        ]
+        plan = make_plan(splits, sources, seed=0, unseen=[far], near_duplicates=near_duplicates)
+        study = Study(StudyStore(home, name), space, plan, sources, (far,), Budget(trials=1), seed=0)
         study.home.begin(space, plan, 0)
         optuna = study.home.optuna_study()
         optuna.enqueue_trial(space.baseline)
         trial = optuna.ask()
-        settings = space.settings(space.sample(trial))
-        work = FormulaWork(study.home.ledger)
-        for spec in fold_specs(settings, plan):
+        configuration = space.configuration(space.sample(trial))
+        work = FormulaJobRunner(study.home.ledger)
+        for spec in fold_specs(configuration, plan):
             work(spec, CPU, 0, lambda row: True)
         optuna.tell(trial, 0.5)
         (told,) = study.home.trials()
         champion = champion_fit(told)
         for where, case_ids in outside_cases(plan, (far,)).items():
             work(ScoreJob(champion.fit_id, where, {}, case_ids), CPU, 0, lambda row: True)
-        study.home.crown(Champion(0, champion.fit_id))
+        study.home.choose_champion(Champion(0, champion.fit_id))
         return Finished(study, study.home, plan)
 
     return finish
@@ -194,7 +198,7 @@ def test_mlflow_is_told_how_cases_were_split_and_only_scores_there_are(
         (trial,) = finished.home.trials()
         report.trial_started(0, trial.params)
         for fold, record in enumerate(trial.records):
-            report.fold_finished(0, fold, record, trial.settings.masks)
+            report.fold_finished(0, fold, record, trial.configuration.masks)
         report.tracking.trial_finished(0, {})
         report.finished(trial)
     client = connect(mlflow_uri)
@@ -212,7 +216,7 @@ def test_mlflow_is_told_how_cases_were_split_and_only_scores_there_are(
 
 def test_a_search_knows_the_groups_of_twins_that_only_the_champion_is_scored_on(finish):
     finished = finish("k-fold:2")
-    room = Room(len(finished.plan.folds))
-    purse = Purse(finished.study.budget, Spending(finished.home.ledger), room.lanes)
+    room = LaneCapacity(len(finished.plan.folds))
+    purse = BudgetGate(finished.study.budget, ResourceUsage(finished.home.ledger), room.lanes)
     searcher = _searcher(finished.study, room, purse)
     assert searcher.standings.group_of_case == finished.home.group_of_case()

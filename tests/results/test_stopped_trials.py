@@ -21,7 +21,7 @@ from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.search.progress.snapshot import recorded_status
 from orchestrator.search.records.status import TrialView
 from orchestrator.search.records.trial_score import fold_specs, score_trial
-from orchestrator.search.store.study_store import StudyHome, StudyTrial
+from orchestrator.search.store.study_store import StudyStore, StudyTrial
 from orchestrator.study.spec import Study
 
 
@@ -51,7 +51,7 @@ class Stopped:
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Stopped:
     root = tmp_path_factory.mktemp("home")
-    home = StudyHome(root, "formula")
+    home = StudyStore(root, "formula")
     engine = Engine(root, home.folder, num_trials=4, race="paired", noise=0.1)
     study = replace(engine.study, home=home)
     home.begin(study.space, study.plan, 0)
@@ -68,7 +68,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Stoppe
             report.folds = tuple(fold.name for fold in study.plan.folds)
             trial = home.trials()[number]
             report.trial_started(number, trial.params)
-            report.fold_finished(number, seen[0], trial.records[0], trial.settings.masks)
+            report.fold_finished(number, seen[0], trial.records[0], trial.configuration.masks)
             report.trial_finished(trial)
     client = connect(mlflow_uri)
     of_study = f"tags.study_id = '{home.study_id}' and tags.trial = '{number}' and tags.role = "
@@ -88,7 +88,7 @@ def test_log_status_leaderboard_mlflow_and_optuna_say_the_same_of_a_stopped_tria
 
 def test_a_fold_that_came_in_after_the_stop_is_nowhere_one_of_its_folds(stopped: Stopped):
     folds = len(stopped.trial.records)
-    specs = fold_specs(stopped.trial.settings, stopped.study.plan)
+    specs = fold_specs(stopped.trial.configuration, stopped.study.plan)
     assert sum(stopped.study.home.ledger.has(spec.fit_id) for spec in specs) == folds + 1
     assert stopped.row["folds_done"] == stopped.view.num_done == folds
     assert stopped.run.data.metrics["folds_seen"] == folds
@@ -98,10 +98,10 @@ def test_a_fold_that_came_in_after_the_stop_is_nowhere_one_of_its_folds(stopped:
 def test_its_dice_and_its_difference_are_those_of_the_images_that_it_was_seen_on(stopped: Stopped):
     shown, records = stopped.trial.partial, stopped.trial.records
     assert shown is not None and shown.compared_with == 0
-    score = score_trial(records, stopped.trial.settings)
+    score = score_trial(records, stopped.trial.configuration)
     baseline = stopped.study.home.trials()[0]
     same = [one for one in baseline.records if one.spec.fold in {record.spec.fold for record in records}]
-    theirs = score_trial(same, baseline.settings)
+    theirs = score_trial(same, baseline.configuration)
     assert shown.dice_on_seen_folds == score.metrics["dice"]
     dice = np.concatenate([scores_under(record.histograms, score.masks)["dice"] for record in records])
     assert shown.dice_on_seen_folds == pytest.approx(dice.mean())
@@ -133,7 +133,7 @@ def test_the_dice_of_a_fold_at_its_own_best_threshold_is_named_so(stopped: Stopp
 
 def test_in_optuna_the_value_has_the_name_of_the_objective(stopped: Stopped):
     plain = stopped.study.home.folder.with_name("named")
-    home = StudyHome(plain.parents[1], plain.name)
+    home = StudyStore(plain.parents[1], plain.name)
     home.begin(stopped.study.space, stopped.study.plan, 0, "worst-fold")
     assert home.optuna_study().metric_names == ["worst-fold dice"]
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sklearn_metrics
 
+from orchestrator.scoring.histograms import histogram
 from orchestrator.scoring.metrics import METRICS, pooled_scores, score, scores, scores_at
-from orchestrator.scoring.threshold import histogram
 
 
 def rectangle(rows: slice, columns: slice) -> np.ndarray:

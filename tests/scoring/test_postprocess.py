@@ -69,12 +69,12 @@ def test_areas_mean_the_same_at_every_size():
     )
 
 
-def test_settings_survive_json():
+def test_configurations_survive_json():
     rule = PostProcess(0.25, white_level=0.75, reference_area=0.01, fill_holes=True, min_component_area=0.002)
     assert PostProcess.from_dict(json.loads(json.dumps(rule.as_dict()))) == rule
 
 
-def test_unknown_settings_are_refused_with_the_known_ones():
+def test_unknown_configurations_are_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"unknown settings cutoff; known: threshold, white_level"):
         PostProcess.from_dict({"cutoff": 0.5})
 

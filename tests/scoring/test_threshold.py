@@ -6,16 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from orchestrator.scoring.histograms import NUM_BINS, counts, histogram, snap
 from orchestrator.scoring.metrics import METRICS, scores_at
-from orchestrator.scoring.threshold import (
-    NUM_BINS,
-    best_threshold,
-    counts,
-    cross_fitted,
-    curve,
-    histogram,
-    snap,
-)
+from orchestrator.scoring.threshold import best_threshold, cross_fitted, curve
 
 
 def case(inside: list[float], outside: list[float]) -> np.ndarray:

@@ -19,10 +19,10 @@ from orchestrator.search.race.early_stopping import Curve, Finished
 from orchestrator.search.race.rules import Race
 from orchestrator.search.records import ledger
 from orchestrator.search.samplers import inducing_points as inducing
-from orchestrator.search.samplers.encoding import Box
-from orchestrator.search.samplers.gaussian_process import Surrogate, suggest
-from orchestrator.search.samplers.inducing_points import EXACT, Inducing, fitted, with_flying
-from orchestrator.study.cleanup import KEEP_WEIGHTS, Tidy
+from orchestrator.search.samplers.encoding import SpaceEncoding
+from orchestrator.search.samplers.gaussian_process import GaussianProcess, suggest
+from orchestrator.search.samplers.inducing_points import EXACT, SparseGaussianProcess, fitted, with_flying
+from orchestrator.study.cleanup import KEEP_WEIGHTS, WeightCleanup
 
 
 def counting(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[tuple]:
@@ -65,23 +65,23 @@ def one_more(engine: Engine) -> None:
     engine.searcher.on_trial_complete(name, {})
 
 
-def test_up_to_a_number_of_settings_nothing_is_approximated():
+def test_up_to_a_number_of_configurations_nothing_is_approximated():
     points, values, folds = seen(60)
-    exact, found = Surrogate.fit(points, values, folds), fitted(points, values, folds)
-    assert isinstance(found, Surrogate) and np.array_equal(found.weights, exact.weights)
+    exact, found = GaussianProcess.fit(points, values, folds), fitted(points, values, folds)
+    assert isinstance(found, GaussianProcess) and np.array_equal(found.weights, exact.weights)
 
 
-def test_the_model_of_many_settings_agrees_with_the_exact_one(monkeypatch):
+def test_the_model_of_many_configurations_agrees_with_the_exact_one(monkeypatch):
     points, values, folds = seen(EXACT + 200)
-    exact, found = Surrogate.fit(points, values, folds), fitted(points, values, folds)
-    assert isinstance(found, Inducing)
+    exact, found = GaussianProcess.fit(points, values, folds), fitted(points, values, folds)
+    assert isinstance(found, SparseGaussianProcess)
     asked = np.random.default_rng(1).random((500, 3))
     (mean, sd), (near, near_sd) = exact.predict(asked), found.predict(asked)
     assert np.abs(near - mean).max() < 0.003 and np.median(near_sd / sd) == pytest.approx(1, abs=0.2)
 
 
-def test_the_kernel_of_many_settings_is_found_from_as_many_as_of_few_and_once(monkeypatch):
-    fits = counting(monkeypatch, inducing.Surrogate, "fit")
+def test_the_kernel_of_many_configurations_is_found_from_as_many_as_of_few_and_once(monkeypatch):
+    fits = counting(monkeypatch, inducing.GaussianProcess, "fit")
     points, values, folds = seen(3 * EXACT, seed=2)
     for last in range(3 * EXACT - 5, 3 * EXACT):
         with_flying(points[:last], values[:last], folds[:last], points[last:])
@@ -91,21 +91,23 @@ def test_the_kernel_of_many_settings_is_found_from_as_many_as_of_few_and_once(mo
 def test_of_very_many_values_those_near_the_leader_and_some_of_the_others_speak(monkeypatch):
     monkeypatch.setattr(inducing, "MOST", 600)
     points, values, folds = seen(2 * EXACT, seed=3)
-    model = Inducing.fit(points, values, folds)
+    model = SparseGaussianProcess.fit(points, values, folds)
     assert len(model.points) == 600 and len(model.tried) == 2 * EXACT
-    asked = suggest(model, np.random.default_rng(0), Box({n: FloatDistribution(0, 1) for n in "abc"}))
+    asked = suggest(
+        model, np.random.default_rng(0), SpaceEncoding({n: FloatDistribution(0, 1) for n in "abc"})
+    )
     assert np.abs(asked - 0.5).max() < 0.2
 
 
-def test_settings_in_flight_lower_what_is_not_known_beside_them():
+def test_configurations_in_flight_lower_what_is_not_known_beside_them():
     points, values, folds = seen(EXACT + 50, seed=4)
     there = np.array([[1.0, 1.0, 1.0]])
-    alone, beside = fitted(points, values, folds), with_flying(points, values, folds, there)
-    assert beside.predict(there)[1] < alone.predict(there)[1]
-    assert beside.predict(there)[0] == pytest.approx(alone.predict(there)[0], abs=1e-3)
+    alone, secondary = fitted(points, values, folds), with_flying(points, values, folds, there)
+    assert secondary.predict(there)[1] < alone.predict(there)[1]
+    assert secondary.predict(there)[0] == pytest.approx(alone.predict(there)[0], abs=1e-3)
 
 
-def test_settings_are_placed_together_as_one_by_one():
+def test_configurations_are_placed_together_as_one_by_one():
     space = {
         "rate": FloatDistribution(1e-5, 1e-1, log=True),
         "width": IntDistribution(8, 64, step=8),
@@ -113,9 +115,9 @@ def test_settings_are_placed_together_as_one_by_one():
         "loss": CategoricalDistribution(["a", "b", "c"]),
     }
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    settings = [study.ask(space).params for _ in range(20)]
-    box = Box(space)
-    assert np.array_equal(box.points(settings), np.array([box.point(one) for one in settings]))
+    configuration = [study.ask(space).params for _ in range(20)]
+    box = SpaceEncoding(space)
+    assert np.array_equal(box.points(configuration), np.array([box.point(one) for one in configuration]))
 
 
 def test_a_decision_looks_at_no_record_of_trials_that_wait(raced, monkeypatch):
@@ -140,17 +142,17 @@ def test_a_sampler_is_shown_the_same_trial_as_before_where_nothing_else_is_known
     assert all(one is other for one, other in zip(before, again, strict=True))
 
 
-def test_of_many_settings_only_what_is_new_is_believed_anew(tmp_path, monkeypatch):
+def test_of_many_configurations_only_what_is_new_is_believed_anew(tmp_path, monkeypatch):
     monkeypatch.setattr(standings, "EXACT", 30)
     engine = Engine(
         tmp_path, tmp_path / "engine", num_trials=None, epochs=10**6, race="paired", sampler="random"
     )
     engine.run(45)
     monkeypatch.setattr(standings, "MORE", 10.0)
-    predicted = counting(monkeypatch, Surrogate, "predict")
+    predicted = counting(monkeypatch, GaussianProcess, "predict")
     before = dict(engine.standings.race.board.beliefs)
     one_more(engine)
-    number = max(engine.standings.settings)
+    number = max(engine.standings.configurations)
     assert [len(args[1]) for args in predicted] == [1]
     after = engine.standings.race.board.beliefs
     assert number in after and before.items() <= after.items()
@@ -165,7 +167,7 @@ def test_who_has_no_chance_is_not_judged_again_until_more_is_known(raced, monkey
     assert len(compared) <= 1
 
 
-def test_a_setting_keeps_its_place_among_those_that_are_ranked():
+def test_a_configuration_keeps_its_place_among_those_that_are_ranked():
     rng = np.random.default_rng(0)
     race = Race("asha", [[f"{fold}-{image}" for image in range(8)] for fold in range(3)], reduction=2)
     for number in [*range(30), *range(0, 30, 2), *range(0, 30, 4)]:
@@ -213,7 +215,7 @@ def test_weights_of_a_trial_are_dropped_once(tmp_path, monkeypatch):
     engine.run()
     dropped: list[set[str]] = []
     monkeypatch.setattr(type(engine.ledger), "drop_weights", lambda self, fits: dropped.append({*fits}))
-    tidy = Tidy(engine.study, engine.standings)
+    tidy = WeightCleanup(engine.study, engine.standings)
     for trial in engine.trials:
         tidy([trial])
     assert sum(map(len, dropped)) == len(set().union(*dropped)) == (8 - KEEP_WEIGHTS) * 5

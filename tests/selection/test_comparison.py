@@ -10,10 +10,10 @@ import pytest
 from formula import formula_study
 
 from orchestrator.common.errors import BadStudy
-from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.views.plots import difference_plot
 from orchestrator.results.views.tables import comparison_dicts
-from orchestrator.selection.comparison import VALIDATION, Contender, compare, contender, verdict
+from orchestrator.selection.comparison import VALIDATION, ComparedSystem, compare, compared_system, verdict
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +21,14 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> SplitPlan:
     return formula_study(tmp_path_factory.mktemp("home"), num_trials=1).plan
 
 
-def system(plan: SplitPlan, name: str, shift: float, *, seed: int = 0, noise: float = 0.02) -> Contender:
+def system(plan: SplitPlan, name: str, shift: float, *, seed: int = 0, noise: float = 0.02) -> ComparedSystem:
     """Scores around 0.7 that all systems share, plus a shift and some noise of its own."""
     case_ids = sorted(case_id for fold in plan.folds for case_id in fold.val)
     common = np.random.default_rng(99).uniform(0.5, 0.8, len(case_ids))
     own = np.random.default_rng(seed).normal(shift, noise, len(case_ids))
     scores = dict(zip(case_ids, (common + own).tolist(), strict=True))
     means = tuple(float(np.mean([scores[id] for id in fold.val])) for fold in plan.folds)
-    return Contender(name, plan, {VALIDATION: scores}, means, {id: id for id in case_ids})
+    return ComparedSystem(name, plan, {VALIDATION: scores}, means, {id: id for id in case_ids})
 
 
 def test_a_system_that_is_better_everywhere_is_said_to_be_with_its_difference(plan: SplitPlan):
@@ -120,6 +120,6 @@ def test_a_study_without_a_finished_trial_is_refused(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=1)
     study.home.begin(study.space, study.plan, study.seed)
     with pytest.raises(BadStudy, match="no finished trial"):
-        contender(tmp_path, "formula", "dice")
+        compared_system(tmp_path, "formula", "dice")
     with pytest.raises(BadStudy, match="no trial '7'"):
-        contender(tmp_path, "formula:7", "dice")
+        compared_system(tmp_path, "formula:7", "dice")

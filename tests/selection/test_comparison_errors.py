@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from null_systems import systems
 
-from orchestrator.search.significance import Contender, all_against
+from orchestrator.search.significance import ComparedTrial, all_against
 from orchestrator.selection.comparison import VALIDATION, compare, verdict
 
 IMAGES = 150
@@ -62,7 +62,7 @@ def test_compare_and_best_say_the_same_of_two_systems():
         one, other = systems(seed, 2, noise=0.01, lead=0.03, num_images=IMAGES)
         (row,) = compare([one, other])
         ours, theirs = (
-            Contender(number, np.array([*system.scores[VALIDATION].values()]), system.fold_means)
+            ComparedTrial(number, np.array([*system.scores[VALIDATION].values()]), system.fold_means)
             for number, system in enumerate((one, other))
         )
         (versus,) = all_against(theirs, [ours], [*one.group_of], 0.25)

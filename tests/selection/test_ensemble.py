@@ -26,9 +26,9 @@ from orchestrator.data.resize import resize_image, resize_probability
 from orchestrator.data.splits.plan import five_fold
 from orchestrator.results.export.bundle import Bundle
 from orchestrator.scoring.histograms import histogram_of_bins, to_bins
-from orchestrator.search.fit_jobs import ScoreJob, Work
-from orchestrator.search.goals.goals import Beside
-from orchestrator.search.records.ledger import ScoreRecord, scored_as
+from orchestrator.search.fit_jobs import FitJobRunner, ScoreJob
+from orchestrator.search.goals.goals import SecondaryGoals
+from orchestrator.search.records.fit_records import ScoreRecord, scored_as
 from orchestrator.search.records.trial_score import TrialScore, fold_specs
 from orchestrator.search.space.space import parse_space
 from orchestrator.search.store.study_store import ranked
@@ -53,14 +53,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     for rate, channels in SETTINGS:
         optuna.enqueue_trial({"learning_rate": rate, "base_channels": channels})
         trial = optuna.ask()
-        for spec in fold_specs(study.space.settings(study.space.sample(trial)), study.plan):
+        for spec in fold_specs(study.space.configuration(study.space.sample(trial)), study.plan):
             work(spec, CPU, 0, lambda row: True)
         optuna.tell(trial, study.home.trials()[trial.number].score().metrics["dice"])
     return study
 
 
-def work_of(study: Study) -> Work:
-    return Work(study.home.home, study.home.home / "cache", study.home.ledger)
+def work_of(study: Study) -> FitJobRunner:
+    return FitJobRunner(study.home.home, study.home.home / "cache", study.home.ledger)
 
 
 class Scored:
@@ -158,20 +158,23 @@ def test_a_network_that_is_named_twice_counts_twice(study: Study):
 
 def test_only_trials_of_one_image_size_whose_weights_are_kept_can_join(study: Study):
     trials = {trial.number: trial for trial in study.home.trials()}
-    other = trials[1].settings
+    other = trials[1].configuration
     larger = replace(other, recipe=other.recipe.model_copy(update={"image_size": 64}))
     gone = [replace(record, folder=Path("nowhere")) for record in trials[2].records]
-    changed = trials | {1: replace(trials[1], settings=larger), 2: replace(trials[2], records=tuple(gone))}
-    numbers, left_out = candidates(changed, 0, Beside())
+    changed = trials | {
+        1: replace(trials[1], configuration=larger),
+        2: replace(trials[2], records=tuple(gone)),
+    }
+    numbers, left_out = candidates(changed, 0, SecondaryGoals())
     assert numbers == [0]
     assert left_out == ("Trial 1 sees images of 64 pixels, trial 0 of 32: left out.",)
     with pytest.raises(BadStudy, match="were pruned"):
-        candidates(changed, 2, Beside())
+        candidates(changed, 2, SecondaryGoals())
 
 
 def test_trials_that_share_their_fits_are_one(study: Study):
     trials = {trial.number: trial for trial in study.home.trials()}
-    assert candidates(trials | {3: replace(trials[0], number=3)}, 0, Beside())[0] == [0, 1, 2]
+    assert candidates(trials | {3: replace(trials[0], number=3)}, 0, SecondaryGoals())[0] == [0, 1, 2]
 
 
 def test_a_trial_that_breaks_a_limit_cannot_join(tmp_path: Path):

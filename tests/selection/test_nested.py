@@ -11,10 +11,10 @@ from zlib import crc32
 
 import numpy as np
 import pytest
-from formula import SPACE, FormulaWork, carry_out, formula_study
+from formula import SPACE, FormulaJobRunner, carry_out, formula_study
 from hands import Hands
 
-import orchestrator.study
+import orchestrator.study.run
 from orchestrator.cli import main
 from orchestrator.cli.search import _carry_out_nested
 from orchestrator.common.errors import BadStudy
@@ -27,7 +27,7 @@ from orchestrator.results.export.model_card import PROCEDURE
 from orchestrator.results.mlflow.client import connect
 from orchestrator.results.mlflow.study_report import Report
 from orchestrator.search.budget.limits import Budget
-from orchestrator.search.store.study_store import StudyHome, champion_fit, find_study, list_studies
+from orchestrator.search.store.study_store import StudyStore, champion_fit, find_study, list_studies
 from orchestrator.selection.nested import (
     Nested,
     inner_homes,
@@ -35,7 +35,7 @@ from orchestrator.selection.nested import (
     outer_estimate,
     remember_nested,
 )
-from orchestrator.study.champion import crown
+from orchestrator.study.champion import choose_champion
 from orchestrator.study.checks import check
 from orchestrator.study.run import begin, inner_studies
 from orchestrator.study.spec import Study
@@ -46,7 +46,7 @@ NUM_OUTER, NUM_CASES, TRUTH = 3, 60, 0.7
 RATES = tuple(float(rate) for rate in np.geomspace(1e-5, 1e-1, 12))
 
 
-class NoiseWork(FormulaWork):
+class NoiseWork(FormulaJobRunner):
     """No setting is better than another: what it shows on an image is luck, drawn anew for every image."""
 
     def found(self, spec: FitSpec, case_ids: Sequence[str]) -> np.ndarray:
@@ -57,7 +57,7 @@ class NoiseWork(FormulaWork):
 
 def carried_out(study: Study) -> None:
     """A study from its first trial to its champion."""
-    crown(study.home, Hands(carry_out(study, RATES, NoiseWork)))
+    choose_champion(study.home, Hands(carry_out(study, RATES, NoiseWork)))
 
 
 @pytest.fixture(scope="module")
@@ -209,12 +209,12 @@ def test_the_command_carries_out_every_outer_fold_and_then_the_study(run, tmp_pa
         check(study, machine)
         if study.home.champion() is None:
             carry_out(study, RATES[:2], NoiseWork)
-            return crown(study.home, Hands(NoiseWork(study.home.ledger)))
+            return choose_champion(study.home, Hands(NoiseWork(study.home.ledger)))
         return study.home.trials()[study.home.champion().trial]
 
-    monkeypatch.setattr(orchestrator.study, "run_study", in_hand)
+    monkeypatch.setattr(orchestrator.study.run, "run_study", in_hand)
     (tmp_path / "space.toml").write_text(SPACE.text)
-    words = f"search {tmp_path / 'space.toml'} --data drawn --no-twins --trials 2 --study twice --nested 2"
+    words = f"search {tmp_path / 'space.toml'} --data drawn --no-near-duplicates --trials 2 --study twice --nested 2"
     code, text, err = run(words)
     assert code == 0, err
     assert done == ["twice.outer-1", "twice.outer-2", "twice"]
@@ -228,20 +228,20 @@ def test_an_outer_fold_whose_hours_were_over_is_told_and_waits_for_the_next_run(
     def out_of_time(study: Study, machine, work, report) -> object:
         carry_out(study, RATES[:2], NoiseWork)
         is_late = study.home.name == "late.outer-2"
-        return None if is_late else crown(study.home, Hands(NoiseWork(study.home.ledger)))
+        return None if is_late else choose_champion(study.home, Hands(NoiseWork(study.home.ledger)))
 
-    monkeypatch.setattr(orchestrator.study, "run_study", out_of_time)
+    monkeypatch.setattr(orchestrator.study.run, "run_study", out_of_time)
     (tmp_path / "space.toml").write_text(SPACE.text)
-    words = f"search {tmp_path / 'space.toml'} --data drawn --no-twins --hours 1 --study late --nested 2"
+    words = f"search {tmp_path / 'space.toml'} --data drawn --no-near-duplicates --hours 1 --study late --nested 2"
     code, text, err = run(words)
     assert code == 0 and "late.outer-2 named no champion in its hours" in " ".join(err.split())
-    assert "Nested estimate" not in text and nested_of(StudyHome(whole.home.home, "late")) is None
+    assert "Nested estimate" not in text and nested_of(StudyStore(whole.home.home, "late")) is None
 
 
 def test_what_cannot_be_nested_is_refused_before_a_study_is_begun(run, tmp_path, whole: Study):
     (tmp_path / "space.toml").write_text(SPACE.text)
     code, _, err = run(
-        f"search {tmp_path / 'space.toml'} --data drawn --no-twins --trials 2 --study much --nested 40"
+        f"search {tmp_path / 'space.toml'} --data drawn --no-near-duplicates --trials 2 --study much --nested 40"
     )
     assert code == 2 and "--nested" in err and "fewer outer folds" in err
-    assert not StudyHome(whole.home.home, "much").exists()
+    assert not StudyStore(whole.home.home, "much").exists()

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.search.choices import BestRule
 from orchestrator.selection.ranking import Candidate, Selection, select
-from orchestrator.selection.reevaluation import Again
+from orchestrator.selection.reevaluation import Reevaluated
 
 NUM_IMAGES, NUM_FOLDS = 100, 5
 EASE = np.random.default_rng(99).uniform(0.3, 0.8, NUM_IMAGES)  # of each image, for all trials alike
@@ -118,8 +118,8 @@ def test_one_standard_error_takes_the_cheapest_of_those_near_the_best():
 
 def test_one_standard_error_takes_no_finalist_that_the_second_scoring_exposed_or_lost():
     trials = [candidate(1, 0.1), *(candidate(number, 0.1, seconds=20) for number in (2, 3, 4))]
-    again = [Again(1, 0.7, 0.7, 0.7), Again(2, 0.7, 0.5, 0.6)]
-    found = select(trials, OWN, 1 / 4, rule="one-se", again=again, failed_again={3: "no memory"})
+    again = [Reevaluated(1, 0.7, 0.7, 0.7), Reevaluated(2, 0.7, 0.5, 0.6)]
+    found = select(trials, OWN, 1 / 4, rule="one-se", again=again, failed_reevaluations={3: "no memory"})
     assert found.chosen == 4 and "cheapest of 2 within" in found.reason
 
 

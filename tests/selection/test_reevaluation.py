@@ -11,26 +11,26 @@ from formula import Heard, carry_out, formula_study
 from hands import Hands
 from luck import LUCKY, RATES, SHOWN, STEADY, LuckyWork
 
-from orchestrator.data.splits.plan import write_plan
 from orchestrator.data.splits.resplit import FRESH
-from orchestrator.search.budget.gate import Purse
+from orchestrator.data.splits.split_file import write_plan
+from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.budget.limits import Budget
-from orchestrator.search.budget.usage import Spending
-from orchestrator.search.progress.monitor import Watch
+from orchestrator.search.budget.usage import ResourceUsage
+from orchestrator.search.progress.monitor import ProgressMonitor
 from orchestrator.search.store.study_store import champion_fit
 from orchestrator.selection.ranking import select_trial
 from orchestrator.selection.reevaluation import (
-    Rescoring,
-    again_on,
-    again_plan,
+    Reevaluation,
     finalists,
-    fits_again,
     named,
-    score_again,
-    scored_again,
+    reevaluate,
+    reevaluated_on,
+    reevaluation_fits,
+    reevaluation_of,
+    reevaluation_plan,
     settled,
 )
-from orchestrator.study.champion import crown, crowned
+from orchestrator.study.champion import choose_champion, chosen_champion
 from orchestrator.study.spec import Study
 
 
@@ -41,15 +41,17 @@ def study(tmp_path: Path) -> Study:
     return study
 
 
-def purse_of(study: Study, **budget) -> Purse:
-    return Purse(Budget(trials=4, **budget), Spending(study.home.ledger))
+def purse_of(study: Study, **budget) -> BudgetGate:
+    return BudgetGate(Budget(trials=4, **budget), ResourceUsage(study.home.ledger))
 
 
-def again(study: Study, purse: Purse | None = None, stop=lambda: False, **work) -> tuple[bool, Heard, Hands]:
+def again(
+    study: Study, purse: BudgetGate | None = None, stop=lambda: False, **work
+) -> tuple[bool, Heard, Hands]:
     purse, heard = purse or purse_of(study), Heard()
     hands = Hands(LuckyWork(study.home.ledger, **work))
-    watch = Watch(study.home, purse, "none", heard.progress)
-    done = score_again(study.home, study.rescore, hands, purse, stop, watch, heard)
+    watch = ProgressMonitor(study.home, purse, "none", heard.progress)
+    done = reevaluate(study.home, study.rescore, hands, purse, stop, watch, heard)
     assert watch.latest.state == ("rescoring" if heard.told else "starting")
     return done, heard, hands
 
@@ -64,23 +66,25 @@ def test_the_finalists_are_the_winner_and_those_that_cannot_be_told_from_it(stud
 
 
 def test_a_second_scoring_has_other_folds_and_seeds_and_the_same_hold_out(study: Study):
-    plan, fresh = study.home.plan(), again_plan(study.home)
+    plan, fresh = study.home.plan(), reevaluation_plan(study.home)
     assert fresh.test == plan.test and {f.val for f in fresh.folds}.isdisjoint(f.val for f in plan.folds)
-    fits = fits_again(study.home, study.home.ranked(), (1, 2))
+    fits = reevaluation_fits(study.home, study.home.ranked(), (1, 2))
     specs = [spec for number in (1, 2) for spec in fits[number]]
     before = {record.spec.recipe.seed for trial in study.home.trials() for record in trial.records}
     assert before == {FRESH * place for place in range(5)}
     assert [spec.recipe.seed for spec in specs] == [FRESH * place for place in range(5, 10)] * 2
     assert not {id for spec in specs for id in (*spec.train, *spec.val)} & set(plan.test)
-    assert fits_again(study.home, study.home.ranked(), (1, 2)) == fits  # the same whenever it is asked for
+    assert (
+        reevaluation_fits(study.home, study.home.ranked(), (1, 2)) == fits
+    )  # the same whenever it is asked for
 
 
 def test_folds_that_are_the_same_are_not_called_fresh(study: Study):
-    assert again_on(study.home) == "on fresh folds and seeds"
+    assert reevaluated_on(study.home) == "on fresh folds and seeds"
     write_plan(study.home.plan(), study.home.folder / "splits-again.json")
-    assert again_on(study.home) == "from fresh seeds, on the folds of the search"
+    assert reevaluated_on(study.home) == "from fresh seeds, on the folds of the search"
     again(study)
-    said = select_trial(study.home, study.home.ranked()).again_sentences()
+    said = select_trial(study.home, study.home.ranked()).reevaluation_sentences()
     assert "from fresh seeds, on the folds of the search" in said[0] and said[1].startswith("There, trial")
 
 
@@ -88,7 +92,7 @@ def test_luck_does_not_stand_a_second_scoring(study: Study):
     done, heard, _ = again(study)
     assert done and heard.of("scoring_again") == [((1, 2), 10)]
     assert [number for number, _ in heard.of("fold_again")] == [1] * 5 + [2] * 5
-    first, second = scored_again(study.home, study.home.ranked())
+    first, second = reevaluation_of(study.home, study.home.ranked())
     assert (first.trial, second.trial) == (2, 1)
     for one, rate in ((first, STEADY), (second, LUCKY)):
         search, fresh = SHOWN[rate]
@@ -100,24 +104,24 @@ def test_luck_does_not_stand_a_second_scoring(study: Study):
 
 
 def test_the_champion_is_the_best_of_both_scorings_with_a_network_of_the_first(study: Study):
-    assert crowned(study.home, study.rescore) is None  # not before the finalists were scored again
+    assert chosen_champion(study.home, study.rescore) is None  # not before the finalists were scored again
     _, _, hands = again(study)
-    champion = crown(study.home, hands)
+    champion = choose_champion(study.home, hands)
     assert champion is not None and champion.number == 2
     told = study.home.champion()
     assert told is not None and told.fit_id in {record.fit_id for record in champion.records}
     assert champion_fit(champion).weights.exists()
-    over = crowned(study.home, study.rescore)
+    over = chosen_champion(study.home, study.rescore)
     assert over is not None and over.number == 2
-    less = crowned(study.home, 0)  # what is on record counts, whoever asks for no more of it
+    less = chosen_champion(study.home, 0)  # what is on record counts, whoever asks for no more of it
     assert less is not None and less.number == 2
-    assert crowned(study.home, 4) is None
+    assert chosen_champion(study.home, 4) is None
 
 
 def test_a_second_scoring_is_done_once_and_keeps_no_weights(study: Study):
     again(study)
     assert again(study)[2].given == []
-    for specs in fits_again(study.home, study.home.ranked(), (1, 2)).values():
+    for specs in reevaluation_fits(study.home, study.home.ranked(), (1, 2)).values():
         assert not any(study.home.ledger.read(spec.fit_id).weights.exists() for spec in specs)
 
 
@@ -125,13 +129,13 @@ def test_a_second_scoring_that_was_ended_goes_on_with_the_fits_that_are_missing(
     turns = iter([False] * 5 + [True] * 99)
     done, _, hands = again(study, stop=lambda: next(turns))
     assert not done and 0 < len(hands.given) < 10 and settled(study.home, study.home.ranked()) is None
-    assert crowned(study.home, study.rescore) is None and study.home.champion() is None
+    assert chosen_champion(study.home, study.rescore) is None and study.home.champion() is None
     done, _, rest = again(study)
     assert done and len(hands.given) + len(rest.given) == 10 and not set(hands.given) & set(rest.given)
 
 
 def test_fits_that_nobody_heard_of_before_a_kill_are_told(study: Study):
-    first, *_ = fits_again(study.home, study.home.ranked(), (1,))[1]
+    first, *_ = reevaluation_fits(study.home, study.home.ranked(), (1,))[1]
     LuckyWork(study.home.ledger)(first, torch.device("cpu"), 0, lambda row: True)
     _, heard, hands = again(study)
     assert first.fit_id not in hands.given and len(heard.of("fold_again")) == 10
@@ -147,13 +151,13 @@ def test_when_the_hours_are_over_no_fit_of_it_is_begun(study: Study):
 
 def test_a_finalist_that_cannot_be_trained_again_is_not_named(study: Study):
     again(study, fails_again=STEADY)
-    (one,) = scored_again(study.home, study.home.ranked())
+    (one,) = reevaluation_of(study.home, study.home.ranked())
     assert one.trial == 1 and named(study.home, study.home.ranked())[0].number == 1
     selection = select_trial(study.home, study.home.ranked())
-    assert selection.chosen == 1 and selection.failed_again.keys() == {2}
-    assert any("Trial 2 is left out" in line for line in selection.again_sentences())
+    assert selection.chosen == 1 and selection.failed_reevaluations.keys() == {2}
+    assert any("Trial 2 is left out" in line for line in selection.reevaluation_sentences())
     told = settled(study.home, study.home.ranked())
-    assert isinstance(told, Rescoring) and told.finalists == (1, 2) and "nan" in told.failed[2]
+    assert isinstance(told, Reevaluation) and told.finalists == (1, 2) and "nan" in told.failed[2]
 
 
 def test_a_second_training_that_two_finalists_share_fails_for_both(tmp_path: Path):
@@ -163,14 +167,14 @@ def test_a_second_training_that_two_finalists_share_fails_for_both(tmp_path: Pat
     again(study, fails_again=LUCKY)
     told = settled(study.home, study.home.ranked())
     assert told is not None and told.finalists == (1, 2, 3) and told.failed.keys() == {1, 2}
-    assert [one.trial for one in scored_again(study.home, study.home.ranked())] == [3]
+    assert [one.trial for one in reevaluation_of(study.home, study.home.ranked())] == [3]
 
 
 def test_what_is_known_of_other_trials_is_not_settled(study: Study):
     again(study)
     standing = study.home.ranked()
     assert settled(study.home, standing, 3) is not None and settled(study.home, standing, 4) is None
-    assert settled(study.home, standing[:3]) is None and scored_again(study.home, standing[:3]) == ()
+    assert settled(study.home, standing[:3]) is None and reevaluation_of(study.home, standing[:3]) == ()
     assert named(study.home, standing[:3])[0].number == 1
 
 
@@ -180,7 +184,7 @@ def test_a_winner_that_all_others_are_worse_than_is_not_scored_again(tmp_path: P
     done, heard, hands = again(study)
     assert done and hands.given == [] and heard.told == []
     assert settled(study.home, study.home.ranked(), 3) is not None
-    assert scored_again(study.home, study.home.ranked()) == ()
+    assert reevaluation_of(study.home, study.home.ranked()) == ()
 
 
 def test_a_budget_holds_back_what_the_second_scoring_will_cost(study: Study):
@@ -195,4 +199,4 @@ def test_what_the_second_scoring_costs_is_counted(study: Study):
     before = purse.spending.spent().epochs
     again(study, purse)
     assert purse.spending.spent().epochs == before + 10 * 3 and purse.reserved == 0
-    assert Spending(study.home.ledger).spent().epochs == before + 10 * 3
+    assert ResourceUsage(study.home.ledger).spent().epochs == before + 10 * 3

@@ -19,13 +19,13 @@ from orchestrator.results.export.handover import board, trial_card
 from orchestrator.results.mlflow.client import connect
 from orchestrator.results.mlflow.study_report import Report
 from orchestrator.results.views.tables import ranked_rows
-from orchestrator.search.budget.gate import Purse
-from orchestrator.search.budget.usage import Spending
-from orchestrator.search.progress.monitor import Watch
+from orchestrator.search.budget.gate import BudgetGate
+from orchestrator.search.budget.usage import ResourceUsage
+from orchestrator.search.progress.monitor import ProgressMonitor
 from orchestrator.search.store.study_store import champion_fit
 from orchestrator.selection.ranking import select_trial
-from orchestrator.selection.reevaluation import again_plan, again_specs, score_again
-from orchestrator.study.champion import crown
+from orchestrator.selection.reevaluation import reevaluate, reevaluation_plan, reevaluation_specs
+from orchestrator.study.champion import choose_champion
 from orchestrator.study.spec import Study
 from orchestrator.training.ray.lanes import Shape
 
@@ -34,10 +34,10 @@ def carried_out(home: Path, constraints: tuple[str, ...] = ()) -> Study:
     """Trial 1 was lucky in the search, trial 2 is the champion of both scorings."""
     study = replace(formula_study(home, num_trials=4), rescore=3, constraints=constraints)
     hands = Hands(carry_out(study, RATES, LuckyWork))
-    purse, heard = Purse(study.budget, Spending(study.home.ledger)), Heard()
-    watch = Watch(study.home, purse, "none", heard.progress)
-    assert score_again(study.home, 3, hands, purse, lambda: False, watch, heard)
-    crown(study.home, hands)
+    purse, heard = BudgetGate(study.budget, ResourceUsage(study.home.ledger)), Heard()
+    watch = ProgressMonitor(study.home, purse, "none", heard.progress)
+    assert reevaluate(study.home, 3, hands, purse, lambda: False, watch, heard)
+    choose_champion(study.home, hands)
     return study
 
 
@@ -72,7 +72,7 @@ def test_the_leaderboard_ranks_finalists_by_both_scorings_and_others_after_them(
     assert {"re-evaluation", "search"} <= set(run("leaderboard formula").split())
 
 
-def test_the_leaderboard_ranks_as_the_study_does_where_the_papers_setting_breaks_a_limit(
+def test_the_leaderboard_ranks_as_the_study_does_where_the_papers_configuration_breaks_a_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(luck.SHOWN, RATES[0], (0.5, 0.5))
@@ -106,7 +106,7 @@ def test_best_names_the_champion_and_says_how_much_the_search_was_too_good(run):
 def test_why_a_finalist_failed_is_printed_as_it_is(
     run, monkeypatch: pytest.MonkeyPatch, error: str, said: str
 ):
-    monkeypatch.setattr("orchestrator.selection.ranking.failed_again", lambda *_: {3: error})
+    monkeypatch.setattr("orchestrator.selection.ranking.failed_reevaluations", lambda *_: {3: error})
     assert f"Trial 3 is left out, for it failed when it was trained again: {said}\n" in run("best formula")
 
 
@@ -120,7 +120,7 @@ def test_the_card_says_what_the_second_scoring_has_shown(study: Study):
     trial, score = next(pair for pair in standing if pair[0].number == 2)
     selection = select_trial(study.home, standing)
     card = trial_card(study.home, trial, score, [champion_fit(trial)], selection)
-    assert all(f"- {line}" in card for line in selection.again_sentences())
+    assert all(f"- {line}" in card for line in selection.reevaluation_sentences())
 
 
 def test_mlflow_holds_the_second_scoring_of_every_finalist(
@@ -132,8 +132,10 @@ def test_mlflow_holds_the_second_scoring_of_every_finalist(
         report.started(study, Shape(1, 1, 1, 0, "cpu"))
         for trial in study.home.trials()[1:3]:
             report.trial_started(trial.number, trial.params)
-            first, *_ = again_specs(trial.settings, again_plan(study.home))
-            report.fold_again(trial.number, study.home.ledger.read(first.fit_id), trial.settings.masks)
+            first, *_ = reevaluation_specs(trial.configuration, reevaluation_plan(study.home))
+            report.fold_reevaluated(
+                trial.number, study.home.ledger.read(first.fit_id), trial.configuration.masks
+            )
         report.finished(study.home.trials()[2])
     client = connect(mlflow_uri)
     experiment = client.get_experiment_by_name(study.home.name)

@@ -11,9 +11,9 @@ from visits import Engine
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.search.goals.constraints import limits_of
-from orchestrator.search.goals.goals import Beside
+from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.space.space import parse_space
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.search.store.study_store import StudyStore
 from orchestrator.selection.warm_start import Earlier, best_of_study, fit_in
 
 SPACE = parse_space("""
@@ -48,7 +48,7 @@ def one(**params) -> Earlier:
 
 
 def test_the_winner_comes_first_then_those_that_cannot_be_told_from_it(template):
-    study = replace(formula_study(template, num_trials=9), home=StudyHome(template, "earlier"))
+    study = replace(formula_study(template, num_trials=9), home=StudyStore(template, "earlier"))
     carry_out(study, [1e-4, 1e-3, 1.02e-3, 1e-2, 0.99e-3, 1.1e-3, 3e-3])
     found = best_of_study(study.home)
     assert found[0].source == "trial 1 of earlier"
@@ -69,9 +69,9 @@ def test_what_fits_is_tried_once_and_the_rest_is_said_why():
             Earlier("trial 9 of then", {"network": "unet", "learning_rate": 1e-2}),
             Earlier("trial 0 of then", {**SPACE.baseline}),
         ],
-        Beside(),
+        SecondaryGoals(),
     )
-    assert fitted.settings == (
+    assert fitted.configurations == (
         {"network": "unet", "learning_rate": 1e-3, "batch_size": 4, "clip_norm": 1.5},
         {"network": "gmsrf_net", "learning_rate": 1e-3, "batch_size": 4, "clip_norm": 1.5, "growth_rate": 16},
         {"network": "unet", "learning_rate": 1e-2, "batch_size": 8, "clip_norm": 1.0},
@@ -87,8 +87,8 @@ def test_what_fits_is_tried_once_and_the_rest_is_said_why():
 
 def test_values_may_be_text_as_mlflow_keeps_them():
     told = {"learning_rate": "0.001", "batch_size": "4", "clip_norm": "1", "growth_rate": "16"}
-    (setting,) = fit_in(SPACE, [one(network="gmsrf_net", **told)], Beside()).settings
-    assert setting == {
+    (configuration,) = fit_in(SPACE, [one(network="gmsrf_net", **told)], SecondaryGoals()).configurations
+    assert configuration == {
         "network": "gmsrf_net",
         "learning_rate": 1e-3,
         "batch_size": 4,
@@ -100,17 +100,17 @@ def test_values_may_be_text_as_mlflow_keeps_them():
 def test_a_value_is_the_one_that_it_is_but_for_binary_arithmetic():
     text = SPACE.text.replace("[0.5, 2.0] }", "[0.1, 0.5], step = 0.1 }").replace("norm = 1.0", "norm = 0.3")
     told = [one(clip_norm=value) for value in (0.1 + 2 * 0.1, "0.30000000000000004", 0.3)]
-    fitted = fit_in(parse_space(text), told, Beside())
-    assert [setting["clip_norm"] for setting in fitted.settings] == [0.3]
+    fitted = fit_in(parse_space(text), told, SecondaryGoals())
+    assert [configuration["clip_norm"] for configuration in fitted.configurations] == [0.3]
 
 
 def test_what_costs_too_much_does_not_fit():
-    fitted = fit_in(SPACE, [one()], Beside(limits=limits_of(["parameters<=1e6"])))
-    assert fitted.settings == () and "parameters 31,037,633 above the limit" in fitted.lines[0]
+    fitted = fit_in(SPACE, [one()], SecondaryGoals(limits=limits_of(["parameters<=1e6"])))
+    assert fitted.configurations == () and "parameters 31,037,633 above the limit" in fitted.lines[0]
 
 
-def test_they_have_the_numbers_after_the_papers_setting_and_are_asked_for_once(template, tmp_path):
-    kind = {"num_trials": 5, "race": "paired", "beginnings": BEGINNINGS}
+def test_they_have_the_numbers_after_the_papers_configuration_and_are_asked_for_once(template, tmp_path):
+    kind = {"num_trials": 5, "race": "paired", "warm_start_configurations": BEGINNINGS}
     visits = Engine(template, tmp_path / "a", **kind).run()
     rates = {visit["number"]: visit["params"]["learning_rate"] for visit in visits}
     assert [rates[number] for number in range(3)] == [1e-4, 2e-3, 5e-4]
@@ -124,9 +124,9 @@ def test_they_have_the_numbers_after_the_papers_setting_and_are_asked_for_once(t
 def test_a_study_keeps_what_it_was_begun_with(tmp_path):
     study = formula_study(tmp_path, num_trials=1)
     begin = study.home.begin
-    begin(study.space, study.plan, 0, warm_start=["then"], beginnings=BEGINNINGS)
+    begin(study.space, study.plan, 0, warm_start=["then"], warm_start_configurations=BEGINNINGS)
     begin(study.space, study.plan, 0, warm_start=["then"])
     begin(study.space, study.plan, 0)
-    assert study.home.beginnings() == [*BEGINNINGS]
+    assert study.home.warm_start_configurations() == [*BEGINNINGS]
     with pytest.raises(BadStudy, match="warm_start: was"):
         begin(study.space, study.plan, 0, warm_start=["others"])

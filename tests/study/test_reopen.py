@@ -12,8 +12,8 @@ from formula import formula_study
 from optuna.trial import TrialState
 
 from orchestrator.search.store.optuna_storage import open_database
-from orchestrator.search.store.report_log import Told
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.search.store.report_log import ReportLog
+from orchestrator.search.store.study_store import StudyStore
 from orchestrator.study.reopen import reopen
 from orchestrator.study.run import begin
 
@@ -22,7 +22,7 @@ NAN = "fold 0: the loss became nan in epoch 1 at learning rate 0.1"
 
 
 @pytest.fixture(params=["journal", "sqlite"])
-def home(request, tmp_path: Path) -> StudyHome:
+def home(request, tmp_path: Path) -> StudyStore:
     """Two trials that failed, the first by a full disk, and one that is complete."""
     url = None if request.param == "journal" else f"sqlite:///{tmp_path}/trials.db"
     study = replace(formula_study(tmp_path, num_trials=3), storage=url)
@@ -34,27 +34,27 @@ def home(request, tmp_path: Path) -> StudyHome:
         if error is not None:
             trial.set_user_attr("error", error)
         stored.tell(trial, None if error else 0.5, state=TrialState.FAIL if error else TrialState.COMPLETE)
-        Told(study.home.told_file).add(f"trial {trial.number}")
+        ReportLog(study.home.told_file).add(f"trial {trial.number}")
     yield study.home
     if url is not None:
         open_database(url)._backend.engine.dispose()  # type: ignore[attr-defined]
         open_database.cache_clear()
 
 
-def read(home: StudyHome, what: Callable[[optuna.trial.FrozenTrial], object]) -> list[object]:
+def read(home: StudyStore, what: Callable[[optuna.trial.FrozenTrial], object]) -> list[object]:
     return [what(trial) for trial in home.stored_trials()]
 
 
-def test_a_trial_that_a_full_disk_failed_is_open_again_and_no_other(home: StudyHome):
+def test_a_trial_that_a_full_disk_failed_is_open_again_and_no_other(home: StudyStore):
     before = read(home, lambda trial: trial.params)
     assert reopen(home) == (0,) and reopen(home) == ()
     assert read(home, lambda trial: trial.state) == [TrialState.RUNNING, TrialState.FAIL, TrialState.COMPLETE]
     assert read(home, lambda trial: trial.user_attrs.get("error")) == [None, NAN, None]
     assert read(home, lambda trial: trial.params) == before
-    assert Told(home.told_file).names == {"trial 1", "trial 2", ""}
+    assert ReportLog(home.told_file).names == {"trial 1", "trial 2", ""}
 
 
-def test_a_trial_that_was_opened_again_can_end(home: StudyHome):
+def test_a_trial_that_was_opened_again_can_end(home: StudyStore):
     reopen(home)
     home.optuna_study().tell(0, 0.7)
     assert read(home, lambda trial: trial.value) == [0.7, None, 0.5]

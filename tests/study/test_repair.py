@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 from damages import DAMAGES
-from formula import FormulaWork, carry_out, formula_study
+from formula import FormulaJobRunner, carry_out, formula_study
 from optuna.trial import TrialState
 
 from orchestrator.cli import main
 from orchestrator.common.errors import MachineFault
-from orchestrator.data.splits.plan import write_plan
-from orchestrator.search.budget.gate import Purse
-from orchestrator.search.fit_jobs import Work
+from orchestrator.data.splits.split_file import write_plan
+from orchestrator.search.budget.gate import BudgetGate
+from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.race.verdict_log import read_verdicts
-from orchestrator.search.ray_tune.searcher import Room
+from orchestrator.search.ray_tune.searcher import LaneCapacity
 from orchestrator.search.records.status import Status, write_status
-from orchestrator.search.store.study_store import Champion, StudyHome, champion_fit
-from orchestrator.selection.reevaluation import Rescoring, remember
+from orchestrator.search.store.study_store import Champion, StudyStore, champion_fit
+from orchestrator.selection.reevaluation import Reevaluation, remember
 from orchestrator.study.repair import damage, restore
 from orchestrator.study.run import _searcher, _spending
 
@@ -39,8 +39,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for trial in study.optuna_study().trials:
         study.ledger.trials.write(trial)
     standing = study.ranked()
-    study.crown(Champion(0, champion_fit(standing[0][0]).fit_id))
-    remember(study, Rescoring(2, tuple(trial.number for trial, _ in standing), (0,), {}))
+    study.choose_champion(Champion(0, champion_fit(standing[0][0]).fit_id))
+    remember(study, Reevaluation(2, tuple(trial.number for trial, _ in standing), (0,), {}))
     write_plan(study.plan(), study.folder / "splits-again.json")
     lines = [
         {
@@ -62,9 +62,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def study(whole, tmp_path) -> StudyHome:
+def study(whole, tmp_path) -> StudyStore:
     shutil.copytree(whole, tmp_path / "home")
-    return StudyHome(tmp_path / "home", "formula")
+    return StudyStore(tmp_path / "home", "formula")
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def run(study, monkeypatch, capsys):
     return run
 
 
-def record_of(study: StudyHome, trial: int = 1, fold: int = 2) -> Path:
+def record_of(study: StudyStore, trial: int = 1, fold: int = 2) -> Path:
     return study.trials()[trial].records[fold].folder
 
 
@@ -108,7 +108,7 @@ FILES = [
 SEEN = {"study.json", "splits-again.json", "told.txt", "status.json", "speeds.json", "ledger/study.json"}
 
 
-def spoil(study: StudyHome, name: str, kind: str) -> Path:
+def spoil(study: StudyStore, name: str, kind: str) -> Path:
     file = study.folder / name
     if not file.exists() and "/" not in name:
         file = record_of(study) / name
@@ -116,7 +116,7 @@ def spoil(study: StudyHome, name: str, kind: str) -> Path:
     return file
 
 
-def shows(run, study: StudyHome, name: str, kind: str, commands: tuple[str, ...]) -> None:
+def shows(run, study: StudyStore, name: str, kind: str, commands: tuple[str, ...]) -> None:
     file = spoil(study, name, kind)
     before = {path: path.stat().st_mtime_ns for path in study.folder.rglob("*") if path.is_file()}
     for command in commands:
@@ -202,10 +202,10 @@ def test_a_damaged_fit_of_a_finished_trial_is_trained_again_and_no_other(study):
     folder = spoil(study, "record.json", "emptied").parent
     assert len(study.ranked()) == 2
     restore(study)
-    searcher = _searcher(made, Room(5), Purse(made.budget, _spending(made), lambda: 1))
+    searcher = _searcher(made, LaneCapacity(5), BudgetGate(made.budget, _spending(made), lambda: 1))
     lost = searcher.lost()
     assert lost.keys() == {folder.name} and searcher.is_over
-    FormulaWork(study.ledger)(lost[folder.name], None, 0, lambda row: True)
+    FormulaJobRunner(study.ledger)(lost[folder.name], None, 0, lambda row: True)
     assert [trial.number for trial, _ in study.ranked()] == before
     assert searcher.lost() == {} and (study.ledger.aside / f"{folder.name}.1").is_dir()
 
@@ -248,6 +248,6 @@ def test_lines_of_the_race_that_do_not_read_are_left_out_and_kept_aside(study):
 def test_a_node_that_sees_other_files_is_at_fault_and_no_trial_is(study):
     (dataset,), _ = study.datasets()
     dataset.cases[0].image.write_bytes(b"other")
-    work = Work(study.home, study.home / "cache", study.ledger)
+    work = FitJobRunner(study.home, study.home / "cache", study.ledger)
     with pytest.raises(MachineFault, match="not the bytes that were imported"):
         work._cases({dataset.name: dataset.fingerprint}, 32)

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import torch
 
-from orchestrator.search.fit_jobs import ScoreJob, Work
+from orchestrator.search.fit_jobs import FitJobRunner, ScoreJob
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.training.batches import TrainingBatches
 from orchestrator.training.recipe import FitSpec
@@ -21,8 +21,8 @@ EPOCH_S = float(os.environ.get("COUNTED_EPOCH_S", "0.2"))  # at least: a moment 
 
 
 @dataclass(frozen=True)
-class CountedWork(Work):
-    """Does what `Work` does, and counts."""
+class CountedWork(FitJobRunner):
+    """Does what `FitJobRunner` does, and counts."""
 
     def __call__(
         self,

@@ -8,5 +8,5 @@ from orchestrator.cli import main
 from orchestrator.search import fit_jobs as work
 
 if __name__ == "__main__":
-    work.Work = CountedWork  # type: ignore[misc]
+    work.FitJobRunner = CountedWork  # type: ignore[misc]
     main()

@@ -16,7 +16,7 @@ from orchestrator.data.cases import Case, Dataset
 from orchestrator.data.splits.assign import gather
 from orchestrator.data.splits.balance import Group
 
-Twins = list[tuple[str, str]]
+NearDuplicates = list[tuple[str, str]]
 
 
 def case(dataset: str, stem: str, group: str, polyp_fraction: float, center: str | None = None) -> Case:
@@ -73,7 +73,7 @@ class World:
 
     sources: tuple[Dataset, ...]
     unseen: Dataset
-    twins: Twins
+    near_duplicates: NearDuplicates
 
     def cases(self) -> list[Case]:
         return [case for dataset in (*self.sources, self.unseen) for case in dataset.cases]
@@ -84,7 +84,7 @@ class World:
         place = {case.id: index for index, case in enumerate(cases)}
         by_group = {case.group: index for index, case in enumerate(cases)}
         edges = [(place[case.id], by_group[case.group]) for case in cases]
-        edges += [(place[one], place[other]) for one, other in self.twins]
+        edges += [(place[one], place[other]) for one, other in self.near_duplicates]
         rows, columns = np.array(edges).T
         graph = coo_array((np.ones(len(edges)), (rows, columns)), shape=(len(cases), len(cases)))
         return dict(zip(place, connected_components(graph, directed=False)[1].tolist(), strict=True))
@@ -106,8 +106,8 @@ def _world(seed: int) -> World:
     sources = tuple(drawn(name, 8) for name in ("A", "B", "C")[: random.randint(2, 3)])
     unseen = drawn("U", 4)
     ids = [case.id for data in (*sources, unseen) for case in data.cases]
-    twins = [(random.choice(ids), random.choice(ids)) for _ in range(random.randint(0, 6))]
-    return World(sources, unseen, twins)
+    near_duplicates = [(random.choice(ids), random.choice(ids)) for _ in range(random.randint(0, 6))]
+    return World(sources, unseen, near_duplicates)
 
 
 # From a seed, for drawing every case apart takes a hundred times as long.

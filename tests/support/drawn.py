@@ -10,7 +10,7 @@ import torch
 from orchestrator.data.cache.frames import CachedCases, cached_cases
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.search.fit_jobs import Work
+from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.training.fit import FitOutcome, Report, run_fit
 from orchestrator.training.recipe import FitSpec, Recipe
@@ -28,11 +28,11 @@ def drawn_fit(cases: CachedCases, *, num_train: int = 8, num_val: int = 5, **rec
     """A narrow U-Net on the first frames that show a polyp, validated on those that follow."""
     dataset = cases.datasets[0]
     ids = tuple(case.id for case in dataset.cases if case.polyp_fraction > 0)
-    settings: dict[str, Any] = {"image_size": 32, "epochs": 4, "batch_size": 4, "learning_rate": 1e-2}
+    configuration: dict[str, Any] = {"image_size": 32, "epochs": 4, "batch_size": 4, "learning_rate": 1e-2}
     return FitSpec(
         network="unet",
         network_params={"base_channels": 4},
-        recipe=Recipe.model_validate(settings | recipe),
+        recipe=Recipe.model_validate(configuration | recipe),
         datasets={dataset.name: dataset.fingerprint},
         train=ids[:num_train],
         val=ids[num_train : num_train + num_val],
@@ -40,9 +40,9 @@ def drawn_fit(cases: CachedCases, *, num_train: int = 8, num_val: int = 5, **rec
     )
 
 
-def work(home: Path, folder: Path) -> Work:
+def work(home: Path, folder: Path) -> FitJobRunner:
     """What a lane would do, with the datasets of `home` and a ledger in `folder`."""
-    return Work(home, home / "cache", Ledger(folder))
+    return FitJobRunner(home, home / "cache", Ledger(folder))
 
 
 def train(

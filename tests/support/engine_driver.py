@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from formula import FormulaWork, Heard, formula_study
+from formula import FormulaJobRunner, Heard, formula_study
 
 from orchestrator.ray_cluster.machine import Machine
 from orchestrator.study.run import run_study
@@ -17,7 +17,7 @@ if __name__ == "__main__":
         run_study(
             study,
             Machine("local", "cpu", num_lanes=1),
-            FormulaWork(study.home.ledger, seconds=float(seconds)),
+            FormulaJobRunner(study.home.ledger, seconds=float(seconds)),
             Heard(),
         )
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from formula import SPACE, FormulaWork, carry_out, formula_study, replace_weights
+from formula import SPACE, FormulaJobRunner, carry_out, formula_study, replace_weights
 from hands import Hands
 
 from orchestrator import models
@@ -17,14 +17,14 @@ from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits.plan import five_fold
 from orchestrator.results.mlflow.study_report import Report
 from orchestrator.search.fit_jobs import ScoreJob
-from orchestrator.search.records.ledger import FitRecord
+from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.space.space import parse_space
-from orchestrator.search.store.study_store import StudyHome, StudyTrial, outside_cases
-from orchestrator.study.champion import crown, spec_of_refit
+from orchestrator.search.store.study_store import StudyStore, StudyTrial, outside_cases
+from orchestrator.study.champion import choose_champion, spec_of_refit
 from orchestrator.study.spec import Study
 
 
-def finished_study(home: Path, rates: Sequence[float]) -> tuple[Study, FormulaWork]:
+def finished_study(home: Path, rates: Sequence[float]) -> tuple[Study, FormulaJobRunner]:
     """A study whose images differ, with its champion scored on a hold-out and on an unseen dataset."""
     study = formula_study(home, num_trials=len(rates))
     draw_dataset(home / "far-frames", num_cases=6, size=32)
@@ -36,8 +36,8 @@ def finished_study(home: Path, rates: Sequence[float]) -> tuple[Study, FormulaWo
         unseen=unseen,
         plan=five_fold(study.datasets, seed=0, num_folds=3, unseen=unseen),
     )
-    work = carry_out(study, rates, lambda ledger: FormulaWork(ledger, noise=0.2, best_epoch=1))
-    crown(study.home, Hands(work))
+    work = carry_out(study, rates, lambda ledger: FormulaJobRunner(ledger, noise=0.2, best_epoch=1))
+    choose_champion(study.home, Hands(work))
     for trial in study.home.trials():
         for record in trial.records:
             give_weights(record)
@@ -49,7 +49,7 @@ def give_weights(record: FitRecord) -> None:
     replace_weights(record, models.build("unet", base_channels=4))
 
 
-def refit_here(work: FormulaWork, study: StudyHome, trial: StudyTrial) -> FitRecord:
+def refit_here(work: FormulaJobRunner, study: StudyStore, trial: StudyTrial) -> FitRecord:
     """What `champion.refit` does, in this process."""
     spec = spec_of_refit(study, trial)
     work(spec, torch.device("cpu"), 0, lambda row: True)
@@ -65,7 +65,7 @@ def refit_here(work: FormulaWork, study: StudyHome, trial: StudyTrial) -> FitRec
     return study.ledger.read(spec.fit_id)
 
 
-def tell_mlflow(home: StudyHome, uri: str) -> None:
+def tell_mlflow(home: StudyStore, uri: str) -> None:
     """Let MLflow know a finished study and its best trial; it keeps files below the working directory."""
     with Report(home, uri, say=lambda line: None, show=lambda *_: None) as report:
         report.finished(home.ranked()[0][0])

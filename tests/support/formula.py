@@ -26,11 +26,12 @@ from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.search.budget.limits import Budget, End
 from orchestrator.search.choices import RuleName
 from orchestrator.search.fit_jobs import ScoreJob
-from orchestrator.search.records.ledger import FitRecord, Ledger, ScoreRecord
+from orchestrator.search.records.fit_records import FitRecord, ScoreRecord
+from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.records.status import Status
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space import parse_space
-from orchestrator.search.store.study_store import StudyHome, StudyTrial
+from orchestrator.search.store.study_store import StudyStore, StudyTrial
 from orchestrator.study.spec import Study
 from orchestrator.training.recipe import FitSpec
 
@@ -64,8 +65,8 @@ def histograms(found: float | np.ndarray, num_cases: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class FormulaWork:
-    """Does what `Work` does, by formula; a rate above `diverges_above` fails, `kill_marker` kills its worker once.
+class FormulaJobRunner:
+    """What `FitJobRunner` does, by formula; a rate above `diverges_above` fails, `kill_marker` kills its worker once.
 
     As long as there is a file `fault` the machine fails after an epoch, with the errno that the file holds.
     """
@@ -186,10 +187,10 @@ class Heard:
     def ends(self, end: End) -> None:
         self.told.append(("ends", end.by))
 
-    def scoring_again(self, trials: Sequence[int], num_fits: int) -> None:
+    def reevaluation_started(self, trials: Sequence[int], num_fits: int) -> None:
         self.told.append(("scoring_again", tuple(trials), num_fits))
 
-    def fold_again(self, number: int, record: FitRecord, masks: MaskChoice) -> None:
+    def fold_reevaluated(self, number: int, record: FitRecord, masks: MaskChoice) -> None:
         self.told.append(("fold_again", number, record.spec.fold))
 
     def progress(self, status: Status) -> None:
@@ -208,7 +209,7 @@ def formula_study(
     """A study of the formula in `home`, on two dozen frames drawn there."""
     dataset = _dataset(home)
     return Study(
-        home=StudyHome(home, "formula"),
+        home=StudyStore(home, "formula"),
         space=SPACE,
         plan=five_fold([dataset], seed=seed),
         datasets=(dataset,),
@@ -227,17 +228,17 @@ def _dataset(home: Path) -> Dataset:
 
 
 def carry_out(
-    study: Study, rates: Sequence[float], make: Callable[[Ledger], FormulaWork] = FormulaWork
-) -> FormulaWork:
+    study: Study, rates: Sequence[float], make: Callable[[Ledger], FormulaJobRunner] = FormulaJobRunner
+) -> FormulaJobRunner:
     """Train trials of these learning rates on all folds without Ray, and tell Optuna their Dice."""
     made_of = (study.space, study.plan, study.seed, study.maximise, study.storage)
-    study.home.begin(*made_of, study.beside, study.constraints)
+    study.home.begin(*made_of, study.secondary, study.constraints)
     optuna, work = study.home.optuna_study(), make(study.home.ledger)
     for rate in rates:
         optuna.enqueue_trial({"learning_rate": rate})
         trial = optuna.ask()
-        settings = study.space.settings(study.space.sample(trial))
-        for spec in fold_specs(settings, study.plan):
+        configuration = study.space.configuration(study.space.sample(trial))
+        for spec in fold_specs(configuration, study.plan):
             work(spec, torch.device("cpu"), 0, lambda row: True)
         optuna.tell(trial, [quality(rate)] * len(optuna.directions))
     return work
@@ -258,7 +259,7 @@ def finish(study: Study, rate: float, found: Sequence[float | np.ndarray]) -> No
     optuna = study.home.optuna_study()
     optuna.enqueue_trial({"learning_rate": rate})
     trial = optuna.ask()
-    specs = fold_specs(study.space.settings(study.space.sample(trial)), study.plan)
+    specs = fold_specs(study.space.configuration(study.space.sample(trial)), study.plan)
     for spec, shown in zip(specs, found, strict=False):
         num_cases = len(spec.val)
         bins = (

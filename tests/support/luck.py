@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from formula import FormulaWork
+from formula import FormulaJobRunner
 
 from orchestrator.common.errors import FitFailed
 from orchestrator.training.recipe import FitSpec
@@ -26,7 +26,7 @@ def is_again(spec: FitSpec) -> bool:
 
 
 @dataclass(frozen=True)
-class LuckyWork(FormulaWork):
+class LuckyWork(FormulaJobRunner):
     """Every image has noise of its own; what a setting shows depends on whether it is scored again."""
 
     fails_again: float | None = None  # a rate that fails then

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from orchestrator.search.fit_jobs import Work
+from orchestrator.search.fit_jobs import FitJobRunner
 
 
 @dataclass(frozen=True)
 class Mortal:
-    """Does what `Work` does; whoever first comes to the end of its second epoch is killed there."""
+    """Does what `FitJobRunner` does; whoever first comes to the end of its second epoch is killed there."""
 
-    work: Work
+    work: FitJobRunner
     marker: Path
 
     def __call__(self, job: Any, device: torch.device, loader_workers: int, report: Any) -> bool:

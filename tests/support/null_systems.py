@@ -7,8 +7,9 @@ from functools import lru_cache
 import numpy as np
 from deck import dataset
 
-from orchestrator.data.splits.plan import SplitPlan, five_fold
-from orchestrator.selection.comparison import VALIDATION, Contender
+from orchestrator.data.splits.plan import five_fold
+from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.selection.comparison import VALIDATION, ComparedSystem
 
 IMAGE_SD = 0.08  # of what a system makes of an image, in Dice
 
@@ -21,7 +22,7 @@ def plan_of(num_images: int) -> SplitPlan:
 
 def systems(
     seed: int, number: int, *, noise: float, lead: float = 0.0, num_images: int = 900
-) -> list[Contender]:
+) -> list[ComparedSystem]:
     """All equal, but for the last, which is `lead` better in Dice.
 
     Every system scores the same hard and easy images, each with some chance of its own; each training moves all scores
@@ -38,5 +39,5 @@ def systems(
         values = difficulty + own + moved[[fold_of[id] for id in ids]]
         scores = dict(zip(ids, values.tolist(), strict=True))
         means = tuple(float(np.mean([scores[id] for id in fold.val])) for fold in plan.folds)
-        found.append(Contender(f"s{place}:0", plan, {VALIDATION: scores}, means, {id: id for id in ids}))
+        found.append(ComparedSystem(f"s{place}:0", plan, {VALIDATION: scores}, means, {id: id for id in ids}))
     return found

@@ -7,12 +7,12 @@ from typing import Any
 from orchestrator.results.export.handover import board
 from orchestrator.results.mlflow.client import connect
 from orchestrator.search.race.verdict_log import read_verdicts
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.search.store.study_store import StudyStore
 
 REPEATABLE = ("epoch", "train_loss", "val_dice", "learning_rate", "micro_batch")
 
 
-def outcome_of(study: StudyHome, uri: str | None = None) -> dict[str, Any]:
+def outcome_of(study: StudyStore, uri: str | None = None) -> dict[str, Any]:
     """All of it; `uri`: of MLflow, by default a file in the home."""
     champion = study.champion()
     return {
@@ -27,17 +27,17 @@ def outcome_of(study: StudyHome, uri: str | None = None) -> dict[str, Any]:
     }
 
 
-def records(study: StudyHome) -> dict[str, int]:
+def records(study: StudyStore) -> dict[str, int]:
     """Every finished fit, and when it was written."""
     return {file.parent.name: file.stat().st_mtime_ns for file in study.ledger.fits.glob("[!.]*/record.json")}
 
 
-def trials_of(study: StudyHome) -> list[tuple[Any, ...]]:
+def trials_of(study: StudyStore) -> list[tuple[Any, ...]]:
     stored = study.optuna_study().get_trials(deepcopy=False)
     return [(trial.number, trial.state.name, rounded(trial.value), trial.params) for trial in stored]
 
 
-def verdicts_of(study: StudyHome) -> list[dict[str, Any]]:
+def verdicts_of(study: StudyStore) -> list[dict[str, Any]]:
     """The verdicts of the race, without the time they were passed."""
     return [rounded({**line, "at": None}) for line in read_verdicts(study.race_file)]
 
@@ -49,7 +49,7 @@ def rounded(value: Any) -> Any:
     return round(value, 9) if isinstance(value, float) else value
 
 
-def curves_of(study: StudyHome) -> dict[str, list[list[float]]]:
+def curves_of(study: StudyStore) -> dict[str, list[list[float]]]:
     """Fit -> the part of its curves that does not depend on the speed of the machine."""
     return {
         fit_id: [[row[key] for key in REPEATABLE] for row in study.ledger.read(fit_id).curves]
@@ -57,7 +57,7 @@ def curves_of(study: StudyHome) -> dict[str, list[list[float]]]:
     }
 
 
-def runs_of(study: StudyHome, uri: str | None = None) -> list[tuple[Any, ...]]:
+def runs_of(study: StudyStore, uri: str | None = None) -> list[tuple[Any, ...]]:
     """The runs of MLflow: what they are, how they ended, and their curves."""
     client = connect(uri or f"sqlite:///{study.home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name(study.name)
@@ -70,7 +70,7 @@ def runs_of(study: StudyHome, uri: str | None = None) -> list[tuple[Any, ...]]:
     return sorted(found)
 
 
-def leftovers(study: StudyHome) -> list[str]:
+def leftovers(study: StudyStore) -> list[str]:
     """Files that somebody began to write and did not end."""
     partial = study.folder.rglob("*.partial*")
     return sorted(str(path.relative_to(study.folder)) for path in partial)

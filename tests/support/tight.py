@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from orchestrator import models
-from orchestrator.search.fit_jobs import Work
+from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.training import workers
 
 build = models.build
@@ -64,9 +64,9 @@ def tight(largest: int, rank: int | None = None, largest_scored: float = math.in
 
 @dataclass(frozen=True)
 class TightWork:
-    """Does what `Work` does, on devices with little memory."""
+    """Does what `FitJobRunner` does, on devices with little memory."""
 
-    work: Work
+    work: FitJobRunner
     largest: int
     rank: int | None = None
 

@@ -10,7 +10,8 @@ import torch
 from formula import histograms, quality, row
 
 from orchestrator.search.fit_jobs import ScoreJob
-from orchestrator.search.records.ledger import Ledger, ScoreRecord
+from orchestrator.search.records.fit_records import ScoreRecord
+from orchestrator.search.records.ledger import Ledger
 from orchestrator.training import workers
 from orchestrator.training.recipe import FitSpec
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from formula import SPACE, FormulaWork, formula_study
+from formula import SPACE, FormulaJobRunner, formula_study
 from ray.tune.search import Searcher
 
 from orchestrator.data.splits.plan import group_of_case
-from orchestrator.search.budget.gate import Purse
-from orchestrator.search.budget.usage import Spending
+from orchestrator.search.budget.gate import BudgetGate
+from orchestrator.search.budget.usage import ResourceUsage
 from orchestrator.search.choices import GoalName, RuleName, SamplerName
-from orchestrator.search.race.state import Standings
-from orchestrator.search.ray_tune.searcher import OptunaSearcher, Room
+from orchestrator.search.race.state import RaceState
+from orchestrator.search.ray_tune.searcher import LaneCapacity, OptunaSearcher
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.store.optuna_storage import open_database, open_journal
@@ -38,16 +38,16 @@ class Engine:
         sampler: SamplerName = "surrogate",
         num_lanes: int = 1,
         storage: str | None = None,
-        beside: tuple[GoalName, ...] = (),
+        secondary: tuple[GoalName, ...] = (),
         constraints: tuple[str, ...] = (),
-        beginnings: tuple[dict[str, Any], ...] = (),
+        warm_start_configurations: tuple[dict[str, Any], ...] = (),
         space: SearchSpace = SPACE,
         noise: float = 0.0,
         unfinished: dict[str, Any] | None = None,
         **budget: Any,
     ) -> None:
         made = formula_study(home, num_trials=num_trials, seed=seed, race=race, **budget)
-        self.study: Study = replace(made, beside=beside, constraints=constraints, space=space)
+        self.study: Study = replace(made, secondary=secondary, constraints=constraints, space=space)
         self.ledger = type(self.study.home.ledger)(folder / "ledger")
         folder.mkdir(parents=True, exist_ok=True)
         stored = optuna.create_study(
@@ -57,20 +57,20 @@ class Engine:
             load_if_exists=True,
         )
         plan, self.log = self.study.plan, folder / "race.jsonl"
-        self.groups = group_of_case(self.study.datasets, plan.twins)
-        self.standings = Standings(
-            self.ledger, self.study.space, plan, self.groups, race, self.log, beside=self.study.also
+        self.groups = group_of_case(self.study.datasets, plan.near_duplicates)
+        self.standings = RaceState(
+            self.ledger, self.study.space, plan, self.groups, race, self.log, secondary=self.study.also
         )
-        self.purse = Purse(self.study.budget, Spending(self.ledger, unfinished), lambda: num_lanes)
+        self.purse = BudgetGate(self.study.budget, ResourceUsage(self.ledger, unfinished), lambda: num_lanes)
         self.searcher = OptunaSearcher(
             stored,
             self.study.space,
             self.standings,
             purse=self.purse,
             seed=seed,
-            room=Room(NUM_FOLDS, lambda: num_lanes),
+            room=LaneCapacity(NUM_FOLDS, lambda: num_lanes),
             sampler=sampler,
-            beginnings=beginnings,
+            warm_start_configurations=warm_start_configurations,
         )
         self.num_visits, self.noise = 0, noise
 
@@ -80,9 +80,9 @@ class Engine:
         return name, self.searcher.suggest(name)
 
     def train(self, visit: dict, folds: list[int] | None = None) -> None:
-        specs = fold_specs(self.study.space.settings(visit["params"]), self.study.plan)
+        specs = fold_specs(self.study.space.configuration(visit["params"]), self.study.plan)
         for fold in visit["folds"] if folds is None else folds:
-            FormulaWork(self.ledger, noise=self.noise)(specs[fold], None, 0, lambda row: True)  # type: ignore[arg-type]
+            FormulaJobRunner(self.ledger, noise=self.noise)(specs[fold], None, 0, lambda row: True)  # type: ignore[arg-type]
             self.purse.spending.finish(self.ledger.read(specs[fold].fit_id))
 
     def run(self, num_visits: int = 1000) -> list[dict]:

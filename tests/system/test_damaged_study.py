@@ -13,12 +13,12 @@ from pathlib import Path
 import formula
 import pytest
 from damages import DAMAGES
-from formula import FormulaWork, Heard, formula_study
+from formula import FormulaJobRunner, Heard, formula_study
 from ray.cluster_utils import Cluster
 
 from orchestrator.cli import main
 from orchestrator.ray_cluster.machine import Machine
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.search.store.study_store import StudyStore
 from orchestrator.study.repair import damage
 from orchestrator.study.run import run_study
 from orchestrator.study.spec import Study
@@ -49,7 +49,9 @@ def address() -> Iterator[str]:
 def search(home: Path, address: str) -> tuple[Study, Heard]:
     """The same search, in whichever home."""
     study, heard = replace(formula_study(home, num_trials=3, race="paired"), rescore=2), Heard()
-    run_study(study, Machine(address, "cpu", num_lanes=1), FormulaWork(study.home.ledger, noise=0.3), heard)
+    run_study(
+        study, Machine(address, "cpu", num_lanes=1), FormulaJobRunner(study.home.ledger, noise=0.3), heard
+    )
     return study, heard
 
 
@@ -66,7 +68,7 @@ def home(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "home"))
 
 
-def file_of(study: StudyHome, name: str) -> Path:
+def file_of(study: StudyStore, name: str) -> Path:
     if name in OF_A_FIT:
         complete = next(trial for trial in study.trials() if len(trial.records) == trial.num_folds)
         return complete.records[2].folder / name
@@ -89,7 +91,7 @@ def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     return run
 
 
-def standing(study: StudyHome) -> list[tuple[int, str, int]]:
+def standing(study: StudyStore) -> list[tuple[int, str, int]]:
     return [(trial.number, trial.state, len(trial.records)) for trial in study.trials()]
 
 
@@ -98,8 +100,8 @@ def standing(study: StudyHome) -> list[tuple[int, str, int]]:
 def test_a_damaged_file_is_told_in_words_and_the_same_search_makes_it_whole(
     run: Callable, home: Path, address: str, name: str, kind: str
 ):
-    study = StudyHome(home, "formula")
-    before, trained = standing(study), FormulaWork(study.ledger).num_trained()
+    study = StudyStore(home, "formula")
+    before, trained = standing(study), FormulaJobRunner(study.ledger).num_trained()
     file = file_of(study, name)
     if name == "weights.safetensors" and not file.exists():
         pytest.skip("weights are pruned")
@@ -115,6 +117,6 @@ def test_a_damaged_file_is_told_in_words_and_the_same_search_makes_it_whole(
         file.unlink()
     _, heard = search(home, address)
     assert standing(study) == before and damage(study) == []
-    assert FormulaWork(study.ledger).num_trained() - trained == (name in OF_A_FIT)
+    assert FormulaJobRunner(study.ledger).num_trained() - trained == (name in OF_A_FIT)
     assert heard.of("finished") and (name == "told.txt" or not heard.of("trial_finished"))
     assert run("leaderboard formula")[0] == 0

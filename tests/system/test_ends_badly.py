@@ -19,7 +19,7 @@ from shell import ROOT, Shell, command, wait_until
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.results.mlflow.client import connect
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.search.store.study_store import StudyStore
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,17 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 
 
 def search(shell: Shell, space: str, study: str, *more: str) -> list[str]:
-    data = ["--data", "drawn", "--splits", "k-fold:2", "--no-twins", "--trials", "2", "--race", "none"]
+    data = [
+        "--data",
+        "drawn",
+        "--splits",
+        "k-fold:2",
+        "--no-near-duplicates",
+        "--trials",
+        "2",
+        "--race",
+        "none",
+    ]
     how = ["--rescore", "0", "--device", "cpu", "--study", study]
     return command("search", shell.home / f"{space}.toml", *data, *how, *more)
 
@@ -73,11 +83,11 @@ def ended(shell: Shell, words: list[str], **options: object) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def states(study: StudyHome) -> Counter[TrialState]:
+def states(study: StudyStore) -> Counter[TrialState]:
     return Counter(trial.state for trial in study.stored_trials())
 
 
-def runs(study: StudyHome) -> set[str]:
+def runs(study: StudyStore) -> set[str]:
     """How MLflow says that the runs of a study stand."""
     client = connect(f"sqlite:///{study.home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name(study.name)
@@ -100,7 +110,7 @@ def quota(folder: Path, size: str) -> Iterator[None]:
 
 
 def test_a_disk_that_is_full_fails_no_trial_and_once_there_is_room_the_search_ends_well(shell):
-    study = StudyHome(shell.home, "full")
+    study = StudyStore(shell.home, "full")
     with quota(study.ledger.running, "200k"):
         code, told = ended(shell, search(shell, "short", "full", "--lanes", "1", "--address", "local"))
         assert not list(study.ledger.running.rglob("*.partial"))
@@ -144,7 +154,7 @@ def drained(shell: Shell, study: str, signum: int, moment: Callable[[str], bool]
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
 def test_a_search_that_a_scheduler_ends_is_drained_within_its_patience_and_says_run_me_again(shell, signum):
     name = signal.Signals(signum).name
-    study = StudyHome(shell.home, name)
+    study = StudyStore(shell.home, name)
     code, seconds, told = drained(
         shell, name, signum, lambda _: bool(list(study.ledger.running.glob("*/*.pt")))
     )

@@ -15,7 +15,7 @@ import formula
 import psutil
 import pytest
 import ray
-from formula import FormulaWork, Heard, formula_study, quality
+from formula import FormulaJobRunner, Heard, formula_study, quality
 from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
@@ -26,8 +26,8 @@ from orchestrator.search.budget.limits import Budget
 from orchestrator.search.progress.snapshot import recorded_status
 from orchestrator.search.records.status import Named, read_status
 from orchestrator.search.space.space import parse_space
-from orchestrator.search.store.study_store import StudyHome
-from orchestrator.selection.reevaluation import scored_again
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.selection.reevaluation import reevaluation_of
 from orchestrator.study.run import run_study
 from orchestrator.study.spec import Study
 
@@ -54,7 +54,7 @@ def address():
 def run(study: Study, machine: Machine, **work) -> Heard:
     """Run a study to its end; return what was told of it."""
     heard = Heard()
-    run_study(study, machine, FormulaWork(study.home.ledger, **work), heard)
+    run_study(study, machine, FormulaJobRunner(study.home.ledger, **work), heard)
     return heard
 
 
@@ -172,7 +172,7 @@ class Driver:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(30)
 
-    def wait_for_fits(self, study: StudyHome, num_fits: int) -> list[str]:
+    def wait_for_fits(self, study: StudyStore, num_fits: int) -> list[str]:
         """Wait until so many fits are on record; return them."""
         deadline = time.monotonic() + 300
         while len(done := [folder.name for folder in study.ledger.fits.glob("[!.]*")]) < num_fits:
@@ -292,7 +292,7 @@ def test_finalists_that_cannot_be_told_apart_are_scored_again_before_one_is_name
     ((finalists, num_fits),) = heard.of("scoring_again")
     assert num_fits == 2 * NUM_FOLDS == len(set(heard.of("fold_again")))
     ((champion,),) = heard.of("finished")
-    again = scored_again(study.home, study.home.ranked())
+    again = reevaluation_of(study.home, study.home.ranked())
     assert {one.trial for one in again} == set(finalists) and champion == again[0].trial
     assert study.home.champion().trial == champion
     told = read_status(study.home.status_file)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from formula import FormulaWork, carry_out, formula_study
+from formula import FormulaJobRunner, carry_out, formula_study
 from google.protobuf.message import EncodeError
 from mutate import as_json, either, harmed
 from torch import Tensor, nn
@@ -35,7 +35,8 @@ from orchestrator.data.cases import load_dataset
 from orchestrator.data.groups.group_table import read_groups
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits.plan import five_fold, read_plan, write_plan
+from orchestrator.data.splits.plan import five_fold
+from orchestrator.data.splits.split_file import read_plan, write_plan
 from orchestrator.results.export.bundle import Bundle
 from orchestrator.results.export.bundle_files import sha256
 from orchestrator.results.export.handover import board
@@ -43,7 +44,7 @@ from orchestrator.results.export.write import write_bundle
 from orchestrator.results.views.overlay import png
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.space.space import load_space
-from orchestrator.search.store.study_store import StudyHome, find_study
+from orchestrator.search.store.study_store import StudyStore, find_study
 
 pytestmark = pytest.mark.slow
 
@@ -169,7 +170,7 @@ def test_split_files(home: Path, tmp_path: Path):
         document = random.choice((written, own))
         file.write_bytes(either(as_json(document), document, as_json, random))
 
-    words = ("data", "split", "drawn", "--splits", str(file), "--no-twins", "--home", str(home))
+    words = ("data", "split", "drawn", "--splits", str(file), "--no-near-duplicates", "--home", str(home))
     run(Kind(2_000, spoil, lambda: read_plan(file, [drawn], []), words), "split files")
 
 
@@ -266,10 +267,10 @@ def test_datasets_in_a_home(home: Path, tmp_path: Path):
 def test_files_of_a_study(tmp_path: Path):
     """Most of them are read by `leaderboard`; damage to what it does not need is no refusal."""
     study = formula_study(tmp_path / "whole", num_trials=3)
-    carry_out(study, (1e-3, 3e-3, 5e-3), lambda ledger: FormulaWork(ledger, noise=0.2))
+    carry_out(study, (1e-3, 3e-3, 5e-3), lambda ledger: FormulaJobRunner(ledger, noise=0.2))
     place = tmp_path / "home"
     shutil.copytree(tmp_path / "whole", place)
-    folder = StudyHome(place, study.home.name).folder
+    folder = StudyStore(place, study.home.name).folder
     files = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
     damaged: list[Path] = []
 

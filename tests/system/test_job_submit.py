@@ -111,12 +111,12 @@ def test_a_search_through_the_ray_client_runs_on_the_cluster_and_its_log_comes_b
         "client",
         "--home",
         ".",
-        "--no-twins",
+        "--no-near-duplicates",
     ]
     client = cluster.search_through_client(*study, *spread)
     printed, errors = client.communicate(timeout=600)
     assert client.returncode == 0, printed + errors
-    assert " --no-twins" in printed.splitlines()[0] and "five-fold-by-image-seed0" in printed
+    assert " --no-near-duplicates" in printed.splitlines()[0] and "five-fold-by-image-seed0" in printed
     assert (
         "study client: until 1 trials; 5 folds" in printed
         and "client, scores on validation images" in printed

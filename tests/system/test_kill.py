@@ -24,7 +24,7 @@ from shell import ROOT, Shell, wait_until
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.results.export.handover import board
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.search.store.study_store import StudyStore
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +54,7 @@ class Kills:
     """A study that is killed again and again; what was seen in between."""
 
     shell: Shell
-    study: StudyHome
+    study: StudyStore
     num_lanes: int
     rng: random.Random
     log: Path
@@ -168,7 +168,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 
 
 def new(shell: Shell, name: str, num_lanes: int) -> Kills:
-    return Kills(shell, StudyHome(shell.home, name), num_lanes, random.Random(0), shell.home / f"{name}.log")
+    return Kills(shell, StudyStore(shell.home, name), num_lanes, random.Random(0), shell.home / f"{name}.log")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from drawn import CPU, drawn_cases, drawn_fit, learned, train
 from orchestrator import models
 from orchestrator.common.errors import BadMachine, FitFailed
 from orchestrator.data.resize import resize_probability
-from orchestrator.scoring.threshold import histogram
+from orchestrator.scoring.histograms import histogram
 from orchestrator.training.batches import ValidationBatches
 from orchestrator.training.checkpoint import WrongCheckpoint
 from orchestrator.training.fit import FitOutcome, Precision, Schedule, score_cases

@@ -11,7 +11,7 @@ from toy_jobs import Toy
 
 from orchestrator.common.stored_json import Unreadable
 from orchestrator.search.fit_jobs import ScoreJob
-from orchestrator.search.forecast.plan import some_settings
+from orchestrator.search.forecast.plan import some_configurations
 from orchestrator.search.forecast.width import TimeJob
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space import parse_space
@@ -36,14 +36,14 @@ def study(tmp_path_factory):
 
 
 def test_a_fit_comes_out_as_it_went_in_and_under_its_name(study):
-    for spec in fold_specs(SPACE.settings(SPACE.baseline_params()), study.plan):
+    for spec in fold_specs(SPACE.configuration(SPACE.baseline_params()), study.plan):
         assert opened(sealed(spec)) == spec and opened(sealed(spec)).fit_id == spec.fit_id
 
 
 def test_every_other_kind_of_job_comes_out_as_it_went_in(study):
-    settings = tuple(some_settings(SPACE, 2, 0))
+    configuration = tuple(some_configurations(SPACE, 2, 0))
     jobs = [
-        TimeJob(Path("/tmp/speeds.json"), settings, study.plan, (1, 2, 4)),
+        TimeJob(Path("/tmp/speeds.json"), configuration, study.plan, (1, 2, 4)),
         ScoreJob("f1", "test", {"a": "ab12"}, ("a/1", "a/2"), others=("f2",)),
         Toy(epochs=3, marker=Path("there"), seconds=float("inf")),
     ]

@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-from orchestrator.training.process import KEEP_FREED_MEMORY
+from orchestrator.common.allocator import KEEP_FREED_MEMORY
 
 PAGE = 4096
 LAYER = 32 * 2**20

@@ -5,7 +5,7 @@ from orchestrator.training.recipe import FitSpec, Recipe
 
 
 def spec(**changes) -> FitSpec:
-    settings = {
+    configuration = {
         "network": "unet",
         "network_params": {"base_channels": 8},
         "recipe": Recipe(),
@@ -14,7 +14,7 @@ def spec(**changes) -> FitSpec:
         "val": ("drawn/2",),
         "fold": "0",
     }
-    return FitSpec(**settings | changes)
+    return FitSpec(**configuration | changes)
 
 
 def test_the_same_content_has_the_same_name():

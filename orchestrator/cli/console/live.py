@@ -97,7 +97,7 @@ def picture(status: Status, console: Console, rows: int | None = None) -> Group:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     num_folds = max((len(trial.folds) for trial in shown), default=0)
     other = [] if status.objective == "dice" else [status.objective]
-    for name in ("trial", *other, "dice", "folds", "", "settings"):
+    for name in ("trial", *other, "dice", "folds", "", "configuration"):
         side: Literal["left", "right"] = "right" if name in ("trial", "dice", *other) else "left"
         width = num_folds if name == "folds" else None
         table.add_column(name, justify=side, no_wrap=True, min_width=width, overflow=too_long)

@@ -74,10 +74,11 @@ Holdout = Annotated[
         help="Share of the cases set aside for the champion's test; with --splits holdout as many again are validated.",
     ),
 ]
-Twins = Annotated[
+NearDuplicates = Annotated[
     bool,
     typer.Option(
-        "--twins/--no-twins",
+        "--near-duplicates/--no-near-duplicates",
+        "--twins/--no-twins",  # as earlier versions called it
         help="Look for frames that show the same place, within and between datasets, and never part them; minutes for "
         "a thousand frames, once. The file of a split that was written before is used as it is.",
     ),

@@ -34,18 +34,18 @@ def data_leaks(
 
     from orchestrator.common.errors import BadData
     from orchestrator.data.cases import load_datasets
-    from orchestrator.data.near_duplicates.find import KINDS, count_between, find_twins
+    from orchestrator.data.near_duplicates.find import KINDS, count_between, find_near_duplicates
 
     if sheet and (problems := no_png("--sheet", sheet)):
         raise BadData("data leaks", problems)
     home = home.expanduser().resolve()
     datasets = load_datasets(home, names)
     with bar("near-duplicates") as on_progress:
-        leaks = find_twins(datasets, cache or home / "cache", on_progress, note)
+        leaks = find_near_duplicates(datasets, cache or home / "cache", on_progress, note)
     groups = leaks.groups()
     drawn = _draw(leaks, sheet) if sheet else ""
     if as_json:
-        print_json({"twins": [asdict(twin) for twin in leaks.twins], "groups": groups})
+        print_json({"twins": [asdict(pair) for pair in leaks.near_duplicates], "groups": groups})
         return
     table = Table(title="pairs that show one place", title_justify="left", box=box.SIMPLE_HEAD)
     for head in ("dataset", "with"):
@@ -70,14 +70,14 @@ def _draw(leaks: Leaks, path: Path) -> str:
     from orchestrator.results.views.near_duplicate_sheet import ACROSS, DOWN, pages
     from orchestrator.results.views.overlay import png
 
-    if not leaks.twins:
+    if not leaks.near_duplicates:
         return f"no pairs: {path} is not written"
     num_pages = 0
     for num_pages, page in enumerate(pages(leaks), start=1):
         file = path if num_pages == 1 else path.with_stem(f"{path.stem}-{num_pages}")
         write_atomically(file, png(page), sync=False)
-    shown = min(len(leaks.twins), num_pages * ACROSS * DOWN)
+    shown = min(len(leaks.near_duplicates), num_pages * ACROSS * DOWN)
     return (
-        f"{path}: {shown} of {len(leaks.twins)} pairs on {num_pages} page{'s'[: num_pages > 1]}; "
+        f"{path}: {shown} of {len(leaks.near_duplicates)} pairs on {num_pages} page{'s'[: num_pages > 1]}; "
         "those between datasets first, then those that the fewest places speak for"
     )

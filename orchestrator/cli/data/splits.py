@@ -15,16 +15,16 @@ from orchestrator.cli.console.options import (
     Cache,
     Holdout,
     Home,
+    NearDuplicates,
     Seed,
     Splits,
-    Twins,
     Unseen,
 )
 from orchestrator.cli.console.printing import bar, err, note, out, print_json
 
 if TYPE_CHECKING:
     from orchestrator.data.cases import Dataset
-    from orchestrator.data.splits.plan import SplitPlan
+    from orchestrator.data.splits.split_file import SplitPlan
 
 
 def data_split(
@@ -33,7 +33,7 @@ def data_split(
     unseen: Unseen = None,
     holdout: Holdout = 0.1,
     seed: Seed = 0,
-    twins: Twins = True,
+    near_duplicates: NearDuplicates = True,
     out_file: Annotated[
         Path | None, typer.Option("--out", help="JSON file to write, for --splits of other commands.")
     ] = None,
@@ -42,13 +42,14 @@ def data_split(
     as_json: AsJson = False,
 ) -> None:
     """Split datasets without a study: show every fold, and write the file that a study, or a paper, can name."""
-    from orchestrator.data.splits.plan import group_of_case, write_plan
+    from orchestrator.data.splits.plan import group_of_case
     from orchestrator.data.splits.proportions import hold_out_line
+    from orchestrator.data.splits.split_file import write_plan
     from orchestrator.results.views.split_table import split_dict, split_facts, split_table
 
     home = home.expanduser().resolve()
     sources, tests, plan = load_split(
-        home, names, unseen or [], splits, holdout, seed, twins=twins, cache=cache
+        home, names, unseen or [], splits, holdout, seed, near_duplicates=near_duplicates, cache=cache
     )
     rows = split_facts(plan, sources, tests)
     warn_of_lopsided(plan, (*sources, *tests))
@@ -60,7 +61,7 @@ def data_split(
         out.print(split_table(plan, rows))
         if plan.test:
             asked = None if Path(splits).is_file() else holdout
-            group_of = group_of_case((*sources, *tests), plan.twins)
+            group_of = group_of_case((*sources, *tests), plan.near_duplicates)
             out.print(hold_out_line(plan, group_of, asked), highlight=False)
         for reason, count in plan.num_dropped.items():
             out.print(f"{count} cases are left out of validation and tests: {reason}", highlight=False)
@@ -76,7 +77,7 @@ def load_split(
     holdout: float,
     seed: int,
     *,
-    twins: bool,
+    near_duplicates: bool,
     cache: Path | None,
     fold: int = 0,
     check: Callable[[SplitPlan], None] | None = None,
@@ -86,21 +87,21 @@ def load_split(
     `check` may refuse a plan that has the name, the datasets and the seed, before near-duplicates are looked for.
     """
     from orchestrator.common.errors import BadSplit
-    from orchestrator.data.splits.plan import knows_its_twins, make_plan
+    from orchestrator.data.splits.plan import looked_for_near_duplicates, make_plan
 
     datasets = load_unchanged(home, [*data, *unseen], cache)
     sources, tests = datasets[: len(data)], datasets[len(data) :]
     plan = make_plan(splits, sources, seed=seed, holdout=holdout, unseen=tests)  # refuses at once what it can
     if fold >= len(plan.folds):
         raise BadSplit("--fold", f"needs a number below {len(plan.folds)}, found {fold}")
-    is_audited = twins and not knows_its_twins(splits)
+    is_audited = near_duplicates and not looked_for_near_duplicates(splits)
     if check:
-        check(replace(plan, twins=()) if is_audited else plan)
+        check(replace(plan, near_duplicates=()) if is_audited else plan)
     if is_audited:
-        pairs = look_for_twins(datasets, cache or home / "cache")
-        plan = make_plan(splits, sources, seed=seed, holdout=holdout, unseen=tests, twins=pairs)
-    if twins:
-        err.print(twin_line(plan), highlight=False)
+        pairs = look_for_near_duplicates(datasets, cache or home / "cache")
+        plan = make_plan(splits, sources, seed=seed, holdout=holdout, unseen=tests, near_duplicates=pairs)
+    if near_duplicates:
+        err.print(near_duplicate_line(plan), highlight=False)
     return sources, tests, plan
 
 
@@ -109,7 +110,7 @@ def warn_of_lopsided(plan: SplitPlan, datasets: Sequence[Dataset]) -> None:
     from orchestrator.data.splits.plan import group_of_case
     from orchestrator.data.splits.proportions import lopsided
 
-    if line := lopsided(plan, group_of_case(datasets, plan.twins)):
+    if line := lopsided(plan, group_of_case(datasets, plan.near_duplicates)):
         err.print(f"warning: {line}", highlight=False, markup=False)
 
 
@@ -135,16 +136,24 @@ def load_unchanged(home: Path, names: Sequence[str], cache: Path | None) -> tupl
     return datasets
 
 
-def look_for_twins(datasets: Sequence[Dataset], cache: Path) -> tuple[tuple[str, str], ...]:
+def look_for_near_duplicates(datasets: Sequence[Dataset], cache: Path) -> tuple[tuple[str, str], ...]:
     """Pairs of ids of cases that show one place."""
-    from orchestrator.data.near_duplicates.find import find_twins
+    from orchestrator.data.near_duplicates.find import find_near_duplicates
 
     with bar("near-duplicates") as on_progress:
-        return find_twins(datasets, cache, on_progress, note, "; --no-twins skips it").pairs
+        return find_near_duplicates(
+            datasets, cache, on_progress, note, "; --no-near-duplicates skips it"
+        ).pairs
 
 
-def twin_line(plan: SplitPlan) -> str:
+def near_duplicate_line(plan: SplitPlan) -> str:
     """What was found, and what became of it."""
-    if plan.num_twins is None:
-        return "twins: not looked for when this file was written, and it is used as it is; split anew to look for them"
-    return f"twins: {plan.num_twins}, never parted; {plan.num_unseen_twins} unseen cases dropped for them"
+    if plan.num_near_duplicates is None:
+        return (
+            "near-duplicates: not looked for when this file was written, and it is used as it is; "
+            "split again to look for them"
+        )
+    dropped = plan.num_unseen_near_duplicates
+    return (
+        f"near-duplicates: {plan.num_near_duplicates}, never parted; {dropped} unseen cases dropped for them"
+    )

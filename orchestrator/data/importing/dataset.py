@@ -20,7 +20,7 @@ from orchestrator.common.errors import BadData, UserError
 from orchestrator.common.files import write_atomically
 from orchestrator.data.cases import FORMAT, MANIFEST, Case, Dataset, _datasets_folder, load_dataset
 from orchestrator.data.groups.group_table import CENTER, GROUP, read_groups
-from orchestrator.data.importing.disk_space import Room
+from orchestrator.data.importing.disk_space import DiskSpace
 from orchestrator.data.importing.verify import JOURNAL, NUM_THREADS, Progress, copy_verified, drop_others
 from orchestrator.data.masks.look import Facts, look_at
 from orchestrator.data.masks.mask_rule import BLACK_AND_WHITE, MaskRule
@@ -73,7 +73,7 @@ def add_dataset(
     command = f"orchestrator data add {name} {shlex.quote(str(source))}{reading.options}"
     target = _datasets_folder(home) / name
     staging, partial = target.with_name(f".{name}.unpacked"), target.with_name(f".{name}.partial")
-    room = Room(target.parent)
+    room = DiskSpace(target.parent)
     with room.kept():
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)

@@ -17,7 +17,7 @@ AGAIN = "then give the same command again; nothing of this import is left"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class Room:
+class DiskSpace:
     """Counts what an import is about to write; `needed` grows as that becomes known."""
 
     def __init__(self, folder: Path) -> None:

@@ -45,7 +45,7 @@ VERSION = "v6"  # raise it when the same pictures shall give other near-duplicat
 
 
 @dataclass(frozen=True, order=True, slots=True)
-class Twin:
+class NearDuplicate:
     """Two cases that show the same place, or are of one recording."""
 
     one: str  # case id
@@ -62,12 +62,12 @@ class Leaks:
     """Everything that was found; twins sorted by their ids."""
 
     datasets: tuple[Dataset, ...]
-    twins: tuple[Twin, ...]
+    near_duplicates: tuple[NearDuplicate, ...]
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Case ids of twins, as splits take them."""
-        return tuple((twin.one, twin.other) for twin in self.twins)
+        return tuple((pair.one, pair.other) for pair in self.near_duplicates)
 
     def groups(self) -> tuple[tuple[str, ...], ...]:
         """Cases that belong together by their own groups and by twins, two or more of them; largest first."""
@@ -78,15 +78,17 @@ class Leaks:
         several = [tuple(sorted(group)) for group in members.values() if len(group) > 1]
         return tuple(sorted(several, key=lambda group: (-len(group), group)))
 
-    def between(self, one: str, other: str) -> tuple[Twin, ...]:
+    def between(self, one: str, other: str) -> tuple[NearDuplicate, ...]:
         """Twins of which one case is of the one dataset and one of the other; the same name twice: within it."""
         wanted = sorted((one, other))
         return tuple(
-            twin for twin in self.twins if sorted(id.split("/")[0] for id in (twin.one, twin.other)) == wanted
+            pair
+            for pair in self.near_duplicates
+            if sorted(id.split("/")[0] for id in (pair.one, pair.other)) == wanted
         )
 
 
-def find_twins(
+def find_near_duplicates(
     datasets: Sequence[Dataset],
     cache: Path,
     on_progress: Progress | None = None,
@@ -112,14 +114,17 @@ def find_twins(
             known |= answers.read_all([pair for pair in pairs if pair not in known])
             missing = [pair for pair in pairs if pair not in known]
             known |= _answer(missing, answers, on_progress, way_out) if missing else {}
-    return Leaks(datasets, tuple(sorted(twin for pair in pairs for twin in _twins(*pair, known[pair]))))
+    return Leaks(
+        datasets,
+        tuple(sorted(found for pair in pairs for found in _near_duplicates(*pair, known[pair]))),
+    )
 
 
-def _twins(one: Dataset, other: Dataset, rows: Sequence[Row]) -> Iterator[Twin]:
+def _near_duplicates(one: Dataset, other: Dataset, rows: Sequence[Row]) -> Iterator[NearDuplicate]:
     ids = [{name: f"{dataset.name}/{name}" for name in _names(dataset)} for dataset in (one, other)]
     for row in rows:
         low, high = sorted((ids[0][row.one], ids[1][row.other]))
-        yield Twin(low, high, *row[2:])
+        yield NearDuplicate(low, high, *row[2:])
 
 
 def _answer(
@@ -193,6 +198,13 @@ def count_between(leaks: Leaks) -> list[tuple[str, str, tuple[int, ...], int]]:
     counts = []
     for one, other in combinations_with_replacement(names, 2):
         found = leaks.between(one, other)
-        kinds = [twin.kind for twin in found]
-        counts.append((one, other, tuple(map(kinds.count, KINDS)), sum(twin.mirrored for twin in found)))
+        kinds = [pair.kind for pair in found]
+        counts.append(
+            (
+                one,
+                other,
+                tuple(map(kinds.count, KINDS)),
+                sum(pair.mirrored for pair in found),
+            )
+        )
     return counts

@@ -30,11 +30,11 @@ Pair = tuple[str, str]  # case ids
 Likeness = Callable[[Sequence[str], Sequence[str]], NDArray[np.float32]]  # (R, C), of so many frames
 
 
-def in_between(case_ids: Iterable[str], twins: Iterable[Pair]) -> list[Pair]:
+def in_between(case_ids: Iterable[str], near_duplicates: Iterable[Pair]) -> list[Pair]:
     """Pairs of successive frames, sorted, that tie up to MAX_BETWEEN frames to the twins before and after them."""
-    case_ids, twins = sorted(case_ids), list(twins)
-    place_of = tie({id: id for id in case_ids}, twins)
-    known = {tuple(sorted(pair)) for pair in twins}
+    case_ids, near_duplicates = sorted(case_ids), list(near_duplicates)
+    place_of = tie({id: id for id in case_ids}, near_duplicates)
+    known = {tuple(sorted(pair)) for pair in near_duplicates}
     tied = {
         (min(pair), max(pair))
         for frames in numberings(case_ids)
@@ -44,10 +44,10 @@ def in_between(case_ids: Iterable[str], twins: Iterable[Pair]) -> list[Pair]:
     return sorted(tied - known)
 
 
-def neighbours(case_ids: Iterable[str], twins: Iterable[Pair]) -> list[Pair]:
+def neighbours(case_ids: Iterable[str], near_duplicates: Iterable[Pair]) -> list[Pair]:
     """Pairs of frames that are at most WINDOW frames apart, where numbers follow a video, and not tied yet."""
     case_ids = list(case_ids)
-    place_of = tie({id: id for id in case_ids}, twins)
+    place_of = tie({id: id for id in case_ids}, near_duplicates)
     return [
         (frame, following)
         for frames in numberings(case_ids)
@@ -58,10 +58,10 @@ def neighbours(case_ids: Iterable[str], twins: Iterable[Pair]) -> list[Pair]:
     ]
 
 
-def seams(case_ids: Iterable[str], twins: Iterable[Pair]) -> list[list[Pair]]:
+def seams(case_ids: Iterable[str], near_duplicates: Iterable[Pair]) -> list[list[Pair]]:
     """Where numbers follow a video, and a frame is not tied to the next: the pairs around that which are not tied."""
     case_ids = list(case_ids)
-    place_of = tie({id: id for id in case_ids}, twins)
+    place_of = tie({id: id for id in case_ids}, near_duplicates)
     return [
         [
             (before, after)
@@ -76,13 +76,13 @@ def seams(case_ids: Iterable[str], twins: Iterable[Pair]) -> list[list[Pair]]:
     ]
 
 
-def beside(case_ids: Iterable[str], twins: Iterable[Pair], likeness: Likeness) -> list[Pair]:
+def beside(case_ids: Iterable[str], near_duplicates: Iterable[Pair], likeness: Likeness) -> list[Pair]:
     """Pairs that tie up to MAX_LONE frames in a row, each tied to none, to the recording before or after them.
 
     It is the one that they look more like, if clearly so, and if as much as its own frames look like each other.
     """
     case_ids = list(case_ids)
-    place_of = tie({id: id for id in case_ids}, twins)
+    place_of = tie({id: id for id in case_ids}, near_duplicates)
     sizes = Counter(place_of.values())
     return sorted(
         (min(frame, partner), max(frame, partner))

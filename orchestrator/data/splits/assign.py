@@ -19,12 +19,12 @@ CANDIDATES = 8  # partitions to choose from, where groups are few
 FEW = 100  # groups: so many can be parted in few ways that are even, and a seed is to have its own
 
 
-def merge(cases: Iterable[Case], twins: Iterable[tuple[str, str]]) -> dict[str, str]:
+def merge(cases: Iterable[Case], near_duplicates: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Case id -> group. Groups that twins (pairs of case ids) tie together are one, named by the first of them."""
-    return tie({case.id: case.group for case in cases}, twins)
+    return tie({case.id: case.group for case in cases}, near_duplicates)
 
 
-def tie(group_of: Mapping[str, str], twins: Iterable[tuple[str, str]]) -> dict[str, str]:
+def tie(group_of: Mapping[str, str], near_duplicates: Iterable[tuple[str, str]]) -> dict[str, str]:
     """The same mapping, in which groups that are tied together by a pair of its keys are one."""
     parent = {group: group for group in group_of.values()}
 
@@ -34,7 +34,7 @@ def tie(group_of: Mapping[str, str], twins: Iterable[tuple[str, str]]) -> dict[s
             group = parent[group]
         return group
 
-    for one, other in twins:
+    for one, other in near_duplicates:
         low, high = sorted((first(group_of[one]), first(group_of[other])))
         parent[high] = low
     return {id: first(group) for id, group in group_of.items()}

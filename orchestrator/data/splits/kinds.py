@@ -77,7 +77,7 @@ class Kind(Protocol):
 
 
 @dataclass(frozen=True)
-class Dealt:
+class KFold:
     """K folds, dealt R times anew; every case is validated R times. The first deal is that of a plain K-fold."""
 
     num_folds: int = 5
@@ -248,13 +248,13 @@ class LeftOut:
 def parse_kind(text: str) -> Kind | None:
     """The kind that a user's word stands for; None if it stands for none."""
     if found := re.fullmatch(r"k-fold:(\d+)", text):
-        return Dealt(int(found[1]))
+        return KFold(int(found[1]))
     if found := re.fullmatch(r"repeated:(\d+)x(\d+)", text):
-        return Dealt(int(found[2]), int(found[1]))
+        return KFold(int(found[2]), int(found[1]))
     plain: dict[str, Kind] = {
-        "five-fold": Dealt(),
+        "five-fold": KFold(),
         "holdout": Single(),
-        "cross-dataset": Dealt(to_unseen=True),
+        "cross-dataset": KFold(to_unseen=True),
         "leave-one-center-out": LeftOut("center"),
         "leave-one-dataset-out": LeftOut("dataset"),
     }
@@ -264,9 +264,9 @@ def parse_kind(text: str) -> Kind | None:
 def kind_named(name: str) -> Kind | None:
     """The kind of that `Kind.name`; None if it is none's."""
     if found := re.fullmatch(r"(\d+)-fold", name):
-        return Dealt(int(found[1]))
+        return KFold(int(found[1]))
     if found := re.fullmatch(r"repeated-(\d+)x(\d+)", name):
-        return Dealt(int(found[2]), int(found[1]))
+        return KFold(int(found[2]), int(found[1]))
     return parse_kind(name)
 
 

@@ -10,35 +10,16 @@ from pathlib import Path
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.assign import gather, hold_out, merge
-from orchestrator.data.splits.kinds import KINDS, Dealt, Kind, Pool, Single, parse_kind
+from orchestrator.data.splits.kinds import KINDS, KFold, Kind, Pool, Single, parse_kind
 from orchestrator.data.splits.proportions import one_group_problem
 from orchestrator.data.splits.split_file import (
     Fold,
     SplitPlan,
-    TwinCounts,
-    count_twins,
     fingerprints,
-    normal_twins,
-    plan_counts,
+    near_duplicates_of_sources,
+    ordered_pairs,
     read_plan,
-    twins_of_sources,
-    write_plan,
 )
-
-__all__ = [
-    "KINDS",
-    "Fold",
-    "SplitPlan",
-    "TwinCounts",
-    "count_twins",
-    "five_fold",
-    "group_of_case",
-    "knows_its_twins",
-    "make_plan",
-    "plan_counts",
-    "read_plan",
-    "write_plan",
-]
 
 
 def make_plan(
@@ -48,7 +29,7 @@ def make_plan(
     seed: int,
     holdout: float = 0.1,
     unseen: Sequence[Dataset] = (),
-    twins: Sequence[tuple[str, str]] | None = None,
+    near_duplicates: Sequence[tuple[str, str]] | None = None,
 ) -> SplitPlan:
     """The plan that `splits` asks for: one of KINDS, with numbers for N, R and K, or the path of a split file.
 
@@ -65,17 +46,17 @@ def make_plan(
             raise BadSplit(
                 "--splits", f"needs {', '.join(KINDS)} or the JSON file of a split, found {splits!r}"
             )
-        return read_plan(Path(splits), datasets, unseen, twins)
-    twins = normal_twins(twins)
-    _refuse(kind, datasets, holdout, unseen, twins)
+        return read_plan(Path(splits), datasets, unseen, near_duplicates)
+    near_duplicates = ordered_pairs(near_duplicates)
+    _refuse(kind, datasets, holdout, unseen, near_duplicates)
     cases = sorted((case for dataset in datasets for case in dataset.cases), key=lambda case: case.id)
-    group_of = group_of_case((*datasets, *unseen), twins)
+    group_of = group_of_case((*datasets, *unseen), near_duplicates)
     origin_of = {case.id: kind.origin_of(case) for case in cases}
     groups = gather(cases, group_of, origin_of)
     held_out, rest = hold_out(groups, holdout, seed, keep=kind.num_groups)
     if len(rest) < kind.num_groups:
         raise BadSplit("splits", _too_few(len(groups), kind, holdout))
-    if isinstance(kind, Dealt | Single) and (problem := one_group_problem(rest)):
+    if isinstance(kind, KFold | Single) and (problem := one_group_problem(rest)):
         raise BadSplit("splits", problem)
     test = frozenset(id for group in held_out for id in group.cases)
     pool = Pool(
@@ -96,10 +77,10 @@ def make_plan(
         datasets=fingerprints(datasets),
         unseen=fingerprints(unseen),
         groups_known=all(dataset.groups_known for dataset in datasets),
-        twins=twins,
+        near_duplicates=near_duplicates,
         folds=folds,
         test=pool.test,
-        dropped=twins_of_sources(datasets, unseen, twins),
+        dropped=near_duplicates_of_sources(datasets, unseen, near_duplicates),
     )
 
 
@@ -110,18 +91,27 @@ def five_fold(
     holdout: float = 0.1,
     num_folds: int = 5,
     unseen: Sequence[Dataset] = (),
-    twins: Sequence[tuple[str, str]] | None = None,
+    near_duplicates: Sequence[tuple[str, str]] | None = None,
 ) -> SplitPlan:
     """K folds of the cases that are not held out: see make_plan."""
-    return make_plan(f"k-fold:{num_folds}", datasets, seed=seed, holdout=holdout, unseen=unseen, twins=twins)
+    return make_plan(
+        f"k-fold:{num_folds}",
+        datasets,
+        seed=seed,
+        holdout=holdout,
+        unseen=unseen,
+        near_duplicates=near_duplicates,
+    )
 
 
-def group_of_case(datasets: Sequence[Dataset], twins: Sequence[tuple[str, str]] | None) -> dict[str, str]:
+def group_of_case(
+    datasets: Sequence[Dataset], near_duplicates: Sequence[tuple[str, str]] | None
+) -> dict[str, str]:
     """Case id -> group, those with twins merged: what a split keeps together and an interval draws whole."""
-    return merge((case for dataset in datasets for case in dataset.cases), twins or ())
+    return merge((case for dataset in datasets for case in dataset.cases), near_duplicates or ())
 
 
-def knows_its_twins(splits: str) -> bool:
+def looked_for_near_duplicates(splits: str) -> bool:
     """Whether that is a file which write_plan wrote: it says which twins there are, if they were looked for."""
     return parse_kind(splits) is None and "format" in json.loads(Path(splits).read_bytes())
 
@@ -131,11 +121,11 @@ def _refuse(
     datasets: Sequence[Dataset],
     holdout: float,
     unseen: Sequence[Dataset],
-    twins: Sequence[tuple[str, str]] | None,
+    near_duplicates: Sequence[tuple[str, str]] | None,
 ) -> None:
     problems = _misnamed((*datasets, *unseen))
     if not problems:
-        problems += _misled_by_twins(datasets, unseen, twins)
+        problems += _misled_by_near_duplicates(datasets, unseen, near_duplicates)
     if not datasets:
         problems.append("expected at least one dataset to split, found none")
     if not 0 <= holdout < 1:
@@ -156,14 +146,16 @@ def _misnamed(datasets: Sequence[Dataset]) -> list[str]:
     return problems
 
 
-def _misled_by_twins(
-    datasets: Sequence[Dataset], unseen: Sequence[Dataset], twins: Sequence[tuple[str, str]] | None
+def _misled_by_near_duplicates(
+    datasets: Sequence[Dataset], unseen: Sequence[Dataset], near_duplicates: Sequence[tuple[str, str]] | None
 ) -> list[str]:
     ids = {case.id for dataset in (*datasets, *unseen) for case in dataset.cases}
-    strangers = sorted({id for pair in twins or () for id in pair} - ids)
+    strangers = sorted({id for pair in near_duplicates or () for id in pair} - ids)
     if strangers:
         return [f"twins: no dataset named here has a case {id}" for id in strangers]
-    gone = {id for ids in twins_of_sources(datasets, unseen, twins).values() for id in ids}
+    gone = {
+        id for ids in near_duplicates_of_sources(datasets, unseen, near_duplicates).values() for id in ids
+    }
     return [
         f"unseen dataset {dataset.name}: each of its {len(dataset.cases)} cases has a twin in the training "
         "datasets, so it can test nothing; name another"

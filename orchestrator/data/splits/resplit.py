@@ -8,7 +8,7 @@ from dataclasses import replace
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.assign import gather, merge
-from orchestrator.data.splits.kinds import TRIES, Dealt, Kind, Pool, Single, kind_named
+from orchestrator.data.splits.kinds import TRIES, KFold, Kind, Pool, Single, kind_named
 from orchestrator.data.splits.split_file import Fold, SplitPlan
 
 FRESH = 7_368_787  # what is added to a seed for another one
@@ -19,14 +19,14 @@ def kind_of(plan: SplitPlan) -> Kind | None:
     return None if plan.seed is None else kind_named(plan.kind)
 
 
-def dealt_again(plan: SplitPlan, sources: Sequence[Dataset], unseen: Sequence[Dataset]) -> SplitPlan:
+def resplit(plan: SplitPlan, sources: Sequence[Dataset], unseen: Sequence[Dataset]) -> SplitPlan:
     """Other folds of the same cases; the plan itself where folds follow from centers or datasets, or were given.
 
     Few groups may be dealt into the same folds again: of `TRIES` seeds the first with the fewest such folds is taken.
     Raises `BadSplit` if all of them leave a fold without cases.
     """
     kind = kind_of(plan)
-    if plan.seed is None or not isinstance(kind, Dealt | Single):
+    if plan.seed is None or not isinstance(kind, KFold | Single):
         return plan
     pool = pool_of(plan, kind, sources, unseen, plan.seed)
     pool = replace(pool, unwanted=frozenset(pool.groups_of(fold.val) for fold in plan.folds))
@@ -68,7 +68,9 @@ def pool_of(
     kept = sorted(
         (case for case in cases if case.id not in apart and case.id not in without), key=lambda c: c.id
     )
-    group_of = merge((case for dataset in (*sources, *unseen) for case in dataset.cases), plan.twins or ())
+    group_of = merge(
+        (case for dataset in (*sources, *unseen) for case in dataset.cases), plan.near_duplicates or ()
+    )
     origin_of = {case.id: kind.origin_of(case) for case in kept}
     return Pool(
         cases=tuple(kept),

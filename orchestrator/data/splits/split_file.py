@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from orchestrator.common.errors import BadSplit
 from orchestrator.common.files import write_atomically
@@ -30,7 +30,7 @@ MOST_FOLDS = 10_000
 TWIN_OF_SOURCE = "twin in the training datasets"  # why a case of an unseen dataset is dropped
 
 
-class TwinCounts(NamedTuple):
+class NearDuplicateCounts(NamedTuple):
     """Pairs of cases that show one place."""
 
     within: int  # of one dataset
@@ -61,9 +61,11 @@ class SplitPlan:
     datasets: dict[str, str]  # name -> fingerprint
     unseen: dict[str, str]  # name -> fingerprint; scored once, never trained on
     groups_known: bool
-    twins: (
-        tuple[tuple[str, str], ...] | None
-    )  # ids of cases that show one scene; None: they were not looked for
+    # Ids of cases that show the same place; None: they were not looked for. Files call them "twins".
+    near_duplicates: Annotated[
+        tuple[tuple[str, str], ...] | None,
+        Field(validation_alias=AliasChoices("twins", "near_duplicates")),
+    ]
     folds: tuple[Fold, ...]
     test: tuple[str, ...]  # held out of every fold; scored once, for champions
     dropped: dict[str, tuple[str, ...]]  # reason -> ids that nothing trains on, validates or tests
@@ -71,13 +73,17 @@ class SplitPlan:
     @property
     def name(self) -> str:
         """The kind, whether it is less than a split by known groups, and the seed."""
-        by = "" if self.groups_known else "-by-image" if self.twins is None else "-by-twins"
+        by = "" if self.groups_known else "-by-image" if self.near_duplicates is None else "-by-twins"
         return f"{self.kind}{by}" + ("" if self.seed is None else f"-seed{self.seed}")
 
     @property
     def digest(self) -> str:
         """32 hex digits that follow from everything the plan says."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:32]
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:32]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Its fields, under the names that they have in files."""
+        return {"twins" if key == "near_duplicates" else key: value for key, value in asdict(self).items()}
 
     @property
     def num_repeats(self) -> int:
@@ -93,12 +99,12 @@ class SplitPlan:
         return dict(sorted(dropped.items()))
 
     @property
-    def num_twins(self) -> TwinCounts | None:
+    def num_near_duplicates(self) -> NearDuplicateCounts | None:
         """Pairs of twins; None where they were not looked for."""
-        return None if self.twins is None else count_twins(self.twins)
+        return None if self.near_duplicates is None else count_near_duplicates(self.near_duplicates)
 
     @property
-    def num_unseen_twins(self) -> int:
+    def num_unseen_near_duplicates(self) -> int:
         """Cases of unseen datasets that are dropped, for they have twins in the training datasets."""
         return len(self.dropped.get(TWIN_OF_SOURCE, ()))
 
@@ -113,15 +119,19 @@ def fingerprints(datasets: Iterable[Dataset]) -> dict[str, str]:
     return {dataset.name: dataset.fingerprint for dataset in sorted(datasets, key=lambda d: d.name)}
 
 
-def normal_twins(twins: Iterable[tuple[str, str]] | None) -> tuple[tuple[str, str], ...] | None:
+def ordered_pairs(near_duplicates: Iterable[tuple[str, str]] | None) -> tuple[tuple[str, str], ...] | None:
     """Each pair once, in one order."""
-    return None if twins is None else tuple(sorted({(min(pair), max(pair)) for pair in twins}))
+    return (
+        None
+        if near_duplicates is None
+        else tuple(sorted({(min(pair), max(pair)) for pair in near_duplicates}))
+    )
 
 
-def count_twins(twins: Sequence[tuple[str, str]]) -> TwinCounts:
+def count_near_duplicates(near_duplicates: Sequence[tuple[str, str]]) -> NearDuplicateCounts:
     """How many of these pairs of case ids lie within one dataset, and how many do not."""
-    between = sum(one.split("/")[0] != other.split("/")[0] for one, other in twins)
-    return TwinCounts(len(twins) - between, between)
+    between = sum(one.split("/")[0] != other.split("/")[0] for one, other in near_duplicates)
+    return NearDuplicateCounts(len(near_duplicates) - between, between)
 
 
 def write_plan(plan: SplitPlan, path: Path) -> None:
@@ -134,17 +144,18 @@ def read_plan(
     path: Path,
     datasets: Sequence[Dataset],
     unseen: Sequence[Dataset],
-    twins: Iterable[tuple[str, str]] | None = None,
+    near_duplicates: Iterable[tuple[str, str]] | None = None,
 ) -> SplitPlan:
     """The plan in that file; BadSplit if it contradicts itself, or these are not the data it was made for.
 
     A file of one's own needs no more than {"folds": [{"train": [ids], "val": [ids]}, ...], "test": [ids]}, and may say
-    "name", and "dropped": {reason: [ids]}; it is checked against `twins`. A file that write_plan wrote brings its own.
+    "name", and "dropped": {reason: [ids]}; it is checked against `near_duplicates`. A file that write_plan wrote brings
+    its own.
     """
     try:
         content = TypeAdapter(dict[str, Any]).validate_python(read_json(path, BadSplit, megabytes=MEGABYTES))
         if "format" not in content:
-            plan = _given(content, path, datasets, unseen, normal_twins(twins))
+            plan = _given(content, path, datasets, unseen, ordered_pairs(near_duplicates))
         elif content["format"] != FORMAT:
             raise BadSplit(
                 str(path),
@@ -196,7 +207,7 @@ def _given(
     path: Path,
     datasets: Sequence[Dataset],
     unseen: Sequence[Dataset],
-    twins: tuple[tuple[str, str], ...] | None,
+    near_duplicates: tuple[tuple[str, str], ...] | None,
 ) -> SplitPlan:
     """A plan of somebody's own folds."""
     given = _GivenSplit.model_validate(content)
@@ -221,18 +232,20 @@ def _given(
         datasets=fingerprints(datasets),
         unseen=fingerprints(unseen),
         groups_known=all(dataset.groups_known for dataset in datasets),
-        twins=twins,
+        near_duplicates=near_duplicates,
         folds=tuple(folds),
         test=test,
-        dropped=_lists(given.dropped | twins_of_sources(datasets, unseen, twins)),
+        dropped=_lists(given.dropped | near_duplicates_of_sources(datasets, unseen, near_duplicates)),
     )
 
 
-def twins_of_sources(
-    datasets: Sequence[Dataset], unseen: Sequence[Dataset], twins: Iterable[tuple[str, str]] | None
+def near_duplicates_of_sources(
+    datasets: Sequence[Dataset], unseen: Sequence[Dataset], near_duplicates: Iterable[tuple[str, str]] | None
 ) -> dict[str, tuple[str, ...]]:
     """The cases of unseen datasets that cannot test anything: their group has a twin in the other datasets."""
-    group_of = merge((case for dataset in (*datasets, *unseen) for case in dataset.cases), twins or ())
+    group_of = merge(
+        (case for dataset in (*datasets, *unseen) for case in dataset.cases), near_duplicates or ()
+    )
     seen = {group_of[case.id] for dataset in datasets for case in dataset.cases}
     ids = [case.id for dataset in unseen for case in dataset.cases if group_of[case.id] in seen]
     return {TWIN_OF_SOURCE: tuple(sorted(ids))} if ids else {}
@@ -245,7 +258,7 @@ def _content(plan: SplitPlan) -> dict[str, Any]:
         "digest": plan.digest,
         "counts": plan_counts(plan),
         **({"warning": warning} if (warning := lopsided(plan)) else {}),
-        **asdict(plan),
+        **plan.as_dict(),
     }
 
 
@@ -265,7 +278,7 @@ def plan_counts(plan: SplitPlan) -> dict[str, Any]:
         "folds": folds,
         "test": len(plan.test),
         "dropped": {reason: len(ids) for reason, ids in plan.dropped.items()},
-        "twins": None if plan.twins is None else len(plan.twins),
+        "twins": None if plan.near_duplicates is None else len(plan.near_duplicates),
     }
 
 
@@ -344,7 +357,7 @@ def _strangers(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[Da
     """Cases that the datasets do not hold, and cases of the datasets that a fold forgot."""
     sources = {case.id for dataset in datasets for case in dataset.cases}
     tests = {case.id for dataset in unseen for case in dataset.cases}
-    named = {id for pair in plan.twins or () for id in pair} | plan.left_out
+    named = {id for pair in plan.near_duplicates or () for id in pair} | plan.left_out
     dealt = set(plan.test).union(*((*f.train, *f.val, *f.test, *_values(f.dropped)) for f in plan.folds))
     strange = (dealt - sources) | (named - sources - tests)
     problems = [f"no dataset named here has these cases: {_some(strange)}"] if strange else []
@@ -358,17 +371,23 @@ def _strangers(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[Da
 def _parted(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[Dataset]) -> list[str]:
     """What straddles, and what to do where it is only by twins that were found in the data of somebody's own split."""
     problems = _straddling(plan, datasets, unseen)
-    if problems and plan.twins and not _straddling(replace(plan, twins=None), datasets, unseen):
+    if (
+        problems
+        and plan.near_duplicates
+        and not _straddling(replace(plan, near_duplicates=None), datasets, unseen)
+    ):
         problems.append(
-            "this is so by twins alone (frames that show one place); --no-twins takes the file as it is, and whatever "
-            "is made of it says that they were not looked for"
+            "this is so by near-duplicates alone (frames that show one place); --no-near-duplicates takes the file as "
+            "it is, and whatever is made of it says that they were not looked for"
         )
     return problems
 
 
 def _straddling(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[Dataset]) -> list[str]:
     """Groups, merged with their twins, of which two parts of a fold have a share, or training and an unseen dataset."""
-    group_of = merge((case for dataset in (*datasets, *unseen) for case in dataset.cases), plan.twins or ())
+    group_of = merge(
+        (case for dataset in (*datasets, *unseen) for case in dataset.cases), plan.near_duplicates or ()
+    )
     problems = []
     for fold in plan.folds:
         parts = {"train": fold.train, "val": fold.val, "test": fold.test}
@@ -376,7 +395,9 @@ def _straddling(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[D
         for one, other in combinations(parts, 2):
             if shared := groups[one] & groups[other]:
                 problems.append(f"{fold.name}: these groups are in {one} and in {other}: {_some(shared)}")
-    forgotten = set(_values(twins_of_sources(datasets, unseen, plan.twins))) - plan.left_out
+    forgotten = (
+        set(_values(near_duplicates_of_sources(datasets, unseen, plan.near_duplicates))) - plan.left_out
+    )
     if forgotten:
         problems.append(
             f"these cases are unseen, but have twins in the training datasets: {_some(forgotten)}"

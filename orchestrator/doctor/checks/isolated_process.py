@@ -28,11 +28,11 @@ def run_apart(
     """
     source = str(Path(orchestrator.__path__[0]).parent)
     paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
-    settings = os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | dict(environment or {})
+    configuration = os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | dict(environment or {})
     command = [sys.executable, "-m", module, json.dumps(dict(request))]
     with subprocess.Popen(
         command,
-        env=settings,
+        env=configuration,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

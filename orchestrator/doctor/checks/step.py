@@ -68,35 +68,35 @@ def main(space: str, device: str) -> dict[str, Any]:
 
     settle()
     parsed = parse_space(space)
-    settings = parsed.settings(parsed.baseline_params())
+    configuration = parsed.configuration(parsed.baseline_params())
     devices = [torch.device("cpu")]
     if device != "cpu" and torch.cuda.is_available():
         devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
-    images, seconds = settings.recipe.batch_size, {}
+    images, seconds = configuration.recipe.batch_size, {}
     for one in devices:
-        images, seconds[str(one)] = _fitting(settings, one, images)
+        images, seconds[str(one)] = _fitting(configuration, one, images)
     return {
-        "network": settings.network,
+        "network": configuration.network,
         "images": images,
-        "image_size": settings.recipe.image_size,
+        "image_size": configuration.recipe.image_size,
         "seconds": seconds,
     }
 
 
-def _fitting(settings: Any, device: Any, images: int) -> tuple[int, float]:
+def _fitting(configuration: Any, device: Any, images: int) -> tuple[int, float]:
     """As many images as the device holds, and the seconds of a step."""
     from orchestrator.training.memory import ran_out
 
     while True:
         try:
-            return images, _seconds(settings, device, images)
+            return images, _seconds(configuration, device, images)
         except RuntimeError as error:
             if images == 1 or not ran_out(error):
                 raise
         images = (images + 1) // 2
 
 
-def _seconds(settings: Any, device: Any, images: int) -> float:
+def _seconds(configuration: Any, device: Any, images: int) -> float:
     import torch
 
     from orchestrator import models
@@ -105,15 +105,15 @@ def _seconds(settings: Any, device: Any, images: int) -> float:
 
     torch.manual_seed(0)
     offline = {"pretrained": False, "weights": None}.items()
-    known = models.params(settings.network)
-    params = settings.network_params | {name: value for name, value in offline if name in known}
-    network = models.build(settings.network, **params).to(device).train()
-    amp = Precision(settings.recipe.precision, device)
+    known = models.params(configuration.network)
+    params = configuration.network_params | {name: value for name, value in offline if name in known}
+    network = models.build(configuration.network, **params).to(device).train()
+    amp = Precision(configuration.recipe.precision, device)
     if amp.on_tensor_cores:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch 2.10
-    loss_of = segmentation_loss(settings.recipe.loss, models.supervision(network))
+    loss_of = segmentation_loss(configuration.recipe.loss, models.supervision(network))
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
-    size = settings.recipe.image_size
+    size = configuration.recipe.image_size
     image = torch.rand(images, 3, size, size, device=device)
     mask = (torch.rand(images, 1, size, size, device=device) > 0.5).float()
     seconds: list[float] = []

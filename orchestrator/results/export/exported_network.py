@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.export.model_card import TrainingFacts
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
-from orchestrator.search.records.ledger import FitRecord, scored_as
-from orchestrator.search.store.study_store import StudyHome, StudyTrial
+from orchestrator.search.records.fit_records import FitRecord, scored_as
+from orchestrator.search.store.study_store import StudyStore, StudyTrial
 
 Kind = Literal["refit", "fold", "ensemble"]
 DatasetRow = tuple[str, str, int, str]  # name, fingerprint, images, context
@@ -40,7 +40,7 @@ class Network:
 
 
 def network_of(
-    home: StudyHome, trial: StudyTrial, records: Sequence[FitRecord], masks: PostProcess
+    home: StudyStore, trial: StudyTrial, records: Sequence[FitRecord], masks: PostProcess
 ) -> Network:
     """The network of these records, with its scores by `masks`: on its fold, the hold-out and unseen datasets."""
     networks = distinct(records)
@@ -149,13 +149,13 @@ def fold_scores(record: FitRecord, masks: PostProcess) -> dict[str, float]:
     return {name: float(values.mean()) for name, values in scores.items()}
 
 
-def _datasets(home: StudyHome) -> tuple[DatasetRow, ...]:
+def _datasets(home: StudyStore) -> tuple[DatasetRow, ...]:
     sources, unseen = home.datasets()
     trained = [(one.name, one.fingerprint, len(one.cases), "training") for one in sources]
     return (*trained, *((one.name, one.fingerprint, len(one.cases), "unseen") for one in unseen))
 
 
-def _of_dataset(home: StudyHome, outside: dict[str, dict[str, float]]) -> dict[str, tuple[str, str]]:
+def _of_dataset(home: StudyStore, outside: dict[str, dict[str, float]]) -> dict[str, tuple[str, str]]:
     """The hold-out of several datasets is of none of them."""
     plan = home.plan()
     measured_on = {name: (name, fingerprint) for name, fingerprint in plan.unseen.items()}

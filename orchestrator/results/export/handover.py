@@ -13,7 +13,7 @@ from pathlib import Path
 from orchestrator import models
 from orchestrator.common.redaction import without_secrets
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.export.bundle import MemberNetwork
 from orchestrator.results.export.exported_network import distinct, num_trials, trained_of, training_facts
 from orchestrator.results.export.model_card import (
@@ -28,22 +28,22 @@ from orchestrator.results.export.model_card import (
 from orchestrator.results.export.write import write_bundle
 from orchestrator.results.provenance import git_revision
 from orchestrator.results.views.score_lines import ScoreLine
-from orchestrator.results.views.tables import LeaderboardRow, beside_text
+from orchestrator.results.views.tables import LeaderboardRow, secondary_text
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.statistics import cluster_interval
 from orchestrator.search.fit_jobs import load_network
-from orchestrator.search.records.ledger import FitRecord, scored_as
+from orchestrator.search.records.fit_records import FitRecord, scored_as
 from orchestrator.search.records.trial_score import TrialScore
-from orchestrator.search.store.study_store import StudyHome, StudyTrial, broken, outside_cases, ranked
+from orchestrator.search.store.study_store import StudyStore, StudyTrial, broken, outside_cases, ranked
 from orchestrator.selection.nested import nested_of
 from orchestrator.selection.ranking import Selection
-from orchestrator.selection.reevaluation import scored_again
+from orchestrator.selection.reevaluation import reevaluation_of
 
 OWN_THRESHOLD = "validation, at a threshold chosen on it"
 
 
 def export_trial(
-    home: StudyHome,
+    home: StudyStore,
     trial: StudyTrial,
     score: TrialScore,
     records: Sequence[FitRecord],
@@ -59,15 +59,15 @@ def export_trial(
     return write_bundle(
         folder,
         [load_network(record) for record in distinct(records)],
-        network_name=trial.settings.network,
-        network_params=trial.settings.network_params,
-        image_size=trial.settings.recipe.image_size,
+        network_name=trial.configuration.network,
+        network_params=trial.configuration.network_params,
+        image_size=trial.configuration.recipe.image_size,
         members=_members(records),
-        tta=trial.settings.recipe.tta,
+        tta=trial.configuration.recipe.tta,
         masks=score.masks,
         trained_on=plan.datasets,
         held_out=plan.test,
-        twins=tuple(sorted(plan.left_out)),
+        near_duplicates=tuple(sorted(plan.left_out)),
         card=trial_card(home, trial, score, records, selection, remarks),
     )
 
@@ -85,7 +85,7 @@ def _members(records: Sequence[FitRecord]) -> list[MemberNetwork]:
     ]
 
 
-def validation_line(home: StudyHome, score: TrialScore) -> ScoreLine:
+def validation_line(home: StudyStore, score: TrialScore) -> ScoreLine:
     """The trial's own score on all validation images, with its interval.
 
     At cross-fitted thresholds; where there are no other folds to choose them, at the trial's, and the name says so.
@@ -100,7 +100,7 @@ def validation_line(home: StudyHome, score: TrialScore) -> ScoreLine:
     return ScoreLine(name, num_cases, cross_fitted, interval, num_groups)
 
 
-def fold_lines(home: StudyHome, trial: StudyTrial, score: TrialScore) -> list[ScoreLine]:
+def fold_lines(home: StudyStore, trial: StudyTrial, score: TrialScore) -> list[ScoreLine]:
     """The score of each fold at the trial's threshold; none where the only fold is all there is."""
     if len(trial.records) == 1:
         return []
@@ -110,7 +110,7 @@ def fold_lines(home: StudyHome, trial: StudyTrial, score: TrialScore) -> list[Sc
     ]
 
 
-def outside_lines(home: StudyHome, records: Sequence[FitRecord], masks: PostProcess) -> list[ScoreLine]:
+def outside_lines(home: StudyStore, records: Sequence[FitRecord], masks: PostProcess) -> list[ScoreLine]:
     """Scores of one network, or of the mean of several, on hold-out cases and unseen datasets, where scored."""
     group_of, outside = home.group_of_case(), outside_cases(home.plan(), home.datasets()[1])
     lines = []
@@ -123,37 +123,37 @@ def outside_lines(home: StudyHome, records: Sequence[FitRecord], masks: PostProc
     return lines
 
 
-def front_lines(home: StudyHome) -> list[str]:
+def front_lines(home: StudyStore) -> list[str]:
     """The trials that none is better than in all objectives, a line each; none where there is one objective."""
     front = home.front()
     if not front:
         return []
-    names = (home.objective().label(), *home.beside().names)
+    names = (home.objective().label(), *home.secondary().names)
     values = home.values(home.ranked())
     told = [
         f"  trial {number}: "
         + ", ".join(
-            f"{name} {beside_text(name, value)}" for name, value in zip(names, values[number], strict=True)
+            f"{name} {secondary_text(name, value)}" for name, value in zip(names, values[number], strict=True)
         )
         for number in front
     ]
     return ["No trial is better in all objectives than these (--trial takes one of them):", *told]
 
 
-def nested_lines(home: StudyHome) -> tuple[str, ...]:
+def nested_lines(home: StudyStore) -> tuple[str, ...]:
     """What nested cross-validation has shown, a sentence each; nothing where there was none."""
     nested = nested_of(home)
     return nested.sentences() if nested is not None else ()
 
 
-def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
+def board(home: StudyStore, metric: str = "dice") -> list[LeaderboardRow]:
     """Every trial as a row of the leaderboard."""
     group_of = home.group_of_case()
-    champion, objective, beside = home.champion(), home.objective(), home.beside()
+    champion, objective, secondary = home.champion(), home.objective(), home.secondary()
     trials, front, rows = home.trials(), home.front(), []
-    standing = ranked(trials, metric, objective, beside)
+    standing = ranked(trials, metric, objective, secondary)
     score_of = {trial.number: score for trial, score in standing}
-    again = {one.trial: one for one in scored_again(home, standing)} if metric == "dice" else {}
+    again = {one.trial: one for one in reevaluation_of(home, standing)} if metric == "dice" else {}
     for trial in trials:
         score = score_of.get(trial.number)
         row = LeaderboardRow(
@@ -176,13 +176,17 @@ def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
                 row,
                 scores=score.metrics,
                 objective=None if objective.name == "mean" else objective(score, metric),
-                beside=dict(
-                    zip(beside.names, beside.values(trial.settings, score, trial.inference_ms), strict=True)
+                secondary=dict(
+                    zip(
+                        secondary.names,
+                        secondary.values(trial.configuration, score, trial.inference_ms),
+                        strict=True,
+                    )
                 ),
                 on_front=trial.number in front,
                 fresh=again[trial.number].fresh if trial.number in again else None,
                 both=again[trial.number].both if trial.number in again else None,
-                broken=broken(trial, beside),
+                broken=broken(trial, secondary),
                 cross_fitted=(score.cross_fitted or {}).get("dice"),
                 interval=cluster_interval(score.dice_of_case, groups) if score.is_cross_fitted else None,
                 threshold=score.threshold,
@@ -193,7 +197,7 @@ def board(home: StudyHome, metric: str = "dice") -> list[LeaderboardRow]:
 
 
 def trial_card(
-    home: StudyHome,
+    home: StudyStore,
     trial: StudyTrial,
     score: TrialScore,
     records: Sequence[FitRecord],
@@ -223,29 +227,29 @@ def trial_card(
     )
 
 
-def summary(home: StudyHome, trial: StudyTrial, score: TrialScore, records: Sequence[FitRecord]) -> str:
+def summary(home: StudyStore, trial: StudyTrial, score: TrialScore, records: Sequence[FitRecord]) -> str:
     """What the card says in short: which network it is, and what it scored; Markdown."""
     lines = [validation_line(home, score), *outside_lines(home, records, score.masks)]
     return card_summary(_model_facts(home, trial, score, records), lines)
 
 
 def _model_facts(
-    home: StudyHome, trial: StudyTrial, score: TrialScore, records: Sequence[FitRecord]
+    home: StudyStore, trial: StudyTrial, score: TrialScore, records: Sequence[FitRecord]
 ) -> ModelFacts:
     plan = home.plan()
     return ModelFacts(
         study=home.name,
         trial=trial.number,
-        network=trial.settings.network,
-        summary=models.summary(trial.settings.network),
+        network=trial.configuration.network,
+        summary=models.summary(trial.configuration.network),
         weights=_which_weights(plan, records),
         params=trial.params,
-        image_size=trial.settings.recipe.image_size,
+        image_size=trial.configuration.recipe.image_size,
         masks=score.masks,
-        choice=trial.settings.masks,
+        choice=trial.configuration.masks,
         members=len(distinct(records)),
         num_trials=num_trials(records),
-        tta=trial.settings.recipe.tta,
+        tta=trial.configuration.recipe.tta,
         training=tuple(training_facts(plan, record) for record in distinct(records)),
     )
 
@@ -280,8 +284,8 @@ def _split_facts(plan: SplitPlan, sources: Sequence[Dataset]) -> SplitFacts:
         num_repeats=plan.num_repeats,
         num_test=len(plan.test),
         groups_known=plan.groups_known,
-        num_twins=plan.num_twins,
-        num_unseen_twins=plan.num_unseen_twins,
+        num_near_duplicates=plan.num_near_duplicates,
+        num_unseen_near_duplicates=plan.num_unseen_near_duplicates,
         dropped=plan.num_dropped,
     )
 

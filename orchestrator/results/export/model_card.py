@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.data.splits.plan import TwinCounts
+from orchestrator.data.splits.split_file import NearDuplicateCounts
 from orchestrator.results.views.score_lines import ScoreLine, score_table
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.scoring.postprocess import PostProcess
@@ -75,8 +75,10 @@ class SplitFacts:
     num_cases: int  # of the datasets trained on
     num_in_folds: int  # of these, that some fold trains on or validates
     groups_known: bool
-    num_twins: TwinCounts | None  # pairs of images that show one scene; None: they were not looked for
-    num_unseen_twins: int  # images of unseen datasets that were dropped for such a pair
+    num_near_duplicates: (
+        NearDuplicateCounts | None
+    )  # pairs of images that show one scene; None: they were not looked for
+    num_unseen_near_duplicates: int  # images of unseen datasets that were dropped for such a pair
     dropped: Mapping[str, int]  # reason -> images that were left out for it
 
 
@@ -347,9 +349,9 @@ def _grouping(split: SplitFacts) -> str:
     ]
     sentences.append(
         "Near-identical images were not looked for."
-        if split.num_twins is None
-        else f"Near-identical images were looked for: {split.num_twins} were found, and are on one side; "
-        f"{split.num_unseen_twins} unseen images were dropped for being one of them."
+        if split.num_near_duplicates is None
+        else f"Near-identical images were looked for: {split.num_near_duplicates} were found, and are on one side; "
+        f"{split.num_unseen_near_duplicates} unseen images were dropped for being one of them."
     )
     if split.dropped:
         left_out = ", ".join(f"{num} ({reason})" for reason, num in split.dropped.items())
@@ -365,7 +367,7 @@ def _limits(
         "It was trained on still images that were chosen by people; video, other light modes and other "
         "organs are outside of what it has seen.",
     ]
-    if not split.groups_known and split.num_twins is None:
+    if not split.groups_known and split.num_near_duplicates is None:
         limits.append(
             "Groups are unknown, so near-identical images may be in training and validation, and the "
             "scores on validation and test images may be far too good."
@@ -443,8 +445,8 @@ What they leave at its default, and the seed of the fit:
 ```"""
 
 
-def _listed(settings: Mapping[str, Any]) -> str:
-    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in settings.items())
+def _listed(values: Mapping[str, Any]) -> str:
+    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items())
 
 
 def _groups(data: DataFacts) -> str:

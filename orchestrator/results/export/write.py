@@ -61,7 +61,7 @@ def write_bundle(
     masks: PostProcess,
     trained_on: dict[str, str],
     held_out: tuple[str, ...],
-    twins: tuple[str, ...] = (),
+    near_duplicates: tuple[str, ...] = (),
     card: str,
 ) -> Path:
     """Export one network, or several whose probabilities are averaged; an older bundle in `folder` is replaced.
@@ -90,7 +90,7 @@ def write_bundle(
             post_processing=PostRules.of(masks),
             trained_on=trained_on,
             held_out=held_out,
-            twins=twins,
+            twins=near_duplicates,
             sha256={name: sha256(partial / name) for name in WEIGHT_FILES},
         )
         (partial / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")

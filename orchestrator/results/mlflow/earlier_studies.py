@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from orchestrator.common.errors import BadMachine, BadStudy
 from orchestrator.data.cases import load_datasets
-from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.mlflow.client import check_uri, connect
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.search.store.study_store import StudyStore
 from orchestrator.selection.warm_start import MOST, Earlier, best_of_study, lineage, num_chosen_by
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ WHERE = "--warm-start"
 ADVICE = "begin with a study of the same split, or of other data"
 
 
-def earlier_settings(
+def earlier_configurations(
     home: Path, names: Sequence[str], uri: str, plan: SplitPlan, outside: Collection[str]
 ) -> list[Earlier]:
     """The best settings of each of these studies, for a study of this plan that holds out the cases `outside`.
@@ -33,7 +33,7 @@ def earlier_settings(
     problems: list[str] = []
     for name in names:
         try:
-            study = StudyHome(home, name)
+            study = StudyStore(home, name)
             found += (
                 _of_home(study, uri, plan, outside)
                 if study.exists()
@@ -46,11 +46,11 @@ def earlier_settings(
     return found
 
 
-def _of_home(study: StudyHome, uri: str, plan: SplitPlan, outside: Collection[str]) -> list[Earlier]:
+def _of_home(study: StudyStore, uri: str, plan: SplitPlan, outside: Collection[str]) -> list[Earlier]:
     here = load_datasets(study.home, [*plan.datasets, *plan.unseen]) if outside else ()
     hidden = {case.sha256 for dataset in here for case in dataset.cases if case.id in outside}
     for name in lineage(study) if outside else ():
-        ancestor = StudyHome(study.home, name)
+        ancestor = StudyStore(study.home, name)
         try:
             if not ancestor.exists():
                 best_of_experiment(uri, name, plan, outside)  # for its refusals
@@ -61,10 +61,10 @@ def _of_home(study: StudyHome, uri: str, plan: SplitPlan, outside: Collection[st
         except BadStudy as error:
             begun = "" if name == study.name else f"{study.name} began with settings of {name}: "
             raise BadStudy(WHERE, [f"{begun}{problem}" for problem in error.problems]) from error
-    settings = best_of_study(study)
-    if not settings:
+    configuration = best_of_study(study)
+    if not configuration:
         raise BadStudy(WHERE, f"{study.name} has no finished trial yet")
-    return settings
+    return configuration
 
 
 def best_of_experiment(uri: str, name: str, plan: SplitPlan, outside: Collection[str]) -> list[Earlier]:

@@ -12,14 +12,14 @@ from orchestrator.results.export.exported_network import Network
 from orchestrator.results.mlflow.client import check_uri, connect
 from orchestrator.results.mlflow.runs import StudyRuns
 from orchestrator.results.mlflow.study_report import fold_label, study_tags
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.search.store.study_store import StudyStore
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 
-def log_network(home: StudyHome, network: Network, tracking_uri: str) -> str:
+def log_network(home: StudyStore, network: Network, tracking_uri: str) -> str:
     """Complete the run of a network with its parameters, curve, data and scores; returns the run's id.
 
     Written twice it is one run. BadStudy if MLflow knows no such trial, BadMachine if it does not answer.
@@ -31,7 +31,7 @@ def log_network(home: StudyHome, network: Network, tracking_uri: str) -> str:
         return _log(home, runs, network)
 
 
-def _log(home: StudyHome, runs: StudyRuns, network: Network) -> str:
+def _log(home: StudyStore, runs: StudyRuns, network: Network) -> str:
     first = network.records[0]
     is_fold = network.kind == "fold"
     label = fold_label(network.training[0].label, int(first.spec.fold)) if is_fold else network.kind

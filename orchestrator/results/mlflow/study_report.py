@@ -1,4 +1,4 @@
-"""What a running study tells: MLflow through `Tracking`, people through two callables of the command line."""
+"""What a running study tells: MLflow through `MlflowWriter`, people through two callables of the command line."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 from orchestrator.data.cases import Case, Dataset
 from orchestrator.data.images import read_image, read_mask
 from orchestrator.data.resize import resize_probability
-from orchestrator.data.splits.plan import SplitPlan
 from orchestrator.data.splits.proportions import lopsided
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.export.exported_network import fold_scores, outside_metrics, training_facts
-from orchestrator.results.mlflow.writer import Tracking
+from orchestrator.results.mlflow.writer import MlflowWriter
 from orchestrator.results.views.plots import Tile, learning_curves, overlay_sheet, threshold_curve
 from orchestrator.scoring.formatting import percent
 from orchestrator.scoring.histograms import NUM_BINS
@@ -28,11 +28,11 @@ from orchestrator.search.fit_jobs import NUM_EXAMPLES
 from orchestrator.search.forecast.width import WidthChoice
 from orchestrator.search.goals.objective import Objective
 from orchestrator.search.race.rules import Verdict
-from orchestrator.search.records.ledger import FitRecord
+from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.status import Status
 from orchestrator.search.records.trial_score import TrialScore
 from orchestrator.search.store.study_store import (
-    StudyHome,
+    StudyStore,
     StudyTrial,
     champion_fit,
     finished_score,
@@ -40,7 +40,7 @@ from orchestrator.search.store.study_store import (
 )
 from orchestrator.selection.nested import nested_of
 from orchestrator.selection.ranking import select_trial
-from orchestrator.selection.reevaluation import Again, again_on
+from orchestrator.selection.reevaluation import Reevaluated, reevaluated_on
 
 if TYPE_CHECKING:
     from orchestrator.study.spec import Study
@@ -57,7 +57,7 @@ class Report:
 
     def __init__(
         self,
-        home: StudyHome,
+        home: StudyStore,
         tracking_uri: str | None,
         *,
         say: Callable[[str], None],
@@ -74,9 +74,9 @@ class Report:
 
     def __enter__(self) -> Self:
         spool = self.home.folder / "mlflow-spool"
-        self.objective, self.beside = self.home.objective(), self.home.beside()
+        self.objective, self.secondary = self.home.objective(), self.home.secondary()
         tags = study_tags(self.home)
-        self.tracking = Tracking(self.uri, self.home.name, self.artifacts, tags, spool=spool)
+        self.tracking = MlflowWriter(self.uri, self.home.name, self.artifacts, tags, spool=spool)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -107,8 +107,8 @@ class Report:
         )
         for line in cautions(study.plan):
             self.say(line)
-        baseline = study.space.settings(study.space.baseline_params())
-        if (broken := self.beside.broken(baseline)) is not None:
+        baseline = study.space.configuration(study.space.baseline_params())
+        if (broken := self.secondary.broken(baseline)) is not None:
             self.say(
                 f"the paper's setting has {broken}: it is trained to compare with, and is never champion"
             )
@@ -166,8 +166,8 @@ class Report:
             spread["dice_cross_fitted"] = score.cross_fitted["dice"]
         if self.objective.name != "mean":
             spread["objective"] = self.objective(score)
-        told, also = "", self.beside.values(trial.settings, score, trial.inference_ms)
-        for name, value in zip(self.beside.names, also, strict=True):
+        told, also = "", self.secondary.values(trial.configuration, score, trial.inference_ms)
+        for name, value in zip(self.secondary.names, also, strict=True):
             spread[f"objective_{name.replace('-', '_')}"] = value
             told += f"  {name} {value:.4g}"
         if score.fold_dice_std is not None:
@@ -188,13 +188,13 @@ class Report:
         rest = "" if end.is_of_this_run else "; those in flight and the best go on, as far as the budget goes"
         self.say(f"no new trial is begun: {end.why}{rest}")
 
-    def scoring_again(self, trials: Sequence[int], num_fits: int) -> None:
+    def reevaluation_started(self, trials: Sequence[int], num_fits: int) -> None:
         numbers = ", ".join(map(str, trials))
         self.say(
-            f"trials {numbers} cannot be told apart: scored again {again_on(self.home)}; {num_fits} fits to go"
+            f"trials {numbers} cannot be told apart: scored again {reevaluated_on(self.home)}; {num_fits} fits to go"
         )
 
-    def fold_again(self, number: int, record: FitRecord, masks: MaskChoice) -> None:
+    def fold_reevaluated(self, number: int, record: FitRecord, masks: MaskChoice) -> None:
         self._fold(number, record.spec.fold.replace(" ", "-"), record.spec.fold, record, masks)
 
     def finished(self, champion: StudyTrial | None) -> None:
@@ -209,7 +209,7 @@ class Report:
         scored_by = {"outside_scores_of": f"network of {fold} of trial {champion.number}"} if metrics else {}
         front, standing = self.home.front(), self.home.ranked()
         params = {trial.number: trial.params for trial, _ in standing}
-        if self.beside.objectives:
+        if self.secondary.objectives:
             for number in params:
                 on_front = "true" if number in front else "false"
                 self.tracking.trial_scores(number, {}, {"pareto": on_front}, params[number])
@@ -217,7 +217,10 @@ class Report:
         selection = select_trial(self.home, standing)
         for one in selection.again:
             self.tracking.trial_scores(
-                one.trial, again_metrics(one, self.objective), {"scored_again": "true"}, params[one.trial]
+                one.trial,
+                reevaluation_metrics(one, self.objective),
+                {"scored_again": "true"},
+                params[one.trial],
             )
         self.tracking.trial_scores(
             champion.number,
@@ -229,7 +232,7 @@ class Report:
             label = fold_label(fold, int(record.spec.fold))
             self.tracking.fold_finished(champion.number, label, record.fit_id, record.curves, {})
             self.tracking.fold_scores(champion.number, label, record.fit_id, metrics)
-        again = again_metrics(selection.again[0], self.objective) if selection.again else {}
+        again = reevaluation_metrics(selection.again[0], self.objective) if selection.again else {}
         if scored_by:
             self.tracking.study_tags(scored_by)
         nested = nested_of(self.home)
@@ -244,7 +247,7 @@ class Report:
                 **(nested.metrics() if nested else {}),
             }
         )
-        for line in selection.again_sentences():
+        for line in selection.reevaluation_sentences():
             self.say(line)
 
     def _label(self, fold: int) -> str:
@@ -277,15 +280,15 @@ def own_threshold_text(scores: Mapping[str, float]) -> str:
     return f"dice {percent(scores[f'{OWN}dice'])} at its own best threshold"
 
 
-def again_metrics(one: Again, objective: Objective) -> dict[str, float]:
+def reevaluation_metrics(one: Reevaluated, objective: Objective) -> dict[str, float]:
     """What both scorings of a finalist say by the study's objective, for MLflow."""
     name = f"rescored_{objective.label()}".replace("-", "_").replace(" ", "_")
     return {name: one.both, f"{name}_fresh": one.fresh, "search_optimism": one.optimism}
 
 
-def study_tags(home: StudyHome) -> dict[str, str]:
+def study_tags(home: StudyStore) -> dict[str, str]:
     """What every run of a study is tagged with."""
-    objectives = ", ".join([home.objective().label(), *home.beside().names])
+    objectives = ", ".join([home.objective().label(), *home.secondary().names])
     tags = {"study_id": home.study_id, "objective": objectives} | split_tags(home.plan())
     whole = whole_study(home.home, home.name)
     return tags if whole == home.name else tags | {"outer_fold_of": whole}
@@ -301,8 +304,12 @@ def split_tags(plan: SplitPlan) -> dict[str, str]:
     return {
         "split": plan.name,
         "split_digest": plan.digest,
-        "twin_pairs": "not looked for" if plan.num_twins is None else str(sum(plan.num_twins)),
-        "twin_pairs_between": "not looked for" if plan.num_twins is None else str(plan.num_twins.between),
+        "twin_pairs": "not looked for"
+        if plan.num_near_duplicates is None
+        else str(sum(plan.num_near_duplicates)),
+        "twin_pairs_between": "not looked for"
+        if plan.num_near_duplicates is None
+        else str(plan.num_near_duplicates.between),
         "dropped_cases": _listed(plan.num_dropped) or "0",
         "hold_out_cases": str(len(plan.test)),
     } | ({"split_warning": warning} if (warning := lopsided(plan)) else {})
@@ -311,18 +318,18 @@ def split_tags(plan: SplitPlan) -> dict[str, str]:
 def cautions(plan: SplitPlan) -> list[str]:
     """What whoever reads the scores of this split must know, a line each."""
     lines = []
-    if not plan.groups_known and plan.twins is None:
+    if not plan.groups_known and plan.near_duplicates is None:
         lines.append(
             "groups (videos, patients) are unknown, so images of one may be on both sides of a split"
         )
-    elif plan.twins is None:
+    elif plan.near_duplicates is None:
         lines.append(
             "near-identical images were not looked for, so two groups that show one place may be parted"
         )
     elif not plan.groups_known:
         lines.append(
-            f"groups (videos, patients) are unknown; {len(plan.twins)} pairs of near-identical images are kept "
-            "together, other images of one patient may be on both sides of a split"
+            f"groups (videos, patients) are unknown; {len(plan.near_duplicates)} pairs of near-duplicate images are "
+            "kept together, other images of one patient may be on both sides of a split"
         )
     if warning := lopsided(plan):
         lines.append(warning)
@@ -340,7 +347,7 @@ def default_uri(home: Path) -> str:
 
 def pictures(trial: StudyTrial, score: TrialScore, cases: Mapping[str, Case]) -> dict[str, bytes]:
     """PNGs of a finished trial: cases from worst to best, learning curves, Dice against threshold."""
-    title = f"trial {trial.number}, {trial.settings.network}"
+    title = f"trial {trial.number}, {trial.configuration.network}"
     shown = trial.records[:MAX_SHOWN]
     which = "each fold" if shown == trial.records else f"the first {MAX_SHOWN} of {len(trial.records)} folds,"
     tiles = [

@@ -33,7 +33,7 @@ HTTP_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TI
 FINAL_ANSWERS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 
-class Tracking:
+class MlflowWriter:
     """Tells MLflow about one study. Use as a context manager; `summary` says that the study is complete."""
 
     def __init__(

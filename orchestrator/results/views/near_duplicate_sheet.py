@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from orchestrator.data.images import read_image
-from orchestrator.data.near_duplicates.find import Leaks, Twin
+from orchestrator.data.near_duplicates.find import Leaks, NearDuplicate
 from orchestrator.results.views.augmentation_preview import GAP, INK, PAPER
 
 ACROSS, DOWN = 3, 8  # pairs on a page
@@ -19,11 +19,16 @@ SIDE = 220  # pixels of a frame on the sheet
 LINE = 13  # pixels of a line of text; three lines under each pair
 
 
-def in_order(leaks: Leaks) -> tuple[Twin, ...]:
+def in_order(leaks: Leaks) -> tuple[NearDuplicate, ...]:
     """Pairs between datasets first, then pairs within one; what the fewest places speak for comes first in both."""
     return tuple(
         sorted(
-            leaks.twins, key=lambda twin: (_dataset(twin.one) == _dataset(twin.other), twin.num_places, twin)
+            leaks.near_duplicates,
+            key=lambda pair: (
+                _dataset(pair.one) == _dataset(pair.other),
+                pair.num_places,
+                pair,
+            ),
         )
     )
 
@@ -34,29 +39,37 @@ def pages(leaks: Leaks) -> Iterator[NDArray[np.uint8]]:
     Under a pair: both case ids, the kind, the places, and how alike the pictures are, laid over each other.
     """
     images = {case.id: case.image for dataset in leaks.datasets for case in dataset.cases}
-    twins = iter(in_order(leaks))
+    near_duplicates = iter(in_order(leaks))
     for _ in range(MAX_PAGES):
-        page = list(islice(twins, ACROSS * DOWN))
+        page = list(islice(near_duplicates, ACROSS * DOWN))
         if not page:
             return
-        yield _page([(twin, [read_image(images[id]) for id in (twin.one, twin.other)]) for twin in page])
+        yield _page(
+            [
+                (
+                    pair,
+                    [read_image(images[id]) for id in (pair.one, pair.other)],
+                )
+                for pair in page
+            ]
+        )
 
 
-def _page(pairs: Sequence[tuple[Twin, list[NDArray[np.uint8]]]]) -> NDArray[np.uint8]:
+def _page(pairs: Sequence[tuple[NearDuplicate, list[NDArray[np.uint8]]]]) -> NDArray[np.uint8]:
     wide, high = 2 * SIDE + 3 * GAP, SIDE + 3 * LINE + 2 * GAP
     rows = -(-len(pairs) // ACROSS)
     paper = Image.new("RGB", (min(len(pairs), ACROSS) * wide, rows * high + GAP), PAPER)
     draw, font = ImageDraw.Draw(paper), ImageFont.load_default(LINE - 2)
-    for place, (twin, frames) in enumerate(pairs):
+    for place, (pair, frames) in enumerate(pairs):
         left, top = place % ACROSS * wide + GAP, place // ACROSS * high + GAP
         for column, frame in enumerate(frames):
             tile = ImageOps.pad(Image.fromarray(frame), (SIDE, SIDE), color=PAPER)
             paper.paste(tile, (left + column * (SIDE + GAP), top))
-        kind = f"{twin.kind}, mirrored" if twin.mirrored else twin.kind
-        facts = f"{kind}, {twin.num_places} places, likeness {twin.likeness:.2f}"
-        if twin.kind == "same video":
+        kind = f"{pair.kind}, mirrored" if pair.mirrored else pair.kind
+        facts = f"{kind}, {pair.num_places} places, likeness {pair.likeness:.2f}"
+        if pair.kind == "same video":
             facts = "same video, told by their numbers alone"
-        for line, text in enumerate((twin.one, twin.other, facts)):
+        for line, text in enumerate((pair.one, pair.other, facts)):
             draw.text((left, top + SIDE + line * LINE), text, INK, font)
     return np.asarray(paper)
 

@@ -13,8 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.data.cases import Case, Dataset
-from orchestrator.data.splits.plan import SplitPlan, group_of_case
+from orchestrator.data.splits.plan import group_of_case
 from orchestrator.data.splits.proportions import lopsided
+from orchestrator.data.splits.split_file import SplitPlan
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class PartFacts:
 def split_facts(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[Dataset]) -> list[PartFacts]:
     """Training and validation of every fold, then the hold-out test, then each unseen dataset."""
     cases = {case.id: case for dataset in (*datasets, *unseen) for case in dataset.cases}
-    group_of = group_of_case((*datasets, *unseen), plan.twins)
+    group_of = group_of_case((*datasets, *unseen), plan.near_duplicates)
 
     def facts(
         fold: str | None, part: str, ids: Iterable[str], dropped: Mapping[str, Sequence[str]]
@@ -86,7 +87,7 @@ def split_dict(plan: SplitPlan, rows: Sequence[PartFacts]) -> dict[str, Any]:
         "seed": plan.seed,
         "digest": plan.digest,
         "groups_known": plan.groups_known,
-        "twins": None if plan.num_twins is None else plan.num_twins._asdict(),
+        "twins": None if plan.num_near_duplicates is None else plan.num_near_duplicates._asdict(),
         "repeats": plan.num_repeats,
         "dropped": plan.num_dropped,
         "warning": lopsided(plan),
@@ -116,5 +117,7 @@ def _facts(
 
 def _title(plan: SplitPlan) -> str:
     groups = "known groups" if plan.groups_known else "groups unknown"
-    twins = "twins not looked for" if plan.num_twins is None else f"twins: {plan.num_twins}"
-    return f"{plan.name}: {groups}, {twins}, digest {plan.digest[:12]}"
+    near_duplicates = (
+        "twins not looked for" if plan.num_near_duplicates is None else f"twins: {plan.num_near_duplicates}"
+    )
+    return f"{plan.name}: {groups}, {near_duplicates}, digest {plan.digest[:12]}"

@@ -16,11 +16,11 @@ from rich.text import Text
 from orchestrator.results.views.score_lines import COLUMNS, ScoreLine, interval_text
 from orchestrator.scoring.formatting import percent
 from orchestrator.search.choices import CostName
-from orchestrator.search.records.partial_score import Partial
+from orchestrator.search.records.partial_score import PartialScore
 
 if TYPE_CHECKING:
     from orchestrator.selection.comparison import Comparison
-    from orchestrator.selection.ranking import Versus
+    from orchestrator.selection.ranking import PairedTest
 
 # Headings of the leaderboard.
 AGAIN, BOTH, CROSS_FITTED = "re-evaluation", "search and re-evaluation", "cross-fitted dice, 95 %"
@@ -48,12 +48,12 @@ class LeaderboardRow:
     outside: Mapping[str, float] = field(default_factory=dict)  # "test", "CVC-ClinicDB" -> mean Dice
     error: str | None = None
     objective: float | None = None  # what the study maximises, where it is not the mean
-    beside: Mapping[str, float] = field(default_factory=dict)  # further objectives
+    secondary: Mapping[str, float] = field(default_factory=dict)  # further objectives
     on_front: bool = False  # whether no trial is better in all of them
     fresh: float | None = None  # what finalists have shown in the second scoring
     both: float | None = None  # over the search and those: finalists are ranked by it
     broken: str | None = None  # which limits it exceeds, in words; it has no rank
-    partial: Partial | None = None  # what a trial without all its folds has shown: no score
+    partial: PartialScore | None = None  # what a trial without all its folds has shown: no score
 
 
 def ranked_rows(
@@ -90,35 +90,37 @@ def leaderboard(
     columns = _columns(rows, metric, objective)
     ranked = ranked_rows(rows, metric)
     cells = {name: [cell(rank, row) for rank, row in ranked] for name, cell in columns.items()}
-    settings = [Text(_settings(row)) for _, row in ranked]
+    configuration = [Text(_configurations(row)) for _, row in ranked]
     taken = sum(_width(name, column) + 1 for name, column in cells.items())
     later = [name for name in columns if name in ("at", "folds", "min") or _is_outside(name, rows)]
-    longest = max((len(text) for text in settings), default=0)
+    longest = max((len(text) for text in configuration), default=0)
     if width - taken >= max(LEAST_FOR_SETTINGS, longest / MOST_LINES):
-        shown = [_board(cells, ranked, settings, title)]
+        shown = [_board(cells, ranked, configuration, title)]
     else:
         first = {name: column for name, column in cells.items() if name not in later}
         second = {name: cells[name] for name in ("trial", *later)}
-        shown = [_board(first, ranked, None, title), _board(second, ranked, settings)]
+        shown = [_board(first, ranked, None, title), _board(second, ranked, configuration)]
     return Group(*shown, *(Text(line) for line in _legend(columns, metric, objective)))
 
 
 def _board(
     cells: Mapping[str, Sequence[str]],
     ranked: Sequence[tuple[int | None, LeaderboardRow]],
-    settings: Sequence[Text] | None,
+    configurations: Sequence[Text] | None,
     title: str | None = None,
 ) -> Table:
     """Some columns of the leaderboard, and the settings if they are among them."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, column in cells.items():
         table.add_column(escape(name), justify="right", min_width=_width(name, column), overflow="fold")
-    if settings is not None:
-        table.add_column("settings", overflow="fold")
+    if configurations is not None:
+        table.add_column("configuration", overflow="fold")
     for place, (rank, _) in enumerate(ranked):
         row = [column[place] for column in cells.values()]
         table.add_row(
-            *row, *([] if settings is None else [settings[place]]), style="bold" if rank == 1 else None
+            *row,
+            *([] if configurations is None else [configurations[place]]),
+            style="bold" if rank == 1 else None,
         )
     return table
 
@@ -137,16 +139,16 @@ def _columns(
     rows: Sequence[LeaderboardRow], metric: str, objective: str | None
 ) -> dict[str, Callable[[int | None, LeaderboardRow], str]]:
     """Heading -> what a row has there; those alone that some row has something in."""
-    beside = list(dict.fromkeys(name for row in rows for name in row.beside))
+    secondary = list(dict.fromkeys(name for row in rows for name in row.secondary))
     columns: dict[str, Callable[[int | None, LeaderboardRow], str]] = {
         "": lambda rank, row: "" if rank is None else str(rank),
         "trial": lambda rank, row: str(row.number),
     }
     if objective:
         columns[objective] = lambda rank, row: percent(row.objective)
-    for name in beside:
-        columns[name] = lambda rank, row, name=name: beside_text(name, row.beside.get(name))  # type: ignore[misc]
-    if beside:
+    for name in secondary:
+        columns[name] = lambda rank, row, name=name: secondary_text(name, row.secondary.get(name))  # type: ignore[misc]
+    if secondary:
         columns["front"] = lambda rank, row: "yes" if row.on_front else ""
     for name in dict.fromkeys([metric, "dice", "iou"]):
         columns[name] = lambda rank, row, name=name: percent(row.scores.get(name))  # type: ignore[misc]
@@ -190,8 +192,8 @@ def leaderboard_dicts(rows: Sequence[LeaderboardRow], metric: str = "dice") -> l
             "state": row.state,
             "scores": dict(row.scores),
             "objective": row.objective,
-            "beside": dict(row.beside),
-            "on_front": row.on_front if row.beside else None,
+            "beside": dict(row.secondary),
+            "on_front": row.on_front if row.secondary else None,
             "scored_again": None if row.both is None else {"fresh": row.fresh, "both": row.both},
             "broken": row.broken,
             "cross_fitted": row.cross_fitted,
@@ -284,7 +286,7 @@ def comparison_table(rows: Sequence[Comparison], title: str) -> Table:
     return table
 
 
-def versus_table(rows: Sequence[Versus]) -> Table:
+def versus_table(rows: Sequence[PairedTest]) -> Table:
     """The winner less each trial that cannot be told from it; in points of a percent."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("trial", "winner's lead", "95 %", "p images", "p folds", "p corrected"):
@@ -320,7 +322,7 @@ def short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def beside_text(name: str, value: float | None) -> str:
+def secondary_text(name: str, value: float | None) -> str:
     """A further objective: a cost as it is, a score in percent."""
     if value is None:
         return "–"
@@ -342,13 +344,13 @@ def _cross_fitted(row: LeaderboardRow) -> str:
     return f"{100 * row.cross_fitted:.1f} ({_interval(row.interval)})"
 
 
-def _settings(row: LeaderboardRow) -> str:
-    settings = "  ".join(f"{name} {short(value)}" for name, value in row.searched.items())
+def _configurations(row: LeaderboardRow) -> str:
+    configuration = "  ".join(f"{name} {short(value)}" for name, value in row.searched.items())
     if row.state == "complete":
-        return f"{row.broken}  {settings}" if row.broken else settings
+        return f"{row.broken}  {configuration}" if row.broken else configuration
     why = f": {row.error.splitlines()[0]}" if row.error else ""
     shown = f" {row.partial}" if row.partial is not None and row.state == "stopped" else ""
-    return f"{row.state}{shown}{why}  {settings}"
+    return f"{row.state}{shown}{why}  {configuration}"
 
 
 def _finite(interval: tuple[float, float] | None) -> list[float] | None:

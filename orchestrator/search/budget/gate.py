@@ -7,28 +7,30 @@ from dataclasses import asdict
 from typing import Any
 
 from orchestrator.search.budget.limits import Budget, Cost, End, cost_of
-from orchestrator.search.budget.usage import Spending
+from orchestrator.search.budget.usage import ResourceUsage
 from orchestrator.search.samplers.stopping_rule import Shown, why_unlikely
 
 
-class Purse:
+class BudgetGate:
     """Once it is closed it stays closed for this run: `end` says why."""
 
-    def __init__(self, budget: Budget, spending: Spending, num_lanes: Callable[[], int] = lambda: 1) -> None:
+    def __init__(
+        self, budget: Budget, spending: ResourceUsage, num_lanes: Callable[[], int] = lambda: 1
+    ) -> None:
         self.budget, self.spending, self.num_lanes = budget, spending, num_lanes
         self.end: End | None = None
         self.reserved = 0.0  # fits after the search: the finalists are scored again
 
     def is_open(
         self,
-        settings: int,
+        configuration: int,
         fits_held_back: Callable[[], float],
         shown: Callable[[], Sequence[Shown]],
         new_fits: int = 1,
     ) -> bool:
         """`settings`: how many were begun; `new_fits`: what one more begins with. Of the rest what matters is asked."""
         if self.end is None:
-            self.end = self._end(settings, fits_held_back, shown, new_fits)
+            self.end = self._end(configuration, fits_held_back, shown, new_fits)
         return self.end is None
 
     def remember(self) -> dict[str, Any] | None:
@@ -66,7 +68,7 @@ class Purse:
 
     def _end(
         self,
-        settings: int,
+        configuration: int,
         fits_held_back: Callable[[], float],
         shown: Callable[[], Sequence[Shown]],
         new_fits: int,
@@ -75,7 +77,7 @@ class Purse:
         if self.budget.is_of_training:
             kept = fits_held_back() + self.reserved
             spent, held_back, new = self.spending.spent(), self.cost_of(kept), self.cost_of(new_fits)
-        end = self.budget.used_up(settings, spent, held_back, new)
+        end = self.budget.used_up(configuration, spent, held_back, new)
         if end is None and self.budget.until_unlikely and (why := why_unlikely(shown())) is not None:
             return End("until_unlikely", why)
         return end

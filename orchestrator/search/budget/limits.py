@@ -72,13 +72,13 @@ class Budget:
         """Whether it matters what fits cost."""
         return any(limit is not None for limit in (self.hours, self.gpu_hours, self.epochs))
 
-    def used_up(self, settings: int, spent: Cost, held_back: Cost, new: Cost) -> End | None:
+    def used_up(self, configuration: int, spent: Cost, held_back: Cost, new: Cost) -> End | None:
         """Why no new setting is begun; None if one may be.
 
         `held_back`: what the fits in flight and the finalists' folds will cost; `new`: what a new setting begins with.
         """
-        if self.trials is not None and settings >= self.trials:
-            return End("trials", f"{settings} of {self.trials} trials were begun")
+        if self.trials is not None and configuration >= self.trials:
+            return End("trials", f"{configuration} of {self.trials} trials were begun")
         limits = (("hours", self.hours), ("gpu_hours", self.gpu_hours), ("epochs", self.epochs))
         for name, limit in limits:
             used, kept, more = (getattr(cost, name) for cost in (spent, held_back, new))

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.search.budget.limits import Cost, FitCost
-from orchestrator.search.records.ledger import FitRecord, Ledger
+from orchestrator.search.records.fit_records import FitRecord
+from orchestrator.search.records.ledger import Ledger
 
 # The pace is that of so many last seconds.
 PACE_S = 600.0
@@ -25,7 +26,7 @@ class Training:
     finished: bool = False
 
 
-class Spending:
+class ResourceUsage:
     """Counts epochs and lane time over all runs of a study; wall time of this one.
 
     Fits that were cut or failed left no record: what they cost is known while this lives, and afterwards to whoever

@@ -19,15 +19,15 @@ from optuna.samplers import RandomSampler
 
 from orchestrator import models
 from orchestrator.data.cache.frames import CachedCases
-from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.search.choices import RuleName
 from orchestrator.search.forecast.simulated_samplers import Seen
 from orchestrator.search.forecast.simulation import Study
 from orchestrator.search.forecast.worlds import World
 from orchestrator.search.race.rules import Race
 from orchestrator.search.records.trial_score import fold_specs
-from orchestrator.search.significance import Contender, all_against
-from orchestrator.search.space.space import SearchSpace, Settings
+from orchestrator.search.significance import ComparedTrial, all_against
+from orchestrator.search.space.space import Configuration, SearchSpace
 from orchestrator.training.fit import run_fit
 from orchestrator.training.memory import Memory, within_memory
 from orchestrator.training.recipe import FitSpec, Recipe
@@ -88,7 +88,7 @@ class Forecast:
 
 
 def measure(
-    settings: Settings,
+    configuration: Configuration,
     plan: SplitPlan,
     cases: CachedCases,
     device: torch.device,
@@ -99,7 +99,7 @@ def measure(
 
     A share that is too much for the memory is taken in parts, as a fit would. Raises `FitFailed` as a fit does.
     """
-    spec = fold_specs(settings, plan)[0]
+    spec = fold_specs(configuration, plan)[0]
     training, validation = {}, 0.0
     for share in shares:
         few = spec.model_copy(
@@ -138,13 +138,13 @@ def measure(
                     loader_workers=loader_workers,
                     micro_batch=at_a_time,
                 ),
-                smallest=models.smallest_batch(settings.network),
+                smallest=models.smallest_batch(configuration.network),
             )
         training[share] = rows[-1]["images_per_second"]
         seconds = rows[-1]["seconds"] - len(few.train) / training[share]
         validation = max(validation, len(few.val) / max(seconds, 1e-6))
     with torch.device("meta"):
-        network = models.build(settings.network, **_without_weights(settings))
+        network = models.build(configuration.network, **_without_weights(configuration))
     num_bytes = sum(p.numel() * p.element_size() for p in network.parameters())
     return Speed(training, validation, num_bytes)
 
@@ -178,17 +178,17 @@ def forecast(
 
     def play(seconds: Sequence[float], seed: int) -> Study:
         instance, rng = world.draw(seed), np.random.default_rng([seed, 5])
-        of_setting = rng.choice(np.asarray(seconds, dtype=np.float64), num_trials)
+        of_configuration = rng.choice(np.asarray(seconds, dtype=np.float64), num_trials)
 
         def duration(number: int, fold: int) -> float:
-            whole = float(of_setting[number])
+            whole = float(of_configuration[number])
             failures = rng.poisson(failures_per_hour * whole / 3600)
             return whole + failures * (RESTART_S + whole / num_epochs / 2)
 
         race_of = Race(race, instance.groups)
         study = Study(instance, race_of, ask_nearby, lanes=num_lanes, seed=seed, duration=duration)
         study.clock = START_S
-        study.run_settings(num_trials)
+        study.run_configurations(num_trials)
         if rescore > 1 and len(again := _finalists(study, rescore)) > 1:
             study.train_again(again)
         return study
@@ -220,7 +220,11 @@ def _num_averaged(recipe: Recipe) -> int:
 def _finalists(study: Study, most: int) -> list[int]:
     """Who would be scored again: the winner and those that cannot be told from it (ties.py), best first."""
     num_folds = study.instance.world.num_folds
-    complete = [number for number, setting in enumerate(study.settings) if len(setting.scores) == num_folds]
+    complete = [
+        number
+        for number, configuration in enumerate(study.configurations)
+        if len(configuration.scores) == num_folds
+    ]
     ranked = sorted(complete, key=lambda number: -study.race.board.mean(number))
     winner, *others = [_contender(study, number) for number in ranked]
     groups = [group for fold in study.instance.groups for group in fold]
@@ -228,9 +232,9 @@ def _finalists(study: Study, most: int) -> list[int]:
     return [winner.number, *(one.other for one in against if not one.is_sure)][:most]
 
 
-def _contender(study: Study, number: int) -> Contender:
-    scores = [values for _, values in sorted(study.settings[number].scores.items())]
-    return Contender(number, np.concatenate(scores), tuple(float(values.mean()) for values in scores))
+def _contender(study: Study, number: int) -> ComparedTrial:
+    scores = [values for _, values in sorted(study.configurations[number].scores.items())]
+    return ComparedTrial(number, np.concatenate(scores), tuple(float(values.mean()) for values in scores))
 
 
 def ask_nearby(seen: Seen, seed: int) -> tuple[float, ...]:
@@ -243,12 +247,12 @@ def ask_nearby(seen: Seen, seed: int) -> tuple[float, ...]:
     return tuple(np.clip(best + rng.normal(0, NEAR, (num_parameters,)), 0, 1).tolist())
 
 
-def some_settings(space: SearchSpace, num_drawn: int, seed: int) -> list[Settings]:
+def some_configurations(space: SearchSpace, num_drawn: int, seed: int) -> list[Configuration]:
     """The paper's setting, and some drawn at random."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=RandomSampler(seed=seed))
     drawn = [space.sample(study.ask()) for _ in range(num_drawn)]
-    return [space.settings(params) for params in (space.baseline_params(), *drawn)]
+    return [space.configuration(params) for params in (space.baseline_params(), *drawn)]
 
 
 def widths_of(batch_sizes: Sequence[int], num_gpus: int) -> list[int]:
@@ -269,7 +273,7 @@ def world_of(plan: SplitPlan, num_parameters: int) -> World:
     )
 
 
-def _without_weights(settings: Settings) -> dict[str, object]:
+def _without_weights(configuration: Configuration) -> dict[str, object]:
     offline = {"pretrained": False, "weights": None}
-    known = models.params(settings.network)
-    return {**settings.network_params, **{key: value for key, value in offline.items() if key in known}}
+    known = models.params(configuration.network)
+    return {**configuration.network_params, **{key: value for key, value in offline.items() if key in known}}

@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.search.samplers.encoding import Box
+from orchestrator.search.samplers.encoding import SpaceEncoding
 from orchestrator.search.samplers.gaussian_process import suggest
 from orchestrator.search.samplers.inducing_points import fitted, with_flying
 
@@ -39,10 +39,10 @@ class Seen:
         return {f"x{place}": distribution for place, distribution in enumerate(self.space)}
 
 
-Ask = Callable[[Seen, int], Point]  # and a seed
+Proposer = Callable[[Seen, int], Point]  # and a seed
 
 
-def ask_optuna(make_sampler: Callable[[int], BaseSampler]) -> Ask:
+def ask_optuna(make_sampler: Callable[[int], BaseSampler]) -> Proposer:
     """A sampler of Optuna's on a throwaway study in memory, as the engine shows it one."""
 
     def ask(seen: Seen, seed: int) -> Point:
@@ -70,7 +70,7 @@ def ask_surrogate(seen: Seen, seed: int) -> Point:
     finished = np.isfinite(seen.values)
     if finished.sum() < 2 * seen.points.shape[1]:
         return _anywhere(seen, rng)
-    box = Box(seen.named)
+    box = SpaceEncoding(seen.named)
     points, values, folds = _in_box(box, seen.points[finished]), seen.values[finished], seen.folds[finished]
     flying = _in_box(box, seen.points[~finished])
     seen_so_far = (points, values, folds)
@@ -80,11 +80,11 @@ def ask_surrogate(seen: Seen, seed: int) -> Point:
 
 def beliefs(seen: Seen) -> NDArray[np.float64]:
     """What our model believes of every point, all of them finished."""
-    points = _in_box(Box(seen.named), seen.points)
+    points = _in_box(SpaceEncoding(seen.named), seen.points)
     return fitted(points, seen.values, seen.folds).predict(points)[0]
 
 
-def _in_box(box: Box, points: NDArray[np.float64]) -> NDArray[np.float64]:
+def _in_box(box: SpaceEncoding, points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([box.point(dict(zip(box.columns, point, strict=True))) for point in points.tolist()])
 
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.search.forecast.simulated_samplers import Ask, Point, Seen, beliefs
+from orchestrator.search.forecast.simulated_samplers import Point, Proposer, Seen, beliefs
 from orchestrator.search.forecast.worlds import Instance
 from orchestrator.search.race.early_stopping import Curve, Finished, cut, lead_of
 from orchestrator.search.race.rules import Everything, Race, Verdict
 
 
 @dataclass
-class Setting:
+class SimulatedTrial:
     """What the study knows of one point."""
 
     point: Point
@@ -39,7 +39,7 @@ class Outcome:
     epochs: int
     chosen: int
     regret: float  # of the chosen setting, Dice
-    num_settings: int
+    num_configurations: int
     best_was_stopped: bool  # the truly best of all settings tried was stopped for good
     best_was_cut: bool  # within a fit
 
@@ -51,7 +51,7 @@ class Study:
         self,
         instance: Instance,
         race: Race,
-        ask: Ask,
+        ask: Proposer,
         *,
         lanes: int = 1,
         seed: int = 0,
@@ -63,7 +63,7 @@ class Study:
         self.duration = duration
         self.busy = 0.0  # time that lanes have trained, all together
         self.lanes, self.seed, self.fits, self.clock = lanes, seed, 0, 0.0
-        self.settings: list[Setting] = []
+        self.configurations: list[SimulatedTrial] = []
         # of every fit in flight: when its epoch ends, setting, fold, which epoch, how long each takes
         self.running: list[tuple[float, int, int, int, float]] = []
         self.queue: deque[tuple[int, int]] = deque()  # fits that wait for a lane: setting, fold
@@ -80,9 +80,9 @@ class Study:
             outcomes.append(deepcopy(self)._finish())
         return outcomes
 
-    def run_settings(self, num_settings: int) -> Outcome:
+    def run_configurations(self, num_configurations: int) -> Outcome:
         """Try so many settings, then give the finalists their folds, on all lanes, and choose."""
-        self._advance(lambda: len(self.settings) < num_settings)
+        self._advance(lambda: len(self.configurations) < num_configurations)
         return self._finish(may_go=True)
 
     def train_again(self, numbers: Sequence[int]) -> None:
@@ -123,21 +123,21 @@ class Study:
 
     def _start(self) -> bool:
         """Ask for folds of somebody recalled, or of a new setting."""
-        paused = [n for n, setting in enumerate(self.settings) if setting.state == "paused"]
+        paused = [n for n, configuration in enumerate(self.configurations) if configuration.state == "paused"]
         number = self.race.recall(paused, self.wants_new)
         if number is None:
             if not self.wants_new:
                 return False
-            number = len(self.settings)
-            self.settings.append(Setting(self._ask()))
+            number = len(self.configurations)
+            self.configurations.append(SimulatedTrial(self._ask()))
         self._visit(number)
         return True
 
     def _visit(self, number: int) -> None:
         """Ask for as many folds of a setting as the engine would (searcher.py)."""
-        setting = self.settings[number]
-        setting.state = "running"
-        missing = [fold for fold in range(self.instance.world.num_folds) if fold not in setting.scores]
+        configuration = self.configurations[number]
+        configuration.state = "running"
+        missing = [fold for fold in range(self.instance.world.num_folds) if fold not in configuration.scores]
         if number > 0 and not isinstance(self.race.rule, Everything):
             idle = 0 if self.wants_new else self.lanes - len({number, *self._visited()})
             missing = missing[: max(1, idle)]
@@ -148,8 +148,8 @@ class Study:
         return [number for number, _ in self.queue] + [number for _, number, *_ in self.running]
 
     def _run_fold(self, number: int, fold: int) -> None:
-        setting = self.settings[number]
-        setting.curves[fold] = self.instance.curve(number, setting.point, fold)
+        configuration = self.configurations[number]
+        configuration.curves[fold] = self.instance.curve(number, configuration.point, fold)
         pace = self._duration(number, fold) / self.instance.world.num_epochs
         heapq.heappush(self.running, (self.clock + pace, number, fold, 1, pace))
 
@@ -164,7 +164,7 @@ class Study:
             self._land(number, fold, may_go)
         elif verdict := self._hopeless(number, fold, epoch):
             self.fits += 1
-            self.settings[number].cut = verdict
+            self.configurations[number].cut = verdict
             self._stop(number)
         else:
             heapq.heappush(self.running, (self.clock + pace, number, fold, epoch + 1, pace))
@@ -174,40 +174,40 @@ class Study:
         incumbent = self.race.incumbent
         if number in (0, incumbent) or incumbent is None or isinstance(self.race.rule, Everything):
             return None
-        if fold not in self.settings[incumbent].scores:
+        if fold not in self.configurations[incumbent].scores:
             return None
-        told = self.settings[number].curves[fold][:epoch].tolist()
+        told = self.configurations[number].curves[fold][:epoch].tolist()
         own, others = self._best_dice(number), self._best_dice(incumbent)
         lead = lead_of(own, others, fold, self.race.board.num_images)
         return cut(Curve(told, self.instance.world.num_epochs), self.finished, others[fold], incumbent, lead)
 
     def _best_dice(self, number: int) -> dict[int, float]:
         """Of the best epoch on every finished fold."""
-        setting = self.settings[number]
-        return {fold: float(setting.curves[fold].max()) for fold in setting.scores}
+        configuration = self.configurations[number]
+        return {fold: float(configuration.curves[fold].max()) for fold in configuration.scores}
 
     def _land(self, number: int, fold: int, may_go: bool) -> None:
         """Take in a finished fit; a setting without others in flight goes on, waits, or is over."""
-        setting = self.settings[number]
-        setting.scores[fold] = self.instance.fit(number, setting.point, fold)
-        self.finished.append(Curve(setting.curves[fold].tolist(), self.instance.world.num_epochs))
+        configuration = self.configurations[number]
+        configuration.scores[fold] = self.instance.fit(number, configuration.point, fold)
+        self.finished.append(Curve(configuration.curves[fold].tolist(), self.instance.world.num_epochs))
         self.fits += 1
-        self.race.see(number, setting.scores)
+        self.race.see(number, configuration.scores)
         if self.believes and self.fits > 3 * self.instance.world.num_parameters:
             self._believe()
         action = self.race.judge(number).action
-        if len(setting.scores) == self.instance.world.num_folds:
-            setting.state = "complete"
+        if len(configuration.scores) == self.instance.world.num_folds:
+            configuration.state = "complete"
         elif action == "stop":
             self._stop(number)
         elif number not in self._visited():
-            setting.state = "paused"
+            configuration.state = "paused"
             if action == "go" and may_go:
                 self._visit(number)
 
     def _stop(self, number: int) -> None:
         """For good, and with it what it has in flight."""
-        self.settings[number].state = "stopped"
+        self.configurations[number].state = "stopped"
         self.fits += sum(one[1] == number for one in self.running)
         self.running = [one for one in self.running if one[1] != number]
         heapq.heapify(self.running)
@@ -215,46 +215,51 @@ class Study:
 
     def _believe(self) -> None:
         """Of settings with a finished fit, as the engine does."""
-        seen, done = self._seen(), [n for n, setting in enumerate(self.settings) if setting.scores]
+        seen, done = (
+            self._seen(),
+            [n for n, configuration in enumerate(self.configurations) if configuration.scores],
+        )
         seen = replace(seen, points=seen.points[done], values=seen.values[done], folds=seen.folds[done])
         self.race.believe(dict(zip(done, beliefs(seen).tolist(), strict=True)))
 
     def _ask(self) -> Point:
         """The next point: the first is given, as a paper's setting is."""
         return (
-            self.ask(self._seen(), self.seed * 10_007 + len(self.settings))
-            if self.settings
+            self.ask(self._seen(), self.seed * 10_007 + len(self.configurations))
+            if self.configurations
             else self.instance.first
         )
 
     def _seen(self) -> Seen:
         """All settings with what the race makes of them by now."""
-        points = np.array([setting.point for setting in self.settings])
-        folds = np.array([max(1, len(setting.scores)) for setting in self.settings], dtype=np.float64)
-        values = np.array([self._value(number) for number in range(len(self.settings))])
+        points = np.array([configuration.point for configuration in self.configurations])
+        folds = np.array(
+            [max(1, len(configuration.scores)) for configuration in self.configurations], dtype=np.float64
+        )
+        values = np.array([self._value(number) for number in range(len(self.configurations))])
         return Seen(points, values, folds, self.instance.space)
 
     def _value(self, number: int) -> float:
         """What samplers are shown of a setting; nan before it shows anything."""
-        setting = self.settings[number]
-        if setting.scores:
+        configuration = self.configurations[number]
+        if configuration.scores:
             return self.race.estimate(number)
-        if setting.cut is None or setting.cut.against is None:
+        if configuration.cut is None or configuration.cut.against is None:
             return float("nan")
-        numbers = setting.cut.numbers
-        return self.race.estimate(setting.cut.against) + numbers["best_dice"] - numbers["target"]
+        numbers = configuration.cut.numbers
+        return self.race.estimate(configuration.cut.against) + numbers["best_dice"] - numbers["target"]
 
     def _outcome(self) -> Outcome:
-        regrets = [self.instance.regret(setting.point) for setting in self.settings]
+        regrets = [self.instance.regret(configuration.point) for configuration in self.configurations]
         chosen = self.race.incumbent  # as the engine names it: by its score
         assert chosen is not None
-        best = self.settings[int(np.argmin(regrets))]
+        best = self.configurations[int(np.argmin(regrets))]
         return Outcome(
             fits=self.fits,
             epochs=self.epochs,
             chosen=chosen,
             regret=regrets[chosen],
-            num_settings=len(self.settings),
+            num_configurations=len(self.configurations),
             best_was_stopped=best.state == "stopped",
             best_was_cut=best.cut is not None,
         )

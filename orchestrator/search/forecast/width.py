@@ -19,11 +19,11 @@ from orchestrator.common.errors import BadStudy, FitFailed
 from orchestrator.common.files import write_atomically
 from orchestrator.common.stored_json import read_json
 from orchestrator.data.cache.frames import CachedCases
-from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.search.choices import RuleName
 from orchestrator.search.forecast.plan import Speed, forecast, measure, seconds_of_fits, widths_of, world_of
 from orchestrator.search.records.trial_score import fold_specs
-from orchestrator.search.space.space import Settings
+from orchestrator.search.space.space import Configuration
 from orchestrator.training.jobs import job_kind
 from orchestrator.training.recipe import FitSpec
 
@@ -39,7 +39,7 @@ class TimeJob:
     """Time the first setting with all these shares of its batch, the others with the largest, into a JSON file."""
 
     file: Path
-    settings: tuple[Settings, ...]
+    configurations: tuple[Configuration, ...]
     plan: SplitPlan
     widths: tuple[int, ...]
 
@@ -51,12 +51,12 @@ class TimeJob:
     ) -> None:
         """A setting that cannot be trained is written down as why."""
         found: list[dict[str, object] | str] = []
-        for setting in self.settings:
-            shares = sorted(self._shares(setting))
+        for configuration in self.configurations:
+            shares = sorted(self._shares(configuration))
             shares = shares[-1:] if found else shares
-            cases = cases_of(fold_specs(setting, self.plan)[0])
+            cases = cases_of(fold_specs(configuration, self.plan)[0])
             try:
-                speed = measure(setting, self.plan, cases, device, shares, loader_workers)
+                speed = measure(configuration, self.plan, cases, device, shares, loader_workers)
                 found.append(asdict(speed))
             except FitFailed as failure:
                 found.append(str(failure))
@@ -69,10 +69,10 @@ class TimeJob:
         if not self.file.exists():
             return False
         first = read_speeds(self.file)[0]
-        return isinstance(first, str) or self._shares(self.settings[0]) <= first.training.keys()
+        return isinstance(first, str) or self._shares(self.configurations[0]) <= first.training.keys()
 
-    def _shares(self, setting: Settings) -> set[int]:
-        return {setting.recipe.batch_size // width for width in self.widths}
+    def _shares(self, configuration: Configuration) -> set[int]:
+        return {configuration.recipe.batch_size // width for width in self.widths}
 
 
 @dataclass(frozen=True)
@@ -116,14 +116,14 @@ def choose_width(
     first, *others = read_speeds(job.file)
     if isinstance(first, str):
         return WidthChoice(1, f"1 worker per fit: the paper's setting could not be timed, {first}")
-    timed = [(first, job.settings[0])]
+    timed = [(first, job.configurations[0])]
     timed += [
-        (speed, setting)
-        for speed, setting in zip(others, job.settings[1:], strict=True)
+        (speed, configuration)
+        for speed, configuration in zip(others, job.configurations[1:], strict=True)
         if not isinstance(speed, str)
     ]
     speeds = [speed for speed, _ in timed]
-    specs = [fold_specs(setting, job.plan)[0] for _, setting in timed]
+    specs = [fold_specs(configuration, job.plan)[0] for _, configuration in timed]
     trials = num_trials or NUM_TRIALS
     hours = {}
     for width in job.widths:

@@ -49,7 +49,7 @@ class World:
     image_sd: float = _recorded("setting_image", "fit_image")  # setting by image; what images are cancels
     sequence_share: float = 0.0  # of that variance, what images of a sequence share
     fold_sd: float = _recorded("fold")  # how much folds differ in difficulty
-    fold_setting_sd: float = _recorded("setting_fold")  # setting by fold
+    fold_configuration_sd: float = _recorded("setting_fold")  # setting by fold
     is_null: bool = False  # all settings are equally good
     num_epochs: int = 1  # of a fit
     amplitude: float = _recorded("amplitude")  # Dice that the power of time takes away after one epoch
@@ -111,7 +111,7 @@ class Instance:
         shared = rng.normal(0, world.image_sd * np.sqrt(world.sequence_share), self.sequences_per_fold)
         own = rng.normal(0, world.image_sd * np.sqrt(1 - world.sequence_share), self.images_per_fold)
         level = 0.7 - self.regret(point) + self.fold_level[fold] + rng.normal(0, world.fit_sd)
-        level += rng.normal(0, world.fold_setting_sd)
+        level += rng.normal(0, world.fold_configuration_sd)
         return np.clip(level + self.image_level[fold] + np.repeat(shared, world.sequence_length) + own, 0, 1)
 
     def curve(self, number: int, point: Point, fold: int) -> NDArray[np.float64]:
@@ -123,12 +123,12 @@ class Instance:
         return np.clip(dice + rng.normal(0, world.epoch_sd, world.num_epochs), 0, 1)
 
 
-V12 = World("as in V12", fit_sd=0.006, image_sd=0.07, fold_sd=0.0, fold_setting_sd=0.0)
+V12 = World("as in V12", fit_sd=0.006, image_sd=0.07, fold_sd=0.0, fold_configuration_sd=0.0)
 CURVES = replace(V12, num_epochs=30, amplitude=0.9, rates=(0.8, 0.8), epoch_sd=0.01)
 WORLDS = (
     V12,
     replace(V12, name="sequences alike", sequence_share=0.3),
-    replace(V12, name="strong folds", fold_sd=0.04, fold_setting_sd=0.006),
+    replace(V12, name="strong folds", fold_sd=0.04, fold_configuration_sd=0.006),
     replace(V12, name="six parameters", num_parameters=6),
     replace(V12, name="noisy fits", fit_sd=0.012),
     replace(V12, name="choices", num_parameters=4, num_choices=2, scale=(0.005, 0.05), fit_sd=0.012),

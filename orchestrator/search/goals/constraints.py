@@ -11,7 +11,7 @@ from typing import cast, get_args
 from orchestrator.common.errors import BadStudy
 from orchestrator.search.choices import CostName
 from orchestrator.search.goals.model_cost import Cost
-from orchestrator.search.space.space import Settings
+from orchestrator.search.space.space import Configuration
 
 FORM = re.compile(r"\s*(\w+)\s*<=\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*")
 
@@ -26,14 +26,14 @@ class Limit:
     def __str__(self) -> str:
         return f"{self.cost.name}<={_exact(self.most)}"
 
-    def excess(self, settings: Settings, inference_ms: Sequence[float | None] = ()) -> float | None:
+    def excess(self, configuration: Configuration, inference_ms: Sequence[float | None] = ()) -> float | None:
         """By what share it is exceeded: above 0 it is; None while what must be measured is not."""
-        found = self.cost(settings, inference_ms)
+        found = self.cost(configuration, inference_ms)
         return None if found is None else found / self.most - 1
 
-    def broken(self, settings: Settings, inference_ms: Sequence[float | None] = ()) -> str | None:
+    def broken(self, configuration: Configuration, inference_ms: Sequence[float | None] = ()) -> str | None:
         """In words, by what it is exceeded, if it is."""
-        found = self.cost(settings, inference_ms)
+        found = self.cost(configuration, inference_ms)
         if found is None or found <= self.most:
             return None
         shown = f"{found:,.0f}" if self.cost.name == "parameters" else f"{found:.3g}"

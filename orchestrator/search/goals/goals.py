@@ -8,19 +8,19 @@ from typing import Any, Literal, cast, get_args
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.search.choices import CostName, GoalName, ObjectiveName
 from orchestrator.search.goals.constraints import Limit, limits_of
 from orchestrator.search.goals.model_cost import Cost
 from orchestrator.search.goals.objective import Objective, objective_over, objective_problems
 from orchestrator.search.records.trial_score import TrialScore
-from orchestrator.search.space.space import Settings
+from orchestrator.search.space.space import Configuration
 
 Direction = Literal["maximize", "minimize"]
 
 
 @dataclass(frozen=True)
-class Beside:
+class SecondaryGoals:
     """Objectives beside the first one, which is a score, and limits that a champion keeps."""
 
     objectives: tuple[Objective | Cost, ...] = ()
@@ -33,10 +33,10 @@ class Beside:
     @property
     def directions(self) -> list[Direction]:
         """Of all objectives, the first included: scores are maximised, costs minimised."""
-        beside: list[Direction] = [
+        secondary: list[Direction] = [
             "minimize" if isinstance(goal, Cost) else "maximize" for goal in self.objectives
         ]
-        return ["maximize", *beside]
+        return ["maximize", *secondary]
 
     @property
     def is_measured(self) -> bool:
@@ -45,25 +45,27 @@ class Beside:
         return any(isinstance(cost, Cost) and cost.is_measured for cost in costs)
 
     def values(
-        self, settings: Settings, score: TrialScore, inference_ms: Sequence[float | None]
+        self, configuration: Configuration, score: TrialScore, inference_ms: Sequence[float | None]
     ) -> tuple[float, ...]:
         """Of the objectives beside the first one."""
         found = [
-            goal(settings, inference_ms) if isinstance(goal, Cost) else goal(score)
+            goal(configuration, inference_ms) if isinstance(goal, Cost) else goal(score)
             for goal in self.objectives
         ]
         if None in found:
             raise ValueError("no finished fit of this trial has timed an inference")
         return tuple(float(value) for value in found if value is not None)
 
-    def excess(self, settings: Settings, inference_ms: Sequence[float | None] = ()) -> dict[str, float]:
+    def excess(
+        self, configuration: Configuration, inference_ms: Sequence[float | None] = ()
+    ) -> dict[str, float]:
         """Limit -> by what share it is exceeded, 0 and below where it is kept, as far as that is known."""
-        found = {str(limit): limit.excess(settings, inference_ms) for limit in self.limits}
+        found = {str(limit): limit.excess(configuration, inference_ms) for limit in self.limits}
         return {limit: value for limit, value in found.items() if value is not None}
 
-    def broken(self, settings: Settings, inference_ms: Sequence[float | None] = ()) -> str | None:
+    def broken(self, configuration: Configuration, inference_ms: Sequence[float | None] = ()) -> str | None:
         """In words, which limits are exceeded, if any."""
-        found = [limit.broken(settings, inference_ms) for limit in self.limits]
+        found = [limit.broken(configuration, inference_ms) for limit in self.limits]
         return ", ".join(words for words in found if words) or None
 
     def problems(self, plan: SplitPlan) -> list[str]:
@@ -72,14 +74,14 @@ class Beside:
         return [problem for goal in scores for problem in objective_problems(goal, plan)]
 
 
-def beside_of(
+def secondary_goals(
     names: Sequence[GoalName], datasets: Sequence[Dataset], constraints: Sequence[str] = ()
-) -> Beside:
+) -> SecondaryGoals:
     """The objectives of these names, and these limits, for a study on these datasets."""
-    return Beside(tuple(_goal(name, datasets) for name in names), limits_of(constraints))
+    return SecondaryGoals(tuple(_goal(name, datasets) for name in names), limits_of(constraints))
 
 
-def first_and_beside(names: Sequence[str]) -> tuple[ObjectiveName, tuple[GoalName, ...]]:
+def primary_and_secondary(names: Sequence[str]) -> tuple[ObjectiveName, tuple[GoalName, ...]]:
     """The objective that names the champion, and those beside it. Raises `BadStudy` if that is no score."""
     known, scores = get_args(GoalName), get_args(ObjectiveName)
     problems = [f"expected one of {', '.join(known)}; found {name}" for name in names if name not in known]

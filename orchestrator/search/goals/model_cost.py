@@ -10,7 +10,7 @@ from statistics import median
 
 from orchestrator.models.cost import multiply_accumulates, on_meta, size
 from orchestrator.search.choices import CostName
-from orchestrator.search.space.space import Settings
+from orchestrator.search.space.space import Configuration
 from orchestrator.training.test_time_averaging import VIEWS
 
 
@@ -25,32 +25,35 @@ class Cost:
         """Whether it takes a fit to know it."""
         return self.name == "inference_ms"
 
-    def __call__(self, settings: Settings, inference_ms: Sequence[float | None] = ()) -> float | None:
+    def __call__(
+        self, configuration: Configuration, inference_ms: Sequence[float | None] = ()
+    ) -> float | None:
         """`inference_ms`: of the fits so far; None while what must be measured is not."""
         match self.name:
             case "parameters":
-                return float(num_parameters(settings))
+                return float(num_parameters(configuration))
             case "gmacs":
                 return _gmacs(
-                    settings.network,
-                    _shape(settings),
-                    settings.recipe.image_size,
-                    len(VIEWS[settings.recipe.tta]),
+                    configuration.network,
+                    _shape(configuration),
+                    configuration.recipe.image_size,
+                    len(VIEWS[configuration.recipe.tta]),
                 )
             case "inference_ms":
                 measured = [ms for ms in inference_ms if ms is not None]
                 return median(measured) if measured else None
 
 
-def num_parameters(settings: Settings) -> int:
+def num_parameters(configuration: Configuration) -> int:
     """Learnable numbers of the network."""
-    return _num_parameters(settings.network, _shape(settings))
+    return _num_parameters(configuration.network, _shape(configuration))
 
 
-def _shape(settings: Settings) -> str:
+def _shape(configuration: Configuration) -> str:
     """What a network is built of, as a key; it has a size without the weights it starts from."""
     return json.dumps(
-        {key: value for key, value in settings.network_params.items() if key != "weights"}, sort_keys=True
+        {key: value for key, value in configuration.network_params.items() if key != "weights"},
+        sort_keys=True,
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.search.choices import ObjectiveName
 from orchestrator.search.records.trial_score import TrialScore
 

@@ -20,9 +20,9 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from orchestrator.common.faults import machine_fault
-from orchestrator.search.budget.gate import Purse
+from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.progress.snapshot import BestSoFar, trial_views
-from orchestrator.search.progress.time_left import Ahead, Pace, fits_a_setting, forecast
+from orchestrator.search.progress.time_left import Ahead, Pace, fits_a_configuration, forecast
 from orchestrator.search.ray_tune.searcher import OptunaSearcher
 from orchestrator.search.records.status import (
     FoldView,
@@ -33,7 +33,7 @@ from orchestrator.search.records.status import (
     TrialState,
     write_status,
 )
-from orchestrator.search.store.study_store import STATES, StudyHome, StudyTrial
+from orchestrator.search.store.study_store import STATES, StudyStore, StudyTrial
 
 logger = logging.getLogger(__name__)
 PERIOD_S = 1.0
@@ -43,10 +43,12 @@ SHARE = (
 MOST_SHOWN = 300  # trials in the status file: it is written every second
 
 
-class Watch:
+class ProgressMonitor:
     """A context for as long as a study runs. `show` is called from a thread of its own."""
 
-    def __init__(self, home: StudyHome, purse: Purse, rule: str, show: Callable[[Status], None]) -> None:
+    def __init__(
+        self, home: StudyStore, purse: BudgetGate, rule: str, show: Callable[[Status], None]
+    ) -> None:
         self.home, self.purse, self.show = home, purse, show
         self.count: Callable[[], LaneCount] | None = None
         self.counting = threading.Lock()
@@ -66,7 +68,7 @@ class Watch:
         self.closing = threading.Event()
         self.thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> ProgressMonitor:
         self.thread.start()
         return self
 
@@ -180,8 +182,8 @@ class Watch:
     def _ahead(self) -> Ahead:
         assert self.searcher is not None
         standings, budget = self.searcher.standings, self.purse.budget
-        num_folds, num_begun = len(standings.plan.folds), len({*standings.settings, *self.ended})
-        folds = [len(standings.seen.get(number, ())) for number in standings.settings if number]
+        num_folds, num_begun = len(standings.plan.folds), len({*standings.configurations, *self.ended})
+        folds = [len(standings.seen.get(number, ())) for number in standings.configurations if number]
         finals = {
             number: num_folds - len(standings.seen.get(number, ())) - len(self.flying.get(number, ()))
             for number in standings.finalists(self.flying)
@@ -189,7 +191,7 @@ class Watch:
         new = None if budget.trials is None else max(0, budget.trials - num_begun)
         return Ahead(
             new=0 if self.purse.end is not None else new,
-            fits_a_setting=fits_a_setting(
+            fits_a_configuration=fits_a_configuration(
                 [count for count in folds if count], num_folds, standings.rule != "none"
             ),
             flying=sum(

@@ -10,8 +10,8 @@ from typing import Any
 from optuna.trial import TrialState as OptunaState
 
 from orchestrator.scoring.statistics import cluster_interval
-from orchestrator.search.budget.usage import Spending
-from orchestrator.search.race.state import Standings
+from orchestrator.search.budget.usage import ResourceUsage
+from orchestrator.search.race.state import RaceState
 from orchestrator.search.records.status import (
     Best,
     FoldView,
@@ -21,13 +21,13 @@ from orchestrator.search.records.status import (
     TrialView,
     read_status,
 )
-from orchestrator.search.store.study_store import STATES, StudyHome
+from orchestrator.search.store.study_store import STATES, StudyStore
 
 Flying = Mapping[int, Mapping[int, FoldView]]  # trial -> fold -> how far it is
 
 
 def trial_views(
-    standings: Standings,
+    standings: RaceState,
     over: Mapping[int, TrialState],
     params: Mapping[int, dict[str, Any]],
     flying: Flying,
@@ -41,7 +41,7 @@ def trial_views(
         folds, _ = standings.shown(number) or ((), None)
         return len(folds) < len(standings.plan.folds), -(standings.known(number) or -1.0), number
 
-    numbers = {**standings.settings, **over}
+    numbers = {**standings.configurations, **over}
     if most is None or len(numbers) <= most:
         shown, others = sorted(numbers, key=rank), Counter[TrialState]()
     else:
@@ -53,7 +53,7 @@ def trial_views(
 
 
 def _view(
-    standings: Standings,
+    standings: RaceState,
     number: int,
     over: Mapping[int, TrialState],
     params: Mapping[int, dict[str, Any]],
@@ -78,7 +78,7 @@ def _view(
     )
 
 
-def _state(standings: Standings, number: int, over: Mapping[int, TrialState], flying: Flying) -> TrialState:
+def _state(standings: RaceState, number: int, over: Mapping[int, TrialState], flying: Flying) -> TrialState:
     if number in over:
         return over[number]
     if flying.get(number):
@@ -87,7 +87,7 @@ def _state(standings: Standings, number: int, over: Mapping[int, TrialState], fl
     return "waiting" if verdict is not None and verdict.action == "pause" else "open"
 
 
-def _folds(standings: Standings, number: int, flying: Mapping[int, FoldView]) -> tuple[FoldView, ...]:
+def _folds(standings: RaceState, number: int, flying: Mapping[int, FoldView]) -> tuple[FoldView, ...]:
     folds, score = standings.shown(number) or ((), None)
     done = dict(zip(folds, score.fold_dice, strict=True)) if score is not None else {}
     return tuple(
@@ -102,7 +102,7 @@ class BestSoFar:
     Its interval is drawn anew only when it is another, or more of it is known.
     """
 
-    def __init__(self, standings: Standings) -> None:
+    def __init__(self, standings: RaceState) -> None:
         self.standings = standings
         self.seen: tuple[int, tuple[int, ...]] | None = None
         self.best: Best | None = None
@@ -138,11 +138,11 @@ class BestSoFar:
         )
 
 
-def recorded_status(home: StudyHome) -> Status:
+def recorded_status(home: StudyStore) -> Status:
     """How a study stands that nobody works on: by its ledger and journal, and by the last words of who did."""
     last = read_status(home.status_file)
     rule = last.race if last is not None else "paired"
-    standings = Standings(
+    standings = RaceState(
         home.ledger,
         home.space(),
         home.plan(),
@@ -150,7 +150,7 @@ def recorded_status(home: StudyHome) -> Status:
         rule,  # type: ignore[arg-type]  # as it was written
         home.race_file,
         home.objective(),
-        home.beside(),
+        home.secondary(),
     )
     over: dict[int, TrialState] = {}
     params: dict[int, dict[str, Any]] = {}
@@ -162,7 +162,7 @@ def recorded_status(home: StudyHome) -> Status:
             standings.enter(trial)
         if trial.state == OptunaState.FAIL:
             standings.leave(trial.number)
-    spending = Spending(home.ledger, last.unfinished if last else None)
+    spending = ResourceUsage(home.ledger, last.unfinished if last else None)
     touched = home.journal_file.stat().st_mtime if home.journal_file.exists() else 0.0
     found = last or Status(home.name, "killed", rule, "unknown", touched, touched, 0, "unknown")
     state = found.state if found.state in ("ended", "interrupted", "failed") else "killed"

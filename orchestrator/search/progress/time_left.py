@@ -14,13 +14,13 @@ class Ahead:
     """Fits that are still to come, of fractions where they are begun or guessed."""
 
     new: int | None  # settings that may still be begun; None: nobody knows how many
-    fits_a_setting: float  # as many as settings took on average so far
+    fits_a_configuration: float  # as many as settings took on average so far
     flying: float
     finals: float  # of those that would be the finalists now
 
     @property
     def fits(self) -> float | None:
-        return None if self.new is None else self.new * self.fits_a_setting + self.flying + self.finals
+        return None if self.new is None else self.new * self.fits_a_configuration + self.flying + self.finals
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Pace:
     gpus: float  # at work, or lanes where there are none
 
 
-def fits_a_setting(folds_of_settings: Sequence[int], num_folds: int, races: bool) -> float:
+def fits_a_configuration(folds_of_configurations: Sequence[int], num_folds: int, races: bool) -> float:
     """Folds that a new setting will take on average; before much is known, halfway between one and all."""
     if not races:
         return float(num_folds)
-    return (sum(folds_of_settings) + (1 + num_folds) / 2) / (len(folds_of_settings) + 1)
+    return (sum(folds_of_configurations) + (1 + num_folds) / 2) / (len(folds_of_configurations) + 1)
 
 
 def forecast(budget: Budget, spent: Cost, ahead: Ahead, pace: Pace) -> Left:
@@ -68,7 +68,7 @@ def forecast(budget: Budget, spent: Cost, ahead: Ahead, pace: Pace) -> Left:
 def _by_fits(ahead: Ahead, pace: Pace) -> Left:
     if ahead.fits is None:
         return Left(None, None, "as many settings as the budget allows")
-    parts = [f"{ahead.new} new trials x {ahead.fits_a_setting:.1f} fits"] * bool(ahead.new)
+    parts = [f"{ahead.new} new trials x {ahead.fits_a_configuration:.1f} fits"] * bool(ahead.new)
     parts += [f"{ahead.flying:.1f} in flight"] * bool(ahead.flying)
     parts += [f"{ahead.finals:.0f} for the finalists"] * bool(ahead.finals)
     how = f"{ahead.fits:.0f} fits: " + ", ".join(parts) if parts else "no fit"

@@ -62,9 +62,9 @@ class Ranks:
     def clear(self) -> None:
         self.is_known = False
 
-    def fill(self, settings: Iterable[tuple[int, int, float]]) -> None:
+    def fill(self, configuration: Iterable[tuple[int, int, float]]) -> None:
         """Number, folds and worth of each."""
-        self.keys = {number: (folds, (-worth, number)) for number, folds, worth in settings}
+        self.keys = {number: (folds, (-worth, number)) for number, folds, worth in configuration}
         self.levels = {}
         for folds, key in self.keys.values():
             self.levels.setdefault(folds, []).append(key)
@@ -98,7 +98,7 @@ class Ranks:
         return (number for _, number in heapq.merge(*levels))
 
 
-class Board:
+class PairedScores:
     """Scores seen so far. Images enter as sums over groups: all that means and their errors need."""
 
     def __init__(self, groups: Sequence[Sequence[str]], fit_noise: float, fit_noise_weight: float) -> None:
@@ -173,7 +173,7 @@ class Board:
         self._noise = None
         self.since += 1
 
-    def bar(self, number: int) -> None:
+    def exclude(self, number: int) -> None:
         """Keep a setting from winning."""
         if number not in self.barred:
             self.barred.add(number)

@@ -21,7 +21,7 @@ from scipy import stats
 
 from orchestrator.scoring.formatting import percent, points
 from orchestrator.search.choices import RuleName
-from orchestrator.search.race.paired_scores import Board, ChosenBy, Comparison
+from orchestrator.search.race.paired_scores import ChosenBy, Comparison, PairedScores
 
 Action = Literal["go", "pause", "stop"]
 
@@ -39,9 +39,9 @@ class Verdict:
 class Rule(Protocol):
     """Judges settings that still lack folds; `recall` says which waiting one goes on."""
 
-    def judge(self, board: Board, number: int) -> Verdict: ...
+    def judge(self, board: PairedScores, number: int) -> Verdict: ...
 
-    def recall(self, board: Board, paused: Collection[int], new_wanted: bool) -> int | None: ...
+    def recall(self, board: PairedScores, paused: Collection[int], new_wanted: bool) -> int | None: ...
 
     @property
     def most_finalists(self) -> float:
@@ -68,7 +68,7 @@ class Paired(Rule):
     def most_finalists(self) -> float:
         return self.finalists
 
-    def judge(self, board: Board, number: int) -> Verdict:
+    def judge(self, board: PairedScores, number: int) -> Verdict:
         incumbent = board.incumbent
         assert incumbent is not None
         found = board.compare(number, incumbent)
@@ -96,14 +96,14 @@ class Paired(Rule):
                 return Verdict("pause", reason, incumbent, numbers)
         return Verdict("go", f"{says}: a gain has a chance of {chance:.0%}.", incumbent, numbers)
 
-    def recall(self, board: Board, paused: Collection[int], new_wanted: bool) -> int | None:
+    def recall(self, board: PairedScores, paused: Collection[int], new_wanted: bool) -> int | None:
         if not new_wanted:
             return _finalist(board, paused, self.finalists)
         deeper = (number for number in board.ranked().best(at_least=2) if number in paused)
         hopeful = chain(deeper, _placed(board, paused, self.reduction, [1]))
         return next((number for number in hopeful if self._may_go(board, number)), None)
 
-    def _may_go(self, board: Board, number: int) -> bool:
+    def _may_go(self, board: PairedScores, number: int) -> bool:
         """As `judge` says of one that waits in its place; who has no chance has none until something else is known."""
         if board.no_chance.get(number) == board.since:
             return False
@@ -117,10 +117,10 @@ class Paired(Rule):
 class Everything(Rule):
     """Every setting gets all folds."""
 
-    def judge(self, board: Board, number: int) -> Verdict:
+    def judge(self, board: PairedScores, number: int) -> Verdict:
         return Verdict("go", "Every setting gets all folds.")
 
-    def recall(self, board: Board, paused: Collection[int], new_wanted: bool) -> int | None:
+    def recall(self, board: PairedScores, paused: Collection[int], new_wanted: bool) -> int | None:
         return _furthest(board, paused)
 
 
@@ -130,7 +130,7 @@ class Forgiving(Rule):
 
     least_folds: int = 1
 
-    def judge(self, board: Board, number: int) -> Verdict:
+    def judge(self, board: PairedScores, number: int) -> Verdict:
         incumbent = _complete_incumbent(board)
         if incumbent is None:
             return _nobody_complete()
@@ -144,7 +144,7 @@ class Forgiving(Rule):
         )
         return Verdict("stop" if stop else "go", reason, incumbent, numbers)
 
-    def recall(self, board: Board, paused: Collection[int], new_wanted: bool) -> int | None:
+    def recall(self, board: PairedScores, paused: Collection[int], new_wanted: bool) -> int | None:
         return _furthest(board, paused)
 
 
@@ -154,7 +154,7 @@ class Asha(Rule):
 
     reduction: int = 3
 
-    def judge(self, board: Board, number: int) -> Verdict:
+    def judge(self, board: PairedScores, number: int) -> Verdict:
         folds = board.folds(number)
         if folds not in self._rungs(board):
             return Verdict("go", f"Between rungs, with {folds} folds.")
@@ -167,14 +167,14 @@ class Asha(Rule):
     def most_finalists(self) -> float:
         return 1
 
-    def _rungs(self, board: Board) -> list[int]:
+    def _rungs(self, board: PairedScores) -> list[int]:
         rungs, rung = [], 1
         while rung < board.num_folds:
             rungs.append(rung)
             rung *= self.reduction
         return rungs
 
-    def recall(self, board: Board, paused: Collection[int], new_wanted: bool) -> int | None:
+    def recall(self, board: PairedScores, paused: Collection[int], new_wanted: bool) -> int | None:
         between = [number for number in paused if board.folds(number) not in self._rungs(board)]
         placed = _placed(board, paused, self.reduction, reversed(self._rungs(board)))
         chosen = next(chain(between, placed), None)
@@ -187,7 +187,7 @@ class Median(Rule):
 
     least_others: int = 5
 
-    def judge(self, board: Board, number: int) -> Verdict:
+    def judge(self, board: PairedScores, number: int) -> Verdict:
         folds = board.folds(number)
         others = [
             float(np.mean(list(board.alike(other, list(means)[:folds]).means.values())))
@@ -207,7 +207,7 @@ class Median(Rule):
         )
         return Verdict("stop" if mean < middle else "go", reason, None, numbers)
 
-    def recall(self, board: Board, paused: Collection[int], new_wanted: bool) -> int | None:
+    def recall(self, board: PairedScores, paused: Collection[int], new_wanted: bool) -> int | None:
         return _furthest(board, paused)
 
 
@@ -218,7 +218,7 @@ class Wilcoxon(Rule):
     p_threshold: float = 0.1
     least_folds: int = 2
 
-    def judge(self, board: Board, number: int) -> Verdict:
+    def judge(self, board: PairedScores, number: int) -> Verdict:
         incumbent = _complete_incumbent(board)
         if incumbent is None:
             return _nobody_complete()
@@ -238,7 +238,7 @@ class Wilcoxon(Rule):
         reason = f"{says}{self.p_threshold}{end}"
         return Verdict("stop" if stop else "go", reason, incumbent, numbers)
 
-    def recall(self, board: Board, paused: Collection[int], new_wanted: bool) -> int | None:
+    def recall(self, board: PairedScores, paused: Collection[int], new_wanted: bool) -> int | None:
         return _furthest(board, paused)
 
 
@@ -262,7 +262,7 @@ class Race:
         *,
         fit_noise: float = 0.006,
         fit_noise_weight: float = 3.0,
-        **settings: Any,
+        **configuration: Any,
     ) -> None:
         """groups[fold][image]: what is drawn together, a video or a patient. settings: fields of the rule.
 
@@ -273,8 +273,8 @@ class Race:
             raise ValueError(f"no rule is named {rule!r}; known: {', '.join(RULES)}")
         if not (fit_noise > 0 and fit_noise_weight > 0):
             raise ValueError(f"fit_noise {fit_noise} and its weight {fit_noise_weight} must be above 0")
-        self.board = Board(groups, fit_noise, fit_noise_weight)
-        self.rule: Rule = RULES[rule](**settings)
+        self.board = PairedScores(groups, fit_noise, fit_noise_weight)
+        self.rule: Rule = RULES[rule](**configuration)
 
     def see(self, number: int, values: Mapping[int, ArrayLike], chosen_by: ChosenBy | None = None) -> None:
         """Take fold -> Dice in [0, 1], (images of that fold,), in place of what was seen of that setting.
@@ -325,9 +325,9 @@ class Race:
             found.append(number)
         return found
 
-    def bar(self, number: int) -> None:
+    def exclude(self, number: int) -> None:
         """Keep a setting from winning: it costs too much, or failed."""
-        self.board.bar(number)
+        self.board.exclude(number)
 
     def estimate(self, number: int) -> float:
         """The honest value of a setting: incumbent's mean plus mean paired difference on the folds seen."""
@@ -346,7 +346,7 @@ class Race:
         return self.board.incumbent
 
 
-def _complete_incumbent(board: Board) -> int | None:
+def _complete_incumbent(board: PairedScores) -> int | None:
     incumbent = board.incumbent
     return incumbent if incumbent is not None and board.is_complete(incumbent) else None
 
@@ -355,30 +355,32 @@ def _nobody_complete() -> Verdict:
     return Verdict("go", "No setting has all folds yet to compare with.")
 
 
-def _places(board: Board, folds: int, reduction: int) -> int:
+def _places(board: PairedScores, folds: int, reduction: int) -> int:
     """How many of those with just so many folds may have one more."""
     ranks = board.ranked()
     return max(0, ranks.count(folds) // reduction - ranks.count(folds + 1))
 
 
-def _rank(board: Board, number: int, folds: int, reduction: int) -> tuple[int, int]:
+def _rank(board: PairedScores, number: int, folds: int, reduction: int) -> tuple[int, int]:
     """Rank of a setting, from 1, among those with just so many folds, and how many of them may have one more."""
     return board.ranked().place(number) + 1, _places(board, folds, reduction)
 
 
-def _placed(board: Board, paused: Collection[int], reduction: int, levels: Iterable[int]) -> Iterator[int]:
+def _placed(
+    board: PairedScores, paused: Collection[int], reduction: int, levels: Iterable[int]
+) -> Iterator[int]:
     """Waiting settings whose rank lets them go on, those with most folds first."""
     for folds in levels:
         waiting = islice(board.ranked().with_folds(folds), _places(board, folds, reduction))
         yield from (number for number in waiting if number in paused)
 
 
-def _furthest(board: Board, paused: Collection[int]) -> int | None:
+def _furthest(board: PairedScores, paused: Collection[int]) -> int | None:
     """Rules without pauses still meet settings that a crash cut short: finish the furthest."""
     return min(paused, key=lambda number: (-board.folds(number), number), default=None)
 
 
-def _finalist(board: Board, paused: Collection[int], finalists: int) -> int | None:
+def _finalist(board: PairedScores, paused: Collection[int], finalists: int) -> int | None:
     """The best setting that still lacks folds, as long as it is among the best `finalists` of all."""
     seen = board.ranked().best()
     best = islice(seen, finalists) if board.may_end else seen

@@ -18,29 +18,30 @@ import numpy as np
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from orchestrator.common.files import append
-from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.search.choices import RuleName
-from orchestrator.search.goals.goals import Beside, front
+from orchestrator.search.goals.goals import SecondaryGoals, front
 from orchestrator.search.goals.objective import Objective
 from orchestrator.search.race.early_stopping import lead_of
 from orchestrator.search.race.paired_scores import MORE
 from orchestrator.search.race.rules import Race, Verdict
 from orchestrator.search.race.verdict_log import read_verdicts
-from orchestrator.search.records.ledger import FitRecord, Ledger
-from orchestrator.search.records.partial_score import UNSEEN, Look, Partial, partial
+from orchestrator.search.records.fit_records import FitRecord
+from orchestrator.search.records.ledger import Ledger
+from orchestrator.search.records.partial_score import NOTHING_SEEN, PartialScore, SeenFolds, partial
 from orchestrator.search.records.trial_score import TrialScore, fold_specs, score_trial
-from orchestrator.search.samplers.draw import Past, shown
-from orchestrator.search.samplers.fold_aware_sampler import Beliefs, believed
+from orchestrator.search.samplers.draw import PastTrial, shown
+from orchestrator.search.samplers.fold_aware_sampler import PosteriorMeans, posterior_means
 from orchestrator.search.samplers.inducing_points import EXACT
-from orchestrator.search.space.space import SearchSpace, Settings
+from orchestrator.search.space.space import Configuration, SearchSpace
 from orchestrator.training.recipe import FitSpec
 
 LATE = 4  # trials, the last ones that were stopped, of which a fit may come on record after all
 
 
 @dataclass(frozen=True)
-class Judged:
+class RecordedVerdict:
     """A verdict, and the folds that it was passed on."""
 
     number: int
@@ -51,7 +52,7 @@ class Judged:
         return {"trial": self.number, "folds": list(self.folds), **asdict(self.verdict)}
 
     @classmethod
-    def of(cls, line: Mapping[str, Any]) -> Judged:
+    def of(cls, line: Mapping[str, Any]) -> RecordedVerdict:
         verdict = Verdict(line["action"], line["reason"], line["against"], line["numbers"])
         return cls(line["trial"], tuple(line["folds"]), verdict)
 
@@ -65,7 +66,7 @@ class Target:
     lead: float = 0.0  # by which a fit may fall short of that: its trial is ahead on other folds
 
 
-class Standings:
+class RaceState:
     """The settings that are not over yet, and the race between them."""
 
     def __init__(
@@ -77,19 +78,19 @@ class Standings:
         rule: RuleName,
         log: Path,
         objective: Objective | None = None,
-        beside: Beside | None = None,
+        secondary: SecondaryGoals | None = None,
     ) -> None:
         self.ledger, self.space, self.plan, self.rule, self.log = ledger, space, plan, rule, log
         self.group_of_case = group_of_case
         self.race = Race(rule, [[group_of_case[case_id] for case_id in fold.val] for fold in plan.folds])
-        self.objective, self.beside = objective or Objective(), beside or Beside()
+        self.objective, self.secondary = objective or Objective(), secondary or SecondaryGoals()
         self.inference_ms: dict[int, list[float | None]] = {}  # of every trial, by its finished folds
         self.drawn: dict[int, FrozenTrial] = {}  # with the searched parameters
-        self.settings: dict[int, Settings] = {}
+        self.configurations: dict[int, Configuration] = {}
         self.fit_ids: dict[int, list[str]] = {}  # of every trial, fold by fold
         self.seen: dict[int, tuple[int, ...]] = {}  # the folds of every trial that the race has seen
         self.scores: dict[int, TrialScore] = {}  # over these folds
-        self.beliefs: Beliefs | None = None  # what the race ranks settings by
+        self.beliefs: PosteriorMeans | None = None  # what the race ranks settings by
         self.place_of: dict[int, int] = {}  # of each setting among those
         self.scores_believed = 0  # of folds, that they rest on
         self.believed_against: int | None = None  # the incumbent of then
@@ -100,30 +101,30 @@ class Standings:
         self.late: deque[int] = deque(
             maxlen=LATE
         )  # stopped while a fit was in flight, which may come on record yet
-        self._past: dict[int, Past] = {}
+        self._past: dict[int, PastTrial] = {}
         self.verdicts: dict[int, Verdict] = {}  # the last one of every trial
         self.judged: dict[int, tuple[int, ...]] = {}  # the folds that it was passed on
-        self.looks: dict[int, Look] = {}  # these, and whom it was compared with on them
+        self.looks: dict[int, SeenFolds] = {}  # these, and whom it was compared with on them
         self._shown: dict[int, tuple[tuple[int, ...], TrialScore]] = {}  # of stopped trials
         self.waiting: list[int] = []  # paused: they hold nothing
         self.failed: set[int] = set()
         self.on_record: set[str] = set()  # fits
         self.best_dice: dict[str, float] = {}  # fit -> validation Dice of its best epoch
         for line in read_verdicts(log):
-            self._note(Judged.of(line))
+            self._note(RecordedVerdict.of(line))
 
     def enter(self, trial: FrozenTrial) -> None:
         """Let a setting take part, with the folds that are on record."""
         number = trial.number
         self.drawn[number] = trial
-        self.settings[number] = self.space.settings(self.space.sample(FixedTrial(trial.params)))
+        self.configurations[number] = self.space.configuration(self.space.sample(FixedTrial(trial.params)))
         self.fits(trial)
         self._see(number)
 
     def fits(self, trial: FrozenTrial) -> list[str]:
         """The fits of any trial, fold by fold; their names cost a hash over all cases, so it is made once."""
         if trial.number not in self.fit_ids and (params := self.space.drawn(trial.params)) is not None:
-            specs = fold_specs(self.space.settings(params), self.plan)
+            specs = fold_specs(self.space.configuration(params), self.plan)
             self.fit_ids[trial.number] = [spec.fit_id for spec in specs]
             for fit_id in self.fit_ids[trial.number]:
                 self.shares.setdefault(fit_id, []).append(trial.number)
@@ -149,13 +150,13 @@ class Standings:
                 continue
             gone = [fold for fold in folds if not self._is_on_record(ids[fold])]
             if gone:
-                settings = self.space.settings(self.space.sample(FixedTrial(trial.params)))
-                lost |= {ids[fold]: fold_specs(settings, self.plan)[fold] for fold in gone}
+                configuration = self.space.configuration(self.space.sample(FixedTrial(trial.params)))
+                lost |= {ids[fold]: fold_specs(configuration, self.plan)[fold] for fold in gone}
         return lost
 
     def look_again(self) -> None:
         """Take in what came on record of trials that take part already."""
-        for number in self.settings:
+        for number in self.configurations:
             self._see(number)
 
     def lacking(self, number: int, folds: Iterable[int] | None = None) -> list[str]:
@@ -179,8 +180,8 @@ class Standings:
         """Look at what is on record of a trial by now, and say whether it goes on; the verdict is written down."""
         self._see_news(number)
         self._believe()
-        verdict = self._compared(number, self._barred(number) or self.race.judge(number))
-        self._write(Judged(number, self.seen[number], verdict))
+        verdict = self._compared(number, self._ineligible(number) or self.race.judge(number))
+        self._write(RecordedVerdict(number, self.seen[number], verdict))
         if verdict.action == "stop" and len(self.seen[number]) < len(self.plan.folds):
             self.late.append(number)
         return verdict
@@ -194,7 +195,7 @@ class Standings:
         self._see(number)
         new = (fold for fold in self.seen.get(number, ()) if fold not in before)
         for other in {one for fold in new for one in self.shares[self.fit_ids[number][fold]]} | {*self.late}:
-            if other in self.settings:
+            if other in self.configurations:
                 self._see(other)
 
     def _compared(self, number: int, verdict: Verdict) -> Verdict:
@@ -219,28 +220,31 @@ class Standings:
         if folds == self.seen[number]:
             return folds, self.scores[number]
         if number not in self._shown or self._shown[number][0] != folds:
-            self._shown[number] = folds, score_trial(self._records(number, folds), self.settings[number])
+            self._shown[number] = (
+                folds,
+                score_trial(self._records(number, folds), self.configurations[number]),
+            )
         return self._shown[number]
 
-    def partial(self, number: int) -> Partial | None:
+    def partial(self, number: int) -> PartialScore | None:
         """What a trial without all its folds has shown; None of one that has all."""
         folds, score = self.shown(number) or ((), None)
         if len(folds) == len(self.plan.folds):
             return None
-        look = self.looks.get(number, UNSEEN)
+        look = self.looks.get(number, NOTHING_SEEN)
         return partial(
             score.metrics["dice"] if score is not None else None,
             len(self.plan.folds),
-            look if look.folds == folds else Look(folds),
+            look if look.folds == folds else SeenFolds(folds),
         )
 
     def leave(self, number: int) -> None:
         """A setting that failed: it cannot win, and nothing is learned from it, but others were measured against it."""
         self.failed.add(number)
-        self.race.bar(number)
+        self.race.exclude(number)
         self.beliefs = None
 
-    def _barred(self, number: int) -> Verdict | None:
+    def _ineligible(self, number: int) -> Verdict | None:
         """A setting that costs too much goes no further, but for the paper's, which is the reference."""
         if number == 0 or (broken := self.broken(number)) is None:
             return None
@@ -248,20 +252,20 @@ class Standings:
 
     def broken(self, number: int) -> str | None:
         """In words, which limits a setting exceeds, if any."""
-        return self.beside.broken(self.settings[number], self.inference_ms.get(number, ()))
+        return self.secondary.broken(self.configurations[number], self.inference_ms.get(number, ()))
 
-    def is_barred(self, number: int) -> bool:
+    def is_ineligible(self, number: int) -> bool:
         """Whether it cannot win: it was seen to exceed a limit, or failed."""
         return number in self.race.board.barred
 
     def excess(self, number: int) -> dict[str, float]:
         """Limit -> by what share a setting exceeds it, as far as that is known."""
-        return self.beside.excess(self.settings[number], self.inference_ms.get(number, ()))
+        return self.secondary.excess(self.configurations[number], self.inference_ms.get(number, ()))
 
     def cut(self, number: int, verdict: Verdict) -> None:
         """Write down that a trial was stopped within a fold."""
         self.late.append(number)
-        self._write(Judged(number, self.finished(number), verdict))
+        self._write(RecordedVerdict(number, self.finished(number), verdict))
 
     def value(self, number: int) -> float | None:
         """The score of a complete trial; of another what the race makes of it; None before it shows anything."""
@@ -271,30 +275,32 @@ class Standings:
     def values(self, number: int) -> tuple[float, ...] | None:
         """`value`, and that of every further objective."""
         value = self.value(number)
-        return None if value is None else (value, *self._beside(number))
+        return None if value is None else (value, *self._secondary(number))
 
-    def _beside(self, number: int) -> tuple[float, ...]:
-        if not self.beside.objectives:
+    def _secondary(self, number: int) -> tuple[float, ...]:
+        if not self.secondary.objectives:
             return ()
-        return self.beside.values(self.settings[number], self.scores[number], self.inference_ms[number])
+        return self.secondary.values(
+            self.configurations[number], self.scores[number], self.inference_ms[number]
+        )
 
-    def past(self, trial: FrozenTrial) -> Past:
+    def past(self, trial: FrozenTrial) -> PastTrial:
         """A setting as samplers are shown it; of one of which nothing else is known, the same as before."""
         value = None if trial.state == TrialState.FAIL else self.known(trial.number)
         num_folds = max(1, len(self.seen.get(trial.number, ())))
         known = self._past.get(trial.number)
         if known is not None and (known.trial, known.value, known.num_folds) == (trial, value, num_folds):
             return known
-        self._past[trial.number] = Past(trial, value, num_folds, *self._beside_past(trial, value))
+        self._past[trial.number] = PastTrial(trial, value, num_folds, *self._past_secondary(trial, value))
         return self._past[trial.number]
 
-    def _beside_past(
+    def _past_secondary(
         self, trial: FrozenTrial, value: float | None
     ) -> tuple[tuple[float, ...], dict[str, float]]:
         if value is None:
             return (), {}
-        unknown = dict.fromkeys(map(str, self.beside.limits), 0.0)  # neither kept nor exceeded
-        return self._beside(trial.number), unknown | self.excess(trial.number)
+        unknown = dict.fromkeys(map(str, self.secondary.limits), 0.0)  # neither kept nor exceeded
+        return self._secondary(trial.number), unknown | self.excess(trial.number)
 
     def known(self, number: int) -> float | None:
         """As `value`, of what was seen by now; no file is looked at."""
@@ -316,15 +322,17 @@ class Standings:
 
     def front(self) -> tuple[int, ...]:
         """The complete trials that no other is better than in all objectives; none where there is one objective."""
-        if not self.beside.objectives:
+        if not self.secondary.objectives:
             return ()
         complete = [
             number
             for number, folds in self.seen.items()
             if len(folds) == len(self.plan.folds) and self.broken(number) is None
         ]
-        found = {number: (self.objective(self.scores[number]), *self._beside(number)) for number in complete}
-        return tuple(sorted(front(found, self.beside.directions)))
+        found = {
+            number: (self.objective(self.scores[number]), *self._secondary(number)) for number in complete
+        }
+        return tuple(sorted(front(found, self.secondary.directions)))
 
     def target(self, number: int, fold: int) -> Target | None:
         """What a fit of this trial is measured against; None where nothing may be cut."""
@@ -396,7 +404,7 @@ class Standings:
 
     def _believe_anew(self) -> None:
         numbers = sorted(number for number in self.seen if number not in self.failed)
-        self.beliefs = Beliefs([self.past(self.drawn[number]).shown for number in numbers])
+        self.beliefs = PosteriorMeans([self.past(self.drawn[number]).shown for number in numbers])
         self.place_of = {number: place for place, number in enumerate(numbers)}
         self.race.believe(dict(zip(numbers, self.beliefs.all(), strict=False)))
         self.scores_believed, self.believed_against = self.race.board.num_scores, self.race.incumbent
@@ -411,12 +419,12 @@ class Standings:
         if not folds or folds == self.seen.get(number):
             return
         records = self._records(number, folds)
-        score = self.scores[number] = score_trial(records, self.settings[number])
+        score = self.scores[number] = score_trial(records, self.configurations[number])
         dice = [scores_under(record.histograms, score.masks)["dice"] for record in records]
         self.inference_ms[number] = [record.inference_ms for record in records]
         if self.broken(number) is not None:
-            self.race.bar(number)
-        depends = self.settings[number].masks.is_open
+            self.race.exclude(number)
+        depends = self.configurations[number].masks.is_open
         chosen_by = (lambda some: self._dice_as_chosen_by(number, some)) if depends else None
         self.race.see(number, dict(zip(folds, dice, strict=True)), chosen_by)
         self.seen[number] = folds
@@ -425,25 +433,27 @@ class Standings:
     def _dice_as_chosen_by(self, number: int, folds: Sequence[int]) -> dict[int, np.ndarray]:
         """Dice of the images of some folds, masks made as these alone choose."""
         records = self._records(number, folds)
-        masks = self.settings[number].masks.best(np.concatenate([one.histograms for one in records]), "dice")
+        masks = self.configurations[number].masks.best(
+            np.concatenate([one.histograms for one in records]), "dice"
+        )
         scored = [scores_under(record.histograms, masks)["dice"] for record in records]
         return dict(zip(folds, scored, strict=True))
 
     def _records(self, number: int, folds: Sequence[int]) -> list[FitRecord]:
         return [self.ledger.read(self.fit_ids[number][fold]) for fold in folds]
 
-    def _write(self, judged: Judged) -> None:
+    def _write(self, judged: RecordedVerdict) -> None:
         line = json.dumps({"at": round(time.time(), 3), **judged.as_dict()})
         append(self.log, f"{line}\n".encode(), sync=True)
         self._note(judged)
 
-    def _note(self, judged: Judged) -> None:
+    def _note(self, judged: RecordedVerdict) -> None:
         self.verdicts[judged.number], self.judged[judged.number] = judged.verdict, judged.folds
-        self.looks[judged.number] = self.looks.get(judged.number, UNSEEN).then(judged.as_dict())
+        self.looks[judged.number] = self.looks.get(judged.number, NOTHING_SEEN).then(judged.as_dict())
 
 
-def beliefs(seen: Sequence[Past]) -> dict[int, float]:
+def beliefs(seen: Sequence[PastTrial]) -> dict[int, float]:
     """What a model of all settings believes of each, by number: where folds are few, neighbours speak for a setting."""
-    found = believed([shown(past) for past in sorted(seen, key=lambda past: past.trial.number)])
+    found = posterior_means([shown(past) for past in sorted(seen, key=lambda past: past.trial.number)])
     numbers = sorted(past.trial.number for past in seen)
     return {numbers[place]: value for place, value in found.items()}

@@ -12,14 +12,14 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from orchestrator.search.race.early_stopping import Curve, Finished, cut
-from orchestrator.search.race.state import Standings
-from orchestrator.search.records.ledger import FitRecord
+from orchestrator.search.race.state import RaceState
+from orchestrator.search.records.fit_records import FitRecord
 
 
 class RaceScheduler(FIFOScheduler):
     """Stops trials as the standings say."""
 
-    def __init__(self, standings: Standings) -> None:
+    def __init__(self, standings: RaceState) -> None:
         super().__init__()
         self.standings = standings
         self.dice: dict[str, dict[int, float]] = {}  # fit -> epoch -> validation Dice, as far as it was told
@@ -55,7 +55,7 @@ class RaceScheduler(FIFOScheduler):
             return False
         dice = [told.get(epoch, 0.0) for epoch in range(max(told) + 1)]
         verdict = cut(
-            Curve(dice, self.standings.settings[number].recipe.epochs),
+            Curve(dice, self.standings.configurations[number].recipe.epochs),
             self.finished,
             target.dice,
             target.number,

@@ -22,10 +22,10 @@ from ray.tune.search import Searcher
 
 from orchestrator.common.errors import MachineFault
 from orchestrator.common.faults import fault_of
-from orchestrator.search.budget.gate import Purse
+from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.choices import SamplerName
-from orchestrator.search.race.state import Standings
-from orchestrator.search.samplers.draw import Drawn, Tried, draw
+from orchestrator.search.race.state import RaceState
+from orchestrator.search.samplers.draw import Proposal, TriedConfigurations, draw
 from orchestrator.search.samplers.stopping_rule import Shown
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.training.recipe import FitSpec
@@ -39,7 +39,7 @@ MAX_LOST = 6
 
 
 @dataclass
-class Room:
+class LaneCapacity:
     """How much may be in flight."""
 
     num_folds: int
@@ -63,18 +63,20 @@ class OptunaSearcher(Searcher):
         self,
         study: optuna.Study,
         space: SearchSpace,
-        standings: Standings,
+        standings: RaceState,
         *,
-        purse: Purse,
+        purse: BudgetGate,
         seed: int,
-        room: Room,
+        room: LaneCapacity,
         sampler: SamplerName = "surrogate",
-        beginnings: Sequence[dict[str, Any]] = (),
+        warm_start_configurations: Sequence[dict[str, Any]] = (),
     ) -> None:
         super().__init__()  # no metric: Tune would demand it in every result, and only the last one has it
         self.study, self.space, self.standings = study, space, standings
         self.purse, self.seed, self.room, self.sampler = purse, seed, room, sampler
-        self.beginnings = beginnings  # settings of trials 1, 2, ...: nobody is asked for these
+        self.warm_start_configurations = (
+            warm_start_configurations  # settings of trials 1, 2, ...: nobody is asked for these
+        )
         self.running: dict[str, int] = {}  # Tune's trial id -> Optuna's trial number
         self.next: list[int] = []  # trials that are wanted before anything else
         self.has_room = True  # in the budget, for those who still want folds
@@ -84,7 +86,7 @@ class OptunaSearcher(Searcher):
         purse.recall(study.user_attrs.get("end"))
         trials = study.get_trials(deepcopy=False)
         self.num_asked = sum(trial.state != TrialState.WAITING for trial in trials)
-        self.tried = Tried(space, (trial.params for trial in trials))
+        self.tried = TriedConfigurations(space, (trial.params for trial in trials))
         self.asked: dict[int, list[int]] = {}  # trial -> folds of its last visit
         self.over: list[int] = []  # trials that Optuna was told of and that nobody has reported yet
         if not trials:
@@ -262,13 +264,13 @@ class OptunaSearcher(Searcher):
         self.standings.enter(self.stored(trial.number))
         return trial.number
 
-    def _draw(self) -> Drawn | None:
-        if self.num_asked <= len(self.beginnings):
-            return Drawn(self.beginnings[self.num_asked - 1], {})
+    def _draw(self) -> Proposal | None:
+        if self.num_asked <= len(self.warm_start_configurations):
+            return Proposal(self.warm_start_configurations[self.num_asked - 1], {})
         past = [self.standings.past(trial) for trial in self.study.get_trials(deepcopy=False)]
         seed = _seed(self.seed, self.num_asked)
-        directions, beside = self.study.directions, self.standings.beside
-        return draw(self.space, past, self.sampler, seed, directions, beside, self.tried)
+        directions, secondary = self.study.directions, self.standings.secondary
+        return draw(self.space, past, self.sampler, seed, directions, secondary, self.tried)
 
     def _folds(self, number: int, new_wanted: bool) -> list[int]:
         """The folds of the next visit: those on record that nobody judged, all of the paper's setting, else one.
@@ -332,7 +334,7 @@ class OptunaSearcher(Searcher):
         """Every setting that has shown anything, by number; one that failed, or costs too much, has shown that."""
         shown = []
         for trial in self.study.get_trials(deepcopy=False):
-            failed = trial.state == TrialState.FAIL or self.standings.is_barred(trial.number)
+            failed = trial.state == TrialState.FAIL or self.standings.is_ineligible(trial.number)
             value = None if failed or not trial.params else self.standings.known(trial.number)
             if value is not None or failed:
                 folds = len(self.standings.seen.get(trial.number, ()))

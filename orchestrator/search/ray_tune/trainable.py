@@ -17,7 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from orchestrator.common.errors import FitFailed, UserError
 from orchestrator.common.faults import machine_fault
-from orchestrator.data.splits.plan import SplitPlan
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space import SearchSpace
@@ -42,7 +42,7 @@ class FoldTrial(tune.Trainable):
 
     def _start(self, config: dict[str, Any]) -> None:
         self.number = config["number"]
-        specs = fold_specs(self.space.settings(config["params"]), self.plan)
+        specs = fold_specs(self.space.configuration(config["params"]), self.plan)
         self.waiting = {fold: specs[fold] for fold in config["folds"]}  # until they are finished
         self.num_seen: dict[str, int] = {}  # fit -> rows seen, for fits that the lanes were asked for
 

@@ -34,14 +34,11 @@ from orchestrator.search.records.fit_records import (
     read_fit,
     read_scores,
     read_stored,
-    scored_as,
     weights_damage,
 )
 from orchestrator.search.records.trial_records import TrialRecords
 from orchestrator.training.memory import Memory
 from orchestrator.training.recipe import FitSpec
-
-__all__ = ["FitRecord", "Ledger", "ScoreRecord", "scored_as"]
 
 logger = logging.getLogger(__name__)
 REMEDY = "the same `orchestrator search` sets it aside and trains it again"

@@ -13,7 +13,7 @@ from orchestrator.scoring.formatting import percent, points
 
 
 @dataclass(frozen=True)
-class Look:
+class SeenFolds:
     """What the race has last looked at of a trial: by these folds it goes on, waits or is stopped."""
 
     folds: tuple[int, ...]
@@ -22,29 +22,29 @@ class Look:
         None  # Dice less that one's on the same images, masks of both by these folds
     )
 
-    def then(self, line: Mapping[str, Any]) -> Look:
+    def then(self, line: Mapping[str, Any]) -> SeenFolds:
         """After one more verdict, a line of `race.jsonl`; one that cuts a fit says nothing new of finished folds."""
         folds, numbers = tuple(line["folds"]), line["numbers"]
         difference = numbers.get("paired_difference", numbers.get("difference"))
         if difference is None:
-            return self if folds == self.folds else Look(folds)
+            return self if folds == self.folds else SeenFolds(folds)
         against = numbers.get("compared_with", line["against"])
-        return Look(folds, None if against is None else int(against), difference)
+        return SeenFolds(folds, None if against is None else int(against), difference)
 
 
-UNSEEN = Look(())
+NOTHING_SEEN = SeenFolds(())
 
 
-def looks_of(lines: Iterable[Mapping[str, Any]]) -> dict[int, Look]:
+def seen_folds_of(lines: Iterable[Mapping[str, Any]]) -> dict[int, SeenFolds]:
     """The last look at every trial, by number."""
-    looks: dict[int, Look] = {}
+    looks: dict[int, SeenFolds] = {}
     for line in lines:
-        looks[line["trial"]] = looks.get(line["trial"], UNSEEN).then(line)
+        looks[line["trial"]] = looks.get(line["trial"], NOTHING_SEEN).then(line)
     return looks
 
 
 @dataclass(frozen=True)
-class Partial:
+class PartialScore:
     """The folds that a trial has, and what they show."""
 
     folds_seen: int
@@ -83,6 +83,6 @@ class Partial:
         return {name: value for name, value in found.items() if value is not None}
 
 
-def partial(dice: float | None, num_folds: int, look: Look) -> Partial:
+def partial(dice: float | None, num_folds: int, look: SeenFolds) -> PartialScore:
     """Of a trial with that mean Dice over the images of the folds that were looked at."""
-    return Partial(len(look.folds), num_folds, dice, look.paired_difference, look.compared_with)
+    return PartialScore(len(look.folds), num_folds, dice, look.paired_difference, look.compared_with)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from orchestrator.common.files import write_atomically
-from orchestrator.search.records.partial_score import Partial
+from orchestrator.search.records.partial_score import PartialScore
 
 # Seconds without a heartbeat after which a study may be dead, and for how long it is watched then.
 STALE_S, LOOK_AGAIN_S = 15.0, 3.0
@@ -58,7 +58,7 @@ class TrialView:
     params: dict[str, Any]  # the searched ones
     said: str | None  # the race's last word on it
     objective: float | None = None  # of all folds: what trials are ranked by
-    partial: Partial | None = None  # what a trial without all its folds has shown
+    partial: PartialScore | None = None  # what a trial without all its folds has shown
     estimate: float | None = None  # what the race takes it to be worth; imputed where folds are missing
 
     @property

@@ -11,24 +11,24 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator.common.errors import BadMachine
-from orchestrator.data.splits.plan import SplitPlan
 from orchestrator.data.splits.resplit import FRESH
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
-from orchestrator.search.records.ledger import FitRecord
-from orchestrator.search.space.space import Settings
+from orchestrator.search.records.fit_records import FitRecord
+from orchestrator.search.space.space import Configuration
 from orchestrator.training.recipe import FitSpec
 
 
-def fold_specs(settings: Settings, plan: SplitPlan) -> tuple[FitSpec, ...]:
+def fold_specs(configuration: Configuration, plan: SplitPlan) -> tuple[FitSpec, ...]:
     """The fits of a trial, one a fold, each from a seed of its own; those of one fold share it over all trials.
 
     The seed of the first weights is worth points: one for all folds would lift or lower a trial's score as a whole,
     and a race takes the chance of one fit for independent of the next one's. Over trials, differences count.
     """
-    seeds = (settings.recipe.seed + place * FRESH for place in range(len(plan.folds)))
+    seeds = (configuration.recipe.seed + place * FRESH for place in range(len(plan.folds)))
     return tuple(
-        from_seed(_spec(settings, plan, fold.train, fold.val, fold=str(fold.index)), seed)
+        from_seed(_spec(configuration, plan, fold.train, fold.val, fold=str(fold.index)), seed)
         for fold, seed in zip(plan.folds, seeds, strict=True)
     )
 
@@ -38,14 +38,14 @@ def from_seed(spec: FitSpec, seed: int) -> FitSpec:
     return spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"seed": seed % 2**31})})
 
 
-def refit_spec(settings: Settings, plan: SplitPlan, stop_after: int) -> FitSpec:
+def refit_spec(configuration: Configuration, plan: SplitPlan, stop_after: int) -> FitSpec:
     """The fit of a champion: all cases but the hold-out, for so many epochs of the recipe's schedule."""
     everyone = sorted({case_id for fold in plan.folds for case_id in (*fold.train, *fold.val)})
-    return _spec(settings, plan, tuple(everyone), (), fold="refit", stop_after=stop_after)
+    return _spec(configuration, plan, tuple(everyone), (), fold="refit", stop_after=stop_after)
 
 
 def _spec(
-    settings: Settings,
+    configuration: Configuration,
     plan: SplitPlan,
     train: tuple[str, ...],
     val: tuple[str, ...],
@@ -54,17 +54,17 @@ def _spec(
     stop_after: int | None = None,
 ) -> FitSpec:
     return FitSpec(
-        network=settings.network,
-        network_params=settings.network_params,
-        weights_sha256=_digest(settings.network_params.get("weights")),
-        recipe=settings.recipe,
+        network=configuration.network,
+        network_params=configuration.network_params,
+        weights_sha256=_digest(configuration.network_params.get("weights")),
+        recipe=configuration.recipe,
         datasets=plan.datasets,
         train=train,
         val=val,
         fold=fold,
         stop_after=stop_after,
-        fill_holes=settings.masks.fill_holes,
-        min_component_area=settings.masks.min_component_area,
+        fill_holes=configuration.masks.fill_holes,
+        min_component_area=configuration.masks.min_component_area,
     )
 
 
@@ -124,7 +124,9 @@ class TrialScore:
         return float(np.std(self.fold_dice, ddof=1)) if len(self.fold_dice) > 1 else None
 
 
-def score_trial(records: Sequence[FitRecord], settings: Settings, metric: str = "dice") -> TrialScore:
+def score_trial(
+    records: Sequence[FitRecord], configuration: Configuration, metric: str = "dice"
+) -> TrialScore:
     """Score a trial by the records of all its folds: pooled over all validation images, their masks all made alike.
 
     What the settings leave open, threshold or reference area, is the best for the mean of `metric`. Where folds were
@@ -132,8 +134,12 @@ def score_trial(records: Sequence[FitRecord], settings: Settings, metric: str = 
     """
     histograms = np.concatenate([record.histograms for record in records])
     case_ids = [case_id for record in records for case_id in record.case_ids]
-    masks = settings.masks.best(histograms, metric)
-    others = _others_choice(records, settings, metric) if settings.masks.is_open else [masks] * len(records)
+    masks = configuration.masks.best(histograms, metric)
+    others = (
+        _others_choice(records, configuration, metric)
+        if configuration.masks.is_open
+        else [masks] * len(records)
+    )
     honest = others or [masks] * len(records)
     scored = [scores_under(record.histograms, own) for record, own in zip(records, honest, strict=True)]
     unique, place = np.unique(case_ids, return_inverse=True)
@@ -160,7 +166,9 @@ def _is_even(place: np.ndarray) -> bool:
     return len(set(np.bincount(place).tolist())) == 1
 
 
-def _others_choice(records: Sequence[FitRecord], settings: Settings, metric: str) -> list[PostProcess] | None:
+def _others_choice(
+    records: Sequence[FitRecord], configuration: Configuration, metric: str
+) -> list[PostProcess] | None:
     """For each record what the other folds of its repeat choose; None if it has no others."""
     chosen: list[PostProcess] = []
     for folds in _repeats(records):
@@ -168,7 +176,7 @@ def _others_choice(records: Sequence[FitRecord], settings: Settings, metric: str
             return None
         fold_of_case = np.repeat(np.arange(len(folds)), [len(record.case_ids) for record in folds])
         histograms = np.concatenate([record.histograms for record in folds])
-        best = settings.masks.best_of_others(histograms, fold_of_case, metric)
+        best = configuration.masks.best_of_others(histograms, fold_of_case, metric)
         chosen += [best[fold] for fold in range(len(folds))]
     return chosen
 

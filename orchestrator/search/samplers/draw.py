@@ -25,8 +25,8 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.search.choices import SamplerName
-from orchestrator.search.goals.goals import Beside
-from orchestrator.search.samplers.fold_aware_sampler import FOLDS, SurrogateSampler
+from orchestrator.search.goals.goals import SecondaryGoals
+from orchestrator.search.samplers.fold_aware_sampler import FOLDS, FoldAwareSampler
 from orchestrator.search.samplers.single_draw import Shown
 from orchestrator.search.space.space import SearchSpace
 
@@ -54,7 +54,7 @@ def _nsga(kind: type[NSGAIISampler | NSGAIIISampler]) -> Callable[..., BaseSampl
 
 Makers = Mapping[SamplerName, Callable[..., BaseSampler]]
 FOR_ONE: Makers = {
-    "surrogate": SurrogateSampler,
+    "surrogate": FoldAwareSampler,
     "tpe": _tpe,
     "gp": GPSampler,
     "cmaes": _cmaes,
@@ -85,17 +85,17 @@ def default_sampler(num_objectives: int) -> SamplerName:
 
 
 @dataclass(frozen=True)
-class Past:
+class PastTrial:
     """A setting that was asked for before."""
 
     trial: FrozenTrial
     value: float | None  # what it is worth by all that is known; None: it has shown nothing yet
     num_folds: int  # that this rests on
-    beside: tuple[float, ...] = ()  # values of further objectives
+    secondary: tuple[float, ...] = ()  # values of further objectives
     excess: Mapping[str, float] = field(default_factory=dict)  # of limits; above 0 it is too much
 
     @property
-    def is_barred(self) -> bool:
+    def is_ineligible(self) -> bool:
         return any(value > 0 for value in self.excess.values())
 
     @cached_property
@@ -105,12 +105,12 @@ class Past:
         return shown(self)
 
 
-class Tried:
+class TriedConfigurations:
     """Settings that were asked for, each as it is written."""
 
-    def __init__(self, space: SearchSpace, settings: Iterable[Mapping[str, Any]] = ()) -> None:
+    def __init__(self, space: SearchSpace, configuration: Iterable[Mapping[str, Any]] = ()) -> None:
         self.space = space
-        self.known = {self._key(one) for one in settings}
+        self.known = {self._key(one) for one in configuration}
 
     def add(self, params: Mapping[str, Any]) -> None:
         self.known.add(self._key(params))
@@ -123,7 +123,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Proposal:
     """A setting to try next."""
 
     params: dict[str, Any]  # the searched ones
@@ -132,52 +132,52 @@ class Drawn:
 
 def draw(
     space: SearchSpace,
-    past: Sequence[Past],
+    past: Sequence[PastTrial],
     sampler: SamplerName,
     seed: int,
     directions: Sequence[StudyDirection] = (StudyDirection.MAXIMIZE,),
-    beside: Beside | None = None,
-    tried: Tried | None = None,
-) -> Drawn | None:
+    secondary: SecondaryGoals | None = None,
+    tried: TriedConfigurations | None = None,
+) -> Proposal | None:
     """The next setting, within the limits and not tried before; None where no such setting is found.
 
     Where the sampler finds none, one at random is looked for. `tried`: by default those of `past`.
     """
-    tried = tried or Tried(space, (one.trial.params for one in past))
+    tried = tried or TriedConfigurations(space, (one.trial.params for one in past))
     drawn = chain(_draws(space, past, sampler, seed, directions), _at_random(space, seed))
-    return next((o for o in drawn if o.params not in tried and _is_allowed(space, o.params, beside)), None)
+    return next((o for o in drawn if o.params not in tried and _is_allowed(space, o.params, secondary)), None)
 
 
-def refuse_unless_allowed(space: SearchSpace, beside: Beside, seed: int) -> None:
+def refuse_unless_allowed(space: SearchSpace, secondary: SecondaryGoals, seed: int) -> None:
     """Raises `BadStudy` if no setting of very many is within the limits."""
-    if not any(_is_allowed(space, drawn.params, beside) for drawn in _at_random(space, seed)):
-        limits = ", ".join(map(str, beside.limits))
+    if not any(_is_allowed(space, drawn.params, secondary) for drawn in _at_random(space, seed)):
+        limits = ", ".join(map(str, secondary.limits))
         raise BadStudy("--constraint", f"none of {MAX_RANDOM} random settings of this space keeps {limits}")
 
 
-def _at_random(space: SearchSpace, seed: int) -> Iterator[Drawn]:
+def _at_random(space: SearchSpace, seed: int) -> Iterator[Proposal]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=RandomSampler(seed=seed))
     for _ in range(MAX_RANDOM):
         trial = study.ask()
         space.sample(trial)
-        yield Drawn(space.exact(trial.params), {})
+        yield Proposal(space.exact(trial.params), {})
 
 
-def _is_allowed(space: SearchSpace, params: Mapping[str, Any], beside: Beside | None) -> bool:
+def _is_allowed(space: SearchSpace, params: Mapping[str, Any], secondary: SecondaryGoals | None) -> bool:
     """Whether it keeps the limits, as far as that is known before it is trained."""
-    if beside is None or not beside.limits:
+    if secondary is None or not secondary.limits:
         return True
-    return beside.broken(space.settings(space.sample(FixedTrial(dict(params))))) is None
+    return secondary.broken(space.configuration(space.sample(FixedTrial(dict(params))))) is None
 
 
 def _draws(
     space: SearchSpace,
-    past: Sequence[Past],
+    past: Sequence[PastTrial],
     sampler: SamplerName,
     seed: int,
     directions: Sequence[StudyDirection],
-) -> Iterator[Drawn]:
+) -> Iterator[Proposal]:
     seen = _failed_as_the_worst(space, _punished(past) if sampler in KNOW_NO_LIMITS else past, directions)
     for repeat in range(MAX_REPEATS):
         with warnings.catch_warnings():
@@ -188,23 +188,23 @@ def _draws(
         study = optuna.create_study(storage=storage, directions=directions, sampler=made)
         trial = study.ask()
         space.sample(trial)
-        yield Drawn(space.exact(trial.params), _marks(storage.get_trial(trial._trial_id).system_attrs))
+        yield Proposal(space.exact(trial.params), _marks(storage.get_trial(trial._trial_id).system_attrs))
 
 
-def _punished(past: Sequence[Past]) -> list[Past]:
+def _punished(past: Sequence[PastTrial]) -> list[PastTrial]:
     """As bad as the worst, where a limit is exceeded."""
     worst = min((one.value for one in past if one.value is not None), default=0.0)
-    return [replace(one, value=worst) if one.is_barred and one.value is not None else one for one in past]
+    return [replace(one, value=worst) if one.is_ineligible and one.value is not None else one for one in past]
 
 
 def _failed_as_the_worst(
-    space: SearchSpace, past: Sequence[Past], directions: Sequence[StudyDirection]
-) -> list[Past]:
+    space: SearchSpace, past: Sequence[PastTrial], directions: Sequence[StudyDirection]
+) -> list[PastTrial]:
     """Failed settings as bad as the worst in every objective: a sampler that hears nothing of them asks for more.
 
     Left out: one that was killed while it was drawn, and all as long as several objectives are known of none.
     """
-    known = [(one.value, *one.beside) for one in past if one.value is not None]
+    known = [(one.value, *one.secondary) for one in past if one.value is not None]
     if not known and len(directions) == 1:
         known = [(0.0,)]
     columns = zip(directions, zip(*known, strict=True), strict=bool(known))
@@ -215,16 +215,16 @@ def _failed_as_the_worst(
         if one.trial.state != TrialState.FAIL:
             told.append(one)
         elif worst and space.drawn(one.trial.params) is not None:
-            told.append(replace(one, value=worst[0], beside=tuple(worst[1:]), excess=kept))
+            told.append(replace(one, value=worst[0], secondary=tuple(worst[1:]), excess=kept))
     return told
 
 
-def shown(past: Past) -> FrozenTrial:
+def shown(past: PastTrial) -> FrozenTrial:
     """Finished at its value; in flight where it has none, so that parallel trials keep apart."""
     trial = past.trial
     made = create_trial(
         state=TrialState.RUNNING if past.value is None else TrialState.COMPLETE,
-        values=None if past.value is None else (past.value, *past.beside),
+        values=None if past.value is None else (past.value, *past.secondary),
         params=trial.params,
         distributions=trial.distributions,
         user_attrs={FOLDS: past.num_folds},

@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 ORDER_LENGTH = 2.0  # of the line of a choice: from one to the next is further than a like step within a range
 
 
-class Box:
+class SpaceEncoding:
     """The space of these parameters."""
 
     def __init__(self, space: Mapping[str, BaseDistribution]) -> None:
@@ -38,9 +38,11 @@ class Box:
         ]
         return np.concatenate(parts)
 
-    def points(self, settings: Sequence[Mapping[str, Any]]) -> Array:
+    def points(self, configuration: Sequence[Mapping[str, Any]]) -> Array:
         """Where settings lie that have all parameters, (N, D)."""
-        columns = [column.places([one[name] for one in settings]) for name, column in self.columns.items()]
+        columns = [
+            column.places([one[name] for one in configuration]) for name, column in self.columns.items()
+        ]
         return np.concatenate(columns, axis=1)
 
     def params(self, point: Array) -> dict[str, Any]:

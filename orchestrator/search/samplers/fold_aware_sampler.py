@@ -16,14 +16,14 @@ from optuna.search_space import intersection_search_space
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.search.samplers.encoding import Array, Box
+from orchestrator.search.samplers.encoding import Array, SpaceEncoding
 from orchestrator.search.samplers.gaussian_process import suggest
 from orchestrator.search.samplers.inducing_points import Model, fitted, with_flying
 
 FOLDS = "folds"  # user attribute of a trial
 
 
-class SurrogateSampler(BaseSampler):
+class FoldAwareSampler(BaseSampler):
     """Suggests where improvement is expected; trials in flight count as seen at what is believed of them."""
 
     def __init__(self, seed: int) -> None:
@@ -41,7 +41,7 @@ class SurrogateSampler(BaseSampler):
         finished = [one for one in others if one.state == TrialState.COMPLETE]
         if not search_space or len(finished) < max(2, 2 * len(search_space)):
             return {}
-        box = Box(search_space)
+        box = SpaceEncoding(search_space)
         seen = _seen(box, finished)
         flying = [
             one
@@ -58,13 +58,13 @@ class SurrogateSampler(BaseSampler):
         return self.random.sample_independent(study, trial, param_name, param_distribution)
 
 
-def believed(trials: Sequence[FrozenTrial]) -> dict[int, float]:
+def posterior_means(trials: Sequence[FrozenTrial]) -> dict[int, float]:
     """Trial number -> what the model believes of each finished trial, for `Race.believe`; {} while there are few."""
-    found = Beliefs(trials)
+    found = PosteriorMeans(trials)
     return dict(zip((trial.number for trial in found.finished), found.all(), strict=False))
 
 
-class Beliefs:
+class PosteriorMeans:
     """What the model of finished trials believes, and of a trial of which more is known since."""
 
     def __init__(self, trials: Sequence[FrozenTrial]) -> None:
@@ -73,7 +73,7 @@ class Beliefs:
         space = _shared_space(self.finished)
         self.model: Model | None = None
         if space and len(self.finished) > 3 * len(space):
-            self.box = Box(space)
+            self.box = SpaceEncoding(space)
             self.seen = _seen(self.box, self.finished)
             self.model = fitted(*self.seen)
 
@@ -100,7 +100,7 @@ def _shared_space(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
     return {name: found for name, found in space.items() if not found.single()}
 
 
-def _seen(box: Box, finished: Sequence[FrozenTrial]) -> tuple[Array, Array, Array]:
+def _seen(box: SpaceEncoding, finished: Sequence[FrozenTrial]) -> tuple[Array, Array, Array]:
     points = box.points([trial.params for trial in finished])
     values = np.array([trial.value for trial in finished], dtype=np.float64)
     folds = np.array([float(trial.user_attrs.get(FOLDS, 1)) for trial in finished])

@@ -15,14 +15,14 @@ import numpy as np
 from scipy import linalg, optimize, stats
 from scipy.spatial import cKDTree
 
-from orchestrator.search.samplers.encoding import Array, Box
+from orchestrator.search.samplers.encoding import Array, SpaceEncoding
 
 JITTER = 1e-6
 _REDRAWN = 0.2  # share of coordinates near the leader that may be anything: a choice has no neighbourhood
 _APART = 0.01  # nearer in every coordinate to a setting that was tried there is nothing to learn
 
 
-class Believes(Protocol):
+class Posterior(Protocol):
     """A model of what was seen, in Dice; its noise is the variance of a value seen on one fold, over unit^2."""
 
     @property
@@ -37,7 +37,7 @@ class Believes(Protocol):
 
 
 @dataclass(frozen=True)
-class Surrogate:
+class GaussianProcess:
     """Fitted to what was seen; values are kept standardised."""
 
     points: Array  # (N, D)
@@ -50,7 +50,7 @@ class Surrogate:
     weights: Array  # (N,)
 
     @classmethod
-    def fit(cls, points: Array, values: Array, folds: Array, start: Array | None = None) -> Surrogate:
+    def fit(cls, points: Array, values: Array, folds: Array, start: Array | None = None) -> GaussianProcess:
         """points (N, D), values (N,), folds (N,) that each value rests on; N at least 2."""
         center, unit = float(np.median(values)), float(values.std() + 1e-9)
         standard = (values - center) / unit
@@ -87,7 +87,7 @@ class Surrogate:
 
 
 def suggest(
-    model: Believes, rng: np.random.Generator, box: Box, num_draws: int = 1000, num_rounds: int = 4
+    model: Posterior, rng: np.random.Generator, box: SpaceEncoding, num_draws: int = 1000, num_rounds: int = 4
 ) -> Array:
     """The setting, as its point (D,), of highest expected improvement: among random ones, then ever closer ones around
     the best."""
@@ -106,7 +106,7 @@ def suggest(
     return points[int(np.argmax(_log_gain(model, tried, points, best)))]
 
 
-def _log_gain(model: Believes, tried: cKDTree, points: Array, best: float) -> Array:
+def _log_gain(model: Posterior, tried: cKDTree, points: Array, best: float) -> Array:
     """Logarithm of augmented expected improvement: a fit teaches little where its own noise is larger than what is
     not known (Huang, Allen, Notz and Zeng, 2006), and nothing where one like it was trained from the same seed."""
     mean, sd = model.predict(points)

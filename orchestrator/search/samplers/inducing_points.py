@@ -23,7 +23,7 @@ from scipy import linalg
 from scipy.spatial.distance import cdist
 
 from orchestrator.search.samplers.encoding import Array
-from orchestrator.search.samplers.gaussian_process import JITTER, Surrogate, matern
+from orchestrator.search.samplers.gaussian_process import JITTER, GaussianProcess, matern
 
 EXACT = 400  # configurations up to which nothing is approximated
 SUBSET, LEADERS = 400, 150
@@ -33,8 +33,8 @@ ROWS = 4096  # points in a piece of a matrix: bounds memory
 
 
 @dataclass(frozen=True)
-class Inducing:
-    """Fitted to many values; in place of `Surrogate`."""
+class SparseGaussianProcess:
+    """Fitted to many values; in place of `GaussianProcess`."""
 
     points: Array  # (N, D) whose values were seen
     tried: Array  # (T, D), those left out too
@@ -49,7 +49,9 @@ class Inducing:
     weights: Array  # (M,)
 
     @classmethod
-    def fit(cls, points: Array, values: Array, folds: Array, flying: Array | None = None) -> Inducing:
+    def fit(
+        cls, points: Array, values: Array, folds: Array, flying: Array | None = None
+    ) -> SparseGaussianProcess:
         """points (N, D), values (N,), folds (N,) that each value rests on; flying (F, D): seen at what is believed."""
         rough = _rough(points, values, folds)
         leaders = _best_by(rough, points)
@@ -58,7 +60,7 @@ class Inducing:
         model = _posterior(rough, inducing, points[kept], values[kept], folds[kept], points)
         return model if flying is None else model.seeing(flying, values[kept], folds[kept])
 
-    def seeing(self, more: Array, values: Array, folds: Array) -> Inducing:
+    def seeing(self, more: Array, values: Array, folds: Array) -> SparseGaussianProcess:
         """With points (F, D), seen on one fold at what is believed of them, beside those of `values` (N,)."""
         return _posterior(
             self,
@@ -80,7 +82,7 @@ class Inducing:
         return self.center + self.unit * mean, self.unit * np.sqrt(np.maximum(variance, 1e-12))
 
 
-Model = Surrogate | Inducing
+Model = GaussianProcess | SparseGaussianProcess
 
 
 def fitted(points: Array, values: Array, folds: Array) -> Model:
@@ -91,9 +93,9 @@ def fitted(points: Array, values: Array, folds: Array) -> Model:
 def with_flying(points: Array, values: Array, folds: Array, flying: Array) -> Model:
     """As `fitted`, with configurations in flight (F, D) that count as seen on one fold at what is believed of them."""
     model = fitted(points, values, folds)
-    if isinstance(model, Inducing):
-        return Inducing.fit(points, values, folds, flying)
-    return Surrogate.fit(
+    if isinstance(model, SparseGaussianProcess):
+        return SparseGaussianProcess.fit(points, values, folds, flying)
+    return GaussianProcess.fit(
         np.concatenate([points, flying]),
         np.concatenate([values, model.predict(flying)[0]]),
         np.concatenate([folds, np.ones(len(flying))]),
@@ -103,10 +105,10 @@ def with_flying(points: Array, values: Array, folds: Array, flying: Array) -> Mo
 @lru_cache(maxsize=4)
 def _fitted(dimensions: int, points: bytes, values: bytes, folds: bytes) -> Model:
     seen = (np.frombuffer(points).reshape(-1, dimensions), np.frombuffer(values), np.frombuffer(folds))
-    return Surrogate.fit(*seen) if len(seen[1]) <= EXACT else Inducing.fit(*seen)
+    return GaussianProcess.fit(*seen) if len(seen[1]) <= EXACT else SparseGaussianProcess.fit(*seen)
 
 
-def _rough(points: Array, values: Array, folds: Array) -> Surrogate:
+def _rough(points: Array, values: Array, folds: Array) -> GaussianProcess:
     """The model of the subset: it knows the kernel."""
     steps = np.floor(np.log(len(points) / EXACT) / np.log(STEP) + 1e-9)
     first = min(len(points), int(EXACT * STEP**steps))
@@ -116,13 +118,13 @@ def _rough(points: Array, values: Array, folds: Array) -> Surrogate:
 
 
 @lru_cache(maxsize=4)
-def _exact(dimensions: int, points: bytes, values: bytes, folds: bytes) -> Surrogate:
-    return Surrogate.fit(
+def _exact(dimensions: int, points: bytes, values: bytes, folds: bytes) -> GaussianProcess:
+    return GaussianProcess.fit(
         np.frombuffer(points).reshape(-1, dimensions), np.frombuffer(values), np.frombuffer(folds)
     )
 
 
-def _best_by(rough: Surrogate, points: Array) -> NDArray[np.intp]:
+def _best_by(rough: GaussianProcess, points: Array) -> NDArray[np.intp]:
     """Places (LEADERS,) of the points (N, D) of highest expected value, the best first."""
     means = np.concatenate([rough.predict(points[rows])[0] for rows in _pieces(len(points))])
     return np.argsort(-means, kind="stable")[:LEADERS]
@@ -139,7 +141,7 @@ def _kept(points: Array, leader: int, lengths: Array) -> NDArray[np.intp]:
 
 def _posterior(
     kernel: Model, inducing: Array, points: Array, values: Array, folds: Array, tried: Array
-) -> Inducing:
+) -> SparseGaussianProcess:
     """The model of these values with the kernel and the units of another."""
     standard = (values - kernel.center) / kernel.unit
     own = _covariance(kernel, inducing, inducing)
@@ -153,7 +155,7 @@ def _posterior(
     factor = linalg.cholesky(inner, lower=True)
     weights = linalg.solve_triangular(factor, right, lower=True)
     found = (kernel.center, kernel.unit, kernel.lengths, kernel.height, kernel.noise)
-    return Inducing(points, tried, *found, inducing, prior_factor, factor, weights)
+    return SparseGaussianProcess(points, tried, *found, inducing, prior_factor, factor, weights)
 
 
 def _project(kernel: Model, inducing: Array, prior_factor: Array, points: Array) -> tuple[Array, Array]:

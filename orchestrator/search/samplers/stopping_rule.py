@@ -15,7 +15,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution
 from scipy import stats
 
-from orchestrator.search.samplers.encoding import Array, Box
+from orchestrator.search.samplers.encoding import Array, SpaceEncoding
 from orchestrator.search.samplers.gaussian_process import suggest
 from orchestrator.search.samplers.inducing_points import fitted
 
@@ -40,7 +40,7 @@ def why_unlikely(shown: Sequence[Shown], seed: int = 0) -> str | None:
     distributions: dict[str, BaseDistribution] = {}
     for one in shown:
         distributions |= one.distributions
-    box = Box({name: found for name, found in sorted(distributions.items()) if not found.single()})
+    box = SpaceEncoding({name: found for name, found in sorted(distributions.items()) if not found.single()})
     if not box.columns or len(shown) < max(MIN_SETTINGS, MIN_SETTINGS_A_PARAMETER * len(box.columns)):
         return None
     points = np.array([box.point(one.params) for one in shown])
@@ -57,7 +57,7 @@ def why_unlikely(shown: Sequence[Shown], seed: int = 0) -> str | None:
     )
 
 
-def promise(points: Array, values: Array, folds: Array, box: Box, seed: int = 0) -> float:
+def promise(points: Array, values: Array, folds: Array, box: SpaceEncoding, seed: int = 0) -> float:
     """Largest expected improvement, Dice, of the settings in the box over the best of those seen.
 
     points (N, D), values (N,) with nan for settings that failed: they count as the worst that was seen.

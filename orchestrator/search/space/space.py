@@ -32,8 +32,8 @@ from optuna.trial import BaseTrial, FixedTrial
 from orchestrator import models
 from orchestrator.common.errors import BadMachine, BadSpace
 from orchestrator.common.user_documents import parse_toml, read_bounded, shown
+from orchestrator.scoring.histograms import snap
 from orchestrator.scoring.mask_choice import MaskChoice
-from orchestrator.scoring.threshold import snap
 from orchestrator.search.space import shipped
 from orchestrator.search.space.checks import (
     Tables,
@@ -56,24 +56,13 @@ from orchestrator.search.space.parameters import (
     size_refusal,
     unknown_key,
 )
-from orchestrator.search.space.schema import json_schema
 from orchestrator.search.space.shipped import find_space_file
 from orchestrator.search.space.toml_file import read_tables
 from orchestrator.training.recipe import Recipe
 
-__all__ = [
-    "SearchSpace",
-    "Settings",
-    "check_builds",
-    "json_schema",
-    "load_space",
-    "override",
-    "parse_space",
-]
-
 
 @dataclass(frozen=True)
-class Settings:
+class Configuration:
     """One trial, ready to train: what to build, how to train it, and how to make a mask of its output."""
 
     network: str
@@ -125,13 +114,13 @@ class SearchSpace(Tables):
         """Flat params of the baseline, the fixed ones included: what `sample` returns for trial 0."""
         return {**self.fixed, **self.baseline}
 
-    def settings(self, params: Mapping[str, Any]) -> Settings:
+    def configuration(self, params: Mapping[str, Any]) -> Configuration:
         """Sort flat params into what they set. BadSpace where they make no recipe together."""
         problems = recipe_problems(params, "recipe")
         if problems:
             raise BadSpace(self.where, problems)
         own = {k: v for k, v in params.items() if k not in RECIPE and k not in (NETWORK, *MASKS)}
-        return Settings(
+        return Configuration(
             network=params[NETWORK],
             network_params=own,
             recipe=Recipe(**{key: value for key, value in params.items() if key in RECIPE}),
@@ -264,11 +253,11 @@ def check_weights(space: SearchSpace) -> None:
                 f"{Path(file).absolute()} would do"
             )
             continue
-        settings = space.settings(params)
+        configuration = space.configuration(params)
         try:
-            models.build(settings.network, **settings.network_params)
+            models.build(configuration.network, **configuration.network_params)
         except (ConnectionError, OSError, ValueError) as error:
-            problems.append(f"{settings.network}: {error}")
+            problems.append(f"{configuration.network}: {error}")
     if problems:
         raise BadMachine(space.where, problems)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from orchestrator.common.files import append
 
 
-class Told:
+class ReportLog:
     """A set of names that only grows, one a line of a file."""
 
     def __init__(self, file: Path) -> None:

@@ -25,21 +25,29 @@ from orchestrator.common.errors import BadSpace, BadSplit, BadStudy
 from orchestrator.common.files import write_atomically
 from orchestrator.common.stored_json import Unreadable, parse_json, read_json
 from orchestrator.data.cases import Dataset, load_datasets
-from orchestrator.data.splits.plan import SplitPlan, group_of_case, read_plan, write_plan
+from orchestrator.data.splits.plan import group_of_case
+from orchestrator.data.splits.split_file import SplitPlan, read_plan, write_plan
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.choices import GoalName, ObjectiveName
 from orchestrator.search.goals.constraints import limits_of
-from orchestrator.search.goals.goals import Beside, beside_of, front
+from orchestrator.search.goals.goals import SecondaryGoals, front, secondary_goals
 from orchestrator.search.goals.objective import Objective, objective_over
 from orchestrator.search.race.verdict_log import read_verdicts
-from orchestrator.search.records.ledger import FitRecord, Ledger
-from orchestrator.search.records.partial_score import UNSEEN, Look, Partial, looks_of, partial
+from orchestrator.search.records.fit_records import FitRecord
+from orchestrator.search.records.ledger import Ledger
+from orchestrator.search.records.partial_score import (
+    NOTHING_SEEN,
+    PartialScore,
+    SeenFolds,
+    partial,
+    seen_folds_of,
+)
 from orchestrator.search.records.status import read_status
 from orchestrator.search.records.trial_records import of_status
 from orchestrator.search.records.trial_score import TrialScore, fold_specs, score_trial
 from orchestrator.search.space.changes import changes
-from orchestrator.search.space.space import SearchSpace, Settings, load_space
+from orchestrator.search.space.space import Configuration, SearchSpace, load_space
 from orchestrator.search.store.optuna_journal import journal_damage, read_journal
 from orchestrator.search.store.optuna_storage import open_database, open_journal, trouble_told
 from orchestrator.training.recipe import FIT_VERSION
@@ -83,13 +91,13 @@ class StudyTrial:
     state: str  # "complete", "stopped" by the race, "failed", or "open": not over
     searched: dict[str, Any]
     params: dict[str, Any]  # searched and fixed
-    settings: Settings
+    configuration: Configuration
     records: tuple[
         FitRecord, ...
     ]  # of the finished folds, in order; of a stopped one those that it was stopped by
     num_folds: int
     error: str | None  # why it failed, or was stopped
-    look: Look = UNSEEN  # what the race has seen of it
+    look: SeenFolds = NOTHING_SEEN  # what the race has seen of it
 
     @property
     def inference_ms(self) -> list[float | None]:
@@ -97,19 +105,21 @@ class StudyTrial:
         return [record.inference_ms for record in self.records]
 
     @property
-    def partial(self) -> Partial | None:
+    def partial(self) -> PartialScore | None:
         """What it has shown on the folds that it has; None where it has all."""
         if len(self.records) == self.num_folds:
             return None
-        dice = score_trial(self.records, self.settings).metrics["dice"] if self.records else None
+        dice = score_trial(self.records, self.configuration).metrics["dice"] if self.records else None
         is_seen = len(self.look.folds) == len(self.records)
-        look = self.look if is_seen else Look(tuple(range(len(self.records))))
+        look = self.look if is_seen else SeenFolds(tuple(range(len(self.records))))
         return partial(dice, self.num_folds, look)
 
     def score(self, metric: str = "dice") -> TrialScore | None:
         """The trial's score, or None while folds are missing."""
         return (
-            score_trial(self.records, self.settings, metric) if len(self.records) == self.num_folds else None
+            score_trial(self.records, self.configuration, metric)
+            if len(self.records) == self.num_folds
+            else None
         )
 
 
@@ -122,7 +132,7 @@ class Champion:
 
 
 @dataclass(frozen=True)
-class StudyHome:
+class StudyStore:
     """Where one study lives: everything that it knows is below this folder."""
 
     home: Path
@@ -180,7 +190,7 @@ class StudyHome:
         return self.folder / "champion.json"
 
     @property
-    def beginnings_file(self) -> Path:
+    def warm_start_file(self) -> Path:
         return self.folder / "warm_start.json"
 
     @property
@@ -229,12 +239,12 @@ class StudyHome:
         """The studies that recommended its first settings."""
         return (BEFORE | self.manifest())["warm_start"] if self.exists() else []
 
-    def beginnings(self) -> list[dict[str, Any]]:
+    def warm_start_configurations(self) -> list[dict[str, Any]]:
         """The settings to try after the paper's, before any other."""
-        if not self.beginnings_file.exists():
+        if not self.warm_start_file.exists():
             return []
         remedy = "restore it, or delete it: settings that an earlier study recommends and that are not begun are lost"
-        return read_json(self.beginnings_file, list[dict[str, Any]], remedy)
+        return read_json(self.warm_start_file, list[dict[str, Any]], remedy)
 
     @property
     def storage(self) -> str | None:
@@ -248,15 +258,15 @@ class StudyHome:
         seed: int,
         objective: ObjectiveName = "mean",
         storage: str | None = None,
-        beside: Sequence[GoalName] = (),
+        secondary: Sequence[GoalName] = (),
         constraints: Sequence[str] = (),
         warm_start: Sequence[str] = (),
-        beginnings: Sequence[Mapping[str, Any]] = (),
+        warm_start_configurations: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Fill the folder, or check that it was made of the very same things; no `storage` is the one it has.
 
         Needs the lock: who starts the same study at the same moment must not make it once more.
-        `beginnings`: settings that the studies named in `warm_start` recommend, kept when the folder is made.
+        `warm_start_configurations`: settings that the studies named in `warm_start` recommend, kept when the folder is made.
         """
         wanted = {
             "space": space.digest,
@@ -265,7 +275,7 @@ class StudyHome:
             "unseen": plan.unseen,
             "seed": seed,
             "objective": objective,
-            "beside": list(beside),
+            "beside": list(secondary),
             "constraints": [str(limit) for limit in limits_of(constraints)],
             "warm_start": list(warm_start) or self.warm_start,
             "storage": storage or self.storage,
@@ -278,7 +288,7 @@ class StudyHome:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.space_file, space.text.encode())
         write_plan(plan, self.splits_file)
-        write_atomically(self.beginnings_file, json.dumps([*beginnings], indent=1).encode())
+        write_atomically(self.warm_start_file, json.dumps([*warm_start_configurations], indent=1).encode())
         # Last: a folder without it is not a study yet.
         self._write_manifest({"id": uuid.uuid4().hex, **wanted, "space_text": _sha256(space.text)})
 
@@ -337,8 +347,10 @@ class StudyHome:
             return f"{self.splits_file} does not read: the split that the study was begun with writes it anew"
         before = stored.get("twins")
         was, now = (
-            "without looking for twins" if twins is None else f"with {len(twins)} pairs of twins"
-            for twins in (before, plan.twins)
+            "without looking for twins"
+            if near_duplicates is None
+            else f"with {len(near_duplicates)} pairs of twins"
+            for near_duplicates in (before, plan.near_duplicates)
         )
         begun = f"it was split {was}, now {now}; " if was != now else ""
         if was == now and (stored.get("kind"), stored.get("seed")) == (plan.kind, plan.seed):
@@ -352,7 +364,7 @@ class StudyHome:
             try:
                 return optuna.load_study(storage=storage, study_name=name)
             except KeyError:
-                directions = (self.beside() if self.exists() else Beside()).directions
+                directions = (self.secondary() if self.exists() else SecondaryGoals()).directions
                 made = optuna.create_study(storage=storage, study_name=name, directions=directions)
                 if self.exists():
                     self.name_values(made)
@@ -362,7 +374,7 @@ class StudyHome:
         """Optuna's dashboard calls objectives "Objective 0" otherwise."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names([self.objective().label(), *self.beside().names])
+            study.set_metric_names([self.objective().label(), *self.secondary().names])
 
     def stored_trials(self) -> list[FrozenTrial]:
         """Every trial that the Optuna study has, or had before its journal was damaged. Who reads makes nothing."""
@@ -398,7 +410,7 @@ class StudyHome:
     def _of_status(self) -> list[FrozenTrial]:
         last = read_status(self.status_file)
         views = last.trials if last is not None else ()
-        return of_status(views, self.space(), len(self.beside().directions))
+        return of_status(views, self.space(), len(self.secondary().directions))
 
     def _kept(self) -> tuple[BaseStorage, str]:
         """Where the Optuna study is, and its name there."""
@@ -407,7 +419,7 @@ class StudyHome:
             return open_journal(self.journal_file), self.name
         return open_database(url), f"{self.name}-{self.study_id[:8]}"
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Clear away what kill -9 leaves behind. Needs the lock.
 
         The journal's own lock, which would be waited for for half a minute, a last line that is half-written: what
@@ -457,7 +469,7 @@ class StudyHome:
     def group_of_case(self) -> dict[str, str]:
         """Case id -> group, merged with its twins, of all datasets: what an interval draws whole."""
         sources, unseen = self.datasets()
-        return group_of_case((*sources, *unseen), self.plan().twins)
+        return group_of_case((*sources, *unseen), self.plan().near_duplicates)
 
     def trials(self) -> list[StudyTrial]:
         """Every trial so far that has its parameters, by number."""
@@ -467,7 +479,7 @@ class StudyHome:
             for t in self.stored_trials()
             if t.state != TrialState.WAITING and space.drawn(t.params) is not None
         ]
-        looks = looks_of(read_verdicts(self.race_file))
+        looks = seen_folds_of(read_verdicts(self.race_file))
         return [read_trial(trial, space, plan, ledger, looks.get(trial.number)) for trial in able]
 
     def objective(self) -> Objective:
@@ -475,34 +487,37 @@ class StudyHome:
         name = (BEFORE | self.manifest())["objective"]
         return objective_over(name, self.datasets()[0])
 
-    def beside(self) -> Beside:
+    def secondary(self) -> SecondaryGoals:
         """The objectives beside that one, and the limits."""
         manifest = BEFORE | self.manifest()
-        return beside_of(manifest["beside"], self.datasets()[0], manifest["constraints"])
+        return secondary_goals(manifest["beside"], self.datasets()[0], manifest["constraints"])
 
     def values(self, standing: Iterable[tuple[StudyTrial, TrialScore]]) -> dict[int, tuple[float, ...]]:
         """What finished trials with their scores are worth in every objective, by number."""
-        objective, beside = self.objective(), self.beside()
+        objective, secondary = self.objective(), self.secondary()
         return {
-            trial.number: (objective(score), *beside.values(trial.settings, score, trial.inference_ms))
+            trial.number: (
+                objective(score),
+                *secondary.values(trial.configuration, score, trial.inference_ms),
+            )
             for trial, score in standing
         }
 
     def front(self) -> tuple[int, ...]:
         """The finished trials that none is better than in all objectives; none where there is one objective."""
-        beside = self.beside()
-        standing = self.ranked() if beside.objectives else []
-        found = self.values(pair for pair in standing if broken(pair[0], beside) is None)
-        return tuple(sorted(front(found, beside.directions)))
+        secondary = self.secondary()
+        standing = self.ranked() if secondary.objectives else []
+        found = self.values(pair for pair in standing if broken(pair[0], secondary) is None)
+        return tuple(sorted(front(found, secondary.directions)))
 
     def contenders(self, metric: str = "dice") -> list[tuple[StudyTrial, TrialScore]]:
         """As `ranked`, those alone that exceed no limit."""
-        beside = self.beside()
-        return [pair for pair in self.ranked(metric) if broken(pair[0], beside) is None]
+        secondary = self.secondary()
+        return [pair for pair in self.ranked(metric) if broken(pair[0], secondary) is None]
 
     def ranked(self, metric: str = "dice") -> list[tuple[StudyTrial, TrialScore]]:
         """Finished trials with their scores, best first, by the study's objective."""
-        return ranked(self.trials(), metric, self.objective(), self.beside())
+        return ranked(self.trials(), metric, self.objective(), self.secondary())
 
     def champion(self) -> Champion | None:
         """The champion whose network was scored on cases outside the search, if there is one yet."""
@@ -512,7 +527,7 @@ class StudyHome:
             self.champion_file, Champion, "the same `orchestrator search` names the champion anew"
         )
 
-    def crown(self, champion: Champion) -> None:
+    def choose_champion(self, champion: Champion) -> None:
         """Remember the champion."""
         write_atomically(self.champion_file, json.dumps(asdict(champion)).encode())
 
@@ -547,15 +562,15 @@ def outside_cases(plan: SplitPlan, unseen: Sequence[Dataset]) -> dict[str, tuple
 
 
 def read_trial(
-    trial: FrozenTrial, space: SearchSpace, plan: SplitPlan, ledger: Ledger, look: Look | None = None
+    trial: FrozenTrial, space: SearchSpace, plan: SplitPlan, ledger: Ledger, look: SeenFolds | None = None
 ) -> StudyTrial:
     """Put together what Optuna, the ledger and the race know of a trial.
 
     A fold of a stopped trial that was cut may have been put on record a moment later: it is not one of its folds.
     """
     params = space.sample(FixedTrial(trial.params))
-    settings = space.settings(params)
-    fit_ids = [spec.fit_id for spec in fold_specs(settings, plan)]
+    configuration = space.configuration(params)
+    fit_ids = [spec.fit_id for spec in fold_specs(configuration, plan)]
     state = STATES.get(trial.state, "open")
     folds = look.folds if look is not None and state == "stopped" else range(len(fit_ids))
     found = (ledger.find(fit_ids[fold]) for fold in folds)
@@ -564,11 +579,11 @@ def read_trial(
         state=state,
         searched=dict(trial.params),
         params=params,
-        settings=settings,
+        configuration=configuration,
         records=tuple(record for record in found if record is not None),
         num_folds=len(fit_ids),
         error=trial.user_attrs.get("error") or trial.user_attrs.get("stopped"),
-        look=look or UNSEEN,
+        look=look or NOTHING_SEEN,
     )
 
 
@@ -576,10 +591,10 @@ def ranked(
     trials: Sequence[StudyTrial],
     metric: str = "dice",
     objective: Objective | None = None,
-    beside: Beside | None = None,
+    secondary: SecondaryGoals | None = None,
 ) -> list[tuple[StudyTrial, TrialScore]]:
     """Finished trials with their scores, best first; a tie goes to the earlier one, who exceeds a limit comes last."""
-    worth, limits = objective or Objective(), beside or Beside()
+    worth, limits = objective or Objective(), secondary or SecondaryGoals()
     scored = [(trial, score) for trial in trials if (score := trial.score(metric)) is not None]
     return sorted(
         scored,
@@ -591,9 +606,9 @@ def ranked(
     )
 
 
-def broken(trial: StudyTrial, beside: Beside) -> str | None:
+def broken(trial: StudyTrial, secondary: SecondaryGoals) -> str | None:
     """In words, which limits a trial exceeds, if any."""
-    return beside.broken(trial.settings, trial.inference_ms)
+    return secondary.broken(trial.configuration, trial.inference_ms)
 
 
 def finished_score(trial: StudyTrial) -> TrialScore:
@@ -615,7 +630,7 @@ def champion_fit(trial: StudyTrial) -> FitRecord:
     return trial.records[sorted(range(len(dice)), key=dice.__getitem__)[(len(dice) - 1) // 2]]
 
 
-def list_studies(home: Path) -> list[StudyHome]:
+def list_studies(home: Path) -> list[StudyStore]:
     """Every study of a home, the one worked on last first. Those of outer folds count as their whole study's."""
     touched: dict[str, float] = {}
     studies = home / "studies"
@@ -624,13 +639,13 @@ def list_studies(home: Path) -> list[StudyHome]:
     for folder in folders:
         name = whole_study(home, folder.name)
         touched[name] = max(touched.get(name, 0.0), _touched(folder))
-    return [StudyHome(home, name) for name in sorted(touched, key=lambda name: -touched[name])]
+    return [StudyStore(home, name) for name in sorted(touched, key=lambda name: -touched[name])]
 
 
-def find_study(home: Path, name: str | None) -> StudyHome:
+def find_study(home: Path, name: str | None) -> StudyStore:
     """The study of that name, or the one worked on last. Raises `BadStudy` if there is none."""
     if name is not None:
-        study = StudyHome(home, name)
+        study = StudyStore(home, name)
         study.manifest()
         return study
     studies = list_studies(home)
@@ -642,7 +657,7 @@ def find_study(home: Path, name: str | None) -> StudyHome:
 def whole_study(home: Path, name: str) -> str:
     """The name of the study that one of an outer fold belongs to; any other is its own."""
     whole, mark, number = name.rpartition(OUTER)
-    return whole if mark and number.isdigit() and StudyHome(home, whole).exists() else name
+    return whole if mark and number.isdigit() and StudyStore(home, whole).exists() else name
 
 
 def _touched(folder: Path) -> float:

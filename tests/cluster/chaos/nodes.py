@@ -67,7 +67,7 @@ class Node:
         """Pull the cable: what is sent is lost, and nobody hears of it."""
         ip("link", "set", self.link, "down")
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         ip("link", "set", self.link, "up")
 
 

@@ -22,7 +22,7 @@ from shell import ROOT, SETTINGS, wait_until
 from chaos.comparison import Comparison, differences
 from chaos.home import SHORT
 from chaos.nodes import MARK, SUPPORT, Nodes, kill, marked, title_of
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.search.store.study_store import StudyStore
 
 NUM_TRIALS, NUM_FOLDS = 3, 2
 PATIENCE_S = 420.0
@@ -56,7 +56,7 @@ class Scene:
         self.stack = ExitStack()  # what is to be ended after it was looked at: servers, mounts
         self.home = self.folder / "home"
         self.began = time.monotonic()
-        self.study = StudyHome(self.home, "study")
+        self.study = StudyStore(self.home, "study")
         (self.folder / LOG).touch()
         self.fill_home()
 
@@ -82,7 +82,7 @@ class Scene:
             "near",
             "--splits",
             f"k-fold:{NUM_FOLDS}",
-            "--no-twins",
+            "--no-near-duplicates",
             "--trials",
             str(NUM_TRIALS),
         ]

@@ -19,7 +19,7 @@ from shell import ROOT, wait_until
 
 from orchestrator.launch.render import render, write
 from orchestrator.results.export.handover import board
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.search.store.study_store import StudyStore
 from slurm.site import NODES, Site
 
 SUPPORT = ROOT / "tests" / "support"
@@ -81,7 +81,7 @@ class Search:
     written: dict[str, int] = field(default_factory=dict)  # fit -> when its record was
 
     def __post_init__(self) -> None:
-        self.study = StudyHome(self.home, self.name)
+        self.study = StudyStore(self.home, self.name)
         self.log = self.folder / f"{self.name}.log"
 
     def submit(self) -> None:
@@ -94,7 +94,7 @@ class Search:
             "near",
             "--splits",
             f"k-fold:{NUM_FOLDS}",
-            "--no-twins",
+            "--no-near-duplicates",
             "--trials",
             str(NUM_TRIALS),
         ]

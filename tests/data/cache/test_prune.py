@@ -24,7 +24,7 @@ from orchestrator.data.cache.prune import holdings, prune
 from orchestrator.data.cases import Dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.near_duplicates.answers import search_lock
-from orchestrator.data.near_duplicates.find import find_twins
+from orchestrator.data.near_duplicates.find import find_near_duplicates
 from orchestrator.data.phantom import draw_dataset
 
 BUILDER = """
@@ -335,7 +335,7 @@ def looked_at(dataset, home, tmp_path_factory) -> tuple[Path, Dataset]:
     draw_dataset(home / "more", num_cases=3, size=40, seed=5)
     other = add_dataset(home, "other", home / "more", allow_empty=True)
     cache = tmp_path_factory.mktemp("cache")
-    find_twins([dataset, other], cache)
+    find_near_duplicates([dataset, other], cache)
     return cache, other
 
 
@@ -381,7 +381,7 @@ def test_a_bound_takes_landmarks_and_leaves_what_was_found_with_them(dataset, lo
     done = prune(cache, [dataset, looked_at[1]], 0)
     assert [one.size for one in done.removed] == ["landmarks"] * 2
     assert [one.size for one in done.kept] == ["near-duplicates"] * 2
-    assert find_twins([dataset, looked_at[1]], cache).twins is not None
+    assert find_near_duplicates([dataset, looked_at[1]], cache).near_duplicates is not None
     assert not list(cache.rglob("*.landmarks"))  # nothing was looked for again
 
 

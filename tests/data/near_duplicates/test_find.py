@@ -14,7 +14,7 @@ from orchestrator.common.errors import BadData
 from orchestrator.data.cases import Dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.near_duplicates import answers as answers_module
-from orchestrator.data.near_duplicates.find import count_between, find_twins
+from orchestrator.data.near_duplicates.find import count_between, find_near_duplicates
 
 SIDE = 300
 
@@ -81,20 +81,20 @@ def theirs(home: Path) -> Dataset:
 
 
 def test_places_that_differ_are_not_joined(home: Path, ours: Dataset):
-    leaks = find_twins([ours], home / "cache")
-    assert leaks.twins == () and leaks.groups() == ()
+    leaks = find_near_duplicates([ours], home / "cache")
+    assert leaks.near_duplicates == () and leaks.groups() == ()
 
 
 def test_a_place_is_known_again_cropped_scaled_turned_and_written_on(
     home: Path, ours: Dataset, theirs: Dataset
 ):
-    leaks = find_twins([theirs, ours], home / "cache")
-    found = {twin.other for twin in leaks.between("ours", "theirs") if twin.one == "ours/place3"}
+    leaks = find_near_duplicates([theirs, ours], home / "cache")
+    found = {pair.other for pair in leaks.between("ours", "theirs") if pair.one == "ours/place3"}
     assert found == {f"theirs/{form}" for form in ("crop", "smaller", "turned", "text")}
     assert leaks.groups() == (
         ("ours/place3", "theirs/crop", "theirs/smaller", "theirs/text", "theirs/turned"),
     )
-    kinds = {twin.other: twin.kind for twin in leaks.between("ours", "theirs")}
+    kinds = {pair.other: pair.kind for pair in leaks.between("ours", "theirs")}
     assert kinds["theirs/smaller"] == "same frame"
     assert [row[:2] for row in count_between(leaks)] == [
         ("ours", "ours"),
@@ -109,14 +109,17 @@ def test_a_blurred_frame_of_a_video_goes_with_those_around_it(home: Path):
     frames = {f"frame{number}": pan[:, 10 * number : 220 + 10 * number] for number in range(1, 8)}
     frames |= {f"frame{number}": after[:, 10 * number - 70 : 150 + 10 * number] for number in range(8, 13)}
     frames["frame4"] = frames["frame12"] = np.full((SIDE, 220, 3), (150, 80, 60), np.uint8)
-    leaks = find_twins([dataset(home, "video", frames)], home / "cache")
+    leaks = find_near_duplicates([dataset(home, "video", frames)], home / "cache")
     assert {frozenset(group) for group in leaks.groups()} == {
         frozenset(f"video/frame{number}" for number in range(1, 8)),
         frozenset(f"video/frame{number}" for number in range(8, 12)),
     }
-    told = [(twin.one, twin.other) for twin in leaks.twins if twin.kind == "same video"]
+    told = [(pair.one, pair.other) for pair in leaks.near_duplicates if pair.kind == "same video"]
     assert told == [("video/frame3", "video/frame4"), ("video/frame4", "video/frame5")]
-    shown, seen = count_between(leaks)[0][2], sum(twin.num_places > 0 for twin in leaks.twins)
+    shown, seen = (
+        count_between(leaks)[0][2],
+        sum(pair.num_places > 0 for pair in leaks.near_duplicates),
+    )
     assert sum(shown) == seen + 2 and shown[2] == 2
 
 
@@ -145,22 +148,26 @@ def test_mirrored_and_turned_copies_are_found_alone_and_altered(tmp_path: Path, 
     wide = gut(place)[:220]  # not square: a quarter turn makes it portrait
     copies = {f"plain{k}": symmetric(wide, k) for k in range(8)}
     copies |= {f"altered{k}": altered(symmetric(wide, k), k) for k in range(1, 8)}
-    found = find_twins([dataset(tmp_path, "copies", copies | {"other": gut(50)})], tmp_path / "cache")
-    partner = {twin.other: twin for twin in found.twins if twin.one == "copies/plain0"}
-    partner |= {twin.one: twin for twin in found.twins if twin.other == "copies/plain0"}
-    assert {id: twin.mirrored for id, twin in partner.items()} == {
+    found = find_near_duplicates(
+        [dataset(tmp_path, "copies", copies | {"other": gut(50)})], tmp_path / "cache"
+    )
+    partner = {pair.other: pair for pair in found.near_duplicates if pair.one == "copies/plain0"}
+    partner |= {pair.one: pair for pair in found.near_duplicates if pair.other == "copies/plain0"}
+    assert {id: pair.mirrored for id, pair in partner.items()} == {
         f"copies/{stem}": stem[-1] in "4567" for stem in copies if stem != "plain0"
     }
-    assert count_between(found)[0][3] == sum(twin.mirrored for twin in found.twins) > 20
+    assert count_between(found)[0][3] == sum(pair.mirrored for pair in found.near_duplicates) > 20
 
 
 def test_what_is_found_does_not_depend_on_what_else_is_named(home: Path, ours: Dataset, theirs: Dataset):
-    alone, seen = find_twins([theirs], home / "alone"), list[tuple[int, int]]()
-    assert len(alone.twins) >= 6
+    alone, seen = find_near_duplicates([theirs], home / "alone"), list[tuple[int, int]]()
+    assert len(alone.near_duplicates) >= 6
     before = {path: path.stat().st_mtime_ns for path in (home / "alone").rglob("*.[jl]*")}
-    both = find_twins([ours, theirs], home / "alone", lambda done, total: seen.append((done, total)))
-    assert both.between("theirs", "theirs") == alone.twins
-    assert both == find_twins([theirs, ours], home / "cache")
+    both = find_near_duplicates(
+        [ours, theirs], home / "alone", lambda done, total: seen.append((done, total))
+    )
+    assert both.between("theirs", "theirs") == alone.near_duplicates
+    assert both == find_near_duplicates([theirs, ours], home / "cache")
     num_ours, num_theirs = len(ours.cases), len(theirs.cases)
     assert seen[-1][1] == num_ours + num_ours + (
         num_ours + num_theirs
@@ -171,10 +178,12 @@ def test_what_is_found_does_not_depend_on_what_else_is_named(home: Path, ours: D
 def test_what_was_found_is_read_the_next_time_and_does_not_depend_on_the_order(
     home: Path, ours: Dataset, theirs: Dataset, monkeypatch: pytest.MonkeyPatch
 ):
-    first = find_twins([ours, theirs], home / "cache")
+    first = find_near_duplicates([ours, theirs], home / "cache")
     seen: list[tuple[int, int]] = []
     monkeypatch.setattr(answers_module, "FileLock", None)  # the cache may be read-only by now
-    again = find_twins([theirs, ours], home / "cache", lambda done, total: seen.append((done, total)))
+    again = find_near_duplicates(
+        [theirs, ours], home / "cache", lambda done, total: seen.append((done, total))
+    )
     assert again == first and seen == []
 
 
@@ -187,12 +196,15 @@ def test_an_interrupted_search_goes_on_where_it_was_and_says_beforehand_how_long
 
     said: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        find_twins([ours], home / "interrupted", interrupt, said.append, "; --no-twins skips it")
+        find_near_duplicates(
+            [ours], home / "interrupted", interrupt, said.append, "; --no-near-duplicates skips it"
+        )
     monkeypatch.setattr("orchestrator.data.near_duplicates.comparing.look", None)  # landmarks are there
-    assert find_twins([ours], home / "interrupted").twins == ()
+    assert find_near_duplicates([ours], home / "interrupted").near_duplicates == ()
     (line,) = said
     assert re.fullmatch(
-        r"comparing 8 frames for near-duplicates: about \d+ s on \d+ cores?; --no-twins skips it", line
+        r"comparing 8 frames for near-duplicates: about \d+ s on \d+ cores?; --no-near-duplicates skips it",
+        line,
     )
 
 
@@ -204,16 +216,16 @@ def test_a_damaged_file_of_the_cache_is_made_again_and_reported(
     home: Path, theirs: Dataset, kind: str, damage: Callable[[bytes], bytes]
 ):
     cache, said = home / "damaged", list[str]()
-    whole = find_twins([theirs], cache)
+    whole = find_near_duplicates([theirs], cache)
     for answer in cache.rglob("*.json"):
         answer.write_bytes(damage(answer.read_bytes())) if kind == "json" else answer.unlink()
     (landmarks,) = cache.rglob("*.landmarks")
     if kind == "landmarks":
         landmarks.write_bytes(damage(landmarks.read_bytes()))
-    assert find_twins([theirs], cache, None, said.append) == whole
+    assert find_near_duplicates([theirs], cache, None, said.append) == whole
     assert f".{kind} is damaged" in said[0] and str(cache) in said[0]
 
 
 def test_a_dataset_that_is_named_twice_is_refused(home: Path, ours: Dataset):
     with pytest.raises(BadData, match="found ours again"):
-        find_twins([ours, ours], home / "cache")
+        find_near_duplicates([ours, ours], home / "cache")

@@ -73,11 +73,11 @@ def test_only_the_last_number_may_differ_and_datasets_are_kept_apart():
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), max_size=60))
 def test_what_is_tied_was_successive_and_lies_between_frames_of_one_place(links):
     ids = frames(*range(1, 31))
-    twins = [(f"video/{one}", f"video/{other}") for one, other in links]
-    place_of = tie({id: id for id in ids}, twins)
-    for one, other in in_between(reversed(ids), twins):
+    near_duplicates = [(f"video/{one}", f"video/{other}") for one, other in links]
+    place_of = tie({id: id for id in ids}, near_duplicates)
+    for one, other in in_between(reversed(ids), near_duplicates):
         low, high = sorted((ids.index(one), ids.index(other)))
-        assert high == low + 1 and (one, other) not in twins
+        assert high == low + 1 and (one, other) not in near_duplicates
         assert {place_of[id] for id in ids[: low + 1]} & {place_of[id] for id in ids[high:]}
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.splits.outer_folds import SET_ASIDE, outer_plans
-from orchestrator.data.splits.plan import SplitPlan, make_plan
-from orchestrator.data.splits.split_file import read_plan, write_plan
+from orchestrator.data.splits.plan import make_plan
+from orchestrator.data.splits.split_file import SplitPlan, read_plan, write_plan
 
 DEALT = ("five-fold", "k-fold:3", "repeated:2x3", "cross-dataset", "holdout")
 LEFT_OUT = ("leave-one-center-out", "leave-one-dataset-out")
@@ -22,7 +22,9 @@ CENTERS = dataset([[0.1, 0.2]] * 16, "Gen", centers=("C1", "C2", "C3", "C4"))
 def nested(splits: str, world: World, seed: int) -> tuple[SplitPlan, tuple[SplitPlan, ...]]:
     """A plan and those of three outer folds, if this world has them."""
     try:
-        plan = make_plan(splits, world.sources, seed=seed, unseen=[world.unseen], twins=world.twins)
+        plan = make_plan(
+            splits, world.sources, seed=seed, unseen=[world.unseen], near_duplicates=world.near_duplicates
+        )
         return plan, outer_plans(plan, world.sources, [world.unseen], 3)
     except BadSplit:
         reject()
@@ -61,8 +63,8 @@ def test_every_case_but_the_hold_out_is_tested_in_one_outer_fold(splits: str, wo
 @pytest.mark.parametrize("splits", (*DEALT, *LEFT_OUT))
 def test_the_plan_of_an_outer_fold_is_a_split_file_of_the_same_kind(splits: str, tmp_path):
     sources = [CENTERS, *(dataset([[0.2]] * 9, name) for name in ("Next", "Third", "Last"))]
-    twins = [("Gen/0-0", "Gen/5-1"), ("Next/0-0", "Next/3-0"), ("Far/0-0", "Gen/4-0")]
-    plan = make_plan(splits, sources, seed=1, unseen=[FAR], twins=twins)
+    near_duplicates = [("Gen/0-0", "Gen/5-1"), ("Next/0-0", "Next/3-0"), ("Far/0-0", "Gen/4-0")]
+    plan = make_plan(splits, sources, seed=1, unseen=[FAR], near_duplicates=near_duplicates)
     for number, inner in enumerate(outer_plans(plan, sources, [FAR], 3)):
         assert (inner.kind, inner.datasets, inner.unseen) == (plan.kind, plan.datasets, plan.unseen)
         assert inner.dropped[SET_ASIDE] == plan.test
@@ -71,8 +73,8 @@ def test_the_plan_of_an_outer_fold_is_a_split_file_of_the_same_kind(splits: str,
 
 
 def test_where_folds_are_centers_so_are_outer_folds():
-    twins = [("Gen/0-0", "Gen/1-1")]  # of C1 and C2
-    plan = make_plan("leave-one-center-out", [CENTERS], seed=0, twins=twins)
+    near_duplicates = [("Gen/0-0", "Gen/1-1")]  # of C1 and C2
+    plan = make_plan("leave-one-center-out", [CENTERS], seed=0, near_duplicates=near_duplicates)
     outer = outer_plans(plan, [CENTERS], [], 4)
     center_of = {case.id: case.center for case in CENTERS.cases}
     group_of = {case.id: case.group for case in CENTERS.cases}

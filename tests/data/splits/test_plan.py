@@ -9,7 +9,8 @@ from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
 from orchestrator.common.errors import BadSplit
-from orchestrator.data.splits.plan import SplitPlan, five_fold, make_plan
+from orchestrator.data.splits.plan import five_fold, make_plan
+from orchestrator.data.splits.split_file import SplitPlan
 
 DEALT = {"five-fold": 1, "k-fold:3": 1, "repeated:3x4": 3, "cross-dataset": 1}  # -> times a case is validated
 LEFT_OUT = ("leave-one-center-out", "leave-one-dataset-out")
@@ -23,7 +24,9 @@ FIXED = World(
 def plan_of(splits: str, world: World, seed: int = 0) -> SplitPlan:
     """A plan, if this world has one: twins may tie all of it together."""
     try:
-        return make_plan(splits, world.sources, seed=seed, unseen=[world.unseen], twins=world.twins)
+        return make_plan(
+            splits, world.sources, seed=seed, unseen=[world.unseen], near_duplicates=world.near_duplicates
+        )
     except BadSplit:
         reject()
 
@@ -126,11 +129,11 @@ def test_the_order_of_datasets_cases_and_twins_does_not_matter(splits: str, worl
     def shuffled(data):
         return replace(data, cases=tuple(random.sample(data.cases, len(data.cases))))
 
-    twins = [random.choice([(one, other), (other, one)]) for one, other in world.twins]
+    near_duplicates = [random.choice([(one, other), (other, one)]) for one, other in world.near_duplicates]
     other = World(
         sources=tuple(random.sample([shuffled(source) for source in world.sources], len(world.sources))),
         unseen=shuffled(world.unseen),
-        twins=random.sample(twins, len(twins)) + twins[:1],
+        near_duplicates=random.sample(near_duplicates, len(near_duplicates)) + near_duplicates[:1],
     )
     assert plan_of(splits, world).digest == plan_of(splits, other).digest
 
@@ -225,8 +228,8 @@ def test_the_name_says_the_kind_and_when_groups_are_unknown():
     assert five_fold([VIDEOS], seed=2).name == "five-fold-seed2"
     assert five_fold([SINGLES], seed=0).name == "five-fold-by-image-seed0"
     assert five_fold([SINGLES], seed=0, num_folds=3).name == "3-fold-by-image-seed0"
-    assert five_fold([SINGLES], seed=0, twins=[]).name == "five-fold-by-twins-seed0"
-    assert five_fold([VIDEOS], seed=0, twins=[]).name == "five-fold-seed0"
+    assert five_fold([SINGLES], seed=0, near_duplicates=[]).name == "five-fold-by-twins-seed0"
+    assert five_fold([VIDEOS], seed=0, near_duplicates=[]).name == "five-fold-seed0"
     assert make_plan("repeated:2x5", [VIDEOS], seed=1).name == "repeated-2x5-seed1"
     assert make_plan("leave-one-center-out", [CENTERS], seed=1).name == "leave-one-center-out-seed1"
 
@@ -273,31 +276,37 @@ def test_too_few_groups_are_refused_with_what_would_work():
         five_fold([dataset([[0.1, 0.2]] * 4)], seed=0)
     chained = [(f"Clinic/{g}-0", f"Clinic/{g + 1}-0") for g in range(15)]
     with pytest.raises(BadSplit, match="found 5; up to 4 folds"):
-        five_fold([VIDEOS], seed=0, twins=chained)
+        five_fold([VIDEOS], seed=0, near_duplicates=chained)
 
 
 def test_a_center_of_which_nothing_can_be_validated_is_refused():
-    twins = [(f"Gen/{g}-0", "Clinic/0-0") for g in range(0, 9, 3)]
+    near_duplicates = [(f"Gen/{g}-0", "Clinic/0-0") for g in range(0, 9, 3)]
     with pytest.raises(
         BadSplit, match=r"center Gen/C1: .* found \d+ and 0, with 6 dropped \(twin in training\)"
     ):
-        make_plan("leave-one-center-out", [VIDEOS, CENTERS], seed=0, holdout=0, twins=twins)
+        make_plan(
+            "leave-one-center-out", [VIDEOS, CENTERS], seed=0, holdout=0, near_duplicates=near_duplicates
+        )
 
 
 def test_an_unseen_dataset_that_training_knows_all_of_is_refused():
     far = dataset([[0.1]] * 2, "Far")
-    twins = [("Clinic/0-0", "Far/0-0"), ("Clinic/7-0", "Far/1-0")]
+    near_duplicates = [("Clinic/0-0", "Far/0-0"), ("Clinic/7-0", "Far/1-0")]
     with pytest.raises(BadSplit, match="unseen dataset Far: each of its 2 cases has a twin"):
-        five_fold([VIDEOS], seed=0, unseen=[far], twins=twins)
+        five_fold([VIDEOS], seed=0, unseen=[far], near_duplicates=near_duplicates)
 
 
 def test_every_mistake_in_what_is_asked_comes_at_once():
-    twin = replace(VIDEOS, name="Twin")
+    pair = replace(VIDEOS, name="Twin")
     with pytest.raises(BadSplit) as error:
-        five_fold([VIDEOS], seed=0, holdout=1.5, num_folds=1, unseen=[twin, VIDEOS])
+        five_fold([VIDEOS], seed=0, holdout=1.5, num_folds=1, unseen=[pair, VIDEOS])
     assert len(error.value.problems) == 4
     with pytest.raises(BadSplit) as error:
         make_plan(
-            "cross-dataset", [VIDEOS], seed=0, holdout=-1, twins=[("Clinic/0-0", "x/1"), ("x/1", "y/2")]
+            "cross-dataset",
+            [VIDEOS],
+            seed=0,
+            holdout=-1,
+            near_duplicates=[("Clinic/0-0", "x/1"), ("x/1", "y/2")],
         )
     assert len(error.value.problems) == 4

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.splits.kinds import kind_named, parse_kind
-from orchestrator.data.splits.plan import SplitPlan, make_plan
-from orchestrator.data.splits.resplit import FRESH, dealt_again, num_same
-from orchestrator.data.splits.split_file import read_plan, write_plan
+from orchestrator.data.splits.plan import make_plan
+from orchestrator.data.splits.resplit import FRESH, num_same, resplit
+from orchestrator.data.splits.split_file import SplitPlan, read_plan, write_plan
 
 DEALT = ("five-fold", "k-fold:3", "repeated:2x3", "cross-dataset", "holdout")
 MANY = dataset([[0.1]] * 40, "Many")
@@ -20,8 +20,10 @@ MANY = dataset([[0.1]] * 40, "Many")
 def twice(splits: str, world: World, seed: int) -> tuple[SplitPlan, SplitPlan]:
     """A plan and the same cases dealt again, if this world has both."""
     try:
-        plan = make_plan(splits, world.sources, seed=seed, unseen=[world.unseen], twins=world.twins)
-        return plan, dealt_again(plan, world.sources, [world.unseen])
+        plan = make_plan(
+            splits, world.sources, seed=seed, unseen=[world.unseen], near_duplicates=world.near_duplicates
+        )
+        return plan, resplit(plan, world.sources, [world.unseen])
     except BadSplit:
         reject()
 
@@ -42,7 +44,7 @@ def test_folds_dealt_again_keep_the_hold_out_and_part_no_group(splits: str, worl
 def test_folds_dealt_again_are_others_of_the_same_cases_and_make_a_split_file(splits: str, tmp_path):
     unseen = [dataset([[0.3]] * 3, "Far")]
     plan = make_plan(splits, [MANY], seed=0, unseen=unseen)
-    again = dealt_again(plan, [MANY], unseen)
+    again = resplit(plan, [MANY], unseen)
     assert {fold.val for fold in again.folds}.isdisjoint(fold.val for fold in plan.folds)
     if splits != "holdout":
         assert {id for f in again.folds for id in f.val} == {id for f in plan.folds for id in f.val}
@@ -56,22 +58,22 @@ def test_few_groups_are_dealt_until_the_fewest_folds_are_the_same():
         few = dataset([[0.05 * (group % 4 + 1)] * 6 for group in range(num_groups)])
         for seed in range(5):
             plan = make_plan("five-fold", [few], seed=seed)
-            again = dealt_again(plan, [few], [])
-            assert num_same(plan, again) <= most and again == dealt_again(plan, [few], [])
+            again = resplit(plan, [few], [])
+            assert num_same(plan, again) <= most and again == resplit(plan, [few], [])
     plan = make_plan("five-fold", [MANY], seed=0)
-    assert dealt_again(plan, [MANY], []).seed == FRESH
+    assert resplit(plan, [MANY], []).seed == FRESH
 
 
 def test_folds_that_follow_from_datasets_or_were_given_stay_as_they_are(tmp_path):
     sources = [MANY, dataset([[0.2]] * 9, "Next")]
     plan = make_plan("leave-one-dataset-out", sources, seed=0)
-    assert dealt_again(plan, sources, []) == plan
+    assert resplit(plan, sources, []) == plan
     ids = [case.id for case in MANY.cases]
     (tmp_path / "five-fold.json").write_text(
         str({"folds": [{"train": ids[:30], "val": ids[30:]}]}).replace("'", '"')
     )
     given = make_plan(str(tmp_path / "five-fold.json"), [MANY], seed=0)
-    assert given.kind == "five-fold" and dealt_again(given, [MANY], []) == given
+    assert given.kind == "five-fold" and resplit(given, [MANY], []) == given
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from orchestrator.common.errors import BadSplit
-from orchestrator.data.splits.plan import KINDS, SplitPlan, five_fold, make_plan, read_plan, write_plan
+from orchestrator.data.splits.kinds import KINDS
+from orchestrator.data.splits.plan import five_fold, make_plan
+from orchestrator.data.splits.split_file import SplitPlan, read_plan, write_plan
 
 EVERY = [kind.replace("N", "3").replace("RxK", "2x3") for kind in KINDS]
 FAR = dataset([[0.1]] * 3, name="Far")
@@ -22,7 +24,7 @@ TWINS = [("Clinic/3-1", "Clinic/6-0"), ("Clinic/3-1", "Far/2-0")]
 
 @pytest.fixture
 def written(tmp_path: Path) -> tuple[SplitPlan, Path]:
-    plan = five_fold([VIDEOS], seed=0, unseen=[FAR], twins=TWINS)
+    plan = five_fold([VIDEOS], seed=0, unseen=[FAR], near_duplicates=TWINS)
     write_plan(plan, tmp_path / "plans" / "split.json")
     return plan, tmp_path / "plans" / "split.json"
 
@@ -38,7 +40,9 @@ def edited(path: Path, **changes: object) -> Path:
 def test_a_plan_is_read_as_it_was_written(splits: str, world: World, tmp_path_factory):
     file = tmp_path_factory.mktemp("plans") / "split.json"
     try:
-        plan = make_plan(splits, world.sources, seed=0, unseen=[world.unseen], twins=world.twins)
+        plan = make_plan(
+            splits, world.sources, seed=0, unseen=[world.unseen], near_duplicates=world.near_duplicates
+        )
     except BadSplit:
         reject()
     write_plan(plan, file)
@@ -53,7 +57,7 @@ def test_the_file_counts_its_cases_twins_and_what_was_dropped(written):
     assert counts["folds"][1]["val"] == len(plan.folds[1].val)
     assert counts["test"] == len(plan.test)
     assert counts["twins"] == 2
-    assert (plan.num_twins, plan.num_unseen_twins) == ((1, 1), 1)
+    assert (plan.num_near_duplicates, plan.num_unseen_near_duplicates) == ((1, 1), 1)
     assert counts["dropped"] == {"twin in the training datasets": 1}
 
 
@@ -73,7 +77,7 @@ def leaves(value: Any, path: tuple = ()) -> Iterator[tuple]:
 @settings(max_examples=150, deadline=None)
 def test_any_edit_is_refused(data: st.DataObject, tmp_path_factory):
     path = tmp_path_factory.mktemp("plans") / "split.json"
-    plan = make_plan("leave-one-dataset-out", [VIDEOS, FAR], seed=0, twins=TWINS)
+    plan = make_plan("leave-one-dataset-out", [VIDEOS, FAR], seed=0, near_duplicates=TWINS)
     write_plan(plan, path)
     content = json.loads(path.read_text())
     *parents, last = data.draw(st.sampled_from(sorted(leaves(content), key=str)))
@@ -138,7 +142,7 @@ def test_a_group_that_straddles_is_named(written):
 def test_a_file_is_checked_against_the_twins_it_was_made_with(written):
     plan, path = written
     parted = [(plan.folds[0].val[0], plan.folds[1].val[0]), ("Clinic/0-0", "Far/0-0")]
-    write_plan(replace(plan, twins=tuple(parted)), path)
+    write_plan(replace(plan, near_duplicates=tuple(parted)), path)
     with pytest.raises(BadSplit) as error:
         read_plan(path, [VIDEOS], [FAR])
     assert "are in train and in val" in str(error.value)
@@ -211,15 +215,17 @@ def test_a_split_of_ones_own_may_leave_cases_out_and_say_why(own):
     folds = json.loads(own().read_text())["folds"]
     blurred = folds[0]["val"][0]
     fewer = [{part: [id for id in ids if id != blurred] for part, ids in fold.items()} for fold in folds]
-    plan = read_plan(own(folds=fewer, dropped={"blurred": [blurred]}), [VIDEOS], [FAR], twins=TWINS[1:])
+    plan = read_plan(
+        own(folds=fewer, dropped={"blurred": [blurred]}), [VIDEOS], [FAR], near_duplicates=TWINS[1:]
+    )
     assert plan.num_dropped == {"blurred": 1, "twin in the training datasets": 1}
 
 
 def test_twins_that_a_split_of_ones_own_parts_are_named(own):
     first = json.loads(own().read_text())["folds"][0]
     with pytest.raises(BadSplit, match="are in train and in val") as error:
-        read_plan(own(), [VIDEOS], [], twins=[(first["train"][0], first["val"][0])])
-    assert "--no-twins takes the file as it is" in error.value.problems[-1]
+        read_plan(own(), [VIDEOS], [], near_duplicates=[(first["train"][0], first["val"][0])])
+    assert "--no-near-duplicates takes the file as it is" in error.value.problems[-1]
 
 
 @pytest.mark.parametrize(

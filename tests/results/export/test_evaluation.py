@@ -62,8 +62,8 @@ def scored(exported: Path, drawn: Dataset) -> list[CaseScores]:
     return list(evaluate(Bundle.load(exported), drawn.cases, groups(drawn)))
 
 
-def groups(*datasets: Dataset, twins: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
-    return group_of_case(datasets, twins)
+def groups(*datasets: Dataset, near_duplicates: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
+    return group_of_case(datasets, near_duplicates)
 
 
 def config(**changed: object) -> BundleConfig:
@@ -104,7 +104,7 @@ def test_a_hold_out_case_with_a_twin_in_training_does_not_count(drawn: Dataset):
     held_out = tuple(case.id for case in drawn.cases if case.group in (first, last))
     told = config(trained_on={"near": drawn.fingerprint}, held_out=held_out)
     seen = next(case for case in drawn.cases if case.id not in held_out)
-    group_of = groups(drawn, twins=[(drawn.cases[0].id, seen.id)])
+    group_of = groups(drawn, near_duplicates=[(drawn.cases[0].id, seen.id)])
     kept, _ = cases_to_score(told, [drawn], [], group_of)
     assert {case.group for case in kept} == {last}
 
@@ -114,8 +114,10 @@ def test_a_case_with_a_twin_in_what_training_saw_does_not_count_and_one_of_the_h
 ):
     held_out = tuple(case.id for case in other.cases if case.group == other.cases[0].group)
     told = config(trained_on={"other": other.fingerprint}, held_out=held_out)
-    twins = [(drawn.cases[0].id, other.cases[0].id), (drawn.cases[-1].id, other.cases[-1].id)]
-    kept, left_out = cases_to_score(told, [drawn], [other], groups(drawn, other, twins=twins))
+    near_duplicates = [(drawn.cases[0].id, other.cases[0].id), (drawn.cases[-1].id, other.cases[-1].id)]
+    kept, left_out = cases_to_score(
+        told, [drawn], [other], groups(drawn, other, near_duplicates=near_duplicates)
+    )
     gone = [case for case in drawn.cases if case.group == drawn.cases[-1].group]
     assert kept == [case for case in drawn.cases if case not in gone]
     assert left_out == {"near": len(gone)}
@@ -194,7 +196,7 @@ def test_means_are_over_images_and_their_interval_holds_them(scored: list[CaseSc
 
 
 def test_an_interval_draws_cases_with_twins_together(drawn: Dataset, scored: list[CaseScores]):
-    joined = groups(drawn, twins=[(drawn.cases[0].id, case.id) for case in drawn.cases[1:-1]])
+    joined = groups(drawn, near_duplicates=[(drawn.cases[0].id, case.id) for case in drawn.cases[1:-1]])
     merged = [replace(one, group=joined[one.case.id]) for one in scored]
     assert len({one.group for one in merged}) == 2 < len({one.group for one in scored})
     assert means(merged)["dice"][0] == means(scored)["dice"][0]
@@ -303,6 +305,6 @@ def test_the_command_leaves_out_copies_of_what_the_model_saw_unless_nobody_looks
     assert looked["left_out"] == {"copied": len(copied.cases) - 8} and looked["cases"] == 8
     assert looked["groups"] < 8 and looked["twins"] > 0
     assert "twins: gone, which the model was trained on, is not in" in said and "between them" in said
-    blind, said = run("--no-twins")
+    blind, said = run("--no-near-duplicates")
     assert blind["left_out"] == {} and blind["groups"] == len(copied.cases) and blind["twins"] is None
     assert "twins: not looked for" in said

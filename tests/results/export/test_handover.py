@@ -26,8 +26,8 @@ from orchestrator.results.mlflow.client import connect
 from orchestrator.results.mlflow.study_report import Report
 from orchestrator.results.views.tables import leaderboard
 from orchestrator.scoring.histograms import histogram_of_bins, to_bins
-from orchestrator.search.fit_jobs import ScoreJob, Work
-from orchestrator.search.records.ledger import scored_as
+from orchestrator.search.fit_jobs import FitJobRunner, ScoreJob
+from orchestrator.search.records.fit_records import scored_as
 from orchestrator.search.space.space import parse_space
 from orchestrator.search.store.study_store import champion_fit, ranked
 from orchestrator.selection.ranking import select_trial, training_seconds
@@ -58,7 +58,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Study:
         replace_weights(record, models.build("unet", base_channels=4))
     first, *others = [record.fit_id for record in trial.records]
     job = ScoreJob(first, "test", study.plan.datasets, study.plan.test, tuple(others))
-    work = Work(home, home / "cache", study.home.ledger)
+    work = FitJobRunner(home, home / "cache", study.home.ledger)
     assert work(job, torch.device("cpu"), 0, lambda row: True)
     return study
 
@@ -180,7 +180,7 @@ def test_an_ensemble_of_folds_is_one_bundle_with_an_honest_card(
     frame = next((tiny.home.home / "frames" / "images").iterdir())
     run(f"predict {folder} {frame} --out {tmp_path / 'masks'}", tiny)
     assert len(list((tmp_path / "masks").iterdir())) == 2
-    scored = json.loads(run(f"evaluate {folder} --data drawn --no-twins --json", tiny))
+    scored = json.loads(run(f"evaluate {folder} --data drawn --no-near-duplicates --json", tiny))
     assert scored["scores"]["dice"]["mean"] == pytest.approx(told["scores"][-1]["scores"]["dice"], abs=0.01)
 
 

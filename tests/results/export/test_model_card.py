@@ -14,7 +14,7 @@ from PIL import Image
 
 from orchestrator.common.errors import BadData
 from orchestrator.data.images import read_image
-from orchestrator.data.splits.plan import TwinCounts
+from orchestrator.data.splits.split_file import NearDuplicateCounts
 from orchestrator.results.export.bundle import Bundle
 from orchestrator.results.export.model_card import (
     USAGE,
@@ -56,8 +56,8 @@ SPLIT = SplitFacts(
     1000,
     900,
     groups_known=False,
-    num_twins=None,
-    num_unseen_twins=0,
+    num_near_duplicates=None,
+    num_unseen_near_duplicates=0,
     dropped={},
 )
 FOLDS = [ScoreLine(f"fold {fold}", 180, {"dice": 0.8 + fold / 100}) for fold in range(5)]
@@ -126,7 +126,9 @@ def test_unknown_groups_are_a_limit_and_known_ones_are_not():
 
 def test_the_card_says_how_many_twins_there_were_or_that_nobody_looked():
     assert "Near-identical images were not looked for." in card()
-    looked = dataclasses.replace(SPLIT, num_twins=TwinCounts(17, 3), num_unseen_twins=2)
+    looked = dataclasses.replace(
+        SPLIT, num_near_duplicates=NearDuplicateCounts(17, 3), num_unseen_near_duplicates=2
+    )
     text = card(split=looked)
     assert "17 pairs within datasets and 3 between them were found" in text
     assert "2 unseen images were dropped" in text and "not looked for" not in text
@@ -189,7 +191,7 @@ def test_rules_for_holes_components_and_small_polyps_are_told_where_there_are_an
     assert "Holes" not in card() and "dropped" not in card()
 
 
-def test_a_threshold_that_was_not_swept_is_called_a_setting():
+def test_a_threshold_that_was_not_swept_is_called_a_configuration():
     assert "a setting of the trial" in card(model=dataclasses.replace(MODEL, choice=MaskChoice(131 / 256)))
 
 

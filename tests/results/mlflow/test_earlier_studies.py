@@ -14,10 +14,11 @@ from orchestrator.data.cases import Dataset as Cases
 from orchestrator.data.cases import load_dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits.plan import SplitPlan, five_fold
+from orchestrator.data.splits.plan import five_fold
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.mlflow.client import connect
-from orchestrator.results.mlflow.earlier_studies import earlier_settings
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.results.mlflow.earlier_studies import earlier_configurations
+from orchestrator.search.store.study_store import StudyStore
 
 SCORES = {"0": 0.6, "1": 0.9, "2": 0.7, "3": 0.88, "4": 0.5, "5": 0.87, "6": None}
 
@@ -51,7 +52,7 @@ def asked(home: Path) -> tuple[str, SplitPlan, tuple[str, ...]]:
 
 
 def test_studies_of_this_home_and_experiments_are_found_by_name(home):
-    found = earlier_settings(home, ["formula", "elsewhere"], *asked(home))
+    found = earlier_configurations(home, ["formula", "elsewhere"], *asked(home))
     assert [one.source for one in found] == [
         "trial 1 of formula",
         "trial 0 of formula",
@@ -72,31 +73,31 @@ def test_of_studies_of_one_name_the_newest_with_a_champion_is_asked(home):
             run = client.create_run(experiment, start_time=at, tags=tags)
             client.log_param(run.info.run_id, "learning_rate", f"{study_id} {trial}")
             client.log_metric(run.info.run_id, "dice", 0.9)
-    found = earlier_settings(home, ["shared"], *asked(home))
+    found = earlier_configurations(home, ["shared"], *asked(home))
     assert [one.params["learning_rate"] for one in found] == ["new 1", "new 0"]
 
 
 def test_names_that_stand_for_nothing_are_said_at_once(home):
     with pytest.raises(BadStudy) as refusal:
-        earlier_settings(home, ["nowhere", "empty", "formula"], *asked(home))
+        earlier_configurations(home, ["nowhere", "empty", "formula"], *asked(home))
     assert len(refusal.value.problems) == 2
     assert "is named 'nowhere'" in str(refusal.value) and "empty has no finished trial" in str(refusal.value)
 
 
 def test_a_server_that_cannot_be_asked_is_said_so(home):
     with pytest.raises(BadMachine, match="expected a server"):
-        earlier_settings(home, ["nowhere"], "here", *asked(home)[1:])
+        earlier_configurations(home, ["nowhere"], "here", *asked(home)[1:])
 
 
 def test_what_was_chosen_by_images_that_are_held_out_now_is_refused(home):
     other = five_fold(formula_study(home, num_trials=1).datasets, seed=1)
     assert set(other.test) != set(asked(home)[1].test)
     with pytest.raises(BadStudy) as refusal:
-        earlier_settings(home, ["formula", "elsewhere"], asked(home)[0], other, other.test)
+        earlier_configurations(home, ["formula", "elsewhere"], asked(home)[0], other, other.test)
     ours, theirs = refusal.value.problems
     assert "formula was chosen by" in ours and "images that this study holds out" in ours
     assert "elsewhere in MLflow was chosen on drawn as another split deals them" in theirs
-    assert earlier_settings(home, ["elsewhere"], asked(home)[0], other, [])  # nothing is held out
+    assert earlier_configurations(home, ["elsewhere"], asked(home)[0], other, [])  # nothing is held out
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def others(home) -> tuple[Cases, Cases]:
 
 def refusal(home: Path, name: str, plan: SplitPlan, unseen: Cases) -> str:
     with pytest.raises(BadStudy) as refused:
-        earlier_settings(home, [name], asked(home)[0], plan, [case.id for case in unseen.cases])
+        earlier_configurations(home, [name], asked(home)[0], plan, [case.id for case in unseen.cases])
     return str(refused.value)
 
 
@@ -131,13 +132,13 @@ def test_what_an_earlier_study_began_with_counts_too(home, others):
     own = five_fold([far], seed=0)
     for name, before in (("second", "formula"), ("third", "second"), ("orphan", "gone")):
         study = replace(
-            formula_study(home, num_trials=1), home=StudyHome(home, name), plan=own, datasets=(far,)
+            formula_study(home, num_trials=1), home=StudyStore(home, name), plan=own, datasets=(far,)
         )
-        begun = {"warm_start": [before], "beginnings": [{"learning_rate": 1e-3}]}
+        begun = {"warm_start": [before], "warm_start_configurations": [{"learning_rate": 1e-3}]}
         study.home.begin(study.space, own, study.seed, **begun)
         carry_out(study, [1e-4])
     assert "third began with settings of formula: formula was chosen by" in refusal(
         home, "third", plan, renamed
     )
     assert "orphan began with settings of gone: no study" in refusal(home, "orphan", plan, renamed)
-    assert earlier_settings(home, ["third", "orphan"], asked(home)[0], own, [])  # nothing is held out
+    assert earlier_configurations(home, ["third", "orphan"], asked(home)[0], own, [])  # nothing is held out

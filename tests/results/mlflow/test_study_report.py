@@ -12,13 +12,13 @@ from hands import Hands
 from mlflow.entities import Run
 
 from orchestrator.results.mlflow.client import connect
-from orchestrator.results.mlflow.study_report import Report, again_metrics
+from orchestrator.results.mlflow.study_report import Report, reevaluation_metrics
 from orchestrator.search.forecast.width import WidthChoice
 from orchestrator.search.goals.objective import Objective
 from orchestrator.search.space.space import parse_space
-from orchestrator.search.store.study_store import StudyHome
-from orchestrator.selection.reevaluation import Again
-from orchestrator.study.champion import crown
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.selection.reevaluation import Reevaluated
+from orchestrator.study.champion import choose_champion
 from orchestrator.study.run import begin
 from orchestrator.training.ray.lanes import Shape
 
@@ -57,7 +57,7 @@ def test_a_fold_is_scored_by_masks_that_its_trial_can_have(
     (trial,), said = study.home.trials(), []
     with Report(study.home, mlflow_uri, say=said.append, show=lambda *_: None) as report:
         report.started(study, Shape(1, 1, 1, 0, "cpu"))
-        report.fold_finished(0, 0, trial.records[0], trial.settings.masks)
+        report.fold_finished(0, 0, trial.records[0], trial.configuration.masks)
     assert "dice 66.67  best epoch 1/1" in said[-1]
     (run,) = runs_of(study.home, mlflow_uri, "fold")
     assert run.data.metrics["threshold"] == 0.5
@@ -65,20 +65,20 @@ def test_a_fold_is_scored_by_masks_that_its_trial_can_have(
 
 
 def test_what_a_second_scoring_shows_is_named_by_the_objective():
-    one = Again(trial=1, search=0.8, fresh=0.6, both=0.7)
-    assert again_metrics(one, Objective()).keys() == {
+    one = Reevaluated(trial=1, search=0.8, fresh=0.6, both=0.7)
+    assert reevaluation_metrics(one, Objective()).keys() == {
         "rescored_dice",
         "rescored_dice_fresh",
         "search_optimism",
     }
-    found = again_metrics(one, Objective("worst-fold"))
+    found = reevaluation_metrics(one, Objective("worst-fold"))
     assert found["rescored_worst_fold_dice"] == 0.7 and found["rescored_worst_fold_dice_fresh"] == 0.6
     assert "rescored_dice" not in found
 
 
 def test_a_server_that_is_told_of_a_finished_study_alone_has_whole_trials(tmp_path: Path, mlflow_uri: str):
-    study = replace(formula_study(tmp_path, num_trials=2), beside=("inference_ms",))
-    champion = crown(study.home, Hands(carry_out(study, [1e-4, 1e-3])))
+    study = replace(formula_study(tmp_path, num_trials=2), secondary=("inference_ms",))
+    champion = choose_champion(study.home, Hands(carry_out(study, [1e-4, 1e-3])))
     with Report(study.home, mlflow_uri, say=lambda line: None, show=lambda *_: None) as report:
         report.finished(champion)
     runs = runs_of(study.home, mlflow_uri, "trial")
@@ -90,7 +90,7 @@ def test_a_server_that_is_told_of_a_finished_study_alone_has_whole_trials(tmp_pa
     assert [run.data.tags["trial"] for run in runs if run.data.tags.get("champion") == "true"] == ["1"]
 
 
-def runs_of(home: StudyHome, uri: str, role: str) -> list[Run]:
+def runs_of(home: StudyStore, uri: str, role: str) -> list[Run]:
     """Its runs of that role in MLflow."""
     client = connect(uri)
     experiment = client.get_experiment_by_name(home.name)

@@ -15,21 +15,23 @@ from mlflow.utils.rest_utils import verify_rest_response
 from orchestrator.common.errors import BadMachine
 from orchestrator.results.mlflow import writer as tracking_module
 from orchestrator.results.mlflow.client import connect
-from orchestrator.results.mlflow.writer import Tracking
+from orchestrator.results.mlflow.writer import MlflowWriter
 
 DATASETS = [("Kvasir-SEG", "a" * 64, 1000, "source"), ("CVC-ClinicDB", "b" * 64, 612, "unseen")]
 NOWHERE = "http://127.0.0.1:9"
 
-Open = Callable[..., Tracking]
+Open = Callable[..., MlflowWriter]
 
 
 @pytest.fixture
 def open_tracking(mlflow_uri: str, tmp_path: Path, request: pytest.FixtureRequest) -> Open:
     """Tracking of a study named after the test; called again, it is the same study after a restart."""
 
-    def open_again(uri: str = mlflow_uri) -> Tracking:
+    def open_again(uri: str = mlflow_uri) -> MlflowWriter:
         location = str(tmp_path / "artifacts")
-        return Tracking(uri, request.node.name, location, {"splits": "five-fold"}, spool=tmp_path / "spool")
+        return MlflowWriter(
+            uri, request.node.name, location, {"splits": "five-fold"}, spool=tmp_path / "spool"
+        )
 
     return open_again
 
@@ -53,7 +55,7 @@ def rows(*epochs: int) -> list[dict[str, float]]:
     return [{"epoch": epoch, "train_loss": 1 / (epoch + 1), "val_dice": epoch / 10} for epoch in epochs]
 
 
-def tell_everything(tracking: Tracking, state: str = "complete") -> None:
+def tell_everything(tracking: MlflowWriter, state: str = "complete") -> None:
     tracking.study({"space.toml": "network = 'unet'"}, DATASETS)
     tracking.trial_started(
         3, {"network": "unet", "learning_rate": 1e-3, "pretrained": False}, {"network": "unet"}
@@ -266,7 +268,7 @@ def test_calls_wait_whatever_keeps_them_from_mlflow(
         apply(*arguments)
 
     monkeypatch.setattr(tracking_module, "_apply", refuse)
-    with Tracking(
+    with MlflowWriter(
         mlflow_uri, request.node.name, None, {}, spool=tmp_path / "spool", retry_s=0.05
     ) as tracking:
         tracking.trial_started(0, {"network": "unet"})
@@ -290,7 +292,7 @@ def test_what_a_proxy_answers_in_place_of_mlflow_refuses_nothing_for_good(
         apply(*arguments)
 
     monkeypatch.setattr(tracking_module, "_apply", through_proxy)
-    with Tracking(mlflow_uri, request.node.name, None, {}, spool=tmp_path, retry_s=0.05) as tracking:
+    with MlflowWriter(mlflow_uri, request.node.name, None, {}, spool=tmp_path, retry_s=0.05) as tracking:
         tracking.trial_started(0, {"network": "unet"})
         wait_until(lambda: tracking.is_away)
         is_down.clear()
@@ -301,7 +303,7 @@ def test_what_a_proxy_answers_in_place_of_mlflow_refuses_nothing_for_good(
 def test_runs_are_known_again_whatever_else_their_study_is_tagged_with(mlflow_uri, request, tmp_path):
     for version in ("older", "newer"):
         tags = {"study_id": "same", version: "tag"}
-        with Tracking(mlflow_uri, request.node.name, None, tags, spool=tmp_path / version) as tracking:
+        with MlflowWriter(mlflow_uri, request.node.name, None, tags, spool=tmp_path / version) as tracking:
             tracking.trial_started(0, {"network": "unet"})
     client = connect(mlflow_uri)
     experiment = client.get_experiment_by_name(request.node.name)
@@ -320,7 +322,7 @@ def test_a_server_that_comes_back_gets_what_it_missed(mlflow_uri, tmp_path, requ
     store = tmp_path / "store"
     store.write_text("a file, where the folder of the database should be")
     uri = f"sqlite:///{store / 'mlflow.db'}"
-    with Tracking(uri, request.node.name, None, {}, spool=tmp_path / "spool", retry_s=0.05) as tracking:
+    with MlflowWriter(uri, request.node.name, None, {}, spool=tmp_path / "spool", retry_s=0.05) as tracking:
         tracking.trial_started(0, {"network": "unet"})
         wait_until(lambda: tracking.is_away)
         store.unlink()
@@ -363,13 +365,13 @@ def test_an_experiment_that_was_deleted_comes_back_with_its_study(
 @pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "mlruns", "/tmp/mlruns"])
 def test_a_folder_is_no_tracking_store(uri, tmp_path):
     with pytest.raises(BadMachine, match=r"sqlite:////path/mlflow\.db"):
-        Tracking(uri, "study", None, {}, spool=tmp_path)
+        MlflowWriter(uri, "study", None, {}, spool=tmp_path)
 
 
 def test_a_study_that_takes_an_old_ones_name_leaves_the_old_runs_alone(mlflow_uri, request, tmp_path):
     for study_id in ("first", "second"):
         tags = {"study_id": study_id}
-        with Tracking(mlflow_uri, request.node.name, None, tags, spool=tmp_path / study_id) as tracking:
+        with MlflowWriter(mlflow_uri, request.node.name, None, tags, spool=tmp_path / study_id) as tracking:
             tracking.study({}, [])
             tracking.trial_started(0, {"learning_rate": study_id})
             tracking.trial_finished(0, {"dice": 0.5})

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.cli import main
 from orchestrator.data.cases import Dataset
 from orchestrator.data.importing.dataset import add_dataset
-from orchestrator.data.near_duplicates.find import Leaks, Twin
+from orchestrator.data.near_duplicates.find import Leaks, NearDuplicate
 from orchestrator.results.views import near_duplicate_sheet as pairs
 
 COLORS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}
@@ -33,20 +33,20 @@ def dataset(home: Path, name: str) -> Dataset:
 
 @pytest.fixture
 def leaks(tmp_path: Path) -> Leaks:
-    def twin(one: str, other: str, places: int) -> Twin:
-        return Twin(one, other, "same scene", places, 0.5, 0.9)
+    def pair(one: str, other: str, places: int) -> NearDuplicate:
+        return NearDuplicate(one, other, "same scene", places, 0.5, 0.9)
 
-    twins = (
-        twin("a/blue", "a/red", 7),
-        twin("a/blue", "b/green", 30),
-        twin("a/red", "b/blue", 9),
-        twin("b/green", "b/red", 6),
+    near_duplicates = (
+        pair("a/blue", "a/red", 7),
+        pair("a/blue", "b/green", 30),
+        pair("a/red", "b/blue", 9),
+        pair("b/green", "b/red", 6),
     )
-    return Leaks((dataset(tmp_path, "a"), dataset(tmp_path, "b")), twins)
+    return Leaks((dataset(tmp_path, "a"), dataset(tmp_path, "b")), near_duplicates)
 
 
 def test_pairs_between_datasets_come_first_and_the_doubtful_before_the_sure(leaks: Leaks):
-    assert [twin.num_places for twin in pairs.in_order(leaks)] == [9, 30, 6, 7]
+    assert [pair.num_places for pair in pairs.in_order(leaks)] == [9, 30, 6, 7]
 
 
 def test_both_frames_of_a_pair_stand_side_by_side_whole(leaks: Leaks):
@@ -68,7 +68,7 @@ def test_pages_are_filled_one_after_the_other_up_to_a_limit(leaks: Leaks, monkey
 def test_the_command_writes_pages_and_says_what_is_on_them(
     leaks: Leaks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr("orchestrator.data.near_duplicates.find.find_twins", lambda *_: leaks)
+    monkeypatch.setattr("orchestrator.data.near_duplicates.find.find_near_duplicates", lambda *_: leaks)
     monkeypatch.setattr(pairs, "DOWN", 1)
     sheet = tmp_path / "twins.png"
     command = ["data", "leaks", "a", "b", "--home", str(tmp_path), "--sheet", str(sheet)]

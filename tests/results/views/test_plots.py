@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 
 from orchestrator.results.views.plots import Tile, learning_curves, overlay_sheet, threshold_curve
+from orchestrator.scoring.histograms import histogram
 from orchestrator.scoring.postprocess import PostProcess
-from orchestrator.scoring.threshold import best_threshold, histogram
+from orchestrator.scoring.threshold import best_threshold
 
 
 def decoded(picture: bytes) -> np.ndarray:

@@ -14,7 +14,7 @@ from orchestrator.results.views.tables import (
     score_dicts,
     score_table,
 )
-from orchestrator.search.records.partial_score import Partial
+from orchestrator.search.records.partial_score import PartialScore
 
 ROWS = [
     LeaderboardRow(
@@ -91,7 +91,7 @@ def test_test_and_unseen_scores_stand_beside_those_of_the_folds():
         "CVC-ClinicDB": "60.00",
         "folds": "5/5",
         "min": "4.0",
-        "settings": "learning_rate 0.000312  network unet",
+        "configuration": "learning_rate 0.000312  network unet",
     }
 
 
@@ -140,7 +140,7 @@ FINALISTS = [
     for number in range(5)
 ]
 STOPPED = LeaderboardRow(
-    5, "stopped", MANY, 1, 5, 0.5, error="worse, p = 0.01", partial=Partial(1, 5, 0.2822, -0.041, 0)
+    5, "stopped", MANY, 1, 5, 0.5, error="worse, p = 0.01", partial=PartialScore(1, 5, 0.2822, -0.041, 0)
 )
 
 
@@ -151,11 +151,11 @@ def printed(width: int) -> list[str]:
     return captured.get().splitlines()
 
 
-def test_on_80_columns_the_settings_have_a_table_of_their_own_and_a_trial_takes_few_lines():
+def test_on_80_columns_the_configurations_have_a_table_of_their_own_and_a_trial_takes_few_lines():
     lines = printed(80)
     assert len(lines) < 60 and max(map(len, lines)) <= 80
     assert any(line.split()[:2] == ["1", "0"] and "(60.0-80.0)" in line for line in lines)
-    assert "settings" in " ".join(printed(250)[:4]), "beside the numbers, where there is room"
+    assert "configuration" in " ".join(printed(250)[:4]), "beside the numbers, where there is room"
     assert len(printed(140)) < 36
 
 

@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from formula import FormulaWork, formula_study, row
+from formula import FormulaJobRunner, formula_study, row
 from optuna.distributions import FloatDistribution
 
 from orchestrator.common.errors import BadStudy
-from orchestrator.search.budget.gate import Purse
+from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.budget.limits import Budget, Cost, End, FitCost, cost_of
-from orchestrator.search.budget.usage import Spending
+from orchestrator.search.budget.usage import ResourceUsage
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.records.trial_score import fold_specs
-from orchestrator.search.samplers.encoding import Box
+from orchestrator.search.samplers.encoding import SpaceEncoding
 from orchestrator.search.samplers.stopping_rule import GAIN, Shown, promise, why_unlikely
 
 
@@ -45,7 +45,7 @@ def test_enough_is_held_back_for_the_finalists():
     assert end.why == "880 of 1,000 epochs are spent, and 120 are held back for the folds of the finalists"
 
 
-def test_a_setting_is_not_begun_that_would_overdraw_the_budget():
+def test_a_configuration_is_not_begun_that_would_overdraw_the_budget():
     spent = Cost(epochs=60)
     assert Budget(epochs=100).used_up(7, spent, Cost(epochs=32), Cost(epochs=8)) is None
     end = Budget(epochs=99).used_up(7, spent, Cost(epochs=32), Cost(epochs=8))
@@ -79,15 +79,15 @@ class Clock:
 def trained(tmp_path_factory):
     """The ledger of a study with two finished fits of three epochs, and what was trained."""
     study = formula_study(tmp_path_factory.mktemp("home"), num_trials=1)
-    specs = fold_specs(study.space.settings(study.space.baseline_params()), study.plan)
+    specs = fold_specs(study.space.configuration(study.space.baseline_params()), study.plan)
     for spec in specs[:2]:
-        FormulaWork(study.home.ledger)(spec, None, 0, lambda row: True)  # type: ignore[arg-type]
+        FormulaJobRunner(study.home.ledger)(spec, None, 0, lambda row: True)  # type: ignore[arg-type]
     return study.home.ledger, specs
 
 
 def test_records_of_earlier_runs_count(trained):
     ledger, _ = trained
-    spending = Spending(ledger)
+    spending = ResourceUsage(ledger)
     assert (spending.spent().epochs, spending.per_fit()) == (6, FitCost(1.0, 3.0))
     assert spending.spent().gpu_hours == pytest.approx(2 / 3600)  # two seconds in a lane without a GPU
     spending.lane(gpus_per_worker=0.5, workers=1)
@@ -99,12 +99,12 @@ def test_a_refit_is_no_part_of_the_search(trained, tmp_path):
     ledger, spec = Ledger(tmp_path / "ledger"), specs[0].model_copy(update={"val": (), "fold": "refit"})
     plain = {"curves": [row(0, math.nan)], "best_epoch": 0, "seconds": 1.0, "device": "cpu", "world_size": 1}
     ledger.write(spec, plain | {"case_ids": (), "versions": {}}, np.zeros((0, 2, 256)), {}, b"")
-    assert Spending(Ledger(tmp_path / "ledger")).spent().epochs == 0
+    assert ResourceUsage(Ledger(tmp_path / "ledger")).spent().epochs == 0
 
 
 def test_epochs_in_flight_count_once_and_the_record_has_the_last_word(trained, tmp_path):
     ledger, specs = trained
-    spending = Spending(Ledger(tmp_path))
+    spending = ResourceUsage(Ledger(tmp_path))
     fit_id = specs[0].fit_id
     spending.hear(fit_id, [row(0, 0.5), row(1, 0.5)])
     spending.hear(fit_id, [row(1, 0.5), row(2, 0.5)])  # told again by a lane that started anew
@@ -115,15 +115,15 @@ def test_epochs_in_flight_count_once_and_the_record_has_the_last_word(trained, t
 
 
 def test_what_fits_cost_that_never_came_on_record_is_remembered(tmp_path):
-    cut = Spending(Ledger(tmp_path))
+    cut = ResourceUsage(Ledger(tmp_path))
     cut.hear("cut", [row(0, 0.5), row(1, 0.5)])
-    later = Spending(Ledger(tmp_path), json.loads(json.dumps(cut.unfinished())))
+    later = ResourceUsage(Ledger(tmp_path), json.loads(json.dumps(cut.unfinished())))
     assert later.spent().epochs == 2 and later.per_fit() is None
 
 
 def test_the_pace_is_that_of_the_last_minutes(tmp_path):
     clock = Clock()
-    spending = Spending(Ledger(tmp_path), clock=clock)
+    spending = ResourceUsage(Ledger(tmp_path), clock=clock)
     assert spending.epochs_per_second() is None
     for second in range(2000):
         clock.now = float(second)
@@ -134,7 +134,7 @@ def test_the_pace_is_that_of_the_last_minutes(tmp_path):
 
 def test_a_purse_that_is_closed_stays_closed(tmp_path):
     clock = Clock()
-    purse = Purse(Budget(hours=2.0), Spending(Ledger(tmp_path), clock=clock))
+    purse = BudgetGate(Budget(hours=2.0), ResourceUsage(Ledger(tmp_path), clock=clock))
     assert purse.is_open(3, lambda: 0, list)
     clock.now = 7300.0
     assert purse.is_out_of_time and not purse.is_open(3, lambda: 0, list)
@@ -146,7 +146,7 @@ def test_a_purse_that_is_closed_stays_closed(tmp_path):
 def test_hours_end_early_enough_for_the_finalists(trained):
     ledger, _ = trained
     clock = Clock()
-    purse = Purse(Budget(hours=1.0), Spending(ledger, clock=clock), num_lanes=lambda: 2)
+    purse = BudgetGate(Budget(hours=1.0), ResourceUsage(ledger, clock=clock), num_lanes=lambda: 2)
     clock.now = 3600 - 8.0
     assert purse.is_open(3, lambda: 12, list)  # six waves of 1.1 seconds, and one for another setting
     clock.now = 3600 - 7.0
@@ -160,7 +160,7 @@ def hill(x: float, y: float) -> float:
     return 0.8 - 0.3 * ((x - 0.3) ** 2 + (y - 0.6) ** 2)
 
 
-def settings(num: int, near: float) -> list[Shown]:
+def configuration(num: int, near: float) -> list[Shown]:
     """Settings of two parameters, spread `near` the top of the hill."""
     rng = np.random.default_rng(0)
     points = np.clip([0.3, 0.6] + near * rng.normal(size=(num, 2)), 0, 1)
@@ -168,13 +168,13 @@ def settings(num: int, near: float) -> list[Shown]:
 
 
 def test_no_improvement_is_likely_once_the_top_is_known():
-    why = why_unlikely(settings(40, near=0.25))
+    why = why_unlikely(configuration(40, near=0.25))
     assert why is not None
     assert why.startswith("after 40 settings no other is expected to gain more than 0.0")
 
 
-def test_improvement_is_likely_where_few_settings_were_seen_or_all_far_from_the_top():
-    assert why_unlikely(settings(9, near=0.25)) is None
+def test_improvement_is_likely_where_few_configurations_were_seen_or_all_far_from_the_top():
+    assert why_unlikely(configuration(9, near=0.25)) is None
     rng = np.random.default_rng(0)
     slope = [
         Shown({"x": x, "y": y}, {"x": UNIT, "y": UNIT}, 0.5 + 0.3 * x, 1)
@@ -183,16 +183,16 @@ def test_improvement_is_likely_where_few_settings_were_seen_or_all_far_from_the_
     assert why_unlikely(slope) is None
 
 
-def test_settings_that_are_all_alike_promise_nothing_that_is_known():
-    same = [replace(one, value=0.5) for one in settings(40, near=0.25)]
+def test_configurations_that_are_all_alike_promise_nothing_that_is_known():
+    same = [replace(one, value=0.5) for one in configuration(40, near=0.25)]
     assert why_unlikely(same) is None
 
 
-def test_failed_settings_count_as_the_worst_that_was_seen():
-    shown = settings(40, near=0.25)
+def test_failed_configurations_count_as_the_worst_that_was_seen():
+    shown = configuration(40, near=0.25)
     failed = [replace(one, value=None) if one.params["x"] > 0.5 else one for one in shown]
     assert any(one.value is None for one in failed)
     values = np.array([np.nan if one.value is None else one.value for one in failed])
-    box = Box({"x": UNIT, "y": UNIT})
+    box = SpaceEncoding({"x": UNIT, "y": UNIT})
     points = np.array([box.point(one.params) for one in failed])
     assert promise(points, values, np.ones(40), box) < 10 * GAIN

@@ -10,7 +10,7 @@ from orchestrator.search.forecast.plan import (
     Speed,
     forecast,
     measure,
-    some_settings,
+    some_configurations,
     widths_of,
     world_of,
 )
@@ -26,8 +26,8 @@ def study(tmp_path_factory):
 
 
 def test_a_fit_takes_its_epochs_and_its_scoring(study):
-    settings = some_settings(study.space, 0, 0)[0]
-    spec = fold_specs(settings, study.plan)[0]
+    configuration = some_configurations(study.space, 0, 0)[0]
+    spec = fold_specs(configuration, study.plan)[0]
     speed = Speed({2: 10.0, 1: 5.0}, validation=20.0, gradient_bytes=0)
     steps, epochs = len(spec.train) // 2, spec.recipe.epochs
     scoring = len(spec.val) / 20
@@ -42,7 +42,7 @@ def test_a_fit_takes_its_epochs_and_its_scoring(study):
 
 @pytest.mark.parametrize("kind", ["swa", "ema"])
 def test_averaged_weights_cost_a_pass_over_the_training_images_after_each_epoch_that_counts(study, kind):
-    spec = fold_specs(some_settings(study.space, 0, 0)[0], study.plan)[0]
+    spec = fold_specs(some_configurations(study.space, 0, 0)[0], study.plan)[0]
     update = {"weight_averaging": kind, "averaging_start": 0.75, "epochs": 10}
     spec = spec.model_copy(update={"recipe": spec.recipe.model_copy(update=update)})
     plain = spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"weight_averaging": "none"})})
@@ -62,13 +62,13 @@ def test_an_epoch_is_timed_without_the_pass_that_averaged_weights_need(study, mo
             report({"epoch": epoch, "images_per_second": 10.0, "seconds": 2.0})
 
     monkeypatch.setattr(plan_module, "run_fit", run_fit)
-    settings = some_settings(study.space, 0, 0)[0]
-    recipe = settings.recipe.model_copy(update={"weight_averaging": "swa"})
-    measure(replace(settings, recipe=recipe), study.plan, None, torch.device("cpu"), [1])
+    configuration = some_configurations(study.space, 0, 0)[0]
+    recipe = configuration.recipe.model_copy(update={"weight_averaging": "swa"})
+    measure(replace(configuration, recipe=recipe), study.plan, None, torch.device("cpu"), [1])
     assert timed == ["none"]
 
 
-def test_shares_that_were_not_measured_follow_those_of_another_setting():
+def test_shares_that_were_not_measured_follow_those_of_another_configuration():
     known = Speed({1: 5.0, 2: 8.0, 4: 10.0}, 1.0, 0)
     other = Speed({4: 20.0}, 2.0, 0).like(known)
     assert other.training == {1: 10.0, 2: 16.0, 4: 20.0}
@@ -83,7 +83,7 @@ def test_without_a_race_the_fits_are_trials_times_folds_and_lanes_share_them():
     assert four.gpu_hours == pytest.approx(one.gpu_hours) == pytest.approx(20 / 60)
 
 
-def test_folds_of_one_setting_are_trained_side_by_side_where_lanes_are_idle():
+def test_folds_of_one_configuration_are_trained_side_by_side_where_lanes_are_idle():
     kind = {"width": 1, "num_trials": 1, "race": "paired", "world": WORLD, "repetitions": 1}
     assert forecast([60.0], num_lanes=5, **kind).hours * 3600 == pytest.approx(START_S + 60)
     kind |= {"num_trials": 4, "race": "none"}
@@ -105,7 +105,7 @@ def test_finalists_are_trained_again_where_they_cannot_be_told_apart():
     assert (once.fits, again.fits) == (20, 35)
     assert once.hours * 3600 == pytest.approx(START_S + 4 * 60)
     assert again.hours * 3600 == pytest.approx(START_S + (4 + 3) * 60)
-    apart = replace(WORLD, fit_sd=1e-6, image_sd=1e-6, fold_setting_sd=0.0)
+    apart = replace(WORLD, fit_sd=1e-6, image_sd=1e-6, fold_configuration_sd=0.0)
     assert forecast([60.0], world=apart, rescore=3, **kind).fits == 20
 
 
@@ -128,7 +128,7 @@ def test_the_world_has_the_size_of_the_split(study):
     assert abs(world.num_sequences * world.sequence_length - images) <= world.num_sequences
 
 
-def test_the_papers_setting_is_timed_first(study):
-    first, *others = some_settings(study.space, 2, 0)
+def test_the_papers_configuration_is_timed_first(study):
+    first, *others = some_configurations(study.space, 2, 0)
     assert first.recipe.learning_rate == 1e-4
-    assert len({setting.recipe.learning_rate for setting in others}) == 2
+    assert len({configuration.recipe.learning_rate for configuration in others}) == 2

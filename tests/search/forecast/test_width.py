@@ -10,13 +10,13 @@ import torch
 from formula import formula_study
 from tight import tight
 
-from orchestrator import study as study_module
 from orchestrator.ray_cluster.machine import Machine, open_widths
-from orchestrator.search.fit_jobs import Work
-from orchestrator.search.forecast.plan import Speed, some_settings
+from orchestrator.search.fit_jobs import FitJobRunner
+from orchestrator.search.forecast.plan import Speed, some_configurations
 from orchestrator.search.forecast.width import TimeJob, choose_width, possible_widths, quickest, read_speeds
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space import parse_space
+from orchestrator.study import run as run_module
 from orchestrator.study.run import settle_width
 
 SPACE = parse_space("""
@@ -44,7 +44,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture
 def job(study, tmp_path):
-    return TimeJob(tmp_path / "speeds.json", (some_settings(SPACE, 0, 0)[0],), study.plan, (1, 2, 4))
+    return TimeJob(tmp_path / "speeds.json", (some_configurations(SPACE, 0, 0)[0],), study.plan, (1, 2, 4))
 
 
 def chosen(job, *found, trials=12, gpus=4, lanes=None):
@@ -74,7 +74,7 @@ def test_a_batch_that_one_gpu_takes_in_parts_makes_fits_wider(job):
     assert chosen(job, TIGHT).width == 2
 
 
-def test_a_paper_setting_that_cannot_be_trained_is_told(job):
+def test_a_paper_configuration_that_cannot_be_trained_is_told(job):
     choice = chosen(job, "one image does not fit")
     assert (choice.width, choice.why) == (
         1,
@@ -82,13 +82,13 @@ def test_a_paper_setting_that_cannot_be_trained_is_told(job):
     )
 
 
-def test_a_drawn_setting_that_cannot_be_trained_is_left_out(job):
-    job = replace(job, settings=job.settings * 3)
+def test_a_drawn_configuration_that_cannot_be_trained_is_left_out(job):
+    job = replace(job, configurations=job.configurations * 3)
     assert chosen(job, EVEN, "the loss became nan", EVEN).why.endswith("by 2 that were timed for a few steps")
 
 
 def test_one_fit_alone_takes_the_width_that_ends_it_first(job, study):
-    spec = fold_specs(job.settings[0], study.plan)[0]
+    spec = fold_specs(job.configurations[0], study.plan)[0]
     assert quickest(job.file, spec, (1, 2, 4)) == 4
     chosen(job, EVEN)
     assert quickest(job.file, spec, (1, 2, 4)) == 4
@@ -129,7 +129,7 @@ def test_more_gpus_than_were_timed_for_are_timed_again(job):
 
 
 def test_timing_scores_nothing_and_needs_no_memory_for_it(study, job):
-    work = Work(study.home.home, study.home.home / "cache", study.home.ledger)
+    work = FitJobRunner(study.home.home, study.home.home / "cache", study.home.ledger)
     with tight(largest=1, largest_scored=1):
         assert work(replace(job, widths=(4,)), torch.device("cpu"), 0, lambda row: True)
     (speed,) = read_speeds(job.file)
@@ -163,9 +163,9 @@ class Said(list):
 
 
 def test_a_study_measures_once_and_a_resumed_one_reads(study, monkeypatch):
-    monkeypatch.setattr(study_module, "Lanes", OneLane)
-    monkeypatch.setattr(study_module.ray, "nodes", lambda: NODE)
-    work, said = Work(study.home.home, study.home.home / "cache", study.home.ledger), Said()
+    monkeypatch.setattr(run_module, "Lanes", OneLane)
+    monkeypatch.setattr(run_module.ray, "nodes", lambda: NODE)
+    work, said = FitJobRunner(study.home.home, study.home.home / "cache", study.home.ledger), Said()
     choice = settle_width(study, Machine(), work, said)
     assert choice.width in (1, 2, 4)
     assert said == ["timing"]

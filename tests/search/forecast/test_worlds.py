@@ -12,14 +12,14 @@ from optuna.samplers import TPESampler
 
 from orchestrator.search.forecast.plan import ask_nearby
 from orchestrator.search.forecast.simulated_samplers import ask_optuna, ask_random, ask_surrogate
-from orchestrator.search.forecast.simulation import Setting, Study
+from orchestrator.search.forecast.simulation import SimulatedTrial, Study
 from orchestrator.search.forecast.worlds import CURVES, V12, WORLDS, World, recorded
 from orchestrator.search.race.rules import RULES, Race
-from orchestrator.search.samplers.encoding import Box
-from orchestrator.search.samplers.gaussian_process import Surrogate, suggest
+from orchestrator.search.samplers.encoding import SpaceEncoding
+from orchestrator.search.samplers.gaussian_process import GaussianProcess, suggest
 
 SMALL = replace(V12, num_sequences=100)
-SQUARE = Box({"x": FloatDistribution(0, 1), "y": FloatDistribution(0, 1)})
+SQUARE = SpaceEncoding({"x": FloatDistribution(0, 1), "y": FloatDistribution(0, 1)})
 CROSSING = replace(CURVES, num_sequences=100, rates=(0.2, 2.0))
 ask_tpe = ask_optuna(lambda seed: TPESampler(seed=seed))
 
@@ -37,13 +37,13 @@ def test_a_fit_shows_the_truth_on_average():
     assert np.std(means) == pytest.approx(0.006, rel=0.5)
 
 
-def test_the_stated_error_holds_where_all_settings_are_equally_good():
+def test_the_stated_error_holds_where_all_configurations_are_equally_good():
     """At most 5 % of settings may be stopped; 40 studies of about 20 settings: margin of three standard errors."""
     stopped = []
     for seed in range(40):
         done = study(replace(SMALL, is_null=True, sequence_share=0.3), "paired", seed)
         done.run([40])
-        stopped += [setting.state == "stopped" for setting in done.settings[1:]]
+        stopped += [configuration.state == "stopped" for configuration in done.configurations[1:]]
     assert np.mean(stopped) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / len(stopped))
 
 
@@ -57,10 +57,10 @@ def test_the_best_is_hardly_ever_stopped_however_much_fits_differ(fit_sd):
     assert np.mean(stopped) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / len(stopped))
 
 
-def test_bad_settings_are_stopped():
+def test_bad_configurations_are_stopped():
     done = study(SMALL, "paired", 0)
     done.run([60])
-    bad = [s.state for s in done.settings[1:] if done.instance.regret(s.point) > 0.2]
+    bad = [s.state for s in done.configurations[1:] if done.instance.regret(s.point) > 0.2]
     assert len(bad) > 5 and np.mean([state == "stopped" for state in bad]) > 0.6
 
 
@@ -74,7 +74,7 @@ def test_the_race_saves_fits():
     assert np.mean([one.regret for one in raced]) <= np.mean([one.regret for one in plain])
 
 
-def test_a_curve_comes_to_what_the_fit_shows_and_slow_settings_rise_later():
+def test_a_curve_comes_to_what_the_fit_shows_and_slow_configurations_rise_later():
     instance = replace(CROSSING, epoch_sd=0.0).draw(0)
     slow, fast = (0.0, 0.5, 0.5), (1.0, 0.5, 0.5)
     for point in (slow, fast):
@@ -92,8 +92,8 @@ def test_fits_are_cut_where_there_is_no_hope_and_the_best_is_not_though_curves_c
         (outcome,) = done.run([50])
         cut.append(outcome.best_was_cut)
         saved.append(1 - outcome.epochs / outcome.fits / CROSSING.num_epochs)
-        for setting in (one for one in done.settings if one.cut):
-            assert setting.state == "stopped" and done.instance.regret(setting.point) > 0.02
+        for configuration in (one for one in done.configurations if one.cut):
+            assert configuration.state == "stopped" and done.instance.regret(configuration.point) > 0.02
     assert not any(cut) and 0.02 < np.mean(saved) < 0.5
 
 
@@ -102,10 +102,14 @@ def test_without_a_race_nothing_is_cut():
     assert outcome.epochs == outcome.fits * CROSSING.num_epochs
 
 
-def test_a_setting_that_was_cut_has_a_value_for_samplers():
+def test_a_configuration_that_was_cut_has_a_value_for_samplers():
     done = study(CROSSING, "paired", 1, ask_nearby)
     done._advance(lambda: done.fits + len(done.running) < 60)
-    cut = [n for n, setting in enumerate(done.settings) if setting.cut and not setting.scores]
+    cut = [
+        n
+        for n, configuration in enumerate(done.configurations)
+        if configuration.cut and not configuration.scores
+    ]
     seen = done._seen()
     assert cut and np.isfinite(seen.values[cut]).all()
     assert seen.values[cut].max() < seen.values[done.race.incumbent]
@@ -133,26 +137,26 @@ def test_every_rule_names_a_winner_with_all_folds(rule, lanes):
 )
 def test_a_visit_has_as_many_folds_as_the_engine_asks_for(rule, number, wants_new, num_folds):
     done = study(SMALL, rule, 0, lanes=4)
-    done.settings = [Setting((0.5, 0.5, 0.5)) for _ in range(2)]
+    done.configurations = [SimulatedTrial((0.5, 0.5, 0.5)) for _ in range(2)]
     done.wants_new = wants_new
     done._visit(number)
     assert [*done.queue] == [(number, fold) for fold in range(num_folds)]
 
 
-def test_a_setting_that_is_stopped_leaves_nothing_in_flight():
+def test_a_configuration_that_is_stopped_leaves_nothing_in_flight():
     done = study(SMALL, "paired", 0, lanes=4)
-    done.settings = [Setting((0.5, 0.5, 0.5)) for _ in range(2)]
+    done.configurations = [SimulatedTrial((0.5, 0.5, 0.5)) for _ in range(2)]
     done.queue.extend([(1, 1), (0, 1)])
     done._run_fold(1, 0)
     done._run_fold(0, 0)
     done._stop(1)
-    assert done._visited() == [0, 0] and done.fits == 1 and done.settings[1].state == "stopped"
+    assert done._visited() == [0, 0] and done.fits == 1 and done.configurations[1].state == "stopped"
 
 
 def test_the_same_seed_gives_the_same_study():
     first, second = (study(SMALL, "paired", 2, ask_surrogate, lanes=3, believes=True) for _ in range(2))
     assert first.run([20, 30]) == second.run([20, 30])
-    assert [s.point for s in first.settings] == [s.point for s in second.settings]
+    assert [s.point for s in first.configurations] == [s.point for s in second.configurations]
 
 
 def test_a_race_rebuilt_from_the_scores_gives_the_same_verdicts():
@@ -160,16 +164,16 @@ def test_a_race_rebuilt_from_the_scores_gives_the_same_verdicts():
     done = study(SMALL, "paired", 3)
     done.run([40])
     again = Race("paired", done.instance.groups)
-    for number, setting in enumerate(done.settings):
-        again.see(number, setting.scores)
-    seen = [number for number, setting in enumerate(done.settings) if setting.scores]
+    for number, configuration in enumerate(done.configurations):
+        again.see(number, configuration.scores)
+    seen = [number for number, configuration in enumerate(done.configurations) if configuration.scores]
     assert [again.judge(number) for number in seen] == [done.race.judge(number) for number in seen]
     assert [again.estimate(number) for number in seen] == [done.race.estimate(number) for number in seen]
-    paused = [number for number in seen if done.settings[number].state == "paused"]
+    paused = [number for number in seen if done.configurations[number].state == "paused"]
     assert again.recall(paused, True) == done.race.recall(paused, True)
 
 
-def test_tpe_sees_settings_in_flight(monkeypatch):
+def test_tpe_sees_configurations_in_flight(monkeypatch):
     states = []
     original = TPESampler.sample_relative
 
@@ -187,7 +191,7 @@ def test_the_surrogate_finds_the_top_of_a_noisy_hill_and_weighs_folds():
     points = rng.random((40, 2))
     folds = rng.integers(1, 6, 40).astype(float)
     values = 0.8 - 0.3 * ((points - 0.4) ** 2).sum(axis=1) + rng.normal(0, 0.006, 40) / np.sqrt(folds)
-    model = Surrogate.fit(points, values, folds)
+    model = GaussianProcess.fit(points, values, folds)
     mean, sd = model.predict(np.array([[0.4, 0.4]]))
     assert abs(mean[0] - 0.8) < max(3 * sd[0], 0.004)
     assert np.abs(suggest(model, rng, SQUARE) - 0.4).max() < 0.2
@@ -197,8 +201,8 @@ def test_the_surrogate_moves_less_for_a_value_on_one_fold_than_on_five():
     rng = np.random.default_rng(1)
     points = np.concatenate([rng.random((30, 2)), [[0.5, 0.5]]])
     values = np.concatenate([0.8 + rng.normal(0, 0.01, 30), [0.9]])
-    believed = [
-        Surrogate.fit(points, values, np.array([1.0] * 30 + [folds])).predict(points[-1:])[0][0]
+    posterior_means = [
+        GaussianProcess.fit(points, values, np.array([1.0] * 30 + [folds])).predict(points[-1:])[0][0]
         for folds in (1.0, 5.0)
     ]
-    assert believed[0] < believed[1]
+    assert posterior_means[0] < posterior_means[1]

@@ -16,9 +16,9 @@ from orchestrator.ray_cluster.machine import Machine
 from orchestrator.results.export.handover import board
 from orchestrator.results.views.tables import leaderboard, leaderboard_dicts
 from orchestrator.search.goals.constraints import limits_of
-from orchestrator.search.goals.goals import Beside
+from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.race.rules import RULES, Race
-from orchestrator.search.samplers.draw import FOR_ONE, FOR_SEVERAL, Past, draw, refuse_unless_allowed
+from orchestrator.search.samplers.draw import FOR_ONE, FOR_SEVERAL, PastTrial, draw, refuse_unless_allowed
 from orchestrator.search.space.space import parse_space
 from orchestrator.selection.ranking import select_trial
 from orchestrator.study.checks import check
@@ -33,7 +33,7 @@ learning_rate = { log_uniform = [1e-5, 1e-1] }
 base_channels = 64
 learning_rate = 1e-4
 """)
-SMALL = Beside(limits=limits_of(["parameters<=1e5"]))  # two or four channels
+SMALL = SecondaryGoals(limits=limits_of(["parameters<=1e5"]))  # two or four channels
 FAST = ("inference_ms<=3.5",)  # by formula: a learning rate above 3.2e-4
 
 
@@ -45,14 +45,14 @@ def template(tmp_path_factory) -> Path:
     return home
 
 
-def seen(params: dict, value: float) -> Past:
+def seen(params: dict, value: float) -> PastTrial:
     """A trial of these parameters, with how far it is within the limits."""
     study = optuna.create_study()
     study.enqueue_trial(params)
     trial = study.ask()
     flat = WIDE.sample(trial)
     study.tell(trial, value)
-    return Past(study.trials[0], value, 5, (), SMALL.excess(WIDE.settings(flat)))
+    return PastTrial(study.trials[0], value, 5, (), SMALL.excess(WIDE.configuration(flat)))
 
 
 @pytest.mark.parametrize(
@@ -78,27 +78,27 @@ def test_everything_that_is_no_limit_is_said_at_once():
 def test_a_limit_says_by_how_much_it_is_exceeded():
     (limit,) = limits_of(["parameters <= 1E5"])
     assert str(limit) == "parameters<=100000"
-    settings = WIDE.settings(WIDE.baseline_params())
-    assert limit.excess(settings) == pytest.approx(31_037_633 / 1e5 - 1)
-    assert limit.broken(settings) == "parameters 31,037,633 above the limit of 100000"
+    configuration = WIDE.configuration(WIDE.baseline_params())
+    assert limit.excess(configuration) == pytest.approx(31_037_633 / 1e5 - 1)
+    assert limit.broken(configuration) == "parameters 31,037,633 above the limit of 100000"
     (measured,) = limits_of(["inference_ms<=3"])
-    assert measured.excess(settings) is None and measured.broken(settings) is None
-    assert measured.broken(settings, [4.0, 2.9, 3.1]) == "inference_ms 3.1 above the limit of 3"
+    assert measured.excess(configuration) is None and measured.broken(configuration) is None
+    assert measured.broken(configuration, [4.0, 2.9, 3.1]) == "inference_ms 3.1 above the limit of 3"
 
 
 @pytest.mark.parametrize("sampler", sorted({*FOR_ONE} - {"cmaes"}))
 def test_no_sampler_draws_what_is_known_to_cost_too_much(sampler):
     found = [seen(WIDE.baseline, 0.9)]
     for number in range(8):
-        drawn = draw(WIDE, found, sampler, number, beside=SMALL)
+        drawn = draw(WIDE, found, sampler, number, secondary=SMALL)
         assert drawn.params["base_channels"] in (2, 4)
         found.append(seen(drawn.params, 0.5))
-    assert draw(WIDE, found, sampler, 99, beside=SMALL) == draw(WIDE, found, sampler, 99, beside=SMALL)
+    assert draw(WIDE, found, sampler, 99, secondary=SMALL) == draw(WIDE, found, sampler, 99, secondary=SMALL)
 
 
-def test_limits_that_no_setting_keeps_are_refused(tmp_path):
+def test_limits_that_no_configuration_keeps_are_refused(tmp_path):
     with pytest.raises(BadStudy, match="none of 1000 random settings of this space keeps parameters<=10"):
-        refuse_unless_allowed(WIDE, Beside(limits=limits_of(["parameters<=10"])), seed=0)
+        refuse_unless_allowed(WIDE, SecondaryGoals(limits=limits_of(["parameters<=10"])), seed=0)
     study = replace(formula_study(tmp_path, num_trials=1), constraints=("parameters<=10",))
     with pytest.raises(BadStudy, match="--constraint"):
         check(study, Machine())
@@ -144,10 +144,10 @@ def test_killed_after_every_visit_it_is_the_study_that_nothing_disturbed(templat
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
-def test_a_barred_setting_is_nobodys_measure(rule):
+def test_a_barred_configuration_is_nobodys_measure(rule):
     race = Race(rule, [["a", "b", "c", "d"]] * 5)
     high, low = [0.9, 0.8, 0.9, 0.8], [0.5, 0.4, 0.5, 0.4]
-    race.bar(0)
+    race.exclude(0)
     race.see(0, dict.fromkeys(range(5), high))
     assert race.incumbent == 0  # there is nobody else
     race.see(1, {0: low, 1: low})
@@ -175,7 +175,7 @@ def test_a_study_keeps_its_limits_however_they_are_written(tmp_path):
     study = formula_study(tmp_path, num_trials=1)
     study.home.begin(study.space, study.plan, 0, constraints=("parameters<=5e6",))
     study.home.begin(study.space, study.plan, 0, constraints=("parameters <= 5000000",))
-    assert [str(limit) for limit in study.home.beside().limits] == ["parameters<=5e+06"]
+    assert [str(limit) for limit in study.home.secondary().limits] == ["parameters<=5e+06"]
     with pytest.raises(BadStudy, match="constraints: was"):
         study.home.begin(study.space, study.plan, 0)
 
@@ -183,8 +183,8 @@ def test_a_study_keeps_its_limits_however_they_are_written(tmp_path):
 def test_samplers_of_several_objectives_keep_limits_too():
     directions = optuna.create_study(directions=["maximize", "minimize"]).directions
     for sampler in FOR_SEVERAL:
-        found = [replace(seen(WIDE.baseline, 0.9), beside=(1.0,))]
+        found = [replace(seen(WIDE.baseline, 0.9), secondary=(1.0,))]
         for number in range(4):
             drawn = draw(WIDE, found, sampler, number, directions, SMALL)
             assert drawn.params["base_channels"] in (2, 4)
-            found.append(replace(seen(drawn.params, 0.5), beside=(0.5,)))
+            found.append(replace(seen(drawn.params, 0.5), secondary=(0.5,)))

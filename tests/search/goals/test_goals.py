@@ -17,7 +17,7 @@ from orchestrator.ray_cluster.machine import Machine
 from orchestrator.results.export.handover import board, front_lines
 from orchestrator.results.views.tables import leaderboard_dicts
 from orchestrator.search.budget.limits import Budget
-from orchestrator.search.goals.goals import Beside, beside_of, first_and_beside, front
+from orchestrator.search.goals.goals import SecondaryGoals, front, primary_and_secondary, secondary_goals
 from orchestrator.search.goals.model_cost import Cost
 from orchestrator.search.space.space import parse_space
 from orchestrator.selection.ranking import select_trial
@@ -37,9 +37,9 @@ learning_rate = 1e-4
 """
 
 
-def settings(channels: int = 64, tta: str = "none"):
+def configuration(channels: int = 64, tta: str = "none"):
     space = parse_space(UNET.format(channels=channels, tta=tta))
-    return space.settings(space.baseline_params())
+    return space.configuration(space.baseline_params())
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def template(tmp_path_factory) -> Path:
 @pytest.fixture
 def study(tmp_path) -> Study:
     return replace(
-        formula_study(tmp_path, num_trials=3), beside=("worst-fold", "inference_ms"), sampler="tpe"
+        formula_study(tmp_path, num_trials=3), secondary=("worst-fold", "inference_ms"), sampler="tpe"
     )
 
 
@@ -65,35 +65,38 @@ def test_the_front_is_whom_no_other_beats_in_everything():
 
 
 def test_costs_are_counted_without_training():
-    assert Cost("parameters")(settings()) == 31_037_633
-    gmacs = Cost("gmacs")(settings())
+    assert Cost("parameters")(configuration()) == 31_037_633
+    gmacs = Cost("gmacs")(configuration())
     assert gmacs == pytest.approx(3.0, rel=0.2)
-    assert Cost("gmacs")(settings(tta="flips")) == pytest.approx(4 * gmacs)
-    assert Cost("parameters")(settings(8)) < Cost("parameters")(settings(16))
+    assert Cost("gmacs")(configuration(tta="flips")) == pytest.approx(4 * gmacs)
+    assert Cost("parameters")(configuration(8)) < Cost("parameters")(configuration(16))
 
 
 def test_the_time_of_an_inference_is_the_median_of_those_measured():
-    assert Cost("inference_ms")(settings(), [3.0, 9.0, None, 4.0]) == 4.0
-    assert Cost("inference_ms")(settings(), [None]) is None
-    assert Beside((Cost("inference_ms"),)).is_measured and not Beside((Cost("gmacs"),)).is_measured
+    assert Cost("inference_ms")(configuration(), [3.0, 9.0, None, 4.0]) == 4.0
+    assert Cost("inference_ms")(configuration(), [None]) is None
+    assert (
+        SecondaryGoals((Cost("inference_ms"),)).is_measured
+        and not SecondaryGoals((Cost("gmacs"),)).is_measured
+    )
 
 
 def test_scores_are_maximised_and_costs_minimised():
-    beside = beside_of(["worst-fold", "gmacs"], [])
-    assert beside.directions == ["maximize", "maximize", "minimize"]
+    secondary = secondary_goals(["worst-fold", "gmacs"], [])
+    assert secondary.directions == ["maximize", "maximize", "minimize"]
 
 
 def test_the_first_objective_is_a_score():
-    assert first_and_beside(["worst-fold", "gmacs", "mean"]) == ("worst-fold", ("gmacs", "mean"))
+    assert primary_and_secondary(["worst-fold", "gmacs", "mean"]) == ("worst-fold", ("gmacs", "mean"))
     with pytest.raises(BadStudy, match=r"the first one names the champion, .* found gmacs") as refusal:
-        first_and_beside(["gmacs", "beauty"])
+        primary_and_secondary(["gmacs", "beauty"])
     assert "expected one of mean, worst-fold" in str(refusal.value) and "beauty" in str(refusal.value)
 
 
 def test_what_does_not_go_with_several_objectives_is_said_at_once(study):
     check(study, Machine())
     wrong = replace(
-        study, race="paired", sampler="surrogate", beside=("mean",), budget=Budget(until_unlikely=True)
+        study, race="paired", sampler="surrogate", secondary=("mean",), budget=Budget(until_unlikely=True)
     )
     with pytest.raises(BadStudy) as refusal:
         check(wrong, Machine())
@@ -102,14 +105,14 @@ def test_what_does_not_go_with_several_objectives_is_said_at_once(study):
     for words in ("each can be given once", "these are: tpe, gp, nsga2", "use --race none", "another budget"):
         assert words in told
     with pytest.raises(BadStudy, match="nsga2 is not for one objective"):
-        check(replace(study, sampler="nsga2", beside=()), Machine())
+        check(replace(study, sampler="nsga2", secondary=()), Machine())
     with pytest.raises(BadStudy, match="worst-center needs the center of every image"):
-        check(replace(study, beside=("worst-center",)), Machine())
+        check(replace(study, secondary=("worst-center",)), Machine())
 
 
 @pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
 def test_killed_after_every_visit_it_is_the_study_that_nothing_disturbed(template, tmp_path, sampler):
-    kind = {"num_trials": 5, "sampler": sampler, "beside": ("worst-fold", "inference_ms")}
+    kind = {"num_trials": 5, "sampler": sampler, "secondary": ("worst-fold", "inference_ms")}
     whole = Engine(template, tmp_path / "a", **kind)
     visits = whole.run()
     parts: list[dict] = []
@@ -140,7 +143,7 @@ def test_a_study_knows_its_objectives_and_shows_its_front(study):
     asked = select_trial(home, standing, asked=2)
     assert (asked.chosen, asked.winner) == (2, 1) and asked.reason.startswith("Trial 2 was asked for.")
     with pytest.raises(BadStudy, match="beside: was"):
-        home.begin(study.space, study.plan, 0, beside=("gmacs",))
+        home.begin(study.space, study.plan, 0, secondary=("gmacs",))
 
 
 def test_one_objective_has_no_front(tmp_path):

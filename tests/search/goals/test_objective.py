@@ -18,8 +18,8 @@ from orchestrator.ray_cluster.machine import Machine
 from orchestrator.results.export.handover import board
 from orchestrator.results.views.tables import ranked_rows
 from orchestrator.search.goals.objective import Objective, objective_over, objective_problems
-from orchestrator.search.race.state import Standings
-from orchestrator.search.store.study_store import StudyHome
+from orchestrator.search.race.state import RaceState
+from orchestrator.search.store.study_store import StudyStore
 from orchestrator.selection.ranking import select_trial
 from orchestrator.study.checks import check
 from orchestrator.study.spec import Study
@@ -52,7 +52,7 @@ def centers(tmp_path_factory: pytest.TempPathFactory) -> Study:
     near = load_dataset(home, "near")
     study = formula_study(home, num_trials=1)
     plan = make_plan("leave-one-center-out", [near], seed=0, holdout=0)
-    return replace(study, home=StudyHome(home, "centers"), datasets=(near,), plan=plan)
+    return replace(study, home=StudyStore(home, "centers"), datasets=(near,), plan=plan)
 
 
 def test_the_worst_fold_ranks_the_steady_trial_first_and_the_mean_the_uneven_one(study: Study):
@@ -67,7 +67,7 @@ def test_the_worst_fold_ranks_the_steady_trial_first_and_the_mean_the_uneven_one
 
 def test_optuna_is_told_the_objective_and_of_open_trials_a_value_on_its_scale(study: Study):
     groups = study.home.group_of_case()
-    standings = Standings(
+    standings = RaceState(
         study.home.ledger, SPACE, study.plan, groups, "none", study.home.race_file, study.objective
     )
     for trial in study.home.optuna_study().get_trials():

@@ -11,10 +11,10 @@ from formula import formula_study, row
 from visits import Engine
 
 from orchestrator.search.budget.limits import Budget, Cost, FitCost
-from orchestrator.search.budget.usage import Spending
-from orchestrator.search.progress.monitor import Watch
+from orchestrator.search.budget.usage import ResourceUsage
+from orchestrator.search.progress.monitor import ProgressMonitor
 from orchestrator.search.progress.snapshot import recorded_status
-from orchestrator.search.progress.time_left import Ahead, Pace, fits_a_setting, forecast
+from orchestrator.search.progress.time_left import Ahead, Pace, fits_a_configuration, forecast
 from orchestrator.search.records.status import (
     FoldView,
     LaneCount,
@@ -27,7 +27,7 @@ from orchestrator.search.records.status import (
     write_status,
 )
 from orchestrator.search.records.trial_score import fold_specs
-from orchestrator.search.store.study_store import StudyHome, read_trial
+from orchestrator.search.store.study_store import StudyStore, read_trial
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_clocks_that_differ_do_not_kill_a_study(tmp_path):
     )
 
 
-AHEAD = Ahead(new=10, fits_a_setting=1.5, flying=2.0, finals=3.0)
+AHEAD = Ahead(new=10, fits_a_configuration=1.5, flying=2.0, finals=3.0)
 PACE = Pace(FitCost(60.0, 20.0), epochs_per_second=0.5, gpus=4.0)
 
 
@@ -107,22 +107,22 @@ def test_before_the_first_fit_there_is_no_estimate():
     assert (left.seconds, left.fits) == (None, 20.0)
 
 
-def test_fits_a_setting_are_learned_from_the_race():
-    assert fits_a_setting([], 5, races=True) == 3.0
-    assert fits_a_setting([1] * 38 + [5], 5, races=True) == pytest.approx(46 / 40)
-    assert fits_a_setting([1] * 38, 5, races=False) == 5.0
+def test_fits_a_configuration_are_learned_from_the_race():
+    assert fits_a_configuration([], 5, races=True) == 3.0
+    assert fits_a_configuration([1] * 38 + [5], 5, races=True) == pytest.approx(46 / 40)
+    assert fits_a_configuration([1] * 38, 5, races=False) == 5.0
 
 
 class Watched:
     """A study in its own home, watched, whose visits are carried out one after another without Ray."""
 
     def __init__(self, home, name: str, num_trials: int) -> None:
-        self.home = StudyHome(home, name)
+        self.home = StudyStore(home, name)
         self.engine = Engine(home, self.home.folder, num_trials=num_trials, race="paired")
         self.home.begin(self.engine.study.space, self.engine.study.plan, 0)
         self.seen: list[Status] = []
         self.purse = self.engine.purse
-        self.watch = Watch(self.home, self.purse, "paired", self.seen.append)
+        self.watch = ProgressMonitor(self.home, self.purse, "paired", self.seen.append)
         self.watch.follow(self.engine.searcher, self.engine.trials)
 
     def visit(self, *, epochs_in_flight: int = 0) -> None:
@@ -132,7 +132,7 @@ class Watched:
         self.watch.visit(number, visit["params"], visit["folds"])
         if epochs_in_flight:
             rows = [row(epoch, 0.4) for epoch in range(epochs_in_flight)]
-            spec = fold_specs(self.engine.standings.settings[number], self.engine.study.plan)[fold]
+            spec = fold_specs(self.engine.standings.configurations[number], self.engine.study.plan)[fold]
             self.purse.spending.hear(spec.fit_id, rows)
             self.watch.hear(number, fold, rows, 3, done=False)
             return
@@ -218,7 +218,7 @@ def test_a_killed_study_is_told_from_ledger_and_journal(watched):
     assert found.best == shown.best
     assert (found.fits_done, found.epochs_done) == (shown.fits_done, shown.epochs_done)
     assert {trial.state for trial in found.trials} == {"complete", "waiting", "open"}
-    again = Spending(watched.home.ledger, found.unfinished)
+    again = ResourceUsage(watched.home.ledger, found.unfinished)
     assert again.spent().epochs == shown.epochs_done
 
 

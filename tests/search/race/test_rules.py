@@ -20,9 +20,9 @@ def scores(mean: float, seed: int, spread: float = 0.07) -> np.ndarray:
     return mean + noise - noise.mean()
 
 
-def race(rule: str = "paired", **settings: float) -> Race:
+def race(rule: str = "paired", **configuration: float) -> Race:
     """A race whose setting 0 has all folds at 0.80."""
-    found = Race(rule, NAMES, **settings)
+    found = Race(rule, NAMES, **configuration)
     found.see(0, {fold: scores(0.80, fold) for fold in range(FOLDS)})
     return found
 
@@ -32,7 +32,7 @@ def show(race: Race, number: int, *means: float) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_the_first_setting_and_complete_ones_go_on(rule):
+def test_the_first_configuration_and_complete_ones_go_on(rule):
     begun = Race(rule, NAMES)
     show(begun, 0, 0.5)
     assert begun.judge(0).action == "go"
@@ -50,7 +50,7 @@ def test_every_verdict_is_one_sentence(rule):
         assert reason.endswith(".") and not reason[0].islower(), reason
 
 
-def test_two_settings_are_compared_by_masks_that_the_folds_they_share_have_chosen():
+def test_two_configurations_are_compared_by_masks_that_the_folds_they_share_have_chosen():
     found = Race("paired", NAMES)
     found.see(
         0,
@@ -62,7 +62,7 @@ def test_two_settings_are_compared_by_masks_that_the_folds_they_share_have_chose
     assert found.judge(1).numbers["difference"] == pytest.approx(0)
 
 
-def test_a_setting_far_below_is_stopped_after_one_fold_and_says_against_whom():
+def test_a_configuration_far_below_is_stopped_after_one_fold_and_says_against_whom():
     run = race()
     show(run, 1, 0.70)
     verdict = run.judge(1)
@@ -89,7 +89,7 @@ def test_a_little_below_waits_and_a_clear_gain_goes_on():
     assert run.judge(7).action == "go"
 
 
-def test_a_waiting_setting_is_taken_up_again_when_a_place_opens():
+def test_a_waiting_configuration_is_taken_up_again_when_a_place_opens():
     """One setting in four may have a second fold; setting 0 has one of these places."""
     run = race(reduction=4)
     show(run, 1, 0.815)
@@ -328,7 +328,7 @@ def test_before_anyone_is_complete_others_wait_for_the_first():
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_where_the_first_setting_failed_another_gets_all_folds(rule):
+def test_where_the_first_configuration_failed_another_gets_all_folds(rule):
     run = Race(rule, NAMES)
     show(run, 3, 0.7)
     show(run, 4, 0.8, 0.8)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from formula import AREA, SPACE, finish, formula_study
 
-from orchestrator.search.race.state import Standings
+from orchestrator.search.race.state import RaceState
 from orchestrator.search.space.space import parse_space
 
 SWEPT = SPACE.text.replace("[fixed]", "threshold = { sweep = [0.05, 0.95] }\n[fixed]")
@@ -33,7 +33,7 @@ def test_one_fold_that_chose_its_own_threshold_is_not_better_for_it(tmp_path: Pa
     finish(study, 1e-4, (LOW, HIGH, HIGH, HIGH, HIGH))
     finish(study, 1e-3, (LOW,))
     groups, log = study.home.group_of_case(), study.home.race_file
-    standings = Standings(study.home.ledger, study.space, study.plan, groups, "paired", log)
+    standings = RaceState(study.home.ledger, study.space, study.plan, groups, "paired", log)
     for trial in study.home.optuna_study().get_trials():
         standings.enter(trial)
     assert standings.scores[0].fold_dice == pytest.approx((0, 1, 1, 1, 1))

@@ -52,7 +52,9 @@ def template(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("race", "sampler"), [("none", "tpe"), ("paired", "surrogate"), ("paired", "random")]
 )
-def test_a_search_ends_when_every_setting_was_tried(template, tmp_path, race: RuleName, sampler: SamplerName):
+def test_a_search_ends_when_every_configuration_was_tried(
+    template, tmp_path, race: RuleName, sampler: SamplerName
+):
     budget = {"num_trials": None, "epochs": 600, "race": race, "sampler": sampler, "space": FOUR_RATES}
     engine = Engine(template, tmp_path, **budget)
     engine.run()
@@ -63,7 +65,9 @@ def test_a_search_ends_when_every_setting_was_tried(template, tmp_path, race: Ru
 
 
 @pytest.mark.parametrize("space", NOTHING_TO_DRAW)
-def test_a_space_with_nothing_to_draw_is_the_papers_setting_alone(template, tmp_path, space: SearchSpace):
+def test_a_space_with_nothing_to_draw_is_the_papers_configuration_alone(
+    template, tmp_path, space: SearchSpace
+):
     engine = Engine(template, tmp_path, num_trials=5, space=space)
     assert [visit["folds"] for visit in engine.run()] == [[0, 1, 2, 3, 4]]
     assert [trial.state for trial in Engine(template, tmp_path, num_trials=5, space=space).trials] == [
@@ -113,7 +117,7 @@ def test_trials_that_wait_are_not_tried_once_a_run_has_given_up(template, tmp_pa
     assert open_trials == sorted(engine.standings.waiting) and len(open_trials) >= 3
 
 
-def test_a_setting_that_failed_is_no_incumbent_and_a_resumed_study_agrees(template, tmp_path):
+def test_a_configuration_that_failed_is_no_incumbent_and_a_resumed_study_agrees(template, tmp_path):
     options = {"num_trials": 12, "race": "paired"}
     engine = Engine(template, tmp_path, **options)
     name, visit = engine.suggest()
@@ -132,7 +136,7 @@ def test_a_setting_that_failed_is_no_incumbent_and_a_resumed_study_agrees(templa
     assert TrialState.RUNNING not in {trial.state for trial in again.trials}
 
 
-def test_a_setting_that_failed_after_a_verdict_can_still_be_shown_when_the_study_is_resumed(
+def test_a_configuration_that_failed_after_a_verdict_can_still_be_shown_when_the_study_is_resumed(
     template, tmp_path
 ):
     engine = Engine(template, tmp_path, num_trials=12, race="paired")
@@ -195,8 +199,8 @@ def test_budgets_are_not_closed_by_folds_that_nobody_will_ask_for(template, tmp_
 @pytest.mark.parametrize(("rule", "number"), [("paired", 3), ("asha", 1), ("median", 5), ("none", 5)])
 def test_finalists_where_nobody_has_all_folds(rule: RuleName, number: int):
     race = Race(rule, [["a", "b"]] * 3)
-    for setting in range(5):
-        race.see(setting, {0: [0.5, 0.5 + setting / 100]})
+    for configuration in range(5):
+        race.see(configuration, {0: [0.5, 0.5 + configuration / 100]})
     assert len(race.finalists(range(5))) == number
 
 

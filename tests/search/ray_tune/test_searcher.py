@@ -15,7 +15,7 @@ from orchestrator.search.race.rules import Race
 from orchestrator.search.race.state import beliefs
 from orchestrator.search.race.verdict_log import read_verdicts
 from orchestrator.search.ray_tune.searcher import MAX_LOST
-from orchestrator.search.samplers.draw import Past
+from orchestrator.search.samplers.draw import PastTrial
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +31,13 @@ def rates(visits: list[dict]) -> list[float]:
     return [rate for _, rate in sorted({(v["number"], v["params"]["learning_rate"]) for v in visits})]
 
 
-def test_the_papers_setting_is_always_trial_0_and_gets_all_folds(template, tmp_path):
+def test_the_papers_configuration_is_always_trial_0_and_gets_all_folds(template, tmp_path):
     _, visit = Engine(template, tmp_path, race="paired").suggest()
     assert (visit["number"], visit["params"]["learning_rate"]) == (0, 1e-4)
     assert visit["folds"] == [0, 1, 2, 3, 4]
 
 
-def test_a_new_setting_of_a_race_begins_with_one_fold(template, tmp_path):
+def test_a_new_configuration_of_a_race_begins_with_one_fold(template, tmp_path):
     engine = Engine(template, tmp_path, race="paired")
     engine.run(1)
     assert engine.suggest()[1]["folds"] == [0]
@@ -77,7 +77,7 @@ def test_the_verdicts_can_be_replayed_from_log_and_ledger(template, tmp_path):
     again = Race("paired", [[engine.groups[case_id] for case_id in fold.val] for fold in plan.folds])
     lines = read_verdicts(engine.log)
     assert len(lines) >= 8
-    seen: dict[int, Past] = {}
+    seen: dict[int, PastTrial] = {}
     for line in lines:
         number = line["trial"]
         records = [engine.ledger.read(engine.standings.fit_ids[number][fold]) for fold in line["folds"]]
@@ -88,7 +88,7 @@ def test_the_verdicts_can_be_replayed_from_log_and_ledger(template, tmp_path):
             folds = line["folds"] if other == number else range(seen[other].num_folds)
             complete = len(folds) == NUM_FOLDS
             value = engine.standings.value(other) if complete else again.estimate(other)
-            seen[other] = Past(engine.standings.drawn[other], value, len(folds))
+            seen[other] = PastTrial(engine.standings.drawn[other], value, len(folds))
         again.believe(beliefs(list(seen.values())))
         verdict = again.judge(number)
         assert (verdict.action, verdict.reason) == (line["action"], line["reason"])

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import ray
 import toy_jobs
-from formula import FormulaWork, formula_study
+from formula import FormulaJobRunner, formula_study
 from ray import tune
 from ray.exceptions import RayError
 
@@ -75,7 +75,7 @@ def test_the_folds_of_a_visit_are_asked_for_at_once_and_news_of_any_is_told(stud
 
 def test_folds_that_are_on_record_are_read(study, dispatcher):
     trial = begin(study, dispatcher)
-    work = FormulaWork(study.home.ledger)
+    work = FormulaJobRunner(study.home.ledger)
     for spec in trial.waiting.values():
         work(spec, None, 0, lambda row: True)
     result = trial.step()

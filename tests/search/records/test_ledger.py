@@ -6,7 +6,8 @@ import pytest
 from damages import DAMAGES, halve
 
 from orchestrator.common.errors import BadStudy
-from orchestrator.search.records.ledger import Ledger, ScoreRecord
+from orchestrator.search.records.fit_records import ScoreRecord
+from orchestrator.search.records.ledger import Ledger
 from orchestrator.training.recipe import FitSpec, Recipe
 
 SPEC = FitSpec(

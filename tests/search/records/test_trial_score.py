@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from formula import SPACE, histograms
 
-from orchestrator.data.splits.plan import Fold, SplitPlan
+from orchestrator.data.splits.split_file import Fold, SplitPlan
 from orchestrator.scoring.metrics import scores_at
 from orchestrator.scoring.threshold import best_threshold
-from orchestrator.search.records.ledger import FitRecord
+from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.trial_score import fold_specs, refit_spec, score_trial
 from orchestrator.training.recipe import FitSpec
 
 PARAMS = {"network": "unet", "learning_rate": 1e-3, "batch_size": 2, "epochs": 3, "image_size": 32}
-SETTINGS = SPACE.settings(PARAMS)
-SAMPLED = SPACE.settings(PARAMS | {"threshold": 0.5})
+SETTINGS = SPACE.configuration(PARAMS)
+SAMPLED = SPACE.configuration(PARAMS | {"threshold": 0.5})
 
 
 def wants(bin_: int, size: int = 1000) -> np.ndarray:
@@ -110,10 +110,12 @@ def test_a_repeat_that_says_the_same_again_changes_nothing():
 def test_every_fold_has_a_seed_of_its_own_that_all_trials_share():
     folds = tuple(Fold(i, f"fold {i}", (f"x/{i}",), (f"x/{1 - i}",), (), {}) for i in range(2))
     plan = SplitPlan("2-fold", 0, {}, {}, True, None, folds, test=(), dropped={})
-    other = SPACE.settings(PARAMS | {"learning_rate": 1e-2})
-    seeds = [[spec.recipe.seed for spec in fold_specs(settings, plan)] for settings in (SETTINGS, other)]
+    other = SPACE.configuration(PARAMS | {"learning_rate": 1e-2})
+    seeds = [
+        [spec.recipe.seed for spec in fold_specs(configuration, plan)] for configuration in (SETTINGS, other)
+    ]
     assert seeds[0] == seeds[1] and len({*seeds[0]}) == 2
     assert seeds[0][0] == SETTINGS.recipe.seed  # as `fit --fold 0` says it
     assert refit_spec(SETTINGS, plan, 3).recipe.seed == SETTINGS.recipe.seed
-    last = SPACE.settings(PARAMS | {"seed": 2**31 - 1})
+    last = SPACE.configuration(PARAMS | {"seed": 2**31 - 1})
     assert all(0 <= spec.recipe.seed < 2**31 for spec in fold_specs(last, plan))

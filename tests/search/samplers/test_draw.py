@@ -17,8 +17,8 @@ from orchestrator.search.samplers.draw import (
     FOR_ONE,
     FOR_SEVERAL,
     POPULATION,
-    Drawn,
-    Past,
+    PastTrial,
+    Proposal,
     default_sampler,
     draw,
 )
@@ -58,8 +58,13 @@ def worth(params: dict) -> float:
 
 
 def past(
-    space: SearchSpace, number: int, drawn: Drawn, value: float | None, *beside: float, failed: bool = False
-) -> Past:
+    space: SearchSpace,
+    number: int,
+    drawn: Proposal,
+    value: float | None,
+    *secondary: float,
+    failed: bool = False,
+) -> PastTrial:
     """What becomes of a draw."""
     study = optuna.create_study()
     study.enqueue_trial(drawn.params)
@@ -72,12 +77,12 @@ def past(
         user_attrs=drawn.marks,
     )
     stored.number = number
-    return Past(stored, value, 5, beside)
+    return PastTrial(stored, value, 5, secondary)
 
 
-def search(space: SearchSpace, sampler: SamplerName, num_trials: int, num_flying: int = 0) -> list[Past]:
+def search(space: SearchSpace, sampler: SamplerName, num_trials: int, num_flying: int = 0) -> list[PastTrial]:
     """The paper's setting, and so many draws; the last ones are in flight."""
-    baseline = Drawn(dict(space.baseline), {})
+    baseline = Proposal(dict(space.baseline), {})
     found = [past(space, 0, baseline, worth(baseline.params))]
     for number in range(1, num_trials):
         drawn = draw(space, found, sampler, seed=number)
@@ -109,10 +114,10 @@ def test_it_comes_closer_to_the_best_than_random_draws(sampler):
 
 
 @pytest.mark.parametrize("sampler", ["surrogate", "tpe", "cmaes"])
-def test_draws_keep_away_from_where_settings_fail(sampler):
-    found: list[Past] = []
+def test_draws_keep_away_from_where_configurations_fail(sampler):
+    found: list[PastTrial] = []
     for number in range(26):
-        drawn = draw(NUMBERS, found, sampler, number) if found else Drawn(dict(NUMBERS.baseline), {})
+        drawn = draw(NUMBERS, found, sampler, number) if found else Proposal(dict(NUMBERS.baseline), {})
         failed = drawn.params["learning_rate"] > 1e-2
         value = None if failed else worth(drawn.params)
         found.append(past(NUMBERS, number, drawn, value, failed=failed))
@@ -120,16 +125,16 @@ def test_draws_keep_away_from_where_settings_fail(sampler):
 
 
 @pytest.mark.parametrize("sampler", [*FOR_SEVERAL])
-def test_of_several_objectives_a_failed_setting_is_the_worst_in_all(sampler):
+def test_of_several_objectives_a_failed_configuration_is_the_worst_in_all(sampler):
     found = search_two(NUMBERS, sampler, 4)
     failed = [
-        past(NUMBERS, 4 + n, Drawn(one.trial.params, {}), None, failed=True) for n, one in enumerate(found)
+        past(NUMBERS, 4 + n, Proposal(one.trial.params, {}), None, failed=True) for n, one in enumerate(found)
     ]
     assert draw(NUMBERS, [*found, *failed], sampler, 1, TWO) is not None
     assert draw(NUMBERS, failed, sampler, 1, TWO) is not None
 
 
-def test_a_setting_on_a_decimal_step_is_drawn_once():
+def test_a_configuration_on_a_decimal_step_is_drawn_once():
     text = """
     network = "unet"
     [search]
@@ -138,7 +143,7 @@ def test_a_setting_on_a_decimal_step_is_drawn_once():
     clip_norm = 0.3
     """
     space = parse_space(text)
-    found = [past(space, 0, Drawn(space.baseline, {}), 0.5)]
+    found = [past(space, 0, Proposal(space.baseline, {}), 0.5)]
     while drawn := draw(space, found, "random", len(found)):
         found.append(past(space, len(found), drawn, 0.5))
     assert sorted(one.trial.params["clip_norm"] for one in found) == [0.1, 0.2, 0.3, 0.4, 0.5]
@@ -167,11 +172,11 @@ def test_a_generation_waits_for_its_members_in_flight():
     assert draw(NUMBERS, found, "cmaes", seed=1).marks == {"cmaes:generation": 0}
 
 
-def search_two(space: SearchSpace, sampler: SamplerName, num_trials: int) -> list[Past]:
+def search_two(space: SearchSpace, sampler: SamplerName, num_trials: int) -> list[PastTrial]:
     """As `search`, for a second objective, to be small: the batch size, or the clip norm where there is none."""
-    found: list[Past] = []
+    found: list[PastTrial] = []
     for number in range(num_trials):
-        drawn = Drawn(dict(space.baseline), {})
+        drawn = Proposal(dict(space.baseline), {})
         if number:
             drawn = draw(space, found, sampler, number, TWO)
         small = drawn.params.get("batch_size", drawn.params["clip_norm"])
@@ -193,6 +198,6 @@ def test_generations_of_nsga_are_carried_by_their_trials_and_breed_from_the_best
     key = {"nsga2": "NSGAIISampler:generation", "nsga3": "NSGAIIISampler:generation"}[sampler]
     marks = [one.trial.user_attrs.get(key, 0) for one in found]
     assert marks == sorted(marks) and marks == [number // POPULATION for number in range(len(found))]
-    values = {n: (one.value or 0.0, *one.beside) for n, one in enumerate(found)}
+    values = {n: (one.value or 0.0, *one.secondary) for n, one in enumerate(found)}
     best = front(values, ("maximize", "minimize"))
     assert sum(number >= POPULATION for number in best) > len(best) / 2

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from orchestrator.search.samplers.encoding import ORDER_LENGTH, Box
-from orchestrator.search.samplers.fold_aware_sampler import SurrogateSampler
-from orchestrator.search.samplers.gaussian_process import Surrogate, suggest
+from orchestrator.search.samplers.encoding import ORDER_LENGTH, SpaceEncoding
+from orchestrator.search.samplers.fold_aware_sampler import FoldAwareSampler
+from orchestrator.search.samplers.gaussian_process import GaussianProcess, suggest
 
 SPACE = {
     "lr": FloatDistribution(1e-4, 1e-2, log=True),
@@ -22,7 +22,7 @@ SPACE = {
     "flip": CategoricalDistribution((True, False)),
     "loss": CategoricalDistribution(("dice", "bce", "both")),
 }
-BOX = Box(SPACE)
+BOX = SpaceEncoding(SPACE)
 points = st.lists(st.floats(-0.5, 2.5), min_size=len(BOX.lengths), max_size=len(BOX.lengths)).map(np.array)
 
 
@@ -33,14 +33,14 @@ def test_numbers_lie_by_their_scale_choices_among_numbers_in_order_and_names_in_
     assert BOX.point(last) == pytest.approx([1, 0.5, 1, 0, ORDER_LENGTH / 2, ORDER_LENGTH, 0, 0, 1])
 
 
-def test_a_parameter_that_a_setting_does_not_have_is_in_the_middle():
-    assert Box({"lr": SPACE["lr"], "flip": SPACE["flip"]}).point({"lr": 1e-4}) == pytest.approx(
+def test_a_parameter_that_a_configuration_does_not_have_is_in_the_middle():
+    assert SpaceEncoding({"lr": SPACE["lr"], "flip": SPACE["flip"]}).point({"lr": 1e-4}) == pytest.approx(
         [0, ORDER_LENGTH / 2]
     )
 
 
 @given(points)
-def test_any_point_is_moved_to_a_setting_of_the_space_and_that_stays_where_it_is(point):
+def test_any_point_is_moved_to_a_configuration_of_the_space_and_that_stays_where_it_is(point):
     params = BOX.params(point)
     assert all(SPACE[name]._contains(SPACE[name].to_internal_repr(value)) for name, value in params.items())
     assert isinstance(params["width"], int) and isinstance(params["lr"], float)
@@ -50,7 +50,7 @@ def test_any_point_is_moved_to_a_setting_of_the_space_and_that_stays_where_it_is
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_where_scores_are_noise_no_setting_is_asked_for_twice(seed):
+def test_where_scores_are_noise_no_configuration_is_asked_for_twice(seed):
     """Between the corners of choices a model knows nothing: asked there, it came back to a few settings for ever."""
     space = {
         "lr": FloatDistribution(1e-4, 3e-2, log=True),
@@ -58,19 +58,21 @@ def test_where_scores_are_noise_no_setting_is_asked_for_twice(seed):
         "loss": CategoricalDistribution(("dice", "bce", "both")),
     }
     rng = np.random.default_rng(seed)
-    study = optuna.create_study(direction="maximize", sampler=SurrogateSampler(seed))
+    study = optuna.create_study(direction="maximize", sampler=FoldAwareSampler(seed))
     for _ in range(40):
         study.tell(study.ask(space), rng.normal(0.43, 0.01))
-    box = Box(space)
+    box = SpaceEncoding(space)
     asked = np.array([box.point(trial.params) for trial in study.trials[12:]])  # those before are random
     apart = np.abs(asked[:, None] - asked[None]).max(axis=2)
     assert apart[~np.eye(len(asked), dtype=bool)].min() > 0.0099
 
 
 def test_what_was_tried_is_not_asked_for_again_while_there_is_anything_else():
-    box = Box({"a": CategoricalDistribution((1, 2, 3)), "b": CategoricalDistribution(("x", "y", "z"))})
+    box = SpaceEncoding(
+        {"a": CategoricalDistribution((1, 2, 3)), "b": CategoricalDistribution(("x", "y", "z"))}
+    )
     grid = [{"a": a, "b": b} for a in (1, 2, 3) for b in "xyz"]
     rng = np.random.default_rng(0)
     tried = np.array([box.point(one) for one in grid[:-1]])
-    model = Surrogate.fit(tried, rng.normal(0.5, 0.05, len(tried)), np.ones(len(tried)))
+    model = GaussianProcess.fit(tried, rng.normal(0.5, 0.05, len(tried)), np.ones(len(tried)))
     assert box.params(suggest(model, rng, box)) == grid[-1]

@@ -6,7 +6,7 @@ import numpy as np
 import optuna
 from optuna.trial import Trial
 
-from orchestrator.search.samplers.fold_aware_sampler import FOLDS, SurrogateSampler, believed
+from orchestrator.search.samplers.fold_aware_sampler import FOLDS, FoldAwareSampler, posterior_means
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -21,7 +21,7 @@ def value(trial: Trial) -> float:
 
 
 def study_of(num_trials: int, seed: int = 0, objective=value) -> optuna.Study:
-    study = optuna.create_study(direction="maximize", sampler=SurrogateSampler(seed))
+    study = optuna.create_study(direction="maximize", sampler=FoldAwareSampler(seed))
     study.optimize(objective, n_trials=num_trials)
     return study
 
@@ -53,7 +53,7 @@ def test_conditional_parameters_are_drawn_when_they_apply():
     assert {"momentum" in t.params for t in study_of(25, objective=objective).trials} == {True, False}
 
 
-def test_neighbours_speak_for_a_setting_seen_on_one_fold():
+def test_neighbours_speak_for_a_configuration_seen_on_one_fold():
     study = study_of(30)
     params = study.best_params
     for folds in (1, 5):
@@ -65,9 +65,9 @@ def test_neighbours_speak_for_a_setting_seen_on_one_fold():
                 user_attrs={FOLDS: folds},
             )
         )
-    found = believed(study.trials[:-1]), believed([*study.trials[:-2], study.trials[-1]])
+    found = posterior_means(study.trials[:-1]), posterior_means([*study.trials[:-2], study.trials[-1]])
     assert 0.79 < found[0][30] < found[1][31] < 0.9
 
 
 def test_few_trials_are_believed_as_they_are():
-    assert believed(study_of(5).trials) == {}
+    assert posterior_means(study_of(5).trials) == {}

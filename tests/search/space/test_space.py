@@ -58,10 +58,10 @@ def test_a_conditional_parameter_is_drawn_only_where_its_condition_holds():
         assert ("warmup_epochs" in params) == (params["schedule"] == "cosine")
 
 
-def test_every_draw_lies_in_its_distribution_and_makes_settings():
+def test_every_draw_lies_in_its_distribution_and_makes_configurations():
     for params in draws(SPACE):
         assert all(SPACE.search[key].holds(params[key]) for key in params if key in SPACE.search)
-        assert SPACE.settings(params).recipe.epochs == 3
+        assert SPACE.configuration(params).recipe.epochs == 3
 
 
 def test_a_decimal_step_holds_what_it_draws_and_each_value_is_one_number():
@@ -81,8 +81,8 @@ def test_the_baseline_is_a_draw_like_any_other():
     assert SPACE.sample(FixedTrial(SPACE.baseline)) == SPACE.baseline_params()
 
 
-def test_settings_sort_flat_params_into_recipe_and_network():
-    found = SPACE.settings(SPACE.baseline_params())
+def test_configurations_sort_flat_params_into_recipe_and_network():
+    found = SPACE.configuration(SPACE.baseline_params())
     assert (found.network, found.network_params) == ("unet", {"base_channels": 8})
     assert found.recipe == Recipe(epochs=3, learning_rate=1e-4, image_size=96)
 
@@ -91,7 +91,7 @@ def test_the_threshold_is_swept_where_a_file_says_nothing():
     space = parse_space(unet())
     params = space.baseline_params()
     assert "threshold" not in params
-    masks = space.settings(params).masks
+    masks = space.configuration(params).masks
     assert masks.is_open and masks.threshold is None and masks.thresholds == (0.05, 0.95)
 
 
@@ -103,12 +103,12 @@ def test_a_file_can_narrow_the_sweep():
 def test_a_drawn_threshold_is_snapped_to_a_bin():
     space = parse_space(unet("threshold = { uniform = [0.2, 0.6] }", baseline="threshold = 0.3"))
     assert all(0.2 <= params["threshold"] <= 0.6 for params in draws(space))
-    assert space.settings(space.baseline_params()).masks.threshold == 77 / 256
+    assert space.configuration(space.baseline_params()).masks.threshold == 77 / 256
 
 
 def test_a_fixed_threshold_stays():
     space = parse_space(unet(fixed="threshold = 0.5"))
-    masks = space.settings(space.baseline_params()).masks
+    masks = space.configuration(space.baseline_params()).masks
     assert masks.threshold == 0.5 and not masks.is_open
 
 
@@ -120,7 +120,7 @@ def test_how_masks_are_made_can_be_fixed_drawn_and_swept():
             baseline="fill_holes = true",
         )
     )
-    masks = space.settings(space.baseline_params()).masks
+    masks = space.configuration(space.baseline_params()).masks
     assert masks == MaskChoice(
         reference_area=None,
         areas=(0.0, 0.02),
@@ -130,7 +130,7 @@ def test_how_masks_are_made_can_be_fixed_drawn_and_swept():
     )
     assert {params["fill_holes"] for params in draws(space)} == {False, True}
     fixed = override(space.baseline_params(), ["reference_area=0.01"], space)
-    assert space.settings(fixed).masks.reference_area == 0.01
+    assert space.configuration(fixed).masks.reference_area == 0.01
 
 
 def test_the_digest_is_of_the_meaning():
@@ -380,7 +380,7 @@ def test_overrides_are_read_as_toml_or_bare_words():
     changed = override(
         SPACE.baseline_params(), ["epochs=5", "loss = dice", "clip_norm=0.5", 'optimizer="adam"'], SPACE
     )
-    assert SPACE.settings(changed).recipe == Recipe(
+    assert SPACE.configuration(changed).recipe == Recipe(
         epochs=5, loss="dice", clip_norm=0.5, optimizer="adam", learning_rate=1e-4, image_size=96
     )
 
@@ -396,7 +396,7 @@ def test_an_override_of_the_network_drops_what_belonged_to_the_other():
 
 def test_an_override_of_the_threshold_fixes_it():
     changed = override(SPACE.baseline_params(), ["threshold=0.25"], SPACE)
-    assert SPACE.settings(changed).masks.threshold == 0.25
+    assert SPACE.configuration(changed).masks.threshold == 0.25
 
 
 @pytest.mark.parametrize(
@@ -460,7 +460,7 @@ def test_any_document_is_a_space_or_refused_in_words(document):
     except BadSpace as error:
         assert all(error.problems)
     else:
-        space.settings(space.baseline_params())
+        space.configuration(space.baseline_params())
 
 
 def test_weights_are_named_by_an_absolute_path_and_all_of_them_are_looked_for(tmp_path):

@@ -8,13 +8,13 @@ from formula import SPACE, formula_study, histograms
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.data.splits.plan import five_fold, make_plan
-from orchestrator.search.records.ledger import FitRecord
+from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.space.space import parse_space
-from orchestrator.search.store.study_store import StudyHome, StudyTrial, champion_fit, find_study, ranked
+from orchestrator.search.store.study_store import StudyStore, StudyTrial, champion_fit, find_study, ranked
 from orchestrator.study.run import begin
 from orchestrator.training.recipe import FitSpec
 
-SETTINGS = SPACE.settings(
+SETTINGS = SPACE.configuration(
     {"network": "unet", "learning_rate": 1e-3, "batch_size": 2, "epochs": 3, "image_size": 32}
 )
 
@@ -48,7 +48,7 @@ def trial(number: int, *shares: float, num_folds: int | None = None) -> StudyTri
         state="complete",
         searched={},
         params={},
-        settings=SETTINGS,
+        configuration=SETTINGS,
         records=tuple(record(fold, share) for fold, share in enumerate(shares)),
         num_folds=num_folds or len(shares),
         error=None,
@@ -79,9 +79,9 @@ def test_a_score_is_the_mean_over_all_images():
 
 
 @pytest.fixture
-def study(tmp_path) -> StudyHome:
+def study(tmp_path) -> StudyStore:
     """A study whose journal knows one trial."""
-    study = StudyHome(tmp_path, "killed")
+    study = StudyStore(tmp_path, "killed")
     study.folder.mkdir(parents=True)
     study.optuna_study().ask()
     return study
@@ -90,14 +90,14 @@ def study(tmp_path) -> StudyHome:
 def test_a_journal_line_that_was_half_written_is_cut_off(study):
     with study.journal_file.open("a") as journal:
         journal.write('{"op_code": 4, "wor')
-    study.mend()
+    study.repair()
     study.optuna_study().ask()
     assert len(study.optuna_study().trials) == 2
 
 
 def test_a_journal_lock_that_outlived_its_process_is_not_waited_for(study):
     Path(f"{study.journal_file}.lock").symlink_to(study.journal_file)
-    study.mend()
+    study.repair()
     started = time.monotonic()
     study.optuna_study().ask()
     assert time.monotonic() - started < 20  # Optuna itself would wait for thirty seconds
@@ -142,7 +142,7 @@ def test_a_study_of_another_split_says_what_it_was_and_how_to_go_on(tmp_path):
     made = formula_study(tmp_path, num_trials=1)
     made.home.begin(SPACE, made.plan, 0)
     ids = [case.id for case in made.datasets[0].cases]
-    anew = five_fold(made.datasets, seed=0, twins=[(ids[0], ids[1])])
+    anew = five_fold(made.datasets, seed=0, near_duplicates=[(ids[0], ids[1])])
     with pytest.raises(BadStudy, match="split without looking for twins, now with 1 pairs of twins") as error:
         made.home.begin(SPACE, anew, 0)
     assert f"--splits {made.home.splits_file} goes on with it as it was begun" in str(error.value)
@@ -152,7 +152,7 @@ def test_a_study_of_another_split_says_what_it_was_and_how_to_go_on(tmp_path):
 
 def test_a_study_name_is_a_plain_word(tmp_path):
     with pytest.raises(BadStudy, match="needs letters, digits"):
-        StudyHome(tmp_path, "../elsewhere")
+        StudyStore(tmp_path, "../elsewhere")
 
 
 def test_an_unknown_study_is_refused_with_those_that_are_known(tmp_path):
@@ -171,6 +171,6 @@ def test_files_that_were_never_put_in_place_are_cleared_away(tmp_path):
     (half[1] / ".checkpoint.7.partial").write_text("half")
     (half[1] / "checkpoint.pt").write_text("whole")
     (study.folder / "tune" / "earlier").mkdir(parents=True)
-    study.mend()
+    study.repair()
     assert not list(study.folder.rglob("*.partial")) and not (study.folder / "tune").exists()
     assert (half[1] / "checkpoint.pt").exists() and study.exists()

@@ -18,7 +18,7 @@ from toy_jobs import Toy
 from volta import OnVolta
 
 from orchestrator.common.errors import FitFailed, MachineFault
-from orchestrator.search.fit_jobs import Work
+from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.training.jobs import sealed
 from orchestrator.training.ray import lanes as lane
@@ -139,7 +139,7 @@ def test_a_worker_whose_memory_is_too_small_fails_the_job_in_words_and_its_peer_
 def test_memory_that_runs_out_on_one_of_two_workers_costs_no_fit(tmp_path):
     """Four images a worker do not fit on rank 1: the lane starts again, and the next fit begins with what fits."""
     cases, ledger = drawn_cases(tmp_path), Ledger(tmp_path / "ledger")
-    work = TightWork(Work(tmp_path, tmp_path / "cache", ledger), largest=2, rank=1)
+    work = TightWork(FitJobRunner(tmp_path, tmp_path / "cache", ledger), largest=2, rank=1)
     specs = [drawn_fit(cases, batch_size=8, epochs=2, seed=seed) for seed in (0, 1)]
     with Lanes(work, TWO_WORKERS, tmp_path / "train") as lanes:
         for spec in specs:
