@@ -266,7 +266,7 @@ class StudyStore:
         """Fill the folder, or check that it was made of the very same things; no `storage` is the one it has.
 
         Needs the lock: who starts the same study at the same moment must not make it once more.
-        `warm_start_configurations`: settings that the studies named in `warm_start` recommend, kept when the folder is made.
+        `warm_start_configurations`: recommended by the studies named in `warm_start`; kept when the folder is made.
         """
         wanted = {
             "space": space.digest,
