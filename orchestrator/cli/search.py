@@ -32,7 +32,7 @@ from orchestrator.cli.results import leaderboard
 from orchestrator.cli.submit import run_as_job
 from orchestrator.common.cpus import usable_cpus
 from orchestrator.common.errors import BadStudy, FitFailed, Mistakes
-from orchestrator.search.choices import RuleName, SamplerName
+from orchestrator.search.choices import RuleName
 
 if TYPE_CHECKING:
     from orchestrator.data.splits.split_file import SplitPlan
@@ -177,9 +177,11 @@ def search(
         ),
     ] = None,
     sampler: Annotated[
-        SamplerName | None,
+        str | None,
         typer.Option(
-            help="Who suggests. Default: surrogate, a Gaussian process that knows of folds; of several objectives tpe."
+            help="What proposes configurations: surrogate (default, a Gaussian process that reads on how many folds a "
+            "score rests), tpe (default for several objectives), gp, random; or any sampler of Optuna with keyword "
+            "arguments, 'optuna:NSGAIISampler(population_size=20)', or of OptunaHub, 'optunahub:PACKAGE.CLASS()'."
         ),
     ] = None,
     warm_start: Annotated[
@@ -240,7 +242,7 @@ def search(
     from orchestrator.search.budget.limits import Budget
     from orchestrator.search.fit_jobs import FitJobRunner
     from orchestrator.search.goals.goals import primary_and_secondary
-    from orchestrator.search.samplers.draw import default_sampler
+    from orchestrator.search.samplers.registry import default_sampler, sampler_kind
     from orchestrator.search.space.space import check_builds, check_weights, load_space
     from orchestrator.search.store.optuna_storage import kept_url
     from orchestrator.search.store.study_store import StudyStore, outside_cases
@@ -254,6 +256,7 @@ def search(
         storage = kept_url(storage) if storage is not None else None
     with mistakes.noted():
         first, secondary = primary_and_secondary(objective or ["mean"])
+        sampler_kind(sampler or default_sampler(1 + len(secondary)), 1 + len(secondary))
     with mistakes.noted():
         space = load_space(file)
         check_builds(space)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 RuleName = Literal["paired", "forgiving", "asha", "median", "wilcoxon", "none"]
-SamplerName = Literal["surrogate", "tpe", "gp", "cmaes", "nsga2", "nsga3", "random"]
+SamplerName = str  # a name of samplers/registry.py, or optuna:CLASS(...); checked there
 BestRule = Literal["best", "one-se"]
 EnsembleName = Literal["folds", "greedy", "best"]
 ObjectiveName = Literal["mean", "worst-fold", "center-mean", "worst-center"]  # scores, maximised

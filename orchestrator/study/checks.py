@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+
+from optuna.study import StudyDirection
+
 from orchestrator.common.errors import BadSpace, BadStudy
 from orchestrator.data.splits.resplit import resplit
 from orchestrator.ray_cluster.machine import Machine
 from orchestrator.search.goals.objective import objective_problems
-from orchestrator.search.samplers.draw import makers, refuse_unless_allowed
+from orchestrator.search.samplers.draw import refuse_unless_allowed, refuse_unless_drawn
+from orchestrator.search.samplers.registry import sampler_problems
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.store.optuna_storage import reach
 from orchestrator.study.spec import Study
 from orchestrator.training.recipe import Recipe
 
+logger = logging.getLogger(__name__)
 # Races that test whether one mean over images is below another.
 COMPARES_MEANS = ("paired", "wilcoxon")
 
@@ -36,6 +42,9 @@ def check(study: Study, machine: Machine) -> None:
     problems = [*objective_problems(study.objective, study.plan), *study.also.problems(study.plan)]
     if problems := [*problems, *_several_problems(study), *_race_problems(study)]:
         raise BadStudy("--objective", problems)
+    directions = [StudyDirection[direction.upper()] for direction in study.also.directions]
+    for remark in refuse_unless_drawn(study.space, study.sampler, directions, study.seed):
+        logger.warning(remark)
     refuse_unless_allowed(study.space, study.also, study.seed)
     if (url := study.storage or study.home.storage) is not None:
         reach(url)
@@ -44,12 +53,11 @@ def check(study: Study, machine: Machine) -> None:
 def _several_problems(study: Study) -> list[str]:
     """What does not go together with so many objectives."""
     goals = (study.maximise, *study.secondary)
-    count, known = f"{len(goals)} objectives" if study.secondary else "one objective", makers(len(goals))
+    count = f"{len(goals)} objectives"
     problems = []
     if len({*goals}) < len(goals):
         problems.append(f"each can be given once, found {', '.join(goals)}")
-    if study.sampler not in known:
-        problems.append(f"--sampler {study.sampler} is not for {count}; these are: {', '.join(known)}")
+    problems += sampler_problems(study.sampler, len(goals))
     if study.secondary and study.race != "none":
         problems.append(
             f"--race {study.race} compares trials by one objective, found {count}; use --race none"

@@ -58,11 +58,11 @@ from orchestrator.search.forecast.simulated_samplers import Proposer, ask_optuna
 from orchestrator.search.forecast.simulation import Outcome, Study
 from orchestrator.search.forecast.worlds import WORLDS, World
 from orchestrator.search.race.rules import Race, RuleName
-from orchestrator.search.samplers.draw import FOR_ONE
+from orchestrator.search.samplers.registry import SAMPLERS
 
 PLAIN_FITS = (60, 100, 150, 300)
 RACED_FITS = (30, 45, 60, 80, 100)
-TPE = ask_optuna(lambda seed: FOR_ONE["tpe"](seed=seed))
+TPE = ask_optuna(lambda seed: SAMPLERS["tpe"].make(seed, 1))
 Row = dict[str, Any]
 
 

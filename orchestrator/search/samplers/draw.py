@@ -1,9 +1,9 @@
-"""Who suggests the next setting: Optuna's samplers, shown what every setting so far is worth by now."""
+"""The next configuration: a sampler is shown every trial at its present score, in a study rebuilt for each draw."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
@@ -12,87 +12,39 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import (
-    BaseSampler,
-    GPSampler,
-    NSGAIIISampler,
-    NSGAIISampler,
-    RandomSampler,
-    TPESampler,
-)
+from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
-from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
+from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_trial
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.search.choices import SamplerName
 from orchestrator.search.goals.goals import SecondaryGoals
-from orchestrator.search.samplers.fold_aware_sampler import FOLDS, FoldAwareSampler
+from orchestrator.search.samplers.fold_aware_sampler import FOLDS
+from orchestrator.search.samplers.registry import OPTION, SAMPLERS, SamplerKind, sampler_kind
 from orchestrator.search.samplers.single_draw import Shown
 from orchestrator.search.space.space import SearchSpace
 
-MAX_REPEATS = 10  # draws that may repeat a setting before one is sought at random: a small space holds few
-GENERATION = ":generation"  # how samplers that breed end the name of the system attribute they count by
-MAX_RANDOM = 1000  # random draws before it is said that none keeps the limits, or that all were tried
-KNOW_NO_LIMITS: tuple[SamplerName, ...] = ("surrogate", "cmaes", "random")
-POPULATION = 20  # settings in a generation of NSGA: Optuna's 50 would all be random in most studies
-
-
-def _tpe(seed: int) -> BaseSampler:
-    """Parameters are drawn jointly, those that some settings lack in groups; settings in flight are kept away from."""
-    return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
-
-
-def _cmaes(seed: int) -> BaseSampler:
-    from orchestrator.search.samplers.cma_sampler import CmaSampler
-
-    return CmaSampler(seed)
-
-
-def _nsga(kind: type[NSGAIISampler | NSGAIIISampler]) -> Callable[..., BaseSampler]:
-    return lambda seed: kind(seed=seed, population_size=POPULATION)
-
-
-Makers = Mapping[SamplerName, Callable[..., BaseSampler]]
-FOR_ONE: Makers = {
-    "surrogate": FoldAwareSampler,
-    "tpe": _tpe,
-    "gp": GPSampler,
-    "cmaes": _cmaes,
-    "random": RandomSampler,
-}
-FOR_SEVERAL: Makers = {  # objectives
-    "tpe": TPESampler,
-    "gp": GPSampler,
-    "nsga2": _nsga(NSGAIISampler),
-    "nsga3": _nsga(NSGAIIISampler),
-    "random": RandomSampler,
-}
+MAX_REPEATS = (
+    10  # draws that may repeat a configuration before random ones are tried: a small space holds few
+)
+MAX_RANDOM = 1000  # random draws before none is said to be within the limits, or all to be tried
+NOTE = "sampler:"  # prefix of the user attributes that keep what a sampler wrote on its trial
 _KNOWN: dict[
     str, dict[str, BaseDistribution]
-] = {}  # distributions by what they say: as many as a space has cases
-# Settings that were not bred, such as the paper's, belong to the first generation.
-FIRST = {kind._get_generation_key(): 0 for kind in (NSGAIISampler, NSGAIIISampler)}
-
-
-def makers(num_objectives: int) -> Makers:
-    """Who can suggest settings of a study with so many objectives."""
-    return FOR_ONE if num_objectives == 1 else FOR_SEVERAL
-
-
-def default_sampler(num_objectives: int) -> SamplerName:
-    """With several objectives TPE, as in Optuna: NSGA needs hundreds of settings."""
-    return "surrogate" if num_objectives == 1 else "tpe"
+] = {}  # distributions by their text: as many as a space has cases
 
 
 @dataclass(frozen=True)
 class PastTrial:
-    """A setting that was asked for before."""
+    """A trial of the study, with its present score."""
 
     trial: FrozenTrial
-    value: float | None  # what it is worth by all that is known; None: it has shown nothing yet
-    num_folds: int  # that this rests on
-    secondary: tuple[float, ...] = ()  # values of further objectives
-    excess: Mapping[str, float] = field(default_factory=dict)  # of limits; above 0 it is too much
+    value: float | None  # estimate of the objective from all finished folds; None: no fold is finished
+    num_folds: int  # that the value rests on
+    secondary: tuple[float, ...] = ()  # values of the secondary objectives
+    excess: Mapping[str, float] = field(
+        default_factory=dict
+    )  # limit -> by what share it is exceeded, if above 0
 
     @property
     def is_ineligible(self) -> bool:
@@ -100,13 +52,12 @@ class PastTrial:
 
     @cached_property
     def shown(self) -> FrozenTrial:
-        """As samplers see it, made once: finished at its value; in flight where it has none, so that parallel trials
-        keep apart."""
+        """The trial as samplers see it, made once."""
         return shown(self)
 
 
 class TriedConfigurations:
-    """Settings that were asked for, each as it is written."""
+    """Configurations of earlier trials, compared as they are written down."""
 
     def __init__(self, space: SearchSpace, configuration: Iterable[Mapping[str, Any]] = ()) -> None:
         self.space = space
@@ -124,10 +75,12 @@ class TriedConfigurations:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A setting to try next."""
+    """A configuration to try next."""
 
-    params: dict[str, Any]  # the searched ones
-    marks: dict[str, int]  # what its sampler wants to find with the trial later: user attributes of it
+    params: dict[str, Any]  # values of the searched parameters
+    marks: dict[
+        str, Any
+    ]  # user attributes of the trial: what its sampler wrote on it, to be shown to it again
 
 
 def draw(
@@ -139,9 +92,10 @@ def draw(
     secondary: SecondaryGoals | None = None,
     tried: TriedConfigurations | None = None,
 ) -> Proposal | None:
-    """The next setting, within the limits and not tried before; None where no such setting is found.
+    """The next configuration, within the limits and not tried before; None where none is found.
 
-    Where the sampler finds none, one at random is looked for. `tried`: by default those of `past`.
+    Where the sampler proposes none, random ones are tried. `tried`: by default the configurations of `past`.
+    Raises `BadStudy` where the sampler is unknown.
     """
     tried = tried or TriedConfigurations(space, (one.trial.params for one in past))
     drawn = chain(_draws(space, past, sampler, seed, directions), _at_random(space, seed))
@@ -149,10 +103,49 @@ def draw(
 
 
 def refuse_unless_allowed(space: SearchSpace, secondary: SecondaryGoals, seed: int) -> None:
-    """Raises `BadStudy` if no setting of very many is within the limits."""
+    """Raises `BadStudy` if none of `MAX_RANDOM` random configurations is within the limits."""
     if not any(_is_allowed(space, drawn.params, secondary) for drawn in _at_random(space, seed)):
         limits = ", ".join(map(str, secondary.limits))
-        raise BadStudy("--constraint", f"none of {MAX_RANDOM} random settings of this space keeps {limits}")
+        raise BadStudy(
+            "--constraint", f"none of {MAX_RANDOM} random configurations of this space keeps {limits}"
+        )
+
+
+def refuse_unless_drawn(
+    space: SearchSpace, sampler: SamplerName, directions: Sequence[StudyDirection], seed: int
+) -> tuple[str, ...]:
+    """What a user should know of the sampler. Raises `BadStudy` if it cannot sample this space.
+
+    A sampler of Optuna or OptunaHub is tried on two invented trials, so that what it refuses is known before a fit.
+    """
+    kind = sampler_kind(sampler, len(directions))
+    if not kind.keeps_notes:
+        return kind.remarks
+    past = [_invented(space, params, 0.5, len(directions)) for params in _two_configurations(space, seed)]
+    try:
+        storage = _sampled(space, past, kind, directions, seed)[1]
+    except ImportError as missing:
+        raise BadStudy(
+            OPTION, f"{sampler} needs a package: {missing}; pip install {missing.name}"
+        ) from missing
+    except Exception as failure:  # of code that the user named: whatever it raises, it cannot sample here
+        reason = f"{sampler} cannot sample this search space for {len(directions)} objective(s): {failure}"
+        raise BadStudy(OPTION, reason) from failure
+    if kept := storage.get_study_system_attrs(0):
+        reason = f"{sampler} keeps state on the study ({', '.join(kept)}), which is rebuilt for each draw"
+        raise BadStudy(OPTION, f"{reason}; built in are {', '.join(SAMPLERS)}")
+    return kind.remarks
+
+
+def _two_configurations(space: SearchSpace, seed: int) -> list[dict[str, Any]]:
+    return [dict(space.baseline), next(_at_random(space, seed)).params]
+
+
+def _invented(space: SearchSpace, params: Mapping[str, Any], value: float, num_objectives: int) -> PastTrial:
+    trial = FixedTrial(dict(params))
+    space.sample(trial)
+    stored = create_trial(value=value, params=trial.params, distributions=trial.distributions)
+    return PastTrial(stored, value, 1, (value,) * (num_objectives - 1))
 
 
 def _at_random(space: SearchSpace, seed: int) -> Iterator[Proposal]:
@@ -165,7 +158,7 @@ def _at_random(space: SearchSpace, seed: int) -> Iterator[Proposal]:
 
 
 def _is_allowed(space: SearchSpace, params: Mapping[str, Any], secondary: SecondaryGoals | None) -> bool:
-    """Whether it keeps the limits, as far as that is known before it is trained."""
+    """Whether a configuration keeps the limits, as far as that is known before it is trained."""
     if secondary is None or not secondary.limits:
         return True
     return secondary.broken(space.configuration(space.sample(FixedTrial(dict(params))))) is None
@@ -178,21 +171,36 @@ def _draws(
     seed: int,
     directions: Sequence[StudyDirection],
 ) -> Iterator[Proposal]:
-    seen = _failed_as_the_worst(space, _punished(past) if sampler in KNOW_NO_LIMITS else past, directions)
+    kind = sampler_kind(sampler, len(directions))
+    seen = _failed_as_the_worst(space, past if kind.reads_constraints else _punished(past), directions)
     for repeat in range(MAX_REPEATS):
-        with warnings.catch_warnings():
-            # Of TPE's groups, since version 2.8, and of NSGA-III, since 3.2.
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            made = makers(len(directions))[sampler](seed=(seed + repeat) % 2**32)
-        storage = Shown([one.shown for one in seen])
-        study = optuna.create_study(storage=storage, directions=directions, sampler=made)
-        trial = study.ask()
+        drawn, storage = _sampled(space, seen, kind, directions, (seed + repeat) % 2**32)
+        notes = storage.get_trial(drawn._trial_id).system_attrs if kind.keeps_notes else {}
+        marks = {f"{NOTE}{name}": value for name, value in notes.items()}
+        yield Proposal(space.exact(drawn.params), marks)
+
+
+def _sampled(
+    space: SearchSpace,
+    past: Sequence[PastTrial],
+    kind: SamplerKind,
+    directions: Sequence[StudyDirection],
+    seed: int,
+) -> tuple[Trial, Shown]:
+    """One trial of a new sampler, after these, and the storage that holds them all."""
+    with warnings.catch_warnings():
+        # TPE's groups and NSGA-III are experimental; some arguments will be removed from Optuna 6.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        made = kind.make(seed, len(directions))
+        storage = Shown([one.shown for one in past])
+        trial = optuna.create_study(storage=storage, directions=directions, sampler=made).ask()
         space.sample(trial)
-        yield Proposal(space.exact(trial.params), _marks(storage.get_trial(trial._trial_id).system_attrs))
+    return trial, storage
 
 
 def _punished(past: Sequence[PastTrial]) -> list[PastTrial]:
-    """As bad as the worst, where a limit is exceeded."""
+    """Trials that exceed a limit get the lowest value of all."""
     worst = min((one.value for one in past if one.value is not None), default=0.0)
     return [replace(one, value=worst) if one.is_ineligible and one.value is not None else one for one in past]
 
@@ -200,9 +208,10 @@ def _punished(past: Sequence[PastTrial]) -> list[PastTrial]:
 def _failed_as_the_worst(
     space: SearchSpace, past: Sequence[PastTrial], directions: Sequence[StudyDirection]
 ) -> list[PastTrial]:
-    """Failed settings as bad as the worst in every objective: a sampler that hears nothing of them asks for more.
+    """Failed trials get the worst value of every objective: a sampler that is not shown them samples more of them.
 
-    Left out: one that was killed while it was drawn, and all as long as several objectives are known of none.
+    Left out: a trial that was killed while it was sampled, and every failed one until values of several objectives are
+    known.
     """
     known = [(one.value, *one.secondary) for one in past if one.value is not None]
     if not known and len(directions) == 1:
@@ -210,18 +219,19 @@ def _failed_as_the_worst(
     columns = zip(directions, zip(*known, strict=True), strict=bool(known))
     worst = [min(column) if which == StudyDirection.MAXIMIZE else max(column) for which, column in columns]
     kept = dict.fromkeys((name for one in past for name in one.excess), 0.0)
-    told = []
+    found = []
     for one in past:
         if one.trial.state != TrialState.FAIL:
-            told.append(one)
+            found.append(one)
         elif worst and space.drawn(one.trial.params) is not None:
-            told.append(replace(one, value=worst[0], secondary=tuple(worst[1:]), excess=kept))
-    return told
+            found.append(replace(one, value=worst[0], secondary=tuple(worst[1:]), excess=kept))
+    return found
 
 
 def shown(past: PastTrial) -> FrozenTrial:
-    """Finished at its value; in flight where it has none, so that parallel trials keep apart."""
+    """A trial as samplers see it: complete with its present value; running where it has none."""
     trial = past.trial
+    notes = {name.removeprefix(NOTE): v for name, v in trial.user_attrs.items() if name.startswith(NOTE)}
     made = create_trial(
         state=TrialState.RUNNING if past.value is None else TrialState.COMPLETE,
         values=None if past.value is None else (past.value, *past.secondary),
@@ -229,16 +239,12 @@ def shown(past: PastTrial) -> FrozenTrial:
         distributions=trial.distributions,
         user_attrs={FOLDS: past.num_folds},
         constraints=dict(past.excess) or None,
-        system_attrs=FIRST | _marks(trial.user_attrs),
+        system_attrs=notes,
     )
     made.distributions = _shared(made.distributions)
     return made
 
 
 def _shared(distributions: dict[str, BaseDistribution]) -> dict[str, BaseDistribution]:
-    """The one dict that stands for all equal ones."""
+    """One dict for all equal ones: comparing dicts is most of the time of a draw otherwise."""
     return _KNOWN.setdefault(repr(sorted(distributions.items())), distributions)
-
-
-def _marks(attributes: Mapping[str, Any]) -> dict[str, int]:
-    return {name: value for name, value in attributes.items() if name.endswith(GENERATION)}

@@ -18,7 +18,8 @@ from orchestrator.results.views.tables import leaderboard, leaderboard_dicts
 from orchestrator.search.goals.constraints import limits_of
 from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.race.rules import RULES, Race
-from orchestrator.search.samplers.draw import FOR_ONE, FOR_SEVERAL, PastTrial, draw, refuse_unless_allowed
+from orchestrator.search.samplers.draw import PastTrial, draw, refuse_unless_allowed
+from orchestrator.search.samplers.registry import SAMPLERS, sampler_names
 from orchestrator.search.space.space import parse_space
 from orchestrator.selection.ranking import select_trial
 from orchestrator.study.checks import check
@@ -86,7 +87,7 @@ def test_a_limit_says_by_how_much_it_is_exceeded():
     assert measured.broken(configuration, [4.0, 2.9, 3.1]) == "inference_ms 3.1 above the limit of 3"
 
 
-@pytest.mark.parametrize("sampler", sorted({*FOR_ONE} - {"cmaes"}))
+@pytest.mark.parametrize("sampler", [*SAMPLERS, "optuna:NSGAIISampler(population_size=2)"])
 def test_no_sampler_draws_what_is_known_to_cost_too_much(sampler):
     found = [seen(WIDE.baseline, 0.9)]
     for number in range(8):
@@ -97,7 +98,9 @@ def test_no_sampler_draws_what_is_known_to_cost_too_much(sampler):
 
 
 def test_limits_that_no_configuration_keeps_are_refused(tmp_path):
-    with pytest.raises(BadStudy, match="none of 1000 random settings of this space keeps parameters<=10"):
+    with pytest.raises(
+        BadStudy, match="none of 1000 random configurations of this space keeps parameters<=10"
+    ):
         refuse_unless_allowed(WIDE, SecondaryGoals(limits=limits_of(["parameters<=10"])), seed=0)
     study = replace(formula_study(tmp_path, num_trials=1), constraints=("parameters<=10",))
     with pytest.raises(BadStudy, match="--constraint"):
@@ -182,7 +185,7 @@ def test_a_study_keeps_its_limits_however_they_are_written(tmp_path):
 
 def test_samplers_of_several_objectives_keep_limits_too():
     directions = optuna.create_study(directions=["maximize", "minimize"]).directions
-    for sampler in FOR_SEVERAL:
+    for sampler in sampler_names(2):
         found = [replace(seen(WIDE.baseline, 0.9), secondary=(1.0,))]
         for number in range(4):
             drawn = draw(WIDE, found, sampler, number, directions, SMALL)

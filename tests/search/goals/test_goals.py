@@ -102,15 +102,20 @@ def test_what_does_not_go_with_several_objectives_is_said_at_once(study):
         check(wrong, Machine())
     told = "\n".join(refusal.value.problems)
     assert len(refusal.value.problems) == 4
-    for words in ("each can be given once", "these are: tpe, gp, nsga2", "use --race none", "another budget"):
+    for words in (
+        "each can be given once",
+        "these are: tpe, gp, random",
+        "use --race none",
+        "another budget",
+    ):
         assert words in told
-    with pytest.raises(BadStudy, match="nsga2 is not for one objective"):
-        check(replace(study, sampler="nsga2", secondary=()), Machine())
+    with pytest.raises(BadStudy, match=r"nsga2 is now spelled 'optuna:NSGAIISampler\(population_size=20\)'"):
+        check(replace(study, sampler="nsga2"), Machine())
     with pytest.raises(BadStudy, match="worst-center needs the center of every image"):
         check(replace(study, secondary=("worst-center",)), Machine())
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+@pytest.mark.parametrize("sampler", ["optuna:NSGAIISampler(population_size=2)", "tpe"])
 def test_killed_after_every_visit_it_is_the_study_that_nothing_disturbed(template, tmp_path, sampler):
     kind = {"num_trials": 5, "sampler": sampler, "secondary": ("worst-fold", "inference_ms")}
     whole = Engine(template, tmp_path / "a", **kind)

@@ -1,27 +1,22 @@
-"""Who suggests: every sampler, on a space with conditional and categorical parameters."""
+"""Every sampler, on a space with conditional and categorical parameters."""
 
 from __future__ import annotations
 
 import math
-from typing import get_args
+import sys
+from types import SimpleNamespace
 
 import cmaes
 import optuna
 import pytest
+from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from orchestrator.search.choices import SamplerName
+from orchestrator.common.errors import BadStudy
 from orchestrator.search.goals.goals import front
-from orchestrator.search.samplers.draw import (
-    FOR_ONE,
-    FOR_SEVERAL,
-    POPULATION,
-    PastTrial,
-    Proposal,
-    default_sampler,
-    draw,
-)
+from orchestrator.search.samplers.draw import PastTrial, Proposal, draw, refuse_unless_drawn
+from orchestrator.search.samplers.registry import SAMPLERS, default_sampler, sampler_names
 from orchestrator.search.space.space import SearchSpace, parse_space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -48,8 +43,10 @@ clip_norm     = { uniform = [0.5, 2.0] }
 learning_rate = 1e-4
 clip_norm = 1.0
 """)
-NAMES = get_args(SamplerName)
-EACH = [*FOR_ONE]
+ONE = (StudyDirection.MAXIMIZE,)
+CMA, NSGA = "optuna:CmaEsSampler", "optuna:NSGAIISampler(population_size=8)"
+EACH = [*SAMPLERS, CMA, NSGA]
+FOR_SEVERAL = [*sampler_names(2), NSGA]
 
 
 def worth(params: dict) -> float:
@@ -80,7 +77,7 @@ def past(
     return PastTrial(stored, value, 5, secondary)
 
 
-def search(space: SearchSpace, sampler: SamplerName, num_trials: int, num_flying: int = 0) -> list[PastTrial]:
+def search(space: SearchSpace, sampler: str, num_trials: int, num_flying: int = 0) -> list[PastTrial]:
     """The paper's setting, and so many draws; the last ones are in flight."""
     baseline = Proposal(dict(space.baseline), {})
     found = [past(space, 0, baseline, worth(baseline.params))]
@@ -91,9 +88,8 @@ def search(space: SearchSpace, sampler: SamplerName, num_trials: int, num_flying
     return found
 
 
-def test_every_name_has_a_sampler():
-    assert FOR_ONE.keys() | FOR_SEVERAL.keys() == {*NAMES}
-    assert default_sampler(1) in FOR_ONE and default_sampler(2) in FOR_SEVERAL
+def test_the_default_can_sample_for_so_many_objectives():
+    assert all(default_sampler(number) in sampler_names(number) for number in (1, 2, 3))
 
 
 @pytest.mark.parametrize("sampler", EACH)
@@ -106,14 +102,14 @@ def test_conditional_and_categorical_parameters_are_drawn_the_same_for_the_same_
     assert all(("growth_rate" in params) == (params["network"] == "gmsrf_net") for params in drawn)
 
 
-@pytest.mark.parametrize("sampler", EACH[1::2])
+@pytest.mark.parametrize("sampler", ["tpe", CMA])
 def test_it_comes_closer_to_the_best_than_random_draws(sampler):
     late = search(NUMBERS, sampler, 40)[-10:]
     anywhere = search(NUMBERS, "random", 100)
     assert sum(one.value for one in late) / 10 > sum(one.value for one in anywhere) / 100 + 0.2
 
 
-@pytest.mark.parametrize("sampler", ["surrogate", "tpe", "cmaes"])
+@pytest.mark.parametrize("sampler", ["surrogate", "tpe"])
 def test_draws_keep_away_from_where_configurations_fail(sampler):
     found: list[PastTrial] = []
     for number in range(26):
@@ -124,7 +120,7 @@ def test_draws_keep_away_from_where_configurations_fail(sampler):
     assert sum(one.value is None for one in found[14:]) <= 3
 
 
-@pytest.mark.parametrize("sampler", [*FOR_SEVERAL])
+@pytest.mark.parametrize("sampler", FOR_SEVERAL)
 def test_of_several_objectives_a_failed_configuration_is_the_worst_in_all(sampler):
     found = search_two(NUMBERS, sampler, 4)
     failed = [
@@ -159,20 +155,14 @@ def test_draws_keep_away_from_those_in_flight():
     assert len({trial.params["learning_rate"] for trial in seen}) == 4
 
 
-def test_generations_of_cmaes_are_carried_by_their_trials():
+def test_generations_go_on_through_what_a_sampler_wrote_on_its_trials():
     size = cmaes.CMA(mean=[0.5, 0.5], sigma=0.1).population_size
-    marks = [one.trial.user_attrs for one in search(NUMBERS, "cmaes", 2 * size + 2)]
-    assert marks[0] == {}
-    assert [mark["cmaes:generation"] for mark in marks[1:]] == [0] * size + [1] * size + [2]
+    attributes = [one.trial.user_attrs for one in search(NUMBERS, CMA, 2 * size + 2)]
+    generations = [one.get("sampler:cma:generation") for one in attributes]
+    assert generations == [None] + [0] * size + [1] * size + [2]
 
 
-def test_a_generation_waits_for_its_members_in_flight():
-    size = cmaes.CMA(mean=[0.5, 0.5], sigma=0.1).population_size
-    found = search(NUMBERS, "cmaes", size + 3, num_flying=3)
-    assert draw(NUMBERS, found, "cmaes", seed=1).marks == {"cmaes:generation": 0}
-
-
-def search_two(space: SearchSpace, sampler: SamplerName, num_trials: int) -> list[PastTrial]:
+def search_two(space: SearchSpace, sampler: str, num_trials: int) -> list[PastTrial]:
     """As `search`, for a second objective, to be small: the batch size, or the clip norm where there is none."""
     found: list[PastTrial] = []
     for number in range(num_trials):
@@ -192,12 +182,63 @@ def test_several_objectives_on_a_conditional_space_the_same_for_the_same_seed(sa
     assert {one.trial.params["network"] for one in found} == {"unet", "gmsrf_net"}
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "nsga3"])
-def test_generations_of_nsga_are_carried_by_their_trials_and_breed_from_the_best(sampler):
-    found = search_two(NUMBERS, sampler, 3 * POPULATION)
-    key = {"nsga2": "NSGAIISampler:generation", "nsga3": "NSGAIIISampler:generation"}[sampler]
-    marks = [one.trial.user_attrs.get(key, 0) for one in found]
-    assert marks == sorted(marks) and marks == [number // POPULATION for number in range(len(found))]
-    values = {n: (one.value or 0.0, *one.secondary) for n, one in enumerate(found)}
+@pytest.mark.parametrize("kind", ["NSGAIISampler", "NSGAIIISampler"])
+def test_nsga_breeds_generation_after_generation_from_the_best(kind):
+    found = search_two(NUMBERS, f"optuna:{kind}(population_size=8)", 1 + 3 * 8)
+    generations = [one.trial.user_attrs.get(f"sampler:{kind}:generation") for one in found]
+    assert generations == [None] + [0] * 8 + [1] * 8 + [2] * 8
+    values = {number: (one.value or 0.0, *one.secondary) for number, one in enumerate(found)}
     best = front(values, ("maximize", "minimize"))
-    assert sum(number >= POPULATION for number in best) > len(best) / 2
+    assert sum(number > 8 for number in best) > len(best) / 2
+
+
+def test_a_name_gives_the_arguments_of_a_sampler_as_literals():
+    assert (
+        refuse_unless_drawn(MIXED, "optuna:TPESampler(n_startup_trials=3, multivariate=True)", ONE, 0) == ()
+    )
+    (remark,) = refuse_unless_drawn(NUMBERS, "optuna:CmaEsSampler(sigma0=0.2)", ONE, 0)
+    assert "pickled in the study's records" in remark
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cmaes", "cmaes is now spelled 'optuna:CmaEsSampler'"),
+        ("nsga3", r"now spelled 'optuna:NSGAIIISampler\(population_size=20\)'"),
+        ("surogate", "did you mean surrogate"),
+        ("optuna:Foo", "has no sampler 'Foo'; known: BruteForceSampler, CmaEsSampler"),
+        ("optuna:CmaEsSampler(sigma=1)", "no argument 'sigma'; did you mean sigma0"),
+        ("optuna:CmaEsSampler(popsize='x')", r"popsize is of type int \| None, found 'x'"),
+        ("optuna:CmaEsSampler(7)", "arguments are given by name"),
+        ("optuna:RandomSampler(seed=1)", "the seed is given by --seed"),
+        ("optuna:TPESampler(gamma=open('x'))", "with numbers, texts, lists and dicts as values"),
+        ("optuna:QMCSampler", "its position in the sequence is kept on the study"),
+        ("optuna:BruteForceSampler", "cannot sample this search space .*step must be given"),
+        ("optunahub:AutoSampler", "expected optunahub:PACKAGE.CLASS"),
+        ("optunahub:auto_sampler.AutoSampler", "optunahub is not installed .* pip install optunahub"),
+    ],
+)
+def test_a_sampler_that_cannot_be_had_is_refused_with_what_can(text, words):
+    with pytest.raises(BadStudy, match=words):
+        refuse_unless_drawn(MIXED, text, ONE, 0)
+
+
+def test_a_sampler_of_optunahub_is_loaded_by_package_and_class(monkeypatch):
+    loaded = SimpleNamespace(Own=type("Own", (RandomSampler,), {}))
+    hub = SimpleNamespace(load_module={"samplers/own": loaded}.__getitem__)
+    monkeypatch.setitem(sys.modules, "optunahub", hub)
+    (remark,) = refuse_unless_drawn(MIXED, "optunahub:own.Own()", ONE, 0)
+    assert "Own is code that OptunaHub downloads" in remark
+    with pytest.raises(BadStudy, match="samplers/own gave no Other"):
+        refuse_unless_drawn(MIXED, "optunahub:own.Other", ONE, 0)
+
+
+def test_a_sampler_that_keeps_its_state_on_the_study_is_refused(monkeypatch):
+    class Counting(RandomSampler):
+        def before_trial(self, study, trial):
+            study._storage.set_study_system_attr(study._study_id, "count", 1)
+
+    hub = SimpleNamespace(load_module=lambda name: SimpleNamespace(Counting=Counting))
+    monkeypatch.setitem(sys.modules, "optunahub", hub)
+    with pytest.raises(BadStudy, match=r"keeps state on the study \(count\)"):
+        refuse_unless_drawn(MIXED, "optunahub:counting.Counting", ONE, 0)
