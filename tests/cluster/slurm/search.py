@@ -27,7 +27,7 @@ EPOCHS, EPOCH_S = 16, 1.5  # of a fit; seconds at least
 PATIENCE_S = 900.0
 START_S = 30.0  # less than a job needs until it trains
 SHARE_AT_START = 0.2  # of the interruptions come before anything is trained
-MOMENTS = 0.7  # all come within this part of the epochs
+MOMENTS = 0.6  # all come within this part of the epochs, though some take a minute to come
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
 
 
@@ -142,10 +142,16 @@ class Search:
         print(self.table[-1], flush=True)
 
     def resume(self) -> None:
-        """Wait until it trains again, and note how long that took."""
+        """Wait until it trains again, and note how long that took; or until it ends, with nothing left to train."""
         if self.table:
             last = self.table[-1]
-            self.wait(lambda: len(self.begun_epochs()) > last.num_begun, "it trains no more")
+            wait_until(
+                lambda: len(self.begun_epochs()) > last.num_begun or self.state() in OVER,
+                self.tail,
+                PATIENCE_S,
+            )
+            if len(self.begun_epochs()) == last.num_begun:
+                return
             self.table[-1] = replace(last, resume_s=time.monotonic() - self.started)
             print(f"{'':10} it trains again after {self.table[-1].resume_s:.0f} s", flush=True)
 
