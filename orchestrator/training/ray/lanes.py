@@ -41,6 +41,7 @@ from orchestrator.training.gpu_kernels import refuse_without_kernels
 from orchestrator.training.jobs import opened, sealed
 from orchestrator.training.memory import cap_memory, killed_for_memory
 from orchestrator.training.process import settle
+from orchestrator.training.ray import controllers
 from orchestrator.training.ray.dispatcher import OVER, Dispatcher, News
 from orchestrator.training.ray.lost_resources import free_deserted
 
@@ -58,6 +59,8 @@ DRAIN_S = 10.0
 DOCTOR = "`orchestrator doctor` says on which node what is wrong"
 # Seconds that lanes without a job have to go home: Train may hang while it brings up a worker, or ends one.
 LEAVE_S = 90.0
+# Seconds until those that wait for a lane know that it was killed.
+KILLED_S = 5.0
 # What another try would not change.
 CERTAIN = (torch.OutOfMemoryError, MemoryError, FitFailed, UserError)
 
@@ -124,6 +127,7 @@ class Lanes:
 
     def __enter__(self) -> Lanes:
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACEMENT_S))
+        self.before = controllers.controllers()  # of others
         self._make_room(self.shape.num_lanes)
         self.watcher.start()
         return self
@@ -136,6 +140,7 @@ class Lanes:
         with suppress(RayError):  # it is gone, with its lanes
             self._wait_for_end()
             ray.kill(self.dispatcher)
+        self._leave_none()
 
     def _wait_for_end(self) -> None:
         """Until all lanes have gone home. One that Ray cannot bring up, or down, is left to Ray: it holds no job."""
@@ -152,6 +157,15 @@ class Lanes:
                 logger.warning("%d lane(s) hang without a fit, and are left to Ray", num_hanging)
                 return
             alive[0].join(1.0)
+
+    def _leave_none(self) -> None:
+        """A thread that waits for a Train run while Ray is shut down would end the process, with exit code 1."""
+        if any(one.is_alive() for one in self.threads):
+            with suppress(RayError):
+                controllers.kill(controllers.controllers() - self.before)
+            deadline = time.monotonic() + KILLED_S
+            for one in self.threads:
+                one.join(max(0.0, deadline - time.monotonic()))
 
     def check_fault(self) -> Exception | None:
         """Ask whether the lanes were halted; an answer stays."""

@@ -21,6 +21,7 @@ from orchestrator.common.errors import FitFailed, MachineFault
 from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.training.jobs import sealed
+from orchestrator.training.ray import controllers
 from orchestrator.training.ray import lanes as lane
 from orchestrator.training.ray.dispatcher import MAX_STARTS, OVER, News
 from orchestrator.training.ray.lanes import Lanes, Shape
@@ -48,6 +49,21 @@ class Hanging(Lanes):
 
     def _trainer(self, lane: int, name: str) -> Any:
         return SimpleNamespace(fit=self.over.wait)
+
+
+class TrainController:
+    """One that hangs."""
+
+    def run(self) -> None:
+        time.sleep(600)
+
+
+class Waiting(Lanes):
+    """Lanes whose Train runs wait for controllers that hang."""
+
+    def _trainer(self, lane: int, name: str) -> Any:
+        controller = ray.remote(TrainController).options(num_cpus=0).remote()
+        return SimpleNamespace(fit=lambda: ray.get(controller.run.remote()))
 
 
 class Holder:
@@ -236,6 +252,14 @@ def test_a_lane_that_hangs_while_it_starts_does_not_keep_a_search_from_ending(tm
         pass
     assert "lane(s) hang without a fit, and are left to Ray" in caplog.text
     Hanging.over.set()
+
+
+def test_no_thread_waits_for_a_lane_that_hangs_when_ray_is_shut_down(tmp_path, monkeypatch):
+    monkeypatch.setattr(lane, "LEAVE_S", 0.1)
+    with Waiting(toy_jobs.perform, HALF_A_GPU, tmp_path) as lanes:
+        pass
+    assert [one.is_alive() for one in lanes.threads] == [False, False]
+    assert controllers.controllers() == lanes.before
 
 
 @pytest.mark.slow

@@ -1,0 +1,35 @@
+"""Train's controllers: an actor each, which `TorchTrainer.fit` waits for and gives to nobody.
+
+A thread that still waits for one when Ray is shut down may end the whole process, at once and with exit code 1 ("the
+core worker has already been shutdown", Ray 2.60).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Any
+
+import ray
+from ray._private.state import state
+from ray._private.worker import global_worker
+from ray.exceptions import ActorHandleNotFoundError
+
+
+def controllers() -> frozenset[str]:
+    """Those of this job that live, or that Ray has yet to start, by their actors' ids."""
+    job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
+    actors = state.actor_table(None, job)
+    return frozenset(
+        name
+        for name, actor in actors.items()
+        if actor["ActorClassName"] == "TrainController" and actor["State"] != "DEAD"
+    )
+
+
+def kill(names: Collection[str]) -> None:
+    """Kill these controllers: who waits for one is told that it died."""
+    for name in names:
+        with suppress(ActorHandleNotFoundError):  # nobody waits for it any more
+            worker: Any = global_worker  # Ray adds `core_worker` to it when it starts
+            worker.core_worker.kill_actor(ray.ActorID.from_hex(name), True)
