@@ -52,17 +52,17 @@ def machine_fault(error: BaseException | None) -> MachineFault | None:
     """The machine's fault behind an error, however deep it is wrapped; None if the machine is not to blame."""
     if isinstance(error, OutOfMemory):  # of so many images: of what was tried
         return None
-    chain = list(_chain(error))
-    for one in chain:
+    errors = list(chain(error))
+    for one in errors:
         if isinstance(one, MachineFault):
             return one
-    for one in chain:
+    for one in errors:
         if isinstance(one, OSError) and one.errno in FAULTS:
             if isinstance(error, UserError):  # somebody said already what it means
                 return MachineFault(error.where, error.problems)
-            where = str(one.filename) if one.filename is not None else _where(chain)
+            where = str(one.filename) if one.filename is not None else _where(errors)
             return fault_of(where, os.strerror(one.errno), FAULTS[one.errno])
-    for one in chain:
+    for one in errors:
         words = f"{type(one).__name__}: {one}"
         if not isinstance(one, (UserError, FitFailed)) and (found := fault_in_words(words)) is not None:
             return found
@@ -74,18 +74,18 @@ def lasts(error: BaseException) -> bool:
     return any(
         (isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS))
         or ROOM in str(fault_in_words(str(one)))
-        for one in _chain(error)
+        for one in chain(error)
     )
 
 
 def is_loss(error: BaseException) -> bool:
     """Whether a process is gone because its machine is, or because Ray found too little memory left there."""
-    return any(re.search(LOSS, f"{type(one).__name__}: {one}") for one in _chain(error))
+    return any(re.search(LOSS, f"{type(one).__name__}: {one}") for one in chain(error))
 
 
 def is_of_ray(error: BaseException) -> bool:
     """Whether Ray says that processes, nodes or objects are gone, or too full; not that our code in them failed."""
-    names = [(type(one).__module__, type(one).__name__) for one in _chain(error)]
+    names = [(type(one).__module__, type(one).__name__) for one in chain(error)]
     return any(module == "ray.exceptions" and "TaskError" not in name for module, name in names)
 
 
@@ -108,12 +108,12 @@ def fault_of(where: str, what: str, remedy: str) -> MachineFault:
     return MachineFault(where, f"{what}; {remedy}, {GO_ON}")
 
 
-def _where(chain: Sequence[BaseException]) -> str:
-    names = (one.filename for one in chain if isinstance(one, OSError) and one.filename is not None)
+def _where(errors: Sequence[BaseException]) -> str:
+    names = (one.filename for one in errors if isinstance(one, OSError) and one.filename is not None)
     return str(next(names, "this machine"))
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def chain(error: BaseException | None) -> Iterator[BaseException]:
     """An error and all that are behind it: Python's, and those that Ray and SQLAlchemy carry along."""
     seen: list[BaseException] = []
     ahead = [error]

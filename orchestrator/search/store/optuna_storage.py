@@ -21,7 +21,8 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import URL, Dialect, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from orchestrator.common.errors import BadMachine
+from orchestrator.common.errors import BadMachine, UserError
+from orchestrator.common.faults import chain
 from orchestrator.common.files import naming
 from orchestrator.common.interruption import asked
 
@@ -145,11 +146,18 @@ class _WholeLines(JournalFileBackend):
 
 @contextmanager
 def trouble_told() -> Iterator[None]:
-    """Raises `BadMachine` in place of what drivers raise when a database is away."""
+    """Raises `BadMachine` in place of what drivers raise when a database is away, whatever Tune made of that."""
     try:
         yield
-    except (DBAPIError, StorageInternalError) as error:
-        raise _away(error) from error
+    except UserError:  # somebody said already what it means
+        raise
+    except Exception as error:
+        trouble = next(
+            (one for one in chain(error) if isinstance(one, (DBAPIError, StorageInternalError))), None
+        )
+        if trouble is None:
+            raise
+        raise _away(trouble) from error
 
 
 def _away(error: Exception) -> BadMachine:

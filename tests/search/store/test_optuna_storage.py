@@ -12,6 +12,7 @@ import optuna
 import pytest
 from formula import formula_study
 from optuna.trial import TrialState
+from ray.tune.error import TuneError
 from sqlalchemy import create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
 from visits import Engine
@@ -82,6 +83,17 @@ def test_a_file_is_kept_by_its_absolute_path(tmp_path, monkeypatch):
     assert kept_url("sqlite:///trials.db") == f"sqlite:///{tmp_path}/trials.db"
 
 
+def as_tune_ends_a_trial(engine: Engine, name: str) -> None:
+    """What goes wrong when the searcher is told is told again as an error, and what comes of that is put in words."""
+    try:
+        try:
+            engine.searcher.on_trial_complete(name)
+        except Exception:
+            engine.searcher.on_trial_complete(name, error=True)
+    except Exception:
+        raise TuneError("a traceback in words")  # noqa: B904  # as Tune does
+
+
 def test_a_database_that_cannot_be_reached_is_said_so(tmp_path):
     with pytest.raises(BadMachine, match="does not let us in: unable to open database file"):
         reach(f"sqlite:///{tmp_path}/missing/trials.db")
@@ -102,6 +114,18 @@ def test_a_database_that_goes_away_in_the_middle_is_said_in_words(template, tmp_
     (tmp_path / "trials.db").unlink()
     with pytest.raises(BadMachine, match=r"--storage: .*no such table"), trouble_told():
         engine.run(1)
+
+
+def test_a_database_that_goes_away_is_said_in_words_whatever_tune_makes_of_it(template, tmp_path):
+    url = f"sqlite:///{tmp_path}/trials.db"
+    engine = Engine(template, tmp_path, storage=url)
+    name, visit = engine.suggest()
+    engine.train(visit, visit["folds"])
+    engine.standings.judge(visit["number"])
+    close(url)
+    (tmp_path / "trials.db").unlink()
+    with pytest.raises(BadMachine, match=r"--storage: .*no such table"), trouble_told():
+        as_tune_ends_a_trial(engine, name)
 
 
 def test_a_database_that_restarts_is_waited_for_and_one_that_stays_away_is_not_for_ever(
