@@ -39,6 +39,11 @@ class Spool:
     def __len__(self) -> int:
         return len(self._calls)
 
+    @property
+    def num_bytes(self) -> int:
+        """On disk, of calls; pictures not counted."""
+        return self._calls_file.stat().st_size
+
     def append(self, call: dict[str, Any]) -> None:
         line = json.dumps(call) + "\n"
         with self._lock:

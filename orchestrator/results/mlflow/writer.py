@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 RETRY_S = 15.0
 # Once a scheduler has asked this process to end, MLflow is waited for no longer than this: it will kill after 30.
 HURRY_S = 20.0
+# Bytes of waiting calls that are worth a word, and again when they have doubled: nothing bounds them.
+MANY_BYTES = 16_000_000
 # MLflow retries for minutes by default; here the spool does the waiting.
 HTTP_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 # Answers of MLflow that will be the same next time. Everything else means that the server is away.
@@ -54,6 +56,7 @@ class MlflowWriter:
         self._runs: StudyRuns | None = None
         self._retry_s = retry_s
         self._away = self._complete = False
+        self._many_bytes = MANY_BYTES
         self._news, self._closing = threading.Event(), threading.Event()
         self._patience = {name: value for name, value in HTTP_PATIENCE.items() if name not in os.environ}
         os.environ.update(self._patience)
@@ -251,7 +254,7 @@ class MlflowWriter:
             self._spool.refuse(without_secrets(str(error)))
             return True
         self._spool.done()
-        self._away = False
+        self._away, self._many_bytes = False, MANY_BYTES
         return True
 
     def _connect(self) -> StudyRuns:
@@ -272,6 +275,15 @@ class MlflowWriter:
                 without_secrets("".join(lines)),
             )
         self._away = True
+        if (waiting := self._spool.num_bytes) >= self._many_bytes:
+            self._many_bytes = 2 * waiting
+            logger.warning(
+                "MLflow at %s is still away: %d calls, %.0f MB, wait in %s",
+                without_secrets(self._uri),
+                self.num_waiting,
+                waiting / 1e6,
+                self._spool.folder,
+            )
 
 
 def _is_final(error: Exception) -> bool:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -253,6 +254,19 @@ def test_calls_wait_on_disk_while_the_server_is_away(open_tracking, find_runs, m
     found = find_runs()
     assert tracking.num_waiting == 0 and steps(mlflow_uri, found["trial-003/fold-0"]) == [1, 2, 3]
     assert connect(mlflow_uri).list_artifacts(found["trial-003 unet"].info.run_id, "overlays")
+
+
+def test_how_much_waits_for_a_server_that_stays_away_is_said_whenever_it_has_doubled(
+    tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(tracking_module, "MANY_BYTES", 1000)
+    told = lambda: [line for line in caplog.messages if "still away" in line]  # noqa: E731
+    with MlflowWriter(NOWHERE, "away", None, {}, spool=tmp_path, retry_s=0.02) as tracking:
+        for num_calls, num_told in ((1, 1), (2, 2), (4, 3)):
+            while tracking.num_waiting < num_calls:
+                tracking.study_tags({"text": "x" * 1000})
+            wait_until(lambda num_told=num_told: len(told()) == num_told)
+    assert [re.search(r"(\d) calls, 0 MB, wait in", line)[1] for line in told()] == ["1", "2", "4"]
 
 
 def test_calls_wait_whatever_keeps_them_from_mlflow(
