@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.search.space.shipped import names
-from orchestrator.search.space.space import load_space
+from orchestrator.search.space.space_file import load_space
 
 ROOT = Path(__file__).parents[1]
 

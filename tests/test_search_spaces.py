@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from orchestrator import models
+from orchestrator.search.space.builds import check_builds
 from orchestrator.search.space.schema import json_schema
-from orchestrator.search.space.space import check_builds, load_space
+from orchestrator.search.space.space_file import load_space
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # jsonschema's own, on import

@@ -58,7 +58,7 @@ def doctor(
     from orchestrator.doctor.checks.shared_home import host
     from orchestrator.doctor.examination import LONGEST_S, Asked, examine
     from orchestrator.results.mlflow.client import check_uri, with_credentials_apart
-    from orchestrator.search.space.space import load_space
+    from orchestrator.search.space.space_file import load_space
 
     home = home.expanduser().resolve()
     if tracking_uri is not None:

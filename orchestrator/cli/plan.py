@@ -74,7 +74,8 @@ def plan(
     )
     from orchestrator.search.forecast.width import possible_widths
     from orchestrator.search.records.trial_score import fold_specs
-    from orchestrator.search.space.space import check_builds, check_weights, load_space
+    from orchestrator.search.space.builds import check_builds, check_weights
+    from orchestrator.search.space.space_file import load_space
     from orchestrator.study.checks import batch_sizes
     from orchestrator.training.process import settle
 

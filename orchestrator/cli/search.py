@@ -66,7 +66,8 @@ def fit(
     from orchestrator.search.fit_jobs import FitJobRunner
     from orchestrator.search.records.ledger import Ledger
     from orchestrator.search.records.trial_score import fold_specs
-    from orchestrator.search.space.space import check_builds, check_weights, load_space, override
+    from orchestrator.search.space.builds import check_builds, check_weights, override
+    from orchestrator.search.space.space_file import load_space
     from orchestrator.training.process import settle
 
     home = home.expanduser().resolve()
@@ -243,7 +244,8 @@ def search(
     from orchestrator.search.fit_jobs import FitJobRunner
     from orchestrator.search.goals.goals import primary_and_secondary
     from orchestrator.search.samplers.registry import default_sampler, sampler_kind
-    from orchestrator.search.space.space import check_builds, check_weights, load_space
+    from orchestrator.search.space.builds import check_builds, check_weights
+    from orchestrator.search.space.space_file import load_space
     from orchestrator.search.store.optuna_storage import kept_url
     from orchestrator.search.store.study_store import StudyStore, outside_cases
     from orchestrator.selection.warm_start import fit_in

@@ -14,7 +14,8 @@ app = typer.Typer(help="Search-space files: check, describe.", no_args_is_help=T
 @app.command("check")
 def space_check(file: Path) -> None:
     """Check a search-space file and build every network that it can ask for."""
-    from orchestrator.search.space.space import check_builds, load_space
+    from orchestrator.search.space.builds import check_builds
+    from orchestrator.search.space.space_file import load_space
 
     space = load_space(file)
     check_builds(space)

@@ -151,7 +151,8 @@ def _check_space(context: typer.Context) -> None:
     """Find mistakes of a search-space file here, before anything is uploaded."""
     file = context.params.get("file")
     if isinstance(file, Path):
-        from orchestrator.search.space.space import check_builds, load_space
+        from orchestrator.search.space.builds import check_builds
+        from orchestrator.search.space.space_file import load_space
 
         check_builds(load_space(file))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import ndtr, stdtr, stdtrit
 
 _EXACT_GROUPS = 18  # 2**18 ways to flip signs take a few milliseconds
 FEW_GROUPS = 5  # over fewer, an interval of Dice is 0.4 to 0.9 wide (tests/benchmarks/interval_coverage.py)
@@ -98,7 +98,7 @@ def fold_interval(fold_means: ArrayLike, *, confidence: float = 0.95) -> tuple[f
     means = _finite(fold_means)
     if len(means) == 1:
         return -np.inf, np.inf
-    reach = stats.t.ppf((1 + confidence) / 2, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means))
+    reach = stdtrit(len(means) - 1, (1 + confidence) / 2) * means.std(ddof=1) / np.sqrt(len(means))
     return float(means.mean() - reach), float(means.mean() + reach)
 
 
@@ -142,7 +142,7 @@ def clustered_wilcoxon(differences: ArrayLike, groups: Sequence[str] | None = No
     if not differs.any():
         return TestResult(0.0, 1.0, 0)
     # Rounded, so that equal differences of scores share a rank.
-    ranks = stats.rankdata(np.abs(found[differs]).round(12)) * np.sign(found[differs])
+    ranks = _average_ranks(np.abs(found[differs]).round(12)) * np.sign(found[differs])
     sums = np.bincount(_numbered(owners[differs]), weights=ranks).astype(np.float64)
     p_value = _share_of_flips_as_far(sums) if len(sums) <= _EXACT_GROUPS else _normal_p(sums)
     return TestResult(float(sums.sum()), p_value, len(sums))
@@ -164,7 +164,7 @@ def corrected_t_test(differences: ArrayLike, test_share: float) -> TestResult:
     mean, error = float(found.mean()), corrected_error(found, test_share)
     certain = 0.0 if abs(mean) <= _TIE else float(np.copysign(np.inf, mean))
     statistic = mean / error if error > _TIE else certain
-    return TestResult(statistic, float(2 * stats.t.sf(abs(statistic), len(found) - 1)), len(found))
+    return TestResult(statistic, float(2 * stdtr(len(found) - 1, -abs(statistic))), len(found))
 
 
 def corrected_error(differences: ArrayLike, test_share: float) -> float:
@@ -191,7 +191,7 @@ def corrected_interval(
     what a training makes of them by chance, are what varies. Refused with ValueError: as that test."""
     mean = float(_finite(differences).mean())
     corrected_t_test(differences, test_share)
-    reach = stats.t.ppf((1 + confidence) / 2, len(_finite(differences)) - 1)
+    reach = stdtrit(len(_finite(differences)) - 1, (1 + confidence) / 2)
     reach *= corrected_error(differences, test_share)
     return mean - float(reach), mean + float(reach)
 
@@ -251,7 +251,7 @@ def _jackknife_reach(sums: NDArray[np.float64], sizes: NDArray[np.float64], tail
     without = (sums.sum() - sums) / (sizes.sum() - sizes)
     error = np.sqrt((len(sums) - 1) / len(sums) * ((without - sums.sum() / sizes.sum()) ** 2).sum())
     effective = sizes.sum() ** 2 / (sizes**2).sum()
-    return float(-stats.t.ppf(tail, max(effective - 1, 0.5)) * error)
+    return float(-stdtrit(max(effective - 1, 0.5), tail) * error)
 
 
 def _share_of_flips_as_far(sums: NDArray[np.float64]) -> float:
@@ -264,7 +264,13 @@ def _share_of_flips_as_far(sums: NDArray[np.float64]) -> float:
 
 def _normal_p(sums: NDArray[np.float64]) -> float:
     spread = np.sqrt((sums**2).sum())
-    return float(2 * stats.norm.sf(abs(sums.sum()) / spread)) if spread else 1.0
+    return float(2 * ndtr(-abs(sums.sum()) / spread)) if spread else 1.0
+
+
+def _average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """values (N,) -> ranks (N,), the lowest 1; equal values share the mean of their ranks."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])
 
 
 def _numbered(groups: ArrayLike | Sequence[str] | range) -> NDArray[np.intp]:

@@ -11,3 +11,5 @@ EnsembleName = Literal["folds", "greedy", "best"]
 ObjectiveName = Literal["mean", "worst-fold", "center-mean", "worst-center"]  # scores, maximised
 CostName = Literal["parameters", "gmacs", "inference_ms"]  # minimised
 GoalName = Literal["mean", "worst-fold", "center-mean", "worst-center", "parameters", "gmacs", "inference_ms"]
+# What a verdict of the race says of a trial: goes on to the next fold, waits and may go on later, or is over for good.
+Action = Literal["go", "pause", "stop"]

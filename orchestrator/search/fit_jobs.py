@@ -31,6 +31,7 @@ from orchestrator.search.forecast.width import TimeJob
 from orchestrator.search.records.fit_records import FitRecord, ScoreRecord, scored_as, weights_damage
 from orchestrator.search.records.ledger import REMEDY, Ledger
 from orchestrator.training import workers
+from orchestrator.training.batch_memory import Kind
 from orchestrator.training.batches import as_tensors, to_device
 from orchestrator.training.fit import (
     EPOCH_SWEEP,
@@ -42,7 +43,7 @@ from orchestrator.training.fit import (
     score_cases,
 )
 from orchestrator.training.jobs import job_kind
-from orchestrator.training.memory import Kind, device_name, within_memory
+from orchestrator.training.memory import device_name, within_memory
 from orchestrator.training.recipe import FitSpec
 from orchestrator.training.test_time_averaging import averaged
 

@@ -16,7 +16,6 @@ from optuna.trial import TrialState
 
 from orchestrator.scoring.formatting import percent, points
 from orchestrator.search.choices import BestRule
-from orchestrator.search.goals.model_cost import num_parameters
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.trial_score import TrialScore
 from orchestrator.search.significance import (
@@ -46,7 +45,7 @@ class Candidate(ComparedTrial):
     """A trial with all its folds, and what it costs."""
 
     seconds: float  # of training, over all folds and workers, on a machine that does nothing else
-    num_parameters: int  # of its network
+    num_parameters: int  # of its network; 0 where the rule does not go by it
     may_win: bool = True  # whether it keeps the study's limits
 
 
@@ -231,9 +230,13 @@ def select_trial(
     """
     plan, group_of = home.plan(), home.group_of_case()
     groups = [group_of[case_id] for case_id in standing[0][1].case_ids]
-    secondary = home.secondary()
+    secondary, num_parameters = home.secondary(), home.network_sizes.num_parameters
     candidates = [
-        replace(_candidate(trial, score, metric), may_win=broken(trial, secondary) is None)
+        replace(
+            _candidate(trial, score, metric),
+            num_parameters=num_parameters(trial.configuration) if rule == "one-se" else 0,
+            may_win=broken(trial, secondary) is None,
+        )
         for trial, score in standing
     ]
     again = reevaluation_of(home, standing) if metric == "dice" else ()
@@ -270,7 +273,7 @@ def _candidate(trial: StudyTrial, score: TrialScore, metric: str) -> Candidate:
         values=shown.values,
         fold_means=shown.fold_means,
         seconds=training_seconds(trial.records),
-        num_parameters=num_parameters(trial.configuration),
+        num_parameters=0,
     )
 
 

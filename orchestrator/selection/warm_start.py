@@ -13,10 +13,10 @@ from typing import Any
 from orchestrator.common.errors import BadSpace
 from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.significance import all_against, compared_trial, share_of_test
-from orchestrator.search.space.checks import in_order
 from orchestrator.search.space.distributions import Distribution
-from orchestrator.search.space.parameters import NETWORK
+from orchestrator.search.space.keys import NETWORK
 from orchestrator.search.space.space import SearchSpace
+from orchestrator.search.space.tables import in_order
 from orchestrator.search.store.study_store import StudyStore
 
 MOST = 5  # of one study

@@ -54,7 +54,7 @@ class Study:
 
     @property
     def also(self) -> SecondaryGoals:
-        return secondary_goals(self.secondary, self.datasets, self.constraints)
+        return secondary_goals(self.secondary, self.datasets, self.constraints, self.home.network_sizes)
 
 
 class StudyReport(Protocol):

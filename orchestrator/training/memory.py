@@ -3,65 +3,25 @@
 from __future__ import annotations
 
 import gc
-import hashlib
-import json
 import math
 import platform
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from orchestrator.common.errors import OutOfMemory
-from orchestrator.common.files import write_atomically
-from orchestrator.common.stored_json import Unreadable, parse_json
 from orchestrator.training import workers
+from orchestrator.training.batch_memory import Kind, Memory, most_parts
 
 Done = TypeVar("Done")
-# What decides how much memory an image takes, and how much there is: plain JSON.
-Kind = dict[str, Any]
 
 # How PyTorch, cuBLAS, cuDNN, NCCL and the host say it where they do not raise `torch.OutOfMemoryError`.
 SAYINGS = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
 # CUDA itself takes so much in each process, beside what PyTorch counts.
 CONTEXT_BYTES = 600 * 2**20
-
-
-class Memory:
-    """How many images each kind of work holds at a time: one small file a kind, below `folder`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def at_a_time(self, kind: Kind, images: int, smallest: int = 1) -> int:
-        """How many of `images` to take at a time: as few parts as are known to fit, of about one size, none smaller."""
-        fits = self._known(kind) or images
-        return math.ceil(images / min(math.ceil(images / fits), most_parts(images, smallest)))
-
-    def _known(self, kind: Kind) -> int | None:
-        """None where nothing is, or its file was damaged: it is found out by trying."""
-        try:
-            found = parse_json(self._path(kind), dict[str, Any]).get("images")
-        except (Unreadable, FileNotFoundError):
-            return None
-        return found if isinstance(found, int) and found > 0 else None
-
-    def note(self, kind: Kind, images: int) -> None:
-        """Remember that more than `images` do not fit. Written anew by whoever finds out: all find the same."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({**kind, "images": images}, indent=1)
-        write_atomically(self._path(kind), text.encode())
-
-    def _path(self, kind: Kind) -> Path:
-        content = json.dumps(kind, sort_keys=True)
-        return self.folder / f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.json"
-
-
-def most_parts(images: int, smallest: int) -> int:
-    """Into how many parts images can be dealt so that each has as many as a network needs at a time."""
-    return max(1, images // smallest)
 
 
 def within_memory(

@@ -15,6 +15,8 @@ from orchestrator.training.jobs import job_kind
 FIT_VERSION = 3  # raise it when a change to data, training or networks moves the numbers of a fit
 
 Tta = Literal["none", "flips"]
+# The views whose probabilities are averaged, by the axes of (B, C, H, W) that each flips: 2 vertically, 3 horizontally.
+VIEWS: dict[Tta, tuple[tuple[int, ...], ...]] = {"none": ((),), "flips": ((), (2,), (3,), (2, 3))}
 
 SMALLEST_SCALE, LARGEST_SCALE = 0.25, 4.0
 

@@ -11,10 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from orchestrator.training.recipe import Tta
-
-# Axes that are turned around: of (B, C, H, W), 2 is up and down, 3 is left and right.
-VIEWS: dict[Tta, tuple[tuple[int, ...], ...]] = {"none": ((),), "flips": ((), (2,), (3,), (2, 3))}
+from orchestrator.training.recipe import VIEWS, Tta
 
 
 class Averaged(nn.Module):

@@ -40,7 +40,7 @@ from orchestrator.data.cache.frames import CachedCases, cached_cases
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.splits.plan import five_fold
 from orchestrator.scoring.threshold import best_threshold, curve
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.training.checkpoint import load_checkpoint
 from orchestrator.training.fit import EPOCH_SWEEP, run_fit, score_cases
 from orchestrator.training.recipe import FitSpec

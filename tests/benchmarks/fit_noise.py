@@ -48,7 +48,7 @@ from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.threshold import best_threshold
 from orchestrator.search.records.trial_score import fold_specs
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.training.fit import EPOCH_SWEEP, FitOutcome, run_fit
 
 Array = NDArray[np.float64]

@@ -45,7 +45,8 @@ from orchestrator.search.forecast.plan import (
 )
 from orchestrator.search.forecast.width import NUM_DRAWN, TimeJob, read_speeds
 from orchestrator.search.records.trial_score import fold_specs
-from orchestrator.search.space.space import SearchSpace, parse_space
+from orchestrator.search.space.space import SearchSpace
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.study.run import run_study
 from orchestrator.study.spec import Study

@@ -55,7 +55,7 @@ from orchestrator.search.ray_tune import searcher as searcher_module
 from orchestrator.search.ray_tune.scheduler import RaceScheduler
 from orchestrator.search.ray_tune.searcher import LaneCapacity
 from orchestrator.search.records.status import write_status
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.study.events import ReportingCallback
 from orchestrator.study.run import _searcher, _spending, begin

@@ -80,7 +80,8 @@ from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.records.status import Status
 from orchestrator.search.records.trial_score import fold_specs, score_trial
-from orchestrator.search.space.space import SearchSpace, parse_space
+from orchestrator.search.space.space import SearchSpace
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore, StudyTrial, champion_fit, finished_score
 from orchestrator.study.run import run_study
 from orchestrator.study.spec import Study

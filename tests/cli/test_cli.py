@@ -24,7 +24,7 @@ from orchestrator.data.cases import list_datasets, load_dataset, load_datasets
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits.plan import make_plan
-from orchestrator.search.space.space import load_space
+from orchestrator.search.space.space_file import load_space
 from orchestrator.search.store.study_store import StudyStore
 
 SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.toml"))

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.common.errors import BadSpace, BadSplit
 from orchestrator.common.user_documents import MB, parse_json, parse_toml, read_bounded, read_json, shown
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 
 NUMBERS = ",".join(str(number) for number in range(150_000))
 TOML = {

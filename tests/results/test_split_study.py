@@ -28,7 +28,7 @@ from orchestrator.search.budget.usage import ResourceUsage
 from orchestrator.search.fit_jobs import ScoreJob
 from orchestrator.search.ray_tune.searcher import LaneCapacity
 from orchestrator.search.records.trial_score import fold_specs
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import (
     Champion,
     StudyStore,

@@ -30,7 +30,7 @@ from orchestrator.search.fit_jobs import FitJobRunner, ScoreJob
 from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.records.fit_records import ScoreRecord, scored_as
 from orchestrator.search.records.trial_score import TrialScore, fold_specs
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import ranked
 from orchestrator.selection import ensemble
 from orchestrator.selection.ensemble import Ensemble, candidates, grow, select_ensemble, worth_by

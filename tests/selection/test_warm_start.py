@@ -12,7 +12,7 @@ from visits import Engine
 from orchestrator.common.errors import BadStudy
 from orchestrator.search.goals.constraints import limits_of
 from orchestrator.search.goals.goals import SecondaryGoals
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.selection.warm_start import Earlier, best_of_study, fit_in
 

@@ -6,7 +6,7 @@ from formula import formula_study
 
 from orchestrator.common.errors import BadMachine, BadSpace
 from orchestrator.ray_cluster.machine import Machine, shape_lanes
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.study.checks import batch_sizes, check
 from orchestrator.training.ray.lanes import Shape
 

@@ -18,7 +18,7 @@ from orchestrator.data.splits.plan import five_fold
 from orchestrator.results.mlflow.study_report import Report
 from orchestrator.search.fit_jobs import ScoreJob
 from orchestrator.search.records.fit_records import FitRecord
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore, StudyTrial, outside_cases
 from orchestrator.study.champion import choose_champion, spec_of_refit
 from orchestrator.study.spec import Study

@@ -30,7 +30,7 @@ from orchestrator.search.records.fit_records import FitRecord, ScoreRecord
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.records.status import Status
 from orchestrator.search.records.trial_score import fold_specs
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore, StudyTrial
 from orchestrator.study.spec import Study
 from orchestrator.training.recipe import FitSpec

@@ -25,7 +25,7 @@ from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.budget.limits import Budget
 from orchestrator.search.progress.snapshot import recorded_status
 from orchestrator.search.records.status import Named, read_status
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.selection.reevaluation import reevaluation_of
 from orchestrator.study.run import run_study

@@ -43,7 +43,7 @@ from orchestrator.results.export.handover import board
 from orchestrator.results.export.write import write_bundle
 from orchestrator.results.views.overlay import png
 from orchestrator.scoring.postprocess import PostProcess
-from orchestrator.search.space.space import load_space
+from orchestrator.search.space.space_file import load_space
 from orchestrator.search.store.study_store import StudyStore, find_study
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ from orchestrator.search.fit_jobs import ScoreJob
 from orchestrator.search.forecast.plan import some_configurations
 from orchestrator.search.forecast.width import TimeJob
 from orchestrator.search.records.trial_score import fold_specs
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.training.jobs import opened, sealed
 
 SPACE = parse_space("""

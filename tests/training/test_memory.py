@@ -10,8 +10,9 @@ from tight import Plain, every_network, tight
 from orchestrator.common.errors import FitFailed
 from orchestrator.search.fit_jobs import ScoreJob, memory_kind
 from orchestrator.search.records.ledger import Ledger
+from orchestrator.training.batch_memory import Memory
 from orchestrator.training.fit import score_cases
-from orchestrator.training.memory import Memory, cap_memory, device_name, fraction_of, ran_out, within_memory
+from orchestrator.training.memory import cap_memory, device_name, fraction_of, ran_out, within_memory
 
 KIND = {"network": "unet", "image_size": 352}
 GIB = 2**30

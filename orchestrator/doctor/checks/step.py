@@ -63,7 +63,7 @@ def judge(node: str, answers: Mapping[str, dict[str, Any] | Exception]) -> Itera
 def main(space: str, device: str) -> dict[str, Any]:
     import torch
 
-    from orchestrator.search.space.space import parse_space
+    from orchestrator.search.space.space_file import parse_space
     from orchestrator.training.process import settle
 
     settle()

@@ -28,8 +28,9 @@ from orchestrator.search.race.rules import Race
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.significance import ComparedTrial, all_against
 from orchestrator.search.space.space import Configuration, SearchSpace
+from orchestrator.training.batch_memory import Memory
 from orchestrator.training.fit import run_fit
-from orchestrator.training.memory import Memory, within_memory
+from orchestrator.training.memory import within_memory
 from orchestrator.training.recipe import FitSpec, Recipe
 from orchestrator.training.weight_averaging import first_averaged
 

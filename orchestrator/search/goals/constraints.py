@@ -11,6 +11,7 @@ from typing import cast, get_args
 from orchestrator.common.errors import BadStudy
 from orchestrator.search.choices import CostName
 from orchestrator.search.goals.model_cost import Cost
+from orchestrator.search.goals.network_sizes import IN_MEMORY, NetworkSizes
 from orchestrator.search.space.space import Configuration
 
 FORM = re.compile(r"\s*(\w+)\s*<=\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*")
@@ -45,13 +46,13 @@ def _exact(value: float) -> str:
     return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
-def limits_of(texts: Sequence[str]) -> tuple[Limit, ...]:
-    """Raises `BadStudy` with every text that is no limit."""
+def limits_of(texts: Sequence[str], sizes: NetworkSizes = IN_MEMORY) -> tuple[Limit, ...]:
+    """Limits on costs, as written. Raises `BadStudy` with every text that is no limit."""
     problems = [problem for text in texts if (problem := _problem(text)) is not None]
     if problems:
         raise BadStudy("--constraint", problems)
     parts = [FORM.fullmatch(text) for text in texts]
-    return tuple(Limit(Cost(cast(CostName, part[1])), float(part[2])) for part in parts if part)
+    return tuple(Limit(Cost(cast(CostName, part[1]), sizes), float(part[2])) for part in parts if part)
 
 
 def _problem(text: str) -> str | None:

@@ -12,6 +12,7 @@ from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.search.choices import CostName, GoalName, ObjectiveName
 from orchestrator.search.goals.constraints import Limit, limits_of
 from orchestrator.search.goals.model_cost import Cost
+from orchestrator.search.goals.network_sizes import IN_MEMORY, NetworkSizes
 from orchestrator.search.goals.objective import Objective, objective_over, objective_problems
 from orchestrator.search.records.trial_score import TrialScore
 from orchestrator.search.space.space import Configuration
@@ -75,10 +76,14 @@ class SecondaryGoals:
 
 
 def secondary_goals(
-    names: Sequence[GoalName], datasets: Sequence[Dataset], constraints: Sequence[str] = ()
+    names: Sequence[GoalName],
+    datasets: Sequence[Dataset],
+    constraints: Sequence[str] = (),
+    sizes: NetworkSizes = IN_MEMORY,
 ) -> SecondaryGoals:
     """The objectives of these names, and these limits, for a study on these datasets."""
-    return SecondaryGoals(tuple(_goal(name, datasets) for name in names), limits_of(constraints))
+    objectives = tuple(_goal(name, datasets, sizes) for name in names)
+    return SecondaryGoals(objectives, limits_of(constraints, sizes))
 
 
 def primary_and_secondary(names: Sequence[str]) -> tuple[ObjectiveName, tuple[GoalName, ...]]:
@@ -95,8 +100,8 @@ def primary_and_secondary(names: Sequence[str]) -> tuple[ObjectiveName, tuple[Go
     return cast(ObjectiveName, first), cast(tuple[GoalName, ...], tuple(others))
 
 
-def _goal(name: Any, datasets: Sequence[Dataset]) -> Objective | Cost:
-    return Cost(name) if name in get_args(CostName) else objective_over(name, datasets)
+def _goal(name: Any, datasets: Sequence[Dataset], sizes: NetworkSizes) -> Objective | Cost:
+    return Cost(name, sizes) if name in get_args(CostName) else objective_over(name, datasets)
 
 
 def front(values: Mapping[int, Sequence[float]], directions: Sequence[Direction]) -> tuple[int, ...]:

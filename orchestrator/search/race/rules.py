@@ -13,17 +13,15 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
 from orchestrator.scoring.formatting import percent, points
-from orchestrator.search.choices import RuleName
+from orchestrator.search.choices import Action, RuleName
 from orchestrator.search.race.paired_scores import ChosenBy, Comparison, PairedScores
-
-Action = Literal["go", "pause", "stop"]
 
 
 @dataclass(frozen=True)

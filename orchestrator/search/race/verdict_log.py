@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from orchestrator.common.stored_json import Unreadable, parse
-from orchestrator.search.race.rules import Action
+from orchestrator.search.choices import Action
 
 
 class _Line(BaseModel):

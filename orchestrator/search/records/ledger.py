@@ -37,7 +37,7 @@ from orchestrator.search.records.fit_records import (
     weights_damage,
 )
 from orchestrator.search.records.trial_records import TrialRecords
-from orchestrator.training.memory import Memory
+from orchestrator.training.batch_memory import Memory
 from orchestrator.training.recipe import FitSpec
 
 logger = logging.getLogger(__name__)

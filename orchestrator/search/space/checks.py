@@ -3,48 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Iterator, Sequence
+from graphlib import CycleError
 from itertools import combinations, islice, product
-from typing import Any
-
-from pydantic import ValidationError
 
 from orchestrator import models
 from orchestrator.common.user_documents import shown
-from orchestrator.search.space.distributions import Choice, Distribution, Int, Scalar, Unread
-from orchestrator.search.space.parameters import (
-    NETWORK,
-    RECIPE,
-    SWEPT,
-    batch_refusal,
-    known_keys,
-    listed,
-    not_known,
-    owners,
-    problems_in,
-    refusal,
-    size_refusal,
-)
+from orchestrator.search.space.distributions import Choice, Int, Scalar, Unread
+from orchestrator.search.space.keys import NETWORK, RECIPE, SWEPT, listed, not_known
+from orchestrator.search.space.parameters import batch_refusal, known_keys, owners, refusal, size_refusal
+from orchestrator.search.space.tables import Tables, calling_for, existing, in_order, recipe_problems
 from orchestrator.training.recipe import Recipe
 
 MOST_LISTED = 8  # values of one parameter that are wrong
 MOST_PAIRS = 2_000  # of the values of two parameters; what is wrong beyond them fails its trial
-
-
-@dataclass(frozen=True)
-class Tables:
-    """What a file says, each part well formed, the whole not checked yet.
-
-    The network is one of the fixed values, or, where the file opens several, one of the searched ones. No
-    networks: the file names one that does not exist.
-    """
-
-    networks: tuple[str, ...]
-    search: dict[str, Distribution]
-    fixed: dict[str, Any]
-    baseline: dict[str, Any]
 
 
 def find_problems(tables: Tables, found: Sequence[str] = ()) -> list[str]:
@@ -54,35 +26,6 @@ def find_problems(tables: Tables, found: Sequence[str] = ()) -> list[str]:
     if not conditions:
         problems += [*_owners(tables), *_sizes(tables), *_baseline(tables)]
     return problems or list(_recipes(tables))
-
-
-def in_order(search: Mapping[str, Distribution]) -> list[str]:
-    """The searched keys, each after those it depends on, otherwise by name. Raises CycleError."""
-    sorter = TopologicalSorter({name: set(dist.when) & set(search) for name, dist in search.items()})
-    sorter.prepare()
-    order: list[str] = []
-    while sorter.is_active():
-        ready = sorted(sorter.get_ready(), key=lambda name: (name != NETWORK, name))
-        order += ready
-        sorter.done(*ready)
-    return order
-
-
-def existing(tables: Tables, params: Mapping[str, Any]) -> dict[str, Any]:
-    """`params` without the searched ones whose conditions they do not meet."""
-    kept = {key: value for key, value in params.items() if key not in tables.search}
-    for name in in_order(tables.search):
-        if name in params and tables.search[name].exists(kept):
-            kept[name] = params[name]
-    return kept
-
-
-def calling_for(tables: Tables, name: str, value: Scalar) -> dict[str, Any]:
-    """A searched value, and those on which its parameter depends."""
-    params: dict[str, Any] = {}
-    for key, values in tables.search[name].when.items():
-        params |= calling_for(tables, key, values[0])
-    return params | {name: value}
 
 
 def _values(tables: Tables) -> Iterator[str]:
@@ -201,12 +144,3 @@ def _recipes(tables: Tables) -> Iterator[str]:
         if problems:
             yield from problems
             return
-
-
-def recipe_problems(params: Mapping[str, Any], where: str) -> list[str]:
-    """Why these parameters make no recipe."""
-    try:
-        Recipe(**{key: value for key, value in params.items() if key in RECIPE})
-    except ValidationError as error:
-        return problems_in(error, where)
-    return []

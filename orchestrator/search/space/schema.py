@@ -6,7 +6,8 @@ from typing import Any
 
 from orchestrator import models
 from orchestrator.search.space.distributions import KINDS, Sweep
-from orchestrator.search.space.parameters import NETWORK, SWEPT, known_keys, value_schema
+from orchestrator.search.space.keys import NETWORK, SWEPT
+from orchestrator.search.space.parameters import known_keys, value_schema
 
 
 def json_schema() -> dict[str, Any]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator import models
 from orchestrator.common.user_documents import shown
-from orchestrator.search.space.checks import Tables
 from orchestrator.search.space.distributions import (
     KINDS,
     Choice,
@@ -20,15 +18,8 @@ from orchestrator.search.space.distributions import (
     keys_beside,
     parse,
 )
-from orchestrator.search.space.parameters import (
-    NETWORK,
-    SWEPT,
-    known_keys,
-    listed,
-    not_known,
-    problems_in,
-    unknown_key,
-)
+from orchestrator.search.space.keys import NETWORK, SWEPT, Registry, listed, not_known, problems_in
+from orchestrator.search.space.tables import Tables
 
 _TABLES = ("search", "fixed", "baseline")
 MOST_KEYS = (
@@ -37,13 +28,18 @@ MOST_KEYS = (
 
 
 def read_tables(
-    document: dict[str, Any], problems: list[str]
+    document: dict[str, Any], problems: list[str], registry: Registry | None
 ) -> tuple[Tables, dict[str, tuple[float, float]]]:
-    """The tables of a file and its sweeps; what is malformed goes into `problems` instead."""
+    """The tables of a file and its sweeps; what is malformed goes into `problems` instead.
+
+    No registry: the file was checked before, so its networks and keys are taken as they stand.
+    """
     tables = _tables(document, problems)
-    networks = _networks(document.get(NETWORK), problems)
-    known = known_keys(networks or models.names())
-    _keys(tables, networks or models.names(), problems)
+    networks = _networks(document.get(NETWORK), problems, registry)
+    known: Collection[str] = tables["search"].keys()
+    if registry is not None:
+        known = registry.keys(networks or registry.names())
+        _keys(tables, networks or registry.names(), problems, registry)
     search = _search(tables["search"], known, problems)
     fixed, baseline = (_scalars(tables, name, problems) for name in ("fixed", "baseline"))
     if isinstance(document.get(NETWORK), str):
@@ -75,7 +71,7 @@ def _too_many(where: str, values: Collection[Any], what: str) -> str:
     return f"{where}: expected at most {MOST_KEYS} {what}, found {len(values):,}"
 
 
-def _networks(raw: object, problems: list[str]) -> tuple[str, ...]:
+def _networks(raw: object, problems: list[str], registry: Registry | None) -> tuple[str, ...]:
     """The networks of a file; none where it names one that does not exist."""
     choice = raw["choice"] if isinstance(raw, dict) and list(raw) == ["choice"] else [raw]
     named = choice if isinstance(choice, list) else []
@@ -84,33 +80,36 @@ def _networks(raw: object, problems: list[str]) -> tuple[str, ...]:
         return ()
     if not named or not all(isinstance(name, str) for name in named):
         problems.append(
-            f'network: expected a name, or {{ choice = ["a", "b"] }}, found {shown(raw)}; {_known_networks()}'
+            f'network: expected a name, or {{ choice = ["a", "b"] }}, found {shown(raw)}{_known(registry)}'
         )
         return ()
     if len(set(named)) < len(named):
         problems.append(f"network: expected names that differ, found {listed(named)}")
-    unknown = [name for name in named if name not in models.names()]
-    problems += [f"network: {not_known(name, models.names(), 'network')}" for name in unknown]
+    names = named if registry is None else registry.names()
+    unknown = [name for name in named if name not in names]
+    problems += [f"network: {not_known(name, names, 'network')}" for name in unknown]
     return () if unknown else tuple(dict.fromkeys(named))
 
 
-def _known_networks() -> str:
-    return f"known: {', '.join(models.names())}"
+def _known(registry: Registry | None) -> str:
+    return "" if registry is None else f"; known: {', '.join(registry.names())}"
 
 
-def _keys(tables: dict[str, dict[str, Any]], networks: tuple[str, ...], problems: list[str]) -> None:
-    known = known_keys(networks)
+def _keys(
+    tables: dict[str, dict[str, Any]], networks: tuple[str, ...], problems: list[str], registry: Registry
+) -> None:
+    known = registry.keys(networks)
     for name in ("search", "fixed"):
         for key in tables[name]:
             if key == NETWORK:
                 problems.append(f"{name}.network: expected at the top of the file, found in [{name}]")
             elif key not in known:
-                problems.append(f"{name}.{key}: {unknown_key(key, networks)}")
+                problems.append(f"{name}.{key}: {registry.unknown(key, networks)}")
     both = [key for key in tables["search"] if key in tables["fixed"]]
     problems += [f"{key}: expected in [search] or in [fixed], found in both" for key in both]
 
 
-def _search(table: dict[str, Any], known: Sequence[str], problems: list[str]) -> dict[str, Distribution]:
+def _search(table: dict[str, Any], known: Collection[str], problems: list[str]) -> dict[str, Distribution]:
     """The searched parameters; `Unread` stands for what is malformed or unknown."""
     search: dict[str, Distribution] = {}
     for key, raw in table.items():

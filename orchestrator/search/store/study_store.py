@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from orchestrator.common.errors import BadSpace, BadSplit, BadStudy
 from orchestrator.common.files import write_atomically
 from orchestrator.common.stored_json import Unreadable, parse_json, read_json
+from orchestrator.common.user_documents import read_bounded
 from orchestrator.data.cases import Dataset, load_datasets
 from orchestrator.data.splits.plan import group_of_case
 from orchestrator.data.splits.split_file import SplitPlan, read_plan, write_plan
@@ -32,6 +33,7 @@ from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.choices import GoalName, ObjectiveName
 from orchestrator.search.goals.constraints import limits_of
 from orchestrator.search.goals.goals import SecondaryGoals, front, secondary_goals
+from orchestrator.search.goals.network_sizes import NetworkSizes
 from orchestrator.search.goals.objective import Objective, objective_over
 from orchestrator.search.race.verdict_log import read_verdicts
 from orchestrator.search.records.fit_records import FitRecord
@@ -47,7 +49,7 @@ from orchestrator.search.records.status import read_status
 from orchestrator.search.records.trial_records import of_status
 from orchestrator.search.records.trial_score import TrialScore, fold_specs, score_trial
 from orchestrator.search.space.changes import changes
-from orchestrator.search.space.space import Configuration, SearchSpace, load_space
+from orchestrator.search.space.space import Configuration, SearchSpace, checked_before
 from orchestrator.search.store.optuna_journal import journal_damage, read_journal
 from orchestrator.search.store.optuna_storage import open_database, open_journal, trouble_told
 from orchestrator.training.recipe import FIT_VERSION
@@ -152,6 +154,10 @@ class StudyStore:
     @property
     def ledger(self) -> Ledger:
         return Ledger(self.folder / "ledger")
+
+    @property
+    def network_sizes(self) -> NetworkSizes:
+        return NetworkSizes(self.folder / "network_sizes.json")
 
     @property
     def space_file(self) -> Path:
@@ -440,13 +446,21 @@ class StudyStore:
                     file.truncate(content.rfind(b"\n") + 1)
 
     def space(self) -> SearchSpace:
+        """The space as it was stored, which was checked then. Raises `BadSpace` where its file is another by now."""
+        manifest = self.manifest()
         try:
-            space = load_space(self.space_file)
+            space = checked_before(
+                read_bounded(self.space_file, BadSpace, megabytes=1).decode(), self.space_file
+            )
+        except UnicodeDecodeError as error:
+            found = f"found byte {error.object[error.start]:#04x}"
+            raise BadSpace(str(self.space_file), f"expected text in UTF-8, {found}; {ANEW}") from error
         except BadSpace as error:
             *others, last = error.problems
             raise BadSpace(error.where, [*others, f"{last}; {ANEW}"]) from error
-        known = self.manifest().get("space_text")  # none in studies of earlier versions
-        if known is not None and _sha256(space.text) != known:
+        text = manifest.get("space_text")  # none in studies of earlier versions
+        is_same = space.digest == manifest["space"] if text is None else _sha256(space.text) == text
+        if not is_same:
             raise BadSpace(str(self.space_file), f"is not what the study was made of; {ANEW}")
         return space
 
@@ -490,7 +504,9 @@ class StudyStore:
     def secondary(self) -> SecondaryGoals:
         """The objectives beside that one, and the limits."""
         manifest = BEFORE | self.manifest()
-        return secondary_goals(manifest["beside"], self.datasets()[0], manifest["constraints"])
+        return secondary_goals(
+            manifest["beside"], self.datasets()[0], manifest["constraints"], self.network_sizes
+        )
 
     def values(self, standing: Iterable[tuple[StudyTrial, TrialScore]]) -> dict[int, tuple[float, ...]]:
         """What finished trials with their scores are worth in every objective, by number."""

@@ -28,7 +28,7 @@ from orchestrator.results.views.tables import leaderboard
 from orchestrator.scoring.histograms import histogram_of_bins, to_bins
 from orchestrator.search.fit_jobs import FitJobRunner, ScoreJob
 from orchestrator.search.records.fit_records import scored_as
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import champion_fit, ranked
 from orchestrator.selection.ranking import select_trial, training_seconds
 from orchestrator.study.spec import Study

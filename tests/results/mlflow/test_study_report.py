@@ -15,7 +15,7 @@ from orchestrator.results.mlflow.client import connect
 from orchestrator.results.mlflow.study_report import Report, reevaluation_metrics
 from orchestrator.search.forecast.width import WidthChoice
 from orchestrator.search.goals.objective import Objective
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.selection.reevaluation import Reevaluated
 from orchestrator.study.champion import choose_champion

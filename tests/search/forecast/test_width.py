@@ -15,7 +15,7 @@ from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.forecast.plan import Speed, some_configurations
 from orchestrator.search.forecast.width import TimeJob, choose_width, possible_widths, quickest, read_speeds
 from orchestrator.search.records.trial_score import fold_specs
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.study import run as run_module
 from orchestrator.study.run import settle_width
 

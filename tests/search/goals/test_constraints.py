@@ -20,7 +20,7 @@ from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.race.rules import RULES, Race
 from orchestrator.search.samplers.draw import PastTrial, draw, refuse_unless_allowed
 from orchestrator.search.samplers.registry import SAMPLERS, sampler_names
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.selection.ranking import select_trial
 from orchestrator.study.checks import check
 

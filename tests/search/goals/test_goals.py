@@ -19,7 +19,7 @@ from orchestrator.results.views.tables import leaderboard_dicts
 from orchestrator.search.budget.limits import Budget
 from orchestrator.search.goals.goals import SecondaryGoals, front, primary_and_secondary, secondary_goals
 from orchestrator.search.goals.model_cost import Cost
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.selection.ranking import select_trial
 from orchestrator.study.checks import check
 from orchestrator.study.spec import Study

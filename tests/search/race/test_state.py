@@ -10,7 +10,7 @@ import pytest
 from formula import AREA, SPACE, finish, formula_study
 
 from orchestrator.search.race.state import RaceState
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 
 SWEPT = SPACE.text.replace("[fixed]", "threshold = { sweep = [0.05, 0.95] }\n[fixed]")
 

@@ -12,7 +12,8 @@ from orchestrator.search.choices import RuleName, SamplerName
 from orchestrator.search.progress.snapshot import trial_views
 from orchestrator.search.race.rules import Race, Verdict
 from orchestrator.search.ray_tune.searcher import MAX_FAILED, MAX_LOST
-from orchestrator.search.space.space import SearchSpace, parse_space
+from orchestrator.search.space.space import SearchSpace
+from orchestrator.search.space.space_file import parse_space
 
 FEW = """
 network = "unet"

@@ -17,7 +17,8 @@ from orchestrator.common.errors import BadStudy
 from orchestrator.search.goals.goals import front
 from orchestrator.search.samplers.draw import PastTrial, Proposal, draw, refuse_unless_drawn
 from orchestrator.search.samplers.registry import SAMPLERS, default_sampler, sampler_names
-from orchestrator.search.space.space import SearchSpace, parse_space
+from orchestrator.search.space.space import SearchSpace
+from orchestrator.search.space.space_file import parse_space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 TWO = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)

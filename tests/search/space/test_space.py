@@ -11,7 +11,8 @@ from optuna.trial import FixedTrial
 
 from orchestrator.common.errors import BadMachine, BadSpace
 from orchestrator.scoring.mask_choice import MaskChoice
-from orchestrator.search.space.space import check_builds, check_weights, load_space, override, parse_space
+from orchestrator.search.space.builds import check_builds, check_weights, override
+from orchestrator.search.space.space_file import load_space, parse_space
 from orchestrator.training.recipe import Recipe
 
 TWO_NETWORKS = """

@@ -9,7 +9,7 @@ from formula import SPACE, formula_study, histograms
 from orchestrator.common.errors import BadStudy
 from orchestrator.data.splits.plan import five_fold, make_plan
 from orchestrator.search.records.fit_records import FitRecord
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore, StudyTrial, champion_fit, find_study, ranked
 from orchestrator.study.run import begin
 from orchestrator.training.recipe import FitSpec

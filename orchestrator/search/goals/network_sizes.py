@@ -1,0 +1,75 @@
+"""How large the network of a configuration is: counted once, and kept in a file of the study.
+
+Counting builds the network on torch's meta device, which takes seconds and most of a gigabyte. Whoever reads a study
+later finds the numbers in the file and needs no torch. A file that does not read is counted anew.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from orchestrator.common.files import write_atomically
+from orchestrator.common.stored_json import Unreadable, parse_json
+from orchestrator.search.space.space import Configuration
+from orchestrator.training.recipe import FIT_VERSION
+
+
+class NetworkSizes:
+    """Numbers by network, its parameters and, for arithmetic, the size of an image; in a file if one is given."""
+
+    def __init__(self, file: Path | None = None) -> None:
+        self.file = file
+        self.known: dict[str, int] | None = None  # read at the first question
+
+    def num_parameters(self, configuration: Configuration) -> int:
+        """Learnable numbers of the network."""
+        return self._find(_key(configuration), configuration)
+
+    def num_macs(self, configuration: Configuration) -> int:
+        """Multiply-accumulates of one forward pass of one image."""
+        size = configuration.recipe.image_size
+        return self._find(f"{_key(configuration)} at {size}", configuration, size)
+
+    def _find(self, key: str, configuration: Configuration, image_size: int | None = None) -> int:
+        if self.known is None:
+            self.known = self._read()
+        if key not in self.known:
+            self.known[key] = _count(configuration, image_size)
+            self._write()
+        return self.known[key]
+
+    def _read(self) -> dict[str, int]:
+        """Empty where there is no file, it does not read, or another version of the networks wrote it."""
+        if self.file is None:
+            return {}
+        with suppress(Unreadable, OSError):
+            found = parse_json(self.file, dict[str, dict[str, int]])
+            return dict(found.get(str(FIT_VERSION), {}))
+        return {}
+
+    def _write(self) -> None:
+        if self.file is not None and self.file.parent.is_dir():
+            with suppress(OSError):  # a study may be read where nothing can be written
+                write_atomically(self.file, json.dumps({str(FIT_VERSION): self.known}, indent=1).encode())
+
+
+IN_MEMORY = NetworkSizes()
+
+
+def _key(configuration: Configuration) -> str:
+    """What the network is built of; the weights that it starts from do not change its size."""
+    shape = {key: value for key, value in configuration.network_params.items() if key != "weights"}
+    return f"{configuration.network} {json.dumps(shape, sort_keys=True)}"
+
+
+def _count(configuration: Configuration, image_size: int | None) -> int:
+    # The only way from a study that is read to torch: taken where a size is asked for that was never counted.
+    from orchestrator.models.cost import multiply_accumulates, on_meta, size
+
+    shape = {key: value for key, value in configuration.network_params.items() if key != "weights"}
+    network = on_meta(configuration.network, **shape)
+    if image_size is None:
+        return size(network).learnable
+    return multiply_accumulates(network, image_size, image_size)

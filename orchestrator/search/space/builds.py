@@ -1,0 +1,154 @@
+"""Whether the networks of a search space can be built, and single values of a configuration changed by hand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from orchestrator import models
+from orchestrator.common.errors import BadMachine, BadSpace
+from orchestrator.common.user_documents import parse_toml, shown
+from orchestrator.search.space.keys import NETWORK, not_known
+from orchestrator.search.space.parameters import batch_refusal, owners, refusal, size_refusal, unknown_key
+from orchestrator.search.space.space import SearchSpace
+from orchestrator.search.space.tables import calling_for, existing, in_order, recipe_problems
+from orchestrator.training.recipe import Recipe
+
+
+def check_builds(space: SearchSpace) -> None:
+    """Build the networks of a space, without memory, at the ends of their parameters. BadSpace: all refusals.
+
+    Takes seconds, so it is not part of `load_space`. Pretrained weights are neither looked for nor read.
+    """
+    variants: list[tuple[str, dict[str, Any]]] = []
+    for params in _network_variants(space):
+        variant = (
+            params[NETWORK],
+            {key: params[key] for key in models.params(params[NETWORK]) if key in params},
+        )
+        variants += [variant] if variant not in variants else []
+    refusals = (_build_refusal(network, values) for network, values in variants)
+    problems = list(dict.fromkeys(refusal for refusal in refusals if refusal))
+    if problems:
+        raise BadSpace(space.where, problems)
+
+
+def _build_refusal(network: str, values: Mapping[str, Any]) -> str | None:
+    """What the network has against these values of its parameters, pretrained weights left aside."""
+    offline = {
+        key: value
+        for key, value in (("pretrained", False), ("weights", None))
+        if key in models.params(network)
+    }
+    try:
+        with torch.device("meta"):
+            models.build(network, **{**values, **offline})
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+    ) as error:  # the latter two: of torch, of sizes that nothing can have
+        return f"{network}: {error}"
+    return None
+
+
+def _network_variants(space: SearchSpace) -> Iterator[dict[str, Any]]:
+    """The baseline of every network, and it again with each extreme of each of the network's parameters."""
+    for network in space.networks:
+        base = {**space.baseline_params(), NETWORK: network}
+        yield existing(space, base)
+        for name in in_order(space.search):
+            if name in models.params(network):
+                for value in space.search[name].extremes:
+                    yield existing(space, {**base, **calling_for(space, name, value), NETWORK: network})
+
+
+def check_weights(space: SearchSpace) -> None:
+    """Fetch or read the weights that networks of this space start from. BadMachine where they cannot be had.
+
+    Done once before a study, so that no trial finds out; costs nothing where networks start at random.
+    """
+    begun = [
+        params for params in _network_variants(space) if params.get("pretrained") or params.get("weights")
+    ]
+    problems = []
+    for params in {(one[NETWORK], one.get("weights")): one for one in reversed(begun)}.values():
+        file = params.get("weights")
+        if file and not Path(file).is_absolute():
+            problems.append(
+                f"weights: expected an absolute path, for fits run in folders of their own, found {file}; "
+                f"{Path(file).absolute()} would do"
+            )
+            continue
+        configuration = space.configuration(params)
+        try:
+            models.build(configuration.network, **configuration.network_params)
+        except (ConnectionError, OSError, ValueError) as error:
+            problems.append(f"{configuration.network}: {error}")
+    if problems:
+        raise BadMachine(space.where, problems)
+
+
+def override(params: Mapping[str, Any], assignments: Sequence[str], space: SearchSpace) -> dict[str, Any]:
+    """Flat params changed by `key=value` texts. Values are TOML, or a bare word. BadSpace: all problems.
+
+    Values need not lie in their distributions. Searched parameters that no longer exist are dropped, and
+    those that a change brings in keep their defaults.
+    """
+    problems: list[str] = []
+    changes = _assigned(assignments, problems)
+    network = changes.get(NETWORK, params[NETWORK])
+    if network not in space.networks:
+        raise BadSpace("--set", [*problems, not_known(network, space.networks, "network of this space")])
+    for key, value in changes.items():
+        known = key == NETWORK or owners(key, [network])
+        problem = refusal(key, value, [network]) if known else unknown_key(key, [network])
+        problems += [f"{key}: {problem}"] if problem else []
+    changed = {**existing(space, {**params, **changes}), **changes}
+    problems = problems or _refused_together(changed, changes)
+    if problems:
+        raise BadSpace("--set", problems)
+    return changed
+
+
+def _assigned(assignments: Sequence[str], problems: list[str]) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    for assignment in assignments:
+        key, _, value = (part.strip() for part in assignment.partition("="))
+        try:
+            if not key or not value:
+                raise ValueError(f"expected key=value, found {assignment!r}")
+            changes[key] = _value(value)
+        except ValueError as error:
+            problems.append(str(error))
+    return changes
+
+
+def _refused_together(params: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
+    """What is wrong with values that are fine one by one; a network is built where its parameters changed."""
+    network = params[NETWORK]
+    size, batch = (
+        refusal_of([params.get(key, Recipe.model_fields[key].default)], network)
+        for key, refusal_of in (("image_size", size_refusal), ("batch_size", batch_refusal))
+    )
+    own = {key: params[key] for key in models.params(network) if key in params}
+    refused = _build_refusal(network, own) if own.keys() & changes.keys() else None
+    return [
+        *([f"image_size: {size}"] if size else []),
+        *([f"batch_size: {batch}"] if batch else []),
+        *recipe_problems(params, "recipe"),
+        *([refused] if refused else []),
+    ]
+
+
+def _value(text: str) -> Any:
+    try:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
+        if re.fullmatch(r"[A-Za-z_][\w./-]*", text):
+            return text
+        raise ValueError(f"expected a value as in TOML or a bare word, found {shown(text)}") from None

@@ -1,0 +1,78 @@
+"""The keys of a search-space file, and the wording of what is wrong with one; nothing here knows a network."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from orchestrator.common.user_documents import MAX_TEXT, shown
+from orchestrator.training.recipe import Recipe
+
+NETWORK = "network"
+THRESHOLD = "threshold"
+RECIPE = tuple(Recipe.model_fields)
+AREA = "reference_area"
+SWEPT = (THRESHOLD, AREA)  # may be left open: the best is chosen after training
+MASKS: dict[str, tuple[type, Any]] = {
+    THRESHOLD: (float, Field(gt=0, lt=1, description="probability from which a pixel counts as polyp")),
+    AREA: (
+        float,
+        Field(
+            ge=0, lt=1, description="share of the frame that white must exceed, else the case has no polyp"
+        ),
+    ),
+    "white_level": (
+        float,
+        Field(gt=0, lt=1, description="probability from which a pixel is white; by default the threshold"),
+    ),
+    "fill_holes": (bool, Field(description="whether holes in a mask are filled")),
+    "min_component_area": (
+        float,
+        Field(ge=0, lt=1, description="share of the frame; smaller components of a mask are dropped"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The networks that a file can name, and the keys that these bring."""
+
+    names: Callable[[], tuple[str, ...]]
+    keys: Callable[[Iterable[str]], tuple[str, ...]]  # of a file that opens these networks
+    unknown: Callable[[str, Sequence[str]], str]  # why a key cannot be used with these networks
+
+
+def not_known(name: object, known: Sequence[str], what: str) -> str:
+    """'no parameter has this name', with the nearest of the known names and all of them."""
+    near = difflib.get_close_matches(str(name)[:MAX_TEXT], known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"no {what} is named {shown(str(name))}; {hint}known: {', '.join(known)}"
+
+
+def problems_in(error: ValidationError, where: str, known: Sequence[str] = ()) -> list[str]:
+    """pydantic's findings in our words, one line each; `known` are the keys that there could be."""
+    lines = []
+    for finding in error.errors():
+        path = ".".join(str(part) for part in (where, *finding["loc"]) if part != "")
+        if finding["type"] == "extra_forbidden":
+            lines.append(f"{where}: {not_known(finding['loc'][-1], known, 'key')}")
+        elif finding["type"] == "value_error":
+            lines.append(f"{path}: {finding['ctx']['error']}")
+        else:
+            lines.append(f"{path}: expected {expected_in(finding['msg'])}, found {shown(finding['input'])}")
+    return lines
+
+
+def listed(values: Iterable[object]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    *most, last = (str(value) for value in values)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def expected_in(message: str) -> str:
+    """'a valid integer' out of pydantic's 'Input should be a valid integer'."""
+    return message.removeprefix("Input should be ").split(", got")[0]

@@ -1,0 +1,65 @@
+"""From a search-space file to a checked search space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from orchestrator.common.errors import BadSpace
+from orchestrator.common.user_documents import parse_toml, read_bounded
+from orchestrator.search.space import shipped
+from orchestrator.search.space.checks import find_problems
+from orchestrator.search.space.parameters import REGISTRY
+from orchestrator.search.space.shipped import find_space_file
+from orchestrator.search.space.space import SearchSpace
+from orchestrator.search.space.toml_file import read_tables
+
+LARGEST = 2**53  # larger integers are no exact floats
+
+
+def load_space(given: Path) -> SearchSpace:
+    """A file, or the shipped one of that name, checked. Raises `BadSpace` with every problem in it."""
+    path = find_space_file(given)
+    if not path.is_file():
+        near = sorted(file.name for file in path.parent.glob("*.toml"))
+        raise BadSpace(
+            str(path),
+            f"expected a TOML file, found none; {path.parent} holds: {', '.join(near) or 'none'}; "
+            f"names of files that come with the program: {', '.join(shipped.names())}",
+        )
+    try:
+        text = read_bounded(path, BadSpace, megabytes=1).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadSpace(
+            str(path), f"expected text in UTF-8, found byte {error.object[error.start]:#04x}"
+        ) from error
+    return parse_space(text, path)
+
+
+def parse_space(text: str, path: Path | None = None) -> SearchSpace:
+    """Check the text of a file. BadSpace with every problem in it."""
+    where = str(path or "search space")
+    try:
+        document = parse_toml(text)
+    except ValueError as error:
+        raise BadSpace(where, f"expected TOML, found otherwise: {error}") from error
+    if problems := [*_too_large(document)]:
+        raise BadSpace(where, problems)
+    tables, sweeps = read_tables(document, problems, REGISTRY)
+    problems = find_problems(tables, problems)
+    if problems:
+        raise BadSpace(where, problems)
+    return SearchSpace(tables.networks, tables.search, tables.fixed, tables.baseline, sweeps, text, path)
+
+
+def _too_large(value: Any, key: str = "") -> Iterator[str]:
+    """Integers that no parameter can have, and that would break the checks of others."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            yield from _too_large(one, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _too_large(one, key)
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        yield f"{key}: expected an integer of at most {LARGEST:,}, found one of {len(str(abs(value)))} digits"
