@@ -6,7 +6,7 @@ DEMO := demo
 # `newest` takes a torch that no longer runs on a V100: make install TORCH=newest
 TORCH ?= volta
 
-.PHONY: install demo test test-all test-netns test-slurm test-services netns-tools chaos test-newest-torch test-ray-releases lint audit bench cluster clean
+.PHONY: install demo docs test test-all test-netns test-slurm test-services netns-tools chaos test-newest-torch test-ray-releases lint audit bench cluster clean
 
 install: $(VENV)/.installed
 
@@ -79,6 +79,11 @@ lint: install
 # Known vulnerabilities of what is installed; exit code 3 where packages could not be looked up.
 audit: install
 	$(BIN)/python tests/support/audit.py
+
+# The pages of docs/ as a site in build/docs; fails on a warning.
+docs: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'mkdocs-material>=9.6'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file .mkdocs.yml
 
 # Files that start a cluster, as their templates have them.
 cluster: install

@@ -21,6 +21,7 @@ PAGES = [
     ROOT / "CHANGELOG.md",
     ROOT / "SECURITY.md",
     ROOT / "cluster" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
 ]
 SCRIPTS = [
     *sorted((ROOT / "search_spaces").glob("*.toml")),
@@ -91,7 +92,7 @@ def leaves(command: Any) -> Iterator[Any]:
         yield command
 
 
-@pytest.mark.parametrize("page", [*PAGES[:2], PAGES[-1]], ids=relative)
+@pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_commands_in_a_page_are_taken(page: Path):
     for text in blocks(page, "sh", "bash", "console"):
         for words in command_lines(text):
@@ -112,7 +113,7 @@ def test_commands_and_options_that_are_mentioned_exist(path: Path):
     every_option = {option for command in leaves(COMMAND) for option in options(command)} | {"--help"}
     for code in inline(path):
         if code.startswith("orchestrator "):
-            command, rest = named(code.split()[1:])
+            command, rest = named(code.partition(" -- ")[0].split()[1:])
             assert {word for word in rest if word.startswith("--")} <= options(command), code
         elif code.startswith("--"):
             assert code.split()[0] in every_option, code
@@ -125,13 +126,20 @@ def test_links_of_a_page_lead_somewhere(page: Path):
     assert [target for target in near if not (page.parent / target).exists()] == []
 
 
-def test_every_file_in_the_tree_of_the_readme_exists():
-    (tree,) = [text for text in blocks(PAGES[0], "") if text.startswith("orchestrator/")]
+def test_every_file_in_the_tree_of_the_rooms_exists():
+    (tree,) = [text for text in blocks(ROOT / "CONTRIBUTING.md", "") if text.startswith("orchestrator/")]
     open_folders: list[str] = []
     for line in tree.splitlines():
         depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
         open_folders[depth:] = [name]
         assert ROOT.joinpath(*open_folders).exists(), line
+
+
+def test_every_page_is_in_the_navigation_and_on_the_first_page():
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    navigation = set(re.findall(r"- (\w+\.md)$", (ROOT / ".mkdocs.yml").read_text("utf-8"), re.MULTILINE))
+    linked = set(re.findall(r"\]\((\w+\.md)\)", (ROOT / "docs" / "index.md").read_text("utf-8")))
+    assert navigation == pages == linked | {"index.md"}
 
 
 def test_files_that_pages_name_in_code_exist():

@@ -116,6 +116,17 @@ def test_one_standard_error_takes_the_cheapest_of_those_near_the_best():
     assert "0.3 min of training" in selection.reason and "instead of 1.0 min" in selection.reason
 
 
+def test_the_standard_error_is_the_larger_one_of_images_and_folds():
+    by_fold = np.repeat([0.05, -0.05, 0.05, -0.05, 0.0], NUM_IMAGES // NUM_FOLDS)
+    first, second = candidate(1, 0.1, noise=0), candidate(2, 0.1, noise=0)
+    values = second.values - by_fold
+    second = replace(second, values=values, fold_means=tuple(values.reshape(NUM_FOLDS, -1).mean(axis=1)))
+    (versus,) = chosen(first, second).alike
+    assert versus.standard_error == pytest.approx(
+        np.std([0.05, -0.05, 0.05, -0.05, 0], ddof=1) * (1 / 5 + 1 / 4) ** 0.5
+    )
+
+
 def test_one_standard_error_takes_no_finalist_that_the_second_scoring_exposed_or_lost():
     trials = [candidate(1, 0.1), *(candidate(number, 0.1, seconds=20) for number in (2, 3, 4))]
     again = [Reevaluated(1, 0.7, 0.7, 0.7), Reevaluated(2, 0.7, 0.5, 0.6)]

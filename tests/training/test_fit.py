@@ -79,6 +79,30 @@ def test_a_fit_that_was_stopped_and_resumed_ends_like_an_undisturbed_one(cases, 
     assert_same(train(spec, cases, parts), undisturbed)
 
 
+def still(cases, folder, **recipe) -> dict[str, torch.Tensor]:
+    """Weights after a fit whose gradients are clipped to nothing."""
+    kept = {"epochs": 1, "schedule": "constant", "clip_norm": 1e-12, "weight_decay": 0.0}
+    return {
+        name: value
+        for name, value in train(drawn_fit(cases, **kept | recipe), cases, folder).weights.items()
+        if name.endswith("weight")
+    }
+
+
+def test_a_gradient_is_clipped_to_its_largest_norm(cases, tmp_path):
+    slow = still(cases, tmp_path / "slow", learning_rate=1e-6)
+    fast = still(cases, tmp_path / "fast", learning_rate=0.1)
+    assert all(torch.allclose(slow[name], fast[name], atol=1e-4) for name in slow)
+
+
+def test_weights_decay_by_rate_and_decay_at_every_step(cases, tmp_path):
+    before = still(cases, tmp_path / "before", learning_rate=0.1)
+    after = still(cases, tmp_path / "after", learning_rate=0.1, weight_decay=0.5)
+    shares = {name: float(after[name].norm() / before[name].norm()) for name in before}
+    assert all(0.1 < share < 0.96 for share in shares.values()), shares
+    assert max(shares.values()) == pytest.approx(min(shares.values()), rel=0.01)
+
+
 def test_a_network_with_dropout_resumes_like_an_undisturbed_one(cases, tmp_path):
     update = {"network": "unet_pp", "network_params": {"base_channels": 4, "dropout": 0.5}}
     spec = drawn_fit(cases, epochs=4).model_copy(update=update)

@@ -235,6 +235,15 @@ def test_adding_the_same_content_again_changes_nothing(tmp_path, source):
     assert add_dataset(tmp_path, "Twin", source).fingerprint == first.fingerprint
 
 
+@pytest.mark.parametrize("other", ["name,group\n1,b\n2,b\n", "name,group,center\n1,a,north\n2,a,north\n"])
+def test_other_groups_or_centers_make_another_fingerprint(tmp_path, source, other):
+    found = []
+    for name, table in (("one", "name,group\n1,a\n2,a\n"), ("other", other)):
+        (tmp_path / f"{name}.csv").write_text(table)
+        found.append(add_dataset(tmp_path, name, source, groups=tmp_path / f"{name}.csv").fingerprint)
+    assert len(set(found)) == 2
+
+
 def test_other_content_under_a_known_name_is_refused(tmp_path, source):
     add_dataset(tmp_path, "Clinic", source)
     put(source / "masks/1.png", 255 - MASK)

@@ -30,6 +30,10 @@ def test_nothing_is_cut_when_it_is_almost_done():
     assert cut(flat(0.0, round(LATE * NUM_EPOCHS) + 1), FINISHED, 0.8, 0) is None
 
 
+def test_fits_are_cut_from_a_third_to_four_fifths_of_their_epochs():
+    assert (pytest.approx(1 / 3, abs=0.01), 0.8) == (GRACE, LATE)
+
+
 def test_nothing_is_cut_before_gains_are_known():
     assert cut(flat(0.0), Finished(FINISHED.curves[1:]), 0.8, 0) is None
 

@@ -59,6 +59,10 @@ def test_the_fold_of_median_dice_stands_for_a_trial():
     assert champion_fit(trial(0, 0.9, 0.1, 0.5, 0.7, 0.3)).fit_id == "fit-2"
 
 
+def test_of_an_even_number_of_folds_the_lower_one_in_the_middle_stands_for_a_trial():
+    assert champion_fit(trial(0, 0.9, 0.1, 0.5, 0.7)).fit_id == "fit-2"
+
+
 def test_an_unfinished_trial_has_no_champion_and_no_rank():
     unfinished = trial(0, 0.9, 0.8, num_folds=5)
     with pytest.raises(BadStudy, match="trial 0: has 2 of 5 folds finished"):
