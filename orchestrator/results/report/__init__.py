@@ -1,0 +1,1 @@
+"""One self-contained page about one or several studies, tables for a paper, and reporting checklists."""
