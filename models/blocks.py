@@ -36,47 +36,6 @@ def resize(x: Tensor, like: Tensor, mode: Literal["bilinear", "nearest"] = "bili
     return F.interpolate(x, size=like.shape[-2:], mode=mode)
 
 
-class NormOfOwn(nn.BatchNorm2d):
-    """BatchNorm for an input that nobody else reads, such as what a convolution just made.
-
-    On a CPU, without gradients, it overwrites the input: to get memory for another map takes longer than to fill it.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)"""
-        if self.training or not _infers_on_cpu(input) or input.dtype != self.running_mean.dtype:  # type: ignore[union-attr]
-            return super().forward(input)
-        statistics = self.running_mean, self.running_var
-        unused = input.new_empty(0), input.new_empty(0)
-        torch.native_batch_norm(
-            input, self.weight, self.bias, *statistics, False, 0.0, self.eps, out=(input, *unused)
-        )
-        return input
-
-
-class Pointwise(nn.Conv2d):
-    """A 1x1 convolution that keeps H and W.
-
-    With one thread torch computes it as a matrix product, unless it is dilated, which to a single point does nothing:
-    then it takes the library of all other convolutions, on channels_last in three quarters of the time.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, out_channels, h, w)"""
-        if not _infers_on_cpu(input) or not input.is_contiguous(memory_format=torch.channels_last):
-            return super().forward(input)
-        return F.conv2d(input, self.weight, self.bias, dilation=2, groups=self.groups)
-
-
-def times_own(x: Tensor, factor: Tensor) -> Tensor:
-    """x * factor for an x that nobody else reads; on a CPU, without gradients, written over x."""
-    return x.mul_(factor) if _infers_on_cpu(x) else x * factor
-
-
-def _infers_on_cpu(x: Tensor) -> bool:
-    return x.is_cpu and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-
-
 def conv_bn(
     in_channels: int,
     out_channels: int,
@@ -86,12 +45,8 @@ def conv_bn(
     relu: bool = False,
 ) -> nn.Sequential:
     """A convolution without bias that keeps H and W, BatchNorm, and ReLU only where asked for."""
-    conv: nn.Module = (
-        Pointwise(in_channels, out_channels, 1, bias=False)
-        if kernel == 1
-        else nn.Conv2d(in_channels, out_channels, kernel, padding="same", dilation=dilation, bias=False)
-    )
-    layers = [conv, NormOfOwn(out_channels)]
+    conv = nn.Conv2d(in_channels, out_channels, kernel, padding="same", dilation=dilation, bias=False)
+    layers: list[nn.Module] = [conv, nn.BatchNorm2d(out_channels)]
     return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
 
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from orchestrator.models.blocks import NormOfOwn, Pointwise, conv_bn
+from orchestrator.models.blocks import conv_bn
 
 PYRAMID = (4, 8, 16, 32)
 
@@ -63,11 +63,6 @@ class FullResolution(nn.Module):
         stem, *self.channels = (info["num_chs"] for info in body.feature_info)
         self.stem = conv_bn(3, stem)
         self.stages = nn.ModuleList([body.layer1, body.layer2, body.layer3, body.layer4])
-        for module in self.stages.modules():
-            if type(module) is nn.BatchNorm2d:  # in a ResNet each stands behind a convolution
-                module.__class__ = NormOfOwn
-            if type(module) is nn.Conv2d and module.kernel_size == (1, 1) and module.stride == (1, 1):
-                module.__class__ = Pointwise
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """image (B, 3, H, W) -> four maps (B, channels[i], H ... H / 8, W ... W / 8)"""

@@ -34,7 +34,6 @@ from orchestrator.models.blocks import (
     check_size,
     conv_bn,
     resize,
-    times_own,
 )
 from orchestrator.models.encoders import FullResolution, Pyramid
 from orchestrator.models.registry import register
@@ -130,8 +129,8 @@ class Fusion(nn.Module):
     def forward(self, known: list[Tensor], others: Tensor) -> Tensor:
         """known maps of this scale and others (B, 3 * channels, h, w) -> (B, out_channels, h, w)"""
         mixed = self.mix(torch.cat([*known, others], dim=1))
-        mixed = times_own(mixed, self.attention(others))
-        return self.conv(times_own(mixed, self.select.weigh(mixed)))
+        mixed = mixed * self.attention(others)
+        return self.conv(self.select(mixed))
 
 
 class Layer(nn.Module):

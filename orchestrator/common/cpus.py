@@ -15,7 +15,7 @@ Pool = TypeVar("Pool", bound=Executor)
 
 def usable_cpus() -> int:
     """The fewest of: cores of the affinity mask, the cgroup's quota rounded up, SLURM_CPUS_PER_TASK; at least 1."""
-    limits = [len(usable_ids()), *_quotas(Path("/")), *_of_slurm(os.environ)]
+    limits = [len(usable_ids()), *cgroup_quotas(Path("/")), *_of_slurm(os.environ)]
     return max(1, min(limits))
 
 
@@ -37,18 +37,13 @@ def pooled(pool: Pool) -> Iterator[Pool]:
     pool.shutdown()
 
 
-def cgroup_quota(root: Path = Path("/")) -> int | None:
-    """Cores that the control groups below `root` grant, rounded up; None where they set no limit."""
-    return min(_quotas(root), default=None)
-
-
 def _of_slurm(environment: Mapping[str, str]) -> list[int]:
     text = environment.get("SLURM_CPUS_PER_TASK", "")
     return [int(text)] if text.isdecimal() and int(text) > 0 else []
 
 
-def _quotas(root: Path) -> list[int]:
-    """The quota of this process's group and of every group around it, where there is one."""
+def cgroup_quotas(root: Path) -> list[int]:
+    """Cores that the control group of this process, and each around it, grants, rounded up; [] without a limit."""
     found = []
     for folder in _groups(root):
         limit = _read(folder / "cpu.max") or " ".join(

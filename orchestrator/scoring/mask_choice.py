@@ -41,7 +41,7 @@ class MaskChoice:
         self, histograms: NDArray[np.integer], fold_of_case: NDArray[np.integer], metric: str = "dice"
     ) -> dict[int, PostProcess]:
         """For each fold the rule that all other folds choose. Raises `ValueError` for fewer than two folds."""
-        _, rules = cross_fitted_rules(
+        rules = cross_fitted_rules(
             histograms,
             fold_of_case,
             self._areas(),

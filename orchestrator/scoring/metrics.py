@@ -76,16 +76,6 @@ def scores_at(histograms: NDArray[np.integer], threshold: float) -> dict[str, Sc
     return {metric: values[:, 0] for metric, values in scores(*counts_at(histograms, threshold)).items()}
 
 
-def pooled_scores(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> dict[str, Scores]:
-    """`dice_pixels`, `iou_pixels`, ...: every metric of the pixels of all cases together, counts (N, ...) -> (...).
-
-    Large images and large polyps weigh most, and one blank prediction hardly shows: not to be compared with means over
-    images.
-    """
-    together = (np.asarray(pixels, dtype=np.float64).sum(axis=0) for pixels in (tp, fp, fn, tn))
-    return {f"{metric}_pixels": values for metric, values in scores(*together).items()}
-
-
 def _ratio(numerator: Scores, denominator: Scores) -> Scores:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 

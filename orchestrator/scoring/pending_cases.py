@@ -67,14 +67,6 @@ def best_rule(
     return Rule((first + chosen) / NUM_BINS, candidates[column]), float(means[chosen, column])
 
 
-def rule_scores(
-    histograms: NDArray[np.integer], rule: Rule, *, metric: str = "dice", white_level: float | None = None
-) -> NDArray[np.float64]:
-    """histograms (N, 2, 256) -> score (N,) of every case under one rule."""
-    scores = _Outcomes.of(histograms, metric, white_level).scores(rule.reference_area)
-    return scores[:, bin_of(rule.threshold)]
-
-
 def cross_fitted_rules(
     histograms: NDArray[np.integer],
     fold_of_case: NDArray[np.integer],
@@ -84,22 +76,19 @@ def cross_fitted_rules(
     *,
     metric: str = "dice",
     white_level: float | None = None,
-) -> tuple[NDArray[np.float64], dict[int, Rule]]:
-    """Score every case under a rule that its own fold had no say in, as `cross_fitted` does for thresholds alone.
+) -> dict[int, Rule]:
+    """For each fold the rule of the highest mean score over the cases of all other folds.
 
-    histograms (N, 2, 256), fold_of_case (N,) -> scores (N,), and each fold's rule, chosen on the others.
-    Refused with ValueError: fewer than two folds.
+    histograms (N, 2, 256), fold_of_case (N,). Refused with ValueError: fewer than two folds.
     """
     folds = np.unique(fold_of_case)
     if len(folds) < 2:
         raise ValueError(f"cross-fitting a rule needs two folds or more, found {len(folds)}")
-    values, rules = np.empty(len(histograms)), {}
+    rules = {}
     for fold in folds:
-        own = fold_of_case == fold
-        rule, _ = best_rule(histograms[~own], areas, low, high, metric=metric, white_level=white_level)
-        values[own] = rule_scores(histograms[own], rule, metric=metric, white_level=white_level)
-        rules[int(fold)] = rule
-    return values, rules
+        others = histograms[fold_of_case != fold]
+        rules[int(fold)], _ = best_rule(others, areas, low, high, metric=metric, white_level=white_level)
+    return rules
 
 
 def scores_under(histograms: NDArray[np.integer], masks: PostProcess) -> dict[str, NDArray[np.float64]]:

@@ -10,8 +10,7 @@ Order: holes are filled, small components dropped, then white is counted and the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -70,23 +69,3 @@ class PostProcess:
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers by name, for JSON."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> PostProcess:
-        """Back from `as_dict`; names left out keep their defaults. Refused with ValueError: unknown names."""
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(values.keys() - set(known))
-        if unknown:
-            raise ValueError(f"unknown parameters {', '.join(unknown)}; known: {', '.join(known)}")
-        return cls(**values)
-
-
-def smallest_polyp(polyp_shares: Iterable[float]) -> float:
-    """The paper's reference area: the least share of the frame, over images, that is polyp at all.
-
-    Refused with ValueError: no image with a polyp.
-    """
-    present = [share for share in polyp_shares if share > 0]
-    if not present:
-        raise ValueError("a reference area needs an image with a polyp, found none")
-    return min(present)

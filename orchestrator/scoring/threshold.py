@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.scoring.histograms import NUM_BINS, counts
-from orchestrator.scoring.metrics import score, scores_at
+from orchestrator.scoring.metrics import score
 
 _TIE = 1e-12  # means of the same numbers, summed in another order, differ by less
 
@@ -37,30 +37,6 @@ def best_threshold(
     means = curve(histograms, metric)[:, first : last + 1].mean(axis=0)
     chosen, _ = best_of_runs(means[:, None])
     return (first + chosen) / NUM_BINS, float(means[chosen])
-
-
-def cross_fitted(
-    histograms: NDArray[np.integer],
-    fold_of_case: NDArray[np.integer],
-    low: float,
-    high: float,
-    metric: str = "dice",
-) -> tuple[NDArray[np.float64], dict[int, float]]:
-    """Score every case at a threshold that its own fold had no say in.
-
-    histograms (N, 2, 256), fold_of_case (N,) -> scores (N,), and each fold's threshold, chosen on the others.
-    Refused with ValueError: fewer than two folds.
-    """
-    folds = np.unique(fold_of_case)
-    if len(folds) < 2:
-        raise ValueError(f"cross-fitting a threshold needs two folds or more, found {len(folds)}")
-    values = np.empty(len(histograms))
-    thresholds = {}
-    for fold in folds:
-        own = fold_of_case == fold
-        thresholds[int(fold)], _ = best_threshold(histograms[~own], low, high, metric)
-        values[own] = scores_at(histograms[own], thresholds[int(fold)])[metric]
-    return values, thresholds
 
 
 def swept_bins(low: float, high: float) -> tuple[int, int]:

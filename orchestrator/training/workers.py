@@ -13,8 +13,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from orchestrator.models.blocks import NormOfOwn
-
 T = TypeVar("T")
 
 # Below this many images a worker's BatchNorm statistics are too noisy to be its own business.
@@ -126,8 +124,7 @@ def share_batch_norm(network: nn.Module, micro_batch: int, device: torch.device)
         return convert_sync_batchnorm(network)
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            is_plain = type(child) in (nn.BatchNorm2d, NormOfOwn)  # one of timm's does more
-            if isinstance(child, nn.BatchNorm2d) and is_plain:
+            if type(child) is nn.BatchNorm2d:  # a subclass of timm's does more
                 shared = SyncBatchNorm2d(child.num_features, child.eps, child.momentum, child.affine)
                 shared.load_state_dict(child.state_dict())
                 setattr(parent, name, shared)

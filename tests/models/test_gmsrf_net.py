@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from orchestrator import models
-from orchestrator.models.blocks import Pointwise
 from orchestrator.models.gmsrf_net import Chains, CrossScaleAttention, Exchange
 
 SMALL: dict[str, Any] = {"growth_rate": 4, "num_modules": 1, "width": 8}
@@ -190,15 +189,6 @@ def test_without_a_connection_pretrained_names_the_parameters_that_help(tmp_path
 def test_a_value_that_cannot_be_built_is_refused(params, message):
     with pytest.raises(ValueError, match=message), torch.device("meta"):
         small(**params)
-
-
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("grad", [False, True])
-def test_a_dilated_point_is_a_point(memory_format, grad):
-    x = torch.rand(2, 12, 32, 32).contiguous(memory_format=memory_format)
-    point = Pointwise(12, 6, 1)
-    with torch.set_grad_enabled(grad):
-        torch.testing.assert_close(point(x), nn.functional.conv2d(x, point.weight, point.bias))
 
 
 def test_attention_is_one_convolution_that_trains_both_it_is_made_of():

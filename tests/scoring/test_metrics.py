@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sklearn_metrics
 
 from orchestrator.scoring.histograms import histogram
-from orchestrator.scoring.metrics import METRICS, pooled_scores, score, scores, scores_at
+from orchestrator.scoring.metrics import METRICS, score, scores, scores_at
 
 
 def rectangle(rows: slice, columns: slice) -> np.ndarray:
@@ -114,19 +114,6 @@ def test_scores_equal_those_of_scikit_learn(pair):
         "accuracy": sklearn_metrics.accuracy_score(truth, predicted),
     }
     assert found == pytest.approx(expected)
-
-
-def test_pooled_scores_are_those_of_all_pixels_laid_side_by_side():
-    pairs = [(OTHER, TRUTH), (EMPTY, TRUTH), (TRUTH, EMPTY)]
-    counts = [counts_of(predicted, truth) for predicted, truth in pairs]
-    side_by_side = [np.concatenate(masks) for masks in zip(*pairs, strict=True)]
-    pooled = pooled_scores(*np.transpose(counts))
-    assert {name.removesuffix("_pixels"): float(v) for name, v in pooled.items()} == scores_of(*side_by_side)
-
-
-def test_pooled_scores_keep_thresholds_apart():
-    found = pooled_scores(tp=[[3, 1], [1, 1]], fp=[[0, 0], [2, 0]], fn=[[0, 2], [0, 0]], tn=[[5, 5], [5, 7]])
-    assert found["dice_pixels"].tolist() == [8 / 10, 4 / 6]
 
 
 def counts_of(predicted: np.ndarray, truth: np.ndarray) -> tuple[int, int, int, int]:

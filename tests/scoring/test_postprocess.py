@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,9 +8,9 @@ from hypothesis.extra.numpy import arrays
 
 from orchestrator.scoring.histograms import histogram, histogram_of_bins, quantize
 from orchestrator.scoring.metrics import METRICS, scores
-from orchestrator.scoring.pending_cases import Rule, best_rule, cross_fitted_rules, rule_scores, sweep
-from orchestrator.scoring.postprocess import PostProcess, smallest_polyp
-from orchestrator.scoring.threshold import best_threshold, cross_fitted
+from orchestrator.scoring.pending_cases import Rule, best_rule, cross_fitted_rules, scores_under, sweep
+from orchestrator.scoring.postprocess import PostProcess
+from orchestrator.scoring.threshold import best_threshold
 
 MAPS = st.tuples(st.integers(1, 6), st.integers(1, 6)).flatmap(
     lambda shape: st.tuples(
@@ -69,27 +67,11 @@ def test_areas_mean_the_same_at_every_size():
     )
 
 
-def test_configurations_survive_json():
-    rule = PostProcess(0.25, white_level=0.75, reference_area=0.01, fill_holes=True, min_component_area=0.002)
-    assert PostProcess.from_dict(json.loads(json.dumps(rule.as_dict()))) == rule
-
-
-def test_unknown_configurations_are_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown settings cutoff; known: threshold, white_level"):
-        PostProcess.from_dict({"cutoff": 0.5})
-
-
 def test_all_problems_are_told_at_once():
     with pytest.raises(ValueError) as refusal:
         PostProcess(threshold=0.3, white_level=0.0, reference_area=2, min_component_area=-1)
     named = ("threshold", "white_level", "reference_area", "min_component_area")
     assert all(f"{name} must be" in str(refusal.value) for name in named)
-
-
-def test_the_smallest_polyp_is_one_that_is_there():
-    assert smallest_polyp([0.2, 0.0, 0.03]) == 0.03
-    with pytest.raises(ValueError, match="found none"):
-        smallest_polyp([0.0])
 
 
 @settings(max_examples=80, deadline=None)
@@ -110,8 +92,7 @@ def test_the_sweep_scores_what_applying_each_rule_would(cases, threshold, white_
         rule = PostProcess(threshold, white_level, area, fill, least)
         expected = [dice_of(rule.apply(p), mask, metric) for p, mask in cases]
         assert found[int(threshold * 256), column] == pytest.approx(np.mean(expected), abs=1e-12)
-        one_by_one = rule_scores(histograms, Rule(threshold, area), metric=metric, white_level=white_level)
-        assert one_by_one.tolist() == expected
+        assert scores_under(histograms, rule)[metric].tolist() == expected
 
 
 @settings(max_examples=40, deadline=None)
@@ -121,10 +102,9 @@ def test_without_a_reference_area_the_rule_is_the_threshold_alone(cases):
     rule, mean = best_rule(histograms, [0.0], 0.05, 0.95)
     assert (rule.threshold, mean) == best_threshold(histograms, 0.05, 0.95)
     folds = np.arange(len(cases)) % 2
-    values, rules = cross_fitted_rules(histograms, folds, [0.0], 0.05, 0.95)
-    expected_values, thresholds = cross_fitted(histograms, folds, 0.05, 0.95)
-    assert values.tolist() == expected_values.tolist()
-    assert {fold: rule.threshold for fold, rule in rules.items()} == thresholds
+    rules = cross_fitted_rules(histograms, folds, [0.0], 0.05, 0.95)
+    expected = {fold: best_threshold(histograms[folds != fold], 0.05, 0.95)[0] for fold in (0, 1)}
+    assert {fold: rule.threshold for fold, rule in rules.items()} == expected
 
 
 @settings(max_examples=30, deadline=None)
@@ -158,12 +138,12 @@ def test_of_equally_good_areas_the_one_with_more_such_thresholds_is_taken():
     assert rule.reference_area == 0.04
 
 
-def test_each_fold_is_scored_under_the_rule_of_the_others():
-    values, rules = cross_fitted_rules(
-        np.stack([NEGATIVE, POSITIVE]), np.array([2, 5]), [0.0, 0.05], 0.05, 0.95
-    )
-    assert (rules[2].reference_area, rules[5].reference_area) == (0.0, 0.05)
-    assert values.tolist() == [0.0, 1.0]  # a fold of polyps alone knows nothing of false alarms
+def test_each_fold_gets_the_rule_of_the_others():
+    rules = cross_fitted_rules(np.stack([NEGATIVE, POSITIVE]), np.array([2, 5]), [0.0, 0.05], 0.05, 0.95)
+    assert (rules[2].reference_area, rules[5].reference_area) == (
+        0.0,
+        0.05,
+    )  # polyps alone show no false alarms
 
 
 @pytest.mark.parametrize(

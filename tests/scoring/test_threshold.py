@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from orchestrator.scoring.histograms import NUM_BINS, counts, histogram, snap
 from orchestrator.scoring.metrics import METRICS, scores_at
-from orchestrator.scoring.threshold import best_threshold, cross_fitted, curve
+from orchestrator.scoring.threshold import best_threshold, curve
 
 
 def case(inside: list[float], outside: list[float]) -> np.ndarray:
@@ -108,18 +108,6 @@ def test_a_sweep_without_a_threshold_in_it_is_refused():
 def test_a_threshold_is_not_chosen_on_no_cases():
     with pytest.raises(ValueError, match="no cases"):
         best_threshold(np.zeros((0, 2, 256), dtype=np.uint32), 0.1, 0.9)
-
-
-def test_cross_fitting_scores_each_fold_at_the_threshold_of_the_others():
-    wants_high, wants_low = case([0.9], [0.5]), case([0.4], [0.1])
-    values, thresholds = cross_fitted(np.stack([wants_high, wants_low]), np.array([3, 7]), 0.05, 0.95)
-    assert 0.1 < thresholds[3] <= 0.4 and 0.5 < thresholds[7] <= 0.9
-    assert values.tolist() == [2 / 3, 0.0]
-
-
-def test_cross_fitting_one_fold_is_refused():
-    with pytest.raises(ValueError, match="two folds"):
-        cross_fitted(case([1.0], [0.0])[None], np.array([0]), 0.1, 0.9)
 
 
 @pytest.mark.parametrize(

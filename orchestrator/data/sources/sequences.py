@@ -57,11 +57,6 @@ CLINIC = _by_frame(
 COLON = _by_frame(COLON_SEQUENCES, COLON_LAST_FRAME)
 
 
-def clinic_sequence(frame: int) -> str:
-    """The video sequence, "1" to "29", of a frame of CVC-ClinicDB, 1 to 612."""
-    return CLINIC[str(frame)]
-
-
 def clinic_sequences(pairs: Sequence[Pair]) -> dict[str, Membership]:
     """Sequences of the pairs that are named 1 to 612; none at all unless each of them is 384 x 288."""
     return _numbered(pairs, CLINIC, CLINIC_SIZE)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-from orchestrator.common.files import write_atomically
 
 GREEN = (0, 220, 0)
 RED = (255, 40, 40)
@@ -24,13 +20,6 @@ def outlined(
         _outline(drawn, truth, GREEN, thickness + 2)
     _outline(drawn, mask, RED, thickness)
     return drawn
-
-
-def save_overlay(
-    image: NDArray[np.uint8], mask: NDArray[np.bool_], truth: NDArray[np.bool_] | None, path: Path
-) -> None:
-    """Write the outlined image as PNG."""
-    write_atomically(path, png(outlined(image, mask, truth)), sync=False)
 
 
 def png(image: NDArray[np.uint8]) -> bytes:

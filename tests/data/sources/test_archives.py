@@ -21,7 +21,8 @@ from orchestrator.data.importing.check import check_dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.sources.layouts import LAYOUTS
 from orchestrator.data.sources.pairs import Pair
-from orchestrator.data.sources.sequences import clinic_sequence, clinic_sequences, whole_clinic_sequences
+from orchestrator.data.sources.sequences import CLINIC as CLINIC_SEQUENCES
+from orchestrator.data.sources.sequences import clinic_sequences, whole_clinic_sequences
 
 CLINIC_FRAME, CLINIC_MASK = np.full((288, 384, 3), 90, np.uint8), np.tile(MASK, (12, 12))
 KVASIR = {
@@ -153,7 +154,7 @@ def test_frames_of_clinic_get_their_published_sequences(tmp_path):
 
 
 def test_the_29_sequences_are_those_of_the_published_table():
-    sequences = [int(clinic_sequence(frame)) for frame in range(1, 613)]
+    sequences = [int(CLINIC_SEQUENCES[str(frame)]) for frame in range(1, 613)]
     assert sequences == sorted(sequences)
     assert [sequences.count(n) for n in range(1, 30)] == [
         *(25, 25, 17, 11, 25, 23, 25, 26, 22, 6, 22, 25, 25, 20, 20),
@@ -455,7 +456,7 @@ def test_the_sequences_of_the_real_clinic_frames_are_those_of_its_readme():
     with (real("CVC-ClinicDB") / "meta.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 524
-    assert all(clinic_sequence(int(row["name"])) == row["sequence_or_center"] for row in rows)
+    assert all(CLINIC_SEQUENCES[str(int(row["name"]))] == row["sequence_or_center"] for row in rows)
 
 
 def test_the_centers_of_the_real_polypgen_frames_are_those_of_its_list(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from orchestrator.results.views.overlay import GREEN, RED, outlined, png, save_overlay
+from orchestrator.results.views.overlay import GREEN, RED, outlined, png
 
 
 def square(side: int, low: int, high: int) -> np.ndarray:
@@ -45,7 +45,7 @@ def test_empty_masks_draw_nothing():
 
 def test_the_file_holds_the_colors_in_the_right_order(tmp_path: Path):
     image = np.full((20, 30, 3), (250, 120, 10), np.uint8)
-    save_overlay(image, np.zeros((20, 30), bool), None, tmp_path / "overlay.png")
+    (tmp_path / "overlay.png").write_bytes(png(outlined(image, np.zeros((20, 30), bool))))
     assert cv2.imread(str(tmp_path / "overlay.png"))[0, 0].tolist() == [10, 120, 250]
 
 
