@@ -110,7 +110,7 @@ def test_a_score_by_another_objective_is_not_called_dice():
 
 def test_a_study_that_is_over_names_its_champion_by_both_scorings():
     over = replace(STATUS, state="ended", champion=Named(1, 0.8, 0.79))
-    assert "champion trial 1: 80.00 in the search, 79.00 scored again" in progress_line(over)
+    assert "champion trial 1: 80.00 in the search, 79.00 re-evaluated" in progress_line(over)
     assert "80.00 in the search;" in progress_line(replace(over, champion=Named(1, 0.8)))
 
 
@@ -137,7 +137,7 @@ def test_a_log_says_at_once_that_others_hold_the_cluster_and_does_not_repeat_it(
         for status in (STATUS, crowded, crowded, STATUS, crowded):
             show(status)
     said = capsys.readouterr().out
-    assert said.count("no lane is up: others hold what the cluster has; 5 fits wait") == 2
+    assert said.count("no lane could start: other jobs hold the resources of the cluster; 5 fits wait") == 2
     assert said.count("\n") == 2
 
 
@@ -226,7 +226,7 @@ def test_status_of_a_killed_study_comes_from_ledger_and_journal(run, home, monke
         told = json.loads(run("status", "raced", "--watch", "--json"))
     finally:
         file.unlink()
-    assert "raced: killed, or its machine is gone; the same search goes on from here" in text
+    assert "raced: killed, or its machine is gone; the same command continues from here" in text
     assert "process 7 on here, last heard of" in text
     assert told["state"] == "killed" and told["fits_done"] == 7
     assert [view["number"] for view in told["trials"] if view["state"] == "complete"] == [0]

@@ -124,7 +124,7 @@ def test_a_study_shows_its_trials_and_lanes_while_it_runs_and_says_what_ended_it
     assert {"searching", "ended"} <= {status.state for status in heard.shown}
     assert max(status.lanes.up for status in heard.shown) == 1
     last = read_status(study.home.status_file)
-    assert (last.state, last.end, last.unfinished) == ("ended", "6 of 6 trials were begun", {})
+    assert (last.state, last.end, last.unfinished) == ("ended", "6 of 6 trials were started", {})
     assert [trial.state for trial in last.trials] == ["complete"] * 6
     assert (last.fits_done, last.epochs_done) == (6 * NUM_FOLDS, 6 * NUM_FOLDS * 3)
 

@@ -1,4 +1,4 @@
-"""How a running study looks: a picture on a terminal, lines in a log file."""
+"""A running study on the screen: a live table on a terminal, lines in a log file."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ COLORS = {
 }
 OVER = ("ended", "interrupted", "failed", "killed")
 WORDS = {
-    "starting": "lanes are starting",
-    "timing": "a few steps are timed, to choose how many workers a fit gets",
+    "starting": "starting lanes",
+    "timing": "timing a few steps, to choose the number of workers per fit",
     "searching": "searching",
-    "finishing": "no new trial is begun; the best get their folds",
-    "rescoring": "the finalists are scored again",
-    "scoring": "the champion is scored on cases that the search never saw",
+    "finishing": "search budget used up; completing the folds of the best trials",
+    "rescoring": "re-evaluating the finalists",
+    "scoring": "scoring the champion on hold-out and external cases",
     "ended": "ended",
-    "interrupted": "interrupted; the same search goes on from here",
-    "failed": "it ended with an error; the same search goes on from here",
-    "killed": "killed, or its machine is gone; the same search goes on from here",
+    "interrupted": "interrupted; the same command continues from here",
+    "failed": "ended with an error; the same command continues from here",
+    "killed": "killed, or its machine is gone; the same command continues from here",
 }
 
 
@@ -51,7 +51,10 @@ WORDS = {
 def study_view(
     every_s: float = LOG_EVERY_S, console: Console = out
 ) -> Iterator[tuple[Callable[[str], None], Callable[[Status], None]]]:
-    """Lines with the time since the start, above a picture on a terminal; in a log file a line now and then."""
+    """Functions that print a line, with the time since the start, and show a status.
+
+    On a terminal the status is a live table below the lines; in a log file it is a line every `every_s` seconds.
+    """
     started = time.monotonic()
 
     def say(line: str) -> None:
@@ -80,7 +83,7 @@ def _now_and_then(say: Callable[[str], None], every_s: float) -> Callable[[Statu
 
 
 def progress_line(status: Status) -> str:
-    """Where a study stands, in one line."""
+    """The status of a study in one line."""
     count = Counter[str](trial.state for trial in status.trials)
     count.update({str(state): number for state, number in status.others.items()})
     trials = ", ".join(f"{count[state]} {state}" for state in COLORS if count[state])
@@ -89,7 +92,7 @@ def progress_line(status: Status) -> str:
 
 
 def picture(status: Status, console: Console, rows: int | None = None) -> Group:
-    """Trials by rank with their folds, lanes and pace, the best so far and the time left; so many trials, or all."""
+    """Table of the best trials (`rows` at most) with their folds; lanes, speed, the best trial and the time left."""
     shown = list(status.trials) if rows is None else _most_telling(status.trials, max(3, rows))
     has_unicode = console.encoding.lower().startswith("utf")
     marks = MARKS if has_unicode else PLAIN_MARKS
@@ -125,7 +128,7 @@ def picture(status: Status, console: Console, rows: int | None = None) -> Group:
 
 
 def _most_telling(trials: Sequence[TrialView], room: int) -> list[TrialView]:
-    """The best, and whoever is in flight, by rank; as many as there is room for."""
+    """The best trials and those in flight, by rank, `room` at most."""
     flying = [trial for trial in trials if trial.state == "running"][: room // 2]
     best = [trial for trial in trials if trial not in flying][: room - len(flying)]
     return [trial for trial in trials if trial in flying or trial in best]
@@ -143,7 +146,7 @@ def _folds(trial: TrialView, marks: dict[str, str]) -> Text:
 
 
 def _doing(trial: TrialView) -> str:
-    """What becomes of a trial; one that lacks folds has no score, so what it has shown stands here."""
+    """State of a trial, with the partial score of one that lacks folds."""
     running = [_epochs(fold) for fold in trial.folds if fold.state == "running"]
     so_far = trial.partial if trial.state in ("waiting", "stopped") else None
     shown = [so_far.short()] if so_far is not None and so_far.folds_seen else []
@@ -163,7 +166,7 @@ def _best(status: Status) -> str:
     front = f"; Pareto front: {', '.join(map(str, status.front))}" if status.front else ""
     what = "" if status.objective == "dice" else f"{status.objective} "
     if (named := status.champion) is not None:
-        again = "" if named.fresh is None else f", {percent(named.fresh)} scored again"
+        again = "" if named.fresh is None else f", {percent(named.fresh)} re-evaluated"
         return f"champion trial {named.number}: {what}{percent(named.dice)} in the search{again}{front}"
     if (best := status.best) is None:
         return "no finished fold yet"
@@ -177,7 +180,9 @@ def _counts(status: Status) -> list[str]:
     unit = "GPU-hours" if status.gpus_per_lane else "lane-hours"
     parts = [f"{status.fits_done} fits, {status.epochs_done} epochs, {status.gpu_hours:.3g} {unit}"]
     if lanes.crowded:
-        parts.append(f"no lane is up: others hold what the cluster has; {lanes.queued} fits wait")
+        parts.append(
+            f"no lane could start: other jobs hold the resources of the cluster; {lanes.queued} fits wait"
+        )
     elif lanes.room:
         waiting = f", {lanes.queued} fits wait" if lanes.queued else ""
         parts.append(f"{lanes.busy} of {lanes.up} lanes busy{waiting}")

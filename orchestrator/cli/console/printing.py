@@ -1,4 +1,4 @@
-"""What all commands print with: results on stdout, progress and mistakes on stderr, plain lines in a log file."""
+"""Printing of all commands: results on stdout, progress and errors on stderr, plain lines in a log file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ err = Console(stderr=True, soft_wrap=True)
 
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal; in a log file, a line a minute with what is left."""
+    """A progress bar on a terminal; in a log file, a line per minute with the remaining time."""
     if not err.is_terminal:
         yield LogLines(title)
         return
@@ -34,7 +34,7 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def plain(text: str) -> str:
-    """Lines of a message, with what a terminal would obey written out: names in a user's file may hold escapes."""
+    """A message with control characters escaped: names in a user's file may contain terminal commands."""
     return "\n".join(
         line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
         for line in text.split("\n")
@@ -42,7 +42,7 @@ def plain(text: str) -> str:
 
 
 class LogLines:
-    """Progress for those who read a log file: nothing about what is over within a minute."""
+    """Progress in a log file; nothing is printed for work that takes less than a minute."""
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -58,12 +58,12 @@ class LogLines:
 
 
 def note(line: str) -> None:
-    """A line on stderr, as it is."""
+    """Print a line on stderr, without markup."""
     err.print(line, markup=False, highlight=False)
 
 
 def epoch_line(row: dict[str, float], epochs: int) -> str:
-    """Dice in percent, at the epoch's own best threshold. A refit on all cases has none to validate, and so no Dice."""
+    """One epoch in a line; Dice in percent, at the epoch's best threshold; none where nothing is validated."""
     dice = "" if math.isnan(row["val_dice"]) else f"val dice {percent(row['val_dice'])}  "
     return (
         f"epoch {row['epoch'] + 1:.0f}/{epochs}  loss {row['train_loss']:.4f}  {dice}"
@@ -72,7 +72,7 @@ def epoch_line(row: dict[str, float], epochs: int) -> str:
 
 
 def print_json(value: Any, indent: int | None = 1) -> None:
-    """JSON knows no NaN and no infinity: they become null."""
+    """Print JSON on stdout; NaN and infinity, which JSON does not have, become null."""
     print(json.dumps(_finite(value), indent=indent, allow_nan=False), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Whether a new setting may be begun: the budget, less what was spent and what the end of the race will cost."""
+"""Whether another trial may start: the budget, minus usage, minus what the finalists still need."""
 
 from __future__ import annotations
 
@@ -12,63 +12,67 @@ from orchestrator.search.samplers.stopping_rule import Shown, why_unlikely
 
 
 class BudgetGate:
-    """Once it is closed it stays closed for this run: `end` says why."""
+    """Open while new trials may start. Once closed it stays closed for this run; `end` is the reason."""
 
     def __init__(
         self, budget: Budget, spending: ResourceUsage, num_lanes: Callable[[], int] = lambda: 1
     ) -> None:
         self.budget, self.spending, self.num_lanes = budget, spending, num_lanes
         self.end: End | None = None
-        self.reserved = 0.0  # fits after the search: the finalists are scored again
+        self.reserved = 0.0  # fits after the search: the re-evaluation of finalists
 
     def is_open(
         self,
-        configuration: int,
+        num_trials: int,
         fits_held_back: Callable[[], float],
         shown: Callable[[], Sequence[Shown]],
         new_fits: int = 1,
     ) -> bool:
-        """`settings`: how many were begun; `new_fits`: what one more begins with. Of the rest what matters is asked."""
+        """Whether another trial may start.
+
+        `num_trials`: trials started so far. `new_fits`: fits that the next one starts with. The two callables (fits
+        reserved for trials in flight and finalists; trials with their values) are called only if a limit needs them.
+        """
         if self.end is None:
-            self.end = self._end(configuration, fits_held_back, shown, new_fits)
+            self.end = self._end(num_trials, fits_held_back, shown, new_fits)
         return self.end is None
 
     def remember(self) -> dict[str, Any] | None:
-        """Why it is closed for good, as JSON for `recall`; None while it is open, or closed for this run alone."""
+        """The reason as JSON for `recall`; None while open, or if closed for this run only."""
         if self.end is None or self.end.is_of_this_run:
             return None
         return {**asdict(self.end), "budget": self._of_the_study()}
 
-    def recall(self, told: Mapping[str, Any] | None) -> None:
-        """Close it as an earlier run did, if the budget is still the same."""
-        if told is not None and told["budget"] == self._of_the_study():
-            self.end = End(told["by"], told["why"])
+    def recall(self, stored: Mapping[str, Any] | None) -> None:
+        """Close for the reason that an earlier run stored, if the budget is the same."""
+        if stored is not None and stored["budget"] == self._of_the_study():
+            self.end = End(stored["by"], stored["why"])
 
     def _of_the_study(self) -> dict[str, Any]:
         return {name: limit for name, limit in self.budget.as_dict().items() if name != "hours"}
 
     def close(self, by: str, why: str) -> None:
-        """Close it for another reason."""
+        """Close for a reason that is not the budget."""
         self.end = End(by, why)
 
     @property
     def is_out_of_time(self) -> bool:
-        """Whether the hours of this run are over, and everything ends."""
+        """Whether the hours of this run are used up, which ends everything."""
         return self.budget.hours is not None and self.spending.hours >= self.budget.hours
 
     def affords(self, fit_ids: Iterable[str]) -> bool:
-        """Whether what is left of these fits, and those after the search, stay within the epochs and GPU-hours."""
+        """Whether the rest of these fits, and the re-evaluation, stay within the epochs and GPU-hours."""
         after = self.spending.spent() + self.cost_of(self.spending.left_of(fit_ids) + self.reserved)
         limits = ((self.budget.epochs, after.epochs), (self.budget.gpu_hours, after.gpu_hours))
         return all(limit is None or found <= limit for limit, found in limits)
 
     def cost_of(self, num_fits: float) -> Cost:
-        """What so many more fits will cost, as far as fits so far tell."""
+        """Expected cost of further fits, from the mean of finished ones."""
         return cost_of(num_fits, self.spending.per_fit(), self.num_lanes(), self.spending.gpus_per_lane)
 
     def _end(
         self,
-        configuration: int,
+        num_trials: int,
         fits_held_back: Callable[[], float],
         shown: Callable[[], Sequence[Shown]],
         new_fits: int,
@@ -77,7 +81,7 @@ class BudgetGate:
         if self.budget.is_of_training:
             kept = fits_held_back() + self.reserved
             spent, held_back, new = self.spending.spent(), self.cost_of(kept), self.cost_of(new_fits)
-        end = self.budget.used_up(configuration, spent, held_back, new)
+        end = self.budget.used_up(num_trials, spent, held_back, new)
         if end is None and self.budget.until_unlikely and (why := why_unlikely(shown())) is not None:
             return End("until_unlikely", why)
         return end

@@ -1,9 +1,9 @@
-"""What a study may spend, and when it begins no new setting: pure, in plain numbers.
+"""Limits on what a study may spend, and when no new trial starts: pure functions of numbers.
 
-Hours are wall time of one run and hard: when they are over, fits end after their epoch and can be taken up again.
-All other budgets are of the study over all its runs. They end the trying of new settings, never a fit. Of hours,
-GPU-hours and epochs enough is held back for the folds in flight and those of the finalists: a champion with all folds
-is to be named within the budget, as well as can be told from the fits so far.
+Hours are wall time of one run and hard: when they are used up, fits end after their epoch and can be resumed. All other
+budgets cover all runs of the study; they end the start of new trials, never a fit. Of hours, GPU-hours and epochs,
+enough is reserved for the folds in flight and for the finalists, so that a champion with all folds can be chosen within
+the budget, as far as past fits predict the cost.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 
 from orchestrator.common.errors import BadStudy
 
-# Fits differ in length: so much more is held back than fits took on average.
+# Fits differ in length: this factor above their mean is reserved.
 SLACK = 1.1
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What was spent, or will be."""
+    """An amount of wall time, device time and epochs."""
 
     hours: float = 0.0  # wall time of this run
-    gpu_hours: float = 0.0  # time of fits in lanes x GPUs a lane; without GPUs a lane counts as one
+    gpu_hours: float = 0.0  # time of fits x GPUs per lane; without GPUs a lane counts as one
     epochs: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
@@ -32,20 +32,20 @@ class Cost:
 
 @dataclass(frozen=True)
 class End:
-    """Why no new setting is begun."""
+    """The reason why no new trial starts."""
 
     by: str  # a field of `Budget`, "space", "interrupted", "machine" or "failures"
     why: str  # in words, with numbers
 
     @property
     def is_of_this_run(self) -> bool:
-        """Whether the same command goes on with what is left open."""
+        """Whether the same command continues with trials that are open."""
         return self.by in ("hours", "interrupted", "machine", "failures")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What ends a search; the first that is used up does. At least one is given."""
+    """Limits of a search, at least one; the first that is reached ends it."""
 
     trials: int | None = None
     hours: float | None = None
@@ -69,29 +69,29 @@ class Budget:
 
     @property
     def is_of_training(self) -> bool:
-        """Whether it matters what fits cost."""
+        """Whether a limit depends on the cost of fits."""
         return any(limit is not None for limit in (self.hours, self.gpu_hours, self.epochs))
 
-    def used_up(self, configuration: int, spent: Cost, held_back: Cost, new: Cost) -> End | None:
-        """Why no new setting is begun; None if one may be.
+    def used_up(self, num_trials: int, spent: Cost, held_back: Cost, new: Cost) -> End | None:
+        """The reason why no new trial starts, or None.
 
-        `held_back`: what the fits in flight and the finalists' folds will cost; `new`: what a new setting begins with.
+        `held_back`: expected cost of fits in flight and of the finalists' folds; `new`: of a new trial's first fits.
         """
-        if self.trials is not None and configuration >= self.trials:
-            return End("trials", f"{configuration} of {self.trials} trials were begun")
+        if self.trials is not None and num_trials >= self.trials:
+            return End("trials", f"{num_trials} of {self.trials} trials were started")
         limits = (("hours", self.hours), ("gpu_hours", self.gpu_hours), ("epochs", self.epochs))
         for name, limit in limits:
             used, kept, more = (getattr(cost, name) for cost in (spent, held_back, new))
             if limit is not None and (used + kept >= limit or used + kept + more > limit):
-                rest = f", and {_number(kept)} are held back for the folds of the finalists" if kept else ""
-                next_one = f"; another setting begins with {_number(more)}" if used + kept < limit else ""
+                rest = f", and {_number(kept)} are reserved for the folds of the finalists" if kept else ""
+                next_one = f"; another trial starts with {_number(more)}" if used + kept < limit else ""
                 return End(
                     name, f"{_number(used)} of {_number(limit)} {WORDS[name]} are spent{rest}{next_one}"
                 )
         return None
 
     def as_dict(self) -> dict[str, Any]:
-        """The limits that are given."""
+        """The limits that are set, by name."""
         return {name: limit for name, limit in asdict(self).items() if limit}
 
     def __str__(self) -> str:
@@ -106,14 +106,14 @@ WORDS = {"trials": "trials", "hours": "hours", "gpu_hours": "GPU-hours", "epochs
 
 @dataclass(frozen=True)
 class FitCost:
-    """What a fit costs on average."""
+    """Mean cost of a fit."""
 
     lane_seconds: float
     epochs: float
 
 
 def cost_of(num_fits: float, fit: FitCost | None, num_lanes: int, gpus_per_lane: float) -> Cost:
-    """What so many more fits will cost; nothing is known before the first is finished."""
+    """Expected cost of further fits; zero before a fit is finished, for nothing is known."""
     if fit is None or not num_fits:
         return Cost()
     waves = math.ceil(num_fits / num_lanes)

@@ -1,4 +1,4 @@
-"""What a study has spent on training: from the records of its fits, and from the epochs in flight."""
+"""What a study has spent on training, from the records of finished fits and the epochs of fits in flight."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from orchestrator.search.budget.limits import Cost, FitCost
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.ledger import Ledger
 
-# The pace is that of so many last seconds.
+# Window of the pace, in seconds.
 PACE_S = 600.0
 
 
 @dataclass(frozen=True)
 class Training:
-    """What one fit has cost so far."""
+    """Cost of one fit so far."""
 
     epochs: int = 0
-    seconds: float = 0.0  # of its lane
+    seconds: float = 0.0  # of lane time
     workers: int = 1
     finished: bool = False
 
 
 class ResourceUsage:
-    """Counts epochs and lane time over all runs of a study; wall time of this one.
+    """Epochs and lane time over all runs of a study, and wall time of this run.
 
-    Fits that were cut or failed left no record: what they cost is known while this lives, and afterwards to whoever
-    kept `unfinished`.
+    Fits that were cut or failed leave no record; their cost survives a restart through `unfinished` alone, which
+    the status file keeps.
     """
 
     def __init__(
@@ -42,26 +42,26 @@ class ResourceUsage:
         self.clock, self.started = clock, clock()
         self.gpus_per_worker, self.workers_per_lane = 0.0, 1
         self.fits: dict[str, Training] = {}
-        self.open: dict[str, Training] = {}  # of these, those that are not on record
-        # Over all fits, kept as they come in: of fits, lanes' seconds by workers, and epochs.
+        self.open: dict[str, Training] = {}  # fits without a record
+        # Running sums over all fits.
         self.num_finished, self.finished_seconds, self.finished_epochs, self.epochs = 0, 0.0, 0, 0
         self.seconds_of: dict[int, float] = {}
         for fit_id, cost in (unfinished or {}).items():
             self._count(fit_id, Training(*cost))
         for fit_id, training in _on_record(ledger):
             self._count(fit_id, training)
-        self.ticks: deque[tuple[float, int]] = deque()  # when epochs came in, and how many
+        self.ticks: deque[tuple[float, int]] = deque()  # (time, number of epochs reported)
 
     @property
     def gpus_per_lane(self) -> float:
         return self.gpus_per_worker * self.workers_per_lane
 
     def lane(self, gpus_per_worker: float, workers: int) -> None:
-        """Say what a lane holds from now on."""
+        """Set what a lane holds from now on."""
         self.gpus_per_worker, self.workers_per_lane = gpus_per_worker, workers
 
     def hear(self, fit_id: str, rows: Iterable[Mapping[str, float]]) -> None:
-        """Count epochs of a fit in flight. Those before a restart may be told again."""
+        """Count epochs of a fit in flight; epochs that are reported again after a restart count once."""
         fit = self.fits.get(fit_id) or Training(workers=self.workers_per_lane)
         new = [row for row in rows if row["epoch"] >= fit.epochs]
         epochs = int(max((row["epoch"] for row in new), default=fit.epochs - 1)) + 1
@@ -71,11 +71,11 @@ class ResourceUsage:
             self.ticks.append((self.clock(), len(new)))
 
     def finish(self, record: FitRecord) -> None:
-        """Count a finished fit by its record: it knows what earlier runs spent on it."""
+        """Count a finished fit by its record, which includes earlier runs."""
         self._count(record.fit_id, Training(len(record.curves), record.seconds, record.world_size, True))
 
     def _count(self, fit_id: str, training: Training) -> None:
-        """Put what a fit has cost in the place of what was known of it."""
+        """Replace what was counted for a fit."""
         before, self.fits[fit_id] = self.fits.get(fit_id), training
         self.open.pop(fit_id, None)
         if not training.finished:
@@ -101,13 +101,13 @@ class ResourceUsage:
         return Cost(self.hours, gpu_seconds / 3600, self.epochs)
 
     def per_fit(self) -> FitCost | None:
-        """What a finished fit cost on average; None before there is one."""
+        """Mean cost of finished fits; None before the first."""
         if not self.num_finished:
             return None
         return FitCost(self.finished_seconds / self.num_finished, self.finished_epochs / self.num_finished)
 
     def left_of(self, fit_ids: Iterable[str]) -> float:
-        """How much there is to train of these fits, in fits: those that were begun need less."""
+        """Remaining work of these fits, in units of a mean fit: fits in flight count by their remaining epochs."""
         usual, ids = self.per_fit(), list(fit_ids)
         if usual is None:
             return len(ids)
@@ -115,7 +115,7 @@ class ResourceUsage:
         return sum(max(0.0, 1 - epochs / usual.epochs) for epochs in begun)
 
     def epochs_per_second(self) -> float | None:
-        """Pace of the last minutes, since the first epoch came in; None before the second one did."""
+        """Epochs per second over the last minutes; None before the second epoch is reported."""
         now = self.clock()
         while self.ticks and self.ticks[0][0] < now - PACE_S:
             self.ticks.popleft()
@@ -124,12 +124,12 @@ class ResourceUsage:
         return sum(count for _, count in list(self.ticks)[1:]) / (now - self.ticks[0][0])
 
     def unfinished(self) -> dict[str, Any]:
-        """What fits that are not on record have cost, as plain JSON: they may never be."""
+        """Cost of fits without a record, as JSON."""
         return {fit_id: [fit.epochs, round(fit.seconds, 3), fit.workers] for fit_id, fit in self.open.items()}
 
 
 def _on_record(ledger: Ledger) -> Iterable[tuple[str, Training]]:
-    """Fits of the search; a refit validates nothing and is no part of it."""
+    """Fits of the search: a refit validates nothing and does not count."""
     for stored in ledger.stored():
         if stored.case_ids:
             yield stored.fit_id, Training(len(stored.curves), stored.seconds, stored.world_size, True)

@@ -1,8 +1,7 @@
-"""Watches a running study: keeps its status file and tells whoever shows it, about once a second.
+"""Monitors a running study: writes its status file and passes the status on, about once per second.
 
-What changes is told from the loop of the search, which also makes the picture, at most once a second, from what it
-has in memory. A thread of its own writes the picture down, with a fresh heartbeat, so that a loop that is busy does
-not look dead. Whatever goes wrong here is logged once and the search goes on.
+The search loop reports changes and renders the status from memory, at most once per second. A separate thread writes
+it with a fresh heartbeat, so that a busy loop does not look dead. Errors are logged once; the search continues.
 """
 
 from __future__ import annotations
@@ -37,14 +36,13 @@ from orchestrator.search.store.study_store import STATES, StudyStore, StudyTrial
 
 logger = logging.getLogger(__name__)
 PERIOD_S = 1.0
-SHARE = (
-    0.05  # of the time of the search that its picture may take: of very many trials it is drawn more rarely
-)
+# Share of the search's time that rendering may take: with very many trials the status is rendered less often.
+SHARE = 0.05
 MOST_SHOWN = 300  # trials in the status file: it is written every second
 
 
 class ProgressMonitor:
-    """A context for as long as a study runs. `show` is called from a thread of its own."""
+    """Context manager around a running study. `show` is called from a separate thread."""
 
     def __init__(
         self, home: StudyStore, purse: BudgetGate, rule: str, show: Callable[[Status], None]
@@ -57,13 +55,13 @@ class ProgressMonitor:
         self.ended: dict[int, TrialState] = {}
         self.params: dict[int, dict[str, Any]] = {}
         self.flying: dict[int, dict[int, FoldView]] = {}  # trial -> fold
-        self.speeds: dict[tuple[int, int], float] = {}  # images a second of every fit in flight
+        self.speeds: dict[tuple[int, int], float] = {}  # images per second of each fit in flight
         now = time.time()
         self.latest = Status(
             home.name, "starting", rule, str(purse.budget), now, now, os.getpid(), socket.gethostname()
         )
-        self.drawn = 0.0  # when the picture was made
-        self.seconds_a_draw = 0.0  # that the last one took
+        self.drawn = 0.0  # time of the last rendering
+        self.seconds_a_draw = 0.0  # duration of the last rendering
         self.trouble: str | None = None
         self.closing = threading.Event()
         self.thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -83,7 +81,7 @@ class ProgressMonitor:
 
     @contextmanager
     def counting_lanes(self, count_lanes: Callable[[], LaneCount]) -> Iterator[None]:
-        """Count these lanes, from the thread of its own, as long as this lasts and not a moment longer."""
+        """Count lanes from the separate thread while the context is open."""
         self.count = count_lanes
         try:
             yield
@@ -92,7 +90,7 @@ class ProgressMonitor:
                 self.count, self.lanes = None, LaneCount()
 
     def follow(self, searcher: OptunaSearcher, trials: Iterable[FrozenTrial]) -> None:
-        """Watch the trials of this searcher; `trials` are those of earlier runs."""
+        """Monitor the trials of a searcher; `trials`: those of earlier runs."""
         self.searcher, self.best = searcher, BestSoFar(searcher.standings)
         for trial in trials:
             self.params[trial.number] = dict(trial.params)
@@ -100,16 +98,16 @@ class ProgressMonitor:
                 self.ended[trial.number] = STATES[trial.state]  # type: ignore[assignment]  # the words are the same
 
     def now(self, state: State) -> None:
-        """Say what the study is at."""
+        """Set the state of the study."""
         self.latest = replace(self.latest, state=state)
         self.draw()
 
     def name(self, champion: Named | None) -> None:
-        """Say who is champion."""
+        """Set the champion."""
         self.latest = replace(self.latest, champion=champion)
 
     def visit(self, number: int, params: Mapping[str, Any], folds: Iterable[int]) -> None:
-        """Some folds of a trial were asked for."""
+        """Folds of a trial were queued."""
         if self.searcher is not None:
             self.params[number] = {
                 name: value for name, value in params.items() if name in self.searcher.space.search
@@ -117,7 +115,7 @@ class ProgressMonitor:
         self.flying[number] = {fold: FoldView("queued") for fold in folds}
 
     def hear(self, number: int, fold: int, rows: list[dict[str, float]], epochs: int, done: bool) -> None:
-        """Epochs of a fold came in."""
+        """Epochs of a fold were reported."""
         flying = self.flying.setdefault(number, {})
         if done:
             flying.pop(fold, None)
@@ -128,7 +126,7 @@ class ProgressMonitor:
             self.speeds[number, fold] = row.get("images_per_second", 0.0)
 
     def leave(self, number: int) -> None:
-        """A visit ended."""
+        """A trial has no fold in flight any more."""
         for fold in self.flying.pop(number, {}):
             self.speeds.pop((number, fold), None)
 
@@ -137,12 +135,12 @@ class ProgressMonitor:
         self.ended[trial.number] = trial.state  # type: ignore[assignment]  # the words are the same
 
     def step(self) -> None:
-        """Called from the loop of the search as often as it turns."""
+        """Render if it is time to; called from the search loop."""
         if time.monotonic() - self.drawn >= max(PERIOD_S, self.seconds_a_draw / SHARE):
             self.draw()
 
     def draw(self) -> None:
-        """Make the picture from what is in memory."""
+        """Render the status from memory."""
         started = time.monotonic()
         self._guarded(self._draw)
         self.drawn = time.monotonic()
@@ -220,7 +218,7 @@ class ProgressMonitor:
         self.show(status)
 
     def _guarded(self, act: Callable[[], None]) -> None:
-        """Whoever only watches must not end a search; what went wrong is said, once."""
+        """Call `act`; an error is logged once and does not end the search."""
         try:
             act()
         except Exception as error:

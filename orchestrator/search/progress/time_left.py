@@ -1,4 +1,4 @@
-"""How long a search will still take: from the race so far, in plain numbers, with the reckoning in words."""
+"""Remaining time of a search, extrapolated from the race so far, with the calculation in words."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from orchestrator.search.records.status import Left
 
 @dataclass(frozen=True)
 class Ahead:
-    """Fits that are still to come, of fractions where they are begun or guessed."""
+    """Fits that remain; fractions where they are in flight or estimated."""
 
-    new: int | None  # settings that may still be begun; None: nobody knows how many
-    fits_a_configuration: float  # as many as settings took on average so far
+    new: int | None  # trials that may still start; None: unknown
+    fits_a_configuration: float  # mean over the configurations so far
     flying: float
-    finals: float  # of those that would be the finalists now
+    finals: float  # of the current finalists
 
     @property
     def fits(self) -> float | None:
@@ -25,36 +25,36 @@ class Ahead:
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast the study goes."""
+    """Speed of the study."""
 
-    fit: FitCost | None  # an average finished one
+    fit: FitCost | None  # mean of finished fits
     epochs_per_second: float | None
-    gpus: float  # at work, or lanes where there are none
+    gpus: float  # in use; lanes where there are no GPUs
 
 
 def fits_a_configuration(folds_of_configurations: Sequence[int], num_folds: int, races: bool) -> float:
-    """Folds that a new setting will take on average; before much is known, halfway between one and all."""
+    """Expected folds of a new configuration: the mean so far, shrunk towards half of all folds."""
     if not races:
         return float(num_folds)
     return (sum(folds_of_configurations) + (1 + num_folds) / 2) / (len(folds_of_configurations) + 1)
 
 
 def forecast(budget: Budget, spent: Cost, ahead: Ahead, pace: Pace) -> Left:
-    """The earliest end that any budget sets; of a race it is a guess, and says on what."""
+    """The earliest end among the budget's limits, and how it was calculated."""
     ends = [_by_fits(ahead, pace)]
     if ahead.new != 0:
         if budget.hours is not None:
             ends.append(
-                Left(3600 * max(0.0, budget.hours - spent.hours), None, f"{budget.hours:g} hours in all")
+                Left(3600 * max(0.0, budget.hours - spent.hours), None, f"{budget.hours:g} hours in total")
             )
         if budget.gpu_hours is not None and pace.gpus:
             hours = max(0.0, budget.gpu_hours - spent.gpu_hours) / pace.gpus
             ends.append(
-                Left(3600 * hours, None, f"{budget.gpu_hours:g} GPU-hours in all, {pace.gpus:g} at work")
+                Left(3600 * hours, None, f"{budget.gpu_hours:g} GPU-hours in total, {pace.gpus:g} in use")
             )
         if budget.epochs is not None and pace.epochs_per_second:
             seconds = max(0.0, budget.epochs - spent.epochs) / pace.epochs_per_second
-            how = f"{budget.epochs:,} epochs in all, {pace.epochs_per_second:.2g} a second"
+            how = f"{budget.epochs:,} epochs in total, {pace.epochs_per_second:.2g} per second"
             ends.append(Left(seconds, None, how))
     known = [end for end in ends if end.seconds is not None]
     left = min(known, key=lambda end: end.seconds or 0.0) if known else ends[0]
@@ -67,7 +67,7 @@ def forecast(budget: Budget, spent: Cost, ahead: Ahead, pace: Pace) -> Left:
 
 def _by_fits(ahead: Ahead, pace: Pace) -> Left:
     if ahead.fits is None:
-        return Left(None, None, "as many settings as the budget allows")
+        return Left(None, None, "as many trials as the budget allows")
     parts = [f"{ahead.new} new trials x {ahead.fits_a_configuration:.1f} fits"] * bool(ahead.new)
     parts += [f"{ahead.flying:.1f} in flight"] * bool(ahead.flying)
     parts += [f"{ahead.finals:.0f} for the finalists"] * bool(ahead.finals)
@@ -78,5 +78,5 @@ def _by_fits(ahead: Ahead, pace: Pace) -> Left:
     return Left(
         seconds,
         ahead.fits,
-        f"{how}; {pace.fit.epochs:.0f} epochs each, {pace.epochs_per_second:.2g} a second",
+        f"{how}; {pace.fit.epochs:.0f} epochs each, {pace.epochs_per_second:.2g} per second",
     )

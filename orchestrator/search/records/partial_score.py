@@ -1,6 +1,6 @@
-"""What a trial without all its folds has shown, under names of its own: it is no score of the trial.
+"""Partial scores of trials without all their folds, under names of their own: they are not the trial's score.
 
-What the race makes of such a trial, and what Optuna is told of a stopped one, is imputed; it is never shown as Dice.
+Values that the race or Optuna use for such a trial are imputed, and never shown as Dice.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from orchestrator.scoring.formatting import percent, points
 
 @dataclass(frozen=True)
 class SeenFolds:
-    """What the race has last looked at of a trial: by these folds it goes on, waits or is stopped."""
+    """Folds of a trial that the race last judged, and the comparison on them."""
 
     folds: tuple[int, ...]
-    compared_with: int | None = None  # the incumbent of then
-    paired_difference: float | None = (
-        None  # Dice less that one's on the same images, masks of both by these folds
-    )
+    compared_with: int | None = None  # number of the incumbent at that time
+    # Dice minus that of `compared_with` on the same images, at thresholds chosen on these folds.
+    paired_difference: float | None = None
 
     def then(self, line: Mapping[str, Any]) -> SeenFolds:
-        """After one more verdict, a line of `race.jsonl`; one that cuts a fit says nothing new of finished folds."""
+        """The same after one more line of `race.jsonl`; a verdict that cuts a fit changes nothing here."""
         folds, numbers = tuple(line["folds"]), line["numbers"]
         difference = numbers.get("paired_difference", numbers.get("difference"))
         if difference is None:
@@ -36,7 +35,7 @@ NOTHING_SEEN = SeenFolds(())
 
 
 def seen_folds_of(lines: Iterable[Mapping[str, Any]]) -> dict[int, SeenFolds]:
-    """The last look at every trial, by number."""
+    """Trial number -> folds that the race last judged."""
     looks: dict[int, SeenFolds] = {}
     for line in lines:
         looks[line["trial"]] = looks.get(line["trial"], NOTHING_SEEN).then(line)
@@ -45,23 +44,22 @@ def seen_folds_of(lines: Iterable[Mapping[str, Any]]) -> dict[int, SeenFolds]:
 
 @dataclass(frozen=True)
 class PartialScore:
-    """The folds that a trial has, and what they show."""
+    """Score of a trial over its finished folds."""
 
     folds_seen: int
     num_folds: int
-    dice_on_seen_folds: float | None = (
-        None  # mean over their images, masks as these folds choose; None of no fold
-    )
-    paired_difference: float | None = None  # that less the Dice of `compared_with` on the same images
+    # Mean over their images, at the threshold that is best for these folds; None without a fold.
+    dice_on_seen_folds: float | None = None
+    paired_difference: float | None = None  # minus the Dice of `compared_with` on the same images
     compared_with: int | None = None  # trial
 
     @property
     def of_folds(self) -> str:
-        """1 of 5 folds."""
+        """Text such as "1 of 5 folds"."""
         return f"{self.folds_seen} of {self.num_folds} folds"
 
     def __str__(self) -> str:
-        """After 1 of 5 folds (dice 28.22 there, -4.10 against trial 0)."""
+        """Text such as "after 1 of 5 folds (dice 28.22 there, -4.10 against trial 0)"."""
         if self.dice_on_seen_folds is None:
             return f"before any of {self.num_folds} folds was finished"
         pair = ""
@@ -70,11 +68,11 @@ class PartialScore:
         return f"after {self.of_folds} (dice {percent(self.dice_on_seen_folds)} there{pair})"
 
     def short(self) -> str:
-        """28.22 on 1/5."""
+        """Text such as "28.22 on 1/5"."""
         return f"{percent(self.dice_on_seen_folds)} on {self.folds_seen}/{self.num_folds}"
 
     def metrics(self) -> dict[str, float]:
-        """For MLflow."""
+        """Metrics for MLflow, without those that are unknown."""
         found = {
             "folds_seen": float(self.folds_seen),
             "dice_on_seen_folds": self.dice_on_seen_folds,
@@ -84,5 +82,5 @@ class PartialScore:
 
 
 def partial(dice: float | None, num_folds: int, look: SeenFolds) -> PartialScore:
-    """Of a trial with that mean Dice over the images of the folds that were looked at."""
+    """Partial score from the mean Dice over the images of the judged folds."""
     return PartialScore(len(look.folds), num_folds, dice, look.paired_difference, look.compared_with)

@@ -1,6 +1,6 @@
-"""Every trial of a study as Optuna had it last, one small file each: what a damaged journal is rebuilt from.
+"""Copies of a study's Optuna trials, one small file each, from which a damaged journal is rebuilt.
 
-They are written after the journal, so they never know of more than it does: where they do, it lost something.
+Each is written after the journal, so a copy that knows more than the journal shows that the journal lost something.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class _Stored(BaseModel):
 
 
 class TrialRecords:
-    """Trials by number, below a folder."""
+    """Files of trials by number, in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def write(self, trial: FrozenTrial) -> None:
-        """Keep a trial as it is now; one that waits to be asked for has no number of its own yet."""
+        """Write a trial as it is now; a trial that is only enqueued has no number yet and is skipped."""
         if trial.state == TrialState.WAITING:
             return
         file, content = self._file(trial.number), json.dumps(_plain(trial), indent=1).encode()
@@ -54,12 +54,12 @@ class TrialRecords:
             write_atomically(file, content)
 
     def write_end(self, end: Mapping[str, Any] | None) -> None:
-        """Keep why no new trial is begun."""
+        """Write the reason why no new trial starts."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / "end.json", json.dumps(end).encode())
 
     def read(self) -> list[FrozenTrial]:
-        """Every trial up to the last that reads; one between that does not is there as failed."""
+        """All trials up to the last readable one; unreadable ones between them count as failed."""
         found = {}
         for file in self.folder.glob("[0-9]*.json"):
             stat = file.stat()
@@ -68,7 +68,7 @@ class TrialRecords:
         return [found.get(number) or lost(number) for number in range(max(found, default=-1) + 1)]
 
     def end(self) -> dict[str, Any] | None:
-        """Why no new trial is begun, where that is known."""
+        """The reason why no new trial starts, or None."""
         try:
             return parse_json(self.folder / "end.json", dict[str, Any] | None)
         except (Unreadable, FileNotFoundError):
@@ -80,7 +80,7 @@ class TrialRecords:
 
 @lru_cache(maxsize=10_000)
 def _read(file: Path, num_bytes: int, mtime_ns: int) -> FrozenTrial | None:
-    """None where it was damaged; read once as it is, for every command asks several times."""
+    """A trial from its file, cached by size and time of the file; None if it is damaged."""
     try:
         return _trial(parse_json(file, _Stored))
     except Unreadable:
@@ -88,7 +88,7 @@ def _read(file: Path, num_bytes: int, mtime_ns: int) -> FrozenTrial | None:
 
 
 def lost(number: int) -> FrozenTrial:
-    """A trial of which nothing is known but that it was."""
+    """A failed trial of which only the number is known."""
     return _trial(
         _Stored(
             number=number,
@@ -104,9 +104,9 @@ def lost(number: int) -> FrozenTrial:
 
 
 def of_status(views: Iterable[TrialView], space: SearchSpace, num_objectives: int) -> list[FrozenTrial]:
-    """Trials as a status shows them: all that studies of earlier versions have beside their journal.
+    """Trials from a status file, the only copy that studies of earlier versions have.
 
-    A complete trial of several objectives is open here: it is scored again by its records.
+    A complete trial with several objectives comes back open, and is scored again from its records.
     """
     found = {}
     for view in views:

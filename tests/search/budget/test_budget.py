@@ -33,7 +33,7 @@ def test_hours_are_finite(limit: float):
 def test_the_first_budget_that_is_used_up_ends_the_search_and_says_so():
     budget = Budget(trials=40, gpu_hours=10.0, epochs=5000)
     assert budget.used_up(39, Cost(99.0, 9.9, 4999), Cost(), Cost()) is None
-    assert budget.used_up(40, Cost(), Cost(), Cost()) == End("trials", "40 of 40 trials were begun")
+    assert budget.used_up(40, Cost(), Cost(), Cost()) == End("trials", "40 of 40 trials were started")
     end = budget.used_up(39, Cost(0, 10.0, 0), Cost(), Cost())
     assert end == End("gpu_hours", "10 of 10 GPU-hours are spent")
     assert str(budget) == "40 trials or 10 GPU-hours or 5,000 epochs"
@@ -42,7 +42,7 @@ def test_the_first_budget_that_is_used_up_ends_the_search_and_says_so():
 def test_enough_is_held_back_for_the_finalists():
     end = Budget(epochs=1000).used_up(7, Cost(epochs=880), Cost(epochs=120), Cost(epochs=8))
     assert end is not None
-    assert end.why == "880 of 1,000 epochs are spent, and 120 are held back for the folds of the finalists"
+    assert end.why == "880 of 1,000 epochs are spent, and 120 are reserved for the folds of the finalists"
 
 
 def test_a_configuration_is_not_begun_that_would_overdraw_the_budget():
@@ -50,7 +50,7 @@ def test_a_configuration_is_not_begun_that_would_overdraw_the_budget():
     assert Budget(epochs=100).used_up(7, spent, Cost(epochs=32), Cost(epochs=8)) is None
     end = Budget(epochs=99).used_up(7, spent, Cost(epochs=32), Cost(epochs=8))
     assert end is not None and end.why == (
-        "60 of 99 epochs are spent, and 32 are held back for the folds of the finalists; another setting begins with 8"
+        "60 of 99 epochs are spent, and 32 are reserved for the folds of the finalists; another trial starts with 8"
     )
 
 

@@ -85,7 +85,7 @@ def test_the_time_left_follows_from_fits_epochs_and_pace_and_says_so():
     left = forecast(Budget(trials=40), Cost(), AHEAD, PACE)
     assert (left.fits, left.seconds) == (20.0, 20 * 20 / 0.5)
     assert left.how == (
-        "20 fits: 10 new trials x 1.5 fits, 2.0 in flight, 3 for the finalists; 20 epochs each, 0.5 a second"
+        "20 fits: 10 new trials x 1.5 fits, 2.0 in flight, 3 for the finalists; 20 epochs each, 0.5 per second"
     )
 
 
