@@ -1,4 +1,4 @@
-"""The champion of a study: who it is, how it does where the search never looked, and its refit on everything."""
+"""The champion of a study: its choice, its scores on hold-out and external cases, and its refit on all cases."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from orchestrator.training.recipe import FitSpec
 
 
 def chosen_champion(study: StudyStore, rescore: int) -> StudyTrial | None:
-    """The champion of a study that is over: every trial is finished and the best one is scored outside."""
+    """The champion of a study that is over, with its outside scores; None if something is left to do."""
     standing = study.ranked()
     if not study.contenders():
         return None
@@ -45,7 +45,7 @@ def chosen_champion(study: StudyStore, rescore: int) -> StudyTrial | None:
 
 
 def choose_champion(study: StudyStore, lanes: Lanes) -> StudyTrial | None:
-    """Name the best trial and score its network, once, on the hold-out cases and on the unseen datasets."""
+    """Choose the best trial and score its network once on hold-out cases and external datasets."""
     standing = study.ranked()
     if not study.contenders():
         return None
@@ -66,7 +66,7 @@ def refit(
     work: Perform,
     on_epoch: Callable[[dict[str, float]], None],
 ) -> FitRecord:
-    """Train the champion's setting on all cases but the hold-out; score it on the hold-out and the unseen sets."""
+    """Train the configuration of a trial on all cases of the folds; score it on hold-out and external cases."""
     plan, spec = study.plan(), spec_of_refit(study, trial)
     with study.lock(), cluster(machine):
         if widths := open_widths(ray.nodes(), machine, (spec.network,), (spec.recipe.batch_size,)):
@@ -79,13 +79,13 @@ def refit(
 
 
 def spec_of_refit(study: StudyStore, trial: StudyTrial) -> FitSpec:
-    """The refit of a trial: it runs as many epochs as the folds took to their best one, in the median."""
+    """The fit of a refit: as many epochs as the median of the folds' best epochs."""
     epochs = statistics.median_high(record.best_epoch + 1 for record in trial.records)
     return refit_spec(trial.configuration, study.plan(), epochs)
 
 
 def score_networks(study: StudyStore, fit_ids: tuple[str, ...], machine: Machine, work: Perform) -> None:
-    """Score networks, their probabilities averaged, on the hold-out and the unseen sets, unless that was done."""
+    """Score networks, with averaged probabilities, on hold-out and external cases, unless these scores are on record."""
     plan, (_, unseen) = study.plan(), study.datasets()
     cases = outside_cases(plan, unseen).values()
     if all(study.ledger.has_scores(scored_as(fit_ids), case_ids) for case_ids in cases):
@@ -100,7 +100,7 @@ def score_networks(study: StudyStore, fit_ids: tuple[str, ...], machine: Machine
 def scoring(
     study: StudyStore, machine: Machine, work: Perform
 ) -> Iterator[Callable[[Sequence[ScoreJob]], None]]:
-    """A function that scores networks together, unless that was done; lanes come up when it first has to."""
+    """A function that scores networks together, unless these scores are on record; lanes start at its first need."""
     with ExitStack() as stack:
         up: list[Lanes] = []
 

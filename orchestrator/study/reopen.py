@@ -1,4 +1,4 @@
-"""Trials that the machine failed, as earlier versions put them on record, are taken up again under their own numbers.
+"""Trials that earlier versions recorded as failed because of the machine are opened again under their own numbers.
 
 Optuna lets nobody change a trial that is over. So the word that it failed is taken out of the study's storage, and the
 trial is again one that was open when everything died.
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def reopen(home: StudyStore) -> tuple[int, ...]:
-    """Open the trials of a study that failed for no reason of their own; return their numbers. Needs the lock."""
+    """Open trials that failed because of the machine; return their numbers. Needs the lock."""
     hurt = [
         trial
         for trial in home.stored_trials()
@@ -74,7 +74,7 @@ def _in_database(url: str, trial_ids: Collection[int]) -> None:
 
 
 def _forget_reports(file: Path, names: Collection[str]) -> None:
-    """Let it be reported once more how these end."""
+    """Forget what was reported about the end of these trials."""
     if file.exists():
         lines = file.read_text().splitlines(keepends=True)
         write_atomically(file, "".join(line for line in lines if line.strip() not in names).encode())

@@ -1,4 +1,4 @@
-"""A study whose files were damaged, by a power cut, a full disk or a bad copy: what is said of it, and how it goes on.
+"""Damaged files of a study (power cut, full disk, bad copy): how they are reported, and repaired by the next search.
 
 Who reads changes nothing: `damage` says which files do not read and are left out. Who searches sets them aside, into
 `ledger/damaged/`, and does again what was in them; nothing is ever deleted.
@@ -34,7 +34,7 @@ MOST_NAMED = 3  # files in one line
 
 
 def damage(home: StudyStore) -> list[str]:
-    """A line for each kind of file that does not read, and is left out until the search goes on."""
+    """A line for each kind of file that cannot be read and is ignored until the search continues."""
     lines = []
     if records := home.ledger.damaged():
         named = [f"{folder} ({why})" for folder, why in records.items()]
@@ -53,7 +53,7 @@ def damage(home: StudyStore) -> list[str]:
 
 
 def restore(home: StudyStore) -> None:
-    """Set aside what does not read, so that a search goes on and makes it again. Needs the lock."""
+    """Set unreadable files aside, so that a search makes them again. Needs the lock."""
     home.repair()
     for folder, why in home.ledger.damaged(thorough=True).items():
         logger.warning("%s: %s; it is kept as %s, and made again", folder, why, home.ledger.set_aside(folder))
@@ -71,7 +71,7 @@ def train_lost(
     is_over: Callable[[], bool],
     watch: ProgressMonitor,
 ) -> None:
-    """Train fits again whose records are gone, of trials that are over or were judged: what was said of them stands."""
+    """Train fits again whose records are lost; verdicts on their trials stand."""
     if not lost:
         return
     logger.warning("%d fit(s) whose records are gone are trained again", len(lost))
@@ -88,7 +88,7 @@ def train_lost(
 
 
 def _derived(home: StudyStore) -> list[tuple[Path, Callable[[], Any]]]:
-    """Files that a search makes again from what else is there, and how each is read."""
+    """Files that a search can make again from other files, with the function that reads each."""
     folder = home.folder
     return [
         (home.champion_file, home.champion),

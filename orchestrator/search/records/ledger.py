@@ -1,4 +1,4 @@
-"""Finished fits by content hash: one record each on the storage path, the only truth on resume.
+"""Finished fits by content hash, one record each on the storage path: the only source of truth on resume.
 
 A record is a folder that appears whole, by one rename, when its fit is finished: `record.json` (settings, curves),
 `histograms.npz` (scores at every threshold) and `weights.safetensors`. Half a record does not exist, and one that was
@@ -45,7 +45,7 @@ REMEDY = "the same `orchestrator search` sets it aside and trains it again"
 
 
 class Ledger:
-    """The records of one study."""
+    """Records of one study."""
 
     def __init__(self, folder: Path) -> None:
         self.fits = folder / "fits"
@@ -58,15 +58,15 @@ class Ledger:
 
     @property
     def num_fits(self) -> int:
-        """Fits on record, those that do not read included."""
+        """Number of records, unreadable ones included."""
         return len(_folders(self.fits))
 
     def checkpoints(self, fit_id: str) -> Path:
-        """The folder of an unfinished fit's checkpoints."""
+        """Folder of the checkpoints of an unfinished fit."""
         return self.running / fit_id
 
     def has(self, fit_id: str) -> bool:
-        """Whether a fit is on record, and its record reads."""
+        """Whether a fit has a readable record."""
         return is_sound(self.fits / fit_id)
 
     def read(self, fit_id: str) -> FitRecord:
@@ -77,7 +77,7 @@ class Ledger:
             raise BadStudy(str(folder), f"{error}; {REMEDY}") from error
 
     def find(self, fit_id: str) -> FitRecord | None:
-        """The record of a fit, read once; None where there is none, or it does not read."""
+        """The record of a fit, cached; None if there is none or it is unreadable."""
         folder = self.fits / fit_id
         try:
             return read_fit(folder) if folder.is_dir() else None
@@ -85,19 +85,19 @@ class Ledger:
             return None
 
     def stored(self) -> Iterator[Stored]:
-        """Every finished fit whose record reads, without its arrays."""
+        """Readable records, without their arrays."""
         for folder in _folders(self.fits):
             if is_sound(folder):
                 yield read_stored(folder)
 
     def curves(self) -> Iterator[tuple[list[float], int]]:
-        """Validation Dice by epoch, and the epochs of the schedule, of every finished fit that was validated."""
+        """(Validation Dice by epoch, epochs of the schedule) of every finished fit with validation."""
         for stored in self.stored():
             if stored.case_ids:
                 yield [row["val_dice"] for row in stored.curves], stored.spec.recipe.epochs
 
     def damaged(self, *, thorough: bool = False) -> dict[Path, str]:
-        """Records that do not read, with the reason; `thorough`: weights are read to their last byte, too."""
+        """Unreadable records with the reason; `thorough`: weights are read completely as well."""
         found = {folder: damage(folder) for folder in (*_folders(self.fits), *_folders(self.scores))}
         if thorough:
             for folder in _folders(self.fits):
@@ -105,7 +105,7 @@ class Ledger:
         return {folder: why for folder, why in found.items() if why is not None}
 
     def set_aside(self, folder: Path) -> Path:
-        """Move a damaged record out of the way, to where nothing looks for it; returns where that is."""
+        """Move a damaged record to a folder that is not searched; returns its new path."""
         self.aside.mkdir(parents=True, exist_ok=True)
         place = 1
         while (target := self.aside / f"{folder.name}.{place}").exists():
@@ -121,7 +121,7 @@ class Ledger:
         examples: dict[str, np.ndarray],
         weights: bytes,
     ) -> None:
-        """Write a finished fit, then forget its checkpoints. `plain` holds the JSON fields of `FitRecord`."""
+        """Write a finished fit, then delete its checkpoints. `plain`: the JSON fields of `FitRecord`."""
         record = {"fit_id": spec.fit_id, "spec": spec.model_dump(mode="json"), **plain}
         companions = {
             HISTOGRAMS: packed({"histograms": histograms}),
@@ -132,13 +132,13 @@ class Ledger:
         shutil.rmtree(self.checkpoints(spec.fit_id), ignore_errors=True)
 
     def sweep(self) -> None:
-        """Forget checkpoints of finished fits: a kill may have come between a record and their removal."""
+        """Delete checkpoints of finished fits that a kill left behind."""
         for folder in self.running.glob("*"):
             if self.has(folder.name):
                 shutil.rmtree(folder)
 
     def write_failure(self, number: int, error: str) -> None:
-        """Remember why a trial failed."""
+        """Write why a trial failed."""
         self.failures.mkdir(parents=True, exist_ok=True)
         write_atomically(self.failures / f"{number}.txt", error.encode())
 
@@ -146,17 +146,17 @@ class Ledger:
         (self.failures / f"{number}.txt").unlink(missing_ok=True)
 
     def failure(self, number: int) -> str | None:
-        """Why a trial failed, or None if nothing was written of it."""
+        """Why a trial failed, or None."""
         path = self.failures / f"{number}.txt"
         return path.read_text(errors="replace") if path.exists() else None
 
     def score_folder(self, fit_id: str, case_ids: Sequence[str]) -> Path:
-        """The place of one network's scores on one list of cases."""
+        """Folder of the scores of one network on one list of cases."""
         cases = hashlib.sha256("\n".join(case_ids).encode()).hexdigest()[:12]
         return self.scores / f"{fit_id}-{cases}"
 
     def has_scores(self, fit_id: str, case_ids: Sequence[str]) -> bool:
-        """Whether scores are on record, and their record reads."""
+        """Whether there is a readable record of these scores."""
         return is_sound(self.score_folder(fit_id, case_ids))
 
     def read_scores(self, fit_id: str, case_ids: Sequence[str]) -> ScoreRecord:
@@ -172,17 +172,17 @@ class Ledger:
         self._appear(folder, as_files(record, {HISTOGRAMS: packed({"histograms": scores.histograms})}))
 
     def drop_weights(self, fit_ids: Iterable[str]) -> None:
-        """Delete the weights of some fits; their scores stay."""
+        """Delete weights; scores stay."""
         for fit_id in fit_ids:
             (self.fits / fit_id / WEIGHTS).unlink(missing_ok=True)
 
     def drop_checkpoints(self, fit_ids: Iterable[str]) -> None:
-        """Forget how far some unfinished fits have come."""
+        """Delete checkpoints of unfinished fits."""
         for fit_id in fit_ids:
             shutil.rmtree(self.checkpoints(fit_id), ignore_errors=True)
 
     def _appear(self, folder: Path, files: dict[str, bytes]) -> None:
-        """Make `folder` with `files` in it, whole or not at all; a sound record that is there already stays."""
+        """Write `folder` with `files` atomically; a readable record that exists already stays."""
         if (why := damage(folder)) is not None:
             logger.warning("%s: %s; it is kept as %s", folder, why, self.set_aside(folder))
         with appearing(folder) as partial:
@@ -194,5 +194,5 @@ class Ledger:
 
 
 def _folders(parent: Path) -> list[Path]:
-    """Of records, by name."""
+    """Folders of records by name."""
     return sorted(path for path in parent.glob("[!.]*") if path.is_dir())

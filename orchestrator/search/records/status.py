@@ -1,7 +1,7 @@
-"""How a study stands, as one small file: written about once a second while it runs, read from any other machine.
+"""Status of a study in one small file, written about once per second while it runs, readable from any machine.
 
-The file is replaced whole, so a reader never sees half of it. Whoever was killed cannot say so: its heartbeat stops.
-Clocks of two machines may differ, so a reader that finds an old heartbeat looks again whether it beats.
+The file is replaced atomically. A killed study is recognised by its heartbeat, which stops; because clocks of two
+machines may differ, a reader that finds an old heartbeat reads again after a moment.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from orchestrator.common.files import write_atomically
 from orchestrator.search.records.partial_score import PartialScore
 
-# Seconds without a heartbeat after which a study may be dead, and for how long it is watched then.
+# Seconds without a heartbeat after which a study may be dead, and for how long it is then observed.
 STALE_S, LOOK_AGAIN_S = 15.0, 3.0
 FoldState = Literal["done", "running", "queued", "cut", "none"]
 TrialState = Literal["running", "waiting", "open", "complete", "stopped", "failed"]
@@ -41,10 +41,10 @@ class FoldView:
     """One fold of a trial."""
 
     state: FoldState = "none"
-    epoch: int = 0  # finished ones
-    epochs: int | None = None  # of its schedule
-    dice: float | None = None  # of a finished one, by the masks that the trial's folds choose
-    val_dice: float | None = None  # in flight: of the last epoch, at its own best threshold
+    epoch: int = 0  # finished epochs
+    epochs: int | None = None  # of the schedule
+    dice: float | None = None  # of a finished fold, at the trial's threshold
+    val_dice: float | None = None  # in flight: last epoch, at its best threshold
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class TrialView:
     """One trial, fold by fold."""
 
     number: int
-    state: TrialState  # waiting: paused by the race; open: nobody works on it
+    state: TrialState  # waiting: paused by the race; open: no process works on it
     dice: float | None  # mean over all folds; None while it lacks some
     folds: tuple[FoldView, ...]
     params: dict[str, Any]  # the searched ones
-    said: str | None  # the race's last word on it
+    said: str | None  # reason of the last verdict
     objective: float | None = None  # of all folds: what trials are ranked by
     partial: PartialScore | None = None  # what a trial without all its folds has shown
     estimate: float | None = None  # what the race takes it to be worth; imputed where folds are missing
