@@ -85,7 +85,7 @@ def spec_of_refit(study: StudyStore, trial: StudyTrial) -> FitSpec:
 
 
 def score_networks(study: StudyStore, fit_ids: tuple[str, ...], machine: Machine, work: Perform) -> None:
-    """Score networks, with averaged probabilities, on hold-out and external cases, unless these scores are on record."""
+    """Score networks, their probabilities averaged, on hold-out and external cases, unless that is on record."""
     plan, (_, unseen) = study.plan(), study.datasets()
     cases = outside_cases(plan, unseen).values()
     if all(study.ledger.has_scores(scored_as(fit_ids), case_ids) for case_ids in cases):
