@@ -31,7 +31,7 @@ from orchestrator.cli.doctor import refuse_what_would_fail
 from orchestrator.cli.results import leaderboard
 from orchestrator.cli.submit import run_as_job
 from orchestrator.common.cpus import usable_cpus
-from orchestrator.common.errors import BadStudy, FitFailed, Mistakes
+from orchestrator.common.errors import FitFailed, Mistakes
 from orchestrator.search.choices import RuleName
 
 if TYPE_CHECKING:
@@ -240,13 +240,10 @@ def search(
     from orchestrator.results.mlflow.client import refuse_locked_out
     from orchestrator.results.mlflow.earlier_studies import earlier_configurations
     from orchestrator.results.mlflow.study_report import Report, default_uri
-    from orchestrator.search.budget.limits import Budget
     from orchestrator.search.fit_jobs import FitJobRunner
-    from orchestrator.search.goals.goals import primary_and_secondary
-    from orchestrator.search.samplers.registry import default_sampler, sampler_kind
     from orchestrator.search.space.builds import check_builds, check_weights
     from orchestrator.search.space.space_file import load_space
-    from orchestrator.search.store.optuna_storage import kept_url
+    from orchestrator.search.store.study_record import specification
     from orchestrator.search.store.study_store import StudyStore, outside_cases
     from orchestrator.selection.warm_start import fit_in
     from orchestrator.study.run import run_study
@@ -255,10 +252,24 @@ def search(
     is_served = address.startswith(("ray://", "http://", "https://"))
     mistakes = Mistakes()
     with mistakes.noted():
-        storage = kept_url(storage) if storage is not None else None
-    with mistakes.noted():
-        first, secondary = primary_and_secondary(objective or ["mean"])
-        sampler_kind(sampler or default_sampler(1 + len(secondary)), 1 + len(secondary))
+        spec = specification(
+            {
+                "trials": trials,
+                "hours": hours,
+                "gpu_hours": gpu_hours,
+                "epochs": epochs,
+                "until_unlikely": until_unlikely,
+                "race": race,
+                "objectives": objective,
+                "constraints": constraint,
+                "sampler": sampler,
+                "warm_start": warm_start,
+                "storage": storage,
+                "nested": nested,
+                "rescore": rescore,
+                "seed": seed,
+            }
+        )
     with mistakes.noted():
         space = load_space(file)
         check_builds(space)
@@ -280,10 +291,8 @@ def search(
     with mistakes.noted():
         refuse_locked_out(tracking_uri or default_uri(home))
     mistakes.tell()
-    sampler = sampler or default_sampler(1 + len(secondary))
-    if secondary and race is None:
+    if len(spec.objectives) > 1 and race is None:
         err.print("several objectives: every trial gets all its folds (--race none)", highlight=False)
-    budget = Budget(trials, hours, gpu_hours, epochs, until_unlikely)
 
     def home_of(plan: SplitPlan) -> StudyStore:
         others = [f"vs-{other}" for other in unseen or []]
@@ -291,8 +300,7 @@ def search(
 
     def refuse_changes(plan: SplitPlan) -> None:
         """What needs no near-duplicates to be refused is refused before they are looked for."""
-        made_of = {"space": space.digest, "datasets": plan.datasets, "unseen": plan.unseen, "seed": seed}
-        home_of(plan).refuse_changes(space, plan, made_of)
+        home_of(plan).refuse_changes(space, plan, spec, but=["splits"])
 
     sources, tests, plan = load_split(
         home,
@@ -319,33 +327,18 @@ def search(
         plan=plan,
         datasets=sources,
         unseen=tests,
-        budget=budget,
-        seed=seed,
-        race=race or ("none" if secondary else "paired"),
-        sampler=sampler,
-        maximise=first,
-        secondary=secondary,
-        warm_start=tuple(warm_start or ()),
-        constraints=tuple(constraint or ()),
-        storage=storage,
-        rescore=rescore,
+        spec=spec,
     )
-    if warm_start and nested is not None:
-        raise BadStudy(
-            "--warm-start",
-            "what an earlier study recommends may be chosen by images of the outer folds, so an estimate by --nested "
-            "would not be free of bias; use one of the two",
-        )
     if warm_start and not study_home.exists():
         outside = {case_id for ids in outside_cases(plan, tests).values() for case_id in ids}
         earlier = earlier_configurations(home, warm_start, tracking_uri or default_uri(home), plan, outside)
-        fitted = fit_in(space, earlier, asked.also)
+        fitted = fit_in(space, earlier, asked.secondary)
         asked = replace(asked, warm_start_configurations=fitted.configurations)
         for line in fitted.lines:
             err.print(line, highlight=False)
 
     def carry_out(one: Study) -> StudyTrial | None:
-        work = FitJobRunner(home, cache or home / "cache", one.home.ledger, one.also.is_measured)
+        work = FitJobRunner(home, cache or home / "cache", one.home.ledger, one.secondary.is_measured)
         with study_view() as (say, show):
             report = Report(one.home, tracking_uri, say=say, show=show)
             try:

@@ -9,6 +9,7 @@ from optuna.study import StudyDirection
 from orchestrator.common.errors import BadSpace, BadStudy
 from orchestrator.data.splits.resplit import resplit
 from orchestrator.ray_cluster.machine import Machine
+from orchestrator.search.budget.limits import Budget
 from orchestrator.search.goals.objective import objective_problems
 from orchestrator.search.samplers.draw import refuse_unless_allowed, refuse_unless_drawn
 from orchestrator.search.samplers.registry import sampler_problems
@@ -24,6 +25,7 @@ COMPARES_MEANS = ("paired", "wilcoxon")
 
 def check(study: Study, machine: Machine) -> None:
     """Refuse what cannot work before a GPU is taken."""
+    Budget.of(study.spec)
     problems = []
     smallest = min(len(fold.train) for fold in study.plan.folds)
     for batch_size in batch_sizes(study.space):
@@ -39,40 +41,41 @@ def check(study: Study, machine: Machine) -> None:
         raise BadSpace(str(study.space.path or "search space"), problems)
     if study.rescore > 1:
         resplit(study.plan, study.datasets, study.unseen)  # refuses what cannot be dealt twice
-    problems = [*objective_problems(study.objective, study.plan), *study.also.problems(study.plan)]
+    problems = [*objective_problems(study.objective, study.plan), *study.secondary.problems(study.plan)]
     if problems := [*problems, *_several_problems(study), *_race_problems(study)]:
         raise BadStudy("--objective", problems)
-    directions = [StudyDirection[direction.upper()] for direction in study.also.directions]
+    directions = [StudyDirection[direction.upper()] for direction in study.secondary.directions]
     for remark in refuse_unless_drawn(study.space, study.sampler, directions, study.seed):
         logger.warning(remark)
-    refuse_unless_allowed(study.space, study.also, study.seed)
-    if (url := study.storage or study.home.storage) is not None:
+    refuse_unless_allowed(study.space, study.secondary, study.seed)
+    if (url := study.spec.storage or study.home.storage) is not None:
         reach(url)
 
 
 def _several_problems(study: Study) -> list[str]:
     """What does not go together with so many objectives."""
-    goals = (study.maximise, *study.secondary)
+    goals = study.spec.objectives
+    several = len(goals) > 1
     count = f"{len(goals)} objectives"
     problems = []
     if len({*goals}) < len(goals):
         problems.append(f"each can be given once, found {', '.join(goals)}")
     problems += sampler_problems(study.sampler, len(goals))
-    if study.secondary and study.race != "none":
+    if several and study.race != "none":
         problems.append(
             f"--race {study.race} compares trials by one objective, found {count}; use --race none"
         )
-    if study.secondary and study.budget.until_unlikely:
+    if several and study.budget.until_unlikely:
         problems.append(f"--until-unlikely looks at one objective, found {count}; use another budget")
     return problems
 
 
 def _race_problems(study: Study) -> list[str]:
-    if study.maximise == "mean" or study.secondary or study.race not in COMPARES_MEANS:
+    if study.spec.objectives[1:] or study.spec.objective == "mean" or study.race not in COMPARES_MEANS:
         return []
     return [
         f"--race {study.race} stops a trial whose mean over images is surely below the best one's, which says "
-        f"little of its {study.maximise}; use --race none, asha, forgiving or median"
+        f"little of its {study.spec.objective}; use --race none, asha, forgiving or median"
     ]
 
 

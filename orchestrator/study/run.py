@@ -149,17 +149,7 @@ def begin(study: Study) -> None:
 
 
 def _begin(study: Study) -> None:
-    study.home.begin(
-        study.space,
-        study.plan,
-        study.seed,
-        study.maximise,
-        study.storage,
-        study.secondary,
-        study.constraints,
-        study.warm_start,
-        study.warm_start_configurations,
-    )
+    study.home.begin(study.space, study.plan, study.spec, study.warm_start_configurations)
 
 
 def settle_width(study: Study, machine: Machine, work: Perform, watch: ProgressMonitor) -> WidthChoice | None:
@@ -202,7 +192,7 @@ def _searcher(study: Study, room: LaneCapacity, purse: BudgetGate) -> OptunaSear
         study.race,
         study.home.race_file,
         study.objective,
-        study.also,
+        study.secondary,
     )
     return OptunaSearcher(
         study.home.optuna_study(),

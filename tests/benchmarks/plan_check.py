@@ -32,7 +32,6 @@ from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits.plan import five_fold
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.ray_cluster.machine import Machine, cluster, shape_lanes
-from orchestrator.search.budget.limits import Budget
 from orchestrator.search.choices import RuleName
 from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.forecast.plan import (
@@ -48,6 +47,7 @@ from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.run import run_study
 from orchestrator.study.spec import Study
 from orchestrator.training.ray.lanes import Lanes
@@ -109,7 +109,14 @@ def check(
     study_home = StudyStore(home, f"{race}-{seed}")
     work = FitJobRunner(home, home / "cache", study_home.ledger)
     told = foretell(race, plan, space, study_home, machine, work, asked.trials, seed)
-    study = Study(study_home, space, plan, (dataset,), (), Budget(trials=asked.trials), seed, race=race)
+    study = Study(
+        study_home,
+        space,
+        plan,
+        (dataset,),
+        (),
+        StudySpec(trials=asked.trials, seed=seed, race=race, rescore=0),
+    )
     clock: Any = Clock()
     run_study(study, machine, work, clock)
     records = [record for trial in study_home.trials() for record in trial.records]

@@ -48,7 +48,6 @@ from orchestrator.results.mlflow import writer as tracking
 from orchestrator.results.mlflow.runs import StudyRuns
 from orchestrator.results.mlflow.study_report import Report
 from orchestrator.search.budget.gate import BudgetGate
-from orchestrator.search.budget.limits import Budget
 from orchestrator.search.progress import monitor as watch_module
 from orchestrator.search.progress.monitor import ProgressMonitor
 from orchestrator.search.ray_tune import searcher as searcher_module
@@ -57,6 +56,7 @@ from orchestrator.search.ray_tune.searcher import LaneCapacity
 from orchestrator.search.records.status import write_status
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.events import ReportingCallback
 from orchestrator.study.run import _searcher, _spending, begin
 from orchestrator.study.spec import Study
@@ -268,8 +268,7 @@ def study_in(home: Path, num_cases: int) -> Study:
         plan=five_fold([dataset], seed=0),
         datasets=(dataset,),
         unseen=(),
-        budget=Budget(epochs=10**9),
-        seed=0,
+        spec=StudySpec(epochs=10**9, rescore=0),
     )
     begin(study)
     return study

@@ -72,7 +72,7 @@ from orchestrator.ray_cluster.machine import Machine
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
-from orchestrator.search.budget.limits import Budget, End
+from orchestrator.search.budget.limits import End
 from orchestrator.search.fit_jobs import FitJobRunner, ScoreJob
 from orchestrator.search.forecast.width import TimeJob, WidthChoice
 from orchestrator.search.race.rules import Verdict
@@ -83,6 +83,7 @@ from orchestrator.search.records.trial_score import fold_specs, score_trial
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore, StudyTrial, champion_fit, finished_score
+from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.run import run_study
 from orchestrator.study.spec import Study
 from orchestrator.training.fit import Report
@@ -356,8 +357,9 @@ def ours(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -
         plan=five_fold([dataset], seed=seed),
         datasets=(dataset,),
         unseen=(),
-        budget=Budget(epochs=int(options.part * options.trials * NUM_FOLDS * options.epochs)),
-        seed=seed,
+        spec=StudySpec(
+            epochs=int(options.part * options.trials * NUM_FOLDS * options.epochs), seed=seed, rescore=0
+        ),
     )
     watch = Watch(way)
     work = FitJobRunner(home, home / "cache", study_home.ledger)

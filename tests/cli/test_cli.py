@@ -73,7 +73,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw_dataset(home / "frames", num_cases=24, size=32)
     add_dataset(home, "drawn", home / "frames", groups=home / "frames" / "groups.csv", allow_empty=True)
     study = formula_study(home, num_trials=1)
-    study.home.begin(study.space, study.plan, study.seed)
+    study.home.begin(study.space, study.plan, study.spec)
     return home
 
 
@@ -293,10 +293,10 @@ def test_a_study_that_was_begun_without_twins_says_how_to_go_on(run: Run, home: 
     add_dataset(home, "again", home / "frames", groups=home / "frames" / "groups.csv", allow_empty=True)
     space, data = load_space(Path("tiny.toml")), load_datasets(home, ["again"])
     study = StudyStore(home, "before")
-    study.begin(space, make_plan("five-fold", data, seed=0), 0)
+    study.begin(space, make_plan("five-fold", data, seed=0))
     asked = "search tiny.toml --data again --trials 1 --study before"
     refused = run(asked)
-    assert refused.code == 2 and "it was split without looking for twins, now with" in refused.err
+    assert refused.code == 2 and "was without looking for near-duplicates, now with" in refused.err
     assert f"--splits {study.splits_file} goes on with it as it was begun" in refused.err
 
 
@@ -308,7 +308,7 @@ def test_other_unseen_data_is_refused_before_frames_are_compared(
     add_dataset(home, "further", home / "frames", allow_empty=True)
     monkeypatch.setattr("orchestrator.data.near_duplicates.find.find_near_duplicates", None)
     refused = run("search tiny.toml --data drawn --unseen further --trials 1 --study kept --seed 5")
-    assert refused.code == 2 and 'unseen: was {}, now {"further"' in refused.err
+    assert refused.code == 2 and "unseen: was none, now further" in refused.err
     assert "seed: was 0, now 5" in refused.err
 
 

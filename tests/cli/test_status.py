@@ -186,9 +186,9 @@ def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     study = StudyStore(home, "raced")
     engine = Engine(home, study.folder, num_trials=8, race="paired")
-    study.begin(engine.study.space, engine.study.plan, 0)
+    study.begin(engine.study.space, engine.study.plan)
     engine.run(3)
-    formula_study(home, num_trials=1).home.begin(engine.study.space, engine.study.plan, 0)
+    formula_study(home, num_trials=1).home.begin(engine.study.space, engine.study.plan)
     return home
 
 

@@ -23,7 +23,6 @@ from orchestrator.results.export.handover import trial_card
 from orchestrator.results.mlflow.client import connect
 from orchestrator.results.mlflow.study_report import Report
 from orchestrator.search.budget.gate import BudgetGate
-from orchestrator.search.budget.limits import Budget
 from orchestrator.search.budget.usage import ResourceUsage
 from orchestrator.search.fit_jobs import ScoreJob
 from orchestrator.search.ray_tune.searcher import LaneCapacity
@@ -36,6 +35,7 @@ from orchestrator.search.store.study_store import (
     finished_score,
     outside_cases,
 )
+from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.run import _searcher
 from orchestrator.study.spec import Study
 from orchestrator.training.ray.lanes import Shape
@@ -90,8 +90,8 @@ def finish(home: Path) -> Callable[..., Finished]:
             (sources[0].cases[3].id, sources[1].cases[5].id),
         ]
         plan = make_plan(splits, sources, seed=0, unseen=[far], near_duplicates=near_duplicates)
-        study = Study(StudyStore(home, name), space, plan, sources, (far,), Budget(trials=1), seed=0)
-        study.home.begin(space, plan, 0)
+        study = Study(StudyStore(home, name), space, plan, sources, (far,), StudySpec(trials=1, rescore=0))
+        study.home.begin(space, plan)
         optuna = study.home.optuna_study()
         optuna.enqueue_trial(space.baseline)
         trial = optuna.ask()

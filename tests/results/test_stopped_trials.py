@@ -22,6 +22,7 @@ from orchestrator.search.progress.snapshot import recorded_status
 from orchestrator.search.records.status import TrialView
 from orchestrator.search.records.trial_score import fold_specs, score_trial
 from orchestrator.search.store.study_store import StudyStore, StudyTrial
+from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.spec import Study
 
 
@@ -54,7 +55,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Stoppe
     home = StudyStore(root, "formula")
     engine = Engine(root, home.folder, num_trials=4, race="paired", noise=0.1)
     study = replace(engine.study, home=home)
-    home.begin(study.space, study.plan, 0)
+    home.begin(study.space, study.plan)
     engine.run()
     number = next(trial.number for trial in home.trials() if trial.state == "stopped")
     seen = engine.standings.judged[number]
@@ -134,7 +135,7 @@ def test_the_dice_of_a_fold_at_its_own_best_threshold_is_named_so(stopped: Stopp
 def test_in_optuna_the_value_has_the_name_of_the_objective(stopped: Stopped):
     plain = stopped.study.home.folder.with_name("named")
     home = StudyStore(plain.parents[1], plain.name)
-    home.begin(stopped.study.space, stopped.study.plan, 0, "worst-fold")
+    home.begin(stopped.study.space, stopped.study.plan, StudySpec(objectives=("worst-fold",)))
     assert home.optuna_study().metric_names == ["worst-fold dice"]
 
 

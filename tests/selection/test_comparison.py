@@ -118,7 +118,7 @@ def test_rows_become_plain_values_and_a_plot(plan: SplitPlan):
 
 def test_a_study_without_a_finished_trial_is_refused(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=1)
-    study.home.begin(study.space, study.plan, study.seed)
+    study.home.begin(study.space, study.plan, study.spec)
     with pytest.raises(BadStudy, match="no finished trial"):
         compared_system(tmp_path, "formula", "dice")
     with pytest.raises(BadStudy, match="no trial '7'"):

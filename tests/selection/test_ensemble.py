@@ -48,7 +48,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     space = parse_space(text.replace("[baseline]", "[baseline]\nbase_channels = 4"))
     study = formula_study(tmp_path_factory.mktemp("home"), num_trials=len(SETTINGS))
     study = replace(study, space=space, plan=five_fold(study.datasets, seed=0, num_folds=2))
-    study.home.begin(study.space, study.plan, study.seed)
+    study.home.begin(study.space, study.plan, study.spec)
     optuna, work = study.home.optuna_study(), work_of(study)
     for rate, channels in SETTINGS:
         optuna.enqueue_trial({"learning_rate": rate, "base_channels": channels})
@@ -178,7 +178,7 @@ def test_trials_that_share_their_fits_are_one(study: Study):
 
 
 def test_a_trial_that_breaks_a_limit_cannot_join(tmp_path: Path):
-    study = replace(formula_study(tmp_path, num_trials=3), constraints=("inference_ms<=3.5",))
+    study = formula_study(tmp_path, num_trials=3).with_options(constraints=("inference_ms<=3.5",))
     work = carry_out(study, [1e-4, 2e-3, 3e-3])
 
     def score(jobs: Sequence[ScoreJob]) -> None:
@@ -192,7 +192,7 @@ def test_a_trial_that_breaks_a_limit_cannot_join(tmp_path: Path):
 
 def worst_fold(home: Path, together: Sequence[float]) -> Ensemble:
     """Around a trial that is good in nine folds of ten; both trials together find these shares of each polyp."""
-    study = replace(formula_study(home, num_trials=2), maximise="worst-fold")
+    study = formula_study(home, num_trials=2).with_options(objectives=("worst-fold",))
     study = replace(study, plan=five_fold(study.datasets, seed=0, num_folds=10))
     begin(study)
     finish(study, 1e-3, [0.9] * 9 + [0.6])

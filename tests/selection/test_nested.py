@@ -26,7 +26,6 @@ from orchestrator.results.export.handover import trial_card
 from orchestrator.results.export.model_card import PROCEDURE
 from orchestrator.results.mlflow.client import connect
 from orchestrator.results.mlflow.study_report import Report
-from orchestrator.search.budget.limits import Budget
 from orchestrator.search.store.study_store import StudyStore, champion_fit, find_study, list_studies
 from orchestrator.selection.nested import (
     Nested,
@@ -118,9 +117,9 @@ def test_no_study_of_an_outer_fold_was_shown_its_cases_before_its_champion_was_n
 
 
 def test_a_study_of_an_outer_fold_searches_as_the_whole_one_does(whole: Study):
-    for inner in inner_studies(replace(whole, race="none", rescore=2), NUM_OUTER):
+    for inner in inner_studies(whole.with_options(race="none", rescore=2), NUM_OUTER):
         same = replace(inner, home=whole.home, plan=whole.plan)
-        assert same == replace(whole, race="none", rescore=2)
+        assert same == whole.with_options(race="none", rescore=2)
         assert inner.home.space().digest == whole.home.space().digest
 
 
@@ -159,7 +158,7 @@ def test_a_study_of_an_outer_fold_that_goes_on_has_no_part_in_an_estimate_before
     whole: Study, capsys: pytest.CaptureFixture[str]
 ):
     before = nested_of(whole.home)
-    longer = replace(whole, budget=Budget(trials=99, hours=1))
+    longer = whole.with_options(trials=99, hours=1)
     _carry_out_nested(longer, NUM_OUTER, Machine(device="cpu"), lambda study: None)
     assert "formula.outer-1, formula.outer-2, formula.outer-3 named no champion" in capsys.readouterr().err
     assert nested_of(whole.home) == before

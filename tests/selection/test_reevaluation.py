@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +35,7 @@ from orchestrator.study.spec import Study
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    study = replace(formula_study(tmp_path, num_trials=4), rescore=3)
+    study = formula_study(tmp_path, num_trials=4).with_options(rescore=3)
     carry_out(study, RATES, LuckyWork)
     return study
 
@@ -162,7 +161,7 @@ def test_a_finalist_that_cannot_be_trained_again_is_not_named(study: Study):
 
 def test_a_second_training_that_two_finalists_share_fails_for_both(tmp_path: Path):
     """As where they differ in their masks alone."""
-    study = replace(formula_study(tmp_path, num_trials=4), rescore=3)
+    study = formula_study(tmp_path, num_trials=4).with_options(rescore=3)
     carry_out(study, [1e-4, LUCKY, LUCKY, STEADY], LuckyWork)
     again(study, fails_again=LUCKY)
     told = settled(study.home, study.home.ranked())
@@ -179,7 +178,7 @@ def test_what_is_known_of_other_trials_is_not_settled(study: Study):
 
 
 def test_a_winner_that_all_others_are_worse_than_is_not_scored_again(tmp_path: Path):
-    study = replace(formula_study(tmp_path, num_trials=2), rescore=3)
+    study = formula_study(tmp_path, num_trials=2).with_options(rescore=3)
     carry_out(study, [1e-4, STEADY], LuckyWork)
     done, heard, hands = again(study)
     assert done and hands.given == [] and heard.told == []

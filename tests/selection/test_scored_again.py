@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import luck
@@ -32,7 +31,7 @@ from orchestrator.training.ray.lanes import Shape
 
 def carried_out(home: Path, constraints: tuple[str, ...] = ()) -> Study:
     """Trial 1 was lucky in the search, trial 2 is the champion of both scorings."""
-    study = replace(formula_study(home, num_trials=4), rescore=3, constraints=constraints)
+    study = formula_study(home, num_trials=4).with_options(rescore=3, constraints=constraints)
     hands = Hands(carry_out(study, RATES, LuckyWork))
     purse, heard = BudgetGate(study.budget, ResourceUsage(study.home.ledger)), Heard()
     watch = ProgressMonitor(study.home, purse, "none", heard.progress)

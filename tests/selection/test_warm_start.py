@@ -14,6 +14,7 @@ from orchestrator.search.goals.constraints import limits_of
 from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.study_spec import StudySpec
 from orchestrator.selection.warm_start import Earlier, best_of_study, fit_in
 
 SPACE = parse_space("""
@@ -124,9 +125,9 @@ def test_they_have_the_numbers_after_the_papers_configuration_and_are_asked_for_
 def test_a_study_keeps_what_it_was_begun_with(tmp_path):
     study = formula_study(tmp_path, num_trials=1)
     begin = study.home.begin
-    begin(study.space, study.plan, 0, warm_start=["then"], warm_start_configurations=BEGINNINGS)
-    begin(study.space, study.plan, 0, warm_start=["then"])
-    begin(study.space, study.plan, 0)
+    begin(study.space, study.plan, StudySpec(warm_start=("then",)), BEGINNINGS)
+    begin(study.space, study.plan, StudySpec(warm_start=("then",)))
+    begin(study.space, study.plan)
     assert study.home.warm_start_configurations() == [*BEGINNINGS]
     with pytest.raises(BadStudy, match="warm_start: was"):
-        begin(study.space, study.plan, 0, warm_start=["others"])
+        begin(study.space, study.plan, StudySpec(warm_start=("others",)))

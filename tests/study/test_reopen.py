@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -25,7 +24,7 @@ NAN = "fold 0: the loss became nan in epoch 1 at learning rate 0.1"
 def home(request, tmp_path: Path) -> StudyStore:
     """Two trials that failed, the first by a full disk, and one that is complete."""
     url = None if request.param == "journal" else f"sqlite:///{tmp_path}/trials.db"
-    study = replace(formula_study(tmp_path, num_trials=3), storage=url)
+    study = formula_study(tmp_path, num_trials=3).with_options(storage=url)
     begin(study)
     stored = study.home.optuna_study()
     for error in (FULL, NAN, None):

@@ -225,7 +225,7 @@ def test_what_a_search_can_make_again_is_set_aside(study, name: str, kind: str):
 def test_what_a_study_is_made_of_is_written_anew_by_the_same_search(study, name: str, kind: str):
     before, made = (study.folder / name).read_bytes(), formula_study(study.home, num_trials=3)
     spoil(study, name, kind)
-    study.begin(made.space, made.plan, made.seed)
+    study.begin(made.space, made.plan, made.spec)
     assert (study.folder / name).read_bytes() == before
 
 

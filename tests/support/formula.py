@@ -23,7 +23,7 @@ from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits.plan import five_fold
 from orchestrator.scoring.mask_choice import MaskChoice
-from orchestrator.search.budget.limits import Budget, End
+from orchestrator.search.budget.limits import End
 from orchestrator.search.choices import RuleName
 from orchestrator.search.fit_jobs import ScoreJob
 from orchestrator.search.records.fit_records import FitRecord, ScoreRecord
@@ -32,6 +32,7 @@ from orchestrator.search.records.status import Status
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore, StudyTrial
+from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.spec import Study
 from orchestrator.training.recipe import FitSpec
 
@@ -214,9 +215,7 @@ def formula_study(
         plan=five_fold([dataset], seed=seed),
         datasets=(dataset,),
         unseen=(),
-        budget=Budget(trials=num_trials, **budget),
-        seed=seed,
-        race=race,
+        spec=StudySpec(trials=num_trials, seed=seed, race=race, rescore=0, **budget),
     )
 
 
@@ -231,8 +230,7 @@ def carry_out(
     study: Study, rates: Sequence[float], make: Callable[[Ledger], FormulaJobRunner] = FormulaJobRunner
 ) -> FormulaJobRunner:
     """Train trials of these learning rates on all folds without Ray, and tell Optuna their Dice."""
-    made_of = (study.space, study.plan, study.seed, study.maximise, study.storage)
-    study.home.begin(*made_of, study.secondary, study.constraints)
+    study.home.begin(study.space, study.plan, study.spec)
     optuna, work = study.home.optuna_study(), make(study.home.ledger)
     for rate in rates:
         optuna.enqueue_trial({"learning_rate": rate})

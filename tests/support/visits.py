@@ -47,19 +47,20 @@ class Engine:
         **budget: Any,
     ) -> None:
         made = formula_study(home, num_trials=num_trials, seed=seed, race=race, **budget)
-        self.study: Study = replace(made, secondary=secondary, constraints=constraints, space=space)
+        goals: Any = {"objectives": ("mean", *secondary), "constraints": constraints}
+        self.study: Study = replace(made, space=space).with_options(**goals)
         self.ledger = type(self.study.home.ledger)(folder / "ledger")
         folder.mkdir(parents=True, exist_ok=True)
         stored = optuna.create_study(
             storage=open_database(storage) if storage else open_journal(folder / "optuna.journal"),
             study_name=str(folder) if storage else folder.name,
-            directions=self.study.also.directions,
+            directions=self.study.secondary.directions,
             load_if_exists=True,
         )
         plan, self.log = self.study.plan, folder / "race.jsonl"
         self.groups = group_of_case(self.study.datasets, plan.near_duplicates)
         self.standings = RaceState(
-            self.ledger, self.study.space, plan, self.groups, race, self.log, secondary=self.study.also
+            self.ledger, self.study.space, plan, self.groups, race, self.log, secondary=self.study.secondary
         )
         self.purse = BudgetGate(self.study.budget, ResourceUsage(self.ledger, unfinished), lambda: num_lanes)
         self.searcher = OptunaSearcher(

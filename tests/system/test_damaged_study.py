@@ -7,7 +7,6 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import formula
@@ -48,7 +47,7 @@ def address() -> Iterator[str]:
 
 def search(home: Path, address: str) -> tuple[Study, Heard]:
     """The same search, in whichever home."""
-    study, heard = replace(formula_study(home, num_trials=3, race="paired"), rescore=2), Heard()
+    study, heard = formula_study(home, num_trials=3, race="paired").with_options(rescore=2), Heard()
     run_study(
         study, Machine(address, "cpu", num_lanes=1), FormulaJobRunner(study.home.ledger, noise=0.3), heard
     )

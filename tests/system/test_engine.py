@@ -22,7 +22,6 @@ from ray.cluster_utils import Cluster
 from orchestrator.common.errors import BadStudy, MachineFault
 from orchestrator.ray_cluster.machine import Machine
 from orchestrator.scoring.postprocess import PostProcess
-from orchestrator.search.budget.limits import Budget
 from orchestrator.search.progress.snapshot import recorded_status
 from orchestrator.search.records.status import Named, read_status
 from orchestrator.search.space.space_file import parse_space
@@ -141,7 +140,7 @@ def test_running_a_finished_study_again_trains_nothing(finished):
 def test_a_study_cannot_change_what_it_is_made_of(finished, change):
     study, _ = finished
     other_space = parse_space(study.space.text.replace("epochs = 3", "epochs = 4"))
-    changed = {"seed": replace(study, seed=1), "space": replace(study, space=other_space)}[change]
+    changed = {"seed": study.with_options(seed=1), "space": replace(study, space=other_space)}[change]
     with pytest.raises(BadStudy, match=rf"{change}.*: was .*, now "):
         run(changed, Machine())
 
@@ -150,7 +149,7 @@ def test_a_study_cannot_change_what_it_is_made_of(finished, change):
 def test_more_trials_go_on_from_those_that_are_finished(finished, address):
     study, _ = finished
     before = fits_of(study)
-    heard = run(replace(study, budget=Budget(trials=8)), Machine(address, "cpu", num_lanes=1))
+    heard = run(study.with_options(trials=8), Machine(address, "cpu", num_lanes=1))
     assert {number for number, _ in heard.of("trial_started")} == {6, 7}
     assert len(fits_of(study)) == len(before) + 2 * NUM_FOLDS
     assert states(study) == {TrialState.COMPLETE: 8}
@@ -282,7 +281,7 @@ def test_sixteen_gpus_are_filled_and_given_back(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def scored_twice(address, tmp_path_factory) -> tuple[Study, Heard]:
     """Trials that noise makes alike, and finalists that are scored again."""
-    study = replace(formula_study(tmp_path_factory.mktemp("home"), num_trials=4), rescore=2)
+    study = formula_study(tmp_path_factory.mktemp("home"), num_trials=4).with_options(rescore=2)
     return study, run(study, Machine(address, "cpu", num_lanes=1), noise=0.3)
 
 

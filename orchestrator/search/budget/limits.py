@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from orchestrator.common.errors import BadStudy
+from orchestrator.search.study_spec import StudySpec
 
 # Fits differ in length: this factor above their mean is reserved.
 SLACK = 1.1
@@ -66,6 +67,11 @@ class Budget:
                 "a search needs one: --trials, --hours, --gpu-hours, --epochs or --until-unlikely; "
                 "of several, the first that is used up ends it",
             )
+
+    @classmethod
+    def of(cls, spec: StudySpec) -> Budget:
+        """What a specification allows to spend. Raises `BadStudy` where it has no limit."""
+        return cls(spec.trials, spec.hours, spec.gpu_hours, spec.epochs, spec.until_unlikely)
 
     @property
     def is_of_training(self) -> bool:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
 import shutil
-import uuid
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
-from pydantic import BaseModel, ConfigDict
 
 from orchestrator.common.errors import BadSpace, BadSplit, BadStudy
 from orchestrator.common.files import write_atomically
@@ -30,8 +27,6 @@ from orchestrator.data.splits.plan import group_of_case
 from orchestrator.data.splits.split_file import SplitPlan, read_plan, write_plan
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
-from orchestrator.search.choices import GoalName, ObjectiveName
-from orchestrator.search.goals.constraints import limits_of
 from orchestrator.search.goals.goals import SecondaryGoals, front, secondary_goals
 from orchestrator.search.goals.network_sizes import NetworkSizes
 from orchestrator.search.goals.objective import Objective, objective_over
@@ -48,41 +43,28 @@ from orchestrator.search.records.partial_score import (
 from orchestrator.search.records.status import read_status
 from orchestrator.search.records.trial_records import of_status
 from orchestrator.search.records.trial_score import TrialScore, fold_specs, score_trial
-from orchestrator.search.space.changes import changes
 from orchestrator.search.space.space import Configuration, SearchSpace, checked_before
 from orchestrator.search.store.optuna_journal import journal_damage, read_journal
 from orchestrator.search.store.optuna_storage import open_database, open_journal, trouble_told
-from orchestrator.training.recipe import FIT_VERSION
+from orchestrator.search.store.study_changes import (
+    ADVICE,
+    change_of,
+    changed_keys,
+    dataset_changes,
+    space_changes,
+    split_problem,
+)
+from orchestrator.search.store.study_record import StudyRecord, new_record, read_record, text_digest
+from orchestrator.search.study_spec import StudySpec
 
 logger = logging.getLogger(__name__)
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
-BEFORE: dict[str, Any] = {
-    "objective": "mean",
-    "beside": [],
-    "constraints": [],
-    "warm_start": [],
-    "storage": None,
-}  # what held for studies that were begun before it could be chosen
 OUTER = ".outer-"  # between the name of a study and the number of an outer fold's
 LONGEST_NAME = 240  # file systems end at 255, and a nested study adds to it
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 ANEW = "the same `orchestrator search` writes it anew"
-
-
-class Manifest(BaseModel):
-    """What a study was made of."""
-
-    model_config = ConfigDict(extra="allow")
-
-    id: str
-    space: str
-    splits: str
-    datasets: dict[str, str]
-    unseen: dict[str, str]
-    seed: int
-    fit_version: int
 
 
 @dataclass(frozen=True)
@@ -219,7 +201,8 @@ class StudyStore:
             ) from None
         return lock
 
-    def manifest(self) -> dict[str, Any]:
+    def record(self) -> StudyRecord:
+        """What the study was made of, and the options of its last run. Raises `BadStudy` where there is no study."""
         if not self.exists():
             known = [study.name for study in list_studies(self.home)]
             raise BadStudy(
@@ -227,23 +210,32 @@ class StudyStore:
                 f"no study is named {self.name!r}; known: {', '.join(known) or 'none yet'}",
             )
         try:
-            found = parse_json(self.manifest_file, Manifest)
+            return read_record(parse_json(self.manifest_file, dict[str, Any]))
         except (Unreadable, FileNotFoundError) as error:
             if not self.manifest_copy.exists():
                 remedy = "restore it from a copy of the study; its fits are still in ledger/"
                 raise BadStudy(str(self.manifest_file), f"{error}; {remedy}") from error
-            found = read_json(self.manifest_copy, Manifest, f"restore it, or {self.manifest_file}")
-        return found.model_dump(exclude_unset=True)
+        try:
+            return read_record(parse_json(self.manifest_copy, dict[str, Any]))
+        except Unreadable as error:
+            raise BadStudy(
+                str(self.manifest_copy), f"{error}; restore it, or {self.manifest_file}"
+            ) from error
 
     @property
     def study_id(self) -> str:
         """What tells this study from one that had its name before."""
-        return self.manifest()["id"]
+        return self.record().made_of.id
 
     @property
-    def warm_start(self) -> list[str]:
-        """The studies that recommended its first settings."""
-        return (BEFORE | self.manifest())["warm_start"] if self.exists() else []
+    def spec(self) -> StudySpec:
+        """The specification of its last run; the default before there is one."""
+        return self.record().spec if self.exists() else StudySpec()
+
+    @property
+    def warm_start(self) -> tuple[str, ...]:
+        """The studies that recommended its first configurations."""
+        return self.spec.warm_start
 
     def warm_start_configurations(self) -> list[dict[str, Any]]:
         """The settings to try after the paper's, before any other."""
@@ -255,48 +247,34 @@ class StudyStore:
     @property
     def storage(self) -> str | None:
         """The URL of the database that keeps the trials; None where the journal does."""
-        return (BEFORE | self.manifest())["storage"] if self.exists() else None
+        return self.spec.storage
 
     def begin(
         self,
         space: SearchSpace,
         plan: SplitPlan,
-        seed: int,
-        objective: ObjectiveName = "mean",
-        storage: str | None = None,
-        secondary: Sequence[GoalName] = (),
-        constraints: Sequence[str] = (),
-        warm_start: Sequence[str] = (),
+        spec: StudySpec | None = None,
         warm_start_configurations: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        """Fill the folder, or check that it was made of the very same things; no `storage` is the one it has.
+        """Make the folder of the study, or check that it was made of the very same things. Needs the lock.
 
-        Needs the lock: who starts the same study at the same moment must not make it once more.
-        `warm_start_configurations`: recommended by the studies named in `warm_start`; kept when the folder is made.
+        `spec`: the default if None. Of a study that is resumed, options that may change are kept as they are now; a
+        specification that names no database and no earlier studies stays with those that the study has.
+        `warm_start_configurations`: recommended by the studies of `spec.warm_start`; kept when the folder is made.
         """
-        wanted = {
-            "space": space.digest,
-            "splits": plan.digest,
-            "datasets": plan.datasets,
-            "unseen": plan.unseen,
-            "seed": seed,
-            "objective": objective,
-            "beside": list(secondary),
-            "constraints": [str(limit) for limit in limits_of(constraints)],
-            "warm_start": list(warm_start) or self.warm_start,
-            "storage": storage or self.storage,
-            "fit_version": FIT_VERSION,
-        }
+        spec = spec or StudySpec()
         if self.exists():
-            self.refuse_changes(space, plan, wanted)
+            self.refuse_changes(space, plan, spec)
             self._restore(space, plan)
+            if (resumed := self.record().resumed(spec)) != self.record():
+                self._write_manifest(resumed)
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.space_file, space.text.encode())
         write_plan(plan, self.splits_file)
         write_atomically(self.warm_start_file, json.dumps([*warm_start_configurations], indent=1).encode())
         # Last: a folder without it is not a study yet.
-        self._write_manifest({"id": uuid.uuid4().hex, **wanted, "space_text": _sha256(space.text)})
+        self._write_manifest(new_record(space, plan, spec))
 
     def _restore(self, space: SearchSpace, plan: SplitPlan) -> None:
         """Write anew what the study is made of, where its file was damaged."""
@@ -305,21 +283,21 @@ class StudyStore:
         except BadSpace as error:
             logger.warning("%s; it is written anew", error)
             write_atomically(self.space_file, space.text.encode())
-            self._write_manifest(self.manifest() | {"space_text": _sha256(space.text)})
+            self._write_manifest(self.record().with_text(space))
         try:
             read_plan(self.splits_file, *self.datasets())
         except BadSplit as error:
             logger.warning("%s; it is written anew", error)
             write_plan(plan, self.splits_file)
         try:
-            parse_json(self.manifest_file, Manifest)
+            read_record(parse_json(self.manifest_file, dict[str, Any]))
         except (Unreadable, FileNotFoundError) as error:
             logger.warning("%s: %s; it is restored from its copy", self.manifest_file, error)
             write_atomically(self.manifest_file, self.manifest_copy.read_bytes())
         self._copy_manifest()
 
-    def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        write_atomically(self.manifest_file, json.dumps(manifest, indent=1).encode())
+    def _write_manifest(self, record: StudyRecord) -> None:
+        write_atomically(self.manifest_file, json.dumps(record.as_dict(), indent=1).encode())
         self._copy_manifest()
 
     def _copy_manifest(self) -> None:
@@ -328,40 +306,42 @@ class StudyStore:
             self.manifest_copy.parent.mkdir(exist_ok=True)
             write_atomically(self.manifest_copy, content)
 
-    def refuse_changes(self, space: SearchSpace, plan: SplitPlan, wanted: Mapping[str, Any]) -> None:
-        """BadStudy says what of `wanted` is not what the study was made of, if there is one."""
-        found = BEFORE | self.manifest() if self.exists() else wanted
-        changed = [key for key in wanted if found.get(key) != wanted[key]]
+    def refuse_changes(
+        self, space: SearchSpace, plan: SplitPlan, spec: StudySpec, *, but: Collection[str] = ()
+    ) -> None:
+        """Raises `BadStudy`, key by key, where the study exists and was begun otherwise; keys in `but` may differ."""
+        if not self.exists():
+            return
+        was = self.record()
+        now = new_record(space, plan, was.resumed(spec).spec)
+        changed = [key for key in changed_keys(was, now) if key not in but]
         if changed:
-            problems = [
-                f"{key}: was {_short(found.get(key))}, now {_short(wanted[key])}"
-                for key in changed
-                if key != "space"
-            ]
-            if "space" in changed:
-                problems += [f"space, {change}" for change in changes(self.space(), space)]
-            if changed == ["splits"]:
-                problems.append(self._how_to_go_on(plan))
-            advice = "a study cannot change what it is made of; give the new one a name with --study"
-            raise BadStudy(self.name, [*problems, advice])
+            raise BadStudy(self.name, [*self._changes(changed, was, now, space, plan), ADVICE])
 
-    def _how_to_go_on(self, plan: SplitPlan) -> str:
-        """What to do where the same data is split in another way than when the study was begun."""
-        try:
-            stored = parse_json(self.splits_file, dict[str, Any])
-        except (Unreadable, FileNotFoundError):
-            return f"{self.splits_file} does not read: the split that the study was begun with writes it anew"
-        before = stored.get("twins")
-        was, now = (
-            "without looking for twins"
-            if near_duplicates is None
-            else f"with {len(near_duplicates)} pairs of twins"
-            for near_duplicates in (before, plan.near_duplicates)
-        )
-        begun = f"it was split {was}, now {now}; " if was != now else ""
-        if was == now and (stored.get("kind"), stored.get("seed")) == (plan.kind, plan.seed):
-            begun = "--holdout is another, or an earlier version made other folds of the same seed; "
-        return f"{begun}--splits {self.splits_file} goes on with it as it was begun"
+    def _changes(
+        self,
+        changed: Sequence[str],
+        was: StudyRecord,
+        now: StudyRecord,
+        space: SearchSpace,
+        plan: SplitPlan,
+    ) -> Iterator[str]:
+        for key in changed:
+            if key == "space":
+                yield from space_changes(self.space(), space)
+            elif key in ("datasets", "unseen"):
+                yield from dataset_changes(key, getattr(was.made_of, key), getattr(now.made_of, key))
+            elif key == "splits" and not {"datasets", "unseen", "seed"} & {*changed}:
+                rest = (
+                    f"; --splits {self.splits_file} goes on with it as it was begun"
+                    if changed == ["splits"]
+                    else ""
+                )
+                yield f"{split_problem(self.splits_file, plan)}{rest}"
+            elif key == "splits":
+                yield "splits: follows from what is said here of the others"
+            else:
+                yield change_of(was, now, key)
 
     def optuna_study(self) -> optuna.Study:
         """Open, or make, the Optuna study; in a database, which many may share, its name ends in the study's id."""
@@ -447,7 +427,8 @@ class StudyStore:
 
     def space(self) -> SearchSpace:
         """The space as it was stored, which was checked then. Raises `BadSpace` where its file is another by now."""
-        manifest = self.manifest()
+        made_of = self.record().made_of
+        text = made_of.space_text
         try:
             space = checked_before(
                 read_bounded(self.space_file, BadSpace, megabytes=1).decode(), self.space_file
@@ -458,17 +439,16 @@ class StudyStore:
         except BadSpace as error:
             *others, last = error.problems
             raise BadSpace(error.where, [*others, f"{last}; {ANEW}"]) from error
-        text = manifest.get("space_text")  # none in studies of earlier versions
-        is_same = space.digest == manifest["space"] if text is None else _sha256(space.text) == text
+        is_same = space.digest == made_of.space if text is None else text_digest(space) == text
         if not is_same:
             raise BadSpace(str(self.space_file), f"is not what the study was made of; {ANEW}")
         return space
 
     def datasets(self) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...]]:
         """The datasets that the study trains on, and those that it only tests on."""
-        manifest = self.manifest()
-        return load_datasets(self.home, list(manifest["datasets"])), load_datasets(
-            self.home, list(manifest["unseen"])
+        made_of = self.record().made_of
+        return load_datasets(self.home, list(made_of.datasets)), load_datasets(
+            self.home, list(made_of.unseen)
         )
 
     def plan(self) -> SplitPlan:
@@ -498,15 +478,12 @@ class StudyStore:
 
     def objective(self) -> Objective:
         """What the search makes as large as it can."""
-        name = (BEFORE | self.manifest())["objective"]
-        return objective_over(name, self.datasets()[0])
+        return objective_over(self.record().spec.objective, self.datasets()[0])
 
     def secondary(self) -> SecondaryGoals:
         """The objectives beside that one, and the limits."""
-        manifest = BEFORE | self.manifest()
-        return secondary_goals(
-            manifest["beside"], self.datasets()[0], manifest["constraints"], self.network_sizes
-        )
+        spec = self.record().spec
+        return secondary_goals(spec.objectives[1:], self.datasets()[0], spec.constraints, self.network_sizes)
 
     def values(self, standing: Iterable[tuple[StudyTrial, TrialScore]]) -> dict[int, tuple[float, ...]]:
         """What finished trials with their scores are worth in every objective, by number."""
@@ -662,7 +639,7 @@ def find_study(home: Path, name: str | None) -> StudyStore:
     """The study of that name, or the one worked on last. Raises `BadStudy` if there is none."""
     if name is not None:
         study = StudyStore(home, name)
-        study.manifest()
+        study.record()
         return study
     studies = list_studies(home)
     if not studies:
@@ -678,12 +655,3 @@ def whole_study(home: Path, name: str) -> str:
 
 def _touched(folder: Path) -> float:
     return max(path.stat().st_mtime for path in (folder, *folder.glob("optuna.journal")))
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) < 80 else f"{text[:77]}..."

@@ -134,8 +134,8 @@ def test_what_an_earlier_study_began_with_counts_too(home, others):
         study = replace(
             formula_study(home, num_trials=1), home=StudyStore(home, name), plan=own, datasets=(far,)
         )
-        begun = {"warm_start": [before], "warm_start_configurations": [{"learning_rate": 1e-3}]}
-        study.home.begin(study.space, own, study.seed, **begun)
+        spec = replace(study.spec, warm_start=(before,))
+        study.home.begin(study.space, own, spec, [{"learning_rate": 1e-3}])
         carry_out(study, [1e-4])
     assert "third began with settings of formula: formula was chosen by" in refusal(
         home, "third", plan, renamed

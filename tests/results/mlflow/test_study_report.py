@@ -28,7 +28,7 @@ def test_the_width_that_was_chosen_is_said_with_its_numbers_and_is_a_tag_of_the_
 ):
     monkeypatch.chdir(tmp_path)
     study = formula_study(tmp_path, num_trials=1)
-    study.home.begin(study.space, study.plan, study.seed)
+    study.home.begin(study.space, study.plan, study.spec)
     said: list[str] = []
     choice = WidthChoice(
         2, "2 worker(s) per fit: on 4 GPUs 40 settings are forecast to take 3 h with 1, 2 h with 2"
@@ -77,7 +77,7 @@ def test_what_a_second_scoring_shows_is_named_by_the_objective():
 
 
 def test_a_server_that_is_told_of_a_finished_study_alone_has_whole_trials(tmp_path: Path, mlflow_uri: str):
-    study = replace(formula_study(tmp_path, num_trials=2), secondary=("inference_ms",))
+    study = formula_study(tmp_path, num_trials=2).with_options(objectives=("mean", "inference_ms"))
     champion = choose_champion(study.home, Hands(carry_out(study, [1e-4, 1e-3])))
     with Report(study.home, mlflow_uri, say=lambda line: None, show=lambda *_: None) as report:
         report.finished(champion)

@@ -21,6 +21,7 @@ from orchestrator.search.race.rules import RULES, Race
 from orchestrator.search.samplers.draw import PastTrial, draw, refuse_unless_allowed
 from orchestrator.search.samplers.registry import SAMPLERS, sampler_names
 from orchestrator.search.space.space_file import parse_space
+from orchestrator.search.study_spec import StudySpec
 from orchestrator.selection.ranking import select_trial
 from orchestrator.study.checks import check
 
@@ -102,7 +103,7 @@ def test_limits_that_no_configuration_keeps_are_refused(tmp_path):
         BadStudy, match="none of 1000 random configurations of this space keeps parameters<=10"
     ):
         refuse_unless_allowed(WIDE, SecondaryGoals(limits=limits_of(["parameters<=10"])), seed=0)
-    study = replace(formula_study(tmp_path, num_trials=1), constraints=("parameters<=10",))
+    study = formula_study(tmp_path, num_trials=1).with_options(constraints=("parameters<=10",))
     with pytest.raises(BadStudy, match="--constraint"):
         check(study, Machine())
 
@@ -161,7 +162,7 @@ def test_a_barred_configuration_is_nobodys_measure(rule):
 
 
 def test_the_table_ranks_it_last_and_no_rule_hands_it_over(tmp_path):
-    study = replace(formula_study(tmp_path, num_trials=3), constraints=("inference_ms<=2.9",))
+    study = formula_study(tmp_path, num_trials=3).with_options(constraints=("inference_ms<=2.9",))
     carry_out(study, [1e-4, 1e-3, 10**-2.5])
     home = study.home
     assert [trial.number for trial, _ in home.ranked()] == [2, 1, 0]  # 1 is best and too slow
@@ -176,11 +177,11 @@ def test_the_table_ranks_it_last_and_no_rule_hands_it_over(tmp_path):
 
 def test_a_study_keeps_its_limits_however_they_are_written(tmp_path):
     study = formula_study(tmp_path, num_trials=1)
-    study.home.begin(study.space, study.plan, 0, constraints=("parameters<=5e6",))
-    study.home.begin(study.space, study.plan, 0, constraints=("parameters <= 5000000",))
+    study.home.begin(study.space, study.plan, StudySpec(constraints=("parameters<=5e6",)))
+    study.home.begin(study.space, study.plan, StudySpec(constraints=("parameters <= 5000000",)))
     assert [str(limit) for limit in study.home.secondary().limits] == ["parameters<=5e+06"]
     with pytest.raises(BadStudy, match="constraints: was"):
-        study.home.begin(study.space, study.plan, 0)
+        study.home.begin(study.space, study.plan)
 
 
 def test_samplers_of_several_objectives_keep_limits_too():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,10 @@ from orchestrator.common.errors import BadStudy
 from orchestrator.ray_cluster.machine import Machine
 from orchestrator.results.export.handover import board, front_lines
 from orchestrator.results.views.tables import leaderboard_dicts
-from orchestrator.search.budget.limits import Budget
 from orchestrator.search.goals.goals import SecondaryGoals, front, primary_and_secondary, secondary_goals
 from orchestrator.search.goals.model_cost import Cost
 from orchestrator.search.space.space_file import parse_space
+from orchestrator.search.study_spec import StudySpec
 from orchestrator.selection.ranking import select_trial
 from orchestrator.study.checks import check
 from orchestrator.study.spec import Study
@@ -52,8 +51,8 @@ def template(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def study(tmp_path) -> Study:
-    return replace(
-        formula_study(tmp_path, num_trials=3), secondary=("worst-fold", "inference_ms"), sampler="tpe"
+    return formula_study(tmp_path, num_trials=3).with_options(
+        objectives=("mean", "worst-fold", "inference_ms"), sampler="tpe"
     )
 
 
@@ -95,8 +94,8 @@ def test_the_first_objective_is_a_score():
 
 def test_what_does_not_go_with_several_objectives_is_said_at_once(study):
     check(study, Machine())
-    wrong = replace(
-        study, race="paired", sampler="surrogate", secondary=("mean",), budget=Budget(until_unlikely=True)
+    wrong = study.with_options(
+        race="paired", sampler="surrogate", objectives=("mean", "mean"), trials=None, until_unlikely=True
     )
     with pytest.raises(BadStudy) as refusal:
         check(wrong, Machine())
@@ -110,9 +109,9 @@ def test_what_does_not_go_with_several_objectives_is_said_at_once(study):
     ):
         assert words in told
     with pytest.raises(BadStudy, match=r"nsga2 is now spelled 'optuna:NSGAIISampler\(population_size=20\)'"):
-        check(replace(study, sampler="nsga2"), Machine())
+        check(study.with_options(sampler="nsga2"), Machine())
     with pytest.raises(BadStudy, match="worst-center needs the center of every image"):
-        check(replace(study, secondary=("worst-center",)), Machine())
+        check(study.with_options(objectives=("mean", "worst-center")), Machine())
 
 
 @pytest.mark.parametrize("sampler", ["optuna:NSGAIISampler(population_size=2)", "tpe"])
@@ -147,8 +146,8 @@ def test_a_study_knows_its_objectives_and_shows_its_front(study):
     assert select_trial(home, standing).chosen == 1
     asked = select_trial(home, standing, asked=2)
     assert (asked.chosen, asked.winner) == (2, 1) and asked.reason.startswith("Trial 2 was asked for.")
-    with pytest.raises(BadStudy, match="beside: was"):
-        home.begin(study.space, study.plan, 0, secondary=("gmacs",))
+    with pytest.raises(BadStudy, match="objectives: was mean, worst-fold, inference_ms, now mean, gmacs"):
+        home.begin(study.space, study.plan, StudySpec(objectives=("mean", "gmacs")))
 
 
 def test_one_objective_has_no_front(tmp_path):

@@ -34,8 +34,10 @@ def dice(found: float) -> float:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """Trial 0 is uneven, trial 1 steady, trial 2 has one fold."""
-    made = replace(formula_study(tmp_path_factory.mktemp("home"), num_trials=3), maximise="worst-fold")
-    made.home.begin(made.space, made.plan, made.seed, made.maximise)
+    made = formula_study(tmp_path_factory.mktemp("home"), num_trials=3).with_options(
+        objectives=("worst-fold",)
+    )
+    made.home.begin(made.space, made.plan, made.spec)
     for rate, shares in ((1e-4, UNEVEN), (1e-3, STEADY), (1e-2, (0.6,))):
         finish(made, rate, shares)
     return made
@@ -79,8 +81,8 @@ def test_optuna_is_told_the_objective_and_of_open_trials_a_value_on_its_scale(st
 
 
 def test_centers_count_alike_however_many_images_they_have(centers: Study):
-    study = replace(centers, maximise="center-mean")
-    study.home.begin(study.space, study.plan, study.seed, study.maximise)
+    study = centers.with_options(objectives=("center-mean",))
+    study.home.begin(study.space, study.plan, study.spec)
     shares = {fold.name: 0.5 + 0.2 * number for number, fold in enumerate(study.plan.folds)}
     finish(study, 1e-3, [*shares.values()])
     ((_, score),) = study.home.ranked()
@@ -91,26 +93,26 @@ def test_centers_count_alike_however_many_images_they_have(centers: Study):
 
 
 def test_a_study_keeps_its_objective(study: Study):
-    with pytest.raises(BadStudy, match='objective: was "worst-fold", now "mean"'):
-        study.home.begin(study.space, study.plan, study.seed)
+    with pytest.raises(BadStudy, match="objectives: was worst-fold, now mean"):
+        study.home.begin(study.space, study.plan)
 
 
 def test_a_study_from_before_there_were_objectives_has_the_mean(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=1)
-    study.home.begin(study.space, study.plan, study.seed)
+    study.home.begin(study.space, study.plan, study.spec)
     manifest = json.loads(study.home.manifest_file.read_text())
-    del manifest["objective"]
+    del manifest["objectives"]
     study.home.manifest_file.write_text(json.dumps(manifest))
-    study.home.begin(study.space, study.plan, study.seed)
+    study.home.begin(study.space, study.plan, study.spec)
     assert study.home.objective() == Objective()
 
 
 @pytest.mark.parametrize("race", ["paired", "wilcoxon"])
 def test_races_between_means_are_refused_for_other_objectives(study: Study, race):
     with pytest.raises(BadStudy, match="use --race none, asha, forgiving or median"):
-        check(replace(study, race=race), Machine())
-    check(replace(study, race=race, maximise="mean"), Machine())
-    check(replace(study, race="forgiving"), Machine())
+        check(study.with_options(race=race), Machine())
+    check(study.with_options(race=race, objectives=("mean",)), Machine())
+    check(study.with_options(race="forgiving"), Machine())
 
 
 def test_what_the_split_cannot_give_is_refused(study: Study, centers: Study):

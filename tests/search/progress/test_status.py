@@ -119,7 +119,7 @@ class Watched:
     def __init__(self, home, name: str, num_trials: int) -> None:
         self.home = StudyStore(home, name)
         self.engine = Engine(home, self.home.folder, num_trials=num_trials, race="paired")
-        self.home.begin(self.engine.study.space, self.engine.study.plan, 0)
+        self.home.begin(self.engine.study.space, self.engine.study.plan)
         self.seen: list[Status] = []
         self.purse = self.engine.purse
         self.watch = ProgressMonitor(self.home, self.purse, "paired", self.seen.append)
@@ -224,7 +224,7 @@ def test_a_killed_study_is_told_from_ledger_and_journal(watched):
 
 def test_who_looks_at_a_study_that_has_just_begun_makes_nothing(tmp_path):
     study = formula_study(tmp_path, num_trials=1)
-    study.home.begin(study.space, study.plan, 0)
+    study.home.begin(study.space, study.plan)
     assert recorded_status(study.home).trials == ()
     assert not study.home.journal_file.exists()
 

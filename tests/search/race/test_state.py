@@ -29,7 +29,7 @@ LOW, HIGH = separable((60, 80)), separable((150, 200))
 def test_one_fold_that_chose_its_own_threshold_is_not_better_for_it(tmp_path: Path):
     """Trial 0 has one threshold for its five folds, of which the first alone would have chosen another."""
     study = replace(formula_study(tmp_path, num_trials=2), space=parse_space(SWEPT))
-    study.home.begin(study.space, study.plan, study.seed)
+    study.home.begin(study.space, study.plan, study.spec)
     finish(study, 1e-4, (LOW, HIGH, HIGH, HIGH, HIGH))
     finish(study, 1e-3, (LOW,))
     groups, log = study.home.group_of_case(), study.home.race_file

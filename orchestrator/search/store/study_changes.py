@@ -1,0 +1,60 @@
+"""What of a study is not as it was begun, key by key, when it is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.common.stored_json import Unreadable, parse_json
+from orchestrator.data.splits.changes import split_changes
+from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.search.space.changes import changes
+from orchestrator.search.space.space import SearchSpace
+from orchestrator.search.store.study_record import FIELDS, StudyRecord
+
+ADVICE = "a study cannot change what it is made of; give the new one a name with --study"
+
+
+def changed_keys(was: StudyRecord, now: StudyRecord) -> list[str]:
+    """Fields of the specification that may not change, and keys of what the study was made of, that differ."""
+    made_of = ("space", "splits", "datasets", "unseen", "fit_version")
+    fixed = [name for name, one in FIELDS.items() if one.option.is_fixed]
+    pairs: list[tuple[Any, Any, str]] = [(was.made_of, now.made_of, name) for name in made_of]
+    pairs += [(was.spec, now.spec, name) for name in fixed]
+    return [name for before, after, name in pairs if getattr(before, name) != getattr(after, name)]
+
+
+def change_of(was: StudyRecord, now: StudyRecord, name: str) -> str:
+    """One key: "seed: was 0, now 7"."""
+    before, after = (getattr(one.spec if name in FIELDS else one.made_of, name) for one in (was, now))
+    return f"{name}: was {_words(before)}, now {_words(after)}"
+
+
+def dataset_changes(key: str, was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    """Datasets by name -> fingerprint: which were added or left out, and which hold other files."""
+    if was.keys() != now.keys():
+        yield f"{key}: was {_words(sorted(was))}, now {_words(sorted(now))}"
+    for name in sorted(was.keys() & now.keys()):
+        if was[name] != now[name]:
+            yield f"{key}: {name} holds other images, masks or groups than when the study was begun"
+
+
+def space_changes(was: SearchSpace, now: SearchSpace) -> list[str]:
+    """Parameter by parameter."""
+    return [f"space, {change}" for change in changes(was, now)] or ["space: was written for another version"]
+
+
+def split_problem(file: Path, plan: SplitPlan) -> str:
+    """How the split differs from the stored one, in words."""
+    try:
+        stored = parse_json(file, dict[str, Any])
+    except (Unreadable, FileNotFoundError):
+        return f"splits: {file} does not read; the split that the study was begun with writes it anew"
+    return f"splits: {split_changes(stored, plan)}"
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)

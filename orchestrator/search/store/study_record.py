@@ -1,0 +1,185 @@
+"""What `study.json` holds: the specification of a study, and what it was made of. Compared when a study is resumed."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from orchestrator.common.errors import BadStudy, Mistakes
+from orchestrator.common.stored_json import as_kind
+from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.search.budget.limits import Budget
+from orchestrator.search.goals.constraints import limits_of
+from orchestrator.search.goals.goals import primary_and_secondary
+from orchestrator.search.space.space import SearchSpace
+from orchestrator.search.store.optuna_storage import kept_url
+from orchestrator.search.study_spec import StudySpec, spec_fields
+from orchestrator.training.recipe import FIT_VERSION
+
+SPEC = TypeAdapter(StudySpec)
+FIELDS = {one.name: one for one in spec_fields()}
+
+
+def specification(options: Mapping[str, Any]) -> StudySpec:
+    """The specification of these options, None standing for the default. Raises one `UserError` with all problems."""
+    given = {name: value for name, value in options.items() if value is not None}
+    mistakes, found = Mistakes(), dict(given)
+    with mistakes.noted():
+        _refuse_unknown(given)
+    for name, check in CHECKS.items():
+        if name in given:
+            found.pop(name)
+            with mistakes.noted():
+                found[name] = check(given[name])
+    with mistakes.noted():
+        spec = _validated({name: value for name, value in found.items() if name in FIELDS})
+        Budget.of(spec)
+    with mistakes.noted():
+        _refuse_together(given)
+    with mistakes.noted():
+        _refuse_sampler(given.get("sampler"), found.get("objectives", StudySpec.objectives))
+    mistakes.tell()
+    return spec
+
+
+def _refuse_unknown(given: Mapping[str, Any]) -> None:
+    for name in given.keys() - FIELDS.keys():
+        near = difflib.get_close_matches(name, FIELDS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(FIELDS)}"
+        raise BadStudy("study", f"no option is named {name}; {hint}")
+
+
+def _validated(found: Mapping[str, Any]) -> StudySpec:
+    try:
+        return SPEC.validate_python(found)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, one['loc'][:1]))}: {one['msg']}, found {one['input']!r}"
+            for one in error.errors()
+        ]
+        raise BadStudy("study", problems) from error
+
+
+def _refuse_together(given: Mapping[str, Any]) -> None:
+    if given.get("warm_start") and given.get("nested") is not None:
+        raise BadStudy(
+            "--warm-start",
+            "what an earlier study recommends may be chosen by images of the outer folds, so an estimate by --nested "
+            "would not be free of bias; use one of the two",
+        )
+
+
+def _refuse_sampler(name: Any, objectives: Sequence[str]) -> None:
+    from orchestrator.search.samplers.registry import default_sampler, sampler_kind  # takes a second
+
+    sampler_kind(name or default_sampler(len(objectives)), len(objectives))
+
+
+def _objectives(names: Any) -> tuple[str, ...]:
+    first, others = primary_and_secondary([names] if isinstance(names, str) else [*names])
+    return (first, *others)
+
+
+def _constraints(texts: Any) -> tuple[str, ...]:
+    """As they are kept: "parameters <= 5000000" becomes "parameters<=5e+06"."""
+    return tuple(str(limit) for limit in limits_of([texts] if isinstance(texts, str) else [*texts]))
+
+
+def _names(texts: Any) -> tuple[str, ...]:
+    return (texts,) if isinstance(texts, str) else tuple(texts)
+
+
+CHECKS = {"objectives": _objectives, "constraints": _constraints, "warm_start": _names, "storage": kept_url}
+
+
+class MadeOf(BaseModel):
+    """What a study was made of, as `study.json` has it beside the specification."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    id: str
+    space: str  # digest
+    splits: str  # digest
+    datasets: dict[str, str]  # name -> fingerprint
+    unseen: dict[str, str]
+    fit_version: int
+    space_text: str | None = None  # SHA-256 of the file; None in studies of earlier versions
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """The content of `study.json`."""
+
+    made_of: MadeOf
+    spec: StudySpec
+
+    def as_dict(self) -> dict[str, Any]:
+        """One flat table."""
+        return self.made_of.model_dump(exclude_none=True) | asdict(self.spec)
+
+    def resumed(self, spec: StudySpec) -> StudyRecord:
+        """With the options of the run that goes on; where it names no earlier studies and no database, those it has."""
+        own = self.spec
+        spec = replace(
+            spec, warm_start=spec.warm_start or own.warm_start, storage=spec.storage or own.storage
+        )
+        return replace(self, spec=_canonical(spec))
+
+    def with_text(self, space: SearchSpace) -> StudyRecord:
+        """Of a space of the same meaning whose file is another."""
+        return replace(self, made_of=self.made_of.model_copy(update={"space_text": text_digest(space)}))
+
+
+def new_record(space: SearchSpace, plan: SplitPlan, spec: StudySpec) -> StudyRecord:
+    """The record of a study that is begun now, with an id of its own."""
+    made_of = MadeOf(
+        id=uuid.uuid4().hex,
+        space=space.digest,
+        splits=plan.digest,
+        datasets=plan.datasets,
+        unseen=plan.unseen,
+        fit_version=FIT_VERSION,
+        space_text=text_digest(space),
+    )
+    return StudyRecord(made_of, _canonical(spec))
+
+
+def text_digest(space: SearchSpace) -> str:
+    """64 hex digits of the text of a search-space file."""
+    return hashlib.sha256(space.text.encode()).hexdigest()
+
+
+def _canonical(spec: StudySpec) -> StudySpec:
+    return replace(
+        spec,
+        objectives=tuple(spec.objectives),
+        constraints=_constraints(spec.constraints),
+        warm_start=tuple(spec.warm_start),
+    )
+
+
+def read_record(content: Any) -> StudyRecord:
+    """The record in the content of `study.json`, of this version or an earlier one. Raises `Unreadable`."""
+    made_of = as_kind(content, MadeOf)
+    table = _as_written_now(content)
+    return StudyRecord(
+        made_of, as_kind({name: table[name] for name in FIELDS.keys() & table.keys()}, StudySpec)
+    )
+
+
+def _as_written_now(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of earlier versions under the names of today.
+
+    "objective" (one name) and "beside" (further ones) became "objectives". What an earlier version did not know, and
+    so did not write, is the default.
+    """
+    table = dict(content)
+    if "objectives" not in table and ("objective" in table or "beside" in table):
+        table["objectives"] = [table.get("objective", "mean"), *table.get("beside", [])]
+    return table

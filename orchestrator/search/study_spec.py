@@ -1,0 +1,157 @@
+"""The specification of a study: every option that shapes it, declared once, with its help text and its default.
+
+The command line makes its options of these fields, `study.json` keeps their values, and a study that is resumed is
+compared by them. Nothing heavy is imported here: `--help` reads this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, cast, get_type_hints
+
+from annotated_types import Ge, Le
+
+from orchestrator.search.choices import GoalName, ObjectiveName, RuleName, SamplerName
+
+LARGEST_SEED = 2**32 - 1  # that random generators take
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is said of a field of the specification."""
+
+    help: str
+    is_fixed: bool = False  # whether a study keeps the value that it was begun with
+    flag: str | None = None  # on the command line; None: the field's name
+    env: str | None = None  # environment variable with a default
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySpec:
+    """What is to be searched for, how, and for how long; without the search space and the data."""
+
+    trials: Annotated[int | None, Ge(1), Option("Configurations to try; those of earlier runs count.")] = None
+    hours: Annotated[
+        float | None,
+        Ge(0),
+        Option("Wall time of this run; then all stops after its epoch. Run again to go on."),
+    ] = None
+    gpu_hours: Annotated[
+        float | None,
+        Ge(0),
+        Option(
+            "Time of fits x GPUs they hold, over all runs; where there are none, time of fits in CPU lanes."
+        ),
+    ] = None
+    epochs: Annotated[int | None, Ge(1), Option("Training epochs of all fits, over all runs.")] = None
+    until_unlikely: Annotated[
+        bool,
+        Option(
+            "Stop when no improvement is likely: when a model of all configurations expects less than 0.1 Dice points "
+            "over the incumbent, three configurations in a row.",
+            flag="--until-unlikely",
+        ),
+    ] = False
+    race: Annotated[
+        RuleName | None,
+        Option(
+            "The rule that decides which trial is given another fold; none: every trial gets all. Default: paired; "
+            "with several objectives none."
+        ),
+    ] = None
+    objectives: Annotated[
+        tuple[GoalName, ...],
+        Option(
+            "What is maximised: mean over images (default), worst-fold, center-mean or worst-center. Repeat for "
+            "further objectives, also minimised ones: parameters, gmacs, inference_ms; the first names the champion.",
+            is_fixed=True,
+            flag="--objective",
+        ),
+    ] = ("mean",)
+    constraints: Annotated[
+        tuple[str, ...],
+        Option(
+            "What the champion may cost: 'parameters<=5e6', also gmacs, inference_ms. Repeat for several. What is "
+            "known to cost more is not trained, except the baseline.",
+            is_fixed=True,
+            flag="--constraint",
+        ),
+    ] = ()
+    sampler: Annotated[
+        SamplerName | None,
+        Option(
+            "What proposes configurations: surrogate (default, a Gaussian process that reads on how many folds a "
+            "score rests), tpe (default for several objectives), gp, random; or any sampler of Optuna with keyword "
+            "arguments, 'optuna:NSGAIISampler(population_size=20)', or of OptunaHub, 'optunahub:PACKAGE.CLASS()'."
+        ),
+    ] = None
+    warm_start: Annotated[
+        tuple[str, ...],
+        Option(
+            "Earlier study, of this home or an experiment in MLflow, whose five best configurations are tried right "
+            "after the baseline, where they fit. Repeat for several.",
+            is_fixed=True,
+        ),
+    ] = ()
+    storage: Annotated[
+        str | None,
+        Option(
+            "Database that keeps the trials, as a URL without a password: postgresql://user@host/name, mysql, "
+            "sqlite. Default: a journal file in the study's folder. A study stays where it was begun.",
+            is_fixed=True,
+            env="ORCHESTRATOR_STORAGE",
+        ),
+    ] = None
+    nested: Annotated[
+        int | None,
+        Ge(2),
+        Option(
+            "Outer folds: for each, first, a study of the same budget searches without its cases and is scored on "
+            "them, so that what the whole search gives on new images is known without selection bias."
+        ),
+    ] = None
+    rescore: Annotated[
+        int,
+        Ge(0),
+        Option(
+            "Of the trials that are not significantly different from the best one so many, at most, are re-evaluated "
+            "on fresh folds and training seeds before a champion is named; 0: none."
+        ),
+    ] = 3
+    seed: Annotated[
+        int, Ge(0), Le(LARGEST_SEED), Option("Seed of the split and of the search.", is_fixed=True)
+    ] = 0
+
+    @property
+    def objective(self) -> ObjectiveName:
+        """The first objective, a score: it names the champion."""
+        return cast(ObjectiveName, self.objectives[0])
+
+    @property
+    def chosen_race(self) -> RuleName:
+        """The rule of the race: as given, or the default for so many objectives."""
+        return self.race or ("paired" if len(self.objectives) == 1 else "none")
+
+
+@dataclass(frozen=True)
+class SpecField:
+    """One field of the specification."""
+
+    name: str
+    kind: Any  # its type, without what is said of it
+    default: Any
+    option: Option
+    least: Any = None
+    most: Any = None
+
+
+def spec_fields() -> Iterator[SpecField]:
+    """Every field of the specification, in order."""
+    hints = get_type_hints(StudySpec, include_extras=True)
+    for field in fields(StudySpec):
+        kind, said = hints[field.name].__origin__, hints[field.name].__metadata__
+        (option,) = (one for one in said if isinstance(one, Option))
+        least = next((one.ge for one in said if isinstance(one, Ge)), None)
+        most = next((one.le for one in said if isinstance(one, Le)), None)
+        yield SpecField(field.name, kind, field.default, option, least, most)
