@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from orchestrator.data.augmentation.pipelines import PipelineName
+from orchestrator.data.augmentation.pipelines import name_problem, names
 from orchestrator.training.jobs import job_kind
 
 FIT_VERSION = 3  # raise it when a change to data, training or networks moves the numbers of a fit
@@ -45,6 +45,20 @@ Scales = Annotated[
 ]
 
 
+def _augmentation(value: object) -> object:
+    if (problem := name_problem(value)) is not None:
+        expected = problem.removeprefix("expected ").partition("; found ")[0]
+        raise PydanticCustomError("augmentation", "Input should be {expected}", {"expected": expected})
+    return value
+
+
+Augmentation = Annotated[
+    str,
+    BeforeValidator(_augmentation),
+    WithJsonSchema({"anyOf": [{"enum": list(names())}, {"type": "string", "pattern": "^(albumentations|file):"}]}),
+]
+
+
 class Recipe(BaseModel):
     """How to train. Every field can be fixed or searched by a search-space file."""
 
@@ -75,7 +89,10 @@ class Recipe(BaseModel):
         "structure_unweighted_bce",
         "structure_pixel_iou",
     ] = Field("bce_dice", description="loss on logits; summed over side outputs where a network has them")
-    augmentation: PipelineName = Field("standard", description="pipeline by name")
+    augmentation: Augmentation = Field(
+        "standard",
+        description="pipeline by name, or 'albumentations:[...]', 'file:NAME.json' of albumentations",
+    )
     scales: Scales = Field(
         (1.0,),
         description='multi-scale training, as "0.75, 1, 1.25": each batch is brought to one of these times image_size',

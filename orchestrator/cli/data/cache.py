@@ -75,7 +75,9 @@ def data_preview(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Draw a sheet of augmented cases with the outlines of their masks, the frames themselves first."""
-    from orchestrator.common.errors import BadData
+    from orchestrator.common.errors import BadData, BadSpace
+    from orchestrator.data.augmentation.library_pipelines import canonical, is_of_library
+    from orchestrator.data.augmentation.library_pipelines import problems as library_problems
     from orchestrator.data.augmentation.pipelines import names, summary
     from orchestrator.data.cases import load_dataset
     from orchestrator.results.views.augmentation_preview import sheet, spread
@@ -83,10 +85,18 @@ def data_preview(
 
     known = names()
     problems = []
-    if augmentation not in (*known, "all"):
-        problems.append(
-            f"--augmentation: no pipeline is named {augmentation!r}; known: {', '.join(known)} and all"
-        )
+    try:
+        augmentation = canonical(augmentation, Path.cwd())
+    except (ValueError, BadData, BadSpace) as refused:
+        problems.append(f"--augmentation: {refused}")
+    else:
+        wrong = library_problems(augmentation, size) if is_of_library(augmentation) else ()
+        problems += [f"--augmentation: {problem}" for problem in wrong]
+        if augmentation not in (*known, "all") and not is_of_library(augmentation):
+            problems.append(
+                f"--augmentation: no pipeline is named {augmentation!r}; known: {', '.join(known)} and all, "
+                "'albumentations:[...]' and 'file:NAME.json'"
+            )
     problems += no_png("--out", path)
     if problems:
         raise BadData("data preview", problems)
@@ -94,7 +104,7 @@ def data_preview(
     shown = [one for one in known if one != "none"] if augmentation == "all" else [augmentation]
     write_atomically(path, png(sheet(spread(dataset.cases, cases), shown, size, epoch - 1, seed)), sync=False)
     for one in shown:
-        out.print(f"{one:>16}  {summary(one)}", markup=False, highlight=False)
+        out.print(f"{one.partition(':')[0]:>16}  {summary(one)}", markup=False, highlight=False)
     out.print(f"{path}: {min(cases, len(dataset.cases))} cases at {size} pixels", highlight=False)
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
 
+from orchestrator.common.user_documents import shown
+from orchestrator.data.augmentation.library_pipelines import FILE, PREFIX, build, is_of_library
 from orchestrator.data.augmentation.transforms import (
     Affine,
     Blur,
@@ -45,9 +45,6 @@ from orchestrator.data.augmentation.transforms import (
     unpack,
 )
 
-# Else albumentations asks the package index for its newest version, and waits where there is no network.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-
 # A frame of 576 pixels for one of 256: the sides of Kvasir-SEG frames are 621 x 530 in the median, made square.
 KVASIR_SIDE = 576
 
@@ -60,12 +57,13 @@ class Pipeline:
     """
 
     def __init__(self, name: str, image_size: int) -> None:
-        if name not in _PIPELINES:
-            raise ValueError(f"no augmentation is named {name!r}; known: {', '.join(names())}")
+        if (problem := name_problem(name)) is not None:
+            raise ValueError(problem)
         self.name = name
         self.image_size = image_size
         self.source_size = round(image_size * _SOURCES.get(name, 1))
-        steps = _PIPELINES[name](image_size)
+        own = (Library(1.0, lambda _: build(name)),) if is_of_library(name) else ()
+        steps = own or _PIPELINES[name](image_size)
         self._move = steps[0] if steps and isinstance(steps[0], Move) else None
         self._steps = Chain(steps if self._move is None else steps[1:])
 
@@ -88,11 +86,24 @@ def pipeline(name: str, image_size: int) -> Pipeline:
 
 
 def names() -> tuple[str, ...]:
+    """Pipelines of this file."""
     return tuple(_PIPELINES)
+
+
+def name_problem(name: object) -> str | None:
+    """Why a recipe cannot name this augmentation, if it cannot."""
+    if isinstance(name, str) and (name in _PIPELINES or is_of_library(name)):
+        return None
+    return (
+        f"expected {', '.join(names())}, or a pipeline of albumentations, '{PREFIX}[HorizontalFlip(p=0.5), ...]' or "
+        f"'{FILE}NAME.json', which a search-space file is to name; found {shown(name)}"
+    )
 
 
 def summary(name: str) -> str:
     """What a pipeline does, in one line."""
+    if is_of_library(name):
+        return "Transforms of albumentations, as given."
     return (inspect.getdoc(_PIPELINES[name]) or name).splitlines()[0]
 
 
@@ -273,9 +284,3 @@ def _share(crop: int) -> tuple[float, float]:
 def _scaled(crop: int, low: int, high: int) -> Crop:
     """A window of `crop` pixels out of a frame that was resized to a side of `low` to `high` pixels."""
     return Crop(share=(crop / high, crop / low))
-
-
-if TYPE_CHECKING:
-    PipelineName = str
-else:
-    PipelineName = Literal[names()]  # what a recipe can name: this registry, and no second list

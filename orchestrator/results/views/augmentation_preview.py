@@ -35,7 +35,8 @@ def sheet(
     columns = [(pipelines[0], epoch + later) for later in range(NUM_EPOCHS)]
     titles = [f"epoch {number + 1}" for _, number in columns]
     if len(pipelines) > 1:
-        columns, titles = [(name, epoch) for name in pipelines], list(pipelines)
+        columns = [(name, epoch) for name in pipelines]
+        titles = [name.partition(":")[0] for name in pipelines]
     rows = [
         [tile(case, "none", size, 0, seed), *(tile(case, name, size, at, seed) for name, at in columns)]
         for case in cases

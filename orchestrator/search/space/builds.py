@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 from orchestrator import models
 from orchestrator.common.errors import BadMachine, BadSpace
 from orchestrator.common.user_documents import parse_toml, shown
+from orchestrator.data.augmentation.library_pipelines import canonical, is_of_library
+from orchestrator.data.augmentation.library_pipelines import problems as library_problems
 from orchestrator.search.space.keys import NETWORK, not_known
 from orchestrator.search.space.parameters import batch_refusal, owners, refusal, size_refusal, unknown_key
 from orchestrator.search.space.space import SearchSpace
@@ -22,7 +25,8 @@ from orchestrator.training.recipe import Recipe
 def check_builds(space: SearchSpace) -> None:
     """Build the networks of a space, without memory, at the ends of their parameters. BadSpace: all refusals.
 
-    Takes seconds, so it is not part of `load_space`. Pretrained weights are neither looked for nor read.
+    Pipelines of albumentations are tried on frames of the smallest and the largest side. Takes seconds, so it is not
+    part of `load_space`. Pretrained weights are neither looked for nor read.
     """
     variants: list[tuple[str, dict[str, Any]]] = []
     for params in _network_variants(space):
@@ -33,8 +37,25 @@ def check_builds(space: SearchSpace) -> None:
         variants += [variant] if variant not in variants else []
     refusals = (_build_refusal(network, values) for network, values in variants)
     problems = list(dict.fromkeys(refusal for refusal in refusals if refusal))
+    problems += _augmentation_refusals(space)
     if problems:
         raise BadSpace(space.where, problems)
+
+
+def _augmentation_refusals(space: SearchSpace) -> list[str]:
+    """What is wrong with pipelines of albumentations that trials of this space can have."""
+    names, sizes = (
+        space.search[key].extremes
+        if key in space.search
+        else [space.fixed.get(key, Recipe.model_fields[key].default)]
+        for key in ("augmentation", "image_size")
+    )
+    return [
+        f"augmentation: {problem}"
+        for name in names
+        if is_of_library(str(name))
+        for problem in dict.fromkeys(chain(*(library_problems(str(name), int(size)) for size in sizes)))
+    ]
 
 
 def _build_refusal(network: str, values: Mapping[str, Any]) -> str | None:
@@ -122,7 +143,7 @@ def _assigned(assignments: Sequence[str], problems: list[str]) -> dict[str, Any]
         try:
             if not key or not value:
                 raise ValueError(f"expected key=value, found {assignment!r}")
-            changes[key] = _value(value)
+            changes[key] = canonical(_value(value), Path.cwd()) if key == "augmentation" else _value(value)
         except ValueError as error:
             problems.append(str(error))
     return changes

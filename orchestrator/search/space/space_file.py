@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from orchestrator.common.errors import BadSpace
 from orchestrator.common.user_documents import parse_toml, read_bounded
+from orchestrator.data.augmentation.library_pipelines import canonical
 from orchestrator.search.space import shipped
 from orchestrator.search.space.checks import find_problems
 from orchestrator.search.space.parameters import REGISTRY
@@ -15,6 +18,10 @@ from orchestrator.search.space.shipped import find_space_file
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.toml_file import read_tables
 
+# A TOML string that names a pipeline of albumentations, or a file that holds one.
+PIPELINE = re.compile(
+    r"""'(?:file:|albumentations:\[)[^'\n]*'|"(?:file:|albumentations:\[)(?:[^"\\\n]|\\.)*\""""
+)
 LARGEST = 2**53  # larger integers are no exact floats
 
 
@@ -34,7 +41,29 @@ def load_space(given: Path) -> SearchSpace:
         raise BadSpace(
             str(path), f"expected text in UTF-8, found byte {error.object[error.start]:#04x}"
         ) from error
-    return parse_space(text, path)
+    return parse_space(with_pipelines(text, path), path)
+
+
+def with_pipelines(text: str, path: Path) -> str:
+    """The text of a search-space file with the content of albumentations pipelines in place of their names.
+
+    Raises `BadSpace` with everything that albumentations cannot build; a file is looked for beside `path`.
+    """
+    problems: list[str] = []
+
+    def content(token: re.Match[str]) -> str:
+        quoted = token[0]
+        try:
+            name = quoted[1:-1] if quoted[0] == "'" else json.loads(quoted)
+            return json.dumps(canonical(name, path.parent))
+        except (ValueError, BadSpace) as refused:
+            problems.append(f"augmentation: {quoted}: {refused}")
+            return quoted
+
+    found = PIPELINE.sub(content, text)
+    if problems:
+        raise BadSpace(str(path), problems)
+    return found
 
 
 def parse_space(text: str, path: Path | None = None) -> SearchSpace:
