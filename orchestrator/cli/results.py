@@ -127,7 +127,7 @@ def best(
     from orchestrator.results.mlflow.client import check_uri
     from orchestrator.results.mlflow.model_registry import register_champion
     from orchestrator.results.mlflow.network_run import log_network
-    from orchestrator.results.mlflow.study_report import default_uri
+    from orchestrator.results.mlflow.tags import default_uri
     from orchestrator.results.views.tables import score_dicts, score_table, versus_table
     from orchestrator.search.records.fit_records import scored_as
     from orchestrator.search.store.study_store import champion_fit, find_study

@@ -239,7 +239,10 @@ def search(
     from orchestrator.ray_cluster.machine import Machine, reach_cluster
     from orchestrator.results.mlflow.client import refuse_locked_out
     from orchestrator.results.mlflow.earlier_studies import earlier_configurations
-    from orchestrator.results.mlflow.study_report import Report, default_uri
+    from orchestrator.results.mlflow.sink import MlflowSink
+    from orchestrator.results.mlflow.tags import default_uri
+    from orchestrator.results.sinks.console import ConsoleSink
+    from orchestrator.results.sinks.csv_files import CsvSink
     from orchestrator.search.fit_jobs import FitJobRunner
     from orchestrator.search.space.builds import check_builds, check_weights
     from orchestrator.search.space.space_file import load_space
@@ -340,9 +343,11 @@ def search(
     def carry_out(one: Study) -> StudyTrial | None:
         work = FitJobRunner(home, cache or home / "cache", one.home.ledger, one.secondary.is_measured)
         with study_view() as (say, show):
-            report = Report(one.home, tracking_uri, say=say, show=show)
+            console = ConsoleSink(one.home, say=say, show=show)
             try:
-                return run_study(one, machine, work, report)
+                return run_study(
+                    one, machine, work, [console, MlflowSink(one.home, tracking_uri), CsvSink(one.home)]
+                )
             except KeyboardInterrupt:
                 say(f"interrupted; the same command goes on from here (study {one.home.name})")
                 raise

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orchestrator
-
-if TYPE_CHECKING:
-    pass
-
+from orchestrator.common.files import write_atomically
 
 PACKAGES = (
     "polyp-orchestrator",
@@ -37,6 +35,17 @@ def environment() -> dict[str, Any]:
         "git_revision": git_revision(),
         "written": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }
+
+
+def environment_file(study_folder: Path) -> Path:
+    """Where a study keeps the environment of its last run."""
+    return study_folder / "environment.json"
+
+
+def write_environment(study_folder: Path, **chosen: str) -> None:
+    """Keep the environment of this run, with what was chosen for it."""
+    content = json.dumps({**environment(), **chosen}, indent=1)
+    write_atomically(environment_file(study_folder), content.encode())
 
 
 def _version(package: str) -> str:

@@ -25,7 +25,6 @@ from orchestrator.search.records.status import Named
 from orchestrator.search.records.trial_score import TrialScore, fold_specs, from_seed, score_trial
 from orchestrator.search.significance import all_against, compared_trial, share_of_test
 from orchestrator.search.space.space import Configuration
-from orchestrator.search.store.report_log import ReportLog
 from orchestrator.search.store.study_store import StudyStore, StudyTrial, broken, champion_fit
 from orchestrator.training.recipe import FitSpec
 
@@ -68,7 +67,7 @@ class Reevaluated:
 
 
 class ReevaluationReport(Protocol):
-    """Who is told of the second scoring."""
+    """Receives the events of a re-evaluation."""
 
     def reevaluation_started(self, trials: Sequence[int], num_fits: int) -> None: ...
     def fold_reevaluated(self, number: int, record: FitRecord, masks: MaskChoice) -> None: ...
@@ -105,29 +104,18 @@ def reevaluate(
         watch.now("rescoring")
         report.reevaluation_started(chosen, len(missing))
 
-    told, masks = (
-        ReportLog(home.told_file),
-        {trial.number: trial.configuration.masks for trial, _ in standing},
-    )
-
-    def tell(fit_id: str) -> None:
-        """Report a fit that is on record, unless that was done."""
-        if f"again {fit_id}" not in told:
-            for number in owners[fit_id]:
-                report.fold_reevaluated(number, home.ledger.read(fit_id), masks[number])
-            told.add(f"again {fit_id}")
+    masks = {trial.number: trial.configuration.masks for trial, _ in standing}
 
     def hear(fit_id: str, news: News) -> None:
         purse.spending.hear(fit_id, news.rows)
         if news.state == "finished":
-            purse.spending.finish(home.ledger.read(fit_id))
+            record = home.ledger.read(fit_id)
+            purse.spending.finish(record)
             purse.reserved -= 1
-            tell(fit_id)
+            for number in owners[fit_id]:
+                report.fold_reevaluated(number, record, masks[number])
         watch.step()
 
-    for fit_id in owners:
-        if fit_id not in missing:  # an earlier run may have been killed before it said so
-            tell(fit_id)
     failed = lanes.run_all(missing, hear, is_over)
     home.ledger.drop_weights(owners)  # handed over is a network of the search's own folds
     if not all(home.ledger.has(fit_id) or fit_id in failed for fit_id in owners):
@@ -160,6 +148,11 @@ def reevaluation_plan(home: StudyStore) -> SplitPlan:
         return read_plan(file, *home.datasets())
     except BadSplit:  # the file was damaged: it follows from the study's own split
         return resplit(home.plan(), *home.datasets())
+
+
+def existing_reevaluation_plan(home: StudyStore) -> SplitPlan | None:
+    """As `reevaluation_plan`, of a study whose finalists were re-evaluated, or are being; None of any other."""
+    return reevaluation_plan(home) if _plan_file(home).exists() else None
 
 
 def reevaluated_on(home: StudyStore) -> str:

@@ -1,4 +1,4 @@
-"""Tune callback that reports what happens in a study."""
+"""Tune callback that reports the events of a study to its sinks."""
 
 from __future__ import annotations
 
@@ -8,30 +8,35 @@ from optuna.trial import FrozenTrial
 from ray.tune import Callback
 
 from orchestrator.common.interruption import listen_again
-from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.search.budget.limits import End
 from orchestrator.search.progress.monitor import ProgressMonitor
 from orchestrator.search.ray_tune.searcher import OptunaSearcher
-from orchestrator.search.records.fit_records import FitRecord
-from orchestrator.search.store.report_log import ReportLog
-from orchestrator.search.store.study_store import (
-    read_trial,
-)
+from orchestrator.search.records.cut_fits import CutFit, append_cut_fit
+from orchestrator.search.store.study_store import StudyTrial, read_trial
 from orchestrator.study.cleanup import WeightCleanup
-from orchestrator.study.spec import Study, StudyReport
+from orchestrator.study.sinks import ResultSink
+from orchestrator.study.spec import Study
 
 
 class ReportingCallback(Callback):
-    """Carries word from Tune to the report, and tidies up after trials that are over."""
+    """Reports every fold and trial that is finished in this run once, and tidies up after trials that are over."""
 
     def __init__(
-        self, study: Study, searcher: OptunaSearcher, report: StudyReport, watch: ProgressMonitor
+        self, study: Study, searcher: OptunaSearcher, report: ResultSink, watch: ProgressMonitor
     ) -> None:
         self.study, self.report, self.watch, self.ledger = study, report, watch, study.home.ledger
         self.searcher, self.standings, self.purse = searcher, searcher.standings, searcher.purse
-        self.end: End | None = None  # as it was told
-        self.told = ReportLog(study.home.told_file)
-        self.tidy, self.has_told = WeightCleanup(study, searcher.standings), False
+        self.end: End | None = None  # as it was reported
+        self.num_reported = 0  # folds and trials
+        self.rows: dict[int, dict[int, dict[int, dict[str, float]]]] = {}  # in flight: trial, fold, epoch
+        self.tidy = WeightCleanup(study, searcher.standings)
+        self.is_tidy = False
+        # What earlier runs had on record is reported as a number; see `ResultSink`.
+        self.on_record = {
+            (number, fold)
+            for number in self.standings.configurations
+            for fold in self.standings.finished(number)
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for `Tuner.restore`, which is never used here."""
@@ -48,23 +53,24 @@ class ReportingCallback(Callback):
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         number = result["number"]
-        for told in result["news"]:
-            self.purse.spending.hear(told["fit_id"], told["rows"])
-            self.watch.hear(number, told["fold"], told["rows"], self._epochs(number), told["done"])
-            self.report.news(number, told["fold"], told["fit_id"], told["rows"])
-            if told["done"]:
-                record = self.ledger.read(told["fit_id"])
-                self.purse.spending.finish(record)
-                self._fold(number, told["fold"], record, self.standings.configurations[number].masks)
-                self.report.judged(number, self.standings.verdicts[number])
+        for part in result["news"]:
+            fold, fit_id, rows = part["fold"], part["fit_id"], part["rows"]
+            self.purse.spending.hear(fit_id, rows)
+            self.watch.hear(number, fold, rows, self._epochs(number), part["done"])
+            if rows:
+                in_flight = self.rows.setdefault(number, {}).setdefault(fold, {})
+                in_flight |= {int(row["epoch"]): row for row in rows}
+                self.report.epochs(number, fold, fit_id, rows)
+            if part["done"]:
+                self._fold_finished(number, fold, fit_id)
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self.watch.leave(trial.config["number"])
-        self.tell()
+        self.report_finished()
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self.watch.leave(trial.config["number"])
-        self.tell()
+        self.report_finished()
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         end = self.purse.end
@@ -74,60 +80,59 @@ class ReportingCallback(Callback):
         self.watch.step()
 
     def on_experiment_end(self, trials: list, **info: Any) -> None:
-        self.tell()
+        self.report_finished()
 
-    def catch_up(self) -> None:
-        """Report what an earlier run put on record, and was killed before it said so."""
-        for number in self.standings.waiting:
-            before = len(self.told.names)
-            self._folds(number, self.standings.configurations[number].masks)
-            if len(self.told.names) > before:
-                self.report.judged(number, self.standings.verdicts[number])
-        self.tell()
-
-    def tell(self) -> None:
-        """Report every trial that Optuna has been told of since the last time."""
-        new = self._new()
+    def report_finished(self) -> None:
+        """Report every trial that Optuna knows to be over since the last time; keep what its unfinished fits showed."""
+        numbers = list(dict.fromkeys(self.searcher.over))
+        self.searcher.over.clear()
+        new = [self.searcher.stored(number) for number in numbers]
         for trial in new:
-            if f"trial {trial.number}" in self.told:
-                continue
-            look = self.standings.looks.get(trial.number)
-            told = read_trial(trial, self.study.space, self.study.plan, self.ledger, look)
-            if trial.number in self.standings.fit_ids:
-                self._folds(trial.number, told.configuration.masks)
-            self.watch.told(told)
-            self.report.trial_finished(told)
-            self.told.add(f"trial {trial.number}")
+            found = self._read(trial)
+            for fold in (
+                self.standings.finished(trial.number) if trial.number in self.standings.fit_ids else ()
+            ):
+                self._report_fold(trial.number, fold)
+            self._keep_cut_fits(trial.number)
+            self.watch.told(found)
+            self.report.trial_finished(found)
+            self.num_reported += 1
+        if not self.is_tidy:
+            self.is_tidy, new = True, self.over()  # those of earlier runs as well
         if new:
             self.tidy(new)
 
     def over(self) -> list[FrozenTrial]:
         """Every trial that is over."""
-        return [trial for trial in self._stored() if trial.state.is_finished()]
+        return [
+            trial for trial in self.searcher.study.get_trials(deepcopy=False) if trial.state.is_finished()
+        ]
 
-    def _new(self) -> list[FrozenTrial]:
-        """Trials that are over and were not looked at by `tell`; the first time all of earlier runs."""
-        if not self.has_told:
-            self.has_told = True
-            self.searcher.over.clear()
-            return self.over()
-        numbers = list(dict.fromkeys(self.searcher.over))
-        self.searcher.over.clear()
-        return [self.searcher.stored(number) for number in numbers]
+    def _fold_finished(self, number: int, fold: int, fit_id: str) -> None:
+        self.rows.get(number, {}).pop(fold, None)
+        self.purse.spending.finish(self.ledger.read(fit_id))
+        self._report_fold(number, fold)
+        self.report.judged(number, self.standings.verdicts[number])
 
-    def _folds(self, number: int, masks: MaskChoice) -> None:
-        for fold in self.standings.finished(number):
-            self._fold(number, fold, self.ledger.read(self.standings.fit_ids[number][fold]), masks)
+    def _report_fold(self, number: int, fold: int) -> None:
+        """Report a fold that is on record, unless that was done or an earlier run put it there."""
+        if (number, fold) in self.on_record:
+            return
+        self.on_record.add((number, fold))
+        record = self.ledger.read(self.standings.fit_ids[number][fold])
+        self.report.fold_finished(number, fold, record, self.standings.configurations[number].masks)
+        self.num_reported += 1
 
-    def _fold(self, number: int, fold: int, record: FitRecord, masks: MaskChoice) -> None:
-        """Report a finished fold, unless that was done."""
-        name = f"fold {number} {fold}"
-        if name not in self.told:
-            self.report.fold_finished(number, fold, record, masks)
-            self.told.add(name)
+    def _read(self, trial: FrozenTrial) -> StudyTrial:
+        look = self.standings.looks.get(trial.number)
+        return read_trial(trial, self.study.space, self.study.plan, self.ledger, look)
+
+    def _keep_cut_fits(self, number: int) -> None:
+        for fold, by_epoch in self.rows.pop(number, {}).items():
+            fit_id = self.standings.fit_ids[number][fold]
+            if not self.ledger.has(fit_id):
+                rows = [by_epoch[epoch] for epoch in sorted(by_epoch)]
+                append_cut_fit(self.ledger.cut_fits, CutFit(number, fold, fit_id, rows))
 
     def _epochs(self, number: int) -> int:
         return self.standings.configurations[number].recipe.epochs
-
-    def _stored(self) -> list[FrozenTrial]:
-        return self.searcher.study.get_trials(deepcopy=False)

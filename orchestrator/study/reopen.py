@@ -42,7 +42,6 @@ def reopen(home: StudyStore) -> tuple[int, ...]:
         _in_journal(home.journal_file, ids)
     else:
         _in_database(home.storage, ids)
-    _forget_reports(home.told_file, {f"trial {number}" for number in numbers})
     return numbers
 
 
@@ -71,10 +70,3 @@ def _in_database(url: str, trial_ids: Collection[int]) -> None:
             connection.execute(those, {"ids": list(trial_ids)})
     engine.dispose()
     open_database.cache_clear()  # it remembers trials that are over
-
-
-def _forget_reports(file: Path, names: Collection[str]) -> None:
-    """Forget what was reported about the end of these trials."""
-    if file.exists():
-        lines = file.read_text().splitlines(keepends=True)
-        write_atomically(file, "".join(line for line in lines if line.strip() not in names).encode())

@@ -1,7 +1,8 @@
 """A study from search space to champion: read this one first.
 
-The searcher proposes trials, lanes train their fits, the ledger keeps finished fits, and reports go to MLflow and the
-terminal; this page connects them. Running a study again resumes it: finished fits are read, not repeated.
+The searcher proposes trials, lanes train their fits, the ledger keeps finished fits, and sinks (terminal, MLflow, CSV
+files) receive the results; this page connects them. Running a study again resumes it: finished fits are read, not
+repeated.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import ray
@@ -49,7 +51,8 @@ from orchestrator.study.cleanup import WeightCleanup
 from orchestrator.study.events import ReportingCallback
 from orchestrator.study.reopen import reopen
 from orchestrator.study.repair import restore, train_lost
-from orchestrator.study.spec import Study, StudyReport
+from orchestrator.study.sinks import AllSinks, ResultSink
+from orchestrator.study.spec import Study
 from orchestrator.study.stopping import SearchStopper
 from orchestrator.training.ray.lanes import Lanes, Perform
 
@@ -60,10 +63,12 @@ MAX_TUNES, TUNE_AGAIN_S = 5, 5.0
 
 
 @trouble_told()
-def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport) -> StudyTrial | None:
+def run_study(
+    study: Study, machine: Machine, work: Perform, sinks: Sequence[ResultSink]
+) -> StudyTrial | None:
     """Search until the budget is used up, then score the champion on cases that the search never saw.
 
-    `work` is what a lane does with a fit: it leaves a record in the study's ledger.
+    `work` is what a lane does with a fit: it leaves a record in the study's ledger. `sinks` receive the results.
 
     Returns the champion; None if no trial was finished, or if its hours ended before the finalists were scored again:
     then none is named, and the next run goes on with that. Raises `Interrupted` when it was asked to end, and
@@ -71,6 +76,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
     goes on where it stopped.
     """
     check(study, machine)
+    report = AllSinks(sinks)
     if not study.home.champion_file.exists():  # else there may be nothing left to do
         machine = replace(machine, address=reach_cluster(machine.address) or "local")
     with study.home.lock():
@@ -86,7 +92,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
         is_over = study.budget.gpu_hours is None and searcher.is_over
         lost = searcher.lost()
         if is_over and not lost and (champion := chosen_champion(study.home, study.rescore)) is not None:
-            with report:  # nothing is left to do but to tell those who were away
+            with report:  # nothing is left to do but to write what a sink may have missed
                 report.finished(champion)
             return champion
         watch = ProgressMonitor(study.home, purse, study.race, report.progress)
@@ -100,6 +106,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
             purse.spending.lane(shape.gpus_per_worker, shape.workers_per_lane)
             report.started(study, shape)
             if choice is not None:
+                watch.choose_width(choice.width, choice.why)
                 report.width_chosen(choice)
             with Lanes(work, shape, study.home.folder / "train", machine.num_lanes or math.inf) as lanes:
                 room.num_lanes, stop = lanes.num_lanes, SearchStopper(purse, searcher, lanes)
@@ -108,7 +115,7 @@ def run_study(study: Study, machine: Machine, work: Perform, report: StudyReport
                 ):
                     word = ReportingCallback(study, searcher, report, watch)
                     train_lost(lost, searcher.standings, lanes, purse, stop.stop_all, watch)
-                    word.catch_up()
+                    word.report_finished()
                     if not is_over:
                         watch.now("searching")
                         _search(study, searcher, lanes, stop, word)
@@ -213,13 +220,13 @@ def _search(
 
     Raises what halted the lanes or the searcher.
     """
-    num_tried, num_finished = 0, len(word.told.names)
+    num_tried, num_finished = 0, word.num_reported
     while True:
         try:
             _tuner(study, searcher, lanes, stop, word).fit()
         except Exception as failure:
-            num_tried = 1 if len(word.told.names) > num_finished else num_tried + 1
-            num_finished = len(word.told.names)
+            num_tried = 1 if word.num_reported > num_finished else num_tried + 1
+            num_finished = word.num_reported
             fault = machine_fault(failure)
             if asked() is not None or num_tried == MAX_TUNES or not is_of_ray(failure):
                 if fault is None:
@@ -260,7 +267,7 @@ def _tuner(
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_at_end=False
             ),  # a trial is what its records are
-            callbacks=[word],  # carries word to MLflow and to the screen
+            callbacks=[word],  # reports to the sinks
             verbose=0,
         ),
     )

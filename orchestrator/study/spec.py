@@ -1,32 +1,20 @@
-"""A study that can run, and what is reported while it runs."""
+"""A study that can run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.split_file import SplitPlan
-from orchestrator.scoring.mask_choice import MaskChoice
-from orchestrator.search.budget.limits import Budget, End
+from orchestrator.search.budget.limits import Budget
 from orchestrator.search.choices import RuleName, SamplerName
-from orchestrator.search.forecast.width import (
-    WidthChoice,
-)
 from orchestrator.search.goals.goals import SecondaryGoals, secondary_goals
 from orchestrator.search.goals.objective import Objective, objective_over
-from orchestrator.search.race.rules import Verdict
-from orchestrator.search.records.fit_records import FitRecord
-from orchestrator.search.records.status import Status
 from orchestrator.search.samplers.registry import default_sampler
 from orchestrator.search.space.space import SearchSpace
-from orchestrator.search.store.study_store import (
-    StudyStore,
-    StudyTrial,
-)
+from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.study_spec import StudySpec
-from orchestrator.training.ray.lanes import Shape
 
 
 @dataclass(frozen=True)
@@ -82,22 +70,3 @@ class Study:
         """Further objectives, and limits that a champion keeps."""
         spec = self.spec
         return secondary_goals(spec.objectives[1:], self.datasets, spec.constraints, self.home.network_sizes)
-
-
-class StudyReport(Protocol):
-    """Who is told what happens in a study; a context for as long as it runs."""
-
-    def __enter__(self) -> object: ...
-    def __exit__(self, *_: object) -> None: ...
-    def started(self, study: Study, shape: Shape) -> None: ...
-    def width_chosen(self, choice: WidthChoice) -> None: ...
-    def trial_started(self, number: int, params: dict[str, Any]) -> None: ...
-    def news(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None: ...
-    def fold_finished(self, number: int, fold: int, record: FitRecord, masks: MaskChoice) -> None: ...
-    def judged(self, number: int, verdict: Verdict) -> None: ...
-    def trial_finished(self, trial: StudyTrial) -> None: ...
-    def ends(self, end: End) -> None: ...
-    def reevaluation_started(self, trials: Sequence[int], num_fits: int) -> None: ...
-    def fold_reevaluated(self, number: int, record: FitRecord, masks: MaskChoice) -> None: ...
-    def progress(self, status: Status) -> None: ...  # about once a second, from a thread of its own
-    def finished(self, champion: StudyTrial | None) -> None: ...

@@ -4,8 +4,8 @@
     python tests/benchmarks/scale.py --home /tmp/big --fits 1000 10000 100000 --out scale.json
     python tests/benchmarks/scale.py --home /tmp/big --boards --out scale.json   # leaderboard and status of it
 
-The loop is the real one: searcher, scheduler, race, standings, journal, ledger, verdicts, status, report and MLflow's
-writer with its spool. Four things are not: a formula scores fits in place of training; Tune's controller and its
+The loop is the real one: searcher, scheduler, race, standings, journal, ledger, verdicts, status and sinks,
+which have threads of their own. Four things are not: a formula scores fits in place of training; Tune's controller and its
 actors, with the lanes, are left out, so that `Tune` below hands on news as Tune does; MLflow is a client that takes
 every call and keeps nothing; and no pictures are drawn, which cost each trial with all its folds the same.
 
@@ -43,10 +43,10 @@ from orchestrator.data.cases import list_datasets, load_dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits.plan import five_fold
-from orchestrator.results.mlflow import study_report as report_module
-from orchestrator.results.mlflow import writer as tracking
 from orchestrator.results.mlflow.runs import StudyRuns
-from orchestrator.results.mlflow.study_report import Report
+from orchestrator.results.mlflow.sink import MlflowSink
+from orchestrator.results.sinks.console import ConsoleSink
+from orchestrator.results.sinks.csv_files import CsvSink
 from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.progress import monitor as watch_module
 from orchestrator.search.progress.monitor import ProgressMonitor
@@ -59,6 +59,7 @@ from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.events import ReportingCallback
 from orchestrator.study.run import _searcher, _spending, begin
+from orchestrator.study.sinks import AllSinks, ResultSink
 from orchestrator.study.spec import Study
 from orchestrator.training.recipe import FitSpec
 
@@ -165,7 +166,7 @@ class Taking:
 class Tune:
     """What Tune and the lanes do: hands visits out and news on; `num_lanes` fits are in flight."""
 
-    def __init__(self, study: Study, num_lanes: int, report: Report, meter: Meter) -> None:
+    def __init__(self, study: Study, num_lanes: int, report: ResultSink, meter: Meter) -> None:
         self.study, self.meter, self.work = study, meter, Formula(study.home.ledger, noise=0.02)
         room = LaneCapacity(len(study.plan.folds), lambda: num_lanes)
         with meter.part("start"):
@@ -176,7 +177,7 @@ class Tune:
             self.watch = ProgressMonitor(study.home, self.purse, study.race, lambda status: None)
             self.watch.follow(self.searcher, self.searcher.study.get_trials(deepcopy=False))
             self.word = ReportingCallback(study, self.searcher, report, self.watch)
-            self.word.catch_up()
+            self.word.report_finished()
         self.queue: deque[tuple[Any, int]] = deque()
         self.num_visits = 0
         self.num_fits = len(self.purse.spending.fits)
@@ -197,9 +198,8 @@ class Tune:
         meter.wrap(standings.ledger.trials, "write", "trial records")
         meter.wrap(self.watch, "draw", "status")
         meter.wrap(watch_module, "write_status", "status")
-        meter.wrap(self.word, "tell", "report")
+        meter.wrap(self.word, "report_finished", "report")
         meter.wrap(self.word, "on_trial_result", "report")
-        meter.wrap(self.word.report.tracking, "_say", "MLflow: spool")
         meter.wrap(self.work, "train", "(training side: a record)")
 
     def grow(self, num_fits: int, until: float) -> None:
@@ -278,13 +278,13 @@ def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
     """A row a size: the last hundred fits before it."""
     until = time.monotonic() + 60 * options.minutes
     study, meter = study_in(home, options.cases), Meter()
-    tracking.MlflowWriter._connect = lambda self: StudyRuns(Taking(), "scale", None, {})  # type: ignore
-    report_module.pictures = lambda *args: {}  # type: ignore[assignment]
-    report = Report(study.home, None, say=lambda line: None, show=lambda status: None)
+    MlflowSink._connect = lambda self: StudyRuns(Taking(), "scale", None, {})  # type: ignore
+    console = ConsoleSink(study.home, say=lambda line: None, show=lambda status: None)
+    console.folds = tuple(fold.name for fold in study.plan.folds)
+    mlflow = MlflowSink(study.home, pictures=lambda *args: {})
+    report = AllSinks([console, mlflow, CsvSink(study.home)])
     rows = []
     with report:
-        report.cases = {case.id: case for dataset in study.datasets for case in dataset.cases}
-        report.folds = tuple(fold.name for fold in study.plan.folds)
         tune = Tune(study, options.lanes, report, meter)
         start = meter.seconds["start"]
         for size in options.fits:

@@ -5,24 +5,38 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from chaos.gate import PASSWORD, USER, Gate, mlflow_behind_gate
+from formula import SPACE, FormulaJobRunner, formula_study
+from in_mlflow import sink_to
 
 from orchestrator.results.mlflow.client import connect
-from orchestrator.results.mlflow.writer import MlflowWriter
+from orchestrator.results.mlflow.sink import MlflowSink
+from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.study.run import begin
+from orchestrator.study.spec import Study
 
 pytestmark = pytest.mark.slow
-ROWS = [{"epoch": epoch, "train_loss": 1 / (epoch + 1), "val_dice": epoch / 10} for epoch in range(3)]
-CALLS = ("study", "trial", "epoch", "fold", "end")
+# Of the study: its run is made, its trial, a fold, the trial is complete, the summary is written.
+MOMENTS = ("study", "trial", "fold", "complete", "end")
 
 
 @pytest.fixture(scope="module")
 def gate() -> Iterator[Gate]:
     with tempfile.TemporaryDirectory() as folder, mlflow_behind_gate(Path(folder)) as gate:
         yield gate
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    formula_study(home, num_trials=1)
+    return home
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
@@ -32,26 +46,29 @@ def wait_until(happened: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def tell(tracking: MlflowWriter, before: str, shut: Callable[[], None]) -> None:
-    """A small study; MLflow is shut before one of the calls, when all others before it are written."""
+def sink_of(study: Study, gate: Gate) -> MlflowSink:
+    """It draws one picture, and the server says where artifacts go."""
+    sink = sink_to(study.home, gate.uri, pictures=lambda *_: {"a.png": b"content"}, retry_s=0.2)
+    sink.artifacts = None
+    return sink
 
-    def at(call: str) -> None:
-        if call == before:
-            wait_until(lambda: tracking.num_waiting == 0)
+
+def search(study: Study, before: str, shut: Callable[[], None]) -> None:
+    """A study of one trial grows; MLflow is shut before one of the moments, when all before it is written."""
+    if before == "trial":
+        shut()
+    optuna = study.home.optuna_study()
+    optuna.enqueue_trial(SPACE.baseline)
+    trial = optuna.ask()
+    work = FormulaJobRunner(study.home.ledger)
+    specs = fold_specs(study.space.configuration(study.space.sample(trial)), study.plan)
+    for place, spec in enumerate(specs):
+        if before == "fold" and place == 2:
             shut()
-
-    at("study")
-    tracking.study({"space.toml": "network = 'unet'"}, [("near", "a" * 64, 30, "source")])
-    at("trial")
-    tracking.trial_started(3, {"network": "unet", "learning_rate": 1e-3}, {"network": "unet"})
-    at("epoch")
-    tracking.epoch(3, "0", "fit0", ROWS[:2])
-    at("fold")
-    tracking.fold_finished(3, "0", "fit0", ROWS, {"dice": 0.8})
-    tracking.overlays(3, {"a": b"content"})
-    at("end")
-    tracking.trial_finished(3, {"dice": 0.75}, "complete")
-    tracking.summary({"best_dice": 0.75})
+        work(spec, None, 0, lambda row: True)  # type: ignore[arg-type]
+    if before == "complete":
+        shut()
+    optuna.tell(trial, 0.5)
 
 
 def runs(gate: Gate, name: str) -> list[Any]:
@@ -68,11 +85,19 @@ def runs(gate: Gate, name: str) -> list[Any]:
     return sorted(found)
 
 
+def study_in(home: Path, name: str) -> Study:
+    """A study without a trial."""
+    study = replace(formula_study(home, num_trials=1), home=StudyStore(home, name))
+    begin(study)
+    return study
+
+
 @pytest.fixture(scope="module")
-def calm(gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    with MlflowWriter(gate.uri, "calm", None, {}, spool=tmp_path_factory.mktemp("calm")) as tracking:
-        tell(tracking, "", lambda: None)
-        wait_until(lambda: tracking.num_waiting == 0)
+def calm(gate: Gate, home: Path) -> list[Any]:
+    study = study_in(home, "calm")
+    search(study, "", lambda: None)
+    with sink_of(study, gate) as sink:
+        sink.finished(study.home.trials()[0])
     return runs(gate, "calm")
 
 
@@ -95,14 +120,36 @@ def shut(
     )
 
 
-@pytest.mark.parametrize("before", CALLS)
+@pytest.mark.parametrize("before", MOMENTS)
 @pytest.mark.parametrize("how", ["down", "hanging", "500", "html", "cut", "password"])
-def test_mlflow_gets_what_it_missed_and_gets_it_once(gate: Gate, calm, shut, how: str, before: str, tmp_path):
+def test_mlflow_gets_what_it_missed_and_gets_it_once(
+    gate: Gate, calm: list[Any], shut: Any, how: str, before: str, home: Path
+):
     close, reopen = shut
-    name = f"{how}-{before}"
-    with MlflowWriter(gate.uri, name, None, {}, spool=tmp_path, retry_s=0.2) as tracking:
-        tell(tracking, before, close)
-        wait_until(lambda: tracking.is_away)
+    study = study_in(home, f"{how}-{before}")
+    if before == "study":
+        close()
+    with sink_of(study, gate) as sink:
+
+        def close_when_written() -> None:
+            records = sink.replay.records
+            wait_until(
+                lambda: sink._runs is not None and len(records.on_record) == study.home.ledger.num_fits
+            )
+            close()
+
+        search(study, before, close_when_written)
+        if before == "end":
+            wait_until(lambda: 0 in sink.replay.written)
+            close()
+        else:
+            wait_until(lambda: sink.is_away)
+            reopen()
+            wait_until(lambda: not sink.is_away)
+        sink.finished(study.home.trials()[0])
+    if before == "end":
+        assert sink.is_away
         reopen()
-        wait_until(lambda: tracking.num_waiting == 0)
-    assert runs(gate, name) == calm and not (tmp_path / "refused.jsonl").exists()
+        with sink_of(study, gate) as sink:
+            sink.finished(study.home.trials()[0])
+    assert runs(gate, study.home.name) == calm

@@ -15,9 +15,7 @@ import torch
 
 from orchestrator.common.faults import machine_fault
 from orchestrator.common.files import appearing, append, hidden_beside, size_text, write_atomically
-from orchestrator.results.mlflow.spool import Spool
 from orchestrator.search.store.optuna_storage import open_journal
-from orchestrator.search.store.report_log import ReportLog
 from orchestrator.training.checkpoint import save_checkpoint
 
 BIG = bytes(1 << 20)
@@ -72,19 +70,6 @@ def test_a_checkpoint_that_does_not_fit_names_its_file_and_keeps_the_last_one(tm
     hidden = failure.value if isinstance(failure.value, OSError) else failure.value.__context__
     assert hidden.filename == str(tmp_path / "checkpoint.pt")
     assert (tmp_path / "checkpoint.pt").read_bytes() == before and files_in(tmp_path) == ["checkpoint.pt"]
-
-
-def test_what_waits_for_mlflow_and_what_was_reported_read_after_a_full_disk(tmp_path):
-    spool, told = Spool(tmp_path / "spool"), ReportLog(tmp_path / "told.txt")
-    spool.append({"call": 1})
-    told.add("trial 0")
-    with limited(100):
-        with pytest.raises(OSError, match=r"calls\.jsonl"):
-            spool.append({"call": "x" * 1000})
-        with pytest.raises(OSError, match=r"told\.txt"):
-            told.add("x" * 1000)
-    spool.append({"call": 2})
-    assert len(Spool(tmp_path / "spool")) == 2 and ReportLog(tmp_path / "told.txt").names == {"trial 0", ""}
 
 
 def test_a_journal_reads_after_a_full_disk(tmp_path):

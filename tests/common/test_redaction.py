@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 
 import pytest
+from formula import formula_study
+from in_mlflow import sink_to
 from job_api import JobApi, serving
 from typer.testing import CliRunner
 
@@ -16,8 +18,8 @@ from orchestrator.common.errors import BadMachine, BadStudy, Several
 from orchestrator.common.redaction import has_secret, without_secrets
 from orchestrator.ray_cluster.machine import Machine
 from orchestrator.results.mlflow.client import check_uri, with_credentials_apart
-from orchestrator.results.mlflow.writer import MlflowWriter
 from orchestrator.search.store.optuna_storage import kept_url
+from orchestrator.study.run import begin
 
 SECRET = "s3cr3t"
 SPACE = 'network = "unet"\n[search]\nlearning_rate = { log_uniform = [1e-3, 1e-2] }\n[baseline]\nlearning_rate = 5e-3\n'
@@ -96,13 +98,13 @@ def test_a_server_that_is_away_is_named_without_its_password(
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     uri = f"http://me:{SECRET}@127.0.0.1:1"
-    with (
-        caplog.at_level(logging.WARNING),
-        MlflowWriter(uri, "study", None, {}, spool=tmp_path / "spool", retry_s=0.01) as tracking,
-    ):
-        tracking.study({"a.txt": "text"}, [])
-        tracking.close(20)
-    assert "MLflow at http://me:***@127.0.0.1:1 is away" in caplog.text and "not written yet" in caplog.text
+    study = formula_study(tmp_path, num_trials=1)
+    begin(study)
+    with caplog.at_level(logging.WARNING), sink_to(study.home, uri):
+        pass
+    assert (
+        "MLflow at http://me:***@127.0.0.1:1 is away" in caplog.text and "it is all on record" in caplog.text
+    )
     files = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
     assert files and SECRET not in caplog.text and not any(SECRET.encode() in data for data in files)
 

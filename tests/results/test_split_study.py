@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from formula import SPACE, FormulaJobRunner
+from in_mlflow import runs_of, sync_mlflow
 
 from orchestrator.cli import main
 from orchestrator.data.cases import load_dataset
@@ -20,8 +21,7 @@ from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits.plan import make_plan
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.export.handover import trial_card
-from orchestrator.results.mlflow.client import connect
-from orchestrator.results.mlflow.study_report import Report
+from orchestrator.results.sinks.console import ConsoleSink
 from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.budget.usage import ResourceUsage
 from orchestrator.search.fit_jobs import ScoreJob
@@ -186,24 +186,14 @@ def test_intervals_draw_groups_that_twins_have_merged(finish):
 
 
 @pytest.mark.parametrize("splits", ["holdout", "leave-one-center-out"])
-def test_mlflow_is_told_how_cases_were_split_and_only_scores_there_are(
-    splits: str, finish, mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.chdir(tmp_path)  # where MLflow puts files when it is a database and nobody says where
+def test_mlflow_is_told_how_cases_were_split_and_only_scores_there_are(splits: str, finish, mlflow_uri: str):
     finished = finish(splits)
     plan = finished.plan
     said: list[str] = []
-    with Report(finished.home, mlflow_uri, say=said.append, show=lambda *_: None) as report:
-        report.started(finished.study, Shape(1, 1, 1, 0, "cpu"))
-        (trial,) = finished.home.trials()
-        report.trial_started(0, trial.params)
-        for fold, record in enumerate(trial.records):
-            report.fold_finished(0, fold, record, trial.configuration.masks)
-        report.tracking.trial_finished(0, {})
-        report.finished(trial)
-    client = connect(mlflow_uri)
-    experiment = client.get_experiment_by_name(finished.home.name)
-    runs = client.search_runs([experiment.experiment_id])
+    with ConsoleSink(finished.home, say=said.append, show=lambda *_: None) as console:
+        console.started(finished.study, Shape(1, 1, 1, 0, "cpu"))
+    sync_mlflow(finished.home, mlflow_uri)
+    runs = runs_of(finished.home, mlflow_uri)
     assert {run.data.tags["split"] for run in runs} == {plan.name}
     assert {run.data.tags["twin_pairs"] for run in runs} == {"2"}
     assert {run.data.tags["twin_pairs_between"] for run in runs} == {"2"}

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from in_mlflow import runs_of, sync_mlflow
 from mlflow.entities import Run
 from visits import Engine
 
 from orchestrator.cli.console.live import picture
 from orchestrator.cli.console.printing import out
 from orchestrator.results.export.handover import board
-from orchestrator.results.mlflow.client import connect
-from orchestrator.results.mlflow.study_report import Report
+from orchestrator.results.sinks.console import ConsoleSink
 from orchestrator.results.views.tables import leaderboard_dicts
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.search.progress.snapshot import recorded_status
@@ -63,18 +62,13 @@ def stopped(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Stoppe
     params = engine.study.space.baseline_params() | engine.trials[number].params
     engine.train({"params": params, "folds": [late]})
     said: list[str] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        with Report(home, mlflow_uri, say=said.append, show=lambda *_: None) as report:
-            report.folds = tuple(fold.name for fold in study.plan.folds)
-            trial = home.trials()[number]
-            report.trial_started(number, trial.params)
-            report.fold_finished(number, seen[0], trial.records[0], trial.configuration.masks)
-            report.trial_finished(trial)
-    client = connect(mlflow_uri)
-    of_study = f"tags.study_id = '{home.study_id}' and tags.trial = '{number}' and tags.role = "
-    experiment = [client.get_experiment_by_name(home.name).experiment_id]
-    (run,), (fold,) = (client.search_runs(experiment, f"{of_study}'{role}'") for role in ("trial", "fold"))
+    trial = home.trials()[number]
+    with ConsoleSink(home, say=said.append, show=lambda *_: None) as console:
+        console.trial_finished(trial)
+    sync_mlflow(home, mlflow_uri, is_over=False)
+    (run,) = [run for run in runs_of(home, mlflow_uri, "trial") if run.data.tags["trial"] == str(number)]
+    folds = {run.data.tags["fit_id"]: run for run in runs_of(home, mlflow_uri, "fold")}
+    fold = folds[trial.records[0].fit_id]
     (row,) = [row for row in leaderboard_dicts(board(home)) if row["trial"] == number]
     (view,) = [view for view in recorded_status(home).trials if view.number == number]
     return Stopped(study, trial, said[-1], run, fold, row, view, engine.trials[number].user_attrs)
@@ -139,22 +133,12 @@ def test_in_optuna_the_value_has_the_name_of_the_objective(stopped: Stopped):
     assert home.optuna_study().metric_names == ["worst-fold dice"]
 
 
-def test_a_complete_trial_has_folds_of_one_rule_in_status_best_and_mlflow(
-    stopped: Stopped, mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_complete_trial_has_folds_of_one_rule_in_status_best_and_mlflow(stopped: Stopped, mlflow_uri: str):
     home, trial = stopped.study.home, stopped.study.home.trials()[0]
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("orchestrator.results.mlflow.study_report.pictures", lambda *_: {})
-    with Report(home, mlflow_uri, say=lambda line: None, show=lambda *_: None) as report:
-        report.folds = tuple(fold.name for fold in stopped.study.plan.folds)
-        report.trial_finished(trial)
-    client = connect(mlflow_uri)
     (view,) = [view for view in recorded_status(home).trials if view.number == 0]
-    experiment = client.get_experiment_by_name(home.name).experiment_id
+    runs = {run.data.tags["fit_id"]: run for run in runs_of(home, mlflow_uri, "fold")}
     for fold, (record, shown) in enumerate(zip(trial.records, view.folds, strict=True)):
-        wanted = f"tags.fit_id = '{record.fit_id}' and tags.study_id = '{home.study_id}'"
-        (run,) = client.search_runs([experiment], wanted)
         score = trial.score()
         assert score is not None
-        assert run.data.metrics["dice"] == pytest.approx(score.fold_dice[fold])
+        assert runs[record.fit_id].data.metrics["dice"] == pytest.approx(score.fold_dice[fold])
         assert shown.dice == pytest.approx(score.fold_dice[fold])

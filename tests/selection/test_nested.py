@@ -6,13 +6,13 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 import pytest
 from formula import SPACE, FormulaJobRunner, carry_out, formula_study
 from hands import Hands
+from in_mlflow import sync_mlflow
 
 import orchestrator.study.run
 from orchestrator.cli import main
@@ -25,7 +25,6 @@ from orchestrator.ray_cluster.machine import Machine
 from orchestrator.results.export.handover import trial_card
 from orchestrator.results.export.model_card import PROCEDURE
 from orchestrator.results.mlflow.client import connect
-from orchestrator.results.mlflow.study_report import Report
 from orchestrator.search.store.study_store import StudyStore, champion_fit, find_study, list_studies
 from orchestrator.selection.nested import (
     Nested,
@@ -38,7 +37,6 @@ from orchestrator.study.champion import choose_champion
 from orchestrator.study.checks import check
 from orchestrator.study.run import begin, inner_studies
 from orchestrator.study.spec import Study
-from orchestrator.training.ray.lanes import Shape
 from orchestrator.training.recipe import FitSpec
 
 NUM_OUTER, NUM_CASES, TRUTH = 3, 60, 0.7
@@ -180,14 +178,9 @@ def test_the_card_tells_the_nested_estimate_and_of_whom_it_is(whole: Study, nest
     assert all(f"- {sentence}" in card for sentence in nested.sentences()) and PROCEDURE in card
 
 
-def test_mlflow_holds_the_nested_estimate_with_the_study(
-    whole: Study, nested: Nested, mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.chdir(tmp_path)
+def test_mlflow_holds_the_nested_estimate_with_the_study(whole: Study, nested: Nested, mlflow_uri: str):
     for study in (whole, inner_studies(whole, NUM_OUTER)[0]):
-        with Report(study.home, mlflow_uri, say=lambda line: None, show=lambda *_: None) as report:
-            report.started(study, Shape(1, 1, 1, 0, "cpu"))
-            report.finished(study.home.ranked()[0][0])
+        sync_mlflow(study.home, mlflow_uri)
     client = connect(mlflow_uri)
     experiment = client.get_experiment_by_name("formula").experiment_id
     newest = ["attributes.start_time DESC"]  # other tests have studies of this name
@@ -203,7 +196,7 @@ def test_mlflow_holds_the_nested_estimate_with_the_study(
 def test_the_command_carries_out_every_outer_fold_and_then_the_study(run, tmp_path, monkeypatch):
     done: list[str] = []
 
-    def in_hand(study: Study, machine, work, report) -> object:
+    def in_hand(study: Study, machine, work, sinks) -> object:
         done.append(study.home.name)
         check(study, machine)
         if study.home.champion() is None:
@@ -224,7 +217,7 @@ def test_the_command_carries_out_every_outer_fold_and_then_the_study(run, tmp_pa
 def test_an_outer_fold_whose_hours_were_over_is_told_and_waits_for_the_next_run(
     run, tmp_path, monkeypatch, whole: Study
 ):
-    def out_of_time(study: Study, machine, work, report) -> object:
+    def out_of_time(study: Study, machine, work, sinks) -> object:
         carry_out(study, RATES[:2], NoiseWork)
         is_late = study.home.name == "late.outer-2"
         return None if is_late else choose_champion(study.home, Hands(NoiseWork(study.home.ledger)))

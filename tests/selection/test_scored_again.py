@@ -11,22 +11,21 @@ import luck
 import pytest
 from formula import Heard, carry_out, formula_study
 from hands import Hands
+from in_mlflow import runs_of, sync_mlflow
 from luck import RATES, LuckyWork
 
 from orchestrator.cli import main
 from orchestrator.results.export.handover import board, trial_card
-from orchestrator.results.mlflow.client import connect
-from orchestrator.results.mlflow.study_report import Report
+from orchestrator.results.sinks.console import ConsoleSink
 from orchestrator.results.views.tables import ranked_rows
 from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.budget.usage import ResourceUsage
 from orchestrator.search.progress.monitor import ProgressMonitor
 from orchestrator.search.store.study_store import champion_fit
 from orchestrator.selection.ranking import select_trial
-from orchestrator.selection.reevaluation import reevaluate, reevaluation_plan, reevaluation_specs
+from orchestrator.selection.reevaluation import reevaluate
 from orchestrator.study.champion import choose_champion
 from orchestrator.study.spec import Study
-from orchestrator.training.ray.lanes import Shape
 
 
 def carried_out(home: Path, constraints: tuple[str, ...] = ()) -> Study:
@@ -122,29 +121,21 @@ def test_the_card_says_what_the_second_scoring_has_shown(study: Study):
     assert all(f"- {line}" in card for line in selection.reevaluation_sentences())
 
 
-def test_mlflow_holds_the_second_scoring_of_every_finalist(
-    study: Study, mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_mlflow_holds_the_second_scoring_of_every_finalist_and_the_console_prints_it(
+    study: Study, mlflow_uri: str
 ):
-    monkeypatch.chdir(tmp_path)
     said: list[str] = []
-    with Report(study.home, mlflow_uri, say=said.append, show=lambda *_: None) as report:
-        report.started(study, Shape(1, 1, 1, 0, "cpu"))
-        for trial in study.home.trials()[1:3]:
-            report.trial_started(trial.number, trial.params)
-            first, *_ = reevaluation_specs(trial.configuration, reevaluation_plan(study.home))
-            report.fold_reevaluated(
-                trial.number, study.home.ledger.read(first.fit_id), trial.configuration.masks
-            )
-        report.finished(study.home.trials()[2])
-    client = connect(mlflow_uri)
-    experiment = client.get_experiment_by_name(study.home.name)
-    of_study = f"tags.scored_again = 'true' and tags.study_id = '{study.home.study_id}'"
-    runs = client.search_runs([experiment.experiment_id], of_study)
-    assert {run.data.tags["trial"] for run in runs} == {"1", "2"}
-    of_study = f"tags.champion = 'true' and tags.study_id = '{study.home.study_id}'"
-    (champion,) = client.search_runs([experiment.experiment_id], of_study)
-    assert champion.data.tags["finalists"] == "2, 1"
-    assert champion.data.metrics["rescored_dice_fresh"] == pytest.approx(0.79, abs=0.01)
-    assert champion.data.metrics["search_optimism"] == pytest.approx(0.01, abs=0.02)
-    assert len(client.search_runs([experiment.experiment_id], "tags.fold = 'again-0'")) == 2
+    champion = study.home.trials()[2]
+    with ConsoleSink(study.home, say=said.append, show=lambda *_: None) as console:
+        console.finished(champion)
+    sync_mlflow(study.home, mlflow_uri, champion=champion)
+    trials = runs_of(study.home, mlflow_uri, "trial")
+    again = {run.data.tags["trial"] for run in trials if run.data.tags.get("scored_again") == "true"}
+    assert again == {"1", "2"}
+    (best,) = [run for run in trials if run.data.tags.get("champion") == "true"]
+    assert best.data.tags["finalists"] == "2, 1"
+    assert best.data.metrics["rescored_dice_fresh"] == pytest.approx(0.79, abs=0.01)
+    assert best.data.metrics["search_optimism"] == pytest.approx(0.01, abs=0.02)
+    folds = [run.data.tags["fold"] for run in runs_of(study.home, mlflow_uri, "fold")]
+    assert sorted(fold for fold in folds if "again" in fold) == sorted([f"again-{n}" for n in range(5)] * 2)
     assert any("scored again" in line for line in said)

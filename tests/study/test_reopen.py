@@ -11,7 +11,6 @@ from formula import formula_study
 from optuna.trial import TrialState
 
 from orchestrator.search.store.optuna_storage import open_database
-from orchestrator.search.store.report_log import ReportLog
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.study.reopen import reopen
 from orchestrator.study.run import begin
@@ -33,7 +32,6 @@ def home(request, tmp_path: Path) -> StudyStore:
         if error is not None:
             trial.set_user_attr("error", error)
         stored.tell(trial, None if error else 0.5, state=TrialState.FAIL if error else TrialState.COMPLETE)
-        ReportLog(study.home.told_file).add(f"trial {trial.number}")
     yield study.home
     if url is not None:
         open_database(url)._backend.engine.dispose()  # type: ignore[attr-defined]
@@ -50,7 +48,6 @@ def test_a_trial_that_a_full_disk_failed_is_open_again_and_no_other(home: StudyS
     assert read(home, lambda trial: trial.state) == [TrialState.RUNNING, TrialState.FAIL, TrialState.COMPLETE]
     assert read(home, lambda trial: trial.user_attrs.get("error")) == [None, NAN, None]
     assert read(home, lambda trial: trial.params) == before
-    assert ReportLog(home.told_file).names == {"trial 1", "trial 2", ""}
 
 
 def test_a_trial_that_was_opened_again_can_end(home: StudyStore):

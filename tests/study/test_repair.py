@@ -55,7 +55,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(3)
     ]
     study.race_file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    study.told_file.write_text("fold 0 0\nfold 0 1\ntrial 0\n")
     study.speeds_file.write_text('["could not be timed", "neither"]')
     write_status(study.status_file, Status("formula", "ended", "none", "3 trials", 1.0, 2.0, 1, "here"))
     return home
@@ -94,7 +93,6 @@ FILES = [
     "champion.json",
     "rescored.json",
     "race.jsonl",
-    "told.txt",
     "status.json",
     "speeds.json",
     "optuna.journal",
@@ -105,7 +103,7 @@ FILES = [
     "examples.npz",
     "weights.safetensors",
 ]
-SEEN = {"study.json", "splits-again.json", "told.txt", "status.json", "speeds.json", "ledger/study.json"}
+SEEN = {"study.json", "splits-again.json", "status.json", "speeds.json", "ledger/study.json"}
 
 
 def spoil(study: StudyStore, name: str, kind: str) -> Path:

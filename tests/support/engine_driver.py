@@ -18,7 +18,7 @@ if __name__ == "__main__":
             study,
             Machine("local", "cpu", num_lanes=1),
             FormulaJobRunner(study.home.ledger, seconds=float(seconds)),
-            Heard(),
+            [Heard()],
         )
     except KeyboardInterrupt:
         sys.exit(130)

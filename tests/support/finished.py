@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from formula import SPACE, FormulaJobRunner, carry_out, formula_study, replace_weights
 from hands import Hands
+from in_mlflow import sync_mlflow
 
 from orchestrator import models
 from orchestrator.data.cases import load_dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits.plan import five_fold
-from orchestrator.results.mlflow.study_report import Report
 from orchestrator.search.fit_jobs import ScoreJob
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.space.space_file import parse_space
@@ -66,6 +66,5 @@ def refit_here(work: FormulaJobRunner, study: StudyStore, trial: StudyTrial) -> 
 
 
 def tell_mlflow(home: StudyStore, uri: str) -> None:
-    """Let MLflow know a finished study and its best trial; it keeps files below the working directory."""
-    with Report(home, uri, say=lambda line: None, show=lambda *_: None) as report:
-        report.finished(home.ranked()[0][0])
+    """Bring a finished study and its best trial to MLflow."""
+    sync_mlflow(home, uri)

@@ -33,6 +33,7 @@ from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore, StudyTrial
 from orchestrator.search.study_spec import StudySpec
+from orchestrator.study.sinks import ResultSink
 from orchestrator.study.spec import Study
 from orchestrator.training.recipe import FitSpec
 
@@ -152,17 +153,11 @@ def row(epoch: int, dice: float) -> dict[str, float]:
 
 
 @dataclass
-class Heard:
-    """A report that remembers what it was told."""
+class Heard(ResultSink):
+    """A sink that remembers its events."""
 
     told: list[tuple[Any, ...]] = field(default_factory=list)
     shown: list[Status] = field(default_factory=list)
-
-    def __enter__(self) -> Heard:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def started(self, study: Study, shape: Any) -> None:
         self.told.append(("started", shape.num_lanes))
@@ -173,7 +168,7 @@ class Heard:
     def trial_started(self, number: int, params: dict[str, Any]) -> None:
         self.told.append(("trial_started", number, params["learning_rate"]))
 
-    def news(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None:
+    def epochs(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None:
         self.told.extend(("epoch", number, fold, row["epoch"]) for row in rows)
 
     def fold_finished(self, number: int, fold: int, record: FitRecord, masks: MaskChoice) -> None:

@@ -53,7 +53,7 @@ def address():
 def run(study: Study, machine: Machine, **work) -> Heard:
     """Run a study to its end; return what was told of it."""
     heard = Heard()
-    run_study(study, machine, FormulaJobRunner(study.home.ledger, **work), heard)
+    run_study(study, machine, FormulaJobRunner(study.home.ledger, **work), [heard])
     return heard
 
 

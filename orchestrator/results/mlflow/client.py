@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # What every user may ask, and for how long an answer is waited for.
 ASKED, ASK_S = "/api/2.0/mlflow/experiments/search?max_results=1", 20
+# Answers of MLflow that will be the same next time. Everything else means that the server is away.
+FINAL_ANSWERS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -82,6 +84,14 @@ def refuse_locked_out(uri: str) -> None:
             f"the MLflow server {without_secrets(uri)} does not let in {who} ({answer.status_code}); set "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
         )
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether MLflow itself refused a call for good. A bare 400 is of a proxy: MLflow says in JSON what it refuses."""
+    from mlflow.exceptions import RestException
+
+    code = getattr(error, "error_code", None)
+    return code in FINAL_ANSWERS and (code != "BAD_REQUEST" or isinstance(error, RestException))
 
 
 def with_credentials_apart(uri: str) -> str:

@@ -11,7 +11,8 @@ from orchestrator.common.errors import BadMachine, BadStudy
 from orchestrator.results.export.exported_network import Network
 from orchestrator.results.mlflow.client import check_uri, connect
 from orchestrator.results.mlflow.runs import StudyRuns
-from orchestrator.results.mlflow.study_report import fold_label, study_tags
+from orchestrator.results.mlflow.tags import study_tags
+from orchestrator.results.sinks.records import fold_label
 from orchestrator.search.store.study_store import StudyStore
 
 if TYPE_CHECKING:

@@ -1,35 +1,42 @@
-"""The runs of one study in MLflow, found again by their tags, so that saying a thing twice writes it once.
+"""The runs of one study in MLflow, found again by their tags, so that what is written twice is there once.
 
 One experiment a study. Its runs carry the tag `role`: one "study" (files, summary), one "trial" a trial
-(parameters, scores) and, below it, one "fold" a fit (curves); a "refit" and an "ensemble" stand beside their trial.
+(parameters, scores) and, below it, one "fold" a fit (curves); a "refit" and an "ensemble" are runs next to their trial.
 Trials are not nested in the study: the compare view and the parallel-coordinates plot then show them without unfolding
 anything.
 
-Epochs are counted from 1. Records and calls count from 0; a study that an earlier version began to write from 0 is
-gone on with from 0, so that no curve has mixed steps, and a warning says so.
+Epochs are counted from 1, in records from 0; a study that an earlier version began to write from 0 goes on from 0, so
+that no curve has mixed steps, and a warning says so.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from orchestrator.common.redaction import without_secrets
+from orchestrator.results.mlflow.client import is_refusal
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment
+    from mlflow.entities import Experiment, Metric, Param, RunTag
 
 logger = logging.getLogger(__name__)
 
 FIRST_EPOCH = "first_epoch"  # the tag that says what the first epoch of a run is called
 CURVES = ("train_loss", "val_dice", "learning_rate", "images_per_second")
 STATUS = {"complete": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
-# Limits of MLflow, per call and per value.
-MAX_METRICS, MAX_PARAMS, MAX_DIGEST, MAX_ERROR = 1000, 100, 36, 4000
+# Characters that MLflow takes.
+MAX_DIGEST, MAX_TAG = 36, 4000
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Key(NamedTuple):
@@ -47,11 +54,16 @@ class KnownRun:
     key: Key
     run_id: str
     status: str
-    metrics: dict[str, float]
+    metrics: dict[str, float]  # the last values
     params: set[str]
-    epochs: set[int] | None  # steps that its curves hold; None: look it up
-    first_epoch: int = 1  # the step of its first epoch
-    is_champion: bool = False  # as it is tagged
+    tags: dict[str, str]
+    has_datasets: bool
+    epochs: set[int] | None  # steps of its curves; None: to be looked up
+
+    @property
+    def first_epoch(self) -> int:
+        """The step of its first epoch."""
+        return int(self.tags.get(FIRST_EPOCH, "0"))
 
 
 class DatasetUse(NamedTuple):
@@ -64,7 +76,11 @@ class DatasetUse(NamedTuple):
 
 
 class StudyRuns:
-    """Writes the runs of one study. Every method may be called again after a crash."""
+    """Writes the runs of one study: what MLflow holds is read once, and only what differs is written.
+
+    Times are milliseconds since 1970. Raises what MLflow raises where it does not answer; what it refuses for good is
+    logged and left out.
+    """
 
     def __init__(
         self, client: MlflowClient, experiment: str, artifact_location: str | None, tags: Mapping[str, str]
@@ -73,42 +89,67 @@ class StudyRuns:
         self._experiment = experiment
         self._tags = {"study": experiment, **tags}
         self._experiment_id = _open_experiment(client, experiment, artifact_location, self._tags)
-        self._runs = dict(_read_runs(client, self._experiment_id, self._tags))
-        self._open_runs = {key: run for key, run in self._runs.items() if run.status == "RUNNING"}
+        self._runs = {run.key: run for run in _read_runs(client, self._experiment_id, self._tags)}
         self._first_epoch = min((run.first_epoch for run in self._runs.values()), default=1)
         self._tags[FIRST_EPOCH] = str(self._first_epoch)
         if self._first_epoch == 0:
             logger.warning("the runs of %s in MLflow were begun with epochs from 0, and go on so", experiment)
 
-    def study(self, artifacts: Mapping[str, str], datasets: Sequence[Sequence[Any]], at: int) -> None:
-        """Open the study's run and store its files, NAME -> text."""
-        run = self._open(Key("study"), self._experiment, at, self._tags)
-        self._client.update_run(run.run_id, status="RUNNING")
-        self._is_now(run, "RUNNING")
-        self._log_datasets(run, datasets)
-        for name, text in artifacts.items():
-            self._client.log_text(run.run_id, text, name)
+    def has_ended(self, number: int, state: str) -> bool:
+        """Whether the run of a trial is complete, as one of this state."""
+        run = self._runs.get(Key("trial", str(number)))
+        return run is not None and run.status == STATUS[state] and run.tags.get("state") == state
 
-    def trial_started(
+    def has_fold(self, number: int, fit_id: str) -> bool:
+        """Whether the run of a finished fit is complete, but for scores by the masks of its trial."""
+        run = self._runs.get(Key("fold", str(number), fit_id))
+        return run is not None and run.status == "FINISHED"
+
+    def has_cut_fold(self, number: int, fit_id: str) -> bool:
+        """Whether the run of a fit that was cut has all that is on record of it."""
+        run = self._runs.get(Key("fold", str(number), fit_id))
+        return run is not None and (run.status == "FINISHED" or run.tags.get("cut") == "true")
+
+    def study(self, datasets: Sequence[Sequence[Any]], at: int, *, is_running: bool = True) -> None:
+        """Make the study's run, if there is none; `is_running`: the search goes on."""
+        run = self._open(Key("study"), self._experiment, at, {})
+        self._log_datasets(run, datasets)
+        if is_running:
+            self._reopen(run, finished=True)
+
+    def study_files(self, files: Mapping[str, str], at: int) -> None:
+        """Store text files with the study, name -> content, unless it has these very ones."""
+        run = self._open(Key("study"), self._experiment, at, {})
+        digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+        if run.tags.get("files") != digest:
+            for name, text in files.items():
+                self._client.log_text(run.run_id, text, name)
+            self._log(run, at, tags={"files": digest})
+
+    def trial(
         self,
         number: int,
         params: Mapping[str, Any],
-        tags: Mapping[str, str],
         datasets: Sequence[Sequence[Any]],
         at: int,
+        *,
+        is_running: bool = True,
     ) -> None:
-        """Open a trial's run; parameters that it has already are left alone, for MLflow lets none change."""
-        run = self._reopen(self._open_trial(number, at, str(params.get("network", "")), tags))
+        """Make a trial's run, if there is none; parameters that it has are left alone, for MLflow lets none change."""
+        run = self._open_trial(number, at, str(params.get("network", "")))
         self._log_datasets(run, datasets)
-        self._log_params(run, params)
+        self._log(run, at, params=params)
+        if is_running:
+            self._reopen(run)
 
     def epochs(
         self, number: int, fold: str, fit_id: str, rows: Sequence[Mapping[str, float]], at: int
     ) -> None:
-        """Write the epochs of a fold that MLflow has not seen yet."""
-        run = self._reopen(self._open_fold(number, fold, fit_id, at))
+        """Write the epochs of a fit in flight that MLflow does not have yet."""
+        run = self._open_fold(number, fold, fit_id, at)
         if run.status != "FINISHED":
-            self._log_curves(run, rows, at)
+            self._reopen(run)
+            self._log(run, at, rows=rows)
 
     def fold_finished(
         self,
@@ -118,19 +159,20 @@ class StudyRuns:
         rows: Sequence[Mapping[str, float]],
         metrics: Mapping[str, float],
         at: int,
+        start: int | None = None,
     ) -> None:
         """Complete a fold: all of its epochs and its scores."""
-        run = self._reopen(self._open_fold(number, fold, fit_id, at))
-        if run.status != "FINISHED":
-            self._log_curves(run, rows, at)
-            self._log_metrics(run, self._counted(metrics), at)
-            self._end(run, "FINISHED", at)
-
-    def fold_scores(self, number: int, fold: str, fit_id: str, metrics: Mapping[str, float], at: int) -> None:
-        """Add to a finished fold what it scores by the masks of its trial, which are known when all folds are."""
-        run = self._open_fold(number, fold, fit_id, at)
-        self._log_metrics(run, metrics, at)
+        run = self._open_fold(number, fold, fit_id, at if start is None else start)
+        self._log(run, at, metrics=self._counted(metrics), rows=() if run.status == "FINISHED" else rows)
         self._end(run, "FINISHED", at)
+
+    def fold_cut(
+        self, number: int, fold: str, fit_id: str, rows: Sequence[Mapping[str, float]], state: str, at: int
+    ) -> None:
+        """Complete the run of a fit that its trial, which was stopped or failed, left unfinished."""
+        run = self._open_fold(number, fold, fit_id, at)
+        self._log(run, at, rows=rows, tags={"cut": "true"})
+        self._end(run, "FAILED" if state == "failed" else "KILLED", at)
 
     def network(
         self,
@@ -151,91 +193,74 @@ class StudyRuns:
             run = self._open_fold(number, label, fit_id, at)
         else:
             run = self._open(Key(kind, str(number), fit_id), f"trial-{number:03d} {label}", at, {})
-        for name, value in tags.items():
-            self._client.set_tag(run.run_id, name, value)
         self._log_datasets(run, datasets)
-        self._log_params(run, params)
-        self._log_curves(run, rows, at)
-        self._log_metrics(run, metrics, at)
+        self._log(run, at, metrics=metrics, params=params, tags=tags, rows=rows)
         self._end(run, "FINISHED", at)
         return run.run_id
 
     def verdict(self, number: int, verdict: Mapping[str, Any], at: int) -> None:
-        """Tag a trial with the last verdict on it: who decided what, against whom, with what numbers."""
-        run = self._open_trial(number, at)
-        for name, value in verdict.items():
-            tag = "race" if name == "action" else f"race_{name}"
-            self._client.set_tag(run.run_id, tag, _text("" if value is None else value)[:MAX_ERROR])
+        """Tag a trial with the last verdict of the race on it: action, reason, compared trial, numbers."""
+        tags = {
+            "race" if name == "action" else f"race_{name}": _text("" if value is None else value)
+            for name, value in verdict.items()
+        }
+        self._log(self._open_trial(number, at), at, tags=tags)
 
     def trial_finished(
         self, number: int, metrics: Mapping[str, float], state: str, error: str | None, at: int
     ) -> None:
         """Complete a trial; folds of it that are still open end with it."""
         run = self._open_trial(number, at)
-        self._log_metrics(run, metrics, at)
-        self._client.set_tag(run.run_id, "state", state)
-        if error:
-            why = "stopped_because" if state == "stopped" else "error"
-            self._client.set_tag(run.run_id, why, error[:MAX_ERROR])
-        for fold in [*self._open_runs.values()]:
+        reason = {} if not error else {"stopped_because" if state == "stopped" else "error": error}
+        self._log(run, at, metrics=metrics, tags={"state": state} | reason)
+        for fold in self._open_runs():
             if fold.key.role == "fold" and fold.key.trial == str(number):
                 self._end(fold, "FAILED" if state == "failed" else "KILLED", at)
         self._end(run, STATUS[state], at)
 
     def trial_scores(
-        self,
-        number: int,
-        metrics: Mapping[str, float],
-        tags: Mapping[str, str],
-        at: int,
-        params: Mapping[str, Any] | None = None,
+        self, number: int, metrics: Mapping[str, float], tags: Mapping[str, str], at: int
     ) -> None:
-        """Add scores that only a champion gets, whatever its state. Who was champion before is it no more.
-
-        A server that has not seen the trial gets its `params`.
-        """
-        params = params or {}
-        run = self._open_trial(number, at, str(params.get("network", "")))
-        self._log_params(run, params)
-        self._log_metrics(run, metrics, at)
-        if tags.get("champion") == "true":
-            self._dethrone(run)
-        for name, value in tags.items():
-            self._client.set_tag(run.run_id, name, value)
-        if run.status == "RUNNING":  # it ended before this server was told of it
-            self._end(run, "FINISHED", at)
-
-    def overlays(self, number: int, files: Sequence[str], at: int) -> None:
-        """Store pictures; a file that is gone was stored before."""
+        """Add scores that a trial gets at the end of the study. A champion of before is none any more."""
         run = self._open_trial(number, at)
-        for path in map(Path, files):
-            if path.exists():
-                self._client.log_artifact(run.run_id, str(path), "overlays")
-                path.unlink()
+        if tags.get("champion") == "true":
+            for other in self._runs.values():
+                if other is not run and other.tags.get("champion") == "true":
+                    self._log(other, at, tags={"champion": "false"})
+        self._log(run, at, metrics=metrics, tags=tags)
+
+    def pictures(self, number: int, pictures: Mapping[str, bytes], at: int) -> None:
+        """Store PNG pictures, file name -> content, with a trial."""
+        if not pictures:
+            return
+        run = self._open_trial(number, at)
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in pictures.items():
+                (Path(folder) / name).write_bytes(content)
+            self._client.log_artifacts(run.run_id, folder, "overlays")
 
     def study_tags(self, tags: Mapping[str, str], at: int) -> None:
         """Tag the study's own run."""
-        run = self._open(Key("study"), self._experiment, at, self._tags)
-        for name, value in tags.items():
-            self._client.set_tag(run.run_id, name, value)
+        self._log(self._open(Key("study"), self._experiment, at, {}), at, tags=tags)
 
     def summary(self, metrics: Mapping[str, float], at: int) -> None:
-        """Complete the study; runs whose end nobody told end with it."""
-        run = self._open(Key("study"), self._experiment, at, self._tags)
-        self._log_metrics(run, metrics, at)
+        """Complete the study; runs that are still open end with it."""
+        run = self._open(Key("study"), self._experiment, at, {})
+        self._log(run, at, metrics=metrics)
         self._end(run, "FINISHED", at)
         self.interrupted(at)
 
-    def interrupted(self, at: int) -> None:
+    def interrupted(self, at: int | None = None) -> None:
         """Mark what is still open as killed; it opens again when the study goes on."""
-        for run in [*self._open_runs.values()]:
+        for run in self._open_runs():
             self._end(run, "KILLED", at)
 
-    def _open_trial(
-        self, number: int, at: int, network: str = "", tags: Mapping[str, str] | None = None
-    ) -> KnownRun:
+    def _open_runs(self) -> list[KnownRun]:
+        return [run for run in self._runs.values() if run.status == "RUNNING"]
+
+    def _open_trial(self, number: int, at: int, network: str = "") -> KnownRun:
         name = f"trial-{number:03d} {network}".strip()
-        return self._open(Key("trial", str(number)), name, at, tags or {})
+        return self._open(Key("trial", str(number)), name, at, {})
 
     def _open_fold(self, number: int, fold: str, fit_id: str, at: int) -> KnownRun:
         label = f"fold-{fold}" if fold.isdigit() else fold
@@ -247,45 +272,30 @@ class StudyRuns:
         run = self._runs.get(key)
         if run is None:
             found_by = {field: value for field, value in key._asdict().items() if value}
+            all_tags = {**self._tags, **tags, **found_by}
             created = self._client.create_run(
-                self._experiment_id,
-                start_time=at,
-                run_name=name,
-                tags={**self._tags, **tags, **found_by},
+                self._experiment_id, start_time=at, run_name=name, tags=all_tags
             )
-            run = self._runs[key] = KnownRun(key, created.info.run_id, "RUNNING", {}, set(), epochs=set())
-            self._is_now(run, "RUNNING")
+            run = KnownRun(key, created.info.run_id, "RUNNING", {}, set(), all_tags, False, epochs=set())
+            self._runs[key] = run
         return run
 
-    def _reopen(self, run: KnownRun) -> KnownRun:
-        """Go on with a run that was interrupted; a finished one stays finished."""
-        if run.status not in ("RUNNING", "FINISHED"):
+    def _reopen(self, run: KnownRun, *, finished: bool = False) -> None:
+        """Go on with a run that was interrupted; a finished one too, if so."""
+        if run.status != "RUNNING" and (finished or run.status != "FINISHED"):
             self._client.update_run(run.run_id, status="RUNNING")
-            self._is_now(run, "RUNNING")
-        return run
+            run.status = "RUNNING"
 
-    def _end(self, run: KnownRun, status: str, at: int) -> None:
+    def _end(self, run: KnownRun, status: str, at: int | None) -> None:
         if run.status != status:
             self._client.set_terminated(run.run_id, status, end_time=at)
-            self._is_now(run, status)
-
-    def _is_now(self, run: KnownRun, status: str) -> None:
-        run.status = status
-        if status == "RUNNING":
-            self._open_runs[run.key] = run
-        else:
-            self._open_runs.pop(run.key, None)
-
-    def _dethrone(self, champion: KnownRun) -> None:
-        for run in self._runs.values():
-            if run.is_champion and run is not champion:
-                self._client.set_tag(run.run_id, "champion", "false")
-                run.is_champion = False
-        champion.is_champion = True
+            run.status = status
 
     def _log_datasets(self, run: KnownRun, datasets: Sequence[Sequence[Any]]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
+        if run.has_datasets or not datasets:
+            return
         inputs = [
             DatasetInput(
                 Dataset(
@@ -299,33 +309,89 @@ class StudyRuns:
             )
             for use in (DatasetUse(*fields) for fields in datasets)
         ]
-        if inputs:
-            self._client.log_inputs(run.run_id, datasets=inputs)
+        self._client.log_inputs(run.run_id, datasets=inputs)
+        run.has_datasets = True
 
-    def _log_params(self, run: KnownRun, params: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
+    def _log(
+        self,
+        run: KnownRun,
+        at: int,
+        *,
+        metrics: Mapping[str, float] = NOTHING,
+        params: Mapping[str, Any] = NOTHING,
+        tags: Mapping[str, str] = NOTHING,
+        rows: Sequence[Mapping[str, float]] = (),
+    ) -> None:
+        """Write what differs from what the run has, in one call."""
+        from mlflow.entities import Metric, Param, RunTag
 
-        new = [Param(name, _text(value)) for name, value in params.items() if name not in run.params]
-        for some in _chunks(new, MAX_PARAMS):
-            self._client.log_batch(run.run_id, params=some)
+        numbers = {name: float(value) for name, value in metrics.items()}
+        numbers = {
+            name: value for name, value in numbers.items() if not _is_same(run.metrics.get(name), value)
+        }
+        texts = {name: value[:MAX_TAG] for name, value in tags.items()}
+        texts = {name: value for name, value in texts.items() if run.tags.get(name) != value}
+        points, steps = self._curve(run, rows, at)
+        self._write(
+            run,
+            [*points, *(Metric(name, value, at, 0) for name, value in numbers.items())],
+            [Param(name, _text(value)) for name, value in params.items() if name not in run.params],
+            [RunTag(name, value) for name, value in texts.items()],
+        )
+        run.metrics |= numbers
         run.params |= params.keys()
+        run.tags |= texts
+        if steps:
+            run.epochs = (run.epochs or set()) | steps
 
-    def _log_curves(self, run: KnownRun, rows: Sequence[Mapping[str, float]], at: int) -> None:
+    def _write(self, run: KnownRun, metrics: list[Metric], params: list[Param], tags: list[RunTag]) -> None:
+        """One call; where MLflow refuses it, one for each name, so that the rest is written."""
+        if not (metrics or params or tags):
+            return
+        try:
+            self._client.log_batch(run.run_id, metrics=metrics, params=params, tags=tags)
+            return
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            names = {*(one.key for one in metrics), *(one.key for one in params), *(one.key for one in tags)}
+            if len(names) == 1:
+                role = " ".join(part for part in run.key if part)
+                logger.warning(
+                    "MLflow refused %s of run %r: %s", names.pop(), role, without_secrets(str(error))
+                )
+                return
+        for name in sorted(names):
+            self._write(
+                run,
+                [one for one in metrics if one.key == name],
+                [one for one in params if one.key == name],
+                [one for one in tags if one.key == name],
+            )
+
+    def _curve(
+        self, run: KnownRun, rows: Sequence[Mapping[str, float]], at: int
+    ) -> tuple[list[Metric], set[int]]:
+        """The points that a run lacks, and their steps; the last row ended at that time."""
         from mlflow.entities import Metric
 
+        if not rows:
+            return [], set()
         if run.epochs is None:
             run.epochs = self._epochs(run)
-        by_step = {int(row["epoch"]) + self._first_epoch: row for row in rows}
-        new = {step: row for step, row in by_step.items() if step not in run.epochs}
+        times = _times(rows, at)
+        new = {
+            int(row["epoch"]) + self._first_epoch: (time, row)
+            for time, row in zip(times, rows, strict=True)
+            if int(row["epoch"]) + self._first_epoch not in run.epochs
+        }
         points = [
-            Metric(name, float(row[name]), at, step)
-            for step, row in new.items()
+            Metric(name, float(row[name]), time, step)
+            for step, (time, row) in new.items()
             for name in CURVES
             if row.get(name) is not None and not math.isnan(row[name])
         ]
-        for some in _chunks(points, MAX_METRICS):
-            self._client.log_batch(run.run_id, metrics=some)
-        run.epochs |= new.keys()
+        return points, set(new)
 
     def _epochs(self, run: KnownRun) -> set[int]:
         histories = (
@@ -337,14 +403,6 @@ class StudyRuns:
         """With the best epoch as its step is called."""
         shift = {"best_epoch": metrics["best_epoch"] + self._first_epoch} if "best_epoch" in metrics else {}
         return {**metrics, **shift}
-
-    def _log_metrics(self, run: KnownRun, metrics: Mapping[str, float], at: int) -> None:
-        from mlflow.entities import Metric
-
-        new = {name: float(value) for name, value in metrics.items() if run.metrics.get(name) != value}
-        for some in _chunks([Metric(name, value, at, 0) for name, value in new.items()], MAX_METRICS):
-            self._client.log_batch(run.run_id, metrics=some)
-        run.metrics |= new
 
 
 def _open_experiment(
@@ -358,9 +416,7 @@ def _open_experiment(
     return experiment.experiment_id
 
 
-def _read_runs(
-    client: MlflowClient, experiment_id: str, study_tags: Mapping[str, str]
-) -> Iterator[tuple[Key, KnownRun]]:
+def _read_runs(client: MlflowClient, experiment_id: str, study_tags: Mapping[str, str]) -> Iterator[KnownRun]:
     """The runs of this study: another one may have had its name before."""
     token = None
     while True:
@@ -369,26 +425,33 @@ def _read_runs(
             tags = run.data.tags
             if tags.get("study_id") != study_tags.get("study_id"):
                 continue
-            key = Key(tags["role"], tags.get("trial", ""), tags.get("fit_id", ""))
-            known = KnownRun(
-                key,
+            yield KnownRun(
+                Key(tags["role"], tags.get("trial", ""), tags.get("fit_id", "")),
                 run.info.run_id,
                 run.info.status,
-                run.data.metrics,
+                dict(run.data.metrics),
                 set(run.data.params),
+                dict(tags),
+                has_datasets=bool(run.inputs and run.inputs.dataset_inputs),
                 epochs=None,
-                first_epoch=int(tags.get(FIRST_EPOCH, "0")),
-                is_champion=tags.get("champion") == "true",
             )
-            yield key, known
         token = page.token
         if not token:
             return
 
 
+def _times(rows: Sequence[Mapping[str, float]], end: int) -> list[int]:
+    """When each epoch ended, where the last one ended at `end` and rows say how long theirs took."""
+    left, times = 0.0, []
+    for row in reversed(rows):
+        times.append(end - round(1000 * left))
+        left += row.get("seconds", 0.0)
+    return times[::-1]
+
+
+def _is_same(known: float | None, value: float) -> bool:
+    return known == value or (known is not None and math.isnan(known) and math.isnan(value))
+
+
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
-    return (items[start : start + size] for start in range(0, len(items), size))

@@ -106,6 +106,10 @@ class ProgressMonitor:
         """Set the champion."""
         self.latest = replace(self.latest, champion=champion)
 
+    def choose_width(self, workers_per_fit: int, why: str) -> None:
+        """Keep how many workers a fit gets, and why."""
+        self.latest = replace(self.latest, workers_per_fit=workers_per_fit, workers_per_fit_why=why)
+
     def visit(self, number: int, params: Mapping[str, Any], folds: Iterable[int]) -> None:
         """Folds of a trial were queued."""
         if self.searcher is not None:
@@ -169,6 +173,7 @@ class ProgressMonitor:
             images_per_second=sum(self.speeds.values()) or None,
             left=forecast(self.purse.budget, spent, self._ahead(), self._pace()),
             end=end.why if end is not None else None,
+            ended_by=end.by if end is not None else None,
             unfinished={fit_id: tuple(cost) for fit_id, cost in spending.unfinished().items()},
         )
 

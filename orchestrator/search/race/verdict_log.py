@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ class _Line(BaseModel):
 def read_verdicts(log: Path) -> list[dict[str, Any]]:
     """Every verdict so far, oldest first; lines that do not read are left out, as a last one that a kill cut short."""
     return [json.loads(line) for line in split_verdicts(log)[0]]
+
+
+def parse_verdicts(lines: Iterable[str]) -> list[dict[str, Any]]:
+    """The verdicts of these lines of the file; lines that do not read are left out."""
+    return [json.loads(line) for line in lines if _is_verdict(line)]
 
 
 def split_verdicts(log: Path) -> tuple[list[str], list[str]]:

@@ -54,6 +54,7 @@ class Ledger:
         self.failures = folder / "failures"
         self.aside = folder / "damaged"
         self.trials = TrialRecords(folder / "trials")
+        self.cut_fits = folder / "cut_fits.jsonl"
         self.memory = Memory(folder / "memory")  # how many images at a time fit
 
     @property

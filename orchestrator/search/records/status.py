@@ -134,7 +134,10 @@ class Status:
     epochs_per_second: float | None = None
     images_per_second: float | None = None
     left: Left = Left()
-    end: str | None = None  # why no new setting is begun
+    end: str | None = None  # why no new trial is begun
+    ended_by: str | None = None  # the limit, or other cause, of that: `End.by`
+    workers_per_fit: int | None = None  # where they were chosen by forecast
+    workers_per_fit_why: str | None = None
     # What fits have cost that are not on record: (epochs, seconds, workers).
     unfinished: dict[str, tuple[int, float, int]] = field(default_factory=dict)
 

@@ -166,10 +166,6 @@ class StudyStore:
         return self.folder / "speeds.json"
 
     @property
-    def told_file(self) -> Path:
-        return self.folder / "told.txt"
-
-    @property
     def manifest_file(self) -> Path:
         return self.folder / "study.json"
 
@@ -420,7 +416,10 @@ class StudyStore:
             else:
                 path.unlink(missing_ok=True)
         self.journal_file.with_name(f"{self.journal_file.name}.lock").unlink(missing_ok=True)
-        for path in (self.journal_file, self.race_file, self.told_file):
+        (self.folder / "told.txt").unlink(
+            missing_ok=True
+        )  # of earlier versions, which nothing reads any more
+        for path in (self.journal_file, self.race_file, self.ledger.cut_fits):
             if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
                 with path.open("r+b") as file:
                     file.truncate(content.rfind(b"\n") + 1)

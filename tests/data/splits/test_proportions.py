@@ -11,7 +11,8 @@ from orchestrator.common.errors import BadSplit
 from orchestrator.data.splits.plan import group_of_case, make_plan
 from orchestrator.data.splits.proportions import hold_out_line, lopsided
 from orchestrator.data.splits.split_file import read_plan, write_plan
-from orchestrator.results.mlflow.study_report import cautions, split_tags
+from orchestrator.results.mlflow.tags import split_tags
+from orchestrator.results.sinks.console import cautions
 
 MOSTLY_ONE = dataset([[0.1] * 80, *[[0.2]] * 20], "Most")
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from finished import tell_mlflow
 from formula import SPACE, carry_out, formula_study, replace_weights
+from in_mlflow import runs_of, sync_mlflow
 from safetensors.torch import load_file
 
 from orchestrator import models
@@ -23,7 +24,6 @@ from orchestrator.data.splits.plan import five_fold, make_plan
 from orchestrator.results.export.bundle import Bundle
 from orchestrator.results.export.handover import board, trial_card
 from orchestrator.results.mlflow.client import connect
-from orchestrator.results.mlflow.study_report import Report
 from orchestrator.results.views.tables import leaderboard
 from orchestrator.scoring.histograms import histogram_of_bins, to_bins
 from orchestrator.search.fit_jobs import FitJobRunner, ScoreJob
@@ -32,7 +32,6 @@ from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import champion_fit, ranked
 from orchestrator.selection.ranking import select_trial, training_seconds
 from orchestrator.study.spec import Study
-from orchestrator.training.ray.lanes import Shape
 
 RATES = (1e-4, 1e-3, 1.02e-3, 1e-2)  # the best is 1e-3, of the next the formula knows no difference
 
@@ -122,19 +121,10 @@ def test_the_card_says_how_the_trial_was_chosen(study: Study):
     assert "## How it was chosen" in card and all(f"- {line}" in card for line in selection.sentences())
 
 
-def test_the_run_of_the_champion_tells_what_was_gained(
-    study: Study, mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.chdir(tmp_path)
-    with Report(study.home, mlflow_uri, say=lambda line: None, show=lambda *_: None) as report:
-        report.started(study, Shape(1, 1, 1, 0, "cpu"))
-        trial = study.home.trials()[1]
-        report.trial_started(1, trial.params)
-        report.finished(trial)
-    client = connect(mlflow_uri)
-    experiment = client.get_experiment_by_name(study.home.name)
-    of_study = f"tags.champion = 'true' and tags.study_id = '{study.home.study_id}'"
-    (champion,) = client.search_runs([experiment.experiment_id], of_study)
+def test_the_run_of_the_champion_tells_what_was_gained(study: Study, mlflow_uri: str):
+    sync_mlflow(study.home, mlflow_uri, champion=study.home.trials()[1])
+    trials = runs_of(study.home, mlflow_uri, "trial")
+    (champion,) = [run for run in trials if run.data.tags.get("champion") == "true"]
     assert champion.data.tags["beats_default"] == "yes"
     assert champion.data.tags["not_told_from_winner"] == "2"
     assert champion.data.metrics["gain_over_default"] > 0.4

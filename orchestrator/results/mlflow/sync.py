@@ -1,0 +1,218 @@
+"""Brings the runs of a study in MLflow up to its records on disk, which are the one truth.
+
+What a run has already is known by its tags, status and metrics, so a sync may be cut off anywhere and begun anew; what
+this process has written completely is not looked at again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from orchestrator.common.redaction import without_secrets
+from orchestrator.data.cases import Case
+from orchestrator.results.export.exported_network import fold_scores
+from orchestrator.results.mlflow.client import is_refusal
+from orchestrator.results.mlflow.runs import StudyRuns
+from orchestrator.results.mlflow.summary import Summary
+from orchestrator.results.mlflow.tags import dataset_use
+from orchestrator.results.provenance import environment_file
+from orchestrator.results.sinks.measures import own_scores, trial_metrics
+from orchestrator.results.sinks.records import FinishedFit, KnownTrial, StudyRecords, fold_label
+from orchestrator.results.views.trial_pictures import trial_pictures
+from orchestrator.search.records.cut_fits import CutFit
+from orchestrator.search.records.fit_records import FitRecord
+from orchestrator.search.records.status import read_status
+from orchestrator.search.records.trial_score import TrialScore
+from orchestrator.search.store.study_store import StudyStore, StudyTrial
+
+logger = logging.getLogger(__name__)
+VERDICT = ("action", "reason", "against", "numbers")
+# A trial that is complete, its score and the cases by id -> file name -> PNG.
+Draw = Callable[[StudyTrial, TrialScore, Mapping[str, Case]], dict[str, bytes]]
+Rows = Mapping[
+    tuple[int, int, str], Mapping[int, Mapping[str, float]]
+]  # (trial, fold, fit id) -> epoch -> row
+
+
+class StudySync:
+    """Writes one study to MLflow; remembers what it has written. Used by one thread."""
+
+    def __init__(self, study: StudyStore, pictures: Draw = trial_pictures) -> None:
+        self.study, self.pictures, self.records = study, pictures, StudyRecords(study)
+        self.written: dict[int, tuple[str, int]] = {}  # trial that is over -> state, and its fits on record
+        self._fits: set[tuple[int, str]] = set()  # trial and fit: its run is complete
+        self._cut: set[tuple[int, str]] = set()
+
+    @property
+    def num_missing(self) -> int:
+        """Trials of which something may not be written."""
+        return len(self.records.trials) - len(self.written)
+
+    def look(self) -> None:
+        """Read what is new on record."""
+        self.records.update()
+
+    def write(self, runs: StudyRuns, in_flight: Rows, *, is_running: bool) -> None:
+        """Write what MLflow lacks.
+
+        `in_flight`: epochs of fits that are not finished; `is_running`: the search goes on.
+        """
+        self._study(runs, is_running)
+        for known in self.records.trials.values():
+            try:
+                self._trial(runs, known, is_running)
+            except Exception as error:
+                if not is_refusal(error):
+                    raise
+                logger.warning("MLflow refused trial %d: %s", known.number, without_secrets(str(error)))
+                self._note(known)
+        for cut in self.records.cut_fits:
+            self._cut_fit(runs, cut)
+        for (number, fold, fit_id), rows in in_flight.items():
+            known_trial = self.records.trials.get(number)
+            if known_trial is not None and not known_trial.is_over and fit_id not in self.records.on_record:
+                runs.epochs(number, self._label(fold), fit_id, list(rows.values()), _now())
+
+    def summarise(self, runs: StudyRuns, summary: Summary) -> None:
+        """Write the end of the study."""
+        for number, late in summary.trials.items():
+            runs.trial_scores(number, late.metrics, late.tags, _now())
+        if (fold := summary.fold) is not None:
+            runs.fold_finished(fold.trial, fold.label, fold.fit_id, (), fold.metrics, _now())
+        runs.study_tags(summary.tags, _now())
+        runs.summary(summary.metrics, _now())
+
+    def _study(self, runs: StudyRuns, is_running: bool) -> None:
+        sources, unseen = self.records.datasets
+        uses = [dataset_use(one, "source") for one in sources] + [
+            dataset_use(one, "unseen") for one in unseen
+        ]
+        runs.study(uses, _now(), is_running=is_running)
+        runs.study_files(_files(self.study), _now())
+        runs.study_tags(_tags(self.study), _now())
+
+    def _trial(self, runs: StudyRuns, known: KnownTrial, is_running: bool) -> None:
+        fits = self.records.fits_of(known)
+        if self.written.get(known.number) == (known.state, len(fits)):
+            return
+        new = [fit for fit in fits if not self._has(runs, fit)]
+        if known.is_over and not new and runs.has_ended(known.number, known.state):
+            self._note(known)
+            return
+        trial = self.records.read_trial(known) if known.is_over else None
+        records = {fit.fit_id: record for fit in new if (record := self.records.find(fit)) is not None}
+        sources = [dataset_use(dataset, "source") for dataset in self.records.datasets[0]]
+        start = min((_ended(record) - _length(record) for record in records.values()), default=_now())
+        runs.trial(known.number, known.params, sources, start, is_running=is_running and not known.is_over)
+        for fit in new:
+            if (record := records.get(fit.fit_id)) is not None:
+                self._fold(runs, known, fit, record, trial)
+        if (verdict := self.records.verdicts.get(known.number)) is not None:
+            runs.verdict(known.number, {name: verdict[name] for name in VERDICT}, _now())
+        if trial is not None:
+            self._over(runs, known, trial, records.values())
+
+    def _has(self, runs: StudyRuns, fit: FinishedFit) -> bool:
+        key = fit.trial, fit.fit_id
+        if key not in self._fits and runs.has_fold(*key):
+            self._fits.add(key)
+        return key in self._fits
+
+    def _fold(
+        self,
+        runs: StudyRuns,
+        known: KnownTrial,
+        fit: FinishedFit,
+        record: FitRecord,
+        trial: StudyTrial | None,
+    ) -> None:
+        """All epochs and the scores of a fold; by the masks of its trial where those are known by now."""
+        metrics = own_scores(record, known.configuration.masks)
+        metrics |= {"best_epoch": record.best_epoch, "seconds": record.seconds}
+        if trial is not None and (score := trial.score()) is not None and not fit.is_reevaluation:
+            metrics |= fold_scores(record, score.masks)
+        end = _ended(record)
+        runs.fold_finished(
+            fit.trial, fit.label, fit.fit_id, record.curves, metrics, end, end - _length(record)
+        )
+        self._fits.add((fit.trial, fit.fit_id))
+
+    def _over(self, runs: StudyRuns, known: KnownTrial, trial: StudyTrial, new: Iterable[FitRecord]) -> None:
+        if runs.has_ended(known.number, known.state):  # but for fits that came on record later
+            self._note(known)
+            return
+        score = trial.score() if trial.state != "failed" else None
+        if trial.state == "complete" and score is None:
+            return  # a record was damaged: the next search makes it again
+        if score is not None:
+            for fit, record in zip(self.records.fits_of(known), trial.records, strict=False):
+                scores = fold_scores(record, score.masks)
+                runs.fold_finished(known.number, fit.label, record.fit_id, (), scores, _ended(record))
+            runs.pictures(known.number, self.pictures(trial, score, self._cases()), _now())
+        for cut in self.records.cut_fits:
+            if cut.trial == known.number:
+                self._cut_fit(runs, cut)
+        metrics = trial_metrics(trial, self.records.objective, self.records.secondary)
+        end = max((_ended(record) for record in (*trial.records, *new)), default=_now())
+        runs.trial_finished(known.number, metrics, trial.state, trial.error, end)
+        self._note(known)
+
+    def _cut_fit(self, runs: StudyRuns, cut: CutFit) -> None:
+        """A fit that came on record after all, a moment later, has a run of its own."""
+        key, known = (cut.trial, cut.fit_id), self.records.trials.get(cut.trial)
+        if key in self._cut or known is None or not known.is_over or cut.fit_id in self.records.on_record:
+            return
+        if not runs.has_cut_fold(*key):
+            runs.fold_cut(cut.trial, self._label(cut.fold), cut.fit_id, cut.rows, known.state, _now())
+        self._cut.add(key)
+
+    def _note(self, known: KnownTrial) -> None:
+        self.written[known.number] = (known.state, len(self.records.fits_of(known)))
+
+    def _label(self, fold: int) -> str:
+        return fold_label(self.records.plan.folds[fold].name, fold)
+
+    def _cases(self) -> dict[str, Case]:
+        return {case.id: case for dataset in self.records.datasets[0] for case in dataset.cases}
+
+
+def _files(study: StudyStore) -> dict[str, str]:
+    """What the study was made of, and by what."""
+    files = {
+        "search_space.toml": study.space_file,
+        "splits.json": study.splits_file,
+        "environment.json": environment_file(study.folder),
+    }
+    return {name: _text(file) for name, file in files.items() if file.exists()}
+
+
+def _tags(study: StudyStore) -> dict[str, str]:
+    """Of the study's own run: why no new trial was begun, and how many workers a fit has, where that was chosen."""
+    status, end = read_status(study.status_file), study.ledger.trials.end()
+    tags = {} if end is None else {"ended_by": str(end["by"]), "ended_why": str(end["why"])}
+    if status is not None and status.end is not None and status.ended_by is not None:
+        tags = {"ended_by": status.ended_by, "ended_why": status.end}
+    if status is not None and status.workers_per_fit is not None:
+        tags["workers_per_fit"] = str(status.workers_per_fit)
+        tags["workers_per_fit_why"] = status.workers_per_fit_why or ""
+    return tags
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace")
+
+
+def _ended(record: FitRecord) -> int:
+    """When a fit was finished, in milliseconds."""
+    return round(1000 * (record.folder / "record.json").stat().st_mtime)
+
+
+def _length(record: FitRecord) -> int:
+    return round(1000 * record.seconds)
+
+
+def _now() -> int:
+    return round(1000 * time.time())

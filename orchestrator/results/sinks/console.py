@@ -1,0 +1,161 @@
+"""What a running study prints: a line for each fold and trial, and how the study stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+from orchestrator.data.splits.proportions import lopsided
+from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.results.sinks.measures import own_scores, own_threshold_text, secondary_values
+from orchestrator.scoring.formatting import percent
+from orchestrator.scoring.mask_choice import MaskChoice
+from orchestrator.search.budget.limits import End
+from orchestrator.search.forecast.width import WidthChoice
+from orchestrator.search.race.rules import Verdict
+from orchestrator.search.records.fit_records import FitRecord
+from orchestrator.search.records.status import Status
+from orchestrator.search.store.study_store import StudyStore, StudyTrial
+from orchestrator.selection.ranking import select_trial
+from orchestrator.selection.reevaluation import read_rescoring, reevaluated_on
+from orchestrator.study.sinks import ResultSink
+from orchestrator.study.spec import Study
+from orchestrator.training.ray.lanes import Shape
+
+
+class ConsoleSink(ResultSink):
+    """Prints one study."""
+
+    def __init__(
+        self, store: StudyStore, *, say: Callable[[str], None], show: Callable[[Status], None]
+    ) -> None:
+        """`say(line)` prints a line; `show(status)` how the study stands, about once a second."""
+        self.store, self.say, self.show = store, say, show
+        self.folds: tuple[str, ...] = ()  # names
+        self.best: tuple[float, int] | None = None  # objective, minus the trial's number
+
+    def __enter__(self) -> Self:
+        self.objective, self.secondary = self.store.objective(), self.store.secondary()
+        return self
+
+    def started(self, study: Study, shape: Shape) -> None:
+        self.folds = tuple(fold.name for fold in study.plan.folds)
+        before = [trial for trial in self.store.trials() if trial.state != "open"]
+        for trial in before:
+            self._count(trial)
+        width = f" of {shape.workers_per_lane} workers" if shape.workers_per_lane > 1 else ""
+        self.say(
+            f"study {self.store.name}: until {study.budget}; {len(study.plan.folds)} folds, {study.plan.name}, "
+            f"{len(study.plan.test)} cases held out, {shape.num_lanes} lane(s){width} on {shape.device}"
+            + (f"; {len(before)} trial(s) are finished already" if before else "")
+        )
+        for line in cautions(study.plan):
+            self.say(line)
+        baseline = study.space.configuration(study.space.baseline_params())
+        if (broken := self.secondary.broken(baseline)) is not None:
+            self.say(f"the baseline has {broken}: it is trained to compare with, and is never champion")
+
+    def width_chosen(self, choice: WidthChoice) -> None:
+        self.say(choice.why)
+
+    def fold_finished(self, number: int, fold: int, record: FitRecord, masks: MaskChoice) -> None:
+        self._fold(number, self.folds[fold], record, masks)
+
+    def fold_reevaluated(self, number: int, record: FitRecord, masks: MaskChoice) -> None:
+        self._fold(number, record.spec.fold, record, masks)
+
+    def judged(self, number: int, verdict: Verdict) -> None:
+        """Pauses alone are printed: a trial that goes on or is over prints other lines."""
+        if verdict.action == "pause":
+            self.say(f"trial {number} waits: {verdict.reason}")
+
+    def trial_finished(self, trial: StudyTrial) -> None:
+        self._count(trial)
+        searched = "  ".join(f"{name} {_short(value)}" for name, value in trial.searched.items())
+        self.say(f"trial {trial.number} {self._outcome(trial)}  ({searched})")
+
+    def ends(self, end: End) -> None:
+        rest = "" if end.is_of_this_run else "; those in flight and the best go on, as far as the budget goes"
+        self.say(f"no new trial is begun: {end.why}{rest}")
+
+    def reevaluation_started(self, trials: Sequence[int], num_fits: int) -> None:
+        numbers = ", ".join(map(str, trials))
+        self.say(
+            f"trials {numbers} are not significantly different: they are re-evaluated {reevaluated_on(self.store)}; "
+            f"{num_fits} fits to go"
+        )
+
+    def progress(self, status: Status) -> None:
+        self.show(status)
+
+    def finished(self, champion: StudyTrial | None) -> None:
+        if champion is None:
+            return
+        if self.secondary.objectives:
+            front = ", ".join(map(str, self.store.front()))
+            self.say(f"no trial is better in all objectives than: {front}")
+        if (remembered := read_rescoring(self.store)) is not None and len(remembered.finalists) > 1:
+            for line in select_trial(self.store, self.store.ranked()).reevaluation_sentences():
+                self.say(line)
+
+    def _fold(self, number: int, name: str, record: FitRecord, masks: MaskChoice) -> None:
+        scores = own_scores(record, masks)
+        dice = f"dice {percent(scores['dice'])}" if "dice" in scores else own_threshold_text(scores)
+        self.say(
+            f"trial {number} {name}  {dice}  "
+            f"best epoch {record.best_epoch + 1}/{len(record.curves)}  {record.seconds:.1f} s"
+        )
+
+    def _outcome(self, trial: StudyTrial) -> str:
+        if trial.state == "stopped" and trial.partial is not None:
+            return f"stopped {trial.partial}: {trial.error}"
+        score = trial.score()
+        if trial.state == "failed" or score is None:
+            return f"failed: {trial.error}"
+        value = self.objective(score)
+        best = ", best so far" if self.best == (value, -trial.number) else ""
+        secondary = secondary_values(trial, score, self.secondary)
+        return f"done  {self.objective.label()} {percent(value)}{best}" + _listed_values(secondary)
+
+    def _count(self, trial: StudyTrial) -> None:
+        score = trial.score() if trial.state != "failed" else None
+        if score is not None:
+            self.best = max(self.best or (-1.0, 0), (self.objective(score), -trial.number))
+
+
+def cautions(plan: SplitPlan) -> list[str]:
+    """What a reader of the scores of this split must know, a line each."""
+    lines = []
+    if not plan.groups_known and plan.near_duplicates is None:
+        lines.append(
+            "groups (videos, patients) are unknown, so images of one may be on both sides of a split"
+        )
+    elif plan.near_duplicates is None:
+        lines.append(
+            "near-duplicate images were not looked for, so two groups that show one place may be separated"
+        )
+    elif not plan.groups_known:
+        lines.append(
+            f"groups (videos, patients) are unknown; {len(plan.near_duplicates)} pairs of near-duplicate images are "
+            "kept together, other images of one patient may be on both sides of a split"
+        )
+    if warning := lopsided(plan):
+        lines.append(warning)
+    if len(plan.folds) == 1:
+        lines.append("there is one fold, so a swept threshold is chosen on the images it is scored on")
+    if plan.num_dropped:
+        lines.append(f"images left out of validation and tests: {listed_reasons(plan.num_dropped)}")
+    return lines
+
+
+def listed_reasons(dropped: Mapping[str, int]) -> str:
+    """3 (near-duplicate in training), 1 (...)."""
+    return ", ".join(f"{count} ({reason})" for reason, count in dropped.items())
+
+
+def _listed_values(values: Mapping[str, float]) -> str:
+    return "".join(f"  {name} {value:.4g}" for name, value in values.items())
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

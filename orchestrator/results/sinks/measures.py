@@ -1,0 +1,73 @@
+"""The numbers of folds and trials, by the names that MLflow and the CSV files have for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestrator.results.export.exported_network import fold_scores
+from orchestrator.scoring.formatting import percent
+from orchestrator.scoring.mask_choice import MaskChoice
+from orchestrator.search.goals.goals import SecondaryGoals
+from orchestrator.search.goals.objective import Objective
+from orchestrator.search.records.fit_records import FitRecord
+from orchestrator.search.records.trial_score import TrialScore
+from orchestrator.search.store.study_store import StudyTrial
+
+OWN = "own_threshold_"  # prefix of the scores of a fold at the threshold that is best for this fold alone
+
+
+def own_scores(record: FitRecord, masks: MaskChoice) -> dict[str, float]:
+    """Scores of one fit (0 to 1) by the masks that its own cases choose, of those that its trial can have.
+
+    Where nothing is left open these are the masks of the trial. Else the scores are a little too good, and named so:
+    scores by the trial's masks are known when all its folds are.
+    """
+    own = masks.best(record.histograms)
+    scores = fold_scores(record, own) | {"threshold": own.threshold}
+    return {own_name(name): value for name, value in scores.items()} if masks.is_open else scores
+
+
+def own_name(metric: str) -> str:
+    """own_threshold_dice; own_threshold."""
+    return OWN.rstrip("_") if metric == "threshold" else f"{OWN}{metric}"
+
+
+def own_threshold_text(scores: Mapping[str, float]) -> str:
+    """The Dice of a fold at the threshold that is best for it alone."""
+    return f"dice {percent(scores[f'{OWN}dice'])} at its own best threshold"
+
+
+def trial_metrics(trial: StudyTrial, objective: Objective, secondary: SecondaryGoals) -> dict[str, float]:
+    """What a trial that is over has shown: scores over all folds, or of a stopped one over those that it has."""
+    if trial.state == "failed":
+        return {}
+    if trial.state == "stopped" and (partial := trial.partial) is not None:
+        return partial.metrics()
+    score = trial.score()
+    return {} if score is None else score.metrics | _of_complete(trial, score, objective, secondary)
+
+
+def secondary_values(trial: StudyTrial, score: TrialScore, secondary: SecondaryGoals) -> dict[str, float]:
+    """Secondary objective -> its value, of a trial with all its folds."""
+    values = secondary.values(trial.configuration, score, trial.inference_ms)
+    return dict(zip(secondary.names, values, strict=True))
+
+
+def _of_complete(
+    trial: StudyTrial, score: TrialScore, objective: Objective, secondary: SecondaryGoals
+) -> dict[str, float]:
+    found = {
+        "threshold": score.threshold,
+        "folds_seen": float(trial.num_folds),  # as of stopped trials, to compare with those
+        "dice_on_seen_folds": score.metrics["dice"],
+        "seconds": sum(record.seconds for record in trial.records),
+    }
+    if score.cross_fitted is not None:
+        found["dice_cross_fitted"] = score.cross_fitted["dice"]
+    if objective.name != "mean":
+        found["objective"] = objective(score)
+    for name, value in secondary_values(trial, score, secondary).items():
+        found[f"objective_{name.replace('-', '_')}"] = value
+    if score.fold_dice_std is not None:
+        found["fold_dice_std"] = score.fold_dice_std
+    return found
