@@ -20,7 +20,19 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from orchestrator.cli import cluster, doctor, evaluate, networks, plan, results, search, space, status, submit
+from orchestrator.cli import (
+    cluster,
+    doctor,
+    evaluate,
+    networks,
+    plan,
+    results,
+    search,
+    space,
+    status,
+    submit,
+    sync,
+)
 from orchestrator.cli.console.printing import err, plain
 from orchestrator.cli.data import datasets as data
 from orchestrator.common.errors import BadData, FitFailed, UserError
@@ -57,6 +69,7 @@ for command in (
     plan.plan,
     search.search,
     status.status,
+    sync.sync,
     results.leaderboard,
     results.best,
     results.predict,

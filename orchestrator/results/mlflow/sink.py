@@ -17,6 +17,7 @@ from orchestrator.results.mlflow.tags import default_uri, study_tags
 from orchestrator.results.provenance import write_environment
 from orchestrator.results.sinks.replay import PERIOD_S, RETRY_S, ReplaySink
 from orchestrator.results.views.trial_pictures import trial_pictures
+from orchestrator.search.records.status import read_status
 from orchestrator.search.store.study_store import StudyStore, StudyTrial
 from orchestrator.study.spec import Study
 from orchestrator.training.ray.lanes import Shape
@@ -131,6 +132,16 @@ class MlflowSink(ReplaySink):
             for key, rows in written.items():
                 for epoch in rows:
                     self._in_flight.get(key, {}).pop(epoch, None)
+
+
+def end_on_record(store: StudyStore) -> tuple[bool, StudyTrial | None]:
+    """Whether a study that no process works on is over, and its champion; a search that was cut off is not."""
+    status, champion = read_status(store.status_file), store.champion()
+    if status is not None and status.state != "ended":
+        return False, None
+    if champion is not None:
+        return True, next((trial for trial in store.trials() if trial.number == champion.trial), None)
+    return status is not None and not store.contenders(), None
 
 
 def _drop_spool(store: StudyStore) -> None:

@@ -67,7 +67,6 @@ def hurt(scene: Scene, disk: Disk, act: Callable[[], None], undo: Callable[[], N
 PARTS: dict[str, tuple[str, Callable[[Scene], Path]]] = {
     "checkpoint": ("checkpoints", lambda scene: scene.study.ledger.running),
     "ledger": ("the ledger", lambda scene: scene.study.ledger.fits),
-    "spool": ("calls that wait for MLflow", lambda scene: scene.study.folder / "mlflow-spool"),
     "journal": ("the study (journal, status, ledger)", lambda scene: scene.study.folder),
     "home": ("the whole home", lambda scene: scene.home),
 }

@@ -28,7 +28,7 @@ from orchestrator.results.mlflow.summary import reevaluation_metrics
 from orchestrator.search.goals.objective import Objective
 from orchestrator.search.records.cut_fits import CutFit, append_cut_fit
 from orchestrator.search.records.status import Status, write_status
-from orchestrator.search.space.space import parse_space
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.selection.reevaluation import Reevaluated
 from orchestrator.study.champion import choose_champion
