@@ -4,10 +4,10 @@
     python tests/benchmarks/scale.py --home /tmp/big --fits 1000 10000 100000 --out scale.json
     python tests/benchmarks/scale.py --home /tmp/big --boards --out scale.json   # leaderboard and status of it
 
-The loop is the real one: searcher, scheduler, race, standings, journal, ledger, verdicts, status and sinks,
-which have threads of their own. Four things are not: a formula scores fits in place of training; Tune's controller and its
-actors, with the lanes, are left out, so that `Tune` below hands on news as Tune does; MLflow is a client that takes
-every call and keeps nothing; and no pictures are drawn, which cost each trial with all its folds the same.
+The loop is the real one: searcher, scheduler, race, standings, journal, ledger, verdicts, status and sinks, which have
+threads of their own. Four things are not: a formula scores fits in place of training; Tune's controller and its actors,
+with the lanes, are left out, so that `Tune` below hands on news as Tune does; MLflow is a client that takes every call
+and keeps nothing; and no pictures are drawn, which cost each trial with all its folds the same.
 
 The CPU time is that of the thread that decides, a fit of the last hundred, what is called within a part taken off it.
 Between the sizes a study grows by random configurations and without the model of the race, which are not measured.

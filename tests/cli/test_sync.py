@@ -17,8 +17,7 @@ from orchestrator.study.champion import choose_champion
 NOWHERE = "http://127.0.0.1:9"
 
 
-def test_a_study_is_written_once_and_a_server_that_is_away_is_exit_code_2(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("orchestrator.results.mlflow.sink.trial_pictures", lambda *_: {})
+def test_a_study_is_written_once_and_a_server_that_is_away_is_exit_code_2(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=1)
     choose_champion(study.home, Hands(carry_out(study, [1e-3])))
     words = ["sync", "formula", "--home", str(tmp_path)]
