@@ -190,7 +190,7 @@ def test_a_budget_holds_back_what_the_second_scoring_will_cost(study: Study):
     purse = purse_of(study, epochs=100)  # 60 are spent, 3 a fit
     assert purse.is_open(1, lambda: 0, list)
     purse.reserved = 15
-    assert not purse.is_open(1, lambda: 0, list) and "45 are held back" in purse.end.why
+    assert not purse.is_open(1, lambda: 0, list) and "45 are reserved" in purse.end.why
 
 
 def test_what_the_second_scoring_costs_is_counted(study: Study):
