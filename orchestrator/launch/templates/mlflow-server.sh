@@ -68,7 +68,7 @@ start() {
     >>"$folder/log" 2>&1 </dev/null 9>&- &
   pid=$!
   echo "$(hostname) $pid $(started $pid | xargs)" >"$running"
-  for _ in $(seq 120); do
+  for _ in $(seq 300); do # seconds at least: where all is slow, it takes minutes to import
     if answers; then
       echo "http://$host:$port, process $pid; user admin, password: bash $0 password"
       return

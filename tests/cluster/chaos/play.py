@@ -6,7 +6,6 @@ import pickle
 import random
 import shutil
 import traceback
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ class Play:
         self.nodes: Nodes | None = None
 
     def __enter__(self) -> Play:
-        self.stack = ExitStack()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.template = self.folder / "template"
         if not self.template.exists():
@@ -35,7 +33,7 @@ class Play:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stack.close()
+        self.end_cluster()
 
     def scene(self, fault: Fault, number: int, folder: str) -> Scene:
         """A study that the fault can happen to."""
@@ -51,12 +49,15 @@ class Play:
     def cluster(self, num_nodes: int) -> Nodes:
         """So many nodes that run Ray; of an earlier fault those that are left."""
         if self.nodes is not None and len(self.nodes.nodes) > num_nodes:
-            self.nodes.__exit__()
-            self.nodes = None
+            self.end_cluster()
         if self.nodes is None:
             self.nodes = Nodes(self.folder / "n").__enter__()
-            self.stack.callback(lambda: self.nodes and self.nodes.__exit__())
         return self.nodes.up(num_nodes)
+
+    def end_cluster(self) -> None:
+        if self.nodes is not None:
+            self.nodes.__exit__()
+            self.nodes = None
 
     def undisturbed(self, fault: Fault) -> dict[str, Any]:
         """What comes of the same study, of the same seed, when nothing happens to it."""
