@@ -48,7 +48,7 @@ chaos: install netns-tools
 	PYTHONPATH=tests/cluster:tests/support:. $(BIN)/python -m chaos $(FAULTS) --seed $(SEED) --rounds $(ROUNDS) --results build/faults.jsonl --table $(TABLE)
 
 netns-tools:
-	apt-get install --yes --no-install-recommends iproute2 gcc libc6-dev postgresql
+	apt-get install --yes --no-install-recommends iproute2 e2fsprogs gcc libc6-dev postgresql
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'psycopg[binary]>=3.2'
 
 # A Slurm of two nodes on this machine: what cluster/slurm.sbatch does, and a search that is interrupted ROUNDS times.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,7 +37,7 @@ class Disk:
         self.ballast.unlink()
 
     def lock(self) -> None:
-        """Let nobody write; as soon as nobody is just writing."""
+        """Let nobody write; as soon as nobody has a file open to write to it."""
         words = ("mount", "-o", "remount,ro", str(self.folder))
         wait_until(lambda: not subprocess.run(words, capture_output=True).returncode, lambda: "is busy", 60)
 
@@ -45,6 +46,33 @@ class Disk:
 
     def _run(self, *words: str) -> None:
         subprocess.run(words, check=True, capture_output=True)
+
+
+class BreakingDisk(Disk):
+    """An ext4 of its own, which the kernel makes read-only as it does after an error of the device.
+
+    Whoever has files open can write no more either, where a disk of memory that is busy cannot be made read-only.
+    """
+
+    def __init__(self, scene: Scene, folder: Path) -> None:
+        self.folder, self.image = folder, scene.folder / "disk.img"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._run("truncate", "--size", SIZE, str(self.image))
+        self._run("mkfs.ext4", "-q", str(self.image))
+        self._mount()
+        scene.stack.callback(self._run, "umount", "-l", str(folder))
+
+    def _mount(self) -> None:
+        self._run("mount", "-o", "loop,errors=remount-ro", str(self.image), str(self.folder))
+
+    def lock(self) -> None:
+        os.sync()  # what a crash would lose is not the matter here
+        self._run("mount", "-o", "remount,abort", str(self.folder))
+
+    def unlock(self) -> None:
+        words = ("umount", str(self.folder))
+        wait_until(lambda: not subprocess.run(words, capture_output=True).returncode, lambda: "is busy", 60)
+        self._mount()
 
 
 def hurt(scene: Scene, disk: Disk, act: Callable[[], None], undo: Callable[[], None], text: str) -> None:
@@ -72,10 +100,10 @@ PARTS: dict[str, tuple[str, Callable[[Scene], Path]]] = {
 }
 
 
-def disk_of(scene: Scene, part: str) -> Disk:
+def disk_of(scene: Scene, part: str, kind: type[Disk] = Disk) -> Disk:
     if part in ("journal", "home"):
-        scene.uri = f"sqlite:///{scene.folder}/mlflow.db"  # SQLite keeps its file open: nobody could lock it
-    disk = Disk(scene, PARTS[part][1](scene))
+        scene.uri = f"sqlite:///{scene.folder}/mlflow.db"  # its own troubles are those of "mlflow"
+    disk = kind(scene, PARTS[part][1](scene))
     if part in ("journal", "home"):
         scene.fill_home()
     return disk
@@ -91,7 +119,7 @@ def becoming_full(part: str) -> Callable[[Scene], None]:
 
 def becoming_read_only(part: str) -> Callable[[Scene], None]:
     def act(scene: Scene) -> None:
-        disk = disk_of(scene, part)
+        disk = disk_of(scene, part, BreakingDisk)
         hurt(scene, disk, disk.lock, disk.unlock, "is read-only")
 
     return act
