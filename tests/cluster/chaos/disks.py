@@ -60,6 +60,7 @@ class BreakingDisk(Disk):
         self._run("truncate", "--size", SIZE, str(self.image))
         self._run("mkfs.ext4", "-q", str(self.image))
         self._mount()
+        (folder / "lost+found").rmdir()
         scene.stack.callback(self._run, "umount", "-l", str(folder))
 
     def _mount(self) -> None:
