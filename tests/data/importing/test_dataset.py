@@ -235,11 +235,11 @@ def test_adding_the_same_content_again_changes_nothing(tmp_path, source):
     assert add_dataset(tmp_path, "Twin", source).fingerprint == first.fingerprint
 
 
-@pytest.mark.parametrize("other", ["name,group\n1,b\n2,b\n", "name,group,center\n1,a,north\n2,a,north\n"])
+@pytest.mark.parametrize("other", ["group\n{},b\n{},b", "group,center\n{},a,north\n{},a,north"])
 def test_other_groups_or_centers_make_another_fingerprint(tmp_path, source, other):
     found = []
-    for name, table in (("one", "name,group\n1,a\n2,a\n"), ("other", other)):
-        (tmp_path / f"{name}.csv").write_text(table)
+    for name, table in (("one", "group\n{},a\n{},a"), ("other", other)):
+        (tmp_path / f"{name}.csv").write_text("name," + table.format("1", "positive_329 2") + "\n")
         found.append(add_dataset(tmp_path, name, source, groups=tmp_path / f"{name}.csv").fingerprint)
     assert len(set(found)) == 2
 
@@ -272,7 +272,7 @@ def test_a_check_names_what_was_changed_lost_or_slipped_in(tmp_path, source):
 SLOW_IMPORT = """
 import sys, time
 from pathlib import Path
-from orchestrator.data.cases import add_dataset
+from orchestrator.data.importing.dataset import add_dataset
 add_dataset(Path(sys.argv[1]), "Drawn", Path(sys.argv[2]), allow_empty=True,
             on_progress=lambda done, total: (print(done, flush=True), time.sleep(0.05)))
 """

@@ -401,7 +401,7 @@ def test_what_a_killed_import_unpacked_is_no_dataset_and_goes_with_the_next_impo
 SLOW_IMPORT = """
 import sys, time
 from pathlib import Path
-from orchestrator.data.cases import add_dataset
+from orchestrator.data.importing.dataset import add_dataset
 add_dataset(Path(sys.argv[1]), "X", Path(sys.argv[2]),
             on_progress=lambda done, total: (print(done, total, flush=True), time.sleep(0.05)))
 """
