@@ -30,7 +30,7 @@ def test_a_head_that_answers_again_is_forgiven_and_one_that_stays_silent_is_not(
 def test_a_search_whose_head_is_gone_ends_with_the_exit_code_of_a_fault():
     code = """
 import time
-from orchestrator import head
+from orchestrator.ray_cluster import head
 head.LOOK_S = 0.02
 with head.head_watched("127.0.0.1:1"):
     time.sleep(60)
@@ -50,7 +50,7 @@ def test_ray_is_always_forestalled(monkeypatch):
 def test_where_a_scheduler_ends_head_and_search_alike_the_search_does_not_wait_for_the_head():
     code = """
 import signal, time
-from orchestrator import head
+from orchestrator.ray_cluster import head
 from orchestrator.common.interruption import held_back
 head.LOOK_S = head.HURRY_S = 0.02
 with held_back(), head.head_watched("127.0.0.1:1"):
