@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home, Metric, NearDuplicates
+from orchestrator.cli.console.options import (
+    DEFAULT_HOME,
+    AsJson,
+    Cache,
+    Home,
+    MaskMetric,
+    Metric,
+    NearDuplicates,
+)
 from orchestrator.cli.console.printing import bar, err, out, print_json
 from orchestrator.cli.data.splits import load_unchanged, look_for_near_duplicates
 from orchestrator.common.files import write_atomically
@@ -32,6 +40,7 @@ def evaluate(
             "masks, at its size. NAME@mask and NAME@map choose. A wrong name lists all."
         ),
     ] = None,
+    metric: MaskMetric = "dice",
     worst: Annotated[int, typer.Option(min=1, help="Images on the sheet of the worst cases.")] = 20,
     near_duplicates: NearDuplicates = True,
     home: Home = DEFAULT_HOME,
@@ -49,8 +58,13 @@ def evaluate(
     from orchestrator.results.export.bundle import Bundle
     from orchestrator.results.export.paper_scores import asked_for, paper_scores_of
     from orchestrator.results.views.tables import metric_dicts, metric_table, score_dicts, score_table
+    from orchestrator.scoring.metrics import REGISTRY, metric_name
     from orchestrator.scoring.statistics import few_groups
 
+    try:
+        metric = metric_name(metric)
+    except ValueError as unknown:
+        raise BadData("--metric", str(unknown)) from None
     if out_folder is not None and out_folder.exists() and not out_folder.is_dir():
         raise BadData(f"--out {out_folder}", "expected a folder, or a name that is free, found a file")
     loaded = Bundle.load(bundle)
@@ -83,7 +97,7 @@ def evaluate(
     papers = paper_scores_of(loaded, cases, asked)
     with bar(f"scoring {len(cases)} images") as on_progress:
         scored = list(evaluation.evaluate(loaded, cases, group_of, on_progress))
-    means, lines = evaluation.means(scored), evaluation.breakdown(scored)
+    means, lines = evaluation.means(scored), evaluation.breakdown(scored, metric)
     rate, num_groups = evaluation.images_per_second(scored), len({one.group for one in scored})
     if as_json:
         print_json(
@@ -104,8 +118,8 @@ def evaluate(
                 "breakdown": score_dicts(lines),
                 "images_per_second": rate,
                 "worst": [
-                    {"case": one.case.id, "dice": one.scores["dice"]}
-                    for one in evaluation.worst_first(scored)[:worst]
+                    {"case": one.case.id, "dice": one.scores["dice"], metric: one.scores[metric]}
+                    for one in evaluation.worst_first(scored, metric)[:worst]
                 ],
             }
         )
@@ -119,15 +133,18 @@ def evaluate(
             out.print(few, highlight=False)
         for one, value in zip(asked, papers, strict=True):
             out.print(f"{one.name} {value:.4f}: {one.explained}", markup=False, highlight=False)
-        out.print(score_table(lines, "where it does well and where it does not, in percent"))
+        title = "where it does well and where it does not, in percent"
+        if REGISTRY[metric].unit == "pixels":
+            title += f"; {metric} in pixels"
+        out.print(score_table(lines, title, metric))
         out.print(
             f"{rate:.1f} images a second on this CPU, one at a time, from decoded pixels to mask",
             highlight=False,
         )
     if out_folder is not None:
         out_folder.mkdir(parents=True, exist_ok=True)
-        evaluation.write_csv(scored, out_folder / "scores.csv")
-        sheet = evaluation.worst_sheet(loaded, scored, worst)
+        evaluation.write_csv(scored, out_folder / "scores.csv", metric)
+        sheet = evaluation.worst_sheet(loaded, scored, worst, metric)
         write_atomically(out_folder / "worst.png", sheet, sync=False)
         (err if as_json else out).print(
             f"every image in {out_folder}/scores.csv, the worst in worst.png", highlight=False
@@ -182,7 +199,7 @@ def compare(
 
     home, mistakes, contenders = home.expanduser().resolve(), Mistakes(), []
     with mistakes.noted():
-        known_metric(metric)
+        metric = known_metric(metric)
     for name in dict.fromkeys(name.partition(":")[0] for name in studies):
         with mistakes.noted():
             tell_damage(find_study(home, name))

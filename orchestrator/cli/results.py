@@ -58,7 +58,7 @@ def leaderboard(
         print_json(leaderboard_dicts(rows, metric))
     else:
         objective = found.objective()
-        head = None if objective.name == "mean" else objective.name
+        head = None if objective.is_mean else objective.name
         title = f"{found.name}, scores on validation images in percent"
         out.print(table(rows, title, metric, head, out.width), soft_wrap=False)
         for line in nested_lines(found):
@@ -158,7 +158,7 @@ def best(
         raise BadStudy(
             found.name, "no finished trial keeps its constraints; --trial N takes one all the same"
         )
-    if rule == "one-se" and found.objective().name != "mean":
+    if rule == "one-se" and not found.objective().is_mean:
         raise BadStudy(
             found.name,
             f"is ranked by {found.objective().label(metric)}, and --rule one-se goes by means over images; --trial N "
@@ -386,8 +386,9 @@ def tell_damage(study: StudyStore) -> None:
 
 def known_metric(metric: str) -> str:
     from orchestrator.common.errors import BadStudy
-    from orchestrator.scoring.metrics import METRICS
+    from orchestrator.scoring.metrics import metric_name
 
-    if metric not in METRICS:
-        raise BadStudy("--metric", f"no metric is named {metric!r}; known: {', '.join(METRICS)}")
-    return metric
+    try:
+        return metric_name(metric, masks=False)
+    except ValueError as unknown:
+        raise BadStudy("--metric", str(unknown)) from None

@@ -1,10 +1,10 @@
-"""How far two outlines lie apart: Hausdorff distances and the boundary F-measure of one image.
+"""How far two outlines lie apart: Hausdorff distances, normalised surface Dice (NSD) and boundary F of one image.
 
 The outline of a mask is every pixel of it that has a neighbour (above, below, left, right) outside it; a pixel on the
 edge of the frame belongs to it. Distances are Euclidean, from pixel centre to pixel centre, exact.
 
-Empty masks are decided here, once. Nothing there and nothing predicted: distance 0, boundary F 1. One of the two empty:
-the diagonal of the frame, hypot(H, W), which no two pixels reach, so normalised 1; boundary F 0.
+Empty masks are decided here. Nothing there and nothing predicted: distance 0, boundary F and NSD 1. One of the two
+empty: the diagonal of the frame, hypot(H, W), which no two pixels reach, so normalised 1; boundary F and NSD 0.
 """
 
 from __future__ import annotations
@@ -53,9 +53,13 @@ def outline_gaps(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Outl
 def distances(
     predicted: NDArray[np.bool_], truth: NDArray[np.bool_], *, tolerance: float = TOLERANCE
 ) -> dict[str, float]:
-    """Every score of this file for masks (H, W), from one search.
+    """Every score of this file for masks (H, W).
 
-    hausdorff and hausdorff95 are in pixels, from 0 to the diagonal; `..._normalised` are shares of the diagonal.
+    hausdorff: the largest gap between the outlines, either way round, in pixels. hausdorff95: what 95 % of either
+    outline's pixels stay within, the larger of the two percentiles, as in MONAI and Metrics Reloaded (Maier-Hein et
+    al., 2024); MedPy takes one percentile of both sets together. `..._normalised`: shares of the diagonal. boundary_f:
+    harmonic mean of the shares of either outline that lie near the other (Csurka et al., BMVC 2013). nsd: the share of
+    both outlines together. Refused with ValueError: a tolerance, a share of the diagonal, below 0.
     """
     gaps = outline_gaps(predicted, truth)
     far, far95 = _quantile(gaps, 1.0), _quantile(gaps, 0.95)
@@ -65,35 +69,18 @@ def distances(
         "hausdorff_normalised": far / gaps.diagonal,
         "hausdorff95_normalised": far95 / gaps.diagonal,
         "boundary_f": _boundary_f(gaps, tolerance),
+        "nsd": _surface_dice(gaps, tolerance),
     }
-
-
-def hausdorff(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """The largest gap between the outlines of masks (H, W), either way round, in pixels."""
-    return _quantile(outline_gaps(predicted, truth), 1.0)
-
-
-def hausdorff95(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """The gap, in pixels, that 95 % of either outline's pixels stay within: the larger of the two percentiles.
-
-    As in MONAI and Metrics Reloaded (Maier-Hein et al., 2024). MedPy takes one percentile of both sets together.
-    """
-    return _quantile(outline_gaps(predicted, truth), 0.95)
-
-
-def boundary_f(
-    predicted: NDArray[np.bool_], truth: NDArray[np.bool_], *, tolerance: float = TOLERANCE
-) -> float:
-    """Harmonic mean of the shares of either outline that lie near the other (Csurka et al., BMVC 2013), in [0, 1].
-
-    `tolerance` is a share of the frame's diagonal, so that it means the same at every image size.
-    Refused with ValueError: a tolerance below 0.
-    """
-    return _boundary_f(outline_gaps(predicted, truth), tolerance)
 
 
 def _quantile(gaps: OutlineGaps, share: float) -> float:
     return float(max((np.quantile(one, share) for one in gaps[:2] if len(one)), default=0.0))
+
+
+def _surface_dice(gaps: OutlineGaps, tolerance: float) -> float:
+    """Share of the pixels of both outlines that lie near the other outline (Nikolov et al., JMIR 2021)."""
+    both = np.concatenate(gaps[:2])
+    return float(np.mean(both <= tolerance * gaps.diagonal)) if len(both) else 1.0
 
 
 def _boundary_f(gaps: OutlineGaps, tolerance: float) -> float:

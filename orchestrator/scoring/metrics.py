@@ -1,4 +1,4 @@
-"""Scores of one image, polyp against the rest, and the one place where empty masks are decided.
+"""Scores of one image, polyp against the rest, by name; and the one place where empty masks are decided.
 
 No polyp in the image and none predicted: dice, iou, precision, recall and f2 are 1, for nothing was wrong.
 Every other 0/0 counts as 0: a blank prediction on a polyp has precision 0, a false alarm has recall 0.
@@ -6,7 +6,9 @@ Every other 0/0 counts as 0: a blank prediction on a polyp has precision 0, a fa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -46,18 +48,60 @@ def accuracy(tp: Scores, fp: Scores, fn: Scores, tn: Scores) -> Scores:
     return _ratio(tp + tn, tp + fp + fn + tn)
 
 
-_FORMULAS: dict[str, Callable[[Scores, Scores, Scores, Scores], Scores]] = {
-    formula.__name__: formula for formula in (dice, iou, precision, recall, f2, accuracy)
+Formula = Callable[[Scores, Scores, Scores, Scores], Scores]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """An entry of the registry: a score of one image, and of a set of images the mean over them."""
+
+    from_counts: Formula | None = None  # of the four pixel counts; None: both masks are needed
+    maximise: bool = True
+    unit: Literal["share", "pixels"] = "share"  # a share lies in [0, 1] and is printed in percent
+
+    def text(self, value: float, digits: int = 2) -> str:
+        """A value as tables print it, without its unit."""
+        return f"{value if self.unit == 'pixels' else 100 * value:.{digits}f}"
+
+
+REGISTRY: Mapping[str, Metric] = {
+    **{formula.__name__: Metric(formula) for formula in (dice, iou, precision, recall, f2, accuracy)},
+    # of masks: distances.py, components.py
+    "hausdorff": Metric(maximise=False, unit="pixels"),
+    "hausdorff95": Metric(maximise=False, unit="pixels"),
+    "hausdorff_normalised": Metric(maximise=False),
+    "hausdorff95_normalised": Metric(maximise=False),
+    "boundary_f": Metric(),
+    "nsd": Metric(),
+    "lesion_f1": Metric(),
 }
-METRICS: tuple[str, ...] = tuple(_FORMULAS)
+ALIASES = {"hd": "hausdorff", "hd95": "hausdorff95", "dsc": "dice", "jaccard": "iou", "surface_dice": "nsd"}
+# Those that a study's histograms of probabilities give at every threshold.
+METRICS: tuple[str, ...] = tuple(name for name, metric in REGISTRY.items() if metric.from_counts)
+
+
+def metric_name(given: str, *, masks: bool = True) -> str:
+    """The name in the registry. ValueError: unknown, or one of masks where there are none (`masks` False)."""
+    name = ALIASES.get(given.lower().replace("-", "_"), given)
+    if name not in REGISTRY:
+        raise ValueError(f"no metric is named {given!r}; known: {', '.join(REGISTRY if masks else METRICS)}")
+    if not masks and name not in METRICS:
+        raise ValueError(
+            f"{name} is computed from masks, and a study keeps only histograms of probabilities: known here are "
+            f"{', '.join(METRICS)}; `orchestrator evaluate BUNDLE --data NAME --metric {given}` has it for an exported "
+            "model"
+        )
+    return name
 
 
 def score(metric: str, tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> Scores:
     """One metric in [0, 1] by element, counts of equal shape. Refused with ValueError: an unknown metric."""
-    if metric not in _FORMULAS:
+    if metric not in METRICS:
         raise ValueError(f"no metric is named {metric!r}; known: {', '.join(METRICS)}")
+    formula = REGISTRY[metric].from_counts
+    assert formula is not None
     # Floats hold pixel counts exactly up to 2**53.
-    return _FORMULAS[metric](*(np.asarray(pixels, dtype=np.float64) for pixels in (tp, fp, fn, tn)))
+    return formula(*(np.asarray(pixels, dtype=np.float64) for pixels in (tp, fp, fn, tn)))
 
 
 def scores(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> dict[str, Scores]:

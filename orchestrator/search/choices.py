@@ -1,4 +1,7 @@
-"""What a study may be told to use, by name. Nothing heavy is imported here: the command line reads it."""
+"""Names of the entries of registries, which check when they are imported that each name has one.
+
+Nothing heavy is imported here: the command line reads it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,6 @@ BestRule = Literal["best", "one-se"]
 EnsembleName = Literal["folds", "greedy", "best"]
 ObjectiveName = Literal["mean", "worst-fold", "center-mean", "worst-center"]  # scores, maximised
 CostName = Literal["parameters", "gmacs", "inference_ms"]  # minimised
-GoalName = Literal["mean", "worst-fold", "center-mean", "worst-center", "parameters", "gmacs", "inference_ms"]
+GoalName = Literal[ObjectiveName, CostName]
 # What a verdict of the race says of a trial: goes on to the next fold, waits and may go on later, or is over for good.
 Action = Literal["go", "pause", "stop"]

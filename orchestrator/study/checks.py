@@ -71,7 +71,7 @@ def _several_problems(study: Study) -> list[str]:
 
 
 def _race_problems(study: Study) -> list[str]:
-    if study.spec.objectives[1:] or study.spec.objective == "mean" or study.race not in COMPARES_MEANS:
+    if study.spec.objectives[1:] or study.objective.is_mean or study.race not in COMPARES_MEANS:
         return []
     return [
         f"--race {study.race} stops a trial whose mean over images is surely below the best one's, which says "

@@ -14,12 +14,15 @@ structure_pixel_iou       weighted BCE + IoU of single pixels, averaged with the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from orchestrator.common.registry import require_entries
 from orchestrator.models import Supervision
+from orchestrator.training.recipe import LossName
 
 Loss = Callable[[tuple[Tensor, ...], Tensor], Tensor]
 # logits (B, K, H, W) of K outputs and their mask (B, K, H, W), both float32 -> (B, K)
@@ -38,9 +41,9 @@ def segmentation_loss(name: str, supervision: Sequence[Supervision] = ()) -> Los
     supervision: what each output is trained on, and its weight; by default all on the mask with weight 1. An outline is
     always trained with binary cross-entropy.
     """
-    if name not in _LOSSES:
-        raise ValueError(f"no loss is named {name!r}; known: {', '.join(sorted(_LOSSES))}")
-    per_image = _LOSSES[name]
+    if name not in LOSSES:
+        raise ValueError(f"no loss is named {name!r}; known: {', '.join(sorted(LOSSES))}")
+    per_image = LOSSES[name]
 
     def loss(outputs: tuple[Tensor, ...], mask: Tensor) -> Tensor:
         if any(output.shape != mask.shape for output in outputs):  # else a mask would be broadcast in silence
@@ -155,7 +158,7 @@ def _cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
 
 
-_LOSSES: dict[str, PerImage] = {
+LOSSES: dict[str, PerImage] = {
     loss.__name__: loss
     for loss in (
         bce,
@@ -170,3 +173,4 @@ _LOSSES: dict[str, PerImage] = {
         structure_pixel_iou,
     )
 }
+require_entries(LOSSES, get_args(LossName), "losses")

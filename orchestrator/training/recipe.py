@@ -17,6 +17,19 @@ FIT_VERSION = 3  # raise it when a change to data, training or networks moves th
 Tta = Literal["none", "flips"]
 # The views whose probabilities are averaged, by the axes of (B, C, H, W) that each flips: 2 vertically, 3 horizontally.
 VIEWS: dict[Tta, tuple[tuple[int, ...], ...]] = {"none": ((),), "flips": ((), (2,), (3,), (2, 3))}
+# What each is: losses.py, whose registry has an entry for every name.
+LossName = Literal[
+    "bce_dice",
+    "bce_iou",
+    "bce",
+    "mse",
+    "dice",
+    "iou",
+    "bce_squared_dice",
+    "structure",
+    "structure_unweighted_bce",
+    "structure_pixel_iou",
+]
 
 SMALLEST_SCALE, LARGEST_SCALE = 0.25, 4.0
 
@@ -55,7 +68,9 @@ def _augmentation(value: object) -> object:
 Augmentation = Annotated[
     str,
     BeforeValidator(_augmentation),
-    WithJsonSchema({"anyOf": [{"enum": list(names())}, {"type": "string", "pattern": "^(albumentations|file):"}]}),
+    WithJsonSchema(
+        {"anyOf": [{"enum": list(names())}, {"type": "string", "pattern": "^(albumentations|file):"}]}
+    ),
 ]
 
 
@@ -77,18 +92,9 @@ class Recipe(BaseModel):
     plateau_patience: int = Field(
         5, ge=1, description="epochs without a better validation Dice before plateau acts"
     )
-    loss: Literal[
-        "bce_dice",
-        "bce_iou",
-        "bce",
-        "mse",
-        "dice",
-        "iou",
-        "bce_squared_dice",
-        "structure",
-        "structure_unweighted_bce",
-        "structure_pixel_iou",
-    ] = Field("bce_dice", description="loss on logits; summed over side outputs where a network has them")
+    loss: LossName = Field(
+        "bce_dice", description="loss on logits; summed over side outputs where a network has them"
+    )
     augmentation: Augmentation = Field(
         "standard",
         description="pipeline by name, or 'albumentations:[...]', 'file:NAME.json' of albumentations",

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sklearn_metrics
 
 from orchestrator.scoring.histograms import histogram
-from orchestrator.scoring.metrics import METRICS, score, scores, scores_at
+from orchestrator.scoring.metrics import METRICS, REGISTRY, metric_name, score, scores, scores_at
 
 
 def rectangle(rows: slice, columns: slice) -> np.ndarray:
@@ -119,3 +119,19 @@ def test_scores_equal_those_of_scikit_learn(pair):
 def counts_of(predicted: np.ndarray, truth: np.ndarray) -> tuple[int, int, int, int]:
     pairs = ((predicted, truth), (predicted, ~truth), (~predicted, truth), (~predicted, ~truth))
     return tuple(int((a & b).sum()) for a, b in pairs)
+
+
+def test_a_metric_of_masks_is_named_with_the_command_that_has_it():
+    assert metric_name("HD95") == "hausdorff95" and metric_name("dice", masks=False) == "dice"
+    with pytest.raises(
+        ValueError, match=r"keeps only histograms .*orchestrator evaluate BUNDLE .* --metric hd95"
+    ):
+        metric_name("hd95", masks=False)
+    with pytest.raises(ValueError, match=r"no metric is named 'hd96'; known: dice, .* lesion_f1"):
+        metric_name("hd96")
+
+
+def test_a_value_is_printed_in_the_unit_of_its_metric():
+    assert (
+        REGISTRY["dice"].text(0.8137) == "81.37" and REGISTRY["hausdorff95"].text(12.345, digits=1) == "12.3"
+    )

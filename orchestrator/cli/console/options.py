@@ -84,6 +84,13 @@ NearDuplicates = Annotated[
     ),
 ]
 Metric = Annotated[str, typer.Option(help="dice, iou, precision, recall, f2 or accuracy.")]
+MaskMetric = Annotated[
+    str,
+    typer.Option(
+        help="What cases are ordered by: dice, iou, precision, recall, f2, accuracy, hausdorff, hausdorff95 (hd95), "
+        "nsd, boundary_f or lesion_f1."
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the split and of the search.")]
 
 

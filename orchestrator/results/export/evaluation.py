@@ -23,8 +23,9 @@ from orchestrator.data.images import read_image, read_mask
 from orchestrator.results.export.bundle import Bundle, BundleConfig
 from orchestrator.results.views.plots import Tile, overlay_sheet
 from orchestrator.results.views.score_lines import ScoreLine
+from orchestrator.scoring.components import lesion_scores
 from orchestrator.scoring.distances import distances
-from orchestrator.scoring.metrics import METRICS, scores_of_masks
+from orchestrator.scoring.metrics import METRICS, REGISTRY, scores_of_masks
 from orchestrator.scoring.statistics import cluster_interval
 
 # Share of the frame that a polyp covers; fixed, so that breakdowns of different datasets can be compared.
@@ -47,9 +48,7 @@ class CaseScores:
 
     case: Case
     group: str  # the case's own, merged with its twins
-    scores: Mapping[
-        str, float
-    ]  # the pixel-count metrics in [0, 1], distances in pixels, as shares of the diagonal too
+    scores: Mapping[str, float]  # metric of the registry -> share in [0, 1], or pixels
     seconds: float  # of resizing and prediction, without reading the file
 
 
@@ -137,8 +136,8 @@ def evaluate(
 
 
 def score_masks(mask: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Every default score of one image; both masks bool (H, W)."""
-    return scores_of_masks(mask, truth) | distances(mask, truth)
+    """Every metric of the registry, of one image; both masks bool (H, W)."""
+    return scores_of_masks(mask, truth) | distances(mask, truth) | lesion_scores(mask, truth)
 
 
 def means(scored: Sequence[CaseScores]) -> dict[str, tuple[float, tuple[float, float]]]:
@@ -151,8 +150,11 @@ def means(scored: Sequence[CaseScores]) -> dict[str, tuple[float, tuple[float, f
     }
 
 
-def breakdown(scored: Sequence[CaseScores]) -> list[ScoreLine]:
-    """All cases, then by dataset, center, class, polyp size and presence; what holds everything is not repeated."""
+def breakdown(scored: Sequence[CaseScores], metric: str = "dice") -> list[ScoreLine]:
+    """All cases, then by dataset, center, class, polyp size and presence; what holds everything is not repeated.
+
+    Intervals are those of `metric`.
+    """
     parts: dict[str, list[CaseScores]] = {}
     for one in scored:
         case = one.case
@@ -162,10 +164,10 @@ def breakdown(scored: Sequence[CaseScores]) -> list[ScoreLine]:
             parts.setdefault(name, []).append(one)
     order = ("dataset", "center", "class", *SIZES, "with polyp", NO_POLYP)
     rank = {name: next(i for i, start in enumerate(order) if name.startswith(start)) for name in parts}
-    lines = [_line("all", scored)]
+    lines = [_line("all", scored, metric)]
     for name in sorted(parts, key=lambda name: (rank[name], name)):
         if len(parts[name]) < len(scored):
-            lines.append(_line(name, parts[name]))
+            lines.append(_line(name, parts[name], metric))
     return lines
 
 
@@ -177,22 +179,23 @@ def size_of(case: Case) -> str:
 
 
 def worst_first(scored: Sequence[CaseScores], metric: str = "dice") -> list[CaseScores]:
-    """The lowest score first; of equals, the larger polyp, which is the worse miss."""
-    return sorted(scored, key=lambda one: (one.scores[metric], -one.case.polyp_fraction, one.case.id))
+    """The worst score first, the lowest or the largest distance; of equals, the larger polyp: the worse miss."""
+    sign = 1 if REGISTRY[metric].maximise else -1
+    return sorted(scored, key=lambda one: (sign * one.scores[metric], -one.case.polyp_fraction, one.case.id))
 
 
-def worst_sheet(bundle: Bundle, scored: Sequence[CaseScores], count: int) -> bytes:
-    """A PNG of the worst cases by Dice, truth and prediction outlined."""
+def worst_sheet(bundle: Bundle, scored: Sequence[CaseScores], count: int, metric: str = "dice") -> bytes:
+    """A PNG of the worst cases by one metric, with their Dice, truth and prediction outlined."""
     tiles = []
-    for one in worst_first(scored)[:count]:
+    for one in worst_first(scored, metric)[:count]:
         image = read_image(one.case.image)
         tiles.append(
             Tile(one.case.id, image, bundle.predict(image)[1], read_mask(one.case.mask), one.scores["dice"])
         )
-    return overlay_sheet(tiles, f"worst {len(tiles)} of {len(scored)} images")
+    return overlay_sheet(tiles, f"worst {len(tiles)} of {len(scored)} images by {metric}")
 
 
-def write_csv(scored: Sequence[CaseScores], path: Path) -> None:
+def write_csv(scored: Sequence[CaseScores], path: Path, metric: str = "dice") -> None:
     """One row an image, worst first; groups are merged with their twins; classes come last, where there are any."""
     has_classes = any(one.case.classes for one in scored)
     text = io.StringIO(newline="")
@@ -200,7 +203,7 @@ def write_csv(scored: Sequence[CaseScores], path: Path) -> None:
     writer.writerow(
         ["case", "group", "center", "polyp_fraction", *scored[0].scores, "seconds", *["class"] * has_classes]
     )
-    for one in worst_first(scored):
+    for one in worst_first(scored, metric):
         case = one.case
         plain = [case.id, one.group, case.center or "", case.polyp_fraction]
         writer.writerow([*plain, *one.scores.values(), one.seconds, *[case.class_name] * has_classes])
@@ -212,6 +215,7 @@ def images_per_second(scored: Sequence[CaseScores]) -> float:
     return 1 / statistics.median(one.seconds for one in scored)
 
 
-def _line(name: str, scored: Sequence[CaseScores]) -> ScoreLine:
+def _line(name: str, scored: Sequence[CaseScores], metric: str) -> ScoreLine:
     found = means(scored)
-    return ScoreLine(name, len(scored), {metric: found[metric][0] for metric in METRICS}, found["dice"][1])
+    shown = METRICS if metric in METRICS else (*METRICS, metric)
+    return ScoreLine(name, len(scored), {one: found[one][0] for one in shown}, found[metric][1])

@@ -175,7 +175,7 @@ def board(home: StudyStore, metric: str = "dice") -> list[LeaderboardRow]:
             row = replace(
                 row,
                 scores=score.metrics,
-                objective=None if objective.name == "mean" else objective(score, metric),
+                objective=None if objective.is_mean else objective(score, metric),
                 secondary=dict(
                     zip(
                         secondary.names,

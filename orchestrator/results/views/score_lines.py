@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.scoring.formatting import percent
+from orchestrator.scoring.metrics import METRICS
 
-COLUMNS = ("dice", "iou", "precision", "recall", "f2", "accuracy")
+COLUMNS = METRICS
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,10 @@ class ScoreLine:
 
     name: str
     num_cases: int
-    scores: Mapping[str, float]  # metric -> mean over the images, 0 to 1
-    interval: tuple[float, float] | None = None  # 95 % of the mean Dice; infinite where nothing is known
+    scores: Mapping[str, float]  # metric -> mean over the images, a share in [0, 1] or pixels
+    interval: tuple[float, float] | None = (
+        None  # 95 % of the mean Dice, or of another metric where one is chosen; infinite where nothing is known
+    )
     num_groups: int | None = None  # that the interval is over
 
 

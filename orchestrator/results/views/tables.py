@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Group
@@ -15,7 +15,8 @@ from rich.text import Text
 
 from orchestrator.results.views.score_lines import COLUMNS, ScoreLine, interval_text
 from orchestrator.scoring.formatting import percent
-from orchestrator.search.choices import CostName
+from orchestrator.scoring.metrics import REGISTRY
+from orchestrator.search.goals.model_cost import COSTS, Cost
 from orchestrator.search.records.partial_score import PartialScore
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 AGAIN, BOTH, CROSS_FITTED = "re-evaluation", "search and re-evaluation", "cross-fitted dice, 95 %"
 LEAST_FOR_SETTINGS, LONGEST_WORD = 40, 9  # characters
 MOST_LINES = 2  # that settings take beside the numbers
-PIXEL_SCORES = ("hausdorff", "hausdorff95")
 
 
 @dataclass(frozen=True)
@@ -211,19 +211,20 @@ def leaderboard_dicts(rows: Sequence[LeaderboardRow], metric: str = "dice") -> l
     ]
 
 
-def score_table(lines: Sequence[ScoreLine], title: str) -> Table:
-    """The winner: its folds, all of them together, then the test and the unseen datasets; in percent."""
+def score_table(lines: Sequence[ScoreLine], title: str, metric: str = "dice") -> Table:
+    """Sets of images with their mean scores, in percent or in pixels, and the interval of `metric`."""
+    names = COLUMNS if metric in COLUMNS else (*COLUMNS, metric)
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("", overflow="fold")
-    for name in ("images", *COLUMNS):
+    for name in ("images", *names):
         table.add_column(name, justify="right", overflow="fold")
-    table.add_column("95 % of dice", justify="right", overflow="fold", min_width=len("70.0-90.0"))
+    table.add_column(f"95 % of {metric}", justify="right", overflow="fold", min_width=len("70.0-90.0"))
     for line in lines:
         table.add_row(
             escape(line.name),
             str(line.num_cases),
-            *(percent(line.scores.get(name)) for name in COLUMNS),
-            _interval(line.interval),
+            *(_text(name, line.scores.get(name)) for name in names),
+            _interval(line.interval, metric),
         )
     return table
 
@@ -247,12 +248,10 @@ def metric_table(means: Mapping[str, tuple[float, tuple[float, float]]], title: 
     for name in ("score", "mean", "95 %", "unit"):
         table.add_column(name, justify="left" if name in ("score", "unit") else "right")
     for name, (mean, interval) in means.items():
-        in_pixels = name in PIXEL_SCORES
-        factor, unit = (1, "pixels") if in_pixels else (100, "%")
-        ends = (
-            "unknown" if _finite(interval) is None else " to ".join(f"{factor * end:.1f}" for end in interval)
-        )
-        table.add_row(name, f"{factor * mean:.2f}", ends, unit)
+        metric = REGISTRY[name]
+        ends = " to ".join(metric.text(end, digits=1) for end in interval)
+        unit = "pixels" if metric.unit == "pixels" else "%"
+        table.add_row(name, metric.text(mean), "unknown" if _finite(interval) is None else ends, unit)
     return table
 
 
@@ -326,16 +325,18 @@ def secondary_text(name: str, value: float | None) -> str:
     """A further objective: a cost as it is, a score in percent."""
     if value is None:
         return "–"
-    if name == "parameters":
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if name in get_args(CostName) else percent(value)
+    return Cost(name).text(value) if name in COSTS else percent(value)  # type: ignore[arg-type]
 
 
-def _interval(interval: tuple[float, float] | None) -> str:
-    """To a tenth of a percent: finer says nothing, and the column is narrow."""
+def _text(metric: str, value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else REGISTRY[metric].text(value)
+
+
+def _interval(interval: tuple[float, float] | None, metric: str = "dice") -> str:
+    """To a tenth of a percent or pixel: finer says nothing, and the column is narrow."""
     if _finite(interval) is None:
         return interval_text(interval)
-    return "-".join(f"{100 * end:.1f}" for end in interval or ())
+    return "-".join(REGISTRY[metric].text(end, digits=1) for end in interval or ())
 
 
 def _cross_fitted(row: LeaderboardRow) -> str:

@@ -37,8 +37,7 @@ class Limit:
         found = self.cost(configuration, inference_ms)
         if found is None or found <= self.most:
             return None
-        shown = f"{found:,.0f}" if self.cost.name == "parameters" else f"{found:.3g}"
-        return f"{self.cost.name} {shown} above the limit of {_exact(self.most)}"
+        return f"{self.cost.name} {self.cost.text(found)} above the limit of {_exact(self.most)}"
 
 
 def _exact(value: float) -> str:

@@ -1,16 +1,18 @@
-"""What a search makes as large as it can: one number out of a trial's score.
+"""Objectives: what a search maximises, one number in [0, 1] of a trial's score.
 
-Over centers each image counts with its cross-fitted score; a center is a mean over its images, however many folds they
-were validated in.
+Over centers each image counts with its cross-fitted score; a center is the mean over its images, in whatever fold they
+were validated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 
+from orchestrator.common.registry import require_entries
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.search.choices import ObjectiveName
@@ -18,39 +20,70 @@ from orchestrator.search.records.trial_score import TrialScore
 
 
 @dataclass(frozen=True)
+class ObjectiveKind:
+    """An entry of the registry."""
+
+    value: Callable[[Objective, TrialScore, str], float]  # of a trial's score, for a metric
+    is_mean: bool = False  # over all validation images: tests that compare means say something of it
+    needs_centers: bool = False
+    least_folds: int = 1
+
+
+@dataclass(frozen=True)
 class Objective:
-    """A function of a trial's score, in [0, 1]; the larger the better."""
+    """An objective on the datasets of a study."""
 
     name: ObjectiveName = "mean"
-    center_of: Mapping[str, str] = field(
-        default_factory=dict
-    )  # case id -> center; needed by those over centers
+    center_of: Mapping[str, str] = field(default_factory=dict)  # case id -> center, where centers are needed
+
+    @property
+    def kind(self) -> ObjectiveKind:
+        """Its entry in the registry."""
+        return OBJECTIVES[self.name]
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether it is the mean over all validation images."""
+        return self.kind.is_mean
 
     def __call__(self, score: TrialScore, metric: str = "dice") -> float:
-        match self.name:
-            case "mean":
-                return score.metrics[metric]
-            case "worst-fold":
-                return min(fold[metric] for fold in score.fold_metrics)
-            case "center-mean":
-                return float(np.mean([*self.by_center(score, metric).values()]))
-            case "worst-center":
-                return min(self.by_center(score, metric).values())
+        return self.kind.value(self, score, metric)
 
     def label(self, metric: str = "dice") -> str:
-        """What it is called beside a number: "dice", "worst-fold dice"."""
-        return metric if self.name == "mean" else f"{self.name} {metric}"
+        """The heading of its values: "dice", "worst-fold dice"."""
+        return metric if self.is_mean else f"{self.name} {metric}"
 
     def by_center(self, score: TrialScore, metric: str = "dice") -> dict[str, float]:
-        """Mean of each center's validation images."""
+        """Center -> mean over its validation images."""
         centers, place = np.unique([self.center_of[id] for id in score.case_ids], return_inverse=True)
         sums = np.bincount(place, weights=score.values_of_case[metric])
         return dict(zip(map(str, centers), (sums / np.bincount(place)).tolist(), strict=True))
 
 
+def _worst_fold(_: Objective, score: TrialScore, metric: str) -> float:
+    return min(fold[metric] for fold in score.fold_metrics)
+
+
+def _center_mean(objective: Objective, score: TrialScore, metric: str) -> float:
+    return float(np.mean([*objective.by_center(score, metric).values()]))
+
+
+def _worst_center(objective: Objective, score: TrialScore, metric: str) -> float:
+    return min(objective.by_center(score, metric).values())
+
+
+OBJECTIVES: Mapping[ObjectiveName, ObjectiveKind] = {
+    "mean": ObjectiveKind(lambda _, score, metric: score.metrics[metric], is_mean=True),
+    "worst-fold": ObjectiveKind(_worst_fold, least_folds=2),
+    "center-mean": ObjectiveKind(_center_mean, needs_centers=True),
+    "worst-center": ObjectiveKind(_worst_center, needs_centers=True),
+}
+require_entries(OBJECTIVES, get_args(ObjectiveName), "objectives")
+
+
 def objective_over(name: ObjectiveName, datasets: Sequence[Dataset]) -> Objective:
     """The objective of that name for a study on these datasets."""
-    if name in ("mean", "worst-fold"):
+    if not OBJECTIVES[name].needs_centers:
         return Objective(name)
     return Objective(
         name, {case.id: case.center for dataset in datasets for case in dataset.cases if case.center}
@@ -58,11 +91,15 @@ def objective_over(name: ObjectiveName, datasets: Sequence[Dataset]) -> Objectiv
 
 
 def objective_problems(objective: Objective, plan: SplitPlan) -> list[str]:
-    """Why it cannot be had on this split, if it cannot."""
-    if objective.name == "mean":
-        return []
-    if objective.name == "worst-fold":
-        return [] if len(plan.folds) > 1 else ["worst-fold needs two folds or more, found one"]
+    """Why it cannot be computed on this split, if it cannot."""
+    least = objective.kind.least_folds
+    problems = []
+    if len(plan.folds) < least:
+        problems.append(f"{objective.name} needs two folds or more, found one")
+    return [*problems, *_center_problems(objective, plan)] if objective.kind.needs_centers else problems
+
+
+def _center_problems(objective: Objective, plan: SplitPlan) -> list[str]:
     validated = {case_id for fold in plan.folds for case_id in fold.val}
     without = sorted(case_id for case_id in validated if case_id not in objective.center_of)
     centers = {objective.center_of[case_id] for case_id in validated if case_id in objective.center_of}

@@ -130,7 +130,7 @@ class BestSoFar:
     def _measure(self, number: int) -> Best:
         score = self.standings.scores[number]
         groups = [self.standings.group_of_case[case_id] for case_id in score.case_ids]
-        is_mean = self.standings.objective.name == "mean" and len(set(groups)) > 1
+        is_mean = self.standings.objective.is_mean and len(set(groups)) > 1
         interval = cluster_interval(score.dice_of_case, groups) if is_mean else None
         dice, cross_fitted = self.standings.known(number), (score.cross_fitted or {}).get("dice")
         return Best(

@@ -315,7 +315,7 @@ class RaceState:
         Its folds may lack the worst one, so it is put as far below its mean as the incumbent is below its own.
         """
         mean, incumbent = self.race.estimate(number), self.race.incumbent
-        if self.objective.name == "mean" or incumbent is None or incumbent not in self.scores:
+        if self.objective.is_mean or incumbent is None or incumbent not in self.scores:
             return mean
         score = self.scores[incumbent]
         return mean + self.objective(score) - score.metrics["dice"]

@@ -42,6 +42,7 @@ from orchestrator.results.export.evaluation import (
     worst_sheet,
     write_csv,
 )
+from orchestrator.scoring.metrics import REGISTRY
 
 
 def of_class(one: CaseScores, *classes: str) -> CaseScores:
@@ -166,6 +167,18 @@ def test_a_perfect_mask_scores_one_and_no_distance():
         found[name] for name in ("dice", "iou", "precision", "recall", "f2", "accuracy", "boundary_f")
     } == {1}
     assert {found[name] for name in ("hausdorff", "hausdorff95", "hausdorff_normalised")} == {0}
+
+
+def test_every_metric_of_the_registry_is_computed_from_masks():
+    mask = np.zeros((30, 40), bool)
+    assert score_masks(mask, mask).keys() == REGISTRY.keys()
+
+
+def test_of_a_distance_the_largest_is_the_worst_and_has_its_own_interval(scored: list[CaseScores]):
+    largest = max(one.scores["hausdorff95"] for one in scored)
+    assert worst_first(scored, "hausdorff95")[0].scores["hausdorff95"] == largest
+    line = breakdown(scored, "hausdorff95")[0]
+    assert line.interval is not None and line.interval[0] <= line.scores["hausdorff95"] <= line.interval[1]
 
 
 def test_a_mask_moved_by_three_pixels_is_three_pixels_away():

@@ -1,0 +1,44 @@
+"""Polyps counted as objects."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from orchestrator.scoring.components import lesion_scores
+
+
+def discs(*places: tuple[int, int, int]) -> np.ndarray:
+    """Discs of (row, column, radius) in a frame of 60 x 80."""
+    rows, columns = np.mgrid[:60, :80]
+    return np.any([(rows - r) ** 2 + (columns - c) ** 2 <= size**2 for r, c, size in places], axis=0)
+
+
+NOTHING = np.zeros((60, 80), bool)
+LEFT, RIGHT = (30, 20, 8), (30, 60, 8)
+
+
+def f1(predicted: np.ndarray, truth: np.ndarray) -> float:
+    return lesion_scores(predicted, truth)["lesion_f1"]
+
+
+def test_every_polyp_found_scores_one_and_none_at_all_too():
+    assert f1(discs(LEFT, RIGHT), discs(LEFT, RIGHT)) == f1(NOTHING, NOTHING) == 1.0
+
+
+def test_one_of_two_polyps_is_two_of_three_components():
+    assert f1(discs(LEFT), discs(LEFT, RIGHT)) == f1(discs(LEFT, RIGHT), discs(LEFT)) == 2 / 3
+
+
+def test_a_false_alarm_and_a_missed_polyp_score_nothing():
+    assert f1(discs(LEFT), NOTHING) == f1(NOTHING, discs(LEFT)) == f1(discs(LEFT), discs(RIGHT)) == 0.0
+
+
+def test_a_component_that_overlaps_by_less_than_half_is_no_hit():
+    assert f1(discs((30, 24, 8)), discs(LEFT)) == 1.0  # IoU 0.53
+    assert f1(discs((30, 26, 8)), discs(LEFT)) == 0.0  # IoU 0.36
+
+
+def test_one_mask_over_two_polyps_finds_neither():
+    joined = discs(LEFT, RIGHT)
+    joined[30, 20:60] = True
+    assert f1(joined, discs(LEFT, RIGHT)) == 0.0
