@@ -64,7 +64,7 @@ def _of_complete(
     }
     if score.cross_fitted is not None:
         found["dice_cross_fitted"] = score.cross_fitted["dice"]
-    if objective.name != "mean":
+    if not objective.is_mean:
         found["objective"] = objective(score)
     for name, value in secondary_values(trial, score, secondary).items():
         found[f"objective_{name.replace('-', '_')}"] = value
