@@ -60,15 +60,17 @@ start() {
     "${database//%/%%}" >"$folder/auth.ini"
   secret admin_password >/dev/null
   secret key >/dev/null
+  # Where all is slow, workers take minutes to import MLflow; after 5 s without a word each would be killed, for ever.
   MLFLOW_FLASK_SERVER_SECRET_KEY=$(cat "$folder/key") \
   MLFLOW_AUTH_ADMIN_PASSWORD=$(cat "$folder/admin_password") \
   MLFLOW_AUTH_CONFIG_PATH=$folder/auth.ini MLFLOW_DISABLE_TELEMETRY=true \
     setsid "$bin/mlflow" server --app-name basic-auth --host "$host" --port "$port" --allowed-hosts "$allowed" \
     --backend-store-uri "$database" --artifacts-destination "$folder/artifacts" \
+    --uvicorn-opts "--timeout-worker-healthcheck 120" \
     >>"$folder/log" 2>&1 </dev/null 9>&- &
   pid=$!
   echo "$(hostname) $pid $(started $pid | xargs)" >"$running"
-  for _ in $(seq 300); do # seconds at least: where all is slow, it takes minutes to import
+  for _ in $(seq 300); do
     if answers; then
       echo "http://$host:$port, process $pid; user admin, password: bash $0 password"
       return
