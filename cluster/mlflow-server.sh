@@ -58,9 +58,10 @@ start() {
   secret admin_password >/dev/null
   secret key >/dev/null
   # Where all is slow, workers take minutes to import MLflow; after 5 s without a word each would be killed, for ever.
+  # Jobs (eight processes) are for language models.
   MLFLOW_FLASK_SERVER_SECRET_KEY=$(cat "$folder/key") \
   MLFLOW_AUTH_ADMIN_PASSWORD=$(cat "$folder/admin_password") \
-  MLFLOW_AUTH_CONFIG_PATH=$folder/auth.ini MLFLOW_DISABLE_TELEMETRY=true \
+  MLFLOW_AUTH_CONFIG_PATH=$folder/auth.ini MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
     setsid "$bin/mlflow" server --app-name basic-auth --host "$host" --port "$port" --allowed-hosts "$allowed" \
     --backend-store-uri "$database" --artifacts-destination "$folder/artifacts" \
     --uvicorn-opts "--timeout-worker-healthcheck 120" \

@@ -49,6 +49,7 @@ def server(tmp_path_factory) -> Iterator[str]:
         str(folder / "files"),
     ]
     own = {"MLFLOW_AUTH_CONFIG_PATH": str(config), "MLFLOW_FLASK_SERVER_SECRET_KEY": "key"}
+    own["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # eight processes that nobody needs
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *words], cwd=folder, env=os.environ | own, stdout=log, stderr=log

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import os
 import socket
 import subprocess
 import sys
@@ -128,6 +129,8 @@ def mlflow_behind_gate(folder: Path) -> Iterator[Gate]:
     with (folder / "server.log").open("ab") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *words, *where, *artifacts],
+            env=os.environ
+            | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # eight processes that nobody needs
             stdout=log,
             stderr=log,
             start_new_session=True,
