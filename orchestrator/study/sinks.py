@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from orchestrator.scoring.mask_choice import MaskChoice
-from orchestrator.search.budget.limits import End
-from orchestrator.search.forecast.width import WidthChoice
-from orchestrator.search.race.rules import Verdict
-from orchestrator.search.records.fit_records import FitRecord
-from orchestrator.search.records.status import Status
-from orchestrator.search.store.study_store import StudyTrial
-from orchestrator.study.spec import Study
-from orchestrator.training.ray.lanes import Shape
+if TYPE_CHECKING:
+    from orchestrator.scoring.mask_choice import MaskChoice
+    from orchestrator.search.budget.limits import End
+    from orchestrator.search.forecast.width import WidthChoice
+    from orchestrator.search.race.rules import Verdict
+    from orchestrator.search.records.fit_records import FitRecord
+    from orchestrator.search.records.status import Status
+    from orchestrator.search.store.study_store import StudyTrial
+    from orchestrator.study.spec import Study
+    from orchestrator.training.ray.lanes import Shape
 
 
 class ResultSink:

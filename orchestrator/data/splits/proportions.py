@@ -85,3 +85,8 @@ def _largest_group(fold: Fold, group_of: Mapping[str, str] | None) -> str:
         sizes[group_of[id]] = sizes.get(group_of[id], 0) + 1
     name = max(sizes, key=sizes.__getitem__)
     return f", {sizes[name]} of them in group {name}"
+
+
+def listed_reasons(dropped: Mapping[str, int]) -> str:
+    """3 (near-duplicate in training), 1 (...)."""
+    return ", ".join(f"{count} ({reason})" for reason, count in dropped.items())

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import threading
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from orchestrator.common.redaction import without_secrets
 from orchestrator.results.mlflow.client import check_uri, connect
@@ -19,8 +19,10 @@ from orchestrator.results.sinks.replay import PERIOD_S, RETRY_S, ReplaySink
 from orchestrator.results.views.trial_pictures import trial_pictures
 from orchestrator.search.records.status import read_status
 from orchestrator.search.store.study_store import StudyStore, StudyTrial
-from orchestrator.study.spec import Study
-from orchestrator.training.ray.lanes import Shape
+
+if TYPE_CHECKING:
+    from orchestrator.study.spec import Study
+    from orchestrator.training.ray.lanes import Shape
 
 logger = logging.getLogger(__name__)
 # MLflow retries for minutes by default; here the next sync does.

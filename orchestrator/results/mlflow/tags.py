@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits.proportions import lopsided
+from orchestrator.data.splits.proportions import listed_reasons, lopsided
 from orchestrator.data.splits.split_file import SplitPlan
-from orchestrator.results.sinks.console import listed_reasons
 from orchestrator.search.store.study_store import StudyStore, whole_study
 
 

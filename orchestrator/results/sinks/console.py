@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from orchestrator.data.splits.proportions import lopsided
+from orchestrator.data.splits.proportions import listed_reasons, lopsided
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.sinks.measures import own_scores, own_threshold_text, secondary_values
 from orchestrator.scoring.formatting import percent
-from orchestrator.scoring.mask_choice import MaskChoice
-from orchestrator.search.budget.limits import End
-from orchestrator.search.forecast.width import WidthChoice
-from orchestrator.search.race.rules import Verdict
-from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.status import Status
 from orchestrator.search.store.study_store import StudyStore, StudyTrial
 from orchestrator.selection.ranking import select_trial
 from orchestrator.selection.reevaluation import read_rescoring, reevaluated_on
 from orchestrator.study.sinks import ResultSink
-from orchestrator.study.spec import Study
-from orchestrator.training.ray.lanes import Shape
+
+if TYPE_CHECKING:
+    from orchestrator.scoring.mask_choice import MaskChoice
+    from orchestrator.search.budget.limits import End
+    from orchestrator.search.forecast.width import WidthChoice
+    from orchestrator.search.race.rules import Verdict
+    from orchestrator.search.records.fit_records import FitRecord
+    from orchestrator.study.spec import Study
+    from orchestrator.training.ray.lanes import Shape
 
 
 class ConsoleSink(ResultSink):
@@ -146,11 +148,6 @@ def cautions(plan: SplitPlan) -> list[str]:
     if plan.num_dropped:
         lines.append(f"images left out of validation and tests: {listed_reasons(plan.num_dropped)}")
     return lines
-
-
-def listed_reasons(dropped: Mapping[str, int]) -> str:
-    """3 (near-duplicate in training), 1 (...)."""
-    return ", ".join(f"{count} ({reason})" for reason, count in dropped.items())
 
 
 def _listed_values(values: Mapping[str, float]) -> str:
