@@ -1,4 +1,4 @@
-"""How we reach MLflow: an explicit client, no global state, no chatter, no usage data sent to anybody."""
+"""The client of MLflow: made for an explicit URI, without global state, quiet, and without sending usage data."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from orchestrator.common.redaction import without_secrets
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# What every user may ask, and for how long an answer is waited for.
-ASKED, ASK_S = "/api/2.0/mlflow/experiments/search?max_results=1", 20
+# A request that every user may make, and seconds after which its answer is given up.
+ANY_REQUEST, REQUEST_S = "/api/2.0/mlflow/experiments/search?max_results=1", 20
 # Answers of MLflow that will be the same next time. Everything else means that the server is away.
 FINAL_ANSWERS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
@@ -24,11 +24,11 @@ QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines a run
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # would break into ours
 }
-# They announce every table that they make and every step of a registration.
+# Loggers that announce every table that is made and every step of a registration.
 CHATTY = ("alembic", "mlflow.pyfunc", "mlflow.store.model_registry.abstract_store")
-# It prints the traceback of whatever it raises as well.
+# A logger that prints the traceback of every error that is raised as well.
 TWICE = "mlflow.store.db.utils"
-# Warnings from inside MLflow 3.17 about itself; nothing that we could mend.
+# Warnings of MLflow 3.17 about its own code.
 NOISE = (
     "The ``noload`` loader strategy",  # its queries, on SQLAlchemy 2.1
     ".*Any type hint is inferred as AnyType",  # its own classes, on import of mlflow.pyfunc
@@ -36,7 +36,7 @@ NOISE = (
 
 
 def check_uri(uri: str) -> None:
-    """Refuse what MLflow would refuse later: folders have been no tracking stores since MLflow 3.13."""
+    """Raises `BadMachine` for a URI that MLflow would refuse later: a folder is no tracking store since MLflow 3.13."""
     scheme = uri.split(":")[0].split("+")[0]
     if scheme not in SCHEMES:
         raise BadMachine(
@@ -50,7 +50,7 @@ def check_uri(uri: str) -> None:
 
 
 def connect(uri: str) -> MlflowClient:
-    """Open a client; a new SQLite file gets its tables, which takes seconds."""
+    """A client of the server or database; in a new SQLite file it makes the tables, which takes seconds."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     for logger in CHATTY:
@@ -58,13 +58,13 @@ def connect(uri: str) -> MlflowClient:
     logging.getLogger(TWICE).setLevel(logging.CRITICAL)
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
-    from mlflow import MlflowClient  # slow to import: only who writes or reads runs should pay
+    from mlflow import MlflowClient  # slow to import
 
     return MlflowClient(with_credentials_apart(uri))
 
 
 def refuse_locked_out(uri: str) -> None:
-    """Raises `BadMachine` if the server says that it does not let us in; that it is away is no mistake."""
+    """Raises `BadMachine` if the server refuses these credentials (401, 403); a server that is away is no mistake."""
     if urlsplit(uri).scheme not in ("http", "https"):
         return
     from mlflow.exceptions import MlflowException
@@ -73,7 +73,9 @@ def refuse_locked_out(uri: str) -> None:
 
     credentials = get_default_host_creds(with_credentials_apart(uri))
     try:
-        answer = http_request(credentials, ASKED, "GET", max_retries=0, timeout=ASK_S, raise_on_status=False)
+        answer = http_request(
+            credentials, ANY_REQUEST, "GET", max_retries=0, timeout=REQUEST_S, raise_on_status=False
+        )
     except (MlflowException, OSError):
         return
     if answer.status_code in (401, 403):
@@ -95,9 +97,9 @@ def is_refusal(error: Exception) -> bool:
 
 
 def with_credentials_apart(uri: str) -> str:
-    """A web address without its user and password; these go where MLflow looks for them, which it never shows.
+    """A URL without its user and password, which are put into the environment variables that MLflow reads.
 
-    What `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD` say already stays.
+    `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD` stay as they are where they are set already.
     """
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or not (parts.username and parts.password):

@@ -23,11 +23,11 @@ ADVICE = "begin with a study of the same split, or of other data"
 def earlier_configurations(
     home: Path, names: Sequence[str], uri: str, plan: SplitPlan, outside: Collection[str]
 ) -> list[Earlier]:
-    """The best settings of each of these studies, for a study of this plan that holds out the cases `outside`.
+    """The best configurations of each of these studies, for a study of this split that holds out the cases `outside`.
 
-    Raises `BadStudy` with every name that stands for none, or whose trials were chosen by what is held out now, or
-    began with settings that were. What is known of an earlier study is its names of others, not whether one of these
-    has been made anew since; and of an experiment not what it began with.
+    Raises `BadStudy` with every name that no study has, and every study whose trials were chosen by cases that are held
+    out now, or that was itself warm-started with such trials. Of an earlier study the names of the studies that it was
+    warm-started with are known, not whether one of these was replaced since; of an MLflow experiment neither is.
     """
     found: list[Earlier] = []
     problems: list[str] = []
@@ -59,7 +59,7 @@ def _of_home(study: StudyStore, uri: str, plan: SplitPlan, outside: Collection[s
                     WHERE, f"{name} was chosen by {num} images that this study holds out; {ADVICE}"
                 )
         except BadStudy as error:
-            begun = "" if name == study.name else f"{study.name} began with settings of {name}: "
+            begun = "" if name == study.name else f"{study.name} began with configurations of {name}: "
             raise BadStudy(WHERE, [f"{begun}{problem}" for problem in error.problems]) from error
     configuration = best_of_study(study)
     if not configuration:
@@ -68,10 +68,10 @@ def _of_home(study: StudyStore, uri: str, plan: SplitPlan, outside: Collection[s
 
 
 def best_of_experiment(uri: str, name: str, plan: SplitPlan, outside: Collection[str]) -> list[Earlier]:
-    """As `best_of_study`, by what the runs of an experiment say. Raises `BadStudy` if it has nothing to recommend.
+    """As `best_of_study`, from the runs of an MLflow experiment. Raises `BadStudy` if no trial of it can be used.
 
     Of several studies of that name it is the newest one with a champion, or the newest one where none has.
-    They name their datasets and split, not their images: two datasets are alike by name or fingerprint, as a whole.
+    Runs name their datasets and split, not their images: a dataset is shared if its name or fingerprint is equal.
     """
     runs = _of_one_study(_trials(uri, name))
     alike = {number for run in runs for number in _alike(run)}
@@ -84,14 +84,14 @@ def best_of_experiment(uri: str, name: str, plan: SplitPlan, outside: Collection
     if outside and shared and any(run.data.tags.get("split_digest") != plan.digest for run in best):
         raise BadStudy(
             WHERE,
-            f"{name} in MLflow was chosen on {', '.join(shared)} as another split deals them, so maybe by images that "
+            f"{name} in MLflow was chosen on {', '.join(shared)} with another split, so maybe by images that "
             f"this study holds out; {ADVICE}",
         )
     return [Earlier(f"trial {_trial(run)} of {name} in MLflow", run.data.params) for run in best[:MOST]]
 
 
 def _trials(uri: str, name: str) -> list[Run]:
-    """The runs of finished trials. Raises `BadStudy` if there is no such experiment, `BadMachine` if nobody answers."""
+    """The runs of finished trials. Raises `BadStudy` if there is no such experiment, `BadMachine` if MLflow is away."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -115,13 +115,13 @@ def _of_one_study(runs: Sequence[Run]) -> list[Run]:
 
 
 def _chosen_on(run: Run) -> list[tuple[str, str]]:
-    """The datasets whose images had a say: name and fingerprint."""
+    """The datasets that a run was selected on: name and fingerprint."""
     used = run.inputs.dataset_inputs if run.inputs else []
     return [(one.dataset.name, one.dataset.digest) for one in used]
 
 
 def _study(run: Run) -> str | None:
-    """The id of its study."""
+    """The id of the study of a run."""
     return run.data.tags.get("study_id")
 
 
@@ -134,7 +134,7 @@ def _is_champion(run: Run) -> bool:
 
 
 def _alike(run: Run) -> list[str]:
-    """The trials that could not be told from this one, if it is the champion."""
+    """The numbers of trials that are not significantly different from this one, if it is the champion."""
     return run.data.tags.get("not_told_from_winner", "").split(", ") if _is_champion(run) else []
 
 

@@ -34,16 +34,16 @@ MAX_DESCRIPTION = 5000  # characters, of MLflow
 
 @dataclass(frozen=True)
 class Registered:
-    """A bundle in the registry, and what became of the alias."""
+    """A registered bundle, and the version that the alias `champion` points to."""
 
     version: str
     name: str  # "refit of trial 4"
-    before: str | None  # whom the alias stood for, "version 1 (refit of trial 4)"; None: for nobody
-    moved: bool  # whether it stands for this version now
+    before: str | None  # what the alias pointed to, "version 1 (refit of trial 4)"; None: to nothing
+    moved: bool  # whether it points to this version now
     reason: str
 
     def sentence(self, model_name: str) -> str:
-        """What was registered, and whom models:/NAME@champion stands for now."""
+        """What was registered, and what models:/NAME@champion points to now."""
         registered = f"in MLflow models:/{model_name}, version {self.version} ({self.name}); @{ALIAS} "
         if not self.moved:
             return f"{registered}stays with {self.before or 'nobody'}, for {self.reason}: --champion moves it"
@@ -96,7 +96,7 @@ def register_champion(
 
 
 def _tags(study: str, study_id: str, network: Network) -> dict[str, str]:
-    """Tags: which network of which study a version is."""
+    """The tags of a version: study, trial and network."""
     which = {
         "refit": network.fit_id,
         "fold": network.training[0].label,
@@ -114,7 +114,7 @@ def _tags(study: str, study_id: str, network: Network) -> dict[str, str]:
 
 
 def _moves(holder: ModelVersion | None, named: Mapping[str, str], is_chosen: bool) -> tuple[bool, str]:
-    """Whether the alias moves by itself, and why not."""
+    """Whether the alias moves where nothing was asked for, and the reason if it does not."""
     if holder is None:
         return True, ""
     if holder.tags.get("study_id") != named["study_id"]:
@@ -129,7 +129,7 @@ def _named(holder: ModelVersion) -> str:
 
 
 def _link(client: MlflowClient, model_name: str, number: str) -> None:
-    """Let the logged model know its version, as `mlflow.register_model` does: else MLflow calls it not registered."""
+    """Tag the logged model with its version, as `mlflow.register_model` does: MLflow shows it as registered then."""
     from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
     model_id = logged_model_of(client.get_model_version(model_name, number))
@@ -142,14 +142,14 @@ def _link(client: MlflowClient, model_name: str, number: str) -> None:
 
 
 def _digest(bundle_folder: Path) -> str:
-    """Of what a bundle is and of what its card says: a network that was scored since has another card."""
+    """SHA-256 of the files of a bundle, its card included: a network that was scored since has another card."""
     config = (bundle_folder / "config.json").read_bytes()  # it holds the digests of the weights
     card = (bundle_folder / "model_card.md").read_text(encoding="utf-8")
     return hashlib.sha256(config + what_it_says(card).encode()).hexdigest()
 
 
 def logged_model_of(version: ModelVersion) -> str | None:
-    """The id of the logged model that a version was made of: its place has it, for MLflow's databases keep none."""
+    """The id of the logged model that a version was made of, from its source URI: MLflow's databases keep no other."""
     found = re.search(r"\bm-[0-9a-f]{32}\b", version.source or "")
     return version.model_id or (found.group() if found else None)
 
@@ -190,7 +190,7 @@ def _register(
 
 
 def _log_scores(client: MlflowClient, run_id: str, model_id: str, network: Network) -> None:
-    """The scores of the run, again, as those of the model, each with the dataset that it was measured on."""
+    """Log the scores of the run for the model as well, each with the dataset that it was measured on."""
     from mlflow.entities import Metric
 
     metrics = []
@@ -215,7 +215,7 @@ def _log_scores(client: MlflowClient, run_id: str, model_id: str, network: Netwo
 
 @contextmanager
 def _saved_model(bundle_folder: Path, model: object) -> Iterator[Path]:
-    """The bundle as MLflow wants a model: code and files, nothing pickled."""
+    """Write the bundle as an MLflow model: code and files, nothing pickled."""
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec

@@ -1,4 +1,4 @@
-"""The run in MLflow of a network that is handed over: a fold has one, a refit or an ensemble gets its own."""
+"""The MLflow run of an exported network: that of its fold, or a new one of a refit or an ensemble."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _log(home: StudyStore, runs: StudyRuns, network: Network) -> str:
 
 
 def find_run(client: MlflowClient, experiment: str, study_id: str, trial: int) -> Run:
-    """The run of a trial of a study; others may have its name."""
+    """The run of a trial of the study with this id. Raises `BadStudy` if there is none."""
     found = client.get_experiment_by_name(experiment)
     of_study = f"tags.role = 'trial' and tags.trial = '{trial}' and tags.study_id = '{study_id}'"
     runs = client.search_runs([found.experiment_id], of_study) if found else []
@@ -67,7 +67,7 @@ def find_run(client: MlflowClient, experiment: str, study_id: str, trial: int) -
 
 @contextmanager
 def answering(tracking_uri: str) -> Iterator[None]:
-    """What MLflow, or its database, cannot do now is a `BadMachine`: the same command does it later."""
+    """Raises `BadMachine` for errors of MLflow or its database: the same command succeeds once MLflow answers."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 

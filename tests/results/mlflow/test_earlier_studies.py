@@ -96,7 +96,7 @@ def test_what_was_chosen_by_images_that_are_held_out_now_is_refused(home):
         earlier_configurations(home, ["formula", "elsewhere"], asked(home)[0], other, other.test)
     ours, theirs = refusal.value.problems
     assert "formula was chosen by" in ours and "images that this study holds out" in ours
-    assert "elsewhere in MLflow was chosen on drawn as another split deals them" in theirs
+    assert "elsewhere in MLflow was chosen on drawn with another split" in theirs
     assert earlier_configurations(home, ["elsewhere"], asked(home)[0], other, [])  # nothing is held out
 
 
@@ -137,8 +137,8 @@ def test_what_an_earlier_study_began_with_counts_too(home, others):
         spec = replace(study.spec, warm_start=(before,))
         study.home.begin(study.space, own, spec, [{"learning_rate": 1e-3}])
         carry_out(study, [1e-4])
-    assert "third began with settings of formula: formula was chosen by" in refusal(
+    assert "third began with configurations of formula: formula was chosen by" in refusal(
         home, "third", plan, renamed
     )
-    assert "orphan began with settings of gone: no study" in refusal(home, "orphan", plan, renamed)
+    assert "orphan began with configurations of gone: no study" in refusal(home, "orphan", plan, renamed)
     assert earlier_configurations(home, ["third", "orphan"], asked(home)[0], own, [])  # nothing is held out
