@@ -61,6 +61,10 @@ class KnownRun:
     epochs: set[int] | None  # steps of its curves; None: to be looked up
 
     @property
+    def num_values(self) -> int:
+        return len(self.metrics) + len(self.params) + len(self.tags)
+
+    @property
     def first_epoch(self) -> int:
         """The step of its first epoch."""
         return int(self.tags.get(FIRST_EPOCH, "0"))
@@ -89,11 +93,26 @@ class StudyRuns:
         self._experiment = experiment
         self._tags = {"study": experiment, **tags}
         self._experiment_id = _open_experiment(client, experiment, artifact_location, self._tags)
-        self._runs = {run.key: run for run in _read_runs(client, self._experiment_id, self._tags)}
+        self._runs: dict[Key, KnownRun] = {}
+        for run in _read_runs(client, self._experiment_id, self._tags):
+            self._know(run)
         self._first_epoch = min((run.first_epoch for run in self._runs.values()), default=1)
         self._tags[FIRST_EPOCH] = str(self._first_epoch)
         if self._first_epoch == 0:
             logger.warning("the runs of %s in MLflow were begun with epochs from 0, and go on so", experiment)
+
+    def _know(self, run: KnownRun) -> None:
+        """Keep one run of each key: a server that hung may carry out a request after it was made once more."""
+        other = self._runs.setdefault(run.key, run)
+        if other is run:
+            return
+        kept, late = sorted((run, other), key=lambda one: one.num_values, reverse=True)
+        self._client.delete_run(late.run_id)
+        self._runs[run.key] = kept
+        logger.warning(
+            "MLflow had the run of %r twice, for it answered a request late; the emptier one is deleted",
+            " ".join(part for part in run.key if part),
+        )
 
     def has_ended(self, number: int, state: str) -> bool:
         """Whether the run of a trial is complete, as one of this state."""

@@ -54,7 +54,7 @@ class MlflowSink(ReplaySink):
         self.replay = StudySync(store, pictures)
         self._runs: StudyRuns | None = None
         self._patience: dict[str, str] = {}
-        self._is_running = self._is_over = self._is_written = False
+        self._is_running = self._is_over = self._is_written = self._was_away = False
         self._champion: StudyTrial | None = None
         self._lock = threading.Lock()
         self._in_flight: dict[tuple[int, int, str], dict[int, dict[str, float]]] = {}
@@ -86,6 +86,8 @@ class MlflowSink(ReplaySink):
         self._is_written = False
         self.replay.look()
         in_flight = self._rows()
+        if is_last and self._was_away:
+            self._runs = None  # a request that was given up may have been carried out since
         try:
             self._runs = self._runs or self._connect()
             self.replay.write(self._runs, in_flight, is_running=self._is_running and not is_last)
@@ -94,6 +96,7 @@ class MlflowSink(ReplaySink):
             elif is_last:
                 self._runs.interrupted()
         except Exception:
+            self._was_away = True
             self._runs = None  # what it remembers may be out of date when MLflow is back
             raise
         self._forget(in_flight)

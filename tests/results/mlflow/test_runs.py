@@ -156,6 +156,16 @@ def test_a_failed_trial_says_why_and_takes_its_open_folds_with_it(open_runs, fin
     assert {found[name].info.status for name in ("trial-001 unet", "trial-001/fold-0")} == {"FAILED"}
 
 
+def test_a_run_that_a_server_made_late_once_more_is_deleted(open_runs, find_runs, mlflow_uri, caplog):
+    write_everything(open_runs())
+    client, late = connect(mlflow_uri), find_runs()["trial-003/fold-0"]
+    tags = {name: late.data.tags[name] for name in ("role", "trial", "fit_id", "study", "first_epoch")}
+    client.create_run(late.info.experiment_id, run_name="trial-003/fold-0", tags=tags)
+    open_runs()
+    assert find_runs()["trial-003/fold-0"].info.run_id == late.info.run_id
+    assert "had the run of 'fold 3 fit0' twice" in caplog.text
+
+
 def test_two_trials_may_share_a_fit(open_runs, find_runs):
     runs = open_runs()
     for number in (0, 1):
