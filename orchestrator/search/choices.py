@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-RuleName = Literal["paired", "forgiving", "asha", "median", "wilcoxon", "none"]
+RuleName = Literal["paired", "asha", "none"]  # the classes: race/rules.py
 SamplerName = str  # a name of samplers/registry.py, or optuna:CLASS(...); checked there
 BestRule = Literal["best", "one-se"]
 EnsembleName = Literal["folds", "greedy", "best"]

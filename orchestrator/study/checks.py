@@ -11,6 +11,7 @@ from orchestrator.data.splits.resplit import resplit
 from orchestrator.ray_cluster.machine import Machine
 from orchestrator.search.budget.limits import Budget
 from orchestrator.search.goals.objective import objective_problems
+from orchestrator.search.race.rules import RULES
 from orchestrator.search.samplers.draw import refuse_unless_allowed, refuse_unless_drawn
 from orchestrator.search.samplers.registry import sampler_problems
 from orchestrator.search.space.space import SearchSpace
@@ -19,8 +20,6 @@ from orchestrator.study.spec import Study
 from orchestrator.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
-# Races that test whether one mean over images is below another.
-COMPARES_MEANS = ("paired", "wilcoxon")
 
 
 def check(study: Study, machine: Machine) -> None:
@@ -61,7 +60,7 @@ def _several_problems(study: Study) -> list[str]:
     if len({*goals}) < len(goals):
         problems.append(f"each can be given once, found {', '.join(goals)}")
     problems += sampler_problems(study.sampler, len(goals))
-    if several and study.race != "none":
+    if several and not RULES[study.race].trains_all_folds:
         problems.append(
             f"--race {study.race} compares trials by one objective, found {count}; use --race none"
         )
@@ -71,11 +70,12 @@ def _several_problems(study: Study) -> list[str]:
 
 
 def _race_problems(study: Study) -> list[str]:
-    if study.spec.objectives[1:] or study.objective.is_mean or study.race not in COMPARES_MEANS:
+    if study.spec.objectives[1:] or study.objective.is_mean or not RULES[study.race].compares_means:
         return []
+    others = " or ".join(name for name, rule in RULES.items() if not rule.compares_means)
     return [
         f"--race {study.race} stops a trial whose mean over images is surely below the best one's, which says "
-        f"little of its {study.spec.objective}; use --race none, asha, forgiving or median"
+        f"little of its {study.spec.objective}; use --race {others}"
     ]
 
 

@@ -9,8 +9,10 @@ from ray.tune import Callback
 
 from orchestrator.common.interruption import listen_again
 from orchestrator.search.budget.limits import End
+from orchestrator.search.engine import Engine
+from orchestrator.search.optuna_trials import OptunaTrials
 from orchestrator.search.progress.monitor import ProgressMonitor
-from orchestrator.search.ray_tune.searcher import OptunaSearcher
+from orchestrator.search.race.state import RaceState
 from orchestrator.search.records.cut_fits import CutFit, append_cut_fit
 from orchestrator.search.store.study_store import StudyTrial, read_trial
 from orchestrator.study.cleanup import WeightCleanup
@@ -22,20 +24,24 @@ class ReportingCallback(Callback):
     """Reports every fold and trial that is finished in this run once, and tidies up after trials that are over."""
 
     def __init__(
-        self, study: Study, searcher: OptunaSearcher, report: ResultSink, watch: ProgressMonitor
+        self,
+        study: Study,
+        engine: Engine[RaceState, OptunaTrials],
+        report: ResultSink,
+        watch: ProgressMonitor,
     ) -> None:
         self.study, self.report, self.watch, self.ledger = study, report, watch, study.home.ledger
-        self.searcher, self.standings, self.purse = searcher, searcher.standings, searcher.purse
+        self.trials, self.state, self.gate = engine.trials, engine.state, engine.gate
         self.end: End | None = None  # as it was reported
         self.num_reported = 0  # folds and trials
         self.rows: dict[int, dict[int, dict[int, dict[str, float]]]] = {}  # in flight: trial, fold, epoch
-        self.tidy = WeightCleanup(study, searcher.standings)
+        self.tidy = WeightCleanup(study, engine.state)
         self.is_tidy = False
         # What earlier runs had on record is reported as a number; see `ResultSink`.
         self.on_record = {
             (number, fold)
-            for number in self.standings.configurations
-            for fold in self.standings.finished(number)
+            for number in self.state.configurations
+            for fold in self.state.finished(number)
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -55,7 +61,7 @@ class ReportingCallback(Callback):
         number = result["number"]
         for part in result["news"]:
             fold, fit_id, rows = part["fold"], part["fit_id"], part["rows"]
-            self.purse.spending.hear(fit_id, rows)
+            self.gate.spending.hear(fit_id, rows)
             self.watch.hear(number, fold, rows, self._epochs(number), part["done"])
             if rows:
                 in_flight = self.rows.setdefault(number, {}).setdefault(fold, {})
@@ -73,7 +79,7 @@ class ReportingCallback(Callback):
         self.report_finished()
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
-        end = self.purse.end
+        end = self.gate.end
         if end is not None and end != self.end:
             self.end = end
             self.report.ends(end)
@@ -84,13 +90,13 @@ class ReportingCallback(Callback):
 
     def report_finished(self) -> None:
         """Report every trial that Optuna knows to be over since the last time; keep what its unfinished fits showed."""
-        numbers = list(dict.fromkeys(self.searcher.over))
-        self.searcher.over.clear()
-        new = [self.searcher.stored(number) for number in numbers]
+        numbers = list(dict.fromkeys(self.trials.closed))
+        self.trials.closed.clear()
+        new = [self.trials.stored(number) for number in numbers]
         for trial in new:
             found = self._read(trial)
             for fold in (
-                self.standings.finished(trial.number) if trial.number in self.standings.fit_ids else ()
+                self.state.finished(trial.number) if trial.number in self.state.fit_ids else ()
             ):
                 self._report_fold(trial.number, fold)
             self._keep_cut_fits(trial.number)
@@ -105,34 +111,34 @@ class ReportingCallback(Callback):
     def over(self) -> list[FrozenTrial]:
         """Every trial that is over."""
         return [
-            trial for trial in self.searcher.study.get_trials(deepcopy=False) if trial.state.is_finished()
+            trial for trial in self.trials.study.get_trials(deepcopy=False) if trial.state.is_finished()
         ]
 
     def _fold_finished(self, number: int, fold: int, fit_id: str) -> None:
         self.rows.get(number, {}).pop(fold, None)
-        self.purse.spending.finish(self.ledger.read(fit_id))
+        self.gate.spending.finish(self.ledger.read(fit_id))
         self._report_fold(number, fold)
-        self.report.judged(number, self.standings.verdicts[number])
+        self.report.judged(number, self.state.verdicts[number])
 
     def _report_fold(self, number: int, fold: int) -> None:
         """Report a fold that is on record, unless that was done or an earlier run put it there."""
         if (number, fold) in self.on_record:
             return
         self.on_record.add((number, fold))
-        record = self.ledger.read(self.standings.fit_ids[number][fold])
-        self.report.fold_finished(number, fold, record, self.standings.configurations[number].masks)
+        record = self.ledger.read(self.state.fit_ids[number][fold])
+        self.report.fold_finished(number, fold, record, self.state.configurations[number].masks)
         self.num_reported += 1
 
     def _read(self, trial: FrozenTrial) -> StudyTrial:
-        look = self.standings.looks.get(trial.number)
+        look = self.state.looks.get(trial.number)
         return read_trial(trial, self.study.space, self.study.plan, self.ledger, look)
 
     def _keep_cut_fits(self, number: int) -> None:
         for fold, by_epoch in self.rows.pop(number, {}).items():
-            fit_id = self.standings.fit_ids[number][fold]
+            fit_id = self.state.fit_ids[number][fold]
             if not self.ledger.has(fit_id):
                 rows = [by_epoch[epoch] for epoch in sorted(by_epoch)]
                 append_cut_fit(self.ledger.cut_fits, CutFit(number, fold, fit_id, rows))
 
     def _epochs(self, number: int) -> int:
-        return self.standings.configurations[number].recipe.epochs
+        return self.state.configurations[number].recipe.epochs

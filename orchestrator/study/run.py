@@ -1,8 +1,7 @@
 """A study from search space to champion: read this one first.
 
-The searcher proposes trials, lanes train their fits, the ledger keeps finished fits, and sinks (terminal, MLflow, CSV
-files) receive the results; this page connects them. Running a study again resumes it: finished fits are read, not
-repeated.
+The engine decides what is trained next, Tune and lanes train it, the ledger keeps finished fits, and sinks (terminal, MLflow, CSV
+files) receive the results; this page connects them. A study that is run again resumes.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from orchestrator.data.splits.plan import group_of_case
 from orchestrator.ray_cluster.machine import Machine, cluster, open_widths, reach_cluster, shape_lanes
 from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.budget.usage import ResourceUsage
+from orchestrator.search.engine import Engine, LaneCapacity
 from orchestrator.search.forecast.plan import some_configurations
 from orchestrator.search.forecast.width import (
     NUM_DRAWN,
@@ -33,10 +33,12 @@ from orchestrator.search.forecast.width import (
     WidthChoice,
     choose_width,
 )
+from orchestrator.search.optuna_trials import OptunaTrials
 from orchestrator.search.progress.monitor import ProgressMonitor
+from orchestrator.search.race.rules import RULES
 from orchestrator.search.race.state import RaceState
-from orchestrator.search.ray_tune.scheduler import RaceScheduler
-from orchestrator.search.ray_tune.searcher import LaneCapacity, OptunaSearcher
+from orchestrator.search.ray_tune.scheduler import EngineScheduler
+from orchestrator.search.ray_tune.searcher import EngineSearcher
 from orchestrator.search.ray_tune.trainable import FoldTrial
 from orchestrator.search.records.status import LaneCount, read_status
 from orchestrator.search.store.optuna_storage import trouble_told
@@ -81,22 +83,23 @@ def run_study(
         machine = replace(machine, address=reach_cluster(machine.address) or "local")
     with study.home.lock():
         _begin(study)
+        _note_former_race(study)
         restore(study.home)
         reopen(study.home)
         study.home.ledger.sweep()
         room = LaneCapacity(len(study.plan.folds))
         purse = BudgetGate(study.budget, _spending(study), room.lanes)
         purse.reserved = study.rescore * len(study.plan.folds) if study.rescore > 1 else 0
-        searcher = _searcher(study, room, purse)
+        engine = make_engine(study, room, purse)
         # What GPU-hours were spent is known once it is known what a lane holds.
-        is_over = study.budget.gpu_hours is None and searcher.is_over
-        lost = searcher.lost()
+        is_over = study.budget.gpu_hours is None and engine.is_over
+        lost = engine.trials.lost()
         if is_over and not lost and (champion := chosen_champion(study.home, study.rescore)) is not None:
             with report:  # nothing is left to do but to write what a sink may have missed
                 report.finished(champion)
             return champion
         watch = ProgressMonitor(study.home, purse, study.race, report.progress)
-        watch.follow(searcher, study.home.optuna_study().get_trials(deepcopy=False))
+        watch.follow(engine, study.home.optuna_study().get_trials(deepcopy=False))
         with held_back(), report, watch, cluster(machine):
             raise_if_asked()
             choice = settle_width(study, machine, work, watch)
@@ -109,16 +112,16 @@ def run_study(
                 watch.choose_width(choice.width, choice.why)
                 report.width_chosen(choice)
             with Lanes(work, shape, study.home.folder / "train", machine.num_lanes or math.inf) as lanes:
-                room.num_lanes, stop = lanes.num_lanes, SearchStopper(purse, searcher, lanes)
+                room.num_lanes, stop = lanes.num_lanes, SearchStopper(engine, lanes)
                 with watch.counting_lanes(
                     lambda: LaneCount(lanes.num_lanes(), *lanes.count(), lanes.is_crowded)
                 ):
-                    word = ReportingCallback(study, searcher, report, watch)
-                    train_lost(lost, searcher.standings, lanes, purse, stop.stop_all, watch)
+                    word = ReportingCallback(study, engine, report, watch)
+                    train_lost(lost, engine.state, lanes, purse, stop.stop_all, watch)
                     word.report_finished()
                     if not is_over:
                         watch.now("searching")
-                        _search(study, searcher, lanes, stop, word)
+                        _search(study, engine, lanes, stop, word)
                     if purse.end is not None and purse.end.by == "failures":
                         raise FitFailed(purse.end.why)
                     raise_if_asked()
@@ -133,7 +136,7 @@ def run_study(
                         champion = choose_champion(study.home, lanes)
                         watch.name(None if champion is None else as_named(study.home, champion))
             # A fit that was cut may have been on record a moment later.
-            WeightCleanup(study, searcher.standings)(word.over())
+            WeightCleanup(study, engine.state)(word.over())
             if not is_settled:
                 return None
             report.finished(champion)
@@ -157,6 +160,17 @@ def begin(study: Study) -> None:
 
 def _begin(study: Study) -> None:
     study.home.begin(study.space, study.plan, study.spec, study.warm_start_configurations)
+
+
+def _note_former_race(study: Study) -> None:
+    """Log that a study goes on by another rule, where the rule that it was begun with is no longer offered."""
+    last = read_status(study.home.status_file)
+    if last is not None and last.race not in RULES:
+        logger.warning(
+            "this study was begun with --race %s, which is no longer offered: it goes on with --race %s",
+            last.race,
+            study.race,
+        )
 
 
 def settle_width(study: Study, machine: Machine, work: Perform, watch: ProgressMonitor) -> WidthChoice | None:
@@ -189,9 +203,10 @@ def _spending(study: Study) -> ResourceUsage:
     return ResourceUsage(study.home.ledger, last.unfinished if last is not None else None)
 
 
-def _searcher(study: Study, room: LaneCapacity, purse: BudgetGate) -> OptunaSearcher:
+def make_engine(study: Study, lanes: LaneCapacity, gate: BudgetGate) -> Engine[RaceState, OptunaTrials]:
+    """The engine of a study on disk, as earlier runs have left it."""
     group_of = group_of_case((*study.datasets, *study.unseen), study.plan.near_duplicates)
-    standings = RaceState(
+    state = RaceState(
         study.home.ledger,
         study.space,
         study.plan,
@@ -201,29 +216,32 @@ def _searcher(study: Study, room: LaneCapacity, purse: BudgetGate) -> OptunaSear
         study.objective,
         study.secondary,
     )
-    return OptunaSearcher(
+    trials = OptunaTrials(
         study.home.optuna_study(),
         study.space,
-        standings,
-        purse=purse,
+        state,
         seed=study.seed,
-        room=room,
         sampler=study.sampler,
         warm_start_configurations=study.home.warm_start_configurations(),
     )
+    return Engine(trials, state, gate, lanes)
 
 
 def _search(
-    study: Study, searcher: OptunaSearcher, lanes: Lanes, stop: SearchStopper, word: ReportingCallback
+    study: Study,
+    engine: Engine[RaceState, OptunaTrials],
+    lanes: Lanes,
+    stop: SearchStopper,
+    word: ReportingCallback,
 ) -> None:
-    """Run Tune until the search ends. Where its processes are taken away it is begun anew, with what it was at.
+    """Run Tune until the search ends. Where its processes are lost it is started again, with the visits in flight.
 
-    Raises what halted the lanes or the searcher.
+    Raises what halted the lanes or the engine.
     """
     num_tried, num_finished = 0, word.num_reported
     while True:
         try:
-            _tuner(study, searcher, lanes, stop, word).fit()
+            _tuner(study, engine, lanes, stop, word).fit()
         except Exception as failure:
             num_tried = 1 if word.num_reported > num_finished else num_tried + 1
             num_finished = word.num_reported
@@ -233,16 +251,20 @@ def _search(
                     raise
                 raise fault from failure
             logger.warning("Tune lost its processes, and begins anew: %s", fault or failure)
-            searcher.take_back()
+            engine.interrupt()
             time.sleep(TUNE_AGAIN_S)
             continue
-        if (halted := searcher.fault or lanes.check_fault()) is not None:
+        if (halted := engine.fault or lanes.check_fault()) is not None:
             raise halted
         return
 
 
 def _tuner(
-    study: Study, searcher: OptunaSearcher, lanes: Lanes, stop: SearchStopper, word: ReportingCallback
+    study: Study,
+    engine: Engine[RaceState, OptunaTrials],
+    lanes: Lanes,
+    stop: SearchStopper,
+    word: ReportingCallback,
 ) -> Tuner:
     trainable = tune.with_parameters(
         FoldTrial,
@@ -254,9 +276,9 @@ def _tuner(
     return Tuner(
         tune.with_resources(trainable, {"CPU": 0.01}),
         tune_config=TuneConfig(
-            search_alg=searcher,  # decides what to try, and on which folds
-            scheduler=RaceScheduler(searcher.standings),  # decides when enough is known of a trial
-            num_samples=-1,  # the searcher says when it is over
+            search_alg=EngineSearcher(engine),  # asks the engine for visits
+            scheduler=EngineScheduler(engine),  # reports epochs and fits to it
+            num_samples=-1,  # the engine ends the search
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(

@@ -17,7 +17,7 @@ setting_image   what a setting makes of an image
 fit_image       what one fit makes of an image
 
 Every fit's curve of validation Dice over epochs t = 1, 2, ... is described by `asymptote - amplitude * t^-rate` and the
-SD of single epochs around it. orchestrator/search/forecast/worlds.py reads its noise from such a file.
+SD of single epochs around it. orchestrator/search/simulated/worlds.py reads its noise from such a file.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     python tests/benchmarks/scale.py --home /tmp/big --fits 1000 10000 100000 --out scale.json
     python tests/benchmarks/scale.py --home /tmp/big --boards --out scale.json   # leaderboard and status of it
 
-The loop is the real one: searcher, scheduler, race, standings, journal, ledger, verdicts, status and sinks, which have
+The loop is the real one: engine, searcher, scheduler, race, journal, ledger, verdicts, status and sinks, which have
 threads of their own. Four things are not: a formula scores fits in place of training; Tune's controller and its actors,
 with the lanes, are left out, so that `Tune` below hands on news as Tune does; MLflow is a client that takes every call
 and keeps nothing; and no pictures are drawn, which cost each trial with all its folds the same.
@@ -47,18 +47,19 @@ from orchestrator.results.mlflow.runs import StudyRuns
 from orchestrator.results.mlflow.sink import MlflowSink
 from orchestrator.results.sinks.console import ConsoleSink
 from orchestrator.results.sinks.csv_files import CsvSink
+from orchestrator.search import optuna_trials
 from orchestrator.search.budget.gate import BudgetGate
+from orchestrator.search.engine import LaneCapacity
 from orchestrator.search.progress import monitor as watch_module
 from orchestrator.search.progress.monitor import ProgressMonitor
-from orchestrator.search.ray_tune import searcher as searcher_module
-from orchestrator.search.ray_tune.scheduler import RaceScheduler
-from orchestrator.search.ray_tune.searcher import LaneCapacity
+from orchestrator.search.ray_tune.scheduler import EngineScheduler
+from orchestrator.search.ray_tune.searcher import EngineSearcher
 from orchestrator.search.records.status import write_status
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.events import ReportingCallback
-from orchestrator.study.run import _searcher, _spending, begin
+from orchestrator.study.run import _spending, begin, make_engine
 from orchestrator.study.sinks import AllSinks, ResultSink
 from orchestrator.study.spec import Study
 from orchestrator.training.recipe import FitSpec
@@ -171,12 +172,12 @@ class Tune:
         room = LaneCapacity(len(study.plan.folds), lambda: num_lanes)
         with meter.part("start"):
             self.purse = BudgetGate(study.budget, _spending(study), room.lanes)
-            self.searcher = _searcher(study, room, self.purse)
-            self.standings = self.searcher.standings
-            self.scheduler = RaceScheduler(self.standings)
+            self.engine = make_engine(study, room, self.purse)
+            self.state, self.searcher = self.engine.state, EngineSearcher(self.engine)
+            self.scheduler = EngineScheduler(self.engine)
             self.watch = ProgressMonitor(study.home, self.purse, study.race, lambda status: None)
-            self.watch.follow(self.searcher, self.searcher.study.get_trials(deepcopy=False))
-            self.word = ReportingCallback(study, self.searcher, report, self.watch)
+            self.watch.follow(self.engine, self.engine.trials.study.get_trials(deepcopy=False))
+            self.word = ReportingCallback(study, self.engine, report, self.watch)
             self.word.report_finished()
         self.queue: deque[tuple[Any, int]] = deque()
         self.num_visits = 0
@@ -184,18 +185,18 @@ class Tune:
         self._measure()
 
     def _measure(self) -> None:
-        meter, standings = self.meter, self.standings
-        meter.wrap(searcher_module, "draw", "sampler")
-        meter.wrap(standings, "_believe", "race: model of all")
-        meter.wrap(standings, "judge", "race: verdict")
-        meter.wrap(standings, "recall", "race: who goes on")
-        meter.wrap(self.scheduler, "_is_hopeless", "race: cuts in a fit")
-        meter.wrap(self.searcher, "suggest", "searcher")
-        meter.wrap(self.searcher, "on_trial_complete", "searcher")
-        meter.wrap(self.searcher, "_wants_new", "budget")
+        meter, engine = self.meter, self.engine
+        meter.wrap(optuna_trials, "draw", "sampler")
+        meter.wrap(engine.state, "rank", "race: model of all")
+        meter.wrap(engine, "finish", "race: verdict")
+        meter.wrap(engine, "_recall", "race: which goes on")
+        meter.wrap(engine, "epoch", "race: cuts in a fit")
+        meter.wrap(self.searcher, "suggest", "engine")
+        meter.wrap(self.searcher, "on_trial_complete", "engine")
+        meter.wrap(engine, "_may_begin", "budget")
         for method in ("ask", "tell", "enqueue_trial", "get_trials", "set_user_attr"):
-            meter.wrap(self.searcher.study, method, "journal")
-        meter.wrap(standings.ledger.trials, "write", "trial records")
+            meter.wrap(engine.trials.study, method, "journal")
+        meter.wrap(engine.state.ledger.trials, "write", "trial records")
         meter.wrap(self.watch, "draw", "status")
         meter.wrap(watch_module, "write_status", "status")
         meter.wrap(self.word, "report_finished", "report")
@@ -204,12 +205,12 @@ class Tune:
 
     def grow(self, num_fits: int, until: float) -> None:
         """As fast as it goes: random configurations, ranked by their own scores."""
-        sampler, self.searcher.sampler = self.searcher.sampler, "random"
-        believe = self.standings._believe
-        self.standings._believe = lambda: None  # type: ignore[method-assign]
+        trials, state = self.engine.trials, self.state
+        sampler, trials.sampler = trials.sampler, "random"
+        rank, state.rank = state.rank, lambda: None  # type: ignore[method-assign]
         self.watch.drawn = float("inf")
         self.run(num_fits, until)
-        self.searcher.sampler, self.standings._believe = sampler, believe  # type: ignore[method-assign]
+        trials.sampler, state.rank = sampler, rank  # type: ignore[method-assign]
         self.watch.drawn = 0.0
 
     def run(self, num_fits: int, until: float = float("inf")) -> None:
@@ -233,7 +234,7 @@ class Tune:
     def _news(self, trial: Any, fold: int) -> None:
         """A fit, in three pieces of news."""
         number = trial.config["number"]
-        fit_id = self.standings.fit_ids[number][fold]
+        fit_id = self.state.fit_ids[number][fold]
         spec = self._spec(number, fold)
         rows = self.work.train(spec)
         self.num_fits += 1
@@ -254,7 +255,7 @@ class Tune:
     def _spec(self, number: int, fold: int) -> FitSpec:
         from orchestrator.search.records.trial_score import fold_specs
 
-        return fold_specs(self.standings.configurations[number], self.study.plan)[fold]
+        return fold_specs(self.state.configurations[number], self.study.plan)[fold]
 
 
 def study_in(home: Path, num_cases: int) -> Study:
@@ -309,7 +310,7 @@ def _row(study: Study, tune: Tune, num_fits: int, start: float) -> dict[str, Any
     ours = sum(value for name, value in seconds.items() if not name.startswith("("))
     return {
         "fits": tune.num_fits,
-        "trials": len(tune.standings.configurations),
+        "trials": len(tune.state.configurations),
         "ms_a_fit": {name: round(1000 * value / num_fits, 2) for name, value in sorted(seconds.items())},
         "ms_of_a_draw": round(
             1000 * seconds.get("sampler", 0) / max(1, tune.meter.calls.get("sampler", 0)), 1

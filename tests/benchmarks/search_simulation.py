@@ -3,7 +3,7 @@
     python tests/benchmarks/search_simulation.py
     python tests/benchmarks/search_simulation.py --repetitions 60 --worlds "as in V12" --lanes 1 8 --out table.json
 
-Worlds are those of orchestrator/search/forecast/worlds.py; every study of a repetition meets the same one, drawn anew
+Worlds are those of tests/support/known_worlds.py; every study of a repetition meets the same one, drawn anew
 for each repetition. Regret is what the setting that a study would name, by its score as the engine does, has lost to
 the best point there is, in Dice points. Fits and epochs count all training: fits that were cut, and the finalists'
 last folds.
@@ -13,10 +13,12 @@ plain, sampled   The same where the threshold is one more parameter to sample.
 raced, TPE       `paired` with Optuna's TPE: what the race alone is worth.
 raced            `paired` with the Gaussian process: ours.
 
+With --baselines also `forgiving`, `median` and `wilcoxon`, rules of the literature, each with Optuna's TPE.
+
 The second table asks after how much training each reaches what `plain` and `plain, sampled` reach at 300 fits (straight
 lines between budgets; `>` where it does not get there). "Best stopped" is the share of studies that had stopped for
 good the truly best of all settings they had tried, with a 95 % interval (Clopper and Pearson); "cut": within a fit.
-Nothing is asserted; tests/search/forecast/test_worlds.py holds a short form.
+Nothing is asserted; tests/search/simulated/test_worlds.py holds a short form.
 
 Printed with 60 repetitions (half an hour of CPU time), `raced` against what the plain ones have after 300 fits:
 
@@ -41,24 +43,30 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+
 import numpy as np
 import optuna
+from baseline_rules import BASELINE_RULES
+from known_worlds import WORLDS
 from optuna.exceptions import ExperimentalWarning
+from proposers import ask_optuna, ask_surrogate, predictions
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest
 
-from orchestrator.search.forecast.simulated_samplers import Proposer, ask_optuna, ask_surrogate
-from orchestrator.search.forecast.simulation import Outcome, Study
-from orchestrator.search.forecast.worlds import WORLDS, World
-from orchestrator.search.race.rules import Race, RuleName
+from orchestrator.search.race.rules import Race, Rule
 from orchestrator.search.samplers.registry import SAMPLERS
+from orchestrator.search.simulated.memory import Proposer
+from orchestrator.search.simulated.study import Outcome, SimulatedStudy
+from orchestrator.search.simulated.worlds import World
 
 PLAIN_FITS = (60, 100, 150, 300)
 RACED_FITS = (30, 45, 60, 80, 100)
@@ -71,7 +79,7 @@ class Way:
     """A way to search."""
 
     name: str
-    rule: RuleName
+    rule: str | Rule  # a name that `search` offers, or a baseline
     ask: Proposer
     budgets: tuple[int, ...]
     believes: bool = False  # the ranks follow the Gaussian process
@@ -84,6 +92,7 @@ WAYS = (
     Way("raced, TPE", "paired", TPE, RACED_FITS),
     Way("raced", "paired", ask_surrogate, RACED_FITS, believes=True),
 )
+BASELINES = tuple(Way(f"{name}, TPE", rule(), TPE, RACED_FITS) for name, rule in BASELINE_RULES.items())
 
 
 def search(world: World, way: Way, lanes: int, repetition: int) -> list[Outcome]:
@@ -91,7 +100,8 @@ def search(world: World, way: Way, lanes: int, repetition: int) -> list[Outcome]
     larger = replace(world, num_parameters=world.num_parameters + way.more_parameters)
     instance = larger.draw(repetition)
     race = Race(way.rule, instance.groups)
-    study = Study(instance, race, way.ask, lanes=lanes, seed=repetition, believes=way.believes)
+    predict = predictions if way.believes else None
+    study = SimulatedStudy(instance, race, way.ask, lanes=lanes, seed=repetition, predict=predict)
     return study.run(way.budgets)
 
 
@@ -136,7 +146,10 @@ def needed(rows: Sequence[Row], regret: float, what: str) -> float:
 
 def savings(rows: Sequence[Row]) -> list[Row]:
     """How many times less every search of one world needs for the last regret of the two plain ones."""
-    of = {way.name: [row for row in rows if row["search"] == way.name] for way in WAYS}
+    of = {
+        name: [row for row in rows if row["search"] == name]
+        for name in dict.fromkeys(r["search"] for r in rows)
+    }
     found = []
     for plain in ("plain", "plain, sampled"):
         last = of[plain][-1]
@@ -204,7 +217,9 @@ def main() -> None:
     parser.add_argument("--worlds", nargs="+", choices=names, default=names)
     parser.add_argument("--lanes", type=int, nargs="+", default=[1], help="fits in flight at once")
     parser.add_argument("--out", type=Path, help="every number as JSON, written after every world")
+    parser.add_argument("--baselines", action="store_true", help="measure races of the literature, too")
     options = parser.parse_args()
+    ways = (*WAYS, *BASELINES) if options.baselines else WAYS
     if options.repetitions < 2 or min(options.lanes) < 1:
         parser.error("--repetitions needs to be 2 or more, --lanes 1 or more")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -213,7 +228,7 @@ def main() -> None:
     saved: list[Row] = []
     for lanes in options.lanes:
         for world in (world for world in WORLDS if world.name in options.worlds):
-            found = [row for way in WAYS for row in measure(world, way, lanes, options.repetitions)]
+            found = [row for way in ways for row in measure(world, way, lanes, options.repetitions)]
             rows, saved = rows + found, saved + savings(found)
             if options.out:
                 options.out.write_text(json.dumps({"studies": rows, "savings": saved}, indent=1) + "\n")

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from formula import formula_study
 from rich.console import Console
-from visits import Engine
+from visits import DiskStudy
 
 from orchestrator.cli import main
 from orchestrator.cli.console.live import OVER, WORDS, clock, picture, progress_line, study_view
@@ -185,10 +185,10 @@ def home(tmp_path_factory):
     """A home with a study of which three visits are on record."""
     home = tmp_path_factory.mktemp("home")
     study = StudyStore(home, "raced")
-    engine = Engine(home, study.folder, num_trials=8, race="paired")
-    study.begin(engine.study.space, engine.study.plan)
-    engine.run(3)
-    formula_study(home, num_trials=1).home.begin(engine.study.space, engine.study.plan)
+    disk = DiskStudy(home, study.folder, num_trials=8, race="paired")
+    study.begin(disk.study.space, disk.study.plan)
+    disk.run(3)
+    formula_study(home, num_trials=1).home.begin(disk.study.space, disk.study.plan)
     return home
 
 

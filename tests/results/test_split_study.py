@@ -24,8 +24,8 @@ from orchestrator.results.export.handover import trial_card
 from orchestrator.results.sinks.console import ConsoleSink
 from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.budget.usage import ResourceUsage
+from orchestrator.search.engine import LaneCapacity
 from orchestrator.search.fit_jobs import ScoreJob
-from orchestrator.search.ray_tune.searcher import LaneCapacity
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import (
@@ -36,7 +36,7 @@ from orchestrator.search.store.study_store import (
     outside_cases,
 )
 from orchestrator.search.study_spec import StudySpec
-from orchestrator.study.run import _searcher
+from orchestrator.study.run import make_engine
 from orchestrator.study.spec import Study
 from orchestrator.training.ray.lanes import Shape
 
@@ -208,5 +208,5 @@ def test_a_search_knows_the_groups_of_twins_that_only_the_champion_is_scored_on(
     finished = finish("k-fold:2")
     room = LaneCapacity(len(finished.plan.folds))
     purse = BudgetGate(finished.study.budget, ResourceUsage(finished.home.ledger), room.lanes)
-    searcher = _searcher(finished.study, room, purse)
-    assert searcher.standings.group_of_case == finished.home.group_of_case()
+    engine = make_engine(finished.study, room, purse)
+    assert engine.state.group_of_case == finished.home.group_of_case()

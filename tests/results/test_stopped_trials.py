@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from in_mlflow import runs_of, sync_mlflow
 from mlflow.entities import Run
-from visits import Engine
+from visits import DiskStudy
 
 from orchestrator.cli.console.live import picture
 from orchestrator.cli.console.printing import out
@@ -52,15 +52,14 @@ class Stopped:
 def stopped(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Stopped:
     root = tmp_path_factory.mktemp("home")
     home = StudyStore(root, "formula")
-    engine = Engine(root, home.folder, num_trials=4, race="paired", noise=0.1)
-    study = replace(engine.study, home=home)
+    disk = DiskStudy(root, home.folder, num_trials=4, race="paired", noise=0.1)
+    study = replace(disk.study, home=home)
     home.begin(study.space, study.plan)
-    engine.run()
+    disk.run()
     number = next(trial.number for trial in home.trials() if trial.state == "stopped")
-    seen = engine.standings.judged[number]
+    seen = disk.state.judged[number]
     late = next(fold for fold in range(5) if fold not in seen)
-    params = engine.study.space.baseline_params() | engine.trials[number].params
-    engine.train({"params": params, "folds": [late]})
+    disk.train_fit(number, late)
     said: list[str] = []
     trial = home.trials()[number]
     with ConsoleSink(home, say=said.append, show=lambda *_: None) as console:
@@ -71,7 +70,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Stoppe
     fold = folds[trial.records[0].fit_id]
     (row,) = [row for row in leaderboard_dicts(board(home)) if row["trial"] == number]
     (view,) = [view for view in recorded_status(home).trials if view.number == number]
-    return Stopped(study, trial, said[-1], run, fold, row, view, engine.trials[number].user_attrs)
+    return Stopped(study, trial, said[-1], run, fold, row, view, disk.trials[number].user_attrs)
 
 
 def test_log_status_leaderboard_mlflow_and_optuna_say_the_same_of_a_stopped_trial(stopped: Stopped):

@@ -11,10 +11,10 @@ import optuna
 import pytest
 from formula import carry_out, formula_study
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from visits import Engine
+from visits import DiskStudy
 
 from orchestrator.search.goals.goals import front
-from orchestrator.search.race import state as standings
+from orchestrator.search.race import predictions, state
 from orchestrator.search.race.early_stopping import Curve, Finished
 from orchestrator.search.race.rules import Race
 from orchestrator.search.records import ledger
@@ -47,22 +47,20 @@ def seen(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def raced(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+def raced(tmp_path_factory: pytest.TempPathFactory) -> DiskStudy:
     """A race of some 50 trials, most of which wait with one fold."""
     home = tmp_path_factory.mktemp("home")
-    engine = Engine(
+    disk = DiskStudy(
         home, home / "e", num_trials=None, epochs=10**6, race="paired", sampler="random", noise=0.3
     )
-    engine.run(60)
-    assert len(engine.standings.waiting) > 15
-    return engine
+    disk.run(60)
+    assert len(disk.engine.waiting) > 15
+    return disk
 
 
-def one_more(engine: Engine) -> None:
-    name, visit = engine.suggest()
-    engine.train(visit)
-    engine.standings.judge(visit["number"])
-    engine.searcher.on_trial_complete(name, {})
+def one_more(disk: DiskStudy) -> None:
+    name, visit = disk.suggest()
+    disk.carry_out(name, visit)
 
 
 def test_up_to_a_number_of_configurations_nothing_is_approximated():
@@ -122,9 +120,9 @@ def test_configurations_are_placed_together_as_one_by_one():
 
 def test_a_decision_looks_at_no_record_of_trials_that_wait(raced, monkeypatch):
     looks = counting(monkeypatch, os, "scandir")
-    reads = counting(monkeypatch, standings, "score_trial")
+    reads = counting(monkeypatch, state, "score_trial")
     one_more(raced)
-    waiting = {fit for number in raced.standings.waiting[:-6] for fit in raced.standings.fit_ids[number]}
+    waiting = {fit for number in raced.engine.waiting[:-6] for fit in raced.state.fit_ids[number]}
     assert not waiting & {Path(folder).name for (folder,) in looks}
     assert len(looks) < 60 and len(reads) == 1
 
@@ -136,34 +134,34 @@ def test_a_decision_copies_no_trial_of_the_study(raced, monkeypatch):
 
 
 def test_a_sampler_is_shown_the_same_trial_as_before_where_nothing_else_is_known(raced):
-    stored = raced.searcher.study.get_trials(deepcopy=False)
-    before = [raced.standings.past(trial).shown for trial in stored]
-    again = [raced.standings.past(trial).shown for trial in stored]
+    stored = raced.engine.trials.study.get_trials(deepcopy=False)
+    before = [raced.state.past(trial).shown for trial in stored]
+    again = [raced.state.past(trial).shown for trial in stored]
     assert all(one is other for one, other in zip(before, again, strict=True))
 
 
 def test_of_many_configurations_only_what_is_new_is_believed_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr(standings, "EXACT", 30)
-    engine = Engine(
-        tmp_path, tmp_path / "engine", num_trials=None, epochs=10**6, race="paired", sampler="random"
+    monkeypatch.setattr(predictions, "EXACT", 30)
+    disk = DiskStudy(
+        tmp_path, tmp_path / "disk", num_trials=None, epochs=10**6, race="paired", sampler="random"
     )
-    engine.run(45)
-    monkeypatch.setattr(standings, "MORE", 10.0)
+    disk.run(45)
+    monkeypatch.setattr(predictions, "MORE", 10.0)
     predicted = counting(monkeypatch, GaussianProcess, "predict")
-    before = dict(engine.standings.race.board.beliefs)
-    one_more(engine)
-    number = max(engine.standings.configurations)
+    before = dict(disk.state.race.board.beliefs)
+    one_more(disk)
+    number = max(disk.state.configurations)
     assert [len(args[1]) for args in predicted] == [1]
-    after = engine.standings.race.board.beliefs
+    after = disk.state.race.board.beliefs
     assert number in after and before.items() <= after.items()
 
 
 def test_who_has_no_chance_is_not_judged_again_until_more_is_known(raced, monkeypatch):
     monkeypatch.setattr("orchestrator.search.race.paired_scores.FEW", 0)
-    board = raced.standings.race.board
-    raced.standings.race.recall(raced.standings.waiting, True)
+    board = raced.state.race.board
+    raced.state.race.recall(raced.engine.waiting, True)
     compared = counting(monkeypatch, board, "compare")
-    raced.standings.race.recall(raced.standings.waiting, True)
+    raced.state.race.recall(raced.engine.waiting, True)
     assert len(compared) <= 1
 
 
@@ -204,22 +202,22 @@ def test_the_front_of_many_is_that_of_all_pairs():
 
 
 def test_spending_is_counted_as_it_comes_in(raced):
-    spending, fits = raced.purse.spending, raced.purse.spending.fits.values()
+    spending, fits = raced.gate.spending, raced.gate.spending.fits.values()
     assert spending.spent().epochs == sum(fit.epochs for fit in fits)
     assert spending.spent().gpu_hours == pytest.approx(sum(fit.seconds for fit in fits) / 3600)
     assert spending.per_fit().epochs == np.mean([fit.epochs for fit in fits if fit.finished])
 
 
 def test_weights_of_a_trial_are_dropped_once(tmp_path, monkeypatch):
-    engine = Engine(tmp_path, tmp_path / "engine", num_trials=8)
-    engine.run()
+    disk = DiskStudy(tmp_path, tmp_path / "disk", num_trials=8)
+    disk.run()
     dropped: list[set[str]] = []
-    monkeypatch.setattr(type(engine.ledger), "drop_weights", lambda self, fits: dropped.append({*fits}))
-    tidy = WeightCleanup(engine.study, engine.standings)
-    for trial in engine.trials:
+    monkeypatch.setattr(type(disk.ledger), "drop_weights", lambda self, fits: dropped.append({*fits}))
+    tidy = WeightCleanup(disk.study, disk.state)
+    for trial in disk.trials:
         tidy([trial])
     assert sum(map(len, dropped)) == len(set().union(*dropped)) == (8 - KEEP_WEIGHTS) * 5
-    best = sorted(engine.trials, key=lambda trial: -trial.value)[:KEEP_WEIGHTS]
+    best = sorted(disk.trials, key=lambda trial: -trial.value)[:KEEP_WEIGHTS]
     assert tidy.kept == {trial.number for trial in best}
 
 

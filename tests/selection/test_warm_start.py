@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from formula import carry_out, formula_study
-from visits import Engine
+from visits import DiskStudy
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.search.goals.constraints import limits_of
@@ -112,12 +112,12 @@ def test_what_costs_too_much_does_not_fit():
 
 def test_they_have_the_numbers_after_the_papers_configuration_and_are_asked_for_once(template, tmp_path):
     kind = {"num_trials": 5, "race": "paired", "warm_start_configurations": BEGINNINGS}
-    visits = Engine(template, tmp_path / "a", **kind).run()
+    visits = DiskStudy(template, tmp_path / "a", **kind).run()
     rates = {visit["number"]: visit["params"]["learning_rate"] for visit in visits}
     assert [rates[number] for number in range(3)] == [1e-4, 2e-3, 5e-4]
     assert len(rates) == 5
     parts: list[dict] = []
-    while step := Engine(template, tmp_path / "b", **kind).run(1):
+    while step := DiskStudy(template, tmp_path / "b", **kind).run(1):
         parts += step
     assert parts == visits
 

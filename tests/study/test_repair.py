@@ -17,14 +17,14 @@ from orchestrator.cli import main
 from orchestrator.common.errors import MachineFault
 from orchestrator.data.splits.split_file import write_plan
 from orchestrator.search.budget.gate import BudgetGate
+from orchestrator.search.engine import LaneCapacity
 from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.race.verdict_log import read_verdicts
-from orchestrator.search.ray_tune.searcher import LaneCapacity
 from orchestrator.search.records.status import Status, write_status
 from orchestrator.search.store.study_store import Champion, StudyStore, champion_fit
 from orchestrator.selection.reevaluation import Reevaluation, remember
 from orchestrator.study.repair import damage, restore
-from orchestrator.study.run import _searcher, _spending
+from orchestrator.study.run import _spending, make_engine
 
 RATES = (1e-3, 1e-2, 1e-4)
 
@@ -200,12 +200,12 @@ def test_a_damaged_fit_of_a_finished_trial_is_trained_again_and_no_other(study):
     folder = spoil(study, "record.json", "emptied").parent
     assert len(study.ranked()) == 2
     restore(study)
-    searcher = _searcher(made, LaneCapacity(5), BudgetGate(made.budget, _spending(made), lambda: 1))
-    lost = searcher.lost()
-    assert lost.keys() == {folder.name} and searcher.is_over
+    engine = make_engine(made, LaneCapacity(5), BudgetGate(made.budget, _spending(made), lambda: 1))
+    lost = engine.trials.lost()
+    assert lost.keys() == {folder.name} and engine.is_over
     FormulaJobRunner(study.ledger)(lost[folder.name], None, 0, lambda row: True)
     assert [trial.number for trial, _ in study.ranked()] == before
-    assert searcher.lost() == {} and (study.ledger.aside / f"{folder.name}.1").is_dir()
+    assert engine.trials.lost() == {} and (study.ledger.aside / f"{folder.name}.1").is_dir()
 
 
 @pytest.mark.parametrize(

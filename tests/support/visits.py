@@ -1,22 +1,25 @@
-"""A study whose visits are carried out one after another, without Ray and without networks: see formula.py."""
+"""A study on disk, its fits made by formula, on simulated lanes or under Tune's searcher without Ray."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
-from formula import SPACE, FormulaJobRunner, formula_study
-from ray.tune.search import Searcher
+from formula import SPACE, FormulaJobRunner, formula_study, quality
+from optuna.trial import FixedTrial
 
 from orchestrator.data.splits.plan import group_of_case
 from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.budget.usage import ResourceUsage
 from orchestrator.search.choices import GoalName, RuleName, SamplerName
+from orchestrator.search.engine import Engine, LaneCapacity, Visit
+from orchestrator.search.optuna_trials import OptunaTrials
 from orchestrator.search.race.state import RaceState
-from orchestrator.search.ray_tune.searcher import LaneCapacity, OptunaSearcher
+from orchestrator.search.ray_tune.searcher import EngineSearcher
 from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.simulated.lanes import SimulatedLanes
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.store.optuna_storage import open_database, open_journal
 from orchestrator.study.spec import Study
@@ -24,8 +27,29 @@ from orchestrator.study.spec import Study
 NUM_FOLDS = 5
 
 
-class Engine:
-    """What Tune, the lanes and the scheduler do, one visit after another."""
+@dataclass(frozen=True)
+class FormulaFits:
+    """What stands in for training: records of the formula, a second each."""
+
+    study: DiskStudy
+    num_epochs: int
+
+    def curve(self, number: int, fold: int) -> list[float]:
+        recipe = self.study.state.configurations[number].recipe
+        return [quality(recipe.learning_rate)] * self.num_epochs
+
+    def seconds(self, number: int, fold: int) -> float:
+        return 1.0
+
+    def finish(self, number: int, fold: int) -> None:
+        self.study.train_fit(number, fold)
+
+    def abandon(self, number: int, fold: int) -> None:
+        """What was trained of it leaves no record."""
+
+
+class DiskStudy:
+    """The engine of a study on disk, with Tune's searcher over it."""
 
     def __init__(
         self,
@@ -59,21 +83,14 @@ class Engine:
         )
         plan, self.log = self.study.plan, folder / "race.jsonl"
         self.groups = group_of_case(self.study.datasets, plan.near_duplicates)
-        self.standings = RaceState(
-            self.ledger, self.study.space, plan, self.groups, race, self.log, secondary=self.study.secondary
+        self.state = RaceState(
+            self.ledger, space, plan, self.groups, race, self.log, secondary=self.study.secondary
         )
-        self.purse = BudgetGate(self.study.budget, ResourceUsage(self.ledger, unfinished), lambda: num_lanes)
-        self.searcher = OptunaSearcher(
-            stored,
-            self.study.space,
-            self.standings,
-            purse=self.purse,
-            seed=seed,
-            room=LaneCapacity(NUM_FOLDS, lambda: num_lanes),
-            sampler=sampler,
-            warm_start_configurations=warm_start_configurations,
-        )
-        self.num_visits, self.noise = 0, noise
+        self.gate = BudgetGate(self.study.budget, ResourceUsage(self.ledger, unfinished), lambda: num_lanes)
+        begun = {"sampler": sampler, "warm_start_configurations": warm_start_configurations}
+        trials = OptunaTrials(stored, space, self.state, seed=seed, **begun)  # type: ignore[arg-type]
+        self.engine = Engine(trials, self.state, self.gate, LaneCapacity(NUM_FOLDS, lambda: num_lanes))
+        self.searcher, self.num_visits, self.noise = EngineSearcher(self.engine), 0, noise
 
     def suggest(self) -> tuple[str, dict]:
         name = f"tune-{self.num_visits}"
@@ -81,24 +98,36 @@ class Engine:
         return name, self.searcher.suggest(name)
 
     def train(self, visit: dict, folds: list[int] | None = None) -> None:
-        specs = fold_specs(self.study.space.configuration(visit["params"]), self.study.plan)
         for fold in visit["folds"] if folds is None else folds:
-            FormulaJobRunner(self.ledger, noise=self.noise)(specs[fold], None, 0, lambda row: True)  # type: ignore[arg-type]
-            self.purse.spending.finish(self.ledger.read(specs[fold].fit_id))
+            self.train_fit(visit["number"], fold)
+
+    def train_fit(self, number: int, fold: int) -> None:
+        spec = fold_specs(self.state.configurations[number], self.study.plan)[fold]
+        FormulaJobRunner(self.ledger, noise=self.noise)(spec, None, 0, lambda row: True)  # type: ignore[arg-type]
+        self.gate.spending.finish(self.ledger.read(spec.fit_id))
+
+    def lanes(self, num_lanes: int = 1, num_epochs: int = 1) -> SimulatedLanes:
+        """Lanes on a simulated clock; every fit reports so many epochs, the last one with its end."""
+        return SimulatedLanes(self.engine, FormulaFits(self, num_epochs), num_lanes)
+
+    def as_dict(self, visit: Visit) -> dict:
+        """A visit as the searcher suggests it."""
+        params = self.study.space.sample(FixedTrial(self.trials[visit.number].params))
+        return {"number": visit.number, "params": params, "folds": list(visit.folds)}
+
+    def carry_out(self, name: str, visit: dict) -> None:
+        """Train a visit fold by fold, as long as its trial is not stopped."""
+        for fold in visit["folds"]:
+            self.train(visit, [fold])
+            if self.engine.finish(visit["number"], fold).action == "stop":
+                break
+        self.searcher.on_trial_complete(name, {})
 
     def run(self, num_visits: int = 1000) -> list[dict]:
-        """Carry out visits until the searcher has no more, or so many."""
-        visits = []
-        while len(visits) < num_visits:
-            name, visit = self.suggest()
-            if visit == Searcher.FINISHED:
-                return visits
-            assert visit is not None
-            self.train(visit)
-            self.standings.judge(visit["number"])
-            self.searcher.on_trial_complete(name, {})
-            visits.append(visit)
-        return visits
+        """Carry out visits on one simulated lane until the engine has no more, or so many have ended."""
+        lanes = self.lanes()
+        lanes.run(lambda: lanes.num_ended >= num_visits)
+        return [self.as_dict(visit) for visit in lanes.visits]
 
     def fail(self, name: str, number: int, error: str = "the loss became nan") -> None:
         self.ledger.write_failure(number, error)
@@ -106,4 +135,4 @@ class Engine:
 
     @property
     def trials(self) -> list[optuna.trial.FrozenTrial]:
-        return self.searcher.study.trials
+        return self.engine.trials.study.trials

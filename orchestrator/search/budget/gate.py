@@ -62,6 +62,8 @@ class BudgetGate:
 
     def affords(self, fit_ids: Iterable[str]) -> bool:
         """Whether the rest of these fits, and the re-evaluation, stay within the epochs and GPU-hours."""
+        if self.budget.epochs is None and self.budget.gpu_hours is None:
+            return True
         after = self.spending.spent() + self.cost_of(self.spending.left_of(fit_ids) + self.reserved)
         limits = ((self.budget.epochs, after.epochs), (self.budget.gpu_hours, after.gpu_hours))
         return all(limit is None or found <= limit for limit, found in limits)

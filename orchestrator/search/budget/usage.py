@@ -35,7 +35,7 @@ class ResourceUsage:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: Ledger | None,
         unfinished: Mapping[str, Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -48,7 +48,7 @@ class ResourceUsage:
         self.seconds_of: dict[int, float] = {}
         for fit_id, cost in (unfinished or {}).items():
             self._count(fit_id, Training(*cost))
-        for fit_id, training in _on_record(ledger):
+        for fit_id, training in _on_record(ledger) if ledger is not None else ():
             self._count(fit_id, training)
         self.ticks: deque[tuple[float, int]] = deque()  # (time, number of epochs reported)
 

@@ -1,8 +1,8 @@
 """What a study will cost on some hardware, before it starts: a few steps are measured, the rest is simulated.
 
-A fit's time follows from measured images a second, for the worker's share of the global batch; what workers need to
-exchange gradients is computed. The study is then played through event by event, lanes, race and failures, in a world
-with a known best (worlds.py), whose settings take as long as those that were measured.
+A fit's time follows from measured images a second, for the worker's share of the global batch; the exchange of
+gradients between workers is computed. The study is then simulated by the engine itself, with lanes and failures, in a
+world with a known best (simulated/worlds.py), whose configurations take as long as those that were measured.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from orchestrator import models
 from orchestrator.data.cache.frames import CachedCases
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.search.choices import RuleName
-from orchestrator.search.forecast.simulated_samplers import Seen
-from orchestrator.search.forecast.simulation import Study
-from orchestrator.search.forecast.worlds import World
 from orchestrator.search.race.rules import Race
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.significance import ComparedTrial, all_against
+from orchestrator.search.simulated.lanes import SimulatedLanes
+from orchestrator.search.simulated.memory import Seen
+from orchestrator.search.simulated.study import SimulatedStudy
+from orchestrator.search.simulated.worlds import World
 from orchestrator.search.space.space import Configuration, SearchSpace
 from orchestrator.training.batch_memory import Memory
 from orchestrator.training.fit import run_fit
@@ -45,14 +46,14 @@ NEAR = 0.1  # of the range of a parameter
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast one worker is with one setting: {its share of the global batch: images a second}."""
+    """How fast one worker is with one configuration: {its share of the global batch: images a second}."""
 
     training: dict[int, float]
     validation: float  # images a second
     gradient_bytes: int
 
     def fit_seconds(self, spec: FitSpec, width: int) -> float:
-        """All epochs of the recipe, for patience cannot be foreseen, and the scoring at the end."""
+        """Seconds for all epochs of the recipe, because patience cannot be foreseen, and the scoring at the end."""
         recipe = spec.recipe
         steps = len(spec.train) // recipe.batch_size
         step = recipe.batch_size / width / self._rate(recipe.batch_size // width)
@@ -66,13 +67,13 @@ class Speed:
         )
 
     def like(self, measured: Speed) -> Speed:
-        """With the shares that were measured of another setting, in proportion to the one that both have."""
+        """The shares that were measured of another configuration, in proportion to the one that both have."""
         common = next(iter(self.training))
         factor = self.training[common] / measured._rate(common)
         return replace(self, training={share: rate * factor for share, rate in measured.training.items()})
 
     def _rate(self, share: int) -> float:
-        """Of the nearest share that was measured."""
+        """Images a second at the nearest share that was measured."""
         return self.training[min(self.training, key=lambda known: abs(known - share))]
 
 
@@ -96,9 +97,9 @@ def measure(
     shares: Sequence[int],
     loader_workers: int = 0,
 ) -> Speed:
-    """Train a few steps of a setting with these shares of its batch, on the images of its first fold.
+    """Time a few steps of a configuration with these shares of its batch, on the images of its first fold.
 
-    A share that is too much for the memory is taken in parts, as a fit would. Raises `FitFailed` as a fit does.
+    A share that exceeds the memory is trained in parts, as in a fit. Raises `FitFailed` as a fit does.
     """
     spec = fold_specs(configuration, plan)[0]
     training, validation = {}, 0.0
@@ -151,7 +152,7 @@ def measure(
 
 
 def seconds_of_fits(speeds: Sequence[Speed], specs: Sequence[FitSpec], width: int) -> list[float]:
-    """How long fits take at some width; of the first setting all shares were measured, of the others one or more."""
+    """How long fits take at some width; all shares were measured of the first configuration, some of the others."""
     return [speed.like(speeds[0]).fit_seconds(spec, width) for speed, spec in zip(speeds, specs, strict=True)]
 
 
@@ -170,14 +171,14 @@ def forecast(
     gpus_per_worker: float = 1.0,
     repetitions: int = REPETITIONS,
 ) -> Forecast:
-    """Play a study through; a setting takes as long as one of `fit_seconds`, drawn at random.
+    """Simulate a study; a configuration takes as long as one of `fit_seconds`, drawn at random.
 
-    rescore: finalists, at most, that are trained a second time. nested: outer folds, each with a study of its own
-    before, which trains on so much less. failures_per_hour: of one lane; a fit goes on from its last epoch, of
-    num_epochs, after `RESTART_S`.
+    rescore: finalists, at most, that are re-evaluated. nested: outer folds, each with a study of its own before, which
+    trains on fewer cases. failures_per_hour: of one lane; a fit goes on from its last epoch, of num_epochs, after
+    `RESTART_S`.
     """
 
-    def play(seconds: Sequence[float], seed: int) -> Study:
+    def play(seconds: Sequence[float], seed: int) -> SimulatedLanes:
         instance, rng = world.draw(seed), np.random.default_rng([seed, 5])
         of_configuration = rng.choice(np.asarray(seconds, dtype=np.float64), num_trials)
 
@@ -187,24 +188,26 @@ def forecast(
             return whole + failures * (RESTART_S + whole / num_epochs / 2)
 
         race_of = Race(race, instance.groups)
-        study = Study(instance, race_of, ask_nearby, lanes=num_lanes, seed=seed, duration=duration)
-        study.clock = START_S
-        study.run_configurations(num_trials)
+        study = SimulatedStudy(
+            instance, race_of, propose_nearby, lanes=num_lanes, seed=seed, seconds=duration
+        )
+        study.lanes.clock = START_S
+        study.run_trials(num_trials)
         if rescore > 1 and len(again := _finalists(study, rescore)) > 1:
-            study.train_again(again)
-        return study
+            study.lanes.repeat((number, fold) for number in again for fold in range(world.num_folds))
+        return study.lanes
 
     inner = [seconds * (nested - 1) / nested for seconds in fit_seconds] if nested else []
     played = [
         [play(fit_seconds, seed), *(play(inner, repetitions + seed * nested + k) for k in range(nested))]
         for seed in range(repetitions)
     ]
-    hours = [sum(study.clock for study in studies) / 3600 for studies in played]
-    busy = float(np.median([sum(study.busy for study in studies) for studies in played])) / 3600
+    hours = [sum(lanes.clock for lanes in studies) / 3600 for studies in played]
+    busy = float(np.median([sum(lanes.busy for lanes in studies) for studies in played])) / 3600
     return Forecast(
         width=width,
         num_lanes=num_lanes,
-        fits=int(np.median([sum(study.fits for study in studies) for studies in played])),
+        fits=int(np.median([sum(lanes.num_fits for lanes in studies) for studies in played])),
         gpu_hours=busy * width * gpus_per_worker,
         hours=float(np.median(hours)),
         hours_range=(min(hours), max(hours)),
@@ -218,28 +221,24 @@ def _num_averaged(recipe: Recipe) -> int:
     return recipe.epochs - first_averaged(recipe)
 
 
-def _finalists(study: Study, most: int) -> list[int]:
-    """Who would be scored again: the winner and those that cannot be told from it (ties.py), best first."""
+def _finalists(study: SimulatedStudy, most: int) -> list[int]:
+    """Trials to re-evaluate: the winner and those not significantly different from it, the best first."""
     num_folds = study.instance.world.num_folds
-    complete = [
-        number
-        for number, configuration in enumerate(study.configurations)
-        if len(configuration.scores) == num_folds
-    ]
+    complete = [number for number, trial in enumerate(study.trials) if len(trial.scores) == num_folds]
     ranked = sorted(complete, key=lambda number: -study.race.board.mean(number))
-    winner, *others = [_contender(study, number) for number in ranked]
+    winner, *others = [_compared(study, number) for number in ranked]
     groups = [group for fold in study.instance.groups for group in fold]
     against = all_against(winner, others, groups, 1 / (num_folds - 1) if num_folds > 1 else None)
     return [winner.number, *(one.other for one in against if not one.is_sure)][:most]
 
 
-def _contender(study: Study, number: int) -> ComparedTrial:
-    scores = [values for _, values in sorted(study.configurations[number].scores.items())]
+def _compared(study: SimulatedStudy, number: int) -> ComparedTrial:
+    scores = [values for _, values in sorted(study.trials[number].scores.items())]
     return ComparedTrial(number, np.concatenate(scores), tuple(float(values.mean()) for values in scores))
 
 
-def ask_nearby(seen: Seen, seed: int) -> tuple[float, ...]:
-    """Half of the time anywhere, else near the best so far: it closes in as samplers do, in no time."""
+def propose_nearby(seen: Seen, seed: int) -> tuple[float, ...]:
+    """Half of the time at random, else near the best so far: it converges as samplers do, at no cost."""
     rng = np.random.default_rng([seed, 7])
     num_parameters = seen.points.shape[1]
     if rng.random() < 0.5 or not np.isfinite(seen.values).any():
@@ -249,7 +248,7 @@ def ask_nearby(seen: Seen, seed: int) -> tuple[float, ...]:
 
 
 def some_configurations(space: SearchSpace, num_drawn: int, seed: int) -> list[Configuration]:
-    """The paper's setting, and some drawn at random."""
+    """The baseline, and some configurations drawn at random."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=RandomSampler(seed=seed))
     drawn = [space.sample(study.ask()) for _ in range(num_drawn)]
@@ -257,7 +256,7 @@ def some_configurations(space: SearchSpace, num_drawn: int, seed: int) -> list[C
 
 
 def widths_of(batch_sizes: Sequence[int], num_gpus: int) -> list[int]:
-    """Widths that deal every batch size evenly."""
+    """Widths that divide every batch size evenly."""
     return [width for width in range(1, num_gpus + 1) if all(size % width == 0 for size in batch_sizes)]
 
 

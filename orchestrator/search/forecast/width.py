@@ -1,8 +1,7 @@
 """How many workers a fit gets where there are several GPUs: as many as let the study end soonest. Knows no Ray.
 
-A lane times a few steps once, with every share of the batch that a worker could get. What it found stays in the study's
-folder: a study that is taken up again measures nothing, unless more GPUs make wider fits possible. Width does not
-change what is learnt.
+A lane times a few steps once, with every share of the batch that a worker could get. The result stays in the folder of
+the study: a resumed study measures nothing, unless more GPUs allow wider fits. Width does not change what is learnt.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from orchestrator.search.space.space import Configuration
 from orchestrator.training.jobs import job_kind
 from orchestrator.training.recipe import FitSpec
 
-NUM_DRAWN = 2  # settings that are timed beside the paper's
+NUM_DRAWN = 2  # configurations that are timed besides the baseline
 NUM_TRIALS = 40  # that are forecast where the budget counts something else
 REPETITIONS = 10  # of the simulated study
 CLOSE = 0.05  # a wider fit must end the study earlier by more than this share: narrow ones waste less
@@ -36,7 +35,7 @@ CLOSE = 0.05  # a wider fit must end the study earlier by more than this share: 
 @job_kind
 @dataclass(frozen=True)
 class TimeJob:
-    """Time the first setting with all these shares of its batch, the others with the largest, into a JSON file."""
+    """Time the first configuration with all shares of its batch, the others with the largest; written as JSON."""
 
     file: Path
     configurations: tuple[Configuration, ...]
@@ -49,7 +48,7 @@ class TimeJob:
         device: torch.device,
         loader_workers: int,
     ) -> None:
-        """A setting that cannot be trained is written down as why."""
+        """Measure; in place of a configuration that cannot be trained, its error is written."""
         found: list[dict[str, object] | str] = []
         for configuration in self.configurations:
             shares = sorted(self._shares(configuration))
@@ -65,7 +64,7 @@ class TimeJob:
 
     @property
     def is_done(self) -> bool:
-        """Whether the file has every share that these widths make; it may be from a run on fewer GPUs."""
+        """Whether the file has every share that these widths need; it may be from a run on fewer GPUs."""
         if not self.file.exists():
             return False
         first = read_speeds(self.file)[0]
@@ -77,14 +76,14 @@ class TimeJob:
 
 @dataclass(frozen=True)
 class WidthChoice:
-    """How many workers a fit gets, and why, in a line."""
+    """How many workers a fit gets, and a line that says why."""
 
     width: int
     why: str
 
 
 def possible_widths(networks: Sequence[str], batch_sizes: Sequence[int], at_most: int) -> tuple[int, ...]:
-    """Widths that deal every batch evenly and leave each worker what the network needs at a time; 1 is the first."""
+    """Widths that divide every batch evenly and leave each worker the images its network needs; 1 is the first."""
     fewest = max(models.smallest_batch(network) for network in networks)
     return tuple(
         width
@@ -94,7 +93,7 @@ def possible_widths(networks: Sequence[str], batch_sizes: Sequence[int], at_most
 
 
 def read_speeds(file: Path) -> list[Speed | str]:
-    """What a `TimeJob` found, in the order of its settings. Raises `BadStudy` where its file was damaged."""
+    """What a `TimeJob` measured, in the order of its configurations; errors as text. Raises `BadStudy` if damaged."""
     remedy = "delete it: what is in it is measured again"
     found = read_json(file, list[Speed | str], remedy)
     if not found:
@@ -112,10 +111,10 @@ def choose_width(
     rescore: int,
     num_parameters: int,
 ) -> WidthChoice:
-    """The narrowest width whose study ends about as soon as any, by what the job has found."""
+    """The narrowest width whose study ends about as soon as any, by the measurements of the job."""
     first, *others = read_speeds(job.file)
     if isinstance(first, str):
-        return WidthChoice(1, f"1 worker per fit: the paper's setting could not be timed, {first}")
+        return WidthChoice(1, f"1 worker per fit: the baseline could not be timed, {first}")
     timed = [(first, job.configurations[0])]
     timed += [
         (speed, configuration)
@@ -143,13 +142,13 @@ def choose_width(
     told = ", ".join(f"{value:.3g} h with {width}" for width, value in hours.items())
     return WidthChoice(
         chosen,
-        f"{chosen} worker(s) per fit: on {num_gpus} GPUs {trials} settings are forecast to take {told}, "
+        f"{chosen} worker(s) per fit: on {num_gpus} GPUs {trials} trials are forecast to take {told}, "
         f"by {len(timed)} that were timed for a few steps",
     )
 
 
 def quickest(file: Path, spec: FitSpec, widths: Sequence[int]) -> int:
-    """The width that ends one fit soonest: by what was timed for its study, else the widest."""
+    """The width that ends one fit soonest, by the measurements for its study; the widest without any."""
     first = read_speeds(file)[0] if file.exists() else ""
     if isinstance(first, str):
         return max(widths)

@@ -20,9 +20,11 @@ from optuna.trial import FrozenTrial
 
 from orchestrator.common.faults import machine_fault
 from orchestrator.search.budget.gate import BudgetGate
+from orchestrator.search.engine import Engine
+from orchestrator.search.optuna_trials import OptunaTrials
 from orchestrator.search.progress.snapshot import BestSoFar, trial_views
 from orchestrator.search.progress.time_left import Ahead, Pace, fits_a_configuration, forecast
-from orchestrator.search.ray_tune.searcher import OptunaSearcher
+from orchestrator.search.race.state import RaceState
 from orchestrator.search.records.status import (
     FoldView,
     LaneCount,
@@ -51,7 +53,7 @@ class ProgressMonitor:
         self.count: Callable[[], LaneCount] | None = None
         self.counting = threading.Lock()
         self.lanes = LaneCount()
-        self.searcher: OptunaSearcher | None = None
+        self.engine: Engine[RaceState, OptunaTrials] | None = None
         self.ended: dict[int, TrialState] = {}
         self.params: dict[int, dict[str, Any]] = {}
         self.flying: dict[int, dict[int, FoldView]] = {}  # trial -> fold
@@ -89,9 +91,9 @@ class ProgressMonitor:
             with self.counting:
                 self.count, self.lanes = None, LaneCount()
 
-    def follow(self, searcher: OptunaSearcher, trials: Iterable[FrozenTrial]) -> None:
-        """Monitor the trials of a searcher; `trials`: those of earlier runs."""
-        self.searcher, self.best = searcher, BestSoFar(searcher.standings)
+    def follow(self, engine: Engine[RaceState, OptunaTrials], trials: Iterable[FrozenTrial]) -> None:
+        """Monitor the trials of an engine; `trials`: those of earlier runs."""
+        self.engine, self.best = engine, BestSoFar(engine.state)
         for trial in trials:
             self.params[trial.number] = dict(trial.params)
             if trial.state.is_finished():
@@ -112,9 +114,9 @@ class ProgressMonitor:
 
     def visit(self, number: int, params: Mapping[str, Any], folds: Iterable[int]) -> None:
         """Folds of a trial were queued."""
-        if self.searcher is not None:
+        if self.engine is not None:
             self.params[number] = {
-                name: value for name, value in params.items() if name in self.searcher.space.search
+                name: value for name, value in params.items() if name in self.engine.state.space.search
             }
         self.flying[number] = {fold: FoldView("queued") for fold in folds}
 
@@ -151,11 +153,11 @@ class ProgressMonitor:
         self.seconds_a_draw = self.drawn - started
 
     def _draw(self) -> None:
-        if self.searcher is None:
+        if self.engine is None:
             return
         spending, end = self.purse.spending, self.purse.end
         spent = spending.spent()
-        standings = self.searcher.standings
+        standings = self.engine.state
         trials, others = trial_views(standings, self.ended, self.params, self.flying, MOST_SHOWN)
         self.latest = replace(
             self.latest,
@@ -163,8 +165,8 @@ class ProgressMonitor:
             trials=trials,
             others=others,
             best=self.best(),
-            objective=self.searcher.standings.objective.label(),
-            front=self.searcher.standings.front(),
+            objective=standings.objective.label(),
+            front=standings.front(),
             fits_done=spending.num_finished,
             epochs_done=int(spent.epochs),
             gpu_hours=spent.gpu_hours,
@@ -183,19 +185,19 @@ class ProgressMonitor:
         return "searching" if self.purse.end is None else "finishing"
 
     def _ahead(self) -> Ahead:
-        assert self.searcher is not None
-        standings, budget = self.searcher.standings, self.purse.budget
+        assert self.engine is not None
+        standings, budget = self.engine.state, self.purse.budget
         num_folds, num_begun = len(standings.plan.folds), len({*standings.configurations, *self.ended})
         folds = [len(standings.seen.get(number, ())) for number in standings.configurations if number]
         finals = {
             number: num_folds - len(standings.seen.get(number, ())) - len(self.flying.get(number, ()))
-            for number in standings.finalists(self.flying)
+            for number in self.engine.finalists(self.flying)
         }
         new = None if budget.trials is None else max(0, budget.trials - num_begun)
         return Ahead(
             new=0 if self.purse.end is not None else new,
             fits_a_configuration=fits_a_configuration(
-                [count for count in folds if count], num_folds, standings.rule != "none"
+                [count for count in folds if count], num_folds, not self.engine.trains_all_folds
             ),
             flying=sum(
                 1 - view.epoch / (view.epochs or 1)

@@ -11,6 +11,7 @@ from optuna.trial import TrialState as OptunaState
 
 from orchestrator.scoring.statistics import cluster_interval
 from orchestrator.search.budget.usage import ResourceUsage
+from orchestrator.search.race.rules import RULES
 from orchestrator.search.race.state import RaceState
 from orchestrator.search.records.status import (
     Best,
@@ -147,7 +148,7 @@ def recorded_status(home: StudyStore) -> Status:
         home.space(),
         home.plan(),
         home.group_of_case(),
-        rule,  # type: ignore[arg-type]  # as it was written
+        rule if rule in RULES else "none",  # type: ignore[arg-type]  # one that earlier versions offered
         home.race_file,
         home.objective(),
         home.secondary(),

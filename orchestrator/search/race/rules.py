@@ -1,8 +1,8 @@
-"""Who gets another fold: six rules, pure functions of the scores seen.
+"""Which trials are given another fold: rules, pure functions of the scores seen, in one registry.
 
-A setting is compared with the incumbent, the best setting that has all folds, on the images of the folds both have
-(board.py). `paired` stops what is worse beyond a stated error rate, gives more folds to the few that may win, and lets
-the others wait: a waiting setting holds nothing and may be taken up again. Scores are Dice in [0, 1].
+A trial is compared with the incumbent, the best trial that has all folds, on the images of the folds both have
+(paired_scores.py). `paired` stops what is worse beyond a stated error rate, gives more folds to the few that may win,
+and pauses the others: a paused trial holds nothing and may go on later. Scores are Dice in [0, 1].
 
 The same calls of `see` and `judge` give the same verdicts, so that a study can be replayed from its ledger.
 """
@@ -10,14 +10,13 @@ The same calls of `see` and `judge` give the same verdicts, so that a study can 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
-import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from orchestrator.scoring.formatting import percent, points
 from orchestrator.search.choices import Action, RuleName
@@ -26,41 +25,58 @@ from orchestrator.search.race.paired_scores import ChosenBy, Comparison, PairedS
 
 @dataclass(frozen=True)
 class Verdict:
-    """What happens to a setting after a fold, and why."""
+    """What happens to a trial after a fold, and why."""
 
-    action: Action  # go: next fold now; pause: may be taken up again; stop: never again
+    action: Action  # go: next fold now; pause: may go on later; stop: never again
     reason: str  # one sentence with its numbers
     against: int | None = None  # the incumbent it was compared with
     numbers: dict[str, float] = field(default_factory=dict)
 
 
-class Rule(Protocol):
-    """Judges settings that still lack folds; `recall` says which waiting one goes on."""
+class Rule(ABC):
+    """Judges trials that lack folds. Its attributes say what the rest of a search needs to know of a rule."""
 
-    def judge(self, board: PairedScores, number: int) -> Verdict: ...
+    name: ClassVar[str]  # under which it is offered
+    trains_all_folds: ClassVar[bool] = (
+        False  # nothing is stopped or paused, neither between folds nor within a fit
+    )
+    compares_means: ClassVar[bool] = False  # stops by means over images, which say little of other objectives
+    uses_predictions: ClassVar[bool] = (
+        False  # ranks by what a model of all trials predicts, not by own scores
+    )
 
-    def recall(self, board: PairedScores, paused: Collection[int], new_wanted: bool) -> int | None: ...
+    @abstractmethod
+    def judge(self, board: PairedScores, number: int) -> Verdict:
+        """What happens to a trial after a fold."""
+
+    @abstractmethod
+    def recall(self, board: PairedScores, paused: Collection[int], new_wanted: bool) -> int | None:
+        """The paused trial that goes on now; None: none. new_wanted: whether new trials are still begun."""
 
     @property
     def most_finalists(self) -> float:
-        """How many get all folds at the end, at most, where none has them yet."""
+        """Trials that get all folds at the end, at most, where none has them yet."""
         return math.inf
 
 
 @dataclass(frozen=True)
 class Paired(Rule):
-    """Stop what is worse for sure; go on with what may win; let the others wait.
+    """Stop what is surely worse, go on with what may win, pause the rest.
 
-    The error rate is divided by the looks, one a fold, and by the settings with all folds, for the incumbent is the
-    luckiest of them (Bonferroni, twice).
+    The error rate is divided by the number of looks, one a fold, and by the trials with all folds, because the
+    incumbent is the luckiest of them (Bonferroni, twice).
     """
 
-    error_rate: float = 0.05  # of ever stopping a setting as good as any that it was compared with
+    name: ClassVar[RuleName] = "paired"
+    compares_means: ClassVar[bool] = True
+    uses_predictions: ClassVar[bool] = True
+
+    error_rate: float = 0.05  # of ever stopping a trial as good as any that it was compared with
     least_folds: int = 1  # no stop before
     reduction: int = 4  # one in this many may have a second fold; after that its chance alone decides
     gain: float = 0.001  # Dice; a smaller one is not worth a fit
     least_chance: float = 0.2  # of that gain, to go on
-    finalists: int = 3  # settings that have all folds before a winner is named
+    finalists: int = 3  # trials that have all folds before a winner is named
 
     @property
     def most_finalists(self) -> float:
@@ -72,7 +88,7 @@ class Paired(Rule):
         found = board.compare(number, incumbent)
         if found is None:
             return Verdict(
-                "pause", f"Setting {incumbent}, to compare with, has none of these folds yet.", incumbent
+                "pause", f"Trial {incumbent}, to compare with, has none of these folds yet.", incumbent
             )
         looks = max(1, board.num_folds - self.least_folds)
         limit = self.error_rate / (looks * max(1, len(board.complete())))
@@ -102,7 +118,7 @@ class Paired(Rule):
         return next((number for number in hopeful if self._may_go(board, number)), None)
 
     def _may_go(self, board: PairedScores, number: int) -> bool:
-        """As `judge` says of one that waits in its place; who has no chance has none until something else is known."""
+        """Whether `judge` lets a paused trial go on; one without a chance has none until something else is known."""
         if board.no_chance.get(number) == board.since:
             return False
         if self.judge(board, number).action == "go":
@@ -113,42 +129,23 @@ class Paired(Rule):
 
 @dataclass(frozen=True)
 class Everything(Rule):
-    """Every setting gets all folds."""
+    """Every trial gets all folds."""
+
+    name: ClassVar[RuleName] = "none"
+    trains_all_folds: ClassVar[bool] = True
 
     def judge(self, board: PairedScores, number: int) -> Verdict:
-        return Verdict("go", "Every setting gets all folds.")
+        return Verdict("go", "Every trial gets all folds.")
 
     def recall(self, board: PairedScores, paused: Collection[int], new_wanted: bool) -> int | None:
-        return _furthest(board, paused)
-
-
-@dataclass(frozen=True)
-class Forgiving(Rule):
-    """Stop below the incumbent's worst fold (Bergman, Purucker and Hutter, arXiv:2405.03389)."""
-
-    least_folds: int = 1
-
-    def judge(self, board: PairedScores, number: int) -> Verdict:
-        incumbent = _complete_incumbent(board)
-        if incumbent is None:
-            return _nobody_complete()
-        mean, worst = board.mean(number), min(board.means[incumbent].values())
-        numbers = {"mean": mean, "worst_fold": worst, "folds": float(board.folds(number))}
-        stop = mean < worst and board.folds(number) >= self.least_folds
-        word = "below" if mean < worst else "not below"
-        reason = (
-            f"Mean {percent(mean)} over {board.folds(number)} folds is {word} {percent(worst)}, "
-            f"setting {incumbent}'s worst."
-        )
-        return Verdict("stop" if stop else "go", reason, incumbent, numbers)
-
-    def recall(self, board: PairedScores, paused: Collection[int], new_wanted: bool) -> int | None:
-        return _furthest(board, paused)
+        return furthest(board, paused)
 
 
 @dataclass(frozen=True)
 class Asha(Rule):
     """Successive halving over folds, promoting as places open (Li et al., arXiv:1810.05934)."""
+
+    name: ClassVar[RuleName] = "asha"
 
     reduction: int = 3
 
@@ -176,133 +173,66 @@ class Asha(Rule):
         between = [number for number in paused if board.folds(number) not in self._rungs(board)]
         placed = _placed(board, paused, self.reduction, reversed(self._rungs(board)))
         chosen = next(chain(between, placed), None)
-        return chosen if chosen is not None or new_wanted or board.complete() else _furthest(board, paused)
+        return chosen if chosen is not None or new_wanted or board.complete() else furthest(board, paused)
 
 
-@dataclass(frozen=True)
-class Median(Rule):
-    """Stop below the median of the others at as many folds (Golovin et al., Vizier, 2017)."""
-
-    least_others: int = 5
-
-    def judge(self, board: PairedScores, number: int) -> Verdict:
-        folds = board.folds(number)
-        others = [
-            float(np.mean(list(board.alike(other, list(means)[:folds]).means.values())))
-            for other, means in board.means.items()
-            if other != number and len(means) >= folds
-        ]
-        if len(others) < self.least_others:
-            return Verdict(
-                "go", f"{len(others)} others have {folds} folds; a median needs {self.least_others}."
-            )
-        mean, middle = float(np.mean(list(board.means[number].values()))), float(np.median(others))
-        numbers = {"mean": mean, "median": middle, "others": float(len(others)), "folds": float(folds)}
-        word = "below" if mean < middle else "not below"
-        reason = (
-            f"Mean {percent(mean)} over {folds} folds is {word} {percent(middle)}, "
-            f"the median of {len(others)} others."
-        )
-        return Verdict("stop" if mean < middle else "go", reason, None, numbers)
-
-    def recall(self, board: PairedScores, paused: Collection[int], new_wanted: bool) -> int | None:
-        return _furthest(board, paused)
-
-
-@dataclass(frozen=True)
-class Wilcoxon(Rule):
-    """Optuna's WilcoxonPruner over fold means: signed ranks against the best complete setting."""
-
-    p_threshold: float = 0.1
-    least_folds: int = 2
-
-    def judge(self, board: PairedScores, number: int) -> Verdict:
-        incumbent = _complete_incumbent(board)
-        if incumbent is None:
-            return _nobody_complete()
-        own = board.means[number]
-        best = board.alike(incumbent, list(own)).means
-        if len(own) < max(2, self.least_folds):
-            return Verdict("go", f"Signed ranks need more folds than {len(own)}.", incumbent)
-        differences = np.array([own[fold] - best[fold] for fold in own])
-        p_value = float(stats.wilcoxon(differences, alternative="less", zero_method="zsplit").pvalue)
-        # As in Optuna: who has the better mean so far is kept whatever its ranks say.
-        worse = float(np.mean(list(own.values()))) < float(np.mean(list(board.means[incumbent].values())))
-        numbers = {"difference": float(differences.mean()), "p_value": p_value, "folds": float(len(own))}
-        stop = worse and p_value < self.p_threshold
-        sign = "<" if p_value < self.p_threshold else ">="
-        end = ", and its mean is worse." if stop else "."
-        says = f"Signed ranks of {len(own)} folds against setting {incumbent}: p = {p_value:.2g} {sign} "
-        reason = f"{says}{self.p_threshold}{end}"
-        return Verdict("stop" if stop else "go", reason, incumbent, numbers)
-
-    def recall(self, board: PairedScores, paused: Collection[int], new_wanted: bool) -> int | None:
-        return _furthest(board, paused)
-
-
-RULES: dict[RuleName, Callable[..., Rule]] = {
-    "paired": Paired,
-    "forgiving": Forgiving,
-    "asha": Asha,
-    "median": Median,
-    "wilcoxon": Wilcoxon,
-    "none": Everything,
-}
+RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (Paired, Asha, Everything)}
 
 
 class Race:
-    """Scores in, verdicts out. Setting 0 and whoever is the only one to compare with get all folds at once."""
+    """Scores in, verdicts out. Trial 0, the baseline, and the incumbent get all folds at once."""
 
     def __init__(
         self,
-        rule: RuleName,
+        rule: str | Rule,
         groups: Sequence[Sequence[str]],
         *,
         fit_noise: float = 0.006,
         fit_noise_weight: float = 3.0,
-        **configuration: Any,
+        **fields: Any,
     ) -> None:
-        """groups[fold][image]: what is drawn together, a video or a patient. settings: fields of the rule.
+        """rule: a name in `RULES`, with its fields as keywords, or a rule. groups[fold][image]: a video or a patient.
 
-        fit_noise: SD of a fit's mean Dice between training seeds, as assumed with the weight of `fit_noise_weight`
-        degrees of freedom until the study shows its own: with few, hardly anything is stopped before it does.
+        fit_noise: SD of a fit's mean Dice between training seeds, assumed with the weight of `fit_noise_weight`
+        degrees of freedom until the study shows its own: with few, hardly anything is stopped before it does. Raises
+        `ValueError` for an unknown name, or a noise or weight of 0 or less.
         """
-        if rule not in RULES:
+        if isinstance(rule, str) and rule not in RULES:
             raise ValueError(f"no rule is named {rule!r}; known: {', '.join(RULES)}")
         if not (fit_noise > 0 and fit_noise_weight > 0):
             raise ValueError(f"fit_noise {fit_noise} and its weight {fit_noise_weight} must be above 0")
         self.board = PairedScores(groups, fit_noise, fit_noise_weight)
-        self.rule: Rule = RULES[rule](**configuration)
+        self.rule = RULES[rule](**fields) if isinstance(rule, str) else rule
 
     def see(self, number: int, values: Mapping[int, ArrayLike], chosen_by: ChosenBy | None = None) -> None:
-        """Take fold -> Dice in [0, 1], (images of that fold,), in place of what was seen of that setting.
+        """Take fold -> Dice in [0, 1], (images of that fold,), in place of earlier scores of the trial.
 
-        chosen_by(folds): the same of some of its folds, where masks are made as these folds choose; without it masks
-        do not depend on the folds.
+        chosen_by(folds): the same of some folds, with masks chosen over these alone; None: masks do not depend on
+        folds.
         """
         self.board.see(number, values, chosen_by)
 
     def judge(self, number: int) -> Verdict:
-        """What to do with a setting after a fold. With all folds it is `go`: there is nothing left to decide."""
+        """What happens to a trial after a fold. With all folds it is `go`: there is nothing left to decide."""
         if not self.board.folds(number):
-            raise ValueError(f"setting {number} has no finished fold to judge")
+            raise ValueError(f"trial {number} has no finished fold to judge")
         if self.board.is_complete(number):
             return Verdict(
                 "go", f"All {self.board.num_folds} folds are scored: {percent(self.board.mean(number))}."
             )
         if number in (0, self.incumbent):
-            return Verdict("go", f"Setting {number} gets all folds: the others are compared with it.")
+            return Verdict("go", f"Trial {number} gets all folds: the others are compared with it.")
         return self.rule.judge(self.board, number)
 
     def recall(self, paused: Collection[int], new_wanted: bool) -> int | None:
-        """Who of `paused` goes on before a new setting is tried; None: nobody.
+        """The one of `paused` that goes on before a new trial is begun; None: none.
 
-        new_wanted False: no new setting will come, so who still needs folds before a winner can be named.
+        new_wanted: False where no new trial is begun: then one that needs folds before a winner can be named.
         """
         return self._recall(self._waiting(paused), new_wanted)
 
     def _waiting(self, paused: Iterable[int]) -> dict[int, None]:
-        """In order; a fold that two settings share may have completed one that waits."""
+        """In order, without complete ones: a fit that two trials share may have completed one that is paused."""
         waiting = dict.fromkeys(paused)
         for number in waiting.keys() & self.board.complete():
             del waiting[number]
@@ -310,12 +240,12 @@ class Race:
 
     def _recall(self, waiting: Collection[int], new_wanted: bool) -> int | None:
         for number in (0, self.incumbent):
-            if number in waiting:  # a crash cut short whom the others are compared with
+            if number in waiting:  # a crash interrupted the one that others are compared with
                 return number
         return self.rule.recall(self.board, waiting, new_wanted)
 
     def finalists(self, paused: Iterable[int]) -> list[int]:
-        """Who of `paused` would be given folds if no new setting came from now on, the best first."""
+        """Those of `paused` that would be given folds if no new trial was begun, the best first."""
         left, found = self._waiting(paused), list[int]()
         most = math.inf if self.board.complete() else self.rule.most_finalists
         while len(found) < most and (number := self._recall(left, False)) is not None:
@@ -324,62 +254,50 @@ class Race:
         return found
 
     def exclude(self, number: int) -> None:
-        """Keep a setting from winning: it costs too much, or failed."""
+        """Exclude a trial that violates a constraint, or failed."""
         self.board.exclude(number)
 
     def estimate(self, number: int) -> float:
-        """The honest value of a setting: incumbent's mean plus mean paired difference on the folds seen."""
+        """Mean of the incumbent plus the mean paired difference to it on the folds seen."""
         return self.board.estimate(number)
 
     def believe(self, values: Mapping[int, float], *, anew: bool = True) -> None:
-        """Rank settings by these values from now on: a model's, for whom neighbours speak where folds are few.
-
-        anew: False where all others keep theirs.
-        """
+        """Rank trials by these values, the predictions of a model; anew: False where all others keep theirs."""
         self.board.believe(values, anew=anew)
 
     @property
     def incumbent(self) -> int | None:
-        """The best mean of those with all folds: whom others are compared with."""
+        """The trial with the best mean of those with all folds, which others are compared with."""
         return self.board.incumbent
 
 
-def _complete_incumbent(board: PairedScores) -> int | None:
-    incumbent = board.incumbent
-    return incumbent if incumbent is not None and board.is_complete(incumbent) else None
-
-
-def _nobody_complete() -> Verdict:
-    return Verdict("go", "No setting has all folds yet to compare with.")
-
-
 def _places(board: PairedScores, folds: int, reduction: int) -> int:
-    """How many of those with just so many folds may have one more."""
+    """How many trials with exactly so many folds may have one more."""
     ranks = board.ranked()
     return max(0, ranks.count(folds) // reduction - ranks.count(folds + 1))
 
 
 def _rank(board: PairedScores, number: int, folds: int, reduction: int) -> tuple[int, int]:
-    """Rank of a setting, from 1, among those with just so many folds, and how many of them may have one more."""
+    """Rank of a trial, from 1, among those with exactly so many folds, and how many of them may have one more."""
     return board.ranked().place(number) + 1, _places(board, folds, reduction)
 
 
 def _placed(
     board: PairedScores, paused: Collection[int], reduction: int, levels: Iterable[int]
 ) -> Iterator[int]:
-    """Waiting settings whose rank lets them go on, those with most folds first."""
+    """Paused trials whose rank lets them go on, those with most folds first."""
     for folds in levels:
         waiting = islice(board.ranked().with_folds(folds), _places(board, folds, reduction))
         yield from (number for number in waiting if number in paused)
 
 
-def _furthest(board: PairedScores, paused: Collection[int]) -> int | None:
-    """Rules without pauses still meet settings that a crash cut short: finish the furthest."""
+def furthest(board: PairedScores, paused: Collection[int]) -> int | None:
+    """Rules without pauses still meet trials that a crash interrupted: the one with most folds goes on."""
     return min(paused, key=lambda number: (-board.folds(number), number), default=None)
 
 
 def _finalist(board: PairedScores, paused: Collection[int], finalists: int) -> int | None:
-    """The best setting that still lacks folds, as long as it is among the best `finalists` of all."""
+    """The best trial that lacks folds, as long as it is among the best `finalists` of all."""
     seen = board.ranked().best()
     best = islice(seen, finalists) if board.may_end else seen
     return next((number for number in best if number in paused), None)
@@ -397,4 +315,4 @@ def _numbers(found: Comparison) -> dict[str, float]:
 def _difference(found: Comparison, incumbent: int) -> str:
     folds = "1 fold" if found.folds == 1 else f"{found.folds} folds"
     error = percent(found.standard_error)
-    return f"{points(found.difference)} ± {error} Dice points against setting {incumbent} on {folds}"
+    return f"{points(found.difference)} ± {error} Dice points against trial {incumbent} on {folds}"

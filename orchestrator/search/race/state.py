@@ -1,73 +1,41 @@
-"""What every setting of a study has shown so far, and what becomes of it: goes on, waits, is stopped, is complete.
+"""What every trial of a study has shown, as the search engine, samplers and status displays need it.
 
-Everything follows from the ledger and from Optuna's journal, so a study that was killed stands where it stood. Each
-verdict is one line of `race.jsonl`, with its numbers: replayed in that order, the ledger gives the same verdicts again.
+Everything is read from the ledger, the journal of Optuna and the verdicts in `race.jsonl`, so that a study that was
+killed resumes exactly. Replayed in the order of that file, the records of the ledger give the same verdicts again.
 """
 
 from __future__ import annotations
 
-import json
-import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
-from orchestrator.common.files import append
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.search.choices import RuleName
 from orchestrator.search.goals.goals import SecondaryGoals, front
 from orchestrator.search.goals.objective import Objective
-from orchestrator.search.race.early_stopping import lead_of
-from orchestrator.search.race.paired_scores import MORE
+from orchestrator.search.race.early_stopping import Curve, Finished
+from orchestrator.search.race.predictions import Predictions
 from orchestrator.search.race.rules import Race, Verdict
-from orchestrator.search.race.verdict_log import read_verdicts
+from orchestrator.search.race.verdicts import Verdicts
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.records.partial_score import NOTHING_SEEN, PartialScore, SeenFolds, partial
 from orchestrator.search.records.trial_score import TrialScore, fold_specs, score_trial
-from orchestrator.search.samplers.draw import PastTrial, shown
-from orchestrator.search.samplers.fold_aware_sampler import PosteriorMeans, posterior_means
-from orchestrator.search.samplers.inducing_points import EXACT
+from orchestrator.search.samplers.draw import PastTrial
 from orchestrator.search.space.space import Configuration, SearchSpace
 from orchestrator.training.recipe import FitSpec
 
-LATE = 4  # trials, the last ones that were stopped, of which a fit may come on record after all
-
-
-@dataclass(frozen=True)
-class RecordedVerdict:
-    """A verdict, and the folds that it was passed on."""
-
-    number: int
-    folds: tuple[int, ...]
-    verdict: Verdict
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"trial": self.number, "folds": list(self.folds), **asdict(self.verdict)}
-
-    @classmethod
-    def of(cls, line: Mapping[str, Any]) -> RecordedVerdict:
-        verdict = Verdict(line["action"], line["reason"], line["against"], line["numbers"])
-        return cls(line["trial"], tuple(line["folds"]), verdict)
-
-
-@dataclass(frozen=True)
-class Target:
-    """What the incumbent reached on a fold."""
-
-    number: int
-    dice: float  # validation Dice of its best epoch
-    lead: float = 0.0  # by which a fit may fall short of that: its trial is ahead on other folds
+LATE = 4  # trials, the most recently stopped ones, of which a fit in flight may still be recorded
 
 
 class RaceState:
-    """The settings that are not over yet, and the race between them."""
+    """Scores, estimates and verdicts of the trials that were entered, and the race between them."""
 
     def __init__(
         self,
@@ -80,41 +48,32 @@ class RaceState:
         objective: Objective | None = None,
         secondary: SecondaryGoals | None = None,
     ) -> None:
-        self.ledger, self.space, self.plan, self.rule, self.log = ledger, space, plan, rule, log
-        self.group_of_case = group_of_case
+        """log: `race.jsonl`, read at once and appended to."""
+        self.ledger, self.space, self.plan, self.group_of_case = ledger, space, plan, group_of_case
         self.race = Race(rule, [[group_of_case[case_id] for case_id in fold.val] for fold in plan.folds])
         self.objective, self.secondary = objective or Objective(), secondary or SecondaryGoals()
         self.inference_ms: dict[int, list[float | None]] = {}  # of every trial, by its finished folds
         self.drawn: dict[int, FrozenTrial] = {}  # with the searched parameters
         self.configurations: dict[int, Configuration] = {}
         self.fit_ids: dict[int, list[str]] = {}  # of every trial, fold by fold
-        self.seen: dict[int, tuple[int, ...]] = {}  # the folds of every trial that the race has seen
+        self.seen: dict[int, tuple[int, ...]] = {}  # finished folds of every trial that are scored
         self.scores: dict[int, TrialScore] = {}  # over these folds
-        self.beliefs: PosteriorMeans | None = None  # what the race ranks settings by
-        self.place_of: dict[int, int] = {}  # of each setting among those
-        self.scores_believed = 0  # of folds, that they rest on
-        self.believed_against: int | None = None  # the incumbent of then
-        self.unbelieved: set[int] = set()  # settings of which more is known since
+        self.predictions = Predictions(self.race)
         self.shares: dict[
             str, list[int]
-        ] = {}  # fit -> the trials that have it: those of other masks share theirs
-        self.late: deque[int] = deque(
-            maxlen=LATE
-        )  # stopped while a fit was in flight, which may come on record yet
+        ] = {}  # fit -> its trials: those that differ in masks alone share fits
+        self.late: deque[int] = deque(maxlen=LATE)  # trials that were stopped with fits in flight
         self._past: dict[int, PastTrial] = {}
-        self.verdicts: dict[int, Verdict] = {}  # the last one of every trial
-        self.judged: dict[int, tuple[int, ...]] = {}  # the folds that it was passed on
-        self.looks: dict[int, SeenFolds] = {}  # these, and whom it was compared with on them
+        self.log = Verdicts(log)
+        self.verdicts, self.judged, self.looks = self.log.latest, self.log.folds, self.log.seen
         self._shown: dict[int, tuple[tuple[int, ...], TrialScore]] = {}  # of stopped trials
-        self.waiting: list[int] = []  # paused: they hold nothing
         self.failed: set[int] = set()
         self.on_record: set[str] = set()  # fits
         self.best_dice: dict[str, float] = {}  # fit -> validation Dice of its best epoch
-        for line in read_verdicts(log):
-            self._note(RecordedVerdict.of(line))
+        self._with_curve: set[str] = set()  # fits in `curves`
 
     def enter(self, trial: FrozenTrial) -> None:
-        """Let a setting take part, with the folds that are on record."""
+        """Include a trial, with its finished fits."""
         number = trial.number
         self.drawn[number] = trial
         self.configurations[number] = self.space.configuration(self.space.sample(FixedTrial(trial.params)))
@@ -122,7 +81,7 @@ class RaceState:
         self._see(number)
 
     def fits(self, trial: FrozenTrial) -> list[str]:
-        """The fits of any trial, fold by fold; their names cost a hash over all cases, so it is made once."""
+        """Ids of the fits of any trial, fold by fold. An id is a hash over all cases, so it is computed once."""
         if trial.number not in self.fit_ids and (params := self.space.drawn(trial.params)) is not None:
             specs = fold_specs(self.space.configuration(params), self.plan)
             self.fit_ids[trial.number] = [spec.fit_id for spec in specs]
@@ -131,17 +90,17 @@ class RaceState:
         return self.fit_ids.get(trial.number, [])
 
     def finished(self, number: int) -> tuple[int, ...]:
-        """Folds of a trial that are on record."""
+        """Folds of a trial with a finished fit."""
         return tuple(fold for fold, fit_id in enumerate(self.fit_ids[number]) if self._is_on_record(fit_id))
 
     def _is_on_record(self, fit_id: str) -> bool:
-        """Once it is, it is: this is asked for every trial, again and again."""
+        """Whether a fit is finished. The file system is asked until it is, and never afterwards."""
         if fit_id not in self.on_record and self.ledger.has(fit_id):
             self.on_record.add(fit_id)
         return fit_id in self.on_record
 
     def lost(self, trials: Iterable[FrozenTrial]) -> dict[str, FitSpec]:
-        """Fits that were on record once, for a verdict or a score rests on them, and are not any more."""
+        """Fits that a verdict or a score is based on, and whose records are gone."""
         lost: dict[str, FitSpec] = {}
         for trial in trials:
             is_complete = trial.state == TrialState.COMPLETE
@@ -155,42 +114,44 @@ class RaceState:
         return lost
 
     def look_again(self) -> None:
-        """Take in what came on record of trials that take part already."""
+        """Score the fits that were finished since, of all trials."""
         for number in self.configurations:
             self._see(number)
 
     def lacking(self, number: int, folds: Iterable[int] | None = None) -> list[str]:
-        """Fits of a trial, all or those of some folds, that are not known to be on record; no file is looked at."""
+        """Ids of the unfinished fits of a trial, on these folds or on all, without access to files."""
         ids = self.fit_ids[number]
         return [ids[f] for f in (range(len(ids)) if folds is None else folds) if ids[f] not in self.on_record]
 
     def missing(self, number: int) -> list[int]:
+        """Folds of a trial without a finished fit."""
         done = self.finished(number)
         return [fold for fold in range(len(self.plan.folds)) if fold not in done]
 
     def unjudged(self, number: int) -> list[int]:
-        """Folds on record that no verdict has seen: the study was killed when they came in."""
+        """Folds with a finished fit that no verdict considered, as after a kill in between."""
         return [fold for fold in self.finished(number) if fold not in self.judged.get(number, ())]
 
     def is_judged(self, number: int) -> bool:
-        """Whether the last verdict knew all folds on record; a trial without any may have been cut."""
+        """Whether the latest verdict considered every finished fit; a trial that was cut may have none."""
         return number in self.judged and not self.unjudged(number)
 
-    def judge(self, number: int) -> Verdict:
-        """Look at what is on record of a trial by now, and say whether it goes on; the verdict is written down."""
-        self._see_news(number)
-        self._believe()
-        verdict = self._compared(number, self._ineligible(number) or self.race.judge(number))
-        self._write(RecordedVerdict(number, self.seen[number], verdict))
-        if verdict.action == "stop" and len(self.seen[number]) < len(self.plan.folds):
-            self.late.append(number)
-        return verdict
+    @cached_property
+    def curves(self) -> Finished:
+        """Learning curves of all finished fits, from the ledger the first time."""
+        stored = [one for one in self.ledger.stored() if one.case_ids]
+        self._with_curve = {one.fit_id for one in stored}
+        rows = (([row["val_dice"] for row in one.curves], one.spec.recipe.epochs) for one in stored)
+        return Finished(Curve(*curve) for curve in rows)
 
-    def _see_news(self, number: int) -> None:
-        """Take in what came on record of a trial, and with it of those that share a fit or may end late.
-
-        Of all others nothing can have come: a look at each would be thousands of questions to a file system.
-        """
+    def observe(self, number: int, fold: int) -> None:
+        """Score a fit that was just finished, and what may have been finished with it: trials that share the fit, and
+        those that were stopped with fits in flight. Others cannot have changed, and are not looked up."""
+        curves, fit_id = self.curves, self.fit_ids[number][fold]
+        if fit_id not in self._with_curve and self._is_on_record(fit_id):
+            self._with_curve.add(fit_id)
+            record = self.ledger.read(fit_id)
+            curves.append(Curve([row["val_dice"] for row in record.curves], record.spec.recipe.epochs))
         before = self.seen.get(number, ())
         self._see(number)
         new = (fold for fold in self.seen.get(number, ()) if fold not in before)
@@ -198,20 +159,44 @@ class RaceState:
             if other in self.configurations:
                 self._see(other)
 
-    def _compared(self, number: int, verdict: Verdict) -> Verdict:
-        """With how the trial compares with the incumbent on the same images, whatever the rule goes by."""
-        incumbent = self.race.incumbent
-        if incumbent is None or incumbent == number:
-            return verdict
-        found = self.race.board.compare(number, incumbent)
-        if found is None:
-            return verdict
-        pair = {"paired_difference": found.difference, "compared_with": float(incumbent)}
-        return replace(verdict, numbers=verdict.numbers | pair)
+    def rank(self) -> None:
+        """Update the predictions that rank the trials, where the rule uses predictions."""
+        if self.race.rule.uses_predictions:
+            self.predictions.update(self._past_of)
+
+    def _past_of(self, number: int) -> PastTrial:
+        return self.past(self.drawn[number])
+
+    def record(self, number: int, verdict: Verdict) -> None:
+        """Write down a verdict on the folds that are scored."""
+        self.log.add(number, self.seen[number], verdict)
+        if verdict.action == "stop" and len(self.seen[number]) < len(self.plan.folds):
+            self.late.append(number)
+
+    def record_cut(self, number: int, verdict: Verdict) -> None:
+        """Write down a verdict that ends a trial within a fit."""
+        self.late.append(number)
+        self.log.add(number, self.finished(number), verdict)
+
+    def num_epochs(self, number: int) -> int:
+        """Length of the schedule of a fit of this trial."""
+        return self.configurations[number].recipe.epochs
+
+    def reached(self, number: int) -> dict[int, float]:
+        """Fold -> validation Dice of the best epoch, of the folds that are scored."""
+        return {fold: self._best_dice(number, fold) for fold in self.seen.get(number, ())}
+
+    def infeasible(self, number: int) -> Verdict | None:
+        """A verdict that stops a trial that violates a constraint; None of the baseline, which is the reference."""
+        if number == 0 or (broken := self.broken(number)) is None:
+            return None
+        return Verdict("stop", f"Its {broken}.", None, self.excess(number))
 
     def shown(self, number: int) -> tuple[tuple[int, ...], TrialScore] | None:
-        """The folds that a trial is shown by, and its score over them: all on record, of a stopped one those that it
-        was stopped by. None before any; a file is read once at most."""
+        """The folds by which a trial is displayed, and its score over them; None before a fit is finished.
+
+        These are the finished folds; of a stopped trial, those that its last verdict considered.
+        """
         folds = self.seen.get(number, ())
         if number in self.verdicts and self.verdicts[number].action == "stop":
             folds = tuple(fold for fold in self.judged[number] if fold in folds)
@@ -227,7 +212,7 @@ class RaceState:
         return self._shown[number]
 
     def partial(self, number: int) -> PartialScore | None:
-        """What a trial without all its folds has shown; None of one that has all."""
+        """Score of a trial without all its folds; None of a complete one."""
         folds, score = self.shown(number) or ((), None)
         if len(folds) == len(self.plan.folds):
             return None
@@ -239,41 +224,30 @@ class RaceState:
         )
 
     def leave(self, number: int) -> None:
-        """A setting that failed: it cannot win, and nothing is learned from it, but others were measured against it."""
+        """Exclude a trial that failed, and learn nothing from its scores."""
         self.failed.add(number)
         self.race.exclude(number)
-        self.beliefs = None
-
-    def _ineligible(self, number: int) -> Verdict | None:
-        """A setting that costs too much goes no further, but for the paper's, which is the reference."""
-        if number == 0 or (broken := self.broken(number)) is None:
-            return None
-        return Verdict("stop", f"Its {broken}.", None, self.excess(number))
+        self.predictions.leave(number)
 
     def broken(self, number: int) -> str | None:
-        """In words, which limits a setting exceeds, if any."""
+        """The constraints that a trial violates, in words; None: none is known to be violated."""
         return self.secondary.broken(self.configurations[number], self.inference_ms.get(number, ()))
 
     def is_ineligible(self, number: int) -> bool:
-        """Whether it cannot win: it was seen to exceed a limit, or failed."""
+        """Whether a trial is excluded from the ranking: it violates a constraint, or failed."""
         return number in self.race.board.barred
 
     def excess(self, number: int) -> dict[str, float]:
-        """Limit -> by what share a setting exceeds it, as far as that is known."""
+        """Constraint -> share by which a trial exceeds its limit, as far as that is known."""
         return self.secondary.excess(self.configurations[number], self.inference_ms.get(number, ()))
 
-    def cut(self, number: int, verdict: Verdict) -> None:
-        """Write down that a trial was stopped within a fold."""
-        self.late.append(number)
-        self._write(RecordedVerdict(number, self.finished(number), verdict))
-
     def value(self, number: int) -> float | None:
-        """The score of a complete trial; of another what the race makes of it; None before it shows anything."""
+        """The objective of a complete trial; of another an estimate; None before a fit is finished or cut."""
         self._see(number)
         return self.known(number)
 
     def values(self, number: int) -> tuple[float, ...] | None:
-        """`value`, and that of every further objective."""
+        """`value`, then the secondary objectives."""
         value = self.value(number)
         return None if value is None else (value, *self._secondary(number))
 
@@ -285,7 +259,7 @@ class RaceState:
         )
 
     def past(self, trial: FrozenTrial) -> PastTrial:
-        """A setting as samplers are shown it; of one of which nothing else is known, the same as before."""
+        """A trial as samplers see it; the same object as before, where nothing has changed."""
         value = None if trial.state == TrialState.FAIL else self.known(trial.number)
         num_folds = max(1, len(self.seen.get(trial.number, ())))
         known = self._past.get(trial.number)
@@ -299,18 +273,18 @@ class RaceState:
     ) -> tuple[tuple[float, ...], dict[str, float]]:
         if value is None:
             return (), {}
-        unknown = dict.fromkeys(map(str, self.secondary.limits), 0.0)  # neither kept nor exceeded
+        unknown = dict.fromkeys(map(str, self.secondary.limits), 0.0)  # neither satisfied nor violated
         return self._secondary(trial.number), unknown | self.excess(trial.number)
 
     def known(self, number: int) -> float | None:
-        """As `value`, of what was seen by now; no file is looked at."""
+        """As `value`, from what is scored already, without access to files."""
         if number not in self.seen:
             return self._value_of_cut(self.verdicts[number]) if number in self.verdicts else None
         complete = len(self.seen[number]) == len(self.plan.folds)
         return self.objective(self.scores[number]) if complete else self._estimate(number)
 
     def _estimate(self, number: int) -> float:
-        """What the race makes of an incomplete trial, a mean, brought to the scale of the objective.
+        """Estimate of the objective of an incomplete trial, from its mean.
 
         Its folds may lack the worst one, so it is put as far below its mean as the incumbent is below its own.
         """
@@ -321,7 +295,7 @@ class RaceState:
         return mean + self.objective(score) - score.metrics["dice"]
 
     def front(self) -> tuple[int, ...]:
-        """The complete trials that no other is better than in all objectives; none where there is one objective."""
+        """Complete trials that no other dominates, over several objectives; empty where there is one objective."""
         if not self.secondary.objectives:
             return ()
         complete = [
@@ -334,87 +308,21 @@ class RaceState:
         }
         return tuple(sorted(front(found, self.secondary.directions)))
 
-    def target(self, number: int, fold: int) -> Target | None:
-        """What a fit of this trial is measured against; None where nothing may be cut."""
-        incumbent = self.race.incumbent
-        if self.rule == "none" or incumbent is None or incumbent == number or number == 0:
-            return None
-        if not self._is_on_record(self.fit_ids[incumbent][fold]):
-            return None
-        seen = self.seen.get(number, ())
-        own = {done: self._best_dice(number, done) for done in seen}
-        others = {done: self._best_dice(incumbent, done) for done in self.seen[incumbent]}
-        lead = lead_of(own, others, fold, self.race.board.num_images)
-        return Target(incumbent, self._best_dice(incumbent, fold), lead)
-
     def _best_dice(self, number: int, fold: int) -> float:
-        """Of a finished fit: asked for at every epoch of another, and a record is long."""
+        """Of a finished fit; kept, because every epoch of another fit needs it and a record is long."""
         fit_id = self.fit_ids[number][fold]
         if fit_id not in self.best_dice:
             self.best_dice[fit_id] = max(row["val_dice"] for row in self.ledger.read(fit_id).curves)
         return self.best_dice[fit_id]
 
-    def recall(self, new_wanted: bool) -> int | None:
-        """Take up a paused trial again, or nobody."""
-        self._believe()
-        number = self.race.recall(tuple(self.waiting), new_wanted)
-        if number is not None:
-            self.waiting.remove(number)
-        return number
-
-    @property
-    def may_end(self) -> bool:
-        """Whether a setting that may win has all its folds."""
-        return self.race.board.may_end
-
-    def finalists(self, running: Iterable[int]) -> list[int]:
-        """Who would be given folds if no new setting came from now on, the best first."""
-        return self.race.finalists([*self.waiting, *running])
-
     def _value_of_cut(self, verdict: Verdict) -> float | None:
-        """As far below the incumbent as the fit was when it was cut."""
+        """Estimate of a trial without finished fits: as far below the incumbent as its fit was when it was cut."""
         if verdict.against is None or "best_dice" not in verdict.numbers:
             return None
         return self._estimate(verdict.against) + verdict.numbers["best_dice"] - verdict.numbers["target"]
 
-    def _believe(self) -> None:
-        """Let the race rank settings by a model of all that was seen.
-
-        Of many settings the model is made anew when there is 1 % more to know, or another incumbent, by which all are
-        valued; till then only what it believes of those of which more is known.
-        """
-        if self.rule != "paired" or (self.beliefs is not None and not self.unbelieved):
-            return
-        if self._may_wait():
-            some = {number: self._belief(number) for number in self.unbelieved - self.failed}
-            self.race.believe(some, anew=False)
-        else:
-            self._believe_anew()
-        self.unbelieved.clear()
-
-    def _may_wait(self) -> bool:
-        board = self.race.board
-        return (
-            self.beliefs is not None
-            and self.beliefs.model is not None
-            and len(self.seen) > EXACT
-            and board.num_scores <= MORE * self.scores_believed
-            and board.incumbent == self.believed_against
-        )
-
-    def _believe_anew(self) -> None:
-        numbers = sorted(number for number in self.seen if number not in self.failed)
-        self.beliefs = PosteriorMeans([self.past(self.drawn[number]).shown for number in numbers])
-        self.place_of = {number: place for place, number in enumerate(numbers)}
-        self.race.believe(dict(zip(numbers, self.beliefs.all(), strict=False)))
-        self.scores_believed, self.believed_against = self.race.board.num_scores, self.race.incumbent
-
-    def _belief(self, number: int) -> float:
-        assert self.beliefs is not None
-        return self.beliefs.of(self.past(self.drawn[number]).shown, self.place_of.get(number))
-
     def _see(self, number: int) -> None:
-        """Dice of every validated image, masks made as the finished folds together choose."""
+        """Score all validated images of the finished fits, with masks chosen over these folds together."""
         folds = self.finished(number)
         if not folds or folds == self.seen.get(number):
             return
@@ -428,10 +336,11 @@ class RaceState:
         chosen_by = (lambda some: self._dice_as_chosen_by(number, some)) if depends else None
         self.race.see(number, dict(zip(folds, dice, strict=True)), chosen_by)
         self.seen[number] = folds
-        self.unbelieved.add(number)
+        if number not in self.failed:
+            self.predictions.mark(number)
 
     def _dice_as_chosen_by(self, number: int, folds: Sequence[int]) -> dict[int, np.ndarray]:
-        """Dice of the images of some folds, masks made as these alone choose."""
+        """Fold -> Dice of its images, with masks chosen over these folds alone."""
         records = self._records(number, folds)
         masks = self.configurations[number].masks.best(
             np.concatenate([one.histograms for one in records]), "dice"
@@ -441,19 +350,3 @@ class RaceState:
 
     def _records(self, number: int, folds: Sequence[int]) -> list[FitRecord]:
         return [self.ledger.read(self.fit_ids[number][fold]) for fold in folds]
-
-    def _write(self, judged: RecordedVerdict) -> None:
-        line = json.dumps({"at": round(time.time(), 3), **judged.as_dict()})
-        append(self.log, f"{line}\n".encode(), sync=True)
-        self._note(judged)
-
-    def _note(self, judged: RecordedVerdict) -> None:
-        self.verdicts[judged.number], self.judged[judged.number] = judged.verdict, judged.folds
-        self.looks[judged.number] = self.looks.get(judged.number, NOTHING_SEEN).then(judged.as_dict())
-
-
-def beliefs(seen: Sequence[PastTrial]) -> dict[int, float]:
-    """What a model of all settings believes of each, by number: where folds are few, neighbours speak for a setting."""
-    found = posterior_means([shown(past) for past in sorted(seen, key=lambda past: past.trial.number)])
-    numbers = sorted(past.trial.number for past in seen)
-    return {numbers[place]: value for place, value in found.items()}

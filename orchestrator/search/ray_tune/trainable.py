@@ -1,7 +1,7 @@
-"""The Tune Trainable: one setting on the folds that the searcher names. Holds no GPU: it asks the lanes and waits.
+"""The Tune Trainable: one visit, a configuration on some folds. It holds no GPU: it queues fits and waits for lanes.
 
-These folds are queued at once, behind those asked for before. Each step returns as soon as there is news of any of
-them; what that means for the setting is decided elsewhere.
+Its fits are queued at once, behind those queued before. Each step returns as soon as any of them has new epochs or is
+finished; the engine decides what follows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from orchestrator.training.jobs import sealed
 
 
 class FoldTrial(tune.Trainable):
-    """One setting of the parameters, trained on some folds of the plan."""
+    """One configuration, trained on some folds of the plan."""
 
     def setup(  # type: ignore[override]  # tune.with_parameters adds the keywords
         self, config: dict[str, Any], *, space: SearchSpace, plan: SplitPlan, ledger: Ledger, dispatcher: Any
@@ -35,7 +35,7 @@ class FoldTrial(tune.Trainable):
             self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.cleanup()  # a trial that was stopped before its end may still be waited for by nobody
+        self.cleanup()  # fits of the previous visit that still train are wanted no longer
         with self._failure_told(new_config["number"]):
             self._start(new_config)
         return True
@@ -47,13 +47,13 @@ class FoldTrial(tune.Trainable):
         self.num_seen: dict[str, int] = {}  # fit -> rows seen, for fits that the lanes were asked for
 
     def step(self) -> dict[str, Any]:
-        """Return the next news of this trial's folds. Raises `FitFailed` if one cannot be finished."""
+        """New epochs and finished fits, waiting for the first. Raises `FitFailed` if a fit cannot be finished."""
         with self._failure_told(self.number):
             return self._step()
 
     @contextmanager
     def _failure_told(self, number: int) -> Iterator[None]:
-        """Put on record why a trial fails; for a fault of the machine nothing of it is, and the search is halted."""
+        """Record why a trial fails. A fault of the machine is not recorded as such, and halts the search."""
         try:
             yield
         except Exception as failure:
@@ -67,7 +67,7 @@ class FoldTrial(tune.Trainable):
             raise
 
     def _put_on_record(self, number: int, failure: Exception) -> Exception | None:
-        """Returns the machine's fault if that cannot be done."""
+        """Record a failure; returns the fault of the machine where that is impossible."""
         told = str(failure)
         if not isinstance(failure, FitFailed):  # a bug
             told = f"{type(failure).__name__}: {failure}\n{traceback.format_exc()}"
@@ -90,7 +90,7 @@ class FoldTrial(tune.Trainable):
         return {"number": self.number, "news": told, "all_finished": not self.waiting}
 
     def cleanup(self) -> None:
-        """Tell the lanes that this trial waits for nothing any more: what still trains stops after its epoch."""
+        """Withdraw from all fits of this visit: those that no other trial needs stop after their epoch."""
         for fit_id in self.num_seen:
             ray.get(self.dispatcher.leave.remote(fit_id, f"trial {self.number}"))
         self.num_seen.clear()
@@ -110,8 +110,8 @@ class FoldTrial(tune.Trainable):
                 self._finished(fold, news.rows) if news.state == "finished" else self._news(fold, news.rows)
             )
             if news.state in ("finished", "stopped"):
-                # Stopped: another trial that shared this fit let it go just now, or who handed it out was killed. It is
-                # asked for again.
+                # Stopped: another trial that shares this fit withdrew just now, or the dispatcher was killed. The fit
+                # is queued again.
                 del self.num_seen[spec.fit_id]
         return told
 

@@ -14,8 +14,8 @@ from orchestrator.search.forecast.plan import (
     widths_of,
     world_of,
 )
-from orchestrator.search.forecast.worlds import World
 from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.simulated.worlds import World
 
 WORLD = World("small", num_sequences=40, sequence_length=4)
 

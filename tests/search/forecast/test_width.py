@@ -57,7 +57,7 @@ def chosen(job, *found, trials=12, gpus=4, lanes=None):
 def test_where_all_widths_end_as_soon_fits_stay_narrow(job):
     choice = chosen(job, EVEN)
     assert choice.width == 1
-    assert choice.why.startswith("1 worker(s) per fit: on 4 GPUs 12 settings are forecast to take ")
+    assert choice.why.startswith("1 worker(s) per fit: on 4 GPUs 12 trials are forecast to take ")
     assert all(f"h with {width}" in choice.why for width in (1, 2, 4))
 
 
@@ -78,7 +78,7 @@ def test_a_paper_configuration_that_cannot_be_trained_is_told(job):
     choice = chosen(job, "one image does not fit")
     assert (choice.width, choice.why) == (
         1,
-        "1 worker per fit: the paper's setting could not be timed, one image does not fit",
+        "1 worker per fit: the baseline could not be timed, one image does not fit",
     )
 
 

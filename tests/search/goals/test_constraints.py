@@ -9,7 +9,7 @@ import optuna
 import pytest
 from formula import carry_out, formula_study
 from optuna.trial import TrialState
-from visits import Engine
+from visits import DiskStudy
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.ray_cluster.machine import Machine
@@ -110,39 +110,39 @@ def test_limits_that_no_configuration_keeps_are_refused(tmp_path):
 
 @pytest.mark.parametrize("race", ["paired", "none"])
 def test_what_is_measured_as_too_slow_stops_after_its_first_fold_and_never_wins(template, tmp_path, race):
-    engine = Engine(template, tmp_path, num_trials=12, race=race, constraints=FAST)
-    visits = [*iter_folds(engine)]
-    slow = [t for t in engine.trials if t.params["learning_rate"] < 3.1e-4]
+    disk = DiskStudy(template, tmp_path, num_trials=12, race=race, constraints=FAST)
+    visits = [*iter_folds(disk)]
+    slow = [t for t in disk.trials if t.params["learning_rate"] < 3.1e-4]
     assert len(slow) >= 2 and slow[0].number == 0 and slow[0].state == TrialState.COMPLETE
-    for trial in engine.trials:
+    for trial in disk.trials:
         excess = trial.constraints["inference_ms<=3.5"]
         assert (excess > 0) == (trial in slow)
     for trial in slow[1:]:
         assert trial.state == TrialState.PRUNED and "above the limit" in trial.user_attrs["stopped"]
         assert [number for number, _ in visits].count(trial.number) == 1
-    fast = [t for t in engine.trials if t.state == TrialState.COMPLETE and t not in slow]
-    assert fast and engine.standings.race.incumbent in {t.number for t in fast}
+    fast = [t for t in disk.trials if t.state == TrialState.COMPLETE and t not in slow]
+    assert fast and disk.state.race.incumbent in {t.number for t in fast}
 
 
-def iter_folds(engine: Engine):
+def iter_folds(disk: DiskStudy):
     """Carry out a study fold by fold, as lanes would; (trial, fold) as they finish."""
     while True:
-        name, visit = engine.suggest()
+        name, visit = disk.suggest()
         if visit == "FINISHED":
             return
         for fold in visit["folds"]:
-            engine.train(visit, [fold])
+            disk.train(visit, [fold])
             yield visit["number"], fold
-            if engine.standings.judge(visit["number"]).action == "stop":
+            if disk.engine.finish(visit["number"], fold).action == "stop":
                 break
-        engine.searcher.on_trial_complete(name, {})
+        disk.searcher.on_trial_complete(name, {})
 
 
 def test_killed_after_every_visit_it_is_the_study_that_nothing_disturbed(template, tmp_path):
     kind = {"num_trials": 7, "race": "paired", "constraints": FAST}
-    visits = Engine(template, tmp_path / "a", **kind).run()
+    visits = DiskStudy(template, tmp_path / "a", **kind).run()
     parts: list[dict] = []
-    while step := Engine(template, tmp_path / "b", **kind).run(1):
+    while step := DiskStudy(template, tmp_path / "b", **kind).run(1):
         parts += step
     assert parts == visits
 

@@ -9,7 +9,7 @@ import pytest
 from formula import carry_out, formula_study, quality
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from visits import Engine
+from visits import DiskStudy
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.ray_cluster.machine import Machine
@@ -117,13 +117,13 @@ def test_what_does_not_go_with_several_objectives_is_said_at_once(study):
 @pytest.mark.parametrize("sampler", ["optuna:NSGAIISampler(population_size=2)", "tpe"])
 def test_killed_after_every_visit_it_is_the_study_that_nothing_disturbed(template, tmp_path, sampler):
     kind = {"num_trials": 5, "sampler": sampler, "secondary": ("worst-fold", "inference_ms")}
-    whole = Engine(template, tmp_path / "a", **kind)
+    whole = DiskStudy(template, tmp_path / "a", **kind)
     visits = whole.run()
     parts: list[dict] = []
-    while step := Engine(template, tmp_path / "b", **kind).run(1):
+    while step := DiskStudy(template, tmp_path / "b", **kind).run(1):
         parts += step
     assert parts == visits
-    stored = Engine(template, tmp_path / "b", **kind).trials
+    stored = DiskStudy(template, tmp_path / "b", **kind).trials
     assert [(t.state, t.params, t.values) for t in stored] == [
         (t.state, t.params, t.values) for t in whole.trials
     ]

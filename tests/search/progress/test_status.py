@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from formula import formula_study, row
-from visits import Engine
+from visits import DiskStudy
 
 from orchestrator.search.budget.limits import Budget, Cost, FitCost
 from orchestrator.search.budget.usage import ResourceUsage
@@ -118,33 +118,29 @@ class Watched:
 
     def __init__(self, home, name: str, num_trials: int) -> None:
         self.home = StudyStore(home, name)
-        self.engine = Engine(home, self.home.folder, num_trials=num_trials, race="paired")
-        self.home.begin(self.engine.study.space, self.engine.study.plan)
+        self.disk = DiskStudy(home, self.home.folder, num_trials=num_trials, race="paired")
+        self.home.begin(self.disk.study.space, self.disk.study.plan)
         self.seen: list[Status] = []
-        self.purse = self.engine.purse
-        self.watch = ProgressMonitor(self.home, self.purse, "paired", self.seen.append)
-        self.watch.follow(self.engine.searcher, self.engine.trials)
+        self.gate = self.disk.gate
+        self.watch = ProgressMonitor(self.home, self.gate, "paired", self.seen.append)
+        self.watch.follow(self.disk.engine, self.disk.trials)
 
     def visit(self, *, epochs_in_flight: int = 0) -> None:
         """Carry out one visit; with epochs in flight stop in the midst of its first fold."""
-        name, visit = self.engine.suggest()
+        name, visit = self.disk.suggest()
         number, fold = visit["number"], visit["folds"][0]
         self.watch.visit(number, visit["params"], visit["folds"])
         if epochs_in_flight:
             rows = [row(epoch, 0.4) for epoch in range(epochs_in_flight)]
-            spec = fold_specs(self.engine.standings.configurations[number], self.engine.study.plan)[fold]
-            self.purse.spending.hear(spec.fit_id, rows)
+            spec = fold_specs(self.disk.state.configurations[number], self.disk.study.plan)[fold]
+            self.gate.spending.hear(spec.fit_id, rows)
             self.watch.hear(number, fold, rows, 3, done=False)
             return
-        self.engine.train(visit)
-        self.engine.standings.judge(number)
-        self.engine.searcher.on_trial_complete(name, {})
+        self.disk.carry_out(name, visit)
         self.watch.leave(number)
-        stored = self.engine.trials[number]
+        stored = self.disk.trials[number]
         if stored.state.is_finished():
-            self.watch.told(
-                read_trial(stored, self.engine.study.space, self.engine.study.plan, self.home.ledger)
-            )
+            self.watch.told(read_trial(stored, self.disk.study.space, self.disk.study.plan, self.home.ledger))
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import pytest
 from formula import formula_study, row
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
-from visits import Engine
+from visits import DiskStudy
 
 from orchestrator.search.choices import RuleName, SamplerName
+from orchestrator.search.engine import MAX_FAILED, MAX_LOST
 from orchestrator.search.progress.snapshot import trial_views
 from orchestrator.search.race.rules import Race, Verdict
-from orchestrator.search.ray_tune.searcher import MAX_FAILED, MAX_LOST
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.space_file import parse_space
 
@@ -57,21 +57,21 @@ def test_a_search_ends_when_every_configuration_was_tried(
     template, tmp_path, race: RuleName, sampler: SamplerName
 ):
     budget = {"num_trials": None, "epochs": 600, "race": race, "sampler": sampler, "space": FOUR_RATES}
-    engine = Engine(template, tmp_path, **budget)
-    engine.run()
-    assert sorted(trial.params["learning_rate"] for trial in engine.trials) == [1e-4, 1e-3, 1e-2, 1e-1]
-    assert engine.purse.end is not None and engine.purse.end.by == "space"
-    again = Engine(template, tmp_path, **budget)
-    assert again.searcher.is_over and again.run() == []
+    disk = DiskStudy(template, tmp_path, **budget)
+    disk.run()
+    assert sorted(trial.params["learning_rate"] for trial in disk.trials) == [1e-4, 1e-3, 1e-2, 1e-1]
+    assert disk.gate.end is not None and disk.gate.end.by == "space"
+    again = DiskStudy(template, tmp_path, **budget)
+    assert again.engine.is_over and again.run() == []
 
 
 @pytest.mark.parametrize("space", NOTHING_TO_DRAW)
 def test_a_space_with_nothing_to_draw_is_the_papers_configuration_alone(
     template, tmp_path, space: SearchSpace
 ):
-    engine = Engine(template, tmp_path, num_trials=5, space=space)
-    assert [visit["folds"] for visit in engine.run()] == [[0, 1, 2, 3, 4]]
-    assert [trial.state for trial in Engine(template, tmp_path, num_trials=5, space=space).trials] == [
+    disk = DiskStudy(template, tmp_path, num_trials=5, space=space)
+    assert [visit["folds"] for visit in disk.run()] == [[0, 1, 2, 3, 4]]
+    assert [trial.state for trial in DiskStudy(template, tmp_path, num_trials=5, space=space).trials] == [
         TrialState.COMPLETE
     ]
 
@@ -81,58 +81,59 @@ def test_a_run_gives_up_when_trials_fail_one_after_another_and_the_next_run_trie
     template, tmp_path, budget
 ):
     options = {"num_trials": None, "race": "paired", **budget}
-    engine = Engine(template, tmp_path, **options)
-    while (asked := engine.suggest())[1] != Searcher.FINISHED:
-        engine.fail(asked[0], asked[1]["number"], "RuntimeError: no CUDA\nTraceback ...")
-    assert len(engine.trials) == MAX_FAILED
+    disk = DiskStudy(template, tmp_path, **options)
+    while (asked := disk.suggest())[1] != Searcher.FINISHED:
+        disk.fail(asked[0], asked[1]["number"], "RuntimeError: no CUDA\nTraceback ...")
+    assert len(disk.trials) == MAX_FAILED
     assert (
-        engine.purse.end.why
-        == f"{MAX_FAILED} trials failed one after another, the last: RuntimeError: no CUDA"
+        disk.gate.end.why == f"{MAX_FAILED} trials failed one after another, the last: RuntimeError: no CUDA"
     )
-    again = Engine(template, tmp_path, **options)
-    assert not again.searcher.is_over and again.suggest()[1]["number"] == MAX_FAILED
+    again = DiskStudy(template, tmp_path, **options)
+    assert not again.engine.is_over and again.suggest()[1]["number"] == MAX_FAILED
 
 
 def test_a_trial_whose_process_was_killed_goes_on_where_it_was(template, tmp_path):
-    engine = Engine(template, tmp_path, num_trials=2, race="paired")
-    name, visit = engine.suggest()
-    engine.train(visit, [0, 1])
-    engine.standings.judge(0)
-    engine.searcher.on_trial_complete(name, error=True)
-    name, visit = engine.suggest()
+    disk = DiskStudy(template, tmp_path, num_trials=2, race="paired")
+    name, visit = disk.suggest()
+    for fold in (0, 1):
+        disk.train(visit, [fold])
+        disk.engine.finish(0, fold)
+    disk.searcher.on_trial_complete(name, error=True)
+    name, visit = disk.suggest()
     assert (visit["number"], visit["folds"]) == (0, [2, 3, 4])
     for _ in range(MAX_LOST - 1):
-        engine.searcher.on_trial_complete(name, error=True)
-        name, visit = engine.suggest()
-    assert visit == Searcher.FINISHED and engine.purse.end.by == "machine"
-    assert engine.trials[0].state == TrialState.RUNNING
+        disk.searcher.on_trial_complete(name, error=True)
+        name, visit = disk.suggest()
+    assert visit == Searcher.FINISHED and disk.gate.end.by == "machine"
+    assert disk.trials[0].state == TrialState.RUNNING
 
 
 def test_trials_that_wait_are_not_tried_once_a_run_has_given_up(template, tmp_path):
-    engine = Engine(template, tmp_path, num_trials=99, race="paired")
-    engine.run(8)
-    assert len(engine.standings.waiting) >= 3
-    while (asked := engine.suggest())[1] != Searcher.FINISHED:
-        engine.fail(asked[0], asked[1]["number"])
-    open_trials = [trial.number for trial in engine.trials if trial.state == TrialState.RUNNING]
-    assert open_trials == sorted(engine.standings.waiting) and len(open_trials) >= 3
+    disk = DiskStudy(template, tmp_path, num_trials=99, race="paired")
+    disk.run(8)
+    assert len(disk.engine.waiting) >= 3
+    while (asked := disk.suggest())[1] != Searcher.FINISHED:
+        disk.fail(asked[0], asked[1]["number"])
+    open_trials = [trial.number for trial in disk.trials if trial.state == TrialState.RUNNING]
+    assert open_trials == sorted(disk.engine.waiting) and len(open_trials) >= 3
 
 
 def test_a_configuration_that_failed_is_no_incumbent_and_a_resumed_study_agrees(template, tmp_path):
     options = {"num_trials": 12, "race": "paired"}
-    engine = Engine(template, tmp_path, **options)
-    name, visit = engine.suggest()
-    engine.train(visit, [0, 1])
-    engine.standings.judge(0)
-    engine.fail(name, 0, "fold 2: out of memory")
-    name, visit = engine.suggest()
+    disk = DiskStudy(template, tmp_path, **options)
+    name, visit = disk.suggest()
+    for fold in (0, 1):
+        disk.train(visit, [fold])
+        disk.engine.finish(0, fold)
+    disk.fail(name, 0, "fold 2: out of memory")
+    name, visit = disk.suggest()
     against_0 = Verdict("stop", "hopeless", 0, {"best_dice": 0.01, "target": 0.5})
-    engine.standings.cut(visit["number"], against_0)
-    engine.searcher.on_trial_complete(name, {})
-    engine.run(2)
-    again = Engine(template, tmp_path, **options)
-    assert again.standings.race.incumbent == engine.standings.race.incumbent != 0
-    assert again.standings.waiting == engine.standings.waiting
+    disk.state.record_cut(visit["number"], against_0)
+    disk.searcher.on_trial_complete(name, {})
+    disk.run(2)
+    again = DiskStudy(template, tmp_path, **options)
+    assert again.state.race.incumbent == disk.state.race.incumbent != 0
+    assert again.engine.waiting == disk.engine.waiting
     again.run()
     assert TrialState.RUNNING not in {trial.state for trial in again.trials}
 
@@ -140,64 +141,64 @@ def test_a_configuration_that_failed_is_no_incumbent_and_a_resumed_study_agrees(
 def test_a_configuration_that_failed_after_a_verdict_can_still_be_shown_when_the_study_is_resumed(
     template, tmp_path
 ):
-    engine = Engine(template, tmp_path, num_trials=12, race="paired")
-    engine.run(2)
-    engine.standings.waiting.clear()
-    engine.searcher.next.append(1)
-    name, visit = engine.suggest()
+    disk = DiskStudy(template, tmp_path, num_trials=12, race="paired")
+    disk.run(2)
+    disk.engine.waiting.clear()
+    disk.engine.next.append(1)
+    name, visit = disk.suggest()
     assert visit["number"] == 1
-    engine.fail(name, 1)
-    again = Engine(template, tmp_path, num_trials=12, race="paired")
-    views, _ = trial_views(again.standings, {1: "failed"}, {}, {})
+    disk.fail(name, 1)
+    again = DiskStudy(template, tmp_path, num_trials=12, race="paired")
+    views, _ = trial_views(again.state, {1: "failed"}, {}, {})
     failed = next(view for view in views if view.number == 1)
     assert failed.num_done == 1
-    shown, _ = trial_views(engine.standings, {1: "failed"}, {}, {})
+    shown, _ = trial_views(disk.state, {1: "failed"}, {}, {})
     assert failed == next(view for view in shown if view.number == 1)
 
 
 def test_a_fold_that_comes_in_after_the_verdict_is_judged_too(template, tmp_path):
-    engine = Engine(template, tmp_path, num_trials=2, race="paired", num_lanes=6)
-    engine.run(1)
-    name, visit = engine.suggest()
-    engine.train(visit)
-    engine.standings.judge(1)
-    engine.train(visit, [1])
-    engine.searcher.on_trial_complete(name, {})
-    name, visit = engine.suggest()
+    disk = DiskStudy(template, tmp_path, num_trials=2, race="paired", num_lanes=6)
+    disk.run(1)
+    name, visit = disk.suggest()
+    disk.train(visit)
+    disk.engine.finish(1, 0)
+    disk.train(visit, [1])
+    disk.searcher.on_trial_complete(name, {})
+    name, visit = disk.suggest()
     assert (visit["number"], visit["folds"]) == (1, [1])
 
 
 def test_a_verdict_is_on_the_folds_that_it_has_seen(template, tmp_path):
-    engine = Engine(template, tmp_path, race="paired")
-    engine.run(1)
-    _, visit = engine.suggest()
-    engine.train(visit)
-    judge = engine.standings.race.judge
+    disk = DiskStudy(template, tmp_path, race="paired")
+    disk.run(1)
+    _, visit = disk.suggest()
+    disk.train(visit)
+    judge = disk.state.race.judge
 
     def one_comes_in(number: int) -> Verdict:
-        engine.train(visit, [1])
+        disk.train(visit, [1])
         return judge(number)
 
-    engine.standings.race.judge = one_comes_in  # type: ignore[method-assign]
-    engine.standings.judge(1)
-    assert engine.standings.judged[1] == (0,) and engine.standings.unjudged(1) == [1]
+    disk.state.race.judge = one_comes_in  # type: ignore[method-assign]
+    disk.engine.finish(1, 0)
+    assert disk.state.judged[1] == (0,) and disk.state.unjudged(1) == [1]
 
 
 def test_budgets_are_not_closed_by_folds_that_nobody_will_ask_for(template, tmp_path):
     """While nobody has all folds, as many finalists are counted as there will be, not everyone in flight."""
-    engine = Engine(template, tmp_path, num_trials=None, epochs=240, race="paired", num_lanes=16)
-    _, visit = engine.suggest()
-    engine.train(visit, [0, 1, 2, 3])
-    engine.standings.judge(0)
+    disk = DiskStudy(template, tmp_path, num_trials=None, epochs=240, race="paired", num_lanes=16)
+    _, visit = disk.suggest()
+    disk.train(visit, [0, 1, 2, 3])
+    disk.engine.finish(0, 3)
     for _ in range(12):
-        _, other = engine.suggest()
-        engine.train(other)
-        engine.standings.judge(other["number"])
-    assert len(engine.standings.finalists(engine.searcher.running.values())) == 3
-    assert engine.purse.end is None
+        _, other = disk.suggest()
+        disk.train(other)
+        disk.engine.finish(other["number"], 0)
+    assert len(disk.engine.finalists(disk.engine.visits)) == 3
+    assert disk.gate.end is None
 
 
-@pytest.mark.parametrize(("rule", "number"), [("paired", 3), ("asha", 1), ("median", 5), ("none", 5)])
+@pytest.mark.parametrize(("rule", "number"), [("paired", 3), ("asha", 1), ("none", 5)])
 def test_finalists_where_nobody_has_all_folds(rule: RuleName, number: int):
     race = Race(rule, [["a", "b"]] * 3)
     for configuration in range(5):
@@ -210,32 +211,34 @@ def test_no_budget_is_overdrawn(template, tmp_path, race: RuleName, limit: int):
     """Where scores are noisy, finalists fall behind once they have their folds, and others would take their place."""
     for seed, noise in ((0, 0.0), (0, 0.3), (1, 0.3), (2, 0.3), (3, 0.3)):
         folder = tmp_path / f"{seed}-{noise}"
-        engine = Engine(template, folder, num_trials=None, epochs=limit, race=race, noise=noise, seed=seed)
-        engine.run()
-        assert limit - 20 < engine.purse.spending.spent().epochs <= limit
-        assert TrialState.RUNNING not in {trial.state for trial in engine.trials}
-        assert TrialState.COMPLETE in {trial.state for trial in engine.trials}
+        disk = DiskStudy(template, folder, num_trials=None, epochs=limit, race=race, noise=noise, seed=seed)
+        disk.run()
+        assert limit - 20 < disk.gate.spending.spent().epochs <= limit
+        assert TrialState.RUNNING not in {trial.state for trial in disk.trials}
+        assert TrialState.COMPLETE in {trial.state for trial in disk.trials}
 
 
 @pytest.mark.parametrize("after", [1, 6, 12])
 def test_a_budget_ends_a_study_that_was_killed_as_one_that_was_not(template, tmp_path, after: int):
     """Epochs of the fit in flight are spent, but its fold needs no more than the rest."""
     options = {"num_trials": None, "epochs": 90, "race": "paired", "noise": 0.3}
-    calm = Engine(template, tmp_path / "calm", **options)
+    calm = DiskStudy(template, tmp_path / "calm", **options)
     calm.run()
-    killed = Engine(template, tmp_path / "killed", **options)
+    killed = DiskStudy(template, tmp_path / "killed", **options)
     killed.run(after)
     _, visit = killed.suggest()
-    fit_id = killed.standings.fit_ids[visit["number"]][visit["folds"][0]]
-    killed.purse.spending.hear(fit_id, [row(0, 0.5), row(1, 0.5)])
-    resumed = Engine(template, tmp_path / "killed", unfinished=killed.purse.spending.unfinished(), **options)
+    fit_id = killed.state.fit_ids[visit["number"]][visit["folds"][0]]
+    killed.gate.spending.hear(fit_id, [row(0, 0.5), row(1, 0.5)])
+    resumed = DiskStudy(
+        template, tmp_path / "killed", unfinished=killed.gate.spending.unfinished(), **options
+    )
     resumed.run()
     assert [(t.state, t.value) for t in resumed.trials] == [(t.state, t.value) for t in calm.trials]
 
 
 def test_a_failure_that_optuna_was_not_told_of_is_forgotten(template, tmp_path):
-    engine = Engine(template, tmp_path)
-    engine.suggest()
-    engine.ledger.write_failure(0, "the loss became nan")
-    again = Engine(template, tmp_path)
+    disk = DiskStudy(template, tmp_path)
+    disk.suggest()
+    disk.ledger.write_failure(0, "the loss became nan")
+    again = DiskStudy(template, tmp_path)
     assert again.ledger.failure(0) is None

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from ray.tune.error import TuneError
 from sqlalchemy import create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
-from visits import Engine
+from visits import DiskStudy
 
 from orchestrator.common.errors import BadMachine, BadStudy
 from orchestrator.search.progress.snapshot import recorded_status
@@ -109,12 +109,12 @@ def test_a_server_that_is_away_is_said_so(server):
 
 def test_a_database_that_goes_away_in_the_middle_is_said_in_words(template, tmp_path):
     url = f"sqlite:///{tmp_path}/trials.db"
-    engine = Engine(template, tmp_path, storage=url)
-    engine.run(1)
+    disk = DiskStudy(template, tmp_path, storage=url)
+    disk.run(1)
     close(url)
     (tmp_path / "trials.db").unlink()
     with pytest.raises(BadMachine, match=r"--storage: .*no such table"), trouble_told():
-        engine.run(1)
+        disk.run(1)
 
 
 def test_a_database_that_goes_away_is_said_in_words_whatever_tune_makes_of_it(template, tmp_path):
@@ -134,15 +134,15 @@ def test_a_database_that_restarts_is_waited_for_and_one_that_stays_away_is_not_f
 ):
     monkeypatch.setattr(storage, "RETRY_S", 0.02)
     monkeypatch.setattr(storage, "RESTART_S", 0.2)
-    away, engine = tmp_path / "away", create_engine(f"sqlite:///{tmp_path}/away/trials.db")
-    event.listen(engine, "do_connect", storage.connect_again)
+    away, disk = tmp_path / "away", create_engine(f"sqlite:///{tmp_path}/away/trials.db")
+    event.listen(disk, "do_connect", storage.connect_again)
     with pytest.raises(OperationalError, match="unable to open"):
-        engine.connect()
+        disk.connect()
     Timer(0.1, away.mkdir).start()
     monkeypatch.setattr(storage, "RESTART_S", 60)
-    with engine.connect() as connection:
+    with disk.connect() as connection:
         assert connection.scalar(text("SELECT 1")) == 1
-    engine.dispose()
+    disk.dispose()
 
 
 def test_every_command_finds_the_database_and_a_study_stays_in_it(template, tmp_path, url):
@@ -177,30 +177,30 @@ def test_a_study_in_a_journal_does_not_move_and_one_of_before_has_a_journal(tmp_
 
 
 def test_killed_after_every_visit_it_is_the_study_that_a_journal_holds(template, tmp_path, url):
-    whole = Engine(template, tmp_path / "a", num_trials=5, race="paired")
+    whole = DiskStudy(template, tmp_path / "a", num_trials=5, race="paired")
     visits = whole.run()
     parts: list[dict] = []
-    while step := Engine(template, tmp_path / "b", num_trials=5, race="paired", storage=url).run(1):
+    while step := DiskStudy(template, tmp_path / "b", num_trials=5, race="paired", storage=url).run(1):
         parts += step
         close(url)
     assert parts == visits
-    stored = Engine(template, tmp_path / "b", num_trials=5, race="paired", storage=url).trials
+    stored = DiskStudy(template, tmp_path / "b", num_trials=5, race="paired", storage=url).trials
     assert [(t.state, t.params) for t in stored] == [(t.state, t.params) for t in whole.trials]
     assert [t.value for t in stored] == pytest.approx([t.value for t in whole.trials])
 
 
 def test_a_trial_that_was_left_running_is_taken_up(template, tmp_path, url):
-    first = Engine(template, tmp_path, storage=url)
+    first = DiskStudy(template, tmp_path, storage=url)
     first.run(2)
     before = first.suggest()[1]
     close(url)
-    again = Engine(template, tmp_path, storage=url)
+    again = DiskStudy(template, tmp_path, storage=url)
     assert again.trials[-1].state == TrialState.RUNNING
     assert again.suggest()[1] == before
 
 
 def test_a_visit_asks_no_more_of_the_database_for_there_being_many_trials(template, tmp_path, url):
-    engine = Engine(template, tmp_path, num_trials=8, storage=url)
+    disk = DiskStudy(template, tmp_path, num_trials=8, storage=url)
     asked: list[str] = []
     event.listen(
         open_database(url)._backend.engine,  # type: ignore[attr-defined]
@@ -208,7 +208,7 @@ def test_a_visit_asks_no_more_of_the_database_for_there_being_many_trials(templa
         lambda connection, cursor, statement, *rest: asked.append(statement),
     )
     counts = []
-    while engine.run(1):
+    while disk.run(1):
         counts.append(len(asked))
         asked.clear()
     assert len(counts) == 8

@@ -1,8 +1,8 @@
-"""Worlds with a known best, in which a race can be tried a thousand times.
+"""Worlds whose best configuration is known, in which a race can be repeated a thousand times.
 
-A world says how good a setting truly is and how a fit shows it. Settings are points of the unit cube. A fit's Dice on
-an image is the truth, plus what the image and its fold are like, plus what this setting makes of this sequence, image
-and fold, plus the training seed. On the way there its validation Dice rises epoch by epoch, along a power of time.
+A world gives the true Dice of a configuration, a point of the unit cube, and what a fit shows of it: the Dice of an
+image is the truth, plus effects of the image and its fold, of the configuration on this sequence, image and fold, and
+of the training seed. During a fit the validation Dice rises epoch by epoch, along a power of time.
 
 Sizes that a world does not set are those of recorded real fits: fit_noise.json, with the command that measured them.
 """
@@ -10,7 +10,7 @@ Sizes that a world does not set are those of recorded real fits: fit_noise.json,
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from orchestrator.search.forecast.simulated_samplers import Point
+Point = tuple[float, ...]  # a configuration: every parameter a number from 0 to 1
 
 
 @cache
@@ -35,7 +35,7 @@ def _recorded(*parts: str) -> float:
 
 @dataclass(frozen=True)
 class World:
-    """Sizes in Dice, 0.01 being one point. 1,600 images in sequences of 8, five grouped folds."""
+    """Sizes of effects in Dice, 0.01 being one point. 1,600 images in sequences of 8, five grouped folds."""
 
     name: str
     num_parameters: int = 3
@@ -46,11 +46,13 @@ class World:
     scale: tuple[float, float] = (0.05, 0.12)  # lost at distance `reach` from the best, by parameter
     reach: float = 0.5
     fit_sd: float = _recorded("fit")  # training seed
-    image_sd: float = _recorded("setting_image", "fit_image")  # setting by image; what images are cancels
+    image_sd: float = _recorded(
+        "setting_image", "fit_image"
+    )  # configuration by image; effects of images alone cancel
     sequence_share: float = 0.0  # of that variance, what images of a sequence share
     fold_sd: float = _recorded("fold")  # how much folds differ in difficulty
-    fold_configuration_sd: float = _recorded("setting_fold")  # setting by fold
-    is_null: bool = False  # all settings are equally good
+    fold_configuration_sd: float = _recorded("setting_fold")  # configuration by fold
+    is_null: bool = False  # all configurations are equally good
     num_epochs: int = 1  # of a fit
     amplitude: float = _recorded("amplitude")  # Dice that the power of time takes away after one epoch
     rates: tuple[float, float] = (
@@ -85,19 +87,19 @@ class Instance:
 
     @property
     def space(self) -> list[BaseDistribution]:
-        """Of every parameter."""
+        """The distribution of every parameter."""
         choices = self.world.num_choices
         free = self.world.num_parameters - choices
         return [FloatDistribution(0, 1)] * free + [CategoricalDistribution((0.0, 0.5, 1.0))] * choices
 
     def _choose(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The point that there is next to this one."""
+        """The nearest point that the choices allow."""
         free = self.world.num_parameters - self.world.num_choices
         return np.concatenate([point[:free], np.round(2 * point[free:]) / 2])
 
     @property
     def groups(self) -> list[list[str]]:
-        """groups[fold][image], as a race wants them."""
+        """groups[fold][image], as `Race` takes them."""
         one = np.repeat(np.arange(self.sequences_per_fold), self.world.sequence_length)
         return [[f"{fold}-{sequence}" for sequence in one] for fold in range(self.world.num_folds)]
 
@@ -106,7 +108,7 @@ class Instance:
         return float(self.scale @ ((np.array(point) - self.best) / self.world.reach) ** 2)
 
     def fit(self, number: int, point: Point, fold: int) -> NDArray[np.float64]:
-        """Dice of every image of a fold, (N,), in [0, 1]; the same whenever it is asked for."""
+        """Dice of every image of a fold, (N,), in [0, 1]; the same at every call."""
         world, rng = self.world, np.random.default_rng([self.seed, 1, number, fold])
         shared = rng.normal(0, world.image_sd * np.sqrt(world.sequence_share), self.sequences_per_fold)
         own = rng.normal(0, world.image_sd * np.sqrt(1 - world.sequence_share), self.images_per_fold)
@@ -115,25 +117,9 @@ class Instance:
         return np.clip(level + self.image_level[fold] + np.repeat(shared, world.sequence_length) + own, 0, 1)
 
     def curve(self, number: int, point: Point, fold: int) -> NDArray[np.float64]:
-        """Validation Dice epoch by epoch, (num_epochs,), in [0, 1]: it comes to the mean of what `fit` shows."""
+        """Validation Dice epoch by epoch, (num_epochs,), in [0, 1]: it ends at the mean of `fit`."""
         world, rng = self.world, np.random.default_rng([self.seed, 6, number, fold])
         slow, fast = world.rates
         lacking = np.arange(1, world.num_epochs + 1) ** -(slow * (fast / slow) ** point[0])
         dice = self.fit(number, point, fold).mean() - world.amplitude * (lacking - lacking[-1])
         return np.clip(dice + rng.normal(0, world.epoch_sd, world.num_epochs), 0, 1)
-
-
-V12 = World("as in V12", fit_sd=0.006, image_sd=0.07, fold_sd=0.0, fold_configuration_sd=0.0)
-CURVES = replace(V12, num_epochs=30, amplitude=0.9, rates=(0.8, 0.8), epoch_sd=0.01)
-WORLDS = (
-    V12,
-    replace(V12, name="sequences alike", sequence_share=0.3),
-    replace(V12, name="strong folds", fold_sd=0.04, fold_configuration_sd=0.006),
-    replace(V12, name="six parameters", num_parameters=6),
-    replace(V12, name="noisy fits", fit_sd=0.012),
-    replace(V12, name="choices", num_parameters=4, num_choices=2, scale=(0.005, 0.05), fit_sd=0.012),
-    replace(V12, name="few sequences", num_sequences=30, sequence_length=20, sequence_share=0.3),
-    replace(CURVES, name="curves alike"),
-    replace(CURVES, name="curves cross", rates=(0.2, 2.0)),
-    World("as recorded", num_epochs=30),
-)

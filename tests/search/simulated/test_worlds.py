@@ -7,16 +7,19 @@ from dataclasses import replace
 import numpy as np
 import optuna
 import pytest
+from baseline_rules import BASELINE_RULES
+from known_worlds import CURVES, V12, WORLDS
 from optuna.distributions import FloatDistribution
 from optuna.samplers import TPESampler
+from proposers import ask_optuna, ask_random, ask_surrogate, predictions
 
-from orchestrator.search.forecast.plan import ask_nearby
-from orchestrator.search.forecast.simulated_samplers import ask_optuna, ask_random, ask_surrogate
-from orchestrator.search.forecast.simulation import SimulatedTrial, Study
-from orchestrator.search.forecast.worlds import CURVES, V12, WORLDS, World, recorded
-from orchestrator.search.race.rules import RULES, Race
+from orchestrator.search.engine import Visit
+from orchestrator.search.forecast.plan import propose_nearby
+from orchestrator.search.race.rules import RULES, Race, Verdict
 from orchestrator.search.samplers.encoding import SpaceEncoding
 from orchestrator.search.samplers.gaussian_process import GaussianProcess, suggest
+from orchestrator.search.simulated.study import SimulatedStudy
+from orchestrator.search.simulated.worlds import World, recorded
 
 SMALL = replace(V12, num_sequences=100)
 SQUARE = SpaceEncoding({"x": FloatDistribution(0, 1), "y": FloatDistribution(0, 1)})
@@ -24,9 +27,12 @@ CROSSING = replace(CURVES, num_sequences=100, rates=(0.2, 2.0))
 ask_tpe = ask_optuna(lambda seed: TPESampler(seed=seed))
 
 
-def study(world: World, rule: str, seed: int, ask=ask_random, lanes: int = 1, **options) -> Study:
+def study(
+    world: World, rule: str, seed: int, propose=ask_random, lanes: int = 1, **options
+) -> SimulatedStudy:
     instance = world.draw(seed)
-    return Study(instance, Race(rule, instance.groups), ask, lanes=lanes, seed=seed, **options)
+    race = Race(BASELINE_RULES[rule]() if rule in BASELINE_RULES else rule, instance.groups)
+    return SimulatedStudy(instance, race, propose, lanes=lanes, seed=seed, **options)
 
 
 def test_a_fit_shows_the_truth_on_average():
@@ -38,12 +44,13 @@ def test_a_fit_shows_the_truth_on_average():
 
 
 def test_the_stated_error_holds_where_all_configurations_are_equally_good():
-    """At most 5 % of settings may be stopped; 40 studies of about 20 settings: margin of three standard errors."""
+    """At most 5 % of trials may be stopped; 40 studies of about 20 trials: margin of three standard errors."""
     stopped = []
     for seed in range(40):
         done = study(replace(SMALL, is_null=True, sequence_share=0.3), "paired", seed)
         done.run([40])
-        stopped += [configuration.state == "stopped" for configuration in done.configurations[1:]]
+        verdicts = done.state.verdicts
+        stopped += [n in verdicts and verdicts[n].action == "stop" for n in range(1, len(done.trials))]
     assert np.mean(stopped) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / len(stopped))
 
 
@@ -52,7 +59,7 @@ def test_the_best_is_hardly_ever_stopped_however_much_fits_differ(fit_sd):
     """The race assumes 0.006. At most 5 % of 20 studies, with a margin of two standard errors."""
     stopped = []
     for seed in range(20):
-        (outcome,) = study(replace(SMALL, fit_sd=fit_sd), "paired", seed, ask_nearby).run([50])
+        (outcome,) = study(replace(SMALL, fit_sd=fit_sd), "paired", seed, propose_nearby).run([50])
         stopped.append(outcome.best_was_stopped)
     assert np.mean(stopped) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / len(stopped))
 
@@ -60,8 +67,13 @@ def test_the_best_is_hardly_ever_stopped_however_much_fits_differ(fit_sd):
 def test_bad_configurations_are_stopped():
     done = study(SMALL, "paired", 0)
     done.run([60])
-    bad = [s.state for s in done.configurations[1:] if done.instance.regret(s.point) > 0.2]
-    assert len(bad) > 5 and np.mean([state == "stopped" for state in bad]) > 0.6
+    verdicts, numbers = done.state.verdicts, range(1, len(done.trials))
+    bad = [
+        verdicts[n].action
+        for n in numbers
+        if n in verdicts and done.instance.regret(done.trials[n].point) > 0.2
+    ]
+    assert len(bad) > 5 and np.mean([action == "stop" for action in bad]) > 0.6
 
 
 def test_the_race_saves_fits():
@@ -69,7 +81,7 @@ def test_the_race_saves_fits():
     plain, raced = [], []
     for seed in range(6):
         plain += study(SMALL, "none", seed, ask_tpe).run([100])
-        raced += study(SMALL, "paired", seed, ask_surrogate, believes=True).run([45])
+        raced += study(SMALL, "paired", seed, ask_surrogate, predict=predictions).run([45])
     assert np.mean([one.fits for one in raced]) <= 60 and max(one.fits for one in raced) <= 65
     assert np.mean([one.regret for one in raced]) <= np.mean([one.regret for one in plain])
 
@@ -88,29 +100,25 @@ def test_a_curve_comes_to_what_the_fit_shows_and_slow_configurations_rise_later(
 def test_fits_are_cut_where_there_is_no_hope_and_the_best_is_not_though_curves_cross():
     saved, cut = [], []
     for seed in range(8):
-        done = study(CROSSING, "paired", seed, ask_nearby)
+        done = study(CROSSING, "paired", seed, propose_nearby)
         (outcome,) = done.run([50])
         cut.append(outcome.best_was_cut)
         saved.append(1 - outcome.epochs / outcome.fits / CROSSING.num_epochs)
-        for configuration in (one for one in done.configurations if one.cut):
-            assert configuration.state == "stopped" and done.instance.regret(configuration.point) > 0.02
+        for trial in (done.trials[number] for number in done.state.cut):
+            assert trial.state == "stopped" and done.instance.regret(trial.point) > 0.02
     assert not any(cut) and 0.02 < np.mean(saved) < 0.5
 
 
 def test_without_a_race_nothing_is_cut():
-    (outcome,) = study(CROSSING, "none", 0, ask_nearby).run([50])
+    (outcome,) = study(CROSSING, "none", 0, propose_nearby).run([50])
     assert outcome.epochs == outcome.fits * CROSSING.num_epochs
 
 
 def test_a_configuration_that_was_cut_has_a_value_for_samplers():
-    done = study(CROSSING, "paired", 1, ask_nearby)
-    done._advance(lambda: done.fits + len(done.running) < 60)
-    cut = [
-        n
-        for n, configuration in enumerate(done.configurations)
-        if configuration.cut and not configuration.scores
-    ]
-    seen = done._seen()
+    done = study(CROSSING, "paired", 1, propose_nearby)
+    done.lanes.run(lambda: done.lanes.num_fits > 60)
+    cut = [number for number in done.state.cut if not done.trials[number].scores]
+    seen = done.state.seen(range(len(done.trials)))
     assert cut and np.isfinite(seen.values[cut]).all()
     assert seen.values[cut].max() < seen.values[done.race.incumbent]
 
@@ -123,7 +131,7 @@ def test_a_world_that_says_nothing_has_the_noise_of_recorded_fits():
     assert len({one.name for one in WORLDS}) == len(WORLDS)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*RULES, *BASELINE_RULES])
 @pytest.mark.parametrize("lanes", [1, 4])
 def test_every_rule_names_a_winner_with_all_folds(rule, lanes):
     done = study(SMALL, rule, 1, lanes=lanes)
@@ -132,31 +140,35 @@ def test_every_rule_names_a_winner_with_all_folds(rule, lanes):
 
 
 @pytest.mark.parametrize(
-    ("rule", "number", "wants_new", "num_folds"),
+    ("rule", "number", "may_begin", "num_folds"),
     [("paired", 0, True, 5), ("paired", 1, True, 1), ("paired", 1, False, 3), ("none", 1, True, 5)],
 )
-def test_a_visit_has_as_many_folds_as_the_engine_asks_for(rule, number, wants_new, num_folds):
-    done = study(SMALL, rule, 0, lanes=4)
-    done.configurations = [SimulatedTrial((0.5, 0.5, 0.5)) for _ in range(2)]
-    done.wants_new = wants_new
-    done._visit(number)
-    assert [*done.queue] == [(number, fold) for fold in range(num_folds)]
+def test_a_visit_fills_the_lanes_that_idle_once_no_trial_is_begun(rule, number, may_begin, num_folds):
+    engine = study(SMALL, rule, 0, lanes=4).engine
+    for _ in range(2):
+        engine.trials.begin()
+    engine.next = [number]
+    if not may_begin:
+        engine.gate.close("trials", "2 were begun")
+    assert engine.ask() == Visit(number, tuple(range(num_folds)))
 
 
-def test_a_configuration_that_is_stopped_leaves_nothing_in_flight():
-    done = study(SMALL, "paired", 0, lanes=4)
-    done.configurations = [SimulatedTrial((0.5, 0.5, 0.5)) for _ in range(2)]
-    done.queue.extend([(1, 1), (0, 1)])
-    done._run_fold(1, 0)
-    done._run_fold(0, 0)
-    done._stop(1)
-    assert done._visited() == [0, 0] and done.fits == 1 and done.configurations[1].state == "stopped"
+def test_a_trial_that_is_stopped_leaves_nothing_in_flight():
+    lanes = study(SMALL, "paired", 0, lanes=4).lanes
+    for number in (0, 1):
+        lanes.engine.trials.begin()
+        lanes._begin(number, 0)
+    lanes.queue.extend([(1, 1), (0, 1)])
+    lanes.engine.state.record_cut(1, Verdict("stop", "hopeless"))
+    lanes._end(1)
+    assert [one[1:3] for one in lanes.running] == [(0, 0)] and [*lanes.queue] == [(0, 1)]
+    assert lanes.num_fits == 1 and lanes.engine.trials.trials[1].state == "stopped"
 
 
 def test_the_same_seed_gives_the_same_study():
-    first, second = (study(SMALL, "paired", 2, ask_surrogate, lanes=3, believes=True) for _ in range(2))
+    first, second = (study(SMALL, "paired", 2, ask_surrogate, lanes=3, predict=predictions) for _ in range(2))
     assert first.run([20, 30]) == second.run([20, 30])
-    assert [s.point for s in first.configurations] == [s.point for s in second.configurations]
+    assert [s.point for s in first.trials] == [s.point for s in second.trials]
 
 
 def test_a_race_rebuilt_from_the_scores_gives_the_same_verdicts():
@@ -164,12 +176,13 @@ def test_a_race_rebuilt_from_the_scores_gives_the_same_verdicts():
     done = study(SMALL, "paired", 3)
     done.run([40])
     again = Race("paired", done.instance.groups)
-    for number, configuration in enumerate(done.configurations):
-        again.see(number, configuration.scores)
-    seen = [number for number, configuration in enumerate(done.configurations) if configuration.scores]
+    for number, trial in enumerate(done.trials):
+        if trial.scores:
+            again.see(number, trial.scores)
+    seen = [number for number, trial in enumerate(done.trials) if trial.scores]
     assert [again.judge(number) for number in seen] == [done.race.judge(number) for number in seen]
     assert [again.estimate(number) for number in seen] == [done.race.estimate(number) for number in seen]
-    paused = [number for number in seen if done.configurations[number].state == "paused"]
+    paused = done.engine.waiting
     assert again.recall(paused, True) == done.race.recall(paused, True)
 
 

@@ -1,4 +1,4 @@
-"""Who suggests in a simulated study, shown what the engine shows a sampler.
+"""Samplers as proposers of simulated studies, shown what the engine shows a sampler.
 
 Parameters are numbers from 0 to 1, all of them or a choice of some; a point holds one of each.
 """
@@ -6,14 +6,12 @@ Parameters are numbers from 0 to 1, all of them or a choice of some; a point hol
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import FloatDistribution
 from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -21,29 +19,12 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.search.samplers.encoding import SpaceEncoding
 from orchestrator.search.samplers.gaussian_process import suggest
 from orchestrator.search.samplers.inducing_points import fitted, with_flying
-
-Point = tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a sampler is shown: points (N, D), values (N,) with nan for those in flight, folds (N,) they rest on."""
-
-    points: NDArray[np.float64]
-    values: NDArray[np.float64]
-    folds: NDArray[np.float64]
-    space: Sequence[BaseDistribution]  # of every parameter
-
-    @cached_property
-    def named(self) -> dict[str, BaseDistribution]:
-        return {f"x{place}": distribution for place, distribution in enumerate(self.space)}
-
-
-Proposer = Callable[[Seen, int], Point]  # and a seed
+from orchestrator.search.simulated.memory import Proposer, Seen
+from orchestrator.search.simulated.worlds import Point
 
 
 def ask_optuna(make_sampler: Callable[[int], BaseSampler]) -> Proposer:
-    """A sampler of Optuna's on a throwaway study in memory, as the engine shows it one."""
+    """A sampler of Optuna on a temporary study in memory, as the engine shows it one."""
 
     def ask(seen: Seen, seed: int) -> Point:
         sampler = make_sampler(seed % 2**32)
@@ -78,7 +59,7 @@ def ask_surrogate(seen: Seen, seed: int) -> Point:
     return tuple(map(float, box.params(suggest(model, rng, box)).values()))
 
 
-def beliefs(seen: Seen) -> NDArray[np.float64]:
+def predictions(seen: Seen) -> NDArray[np.float64]:
     """What our model believes of every point, all of them finished."""
     points = _in_box(SpaceEncoding(seen.named), seen.points)
     return fitted(points, seen.values, seen.folds).predict(points)[0]

@@ -1,0 +1,170 @@
+"""The trials of a study in Optuna: asked for once, closed once, resumed after a crash.
+
+The sampler never reads that study. It is shown one made for the occasion, in which every trial with any score has an
+honest value, so that a value can change as more folds are finished. It is seeded by (study seed, trial number), so an
+interrupted study asks for the same configurations as one that nothing interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from orchestrator.search.choices import SamplerName
+from orchestrator.search.race.state import RaceState
+from orchestrator.search.samplers.draw import Proposal, TriedConfigurations, draw
+from orchestrator.search.samplers.stopping_rule import Shown
+from orchestrator.search.space.space import SearchSpace
+from orchestrator.training.recipe import FitSpec
+
+# What Optuna shows beside the value of a stopped trial.
+IMPUTED = "the value is what the race makes of a trial without all its folds; it is no score"
+
+
+class OptunaTrials:
+    """Trials in an Optuna study, each on record in the ledger as well."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        space: SearchSpace,
+        state: RaceState,
+        *,
+        seed: int,
+        sampler: SamplerName = "surrogate",
+        warm_start_configurations: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        """warm_start_configurations: searched parameters of trials 1, 2, ..., for which no sampler is asked.
+
+        Trials of earlier runs that are over enter `state` at once; those that are open do with `reopen`.
+        """
+        self.study, self.space, self.state = study, space, state
+        self.seed, self.sampler = seed, sampler
+        self.warm_start_configurations = warm_start_configurations
+        self.closed: list[int] = []  # trials closed since this list was last emptied, for reports
+        trials = study.get_trials(deepcopy=False)
+        self.num_begun = sum(trial.state != TrialState.WAITING for trial in trials)
+        self.tried = TriedConfigurations(space, (trial.params for trial in trials))
+        if not trials:
+            study.enqueue_trial(space.baseline, skip_if_exists=True)
+        for trial in trials:
+            state.ledger.trials.write(trial)
+            if trial.state.is_finished() and state.fits(trial):
+                state.enter(trial)
+            if trial.state == TrialState.FAIL:
+                state.leave(trial.number)
+
+    def open(self) -> list[int]:
+        """Trials that are begun and not closed."""
+        trials = self.study.get_trials(deepcopy=False)
+        return [trial.number for trial in trials if trial.state == TrialState.RUNNING]
+
+    def reopen(self, number: int) -> None:
+        """Prepare a trial that an earlier run left open, perhaps before it had all its parameters."""
+        self.space.sample(self._open_trial(number))
+        self.state.enter(self.stored(number))
+        self.state.ledger.forget_failure(number)  # it was not closed as failed: it is tried again
+
+    def begin(self) -> int | None:
+        """Begin a trial; its parameters are in the journal before anything is trained. None: all were tried."""
+        if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            if (drawn := self._draw()) is None:
+                return None
+            self.study.enqueue_trial(drawn.params, user_attrs=drawn.marks)
+        trial = self.study.ask()
+        self.num_begun += 1
+        self.space.sample(trial)
+        stored = self.stored(trial.number)
+        self.tried.add(stored.params)
+        self.state.ledger.trials.write(stored)
+        self.state.enter(stored)
+        return trial.number
+
+    def params(self, number: int) -> dict[str, Any]:
+        """Searched and fixed parameters of an open trial."""
+        return self.space.sample(self._open_trial(number))
+
+    def complete(self, number: int) -> None:
+        """Close a trial with the values of all objectives."""
+        self._keep_excess(number)
+        self._close(number, values=self.state.values(number))
+
+    def stop(self, number: int, reason: str) -> None:
+        """Close a trial as pruned, with the score on its folds and an imputed value."""
+        trial = self._open_trial(number)
+        trial.set_user_attr("stopped", reason)
+        self._keep_excess(number)
+        value = self.state.value(number)
+        if (shown := self.state.partial(number)) is not None:
+            trial.set_user_attr("shown", str(shown))
+            for name, known in shown.metrics().items():
+                trial.set_user_attr(name, known)
+        if value is not None and len(self.study.directions) == 1:
+            trial.set_user_attr("imputed", IMPUTED)
+            trial.report(value, step=len(self.state.finished(number)))
+        self._close(number, state=TrialState.PRUNED)
+
+    def fail(self, number: int) -> str | None:
+        """Close a trial as failed, with the reason that its process recorded; None, and open still: there is none."""
+        reason = self.state.ledger.failure(number)
+        if reason is not None:
+            self._open_trial(number).set_user_attr("error", reason)
+            self._close(number, state=TrialState.FAIL)
+        return reason
+
+    def shown(self) -> list[Shown]:
+        """Every configuration with a value, by number. Failed and infeasible trials have none to improve on."""
+        shown = []
+        for trial in self.study.get_trials(deepcopy=False):
+            failed = trial.state == TrialState.FAIL or self.state.is_ineligible(trial.number)
+            value = None if failed or not trial.params else self.state.known(trial.number)
+            if value is not None or failed:
+                folds = len(self.state.seen.get(trial.number, ()))
+                shown.append(Shown(trial.params, trial.distributions, value, folds))
+        return shown
+
+    def lost(self) -> dict[str, FitSpec]:
+        """Fits that were finished once, and whose records are gone."""
+        return self.state.lost(self.study.get_trials(deepcopy=False))
+
+    def recorded_end(self) -> Mapping[str, Any] | None:
+        """Why an earlier run ended the study, as `BudgetGate.remember` gave it."""
+        return self.study.user_attrs.get("end")
+
+    def record_end(self, end: Mapping[str, Any]) -> None:
+        """Keep why the study ended, for later runs."""
+        self.study.set_user_attr("end", dict(end))
+        self.state.ledger.trials.write_end(dict(end))
+
+    def stored(self, number: int) -> FrozenTrial:
+        """A trial as Optuna has it."""
+        storage, study_id = self.study._storage, self.study._study_id
+        return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study_id, number))
+
+    def _open_trial(self, number: int) -> Trial:
+        """A trial to suggest with: parameters drawn before come back as they were."""
+        return Trial(self.study, self.stored(number)._trial_id)
+
+    def _close(self, number: int, **result: Any) -> None:
+        """Close a trial in Optuna, then on record."""
+        self.study.tell(number, **result)
+        self.closed.append(number)
+        self.state.ledger.trials.write(self.stored(number))
+
+    def _keep_excess(self, number: int) -> None:
+        """Keep by how much a trial exceeds its constraints; what an earlier run has kept stays."""
+        trial = self._open_trial(number)
+        for limit, excess in self.state.excess(number).items():
+            if limit not in trial.constraints:
+                trial.set_constraint(limit, excess)
+
+    def _draw(self) -> Proposal | None:
+        if self.num_begun <= len(self.warm_start_configurations):
+            return Proposal(self.warm_start_configurations[self.num_begun - 1], {})
+        past = [self.state.past(trial) for trial in self.study.get_trials(deepcopy=False)]
+        seed = (self.seed * 1_000_003 + self.num_begun) % 2**32
+        directions, secondary = self.study.directions, self.state.secondary
+        return draw(self.space, past, self.sampler, seed, directions, secondary, self.tried)

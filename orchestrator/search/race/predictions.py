@@ -1,0 +1,74 @@
+"""Ranks of trials by the predictions of a model: with few folds, trials nearby tell more than a trial's own score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from orchestrator.search.race.paired_scores import MORE
+from orchestrator.search.race.rules import Race
+from orchestrator.search.samplers.draw import PastTrial, shown
+from orchestrator.search.samplers.fold_aware_sampler import PosteriorMeans, posterior_means
+from orchestrator.search.samplers.inducing_points import EXACT
+
+
+class Predictions:
+    """Posterior means of a Gaussian process over all trials with scores, handed to the race as ranks.
+
+    With more than `EXACT` trials the model is fitted again only when there are 1 % more scores, or another incumbent,
+    against which all trials are valued; in between, only trials with new scores are predicted again.
+    """
+
+    def __init__(self, race: Race) -> None:
+        self.race = race
+        self.model: PosteriorMeans | None = None
+        self.place_of: dict[int, int] = {}  # trial -> its place in the model
+        self.num_scores = 0  # of folds, that the model is fitted to
+        self.incumbent: int | None = None  # when the model was fitted
+        self.scored: set[int] = set()  # trials with scores, without failed ones
+        self.changed: set[int] = set()  # trials with new scores since the last update
+
+    def mark(self, number: int) -> None:
+        """Note that a trial has new scores."""
+        self.scored.add(number)
+        self.changed.add(number)
+
+    def leave(self, number: int) -> None:
+        """Forget a trial; the model is fitted again."""
+        self.scored.discard(number)
+        self.changed.discard(number)
+        self.model = None
+
+    def update(self, past_of: Callable[[int], PastTrial]) -> None:
+        """Rank by what is known now; nothing happens where nothing has changed."""
+        model = self.model
+        if model is not None and not self.changed:
+            return
+        if model is not None and self._is_recent(model):
+            some = {n: model.of(past_of(n).shown, self.place_of.get(n)) for n in self.changed}
+            self.race.believe(some, anew=False)
+        else:
+            self._fit(past_of)
+        self.changed.clear()
+
+    def _is_recent(self, model: PosteriorMeans) -> bool:
+        board = self.race.board
+        return (
+            model.model is not None
+            and len(self.scored) > EXACT
+            and board.num_scores <= MORE * self.num_scores
+            and board.incumbent == self.incumbent
+        )
+
+    def _fit(self, past_of: Callable[[int], PastTrial]) -> None:
+        numbers = sorted(self.scored)
+        model = PosteriorMeans([past_of(number).shown for number in numbers])
+        self.model, self.place_of = model, {number: place for place, number in enumerate(numbers)}
+        self.race.believe(dict(zip(numbers, model.all(), strict=False)))
+        self.num_scores, self.incumbent = self.race.board.num_scores, self.race.incumbent
+
+
+def predicted(trials: Sequence[PastTrial]) -> dict[int, float]:
+    """Trial number -> posterior mean of a model of these trials; {} while there are few."""
+    found = posterior_means([shown(past) for past in sorted(trials, key=lambda past: past.trial.number)])
+    numbers = sorted(past.trial.number for past in trials)
+    return {numbers[place]: value for place, value in found.items()}

@@ -1,0 +1,218 @@
+"""Trials, scores and fits of the engine in memory: arrays in place of records, a world in place of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+
+from orchestrator.search.race.early_stopping import Curve, Finished
+from orchestrator.search.race.rules import Race, Verdict
+from orchestrator.search.race.verdicts import Verdicts
+from orchestrator.search.samplers.stopping_rule import Shown
+from orchestrator.search.simulated.worlds import Instance, Point
+
+
+@dataclass
+class SimulatedTrial:
+    """A configuration, a point of its space, and its fits."""
+
+    point: Point
+    scores: dict[int, NDArray[np.float64]] = field(
+        default_factory=dict
+    )  # fold -> Dice of images, of finished fits
+    curves: dict[int, NDArray[np.float64]] = field(
+        default_factory=dict
+    )  # fold -> Dice by epoch, of all fits begun
+    state: str = "open"  # then "complete" or "stopped"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a proposer is shown: points (N, D), values (N,) with nan for those in flight, folds (N,) they rest on."""
+
+    points: NDArray[np.float64]
+    values: NDArray[np.float64]
+    folds: NDArray[np.float64]
+    space: Sequence[BaseDistribution]  # of every parameter
+
+    @cached_property
+    def named(self) -> dict[str, BaseDistribution]:
+        return {f"x{place}": distribution for place, distribution in enumerate(self.space)}
+
+
+Proposer = Callable[[Seen, int], Point]  # and a seed
+
+
+class WorldFits:
+    """Fits of a world, each ready as soon as it is asked for."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        trials: list[SimulatedTrial],
+        seed: int,
+        seconds: Callable[[int, int], float] | None,
+    ) -> None:
+        """seconds(number, fold): how long a fit takes; None: between 0.8 and 1.2."""
+        self.instance, self.trials, self._seconds = instance, trials, seconds
+        self.pace = np.random.default_rng([seed, 2])
+        self.num_ended = 0
+
+    def curve(self, number: int, fold: int) -> list[float]:
+        trial = self.trials[number]
+        trial.curves[fold] = self.instance.curve(number, trial.point, fold)
+        return trial.curves[fold].tolist()
+
+    def seconds(self, number: int, fold: int) -> float:
+        return self._seconds(number, fold) if self._seconds else self.pace.uniform(0.8, 1.2)
+
+    def finish(self, number: int, fold: int) -> None:
+        self.num_ended += 1
+        self.trials[number].scores[fold] = self.instance.fit(number, self.trials[number].point, fold)
+
+    def abandon(self, number: int, fold: int) -> None:
+        self.num_ended += 1
+
+
+class MemoryState:
+    """What fits have shown: see `engine.State`."""
+
+    def __init__(
+        self,
+        race: Race,
+        fits: WorldFits,
+        space: Sequence[BaseDistribution],
+        predict: Callable[[Seen], NDArray[np.float64]] | None = None,
+    ) -> None:
+        """predict: of points with scores the values by which they are ranked; None: their own scores."""
+        self.race, self.fits, self.trials, self.space, self.predict = race, fits, fits.trials, space, predict
+        self.curves = Finished()
+        self.log = Verdicts()
+        self.verdicts = self.log.latest
+        self.cut: set[int] = set()  # trials that were stopped within a fit
+        self.is_ranked = True
+
+    def observe(self, number: int, fold: int) -> None:
+        self.curves.append(Curve(self.trials[number].curves[fold].tolist(), self.num_epochs(number)))
+        self.race.see(number, self.trials[number].scores)
+        self.is_ranked = False
+
+    def rank(self) -> None:
+        """Rank by predictions, once there are more fits than three a parameter."""
+        if self.is_ranked:
+            return
+        self.is_ranked = True
+        if self.predict is None or self.fits.num_ended <= 3 * len(self.space):
+            return
+        done = [number for number, trial in enumerate(self.trials) if trial.scores]
+        self.race.believe(dict(zip(done, self.predict(self.seen(done)).tolist(), strict=True)))
+
+    def record(self, number: int, verdict: Verdict) -> None:
+        self.log.add(number, tuple(sorted(self.trials[number].scores)), verdict)
+
+    def record_cut(self, number: int, verdict: Verdict) -> None:
+        self.cut.add(number)
+        self.record(number, verdict)
+
+    def missing(self, number: int) -> list[int]:
+        return [fold for fold in range(self.race.board.num_folds) if fold not in self.trials[number].scores]
+
+    def unjudged(self, number: int) -> list[int]:
+        judged = self.log.folds.get(number, ())
+        return [fold for fold in sorted(self.trials[number].scores) if fold not in judged]
+
+    def is_judged(self, number: int) -> bool:
+        return number in self.verdicts and not self.unjudged(number)
+
+    def reached(self, number: int) -> dict[int, float]:
+        trial = self.trials[number]
+        return {fold: float(trial.curves[fold].max()) for fold in trial.scores}
+
+    def num_epochs(self, number: int) -> int:
+        return self.fits.instance.world.num_epochs
+
+    def lacking(self, number: int, folds: Iterable[int] | None = None) -> list[str]:
+        missing = self.missing(number)
+        return [f"{number}/{fold}" for fold in missing if folds is None or fold in folds]
+
+    def infeasible(self, number: int) -> Verdict | None:
+        """None: a world has no constraints."""
+        return None
+
+    def leave(self, number: int) -> None:
+        self.race.exclude(number)
+
+    def value(self, number: int) -> float:
+        """Estimate of the Dice of a trial, as a proposer sees it; nan before a fit is finished or cut."""
+        if self.trials[number].scores:
+            return self.race.estimate(number)
+        if number not in self.cut or (against := self.verdicts[number].against) is None:
+            return float("nan")
+        numbers = self.verdicts[number].numbers
+        return self.race.estimate(against) + numbers["best_dice"] - numbers["target"]
+
+    def seen(self, numbers: Sequence[int]) -> Seen:
+        """These trials with their estimates."""
+        return Seen(
+            np.array([self.trials[number].point for number in numbers]),
+            np.array([self.value(number) for number in numbers]),
+            np.array([max(1, len(self.trials[number].scores)) for number in numbers], dtype=np.float64),
+            self.space,
+        )
+
+
+class MemoryTrials:
+    """The trials themselves: see `engine.TrialStore`. The first is given, as a baseline is."""
+
+    def __init__(self, state: MemoryState, first: Point, propose: Proposer, seed: int) -> None:
+        self.state, self.trials = state, state.trials
+        self.first, self.propose, self.seed = first, propose, seed
+        self.end: Mapping[str, Any] | None = None
+
+    @property
+    def num_begun(self) -> int:
+        return len(self.trials)
+
+    def open(self) -> list[int]:
+        return [number for number, trial in enumerate(self.trials) if trial.state == "open"]
+
+    def reopen(self, number: int) -> None:
+        """Nothing is lost in memory."""
+
+    def begin(self) -> int:
+        number = len(self.trials)
+        seen = self.state.seen(range(number))
+        point = self.propose(seen, self.seed * 10_007 + number) if number else self.first
+        self.trials.append(SimulatedTrial(point))
+        return number
+
+    def complete(self, number: int) -> None:
+        self.trials[number].state = "complete"
+
+    def stop(self, number: int, reason: str) -> None:
+        self.trials[number].state = "stopped"
+
+    def fail(self, number: int) -> str | None:
+        """None: no fit of a world fails."""
+        return None
+
+    def shown(self) -> list[Shown]:
+        numbers = range(len(self.trials))
+        seen = self.state.seen(numbers)
+        return [
+            Shown(dict(zip(seen.named, point, strict=True)), seen.named, float(value), int(folds))
+            for point, value, folds in zip(seen.points.tolist(), seen.values, seen.folds, strict=True)
+            if np.isfinite(value)
+        ]
+
+    def recorded_end(self) -> Mapping[str, Any] | None:
+        return self.end
+
+    def record_end(self, end: Mapping[str, Any]) -> None:
+        self.end = end

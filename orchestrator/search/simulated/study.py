@@ -1,0 +1,106 @@
+"""Studies without training: the search engine in a world with a known best, on a simulated clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.search.budget.gate import BudgetGate
+from orchestrator.search.budget.limits import Budget
+from orchestrator.search.budget.usage import ResourceUsage
+from orchestrator.search.engine import Engine, LaneCapacity
+from orchestrator.search.race.rules import Race
+from orchestrator.search.simulated.lanes import SimulatedLanes
+from orchestrator.search.simulated.memory import (
+    MemoryState,
+    MemoryTrials,
+    Proposer,
+    Seen,
+    SimulatedTrial,
+    WorldFits,
+)
+from orchestrator.search.simulated.worlds import Instance
+
+UNLIMITED = 10**9  # trials
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A study when it had used so many fits, and the trial that it would select."""
+
+    fits: int  # that have ended; those that were cut too
+    epochs: int
+    chosen: int
+    regret: float  # of the chosen trial, Dice
+    num_configurations: int
+    best_was_stopped: bool  # the truly best of all trials was stopped for good
+    best_was_cut: bool  # within a fit
+
+
+class SimulatedStudy:
+    """One study in a world: proposals are shown estimates, the engine decides, simulated lanes carry out."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        race: Race,
+        propose: Proposer,
+        *,
+        lanes: int = 1,
+        seed: int = 0,
+        predict: Callable[[Seen], NDArray[np.float64]] | None = None,
+        seconds: Callable[[int, int], float] | None = None,
+    ) -> None:
+        """predict: values by which trials are ranked. seconds(number, fold): how long a fit takes; default: about 1."""
+        self.instance, self.race = instance, race
+        self.trials: list[SimulatedTrial] = []
+        fits = WorldFits(instance, self.trials, seed, seconds)
+        self.state = MemoryState(race, fits, instance.space, predict)
+        gate = BudgetGate(Budget(trials=UNLIMITED), ResourceUsage(None))
+        self.engine = Engine(
+            MemoryTrials(self.state, instance.first, propose, seed),
+            self.state,
+            gate,
+            LaneCapacity(instance.world.num_folds, lambda: lanes, is_eager=False),
+        )
+        self.lanes = SimulatedLanes(self.engine, fits, lanes)
+
+    def run(self, budgets: Sequence[int]) -> list[Outcome]:
+        """At each budget of fits: begin no more, finish what is in flight, give the finalists their folds, select."""
+        outcomes, lanes = [], self.lanes
+        for budget in sorted(budgets):
+            lanes.run(lambda budget=budget: lanes.num_fits + lanes.num_in_flight >= budget)  # type: ignore[misc]
+            outcomes.append(deepcopy(self)._finish(budget))
+        return outcomes
+
+    def run_trials(self, num_trials: int) -> Outcome:
+        """Begin so many trials, give the finalists their folds, and select."""
+        self.engine.gate.budget = Budget(trials=num_trials)
+        self.lanes.run()
+        return self._outcome()
+
+    def _finish(self, budget: int) -> Outcome:
+        self.engine.only_finalists = True
+        self.engine.gate.close("fits", f"{budget} fits were begun")
+        self.lanes.run()
+        return self._outcome()
+
+    def _outcome(self) -> Outcome:
+        regrets = [self.instance.regret(trial.point) for trial in self.trials]
+        chosen = self.race.incumbent  # as a study selects: by its score
+        assert chosen is not None
+        best = int(np.argmin(regrets))
+        verdict = self.state.verdicts.get(best)
+        return Outcome(
+            fits=self.lanes.num_fits,
+            epochs=self.lanes.num_epochs,
+            chosen=chosen,
+            regret=regrets[chosen],
+            num_configurations=len(self.trials),
+            best_was_stopped=verdict is not None and verdict.action == "stop",
+            best_was_cut=best in self.state.cut,
+        )
