@@ -84,13 +84,13 @@ def test_a_file_is_kept_by_its_absolute_path(tmp_path, monkeypatch):
     assert kept_url("sqlite:///trials.db") == f"sqlite:///{tmp_path}/trials.db"
 
 
-def as_tune_ends_a_trial(engine: Engine, name: str) -> None:
+def as_tune_ends_a_trial(disk: DiskStudy, name: str) -> None:
     """What goes wrong when the searcher is told is told again as an error, and what comes of that is put in words."""
     try:
         try:
-            engine.searcher.on_trial_complete(name)
+            disk.searcher.on_trial_complete(name)
         except Exception:
-            engine.searcher.on_trial_complete(name, error=True)
+            disk.searcher.on_trial_complete(name, error=True)
     except Exception:
         raise TuneError("a traceback in words")  # noqa: B904  # as Tune does
 
@@ -119,14 +119,14 @@ def test_a_database_that_goes_away_in_the_middle_is_said_in_words(template, tmp_
 
 def test_a_database_that_goes_away_is_said_in_words_whatever_tune_makes_of_it(template, tmp_path):
     url = f"sqlite:///{tmp_path}/trials.db"
-    engine = Engine(template, tmp_path, storage=url)
-    name, visit = engine.suggest()
-    engine.train(visit, visit["folds"])
-    engine.standings.judge(visit["number"])
+    disk = DiskStudy(template, tmp_path, storage=url)
+    name, visit = disk.suggest()
+    disk.train(visit, visit["folds"])
+    disk.engine.finish(visit["number"], 4)
     close(url)
     (tmp_path / "trials.db").unlink()
     with pytest.raises(BadMachine, match=r"--storage: .*no such table"), trouble_told():
-        as_tune_ends_a_trial(engine, name)
+        as_tune_ends_a_trial(disk, name)
 
 
 def test_a_database_that_restarts_is_waited_for_and_one_that_stays_away_is_not_for_ever(
