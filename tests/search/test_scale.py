@@ -148,11 +148,11 @@ def test_of_many_configurations_only_what_is_new_is_believed_anew(tmp_path, monk
     disk.run(45)
     monkeypatch.setattr(predictions, "MORE", 10.0)
     predicted = counting(monkeypatch, GaussianProcess, "predict")
-    before = dict(disk.state.race.board.beliefs)
+    before = dict(disk.state.race.board.predictions)
     one_more(disk)
     number = max(disk.state.configurations)
     assert [len(args[1]) for args in predicted] == [1]
-    after = disk.state.race.board.beliefs
+    after = disk.state.race.board.predictions
     assert number in after and before.items() <= after.items()
 
 

@@ -1,9 +1,9 @@
-"""When a fit is not worth its remaining epochs: only where no hope is left, for learning curves cross.
+"""When a fit is stopped before its last epoch: only without any hope, because learning curves cross.
 
-A fit is cut where even two generous guesses fall short of what the incumbent reached on the same fold: that it gains
-more from here than any finished fit of the study did from that share of its schedule, and that it goes on rising as
-fast as it does now until its last epoch. What the trial is ahead on the folds it has finished it may lose on this one:
-the mean over folds decides who wins. What it is behind counts for nothing, for other folds may make up for it.
+A fit is cut where even two generous extrapolations fall short of what the incumbent reached on the same fold: that it
+gains more from here than any finished fit of the study did from that share of its schedule, and that it goes on rising
+at its present rate until its last epoch. Where the trial leads on its finished folds, it may lose as much on this one,
+because the mean over folds decides. Where it trails, that counts for nothing: other folds may compensate.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from orchestrator.search.race.rules import Verdict
 
 GRACE = 1 / 3  # share of the schedule before which nothing is cut
 LATE = 0.8  # after which too little is saved: a record says more than a cut
-MIN_FINISHED = 5  # fits that gains are known from
-MORE_THAN_EVER = 1.5  # times the largest gain seen
-MARGIN = 0.05  # of Dice; more than images and seeds make of one fold, so that the race decides what is closer
+MIN_FINISHED = 5  # finished fits, before which gains are not known
+MORE_THAN_EVER = 1.5  # times the largest gain of any finished fit
+MARGIN = 0.05  # of Dice; above the noise of images and seeds on one fold: the race decides what is closer
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,13 @@ class Curve:
 
 
 class Finished:
-    """The fits of a study so far: how much any has gained from a share of its schedule on, each looked at once."""
+    """Learning curves of finished fits, and the largest gain of any from a share of its schedule on."""
 
     def __init__(self, curves: Iterable[Curve] = ()) -> None:
         self.curves = list(curves)
-        self.gains: dict[float, tuple[int, float]] = {}  # share -> of so many curves, the largest gain
+        self.gains: dict[
+            float, tuple[int, float]
+        ] = {}  # share -> number of curves considered, their largest gain
 
     def __len__(self) -> int:
         return len(self.curves)
@@ -53,7 +55,7 @@ class Finished:
         self.curves.append(curve)
 
     def largest_gain(self, share: float) -> float:
-        """Of Dice, after that share of a schedule; there is at least one fit."""
+        """Largest gain in Dice after that share of a schedule; there is at least one fit."""
         known, largest = self.gains.get(share, (0, -math.inf))
         new = (one.best_at(1) - one.best_at(share) for one in islice(self.curves, known, None))
         largest = max(largest, *new) if known < len(self.curves) else largest
@@ -62,9 +64,10 @@ class Finished:
 
 
 def cut(curve: Curve, finished: Finished, target: float, against: int, lead: float = 0.0) -> Verdict | None:
-    """Stop a fit with which its trial can no longer come up to trial `against`; None: go on.
+    """A verdict that stops a fit with which its trial can no longer reach trial `against`; None: it goes on.
 
-    target: best epoch of that trial on this fold. lead: Dice by which this fit may fall short of it (`lead_of`).
+    target: Dice of the best epoch of that trial on this fold. lead: Dice by which this fit may fall short of it
+    (`lead_of`).
     """
     if not GRACE <= curve.share <= LATE or len(finished) < MIN_FINISHED:
         return None
@@ -86,16 +89,16 @@ def cut(curve: Curve, finished: Finished, target: float, against: int, lead: flo
 def lead_of(
     own: Mapping[int, float], other: Mapping[int, float], fold: int, num_images: Sequence[float]
 ) -> float:
-    """By how much a trial may fall short on `fold` and still have the other's mean over images.
+    """Dice by which a trial may fall short of the other on `fold` and still reach its mean over images.
 
-    own, other: fold -> Dice of the best epoch, of the folds that are finished; those that both have count.
+    own, other: fold -> Dice of the best epoch, of finished folds; those that both have count.
     """
     shared = own.keys() & other.keys() - {fold}
     return math.fsum(num_images[f] * (own[f] - other[f]) for f in shared) / num_images[fold]
 
 
 def _rise(curve: Curve) -> float:
-    """Dice gained per epoch over the last third of the epochs so far, by the best so far."""
+    """Dice gained per epoch over the last third of the epochs so far, of the best epoch so far."""
     span = max(1, len(curve.dice) // 3)
     before = max(curve.dice[:-span], default=0.0)
     return max(0.0, max(curve.dice) - before) / span

@@ -1,8 +1,8 @@
-"""How much fits of one setting differ, told from how settings and folds differ.
+"""Variance between fits of one configuration, separated from that between configurations and between folds.
 
-y[setting, fold] = fold + setting + rest, where settings are drawn from one population. Settings that did badly on their
-first fold are not trained on others, so those with several folds were lucky on it. Their rests alone look too calm; a
-likelihood over all settings, those with one fold too, does not mind whom earlier scores chose (Rubin, 1976).
+y[trial, fold] = fold + trial + residual, where trials are drawn from one population. Trials that did badly on their
+first fold are not trained on others, so those with several folds were lucky on it, and their residuals alone are too
+small. A likelihood over all trials, also those with one fold, is not biased by this selection (Rubin, 1976).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-# Variance of settings over that of the rest. A priori it is about 3, and from 3 / 20 to 3 * 20 with 95 %.
+# Variance of trials over that of the residual. A priori it is about 3, and from 3 / 20 to 3 * 20 with 95 %.
 _RATIOS = np.geomspace(0.03, 300, 25)
 _LOG_PRIOR = -0.5 * (np.log(_RATIOS / 3) / 1.5) ** 2
 
@@ -19,11 +19,11 @@ _LOG_PRIOR = -0.5 * (np.log(_RATIOS / 3) / 1.5) ** 2
 def residual_variance(
     rows: Sequence[Mapping[int, float]], prior: float, weight: float
 ) -> tuple[float, float]:
-    """Variance of the rest, and the degrees of freedom that it rests on beside the prior's.
+    """Residual variance, and the degrees of freedom of the data it rests on.
 
-    rows: fold -> score of every setting, of at least one each. prior: what the variance is assumed to be, with the
-    weight of so many degrees of freedom. Restricted likelihood (Patterson and Thompson, 1971), averaged over the
-    unknown ratio of the two variances. Where no two settings share two folds the data say nothing: (prior, 0).
+    rows: fold -> score of every trial, of at least one fold each. prior: the variance assumed, with the weight of so
+    many degrees of freedom. Restricted likelihood (Patterson and Thompson, 1971), averaged over the unknown ratio of
+    the two variances. Where no two trials share two folds the data say nothing: (prior, 0).
     """
     folds = sorted({fold for row in rows for fold in row})
     degrees = sum(map(len, rows)) - len(rows) - len(folds) + 1
@@ -41,9 +41,9 @@ def residual_variance(
 def _restricted(
     scores: np.ndarray, there: np.ndarray, ratio: float, prior: float, weight: float
 ) -> tuple[float, float]:
-    """Log posterior density of a ratio, and the variance of the rest given it."""
+    """Log posterior density of a ratio, and the residual variance given it."""
     counts = there.sum(axis=1)
-    shrunk = ratio / (1 + counts * ratio)  # the inverse covariance of a setting is 1 - shrunk on its folds
+    shrunk = ratio / (1 + counts * ratio)  # the inverse covariance of a trial is 1 - shrunk on its folds
     sums = scores.sum(axis=1)
     normal = np.diag(there.sum(axis=0)) - there.T @ (shrunk[:, None] * there)
     right = scores.sum(axis=0) - there.T @ (shrunk * sums)

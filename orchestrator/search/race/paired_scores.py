@@ -1,8 +1,8 @@
-"""What settings have shown on every fold, and how one compares with another.
+"""Scores of trials on every fold, and paired comparisons between them.
 
-Two settings are compared on the images of the folds both have. Masks that one fold has chosen flatter it more than
-those of five, so both are given those that the shared folds choose. The error of the difference has two parts: images
-(whole groups are drawn together) and fits (the same setting trained twice differs).
+Two trials are compared on the images of the folds both have. Masks chosen over one fold are more optimistic than masks
+chosen over five, so for both the masks are chosen over the shared folds. The error of the difference has two parts:
+images (sampled in whole groups) and fits (the same configuration trained twice differs).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from orchestrator.search.race.fit_noise import residual_variance
 
 FEW = 1000  # scores of folds up to which the fit noise is found anew with each; then when there are 1 % more
 MORE = 1.01
-# Scores of a setting where only these folds choose its masks.
+# Scores of a trial whose masks are chosen over these folds alone.
 ChosenBy = Callable[[Sequence[int]], Mapping[int, ArrayLike]]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A setting less the incumbent on the folds both have."""
+    """A trial minus the incumbent, on the folds both have."""
 
     difference: float  # mean over images
     standard_error: float  # of images in groups and of fits
@@ -35,36 +35,36 @@ class Comparison:
 
     @property
     def p_value(self) -> float:
-        """How likely a setting as good as the incumbent looks this bad."""
+        """Probability that a trial as good as the incumbent scores this low."""
         return float(stats.t.cdf(self.difference / self.standard_error, self.degrees))
 
     def chance(self, gain: float) -> float:
-        """How likely the setting is better than the incumbent by more than `gain`."""
+        """Probability that the trial is better than the incumbent by more than `gain`, Dice."""
         return float(stats.t.sf((gain - self.difference) / self.standard_error, self.degrees))
 
 
 @dataclass(frozen=True)
 class _Scores:
-    """Of one setting."""
+    """Scores of one trial."""
 
-    sums: dict[int, NDArray[np.float64]]  # fold -> over each group
-    means: dict[int, float]  # fold -> over images
+    sums: dict[int, NDArray[np.float64]]  # fold -> sum of Dice over each group
+    means: dict[int, float]  # fold -> mean Dice over images
 
 
 class Ranks:
-    """Settings by the folds that they have, each level the best first; a setting finds its place by bisection."""
+    """Trials by number of folds, within each the best first; a trial is placed by bisection."""
 
     def __init__(self) -> None:
-        self.levels: dict[int, list[tuple[float, int]]] = {}  # folds -> minus worth, number
+        self.levels: dict[int, list[tuple[float, int]]] = {}  # number of folds -> minus worth, trial
         self.keys: dict[int, tuple[int, tuple[float, int]]] = {}
         self.is_known = False
 
     def clear(self) -> None:
         self.is_known = False
 
-    def fill(self, configuration: Iterable[tuple[int, int, float]]) -> None:
-        """Number, folds and worth of each."""
-        self.keys = {number: (folds, (-worth, number)) for number, folds, worth in configuration}
+    def fill(self, trials: Iterable[tuple[int, int, float]]) -> None:
+        """Rank these, each with its number of folds and its worth."""
+        self.keys = {number: (folds, (-worth, number)) for number, folds, worth in trials}
         self.levels = {}
         for folds, key in self.keys.values():
             self.levels.setdefault(folds, []).append(key)
@@ -80,26 +80,26 @@ class Ranks:
         insort(self.levels.setdefault(folds, []), (-worth, number))
 
     def count(self, at_least: int) -> int:
-        """Settings with so many folds or more."""
+        """How many trials have so many folds or more."""
         return sum(len(level) for folds, level in self.levels.items() if folds >= at_least)
 
     def with_folds(self, folds: int) -> Iterator[int]:
-        """Settings with just so many, the best first."""
+        """Trials with exactly so many folds, the best first."""
         return (number for _, number in self.levels.get(folds, ()))
 
     def place(self, number: int) -> int:
-        """Of a setting among those with just as many folds, from 0."""
+        """Rank of a trial among those with as many folds, from 0."""
         folds, key = self.keys[number]
         return bisect_left(self.levels[folds], key)
 
     def best(self, at_least: int = 1) -> Iterator[int]:
-        """Settings with so many folds or more, the best first."""
+        """Trials with so many folds or more, the best first."""
         levels = [level for folds, level in self.levels.items() if folds >= at_least]
         return (number for _, number in heapq.merge(*levels))
 
 
 class PairedScores:
-    """Scores seen so far. Images enter as sums over groups: all that means and their errors need."""
+    """Scores seen so far. Images are kept as sums over groups: all that means and their errors need."""
 
     def __init__(self, groups: Sequence[Sequence[str]], fit_noise: float, fit_noise_weight: float) -> None:
         if not groups or not all(len(fold) for fold in groups):
@@ -112,22 +112,22 @@ class PairedScores:
         self.sums: dict[int, dict[int, NDArray[np.float64]]] = {}
         self.means: dict[int, dict[int, float]] = {}
         self._chosen_by: dict[int, ChosenBy | None] = {}
-        # setting -> folds that choose its masks -> scores of these folds
+        # trial -> folds that choose its masks -> scores of these folds
         self._shared: dict[int, dict[tuple[int, ...], _Scores]] = {}
         self._own: dict[int, float] = {}
-        self.beliefs: dict[int, float] = {}
-        self.barred: set[int] = set()  # settings that cannot win, whatever their scores
+        self.predictions: dict[int, float] = {}
+        self.excluded: set[int] = set()  # trials that cannot become the incumbent, whatever their scores
         self.ranks = Ranks()
-        self.num_scores = 0  # of folds, over all settings
+        self.num_scores = 0  # of folds, over all trials
         self._complete: list[int] = []  # in order
         self._incumbent: int | None = None
         self._is_incumbent_known = False
         self._estimates: dict[int, float] = {}
         self._noise: tuple[float, float] | None = None
         self._noise_of = 0  # scores that it was found from
-        # What was decided as long as neither the incumbent nor the fit noise is another; `since` counts these changes.
+        # Decisions that hold as long as neither the incumbent nor the fit noise changes; `since` counts these changes.
         self.since = 0
-        self.no_chance: dict[int, int] = {}  # settings that may not go on -> since when that is known
+        self.no_chance: dict[int, int] = {}  # trials without a chance -> `since` of that decision
 
     @property
     def num_folds(self) -> int:
@@ -137,7 +137,7 @@ class PairedScores:
         found = {int(fold): np.asarray(scores, dtype=np.float64) for fold, scores in values.items()}
         problems = [problem for fold, scores in found.items() for problem in self._problems(fold, scores)]
         if problems:
-            raise ValueError(f"scores of setting {number}: " + "; ".join(problems))
+            raise ValueError(f"scores of trial {number}: " + "; ".join(problems))
         order = sorted(found)
         own, had = self._scores(found), self.folds(number)
         self.sums[number], self.means[number] = own.sums, own.means
@@ -148,7 +148,7 @@ class PairedScores:
         self._take_in(number, was_complete=had == self.num_folds)
 
     def _take_in(self, number: int, was_complete: bool) -> None:
-        """Bring up to date what follows from the scores of all settings."""
+        """Update what depends on the scores of all trials."""
         is_complete = self.is_complete(number)
         if is_complete and not was_complete:
             insort(self._complete, number)
@@ -163,7 +163,7 @@ class PairedScores:
         self._rank(number)
 
     def _look_for_incumbent(self) -> None:
-        """It may be another one, or the same with other scores: all estimates rest on it."""
+        """The incumbent may have changed, or its scores: all estimates depend on them."""
         self._is_incumbent_known = False
         self._estimates.clear()
         self._forget_noise()
@@ -174,23 +174,23 @@ class PairedScores:
         self.since += 1
 
     def exclude(self, number: int) -> None:
-        """Keep a setting from winning."""
-        if number not in self.barred:
-            self.barred.add(number)
+        """Keep a trial from becoming the incumbent."""
+        if number not in self.excluded:
+            self.excluded.add(number)
             self._look_for_incumbent()
 
     def _rank(self, number: int) -> None:
-        """Put a setting in its place; all, where none has one."""
-        if self.ranks.is_known and self.means.get(number) and number not in self.barred:
+        """Place a trial in the ranks, where they are in use."""
+        if self.ranks.is_known and self.means.get(number) and number not in self.excluded:
             self.ranks.put(number, self.folds(number), self.worth(number))
 
     def ranked(self) -> Ranks:
-        """All settings that may win, by folds and worth."""
+        """The ranks of all trials that are not excluded."""
         if not self.ranks.is_known:
             self.ranks.fill(
                 (n, self.folds(n), self.worth(n))
                 for n in self.means
-                if self.means[n] and n not in self.barred
+                if self.means[n] and n not in self.excluded
             )
         return self.ranks
 
@@ -204,7 +204,7 @@ class PairedScores:
         )
 
     def alike(self, number: int, folds: Sequence[int]) -> _Scores:
-        """What a setting shows on these folds, where they have chosen its masks."""
+        """Scores of a trial on these folds, with masks chosen over them alone."""
         chosen_by, known = self._chosen_by[number], self._shared[number]
         if chosen_by is None:
             sums, means = self.sums[number], self.means[number]
@@ -233,8 +233,8 @@ class PairedScores:
 
     @property
     def may_end(self) -> bool:
-        """Whether a setting that may win has all its folds."""
-        return any(number not in self.barred for number in self._complete)
+        """Whether a trial that is not excluded has all its folds."""
+        return any(number not in self.excluded for number in self._complete)
 
     def mean(self, number: int) -> float:
         """Mean over the images of the folds seen."""
@@ -246,31 +246,31 @@ class PairedScores:
 
     @property
     def incumbent(self) -> int | None:
-        """The best setting with all folds; before there is one: the first setting, then the one with most folds."""
+        """The best trial with all folds; before there is one, trial 0; without that, the one with most folds."""
         if not self._is_incumbent_known:
             self._incumbent, self._is_incumbent_known = self._find_incumbent(), True
         return self._incumbent
 
     def _find_incumbent(self) -> int | None:
-        complete = [number for number in self._complete if number not in self.barred]
+        complete = [number for number in self._complete if number not in self.excluded]
         if complete:
             return max(complete, key=lambda number: (self.mean(number), -number))
         seen = self.contenders() or [number for number in sorted(self.means) if self.means[number]]
-        if complete := [number for number in seen if self.is_complete(number)]:  # all barred
+        if complete := [number for number in seen if self.is_complete(number)]:  # all excluded
             return max(complete, key=lambda number: (self.mean(number), -number))
         if not seen or 0 in seen:
             return 0 if seen else None
         return max(seen, key=lambda number: (self.folds(number), self.mean(number), -number))
 
     def contenders(self) -> list[int]:
-        """Settings that have shown something and may win."""
-        return [number for number in sorted(self.means) if self.means[number] and number not in self.barred]
+        """Trials with scores that are not excluded."""
+        return [number for number in sorted(self.means) if self.means[number] and number not in self.excluded]
 
     def shared(self, number: int, other: int) -> list[int]:
         return [fold for fold in self.means[number] if fold in self.means[other]]
 
     def estimate(self, number: int) -> float:
-        """The incumbent's mean plus the paired difference on shared folds; its own mean if there is none."""
+        """Mean of the incumbent plus the paired difference on shared folds; the own mean where none is shared."""
         if number not in self._estimates:
             self._estimates[number] = self._find_estimate(number)
         return self._estimates[number]
@@ -285,17 +285,17 @@ class PairedScores:
         return self.mean(incumbent) + one - other
 
     def worth(self, number: int) -> float:
-        """What ranks go by: what a model of all settings believes of this one, or its own estimate."""
-        return self.beliefs.get(number, self.estimate(number))
+        """The value by which a trial is ranked: the prediction of a model of all trials, or its own estimate."""
+        return self.predictions.get(number, self.estimate(number))
 
-    def believe(self, beliefs: Mapping[int, float], *, anew: bool = True) -> None:
-        """Rank by these values; `anew`: by these alone, else they take the place of earlier ones."""
+    def predict(self, predictions: Mapping[int, float], *, anew: bool = True) -> None:
+        """Rank by these predictions; anew: by these alone, else they replace those of the same trials."""
         if anew:
-            self.beliefs = dict(beliefs)
+            self.predictions = dict(predictions)
             self.ranks.clear()
         else:
-            self.beliefs.update(beliefs)
-            for number in beliefs:
+            self.predictions.update(predictions)
+            for number in predictions:
                 self._rank(number)
 
     def compare(self, number: int, other: int) -> Comparison | None:
@@ -321,8 +321,8 @@ class PairedScores:
     ) -> tuple[float, float]:
         """Cluster-robust variance of the weighted mean difference, and its degrees of freedom.
 
-        A fold of one group does not show how groups differ: it is taken for as uncertain as the most uncertain other
-        fold; without another, for as uncertain as differences of Dice can be.
+        A fold of one group does not show how groups differ: it is taken to be as uncertain as the most uncertain other
+        fold; without another, as uncertain as differences of Dice can be.
         """
         known = {f: self._fold_variance(f, sums) for f, sums in differences.items() if len(self.sizes[f]) > 1}
         unknown = max(known.values(), default=(1.0, 1.0))
@@ -341,7 +341,7 @@ class PairedScores:
     def fit_noise(self) -> tuple[float, float]:
         """SD of one fit's mean Dice from training twice, and its weight in degrees of freedom.
 
-        The prior, drawn towards what this study shows: what settings and folds do not explain of the fold means
+        The prior, drawn towards what this study shows: what trials and folds do not explain of the fold means
         (residual.py), less what images explain. The larger the part of images, the less the rest can be told, and the
         less it weighs.
         """
@@ -359,7 +359,7 @@ class PairedScores:
         return float(np.sqrt(max(variance - of_images, prior / 4))), self.prior_weight + evidence
 
     def _alike_all(self) -> list[dict[int, float]]:
-        """Fold -> mean of every setting; of those that lack folds less what masks chosen by few folds flatter the
+        """Fold -> mean of every trial; of those that lack folds less what masks chosen by few folds flatter the
         complete ones."""
         flattery: dict[tuple[int, ...], dict[int, float]] = {}
         return [self._unflattered(number, flattery) for number in sorted(self.means) if self.means[number]]
@@ -375,7 +375,7 @@ class PairedScores:
         return {fold: mean - flattery[folds][fold] for fold, mean in means.items()}
 
     def _flattery(self, folds: Sequence[int]) -> dict[int, float]:
-        """By how much masks that these folds choose flatter the complete settings on them, in the mean."""
+        """By how much masks that these folds choose flatter the complete trials on them, in the mean."""
         shown = [self.alike(other, folds).means for other in self._complete]
         return {
             fold: float(
@@ -387,7 +387,7 @@ class PairedScores:
         }
 
     def _image_noise(self) -> float:
-        """Variance of a setting's mean on a fold from what it makes of the images, pooled over settings of several
+        """Variance of a trial's mean on a fold from what it makes of the images, pooled over trials of several
         folds."""
         total, cells, shown = 0.0, 0, [number for number in sorted(self.means) if self.folds(number) > 1]
         for fold, (sizes, images) in enumerate(zip(self.sizes, self.num_images, strict=True)):

@@ -45,7 +45,7 @@ class Predictions:
             return
         if model is not None and self._is_recent(model):
             some = {n: model.of(past_of(n).shown, self.place_of.get(n)) for n in self.changed}
-            self.race.believe(some, anew=False)
+            self.race.predict(some, anew=False)
         else:
             self._fit(past_of)
         self.changed.clear()
@@ -63,7 +63,7 @@ class Predictions:
         numbers = sorted(self.scored)
         model = PosteriorMeans([past_of(number).shown for number in numbers])
         self.model, self.place_of = model, {number: place for place, number in enumerate(numbers)}
-        self.race.believe(dict(zip(numbers, model.all(), strict=False)))
+        self.race.predict(dict(zip(numbers, model.all(), strict=False)))
         self.num_scores, self.incumbent = self.race.board.num_scores, self.race.incumbent
 
 

@@ -261,9 +261,9 @@ class Race:
         """Mean of the incumbent plus the mean paired difference to it on the folds seen."""
         return self.board.estimate(number)
 
-    def believe(self, values: Mapping[int, float], *, anew: bool = True) -> None:
+    def predict(self, values: Mapping[int, float], *, anew: bool = True) -> None:
         """Rank trials by these values, the predictions of a model; anew: False where all others keep theirs."""
-        self.board.believe(values, anew=anew)
+        self.board.predict(values, anew=anew)
 
     @property
     def incumbent(self) -> int | None:

@@ -235,7 +235,7 @@ class RaceState:
 
     def is_ineligible(self, number: int) -> bool:
         """Whether a trial is excluded from the ranking: it violates a constraint, or failed."""
-        return number in self.race.board.barred
+        return number in self.race.board.excluded
 
     def excess(self, number: int) -> dict[str, float]:
         """Constraint -> share by which a trial exceeds its limit, as far as that is known."""

@@ -1,4 +1,4 @@
-"""`race.jsonl` of a study, a verdict a line, read again: lines that were damaged are left out, and counted."""
+"""Reading of `race.jsonl`, one verdict a line: damaged lines are left out, and counted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Line(BaseModel):
 
 
 def read_verdicts(log: Path) -> list[dict[str, Any]]:
-    """Every verdict so far, oldest first; lines that do not read are left out, as a last one that a kill cut short."""
+    """Every verdict so far, oldest first, without damaged lines, such as a last one that a kill truncated."""
     return [json.loads(line) for line in split_verdicts(log)[0]]
 
 

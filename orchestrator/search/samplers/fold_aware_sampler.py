@@ -59,7 +59,7 @@ class FoldAwareSampler(BaseSampler):
 
 
 def posterior_means(trials: Sequence[FrozenTrial]) -> dict[int, float]:
-    """Trial number -> what the model believes of each finished trial, for `Race.believe`; {} while there are few."""
+    """Trial number -> what the model believes of each finished trial, for `Race.predict`; {} while there are few."""
     found = PosteriorMeans(trials)
     return dict(zip((trial.number for trial in found.finished), found.all(), strict=False))
 

@@ -111,7 +111,7 @@ class MemoryState:
         if self.predict is None or self.fits.num_ended <= 3 * len(self.space):
             return
         done = [number for number, trial in enumerate(self.trials) if trial.scores]
-        self.race.believe(dict(zip(done, self.predict(self.seen(done)).tolist(), strict=True)))
+        self.race.predict(dict(zip(done, self.predict(self.seen(done)).tolist(), strict=True)))
 
     def record(self, number: int, verdict: Verdict) -> None:
         self.log.add(number, tuple(sorted(self.trials[number].scores)), verdict)

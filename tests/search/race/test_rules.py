@@ -126,10 +126,10 @@ def test_ranks_follow_what_a_model_believes_and_the_incumbent_its_score():
     run = race(finalists=1)
     show(run, 1, *[0.81] * FOLDS)
     assert run.incumbent == 1
-    run.believe({0: 0.82, 1: 0.79})
+    run.predict({0: 0.82, 1: 0.79})
     assert run.incumbent == 1
     show(run, 2, 0.75)
-    run.believe({0: 0.8, 1: 0.8, 2: 0.9})
+    run.predict({0: 0.8, 1: 0.8, 2: 0.9})
     assert run.recall([2], new_wanted=False) == 2
 
 

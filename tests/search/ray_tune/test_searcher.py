@@ -89,7 +89,7 @@ def test_the_verdicts_can_be_replayed_from_log_and_ledger(template, tmp_path):
             complete = len(folds) == NUM_FOLDS
             value = disk.state.value(other) if complete else again.estimate(other)
             seen[other] = PastTrial(disk.state.drawn[other], value, len(folds))
-        again.believe(predicted(list(seen.values())))
+        again.predict(predicted(list(seen.values())))
         verdict = again.judge(number)
         assert (verdict.action, verdict.reason) == (line["action"], line["reason"])
 
