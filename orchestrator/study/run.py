@@ -83,7 +83,7 @@ def run_study(
         machine = replace(machine, address=reach_cluster(machine.address) or "local")
     with study.home.lock():
         _begin(study)
-        _note_former_race(study)
+        note_former_race(study)
         restore(study.home)
         reopen(study.home)
         study.home.ledger.sweep()
@@ -162,7 +162,7 @@ def _begin(study: Study) -> None:
     study.home.begin(study.space, study.plan, study.spec, study.warm_start_configurations)
 
 
-def _note_former_race(study: Study) -> None:
+def note_former_race(study: Study) -> None:
     """Log that a study goes on by another rule, where the rule that it was begun with is no longer offered."""
     last = read_status(study.home.status_file)
     if last is not None and last.race not in RULES:

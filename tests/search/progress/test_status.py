@@ -28,6 +28,7 @@ from orchestrator.search.records.status import (
 )
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.store.study_store import StudyStore, read_trial
+from orchestrator.study.run import note_former_race
 
 
 @pytest.fixture(scope="module")
@@ -230,3 +231,12 @@ def test_a_study_without_a_status_is_told_too(watched):
     found = recorded_status(watched.home)
     assert (found.state, found.fits_done) == ("killed", 5)
     json.dumps(as_json(found))
+
+
+def test_a_study_begun_with_a_race_of_earlier_versions_is_shown_and_goes_on_by_another(tmp_path, caplog):
+    study = replace(formula_study(tmp_path, num_trials=1), race="paired")
+    study.home.begin(study.space, study.plan, 0)
+    write_status(study.home.status_file, some_status(race="median"))
+    assert recorded_status(study.home).race == "median"
+    note_former_race(study)
+    assert "--race median, which is no longer offered: it goes on with --race paired" in caplog.text
