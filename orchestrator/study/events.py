@@ -39,9 +39,7 @@ class ReportingCallback(Callback):
         self.is_tidy = False
         # What earlier runs had on record is reported as a number; see `ResultSink`.
         self.on_record = {
-            (number, fold)
-            for number in self.state.configurations
-            for fold in self.state.finished(number)
+            (number, fold) for number in self.state.configurations for fold in self.state.finished(number)
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -95,9 +93,7 @@ class ReportingCallback(Callback):
         new = [self.trials.stored(number) for number in numbers]
         for trial in new:
             found = self._read(trial)
-            for fold in (
-                self.state.finished(trial.number) if trial.number in self.state.fit_ids else ()
-            ):
+            for fold in self.state.finished(trial.number) if trial.number in self.state.fit_ids else ():
                 self._report_fold(trial.number, fold)
             self._keep_cut_fits(trial.number)
             self.watch.told(found)
@@ -110,9 +106,7 @@ class ReportingCallback(Callback):
 
     def over(self) -> list[FrozenTrial]:
         """Every trial that is over."""
-        return [
-            trial for trial in self.trials.study.get_trials(deepcopy=False) if trial.state.is_finished()
-        ]
+        return [trial for trial in self.trials.study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
     def _fold_finished(self, number: int, fold: int, fit_id: str) -> None:
         self.rows.get(number, {}).pop(fold, None)

@@ -1,7 +1,7 @@
 """A study from search space to champion: read this one first.
 
-The engine decides what is trained next, Tune and lanes train it, the ledger keeps finished fits, and sinks (terminal, MLflow, CSV
-files) receive the results; this page connects them. A study that is run again resumes.
+The engine decides what is trained next, Tune and lanes train it, the ledger keeps finished fits, and sinks (terminal,
+MLflow, CSV files) receive the results; this page connects them. A study that is run again resumes.
 """
 
 from __future__ import annotations

@@ -234,8 +234,8 @@ def test_a_study_without_a_status_is_told_too(watched):
 
 
 def test_a_study_begun_with_a_race_of_earlier_versions_is_shown_and_goes_on_by_another(tmp_path, caplog):
-    study = replace(formula_study(tmp_path, num_trials=1), race="paired")
-    study.home.begin(study.space, study.plan, 0)
+    study = formula_study(tmp_path, num_trials=1, race="paired")
+    study.home.begin(study.space, study.plan)
     write_status(study.home.status_file, some_status(race="median"))
     assert recorded_status(study.home).race == "median"
     note_former_race(study)
