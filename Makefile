@@ -6,7 +6,7 @@ DEMO := demo
 # `newest` takes a torch that no longer runs on a V100: make install TORCH=newest
 TORCH ?= volta
 
-.PHONY: install demo docs test test-all test-netns test-slurm test-services netns-tools chaos test-newest-torch test-ray-releases lint audit bench cluster clean
+.PHONY: install demo docs test test-all test-netns test-slurm test-services netns-tools chaos test-newest-torch test-bounds test-ray-releases lint audit bench cluster clean
 
 install: $(VENV)/.installed
 
@@ -67,6 +67,17 @@ test-services: install
 test-newest-torch:
 	$(MAKE) test VENV=.venv-newest TORCH=newest
 
+# The oldest and the newest releases of ray, optuna, mlflow and torch that pyproject allows, in environments of their own.
+BOUNDS ?= lowest newest
+BOUNDS_TESTS ?= tests/common/test_private_api.py tests/search tests/results
+test-bounds:
+	mkdir -p build
+	for bound in $(BOUNDS); do \
+	  $(PYTHON) tests/support/bounds.py $$bound > build/constraints-$$bound.txt && $(PYTHON) -m venv .venv-bounds/$$bound && \
+	  .venv-bounds/$$bound/bin/python -m pip install --quiet --editable '.[dev]' -c build/constraints-$$bound.txt && \
+	  .venv-bounds/$$bound/bin/python -m pytest -m "not slow and not netns and not services and not slurm" $(BOUNDS_TESTS) || exit 1; \
+	done
+
 # The tests that start Ray, under every minor release from 2.55 on, with token authentication on and off.
 test-ray-releases: install
 	$(BIN)/python tests/cluster/ray_matrix.py
@@ -93,4 +104,4 @@ bench: install
 	for page in tests/benchmarks/*.py; do $(BIN)/python $$page || exit 1; done
 
 clean:
-	rm -rf $(VENV) .venv-newest .ray-matrix $(DEMO) build *.egg-info
+	rm -rf $(VENV) .venv-newest .venv-bounds .ray-matrix $(DEMO) build *.egg-info

@@ -35,7 +35,6 @@ MAY_IMPORT_RAY = {
     "orchestrator.study.stopping",
     "orchestrator.study.champion",
     "orchestrator.ray_cluster.machine",
-    "orchestrator.ray_cluster.private_ray",
     "orchestrator.launch.job_server",
     "orchestrator.launch.submit",
     "orchestrator.doctor.cluster",

@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from ray._private import services
 from ray.dashboard.utils import ray_address_to_api_server_url, ray_client_address_to_api_server_url
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
@@ -21,6 +20,7 @@ from ray.job_submission import JobSubmissionClient
 from orchestrator.common.environment import environment
 from orchestrator.common.errors import BadMachine, MachineFault
 from orchestrator.common.hosts import refuse_user, why_silent
+from orchestrator.common.private_api import private
 
 for chatty in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
     logging.getLogger(chatty).setLevel(
@@ -121,7 +121,7 @@ def _running() -> str:
         if os.environ.get(name, "auto") not in ("", "auto", "local"):
             refuse_user(os.environ[name])
             return os.environ[name]
-    if found := services.find_bootstrap_address(None):
+    if found := private("find_bootstrap_address")(None):
         return found
     raise ConnectionError("no Ray was started here; name a cluster, such as --address http://HOST:8265")
 

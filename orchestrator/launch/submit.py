@@ -23,12 +23,12 @@ from pathlib import Path
 
 import aiohttp
 import requests
-from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
 from ray.job_submission import JobDetails, JobStatus
 
 import orchestrator
 from orchestrator.common.errors import BadMachine, MachineFault
 from orchestrator.common.files import size_text
+from orchestrator.common.private_api import private
 from orchestrator.common.redaction import without_secrets
 from orchestrator.launch.job_server import JobServer, understood
 
@@ -298,11 +298,12 @@ def _packed(files: Mapping[str, Path]) -> Iterator[Path]:
 def refuse_size(files: Mapping[str, Path]) -> None:
     """Raises `BadMachine` where files are more than Ray takes: before anything is copied."""
     sizes = {path: _size(path) for path in files.values()}
-    if (total := sum(sizes.values())) >= GCS_STORAGE_MAX_SIZE - OWN_BYTES:
+    most = private("GCS_STORAGE_MAX_SIZE")
+    if (total := sum(sizes.values())) >= most - OWN_BYTES:
         largest = max(sizes, key=sizes.__getitem__)
         raise BadMachine(
             str(largest),
-            f"a job takes {size_text(GCS_STORAGE_MAX_SIZE)} with it at most, found {size_text(total)} of files that "
+            f"a job takes {size_text(most)} with it at most, found {size_text(total)} of files that "
             "the command names; lay it where the cluster sees it, and name that path",
         )
 

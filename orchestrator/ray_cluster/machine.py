@@ -12,15 +12,14 @@ from typing import Any, Literal
 
 import ray
 import torch
-from ray._private import services, utils
 from ray.exceptions import AuthenticationError
-from ray.train.v2._internal import constants
 
 from orchestrator.common.allocator import KEEP_FREED_MEMORY
 from orchestrator.common.environment import environment
 from orchestrator.common.errors import BadMachine
 from orchestrator.common.hosts import refuse_user, why_silent
 from orchestrator.common.interruption import held_back, listen_again
+from orchestrator.common.private_api import private
 from orchestrator.ray_cluster.claims import claimed
 from orchestrator.ray_cluster.head import head_watched
 from orchestrator.ray_cluster.private_ray import shut_off, temp_folder
@@ -133,15 +132,15 @@ def named_head(address: str) -> Head:
     if named in ("", "auto"):
         named = _started_earlier()
         source = "ray_current_cluster of an earlier `ray start`"
-        remedy = f"start it again, or `rm {utils.get_ray_address_file(None)}`"
+        remedy = f"start it again, or `rm {private('get_ray_address_file')(None)}`"
     Machine(named or "auto")  # refuses ray://
     return Head(named or None, source, remedy)
 
 
 def _started_earlier() -> str:
     """What the last `ray start` on this machine wrote down; "" if nothing, or if it was another user's."""
-    address = services.find_bootstrap_address(None) or ""
-    if address and (owner := Path(utils.get_ray_address_file(None)).stat().st_uid) != os.getuid():
+    address = private("find_bootstrap_address")(None) or ""
+    if address and (owner := Path(private("get_ray_address_file")(None)).stat().st_uid) != os.getuid():
         logger.warning(
             "a Ray of another user (uid %d) runs at %s, and is left alone; --address %s takes it",
             owner,
@@ -192,7 +191,7 @@ def _known_to_train() -> Iterator[None]:
     Those that watch whether a controller lives would else ask the one that was started last on their machine, be it
     another user's, and give the place of a living lane away, for that one knows no such controller.
     """
-    constants.ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
+    private("train_constants").ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
     with environment("RAY_ADDRESS", ray.get_runtime_context().gcs_address):
         yield
 
@@ -210,7 +209,8 @@ def _shut_down() -> None:
 @contextmanager
 def _signals_stay_ours() -> Iterator[None]:
     """Ray takes SIGTERM when it starts, and would end this process with an exit code of its own."""
-    theirs = utils.set_sigterm_handler
+    utils = private("ray_utils")
+    theirs = private("set_sigterm_handler")
     utils.set_sigterm_handler = lambda handler: None
     try:
         yield

@@ -14,12 +14,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ray._private import ray_constants
-from ray._raylet import Config  # type: ignore[attr-defined]  # compiled
-
 from orchestrator.common.environment import environment
 from orchestrator.common.errors import BadMachine
 from orchestrator.common.files import private_folder
+from orchestrator.common.private_api import private
 
 logger = logging.getLogger(__name__)
 # The kernel takes no longer path for a socket, and this is how Ray names one below its temporary folder.
@@ -47,6 +45,7 @@ def shut_off() -> Iterator[None]:
 @contextmanager
 def _no_cluster() -> Iterator[None]:
     """Ray puts the machine's address in place of 127.0.0.1 wherever clusters are possible, which is not on Windows."""
+    ray_constants = private("ray_constants")
     before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
         yield
@@ -65,7 +64,7 @@ def require_token() -> None:
     if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         _keep_token(Path.home() / ".ray" / "auth_token")
     os.environ["RAY_AUTH_MODE"] = "token"
-    Config.initialize("")  # it was read when Ray was imported
+    private("RayConfig").initialize("")  # it was read when Ray was imported
 
 
 def _keep_token(file: Path) -> None:

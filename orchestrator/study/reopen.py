@@ -11,12 +11,12 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
-from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import TrialState
 from sqlalchemy import bindparam, create_engine, text
 
 from orchestrator.common.faults import was_of_the_machine
 from orchestrator.common.files import write_atomically
+from orchestrator.common.private_api import private
 from orchestrator.search.store.optuna_storage import open_database, trouble_told
 from orchestrator.search.store.study_store import StudyStore
 
@@ -46,13 +46,15 @@ def reopen(home: StudyStore) -> tuple[int, ...]:
 
 
 def _in_journal(path: Path, trial_ids: Collection[int]) -> None:
+    operation = private("JournalOperation")
+
     def speaks_of_failure(line: bytes) -> bool:
         said = json.loads(line)
         if said.get("trial_id") not in trial_ids:
             return False
-        if said["op_code"] == JournalOperation.SET_TRIAL_STATE_VALUES:
+        if said["op_code"] == operation.SET_TRIAL_STATE_VALUES:
             return said["state"] == TrialState.FAIL.value
-        return said["op_code"] == JournalOperation.SET_TRIAL_USER_ATTR and "error" in said["user_attr"]
+        return said["op_code"] == operation.SET_TRIAL_USER_ATTR and "error" in said["user_attr"]
 
     lines = path.read_bytes().splitlines(keepends=True)
     write_atomically(path, b"".join(line for line in lines if not speaks_of_failure(line)))

@@ -316,7 +316,7 @@ def test_the_folder_of_a_job_holds_this_package_and_what_is_named_and_no_more(tm
 
 
 def test_files_of_more_than_ray_takes_are_refused_before_anything_is_sent(run, api, tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "GCS_STORAGE_MAX_SIZE", launch.OWN_BYTES + 1000)
+    monkeypatch.setattr(launch, "private", lambda name: launch.OWN_BYTES + 1000)
     (tmp_path / "champion").mkdir()
     (tmp_path / "champion" / "model.safetensors").write_bytes(bytes(2000))
     code, _, err = run("--", "evaluate", "champion", "--data", "drawn")

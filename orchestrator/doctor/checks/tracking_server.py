@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator.common.errors import BadMachine
+from orchestrator.common.private_api import private
 from orchestrator.common.redaction import without_secrets
 from orchestrator.common.stored_json import Unreadable, parse
 from orchestrator.doctor.checks.findings import Result, failure, ok, warning
@@ -39,11 +40,10 @@ def reachable(uri: str) -> Iterator[Result]:
 def _server(uri: str) -> Iterator[Result]:
     import requests
     from mlflow.exceptions import MlflowException
-    from mlflow.tracking._tracking_service.utils import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
     def asked(endpoint: str) -> requests.Response:
-        credentials = get_default_host_creds(uri)
+        credentials = private("get_default_host_creds")(uri)
         return http_request(
             credentials, endpoint, "GET", max_retries=0, timeout=PATIENCE_S, raise_on_status=False
         )

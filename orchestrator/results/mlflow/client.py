@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from orchestrator.common.errors import BadMachine
+from orchestrator.common.private_api import private
 from orchestrator.common.redaction import without_secrets
 
 if TYPE_CHECKING:
@@ -68,10 +69,9 @@ def refuse_locked_out(uri: str) -> None:
     if urlsplit(uri).scheme not in ("http", "https"):
         return
     from mlflow.exceptions import MlflowException
-    from mlflow.tracking._tracking_service.utils import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
-    credentials = get_default_host_creds(with_credentials_apart(uri))
+    credentials = private("get_default_host_creds")(with_credentials_apart(uri))
     try:
         answer = http_request(
             credentials, ANY_REQUEST, "GET", max_retries=0, timeout=REQUEST_S, raise_on_status=False

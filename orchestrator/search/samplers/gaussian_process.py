@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy import linalg, optimize, stats
+from scipy import linalg, optimize, special
 from scipy.spatial import cKDTree
 
 from orchestrator.search.samplers.encoding import Array, SpaceEncoding
@@ -120,7 +120,7 @@ def _log_improvement(mean: Array, sd: Array, best: float) -> Array:
     """Logarithm of expected improvement, stable where it is tiny (Ament et al., arXiv:2310.20708)."""
     z = (mean - best) / sd
     near = np.maximum(z, -30.0)
-    improvement = stats.norm._pdf(near) + near * stats.norm._cdf(near)
+    improvement = np.exp(-(near**2) / 2) / np.sqrt(2 * np.pi) + near * special.ndtr(near)
     return np.where(
         z > -30,
         np.log(np.maximum(improvement, 1e-300)),

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
-from typing import Any
 
 import ray
-from ray._private.state import state
-from ray._private.worker import global_worker
 from ray.exceptions import ActorHandleNotFoundError
+
+from orchestrator.common.private_api import private
 
 
 def controllers() -> frozenset[str]:
     """Those of this job that live, or that Ray has yet to start, by their actors' ids."""
     job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
-    actors = state.actor_table(None, job)
+    actors = private("ray_state").actor_table(None, job)
     return frozenset(
         name
         for name, actor in actors.items()
@@ -31,5 +30,4 @@ def kill(names: Collection[str]) -> None:
     """Kill these controllers: who waits for one is told that it died."""
     for name in names:
         with suppress(ActorHandleNotFoundError):  # nobody waits for it any more
-            worker: Any = global_worker  # Ray adds `core_worker` to it when it starts
-            worker.core_worker.kill_actor(ray.ActorID.from_hex(name), True)
+            private("ray_worker").core_worker.kill_actor(ray.ActorID.from_hex(name), True)

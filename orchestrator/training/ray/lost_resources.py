@@ -7,29 +7,31 @@ group's place is not given back, and Ray keeps what an actor placed until the wh
 
 from __future__ import annotations
 
+from typing import Any
+
 import ray
-from ray._private.state import state
-from ray._raylet import PlacementGroupID
-from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]  # made at import
 from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+from orchestrator.common.private_api import private
 
 
 def free_deserted() -> int:
     """Give back every place that an actor of this job took and that outlived it; return how many those were."""
     deserted = [place for place in _places() if _is_deserted(place)]
     for place in deserted:
-        remove_placement_group(PlacementGroup(PlacementGroupID(place.placement_group_id)))
+        remove_placement_group(PlacementGroup(private("PlacementGroupID")(place.placement_group_id)))
     return len(deserted)
 
 
-def _places() -> list[PlacementGroupTableData]:
-    """All of the cluster. The public table does not tell who made them."""
-    accessor = state._connect_and_get_accessor()
-    return [PlacementGroupTableData.FromString(told) for told in accessor.get_placement_group_table()]
+def _places() -> list[Any]:
+    """Every placement group of the cluster. The public table does not name their creators."""
+    accessor = private("ray_state")._connect_and_get_accessor()
+    parse = private("PlacementGroupTableData").FromString
+    return [parse(serialized) for serialized in accessor.get_placement_group_table()]
 
 
-def _is_deserted(place: PlacementGroupTableData) -> bool:
+def _is_deserted(place: Any) -> bool:
     is_ours = place.creator_job_id.hex() == ray.get_runtime_context().get_job_id()
     by_driver = set(place.creator_actor_id) == {0xFF}  # nobody's id
-    is_there = place.state != PlacementGroupTableData.REMOVED  # or still asked for
+    is_there = place.state != private("PlacementGroupTableData").REMOVED  # or still asked for
     return is_ours and is_there and place.creator_actor_dead and not by_driver and not place.is_detached

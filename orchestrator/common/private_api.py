@@ -1,0 +1,72 @@
+"""Private names of Ray, Optuna, MLflow and their kin, all in one table, each with the reason why it is needed.
+
+They are imported when they are used, so a release that moves one breaks the command that needs it and no other, with a
+message that names the release. `make test-bounds` looks for every name in the oldest and newest releases allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import Any
+
+from orchestrator.common.errors import BadMachine
+
+NAMES: Mapping[str, str] = {
+    # Placement groups with who made them, and the actors of a job: the public tables leave both out.
+    "ray_state": "ray._private.state:state",
+    "PlacementGroupID": "ray._raylet:PlacementGroupID",
+    "PlacementGroupTableData": "ray.core.generated.gcs_pb2:PlacementGroupTableData",
+    # Kills an actor by its id: Train gives the handle of its controller to nobody.
+    "ray_worker": "ray._private.worker:global_worker",
+    # What `ray start` wrote down, where the command line of Ray looks, too.
+    "find_bootstrap_address": "ray._private.services:find_bootstrap_address",
+    "get_ray_address_file": "ray._private.utils:get_ray_address_file",
+    # Has a local Ray listen on the loopback interface; reads RAY_AUTH_MODE again after Ray was imported.
+    "ray_constants": "ray._private.ray_constants:",
+    "RayConfig": "ray._raylet:Config",
+    # Ray takes SIGTERM when it starts; its function is replaced meanwhile.
+    "ray_utils": "ray._private.utils:",
+    "set_sigterm_handler": "ray._private.utils:set_sigterm_handler",
+    # Environment variables that actors of Ray Train inherit.
+    "train_constants": "ray.train.v2._internal.constants:",
+    # What a job may upload.
+    "GCS_STORAGE_MAX_SIZE": "ray._private.runtime_env.packaging:GCS_STORAGE_MAX_SIZE",
+    # Operations in a journal file: a trial that failed because of its machine is opened again.
+    "JournalOperation": "optuna.storages.journal._storage:JournalOperation",
+    # User, password or token of a tracking server, as MLflow's own client finds them.
+    "get_default_host_creds": "mlflow.tracking._tracking_service.utils:get_default_host_creds",
+}
+
+
+def private(name: str) -> Any:
+    """The object of that name, or the module. Raises `BadMachine` if the installed release has no such thing."""
+    module, _, attribute = NAMES[name].partition(":")
+    try:
+        found = import_module(module)
+        return getattr(found, attribute) if attribute else found
+    except (ImportError, AttributeError) as missing:
+        package = module.partition(".")[0]
+        raise BadMachine(
+            package,
+            f"{package} {_version(package)} has no {NAMES[name].strip(':')}, which is needed here; install "
+            f"{_requirement(package)}, or a newer release of this program",
+        ) from missing
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _requirement(package: str) -> str:
+    """What this program asks for of a package, such as ray[default]>=2.55,<2.61."""
+    try:
+        wanted = requires("polyp-orchestrator") or []
+    except PackageNotFoundError:
+        wanted = []
+    own = (one for one in wanted if one.startswith(package) and ";" not in one)
+    return next(own, f"the release of {package} that pyproject.toml names")

@@ -1,0 +1,34 @@
+"""Private names of other packages: all are there in the releases that are installed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from orchestrator.common import private_api
+from orchestrator.common.errors import BadMachine
+from orchestrator.common.private_api import NAMES, private
+
+ROOT = Path(__file__).parents[2]
+PRIVATE = re.compile(
+    r"^\s*(?:from|import) (?:ray|optuna|mlflow|scipy)[\w.]*(?:\._\w+|\.generated)|^\s*from ray import _", re.M
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_private_name_is_there_in_the_installed_release(name):
+    assert private(name) is not None
+
+
+def test_a_name_that_a_release_has_moved_is_told_with_that_release(monkeypatch):
+    monkeypatch.setattr(private_api, "NAMES", {"gone": "optuna._gone:Thing"})
+    with pytest.raises(BadMachine, match=r"optuna [\d.]+ has no optuna._gone:Thing, .*install optuna.*>=5"):
+        private("gone")
+
+
+def test_private_names_are_imported_through_the_table_alone():
+    files = [*(ROOT / "orchestrator").rglob("*.py"), *(ROOT / "models").glob("*.py")]
+    assert len(files) > 200
+    assert not [str(file) for file in files if PRIVATE.search(file.read_text())]
