@@ -63,7 +63,7 @@ def _version(package: str) -> str:
 
 
 def _requirement(package: str) -> str:
-    """What this program asks for of a package, such as ray[default]>=2.55,<2.61."""
+    """What this program asks for of a package, such as ray[default]>=2.55,<3."""
     try:
         wanted = requires("polyp-orchestrator") or []
     except PackageNotFoundError:
