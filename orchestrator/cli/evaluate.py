@@ -192,7 +192,6 @@ def compare(
     """Say which of several systems is better, by how much, and how sure that is; paired, image by image."""
     from orchestrator.cli.results import known_metric, tell_damage
     from orchestrator.common.errors import Mistakes
-    from orchestrator.results.views.plots import difference_plot
     from orchestrator.results.views.tables import comparison_dicts, comparison_table
     from orchestrator.search.store.study_store import find_study
     from orchestrator.selection import comparison
@@ -200,13 +199,15 @@ def compare(
     home, mistakes, contenders = home.expanduser().resolve(), Mistakes(), []
     with mistakes.noted():
         metric = known_metric(metric)
+    found = {}
     for name in dict.fromkeys(name.partition(":")[0] for name in studies):
         with mistakes.noted():
-            tell_damage(find_study(home, name))
+            found[name] = find_study(home, name).snapshot()
+            tell_damage(found[name])
     mistakes.tell()
-    for name in studies:
+    for name, _, number in (name.partition(":") for name in studies):
         with mistakes.noted():
-            contenders.append(comparison.compared_system(home, name, metric))
+            contenders.append(comparison.compared_system(found[name], number, metric))
     mistakes.tell()
     rows = comparison.compare(contenders)
     if plot is not None:
@@ -218,5 +219,7 @@ def compare(
         for row in rows:
             out.print(comparison.verdict(row, metric), highlight=False)
     if plot is not None:
+        from orchestrator.results.views.plots import difference_plot
+
         write_atomically(plot, difference_plot(rows, metric), sync=False)
         (err if as_json else out).print(f"plot in {plot}", highlight=False)

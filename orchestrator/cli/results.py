@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,8 +29,11 @@ if TYPE_CHECKING:
     from orchestrator.search.fit_jobs import FitJobRunner
     from orchestrator.search.records.fit_records import FitRecord
     from orchestrator.search.records.trial_score import TrialScore
-    from orchestrator.search.store.study_store import StudyStore, StudyTrial
+    from orchestrator.search.store.snapshot import StudySnapshot
+    from orchestrator.search.store.study_store import StudyStore
+    from orchestrator.search.store.trials import StudyTrial
     from orchestrator.selection.ensemble import Ensemble
+    from orchestrator.selection.ranking import Selection
 
 
 def leaderboard(
@@ -41,14 +44,14 @@ def leaderboard(
 ) -> None:
     """Show the trials of a study, best first; scores in percent, in JSON from 0 to 1."""
     from orchestrator.common.errors import Mistakes
-    from orchestrator.results.export.handover import board, nested_lines
+    from orchestrator.results.views.study_scores import board, nested_lines
     from orchestrator.results.views.tables import leaderboard as table
     from orchestrator.results.views.tables import leaderboard_dicts
     from orchestrator.search.store.study_store import find_study
 
     mistakes = Mistakes()
     with mistakes.noted():
-        found = find_study(home.expanduser().resolve(), study)
+        found = find_study(home.expanduser().resolve(), study).snapshot()
     with mistakes.noted():
         known_metric(metric)
     mistakes.tell()
@@ -57,7 +60,7 @@ def leaderboard(
     if as_json:
         print_json(leaderboard_dicts(rows, metric))
     else:
-        objective = found.objective()
+        objective = found.objective
         head = None if objective.is_mean else objective.name
         title = f"{found.name}, scores on validation images in percent"
         out.print(table(rows, title, metric, head, out.width), soft_wrap=False)
@@ -112,25 +115,18 @@ def best(
     Scores in tables are percent, in JSON and MLflow shares from 0 to 1.
     """
     from orchestrator.common.errors import BadStudy, Mistakes
-    from orchestrator.results.export.exported_network import network_of
-    from orchestrator.results.export.handover import (
-        export_trial,
+    from orchestrator.results.export.model_card import WHOSE_MASKS
+    from orchestrator.results.mlflow.client import check_uri, default_uri
+    from orchestrator.results.views.study_scores import (
         fold_lines,
         front_lines,
         nested_lines,
         outside_lines,
-        summary,
         validation_line,
     )
-    from orchestrator.results.export.model_card import WHOSE_MASKS
-    from orchestrator.results.export.write import named_export, refuse_to_overwrite
-    from orchestrator.results.mlflow.client import check_uri
-    from orchestrator.results.mlflow.model_registry import register_champion
-    from orchestrator.results.mlflow.network_run import log_network
-    from orchestrator.results.mlflow.tags import default_uri
     from orchestrator.results.views.tables import score_dicts, score_table, versus_table
     from orchestrator.search.records.fit_records import scored_as
-    from orchestrator.search.store.study_store import champion_fit, find_study
+    from orchestrator.search.store.study_store import find_study
     from orchestrator.selection.ensemble import cost
     from orchestrator.selection.nested import nested_of
     from orchestrator.selection.ranking import select_trial
@@ -138,10 +134,12 @@ def best(
     home = home.expanduser().resolve()
     uri, mistakes = tracking_uri or default_uri(home), Mistakes()
     with mistakes.noted():
-        found = find_study(home, study)
+        found = find_study(home, study).snapshot()
     with mistakes.noted():
         known_metric(metric)
     if export is not None:
+        from orchestrator.results.export.write import refuse_to_overwrite
+
         with mistakes.noted():
             refuse_to_overwrite(export)
     if export is not None or refit:
@@ -158,15 +156,15 @@ def best(
         raise BadStudy(
             found.name, "no finished trial keeps its constraints; --trial N takes one all the same"
         )
-    if rule == "one-se" and not found.objective().is_mean:
+    if rule == "one-se" and not found.objective.is_mean:
         raise BadStudy(
             found.name,
-            f"is ranked by {found.objective().label(metric)}, and --rule one-se goes by means over images; --trial N "
+            f"is ranked by {found.objective.label(metric)}, and --rule one-se goes by means over images; --trial N "
             "takes any trial",
         )
     selection = select_trial(found, standing, metric, rule, trial_number)
     trial, score = next(pair for pair in standing if pair[0].number == selection.chosen)
-    crew = _Crew(found, address, device, workers_per_fit, cache or home / "cache")
+    crew = _Crew(found.store, found, address, device, workers_per_fit, cache or home / "cache")
     if refit and ensemble == "folds":
         raise BadStudy(
             found.name, "--refit trains one network on all cases, --ensemble averages those of the folds"
@@ -186,10 +184,10 @@ def best(
     elif ensemble:
         records = _all_folds(found, trial)
     else:
-        records = [champion_fit(trial)]
+        records = [found.champion_fit(trial)]
     if export is not None or ensemble:
         _refuse_pruned(found, trial, records)
-    if ensemble or (export is not None and found.champion() is not None):
+    if ensemble or (export is not None and found.champion is not None):
         crew.score(records)
     remarks = team.sentences() if team is not None else ()
     if len(records) > 1:
@@ -211,9 +209,9 @@ def best(
                 "members": [record.fit_id for record in records],
                 "scores": score_dicts(lines),
                 "selection": selection.as_dict(),
-                "front": list(found.front()),
+                "front": list(found.front),
                 "ensemble": None if team is None else team.as_dict(),
-                "nested": None if (nested := nested_of(found)) is None else nested.as_dict(),
+                "nested": None if (nested := nested_of(found.store)) is None else nested.as_dict(),
             }
         )
     else:
@@ -221,7 +219,7 @@ def best(
             f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in trial.searched.items()
         )
-        by = found.objective().label(metric)
+        by = found.objective.label(metric)
         out.print(
             f"{rule if trial_number is None else 'one'} of {len(standing)} finished trials by {by}: "
             f"trial {trial.number} ({searched})",
@@ -241,33 +239,59 @@ def best(
             out.print(versus_table(not_worse))
         for line in (*front_lines(found), *nested_lines(found)):
             out.print(line, highlight=False)
-    for one, own in standing:
-        if one.number in refits:
-            log_network(found, network_of(found, one, [refits[one.number]], own.masks), uri)
-    if export is None:
-        return
-    screen = err if as_json else out
-    earlier = named_export(export)
-    folder = export_trial(found, trial, score, records, export, selection, remarks)
-    screen.print(
-        f"exported to {folder}" + (f", in place of: {earlier}" if earlier else ""),
-        markup=False,
-        highlight=False,
-    )
-    network = network_of(found, trial, records, score.masks)
-    registered = register_champion(
-        folder,
-        tracking_uri=uri,
-        study=found.name,
-        study_id=found.study_id,
-        network=network,
-        run_id=log_network(found, network, uri),
-        description=summary(found, trial, score, records),
-        tags=selection.tags() | {"members": str(len(network.records))},
-        move=champion,
-        is_chosen=trial_number is None,
-    )
-    screen.print(registered.sentence(found.name), markup=False, highlight=False)
+    if refits:
+        from orchestrator.results.export.exported_network import network_of
+        from orchestrator.results.mlflow.network_run import log_network
+
+        for one, own in standing:
+            if one.number in refits:
+                log_network(found.store, network_of(found, one, [refits[one.number]], own.masks), uri)
+    if export is not None:
+        chosen = _Chosen(
+            found, trial, score, records, selection, remarks, is_asked_for=trial_number is not None
+        )
+        for line in chosen.hand_over(export, uri, champion):
+            (err if as_json else out).print(line, markup=False, highlight=False)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The networks that a study hands over, and why."""
+
+    study: StudySnapshot
+    trial: StudyTrial
+    score: TrialScore
+    records: Sequence[FitRecord]
+    selection: Selection
+    remarks: Sequence[str]
+    is_asked_for: bool  # by its number
+
+    def hand_over(self, folder: Path, uri: str, move: bool | None) -> Iterator[str]:
+        """Write the bundle, and register it in MLflow; a line for each that is done."""
+        from orchestrator.results.export.exported_network import network_of
+        from orchestrator.results.export.handover import export_trial, summary
+        from orchestrator.results.export.write import named_export
+        from orchestrator.results.mlflow.model_registry import register_champion
+        from orchestrator.results.mlflow.network_run import log_network
+
+        what = self.study, self.trial, self.score, self.records
+        earlier = named_export(folder)
+        written = export_trial(*what, folder, self.selection, self.remarks)
+        yield f"exported to {written}" + (f", in place of: {earlier}" if earlier else "")
+        network = network_of(self.study, self.trial, self.records, self.score.masks)
+        registered = register_champion(
+            written,
+            tracking_uri=uri,
+            study=self.study.name,
+            study_id=self.study.study_id,
+            network=network,
+            run_id=log_network(self.study.store, network, uri),
+            description=summary(*what),
+            tags=self.selection.tags() | {"members": str(len(network.records))},
+            move=move,
+            is_chosen=not self.is_asked_for,
+        )
+        yield registered.sentence(self.study.name)
 
 
 def predict(
@@ -309,6 +333,7 @@ class _Crew:
     """Trains and scores for one study where `best` is asked for more than what is on record."""
 
     study: StudyStore
+    snapshot: StudySnapshot
     address: str
     device: Device
     workers_per_fit: int | None
@@ -322,7 +347,7 @@ class _Crew:
         from orchestrator.study.champion import scoring
 
         with scoring(self.study, *self._machine_and_work()) as score:
-            return select_ensemble(self.study, standing, chosen.number, metric, score)
+            return select_ensemble(self.snapshot, standing, chosen.number, metric, score)
 
     def refit(self, trial: StudyTrial) -> FitRecord:
         from orchestrator.study.champion import refit, spec_of_refit
@@ -352,13 +377,13 @@ class _Crew:
         from orchestrator.ray_cluster.machine import Machine
         from orchestrator.search.fit_jobs import FitJobRunner
 
-        sources, unseen = self.study.datasets()
+        sources, unseen = self.snapshot.datasets, self.snapshot.unseen
         load_unchanged(self.study.home, [dataset.name for dataset in (*sources, *unseen)], self.cache)
         machine = Machine(self.address, self.device, self.workers_per_fit)
         return machine, FitJobRunner(self.study.home, self.cache, self.study.ledger)
 
 
-def _all_folds(study: StudyStore, trial: StudyTrial) -> list[FitRecord]:
+def _all_folds(study: StudySnapshot, trial: StudyTrial) -> list[FitRecord]:
     from orchestrator.common.errors import BadStudy
 
     if trial.num_folds == 1:
@@ -366,7 +391,7 @@ def _all_folds(study: StudyStore, trial: StudyTrial) -> list[FitRecord]:
     return list(trial.records)
 
 
-def _refuse_pruned(study: StudyStore, trial: StudyTrial, records: Sequence[FitRecord]) -> None:
+def _refuse_pruned(study: StudySnapshot, trial: StudyTrial, records: Sequence[FitRecord]) -> None:
     from orchestrator.common.errors import BadStudy
 
     if not all(record.weights.exists() for record in records):
@@ -376,11 +401,11 @@ def _refuse_pruned(study: StudyStore, trial: StudyTrial, records: Sequence[FitRe
         )
 
 
-def tell_damage(study: StudyStore) -> None:
+def tell_damage(snapshot: StudySnapshot) -> None:
     """Say which files of a study do not read, and are left out."""
-    from orchestrator.study.repair import damage
+    from orchestrator.search.store.damage import damage
 
-    for line in damage(study):
+    for line in damage(snapshot):
         err.print(line, style="bold", markup=False, highlight=False)
 
 

@@ -37,7 +37,7 @@ from orchestrator.search.choices import RuleName
 if TYPE_CHECKING:
     from orchestrator.data.splits.split_file import SplitPlan
     from orchestrator.ray_cluster.machine import Machine
-    from orchestrator.search.store.study_store import StudyTrial
+    from orchestrator.search.store.trials import StudyTrial
     from orchestrator.study.spec import Study
 
 
@@ -237,17 +237,17 @@ def search(
     With --nested K there are K + 1 studies, one after another, and each may spend the whole budget.
     """
     from orchestrator.ray_cluster.machine import Machine, reach_cluster
-    from orchestrator.results.mlflow.client import refuse_locked_out
+    from orchestrator.results.mlflow.client import default_uri, refuse_locked_out
     from orchestrator.results.mlflow.earlier_studies import earlier_configurations
     from orchestrator.results.mlflow.sink import MlflowSink
-    from orchestrator.results.mlflow.tags import default_uri
     from orchestrator.results.sinks.console import ConsoleSink
     from orchestrator.results.sinks.csv_files import CsvSink
     from orchestrator.search.fit_jobs import FitJobRunner
     from orchestrator.search.space.builds import check_builds, check_weights
     from orchestrator.search.space.space_file import load_space
     from orchestrator.search.store.study_record import specification
-    from orchestrator.search.store.study_store import StudyStore, outside_cases
+    from orchestrator.search.store.study_store import StudyStore
+    from orchestrator.search.store.trials import outside_cases
     from orchestrator.selection.warm_start import fit_in
     from orchestrator.study.run import run_study
     from orchestrator.study.spec import Study

@@ -34,7 +34,7 @@ def status(
     from orchestrator.search.store.study_store import find_study
 
     found = find_study(home.expanduser().resolve(), study)
-    tell_damage(found)
+    tell_damage(found.snapshot())
     now = _status(found)
     if not watch:
         print_json(plain(now)) if as_json else _show(now)
@@ -71,11 +71,11 @@ def _show(now: Status) -> None:
 
 def _status(found: StudyStore) -> Status:
     """What a running study, or that of one of its outer folds, last said, or what is on record where none runs."""
-    from orchestrator.search.progress.snapshot import recorded_status
+    from orchestrator.search.progress.recorded import recorded_status
     from orchestrator.search.records.status import is_alive, read_status
     from orchestrator.selection.nested import inner_homes
 
     for study in (found, *inner_homes(found)):
         if is_alive(study.status_file) and (alive := read_status(study.status_file)) is not None:
             return alive
-    return recorded_status(found)
+    return recorded_status(found.snapshot())

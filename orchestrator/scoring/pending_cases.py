@@ -38,11 +38,14 @@ def sweep(
     Row b is threshold b/256. White is counted from `white_level`, a multiple of 1/256, or from each threshold itself.
     Refused with ValueError: no cases, no areas, or one outside [0, 1].
     """
-    if len(histograms) == 0:
+    return _sweep(_Outcomes.of(histograms, metric, white_level), areas)
+
+
+def _sweep(outcomes: _Outcomes, areas: Sequence[float]) -> NDArray[np.float64]:
+    if len(outcomes.kept) == 0:
         raise ValueError("a rule cannot be scored on no cases")
     if len(areas) == 0 or not all(0 <= area <= 1 for area in areas):
         raise ValueError(f"expected reference areas as shares of the frame in [0, 1], found {list(areas)}")
-    outcomes = _Outcomes.of(histograms, metric, white_level)
     return np.stack([outcomes.scores(area).mean(axis=0) for area in areas], axis=1)
 
 
@@ -60,9 +63,13 @@ def best_rule(
     Of equally good areas the one with the widest unbroken run of best thresholds is taken, the smallest if several are
     as wide; of that run, the middle, as in `best_threshold`. Refused with ValueError: as `sweep` and `best_threshold`.
     """
+    return _best_rule(_Outcomes.of(histograms, metric, white_level), areas, low, high)
+
+
+def _best_rule(outcomes: _Outcomes, areas: Sequence[float], low: float, high: float) -> tuple[Rule, float]:
     first, last = swept_bins(low, high)
     candidates = sorted(set(areas))
-    means = sweep(histograms, candidates, metric=metric, white_level=white_level)[first : last + 1]
+    means = _sweep(outcomes, candidates)[first : last + 1]
     chosen, column = best_of_runs(means)
     return Rule((first + chosen) / NUM_BINS, candidates[column]), float(means[chosen, column])
 
@@ -84,10 +91,9 @@ def cross_fitted_rules(
     folds = np.unique(fold_of_case)
     if len(folds) < 2:
         raise ValueError(f"cross-fitting a rule needs two folds or more, found {len(folds)}")
-    rules = {}
+    outcomes, rules = _Outcomes.of(histograms, metric, white_level), {}
     for fold in folds:
-        others = histograms[fold_of_case != fold]
-        rules[int(fold)], _ = best_rule(others, areas, low, high, metric=metric, white_level=white_level)
+        rules[int(fold)], _ = _best_rule(outcomes.of_cases(fold_of_case != fold), areas, low, high)
     return rules
 
 
@@ -120,6 +126,11 @@ class _Outcomes(NamedTuple):
             white = white[:, [bin_of(white_level)]]
         blanked = score(metric, nothing, nothing, inside, outside)
         return cls(score(metric, tp, fp, fn, tn), blanked, white, inside + outside)
+
+    def of_cases(self, chosen: NDArray[np.bool_]) -> _Outcomes:
+        """Of some of the cases, chosen (N,)."""
+        kept, blanked, white, pixels = self
+        return _Outcomes(kept[chosen], blanked[chosen], white[chosen], pixels[chosen])
 
     def scores(self, area: float) -> NDArray[np.float64]:
         """(N, 256) at one reference area."""

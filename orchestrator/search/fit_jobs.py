@@ -28,8 +28,9 @@ from orchestrator.scoring.histograms import quantize
 from orchestrator.scoring.metrics import scores_at
 from orchestrator.scoring.threshold import best_threshold
 from orchestrator.search.forecast.width import TimeJob
-from orchestrator.search.records.fit_records import FitRecord, ScoreRecord, scored_as, weights_damage
+from orchestrator.search.records.fit_records import FitRecord, ScoreRecord, weights_damage
 from orchestrator.search.records.ledger import REMEDY, Ledger
+from orchestrator.search.score_job import ScoreJob
 from orchestrator.training import workers
 from orchestrator.training.batch_memory import Kind
 from orchestrator.training.batches import as_tensors, to_device
@@ -42,7 +43,6 @@ from orchestrator.training.fit import (
     run_fit,
     score_cases,
 )
-from orchestrator.training.jobs import job_kind
 from orchestrator.training.memory import device_name, within_memory
 from orchestrator.training.recipe import FitSpec
 from orchestrator.training.test_time_averaging import averaged
@@ -50,30 +50,6 @@ from orchestrator.training.test_time_averaging import averaged
 NUM_EXAMPLES = 4
 # Of an inference: passes that do not count, passes that do, and for how many seconds once a few are made.
 WARM_UP, TIMED, FEW, TIMED_S = 3, 30, 5, 2.0
-
-
-@job_kind
-@dataclass(frozen=True)
-class ScoreJob:
-    """Score one finished fit's network, or several whose probabilities are averaged, on cases that none has seen.
-
-    A fit that is named twice counts twice. Views and filters are those of the first.
-    """
-
-    fit_id: str
-    name: str  # "test", or the unseen dataset's, or a fold's
-    datasets: dict[str, str]  # name -> fingerprint
-    case_ids: tuple[str, ...]
-    others: tuple[str, ...] = ()  # further fits
-
-    @property
-    def fit_ids(self) -> tuple[str, ...]:
-        return (self.fit_id, *self.others)
-
-    @property
-    def scored_as(self) -> str:
-        """The name of its scores."""
-        return scored_as(self.fit_ids)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +22,8 @@ from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.statistics import few_groups, holm
 from orchestrator.search.significance import SURE, both_tests, difference_interval, larger, share_of_test
-from orchestrator.search.store.study_store import StudyStore, StudyTrial, find_study, outside_cases
+from orchestrator.search.store.snapshot import StudySnapshot
+from orchestrator.search.store.trials import StudyTrial
 from orchestrator.selection.reevaluation import named
 
 VALIDATION = "validation"
@@ -70,32 +70,29 @@ class Comparison:
         return self.p_folds is not None
 
 
-def compared_system(home: Path, name: str, metric: str) -> ComparedSystem:
-    """The trial that NAME stands for: a study's best by `metric`, or STUDY:TRIAL. Raises `BadStudy`."""
-    study_name, _, number = name.partition(":")
-    study = find_study(home, study_name)
-    trial = _trial(study, number, metric)
-    score = trial.score(metric)
+def compared_system(snapshot: StudySnapshot, number: str, metric: str) -> ComparedSystem:
+    """The trial of that number, or, where it is empty, the study's best by `metric`. Raises `BadStudy`."""
+    trial = _trial(snapshot, number, metric)
+    score = snapshot.score(trial, metric)
     if score is None:
+        where = f"{snapshot.name}:{number}" if number else snapshot.name
         raise BadStudy(
-            name, f"has {len(trial.records)} of {trial.num_folds} folds finished; compare finished trials"
+            where, f"has {len(trial.records)} of {trial.num_folds} folds finished; compare finished trials"
         )
-    plan, (_, unseen) = study.plan(), study.datasets()
     scores = {VALIDATION: dict(zip(score.case_ids, map(float, score.values_of_case[metric]), strict=True))}
-    champion = study.champion()
+    champion = snapshot.champion
     if champion is not None and champion.trial == trial.number:
-        for where, case_ids in outside_cases(plan, unseen).items():
-            histograms = study.ledger.read_scores(champion.fit_id, case_ids).histograms
-            values = scores_under(histograms, score.masks)[metric]
+        for where, case_ids in snapshot.outside_cases.items():
+            values = scores_under(snapshot.scores(champion.fit_id, case_ids).histograms, score.masks)[metric]
             scores["hold-out test" if where == "test" else where] = dict(
                 zip(case_ids, map(float, values), strict=True)
             )
     return ComparedSystem(
-        name=f"{study.name}:{trial.number}",
-        plan=plan,
+        name=f"{snapshot.name}:{trial.number}",
+        plan=snapshot.plan,
         scores=scores,
         fold_means=tuple(fold[metric] for fold in score.fold_metrics),
-        group_of=study.group_of_case(),
+        group_of=snapshot.group_of_case,
     )
 
 
@@ -139,17 +136,17 @@ def verdict(row: Comparison, metric: str) -> str:
     )
 
 
-def _trial(study: StudyStore, number: str, metric: str) -> StudyTrial:
-    trials = study.trials()
+def _trial(snapshot: StudySnapshot, number: str, metric: str) -> StudyTrial:
+    trials = snapshot.trials
     if not number:
-        standing = study.ranked(metric)
+        standing = snapshot.ranked(metric)
         if not standing:
-            raise BadStudy(study.name, "has no finished trial yet; run `orchestrator search` on")
-        return named(study, standing, metric)[0]
+            raise BadStudy(snapshot.name, "has no finished trial yet; run `orchestrator search` on")
+        return named(snapshot, standing, metric)[0]
     found = [trial for trial in trials if str(trial.number) == number]
     if not found:
         raise BadStudy(
-            study.name, f"has no trial {number!r}; known: {', '.join(str(t.number) for t in trials)}"
+            snapshot.name, f"has no trial {number!r}; known: {', '.join(str(t.number) for t in trials)}"
         )
     return found[0]
 

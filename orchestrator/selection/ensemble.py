@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.common.errors import BadStudy
-from orchestrator.search.fit_jobs import ScoreJob
 from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.goals.objective import Objective
 from orchestrator.search.records.fit_records import FitRecord, scored_as
-from orchestrator.search.records.trial_score import TrialScore, score_trial
+from orchestrator.search.records.trial_score import ScoredCases, TrialScore, score_trial
+from orchestrator.search.score_job import ScoreJob
 from orchestrator.search.significance import PairedTest, all_against, compared_trial, share_of_test
-from orchestrator.search.store.study_store import StudyStore, StudyTrial, broken
+from orchestrator.search.store.snapshot import StudySnapshot
+from orchestrator.search.store.trials import StudyTrial, broken
 from orchestrator.selection.ranking import interval, points
 
 MIN_GAIN = 0.001  # of the cross-fitted objective; less is not worth another network
@@ -92,7 +93,7 @@ class Ensemble:
 
 
 def select_ensemble(
-    home: StudyStore,
+    snapshot: StudySnapshot,
     standing: Sequence[tuple[StudyTrial, TrialScore]],
     chosen: int,
     metric: str,
@@ -103,9 +104,9 @@ def select_ensemble(
     Raises `BadStudy` if the networks of that trial are not there any more.
     """
     by_number = {trial.number: trial for trial, _ in standing}
-    numbers, left_out = candidates(by_number, chosen, home.secondary())
-    score_all = _scorer(home, {number: by_number[number] for number in numbers}, metric, score_jobs)
-    objective = home.objective()
+    numbers, left_out = candidates(by_number, chosen, snapshot.secondary)
+    score_all = _scorer(snapshot, {number: by_number[number] for number in numbers}, metric, score_jobs)
+    objective = snapshot.objective
     members, score = grow(chosen, numbers, score_all, worth_by(objective, metric))
     ordered = sorted(members, key=lambda number: (number != chosen, numbers.index(number)))
     alone = next(score for trial, score in standing if trial.number == chosen)
@@ -116,7 +117,7 @@ def select_ensemble(
         ranked_by=objective.label(metric),
         num_candidates=len(numbers),
         left_out=left_out,
-        versus=_versus(home, chosen, score, alone, metric) if len(members) > 1 else None,
+        versus=_versus(snapshot, chosen, score, alone, metric) if len(members) > 1 else None,
     )
 
 
@@ -183,9 +184,11 @@ def worth_by(objective: Objective, metric: str) -> Callable[[TrialScore], float]
     return worth
 
 
-def _scorer(home: StudyStore, trials: dict[int, StudyTrial], metric: str, score_jobs: ScoreJobs) -> ScoreAll:
+def _scorer(
+    snapshot: StudySnapshot, trials: dict[int, StudyTrial], metric: str, score_jobs: ScoreJobs
+) -> ScoreAll:
     """Score ensembles fold by fold, all of them at once; masks are made as the first member's settings say."""
-    datasets, order = home.plan().datasets, list(trials)
+    datasets, order = snapshot.plan.datasets, list(trials)
 
     def jobs_of(members: tuple[int, ...]) -> list[ScoreJob]:
         ordered = sorted(members, key=order.index)
@@ -196,30 +199,29 @@ def _scorer(home: StudyStore, trials: dict[int, StudyTrial], metric: str, score_
             jobs.append(ScoreJob(first, f"fold {fold.spec.fold}", used, fold.case_ids, tuple(others)))
         return jobs
 
-    def record(job: ScoreJob, fold: FitRecord) -> FitRecord:
-        return replace(
-            fold, histograms=home.ledger.read_scores(scored_as(job.fit_ids), job.case_ids).histograms
-        )
+    def scored(job: ScoreJob) -> ScoredCases:
+        return snapshot.ledger.read_scores(scored_as(job.fit_ids), job.case_ids)  # written since the snapshot
 
     def score_all(ensembles: Sequence[tuple[int, ...]]) -> list[TrialScore]:
         asked = {members: jobs_of(members) for members in ensembles if len(members) > 1}
         score_jobs([job for jobs in asked.values() for job in jobs])
         scores = []
         for members in ensembles:
-            folds: Sequence[FitRecord] = trials[members[0]].records
+            folds: Sequence[ScoredCases] = trials[members[0]].records
             if members in asked:
-                folds = [record(job, fold) for job, fold in zip(asked[members], folds, strict=True)]
+                folds = [scored(job) for job in asked[members]]
             scores.append(score_trial(folds, trials[members[0]].configuration, metric))
         return scores
 
     return score_all
 
 
-def _versus(home: StudyStore, chosen: int, score: TrialScore, alone: TrialScore, metric: str) -> PairedTest:
-    group_of = home.group_of_case()
-    groups = [group_of[case_id] for case_id in score.case_ids]
+def _versus(
+    snapshot: StudySnapshot, chosen: int, score: TrialScore, alone: TrialScore, metric: str
+) -> PairedTest:
+    groups = snapshot.groups_of(score.case_ids)
     together, by_itself = (compared_trial(chosen, of, metric) for of in (score, alone))
-    (found,) = all_against(together, [by_itself], groups, share_of_test(home.plan()))
+    (found,) = all_against(together, [by_itself], groups, share_of_test(snapshot.plan))
     return found
 
 

@@ -22,7 +22,8 @@ from orchestrator.common.stored_json import read_json
 from orchestrator.scoring.formatting import percent
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.statistics import cluster_interval
-from orchestrator.search.store.study_store import OUTER, StudyStore, finished_score
+from orchestrator.search.store.snapshot import StudySnapshot
+from orchestrator.search.store.study_store import OUTER, StudyStore
 
 
 @dataclass(frozen=True)
@@ -99,44 +100,44 @@ class Nested:
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
-def inner_home(home: StudyStore, outer: int) -> StudyStore:
+def inner_home(store: StudyStore, outer: int) -> StudyStore:
     """The study of an outer fold, from 1."""
-    return StudyStore(home.home, f"{home.name}{OUTER}{outer}")
+    return StudyStore(store.home, f"{store.name}{OUTER}{outer}")
 
 
-def inner_homes(home: StudyStore) -> list[StudyStore]:
+def inner_homes(store: StudyStore) -> list[StudyStore]:
     """The studies of all outer folds that were begun, in order."""
-    names = [file.parent.name for file in home.folder.parent.glob(f"{home.name}{OUTER}*/study.json")]
+    names = [file.parent.name for file in store.folder.parent.glob(f"{store.name}{OUTER}*/study.json")]
     numbers = [int(found[1]) for name in names if (found := re.fullmatch(r".*\.outer-(\d+)", name))]
-    return [inner_home(home, number) for number in sorted(numbers)]
+    return [inner_home(store, number) for number in sorted(numbers)]
 
 
-def outer_estimate(home: StudyStore, inner: Sequence[StudyStore], until: str) -> Nested:
+def outer_estimate(store: StudyStore, inner: Sequence[StudyStore], until: str) -> Nested:
     """What the champions of these studies, which all have one, are worth on their outer folds."""
-    group_of = home.group_of_case()
     folds, ids, values = [], list[str](), list[dict[str, np.ndarray]]()
-    for study in inner:
+    for one in inner:
+        study = one.snapshot()
         fold, scores = _outer_fold(study)
         folds.append(fold)
-        ids += study.plan().test
+        ids += study.plan.test
         values.append(scores)
     pooled = {name: np.concatenate([one[name] for one in values]) for name in values[0]}
     return Nested(
         folds=tuple(folds),
         until=until,
         scores={name: float(column.mean()) for name, column in pooled.items()},
-        interval=cluster_interval(pooled["dice"], [group_of[id] for id in ids]),
+        interval=cluster_interval(pooled["dice"], store.snapshot().groups_of(ids)),
     )
 
 
-def remember_nested(home: StudyStore, nested: Nested) -> None:
+def remember_nested(store: StudyStore, nested: Nested) -> None:
     """Keep it with the study on all cases, whole or not at all."""
-    write_atomically(_file(home), json.dumps(asdict(nested)).encode())
+    write_atomically(_file(store), json.dumps(asdict(nested)).encode())
 
 
-def nested_of(home: StudyStore) -> Nested | None:
+def nested_of(store: StudyStore) -> Nested | None:
     """The outer estimate of a study, if there is one yet. Raises `BadStudy` where its file was damaged."""
-    file = _file(home)
+    file = _file(store)
     if not file.exists():
         return None
     return read_json(
@@ -144,16 +145,16 @@ def nested_of(home: StudyStore) -> Nested | None:
     )
 
 
-def _outer_fold(study: StudyStore) -> tuple[OuterFold, dict[str, np.ndarray]]:
-    champion, test = study.champion(), study.plan().test
+def _outer_fold(study: StudySnapshot) -> tuple[OuterFold, dict[str, np.ndarray]]:
+    champion, test = study.champion, study.plan.test
     assert champion is not None
-    trial = next(trial for trial in study.trials() if trial.number == champion.trial)
-    score = finished_score(trial)
-    scores = scores_under(study.ledger.read_scores(champion.fit_id, test).histograms, score.masks)
+    trial = next(trial for trial in study.trials if trial.number == champion.trial)
+    score = study.finished_score(trial)
+    scores = scores_under(study.scores(champion.fit_id, test).histograms, score.masks)
     means = {name: float(values.mean()) for name, values in scores.items()}
     fold = OuterFold(study.name, trial.number, score.threshold, len(test), means, score.metrics["dice"])
     return fold, scores
 
 
-def _file(home: StudyStore) -> Path:
-    return home.folder / "nested.json"
+def _file(store: StudyStore) -> Path:
+    return store.folder / "nested.json"

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from optuna.trial import TrialState
 
+from orchestrator.common.stored_json import as_kind
 from orchestrator.scoring.formatting import percent, points
 from orchestrator.search.choices import BestRule
 from orchestrator.search.records.fit_records import FitRecord
@@ -26,14 +27,10 @@ from orchestrator.search.significance import (
     gain_over,
     share_of_test,
 )
-from orchestrator.search.store.study_store import StudyStore, StudyTrial, broken
-from orchestrator.selection.reevaluation import (
-    AFRESH,
-    Reevaluated,
-    failed_reevaluations,
-    reevaluated_on,
-    reevaluation_of,
-)
+from orchestrator.search.store.derived import key_of
+from orchestrator.search.store.snapshot import StudySnapshot, digest_of
+from orchestrator.search.store.trials import StudyTrial, broken
+from orchestrator.selection.reevaluation import AFRESH, Reevaluated, SecondScoring
 
 DEFAULT = 0  # the trial of the paper's setting
 NOT_WHOLE = (TrialState.PRUNED, TrialState.RUNNING)  # tried, without all folds
@@ -218,40 +215,50 @@ def select(
 
 
 def select_trial(
-    home: StudyStore,
+    snapshot: StudySnapshot,
     standing: Sequence[tuple[StudyTrial, TrialScore]],
     metric: str = "dice",
     rule: BestRule = "best",
     asked: int | None = None,
 ) -> Selection:
-    """Choose among the trials of a study, which the study has `ranked` by the metric, and which are not none.
+    """Choose among the trials of a study, which are `ranked` by the metric, and which are not none.
 
-    `asked`: take that one, whichever the rule would choose.
+    `asked`: take that one, whichever the rule would choose. Found on disk where it was chosen before.
     """
-    plan, group_of = home.plan(), home.group_of_case()
-    groups = [group_of[case_id] for case_id in standing[0][1].case_ids]
-    secondary, num_parameters = home.secondary(), home.network_sizes.num_parameters
+    second = SecondScoring(snapshot)
+    again = second.of(standing) if metric == "dice" else ()
+    failed = second.failed(standing) if again else {}
+    num_parameters = snapshot.network_sizes.num_parameters
     candidates = [
         replace(
             _candidate(trial, score, metric),
             num_parameters=num_parameters(trial.configuration) if rule == "one-se" else 0,
-            may_win=broken(trial, secondary) is None,
+            may_win=broken(trial, snapshot.secondary) is None,
         )
         for trial, score in standing
     ]
-    again = reevaluation_of(home, standing) if metric == "dice" else ()
-    found = select(
-        candidates,
-        groups,
-        share_of_test(plan),
-        metric=metric,
-        ranked_by=home.objective().label(metric),
-        rule=rule,
-        again=again,
-        failed_reevaluations=failed_reevaluations(home, standing) if again else {},
-        num_stopped=sum(trial.state in NOT_WHOLE for trial in home.stored_trials()),
-    )
-    found = replace(found, reevaluated_on=reevaluated_on(home)) if again else found
+    groups, share = snapshot.groups_of(standing[0][1].case_ids), share_of_test(snapshot.plan)
+    ranked_by = snapshot.objective.label(metric)
+    num_stopped = sum(trial.state in NOT_WHOLE for trial in snapshot.stored_trials)
+    plain = [replace(one, values=digest_of(one.values)).__dict__ for one in candidates]  # type: ignore[arg-type]
+    rest = groups, share, metric, ranked_by, rule, [asdict(one) for one in again], failed, num_stopped
+    key = key_of("selection", plain, *rest)
+    if (kept := snapshot.derived.find(key)) is not None:
+        found = as_kind(kept.plain, Selection)
+    else:
+        found = select(
+            candidates,
+            groups,
+            share,
+            metric=metric,
+            ranked_by=ranked_by,
+            rule=rule,
+            again=again,
+            failed_reevaluations=failed,
+            num_stopped=num_stopped,
+        )
+        snapshot.derived.keep(key, asdict(found))
+    found = replace(found, reevaluated_on=second.where()) if again else found
     if asked is None:
         return found
     return replace(found, chosen=asked, reason=f"Trial {asked} was asked for. {found.reason}")

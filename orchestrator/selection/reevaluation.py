@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,10 +23,12 @@ from orchestrator.data.splits.split_file import SplitPlan, read_plan, write_plan
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.status import Named
-from orchestrator.search.records.trial_score import TrialScore, fold_specs, from_seed, score_trial
+from orchestrator.search.records.trial_score import TrialScore, fold_specs, from_seed
 from orchestrator.search.significance import all_against, compared_trial, share_of_test
 from orchestrator.search.space.space import Configuration
-from orchestrator.search.store.study_store import StudyStore, StudyTrial, broken, champion_fit
+from orchestrator.search.store.snapshot import StudySnapshot
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.store.trials import StudyTrial, broken
 from orchestrator.training.recipe import FitSpec
 
 if TYPE_CHECKING:
@@ -74,7 +77,7 @@ class ReevaluationReport(Protocol):
 
 
 def reevaluate(
-    home: StudyStore,
+    store: StudyStore,
     asked: int,
     lanes: Lanes,
     purse: BudgetGate,
@@ -87,16 +90,17 @@ def reevaluate(
     Returns False if `is_over` ended it before: what is on record by then is not repeated. Raises `FitFailed` if none of
     the finalists can be trained again.
     """
-    standing = home.ranked()
-    if asked < 2 or not home.contenders() or settled(home, standing, asked) is not None:
+    snapshot = store.snapshot()
+    standing = snapshot.ranked()
+    if asked < 2 or not snapshot.contenders() or settled(snapshot, standing, asked) is not None:
         return True
-    chosen = finalists(home, standing, asked)
-    fits = reevaluation_fits(home, standing, chosen) if len(chosen) > 1 else {}
+    chosen = finalists(snapshot, standing, asked)
+    fits = reevaluation_fits(snapshot, standing, chosen) if len(chosen) > 1 else {}
     owners: dict[str, list[int]] = {}  # of one fit several, where settings differ in their masks alone
     for number, specs in fits.items():
         for spec in specs:
             owners.setdefault(spec.fit_id, []).append(number)
-    missing = {s.fit_id: s for specs in fits.values() for s in specs if not home.ledger.has(s.fit_id)}
+    missing = {s.fit_id: s for specs in fits.values() for s in specs if not store.ledger.has(s.fit_id)}
     if missing and is_over():
         return False
     purse.reserved = len(missing)
@@ -109,7 +113,7 @@ def reevaluate(
     def hear(fit_id: str, news: News) -> None:
         purse.spending.hear(fit_id, news.rows)
         if news.state == "finished":
-            record = home.ledger.read(fit_id)
+            record = store.ledger.read(fit_id)
             purse.spending.finish(record)
             purse.reserved -= 1
             for number in owners[fit_id]:
@@ -117,52 +121,44 @@ def reevaluate(
         watch.step()
 
     failed = lanes.run_all(missing, hear, is_over)
-    home.ledger.drop_weights(owners)  # handed over is a network of the search's own folds
-    if not all(home.ledger.has(fit_id) or fit_id in failed for fit_id in owners):
+    store.ledger.drop_weights(owners)  # handed over is a network of the search's own folds
+    if not all(store.ledger.has(fit_id) or fit_id in failed for fit_id in owners):
         return False
     errors = {number: error for fit_id, error in failed.items() for number in owners[fit_id]}
     if fits and len(errors) == len(chosen):
         raise FitFailed(f"no finalist could be trained again, on other folds and from another seed: {errors}")
-    remember(home, Reevaluation(asked, tuple(trial.number for trial, _ in standing), chosen, errors))
+    remember(store, Reevaluation(asked, tuple(trial.number for trial, _ in standing), chosen, errors))
     return True
 
 
-def finalists(home: StudyStore, standing: Standing, asked: int) -> tuple[int, ...]:
-    """The winner and those that cannot be told from it, best first, within the limits, with networks still there."""
-    secondary, plan, group_of = home.secondary(), home.plan(), home.group_of_case()
+def finalists(snapshot: StudySnapshot, standing: Standing, asked: int) -> tuple[int, ...]:
+    """The winner and those not significantly different from it, best first, within the limits, with networks there."""
     winner, *others = [compared_trial(trial.number, score) for trial, score in standing]
-    groups = [group_of[case_id] for case_id in standing[0][1].case_ids]
-    against = all_against(winner, others, groups, share_of_test(plan))
+    groups = snapshot.groups_of(standing[0][1].case_ids)
+    against = all_against(winner, others, groups, share_of_test(snapshot.plan))
     alike = {winner.number, *(one.other for one in against if not one.is_sure)}
-    free = [trial for trial, _ in standing if trial.number in alike and broken(trial, secondary) is None]
-    able = [trial.number for trial in free if champion_fit(trial).weights.exists()]
+    free = [
+        trial for trial, _ in standing if trial.number in alike and broken(trial, snapshot.secondary) is None
+    ]
+    able = [trial.number for trial in free if snapshot.champion_fit(trial).weights.exists()]
     return tuple(able[:asked])
 
 
-def reevaluation_plan(home: StudyStore) -> SplitPlan:
-    """The folds of the second scoring, from the file that the first call writes."""
-    file = _plan_file(home)
+def reevaluation_plan(snapshot: StudySnapshot) -> SplitPlan:
+    """The re-drawn folds, from the file that the first call writes."""
+    file, data = snapshot.folder / "splits-again.json", (snapshot.datasets, snapshot.unseen)
     if not file.exists():
-        write_plan(resplit(home.plan(), *home.datasets()), file)
+        write_plan(resplit(snapshot.plan, *data), file)
     try:
-        return read_plan(file, *home.datasets())
+        return read_plan(file, *data)
     except BadSplit:  # the file was damaged: it follows from the study's own split
-        return resplit(home.plan(), *home.datasets())
+        return resplit(snapshot.plan, *data)
 
 
-def existing_reevaluation_plan(home: StudyStore) -> SplitPlan | None:
+def existing_reevaluation_plan(snapshot: StudySnapshot) -> SplitPlan | None:
     """As `reevaluation_plan`, of a study whose finalists were re-evaluated, or are being; None of any other."""
-    return reevaluation_plan(home) if _plan_file(home).exists() else None
-
-
-def reevaluated_on(home: StudyStore) -> str:
-    """What finalists are scored again on, in words: where groups are few, or folds were given, folds stay the same."""
-    again = reevaluation_plan(home)
-    same, num_folds = num_same(home.plan(), again), len(again.folds)
-    if not same:
-        return AFRESH
-    which = "the folds" if same == num_folds else f"folds of which {same} of {num_folds} are those"
-    return f"from fresh seeds, on {which} of the search"
+    file = snapshot.folder / "splits-again.json"
+    return reevaluation_plan(snapshot) if file.exists() else None
 
 
 def reevaluation_specs(configuration: Configuration, plan: SplitPlan) -> tuple[FitSpec, ...]:
@@ -174,35 +170,109 @@ def reevaluation_specs(configuration: Configuration, plan: SplitPlan) -> tuple[F
     )
 
 
+@dataclass(frozen=True)
+class SecondScoring:
+    """What the second scoring of a study has shown; each of its files is read once."""
+
+    snapshot: StudySnapshot
+
+    @cached_property
+    def remembered(self) -> Reevaluation | None:
+        """What was written down of the last one. Raises `BadStudy` where its file was damaged."""
+        return read_rescoring(self.snapshot.store)
+
+    @cached_property
+    def plan(self) -> SplitPlan:
+        """The re-drawn folds."""
+        return reevaluation_plan(self.snapshot)
+
+    def where(self) -> str:
+        """What finalists are trained again on; where groups are few, or folds were given, folds stay the same."""
+        same, num_folds = num_same(self.snapshot.plan, self.plan), len(self.plan.folds)
+        if not same:
+            return AFRESH
+        which = "the folds" if same == num_folds else f"folds of which {same} of {num_folds} are those"
+        return f"from fresh seeds, on {which} of the search"
+
+    def fits(self, standing: Standing, numbers: Sequence[int]) -> dict[int, tuple[FitSpec, ...]]:
+        """Trial -> its fits on the re-drawn folds."""
+        return {
+            trial.number: reevaluation_specs(trial.configuration, self.plan)
+            for trial, _ in standing
+            if trial.number in numbers
+        }
+
+    def settled(self, standing: Standing, asked: int = 0) -> Reevaluation | None:
+        """What is remembered of these very trials and of so many finalists or more; None if nothing is.
+
+        Nothing is remembered, either, where a record of theirs is lost.
+        """
+        found = self.remembered
+        is_of_these = found is not None and found.standing == tuple(trial.number for trial, _ in standing)
+        if found is None or not is_of_these or found.asked < asked:
+            return None
+        specs = [spec for specs in self._fits_of(found, standing).values() for spec in specs]
+        return found if all(self.snapshot.find(spec.fit_id) for spec in specs) else None
+
+    def _fits_of(self, found: Reevaluation, standing: Standing) -> dict[int, tuple[FitSpec, ...]]:
+        """Of the finalists that were trained again; none where there was one alone."""
+        numbers = [number for number in found.finalists if number not in found.failed]
+        return self.fits(standing, numbers) if len(found.finalists) > 1 else {}
+
+    def of(self, standing: Standing) -> tuple[Reevaluated, ...]:
+        """The finalists by their score over both, best first; none where nothing was scored again.
+
+        `standing` is ranked by Dice, as the search ranks trials.
+        """
+        found = self.settled(standing)
+        if found is None or len(found.finalists) < 2:
+            return ()
+        fits = self._fits_of(found, standing)
+        shown = [
+            self._reevaluated(trial, score, fits[trial.number])
+            for trial, score in standing
+            if trial.number in fits
+        ]
+        return tuple(sorted(shown, key=lambda one: -one.both))  # of equals the one before in the search
+
+    def _reevaluated(self, trial: StudyTrial, score: TrialScore, specs: Sequence[FitSpec]) -> Reevaluated:
+        worth, configuration = self.snapshot.objective, trial.configuration
+        found = [self.snapshot.find(spec.fit_id) for spec in specs]
+        fresh = [record for record in found if record is not None]  # all are: it is settled
+        both = [*trial.records, *fresh]
+        return Reevaluated(
+            trial=trial.number,
+            search=worth(score),
+            fresh=worth(self.snapshot.score_of(fresh, configuration)),
+            both=worth(self.snapshot.score_of(both, configuration)),
+        )
+
+    def failed(self, standing: Standing) -> dict[int, str]:
+        """Finalists that could not be trained again, and are left out for it; with the reason."""
+        found = self.settled(standing)
+        return dict(found.failed) if found is not None else {}
+
+
+def reevaluated_on(snapshot: StudySnapshot) -> str:
+    """What finalists are trained again on, in words."""
+    return SecondScoring(snapshot).where()
+
+
 def reevaluation_fits(
-    home: StudyStore, standing: Standing, numbers: Sequence[int]
+    snapshot: StudySnapshot, standing: Standing, numbers: Sequence[int]
 ) -> dict[int, tuple[FitSpec, ...]]:
     """The fits of the second scoring, of each of these trials."""
-    plan = reevaluation_plan(home)
-    return {
-        trial.number: reevaluation_specs(trial.configuration, plan)
-        for trial, _ in standing
-        if trial.number in numbers
-    }
+    return SecondScoring(snapshot).fits(standing, numbers)
 
 
-def settled(home: StudyStore, standing: Standing, asked: int = 0) -> Reevaluation | None:
-    """What is remembered of these very trials and of so many finalists or more; None if nothing is.
-
-    Nothing is remembered, either, where a record of theirs is lost.
-    """
-    found = read_rescoring(home)
-    if found is None or found.standing != tuple(trial.number for trial, _ in standing) or found.asked < asked:
-        return None
-    numbers = [number for number in found.finalists if number not in found.failed]
-    fits = reevaluation_fits(home, standing, numbers) if len(found.finalists) > 1 else {}
-    is_whole = all(home.ledger.has(spec.fit_id) for specs in fits.values() for spec in specs)
-    return found if is_whole else None
+def settled(snapshot: StudySnapshot, standing: Standing, asked: int = 0) -> Reevaluation | None:
+    """What is remembered of these very trials and of so many finalists or more; None if nothing is."""
+    return SecondScoring(snapshot).settled(standing, asked)
 
 
-def read_rescoring(home: StudyStore) -> Reevaluation | None:
+def read_rescoring(store: StudyStore) -> Reevaluation | None:
     """What is remembered of the last second scoring. Raises `BadStudy` where its file was damaged."""
-    file = _file(home)
+    file = _file(store)
     if not file.exists():
         return None
     return read_json(
@@ -210,66 +280,32 @@ def read_rescoring(home: StudyStore) -> Reevaluation | None:
     )
 
 
-def remember(home: StudyStore, rescoring: Reevaluation) -> None:
+def remember(store: StudyStore, rescoring: Reevaluation) -> None:
     """Keep it, whole or not at all."""
-    write_atomically(_file(home), json.dumps(asdict(rescoring)).encode())
+    write_atomically(_file(store), json.dumps(asdict(rescoring)).encode())
 
 
-def reevaluation_of(home: StudyStore, standing: Standing) -> tuple[Reevaluated, ...]:
-    """The finalists by their mean over both scorings, best first; none where nothing was scored again.
-
-    `standing` is ranked by Dice, as the search ranks trials.
-    """
-    found = settled(home, standing)
-    if found is None or len(found.finalists) < 2:
-        return ()
-    numbers = [number for number in found.finalists if number not in found.failed]
-    fits = reevaluation_fits(home, standing, numbers)
-    records = {number: [home.ledger.read(spec.fit_id) for spec in specs] for number, specs in fits.items()}
-    shown = [
-        _again(home, trial, score, records[trial.number])
-        for trial, score in standing
-        if trial.number in records
-    ]
-    return tuple(sorted(shown, key=lambda one: -one.both))  # of equals the one before in the search
+def reevaluation_of(snapshot: StudySnapshot, standing: Standing) -> tuple[Reevaluated, ...]:
+    """The finalists by their score over both scorings, best first; none where nothing was scored again."""
+    return SecondScoring(snapshot).of(standing)
 
 
-def failed_reevaluations(home: StudyStore, standing: Standing) -> dict[int, str]:
-    """Finalists that could not be trained again, and are left out for it; with the reason."""
-    found = settled(home, standing)
-    return dict(found.failed) if found is not None else {}
-
-
-def named(home: StudyStore, standing: Standing, metric: str = "dice") -> tuple[StudyTrial, TrialScore]:
+def named(snapshot: StudySnapshot, standing: Standing, metric: str = "dice") -> tuple[StudyTrial, TrialScore]:
     """The champion of trials ranked by the metric, which are not none: by both scorings where there are two."""
-    again = reevaluation_of(home, standing) if metric == "dice" else ()
+    again = reevaluation_of(snapshot, standing) if metric == "dice" else ()
     number = again[0].trial if again else standing[0][0].number
     return next(pair for pair in standing if pair[0].number == number)
 
 
-def as_named(home: StudyStore, champion: StudyTrial) -> Named:
+def as_named(snapshot: StudySnapshot, champion: StudyTrial) -> Named:
     """The champion as the status tells it."""
-    standing = home.ranked()
-    for again in reevaluation_of(home, standing):
+    standing = snapshot.ranked()
+    for again in reevaluation_of(snapshot, standing):
         if again.trial == champion.number:
             return Named(again.trial, again.search, again.fresh)
     score = next(score for trial, score in standing if trial.number == champion.number)
-    return Named(champion.number, home.objective()(score))
+    return Named(champion.number, snapshot.objective(score))
 
 
-def _again(home: StudyStore, trial: StudyTrial, score: TrialScore, fresh: Sequence[FitRecord]) -> Reevaluated:
-    worth, configuration = home.objective(), trial.configuration
-    return Reevaluated(
-        trial=trial.number,
-        search=worth(score),
-        fresh=worth(score_trial(fresh, configuration)),
-        both=worth(score_trial([*trial.records, *fresh], configuration)),
-    )
-
-
-def _file(home: StudyStore) -> Path:
-    return home.folder / "rescored.json"
-
-
-def _plan_file(home: StudyStore) -> Path:
-    return home.folder / "splits-again.json"
+def _file(store: StudyStore) -> Path:
+    return store.folder / "rescored.json"

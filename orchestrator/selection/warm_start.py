@@ -17,6 +17,7 @@ from orchestrator.search.space.distributions import Distribution
 from orchestrator.search.space.keys import NETWORK
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.tables import in_order
+from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.study_store import StudyStore
 
 MOST = 5  # of one study
@@ -38,36 +39,35 @@ class Fitted:
     lines: tuple[str, ...]  # what is said of each
 
 
-def best_of_study(home: StudyStore) -> list[Earlier]:
+def best_of_study(snapshot: StudySnapshot) -> list[Earlier]:
     """The winner, those that cannot be told from it, then the next best."""
-    standing = home.contenders()
+    standing = snapshot.contenders()
     if not standing:
         return []
-    plan, group_of = home.plan(), home.group_of_case()
     winner, *others = [compared_trial(trial.number, score) for trial, score in standing]
-    groups = [group_of[case_id] for case_id in standing[0][1].case_ids]
+    groups = snapshot.groups_of(standing[0][1].case_ids)
     surely_worse = {
-        one.other for one in all_against(winner, others, groups, share_of_test(plan)) if one.is_sure
+        one.other for one in all_against(winner, others, groups, share_of_test(snapshot.plan)) if one.is_sure
     }
     trials = sorted((trial for trial, _ in standing), key=lambda trial: trial.number in surely_worse)
-    return [Earlier(f"trial {trial.number} of {home.name}", trial.params) for trial in trials[:MOST]]
+    return [Earlier(f"trial {trial.number} of {snapshot.name}", trial.params) for trial in trials[:MOST]]
 
 
-def num_chosen_by(home: StudyStore, outside: Collection[str]) -> int:
+def num_chosen_by(snapshot: StudySnapshot, outside: Collection[str]) -> int:
     """How many of these images, by `Case.sha256`, an earlier study trained on or chose by, whatever their names.
 
     An image that was saved anew, or has another mask, is not known again.
     """
-    used = {case_id for fold in home.plan().folds for case_id in (*fold.train, *fold.val)}
-    cases = (case for dataset in home.datasets()[0] for case in dataset.cases)
+    used = {case_id for fold in snapshot.plan.folds for case_id in (*fold.train, *fold.val)}
+    cases = (case for dataset in snapshot.datasets for case in dataset.cases)
     return len({case.sha256 for case in cases if case.id in used}.intersection(outside))
 
 
-def lineage(home: StudyStore) -> list[str]:
+def lineage(store: StudyStore) -> list[str]:
     """The study, and those that recommended its first settings, theirs too, as far as they are of this home."""
-    found = [home.name]
+    found = [store.name]
     for name in found:
-        study = StudyStore(home.home, name)
+        study = StudyStore(store.home, name)
         recommended_by = study.warm_start if study.warm_start_configurations() else []
         found += [one for one in dict.fromkeys(recommended_by) if one not in found]
     return found

@@ -13,18 +13,13 @@ import ray
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.ray_cluster.machine import Machine, cluster, open_widths, shape_lanes
-from orchestrator.search.fit_jobs import ScoreJob
 from orchestrator.search.forecast.width import quickest
 from orchestrator.search.records.fit_records import FitRecord, scored_as
 from orchestrator.search.records.trial_score import refit_spec
+from orchestrator.search.score_job import ScoreJob
 from orchestrator.search.store.optuna_storage import trouble_told
-from orchestrator.search.store.study_store import (
-    Champion,
-    StudyStore,
-    StudyTrial,
-    champion_fit,
-    outside_cases,
-)
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.store.trials import Champion, StudyTrial, outside_cases
 from orchestrator.selection.reevaluation import named, settled
 from orchestrator.training.ray.lanes import Lanes, Perform
 from orchestrator.training.recipe import FitSpec
@@ -32,30 +27,32 @@ from orchestrator.training.recipe import FitSpec
 
 def chosen_champion(study: StudyStore, rescore: int) -> StudyTrial | None:
     """The champion of a study that is over, with its outside scores; None if something is left to do."""
-    standing = study.ranked()
-    if not study.contenders():
+    now = study.snapshot()
+    standing = now.ranked()
+    if not now.contenders():
         return None
-    if rescore > 1 and settled(study, standing, rescore) is None:
+    if rescore > 1 and settled(now, standing, rescore) is None:
         return None
-    best, _ = named(study, standing)
-    choose_champion = _record_choice(best)
-    outside = outside_cases(study.plan(), study.datasets()[1]).values()
-    is_scored = all(study.ledger.has_scores(choose_champion.fit_id, case_ids) for case_ids in outside)
-    return best if is_scored and study.champion() == choose_champion else None
+    best, _ = named(now, standing)
+    choice = Champion(best.number, now.champion_fit(best).fit_id)
+    is_scored = all(now.find_scores(choice.fit_id, case_ids) for case_ids in now.outside_cases.values())
+    return best if is_scored and now.champion == choice else None
 
 
 def choose_champion(study: StudyStore, lanes: Lanes) -> StudyTrial | None:
     """Choose the best trial and score its network once on hold-out cases and external datasets."""
-    standing = study.ranked()
-    if not study.contenders():
+    now = study.snapshot()
+    standing = now.ranked()
+    if not now.contenders():
         return None
-    champion, _ = named(study, standing)
-    _score_outside(lanes, (champion_fit(champion).fit_id,), study.plan(), study.datasets()[1])
+    champion, _ = named(now, standing)
+    choice = Champion(champion.number, now.champion_fit(champion).fit_id)
+    _score_outside(lanes, (choice.fit_id,), now.plan, now.unseen)
     with (
         trouble_told()
     ):  # Optuna's own best trial is that of the highest value, whatever a re-evaluation has shown
         study.optuna_study().set_user_attr("champion", champion.number)
-    study.choose_champion(_record_choice(champion))
+    study.choose_champion(choice)
     return champion
 
 
@@ -117,10 +114,6 @@ def scoring(
                 list(waiting.map(lambda job: up[0].run(f"{job.scored_as}-{job.name}", job), missing))
 
         yield score
-
-
-def _record_choice(trial: StudyTrial) -> Champion:
-    return Champion(trial.number, champion_fit(trial).fit_id)
 
 
 def _score_outside(

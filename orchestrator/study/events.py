@@ -14,7 +14,7 @@ from orchestrator.search.optuna_trials import OptunaTrials
 from orchestrator.search.progress.monitor import ProgressMonitor
 from orchestrator.search.race.state import RaceState
 from orchestrator.search.records.cut_fits import CutFit, append_cut_fit
-from orchestrator.search.store.study_store import StudyTrial, read_trial
+from orchestrator.search.store.trials import StudyTrial, read_trial
 from orchestrator.study.cleanup import WeightCleanup
 from orchestrator.study.sinks import ResultSink
 from orchestrator.study.spec import Study

@@ -7,7 +7,7 @@ Who reads changes nothing: `damage` says which files do not read and are left ou
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,26 +30,6 @@ if TYPE_CHECKING:
     from orchestrator.training.ray.lanes import Lanes
 
 logger = logging.getLogger(__name__)
-MOST_NAMED = 3  # files in one line
-
-
-def damage(home: StudyStore) -> list[str]:
-    """A line for each kind of file that cannot be read and is ignored until the search continues."""
-    lines = []
-    if records := home.ledger.damaged():
-        named = [f"{folder} ({why})" for folder, why in records.items()]
-        lines.append(
-            f"{len(named)} record(s) do not read and count as if they were not there: {_some(named)}; the same "
-            "`orchestrator search` sets them aside and makes them again"
-        )
-    if (why := home.journal_damage()) is not None:
-        lines.append(
-            f"{home.journal_file} {why}: trials are shown as the ledger has them; the same `orchestrator search` "
-            "rebuilds it"
-        )
-    if num_bad := len(split_verdicts(home.race_file)[1]):
-        lines.append(f"{home.race_file}: {num_bad} line(s) do not read and are left out")
-    return lines
 
 
 def restore(home: StudyStore) -> None:
@@ -118,11 +98,12 @@ def _restore_verdicts(home: StudyStore) -> None:
 
 
 def _restore_journal(home: StudyStore) -> None:
-    why = home.journal_damage()
+    now = home.snapshot()
+    why = now.journal_damage
     if why is None:
         return
     try:
-        trials = home.trials_on_record()
+        trials = now.trials_on_record()
     except (
         BadStudy
     ):  # nothing knows of them; what the search asks follows from its seed, and its fits are on record
@@ -138,8 +119,3 @@ def _restore_journal(home: StudyStore) -> None:
         len(trials),
         f"; it is kept as {kept}" if kept is not None else "",
     )
-
-
-def _some(named: Sequence[str]) -> str:
-    more = len(named) - MOST_NAMED
-    return ", ".join(named[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

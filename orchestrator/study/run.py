@@ -42,9 +42,7 @@ from orchestrator.search.ray_tune.searcher import EngineSearcher
 from orchestrator.search.ray_tune.trainable import FoldTrial
 from orchestrator.search.records.status import LaneCount, read_status
 from orchestrator.search.store.optuna_storage import trouble_told
-from orchestrator.search.store.study_store import (
-    StudyTrial,
-)
+from orchestrator.search.store.trials import StudyTrial
 from orchestrator.selection.nested import inner_home
 from orchestrator.selection.reevaluation import as_named, reevaluate
 from orchestrator.study.champion import choose_champion, chosen_champion
@@ -134,7 +132,7 @@ def run_study(
                     if is_settled:
                         watch.now("scoring")
                         champion = choose_champion(study.home, lanes)
-                        watch.name(None if champion is None else as_named(study.home, champion))
+                        watch.name(None if champion is None else as_named(study.home.snapshot(), champion))
             # A fit that was cut may have been on record a moment later.
             WeightCleanup(study, engine.state)(word.over())
             if not is_settled:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from orchestrator.search.race.rules import Verdict
     from orchestrator.search.records.fit_records import FitRecord
     from orchestrator.search.records.status import Status
-    from orchestrator.search.store.study_store import StudyTrial
+    from orchestrator.search.store.trials import StudyTrial
     from orchestrator.study.spec import Study
     from orchestrator.training.ray.lanes import Shape
 

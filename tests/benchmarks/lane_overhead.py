@@ -66,7 +66,7 @@ from orchestrator.search.race.rules import Verdict
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.status import Status
 from orchestrator.search.space.space_file import parse_space
-from orchestrator.search.store.study_store import StudyTrial
+from orchestrator.search.store.trials import StudyTrial
 from orchestrator.study.run import run_study
 from orchestrator.study.spec import Study
 from orchestrator.training.ray.lanes import Lanes, Shape

@@ -324,8 +324,8 @@ def _row(study: Study, tune: Tune, num_fits: int, start: float) -> dict[str, Any
 
 
 COMMANDS = {
-    "leaderboard": "from orchestrator.results.export.handover import board; board(home)",
-    "status": "from orchestrator.search.progress.snapshot import recorded_status; recorded_status(home)",
+    "leaderboard": "from orchestrator.results.views.study_scores import board; board(home.snapshot())",
+    "status": "from orchestrator.search.progress.recorded import recorded_status; recorded_status(home.snapshot())",
     "best": "home.contenders()",
 }
 

@@ -73,16 +73,18 @@ from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.budget.limits import End
-from orchestrator.search.fit_jobs import FitJobRunner, ScoreJob
+from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.forecast.width import TimeJob, WidthChoice
 from orchestrator.search.race.rules import Verdict
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.records.status import Status
 from orchestrator.search.records.trial_score import fold_specs, score_trial
+from orchestrator.search.score_job import ScoreJob
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.space_file import parse_space
-from orchestrator.search.store.study_store import StudyStore, StudyTrial, champion_fit, finished_score
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.store.trials import StudyTrial, champion_fit, finished_score
 from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.run import run_study
 from orchestrator.study.spec import Study

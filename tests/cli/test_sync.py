@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from orchestrator import cli
 from orchestrator.common.errors import BadMachine
-from orchestrator.results.mlflow.tags import default_uri
+from orchestrator.results.mlflow.client import default_uri
 from orchestrator.study.champion import choose_champion
 
 NOWHERE = "http://127.0.0.1:9"

@@ -16,12 +16,12 @@ from mlflow.entities import LoggedModel, Run
 from mlflow.entities.model_registry import ModelVersion
 
 from orchestrator.cli import main
-from orchestrator.results.export.handover import board
 from orchestrator.results.mlflow.client import connect
 from orchestrator.results.mlflow.model_registry import logged_model_of
+from orchestrator.results.views.study_scores import board
 from orchestrator.results.views.tables import leaderboard_dicts
-from orchestrator.search.progress.snapshot import recorded_status
-from orchestrator.search.store.study_store import champion_fit
+from orchestrator.search.progress.recorded import recorded_status
+from orchestrator.search.store.trials import champion_fit
 from orchestrator.study.spec import Study
 
 NAME = "formula"
@@ -141,8 +141,8 @@ def test_the_outside_scores_on_the_runs_of_trial_and_study_name_the_network_whos
 
 def test_leaderboard_status_best_and_the_run_of_the_fold_agree(exports: Exports):
     home, fold = exports.study.home, exports.fold
-    row = leaderboard_dicts(board(home))[0]
-    status = recorded_status(home)
+    row = leaderboard_dicts(board(home.snapshot()))[0]
+    status = recorded_status(home.snapshot())
     (view,) = [view for view in status.trials if view.number == row["trial"]]
     assert row["outside"] == {
         "test": fold.line("hold-out test")["dice"],

@@ -25,16 +25,11 @@ from orchestrator.results.sinks.console import ConsoleSink
 from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.budget.usage import ResourceUsage
 from orchestrator.search.engine import LaneCapacity
-from orchestrator.search.fit_jobs import ScoreJob
 from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.score_job import ScoreJob
 from orchestrator.search.space.space_file import parse_space
-from orchestrator.search.store.study_store import (
-    Champion,
-    StudyStore,
-    champion_fit,
-    finished_score,
-    outside_cases,
-)
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.store.trials import Champion, champion_fit, finished_score, outside_cases
 from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.run import make_engine
 from orchestrator.study.spec import Study
@@ -58,7 +53,7 @@ class Finished:
 
     def card(self) -> str:
         (trial,) = self.home.trials()
-        return trial_card(self.home, trial, finished_score(trial), [champion_fit(trial)])
+        return trial_card(self.home.snapshot(), trial, finished_score(trial), [champion_fit(trial)])
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,15 @@ from visits import DiskStudy
 
 from orchestrator.cli.console.live import picture
 from orchestrator.cli.console.printing import out
-from orchestrator.results.export.handover import board
 from orchestrator.results.sinks.console import ConsoleSink
+from orchestrator.results.views.study_scores import board
 from orchestrator.results.views.tables import leaderboard_dicts
 from orchestrator.scoring.pending_cases import scores_under
-from orchestrator.search.progress.snapshot import recorded_status
+from orchestrator.search.progress.recorded import recorded_status
 from orchestrator.search.records.status import TrialView
 from orchestrator.search.records.trial_score import fold_specs, score_trial
-from orchestrator.search.store.study_store import StudyStore, StudyTrial
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.store.trials import StudyTrial
 from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.spec import Study
 
@@ -68,8 +69,8 @@ def stopped(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Stoppe
     (run,) = [run for run in runs_of(home, mlflow_uri, "trial") if run.data.tags["trial"] == str(number)]
     folds = {run.data.tags["fit_id"]: run for run in runs_of(home, mlflow_uri, "fold")}
     fold = folds[trial.records[0].fit_id]
-    (row,) = [row for row in leaderboard_dicts(board(home)) if row["trial"] == number]
-    (view,) = [view for view in recorded_status(home).trials if view.number == number]
+    (row,) = [row for row in leaderboard_dicts(board(home.snapshot())) if row["trial"] == number]
+    (view,) = [view for view in recorded_status(home.snapshot()).trials if view.number == number]
     return Stopped(study, trial, said[-1], run, fold, row, view, disk.trials[number].user_attrs)
 
 
@@ -106,7 +107,7 @@ def test_an_imputed_value_is_called_so_and_nowhere_dice(stopped: Stopped):
     assert "no score" in stopped.attributes["imputed"]
     assert stopped.view.dice is None and stopped.view.estimate is not None
     assert stopped.row["scores"] == {} and "dice" not in stopped.run.data.metrics
-    status = recorded_status(stopped.study.home)
+    status = recorded_status(stopped.study.home.snapshot())
     with out.capture() as capture:
         out.print(picture(status, out))
     line = next(line for line in capture.get().splitlines() if line.split()[:1] == [str(stopped.view.number)])
@@ -134,7 +135,7 @@ def test_in_optuna_the_value_has_the_name_of_the_objective(stopped: Stopped):
 
 def test_a_complete_trial_has_folds_of_one_rule_in_status_best_and_mlflow(stopped: Stopped, mlflow_uri: str):
     home, trial = stopped.study.home, stopped.study.home.trials()[0]
-    (view,) = [view for view in recorded_status(home).trials if view.number == 0]
+    (view,) = [view for view in recorded_status(home.snapshot()).trials if view.number == 0]
     runs = {run.data.tags["fit_id"]: run for run in runs_of(home, mlflow_uri, "fold")}
     for fold, (record, shown) in enumerate(zip(trial.records, view.folds, strict=True)):
         score = trial.score()

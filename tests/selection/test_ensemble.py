@@ -26,12 +26,13 @@ from orchestrator.data.resize import resize_image, resize_probability
 from orchestrator.data.splits.plan import five_fold
 from orchestrator.results.export.bundle import Bundle
 from orchestrator.scoring.histograms import histogram_of_bins, to_bins
-from orchestrator.search.fit_jobs import FitJobRunner, ScoreJob
+from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.records.fit_records import ScoreRecord, scored_as
 from orchestrator.search.records.trial_score import TrialScore, fold_specs
+from orchestrator.search.score_job import ScoreJob
 from orchestrator.search.space.space_file import parse_space
-from orchestrator.search.store.study_store import ranked
+from orchestrator.search.store.trials import ranked
 from orchestrator.selection import ensemble
 from orchestrator.selection.ensemble import Ensemble, candidates, grow, select_ensemble, worth_by
 from orchestrator.study.run import begin
@@ -124,7 +125,7 @@ def everybody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_image_is_scored_by_networks_that_were_not_trained_on_it(study: Study, everybody: None):
     score, standing = Scored(study), ranked(study.home.trials())
-    found = select_ensemble(study.home, standing, standing[0][0].number, "dice", score)
+    found = select_ensemble(study.home.snapshot(), standing, standing[0][0].number, "dice", score)
     assert len(found.trials) == 5 and score.jobs
     for job in score.jobs:
         for fit_id in job.fit_ids:
@@ -185,7 +186,7 @@ def test_a_trial_that_breaks_a_limit_cannot_join(tmp_path: Path):
         for job in jobs:
             work(job, CPU, 0, lambda row: True)
 
-    found = select_ensemble(study.home, study.home.ranked(), 1, "dice", score)
+    found = select_ensemble(study.home.snapshot(), study.home.ranked(), 1, "dice", score)
     assert found.num_candidates == 2
     assert found.left_out == ("Trial 0 has inference_ms 4 above the limit of 3.5: left out.",)
 
@@ -203,7 +204,7 @@ def worst_fold(home: Path, together: Sequence[float]) -> Ensemble:
             found = histograms(together[int(job.name.removeprefix("fold "))], len(job.case_ids))
             study.home.ledger.write_scores(ScoreRecord(job.scored_as, job.name, job.case_ids, found))
 
-    return select_ensemble(study.home, study.home.ranked(), 0, "dice", score)
+    return select_ensemble(study.home.snapshot(), study.home.ranked(), 0, "dice", score)
 
 
 def test_by_another_objective_it_says_that_one_was_looked_at(tmp_path: Path):

@@ -25,7 +25,8 @@ from orchestrator.ray_cluster.machine import Machine
 from orchestrator.results.export.handover import trial_card
 from orchestrator.results.export.model_card import PROCEDURE
 from orchestrator.results.mlflow.client import connect
-from orchestrator.search.store.study_store import StudyStore, champion_fit, find_study, list_studies
+from orchestrator.search.store.study_store import StudyStore, find_study, list_studies
+from orchestrator.search.store.trials import champion_fit
 from orchestrator.selection.nested import (
     Nested,
     inner_homes,
@@ -174,7 +175,7 @@ def test_best_and_leaderboard_tell_the_nested_estimate(run, nested: Nested):
 
 def test_the_card_tells_the_nested_estimate_and_of_whom_it_is(whole: Study, nested: Nested):
     trial, score = whole.home.ranked()[0]
-    card = trial_card(whole.home, trial, score, [champion_fit(trial)])
+    card = trial_card(whole.home.snapshot(), trial, score, [champion_fit(trial)])
     assert all(f"- {sentence}" in card for sentence in nested.sentences()) and PROCEDURE in card
 
 

@@ -15,13 +15,14 @@ from in_mlflow import runs_of, sync_mlflow
 from luck import RATES, LuckyWork
 
 from orchestrator.cli import main
-from orchestrator.results.export.handover import board, trial_card
+from orchestrator.results.export.handover import trial_card
 from orchestrator.results.sinks.console import ConsoleSink
+from orchestrator.results.views.study_scores import board
 from orchestrator.results.views.tables import ranked_rows
 from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.budget.usage import ResourceUsage
 from orchestrator.search.progress.monitor import ProgressMonitor
-from orchestrator.search.store.study_store import champion_fit
+from orchestrator.search.store.trials import champion_fit
 from orchestrator.selection.ranking import select_trial
 from orchestrator.selection.reevaluation import reevaluate
 from orchestrator.study.champion import choose_champion
@@ -75,7 +76,7 @@ def test_the_leaderboard_ranks_as_the_study_does_where_the_papers_configuration_
 ):
     monkeypatch.setitem(luck.SHOWN, RATES[0], (0.5, 0.5))
     home = carried_out(tmp_path, ("inference_ms<=3.5",)).home
-    first, second, *_ = (row for _, row in ranked_rows(board(home)))
+    first, second, *_ = (row for _, row in ranked_rows(board(home.snapshot())))
     assert (first.number, second.number) == (2, 1) and home.champion().trial == 2
     assert first.both > second.both
 
@@ -116,8 +117,8 @@ def test_by_another_metric_trials_are_ranked_by_their_folds_alone(run):
 def test_the_card_says_what_the_second_scoring_has_shown(study: Study):
     standing = study.home.ranked()
     trial, score = next(pair for pair in standing if pair[0].number == 2)
-    selection = select_trial(study.home, standing)
-    card = trial_card(study.home, trial, score, [champion_fit(trial)], selection)
+    selection = select_trial(study.home.snapshot(), standing)
+    card = trial_card(study.home.snapshot(), trial, score, [champion_fit(trial)], selection)
     assert all(f"- {line}" in card for line in selection.reevaluation_sentences())
 
 

@@ -51,7 +51,7 @@ def one(**params) -> Earlier:
 def test_the_winner_comes_first_then_those_that_cannot_be_told_from_it(template):
     study = replace(formula_study(template, num_trials=9), home=StudyStore(template, "earlier"))
     carry_out(study, [1e-4, 1e-3, 1.02e-3, 1e-2, 0.99e-3, 1.1e-3, 3e-3])
-    found = best_of_study(study.home)
+    found = best_of_study(study.home.snapshot())
     assert found[0].source == "trial 1 of earlier"
     assert {earlier.source.split()[1] for earlier in found} == {"1", "2", "4", "5", "6"}
     assert found[0].params["learning_rate"] == 1e-3 and found[0].params["network"] == "unet"

@@ -21,9 +21,11 @@ from orchestrator.search.engine import LaneCapacity
 from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.race.verdict_log import read_verdicts
 from orchestrator.search.records.status import Status, write_status
-from orchestrator.search.store.study_store import Champion, StudyStore, champion_fit
+from orchestrator.search.store.damage import damage
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.store.trials import Champion, champion_fit
 from orchestrator.selection.reevaluation import Reevaluation, remember
-from orchestrator.study.repair import damage, restore
+from orchestrator.study.repair import restore
 from orchestrator.study.run import _spending, make_engine
 
 RATES = (1e-3, 1e-2, 1e-4)
@@ -151,17 +153,17 @@ def test_trials_show_though_the_journal_is_damaged_and_it_is_rebuilt_under_the_s
     else:
         DAMAGES[kind](study.journal_file)
     assert [(t.number, t.state, t.params, t.values) for t in study.stored_trials()] == before
-    assert str(study.journal_file) in "\n".join(damage(study))
+    assert str(study.journal_file) in "\n".join(damage(study.snapshot()))
     restore(study)
     assert [(t.number, t.state, t.params, t.values) for t in study.optuna_study().trials] == before
-    assert damage(study) == []
+    assert damage(study.snapshot()) == []
     assert (study.ledger.aside / "optuna.journal.1").exists() == (kind != "gone")
 
 
 def test_a_journal_that_ends_in_half_a_line_is_no_damage(study):
     with study.journal_file.open("a") as journal:
         journal.write('{"op_code": 4, "wor')
-    assert damage(study) == [] and len(study.stored_trials()) == 3
+    assert damage(study.snapshot()) == [] and len(study.stored_trials()) == 3
 
 
 def test_an_empty_journal_of_an_earlier_version_is_no_empty_leaderboard(run, study):
@@ -238,9 +240,9 @@ def test_lines_of_the_race_that_do_not_read_are_left_out_and_kept_aside(study):
     good = study.race_file.read_text()
     study.race_file.write_text(f"{good}not a verdict\n{{}}\n")
     assert [line["trial"] for line in read_verdicts(study.race_file)] == [0, 1, 2]
-    assert "race.jsonl: 2 line(s) do not read" in "\n".join(damage(study))
+    assert "race.jsonl: 2 line(s) do not read" in "\n".join(damage(study.snapshot()))
     restore(study)
-    assert study.race_file.read_text() == good and damage(study) == []
+    assert study.race_file.read_text() == good and damage(study.snapshot()) == []
 
 
 def test_a_node_that_sees_other_files_is_at_fault_and_no_trial_is(study):

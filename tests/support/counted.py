@@ -11,8 +11,9 @@ from unittest.mock import patch
 
 import torch
 
-from orchestrator.search.fit_jobs import FitJobRunner, ScoreJob
+from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.records.ledger import Ledger
+from orchestrator.search.score_job import ScoreJob
 from orchestrator.training.batches import TrainingBatches
 from orchestrator.training.recipe import FitSpec
 

@@ -16,10 +16,11 @@ from orchestrator.data.cases import load_dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits.plan import five_fold
-from orchestrator.search.fit_jobs import ScoreJob
 from orchestrator.search.records.fit_records import FitRecord
+from orchestrator.search.score_job import ScoreJob
 from orchestrator.search.space.space_file import parse_space
-from orchestrator.search.store.study_store import StudyStore, StudyTrial, outside_cases
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.store.trials import StudyTrial, outside_cases
 from orchestrator.study.champion import choose_champion, spec_of_refit
 from orchestrator.study.spec import Study
 

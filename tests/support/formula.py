@@ -25,13 +25,14 @@ from orchestrator.data.splits.plan import five_fold
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.search.budget.limits import End
 from orchestrator.search.choices import RuleName
-from orchestrator.search.fit_jobs import ScoreJob
 from orchestrator.search.records.fit_records import FitRecord, ScoreRecord
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.records.status import Status
 from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.score_job import ScoreJob
 from orchestrator.search.space.space_file import parse_space
-from orchestrator.search.store.study_store import StudyStore, StudyTrial
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.store.trials import StudyTrial
 from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.sinks import ResultSink
 from orchestrator.study.spec import Study

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.results.export.handover import board
 from orchestrator.results.mlflow.client import connect
+from orchestrator.results.views.study_scores import board
 from orchestrator.search.race.verdict_log import read_verdicts
 from orchestrator.search.store.study_store import StudyStore
 
@@ -18,7 +18,7 @@ def outcome_of(study: StudyStore, uri: str | None = None) -> dict[str, Any]:
     return {
         "leaderboard": [
             (row.number, row.state, row.searched, row.folds_done, row.scores, row.threshold)
-            for row in board(study)
+            for row in board(study.snapshot())
         ],
         "trials": trials_of(study),
         "fits": curves_of(study),

@@ -9,9 +9,9 @@ import tiny_fit
 import torch
 from formula import histograms, quality, row
 
-from orchestrator.search.fit_jobs import ScoreJob
 from orchestrator.search.records.fit_records import ScoreRecord
 from orchestrator.search.records.ledger import Ledger
+from orchestrator.search.score_job import ScoreJob
 from orchestrator.training import workers
 from orchestrator.training.recipe import FitSpec
 

@@ -17,8 +17,8 @@ from ray.cluster_utils import Cluster
 
 from orchestrator.cli import main
 from orchestrator.ray_cluster.machine import Machine
+from orchestrator.search.store.damage import damage
 from orchestrator.search.store.study_store import StudyStore
-from orchestrator.study.repair import damage
 from orchestrator.study.run import run_study
 from orchestrator.study.spec import Study
 
@@ -115,7 +115,7 @@ def test_a_damaged_file_is_told_in_words_and_the_same_search_makes_it_whole(
     if name == "warm_start.json":  # the one file that nothing else knows: the message says to delete it
         file.unlink()
     _, heard = search(home, address)
-    assert standing(study) == before and damage(study) == []
+    assert standing(study) == before and damage(study.snapshot()) == []
     assert FormulaJobRunner(study.ledger).num_trained() - trained == (name in OF_A_FIT)
     assert heard.of("finished") and not heard.of("trial_finished")
     assert run("leaderboard formula")[0] == 0

@@ -22,7 +22,7 @@ from ray.cluster_utils import Cluster
 from orchestrator.common.errors import BadStudy, MachineFault
 from orchestrator.ray_cluster.machine import Machine
 from orchestrator.scoring.postprocess import PostProcess
-from orchestrator.search.progress.snapshot import recorded_status
+from orchestrator.search.progress.recorded import recorded_status
 from orchestrator.search.records.status import Named, read_status
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore
@@ -212,7 +212,7 @@ def disturbed(address, tmp_path_factory) -> dict:
         driver.process.kill()
         driver.process.wait(30)
     seen["after kill"] = states(study)
-    seen["status after kill"] = recorded_status(study.home)
+    seen["status after kill"] = recorded_status(study.home.snapshot())
     seen["started before kill"] = Counter(fits_of(study))
     seen["heard"] = run(study, Machine(address, "cpu", num_lanes=1))
     return seen | {"study": study}
@@ -291,7 +291,7 @@ def test_finalists_that_cannot_be_told_apart_are_scored_again_before_one_is_name
     ((finalists, num_fits),) = heard.of("scoring_again")
     assert num_fits == 2 * NUM_FOLDS == len(set(heard.of("fold_again")))
     ((champion,),) = heard.of("finished")
-    again = reevaluation_of(study.home, study.home.ranked())
+    again = reevaluation_of(study.home.snapshot(), study.home.ranked())
     assert {one.trial for one in again} == set(finalists) and champion == again[0].trial
     assert study.home.champion().trial == champion
     told = read_status(study.home.status_file)
@@ -299,7 +299,7 @@ def test_finalists_that_cannot_be_told_apart_are_scored_again_before_one_is_name
     assert (
         told.champion
         == Named(champion, again[0].search, again[0].fresh)
-        == recorded_status(study.home).champion
+        == recorded_status(study.home.snapshot()).champion
     )
 
 

@@ -39,9 +39,9 @@ from orchestrator.data.splits.plan import five_fold
 from orchestrator.data.splits.split_file import read_plan, write_plan
 from orchestrator.results.export.bundle import Bundle
 from orchestrator.results.export.bundle_files import sha256
-from orchestrator.results.export.handover import board
 from orchestrator.results.export.write import write_bundle
 from orchestrator.results.views.overlay import png
+from orchestrator.results.views.study_scores import board
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.space.space_file import load_space
 from orchestrator.search.store.study_store import StudyStore, find_study
@@ -285,7 +285,7 @@ def test_files_of_a_study(tmp_path: Path):
     words = ("leaderboard", study.home.name, "--home", str(place))
 
     def read() -> object:
-        return board(find_study(place, study.home.name), "dice")
+        return board(find_study(place, study.home.name).snapshot(), "dice")
 
     run(Kind(1_000, spoil, read, words, least_refused=0), "files of a study")
 

@@ -23,7 +23,7 @@ from shell import ROOT, Shell, wait_until
 
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.results.export.handover import board
+from orchestrator.results.views.study_scores import board
 from orchestrator.search.store.study_store import StudyStore
 
 pytestmark = pytest.mark.slow
@@ -130,7 +130,7 @@ class Kills:
         """Whatever was killed when: the study can be read, and what was on record is as it was."""
         if not self.study.exists():
             return
-        board(self.study)
+        board(self.study.snapshot())
         now = records(self.study)
         assert now.items() >= self.written.items(), "a record was written twice"
         self.written = now

@@ -8,8 +8,9 @@ from drawn import CPU, drawn_fit, learned, train, work
 from tight import Plain, every_network, tight
 
 from orchestrator.common.errors import FitFailed
-from orchestrator.search.fit_jobs import ScoreJob, memory_kind
+from orchestrator.search.fit_jobs import memory_kind
 from orchestrator.search.records.ledger import Ledger
+from orchestrator.search.score_job import ScoreJob
 from orchestrator.training.batch_memory import Memory
 from orchestrator.training.fit import score_cases
 from orchestrator.training.memory import cap_memory, device_name, fraction_of, ran_out, within_memory

@@ -15,7 +15,8 @@ from orchestrator.results.export.model_card import TrainingFacts
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.records.fit_records import FitRecord, scored_as
-from orchestrator.search.store.study_store import StudyStore, StudyTrial
+from orchestrator.search.store.snapshot import StudySnapshot
+from orchestrator.search.store.trials import StudyTrial
 
 Kind = Literal["refit", "fold", "ensemble"]
 DatasetRow = tuple[str, str, int, str]  # name, fingerprint, images, context
@@ -40,14 +41,14 @@ class Network:
 
 
 def network_of(
-    home: StudyStore, trial: StudyTrial, records: Sequence[FitRecord], masks: PostProcess
+    snapshot: StudySnapshot, trial: StudyTrial, records: Sequence[FitRecord], masks: PostProcess
 ) -> Network:
     """The network of these records, with its scores by `masks`: on its fold, the hold-out and unseen datasets."""
     networks = distinct(records)
-    plan, kind = home.plan(), kind_of(networks)
+    plan, kind = snapshot.plan, kind_of(networks)
     training = tuple(training_facts(plan, record) for record in networks)
     name_of_scores = scored_as([record.fit_id for record in records])
-    outside = home.outside_scores(name_of_scores, masks)
+    outside = snapshot.outside_scores(name_of_scores, masks)
     return Network(
         kind=kind,
         trial=trial.number,
@@ -57,8 +58,8 @@ def network_of(
         training=training,
         params=_params(trial, kind, networks[0]),
         metrics=_metrics(kind, training, networks, masks) | outside_metrics(outside),
-        datasets=_datasets(home),
-        of_dataset=_of_dataset(home, outside),
+        datasets=_datasets(snapshot),
+        of_dataset=_of_dataset(snapshot, outside),
     )
 
 
@@ -149,15 +150,15 @@ def fold_scores(record: FitRecord, masks: PostProcess) -> dict[str, float]:
     return {name: float(values.mean()) for name, values in scores.items()}
 
 
-def _datasets(home: StudyStore) -> tuple[DatasetRow, ...]:
-    sources, unseen = home.datasets()
+def _datasets(snapshot: StudySnapshot) -> tuple[DatasetRow, ...]:
+    sources, unseen = snapshot.datasets, snapshot.unseen
     trained = [(one.name, one.fingerprint, len(one.cases), "training") for one in sources]
     return (*trained, *((one.name, one.fingerprint, len(one.cases), "unseen") for one in unseen))
 
 
-def _of_dataset(home: StudyStore, outside: dict[str, dict[str, float]]) -> dict[str, tuple[str, str]]:
+def _of_dataset(snapshot: StudySnapshot, outside: dict[str, dict[str, float]]) -> dict[str, tuple[str, str]]:
     """The hold-out of several datasets is of none of them."""
-    plan = home.plan()
+    plan = snapshot.plan
     measured_on = {name: (name, fingerprint) for name, fingerprint in plan.unseen.items()}
     if len(plan.datasets) == 1:
         measured_on["test"] = next(iter(plan.datasets.items()))

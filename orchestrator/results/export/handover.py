@@ -7,7 +7,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from orchestrator import models
@@ -17,7 +16,6 @@ from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.export.bundle import MemberNetwork
 from orchestrator.results.export.exported_network import distinct, num_trials, trained_of, training_facts
 from orchestrator.results.export.model_card import (
-    CROSS_VALIDATION,
     DataFacts,
     Making,
     ModelFacts,
@@ -27,23 +25,17 @@ from orchestrator.results.export.model_card import (
 )
 from orchestrator.results.export.write import write_bundle
 from orchestrator.results.provenance import git_revision
-from orchestrator.results.views.score_lines import ScoreLine
-from orchestrator.results.views.tables import LeaderboardRow, secondary_text
-from orchestrator.scoring.postprocess import PostProcess
-from orchestrator.scoring.statistics import cluster_interval
+from orchestrator.results.views.study_scores import fold_lines, nested_lines, outside_lines, validation_line
 from orchestrator.search.fit_jobs import load_network
-from orchestrator.search.records.fit_records import FitRecord, scored_as
+from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.trial_score import TrialScore
-from orchestrator.search.store.study_store import StudyStore, StudyTrial, broken, outside_cases, ranked
-from orchestrator.selection.nested import nested_of
+from orchestrator.search.store.snapshot import StudySnapshot
+from orchestrator.search.store.trials import StudyTrial
 from orchestrator.selection.ranking import Selection
-from orchestrator.selection.reevaluation import reevaluation_of
-
-OWN_THRESHOLD = "validation, at a threshold chosen on it"
 
 
 def export_trial(
-    home: StudyStore,
+    snapshot: StudySnapshot,
     trial: StudyTrial,
     score: TrialScore,
     records: Sequence[FitRecord],
@@ -55,7 +47,7 @@ def export_trial(
 
     Networks of further trials may be among them; one that is named twice counts twice. `remarks`: on their choice.
     """
-    plan = home.plan()
+    plan = snapshot.plan
     return write_bundle(
         folder,
         [load_network(record) for record in distinct(records)],
@@ -68,7 +60,7 @@ def export_trial(
         trained_on=plan.datasets,
         held_out=plan.test,
         near_duplicates=tuple(sorted(plan.left_out)),
-        card=trial_card(home, trial, score, records, selection, remarks),
+        card=trial_card(snapshot, trial, score, records, selection, remarks),
     )
 
 
@@ -85,119 +77,8 @@ def _members(records: Sequence[FitRecord]) -> list[MemberNetwork]:
     ]
 
 
-def validation_line(home: StudyStore, score: TrialScore) -> ScoreLine:
-    """The trial's own score on all validation images, with its interval.
-
-    At cross-fitted thresholds; where there are no other folds to choose them, at the trial's, and the name says so.
-    """
-    group_of = home.group_of_case()
-    groups = [group_of[case_id] for case_id in score.case_ids]
-    interval, num_groups = cluster_interval(score.dice_of_case, groups), len(set(groups))
-    num_cases, cross_fitted = len(score.case_ids), score.cross_fitted
-    if cross_fitted is None:
-        return ScoreLine(OWN_THRESHOLD, num_cases, score.metrics, interval, num_groups)
-    name = "validation" if len(score.fold_metrics) == 1 else CROSS_VALIDATION
-    return ScoreLine(name, num_cases, cross_fitted, interval, num_groups)
-
-
-def fold_lines(home: StudyStore, trial: StudyTrial, score: TrialScore) -> list[ScoreLine]:
-    """The score of each fold at the trial's threshold; none where the only fold is all there is."""
-    if len(trial.records) == 1:
-        return []
-    return [
-        ScoreLine(fold.name, len(fold.val), metrics)
-        for fold, metrics in zip(home.plan().folds, score.fold_metrics, strict=True)
-    ]
-
-
-def outside_lines(home: StudyStore, records: Sequence[FitRecord], masks: PostProcess) -> list[ScoreLine]:
-    """Scores of one network, or of the mean of several, on hold-out cases and unseen datasets, where scored."""
-    group_of, outside = home.group_of_case(), outside_cases(home.plan(), home.datasets()[1])
-    lines = []
-    for name, scores in home.outside_values(scored_as([record.fit_id for record in records]), masks).items():
-        groups = [group_of[case_id] for case_id in outside[name]]
-        interval = cluster_interval(scores["dice"], groups)
-        means = {metric: float(values.mean()) for metric, values in scores.items()}
-        label = "hold-out test" if name == "test" else f"{name} (unseen)"
-        lines.append(ScoreLine(label, len(outside[name]), means, interval, len(set(groups))))
-    return lines
-
-
-def front_lines(home: StudyStore) -> list[str]:
-    """The trials that none is better than in all objectives, a line each; none where there is one objective."""
-    front = home.front()
-    if not front:
-        return []
-    names = (home.objective().label(), *home.secondary().names)
-    values = home.values(home.ranked())
-    told = [
-        f"  trial {number}: "
-        + ", ".join(
-            f"{name} {secondary_text(name, value)}" for name, value in zip(names, values[number], strict=True)
-        )
-        for number in front
-    ]
-    return ["No trial is better in all objectives than these (--trial takes one of them):", *told]
-
-
-def nested_lines(home: StudyStore) -> tuple[str, ...]:
-    """What nested cross-validation has shown, a sentence each; nothing where there was none."""
-    nested = nested_of(home)
-    return nested.sentences() if nested is not None else ()
-
-
-def board(home: StudyStore, metric: str = "dice") -> list[LeaderboardRow]:
-    """Every trial as a row of the leaderboard."""
-    group_of = home.group_of_case()
-    champion, objective, secondary = home.champion(), home.objective(), home.secondary()
-    trials, front, rows = home.trials(), home.front(), []
-    standing = ranked(trials, metric, objective, secondary)
-    score_of = {trial.number: score for trial, score in standing}
-    again = {one.trial: one for one in reevaluation_of(home, standing)} if metric == "dice" else {}
-    for trial in trials:
-        score = score_of.get(trial.number)
-        row = LeaderboardRow(
-            number=trial.number,
-            state=trial.state,
-            searched=trial.searched,
-            folds_done=len(trial.records),
-            num_folds=trial.num_folds,
-            minutes=sum(record.seconds for record in trial.records) / 60,
-            error=trial.error,
-            partial=trial.partial if trial.state == "stopped" else None,
-        )
-        if score is not None:
-            outside = {}
-            if champion is not None and champion.trial == trial.number:
-                scored = home.outside_scores(champion.fit_id, score.masks)
-                outside = {name: means["dice"] for name, means in scored.items()}
-            groups = [group_of[case_id] for case_id in score.case_ids]
-            row = replace(
-                row,
-                scores=score.metrics,
-                objective=None if objective.is_mean else objective(score, metric),
-                secondary=dict(
-                    zip(
-                        secondary.names,
-                        secondary.values(trial.configuration, score, trial.inference_ms),
-                        strict=True,
-                    )
-                ),
-                on_front=trial.number in front,
-                fresh=again[trial.number].fresh if trial.number in again else None,
-                both=again[trial.number].both if trial.number in again else None,
-                broken=broken(trial, secondary),
-                cross_fitted=(score.cross_fitted or {}).get("dice"),
-                interval=cluster_interval(score.dice_of_case, groups) if score.is_cross_fitted else None,
-                threshold=score.threshold,
-                outside=outside,
-            )
-        rows.append(row)
-    return rows
-
-
 def trial_card(
-    home: StudyStore,
+    snapshot: StudySnapshot,
     trial: StudyTrial,
     score: TrialScore,
     records: Sequence[FitRecord],
@@ -205,40 +86,42 @@ def trial_card(
     remarks: Sequence[str] = (),
 ) -> str:
     """The model card of one trial, with the networks of `records`; Markdown."""
-    plan = home.plan()
-    sources, unseen = home.datasets()
+    plan = snapshot.plan
+    sources, unseen = snapshot.datasets, snapshot.unseen
     return model_card(
-        _model_facts(home, trial, score, records),
+        _model_facts(snapshot, trial, score, records),
         [*_facts(sources, "trained on", records), *_facts(unseen, "never trained on")],
         _split_facts(plan, sources),
-        fold_lines(home, trial, score),
-        validation_line(home, score),
-        outside_lines(home, records, score.masks),
+        fold_lines(snapshot, trial, score),
+        validation_line(snapshot, score),
+        outside_lines(snapshot, records, score.masks),
         Making(
             command=without_secrets(shlex.join(["orchestrator", *sys.argv[1:]])),
             git_revision=git_revision(),
             hardware=f"{records[0].world_size} x {records[0].device}",
             versions=records[0].versions,
             date=time.strftime("%Y-%m-%d"),
-            num_trials=sum(bool(other.records) for other in home.trials()),
+            num_trials=sum(bool(other.records) for other in snapshot.trials),
         ),
         chosen=(*(selection.sentences() if selection else ()), *remarks),
-        nested=nested_lines(home),
+        nested=nested_lines(snapshot),
     )
 
 
-def summary(home: StudyStore, trial: StudyTrial, score: TrialScore, records: Sequence[FitRecord]) -> str:
+def summary(
+    snapshot: StudySnapshot, trial: StudyTrial, score: TrialScore, records: Sequence[FitRecord]
+) -> str:
     """What the card says in short: which network it is, and what it scored; Markdown."""
-    lines = [validation_line(home, score), *outside_lines(home, records, score.masks)]
-    return card_summary(_model_facts(home, trial, score, records), lines)
+    lines = [validation_line(snapshot, score), *outside_lines(snapshot, records, score.masks)]
+    return card_summary(_model_facts(snapshot, trial, score, records), lines)
 
 
 def _model_facts(
-    home: StudyStore, trial: StudyTrial, score: TrialScore, records: Sequence[FitRecord]
+    snapshot: StudySnapshot, trial: StudyTrial, score: TrialScore, records: Sequence[FitRecord]
 ) -> ModelFacts:
-    plan = home.plan()
+    plan = snapshot.plan
     return ModelFacts(
-        study=home.name,
+        study=snapshot.name,
         trial=trial.number,
         network=trial.configuration.network,
         summary=models.summary(trial.configuration.network),

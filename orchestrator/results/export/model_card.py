@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.data.splits.split_file import NearDuplicateCounts
-from orchestrator.results.views.score_lines import ScoreLine, score_table
+from orchestrator.results.views.score_lines import CROSS_VALIDATION, ScoreLine, score_table
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.statistics import FEW_GROUPS, few_groups
@@ -25,7 +25,6 @@ CHOSEN_BY = """\
 Trials are compared image by image on validation images, at cross-fitted thresholds. One is called worse where a test
 over images (groups drawn whole) and one over folds both say so at 5 %, corrected for the number of comparisons."""
 
-CROSS_VALIDATION = "cross-validation"  # the name of the line whose thresholds are cross-fitted
 WHOSE_MASKS = (
     "Folds, hold-out and unseen datasets: masks at the one threshold of the trial; cross-validation: each fold at the\n"
     "threshold of the other folds, so it need not be the mean of the rows of folds."

@@ -54,14 +54,14 @@ def _of_home(study: StudyStore, uri: str, plan: SplitPlan, outside: Collection[s
         try:
             if not ancestor.exists():
                 best_of_experiment(uri, name, plan, outside)  # for its refusals
-            elif num := num_chosen_by(ancestor, hidden):
+            elif num := num_chosen_by(ancestor.snapshot(), hidden):
                 raise BadStudy(
                     WHERE, f"{name} was chosen by {num} images that this study holds out; {ADVICE}"
                 )
         except BadStudy as error:
             begun = "" if name == study.name else f"{study.name} began with configurations of {name}: "
             raise BadStudy(WHERE, [f"{begun}{problem}" for problem in error.problems]) from error
-    configuration = best_of_study(study)
+    configuration = best_of_study(study.snapshot())
     if not configuration:
         raise BadStudy(WHERE, f"{study.name} has no finished trial yet")
     return configuration

@@ -9,16 +9,17 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 from orchestrator.common.redaction import without_secrets
-from orchestrator.results.mlflow.client import check_uri, connect
+from orchestrator.results.mlflow.client import check_uri, connect, default_uri
 from orchestrator.results.mlflow.runs import StudyRuns
 from orchestrator.results.mlflow.summary import summary_of
 from orchestrator.results.mlflow.sync import Draw, StudySync
-from orchestrator.results.mlflow.tags import default_uri, study_tags
+from orchestrator.results.mlflow.tags import study_tags
 from orchestrator.results.provenance import write_environment
 from orchestrator.results.sinks.replay import PERIOD_S, RETRY_S, ReplaySink
 from orchestrator.results.views.trial_pictures import trial_pictures
 from orchestrator.search.records.status import read_status
-from orchestrator.search.store.study_store import StudyStore, StudyTrial
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.store.trials import StudyTrial
 
 if TYPE_CHECKING:
     from orchestrator.study.spec import Study

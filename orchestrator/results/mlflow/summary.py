@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from orchestrator.results.export.exported_network import outside_metrics, training_facts
 from orchestrator.results.sinks.records import fold_label
 from orchestrator.search.goals.objective import Objective
-from orchestrator.search.store.study_store import StudyStore, StudyTrial, champion_fit, finished_score
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.store.trials import StudyTrial, champion_fit, finished_score
 from orchestrator.selection.nested import nested_of
 from orchestrator.selection.ranking import select_trial
 from orchestrator.selection.reevaluation import Reevaluated
@@ -49,21 +50,22 @@ def summary_of(store: StudyStore, champion: StudyTrial | None) -> Summary:
     """The summary of a study that is over; None: no trial can be champion."""
     if champion is None:
         return Summary()
-    standing = store.ranked()
-    selection = select_trial(store, standing)
+    now = store.snapshot()
+    standing = now.ranked()
+    selection = select_trial(now, standing)
     fold, outside = _champion_fold(store, champion)
     scored_by = {"outside_scores_of": f"network of {fold.name} of trial {champion.number}"} if outside else {}
     late: dict[int, Late] = {}
-    if store.secondary().objectives:
-        front = store.front()
+    if now.secondary.objectives:
+        front = now.front
         late = {trial.number: Late({}, {"pareto": _truth(trial.number in front)}) for trial, _ in standing}
     for one in selection.again:
-        again = Late(reevaluation_metrics(one, store.objective()), {"scored_again": "true"})
+        again = Late(reevaluation_metrics(one, now.objective), {"scored_again": "true"})
         late[one.trial] = late.get(one.trial, Late()) | again
     chosen = Late(outside | selection.metrics(), {"champion": "true"} | scored_by | selection.tags())
     late[champion.number] = late.get(champion.number, Late()) | chosen
     nested = nested_of(store)
-    rescored = reevaluation_metrics(selection.again[0], store.objective()) if selection.again else {}
+    rescored = reevaluation_metrics(selection.again[0], now.objective) if selection.again else {}
     return Summary(
         trials=late,
         fold=fold if outside else None,

@@ -26,7 +26,8 @@ from orchestrator.search.records.cut_fits import CutFit
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.status import read_status
 from orchestrator.search.records.trial_score import TrialScore
-from orchestrator.search.store.study_store import StudyStore, StudyTrial
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.store.trials import StudyTrial
 
 logger = logging.getLogger(__name__)
 VERDICT = ("action", "reason", "against", "numbers")

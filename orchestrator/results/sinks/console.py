@@ -10,7 +10,8 @@ from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.sinks.measures import own_scores, own_threshold_text, secondary_values
 from orchestrator.scoring.formatting import percent
 from orchestrator.search.records.status import Status
-from orchestrator.search.store.study_store import StudyStore, StudyTrial
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.store.trials import StudyTrial
 from orchestrator.selection.ranking import select_trial
 from orchestrator.selection.reevaluation import read_rescoring, reevaluated_on
 from orchestrator.study.sinks import ResultSink
@@ -81,9 +82,9 @@ class ConsoleSink(ResultSink):
         self.say(f"no new trial is begun: {end.why}{rest}")
 
     def reevaluation_started(self, trials: Sequence[int], num_fits: int) -> None:
-        numbers = ", ".join(map(str, trials))
+        numbers, where = ", ".join(map(str, trials)), reevaluated_on(self.store.snapshot())
         self.say(
-            f"trials {numbers} are not significantly different: they are re-evaluated {reevaluated_on(self.store)}; "
+            f"trials {numbers} are not significantly different: they are re-evaluated {where}; "
             f"{num_fits} fits to go"
         )
 
@@ -97,7 +98,8 @@ class ConsoleSink(ResultSink):
             front = ", ".join(map(str, self.store.front()))
             self.say(f"no trial is better in all objectives than: {front}")
         if (remembered := read_rescoring(self.store)) is not None and len(remembered.finalists) > 1:
-            for line in select_trial(self.store, self.store.ranked()).reevaluation_sentences():
+            now = self.store.snapshot()
+            for line in select_trial(now, now.ranked()).reevaluation_sentences():
                 self.say(line)
 
     def _fold(self, number: int, name: str, record: FitRecord, masks: MaskChoice) -> None:

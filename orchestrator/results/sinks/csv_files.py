@@ -23,7 +23,8 @@ from orchestrator.results.sinks.measures import own_scores, trial_metrics
 from orchestrator.results.sinks.records import FinishedFit, KnownTrial, StudyRecords
 from orchestrator.results.sinks.replay import PERIOD_S, RETRY_S, ReplaySink
 from orchestrator.search.records.fit_records import FitRecord
-from orchestrator.search.store.study_store import StudyStore, StudyTrial
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.store.trials import StudyTrial
 
 Row = dict[str, Any]
 TRIALS = ("trial", "state", "reason", "folds_done", "num_folds")

@@ -11,7 +11,7 @@ from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.goals.objective import Objective
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.trial_score import TrialScore
-from orchestrator.search.store.study_store import StudyTrial
+from orchestrator.search.store.trials import StudyTrial
 
 OWN = "own_threshold_"  # prefix of the scores of a fold at the threshold that is best for this fold alone
 

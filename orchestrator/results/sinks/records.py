@@ -21,7 +21,8 @@ from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.partial_score import NOTHING_SEEN, SeenFolds
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space import Configuration, SearchSpace
-from orchestrator.search.store.study_store import STATES, StudyStore, StudyTrial, read_trial
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.store.trials import STATES, StudyTrial, read_trial
 from orchestrator.selection.reevaluation import existing_reevaluation_plan, reevaluation_specs
 
 
@@ -138,7 +139,7 @@ class StudyRecords:
     def _plan_of_reevaluation(self) -> SplitPlan | None:
         """None where nothing was re-evaluated."""
         if self._reevaluation_plan is None:
-            self._reevaluation_plan = existing_reevaluation_plan(self.study)
+            self._reevaluation_plan = existing_reevaluation_plan(self.study.snapshot())
         return self._reevaluation_plan
 
     def _stored(self) -> Sequence[FrozenTrial]:

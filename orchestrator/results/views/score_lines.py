@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from orchestrator.scoring.formatting import percent
 from orchestrator.scoring.metrics import METRICS
 
+CROSS_VALIDATION = "cross-validation"  # the name of the line whose thresholds are cross-fitted
 COLUMNS = METRICS
 
 

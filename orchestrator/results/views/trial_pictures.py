@@ -16,7 +16,7 @@ from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.fit_jobs import NUM_EXAMPLES
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.trial_score import TrialScore
-from orchestrator.search.store.study_store import StudyTrial
+from orchestrator.search.store.trials import StudyTrial
 
 MAX_SHOWN = 6  # folds on the sheet of examples, which takes a second each to draw
 

@@ -6,11 +6,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from orchestrator.search.budget.limits import Cost, FitCost
-from orchestrator.search.records.fit_records import FitRecord
-from orchestrator.search.records.ledger import Ledger
+from orchestrator.search.records.fit_records import FitRecord, Stored
 
 # Window of the pace, in seconds.
 PACE_S = 600.0
@@ -26,6 +25,13 @@ class Training:
     finished: bool = False
 
 
+class FinishedFits(Protocol):
+    """The finished fits of a study: a ledger, or a snapshot of one."""
+
+    def stored(self) -> Iterable[Stored | FitRecord]:
+        """Those whose record reads."""
+
+
 class ResourceUsage:
     """Epochs and lane time over all runs of a study, and wall time of this run.
 
@@ -35,7 +41,7 @@ class ResourceUsage:
 
     def __init__(
         self,
-        ledger: Ledger | None,
+        ledger: FinishedFits | None,
         unfinished: Mapping[str, Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -128,7 +134,7 @@ class ResourceUsage:
         return {fit_id: [fit.epochs, round(fit.seconds, 3), fit.workers] for fit_id, fit in self.open.items()}
 
 
-def _on_record(ledger: Ledger) -> Iterable[tuple[str, Training]]:
+def _on_record(ledger: FinishedFits) -> Iterable[tuple[str, Training]]:
     """Fits of the search: a refit validates nothing and does not count."""
     for stored in ledger.stored():
         if stored.case_ids:

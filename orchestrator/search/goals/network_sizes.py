@@ -50,8 +50,9 @@ class NetworkSizes:
         return {}
 
     def _write(self) -> None:
-        if self.file is not None and self.file.parent.is_dir():
+        if self.file is not None:
             with suppress(OSError):  # a study may be read where nothing can be written
+                self.file.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(self.file, json.dumps({str(FIT_VERSION): self.known}, indent=1).encode())
 
 

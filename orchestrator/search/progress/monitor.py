@@ -22,8 +22,8 @@ from orchestrator.common.faults import machine_fault
 from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.engine import Engine
 from orchestrator.search.optuna_trials import OptunaTrials
-from orchestrator.search.progress.snapshot import BestSoFar, trial_views
 from orchestrator.search.progress.time_left import Ahead, Pace, fits_a_configuration, forecast
+from orchestrator.search.progress.trial_views import BestSoFar, trial_views
 from orchestrator.search.race.state import RaceState
 from orchestrator.search.records.status import (
     FoldView,
@@ -34,7 +34,8 @@ from orchestrator.search.records.status import (
     TrialState,
     write_status,
 )
-from orchestrator.search.store.study_store import STATES, StudyStore, StudyTrial
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.store.trials import STATES, StudyTrial
 
 logger = logging.getLogger(__name__)
 PERIOD_S = 1.0

@@ -12,12 +12,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from orchestrator.common.stored_json import Unreadable, as_kind, parse_json, read_arrays, sha256_of
 from orchestrator.training.recipe import FitSpec
@@ -53,6 +53,7 @@ class Stored(BaseModel):
     versions: dict[str, str]
     inference_ms: float | None = None
     files: dict[str, Companion] = {}  # none in records of earlier versions
+    digest: str | None = Field(None, alias="sha256")  # of all else in the record; none in earlier versions
 
 
 class StoredScores(BaseModel):
@@ -66,7 +67,7 @@ class StoredScores(BaseModel):
 
 @dataclass(frozen=True)
 class FitRecord:
-    """One finished fit."""
+    """One finished fit. Its arrays are read from the folder when they are first asked for."""
 
     fit_id: str
     spec: FitSpec
@@ -77,13 +78,20 @@ class FitRecord:
     device: str
     world_size: int
     case_ids: tuple[str, ...]  # validation cases, in the order of the histograms
-    histograms: np.ndarray  # (N, 2, 256) at the masks' own sizes
-    examples: dict[
-        str, np.ndarray
-    ]  # case id -> probability bins uint8 (S, S): a few cases to look at, worst first
     versions: dict[str, str]
     inference_ms: float | None = None  # of one image, on the device of the fit, where the study asked for it
     weights_sha256: str | None = None  # None in records of earlier versions
+    digest: str | None = None  # SHA-256 of the record and of its files; None in records of earlier versions
+
+    @cached_property
+    def histograms(self) -> np.ndarray:
+        """(N, 2, 256) uint32 of the validation cases, at the masks' own sizes. Raises `Unreadable`."""
+        return _histograms(self.folder, len(self.case_ids))
+
+    @cached_property
+    def examples(self) -> dict[str, np.ndarray]:
+        """Case id -> probability bins uint8 (S, S) of a few cases to look at, worst first. Raises `Unreadable`."""
+        return read_arrays(self.folder / EXAMPLES)
 
     @property
     def micro_batch(self) -> int | None:
@@ -123,12 +131,16 @@ def read_stored(folder: Path) -> Stored:
     return stored
 
 
-def read_fit(folder: Path) -> FitRecord:
-    """The record of a fit. Raises `Unreadable` where any of its files is not what was written; weights may be gone."""
+def read_fit(folder: Path, *, is_verified: bool = False) -> FitRecord:
+    """The record of a fit. Raises `Unreadable` where any of its files is not what was written; weights may be gone.
+
+    `is_verified`: the arrays were read to their last byte before, as these very files, and are read again only where
+    they are asked for.
+    """
     stored = read_stored(folder)
     _refuse_resized(folder, stored.files)
     weights = stored.files.get(WEIGHTS)
-    return FitRecord(
+    record = FitRecord(
         fit_id=stored.fit_id,
         spec=stored.spec,
         folder=folder,
@@ -138,12 +150,14 @@ def read_fit(folder: Path) -> FitRecord:
         device=stored.device,
         world_size=stored.world_size,
         case_ids=tuple(stored.case_ids),
-        histograms=_histograms(folder, len(stored.case_ids)),
-        examples=read_arrays(folder / EXAMPLES),
         versions=stored.versions,
         inference_ms=stored.inference_ms,
         weights_sha256=weights.sha256 if weights is not None else None,
+        digest=stored.digest,
     )
+    if not is_verified:
+        assert record.histograms is not None and record.examples is not None  # read, and kept
+    return record
 
 
 def read_scores(folder: Path) -> ScoreRecord:
@@ -178,12 +192,12 @@ def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 def damage(folder: Path) -> str | None:
     """Why a record does not read; None where it does, or where there is none. A file is read once as it is."""
-    return _damage(folder, marks) if (marks := _marks(folder)) is not None else None
+    return _damage(folder, marks) if (marks := marks_of(folder)) is not None else None
 
 
 def is_sound(folder: Path) -> bool:
     """Whether there is a record, and it reads."""
-    return (marks := _marks(folder)) is not None and _damage(folder, marks) is None
+    return (marks := marks_of(folder)) is not None and _damage(folder, marks) is None
 
 
 def weights_damage(record: FitRecord) -> str | None:
@@ -206,8 +220,8 @@ def _damage(folder: Path, marks: Marks) -> str | None:
     return None
 
 
-def _marks(folder: Path) -> Marks | None:
-    """None where there is no such folder."""
+def marks_of(folder: Path) -> Marks | None:
+    """Name, bytes and time of change of every file of a record, by name; None where there is no such folder."""
     try:
         with os.scandir(folder) as entries:
             stats = [(entry.name, entry.stat()) for entry in entries]
@@ -222,7 +236,7 @@ def _parse(folder: Path, kind: Any) -> Any:
         own = content.pop(OWN, None)  # records of earlier versions have none
         if own is not None and own != _digest(content):
             raise Unreadable("was edited: it does not have the digest that it names")
-        return as_kind(content, kind)
+        return as_kind({**content, OWN: own}, kind)
     except FileNotFoundError:
         raise Unreadable(f"{RECORD} is gone") from None
     except Unreadable as error:

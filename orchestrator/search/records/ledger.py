@@ -60,7 +60,7 @@ class Ledger:
     @property
     def num_fits(self) -> int:
         """Number of records, unreadable ones included."""
-        return len(_folders(self.fits))
+        return len(folders(self.fits))
 
     def checkpoints(self, fit_id: str) -> Path:
         """Folder of the checkpoints of an unfinished fit."""
@@ -87,7 +87,7 @@ class Ledger:
 
     def stored(self) -> Iterator[Stored]:
         """Readable records, without their arrays."""
-        for folder in _folders(self.fits):
+        for folder in folders(self.fits):
             if is_sound(folder):
                 yield read_stored(folder)
 
@@ -99,9 +99,9 @@ class Ledger:
 
     def damaged(self, *, thorough: bool = False) -> dict[Path, str]:
         """Unreadable records with the reason; `thorough`: weights are read completely as well."""
-        found = {folder: damage(folder) for folder in (*_folders(self.fits), *_folders(self.scores))}
+        found = {folder: damage(folder) for folder in (*folders(self.fits), *folders(self.scores))}
         if thorough:
-            for folder in _folders(self.fits):
+            for folder in folders(self.fits):
                 found[folder] = found[folder] or weights_damage(read_fit(folder))
         return {folder: why for folder, why in found.items() if why is not None}
 
@@ -194,6 +194,6 @@ class Ledger:
                     os.fsync(file.fileno())
 
 
-def _folders(parent: Path) -> list[Path]:
+def folders(parent: Path) -> list[Path]:
     """Folders of records by name."""
     return sorted(path for path in parent.glob("[!.]*") if path.is_dir())

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -15,7 +16,6 @@ from orchestrator.data.splits.resplit import FRESH
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
-from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.space.space import Configuration
 from orchestrator.training.recipe import FitSpec
 
@@ -87,6 +87,16 @@ def _sha256(path: str, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class ScoredCases(Protocol):
+    """Cases that one network, or several together, were scored on."""
+
+    @property
+    def case_ids(self) -> tuple[str, ...]: ...
+    @property
+    def histograms(self) -> np.ndarray:
+        """(N, 2, 256), in the order of `case_ids`."""
+
+
 @dataclass(frozen=True)
 class TrialScore:
     """How a setting did on images that its networks were not trained on."""
@@ -125,7 +135,7 @@ class TrialScore:
 
 
 def score_trial(
-    records: Sequence[FitRecord], configuration: Configuration, metric: str = "dice"
+    records: Sequence[ScoredCases], configuration: Configuration, metric: str = "dice"
 ) -> TrialScore:
     """Score a trial by the records of all its folds: pooled over all validation images, their masks all made alike.
 
@@ -167,7 +177,7 @@ def _is_even(place: np.ndarray) -> bool:
 
 
 def _others_choice(
-    records: Sequence[FitRecord], configuration: Configuration, metric: str
+    records: Sequence[ScoredCases], configuration: Configuration, metric: str
 ) -> list[PostProcess] | None:
     """For each record what the other folds of its repeat choose; None if it has no others."""
     chosen: list[PostProcess] = []
@@ -181,9 +191,9 @@ def _others_choice(
     return chosen
 
 
-def _repeats(records: Sequence[FitRecord]) -> list[list[FitRecord]]:
+def _repeats(records: Sequence[ScoredCases]) -> list[list[ScoredCases]]:
     """Folds in order, parted where a case comes again: another repeat's folds know cases that this fold validates."""
-    repeats: list[list[FitRecord]] = []
+    repeats: list[list[ScoredCases]] = []
     seen: set[str] = set()
     for record in records:
         if not repeats or not seen.isdisjoint(record.case_ids):

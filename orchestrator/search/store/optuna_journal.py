@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.common.files import partial_of
@@ -19,36 +22,51 @@ ANEW = "asked anew"  # a mark of the study
 OVER = (TrialState.COMPLETE, TrialState.PRUNED)  # for good: what failed may be tried again
 
 
-def journal_damage(path: Path, name: str, on_record: Sequence[FrozenTrial], num_fits: int) -> str | None:
-    """Why a journal is not what was written: its lines, and what it lacks that is on record; None where it is."""
+@dataclass(frozen=True)
+class Journal:
+    """What a journal holds, and why it is not what was written, if so."""
+
+    trials: list[FrozenTrial]  # of the study of that name; none where there is no such study
+    damage: str | None  # the lines that do not read, or what it lacks that is on record
+
+
+def read_journal(path: Path, name: str, on_record: Sequence[FrozenTrial], num_fits: int) -> Journal:
+    """The journal of a study of which these trials and so many fits are on record; the file is opened once."""
     if not path.exists() or path.stat().st_size == 0:
         what = "is empty" if path.exists() else "is gone"
-        return f"{what}, beside {num_fits} fits on record" if on_record or num_fits else None
+        is_lost = on_record or num_fits
+        return Journal([], f"{what}, beside {num_fits} fits on record" if is_lost else None)
     try:
-        _refuse_bad_lines(path)
-        study = _load(path, name)
+        study = _load(JournalStorage(_InMemory(_entries(path.read_bytes()))), name)
         trials = study.get_trials(deepcopy=False) if study is not None else []
     except Unreadable as error:
-        return str(error)
+        return Journal([], str(error))
     except TORN as error:
-        return f"lacks lines: {type(error).__name__}: {error}"
+        return Journal([], f"lacks lines: {type(error).__name__}: {error}")
     if not trials and num_fits and (study is None or ANEW not in study.user_attrs):
-        return f"holds no trial, beside {num_fits} fits on record"
+        return Journal(trials, f"holds no trial, beside {num_fits} fits on record")
     behind = [trial.number for trial in on_record if _is_behind(trials, trial)]
-    return f"lacks what is on record of {len(behind)} trials" if behind else None
+    return Journal(trials, f"lacks what is on record of {len(behind)} trials" if behind else None)
 
 
-def read_journal(path: Path, name: str) -> list[FrozenTrial]:
-    """Every trial of the study of that name; none where there is no such study."""
-    study = _load(path, name)
-    return study.get_trials(deepcopy=False) if study is not None else []
-
-
-def _load(path: Path, name: str) -> optuna.Study | None:
+def _load(storage: JournalStorage, name: str) -> optuna.Study | None:
     try:
-        return optuna.load_study(storage=open_journal(path), study_name=name)
+        return optuna.load_study(storage=storage, study_name=name)
     except KeyError:
         return None
+
+
+class _InMemory(BaseJournalBackend):
+    """The entries of a journal that was read already; it takes no more."""
+
+    def __init__(self, entries: Sequence[dict[str, Any]]) -> None:
+        self.entries = entries
+
+    def read_logs(self, log_number_from: int) -> Sequence[dict[str, Any]]:
+        return self.entries[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        raise NotImplementedError("a journal that is read is not written to")
 
 
 def write_journal(
@@ -73,8 +91,10 @@ def write_journal(
     partial.replace(path)
 
 
-def _refuse_bad_lines(path: Path) -> None:
-    lines = path.read_bytes().split(b"\n")
+def _entries(content: bytes) -> list[dict[str, Any]]:
+    """The lines of a journal. Raises `Unreadable`."""
+    entries = []
+    lines = content.split(b"\n")
     for number, line in enumerate(lines, start=1):
         is_last = number == len(lines)
         if is_last and b"\0" not in line:  # half-written by a kill: Optuna leaves it out
@@ -87,6 +107,8 @@ def _refuse_bad_lines(path: Path) -> None:
             raise Unreadable(f"line {number} {error}") from error
         if not {"op_code", "worker_id"} <= entry.keys():
             raise Unreadable(f"line {number} is none of Optuna's")
+        entries.append(entry)
+    return entries
 
 
 def _is_behind(trials: Sequence[FrozenTrial], recorded: FrozenTrial) -> bool:

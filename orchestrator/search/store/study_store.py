@@ -7,45 +7,29 @@ import logging
 import re
 import shutil
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage
-from optuna.trial import FixedTrial, FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from orchestrator.common.errors import BadSpace, BadSplit, BadStudy
 from orchestrator.common.files import write_atomically
 from orchestrator.common.stored_json import Unreadable, parse_json, read_json
-from orchestrator.common.user_documents import read_bounded
-from orchestrator.data.cases import Dataset, load_datasets
-from orchestrator.data.splits.plan import group_of_case
-from orchestrator.data.splits.split_file import SplitPlan, read_plan, write_plan
-from orchestrator.scoring.pending_cases import scores_under
+from orchestrator.data.cases import Dataset
+from orchestrator.data.splits.split_file import SplitPlan, write_plan
 from orchestrator.scoring.postprocess import PostProcess
-from orchestrator.search.goals.goals import SecondaryGoals, front, secondary_goals
+from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.goals.network_sizes import NetworkSizes
-from orchestrator.search.goals.objective import Objective, objective_over
-from orchestrator.search.race.verdict_log import read_verdicts
-from orchestrator.search.records.fit_records import FitRecord
+from orchestrator.search.goals.objective import Objective
 from orchestrator.search.records.ledger import Ledger
-from orchestrator.search.records.partial_score import (
-    NOTHING_SEEN,
-    PartialScore,
-    SeenFolds,
-    partial,
-    seen_folds_of,
-)
-from orchestrator.search.records.status import read_status
-from orchestrator.search.records.trial_records import of_status
-from orchestrator.search.records.trial_score import TrialScore, fold_specs, score_trial
-from orchestrator.search.space.space import Configuration, SearchSpace, checked_before
-from orchestrator.search.store.optuna_journal import journal_damage, read_journal
+from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.store.optuna_storage import open_database, open_journal, trouble_told
+from orchestrator.search.store.snapshot import Standing, StudySnapshot
 from orchestrator.search.store.study_changes import (
     ADVICE,
     change_of,
@@ -54,65 +38,17 @@ from orchestrator.search.store.study_changes import (
     space_changes,
     split_problem,
 )
-from orchestrator.search.store.study_record import StudyRecord, new_record, read_record, text_digest
+from orchestrator.search.store.study_record import StudyRecord, new_record, read_record
+from orchestrator.search.store.trials import Champion, StudyTrial
 from orchestrator.search.study_spec import StudySpec
 
 logger = logging.getLogger(__name__)
-STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
 OUTER = ".outer-"  # between the name of a study and the number of an outer fold's
 LONGEST_NAME = 240  # file systems end at 255, and a nested study adds to it
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 ANEW = "the same `orchestrator search` writes it anew"
-
-
-@dataclass(frozen=True)
-class StudyTrial:
-    """One trial as it stands: its settings, the folds that are finished, its score if all are."""
-
-    number: int
-    state: str  # "complete", "stopped" by the race, "failed", or "open": not over
-    searched: dict[str, Any]
-    params: dict[str, Any]  # searched and fixed
-    configuration: Configuration
-    records: tuple[
-        FitRecord, ...
-    ]  # of the finished folds, in order; of a stopped one those that it was stopped by
-    num_folds: int
-    error: str | None  # why it failed, or was stopped
-    look: SeenFolds = NOTHING_SEEN  # what the race has seen of it
-
-    @property
-    def inference_ms(self) -> list[float | None]:
-        """Of its finished folds, where it was measured."""
-        return [record.inference_ms for record in self.records]
-
-    @property
-    def partial(self) -> PartialScore | None:
-        """What it has shown on the folds that it has; None where it has all."""
-        if len(self.records) == self.num_folds:
-            return None
-        dice = score_trial(self.records, self.configuration).metrics["dice"] if self.records else None
-        is_seen = len(self.look.folds) == len(self.records)
-        look = self.look if is_seen else SeenFolds(tuple(range(len(self.records))))
-        return partial(dice, self.num_folds, look)
-
-    def score(self, metric: str = "dice") -> TrialScore | None:
-        """The trial's score, or None while folds are missing."""
-        return (
-            score_trial(self.records, self.configuration, metric)
-            if len(self.records) == self.num_folds
-            else None
-        )
-
-
-@dataclass(frozen=True)
-class Champion:
-    """The best trial, and the fit whose network stands for it."""
-
-    trial: int
-    fit_id: str
 
 
 @dataclass(frozen=True)
@@ -139,7 +75,8 @@ class StudyStore:
 
     @property
     def network_sizes(self) -> NetworkSizes:
-        return NetworkSizes(self.folder / "network_sizes.json")
+        """Kept outside of the study's folder, which whoever reads leaves as it is."""
+        return NetworkSizes(self.home / "derived" / self.name / "network_sizes.json")
 
     @property
     def space_file(self) -> Path:
@@ -197,14 +134,18 @@ class StudyStore:
             ) from None
         return lock
 
-    def record(self) -> StudyRecord:
-        """What the study was made of, and the options of its last run. Raises `BadStudy` where there is no study."""
+    def refuse_unknown(self) -> None:
+        """Raises `BadStudy` where there is no such study, with the names of those that there are."""
         if not self.exists():
             known = [study.name for study in list_studies(self.home)]
             raise BadStudy(
                 str(self.home),
                 f"no study is named {self.name!r}; known: {', '.join(known) or 'none yet'}",
             )
+
+    def record(self) -> StudyRecord:
+        """What the study was made of, and the options of its last run. Raises `BadStudy` where there is no study."""
+        self.refuse_unknown()
         try:
             return read_record(parse_json(self.manifest_file, dict[str, Any]))
         except (Unreadable, FileNotFoundError) as error:
@@ -281,7 +222,7 @@ class StudyStore:
             write_atomically(self.space_file, space.text.encode())
             self._write_manifest(self.record().with_text(space))
         try:
-            read_plan(self.splits_file, *self.datasets())
+            self.plan()
         except BadSplit as error:
             logger.warning("%s; it is written anew", error)
             write_plan(plan, self.splits_file)
@@ -358,48 +299,16 @@ class StudyStore:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names([self.objective().label(), *self.secondary().names])
 
-    def stored_trials(self) -> list[FrozenTrial]:
-        """Every trial that the Optuna study has, or had before its journal was damaged. Who reads makes nothing."""
-        if self.storage is None:
-            return self._in_journal() if self.journal_damage() is None else self.trials_on_record()
-        storage, name = self._kept()
-        with trouble_told():
-            try:
-                return optuna.load_study(storage=storage, study_name=name).get_trials(deepcopy=False)
-            except KeyError:
-                return []
-
-    def _in_journal(self) -> list[FrozenTrial]:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        return read_journal(self.journal_file, self.name) if self.journal_file.exists() else []
-
-    def journal_damage(self) -> str | None:
-        """Why the journal is not what was written; None where it is, or where a database keeps the trials."""
-        if self.storage is not None:
-            return None
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        on_record = self.ledger.trials.read()  # before the journal, which is written first
-        return journal_damage(self.journal_file, self.name, on_record, self.ledger.num_fits)
-
-    def trials_on_record(self) -> list[FrozenTrial]:
-        """Every trial as the ledger has it, or, of studies of earlier versions, the last status. Raises `BadStudy`."""
-        trials = self.ledger.trials.read() or self._of_status()
-        if not trials:
-            remedy = "restore it from a copy; or the same `orchestrator search` asks anew, and trains nothing twice"
-            raise BadStudy(str(self.journal_file), f"{self.journal_damage()}; {remedy}")
-        return trials
-
-    def _of_status(self) -> list[FrozenTrial]:
-        last = read_status(self.status_file)
-        views = last.trials if last is not None else ()
-        return of_status(views, self.space(), len(self.secondary().directions))
-
     def _kept(self) -> tuple[BaseStorage, str]:
         """Where the Optuna study is, and its name there."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         if (url := self.storage) is None:
             return open_journal(self.journal_file), self.name
-        return open_database(url), f"{self.name}-{self.study_id[:8]}"
+        return open_database(url), self.name_in_database(self.study_id)
+
+    def name_in_database(self, study_id: str) -> str:
+        """Of the Optuna study, in a database that many may share."""
+        return f"{self.name}-{study_id[:8]}"
 
     def repair(self) -> None:
         """Clear away what kill -9 leaves behind. Needs the lock.
@@ -424,202 +333,66 @@ class StudyStore:
                 with path.open("r+b") as file:
                     file.truncate(content.rfind(b"\n") + 1)
 
+    def snapshot(self) -> StudySnapshot:
+        """The study as it stands now. Each method below takes one of its own: take one for several questions."""
+        return StudySnapshot(self)
+
     def space(self) -> SearchSpace:
-        """The space as it was stored, which was checked then. Raises `BadSpace` where its file is another by now."""
-        made_of = self.record().made_of
-        text = made_of.space_text
-        try:
-            space = checked_before(
-                read_bounded(self.space_file, BadSpace, megabytes=1).decode(), self.space_file
-            )
-        except UnicodeDecodeError as error:
-            found = f"found byte {error.object[error.start]:#04x}"
-            raise BadSpace(str(self.space_file), f"expected text in UTF-8, {found}; {ANEW}") from error
-        except BadSpace as error:
-            *others, last = error.problems
-            raise BadSpace(error.where, [*others, f"{last}; {ANEW}"]) from error
-        is_same = space.digest == made_of.space if text is None else text_digest(space) == text
-        if not is_same:
-            raise BadSpace(str(self.space_file), f"is not what the study was made of; {ANEW}")
-        return space
+        """The search space. Raises `BadSpace`."""
+        return self.snapshot().space
 
     def datasets(self) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...]]:
         """The datasets that the study trains on, and those that it only tests on."""
-        made_of = self.record().made_of
-        return load_datasets(self.home, list(made_of.datasets)), load_datasets(
-            self.home, list(made_of.unseen)
-        )
+        now = self.snapshot()
+        return now.datasets, now.unseen
 
     def plan(self) -> SplitPlan:
-        try:
-            parse_json(self.splits_file, dict[str, Any])
-        except Unreadable as error:
-            raise BadSplit(str(self.splits_file), f"{error}; {ANEW}") from error
-        except FileNotFoundError:
-            raise BadSplit(str(self.splits_file), f"is gone; {ANEW}") from None
-        return read_plan(self.splits_file, *self.datasets())
+        """The split. Raises `BadSplit`."""
+        return self.snapshot().plan
 
     def group_of_case(self) -> dict[str, str]:
-        """Case id -> group, merged with its twins, of all datasets: what an interval draws whole."""
-        sources, unseen = self.datasets()
-        return group_of_case((*sources, *unseen), self.plan().near_duplicates)
+        """Case id -> group, near-duplicates merged, of all datasets."""
+        return self.snapshot().group_of_case
 
     def trials(self) -> list[StudyTrial]:
         """Every trial so far that has its parameters, by number."""
-        space, plan, ledger = self.space(), self.plan(), self.ledger
-        able = [
-            t
-            for t in self.stored_trials()
-            if t.state != TrialState.WAITING and space.drawn(t.params) is not None
-        ]
-        looks = seen_folds_of(read_verdicts(self.race_file))
-        return [read_trial(trial, space, plan, ledger, looks.get(trial.number)) for trial in able]
+        return self.snapshot().trials
+
+    def stored_trials(self) -> list[FrozenTrial]:
+        """Every trial that the Optuna study has, or had before its journal was damaged."""
+        return self.snapshot().stored_trials
 
     def objective(self) -> Objective:
         """What the search makes as large as it can."""
-        return objective_over(self.record().spec.objective, self.datasets()[0])
+        return self.snapshot().objective
 
     def secondary(self) -> SecondaryGoals:
         """The objectives beside that one, and the limits."""
-        spec = self.record().spec
-        return secondary_goals(spec.objectives[1:], self.datasets()[0], spec.constraints, self.network_sizes)
-
-    def values(self, standing: Iterable[tuple[StudyTrial, TrialScore]]) -> dict[int, tuple[float, ...]]:
-        """What finished trials with their scores are worth in every objective, by number."""
-        objective, secondary = self.objective(), self.secondary()
-        return {
-            trial.number: (
-                objective(score),
-                *secondary.values(trial.configuration, score, trial.inference_ms),
-            )
-            for trial, score in standing
-        }
+        return self.snapshot().secondary
 
     def front(self) -> tuple[int, ...]:
-        """The finished trials that none is better than in all objectives; none where there is one objective."""
-        secondary = self.secondary()
-        standing = self.ranked() if secondary.objectives else []
-        found = self.values(pair for pair in standing if broken(pair[0], secondary) is None)
-        return tuple(sorted(front(found, secondary.directions)))
+        """The Pareto front of several objectives, by number."""
+        return self.snapshot().front
 
-    def contenders(self, metric: str = "dice") -> list[tuple[StudyTrial, TrialScore]]:
-        """As `ranked`, those alone that exceed no limit."""
-        secondary = self.secondary()
-        return [pair for pair in self.ranked(metric) if broken(pair[0], secondary) is None]
-
-    def ranked(self, metric: str = "dice") -> list[tuple[StudyTrial, TrialScore]]:
+    def ranked(self, metric: str = "dice") -> Standing:
         """Finished trials with their scores, best first, by the study's objective."""
-        return ranked(self.trials(), metric, self.objective(), self.secondary())
+        return self.snapshot().ranked(metric)
+
+    def contenders(self, metric: str = "dice") -> Standing:
+        """As `ranked`, those alone that exceed no limit."""
+        return self.snapshot().contenders(metric)
 
     def champion(self) -> Champion | None:
         """The champion whose network was scored on cases outside the search, if there is one yet."""
-        if not self.champion_file.exists():
-            return None
-        return read_json(
-            self.champion_file, Champion, "the same `orchestrator search` names the champion anew"
-        )
+        return self.snapshot().champion
+
+    def outside_scores(self, fit_id: str, masks: PostProcess) -> dict[str, dict[str, float]]:
+        """Mean scores of one network on the hold-out cases ("test") and on unseen datasets, where it was scored."""
+        return self.snapshot().outside_scores(fit_id, masks)
 
     def choose_champion(self, champion: Champion) -> None:
         """Remember the champion."""
         write_atomically(self.champion_file, json.dumps(asdict(champion)).encode())
-
-    def outside_scores(self, fit_id: str, masks: PostProcess) -> dict[str, dict[str, float]]:
-        """Mean scores of one network on the hold-out cases ("test") and on unseen datasets, where it was scored."""
-        return {
-            name: {metric: float(values.mean()) for metric, values in scores.items()}
-            for name, scores in self.outside_values(fit_id, masks).items()
-        }
-
-    def outside_values(self, fit_id: str, masks: PostProcess) -> dict[str, dict[str, np.ndarray]]:
-        """As `outside_scores`, of every image, in the order of `outside_cases`."""
-        outside = outside_cases(self.plan(), self.datasets()[1])
-        return {
-            name: scores_under(self.ledger.read_scores(fit_id, case_ids).histograms, masks)
-            for name, case_ids in outside.items()
-            if self.ledger.has_scores(fit_id, case_ids)
-        }
-
-
-def outside_cases(plan: SplitPlan, unseen: Sequence[Dataset]) -> dict[str, tuple[str, ...]]:
-    """The cases that only champions are scored on: "test", the hold-out, and each unseen dataset by name.
-
-    Unseen cases that the plan drops, for they have twins in training, are not among them.
-    """
-    test = {"test": plan.test} if plan.test else {}
-    left_out = plan.left_out
-    return test | {
-        dataset.name: tuple(case.id for case in dataset.cases if case.id not in left_out)
-        for dataset in unseen
-    }
-
-
-def read_trial(
-    trial: FrozenTrial, space: SearchSpace, plan: SplitPlan, ledger: Ledger, look: SeenFolds | None = None
-) -> StudyTrial:
-    """Put together what Optuna, the ledger and the race know of a trial.
-
-    A fold of a stopped trial that was cut may have been put on record a moment later: it is not one of its folds.
-    """
-    params = space.sample(FixedTrial(trial.params))
-    configuration = space.configuration(params)
-    fit_ids = [spec.fit_id for spec in fold_specs(configuration, plan)]
-    state = STATES.get(trial.state, "open")
-    folds = look.folds if look is not None and state == "stopped" else range(len(fit_ids))
-    found = (ledger.find(fit_ids[fold]) for fold in folds)
-    return StudyTrial(
-        number=trial.number,
-        state=state,
-        searched=dict(trial.params),
-        params=params,
-        configuration=configuration,
-        records=tuple(record for record in found if record is not None),
-        num_folds=len(fit_ids),
-        error=trial.user_attrs.get("error") or trial.user_attrs.get("stopped"),
-        look=look or NOTHING_SEEN,
-    )
-
-
-def ranked(
-    trials: Sequence[StudyTrial],
-    metric: str = "dice",
-    objective: Objective | None = None,
-    secondary: SecondaryGoals | None = None,
-) -> list[tuple[StudyTrial, TrialScore]]:
-    """Finished trials with their scores, best first; a tie goes to the earlier one, who exceeds a limit comes last."""
-    worth, limits = objective or Objective(), secondary or SecondaryGoals()
-    scored = [(trial, score) for trial in trials if (score := trial.score(metric)) is not None]
-    return sorted(
-        scored,
-        key=lambda pair: (
-            broken(pair[0], limits) is not None,
-            -worth(pair[1], metric),
-            pair[0].number,
-        ),
-    )
-
-
-def broken(trial: StudyTrial, secondary: SecondaryGoals) -> str | None:
-    """In words, which limits a trial exceeds, if any."""
-    return secondary.broken(trial.configuration, trial.inference_ms)
-
-
-def finished_score(trial: StudyTrial) -> TrialScore:
-    """The score of a trial that must be finished. Raises `BadStudy` if it is not."""
-    score = trial.score()
-    if score is None:
-        raise BadStudy(
-            f"trial {trial.number}", f"has {len(trial.records)} of {trial.num_folds} folds finished"
-        )
-    return score
-
-
-def champion_fit(trial: StudyTrial) -> FitRecord:
-    """The fold network that stands for a trial: the one of median Dice, so that the trial's score describes it.
-
-    Of an even number of folds it is the lower of the two in the middle: it must not look better than the trial.
-    """
-    dice = finished_score(trial).fold_dice
-    return trial.records[sorted(range(len(dice)), key=dice.__getitem__)[(len(dice) - 1) // 2]]
 
 
 def list_studies(home: Path) -> list[StudyStore]:
@@ -638,7 +411,7 @@ def find_study(home: Path, name: str | None) -> StudyStore:
     """The study of that name, or the one worked on last. Raises `BadStudy` if there is none."""
     if name is not None:
         study = StudyStore(home, name)
-        study.record()
+        study.refuse_unknown()
         return study
     studies = list_studies(home)
     if not studies:

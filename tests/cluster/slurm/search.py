@@ -18,7 +18,7 @@ from outcome import outcome_of, records
 from shell import ROOT, wait_until
 
 from orchestrator.launch.render import render, write
-from orchestrator.results.export.handover import board
+from orchestrator.results.views.study_scores import board
 from orchestrator.search.store.study_store import StudyStore
 from slurm.site import NODES, Site
 
@@ -168,7 +168,7 @@ class Search:
     def look(self) -> None:
         """Whatever happens when: the study can be read, and what was on record is as it was."""
         if self.study.exists():
-            board(self.study)
+            board(self.study.snapshot())
             now = records(self.study)
             assert now.items() >= self.written.items(), "a record was written twice"
             self.written = now

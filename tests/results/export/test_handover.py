@@ -22,14 +22,16 @@ from orchestrator.data.images import read_image, read_mask
 from orchestrator.data.resize import resize_image, resize_probability
 from orchestrator.data.splits.plan import five_fold, make_plan
 from orchestrator.results.export.bundle import Bundle
-from orchestrator.results.export.handover import board, trial_card
+from orchestrator.results.export.handover import trial_card
 from orchestrator.results.mlflow.client import connect
+from orchestrator.results.views.study_scores import board
 from orchestrator.results.views.tables import leaderboard
 from orchestrator.scoring.histograms import histogram_of_bins, to_bins
-from orchestrator.search.fit_jobs import FitJobRunner, ScoreJob
+from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.records.fit_records import scored_as
+from orchestrator.search.score_job import ScoreJob
 from orchestrator.search.space.space_file import parse_space
-from orchestrator.search.store.study_store import champion_fit, ranked
+from orchestrator.search.store.trials import champion_fit, ranked
 from orchestrator.selection.ranking import select_trial, training_seconds
 from orchestrator.study.spec import Study
 
@@ -116,8 +118,8 @@ def test_a_machine_that_was_busy_makes_no_trial_expensive(study: Study):
 def test_the_card_says_how_the_trial_was_chosen(study: Study):
     standing = ranked(study.home.trials())
     trial, score = standing[0]
-    selection = select_trial(study.home, standing)
-    card = trial_card(study.home, trial, score, [champion_fit(trial)], selection)
+    selection = select_trial(study.home.snapshot(), standing)
+    card = trial_card(study.home.snapshot(), trial, score, [champion_fit(trial)], selection)
     assert "## How it was chosen" in card and all(f"- {line}" in card for line in selection.sentences())
 
 
@@ -192,7 +194,7 @@ def test_of_one_fold_that_chose_its_own_threshold_nothing_stands_for_cross_fitte
     carry_out(study, [1e-3])
     (row,) = json.loads(run("leaderboard formula --json", study))
     assert row["cross_fitted"] is None and row["interval"] is None
-    (row,) = board(study.home)
+    (row,) = board(study.home.snapshot())
     (column,) = [
         one for one in leaderboard([row], "").renderables[0].columns if "cross-fitted" in str(one.header)
     ]

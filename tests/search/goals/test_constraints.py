@@ -13,7 +13,7 @@ from visits import DiskStudy
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.ray_cluster.machine import Machine
-from orchestrator.results.export.handover import board
+from orchestrator.results.views.study_scores import board
 from orchestrator.results.views.tables import leaderboard, leaderboard_dicts
 from orchestrator.search.goals.constraints import limits_of
 from orchestrator.search.goals.goals import SecondaryGoals
@@ -167,12 +167,12 @@ def test_the_table_ranks_it_last_and_no_rule_hands_it_over(tmp_path):
     home = study.home
     assert [trial.number for trial, _ in home.ranked()] == [2, 1, 0]  # 1 is best and too slow
     assert [trial.number for trial, _ in home.contenders()] == [2]
-    rows = leaderboard_dicts(board(home))
+    rows = leaderboard_dicts(board(home.snapshot()))
     assert [(row["rank"], row["trial"]) for row in rows] == [(1, 2), (None, 0), (None, 1)]
     assert "inference_ms 4 above the limit of 2.9" in str(rows[1]["broken"])
-    leaderboard(board(home), "title")
+    leaderboard(board(home.snapshot()), "title")
     for rule in ("best", "one-se"):
-        assert select_trial(home, home.ranked(), rule=rule).chosen == 2
+        assert select_trial(home.snapshot(), home.ranked(), rule=rule).chosen == 2
 
 
 def test_a_study_keeps_its_limits_however_they_are_written(tmp_path):

@@ -13,7 +13,7 @@ from visits import DiskStudy
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.ray_cluster.machine import Machine
-from orchestrator.results.export.handover import board, front_lines
+from orchestrator.results.views.study_scores import board, front_lines
 from orchestrator.results.views.tables import leaderboard_dicts
 from orchestrator.search.goals.goals import SecondaryGoals, front, primary_and_secondary, secondary_goals
 from orchestrator.search.goals.model_cost import Cost
@@ -138,13 +138,13 @@ def test_a_study_knows_its_objectives_and_shows_its_front(study):
     carry_out(study, [1e-4, 1e-3, 1e-2])
     assert home.optuna_study().directions == [StudyDirection.MAXIMIZE] * 2 + [StudyDirection.MINIMIZE]
     assert home.front() == (1, 2)
-    rows = leaderboard_dicts(board(home))
+    rows = leaderboard_dicts(board(home.snapshot()))
     assert {row["trial"]: row["on_front"] for row in rows} == {0: False, 1: True, 2: True}
     assert rows[0]["trial"] == 1 and rows[0]["beside"]["inference_ms"] == pytest.approx(3)
-    assert len(front_lines(home)) == 3 and "inference_ms" in front_lines(home)[1]
+    assert len(front_lines(home.snapshot())) == 3 and "inference_ms" in front_lines(home.snapshot())[1]
     standing = home.ranked()
-    assert select_trial(home, standing).chosen == 1
-    asked = select_trial(home, standing, asked=2)
+    assert select_trial(home.snapshot(), standing).chosen == 1
+    asked = select_trial(home.snapshot(), standing, asked=2)
     assert (asked.chosen, asked.winner) == (2, 1) and asked.reason.startswith("Trial 2 was asked for.")
     with pytest.raises(BadStudy, match="objectives: was mean, worst-fold, inference_ms, now mean, gmacs"):
         home.begin(study.space, study.plan, StudySpec(objectives=("mean", "gmacs")))
@@ -153,5 +153,5 @@ def test_a_study_knows_its_objectives_and_shows_its_front(study):
 def test_one_objective_has_no_front(tmp_path):
     study = formula_study(tmp_path, num_trials=1)
     carry_out(study, [1e-3])
-    assert study.home.front() == () and front_lines(study.home) == []
-    assert leaderboard_dicts(board(study.home))[0]["on_front"] is None
+    assert study.home.front() == () and front_lines(study.home.snapshot()) == []
+    assert leaderboard_dicts(board(study.home.snapshot()))[0]["on_front"] is None

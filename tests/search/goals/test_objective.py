@@ -15,7 +15,7 @@ from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits.plan import five_fold, make_plan
 from orchestrator.ray_cluster.machine import Machine
-from orchestrator.results.export.handover import board
+from orchestrator.results.views.study_scores import board
 from orchestrator.results.views.tables import ranked_rows
 from orchestrator.search.goals.objective import Objective, objective_over, objective_problems
 from orchestrator.search.race.state import RaceState
@@ -61,8 +61,8 @@ def test_the_worst_fold_ranks_the_steady_trial_first_and_the_mean_the_uneven_one
     (first, score), (second, _) = study.home.ranked()
     assert (first.number, second.number) == (1, 0)
     assert study.objective(score) == pytest.approx(dice(0.7)) == pytest.approx(Objective()(score))
-    assert [row.number for _, row in ranked_rows(board(study.home))[:2]] == [1, 0]
-    assert "highest worst-fold dice" in select_trial(study.home, study.home.ranked()).reason
+    assert [row.number for _, row in ranked_rows(board(study.home.snapshot()))[:2]] == [1, 0]
+    assert "highest worst-fold dice" in select_trial(study.home.snapshot(), study.home.ranked()).reason
     trials = study.home.trials()
     assert Objective()(trials[0].score()) > Objective()(trials[1].score())
 

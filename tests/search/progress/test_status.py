@@ -13,7 +13,7 @@ from visits import DiskStudy
 from orchestrator.search.budget.limits import Budget, Cost, FitCost
 from orchestrator.search.budget.usage import ResourceUsage
 from orchestrator.search.progress.monitor import ProgressMonitor
-from orchestrator.search.progress.snapshot import recorded_status
+from orchestrator.search.progress.recorded import recorded_status
 from orchestrator.search.progress.time_left import Ahead, Pace, fits_a_configuration, forecast
 from orchestrator.search.records.status import (
     FoldView,
@@ -27,7 +27,8 @@ from orchestrator.search.records.status import (
     write_status,
 )
 from orchestrator.search.records.trial_score import fold_specs
-from orchestrator.search.store.study_store import StudyStore, read_trial
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.store.trials import read_trial
 from orchestrator.study.run import note_former_race
 
 
@@ -185,7 +186,7 @@ def test_a_study_that_did_not_end_well_says_so(watched, error):
     with pytest.raises(error), watched.watch:
         raise error
     expected = "interrupted" if error is KeyboardInterrupt else "failed"
-    assert recorded_status(watched.home).state == expected
+    assert recorded_status(watched.home.snapshot()).state == expected
 
 
 def test_trouble_with_the_status_is_logged_once_and_the_search_goes_on(watched, caplog):
@@ -207,7 +208,7 @@ def test_a_killed_study_is_told_from_ledger_and_journal(watched):
     watched.visit(epochs_in_flight=2)
     watched.watch.draw()
     watched.watch._beat()  # and then it is killed
-    shown, found = watched.watch.latest, recorded_status(watched.home)
+    shown, found = watched.watch.latest, recorded_status(watched.home.snapshot())
     assert found.state == "killed"
     assert [(t.number, t.dice, t.num_done) for t in found.trials] == [
         (t.number, t.dice, t.num_done) for t in shown.trials
@@ -222,13 +223,13 @@ def test_a_killed_study_is_told_from_ledger_and_journal(watched):
 def test_who_looks_at_a_study_that_has_just_begun_makes_nothing(tmp_path):
     study = formula_study(tmp_path, num_trials=1)
     study.home.begin(study.space, study.plan)
-    assert recorded_status(study.home).trials == ()
+    assert recorded_status(study.home.snapshot()).trials == ()
     assert not study.home.journal_file.exists()
 
 
 def test_a_study_without_a_status_is_told_too(watched):
     watched.visit()
-    found = recorded_status(watched.home)
+    found = recorded_status(watched.home.snapshot())
     assert (found.state, found.fits_done) == ("killed", 5)
     json.dumps(as_json(found))
 
@@ -237,6 +238,6 @@ def test_a_study_begun_with_a_race_of_earlier_versions_is_shown_and_goes_on_by_a
     study = formula_study(tmp_path, num_trials=1, race="paired")
     study.home.begin(study.space, study.plan)
     write_status(study.home.status_file, some_status(race="median"))
-    assert recorded_status(study.home).race == "median"
+    assert recorded_status(study.home.snapshot()).race == "median"
     note_former_race(study)
     assert "--race median, which is no longer offered: it goes on with --race paired" in caplog.text

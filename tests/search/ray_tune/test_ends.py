@@ -10,7 +10,7 @@ from visits import DiskStudy
 
 from orchestrator.search.choices import RuleName, SamplerName
 from orchestrator.search.engine import MAX_FAILED, MAX_LOST
-from orchestrator.search.progress.snapshot import trial_views
+from orchestrator.search.progress.trial_views import trial_views
 from orchestrator.search.race.rules import Race, Verdict
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.space_file import parse_space

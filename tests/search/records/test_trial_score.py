@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from formula import SPACE, histograms
@@ -9,9 +7,8 @@ from formula import SPACE, histograms
 from orchestrator.data.splits.split_file import Fold, SplitPlan
 from orchestrator.scoring.metrics import scores_at
 from orchestrator.scoring.threshold import best_threshold
-from orchestrator.search.records.fit_records import FitRecord
+from orchestrator.search.records.fit_records import ScoreRecord
 from orchestrator.search.records.trial_score import fold_specs, refit_spec, score_trial
-from orchestrator.training.recipe import FitSpec
 
 PARAMS = {"network": "unet", "learning_rate": 1e-3, "batch_size": 2, "epochs": 3, "image_size": 32}
 SETTINGS = SPACE.configuration(PARAMS)
@@ -26,26 +23,9 @@ def wants(bin_: int, size: int = 1000) -> np.ndarray:
     return stack
 
 
-def record(fold: int, **maps: np.ndarray) -> FitRecord:
+def record(fold: int, **maps: np.ndarray) -> ScoreRecord:
     """A fold that validates these cases."""
-    cases = tuple(maps)
-    spec = FitSpec(
-        network="unet", recipe=SETTINGS.recipe, datasets={}, train=("x/x",), val=cases, fold=str(fold)
-    )
-    return FitRecord(
-        fit_id=f"fit-{fold}",
-        spec=spec,
-        folder=Path(),
-        curves=(),
-        best_epoch=0,
-        seconds=1.0,
-        device="formula",
-        world_size=1,
-        case_ids=cases,
-        histograms=np.stack(list(maps.values())),
-        examples={},
-        versions={},
-    )
+    return ScoreRecord(f"fit-{fold}", str(fold), tuple(maps), np.stack(list(maps.values())))
 
 
 A, B, C, D = wants(200), wants(60), wants(180), wants(90)

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from visits import DiskStudy
 
 from orchestrator.common.errors import BadMachine, BadStudy
-from orchestrator.search.progress.snapshot import recorded_status
+from orchestrator.search.progress.recorded import recorded_status
 from orchestrator.search.store import optuna_storage as storage
 from orchestrator.search.store.optuna_storage import kept_url, open_database, reach, trouble_told
 from orchestrator.search.store.study_store import find_study
@@ -160,7 +160,7 @@ def test_who_looks_at_a_study_that_has_just_begun_makes_none_in_the_database(tmp
     study = formula_study(tmp_path, num_trials=1)
     study.home.begin(study.space, study.plan, StudySpec(storage=url))
     before = optuna.get_all_study_names(open_database(url))
-    assert (recorded_status(study.home).trials, study.home.trials()) == ((), [])
+    assert (recorded_status(study.home.snapshot()).trials, study.home.trials()) == ((), [])
     assert optuna.get_all_study_names(open_database(url)) == before
 
 

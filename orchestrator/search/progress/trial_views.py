@@ -10,19 +10,16 @@ from typing import Any
 from optuna.trial import TrialState as OptunaState
 
 from orchestrator.scoring.statistics import cluster_interval
-from orchestrator.search.budget.usage import ResourceUsage
 from orchestrator.search.race.rules import RULES
 from orchestrator.search.race.state import RaceState
 from orchestrator.search.records.status import (
     Best,
     FoldView,
-    Left,
-    Status,
     TrialState,
     TrialView,
-    read_status,
 )
-from orchestrator.search.store.study_store import STATES, StudyStore
+from orchestrator.search.store.snapshot import StudySnapshot
+from orchestrator.search.store.trials import STATES
 
 Flying = Mapping[int, Mapping[int, FoldView]]  # trial -> fold -> how far it is
 
@@ -139,23 +136,21 @@ class BestSoFar:
         )
 
 
-def recorded_status(home: StudyStore) -> Status:
-    """How a study stands that nobody works on: by its ledger and journal, and by the last words of who did."""
-    last = read_status(home.status_file)
-    rule = last.race if last is not None else "paired"
+def replayed_views(snapshot: StudySnapshot, rule: str) -> tuple[tuple[TrialView, ...], Best | None]:
+    """Every trial of a study that nobody works on, the best first, and the best one so far, by the race's own state."""
     standings = RaceState(
-        home.ledger,
-        home.space(),
-        home.plan(),
-        home.group_of_case(),
+        snapshot,  # type: ignore[arg-type]  # it finds records as a ledger does, and nothing else is asked of it
+        snapshot.space,
+        snapshot.plan,
+        snapshot.group_of_case,
         rule if rule in RULES else "none",  # type: ignore[arg-type]  # one that earlier versions offered
-        home.race_file,
-        home.objective(),
-        home.secondary(),
+        snapshot.store.race_file,
+        snapshot.objective,
+        snapshot.secondary,
     )
     over: dict[int, TrialState] = {}
     params: dict[int, dict[str, Any]] = {}
-    for trial in home.stored_trials():
+    for trial in snapshot.stored_trials:
         if trial.state.is_finished():
             over[trial.number] = STATES[trial.state]  # type: ignore[assignment]  # the words are the same
         if trial.state != OptunaState.WAITING and standings.fits(trial):
@@ -163,30 +158,4 @@ def recorded_status(home: StudyStore) -> Status:
             standings.enter(trial)
         if trial.state == OptunaState.FAIL:
             standings.leave(trial.number)
-    spending = ResourceUsage(home.ledger, last.unfinished if last else None)
-    touched = home.journal_file.stat().st_mtime if home.journal_file.exists() else 0.0
-    found = last or Status(home.name, "killed", rule, "unknown", touched, touched, 0, "unknown")
-    state = found.state if found.state in ("ended", "interrupted", "failed") else "killed"
-    spent = spending.spent()
-    return Status(
-        study=home.name,
-        state=state,
-        race=rule,
-        budget=found.budget,
-        started=found.started,
-        heartbeat=found.heartbeat,
-        pid=found.pid,
-        host=found.host,
-        trials=trial_views(standings, over, params, {})[0],
-        best=BestSoFar(standings)(),
-        champion=found.champion,
-        objective=standings.objective.label(),
-        front=standings.front(),
-        fits_done=spending.num_finished,
-        epochs_done=int(spent.epochs),
-        gpu_hours=found.gpu_hours,
-        gpus_per_lane=found.gpus_per_lane,
-        left=Left(how="nobody works on it; the same `orchestrator search` goes on"),
-        end=found.end,
-        unfinished=found.unfinished,
-    )
+    return trial_views(standings, over, params, {})[0], BestSoFar(standings)()

@@ -1,0 +1,33 @@
+"""Which files of a study do not read, in words. Whoever reads changes nothing: `orchestrator search` repairs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.search.store.snapshot import StudySnapshot
+
+MOST_NAMED = 3  # files in one line
+
+
+def damage(snapshot: StudySnapshot) -> list[str]:
+    """A line for each kind of file that cannot be read and is ignored until the search continues."""
+    lines = []
+    if records := snapshot.damaged_records:
+        named = [f"{folder} ({why})" for folder, why in records.items()]
+        lines.append(
+            f"{len(named)} record(s) do not read and count as if they were not there: {_some(named)}; the same "
+            "`orchestrator search` sets them aside and makes them again"
+        )
+    if (why := snapshot.journal_damage) is not None:
+        lines.append(
+            f"{snapshot.store.journal_file} {why}: trials are shown as the ledger has them; the same "
+            "`orchestrator search` rebuilds it"
+        )
+    if num_bad := snapshot.num_bad_verdicts:
+        lines.append(f"{snapshot.store.race_file}: {num_bad} line(s) do not read and are left out")
+    return lines
+
+
+def _some(named: Sequence[str]) -> str:
+    more = len(named) - MOST_NAMED
+    return ", ".join(named[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

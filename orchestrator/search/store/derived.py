@@ -1,0 +1,97 @@
+"""What follows from the records of a study, kept on disk by the digests of what it follows from.
+
+The files lie outside of the study's folder and can be deleted at any time: what is missing, does not read or was
+damaged is derived anew. A home that cannot be written to is read all the same, only slower.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.common.files import write_atomically
+from orchestrator.search.records.fit_records import Marks, marks_of
+
+VERSION = 1  # raise it when scores, intervals or choices follow from the same records by another rule
+
+
+def key_of(*parts: Any) -> str:
+    """Forty hex digits of plain values: what something is derived from."""
+    return hashlib.sha256(json.dumps([VERSION, *parts], sort_keys=True).encode()).hexdigest()[:40]
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A few plain values, and numbers."""
+
+    plain: dict[str, Any]
+    values: NDArray[np.float64]
+
+
+class DerivedFiles:
+    """Derived values by key, a file each, and which records were found sound."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._sound: dict[str, list[list[Any]]] | None = None
+        self._is_changed = False
+
+    def find(self, key: str) -> Derived | None:
+        """None where nothing is kept under that key, or its file does not read."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            digest, _, content = (self.folder / key).read_bytes().partition(b"\n")
+            if hashlib.sha256(content).hexdigest().encode() != digest:
+                return None
+            head, _, numbers = content.partition(b"\n")
+            plain = json.loads(head)
+            return Derived(plain["plain"], np.frombuffer(numbers, np.float64).reshape(plain["shape"]))
+        return None
+
+    def keep(self, key: str, plain: Mapping[str, Any], values: NDArray[np.float64] | None = None) -> None:
+        """Write them down, if the home can be written to."""
+        numbers = np.zeros(0) if values is None else np.ascontiguousarray(values, dtype=np.float64)
+        head = json.dumps({"plain": dict(plain), "shape": numbers.shape}).encode()
+        content = b"\n".join((head, numbers.tobytes()))
+        self._write(key, b"\n".join((hashlib.sha256(content).hexdigest().encode(), content)))
+
+    def is_sound(self, folder: Path) -> bool:
+        """Whether the record in that folder was read to its last byte before, and no file of it has changed since."""
+        marks = marks_of(folder)
+        return marks is not None and self._known().get(folder.name) == _plain(marks)
+
+    def note_sound(self, folder: Path) -> None:
+        """Remember, once `save` is called, that this record reads as it is."""
+        if (marks := marks_of(folder)) is not None:
+            self._known()[folder.name] = _plain(marks)
+            self._is_changed = True
+
+    def save(self) -> None:
+        """Write down which records were found sound."""
+        if self._is_changed:
+            self._write("sound.json", json.dumps({"version": VERSION, "records": self._known()}).encode())
+            self._is_changed = False
+
+    def _known(self) -> dict[str, list[list[Any]]]:
+        if self._sound is None:
+            self._sound = {}
+            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                found = json.loads((self.folder / "sound.json").read_bytes())
+                self._sound = dict(found["records"]) if found["version"] == VERSION else {}
+        return self._sound
+
+    def _write(self, name: str, content: bytes) -> None:
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.folder / name, content, sync=False)
+
+
+def _plain(marks: Marks) -> list[list[Any]]:
+    return [list(mark) for mark in marks]
