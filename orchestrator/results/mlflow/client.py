@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -34,6 +35,11 @@ NOISE = (
     "The ``noload`` loader strategy",  # its queries, on SQLAlchemy 2.1
     ".*Any type hint is inferred as AnyType",  # its own classes, on import of mlflow.pyfunc
 )
+
+
+def default_uri(home: Path) -> str:
+    """MLflow's database where no server is named."""
+    return f"sqlite:///{home / 'mlflow.db'}"
 
 
 def check_uri(uri: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.proportions import listed_reasons, lopsided
 from orchestrator.data.splits.split_file import SplitPlan
@@ -34,8 +32,3 @@ def split_tags(plan: SplitPlan) -> dict[str, str]:
 def dataset_use(dataset: Dataset, context: str) -> tuple[str, str, int, str]:
     """Name, fingerprint, number of cases, and "source" (searched on) or "unseen" (scored once, at the end)."""
     return dataset.name, dataset.fingerprint, len(dataset.cases), context
-
-
-def default_uri(home: Path) -> str:
-    """MLflow's database where no server is named."""
-    return f"sqlite:///{home / 'mlflow.db'}"
