@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,13 +19,15 @@ from orchestrator.cli.console.options import (
     Metric,
     NearDuplicates,
 )
-from orchestrator.cli.console.printing import bar, err, out, print_json
+from orchestrator.cli.console.printing import bar, err, note, out, print_json
 from orchestrator.cli.data.splits import load_unchanged, look_for_near_duplicates
 from orchestrator.common.files import write_atomically
 
 if TYPE_CHECKING:
-    from orchestrator.data.cases import Dataset
+    from orchestrator.data.cases import Case, Dataset
     from orchestrator.results.export.bundle import BundleConfig
+    from orchestrator.results.export.evaluation import CaseScores
+    from orchestrator.results.export.paper_scores import Asked
 
 
 def evaluate(
@@ -53,13 +56,10 @@ def evaluate(
     as one of those. Intervals draw frames of one place together.
     """
     from orchestrator.common.errors import BadData
-    from orchestrator.data.splits.plan import group_of_case
     from orchestrator.results.export import evaluation
     from orchestrator.results.export.bundle import Bundle
     from orchestrator.results.export.paper_scores import asked_for, paper_scores_of
-    from orchestrator.results.views.tables import metric_dicts, metric_table, score_dicts, score_table
-    from orchestrator.scoring.metrics import REGISTRY, metric_name
-    from orchestrator.scoring.statistics import few_groups
+    from orchestrator.scoring.metrics import metric_name
 
     try:
         metric = metric_name(metric)
@@ -73,74 +73,16 @@ def evaluate(
         raise BadData("--data", f"expected each dataset once, found {', '.join(repeated)} again")
     datasets = load_unchanged(home, data, cache)
     seen, pairs = _what_it_saw(loaded.config, datasets, home, cache, near_duplicates=near_duplicates)
-    group_of = group_of_case((*datasets, *seen), pairs)
-    cases, left_out = evaluation.cases_to_score(loaded.config, datasets, seen, group_of)
-    reasons = evaluation.why_left_out(loaded.config, datasets, seen, group_of)
-    why = {
-        dataset.name: Counter(reasons[case.id] for case in dataset.cases if case.id in reasons)
-        for dataset in datasets
-    }
-    for dataset in datasets:
-        if counts := why[dataset.name]:
-            told = ", ".join(f"{count} {reason}" for reason, count in counts.items())
-            err.print(
-                f"{dataset.name}: {counts.total()} of {len(dataset.cases)} cases are left out: {told}",
-                highlight=False,
-            )
-        if dataset.skipped:
-            err.print(
-                f"{dataset.name}: {len(dataset.skipped)} pairs are no cases, for they were skipped when it was added; "
-                "`orchestrator data show` lists them",
-                highlight=False,
-            )
-    asked = asked_for(paper_score or [], len(cases))
-    papers = paper_scores_of(loaded, cases, asked)
-    with bar(f"scoring {len(cases)} images") as on_progress:
-        scored = list(evaluation.evaluate(loaded, cases, group_of, on_progress))
-    means, lines = evaluation.means(scored), evaluation.breakdown(scored, metric)
-    rate, num_groups = evaluation.images_per_second(scored), len({one.group for one in scored})
+    chosen = _cases(loaded.config, datasets, seen, pairs)
+    asked = asked_for(paper_score or [], len(chosen.cases))
+    papers = paper_scores_of(loaded, chosen.cases, asked)
+    with bar(f"scoring {len(chosen.cases)} images") as on_progress:
+        scored = list(evaluation.evaluate(loaded, chosen.cases, chosen.group_of, on_progress))
     if as_json:
-        print_json(
-            {
-                "cases": len(scored),
-                "groups": num_groups,
-                "twins": None if pairs is None else len(pairs),
-                "left_out": left_out,
-                "left_out_why": {name: dict(counts) for name, counts in why.items() if counts},
-                "skipped": {dataset.name: len(dataset.skipped) for dataset in datasets if dataset.skipped},
-                "threshold": loaded.config.threshold,
-                "scores": metric_dicts(means),
-                "paper_scores": {one.name: value for one, value in zip(asked, papers, strict=True)},
-                "paper_scores_of": {
-                    one.name: {"reads": one.score.program.reads, "size": one.score.program.size}
-                    for one in asked
-                },
-                "breakdown": score_dicts(lines),
-                "images_per_second": rate,
-                "worst": [
-                    {"case": one.case.id, "dice": one.scores["dice"], metric: one.scores[metric]}
-                    for one in evaluation.worst_first(scored, metric)[:worst]
-                ],
-            }
-        )
+        print_json(_as_dict(loaded.config, datasets, pairs, chosen, scored, asked, papers, metric, worst))
     else:
-        title = (
-            f"{bundle.name} on {', '.join(data)}, {len(scored)} images in {num_groups} groups, "
-            f"threshold {loaded.config.threshold:.3f}"
-        )
-        out.print(metric_table(means, title))
-        if few := few_groups(num_groups):
-            out.print(few, highlight=False)
-        for one, value in zip(asked, papers, strict=True):
-            out.print(f"{one.name} {value:.4f}: {one.explained}", markup=False, highlight=False)
-        title = "where it does well and where it does not, in percent"
-        if REGISTRY[metric].unit == "pixels":
-            title += f"; {metric} in pixels"
-        out.print(score_table(lines, title, metric))
-        out.print(
-            f"{rate:.1f} images a second on this CPU, one at a time, from decoded pixels to mask",
-            highlight=False,
-        )
+        title = f"{bundle.name} on {', '.join(data)}, {len(scored)} images"
+        _show(title, loaded.config.threshold, scored, asked, papers, metric)
     if out_folder is not None:
         out_folder.mkdir(parents=True, exist_ok=True)
         evaluation.write_csv(scored, out_folder / "scores.csv", metric)
@@ -149,6 +91,114 @@ def evaluate(
         (err if as_json else out).print(
             f"every image in {out_folder}/scores.csv, the worst in worst.png", highlight=False
         )
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The cases of datasets that a network can be scored on."""
+
+    cases: Sequence[Case]
+    group_of: dict[str, str]
+    left_out: Any
+    why: dict[str, Counter[str]]  # dataset -> reason -> cases that are left out for it
+
+
+def _cases(
+    config: BundleConfig,
+    datasets: Sequence[Dataset],
+    seen: Sequence[Dataset],
+    pairs: tuple[tuple[str, str], ...] | None,
+) -> _Chosen:
+    """What can be scored; what is left out is said."""
+    from orchestrator.data.splits.plan import group_of_case
+    from orchestrator.results.export import evaluation
+
+    group_of = group_of_case((*datasets, *seen), pairs)
+    cases, left_out = evaluation.cases_to_score(config, datasets, seen, group_of)
+    reasons = evaluation.why_left_out(config, datasets, seen, group_of)
+    why = {
+        dataset.name: Counter(reasons[case.id] for case in dataset.cases if case.id in reasons)
+        for dataset in datasets
+    }
+    for dataset in datasets:
+        if counts := why[dataset.name]:
+            told = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+            note(f"{dataset.name}: {counts.total()} of {len(dataset.cases)} cases are left out: {told}")
+        if dataset.skipped:
+            note(
+                f"{dataset.name}: {len(dataset.skipped)} pairs are no cases, for they were skipped when it was added; "
+                "`orchestrator data show` lists them"
+            )
+    return _Chosen(cases, group_of, left_out, why)
+
+
+def _as_dict(
+    config: BundleConfig,
+    datasets: Sequence[Dataset],
+    pairs: tuple[tuple[str, str], ...] | None,
+    chosen: _Chosen,
+    scored: Sequence[CaseScores],
+    asked: Sequence[Asked],
+    papers: Sequence[float],
+    metric: str,
+    worst: int,
+) -> dict[str, Any]:
+    """Everything as plain values."""
+    from orchestrator.results.export import evaluation
+    from orchestrator.results.views.tables import metric_dicts, score_dicts
+
+    return {
+        "cases": len(scored),
+        "groups": len({one.group for one in scored}),
+        "twins": None if pairs is None else len(pairs),
+        "left_out": chosen.left_out,
+        "left_out_why": {name: dict(counts) for name, counts in chosen.why.items() if counts},
+        "skipped": {dataset.name: len(dataset.skipped) for dataset in datasets if dataset.skipped},
+        "threshold": config.threshold,
+        "scores": metric_dicts(evaluation.means(scored)),
+        "paper_scores": {one.name: value for one, value in zip(asked, papers, strict=True)},
+        "paper_scores_of": {
+            one.name: {"reads": one.score.program.reads, "size": one.score.program.size} for one in asked
+        },
+        "breakdown": score_dicts(evaluation.breakdown(scored, metric)),
+        "images_per_second": evaluation.images_per_second(scored),
+        "worst": [
+            {"case": one.case.id, "dice": one.scores["dice"], metric: one.scores[metric]}
+            for one in evaluation.worst_first(scored, metric)[:worst]
+        ],
+    }
+
+
+def _show(
+    title: str,
+    threshold: float,
+    scored: Sequence[CaseScores],
+    asked: Sequence[Asked],
+    papers: Sequence[float],
+    metric: str,
+) -> None:
+    """Tables of all images, and of their kinds."""
+    from orchestrator.results.export import evaluation
+    from orchestrator.results.views.tables import metric_table, score_table
+    from orchestrator.scoring.metrics import REGISTRY
+    from orchestrator.scoring.statistics import few_groups
+
+    num_groups = len({one.group for one in scored})
+    out.print(
+        metric_table(evaluation.means(scored), f"{title} in {num_groups} groups, threshold {threshold:.3f}")
+    )
+    if few := few_groups(num_groups):
+        out.print(few, highlight=False)
+    for one, value in zip(asked, papers, strict=True):
+        out.print(f"{one.name} {value:.4f}: {one.explained}", markup=False, highlight=False)
+    kinds = "where it does well and where it does not, in percent"
+    kinds += f"; {metric} in pixels" if REGISTRY[metric].unit == "pixels" else ""
+    out.print(score_table(evaluation.breakdown(scored, metric), kinds, metric))
+    out.print(
+        f"{evaluation.images_per_second(scored):.1f} images a second on this CPU, one at a time, from decoded pixels "
+        "to mask",
+        highlight=False,
+    )
 
 
 def _what_it_saw(

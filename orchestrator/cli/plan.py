@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,30 +17,33 @@ from orchestrator.cli.console.options import (
     Device,
     Holdout,
     Home,
-    Seed,
+    SpaceFile,
     Splits,
     Unseen,
     finite,
+    study_options,
 )
 from orchestrator.cli.console.printing import bar, out, print_json
-from orchestrator.search.choices import RuleName
 
 if TYPE_CHECKING:
+    import torch
     from rich.table import Table
 
+    from orchestrator.data.cases import Dataset
+    from orchestrator.data.splits.split_file import SplitPlan
     from orchestrator.search.forecast.plan import Forecast, Speed
+    from orchestrator.search.space.space import Configuration, SearchSpace
+    from orchestrator.study.loading import DataChoice
 
 
+@study_options(trials=40, race="paired", rescore=3, nested=None, seed=0)
 def plan(
-    file: Annotated[Path, typer.Argument(metavar="SPACE", help="Search-space file.")],
+    file: SpaceFile,
     data: Data,
     gpus: Annotated[
         int, typer.Option(min=1, help="Devices that the study will have, like the one this runs on.")
     ],
-    trials: Annotated[int, typer.Option(min=1, help="Settings to try.")] = 40,
-    race: Annotated[RuleName, typer.Option(help="As of search.")] = "paired",
-    rescore: Annotated[int, typer.Option(min=0, help="As of search.")] = 3,
-    nested: Annotated[int | None, typer.Option(min=2, help="As of search.")] = None,
+    given: Mapping[str, Any],
     price: Annotated[
         float | None, typer.Option(min=0, callback=finite, help="Of one device for an hour.")
     ] = None,
@@ -51,7 +54,6 @@ def plan(
     unseen: Unseen = None,
     splits: Splits = "five-fold",
     holdout: Holdout = 0.1,
-    seed: Seed = 0,
     device: Device = "auto",
     home: Home = DEFAULT_HOME,
     cache: Cache = None,
@@ -60,80 +62,110 @@ def plan(
     """Time a few steps here, then forecast fits, GPU-hours, hours and cost of a search for every width."""
     import torch
 
-    from orchestrator.cli.data.splits import load_split, refuse_split
     from orchestrator.cli.doctor import refuse_what_would_fail
     from orchestrator.cli.search import device_here
     from orchestrator.common.errors import Mistakes
-    from orchestrator.data.cache.frames import cached_cases
-    from orchestrator.search.forecast.plan import (
-        forecast,
-        measure,
-        seconds_of_fits,
-        some_configurations,
-        world_of,
-    )
-    from orchestrator.search.forecast.width import possible_widths
-    from orchestrator.search.records.trial_score import fold_specs
-    from orchestrator.search.space.builds import check_builds, check_weights
-    from orchestrator.search.space.space_file import load_space
-    from orchestrator.study.checks import batch_sizes
-    from orchestrator.training.process import settle
+    from orchestrator.study.loading import DataChoice
 
-    home = home.expanduser().resolve()
-    mistakes = Mistakes()
+    home, seed, trials = home.expanduser().resolve(), given["seed"], given["trials"]
+    choice, mistakes = DataChoice(home, data, unseen or [], splits, holdout, seed, False, cache), Mistakes()
     with mistakes.noted():
-        space = load_space(file)
-        check_builds(space)
-        check_weights(space)
+        space = trainable_space(file)
     with mistakes.noted():
-        refuse_split(home, data, unseen or [], splits, holdout, seed)
+        choice.refuse()
     with mistakes.noted():
         chosen = torch.device(device_here(device))
     with mistakes.noted():
         refuse_what_would_fail(home, cache, device, gpus=[0])
     mistakes.tell()
-    sources, _, split = load_split(
-        home, data, unseen or [], splits, holdout, seed, near_duplicates=False, cache=cache
-    )
-    widths = possible_widths(space.networks, batch_sizes(space), gpus)
-    configurations = some_configurations(space, sampled, seed)
-    speeds: list[Speed] = []
-    settle()
-    with bar("timing") as on_progress:
-        for done, configuration in enumerate(configurations, start=1):
-            cases = cached_cases(sources, configuration.recipe.image_size, cache or home / "cache")
-            shares = sorted({configuration.recipe.batch_size // width for width in widths})
-            speeds.append(measure(configuration, split, cases, chosen, shares if done == 1 else shares[-1:]))
-            on_progress(done, len(configurations))
-    specs = [fold_specs(configuration, split)[0] for configuration in configurations]
-    rows = []
-    for rule in dict.fromkeys(("none", race)):
-        for width in widths:
-            found = forecast(
-                seconds_of_fits(speeds, specs, width),
-                width=width,
-                num_lanes=gpus // width,
-                num_trials=trials,
-                race=rule,
-                world=world_of(split, len(space.search)),
-                rescore=rescore,
-                nested=nested or 0,
-                num_epochs=configurations[0].recipe.epochs,
-                failures_per_hour=failures,
-            )
-            rows.append((rule, found))
+    split, rows = _forecasts(space, choice, chosen, given, gpus, sampled, failures)
     where = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else "CPU"
     if as_json:
         fits = [asdict(one) | {"race": rule, "cost": _cost(one, price)} for rule, one in rows]
         print_json({"device": where, "gpus": gpus, "trials": trials, "forecasts": fits})
         return
-    out.print(_table(rows, price, f"{trials} settings on {gpus} x {where}, {split.name}"))
-    best = min((one for rule, one in rows if rule == race), key=lambda one: one.hours)
+    out.print(_table(rows, price, f"{trials} configurations on {gpus} x {where}, {split.name}"))
+    best = min((one for rule, one in rows if rule == given["race"]), key=lambda one: one.hours)
     out.print(
         f"soonest with --workers-per-fit {best.width}: {best.num_lanes} lanes. Epochs are counted in full, for "
         "patience cannot be foreseen; exchange of gradients is computed, not measured.",
         highlight=False,
     )
+
+
+def trainable_space(file: Path) -> SearchSpace:
+    """A search space whose networks can be built, with the weights that they begin with. Raises `BadSpace`."""
+    from orchestrator.search.space.builds import check_builds, check_weights
+    from orchestrator.search.space.space_file import load_space
+
+    space = load_space(file)
+    check_builds(space)
+    check_weights(space)
+    return space
+
+
+def _forecasts(
+    space: SearchSpace,
+    choice: DataChoice,
+    device: torch.device,
+    given: Mapping[str, Any],
+    gpus: int,
+    sampled: int,
+    failures: float,
+) -> tuple[SplitPlan, list[tuple[str, Forecast]]]:
+    """The split, and for no race and the one that is given, a forecast for every width."""
+    from orchestrator.cli.data.splits import load_split
+    from orchestrator.search.forecast.plan import forecast, seconds_of_fits, some_configurations, world_of
+    from orchestrator.search.forecast.width import possible_widths
+    from orchestrator.search.records.trial_score import fold_specs
+    from orchestrator.study.checks import batch_sizes
+
+    sources, _, split = load_split(choice)
+    widths = possible_widths(space.networks, batch_sizes(space), gpus)
+    configurations = some_configurations(space, sampled, given["seed"])
+    speeds = _speeds(configurations, split, sources, choice.cache_folder, device, widths)
+    specs = [fold_specs(configuration, split)[0] for configuration in configurations]
+    rows = []
+    for rule in dict.fromkeys(("none", given["race"])):
+        for width in widths:
+            found = forecast(
+                seconds_of_fits(speeds, specs, width),
+                width=width,
+                num_lanes=gpus // width,
+                num_trials=given["trials"],
+                race=rule,
+                world=world_of(split, len(space.search)),
+                rescore=given["rescore"],
+                nested=given["nested"] or 0,
+                num_epochs=configurations[0].recipe.epochs,
+                failures_per_hour=failures,
+            )
+            rows.append((rule, found))
+    return split, rows
+
+
+def _speeds(
+    configurations: Sequence[Configuration],
+    split: SplitPlan,
+    sources: Sequence[Dataset],
+    cache: Path,
+    device: torch.device,
+    widths: Sequence[int],
+) -> list[Speed]:
+    """How fast each configuration trains on this device; the first with the batches of every width."""
+    from orchestrator.data.cache.frames import cached_cases
+    from orchestrator.search.forecast.plan import measure
+    from orchestrator.training.process import settle
+
+    settle()
+    speeds: list[Speed] = []
+    with bar("timing") as on_progress:
+        for done, configuration in enumerate(configurations, start=1):
+            cases = cached_cases(sources, configuration.recipe.image_size, cache)
+            shares = sorted({configuration.recipe.batch_size // width for width in widths})
+            speeds.append(measure(configuration, split, cases, device, shares if done == 1 else shares[-1:]))
+            on_progress(done, len(configurations))
+    return speeds
 
 
 def _cost(one: Forecast, price: float | None) -> float | None:

@@ -10,13 +10,15 @@ from orchestrator.common.errors import BadSpace, BadStudy
 from orchestrator.data.splits.resplit import resplit
 from orchestrator.ray_cluster.machine import Machine
 from orchestrator.search.budget.limits import Budget
-from orchestrator.search.goals.objective import objective_problems
+from orchestrator.search.goals.goals import SecondaryGoals, secondary_goals
+from orchestrator.search.goals.objective import objective_over, objective_problems
 from orchestrator.search.race.rules import RULES
 from orchestrator.search.samplers.draw import refuse_unless_allowed, refuse_unless_drawn
 from orchestrator.search.samplers.registry import sampler_problems
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.store.optuna_storage import reach
-from orchestrator.study.spec import Study
+from orchestrator.search.study_spec import StudySpec
+from orchestrator.study.spec import Study, sampler_of
 from orchestrator.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -41,41 +43,53 @@ def check(study: Study, machine: Machine) -> None:
     if study.rescore > 1:
         resplit(study.plan, study.datasets, study.unseen)  # refuses what cannot be dealt twice
     problems = [*objective_problems(study.objective, study.plan), *study.secondary.problems(study.plan)]
-    if problems := [*problems, *_several_problems(study), *_race_problems(study)]:
+    if problems := [*problems, *_several_problems(study.spec), *_race_problems(study.spec)]:
         raise BadStudy("--objective", problems)
-    directions = [StudyDirection[direction.upper()] for direction in study.secondary.directions]
-    for remark in refuse_unless_drawn(study.space, study.sampler, directions, study.seed):
-        logger.warning(remark)
-    refuse_unless_allowed(study.space, study.secondary, study.seed)
+    _refuse_unless_drawn(study.spec, study.space, study.secondary)
     if (url := study.spec.storage or study.home.storage) is not None:
         reach(url)
 
 
-def _several_problems(study: Study) -> list[str]:
+def check_options(spec: StudySpec, space: SearchSpace) -> None:
+    """Refuse what cannot work on any data: before images are compared, which takes minutes."""
+    if problems := [*_several_problems(spec), *_race_problems(spec)]:
+        raise BadStudy("--objective", problems)
+    _refuse_unless_drawn(spec, space, secondary_goals(spec.objectives[1:], (), spec.constraints))
+
+
+def _refuse_unless_drawn(spec: StudySpec, space: SearchSpace, secondary: SecondaryGoals) -> None:
+    directions = [StudyDirection[direction.upper()] for direction in secondary.directions]
+    for remark in refuse_unless_drawn(space, sampler_of(spec), directions, spec.seed):
+        logger.warning(remark)
+    refuse_unless_allowed(space, secondary, spec.seed)
+
+
+def _several_problems(spec: StudySpec) -> list[str]:
     """What does not go together with so many objectives."""
-    goals = study.spec.objectives
+    goals = spec.objectives
     several = len(goals) > 1
     count = f"{len(goals)} objectives"
     problems = []
     if len({*goals}) < len(goals):
         problems.append(f"each can be given once, found {', '.join(goals)}")
-    problems += sampler_problems(study.sampler, len(goals))
-    if several and not RULES[study.race].trains_all_folds:
+    problems += sampler_problems(sampler_of(spec), len(goals))
+    if several and not RULES[spec.chosen_race].trains_all_folds:
         problems.append(
-            f"--race {study.race} compares trials by one objective, found {count}; use --race none"
+            f"--race {spec.chosen_race} compares trials by one objective, found {count}; use --race none"
         )
-    if several and study.budget.until_unlikely:
+    if several and spec.until_unlikely:
         problems.append(f"--until-unlikely looks at one objective, found {count}; use another budget")
     return problems
 
 
-def _race_problems(study: Study) -> list[str]:
-    if study.spec.objectives[1:] or study.objective.is_mean or not RULES[study.race].compares_means:
+def _race_problems(spec: StudySpec) -> list[str]:
+    is_mean = objective_over(spec.objective, ()).is_mean
+    if spec.objectives[1:] or is_mean or not RULES[spec.chosen_race].compares_means:
         return []
     others = " or ".join(name for name, rule in RULES.items() if not rule.compares_means)
     return [
-        f"--race {study.race} stops a trial whose mean over images is surely below the best one's, which says "
-        f"little of its {study.spec.objective}; use --race {others}"
+        f"--race {spec.chosen_race} stops a trial whose mean over images is surely below the best one's, which says "
+        f"little of its {spec.objective}; use --race {others}"
     ]
 
 

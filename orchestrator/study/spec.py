@@ -58,7 +58,7 @@ class Study:
     @property
     def sampler(self) -> SamplerName:
         """What proposes configurations."""
-        return self.spec.sampler or default_sampler(len(self.spec.objectives))
+        return sampler_of(self.spec)
 
     @property
     def objective(self) -> Objective:
@@ -70,3 +70,8 @@ class Study:
         """Further objectives, and limits that a champion keeps."""
         spec = self.spec
         return secondary_goals(spec.objectives[1:], self.datasets, spec.constraints, self.home.network_sizes)
+
+
+def sampler_of(spec: StudySpec) -> SamplerName:
+    """The sampler of a specification: as given, or the default for so many objectives."""
+    return spec.sampler or default_sampler(len(spec.objectives))

@@ -16,7 +16,6 @@ from in_mlflow import sync_mlflow
 
 import orchestrator.study.run
 from orchestrator.cli import main
-from orchestrator.cli.search import _carry_out_nested
 from orchestrator.common.errors import BadStudy
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
@@ -36,6 +35,7 @@ from orchestrator.selection.nested import (
 )
 from orchestrator.study.champion import choose_champion
 from orchestrator.study.checks import check
+from orchestrator.study.outer import run_outer_folds
 from orchestrator.study.run import begin, inner_studies
 from orchestrator.study.spec import Study
 from orchestrator.training.recipe import FitSpec
@@ -154,12 +154,12 @@ def run(
 
 
 def test_a_study_of_an_outer_fold_that_goes_on_has_no_part_in_an_estimate_before_it_is_over(
-    whole: Study, capsys: pytest.CaptureFixture[str]
+    whole: Study,
 ):
-    before = nested_of(whole.home)
+    before, heard = nested_of(whole.home), list[str]()
     longer = whole.with_options(trials=99, hours=1)
-    _carry_out_nested(longer, NUM_OUTER, Machine(device="cpu"), lambda study: None)
-    assert "formula.outer-1, formula.outer-2, formula.outer-3 named no champion" in capsys.readouterr().err
+    run_outer_folds(longer, NUM_OUTER, Machine(device="cpu"), lambda study: None, heard.append)
+    assert "formula.outer-1, formula.outer-2, formula.outer-3 named no champion" in heard[-1]
     assert nested_of(whole.home) == before
 
 

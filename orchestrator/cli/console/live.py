@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console, Group, OverflowMethod
@@ -14,7 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.console.printing import out
+from orchestrator.cli.console.printing import bar, note, out
+from orchestrator.common.display import Display
 from orchestrator.scoring.formatting import percent
 
 if TYPE_CHECKING:
@@ -61,11 +63,16 @@ def study_view(
         seconds = int(time.monotonic() - started)
         console.print(f"[dim]{seconds // 60:02d}:{seconds % 60:02d}[/]  {escape(line)}", highlight=False)
 
-    if not console.is_terminal:
+    if not (console.is_terminal or _draws_in_notebook(console)):
         yield say, _now_and_then(say, every_s)
         return
     with Live(console=console, transient=True, auto_refresh=False) as live:
         yield say, lambda status: live.update(picture(status, console, console.height - 8), refresh=True)
+
+
+def _draws_in_notebook(console: Console) -> bool:
+    """Whether the console is a Jupyter notebook that can replace what was drawn: it needs ipywidgets."""
+    return console.is_jupyter and find_spec("ipywidgets") is not None
 
 
 def _now_and_then(say: Callable[[str], None], every_s: float) -> Callable[[Status], None]:
@@ -80,6 +87,9 @@ def _now_and_then(say: Callable[[str], None], every_s: float) -> Callable[[Statu
             say(progress_line(status))
 
     return show
+
+
+CONSOLE = Display(note, bar, study_view)
 
 
 def progress_line(status: Status) -> str:

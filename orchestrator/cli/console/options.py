@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 import typer
 
-# What random generators take.
-LARGEST_SEED = 2**32 - 1
+from orchestrator.search.study_spec import SpecField, spec_fields
+
+FIELDS = {one.name: one for one in spec_fields()}
 
 
 def finite(value: float | None) -> float | None:
@@ -24,6 +28,16 @@ def absolute(path: Path | None) -> Path | None:
     return None if path is None else path.expanduser().absolute()
 
 
+FitsPerGpu = Annotated[
+    int, typer.Option(min=1, help="Fits of one worker that share a GPU, each with its part of the memory.")
+]
+MaxLanes = Annotated[int | None, typer.Option(min=1, help="Fits at a time. Default: as many as fit.")]
+SpaceFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SPACE", help="Search-space file, or the name of one that comes with the program."
+    ),
+]
 Home = Annotated[
     Path,
     typer.Option(
@@ -91,7 +105,48 @@ MaskMetric = Annotated[
         "nsd, boundary_f or lesion_f1."
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the split and of the search.")]
+
+
+def study_options(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command options of the study's specification, in place of its parameter `given`: name -> value.
+
+    `defaults`: which ones, with the default that they have here; all, with their own, where none is named.
+    """
+    chosen = defaults or {name: one.default for name, one in FIELDS.items()}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            command(given={name: values.pop(name) for name in chosen}, **values)
+
+        parameters: list[inspect.Parameter] = []
+        for own in inspect.signature(command, eval_str=True).parameters.values():
+            given = [_parameter(FIELDS[name], default) for name, default in chosen.items()]
+            parameters += given if own.name == "given" else [own.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run
+
+    return decorate
+
+
+def _parameter(field: SpecField, default: Any) -> inspect.Parameter:
+    is_repeated = get_origin(field.kind) is tuple
+    kind: Any = list[str] | None if is_repeated else field.kind
+    default = None if is_repeated else default
+    annotation = Annotated[kind, _option(field)]
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def _option(field: SpecField) -> Any:
+    said = field.option
+    names = [said.flag] if said.flag else []
+    return typer.Option(*names, min=field.least, max=field.most, help=said.help, envvar=said.env)
+
+
+Seed = Annotated[int, _option(FIELDS["seed"])]
 
 
 def warn_of_password(context: typer.Context, uri: str | None) -> str | None:

@@ -135,6 +135,10 @@ def data_add(
             rule=rule,
             on_progress=on_progress,
         )
+    _print_added(dataset)
+
+
+def _print_added(dataset: Dataset) -> None:
     out.print(f"recognised as {dataset.layout}", markup=False, highlight=False)
     for remark in dataset.remarks:
         out.print(remark, markup=False, highlight=False)

@@ -1,0 +1,111 @@
+"""What a notebook imports: `import orchestrator as po`; a study to run is in `api_study`.
+
+Nothing here needs torch or Ray, but a dataset that is added and a network that predicts need what they are read with.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from orchestrator.data.cases import Dataset
+    from orchestrator.results.export.bundle import Bundle as ExportedNetwork
+    from orchestrator.results.stored_study import StoredStudy
+
+PathLike = str | Path
+DEFAULT_HOME = Path.home() / ".orchestrator"
+
+
+def home_folder(home: PathLike | None = None) -> Path:
+    """Where datasets and studies live: as given, else ORCHESTRATOR_HOME, else ~/.orchestrator."""
+    return Path(home or os.environ.get("ORCHESTRATOR_HOME") or DEFAULT_HOME).expanduser().resolve()
+
+
+def datasets(home: PathLike | None = None) -> dict[str, Dataset]:
+    """Name -> dataset, of all that were added to this home.
+
+    >>> import orchestrator as po
+    >>> {name: len(one.cases) for name, one in po.datasets().items()}
+    {'drawn': 24}
+    """
+    from orchestrator.data.cases import list_datasets
+
+    return {one.name: one for one in list_datasets(home_folder(home))}
+
+
+def add_dataset(
+    name: str,
+    source: PathLike,
+    *,
+    home: PathLike | None = None,
+    groups: PathLike | None = None,
+    allow_empty: bool = False,
+    skip_bad: bool = False,
+) -> Dataset:
+    """Copy the images and masks of a folder or an archive into this home, checked; the same again changes nothing.
+
+    `groups`: a CSV file that says which images belong together (a video sequence, a patient), and their centers.
+    `allow_empty` accepts masks without a polyp; `skip_bad` leaves out pairs that cannot be used, and lists them.
+    Raises `BadData` with every problem of every file.
+
+    >>> import orchestrator as po
+    >>> po.add_dataset("drawn", "frames", groups="frames/groups.csv", allow_empty=True).name
+    'drawn'
+    """
+    from orchestrator.data.importing.dataset import add_dataset as import_dataset
+    from orchestrator.data.sources.sets import Reading
+
+    return import_dataset(
+        home_folder(home),
+        name,
+        Path(source).expanduser(),
+        groups=None if groups is None else Path(groups).expanduser(),
+        allow_empty=allow_empty,
+        reading=Reading(skip_bad=skip_bad),
+    )
+
+
+def load_study(name: str | None = None, *, home: PathLike | None = None) -> StoredStudy:
+    """A study of this home, None for the one that was worked on last. Raises `BadStudy` if there is none."""
+    from orchestrator.results.stored_study import StoredStudy
+    from orchestrator.search.store.study_store import find_study
+
+    return StoredStudy(find_study(home_folder(home), name))
+
+
+class Bundle:
+    """A network that was exported, ready to predict.
+
+    >>> import orchestrator as po
+    >>> bundle = po.load_bundle("exported")
+    >>> bundle.predict("frames/images/0000.png").dtype
+    dtype('bool')
+    """
+
+    def __init__(self, network: ExportedNetwork) -> None:
+        self.network = network
+
+    def predict(self, image: NDArray[np.uint8] | PathLike) -> NDArray[np.bool_]:
+        """RGB uint8 (H, W, 3), or the path of an image -> mask bool (H, W), True where a polyp is."""
+        return self.network.predict(self._pixels(image))[1]
+
+    def probability(self, image: NDArray[np.uint8] | PathLike) -> NDArray[np.float32]:
+        """RGB uint8 (H, W, 3), or the path of an image -> probability of a polyp float32 (H, W) in [0, 1]."""
+        return self.network.predict(self._pixels(image))[0]
+
+    def _pixels(self, image: NDArray[np.uint8] | PathLike) -> NDArray[np.uint8]:
+        from orchestrator.data.images import read_image
+
+        return read_image(Path(image).expanduser()) if isinstance(image, (str, Path)) else image
+
+
+def load_bundle(folder: PathLike) -> Bundle:
+    """A network that `export` wrote. Raises `BadBundle` with every file that is missing or damaged."""
+    from orchestrator.results.export.bundle import Bundle as ExportedNetwork
+
+    return Bundle(ExportedNetwork.load(Path(folder).expanduser()))

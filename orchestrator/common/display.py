@@ -1,0 +1,34 @@
+"""Where a long piece of work says how it goes: lines, progress bars and the picture of a running study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+Progress = Callable[[int, int], None]  # how many are done, of how many
+View = tuple[Callable[[str], None], Callable[[Any], None]]  # takes lines, and the `Status` of a study
+
+
+def _no_line(line: str) -> None:
+    """Says nothing."""
+
+
+@contextmanager
+def _no_bar(title: str) -> Iterator[Progress]:
+    yield lambda done, total: None
+
+
+@contextmanager
+def _no_view() -> Iterator[View]:
+    yield _no_line, lambda status: None
+
+
+@dataclass(frozen=True)
+class Display:
+    """Silent where nothing is given."""
+
+    note: Callable[[str], None] = _no_line
+    bar: Callable[[str], AbstractContextManager[Progress]] = _no_bar
+    view: Callable[[], AbstractContextManager[View]] = _no_view

@@ -1,0 +1,100 @@
+"""The datasets of a study and their split, loaded and checked as `data`, `unseen` and `splits` ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator.common.display import Display
+from orchestrator.common.errors import BadSplit
+from orchestrator.data.cache.intact import refuse_changed
+from orchestrator.data.cases import Dataset, load_datasets
+from orchestrator.data.near_duplicates.find import find_near_duplicates
+from orchestrator.data.splits.plan import looked_for_near_duplicates, make_plan
+from orchestrator.data.splits.split_file import SplitPlan
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """Which datasets are split, and how."""
+
+    home: Path
+    data: Sequence[str]
+    unseen: Sequence[str] = ()
+    splits: str = "five-fold"
+    holdout: float = 0.1
+    seed: int = 0
+    near_duplicates: bool = True
+    cache: Path | None = None  # None: HOME/cache
+
+    def refuse(self) -> None:
+        """Raises what is wrong with datasets and split that is known at once."""
+        self._plan(load_datasets(self.home, [*self.data, *self.unseen]))
+
+    def load(
+        self, display: Display, *, fold: int = 0, check: Callable[[SplitPlan], None] | None = None
+    ) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...], SplitPlan]:
+        """The datasets to train on, those to test on, and the split of the former. `fold` must be one of it.
+
+        `check` may refuse a plan that has the name, the datasets and the seed, before near-duplicates are looked for.
+        """
+        datasets = self.load_unchanged(display)
+        plan = self._plan(datasets)  # refuses at once what it can
+        if fold >= len(plan.folds):
+            raise BadSplit("--fold", f"needs a number below {len(plan.folds)}, found {fold}")
+        is_audited = self.near_duplicates and not looked_for_near_duplicates(self.splits)
+        if check:
+            check(replace(plan, near_duplicates=()) if is_audited else plan)
+        if is_audited:
+            plan = self._plan(datasets, near_duplicate_pairs(datasets, self.cache_folder, display))
+        if self.near_duplicates:
+            display.note(_near_duplicate_line(plan))
+        return datasets[: len(self.data)], datasets[len(self.data) :], plan
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where decoded images are kept."""
+        return self.cache or self.home / "cache"
+
+    def load_unchanged(self, display: Display) -> tuple[Dataset, ...]:
+        """All datasets, in order. Raises `BadData` where files are not those that were imported."""
+        datasets = load_datasets(self.home, [*self.data, *self.unseen])
+        with display.bar("checking files") as on_progress:
+            refuse_changed(datasets, self.cache_folder, on_progress)
+        return datasets
+
+    def _plan(
+        self, datasets: Sequence[Dataset], pairs: tuple[tuple[str, str], ...] | None = None
+    ) -> SplitPlan:
+        sources, tests = datasets[: len(self.data)], datasets[len(self.data) :]
+        return make_plan(
+            self.splits,
+            sources,
+            seed=self.seed,
+            holdout=self.holdout,
+            unseen=tests,
+            near_duplicates=pairs,
+        )
+
+
+def near_duplicate_pairs(
+    datasets: Sequence[Dataset], cache: Path, display: Display
+) -> tuple[tuple[str, str], ...]:
+    """Pairs of ids of cases that show one place."""
+    with display.bar("near-duplicates") as on_progress:
+        skip = "; --no-near-duplicates skips it"
+        return find_near_duplicates(datasets, cache, on_progress, display.note, skip).pairs
+
+
+def _near_duplicate_line(plan: SplitPlan) -> str:
+    """What was found, and what became of it."""
+    if plan.num_near_duplicates is None:
+        return (
+            "near-duplicates: not looked for when this file was written, and it is used as it is; "
+            "split again to look for them"
+        )
+    dropped = plan.num_unseen_near_duplicates
+    return (
+        f"near-duplicates: {plan.num_near_duplicates}, never parted; {dropped} unseen cases dropped for them"
+    )

@@ -1,0 +1,50 @@
+"""Nested cross-validation of a whole study: the studies of the outer folds, one after another, and their estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchestrator.common.errors import FitFailed
+from orchestrator.ray_cluster.machine import Machine
+from orchestrator.search.store.study_store import StudyTrial
+from orchestrator.selection.nested import outer_estimate, remember_nested
+from orchestrator.study.checks import check
+from orchestrator.study.run import begin, inner_studies
+from orchestrator.study.spec import Study
+
+
+def run_outer_folds(
+    whole: Study,
+    num_outer: int,
+    machine: Machine,
+    run: Callable[[Study], StudyTrial | None],
+    note: Callable[[str], None],
+) -> None:
+    """Run the study of every outer fold, and keep what their champions score on these folds.
+
+    `run` returns the champion of a study, None if its hours were over before it had one; then there is no estimate
+    yet. Raises `FitFailed` where no trial can be a champion.
+    """
+    inner = inner_studies(whole, num_outer)
+    for study in (whole, *inner):
+        check(study, machine)
+    for study in (whole, *inner):  # all at once: the same command must mean the same studies
+        begin(study)
+    waiting = []
+    for outer, study in enumerate(inner, start=1):
+        held_out = len(study.plan.test)
+        note(f"outer fold {outer} of {num_outer}: {study.home.name}, without {held_out} cases")
+        if run(study) is None:
+            if not study.home.contenders():
+                raise FitFailed(
+                    f"study {study.home.name}: no trial can be its champion; `leaderboard` says why"
+                )
+            waiting.append(study.home.name)
+    if waiting:
+        note(
+            f"no nested estimate yet: {', '.join(waiting)} named no champion in its hours; "
+            "the same command goes on from here"
+        )
+        return
+    stores = [study.home for study in inner]
+    remember_nested(whole.home, outer_estimate(whole.home, stores, str(whole.budget)))

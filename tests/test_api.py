@@ -1,0 +1,170 @@
+"""`import orchestrator as po`: a study in a notebook, and the command line as its client."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import orchestrator as po
+from orchestrator.common.errors import BadStudy, UserError
+from orchestrator.data.images import read_image
+from orchestrator.data.importing.dataset import add_dataset
+from orchestrator.data.phantom import draw_dataset
+
+ROOT = Path(__file__).parents[1]
+TINY = """
+network = "unet"
+
+[fixed]
+base_channels = 4
+image_size = 32
+batch_size = 4
+epochs = 1
+augmentation = "none"
+
+[search]
+learning_rate = { log_uniform = [1e-4, 1e-2] }
+
+[baseline]
+learning_rate = 1e-3
+"""
+LONGEST = 60  # lines of a function in cli/
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with drawn frames and a space, and a home that holds both a dataset and nothing else."""
+    folder = tmp_path_factory.mktemp("notebook")
+    draw_dataset(folder / "frames", num_cases=24, size=32)
+    groups = folder / "frames" / "groups.csv"
+    add_dataset(folder / "home", "drawn", folder / "frames", groups=groups, allow_empty=True)
+    (folder / "tiny.toml").write_text(TINY)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(folder / "home"))
+
+
+def test_importing_the_package_imports_no_heavy_library():
+    heavy = ["torch", "ray", "mlflow", "optuna", "numpy", "pydantic", "rich", "typer", "pandas"]
+    program = f"import orchestrator, sys; sys.exit(str(found) if (found := {{*{heavy}}} & sys.modules.keys()) else 0)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_name_of_the_package_is_there_and_an_unknown_one_is_not():
+    assert all(getattr(po, name).__doc__ for name in po.__all__)
+    assert {*po.__all__} <= {*dir(po)}
+    with pytest.raises(AttributeError, match="no attribute 'studdy'"):
+        _ = po.studdy
+
+
+def test_a_study_says_everything_that_is_wrong_in_one_error():
+    with pytest.raises(UserError) as refused:
+        po.Study(
+            "nosuch", data="nosuch", trials=0, name="a/b", constraints=["cost<=1"], tracking_uri="ftp://x"
+        )
+    said = str(refused.value)
+    for words in ("expected a TOML file", "trials: ", "a limit of one of", "letters, digits", "ftp"):
+        assert words in said, said
+
+
+def test_a_study_needs_a_budget_and_knows_a_misspelled_option():
+    with pytest.raises(UserError, match="a search needs one"):
+        po.Study("tiny.toml", data="drawn", progress=None)
+    with pytest.raises(UserError, match="no option is named trails; did you mean trials"):
+        po.Study("tiny.toml", data="drawn", trails=3, progress=None)
+
+
+def test_what_can_be_refused_cheaply_is_refused_before_images_are_compared(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("orchestrator.study.loading.find_near_duplicates", None)
+    with pytest.raises(BadStudy, match="no study of this home"):
+        _ = po.Study("tiny.toml", data="drawn", trials=1, warm_start=["gone"], progress=None).store.name
+    with pytest.raises(BadStudy, match="of this space keeps"):
+        po.Study("tiny.toml", data="drawn", trials=1, constraints=["parameters<=10"], progress=None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["api", "api_study", "results.stored_study"])
+def test_examples_do_what_they_say(name: str, finished: po.Study):
+    module = importlib.import_module(f"orchestrator.{name}")
+    assert finished.store.exists()
+    found = doctest.testmod(module)
+    assert found.attempted and not found.failed
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> po.Study:
+    """A study of one trial and two folds that was run in a thread, its statuses, and its exported network."""
+    seen: list[object] = []
+    found: list[object] = []
+    study = po.Study(
+        folder / "tiny.toml",
+        data="drawn",
+        splits="k-fold:2",
+        trials=1,
+        rescore=0,
+        name="demo",
+        home=folder / "home",
+        address="local",
+        device="cpu",
+        lanes=1,
+        progress=None,
+    )
+    thread = threading.Thread(target=lambda: found.append(study.run(seen.append)))
+    thread.start()
+    thread.join()
+    study.export(folder / "exported")
+    assert found and seen
+    return study
+
+
+@pytest.mark.slow
+def test_a_study_runs_outside_the_main_thread_and_shows_its_results(finished: po.Study, folder: Path):
+    (row,) = finished.leaderboard(as_dicts=True)
+    best = finished.best()
+    assert best.number == row["trial"] == 0 and best.params["learning_rate"] == 1e-3
+    table = finished.leaderboard()
+    assert list(table["trial"]) == [0] and table["dice"][0] == row["dice"]
+    assert po.load_study().name == po.load_study("demo").name == "demo"
+    assert po.load_study("demo").spec == finished.spec
+
+
+@pytest.mark.slow
+def test_an_exported_network_predicts_arrays_and_files_alike(finished: po.Study, folder: Path):
+    bundle = po.load_bundle(folder / "exported")
+    image = next((folder / "frames" / "images").iterdir())
+    mask, pixels = bundle.predict(image), read_image(image)
+    assert mask.dtype == bool and mask.shape == pixels.shape[:2]
+    assert np.array_equal(mask, bundle.predict(pixels))
+    assert np.array_equal(mask, bundle.network.predict(pixels)[1])
+    assert 0 <= bundle.probability(pixels).min() <= bundle.probability(pixels).max() <= 1
+
+
+def length(function: ast.FunctionDef) -> int:
+    """Lines of the body, and one for each parameter: what is declared of an option in its type does not count."""
+    last = function.body[-1].end_lineno or 0
+    arguments = function.args
+    return last - function.body[0].lineno + 2 + len([*arguments.args, *arguments.kwonlyargs])
+
+
+def test_no_function_of_the_command_line_is_longer_than_a_screen():
+    files = sorted((ROOT / "orchestrator" / "cli").rglob("*.py"))
+    found = {
+        f"{file.name}:{node.name}": length(node)
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert {name: lines for name, lines in found.items() if lines > LONGEST} == {}
