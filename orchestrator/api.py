@@ -83,7 +83,8 @@ class Bundle:
 
     >>> import orchestrator as po
     >>> bundle = po.load_bundle("exported")
-    >>> bundle.predict("frames/images/0000.png").dtype
+    >>> image = sorted(Path("frames/images").iterdir())[0]
+    >>> bundle.predict(image).dtype
     dtype('bool')
     """
 
