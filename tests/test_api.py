@@ -12,12 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 import orchestrator as po
+from orchestrator.cli import app
 from orchestrator.common.errors import BadStudy, UserError
 from orchestrator.data.images import read_image
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
+from orchestrator.search.study_spec import spec_fields
 
 ROOT = Path(__file__).parents[1]
 TINY = """
@@ -150,6 +153,15 @@ def test_an_exported_network_predicts_arrays_and_files_alike(finished: po.Study,
     assert np.array_equal(mask, bundle.predict(pixels))
     assert np.array_equal(mask, bundle.network.predict(pixels)[1])
     assert 0 <= bundle.probability(pixels).min() <= bundle.probability(pixels).max() <= 1
+
+
+def test_every_option_of_a_study_is_one_of_search_with_its_help():
+    command = typer.main.get_command(app).commands["search"]  # type: ignore[attr-defined]
+    options = {one.name: one for one in command.params}
+    for field in spec_fields():
+        own = options[field.name]
+        assert own.help == field.option.help and own.envvar == field.option.env
+        assert own.opts[0] == field.option.flag or own.opts[0] == f"--{field.name.replace('_', '-')}"
 
 
 def length(function: ast.FunctionDef) -> int:

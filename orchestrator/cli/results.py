@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from orchestrator.search.store.snapshot import StudySnapshot
     from orchestrator.search.store.study_store import StudyStore
     from orchestrator.search.store.trials import StudyTrial
+    from orchestrator.results.views.score_lines import ScoreLine
     from orchestrator.selection.ensemble import Ensemble
     from orchestrator.selection.ranking import Selection
 
@@ -114,25 +115,42 @@ def best(
 
     Scores in tables are percent, in JSON and MLflow shares from 0 to 1.
     """
-    from orchestrator.common.errors import BadStudy, Mistakes
-    from orchestrator.results.export.model_card import WHOSE_MASKS
-    from orchestrator.results.mlflow.client import check_uri, default_uri
-    from orchestrator.results.views.study_scores import (
-        fold_lines,
-        front_lines,
-        nested_lines,
-        outside_lines,
-        validation_line,
-    )
-    from orchestrator.results.views.tables import score_dicts, score_table, versus_table
-    from orchestrator.search.records.fit_records import scored_as
-    from orchestrator.search.store.study_store import find_study
-    from orchestrator.selection.ensemble import cost
-    from orchestrator.selection.nested import nested_of
+    from orchestrator.results.mlflow.client import default_uri
     from orchestrator.selection.ranking import select_trial
 
     home = home.expanduser().resolve()
-    uri, mistakes = tracking_uri or default_uri(home), Mistakes()
+    uri = tracking_uri or default_uri(home)
+    found = _found(home, study, metric, export, uri if refit or export is not None else None)
+    standing = _standing(found, metric, rule, trial_number)
+    selection = select_trial(found, standing, metric, rule, trial_number)
+    trial, score = next(pair for pair in standing if pair[0].number == selection.chosen)
+    crew = _Crew(found.store, found, address, device, workers_per_fit, cache or home / "cache")
+    networks = crew.networks(standing, trial, score, metric, ensemble, refit=refit)
+    if export is not None or networks.is_ensemble:
+        _refuse_pruned(found, trial, networks.records)
+    if networks.is_ensemble or (export is not None and found.champion is not None):
+        crew.score(networks.records)
+    handed = _Handed(found, trial, selection, networks)
+    if as_json:
+        print_json(handed.as_dict())
+    else:
+        kind = rule if trial_number is None else "one"
+        handed.show(f"{kind} of {len(standing)} finished trials by {found.objective.label(metric)}")
+    handed.log_refits(standing, uri)
+    if export is not None:
+        for line in handed.export(export, uri, move=champion, is_chosen=trial_number is None):
+            (err if as_json else out).print(line, markup=False, highlight=False)
+
+
+def _found(
+    home: Path, study: str | None, metric: str, export: Path | None, uri: str | None
+) -> StudySnapshot:
+    """The study. Raises every mistake in what is asked of it; says which of its files are damaged."""
+    from orchestrator.common.errors import Mistakes
+    from orchestrator.results.mlflow.client import check_uri
+    from orchestrator.search.store.study_store import find_study
+
+    mistakes = Mistakes()
     with mistakes.noted():
         found = find_study(home, study).snapshot()
     with mistakes.noted():
@@ -142,11 +160,20 @@ def best(
 
         with mistakes.noted():
             refuse_to_overwrite(export)
-    if export is not None or refit:
+    if uri is not None:
         with mistakes.noted():
             check_uri(uri)
     mistakes.tell()
     tell_damage(found)
+    return found
+
+
+def _standing(
+    found: StudySnapshot, metric: str, rule: BestRule, trial_number: int | None
+) -> list[tuple[StudyTrial, TrialScore]]:
+    """Finished trials, best first. Raises `BadStudy` where the one that is asked for cannot be among them."""
+    from orchestrator.common.errors import BadStudy
+
     standing = found.ranked(metric)
     if not standing:
         raise BadStudy(found.name, "has no finished trial yet; run `orchestrator search` on")
@@ -162,136 +189,133 @@ def best(
             f"is ranked by {found.objective.label(metric)}, and --rule one-se goes by means over images; --trial N "
             "takes any trial",
         )
-    selection = select_trial(found, standing, metric, rule, trial_number)
-    trial, score = next(pair for pair in standing if pair[0].number == selection.chosen)
-    crew = _Crew(found.store, found, address, device, workers_per_fit, cache or home / "cache")
-    if refit and ensemble == "folds":
-        raise BadStudy(
-            found.name, "--refit trains one network on all cases, --ensemble averages those of the folds"
-        )
-    team = crew.team(standing, trial, metric) if ensemble in ("greedy", "best") else None
-    if team is not None and ensemble == "best" and team.versus is None:
-        ensemble = None
-    if team is not None:
-        score = team.score
-    refits: dict[int, FitRecord] = {}  # trial -> its own
-    if refit:
-        trials = team.trials if team is not None and ensemble else (trial,)
-        refits = {one.number: crew.refit(one) for one in {one.number: one for one in trials}.values()}
-        records = [refits[one.number] for one in trials]
-    elif team is not None and ensemble:
-        records = team.records
-    elif ensemble:
-        records = _all_folds(found, trial)
-    else:
-        records = [found.champion_fit(trial)]
-    if export is not None or ensemble:
-        _refuse_pruned(found, trial, records)
-    if ensemble or (export is not None and found.champion is not None):
-        crew.score(records)
-    remarks = team.sentences() if team is not None else ()
-    if len(records) > 1:
-        remarks = (*remarks, cost(records))
-    lines = [
-        *fold_lines(found, trial, score),
-        validation_line(found, score),
-        *outside_lines(found, records, score.masks),
-    ]
-    if as_json:
-        print_json(
-            {
-                "study": found.name,
-                "trial": trial.number,
-                "params": trial.params,
-                "threshold": score.threshold,
-                "masks": score.masks.as_dict(),
-                "fit_id": scored_as([record.fit_id for record in records]),
-                "members": [record.fit_id for record in records],
-                "scores": score_dicts(lines),
-                "selection": selection.as_dict(),
-                "front": list(found.front),
-                "ensemble": None if team is None else team.as_dict(),
-                "nested": None if (nested := nested_of(found.store)) is None else nested.as_dict(),
-            }
-        )
-    else:
+    return standing
+
+
+@dataclass(frozen=True)
+class _Networks:
+    """What stands for a trial: the network of a fold, its refit, or several whose probabilities are averaged."""
+
+    records: Sequence[FitRecord]
+    score: TrialScore
+    is_ensemble: bool
+    team: Ensemble | None
+    refits: dict[int, FitRecord]  # trial -> its own
+
+
+@dataclass(frozen=True)
+class _Handed:
+    """The trial that is shown, and handed over where that is asked for."""
+
+    study: StudySnapshot
+    trial: StudyTrial
+    selection: Selection
+    networks: _Networks
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """On the choice of several networks, and what they cost."""
+        from orchestrator.selection.ensemble import cost
+
+        team, records = self.networks.team, self.networks.records
+        remarks = team.sentences() if team is not None else ()
+        return (*remarks, cost(records)) if len(records) > 1 else tuple(remarks)
+
+    @property
+    def lines(self) -> list[ScoreLine]:
+        """Scores on folds, on all validation images and on images outside the search."""
+        from orchestrator.results.views.study_scores import fold_lines, outside_lines, validation_line
+
+        score = self.networks.score
+        return [
+            *fold_lines(self.study, self.trial, score),
+            validation_line(self.study, score),
+            *outside_lines(self.study, self.networks.records, score.masks),
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        from orchestrator.results.views.tables import score_dicts
+        from orchestrator.search.records.fit_records import scored_as
+        from orchestrator.selection.nested import nested_of
+
+        score, team, nested = self.networks.score, self.networks.team, nested_of(self.study.store)
+        fit_ids = [record.fit_id for record in self.networks.records]
+        return {
+            "study": self.study.name,
+            "trial": self.trial.number,
+            "params": self.trial.params,
+            "threshold": score.threshold,
+            "masks": score.masks.as_dict(),
+            "fit_id": scored_as(fit_ids),
+            "members": fit_ids,
+            "scores": score_dicts(self.lines),
+            "selection": self.selection.as_dict(),
+            "front": list(self.study.front),
+            "ensemble": None if team is None else team.as_dict(),
+            "nested": None if nested is None else nested.as_dict(),
+        }
+
+    def show(self, how: str) -> None:
+        """Tables and sentences; `how` the trial was chosen."""
+        from orchestrator.results.views.study_scores import front_lines, nested_lines
+        from orchestrator.results.export.model_card import WHOSE_MASKS
+        from orchestrator.results.views.tables import score_table, versus_table
+
+        trial, score, selection = self.trial, self.networks.score, self.selection
         searched = ", ".join(
             f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in trial.searched.items()
         )
-        by = found.objective.label(metric)
-        out.print(
-            f"{rule if trial_number is None else 'one'} of {len(standing)} finished trials by {by}: "
-            f"trial {trial.number} ({searched})",
-            markup=False,
-            highlight=False,
-        )
-        out.print(
-            score_table(
-                lines, f"{found.name}, trial {trial.number}, in percent; threshold {score.threshold:.3f}"
-            )
-        )
+        out.print(f"{how}: trial {trial.number} ({searched})", markup=False, highlight=False)
+        title = f"{self.study.name}, trial {trial.number}, in percent; threshold {score.threshold:.3f}"
+        out.print(score_table(self.lines, title))
         if score.is_cross_fitted:
-            out.print(WHOSE_MASKS.replace("\n", " "), highlight=False)
-        for line in (*selection.sentences(), *remarks):
+            out.print(WHOSE_MASKS.replace("\\n", " "), highlight=False)
+        for line in (*selection.sentences(), *self.remarks):
             out.print(line, markup=False, highlight=False)
         if not_worse := (*selection.alike, *selection.better):
             out.print(versus_table(not_worse))
-        for line in (*front_lines(found), *nested_lines(found)):
+        for line in (*front_lines(self.study), *nested_lines(self.study)):
             out.print(line, highlight=False)
-    if refits:
+
+    def log_refits(self, standing: Sequence[tuple[StudyTrial, TrialScore]], uri: str) -> None:
+        """Log the networks that were trained on all cases, if any were."""
+        if not self.networks.refits:
+            return
         from orchestrator.results.export.exported_network import network_of
         from orchestrator.results.mlflow.network_run import log_network
 
-        for one, own in standing:
-            if one.number in refits:
-                log_network(found.store, network_of(found, one, [refits[one.number]], own.masks), uri)
-    if export is not None:
-        chosen = _Chosen(
-            found, trial, score, records, selection, remarks, is_asked_for=trial_number is not None
-        )
-        for line in chosen.hand_over(export, uri, champion):
-            (err if as_json else out).print(line, markup=False, highlight=False)
+        for trial, score in standing:
+            if (record := self.networks.refits.get(trial.number)) is not None:
+                log_network(self.study.store, network_of(self.study, trial, [record], score.masks), uri)
 
-
-@dataclass(frozen=True)
-class _Chosen:
-    """The networks that a study hands over, and why."""
-
-    study: StudySnapshot
-    trial: StudyTrial
-    score: TrialScore
-    records: Sequence[FitRecord]
-    selection: Selection
-    remarks: Sequence[str]
-    is_asked_for: bool  # by its number
-
-    def hand_over(self, folder: Path, uri: str, move: bool | None) -> Iterator[str]:
-        """Write the bundle, and register it in MLflow; a line for each that is done."""
+    def export(self, folder: Path, uri: str, *, move: bool | None, is_chosen: bool) -> Iterator[str]:
+        """Write the files, log and register the network; what was done, in lines."""
         from orchestrator.results.export.exported_network import network_of
         from orchestrator.results.export.handover import export_trial, summary
         from orchestrator.results.export.write import named_export
         from orchestrator.results.mlflow.model_registry import register_champion
         from orchestrator.results.mlflow.network_run import log_network
 
-        what = self.study, self.trial, self.score, self.records
+        study, trial, records, score = self.study, self.trial, self.networks.records, self.networks.score
         earlier = named_export(folder)
-        written = export_trial(*what, folder, self.selection, self.remarks)
+        written = export_trial(study, trial, score, records, folder, self.selection, self.remarks)
         yield f"exported to {written}" + (f", in place of: {earlier}" if earlier else "")
-        network = network_of(self.study, self.trial, self.records, self.score.masks)
+        network = network_of(study, trial, records, score.masks)
         registered = register_champion(
             written,
             tracking_uri=uri,
-            study=self.study.name,
-            study_id=self.study.study_id,
+            study=study.name,
+            study_id=study.study_id,
             network=network,
-            run_id=log_network(self.study.store, network, uri),
-            description=summary(*what),
+            run_id=log_network(study.store, network, uri),
+            description=summary(study, trial, score, records),
             tags=self.selection.tags() | {"members": str(len(network.records))},
             move=move,
-            is_chosen=not self.is_asked_for,
+            is_chosen=is_chosen,
         )
-        yield registered.sentence(self.study.name)
+        yield registered.sentence(study.name)
 
 
 def predict(
@@ -338,6 +362,41 @@ class _Crew:
     device: Device
     workers_per_fit: int | None
     cache: Path
+
+    def networks(
+        self,
+        standing: Sequence[tuple[StudyTrial, TrialScore]],
+        trial: StudyTrial,
+        score: TrialScore,
+        metric: str,
+        ensemble: EnsembleName | None,
+        *,
+        refit: bool,
+    ) -> _Networks:
+        """What stands for a trial, trained now where that is asked for and was not done."""
+        from orchestrator.common.errors import BadStudy
+
+        if refit and ensemble == "folds":
+            raise BadStudy(
+                self.study.name,
+                "--refit trains one network on all cases, --ensemble averages those of the folds",
+            )
+        team = self.team(standing, trial, metric) if ensemble in ("greedy", "best") else None
+        if team is not None and ensemble == "best" and team.versus is None:
+            ensemble = None
+        score = score if team is None else team.score
+        refits: dict[int, FitRecord] = {}
+        if refit:
+            trials = team.trials if team is not None and ensemble else (trial,)
+            refits = {one.number: self.refit(one) for one in {one.number: one for one in trials}.values()}
+            records: Sequence[FitRecord] = [refits[one.number] for one in trials]
+        elif team is not None and ensemble:
+            records = team.records
+        elif ensemble:
+            records = _all_folds(self.snapshot, trial)
+        else:
+            records = [self.snapshot.champion_fit(trial)]
+        return _Networks(records, score, bool(ensemble), team, refits)
 
     def team(
         self, standing: Sequence[tuple[StudyTrial, TrialScore]], chosen: StudyTrial, metric: str
