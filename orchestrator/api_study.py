@@ -144,7 +144,7 @@ class Study(StoredStudy):
                 study.spec.nested,
                 self.machine,
                 lambda one: self._run(one, progress),
-                self.display.note,
+                self.display,
             )
         champion = self._run(study, progress)
         if champion is None and not study.home.contenders():

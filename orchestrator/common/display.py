@@ -29,6 +29,7 @@ def _no_view() -> Iterator[View]:
 class Display:
     """Silent where nothing is given."""
 
-    note: Callable[[str], None] = _no_line
+    note: Callable[[str], None] = _no_line  # remarks
     bar: Callable[[str], AbstractContextManager[Progress]] = _no_bar
     view: Callable[[], AbstractContextManager[View]] = _no_view
+    announce: Callable[[str], None] = _no_line  # what comes next

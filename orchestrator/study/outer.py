@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from orchestrator.common.display import Display
 from orchestrator.common.errors import FitFailed
 from orchestrator.ray_cluster.machine import Machine
 from orchestrator.search.store.study_store import StudyTrial
@@ -18,7 +19,7 @@ def run_outer_folds(
     num_outer: int,
     machine: Machine,
     run: Callable[[Study], StudyTrial | None],
-    note: Callable[[str], None],
+    display: Display,
 ) -> None:
     """Run the study of every outer fold, and keep what their champions score on these folds.
 
@@ -33,7 +34,7 @@ def run_outer_folds(
     waiting = []
     for outer, study in enumerate(inner, start=1):
         held_out = len(study.plan.test)
-        note(f"outer fold {outer} of {num_outer}: {study.home.name}, without {held_out} cases")
+        display.announce(f"outer fold {outer} of {num_outer}: {study.home.name}, without {held_out} cases")
         if run(study) is None:
             if not study.home.contenders():
                 raise FitFailed(
@@ -41,7 +42,7 @@ def run_outer_folds(
                 )
             waiting.append(study.home.name)
     if waiting:
-        note(
+        display.note(
             f"no nested estimate yet: {', '.join(waiting)} named no champion in its hours; "
             "the same command goes on from here"
         )

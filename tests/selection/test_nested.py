@@ -16,6 +16,7 @@ from in_mlflow import sync_mlflow
 
 import orchestrator.study.run
 from orchestrator.cli import main
+from orchestrator.common.display import Display
 from orchestrator.common.errors import BadStudy
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
@@ -158,7 +159,7 @@ def test_a_study_of_an_outer_fold_that_goes_on_has_no_part_in_an_estimate_before
 ):
     before, heard = nested_of(whole.home), list[str]()
     longer = whole.with_options(trials=99, hours=1)
-    run_outer_folds(longer, NUM_OUTER, Machine(device="cpu"), lambda study: None, heard.append)
+    run_outer_folds(longer, NUM_OUTER, Machine(device="cpu"), lambda study: None, Display(heard.append))
     assert "formula.outer-1, formula.outer-2, formula.outer-3 named no champion" in heard[-1]
     assert nested_of(whole.home) == before
 

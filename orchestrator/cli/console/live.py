@@ -89,7 +89,7 @@ def _now_and_then(say: Callable[[str], None], every_s: float) -> Callable[[Statu
     return show
 
 
-CONSOLE = Display(note, bar, study_view)
+CONSOLE = Display(note, bar, study_view, lambda line: out.print(line, highlight=False))
 
 
 def progress_line(status: Status) -> str:
