@@ -18,10 +18,9 @@ from orchestrator.common.errors import FitFailed, Mistakes
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.doctor.quick import Quick
 from orchestrator.ray_cluster.machine import Machine, reach_cluster
-from orchestrator.results.mlflow.client import check_uri, refuse_locked_out
+from orchestrator.results.mlflow.client import check_uri, default_uri, refuse_locked_out
 from orchestrator.results.mlflow.earlier_studies import earlier_configurations
 from orchestrator.results.mlflow.sink import MlflowSink
-from orchestrator.results.mlflow.tags import default_uri
 from orchestrator.results.sinks.console import ConsoleSink
 from orchestrator.results.sinks.csv_files import CsvSink
 from orchestrator.results.stored_study import StoredStudy
@@ -31,7 +30,8 @@ from orchestrator.search.space.builds import check_builds, check_weights
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.space_file import load_space
 from orchestrator.search.store.study_record import specification
-from orchestrator.search.store.study_store import StudyStore, StudyTrial, outside_cases
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.store.trials import StudyTrial, outside_cases
 from orchestrator.search.study_spec import StudySpec
 from orchestrator.selection.warm_start import fit_in
 from orchestrator.study.checks import check_options
@@ -147,7 +147,7 @@ class Study(StoredStudy):
                 self.display,
             )
         champion = self._run(study, progress)
-        if champion is None and not study.home.contenders():
+        if champion is None and not study.home.snapshot().contenders():
             raise NoChampion(_why_no_champion(study.home))
         return champion
 
@@ -227,7 +227,7 @@ def _machine_of(data: DataChoice, where: tuple[Any, ...], display: Display) -> M
 
 
 def _why_no_champion(store: StudyStore) -> str:
-    if store.ranked():
+    if store.snapshot().ranked():
         return (
             f"study {store.name}: no finished trial keeps its constraints; the leaderboard says by how much"
         )

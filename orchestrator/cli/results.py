@@ -26,13 +26,13 @@ from orchestrator.search.choices import BestRule, EnsembleName
 
 if TYPE_CHECKING:
     from orchestrator.ray_cluster.machine import Machine
+    from orchestrator.results.views.score_lines import ScoreLine
     from orchestrator.search.fit_jobs import FitJobRunner
     from orchestrator.search.records.fit_records import FitRecord
     from orchestrator.search.records.trial_score import TrialScore
     from orchestrator.search.store.snapshot import StudySnapshot
     from orchestrator.search.store.study_store import StudyStore
     from orchestrator.search.store.trials import StudyTrial
-    from orchestrator.results.views.score_lines import ScoreLine
     from orchestrator.selection.ensemble import Ensemble
     from orchestrator.selection.ranking import Selection
 
@@ -142,9 +142,7 @@ def best(
             (err if as_json else out).print(line, markup=False, highlight=False)
 
 
-def _found(
-    home: Path, study: str | None, metric: str, export: Path | None, uri: str | None
-) -> StudySnapshot:
+def _found(home: Path, study: str | None, metric: str, export: Path | None, uri: str | None) -> StudySnapshot:
     """The study. Raises every mistake in what is asked of it; says which of its files are damaged."""
     from orchestrator.common.errors import Mistakes
     from orchestrator.results.mlflow.client import check_uri
@@ -258,8 +256,8 @@ class _Handed:
 
     def show(self, how: str) -> None:
         """Tables and sentences; `how` the trial was chosen."""
-        from orchestrator.results.views.study_scores import front_lines, nested_lines
         from orchestrator.results.export.model_card import WHOSE_MASKS
+        from orchestrator.results.views.study_scores import front_lines, nested_lines
         from orchestrator.results.views.tables import score_table, versus_table
 
         trial, score, selection = self.trial, self.networks.score, self.selection

@@ -14,8 +14,7 @@ from orchestrator.search.study_spec import StudySpec
 if TYPE_CHECKING:
     import pandas
 
-    from orchestrator.search.records.trial_score import TrialScore
-    from orchestrator.search.store.study_store import StudyTrial
+    from orchestrator.search.store.snapshot import Standing, StudySnapshot
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,10 @@ class StoredStudy:
         self, metric: str = "dice", *, as_dicts: bool = False
     ) -> pandas.DataFrame | list[dict[str, Any]]:
         """Every trial, best first; scores from 0 to 1. A `DataFrame` where pandas is installed, else dictionaries."""
-        from orchestrator.results.export.handover import board
+        from orchestrator.results.views.study_scores import board
         from orchestrator.results.views.tables import leaderboard_dicts
 
-        rows = leaderboard_dicts(board(self.store, metric), metric)
+        rows = leaderboard_dicts(board(self.store.snapshot(), metric), metric)
         try:
             import pandas
         except ImportError:
@@ -72,18 +71,18 @@ class StoredStudy:
 
     def best(self, metric: str = "dice") -> BestTrial:
         """The trial that the study's objective and constraints choose. Raises `BadStudy` while there is none."""
-        from orchestrator.results.export.handover import fold_lines, outside_lines, validation_line
+        from orchestrator.results.views.study_scores import fold_lines, outside_lines, validation_line
         from orchestrator.results.views.tables import score_dicts
-        from orchestrator.search.store.study_store import champion_fit
         from orchestrator.selection.ranking import select_trial
 
-        standing = self._standing(metric)
-        selection = select_trial(self.store, standing, metric)
+        found = self.store.snapshot()
+        standing = _standing(found, metric)
+        selection = select_trial(found, standing, metric)
         trial, score = next(pair for pair in standing if pair[0].number == selection.chosen)
         lines = [
-            *fold_lines(self.store, trial, score),
-            validation_line(self.store, score),
-            *outside_lines(self.store, [champion_fit(trial)], score.masks),
+            *fold_lines(found, trial, score),
+            validation_line(found, score),
+            *outside_lines(found, [found.champion_fit(trial)], score.masks),
         ]
         reasons = tuple(selection.sentences())
         return BestTrial(trial.number, trial.params, score.threshold, score_dicts(lines), reasons)
@@ -95,25 +94,27 @@ class StoredStudy:
         """
         from orchestrator.results.export.handover import export_trial
         from orchestrator.results.export.write import refuse_to_overwrite
-        from orchestrator.search.store.study_store import champion_fit
         from orchestrator.selection.ranking import select_trial
 
         target = Path(folder).expanduser().absolute()
         refuse_to_overwrite(target)
-        standing = self._standing(metric)
-        selection = select_trial(self.store, standing, metric)
+        found = self.store.snapshot()
+        standing = _standing(found, metric)
+        selection = select_trial(found, standing, metric)
         trial, score = next(pair for pair in standing if pair[0].number == selection.chosen)
-        record = champion_fit(trial)
+        record = found.champion_fit(trial)
         if not record.weights.exists():
             raise BadStudy(
                 self.name, f"the weights of trial {trial.number} were deleted; `best --refit` trains them"
             )
-        return export_trial(self.store, trial, score, [record], target, selection)
+        return export_trial(found, trial, score, [record], target, selection)
 
-    def _standing(self, metric: str) -> list[tuple[StudyTrial, TrialScore]]:
-        standing = self.store.ranked(metric)
-        if not standing:
-            raise BadStudy(self.name, "has no finished trial yet; run the search on")
-        if not self.store.contenders():
-            raise BadStudy(self.name, "no finished trial keeps its constraints")
-        return standing
+
+def _standing(found: StudySnapshot, metric: str) -> Standing:
+    """Finished trials, best first. Raises `BadStudy` where none can be the winner."""
+    standing = found.ranked(metric)
+    if not standing:
+        raise BadStudy(found.name, "has no finished trial yet; run the search on")
+    if not found.contenders():
+        raise BadStudy(found.name, "no finished trial keeps its constraints")
+    return standing

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from orchestrator.common.display import Display
 from orchestrator.common.errors import FitFailed
 from orchestrator.ray_cluster.machine import Machine
-from orchestrator.search.store.study_store import StudyTrial
+from orchestrator.search.store.trials import StudyTrial
 from orchestrator.selection.nested import outer_estimate, remember_nested
 from orchestrator.study.checks import check
 from orchestrator.study.run import begin, inner_studies
