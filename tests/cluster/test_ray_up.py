@@ -122,7 +122,7 @@ def test_ray_up_starts_all_nodes_a_job_searches_and_ray_down_ends_the_head(folde
     )
     # What the second node ends of an earlier start would here be the head, which is on the same machine.
     head, worker = config.split("worker_start_ray_commands:")
-    worker = worker.replace("pkill ", "true ")
+    worker = worker.replace("pkill ", "true ").replace("pgrep ", "false ")
     (folder / "ray-cluster.yaml").write_text(f"{head}worker_start_ray_commands:{worker}")
     token, up, submit, follow, down = commands(
         config, "--generate", "ray up --yes", "job submit", "job logs --follow", "ray down"
