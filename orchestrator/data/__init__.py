@@ -1,1 +1,1 @@
-"""Cases on disk -> batches."""
+"""Datasets on disk and everything that turns their cases into batches."""

@@ -1,7 +1,7 @@
 """Cases and datasets on disk.
 
-home/datasets/NAME holds images and plain masks as their original bytes (EXIF tags too, which all readers follow), masks
-that had to be interpreted as black and white BMPs, and dataset.json; it appears by one rename, whole or not at all.
+home/datasets/NAME holds images and plain masks as their original bytes (with EXIF tags, which all readers follow),
+interpreted masks as black and white BMPs, and dataset.json; it is created by one rename, completely or not at all.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Case:
 
     id: str  # "<dataset>/<stem>"
     dataset: str
-    group: str  # a video, a patient; cases of one group never straddle a split
+    group: str  # a video, a patient; cases of one group are never on both sides of a split
     center: str | None
     image: Path
     mask: Path
@@ -36,39 +36,39 @@ class Case:
     width: int
     polyp_fraction: float  # share of the frame, 0 to 1
     sha256: str  # of the bytes of both files
-    image_sha256: str = ""  # of each; "" in datasets that were imported before these were kept
+    image_sha256: str = ""  # of one file; "" in datasets of earlier versions
     mask_sha256: str = ""
-    classes: tuple[str, ...] = ()  # of its polyps, as --mask-classes named them
+    classes: tuple[str, ...] = ()  # of its polyps, by --mask-classes
 
     @property
     def class_name(self) -> str:
-        """neoplastic, or both: neoplastic + non-neoplastic"""
+        """Classes in one string, such as neoplastic + non-neoplastic."""
         return " + ".join(self.classes)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named collection of cases that never changes; its fingerprint follows from its content alone."""
+    """A named, immutable collection of cases; its fingerprint follows from its content alone."""
 
     name: str
     folder: Path
     cases: tuple[Case, ...]  # sorted by id
     fingerprint: str  # 32 hex digits
     groups_known: bool
-    layout: str = ""  # which published archive it was recognised as, in words
-    # What was read otherwise than as it stands, or is not known: one sentence each.
+    layout: str = ""  # description of the published archive it was recognised as
+    # One sentence for everything that was converted or is unknown.
     remarks: tuple[str, ...] = ()
-    skipped: tuple[Bad, ...] = ()  # files that could not be used, where the user chose to leave such out
+    skipped: tuple[Bad, ...] = ()  # unusable files, which the user chose to leave out
 
 
 def load_dataset(home: Path, name: str) -> Dataset:
-    """The dataset of that name; BadData lists the known ones when there is none."""
+    """The dataset with this name; BadData lists the known names if there is none."""
     (dataset,) = load_datasets(home, [name])
     return dataset
 
 
 def load_datasets(home: Path, names: Sequence[str]) -> tuple[Dataset, ...]:
-    """The datasets of those names, in that order; all unknown names come in one BadData."""
+    """The datasets with these names, in this order; one BadData lists all unknown names."""
     known = _known_names(home)
     listed = ", ".join(known) or "none yet; add one first"
     problems = [f"no dataset is named {name!r}; known: {listed}" for name in names if name not in known]
@@ -78,7 +78,7 @@ def load_datasets(home: Path, names: Sequence[str]) -> tuple[Dataset, ...]:
 
 
 def list_datasets(home: Path) -> tuple[Dataset, ...]:
-    """All complete datasets, by name."""
+    """All complete datasets, sorted by name."""
     return load_datasets(home, _known_names(home))
 
 
@@ -91,7 +91,7 @@ def _known_names(home: Path) -> list[str]:
 
 
 class _Manifest(BaseModel):
-    """dataset.json."""
+    """Content of dataset.json."""
 
     format: int
     name: str
@@ -104,7 +104,7 @@ class _Manifest(BaseModel):
 
 
 def _read_manifest(folder: Path) -> Dataset:
-    """Raises `BadData` where dataset.json is of another version, or was damaged."""
+    """The dataset in a folder; `BadData` if dataset.json is damaged or of another version."""
     file = folder / MANIFEST
     remedy = (
         f"restore it from a copy, or move {folder} away and add the dataset again: images and masks are in it"
@@ -118,7 +118,7 @@ def _read_manifest(folder: Path) -> Dataset:
         raise BadData(str(file), f"{error}; {remedy}") from error
     ids = {case.id for case in cases}
     if not cases or len(ids) < len(cases):
-        wrong = "names a case more than once" if cases else "names no case"
+        wrong = "lists a case more than once" if cases else "lists no case"
         raise BadData(str(file), f"{wrong}; {remedy}")
     return Dataset(
         found.name,
@@ -133,7 +133,7 @@ def _read_manifest(folder: Path) -> Dataset:
 
 
 def _entry(folder: Path, dataset: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Raises `Unreadable` where it names a file elsewhere, or says what no image is."""
+    """Fields of a case with full paths; `Unreadable` for a path outside the folder, or impossible values."""
     files: dict[str, Path] = {}
     for kind in ("image", "mask"):
         name = entry.get(kind)

@@ -1,4 +1,4 @@
-"""What a file is that its name says is an image or an archive, by its first bytes."""
+"""The true kind of a file that claims to be an image or an archive, from its first bytes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ STARTS = (
         "a Git LFS pointer instead of the file itself; fetch that with `git lfs pull`",
     ),
     (b"/annex/objects/", "a git-annex pointer instead of the file itself; fetch that with `git annex get`"),
-    (b"<!doctype html", "a web page, as a download that failed leaves it; download it again"),
-    (b"<html", "a web page, as a download that failed leaves it; download it again"),
+    (b"<!doctype html", "a web page, left by a failed download; download it again"),
+    (b"<html", "a web page, left by a failed download; download it again"),
     (b"%pdf", "a PDF file"),
     (b"pk\x03\x04", "a zip archive"),
     (b"rar!\x1a\x07", "a RAR archive"),
@@ -24,7 +24,7 @@ BRANDS = ((b"hei", "a HEIC picture; convert it to PNG"), (b"avi", "an AVIF pictu
 
 
 def seems_to_be(path: Path) -> str:
-    """`a Git LFS pointer ...`, `an empty file`; "" where nothing can be told, or the file is not there."""
+    """Kind of a file, such as `an empty file`; "" if it is not recognised, or does not exist."""
     try:
         if path.exists() and not path.is_file():  # a pipe would wait for a writer
             return "neither a file nor a folder"
@@ -43,4 +43,4 @@ def seems_to_be(path: Path) -> str:
         )
     if start[128:132] == b"DICM":
         return "a DICOM file; convert it to PNG"
-    return "filled with zeros, as an interrupted copy leaves it" if not start.strip(b"\0") else ""
+    return "filled with zeros, as left by an interrupted copy" if not start.strip(b"\0") else ""

@@ -1,4 +1,4 @@
-"""Image and mask files -> arrays; what cannot be read is refused in words."""
+"""Image and mask files as arrays; unreadable files are rejected with the reason."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from orchestrator.common.faults import machine_fault
 from orchestrator.data.disguise import seems_to_be
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-MAX_PIXELS = 89_000_000  # just under the size at which Pillow suspects a decompression bomb
+MAX_PIXELS = 89_000_000  # just below the size at which Pillow suspects a decompression bomb
 MAX_TIFF_SLACK = 1 << 16  # bytes that compression may add to noise
-POLYP_ABOVE = 127  # some published masks hold grey rims: "not zero" would enlarge their polyps by up to 44 %
+POLYP_ABOVE = 127  # some published masks have grey rims: "not zero" would enlarge their polyps by up to 44 %
 ORIENTATION = 0x0112  # EXIF tag; SIDEWAYS are its values that swap height and width
 SIDEWAYS = (5, 6, 7, 8)
-# Orientation -> steps over rows and columns, after the two are swapped where it is sideways.
+# Orientation -> steps over rows and columns, after both are swapped where it is sideways.
 FLIPS = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 RUN_LENGTHS = 1  # BI_RLE8 of the BMP format
 
-# Its own warning would be printed before our refusal of images above MAX_PIXELS, and name no file.
+# Pillow's own warning would be printed before our error for images above MAX_PIXELS, without a file name.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
-# What Pillow and tifffile raise on damaged files.
+# Raised by Pillow and tifffile for damaged files.
 DECODE_ERRORS = (
     *(OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error),
     *(ArithmeticError, LookupError, TypeError, NotImplementedError),
@@ -42,14 +42,14 @@ DECODE_ERRORS = (
 
 @dataclass(frozen=True)
 class Stored:
-    """A picture as its file holds it: not turned."""
+    """An image as stored in its file, without EXIF rotation."""
 
     pixels: np.ndarray  # (H, W) or (H, W, channels)
-    orientation: int = 1  # of EXIF, 1 to 8; 1 is upright
+    orientation: int = 1  # by EXIF, 1 to 8; 1 is upright
 
 
 def read_image(path: Path) -> np.ndarray:
-    """uint8 (H, W, 3), RGB, turned upright by its EXIF tag; grey files are repeated over the channels."""
+    """uint8 (H, W, 3), RGB, rotated upright by its EXIF tag; grey values are repeated over the channels."""
     stored = _read(path, "RGB")
     pixels = turned(stored.pixels, stored.orientation)
     return (
@@ -58,18 +58,18 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_stored(path: Path) -> Stored:
-    """An image as it is stored; BadData where it does not decode as a whole, or is one of several in its file."""
+    """An image as stored; BadData if it does not decode completely, or is one of several in its file."""
     refuse_animated(path)
     return _read(path, "RGB")
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """bool (H, W), true on the polyp: values above 127, upright."""
+    """bool (H, W), true on the polyp: values above 127; upright."""
     return read_grey_mask(path) > POLYP_ABOVE
 
 
 def read_grey_mask(path: Path) -> np.ndarray:
-    """uint8 (H, W), upright; the luminance where a mask has color channels."""
+    """uint8 (H, W), upright; the luminance of masks with color channels."""
     stored = _read(path, "L")
     pixels = turned(stored.pixels, stored.orientation)
     return np.ascontiguousarray(pixels if pixels.ndim == 2 else luminance(pixels[..., :3]))
@@ -81,7 +81,7 @@ def luminance(colors: np.ndarray) -> np.ndarray:
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """What is upright of what is stored, (H, W, ...), by the EXIF orientation; no copy is made."""
+    """Upright view, without a copy, of stored pixels (H, W, ...) with this EXIF orientation."""
     if orientation in SIDEWAYS:
         pixels = pixels.swapaxes(0, 1)
     rows, columns = FLIPS[orientation]
@@ -89,7 +89,7 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Height and width in pixels, upright, from the header alone; BadData where there is no such header."""
+    """Height and width in pixels, upright, from the header alone; BadData without a valid header."""
     with decoding(path):
         if is_tiff(path):
             with tifffile.TiffFile(path) as file:
@@ -102,7 +102,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def orientation(path: Path) -> int:
-    """Of EXIF, 1 to 8, from the header alone; BadData where there is no such header."""
+    """EXIF orientation, 1 to 8, from the header alone; BadData without a valid header."""
     with decoding(path):
         if is_tiff(path):
             with tifffile.TiffFile(path) as file:
@@ -112,17 +112,16 @@ def orientation(path: Path) -> int:
 
 
 def write_black_mask(path: Path, height: int, width: int) -> None:
-    """A mask without a polyp, the same bytes on every machine."""
+    """Write a mask without a polyp, with the same bytes on every machine."""
     path.write_bytes(mask_bytes(np.zeros((height, width), bool)))
 
 
 def mask_bytes(polyp: np.ndarray) -> bytes:
     """bool (H, W) -> a run-length coded BMP of 0 and 255: small, and the same bytes on every machine.
-
-    Coded by hand as the bytes of a dataset are its fingerprint, and PNG encoders differ.
+    Our own encoder, because the bytes determine the fingerprint of a dataset, and PNG encoders differ.
     """
     height, width = polyp.shape
-    coded: dict[bytes, bytes] = {}  # neighbouring rows are often the same
+    coded: dict[bytes, bytes] = {}  # neighbouring rows are often equal
     rows = (np.ascontiguousarray(row) for row in polyp[::-1])
     pixels = b"".join(
         coded.get(key) or coded.setdefault(key, _runs(row)) for row in rows for key in [row.tobytes()]
@@ -136,7 +135,7 @@ def mask_bytes(polyp: np.ndarray) -> bytes:
 
 
 def _runs(row: np.ndarray) -> bytes:
-    """bool (W) -> pairs of length, 1 to 255, and value, and the mark that ends a row."""
+    """bool (W) -> pairs of length, 1 to 255, and value, and the end-of-row marker."""
     edges = np.concatenate([[0], np.flatnonzero(row[1:] != row[:-1]) + 1, [len(row)]])
     coded = b""
     for start, end in pairwise(edges.tolist()):
@@ -151,7 +150,7 @@ def is_tiff(path: Path) -> bool:
 
 
 def orientation_of(picture: Image.Image | tifffile.TiffPage) -> int:
-    """1 to 8 of an open file; what is none of these counts as upright, as in viewers."""
+    """EXIF orientation, 1 to 8, of an open file; invalid values count as upright, as in viewers."""
     if isinstance(picture, tifffile.TiffPage):
         found = picture.tags.valueof(ORIENTATION, 1)
     else:
@@ -161,34 +160,34 @@ def orientation_of(picture: Image.Image | tifffile.TiffPage) -> int:
 
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
-    """What Pillow and tifffile raise on a damaged file becomes BadData."""
+    """Context in which errors of Pillow and tifffile for damaged files become BadData."""
     if path.exists() and not path.is_file():  # a pipe would wait for a writer
         raise BadData(str(path), f"does not decode: it is {seems_to_be(path)}")
     try:
         yield
     except DECODE_ERRORS as error:
-        if (fault := machine_fault(error)) is not None:  # says nothing about the file
+        if (fault := machine_fault(error)) is not None:  # not caused by the file
             raise fault from error
         raise BadData(str(path), f"does not decode: {_reason(error, path)}") from error
 
 
 def _reason(error: Exception, path: Path) -> str:
-    """In words that stand behind the path, whatever a library says."""
+    """The reason in words that follow the path in a message."""
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return f"expected at most {MAX_PIXELS:,} pixels, found more than twice as many"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if path.is_file() and path.stat().st_size == 0:
-        return "it is empty, of 0 bytes"
+        return "it is empty (0 bytes)"
     if found := seems_to_be(path):
         return f"it is {found}"
     if isinstance(error, UnidentifiedImageError):
-        return "no image format that is known here"
+        return "unknown image format"
     return " ".join(str(error).replace(str(path), path.name).split()) or type(error).__name__
 
 
 def _read(path: Path, mode: str) -> Stored:
-    """uint8 (H, W) or (H, W, 3 or more); refused: damaged, deeper than 8 bits, more than MAX_PIXELS."""
+    """uint8 (H, W) or (H, W, 3 or more); ValueError: damaged, more than 8 bits, more than MAX_PIXELS."""
     with decoding(path):
         return _read_tiff(path) if is_tiff(path) else _read_pillow(path, mode)
 
@@ -197,19 +196,19 @@ def _read_pillow(path: Path, mode: str) -> Stored:
     with Image.open(path) as image:
         refuse_large(image.height, image.width)
         if image.mode.startswith(("I", "F")):
-            raise ValueError(f"expected 8 bits a channel, found mode {image.mode}; convert it to 8 bits")
+            raise ValueError(f"expected 8 bits per channel, found mode {image.mode}; convert it to 8 bits")
         image.load()
         return Stored(np.asarray(image.convert(mode)), orientation_of(image))
 
 
 def _read_tiff(path: Path) -> Stored:
-    """By tifffile: Pillow refuses, and OpenCV reads as grey, RGB frames that are tagged MinIsBlack."""
+    """By tifffile: Pillow rejects, and OpenCV reads as grey, RGB frames that are tagged MinIsBlack."""
     with tifffile.TiffFile(path) as file:
         page = only_page(file)
         if page.axes not in ("YX", "YXS", "SYX") or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
             raise ValueError(f"expected a grey or RGB picture, found axes {page.axes}; save it as PNG")
         if page.dtype not in (np.uint8, np.bool_):
-            raise ValueError(f"expected 8 bits a channel, found {page.dtype}; convert it to 8 bits")
+            raise ValueError(f"expected 8 bits per channel, found {page.dtype}; convert it to 8 bits")
         pixels = page.asarray()
         if page.axes == "SYX":
             pixels = np.moveaxis(pixels, 0, 2)
@@ -224,18 +223,18 @@ def _read_tiff(path: Path) -> Stored:
 
 
 def only_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
-    """The page of a TIFF that has one, of a size that can be decoded."""
+    """The page of a TIFF with one page, of a size that can be decoded; ValueError otherwise."""
     if len(file.pages) != 1:
         raise ValueError(f"expected one page, found {len(file.pages)}")
     page = file.pages.first
     refuse_large(page.imagelength, page.imagewidth)
     if sum(page.databytecounts) > page.nbytes + MAX_TIFF_SLACK:
-        raise ValueError("holds more data than its pixels need, as a decompression bomb does")
+        raise ValueError("has more data than its pixels need, like a decompression bomb")
     return page
 
 
 def refuse_animated(path: Path) -> None:
-    """BadData for an image of which `read_image` would read the first picture of several."""
+    """Raise BadData for an animation, of which `read_image` would read only the first image."""
     with decoding(path):
         if not is_tiff(path):
             with Image.open(path) as image:
@@ -243,7 +242,7 @@ def refuse_animated(path: Path) -> None:
 
 
 def refuse_animation(image: Image.Image) -> None:
-    """An animated PNG, WebP or GIF; the further pictures of an MPO, as cameras save it, are previews."""
+    """Raise ValueError for an animated PNG, WebP or GIF; further images of an MPO are previews and allowed."""
     frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if frames > 1:
         raise ValueError(f"expected one picture, found an animation of {frames}; save each as a file")

@@ -1,4 +1,4 @@
-"""Drawn polyps for the demo and the tests: video sequences from several centers, with exact masks.
+"""Synthetic polyps for the demo and the tests: video sequences from several centers, with exact masks.
 
 A sequence is one piece of gut wall: a height field (folds around a lumen, bumps, maybe a polyp) and a color.
 A frame is that wall, moved a little, lit from the camera, seen through the optics of its center.
@@ -21,22 +21,22 @@ from orchestrator.common.files import write_atomically
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
-CANVAS = 1.5  # side of the drawn wall, in frames: what the camera may see when it moves
+CANVAS = 1.5  # side of the drawn wall, in frames: the range of the moving camera
 LONGEST_SEQUENCE = 4  # frames
-POLYP_FREE_EVERY = 10  # one sequence in so many holds no polyp
+POLYP_FREE_EVERY = 10  # one sequence in so many has no polyp
 
 
 @dataclass(frozen=True)
 class Center:
-    """What the frames of one hospital have in common."""
+    """Common properties of the frames of one hospital."""
 
     aspect: float  # width / height
     cast: tuple[float, float, float]  # gain of R, G, B
     gamma: float
     zoom: float
-    corner: float  # share of the height that the black corners cut off
+    corner: float  # share of the height covered by the black corners
     round_view: bool  # a circle instead of an octagon
-    black: float  # value outside the view, 0 to 1
+    black: float  # value outside the field of view, 0 to 1
     blur: float  # pixels at a height of 160
     noise: float
 
@@ -61,7 +61,7 @@ def draw_dataset(
 ) -> None:
     """Write images/, masks/ and groups.csv (name, group, center); `size` is the height of a frame in pixels.
 
-    The same arguments draw the same pixels. A folder that already holds something is refused.
+    The same arguments give the same pixels. BadData for a folder that is not empty.
     """
     if folder.exists() and any(folder.iterdir()):
         raise BadData(str(folder), "expected a new or empty folder to draw into, found files; name another")
@@ -139,7 +139,7 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...], cells: int) -> Arra
 
 
 def _wall(rng: np.random.Generator, size: int, aspect: float, *, with_polyp: bool) -> Wall:
-    """Folds around a lumen, vessels, patches of other color and, if asked for, one polyp."""
+    """A wall with folds around a lumen, vessels, patches of other color and, optionally, one polyp."""
     shape = (round(CANVAS * size), round(CANVAS * size * aspect))
     x, y = _grid(*shape, extent=CANVAS)
     folds, depth = _folds(rng, x, y)
@@ -153,7 +153,7 @@ def _wall(rng: np.random.Generator, size: int, aspect: float, *, with_polyp: boo
         height = height * (1 - 0.6 * cv2.GaussianBlur(polyp, (0, 0), size / 50)) + dome
         color = (color * (1 - polyp[..., None]) + skin * polyp[..., None]) * shadow[..., None]
         depth = depth * (1 - polyp) + polyp * np.maximum(depth, 0.75)
-    # Where polyp and wall meet, an unblurred step would glint in dots.
+    # Without blur the step between polyp and wall would cause dotted glints.
     smooth = cv2.GaussianBlur(height.astype(np.float32), (0, 0), size / 160)
     return Wall(color * depth[..., None], smooth, polyp)
 
@@ -219,7 +219,7 @@ def _polyp(rng: np.random.Generator, x: Array, y: Array) -> tuple[Array, Array, 
 
 
 def _frame(rng: np.random.Generator, wall: Wall, center: Center, size: int) -> tuple[Array, Array]:
-    """One look at the wall: image uint8 (H, W, 3) and mask uint8 (H, W)."""
+    """One view of the wall: image uint8 (H, W, 3) and mask uint8 (H, W)."""
     height, width = size, round(size * center.aspect)
     move: Array = cv2.getRotationMatrix2D(
         (wall.polyp.shape[1] / 2, wall.polyp.shape[0] / 2),
@@ -246,7 +246,7 @@ def _frame(rng: np.random.Generator, wall: Wall, center: Center, size: int) -> t
 
 
 def _light(rng: np.random.Generator, height: Array) -> tuple[Array, Array]:
-    """Diffuse light with its fall-off, and the wet glints, both (H, W), for a lamp beside the lens."""
+    """Diffuse light with its fall-off, and specular glints, both (H, W), for a lamp next to the lens."""
     x, y = _grid(height.shape[0], height.shape[1], extent=1)
     scale = height.shape[0] / 2 / 8  # Sobel sums over eight pixels
     slope_x, slope_y = cv2.Sobel(height, -1, 1, 0) * scale, cv2.Sobel(height, -1, 0, 1) * scale
@@ -263,7 +263,7 @@ def _light(rng: np.random.Generator, height: Array) -> tuple[Array, Array]:
 
 
 def _view(height: int, width: int, center: Center) -> Array:
-    """1 where the optics show the gut, 0 in the black corners, float32 (H, W)."""
+    """1 in the field of view, 0 in the black corners, float32 (H, W)."""
     x, y = _grid(height, width, extent=1)
     half_width = width / height
     if center.round_view:

@@ -1,4 +1,4 @@
-"""Image to network size, probabilities back to image size: one rule for training, scoring and export."""
+"""Resizing of images to network size and of probabilities back: one rule for training, scoring and export."""
 
 from __future__ import annotations
 

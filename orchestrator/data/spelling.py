@@ -1,4 +1,4 @@
-"""Names that a file system, or a person, may take for one: they differ in capitals or in the Unicode form alone."""
+"""Comparison of names that differ only in capitals or Unicode form, as some file systems and people do."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import unicodedata
 
 
 def composed(name: str) -> str:
-    """An umlaut is one letter (NFC), as macOS does not write it."""
+    """The name in Unicode form NFC: an umlaut is one letter, unlike in names from macOS."""
     return unicodedata.normalize("NFC", name)
 
 
 def folded(name: str) -> str:
-    """The same text for all names that a file system which minds neither capitals nor Unicode form takes for one."""
+    """A key that is equal for names that differ only in capitals or Unicode form."""
     return composed(composed(name).casefold())
 
 
-def apart_in(one: str, other: str) -> str:
-    """In what alone two such names differ, to follow them in a message; "" where they are the same."""
+def difference_text(one: str, other: str) -> str:
+    """The only difference between two such names, as the end of a message; "" if they are equal."""
     if one == other:
         return ""
     codes = f"the Unicode form of their letters ({one!a} and {other!a})"

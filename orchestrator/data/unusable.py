@@ -1,4 +1,4 @@
-"""A file, or a case, that an import cannot use, and why."""
+"""Files and cases that an import cannot use, with reasons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Bad(NamedTuple):
 
     file: str
     why: str
-    stem: str = ""  # of the case that it would have made, if that is known
+    stem: str = ""  # of the case to which it belongs, if known
 
     def __str__(self) -> str:
         return f"{self.file}: {self.why}"

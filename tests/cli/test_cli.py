@@ -281,7 +281,7 @@ def own_split(run: Run, home: Path) -> str:
 def test_a_split_of_ones_own_that_parts_twins_is_refused_unless_nobody_looks(run: Run, own_split: str):
     refused = run(f"data split loose --splits {own_split}")
     assert refused.code == 2 and "these groups are in train and in val" in refused.err
-    assert "--no-near-duplicates takes the file as it is" in refused.err
+    assert "--no-near-duplicates accepts the file" in refused.err
     taken = run(f"data split loose --splits {own_split} --no-near-duplicates --json --out written.json")
     assert taken.json["twins"] is None and taken.json["name"] == "own-by-image"
     again = run("data split loose --splits written.json --json")

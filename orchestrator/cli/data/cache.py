@@ -12,7 +12,7 @@ from orchestrator.cli.console.printing import out, print_json
 from orchestrator.common.files import write_atomically
 
 if TYPE_CHECKING:
-    from orchestrator.data.cache.prune import Holding
+    from orchestrator.data.cache.prune import CacheEntry
 
 
 def data_cache(
@@ -34,7 +34,7 @@ def data_cache(
 ) -> None:
     """Show decoded images and near-duplicates on disk, or make room; what a running process has open always stays."""
     from orchestrator.common.errors import BadData
-    from orchestrator.data.cache.prune import holdings
+    from orchestrator.data.cache.prune import cache_entries
     from orchestrator.data.cache.prune import prune as prune_cache
     from orchestrator.data.cases import list_datasets
 
@@ -44,9 +44,9 @@ def data_cache(
     folder = cache or home / "cache"
     datasets = list_datasets(home)
     if not prune:
-        found = holdings(folder, datasets)
+        found = cache_entries(folder, datasets)
         if as_json:
-            print_json([_facts(holding) for holding in found])
+            print_json([_facts(entry) for entry in found])
         else:
             _show(found, folder)
         return
@@ -56,7 +56,7 @@ def data_cache(
         listed: dict[str, Any] = {name: [_facts(one) for one in part] for name, part in parts.items()}
         print_json({**listed, "swept": [str(path) for path in done.swept]})
         return
-    freed = sum(holding.num_bytes for holding in done.removed) / 1e6
+    freed = sum(entry.num_bytes for entry in done.removed) / 1e6
     out.print(
         f"removed {len(done.removed)} parts, {freed:,.0f} MB, and {len(done.swept)} of killed builds",
         highlight=False,
@@ -118,37 +118,37 @@ def no_png(option: str, path: Path) -> list[str]:
     return problems
 
 
-def _facts(holding: Holding) -> dict[str, Any]:
+def _facts(entry: CacheEntry) -> dict[str, Any]:
     return {
-        "dataset": holding.dataset,
-        "fingerprint": holding.fingerprint,
-        "size": holding.size,
-        "megabytes": round(holding.num_bytes / 1e6, 3),
-        "last_used": holding.last_used.isoformat(timespec="seconds"),
-        "in_use": holding.in_use,
-        "folder": str(holding.folder),
+        "dataset": entry.dataset,
+        "fingerprint": entry.fingerprint,
+        "size": entry.size,
+        "megabytes": round(entry.num_bytes / 1e6, 3),
+        "last_used": entry.last_used.isoformat(timespec="seconds"),
+        "in_use": entry.in_use,
+        "folder": str(entry.folder),
     }
 
 
-def _show(found: tuple[Holding, ...], folder: Path) -> None:
+def _show(found: tuple[CacheEntry, ...], folder: Path) -> None:
     from rich import box
     from rich.table import Table
 
     if not found:
         out.print(f"{folder} holds nothing yet; the first fit fills it", highlight=False)
         return
-    total = sum(holding.num_bytes for holding in found) / 1e6
+    total = sum(entry.num_bytes for entry in found) / 1e6
     table = Table(title=f"{folder}: {total:,.0f} MB", title_justify="left", box=box.SIMPLE_HEAD)
     for title in ("dataset", "fingerprint", "size"):
         table.add_column(title)
     table.add_column("MB", justify="right")
     table.add_column("last used")
-    for holding in reversed(found):
+    for entry in reversed(found):
         table.add_row(
-            holding.dataset or "needed by none",
-            holding.fingerprint[:12],
-            holding.size,
-            f"{holding.num_bytes / 1e6:,.1f}",
-            "now" if holding.in_use else f"{holding.last_used.astimezone():%Y-%m-%d %H:%M}",
+            entry.dataset or "needed by none",
+            entry.fingerprint[:12],
+            entry.size,
+            f"{entry.num_bytes / 1e6:,.1f}",
+            "now" if entry.in_use else f"{entry.last_used.astimezone():%Y-%m-%d %H:%M}",
         )
     out.print(table)

@@ -61,9 +61,9 @@ def data_split(
     else:
         out.print(split_table(plan, rows))
         if plan.test:
-            asked = None if Path(splits).is_file() else holdout
+            requested = None if Path(splits).is_file() else holdout
             group_of = group_of_case((*sources, *tests), plan.near_duplicates)
-            out.print(hold_out_line(plan, group_of, asked), highlight=False)
+            out.print(hold_out_line(plan, group_of, requested), highlight=False)
         for reason, count in plan.num_dropped.items():
             out.print(f"{count} cases are left out of validation and tests: {reason}", highlight=False)
     if out_file is not None:

@@ -1,9 +1,9 @@
 """Augmentation pipelines by name, seeded: the same image, mask and seed give the same result, always.
 
-A paper's pipeline says what the paper states, what its code does, and what neither tells. Numbers in pixels hold for
-frames of 256, the papers' own size, and scale with `image_size`. For networks without a pipeline of their own `none` is
-what is known: PraNet and Parallel-Res2Net (which train at several scales: the recipe's `scales`), and the published
-code of MSRF-Net; that of GMSRF-Net and ColonSegNet augments nothing either, although their papers say so.
+The docstring of a paper's pipeline gives what the paper states, what its code does, and what both leave open. Numbers
+in pixels hold for frames of 256, the papers' size, and scale with `image_size`. Networks without a pipeline use `none`:
+PraNet and Parallel-Res2Net (which train at several scales: the recipe's `scales`), and MSRF-Net as published; the code
+of GMSRF-Net and ColonSegNet does not augment either, although their papers say so.
 """
 
 from __future__ import annotations
@@ -45,15 +45,14 @@ from orchestrator.data.augmentation.transforms import (
     unpack,
 )
 
-# A frame of 576 pixels for one of 256: the sides of Kvasir-SEG frames are 621 x 530 in the median, made square.
+# A frame of 576 pixels for one of 256: Kvasir-SEG frames have a median size of 621 x 530, here made square.
 KVASIR_SIDE = 576
 
 
 class Pipeline:
-    """Call it with image uint8 (R, R, 3), mask uint8 (R, R) and a seed: both come back, changed alike, (S, S).
-
-    R is `source_size`: what the frames must be resized to before; larger than S, the `image_size`, where windows are
-    cut out of them. The arrays that go in are not changed.
+    """A callable: image uint8 (R, R, 3), mask uint8 (R, R) and a seed -> image and mask (S, S), transformed together.
+    R is `source_size`, to which frames must be resized before; larger than S, the `image_size`, where windows are
+    cropped. The input arrays are not changed.
     """
 
     def __init__(self, name: str, image_size: int) -> None:
@@ -74,14 +73,14 @@ class Pipeline:
         return self.of_packed(pack(image, mask), seed)
 
     def of_packed(self, frame: Pixels, seed: int) -> Frame:
-        """The same of a frame (R, R, 4) as the cache holds it: most pipelines move all four channels first."""
+        """The same for a frame (R, R, 4) as cached: most pipelines move all four channels first."""
         rng = np.random.default_rng(seed)
         image, mask = unpack(frame) if self._move is None else self._move.of_packed(frame, rng)
         return resize_frame(*self._steps(image, mask, rng), self.image_size)
 
 
 def pipeline(name: str, image_size: int) -> Pipeline:
-    """The pipeline of that name for square images; ValueError lists the known names."""
+    """The pipeline with this name for square images; ValueError lists the known names."""
     return Pipeline(name, image_size)
 
 
@@ -101,20 +100,20 @@ def name_problem(name: object) -> str | None:
 
 
 def summary(name: str) -> str:
-    """What a pipeline does, in one line."""
+    """One line on a pipeline."""
     if is_of_library(name):
         return "Transforms of albumentations, as given."
     return (inspect.getdoc(_PIPELINES[name]) or name).splitlines()[0]
 
 
 def case_seed(seed: int, epoch: int, case_id: str) -> int:
-    """32 bits that differ from epoch to epoch and case to case, and are the same on every machine."""
+    """32 bits that differ between epochs and cases, and are the same on every machine."""
     digest = hashlib.blake2b(f"{seed} {epoch} {case_id}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big")
 
 
 _PIPELINES: dict[str, Callable[[int], tuple[Step, ...]]] = {}
-_SOURCES: dict[str, float] = {}  # how much larger than the result the frames are that a pipeline reads
+_SOURCES: dict[str, float] = {}  # size of the frames that a pipeline reads, relative to its result
 
 
 def _named(name: str, source: float = 1) -> Callable[[Callable[[int], tuple[Step, ...]]], None]:
@@ -126,19 +125,19 @@ def _named(name: str, source: float = 1) -> Callable[[Callable[[int], tuple[Step
 
 @_named("none")
 def _none(image_size: int) -> tuple[Step, ...]:
-    """Every frame as it is."""
+    """No augmentation."""
     return ()
 
 
 @_named("flips")
 def _flips(image_size: int) -> tuple[Step, ...]:
-    """Flips across and upright, each every second time."""
+    """Horizontal and vertical flips, each with probability 0.5."""
     return (Move(flip=0.5),)
 
 
 @_named("standard")
 def _standard(image_size: int) -> tuple[Step, ...]:
-    """Flips, quarter turns, shift, scale and rotation, other light, a little blur. Ours, after no paper."""
+    """Flips, quarter turns, shift, scale and rotation, color jitter, slight blur. Ours, from no paper."""
     blur = max(3, image_size // 100 * 2 + 1)  # odd: 5 pixels at 256
     moved = Affine(p=0.7, shift=(-0.1, 0.1), scale=(0.75, 1.25), rotate=(-30, 30))
     wide = (0.75, 1.25)
@@ -153,8 +152,8 @@ def _standard(image_size: int) -> tuple[Step, ...]:
 def _gmsrf_net(image_size: int) -> tuple[Step, ...]:
     """GMSRF-Net (arXiv:2111.10614): flips, crops, color jitter.
 
-    The paper prints the three words and no number, and its code augments nothing. Ours: flips every second time,
-    every second time a window of 3/4 to all of the side, and jitter by a fifth.
+    The paper prints the three words and no number, and its code does not augment. Ours: flips with probability 0.5,
+    windows of 3/4 to all of the side with probability 0.5, and jitter by a fifth.
     """
     fifth = (0.8, 1.2)
     return (
@@ -166,24 +165,24 @@ def _gmsrf_net(image_size: int) -> tuple[Step, ...]:
 
 @_named("resunet_pp", source=KVASIR_SIDE / 256)
 def _resunet_pp(image_size: int) -> tuple[Step, ...]:
-    """ResUNet++ (arXiv:1911.07067): crops of 320 brought to 256, flips, scale, rotation, cutout, brightness.
+    """ResUNet++ (arXiv:1911.07067): crops of 320 resized to 256, flips, scale, rotation, cutout, brightness.
 
-    The paper's list with its crop of 320 pixels; it prints no other number, so these are its code's, as in
-    `resunet_pp_code`, without the grey copies that the paper does not mention.
+    The paper's list with its crop of 320 pixels; it prints no other number, so the others are those of its code, as in
+    `resunet_pp_code`, without the grey copies, which the paper does not mention.
     """
     return (OneOf(*_stored_copies(image_size, crop=320)),)
 
 
 @_named("resunet_pp_code", source=KVASIR_SIDE / 256)
 def _resunet_pp_code(image_size: int) -> tuple[Step, ...]:
-    """ResUNet++ as its code does it, and Ali et al.'s DASPP variants: one of 31 copies of each frame.
+    """ResUNet++ as in its code, and Ali et al.'s DASPP variants: one of 31 copies of each frame.
 
-    The code stores, once, the frame and 30 copies, each changed in one way: six windows of 300 pixels (one in the
-    middle), both flips, three times a window of 300 out of the frame at 512 to 768, 540 to 820 or 720 to 1024 pixels,
-    five rotations by 0 to 90 degrees that keep the whole frame, three squares of 256 pixels cut out (mean value, no
-    polyp), value of HSV times 0.3 to 1.3, 0.6 to 1.6 and 0.9 to 1.9, and grey copies of eight of these. Here one of the
-    31 is drawn anew each time, so an epoch of theirs is 31 of ours. They crop frames of many sizes; ours are square
-    first, 576 pixels for 256, near the 621 x 530 of Kvasir-SEG. They rotate with splines and store JPEG; we do neither.
+    The code stores the frame and 30 copies, each with one change: six windows of 300 pixels (one in the middle), both
+    flips, three times a window of 300 out of the frame at 512 to 768, 540 to 820 or 720 to 1024 pixels, five rotations
+    by 0 to 90 degrees that keep the whole frame, three squares of 256 pixels cut out (mean value, no polyp), value of
+    HSV times 0.3 to 1.3, 0.6 to 1.6 and 0.9 to 1.9, and grey copies of eight of these. Here one of the 31 is sampled
+    each time, so an epoch of theirs is 31 of ours. They crop frames of many sizes; ours are square first, 576 pixels
+    for 256, near the 621 x 530 of Kvasir-SEG. They rotate with splines and store JPEG; we do neither.
     """
     greyed: tuple[Step, ...] = (
         Chain(()),
@@ -203,10 +202,10 @@ def _resunet_pp_code(image_size: int) -> tuple[Step, ...]:
 def _att_unet(image_size: int) -> tuple[Step, ...]:
     """Attention U-Net of MediaEval 2020: flips, rotation by 5 degrees, elastic, channel shift, sun flare.
 
-    The paper has the list and +-5 degrees; all else is its code's: flips and rotation every second time, the others
-    every fifth; channels shifted by up to 10 of 255; one or two flare circles and a source of radius 160; elastic with
-    alpha 2 and sigma 15, which moves a pixel by 0.02, after three points have each gone up to 25 pixels astray, which
-    is what one sees. The code also augments its validation frames; here they stay as they are.
+    The paper has the list and +-5 degrees; the rest is from its code: flips and rotation with probability 0.5, the
+    others 0.2; channels shifted by up to 10 of 255; one or two flare circles and a source of radius 160; elastic with
+    alpha 2 and sigma 15, which moves a pixel by 0.02, after three points were displaced by up to 25 pixels each, which
+    is the visible effect. The code also augments its validation frames; here they are not changed.
     """
     unit = image_size / 256
     turned, astray = Affine(p=0.5, rotate=(-5, 5)), Corners(p=1, share=25 / 256)
@@ -234,10 +233,10 @@ def _att_unet(image_size: int) -> tuple[Step, ...]:
 def _uacanet(image_size: int) -> tuple[Step, ...]:
     """UACANet (arXiv:2107.02368), by its code: scale, flips, any rotation, light, sharpness, and edges of masks.
 
-    Every second time each: scale 0.75 to 1.25 about the middle, flips both ways, rotation by 0 to 358 degrees,
+    Each with probability 0.5: scale 0.75 to 1.25 about the middle, flips both ways, rotation by 0 to 358 degrees,
     contrast, brightness and sharpness times 1 to 1.1. The mask grows in a third of the frames and shrinks in a third,
-    by an ellipse of 2 to 4 pixels whatever the size. The code rotates without interpolation, scales before it flips,
-    and shuffles the order of contrast, brightness and sharpness.
+    by an ellipse of 2 to 4 pixels at any size. The code rotates without interpolation, scales before it flips, and
+    shuffles the order of contrast, brightness and sharpness.
     """
     scaled, rotated = Affine(p=0.5, scale=(0.75, 1.25)), Affine(p=0.5, rotate=(0, 358))
     tenth = (1.0, 1.1)
@@ -255,15 +254,15 @@ def _colonsegnet(image_size: int) -> tuple[Step, ...]:
     """ColonSegNet (arXiv:2011.07631): flips, rotation, scale, crop.
 
     The paper has the four words and no number; its code's script for stored copies is called with augmentation off.
-    Ours: flips every second time, every second time a rotation by up to 90 degrees, scale 0.75 to 1.25, and windows of
-    448 of 512 pixels, the one crop size that the script names.
+    Ours, each with probability 0.5: flips, a rotation by up to 90 degrees, scale 0.75 to 1.25, and windows of 448 of
+    512 pixels, the one crop size in that script.
     """
     rotated, scaled = Affine(p=0.5, rotate=(-90, 90)), Affine(p=0.5, scale=(0.75, 1.25))
     return (Move(flip=0.5, affine=(rotated, scaled)), Crop(share=(448 / 512, 448 / 512), p=0.5))
 
 
 def _stored_copies(image_size: int, crop: int) -> tuple[tuple[float, Step], ...]:
-    """The frame and the 22 copies of it that keep their color, with the number of each."""
+    """Weights and steps of the frame and its 22 copies that keep their color."""
     whole = Resize(image_size)
     return (
         (1, whole),

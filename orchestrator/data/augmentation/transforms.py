@@ -1,7 +1,6 @@
-"""The steps of augmentation pipelines: image and mask in, both out, changed alike; all chance comes from a generator.
-
-image uint8 (H, W, 3), RGB, and mask uint8 (H, W) in {0, 1} are never changed in place. Written for speed on one core:
-one interpolation for image and mask together, however many turns and shifts are drawn, and one matrix for all colors.
+"""Steps of augmentation pipelines: image and mask are transformed together, all randomness comes from a generator.
+image uint8 (H, W, 3), RGB, and mask uint8 (H, W) in {0, 1} are never changed in place. Optimised for one core: one
+interpolation for image and mask together and all geometric maps, and one matrix for all color changes.
 """
 
 from __future__ import annotations
@@ -23,25 +22,25 @@ from numpy.typing import NDArray
 Pixels: TypeAlias = NDArray[np.uint8]
 Frame: TypeAlias = tuple[Pixels, Pixels]  # image, mask
 Step: TypeAlias = Callable[[Pixels, Pixels, Generator], Frame]
-Range: TypeAlias = tuple[float, float]  # drawn from evenly
+Range: TypeAlias = tuple[float, float]  # of a uniform distribution
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def resize_frame(image: Pixels, mask: Pixels, size: int) -> Frame:
-    """Both to (size, size): by halves while that fits, then bilinear; eight times as fast as area averages."""
+    """Both at (size, size): halved while possible, then bilinear; eight times as fast as area averages."""
     if mask.shape == (size, size):
         return image, mask
     return _shrunk(image, size), _binary(_shrunk(mask * np.uint8(255), size))
 
 
 def warp(image: Pixels, mask: Pixels, matrix: np.ndarray, border: int) -> Frame:
-    """Move pixel (x, y) to matrix (3, 3) times (x, y, 1), bilinear."""
+    """Image and mask with pixel (x, y) moved to matrix (3, 3) times (x, y, 1), bilinear."""
     return unpack(_warped(pack(image, mask), matrix, border))
 
 
 def rotation(degrees: float, scale: float, size: int) -> np.ndarray:
-    """The matrix (3, 3) that turns and scales about the center of a square of `size` pixels."""
+    """The matrix (3, 3) that rotates and scales about the center of a square of `size` pixels."""
     center = (size - 1) / 2
     along, across = math.cos(math.radians(degrees)) * scale, math.sin(math.radians(degrees)) * scale
     return np.array(
@@ -63,7 +62,7 @@ class Affine:
     rotate: Range = (0, 0)
 
     def matrix(self, size: int, rng: Generator) -> np.ndarray | None:
-        """(3, 3), or None where none is drawn."""
+        """A sampled matrix (3, 3); None with probability 1 - p."""
         if rng.random() >= self.p:
             return None
         degrees, scale, *shift = _drawn(rng, self.rotate, self.scale, self.shift, self.shift)
@@ -74,13 +73,13 @@ class Affine:
 
 @dataclass(frozen=True)
 class Corners:
-    """Three points around the center each go up to `share` of the side astray, with probability p."""
+    """Displacement of three points around the center by up to `share` of the side each, with probability p."""
 
     p: float
     share: float
 
     def matrix(self, size: int, rng: Generator) -> np.ndarray | None:
-        """(3, 3), or None where none is drawn."""
+        """A sampled matrix (3, 3); None with probability 1 - p."""
         if rng.random() >= self.p:
             return None
         points = size / 2 + size / 3 * np.array([(1, 1), (1, -1), (-1, -1)])
@@ -91,18 +90,18 @@ class Corners:
 
 @dataclass(frozen=True)
 class Move:
-    """Flips, quarter turns and affine maps, in one interpolation; exact where no affine map is drawn. Squares only."""
+    """Flips, quarter turns and affine maps, in one interpolation; exact without an affine map. Squares only."""
 
-    flip: float = 0  # probability, for each axis by itself
+    flip: float = 0  # probability, for each axis
     turn: float = 0  # probability of 0 to 3 quarter turns
     affine: tuple[Affine | Corners, ...] = ()
-    border: int = cv2.BORDER_CONSTANT  # black, as around the frames themselves
+    border: int = cv2.BORDER_CONSTANT  # black, like the surroundings of the frames
 
     def __call__(self, image: Pixels, mask: Pixels, rng: Generator) -> Frame:
         return self.of_packed(pack(image, mask), rng)
 
     def of_packed(self, frame: Pixels, rng: Generator) -> Frame:
-        """The same of a frame as `pack` makes it."""
+        """The same for a frame in the form of `pack`."""
         exact: list[tuple[Callable[[Any, int], Any], int]] = [
             (cv2.flip, axis) for axis in (0, 1) if rng.random() < self.flip
         ]
@@ -111,7 +110,7 @@ class Move:
         drawn = [matrix for one in self.affine if (matrix := one.matrix(len(frame), rng)) is not None]
         if drawn:
             matrices = [*(_exact(change, how, len(frame)) for change, how in exact), *drawn]
-            frame = frame.copy()  # to read here and there from a file that is mapped takes half as long again
+            frame = frame.copy()  # random access to a memory-mapped file takes 1.5 times as long
             return unpack(_warped(frame, reduce(np.matmul, reversed(matrices)), self.border))
         for change, how in exact:
             frame = change(frame, how)
@@ -120,7 +119,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Flip:
-    """One flip, always: 0 upright, 1 across."""
+    """A flip, always: 0 vertical, 1 horizontal."""
 
     axis: int
 
@@ -130,7 +129,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class Resize:
-    """To a square of `size` pixels: before steps that cost by the pixel."""
+    """Resize to a square of `size` pixels, before steps whose cost grows with pixels."""
 
     size: int
 
@@ -140,7 +139,7 @@ class Resize:
 
 @dataclass(frozen=True)
 class RotateWhole:
-    """Turn by an angle in degrees, and shrink so that the whole frame is still seen; black around it."""
+    """Rotate by an angle in degrees, and shrink so that the whole frame stays visible; black around it."""
 
     degrees: Range
 
@@ -152,7 +151,7 @@ class RotateWhole:
 
 @dataclass(frozen=True)
 class Crop:
-    """A square window whose side is a share of the frame's: in the middle, or anywhere inside."""
+    """A square window with a share of the frame's side: in the middle, or anywhere inside."""
 
     share: Range  # of the side, 0 to 1
     centered: bool = False
@@ -186,9 +185,8 @@ class Cutout:
 
 @dataclass(frozen=True)
 class Light:
-    """Factors of brightness, contrast (about the mean grey) and saturation, and a turn of hue in degrees.
-
-    Linear in RGB, so that all are one matrix, and values are rounded and clipped once; hue turns about the grey axis.
+    """Factors of brightness, contrast (about the mean grey) and saturation, and a rotation of hue in degrees.
+    Linear in RGB: all are one matrix, and values are rounded and clipped once; hue rotates about the grey axis.
     """
 
     p: float
@@ -213,7 +211,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Value:
-    """Scale the value of HSV by a factor."""
+    """Multiply the value of HSV by a factor."""
 
     factor: Range
 
@@ -225,7 +223,7 @@ class Value:
 
 @dataclass(frozen=True)
 class ChannelShift:
-    """Add up to `limit` to each channel by itself, or take it away, with probability p."""
+    """Add a random offset of at most `limit` to each channel, with probability p."""
 
     p: float
     limit: float  # of 255
@@ -239,7 +237,7 @@ class ChannelShift:
 
 @dataclass(frozen=True)
 class Sharpen:
-    """Move away from the frame's 3 x 3 smoothing by a factor above one, with probability p."""
+    """Extrapolate from the frame's 3 x 3 smoothing by a factor above one, with probability p."""
 
     p: float
     factor: Range
@@ -255,13 +253,13 @@ class Sharpen:
 
 
 def gray(image: Pixels, mask: Pixels, rng: Generator) -> Frame:
-    """The luma in all three channels."""
+    """Replace all three channels by the luma."""
     return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), mask  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
 class Elastic:
-    """Uniform noise in [-1, 1], smoothed by a Gaussian of `sigma`, times `alpha`, moves pixels (Simard et al. 2003)."""
+    """Displace pixels by uniform noise in [-1, 1], smoothed with `sigma`, times `alpha` (Simard et al. 2003)."""
 
     p: float
     alpha: float  # pixels
@@ -283,7 +281,7 @@ class Elastic:
 
 @dataclass(frozen=True)
 class MaskEdge:
-    """Grow or shrink the mask, each with probability p, by an ellipse of so many pixels; the image stays."""
+    """Grow or shrink the mask, each with probability p, by an ellipse of so many pixels; the image is not changed."""
 
     p: float
     pixels: tuple[int, int]  # smallest and largest
@@ -299,9 +297,8 @@ class MaskEdge:
 
 @dataclass(frozen=True)
 class Blur:
-    """As often a Gaussian of deviation 0.5 to 3 as a line of motion, 3 to `most` pixels wide, with probability p.
-
-    Kernels, and how they are drawn, are those of albumentations 2.0.8 (OneOf, GaussianBlur, MotionBlur).
+    """A Gaussian of deviation 0.5 to 3 or motion blur of 3 to `most` pixels, equally likely, with probability p.
+    Kernels and their distribution are those of albumentations 2.0.8 (OneOf, GaussianBlur, MotionBlur).
     """
 
     p: float
@@ -311,7 +308,7 @@ class Blur:
         if rng.random() >= self.p:
             return image, mask
         own = random.Random(int(rng.integers(2**32)))
-        for _ in ("Compose", "OneOf"):  # each asks whether to act at all
+        for _ in ("Compose", "OneOf"):  # each samples whether it is applied
             own.random()
         if rng.random() < 0.5:
             line = _gaussian(own.uniform(0.5, 3), own.randint(3, self.most) // 2)
@@ -326,7 +323,7 @@ def _gaussian(sigma: float, reach: int) -> NDArray[np.float64]:
 
 
 def _motion(size: int, own: random.Random) -> NDArray[np.float32]:
-    """(size, size): pixels of one weight on a line of any direction that begins or ends nearer to the middle."""
+    """(size, size): equal weights on a line of random direction whose ends are at random distances from the middle."""
     reach = size // 2
     angle, ahead = math.radians(own.uniform(0, 360)), own.uniform(-1, 1)
     start, stop = -reach * (1 - max(ahead, 0)), reach * (1 + min(ahead, 0))
@@ -342,9 +339,8 @@ def _motion(size: int, own: random.Random) -> NDArray[np.float32]:
 
 
 class Library:
-    """A transform of albumentations, with probability p; `make` gets the module, once it is needed.
-
-    Its generator is a state of its own: each thread has its own transform.
+    """A transform of albumentations, with probability p; `make` gets the module when it is first needed.
+    Its generator is mutable state, so each thread has its own transform.
     """
 
     def __init__(self, p: float, make: Callable[[ModuleType], Any]) -> None:
@@ -355,10 +351,10 @@ class Library:
         if rng.random() >= self.p:
             return image, mask
         if not hasattr(self.own, "compose"):
-            import albumentations  # takes nearly two seconds, and evaluation needs none of it
+            import albumentations  # takes nearly two seconds, and evaluation does not need it
 
             self.own.compose = albumentations.Compose([self.make(albumentations)])
-        # Not set_random_seed: it gives each transform its own generator with the same seed, so that all draw
+        # Not set_random_seed: it gives each transform its own generator with the same seed, so that all sample
         # the same numbers.
         self.own.compose.set_random_state(rng, random.Random(int(rng.integers(2**32))))
         changed = self.own.compose(image=np.ascontiguousarray(image), mask=mask)
@@ -367,7 +363,7 @@ class Library:
 
 @dataclass(frozen=True)
 class Chain:
-    """One step after another."""
+    """A sequence of steps."""
 
     steps: tuple[Step, ...]
 
@@ -378,7 +374,7 @@ class Chain:
 
 
 class OneOf:
-    """One of the steps, drawn by weight."""
+    """One of the steps, sampled by weight."""
 
     def __init__(self, *choices: tuple[float, Step]) -> None:
         self.bounds = np.cumsum([weight for weight, _ in choices])
@@ -390,7 +386,7 @@ class OneOf:
 
 
 def _exact(change: Callable, how: int, size: int) -> np.ndarray:
-    """The matrix (3, 3) of one of OpenCV's flips or quarter turns of a square."""
+    """The matrix (3, 3) of a flip or quarter turn of OpenCV, for a square."""
     if change is cv2.rotate:
         return rotation(-90 * (how + 1), 1, size)
     matrix = np.diag((-1.0, 1.0, 1.0) if how == 1 else (1.0, -1.0, 1.0))
@@ -399,7 +395,7 @@ def _exact(change: Callable, how: int, size: int) -> np.ndarray:
 
 
 def _drawn(rng: Generator, *ranges: Range) -> list[float]:
-    """One number from each range, those of as many calls of `rng.uniform`."""
+    """One uniform sample from each range, the same as from separate calls of `rng.uniform`."""
     return [
         low + (high - low) * share
         for (low, high), share in zip(ranges, rng.random(len(ranges)).tolist(), strict=True)
@@ -423,8 +419,8 @@ def _warped(packed: Pixels, matrix: np.ndarray, border: int) -> Pixels:
 
 
 def unpack(packed: Any) -> Frame:
-    """Image and mask of `pack`; where the fourth channel was interpolated, it is cut at one half."""
-    mask = packed.view("<i4")[..., 0] < 0  # the fourth byte above 127; three times as fast as to take it out
+    """Image and mask from the form of `pack`; an interpolated fourth channel is thresholded at one half."""
+    mask = packed.view("<i4")[..., 0] < 0  # the fourth byte above 127; three times as fast as slicing
     return cv2.cvtColor(packed, cv2.COLOR_RGBA2RGB), mask.view(np.uint8)  # type: ignore[return-value]
 
 
@@ -433,7 +429,7 @@ def _binary(mask: Any) -> Pixels:
 
 
 def _hue_shares(degrees: float) -> tuple[float, float, float]:
-    """What turning about the grey axis leaves of a color, takes of the next one and of the one after (Rodrigues)."""
+    """Weights of a channel itself, the next one and the one after under a rotation about the grey axis (Rodrigues)."""
     angle = math.radians(degrees)
     third, rest = (1 - math.cos(angle)) / 3, math.sin(angle) / math.sqrt(3)
     return math.cos(angle) + third, third - rest, third + rest

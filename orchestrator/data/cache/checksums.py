@@ -1,7 +1,6 @@
-"""Checksums of an array on disk, one a case, written beside it: a cache that was damaged is seen before it is used.
-
-An array whose size, times and inode are those of its last check is believed; of any other every block is read. Who
-trains therefore reads nothing twice, and no byte that was changed since the array was written gets by.
+"""Checksums of an array on disk, one per case, stored next to it, so that damage is detected before use.
+An array with the size, times and inode of its last check is trusted; any other is read completely. Training thus
+reads nothing twice, and every byte that changed since the array was written is detected.
 """
 
 from __future__ import annotations
@@ -25,50 +24,47 @@ PIXELS = "pixels.npy"
 
 
 class Damaged(Exception):
-    """A folder of the cache does not hold what was written into it; the message names the file and says why."""
+    """A folder of the cache differs from what was written; the message names the file and the reason."""
 
 
 @dataclass(frozen=True)
 class Checks:
-    """What an array was when it was last known to be whole."""
+    """State of an array at its last successful check."""
 
-    stamp: tuple[int, int, int, int]  # bytes, times of change of content and of inode in ns, inode
-    crc32: tuple[int, ...]  # of the bytes of every case
+    stamp: tuple[int, int, int, int]  # bytes, mtime and ctime in ns, inode
+    crc32: tuple[int, ...]  # of the bytes of each case
 
 
 _ADAPTER: TypeAdapter[Checks] = TypeAdapter(Checks)
 
 
 def write_checks(folder: Path, crc32: Sequence[int]) -> None:
-    """Keep the checksums of the array in `folder`, which is on disk and changes no more."""
+    """Store the checksums of the array in `folder`, which is complete on disk."""
     _write(folder, Checks(_stamp(folder / PIXELS), tuple(crc32)))
 
 
 def open_checked(folder: Path, shape: tuple[int, ...], starts: Sequence[int]) -> np.ndarray:
-    """Map the array in `folder`; case i has its elements from starts[i] to starts[i + 1], counted along the first axis.
-
-    Raises `Damaged` where it is not the array of this shape that was written there.
+    """The array in `folder`, memory-mapped; case i has its elements from starts[i] to starts[i + 1] of the first axis.
+    Raises `Damaged` if it is not the array of this shape that was written there.
     """
     file, checks = folder / PIXELS, _read(folder / CHECKS)
     try:
         array = np.load(file, mmap_mode="r")
-    except (ValueError, EOFError, OSError) as error:  # cut short, emptied, another header
+    except (ValueError, EOFError, OSError) as error:  # truncated, empty, another header
         raise Damaged(f"{file} does not open: {error}") from error
     if array.shape != shape or array.dtype != np.uint8 or len(checks.crc32) != len(starts) - 1:
         raise Damaged(f"{file} is an array of {array.dtype} {array.shape}, expected uint8 {shape}")
     if (stamp := _stamp(file)) != checks.stamp:
         wrong = _num_wrong(array, starts, checks.crc32)
         if wrong:
-            raise Damaged(
-                f"{file} holds other bytes than were written, in {wrong} of {len(starts) - 1} cases"
-            )
-        with contextlib.suppress(OSError):  # a read-only cache is read again by every process
+            raise Damaged(f"{file} differs from what was written, in {wrong} of {len(starts) - 1} cases")
+        with contextlib.suppress(OSError):  # in a read-only cache every process checks again
             _write(folder, replace(checks, stamp=stamp))
     return array
 
 
 def checksum(block: np.ndarray) -> int:
-    """CRC-32 of the bytes of an array that lies in one piece."""
+    """CRC-32 of the bytes of a contiguous array."""
     return zlib.crc32(block.data)
 
 
@@ -86,7 +82,7 @@ def _read(file: Path) -> Checks:
     except FileNotFoundError:
         raise Damaged(f"{file} is missing, as in caches of earlier versions") from None
     except (OSError, ValidationError) as error:
-        raise Damaged(f"{file} does not read") from error
+        raise Damaged(f"{file} cannot be parsed") from error
 
 
 def _write(folder: Path, checks: Checks) -> None:

@@ -1,11 +1,11 @@
-"""Decode once: memory-mapped uint8 arrays that every fit on a node shares.
+"""Decode once: memory-mapped uint8 arrays that all fits on a node share.
 
-cache/v2/FINGERPRINT/ holds size-256/pixels.npy (four bytes a pixel: RGB, and 255 where the mask is 1) and
-original/pixels.npy (the masks at their own sizes, one bit a pixel), each with checks.json, the checksums of its cases.
-Each of the folders appears by one rename, so whoever sees it sees all of it; changed data has another fingerprint, and
-a folder that was damaged since is built again. Whoever reads a folder holds a shared lock (flock)
-on its pixels.npy, which the kernel takes back even from a killed process, and sets its time of change when opening it:
-`prune` removes what nobody holds, longest unused first.
+cache/v2/FINGERPRINT/ holds size-256/pixels.npy (four bytes per pixel: RGB, and 255 where the mask is 1) and
+original/pixels.npy (the masks at their original sizes, one bit per pixel), each with checks.json, the checksums of its
+cases. Each folder is created by one rename, so that readers see a complete one; changed data has another fingerprint,
+and a damaged folder is built again. A reader holds a shared lock (flock) on pixels.npy, which the kernel releases even
+for a killed process, and updates the folder's mtime when opening it: `prune` removes unlocked folders, least recently
+used first.
 """
 
 from __future__ import annotations
@@ -40,30 +40,29 @@ from orchestrator.data.images import read_image, read_mask
 from orchestrator.data.importing.verify import NUM_THREADS, Progress
 from orchestrator.data.resize import resize_image
 
-VERSION = "v2"  # raise it when the same files shall give other arrays
+VERSION = "v2"  # to be raised whenever the same files give other arrays
 
 logger = logging.getLogger(__name__)
 
 
 class CachedCases:
-    """Images and masks by case id. Cheap to make, and to pickle: it travels as paths, not as pixels."""
+    """Images and masks by case id. Cheap to create and to pickle, since it contains paths, not pixels."""
 
     def __init__(self, datasets: Sequence[Dataset], image_size: int, cache: Path) -> None:
-        """The arrays must exist: `cached_cases` makes them. They stay as long as this object does.
-
-        Raises `Damaged` where one is not what was written.
+        """The arrays must exist (see `cached_cases`), and are kept from pruning as long as this object exists.
+        Raises `Damaged` for an array that differs from what was written.
         """
         self.datasets = tuple(datasets)
         self.image_size = image_size
         self._cache = cache
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as locks:
             for part in _parts(self.datasets, image_size, cache):
-                held.callback(os.close, hold(part.folder))
-            weakref.finalize(self, held.pop_all().close)
+                locks.callback(os.close, lock_shared(part.folder))
+            weakref.finalize(self, locks.pop_all().close)
         self._rows = {
-            case.id: (shelf, row)
-            for shelf in (_open(dataset, image_size, cache) for dataset in self.datasets)
-            for row, case in enumerate(shelf.cases)
+            case.id: (arrays, row)
+            for arrays in (_open(dataset, image_size, cache) for dataset in self.datasets)
+            for row, case in enumerate(arrays.cases)
         }
 
     def __reduce__(self) -> tuple[type, tuple[tuple[Dataset, ...], int, Path]]:
@@ -74,39 +73,38 @@ class CachedCases:
         return self if image_size == self.image_size else cached_cases(self.datasets, image_size, self._cache)
 
     def frame(self, case_id: str) -> np.ndarray:
-        """uint8 (S, S, 4): RGB, and 255 where the mask is 1; where it lies on disk, and cannot be written."""
-        shelf, row = self._rows[case_id]
-        return shelf.frames[row]
+        """uint8 (S, S, 4): RGB, and 255 where the mask is 1; a read-only view of the file."""
+        arrays, row = self._rows[case_id]
+        return arrays.frames[row]
 
     def image(self, case_id: str) -> np.ndarray:
         """uint8 (S, S, 3), RGB; a copy."""
         return unpack(self.frame(case_id))[0]
 
     def mask(self, case_id: str) -> np.ndarray:
-        """uint8 (S, S) in {0, 1}, a copy; a polyp much smaller than a pixel of this size is lost."""
+        """uint8 (S, S) in {0, 1}, a copy; polyps much smaller than a pixel at this size are lost."""
         return unpack(self.frame(case_id))[1]
 
     def original_mask(self, case_id: str) -> np.ndarray:
-        """bool (H, W), at the size of the file."""
-        shelf, row = self._rows[case_id]
-        case = shelf.cases[row]
-        bits = shelf.bits[shelf.starts[row] : shelf.starts[row + 1]]
+        """bool (H, W), at the original size."""
+        arrays, row = self._rows[case_id]
+        case = arrays.cases[row]
+        bits = arrays.bits[arrays.starts[row] : arrays.starts[row + 1]]
         return (
             np.unpackbits(bits, count=case.height * case.width).astype(bool).reshape(case.height, case.width)
         )
 
     def case(self, case_id: str) -> Case:
-        shelf, row = self._rows[case_id]
-        return shelf.cases[row]
+        arrays, row = self._rows[case_id]
+        return arrays.cases[row]
 
 
 def cached_cases(
     datasets: Sequence[Dataset], image_size: int, cache: Path, on_progress: Progress | None = None
 ) -> CachedCases:
-    """Build what the cache lacks, then open it. Processes that ask for the same at once build it once.
-
-    What was damaged on disk is built again, and a line of the log says so. Raises `BadData` where a file of a dataset
-    is not the one that was imported.
+    """Cached cases at a size; missing arrays are built, only once if several processes request them.
+    Damaged arrays are built again, with a warning in the log. Raises `BadData` for a dataset whose files differ from
+    those that were imported.
     """
     refuse_changed(datasets, cache)
     while True:
@@ -129,21 +127,21 @@ def cached_cases(
 
 
 def read_sized(case: Case, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Decode one case as the cache holds it: image uint8 (size, size, 3), RGB, mask uint8 (size, size) in {0, 1}."""
+    """One case as cached: image uint8 (size, size, 3), RGB, mask uint8 (size, size) in {0, 1}."""
     image = resize_image(read_image(case.image), size)
     mask = resize_image(read_mask(case.mask).astype(np.uint8) * np.uint8(255), size)
     return image, (mask > 127).view(np.uint8)
 
 
 class Pruned(Exception):
-    """A folder of the cache went away before it could be held."""
+    """A folder of the cache was removed before it could be locked."""
 
 
-NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP)  # what a file system without locks answers: nobody can prune there
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP)  # errors of file systems without locks, on which prune does not work
 
 
-def hold(folder: Path) -> int:
-    """Keep a folder from being pruned until the descriptor that comes back is closed. Raises `Pruned`, or `Damaged`."""
+def lock_shared(folder: Path) -> int:
+    """Lock a folder against pruning until the returned descriptor is closed. Raises `Pruned` or `Damaged`."""
     try:
         descriptor = os.open(folder / PIXELS, os.O_RDONLY)
     except FileNotFoundError as error:
@@ -158,7 +156,7 @@ def hold(folder: Path) -> int:
     if not _is_still(folder / PIXELS, descriptor):  # pruned between opening and locking
         os.close(descriptor)
         raise Pruned(str(folder))
-    with contextlib.suppress(OSError):  # a read-only cache has nothing to remember
+    with contextlib.suppress(OSError):  # a read-only cache stores no times
         os.utime(folder)
     return descriptor
 
@@ -172,19 +170,19 @@ def _is_still(path: Path, descriptor: int) -> bool:
 
 @dataclass(frozen=True)
 class _Part:
-    """A folder with an array, and what of it belongs to one case."""
+    """A folder with an array, and its elements by case."""
 
     folder: Path
     dataset: Dataset
     shape: tuple[int, ...]
-    starts: list[int]  # along the first axis, one more than there are cases
+    starts: list[int]  # along the first axis, one entry more than cases
     decode: Callable[[Case], np.ndarray]
 
     def open(self) -> np.ndarray:
         return open_checked(self.folder, self.shape, self.starts)
 
     def fill(self, array: np.ndarray, row: int) -> int:
-        """Decode a case into its place; returns the checksum."""
+        """Decode a case into its elements; return the checksum."""
         block = array[self.starts[row] : self.starts[row + 1]]
         block[:] = self.decode(self.dataset.cases[row])
         return checksum(block)
@@ -199,7 +197,7 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class _Shelf:
+class _OpenArrays:
     """The open arrays of one dataset."""
 
     cases: tuple[Case, ...]
@@ -232,17 +230,17 @@ def _parts(datasets: Sequence[Dataset], size: int, cache: Path) -> list[_Part]:
 
 
 def _starts(dataset: Dataset) -> list[int]:
-    """Where the bits of each mask begin, in bytes; one more entry than there are cases."""
+    """First byte of each mask's bits; one entry more than cases."""
     return list(accumulate(((case.height * case.width + 7) // 8 for case in dataset.cases), initial=0))
 
 
 def build_lock(folder: Path) -> FileLock:
-    """Held by whoever makes a folder of the cache, or takes it away."""
+    """Lock held by a process that creates or removes a folder of the cache."""
     return FileLock(folder.with_name(f".{folder.name}.lock"))
 
 
 def _build(part: _Part) -> Iterator[None]:
-    """One step for each case; none if another process was faster."""
+    """Build a part, yielding after each case; nothing if another process was faster."""
     part.folder.parent.mkdir(parents=True, exist_ok=True)
     with build_lock(part.folder):
         if part.folder.exists():
@@ -258,7 +256,7 @@ def _build(part: _Part) -> Iterator[None]:
                     crc32.append(one)
                     yield
             array.flush()
-            del array  # what is mapped to be written may change its time of change
+            del array  # writable maps may still change the mtime
             write_checks(hidden, crc32)
             hidden.replace(part.folder)
         finally:
@@ -266,7 +264,7 @@ def _build(part: _Part) -> Iterator[None]:
 
 
 def _discard_damaged(part: _Part) -> None:
-    """Take a damaged folder away, unless it was built again meanwhile; who has it open keeps what is open."""
+    """Remove a damaged folder unless it was rebuilt meanwhile; processes that have it open keep their data."""
     with build_lock(part.folder):
         if not part.folder.exists() or part.is_sound:
             return
@@ -277,13 +275,13 @@ def _discard_damaged(part: _Part) -> None:
         except OSError as error:
             raise BadMachine(
                 str(part.folder),
-                f"is damaged, and cannot be replaced: {error.strerror}; remove it, or name another place with --cache",
+                f"is damaged, and cannot be replaced: {error.strerror}; remove it, or set another folder with --cache",
             ) from error
         shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _allocated(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """A new array on disk, all its bytes reserved: to write to a map on a full disk kills the process."""
+    """A new array on disk with all bytes reserved: writing to a map on a full disk would kill the process."""
     try:
         array = open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         with path.open("r+b") as file:
@@ -291,12 +289,12 @@ def _allocated(path: Path, shape: tuple[int, ...]) -> np.memmap:
     except OSError as error:
         raise BadMachine(
             str(path.parent.parent),
-            f"cannot reserve {size_text(math.prod(shape))} for decoded images: {error.strerror}; make room with "
-            "`orchestrator data cache --prune`, or name another disk with --cache",
+            f"cannot reserve {size_text(math.prod(shape))} for decoded images: {error.strerror}; free space with "
+            "`orchestrator data cache --prune`, or set another disk with --cache",
         ) from error
     return array
 
 
-def _open(dataset: Dataset, size: int, cache: Path) -> _Shelf:
+def _open(dataset: Dataset, size: int, cache: Path) -> _OpenArrays:
     sized, original = _sized(dataset, size, cache), _original(dataset, cache)
-    return _Shelf(dataset.cases, np.asarray(sized.open()), original.open(), original.starts)
+    return _OpenArrays(dataset.cases, np.asarray(sized.open()), original.open(), original.starts)

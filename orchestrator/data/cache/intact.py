@@ -1,8 +1,7 @@
-"""Whether the files of a dataset are still those that were imported; what changed since is refused by name.
-
-Checked at the door of whatever reads a dataset. A file whose size, times and inode are those of its last check is not
-read again; any other is hashed. What was found sound is kept per node and folder, below the cache: another node may see
-other bytes under the same path.
+"""Detection of changed files: whether a dataset still consists of the files that were imported.
+Checked before a dataset is read. A file with the size, times and inode of its last check is not read again; any other
+is hashed. Results are stored per node and folder, below the cache: another node may see other bytes under the same
+path.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from orchestrator.common.errors import BadData, Mistakes
 from orchestrator.common.files import write_atomically
 from orchestrator.data.cases import Case, Dataset
 from orchestrator.data.importing.verify import NUM_THREADS, Progress
-from orchestrator.data.masks.look import file_sha256, pair_sha256
+from orchestrator.data.masks.inspection import file_sha256, pair_sha256
 
-Stamp = tuple[int, int, int, int]  # bytes, times of change of content and of inode in ns, inode
+Stamp = tuple[int, int, int, int]  # bytes, mtime and ctime in ns, inode
 MOST_NAMED = 10  # problems in one message
 
 _STAMPS: TypeAdapter[dict[str, Stamp]] = TypeAdapter(dict[str, Stamp])
 
 
 def refuse_changed(datasets: Iterable[Dataset], cache: Path, on_progress: Progress | None = None) -> None:
-    """Raises `BadData` where a file is gone, or is not what was imported, for all files of all datasets at once."""
+    """Raise `BadData` with all missing files, and files that differ from those imported, of all datasets."""
     mistakes = Mistakes()
     for dataset in datasets:
         with mistakes.noted():
@@ -46,7 +45,7 @@ def _refuse_changed(dataset: Dataset, cache: Path, on_progress: Progress | None)
     if not _unknown(dataset.cases, stamps, _read(file)):
         return
     with ExitStack() as alone:
-        with suppress(OSError):  # a read-only cache remembers nothing, so nobody waits for another's work
+        with suppress(OSError):  # a read-only cache stores nothing, so waiting for another process is useless
             file.parent.mkdir(parents=True, exist_ok=True)
             alone.enter_context(FileLock(file.with_suffix(".lock")))
         sound = _read(file)
@@ -71,27 +70,27 @@ def _with_remedy(dataset: Dataset, problems: Sequence[str]) -> list[str]:
     more = len(problems) - MOST_NAMED
     *first, last = [*problems[:MOST_NAMED], *([f"and {more} more"] if more > 0 else [])]
     remedy = (
-        f"put back what was imported, or remove {dataset.folder} and add the dataset again; "
+        f"restore the imported files, or remove {dataset.folder} and add the dataset again; "
         f"`orchestrator data check {dataset.name}` reads every file"
     )
     return [*first, f"{last}; {remedy}"]
 
 
 def _problems(case: Case) -> list[str]:
-    """What is wrong with the files of a case, by their bytes."""
+    """Problems of the files of a case, by their bytes."""
     found: dict[str, str] = {}
     problems = []
     for name, path in zip(_names(case), (case.image, case.mask), strict=True):
         try:
             found[name] = file_sha256(path)
         except FileNotFoundError:
-            problems.append(f"{name}: is gone")
+            problems.append(f"{name}: is missing")
         except OSError as error:
             problems.append(f"{name}: cannot be read: {error.strerror}")
     if problems or pair_sha256(*found.values()) == case.sha256:
         return problems
     expected = dict(zip(_names(case), (case.image_sha256, case.mask_sha256), strict=True))
-    if not all(expected.values()):  # imported before digests of single files were kept
+    if not all(expected.values()):  # imported before digests of single files were stored
         return [
             f"{' or '.join(found)}: not the bytes that were imported: expected SHA-256 {case.sha256[:12]} of both, "
             f"found {pair_sha256(*found.values())[:12]}"
@@ -108,7 +107,7 @@ def _names(case: Case) -> tuple[str, str]:
 
 
 def _stamps(dataset: Dataset) -> dict[str, Stamp]:
-    """Of every file there is, by one look at each folder; no file is opened."""
+    """Stamps of all existing files, from one scan of each folder without opening files."""
     found = {}
     for folder in ("images", "masks"):
         with suppress(FileNotFoundError), os.scandir(dataset.folder / folder) as entries:
@@ -121,7 +120,7 @@ def _stamps(dataset: Dataset) -> dict[str, Stamp]:
 
 
 def _unknown(cases: Iterable[Case], stamps: Mapping[str, Stamp], sound: Mapping[str, Stamp]) -> list[Case]:
-    """Cases of which a file is gone, or was not checked as it is now."""
+    """Cases with a missing file, or one that was not checked in its current state."""
     return [
         case
         for case in cases
@@ -130,13 +129,13 @@ def _unknown(cases: Iterable[Case], stamps: Mapping[str, Stamp], sound: Mapping[
 
 
 def _index(dataset: Dataset, cache: Path) -> Path:
-    """The file of what was found sound, of this dataset in this folder as this node sees it."""
+    """The file with results of earlier checks, for this dataset in this folder on this node."""
     where = hashlib.sha256(f"{platform.node()}\n{dataset.folder}".encode()).hexdigest()[:12]
     return cache / "intact" / f"{dataset.fingerprint}-{where}.json"
 
 
 def _read(file: Path) -> dict[str, Stamp]:
-    """Nothing where the file does not read: all is checked again."""
+    """Stamps from earlier checks; empty if the file cannot be parsed, so that all is checked again."""
     try:
         return _STAMPS.validate_json(file.read_bytes())
     except (OSError, ValidationError):

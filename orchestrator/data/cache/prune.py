@@ -1,9 +1,8 @@
-"""What lies in the cache on disk, and how it is kept within bounds without taking anything from under a reader.
-
-A folder goes away only while its build lock and an exclusive lock on its pixels.npy are held: no other process builds
-it, and none has it open. It is first renamed, so that it is seen whole or not at all. Lock files stay: they are empty,
-and two processes that lock two files of one name exclude nobody. What was found of near-duplicates lies in single
-files, which go away while no process looks for any.
+"""Content of the cache on disk, and pruning that never removes data in use.
+A folder is removed only under its build lock and an exclusive lock on its pixels.npy: no other process builds it or
+has it open. It is renamed first, so that readers see all of it or nothing. Lock files stay: they are empty, and with
+two lock files of one name locks would not exclude each other. Near-duplicates are stored in single files, which are
+removed only while no process searches for them.
 """
 
 from __future__ import annotations
@@ -23,80 +22,78 @@ from filelock import Timeout
 
 from orchestrator.data.cache.frames import PIXELS, VERSION, build_lock
 from orchestrator.data.cases import Dataset
-from orchestrator.data.near_duplicates.answers import search_lock
 from orchestrator.data.near_duplicates.find import FOLDER as LEAKS
 from orchestrator.data.near_duplicates.find import VERSION as LEAKS_VERSION
+from orchestrator.data.near_duplicates.result_files import search_lock
 
-LANDMARKS, ANSWERS = "landmarks", "near-duplicates"
+LANDMARKS, NEAR_DUPLICATES = "landmarks", "near-duplicates"
 
 
 @dataclass(frozen=True)
-class Holding:
+class CacheEntry:
     """A folder of arrays, or files about one dataset in a folder."""
 
     folder: Path
     fingerprint: str
-    dataset: str | None  # the dataset of the home that needs it, if any
-    size: str  # "256", "original" for the masks at their own sizes, or the kind of files
+    dataset: str | None  # the dataset in the home that needs it, if any
+    size: str  # "256", "original" for masks at their original sizes, or the kind of files
     num_bytes: int
     last_used: datetime
-    in_use: bool  # by a process that runs now, this one included
-    files: tuple[Path, ...] = ()  # where the folder holds others, too
+    in_use: bool  # by any running process, including this one
+    files: tuple[Path, ...] = ()  # if the folder contains others, too
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was done: folders that went away, and partial folders of killed builds that were swept."""
+    """Result of pruning: folders that were removed, and partial folders of killed builds."""
 
-    removed: tuple[Holding, ...]
+    removed: tuple[CacheEntry, ...]
     swept: tuple[Path, ...]
-    kept: tuple[Holding, ...]
+    kept: tuple[CacheEntry, ...]
 
 
-def holdings(cache: Path, datasets: Sequence[Dataset]) -> tuple[Holding, ...]:
-    """Everything that is complete, in the order in which it would be pruned.
-
-    First what no dataset of the home needs, then the rest; in each part, longest unused first.
+def cache_entries(cache: Path, datasets: Sequence[Dataset]) -> tuple[CacheEntry, ...]:
+    """All complete entries, in the order in which they would be pruned.
+    Entries that no dataset in the home needs come first; within both parts, least recently used first.
     """
     names = {dataset.fingerprint: dataset.name for dataset in datasets}
     found = [
-        holding
+        entry
         for folder in cache.glob("*/*/*")
-        if folder.is_dir() and not folder.name.startswith(".") and (holding := _look(folder, names))
+        if folder.is_dir() and not folder.name.startswith(".") and (entry := _entry(folder, names))
     ]
-    found += [holding for folder in (cache / LEAKS).glob("*") for holding in _look_at_files(folder, names)]
+    found += [entry for folder in (cache / LEAKS).glob("*") for entry in _file_entries(folder, names)]
     return tuple(
         sorted(found, key=lambda one: (one.dataset is not None, one.last_used, one.folder, one.size))
     )
 
 
 def prune(cache: Path, datasets: Sequence[Dataset], max_bytes: int | None = None) -> Pruned:
-    """Remove what no dataset needs, and more of it until `max_bytes` are left; never what is in use.
-
-    Without `max_bytes`, what the datasets need stays, however much it is. Which near-duplicates they have stays anyway:
-    it is small, and takes long to find.
+    """Remove entries that no dataset needs, and further ones until `max_bytes` are left; never those in use.
+    Without `max_bytes`, entries that datasets need are kept, whatever their size. Near-duplicates of datasets are
+    always kept: they are small, and take long to find.
     """
     swept = tuple(
         path
         for path in cache.glob("*/*/.*.partial")
         if (_remove_files([path]) if path.parent.parent.name == LEAKS else _sweep(path))
     )
-    found = holdings(cache, datasets)
-    left = sum(holding.num_bytes for holding in found)
+    found = cache_entries(cache, datasets)
+    left = sum(entry.num_bytes for entry in found)
     removed = []
-    for holding in found:
-        too_much = max_bytes is not None and left > max_bytes and holding.size != ANSWERS
-        remove = partial(_remove_files, holding.files) if holding.files else partial(_remove, holding.folder)
-        if (holding.dataset is None or too_much) and remove():
-            removed.append(holding)
-            left -= holding.num_bytes
+    for entry in found:
+        too_much = max_bytes is not None and left > max_bytes and entry.size != NEAR_DUPLICATES
+        remove = partial(_remove_files, entry.files) if entry.files else partial(_remove, entry.folder)
+        if (entry.dataset is None or too_much) and remove():
+            removed.append(entry)
+            left -= entry.num_bytes
     return Pruned(tuple(removed), swept, tuple(one for one in found if one not in removed))
 
 
-def _look(folder: Path, names: Mapping[str, str]) -> Holding | None:
-    """None if it goes away meanwhile."""
+def _entry(folder: Path, names: Mapping[str, str]) -> CacheEntry | None:
+    """The entry of a folder; None if it is removed meanwhile."""
     try:
-        return Holding(
+        return CacheEntry(
             folder=folder,
             fingerprint=folder.parent.name,
             dataset=names.get(folder.parent.name) if folder.parent.parent.name == VERSION else None,
@@ -109,19 +106,19 @@ def _look(folder: Path, names: Mapping[str, str]) -> Holding | None:
         return None
 
 
-def _look_at_files(folder: Path, names: Mapping[str, str]) -> Iterator[Holding]:
-    """Landmarks of each dataset, and which near-duplicates it has; those of two are of the one that is gone, if any."""
+def _file_entries(folder: Path, names: Mapping[str, str]) -> Iterator[CacheEntry]:
+    """Entries of landmarks and near-duplicates by dataset; a pair of datasets belongs to the removed one, if any."""
     owned: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for file in sorted(folder.glob("*.landmarks")):
         owned[file.name.rpartition("-")[0], LANDMARKS].append(file)
     for file in sorted(folder.glob("*.json")):
         marks = file.stem.split("-")
-        owned[next((mark for mark in marks if mark not in names), marks[0]), ANSWERS].append(file)
-    in_use = bool(owned) and not _nobody_looks(folder)
+        owned[next((mark for mark in marks if mark not in names), marks[0]), NEAR_DUPLICATES].append(file)
+    in_use = bool(owned) and not _is_search_idle(folder)
     for (fingerprint, kind), files in owned.items():
-        with suppress(FileNotFoundError):  # they go away meanwhile
+        with suppress(FileNotFoundError):  # removed meanwhile
             stats = [file.stat() for file in files]
-            yield Holding(
+            yield CacheEntry(
                 folder=folder,
                 fingerprint=fingerprint,
                 dataset=names.get(fingerprint) if folder.name == LEAKS_VERSION else None,
@@ -133,7 +130,7 @@ def _look_at_files(folder: Path, names: Mapping[str, str]) -> Iterator[Holding]:
             )
 
 
-def _nobody_looks(folder: Path) -> bool:
+def _is_search_idle(folder: Path) -> bool:
     try:
         with search_lock(folder).acquire(timeout=0):
             return True
@@ -142,17 +139,16 @@ def _nobody_looks(folder: Path) -> bool:
 
 
 def _is_free(folder: Path) -> bool:
-    with _alone(folder) as alone:
+    with _exclusive(folder) as alone:
         return alone
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    """Whether no process has the folder open; none can open it meanwhile."""
-    first = folder / "masks.npy"  # what readers of version 1 of the cache lock
-    with (first if first.exists() else folder / PIXELS).open(
-        "r+b"
-    ) as file:  # to be locked alone, a file on NFS must be open for writing
+def _exclusive(folder: Path) -> Iterator[bool]:
+    """Context that holds an exclusive lock; False if another process has the folder open."""
+    first = folder / "masks.npy"  # locked by readers of version 1 of the cache
+    # for an exclusive lock on NFS a file must be open for writing
+    with (first if first.exists() else folder / PIXELS).open("r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -162,10 +158,10 @@ def _alone(folder: Path) -> Iterator[bool]:
 
 
 def _remove(folder: Path) -> bool:
-    """False where somebody builds, reads or removes it."""
+    """Remove a folder; False if another process builds, reads or removes it."""
     hidden = folder.with_name(f".{folder.name}.partial")
     try:
-        with build_lock(folder).acquire(timeout=0), _alone(folder) as alone:
+        with build_lock(folder).acquire(timeout=0), _exclusive(folder) as alone:
             if alone:
                 shutil.rmtree(hidden, ignore_errors=True)
                 folder.replace(hidden)
@@ -176,7 +172,7 @@ def _remove(folder: Path) -> bool:
 
 
 def _remove_files(files: Sequence[Path]) -> bool:
-    """Of near-duplicates; False while a process looks for some."""
+    """Remove files of near-duplicates; False while a process searches for them."""
     try:
         with search_lock(files[0].parent).acquire(timeout=0):
             for file in files:
@@ -187,7 +183,7 @@ def _remove_files(files: Sequence[Path]) -> bool:
 
 
 def _sweep(partial: Path) -> bool:
-    """Remove what a killed build or removal left; False where one is going on."""
+    """Remove what a killed build or removal left behind; False if one is in progress."""
     folder = partial.with_name(partial.name.removeprefix(".").removesuffix(".partial"))
     try:
         with build_lock(folder).acquire(timeout=0):

@@ -1,1 +1,1 @@
-"""A table of groups and centers -> the group and center of every case."""
+"""Groups and centers of cases, from tables."""

@@ -1,7 +1,7 @@
-"""A table of text -> the group and the center of every case, and in words how it was understood.
+"""The group and the center of every case from a text table, with remarks on its interpretation.
 
-Such tables are made by hand, by spreadsheets in many languages and by scripts; what can be read in one way only is
-read and reported, all else is refused with the remedy.
+Such tables come from people, scripts and spreadsheets in many languages; a table with a single interpretation is read
+and reported, any other is rejected with the remedy.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from orchestrator.data.groups.spreadsheet import Notes, read_rows
 from orchestrator.data.sources.pairs import Membership
 from orchestrator.data.spelling import composed
 
-GROUP, CENTER = "group", "center"  # the columns that are looked for where none is named
-# Words that headings are, without capitals and blanks; from the likeliest on.
+GROUP, CENTER = "group", "center"  # default columns
+# Known headings, without capitals and blanks; most likely ones first.
 NAMES = (
     "name case_name image image_name image_file image_id image_path img file filename file_name path frame frame_name "
     "stem bild datei dateiname case id"
@@ -33,7 +33,7 @@ CENTERS = (
     "institute clinic klinik zentrum"
 )
 NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
-FEW = 3  # images from which groups of one each are worth a remark
+FEW = 3  # images from which groups of one image each get a remark
 Row = Mapping[str, str]  # heading -> cell
 SPREADSHEET = re.compile(r"=.*|#(?!n/?[av]$)[a-z/0]+[!?]?|#{3,}", re.IGNORECASE)  # =A1, #REF!, #WERT!, #####
 NOTHING = ("", "nan", "none", "null", "na", "n/a", "#n/a", "#nv", "<na>", "-", "--", "?", "unknown")
@@ -41,12 +41,12 @@ NOTHING = ("", "nan", "none", "null", "na", "n/a", "#n/a", "#nv", "<na>", "-", "
 
 @dataclass(frozen=True)
 class Table:
-    """What a groups file says."""
+    """Content of a groups file."""
 
-    members: Mapping[str, Membership]  # by stem; holds every case unless there are problems
-    has_groups: bool  # a column of groups was found
+    members: Mapping[str, Membership]  # by stem; contains every case unless there are problems
+    has_groups: bool  # whether there is a column of groups
     problems: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()  # how it was understood, where that is not plain
+    remarks: tuple[str, ...] = ()  # on its interpretation, where it is not obvious
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ def read_groups(
     center_column: str = CENTER,
     skipped: Collection[str] = (),
 ) -> Table:
-    """Group and center of every stem; the names of columns are the user's own, or known synonyms of the defaults.
+    """Group and center of every stem; columns are named by the user, or known synonyms of the defaults.
 
-    Rows of `skipped` names are no mistake; nor are rows of other images, where every stem has one.
+    Rows of `skipped` names are ignored, and so are rows of other images if every stem has a row.
     """
     notes = Notes()
     try:
@@ -92,7 +92,7 @@ def _columns(
     stems: Collection[str],
     notes: Notes,
 ) -> _Columns | None:
-    """Which column holds what; None, and a problem for each, where that is not clear."""
+    """The columns of names, groups and centers; None, and a problem for each, if they are ambiguous or missing."""
     named = [heading for heading in headings if heading]
     name = _name_column(rows, named, stems, notes)
     found = [
@@ -103,9 +103,9 @@ def _columns(
     here = f"found {', '.join(named) or 'no headings'}"
     if name is None:
         notes.problems.append(f"expected a column 'name' with the names of the images, {here}")
-    for asked, default, column in zip(wanted, (GROUP, CENTER), found, strict=True):
-        if column is None and asked != default:
-            notes.problems.append(f"expected the column {asked!r} of --{default}-column, {here}")
+    for requested, default, column in zip(wanted, (GROUP, CENTER), found, strict=True):
+        if column is None and requested != default:
+            notes.problems.append(f"expected the column {requested!r} of --{default}-column, {here}")
     if not any(found) and wanted == (GROUP, CENTER) and not is_ambiguous:
         notes.problems.append(
             f"expected a column 'group' (video, patient) or 'center', {here}; name yours with "
@@ -121,7 +121,7 @@ def _columns(
 
 
 def _column(headings: Sequence[str], synonyms: str, wanted: str, default: str, notes: Notes) -> str | None:
-    """The heading that is wanted, to the letter or but for capitals and blanks; else the only synonym of a default."""
+    """The heading equal to `wanted`, or equal except for capitals and blanks; else the only synonym of a default."""
     if wanted in headings:
         return wanted
     alike = [heading for heading in headings if _plain(heading) == _plain(wanted)]
@@ -140,7 +140,7 @@ def _column(headings: Sequence[str], synonyms: str, wanted: str, default: str, n
 def _name_column(
     rows: Collection[Row], headings: Sequence[str], stems: Collection[str], notes: Notes
 ) -> str | None:
-    """`name`, else the synonym whose cells name the most cases."""
+    """`name`, else the synonym whose cells match the most cases."""
     if "name" in headings:
         return "name"
     ways, ranked = finders(stems), NAMES.split()
@@ -178,7 +178,7 @@ def _members(
 def _rows_by_stem(
     rows: Mapping[int, Row], columns: _Columns, stems: Collection[str], notes: Notes
 ) -> tuple[dict[str, dict[int, Row]], dict[int, str]]:
-    """Rows of each case by their lines, and names of no case by theirs; how names were read is noted."""
+    """Rows by stem and line, and names without a case by line; remarks on how names were matched."""
     found: dict[str, dict[int, Row]] = defaultdict(dict)
     others: dict[int, str] = {}
     changed: dict[str, list[str]] = defaultdict(list)
@@ -201,7 +201,7 @@ def _membership(row: Row, columns: _Columns) -> Membership:
 
 
 def _cell(row: Row, column: str | None) -> str:
-    """An umlaut is one letter, as macOS does not write it: a patient must not become two."""
+    """A cell without surplus blanks, in Unicode form NFC so that umlauts of macOS do not split a patient in two."""
     text = " ".join(composed(row.get(column) or "").split()) if column else ""
     return "" if text.casefold() in NOTHING else text
 
@@ -213,36 +213,36 @@ def _check_names(
     columns: _Columns,
     notes: Notes,
 ) -> None:
-    """Every case needs one row, or several that say the same; rows of other images are counted."""
+    """Report cases without exactly one row (or several equal rows); rows of other images are counted."""
     several = {stem: here for stem, here in found.items() if len(here) > 1}
-    parted = [stem for stem, here in several.items() if len(_said(here, columns)) > 1]
-    if parted:
-        contradictions = _listed([_contradiction(stem, several[stem], columns) for stem in parted])
+    differing = [stem for stem, here in several.items() if len(_memberships(here, columns)) > 1]
+    if differing:
+        contradictions = _listed([_contradiction(stem, several[stem], columns) for stem in differing])
         notes.problems.append(f"rows that contradict each other: {contradictions}; keep one for each image")
-    if same := [f"{stem!r} (lines {_lines(here)})" for stem, here in several.items() if stem not in parted]:
-        notes.remarks.append(f"rows that are there more than once, and say the same: {_listed(same)}")
+    if same := [
+        f"{stem!r} (lines {_lines(here)})" for stem, here in several.items() if stem not in differing
+    ]:
+        notes.remarks.append(f"repeated rows with equal content: {_listed(same)}")
     missing = sorted(set(stems) - found.keys())
-    strangers = _listed([f"{name!r} (line {line})" for line, name in others.items()])
+    unknown = _listed([f"{name!r} (line {line})" for line, name in others.items()])
     if missing and not found:
-        rows = f"its rows are named as {strangers}" if others else "it has no rows"
-        notes.problems.append(f"names no image: {rows}; images are named as {some(missing[:3])}")
+        rows = f"its rows are named {unknown}" if others else "it has no rows"
+        notes.problems.append(f"names no image: {rows}; images are named {some(missing[:3])}")
     elif missing:
-        notes.problems += [f"names without a case: {strangers}"] if others else []
+        notes.problems += [f"names without a case: {unknown}"] if others else []
         notes.problems.append(f"cases without a row: {some(missing)}; a row may leave its cell empty")
     elif others:
-        notes.remarks.append(
-            f"{len(others)} row{'s'[: len(others) > 1]} of images that are not here, left out: {strangers}"
-        )
+        notes.remarks.append(f"{len(others)} row{'s'[: len(others) > 1]} of other images, ignored: {unknown}")
     if missing and (remedy := spoiled(others.values())):
         notes.problems.append(remedy)
 
 
-def _said(rows: Mapping[int, Row], columns: _Columns) -> set[Membership]:
+def _memberships(rows: Mapping[int, Row], columns: _Columns) -> set[Membership]:
     return {_membership(row, columns) for row in rows.values()}
 
 
 def _contradiction(stem: str, rows: Mapping[int, Row], columns: _Columns) -> str:
-    """'c0' is in group 'p1' (line 2: 'train/c0.png'), group 'p2' (line 9: 'test/c0.png')"""
+    """Text such as `'c0' is in group 'p1' (line 2: 'train/c0.png'), group 'p2' (line 9: 'test/c0.png')`."""
     texts: dict[Membership, str] = {}
     for line, row in rows.items():
         member = _membership(row, columns)
@@ -257,7 +257,7 @@ def _lines(rows: Mapping[int, Row]) -> str:
 
 
 def _check_cells(rows: Iterable[Row], columns: _Columns, notes: Notes) -> None:
-    """Report what was taken for an empty cell, and groups that differ in how they are written alone."""
+    """Report texts that count as empty cells, and groups whose names differ only in spelling."""
     rows = list(rows)
     for kind, column in (("group", columns.group), ("center", columns.center)):
         cells = [" ".join(composed(row.get(column) or "").split()) for row in rows] if column else []
@@ -272,17 +272,17 @@ def _check_cells(rows: Iterable[Row], columns: _Columns, notes: Notes) -> None:
             if len(found) > 1 and text not in NOTHING:
                 alike = " and ".join(map(repr, sorted(found)))
                 same = len({cell.casefold() for cell in found}) == 1
-                why = "they differ in capitals alone" if same else "they are one number"
+                why = "they differ only in capitals" if same else "they are one number"
                 notes.remarks.append(
-                    f"{alike} are different {kind}s, although {why}; write one of them if they are the same"
+                    f"{alike} are different {kind}s, although {why}; use one spelling if they are the same"
                 )
 
 
 def _wrong_cells(kind: str, cells: Sequence[str]) -> Iterator[str]:
-    """What cannot be the name of a group or center, although it would pass for one."""
+    """Problems of cells that cannot be the name of a group or center."""
     for what, remedy, wrong in (
-        ("errors or formulas of a spreadsheet", "mend them there, and save values", SPREADSHEET.fullmatch),
-        ("letters that cannot be seen", "write them again", lambda cell: not cell.isprintable()),
+        ("errors or formulas of a spreadsheet", "correct them there, and save values", SPREADSHEET.fullmatch),
+        ("invisible characters", "write them again", lambda cell: not cell.isprintable()),
         ("'image:' at the beginning", "which means no group", lambda cell: cell.startswith("image:")),
     ):
         if found := [ascii(cell) for cell in cells if wrong(cell)]:
@@ -290,7 +290,7 @@ def _wrong_cells(kind: str, cells: Sequence[str]) -> Iterator[str]:
 
 
 def _meant(cell: str) -> str:
-    """The same text for 001, 1 and 1.0, as spreadsheets write one number, and for P1 and p1."""
+    """A key that is equal for 001, 1 and 1.0, which spreadsheets treat as one number, and for P1 and p1."""
     number = cell.replace(",", ".")
     return f"{float(number):.12g}" if NUMBER.fullmatch(number) else cell.casefold()
 
@@ -299,7 +299,7 @@ def _check_gaps(kind: str, cells: Mapping[str, str], lines: Mapping[str, int], n
     if kind == GROUP and len(cells) >= FEW and len({*cells.values(), ""}) == len(cells) + 1:
         notes.remarks.append(
             f"each of the {len(cells)} images has a group of its own, so no two are known to belong together; name "
-            "another column with --group-column if this is none of patients or videos"
+            "another column with --group-column if this one is not of patients or videos"
         )
     gaps = [f"{stem!r} (line {lines[stem]})" for stem, text in cells.items() if not text]
     if not gaps:
@@ -312,7 +312,7 @@ def _check_gaps(kind: str, cells: Mapping[str, str], lines: Mapping[str, int], n
 
 
 def some(names: Sequence[str]) -> str:
-    """The first ten names, quoted, and how many more there are."""
+    """The first ten names, quoted, and the number of further ones."""
     return _listed([repr(name) for name in names])
 
 

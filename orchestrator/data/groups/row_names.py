@@ -1,4 +1,4 @@
-"""Which case a row of a table is about, however its name was written by people, scripts and spreadsheets."""
+"""Matching of table rows with cases, for names as people, scripts and spreadsheets write them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Finder = Callable[[str], str | None]
 
 
 def finders(stems: Collection[str]) -> list[tuple[str, Finder]]:
-    """Ways to read a name, the plainest first, each with what to report about it; names that fit two cases fit none."""
+    """Methods of matching a name, strictest first, each with its remark; a name that fits two cases matches none."""
     by_form, by_letters = _unique(stems, composed), _unique(stems, folded)
     numbers = _unique([stem for stem in stems if stem.isdecimal()], lambda stem: str(int(stem)))
     known = set(stems)
@@ -29,28 +29,28 @@ def finders(stems: Collection[str]) -> list[tuple[str, Finder]]:
         ("", lambda name: name if name in known else None),
         ("suffixes and folders of names are left out", lambda name: _within(bare(name), known)),
         ("folders of names are read as part of them", lambda name: _within(_joined(name), known)),
-        ("accents of names are written in another way", lambda name: by_form.get(composed(name))),
+        ("accents of names are encoded differently", lambda name: by_form.get(composed(name))),
         (
-            "names are matched but for capitals",
+            "capitals of names are ignored",
             lambda name: by_letters.get(folded(name)) or by_letters.get(folded(bare(name))),
         ),
         (
-            "leading zeros of names are made up for",
+            "leading zeros of names are ignored",
             lambda name: numbers.get(str(int(bare(name)))) if bare(name).isdecimal() else None,
         ),
         (
-            "decimals of names, which spreadsheets add, are left out",
+            "decimals of names, which spreadsheets add, are ignored",
             lambda name: numbers.get(str(int(found[1]))) if (found := DECIMALS.fullmatch(name)) else None,
         ),
     ]
 
 
 def spoiled(names: Iterable[str]) -> str:
-    """What to do about names that a spreadsheet took for numbers or dates; "" where none looks so."""
+    """Remedy for names that a spreadsheet converted to numbers or dates; "" if there are none."""
     found = next((name for name in names if ROUNDED.fullmatch(name) or DATE.fullmatch(name)), "")
     what = "number" if ROUNDED.fullmatch(found) else "date"
     return (
-        f"{found!r} looks like a {what} that a spreadsheet made of a name; give that column the format Text, "
+        f"{found!r} seems to be a {what} that a spreadsheet made of a name; give that column the format Text, "
         "write the names again and save as CSV"
         if found
         else ""
@@ -58,13 +58,13 @@ def spoiled(names: Iterable[str]) -> str:
 
 
 def bare(name: str) -> str:
-    """images/c0.PNG -> c0"""
+    """The stem of a path: images/c0.PNG -> c0."""
     path = PurePosixPath(name.replace("\\", "/"))
     return path.stem if path.suffix.lower() in EXTENSIONS else path.name
 
 
 def _joined(name: str) -> str:
-    """seq1/c0.png -> seq1_c0, as frames of several folders are told apart"""
+    """seq1/c0.png -> seq1_c0, the form in which frames of several folders get unique names."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     return "_".join((*parts[-2:-1], bare(name)))
 

@@ -1,4 +1,4 @@
-"""A table of text, as people and spreadsheets save it -> rows by heading, and in words how it was understood."""
+"""Rows of a text table by heading, as people and spreadsheets save it, with remarks on its interpretation."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from orchestrator.common.errors import BadData
 
 MAX_BYTES = 64 << 20
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-PROTECTED = re.compile(r'^\s*="(.*)"\s*$')  # ="0001", which keeps a spreadsheet from making a number of it
-# Not text, by first bytes: what a spreadsheet saves if it is not asked for CSV.
+PROTECTED = re.compile(r'^\s*="(.*)"\s*$')  # ="0001", which prevents conversion to a number
+# Not text, by first bytes: default formats of spreadsheets.
 WORKBOOKS = {b"PK\x03\x04": "a workbook (.xlsx, .ods)", b"\xd0\xcf\x11\xe0": "an old workbook (.xls)"}
 
 
 @dataclass
 class Notes:
-    """What is wrong with a table, and how it was understood where that is not plain."""
+    """Problems of a table, and remarks on its interpretation."""
 
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
 
 def read_rows(path: Path, notes: Notes) -> tuple[dict[int, dict[str, str]], list[str]]:
-    """Rows by line number, blank ones left out, as heading -> cell; and the headings. BadData where it is no text."""
+    """Line number -> row (heading -> cell) without blank rows, and the headings. BadData if it is not text."""
     text = _text(path, notes)
     first, _, rest = text.partition("\n")
     delimiter = ""
@@ -70,7 +70,7 @@ def _text(path: Path, notes: Notes) -> str:
             path.name, f"expected a CSV file in UTF-8, found {error.reason}; save it as UTF-8"
         ) from error
     if "\0" in text:
-        raise BadData(path.name, "expected a CSV file, found bytes that are no text")
+        raise BadData(path.name, "expected a CSV file, found bytes that are not text")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -89,7 +89,7 @@ def _encoding(content: bytes) -> str:
 
 
 def _delimiter(text: str) -> str:
-    """What parts the first line most often, outside of quotes; a comma where nothing does."""
+    """The most frequent separator in the first line, outside of quotes; a comma if there is none."""
     line = next((line for line in text.split("\n") if line.strip()), "")
     bare = "".join(line.split('"')[::2])
     return max(DELIMITERS, key=lambda delimiter: (bare.count(delimiter), delimiter == ","))

@@ -1,1 +1,1 @@
-"""Pairs of files -> a verified dataset on disk."""
+"""Import of pairs of files into verified datasets on disk."""

@@ -1,4 +1,4 @@
-"""Whether the files of a dataset are those that were imported."""
+"""Check of a dataset against the files that were imported."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from orchestrator.data.cases import MANIFEST, Case, Dataset
 from orchestrator.data.images import read_image, read_mask
 from orchestrator.data.importing.dataset import _fingerprint
 from orchestrator.data.importing.verify import NUM_THREADS, Progress
-from orchestrator.data.masks.look import file_sha256, pair_sha256
+from orchestrator.data.masks.inspection import file_sha256, pair_sha256
 from orchestrator.data.sources.pairs import Membership
 
 
 def check_dataset(dataset: Dataset, on_progress: Progress | None = None) -> list[str]:
-    """Read every file again: every problem in words, empty when all is as it was imported."""
+    """Problems found by reading every file again; empty if nothing changed since the import."""
     problems = []
     with pooled(ThreadPoolExecutor(NUM_THREADS)) as pool:
         for done, found in enumerate(pool.map(_check_case, dataset.cases), start=1):
@@ -29,11 +29,11 @@ def check_dataset(dataset: Dataset, on_progress: Progress | None = None) -> list
 
 
 def _check_record(dataset: Dataset) -> list[str]:
-    """Whether dataset.json names the cases, groups and centers that were imported, and its folder."""
+    """Problems of dataset.json: other cases, groups or centers than imported, or another folder."""
     problems = []
     if dataset.name != dataset.folder.name:
         problems.append(
-            f"{MANIFEST}: is of {dataset.name!r}, but lies in {dataset.folder.name!r}; rename the folder, or add the "
+            f"{MANIFEST}: is of {dataset.name!r}, but in folder {dataset.folder.name!r}; rename the folder, or add the "
             "data under the other name"
         )
     stems = {case.id: case.id.removeprefix(f"{dataset.name}/") for case in dataset.cases}
@@ -50,7 +50,7 @@ def _check_record(dataset: Dataset) -> list[str]:
 
 def _check_case(case: Case) -> list[str]:
     missing = [
-        f"{path.parent.name}/{path.name}: is gone" for path in (case.image, case.mask) if not path.exists()
+        f"{path.parent.name}/{path.name}: is missing" for path in (case.image, case.mask) if not path.exists()
     ]
     if missing:
         return missing

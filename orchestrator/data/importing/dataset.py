@@ -1,4 +1,4 @@
-"""A folder or an archive of images and masks -> a dataset: copied, verified, named by its content."""
+"""Import of a folder or an archive of images and masks as a dataset: copied, verified, hashed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from orchestrator.data.cases import FORMAT, MANIFEST, Case, Dataset, _datasets_f
 from orchestrator.data.groups.group_table import CENTER, GROUP, read_groups
 from orchestrator.data.importing.disk_space import DiskSpace
 from orchestrator.data.importing.verify import JOURNAL, NUM_THREADS, Progress, copy_verified, drop_others
-from orchestrator.data.masks.look import Facts, look_at
+from orchestrator.data.masks.inspection import Facts, inspect_pair
 from orchestrator.data.masks.mask_rule import BLACK_AND_WHITE, MaskRule
 from orchestrator.data.masks.repeats import problems_of_repeats, remarks_on_repeats
 from orchestrator.data.masks.verdict import (
@@ -38,10 +38,10 @@ from orchestrator.data.sources.pairs import Membership, Pair, collapsed
 from orchestrator.data.sources.sets import AS_FOUND, Reading
 from orchestrator.data.sources.skipped import SKIP_BAD, share_skipped, skipped_cases
 
-LONGEST_NAME = 120  # of a dataset: file systems end at 255, and much is named after several
+LONGEST_NAME = 120  # of a dataset: file systems allow 255, and files are named after several datasets
 
 
-RESERVED = ("test", "validation")  # what studies call their own cases
+RESERVED = ("test", "validation")  # names of studies for their own parts
 
 
 def add_dataset(
@@ -58,13 +58,13 @@ def add_dataset(
     rule: MaskRule = BLACK_AND_WHITE,
     on_progress: Progress | None = None,
 ) -> Dataset:
-    """Copy and verify the pairs of a folder or an archive; every problem of every file comes in one BadData.
+    """Copy and verify the pairs of a folder or an archive; one BadData lists every problem of every file.
 
-    `parts` picks from a source of several sets, and `reading` says how it is to be read. Groups and centers are
-    those of the archive, where it has them, unless the CSV `groups` gives others. `allow_empty` accepts masks
-    without a polyp, as archives that are known to hold such frames do anyway. `rule` says what in a mask is polyp,
-    where that is not plain. A killed import is taken up where it was; one that fails leaves nothing. The same
-    content under the same name is returned as it is.
+    `parts` selects from a source of several sets, and `reading` has further options. Groups and centers are those of
+    the archive, if it has them, unless the CSV `groups` gives others. `allow_empty` accepts masks without a polyp,
+    which archives known to contain such frames always may. `rule` defines which levels of a mask are polyp. A killed
+    import is resumed; a failed one leaves nothing behind. Returns the existing dataset if it has the same name and
+    content.
     """
     _refuse_name(name)
     if not source.exists():
@@ -73,24 +73,24 @@ def add_dataset(
     command = f"orchestrator data add {name} {shlex.quote(str(source))}{reading.options}"
     target = _datasets_folder(home) / name
     staging, partial = target.with_name(f".{name}.unpacked"), target.with_name(f".{name}.partial")
-    room = DiskSpace(target.parent)
-    with room.kept():
+    space = DiskSpace(target.parent)
+    with space.cleaning_up():
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)
         with (
             _locked(target),
-            room.kept(partial, staging),
-            _gone_if_refused(partial),
+            space.cleaning_up(partial, staging),
+            _removed_if_rejected(partial),
             open_source(source, staging, reading, command, on_progress) as found,
         ):
             members, remarks, problems = _members(found, groups, group_column, center_column)
             allow_empty = allow_empty or found.empty
             if target.exists():
-                return _same_or_refused(
+                return _same_or_rejected(
                     load_dataset(home, name), source, found, members, rule, allow_empty, problems
                 )
             if not found.temporary:
-                room.want(found.pairs, partial)
+                space.reserve(found.pairs, partial)
             facts, unusable = copy_verified(
                 found.pairs,
                 partial,
@@ -104,7 +104,7 @@ def add_dataset(
             pairs = [pair for pair in found.pairs if pair.stem not in unusable]
             if reading.skip_bad:
                 facts = {pair.stem: facts[pair.stem] for pair in pairs}
-            problems += _refused(found, unusable, reading) + problems_of_set(facts, rule)
+            problems += _blocking_problems(found, unusable, reading) + problems_of_set(facts, rule)
             problems += [] if problems else problems_of_repeats(facts, rule)
             if problems:
                 raise BadData(str(source), collapsed(problems))
@@ -126,8 +126,8 @@ def add_dataset(
 
 
 @contextmanager
-def _gone_if_refused(partial: Path) -> Iterator[None]:
-    """What was copied goes when an import is refused; when it is killed it stays, to be taken up again."""
+def _removed_if_rejected(partial: Path) -> Iterator[None]:
+    """Context that removes copied files when an import is rejected; a killed import keeps them, to be resumed."""
     try:
         yield
     except UserError:
@@ -135,18 +135,18 @@ def _gone_if_refused(partial: Path) -> Iterator[None]:
         raise
 
 
-def _refused(found: Found, unusable: Mapping[str, Sequence[str]], reading: Reading) -> list[str]:
-    """What stands against an import; with --skip-bad only that nothing would be left of it."""
+def _blocking_problems(found: Found, unusable: Mapping[str, Sequence[str]], reading: Reading) -> list[str]:
+    """Problems that prevent an import; with --skip-bad only if no pair would be left."""
     problems = [str(bad) for bad in found.bad] + [problem for here in unusable.values() for problem in here]
     if reading.skip_bad and (not problems or len(unusable) < len(found.pairs)):
         return []
-    return problems + ([*found.ways_out, SKIP_BAD] if problems and not reading.skip_bad else [])
+    return problems + ([*found.remedies, SKIP_BAD] if problems and not reading.skip_bad else [])
 
 
 def _members(
     found: Found, groups: Path | None, group_column: str, center_column: str
 ) -> tuple[dict[str, Membership], list[str], list[str]]:
-    """Where each case comes from, and remarks and problems: what the CSV has no column for is as the archive has it."""
+    """Origin of each case, remarks and problems; the archive's origin where the CSV has no column."""
     members = {pair.stem: pair.member for pair in found.pairs}
     remarks = list(found.remarks)
     if groups is None:
@@ -162,7 +162,7 @@ def _members(
 
 @contextmanager
 def _locked(target: Path, timeout_s: float = -1) -> Iterator[None]:
-    """One import at a time; the lock's file goes while it is held, and who waits for it takes a new one."""
+    """Lock for one import at a time; its file is removed while held, and waiting processes create a new one."""
     path = target.with_name(f".{target.name}.lock")
     with FileLock(path, timeout=timeout_s):
         try:
@@ -173,7 +173,7 @@ def _locked(target: Path, timeout_s: float = -1) -> Iterator[None]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed imports have unpacked; one that is under way holds its lock and is left alone."""
+    """Remove archives unpacked by killed imports; a running import holds its lock and is left alone."""
     for left in folder.glob(".*.unpacked"):
         target = folder / left.name[1:].removesuffix(".unpacked")
         with suppress(Timeout), _locked(target, timeout_s=0):
@@ -189,7 +189,7 @@ def _refuse_name(name: str) -> None:
     if len(name) > LONGEST_NAME:
         raise BadData(f"{name[:20]}...", f"expected at most {LONGEST_NAME} characters, found {len(name)}")
     if name in RESERVED:
-        raise BadData(name, "is what tables call a part of every study; choose another name for a dataset")
+        raise BadData(name, "is the name of a part in the tables of every study; choose another name")
 
 
 def _case(name: str, folder: Path, pair: Pair, facts: Facts, members: Mapping[str, Membership]) -> Case:
@@ -197,7 +197,7 @@ def _case(name: str, folder: Path, pair: Pair, facts: Facts, members: Mapping[st
     return Case(
         id=f"{name}/{pair.stem}",
         dataset=name,
-        # A case without a group is one of its own; "image:" keeps frame 1 apart from video 1.
+        # A case without a group is a group of one; "image:" distinguishes frame 1 from video 1.
         group=f"{name}/{member.group or f'image:{pair.stem}'}",
         center=member.center or None,
         image=folder / "images" / pair.image_name,
@@ -213,12 +213,12 @@ def _case(name: str, folder: Path, pair: Pair, facts: Facts, members: Mapping[st
 
 
 def _fingerprint(hashes: Mapping[str, str], members: Mapping[str, Membership]) -> str:
-    """32 hex digits from stem, bytes, group and center of every case: not from the dataset's name."""
+    """32 hex digits of a hash of stem, bytes, group and center of every case; independent of the dataset's name."""
     lines = [(stem, hashes[stem], *astuple(members.get(stem, Membership()))) for stem in sorted(hashes)]
     return hashlib.sha256(json.dumps(lines).encode()).hexdigest()[:32]
 
 
-def _same_or_refused(
+def _same_or_rejected(
     dataset: Dataset,
     source: Path,
     found: Found,
@@ -233,15 +233,17 @@ def _same_or_refused(
         pair for pair in found.pairs if pair.stem not in left_out or not _is_bad(pair, rule, allow_empty)
     ]
     if problems or (found.bad and not dataset.skipped):
-        raise BadData(str(source), collapsed([*problems, *map(str, found.bad), *found.ways_out]))
+        raise BadData(str(source), collapsed([*problems, *map(str, found.bad), *found.remedies]))
     with pooled(ThreadPoolExecutor(NUM_THREADS)) as pool:
-        looks = list(pool.map(lambda pair: look_at(pair.image, pair.mask, rule)[0], pairs))
-    hashed = {pair.stem: look.sha256 for pair, look in zip(pairs, looks, strict=True)}
+        found_facts = list(pool.map(lambda pair: inspect_pair(pair.image, pair.mask, rule)[0], pairs))
+    hashed = {pair.stem: facts.sha256 for pair, facts in zip(pairs, found_facts, strict=True)}
     same = _fingerprint(hashed, members) == dataset.fingerprint
-    if not same or [case.classes for case in dataset.cases] != [tuple(look.classes) for look in looks]:
+    if not same or [case.classes for case in dataset.cases] != [
+        tuple(facts.classes) for facts in found_facts
+    ]:
         raise BadData(
             dataset.name,
-            f"a dataset of this name holds other images, masks, groups, centers or classes than {source}; "
+            f"a dataset of this name has other images, masks, groups, centers or classes than {source}; "
             f"choose another name, or remove {dataset.folder}",
         )
     return dataset
@@ -249,8 +251,8 @@ def _same_or_refused(
 
 def _is_bad(pair: Pair, rule: MaskRule, allow_empty: bool) -> bool:
     try:
-        look = look_at(pair.image, pair.mask, rule)[0]
-        return is_unclear(look) or bool(problems_of_pair(look, pair.stem, allow_empty=allow_empty))
+        facts = inspect_pair(pair.image, pair.mask, rule)[0]
+        return is_unclear(facts) or bool(problems_of_pair(facts, pair.stem, allow_empty=allow_empty))
     except BadData:
         return True
 

@@ -1,4 +1,4 @@
-"""Room on the disk for an import: looked for before anything is copied, and said in bytes where it runs out."""
+"""Disk space of an import: checked before anything is copied, and reported in bytes when it runs out."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class DiskSpace:
-    """Counts what an import is about to write; `needed` grows as that becomes known."""
+    """Disk space that an import needs; `needed` grows as it becomes known."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.needed = 0  # bytes
 
-    def want(self, pairs: Sequence[Pair], partial: Path) -> None:
-        """MachineFault where copies of these files do not fit beside what an earlier run has copied."""
+    def reserve(self, pairs: Sequence[Pair], partial: Path) -> None:
+        """Raise MachineFault if copies of these files do not fit, apart from copies of an earlier run."""
         there = sum(path.stat().st_size for path in partial.glob("*/*")) if partial.exists() else 0
         self.needed = max(0, sum(_size(path) for pair in pairs for path in (pair.image, pair.mask)) - there)
         if self.needed > shutil.disk_usage(self.folder).free:
             raise MachineFault(str(self.folder), f"{self.missing()}; {FAULTS[errno.ENOSPC]}, {AGAIN}")
 
     def missing(self) -> str:
-        """`the import needs 3,000 bytes, 1,000 are free: 2,000 are missing`"""
+        """Text such as `the import needs 3,000 bytes, 1,000 are free: 2,000 are missing`."""
         free = shutil.disk_usage(self.folder).free
         short = self.needed - free
-        used_up = "a quota, or the number of files that the disk takes, is used up"
+        used_up = "a quota, or the disk's number of files, is used up"
         rest = f"{short:,} are missing" if short > 0 else used_up
         return f"the import needs {self.needed:,} bytes, {free:,} are free: {rest}"
 
     @contextmanager
-    def kept(self, *halves: Path) -> Iterator[None]:
-        """Let a fault of the disk remove the folders `halves`, and become one sentence with a path."""
+    def cleaning_up(self, *halves: Path) -> Iterator[None]:
+        """Context in which a disk error removes the folders `halves`, and becomes one sentence with a path."""
         try:
             yield
         except Exception as error:
@@ -50,14 +50,16 @@ class DiskSpace:
                 raise
             for half in halves:
                 shutil.rmtree(half, ignore_errors=True)
-            worded = self._in_words(error, fault)
-            if worded is error:  # said already
+            worded = self._worded(error, fault)
+            if worded is error:  # in words already
                 raise
             raise worded from error
 
-    def _in_words(self, error: BaseException, fault: MachineFault) -> MachineFault:
+    def _worded(self, error: BaseException, fault: MachineFault) -> MachineFault:
         number = _errno(error)
-        if number is None or (number in FULL and isinstance(error, UserError)):  # said already, with bytes
+        if number is None or (
+            number in FULL and isinstance(error, UserError)
+        ):  # in words already, with bytes
             return fault
         where = str(self.folder) if fault.where == "this machine" else fault.where
         missing = ""
@@ -76,6 +78,6 @@ def _errno(error: BaseException | None) -> int | None:
 
 
 def _size(path: Path) -> int:
-    with suppress(OSError):  # said of the file itself when it is read
+    with suppress(OSError):  # reported for the file itself when it is read
         return path.stat().st_size
     return 0

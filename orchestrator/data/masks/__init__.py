@@ -1,1 +1,1 @@
-"""Which pixels of a mask file are polyp."""
+"""Reading of mask files: which pixels are polyp."""

@@ -1,4 +1,4 @@
-"""What a user says about the masks of a dataset: which colors or values are polyp, and how EXIF tags are meant."""
+"""The user's rule for the masks of a dataset: colors or values that are polyp, and the meaning of EXIF tags."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from orchestrator.common.errors import BadData
 from orchestrator.data.images import POLYP_ABOVE
 from orchestrator.data.masks.levels import (
     BASIC,
-    Asked,
     Level,
     Levels,
+    RequestedColor,
     grey_levels,
     level_name,
     levels_of_colors,
     levels_of_values,
 )
-from orchestrator.data.masks.values import RIM_SPECKS, RINGING, Drawn, is_plain
+from orchestrator.data.masks.values import RIM_SPECKS, RINGING, RawMask, is_plain
 
 NUMBER = r"-?\d+(?:\.\d+)?"
-SINGLE = 1e-6  # how far floats of single precision, written in decimals, are apart at most; below every label
+SINGLE = 1e-6  # largest rounding error of single-precision floats in decimals; below every label
 HIGHEST = 1 << 32  # above every label
-PICTURE = 0.1  # share of pixels that are near no level of the mask: more than rims can be
-MANY = 12  # levels of a mask; more is a picture or a map of probabilities
+PICTURE = 0.1  # share of pixels near no level of the mask: more than rims can be
+MANY = 12  # levels of a mask; more means a photograph or a map of probabilities
 APPLY, IGNORE = "apply", "ignore"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One color or range of values that is polyp, and the class it stands for, if any."""
+    """A color or range of values that is polyp, and the class it stands for, if any."""
 
     text: str  # as the user wrote it
-    color: Asked | None = None
+    color: RequestedColor | None = None
     low: float = 0
     high: float = -1  # included
     label: str = ""
 
-    def means(self, level: Level, slack: int = 0) -> bool:
-        """`slack`: how far a level may be from a single value."""
+    def matches(self, level: Level, slack: int = 0) -> bool:
+        """Whether a level is this color or in this range; `slack`: tolerance around a single value."""
         if isinstance(level, tuple):
-            return self.color is not None and self.color.means(level)
+            return self.color is not None and self.color.matches(level)
         if self.low == self.high:
             return abs(level - self.low) <= max(slack, SINGLE)
         return self.low <= level <= self.high
 
     def overlaps(self, other: Wanted) -> bool:
-        """Whether a pixel may be meant by both."""
+        """Whether both could apply to one pixel."""
         if self.color is not None or other.color is not None:
             return self.color == other.color
         return self.low <= other.high and other.low <= self.high
@@ -59,11 +59,11 @@ class Wanted:
 
 @dataclass(frozen=True)
 class MaskRule:
-    """Without anything: white is polyp, black is not, and what is neither is refused."""
+    """The user's rule; by default white is polyp, black is not, and other levels are rejected."""
 
     wanted: tuple[Wanted, ...] = ()
     invert: bool = False
-    exif: str = ""  # APPLY, IGNORE or "": where sizes do not tell, refuse
+    exif: str = ""  # APPLY, IGNORE or "": reject where sizes do not decide
 
     @property
     def is_default(self) -> bool:
@@ -79,15 +79,16 @@ BLACK_AND_WHITE = MaskRule()
 
 @dataclass(frozen=True)
 class Reading:
-    """What a rule makes of one mask."""
+    """The interpretation of one mask by a rule."""
 
-    polyp: np.ndarray  # bool (H, W), not turned
-    kind: str = ""  # why it is not plain: "colors", "values", "picture", "transparent"; "alpha", "deep" are read anyway
-    levels: tuple[
-        tuple[str, int], ...
-    ] = ()  # name and pixels of each, where a rule or a reader has to choose
-    exact: bool = True  # levels are to the very value
-    met: tuple[str, ...] = ()  # what of the rule was found, as the user wrote it
+    polyp: np.ndarray  # bool (H, W), without EXIF rotation
+    kind: str = (
+        ""  # irregularity: "colors", "values", "picture", "transparent"; "alpha", "deep" are unambiguous
+    )
+    # name and pixels of each level, where a rule or a reader has to choose
+    levels: tuple[tuple[str, int], ...] = ()
+    exact: bool = True  # whether all pixels equal their levels
+    met: tuple[str, ...] = ()  # parts of the rule that the mask contains, as the user wrote them
     classes: tuple[str, ...] = ()
 
 
@@ -99,7 +100,7 @@ def parse_rule(
     invert: bool = False,
     exif: str = "",
 ) -> MaskRule:
-    """From the words of `data add`; every word that cannot be understood comes in one BadData."""
+    """The rule from options of `data add`; one BadData lists all invalid words."""
     problems: list[str] = []
     wanted = [_color_of(word, "", problems) for word in _words(colors)]
     wanted += [_values_of(word, "", problems) for word in _words(values)]
@@ -133,14 +134,14 @@ def _words(texts: Sequence[str]) -> list[str]:
 def _color_of(word: str, label: str, problems: list[str]) -> Wanted:
     text = f"#{word}" if re.fullmatch(r"[0-9a-fA-F]{6}", word) else word
     if basic := BASIC.get(text.lower()):
-        return Wanted(word, Asked(basic, by_name=True), label=label)
+        return Wanted(word, RequestedColor(basic, by_name=True), label=label)
     try:
         red, green, blue, *_ = ImageColor.getrgb(text)
     except ValueError:
         option = "--mask-classes" if label else "--mask-colors"
         problems.append(f"{option}: expected a color such as red or #rrggbb, found {word!r}")
         red = green = blue = 0
-    return Wanted(word, Asked((red, green, blue), by_name=False), label=label)
+    return Wanted(word, RequestedColor((red, green, blue), by_name=False), label=label)
 
 
 def _values_of(word: str, label: str, problems: list[str]) -> Wanted:
@@ -154,52 +155,50 @@ def _values_of(word: str, label: str, problems: list[str]) -> Wanted:
     return Wanted(word, None, 0, 0, label)
 
 
-def read_by_rule(drawn: Drawn, rule: MaskRule) -> Reading:
-    """The polyp of one mask, and what had to be known for it."""
-    reading = _chosen(drawn, rule) if rule.wanted else _black_and_white(drawn)
+def read_by_rule(raw: RawMask, rule: MaskRule) -> Reading:
+    """The polyp of one mask, and how it was read."""
+    reading = _chosen(raw, rule) if rule.wanted else _black_and_white(raw)
     if not rule.invert:
         return reading
     return replace(reading, polyp=~reading.polyp)
 
 
-def _black_and_white(drawn: Drawn) -> Reading:
-    polyp = grey_levels(drawn) > POLYP_ABOVE
-    if is_plain(drawn):
-        return Reading(polyp, drawn.channel or ("deep" if drawn.depth != 255 else ""))
-    levels = levels_of_values(drawn) if drawn.colors is None else levels_of_colors(drawn)
-    kind = "transparent" if drawn.seen_through else "values" if drawn.colors is None else "colors"
+def _black_and_white(raw: RawMask) -> Reading:
+    polyp = grey_levels(raw) > POLYP_ABOVE
+    if is_plain(raw):
+        return Reading(polyp, raw.channel or ("deep" if raw.depth != 255 else ""))
+    levels = levels_of_values(raw) if raw.colors is None else levels_of_colors(raw)
+    kind = "transparent" if raw.has_hidden_colors else "values" if raw.colors is None else "colors"
     if kind != "transparent" and (levels.between > PICTURE or len(levels.keys) > MANY):
         kind = "picture"
     return Reading(polyp, kind, _named(levels), exact=levels.exact)
 
 
-def _chosen(drawn: Drawn, rule: MaskRule) -> Reading:
-    """By nearness, but ranges of values to the very value where nothing was lost: a threshold is one."""
+def _chosen(raw: RawMask, rule: MaskRule) -> Reading:
+    """By the nearest level; ranges compare exact values where compression is lossless, since a threshold is a range."""
     if rule.by_color:
-        levels = levels_of_colors(drawn, [one.color for one in rule.wanted if one.color is not None])
-    elif not drawn.labels:
-        return replace(_black_and_white(drawn), kind="colors")
+        levels = levels_of_colors(raw, [one.color for one in rule.wanted if one.color is not None])
+    elif not raw.labels:
+        return replace(_black_and_white(raw), kind="colors")
     else:
-        levels = levels_of_values(drawn, [one.low for one in rule.wanted if one.low == one.high])
-    slack = RINGING if drawn.lossy else 0
-    means = [[one.means(key, slack) for key in levels.keys] for one in rule.wanted]
-    least = RIM_SPECKS if drawn.lossy else 0
+        levels = levels_of_values(raw, [one.low for one in rule.wanted if one.low == one.high])
+    slack = RINGING if raw.lossy else 0
+    matches = [[one.matches(key, slack) for key in levels.keys] for one in rule.wanted]
+    least = RIM_SPECKS if raw.lossy else 0
     met = [
         one
-        for one, known in zip(rule.wanted, means, strict=True)
+        for one, known in zip(rule.wanted, matches, strict=True)
         if sum(count for count, is_meant in zip(levels.counts, known, strict=True) if is_meant) > least
     ]
-    polyp = _any(means)[levels.of]
-    ranges = [] if rule.by_color or drawn.lossy else [one for one in rule.wanted if one.low < one.high]
+    polyp = _any(matches)[levels.of]
+    ranges = [] if rule.by_color or raw.lossy else [one for one in rule.wanted if one.low < one.high]
     if ranges:
-        singles = [known for one, known in zip(rule.wanted, means, strict=True) if one not in ranges]
+        singles = [known for one, known in zip(rule.wanted, matches, strict=True) if one not in ranges]
         polyp = _any(singles)[levels.of] if singles else np.zeros_like(polyp)
-        polyp = polyp | np.any(
-            [(drawn.values >= one.low) & (drawn.values <= one.high) for one in ranges], axis=0
-        )
+        polyp = polyp | np.any([(raw.values >= one.low) & (raw.values <= one.high) for one in ranges], axis=0)
     return Reading(
         polyp,
-        drawn.channel,
+        raw.channel,
         _named(levels),
         levels.exact,
         tuple(one.text for one in met),

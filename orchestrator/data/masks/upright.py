@@ -1,7 +1,7 @@
-"""How a mask is turned to lie on its image, where EXIF tags of one of the two, or of both, say that they are turned.
+"""The rotation of a mask that matches its image, where EXIF tags of either say that they are rotated.
 
 A mask may have been drawn on the frame as viewers show it, or on the stored pixels, which is what most annotation
-tools and loaders read. Where both files bear the same tag that is the same; otherwise sizes may tell, or the user.
+tools and loaders read. With equal tags both are the same; otherwise sizes may decide, or the user.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from orchestrator.data.images import SIDEWAYS, turned
 
 Frame = tuple[int, int, int]  # height and width as stored, and the EXIF orientation
 ALIKE = "alike"
-OWN, STORED = "apply", "ignore"  # each by its own tag; the mask by its image's
+OWN, STORED = "apply", "ignore"  # each file by its own tag; the mask by its image's tag
 BY_SIZE = " by size"
 OPEN, MISFIT = "open", "misfit"
 
 
 @dataclass(frozen=True)
 class Turn:
-    """The orientation by which a mask is turned, and how that is known: "" where no tag turns anything."""
+    """The EXIF orientation that is applied to a mask, and the reason for it: "" if no tag rotates anything."""
 
     orientation: int
     known: str = ""
 
 
 def turn_of(image: Frame, mask: Frame, polyp: np.ndarray, choice: str) -> Turn:
-    """`choice`: OWN, STORED or ""; polyp (H, W) is not turned yet."""
+    """The orientation to apply to `polyp` (H, W, as stored); `choice`: OWN, STORED or ""."""
     by_image, by_mask = image[2], mask[2]
     if by_image == by_mask:
         return Turn(by_mask, ALIKE if by_mask != 1 else "")
@@ -48,17 +48,17 @@ def _upright(frame: Frame, orientation: int) -> tuple[int, int]:
 
 
 def turn_problems(known: Mapping[str, str], tags: Mapping[str, tuple[int, int]]) -> list[str]:
-    """What EXIF leaves open in a set, with the remedy; `known` and `tags` (image, mask) by stem."""
+    """Ambiguous EXIF orientations of a set, with the remedy; `known` and `tags` (image, mask) by stem."""
     undecided = [stem for stem, how in known.items() if how == OPEN]
     if not undecided:
         return []
     examples = ", ".join(f"{stem} (image {tags[stem][0]}, mask {tags[stem][1]})" for stem in undecided[:3])
     more = f" and {len(undecided) - 3} more" if len(undecided) > 3 else ""
     return [
-        f"EXIF: the Orientation of image and mask differs in {_pairs(len(undecided))}, and sizes do not tell which "
-        f"is meant: {examples}{more}; name it with --exif ignore (masks were drawn on the stored pixels, as Pillow and "
-        "most tools read them, so each is turned as its image is) or --exif apply (masks were drawn on upright frames, "
-        f"as viewers and OpenCV show them, so each is turned by its own tag only){_others(known)}"
+        f"EXIF: the Orientation of image and mask differs in {_pairs(len(undecided))}, and sizes do not decide which "
+        f"is right: {examples}{more}; choose --exif ignore (masks were drawn on the stored pixels, as Pillow and "
+        "most tools read them, so each is rotated like its image) or --exif apply (masks were drawn on upright frames, "
+        f"as viewers and OpenCV show them, so each is rotated by its own tag only){_others(known)}"
     ]
 
 
@@ -68,19 +68,19 @@ def _others(known: Mapping[str, str]) -> str:
         for how, where in ((STORED, "stored pixels"), (OWN, "upright frames"))
         if (count := sum(one == how + BY_SIZE for one in known.values()))
     ]
-    return f"; of the pairs whose sizes tell, masks were drawn: {', '.join(counts)}" if counts else ""
+    return f"; of the pairs whose sizes decide, masks were drawn: {', '.join(counts)}" if counts else ""
 
 
 def turn_remarks(known: Mapping[str, str]) -> list[str]:
-    """What was turned, and why so: one sentence each."""
+    """One sentence for each kind of rotation that was applied, with the reason."""
     texts = {
-        ALIKE: "image and mask bear the same Orientation, and both are turned upright",
-        OWN: "each image and mask is turned by its own Orientation, as --exif apply says",
-        STORED: "each mask is turned as its image is, as --exif ignore says",
+        ALIKE: "image and mask have the same Orientation, and both are rotated upright",
+        OWN: "each image and mask is rotated by its own Orientation (--exif apply)",
+        STORED: "each mask is rotated like its image (--exif ignore)",
         OWN
-        + BY_SIZE: "each image and mask is turned by its own Orientation, as nothing else fits their sizes",
-        STORED + BY_SIZE: "each mask was drawn on the stored pixels, as nothing else fits their sizes, "
-        "and is turned as its image is",
+        + BY_SIZE: "each image and mask is rotated by its own Orientation, since only this fits their sizes",
+        STORED + BY_SIZE: "each mask was drawn on the stored pixels, since only this fits their sizes, "
+        "and is rotated like its image",
     }
     counts = {how: sum(one == how for one in known.values()) for how in texts}
     return [f"EXIF, {_pairs(count)}: {texts[how]}" for how, count in counts.items() if count]

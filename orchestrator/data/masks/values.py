@@ -1,4 +1,4 @@
-"""What a mask file holds before it is known what in it is polyp: grey levels, labels, colors or an alpha channel."""
+"""Content of a mask file before any interpretation: grey levels, labels, colors or an alpha channel."""
 
 from __future__ import annotations
 
@@ -21,51 +21,50 @@ from orchestrator.data.images import (
     refuse_large,
 )
 
-DARK, BRIGHT = 32, 223  # grey levels up to, and from, which a pixel is clearly no polyp, or clearly polyp
-CHROMATIC = 64  # how far the channels of a pixel are apart where it has a color
-FEW = 16  # levels at most of a mask that was not blurred or compressed with loss
-RINGING = 24  # what JPEG adds to an even area, in grey levels
-JPEG_BLACK = 3  # what JPEG may make of black
-RIM = 8  # labels up to this; darker rims of published masks are at 9 and above, up to five pixels wide
-RIM_SPECKS = 24  # pixels of a dark speck apart from any polyp, in masks as they were published (largest: 14)
-MAX_GREY_SHARE = 0.01  # away from outlines; measured on five published sets: none
-MAX_MIDDLE = 0.25  # share of grey pixels that may all be rims: of small frames, scaled up
-LOSSY_SPECKS = 300  # the same where JPEG of quality 30 made them (largest: 137)
+DARK, BRIGHT = 32, 223  # grey levels up to which a pixel is clearly background, and from which clearly polyp
+CHROMATIC = 64  # difference between the channels of a pixel from which it has a color
+FEW = 16  # most levels of a mask without blur or lossy compression
+RINGING = 24  # deviation that JPEG adds to an even area, in grey levels
+JPEG_BLACK = 3  # highest value that JPEG gives to black
+RIM = 8  # highest label; darker rims of published masks are at 9 and above, up to five pixels wide
+RIM_SPECKS = 24  # pixels of an isolated dark speck in masks as published (largest: 14)
+MAX_GREY_SHARE = 0.01  # away from outlines; none in five published sets
+MAX_MIDDLE = 0.25  # share of grey pixels that may all be rims, in small upscaled frames
+LOSSY_SPECKS = 300  # pixels of an isolated speck from JPEG of quality 30 (largest: 137)
 
 Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A mask as its file holds it, not turned."""
+class RawMask:
+    """A mask as stored in its file, without EXIF rotation."""
 
     values: np.ndarray  # (H, W), numbers: grey levels, labels, indices of a palette, or the alpha channel
-    colors: np.ndarray | None  # uint8 (H, W, 3), where there are any
-    orientation: int  # of EXIF, 1 to 8
-    lossy: bool  # compressed as JPEG is
+    colors: np.ndarray | None  # uint8 (H, W, 3); None for grey masks
+    orientation: int  # by EXIF, 1 to 8
+    lossy: bool  # whether compression is lossy, as in JPEG
     depth: int = 255  # the value of white
-    labels: bool = True  # `values` are what the file holds; otherwise the luminance of its colors
-    channel: str = ""  # "alpha" where nothing but the alpha channel tells polyp from background
-    unseen: bool = False  # `values` are indices of a palette that shows all of them alike
-    seen_through: bool = (
-        False  # some transparent pixels are not black, so viewers show other things than programs read
-    )
+    labels: bool = True  # whether `values` are stored numbers; otherwise the luminance of colors
+    channel: str = ""  # "alpha" if only the alpha channel distinguishes polyp and background
+    has_hidden_labels: bool = False  # whether `values` are indices of a palette that shows them all alike
+    # whether some transparent pixels are not black, so that viewers and programs show different content
+    has_hidden_colors: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
         return self.values.shape[0], self.values.shape[1]
 
 
-def read_drawn(path: Path) -> Drawn:
-    """BadData where the file does not decode, or is no picture."""
+def read_raw_mask(path: Path) -> RawMask:
+    """The mask in a file; BadData if it does not decode, or is not an image."""
     with decoding(path):
-        drawn = _read_tiff(path) if is_tiff(path) else _read_pillow(path)
-        if not np.isfinite(drawn.values).all():
-            raise ValueError("holds values that are no numbers (NaN, infinite); write 0 there, or 255")
-        return drawn
+        raw = _read_tiff(path) if is_tiff(path) else _read_pillow(path)
+        if not np.isfinite(raw.values).all():
+            raise ValueError("holds values that are not finite (NaN, infinite); write 0 there, or 255")
+        return raw
 
 
-def _read_pillow(path: Path) -> Drawn:
+def _read_pillow(path: Path) -> RawMask:
     with Image.open(path) as image:
         refuse_large(image.height, image.width)
         refuse_animation(image)
@@ -76,15 +75,15 @@ def _read_pillow(path: Path) -> Drawn:
             return _with_alpha(pixels[..., :3], pixels[..., 3], turn, lossy)
         if image.mode.startswith(("I", "F")):
             values = np.asarray(image)
-            return Drawn(values, None, turn, lossy, depth=65535 if image.mode.startswith("I") else 1)
+            return RawMask(values, None, turn, lossy, depth=65535 if image.mode.startswith("I") else 1)
         if image.mode == "P":
             return _colored(np.asarray(image.convert("RGB")), turn, lossy, np.asarray(image))
         if image.mode in ("1", "L"):
-            return Drawn(np.asarray(image.convert("L")), None, turn, lossy)
+            return RawMask(np.asarray(image.convert("L")), None, turn, lossy)
         return _colored(np.asarray(image.convert("RGB")), turn, lossy)
 
 
-def _read_tiff(path: Path) -> Drawn:
+def _read_tiff(path: Path) -> RawMask:
     with tifffile.TiffFile(path) as file:
         page = only_page(file)
         pixels, turn = page.asarray(), orientation_of(page)
@@ -102,54 +101,53 @@ def _read_tiff(path: Path) -> Drawn:
             return _colored(palette[pixels], turn, False, pixels)
         if pixels.ndim == 2:
             depth = int(np.iinfo(pixels.dtype).max) if pixels.dtype.kind in "ui" else 1
-            return Drawn(pixels, None, turn, False, depth)
+            return RawMask(pixels, None, turn, False, depth)
         if pixels.dtype != np.uint8:
-            raise ValueError(f"expected 8 bits a channel, found {page.dtype}; convert it to 8 bits")
+            raise ValueError(f"expected 8 bits per channel, found {page.dtype}; convert it to 8 bits")
         if pixels.shape[2] == 3:
             return _colored(pixels, turn, False)
         colors = pixels[..., [0, 0, 0]] if pixels.shape[2] == 2 else pixels[..., :3]
         return _with_alpha(colors, pixels[..., -1], turn, False)
 
 
-def _colored(colors: np.ndarray, turn: int, lossy: bool, indices: np.ndarray | None = None) -> Drawn:
-    """Without colors where all are grey, but for palettes that show several labels alike."""
+def _colored(colors: np.ndarray, turn: int, lossy: bool, indices: np.ndarray | None = None) -> RawMask:
+    """The mask without colors if all are grey, except for palettes that show several labels alike."""
     channels = cv2.split(np.ascontiguousarray(colors))
     highest, lowest = (pick(pick(*channels[:2]), channels[2]) for pick in (cv2.max, cv2.min))
     if (highest - lowest).max(initial=0) > CHROMATIC:
         values = luminance(colors) if indices is None else indices
-        return Drawn(values, colors, turn, lossy, labels=indices is not None)
+        return RawMask(values, colors, turn, lossy, labels=indices is not None)
     grey = luminance(colors)
     if indices is not None and np.ptp(grey) == 0 and np.ptp(indices) > 0:
-        return Drawn(indices, None, turn, lossy, unseen=True)
-    return Drawn(grey, None, turn, lossy)
+        return RawMask(indices, None, turn, lossy, has_hidden_labels=True)
+    return RawMask(grey, None, turn, lossy)
 
 
-def _with_alpha(colors: np.ndarray, alpha: np.ndarray, turn: int, lossy: bool) -> Drawn:
+def _with_alpha(colors: np.ndarray, alpha: np.ndarray, turn: int, lossy: bool) -> RawMask:
     if np.ptp(alpha) == 0:
         return _colored(colors, turn, lossy)
     if np.ptp(colors.reshape(-1, 3), axis=0).max() == 0:
-        return Drawn(alpha, None, turn, lossy, channel="alpha")
+        return RawMask(alpha, None, turn, lossy, channel="alpha")
     shown = np.where(alpha[..., None] == 0, np.uint8(0), colors)
     if np.array_equal(shown, colors):
         return _colored(colors, turn, lossy)
-    return Drawn(alpha, shown, turn, lossy, seen_through=True)
+    return RawMask(alpha, shown, turn, lossy, has_hidden_colors=True)
 
 
-def is_plain(drawn: Drawn) -> bool:
-    """Whether nothing but black, white and the rims between them is in a mask.
-
-    A rim is thin and touches something bright. What is flat inside, or stands apart, is a region of its own,
-    whatever its size.
+def is_plain(raw: RawMask) -> bool:
+    """Whether a mask contains only black, white and the rims between them.
+    A rim is thin and touches something bright. A region that is flat inside, or isolated, is not a rim, whatever its
+    size.
     """
-    values = drawn.values
-    if drawn.colors is not None or drawn.seen_through or drawn.unseen:
+    values = raw.values
+    if raw.colors is not None or raw.has_hidden_colors or raw.has_hidden_labels:
         return False
-    if drawn.depth != 255:
-        return set(np.unique(values).tolist()) <= {0, drawn.depth}
+    if raw.depth != 255:
+        return set(np.unique(values).tolist()) <= {0, raw.depth}
     if values.max(initial=0) <= DARK:
-        return values.max(initial=0) <= (JPEG_BLACK if drawn.lossy else 0)
+        return values.max(initial=0) <= (JPEG_BLACK if raw.lossy else 0)
     between = (values > 0) & (values < BRIGHT)
-    return not between.any() or not _has_regions(values, drawn.lossy)
+    return not between.any() or not _has_regions(values, raw.lossy)
 
 
 def _has_regions(values: np.ndarray, lossy: bool) -> bool:
@@ -177,9 +175,9 @@ def _has_regions(values: np.ndarray, lossy: bool) -> bool:
     return bool((apart & (dim | (areas > RIM_SPECKS))).any())
 
 
-def dark_share(drawn: Drawn) -> float:
-    """Share of pixels, 0 to 1, of one dark grey with all around them: a rim that is wide, or a polyp that is dim."""
-    values = drawn.values
+def dark_share(raw: RawMask) -> float:
+    """Share of pixels, 0 to 1, in even areas of dark grey: a wide rim, or a dim polyp."""
+    values = raw.values
     dark = (values > 0) & (values <= DARK)
     if values.dtype != np.uint8 or not dark.any():
         return 0.0
@@ -189,7 +187,7 @@ def dark_share(drawn: Drawn) -> float:
 
 
 def _away_from_outlines(values: np.ndarray, middle: np.ndarray) -> float:
-    """Share of grey pixels that lie further than two pixels from an outline: noise is not flat, but everywhere."""
+    """Share of grey pixels more than two pixels from an outline: noise is not flat, but everywhere."""
     polyp = (values > POLYP_ABOVE).astype(np.uint8)
     outline = cv2.morphologyEx(polyp, cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8))
     return float(np.mean(middle & (outline == 0)))

@@ -1,40 +1,40 @@
-"""What is wrong with the masks of a set, or worth a remark: every pair was looked at, now all are counted."""
+"""Problems of the masks of a set, and remarks, from the facts of all pairs."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from orchestrator.data.masks.inspection import READ_ANYWAY, Facts
 from orchestrator.data.masks.levels import color_named, merged
-from orchestrator.data.masks.look import READ_ANYWAY, Facts
 from orchestrator.data.masks.mask_rule import MaskRule
 from orchestrator.data.masks.upright import OPEN, turn_problems, turn_remarks
 from orchestrator.data.masks.values import DARK
 
-FRAMED = 0.9  # share of the outermost pixels from which a mask has a border
-MOST_LABELS = 50  # numbers of classes or polyps; higher values are greys
+FRAMED = 0.9  # share of polyp among the outermost pixels from which a mask has a border
+MOST_LABELS = 50  # highest number of a class or polyp; higher values are grey levels
 MOST_SHOWN = 6  # levels in a message
 
 
 def problems_of_pair(facts: Facts, stem: str, *, allow_empty: bool) -> list[str]:
-    """What makes a decoded pair unusable for training and scoring; empty when all is well."""
+    """Problems that make a decoded pair unusable for training and scoring; empty if there are none."""
     problems = []
     if (facts.height, facts.width) != (facts.mask_height, facts.mask_width):
         image, mask = (f" (EXIF Orientation {turn})" if turn != 1 else "" for turn in facts.orientations)
         problems.append(
             f"image is {facts.width} x {facts.height}{image}, mask is {facts.mask_width} x {facts.mask_height}{mask}; "
-            f"expected the same size{', which no reading of the tags gives' if image or mask else ''}"
+            f"expected the same size{', which no interpretation of the tags gives' if image or mask else ''}"
         )
     if facts.kind in ("", *READ_ANYWAY):
         if facts.polyp_fraction == 0 and not allow_empty:
-            problems.append("mask is empty; if frames without a polyp belong here, allow empty masks")
+            problems.append("mask is empty; if frames without a polyp are expected, allow empty masks")
         elif facts.polyp_fraction == 1:
             problems.append("mask covers the whole frame; expected some background")
     return [f"{stem}: {problem}" for problem in problems]
 
 
 def unclear_pairs(facts: Mapping[str, Facts]) -> dict[str, list[str]]:
-    """Problems, by stem, of the fewer pairs in a set that cannot be read as the others are; none where most cannot."""
+    """Problems by stem of pairs that cannot be read like the majority of a set; empty if most cannot be read."""
     found = {stem: one for stem, one in facts.items() if is_unclear(one)}
     if 2 * len(found) >= len(facts):
         return {}
@@ -45,16 +45,16 @@ def _why_unclear(facts: Facts) -> str:
     if facts.turn == OPEN:
         image, mask = facts.orientations
         return f"EXIF Orientation is {image} for the image and {mask} for its mask"
-    return f"mask is no black and white one, but has {_shares(_counted([facts])) or 'too many levels'}"
+    return f"mask is not black and white, but has {_shares(_counted([facts])) or 'too many levels'}"
 
 
 def is_unclear(facts: Facts) -> bool:
-    """Whether it takes the user's word to know what is polyp, or how the mask is to be turned."""
+    """Whether the user must say which levels are polyp, or how the mask is rotated."""
     return facts.kind not in ("", *READ_ANYWAY) or facts.turn == OPEN
 
 
 def problems_of_set(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
-    """What can be judged of all masks together only, each with the way out."""
+    """Problems that concern the set as a whole, each with its remedy."""
     by_kind: dict[str, dict[str, Facts]] = {}
     for stem, one in facts.items():
         if one.kind not in ("", *READ_ANYWAY):
@@ -84,25 +84,25 @@ def _unclear(kind: str, found: Mapping[str, Facts], num_masks: int, plain: bool)
         values = sorted({*map(float, others), *([255.0] if plain else [])})
         ignored = ""
         if not plain and len(values) > 1 and values[-1] == 255 and values[-2] <= MOST_LABELS:
-            values, ignored = values[:-1], " (beside such numbers 255 often marks what is to be ignored)"
+            values, ignored = values[:-1], " (next to such numbers 255 often marks pixels to be ignored)"
         return (
             f"{head} have values that are neither black nor white: {shown} of their pixels; say which are polyp, "
             f"as in --mask-values {_as_option(values, all(one.exact for one in found.values()))}{ignored}"
         )
     if kind == "picture":
         return (
-            f"{head} look like a picture or a grey map: too many of their pixels are between all levels; if images and "
-            "masks were exchanged, exchange them; if polyps were painted over the frames, export masks of their own; "
-            "if these are probabilities, say from where on they are polyp, as in --mask-values 128-255"
+            f"{head} seem to be photographs or grey maps: too many pixels are between all levels; if images and "
+            "masks were exchanged, exchange them; if polyps were painted over frames, export masks without frames; "
+            "if these are probabilities, give the range that is polyp, as in --mask-values 128-255"
         )
     return (
         f"{head} have transparent pixels that are not black: {shown} where they are opaque; --mask-values 1-255 takes "
-        "what is opaque as polyp, --mask-colors takes colors of what is opaque"
+        "opaque pixels as polyp, --mask-colors takes colors of opaque pixels"
     )
 
 
 def _as_option(values: Sequence[float], exact: bool) -> str:
-    """All of these, with the rims between them where there are any."""
+    """An option value for all of these, with the rims between them if there are any."""
     bright = [value for value in values if value > DARK]
     if exact or not bright:
         return ",".join(f"{value:g}" for value in values) or "nonzero"
@@ -121,35 +121,35 @@ def _never_met(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
 
 
 def _ambiguous(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
-    """Names of colors that stand for several that are here."""
+    """Problems of color names that could mean several of the colors found."""
     names = [name for name in _counted(facts.values()) if color_named(name)] if rule.by_color else []
     problems = []
     for one in rule.wanted:
-        found = [name for name in names if one.color and one.color.means(color_named(name) or (0, 0, 0))]
+        found = [name for name in names if one.color and one.color.matches(color_named(name) or (0, 0, 0))]
         if len(found) > 1 and one.color and one.color.by_name:
             numbers = ["#{:02x}{:02x}{:02x}".format(*(color_named(name) or (0, 0, 0))) for name in found]
             problems.append(
-                f"--mask-colors: {one.text} could be each of {', '.join(numbers)}; name those that are polyp by number"
+                f"--mask-colors: {one.text} could be any of {', '.join(numbers)}; give those that are polyp by number"
             )
     return problems
 
 
 def _mostly_covered(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
-    """Polyps that fill most of the frame in most masks are the background, as a rule."""
+    """A problem if polyps fill most of the frame in most masks, which usually means inverted masks."""
     drawn = {stem: one for stem, one in facts.items() if one.polyp_fraction}
     large = {stem: one for stem, one in drawn.items() if one.polyp_fraction > 0.5}
     if 2 * len(large) <= len(drawn):
         return []
-    way_out = "leave out --invert-masks" if rule.invert else "if black is polyp, use --invert-masks"
+    remedy = "leave out --invert-masks" if rule.invert else "if black is polyp, use --invert-masks"
     insist = "0-127" if rule.invert else "128-255"
     return [
-        f"polyps cover more than half of the frame in {len(large)} of {len(drawn)} masks ({_some(large)}), as in masks "
-        f"that are inverted; {way_out}; if polyps are really that large, use --mask-values {insist}"
+        f"polyps cover more than half of the frame in {len(large)} of {len(drawn)} masks ({_some(large)}), as in "
+        f"inverted masks; {remedy}; if polyps are really that large, use --mask-values {insist}"
     ]
 
 
 def _framed(facts: Mapping[str, Facts]) -> list[str]:
-    """A line along the whole edge is a border; of the edge of published masks a third is polyp at most."""
+    """A problem if most masks are polyp along the whole edge: a border. In published masks at most a third is."""
     drawn = [stem for stem, one in facts.items() if one.polyp_fraction]
     framed = [stem for stem in drawn if facts[stem].edge > FRAMED]
     if 2 * len(framed) <= len(drawn):
@@ -161,16 +161,16 @@ def _framed(facts: Mapping[str, Facts]) -> list[str]:
 
 
 def remarks_of_set(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
-    """How masks were read where that is not plain, one sentence each."""
+    """One sentence for each way of reading masks that is not obvious."""
     remarks = []
     if rule.wanted:
         polyp = ", ".join(f"{one.text} ({one.label})" if one.label else one.text for one in rule.wanted)
         but = "all but " if rule.invert else ""
-        remarks.append(f"masks: polyp is {but}{polyp}; they hold {_shares(_counted(facts.values()))}")
+        remarks.append(f"masks: polyp is {but}{polyp}; levels are {_shares(_counted(facts.values()))}")
     elif rule.invert:
         remarks.append("masks: inverted, black is polyp")
     for kind, text in (
-        ("alpha", "with the polyp in the alpha channel; what is opaque is polyp"),
+        ("alpha", "with the polyp in the alpha channel; opaque pixels are polyp"),
         ("deep", "of more than 8 bits; the highest value is polyp"),
     ):
         if count := sum(one.kind == kind for one in facts.values()):
@@ -178,23 +178,22 @@ def remarks_of_set(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
     if rims := [one.rims for one in facts.values() if one.rims]:
         remarks.append(
             f"{_masks(len(rims))} with grey rims, {_percent(sum(rims) / len(rims))} of their pixels; "
-            "polyp is what is above 127 of 255"
+            "values above 127 of 255 are polyp"
         )
     if dark := [one.dark for one in facts.values() if one.dark]:
         remarks.append(
             f"{_masks(len(dark))} with even areas of dark grey, {_percent(sum(dark) / len(dark))} of their pixels, "
-            "which are no polyp"
+            "which count as background"
         )
     large = [stem for stem, one in facts.items() if one.polyp_fraction > 0.5]
     if large:
-        doubt = "" if rule.wanted else "; see whether these are inverted"
+        doubt = "" if rule.wanted else "; check whether these are inverted"
         remarks.append(
             f"polyps cover more than half of the frame in {_masks(len(large))}: {_some(large)}{doubt}"
         )
     if framed := [stem for stem, one in facts.items() if one.edge > FRAMED and stem not in large]:
         remarks.append(
-            f"the whole edge of the frame is polyp in {_masks(len(framed))}: {_some(framed)}; see whether these have a "
-            "border"
+            f"the whole edge of the frame is polyp in {_masks(len(framed))}: {_some(framed)}; check for a border"
         )
     return remarks + turn_remarks({stem: one.turn for stem, one in facts.items()})
 
@@ -220,7 +219,7 @@ def _masks(count: int) -> str:
 
 
 def _percent(share: float) -> str:
-    """71 %, 0.4 %, below 0.01 %"""
+    """A share as text: 71 %, 0.4 %, below 0.01 %."""
     if share >= 0.01:
         return f"{100 * share:.0f} %"
     return f"{100 * share:.2g} %" if share >= 1e-4 else "below 0.01 %"

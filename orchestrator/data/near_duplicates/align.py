@@ -1,9 +1,9 @@
-"""Do two frames show the same place? Landmarks are matched, and those that one affine map explains are counted.
+"""Alignment of two frames: whether matched landmarks agree on one affine map, so that both show the same place.
 
 Matching: nearest neighbours both ways and the ratio test (Lowe 2004, section 7.1) on root-SIFT (Arandjelovic and
-Zisserman 2012). Every match says by itself how the frame moved, turned and grew, as in Lowe's section 7.3: each
-is tried as the start of the map, so that nothing is drawn at random. No map mirrors: a frame that may be a mirror image
-is mirrored first, which costs nothing.
+Zisserman 2012). Every match alone gives a translation, rotation and scale, as in Lowe's section 7.3: each is tried
+as the start of the map, so that nothing is random. No map mirrors: a frame that may be a mirror image is mirrored
+first, which is free.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from orchestrator.data.near_duplicates.descriptors import expand, mirrored
 from orchestrator.data.near_duplicates.landmarks import SMALL, Landmarks
 
 RATIO = 0.9  # how much nearer the best descriptor must be than the second best
-ROUGH, FINE = 15.0, 10.0  # pixels at which a match agrees with one other match, and with the map of many
+ROUGH, FINE = 15.0, 10.0  # pixels within which a match agrees with one other match, and with the map of many
 NUM_STARTS = 4
-MAX_STRETCH = 2.5  # aspect of what a circle becomes; a camera that turns aside stretches more than a resize
+MAX_STRETCH = (
+    2.5  # ratio of the axes into which a circle is mapped; an oblique view stretches more than a resize
+)
 MAX_ZOOM = 5.0
 CELL = 6  # pixels; matches closer than this are one observation
 MIN_MATCHES = 4
@@ -30,43 +32,46 @@ Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Sight:
-    """Landmarks, ready to be compared with many others; strongest first."""
+class FrameFeatures:
+    """Landmarks of one frame in the form that is compared with other frames; strongest first."""
 
     points: Array  # (N, 4): x, y, diameter, angle in radians
     descriptors: Array  # (N, D), of length 1
-    picture: NDArray[np.uint8]  # smaller by SMALL; 0 where the optics show nothing
+    picture: NDArray[np.uint8]  # smaller than the frame by SMALL; 0 outside the field of view
 
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """How the first frame lies over the second."""
+    """Quality of the map from a first to a second frame."""
 
     num_matches: int  # distinct places that the map explains
-    likeness: float  # correlation of the pictures where both show something, -1 to 1
-    overlap: float  # share of the smaller view that both show, 0 to 1
+    likeness: float  # correlation of the pictures where they overlap, -1 to 1
+    overlap: float  # common area as a share of the smaller field of view, 0 to 1
 
 
-def sight(marks: Landmarks) -> Sight:
-    return Sight(marks.points, expand(marks.descriptors), marks.picture)
+def frame_features(marks: Landmarks) -> FrameFeatures:
+    """The landmarks with descriptors as float32 unit vectors."""
+    return FrameFeatures(marks.points, expand(marks.descriptors), marks.picture)
 
 
-def mirror(one: Sight) -> Sight:
-    """The frame with left and right swapped, without looking at it again."""
+def mirror(one: FrameFeatures) -> FrameFeatures:
+    """The features of the horizontally flipped frame, computed without its image."""
     x, y, diameter, angle = one.points.T
     points = np.stack([one.picture.shape[1] * SMALL - 1 - x, y, diameter, np.pi - angle], axis=1)
-    return Sight(points, mirrored(one.descriptors), np.ascontiguousarray(one.picture[:, ::-1]))
+    return FrameFeatures(points, mirrored(one.descriptors), np.ascontiguousarray(one.picture[:, ::-1]))
 
 
-def align(one: Sight, other: Sight, affine: Array, num_places: int) -> Alignment:
-    """What the pictures say of a map that was found."""
+def align(one: FrameFeatures, other: FrameFeatures, affine: Array, num_places: int) -> Alignment:
+    """The quality of a map that was found, with `num_places` places that it explains."""
     return Alignment(num_places, *_compare(one.picture, other.picture, affine))
 
 
-def find_map(one: Sight, other: Sight, num_points: int | None = None) -> tuple[Array, int] | None:
-    """Affine (3, 2) from (x, y, 1) of the first frame to (x, y) of the second, and the distinct places it explains.
+def find_map(
+    one: FrameFeatures, other: FrameFeatures, num_points: int | None = None
+) -> tuple[Array, int] | None:
+    """Affine (3, 2) from (x, y, 1) of the first frame to (x, y) of the second, and the number of places it explains.
 
-    Of each frame only the `num_points` strongest are looked at. None where it explains fewer than MIN_MATCHES.
+    Only the `num_points` strongest landmarks of each frame are used. None if it explains fewer than MIN_MATCHES.
     """
     first, second = _matches(one.descriptors[:num_points], other.descriptors[:num_points])
     if len(first) < MIN_MATCHES:
@@ -74,11 +79,11 @@ def find_map(one: Sight, other: Sight, num_points: int | None = None) -> tuple[A
     return _best_map(one.points[first], other.points[second])
 
 
-def support(one: Sight, other: Sight, affine: Array) -> float:
-    """How many more landmarks than by chance have a likely partner where the map puts them, in standard deviations.
+def support(one: FrameFeatures, other: FrameFeatures, affine: Array) -> float:
+    """How many landmarks more than by chance have a likely partner where the map puts them, in standard deviations.
 
-    It asks for less than a match, a partner among the NUM_LIKELY most alike, but asks all landmarks: it tells maps that
-    few matches agree with from those that none should.
+    Weaker than a match (any partner among the NUM_LIKELY most similar counts), but over all landmarks: this separates
+    correct maps with few matches from false ones.
     """
     places = np.column_stack([one.points[:, :2], np.ones(len(one.points), np.float32)]) @ affine
     height, width = (SMALL * side for side in other.picture.shape)
@@ -97,7 +102,7 @@ def support(one: Sight, other: Sight, affine: Array) -> float:
 
 
 def _matches(one: Array, other: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows of both that are each other's nearest, and clearly so."""
+    """Rows of both that are mutual nearest neighbours and pass the ratio test."""
     if len(one) < MIN_MATCHES or len(other) < MIN_MATCHES:
         return np.zeros(0, np.intp), np.zeros(0, np.intp)
     alike = one @ other.T
@@ -112,7 +117,7 @@ def _matches(one: Array, other: Array) -> tuple[NDArray[np.intp], NDArray[np.int
 
 
 def _best_map(source: Array, target: Array) -> tuple[Array, int] | None:
-    """Affine (3, 2) from (x, y, 1), and at how many distinct places matches agree with it."""
+    """Affine (3, 2) from (x, y, 1), and the number of distinct places whose matches agree with it."""
     turn = target[:, 3] - source[:, 3]
     log_zoom = np.log(target[:, 2] / source[:, 2])
     near, alike = _agreement(source, target, turn, log_zoom)
@@ -130,7 +135,7 @@ def _best_map(source: Array, target: Array) -> tuple[Array, int] | None:
 def _agreement(
     source: Array, target: Array, turn: Array, log_zoom: Array
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(M, M): whether the similarity of match i explains match j; whether both turn and zoom alike."""
+    """(M, M): whether the similarity of match i explains match j; whether both rotate and scale alike."""
     zoom = np.exp(log_zoom)
     cos, sin = zoom * np.cos(turn), zoom * np.sin(turn)
     dx, dy = (source[None, :, k] - source[:, None, k] for k in (0, 1))
@@ -146,7 +151,7 @@ def _agreement(
 def _refine(
     source: Array, target: Array, agree: NDArray[np.bool_], alike: NDArray[np.bool_]
 ) -> tuple[Array, int] | None:
-    """Fit the map to those that agree, see who agrees with it, and once more."""
+    """Fit the map to the matches in `agree`, recompute which agree, and repeat once."""
     places = np.column_stack([source[:, :2], np.ones(len(source), np.float32)])
     for _ in range(2):
         if agree.sum() < MIN_MATCHES:
@@ -160,7 +165,7 @@ def _refine(
 
 
 def _plausible(affine: Array) -> bool:
-    """Neither mirrored, nor a larger zoom or stretch than a camera makes."""
+    """Whether the map neither mirrors nor scales or stretches more than a camera does."""
     det = np.linalg.det(affine[:2])
     return (
         1 / MAX_ZOOM**2 < det < MAX_ZOOM**2
@@ -169,7 +174,7 @@ def _plausible(affine: Array) -> bool:
 
 
 def _compare(one: NDArray[np.uint8], other: NDArray[np.uint8], affine: Array) -> tuple[float, float]:
-    """Correlation of the pictures, one laid over the other, and the share of the smaller view that both show."""
+    """Correlation of the pictures under the map, and the common area as a share of the smaller field of view."""
     small = affine.T.astype(np.float64).copy()
     small[:, 2] = (small[:, 2] + (small[:, :2].sum(axis=1) - 1) * (SMALL - 1) / 2) / SMALL
     size = other.shape[1], other.shape[0]

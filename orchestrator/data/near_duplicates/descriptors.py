@@ -1,14 +1,14 @@
-"""Descriptors of landmarks: short, comparable by a dot product, and of a mirror image by changing signs alone.
+"""Descriptors of landmarks: short, compared by a dot product, mirrored by changing signs alone.
 
-A SIFT descriptor is a histogram of directions in 4 x 4 cells, in a frame that turns with the picture. Its mirror image
-has the rows of cells in reverse order and the directions negated. In a basis of waves over rows, columns and directions
-every wave is either even or odd under that, so the mirror image keeps all coefficients but for the signs of the odd
-ones. Slow waves carry what tells places apart, fast ones mostly noise: NUM_WAVES of 128 are kept.
+A SIFT descriptor is a histogram of directions in 4 x 4 cells, in coordinates that rotate with the image. Its mirror
+image has the rows of cells in reverse order and the directions negated. In a cosine basis over rows, columns and
+directions every wave is either even or odd under this, so that mirroring changes only the signs of the odd
+coefficients. Slow waves carry what distinguishes places, fast ones mostly noise: NUM_WAVES of 128 are kept.
 
-A frame as a whole is described by how its descriptors differ from the words of a vocabulary (VLAD, Jegou et al. 2010).
-The words come in pairs of mirror images, so that the vector of a mirrored frame follows from that of the frame, too.
-They are shipped (words.npy) and made of drawn gut by `python -m orchestrator.data.near_duplicates.words`: they follow
-from no dataset.
+The global descriptor of a frame is the residual of its descriptors from the visual words of a vocabulary (VLAD,
+Jegou et al. 2010). Words come in pairs of mirror images, so that the vector of a mirrored frame follows from that of
+the frame. They are shipped (words.npy), made from synthetic images by
+`python -m orchestrator.data.near_duplicates.words`, and depend on no dataset.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUM_WAVES = 64
-STEPS = 200  # of int8 in one: coefficients are at most 0.6
+STEPS = 200  # int8 steps per unit: coefficients are at most 0.6
 FINEST = 127 / STEPS
 WORDS = "words.npy"
 
@@ -29,7 +29,7 @@ Floats = NDArray[np.float32]
 
 @cache
 def _waves() -> tuple[Floats, Floats]:
-    """(NUM_WAVES, 128) orthonormal, slowest first, without the constant; (NUM_WAVES,) 1 where even, -1 where odd."""
+    """(NUM_WAVES, 128) orthonormal rows, slowest first, no constant; (NUM_WAVES,) parity: 1 even, -1 odd."""
     cells, directions = np.arange(4), np.arange(8)
     across = [np.cos(np.pi * (2 * cells + 1) * k / 8) for k in range(4)]
     around = [(k, np.cos(2 * np.pi * k * directions / 8), 1) for k in range(5)]
@@ -50,7 +50,7 @@ def _waves() -> tuple[Floats, Floats]:
 
 
 def compress(sift: NDArray[np.uint8]) -> NDArray[np.int8]:
-    """(N, 128) as OpenCV gives them -> (N, NUM_WAVES): root-SIFT (Arandjelovic and Zisserman 2012) in waves."""
+    """(N, 128) from OpenCV -> (N, NUM_WAVES): root-SIFT (Arandjelovic and Zisserman 2012) in the wave basis."""
     bins = sift.astype(np.float32)
     roots = np.sqrt(bins / np.maximum(bins.sum(axis=1, keepdims=True), 1))
     waves = _unit(roots @ _waves()[0].T)
@@ -58,17 +58,17 @@ def compress(sift: NDArray[np.uint8]) -> NDArray[np.int8]:
 
 
 def expand(short: NDArray[np.int8]) -> Floats:
-    """The same as float32 of length 1."""
+    """Compressed descriptors as float32 unit vectors."""
     return _unit(short.astype(np.float32))
 
 
 def mirrored(descriptors: Floats) -> Floats:
-    """What the same landmarks have in the mirrored frame."""
+    """Descriptors of the same landmarks in the mirrored frame."""
     return descriptors * _waves()[1]
 
 
 def aggregate(descriptors: Floats, words: Floats | None = None) -> Floats:
-    """(W x NUM_WAVES,) of length at most 1: what the landmarks of a frame are off the words, summed by word."""
+    """(W x NUM_WAVES,) of length at most 1: residuals of a frame's descriptors from their words, summed by word."""
     words = vocabulary() if words is None else words
     if not len(descriptors):
         return np.zeros(words.size, np.float32)
@@ -79,7 +79,7 @@ def aggregate(descriptors: Floats, words: Floats | None = None) -> Floats:
 
 
 def mirrored_aggregates(vectors: Floats) -> Floats:
-    """(N, W x NUM_WAVES), of the mirrored frames: the second half of the words mirrors the first."""
+    """(N, W x NUM_WAVES), those of the mirrored frames: the second half of the words mirrors the first."""
     by_word = vectors.reshape(len(vectors), 2, -1, NUM_WAVES)[:, ::-1]
     return (by_word * _waves()[1]).reshape(vectors.shape)
 
@@ -93,7 +93,7 @@ def vocabulary() -> Floats:
 
 
 def nearest(descriptors: Floats, words: Floats) -> NDArray[np.intp]:
-    """Index of the word that is nearest to each descriptor."""
+    """(N,) index of the word nearest to each descriptor."""
     return (descriptors @ words.T - 0.5 * (words**2).sum(axis=1)).argmax(axis=1)
 
 

@@ -1,7 +1,7 @@
-"""Landmarks of datasets on disk: found once, read frame by frame by as many processes as want to.
+"""Landmarks of datasets on disk: computed once, read frame by frame by any number of processes.
 
-cache/leaks/VERSION/FINGERPRINT-NUMBER.landmarks holds SHARD frames, 63 kB each, and a checksum. It appears by one
-rename; what is damaged is found out before it is used, reported and made again, and so is what a kill left out.
+cache/leaks/VERSION/FINGERPRINT-NUMBER.landmarks holds SHARD frames of 63 kB each, and a checksum. It is written
+atomically; a damaged or missing shard is detected before use, reported and made again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from orchestrator.common.files import write_atomically
 from orchestrator.data.cases import Case
 from orchestrator.data.images import read_image
-from orchestrator.data.near_duplicates.align import Sight, sight
+from orchestrator.data.near_duplicates.align import FrameFeatures, frame_features
 from orchestrator.data.near_duplicates.descriptors import NUM_WAVES, aggregate, expand, vocabulary
 from orchestrator.data.near_duplicates.landmarks import (
     COLOR_SHARES,
@@ -26,11 +26,11 @@ from orchestrator.data.near_duplicates.landmarks import (
     Landmarks,
     find_landmarks,
 )
-from orchestrator.data.near_duplicates.shortlist import Looks
+from orchestrator.data.near_duplicates.shortlist import GlobalDescriptors
 
 SHARD = 256  # frames
 CHECKSUM = 4  # bytes at the end of a shard
-KEPT = 64  # sights that a process keeps at hand, 0.2 MB each
+KEPT = 64  # frames' features that a process caches, 0.2 MB each
 
 Say = Callable[[str], None]
 
@@ -63,11 +63,11 @@ class LandmarkFiles:
     num_frames: int
 
     def path(self, index: int) -> Path:
-        """The shard that the case of this index is in."""
+        """The shard with the case of this index."""
         return self.folder / f"{self.fingerprint}-{index // SHARD:05d}.landmarks"
 
     def missing(self, say: Say) -> list[range]:
-        """Indices of the cases of each shard that is not there; one that is damaged is removed."""
+        """Case indices of each missing shard; a damaged shard is removed and counts as missing."""
         gone = []
         for start in range(0, self.num_frames, SHARD):
             cases = range(start, min(start + SHARD, self.num_frames))
@@ -80,27 +80,27 @@ class LandmarkFiles:
         return gone
 
     def write(self, first: int, records: Sequence[bytes]) -> None:
-        """Keep a shard, whose first case has this index."""
+        """Write the shard whose first case has index `first`."""
         path, content = self.path(first), b"".join(records)
         write_atomically(path, content + _checksum(content))
 
-    def sight(self, index: int) -> Sight:
-        """The landmarks of the case of this index."""
-        return _read_sight(self.path(index), index % SHARD)
+    def frame_features(self, index: int) -> FrameFeatures:
+        """The features of the case of this index."""
+        return _read_features(self.path(index), index % SHARD)
 
-    def looks(self) -> Looks:
-        """What the shortlist needs of all cases."""
+    def global_descriptors(self) -> GlobalDescriptors:
+        """The global descriptors of all cases."""
         vectors = np.zeros((self.num_frames, *RECORD["vector"].shape), np.float16)
         colors = np.zeros((self.num_frames, *RECORD["colors"].shape), np.float32)
         for start in range(0, self.num_frames, SHARD):
             records = np.fromfile(self.path(start), RECORD, min(SHARD, self.num_frames - start))
             vectors[start : start + SHARD] = records["vector"]
             colors[start : start + SHARD] = records["colors"]
-        return Looks(vectors, colors)
+        return GlobalDescriptors(vectors, colors)
 
 
-def look(case: Case) -> bytes:
-    """Find the landmarks of a frame: its record."""
+def landmark_record(case: Case) -> bytes:
+    """The record of a frame, with landmarks that are found now."""
     return _pack(find_landmarks(read_image(case.image)))
 
 
@@ -115,11 +115,11 @@ def _pack(marks: Landmarks) -> bytes:
 
 
 @lru_cache(KEPT)
-def _read_sight(path: Path, place: int) -> Sight:
-    """What `_pack` packed."""
+def _read_features(path: Path, place: int) -> FrameFeatures:
+    """The features in the record at this index of a shard."""
     record = np.fromfile(path, RECORD, 1, offset=place * RECORD.itemsize)[0]
     num, height, width = (int(record[name]) for name in ("num", "height", "width"))
-    return sight(
+    return frame_features(
         Landmarks(
             points=record["points"][:num].astype(np.float32),
             descriptors=record["descriptors"][:num],

@@ -1,9 +1,8 @@
-"""What a frame is recognised by: points with descriptors (SIFT, Lowe 2004) where the optics show the gut.
-
-A descriptor looks at a larger surrounding than Lowe's: mucosa is smooth, and a vessel or a fold is known by what lies
-beside it (Dong and Soatto 2015 on the size of this domain). It is kept short (descriptors.py).
-Burnt-in text, black corners, position insets and glints look alike in frames that show different places: no point is
-taken from them. Frames are brought to one area first, so that pixels and tolerances mean the same in all of them.
+"""Landmarks of a frame: points with descriptors (SIFT, Lowe 2004) in the field of view.
+A descriptor covers a larger patch than Lowe's: mucosa is smooth, and a vessel or fold is recognised by its
+surroundings (Dong and Soatto 2015 on the size of this domain). It is compressed (descriptors.py).
+Burnt-in text, black corners, position insets and glints are similar in frames of different places: no point is taken
+from them. Frames are first scaled to one area, so that pixels and tolerances mean the same in all of them.
 """
 
 from __future__ import annotations
@@ -17,52 +16,52 @@ from numpy.typing import NDArray
 
 from orchestrator.data.near_duplicates.descriptors import compress
 
-AREA = 480 * 360  # pixels of every frame that points are looked for in
+AREA = 480 * 360  # pixels to which every frame is scaled
 MAX_POINTS = 600
 SUPPORT = 1.5
-RIM = 9  # pixels along the edge of the view that are not trusted
-TEXT = 25  # pixels; what is thinner than this in a black corner is text
+RIM = 9  # pixels along the edge of the field of view that are ignored
+TEXT = 25  # pixels; structures thinner than this in a black corner are text
 BLACK = 45  # of 255; corners and frames of endoscopy video are up to 30
 THIN = 11  # pixels; glints and letters are white and thinner than this
-WHITER = 40  # by how much their darkest channel exceeds what is around them
-GLARE = 190  # of 255, in the darkest channel; nothing is seen in it
+WHITER = 40  # by how much their darkest channel exceeds the surroundings
+GLARE = 190  # of 255, in the darkest channel; nothing is visible in it
 INSET = 40  # by how much green exceeds red in a position inset; mucosa is never green
-SMALL = 4  # the picture kept for comparison is smaller than the frame by this
-MAX_PICTURE = 11_264  # pixels of that picture; it has AREA / SMALL^2, and some more by rounding
+SMALL = 4  # factor by which the picture kept for comparison is smaller than the frame
+MAX_PICTURE = 11_264  # pixels of that picture: AREA / SMALL^2, plus some for rounding
 COLOR_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)  # quantiles
 
 
 @dataclass(frozen=True)
 class Landmarks:
-    """The points of one frame, strongest first, in pixels of the frame at AREA."""
+    """The points of one frame, strongest first, in pixels of the frame scaled to AREA."""
 
     points: NDArray[np.float32]  # (N, 4): x, y, diameter, angle in radians
     descriptors: NDArray[np.int8]  # (N, NUM_WAVES)
     colors: NDArray[np.float32]  # quantiles of a, then of b, of CIE Lab over the points
-    picture: NDArray[np.uint8]  # (h, w), smaller by SMALL; 0 where the optics show nothing
+    picture: NDArray[np.uint8]  # (h, w), smaller by SMALL; 0 outside the field of view
 
     @property
     def width(self) -> int:
-        """Pixels of the frame that the points are in."""
+        """Width of the scaled frame, pixels."""
         return self.picture.shape[1] * SMALL
 
 
 def find_landmarks(
     image: NDArray[np.uint8], max_points: int = MAX_POINTS, support: float = SUPPORT
 ) -> Landmarks:
-    """uint8 (H, W, 3), RGB -> its landmarks; fewer than `max_points`, or none, where there is little to see.
+    """uint8 (H, W, 3), RGB -> its landmarks: at most `max_points`, fewer or none where little is visible.
 
-    `support`: how many times as large as Lowe's the surrounding is that a descriptor tells of.
+    `support`: size of the described patch, relative to Lowe's.
     """
     frame = _to_area(image)
     view = _view(frame)
     white = _white(frame)
-    green = np.ascontiguousarray(frame[..., 1])  # vessels stand out most, noise least
-    filled = _without(white, green)  # or letters would shape the descriptors beside them
+    green = np.ascontiguousarray(frame[..., 1])  # most contrast of vessels, least noise
+    filled = _without(white, green)  # otherwise letters would change nearby descriptors
     sift = cv2.SIFT_create(contrastThreshold=0.01, edgeThreshold=15)  # type: ignore[attr-defined]
     flattened = cv2.createCLAHE(2.0, (8, 8)).apply(filled)
     inner = cv2.erode(view, np.ones((RIM, RIM), np.uint8), borderValue=0)
-    # SIFT gives a point once for each of its angles, in an order that is the same on every run.
+    # SIFT returns a point once per orientation, in an order that is deterministic.
     found = sift.detect(flattened, inner * (1 - white))
     found = sorted(found, key=lambda point: -point.response * point.size**0.5)[:max_points]
     points = np.array(
@@ -92,7 +91,7 @@ def _to_area(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _view(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(h, w), 1 where the optics show the gut: the largest bright region, without text and insets."""
+    """(h, w), 1 in the field of view: the largest bright region, without text and insets."""
     red, green, blue = cv2.split(frame)
     bright = (cv2.max(cv2.max(red, green), blue) > BLACK) & (cv2.subtract(green, red) <= INSET)
     closed = cv2.morphologyEx(bright.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
@@ -104,7 +103,7 @@ def _view(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _white(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(h, w), 1 on letters, glints and glare, with a rim."""
+    """(h, w), 1 on letters, glints and glare, dilated."""
     red, green, blue = cv2.split(frame)
     darkest = cv2.min(cv2.min(red, green), blue)
     stands_out = cv2.morphologyEx(darkest, cv2.MORPH_TOPHAT, np.ones((THIN, THIN), np.uint8)) > WHITER
@@ -113,7 +112,7 @@ def _white(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _without(white: NDArray[np.uint8], green: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Green with what is white painted over from around it; at half the size, for it is smooth anyway."""
+    """The green channel with white regions inpainted; at half the size, since the result is smooth."""
     half = (green.shape[1] // 2, green.shape[0] // 2)
     hole = (cv2.resize(white, half, interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
     small = cv2.inpaint(cv2.resize(green, half, interpolation=cv2.INTER_AREA), hole, 3, cv2.INPAINT_TELEA)

@@ -1,8 +1,7 @@
-"""Frames that were numbered as a video ran: what lies between two frames of one place is of the same recording.
-
-A blurred frame, or one that a wall fills, shows nothing that it could be known by; its neighbours tell where it
-belongs. Whether the numbers of a dataset follow a video is seen in the pictures: most frames show the place of the next
-one. Where they do not, as in collections of single frames or under names that are hashes, numbers say nothing.
+"""Frames numbered as in a video: frames between two frames of one place belong to the same recording.
+A blurred frame, or one filled by a wall, cannot be recognised; its neighbours show where it belongs. Numbers follow a
+video if most frames show the same place as the next one. Otherwise, as in collections of single frames or with hashes
+as names, numbers are ignored.
 """
 
 from __future__ import annotations
@@ -17,21 +16,23 @@ from numpy.typing import NDArray
 
 from orchestrator.data.splits.assign import tie
 
-WINDOW = 16  # frames that each is compared with in any case
-NUM_AROUND = 5  # frames on either side of a seam that are looked at once more
-MAX_LONE = 3  # frames in a row that may belong to what is before or after them
-MIN_RECORDING = 5  # frames of a recording that others may belong to: of a short one too little is known
-REACH, NUM_COMPARED = 12, 5  # how far its frames are looked for, and how many are compared
-MIN_LEAD = 0.1  # of one side over the other in likeness, which is at most one
-MAX_BETWEEN = 10  # frames in a row that show nothing known
+WINDOW = 16  # following frames that each frame is always compared with
+NUM_AROUND = 5  # frames on either side of an apparent cut that are compared once more
+MAX_LONE = 3  # successive frames that may be attached to the recording before or after them
+MIN_RECORDING = 5  # frames of a recording that lone frames can be attached to
+REACH, NUM_COMPARED = 12, 5  # distance within which its frames are searched, and how many are compared
+MIN_LEAD = 0.1  # by which one side must exceed the other in likeness, which is at most one
+MAX_BETWEEN = 10  # successive frames without recognisable content
 LAST_NUMBER = re.compile(r"(\d+)([^\d/]*)$")
 
 Pair = tuple[str, str]  # case ids
-Likeness = Callable[[Sequence[str], Sequence[str]], NDArray[np.float32]]  # (R, C), of so many frames
+Likeness = Callable[
+    [Sequence[str], Sequence[str]], NDArray[np.float32]
+]  # (R, C), rows and columns are frames
 
 
-def in_between(case_ids: Iterable[str], near_duplicates: Iterable[Pair]) -> list[Pair]:
-    """Pairs of successive frames, sorted, that tie up to MAX_BETWEEN frames to the twins before and after them."""
+def ties_between(case_ids: Iterable[str], near_duplicates: Iterable[Pair]) -> list[Pair]:
+    """Pairs of successive frames, sorted, that tie up to MAX_BETWEEN frames to the near-duplicates around them."""
     case_ids, near_duplicates = sorted(case_ids), list(near_duplicates)
     place_of = tie({id: id for id in case_ids}, near_duplicates)
     known = {tuple(sorted(pair)) for pair in near_duplicates}
@@ -45,7 +46,7 @@ def in_between(case_ids: Iterable[str], near_duplicates: Iterable[Pair]) -> list
 
 
 def neighbours(case_ids: Iterable[str], near_duplicates: Iterable[Pair]) -> list[Pair]:
-    """Pairs of frames that are at most WINDOW frames apart, where numbers follow a video, and not tied yet."""
+    """Pairs of frames at most WINDOW apart that are not tied yet, where numbers follow a video."""
     case_ids = list(case_ids)
     place_of = tie({id: id for id in case_ids}, near_duplicates)
     return [
@@ -59,7 +60,7 @@ def neighbours(case_ids: Iterable[str], near_duplicates: Iterable[Pair]) -> list
 
 
 def seams(case_ids: Iterable[str], near_duplicates: Iterable[Pair]) -> list[list[Pair]]:
-    """Where numbers follow a video, and a frame is not tied to the next: the pairs around that which are not tied."""
+    """Untied pairs around each apparent cut: a frame that is not tied to the next, where numbers follow a video."""
     case_ids = list(case_ids)
     place_of = tie({id: id for id in case_ids}, near_duplicates)
     return [
@@ -76,10 +77,11 @@ def seams(case_ids: Iterable[str], near_duplicates: Iterable[Pair]) -> list[list
     ]
 
 
-def beside(case_ids: Iterable[str], near_duplicates: Iterable[Pair], likeness: Likeness) -> list[Pair]:
-    """Pairs that tie up to MAX_LONE frames in a row, each tied to none, to the recording before or after them.
-
-    It is the one that they look more like, if clearly so, and if as much as its own frames look like each other.
+def ties_of_lone_frames(
+    case_ids: Iterable[str], near_duplicates: Iterable[Pair], likeness: Likeness
+) -> list[Pair]:
+    """Pairs that attach up to MAX_LONE successive untied frames to the recording before or after them.
+    The more similar recording is chosen, if clearly so, and if its own frames are not much more similar to each other.
     """
     case_ids = list(case_ids)
     place_of = tie({id: id for id in case_ids}, near_duplicates)
@@ -88,16 +90,16 @@ def beside(case_ids: Iterable[str], near_duplicates: Iterable[Pair], likeness: L
         (min(frame, partner), max(frame, partner))
         for frames in numberings(case_ids)
         if _follows_a_video(frames, place_of)
-        for lone, sides in _lone(frames, place_of, sizes)
-        for frame, partner in _sided(lone, sides, likeness)
+        for lone, sides in _lone_runs(frames, place_of, sizes)
+        for frame, partner in _ties_of_run(lone, sides, likeness)
         if sizes[place_of[partner]] >= MIN_RECORDING
     )
 
 
-def _lone(
+def _lone_runs(
     frames: Sequence[str], place_of: Mapping[str, str], sizes: Mapping[str, int]
 ) -> Iterator[tuple[Sequence[str], tuple[Sequence[str], Sequence[str]]]]:
-    """Rows of frames that are tied to none, and the nearest frames of the recordings before and after."""
+    """Runs of untied frames, and the nearest frames of the recordings before and after."""
     row_of = {frame: number for number, frame in enumerate(frames)}
     for is_lone, row in groupby(frames, lambda frame: sizes[place_of[frame]] == 1):
         lone = list(row)
@@ -112,27 +114,27 @@ def _lone(
             yield lone, (sides[0][:NUM_COMPARED], sides[1][:NUM_COMPARED])
 
 
-def _sided(
+def _ties_of_run(
     lone: Sequence[str], sides: tuple[Sequence[str], Sequence[str]], likeness: Likeness
 ) -> Iterator[Pair]:
     alike = np.stack([likeness(lone, side).max(axis=1) for side in sides])
-    leaning = alike[0] - alike[1]  # to the one before
+    leaning = alike[0] - alike[1]  # to the recording before
     cut = int(np.argmax([leaning[:cut].sum() - leaning[cut:].sum() for cut in range(len(lone) + 1)]))
     for number, frame in enumerate(lone):
         side = int(number >= cut)
-        lead = alike[side, number] - alike[1 - side, number]
-        if lead > MIN_LEAD and alike[side, number] > _coherence(sides[side], likeness) - MIN_LEAD:
+        prefix = alike[side, number] - alike[1 - side, number]
+        if prefix > MIN_LEAD and alike[side, number] > _coherence(sides[side], likeness) - MIN_LEAD:
             yield frame, sides[side][0]
 
 
 def _coherence(frames: Sequence[str], likeness: Likeness) -> float:
-    """How much the least typical of these frames looks like one of the others."""
+    """The likeness of the least typical of these frames to its most similar other frame."""
     alike = likeness(frames, frames) - np.diag(np.full(len(frames), np.inf))
     return float(alike.max(axis=1).min())
 
 
 def numberings(case_ids: Iterable[str]) -> list[list[str]]:
-    """Cases whose ids differ in their last number alone, in the order of that number."""
+    """Lists of cases whose ids differ in their last number only, in the order of that number."""
     found: dict[Pair, list[tuple[int, str]]] = {}
     for id in case_ids:
         if match := LAST_NUMBER.search(id):
@@ -141,7 +143,7 @@ def numberings(case_ids: Iterable[str]) -> list[list[str]]:
 
 
 def _follows_a_video(frames: Sequence[str], place_of: Mapping[str, str]) -> bool:
-    """Whether more than half of all frames show the place of the next."""
+    """Whether more than half of all frames show the place of the next frame."""
     alike = sum(place_of[one] == place_of[following] for one, following in pairwise(frames))
     return 2 * alike > len(frames) - 1
 

@@ -1,6 +1,5 @@
-"""Which pairs of frames are worth a closer look: those whose aggregated landmarks and colors are most alike.
-
-Every frame gets the same number of partners, however many frames there are, so that the closer look grows linearly. The
+"""Shortlist of frame pairs to align: those with the most similar global descriptors and colors.
+Every frame gets the same number of partners, so that the number of alignments grows linearly with frames. The
 comparison of vectors is quadratic, but a hundredth of the work; it goes in blocks, so that memory does not grow with
 the number of pairs.
 """
@@ -17,29 +16,31 @@ from orchestrator.data.near_duplicates.descriptors import mirrored_aggregates
 
 SHORTLIST = 40  # partners of each frame
 ROWS, COLUMNS = 512, 2048  # of a block
-COLOR_WEIGHT = 0.01  # how much a difference of one in a and b of CIE Lab takes from a likeness of at most one
+COLOR_WEIGHT = 0.01  # decrease of the likeness (at most 1) per unit of difference in a and b of CIE Lab
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Looks:
-    """What the frames of a dataset look like as a whole."""
+class GlobalDescriptors:
+    """Global descriptors of the frames of a dataset."""
 
     vectors: NDArray[np.float16]  # (N, D)
     colors: Floats  # (N, C)
 
     def likeness(self, rows: Sequence[int], columns: Sequence[int]) -> Floats:
-        """(R, C), of these frames as they are."""
+        """(R, C): likeness of these frames, not mirrored."""
         one, other = list(rows), list(columns)
         vectors = self.vectors[one].astype(np.float32) @ self.vectors[other].astype(np.float32).T
-        return vectors - COLOR_WEIGHT * _apart(self.colors[one], self.colors[other])
+        return vectors - COLOR_WEIGHT * _color_distance(self.colors[one], self.colors[other])
 
 
-def shortlist(one: Looks, other: Looks | None, size: int = SHORTLIST) -> NDArray[np.int32]:
-    """(P, 4), sorted: i, j, whether j is mirrored, and the rank at which one is on the list of the other.
+def shortlist(
+    one: GlobalDescriptors, other: GlobalDescriptors | None, size: int = SHORTLIST
+) -> NDArray[np.int32]:
+    """(P, 4), sorted: i, j, whether j is mirrored, and the rank of one frame in the other's list.
 
-    Without `other` pairs are within `one`, and i < j.
+    Without `other`, pairs are within `one`, and i < j.
     """
     found = _listed(one, other or one, size, within=other is None)
     if other is None:
@@ -51,8 +52,10 @@ def shortlist(one: Looks, other: Looks | None, size: int = SHORTLIST) -> NDArray
     return found[first]
 
 
-def _listed(one: Looks, other: Looks, size: int, *, within: bool) -> NDArray[np.int32]:
-    """(P, 4): the `size` frames of `other`, mirrored or not, that are most like each frame of `one`."""
+def _listed(
+    one: GlobalDescriptors, other: GlobalDescriptors, size: int, *, within: bool
+) -> NDArray[np.int32]:
+    """(P, 4): the `size` frames of `other`, mirrored or not, that are most similar to each frame of `one`."""
     num = len(one.vectors)
     size = min(size, 2 * (len(other.vectors) - within))
     parts = [np.zeros((0, 4), np.int32)]
@@ -69,18 +72,18 @@ def _listed(one: Looks, other: Looks, size: int, *, within: bool) -> NDArray[np.
 
 
 def _nearest(
-    one: Looks, other: Looks, rows: NDArray[np.intp], size: int, *, within: bool
+    one: GlobalDescriptors, other: GlobalDescriptors, rows: NDArray[np.intp], size: int, *, within: bool
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """(R, size) frames of `other`, most alike first, and whether they are so when mirrored."""
+    """(R, size) frames of `other`, most similar first, and whether they are mirrored."""
     vectors = one.vectors[rows].astype(np.float32)
     ways = np.concatenate([vectors, mirrored_aggregates(vectors)])
     best = np.full((len(rows), size), -np.inf, np.float32)
-    which = np.zeros((len(rows), size), np.int64)  # frame, and NUM further on where it is mirrored
+    which = np.zeros((len(rows), size), np.int64)  # frame index, plus NUM where it is mirrored
     num = len(other.vectors)
     for start in range(0, num, COLUMNS):
         block = other.vectors[start : start + COLUMNS].astype(np.float32)
         plain, turned = np.split(ways @ block.T, 2)
-        apart = COLOR_WEIGHT * _apart(one.colors[rows], other.colors[start : start + COLUMNS])
+        apart = COLOR_WEIGHT * _color_distance(one.colors[rows], other.colors[start : start + COLUMNS])
         columns = start + np.arange(len(block))
         if within:
             plain[rows[:, None] == columns] = turned[rows[:, None] == columns] = -np.inf
@@ -95,7 +98,7 @@ def _nearest(
     return which % num, which >= num
 
 
-def _apart(one: Floats, other: Floats) -> Floats:
-    """(R, C): root of the mean squared difference in color."""
+def _color_distance(one: Floats, other: Floats) -> Floats:
+    """(R, C): root mean squared difference in color."""
     squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * one @ other.T
     return np.sqrt(np.maximum(squares, 0) / one.shape[1])

@@ -1,8 +1,8 @@
-"""Make words.npy, the vocabulary of descriptors.py, by k-means on descriptors of drawn gut.
+"""Make words.npy, the vocabulary of descriptors.py, by k-means on descriptors of synthetic images.
 
     python -m orchestrator.data.near_duplicates.words
 
-No picture of a patient goes into it: it can be shipped, and what it finds in one dataset depends on no other.
+No patient's image goes into it: it can be shipped, and the result for one dataset depends on no other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NUM_ROUNDS = 12
 
 
 def make_words() -> Floats:
-    """(NUM_WORDS, NUM_WAVES) float16; the same on every run."""
+    """(NUM_WORDS, NUM_WAVES) float16 cluster centers; deterministic."""
     with tempfile.TemporaryDirectory() as folder:
         drawn = Path(folder) / "drawn"
         draw_dataset(drawn, num_cases=NUM_CASES, size=HEIGHT, num_centers=NUM_CENTERS)

@@ -1,1 +1,1 @@
-"""Folders and archives as published -> pairs of images and masks."""
+"""Pairs of images and masks from folders and archives as published."""

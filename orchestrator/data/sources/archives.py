@@ -1,6 +1,5 @@
-"""Published archives, as downloaded or unpacked -> pairs of frames and masks, with groups and centers.
-
-Names of archives are never looked at, only the folders and files inside; layouts.py says how each one looks.
+"""Published archives, as downloaded or unpacked: pairs of frames and masks, with groups and centers.
+Names of archives are ignored, only the folders and files inside count; layouts.py describes the layout of each.
 """
 
 from __future__ import annotations
@@ -22,7 +21,9 @@ from orchestrator.data.sources.unpack import MAX_BYTES, READABLE, Progress, arch
 from orchestrator.data.unusable import Bad
 
 MAX_FILES = 1_000_000  # of a folder; SUN-SEG has 158,690 frames with up to six files each
-MAX_NESTED = 2  # archives in an archive, as the PraNet bundle is passed on; one more looks like a bomb
+MAX_NESTED = (
+    2  # depth of archives in archives, as in copies of the PraNet bundle; a third level suggests a bomb
+)
 
 
 @contextmanager
@@ -33,10 +34,9 @@ def open_source(
     command: str = "orchestrator data add NAME PATH",
     on_progress: Progress | None = None,
 ) -> Iterator[Found]:
-    """The pairs of a folder or an archive; archives are unpacked into `staging`, which is gone afterwards.
-
-    `command` is what refusals complete to one that would work. BadData where nothing fits, and where several sets
-    are found of which `reading` picks none.
+    """The pairs of a folder or an archive; archives are unpacked into `staging`, which is removed afterwards.
+    `command` is completed in errors to one that would work. BadData if no layout fits, or if several sets are found and
+    `reading` selects none.
     """
     if not source.exists():
         raise BadData(str(source), "expected a folder, a zip or a tar archive, found nothing there")
@@ -54,12 +54,11 @@ def _recognise(
 ) -> Found:
     top = source
     written = 0
-    torn: list[tuple[str, str]] | None = (
-        [] if reading.skip_bad else None
-    )  # members of archives that do not unpack
+    # members of archives that do not unpack: (name, reason)
+    damaged: list[tuple[str, str]] | None = [] if reading.skip_bad else None
     if not source.is_dir():
         top = staging
-        written += unpack(source, staging, skipped=torn, on_progress=on_progress)
+        written += unpack(source, staging, skipped=damaged, on_progress=on_progress)
     for level in range(MAX_NESTED + 1):
         contents, reading = _resolved(_contents(top, source), top, reading)
         archives = _archives(contents.files)
@@ -72,9 +71,9 @@ def _recognise(
             )
         for archive in archives:
             inside = staging / _unpacked_name(archive.relative_to(top))
-            room = MAX_BYTES - written
-            written += unpack(archive, inside, room=room, skipped=torn, on_progress=on_progress)
-            _lift(inside)
+            bytes_left = MAX_BYTES - written
+            written += unpack(archive, inside, room=bytes_left, skipped=damaged, on_progress=on_progress)
+            _unnest(inside)
             if top == staging:
                 archive.unlink()
         top = staging
@@ -84,12 +83,12 @@ def _recognise(
     known = {folder for folders in sets for folder in (folders.images, *folders.masks)}
     task = Task(str(source), command, reading, contents.files, staging)
     found = collect(task, picked, known, contents)
-    bad = [Bad(name, why, Path(name).stem) for name, why in torn or ()]
+    bad = [Bad(name, why, Path(name).stem) for name, why in damaged or ()]
     return replace(found, temporary=top == staging, bad=(*bad, *found.bad))
 
 
 def _tried(contents: Contents, reading: Reading) -> tuple[Sequence[Folders], BadData | None]:
-    """Sets, or why a folder that the user names is none; it may still lie in an archive."""
+    """The sets, or the error for a folder that the user names and that is missing; it may still be in an archive."""
     try:
         return find_sets(contents.files, reading), None
     except BadData as problem:
@@ -97,7 +96,7 @@ def _tried(contents: Contents, reading: Reading) -> tuple[Sequence[Folders], Bad
 
 
 def _contents(top: Path, source: Path) -> Contents:
-    """BadData where there are so many files that the folder cannot be a dataset."""
+    """All files below `top`; BadData if there are too many for a dataset."""
 
     def refuse_many(count: int) -> None:
         if count > MAX_FILES:
@@ -107,24 +106,24 @@ def _contents(top: Path, source: Path) -> Contents:
 
 
 def _resolved(contents: Contents, top: Path, reading: Reading) -> tuple[Contents, Reading]:
-    """Folders that the user names by a path from elsewhere: relative where they lie in the source, else beside it."""
+    """Contents and reading in which named folders are relative if they lie in the source, and included if elsewhere."""
     named = {"images": reading.images, "masks": reading.masks}
     for option, wanted in list(named.items()):
         path = next(
             (path for path in (top / wanted, Path(wanted).expanduser()) if wanted and path.is_dir()), None
         )
         if path is None:
-            continue  # below a folder of the source, or not there at all
+            continue  # a folder below the source, or a missing one
         if (inside := _inside(path, top, contents)) is not None:
             named[option] = inside
         else:
             named[option] = str(path.resolve())
-            contents = contents.beside(_contents(path.resolve(), path), named[option])
+            contents = contents.merged_with(_contents(path.resolve(), path), named[option])
     return contents, replace(reading, images=named["images"], masks=named["masks"])
 
 
 def _inside(path: Path, top: Path, contents: Contents) -> str | None:
-    """The name by which a folder of the source is read, "." for the top; None where it lies elsewhere."""
+    """Name of a folder within the source, "." for the top; None if it lies elsewhere."""
     for here, root in (
         (_absolute(path), _absolute(top)),
         (path.resolve(), top.resolve()),
@@ -138,7 +137,7 @@ def _inside(path: Path, top: Path, contents: Contents) -> str | None:
 
 
 def _absolute(path: Path) -> Path:
-    """Without following links."""
+    """The normalised path, links not followed."""
     return Path(os.path.normpath(path.absolute()))
 
 
@@ -152,13 +151,13 @@ def _archives(files: Mapping[str, Sequence[Path]]) -> list[Path]:
 
 
 def _unpacked_name(archive: Path) -> Path:
-    """a/images.tar.gz -> a/images; a name without suffix gets one more letter, as the file is still there."""
+    """a/images.tar.gz -> a/images; a name without suffix gets one more letter, because the archive still exists."""
     stem = archive.name.split(".")[0]
     return archive.with_name(stem if stem and stem != archive.name else f"{archive.name}_")
 
 
-def _lift(folder: Path) -> None:
-    """masks/masks/1.png -> masks/1.png, where masks.zip held nothing but a folder of its own name."""
+def _unnest(folder: Path) -> None:
+    """Rename masks/masks/1.png -> masks/1.png, where masks.zip contained only a folder of its own name."""
     inner = folder / folder.name
     if inner.is_dir() and all(path == inner or is_litter(path.name) for path in folder.iterdir()):
         outer = folder.rename(folder.with_name(f"{folder.name} outside"))

@@ -1,4 +1,4 @@
-"""The files of the chosen folders -> pairs, what makes none, and a sentence about everything that is not plain."""
+"""The files of the chosen folders as pairs, the files without a partner, and remarks on every irregularity."""
 
 from __future__ import annotations
 
@@ -10,73 +10,79 @@ from pathlib import Path
 from orchestrator.common.errors import BadData
 from orchestrator.data.images import image_size, write_black_mask
 from orchestrator.data.sources.folders import Contents
-from orchestrator.data.sources.match import Matched, match, part_in_two
-from orchestrator.data.sources.pairs import Membership, Pair, match_published, named, sorted_out, told_apart
+from orchestrator.data.sources.match import Matched, match, separate_masks
+from orchestrator.data.sources.pairs import (
+    Membership,
+    Pair,
+    classify_files,
+    match_published,
+    named,
+    unique_stems,
+)
 from orchestrator.data.sources.remarks import (
     Gathered,
-    in_words,
+    describe_sets,
     no_names_fit,
     refuse_two_originals,
     remarks_of,
+    remedies,
     two_folders,
     two_names,
-    ways_out,
 )
 from orchestrator.data.sources.sets import Folders, Task
-from orchestrator.data.spelling import apart_in
+from orchestrator.data.spelling import difference_text
 from orchestrator.data.unusable import Bad
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a source holds, before anything is decoded."""
+    """Content of a source before any image is decoded."""
 
-    layout: str  # in words
+    layout: str  # for people
     pairs: tuple[Pair, ...]  # sorted by stem
     bad: tuple[Bad, ...]  # files that make no pair
-    remarks: tuple[str, ...]  # what was read otherwise than as it stands, passed over or taken from names
-    empty: bool  # masks without a polyp belong here
-    temporary: bool = False  # the pairs lie in the folder that goes away
-    ways_out: tuple[str, ...] = ()  # what would make an import of `bad`
+    remarks: tuple[str, ...]  # on files that were converted or ignored, and on what follows from names
+    empty: bool  # whether masks without a polyp are expected
+    temporary: bool = False  # whether the pairs lie in the staging folder
+    remedies: tuple[str, ...] = ()  # options with which `bad` could be imported
 
 
 def collect(task: Task, sets: Sequence[Folders], known: set[str], contents: Contents) -> Found:
-    """Pairs of the chosen `sets`; BadData where names have two readings, or none.
-
-    `known` folders belong to a set, chosen or not. Black masks are drawn below the staging folder. `temporary` of
-    what is returned is to be set by the caller.
+    """Pairs of the chosen `sets`; BadData where names are ambiguous, or match nowhere.
+    `known`: folders that belong to any set. Black masks are written below the staging folder. The caller sets
+    `temporary` of the result.
     """
     gathered = Gathered()
     refuse_two_originals(task, sets)
     for folders in sets:
         _gather(task, folders, gathered)
-    # All masks left over: black ones by --without-mask must not stand in for names that do not go together.
-    lonely = gathered.without_mask or gathered.drawn
-    if len(gathered.pairs) == len(gathered.drawn) and lonely and gathered.without_image:
+    # No mask matched: black masks by --without-mask must not replace masks with other names.
+    unpaired = gathered.without_mask or gathered.drawn
+    if len(gathered.pairs) == len(gathered.drawn) and unpaired and gathered.without_image:
         raise BadData(task.source, no_names_fit(task, gathered))
     if task.reading.groups == "folders" and not any(pair.member.group for pair in gathered.pairs):
         raise BadData(
-            "--groups folders", f"expected a folder for each group, found all images in {in_words(sets)}"
+            "--groups folders", f"expected a folder for each group, found all images in {describe_sets(sets)}"
         )
     bad = [*gathered.bad, *_unpaired(task, gathered), *_take_shared(task, gathered)]
-    pairs, more = told_apart(gathered.pairs, gathered.leads)
+    pairs, more = unique_stems(gathered.pairs, gathered.prefixes)
     if not pairs and not bad:
-        raise BadData(task.source, f"expected images with masks, found none in {in_words(sets)}")
+        raise BadData(task.source, f"expected images with masks, found none in {describe_sets(sets)}")
     return Found(
-        layout=in_words(sets)
+        layout=describe_sets(sets)
         + (", masks named as their images" if set(gathered.forms) == {"{name}"} else ""),
         pairs=tuple(pairs),
         bad=(*bad, *more),
         remarks=tuple(remarks_of(task, gathered, sets, known, contents)),
         empty=any(folders.layout.empty for folders in sets) or task.reading.without_mask == "empty",
-        ways_out=tuple(ways_out(task, gathered)),
+        remedies=tuple(remedies(task, gathered)),
     )
 
 
 def _gather(task: Task, folders: Folders, gathered: Gathered) -> None:
     layout = folders.layout
     inside = {
-        folder: sorted_out(task.files[folder], layout.skip) for folder in (folders.images, *folders.masks)
+        folder: classify_files(task.files[folder], layout.skip) for folder in (folders.images, *folders.masks)
     }
     for folder, here in inside.items():
         gathered.bad += here.bad
@@ -119,7 +125,7 @@ def _in_one_folder(
     task: Task, folders: Folders, paths: Sequence[Path]
 ) -> tuple[Sequence[Path], Sequence[Path]]:
     if folders.layout.own:
-        return part_in_two(paths, task.reading.pattern)
+        return separate_masks(paths, task.reading.pattern)
     masks = [path for path in paths if named(folders.layout.mask, path.stem)]
     return [path for path in paths if path not in set(masks)], masks
 
@@ -136,8 +142,8 @@ def _add(task: Task, folders: Folders, found: Matched, gathered: Gathered) -> No
     gathered.pairs += [replace(pair, member=members.get(pair.stem, here)) for pair in pairs]
     place = folders.named["place"] if layout.own else folders.part.strip(".")
     name = Path(place).name if layout.own else folders.group or Path(place).name
-    leads = [name, place.replace("/", "_"), folders.images.replace("/", "_")]
-    gathered.leads += [tuple(lead for lead in leads if lead)] * len(pairs)
+    prefixes = [name, place.replace("/", "_"), folders.images.replace("/", "_")]
+    gathered.prefixes += [tuple(prefix for prefix in prefixes if prefix)] * len(pairs)
     gathered.forms.update(found.forms)
     for (image, mask), form in zip(found.pairs, found.forms, strict=False):
         gathered.examples.setdefault(form, f"{image.name} and {mask.name}")
@@ -146,7 +152,7 @@ def _add(task: Task, folders: Folders, found: Matched, gathered: Gathered) -> No
     gathered.bad += [
         Bad(
             task.place_of(path),
-            f"{first.name} has the same stem{apart_in(path.stem, first.stem)}; keep one",
+            f"{first.name} has the same stem{difference_text(path.stem, first.stem)}; keep one",
             path.stem,
         )
         for path, first in found.doubled
@@ -154,7 +160,7 @@ def _add(task: Task, folders: Folders, found: Matched, gathered: Gathered) -> No
 
 
 def _drawn(task: Task, images: str, frames: Sequence[Path], gathered: Gathered) -> Matched:
-    """Each image with a black mask of its size, drawn below the staging folder."""
+    """Each image with a black mask of its size, written below the staging folder."""
     pairs: list[tuple[Path, Path]] = []
     folder = task.staging / "black masks" / images
     folder.mkdir(parents=True, exist_ok=True)
@@ -171,22 +177,25 @@ def _drawn(task: Task, images: str, frames: Sequence[Path], gathered: Gathered) 
 
 
 def _unpaired(task: Task, gathered: Gathered) -> list[Bad]:
-    lonely = dict.fromkeys(sorted(gathered.without_mask), "no mask has this stem")
+    reasons = dict.fromkeys(sorted(gathered.without_mask), "no mask has this stem")
     left = set(gathered.without_image) - {pair.mask for pair in gathered.pairs}
-    lonely |= dict.fromkeys(sorted(left), "no image has this stem")
-    return [Bad(task.place_of(path), why, path.stem) for path, why in lonely.items()]
+    reasons |= dict.fromkeys(sorted(left), "no image has this stem")
+    return [Bad(task.place_of(path), why, path.stem) for path, why in reasons.items()]
 
 
 def _take_shared(task: Task, gathered: Gathered) -> list[Bad]:
-    """Take out the pairs whose mask is that of two images, as where folders of images share a folder of masks."""
+    """Remove and report pairs whose mask belongs to several images, as in folders that share a folder of masks."""
     times = Counter(pair.mask for pair in gathered.pairs)
     shared = [pair for pair in gathered.pairs if times[pair.mask] > 1]
     kept = [n for n, pair in enumerate(gathered.pairs) if times[pair.mask] == 1]
-    gathered.pairs, gathered.leads = [gathered.pairs[n] for n in kept], [gathered.leads[n] for n in kept]
+    gathered.pairs, gathered.prefixes = (
+        [gathered.pairs[n] for n in kept],
+        [gathered.prefixes[n] for n in kept],
+    )
     return [
         Bad(
             task.place_of(pair.image),
-            f"{task.place_of(pair.mask)} is by its name the mask of {times[pair.mask]} images",
+            f"{task.place_of(pair.mask)} matches {times[pair.mask]} images by name",
             pair.stem,
         )
         for pair in shared

@@ -1,4 +1,4 @@
-"""What lies below a folder: images, other files, and what operating systems leave behind."""
+"""Content of a folder: images, other files, and files that operating systems leave behind."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 
 from orchestrator.data.images import EXTENSIONS
 
-# Lower case; file managers, synchronisation and version control write them, nobody means them to be read.
+# Lower case; written by file managers, synchronisation and version control, never part of a dataset.
 LITTER = {
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin"),
     *("system volume information", "lost+found", "__pycache__", "#recycle"),
 }
-# What Windows keeps beside a file becomes a file of its own on other systems: `1.jpg:Zone.Identifier`.
+# Windows' alternate data streams become files on other systems: `1.jpg:Zone.Identifier`.
 STREAM = re.compile(r".*:(zone\.identifier|encryptable|\$data|afp_\w+|com\.\w[\w.]*)")
 
-# By suffix: what holds frames that `read_image` does not read.
+# By suffix: files with frames that `read_image` does not read.
 VIDEOS = {
     *(".3gp", ".asf", ".avi", ".divx", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
     *(".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
@@ -33,16 +33,15 @@ ARRAYS = {".nii", ".gz", ".mha", ".nrrd", ".npy", ".npz", ".mat"}
 
 @dataclass(frozen=True)
 class Contents:
-    """Files by folder, relative with '/' and "" for the top, in the order of their names; litter apart."""
+    """Files by folder (relative, with '/', "" for the top), sorted by name; litter is listed separately."""
 
     files: dict[str, tuple[Path, ...]]
-    litter: tuple[str, ...]  # relative paths of files and whole folders that were passed over
-    linked: dict[
-        str, str
-    ]  # folders that were passed over -> the one that leads to the same, "" for none below top
+    litter: tuple[str, ...]  # relative paths of ignored files and folders
+    # ignored folder -> the folder with the same content, "" for one that is not below the top
+    linked: dict[str, str]
 
-    def beside(self, other: Contents, place: str) -> Contents:
-        """With what lies in another folder, whose files are known by its path."""
+    def merged_with(self, other: Contents, place: str) -> Contents:
+        """These contents and those of another folder, whose files are listed under its path."""
 
         def below(name: str) -> str:
             return f"{place}/{name}".rstrip("/")
@@ -55,30 +54,30 @@ class Contents:
             self.linked | {below(name): first and below(first) for name, first in other.linked.items()},
         )
 
-    def linked_in_words(self) -> Iterator[str]:
+    def linked_texts(self) -> Iterator[str]:
         """`masks/loop (the same as images)`"""
         for name, place in self.linked.items():
             yield f"{name} ({f'the same as {place}' if place else 'leads to a folder above'})"
 
 
 def is_litter(name: str) -> bool:
-    """Whether an operating system left a file or folder of that name, as .DS_Store or 1.jpg:Zone.Identifier."""
+    """Whether the name is one that operating systems leave behind, such as .DS_Store or 1.jpg:Zone.Identifier."""
     name = STREAM.sub("", name.lower()) or "."
     return name.startswith((".", "~$")) or name in LITTER
 
 
 def is_image(path: Path) -> bool:
-    """Whether the suffix is one of an image that `read_image` reads, in any case."""
+    """Whether the suffix, in any case, is one that `read_image` reads."""
     return path.suffix.lower() in EXTENSIONS
 
 
 def _refuse(error: OSError) -> None:
-    """A folder that cannot be listed is no empty one."""
+    """Raise: a folder that cannot be listed is not empty."""
     raise error
 
 
 def contents_of(top: Path, on_count: Callable[[int], None] = lambda _: None) -> Contents:
-    """Everything below `top`; links are followed, but no folder is entered twice, as by a link to what holds it.
+    """Everything below `top`; links are followed, but no folder is entered twice, as with a link to a parent.
 
     `on_count` is called after each folder with the number of files so far, and may raise.
     """
@@ -104,9 +103,8 @@ def contents_of(top: Path, on_count: Callable[[int], None] = lambda _: None) -> 
 
 
 def _read_elsewhere(top: Path, folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Folders in `folder` that are read under another name, and this name: "" where that holds all of `top`.
-
-    A link to a folder below `top` is passed over, but one to its neighbour is the name that was made for it.
+    """Folders in `folder` that are read under another name -> that name, "" if it contains all of `top`.
+    A link to a folder below `top` is ignored, but a link to a sibling is read under the name of the link.
     """
     root = Path(os.path.realpath(top))
     place_of: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Annotations that are no masks: what they are, and what makes masks of them."""
+"""Annotations that are not masks: their format, and how to convert them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-MAX_BYTES = 64 << 20  # of a JSON file that is opened to see what it is
-LOOKED_AT = 20  # files of a kind; the first that reads decides
+MAX_BYTES = 64 << 20  # of a JSON file that is opened to find its format
+MAX_TRIED = 20  # files per suffix; the first one that is recognised decides
 NUMBERS = re.compile(rb"[\s\d.eE+-]+")
 
 
 def annotations_found(files: Mapping[str, Sequence[Path]]) -> str:
-    """One sentence about COCO, LabelMe, Pascal VOC, YOLO or box files below a source; "" where there are none."""
+    """One sentence about COCO, LabelMe, Pascal VOC, YOLO or box files below a source; "" if there are none."""
     by_suffix: dict[str, list[Path]] = {}
     for paths in files.values():
         for path in paths:
@@ -21,7 +21,7 @@ def annotations_found(files: Mapping[str, Sequence[Path]]) -> str:
     readers = {".json": _json_kind, ".xml": _xml_kind, ".txt": _txt_kind}
     for suffix, kind_of in readers.items():
         found = by_suffix.get(suffix, [])
-        for path in found[:LOOKED_AT]:
+        for path in found[:MAX_TRIED]:
             if kind := kind_of(path):
                 return f"{len(found)} {suffix} file{'s' * (len(found) > 1)} as {path.name}: {kind}"
     return ""
@@ -37,7 +37,7 @@ def _json_kind(path: Path) -> str:
         return ""
     if {"images", "annotations"} <= found.keys():
         polygons = any(one.get("segmentation") for one in _dicts(found["annotations"]))
-        outlines = "outlines" if polygons else "boxes alone, which are no masks"
+        outlines = "outlines" if polygons else "only boxes, not masks"
         return (
             f"COCO annotations ({outlines}), as Roboflow and CVAT export them; export masks as PNG instead"
             + (", or draw them with annToMask of pycocotools" if polygons else "")
@@ -49,7 +49,7 @@ def _json_kind(path: Path) -> str:
     if any(isinstance(one, dict) and {"filename", "regions"} <= one.keys() for one in found.values()):
         return "outlines of the VGG Image Annotator; draw masks as PNG from them, and add these"
     boxes = [one for one in found.values() if isinstance(one, dict) and "bbox" in one]
-    return "boxes, which are no masks" if boxes else ""
+    return "boxes, not masks" if boxes else ""
 
 
 def _dicts(found: object) -> Iterable[dict]:
@@ -59,23 +59,23 @@ def _dicts(found: object) -> Iterable[dict]:
 def _xml_kind(path: Path) -> str:
     content = _start(path)
     if b"<bndbox>" in content:
-        return "Pascal VOC boxes, which are no masks; a set for detection cannot train segmentation"
+        return "Pascal VOC boxes, not masks; a detection dataset cannot train segmentation"
     return "outlines of CVAT; export them as segmentation masks" if b"<polygon" in content else ""
 
 
 def _txt_kind(path: Path) -> str:
-    """YOLO has a class and four shares, or an outline, in each line; LDPolypVideo a count and then boxes in pixels."""
+    """Kind of a text file: YOLO has a class and four shares, or an outline, per line; LDPolypVideo a count, boxes."""
     content = _start(path)
     if not content.strip() or not NUMBERS.fullmatch(content):
         return ""
     rows = [line.split() for line in content.splitlines() if line.strip()]
-    boxes = "boxes, which are no masks; a set for detection cannot train segmentation"
+    boxes = "boxes, not masks; a detection dataset cannot train segmentation"
     if len(rows[0]) == 1 and all(len(row) == 4 for row in rows[1:]):
-        return f"{boxes} (LDPolypVideo has no others)" if len(rows) > 1 else boxes
+        return f"{boxes} (LDPolypVideo has only boxes)" if len(rows) > 1 else boxes
     if all(len(row) == 5 for row in rows):
         return f"{boxes} (YOLO)"
     if all(len(row) > 6 and len(row) % 2 for row in rows):
-        return "outlines as YOLO has them; draw masks as PNG from them, and add these"
+        return "YOLO outlines; draw masks as PNG from them, and add these"
     return ""
 
 

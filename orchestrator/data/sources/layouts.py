@@ -1,6 +1,5 @@
-"""Where published archives keep their frames and masks, and what they tell of groups and centers.
-
-LAYOUTS is the table; a new archive is one more entry, a test for it one more tree of small files.
+"""Layouts of published archives: folders of frames and masks, and groups and centers that names contain.
+LAYOUTS is the table; a new archive is one more entry, and its test one more tree of small files.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from orchestrator.data.sources.sequences import (
     Members,
     clinic_sequences,
     colon_sequences,
-    nothing,
+    no_members,
     piccolo_patients,
     polypgen_centers,
     whole_clinic_sequences,
@@ -23,24 +22,26 @@ from orchestrator.data.sources.sequences import (
 
 @dataclass(frozen=True)
 class Layout:
-    """Where an archive keeps its frames and their masks; patterns are regular expressions for whole names."""
+    """Folders and file names of an archive; patterns are regular expressions for whole names."""
 
     title: str
-    shape: str  # how it looks, for people
-    images: str  # the folder of frames; its groups root, part, center and group are kept
-    masks: str  # the folder of masks, those groups filled in; "" where no mask was drawn as there is no polyp
-    frame: str = ".+"  # the name of a frame without suffix; its group stem, if any, is what pairs it
+    shape: str  # description for people
+    images: str  # the folder of frames, with groups root, part, center and group
+    masks: str  # the folder of masks, those groups filled in; "" if frames have no masks since they show no polyp
+    frame: str = (
+        ".+"  # the name of a frame without suffix; frame and mask share the group stem, if there is one
+    )
     mask: str = "(?P<stem>.+?)(_mask)?"
-    skip: str = ""  # names of files that lie about between them in the published archive
-    part: str = "{root}"  # what to call frames from such folders where an archive holds several sets
-    joined: bool = False  # parts of this title make one dataset
-    empty: bool = False  # masks without a polyp belong here
-    view: str = ""  # one order of several that hold the same images: parts of two views are not joined
-    members: Members = nothing  # by stem; adds to the folder's
+    skip: str = ""  # names of other files that the published archive contains
+    part: str = "{root}"  # name of frames from such folders where an archive has several sets
+    joined: bool = False  # whether parts with this title make one dataset
+    empty: bool = False  # whether masks without a polyp are expected
+    view: str = ""  # one of several arrangements of the same images: parts of two views are not joined
+    members: Members = no_members  # by stem; in addition to the folder's
 
     @property
     def own(self) -> bool:
-        """Whether this is no published layout, but folders of the user's own."""
+        """Whether this is a user's own folder structure, not a published layout."""
         return not self.images
 
 
@@ -83,7 +84,7 @@ POLYPDB = Layout(
     part="{part}",
     view="center-wise",
 )
-LAYOUTS = (  # from particular to general: the first that fits a folder takes it
+LAYOUTS = (  # from specific to general: a folder gets the first that fits
     POLYPGEN,
     replace(
         POLYPGEN, images=TOP + r"images_(?P<group>seq\d+)", masks="{root}masks_{group}", part="sequences"
@@ -230,7 +231,7 @@ LAYOUTS = (  # from particular to general: the first that fits a folder takes it
 OWN = Layout(
     title="images and masks",
     shape="images/ + masks/",
-    images="",  # found by own.py
+    images="",  # found by own_folders.py
     masks="",
     part="{part}",
     members=whole_sequences,

@@ -1,4 +1,4 @@
-"""Which mask belongs to which image, by their names alone; how names follow is said, and two readings are refused."""
+"""Pairs of images and masks by file name; irregular names are reported, ambiguous ones rejected."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ MASK_WORD = (
 )
 IMAGE_WORD = r"(?:images?|imgs?|im|frames?|originals?|orig|inputs?|pictures?|photos?|raw|rgb)"
 JOINT = r"[ ._-]+"
-LOOSE = " (capitals, separators, leading zeros and Unicode form aside)"
+LOOSE = " (ignoring capitals, separators, leading zeros and Unicode form)"
 BY_NUMBER = "the number in both names"
 FIELDS = {"name", "number"}
-LOOKED_AT = 200  # names from which a pattern is guessed
+MAX_TRIED = 200  # names from which a pattern is guessed
 
-Form = str  # how a name follows from what image and mask have in common: "{name}_mask"
+Form = str  # relation of a mask's name to its image's: "{name}_mask"
 
 
 @dataclass(frozen=True)
 class Matched:
-    """What the files of one folder of images and one of masks make of each other."""
+    """Result of matching the files of one folder of images and one of masks."""
 
     pairs: tuple[tuple[Path, Path], ...] = ()  # image, mask
     forms: tuple[Form, ...] = ()  # one for each pair
     without_mask: tuple[Path, ...] = ()
     without_image: tuple[Path, ...] = ()
-    doubled: tuple[tuple[Path, Path], ...] = ()  # a file, and the one before it that has the same stem
-    readings: tuple[tuple[Form, int], ...] = ()  # where an image has several masks: forms, and images of each
+    doubled: tuple[tuple[Path, Path], ...] = ()  # a file, and an earlier one with the same stem
+    readings: tuple[tuple[Form, int], ...] = ()  # if an image has several masks: forms, and images of each
 
 
 def match(frames: Sequence[Path], masks: Sequence[Path], pattern: str = "") -> Matched:
-    """Pairs by `pattern`, or by the usual names: 1 with 1, 1_mask, mask_1, 1.jpg.png, image_1 with gt_1."""
+    """Pairs by `pattern`, or by common names: 1 with 1, 1_mask, mask_1, 1.jpg.png, image_1 with gt_1."""
     if pattern:
         return _by_pattern(frames, masks, pattern)
     frames, doubled = _once(frames)
@@ -59,8 +59,8 @@ def match(frames: Sequence[Path], masks: Sequence[Path], pattern: str = "") -> M
     return _matched(frames, masks, {frame: drawn[0] for frame, drawn in found.items()}, doubled + more)
 
 
-def part_in_two(files: Sequence[Path], pattern: str = "") -> tuple[list[Path], list[Path]]:
-    """Images and masks of one folder that holds both: masks are named after another file there, or none is."""
+def separate_masks(files: Sequence[Path], pattern: str = "") -> tuple[list[Path], list[Path]]:
+    """Images and masks of a folder with both: a mask is a file named after another one, or there is none."""
     if pattern:
         named = _expected(files, pattern)
         masks = [
@@ -79,7 +79,7 @@ def part_in_two(files: Sequence[Path], pattern: str = "") -> tuple[list[Path], l
 
 
 def check_pattern(pattern: str) -> None:
-    """BadData where a pattern cannot name a mask."""
+    """Raise BadData for a pattern that cannot name a mask."""
     try:
         parts = [part for part in string.Formatter().parse(pattern) if part[1] is not None]
     except ValueError:
@@ -99,10 +99,10 @@ def check_pattern(pattern: str) -> None:
 
 
 def guessed_pattern(frames: Sequence[Path], masks: Sequence[Path]) -> str:
-    """A pattern by which most of these images have a mask of their own, or ""; for a person to confirm."""
+    """A pattern by which most of these images have a mask, or ""; to be confirmed by the user."""
     tried = set()
-    for frame in sorted(frames, key=lambda path: -len(path.stem))[:LOOKED_AT]:
-        for mask in masks[:LOOKED_AT]:
+    for frame in sorted(frames, key=lambda path: -len(path.stem))[:MAX_TRIED]:
+        for mask in masks[:MAX_TRIED]:
             head, found, tail = mask.stem.partition(frame.stem)
             pattern = f"{_braced(head)}{{name}}{_braced(tail)}"
             if found and pattern not in tried:
@@ -113,7 +113,7 @@ def guessed_pattern(frames: Sequence[Path], masks: Sequence[Path]) -> str:
 
 
 def as_pattern(form: Form) -> str:
-    """The pattern that says the same as a form: of `image_{name} with mask_{name}` it is `mask_{number}`."""
+    """The pattern that is equivalent to a form: `mask_{number}` for `image_{name} with mask_{name}`."""
     image, _, mask = form.rpartition(" with ")
     return mask.replace("{name}", "{number}") if image else form
 
@@ -123,7 +123,7 @@ def _braced(text: str) -> str:
 
 
 def _once(paths: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, Path]]]:
-    """The first file of each stem, and every further one with the first."""
+    """The first file of each stem; pairs of every further file and the first."""
     first: dict[str, Path] = {}
     doubled = []
     for path in sorted(paths):
@@ -140,7 +140,7 @@ def _left(masks: Sequence[Path], found: dict[Path, list[tuple[Path, Form]]]) -> 
 def _assigned(
     frames: Sequence[Path], masks: Sequence[Path], same: Callable[[str], str]
 ) -> dict[Path, list[tuple[Path, Form]]]:
-    """Masks by image; a mask goes where the fewest parts of names have to be left out, if that is one image."""
+    """Masks by image; a mask goes to the image that needs the fewest parts of names removed, if there is just one."""
     by_key: dict[str, list[tuple[int, Path, Form]]] = defaultdict(list)
     for frame in frames:
         for rank, (key, form) in enumerate(_frame_keys(frame.stem)):
@@ -173,7 +173,7 @@ def _mask_keys(stem: str) -> Iterator[tuple[str, Form]]:
 
 
 def _without(stem: str, word: str) -> Iterator[tuple[str, Form]]:
-    """The stem without such a word at its end, or at its start; both stand apart, or beside a digit."""
+    """The stem without such a word at its end or start, where a separator or a digit adjoins it."""
     if tail := re.fullmatch(rf"(?i)(.*?)((?:{JOINT}|(?<=\d))\(?{word}\)?)", stem):
         yield tail[1], f"{{name}}{_braced(tail[2])}"
     elif head := re.fullmatch(rf"(?i)({word}(?:{JOINT}|(?=\d)))(.+)", stem):
@@ -188,7 +188,7 @@ def _loosened(key: str) -> str:
 
 
 def _by_number(frames: Sequence[Path], masks: Sequence[Path]) -> dict[Path, list[tuple[Path, Form]]]:
-    """All images with all masks, where names differ in one number alone and both sides have the same numbers."""
+    """All images with all masks, if names differ in one number only and both sides have the same numbers."""
     numbered, drawn = _numbers(frames), _numbers(masks)
     if not numbered or numbered.keys() != drawn.keys():
         return {}
@@ -226,7 +226,7 @@ def _by_shown(masks: Sequence[Path], pattern: str) -> tuple[dict[str, Path], lis
 
 
 def _expected(frames: Sequence[Path], pattern: str) -> dict[str, list[Path]]:
-    """Images by the name that the pattern gives their masks."""
+    """Images by the name that the pattern gives to their masks."""
     expected: dict[str, list[Path]] = defaultdict(list)
     for frame in frames:
         numbers = re.findall(r"\d+", frame.stem) or [""]
@@ -235,7 +235,7 @@ def _expected(frames: Sequence[Path], pattern: str) -> dict[str, list[Path]]:
 
 
 def _shown(mask: Path, pattern: str) -> str:
-    """The part of a mask's name that a pattern speaks of: with its suffix if the pattern has one."""
+    """The part of a mask's name that is compared with a pattern: with suffix if the pattern has one."""
     with_suffix = Path(pattern).suffix.lower() in EXTENSIONS
     return _cleaned(mask.name if with_suffix else mask.stem, pattern)
 
@@ -250,7 +250,7 @@ def _matched(
     found: dict[Path, tuple[Path, Form]],
     doubled: Sequence[tuple[Path, Path]],
 ) -> Matched:
-    """An image that has the stem of another is said once, and is not one without a mask."""
+    """The result of matching. An image with the stem of another is listed once, and not as one without a mask."""
     taken = {mask for mask, _ in found.values()}
     return Matched(
         pairs=tuple((frame, mask) for frame, (mask, _) in found.items()),

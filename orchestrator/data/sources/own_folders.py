@@ -1,8 +1,7 @@
-"""Folders of one's own: which holds images, which their masks, and what a folder's name says about part and group.
-
-A path is read word by word. Words such as `images`, `Frame` or `GroundTruth` say what is inside; what is left when
-they are taken away is the place, and images go with the masks of the same place: `images/p1` and `masks/p1`,
-`p1/images` and `p1/masks`, `train/train` and `train_gt/train_gt`, `imagesTr` and `labelsTr`.
+"""Users' own folders: which contain images, which masks, and what their names say about part and group.
+A path is read word by word. Words such as `images`, `Frame` or `GroundTruth` give the kind of content; the rest of
+the path is the place, and images belong to the masks of the same place: `images/p1` and `masks/p1`, `p1/images` and
+`p1/masks`, `train/train` and `train_gt/train_gt`, `imagesTr` and `labelsTr`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from orchestrator.data.sources.folders import is_image
-from orchestrator.data.sources.match import part_in_two
+from orchestrator.data.sources.match import separate_masks
 from orchestrator.data.spelling import composed, folded
 
 Kind = Literal["images", "masks", ""]
@@ -52,12 +51,12 @@ MASKS = {
     ),
     *("ann", "anns", "annot", "annots", "segmentations", "segmentation", "segs", "seg"),
 }
-FORMATS = {  # say nothing beside such a word
+FORMATS = {  # without meaning next to such a word
     *("dir", "folder", "files", "png", "jpg", "jpeg", "bmp", "tif", "tiff", "class", "object"),
 }
 SPLITS = {"train", "training", "tr", "val", "valid", "validation", "test", "testing", "ts", "dev"}
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-EVIDENT = re.compile(  # of a patient, a video or a lesion, with its number: patient0, Patient_A3, seq2_neg, sub-01
+EVIDENT = re.compile(  # a patient, video or lesion with its number: patient0, Patient_A3, seq2_neg, sub-01
     r"(patients?|pat|pt|p|cases?|videos?|vid|clips?|seq|sequences?|study|exam|examination|subjects?|subj|sub"
     r"|colonoscopy|procedure|person|lesions?|polyps?)[ _.-]*(id|no|nr|num)?[ _.-]*[a-z]?\d[\w .-]*",
     re.IGNORECASE,
@@ -77,27 +76,27 @@ WEAK = {
 
 
 @dataclass(frozen=True)
-class Spot:
-    """How the path of a folder reads."""
+class PathMeaning:
+    """The meaning of a folder's path."""
 
     kind: Kind
-    place: Place  # what is left of its names without the words
+    place: Place  # its names without the words for images and masks
     depth: (
-        int  # how many names of `place` stand before or in the word; later ones lie below images/ or masks/
+        int  # number of names of `place` up to and including the word; later ones are below images/ or masks/
     )
 
 
 @dataclass(frozen=True)
 class OwnSet:
-    """A folder of images with the folders that could hold its masks; none is a folder of images alone."""
+    """A folder of images with the folders that could contain its masks; empty for a folder of images only."""
 
     images: str
     masks: tuple[str, ...]
-    spot: Spot
+    meaning: PathMeaning
 
 
-def read_path(folder: str) -> Spot:
-    """`train/images/p1` is images at (train, p1), of which one name stands before the word."""
+def read_path(folder: str) -> PathMeaning:
+    """The meaning of a path: `train/images/p1` is images at (train, p1), with one name before the word."""
     kind: Kind = ""
     place: list[str] = []
     depth = 0
@@ -108,11 +107,11 @@ def read_path(folder: str) -> Spot:
         kind = here or kind
         place += [rest] if rest else []
         depth = len(place) if here else depth
-    return Spot(kind, tuple(place), depth if kind else len(place))
+    return PathMeaning(kind, tuple(place), depth if kind else len(place))
 
 
 def _read_name(name: str) -> tuple[Kind, str]:
-    """`train_gt` is masks of train, `Ground Truth` masks, `polyps` images where that is the whole name."""
+    """Kind and rest of a name: `train_gt` is masks of train, `Ground Truth` masks, `polyps` (the whole name) images."""
     if name.lower() in WEAK:
         return "images", ""
     parts = re.findall(r"[^\W_]+", re.sub(r"(?i)ground[ _-]?truth", " groundtruth ", name))
@@ -131,34 +130,34 @@ def find_own(
     masks: str | None = None,
     pattern: str = "",
 ) -> list[OwnSet]:
-    """Folders of images, each with the folders that its masks may lie in; `images` and `masks` are the user's."""
+    """Folders of images, each with possible folders of masks; `images` and `masks` are named by the user."""
     pictures = {folder: [path for path in paths if is_image(path)] for folder, paths in files.items()}
     pictures = {folder: paths for folder, paths in pictures.items() if paths}
-    # What all paths share says nothing: Kvasir-SEG/ is no folder of masks.
+    # Names that all paths share are ignored: Kvasir-SEG/ is not a folder of masks.
     above = num_common([tuple(folder.split("/")) for folder in pictures])
-    spots = {folder: _spot(folder, above, images, masks) for folder in pictures}
+    meanings = {folder: _meaning(folder, above, images, masks) for folder in pictures}
     by_place: dict[tuple[Kind, Place], list[str]] = defaultdict(list)
-    for folder, spot in spots.items():
-        by_place[spot.kind, _folded(spot.place)].append(folder)
+    for folder, meaning in meanings.items():
+        by_place[meaning.kind, _folded(meaning.place)].append(folder)
     found = []
-    for folder, spot in spots.items():
-        place = _folded(spot.place)
-        if spot.kind == "masks" or (images is not None and spot.kind != "images"):
+    for folder, meaning in meanings.items():
+        place = _folded(meaning.place)
+        if meaning.kind == "masks" or (images is not None and meaning.kind != "images"):
             continue
         drawn = by_place["masks", place]
         if images is not None and images == masks:
             drawn = [folder]
-        elif not drawn and spot.kind == "images":
-            drawn = _one_deeper(by_place, place) or by_place["masks", place[: spot.depth]]
-        if (spot.kind == "images" and drawn) or (drawn and not by_place["images", place]):
-            found.append(OwnSet(folder, tuple(drawn), spot))
-        elif masks is None and part_in_two(pictures[folder], pattern)[1]:
-            found.append(OwnSet(folder, (folder,), spot))
-    return found + _alone(spots, found, images)
+        elif not drawn and meaning.kind == "images":
+            drawn = _one_deeper(by_place, place) or by_place["masks", place[: meaning.depth]]
+        if (meaning.kind == "images" and drawn) or (drawn and not by_place["images", place]):
+            found.append(OwnSet(folder, tuple(drawn), meaning))
+        elif masks is None and separate_masks(pictures[folder], pattern)[1]:
+            found.append(OwnSet(folder, (folder,), meaning))
+    return found + _without_masks(meanings, found, images)
 
 
-def _spot(folder: str, above: int, images: str | None, masks: str | None) -> Spot:
-    """As the path reads below the first `above` names; folders that the user names are what they are said to be."""
+def _meaning(folder: str, above: int, images: str | None, masks: str | None) -> PathMeaning:
+    """The meaning of a path below its first `above` names; folders that the user names have the kind given there."""
     options = (("images", images, masks), ("masks", masks, images))
     for kind, named, other in sorted(
         options, key=lambda option: -len(option[1] or "")
@@ -166,10 +165,10 @@ def _spot(folder: str, above: int, images: str | None, masks: str | None) -> Spo
         if named is not None and (folder == named or not named or folder.startswith(f"{named}/")):
             below = Path(folder).relative_to(named or ".").parts
             upper = () if other is not None else read_path(_below(named.rpartition("/")[0], above)).place
-            return Spot("images" if kind == "images" else "masks", (*upper, *below), len(upper))
-    spot = read_path(_below(folder, above))
-    given = {"images": images, "masks": masks}.get(spot.kind)
-    return spot if given is None else Spot("", (folder,), 1)
+            return PathMeaning("images" if kind == "images" else "masks", (*upper, *below), len(upper))
+    meaning = read_path(_below(folder, above))
+    given = {"images": images, "masks": masks}.get(meaning.kind)
+    return meaning if given is None else PathMeaning("", (folder,), 1)
 
 
 def _below(folder: str, above: int) -> str:
@@ -177,7 +176,7 @@ def _below(folder: str, above: int) -> str:
 
 
 def _one_deeper(by_place: Mapping[tuple[Kind, Place], list[str]], place: Place) -> list[str]:
-    """masks/0/ beside images/, as sets of several classes have it."""
+    """Folders such as masks/0/ next to images/, as in sets of several classes."""
     return [
         folder
         for (kind, other), folders in by_place.items()
@@ -186,20 +185,28 @@ def _one_deeper(by_place: Mapping[tuple[Kind, Place], list[str]], place: Place) 
     ]
 
 
-def _alone(spots: Mapping[str, Spot], found: Sequence[OwnSet], images: str | None) -> list[OwnSet]:
-    """Folders of images without masks that are named, or lie among such with masks: they may show no polyp."""
+def _without_masks(
+    meanings: Mapping[str, PathMeaning], found: Sequence[OwnSet], images: str | None
+) -> list[OwnSet]:
+    """Folders of images without masks that the user names, or siblings of folders with masks: maybe without polyps."""
     taken = {folder for own in found for folder in (own.images, *own.masks)}
-    roots = {own.spot.place[: own.spot.depth] for own in found if own.spot.kind == "images"}
-    siblings = {(own.spot.kind, own.spot.place[:-1]) for own in found if _is_evident(own.spot.place[-1:])}
+    roots = {own.meaning.place[: own.meaning.depth] for own in found if own.meaning.kind == "images"}
+    siblings = {
+        (own.meaning.kind, own.meaning.place[:-1]) for own in found if _is_evident(own.meaning.place[-1:])
+    }
 
-    def among(spot: Spot) -> bool:
-        below = spot.kind == "images" and spot.place[: spot.depth] in roots and len(spot.place) > spot.depth
-        return below or ((spot.kind, spot.place[:-1]) in siblings and _is_evident(spot.place[-1:]))
+    def among(meaning: PathMeaning) -> bool:
+        below = (
+            meaning.kind == "images"
+            and meaning.place[: meaning.depth] in roots
+            and len(meaning.place) > meaning.depth
+        )
+        return below or ((meaning.kind, meaning.place[:-1]) in siblings and _is_evident(meaning.place[-1:]))
 
     return [
-        OwnSet(folder, (), spot)
-        for folder, spot in spots.items()
-        if folder not in taken and (among(spot) or (images is not None and spot.kind == "images"))
+        OwnSet(folder, (), meaning)
+        for folder, meaning in meanings.items()
+        if folder not in taken and (among(meaning) or (images is not None and meaning.kind == "images"))
     ]
 
 
@@ -212,19 +219,19 @@ def _folded(place: Place) -> Place:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What the names of folders say about the images inside."""
+class NameInfo:
+    """Information about images in the names of their folders."""
 
     part: str
     group: str
     center: str
-    place: str  # all that is left of the path
+    place: str  # the remaining path
 
 
-def said_by(own: OwnSet, common: int, groups: str) -> Said:
-    """Part, group and center; `common` first names are those of all sets. `groups` is folders, none or ""."""
-    names = own.spot.place[common:]
-    depth = max(0, own.spot.depth - common)
+def name_info(own: OwnSet, common: int, groups: str) -> NameInfo:
+    """Part, group and center; the `common` first names are equal for all sets. `groups` is folders, none or ""."""
+    names = own.meaning.place[common:]
+    depth = max(0, own.meaning.depth - common)
     free = [name for name in names if not is_split(name)]
     evident = next((n for n, name in enumerate(free) if EVIDENT.fullmatch(name)), None)
     chosen = free if groups == "folders" else free[: evident + 1] if evident is not None else []
@@ -232,17 +239,17 @@ def said_by(own: OwnSet, common: int, groups: str) -> Said:
     center = next((name for name in free if CENTER.fullmatch(name)), "")
     no_part = {*(chosen if groups != "none" else free[evident:] if evident is not None else []), center}
     part = [name for n, name in enumerate(names) if is_split(name) or (n < depth and name not in no_part)]
-    return Said("/".join(part), group, center, "/".join(names))
+    return NameInfo("/".join(part), group, center, "/".join(names))
 
 
 def is_split(name: str) -> bool:
-    """Whether a folder's name says train, val or test, as `TrainDataset` does."""
+    """Whether a folder's name means train, val or test, as `TrainDataset` does."""
     words = [word.lower() for word in WORD.findall(name) if word.isalpha()]
     return bool(words) and set(words) <= SPLITS | {"set", "data", "dataset"} and bool(SPLITS & set(words))
 
 
 def num_common(places: Sequence[Place]) -> int:
-    """How many first names all places share; all of them if there is one place."""
+    """Number of leading names that all places share; all names if there is one place."""
     count = 0
     for names in zip(*places, strict=False):
         if len(set(names)) > 1:

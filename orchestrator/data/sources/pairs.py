@@ -1,4 +1,4 @@
-"""Pairs of an image and its mask, and the files in their folders that make none."""
+"""Pairs of an image and its mask, and unusable files in their folders."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 from orchestrator.data.images import EXTENSIONS
 from orchestrator.data.sources.folders import ARRAYS, DICOM, UNREAD_PICTURES, VIDEOS, is_image
 from orchestrator.data.sources.match import Matched
-from orchestrator.data.spelling import apart_in, composed, folded
+from orchestrator.data.spelling import composed, difference_text, folded
 from orchestrator.data.unusable import Bad
 
 MAX_FILE_BYTES = 512 << 20  # more than any image within the limit on pixels needs
 MAX_STEM = (
-    220  # bytes of a name without suffix; file systems take 255, and files that are written have longer ones
+    220  # bytes of a name without suffix; file systems take 255, and files derived from it have longer names
 )
-# Not passed over beside images, as a frame would be lost.
+# Not ignored next to images, since a frame would be lost.
 OTHER_PICTURES = VIDEOS | UNREAD_PICTURES | DICOM | ARRAYS
 
 
 @dataclass(frozen=True)
 class Membership:
-    """Where a case comes from, as far as is known."""
+    """Origin of a case, as far as it is known."""
 
     group: str = ""
     center: str = ""
@@ -33,7 +33,7 @@ class Membership:
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of one case where the user keeps them, and what their folder says about it."""
+    """The original files of one case, and its origin according to the folder."""
 
     stem: str
     image: Path
@@ -51,15 +51,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Files:
-    """The files of a folder by what becomes of them."""
+    """The files of a folder by their use."""
 
     pictures: tuple[Path, ...]
     bad: tuple[Bad, ...]
-    stray: tuple[Path, ...]  # no pictures: notes, tables, boxes
+    stray: tuple[Path, ...]  # no images: notes, tables, boxes
 
 
-def sorted_out(paths: Iterable[Path], skip: str = "") -> Files:
-    """A file whose whole name fits `skip` is expected there and of no use."""
+def classify_files(paths: Iterable[Path], skip: str = "") -> Files:
+    """Files of a folder by their use, without files whose whole name matches `skip`."""
     pictures, bad, stray = [], [], []
     paths = sorted(path for path in paths if not re.fullmatch(skip, path.name))
     stems = {path.stem for path in paths if is_image(path)}
@@ -91,9 +91,8 @@ def _unusable(path: Path) -> str:
 
 
 def match_published(frames: Sequence[Path], masks: Sequence[Path], *, frame: str, mask: str) -> Matched:
-    """Pairs by the patterns of a published layout: their group `stem`, if there is one, is what pairs two names.
-
-    A mask that has the very name of an image belongs to it, whatever the pattern says.
+    """Pairs by the patterns of a published layout: their group `stem`, if there is one, is equal in both names.
+    A mask with exactly the name of an image belongs to it, whatever the pattern says.
     """
     images, doubled = _by_stem(frames, frame, ())
     drawn, more = _by_stem(masks, mask, images)
@@ -108,7 +107,7 @@ def match_published(frames: Sequence[Path], masks: Sequence[Path], *, frame: str
 def _by_stem(
     paths: Sequence[Path], pattern: str, known: Iterable[str]
 ) -> tuple[dict[str, Path], list[tuple[Path, Path]]]:
-    """Files by what their names have in common with their partners'; a name in `known` is one as it is."""
+    """Files by the part of the name that they share with their partners; a name in `known` is taken as it is."""
     files: dict[str, Path] = {}
     doubled = []
     for path in sorted(paths):
@@ -120,7 +119,7 @@ def _by_stem(
 
 
 def named(pattern: str, stem: str) -> str | None:
-    """What pairs a name of that pattern with its partner's; None where the name does not fit."""
+    """The part of a name that it shares with its partner's; None if the name does not match the pattern."""
     match = re.fullmatch(pattern, stem)
     return match and (match.groupdict().get("stem") or stem)
 
@@ -129,25 +128,26 @@ def short(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def told_apart(pairs: Sequence[Pair], names: Sequence[Sequence[str]]) -> tuple[list[Pair], list[Bad]]:
-    """Pairs with one stem each: one that is found twice is led by the first of its names that tells it apart.
-
-    Of pairs that cannot be told apart the first stays.
+def unique_stems(pairs: Sequence[Pair], names: Sequence[Sequence[str]]) -> tuple[list[Pair], list[Bad]]:
+    """Pairs with unique stems: a repeated stem gets the first of its `names` as a prefix that makes it unique.
+    Of pairs that no prefix distinguishes the first is kept.
     """
     stems = [pair.stem for pair in pairs]
-    for level in range(max((len(leads) for leads in names), default=0)):
+    for level in range(max((len(prefixes) for prefixes in names), default=0)):
         times = Counter(folded(stem) for stem in stems)
         stems = [
-            f"{leads[min(level, len(leads) - 1)]}_{pair.stem}" if times[folded(stem)] > 1 and leads else stem
-            for pair, stem, leads in zip(pairs, stems, names, strict=True)
+            f"{prefixes[min(level, len(prefixes) - 1)]}_{pair.stem}"
+            if times[folded(stem)] > 1 and prefixes
+            else stem
+            for pair, stem, prefixes in zip(pairs, stems, names, strict=True)
         ]
     kept: dict[str, Pair] = {}
     bad = []
     for pair, stem in zip(pairs, stems, strict=True):
         other = kept.setdefault(folded(stem), replace(pair, stem=stem))
         if other.image != pair.image:
-            one, two = _apart(pair.image, other.image)
-            but = apart_in(pair.image.stem, other.image.stem) or apart_in(stem, other.stem)
+            one, two = _distinct_ends(pair.image, other.image)
+            but = difference_text(pair.image.stem, other.image.stem) or difference_text(stem, other.stem)
             bad.append(Bad(one, f"{two} has the same stem{but}; keep one", stem))
     for stem in [stem for stem, pair in kept.items() if len(os.fsencode(pair.stem)) > MAX_STEM]:
         pair = kept.pop(stem)
@@ -155,8 +155,8 @@ def told_apart(pairs: Sequence[Pair], names: Sequence[Sequence[str]]) -> tuple[l
     return sorted(kept.values(), key=lambda pair: pair.stem), bad
 
 
-def _apart(one: Path, two: Path) -> tuple[str, str]:
-    """The shortest ends of two paths, of two names or more, that differ."""
+def _distinct_ends(one: Path, two: Path) -> tuple[str, str]:
+    """The shortest ends of two paths, with at least two names, that differ."""
     for count in range(2, max(len(one.parts), len(two.parts)) + 1):
         ends = "/".join(one.parts[-count:]), "/".join(two.parts[-count:])
         if ends[0] != ends[1]:
@@ -165,7 +165,7 @@ def _apart(one: Path, two: Path) -> tuple[str, str]:
 
 
 def collapsed(problems: Iterable[str], most: int = 10) -> list[str]:
-    """Problems of one kind, of more files than `most`, as one line that names the first and counts the others."""
+    """Problems with equal reasons, for more files than `most`, as one line with the first files and a count."""
     by_reason: dict[str, list[str]] = defaultdict(list)
     for problem in problems:
         file, _, why = problem.partition(": ")

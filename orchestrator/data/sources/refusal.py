@@ -1,4 +1,4 @@
-"""What to say where no set of images with masks is found: what is there, what is nearest, what would work."""
+"""Error text for a source without images and masks: its content, the nearest layout, commands that would work."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from orchestrator.data.sources.foreign import annotations_found
 from orchestrator.data.sources.layouts import LAYOUTS
 from orchestrator.data.sources.match import guessed_pattern, match
 from orchestrator.data.sources.own_folders import read_path
-from orchestrator.data.sources.sets import pictured
+from orchestrator.data.sources.sets import folders_with_images
 
-MOST = 20  # folders that are tried for a command that would work
-LOOKED_AT = 3  # images of a folder that are decoded to see whether they are masks
+MOST = 20  # folders for which commands are tried
+MAX_TRIED = 3  # images of a folder that are decoded to check whether they are masks
 UNREAD = UNREAD_PICTURES | DICOM | ARRAYS
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".mpg", ".wmv", ".webm", ".m4v")
 
 
 def nothing_fits(command: str, files: Mapping[str, Sequence[Path]]) -> str:
-    """About five lines for a person who has just given `command`."""
+    """About five lines, given the `command` that failed."""
     if not any(files.values()):
         return "it is empty; expected images with masks"
     lines = ["found no images with masks", f"  found: {_inside(files)}"]
@@ -43,7 +43,7 @@ def _inside(files: Mapping[str, Sequence[Path]]) -> str:
         if not is_image(path)
     )
     rest = ", ".join(f"{n} {suffix}" for suffix, n in others.most_common(5))
-    return pictured(files) + (f"; other files: {rest}" if rest else "")
+    return folders_with_images(files) + (f"; other files: {rest}" if rest else "")
 
 
 def _nearest(command: str, files: Mapping[str, Sequence[Path]]) -> Iterator[str]:
@@ -68,7 +68,7 @@ def _nearest(command: str, files: Mapping[str, Sequence[Path]]) -> Iterator[str]
     if lacking := _published(files):
         yield f"nearest: {lacking}"
     elif commands:
-        yield "nearest: images/ + masks/; the names of these folders do not say which holds what"
+        yield "nearest: images/ + masks/; the names of these folders do not say which has images and which masks"
     elif not foreign:
         masks = [folder for folder in files if read_path(folder).kind == "masks"]
         lacks = (
@@ -85,18 +85,18 @@ def _nearest(command: str, files: Mapping[str, Sequence[Path]]) -> Iterator[str]
 
 
 def _published(files: Mapping[str, Sequence[Path]]) -> str:
-    """The published layout whose folder of images is there, but not that of the masks."""
+    """The published layout whose folder of images exists, but not its folder of masks."""
     for layout in LAYOUTS:
         for folder, paths in files.items():
-            telling = re.fullmatch(layout.images, folder) and not re.fullmatch(layout.images, "images")
-            telling = telling and layout.images != "(?P<root>.*)"
-            if telling and layout.masks and folder and any(map(is_image, paths)):
-                return f"{layout.title} ({layout.shape}); beside {folder}/ it lacks the folder of masks"
+            is_match = re.fullmatch(layout.images, folder) and not re.fullmatch(layout.images, "images")
+            is_match = is_match and layout.images != "(?P<root>.*)"
+            if is_match and layout.masks and folder and any(map(is_image, paths)):
+                return f"{layout.title} ({layout.shape}); next to {folder}/ it lacks the folder of masks"
     return ""
 
 
 def _commands(command: str, files: Mapping[str, Sequence[Path]]) -> Iterator[str]:
-    """For every two folders whose files pair by name, of which one holds masks by its name or by the looks of it."""
+    """Commands for all pairs of folders whose files match, where one contains masks by its name or its pixels."""
     folders = {folder: [path for path in paths if is_image(path)] for folder, paths in files.items()}
     folders = dict(list({folder: paths for folder, paths in folders.items() if paths}.items())[:MOST])
     masks = [f for f, paths in folders.items() if read_path(f).kind == "masks" or _are_masks(paths)]
@@ -112,7 +112,7 @@ def _commands(command: str, files: Mapping[str, Sequence[Path]]) -> Iterator[str
 
 
 def _by_suffix(paths: Sequence[Path]) -> str:
-    """{name}.png where every image of a folder is there once more, as a mask of that suffix."""
+    """{name}.png if each image of a folder has a mask with the same stem and this suffix; "" otherwise."""
     by_suffix: dict[str, list[Path]] = {}
     for path in paths:
         by_suffix.setdefault(path.suffix, []).append(path)
@@ -122,9 +122,9 @@ def _by_suffix(paths: Sequence[Path]) -> str:
 
 
 def _are_masks(paths: Sequence[Path]) -> bool:
-    """Whether the first images of a folder have hardly a pixel beside two values or a few flat colours."""
+    """Whether nearly all pixels of the first images have one of a few flat colours."""
     flat = []
-    for path in paths[:LOOKED_AT]:
+    for path in paths[:MAX_TRIED]:
         try:
             pixels = read_image(path).reshape(-1, 3)[::7]
         except BadData:

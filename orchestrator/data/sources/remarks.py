@@ -1,4 +1,4 @@
-"""What is said of an import: how its files were read, which of them were left, and where names have two readings."""
+"""Remarks on an import: naming schemes, ignored files, and errors for ambiguous names."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ from orchestrator.data.unusable import Bad
 
 @dataclass
 class Gathered:
-    """What has been found so far, over all folders."""
+    """Findings over all folders so far."""
 
     pairs: list[Pair] = field(default_factory=list)
-    leads: list[tuple[str, ...]] = field(default_factory=list)  # for each pair, what may lead its stem
+    prefixes: list[tuple[str, ...]] = field(
+        default_factory=list
+    )  # for each pair, those that may make its stem unique
     bad: list[Bad] = field(default_factory=list)
     forms: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)  # a pair of names for each form
-    drawn: list[Path] = field(default_factory=list)  # images that were given a black mask by choice
+    drawn: list[Path] = field(default_factory=list)  # images that got a black mask, by the user's choice
     without_mask: list[Path] = field(default_factory=list)
     without_image: list[Path] = field(default_factory=list)
     stray: list[str] = field(default_factory=list)
-    unused: list[str] = field(default_factory=list)  # folders of masks that go with no image
+    unused: list[str] = field(default_factory=list)  # folders of masks that match no image
 
 
 def refuse_two_originals(task: Task, sets: Sequence[Folders]) -> None:
-    """Folders of one's own that would share the masks of one place: the user picks which holds the images."""
-    rivals = defaultdict(list)
+    """BadData if several of the user's folders would share the masks of one place: the user picks one."""
+    candidates = defaultdict(list)
     for folders in sets:
         if folders.layout.own and folders.masks and folders.images not in folders.masks:
-            rivals[folders.masks, folders.named["place"]].append(folders)
-    for (masks, _), shared in rivals.items():
+            candidates[folders.masks, folders.named["place"]].append(folders)
+    for (masks, _), shared in candidates.items():
         if len(shared) > 1:
             lines = [f"the images of {masks[0]}/ could be in {len(shared)} folders; pick one:"]
             lines += [
@@ -48,30 +50,30 @@ def refuse_two_originals(task: Task, sets: Sequence[Folders]) -> None:
             raise BadData(task.source, "\n".join(lines))
 
 
-def ways_out(task: Task, gathered: Gathered) -> Iterable[str]:
-    """Options that would make an import of what cannot be used as it is."""
+def remedies(task: Task, gathered: Gathered) -> Iterable[str]:
+    """Options with which unusable files could be imported."""
     if gathered.without_mask:
-        yield "if images without a mask show no polyp, --without-mask empty takes them so"
+        yield "if images without a mask show no polyp, --without-mask empty takes them as polyp-free"
     if gathered.without_mask and gathered.without_image and not task.reading.pattern:
-        yield "names that do not go together: --pattern '{name}_mask' says how a mask is named"
+        yield "if names do not match: --pattern '{name}_mask' describes the name of a mask"
 
 
 def no_names_fit(task: Task, gathered: Gathered) -> str:
-    """Where images and masks have nothing in common by name."""
+    """Error text for images and masks whose names do not match."""
     images, masks = gathered.without_mask or gathered.drawn, gathered.without_image
     lines = [
-        "no mask goes with an image by its name",
+        "no mask matches an image by name",
         f"  {len(images)} images, as {short(images[0])}; {len(masks)} masks, as {short(masks[0])}",
     ]
     pattern = guessed_pattern(images, masks) or "{name}_..."
-    lines.append(f"  say how a mask is named: {task.command} --pattern {pattern!r}")
+    lines.append(f"  describe the name of a mask: {task.command} --pattern {pattern!r}")
     return "\n".join(lines)
 
 
 def two_names(task: Task, folders: Folders, found: Matched) -> str:
-    """Where images have several masks each."""
+    """Error text for images with several masks each."""
     where = ", ".join(folders.masks) or "."
-    lines = [f"images have several masks each in {where or '.'}/; pick the one that is meant:"]
+    lines = [f"images have several masks each in {where or '.'}/; pick one naming scheme:"]
     lines += [
         f"  {n} named {form}: {task.command} --pattern {as_pattern(form)!r}" for form, n in found.readings
     ]
@@ -84,7 +86,7 @@ def two_folders(
     frames: Sequence[Path],
     masks: Mapping[str, Sequence[Path]],
 ) -> str:
-    """Several folders that could hold the masks of one folder of images."""
+    """Error text for several folders that could contain the masks of one folder of images."""
     images = folders.images or "."
     lines = [f"the masks of {images}/ ({len(frames)} images) could be in {len(masks)} folders; pick one:"]
     for folder, paths in sorted(masks.items()):
@@ -96,7 +98,7 @@ def two_folders(
 def remarks_of(
     task: Task, gathered: Gathered, sets: Sequence[Folders], known: set[str], contents: Contents
 ) -> Iterable[str]:
-    """A sentence about everything that is not plain; `known` folders belong to a set, chosen or not."""
+    """A sentence on every irregularity; `known`: folders that belong to any set."""
     for form, n in gathered.forms.most_common():
         if len(gathered.forms) > 1 or form != "{name}":
             yield f"{n} pairs by name: image and mask as {gathered.examples[form]}, so {form}"
@@ -112,21 +114,21 @@ def remarks_of(
         yield f"{len(centers)} centers from folder names: {_some(sorted(map(str, centers)))}"
     if gathered.drawn:
         many = "images without a mask are" if len(gathered.drawn) > 1 else "image without a mask is"
-        yield f"{len(gathered.drawn)} {many} taken as free of polyps (--without-mask empty)"
+        yield f"{len(gathered.drawn)} {many} taken as polyp-free (--without-mask empty)"
     passed = [*gathered.stray, *contents.litter]
     if passed:
-        yield f"{len(passed)} file{'s are' if len(passed) > 1 else ' is'} passed over: {_some(passed)}"
+        yield f"{len(passed)} file{'s are' if len(passed) > 1 else ' is'} ignored: {_some(passed)}"
     if contents.linked:
         many = "folders are" if len(contents.linked) > 1 else "folder is"
-        yield f"{len(contents.linked)} {many} passed over, as links: {_some(list(contents.linked_in_words()))}"
+        yield f"{len(contents.linked)} {many} ignored, as links: {_some(list(contents.linked_texts()))}"
     if gathered.unused:
-        yield f"no mask of {_some([f'{folder}/' for folder in gathered.unused])} goes with an image by its name"
+        yield f"no mask of {_some([f'{folder}/' for folder in gathered.unused])} matches an image by name"
     if unread := _unread(task.files, known):
         yield f"not read: {unread}"
 
 
 def _unread(files: Files, used: set[str], most: int = 6) -> str:
-    """Folders with images that were neither chosen nor hold masks; where they are many, those that hold them."""
+    """Folders with images that belong to no set; parent folders if there are many."""
     counts = Counter(
         {
             folder: sum(map(is_image, paths))
@@ -143,8 +145,8 @@ def _unread(files: Files, used: set[str], most: int = 6) -> str:
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more folders" if len(texts) > most else "")
 
 
-def in_words(sets: Sequence[Folders]) -> str:
-    """PolypGen (images_C1/ + masks_C1/ ...; frames; sequences)"""
+def describe_sets(sets: Sequence[Folders]) -> str:
+    """The sets as `PolypGen (images_C1/ + masks_C1/ ...; frames; sequences)`."""
     texts = []
     for title, group in groupby(sets, key=lambda folders: folders.layout.title):
         here = list(group)

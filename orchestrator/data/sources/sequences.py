@@ -1,4 +1,4 @@
-"""What names of published frames tell of video sequences, patients and centers."""
+"""Video sequences, patients and centers of published frames, from their names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLINIC_LENGTHS = (
     *(25, 21, 20, 25, 20, 19, 19, 12, 25, 25, 18, 25, 20, 21),
 )
 CLINIC_SIZE = (288, 384)
-# First frame -> sequence, from the README of CVC-ColonDB (Bernal et al. 2012); some numbers were left out.
+# First frame -> sequence, from the README of CVC-ColonDB (Bernal et al. 2012); some numbers are not used.
 COLON_SEQUENCES = {
     **{1: 1, 39: 2, 61: 3, 77: 5, 98: 6, 149: 7, 156: 9, 204: 10, 209: 11, 264: 14, 274: 15},
     **{301: 4, 321: 8, 341: 12, 361: 13},
@@ -27,7 +27,7 @@ COLON_SEQUENCES = {
 COLON_LAST_FRAME = 380
 COLON_SIZE = (500, 574)
 
-# Names of single frames in copies of PolypGen that lost its folders; C1, C2 and C4 are inferred (Ali et al. 2023).
+# Names of single frames in copies of PolypGen without its folders; C1, C2 and C4 are inferred (Ali et al. 2023).
 POLYPGEN_CENTERS = {
     "C1": r"(\d+OLCV1_)?100[A-Z]\d{4}",
     "C2": r"EndoCV2021_\d+",
@@ -42,7 +42,7 @@ PICCOLO = (
 
 
 def _by_frame(sequence_of_first: Mapping[int, int], last: int) -> dict[str, str]:
-    """Sequence by the number of a frame, 1 to `last`."""
+    """Frame number, 1 to `last` -> sequence."""
     firsts = sorted(sequence_of_first)
     return {
         str(frame): str(sequence_of_first[max(first for first in firsts if first <= frame)])
@@ -58,12 +58,12 @@ COLON = _by_frame(COLON_SEQUENCES, COLON_LAST_FRAME)
 
 
 def clinic_sequences(pairs: Sequence[Pair]) -> dict[str, Membership]:
-    """Sequences of the pairs that are named 1 to 612; none at all unless each of them is 384 x 288."""
+    """Stem -> sequence for pairs named 1 to 612; empty unless each of them is 384 x 288."""
     return _numbered(pairs, CLINIC, CLINIC_SIZE)
 
 
 def colon_sequences(pairs: Sequence[Pair]) -> dict[str, Membership]:
-    """Sequences of the pairs that are named 1 to 380; none at all unless each of them is 574 x 500."""
+    """Stem -> sequence for pairs named 1 to 380; empty unless each of them is 574 x 500."""
     return _numbered(pairs, COLON, COLON_SIZE)
 
 
@@ -79,12 +79,12 @@ def _numbered(
 
 
 def whole_clinic_sequences(pairs: Sequence[Pair]) -> dict[str, Membership]:
-    """Sequences where the frames are all 612 of CVC-ClinicDB: smaller sets named by number could be anything."""
+    """Sequences if the frames are all 612 of CVC-ClinicDB; smaller sets named by number are ambiguous."""
     return clinic_sequences(pairs) if _frames(pairs) == CLINIC.keys() else {}
 
 
 def whole_sequences(pairs: Sequence[Pair]) -> dict[str, Membership]:
-    """Sequences where the frames are all 612 of CVC-ClinicDB, or all 380 of CVC-ColonDB."""
+    """Sequences if the frames are all 612 of CVC-ClinicDB, or all 380 of CVC-ColonDB."""
     colon = colon_sequences(pairs) if _frames(pairs) == COLON.keys() else {}
     return colon or whole_clinic_sequences(pairs)
 
@@ -94,7 +94,7 @@ def _frames(pairs: Sequence[Pair]) -> set[str]:
 
 
 def polypgen_centers(pairs: Sequence[Pair]) -> dict[str, Membership]:
-    """Centers of frames that are named as PolypGen names its single frames."""
+    """Stem -> center for frames with names of PolypGen's single frames."""
     return {
         pair.stem: Membership(center=center)
         for pair in pairs
@@ -104,17 +104,17 @@ def polypgen_centers(pairs: Sequence[Pair]) -> dict[str, Membership]:
 
 
 def piccolo_patients(pairs: Sequence[Pair]) -> dict[str, Membership]:
-    """Patients of frames that are named 001_VP1_frame0000; all lesions of a patient are one group."""
+    """Stem -> patient for frames named 001_VP1_frame0000; all lesions of a patient are one group."""
     found = {pair.stem: re.fullmatch(PICCOLO, pair.stem) for pair in pairs}
     return {stem: Membership(group=match["patient"]) for stem, match in found.items() if match}
 
 
-def nothing(pairs: Sequence[Pair]) -> dict[str, Membership]:
+def no_members(pairs: Sequence[Pair]) -> dict[str, Membership]:
     return {}
 
 
 def _size(path: Path) -> tuple[int, int] | None:
     try:
         return image_size(path)
-    except BadData:  # said of the file itself when it is decoded
+    except BadData:  # reported for the file itself when it is decoded
         return None

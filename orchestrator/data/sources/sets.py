@@ -1,4 +1,4 @@
-"""The sets of images that a source holds, and which of them make the dataset."""
+"""The sets of images in a source, and the choice of those that make the dataset."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from orchestrator.common.errors import BadData
 from orchestrator.data.sources.folders import is_image
 from orchestrator.data.sources.layouts import LAYOUTS, OWN, Layout
-from orchestrator.data.sources.match import part_in_two
-from orchestrator.data.sources.own_folders import OwnSet, find_own, is_split, num_common, said_by
+from orchestrator.data.sources.match import separate_masks
+from orchestrator.data.sources.own_folders import OwnSet, find_own, is_split, name_info, num_common
 from orchestrator.data.sources.pairs import named
 from orchestrator.data.spelling import folded
 
@@ -23,24 +23,24 @@ Files = Mapping[str, Sequence[Path]]  # folder, relative and with '/', "" for th
 
 @dataclass(frozen=True)
 class Reading:
-    """How the user wants a source to be read; the defaults leave it to what is found."""
+    """The user's options for reading a source; by default everything follows from its content."""
 
-    parts: tuple[str, ...] = ()  # names of sets, or what these begin or end with
+    parts: tuple[str, ...] = ()  # names of sets, or their beginnings or ends
     images: str = ""  # folder of images, relative to the source or absolute
     masks: str = ""
-    pattern: str = ""  # the name of a mask, as {name}_mask
-    groups: str = ""  # folders: every folder is a group; none: nothing is; "": where names make it evident
+    pattern: str = ""  # the name of a mask, such as {name}_mask
+    groups: str = ""  # folders: every folder is a group; none: no groups; "": groups where names are evident
     without_mask: str = "refuse"  # or empty: an image without a mask shows no polyp
-    skip_bad: bool = False  # leave out what cannot be used
+    skip_bad: bool = False  # whether unusable files are left out
 
     @property
     def named(self) -> bool:
-        """Whether the user says what folders and names mean, so that no published layout is asked."""
+        """Whether the user names folders or patterns, so that published layouts are not tried."""
         return bool(self.images or self.masks or self.pattern or self.groups == "folders")
 
     @property
     def options(self) -> str:
-        """As the command line has them, each with a blank before it."""
+        """The options as on the command line, with a leading blank each."""
         words = [word for part in self.parts for word in ("--part", part)]
         named = (("--images", self.images), ("--masks", self.masks), ("--pattern", self.pattern))
         words += [
@@ -55,16 +55,16 @@ AS_FOUND = Reading()
 
 @dataclass(frozen=True)
 class Task:
-    """What is to become a dataset, and how the user wants it read."""
+    """A source that is to become a dataset, with the user's options."""
 
     source: str
-    command: str  # what the user gave, to be completed to one that would work
+    command: str  # the user's command, completed in errors to one that would work
     reading: Reading
     files: Files
-    staging: Path  # a folder that goes away afterwards
+    staging: Path  # a temporary folder
 
     def place_of(self, path: Path) -> str:
-        """Folders and name of a file of the source, as the user sees them below it."""
+        """Path of a file below the source, as the user sees it."""
         parent = path.parent.as_posix()
         folders = (folder for folder in self.files if folder and parent.endswith(f"/{folder}"))
         return f"{max(folders, key=len, default=path.parent.name)}/{path.name}"
@@ -72,12 +72,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Folders:
-    """A folder of images, the folders that its masks may lie in, and the layout that puts them together."""
+    """A folder of images, its possible folders of masks, and the layout that relates them."""
 
     layout: Layout
     images: str
     masks: tuple[str, ...]
-    named: Mapping[str, str]  # root, part, group and center, as far as the names of folders say them
+    named: Mapping[str, str]  # root, part, group and center, as far as names of folders contain them
     num_frames: int = 0
 
     @property
@@ -90,7 +90,7 @@ class Folders:
 
 
 def find_sets(files: Files, reading: Reading) -> list[Folders]:
-    """Every folder of images with its masks, claimed by the first layout that fits, else by the names of folders."""
+    """Every folder of images with its masks, by the first layout that fits, else by the names of folders."""
     published = [] if reading.named else list(_find_published(files))
     claimed = {folder for folders in published for folder in (folders.images, *folders.masks)}
     left = {folder: paths for folder, paths in files.items() if folder not in claimed}
@@ -104,15 +104,19 @@ def find_sets(files: Files, reading: Reading) -> list[Folders]:
 
 def _find_published(files: Files) -> Iterator[Folders]:
     claimed: set[str] = set()
-    pictured = [folder for folder, paths in files.items() if any(map(is_image, paths))]
+    folders_with_images = [folder for folder, paths in files.items() if any(map(is_image, paths))]
     for layout in LAYOUTS:
-        for images in pictured:
+        for images in folders_with_images:
             match = re.fullmatch(layout.images, images)
             if match is None or images in claimed:
                 continue
             groups = {name: text or "" for name, text in match.groupdict().items()}
             pattern = re.compile(layout.masks.format(**{n: re.escape(text) for n, text in groups.items()}))
-            masks = [folder for folder in pictured if pattern.fullmatch(folder)] if layout.masks else []
+            masks = (
+                [folder for folder in folders_with_images if pattern.fullmatch(folder)]
+                if layout.masks
+                else []
+            )
             frames = _frames(layout, files[images], images in masks)
             if len(masks) == bool(layout.masks) and frames:
                 yield Folders(layout, images, tuple(masks), groups, len(frames))
@@ -120,7 +124,7 @@ def _find_published(files: Files) -> Iterator[Folders]:
 
 
 def _frames(layout: Layout, paths: Sequence[Path], both: bool) -> list[str]:
-    """Names of the images of a folder, if they are the layout's, else none; `both`: its masks lie there, too."""
+    """Names of a folder's images if all match the layout, else none; `both`: its masks are in the same folder."""
     stems = [path.stem for path in paths if is_image(path) and not re.fullmatch(layout.skip, path.name)]
     masks = {stem for stem in stems if both and named(layout.mask, stem)}
     frames = [stem for stem in stems if stem not in masks]
@@ -129,7 +133,7 @@ def _frames(layout: Layout, paths: Sequence[Path], both: bool) -> list[str]:
 
 
 def _with_roots(sets: Sequence[Folders]) -> list[Folders]:
-    """Parts of one name below different folders are different parts: their names begin with that folder."""
+    """The same sets; parts of equal name below different folders get the folder as a prefix."""
     roots = defaultdict(set)
     for folders in sets:
         roots[folders.layout.title, folders.part].add(folders.named.get("root", ""))
@@ -142,23 +146,23 @@ def _with_roots(sets: Sequence[Folders]) -> list[Folders]:
 
 
 def _own(found: Sequence[OwnSet], files: Files, reading: Reading) -> list[Folders]:
-    common = num_common([own.spot.place for own in found])
+    common = num_common([own.meaning.place for own in found])
     sets = []
     for own in found:
-        said = said_by(own, common, reading.groups)
+        said = name_info(own, common, reading.groups)
         group = "" if reading.groups == "none" else said.group
         shape = f"{own.images or '.'}/ + {' or '.join(own.masks) or 'none'}/"
         shape = "images and masks in one folder" if own.masks == (own.images,) else shape
         known = {"part": said.part, "group": group, "center": said.center, "place": said.place}
         frames = [path for path in files[own.images] if is_image(path)]
         if own.masks == (own.images,):
-            frames = part_in_two(frames, reading.pattern)[0]
+            frames = separate_masks(frames, reading.pattern)[0]
         sets.append(Folders(replace(OWN, shape=shape), own.images, own.masks, known, len(frames)))
     return sets
 
 
 def folder_named(wanted: str, files: Files, option: str) -> str:
-    """The key of a folder that the user names by its path, or by the end of it; BadData lists what there is."""
+    """The key of a folder that the user names by its path, or by the end of it; BadData lists the folders."""
     name = wanted.replace("\\", "/").strip("/").removeprefix("./")
     name = "" if name == "." else name
     inside = {parent for folder in files for parent in _and_parents(folder)}
@@ -172,7 +176,9 @@ def folder_named(wanted: str, files: Files, option: str) -> str:
         if found:
             break
     what = (
-        f"several folders end so: {', '.join(found)}" if found else f"folders with images: {pictured(files)}"
+        f"several folders end like this: {', '.join(found)}"
+        if found
+        else f"folders with images: {folders_with_images(files)}"
     )
     raise BadData(f"{option} {wanted}", f"expected a folder of the source, or an absolute path; {what}")
 
@@ -184,8 +190,8 @@ def _and_parents(folder: str) -> Iterator[str]:
         yield folder
 
 
-def pictured(files: Files, most: int = 6) -> str:
-    """`frames/ (20 images), gt/ (20 images)`: folders with images; those below one folder count as one where many."""
+def folders_with_images(files: Files, most: int = 6) -> str:
+    """`frames/ (20 images), gt/ (20 images)`: folders with images; by parent folder if there are many."""
     counts: Counter[str] = Counter()
     for folder, paths in files.items():
         counts[folder or "."] += sum(map(is_image, paths))
@@ -201,7 +207,7 @@ def pictured(files: Files, most: int = 6) -> str:
 
 
 def chosen(source: str, command: str, sets: Sequence[Folders], reading: Reading) -> list[Folders]:
-    """The sets that make one dataset: those of the parts that are wanted, or all where they belong together."""
+    """The sets that make one dataset: those of the wanted parts, or all if they belong together."""
     if reading.parts:
         wanted = {part: _parts_named(part, sets) for part in reading.parts}
         if missing := [repr(part) for part, found in wanted.items() if not found]:
@@ -230,7 +236,7 @@ def _which_parts(command: str, sets: Sequence[Folders]) -> str:
 
 
 def _parts_named(wanted: str, sets: Sequence[Folders]) -> set[str]:
-    """The part of that name; else those that begin or end with it, folder by folder, or that fit its wildcards."""
+    """Parts with this name; else those that begin or end with it (whole folder names), or match its wildcards."""
     name = folded(wanted.strip("/"))
     parts = {folders.part: folded(folders.part) for folders in sets}
     if exact := {part for part, text in parts.items() if text == name}:

@@ -1,4 +1,4 @@
-"""Files that an import left out because the user chose so: which, why, and what share they are."""
+"""Files left out of an import by the user's choice: names, reasons, share."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from orchestrator.data.sources.collect import Found
 from orchestrator.data.unusable import Bad
 
-SKIP_BAD = "--skip-bad leaves out what cannot be used, and keeps a list of it"
+SKIP_BAD = "--skip-bad leaves out unusable files, and keeps a list of them"
 
 
 def skipped_cases(found: Found, unusable: Mapping[str, Sequence[str]]) -> tuple[Bad, ...]:
-    """Files that make no pair, and pairs that cannot be used (problems by stem), each with the reason."""
+    """Files without a partner, and pairs with problems (by stem), each with the reason."""
     skipped = list(found.bad)
     for stem, problems in unusable.items():
         for problem in problems:
@@ -21,10 +21,8 @@ def skipped_cases(found: Found, unusable: Mapping[str, Sequence[str]]) -> tuple[
 
 
 def share_skipped(skipped: Sequence[Bad], num_kept: int) -> list[str]:
-    """A remark on how many were left out, if any were."""
+    """A remark on the number of cases left out; empty if there are none."""
     if not skipped:
         return []
     cases = len({bad.stem or bad.file for bad in skipped})
-    return [
-        f"skipped {cases} of {cases + num_kept} cases ({cases / (cases + num_kept):.1%}), as --skip-bad asks"
-    ]
+    return [f"skipped {cases} of {cases + num_kept} cases ({cases / (cases + num_kept):.1%}), by --skip-bad"]

@@ -1,4 +1,4 @@
-"""Zip and tar archives -> files in a folder; a member that could do harm is refused, and with it the archive."""
+"""Extraction of zip and tar archives; one with an unsafe member is rejected as a whole."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ MAX_MEMBERS = (
     1_000_000  # SUN-SEG has 49,136 frames with up to six annotations each; a member takes 1 kB of memory
 )
 MAX_BYTES = 64 << 30  # of all members, nested archives included; PolypGen, the largest, holds about 8 GB
-BOMB_BYTES = 1 << 30  # what an archive may grow to whatever its ratio: masks alone shrink 500-fold
+BOMB_BYTES = 1 << 30  # size that is allowed at any ratio: masks alone shrink 500-fold
 BOMB_RATIO = 100  # unpacked to packed, above BOMB_BYTES
 MAX_NAME = 240  # bytes of a file's name; most file systems allow 255
-TAR_PADDING = 1 << 20  # bytes behind the last member of a tar; 10 kB are usual
+TAR_PADDING = 1 << 20  # bytes after the last member of a tar; 10 kB are usual
 CHUNK = 1 << 20
 
 MAGIC = (
@@ -45,7 +45,7 @@ MAGIC = (
 )
 READABLE = ("zip", "tar")
 
-# What zipfile, tarfile and the decoders below them raise on damaged archives.
+# Raised by zipfile, tarfile and their decoders for damaged archives.
 READ_ERRORS = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, OSError, ValueError, LookupError, RuntimeError, OverflowError),
@@ -58,14 +58,14 @@ Progress = Callable[[int, int], None]
 class Member:
     """One file of an archive."""
 
-    name: str  # as the archive spells it, with '/' between folders
-    size: int  # bytes, as the archive declares it
-    refused: str  # why it cannot be unpacked, or ""
+    name: str  # with '/' between folders
+    size: int  # bytes, as declared in the archive
+    refused: str  # reason not to unpack it, or ""
     open: Callable[[], IO[bytes]]
 
 
 def archive_kind(path: Path) -> str:
-    """zip, tar, RAR or 7z by the first bytes of a file, whatever its name; "" where it is none of them."""
+    """zip, tar, RAR or 7z by the first bytes of a file, whatever its name; "" for other files."""
     if not path.is_file():
         return ""  # a pipe would wait for a writer
     try:
@@ -88,10 +88,10 @@ def unpack(
 ) -> int:
     """Write the files of a zip or tar below `into`; return their bytes, at most `room`.
 
-    BadData lists every member that is absolute, climbs out, is a link or a device, is encrypted, damaged, or
-    given twice, also where two names differ in case or Unicode form alone. Where `skipped` is a list, damaged members
-    are left out and named there with the reason. A refused archive writes nothing, a damaged one leaves `into` to be
-    removed by the caller.
+    BadData lists every member that is absolute, leads outside, is a link or a device, is encrypted, damaged, or
+    given twice, also where two names differ only in case or Unicode form. If `skipped` is a list, damaged members are
+    left out and appended to it with the reason. A rejected archive writes nothing; after a damaged one the caller
+    removes `into`.
     """
     with _opened(archive) as members:
         listed = _listed(archive, members, room)
@@ -124,7 +124,7 @@ def unpack(
 
 @contextmanager
 def _counted(into: Path, left: int, total: int) -> Iterator[None]:
-    """Say how many bytes were still to be written where a disk or a quota is full, whatever looked free before."""
+    """Context that adds the number of missing bytes to errors of a full disk or quota."""
     try:
         yield
     except OSError as error:
@@ -170,7 +170,7 @@ def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
 
 
 def _decoded(name: str, read_as: str, errors: str = "strict") -> str:
-    """A name whose encoding the archive does not say: UTF-8 if it is that, else GB 2312, else as it was read."""
+    """A name without a declared encoding: as UTF-8 if valid, else as GB 2312, else unchanged."""
     if name.isascii():
         return name
     for encoding in ("utf-8", "gb2312"):
@@ -198,22 +198,22 @@ def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
 
 
 def _read_to_the_end(archive: tarfile.TarFile) -> None:
-    """The checksum of a compressed stream stands behind the last block, which tarfile itself does not read."""
+    """Verify the checksum of a compressed stream, which follows the last block and is not read by tarfile itself."""
     stream = archive.fileobj
     assert stream is not None, "the archive is open"
     stream.seek(archive.offset)
     if len(stream.read(TAR_PADDING + 1)) > TAR_PADDING:
-        raise tarfile.ReadError("goes on behind its end")
+        raise tarfile.ReadError("has data after its end")
 
 
 def _tar_file(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
     file = archive.extractfile(info)
-    assert file is not None, "regular files alone get here"
+    assert file is not None, "only regular files get here"
     return file
 
 
 def _listed(archive: Path, members: Iterator[Member], room: int) -> list[Member]:
-    """All members; refused as soon as their number or their bytes exceed the limits."""
+    """All members; BadData as soon as their number or their bytes exceed the limits."""
     packed = archive.stat().st_size
     listed: list[Member] = []
     total = 0
@@ -224,11 +224,11 @@ def _listed(archive: Path, members: Iterator[Member], room: int) -> list[Member]
             if len(listed) > MAX_MEMBERS:
                 raise BadData(str(archive), f"expected at most {MAX_MEMBERS:,} files, found more")
             if total > room:
-                raise BadData(str(archive), f"unpacks to more than {room:,} bytes, which is all it may")
+                raise BadData(str(archive), f"expected at most {room:,} bytes when unpacked, found more")
             if total > max(BOMB_BYTES, BOMB_RATIO * packed):
                 raise BadData(
                     str(archive),
-                    f"unpacks to more than {BOMB_RATIO} times its {packed:,} bytes, as a decompression bomb does; "
+                    f"unpacks to more than {BOMB_RATIO} times its {packed:,} bytes, like a decompression bomb; "
                     "if it is none, unpack it and add the folder",
                 )
     except READ_ERRORS as error:
@@ -247,9 +247,9 @@ def _problems(members: Sequence[Member]) -> list[str]:
         path = PurePosixPath(member.name)
         names[_key(path)].append(path.as_posix())
     problems += [
-        f"{here[0]!r} is there {len(here)} times"
+        f"{here[0]!r} occurs {len(here)} times"
         if len(set(here)) == 1
-        else f"{', '.join(f'{name!a}' for name in here)} differ in case or Unicode form alone; keep one"
+        else f"{', '.join(f'{name!a}' for name in here)} differ only in case or Unicode form; keep one"
         for here in names.values()
         if len(here) > 1
     ]
@@ -271,12 +271,12 @@ def _bad_name(member: Member) -> str:
 
 
 def _key(path: PurePosixPath) -> PurePosixPath:
-    """What a file system that minds neither case nor Unicode form takes a path for."""
+    """The path as a file system treats it that ignores case and Unicode form."""
     return PurePosixPath(folded(path.as_posix()))
 
 
 def _write(member: Member, path: Path) -> str:
-    """What is wrong with a member, or ""."""
+    """Write a member; return the damage found, or ""."""
     path.parent.mkdir(parents=True, exist_ok=True)
     left = member.size
     try:

@@ -1,1 +1,1 @@
-"""Cases -> folds and a hold-out test set that no group straddles."""
+"""Assignment of cases to folds and a hold-out test set, without a group in two parts."""

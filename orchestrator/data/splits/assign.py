@@ -1,4 +1,4 @@
-"""Deal groups of cases into a hold-out and folds: balanced, seeded, the same on every machine."""
+"""Assignment of groups of cases to a hold-out and folds: balanced, seeded, the same on every machine."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from random import Random
 from statistics import median_high
 
 from orchestrator.data.cases import Case
-from orchestrator.data.splits.balance import Balance, Group, Limit, Walk
+from orchestrator.data.splits.balance import Balance, Group, Limit, RandomWalk
 
-NUM_SIZES = 4  # classes of polyp area that are spread evenly, beside the polyp-free
-MOST_PARTS = 100  # that a hold-out is drawn from
+NUM_SIZES = 4  # classes of polyp area that are balanced, in addition to polyp-free
+MOST_PARTS = 100  # from which a hold-out is drawn
 MOST_HELD_OUT = 0.5  # of all cases: a larger group is never held out
 CANDIDATES = 8  # partitions to choose from, where groups are few
-FEW = 100  # groups: so many can be parted in few ways that are even, and a seed is to have its own
+FEW = 100  # groups up to which several partitions are tried: few are even, and each seed is to have its own
 
 
 def merge(cases: Iterable[Case], near_duplicates: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Case id -> group. Groups that twins (pairs of case ids) tie together are one, named by the first of them."""
+    """Case id -> group. Groups connected by near-duplicates (pairs of case ids) are merged, named by the first."""
     return tie({case.id: case.group for case in cases}, near_duplicates)
 
 
 def tie(group_of: Mapping[str, str], near_duplicates: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The same mapping, in which groups that are tied together by a pair of its keys are one."""
+    """The same mapping, with groups merged where a pair of its keys connects them."""
     parent = {group: group for group in group_of.values()}
 
     def first(group: str) -> str:
@@ -41,7 +41,7 @@ def tie(group_of: Mapping[str, str], near_duplicates: Iterable[tuple[str, str]])
 
 
 def gather(cases: Iterable[Case], group_of: Mapping[str, str], origin_of: Mapping[str, str]) -> list[Group]:
-    """Groups by id; the order of the cases does not matter. `origin_of`: case id -> dataset or center."""
+    """Groups of these cases, sorted by id. `origin_of`: case id -> dataset or center."""
     members: dict[str, list[Case]] = {}
     for case in sorted(cases, key=lambda case: case.id):
         members.setdefault(group_of[case.id], []).append(case)
@@ -61,15 +61,15 @@ def gather(cases: Iterable[Case], group_of: Mapping[str, str], origin_of: Mappin
 def hold_out(
     groups: Sequence[Group], share: float, seed: int, *, keep: int
 ) -> tuple[list[Group], list[Group]]:
-    """Part groups into (held out, rest), where every group has the same chance to be held out: about `share`.
+    """Split groups into (held out, rest); every group has the same chance, about `share`, to be held out.
 
-    Groups are put into parts that are alike in cases, origins, polyp area and polyp-free cases; the seed draws one part
-    of 1 / share (for 15 %, three of twenty), so each case is tested with the probability `share`, whatever the size of
-    its group: cluster sampling with equal inclusion probabilities (Tillé, Sampling Algorithms, 2006). The number of
-    cases is as near to the share as groups allow: one part differs from it by no more than the largest group.
-    One group at least is held out if share > 0: of fewer than 1 / share groups each has the chance 1 / number.
-    A group of more than half of all cases is never held out, and where fewer than `keep` groups would be left, fewer
-    are taken.
+    Groups are assigned to parts that are alike in cases, origins, polyp area and polyp-free cases; the seed draws one
+    part of 1 / share (for 15 %, three of twenty), so each case is tested with the probability `share`, whatever the
+    size of its group: cluster sampling with equal inclusion probabilities (Tillé, Sampling Algorithms, 2006). The
+    number of cases is as close to the share as groups allow: one part differs from it by no more than the largest
+    group. At least one group is held out if share > 0: of fewer than 1 / share groups each has the chance 1 / number. A
+    group of more than half of all cases is never held out, and fewer groups are held out where fewer than `keep` would
+    remain.
     """
     if share == 0:
         return [], list(groups)
@@ -84,19 +84,19 @@ def hold_out(
     return taken, [group for group in _shuffled(groups, seed) if group.id not in ids]
 
 
-def deal(
+def assign_groups(
     groups: Sequence[Group],
     num_parts: int,
     seed: int | str,
     *,
     unwanted: Collection[frozenset[str]] = (),
 ) -> list[list[Group]]:
-    """Parts that are alike; another seed gives other parts wherever there are others that are as alike.
+    """Assign groups to parts that are alike; another seed gives other parts wherever equally even ones exist.
 
-    Of several plain deals the most even is taken; where groups are few, groups are then exchanged at random, as long as
-    parts stay as even as the median of these deals. Then away from the parts, sets of group ids, that are `unwanted`:
-    as few of them come again as can be.
-    Numbers of cases differ between parts by no more than the largest group.
+    Of several greedy partitions the most even is taken; where groups are few, groups are then exchanged at random, as
+    long as parts stay as even as the median of these partitions. Then parts in `unwanted` (sets of group ids) are
+    avoided: as few of them as possible occur again.
+    Parts differ in their number of cases by no more than the largest group.
     """
     found = _candidates(groups, num_parts, str(seed), CANDIDATES)
     balance = Balance(groups, num_parts)
@@ -107,15 +107,15 @@ def deal(
         max(uneven[best].cases, median_high(one.cases for one in uneven)),
         max(uneven[best].empty, median_high(one.empty for one in uneven)),
     )
-    walk = Walk(balance, found[best], f"{seed}.walk")
+    walk = RandomWalk(balance, found[best], f"{seed}.walk")
     if len(groups) <= FEW:
-        walk.stroll(limit)
-    return walk.away_from(unwanted, limit)
+        walk.run(limit)
+    return walk.avoid(unwanted, limit)
 
 
 def _evenest(groups: Sequence[Group], num_parts: int, seed: str) -> list[list[Group]]:
-    """The most even of plain deals, with parts that are full and without: these spread origins of single images better
-    where other origins have groups as large as a part."""
+    """The most even of several greedy partitions, with and without a quota: without it, origins of single images spread
+    better where other origins have groups as large as a part."""
     balance = Balance(groups, num_parts)
     half = CANDIDATES // 2
     found = _candidates(groups, num_parts, seed, half) + _candidates(groups, num_parts, seed, half, False)
@@ -127,16 +127,18 @@ def _evenest(groups: Sequence[Group], num_parts: int, seed: str) -> list[list[Gr
 def _candidates(
     groups: Sequence[Group], num_parts: int, seed: str, number: int, is_limited: bool = True
 ) -> list[list[list[Group]]]:
-    """Plain deals in different orders; one alone of many groups, whose order makes no difference to balance."""
+    """Greedy partitions in different orders; only one of many groups, whose order hardly affects balance."""
     tries = range(number if len(groups) <= FEW else 1)
-    return [_dealt(groups, num_parts, f"{seed}.{attempt}", is_limited) for attempt in tries]
+    return [_greedy_partition(groups, num_parts, f"{seed}.{attempt}", is_limited) for attempt in tries]
 
 
-def _dealt(groups: Sequence[Group], num_parts: int, seed: str, is_limited: bool) -> list[list[Group]]:
-    """Large groups first, each to the part with room that has least of what the group brings.
+def _greedy_partition(
+    groups: Sequence[Group], num_parts: int, seed: str, is_limited: bool
+) -> list[list[Group]]:
+    """Assign large groups first, each to the open part with the least of what the group brings.
 
-    A part has room until it has its share of cases; all have, if they are not so limited.
-    "Large" is blurred by up to a factor of two, so that groups of like size come in another order for another seed.
+    A part is open until it has its share of cases; all are, without the quota.
+    Sizes are blurred by up to a factor of two, so that groups of similar size come in another order for another seed.
     """
     strata, chance = _strata(groups), Random(seed).random
     blurred = {
@@ -150,10 +152,12 @@ def _dealt(groups: Sequence[Group], num_parts: int, seed: str, is_limited: bool)
     counts = [0] * num_parts
     loads = [[0.0] * len(total) for _ in range(num_parts)]
     for group in order:
-        roomy = [part for part in range(num_parts) if counts[part] + len(group.cases) <= quota]
+        open_parts = [part for part in range(num_parts) if counts[part] + len(group.cases) <= quota]
         weights = [load / whole**2 for load, whole in zip(group.load, total, strict=True)]
-        overlap = {part: fsum(a * b for a, b in zip(loads[part], weights, strict=True)) for part in roomy}
-        chosen = min(roomy, key=overlap.__getitem__) if roomy else counts.index(min(counts))
+        overlap = {
+            part: fsum(a * b for a, b in zip(loads[part], weights, strict=True)) for part in open_parts
+        }
+        chosen = min(open_parts, key=overlap.__getitem__) if open_parts else counts.index(min(counts))
         parts[chosen].append(group)
         counts[chosen] += len(group.cases)
         loads[chosen] = [a + b for a, b in zip(loads[chosen], group.load, strict=True)]
@@ -161,7 +165,7 @@ def _dealt(groups: Sequence[Group], num_parts: int, seed: str, is_limited: bool)
 
 
 def _shuffled(groups: Iterable[Group], seed: int | str) -> list[Group]:
-    """By hash, which no version of any library changes."""
+    """Groups in an order that follows from a hash, which no library version changes."""
     return sorted(groups, key=lambda group: _digest(f"{seed} {group.id}"))
 
 
@@ -170,7 +174,7 @@ def _digest(text: str) -> bytes:
 
 
 def _strata(groups: Sequence[Group]) -> dict[str, int]:
-    """Class by group id: 0 with polyp-free cases, then 1 to NUM_SIZES by mean polyp area, as many each."""
+    """Group id -> class: 0 with polyp-free cases, then 1 to NUM_SIZES by mean polyp area, of equal size."""
     sized = sorted((g for g in groups if not g.num_empty), key=lambda g: (g.area / len(g.cases), g.id))
     classes = {group.id: 1 + rank * NUM_SIZES // len(sized) for rank, group in enumerate(sized)}
     return {group.id: classes.get(group.id, 0) for group in groups}

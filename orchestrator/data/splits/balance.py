@@ -1,7 +1,6 @@
-"""How evenly groups are spread over parts, and other partitions that are spread as evenly: a seeded random walk.
-
-Arithmetic is Python's own, sums are exact (fsum) and chance is `random.Random.random`, whose sequence no version
-changes: the same seed walks the same way on every machine.
+"""Evenness of a partition of groups, and a seeded random walk to other partitions that are as even.
+Arithmetic is Python's own, sums are exact (fsum), and random numbers come from `random.Random.random`, whose sequence
+no version changes: the same seed gives the same walk on every machine.
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ from dataclasses import dataclass
 from math import fsum, inf
 from random import Random
 
-STEPS = 20  # of a walk, for each group
-ROUNDS = 5  # of a walk away from parts that are not wanted again; each may spread groups less evenly
+STEPS = 20  # of a walk, per group
+ROUNDS = 5  # of a walk away from unwanted parts; each may be less even than the one before
 
 
 @dataclass(frozen=True)
 class Group:
-    """Cases that stay together, and what is balanced over the parts."""
+    """Cases that stay together, and the quantities that are balanced over the parts."""
 
     id: str
     cases: tuple[str, ...]  # ids, sorted
@@ -32,14 +31,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Limit:
-    """How uneven a partition may be."""
+    """Bounds on the unevenness of a partition."""
 
     imbalance: float
-    cases: float  # of the largest part, less those of the smallest
-    empty: float  # cases without a polyp, likewise
+    cases: float  # largest difference between two parts
+    empty: float  # the same for cases without a polyp
 
     def wider(self, round: int, largest: float) -> Limit:
-        """Twice as wide round by round; in the last one parts may differ by the largest group."""
+        """Bounds that double with each round; in the last round parts may differ by the largest group."""
         if round == ROUNDS - 1:
             return Limit(inf, max(self.cases, largest), inf)
         cases = max(self.cases, largest * round / (ROUNDS - 1))
@@ -47,7 +46,7 @@ class Limit:
 
 
 class Balance:
-    """What is spread over a number of parts, column by column of the loads of all groups."""
+    """Measures of evenness over a number of parts; a column is one quantity of `Group.load`."""
 
     def __init__(self, groups: Sequence[Group], num_parts: int) -> None:
         columns = list(zip(*(group.load for group in groups), strict=True))
@@ -61,13 +60,13 @@ class Balance:
         self.columns = [(place, chance) for place, chance in enumerate(by_chance) if chance > 0]
 
     def loads(self, parts: Sequence[Sequence[Group]]) -> list[list[float]]:
-        """Part by part, the sum of each column."""
+        """The sum of each column, part by part."""
         return [[fsum(group.load[c] for group in part) for c in range(len(self.totals))] for part in parts]
 
     def imbalance(self, loads: Sequence[Sequence[float]]) -> float:
-        """Variance of the parts' shares over that of groups put into parts at random, mean over columns.
+        """Variance of the parts' shares relative to that of a random assignment of groups, mean over columns.
 
-        0: every part has the same of everything; 1: as uneven as chance makes it.
+        0: all parts are equal; 1: as uneven as a random assignment.
         """
         return fsum(
             fsum((load[place] / self.totals[place] - 1 / self.num_parts) ** 2 for load in loads) / chance
@@ -75,20 +74,20 @@ class Balance:
         ) / max(1, len(self.columns))
 
     def unevenness(self, loads: Sequence[Sequence[float]]) -> Limit:
-        """The narrowest limit that these parts are within."""
+        """The tightest bounds that these parts keep."""
         cases, empty, *_ = map(_spread, zip(*loads, strict=True))
         return Limit(self.imbalance(loads), cases, empty)
 
     def is_within(self, loads: Sequence[Sequence[float]], limit: Limit) -> bool:
-        """Whether parts with these loads are as even as that."""
+        """Whether parts with these loads keep the bounds."""
         columns = zip(*loads, strict=True)
         if _spread(next(columns)) > limit.cases or _spread(next(columns)) > limit.empty:
             return False
         return self.imbalance(loads) <= limit.imbalance
 
 
-class Walk:
-    """Moves groups between parts and exchanges them, at random, within a limit; no part is left without a group."""
+class RandomWalk:
+    """Random moves and exchanges of groups between parts within bounds; no part becomes empty."""
 
     def __init__(self, balance: Balance, parts: Sequence[Sequence[Group]], seed: str) -> None:
         self.balance = balance
@@ -97,15 +96,14 @@ class Walk:
         self.chance = Random(seed).random
         self.num_groups = sum(map(len, parts))
 
-    def stroll(self, limit: Limit) -> None:
-        """Go STEPS for each group; what was even stays within the limit."""
+    def run(self, limit: Limit) -> None:
+        """Take STEPS steps per group within the bounds."""
         for _ in range(STEPS * self.num_groups):
             self._step(limit)
 
-    def away_from(self, unwanted: Collection[frozenset[str]], limit: Limit) -> list[list[Group]]:
-        """The first partition met with no part (a set of group ids) among `unwanted`, else one with the fewest.
-
-        The limit widens round by round, up to the largest group: more never is between two parts of a plain deal.
+    def avoid(self, unwanted: Collection[frozenset[str]], limit: Limit) -> list[list[Group]]:
+        """The first partition found without a part (a set of group ids) in `unwanted`, else the one with the fewest.
+        Bounds widen round by round, up to the largest group: parts of a greedy partition never differ by more.
         """
         fewest, best = self._num_of(unwanted), self._copy()
         for round in range(ROUNDS):
@@ -118,7 +116,7 @@ class Walk:
         return best
 
     def _step(self, limit: Limit) -> bool:
-        """Try to exchange a group for one of another part, or to move it there; say whether that was done."""
+        """Try to exchange a group for one of another part, or to move it there; return whether this was done."""
         one, other = self._drawn(len(self.parts)), self._drawn(len(self.parts) - 1)
         other += other >= one
         here, there = self.parts[one], self.parts[other]

@@ -1,4 +1,4 @@
-"""The kinds of split: how the cases that are not held out become folds."""
+"""The kinds of split: methods of forming folds from the cases that are not held out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.cases import Case, Dataset
-from orchestrator.data.splits.assign import deal, hold_out
+from orchestrator.data.splits.assign import assign_groups, hold_out
 from orchestrator.data.splits.balance import Group
 from orchestrator.data.splits.split_file import Fold
 
@@ -22,23 +22,22 @@ KINDS = (
     "leave-one-center-out",
     "leave-one-dataset-out",
 )
-TRIES = 20  # seeds to look at before repeats without a common fold are given up
+MAX_SEEDS = 20  # seeds to try before repeats without a common fold are given up
 
 
 @dataclass(frozen=True)
-class Pool:
-    """The cases that folds are made of; those of the hold-out test are set aside already."""
+class CasePool:
+    """The cases that are assigned to folds, without those of the hold-out test."""
 
     cases: tuple[Case, ...]  # sorted by id
     groups: tuple[Group, ...]
-    group_of: Mapping[str, str]  # case id -> group, merged with its twins
+    group_of: Mapping[str, str]  # case id -> group, merged across near-duplicates
     origins: tuple[str, ...]  # datasets or centers, sorted; the hold-out test may have emptied one
     test: tuple[str, ...]
     seed: int
     holdout: float
-    unwanted: frozenset[frozenset[str]] = (
-        frozenset()
-    )  # validation parts, as group ids, that should not come again
+    # validation parts, as group ids, that should not occur again
+    unwanted: frozenset[frozenset[str]] = frozenset()
 
     def groups_of(self, ids: Iterable[str]) -> frozenset[str]:
         """The groups of these cases."""
@@ -47,7 +46,7 @@ class Pool:
     def fold(
         self, index: int, name: str, val: Iterable[str], dropped: Mapping[str, Sequence[str]] | None = None
     ) -> Fold:
-        """Validate on `val`, train on all others but those that are dropped, reason -> case ids."""
+        """The fold that validates on `val` and trains on all other cases except `dropped` (reason -> case ids)."""
         left_out = {reason: tuple(sorted(ids)) for reason, ids in (dropped or {}).items() if ids}
         apart = {*val, *(id for ids in left_out.values() for id in ids)}
         train = tuple(case.id for case in self.cases if case.id not in apart)
@@ -55,34 +54,34 @@ class Pool:
 
 
 class Kind(Protocol):
-    """One way to make folds."""
+    """A method of forming folds."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def num_groups(self) -> int:
-        """The fewest groups that folds can be made of."""
+        """The fewest groups that folds can be formed of."""
         ...
 
     def problems(self, datasets: Sequence[Dataset], unseen: Sequence[Dataset], holdout: float) -> list[str]:
-        """What is wrong with that which was asked, in words."""
+        """Descriptions of everything that rules this split out."""
         ...
 
     def origin_of(self, case: Case) -> str:
         """The dataset, or the center, of a case."""
         ...
 
-    def folds(self, pool: Pool) -> tuple[Fold, ...]: ...
+    def folds(self, pool: CasePool) -> tuple[Fold, ...]: ...
 
 
 @dataclass(frozen=True)
 class KFold:
-    """K folds, dealt R times anew; every case is validated R times. The first deal is that of a plain K-fold."""
+    """K folds, assigned R times; every case is validated R times. The first repeat equals a plain K-fold."""
 
     num_folds: int = 5
     num_repeats: int = 1
-    to_unseen: bool = False  # the point of the split is an unseen dataset, so one must be named
+    to_unseen: bool = False  # whether the test is an unseen dataset, so that one must be named
 
     @property
     def name(self) -> str:
@@ -112,7 +111,7 @@ class KFold:
     def origin_of(self, case: Case) -> str:
         return case.dataset
 
-    def folds(self, pool: Pool) -> tuple[Fold, ...]:
+    def folds(self, pool: CasePool) -> tuple[Fold, ...]:
         repeats = self._repeats(pool)
         named = [
             (f"repeat {repeat} fold {fold}" if self.num_repeats > 1 else f"fold {fold}", val)
@@ -121,18 +120,16 @@ class KFold:
         ]
         return tuple(pool.fold(index, name, val) for index, (name, val) in enumerate(named))
 
-    def _repeats(self, pool: Pool) -> list[list[tuple[str, ...]]]:
-        """What each fold of each repeat validates; no two repeats share a fold.
-
+    def _repeats(self, pool: CasePool) -> list[list[tuple[str, ...]]]:
+        """The validation part of each fold of each repeat; no two repeats share a fold.
         The same fold twice would be nearly the same fit twice: its error would not average out.
         """
-        alone = 2 * self.num_folds - len(
-            pool.groups
-        )  # groups, or more, that are a fold each, in every repeat
+        # at least so many groups form a fold of their own in every repeat
+        alone = 2 * self.num_folds - len(pool.groups)
         if self.num_repeats > 1 and self.num_repeats * alone > len(pool.groups):
             raise BadSplit("splits", self._too_many(pool, f"there are at most {len(pool.groups) // alone}"))
         found: list[list[tuple[str, ...]]] = []
-        for attempt in range(TRIES):
+        for attempt in range(MAX_SEEDS):
             found = max(found, self._apart(pool, attempt), key=len)
             if len(found) == self.num_repeats:
                 break
@@ -140,13 +137,13 @@ class KFold:
             raise BadSplit("splits", self._too_many(pool, f"no more than {len(found)} were found"))
         return found
 
-    def _apart(self, pool: Pool, attempt: int) -> list[list[tuple[str, ...]]]:
-        """Repeats until one cannot but share a fold with those before it."""
+    def _apart(self, pool: CasePool, attempt: int) -> list[list[tuple[str, ...]]]:
+        """Repeats up to the first that shares a fold with an earlier one."""
         repeats: list[list[tuple[str, ...]]] = []
         before: set[frozenset[str]] = set()
         for repeat in range(self.num_repeats):
             seed = f"{pool.seed}.{repeat}.{attempt}" if repeat or attempt else pool.seed
-            parts = deal(pool.groups, self.num_folds, seed, unwanted=pool.unwanted | before)
+            parts = assign_groups(pool.groups, self.num_folds, seed, unwanted=pool.unwanted | before)
             found = {frozenset(group.id for group in part) for part in parts}
             if found & before:
                 break
@@ -154,16 +151,16 @@ class KFold:
             repeats.append([_ids(part) for part in parts])
         return repeats
 
-    def _too_many(self, pool: Pool, most: str) -> str:
+    def _too_many(self, pool: CasePool, most: str) -> str:
         return (
-            f"{self.num_repeats} repeats of {self.num_folds} folds: expected that no two share a fold, but of such "
-            f"repeats of {len(pool.groups)} groups {most}; use fewer repeats or folds"
+            f"{self.num_repeats} repeats of {self.num_folds} folds: expected repeats without a common fold, but of "
+            f"{len(pool.groups)} groups {most}; use fewer repeats or folds"
         )
 
 
 @dataclass(frozen=True)
-class Single:
-    """One fold, whose validation part is as large as the hold-out test: 80/10/10 for a hold-out of 10 %."""
+class SingleFold:
+    """One fold, with a validation part as large as the hold-out test: 80/10/10 for a hold-out of 10 %."""
 
     name: str = "holdout"
     num_groups: int = 2
@@ -178,18 +175,18 @@ class Single:
     def origin_of(self, case: Case) -> str:
         return case.dataset
 
-    def folds(self, pool: Pool) -> tuple[Fold, ...]:
+    def folds(self, pool: CasePool) -> tuple[Fold, ...]:
         share = pool.holdout / (1 - pool.holdout)
         validated, _ = hold_out(pool.groups, share, pool.seed, keep=1)
         return (pool.fold(0, "fold 0", _ids(validated)),)
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """Each fold validates on one center, or dataset, and trains on all others.
+class LeaveOneOut:
+    """Folds that each validate on one center, or dataset, and train on all others.
 
-    Centers of two datasets are different ones, and a dataset in which no case has a center is one center. Cases with
-    a group or a twin on the other side are not validated.
+    Centers of two datasets are different, and a dataset without centers counts as one center. Cases whose group or
+    near-duplicate is on the other side are not validated.
     """
 
     of: Literal["center", "dataset"]
@@ -209,7 +206,7 @@ class LeftOut:
             if 0 < without < len(dataset.cases):
                 problems.append(
                     f"{dataset.name}: expected a center for every case or for none, found {without} of "
-                    f"{len(dataset.cases)} cases without one; add the dataset again with a --groups file that has them"
+                    f"{dataset.name}: expected a center for every case or for no case, found {without} of "
                 )
         origins = sorted({self.origin_of(case) for dataset in datasets for case in dataset.cases})
         if len(origins) < 2:
@@ -224,13 +221,13 @@ class LeftOut:
             return f"{case.dataset}/{case.center}"
         return case.dataset
 
-    def folds(self, pool: Pool) -> tuple[Fold, ...]:
+    def folds(self, pool: CasePool) -> tuple[Fold, ...]:
         origin_of = {case.id: self.origin_of(case) for case in pool.cases}
         spread = _spread(origin_of, pool.group_of)
         spread_untied = _spread(origin_of, {case.id: case.group for case in pool.cases})
         folds = []
         for index, origin in enumerate(pool.origins):
-            val, by_group, by_twin = [], [], []
+            val, by_group, by_near_duplicate = [], [], []
             for case in pool.cases:
                 if origin_of[case.id] != origin:
                     continue
@@ -239,30 +236,30 @@ class LeftOut:
                 elif len(spread_untied[case.group]) > 1:
                     by_group.append(case.id)
                 else:
-                    by_twin.append(case.id)
-            dropped = {"group in training": by_group, "twin in training": by_twin}
+                    by_near_duplicate.append(case.id)
+            dropped = {"group in training": by_group, "twin in training": by_near_duplicate}
             folds.append(pool.fold(index, f"{self.of} {origin}", val, dropped))
         return tuple(folds)
 
 
 def parse_kind(text: str) -> Kind | None:
-    """The kind that a user's word stands for; None if it stands for none."""
+    """The kind of split for a value of --splits; None for an unknown one."""
     if found := re.fullmatch(r"k-fold:(\d+)", text):
         return KFold(int(found[1]))
     if found := re.fullmatch(r"repeated:(\d+)x(\d+)", text):
         return KFold(int(found[2]), int(found[1]))
     plain: dict[str, Kind] = {
         "five-fold": KFold(),
-        "holdout": Single(),
+        "holdout": SingleFold(),
         "cross-dataset": KFold(to_unseen=True),
-        "leave-one-center-out": LeftOut("center"),
-        "leave-one-dataset-out": LeftOut("dataset"),
+        "leave-one-center-out": LeaveOneOut("center"),
+        "leave-one-dataset-out": LeaveOneOut("dataset"),
     }
     return plain.get(text)
 
 
 def kind_named(name: str) -> Kind | None:
-    """The kind of that `Kind.name`; None if it is none's."""
+    """The kind of split with this `Kind.name`; None for an unknown name."""
     if found := re.fullmatch(r"(\d+)-fold", name):
         return KFold(int(found[1]))
     if found := re.fullmatch(r"repeated-(\d+)x(\d+)", name):

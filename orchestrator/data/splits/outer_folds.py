@@ -1,7 +1,7 @@
-"""Outer folds of a nested cross-validation: parts of the cases that a whole study is tested on, each with its plan.
+"""Outer folds of a nested cross-validation: each is a test part for a whole study, with the split plan of the rest.
 
-Such a plan tests on one part and deals all others into folds, in the same kind of split. Where folds are centers or
-datasets, so are the parts: then what is estimated is what a study gives on new ones. The hold-out has no part in any.
+The rest is split into folds by the same kind of split. Where folds are centers or datasets, so are the test parts: the
+estimate then holds for new centers or datasets. The hold-out of the plan takes part in no outer fold.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ from dataclasses import dataclass, replace
 
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits.assign import deal, gather
-from orchestrator.data.splits.kinds import Kind, LeftOut, Pool
+from orchestrator.data.splits.assign import assign_groups, gather
+from orchestrator.data.splits.kinds import CasePool, Kind, LeaveOneOut
 from orchestrator.data.splits.resplit import checked, kind_of, pool_of
 from orchestrator.data.splits.split_file import SplitPlan
 
-SET_ASIDE = "hold-out of the study on all cases"  # why a case has no part in an outer fold
+SET_ASIDE = "hold-out of the study on all cases"  # reason in outer plans for the cases of the hold-out
 STRADDLES = "group in training"
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one outer fold tests on, and what it can use for nothing."""
+    """Cases that one outer fold tests on, and cases that it cannot use."""
 
     test: tuple[str, ...]
-    straddling: tuple[str, ...]  # cases of its centers with a group, or a twin, on the other side
+    straddling: tuple[str, ...]  # cases of its centers with a group or near-duplicate on the other side
 
 
 def outer_plans(
     plan: SplitPlan, sources: Sequence[Dataset], unseen: Sequence[Dataset], num_outer: int
 ) -> tuple[SplitPlan, ...]:
-    """A plan for each outer fold: `test` is its part, and folds are dealt in the rest, groups and twins together.
+    """A plan for each outer fold: `test` is its part, folds divide the rest; groups and near-duplicates stay together.
 
     The same plan and data give the same outer folds on every machine. BadSplit names every problem at once.
     """
@@ -39,7 +39,7 @@ def outer_plans(
     if kind is None or plan.seed is None:
         raise BadSplit(
             "--nested",
-            "needs folds that can be dealt again within each outer fold; those of this file were given",
+            "needs folds that can be formed again within each outer fold; the folds of this file are fixed",
         )
     pool = pool_of(plan, kind, sources, unseen, plan.seed)
     found: list[SplitPlan] = []
@@ -54,14 +54,14 @@ def outer_plans(
     return tuple(found)
 
 
-def _parts(kind: Kind, pool: Pool, num_outer: int, seed: int) -> list[Part]:
-    if not isinstance(kind, LeftOut):
-        dealt = deal(pool.groups, num_outer, f"{seed}.outer")
-        return [Part(tuple(sorted(id for group in groups for id in group.cases)), ()) for groups in dealt]
+def _parts(kind: Kind, pool: CasePool, num_outer: int, seed: int) -> list[Part]:
+    if not isinstance(kind, LeaveOneOut):
+        assigned = assign_groups(pool.groups, num_outer, f"{seed}.outer")
+        return [Part(tuple(sorted(id for group in groups for id in group.cases)), ()) for groups in assigned]
     origin_of = {case.id: kind.origin_of(case) for case in pool.cases}
     spread = _spread(origin_of, pool.group_of)
     parts = []
-    for origins in deal(gather(pool.cases, origin_of, origin_of), num_outer, f"{seed}.outer"):
+    for origins in assign_groups(gather(pool.cases, origin_of, origin_of), num_outer, f"{seed}.outer"):
         names = {origin.id for origin in origins}
         ids = sorted(id for origin in origins for id in origin.cases)
         inside = [id for id in ids if spread[pool.group_of[id]] <= names]
@@ -73,10 +73,10 @@ def _inner(
     plan: SplitPlan, kind: Kind, sources: Sequence[Dataset], unseen: Sequence[Dataset], part: Part
 ) -> SplitPlan:
     if not part.test:
-        raise BadSplit("--nested", "there are not enough groups for a part of its own")
+        raise BadSplit("--nested", "there are too few groups for a test part")
     apart = {*part.test, *part.straddling}
     pool = pool_of(plan, kind, sources, unseen, plan.seed or 0, test=part.test, without=apart)
-    if isinstance(kind, LeftOut) and len(pool.origins) < kind.num_groups:
+    if isinstance(kind, LeaveOneOut) and len(pool.origins) < kind.num_groups:
         raise BadSplit(
             "--nested",
             f"{kind.name} needs {kind.num_groups} {kind.of}s in the rest, found {len(pool.origins)}",

@@ -1,4 +1,4 @@
-"""Who trains, validates and is tested: folds that no group straddles, in a file that a paper can cite."""
+"""Split plans: cases to train, validate and test on, without a group in two parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.assign import gather, hold_out, merge
-from orchestrator.data.splits.kinds import KINDS, KFold, Kind, Pool, Single, parse_kind
+from orchestrator.data.splits.kinds import KINDS, CasePool, KFold, Kind, SingleFold, parse_kind
 from orchestrator.data.splits.proportions import one_group_problem
 from orchestrator.data.splits.split_file import (
     Fold,
@@ -31,14 +31,13 @@ def make_plan(
     unseen: Sequence[Dataset] = (),
     near_duplicates: Sequence[tuple[str, str]] | None = None,
 ) -> SplitPlan:
-    """The plan that `splits` asks for: one of KINDS, with numbers for N, R and K, or the path of a split file.
+    """The plan for `splits`: one of KINDS, with numbers for N, R and K, or the path of a split file.
 
     About `holdout` of the cases are set aside first, for the champion's test, each case with the same chance. The rest
-    becomes folds: whole groups, alike in polyp area and in the share of polyp-free images. Groups with twins (pairs of
-    case ids, within and between datasets) are merged; unseen cases whose group has a twin in `datasets` are dropped,
-    and the plan says so. The same seed gives the same plan on every machine, in whatever order datasets, cases and
-    twins come.
-    BadSplit names every problem at once.
+    is split into folds: whole groups, balanced in polyp area and in the share of polyp-free images. Groups connected by
+    near-duplicates (pairs of case ids, within and between datasets) are merged; unseen cases whose group has a
+    near-duplicate in `datasets` are dropped, and the plan lists them. The same seed gives the same plan on every
+    machine, in any order of datasets, cases and near-duplicates. BadSplit names every problem at once.
     """
     kind = parse_kind(splits)
     if kind is None:
@@ -56,10 +55,10 @@ def make_plan(
     held_out, rest = hold_out(groups, holdout, seed, keep=kind.num_groups)
     if len(rest) < kind.num_groups:
         raise BadSplit("splits", _too_few(len(groups), kind, holdout))
-    if isinstance(kind, KFold | Single) and (problem := one_group_problem(rest)):
+    if isinstance(kind, KFold | SingleFold) and (problem := one_group_problem(rest)):
         raise BadSplit("splits", problem)
     test = frozenset(id for group in held_out for id in group.cases)
-    pool = Pool(
+    pool = CasePool(
         cases=tuple(case for case in cases if case.id not in test),
         groups=tuple(rest),
         group_of=group_of,
@@ -69,7 +68,7 @@ def make_plan(
         holdout=holdout,
     )
     folds = kind.folds(pool)
-    if problems := [_starving(fold) for fold in folds if not fold.train or not fold.val]:
+    if problems := [_empty_fold_problem(fold) for fold in folds if not fold.train or not fold.val]:
         raise BadSplit("splits", problems)
     return SplitPlan(
         kind=kind.name,
@@ -107,12 +106,12 @@ def five_fold(
 def group_of_case(
     datasets: Sequence[Dataset], near_duplicates: Sequence[tuple[str, str]] | None
 ) -> dict[str, str]:
-    """Case id -> group, those with twins merged: what a split keeps together and an interval draws whole."""
+    """Case id -> group, merged across near-duplicates: the unit of splits and of bootstrap intervals."""
     return merge((case for dataset in datasets for case in dataset.cases), near_duplicates or ())
 
 
 def looked_for_near_duplicates(splits: str) -> bool:
-    """Whether that is a file which write_plan wrote: it says which twins there are, if they were looked for."""
+    """Whether `splits` is a file from write_plan, which holds the near-duplicates if they were searched for."""
     return parse_kind(splits) is None and "format" in json.loads(Path(splits).read_bytes())
 
 
@@ -123,9 +122,9 @@ def _refuse(
     unseen: Sequence[Dataset],
     near_duplicates: Sequence[tuple[str, str]] | None,
 ) -> None:
-    problems = _misnamed((*datasets, *unseen))
+    problems = _name_problems((*datasets, *unseen))
     if not problems:
-        problems += _misled_by_near_duplicates(datasets, unseen, near_duplicates)
+        problems += _near_duplicate_problems(datasets, unseen, near_duplicates)
     if not datasets:
         problems.append("expected at least one dataset to split, found none")
     if not 0 <= holdout < 1:
@@ -135,7 +134,7 @@ def _refuse(
         raise BadSplit("splits", problems)
 
 
-def _misnamed(datasets: Sequence[Dataset]) -> list[str]:
+def _name_problems(datasets: Sequence[Dataset]) -> list[str]:
     names = Counter(dataset.name for dataset in datasets)
     problems = [f"{name} is named {count} times; name it once" for name, count in names.items() if count > 1]
     contents: dict[str, str] = {}
@@ -146,18 +145,18 @@ def _misnamed(datasets: Sequence[Dataset]) -> list[str]:
     return problems
 
 
-def _misled_by_near_duplicates(
+def _near_duplicate_problems(
     datasets: Sequence[Dataset], unseen: Sequence[Dataset], near_duplicates: Sequence[tuple[str, str]] | None
 ) -> list[str]:
     ids = {case.id for dataset in (*datasets, *unseen) for case in dataset.cases}
-    strangers = sorted({id for pair in near_duplicates or () for id in pair} - ids)
-    if strangers:
-        return [f"twins: no dataset named here has a case {id}" for id in strangers]
+    unknown = sorted({id for pair in near_duplicates or () for id in pair} - ids)
+    if unknown:
+        return [f"near-duplicates: no dataset named here has a case {id}" for id in unknown]
     gone = {
         id for ids in near_duplicates_of_sources(datasets, unseen, near_duplicates).values() for id in ids
     }
     return [
-        f"unseen dataset {dataset.name}: each of its {len(dataset.cases)} cases has a twin in the training "
+        f"unseen dataset {dataset.name}: each of its {len(dataset.cases)} cases has a near-duplicate in the training "
         "datasets, so it can test nothing; name another"
         for dataset in unseen
         if gone.issuperset(case.id for case in dataset.cases)
@@ -165,18 +164,18 @@ def _misled_by_near_duplicates(
 
 
 def _too_few(num_groups: int, kind: Kind, holdout: float) -> str:
-    """What would work with the groups there are."""
+    """Error text with what would work with this number of groups."""
     kept = 1 if holdout > 0 else 0
-    asked = f"{kind.name} and a hold-out" if kept else f"{kind.name} without a hold-out"
+    goal = f"{kind.name} and a hold-out" if kept else f"{kind.name} without a hold-out"
     most = num_groups - kept
     advice = f"up to {most} folds" if most >= 2 else "more data"
     return (
-        f"{asked} of {holdout:.0%}: expected enough groups (videos, patients) for each part to get one, "
+        f"{goal} of {holdout:.0%}: expected enough groups (videos, patients) for each part to get one, "
         f"found {num_groups}; {advice}, or a smaller hold-out, may work"
     )
 
 
-def _starving(fold: Fold) -> str:
+def _empty_fold_problem(fold: Fold) -> str:
     dropped = " and ".join(f"{len(ids)} dropped ({reason})" for reason, ids in fold.dropped.items())
     return (
         f"{fold.name}: expected cases to train on and to validate, found {len(fold.train)} and {len(fold.val)}"

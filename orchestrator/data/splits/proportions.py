@@ -1,4 +1,4 @@
-"""Where one group is most of the cases: folds that are too unlike to be averaged are said, or refused."""
+"""Warnings, or a refusal, where one group has most of the cases: such unequal folds should not be averaged."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from orchestrator.data.splits.balance import Group
 if TYPE_CHECKING:
     from orchestrator.data.splits.split_file import Fold, SplitPlan
 
-LOPSIDED = 1.5  # times the cases that a fold of an even split validates, or that it trains on
-MOST = 0.9  # of the cases that become folds, in one group
+LOPSIDED = 1.5  # validated cases relative to an even split, or to the training cases of the fold
+MOST = 0.9  # of the cases that are split into folds, in one group
 REMEDY = (
     "smaller groups in a --groups file (videos rather than hospitals), more data, or folds of your own "
     "(--splits FILE) would help; `data leaks` lists near-duplicates that tie groups together"
@@ -19,7 +19,7 @@ REMEDY = (
 
 
 def lopsided(plan: SplitPlan, group_of: Mapping[str, str] | None = None) -> str | None:
-    """One line on the fold that validates far more than its share, or than it trains on; None where none does.
+    """One line on the fold that validates far more than its share, or than it trains on; None if there is none.
 
     `group_of`: case id -> group, to name the largest one.
     """
@@ -33,13 +33,13 @@ def lopsided(plan: SplitPlan, group_of: Mapping[str, str] | None = None) -> str 
     )
     others = f" ({len(unlike) - 1} more folds are as unlike)" if len(unlike) > 1 else ""
     if _is_left_out(plan):
-        return f"{line}{others}; more data beside it, or five-fold, would help"
+        return f"{line}{others}; more datasets, or five-fold, would help"
     share = f", where an even split validates {_mean_validated(plan):.0f}" if len(plan.folds) > 1 else ""
     return f"{line}{share}{_largest_group(worst, group_of)}{others}; {REMEDY}"
 
 
 def one_group_problem(groups: Sequence[Group]) -> str | None:
-    """Why no fold of these groups is sensible; None where some are."""
+    """Error text if one group has nearly all cases; None otherwise."""
     cases, largest = sum(len(group.cases) for group in groups), max(groups, key=lambda g: len(g.cases))
     if len(largest.cases) <= MOST * cases:
         return None
@@ -50,14 +50,14 @@ def one_group_problem(groups: Sequence[Group]) -> str | None:
     )
 
 
-def hold_out_line(plan: SplitPlan, group_of: Mapping[str, str], asked: float | None = None) -> str:
-    """How large the hold-out became, for groups are never parted; beside the share that was asked, if one was."""
+def hold_out_line(plan: SplitPlan, group_of: Mapping[str, str], requested: float | None = None) -> str:
+    """The actual size of the hold-out (groups are kept whole), with the requested share if one was given."""
     dropped = (ids for fold in plan.folds for ids in fold.dropped.values())
     everyone = {id for fold in plan.folds for id in (*fold.train, *fold.val)}.union(plan.test, *dropped)
     groups, held_out = {group_of[id] for id in everyone}, {group_of[id] for id in plan.test}
-    beside = "" if asked is None else f", {asked:.0%} asked"
+    request = "" if requested is None else f", {requested:.0%} requested"
     return (
-        f"hold-out: {len(plan.test)} of {len(everyone)} cases ({len(plan.test) / len(everyone):.1%}{beside}), "
+        f"hold-out: {len(plan.test)} of {len(everyone)} cases ({len(plan.test) / len(everyone):.1%}{request}), "
         f"{len(held_out)} of {len(groups)} groups"
     )
 
@@ -69,7 +69,7 @@ def _is_lopsided(fold: Fold, plan: SplitPlan) -> bool:
 
 
 def _is_left_out(plan: SplitPlan) -> bool:
-    """Whether folds are centers or datasets, which differ in size as they are."""
+    """Whether folds are centers or datasets, which differ in size by nature."""
     return plan.kind.startswith("leave-one-")
 
 

@@ -1,4 +1,4 @@
-"""The cases of a plan dealt once more, in the same kind of split: other folds, the same hold-out, groups and twins."""
+"""A second split of a plan's cases, of the same kind: other folds, the same hold-out, groups and near-duplicates."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ from dataclasses import replace
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.assign import gather, merge
-from orchestrator.data.splits.kinds import TRIES, KFold, Kind, Pool, Single, kind_named
+from orchestrator.data.splits.kinds import MAX_SEEDS, CasePool, KFold, Kind, SingleFold, kind_named
 from orchestrator.data.splits.split_file import Fold, SplitPlan
 
-FRESH = 7_368_787  # what is added to a seed for another one
+FRESH = 7_368_787  # increment between the seeds that are tried
 
 
 def kind_of(plan: SplitPlan) -> Kind | None:
-    """How its folds were made; None of somebody's own."""
+    """The method that formed the plan's folds; None for folds that a user gave."""
     return None if plan.seed is None else kind_named(plan.kind)
 
 
 def resplit(plan: SplitPlan, sources: Sequence[Dataset], unseen: Sequence[Dataset]) -> SplitPlan:
-    """Other folds of the same cases; the plan itself where folds follow from centers or datasets, or were given.
-
-    Few groups may be dealt into the same folds again: of `TRIES` seeds the first with the fewest such folds is taken.
-    Raises `BadSplit` if all of them leave a fold without cases.
+    """A plan with other folds of the same cases; the plan itself where folds are centers or datasets, or were given.
+    Few groups may give the same folds again: of `MAX_SEEDS` seeds the first with the fewest such folds is taken.
+    Raises `BadSplit` if each of them leaves a fold without cases.
     """
     kind = kind_of(plan)
-    if plan.seed is None or not isinstance(kind, KFold | Single):
+    if plan.seed is None or not isinstance(kind, KFold | SingleFold):
         return plan
     pool = pool_of(plan, kind, sources, unseen, plan.seed)
     pool = replace(pool, unwanted=frozenset(pool.groups_of(fold.val) for fold in plan.folds))
     found: list[SplitPlan] = []
     refused: list[BadSplit] = []
-    for seed in (plan.seed + attempt * FRESH for attempt in range(1, TRIES + 1)):
+    for seed in (plan.seed + attempt * FRESH for attempt in range(1, MAX_SEEDS + 1)):
         try:
             folds = checked(kind.folds(replace(pool, seed=seed)))
         except BadSplit as error:
@@ -47,7 +46,7 @@ def resplit(plan: SplitPlan, sources: Sequence[Dataset], unseen: Sequence[Datase
 
 
 def num_same(plan: SplitPlan, again: SplitPlan) -> int:
-    """How many folds of a plan that was dealt again validate the very cases that one of the first did."""
+    """Number of folds of the second split `again` that validate exactly the cases of a fold of `plan`."""
     before = {fold.val for fold in plan.folds}
     return sum(fold.val in before for fold in again.folds)
 
@@ -61,8 +60,8 @@ def pool_of(
     *,
     test: tuple[str, ...] | None = None,
     without: Container[str] = (),
-) -> Pool:
-    """The cases that the plan's folds are made of, less `without`; `test` in the place of its hold-out."""
+) -> CasePool:
+    """The cases that the plan's folds divide, without `without`; `test` replaces its hold-out."""
     apart = {*plan.test, *plan.left_out}
     cases = [case for dataset in sources for case in dataset.cases]
     kept = sorted(
@@ -72,7 +71,7 @@ def pool_of(
         (case for dataset in (*sources, *unseen) for case in dataset.cases), plan.near_duplicates or ()
     )
     origin_of = {case.id: kind.origin_of(case) for case in kept}
-    return Pool(
+    return CasePool(
         cases=tuple(kept),
         groups=tuple(gather(kept, group_of, origin_of)),
         group_of=group_of,
@@ -84,9 +83,9 @@ def pool_of(
 
 
 def checked(folds: tuple[Fold, ...]) -> tuple[Fold, ...]:
-    """The folds, if each has cases to train on and to validate."""
+    """The same folds; BadSplit if one has no cases to train on or to validate."""
     if problems := [
-        f"{fold.name}: expected cases to train on and to validate when cases are dealt anew, found "
+        f"{fold.name}: expected cases to train on and to validate in the second split, found "
         f"{len(fold.train)} and {len(fold.val)}"
         for fold in folds
         if not fold.train or not fold.val
@@ -96,6 +95,6 @@ def checked(folds: tuple[Fold, ...]) -> tuple[Fold, ...]:
 
 
 def _holdout(fold: Fold) -> float:
-    """The hold-out that makes a single validation part as large as this one, a share of all cases."""
+    """The hold-out share for which a single validation part would be as large as this one."""
     share = len(fold.val) / (len(fold.val) + len(fold.train))
     return share / (1 + share)

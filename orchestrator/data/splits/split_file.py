@@ -1,4 +1,4 @@
-"""A split plan and its JSON file: written whole, and refused when it contradicts itself or its data."""
+"""A split plan and its JSON file: written atomically, and rejected if it contradicts itself or the datasets."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ from orchestrator.data.splits.proportions import lopsided
 FORMAT = 2  # of a split file
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SHOWN = 4  # names in a message
-LISTED = 20  # problems of one kind
-MEGABYTES = 128  # of a split file: five folds of 100,000 cases take 20
+LISTED = 20  # problems of one kind in a message
+MEGABYTES = 128  # largest split file: five folds of 100,000 cases take 20
 MOST_FOLDS = 10_000
-TWIN_OF_SOURCE = "twin in the training datasets"  # why a case of an unseen dataset is dropped
+NEAR_DUPLICATE_OF_SOURCE = (
+    "twin in the training datasets"  # reason, in split files, for dropping an unseen case
+)
 
 
 class NearDuplicateCounts(NamedTuple):
-    """Pairs of cases that show one place."""
+    """Pairs of near-duplicate cases."""
 
     within: int  # of one dataset
     between: int  # of two
@@ -42,7 +44,7 @@ class NearDuplicateCounts(NamedTuple):
 
 @dataclass(frozen=True)
 class Fold:
-    """Case ids, sorted; no two of train, val and test share a group, or hold twins."""
+    """Case ids, sorted; train, val and test share no group and no near-duplicates."""
 
     index: int
     name: str  # "fold 0", "repeat 1 fold 0", "center PolypGen/C3", "dataset Kvasir-SEG"
@@ -54,45 +56,45 @@ class Fold:
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """Folds over the cases of some datasets, and what is kept back from the search."""
+    """Folds over the cases of some datasets, and the cases that the search does not use."""
 
-    kind: str  # "five-fold", "3-fold", "repeated-2x5", "leave-one-center-out", or a given split's own name
-    seed: int | None  # None: the folds were given, not dealt
+    kind: str  # "five-fold", "3-fold", "repeated-2x5", "leave-one-center-out", or the name of a given split
+    seed: int | None  # None: the folds were given
     datasets: dict[str, str]  # name -> fingerprint
     unseen: dict[str, str]  # name -> fingerprint; scored once, never trained on
     groups_known: bool
-    # Ids of cases that show the same place; None: they were not looked for. Files call them "twins".
+    # Pairs of ids of near-duplicates; None: not searched for. Files call them "twins".
     near_duplicates: Annotated[
         tuple[tuple[str, str], ...] | None,
         Field(validation_alias=AliasChoices("twins", "near_duplicates")),
     ]
     folds: tuple[Fold, ...]
     test: tuple[str, ...]  # held out of every fold; scored once, for champions
-    dropped: dict[str, tuple[str, ...]]  # reason -> ids that nothing trains on, validates or tests
+    dropped: dict[str, tuple[str, ...]]  # reason -> ids that no fold trains on, validates or tests
 
     @property
     def name(self) -> str:
-        """The kind, whether it is less than a split by known groups, and the seed."""
+        """The kind, a suffix where not all groups are known, and the seed."""
         by = "" if self.groups_known else "-by-image" if self.near_duplicates is None else "-by-twins"
         return f"{self.kind}{by}" + ("" if self.seed is None else f"-seed{self.seed}")
 
     @property
     def digest(self) -> str:
-        """32 hex digits that follow from everything the plan says."""
+        """32 hex digits of a hash of the whole plan."""
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:32]
 
     def as_dict(self) -> dict[str, Any]:
-        """Its fields, under the names that they have in files."""
+        """The fields under their names in files."""
         return {"twins" if key == "near_duplicates" else key: value for key, value in asdict(self).items()}
 
     @property
     def num_repeats(self) -> int:
-        """How many folds validate a case, the same for every case that is validated."""
+        """Number of folds that validate a case, equal for all validated cases."""
         return max(Counter(id for fold in self.folds for id in fold.val).values())
 
     @property
     def num_dropped(self) -> dict[str, int]:
-        """Reason -> cases that were left out for it, once for every fold that leaves them out."""
+        """Reason -> number of dropped cases, counted once for every fold that drops them."""
         dropped: Counter[str] = Counter()
         for lists in (self.dropped, *(fold.dropped for fold in self.folds)):
             dropped.update({reason: len(ids) for reason, ids in lists.items()})
@@ -100,27 +102,27 @@ class SplitPlan:
 
     @property
     def num_near_duplicates(self) -> NearDuplicateCounts | None:
-        """Pairs of twins; None where they were not looked for."""
+        """Pairs of near-duplicates; None if they were not searched for."""
         return None if self.near_duplicates is None else count_near_duplicates(self.near_duplicates)
 
     @property
     def num_unseen_near_duplicates(self) -> int:
-        """Cases of unseen datasets that are dropped, for they have twins in the training datasets."""
-        return len(self.dropped.get(TWIN_OF_SOURCE, ()))
+        """Number of unseen cases that are dropped, because they have near-duplicates in the training datasets."""
+        return len(self.dropped.get(NEAR_DUPLICATE_OF_SOURCE, ()))
 
     @property
     def left_out(self) -> frozenset[str]:
-        """Cases that have no part in anything."""
+        """Cases that no fold uses in any way."""
         return frozenset(id for ids in self.dropped.values() for id in ids)
 
 
 def fingerprints(datasets: Iterable[Dataset]) -> dict[str, str]:
-    """Name -> fingerprint, by name."""
+    """Dataset name -> fingerprint, sorted by name."""
     return {dataset.name: dataset.fingerprint for dataset in sorted(datasets, key=lambda d: d.name)}
 
 
 def ordered_pairs(near_duplicates: Iterable[tuple[str, str]] | None) -> tuple[tuple[str, str], ...] | None:
-    """Each pair once, in one order."""
+    """Each pair once, sorted."""
     return (
         None
         if near_duplicates is None
@@ -129,13 +131,13 @@ def ordered_pairs(near_duplicates: Iterable[tuple[str, str]] | None) -> tuple[tu
 
 
 def count_near_duplicates(near_duplicates: Sequence[tuple[str, str]]) -> NearDuplicateCounts:
-    """How many of these pairs of case ids lie within one dataset, and how many do not."""
+    """Numbers of these pairs of case ids within one dataset and between two."""
     between = sum(one.split("/")[0] != other.split("/")[0] for one, other in near_duplicates)
     return NearDuplicateCounts(len(near_duplicates) - between, between)
 
 
 def write_plan(plan: SplitPlan, path: Path) -> None:
-    """JSON for people and programs; the file appears whole or not at all."""
+    """Write the plan as JSON, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(_content(plan), indent=1).encode())
 
@@ -146,11 +148,10 @@ def read_plan(
     unseen: Sequence[Dataset],
     near_duplicates: Iterable[tuple[str, str]] | None = None,
 ) -> SplitPlan:
-    """The plan in that file; BadSplit if it contradicts itself, or these are not the data it was made for.
-
-    A file of one's own needs no more than {"folds": [{"train": [ids], "val": [ids]}, ...], "test": [ids]}, and may say
-    "name", and "dropped": {reason: [ids]}; it is checked against `near_duplicates`. A file that write_plan wrote brings
-    its own.
+    """The plan in a file; BadSplit if it contradicts itself, or was made for other data.
+    A user's own file needs no more than {"folds": [{"train": [ids], "val": [ids]}, ...], "test": [ids]}, and may have
+    "name", and "dropped": {reason: [ids]}; it is checked against `near_duplicates`. A file from write_plan contains its
+    near-duplicates.
     """
     try:
         content = TypeAdapter(dict[str, Any]).validate_python(read_json(path, BadSplit, megabytes=MEGABYTES))
@@ -159,8 +160,8 @@ def read_plan(
         elif content["format"] != FORMAT:
             raise BadSplit(
                 str(path),
-                f"format: expected {FORMAT}, found {shown(content['format'])}, which does not say what this version "
-                "must know; make the split, and a study that has it, anew",
+                f"format: expected {FORMAT}, found {shown(content['format'])}: an older file; make "
+                "the split, and any study that uses it, again",
             )
         else:
             plan = TypeAdapter(SplitPlan).validate_python(content)
@@ -173,11 +174,11 @@ def read_plan(
         raise BadSplit(str(path), f"folds: expected at most {MOST_FOLDS:,}, found {len(plan.folds):,}")
     problems = _edits(plan, content) if "format" in content else []
     problems += _contradictions(plan)
-    # Of other data, all that follows would be wrong too.
+    # Of other data, the remaining problems would be misleading.
     problems += (
         _changed("dataset", plan.datasets, datasets) + _changed("unseen dataset", plan.unseen, unseen)
-        or _strangers(plan, datasets, unseen)
-        or _parted(plan, datasets, unseen)
+        or _unknown_or_unlisted(plan, datasets, unseen)
+        or _shared_with_advice(plan, datasets, unseen)
     )
     if problems:
         raise BadSplit(str(path), problems)
@@ -209,7 +210,7 @@ def _given(
     unseen: Sequence[Dataset],
     near_duplicates: tuple[tuple[str, str], ...] | None,
 ) -> SplitPlan:
-    """A plan of somebody's own folds."""
+    """The plan of a user's own folds."""
     given = _GivenSplit.model_validate(content)
     name = given.name if given.name is not None else path.stem
     if not PLAIN.fullmatch(name) or len(name) > MAX_TEXT:
@@ -242,13 +243,13 @@ def _given(
 def near_duplicates_of_sources(
     datasets: Sequence[Dataset], unseen: Sequence[Dataset], near_duplicates: Iterable[tuple[str, str]] | None
 ) -> dict[str, tuple[str, ...]]:
-    """The cases of unseen datasets that cannot test anything: their group has a twin in the other datasets."""
+    """Reason -> unseen cases that cannot test anything: their group has a near-duplicate in the other datasets."""
     group_of = merge(
         (case for dataset in (*datasets, *unseen) for case in dataset.cases), near_duplicates or ()
     )
     seen = {group_of[case.id] for dataset in datasets for case in dataset.cases}
     ids = [case.id for dataset in unseen for case in dataset.cases if group_of[case.id] in seen]
-    return {TWIN_OF_SOURCE: tuple(sorted(ids))} if ids else {}
+    return {NEAR_DUPLICATE_OF_SOURCE: tuple(sorted(ids))} if ids else {}
 
 
 def _content(plan: SplitPlan) -> dict[str, Any]:
@@ -263,7 +264,7 @@ def _content(plan: SplitPlan) -> dict[str, Any]:
 
 
 def plan_counts(plan: SplitPlan) -> dict[str, Any]:
-    """Numbers of cases in every part, and of pairs of twins."""
+    """Numbers of cases in every part, and of pairs of near-duplicates."""
     folds = [
         {
             "name": fold.name,
@@ -291,7 +292,7 @@ def _lists(dropped: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
 
 
 def _edits(plan: SplitPlan, said: Mapping[str, Any]) -> list[str]:
-    """Where the file is not what write_plan makes of its plan."""
+    """Differences between the file and the output of write_plan for its plan."""
     expected = json.loads(json.dumps(_content(plan)))
     problems = []
     if said.get("digest") != expected["digest"]:
@@ -305,13 +306,13 @@ def _edits(plan: SplitPlan, said: Mapping[str, Any]) -> list[str]:
         if said.get(key) != expected.get(key)
     ]
     strange = sorted(said.keys() - expected.keys() - {"warning"})
-    problems += [f"{_short(key)}: is no part of a split file" for key in strange[:LISTED]]
+    problems += [f"{_short(key)}: is not a key of a split file" for key in strange[:LISTED]]
     problems += [f"and {len(strange) - LISTED} more keys"] if len(strange) > LISTED else []
     return problems
 
 
 def _contradictions(plan: SplitPlan) -> list[str]:
-    """Where the plan's own lists do not agree."""
+    """Contradictions between the plan's own lists."""
     if not plan.folds:
         return ["folds: expected at least one, found none"]
     problems = []
@@ -326,13 +327,13 @@ def _contradictions(plan: SplitPlan) -> list[str]:
         if twice := [id for id, times in listed.items() if times > 1]:
             problems.append(f"{fold.name}: listed more than once: {_some(twice)}")
     if twice := [name for name, times in Counter(fold.name for fold in plan.folds).items() if times > 1]:
-        problems.append(f"folds: expected a name of its own for each, found {_some(twice)} more than once")
+        problems.append(f"folds: expected different names, found {_some(twice)} more than once")
     fits = Counter((fold.train, fold.val) for fold in plan.folds)
-    problems += [f"{times} folds are the very same; keep one" for times in fits.values() if times > 1]
+    problems += [f"{times} folds are identical; keep one" for times in fits.values() if times > 1]
     validated = Counter(id for fold in plan.folds for id in fold.val)
     if len(times := set(validated.values())) > 1:
         problems.append(
-            f"folds: expected every validated case to be so equally often, found {min(times)} to {max(times)} times"
+            f"folds: expected all validated cases equally often, found {min(times)} to {max(times)} times"
         )
     return problems
 
@@ -340,51 +341,53 @@ def _contradictions(plan: SplitPlan) -> list[str]:
 def _changed(what: str, said: Mapping[str, str], datasets: Sequence[Dataset]) -> list[str]:
     found = fingerprints(datasets)
     problems = [
-        f"{what} {name}: the file splits it, but it was not named" for name in said.keys() - found.keys()
+        f"{what} {name}: is part of the split file, but was not named" for name in said.keys() - found.keys()
     ]
     problems += [
-        f"{what} {name}: named, but the file says nothing of it" for name in found.keys() - said.keys()
+        f"{what} {name}: was named, but is not part of the split file" for name in found.keys() - said.keys()
     ]
     problems += [
-        f"{what} {name}: the file was made for fingerprint {said[name]}, found {found[name]}; split anew"
+        f"{what} {name}: the file was made for fingerprint {said[name]}, found {found[name]}; make the split again"
         for name in said.keys() & found.keys()
         if said[name] != found[name]
     ]
     return sorted(problems)
 
 
-def _strangers(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[Dataset]) -> list[str]:
-    """Cases that the datasets do not hold, and cases of the datasets that a fold forgot."""
+def _unknown_or_unlisted(
+    plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[Dataset]
+) -> list[str]:
+    """Cases that the datasets do not contain, and cases of the datasets that a fold does not list."""
     sources = {case.id for dataset in datasets for case in dataset.cases}
     tests = {case.id for dataset in unseen for case in dataset.cases}
     named = {id for pair in plan.near_duplicates or () for id in pair} | plan.left_out
-    dealt = set(plan.test).union(*((*f.train, *f.val, *f.test, *_values(f.dropped)) for f in plan.folds))
-    strange = (dealt - sources) | (named - sources - tests)
+    planned = set(plan.test).union(*((*f.train, *f.val, *f.test, *_values(f.dropped)) for f in plan.folds))
+    strange = (planned - sources) | (named - sources - tests)
     problems = [f"no dataset named here has these cases: {_some(strange)}"] if strange else []
     for fold in plan.folds:
-        planned = {*fold.train, *fold.val, *plan.test, *_values(fold.dropped)} | plan.left_out
-        if forgotten := sources - planned:
-            problems.append(f"{fold.name}: has no part for these cases: {_some(forgotten)}")
+        listed = {*fold.train, *fold.val, *plan.test, *_values(fold.dropped)} | plan.left_out
+        if forgotten := sources - listed:
+            problems.append(f"{fold.name}: does not list these cases: {_some(forgotten)}")
     return problems
 
 
-def _parted(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[Dataset]) -> list[str]:
-    """What straddles, and what to do where it is only by twins that were found in the data of somebody's own split."""
-    problems = _straddling(plan, datasets, unseen)
+def _shared_with_advice(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[Dataset]) -> list[str]:
+    """Groups in more than one part, with advice where only near-duplicates connect the parts of a user's own split."""
+    problems = _shared_groups(plan, datasets, unseen)
     if (
         problems
         and plan.near_duplicates
-        and not _straddling(replace(plan, near_duplicates=None), datasets, unseen)
+        and not _shared_groups(replace(plan, near_duplicates=None), datasets, unseen)
     ):
         problems.append(
-            "this is so by near-duplicates alone (frames that show one place); --no-near-duplicates takes the file as "
-            "it is, and whatever is made of it says that they were not looked for"
+            "only near-duplicates (frames of one place) connect these parts; --no-near-duplicates accepts the file, "
+            "and all results say that near-duplicates were not searched for"
         )
     return problems
 
 
-def _straddling(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[Dataset]) -> list[str]:
-    """Groups, merged with their twins, of which two parts of a fold have a share, or training and an unseen dataset."""
+def _shared_groups(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[Dataset]) -> list[str]:
+    """Groups, merged across near-duplicates, that are in two parts of a fold, or in training and an unseen dataset."""
     group_of = merge(
         (case for dataset in (*datasets, *unseen) for case in dataset.cases), plan.near_duplicates or ()
     )
@@ -400,13 +403,13 @@ def _straddling(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[D
     )
     if forgotten:
         problems.append(
-            f"these cases are unseen, but have twins in the training datasets: {_some(forgotten)}"
+            f"these cases are unseen, but have near-duplicates in the training datasets: {_some(forgotten)}"
         )
     return problems
 
 
 def _some(names: Iterable[str]) -> str:
-    """The first few names, and how many there are beside them."""
+    """The first few names, and the number of further ones."""
     listed = sorted(names)
     more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
     return ", ".join(map(_short, listed[:SHOWN])) + more

@@ -96,8 +96,8 @@ def test_other_seeds_give_other_images(name):
 
 
 def test_flips_across_and_upright_are_drawn_independently():
-    flips, nothing = pipeline("flips", 2), np.zeros((2, 2), np.uint8)
-    corners = [int(flips(CORNERS, nothing, seed)[0][0, 0, 0]) for seed in range(1000)]
+    flips, no_members = pipeline("flips", 2), np.zeros((2, 2), np.uint8)
+    corners = [int(flips(CORNERS, no_members, seed)[0][0, 0, 0]) for seed in range(1000)]
     assert all(200 < corners.count(corner) < 300 for corner in (0, 1, 2, 3))
 
 

@@ -60,7 +60,7 @@ def test_every_file_that_changed_is_told_at_once(dataset, tmp_path):
     dataset.cases[1].mask.write_bytes(b"")
     with pytest.raises(BadData) as error:
         refuse_changed([dataset], tmp_path / "cache")
-    assert f"images/{dataset.cases[0].image.name}: is gone" in str(error.value)
+    assert f"images/{dataset.cases[0].image.name}: is missing" in str(error.value)
     assert f"masks/{dataset.cases[1].mask.name}: not the bytes" in str(error.value)
     with pytest.raises(Several):
         refuse_changed([dataset, dataset], tmp_path / "cache")
@@ -81,7 +81,7 @@ def test_what_was_found_sound_is_not_read_again(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "orchestrator.data.cache.intact.file_sha256", lambda path: read.append(path) or file_sha256(path)
     )
-    from orchestrator.data.masks.look import file_sha256
+    from orchestrator.data.masks.inspection import file_sha256
 
     for _ in range(2):
         refuse_changed([dataset], tmp_path / "cache")

@@ -19,12 +19,12 @@ import pytest
 
 from orchestrator.common.errors import BadMachine
 from orchestrator.data.cache import frames as cache_module
-from orchestrator.data.cache.frames import Pruned, cached_cases, hold
-from orchestrator.data.cache.prune import holdings, prune
+from orchestrator.data.cache.frames import Pruned, cached_cases, lock_shared
+from orchestrator.data.cache.prune import cache_entries, prune
 from orchestrator.data.cases import Dataset
 from orchestrator.data.importing.dataset import add_dataset
-from orchestrator.data.near_duplicates.answers import search_lock
 from orchestrator.data.near_duplicates.find import find_near_duplicates
+from orchestrator.data.near_duplicates.result_files import search_lock
 from orchestrator.data.phantom import draw_dataset
 
 BUILDER = """
@@ -123,7 +123,7 @@ def age(cache: Path, size: str, hours: float) -> None:
 
 
 def sizes(cache: Path, dataset: Dataset) -> list[str]:
-    return [holding.size for holding in holdings(cache, [dataset])]
+    return [entry.size for entry in cache_entries(cache, [dataset])]
 
 
 def partials(cache: Path) -> list[Path]:
@@ -132,15 +132,15 @@ def partials(cache: Path) -> list[Path]:
 
 def test_holdings_say_whose_how_large_how_old_and_whether_in_use(dataset, tmp_path):
     cases = cached_cases([dataset], 32, tmp_path)
-    original, sized = sorted(holdings(tmp_path, [dataset]), key=lambda one: one.size, reverse=True)
+    original, sized = sorted(cache_entries(tmp_path, [dataset]), key=lambda one: one.size, reverse=True)
     assert (original.size, sized.size) == ("original", "32")
     assert original.dataset == sized.dataset == "drawn"
     assert sized.num_bytes == pytest.approx(12 * 32 * 32 * 4, abs=1000)
     assert (datetime.now(UTC) - sized.last_used).total_seconds() < 60
     assert original.in_use and sized.in_use
     del cases
-    assert not any(holding.in_use for holding in holdings(tmp_path, [dataset]))
-    assert {holding.dataset for holding in holdings(tmp_path, [])} == {None}
+    assert not any(entry.in_use for entry in cache_entries(tmp_path, [dataset]))
+    assert {entry.dataset for entry in cache_entries(tmp_path, [])} == {None}
 
 
 def test_what_no_dataset_needs_goes_and_the_rest_stays_without_a_bound(dataset, home, tmp_path):
@@ -149,18 +149,18 @@ def test_what_no_dataset_needs_goes_and_the_rest_stays_without_a_bound(dataset, 
     cache = tmp_path / "cache"
     cached_cases([dataset, gone], 32, cache)
     done = prune(cache, [dataset])
-    assert {holding.folder.parent.name for holding in done.removed} == {gone.fingerprint}
+    assert {entry.folder.parent.name for entry in done.removed} == {gone.fingerprint}
     assert len(done.removed) == len(done.kept) == 2
-    assert sizes(cache, dataset) == [holding.size for holding in done.kept]
+    assert sizes(cache, dataset) == [entry.size for entry in done.kept]
 
 
 def test_a_bound_takes_the_longest_unused_first_and_no_more_than_needed(dataset, tmp_path):
     for size, hours in (("32", 1), ("48", 3), ("64", 2)):
         cached_cases([dataset], int(size), tmp_path)
         age(tmp_path, f"size-{size}", hours)
-    total = sum(holding.num_bytes for holding in holdings(tmp_path, [dataset]))
+    total = sum(entry.num_bytes for entry in cache_entries(tmp_path, [dataset]))
     removed = prune(tmp_path, [dataset], total - 1).removed
-    assert [holding.size for holding in removed] == ["48"]
+    assert [entry.size for entry in removed] == ["48"]
     assert prune(tmp_path, [dataset], total).removed == ()
     cached_cases([dataset], 64, tmp_path)  # used again
     assert next(one.size for one in prune(tmp_path, [dataset], 1).removed) == "32"
@@ -200,7 +200,7 @@ def test_what_is_pruned_between_building_and_opening_is_built_again(dataset, tmp
     def hold_once_pruned(folder: Path) -> int:
         if not asked:
             asked.append(prune(tmp_path, [], 0))
-        return hold(folder)
+        return lock_shared(folder)
 
     monkeypatch.setattr(cache_module, "hold", hold_once_pruned)
     cases = cached_cases([dataset], 32, tmp_path)
@@ -210,7 +210,7 @@ def test_what_is_pruned_between_building_and_opening_is_built_again(dataset, tmp
 
 def test_a_folder_that_is_gone_or_was_swapped_cannot_be_held(tmp_path):
     with pytest.raises(Pruned):
-        hold(tmp_path / "nothing")
+        lock_shared(tmp_path / "nothing")
 
 
 def test_another_size_of_open_cases_is_built_from_the_same_data(dataset, tmp_path):
@@ -235,7 +235,7 @@ def test_changed_data_under_the_same_name_is_decoded_again(tmp_path):
     assert np.array_equal(cases.image(new.cases[0].id), cases.image(new.cases[1].id))
     del cases
     removed = prune(tmp_path / "cache", [new]).removed
-    assert {holding.folder.parent.name for holding in removed} == {old.fingerprint}
+    assert {entry.folder.parent.name for entry in removed} == {old.fingerprint}
 
 
 def test_a_damaged_frame_leaves_nothing_half_built(tmp_path, monkeypatch):
@@ -255,7 +255,7 @@ def test_a_full_disk_is_an_error_in_words_and_leaves_nothing(dataset, tmp_path, 
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(
-        BadMachine, match=r"cannot reserve \d+\.\d kB .* No space left on device; make room with"
+        BadMachine, match=r"cannot reserve \d+\.\d kB .* No space left on device; free space with"
     ):
         cached_cases([dataset], 32, tmp_path)
     assert partials(tmp_path) == []
@@ -295,7 +295,7 @@ def test_what_another_process_reads_stays_until_it_ends_even_by_a_kill(dataset, 
     reader.go()
     total = reader.answer("sum")
     assert prune(tmp_path, [], 0).removed == ()
-    assert all(holding.in_use for holding in holdings(tmp_path, [dataset]))
+    assert all(entry.in_use for entry in cache_entries(tmp_path, [dataset]))
     reader.go()
     assert reader.answer("sum") == total
     reader.end()
@@ -345,7 +345,7 @@ def cache(looked_at, tmp_path) -> Path:
 
 
 def test_near_duplicates_on_disk_are_listed_with_their_size(dataset, looked_at, cache):
-    found = holdings(cache, [dataset, looked_at[1]])
+    found = cache_entries(cache, [dataset, looked_at[1]])
     assert sorted((one.dataset, one.size) for one in found) == [
         (name, kind) for name in ("drawn", "other") for kind in ("landmarks", "near-duplicates")
     ]
@@ -388,6 +388,6 @@ def test_a_bound_takes_landmarks_and_leaves_what_was_found_with_them(dataset, lo
 def test_near_duplicates_stay_while_a_process_looks_for_some(cache):
     (folder,) = (cache / "leaks").iterdir()
     with search_lock(folder):
-        assert all(one.in_use for one in holdings(cache, []))
+        assert all(one.in_use for one in cache_entries(cache, []))
         assert prune(cache, [], 0).removed == ()
     assert len(prune(cache, [], 0).removed) == 4

@@ -43,7 +43,7 @@ def table(tmp_path: Path, text: str | bytes, stems: list[str] = STEMS, **options
             PLAIN.replace("c0", "c0.png").replace("c1", "images/c1.JPG"),
             "suffixes and folders of names are left out",
         ),
-        (PLAIN.replace("c0", "C0").replace("c1", "data\\C1.Tif"), "matched but for capitals"),
+        (PLAIN.replace("c0", "C0").replace("c1", "data\\C1.Tif"), "capitals of names are ignored"),
     ],
 )
 def test_a_groups_file_is_read_however_it_was_saved_and_how_is_reported(tmp_path, text, remark):
@@ -62,7 +62,7 @@ def test_umlauts_are_read_in_the_encodings_of_spreadsheets(tmp_path, encoding):
 def test_leading_zeros_that_a_spreadsheet_took_away_are_made_up_for(tmp_path):
     read = table(tmp_path, "name,group\n1,a\n12,b\n", ["0001", "0012"])
     assert read.members == {"0001": Membership("a"), "0012": Membership("b")}
-    assert "leading zeros of names are made up for: '1', '12'" in read.remarks[0]
+    assert "leading zeros of names are ignored: '1', '12'" in read.remarks[0]
 
 
 def test_of_several_columns_of_names_the_one_that_names_cases_is_read(tmp_path):
@@ -84,7 +84,7 @@ def test_every_problem_of_a_groups_file_comes_at_once(tmp_path):
 def test_rows_of_one_image_that_say_the_same_are_harmless_and_counted(tmp_path):
     read = table(tmp_path, f"{PLAIN}c0.png, p1 ,A\nc0,p1,A\n")
     assert (read.members, read.problems) == (MEMBERS, ())
-    assert "more than once, and say the same: 'c0' (lines 2, 5, 6)" in read.remarks[-1]
+    assert "repeated rows with equal content: 'c0' (lines 2, 5, 6)" in read.remarks[-1]
 
 
 @pytest.mark.parametrize("row", ["c0,p1,B", "c0,,A", "test/c0.png,p9,A"])
@@ -100,12 +100,12 @@ def test_a_table_of_a_whole_publication_serves_a_part_of_it(tmp_path):
     read = table(tmp_path, f"{PLAIN}d40,p2,none\nd41,P1,\n{others}")
     assert (read.members, read.problems) == (MEMBERS, ())
     (remark,) = read.remarks  # none about cells of images that are not here
-    assert "42 rows of images that are not here, left out: 'd40' (line 5)" in remark
+    assert "42 rows of other images, ignored: 'd40' (line 5)" in remark
 
 
 def test_a_table_that_names_no_image_is_refused_with_names_of_both(tmp_path):
     (problem,) = table(tmp_path, "name,group\nx1,a\nx2,b\n").problems
-    assert "names no image: its rows are named as 'x1' (line 2), 'x2' (line 3)" in problem
+    assert "names no image: its rows are named 'x1' (line 2), 'x2' (line 3)" in problem
     assert "images are named as 'c0', 'c1', 'c2'" in problem
     assert "it has no rows" in table(tmp_path, "name,group\n").problems[0]
 
@@ -128,7 +128,7 @@ def test_a_name_with_a_decimal_is_first_what_it_says(tmp_path):
 )
 def test_names_that_a_spreadsheet_spoiled_are_refused_with_the_remedy(tmp_path, name, what):
     read = table(tmp_path, f"name,group\nc0,a\n{name},b\n", ["c0", "123456789012"])
-    assert f"{name!r} looks like a {what} that a spreadsheet made of a name" in read.problems[-1]
+    assert f"{name!r} seems to be a {what} that a spreadsheet made of a name" in read.problems[-1]
 
 
 @pytest.mark.parametrize(
@@ -223,8 +223,8 @@ def test_groups_that_are_one_number_written_in_two_ways_are_named(tmp_path, othe
         ("#WERT!", "errors or formulas"),
         ("####", "errors or formulas"),
         ("=A1", "errors or formulas"),
-        ("p1\u200b", r"letters that cannot be seen: 'p1\u200b'"),
-        ("p1\x1b[31m", "letters that cannot be seen"),
+        ("p1\u200b", r"invisible characters: 'p1\u200b'"),
+        ("p1\x1b[31m", "invisible characters"),
         ("image:1", "'image:' at the beginning"),
     ],
 )

@@ -114,7 +114,7 @@ def test_an_empty_mask_is_refused_unless_allowed(tmp_path, source):
         (MASK // 255, "neither black nor white: 0 90 %, 1 10 % of their pixels"),
         (MASK // 255 * 76, "neither black nor white: 0 90 %, 76 10 % of their pixels"),
         (np.full_like(MASK, 255), "covers the whole frame"),
-        (np.tile(np.arange(32, dtype=np.uint8) * 8, (24, 1)), "look like a picture"),
+        (np.tile(np.arange(32, dtype=np.uint8) * 8, (24, 1)), "seem to be photographs"),
     ],
 )
 def test_a_mask_that_is_none_is_refused_even_where_empty_ones_are_allowed(tmp_path, source, mask, words):
@@ -264,7 +264,7 @@ def test_a_check_names_what_was_changed_lost_or_slipped_in(tmp_path, source):
     put(dataset.folder / "images/new.jpg", FRAME)
     assert check_dataset(dataset) == [
         "Clinic/1: the bytes are not those that were imported",
-        "images/positive_329 2.jpg: is gone",
+        "images/positive_329 2.jpg: is missing",
         "images/new.jpg: was not imported",
     ]
 
@@ -387,8 +387,8 @@ def test_a_record_that_was_edited_is_found_out_by_a_check(tmp_path, source, edit
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (lambda record: record.update(cases=[]), "names no case"),
-        (lambda record: record.update(cases=record["cases"] * 2), "names a case more than once"),
+        (lambda record: record.update(cases=[]), "lists no case"),
+        (lambda record: record.update(cases=record["cases"] * 2), "lists a case more than once"),
     ],
 )
 def test_a_record_without_cases_or_with_one_twice_is_refused(tmp_path, source, edit, words):
@@ -400,4 +400,4 @@ def test_a_dataset_that_was_copied_by_hand_is_named_by_a_check(tmp_path, source)
     dataset = add_dataset(tmp_path, "Clinic", source)
     shutil.copytree(dataset.folder, dataset.folder.with_name("copy"))
     (problem,) = check_dataset(load_dataset(tmp_path, "copy"))
-    assert "is of 'Clinic', but lies in 'copy'" in problem
+    assert "is of 'Clinic', but in folder 'copy'" in problem

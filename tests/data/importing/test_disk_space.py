@@ -73,7 +73,7 @@ def test_a_full_quota_that_shows_while_copying_leaves_nothing(small_disk, source
 
 def test_a_disk_that_takes_no_more_files_is_called_so(small_disk, source):
     subprocess.run(["mount", "-o", "remount,size=4m,nr_inodes=12", str(small_disk)], check=True)
-    with pytest.raises(MachineFault, match="the number of files that the disk takes, is used up"):
+    with pytest.raises(MachineFault, match="the disk's number of files, is used up"):
         add_dataset(small_disk, "X", source)
     assert left(small_disk) == []
 

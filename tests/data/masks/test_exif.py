@@ -109,9 +109,9 @@ def test_what_sizes_tell_is_counted_with_the_reason(tmp_path):
     dataset = imported(tmp_path, stored, own, own)
     assert all(together(dataset))
     assert dataset.remarks == (
-        "EXIF, 2 pairs: each image and mask is turned by its own Orientation, as nothing else fits their sizes",
-        "EXIF, 1 pair: each mask was drawn on the stored pixels, as nothing else fits their sizes, "
-        "and is turned as its image is",
+        "EXIF, 2 pairs: each image and mask is rotated by its own Orientation, since only this fits their sizes",
+        "EXIF, 1 pair: each mask was drawn on the stored pixels, since only this fits their sizes, "
+        "and is rotated like its image",
     )
 
 

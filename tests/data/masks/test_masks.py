@@ -81,7 +81,7 @@ def polyps(dataset: Dataset) -> list[np.ndarray]:
         (LEFT * np.uint8(1), "0 92 %, 1 8 % of their pixels; say which are polyp, as in --mask-values 1"),
         (LEFT * np.uint8(1) + RIGHT * np.uint8(2), "--mask-values 1,2"),
         (LEFT * np.uint8(100) + RIGHT * np.uint8(200), "--mask-values 100,200"),
-        (GREY + RIGHT * np.uint8(1), "--mask-values 1 (beside such numbers 255"),
+        (GREY + RIGHT * np.uint8(1), "--mask-values 1 (next to such numbers 255"),
         (palette({}), "0 84 %, 1 8 %, 2 8 % of their pixels; say which are polyp, as in --mask-values 1,2"),
         (np.dstack([painted(WHITE), 255 - GREY]), "have transparent pixels that are not black"),
         (np.dstack([painted(WHITE) * 0 + 77, LEFT * np.uint8(128)]), "0 92 %, 128 8 %"),
@@ -128,7 +128,7 @@ def test_rims_are_read_as_they_always_were_and_counted(tmp_path):
     assert [polyp.sum() for polyp in polyps(dataset)] == [420, 400]
     assert dataset.cases[0].mask.read_bytes() == (tmp_path / "s/masks/c0.png").read_bytes()
     assert dataset.remarks == (
-        "1 mask with grey rims, 0.83 % of their pixels; polyp is what is above 127 of 255",
+        "1 mask with grey rims, 0.83 % of their pixels; values above 127 of 255 are polyp",
     )
 
 
@@ -147,7 +147,7 @@ def test_colors_that_are_named_are_polyp_and_what_else_there_is_is_reported(tmp_
     dataset = add(tmp_path, *masks, suffix=suffix, colors=["red,green"])
     for found, expected in zip(polyps(dataset), (BOTH, RIGHT, LEFT), strict=True):
         assert (found != expected).mean() < (0.005 if suffix == ".jpg" else 1e-9)
-    assert dataset.remarks[0].startswith("masks: polyp is red, green; they hold black 86 %")
+    assert dataset.remarks[0].startswith("masks: polyp is red, green; levels are black 86 %")
     assert "blue 3 %" in dataset.remarks[0]
 
 
@@ -186,14 +186,14 @@ def test_pictures_and_maps_of_probability_are_refused_as_such(tmp_path):
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 255, (*SHAPE, 3), np.uint8)
     probability = np.tile(np.linspace(0, 255, SHAPE[1]).astype(np.uint8), (SHAPE[0], 1))
-    assert "3 of 3 masks (c0, c1, c2) look like a picture" in refusal(
+    assert "3 of 3 masks (c0, c1, c2) seem to be photographs" in refusal(
         tmp_path, picture, picture[..., 0], probability
     )
     assert polyps(add(tmp_path, probability, values=["128-255"]))[0].mean() == 0.5
 
 
 def test_a_name_that_stands_for_two_colors_of_a_set_is_refused(tmp_path):
-    words = "red could be each of #ff0000, #800000; name those that are polyp by number"
+    words = "red could be any of #ff0000, #800000; give those that are polyp by number"
     masks = painted(RED), painted(RED, (128, 0, 0))
     assert words in refusal(tmp_path, *masks, colors=["red"])
     assert [polyp.sum() for polyp in polyps(add(tmp_path, *masks, colors=["#ff0000"]))] == [400, 400]
@@ -236,7 +236,7 @@ def test_masks_with_one_meaning_are_read_and_how_is_reported(tmp_path, mask, suf
 
 def test_masks_that_cover_most_of_most_frames_are_refused_unless_that_is_meant(tmp_path):
     inverted = [255 - GREY, 255 - GREY, GREY]
-    assert "in 2 of 3 masks (c0, c1), as in masks that are inverted" in refusal(tmp_path, *inverted)
+    assert "in 2 of 3 masks (c0, c1), as in inverted masks" in refusal(tmp_path, *inverted)
     assert "leave out --invert-masks" in refusal(tmp_path, GREY, GREY, 255 - GREY, invert=True)
     meant = add(tmp_path, *inverted, values=["128-255"])
     assert "polyps cover more than half of the frame in 2 masks: c0, c1" in meant.remarks
@@ -273,7 +273,7 @@ def test_the_choice_is_part_of_the_fingerprint_as_far_as_it_changes_pixels(tmp_p
     as_found, as_said = add(tmp_path / "d", GREY), add(tmp_path / "e", GREY, values=["128-255"])
     assert as_found.fingerprint == as_said.fingerprint
     assert add(tmp_path / "a", painted(RED, GREEN), colors=["red,green"]) == colored
-    with pytest.raises(BadData, match="holds other images, masks, groups, centers or classes"):
+    with pytest.raises(BadData, match="has other images, masks, groups, centers or classes"):
         add(tmp_path / "a", painted(RED, GREEN), colors=["red"])
 
 
@@ -298,7 +298,7 @@ def test_the_few_masks_that_are_unlike_the_others_can_be_skipped_and_most_cannot
         dataset = add_dataset(tmp_path / "home", "X", folder, reading=Reading(skip_bad=True))
         assert [case.id for case in dataset.cases] == ["X/c0", "X/c1", "X/c2"]
     assert [str(bad) for bad in dataset.skipped] == [
-        "c3: mask is no black and white one, but has black 84 %, white 8 %, red 8 %"
+        "c3: mask is not black and white, but has black 84 %, white 8 %, red 8 %"
     ]
     with pytest.raises(BadData, match="2 of 3 masks"):
         mixed = source(tmp_path / "most", GREY, painted(RED), painted(RED))
@@ -338,18 +338,18 @@ def test_a_border_around_most_masks_is_refused_unless_it_is_meant_and_around_one
         tmp_path, framed, framed, GREY
     )
     (one,) = add(tmp_path / "one", framed, GREY, GREY).remarks
-    assert one == "the whole edge of the frame is polyp in 1 mask: c0; see whether these have a border"
+    assert one == "the whole edge of the frame is polyp in 1 mask: c0; check for a border"
 
 
 def test_a_label_255_beside_small_ones_is_not_suggested_as_polyp(tmp_path):
     labels = LEFT * np.uint8(1)
     labels[:4] = 255
-    assert "--mask-values 1 (beside such numbers 255 often marks" in refusal(tmp_path, labels)
+    assert "--mask-values 1 (next to such numbers 255 often marks" in refusal(tmp_path, labels)
 
 
 def test_masks_of_numbers_that_are_none_are_refused(tmp_path):
     values = np.where(LEFT, np.float32(1), np.float32("nan"))
-    assert "holds values that are no numbers" in refusal(tmp_path, values, suffix=".tif")
+    assert "holds values that are not finite" in refusal(tmp_path, values, suffix=".tif")
 
 
 @pytest.mark.parametrize("classes", ["a=255,b=255", "a=1-9,b=5", "a=nonzero,b=1", "a=red,b=red"])

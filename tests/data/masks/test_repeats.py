@@ -22,7 +22,7 @@ def files(masks: list[np.ndarray], *, same_image: bool = False) -> dict[str, Con
 def test_a_mask_that_several_images_share_is_said_with_their_names(tmp_path):
     masks = [*MASKS[:6], MASKS[0], MASKS[4], MASKS[0]]
     dataset, printed = add(tmp_path, files(masks))
-    assert "5 images share a mask, pixel for pixel, with other images (0, 6, 8; 4, 7)" in printed.replace(
+    assert "5 images have exactly the same mask as other images (0, 6, 8; 4, 7)" in printed.replace(
         "\n", " "
     )
     assert any("(0, 6, 8; 4, 7)" in remark for remark in dataset.remarks)
@@ -40,7 +40,7 @@ def test_masks_of_their_own_empty_masks_and_copies_of_an_image_are_no_repeats(tm
 def test_one_mask_for_nearly_all_images_is_refused_with_the_way_out(tmp_path, num_same, num_own):
     made = files([MASKS[0]] * num_same + MASKS[1 : num_own + 1] + [EMPTY])
     found = refused(tmp_path, made, "--allow-empty")
-    assert f"{num_same} of {num_same + num_own} images with a polyp have one and the same mask" in found
+    assert f"{num_same} of {num_same + num_own} images with a polyp have exactly the same mask" in found
     dataset, _ = add(tmp_path, made, "--allow-empty", "--mask-values", "128-255")
     assert any(f"{num_same} images share a mask" in remark for remark in dataset.remarks)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from orchestrator.data.near_duplicates import descriptors
-from orchestrator.data.near_duplicates.align import find_map, mirror, sight
+from orchestrator.data.near_duplicates.align import find_map, frame_features, mirror
 from orchestrator.data.near_duplicates.descriptors import (
     aggregate,
     compress,
@@ -34,7 +34,9 @@ def test_short_descriptors_keep_who_is_whose_neighbour():
 
 
 def test_landmarks_that_are_mirrored_fit_the_mirrored_frame(drawn: np.ndarray):
-    frame, swapped = (sight(find_landmarks(image)) for image in (drawn, np.ascontiguousarray(drawn[:, ::-1])))
+    frame, swapped = (
+        frame_features(find_landmarks(image)) for image in (drawn, np.ascontiguousarray(drawn[:, ::-1]))
+    )
     affine, num_places = find_map(mirror(frame), swapped)
     assert num_places > 100 and np.abs(affine - [[1, 0], [0, 1], [0, 0]]).max() < 2
     plain = find_map(frame, swapped)

@@ -13,7 +13,7 @@ import pytest
 from orchestrator.common.errors import BadData
 from orchestrator.data.cases import Dataset
 from orchestrator.data.importing.dataset import add_dataset
-from orchestrator.data.near_duplicates import answers as answers_module
+from orchestrator.data.near_duplicates import result_files as answers_module
 from orchestrator.data.near_duplicates.find import count_between, find_near_duplicates
 
 SIDE = 300
@@ -114,8 +114,8 @@ def test_a_blurred_frame_of_a_video_goes_with_those_around_it(home: Path):
         frozenset(f"video/frame{number}" for number in range(1, 8)),
         frozenset(f"video/frame{number}" for number in range(8, 12)),
     }
-    told = [(pair.one, pair.other) for pair in leaks.near_duplicates if pair.kind == "same video"]
-    assert told == [("video/frame3", "video/frame4"), ("video/frame4", "video/frame5")]
+    tied = [(pair.one, pair.other) for pair in leaks.near_duplicates if pair.kind == "same video"]
+    assert tied == [("video/frame3", "video/frame4"), ("video/frame4", "video/frame5")]
     shown, seen = (
         count_between(leaks)[0][2],
         sum(pair.num_places > 0 for pair in leaks.near_duplicates),
@@ -160,13 +160,13 @@ def test_mirrored_and_turned_copies_are_found_alone_and_altered(tmp_path: Path, 
 
 
 def test_what_is_found_does_not_depend_on_what_else_is_named(home: Path, ours: Dataset, theirs: Dataset):
-    alone, seen = find_near_duplicates([theirs], home / "alone"), list[tuple[int, int]]()
-    assert len(alone.near_duplicates) >= 6
+    exclusive, seen = find_near_duplicates([theirs], home / "alone"), list[tuple[int, int]]()
+    assert len(exclusive.near_duplicates) >= 6
     before = {path: path.stat().st_mtime_ns for path in (home / "alone").rglob("*.[jl]*")}
     both = find_near_duplicates(
         [ours, theirs], home / "alone", lambda done, total: seen.append((done, total))
     )
-    assert both.between("theirs", "theirs") == alone.near_duplicates
+    assert both.between("theirs", "theirs") == exclusive.near_duplicates
     assert both == find_near_duplicates([theirs, ours], home / "cache")
     num_ours, num_theirs = len(ours.cases), len(theirs.cases)
     assert seen[-1][1] == num_ours + num_ours + (
@@ -199,7 +199,9 @@ def test_an_interrupted_search_goes_on_where_it_was_and_says_beforehand_how_long
         find_near_duplicates(
             [ours], home / "interrupted", interrupt, said.append, "; --no-near-duplicates skips it"
         )
-    monkeypatch.setattr("orchestrator.data.near_duplicates.comparing.look", None)  # landmarks are there
+    monkeypatch.setattr(
+        "orchestrator.data.near_duplicates.comparing.landmark_record", None
+    )  # landmarks are there
     assert find_near_duplicates([ours], home / "interrupted").near_duplicates == ()
     (line,) = said
     assert re.fullmatch(

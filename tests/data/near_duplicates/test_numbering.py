@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.data.near_duplicates import numbering
-from orchestrator.data.near_duplicates.numbering import beside, in_between, neighbours, numberings, seams
+from orchestrator.data.near_duplicates.numbering import (
+    neighbours,
+    numberings,
+    seams,
+    ties_between,
+    ties_of_lone_frames,
+)
 from orchestrator.data.splits.assign import tie
 
 
@@ -25,19 +31,22 @@ def chain(*numbers: int, stem: str = "video/") -> list[tuple[str, str]]:
 
 def test_frames_between_two_of_one_place_are_tied_to_both_sides():
     ids = frames(*range(8, 17))
-    told = in_between(ids, chain(8, 9, 10, 13, 14, 15, 16))
-    assert told == [("video/10", "video/11"), ("video/11", "video/12"), ("video/12", "video/13")]
+    tied = ties_between(ids, chain(8, 9, 10, 13, 14, 15, 16))
+    assert tied == [("video/10", "video/11"), ("video/11", "video/12"), ("video/12", "video/13")]
 
 
 def test_the_ends_of_a_place_are_not_guessed():
-    assert in_between(frames(*range(1, 13)), chain(2, 3, 4, 5) + chain(7, 8, 9, 10, 11)) == []
+    assert ties_between(frames(*range(1, 13)), chain(2, 3, 4, 5) + chain(7, 8, 9, 10, 11)) == []
 
 
 def test_numbers_that_do_not_follow_a_video_say_nothing():
     ids = frames(*range(1, 13))
-    assert in_between(ids, [("video/3", "video/5")]) == []
-    assert in_between(ids, chain(1, 2, 3, 4, 5, 6, 8)) == []  # 5 of 11 show the place of the next
-    assert in_between(ids, chain(1, 2, 3, 4, 5, 6, 7, 9)) == [("video/7", "video/8"), ("video/8", "video/9")]
+    assert ties_between(ids, [("video/3", "video/5")]) == []
+    assert ties_between(ids, chain(1, 2, 3, 4, 5, 6, 8)) == []  # 5 of 11 show the place of the next
+    assert ties_between(ids, chain(1, 2, 3, 4, 5, 6, 7, 9)) == [
+        ("video/7", "video/8"),
+        ("video/8", "video/9"),
+    ]
 
 
 def test_a_place_seen_again_much_later_ties_nothing_in_between():
@@ -47,8 +56,8 @@ def test_a_place_seen_again_much_later_ties_nothing_in_between():
         [*range(1, 21), *range(21 + count, 42 + count)],
         [*range(1, 21), *range(22 + count, 42 + count)],
     )
-    assert len(in_between(ids, chain(*near))) == count + 1
-    assert in_between(ids, chain(*far)) == []
+    assert len(ties_between(ids, chain(*near))) == count + 1
+    assert ties_between(ids, chain(*far)) == []
 
 
 def test_only_the_last_number_may_differ_and_datasets_are_kept_apart():
@@ -75,7 +84,7 @@ def test_what_is_tied_was_successive_and_lies_between_frames_of_one_place(links)
     ids = frames(*range(1, 31))
     near_duplicates = [(f"video/{one}", f"video/{other}") for one, other in links]
     place_of = tie({id: id for id in ids}, near_duplicates)
-    for one, other in in_between(reversed(ids), near_duplicates):
+    for one, other in ties_between(reversed(ids), near_duplicates):
         low, high = sorted((ids.index(one), ids.index(other)))
         assert high == low + 1 and (one, other) not in near_duplicates
         assert {place_of[id] for id in ids[: low + 1]} & {place_of[id] for id in ids[high:]}
@@ -130,19 +139,19 @@ def test_lone_frames_go_with_the_recording_that_they_clearly_look_like(hues, sid
     )
     lone = zip(("video/10", "video/11"), sides, strict=True)
     expected = sorted((min(pair), max(pair)) for pair in lone if pair[1])
-    assert beside(VIDEO, TWO_RECORDINGS, likeness) == expected
+    assert ties_of_lone_frames(VIDEO, TWO_RECORDINGS, likeness) == expected
 
 
 def test_lone_frames_are_left_alone_in_long_rows_at_the_ends_and_beside_short_recordings():
     alike = hue(dict.fromkeys(range(1, 31), 0.0))
     assert (
-        beside(
+        ties_of_lone_frames(
             frames(*range(1, 25)),
             chain(*range(1, 10)) + chain(*range(10 + numbering.MAX_LONE + 1, 25)),
             alike,
         )
         == []
     )
-    assert beside(frames(*range(1, 12)), chain(*range(2, 11)), alike) == []
+    assert ties_of_lone_frames(frames(*range(1, 12)), chain(*range(2, 11)), alike) == []
     far = hue(dict.fromkeys(range(1, 10), 0.0) | dict.fromkeys(range(10, 15), 1.0))
-    assert beside(frames(*range(1, 15)), chain(*range(1, 10)) + chain(*range(11, 15)), far) == []
+    assert ties_of_lone_frames(frames(*range(1, 15)), chain(*range(1, 10)) + chain(*range(11, 15)), far) == []

@@ -7,18 +7,18 @@ import pytest
 
 from orchestrator.data.near_duplicates import shortlist as shortlist_module
 from orchestrator.data.near_duplicates.descriptors import mirrored_aggregates, vocabulary
-from orchestrator.data.near_duplicates.shortlist import Looks, shortlist
+from orchestrator.data.near_duplicates.shortlist import GlobalDescriptors, shortlist
 
 
-def looks(num: int, seed: int = 0) -> Looks:
+def global_descriptors(num: int, seed: int = 0) -> GlobalDescriptors:
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(num, vocabulary().size)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return Looks(vectors.astype(np.float16), np.full((num, 10), 128, np.float32))
+    return GlobalDescriptors(vectors.astype(np.float16), np.full((num, 10), 128, np.float32))
 
 
 def test_the_most_alike_comes_first_mirrored_or_not_in_either_dataset():
-    one, other = looks(5), looks(30, seed=1)
+    one, other = global_descriptors(5), global_descriptors(30, seed=1)
     other.vectors[7], other.vectors[9] = (
         one.vectors[2],
         mirrored_aggregates(one.vectors[3:4].astype(np.float32))[0],
@@ -30,7 +30,7 @@ def test_the_most_alike_comes_first_mirrored_or_not_in_either_dataset():
 
 @pytest.mark.parametrize("num", [1, 2, 30])
 def test_pairs_grow_linearly_and_no_frame_is_paired_with_itself(num: int, monkeypatch: pytest.MonkeyPatch):
-    frames = looks(num)
+    frames = global_descriptors(num)
     pairs = shortlist(frames, None, size=6)
     assert len(pairs) <= 6 * num and (pairs[:, 0] < pairs[:, 1]).all()
     monkeypatch.setattr(shortlist_module, "ROWS", 7)
@@ -39,7 +39,7 @@ def test_pairs_grow_linearly_and_no_frame_is_paired_with_itself(num: int, monkey
 
 
 def test_what_differs_in_color_is_less_alike():
-    frames = looks(3)
+    frames = global_descriptors(3)
     frames.vectors[1] = frames.vectors[2] = frames.vectors[0]
     frames.colors[1] += 30
     assert frames.likeness([0], [1, 2])[0].tolist() == pytest.approx([0.7, 1.0], abs=2e-3)

@@ -42,7 +42,7 @@ def test_litter_is_named_and_everything_else_is_listed_by_folder(tmp_path):
         "a": ["1.jpg", "2.WEBP"],
     }
     assert contents.litter == ("__MACOSX", "a/Thumbs.db")
-    assert list(contents.linked_in_words()) == ["a/loop (the same as .)"]
+    assert list(contents.linked_texts()) == ["a/loop (the same as .)"]
     assert [path.name for path in contents.files["a"] if is_image(path)] == ["1.jpg", "2.WEBP"]
 
 

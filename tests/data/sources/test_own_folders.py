@@ -155,7 +155,7 @@ def test_two_folders_of_images_are_refused_with_both_commands(tmp_path):
 
 def test_one_mask_is_not_taken_for_two_images(tmp_path):
     files = {"images/a/1.jpg": FRAME, "images/b/1.jpg": FRAME, "masks/1.png": MASK}
-    assert "masks/1.png is by its name the mask of 2 images" in refused(tmp_path, files)
+    assert "masks/1.png matches 2 images by name" in refused(tmp_path, files)
 
 
 def test_a_text_that_is_named_as_a_mask_makes_no_pair(tmp_path):
@@ -221,7 +221,7 @@ def test_the_nearest_published_set_is_named_with_what_it_lacks(tmp_path):
         ("images/1.json", b'{"shapes": [], "imagePath": "1.jpg"}', "LabelMe annotations; make masks"),
         ("Annotations/1.xml", b"<annotation><bndbox></bndbox></annotation>", "Pascal VOC boxes"),
         ("labels/1.txt", b"0 0.5 0.5 0.25 0.25\n", "(YOLO)"),
-        ("Annotations/1/1.txt", b"1\n34 56 78 90\n", "(LDPolypVideo has no others)"),
+        ("Annotations/1/1.txt", b"1\n34 56 78 90\n", "(LDPolypVideo has only boxes)"),
         ("scan.mp4", b"", "lacks a folder of masks"),
     ],
 )
@@ -337,7 +337,7 @@ def test_images_without_a_mask_are_polyp_free_by_choice(tmp_path):
     assert "--without-mask empty" in refused(tmp_path, files)
     dataset, said = add(tmp_path, files, "--without-mask", "empty")
     assert [case.polyp_fraction > 0 for case in dataset.cases] == [True, True, False]
-    assert "1 image without a mask is taken as free of polyps" in said
+    assert "1 image without a mask is taken as polyp-free" in said
 
 
 def test_masks_that_go_with_no_image_are_not_replaced_by_black_ones(tmp_path):
@@ -367,7 +367,7 @@ def test_files_that_are_no_images_are_passed_over_counted_and_named(tmp_path):
     others = ("images/README.txt", "images/cases.csv", "masks/labels.json")
     files = two("images/{n}.jpg", "masks/{n}.png") | dict.fromkeys((*litter, *others), b"x")
     dataset, said = add(tmp_path, files)
-    assert len(dataset.cases) == 2 and "8 files are passed over: images/README.txt, images/cases.csv" in said
+    assert len(dataset.cases) == 2 and "8 files are ignored: images/README.txt, images/cases.csv" in said
 
 
 def test_what_cannot_be_used_is_skipped_by_choice_and_kept_on_record(tmp_path):
@@ -431,7 +431,7 @@ def test_commands_that_are_suggested_keep_what_was_asked_for(tmp_path):
 def test_of_two_folders_of_masks_the_only_one_with_the_right_names_is_taken(tmp_path):
     files = two("images/{n}.jpg", "masks/{n}.png") | {"gt/other_a.png": MASK}
     dataset, said = add(tmp_path, files)
-    assert list(groups(dataset)) == ["1", "2"] and "no mask of gt/ goes with an image" in said
+    assert list(groups(dataset)) == ["1", "2"] and "no mask of gt/ matches an image" in said
 
 
 COMPOSED, DECOMPOSED = "polyp\u00e9", "polype\u0301"  # look the same
@@ -477,7 +477,7 @@ def test_links_that_lead_back_are_passed_over_counted_and_named(tmp_path):
         tmp_path, readme, "--images", f"{tmp_path}/elsewhere/i", "--masks", f"{tmp_path}/elsewhere/m"
     )
     assert len(dataset.cases) == 2
-    assert "2 folders are passed over, as links" in printed.replace("\n", " ")
+    assert "2 folders are ignored, as links" in printed.replace("\n", " ")
     assert "elsewhere/m/loop (the same as" in dataset.remarks[-1]
 
 
@@ -487,7 +487,7 @@ def test_folders_are_read_by_the_names_that_links_give_them(tmp_path):
         (tmp_path / "source" / name).symlink_to(target)
     dataset = add_dataset(tmp_path / "home", "X", tmp_path / "source")
     assert dataset.remarks == (
-        "2 folders are passed over, as links: x (the same as images), y (the same as masks)",
+        "2 folders are ignored, as links: x (the same as images), y (the same as masks)",
     )
     named = Reading(images="x", masks="masks")
     assert (

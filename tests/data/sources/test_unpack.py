@@ -84,10 +84,10 @@ def test_a_name_that_could_do_harm_is_refused(tmp_path, name, words, form):
         (lambda p: a_tar(p, tar_member("a", tarfile.LNKTYPE, "b")), "'a' is a link"),
         (lambda p: a_tar(p, tar_member("a", tarfile.CHRTYPE)), "'a' is neither a file nor a folder"),
         (lambda p: a_tar(p, tar_member("a", tarfile.FIFOTYPE)), "'a' is neither a file nor a folder"),
-        (lambda p: a_zip(p, ("a.png", b""), ("A.PNG", b"")), "'a.png', 'A.PNG' differ in case or Unicode form alone"),
+        (lambda p: a_zip(p, ("a.png", b""), ("A.PNG", b"")), "'a.png', 'A.PNG' differ only in case or Unicode form"),
         (lambda p: a_zip(p, ("\u00e9", b""), ("e\u0301", b"")), r"'\xe9', 'e\u0301' differ in"),
-        (lambda p: a_zip(p, ("a/b", b""), ("a/./b", b"")), "'a/b' is there 2 times"),
-        (lambda p: a_tar(p, tar_member("a"), tar_member("a")), "'a' is there 2 times"),
+        (lambda p: a_zip(p, ("a/b", b""), ("a/./b", b"")), "'a/b' occurs 2 times"),
+        (lambda p: a_tar(p, tar_member("a"), tar_member("a")), "'a' occurs 2 times"),
         (lambda p: a_zip(p, ("images", b""), ("Images/1.png", b"")), "'images' is a file and a folder"),
         (lambda p: a_zip(p), "found none"),
     ],
@@ -122,7 +122,7 @@ def test_a_bomb_is_refused_by_how_much_it_grows(tmp_path, monkeypatch, form):
             member = tarfile.TarInfo("1.png")
             member.size = 4 << 20
             tar.addfile(member, io.BytesIO(bytes(4 << 20)))
-    assert "as a decompression bomb does" in refusal(archive)
+    assert "like a decompression bomb" in refusal(archive)
 
 
 def test_members_that_share_their_bytes_count_each(tmp_path, monkeypatch):
@@ -137,7 +137,7 @@ def test_members_that_share_their_bytes_count_each(tmp_path, monkeypatch):
     entries = b"".join(entry.replace(b"0000", f"{n:04}".encode()) for n in range(1000))
     end = struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 1000, 1000, len(entries), start, 0)
     archive.write_bytes(content[:start] + entries + end)
-    assert "as a decompression bomb does" in refusal(archive)
+    assert "like a decompression bomb" in refusal(archive)
 
 
 def test_more_bytes_or_members_than_allowed_are_refused(tmp_path, monkeypatch):
@@ -213,7 +213,7 @@ def test_a_compressed_tar_is_read_to_its_checksum(tmp_path, form):
 def test_a_tar_that_goes_on_behind_its_end_is_refused(tmp_path):
     archive = a_tar(tmp_path / "a.tar", tar_member("1.png"))
     archive.write_bytes(archive.read_bytes() + bytes(2 << 20))
-    assert "goes on behind its end" in refusal(archive)
+    assert "has data after its end" in refusal(archive)
 
 
 def test_backslashes_of_windows_are_folders(tmp_path):

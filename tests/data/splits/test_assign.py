@@ -8,7 +8,7 @@ import pytest
 from deck import SEQUENCES, VIDEOS, dataset, groups_of
 
 from orchestrator.common.errors import BadSplit
-from orchestrator.data.splits.assign import deal
+from orchestrator.data.splits.assign import assign_groups
 from orchestrator.data.splits.balance import Balance, Group
 from orchestrator.data.splits.plan import make_plan
 
@@ -27,12 +27,12 @@ def imbalance(parts: list[list[Group]]) -> float:
 @pytest.mark.parametrize(("sizes", "least"), [(SEQUENCES, 38), ((6,) * 10, 36), ((6,) * 7, 25)])
 def test_forty_seeds_give_almost_as_many_splits_of_few_groups(sizes, least):
     groups = groups_of(sizes)
-    assert len({partition(deal(groups, 5, seed)) for seed in range(40)}) >= least
+    assert len({partition(assign_groups(groups, 5, seed)) for seed in range(40)}) >= least
 
 
 def test_parts_of_every_seed_are_far_more_even_than_chance_makes_them():
     for sizes in (SEQUENCES, tuple(range(1, 61))):
-        found = [deal(groups_of(sizes), 5, seed) for seed in range(10)]
+        found = [assign_groups(groups_of(sizes), 5, seed) for seed in range(10)]
         assert max(map(imbalance, found)) < 0.1
         for parts in found:
             counts = [sum(len(group.cases) for group in part) for part in parts]
@@ -41,8 +41,8 @@ def test_parts_of_every_seed_are_far_more_even_than_chance_makes_them():
 
 def test_a_part_that_is_unwanted_does_not_come_again():
     groups = groups_of((1,) * 60 + (20,))
-    before = partition(deal(groups, 5, 0))
-    again = deal(groups, 5, 1, unwanted=before)
+    before = partition(assign_groups(groups, 5, 0))
+    again = assign_groups(groups, 5, 1, unwanted=before)
     assert not partition(again) & before
     assert max(sum(len(group.cases) for group in part) for part in again) <= 22
 

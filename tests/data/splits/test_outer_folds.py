@@ -92,13 +92,13 @@ def test_outer_folds_that_cannot_be_are_refused_with_every_problem(tmp_path):
     plan = make_plan("k-fold:3", [few], seed=0, holdout=0)
     with pytest.raises(BadSplit, match="outer fold 5") as refusal:
         outer_plans(plan, [few], [], 6)
-    assert "not enough groups" in str(refusal.value) and "fewer outer folds" in str(refusal.value)
+    assert "too few groups" in str(refusal.value) and "fewer outer folds" in str(refusal.value)
     pair = [few, dataset([[0.2]] * 9, "Next")]
     with pytest.raises(BadSplit, match="needs 2 datasets in the rest, found 1"):
         outer_plans(make_plan("leave-one-dataset-out", pair, seed=0), pair, [], 2)
     ids = [case.id for case in few.cases]
     (tmp_path / "own.json").write_text(str({"folds": [{"train": ids[:2], "val": ids[2:]}]}).replace("'", '"'))
-    with pytest.raises(BadSplit, match="those of this file were given"):
+    with pytest.raises(BadSplit, match="folds of this file are fixed"):
         outer_plans(make_plan(str(tmp_path / "own.json"), [few], seed=0), [few], [], 2)
 
 

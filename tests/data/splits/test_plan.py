@@ -292,7 +292,7 @@ def test_a_center_of_which_nothing_can_be_validated_is_refused():
 def test_an_unseen_dataset_that_training_knows_all_of_is_refused():
     far = dataset([[0.1]] * 2, "Far")
     near_duplicates = [("Clinic/0-0", "Far/0-0"), ("Clinic/7-0", "Far/1-0")]
-    with pytest.raises(BadSplit, match="unseen dataset Far: each of its 2 cases has a twin"):
+    with pytest.raises(BadSplit, match="unseen dataset Far: each of its 2 cases has a near-duplicate"):
         five_fold([VIDEOS], seed=0, unseen=[far], near_duplicates=near_duplicates)
 
 

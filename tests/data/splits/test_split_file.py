@@ -112,7 +112,7 @@ def test_a_plan_for_other_data_is_refused(written):
     _, path = written
     with pytest.raises(BadSplit, match="print of Clinic, found changed"):
         read_plan(path, [replace(VIDEOS, fingerprint="changed")], [FAR])
-    with pytest.raises(BadSplit, match="unseen dataset Far: the file splits it, but it was not named"):
+    with pytest.raises(BadSplit, match="unseen dataset Far: is part of the split file, but was not named"):
         read_plan(path, [VIDEOS], [])
 
 
@@ -146,7 +146,10 @@ def test_a_file_is_checked_against_the_twins_it_was_made_with(written):
     with pytest.raises(BadSplit) as error:
         read_plan(path, [VIDEOS], [FAR])
     assert "are in train and in val" in str(error.value)
-    assert "these cases are unseen, but have twins in the training datasets: Far/0-0" in error.value.problems
+    assert (
+        "these cases are unseen, but have near-duplicates in the training datasets: Far/0-0"
+        in error.value.problems
+    )
 
 
 def test_a_file_of_an_older_format_is_refused_with_words(tmp_path):
@@ -198,11 +201,11 @@ def test_a_split_of_ones_own_is_held_to_the_same_rules(own):
     straddling = {"train": first["train"] + [moved], "val": first["val"][1:]}
     with pytest.raises(BadSplit, match=f"are in train and in val: {moved.replace('/', '/g').split('-')[0]}"):
         read_plan(own(folds=[straddling, second]), [VIDEOS], [])
-    with pytest.raises(BadSplit, match=f"fold 0: has no part for these cases: {first['val'][0]}$"):
+    with pytest.raises(BadSplit, match=f"fold 0: does not list these cases: {first['val'][0]}$"):
         read_plan(own(folds=[first | {"val": first["val"][1:]}, second]), [VIDEOS], [])
     with pytest.raises(BadSplit, match=f"fold 0: listed more than once: {moved}"):
         read_plan(own(folds=[first | {"val": first["val"] + [moved]}, second]), [VIDEOS], [])
-    with pytest.raises(BadSplit, match="2 folds are the very same"):
+    with pytest.raises(BadSplit, match="2 folds are identical"):
         read_plan(own(folds=[first, first]), [VIDEOS], [])
     with pytest.raises(BadSplit, match="equally often, found 1 to 2 times"):
         third = {"train": first["train"] + first["val"][1:], "val": first["val"][:1]}
@@ -225,7 +228,7 @@ def test_twins_that_a_split_of_ones_own_parts_are_named(own):
     first = json.loads(own().read_text())["folds"][0]
     with pytest.raises(BadSplit, match="are in train and in val") as error:
         read_plan(own(), [VIDEOS], [], near_duplicates=[(first["train"][0], first["val"][0])])
-    assert "--no-near-duplicates takes the file as it is" in error.value.problems[-1]
+    assert "--no-near-duplicates accepts the file" in error.value.problems[-1]
 
 
 @pytest.mark.parametrize(

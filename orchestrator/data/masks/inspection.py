@@ -1,4 +1,4 @@
-"""One look at an image and its mask: sizes, polyp, and whether the mask can be kept as it is."""
+"""Inspection of an image and its mask: sizes, polyp, and whether the mask can be kept unchanged."""
 
 from __future__ import annotations
 
@@ -15,51 +15,51 @@ from orchestrator.data.images import POLYP_ABOVE, mask_bytes, read_stored, turne
 from orchestrator.data.masks.levels import grey_levels
 from orchestrator.data.masks.mask_rule import BLACK_AND_WHITE, MaskRule, Reading, read_by_rule
 from orchestrator.data.masks.upright import Turn, turn_of
-from orchestrator.data.masks.values import BRIGHT, DARK, Drawn, dark_share, is_plain, read_drawn
+from orchestrator.data.masks.values import BRIGHT, DARK, RawMask, dark_share, is_plain, read_raw_mask
 
-READ_ANYWAY = ("alpha", "deep")  # kinds of masks that leave nothing open
+READ_ANYWAY = ("alpha", "deep")  # kinds of masks that are unambiguous
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What one look at an image and its mask found out; upright."""
+    """Properties of an image and its mask, upright."""
 
     height: int
     width: int
     mask_height: int
     mask_width: int
     polyp_fraction: float  # 0 to 1
-    edge: float  # share of the outermost pixels that are polyp, 0 to 1
+    edge: float  # share of polyp among the outermost pixels, 0 to 1
     rims: float  # share of grey pixels of a plain mask, 0 to 1
-    dark: float  # the same of pixels that are nearly black, but not quite, over an area
+    dark: float  # share of nearly black pixels in even areas of a plain mask, 0 to 1
     kind: str  # of the mask: `Reading.kind`
     levels: dict[str, int]  # pixels by name of color or value
-    exact: bool  # levels are to the very value
-    met: list[str]  # what of the rule was found
+    exact: bool  # whether all pixels equal their levels
+    met: list[str]  # parts of the rule that the mask contains
     classes: list[str]
     orientations: list[int]  # EXIF of image and mask
     turn: str  # `Turn.known`
-    drawn_again: bool  # the mask is kept as black and white of our own, in NAME.bmp
-    sha256: str  # of the bytes of both files, as they are kept
+    drawn_again: bool  # whether the mask is stored as our own black and white NAME.bmp
+    sha256: str  # of the bytes of both files, as stored
     image_sha256: str
     mask_sha256: str
-    pixels: str  # digest of the image, and of the polyp, whatever its file is like
+    pixels: str  # digest of the decoded image; the next is that of the polyp
     polyp: str
 
 
-def look_at(image: Path, mask: Path, rule: MaskRule = BLACK_AND_WHITE) -> tuple[Facts, bytes | None]:
-    """Facts, and the bytes of the mask to keep, None for those of its file; BadData names what does not decode."""
+def inspect_pair(image: Path, mask: Path, rule: MaskRule = BLACK_AND_WHITE) -> tuple[Facts, bytes | None]:
+    """Facts, and the bytes of the mask to store, None for those of its file; BadData lists what does not decode."""
     stored, image_problems = _tried(read_stored, image)
-    drawn, mask_problems = _tried(read_drawn, mask)
-    if stored is None or drawn is None:
+    raw, mask_problems = _tried(read_raw_mask, mask)
+    if stored is None or raw is None:
         raise BadData(image.stem, image_problems + mask_problems)
     frame = (*stored.pixels.shape[:2], stored.orientation)
-    reading = read_by_rule(drawn, rule)
-    turn = turn_of(frame, (*drawn.shape, drawn.orientation), reading.polyp, rule.exif)
+    reading = read_by_rule(raw, rule)
+    turn = turn_of(frame, (*raw.shape, raw.orientation), reading.polyp, rule.exif)
     polyp = turned(reading.polyp, turn.orientation)
     unclear = reading.kind not in ("", *READ_ANYWAY)
-    kept = None if unclear or _can_stay(drawn, reading, turn, rule) else mask_bytes(polyp)
+    kept = None if unclear or _can_stay(raw, reading, turn, rule) else mask_bytes(polyp)
     height, width = frame[:2] if frame[2] < 5 else frame[1::-1]
     digests = file_sha256(image), file_sha256(mask) if kept is None else hashlib.sha256(kept).hexdigest()
     return Facts(
@@ -69,14 +69,14 @@ def look_at(image: Path, mask: Path, rule: MaskRule = BLACK_AND_WHITE) -> tuple[
         mask_width=polyp.shape[1],
         polyp_fraction=float(polyp.mean()),
         edge=_edge(polyp),
-        rims=_rims(drawn) if kept is None else 0.0,
-        dark=dark_share(drawn) if kept is None and not reading.kind else 0.0,
+        rims=_rims(raw) if kept is None else 0.0,
+        dark=dark_share(raw) if kept is None and not reading.kind else 0.0,
         kind=reading.kind,
         levels=dict(reading.levels),
         exact=reading.exact,
         met=list(reading.met),
         classes=list(reading.classes),
-        orientations=[frame[2], drawn.orientation],
+        orientations=[frame[2], raw.orientation],
         turn=turn.known,
         drawn_again=kept is not None,
         sha256=pair_sha256(*digests),
@@ -87,18 +87,18 @@ def look_at(image: Path, mask: Path, rule: MaskRule = BLACK_AND_WHITE) -> tuple[
     ), kept
 
 
-def _can_stay(drawn: Drawn, reading: Reading, turn: Turn, rule: MaskRule) -> bool:
-    """Whether `read_mask` of the file gives this polyp."""
-    if reading.kind or turn.orientation != drawn.orientation:
+def _can_stay(raw: RawMask, reading: Reading, turn: Turn, rule: MaskRule) -> bool:
+    """Whether `read_mask` of the original file gives this polyp."""
+    if reading.kind or turn.orientation != raw.orientation:
         return False
     if rule.is_default:
         return True
-    same = drawn.depth == 255 and np.array_equal(reading.polyp, grey_levels(drawn) > POLYP_ABOVE)
-    return same and is_plain(drawn)
+    same = raw.depth == 255 and np.array_equal(reading.polyp, grey_levels(raw) > POLYP_ABOVE)
+    return same and is_plain(raw)
 
 
 def _digest(pixels: np.ndarray) -> str:
-    """32 hex digits from shape and values."""
+    """32 hex digits of a hash of shape and values."""
     content = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
     content.update(pixels.tobytes())
     return content.hexdigest()
@@ -110,17 +110,17 @@ def _edge(polyp: np.ndarray) -> float:
     return float(polyp[ring].mean())
 
 
-def _rims(drawn: Drawn) -> float:
-    return float(np.mean((drawn.values > DARK) & (drawn.values < BRIGHT)))
+def _rims(raw: RawMask) -> float:
+    return float(np.mean((raw.values > DARK) & (raw.values < BRIGHT)))
 
 
 def pair_sha256(image_sha256: str, mask_sha256: str) -> str:
-    """64 hex digits from those of an image and of its mask."""
+    """64 hex digits of a hash of an image's and its mask's digests."""
     return hashlib.sha256(f"{image_sha256} {mask_sha256}".encode()).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
-    """64 hex digits of a file's bytes."""
+    """64 hex digits of a file's SHA-256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,7 +1,6 @@
-"""What was found within datasets and between two: a file each, which depends on nothing else that is named.
-
-It appears by one rename, and is known by what the datasets hold, not by their names. A damaged file is reported,
-and its question asked again.
+"""Files of near-duplicates: one for each dataset and each pair of datasets, independent of all other datasets.
+A file is written atomically and keyed by content fingerprints, not by names. A damaged file is reported, and its
+datasets are compared again.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ DatasetPair = tuple[Dataset, Dataset]
 
 
 class Row(NamedTuple):
-    """A twin, with names in their datasets instead of ids: datasets of one content are known by one fingerprint."""
+    """A near-duplicate, with names in their datasets instead of ids: datasets of equal content share a fingerprint."""
 
     one: str
     other: str
@@ -37,8 +36,8 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Answers:
-    """The files."""
+class ResultFiles:
+    """Folder of the files of near-duplicates."""
 
     folder: Path
     say: Say
@@ -48,7 +47,7 @@ class Answers:
         return self.folder / f"{'-'.join(names)}.json"
 
     def read(self, one: Dataset, other: Dataset) -> list[Row] | None:
-        """None where it is not there; what is damaged is reported, and removed."""
+        """The near-duplicates of two datasets; None without a file. A damaged file is reported and removed."""
         path = self.path(one, other)
         try:
             content = json.loads(path.read_bytes())
@@ -63,7 +62,7 @@ class Answers:
         return None
 
     def read_all(self, pairs: Sequence[DatasetPair]) -> dict[DatasetPair, list[Row]]:
-        """Those that are there."""
+        """The near-duplicates of those pairs of datasets that have a file."""
         found = ((pair, self.read(*pair)) for pair in pairs)
         return {pair: rows for pair, rows in found if rows is not None}
 
@@ -72,14 +71,14 @@ class Answers:
         write_atomically(self.path(one, other), json.dumps(content).encode())
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """While no other process looks for near-duplicates with this cache."""
+    def exclusive(self) -> Iterator[None]:
+        """Context in which no other process searches for near-duplicates with this cache."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = search_lock(self.folder)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            self.say(f"another process looks for near-duplicates in {self.folder}: waiting for it")
+            self.say(f"another process searches for near-duplicates in {self.folder}: waiting for it")
             lock.acquire()
         try:
             yield
@@ -88,7 +87,7 @@ class Answers:
 
 
 def search_lock(folder: Path) -> FileLock:
-    """Held by the process that looks for near-duplicates, or removes what was found."""
+    """Lock held by the process that searches for near-duplicates, or removes their files."""
     return FileLock(folder / ".lock")
 
 
