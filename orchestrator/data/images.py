@@ -118,6 +118,7 @@ def write_black_mask(path: Path, height: int, width: int) -> None:
 
 def mask_bytes(polyp: np.ndarray) -> bytes:
     """bool (H, W) -> a run-length coded BMP of 0 and 255: small, and the same bytes on every machine.
+
     Our own encoder, because the bytes determine the fingerprint of a dataset, and PNG encoders differ.
     """
     height, width = polyp.shape

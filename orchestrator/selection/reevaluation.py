@@ -34,7 +34,7 @@ from orchestrator.training.recipe import FitSpec
 if TYPE_CHECKING:
     from orchestrator.search.budget.gate import BudgetGate
     from orchestrator.search.progress.monitor import ProgressMonitor
-    from orchestrator.training.ray.dispatcher import News
+    from orchestrator.training.ray.dispatcher import JobUpdate
     from orchestrator.training.ray.lanes import Lanes
 
 AFRESH = "on fresh folds and seeds"
@@ -110,7 +110,7 @@ def reevaluate(
 
     masks = {trial.number: trial.configuration.masks for trial, _ in standing}
 
-    def hear(fit_id: str, news: News) -> None:
+    def hear(fit_id: str, news: JobUpdate) -> None:
         purse.spending.hear(fit_id, news.rows)
         if news.state == "finished":
             record = store.ledger.read(fit_id)

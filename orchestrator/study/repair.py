@@ -26,7 +26,7 @@ from orchestrator.training.recipe import FitSpec
 if TYPE_CHECKING:
     from orchestrator.search.budget.gate import BudgetGate
     from orchestrator.search.progress.monitor import ProgressMonitor
-    from orchestrator.training.ray.dispatcher import News
+    from orchestrator.training.ray.dispatcher import JobUpdate
     from orchestrator.training.ray.lanes import Lanes
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def train_lost(
         return
     logger.warning("%d fit(s) whose records are gone are trained again", len(lost))
 
-    def hear(fit_id: str, news: News) -> None:
+    def hear(fit_id: str, news: JobUpdate) -> None:
         purse.spending.hear(fit_id, news.rows)
         if news.state == "finished":
             purse.spending.finish(standings.ledger.read(fit_id))

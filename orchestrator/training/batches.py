@@ -1,10 +1,9 @@
-"""Cases -> batches on the device: the same images for the same seed, epoch and case, whatever the number of workers.
+"""Batches of cases on the device: the same images for equal seed, epoch and case, with any number of workers.
 
-Multi-scale training, as PraNet's (arXiv:2006.11392): all images of a batch are brought to one scale, drawn anew for
-each step. PraNet takes each batch at 0.75, 1 and 1.25 in turn, a step each: one epoch of its is three of ours.
-
-Threads make batches ahead of training: OpenCV and NumPy let others run while they work, and to bring over a batch that
-another process made costs several times what making it does (tests/benchmarks/feed_rate.py).
+Multi-scale training, as in PraNet (arXiv:2006.11392): all images of a batch are resized to one scale, sampled for each
+step. PraNet takes each batch at 0.75, 1 and 1.25 in turn, one step each: one epoch of theirs is three of ours.
+Threads prepare batches in advance: OpenCV and NumPy release the GIL, while transferring a batch from another process
+costs several times as much as making it (tests/benchmarks/feed_rate.py).
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ from orchestrator.training import workers
 from orchestrator.training.recipe import Recipe
 
 Key = tuple[int, str]  # epoch, case id
-Asked = TypeVar("Asked")
-Made = TypeVar("Made")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class TrainingCases:
-    """Augmented cases; the key (epoch, case id) decides the augmentation. Several threads may ask at once."""
+    """Augmented cases; the key (epoch, case id) determines the augmentation. Thread-safe."""
 
     def __init__(self, cases: CachedCases, recipe: Recipe) -> None:
         self.augment = pipeline(recipe.augmentation, recipe.image_size)
@@ -45,7 +44,7 @@ class TrainingCases:
         return images[0], masks[0]
 
     def batch(self, keys: Sequence[Key], pinned: bool = False) -> tuple[Tensor, Tensor]:
-        """B keys -> images uint8 (B, 3, S, S), masks uint8 (B, 1, S, S); `pinned`: a GPU copies them while it works."""
+        """B keys -> images uint8 (B, 3, S, S), masks uint8 (B, 1, S, S); `pinned`: for asynchronous GPU copies."""
         size = self.augment.image_size
         images, masks = (
             torch.empty((len(keys), channels, size, size), dtype=torch.uint8, pin_memory=pinned)
@@ -61,7 +60,7 @@ class TrainingCases:
 
 
 class ValidationCases(Dataset):
-    """Cases as they are, by case id."""
+    """Cases without augmentation, by case id."""
 
     def __init__(self, cases: CachedCases) -> None:
         self.cases = cases
@@ -79,7 +78,7 @@ def as_tensors(image: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 class GlobalBatches:
-    """This worker's part of every global batch of one epoch; what does not fill a batch is left out."""
+    """This worker's part of every global batch of one epoch; an incomplete last batch is dropped."""
 
     def __init__(self, case_ids: Sequence[str], batch_size: int, seed: int) -> None:
         self.case_ids, self.batch_size, self.seed = case_ids, batch_size, seed
@@ -96,7 +95,7 @@ class GlobalBatches:
 
 
 class TrainingBatches:
-    """The training half of a fold; `epoch(n)` yields (image, mask) on the device."""
+    """The training cases of a fold; `epoch(n)` yields (image, mask) on the device."""
 
     def __init__(
         self,
@@ -107,7 +106,7 @@ class TrainingBatches:
         device: torch.device,
         loader_workers: int,
     ) -> None:
-        """`stride`: sides of images are multiples of so many pixels; `loader_workers`: threads; 0 works when asked."""
+        """`stride`: of which image sides are multiples, pixels; `loader_workers`: threads, 0 for none."""
         self.device, self.seed = device, recipe.seed
         self.sizes = [scaled_size(recipe.image_size, scale, stride) for scale in recipe.scales]
         self.cases = TrainingCases(cases, recipe)
@@ -121,10 +120,10 @@ class TrainingBatches:
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images (B, 3, S, S) in [0, 1] and masks (B, 1, S, S) in {0, 1}, B this worker's share.
 
-        S is that of the recipe, or one of its `scales` of it: the same for all workers, drawn by epoch and step.
+        S is that of the recipe times one of its `scales`: equal for all workers, sampled by epoch and step.
         """
         self.batches.epoch = epoch
-        for step, (image, mask) in enumerate(ahead_of(self._batch, self.batches, self.threads, self.ahead)):
+        for step, (image, mask) in enumerate(prefetched(self._batch, self.batches, self.threads, self.ahead)):
             size = self.sizes[np.random.default_rng((self.seed, epoch, step)).integers(len(self.sizes))]
             yield resized(*on_device(image, mask, self.device), size)
 
@@ -132,17 +131,17 @@ class TrainingBatches:
         return self.cases.batch(keys, pinned=self.device.type == "cuda")
 
 
-def ahead_of(
-    make: Callable[[Asked], Made], asked: Iterable[Asked], threads: ThreadPoolExecutor | None, ahead: int
-) -> Iterator[Made]:
-    """Yield make(one) for each, in order, while threads are at work on up to `ahead` of those that follow."""
+def prefetched(
+    make: Callable[[Item], Result], items: Iterable[Item], threads: ThreadPoolExecutor | None, ahead: int
+) -> Iterator[Result]:
+    """Yield make(item) for each item, in order, while threads prepare up to `ahead` further results."""
     if threads is None:
-        yield from map(make, asked)
+        yield from map(make, items)
         return
-    waiting: deque[Future[Made]] = deque()
+    waiting: deque[Future[Result]] = deque()
     try:
-        for one in asked:
-            waiting.append(threads.submit(make, one))
+        for item in items:
+            waiting.append(threads.submit(make, item))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
@@ -153,7 +152,7 @@ def ahead_of(
 
 
 class ValidationBatches:
-    """This worker's share of the validation half, in a fixed order."""
+    """This worker's share of the validation cases, in a fixed order."""
 
     def __init__(
         self, cases: CachedCases, case_ids: Sequence[str], batch_size: int, device: torch.device
@@ -181,7 +180,7 @@ def scaled_size(image_size: int, scale: float, stride: int) -> int:
 
 
 def resized(image: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """image (B, 3, S, S), mask (B, 1, S, S) in {0, 1} -> sides of `size`, bilinear; the mask is cut at one half."""
+    """image (B, 3, S, S), mask (B, 1, S, S) in {0, 1} -> sides of `size`, bilinear; the mask is thresholded at 0.5."""
     if image.shape[-1] == size:
         return image, mask
     image, mask = (F.interpolate(part, (size, size), mode="bilinear") for part in (image, mask))

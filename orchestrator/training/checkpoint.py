@@ -1,8 +1,8 @@
-"""Atomic save and resume of one fit: after kill -9 at any moment, at most the epoch in flight is lost.
+"""Atomic save and resume of one fit: after kill -9 at any time, at most the current epoch is lost.
 
-A folder holds `checkpoint.pt` and the weights of the best epoch that it speaks of. Weights are written first and
-under the epoch's own name, so a checkpoint never points at weights of another epoch. Checkpoints are not forced to
-disk: where the power fails one may be cut short, and its fit starts anew.
+A folder has `checkpoint.pt` and the weights of the best epoch that it refers to. Weights are written first and
+under the epoch's own name, so a checkpoint never refers to weights of another epoch. Checkpoints are not synced to
+disk: a power failure may truncate one, and its fit then restarts.
 """
 
 from __future__ import annotations
@@ -24,18 +24,20 @@ logger = logging.getLogger(__name__)
 
 
 class WrongCheckpoint(Exception):
-    """The folder holds the checkpoint of another fit."""
+    """Raised for a folder with the checkpoint of another fit."""
 
 
 def save_checkpoint(folder: Path, fit_id: str, state: dict[str, Any], best: dict[str, Tensor] | None) -> None:
-    """Save the state after an epoch; `best` are the weights of `state["best_epoch"]` if this epoch is the best."""
+    """Save the state after an epoch; `best`: the weights of `state["best_epoch"]` if this epoch is the best."""
     folder.mkdir(parents=True, exist_ok=True)
     best_file = folder / f"best-{state['best_epoch']}.safetensors"
     if best is not None:
         write_atomically(best_file, save({name: value.contiguous() for name, value in best.items()}))
     with replacing(
-        folder / "checkpoint.pt", sync=False
-    ) as file:  # Python's file names a full disk, torch's does not
+        # Python's file reports a full disk, torch's does not
+        folder / "checkpoint.pt",
+        sync=False,
+    ) as file:
         torch.save({"fit_id": fit_id, **state}, file)
     for old in folder.glob("best-*.safetensors"):
         if old != best_file:
@@ -43,15 +45,15 @@ def save_checkpoint(folder: Path, fit_id: str, state: dict[str, Any], best: dict
 
 
 def load_checkpoint(folder: Path, fit_id: str) -> dict[str, Any] | None:
-    """Return the last saved state, on the CPU, or None where there is none, or one that was damaged.
+    """Return the last saved state, on the CPU; None if there is none, or it is damaged.
 
-    Raises `WrongCheckpoint` if it belongs to another fit: to go on from it would report that fit's score.
+    Raises `WrongCheckpoint` if it belongs to another fit, whose score would be reported otherwise.
     """
     path = folder / "checkpoint.pt"
     if not path.exists():
         return None
     if (why := _damage(path)) is not None:
-        logger.warning("%s %s: its fit starts anew", path, why)
+        logger.warning("%s %s: its fit restarts", path, why)
         return None
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state["fit_id"] != fit_id:
@@ -59,15 +61,15 @@ def load_checkpoint(folder: Path, fit_id: str) -> dict[str, Any] | None:
     try:
         load_best(folder, state["best_epoch"])
     except (SafetensorError, FileNotFoundError) as error:
-        logger.warning("%s: the weights of its best epoch do not read: %s; its fit starts anew", path, error)
+        logger.warning("%s: the weights of its best epoch are unreadable: %s; its fit restarts", path, error)
         return None
     return state
 
 
 def _damage(path: Path) -> str | None:
-    """Why a file of torch is not what was written, by its checksums."""
-    if not zipfile.is_zipfile(path):  # what ends it is missing
-        return "was cut short, as when the power fails"
+    """The damage to a file of torch according to its checksums; None if it is intact."""
+    if not zipfile.is_zipfile(path):  # the central directory at its end is missing
+        return "was truncated, as after a power failure"
     try:
         with zipfile.ZipFile(path) as file:
             wrong = file.testzip()

@@ -1,9 +1,9 @@
-"""Train one network on one fold, read top to bottom. Knows no Ray; in a process group it is data-parallel.
+"""Training of one network on one fold, from top to bottom. Independent of Ray; data-parallel in a process group.
 
-A worker whose share of the global batch does not fit into memory takes it in micro-batches and adds up their gradients:
-one step of the optimizer per global batch, whatever fits. Loss, gradients, clipping and schedule are those of the whole
-batch, up to the order of additions. Two things are not: BatchNorm sees the micro-batch, which several workers share
-where it is small (workers.py), and dropout draws other numbers. Every epoch's row tells its `micro_batch`.
+A worker whose share of the global batch does not fit into memory splits it into micro-batches and accumulates their
+gradients: always one optimizer step per global batch. Loss, gradients, clipping and schedule are those of the whole
+batch, up to the order of additions, with two exceptions: BatchNorm uses the micro-batch, over several workers if that
+is small (workers.py), and dropout uses other random numbers. Every epoch's row contains its `micro_batch`.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ from orchestrator.training.recipe import FitSpec, Recipe
 from orchestrator.training.test_time_averaging import averaged
 from orchestrator.training.weight_averaging import WeightAverage
 
-# `report(row)` is told every epoch and says whether to go on; called on every worker, with the same row.
+# `report(row)` gets the row of each epoch and returns whether to continue; called on every worker with the same row.
 Report = Callable[[dict[str, float]], bool]
-# `score(attempt)` returns attempt(images that are scored at a time).
+# `score(attempt)` returns attempt(number of images scored at a time).
 Score = Callable[[Callable[[int], np.ndarray]], np.ndarray]
 
-# Images that are scored at a time, where memory allows.
+# Images scored at a time, if memory allows.
 SCORED_AT_A_TIME = 8
-# An epoch is judged at its own best threshold in this range: the threshold of a trial is not known yet.
+# An epoch is evaluated at its own best threshold in this range: the threshold of a trial is not known yet.
 EPOCH_SWEEP = (0.05, 0.95)
 
 
 @dataclass(frozen=True)
 class FitOutcome:
-    """What a fit leaves behind; the same on every worker."""
+    """Result of a fit; the same on every worker."""
 
-    curves: tuple[dict[str, float], ...]  # one row an epoch
+    curves: tuple[dict[str, float], ...]  # one row per epoch
     best_epoch: int
     weights: dict[str, Tensor]
-    case_ids: tuple[str, ...]  # the validation cases, in the order of the histograms
-    histograms: np.ndarray  # (N, 2, 256) at the masks' own sizes
+    case_ids: tuple[str, ...]  # validation cases, in the order of the histograms
+    histograms: np.ndarray  # (N, 2, 256) at the masks' original sizes
     seconds: float  # training and validation, over all resumes
 
 
@@ -77,12 +77,11 @@ def run_fit(
     micro_batch: int | None = None,
     score: Score = _score_plainly,
 ) -> FitOutcome | None:
-    """Train and score one fit, going on from the checkpoint in `folder` if there is one.
+    """Train and score one fit, resuming from the checkpoint in `folder` if there is one.
 
-    `micro_batch`: images that a worker holds at a time in training; by default its share of the global batch.
-    `score`: says how many are scored at a time.
-
-    Returns None if `report` said stop: the checkpoint stays and the fit can be taken up again. Raises `FitFailed`
+    `micro_batch`: images per worker and forward pass; by default its share of the global batch.
+    `score`: chooses the number of images scored at a time.
+    Returns None if `report` returned False: the checkpoint stays and the fit can be resumed. Raises `FitFailed`
     if the loss is not finite, and `BadMachine` if the recipe does not fit the device or the number of workers.
     """
     recipe = spec.recipe
@@ -109,9 +108,9 @@ def run_fit(
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
         amp.scaler.load_state_dict(saved["scaler"])
-        average.load_state_dict(saved.get("average", {}))  # it was not there before there was any
+        average.load_state_dict(saved.get("average", {}))  # checkpoints of earlier versions have none
         progress = Progress(**saved["progress"])
-    for row in progress.curves:  # once more: whoever listened may have been killed before it heard
+    for row in progress.curves:  # repeated: the process that received them may have been killed
         if not report(row):
             return None
 
@@ -137,10 +136,12 @@ def run_fit(
             )
         with amp.autocast():
             average.after_epoch(progress.epochs, _images(train, progress.epochs, micro_batch))
-        judged = average.best_known
-        workers.share_buffers(judged)
-        dice = _epoch_dice(judged, val, amp) if spec.val else float("nan")
-        if not _is_finite(judged) or (spec.val and np.isnan(dice)):  # diverged after its last loss was taken
+        evaluated = average.best_known
+        workers.share_buffers(evaluated)
+        dice = _epoch_dice(evaluated, val, amp) if spec.val else float("nan")
+        if not _is_finite(evaluated) or (
+            spec.val and np.isnan(dice)
+        ):  # diverged after its last loss was computed
             raise FitFailed(
                 f"the network became nan in epoch {progress.epochs + 1} at learning rate {rate:.3g}"
             )
@@ -163,7 +164,7 @@ def run_fit(
                 "progress": vars(progress),
                 "best_epoch": progress.best_epoch,
             }
-            save_checkpoint(folder, spec.fit_id, state, judged.state_dict() if improved else None)
+            save_checkpoint(folder, spec.fit_id, state, evaluated.state_dict() if improved else None)
         if not report(progress.curves[-1]):
             return None
 
@@ -178,15 +179,17 @@ def run_fit(
 def _backward(
     replica: nn.Module, loss_of: Loss, image: Tensor, mask: Tensor, micro_batch: int, amp: Precision
 ) -> Tensor:
-    """Add up the gradients of the mean loss over all images, so many at a time; return that loss.
+    """Accumulate the gradients of the mean loss over all images, `micro_batch` at a time; return that loss.
 
     Workers exchange gradients once, with the last micro-batch.
     """
     total = torch.zeros((), device=image.device)
-    num_parts = math.ceil(len(image) / micro_batch)  # of nearly one size: BatchNorm sees none alone
+    num_parts = math.ceil(
+        len(image) / micro_batch
+    )  # of similar sizes, so that BatchNorm never gets a single image
     parts = list(zip(image.tensor_split(num_parts), mask.tensor_split(num_parts), strict=True))
     for left, (part, truth) in zip(reversed(range(len(parts))), parts, strict=True):
-        with _among_itself(replica) if left else nullcontext():
+        with _without_gradient_sync(replica) if left else nullcontext():
             with amp.autocast():
                 outputs = replica(part)
             loss = loss_of(outputs, truth) * (len(part) / len(image))
@@ -196,13 +199,13 @@ def _backward(
 
 
 def _images(train: TrainingBatches, epoch: int, micro_batch: int) -> Iterator[Tensor]:
-    """The images of an epoch once more, so many at a time."""
+    """The images of an epoch again, `micro_batch` at a time."""
     for image, _ in train.epoch(epoch):
         yield from image.tensor_split(math.ceil(len(image) / micro_batch))
 
 
-def _among_itself(replica: nn.Module) -> AbstractContextManager:
-    """Let a worker keep its gradients for itself."""
+def _without_gradient_sync(replica: nn.Module) -> AbstractContextManager:
+    """Context without gradient exchange between workers."""
     return replica.no_sync() if isinstance(replica, DistributedDataParallel) else nullcontext()
 
 
@@ -214,10 +217,10 @@ def score_cases(
     spec: FitSpec,
     at_a_time: int = SCORED_AT_A_TIME,
 ) -> np.ndarray:
-    """Return histograms (N, 2, 256) of the probabilities at each mask's own size, on every worker.
+    """Return histograms (N, 2, 256) of the probabilities at each mask's original size, on every worker.
 
-    Views are averaged, then the fit's filters act, then pixels are counted. In float32 whatever the training
-    precision: this is what the exported network computes.
+    Views are averaged, then the fit's filters are applied, then pixels are counted. Always in float32: this is what the
+    exported network computes.
     """
     network = averaged([network.eval()], spec.recipe.tta)
     batches = ValidationBatches(cases, case_ids, at_a_time, device)
@@ -236,8 +239,8 @@ def score_cases(
 def _epoch_dice(network: nn.Module, val: ValidationBatches, amp: Precision) -> float:
     """Return the mean Dice over the validation images of all workers, at the best threshold of this epoch.
 
-    Of the network as it is: views are averaged when the fit is scored. NaN, on every worker, if the network computes
-    NaN anywhere.
+    Without test-time augmentation, which is applied when the fit is scored. NaN, on every worker, if any output is
+    NaN.
     """
     network.eval()
     counted: list[np.ndarray] = []
@@ -257,12 +260,12 @@ def _epoch_dice(network: nn.Module, val: ValidationBatches, amp: Precision) -> f
 
 
 def _is_finite(network: nn.Module) -> bool:
-    """Say whether all weights and statistics are numbers: the same answer on every worker."""
+    """Return whether all weights and statistics are finite: the same answer on every worker."""
     return all(bool(value.isfinite().all()) for value in network.state_dict().values())
 
 
 def _histograms(probability: Tensor, mask: Tensor) -> np.ndarray:
-    """probability, mask (B, 1, S, S) -> (B, 2, 256) counts outside and inside the mask, in one pass on the device."""
+    """probability, mask (B, 1, S, S) -> (B, 2, 256) pixel counts outside and inside the mask."""
     num_images = len(probability)
     bins = (probability * NUM_BINS).long().clamp_(max=NUM_BINS - 1)
     offset = torch.arange(num_images, device=mask.device).view(-1, 1, 1, 1) * 2 * NUM_BINS
@@ -272,7 +275,7 @@ def _histograms(probability: Tensor, mask: Tensor) -> np.ndarray:
 
 
 def _in_order(scored: list[np.ndarray], num_cases: int) -> np.ndarray:
-    """Undo the dealing of cases over workers: rank r held cases r, r + W, r + 2W, ..."""
+    """Restore the order of cases after scoring: rank r had cases r, r + W, r + 2W, ..."""
     histograms = np.zeros((num_cases, 2, NUM_BINS), np.uint32)
     for rank, part in enumerate(workers.gather(scored)):
         if part:
@@ -281,7 +284,7 @@ def _in_order(scored: list[np.ndarray], num_cases: int) -> np.ndarray:
 
 
 def images_per_worker(recipe: Recipe, num_train: int) -> int:
-    """A worker's share of the global batch. Raises `BadMachine` if there is no such share."""
+    """A worker's share of the global batch. Raises `BadMachine` if the batch cannot be split evenly."""
     if num_train < recipe.batch_size:
         raise BadMachine(
             "batch_size", f"needs at most the {num_train} training cases of the fold, got {recipe.batch_size}"
@@ -290,7 +293,7 @@ def images_per_worker(recipe: Recipe, num_train: int) -> int:
         widths = [width for width in range(1, recipe.batch_size + 1) if recipe.batch_size % width == 0]
         raise BadMachine(
             "workers per fit",
-            f"a batch of {recipe.batch_size} cannot be dealt to {workers.size()} workers; these divide it: {widths}",
+            f"a batch of {recipe.batch_size} cannot be split evenly over {workers.size()} workers; possible: {widths}",
         )
     return recipe.batch_size // workers.size()
 
@@ -301,7 +304,7 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
 
 
 class Progress:
-    """Where a fit stands: its curves, its best epoch, and when to stop."""
+    """State of a fit: its curves, its best epoch, and whether it is finished."""
 
     def __init__(
         self, curves: Sequence[dict[str, float]] = (), best_epoch: int = -1, best_dice: float = -1.0
@@ -315,7 +318,7 @@ class Progress:
         return len(self.curves)
 
     def add(self, dice: float, **row: float) -> bool:
-        """Append an epoch; return whether it is the best. Without validation the last epoch always is."""
+        """Append an epoch; return whether it is the best. Without validation the last epoch is the best."""
         epoch = self.epochs
         self.curves.append({"epoch": epoch, "val_dice": dice, **row})
         if np.isnan(dice) or dice > self.best_dice:
@@ -334,7 +337,7 @@ class Progress:
 
 
 class Schedule:
-    """Linear warm-up from a tenth of the rate, then the recipe's schedule, stepped once an epoch."""
+    """Linear warm-up from a tenth of the rate, then the recipe's schedule, stepped once per epoch."""
 
     def __init__(self, optimizer: Optimizer, recipe: Recipe) -> None:
         self.optimizer = optimizer
@@ -346,7 +349,7 @@ class Schedule:
                 factor=0.1,
                 patience=recipe.plateau_patience,
                 threshold=1e-4,
-                threshold_mode="abs",  # a share of a negative number would let what stands still count as better
+                threshold_mode="abs",  # a relative threshold of a negative value would count stagnation as improvement
             )
         else:
             self.steps = LambdaLR(optimizer, _Factor(recipe))
@@ -356,7 +359,7 @@ class Schedule:
         return self.optimizer.param_groups[0]["lr"]
 
     def step(self, dice: float) -> None:
-        """dice: of validation, or in a refit, which has none, the training loss times -1."""
+        """`dice`: of validation; in a refit, which has none, the negative training loss."""
         if isinstance(self.steps, ReduceLROnPlateau):
             self.steps.step(dice)
         else:
@@ -386,7 +389,7 @@ class _Factor:
 
 
 class Precision:
-    """Autocast and loss scaling by chip: Volta has no bf16, and only fp16 needs a scaler."""
+    """Autocast and loss scaling for a device: Volta has no bf16, and only fp16 needs a scaler."""
 
     def __init__(self, name: str, device: torch.device) -> None:
         if name == "auto":
@@ -402,9 +405,9 @@ class Precision:
 
     @property
     def on_tensor_cores(self) -> bool:
-        """Whether convolutions are theirs: in half precision on any GPU that has them, in float32 since Ampere.
+        """Whether convolutions use tensor cores: in half precision on GPUs that have them, in float32 since Ampere.
 
-        They want channels last, and so does BatchNorm: half the time of a step (tests/benchmarks/channels_last.py).
+        They prefer channels last, and so does BatchNorm: half the time per step (tests/benchmarks/channels_last.py).
         """
         if self.device_type != "cuda":
             return False

@@ -1,4 +1,4 @@
-"""Whether the installed PyTorch was compiled for the GPUs that are here: looked at before anything runs on them.
+"""Whether the installed PyTorch was compiled for the GPUs of this machine, checked before anything runs on them.
 
 Rules of NVIDIA's "CUDA C++ Programming Guide", compute capabilities and PTX compatibility.
 """
@@ -16,20 +16,20 @@ from orchestrator.common.errors import MachineFault
 from orchestrator.common.faults import GO_ON
 
 Capability = tuple[int, int]
-# Wheels of torch 2.10 on the ordinary index, and those for CUDA 12.6, with what they were compiled for.
+# Architectures in wheels of torch 2.10: on the default index, and for CUDA 12.6.
 ORDINARY = ("sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
 CUDA_126 = ("sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90")
 INSTALL = "pip install 'torch>=2.8,<2.11' torchvision"
 WHEELS = ((ORDINARY, INSTALL), (CUDA_126, f"{INSTALL} --index-url https://download.pytorch.org/whl/cu126"))
 NEWEST = "pip install --upgrade torch torchvision"
-# Processors of Jetson modules run code of their own alone, until CUDA 13.2.
+# GPUs of Jetson modules run only code compiled for them, until CUDA 13.2.
 JETSON: tuple[Capability, ...] = ((5, 3), (6, 2), (7, 2), (8, 7))
 JETSON_UNIFIED = (13, 2)
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A GPU that PyTorch has no code for."""
+    """A GPU without code in the installed PyTorch."""
 
     index: int
     capability: Capability
@@ -37,9 +37,9 @@ class Missing:
 
 
 def refuse_without_kernels(devices: Iterable[int] | None = None) -> None:
-    """Raises `MachineFault`, of all GPUs at once, if PyTorch has no code for one of them; None: all that it sees.
+    """Raise one `MachineFault` for all GPUs that PyTorch has no code for; `devices` None: all visible GPUs.
 
-    Does nothing where there is no GPU, or none of NVIDIA's.
+    Does nothing without GPUs of NVIDIA.
     """
     missing = without_kernels(devices)
     if not missing:
@@ -66,20 +66,20 @@ def without_kernels(devices: Iterable[int] | None = None) -> list[Missing]:
 
 
 def compiled_for() -> tuple[str, ...]:
-    """Architectures such as sm_80 and compute_90; none of a PyTorch without CUDA."""
+    """Architectures such as sm_80 and compute_90; empty for a PyTorch without CUDA."""
     return () if torch.version.hip else tuple(torch.cuda.get_arch_list())
 
 
 def has_code_for(
     compiled: Iterable[str], capability: Capability, cuda: tuple[int, ...] | None = None
 ) -> bool:
-    """Whether a GPU of this compute capability runs one of these architectures; `cuda`: of what version."""
+    """Whether a GPU of this compute capability runs one of these architectures under this version of CUDA."""
     return any(_runs(architecture, capability, cuda or _cuda()) for architecture in compiled)
 
 
 def _runs(architecture: str, capability: Capability, cuda: tuple[int, ...]) -> bool:
-    """sm_XY: binary, for the same X and Y or later; compute_XY: PTX, for X.Y and all later; a: for X.Y alone;
-    f: for the family, which is one X.
+    """Whether code runs on a GPU. sm_XY: binary, for the same X and Y or later; compute_XY: PTX, for X.Y and later;
+    suffix a: only for X.Y; suffix f: for the family, all of one X.
     """
     parsed = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", architecture)
     if parsed is None:
@@ -96,16 +96,16 @@ def _runs(architecture: str, capability: Capability, cuda: tuple[int, ...]) -> b
 
 
 def remedy_for(capabilities: Iterable[Capability]) -> str:
-    """The command that installs a PyTorch with code for all of these, if there is one."""
+    """The command that installs a PyTorch with code for all of these, or advice if there is none."""
     wanted = set(capabilities)
     serving = (command for compiled, command in WHEELS if all(has_code_for(compiled, one) for one in wanted))
     found = next(serving, None)
     if found is None and min(wanted) < (5, 0):
-        return "use another GPU, or --device cpu: PyTorch 2.8 and later knows none as old"
+        return "use another GPU, or --device cpu: PyTorch 2.8 and later does not support one this old"
     if found is None and min(wanted) < (7, 5):
-        return "no wheel of PyTorch serves all GPUs here: leave some of them out by CUDA_VISIBLE_DEVICES"
+        return "no wheel of PyTorch supports all GPUs here: exclude some by CUDA_VISIBLE_DEVICES"
     command = found or NEWEST
-    if found and re.match(r"2\.(8|9|10)\.", torch.__version__):  # pip would call it satisfied
+    if found and re.match(r"2\.(8|9|10)\.", torch.__version__):  # pip would consider it installed
         command = f"pip uninstall --yes torch torchvision && {command}"
     return f"`{command}` on every node"
 
@@ -113,7 +113,7 @@ def remedy_for(capabilities: Iterable[Capability]) -> str:
 def _why(index: int, capability: Capability, compiled: Iterable[str]) -> str:
     architecture = f"sm_{capability[0]}{capability[1]}"
     return (
-        f"{gpu_name(index)} needs code for {architecture}, and PyTorch {torch.__version__} holds none: it was compiled "
+        f"{gpu_name(index)} needs code for {architecture}, which PyTorch {torch.__version__} lacks: it was compiled "
         f"for {' '.join(compiled)}"
     )
 
@@ -121,7 +121,7 @@ def _why(index: int, capability: Capability, compiled: Iterable[str]) -> str:
 def gpu_name(index: int) -> str:
     try:
         return torch.cuda.get_device_name(index)
-    except (RuntimeError, AssertionError):  # it is there, but does not answer
+    except (RuntimeError, AssertionError):  # it exists, but does not respond
         return "this GPU"
 
 

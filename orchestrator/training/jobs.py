@@ -1,7 +1,7 @@
-"""Jobs as text: what trials hand to lanes through the dispatcher, which reads none of it.
+"""Serialisation of jobs that trials send to lanes through the dispatcher, which does not parse them.
 
-A job is plain data: JSON under the name of its type, and only types that are marked here are read back. So whoever
-could reach the dispatcher might ask for another fit, but could not make a worker run code by a job, as a pickle would.
+A job is plain data: JSON with the name of its type, and only types marked here are parsed. An attacker who reaches
+the dispatcher could request another fit, but not run code on a worker, as with a pickle.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ _KINDS: dict[str, type] = {}
 
 
 def job_kind(kind: type[Job]) -> type[Job]:
-    """Mark a dataclass, or a pydantic model, as something that a lane can be asked to do."""
+    """Class decorator for dataclasses and pydantic models that lanes may receive as jobs."""
     _KINDS[kind.__name__] = kind
     return kind
 
 
 def sealed(payload: Any) -> bytes:
-    """A job as the dispatcher gets it: to hold the job itself it would have to import torch, and stop for seconds."""
+    """A job as bytes: the dispatcher does not hold the object, for which it would have to import torch."""
     kind = type(payload)
     if _KINDS.get(kind.__name__) is not kind:
-        raise TypeError(f"{kind.__module__}.{kind.__qualname__} is no kind of job")
+        raise TypeError(f"{kind.__module__}.{kind.__qualname__} is not a kind of job")
     return json.dumps([kind.__name__, TypeAdapter(kind).dump_python(payload, mode="json")]).encode()
 
 
 def opened(payload: bytes) -> Any:
-    """In a lane, the job that was sealed. Raises `Unreadable` for what is no job of a known kind."""
+    """The job in these bytes, for a lane. Raises `Unreadable` for anything but a job of a known kind."""
     try:
         name, fields = json.loads(payload)
         kind = _KINDS[name]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise Unreadable(f"no job of a known kind ({', '.join(sorted(_KINDS))})") from error
+        raise Unreadable(f"not a job of a known kind ({', '.join(sorted(_KINDS))})") from error
     return as_kind(fields, kind)

@@ -1,4 +1,4 @@
-"""What fits into the memory of a device: found out by trying, and remembered for the fits that follow. Knows no Ray."""
+"""Number of images that fit into a device's memory: found by trying, and stored for later fits. Independent of Ray."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from orchestrator.training.batch_memory import Kind, Memory, most_parts
 
 Done = TypeVar("Done")
 
-# How PyTorch, cuBLAS, cuDNN, NCCL and the host say it where they do not raise `torch.OutOfMemoryError`.
-SAYINGS = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
-# CUDA itself takes so much in each process, beside what PyTorch counts.
+# Error texts of PyTorch, cuBLAS, cuDNN, NCCL and the host other than `torch.OutOfMemoryError`.
+MESSAGES = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
+# CUDA's own memory in each process, in addition to what PyTorch counts.
 CONTEXT_BYTES = 600 * 2**20
 
 
@@ -32,10 +32,10 @@ def within_memory(
     attempt: Callable[[int], Done],
     smallest: int = 1,
 ) -> Done:
-    """Return attempt(images at a time); where memory runs out, half as many from then on, but `smallest` or more.
+    """Return attempt(images at a time); if memory runs out, with half as many from then on, but at least `smallest`.
 
-    Among several workers one alone may have run out, and its peers wait for it in a collective: only new workers get
-    out of that, so `OutOfMemory` asks for them. It is raised for good where the fewest images are too much.
+    If one of several workers runs out, its peers wait for it in a collective, which only new workers resolve: then
+    `OutOfMemory` is raised with `again`; without `again` if even the fewest images are too many.
     """
     fewest = math.ceil(images / most_parts(images, smallest))
     while True:
@@ -45,13 +45,15 @@ def within_memory(
         except RuntimeError as error:
             if not ran_out(error):
                 raise
-            traceback.clear_frames(error.__traceback__)  # they hold what the next try needs
+            traceback.clear_frames(error.__traceback__)  # they hold memory that the next attempt needs
         _release(device)
         if at_a_time == fewest:
-            said = "one image at a time does" if fewest == 1 else f"{fewest} images at a time, the fewest, do"
+            subject = (
+                "one image at a time does" if fewest == 1 else f"{fewest} images at a time, the fewest, do"
+            )
             raise OutOfMemory(
-                f"{said} not fit into the memory of {device_name(device)}: {_told(kind)}; "
-                "a smaller image_size or network, or fewer fits per GPU, would",
+                f"{subject} not fit into the memory of {device_name(device)}: {_kind_text(kind)}; "
+                "use a smaller image_size or network, or fewer fits per GPU",
                 again=False,
             )
         memory.note(kind, math.ceil(at_a_time / 2))
@@ -62,12 +64,12 @@ def within_memory(
 
 
 def ran_out(error: RuntimeError) -> bool:
-    """Say whether memory was what failed."""
-    return isinstance(error, torch.OutOfMemoryError) or any(saying in str(error) for saying in SAYINGS)
+    """Return whether an error means that memory ran out."""
+    return isinstance(error, torch.OutOfMemoryError) or any(message in str(error) for message in MESSAGES)
 
 
 def device_name(device: torch.device) -> str:
-    """The device and the memory that this process may take of it."""
+    """Name of the device, and the memory that this process may use of it."""
     if device.type != "cuda":
         return platform.machine()
     index = torch.cuda.current_device() if device.index is None else device.index
@@ -77,18 +79,18 @@ def device_name(device: torch.device) -> str:
 
 
 def cap_memory(device: torch.device, num_fits: int) -> None:
-    """Take no more of a GPU than one of so many processes may, so that none starves another."""
+    """Limit this process to its share of a GPU's memory, so that none of `num_fits` processes starves another."""
     total = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.set_per_process_memory_fraction(fraction_of(total, num_fits), device)
 
 
 def fraction_of(total_bytes: int, num_fits: int) -> float:
-    """The share of a GPU's memory that PyTorch may take in each of so many processes."""
+    """The share of a GPU's memory that PyTorch may take in each of `num_fits` processes."""
     return max(0.0, 1 / num_fits - CONTEXT_BYTES / total_bytes)
 
 
 def killed_for_memory() -> int:
-    """How many processes Linux has killed on this machine for want of memory, since it started."""
+    """Number of processes that Linux has killed on this machine for lack of memory since boot."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:
@@ -102,5 +104,5 @@ def _release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _told(kind: Kind) -> str:
+def _kind_text(kind: Kind) -> str:
     return ", ".join(f"{name} {value}" for name, value in kind.items())

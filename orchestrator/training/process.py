@@ -1,6 +1,6 @@
-"""What a process that trains settles for itself: its threads, and that memory which it freed stays its own.
+"""Process-wide configuration for training: threads, and an allocator that keeps freed memory.
 
-Every step asks for the same large tensors again (kept_memory.py).
+Every step allocates the same large tensors again (common/allocator.py).
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from orchestrator.common.cpus import usable_cpus
 
 
 def settle(threads: int | None = None) -> None:
-    """Keep freed memory, leave OpenCV one thread a call, and give torch so many (None: as many as it likes).
+    """Keep freed memory, limit OpenCV to one thread per call, and torch to `threads` (None: its default).
 
-    Never more than there are cores for this process, whatever Ray was told: with twice as many, a step takes three
-    times as long. Several threads of ours prepare frames at once, so that OpenCV's own would only get in their way. A
-    thread that has a pool of memory already keeps it: a process whose threads are not its own is started with
-    `KEEP_FREED_MEMORY`.
+    Never more than the cores of this process, whatever Ray assumes: with twice as many, a step takes three times as
+    long. Several of our threads prepare frames at once, so more OpenCV threads would only compete. A thread that
+    already has a memory arena keeps it: processes in which others start threads are launched with `KEEP_FREED_MEMORY`.
     """
     cv2.setNumThreads(1)
     torch.set_num_threads(min(threads or torch.get_num_threads(), usable_cpus()))

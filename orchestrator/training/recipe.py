@@ -1,4 +1,4 @@
-"""Frozen, checked settings of one fit, and the name that follows from them."""
+"""Frozen, validated configuration of one fit, and the id that is its hash."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from orchestrator.data.augmentation.pipelines import name_problem, names
 from orchestrator.training.jobs import job_kind
 
-FIT_VERSION = 3  # raise it when a change to data, training or networks moves the numbers of a fit
+FIT_VERSION = 3  # to be raised when a change of data, training or networks changes the numbers of a fit
 
 Tta = Literal["none", "flips"]
 # The views whose probabilities are averaged, by the axes of (B, C, H, W) that each flips: 2 vertically, 3 horizontally.
@@ -35,7 +35,7 @@ SMALLEST_SCALE, LARGEST_SCALE = 0.25, 4.0
 
 
 def _scales(value: object) -> object:
-    """Numbers out of "0.75, 1, 1.25", rising, each once: values in a search-space file are single ones."""
+    """Numbers of "0.75, 1, 1.25", sorted, without duplicates: values in a search-space file are scalars."""
     try:
         scales = [float(part) for part in value.split(",")] if isinstance(value, str) else value
     except ValueError:
@@ -75,7 +75,7 @@ Augmentation = Annotated[
 
 
 class Recipe(BaseModel):
-    """How to train. Every field can be fixed or searched by a search-space file."""
+    """Configuration of training. Every field can be fixed or searched by a search-space file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -101,7 +101,7 @@ class Recipe(BaseModel):
     )
     scales: Scales = Field(
         (1.0,),
-        description='multi-scale training, as "0.75, 1, 1.25": each batch is brought to one of these times image_size',
+        description='multi-scale training, as "0.75, 1, 1.25": each batch is resized to one of these times image_size',
         json_schema_extra={"default": "1"},
     )
     clip_norm: float = Field(1.0, gt=0, description="largest L2 norm of the gradient")
@@ -117,12 +117,12 @@ class Recipe(BaseModel):
     )
     weight_averaging: Literal["none", "swa", "ema"] = Field(
         "none",
-        description="keep the mean of the weights: swa after each epoch, ema after each step, older ones less",
+        description="average the weights: swa after each epoch, ema after each step with decaying weights",
     )
     averaging_start: float = Field(
         0.75, ge=0, lt=1, description="share of the epochs after which weight averaging begins"
     )
-    ema_decay: float = Field(0.99, gt=0, lt=1, description="of ema, what the mean keeps of itself at a step")
+    ema_decay: float = Field(0.99, gt=0, lt=1, description="of ema, weight of the old mean at each step")
     seed: int = Field(0, ge=0, lt=2**31, description="initial weights, order of cases, augmentation")
 
     @model_validator(mode="after")
@@ -138,10 +138,10 @@ class Recipe(BaseModel):
 
 @job_kind
 class FitSpec(BaseModel):
-    """Everything that the result of one fit depends on; what it does not mention cannot matter.
+    """Everything that determines the result of one fit; other values cannot change it.
 
-    Threshold, white level and reference area are not here on purpose: they act on the histograms of a fit, so
-    settings that differ in them alone share their fits. Filters act on maps, before they are counted.
+    Threshold, white level and reference area are not included: they act on the histograms of a fit, so configurations
+    that differ only in them share their fits. Filters act on maps, before pixels are counted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -153,9 +153,8 @@ class FitSpec(BaseModel):
     train: tuple[str, ...]  # case ids
     val: tuple[str, ...]  # case ids; empty for a refit, which then runs all its epochs
     fold: str  # "0" ... "4" or "refit": a label for people
-    weights_sha256: str | None = (
-        None  # of the file that `network_params["weights"]` names, where it names one
-    )
+    # of the file that `network_params["weights"]` names, if any
+    weights_sha256: str | None = None
     fill_holes: bool = False
     min_component_area: float = 0.0  # share of the frame
     stop_after: int | None = None  # epochs to run of the recipe's, for a refit; the schedule still spans all
@@ -163,9 +162,9 @@ class FitSpec(BaseModel):
 
     @property
     def fit_id(self) -> str:
-        """Twenty hex digits that name this fit by its content.
+        """Twenty hex digits of a hash of this specification.
 
-        What a fit does without is not mentioned: so were fits named before it could be had.
+        Options that a fit does not use are excluded, so that ids of fits from before these options stay valid.
         """
         meaning = self.model_dump(exclude={"fold"})
         for name in self._without():
@@ -174,7 +173,7 @@ class FitSpec(BaseModel):
         return hashlib.sha256(content.encode()).hexdigest()[:20]
 
     def _without(self) -> list[str]:
-        """Fields of the recipe that this fit makes no use of."""
+        """Fields of the recipe that this fit does not use."""
         tta = ["tta"] if self.recipe.tta == "none" else []
         match self.recipe.weight_averaging:
             case "none":

@@ -1,6 +1,6 @@
-"""Several looks at one image whose probabilities are averaged: flips of it, and networks of several folds or trials.
+"""Test-time averaging of probabilities over flips of an image, and over networks of several folds or trials.
 
-What comes out are logits again, so scores, ONNX and masks need not know how many looks there were.
+The results are logits again, so that scores, ONNX and masks need not know the number of predictions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from orchestrator.training.recipe import VIEWS, Tta
 
 
 class Averaged(nn.Module):
-    """The mean probability over networks and views, as logits; a network counts as often as its share says."""
+    """Mean probability over networks and views, as logits, weighted by `shares`."""
 
     def __init__(self, networks: Sequence[nn.Module], tta: Tta, shares: Sequence[int] | None = None) -> None:
         super().__init__()
@@ -27,24 +27,24 @@ class Averaged(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor]:
         """image (B, 3, S, S) in [0, 1] -> logits (B, 1, S, S)."""
         views = torch.cat([_turned(image, axes) for axes in self.views])
-        looks = []
+        predictions = []
         for network in self.networks:
             seen = network(views)[0].unflatten(0, (len(self.views), -1))
-            looks += [_turned(look, axes) for look, axes in zip(seen, self.views, strict=True)]
-        return (logits_of_mean(torch.stack(looks), self.shares),)
+            predictions += [_turned(one, axes) for one, axes in zip(seen, self.views, strict=True)]
+        return (logits_of_mean(torch.stack(predictions), self.shares),)
 
 
 def averaged(
     networks: Sequence[nn.Module], tta: Tta = "none", shares: Sequence[int] | None = None
 ) -> nn.Module:
-    """One network out of several and their views; a single look is the network itself."""
+    """One network that averages several and their views; a single network without views is returned as it is."""
     return networks[0] if len(networks) == 1 and tta == "none" else Averaged(networks, tta, shares).eval()
 
 
 def logits_of_mean(logits: Tensor, shares: Sequence[int] | None = None) -> Tensor:
     """logits (K, ...) -> logits (...) of the mean of their K probabilities, exact where these are near 0 or 1.
 
-    shares (K,): how often each counts; None: once.
+    shares (K,): integer weights; None: equal weights.
     """
     white, black = logsigmoid(logits), logsigmoid(-logits)
     if shares is not None:

@@ -1,8 +1,8 @@
-"""The mean of a network's weights along its way through training: what is validated, kept and handed over.
+"""Averaging of a network's weights during training: the mean is validated, saved and exported.
 
-"swa" takes the weights after each epoch, all alike (Izmailov et al., arXiv:1803.05407); "ema" those after each step,
-older ones less. Both begin after a share of the epochs; until then there is nothing but the network itself. BatchNorm's
-statistics are taken anew for the mean weights, in one more pass over the epoch's training batches, without gradients.
+"swa" averages the weights after each epoch equally (Izmailov et al., arXiv:1803.05407); "ema" those after each step,
+with decaying weights. Both begin after a share of the epochs; until then the network itself is used. BatchNorm's
+statistics are recomputed for the mean weights, in one more pass over the epoch's training batches, without gradients.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from orchestrator.training.recipe import Recipe
 
 
 def first_averaged(recipe: Recipe) -> int:
-    """The first epoch whose weights count."""
+    """The first epoch whose weights are averaged."""
     return int(recipe.averaging_start * recipe.epochs)
 
 
 class WeightAverage:
-    """Follows one network; without averaging it does nothing, at no cost."""
+    """Running average of one network's weights; a no-op without averaging."""
 
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         self.network = network
@@ -35,7 +35,7 @@ class WeightAverage:
 
     @property
     def best_known(self) -> nn.Module:
-        """The mean, once it has begun; before, the network."""
+        """The network with mean weights once averaging has begun; before that, the network."""
         has_begun = self.mean is not None and bool(self.mean.n_averaged > 0)
         return self.mean.module if self.mean is not None and has_begun else self.network
 
@@ -44,7 +44,7 @@ class WeightAverage:
             self._take()
 
     def after_epoch(self, epoch: int, images: Iterable[Tensor]) -> None:
-        """`images`: training batches (B, 3, H, W), which are looked at only if BatchNorm needs them."""
+        """`images`: training batches (B, 3, H, W), iterated only if there is BatchNorm."""
         if self.mean is None or epoch < self.begins:
             return
         if self.kind == "swa":

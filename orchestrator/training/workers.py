@@ -1,7 +1,7 @@
-"""The workers that train one fit together: ranks, agreement, and BatchNorm over all of them.
+"""The workers that train one fit together: ranks, collectives, and BatchNorm over all of them.
 
-Without a process group there is one worker and everything here is the identity, so a fit reads the same
-in a plain process and inside a lane.
+Without a process group there is one worker and everything here is the identity, so the code of a fit is the same in a
+plain process and in a lane.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 T = TypeVar("T")
 
-# Below this many images a worker's BatchNorm statistics are too noisy to be its own business.
+# Number of images below which a worker's own BatchNorm statistics are too noisy.
 SYNC_BATCH_NORM_BELOW = 8
 
 
@@ -28,7 +28,7 @@ def size() -> int:
 
 
 def seed_dropout(seed: int, epoch: int) -> None:
-    """Let the random numbers of an epoch follow from these two and the worker: whoever resumes has them again."""
+    """Seed torch from seed, epoch and rank, so that a resumed fit repeats the random numbers of an epoch."""
     torch.manual_seed(int(np.random.SeedSequence([seed, epoch, rank()]).generate_state(1, np.uint64)[0]))
 
 
@@ -57,7 +57,7 @@ def mean(value: float) -> float:
 
 
 def share_buffers(network: nn.Module) -> None:
-    """Give every rank rank 0's BatchNorm statistics, so that all validate the network that is saved."""
+    """Copy rank 0's BatchNorm statistics to all ranks, so that all validate the network that is saved."""
     if size() > 1:
         for buffer in network.buffers():
             dist.broadcast(buffer, src=0)
@@ -80,7 +80,7 @@ class _SumOverRanks(torch.autograd.Function):
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm over the images of all ranks, on CPU too; `nn.SyncBatchNorm` refuses CPU tensors.
+    """BatchNorm over the images of all ranks, on CPU too; `nn.SyncBatchNorm` does not accept CPU tensors.
 
     Every rank must hold the same number of images, which a global batch size guarantees.
     """
@@ -110,11 +110,11 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 def share_batch_norm(network: nn.Module, micro_batch: int, device: torch.device) -> nn.Module:
-    """Replace BatchNorm by one over all ranks where a worker sees fewer than eight images at a time.
+    """Replace BatchNorm by one over all ranks if a worker has fewer than eight images at a time.
 
-    Statistics are then those of size() x micro_batch images, otherwise of one worker's micro_batch. So a fit whose
-    share of the global batch had to be parted normalizes with fewer images than the recipe says; BatchNorm's running
-    statistics are updated once a micro-batch. Networks without BatchNorm are the same either way.
+    Statistics are then those of size() x micro_batch images, otherwise of one worker's micro_batch. A fit whose share
+    of the global batch is split thus normalizes with fewer images than the recipe says; BatchNorm's running statistics
+    are updated once per micro-batch. Networks without BatchNorm are not changed.
     """
     if size() == 1 or micro_batch >= SYNC_BATCH_NORM_BELOW:
         return network
@@ -124,7 +124,7 @@ def share_batch_norm(network: nn.Module, micro_batch: int, device: torch.device)
         return convert_sync_batchnorm(network)
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is nn.BatchNorm2d:  # a subclass of timm's does more
+            if type(child) is nn.BatchNorm2d:  # timm's subclasses do more
                 shared = SyncBatchNorm2d(child.num_features, child.eps, child.momentum, child.affine)
                 shared.load_state_dict(child.state_dict())
                 setattr(parent, name, shared)

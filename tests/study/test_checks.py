@@ -124,4 +124,4 @@ batch_size = 2
         check(study, Machine(workers_per_fit=2))
     too_large, not_even = sorted(refusal.value.problems, key=len, reverse=True)
     assert "64 images need a fold that large" in too_large
-    assert "3 images cannot be dealt to 2 workers" in not_even
+    assert "3 images cannot be split evenly over 2 workers" in not_even

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from orchestrator.common.errors import FitFailed
-from orchestrator.training.ray.dispatcher import News
+from orchestrator.training.ray.dispatcher import JobUpdate
 from orchestrator.training.ray.lanes import Perform
 
 
@@ -27,7 +27,7 @@ class Hands:
     def run_all(
         self,
         jobs: Mapping[str, Any],
-        on_news: Callable[[str, News], None] = lambda job_id, news: None,
+        on_news: Callable[[str, JobUpdate], None] = lambda job_id, news: None,
         is_over: Callable[[], bool] = lambda: False,
     ) -> dict[str, str]:
         failed = {}
@@ -36,7 +36,7 @@ class Hands:
                 break
             try:
                 self.run(job_id, payload)
-                on_news(job_id, News("finished", (), None))
+                on_news(job_id, JobUpdate("finished", (), None))
             except FitFailed as failure:
                 failed[job_id] = str(failure)
         return failed

@@ -13,9 +13,9 @@ from orchestrator.data.cache.frames import CachedCases
 from orchestrator.training.batches import (
     TrainingBatches,
     TrainingCases,
-    ahead_of,
     as_tensors,
     on_device,
+    prefetched,
     resized,
     scaled_size,
 )
@@ -109,7 +109,7 @@ def test_a_batch_is_made_of_the_augmented_cases_and_those_alone(cases, augmentat
         seed = case_seed(spec.recipe.seed, epoch, case_id)
         expected = as_tensors(*pipeline(augmentation, 32)(*frame, seed))
         for of in (training[epoch, case_id], [part[row] for part in training.batch(keys)]):
-            assert all(torch.equal(one, other) for one, other in zip(of, expected, strict=True))
+            assert all(torch.equal(item, other) for item, other in zip(of, expected, strict=True))
 
 
 def test_every_byte_becomes_its_255th():
@@ -122,7 +122,7 @@ def test_every_byte_becomes_its_255th():
 def test_threads_work_ahead_but_no_further_than_asked(cases):
     made = []
     with ThreadPoolExecutor(2) as threads:
-        found = ahead_of(lambda one: made.append(one) or -one, range(100), threads, ahead=4)
+        found = prefetched(lambda item: made.append(item) or -item, range(100), threads, ahead=4)
         assert [next(found), next(found)] == [0, -1]
         time.sleep(0.05)
         assert len(made) <= 6

@@ -60,7 +60,7 @@ def test_a_checkpoint_that_was_damaged_is_not_gone_on_from(tmp_path, caplog, nam
     DAMAGES[kind](tmp_path / name)
     if (name, kind) == ("best-0.safetensors", "zeros"):
         pytest.skip("weights have no checksum until they are on record")
-    assert load_checkpoint(tmp_path, "abc") is None and "its fit starts anew" in caplog.text
+    assert load_checkpoint(tmp_path, "abc") is None and "its fit restarts" in caplog.text
 
 
 def test_a_bit_that_flipped_in_a_checkpoint_is_seen(tmp_path, caplog):

@@ -64,5 +64,5 @@ def test_what_is_no_job_is_refused(payload):
 
 
 def test_what_no_lane_can_do_is_not_sent():
-    with pytest.raises(TypeError, match=r"pathlib\..*Path is no kind of job"):
+    with pytest.raises(TypeError, match=r"pathlib\..*Path is not a kind of job"):
         sealed(Path())

@@ -143,7 +143,7 @@ def test_a_batch_that_cannot_be_dealt_is_refused_with_the_widths_that_would_do(c
     assert not isinstance(crews[2][0]["uneven"], Exception)
     for rank in crews[4]:
         assert isinstance(rank["uneven"], BadMachine)
-        assert "6 cannot be dealt to 4 workers; these divide it: [1, 2, 3, 6]" in str(rank["uneven"])
+        assert "6 cannot be split evenly over 4 workers; possible: [1, 2, 3, 6]" in str(rank["uneven"])
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -51,6 +51,7 @@ KVASIR_SIDE = 576
 
 class Pipeline:
     """A callable: image uint8 (R, R, 3), mask uint8 (R, R) and a seed -> image and mask (S, S), transformed together.
+
     R is `source_size`, to which frames must be resized before; larger than S, the `image_size`, where windows are
     cropped. The input arrays are not changed.
     """

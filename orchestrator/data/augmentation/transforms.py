@@ -1,4 +1,5 @@
 """Steps of augmentation pipelines: image and mask are transformed together, all randomness comes from a generator.
+
 image uint8 (H, W, 3), RGB, and mask uint8 (H, W) in {0, 1} are never changed in place. Optimised for one core: one
 interpolation for image and mask together and all geometric maps, and one matrix for all color changes.
 """
@@ -186,6 +187,7 @@ class Cutout:
 @dataclass(frozen=True)
 class Light:
     """Factors of brightness, contrast (about the mean grey) and saturation, and a rotation of hue in degrees.
+
     Linear in RGB: all are one matrix, and values are rounded and clipped once; hue rotates about the grey axis.
     """
 
@@ -298,6 +300,7 @@ class MaskEdge:
 @dataclass(frozen=True)
 class Blur:
     """A Gaussian of deviation 0.5 to 3 or motion blur of 3 to `most` pixels, equally likely, with probability p.
+
     Kernels and their distribution are those of albumentations 2.0.8 (OneOf, GaussianBlur, MotionBlur).
     """
 
@@ -340,6 +343,7 @@ def _motion(size: int, own: random.Random) -> NDArray[np.float32]:
 
 class Library:
     """A transform of albumentations, with probability p; `make` gets the module when it is first needed.
+
     Its generator is mutable state, so each thread has its own transform.
     """
 

@@ -1,4 +1,5 @@
 """Checksums of an array on disk, one per case, stored next to it, so that damage is detected before use.
+
 An array with the size, times and inode of its last check is trusted; any other is read completely. Training thus
 reads nothing twice, and every byte that changed since the array was written is detected.
 """
@@ -45,6 +46,7 @@ def write_checks(folder: Path, crc32: Sequence[int]) -> None:
 
 def open_checked(folder: Path, shape: tuple[int, ...], starts: Sequence[int]) -> np.ndarray:
     """The array in `folder`, memory-mapped; case i has its elements from starts[i] to starts[i + 1] of the first axis.
+
     Raises `Damaged` if it is not the array of this shape that was written there.
     """
     file, checks = folder / PIXELS, _read(folder / CHECKS)

@@ -50,6 +50,7 @@ class CachedCases:
 
     def __init__(self, datasets: Sequence[Dataset], image_size: int, cache: Path) -> None:
         """The arrays must exist (see `cached_cases`), and are kept from pruning as long as this object exists.
+
         Raises `Damaged` for an array that differs from what was written.
         """
         self.datasets = tuple(datasets)
@@ -103,6 +104,7 @@ def cached_cases(
     datasets: Sequence[Dataset], image_size: int, cache: Path, on_progress: Progress | None = None
 ) -> CachedCases:
     """Cached cases at a size; missing arrays are built, only once if several processes request them.
+
     Damaged arrays are built again, with a warning in the log. Raises `BadData` for a dataset whose files differ from
     those that were imported.
     """
@@ -146,7 +148,7 @@ def lock_shared(folder: Path) -> int:
         descriptor = os.open(folder / PIXELS, os.O_RDONLY)
     except FileNotFoundError as error:
         if folder.exists() and not (folder / PIXELS).exists():
-            raise Damaged(f"{folder / PIXELS} is gone") from error
+            raise Damaged(f"{folder / PIXELS} is missing") from error
         raise Pruned(str(folder)) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)

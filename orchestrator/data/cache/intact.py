@@ -1,4 +1,5 @@
 """Detection of changed files: whether a dataset still consists of the files that were imported.
+
 Checked before a dataset is read. A file with the size, times and inode of its last check is not read again; any other
 is hashed. Results are stored per node and folder, below the cache: another node may see other bytes under the same
 path.

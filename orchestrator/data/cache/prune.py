@@ -1,4 +1,5 @@
 """Content of the cache on disk, and pruning that never removes data in use.
+
 A folder is removed only under its build lock and an exclusive lock on its pixels.npy: no other process builds it or
 has it open. It is renamed first, so that readers see all of it or nothing. Lock files stay: they are empty, and with
 two lock files of one name locks would not exclude each other. Near-duplicates are stored in single files, which are
@@ -54,6 +55,7 @@ class Pruned:
 
 def cache_entries(cache: Path, datasets: Sequence[Dataset]) -> tuple[CacheEntry, ...]:
     """All complete entries, in the order in which they would be pruned.
+
     Entries that no dataset in the home needs come first; within both parts, least recently used first.
     """
     names = {dataset.fingerprint: dataset.name for dataset in datasets}
@@ -70,6 +72,7 @@ def cache_entries(cache: Path, datasets: Sequence[Dataset]) -> tuple[CacheEntry,
 
 def prune(cache: Path, datasets: Sequence[Dataset], max_bytes: int | None = None) -> Pruned:
     """Remove entries that no dataset needs, and further ones until `max_bytes` are left; never those in use.
+
     Without `max_bytes`, entries that datasets need are kept, whatever their size. Near-duplicates of datasets are
     always kept: they are small, and take long to find.
     """

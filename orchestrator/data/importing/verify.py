@@ -37,6 +37,7 @@ def copy_verified(
     on_progress: Progress | None = None,
 ) -> tuple[dict[str, Facts], dict[str, list[str]]]:
     """Copy every pair into `partial` and inspect the copy: facts by stem, and problems by stem if there are any.
+
     A mask that `read_mask` would read differently from `rule` is replaced by a black and white NAME.bmp. Pairs that an
     earlier, killed run verified are not verified again. `temporary` pairs are moved instead of copied.
     """

@@ -64,6 +64,7 @@ class Levels:
 
 def levels_of_values(raw: RawMask, wanted: Sequence[float] = ()) -> Levels:
     """Levels that fill an area, and `wanted` ones; values in between belong to the nearer level.
+
     Few distinct values are a level each, except rims once `wanted` is known.
     """
     found, places, counts = np.unique(raw.values, return_inverse=True, return_counts=True)

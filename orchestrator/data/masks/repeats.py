@@ -1,4 +1,5 @@
 """Masks that several images of a set share: usually a mistake.
+
 Frames without a polyp legitimately share an empty mask, and copies of a frame with different brightness share theirs,
 so this is a remark, and an error only if nearly all images have the same mask.
 """

@@ -136,6 +136,7 @@ def _with_alpha(colors: np.ndarray, alpha: np.ndarray, turn: int, lossy: bool) -
 
 def is_plain(raw: RawMask) -> bool:
     """Whether a mask contains only black, white and the rims between them.
+
     A rim is thin and touches something bright. A region that is flat inside, or isolated, is not a rim, whatever its
     size.
     """

@@ -184,6 +184,7 @@ def compare_at_seams(
     cases: Sequence[Case], names: Sequence[str], found: Sequence[Match], run: Run
 ) -> list[Match]:
     """Further matches within one dataset: across apparent cuts of a video, by a second pass with wide patches.
+
     Wide descriptors say more about a frame that is blurred, dark or filled by a wall, and there are more of them. They
     are not cached: apparent cuts are few.
     """

@@ -1,4 +1,5 @@
 """Landmarks of a frame: points with descriptors (SIFT, Lowe 2004) in the field of view.
+
 A descriptor covers a larger patch than Lowe's: mucosa is smooth, and a vessel or fold is recognised by its
 surroundings (Dong and Soatto 2015 on the size of this domain). It is compressed (descriptors.py).
 Burnt-in text, black corners, position insets and glints are similar in frames of different places: no point is taken

@@ -1,4 +1,5 @@
 """Frames numbered as in a video: frames between two frames of one place belong to the same recording.
+
 A blurred frame, or one filled by a wall, cannot be recognised; its neighbours show where it belongs. Numbers follow a
 video if most frames show the same place as the next one. Otherwise, as in collections of single frames or with hashes
 as names, numbers are ignored.
@@ -81,6 +82,7 @@ def ties_of_lone_frames(
     case_ids: Iterable[str], near_duplicates: Iterable[Pair], likeness: Likeness
 ) -> list[Pair]:
     """Pairs that attach up to MAX_LONE successive untied frames to the recording before or after them.
+
     The more similar recording is chosen, if clearly so, and if its own frames are not much more similar to each other.
     """
     case_ids = list(case_ids)

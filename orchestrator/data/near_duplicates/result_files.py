@@ -1,4 +1,5 @@
 """Files of near-duplicates: one for each dataset and each pair of datasets, independent of all other datasets.
+
 A file is written atomically and keyed by content fingerprints, not by names. A damaged file is reported, and its
 datasets are compared again.
 """

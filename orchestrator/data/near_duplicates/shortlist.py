@@ -1,4 +1,5 @@
 """Shortlist of frame pairs to align: those with the most similar global descriptors and colors.
+
 Every frame gets the same number of partners, so that the number of alignments grows linearly with frames. The
 comparison of vectors is quadratic, but a hundredth of the work; it goes in blocks, so that memory does not grow with
 the number of pairs.

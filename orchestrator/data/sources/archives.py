@@ -1,4 +1,5 @@
 """Published archives, as downloaded or unpacked: pairs of frames and masks, with groups and centers.
+
 Names of archives are ignored, only the folders and files inside count; layouts.py describes the layout of each.
 """
 
@@ -35,6 +36,7 @@ def open_source(
     on_progress: Progress | None = None,
 ) -> Iterator[Found]:
     """The pairs of a folder or an archive; archives are unpacked into `staging`, which is removed afterwards.
+
     `command` is completed in errors to one that would work. BadData if no layout fits, or if several sets are found and
     `reading` selects none.
     """

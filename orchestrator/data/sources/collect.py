@@ -49,6 +49,7 @@ class Found:
 
 def collect(task: Task, sets: Sequence[Folders], known: set[str], contents: Contents) -> Found:
     """Pairs of the chosen `sets`; BadData where names are ambiguous, or match nowhere.
+
     `known`: folders that belong to any set. Black masks are written below the staging folder. The caller sets
     `temporary` of the result.
     """

@@ -104,6 +104,7 @@ def contents_of(top: Path, on_count: Callable[[int], None] = lambda _: None) -> 
 
 def _read_elsewhere(top: Path, folder: Path, names: Iterable[str]) -> dict[str, str]:
     """Folders in `folder` that are read under another name -> that name, "" if it contains all of `top`.
+
     A link to a folder below `top` is ignored, but a link to a sibling is read under the name of the link.
     """
     root = Path(os.path.realpath(top))

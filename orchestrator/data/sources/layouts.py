@@ -1,4 +1,5 @@
 """Layouts of published archives: folders of frames and masks, and groups and centers that names contain.
+
 LAYOUTS is the table; a new archive is one more entry, and its test one more tree of small files.
 """
 

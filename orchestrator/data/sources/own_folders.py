@@ -1,4 +1,5 @@
 """Users' own folders: which contain images, which masks, and what their names say about part and group.
+
 A path is read word by word. Words such as `images`, `Frame` or `GroundTruth` give the kind of content; the rest of
 the path is the place, and images belong to the masks of the same place: `images/p1` and `masks/p1`, `p1/images` and
 `p1/masks`, `train/train` and `train_gt/train_gt`, `imagesTr` and `labelsTr`.

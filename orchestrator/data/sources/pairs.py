@@ -92,6 +92,7 @@ def _unusable(path: Path) -> str:
 
 def match_published(frames: Sequence[Path], masks: Sequence[Path], *, frame: str, mask: str) -> Matched:
     """Pairs by the patterns of a published layout: their group `stem`, if there is one, is equal in both names.
+
     A mask with exactly the name of an image belongs to it, whatever the pattern says.
     """
     images, doubled = _by_stem(frames, frame, ())
@@ -130,6 +131,7 @@ def short(path: Path) -> str:
 
 def unique_stems(pairs: Sequence[Pair], names: Sequence[Sequence[str]]) -> tuple[list[Pair], list[Bad]]:
     """Pairs with unique stems: a repeated stem gets the first of its `names` as a prefix that makes it unique.
+
     Of pairs that no prefix distinguishes the first is kept.
     """
     stems = [pair.stem for pair in pairs]

@@ -1,4 +1,5 @@
 """Evenness of a partition of groups, and a seeded random walk to other partitions that are as even.
+
 Arithmetic is Python's own, sums are exact (fsum), and random numbers come from `random.Random.random`, whose sequence
 no version changes: the same seed gives the same walk on every machine.
 """
@@ -103,6 +104,7 @@ class RandomWalk:
 
     def avoid(self, unwanted: Collection[frozenset[str]], limit: Limit) -> list[list[Group]]:
         """The first partition found without a part (a set of group ids) in `unwanted`, else the one with the fewest.
+
         Bounds widen round by round, up to the largest group: parts of a greedy partition never differ by more.
         """
         fewest, best = self._num_of(unwanted), self._copy()

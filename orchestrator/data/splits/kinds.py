@@ -122,6 +122,7 @@ class KFold:
 
     def _repeats(self, pool: CasePool) -> list[list[tuple[str, ...]]]:
         """The validation part of each fold of each repeat; no two repeats share a fold.
+
         The same fold twice would be nearly the same fit twice: its error would not average out.
         """
         # at least so many groups form a fold of their own in every repeat

@@ -21,6 +21,7 @@ def kind_of(plan: SplitPlan) -> Kind | None:
 
 def resplit(plan: SplitPlan, sources: Sequence[Dataset], unseen: Sequence[Dataset]) -> SplitPlan:
     """A plan with other folds of the same cases; the plan itself where folds are centers or datasets, or were given.
+
     Few groups may give the same folds again: of `MAX_SEEDS` seeds the first with the fewest such folds is taken.
     Raises `BadSplit` if each of them leaves a fold without cases.
     """

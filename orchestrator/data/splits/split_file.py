@@ -149,6 +149,7 @@ def read_plan(
     near_duplicates: Iterable[tuple[str, str]] | None = None,
 ) -> SplitPlan:
     """The plan in a file; BadSplit if it contradicts itself, or was made for other data.
+
     A user's own file needs no more than {"folds": [{"train": [ids], "val": [ids]}, ...], "test": [ids]}, and may have
     "name", and "dropped": {reason: [ids]}; it is checked against `near_duplicates`. A file from write_plan contains its
     near-duplicates.

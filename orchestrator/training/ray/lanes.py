@@ -1,13 +1,11 @@
 """Warm lanes: long-lived Ray Train worker groups through which jobs pass one after another.
 
-A worker group costs seconds to start; a job that finds one waiting costs milliseconds. `Lanes` starts the groups, the
-`Dispatcher` actor hands jobs out and carries word back, and a trial talks to the dispatcher alone. What a job *is* does
-not matter here: lanes are given a callable that performs it.
-
-A job is stopped by asking it to return at the end of an epoch. A lane whose worker dies is started again by Ray Train
-and given back the job it held, which goes on from its checkpoint. Nodes may come and go: `Lanes` looks at the cluster
-every few seconds, starts lanes where there is room for more, and has the dispatcher queue again what was running on a
-node that is gone.
+Starting a worker group takes seconds; a job on a running one starts in milliseconds. `Lanes` starts the groups, the
+`Dispatcher` actor assigns jobs and forwards updates, and a trial communicates only with the dispatcher. Lanes are given
+a callable that performs a job, whatever it is. A job is stopped by letting it return at the end of an epoch. A lane
+whose worker dies is restarted by Ray Train and given the same job, which resumes from its checkpoint. Nodes may come
+and go: `Lanes` checks the cluster every few seconds, starts lanes where resources allow, and has jobs of lost nodes
+queued again.
 """
 
 from __future__ import annotations
@@ -42,36 +40,36 @@ from orchestrator.training.jobs import opened, sealed
 from orchestrator.training.memory import cap_memory, killed_for_memory
 from orchestrator.training.process import settle
 from orchestrator.training.ray import controllers
-from orchestrator.training.ray.dispatcher import OVER, Dispatcher, News
-from orchestrator.training.ray.lost_resources import free_deserted
+from orchestrator.training.ray.dispatcher import FINAL_STATES, Dispatcher, JobUpdate
+from orchestrator.training.ray.lost_resources import release_orphaned
 
 logger = logging.getLogger(__name__)
-# How often in a row a lane's Train run may give up before it ever asks for work, until the study gives up too.
+# Consecutive failures of a lane's Train run before it requests a job after which the study gives up.
 MAX_LANE_STARTS = 10
-# How Train says that the cluster has no room for a lane: it may have later.
-NO_ROOM = ("WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesError")
-# Seconds that Train waits for room before it says so; to close takes no longer.
+# Train's errors for a cluster without free resources for a lane; there may be some later.
+NO_RESOURCES = ("WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesError")
+# Seconds that Train waits for resources before it reports that; closing takes no longer.
 PLACEMENT_S = 10
-# Seconds between two looks at the cluster.
+# Seconds between checks of the cluster.
 WATCH_S = 3.0
-# Seconds that lanes are waited for once the system has asked the search to end: Slurm kills after 30.
+# Seconds to wait for lanes once the system has requested the search to end: Slurm kills after 30.
 DRAIN_S = 10.0
-DOCTOR = "`orchestrator doctor` says on which node what is wrong"
-# Seconds that lanes without a job have to go home: Train may hang while it brings up a worker, or ends one.
-LEAVE_S = 90.0
-# Seconds until those that wait for a lane know that it was killed.
+DOCTOR = "run `orchestrator doctor` to find the node and the cause"
+# Seconds to wait for lanes without a job to close: Train may hang while it starts or ends a worker.
+CLOSE_S = 90.0
+# Seconds until callers that wait for a killed lane notice.
 KILLED_S = 5.0
-# What another try would not change.
-CERTAIN = (torch.OutOfMemoryError, MemoryError, FitFailed, UserError)
+# Failures that another attempt would repeat.
+PERMANENT = (torch.OutOfMemoryError, MemoryError, FitFailed, UserError)
 
 Report = Callable[[dict[str, float]], bool]
-# perform(payload, device, loader_workers, report): True when finished, False when stopped by `report`.
+# perform(payload, device, loader_workers, report): True if finished, False if stopped by `report`.
 Perform = Callable[[Any, torch.device, int, Report], bool]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How many lanes, how wide, and what each worker holds."""
+    """Number and width of lanes, and resources of each worker."""
 
     num_lanes: int
     workers_per_lane: int
@@ -85,7 +83,7 @@ class Shape:
         return {"CPU": self.cpus_per_worker, **gpus}
 
     def num_on(self, nodes: list[dict[str, Any]]) -> int:
-        """How many such lanes the living nodes could hold, whoever else may be there."""
+        """Number of such lanes that fit on the living nodes, regardless of other users."""
         return (
             sum(self._workers_on(node["Resources"]) for node in nodes if node["Alive"])
             // self.workers_per_lane
@@ -100,10 +98,10 @@ class Shape:
 
 
 class Lanes:
-    """Worker groups that are up as long as this context is; `dispatcher` is the handle that trials are given."""
+    """Context in which worker groups are up; `dispatcher` is the handle for trials."""
 
     def __init__(self, perform: Perform, shape: Shape, storage: Path, max_lanes: float | None = None) -> None:
-        """`max_lanes`: as many may there be once the cluster has room for them; by default those of the shape."""
+        """`max_lanes`: most lanes if the cluster grows; by default those of the shape."""
         self.shape, self.perform, self.storage = shape, perform, storage
         self.max_lanes = max_lanes or shape.num_lanes
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -111,15 +109,15 @@ class Lanes:
         self.dispatcher: Any = (
             ray.remote(Dispatcher).options(scheduling_strategy=here, **options).remote()  # type: ignore[call-overload]
         )
-        # A Train run name that was used before would resume that run: never the same name twice.
+        # A Train run name that was used before would resume that run: names are unique.
         self.name = f"lane-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-        self.room = shape.num_lanes  # lanes that the cluster can hold
+        self.capacity = shape.num_lanes  # lanes that the cluster can hold
         self.up: set[int] = set()  # lanes with a Train run
-        self.given_up: set[int] = set()  # lanes that could not be started, again and again
-        self.turned_away: set[int] = set()  # lanes that found no room when they last tried to start
+        self.abandoned: set[int] = set()  # lanes whose starts failed too often
+        self.lacking_resources: set[int] = set()  # lanes that lacked resources at their last start
         self.counted = (0, 0, 0)
-        self.broken: str | None = None  # why no lane can be started at all
-        self.fault: Exception | None = None  # of the machine, or of the data: no fit is to blame
+        self.broken: str | None = None  # why no lane can be started
+        self.fault: Exception | None = None  # of the machine, or of the data, not of a fit
         self.closing = False
         self.changed = threading.Condition()
         self.threads: list[threading.Thread] = []
@@ -128,12 +126,12 @@ class Lanes:
     def __enter__(self) -> Lanes:
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACEMENT_S))
         self.before = controllers.controllers()  # of others
-        self._make_room(self.shape.num_lanes)
+        self._set_capacity(self.shape.num_lanes)
         self.watcher.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let every lane finish its epoch and go home; a scheduler that will kill us is not kept waiting for that."""
+        """Let every lane finish its epoch and close; within DRAIN_S if a scheduler is about to kill the process."""
         with self.changed:
             self.closing = True
             self.changed.notify_all()
@@ -143,23 +141,23 @@ class Lanes:
         self._leave_none()
 
     def _wait_for_end(self) -> None:
-        """Until all lanes have gone home. One that Ray cannot bring up, or down, is left to Ray: it holds no job."""
+        """Wait until all lanes have closed. Lanes that Ray cannot start or end are left to Ray: they have no job."""
         idle_since = None
         while (alive := [one for one in (self.watcher, *self.threads) if one.is_alive()]) and (
             seconds_since() < DRAIN_S
         ):
-            # Again and again: it may have been killed meanwhile.
+            # Repeatedly: the dispatcher may have been restarted meanwhile.
             ray.get(self.dispatcher.close.remote(), timeout=60)
             _, num_busy, _ = ray.get(self.dispatcher.count.remote(), timeout=60)
             idle_since = None if num_busy else idle_since or time.monotonic()
-            if idle_since is not None and time.monotonic() - idle_since > LEAVE_S:
+            if idle_since is not None and time.monotonic() - idle_since > CLOSE_S:
                 num_hanging = sum(one.is_alive() for one in self.threads)
                 logger.warning("%d lane(s) hang without a fit, and are left to Ray", num_hanging)
                 return
             alive[0].join(1.0)
 
     def _leave_none(self) -> None:
-        """A thread that waits for a Train run while Ray is shut down would end the process, with exit code 1."""
+        """Kill remaining Train runs: a thread waiting for one while Ray shuts down would end the process, with exit code 1."""
         if any(one.is_alive() for one in self.threads):
             with suppress(RayError):
                 controllers.kill(controllers.controllers() - self.before)
@@ -168,50 +166,50 @@ class Lanes:
                 one.join(max(0.0, deadline - time.monotonic()))
 
     def check_fault(self) -> Exception | None:
-        """Ask whether the lanes were halted; an answer stays."""
+        """The fault that halted the lanes, if any; it is kept once known."""
         with suppress(RayError):
             self.fault = self.fault or ray.get(self.dispatcher.why_halted.remote(), timeout=60)
         return self.fault
 
     def num_lanes(self) -> int:
-        """Lanes that there is room for now; at least one, for work can wait for a node to come."""
-        return max(1, self.room)
+        """Number of lanes that the cluster can hold now; at least one, since jobs can wait for a node."""
+        return max(1, self.capacity)
 
     def count(self) -> tuple[int, int, int]:
-        """Lanes that are up, those with a job, and jobs that wait; as last heard, if there is no answer in time."""
+        """Numbers of lanes that are up, with a job, and of queued jobs; the last known ones without a timely answer."""
         with suppress(RayError):
             self.counted = ray.get(self.dispatcher.count.remote(), timeout=1.0)
         if self.counted[0]:
-            self.turned_away.clear()
+            self.lacking_resources.clear()
         return self.counted
 
     @property
     def is_crowded(self) -> bool:
-        """Whether no lane is up because others hold what the cluster has."""
-        return self.room > 0 and self.counted[0] == 0 and bool(self.turned_away)
+        """Whether no lane is up because others hold the resources of the cluster."""
+        return self.capacity > 0 and self.counted[0] == 0 and bool(self.lacking_resources)
 
     def run(
         self, job_id: str, payload: Any, on_row: Callable[[dict[str, float]], None] = lambda row: None
     ) -> None:
         """Pass one job through a lane and wait for it. Raises `FitFailed` if it failed."""
 
-        def tell(job_id: str, news: News) -> None:
+        def forward(job_id: str, news: JobUpdate) -> None:
             for row in news.rows:
                 on_row(row)
 
-        if error := self.run_all({job_id: payload}, tell).get(job_id):
+        if error := self.run_all({job_id: payload}, forward).get(job_id):
             raise FitFailed(error)
 
     def run_all(
         self,
         jobs: Mapping[str, Any],
-        on_news: Callable[[str, News], None] = lambda job_id, news: None,
+        on_news: Callable[[str, JobUpdate], None] = lambda job_id, news: None,
         is_over: Callable[[], bool] = lambda: False,
     ) -> dict[str, str]:
         """Pass jobs through the lanes, as many at a time as there are lanes, and wait for all.
 
-        Returns those that failed, with their errors. Once `is_over` says so, those in flight stop after their epoch.
-        Raises `FitFailed` if no lane can be started, what halted the lanes, and `Interrupted`.
+        Returns the errors of failed jobs. Once `is_over` returns True, running jobs stop after their epoch.
+        Raises `FitFailed` if no lane can be started, the fault that halted the lanes, and `Interrupted`.
         """
         seen = dict.fromkeys(jobs, 0)
         failed: dict[str, str] = {}
@@ -223,13 +221,13 @@ class Lanes:
                 raise fault
             if self.broken is not None:
                 raise FitFailed(self.broken)
-            told: dict[str, News] = ray.get(self.dispatcher.follow.remote(seen))
-            for job_id, news in told.items():
+            updates: dict[str, JobUpdate] = ray.get(self.dispatcher.follow.remote(seen))
+            for job_id, news in updates.items():
                 seen[job_id] += len(news.rows)
                 on_news(job_id, news)
-                if news.state in OVER:
+                if news.state in FINAL_STATES:
                     del seen[job_id]
-                if news.state == "stopped":  # together with its dispatcher, or by a trial that shared it
+                if news.state == "stopped":  # by a restart of the dispatcher, or by a trial that shared it
                     ray.get(self.dispatcher.submit.remote(job_id, sealed(jobs[job_id])))
                     seen[job_id] = 0
                 if news.state == "failed":
@@ -239,81 +237,81 @@ class Lanes:
         return failed
 
     def _watch(self) -> None:
-        """Follow the cluster: as many lanes as it has room for, and no job on a node that is gone."""
+        """Adapt to the cluster: as many lanes as it can hold, and no job on a lost node."""
         while not self._is_closing_within(WATCH_S):
             nodes = ray.nodes()
             gone = [node["NodeID"] for node in nodes if not node["Alive"]]
             try:
-                ray.get(self.dispatcher.lose.remote(gone))
-            except RayError as error:  # it is just being started again
-                logger.info("the lanes are looked at again in a moment: %s", error)
+                ray.get(self.dispatcher.nodes_lost.remote(gone))
+            except RayError as error:  # the dispatcher is being restarted
+                logger.info("the lanes are checked again in a moment: %s", error)
             self.check_fault()
-            self._make_room(int(min(self.max_lanes, self.shape.num_on(nodes))))
+            self._set_capacity(int(min(self.max_lanes, self.shape.num_on(nodes))))
 
-    def _make_room(self, num_lanes: int) -> None:
+    def _set_capacity(self, num_lanes: int) -> None:
         with self.changed:
-            self.room = num_lanes
+            self.capacity = num_lanes
             for lane in range(len(self.threads), num_lanes):
                 self.threads.append(threading.Thread(target=self._run, args=(lane,), daemon=True))
                 self.threads[lane].start()
             self.changed.notify_all()
 
     def _run(self, lane: int) -> None:
-        """Keep one lane up, where there is room for it, until it is sent home.
+        """Keep one lane up while the cluster can hold it, until it closes.
 
-        Train starts a worker group again when a worker dies. But its controller gives up if there is no room, or if it
-        was just talking to that worker. Then the whole run is started again, under a name of its own.
+        Train restarts a worker group when a worker dies. But its controller fails without resources, or if it was just
+        communicating with that worker. Then the whole run is started again under a new name.
         """
         failures = 0
         for start in itertools.count():
-            if not self._finds_room(lane):
+            if not self._acquire_place(lane):
                 return
             try:
                 if start:
-                    free_deserted()
+                    release_orphaned()
                 self._trainer(lane, f"{self.name}-{lane}-{start}").fit()
                 return
-            except Exception as failure:  # of Train, of a file system, whatever: another start may do
+            except Exception as failure:  # of Train, of a file system, any: another start may succeed
                 if self.closing:
                     return
                 if lasts(failure):
                     self.fault = self.fault or machine_fault(failure)
-                was_up, no_room = self._departs(lane), _is_for_want_of_room(failure)
-                failures = 0 if was_up or no_room else failures + 1
-                (self.turned_away.add if no_room else self.turned_away.discard)(lane)
+                was_up, lacks_resources = self._lane_ended(lane), _lacks_resources(failure)
+                failures = 0 if was_up or lacks_resources else failures + 1
+                (self.lacking_resources.add if lacks_resources else self.lacking_resources.discard)(lane)
                 error, fault = traceback.format_exc(), machine_fault(failure)
             finally:
-                self._gives_room(lane)
+                self._release_place(lane)
             if failures == MAX_LANE_STARTS:
-                self._gives_up(lane, error, fault)
+                self._abandon(lane, error, fault)
                 return
             self._is_closing_within(1.0)
 
-    def _finds_room(self, lane: int) -> bool:
-        """Wait for room and take it; False when it is time to go home."""
+    def _acquire_place(self, lane: int) -> bool:
+        """Wait until the cluster can hold another lane, and count this one; False when closing."""
         with self.changed:
-            self.changed.wait_for(lambda: self.closing or len(self.up) < self.room)
+            self.changed.wait_for(lambda: self.closing or len(self.up) < self.capacity)
             self.up.add(lane)
             return not self.closing
 
-    def _gives_room(self, lane: int) -> None:
+    def _release_place(self, lane: int) -> None:
         with self.changed:
             self.up.discard(lane)
             self.changed.notify_all()
 
-    def _departs(self, lane: int) -> bool:
-        """Say that a lane's Train run has ended; whether the lane was ever up in it."""
+    def _lane_ended(self, lane: int) -> bool:
+        """Report that a lane's Train run has ended; return whether the lane was up in it."""
         try:
-            return ray.get(self.dispatcher.depart.remote(lane))
-        except RayError:  # it is just being started again, and knows of no lane
+            return ray.get(self.dispatcher.lane_ended.remote(lane))
+        except RayError:  # it is being restarted, and knows no lane
             return False
 
-    def _gives_up(self, lane: int, error: str, fault: Exception | None) -> None:
-        """A lane cannot be started; others may still be, on other nodes."""
-        logger.warning("lane %d cannot be started, and is given up: %s", lane, error)
+    def _abandon(self, lane: int, error: str, fault: Exception | None) -> None:
+        """Abandon a lane that cannot be started; others may still run, on other nodes."""
+        logger.warning("lane %d cannot be started, and is abandoned: %s", lane, error)
         with self.changed:
-            self.given_up.add(lane)
-            if len(self.given_up) == len(self.threads):
+            self.abandoned.add(lane)
+            if len(self.abandoned) == len(self.threads):
                 self.fault = self.fault or fault
                 self.broken = f"lane {lane} ended:\n{error}"
 
@@ -344,33 +342,33 @@ class Lanes:
                 storage_path=str(self.storage),
                 failure_config=FailureConfig(
                     max_failures=-1,
-                    controller_failure_limit=0,  # type: ignore[call-arg]  # of Train's second version
+                    controller_failure_limit=0,  # type: ignore[call-arg]  # of Train V2
                 ),
-                callbacks=[_Losses(self.dispatcher, lane)],  # type: ignore[list-item]  # of Train's second version
+                callbacks=[_WorkerFailures(self.dispatcher, lane)],  # type: ignore[list-item]  # of Train V2
             ),
         )
 
 
-def _is_for_want_of_room(failure: Exception) -> bool:
-    return isinstance(failure, ControllerError) and type(failure.controller_failure).__name__ in NO_ROOM
+def _lacks_resources(failure: Exception) -> bool:
+    return isinstance(failure, ControllerError) and type(failure.controller_failure).__name__ in NO_RESOURCES
 
 
-class _Losses(UserCallback):
-    """In Train's controller: tells the dispatcher of workers that the machine took, or that never get to work."""
+class _WorkerFailures(UserCallback):
+    """Callback in Train's controller that reports lost workers, and workers that never start, to the dispatcher."""
 
     def __init__(self, dispatcher: Any, lane: int) -> None:
         self.dispatcher, self.lane = dispatcher, lane
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        lost = next((error for error in worker_exceptions.values() if is_loss(error)), None)
-        if lost is not None:
-            fault = machine_fault(lost) or fault_of("this cluster", str(lost), "see why its nodes go")
-            ray.get(self.dispatcher.lost.remote(self.lane, fault))
+        loss = next((error for error in worker_exceptions.values() if is_loss(error)), None)
+        if loss is not None:
+            fault = machine_fault(loss) or fault_of("this cluster", str(loss), "find out why its nodes fail")
+            ray.get(self.dispatcher.worker_lost.remote(self.lane, fault))
             return
         failure = next(iter(worker_exceptions.values()))
         fault = machine_fault(failure) or fault_of("this cluster", _no_start(failure), DOCTOR)
-        if ray.get(self.dispatcher.stumbled.remote(self.lane, fault)):
-            raise fault  # else Train would start workers for ever
+        if ray.get(self.dispatcher.workers_failed.remote(self.lane, fault)):
+            raise fault  # otherwise Train would start workers forever
 
 
 def _no_start(failure: Exception) -> str:
@@ -379,12 +377,12 @@ def _no_start(failure: Exception) -> str:
 
 
 def serve(config: dict[str, Any]) -> None:
-    """The life of one lane worker: take a job, perform it with the other ranks, say how it ended."""
+    """Main loop of a lane worker: take a job, perform it with the other ranks, report its end."""
     dispatcher, lane, perform = config["dispatcher"], config["lane"], config["perform"]
     cpus = max(1, round(config["cpus"]))
     settle(cpus)
     device = ray.train.torch.get_device() if config["device"] == "cuda" else torch.device("cpu")
-    if (fault := refused(device)) is not None:  # no fit is to blame, so none is begun
+    if (fault := refused(device)) is not None:  # no fit is to blame, so none is started
         ray.get(dispatcher.halt.remote(fault))
         return
     if device.type == "cuda" and config["gpus"] < 1:
@@ -408,14 +406,14 @@ def serve(config: dict[str, Any]) -> None:
         try:
             finished = perform(payload, device, cpus - 1 if device.type == "cuda" else 0, report)
         except Exception as failure:
-            if (reason := _halts(failure)) is not None:
+            if (reason := _halting_failure(failure)) is not None:
                 ray.get(dispatcher.halt.remote(reason))
                 if workers.size() > 1:
                     raise
                 ray.get(dispatcher.end.remote(lane, job_id, "stopped"))
             elif not _is_known_to_all(failure):
-                # Other ranks may be waiting inside a collective: only a new worker group gets out of that.
-                _tell_why(dispatcher, lane, job_id, failure)
+                # Other ranks may be waiting inside a collective, which only a new worker group resolves.
+                _report_failure(dispatcher, lane, job_id, failure)
                 raise
             elif first:
                 ray.get(dispatcher.end.remote(lane, job_id, "failed", str(failure)))
@@ -425,7 +423,7 @@ def serve(config: dict[str, Any]) -> None:
 
 
 def refused(device: torch.device) -> MachineFault | None:
-    """Why a worker of this lane cannot train on its GPU, if one cannot; the same on every rank."""
+    """The fault that keeps a worker of this lane from training on its GPU, or None; the same on every rank."""
     fault = None
     try:
         refuse_without_kernels([device.index or 0] if device.type == "cuda" else [])
@@ -434,26 +432,26 @@ def refused(device: torch.device) -> MachineFault | None:
     return next((one for one in workers.gather(fault) if one is not None), None)
 
 
-def _halts(failure: Exception) -> Exception | None:
-    """What no other try, and no other fit, would get around: a full disk, or data that is not as it was."""
+def _halting_failure(failure: Exception) -> Exception | None:
+    """The error if no other attempt or fit could avoid it: a full disk, changed data; None otherwise."""
     if isinstance(failure, UserError) and not isinstance(failure, BadMachine):
         return failure
     return machine_fault(failure) if not isinstance(failure, FitFailed) and lasts(failure) else None
 
 
 def _is_known_to_all(failure: Exception) -> bool:
-    """A fit fails on every rank alike, and the lane goes on; but memory may run out on one of several."""
+    """Whether all ranks see this failure: a failed fit is one, but memory may run out on a single rank."""
     return isinstance(failure, FitFailed) and (workers.size() == 1 or not isinstance(failure, OutOfMemory))
 
 
-def _tell_why(dispatcher: Any, lane: int, job_id: str, failure: Exception) -> None:
+def _report_failure(dispatcher: Any, lane: int, job_id: str, failure: Exception) -> None:
     error = str(failure) if isinstance(failure, FitFailed) else _last_line(failure)
     again = isinstance(failure, OutOfMemory) and failure.again
     fault = None if isinstance(failure, FitFailed) else machine_fault(failure)
-    if isinstance(failure, CERTAIN) and not again and fault is None:
+    if isinstance(failure, PERMANENT) and not again and fault is None:
         ray.get(dispatcher.end.remote(lane, job_id, "failed", error))
     else:
-        ray.get(dispatcher.crashed.remote(job_id, error, again, fault))
+        ray.get(dispatcher.job_crashed.remote(job_id, error, again, fault))
 
 
 def _last_line(failure: Exception) -> str:

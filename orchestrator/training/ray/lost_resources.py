@@ -1,8 +1,8 @@
-"""Room in the cluster that a dead Train controller left taken.
+"""Cluster resources still held by a dead Train controller.
 
-A worker that dies while its group is about to start fails the controller before it knows the group as its own: the
-group's place is not given back, and Ray keeps what an actor placed until the whole job ends, though the actor is dead
-(Ray 2.60). A lane would wait for its own old place forever.
+If a worker dies just before its group starts, the controller fails before it owns the group: the placement group is
+not released, and Ray keeps the placement groups of a dead actor until the job ends (Ray 2.60). A lane would wait for
+the resources of its own earlier start forever.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 from orchestrator.common.private_api import private
 
 
-def free_deserted() -> int:
-    """Give back every place that an actor of this job took and that outlived it; return how many those were."""
-    deserted = [place for place in _places() if _is_deserted(place)]
-    for place in deserted:
-        remove_placement_group(PlacementGroup(private("PlacementGroupID")(place.placement_group_id)))
-    return len(deserted)
+def release_orphaned() -> int:
+    """Release every placement group of this job whose actor is dead; return their number."""
+    orphaned = [group for group in _placement_groups() if _is_orphaned(group)]
+    for group in orphaned:
+        remove_placement_group(PlacementGroup(private("PlacementGroupID")(group.placement_group_id)))
+    return len(orphaned)
 
 
-def _places() -> list[Any]:
-    """Every placement group of the cluster. The public table does not name their creators."""
+def _placement_groups() -> list[Any]:
+    """All placement groups of the cluster; the public table lacks their creators."""
     accessor = private("ray_state")._connect_and_get_accessor()
     parse = private("PlacementGroupTableData").FromString
     return [parse(serialized) for serialized in accessor.get_placement_group_table()]
 
 
-def _is_deserted(place: Any) -> bool:
-    is_ours = place.creator_job_id.hex() == ray.get_runtime_context().get_job_id()
-    by_driver = set(place.creator_actor_id) == {0xFF}  # nobody's id
-    is_there = place.state != private("PlacementGroupTableData").REMOVED  # or still asked for
-    return is_ours and is_there and place.creator_actor_dead and not by_driver and not place.is_detached
+def _is_orphaned(group: Any) -> bool:
+    is_ours = group.creator_job_id.hex() == ray.get_runtime_context().get_job_id()
+    by_driver = set(group.creator_actor_id) == {0xFF}  # the nil id
+    is_there = group.state != private("PlacementGroupTableData").REMOVED  # or still pending
+    return is_ours and is_there and group.creator_actor_dead and not by_driver and not group.is_detached

@@ -22,9 +22,7 @@ def files(masks: list[np.ndarray], *, same_image: bool = False) -> dict[str, Con
 def test_a_mask_that_several_images_share_is_said_with_their_names(tmp_path):
     masks = [*MASKS[:6], MASKS[0], MASKS[4], MASKS[0]]
     dataset, printed = add(tmp_path, files(masks))
-    assert "5 images have exactly the same mask as other images (0, 6, 8; 4, 7)" in printed.replace(
-        "\n", " "
-    )
+    assert "5 images have exactly the same mask as other images (0, 6, 8; 4, 7)" in printed.replace("\n", " ")
     assert any("(0, 6, 8; 4, 7)" in remark for remark in dataset.remarks)
 
 

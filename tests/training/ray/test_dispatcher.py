@@ -5,7 +5,7 @@ import pytest
 
 from orchestrator.common.errors import MachineFault
 from orchestrator.training.ray import dispatcher as dispatcher_module
-from orchestrator.training.ray.dispatcher import MAX_LOSSES, MAX_STARTS, MAX_STUMBLES, Dispatcher
+from orchestrator.training.ray.dispatcher import MAX_LOSSES, MAX_STARTS, MAX_WORKER_FAILURES, Dispatcher
 
 ROW = {"epoch": 0}
 FULL = MachineFault("/home/x", "no space left on device")
@@ -84,8 +84,8 @@ def test_a_job_that_is_asked_for_twice_is_handed_out_once():
 
 def test_a_shared_job_goes_on_until_the_last_one_leaves():
     async def conversation(dispatcher):
-        for who in ("one", "other", "one"):  # again: its process was killed, and is back
-            await dispatcher.submit("a", b"1", who)
+        for follower in ("one", "other", "one"):  # again: its process was killed, and is back
+            await dispatcher.submit("a", b"1", follower)
         await dispatcher.take(0)
         await dispatcher.leave("a", "one")
         assert await dispatcher.progress(0, "a", ROW)
@@ -133,7 +133,7 @@ def test_a_job_whose_lane_died_too_often_fails_with_the_last_error():
         await dispatcher.submit("a", b"1")
         for _ in range(MAX_STARTS):
             assert await dispatcher.take(0) == ("a", b"1")
-            await dispatcher.crashed("a", "RuntimeError: no space left")
+            await dispatcher.job_crashed("a", "RuntimeError: no space left")
         assert await dispatcher.take(0) == "wait"
         news = (await dispatcher.follow({"a": 0}))["a"]
         assert news.state == "failed"
@@ -148,7 +148,7 @@ def test_what_ran_on_a_node_that_is_gone_is_the_next_job_of_another_lane():
             await dispatcher.submit(job_id, job_id.upper().encode())
             await dispatcher.take(number, "", [f"node {number}", "node 3"] if number else ["node 0"])
         await dispatcher.submit("d", b"D")
-        await dispatcher.lose(["node 1", "node 9"])
+        await dispatcher.nodes_lost(["node 1", "node 9"])
         assert not await dispatcher.progress(1, "b", ROW)  # a worker that was only out of reach
         await dispatcher.end(1, "b", "failed", "nobody answers")
         assert await dispatcher.take(4) == ("b", b"B")
@@ -164,7 +164,7 @@ def test_nodes_that_go_do_not_wear_a_job_out():
         await dispatcher.submit("a", b"1")
         for number in range(2 * MAX_STARTS):
             assert await dispatcher.take(number, "", [f"node {number}"]) == ("a", b"1")
-            await dispatcher.lose([f"node {number}"])
+            await dispatcher.nodes_lost([f"node {number}"])
         assert await dispatcher.take(99) == ("a", b"1")
 
     talk(conversation)
@@ -174,13 +174,13 @@ def test_a_job_that_nobody_wants_any_more_is_not_handed_out_again():
     async def conversation(dispatcher):
         await dispatcher.submit("a", b"1")
         await dispatcher.take(0, "", ["node 0"])
-        await dispatcher.lose(["node 0"])
+        await dispatcher.nodes_lost(["node 0"])
         await dispatcher.leave("a")
         assert await dispatcher.take(1) == "wait"
         await dispatcher.submit("b", b"2")
         await dispatcher.take(1, "", ["node 1"])
         await dispatcher.leave("b")
-        await dispatcher.lose(["node 1"])
+        await dispatcher.nodes_lost(["node 1"])
         assert await dispatcher.take(2) == "wait"
 
     talk(conversation)
@@ -194,7 +194,7 @@ def test_others_have_what_a_lane_held_whose_run_has_ended():
         await dispatcher.take(0)
         waiting = asyncio.create_task(dispatcher.take(1))
         await asyncio.sleep(0)
-        assert await dispatcher.depart(0)
+        assert await dispatcher.lane_ended(0)
         assert await waiting == ("a", b"1")
 
     talk(conversation)
@@ -211,7 +211,7 @@ def test_a_job_is_not_handed_to_workers_that_are_gone():
         await dispatcher.end(0, "b", "finished")
         dead = asyncio.create_task(dispatcher.take(0, "first"))
         await asyncio.sleep(0)
-        await dispatcher.depart(0)
+        await dispatcher.lane_ended(0)
         await dispatcher.submit("a", b"1")
         assert await dead == "wait"
         assert await dispatcher.take(0, "third") == ("a", b"1")
@@ -223,7 +223,7 @@ def test_a_dispatcher_that_was_started_again_leaves_a_fit_with_who_holds_it():
     async def conversation(dispatcher):
         assert not await dispatcher.progress(0, "a", ROW)
         await dispatcher.end(0, "a", "stopped")
-        await dispatcher.crashed("a", "killed")
+        await dispatcher.job_crashed("a", "killed")
         await dispatcher.leave("a")
         assert (await dispatcher.follow({"a": 7}))["a"].state == "stopped"
         await dispatcher.submit("a", b"1")
@@ -239,10 +239,10 @@ def test_a_dispatcher_that_was_started_again_leaves_a_fit_with_who_holds_it():
 
 def test_a_lane_says_whether_it_was_ever_up():
     async def conversation(dispatcher):
-        assert not await dispatcher.depart(0)
+        assert not await dispatcher.lane_ended(0)
         await dispatcher.take(0)
         assert await dispatcher.num_ready() == 1
-        assert await dispatcher.depart(0)
+        assert await dispatcher.lane_ended(0)
         assert await dispatcher.num_ready() == 0
 
     talk(conversation)
@@ -253,8 +253,8 @@ def test_a_start_with_less_memory_to_need_is_not_counted():
         await dispatcher.submit("a", b"1")
         assert await dispatcher.take(0) == ("a", b"1")
         for _ in range(2 * MAX_STARTS):
-            await dispatcher.crashed("a", "8 images at a time do not fit", excused=True)
-            await dispatcher.crashed("a", "connection closed by peer")
+            await dispatcher.job_crashed("a", "8 images at a time do not fit", is_uncounted=True)
+            await dispatcher.job_crashed("a", "connection closed by peer")
             assert await dispatcher.take(0) == ("a", b"1")
         for _ in range(MAX_STARTS - 1):
             assert await dispatcher.take(0) == ("a", b"1")
@@ -296,7 +296,7 @@ def test_a_job_that_the_machine_fails_every_time_is_stopped_and_never_failed():
         await dispatcher.submit("a", b"1")
         for start in range(MAX_STARTS):
             assert await dispatcher.take(0, str(start)) == ("a", b"1")
-            await dispatcher.crashed("a", "OSError: [Errno 5] Input/output error", fault=FULL)
+            await dispatcher.job_crashed("a", "OSError: [Errno 5] Input/output error", fault=FULL)
         await dispatcher.take(0, "next")
         assert (await dispatcher.follow({"a": 0}))["a"].state == "stopped"
         assert await dispatcher.why_halted() is FULL
@@ -309,7 +309,7 @@ def test_a_fault_that_passed_is_not_held_against_what_crashes_later():
         await dispatcher.submit("a", b"1")
         for start in range(MAX_STARTS):
             await dispatcher.take(0, str(start))
-            await dispatcher.crashed("a", "a bug", fault=FULL if start == 0 else None)
+            await dispatcher.job_crashed("a", "a bug", fault=FULL if start == 0 else None)
         await dispatcher.take(0, "next")
         assert (await dispatcher.follow({"a": 0}))["a"].state == "failed"
 
@@ -321,12 +321,12 @@ def test_workers_that_the_machine_takes_cost_a_job_no_start_until_that_never_end
         await dispatcher.submit("a", b"1")
         for start in range(MAX_STARTS + 2):
             assert await dispatcher.take(0, str(start)) == ("a", b"1")
-            await dispatcher.lost(0, FULL)
+            await dispatcher.worker_lost(0, FULL)
         assert await dispatcher.why_halted() is None
         await dispatcher.take(0, "again")
         assert await dispatcher.progress(0, "a", ROW) and dispatcher.num_losses == 0
         for _ in range(MAX_LOSSES):
-            await dispatcher.lost(0, FULL)
+            await dispatcher.worker_lost(0, FULL)
         assert await dispatcher.why_halted() is FULL
 
     talk(conversation)
@@ -335,13 +335,13 @@ def test_workers_that_the_machine_takes_cost_a_job_no_start_until_that_never_end
 def test_workers_that_never_come_as_far_as_asking_for_a_job_halt_the_search_and_others_do_not():
     async def conversation(dispatcher):
         await dispatcher.submit("a", b"1")
-        for start in range(MAX_STUMBLES + 2):  # their jobs fail, and they ask again
+        for start in range(MAX_WORKER_FAILURES + 2):  # their jobs fail, and they ask again
             await dispatcher.take(0, str(start))
-            assert not await dispatcher.stumbled(0, FULL)
-        for _ in range(MAX_STUMBLES):
-            assert not await dispatcher.stumbled(1, FULL)
+            assert not await dispatcher.workers_failed(0, FULL)
+        for _ in range(MAX_WORKER_FAILURES):
+            assert not await dispatcher.workers_failed(1, FULL)
         assert await dispatcher.why_halted() is None
-        assert await dispatcher.stumbled(1, FULL) and await dispatcher.why_halted() is FULL
+        assert await dispatcher.workers_failed(1, FULL) and await dispatcher.why_halted() is FULL
 
     talk(conversation)
 

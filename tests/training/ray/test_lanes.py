@@ -23,7 +23,7 @@ from orchestrator.search.records.ledger import Ledger
 from orchestrator.training.jobs import sealed
 from orchestrator.training.ray import controllers
 from orchestrator.training.ray import lanes as lane
-from orchestrator.training.ray.dispatcher import MAX_STARTS, OVER, News
+from orchestrator.training.ray.dispatcher import FINAL_STATES, MAX_STARTS, JobUpdate
 from orchestrator.training.ray.lanes import Lanes, Shape
 
 TWO_WORKERS = Shape(num_lanes=1, workers_per_lane=2, cpus_per_worker=1, gpus_per_worker=0, device="cpu")
@@ -99,11 +99,11 @@ def run(lanes: Lanes, job_id: str, toy: Toy = Toy()) -> list[dict[str, Any]]:  #
     return rows
 
 
-def wait_for(lanes: Lanes, job_id: str, *, over: bool) -> News:
+def wait_for(lanes: Lanes, job_id: str, *, over: bool) -> JobUpdate:
     """Follow a job from its start until it is over, or until its first row."""
     while True:
         news = ray.get(lanes.dispatcher.follow.remote({job_id: 0})).get(job_id)
-        if news and (news.state in OVER) == over:
+        if news and (news.state in FINAL_STATES) == over:
             return news
         time.sleep(0.05)
 
@@ -172,8 +172,8 @@ def test_a_job_that_nobody_wants_any_more_stops_after_its_epoch(lanes):
 
 def test_two_trials_that_ask_for_one_job_share_it(lanes):
     toy = Toy(epochs=20, seconds=0.05)
-    for who in ("one", "other"):
-        ray.get(lanes.dispatcher.submit.remote("twice", sealed(toy), who))
+    for follower in ("one", "other"):
+        ray.get(lanes.dispatcher.submit.remote("twice", sealed(toy), follower))
     ray.get(lanes.dispatcher.leave.remote("twice", "one"))
     news = wait_for(lanes, "twice", over=True)
     assert (news.state, len(news.rows)) == ("finished", 20)
@@ -202,7 +202,7 @@ def test_who_waits_hears_that_no_lane_can_be_started_but_one_will_do(tmp_path, m
     monkeypatch.setattr(Unstartable, "first", num_good)
     with Unstartable(toy_jobs.perform, HALF_A_GPU, tmp_path) as halves:
         if num_good:
-            assert len(run(halves, "job")) == 2 and halves.given_up == {1}
+            assert len(run(halves, "job")) == 2 and halves.abandoned == {1}
         else:
             with pytest.raises(FitFailed, match="no such folder"):
                 run(halves, "job")

@@ -10,7 +10,7 @@ import pytest
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
-from orchestrator.training.ray.lost_resources import free_deserted
+from orchestrator.training.ray.lost_resources import release_orphaned
 
 
 @pytest.fixture(autouse=True)
@@ -37,11 +37,11 @@ def test_what_a_dead_actor_took_is_given_back_and_nothing_else():
     makers = [Maker.remote(), Maker.remote()]  # type: ignore[attr-defined]
     (deserted, awaited), (kept, waiting) = ray.get([maker.take.remote() for maker in makers])
     own = take()
-    assert free_deserted() == 0
+    assert release_orphaned() == 0
 
     ray.kill(makers[0])
     deadline = time.monotonic() + 60
-    while not free_deserted():
+    while not release_orphaned():
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
@@ -51,5 +51,5 @@ def test_what_a_dead_actor_took_is_given_back_and_nothing_else():
     places = (deserted, awaited, kept, waiting, own)
     states = [ray.util.placement_group_table(place)["state"] for place in places]
     assert states == ["REMOVED", "REMOVED", "CREATED", "PENDING", "CREATED"]
-    assert free_deserted() == 0
+    assert release_orphaned() == 0
     remove_placement_group(own)
