@@ -1,1 +1,1 @@
-"""Errors, files, signals and this process: what every room needs, and what needs no other room."""
+"""Errors, files, signals and process properties: used by every room, without using any other."""

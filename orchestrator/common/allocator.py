@@ -1,15 +1,15 @@
-"""Memory that a process freed stays its own, where the C library is glibc.
+"""Keeping freed memory within a process, where the C library is glibc.
 
-It gives large blocks back to the system, and each page of new memory costs a fault: nearly a third of a training step
+glibc returns large blocks to the system, and each page of new memory costs a fault: nearly a third of a training step
 of U-Net on one core (tests/benchmarks/kept_memory.py), and of finding the landmarks of a frame. A process that keeps
-them stays as large as its peak.
+freed memory stays as large as its peak.
 """
 
 from __future__ import annotations
 
 import ctypes
 
-# For processes that are yet to start: one pool for all threads, from which large blocks come, too, and no return.
+# Environment of new processes: one arena for all threads, also for large blocks, and nothing returned.
 KEEP_FREED_MEMORY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
@@ -19,7 +19,7 @@ MALLOPT = {-8: 1, -4: 0, -1: -1}  # the same by mallopt(3), numbered as in <mall
 
 
 def keep_freed_memory() -> None:
-    """In this process, from now on. A thread that has a pool of memory already keeps it."""
+    """Keep freed memory in this process from now on. A thread that already has an arena keeps it."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         for which, value in MALLOPT.items():

@@ -1,4 +1,4 @@
-"""How many CPU cores this process may use: fewer than the machine has under Slurm, in a container, after `taskset`."""
+"""Number of CPU cores that this process may use; under Slurm, in containers or after `taskset` not all."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Pool = TypeVar("Pool", bound=Executor)
 
 
 def usable_cpus() -> int:
-    """The fewest of: cores of the affinity mask, the cgroup's quota rounded up, SLURM_CPUS_PER_TASK; at least 1."""
+    """The minimum of: cores of the affinity mask, the cgroup's quota rounded up, SLURM_CPUS_PER_TASK; at least 1."""
     limits = [len(usable_ids()), *cgroup_quotas(Path("/")), *_of_slurm(os.environ)]
     return max(1, min(limits))
 
 
 def usable_ids() -> frozenset[int]:
-    """The cores that the scheduler may put this process on."""
+    """The cores on which the scheduler may run this process."""
     if hasattr(os, "sched_getaffinity"):
         return frozenset(os.sched_getaffinity(0))
     return frozenset(range(os.cpu_count() or 1))
@@ -28,7 +28,7 @@ def usable_ids() -> frozenset[int]:
 
 @contextmanager
 def pooled(pool: Pool) -> Iterator[Pool]:
-    """A pool that begins nothing more once the work in it is given up: who presses Ctrl-C waits for no queue."""
+    """Context that cancels the pool's queue on an exception, so that Ctrl-C does not wait for it."""
     try:
         yield pool
     except BaseException:
@@ -43,7 +43,7 @@ def _of_slurm(environment: Mapping[str, str]) -> list[int]:
 
 
 def cgroup_quotas(root: Path) -> list[int]:
-    """Cores that the control group of this process, and each around it, grants, rounded up; [] without a limit."""
+    """Cores that the control group of this process, and each parent group, allows, rounded up; [] without a limit."""
     found = []
     for folder in _groups(root):
         limit = _read(folder / "cpu.max") or " ".join(
@@ -56,9 +56,9 @@ def cgroup_quotas(root: Path) -> list[int]:
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """Folders of the groups that count CPU time, from the innermost out: version 2, and version 1's controller.
+    """Folders of the groups that account CPU time, innermost first: of version 2, and of version 1's controller.
 
-    A container that shares the host's names finds its own group at the mount itself.
+    In a container that shares the host's names, its own group is the mount itself.
     """
     mount = root / "sys/fs/cgroup"
     for line in _read(root / "proc/self/cgroup").splitlines():

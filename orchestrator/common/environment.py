@@ -1,4 +1,4 @@
-"""Environment variables that hold for a while."""
+"""Temporary values of environment variables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def environment(name: str, value: str | None) -> Iterator[None]:
-    """A variable of this process and of those that it starts, or None for its absence, for as long as this lasts."""
+    """Context in which a variable has this value (None: is unset), for this process and its children."""
     before = os.environ.get(name)
     _set(name, value)
     try:

@@ -1,16 +1,16 @@
-"""What a user can get wrong, as a tree. Everything outside this tree is a bug and keeps its traceback.
+"""Errors that users can correct, as a tree. Everything outside this tree is a bug and keeps its traceback.
 
 UserError            exit code 2
 ├── BadSpace         a search-space file
 ├── BadData          a dataset: files, pairs, groups
 ├── BadSplit         a split plan: too few groups, changed data
-├── BadStudy         a study: unknown, made with other settings, nothing finished yet
-├── BadMachine       what was asked does not fit this machine or cluster
-│   └── MachineFault a disk, a network or the memory failed: nothing that was asked is wrong
+├── BadStudy         a study: unknown, created with another configuration, nothing finished yet
+├── BadMachine       a request that does not fit this machine or cluster
+│   └── MachineFault a disk, a network or the memory failed: the request itself is valid
 ├── BadBundle        an exported model that cannot be read
-└── Several          more than one of these, told at once
-FitFailed            one fit went wrong (diverged, worker died); the study goes on
-└── OutOfMemory      on one worker: its peers may know nothing of it
+└── Several          several of these, reported at once
+FitFailed            one fit failed (diverged, worker died); the study continues
+└── OutOfMemory      on one worker; its peers may not have noticed
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from orchestrator.common.redaction import without_secrets
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: where, and every problem found there; without the secrets of URLs."""
+    """A mistake that the user can correct: where, and every problem found there; secrets of URLs are removed."""
 
     def __init__(self, where: str, problems: str | Sequence[str]) -> None:
         self.where = without_secrets(where)
@@ -41,7 +41,7 @@ class UserError(Exception):
 
     @property
     def each(self) -> tuple[UserError, ...]:
-        """One message each."""
+        """This error, or the errors that it combines."""
         return (self,)
 
 
@@ -54,19 +54,19 @@ class BadData(UserError):
 
 
 class BadSplit(UserError):
-    """A split that cannot be made, or that does not fit the data any more."""
+    """A split that cannot be made, or that does not fit the data."""
 
 
 class BadStudy(UserError):
-    """A study that does not exist, holds nothing yet, or was made with other settings."""
+    """A study that does not exist, has no results yet, or was created with another configuration."""
 
 
 class BadMachine(UserError):
-    """Something was asked for that this machine or cluster does not have."""
+    """A request for something that this machine or cluster does not have."""
 
 
 class MachineFault(BadMachine):
-    """A disk, a network or the memory failed. It says nothing of what was tried: the same command goes on later."""
+    """A disk, a network or the memory failed. The request is valid: the same command continues later."""
 
 
 class BadBundle(UserError):
@@ -89,31 +89,31 @@ class Several(UserError):
 
 
 class Mistakes:
-    """Collects mistakes in places that do not hang on each other, so that a user hears of all at once."""
+    """Collects mistakes from independent places, so that all are reported at once."""
 
     def __init__(self) -> None:
         self.found: list[UserError] = []
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Note a mistake that is met in here, and go on behind it."""
+        """Context that records a mistake and continues after the block."""
         try:
             yield
         except UserError as mistake:
             self.found.append(mistake)
 
     def tell(self) -> None:
-        """Raise what was found: one mistake as it is, several as `Several`."""
+        """Raise what was recorded: a single mistake as it is, several as `Several`."""
         if self.found:
             raise self.found[0] if len(self.found) == 1 else Several(self.found)
 
 
 class FitFailed(Exception):
-    """One fit ended without a score; the message says why."""
+    """One fit ended without a score; the message has the reason."""
 
 
 class OutOfMemory(FitFailed):
-    """The memory of one worker ran out; `again` says whether a next try would take fewer images at a time."""
+    """The memory of one worker ran out; `again`: whether another attempt would take fewer images at a time."""
 
     def __init__(self, message: str, again: bool = False) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Which errors are the machine's fault, such as a full disk or a lost node: they say nothing of what was tried."""
+"""Errors caused by the machine, such as a full disk or a lost node, not by the request."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from collections.abc import Iterator, Sequence
 
 from orchestrator.common.errors import FitFailed, MachineFault, OutOfMemory, UserError
 
-# What a system call says when the machine fails, and what mends it.
-ROOM = "make room on its disk"
+# Errors of system calls when the machine fails, and remedies.
+ROOM = "free space on its disk"
 FAULTS = {
     errno.ENOSPC: ROOM,
-    errno.EDQUOT: "make room, or have your quota raised",
-    errno.EIO: "the disk, or the way to it, does not work; have it looked at, or use another --home",
-    errno.EROFS: "have it mounted so that it can be written to, or use another --home",
+    errno.EDQUOT: "free space, or have your quota raised",
+    errno.EIO: "the disk, or the connection to it, fails; have it checked, or use another --home",
+    errno.EROFS: "have it mounted writable, or use another --home",
     errno.EMFILE: "raise the limit with `ulimit -n`",
     errno.ENFILE: "end other programs on this machine, or have its limit of open files raised",
-    errno.EFBIG: "raise the limit with `ulimit -f`, or use a disk that takes files of that size",
-    errno.ESTALE: "have the network file system mounted anew",
+    errno.EFBIG: "raise the limit with `ulimit -f`, or use a disk that allows files of that size",
+    errno.ESTALE: "have the network file system mounted again",
     errno.ENOMEM: "end other programs on this machine, or use fewer --lanes",
-    errno.EREMOTEIO: "have the network file system looked at",
-    errno.ENOTCONN: "have the network file system mounted anew",
-    errno.ETIMEDOUT: "have the network looked at",
-    errno.EHOSTDOWN: "have the network looked at",
-    errno.ENODEV: "have the disk looked at",
-    errno.ENXIO: "have the disk looked at",
+    errno.EREMOTEIO: "have the network file system checked",
+    errno.ENOTCONN: "have the network file system mounted again",
+    errno.ETIMEDOUT: "have the network checked",
+    errno.EHOSTDOWN: "have the network checked",
+    errno.ENODEV: "have the disk checked",
+    errno.ENXIO: "have the disk checked",
 }
 LOW = r"running low on memory|memory usage threshold"
 LOSS = rf"{LOW}|NodeDied|node has died|node is dead|node was terminated|node was drained|preempted"
-# The same from libraries that keep no errno: PyTorch hides a full disk behind a position, Ray names its own reason.
+# The same from libraries without errno: PyTorch reports a full disk as a wrong position, Ray has its own reasons.
 TEXTS = {
     **{re.escape(os.strerror(number)): remedy for number, remedy in FAULTS.items()},
     r"inline_container.*(unexpected pos|failed writing)|PytorchStreamWriter failed": ROOM,
     r"database or disk is full": ROOM,
     r"disk I/O error": FAULTS[errno.EIO],
     r"readonly database": FAULTS[errno.EROFS],
-    r"uncorrectable ECC error|GPU is lost|fallen off the bus": "have the GPU looked at",
+    r"uncorrectable ECC error|GPU is lost|fallen off the bus": "have the GPU checked",
     LOW: FAULTS[errno.ENOMEM],
     r"^(NodeDied|ActorDied|ActorUnavailable|RayActor|WorkerCrashed|OwnerDied|ObjectLost|RaySystem|RpcError)\w*: ": (
-        "see why processes die on its nodes"
+        "find out why processes die on its nodes"
     ),
 }
-# What earlier versions put on record of trials that the machine failed.
+# Records of earlier versions for trials that failed because of the machine.
 WORKER_GONE = r"its worker was killed$|its process died \d+ times$"
-GO_ON = "then give the same command again: it goes on from here"
+GO_ON = "then give the same command again: it continues from here"
 
 
 def machine_fault(error: BaseException | None) -> MachineFault | None:
-    """The machine's fault behind an error, however deep it is wrapped; None if the machine is not to blame."""
-    if isinstance(error, OutOfMemory):  # of so many images: of what was tried
+    """The machine's fault behind an error, however deep it is wrapped; None if the machine is not the cause."""
+    if isinstance(error, OutOfMemory):  # caused by the number of images, so by the request
         return None
     errors = list(chain(error))
     for one in errors:
@@ -58,7 +58,7 @@ def machine_fault(error: BaseException | None) -> MachineFault | None:
             return one
     for one in errors:
         if isinstance(one, OSError) and one.errno in FAULTS:
-            if isinstance(error, UserError):  # somebody said already what it means
+            if isinstance(error, UserError):  # its message is already clear
                 return MachineFault(error.where, error.problems)
             where = str(one.filename) if one.filename is not None else _where(errors)
             return fault_of(where, os.strerror(one.errno), FAULTS[one.errno])
@@ -70,7 +70,7 @@ def machine_fault(error: BaseException | None) -> MachineFault | None:
 
 
 def lasts(error: BaseException) -> bool:
-    """Whether trying again in a moment is no use: no room, or nothing may be written."""
+    """Whether an immediate retry is useless: no space, or a read-only file system."""
     return any(
         (isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS))
         or ROOM in str(fault_in_words(str(one)))
@@ -79,18 +79,18 @@ def lasts(error: BaseException) -> bool:
 
 
 def is_loss(error: BaseException) -> bool:
-    """Whether a process is gone because its machine is, or because Ray found too little memory left there."""
+    """Whether a process was lost with its machine, or was ended by Ray for lack of memory there."""
     return any(re.search(LOSS, f"{type(one).__name__}: {one}") for one in chain(error))
 
 
 def is_of_ray(error: BaseException) -> bool:
-    """Whether Ray says that processes, nodes or objects are gone, or too full; not that our code in them failed."""
+    """Whether Ray reports lost or overloaded processes, nodes or objects, and not a failure of our code in them."""
     names = [(type(one).__module__, type(one).__name__) for one in chain(error)]
     return any(module == "ray.exceptions" and "TaskError" not in name for module, name in names)
 
 
 def fault_in_words(text: str) -> MachineFault | None:
-    """The machine's fault that a message speaks of, such as one that an earlier run put on record."""
+    """The machine's fault described by a message, such as one recorded by an earlier run; None if there is none."""
     for pattern, remedy in TEXTS.items():
         if (found := re.search(pattern, text)) is not None:
             line = text[text.rfind("\n", 0, found.start()) + 1 :].splitlines()[0].strip()
@@ -99,12 +99,12 @@ def fault_in_words(text: str) -> MachineFault | None:
 
 
 def was_of_the_machine(error: str) -> bool:
-    """Whether a trial that is on record as failed was failed by the machine, as this error tells."""
+    """Whether a recorded failure of a trial was caused by the machine."""
     return fault_in_words(error) is not None or re.search(WORKER_GONE, error) is not None
 
 
 def fault_of(where: str, what: str, remedy: str) -> MachineFault:
-    """In one sentence: where, what failed, what mends it."""
+    """A fault in one sentence: where, what failed, the remedy."""
     return MachineFault(where, f"{what}; {remedy}, {GO_ON}")
 
 
@@ -114,17 +114,17 @@ def _where(errors: Sequence[BaseException]) -> str:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and all that are behind it: Python's, and those that Ray and SQLAlchemy carry along."""
+    """An error and all errors behind it: Python's, and those attached by Ray and SQLAlchemy."""
     seen: list[BaseException] = []
-    ahead = [error]
-    while ahead and len(seen) < 100:
-        one = ahead.pop(0)
+    pending = [error]
+    while pending and len(seen) < 100:
+        one = pending.pop(0)
         if not isinstance(one, BaseException) or any(one is before for before in seen):
             continue
         seen.append(one)
         yield one
-        ahead += [one.__cause__, one.__context__]
-        ahead += [
+        pending += [one.__cause__, one.__context__]
+        pending += [
             getattr(one, name, None)
             for name in (
                 "cause",
@@ -135,5 +135,5 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
             )
         ]
         workers = getattr(one, "worker_failures", None)
-        ahead += [*workers.values()] if isinstance(workers, dict) else []
-        ahead += [*one.exceptions] if isinstance(one, BaseExceptionGroup) else []
+        pending += [*workers.values()] if isinstance(workers, dict) else []
+        pending += [*one.exceptions] if isinstance(one, BaseExceptionGroup) else []

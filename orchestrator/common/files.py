@@ -1,7 +1,7 @@
-"""Files and folders that appear whole or not at all, whatever is killed, or full, in between.
+"""Atomic creation of files and folders: complete or absent, even if the process is killed or the disk is full.
 
-What is being written is hidden beside its place (`.NAME.PID.partial`) and goes away at once if writing fails, so that
-a full disk does not fill further. An `OSError` from here names the file; Python's own does not when a write fails.
+Data is first written to a hidden path next to the target (`.NAME.PID.partial`), which is removed if writing fails, so
+that a full disk does not fill further. An `OSError` from here names the file; Python's own does not for writes.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ PARTIAL = ".partial"
 
 
 def partial_of(path: Path) -> Path:
-    """Where this process writes what is to become `path`."""
+    """Path to which this process writes before renaming to `path`."""
     return path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an `OSError` that names no file name this one, also where a library hides it behind an error of its own."""
+    """Context that adds this file name to an `OSError` without one, also behind another exception of a library."""
     try:
         yield
     except Exception as error:
-        behind: BaseException | None = error
-        while behind is not None:
-            if isinstance(behind, OSError) and behind.filename is None and behind.errno is not None:
-                behind.filename = str(path)
-            behind = behind.__context__
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, OSError) and cause.filename is None and cause.errno is not None:
+                cause.filename = str(path)
+            cause = cause.__context__
         raise
 
 
 @contextmanager
 def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the place of `path` at the end; `sync`: it is forced to disk before."""
+    """A file to write to, which replaces `path` at the end; `sync`: flushed to disk before."""
     partial = partial_of(path)
     try:
         with naming(path):
@@ -58,14 +58,14 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:
-    """Replace `path` by `content`: a reader sees the old bytes or the new ones, never a part."""
+    """Replace `path` by `content`: readers see the old bytes or the new ones, never a part."""
     with replacing(path, sync=sync) as file:
         file.write(content)
 
 
 @contextmanager
 def appearing(folder: Path) -> Iterator[Path]:
-    """A hidden folder to fill, which becomes `folder` at the end; one that is there already is left as it is."""
+    """A hidden folder to fill, which becomes `folder` at the end; an existing `folder` is not changed."""
     partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -84,10 +84,10 @@ def appearing(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def hidden_beside(folder: Path) -> Iterator[Path]:
-    """A hidden folder beside another one, to be filled and moved; what is left of it goes away at the end.
+def hidden_folder_for(folder: Path) -> Iterator[Path]:
+    """A hidden folder next to another one, to be filled and moved; what remains of it is removed at the end.
 
-    Those that killed processes have left are swept first: whoever fills one holds its lock.
+    Folders that killed processes left are removed first: a running process holds the lock of its folder.
     """
     for left in folder.parent.glob(f".{glob.escape(folder.name)}.*{PARTIAL}"):
         with suppress(OSError), _locked(left):
@@ -95,9 +95,9 @@ def hidden_beside(folder: Path) -> Iterator[Path]:
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
     partial.mkdir()
     try:
-        with ExitStack() as held:
-            with suppress(OSError):  # a file system without locks: nobody can sweep there
-                held.enter_context(_locked(partial))
+        with ExitStack() as locks:
+            with suppress(OSError):  # a file system without locks, on which nothing is removed
+                locks.enter_context(_locked(partial))
             yield partial
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -105,7 +105,7 @@ def hidden_beside(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder alone, until its process ends at the latest. Raises `OSError` where somebody else does."""
+    """Hold an exclusive lock on a folder, until the process ends at the latest. `OSError` if another process has it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -115,7 +115,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def append(path: Path, content: bytes, *, sync: bool = False) -> None:
-    """Add `content` at the end of a file, all of it or, where that fails, nothing; `sync`: it is forced to disk."""
+    """Append `content` to a file, completely or, on failure, not at all; `sync`: flushed to disk."""
     with naming(path), path.open("ab", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         try:
@@ -131,7 +131,7 @@ def append(path: Path, content: bytes, *, sync: bool = False) -> None:
 
 
 def private_folder(path: Path) -> Path | None:
-    """A folder that its user alone can read, made if it is missing; None where it cannot be had, or is another's."""
+    """A folder that only its user can read, created if missing; None if impossible, or if another user owns it."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.lstat()
@@ -142,7 +142,7 @@ def private_folder(path: Path) -> Path | None:
 
 
 def size_text(num_bytes: float) -> str:
-    """1234567 -> 1.2 MB."""
+    """Text for a number of bytes: 1234567 -> 1.2 MB."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if num_bytes < 1000:
             return f"{num_bytes:.0f} bytes" if unit == "bytes" else f"{num_bytes:.1f} {unit}"

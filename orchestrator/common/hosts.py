@@ -1,4 +1,4 @@
-"""Whether anybody answers at an address, found out within seconds: Ray itself would go on asking for minutes."""
+"""Reachability of an address within seconds: Ray itself would retry for minutes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CONNECT_S, GREET_S = 2.0, 5.0
 
 
 def why_silent(address: str, *, is_grpc: bool = False) -> str | None:
-    """Why nobody can be reached at "host:port"; None if somebody is there, and speaks gRPC if that is asked for."""
+    """Why "host:port" cannot be reached; None if a server answers, with gRPC if `is_grpc`."""
     host, colon, port = address.rpartition(":")
     host = host.strip("[]")
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
@@ -34,15 +34,15 @@ def _why_no_grpc(address: str) -> str | None:
         try:
             grpc.channel_ready_future(channel).result(timeout=GREET_S)
         except grpc.FutureTimeoutError:
-            return "who listens there is not Ray"
+            return "the server there is not Ray"
     return None
 
 
 def refuse_user(address: str) -> None:
-    """Raises `BadMachine` where an address holds a user or a password: Ray knows none, and would log them."""
+    """Raise `BadMachine` for an address with a user or a password: Ray does not use them, and would log them."""
     if "@" in address:
         raise BadMachine(
             "--address",
             "expected auto, local, HOST:PORT, ray://HOST:PORT or http://HOST:PORT, found one with a user or password; "
-            "a cluster's token goes into RAY_AUTH_TOKEN, with RAY_AUTH_MODE=token",
+            "a cluster's token belongs in RAY_AUTH_TOKEN, with RAY_AUTH_MODE=token",
         )

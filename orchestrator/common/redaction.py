@@ -1,11 +1,11 @@
-"""Passwords and tokens in URLs: kept out of everything that is printed or written down."""
+"""Removal of passwords and tokens in URLs from all output."""
 
 from __future__ import annotations
 
 import re
 
 HIDDEN = "***"
-# Names of query parameters whose value lets somebody in.
+# Names of query parameters with secret values.
 SECRET_NAMES = (
     "password|passwd|pwd|pass|passphrase|sslpassword|token|access_?token|auth|authorization|bearer|secret|"
     "client_?secret|key|api_?key|access_?key|account_?key|sig|signature|credentials?|sas|jwt"
@@ -16,22 +16,22 @@ _QUERY = re.compile(rf"(?P<name>[?&;#][A-Za-z0-9_.%-]*?(?:{SECRET_NAMES})=)[^&;#
 # user:password@host without a scheme, as addresses of Ray could be written.
 _BARE = re.compile(r"(?<![\w/%])(?P<user>[\w.%+-]{1,64}):(?!//)[^\s@/:\"'<>`]+@(?=[\w\[])")
 _NAME = re.compile(rf"(?:^|_)(?:{SECRET_NAMES})(?:$|_)", re.IGNORECASE)
-WITHOUT_SERVER = ("sqlite", "file")  # what follows :// is a path, in which an @ is a letter
+WITHOUT_SERVER = ("sqlite", "file")  # schemes followed by a path, in which @ is an ordinary character
 
 
 def without_secrets(text: str) -> str:
-    """A text whose URLs have *** for a password, for the user of a web address, and for tokens among the parameters."""
+    """The text with *** for passwords in URLs, for users of web addresses, and for tokens among parameters."""
     text = _BARE.sub(rf"\g<user>:{HIDDEN}@", _URL.sub(_redacted, text))
-    return _QUERY.sub(rf"\g<name>{HIDDEN}", text)  # libraries also name the part of a URL behind its host
+    return _QUERY.sub(rf"\g<name>{HIDDEN}", text)  # libraries also print the part of a URL after its host
 
 
 def has_secret(text: str) -> bool:
-    """Whether a URL in there holds what must not be shown."""
+    """Whether a URL in the text contains a secret."""
     return without_secrets(text) != text
 
 
 def names_secret(name: str) -> bool:
-    """Whether an environment variable of this name holds what must not be shown: MLFLOW_TRACKING_PASSWORD."""
+    """Whether an environment variable of this name contains a secret, such as MLFLOW_TRACKING_PASSWORD."""
     return _NAME.search(name) is not None
 
 
@@ -43,5 +43,5 @@ def _redacted(found: re.Match[str]) -> str:
         return scheme + rest
     if user["password"]:
         return f"{scheme}{user['user']}:{HIDDEN}@{user['host']}"
-    shown = HIDDEN if kind.startswith("http") else user["user"]  # a token is often all there is before the @
+    shown = HIDDEN if kind.startswith("http") else user["user"]  # a token is often the only part before the @
     return f"{scheme}{shown}@{user['host']}"

@@ -1,7 +1,7 @@
-"""JSON, TOML and CSV files of a user, bounded before they are parsed: in size, in nesting, in what numbers say.
+"""JSON, TOML and CSV files of users, limited before parsing: in size, in nesting, in the size of numbers.
 
-A parser takes memory for what a file makes of itself: a key of 200,000 dots, 400 kB of TOML, took 11 GB. What is
-refused here is refused in words, as the `UserError` that the caller names.
+Parsing can take far more memory than the file: a key of 200,000 dots, 400 kB of TOML, took 11 GB. Files beyond the
+limits raise the `UserError` type that the caller names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MB = 1 << 20
 MAX_DEPTH = 32  # brackets within brackets, and the parts of a dotted TOML key
 MAX_INTEGER = 2**63 - 1
 MAX_BITS = 14_000  # of an integer that Python still prints
-MAX_TEXT = 200  # characters of a value that a message shows
+MAX_TEXT = 200  # characters of a value in a message
 
 _JSON_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
 _TOML_TOKENS = re.compile(
@@ -36,7 +36,7 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def read_bounded(path: Path, error: type[UserError], *, megabytes: int) -> bytes:
-    """The bytes of a regular file; raises `error` where there is none, or it is larger."""
+    """The bytes of a regular file; raises `error` for a missing or larger one."""
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
@@ -50,20 +50,20 @@ def read_bounded(path: Path, error: type[UserError], *, megabytes: int) -> bytes
     except OSError as refusal:
         raise error(str(path), f"cannot be read: {refusal.strerror}") from refusal
     except ValueError as refusal:  # a path with a NUL
-        raise error(repr(str(path)), f"is no path: {refusal}") from refusal
+        raise error(repr(str(path)), f"is not a path: {refusal}") from refusal
 
 
 def read_json(path: Path, error: type[UserError], *, megabytes: int) -> Any:
-    """What a JSON file says; raises `error` for what `parse_json` refuses, and what `read_bounded` does."""
+    """The content of a JSON file; raises `error` for everything that `parse_json` and `read_bounded` reject."""
     data = read_bounded(path, error, megabytes=megabytes)
     try:
         return parse_json(data)
     except ValueError as refusal:
-        raise error(str(path), f"is no JSON that can be read: {refusal}") from refusal
+        raise error(str(path), f"is not readable as JSON: {refusal}") from refusal
 
 
 def parse_json(data: bytes) -> Any:
-    """Refused with ValueError: no UTF-8, no JSON, nesting, keys given twice, NaN, infinities, huge integers."""
+    """Parse JSON. ValueError: not UTF-8, not JSON, deep nesting, repeated keys, NaN, infinities, huge integers."""
     depth = 0
     for token in _JSON_TOKENS.finditer(data):
         first = token[0][:1]
@@ -82,7 +82,7 @@ def parse_json(data: bytes) -> Any:
 
 
 def parse_toml(text: str, *, megabytes: int = 1) -> dict[str, Any]:
-    """Refused with ValueError: too large, no TOML, nesting, integers that nobody could print."""
+    """Parse TOML. ValueError: too large, not TOML, deep nesting, huge integers."""
     if len(text) > megabytes * MB:
         raise ValueError(f"expected at most {megabytes} MB, found {len(text) / MB:,.1f} MB")
     _bound_toml(text)
@@ -92,13 +92,13 @@ def parse_toml(text: str, *, megabytes: int = 1) -> dict[str, Any]:
 
 
 def shown(value: object) -> str:
-    """A value as a message shows it: in short, and with nothing in it that a terminal would obey."""
+    """A value for a message: shortened, and without terminal control characters."""
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
 
 
 def kind_of(mode: int) -> str:
-    """What a file that is no regular one is, in words."""
+    """Kind of a file that is not a regular one, in words."""
     kinds = {
         stat.S_IFDIR: "a folder",
         stat.S_IFIFO: "a pipe",
@@ -112,7 +112,7 @@ def _bound_toml(text: str) -> None:
     depth = dots = 0
     for token in _TOML_TOKENS.finditer(text):
         kind = token.lastgroup
-        if kind == "unended":  # the parser gets no further either
+        if kind == "unended":  # the parser fails here as well
             return
         if kind == "dot":
             dots += 1
@@ -163,4 +163,4 @@ def _float(digits: str) -> float:
 
 def _no_surrogates(text: str) -> None:
     if _SURROGATE.search(text):
-        raise ValueError("a character that is half of one (a lone surrogate)")
+        raise ValueError("half of a character (a lone surrogate)")

@@ -1,1 +1,1 @@
-"""From probabilities to numbers that can be compared."""
+"""Scores from probabilities and masks, with their statistics."""

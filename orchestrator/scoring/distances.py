@@ -1,10 +1,10 @@
-"""How far two outlines lie apart: Hausdorff distances, normalised surface Dice (NSD) and boundary F of one image.
+"""Distances between two outlines: Hausdorff distances, normalised surface Dice (NSD) and boundary F of one image.
 
 The outline of a mask is every pixel of it that has a neighbour (above, below, left, right) outside it; a pixel on the
 edge of the frame belongs to it. Distances are Euclidean, from pixel centre to pixel centre, exact.
 
-Empty masks are decided here. Nothing there and nothing predicted: distance 0, boundary F and NSD 1. One of the two
-empty: the diagonal of the frame, hypot(H, W), which no two pixels reach, so normalised 1; boundary F and NSD 0.
+Empty masks are handled here alone. Both empty: distance 0, boundary F and NSD 1. One empty: the diagonal of the
+frame, hypot(H, W), which no two pixels reach, so normalised 1; boundary F and NSD 0.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ TOLERANCE = 0.0075
 class OutlineGaps(NamedTuple):
     """For each outline pixel of one mask, the distance in pixels to the nearest outline pixel of the other."""
 
-    of_predicted: NDArray[np.float64]  # (P,), empty if nothing is predicted
-    of_truth: NDArray[np.float64]  # (T,), empty if nothing is there
+    of_predicted: NDArray[np.float64]  # (P,), empty for an empty prediction
+    of_truth: NDArray[np.float64]  # (T,), empty for an empty mask
     diagonal: float  # of the frame, in pixels
 
 
 def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """mask (H, W) -> (H, W): its pixels that touch something else, or the edge of the frame."""
+    """mask (H, W) -> (H, W): its pixels at a border to background or to the edge of the frame."""
     padded = np.pad(mask, 1)
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return mask & ~inner
@@ -37,7 +37,7 @@ def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def outline_gaps(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> OutlineGaps:
     """Two masks (H, W) -> the gaps between their outlines; if either is empty, the other's gaps are the diagonal.
 
-    Refused with ValueError: shapes that differ, masks that are not boolean.
+    ValueError: shapes that differ, masks that are not boolean.
     """
     if predicted.shape != truth.shape or predicted.ndim != 2:
         raise ValueError(f"expected two masks (H, W) of one shape, found {predicted.shape} and {truth.shape}")
@@ -53,7 +53,7 @@ def outline_gaps(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Outl
 def distances(
     predicted: NDArray[np.bool_], truth: NDArray[np.bool_], *, tolerance: float = TOLERANCE
 ) -> dict[str, float]:
-    """Every score of this file for masks (H, W).
+    """All scores of this file for masks (H, W), from one nearest-neighbour search.
 
     hausdorff: the largest gap between the outlines, either way round, in pixels. hausdorff95: what 95 % of either
     outline's pixels stay within, the larger of the two percentiles, as in MONAI and Metrics Reloaded (Maier-Hein et

@@ -1,6 +1,6 @@
-"""How scores are written for people: in percent, differences in points of a percent.
+"""Formatting of scores for people: in percent, differences in percentage points.
 
-MLflow, JSON and pictures hold the plain values, Dice in [0, 1].
+MLflow, JSON and plots contain the plain values, Dice in [0, 1].
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 
 
 def percent(value: float | None) -> str:
-    """0.8123 -> 81.23; what is not there, or not finite, is a dash."""
+    """0.8123 -> 81.23; a dash for missing and non-finite values."""
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:.2f}"
 
 

@@ -1,4 +1,4 @@
-"""How a trial's maps become masks: what its settings say, and what validation cases choose for it, at no training."""
+"""Choice of a trial's post-processing: partly fixed by its configuration, the rest optimised on validation cases."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from orchestrator.scoring.pending_cases import Rule, best_rule, cross_fitted_rules
 from orchestrator.scoring.postprocess import PostProcess
 
-NUM_AREAS = 33  # that a sweep of the reference area tries, its ends among them
+NUM_AREAS = 33  # values of the reference area in a sweep, ends included
 
 
 @dataclass(frozen=True)
 class MaskChoice:
-    """A `PostProcess` of which threshold and reference area may be left open, each within a range."""
+    """A `PostProcess` with an optional range, instead of a value, for threshold and reference area."""
 
     threshold: float | None = None  # a multiple of 1/256; None: the best in `thresholds`
     thresholds: tuple[float, float] = (0.05, 0.95)
@@ -27,11 +27,11 @@ class MaskChoice:
 
     @property
     def is_open(self) -> bool:
-        """Whether validation cases have a say."""
+        """Whether anything is optimised on validation cases."""
         return self.threshold is None or self.reference_area is None
 
     def best(self, histograms: NDArray[np.integer], metric: str = "dice") -> PostProcess:
-        """The mask rule of the highest mean score over the cases of these histograms (N, 2, 256)."""
+        """The post-processing with the highest mean score over the cases of these histograms (N, 2, 256)."""
         rule, _ = best_rule(
             histograms, self._areas(), *self._thresholds(), metric=metric, white_level=self.white_level
         )
@@ -40,7 +40,7 @@ class MaskChoice:
     def best_of_others(
         self, histograms: NDArray[np.integer], fold_of_case: NDArray[np.integer], metric: str = "dice"
     ) -> dict[int, PostProcess]:
-        """For each fold the rule that all other folds choose. Raises `ValueError` for fewer than two folds."""
+        """For each fold the rule that is best on all other folds. ValueError for fewer than two folds."""
         rules = cross_fitted_rules(
             histograms,
             fold_of_case,

@@ -1,6 +1,6 @@
-"""Scores of one image, polyp against the rest, by name; and the one place where empty masks are decided.
+"""Per-image scores for polyp against background; empty masks are handled here alone.
 
-No polyp in the image and none predicted: dice, iou, precision, recall and f2 are 1, for nothing was wrong.
+Neither polyp nor prediction: dice, iou, precision, recall and f2 are 1.
 Every other 0/0 counts as 0: a blank prediction on a polyp has precision 0, a false alarm has recall 0.
 """
 
@@ -24,7 +24,7 @@ def dice(tp: Scores, fp: Scores, fn: Scores, tn: Scores) -> Scores:
 
 
 def iou(tp: Scores, fp: Scores, fn: Scores, tn: Scores) -> Scores:
-    """Overlap over union, of the polyp alone; the background has no part in it."""
+    """Overlap over union of the polyp class, without the background class."""
     return _one_if_both_empty(_ratio(tp, tp + fp + fn), tp, fp, fn)
 
 
@@ -39,12 +39,12 @@ def recall(tp: Scores, fp: Scores, fn: Scores, tn: Scores) -> Scores:
 
 
 def f2(tp: Scores, fp: Scores, fn: Scores, tn: Scores) -> Scores:
-    """F-measure with beta 2: a missed pixel weighs four times a false one."""
+    """F-measure with beta 2: a missed pixel counts four times as much as a false one."""
     return _one_if_both_empty(_ratio(5 * tp, 5 * tp + 4 * fn + fp), tp, fp, fn)
 
 
 def accuracy(tp: Scores, fp: Scores, fn: Scores, tn: Scores) -> Scores:
-    """Share of all pixels that are right; high on small polyps whatever is predicted."""
+    """Share of correct pixels; always high for small polyps."""
     return _ratio(tp + tn, tp + fp + fn + tn)
 
 
@@ -95,7 +95,7 @@ def metric_name(given: str, *, masks: bool = True) -> str:
 
 
 def score(metric: str, tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> Scores:
-    """One metric in [0, 1] by element, counts of equal shape. Refused with ValueError: an unknown metric."""
+    """One metric in [0, 1], elementwise over counts of equal shape. ValueError: an unknown metric."""
     if metric not in METRICS:
         raise ValueError(f"no metric is named {metric!r}; known: {', '.join(METRICS)}")
     formula = REGISTRY[metric].from_counts
@@ -105,18 +105,18 @@ def score(metric: str, tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLik
 
 
 def scores(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> dict[str, Scores]:
-    """Every metric by name, element by element over pixel counts of equal shape."""
+    """All metrics by name, elementwise over pixel counts of equal shape."""
     return {metric: score(metric, tp, fp, fn, tn) for metric in METRICS}
 
 
 def scores_of_masks(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float]:
-    """Every metric of one image, of masks bool (H, W)."""
+    """All metrics of one image, of masks bool (H, W)."""
     tp, fp, fn = (int(np.count_nonzero(pixels)) for pixels in (mask & truth, mask & ~truth, truth & ~mask))
     return {name: float(value) for name, value in scores(tp, fp, fn, mask.size - tp - fp - fn).items()}
 
 
 def scores_at(histograms: NDArray[np.integer], threshold: float) -> dict[str, Scores]:
-    """histograms (N, 2, 256) -> every metric (N,) at one threshold, a multiple of 1/256 below 1."""
+    """histograms (N, 2, 256) -> all metrics (N,) at one threshold, a multiple of 1/256 below 1."""
     return {metric: values[:, 0] for metric, values in scores(*counts_at(histograms, threshold)).items()}
 
 

@@ -1,8 +1,8 @@
-"""Every threshold with every reference area, scored exactly from one pass: the pending-case rule of postprocess.py.
+"""Exact scores of every threshold with every reference area from one pass: the pending-case rule of postprocess.py.
 
-A case whose white pixels do not exceed the reference area becomes background altogether. How many are white, and how
-the case scores if it is kept or blanked, follows from its histogram (2, 256), so a sweep looks at no image again. Where
-holes are filled or small components dropped, count the histograms on `PostProcess.filter`ed bins.
+A case with no more white pixels than the reference area becomes background completely. The number of white pixels, and
+the score of the kept or blanked case, follow from its histogram (2, 256), so a sweep needs no image. If holes are
+filled or small components removed, histograms must be of `PostProcess.filter`ed bins.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def sweep(
 ) -> NDArray[np.float64]:
     """histograms (N, 2, 256), areas (A,) as shares of the frame -> mean score over cases (256, A).
 
-    Row b is threshold b/256. White is counted from `white_level`, a multiple of 1/256, or from each threshold itself.
-    Refused with ValueError: no cases, no areas, or one outside [0, 1].
+    Row b is threshold b/256. White pixels are counted from `white_level`, a multiple of 1/256, or from each threshold.
+    ValueError: no cases, no areas, or one outside [0, 1].
     """
     return _sweep(_Outcomes.of(histograms, metric, white_level), areas)
 
@@ -60,8 +60,8 @@ def best_rule(
 ) -> tuple[Rule, float]:
     """The threshold in [low, high] and area with the highest mean score over cases, and that mean.
 
-    Of equally good areas the one with the widest unbroken run of best thresholds is taken, the smallest if several are
-    as wide; of that run, the middle, as in `best_threshold`. Refused with ValueError: as `sweep` and `best_threshold`.
+    Of equally good areas the one with the widest contiguous run of best thresholds is taken, the smallest of several
+    as wide; of that run, the middle, as in `best_threshold`. ValueError: as `sweep` and `best_threshold`.
     """
     return _best_rule(_Outcomes.of(histograms, metric, white_level), areas, low, high)
 
@@ -84,9 +84,9 @@ def cross_fitted_rules(
     metric: str = "dice",
     white_level: float | None = None,
 ) -> dict[int, Rule]:
-    """For each fold the rule of the highest mean score over the cases of all other folds.
+    """For each fold the rule with the highest mean score over the cases of all other folds.
 
-    histograms (N, 2, 256), fold_of_case (N,). Refused with ValueError: fewer than two folds.
+    histograms (N, 2, 256), fold_of_case (N,). ValueError: fewer than two folds.
     """
     folds = np.unique(fold_of_case)
     if len(folds) < 2:
@@ -98,7 +98,7 @@ def cross_fitted_rules(
 
 
 def scores_under(histograms: NDArray[np.integer], masks: PostProcess) -> dict[str, NDArray[np.float64]]:
-    """histograms (N, 2, 256), counted on `masks.filter`ed bins -> every metric (N,) of the masks that it makes."""
+    """histograms (N, 2, 256) of `masks.filter`ed bins -> all metrics (N,) of the resulting masks."""
     tp, fp, fn, tn = (column[:, 0] for column in counts_at(histograms, masks.threshold))
     white = tp + fp
     if masks.white_level is not None:
@@ -109,11 +109,11 @@ def scores_under(histograms: NDArray[np.integer], masks: PostProcess) -> dict[st
 
 
 class _Outcomes(NamedTuple):
-    """What may become of N cases at 256 thresholds."""
+    """Possible scores of N cases at 256 thresholds."""
 
-    kept: NDArray[np.float64]  # (N, 256) score if the case is cut at the threshold
+    kept: NDArray[np.float64]  # (N, 256) score if the case is thresholded
     blanked: NDArray[np.float64]  # (N, 1) score if it becomes background
-    white: NDArray[np.int64]  # (N, 256), or (N, 1) at a white level of its own: pixels
+    white: NDArray[np.int64]  # (N, 256), or (N, 1) with a separate white level: pixels
     pixels: NDArray[np.int64]  # (N, 1) of the frame
 
     @classmethod
@@ -133,5 +133,5 @@ class _Outcomes(NamedTuple):
         return _Outcomes(kept[chosen], blanked[chosen], white[chosen], pixels[chosen])
 
     def scores(self, area: float) -> NDArray[np.float64]:
-        """(N, 256) at one reference area."""
+        """Scores (N, 256) at one reference area."""
         return np.where(self.white > area * self.pixels, self.kept, self.blanked)

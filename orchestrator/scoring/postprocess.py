@@ -1,11 +1,10 @@
-"""From one probability map to the final mask: filters, the pending-case rule, the polarising threshold.
+"""Post-processing of a probability map: filters, the pending-case rule, the polarising threshold.
 
 The rule is that of the parallel Res2Net with reverse attention (EndoCV 2021): pixels from the white level up are
-counted; if there are more of them than the reference area, the case is a polyp and its map is cut at the polarising
-threshold, else everything becomes background. The paper names the reference (the smallest polyp of its dataset), but no
-number; here all are free. Areas are shares of the frame, so that they mean the same at every image size.
-
-Order: holes are filled, small components dropped, then white is counted and the map is cut.
+counted; if they exceed the reference area, the map is cut at the polarising threshold, else everything becomes
+background. The paper defines the reference (the smallest polyp of its dataset), but gives no number; here all are
+parameters. Areas are shares of the frame, independent of image size. Order: holes are filled, small components
+removed, then white pixels are counted and the map is thresholded.
 """
 
 from __future__ import annotations
@@ -22,19 +21,20 @@ from orchestrator.scoring.histograms import NUM_BINS, bin_of, quantize
 
 @dataclass(frozen=True)
 class PostProcess:
-    """How a probability map becomes a mask; the default is a plain threshold at one half.
+    """Parameters that turn a probability map into a mask; the default is a threshold of one half.
 
-    Refused with ValueError, all problems at once: thresholds that are no multiple of 1/256 in [1/256, 255/256] (see
+    ValueError, with all problems at once: thresholds that are not a multiple of 1/256 in [1/256, 255/256] (see
     `histograms.snap`), areas outside [0, 1].
     """
 
-    threshold: float = 0.5  # polarising: a pixel is polyp from here up
-    white_level: float | None = (
-        None  # a pixel counts for the pending-case rule from here up; None: the threshold
+    threshold: float = 0.5  # polarising: pixels from here up are polyp
+    # pixels from here up count for the pending-case rule; None: the threshold
+    white_level: float | None = None
+    reference_area: float = (
+        0.0  # share of the frame that white pixels must exceed, or all is background; 0: no rule
     )
-    reference_area: float = 0.0  # share of the frame that white must exceed, or all is background; 0: no rule
     fill_holes: bool = False
-    min_component_area: float = 0.0  # share of the frame; smaller components become background; 0: all stay
+    min_component_area: float = 0.0  # share of the frame; smaller components become background; 0: none do
 
     def __post_init__(self) -> None:
         levels = {"threshold": self.threshold, "white_level": self.white_level}
@@ -63,7 +63,7 @@ class PostProcess:
         return bins >= bin_of(self.threshold)
 
     def filter(self, bins: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """bins (H, W) -> (H, W): what a histogram has to be counted on for a sweep to match `apply`."""
+        """bins (H, W) -> filtered bins (H, W), of which histograms must be for a sweep to match `apply`."""
         return filter_bins(bins, self.fill_holes, self.min_component_area)
 
     def as_dict(self) -> dict[str, Any]:

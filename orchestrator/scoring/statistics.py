@@ -1,9 +1,9 @@
-"""How sure a mean over images is, and who is better, when images of one patient or video tell nearly the same story.
+"""Intervals and tests for means over images, where images of one patient or video are correlated.
 
-Three intervals of a mean over images: `cluster_interval` takes groups for what was drawn and is the one to report;
-`image_interval` takes every image for independent, right only where each has its own group; `fold_interval` is
-Student's t over fold means, which takes overlapping studies for independent. tests/benchmarks/interval_coverage.py
-counts how often each holds the truth.
+Three intervals of a mean over images: `cluster_interval` treats groups as the sampling units and is the one to report;
+`image_interval` treats images as independent, correct only if each has its own group; `fold_interval` is Student's t
+over fold means, which treats overlapping folds as independent. tests/benchmarks/interval_coverage.py measures their
+coverage.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, stdtr, stdtrit
 
-_EXACT_GROUPS = 18  # 2**18 ways to flip signs take a few milliseconds
+_EXACT_GROUPS = 18  # enumerating 2**18 sign flips takes a few milliseconds
 FEW_GROUPS = 5  # over fewer, an interval of Dice is 0.4 to 0.9 wide (tests/benchmarks/interval_coverage.py)
 _TIE = 1e-12  # differences of scores below this are rounding
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """By how much A is above B on the same images."""
+    """Mean difference of A and B on the same images."""
 
     difference: float  # mean of A - B over images
-    interval: tuple[float, float]  # drawing whole groups
+    interval: tuple[float, float]  # with groups as sampling units
     num_cases: int
     num_groups: int
 
@@ -36,10 +36,10 @@ class TestResult:
 
     statistic: float
     p_value: float
-    num_units: int  # that say something: groups with a difference, or folds
+    num_units: int  # informative units: groups with a difference, or folds
 
     def p_of(self, difference: float) -> float:
-        """The p-value of a difference of means that points where this test does; 1 of one that does not."""
+        """The p-value if `difference` has the sign of this test's statistic; 1 otherwise."""
         return self.p_value if self.statistic * difference > 0 else 1.0
 
 
@@ -51,16 +51,15 @@ def cluster_interval(
     seed: int = 0,
     num_resamples: int = 2000,
 ) -> tuple[float, float]:
-    """Interval of the mean of `values` (N,) over groups (N,) like these: groups are what is drawn, not images.
+    """Confidence interval of the mean of `values` (N,), with groups (N,) as sampling units instead of images.
 
-    At either end the wider one of two: the studentized bootstrap, which draws whole groups with replacement and knows
-    that scores are skewed (Cameron, Gelbach and Miller, 2008), and Student's t on the jackknife over groups with the
-    degrees of freedom of the effective number of groups, (sum of sizes)^2 / sum of squared sizes: one long video among
-    short ones counts for little more than itself (Carter, Schnepel and Steigerwald, 2017). Neither alone holds the
-    truth often enough where groups are few or long ones score lower (tests/benchmarks/interval_coverage.py). The mean
-    is a sum of values over a number of cases, for groups differ in size; no end lies beyond the values seen.
-    One group says nothing about others: its interval is (-inf, inf), never nan.
-    Refused with ValueError: no values, lengths that differ, a value that is not finite, a confidence outside (0, 1).
+    At either end the wider one of two: the studentized bootstrap over whole groups, which accounts for skewed scores
+    (Cameron, Gelbach and Miller, 2008), and Student's t on the jackknife over groups with the effective number of
+    groups, (sum of sizes)^2 / sum of squared sizes, for degrees of freedom: one long video among short ones counts for
+    little more than itself (Carter, Schnepel and Steigerwald, 2017). Neither alone has enough coverage where groups are
+    few or long ones score lower (tests/benchmarks/interval_coverage.py). The mean is a ratio of sums, since groups
+    differ in size; no end lies beyond the observed values. With a single group the interval is (-inf, inf), never nan.
+    ValueError: no values, lengths that differ, a value that is not finite, a confidence outside (0, 1).
     """
     if len(values) == 0 or len(values) != len(groups) or not 0 < confidence < 1:
         raise ValueError(
@@ -84,16 +83,16 @@ def cluster_interval(
 def image_interval(
     values: NDArray[np.floating], *, confidence: float = 0.95, seed: int = 0, num_resamples: int = 2000
 ) -> tuple[float, float]:
-    """`cluster_interval` as if every image were a group of its own: too narrow where they are not."""
+    """`cluster_interval` with every image as a group of its own: too narrow if images are correlated."""
     own = [str(number) for number in range(len(values))]
     return cluster_interval(values, own, confidence=confidence, seed=seed, num_resamples=num_resamples)
 
 
 def fold_interval(fold_means: ArrayLike, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Student's t interval over the means of K folds, the one behind most tables' "mean ± std".
+    """Student's t interval over the means of K folds, the usual source of "mean ± std" in tables.
 
-    Its folds are taken for independent studies, which they are not: for comparison with papers.
-    One fold says nothing about others: (-inf, inf). Refused with ValueError: no folds, a mean that is not finite.
+    It treats folds as independent, which they are not: for comparison with papers. (-inf, inf) for a single fold.
+    ValueError: no folds, a mean that is not finite.
     """
     means = _finite(fold_means)
     if len(means) == 1:
@@ -111,9 +110,9 @@ def paired_difference(
     seed: int = 0,
     num_resamples: int = 2000,
 ) -> PairedDifference:
-    """Mean of A - B over the same images, (N,) each, with the interval over whole groups (N,).
+    """Mean of A - B over the same images, (N,) each, with the interval over groups (N,).
 
-    Refused with ValueError: as `cluster_interval`, and arrays of different lengths.
+    ValueError: as `cluster_interval`, and arrays of different lengths.
     """
     a, b = _finite(values_a), _finite(values_b)
     if len(a) != len(b):
@@ -126,13 +125,12 @@ def paired_difference(
 
 
 def clustered_wilcoxon(differences: ArrayLike, groups: Sequence[str] | None = None) -> TestResult:
-    """Wilcoxon's signed-rank test on differences A - B of the same images (N,); images of a group (N,) flip together.
+    """Wilcoxon's signed-rank test on differences A - B of the same images (N,); images of a group (N,) share a sign.
 
-    Signed ranks are added up by group; if A and B are alike, each group's sum is as likely to have the other sign
-    (Larocque, 2005). Up to 18 groups every way to flip signs is counted; beyond that the law is taken for normal.
-    Without groups every image stands alone, which is Wilcoxon's own test. Images without a difference are left out, as
-    he did; if none is left p is 1.
-    Refused with ValueError: no values, lengths that differ, values that are not finite.
+    Signed ranks are summed by group; under the null hypothesis each group's sum is symmetric about 0 (Larocque, 2005).
+    Up to 18 groups the test is exact over all sign flips; beyond that the normal approximation is used. Without groups
+    every image is independent: Wilcoxon's own test. Images without a difference are left out, as in his test; if none
+    is left p is 1. ValueError: no values, lengths that differ, values that are not finite.
     """
     found = _finite(differences)
     owners = _numbered(range(len(found)) if groups is None else groups)
@@ -151,10 +149,10 @@ def clustered_wilcoxon(differences: ArrayLike, groups: Sequence[str] | None = No
 def corrected_t_test(differences: ArrayLike, test_share: float) -> TestResult:
     """Nadeau and Bengio's corrected resampled t-test over K folds (Machine Learning, 2003).
 
-    differences (K,): A - B of each fold, means over its images. test_share: cases tested over cases trained on, 1/4 in
-    five folds; the variance is multiplied by 1/K + test_share, for training sets overlap. R repeats of K folds are R K
-    differences (Bouckaert and Frank, 2004). Differences that are all equal: p is 0, or 1 if all are 0.
-    Refused with ValueError: fewer than two folds, a share that is not above 0, values that are not finite.
+    differences (K,): A - B of each fold, means over its images. test_share: test cases over training cases, 1/4 in five
+    folds; the variance is multiplied by 1/K + test_share, since training sets overlap. R repeats of K folds are R K
+    differences (Bouckaert and Frank, 2004). If all differences are equal, p is 0, or 1 if all are 0.
+    ValueError: fewer than two folds, a share that is not above 0, values that are not finite.
     """
     found = _finite(differences)
     if len(found) < 2 or not test_share > 0:
@@ -168,15 +166,15 @@ def corrected_t_test(differences: ArrayLike, test_share: float) -> TestResult:
 
 
 def corrected_error(differences: ArrayLike, test_share: float) -> float:
-    """Standard error of the mean of `differences` (K,) over folds, as `corrected_t_test` takes it."""
+    """Standard error of the mean of `differences` (K,) over folds, as in `corrected_t_test`."""
     found = _finite(differences)
     return float(np.sqrt((1 / len(found) + test_share) * found.var(ddof=1)))
 
 
 def clustered_error(values: ArrayLike, groups: Sequence[str]) -> float:
-    """Standard error of the mean of `values` (N,), drawing whole groups (N,); infinite for a single group.
+    """Standard error of the mean of `values` (N,) with groups (N,) as sampling units; infinite for a single group.
 
-    From what groups' sums lie off their share of the total (Cameron and Miller, 2015, with their G / (G - 1)).
+    From deviations of groups' sums from their share of the total (Cameron and Miller, 2015, with their G / (G - 1)).
     """
     found, owners = _finite(values), _numbered(groups)
     sums = np.bincount(owners, weights=found).astype(np.float64)
@@ -187,8 +185,8 @@ def clustered_error(values: ArrayLike, groups: Sequence[str]) -> float:
 def corrected_interval(
     differences: ArrayLike, test_share: float, *, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Interval of the mean of `differences` (K,) over folds that `corrected_t_test` belongs to: training sets, and
-    what a training makes of them by chance, are what varies. Refused with ValueError: as that test."""
+    """Interval of the mean of `differences` (K,) over folds that matches `corrected_t_test`: over variation of training
+    sets and of training itself. ValueError: as that test."""
     mean = float(_finite(differences).mean())
     corrected_t_test(differences, test_share)
     reach = stdtrit(len(_finite(differences)) - 1, (1 + confidence) / 2)
@@ -197,18 +195,20 @@ def corrected_interval(
 
 
 def few_groups(num_groups: int) -> str | None:
-    """What to say beside an interval over so few groups, which is as wide as most of the scale; None of more."""
+    """A caveat for an interval over few groups, which spans most of the scale; None for more groups."""
     if num_groups >= FEW_GROUPS:
         return None
     groups = "1 group" if num_groups == 1 else f"{num_groups} groups"
-    return f"an interval over {groups} (videos, patients) says little: {FEW_GROUPS} or more are needed"
+    return (
+        f"an interval over {groups} (videos, patients) is hardly informative: {FEW_GROUPS} or more are needed"
+    )
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     """Holm's step-down correction (1979): p (M,) in [0, 1] -> adjusted p (M,), in the same order.
 
-    Rejecting where the adjusted p is at most alpha errs at all, among M comparisons, with probability alpha at most.
-    Refused with ValueError: what is not a probability.
+    Rejecting where the adjusted p is at most alpha bounds the family-wise error rate over M comparisons by alpha.
+    ValueError: a value that is not a probability.
     """
     found = np.asarray(p_values, dtype=np.float64)
     if not np.all((found >= 0) & (found <= 1)):
@@ -223,9 +223,9 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 def _studentized(
     sums: NDArray[np.float64], sizes: NDArray[np.float64], rng: np.random.Generator, num_resamples: int
 ) -> NDArray[np.float64]:
-    """How many of its own standard errors the mean of each draw of as many groups lies off, in blocks that stay small.
+    """Studentized deviations from the mean in bootstrap samples of groups, computed in small blocks.
 
-    A draw of equal groups has no error: it lies off by far more than any other, or by nothing.
+    A sample of identical groups has no error: its deviation is far larger than any other, or 0.
     """
     mean, block = sums.sum() / sizes.sum(), max(1, 2**20 // len(sums))
     found = []
@@ -239,7 +239,7 @@ def _studentized(
 
 
 def _cluster_error(sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard error of the mean, from groups (..., G): what their sums lie off their share of the total, with their
+    """Standard error of the mean for groups (..., G): from deviations of their sums from their share of the total, with
     G / (G - 1) (Cameron and Miller, 2015)."""
     num_groups, total = sums.shape[-1], sizes.sum(axis=-1, keepdims=True)
     off = sums - sizes * sums.sum(axis=-1, keepdims=True) / total
@@ -247,7 +247,7 @@ def _cluster_error(sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDA
 
 
 def _jackknife_reach(sums: NDArray[np.float64], sizes: NDArray[np.float64], tail: float) -> float:
-    """Student's t times the error from leaving out one group after another."""
+    """Student's t quantile times the jackknife error over groups."""
     without = (sums.sum() - sums) / (sizes.sum() - sizes)
     error = np.sqrt((len(sums) - 1) / len(sums) * ((without - sums.sum() / sizes.sum()) ** 2).sum())
     effective = sizes.sum() ** 2 / (sizes**2).sum()
@@ -255,7 +255,7 @@ def _jackknife_reach(sums: NDArray[np.float64], sizes: NDArray[np.float64], tail
 
 
 def _share_of_flips_as_far(sums: NDArray[np.float64]) -> float:
-    """Share of all 2^G ways to flip signs whose total lies as far from 0 as the one found."""
+    """Share of all 2^G sign flips whose total is at least as far from 0 as the observed one."""
     totals = np.zeros(1)
     for one in np.abs(sums):
         totals = np.concatenate([totals + one, totals - one])
@@ -274,7 +274,7 @@ def _average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _numbered(groups: ArrayLike | Sequence[str] | range) -> NDArray[np.intp]:
-    """Groups (N,) -> their numbers (N,), from 0, none left out."""
+    """Groups (N,) -> consecutive integers (N,) from 0."""
     return np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
 
 

@@ -1,7 +1,7 @@
-"""Post-processing: which probability counts as polyp. Every threshold is scored exactly from one pass.
+"""Choice of the threshold for polyp; every threshold is scored exactly from one pass.
 
-The scores come from histograms (N, 2, 256), see histograms.py; choosing a threshold costs no training and no
-second look at the images.
+The scores come from histograms (N, 2, 256), see histograms.py; choosing a threshold needs no training and no second
+pass over images.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from orchestrator.scoring.histograms import NUM_BINS, counts
 from orchestrator.scoring.metrics import score
 
-_TIE = 1e-12  # means of the same numbers, summed in another order, differ by less
+_TIE = 1e-12  # means of the same numbers summed in another order differ by less
 
 
 def curve(histograms: NDArray[np.integer], metric: str = "dice") -> NDArray[np.float64]:
@@ -27,9 +27,9 @@ def best_threshold(
 ) -> tuple[float, float]:
     """The threshold in [low, high] with the highest mean score over cases, and that mean.
 
-    Between the probabilities that occur, all thresholds score alike: of equally good ones the middle of the
-    widest unbroken run is taken, the lower run if two are as wide. Thresholds 0 and 1 are never candidates.
-    Refused with ValueError: no cases, or no multiple of 1/256 between low and high.
+    Between occurring probabilities all thresholds score alike: of equally good ones the middle of the widest
+    contiguous run is taken, the lower run if two are as wide. Thresholds 0 and 1 are never candidates.
+    ValueError: no cases, or no multiple of 1/256 between low and high.
     """
     if len(histograms) == 0:
         raise ValueError("a threshold cannot be chosen on no cases")
@@ -40,7 +40,7 @@ def best_threshold(
 
 
 def swept_bins(low: float, high: float) -> tuple[int, int]:
-    """First and last bin of a sweep over thresholds in [low, high], never 0. Refused with ValueError: no such bin."""
+    """First and last bin of a sweep over thresholds in [low, high], never 0. ValueError: no such bin."""
     first, last = max(math.ceil(low * NUM_BINS), 1), min(math.floor(high * NUM_BINS), NUM_BINS - 1)
     if first > last:
         raise ValueError(f"no multiple of 1/{NUM_BINS} lies in [{low}, {high}]")
@@ -48,7 +48,7 @@ def swept_bins(low: float, high: float) -> tuple[int, int]:
 
 
 def best_of_runs(means: NDArray[np.float64]) -> tuple[int, int]:
-    """means (B, A) -> row and column: the middle of the widest unbroken run of best rows, the first if as wide."""
+    """means (B, A) -> row and column: the middle of the widest contiguous run of best rows, the first if as wide."""
     runs = [_widest_run(column) for column in (means >= means.max() - _TIE).T]
     column = int(np.argmax([end - start for start, end in runs]))
     start, end = runs[column]

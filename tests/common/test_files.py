@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from orchestrator.common.faults import machine_fault
-from orchestrator.common.files import appearing, append, hidden_beside, size_text, write_atomically
+from orchestrator.common.files import appearing, append, hidden_folder_for, size_text, write_atomically
 from orchestrator.search.store.optuna_storage import open_journal
 from orchestrator.training.checkpoint import save_checkpoint
 
@@ -94,7 +94,7 @@ def test_a_full_device_is_a_fault_of_the_machine_for_whatever_writes():
     for write in (savez, save, lambda: torch.save({"a": torch.zeros(100_000)}, "/dev/full")):
         with pytest.raises((OSError, RuntimeError)) as failure:
             write()
-        assert "make room" in str(machine_fault(failure.value))
+        assert "free space" in str(machine_fault(failure.value))
 
 
 def test_sizes_are_in_the_unit_that_shows_them():
@@ -105,7 +105,7 @@ def test_what_a_killed_process_has_left_is_swept_and_what_another_one_fills_is_n
     folder = tmp_path / "model"
     for name in (".model.12345678.partial", ".other.12345678.partial"):
         (tmp_path / name).mkdir()
-    with hidden_beside(folder) as first, hidden_beside(folder) as second:
+    with hidden_folder_for(folder) as first, hidden_folder_for(folder) as second:
         assert {path.name for path in tmp_path.iterdir()} == {
             first.name,
             second.name,

@@ -85,7 +85,7 @@ def test_a_pipe_a_folder_and_a_huge_file_are_refused_before_they_are_read(tmp_pa
     ):
         with pytest.raises(BadSplit, match=why):
             read_json(tmp_path / name, BadSplit, megabytes=1)
-    with pytest.raises(BadSplit, match="is no path"):
+    with pytest.raises(BadSplit, match="is not a path"):
         read_bounded(Path("a\x00b"), BadSplit, megabytes=1)
 
 

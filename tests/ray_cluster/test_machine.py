@@ -75,7 +75,7 @@ def test_a_server_of_grpc_is_found_whatever_proxy_is_set(monkeypatch, dead):
 
 def test_who_listens_but_does_not_speak_grpc_is_not_ray(deaf, monkeypatch):
     monkeypatch.setattr("orchestrator.common.hosts.GREET_S", 0.3)
-    with pytest.raises(BadMachine, match="who listens there is not Ray"):
+    with pytest.raises(BadMachine, match="the server there is not Ray"):
         reach_cluster(deaf)
 
 

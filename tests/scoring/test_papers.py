@@ -325,7 +325,7 @@ def test_a_generator_is_read_once_for_all_scores():
 
 
 def test_a_score_of_the_whole_set_has_no_values_by_image():
-    with pytest.raises(ValueError, match="dice_pixels is a number of the whole set"):
+    with pytest.raises(ValueError, match="dice_pixels is defined for the whole set"):
         PAPER_SCORES["dice_pixels"].of_images([(as_map(A), A)])
 
 

@@ -114,7 +114,7 @@ def test_a_disk_that_is_full_fails_no_trial_and_once_there_is_room_the_search_en
     with quota(study.ledger.running, "200k"):
         code, told = ended(shell, search(shell, "short", "full", "--lanes", "1", "--address", "local"))
         assert not list(study.ledger.running.rglob("*.partial"))
-    assert code == 2 and "No space left on device; make room" in told, told
+    assert code == 2 and "No space left on device; free space" in told, told
     assert "Traceback" not in told and str(study.ledger.running) in told, told
     assert states(study) == {TrialState.RUNNING: 1} and "FAILED" not in runs(study)
     code, told = ended(shell, search(shell, "short", "full", "--lanes", "1", "--address", "local"))

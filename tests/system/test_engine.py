@@ -366,7 +366,7 @@ def test_a_fit_whose_worker_was_killed_is_trained_again_and_no_other(raced):
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.ENOSPC, "No space left on device; make room"),
+        (errno.ENOSPC, "No space left on device; free space"),
         pytest.param(errno.EIO, "Input/output error", marks=pytest.mark.slow),  # it is tried three times
     ],
 )

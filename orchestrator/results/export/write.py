@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from orchestrator.common.errors import BadBundle
-from orchestrator.common.files import hidden_beside, naming
+from orchestrator.common.files import hidden_folder_for, naming
 from orchestrator.results.export.bundle import (
     FILES,
     WEIGHT_FILES,
@@ -73,7 +73,7 @@ def write_bundle(
     refuse_to_overwrite(folder)
     _refuse_too_large(folder, networks)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with naming(folder), hidden_beside(folder) as partial:
+    with naming(folder), hidden_folder_for(folder) as partial:
         shares = [member.share for member in members] or None
         copies = [copy.deepcopy(network).cpu().eval() for network in networks]
         # Not by save_file: what it writes nobody but its owner can read, whatever the umask says.

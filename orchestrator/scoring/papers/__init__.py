@@ -1,13 +1,13 @@
-"""The programs behind the papers' "Dice" and "mIoU", each under a name that says which one it is.
+"""The evaluation programs behind the papers' "Dice" and "mIoU", each score under a distinctive name.
 
 A score takes pairs of a probability map (H, W), floats in [0, 1], and its mask (H, W) as stored: bool, or uint8 from 0
-to 255, for programs differ in what they count as polyp. `PAPER_SCORES[name](pairs)` is the number that a table shows,
-and `.of_images(pairs)` the values (N,) that it is the mean of, where the definition has such. A thresholded prediction
-is a map of zeros and ones. `.program` says whether that program read maps or masks, at which size, and how it resizes
-the mask; where it does not, mask and map must have one shape.
+to 255, since programs differ in which values are polyp. `PAPER_SCORES[name](pairs)` is the number in a table, and
+`.of_images(pairs)` the values (N,) of which it is the mean, if it is one. A thresholded prediction is a map of zeros
+and ones. `.program` tells whether that program read maps or masks, at which size, and how it resizes the mask; if it
+does not, mask and map must have one shape.
 
-Which program a paper ran is not always stated; what is said here was read in the published code. What reports should
-show is `dice_image` and its kin: one threshold, polyp only, mean over images, empty masks as in metrics.py.
+Papers do not always name their program; the statements here come from published code. Reports should show
+`dice_image` and its siblings: one threshold, polyp only, mean over images, empty masks as in metrics.py.
 """
 
 from orchestrator.scoring.papers import (

@@ -1,10 +1,10 @@
 """The toolbox of EndoCV2021 (sharib-vision/EndoCV2021-polyp_det_seg_gen), behind the tables of the parallel Res2Net.
 
-Any value above 0 is polyp, in the mask and in the prediction as 8 bit. It is meant for masks of zeros and ones; of a
-grey map nearly everything counts as polyp, which is most likely how the rows BR, BP and BRP of that paper came about,
-but not BRP+post. Of the ground truth JPEG ringing counts, too. A prediction of another size than the ground truth is
-resized to it, after that cut, by area. Each ratio has 1e-15 added above and below, which decides
-the empties.
+Any value above 0 is polyp, in the mask and in the 8-bit prediction. It is meant for masks of zeros and ones; in a grey
+map nearly everything counts as polyp, which most likely explains the rows BR, BP and BRP of that paper, but not
+BRP+post. In the ground truth JPEG ringing counts, too. A prediction of another size than the ground truth is
+thresholded, then resized to it, by area. Each ratio has 1e-15 added to numerator and denominator, which determines
+the result for empty masks.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _rows_apart(probabilities: Map, mask: Mask) -> float:
 
 
 def _different_rows(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """mask (H, W) -> (R, W): each row once, as numbers that hold counts up to 2**24 exactly."""
+    """mask (H, W) -> (R, W): its distinct rows, as floats that represent counts up to 2**24 exactly."""
     _, first = np.unique(np.packbits(mask, axis=1), axis=0, return_index=True)
     return mask[first].astype(np.float32)
 
@@ -99,6 +99,7 @@ def hausdorff_rows(probabilities: Map, mask: Mask) -> float:
 @_TOOLBOX.of_set(_rows_apart)
 def hausdorff_rows_normalised(distances: Values) -> float:
     """The toolbox's Hausdorff column: hausdorff_rows, its mean over images divided by its maximum over the same images.
+
     In [0, 1], and not to be compared between sets or systems. All distances 0 is 0, where the toolbox divides 0 by 0.
     """
     return float(distances.mean() / distances.max()) if distances.max() > 0 else 0.0

@@ -21,7 +21,7 @@ _PROTOCOL = Program()
 
 
 def stretched(probabilities: Map) -> Values:
-    """The lowest value to 0, the highest to 1; a map without contrast to 0."""
+    """The map scaled so that its lowest value is 0 and its highest 1; 0 for a map without contrast."""
     low, high = float(probabilities.min()), float(probabilities.max())
     return (probabilities - np.float64(low)) / (high - low if high > low else 1.0)
 
@@ -33,7 +33,7 @@ def _stored(probabilities: Map) -> NDArray[np.uint8]:
 def _curve(
     of: Callable[[Values, Values, Values, Values], tuple[Values, Values]],
 ) -> Callable[[Map, Mask], Values]:
-    """From tp, fp, fn, tn (256,) -> numerator and denominator, to a curve (256,) of a map on a mask."""
+    """A function of map and mask to a curve (256,), from one of tp, fp, fn, tn (256,) to numerator and denominator."""
 
     def curve(probabilities: Map, mask: Mask) -> Values:
         same_shape(probabilities.shape, mask.shape)

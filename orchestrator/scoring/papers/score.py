@@ -1,4 +1,4 @@
-"""What a paper's score is, the program that it comes from, the list of all scores, and the steps that they share."""
+"""Definition and registry of the papers' scores, their programs, and common steps."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def mean(values: Values) -> float:
 
 
 def by_opencv(mask: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Resize a grey mask to (H, W), bilinear, as most programs prepare theirs."""
+    """A grey mask resized to (H, W), bilinear, as most programs do."""
     return cv2.resize(mask, shape[::-1])  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
 class PaperScore:
-    """One number of one program: what it measures on an image, and how it makes one number of a set."""
+    """One score of one program: its measure on an image, and its reduction over a set."""
 
     name: str
-    meaning: str  # definition, who used it, what empty masks do
-    measure: Measure  # map, mask -> a number, or an array of them
-    reduce: Callable[[Values], float]  # (N, ...) -> the number for the table
+    meaning: str  # definition, users, result for empty masks
+    measure: Measure  # map, mask -> a number, or an array
+    reduce: Callable[[Values], float]  # (N, ...) -> the number in the table
     program: Program
-    num_needed: int = 1  # images without which there is no such number
+    num_needed: int = 1  # fewest images for which the score is defined
 
     def __call__(self, pairs: Iterable[Pair]) -> float:
         return paper_scores(pairs, [self.name])[self.name]
@@ -48,13 +48,13 @@ class PaperScore:
         return self.reduce is mean
 
     def of_images(self, pairs: Iterable[Pair]) -> Values:
-        """Score (N,) of each image. Refused with ValueError: a score of the whole set only."""
+        """Score (N,) of each image. ValueError: a score of the whole set only."""
         if not self.is_mean_over_images:
-            raise ValueError(f"{self.name} is a number of the whole set; images have none of their own")
+            raise ValueError(f"{self.name} is defined for the whole set only, not for images")
         return np.array([self.of_image(*pair) for pair in pairs], dtype=np.float64)
 
     def of_image(self, probabilities: Map, mask: Mask) -> ArrayLike:
-        """What `reduce` takes of one image; ValueError as for `paper_scores`."""
+        """The input of `reduce` for one image; ValueError as for `paper_scores`."""
         _check(probabilities, mask)
         resize = self.program.resize_mask
         if resize is not None and mask.shape != probabilities.shape:
@@ -67,10 +67,10 @@ PAPER_SCORES: dict[str, PaperScore] = {}
 
 @dataclass(frozen=True)
 class Program:
-    """A published evaluation program: what of a prediction it reads, and at which size."""
+    """A published evaluation program: its input, and the size at which it scores."""
 
-    reads: Reads = "map"  # the probability map, or the mask that the whole model makes of it
-    size: int | None = None  # side of the square that it scores, in pixels; None: the size of the file
+    reads: Reads = "map"  # the probability map, or the mask of the whole model
+    size: int | None = None  # side of the square at which it scores, in pixels; None: the size of the file
     resize_mask: Callable[[NDArray[np.uint8], tuple[int, ...]], NDArray[np.uint8]] | None = None
 
     def by_image(self, measure: Measure) -> PaperScore:
@@ -80,7 +80,7 @@ class Program:
     def of_set(
         self, measure: Measure, num_needed: int = 1
     ) -> Callable[[Callable[[Values], float]], PaperScore]:
-        """Register a score of a whole set, from what `measure` gives for each image, stacked (N, ...)."""
+        """Register a score of a whole set, from `measure` of each image, stacked (N, ...)."""
         return lambda reduce: self._registered(reduce, measure, reduce, num_needed)
 
     def _registered(
@@ -94,8 +94,8 @@ class Program:
 def paper_scores(pairs: Iterable[Pair], names: Sequence[str]) -> dict[str, float]:
     """Several scores in one pass over pairs, which may be a generator.
 
-    Refused with ValueError: an unknown name, no pairs, shapes that do not fit, masks that are neither bool nor uint8,
-    probabilities outside [0, 1].
+    ValueError: an unknown name, no pairs, shapes that do not fit, masks that are neither bool nor uint8, probabilities
+    outside [0, 1].
     """
     unknown = [name for name in names if name not in PAPER_SCORES]
     if unknown:
@@ -105,9 +105,8 @@ def paper_scores(pairs: Iterable[Pair], names: Sequence[str]) -> dict[str, float
 
 
 def reduced(scores: Sequence[PaperScore], images: Iterable[Sequence[Pair]]) -> list[float]:
-    """The number of each score; an image is one pair per score, for programs read different things of it.
-
-    Refused with ValueError as in `paper_scores`.
+    """The number of each score; an image is one pair per score, since programs read different predictions of it.
+    ValueError as in `paper_scores`.
     """
     rows = [[score.of_image(*pair) for score, pair in zip(scores, pairs, strict=True)] for pairs in images]
     if not rows:
@@ -127,17 +126,17 @@ def _check(probabilities: Map, mask: Mask) -> None:
 
 
 def grey(mask: Mask) -> NDArray[np.uint8]:
-    """A mask as it would lie on disk, 0 to 255."""
+    """A mask as stored on disk, 0 to 255."""
     return mask.astype(np.uint8) * np.uint8(255) if mask.dtype == np.bool_ else mask.view(np.uint8)
 
 
 def is_polyp(mask: Mask) -> NDArray[np.bool_]:
-    """Above the middle of the grey scale."""
+    """Whether pixels are above the middle of the grey scale."""
     return grey(mask) > 127
 
 
 def same_shape(map_shape: tuple[int, ...], mask_shape: tuple[int, ...]) -> None:
-    """Refused with ValueError: a map and a mask of different shapes."""
+    """Raise ValueError for a map and a mask of different shapes."""
     if map_shape != mask_shape:
         raise ValueError(f"a map of {map_shape} cannot be scored on a mask of {mask_shape}")
 
@@ -151,5 +150,5 @@ def counted(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Values:
 
 
 def over(numerator: float, denominator: float, *, empty: float) -> float:
-    """A ratio, or what 0/0 shall be."""
+    """A ratio, with `empty` for 0/0."""
     return float(numerator / denominator) if denominator else empty

@@ -1,4 +1,4 @@
-"""Scripts that hand each image to scikit-learn: GMSRF-Net and ColonSegNet; and MSRF-Net, which hands it the whole set.
+"""Scripts that score each image with scikit-learn: GMSRF-Net and ColonSegNet; MSRF-Net scores the whole set with it.
 
 They score at the size of the network's map, 256 x 256 or 512 x 512, and resize the mask to it. scikit-learn itself is
 not needed.

@@ -1,6 +1,6 @@
-"""Scores without a threshold, on the mask over 255, with 1 added above and below. Both empty is near 1.
+"""Scores without a threshold, on the mask over 255, with 1 added to numerator and denominator. Both empty is near 1.
 
-ResUNet++ and its variants score at 256 x 256; what Polyp-PVT and HarDNet-MSEG look at in training, at the file's size.
+ResUNet++ and its variants score at 256 x 256; Polyp-PVT and HarDNet-MSEG, in training, at the file's size.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Three measures of PraNet's tables that see where errors lie: weighted F, S-measure and E-measure.
+"""Three measures of PraNet's tables that depend on where errors are: weighted F, S-measure and E-measure.
 
-They take the map as PraNet's protocol stores it (pranet.py): stretched to 0..1,
-in 8 bit. Constants, centers and denominators are those of the published evaluation program, so that a perfect mask of
-N pixels has an E-measure of N / (N - 1).
+They take the map as PraNet's protocol stores it (pranet.py): scaled to 0..1, in 8 bit. Constants, centers and
+denominators are those of the published evaluation program, so that a perfect mask of N pixels has an E-measure of
+N / (N - 1).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from orchestrator.scoring.histograms import counts, histogram_of_bins
 from orchestrator.scoring.papers.score import Values
 
 TINY = np.finfo(np.float64).eps
-BLUR = np.outer(*(cv2.getGaussianKernel(7, 5).ravel(),) * 2)  # errors within 3 pixels are seen together
+BLUR = np.outer(*(cv2.getGaussianKernel(7, 5).ravel(),) * 2)  # combines errors within 3 pixels
 HALF_DISTANCE = 5  # pixels from the polyp at which a false alarm has the weight 1.5, on the way from 1 to 2
 
 Bools = NDArray[np.bool_]
@@ -25,7 +25,7 @@ Bools = NDArray[np.bool_]
 def weighted_f(prediction: Values, truth: Bools) -> float:
     """Weighted F-measure, beta 1 (Margolin et al., CVPR 2014), of a map in [0, 1] on a mask, both (H, W).
 
-    An error inside the polyp counts less where its surroundings are right, a false alarm more the farther it is from
+    An error inside the polyp counts less where its surroundings are correct, a false alarm more with its distance from
     the polyp. A mask without polyp is 0.
     """
     if not truth.any():
@@ -43,8 +43,8 @@ def weighted_f(prediction: Values, truth: Bools) -> float:
 def s_measure(prediction: Values, truth: Bools) -> float:
     """Structure measure, alpha 0.5 (Fan et al., ICCV 2017), of a map in [0, 1] on a mask, both (H, W).
 
-    Half of it is how evenly polyp and background are told apart, half the similarity of the four parts around the
-    polyp's center. A mask of one class alone is scored by the mean of the map.
+    Half of it is the evenness of the map over polyp and background, half the similarity of the four parts around the
+    polyp's center. A mask of a single class is scored by the mean of the map.
     """
     share = truth.mean()
     if share in (0, 1):
@@ -65,7 +65,7 @@ def _evenness(values: Values) -> float:
 
 
 def _similarity(prediction: Values, truth: Bools) -> float:
-    """Structural similarity of two parts as wholes; two constant parts of which one is 0 have 1 if both are."""
+    """Structural similarity of two parts; 1 if the denominator is 0."""
     if not truth.size:
         return 0.0
     (a, b), num = (prediction.mean(), truth.mean()), truth.size - 1 + TINY
@@ -76,10 +76,10 @@ def _similarity(prediction: Values, truth: Bools) -> float:
 
 
 def e_measure_curve(stored: NDArray[np.uint8], truth: Bools) -> Values:
-    """Enhanced-alignment measure (Fan et al., IJCAI 2018) of a map cut at each of 0..255: (256,).
+    """Enhanced-alignment measure (Fan et al., IJCAI 2018) of a map thresholded at each of 0..255: (256,).
 
-    Both masks are taken less their means; a pixel counts by how well the two agree there. A mask without polyp counts
-    what is left black, one that is polyp everywhere what is white.
+    Both masks are centered; a pixel counts by the agreement of the two. A mask without polyp scores the share of
+    background predictions, one that is polyp everywhere the share of polyp predictions.
     """
     tp, fp, fn, tn = (
         pixels[0].astype(np.float64) for pixels in counts(histogram_of_bins(stored, truth)[None])

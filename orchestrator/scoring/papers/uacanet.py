@@ -1,7 +1,7 @@
-"""The protocol of UACANet (Kim et al., arXiv:2107.02368): PraNet's scores, of maps that are cut before they are stored.
+"""The protocol of UACANet (Kim et al., arXiv:2107.02368): PraNet's scores of maps that are thresholded before storage.
 
-A map is stretched to 0..1 and cut at 0.5, so 255 of the 256 thresholds see one mask, and the last one, 0, takes every
-pixel for polyp. The masks of an exported model at its own threshold are scored likewise by `dice_pranet@mask`.
+A map is scaled to 0..1 and thresholded at 0.5, so 255 of the 256 thresholds give one mask, and the last one, 0, makes
+every pixel polyp. The masks of an exported model at its own threshold are scored likewise by `dice_pranet@mask`.
 """
 
 from __future__ import annotations

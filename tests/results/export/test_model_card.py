@@ -288,5 +288,5 @@ def test_an_interval_says_over_how_many_groups_it_is_and_when_these_are_few():
     few = ScoreLine("hold-out test", 40, {"dice": 0.8}, (0.3, 0.95), num_groups=2)
     many = ScoreLine("cross-validation", 400, {"dice": 0.8}, (0.7, 0.9), num_groups=20)
     assert "(2 groups) |" in score_table([few]) and "(20 groups) |" in score_table([many])
-    assert "An interval over 2 groups (videos, patients) says little" in _scores([many, few], "")
-    assert "says little" not in _scores([many], "")
+    assert "An interval over 2 groups (videos, patients) is hardly informative" in _scores([many, few], "")
+    assert "hardly informative" not in _scores([many], "")
