@@ -56,7 +56,7 @@ def doctor(
     """
     from orchestrator.doctor.checks.findings import Finding, would_fail
     from orchestrator.doctor.checks.shared_home import host
-    from orchestrator.doctor.examination import LONGEST_S, Asked, examine
+    from orchestrator.doctor.examination import LONGEST_S, Scope, examine
     from orchestrator.results.mlflow.client import check_uri, with_credentials_apart
     from orchestrator.search.space.space_file import load_space
 
@@ -64,7 +64,7 @@ def doctor(
     if tracking_uri is not None:
         check_uri(tracking_uri)
         tracking_uri = with_credentials_apart(tracking_uri)
-    asked = Asked(
+    scope = Scope(
         home=home,
         cache=cache or home / "cache",
         address=address,
@@ -87,7 +87,7 @@ def doctor(
         os._exit(2)
 
     with at_the_latest(LONGEST_S, give_up):
-        examine(asked, found, lambda stage: note(f"looking at {stage}"))
+        examine(scope, found, lambda stage: note(f"looking at {stage}"))
     show(found, as_json)
     if would_fail(found):
         raise typer.Exit(2)

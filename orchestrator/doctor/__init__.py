@@ -1,1 +1,1 @@
-"""Will this machine, cluster and data work? Checks that are made before anything is trained."""
+"""Checks of machine, cluster and data before anything is trained."""

@@ -1,4 +1,4 @@
-"""The same checks on every node of a cluster, through one actor a node; and what only several nodes can show.
+"""The checks on every node of a cluster, through one actor per node; and those that need several nodes.
 
 A node that does not answer in time, or cannot import this program, is a finding.
 """
@@ -24,7 +24,9 @@ from orchestrator.doctor.checks.findings import Finding, Result
 
 START_S, ANSWER_S, CLOCK_S = 60.0, 10.0, 10.0
 LONGEST_S = START_S + CLOCK_S + local.LONGEST_S + exchange.LIMIT_S + step.LIMIT_S + 4 * ANSWER_S
-NUM_PEERS = 8  # that each node tries to reach, so that a thousand nodes do not make a million connections
+NUM_PEERS = (
+    8  # nodes that each node tries to reach, so that a thousand nodes do not make a million connections
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Node:
 
 
 class Examiner:
-    """Looks at the node that it runs on."""
+    """Actor that runs checks on its node."""
 
     def now(self) -> float:
         return time.time()
@@ -67,18 +69,16 @@ class Examiner:
 
 @contextmanager
 def joined(address: str) -> Iterator[None]:
-    """Connected to a cluster. Raises `BadMachine` where it does not let us in, with what mends it."""
+    """Context connected to a cluster. Raises `BadMachine` with a remedy if the connection fails."""
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except AuthenticationError as error:
         raise BadMachine(
-            "RAY_AUTH_MODE", f"{_first_line(error)}; set RAY_AUTH_MODE=token, and bring the token"
+            "RAY_AUTH_MODE", f"{_first_line(error)}; set RAY_AUTH_MODE=token, and copy the token"
         ) from error
     except (ConnectionError, ValueError, RuntimeError) as error:
         remedy = "use its Ray and its Python here, and run this on one of its nodes"
-        raise BadMachine(
-            "--address", f"{address} does not let us in: {_first_line(error)}; {remedy}"
-        ) from error
+        raise BadMachine("--address", f"{address} rejects us: {_first_line(error)}; {remedy}") from error
     try:
         yield
     finally:
@@ -86,7 +86,7 @@ def joined(address: str) -> Iterator[None]:
 
 
 def nodes() -> list[Node]:
-    """Those that live, by name; the head is among them."""
+    """Living nodes, including the head, sorted by name."""
     alive = [node for node in ray.nodes() if node["Alive"]]
     hosts = [node["NodeManagerHostname"] for node in alive]
     head = ray.get_runtime_context().gcs_address
@@ -102,7 +102,7 @@ def nodes() -> list[Node]:
 
 
 class Cluster:
-    """An examiner on every node; whoever does not answer is left out of what follows."""
+    """An examiner on every node; nodes that do not answer are excluded from later checks."""
 
     def __init__(self, among: Sequence[Node], findings: list[Finding]) -> None:
         self.nodes, self.findings = {node.name: node for node in among}, findings
@@ -120,9 +120,7 @@ class Cluster:
 
     def start(self) -> None:
         """Wait until the examiners are up."""
-        remedy = (
-            "see whether this program and its packages are installed for the Python that Ray runs with there"
-        )
+        remedy = "check whether this program and its packages are installed for the Python of Ray there"
         answers = self._ask("Ray", lambda name, actor: actor.num_gpus.remote(), START_S, remedy)
         for name in self.nodes.keys() - answers.keys():
             self.actors.pop(name)
@@ -136,7 +134,7 @@ class Cluster:
                 self._note(name, "clock", clock.judge(clock.measure(ask)))
 
     def look(self, request: local.Request) -> None:
-        remedy = "see what hangs on this node, and run the command there with --address local"
+        remedy = "find what hangs on this node, and run the command there with --address local"
         names = [*self.actors]
         answers = self._ask(
             "checks",
@@ -148,7 +146,7 @@ class Cluster:
             self.findings += found
 
     def exchange(self, interface: str, device: str) -> None:
-        """An all-reduce among one process for each node; where there is one, among its GPUs."""
+        """An all-reduce among one process per node; for a single node, among its GPUs."""
         names = [*self.actors]
         if len(names) < 2:
             limit_s = exchange.LIMIT_S + ANSWER_S
@@ -156,7 +154,7 @@ class Cluster:
                 "all-reduce",
                 lambda name, actor: actor.exchange_alone.remote(device, interface or "lo"),
                 limit_s,
-                "see what hangs on this node",
+                "find what hangs on this node",
             ).items():
                 self._note(name, "all-reduce", results)
             return
@@ -165,7 +163,7 @@ class Cluster:
         try:
             port = ray.get(self.actors[names[0]].free_port.remote(hosts[0]), timeout=ANSWER_S)
         except (RayError, GetTimeoutError):
-            return  # told by `look`
+            return  # reported by `look`
         parts = dict(zip(names, exchange.parts(hosts, port, backend), strict=True))
         own = self._ask(None, lambda name, actor: actor.interface.remote(self.nodes[name].host), ANSWER_S)
         answers = self._ask(
@@ -188,7 +186,7 @@ class Cluster:
             self._note(name, "step", step.judge(name, answers))
 
     def _of(self, name: str, names: Sequence[str], request: local.Request) -> local.Request:
-        """What is asked of one node: the next ones are its peers."""
+        """The request for one node, with the next nodes as its peers."""
         at = names.index(name)
         others = [*names[at + 1 :], *names[:at]][:NUM_PEERS]
         peers = {other: (self.nodes[other].host, self.nodes[other].ports["raylet"]) for other in others}
@@ -197,11 +195,11 @@ class Cluster:
     def _ask(
         self, check: str | None, ask: Callable[[str, Any], Any], limit_s: float, remedy: str = ""
     ) -> dict[str, Any]:
-        """What each node answers in time. Who does not is a finding of that check; None: an error is the answer."""
-        asked = {name: ask(name, actor) for name, actor in self.actors.items()}
+        """Timely answers by node. A missing one is a finding of `check`, or without `check` an exception as the answer."""
+        pending = {name: ask(name, actor) for name, actor in self.actors.items()}
         deadline = time.monotonic() + limit_s
         answers: dict[str, Any] = {}
-        for name, ref in asked.items():
+        for name, ref in pending.items():
             try:
                 answers[name] = ray.get(ref, timeout=max(0.0, deadline - time.monotonic()))
             except (RayError, GetTimeoutError) as error:

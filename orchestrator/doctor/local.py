@@ -1,4 +1,4 @@
-"""The checks of one node, as a plain function: on this machine, or wherever Ray calls it."""
+"""The checks of one node, as a plain function: called on this machine, or by an actor."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from pathlib import Path
 import torch
 
 from orchestrator.doctor.checks import datasets, gpu, network, packages, shared_home
-from orchestrator.doctor.checks import resources as room
+from orchestrator.doctor.checks import resources as resources
 from orchestrator.doctor.checks.findings import Check, Finding, run_checks
 from orchestrator.doctor.checks.shared_home import Token
 
-# Seconds that the slowest of these checks may take: reading every file of the datasets.
+# Limits in seconds; the slowest check reads every file of the datasets.
 DATA_S, QUERY_S, DISK_S = 120.0, 30.0, 15.0
 LONGEST_S = max(DATA_S, QUERY_S, DISK_S)
 READ_FIRST = (
-    "each node reads every file of a dataset once: `orchestrator data check` there says how long that takes; see "
+    "each node reads every file of a dataset once: `orchestrator data check` there shows how long that takes; check "
     "whether its disk or network file system hangs"
 )
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a node is asked to look at, by a driver that has looked at its own."""
+    """Scope of the checks on a node, with the driver's state to compare with."""
 
     home: Path
     cache: Path
     driver: packages.Installed
     uses_gpus: bool = True
-    token: Token | None = None  # None: there is one node alone
+    token: Token | None = None  # None: there is a single node
     data: Mapping[str, str] = field(default_factory=dict)  # name -> fingerprint
-    is_tracked_in_home: bool = False  # no MLflow server is named
+    is_tracked_in_home: bool = False  # whether there is no MLflow server
     peers: Mapping[str, network.Address] = field(default_factory=dict)
     ports: Mapping[str, int] = field(default_factory=dict)  # of Ray, on this node
     has_token: bool = False
 
 
 def look(node: str, request: Request) -> list[Finding]:
-    """Every check of this node. Ends within `LONGEST_S`, whatever hangs."""
+    """Findings of every check of this node, within `LONGEST_S`, whatever hangs."""
     return run_checks(node, checks(node, request))
 
 
@@ -50,10 +50,10 @@ def checks(node: str, request: Request) -> list[Check]:
     folders = {"home": home, "cache": cache, "tmp": Path(tempfile.gettempdir())}
     found = [
         Check("packages", partial(packages.compare, request.driver), DISK_S),
-        Check("memory", room.memory),
-        Check("disk", partial(room.disks, folders), DISK_S),
-        Check("/dev/shm", room.shared_memory),
-        Check("limits", room.limits),
+        Check("memory", resources.memory),
+        Check("disk", partial(resources.disks, folders), DISK_S),
+        Check("/dev/shm", resources.shared_memory),
+        Check("limits", resources.limits),
         Check("home", partial(shared_home.writable, home), DISK_S),
         Check("cache", partial(shared_home.writable, cache), DISK_S),
         Check("file systems", partial(shared_home.places, home, cache, request.is_tracked_in_home)),
@@ -79,5 +79,5 @@ def checks(node: str, request: Request) -> list[Check]:
 
 
 def num_gpus() -> int:
-    """That PyTorch sees."""
+    """Number of GPUs visible to PyTorch."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,4 +1,4 @@
-"""The part of the checks that every command which trains makes first, on its own machine: in well under a second."""
+"""Fast checks by every command that trains, on its own machine: in well under a second."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from orchestrator.common.errors import MachineFault
 from orchestrator.common.faults import GO_ON
 from orchestrator.doctor.checks import gpu, shared_home, token
-from orchestrator.doctor.checks import resources as room
+from orchestrator.doctor.checks import resources as resources
 from orchestrator.doctor.checks.findings import Check, Finding, run_checks, would_fail
 
 LIMIT_S = 30.0  # milliseconds, unless a network file system hangs
@@ -18,11 +18,11 @@ LIMIT_S = 30.0  # milliseconds, unless a network file system hangs
 
 @dataclass(frozen=True)
 class Quick:
-    """What a command is about to do on this machine."""
+    """Resources that a command is about to use on this machine."""
 
     home: Path
     cache: Path
-    uses_gpus: bool  # here; a cluster's nodes look at their own
+    uses_gpus: bool  # here; nodes of a cluster check their own
     gpus: Sequence[int] | None = None  # None: all
     starts_ray: bool = False
     joins_ray: bool = False
@@ -31,22 +31,22 @@ class Quick:
         return run_checks(shared_home.host(), [*self._checks()])
 
     def refuse(self) -> list[str]:
-        """Raises `MachineFault` with all failures at once; returns what is only worth a word."""
+        """Raise `MachineFault` with all failures at once; return the warnings."""
         findings = self.findings()
         if would_fail(findings):
-            told = [_sentence(one) for one in findings if one.severity == "failure"]
-            raise MachineFault(shared_home.host(), [*told[:-1], f"{told[-1]}, {GO_ON}"])
+            sentences = [_sentence(one) for one in findings if one.severity == "failure"]
+            raise MachineFault(shared_home.host(), [*sentences[:-1], f"{sentences[-1]}, {GO_ON}"])
         return [_sentence(one) for one in findings if one.severity == "warning"]
 
     def _checks(self) -> Iterator[Check]:
-        if self.home.exists():  # else its datasets are missed
+        if self.home.exists():  # otherwise missing datasets are reported
             yield Check("home", partial(shared_home.writable, self.home), LIMIT_S)
             yield Check("cache", partial(shared_home.writable, self.cache), LIMIT_S)
         if self.uses_gpus:
             yield Check("GPU architecture", partial(gpu.architectures, self.gpus), LIMIT_S)
         if self.starts_ray:
-            yield Check("/dev/shm", room.shared_memory, LIMIT_S)
-            yield Check("limits", room.limits, LIMIT_S)
+            yield Check("/dev/shm", resources.shared_memory, LIMIT_S)
+            yield Check("limits", resources.limits, LIMIT_S)
         if self.joins_ray:
             yield Check("token", partial(token.sound, False), LIMIT_S)
 

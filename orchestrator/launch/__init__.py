@@ -1,1 +1,1 @@
-"""Files that start a cluster, or a search on one: the same text for the same values, byte for byte."""
+"""Files that start a cluster, or a search on one: byte for byte the same for the same values."""

@@ -1,4 +1,4 @@
-"""The job server of a cluster, found from any of its addresses within seconds, or what is wrong in a sentence."""
+"""The job server of a cluster, found from any of its addresses within seconds; errors in one sentence."""
 
 from __future__ import annotations
 
@@ -23,46 +23,43 @@ from orchestrator.common.hosts import refuse_user, why_silent
 from orchestrator.common.private_api import private
 
 for chatty in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
-    logging.getLogger(chatty).setLevel(
-        logging.WARNING
-    )  # they tell of every package that they upload, or do not
-CONNECT_S, ANSWER_S = 4.0, 60.0  # an upload of hundreds of megabytes is answered late
+    # they log every package that they upload, or skip
+    logging.getLogger(chatty).setLevel(logging.WARNING)
+CONNECT_S, ANSWER_S = 4.0, 60.0  # an upload of hundreds of megabytes takes long
 PROBE_S = 5.0
 
 
 class JobServer(JobSubmissionClient):
-    """Ray's client, which itself would wait for an answer for ever."""
+    """Ray's client with time limits; it would wait for an answer forever."""
 
     def _do_request(self, *args: Any, **kwargs: Any) -> requests.Response:
         return super()._do_request(*args, **{"timeout": (CONNECT_S, ANSWER_S)} | kwargs)
 
     @property
     def headers(self) -> dict[str, str]:
-        """Of every request: the token is among them."""
+        """Headers of every request, including the token."""
         return self._headers
 
 
 def job_server(address: str) -> JobServer:
     """The job server behind `http(s)://HOST:PORT`, `ray://HOST:PORT`, `HOST:PORT` or `auto`.
 
-    Raises `BadMachine` if no job server answers, or if it takes another token.
+    Raises `BadMachine` if no job server answers, or if it requires another token.
     """
     refuse_user(address)
-    with understood(address):
+    with translated_errors(address):
         url = _url(address)
-        with environment(
-            "RAY_API_SERVER_ADDRESS", url
-        ):  # goes before what Ray's client is told, as RAY_ADDRESS does
+        # has priority over arguments of Ray's client, like RAY_ADDRESS
+        with environment("RAY_API_SERVER_ADDRESS", url):
             server = JobServer(url, headers=_headers())
-        server._do_request(
-            "GET", "/api/jobs/", timeout=(CONNECT_S, ANSWER_S)
-        )  # unlike its version, not for everybody
+        # unlike the version, this requires the token
+        server._do_request("GET", "/api/jobs/", timeout=(CONNECT_S, ANSWER_S))
         return server
 
 
 @contextmanager
-def understood(address: str) -> Iterator[None]:
-    """Say in a sentence what keeps us from a job server."""
+def translated_errors(address: str) -> Iterator[None]:
+    """Context in which errors of a job server become `BadMachine` or `MachineFault` in one sentence."""
     try:
         yield
     except AuthenticationError as error:
@@ -73,17 +70,17 @@ def understood(address: str) -> Iterator[None]:
         raise MachineFault("--address", f"the connection to {address} broke: {_why(error)}") from error
     except (ConnectionError, RuntimeError, ValueError, requests.RequestException) as error:
         why = _why(error).removeprefix(f"{address}: ")
-        raise BadMachine("--address", f"no Ray cluster takes jobs at {address}: {why}") from error
+        raise BadMachine("--address", f"no Ray cluster accepts jobs at {address}: {why}") from error
 
 
 def _token_advice(address: str, error: str) -> str:
     if "required" in error.splitlines()[0]:
         return (
-            f"the cluster at {address} wants a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
-            "RAY_AUTH_TOKEN_PATH where it is not in ~/.ray/auth_token"
+            f"the cluster at {address} requires a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH if it is not in ~/.ray/auth_token"
         )
     source = next((name for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if name in os.environ), None)
-    return f"the cluster at {address} takes another token than that of {source or '~/.ray/auth_token'}"
+    return f"the cluster at {address} requires another token than that of {source or '~/.ray/auth_token'}"
 
 
 def _why(error: Exception) -> str:
@@ -92,7 +89,7 @@ def _why(error: Exception) -> str:
 
 
 def _headers() -> dict[str, str]:
-    """As Ray's own commands take them from the environment, for a proxy before the cluster."""
+    """Headers from the environment, as for Ray's own commands, for a proxy in front of the cluster."""
     try:
         headers = json.loads(os.environ.get("RAY_JOB_HEADERS") or "{}")
     except ValueError:
@@ -112,22 +109,22 @@ def _url(address: str) -> str:
         raise ConnectionError(silence)
     if not address.startswith("ray://") and _speaks_http(host):
         return f"http://{host}"
-    return _answering(_told_by(address), told=True)
+    return _answering(_dashboard_of(address), from_head=True)
 
 
 def _running() -> str:
-    """What Ray's own commands would take, in their order."""
+    """The address that Ray's own commands would use, by their priorities."""
     for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
         if os.environ.get(name, "auto") not in ("", "auto", "local"):
             refuse_user(os.environ[name])
             return os.environ[name]
     if found := private("find_bootstrap_address")(None):
         return found
-    raise ConnectionError("no Ray was started here; name a cluster, such as --address http://HOST:8265")
+    raise ConnectionError("no Ray was started here; set a cluster, such as --address http://HOST:8265")
 
 
 def _speaks_http(host: str) -> bool:
-    """Whether this is a dashboard, and not the port of a head node or of its client."""
+    """Whether this is a dashboard, and not the port of a head node or of its client server."""
     try:
         requests.get(f"http://{host}/api/version", timeout=PROBE_S)
     except requests.RequestException:
@@ -135,27 +132,27 @@ def _speaks_http(host: str) -> bool:
     return True
 
 
-def _told_by(address: str) -> str:
-    """Where the dashboard of a cluster is, as its head node says."""
+def _dashboard_of(address: str) -> str:
+    """Address of a cluster's dashboard, according to its head node."""
     with environment("RAY_ADDRESS", None), environment("RAY_API_SERVER_ADDRESS", None):
         if address.startswith("ray://"):
             return ray_client_address_to_api_server_url(address)
         return ray_address_to_api_server_url(address)
 
 
-def _answering(url: str, told: bool = False) -> str:
-    """The URL, if somebody listens there. Raises `ConnectionError`, with the way there where the head told the URL."""
+def _answering(url: str, from_head: bool = False) -> str:
+    """The URL if a server listens there. Raises `ConnectionError`, with advice if the URL came from the head."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        if not requests.utils.get_environ_proxies(url):  # else it is the proxy's to say
+        if not requests.utils.get_environ_proxies(url):  # otherwise the proxy connects
             socket.create_connection((parts.hostname or "", port), timeout=CONNECT_S).close()
     except OSError as error:
         late = f"no answer within {CONNECT_S:.0f} seconds"
         why = late if isinstance(error, TimeoutError) else error.strerror or str(error)
-        if told and _is_loopback(parts.hostname):
+        if from_head and _is_loopback(parts.hostname):
             why = (
-                f"its dashboard listens at {parts.netloc} of the head node alone; open a tunnel, `ssh -N -L "
+                f"its dashboard listens only on {parts.netloc} of the head node; open a tunnel, `ssh -N -L "
                 f"{port}:{parts.netloc} HEAD`, and use --address http://127.0.0.1:{port}"
             )
         raise ConnectionError(f"{url}: {why}") from error

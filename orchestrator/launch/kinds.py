@@ -1,4 +1,4 @@
-"""The files that can be rendered: what each starts, the values that it holds, and where its defaults are its own."""
+"""The kinds of files that can be rendered: purpose, values, and specific defaults."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Kind:
-    """One file; `holds`: fields of a `Cluster` that its template uses, separated by blanks."""
+    """One kind of file; `holds`: fields of a `Cluster` that its template uses, separated by blanks."""
 
     file: str
     meaning: str
     holds: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    in_container: bool = False  # paths are those of a container, in which there is no ~
+    in_container: bool = False  # whether paths are inside a container, where there is no ~
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -25,7 +25,7 @@ class Kind:
 KINDS = {
     "ray": Kind(
         "ray-cluster.yaml",
-        "Ray on machines of your own, started over ssh by `ray up`.",
+        "Ray on your own machines, started over ssh by `ray up`.",
         "name head workers user ssh_key folder venv home cache tracking_uri port dashboard_port search",
     ),
     "rayjob": Kind(
@@ -55,12 +55,12 @@ KINDS = {
     ),
     "slurm": Kind(
         "slurm.sbatch",
-        "A search on a Slurm cluster that goes on after preemption, time limits and lost nodes.",
+        "A search on a Slurm cluster that continues after preemption, time limits and lost nodes.",
         "nodes gpus cpus memory_gb hours name partition account home cache venv tracking_uri search",
     ),
     "dgx2": Kind(
         "dgx2.sh",
-        "Ray and MLflow on one node with many GPUs, for searches that come and go.",
+        "Ray and MLflow on one node with many GPUs, for successive searches.",
         "gpus cpus home cache venv port dashboard_port mlflow_port search",
         {"gpus": 16, "cpus": 96},
     ),

@@ -1,4 +1,4 @@
-"""Templates into files: every value is quoted as the language of the file wants it, an unknown name fails."""
+"""Rendering of templates: every value is quoted for the file's language, unknown names fail."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from orchestrator.common.files import write_atomically
 from orchestrator.launch.kinds import KINDS
 from orchestrator.launch.spec import Cluster
 
-# What templates know beside the fields of a cluster.
+# Values for templates in addition to the fields of a cluster.
 ALWAYS = {"malloc": KEEP_FREED_MEMORY}
 
 
 class Quoted(str):
-    """Text that is quoted already."""
+    """Text that is already quoted."""
 
 
 def render(kind: str, values: Mapping[str, Any]) -> str:
-    """The file of a kind, with these fields of a `Cluster` and defaults otherwise. Raises `BadMachine`."""
+    """The file of a kind, with these fields of a `Cluster` and defaults for others. Raises `BadMachine`."""
     file = KINDS[kind].file
     known = {**KINDS[kind].defaults, **values}
     mistakes = Mistakes()
@@ -41,9 +41,9 @@ def render(kind: str, values: Mapping[str, Any]) -> str:
 
 
 def refuse_outside_container(known: Mapping[str, Any]) -> None:
-    """Raises `BadMachine` where paths or memory could not be those of a container."""
+    """Raise `BadMachine` for paths or memory that are impossible in a container."""
     paths = {"--home": known["home"], "--cache": known.get("cache")}
-    expected = "expected a path in the container that begins with / and holds no colon"
+    expected = "expected a path in the container that begins with / and contains no colon"
     wrong = [
         f"{name}: {expected}, found {path}"
         for name, path in paths.items()
@@ -59,9 +59,9 @@ def refuse_outside_container(known: Mapping[str, Any]) -> None:
 
 
 def write(path: Path, text: str, *, overwrite: bool = False) -> bool:
-    """Write a rendered file, a script so that it can be run; False if it holds this text already.
+    """Write a rendered file, scripts as executable; False if it already has this text.
 
-    Raises `BadMachine` where it holds another one, unless that may be overwritten.
+    Raises `BadMachine` if it has another text, unless `overwrite`.
     """
     if path.is_dir():
         raise BadMachine("--out", f"{path} is a folder; name the file")
@@ -69,7 +69,7 @@ def write(path: Path, text: str, *, overwrite: bool = False) -> bool:
     if before == text.encode():
         return False
     if before is not None and not overwrite:
-        raise BadMachine("--out", f"{path} exists and holds something else; --overwrite replaces it")
+        raise BadMachine("--out", f"{path} exists with other content; --overwrite replaces it")
     write_atomically(path, text.encode())
     if text.startswith("#!"):
         mode = path.stat().st_mode
@@ -78,13 +78,13 @@ def write(path: Path, text: str, *, overwrite: bool = False) -> bool:
 
 
 def write_defaults(folder: Path) -> None:
-    """Every kind with its defaults, into a folder; what is there is overwritten."""
+    """Write every kind with its defaults into a folder; existing files are overwritten."""
     for name, kind in KINDS.items():
         write(folder / kind.file, render(name, {}), overwrite=True)
 
 
 def shell(value: Any) -> str:
-    """A value as words of a shell; ~/ is the home of whoever runs it."""
+    """A value as words of a shell; ~/ is the home of the user who runs it."""
     if isinstance(value, Mapping):
         return " ".join(f"{name}={shell(one)}" for name, one in value.items())
     if isinstance(value, tuple):
@@ -102,7 +102,7 @@ def yaml(value: Any) -> str:
 
 
 def names_in(file: str) -> frozenset[str]:
-    """Fields of a cluster that a template, and what it includes, takes."""
+    """Fields of a cluster that a template, with its includes, uses."""
     environment = _environment(_language(file))
     assert environment.loader is not None
     tree = environment.parse(environment.loader.get_source(environment, file)[0])
@@ -112,7 +112,7 @@ def names_in(file: str) -> frozenset[str]:
 
 def _text(value: Any) -> str:
     if value is None:
-        raise TypeError("a template must say what it writes where there is no value")
+        raise TypeError("a template must handle a missing value")
     return str(value)
 
 
@@ -137,6 +137,6 @@ def _environment(language: str) -> Environment:
         comment_start_string="<#",  # {# begins ${#array[@]}
         comment_end_string="#>",
     )
-    made.globals.clear()  # names of Jinja's own, which a field could have, too
+    made.globals.clear()  # Jinja's own names, which a field could have, too
     made.filters["shell"] = lambda value: Quoted(shell(value))
     return made

@@ -1,4 +1,4 @@
-"""What is known of a cluster before its files are written: one value a field, checked all at once."""
+"""Specification of a cluster, from which its files are rendered: one value per field, all checked at once."""
 
 from __future__ import annotations
 
@@ -51,16 +51,14 @@ def _host(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Values of which a template uses some. Raises `BadMachine` with everything that cannot be, by its option."""
+    """Values of a cluster. Raises `BadMachine` with all invalid ones, by their options."""
 
     nodes: int = _count(2, "Nodes", 1, 4096)
     gpus: int = _count(8, "GPUs of each node", 0, 64)
-    gpu_type: str = _text(
-        "V100", "Name of the GPU, as SkyPilot has it", "letters, digits and _ . , + -", WORD
-    )
-    cpus: int = _count(48, "CPU cores of each node that are used", 1, 4096)
-    memory_gb: int = _count(192, "Memory of each node that is used, in GiB", 1, 65536)
-    shm_gb: int = _count(64, "Shared memory of each node, where Ray keeps objects, in GiB", 1, 65536)
+    gpu_type: str = _text("V100", "Name of the GPU for SkyPilot", "letters, digits and _ . , + -", WORD)
+    cpus: int = _count(48, "CPU cores to use of each node", 1, 4096)
+    memory_gb: int = _count(192, "Memory to use of each node, in GiB", 1, 65536)
+    shm_gb: int = _count(64, "Shared memory of each node, for Ray's objects, in GiB", 1, 65536)
     hours: float = _field(
         24.0,
         "Time limit of the job in hours",
@@ -68,14 +66,14 @@ class Cluster:
         lambda value: math.isfinite(value) and 0.1 <= value <= 8760,
     )
     name: str = _text(
-        "polyps", "Name of the cluster or job", "small letters, digits and -, 63 at most", LABEL
+        "polyps", "Name of the cluster or job", "lower-case letters, digits and -, 63 at most", LABEL
     )
-    home: str = _path("~/.orchestrator", "Where datasets, studies and MLflow live; all nodes see it")
-    cache: str | None = _path(None, "Where decoded images are kept; a fast local disk. Default: HOME/cache")
+    home: str = _path("~/.orchestrator", "Folder of datasets, studies and MLflow; shared by all nodes")
+    cache: str | None = _path(None, "Folder of decoded images; on a fast local disk. Default: HOME/cache")
     venv: str = _path(
         "~/polyps/.venv", "Virtual environment with this package, at the same path on all nodes"
     )
-    folder: str = _path("~/polyps", "Where searches start that are jobs, and their files lie, on the head")
+    folder: str = _path("~/polyps", "Working folder of searches that run as jobs, on the head")
     port: int = _count(6379, "Port of Ray's head", 1024, 65535)
     dashboard_port: int = _count(8265, "Port of Ray's dashboard, on loopback of the head", 1024, 65535)
     mlflow_port: int = _count(5000, "Port of the MLflow server", 1024, 65535)
@@ -84,7 +82,7 @@ class Cluster:
     )
     allowed_hosts: tuple[str, ...] = _field(
         (),
-        "Another host:port by which people reach the MLflow server; repeat for several",
+        "Another host:port of the MLflow server for its users; repeat for several",
         "host or host:port, each once",
         lambda names: all(_host(name.rsplit(":", 1)[0]) for name in names) and len(set(names)) == len(names),
     )
@@ -105,8 +103,10 @@ class Cluster:
     image: str = _text(
         "registry.example.org/polyps:0.1.0", "Image with this package", "registry/name:tag", IMAGE
     )
-    namespace: str = _text("polyps", "Kubernetes namespace", "small letters, digits and -, 63 at most", LABEL)
-    queue: str = _text("polyps", "Kueue's local queue", "small letters, digits and -, 63 at most", LABEL)
+    namespace: str = _text(
+        "polyps", "Kubernetes namespace", "lower-case letters, digits and -, 63 at most", LABEL
+    )
+    queue: str = _text("polyps", "Kueue's local queue", "lower-case letters, digits and -, 63 at most", LABEL)
     storage_class: str | None = _text(
         None,
         "Kubernetes storage class that many nodes can write to. Default: the cluster's",
@@ -122,7 +122,7 @@ class Cluster:
     )
     search: tuple[str, ...] = _field(
         ("search_spaces/unet.toml", "--data", "Kvasir-SEG", "--trials", "40"),
-        "What follows `orchestrator search`",
+        "Words after `orchestrator search`",
         "words of printable characters",
         lambda words: bool(words) and all(word.isprintable() for word in words),
     )
@@ -134,7 +134,7 @@ class Cluster:
 
 
 def option(name: str) -> str:
-    """How a field is given on the command line."""
+    """The command-line option of a field."""
     singular = {"search": "words after --", "workers": "--worker", "allowed_hosts": "--allowed-host"}
     return singular.get(name, "--" + name.replace("_", "-"))
 
@@ -144,7 +144,7 @@ def _problem(one: Field[Any], value: Any) -> str | None:
         return None
     shown = " ".join(value) if isinstance(value, tuple) else str(value)
     if has_secret(shown):
-        return f"{option(one.name)}: expected no password or token, which the file would show, found one"
+        return f"{option(one.name)}: expected no password or token, since the file would show it, found one"
     if one.metadata["check"](value):
         return None
     return f"{option(one.name)}: expected {one.metadata['expected']}, found {shown or 'nothing'}"

@@ -1,8 +1,8 @@
-"""A command as a job of a Ray cluster: uploaded, followed, stopped, found again; as Ray's Jobs API, without its traps.
+"""Commands as jobs of a Ray cluster, by Ray's Jobs API: uploaded, followed, stopped, found again.
 
-Tune's loop, the searcher and MLflow's one writer belong beside the lanes, not on a laptop that may close. So nothing of
-a study runs here: what goes to the cluster is this package and the files that the command names. A job that is stopped
-is interrupted as by Ctrl-C and has `STOP_WAIT_S` for its epochs (Ray's own three seconds would kill it within one).
+Tune's loop, the searcher and MLflow's single writer should run near the lanes, not on a laptop that may sleep. So
+nothing of a study runs here: this package and the files that the command names are uploaded. A stopped job is
+interrupted as by Ctrl-C and has `STOP_WAIT_S` to finish its epochs (Ray's default of three seconds would kill it).
 """
 
 from __future__ import annotations
@@ -30,48 +30,48 @@ from orchestrator.common.errors import BadMachine, MachineFault
 from orchestrator.common.files import size_text
 from orchestrator.common.private_api import private
 from orchestrator.common.redaction import without_secrets
-from orchestrator.launch.job_server import JobServer, understood
+from orchestrator.launch.job_server import JobServer, translated_errors
 
 POLL_S = 1.0
-# Of a connection that broke: how often it is tried again, and for how long.
+# Retries of a broken connection: interval and total time, seconds.
 AGAIN_S, PATIENCE_S = 5.0, 1800.0
-STEADY_S = 60.0  # after which a connection that breaks was one, and patience begins anew
-LOG_PATIENCE_S = 30.0  # where the job is over: the node that has its log may be gone
-HEARTBEAT_S = 20.0  # a laptop that slept finds its connection dead so soon
+STEADY_S = 60.0  # duration after which a connection counts as established, and the retry time restarts
+LOG_PATIENCE_S = 30.0  # after the end of the job: the node with its log may be gone
+HEARTBEAT_S = 20.0  # within which a dead connection is detected, as after a laptop's sleep
 STOP_WAIT_S = 900
 STOP = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
 STOPPED = 130
-NAMED = "files"  # the folder of a job that holds what its command names
-OWN_BYTES = 8 << 20  # of this package, at most
+NAMED = "files"  # the folder of a job for files that its command names
+OWN_BYTES = 8 << 20  # upper bound for this package
 NEVER = datetime.fromtimestamp(0, UTC)
-MARK = "orchestrator"  # the key of a job's metadata that says it is ours
+MARK = "orchestrator"  # key in the metadata of our jobs
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What is to run, as everybody who sees the cluster's dashboard may read it."""
+    """A job to run; visible to everybody with access to the cluster's dashboard."""
 
-    words: tuple[str, ...]  # after `orchestrator`; files that are carried by the names they get there
+    words: tuple[str, ...]  # after `orchestrator`; uploaded files by their names there
     files: Mapping[str, Path] = field(default_factory=dict)  # name there -> file or folder here
-    label: str = "job"  # a study, or a command: for people
-    identity: str = ""  # what must not run twice at a time
+    label: str = "job"  # a study or a command, for people
+    identity: str = ""  # jobs with equal identity must not run at the same time
     env: Mapping[str, str] = field(default_factory=dict)
     python: str = "python"
 
     @property
     def key(self) -> str:
-        """Sixteen hex digits of what must not run twice."""
+        """Sixteen hex digits of a hash of the identity."""
         return hashlib.sha256((self.identity or json.dumps(self.words)).encode()).hexdigest()[:16]
 
     @property
     def entrypoint(self) -> str:
-        """The shell's line; `exec`, so that signals and the exit code are the command's own."""
+        """The shell command; `exec`, so that signals and the exit code are the command's own."""
         return f"exec {shlex.join([self.python, '-m', 'orchestrator', *self.words])}"
 
 
 @dataclass(frozen=True)
 class JobRow:
-    """A job of ours, as a table shows it."""
+    """A row in the table of our jobs."""
 
     id: str
     study: str
@@ -80,7 +80,7 @@ class JobRow:
     until: datetime | None
     exit_code: int | None
     command: str
-    key: str | None  # what must not run twice at a time; None of a job that `ray job submit` made
+    key: str | None  # `Submission.key`; None for a job from `ray job submit`
 
     @property
     def is_over(self) -> bool:
@@ -92,22 +92,22 @@ class Job:
 
     def __init__(self, server: JobServer, id: str) -> None:
         self.server, self.id = server, id
-        self.num_written = 0  # characters of the log that were passed on
+        self.num_written = 0  # characters of the log written so far
         self.connected_at: float | None = None
 
     def follow(
         self, write: Callable[[str], object], note: Callable[[str], object] = lambda line: None
     ) -> int:
-        """Pass on the log as it grows, until the job is over; the command's exit code, 130 if the job was stopped.
+        """Write the log as it grows, until the job is over; return its exit code, 130 for a stopped job.
 
-        Where the connection breaks the job goes on, and so does this as soon as it is back; `note` is told of both.
-        Raises `MachineFault` if it does not come back, or if it was Ray that failed, and `BadMachine` if the cluster
-        does not know the job any more.
+        If the connection breaks the job continues, and so does this once it is back; `note` gets a line for both.
+        Raises `MachineFault` if it does not come back, or if Ray itself failed, and `BadMachine` if the cluster does
+        not know the job any more.
         """
         return _exit_code(self.id, self._followed(write, note))
 
     def _followed(self, write: Callable[[str], object], note: Callable[[str], object]) -> JobDetails:
-        """What Ray knows of it in the end."""
+        """Final state of the job according to Ray."""
         broken_at: float | None = None
         info = self.info()
         while True:
@@ -122,53 +122,53 @@ class Job:
                 if broken_at is None or self.num_written > before or self._was_steady():
                     broken_at = time.monotonic()
                     why = without_secrets(str(error)) or type(error).__name__
-                    note(f"the log of job {self.id} broke off ({why}); it is tried again")
+                    note(f"the log of job {self.id} broke off ({why}); trying again")
                 is_over, seconds = info.status.is_terminal(), time.monotonic() - broken_at
                 if is_over and seconds > LOG_PATIENCE_S:
                     note(f"the rest of the log of job {self.id} cannot be read")
                     return info
                 if seconds > PATIENCE_S:
-                    raise _gone(self.id) from error
+                    raise _lost_connection(self.id) from error
                 time.sleep(AGAIN_S)
                 with suppress(MachineFault):
                     info = self.info()
 
     def _was_steady(self) -> bool:
-        """Whether the connection that broke had lasted, with or without lines of a log."""
+        """Whether the broken connection had lasted for some time, with or without lines of a log."""
         return self.connected_at is not None and time.monotonic() - self.connected_at > STEADY_S
 
     def stop(self) -> JobStatus:
-        """Have the command end after its epochs, and wait until it has; what it finished is kept."""
+        """Let the command end after its epochs, and wait for the end; finished results are kept."""
         while True:
-            with understood(self.server.get_address()):
+            with translated_errors(self.server.get_address()):
                 was_there = self.server.stop_job(self.id)
-            # It is not there yet where its supervisor is only being started.
+            # A job whose supervisor is only starting cannot be stopped yet.
             if was_there or self.info().status.is_terminal():
                 return self.wait()
             time.sleep(POLL_S)
 
     def wait(self) -> JobStatus:
-        """Wait until it is over."""
+        """Wait until the job is over."""
         while not (status := self.info().status).is_terminal():
             time.sleep(POLL_S)
         return status
 
     def info(self) -> JobDetails:
-        """What Ray knows of it. Raises `BadMachine` if that is nothing."""
-        with understood(self.server.get_address()):
+        """State of the job according to Ray. Raises `BadMachine` for an unknown job."""
+        with translated_errors(self.server.get_address()):
             answer = self.server._do_request("GET", f"/api/jobs/{self.id}")
             if answer.status_code == requests.codes.not_found:
                 raise BadMachine(
                     self.id,
-                    "the cluster knows no such job: was its head node started again? The same command, submitted "
-                    "again, goes on where it stopped",
+                    "the cluster does not know this job: was its head node restarted? The same command, submitted "
+                    "again, continues where it stopped",
                 )
             if not answer.ok:
                 raise requests.ConnectionError(f"status {answer.status_code}")
             return JobDetails(**answer.json())
 
     async def _tail(self, write: Callable[[str], object]) -> None:
-        """The log from its beginning, without what was written before; until the job is over, if nothing breaks."""
+        """Write the log from its beginning, without the part written before, until the job is over."""
         seen = 0
         address = self.server.get_address()
         async with (
@@ -176,7 +176,7 @@ class Job:
             session.ws_connect(
                 f"{address}/api/jobs/{self.id}/logs/tail",
                 heartbeat=HEARTBEAT_S,
-                # Who leaves a log does not read it to its end: Ray's server goes on writing instead of saying goodbye.
+                # Ray's server does not answer a close request while it writes a log.
                 timeout=aiohttp.ClientWSTimeout(ws_close=0.0),
                 proxy=requests.utils.get_environ_proxies(address).get(address.partition(":")[0]),
             ) as log,
@@ -194,7 +194,7 @@ class Job:
                 raise aiohttp.ClientConnectionError("closed by the other side")
 
 
-def _gone(id: str) -> MachineFault:
+def _lost_connection(id: str) -> MachineFault:
     return MachineFault("--address", f"no answer for {PATIENCE_S / 60:.0f} minutes; job {id} may still run")
 
 
@@ -209,7 +209,7 @@ def _exit_code(id: str, info: JobDetails) -> int:
 
 
 def submit(server: JobServer, submission: Submission) -> Job:
-    """Upload and start it. Raises `BadMachine` if it runs already, or is too large to be uploaded."""
+    """Upload and start a job. Raises `BadMachine` if it already runs, or is too large to upload."""
     known = jobs(server)
     for row in known:
         if not row.is_over and row.key == submission.key:
@@ -219,7 +219,7 @@ def submit(server: JobServer, submission: Submission) -> Job:
                 f"{row.id}` follows it, `--stop {row.id}` ends it",
             )
     refuse_size(submission.files)
-    with _packed(submission.files) as folder, understood(server.get_address()):
+    with _packed(submission.files) as folder, translated_errors(server.get_address()):
         id = server.submit_job(
             entrypoint=submission.entrypoint,
             submission_id=_new_id(submission.label, {row.id for row in known}),
@@ -230,7 +230,7 @@ def submit(server: JobServer, submission: Submission) -> Job:
 
 
 def find(server: JobServer, id: str) -> Job:
-    """A job of ours by its id. Raises `BadMachine` with those there are if there is none."""
+    """A job of ours by its id. Raises `BadMachine` with the known ids for an unknown one."""
     known = [row.id for row in jobs(server)]
     if id not in known:
         raise BadMachine(
@@ -240,8 +240,8 @@ def find(server: JobServer, id: str) -> Job:
 
 
 def jobs(server: JobServer) -> list[JobRow]:
-    """All jobs of ours that the cluster remembers, the last one first."""
-    with understood(server.get_address()):
+    """All jobs of ours that the cluster knows, newest first."""
+    with translated_errors(server.get_address()):
         found = [_row(info) for info in server.list_jobs() if info.submission_id and _is_ours(info)]
     return sorted(found, key=lambda row: row.since or NEVER, reverse=True)
 
@@ -251,16 +251,16 @@ def _is_ours(info: JobDetails) -> bool:
 
 
 def _row(info: JobDetails) -> JobRow:
-    told = info.metadata or {}
+    details = info.metadata or {}
     return JobRow(
         id=info.submission_id or "",
-        study=told.get("study", ""),
+        study=details.get("study", ""),
         state=str(info.status).lower(),
         since=_moment(info.start_time),
         until=_moment(info.end_time),
         exit_code=info.driver_exit_code,
         command=without_secrets(info.entrypoint.partition("-m orchestrator ")[2]),
-        key=told.get("key"),
+        key=details.get("key"),
     )
 
 
@@ -269,12 +269,12 @@ def _moment(milliseconds: int | None) -> datetime | None:
 
 
 def clock(moment: datetime | None) -> str:
-    """In the time of this machine, to the second."""
+    """A time in this machine's time zone, to the second."""
     return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}" if moment else ""
 
 
 def _new_id(label: str, taken: set[str]) -> str:
-    """A study and a time, as a name of files and in URLs."""
+    """A study and a time, valid in file names and URLs."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("-.")[:60] or "job"
     first = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     return next(id for id in (first, *(f"{first}-{n}" for n in range(2, 1000))) if id not in taken)
@@ -282,7 +282,7 @@ def _new_id(label: str, taken: set[str]) -> str:
 
 @contextmanager
 def _packed(files: Mapping[str, Path]) -> Iterator[Path]:
-    """A folder with this package, wherever it is installed, and these files. Raises `BadMachine` if it is too large."""
+    """A temporary folder with this package, wherever it is installed, and these files."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name, source in {"orchestrator": Path(orchestrator.__path__[0]), **files}.items():
@@ -296,15 +296,15 @@ def _packed(files: Mapping[str, Path]) -> Iterator[Path]:
 
 
 def refuse_size(files: Mapping[str, Path]) -> None:
-    """Raises `BadMachine` where files are more than Ray takes: before anything is copied."""
+    """Raise `BadMachine` if files exceed Ray's limit, before anything is copied."""
     sizes = {path: _size(path) for path in files.values()}
     most = private("GCS_STORAGE_MAX_SIZE")
     if (total := sum(sizes.values())) >= most - OWN_BYTES:
         largest = max(sizes, key=sizes.__getitem__)
         raise BadMachine(
             str(largest),
-            f"a job takes {size_text(most)} with it at most, found {size_text(total)} of files that "
-            "the command names; lay it where the cluster sees it, and name that path",
+            f"a job can upload at most {size_text(most)}, found {size_text(total)} of files that "
+            "the command names; copy it to a path that the cluster can read, and name that path",
         )
 
 

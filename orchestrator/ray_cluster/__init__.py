@@ -1,1 +1,1 @@
-"""The Ray cluster that a study runs on: found, started, watched and shared."""
+"""The Ray cluster of a study: found or started, monitored and shared."""

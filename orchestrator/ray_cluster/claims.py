@@ -1,7 +1,7 @@
-"""What searches that start a Ray of their own take of this machine, so that two at once do not each take all of it.
+"""Claims of concurrent searches on this machine, so that two that start their own Ray do not both use all of it.
 
-Every such search keeps a small file in a folder of its user, and holds a lock (flock) on it, which the kernel takes
-back even from a killed process. Whoever comes later counts what is claimed.
+Every such search has a small file in a folder of its user, and holds a lock (flock) on it, which the kernel releases
+even for a killed process. Later searches count the claims.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Claim:
-    """What one search takes."""
+    """Resources of one search."""
 
     pid: int
     cpus: int
-    ids: tuple[int, ...]  # of the cores that it may be put on
-    gpus: tuple[str, ...]  # as CUDA_VISIBLE_DEVICES names them
+    ids: tuple[int, ...]  # cores of its affinity mask
+    gpus: tuple[str, ...]  # in the form of CUDA_VISIBLE_DEVICES
 
 
 @contextmanager
 def claimed(gpus: Sequence[str] = (), num_gpus: int | None = None) -> Iterator[Claim]:
-    """Take what other searches leave of the cores and of these GPUs, at most `num_gpus` of them, and say so.
+    """Context with a claim on the free cores and on the free ones of these GPUs, at most `num_gpus`.
 
-    Where nothing is left, cores are shared evenly, and GPUs whole.
+    If none are free, cores are split evenly, and GPUs are shared.
     """
     folder = private_folder(claims_folder())
     if folder is None:
@@ -45,7 +45,7 @@ def claimed(gpus: Sequence[str] = (), num_gpus: int | None = None) -> Iterator[C
         yield Claim(os.getpid(), usable_cpus(), tuple(sorted(usable_ids())), tuple(gpus)[:num_gpus])
         return
     with FileLock(folder / ".lock"):
-        others = _living(folder)
+        others = _living_claims(folder)
         mine = share(others, usable_cpus(), usable_ids(), gpus, num_gpus)
         path = folder / f"{os.getpid()}-{os.urandom(4).hex()}.json"
         file = path.open("w", encoding="utf-8")
@@ -62,28 +62,28 @@ def claimed(gpus: Sequence[str] = (), num_gpus: int | None = None) -> Iterator[C
 
 
 def claims_folder() -> Path:
-    """The same for all searches of a user on this machine, whatever TMPDIR says."""
+    """The folder of claims, the same for all searches of a user on this machine, regardless of TMPDIR."""
     return Path(os.environ.get("ORCHESTRATOR_CLAIMS") or f"/tmp/orchestrator-{os.getuid()}")
 
 
 def share(
     others: Sequence[Claim], cpus: int, ids: frozenset[int], gpus: Sequence[str], num_gpus: int | None = None
 ) -> Claim:
-    """What is left beside other searches, for one that may use so many cores, of these, and these GPUs."""
+    """The share of a new search that may use `cpus` of the cores `ids`, and these GPUs, given the others' claims."""
     taken = sum(min(one.cpus, len(ids.intersection(one.ids))) for one in others)
-    rivals = sum(not ids.isdisjoint(one.ids) for one in others)
+    num_competing = sum(not ids.isdisjoint(one.ids) for one in others)
     left = min(cpus, len(ids) - taken)
     free = [gpu for gpu in gpus if not any(gpu in one.gpus for one in others)] or list(gpus)
     return Claim(
         os.getpid(),
-        left if left > 0 else max(1, cpus // (rivals + 1)),
+        left if left > 0 else max(1, cpus // (num_competing + 1)),
         tuple(sorted(ids)),
         tuple(free[:num_gpus]),
     )
 
 
-def _living(folder: Path) -> list[Claim]:
-    """The claims of processes that are there; those of others are swept."""
+def _living_claims(folder: Path) -> list[Claim]:
+    """Claims of living processes; files of dead ones are removed."""
     found = []
     for path in folder.glob("*.json"):
         with suppress(OSError, ValueError, TypeError, KeyError), path.open("r+", encoding="utf-8") as file:
@@ -98,16 +98,16 @@ def _living(folder: Path) -> list[Claim]:
 
 
 def _message(mine: Claim, others: Sequence[Claim], cpus: int, gpus: Sequence[str]) -> str:
-    """In a sentence what others have, where it is of concern."""
+    """One sentence on other searches with common cores or GPUs; "" if there are none."""
     ids = set(mine.ids)
-    beside = [one for one in others if ids.intersection(one.ids) or set(gpus).intersection(one.gpus)]
-    if not beside:
+    overlapping = [one for one in others if ids.intersection(one.ids) or set(gpus).intersection(one.gpus)]
+    if not overlapping:
         return ""
-    taken = sum(min(one.cpus, len(ids.intersection(one.ids))) for one in beside)
+    taken = sum(min(one.cpus, len(ids.intersection(one.ids))) for one in overlapping)
     shared = ", shared with them: both will be slower" if taken + mine.cpus > len(ids) else ""
     words = f"this one takes {mine.cpus} of {cpus} cores{shared}"
     if gpus:
-        is_shared = any(set(mine.gpus).intersection(one.gpus) for one in beside)
+        is_shared = any(set(mine.gpus).intersection(one.gpus) for one in overlapping)
         words += f" and GPU {', '.join(mine.gpus)}" + (", shared with them" if is_shared else "")
-    pids = ", ".join(str(one.pid) for one in beside)
+    pids = ", ".join(str(one.pid) for one in overlapping)
     return f"other searches run on this machine (process {pids}); {words}"

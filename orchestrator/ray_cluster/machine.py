@@ -1,4 +1,4 @@
-"""The machine or cluster that a study runs on: how it is reached, and how fits spread over it."""
+"""The machine or cluster of a study: connection to Ray, and distribution of fits."""
 
 from __future__ import annotations
 
@@ -22,30 +22,29 @@ from orchestrator.common.interruption import held_back, listen_again
 from orchestrator.common.private_api import private
 from orchestrator.ray_cluster.claims import claimed
 from orchestrator.ray_cluster.head import head_watched
-from orchestrator.ray_cluster.private_ray import shut_off, temp_folder
+from orchestrator.ray_cluster.private_ray import isolated, temp_folder
 from orchestrator.search.forecast.width import possible_widths
 from orchestrator.training.ray.lanes import Shape
 
 logger = logging.getLogger(__name__)
-# Cores that stay free for trials, the dispatcher and Ray itself.
+# Share of cores for fits; the rest is for trials, the dispatcher and Ray itself.
 CPU_SHARE = 0.9
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a study runs and how it spreads; none of it changes a result."""
+    """Where a study runs and how its fits are distributed; nothing here changes a result."""
 
-    address: str = (
-        "auto"  # "auto": a running cluster, else this machine; "local"; or a head node's "host:port"
-    )
+    # "auto": a running cluster, else this machine; "local"; or a head node's "host:port"
+    address: str = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    workers_per_fit: int | None = None  # None: what the plan chooses on several GPUs, else 1
-    num_lanes: int | None = None  # at most; None: as many as there is room for
+    workers_per_fit: int | None = None  # None: the plan's choice with several GPUs, else 1
+    num_lanes: int | None = None  # maximum; None: as many as fit
     fits_per_gpu: int = 1
 
     @property
     def num_gpus(self) -> int | None:
-        """GPUs of one machine that it needs at most; None: as many as there are."""
+        """Most GPUs of one machine that it needs; None: all."""
         if self.num_lanes is None or (self.workers_per_fit is None and self.fits_per_gpu == 1):
             return None
         return -(-self.num_lanes * (self.workers_per_fit or 1) // self.fits_per_gpu)
@@ -62,22 +61,22 @@ class Machine:
         if self.fits_per_gpu > 1 and (self.workers_per_fit or 1) > 1:
             raise BadMachine(
                 "--fits-per-gpu",
-                f"{self.fits_per_gpu} fits can share a GPU where each has one worker, found --workers-per-fit "
-                f"{self.workers_per_fit}; a fit that is given several GPUs needs them whole",
+                f"{self.fits_per_gpu} fits can share a GPU if each has one worker, found --workers-per-fit "
+                f"{self.workers_per_fit}; a fit on several GPUs needs them whole",
             )
 
 
 @contextmanager
 def cluster(machine: Machine) -> Iterator[None]:
-    """Connect to Ray, or start it on this machine, and leave it as it was found.
+    """Context connected to Ray, which is started on this machine if necessary, and left as it was found.
 
-    A Ray that is started here takes the cores and GPUs that this process may use and that no other search has.
+    A Ray started here uses the cores and GPUs that are available to this process and not claimed by other searches.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the ledger keeps what Tune would log
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the ledger records what Tune would log
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's new output prints even at verbose=0
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # ours drains the lanes first
-    for name, value in KEEP_FREED_MEMORY.items():  # for the workers of a Ray that is started here
+    for name, value in KEEP_FREED_MEMORY.items():  # for the workers of a Ray started here
         os.environ.setdefault(name, value)
     with ExitStack() as stack:
         address = reach_cluster(machine.address)
@@ -92,7 +91,7 @@ def cluster(machine: Machine) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Head:
-    """Where a cluster's head is said to be, by whom, and what to do where nobody answers there."""
+    """Address of a cluster's head, the source of the address, and a remedy if it does not answer."""
 
     address: str | None  # None: Ray is started on this machine
     source: str
@@ -100,9 +99,9 @@ class Head:
 
 
 def reach_cluster(address: str) -> str | None:
-    """The "host:port" of the Ray that runs already and answers; None where one is to be started on this machine.
+    """The "host:port" of a running Ray that answers; None if one must be started on this machine.
 
-    Raises `BadMachine` if nobody answers at an address that was named, within seconds.
+    Raises `BadMachine` if an address given by the user does not answer within seconds.
     """
     head = named_head(address)
     if head.address is None or (silence := why_silent(head.address, is_grpc=True)) is None:
@@ -110,7 +109,7 @@ def reach_cluster(address: str) -> str | None:
     if head.source == "--address":
         raise BadMachine("--address", f"no Ray cluster answers at {address}: {silence}; {head.remedy}")
     logger.warning(
-        "no Ray cluster answers at %s, which %s names (%s): Ray is started on this machine; %s",
+        "no Ray cluster answers at %s (from %s; %s): Ray is started on this machine; %s",
         head.address,
         head.source,
         silence,
@@ -120,7 +119,7 @@ def reach_cluster(address: str) -> str | None:
 
 
 def named_head(address: str) -> Head:
-    """Where Ray would look for a cluster. Raises `BadMachine` for an address that a study does not run at."""
+    """The head that Ray would look for. Raises `BadMachine` for an address that a study cannot use."""
     if address == "local":
         return Head(None, "--address", "")
     if address != "auto":
@@ -133,16 +132,16 @@ def named_head(address: str) -> Head:
         named = _started_earlier()
         source = "ray_current_cluster of an earlier `ray start`"
         remedy = f"start it again, or `rm {private('get_ray_address_file')(None)}`"
-    Machine(named or "auto")  # refuses ray://
+    Machine(named or "auto")  # rejects ray://
     return Head(named or None, source, remedy)
 
 
 def _started_earlier() -> str:
-    """What the last `ray start` on this machine wrote down; "" if nothing, or if it was another user's."""
+    """The address recorded by the last `ray start` on this machine; "" if none, or if it was another user's."""
     address = private("find_bootstrap_address")(None) or ""
     if address and (owner := Path(private("get_ray_address_file")(None)).stat().st_uid) != os.getuid():
         logger.warning(
-            "a Ray of another user (uid %d) runs at %s, and is left alone; --address %s takes it",
+            "a Ray of another user (uid %d) at %s is not used; --address %s would use it",
             owner,
             address,
             address,
@@ -153,13 +152,13 @@ def _started_earlier() -> str:
 
 @contextmanager
 def _own(machine: Machine) -> Iterator[dict[str, Any]]:
-    """Options of a Ray that is started here, and what it takes of this machine for as long."""
+    """Context with options of a Ray started here, and its claim on this machine."""
     options: dict[str, Any] = {"address": "local", "_temp_dir": str(temp_folder())}
     gpus = [] if machine.device == "cpu" else _visible_gpus()
     with claimed(gpus, machine.num_gpus) as mine, ExitStack() as stack:
         if list(mine.gpus) != gpus:
             stack.enter_context(environment("CUDA_VISIBLE_DEVICES", ",".join(mine.gpus)))
-        stack.enter_context(shut_off())
+        stack.enter_context(isolated())
         yield options | {"num_cpus": mine.cpus}
 
 
@@ -171,13 +170,13 @@ def _visible_gpus() -> list[str]:
 
 def _connect(options: dict[str, Any]) -> None:
     for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
-        # They print the traceback of every trial that fails; why it did is on record, and the search says so.
+        # They print the traceback of every failed trial; the reason is recorded, and the search reports it.
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except AuthenticationError as error:
         raise BadMachine("RAY_AUTH_MODE", str(error)) from error
-    except (ConnectionError, ValueError) as error:  # nobody there, or no address
+    except (ConnectionError, ValueError) as error:  # no server, or an invalid address
         where = options["address"]
         raise BadMachine(
             "--address", f"no Ray cluster answers at {where}: {error}{_token_advice()}"
@@ -186,10 +185,10 @@ def _connect(options: dict[str, Any]) -> None:
 
 @contextmanager
 def _known_to_train() -> Iterator[None]:
-    """Tell actors of Ray Train which Ray is theirs.
+    """Context that gives actors of Ray Train the address of their Ray.
 
-    Those that watch whether a controller lives would else ask the one that was started last on their machine, be it
-    another user's, and give the place of a living lane away, for that one knows no such controller.
+    Those that monitor controllers would otherwise use the Ray started last on their machine, maybe another user's, and
+    release the resources of a living lane, because that Ray does not know its controller.
     """
     private("train_constants").ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
     with environment("RAY_ADDRESS", ray.get_runtime_context().gcs_address):
@@ -197,18 +196,18 @@ def _known_to_train() -> Iterator[None]:
 
 
 def _token_advice() -> str:
-    return "" if "RAY_AUTH_MODE" in os.environ else "; if it wants a token, set RAY_AUTH_MODE=token"
+    return "" if "RAY_AUTH_MODE" in os.environ else "; if it requires a token, set RAY_AUTH_MODE=token"
 
 
 def _shut_down() -> None:
-    """A signal waits until Ray has ended."""
+    """Shut Ray down, with signals deferred."""
     with held_back():
         ray.shutdown()
 
 
 @contextmanager
 def _signals_stay_ours() -> Iterator[None]:
-    """Ray takes SIGTERM when it starts, and would end this process with an exit code of its own."""
+    """Context in which Ray does not replace our handler of SIGTERM by one with its own exit code."""
     utils = private("ray_utils")
     theirs = private("set_sigterm_handler")
     utils.set_sigterm_handler = lambda handler: None
@@ -220,10 +219,10 @@ def _signals_stay_ours() -> Iterator[None]:
 
 
 def shape_lanes(nodes: list[dict[str, Any]], machine: Machine, num_lanes: int | None = None) -> Shape:
-    """Decide how many lanes fit the cluster: one GPU a worker where there are GPUs, else one core or more.
+    """Number and resources of lanes in the cluster: one GPU per worker if there are GPUs, else one core or more.
 
-    Where fits share a GPU, each of its workers takes its part of the GPU and of the node's cores.
-    `--device cpu` on nodes that announce GPUs still takes one a worker, so that a big cluster can be rehearsed on a
+    If fits share a GPU, each of its workers gets its part of the GPU and of the node's cores.
+    `--device cpu` on nodes with GPUs still takes one per worker, so that a large cluster can be rehearsed on a
     small machine. Raises `BadMachine` if not even one lane fits.
     """
     resources = [node["Resources"] for node in nodes if node["Alive"]]
@@ -231,7 +230,7 @@ def shape_lanes(nodes: list[dict[str, Any]], machine: Machine, num_lanes: int | 
     if machine.device == "cuda" and not with_gpus:
         raise BadMachine("--device", "cuda needs a node with a GPU, found none; use --device cpu")
     if machine.fits_per_gpu > 1 and not with_gpus:
-        raise BadMachine("--fits-per-gpu", "fits can share a GPU on a node that has one, found none")
+        raise BadMachine("--fits-per-gpu", "fits can share a GPU only on nodes with GPUs, found none")
     unit = "GPU" if with_gpus else "CPU"
     nodes_used = with_gpus or [node for node in resources if node.get("CPU", 0) >= 1]
     slots = sum(int(node[unit]) for node in nodes_used) * machine.fits_per_gpu
@@ -244,7 +243,7 @@ def shape_lanes(nodes: list[dict[str, Any]], machine: Machine, num_lanes: int | 
     cpus = min(
         CPU_SHARE * node.get("CPU", 1) / (int(node[unit]) * machine.fits_per_gpu) for node in nodes_used
     )
-    if unit == "CPU" and len(nodes_used) == 1:  # idle cores of a single node go to the workers there are
+    if unit == "CPU" and len(nodes_used) == 1:  # idle cores of a single node are given to its workers
         cpus = CPU_SHARE * slots / (lanes * width)
     return Shape(
         num_lanes=lanes,
@@ -258,7 +257,7 @@ def shape_lanes(nodes: list[dict[str, Any]], machine: Machine, num_lanes: int | 
 def open_widths(
     nodes: list[dict[str, Any]], machine: Machine, networks: Sequence[str], batch_sizes: Sequence[int]
 ) -> tuple[int, ...]:
-    """Widths to choose from: none where one was asked for, and where no node has several GPUs."""
+    """Widths to choose from: none if the user gave one, or if no node has several GPUs."""
     if machine.workers_per_fit is not None or machine.fits_per_gpu > 1:
         return ()
     if shape_lanes(nodes, machine, num_lanes=1).device == "cpu":
@@ -268,10 +267,10 @@ def open_widths(
 
 
 def _most_gpus(nodes: list[dict[str, Any]]) -> int:
-    """Of one node: the workers of a fit stay together, for what nodes say to each other is not measured."""
+    """Most GPUs of one node: the workers of a fit stay on one node, since exchange between nodes is not measured."""
     return max(int(node["Resources"].get("GPU", 0)) for node in nodes if node["Alive"])
 
 
 def _part_of_gpu(num_fits: int) -> float:
-    """1 / num_fits in the ten-thousandths that Ray counts in, and never too much."""
+    """1 / num_fits rounded down to Ray's unit of one ten-thousandth."""
     return (10_000 // num_fits) / 10_000

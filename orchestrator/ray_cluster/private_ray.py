@@ -1,6 +1,6 @@
-"""A Ray that is started for one search on one machine: nobody else on the network or the machine can reach it.
+"""A private Ray for one search on one machine, unreachable for others on the network or the machine.
 
-Its ports listen on the loopback interface, its clients need a token, and its files lie in a folder of its user's.
+Its ports listen on the loopback interface, its clients need a token, and its files are in a folder of its user.
 """
 
 from __future__ import annotations
@@ -20,21 +20,19 @@ from orchestrator.common.files import private_folder
 from orchestrator.common.private_api import private
 
 logger = logging.getLogger(__name__)
-# The kernel takes no longer path for a socket, and this is how Ray names one below its temporary folder.
+# The kernel's limit for the path of a socket, and Ray's name of one below its temporary folder.
 LONGEST_SOCKET = 107
 SOCKET = "session_2026-01-01_00-00-00_000000_{pid}/sockets/plasma_store"
 
 
 @contextmanager
-def shut_off() -> Iterator[None]:
-    """Have a Ray that is started in here listen on the loopback interface alone, and want a token."""
+def isolated() -> Iterator[None]:
+    """Context in which a new Ray listens only on the loopback interface, and requires a token."""
     with ExitStack() as stack:
-        for name in (
-            "RAY_ADDRESS",
-            "RAY_API_SERVER_ADDRESS",
-        ):  # of another Ray, which its processes would ask
+        # addresses of another Ray, which processes of this one would use
+        for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
             stack.enter_context(environment(name, None))
-        if sys.platform == "linux":  # where workers of a fit listen for each other
+        if sys.platform == "linux":  # interface on which workers of a fit listen for each other
             for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
                 stack.enter_context(environment(name, os.environ.get(name, "lo")))
         stack.enter_context(_no_cluster())
@@ -44,7 +42,7 @@ def shut_off() -> Iterator[None]:
 
 @contextmanager
 def _no_cluster() -> Iterator[None]:
-    """Ray puts the machine's address in place of 127.0.0.1 wherever clusters are possible, which is not on Windows."""
+    """Context in which Ray keeps 127.0.0.1, as on Windows, instead of replacing it by the machine's address."""
     ray_constants = private("ray_constants")
     before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
@@ -54,56 +52,56 @@ def _no_cluster() -> Iterator[None]:
 
 
 def require_token() -> None:
-    """Let who wants to use this Ray show a token, unless RAY_AUTH_MODE says otherwise.
+    """Make Ray require a token from clients, unless RAY_AUTH_MODE is set.
 
-    It is the user's own of `~/.ray/auth_token`, which is made if it is missing, or what RAY_AUTH_TOKEN or
-    RAY_AUTH_TOKEN_PATH give.
+    The token is the user's own from `~/.ray/auth_token`, created if missing, or that of RAY_AUTH_TOKEN or
+    RAY_AUTH_TOKEN_PATH.
     """
     if "RAY_AUTH_MODE" in os.environ:
         return
     if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         _keep_token(Path.home() / ".ray" / "auth_token")
     os.environ["RAY_AUTH_MODE"] = "token"
-    private("RayConfig").initialize("")  # it was read when Ray was imported
+    private("RayConfig").initialize("")  # because it was read when Ray was imported
 
 
 def _keep_token(file: Path) -> None:
-    """Ray would write a missing token so that everybody on the machine can read it."""
+    """Create a missing token that only its user can read; Ray itself would create one readable for everybody."""
     try:
         file.parent.mkdir(mode=0o700, exist_ok=True)
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as written:
             written.write(secrets.token_hex(32))
     except FileExistsError:
         if file.stat().st_mode & 0o077:
-            logger.warning("%s could be read by others on this machine; now it cannot", file)
+            logger.warning("%s was readable for others on this machine; this is corrected", file)
             file.chmod(0o600)
     except OSError as refused:
-        logger.warning("no token is kept for this Ray's dashboard: %s", refused)
+        logger.warning("no token can be stored for this Ray's dashboard: %s", refused)
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def temp_folder() -> Path:
-    """A folder for Ray that its user alone can open, short enough for its sockets.
+    """A folder for Ray that only its user can open, short enough for its sockets.
 
-    Raises `BadMachine` if RAY_TMPDIR is too long, or no folder can be had.
+    Raises `BadMachine` if RAY_TMPDIR is too long, or no folder can be created.
     """
     name, given = f"ray-{os.getuid()}", os.environ.get("RAY_TMPDIR")
-    asked = given or os.environ.get("TMPDIR") or "/tmp"
+    top_folder = given or os.environ.get("TMPDIR") or "/tmp"
     advice = "set RAY_TMPDIR to a short folder of your own, such as /tmp/ray-me"
     if given is not None and not _is_short(Path(given, name)):
         raise BadMachine("RAY_TMPDIR", f"{given} is too long for the paths of Ray's sockets; {advice}")
-    for top in (asked, "/tmp", "/var/tmp", "/dev/shm"):
+    for top in (top_folder, "/tmp", "/var/tmp", "/dev/shm"):
         if not _is_short(Path(top, name)):
             continue
         folder = private_folder(Path(top, name))
         if folder is None and os.access(top, os.W_OK):  # another user has this name
             folder = Path(tempfile.mkdtemp(prefix="ray-", dir=top))
         if folder is not None:
-            if top != asked:
-                logger.warning("the path of TMPDIR is too long for Ray's sockets: Ray works in %s", folder)
+            if top != top_folder:
+                logger.warning("the path of TMPDIR is too long for Ray's sockets: Ray uses %s", folder)
             return folder
     raise BadMachine(
-        "TMPDIR", f"nowhere to put Ray's sockets: {asked} is too long or cannot be written; {advice}"
+        "TMPDIR", f"no folder for Ray's sockets: {top_folder} is too long or not writable; {advice}"
     )
 
 

@@ -25,7 +25,7 @@ from orchestrator.doctor import cluster as nodes_of
 from orchestrator.doctor import local
 from orchestrator.doctor.checks import exchange, step
 from orchestrator.doctor.checks.findings import Finding, would_fail
-from orchestrator.doctor.examination import LONGEST_S, Asked, examine
+from orchestrator.doctor.examination import LONGEST_S, Scope, examine
 
 
 @pytest.fixture(autouse=True)
@@ -60,14 +60,14 @@ def test_a_dead_head_is_told_within_seconds_with_what_to_do(tmp_path, dead, monk
         step, "timed", lambda *_: {"network": "unet", "images": 1, "image_size": 1, "seconds": {"cpu": 1}}
     )
     found: list[Finding] = []
-    examine(Asked(tmp_path, tmp_path / "cache", address=dead), found)
+    examine(Scope(tmp_path, tmp_path / "cache", address=dead), found)
     (head,) = of(found, "head")
     assert (
         head.severity == "failure" and "Connection refused" in head.found and "start it there" in head.remedy
     )
     monkeypatch.setenv("RAY_ADDRESS", dead)
     found = []
-    examine(Asked(tmp_path, tmp_path / "cache"), found)
+    examine(Scope(tmp_path, tmp_path / "cache"), found)
     assert "unset RAY_ADDRESS" in of(found, "head")[0].remedy and of(
         found, "step"
     )  # as a search would go on here
@@ -75,7 +75,7 @@ def test_a_dead_head_is_told_within_seconds_with_what_to_do(tmp_path, dead, monk
 
 def test_an_address_of_a_client_is_refused(tmp_path):
     with pytest.raises(BadMachine, match="does not run through a Ray client"):
-        examine(Asked(tmp_path, tmp_path, address="ray://head:10001"), [])
+        examine(Scope(tmp_path, tmp_path, address="ray://head:10001"), [])
 
 
 def test_all_ends_within_the_time_that_the_help_states():
@@ -121,14 +121,14 @@ def test_what_would_fail_ends_with_2_and_a_table(drawn_home):
     done = CliRunner().invoke(
         app, [*words, "--tracking-uri", "http://127.0.0.1:9", "--storage", "oracle://a@b/c"]
     )
-    assert done.exit_code == 2 and "-> start it, or mend MLFLOW_TRACKING_URI" in done.stdout
+    assert done.exit_code == 2 and "-> start it, or correct MLFLOW_TRACKING_URI" in done.stdout
     assert "2 failures" in done.stdout and "something would fail" in done.stdout
 
 
 @pytest.mark.slow
 def test_every_node_of_a_cluster_is_looked_at(two_nodes, drawn_home):
     found: list[Finding] = []
-    asked = Asked(drawn_home, drawn_home / "cache", two_nodes.address, "cpu", data=["drawn"])
+    asked = Scope(drawn_home, drawn_home / "cache", two_nodes.address, "cpu", data=["drawn"])
     examine(asked, found)
     assert not would_fail(found), [one for one in found if one.severity == "failure"]
     for check in (
@@ -172,7 +172,7 @@ def a_node_with_its_own(home: Path, address: str, folder: Path) -> Iterator[None
 def test_a_node_that_sees_another_disk_in_place_of_the_home_is_told(two_nodes, drawn_home, tmp_path):
     found: list[Finding] = []
     with a_node_with_its_own(drawn_home, two_nodes.address, tmp_path):
-        asked = Asked(drawn_home, tmp_path / "cache", two_nodes.address, "cpu", data=["drawn"])
+        asked = Scope(drawn_home, tmp_path / "cache", two_nodes.address, "cpu", data=["drawn"])
         examine(asked, found)
     wrong = [one for one in found if one.severity == "failure"]
     assert {one.check for one in wrong} == {"same home", "data"} and len({one.node for one in wrong}) == 1
@@ -187,7 +187,7 @@ def test_a_node_that_hangs_is_a_finding_and_the_others_are_looked_at(two_nodes, 
     os.kill(raylet, signal.SIGSTOP)
     started, found = time.monotonic(), list[Finding]()
     try:
-        examine(Asked(drawn_home, drawn_home / "cache", two_nodes.address, "cpu"), found)
+        examine(Scope(drawn_home, drawn_home / "cache", two_nodes.address, "cpu"), found)
     finally:
         os.kill(raylet, signal.SIGCONT)
     (silent,) = of(found, "Ray")

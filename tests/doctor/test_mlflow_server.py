@@ -72,9 +72,9 @@ def _wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
 @pytest.mark.parametrize(
     ("user", "password", "severity", "words"),
     [
-        (None, None, "failure", "does not let us in (401): without a user"),
-        (USER, "guessed", "failure", f"does not let us in (401): user {USER}, or the password is wrong"),
-        (USER, PASSWORD, "ok", "answers and lets us in"),
+        (None, None, "failure", "rejects us (401): without a user"),
+        (USER, "guessed", "failure", f"rejects us (401): user {USER}, or the password is wrong"),
+        (USER, PASSWORD, "ok", "answers and accepts us"),
     ],
 )
 def test_who_is_let_in_is_told(server, monkeypatch, user, password, severity, words):

@@ -121,7 +121,7 @@ def test_memory_that_others_hold_is_told_gpu_by_gpu(monkeypatch):
     assert severities(results) == [
         "warning",
         "ok",
-    ] and "GPU 1, Tesla V100-SXM3-32GB: others hold 21.0 GB" in told(results)
+    ] and "GPU 1, Tesla V100-SXM3-32GB: other processes hold 21.0 GB" in told(results)
 
 
 @pytest.mark.parametrize(

@@ -82,10 +82,10 @@ def test_the_interface_of_an_address_is_found():
 @pytest.mark.parametrize(
     ("mode", "content", "bits", "severity", "words"),
     [
-        ("token", "t", 0o600, "ok", "for its user alone"),
+        ("token", "t", 0o600, "ok", "readable only by its owner"),
         ("token", "t", 0o644, "warning", "chmod 600"),
         ("token", "", 0o600, "failure", "is empty"),
-        ("token", None, 0, "failure", "is not there"),
+        ("token", None, 0, "failure", "is missing"),
         ("tokne", "t", 0o600, "failure", "RAY_AUTH_MODE is tokne"),
         ("", None, 0, "warning", "without a token"),
     ],

@@ -82,7 +82,7 @@ def test_words_and_variables_are_quoted_one_by_one():
 def test_a_name_that_no_field_has_or_a_value_that_is_missing_fails():
     with pytest.raises(UndefinedError):
         from_text("shell", "{{ hoem }}", home="/x")
-    with pytest.raises(TypeError, match="where there is no value"):
+    with pytest.raises(TypeError, match="must handle a missing value"):
         from_text("shell", "{{ cache }}", cache=None)
 
 

@@ -197,7 +197,7 @@ def test_a_cluster_that_does_not_come_back_is_waited_for_and_then_given_up(monke
 def test_a_job_that_the_cluster_forgot_is_no_riddle(api):
     job = Job(job_server(api.url), "x")
     with pytest.raises(
-        BadMachine, match=r"x: the cluster knows no such job: was its head node started again\?"
+        BadMachine, match=r"x: the cluster does not know this job: was its head node restarted\?"
     ):
         job.follow(lambda text: None)
 
@@ -321,7 +321,7 @@ def test_files_of_more_than_ray_takes_are_refused_before_anything_is_sent(run, a
     (tmp_path / "champion" / "model.safetensors").write_bytes(bytes(2000))
     code, _, err = run("--", "evaluate", "champion", "--data", "drawn")
     assert code == 2 and not api.asked
-    assert "champion: a job takes 8.4 MB with it at most, found 2.0 kB of files that the command names" in err
+    assert "champion: a job can upload at most 8.4 MB, found 2.0 kB of files that the command names" in err
     refuse_size({"files/colon.toml": tmp_path / "colon.toml"})
 
 
@@ -385,12 +385,12 @@ def test_an_address_of_its_own_behind_the_dashes_is_refused(run, api):
 )
 def test_an_address_where_nobody_takes_jobs_is_refused(run, address):
     code, _, err = run("--list", address=address)
-    assert code == 2 and f"error: --address: no Ray cluster takes jobs at {address}: " in err
+    assert code == 2 and f"error: --address: no Ray cluster accepts jobs at {address}: " in err
 
 
 def test_auto_without_a_ray_says_what_to_name(run):
     code, _, err = run("--list", address="auto")
-    assert code == 2 and "no Ray was started here; name a cluster, such as --address http://HOST:8265" in err
+    assert code == 2 and "no Ray was started here; set a cluster, such as --address http://HOST:8265" in err
 
 
 def test_an_address_with_a_password_is_refused_without_showing_it(run):
@@ -423,10 +423,10 @@ def test_the_address_that_is_named_goes_before_those_of_the_environment(run, api
 def test_a_missing_token_and_a_wrong_one_are_a_sentence_each(run, api, monkeypatch):
     api.wants_token = True
     code, _, err = run(*SEARCH)
-    assert code == 2 and f"the cluster at {api.url} wants a token: set RAY_AUTH_MODE=token, and" in err
+    assert code == 2 and f"the cluster at {api.url} requires a token: set RAY_AUTH_MODE=token, and" in err
     monkeypatch.setenv("RAY_JOB_HEADERS", json.dumps({"Authorization": "Bearer wrong"}))
     code, _, err = run(*SEARCH)
-    assert code == 2 and "takes another token than that of" in err and len(err.splitlines()) < 4
+    assert code == 2 and "requires another token than that of" in err and len(err.splitlines()) < 4
     monkeypatch.setenv("RAY_JOB_HEADERS", json.dumps({"Authorization": f"Bearer {TOKEN}"}))
     assert run(*SEARCH)[0] == 0
 

@@ -13,7 +13,7 @@ from orchestrator.ray_cluster import head
 
 def test_a_head_that_answers_again_is_forgiven_and_one_that_stays_silent_is_not(monkeypatch):
     monkeypatch.setattr(head, "LOOK_S", 0.02)
-    monkeypatch.setenv(head.RAY_ASKS, "1")
+    monkeypatch.setenv(head.RAY_TIMEOUT, "1")
     said, is_said = [], threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
@@ -36,14 +36,18 @@ with head.head_watched("127.0.0.1:1"):
     time.sleep(60)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], env={head.RAY_ASKS: "0.1"}, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code],
+        env={head.RAY_TIMEOUT: "0.1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 2 and "the same command again" in done.stderr
 
 
 def test_ray_is_always_forestalled(monkeypatch):
-    for asks, patience in (("60", 45.0), ("4", 2.0), ("many", 45.0)):
-        monkeypatch.setenv(head.RAY_ASKS, asks)
+    for timeout, patience in (("60", 45.0), ("4", 2.0), ("many", 45.0)):
+        monkeypatch.setenv(head.RAY_TIMEOUT, timeout)
         assert head.patience_s() == patience
 
 

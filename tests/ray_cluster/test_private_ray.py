@@ -11,7 +11,7 @@ import pytest
 from ray._raylet import Config
 
 from orchestrator.common.errors import BadMachine
-from orchestrator.ray_cluster.private_ray import require_token, shut_off, temp_folder
+from orchestrator.ray_cluster.private_ray import isolated, require_token, temp_folder
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_a_folder_that_others_can_open_is_not_taken(monkeypatch, short):
 def test_a_long_tmpdir_gives_ray_a_short_private_folder_and_that_is_said(monkeypatch, caplog):
     monkeypatch.setenv("TMPDIR", "/scratch/slurm/" + "x" * 40)
     assert len(str(temp_folder())) < 40 and mode(temp_folder()) == 0o700
-    assert "TMPDIR is too long for Ray's sockets: Ray works in" in caplog.text
+    assert "TMPDIR is too long for Ray's sockets: Ray uses" in caplog.text
 
 
 def test_a_long_ray_tmpdir_is_refused_in_a_sentence(monkeypatch):
@@ -79,7 +79,7 @@ def test_a_token_that_others_could_read_is_closed_and_that_is_said(tmp_path, cap
     file.write_text("f" * 64)
     file.chmod(0o644)
     require_token()
-    assert mode(file) == 0o600 and "could be read by others" in caplog.text
+    assert mode(file) == 0o600 and "was readable for others" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"])
@@ -92,6 +92,6 @@ def test_a_token_that_is_given_is_used_and_none_is_written(monkeypatch, tmp_path
 def test_another_ray_that_the_environment_names_is_out_of_sight_while_ours_is_started(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    with shut_off():
+    with isolated():
         assert "RAY_ADDRESS" not in os.environ
     assert os.environ["RAY_ADDRESS"] == "elsewhere:6379"

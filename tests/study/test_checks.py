@@ -58,13 +58,13 @@ def test_fits_that_share_a_gpu_take_equal_parts_of_it_and_of_the_cores():
 
 def test_fits_can_share_a_gpu_only_where_there_is_one():
     with pytest.raises(
-        BadMachine, match="--fits-per-gpu: fits can share a GPU on a node that has one, found none"
+        BadMachine, match="--fits-per-gpu: fits can share a GPU only on nodes with GPUs, found none"
     ):
         shape_lanes(LAPTOP, Machine(fits_per_gpu=2))
 
 
 def test_a_wide_fit_does_not_share_its_gpus():
-    with pytest.raises(BadMachine, match=r"2 fits can share a GPU where each has one worker, found .* 4"):
+    with pytest.raises(BadMachine, match=r"2 fits can share a GPU if each has one worker, found .* 4"):
         Machine(fits_per_gpu=2, workers_per_fit=4)
 
 

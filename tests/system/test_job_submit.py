@@ -138,7 +138,7 @@ def test_a_client_address_where_nothing_answers_is_a_mistake(cluster: Cluster):
     (nowhere,) = free_ports(1)
     client = cluster.search_through_client("tiny.toml", "--data", "drawn", "--trials", "1", port=nowhere)
     errors = client.communicate(timeout=600)[1]
-    assert client.returncode == 2 and f"no Ray cluster takes jobs at ray://127.0.0.1:{nowhere}" in errors
+    assert client.returncode == 2 and f"no Ray cluster accepts jobs at ray://127.0.0.1:{nowhere}" in errors
 
 
 def test_ctrl_c_at_the_client_ends_the_job_too(cluster: Cluster):

@@ -1,1 +1,1 @@
-"""One check of a machine, driver or cluster a file."""
+"""Checks of machines, drivers and clusters, one per file."""

@@ -1,4 +1,4 @@
-"""Clocks of nodes against the driver's, as far as the way there and back lets one tell."""
+"""Differences between the clocks of nodes and the driver's clock, within the uncertainty of the round trip."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from dataclasses import dataclass
 
 from orchestrator.doctor.checks.findings import Result, failure, ok, warning
 
-NUM_ASKED = 5
+NUM_SAMPLES = 5
 LARGE_S, HUGE_S = 2.0, 60.0
 REMEDY = "have it set by NTP: `timedatectl set-ntp true`, or chrony"
 
 
 @dataclass(frozen=True)
 class Skew:
-    """How far a node's clock is ahead of ours, in seconds, and by how much that may be wrong."""
+    """Offset of a node's clock from ours, in seconds, and the bound of its error."""
 
     seconds: float
     bound_s: float
 
     @property
     def least(self) -> float:
-        """By so much at least they differ."""
+        """Lower bound of the difference."""
         return max(0.0, abs(self.seconds) - self.bound_s)
 
 
-def measure(ask: Callable[[], float], now: Callable[[], float] = time.time, times: int = NUM_ASKED) -> Skew:
-    """Ask a node for its time, in seconds since 1970; of several answers the one that came soonest counts.
+def measure(ask: Callable[[], float], now: Callable[[], float] = time.time, times: int = NUM_SAMPLES) -> Skew:
+    """The offset of a node's clock; `ask` returns its time in seconds since 1970, and the fastest answer counts.
 
-    Wherever between question and answer the clock was read, the middle is off by half of the way at most.
+    The node read its clock at some time during the round trip, so the error is at most half of that.
     """
     found = []
     for _ in range(times):
-        asked = now()
+        sent = now()
         theirs = ask()
-        answered = now()
-        found.append(Skew(theirs - (asked + answered) / 2, (answered - asked) / 2))
+        received = now()
+        found.append(Skew(theirs - (sent + received) / 2, (received - sent) / 2))
     return min(found, key=lambda skew: skew.bound_s)
 
 
@@ -44,7 +44,7 @@ def judge(skew: Skew) -> Iterator[Result]:
     found = f"{skew.seconds:+.3f} s against the driver's clock, give or take {skew.bound_s:.3f} s"
     if skew.least > HUGE_S:
         yield failure(
-            f"{found}: tokens and certificates are refused, and `orchestrator status` is misled", REMEDY
+            f"{found}: tokens and certificates will be rejected, and `orchestrator status` is wrong", REMEDY
         )
     elif skew.least > LARGE_S:
         yield warning(found, REMEDY)

@@ -1,4 +1,4 @@
-"""The database that `--storage` names: it answers and lets us in. The study's process alone talks to it."""
+"""The database of `--storage`: it answers and accepts us. Only the study's process uses it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SLOW_S = 0.5
 
 
 def answers(url: str) -> Iterator[Result]:
-    """Raises nothing: what is wrong with the URL is a failure as well."""
+    """Check the URL and the connection. Raises nothing: an invalid URL is a failure as well."""
     try:
         url = kept_url(url)
         started = time.monotonic()
@@ -26,19 +26,17 @@ def answers(url: str) -> Iterator[Result]:
         yield (
             "failure",
             "; ".join(error.problems),
-            "start it, or mend --storage; a password belongs in ~/.pgpass or in MySQL's file of options",
+            "start it, or correct --storage; a password belongs in ~/.pgpass or in MySQL's option file",
         )
         return
     seconds, parsed = time.monotonic() - started, make_url(url)
     where = f"{parsed.get_backend_name()} {parsed.host or parsed.database}"
     if parsed.get_backend_name() == "sqlite" and (kind := networked(Path(parsed.database or "/"))):
         yield warning(
-            f"{where} is a file on {kind}, where SQLite breaks",
+            f"{where} is a file on {kind}, where SQLite is unreliable",
             "use the journal (no --storage), or PostgreSQL",
         )
     elif seconds > SLOW_S:
-        yield warning(
-            f"{where} lets us in after {seconds:.1f} s", "use a database that is nearer to the driver"
-        )
+        yield warning(f"{where} accepts us after {seconds:.1f} s", "use a database closer to the driver")
     else:
-        yield ok(f"{where} lets us in, in {1000 * seconds:.0f} ms")
+        yield ok(f"{where} accepts us, in {1000 * seconds:.0f} ms")

@@ -1,4 +1,4 @@
-"""Datasets: on every node those of the driver, with every file as it was imported."""
+"""Datasets: the same on every node as on the driver, with every file as imported."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from orchestrator.doctor.checks.findings import Result, failure, ok
 
 
 def fingerprints(home: Path, names: Sequence[str]) -> dict[str, str]:
-    """Of the datasets of these names. Raises `BadData` where one is not known."""
+    """Fingerprints of these datasets by name. Raises `BadData` for an unknown one."""
     return {dataset.name: dataset.fingerprint for dataset in load_datasets(home, names)}
 
 
 def equal(home: Path, cache: Path, expected: Mapping[str, str]) -> Iterator[Result]:
-    """Compare with the driver's fingerprints; files that were not looked at on this node yet are read."""
+    """Compare with the driver's fingerprints; files that were not yet checked on this node are read."""
     if not expected:
         return
     datasets = load_datasets(home, [*expected])
@@ -24,7 +24,7 @@ def equal(home: Path, cache: Path, expected: Mapping[str, str]) -> Iterator[Resu
     for one in other:
         yield failure(
             f"dataset {one.name} is {one.fingerprint[:12]}, the driver's {expected[one.name][:12]}",
-            f"see whether {home} is the same folder on all nodes; else add the dataset anew",
+            f"check whether {home} is the same folder on all nodes; otherwise add the dataset again",
         )
     sound = [one for one in datasets if one not in other]
     refuse_changed(sound, cache)

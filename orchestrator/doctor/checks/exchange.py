@@ -1,6 +1,6 @@
-"""A small all-reduce among processes, as data-parallel fits exchange gradients: the sum is checked and the time taken.
+"""A small all-reduce among processes, as for gradients of data-parallel fits: the sum is checked, the time measured.
 
-Run as a module it is one of the processes.
+Run as a module, this is one of the processes.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from typing import Any, Literal
 
 from orchestrator.common.files import size_text
 from orchestrator.doctor.checks.findings import Result, failure, ok, warning
-from orchestrator.doctor.checks.isolated_process import Failed, run_apart
+from orchestrator.doctor.checks.isolated_process import Failed, run_isolated
 from orchestrator.doctor.checks.network import free_port
 
 NUM_FLOATS = 4 * 2**20
 TIMES = 3
 LIMIT_S = 60.0
-SLOW = {"gloo": 20e6, "nccl": 200e6}  # bytes a second: a gradient of 100 MB would take seconds
+SLOW = {"gloo": 20e6, "nccl": 200e6}  # bytes per second: a gradient of 100 MB would take seconds
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one process is told."""
+    """Configuration of one process."""
 
     rank: int
     size: int
-    host: str  # where rank 0 is
+    host: str  # of rank 0
     port: int
     backend: Literal["gloo", "nccl"]
     gpu: int = 0
@@ -41,20 +41,20 @@ class Part:
 
 
 def take_part(part: Part, interface: str = "") -> dict[str, Any]:
-    """Take part from a process of its own. Raises `TimeoutError` and `Failed`."""
+    """Run one process of the all-reduce. Raises `TimeoutError` and `Failed`."""
     names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
-    return run_apart(
+    return run_isolated(
         __name__, asdict(part), part.limit_s, dict.fromkeys(names, interface) if interface else None
     )
 
 
 def backend_of(num_gpus: Sequence[int], device: str) -> Literal["gloo", "nccl"]:
-    """NCCL where every process has a GPU."""
+    """NCCL if every process has a GPU, otherwise gloo."""
     return "nccl" if device != "cpu" and min(num_gpus) > 0 else "gloo"
 
 
 def parts(hosts: Sequence[str], port: int, backend: Literal["gloo", "nccl"]) -> list[Part]:
-    """One process for each host, on its first GPU; on a single host that is named several times, one for each GPU."""
+    """One process for each host, on its first GPU; for a single repeated host, one for each GPU."""
     is_one = len(set(hosts)) == 1
     return [
         Part(rank, len(hosts), hosts[0], port, backend, gpu=rank if is_one else 0)
@@ -63,7 +63,7 @@ def parts(hosts: Sequence[str], port: int, backend: Literal["gloo", "nccl"]) -> 
 
 
 def among(each: Sequence[Callable[[], dict[str, Any]]]) -> list[dict[str, Any] | Exception]:
-    """Start all processes at once; what each answers, or why it does not."""
+    """Start all processes at once; return the answer or the error of each."""
 
     def answer(take: Callable[[], dict[str, Any]]) -> dict[str, Any] | Exception:
         try:
@@ -76,7 +76,7 @@ def among(each: Sequence[Callable[[], dict[str, Any]]]) -> list[dict[str, Any] |
 
 
 def alone(num_gpus: int, device: str, interface: str = "lo") -> list[Result]:
-    """Among the GPUs of this machine, or two processes where it has none; nothing where it has one."""
+    """Results among the GPUs of this machine, or two CPU processes without GPUs; empty for a single GPU."""
     count = num_gpus if device != "cpu" else 0
     if count == 1:
         return []
@@ -88,24 +88,24 @@ def alone(num_gpus: int, device: str, interface: str = "lo") -> list[Result]:
 
 
 def judge(answer: dict[str, Any] | Exception, part: Part, interface: str) -> Iterator[Result]:
-    """`interface`: the one that has the node's address, or that was chosen."""
+    """Results for one answer; `interface`: the one with the node's address, or the chosen one."""
     among_all = f"{part.backend} among {part.size} processes"
     name = f"{'NCCL' if part.backend == 'nccl' else 'GLOO'}_SOCKET_IFNAME"
     remedy = (
-        f"name the interface of the nodes' common network where `ray start` is run, as {name}={interface or 'eth0'}, "
-        "and let them reach each other's ports"
+        f"set the interface of the nodes' common network where `ray start` is run, with {name}={interface or 'eth0'}, "
+        "and open their ports to each other"
     )
     if part.backend == "nccl":
-        remedy += "; NCCL_DEBUG=INFO says more, NCCL_P2P_DISABLE=1 or NCCL_IB_DISABLE=1 leave ways out"
+        remedy += "; NCCL_DEBUG=INFO logs details, NCCL_P2P_DISABLE=1 or NCCL_IB_DISABLE=1 are workarounds"
     if isinstance(answer, Exception):
         yield failure(f"{among_all}: {answer}", remedy)
     elif not answer["is_right"]:
         yield failure(
-            f"{among_all}: the sum is wrong", "have the network cards, or the links between GPUs, looked at"
+            f"{among_all}: the sum is wrong", "have the network cards, or the links between GPUs, checked"
         )
     else:
         rate = 2 * (part.size - 1) / part.size * NUM_FLOATS * 4 / answer["seconds"]
-        found = f"{among_all}: {size_text(rate)} a second{f' over {interface}' if interface else ''}"
+        found = f"{among_all}: {size_text(rate)} per second{f' over {interface}' if interface else ''}"
         yield warning(f"{found}, slow for gradients", remedy) if rate < SLOW[part.backend] else ok(found)
 
 
@@ -140,4 +140,4 @@ def main(part: Part) -> dict[str, Any]:
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     print(json.dumps(main(Part(**json.loads(sys.argv[1])))), flush=True)
-    os._exit(0)  # no library may hang at the end
+    os._exit(0)  # libraries may hang at exit

@@ -1,4 +1,4 @@
-"""What a check found on a node: how bad it is, and what mends it. A check that hangs or breaks is a finding too."""
+"""Results of checks on a node: severity and remedy. A check that hangs or raises is a finding too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ORDER: tuple[Severity, ...] = ("failure", "warning", "ok")
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence of what was found, without the secrets of URLs; whatever is not ok has a remedy."""
+    """One sentence on a check's result, without secrets of URLs; any severity but ok has a remedy."""
 
     check: str
     node: str
@@ -38,12 +38,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A check of one node. `run` yields (severity, found, remedy); what it raises is a failure, and so is no answer."""
+    """A check of one node. `run` yields (severity, found, remedy); an exception or a timeout is a failure."""
 
     name: str
     run: Callable[[], Iterable[Result]]
     limit_s: float = 10.0
-    if_hung: str = "a disk, network file system, driver or server hangs: see `dmesg` and `mount` on this node"
+    if_hung: str = (
+        "a disk, network file system, driver or server hangs: check `dmesg` and `mount` on this node"
+    )
 
 
 Result = tuple[Severity, str, str]
@@ -62,7 +64,7 @@ def failure(found: str, remedy: str) -> Result:
 
 
 def would_fail(findings: Iterable[Finding]) -> bool:
-    """Whether something would not work as it is; what is only slow or open to others would."""
+    """Whether anything would not work; slow or insecure parts would."""
     return any(finding.severity == "failure" for finding in findings)
 
 
@@ -71,10 +73,10 @@ def worst_first(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def run_checks(node: str, checks: Sequence[Check]) -> list[Finding]:
-    """Run checks side by side, each for its seconds at most; findings in the order of the checks."""
+    """Run checks concurrently, each within its time limit; findings in the order of the checks."""
     answers: queue.SimpleQueue[tuple[int, list[Finding]]] = queue.SimpleQueue()
     for place, check in enumerate(checks):
-        # A thread inside a system call that hangs cannot be ended: nobody waits for it.
+        # A thread that hangs in a system call cannot be ended: it is abandoned.
         threading.Thread(
             target=lambda place=place, check=check: answers.put((place, [*_findings(node, check)])),
             daemon=True,
@@ -93,7 +95,7 @@ def run_checks(node: str, checks: Sequence[Check]) -> list[Finding]:
 
 
 def _left(checks: Sequence[Check], found: dict[int, list[Finding]], started: float) -> float:
-    """Seconds until the last of the open checks has had its time; 0 where none is open."""
+    """Seconds until the last time limit of the unfinished checks; 0 if all are finished."""
     open_limits = [check.limit_s for place, check in enumerate(checks) if place not in found]
     return max(open_limits) - (time.monotonic() - started) if open_limits else 0.0
 
@@ -103,14 +105,14 @@ def _findings(node: str, check: Check) -> Iterator[Finding]:
         for severity, found, remedy in check.run():
             yield Finding(check.name, node, severity, found, remedy)
     except UserError as error:
-        found, _, remedy = "; ".join(error.problems).rpartition("; ")  # our refusals end in what would work
+        found, _, remedy = "; ".join(error.problems).rpartition("; ")  # our errors end with the remedy
         yield Finding(
-            check.name, node, "failure", found or remedy, remedy if found else f"mend {error.where}"
+            check.name, node, "failure", found or remedy, remedy if found else f"correct {error.where}"
         )
-    except Exception as error:  # a check must not hide what the others found
-        remedy = "see whether this node can do what the check tried"
+    except Exception as error:  # a failed check must not hide the others' findings
+        remedy = "check whether this node allows what the check tried"
         yield Finding(
-            check.name, node, "failure", f"the check broke: {type(error).__name__}: {error}", remedy
+            check.name, node, "failure", f"the check failed: {type(error).__name__}: {error}", remedy
         )
 
 

@@ -1,4 +1,4 @@
-"""GPUs: code for their architecture, a driver that is new enough, memory that nobody else holds."""
+"""GPUs: compiled code for their architecture, a recent driver, free memory."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from orchestrator.common.files import size_text
 from orchestrator.doctor.checks.findings import Result, failure, ok, warning
 from orchestrator.training.gpu_kernels import INSTALL, compiled_for, gpu_name, remedy_for, without_kernels
 
-# Oldest branch of NVIDIA's driver that runs what was built for a major version of CUDA, with any minor one.
+# Oldest branch of NVIDIA's driver for each major version of CUDA, with any minor version.
 OLDEST_DRIVER = {11: "R450", 12: "R525", 13: "R580"}
-HELD = 0.1  # share of a GPU's memory that others may hold without a word
+HELD = 0.1  # share of a GPU's memory that other processes may hold without a warning
 QUERY = "index,uuid,name,driver_version,memory.total,memory.used"
 
 
 @dataclass(frozen=True)
 class Card:
-    """A GPU as nvidia-smi tells of it."""
+    """A GPU according to nvidia-smi."""
 
     uuid: str
     name: str
@@ -35,7 +35,7 @@ class Card:
 
 
 def architectures(devices: Sequence[int] | None = None) -> Iterator[Result]:
-    """Whether PyTorch was compiled for these GPUs, by default all that it sees; or why it sees none."""
+    """Whether PyTorch was compiled for these GPUs, by default all visible ones; or why it finds none."""
     if not torch.cuda.is_available():
         yield from unusable()
         return
@@ -47,12 +47,12 @@ def architectures(devices: Sequence[int] | None = None) -> Iterator[Result]:
             yield failure(f"GPU {one.index}: {one.why}", remedy_for([one.capability]))
         return
     names = [gpu_name(index) for index in range(torch.cuda.device_count())]
-    told = ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
-    yield ok(f"{told}; PyTorch {torch.__version__} was compiled for {' '.join(compiled_for())}")
+    counted = ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
+    yield ok(f"{counted}; PyTorch {torch.__version__} was compiled for {' '.join(compiled_for())}")
 
 
 def unusable() -> Iterator[Result]:
-    """Why PyTorch sees no GPU: there is none, or its driver is too old, or it was built without CUDA."""
+    """Why PyTorch finds no GPU: there is none, its driver is too old, or PyTorch was built without CUDA."""
     present = devices_present()
     if not present:
         yield ok("no GPU: fits train on CPUs")
@@ -60,20 +60,20 @@ def unusable() -> Iterator[Result]:
         yield ok("CUDA_VISIBLE_DEVICES hides every GPU: fits train on CPUs")
     elif torch.version.cuda is None:
         yield failure(
-            f"{len(present)} GPUs are here, but PyTorch {torch.__version__} was built without CUDA",
-            f"`{INSTALL}` from the ordinary package index, or --device cpu",
+            f"{len(present)} GPUs found, but PyTorch {torch.__version__} was built without CUDA",
+            f"`{INSTALL}` from the default package index, or --device cpu",
         )
     elif (result := _old_driver(cuda_of_driver())) is not None:
         yield result
     else:
         yield failure(
-            f"{len(present)} GPUs are here, but PyTorch {torch.__version__} cannot use them",
-            "`python -c 'import torch; torch.cuda.init()'` says why; or --device cpu",
+            f"{len(present)} GPUs found, but PyTorch {torch.__version__} cannot use them",
+            "run `python -c 'import torch; torch.cuda.init()'` for the reason; or --device cpu",
         )
 
 
 def driver() -> Iterator[Result]:
-    """Whether the driver runs what PyTorch was built for."""
+    """Whether the driver supports the CUDA that PyTorch was built for."""
     if not devices_present() or torch.version.cuda is None:
         return
     supported = cuda_of_driver()
@@ -82,45 +82,46 @@ def driver() -> Iterator[Result]:
     elif supported is not None:
         major, minor = supported
         yield ok(
-            f"driver {_driver_version()} runs CUDA {major}.{minor}; PyTorch was built for {torch.version.cuda}"
+            f"driver {_driver_version()} supports CUDA {major}.{minor}; PyTorch was built for {torch.version.cuda}"
         )
     else:
         yield failure(
-            "libcuda.so.1 is not found or does not answer", "install NVIDIA's driver; see `nvidia-smi`"
+            "libcuda.so.1 is not found or does not respond",
+            "install NVIDIA's driver; check with `nvidia-smi`",
         )
 
 
 def _old_driver(supported: tuple[int, int] | None) -> Result | None:
-    """Within a major version of CUDA any driver will do."""
+    """A failure for a driver of an older major version of CUDA; within a major version any driver works."""
     built = int((torch.version.cuda or "0").split(".")[0])
     if supported is None or supported[0] >= built:
         return None
     remedy = f"update the driver to {OLDEST_DRIVER.get(built, 'a newer branch')} or newer"
     if supported[0] == 12:
-        remedy += f", or `{INSTALL}` for a PyTorch that is built for CUDA 12"
+        remedy += f", or `{INSTALL}` for a PyTorch built for CUDA 12"
     return failure(
-        f"driver {_driver_version()} runs CUDA up to {supported[0]}.{supported[1]}, and PyTorch {torch.__version__} "
+        f"driver {_driver_version()} supports CUDA up to {supported[0]}.{supported[1]}, PyTorch {torch.__version__} "
         f"was built for {torch.version.cuda}",
         remedy,
     )
 
 
 def memory() -> Iterator[Result]:
-    """Whether other processes hold memory of the GPUs."""
+    """Whether other processes hold GPU memory."""
     if not devices_present():
         return
     cards = list_cards()
     if not cards:
         yield warning(
-            "nvidia-smi is not here or does not answer: who holds memory is not known",
+            "nvidia-smi is missing or does not respond: memory held by other processes is unknown",
             "in a container set NVIDIA_DRIVER_CAPABILITIES=compute,utility",
         )
     for index, card in enumerate(cards):
         if card.used_mib > HELD * card.total_mib:
             yield warning(
-                f"GPU {index}, {card.name}: others hold {size_text(card.used_mib * 2**20)} of "
+                f"GPU {index}, {card.name}: other processes hold {size_text(card.used_mib * 2**20)} of "
                 f"{size_text(card.total_mib * 2**20)}",
-                "`nvidia-smi` names the processes; end them, or leave this GPU out by CUDA_VISIBLE_DEVICES",
+                "`nvidia-smi` lists the processes; end them, or exclude this GPU by CUDA_VISIBLE_DEVICES",
             )
     free = [card.total_mib - card.used_mib for card in cards if card.used_mib <= HELD * card.total_mib]
     if free:
@@ -128,12 +129,12 @@ def memory() -> Iterator[Result]:
 
 
 def devices_present() -> list[Path]:
-    """Device files of GPUs that this process may open, which a job's control group may forbid."""
+    """Device files of GPUs that this process may open; a job's control group may forbid some."""
     return [path for path in sorted(Path("/dev").glob("nvidia[0-9]*")) if _opens(path)]
 
 
 def list_cards() -> list[Card]:
-    """All GPUs of the node, whatever CUDA_VISIBLE_DEVICES says."""
+    """All GPUs of the node, regardless of CUDA_VISIBLE_DEVICES."""
     if (program := shutil.which("nvidia-smi")) is None:
         return []
     command = [program, f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"]
@@ -144,12 +145,12 @@ def list_cards() -> list[Card]:
 def parse_cards(text: str) -> Iterator[Card]:
     for line in text.splitlines():
         _, uuid, name, version, total, used = (cell.strip() for cell in line.split(","))
-        if total.isdecimal() and used.isdecimal():  # of a GPU in parts (MIG) it may be [N/A]
+        if total.isdecimal() and used.isdecimal():  # a partitioned GPU (MIG) may have [N/A]
             yield Card(uuid, name, version, int(total), int(used))
 
 
 def cuda_of_driver() -> tuple[int, int] | None:
-    """The newest CUDA that the driver runs; None where there is no driver."""
+    """The newest CUDA version that the driver supports; None without a driver."""
     try:
         number = ctypes.c_int()
         if ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(number)):

@@ -1,4 +1,4 @@
-"""A piece of work in a process of its own, which can be ended whatever it hangs in."""
+"""Execution of a module in a separate process, which can be killed whatever it hangs in."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import orchestrator
 
 
 class Failed(Exception):
-    """It ended without an answer; the message is the last that it said."""
+    """The process ended without an answer; the message is its last line of output."""
 
 
-def run_apart(
+def run_isolated(
     module: str, request: Mapping[str, Any], limit_s: float, environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Run `python -m module` with a request in JSON, and return its answer, the last line that it prints.
+    """Run `python -m module` with a request in JSON, and return its answer, the last line of its output.
 
-    Raises `TimeoutError` after `limit_s`, when it is killed with all that it started, and `Failed`.
+    Raises `TimeoutError` after `limit_s`, after killing it with all its children, and `Failed`.
     """
     source = str(Path(orchestrator.__path__[0]).parent)
     paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -47,6 +47,6 @@ def run_apart(
                 raise TimeoutError(f"no answer within {limit_s:.0f} s") from None
             raise
     if process.returncode:
-        said = [line.strip() for line in err.splitlines() if line.strip()]
-        raise Failed(said[-1] if said else f"its process ended with {process.returncode}")
+        lines = [line.strip() for line in err.splitlines() if line.strip()]
+        raise Failed(lines[-1] if lines else f"its process ended with {process.returncode}")
     return json.loads(out.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""Python, packages and our own code: on every node those of the driver, or fits give other numbers, or none."""
+"""Python, packages and our own code: equal to the driver's on every node, since differences change or prevent fits."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 import orchestrator
 from orchestrator.doctor.checks.findings import Result, failure, ok, warning
 
-# What does not work together in two versions: messages, pickles, collectives.
+# Packages that do not work together in two versions: messages, pickles, collectives.
 MUST_EQUAL = ("ray", "torch", "cloudpickle", "pydantic")
-# What may change the numbers of a fit.
+# Packages that may change the numbers of a fit.
 SHOULD_EQUAL = (
     "torchvision",
     "numpy",
@@ -34,12 +34,12 @@ SHOULD_EQUAL = (
 
 @dataclass(frozen=True)
 class Installed:
-    """What runs on a node."""
+    """Versions on a node."""
 
     python: str
-    packages: dict[str, str]  # name -> version, of those that are installed
+    packages: dict[str, str]  # name -> version, of installed packages
     code: str  # digest of this program's own files
-    folder: str  # where they lie
+    folder: str  # of these files
 
 
 def installed() -> Installed:
@@ -52,9 +52,9 @@ def installed() -> Installed:
 
 
 def code_digest() -> str:
-    """Twelve hex digits of the Python files of this program and its networks, wherever they lie."""
+    """Twelve hex digits of a hash of the Python files of this program and its networks."""
     digest, folder = hashlib.sha256(), Path(orchestrator.__path__[0])
-    # In a checkout the networks are behind a link, which Path.rglob does not follow.
+    # In a checkout the networks are behind a symbolic link, which Path.rglob does not follow.
     found = (Path(here, name) for here, _, names in os.walk(folder, followlinks=True) for name in names)
     for file in sorted(file for file in found if file.suffix == ".py"):
         digest.update(f"{file.relative_to(folder.parent)}\0".encode())
@@ -63,7 +63,7 @@ def code_digest() -> str:
 
 
 def compare(driver: Installed, here: Installed | None = None) -> Iterator[Result]:
-    """Of a node, against the driver."""
+    """Results of comparing a node with the driver."""
     here = here or installed()
     yield from _python(driver.python, here.python)
     yield from _packages(driver.packages, here.packages)
@@ -72,7 +72,7 @@ def compare(driver: Installed, here: Installed | None = None) -> Iterator[Result
     else:
         yield failure(
             f"orchestrator's code in {here.folder} is {here.code}, the driver's in {driver.folder} is {driver.code}",
-            "install the same revision on every node, or start by `ray job submit --working-dir .`, which brings it",
+            "install the same revision on every node, or start with `ray job submit --working-dir .`, which uploads it",
         )
 
 
@@ -83,7 +83,7 @@ def _python(driver: str, here: str) -> Iterator[Result]:
         yield warning(f"Python {here}, the driver has {driver}", f"use Python {driver} on every node")
     else:
         yield failure(
-            f"Python {here} in {sys.prefix}, the driver has {driver}: they do not read each other's pickles",
+            f"Python {here} in {sys.prefix}, the driver has {driver}: they cannot read each other's pickles",
             f"start Ray on this node with a Python {'.'.join(driver.split('.')[:2])}",
         )
 
@@ -93,14 +93,14 @@ def _packages(driver: dict[str, str], here: dict[str, str]) -> Iterator[Result]:
     grave = {name for name, (_, own) in other.items() if own is None or name in MUST_EQUAL}
     for names, verdict in ((grave, failure), (other.keys() - grave, warning)):
         if names:
-            told = ", ".join(
+            listed = ", ".join(
                 f"{name} {other[name][1] or 'missing'} (driver {other[name][0]})" for name in sorted(names)
             )
             wanted = " ".join(f"{name}=={other[name][0]}" for name in sorted(names))
-            yield verdict(told, f"`pip install {wanted}` with {sys.executable} on this node")
+            yield verdict(listed, f"`pip install {wanted}` with {sys.executable} on this node")
     if not other:
         shown = ", ".join(f"{name} {here[name]}" for name in ("ray", "torch") if name in here)
-        yield ok(f"{shown} and {len(here) - 2} more packages as the driver's")
+        yield ok(f"{shown} and {len(here) - 2} more packages as on the driver")
 
 
 def _version(name: str) -> str | None:

@@ -13,7 +13,7 @@ from orchestrator.doctor.checks.findings import Result, failure, ok, warning
 
 GIB = 2**30
 SHM = Path("/dev/shm")
-# Below: nothing works; below: it works, but not for long.
+# Below the first: nothing works; below the second: it works, but not for long.
 LEAST_MEMORY, LITTLE_MEMORY = 2 * GIB, 4 * GIB
 LEAST_DISK, LITTLE_DISK = 200 * 10**6, 5 * 10**9
 LEAST_SHM, LITTLE_SHM = 16 * 2**20, GIB
@@ -24,11 +24,11 @@ NETWORKED = ("nfs", "lustre", "cifs", "smb", "beegfs", "gpfs", "ceph", "fuse.", 
 
 
 def memory(root: Path = Path("/")) -> Iterator[Result]:
-    """What is free of the node's memory, or of the control group that it is in."""
+    """Free memory of the node, or of its control group."""
     free = available(root)
-    found, remedy = f"{size_text(free)} of memory are free", "end other programs here, or ask for more memory"
+    found, remedy = f"{size_text(free)} of memory are free", "end other programs here, or request more memory"
     if free < LEAST_MEMORY:
-        yield failure(f"{found}; a process that trains takes about one GB before its images", remedy)
+        yield failure(f"{found}; a training process takes about one GB before its images", remedy)
     elif free < LITTLE_MEMORY:
         yield warning(found, f"{remedy}; or use fewer --lanes")
     else:
@@ -36,7 +36,7 @@ def memory(root: Path = Path("/")) -> Iterator[Result]:
 
 
 def available(root: Path = Path("/")) -> int:
-    """Bytes."""
+    """Available memory in bytes."""
     lines = (line.split() for line in _read(root / "proc/meminfo").splitlines())
     free = next((int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:"), 0)
     for limit, used in (
@@ -51,35 +51,36 @@ def available(root: Path = Path("/")) -> int:
 
 
 def _reclaimable(group: Path) -> int:
-    """Bytes of files that the group's count holds, and that are given back when needed."""
+    """Bytes of cached files in the group's usage, which are released when needed."""
     lines = (line.split() for line in _read(group / "memory.stat").splitlines())
     return next((int(words[1]) for words in lines if words[0] in ("inactive_file", "total_inactive_file")), 0)
 
 
 def disks(folders: Mapping[str, Path]) -> Iterator[Result]:
-    """Room in the folders of these names: the nearest that exists."""
+    """Free space in these folders, by name; for a missing folder in its nearest existing parent."""
     for name, folder in folders.items():
         place = next(parent for parent in (folder, *folder.parents) if parent.exists())
         usage, inodes = shutil.disk_usage(place), os.statvfs(place)
         found = f"{name} {folder}: {size_text(usage.free)} of {size_text(usage.total)} are free"
         if usage.free < LEAST_DISK:
-            yield failure(found, "make room on its disk, or name another folder")
+            yield failure(found, "free space on its disk, or name another folder")
         elif inodes.f_files and not inodes.f_favail:
             yield failure(
-                f"{found}, but it takes no further file", "remove small files there: its inodes are used up"
+                f"{found}, but it accepts no more files", "remove small files there: its inodes are used up"
             )
         elif name == "tmp" and usage.used > RAY_STOPS_AT * usage.total:
             yield warning(
-                f"{found}: Ray makes no objects on a disk that is 95 % full", "set RAY_TMPDIR to another disk"
+                f"{found}: Ray stores no objects on a disk that is 95 % full",
+                "set RAY_TMPDIR to another disk",
             )
         elif usage.free < LITTLE_DISK:
-            yield warning(found, "make room on its disk, or name another folder")
+            yield warning(found, "free space on its disk, or name another folder")
         else:
             yield ok(found)
 
 
 def shared_memory(folder: Path = SHM) -> Iterator[Result]:
-    """Ray's objects and the exchange between GPUs live in /dev/shm."""
+    """Size of /dev/shm, which holds Ray's objects and the exchange between GPUs."""
     remedy = "start the container with --shm-size=8g (Kubernetes: an emptyDir in memory at /dev/shm)"
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         yield failure(f"{folder} is missing or cannot be written to", remedy)
@@ -87,15 +88,15 @@ def shared_memory(folder: Path = SHM) -> Iterator[Result]:
     usage = shutil.disk_usage(folder)
     found = f"{folder}: {size_text(usage.free)} of {size_text(usage.total)} are free"
     if usage.free < LEAST_SHM:
-        yield failure(found, f"remove what nobody uses there; {remedy}")
+        yield failure(found, f"remove unused files there; {remedy}")
     elif usage.free < LITTLE_SHM:
-        yield warning(f"{found}: Ray keeps its objects on disk, and GPUs may not find each other", remedy)
+        yield warning(f"{found}: Ray keeps its objects on disk, and GPUs may fail to connect", remedy)
     else:
         yield ok(found)
 
 
 def limits() -> Iterator[Result]:
-    """Open files, processes and the size of a file; Ray raises the soft limit of open files by itself."""
+    """Limits of open files, processes and file size; Ray itself raises the soft limit of open files."""
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     processes, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     size, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -119,7 +120,7 @@ def limits() -> Iterator[Result]:
 
 
 def networked(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str | None:
-    """The kind of network file system that a path lies on, such as nfs4; None on a local disk."""
+    """The kind of network file system of a path, such as nfs4; None for a local disk."""
     place, best = path.absolute(), ("", "")
     for line in _read(mounts).splitlines():
         _, folder, kind, *_ = line.split()

@@ -1,6 +1,6 @@
-"""Seconds for a training step of a network on this node's devices, one after another, on drawn noise.
+"""Seconds per training step of a network on each of this node's devices, on random noise.
 
-Run as a module it is the process that trains.
+Run as a module, this is the process that trains.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from orchestrator.doctor.checks.findings import Result, failure, ok, warning
-from orchestrator.doctor.checks.isolated_process import run_apart
+from orchestrator.doctor.checks.isolated_process import run_isolated
 
 LIMIT_S = 120.0
 STEPS, ENOUGH_S = 3, 10.0
@@ -28,33 +28,35 @@ batch_size = 4
 
 
 def timed(space: str, device: str, limit_s: float = LIMIT_S) -> dict[str, Any]:
-    """Device -> seconds of a step of a space's baseline. Raises `Failed` and `TimeoutError`."""
-    return run_apart(__name__, {"space": space, "device": device}, limit_s)
+    """Device -> seconds per step of a space's baseline. Raises `Failed` and `TimeoutError`."""
+    return run_isolated(__name__, {"space": space, "device": device}, limit_s)
 
 
 def judge(node: str, answers: Mapping[str, dict[str, Any] | Exception]) -> Iterator[Result]:
-    """Of a node, beside the others: answers by node."""
+    """Results for a node in comparison with the others; `answers` by node."""
     answer = answers[node]
     if isinstance(answer, TimeoutError):
-        yield warning(f"{answer}", "a CPU may need longer for a large network: take a smaller one by --space")
+        yield warning(
+            f"{answer}", "a CPU may need longer for a large network: set a smaller one with --space"
+        )
         return
     if isinstance(answer, Exception):
         yield failure(
-            f"no step of training: {answer}",
-            "`orchestrator fit` on this node says more; see `dmesg` for its GPU",
+            f"no training step: {answer}",
+            "run `orchestrator fit` on this node for details; check `dmesg` for its GPU",
         )
         return
     every = [
         seconds for one in answers.values() if isinstance(one, dict) for seconds in one["seconds"].values()
     ]
     median, own = statistics.median(every), answer["seconds"]
-    told = ", ".join(f"{device} {seconds:.3f} s" for device, seconds in own.items())
+    listed = ", ".join(f"{device} {seconds:.3f} s" for device, seconds in own.items())
     slow = [device for device, seconds in own.items() if seconds > SLOWER * median]
-    found = f"a step of {answer['network']}, {answer['images']} images of {answer['image_size']} px: {told}"
+    found = f"a step of {answer['network']}, {answer['images']} images of {answer['image_size']} px: {listed}"
     if slow and len(every) > 1:
         yield warning(
             f"{found}; {', '.join(slow)}: {max(own[device] for device in slow) / median:.1f} times the median",
-            "see who else computes there: `nvidia-smi`, `top`; and whether it is hot or throttled",
+            "find other users of it with `nvidia-smi` and `top`; and check whether it is hot or throttled",
         )
     else:
         yield ok(found)
@@ -84,7 +86,7 @@ def main(space: str, device: str) -> dict[str, Any]:
 
 
 def _fitting(configuration: Any, device: Any, images: int) -> tuple[int, float]:
-    """As many images as the device holds, and the seconds of a step."""
+    """The number of images that the device holds, and the seconds per step."""
     from orchestrator.training.memory import ran_out
 
     while True:

@@ -1,4 +1,4 @@
-"""Ray's token: whether one is asked for, where it is, and that nobody else can read it."""
+"""Ray's token: whether it is required, where it is, and that only its owner can read it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def token_file(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def is_on(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process asks for a token where it starts or joins a cluster."""
+    """Whether this process requires a token when it starts or joins a cluster."""
     return environment.get("RAY_AUTH_MODE", "").lower() in ("token", "k8s")
 
 
 def sound(
     starts_own: bool, num_nodes: int = 1, environment: Mapping[str, str] = os.environ
 ) -> Iterator[Result]:
-    """`starts_own`: Ray is started here, on the loopback interface, and makes its token itself."""
+    """`starts_own`: Ray is started here, on the loopback interface, and creates its token itself."""
     mode = environment.get("RAY_AUTH_MODE", "").lower()
     if mode not in ("", *MODES):
         yield failure(f"RAY_AUTH_MODE is {mode}", f"set it to one of {', '.join(MODES)}")
@@ -33,27 +33,27 @@ def sound(
         yield from _kept(token_file(environment), starts_own)
     elif mode in ("", "disabled") and num_nodes > 1:
         yield warning(
-            f"a cluster of {num_nodes} nodes without a token: whoever reaches its ports can run programs there",
-            f"{MAKE}, bring the file to every node, and set RAY_AUTH_MODE=token for `ray start` and the search",
+            f"a cluster of {num_nodes} nodes without a token: anyone who reaches its ports can run programs there",
+            f"{MAKE}, copy the file to every node, and set RAY_AUTH_MODE=token for `ray start` and the search",
         )
     elif starts_own and not mode:
-        yield ok("the Ray that a search starts here makes a token of its own")
+        yield ok("the Ray that a search starts here creates its own token")
     else:
         yield ok(f"RAY_AUTH_MODE is {mode or 'not set'}")
 
 
 def _kept(path: Path, starts_own: bool) -> Iterator[Result]:
-    """Of the file that holds the token."""
+    """Results for the file with the token."""
     try:
         content = path.read_text(encoding="utf-8").strip()
         is_open = _is_open(path)
     except FileNotFoundError:
         if starts_own:
-            yield ok(f"Ray will make a token in {path}")
+            yield ok(f"Ray will create a token in {path}")
         else:
             yield failure(
-                f"RAY_AUTH_MODE is token, and {path} is not there",
-                f"bring it from the head's node, or {MAKE}",
+                f"RAY_AUTH_MODE is token, but {path} is missing",
+                f"copy it from the head's node, or {MAKE}",
             )
         return
     except OSError as error:
@@ -66,11 +66,11 @@ def _kept(path: Path, starts_own: bool) -> Iterator[Result]:
     elif is_open:
         yield warning(f"the token in {path} can be read by others", f"`chmod 600 {path}`")
     else:
-        yield ok(f"the token is in {path}, for its user alone")
+        yield ok(f"the token is in {path}, readable only by its owner")
 
 
 def _is_open(path: Path) -> bool:
-    """Whether its group, or everybody, can read a file: every folder on the way must let them through."""
+    """Whether a file's group, or everybody, can read it: every parent folder must allow access."""
     path = path.resolve()
     for reads, passes in ((stat.S_IRGRP, stat.S_IXGRP), (stat.S_IROTH, stat.S_IXOTH)):
         if path.stat().st_mode & reads and all(_passes(folder, passes) for folder in path.parents):

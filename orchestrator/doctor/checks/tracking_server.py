@@ -1,4 +1,4 @@
-"""MLflow: its server answers, lets us in, and fits our client. The study's process alone talks to it."""
+"""MLflow: its server answers, accepts us, and matches our client. Only the study's process uses it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from orchestrator.common.stored_json import Unreadable, parse
 from orchestrator.doctor.checks.findings import Result, failure, ok, warning
 from orchestrator.search.store.optuna_storage import reach
 
-OLDEST = 3  # major version of a server that keeps what we write
+OLDEST = 3  # major version of a server that stores everything we write
 PATIENCE_S = 5
 CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-MEANWHILE = "until then a search keeps its runs in HOME and writes them later"
+MEANWHILE = "until then a search stores its runs in HOME and writes them later"
 
 
 def reachable(uri: str) -> Iterator[Result]:
-    """`uri`: without a password."""
+    """Check a tracking URI, which has no password."""
     scheme = urlsplit(uri).scheme.split("+")[0]
     if scheme in ("http", "https"):
         yield from _server(uri)
@@ -34,7 +34,7 @@ def reachable(uri: str) -> Iterator[Result]:
     elif scheme in ("postgresql", "mysql", "mssql"):
         yield from _database(uri)
     else:
-        yield ok(f"{uri} is not looked at")
+        yield ok(f"{uri} is not checked")
 
 
 def _server(uri: str) -> Iterator[Result]:
@@ -42,7 +42,7 @@ def _server(uri: str) -> Iterator[Result]:
     from mlflow.exceptions import MlflowException
     from mlflow.utils.rest_utils import http_request
 
-    def asked(endpoint: str) -> requests.Response:
+    def get(endpoint: str) -> requests.Response:
         credentials = private("get_default_host_creds")(uri)
         return http_request(
             credentials, endpoint, "GET", max_retries=0, timeout=PATIENCE_S, raise_on_status=False
@@ -50,21 +50,22 @@ def _server(uri: str) -> Iterator[Result]:
 
     where = f"the MLflow server {without_secrets(uri)}"
     try:
-        version, answer = asked("/version"), asked("/api/2.0/mlflow/experiments/get?experiment_id=0")
+        version, answer = get("/version"), get("/api/2.0/mlflow/experiments/get?experiment_id=0")
     except (MlflowException, requests.RequestException, OSError) as error:
         yield failure(
-            f"{where} does not answer: {_cause(error)}", f"start it, or mend MLFLOW_TRACKING_URI; {MEANWHILE}"
+            f"{where} does not answer: {_cause(error)}",
+            f"start it, or correct MLFLOW_TRACKING_URI; {MEANWHILE}",
         )
         return
     if answer.status_code in (401, 403):
         user = os.environ.get("MLFLOW_TRACKING_USERNAME")
         as_whom = f"user {user}, or the password is wrong" if user else "without a user"
-        yield failure(f"{where} does not let us in ({answer.status_code}): {as_whom}", CREDENTIALS)
+        yield failure(f"{where} rejects us ({answer.status_code}): {as_whom}", CREDENTIALS)
         return
     if version.status_code != 200 or not re.fullmatch(r"\d+\.\d+\S*", version.text.strip()):
         yield failure(
-            f"what answers at {without_secrets(uri)} is no MLflow server ({version.status_code})",
-            "mend MLFLOW_TRACKING_URI; behind a proxy it needs the path that the proxy gives to MLflow",
+            f"the server at {without_secrets(uri)} is not an MLflow server ({version.status_code})",
+            "correct MLFLOW_TRACKING_URI; behind a proxy it needs the path that the proxy gives to MLflow",
         )
         return
     yield from _version(where, version.text.strip())
@@ -72,7 +73,7 @@ def _server(uri: str) -> Iterator[Result]:
         answer.status_code == 404 and b"RESOURCE_DOES_NOT_EXIST" not in answer.content
     ):
         yield failure(
-            f"{where} answers {answer.status_code}: {answer.text[:200]}", f"see its log; {MEANWHILE}"
+            f"{where} answers {answer.status_code}: {answer.text[:200]}", f"check its log; {MEANWHILE}"
         )
     elif answer.status_code == 200:
         yield from _artifacts(where, _location(answer.text))
@@ -92,11 +93,11 @@ def _version(where: str, server: str) -> Iterator[Result]:
             f"`pip install mlflow=={client}` for the server, then `mlflow db upgrade` of its database",
         )
     else:
-        yield ok(f"{where} answers and lets us in: version {server}, our client {client}")
+        yield ok(f"{where} answers and accepts us: version {server}, our client {client}")
 
 
 def _location(answer: str) -> str:
-    """Where MLflow keeps the files of its first experiment; empty where the answer is of another program."""
+    """The artifact location of MLflow's first experiment; empty if the answer is of another program."""
     try:
         return str(parse(answer, dict[str, dict[str, Any]])["experiment"]["artifact_location"])
     except (Unreadable, KeyError):
@@ -106,24 +107,24 @@ def _location(answer: str) -> str:
 def _artifacts(where: str, location: str) -> Iterator[Result]:
     if location.startswith(("/", "file:", ".")):
         yield warning(
-            f"{where} sends pictures and models to the path {location}, which is of its own machine",
-            "start it with --artifacts-destination, so that it takes them itself",
+            f"{where} sends images and models to the path {location} on its own machine",
+            "start it with --artifacts-destination, so that it accepts uploads",
         )
 
 
 def _file(path: Path) -> Iterator[Result]:
     if not path.exists():
-        yield ok(f"no server is named: MLflow's database will be {path}")
+        yield ok(f"no server is set: MLflow's database will be {path}")
         return
     try:
         with sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=PATIENCE_S) as database:
             database.execute("select count(*) from sqlite_master").fetchone()
     except sqlite3.Error as error:
         yield failure(
-            f"MLflow's database {path} does not open: {error}", "put back a copy of it, or move it away"
+            f"MLflow's database {path} does not open: {error}", "restore a copy of it, or move it away"
         )
         return
-    yield ok(f"no server is named: MLflow's database is {path}")
+    yield ok(f"no server is set: MLflow's database is {path}")
 
 
 def _database(uri: str) -> Iterator[Result]:
@@ -132,10 +133,10 @@ def _database(uri: str) -> Iterator[Result]:
     except BadMachine as error:
         yield failure(
             f"MLflow's database: {'; '.join(error.problems)}",
-            f"start it, or mend MLFLOW_TRACKING_URI; {MEANWHILE}",
+            f"start it, or correct MLFLOW_TRACKING_URI; {MEANWHILE}",
         )
         return
-    yield ok(f"MLflow's database {without_secrets(uri)} answers and lets us in")
+    yield ok(f"MLflow's database {without_secrets(uri)} answers and accepts us")
 
 
 def _cause(error: BaseException) -> str:

@@ -157,7 +157,7 @@ class Lanes:
             alive[0].join(1.0)
 
     def _leave_none(self) -> None:
-        """Kill remaining Train runs: a thread waiting for one while Ray shuts down would end the process, with exit code 1."""
+        """Kill remaining Train runs: a thread waiting for one when Ray shuts down would end the process."""
         if any(one.is_alive() for one in self.threads):
             with suppress(RayError):
                 controllers.kill(controllers.controllers() - self.before)
