@@ -16,24 +16,24 @@ from orchestrator.common.errors import BadMachine, Mistakes
 from orchestrator.launch.kinds import KINDS, Kind
 from orchestrator.launch.spec import Cluster
 
-# Typer brings a Click of its own or takes the package, by release; this class is in either.
+# Depending on its release, Typer has its own Click or uses the package; this class is in either.
 UsageError: type[Any] = typer.BadParameter.__bases__[0]
 app = typer.Typer(help="Files that start a cluster, or a search on one.", no_args_is_help=True)
 render_app = typer.Typer(
-    help="Print a file, or write it; --help of each says what it starts and what it holds.",
+    help="Print or write a file; --help of each describes its purpose and options.",
     no_args_is_help=True,
 )
 app.add_typer(render_app, name="render")
 
 Out = Annotated[Path | None, typer.Option("--out", help="File to write. Default: print it.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that holds something else.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file with other content.")]
 FIELDS = {one.name: one for one in fields(Cluster)}
-# What the file itself says to the search; options of `render` where they can be chosen.
+# Options of `search` that the file sets; they are options of `render` where they can be chosen.
 OF_THE_FILE = ("address", "home", "cache", "tracking_uri")
 
 
 def command(name: str, kind: Kind) -> Callable[..., None]:
-    """The command that renders a kind, with an option for every field that it holds."""
+    """The command that renders a kind, with an option for every field."""
 
     def carry_out(out: Path | None, overwrite: bool, **given: Any) -> None:
         from orchestrator.launch.render import render, write
@@ -49,18 +49,18 @@ def command(name: str, kind: Kind) -> Callable[..., None]:
             print(text, end="")
         else:
             changed = write(out, text, overwrite=overwrite)
-            note(f"{out}: {'written' if changed else 'as it was'}")
+            note(f"{out}: {'written' if changed else 'unchanged'}")
 
     parameters = [_parameter(FIELDS[name], kind) for name in kind.fields]
     more = [_option("out", Out, None), _option("overwrite", Overwrite, False)]
     carry_out.__signature__ = Signature([*parameters, *more])  # type: ignore[attr-defined]
     carry_out.__annotations__ = {}
-    carry_out.__doc__ = f"{kind.meaning}\n\nWrites what cluster/{kind.file} is with the defaults."
+    carry_out.__doc__ = f"{kind.meaning}\n\nWith the defaults the result is cluster/{kind.file}."
     return carry_out
 
 
 def refuse_search(words: tuple[str, ...]) -> None:
-    """Raises `BadMachine` where the words are no search or say what the file says, `BadStudy` where nothing ends it."""
+    """Raise `BadMachine` if the words are not a search or repeat the file's options, `BadStudy` if nothing ends it."""
     if not words:
         return
     from orchestrator.search.budget.limits import Budget
@@ -73,15 +73,15 @@ def refuse_search(words: tuple[str, ...]) -> None:
     except UsageError as error:
         raise BadMachine(where, f"{error.format_message()} (they follow `orchestrator search`)") from error
     except typer.Exit:
-        raise BadMachine(where, "expected a search, found a question for its help") from None
-    said = [name for name in OF_THE_FILE if _is_said(context, name)]
-    if said:
-        options = ", ".join("--" + name.replace("_", "-") for name in said)
-        raise BadMachine(where, f"expected no {options}, which the file says by itself; they go before --")
+        raise BadMachine(where, "expected a search, found a request for its help") from None
+    repeated = [name for name in OF_THE_FILE if _is_given(context, name)]
+    if repeated:
+        options = ", ".join("--" + name.replace("_", "-") for name in repeated)
+        raise BadMachine(where, f"expected no {options}, which the file itself sets; give them before --")
     Budget(*(context.params[limit.name] for limit in fields(Budget)))
 
 
-def _is_said(context: Any, name: str) -> bool:
+def _is_given(context: Any, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 

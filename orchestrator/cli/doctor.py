@@ -1,4 +1,4 @@
-"""`orchestrator doctor`: will this machine, cluster and data work? And what every training command looks at first."""
+"""`orchestrator doctor`: checks of machine, cluster and data, the fast ones also before every training command."""
 
 from __future__ import annotations
 
@@ -20,26 +20,29 @@ if TYPE_CHECKING:
     from orchestrator.doctor.checks.findings import Finding
 
 COLORS = {"failure": "bold red", "warning": "yellow", "ok": "green"}
-MANY_NODES = 3  # from there on only the first one shows what is well
+MANY_NODES = 3  # from which on successful checks are shown for the first node only
 
 
 def doctor(
     address: Address = "auto",
     data: Annotated[
-        list[str] | None, typer.Option(help="Dataset that every node must see as it is; repeat for several.")
+        list[str] | None,
+        typer.Option(help="Dataset that must be identical on every node; repeat for several."),
     ] = None,
     space: Annotated[
         Path | None,
-        typer.Option(help="Search-space file whose baseline's step is timed. Default: a small U-Net."),
+        typer.Option(
+            help="Search-space file; a training step of its baseline is timed. Default: a small U-Net."
+        ),
     ] = None,
     storage: Annotated[
-        str | None, typer.Option(envvar="ORCHESTRATOR_STORAGE", help="Database of trials, as of search.")
+        str | None, typer.Option(envvar="ORCHESTRATOR_STORAGE", help="Database of trials, as for search.")
     ] = None,
     interface: Annotated[
         str,
         typer.Option(
-            help="Network interface of the all-reduce, such as eth0; default: as gloo and nccl choose, or as "
-            "GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME say on the nodes."
+            help="Network interface of the all-reduce, such as eth0; default: the choice of gloo and nccl, or "
+            "GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME on the nodes."
         ),
     ] = "",
     device: Device = "auto",
@@ -48,11 +51,11 @@ def doctor(
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look whether a search would work here, on every node of the cluster: nothing is trained or changed.
+    """Check whether a search would work here, on every node of the cluster; nothing is trained or changed.
 
     Packages, code, GPUs, driver, memory, disks, home, locks, clocks, ports, token, MLflow, database and datasets; a
     small all-reduce among all nodes and a training step on each. Every finding that is not ok has a remedy. Exit code 2
-    if something would fail; warnings do not fail. It ends within eight minutes, whatever hangs.
+    if something would fail; warnings do not fail. It ends within eight minutes, even if something hangs.
     """
     from orchestrator.doctor.checks.findings import Finding, would_fail
     from orchestrator.doctor.checks.shared_home import host
@@ -78,16 +81,16 @@ def doctor(
     found: list[Finding] = []
 
     def give_up() -> None:
-        """What hangs now can be neither waited for nor ended."""
-        remedy = "see what hangs: `dmesg`, `mount`, `ray status`"
+        """End the process: a hanging check can neither be awaited nor ended."""
+        remedy = "find what hangs: `dmesg`, `mount`, `ray status`"
         found.append(
-            Finding("doctor", host(), "failure", f"not all was looked at within {LONGEST_S:.0f} s", remedy)
+            Finding("doctor", host(), "failure", f"checks were not finished within {LONGEST_S:.0f} s", remedy)
         )
         show(found, as_json)
         os._exit(2)
 
     with at_the_latest(LONGEST_S, give_up):
-        examine(scope, found, lambda stage: note(f"looking at {stage}"))
+        examine(scope, found, lambda stage: note(f"checking {stage}"))
     show(found, as_json)
     if would_fail(found):
         raise typer.Exit(2)
@@ -102,7 +105,7 @@ def refuse_what_would_fail(
     head: str | None = None,
     trains_by_ray: bool = False,
 ) -> None:
-    """The quick part, before anything is trained. Raises `MachineFault`; says what is only worth a word."""
+    """Run the fast checks before training. Raises `MachineFault`; prints warnings."""
     from orchestrator.doctor.quick import Quick
 
     is_here = head is None
@@ -124,7 +127,7 @@ def at_the_latest(seconds: float, give_up: object) -> Iterator[None]:
 
 
 def show(found: Sequence[Finding], as_json: bool) -> None:
-    """A table for each node and what mends what; or JSON."""
+    """Print a table of findings and remedies for each node; or JSON."""
     from orchestrator.doctor.checks.findings import would_fail
 
     counts = {severity: sum(one.severity == severity for one in found) for severity in COLORS}
@@ -153,7 +156,7 @@ def _counted(number: int, word: str) -> str:
 def _verdict(counts: dict[str, int]) -> str:
     if counts["failure"]:
         return "something would fail"
-    return "it works, but see the warnings" if counts["warning"] else "all is well"
+    return "it works, but see the warnings" if counts["warning"] else "everything works"
 
 
 def _table(findings: Sequence[Finding], title: str) -> Table:
@@ -164,7 +167,7 @@ def _table(findings: Sequence[Finding], title: str) -> Table:
     from orchestrator.doctor.checks.findings import worst_first
 
     table = Table(title=escape(plain(title)), title_justify="left", box=box.SIMPLE_HEAD)
-    for head in ("check", "", "found, and what mends it"):
+    for head in ("check", "", "finding and remedy"):
         table.add_column(head, overflow="fold", no_wrap=False)
     for one in worst_first(findings):
         text = escape(plain(one.found)) + (f"\n[bold]->[/] {escape(plain(one.remedy))}" if one.remedy else "")

@@ -1,4 +1,4 @@
-"""`orchestrator models`: the networks there are, what they weigh and cost, and what can be searched of one."""
+"""`orchestrator models`: the networks, their size and cost, and their parameters for search spaces."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from orchestrator.cli.console.printing import out, print_json
 if TYPE_CHECKING:
     from torch import nn
 
-SIDES = (256, 352)  # pixels: what the papers train at
+SIDES = (256, 352)  # pixels: input sides in the papers
 OUTLINE_DEPTH = 2
 
-app = typer.Typer(help="Networks: what there is, and what one is made of.", invoke_without_command=True)
+app = typer.Typer(help="Networks: list them, show one.", invoke_without_command=True)
 
 
 @app.callback()
 def models_list(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show every network: paper, parameters, cost, and the size that was published."""
+    """Show every network: paper, parameters, cost, and the published size."""
     if context.invoked_subcommand is not None:
         return
     from orchestrator import models
@@ -32,7 +32,7 @@ def models_list(context: typer.Context, as_json: AsJson = False) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table(title="networks, as their papers have them", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title="networks as published", title_justify="left", box=box.SIMPLE_HEAD)
     for head in ("name", "paper"):
         table.add_column(head, overflow="fold")
     for head in ("parameters", "with statistics", "published", *(f"GMAC {side}" for side in SIDES)):
@@ -47,13 +47,13 @@ def models_list(context: typer.Context, as_json: AsJson = False) -> None:
         )
     out.print(table)
     out.print(
-        "with statistics: BatchNorm's running means and variances counted too, as Keras and some papers do"
+        "with statistics: including BatchNorm's running means and variances, as Keras and some papers count"
     )
 
 
 @app.command("show")
 def models_show(name: Annotated[str, typer.Argument(help="A network of `orchestrator models`.")]) -> None:
-    """Show what a network is made of, its parameters that a space can search, and its search-space file."""
+    """Show a network's structure, its parameters for search spaces, and its search-space file."""
     import inspect
 
     from orchestrator import models
@@ -104,7 +104,7 @@ def _facts(name: str, network: nn.Module | None = None) -> dict[str, Any]:
 
 
 def _outline(network: nn.Module, depth: int = 0) -> list[tuple[int, str, str, int]]:
-    """(indent, name, class, parameters) of the children of a network and of theirs; those without any are left out."""
+    """(indent, name, class, parameters) of a network's modules that have parameters, to depth OUTLINE_DEPTH."""
     lines = []
     for name, child in network.named_children():
         count = sum(parameter.numel() for parameter in child.parameters())

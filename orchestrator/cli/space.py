@@ -13,13 +13,13 @@ app = typer.Typer(help="Search-space files: check, describe.", no_args_is_help=T
 
 @app.command("check")
 def space_check(file: Path) -> None:
-    """Check a search-space file and build every network that it can ask for."""
+    """Check a search-space file and build every network in it."""
     from orchestrator.search.space.builds import check_builds
     from orchestrator.search.space.space_file import load_space
 
     space = load_space(file)
     check_builds(space)
-    out.print(f"{file}: good; network {', '.join(space.networks)}")
+    out.print(f"{file}: valid; network {', '.join(space.networks)}")
     for name, distribution in space.search.items():
         out.print(f"  {name:>16}  {distribution}  (baseline {space.baseline.get(name)})", highlight=False)
 

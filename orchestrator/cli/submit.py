@@ -1,4 +1,4 @@
-"""`orchestrator submit`: any command of ours as a job of a cluster, from a laptop that may close."""
+"""`orchestrator submit`: commands as jobs on a cluster, independent of the laptop that submits them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from orchestrator.launch.submit import Job, JobRow, Submission
 
 OnInterrupt = Literal["ask", "detach", "stop"]
-# Arguments and options whose files and folders go with a job, where they are here; all other paths are the cluster's.
+# Arguments and options whose local files and folders are uploaded; all other paths are the cluster's.
 CARRIED = ("file", "splits", "groups", "bundle")
 NOT_FOUND = 127  # a shell's exit code
-# What names a study, where it has no name of its own.
+# Parameters that identify a study without a name.
 OF_A_STUDY = ("data", "unseen", "splits", "holdout", "seed", "near_duplicates")
 
 
@@ -36,14 +36,15 @@ def submit(
     command: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="-- COMMAND...", help="Of orchestrator: search SPACE --data ..., best, evaluate ..."
+            metavar="-- COMMAND...",
+            help="Command of orchestrator: search SPACE --data ..., best, evaluate ...",
         ),
     ] = None,
     address: Annotated[
         str,
         typer.Option(
             help="http://HOST:8265 of the dashboard, ray://HOST:10001, HOST:PORT of the head node, or auto: the Ray "
-            "that was started on this machine."
+            "started on this machine."
         ),
     ] = "auto",
     list_: Annotated[bool, typer.Option("--list", help="Show our jobs.")] = False,
@@ -52,34 +53,34 @@ def submit(
     ] = None,
     stop: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="End a job after the epochs in flight, within 15 minutes."),
+        typer.Option(metavar="ID", help="End a job after its current epochs, within 15 minutes."),
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the job.")] = False,
     on_interrupt: Annotated[
         OnInterrupt,
         typer.Option(
-            help="What Ctrl-C does with the job: ask (where there is no terminal: detach), detach from it, or stop it."
+            help="Effect of Ctrl-C on the job: ask (without a terminal: detach), detach from it, or stop it."
         ),
     ] = "ask",
     env: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=VALUE, or NAME of a variable here, for the job and its workers; repeat for several. Nothing "
-            "secret: a cluster shows it to all."
+            help="NAME=VALUE, or NAME of a variable here, for the job and its workers; repeat for several. No "
+            "secrets: a cluster shows them to everybody."
         ),
     ] = None,
-    python: Annotated[str, typer.Option(help="Python of the cluster that has what we need.")] = "python",
+    python: Annotated[str, typer.Option(help="Python on the cluster that has our packages.")] = "python",
     as_json: AsJson = False,
 ) -> None:
-    """Run a command as a job on a Ray cluster, and show its log here; its exit code is that of this command.
+    """Run a command as a job on a Ray cluster, and show its log here; the exit code is that of the command.
 
-    This package goes with it, and so do a search space, the file of a split and an exported model that are here. All
-    other paths are the cluster's, and so is the data. Options that come from the environment here go with the command;
-    passwords of MLflow and of databases do not: they belong where `ray start` is run. A search that was submitted
-    before goes on where it stopped; one that is running is refused, with its id.
+    This package is uploaded, and so are local search spaces, split files and exported models. All other paths are the
+    cluster's, and so is the data. Options from environment variables here are passed on; passwords of MLflow and of
+    databases are not: they belong where `ray start` is run. A search that was submitted before continues where it
+    stopped; one that is running is rejected with its id.
     """
-    asked = [bool(command), list_, attach is not None, stop is not None]
-    if sum(asked) != 1:
+    modes = [bool(command), list_, attach is not None, stop is not None]
+    if sum(modes) != 1:
         raise typer.BadParameter("expected one of -- COMMAND..., --list, --attach ID and --stop ID")
     if command:
         raise typer.Exit(
@@ -107,7 +108,7 @@ def run_as_job(
     env: list[str] | None = None,
     python: str = "python",
 ) -> int:
-    """Have a cluster run the command that a context holds; its exit code, 0 at once with `detach`."""
+    """Run the command of a context as a job; return its exit code, or 0 at once with `detach`."""
     from orchestrator.launch.job_server import job_server
     from orchestrator.launch.submit import refuse_size, submit
 
@@ -127,28 +128,26 @@ def run_as_job(
         return 0
     code = _follow(job, address, on_interrupt)
     if code == NOT_FOUND:
-        err.print(
-            f"the cluster's shell finds no {python}; --python PATH names the Python that Ray runs in there"
-        )
+        err.print(f"the cluster's shell finds no {python}; set the Python of Ray there with --python PATH")
     return code
 
 
 def _parsed(context: typer.Context, words: list[str]) -> typer.Context:
-    """The context of a command that is given as words, checked as if it were typed."""
+    """The context of a command given as words, parsed as on the command line."""
     command: Any = context.find_root().command
     names, rest = [], list(words)
     while hasattr(command, "commands"):
         name = rest.pop(0) if rest else ""
         if name not in command.commands or name == context.info_name:
             known = ", ".join(other for other in command.commands if other != context.info_name)
-            raise typer.BadParameter(f"no command that can be a job is named {name!r}; known: {known}")
+            raise typer.BadParameter(f"no command for a job is named {name!r}; known: {known}")
         names.append(name)
         command = command.commands[name]
     return command.make_context(" ".join(names), rest, parent=context.find_root())
 
 
 def _check_space(context: typer.Context) -> None:
-    """Find mistakes of a search-space file here, before anything is uploaded."""
+    """Report mistakes of a search-space file before anything is uploaded."""
     file = context.params.get("file")
     if isinstance(file, Path):
         from orchestrator.search.space.builds import check_builds
@@ -158,7 +157,7 @@ def _check_space(context: typer.Context) -> None:
 
 
 def submission_of(context: typer.Context, address: str, env: list[str], python: str) -> Submission:
-    """What a cluster is asked for. Raises `BadMachine` where everybody there would see a password or a token."""
+    """The job for a command. Raises `BadMachine` if it would show a password or a token to everybody."""
     from orchestrator.launch.submit import Submission
 
     name = context.info_name or ""
@@ -167,7 +166,7 @@ def submission_of(context: typer.Context, address: str, env: list[str], python: 
     for option in context.command.params:
         source = context.get_parameter_source(option.name or "")
         if source is None or source.name == "DEFAULT":
-            continue  # what a default means is for the cluster to say
+            continue  # defaults are evaluated on the cluster
         value = context.params[option.name or ""]
         if option.name == "address":
             _refuse_other(value, address)
@@ -191,7 +190,7 @@ def submission_of(context: typer.Context, address: str, env: list[str], python: 
 
 
 def _carry(files: dict[str, Path], value: Any) -> str:
-    """The name that a file or folder gets in the job; what is not here is the cluster's."""
+    """The name of a file or folder within the job; the given path if it is not here."""
     from orchestrator.launch.submit import NAMED
 
     source = Path(value).expanduser()
@@ -212,7 +211,7 @@ def _refuse_other(inner: str, address: str) -> None:
     if inner not in ("auto", address):
         raise BadMachine(
             "--address",
-            f"a job runs on the cluster that it is submitted to; leave --address {inner} out behind --",
+            f"a job runs on the cluster to which it is submitted; remove --address {inner} after --",
         )
 
 
@@ -222,7 +221,7 @@ def _refuse_secrets(words: list[str]) -> None:
     if secret := sorted({words[at - 1] for at, word in enumerate(words) if has_secret(word)}):
         raise BadMachine(
             ", ".join(secret),
-            "holds a password or a token, and the cluster would show it with the job; leave it out of the URL, and set "
+            "contains a password or a token, which the cluster would show with the job; remove it from the URL, and set "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, where `ray start` is run",
         )
 
@@ -234,18 +233,18 @@ def _variable(text: str) -> tuple[str, str]:
 
     name, equals, value = text.partition("=")
     if not equals and name not in os.environ:
-        raise BadMachine("--env", f"{name} is not set here; NAME=VALUE gives its value")
+        raise BadMachine("--env", f"{name} is not set here; use NAME=VALUE")
     value = value if equals else os.environ[name]
     if names_secret(name) or has_secret(value):
         raise BadMachine(
             "--env",
-            f"the cluster would show {name} with the job, and it looks secret; set it where `ray start` is run",
+            f"the cluster would show {name} with the job, and it seems to be secret; set it where `ray start` is run",
         )
     return name, value
 
 
 def _label(name: str, params: dict[str, Any]) -> str:
-    """A study, with the command if that is no search."""
+    """A study, with the command unless that is search."""
     file = params.get("file")
     of = params.get("study") or "-".join(
         [file.stem if isinstance(file, Path) else "", *(params.get("data") or [])]
@@ -256,7 +255,7 @@ def _label(name: str, params: dict[str, Any]) -> str:
 
 
 def _identity(name: str, params: dict[str, Any]) -> str:
-    """Of a search its study, which cannot run twice, whatever its budget is; of other commands their words: \"\"."""
+    """Key of a search's study, which cannot run twice, independent of its budget; \"\" for other commands."""
     if name != "search":
         return ""
     named = params["study"] or [params["file"].stem, *(params[key] for key in OF_A_STUDY)]
@@ -268,31 +267,31 @@ def _follow(job: Job, address: str, on_interrupt: OnInterrupt) -> int:
         return job.follow(
             lambda text: print(text, end="", flush=True), lambda line: err.print(line, highlight=False)
         )
-    except KeyboardInterrupt as asked:
-        if _is_to_stop(job, address, on_interrupt, getattr(asked, "signum", signal.SIGINT)):
+    except KeyboardInterrupt as interrupt:
+        if _is_to_stop(job, address, on_interrupt, getattr(interrupt, "signum", signal.SIGINT)):
             _stop(job)
         raise
 
 
 def _is_to_stop(job: Job, address: str, on_interrupt: OnInterrupt, signum: int) -> bool:
-    """What is to become of a job whose log nobody reads any more. A terminal that is lost never stops it."""
+    """Whether to stop a job when its log is left; never after the loss of a terminal."""
     can_ask = signum == signal.SIGINT and sys.stdin.isatty() and err.is_terminal
     if on_interrupt == "stop" and signum != signal.SIGHUP:
         return True
     err.print(_how_on(job, address), highlight=False)
     if on_interrupt != "ask" or not can_ask:
         return False
-    err.print("Stop the job, too? \\[y/N] (Ctrl-C again: no) ", end="", highlight=False)
+    err.print("Stop the job as well? \\[y/N] (Ctrl-C again: no) ", end="", highlight=False)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _how_on(job: Job, address: str) -> str:
     ours = f"orchestrator submit --address {shlex.quote(address)}"
-    return f"job {job.id} goes on; `{ours} --attach {job.id}` follows it, `{ours} --stop {job.id}` ends it"
+    return f"job {job.id} continues; `{ours} --attach {job.id}` follows it, `{ours} --stop {job.id}` ends it"
 
 
 def _stop(job: Job) -> None:
-    err.print(f"job {job.id} is asked to end after its epochs, and is waited for", highlight=False)
+    err.print(f"job {job.id} will end after its current epochs; waiting for it", highlight=False)
     err.print(f"job {job.id}: {str(job.stop()).lower()}", highlight=False)
 
 

@@ -195,7 +195,7 @@ class Cluster:
     def _ask(
         self, check: str | None, ask: Callable[[str, Any], Any], limit_s: float, remedy: str = ""
     ) -> dict[str, Any]:
-        """Timely answers by node. A missing one is a finding of `check`, or without `check` an exception as the answer."""
+        """Timely answers by node. A missing one is a finding of `check`, without `check` an exception as answer."""
         pending = {name: ask(name, actor) for name, actor in self.actors.items()}
         deadline = time.monotonic() + limit_s
         answers: dict[str, Any] = {}

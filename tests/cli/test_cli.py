@@ -204,7 +204,7 @@ def test_data_goes_from_drawing_to_a_clean_check(run: Run):
     assert added.code == 0 and "six: 6 cases" in added.out
     assert "six: 6 cases" in run("data list").out
     assert "32x32" in run("data show six").out
-    assert "all 6 pairs are as they were imported" in run("data check six").out
+    assert "all 6 pairs are unchanged" in run("data check six").out
 
 
 def test_an_import_says_what_it_took_the_source_for_and_which_parts_it_has(run: Run, home: Path):
@@ -250,12 +250,12 @@ def test_json_about_data_is_all_that_stdout_holds(run: Run):
 def test_frames_of_one_place_are_listed_and_kept_together_unless_told_not_to(run: Run):
     done = run("data leaks drawn --json")
     assert done.code == 0 and set(done.json) == {"twins", "groups"}
-    assert "pairs that show one place" in run("data leaks drawn").out
+    assert "pairs of frames of one place" in run("data leaks drawn").out
     assert run("data leaks drwan").code == 2
     num_near_duplicates = len(done.json["twins"])
     split = run("data split drawn --splits k-fold:2 --json")
     assert split.json["twins"] == {"within": num_near_duplicates, "between": 0} and num_near_duplicates > 10
-    found = f"near-duplicates: {num_near_duplicates} pairs within datasets and 0 between them, never parted; 0 unseen"
+    found = f"near-duplicates: {num_near_duplicates} pairs within datasets and 0 between them, kept together; 0 unseen"
     assert found in split.err
     assert run("data split drawn --splits k-fold:2 --no-near-duplicates --json").json["twins"] is None
 
@@ -286,7 +286,7 @@ def test_a_split_of_ones_own_that_parts_twins_is_refused_unless_nobody_looks(run
     assert taken.json["twins"] is None and taken.json["name"] == "own-by-image"
     again = run("data split loose --splits written.json --json")
     assert again.json["digest"] == taken.json["digest"]
-    assert "not looked for when this file was written" in again.err
+    assert "not searched for when this file was written" in again.err
 
 
 def test_a_study_that_was_begun_without_twins_says_how_to_go_on(run: Run, home: Path):

@@ -118,7 +118,7 @@ def test_the_exit_code_is_that_of_the_command(run, api, given):
 def test_a_cluster_without_that_python_is_told_apart(run, api):
     api.ends = {"status": "FAILED", "driver_exit_code": 127}
     code, _, err = run("--python", "/opt/venv/bin/python", *SEARCH)
-    assert code == 127 and "finds no /opt/venv/bin/python; --python PATH names" in err
+    assert code == 127 and "finds no /opt/venv/bin/python; set the Python of Ray there" in err
     assert asked(api)["entrypoint"].startswith("exec /opt/venv/bin/python -m orchestrator search")
 
 
@@ -283,7 +283,7 @@ def test_ctrl_c_at_a_terminal_asks_what_is_to_become_of_the_job(api, answer, sta
     api.jobs["x"] = dict(RUNNING)
     code, printed = at_a_terminal(api, "ctrl-c", answer)
     assert api.jobs["x"]["status"] == state
-    assert code == 130 and "Stop the job, too?" in printed and "Traceback" not in printed
+    assert code == 130 and "Stop the job as well?" in printed and "Traceback" not in printed
     assert "--attach x` follows it" in printed and ("job x: stopped" in printed) == (state == "STOPPED")
 
 
@@ -328,7 +328,7 @@ def test_files_of_more_than_ray_takes_are_refused_before_anything_is_sent(run, a
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        ((*SEARCH, "--tracking-uri", "http://me:pw5@host:5000"), "--tracking-uri: holds a password"),
+        ((*SEARCH, "--tracking-uri", "http://me:pw5@host:5000"), "--tracking-uri: contains a password"),
         (
             ("--env", "MLFLOW_TRACKING_PASSWORD=pw5", *SEARCH),
             "--env: the cluster would show MLFLOW_TRACKING_PASSWORD",

@@ -1,4 +1,4 @@
-"""`orchestrator data cache` and `orchestrator data preview`: what fits are fed with."""
+"""`orchestrator data cache` and `orchestrator data preview`: cached and augmented input of fits."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 def data_cache(
     prune: Annotated[
         bool,
-        typer.Option("--prune", help="Remove what no dataset needs, and what killed builds left behind."),
+        typer.Option("--prune", help="Remove entries that no dataset needs, and leftovers of killed builds."),
     ] = False,
     max_gb: Annotated[
         float | None,
         typer.Option(
             min=0,
             callback=finite,
-            help="With --prune: remove more, longest unused first, until so many GB are left.",
+            help="With --prune: remove further entries, least recently used first, until so many GB are left.",
         ),
     ] = None,
     home: Home = DEFAULT_HOME,
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show decoded images and near-duplicates on disk, or make room; what a running process has open always stays."""
+    """Show cached images and near-duplicates, or free space; files in use are always kept."""
     from orchestrator.common.errors import BadData
     from orchestrator.data.cache.prune import cache_entries
     from orchestrator.data.cache.prune import prune as prune_cache
     from orchestrator.data.cases import list_datasets
 
     if max_gb is not None and not prune:
-        raise BadData("--max-gb", "goes with --prune, which removes; without it nothing is")
+        raise BadData("--max-gb", "needs --prune; without it nothing is removed")
     home = home.expanduser().resolve()
     folder = cache or home / "cache"
     datasets = list_datasets(home)
@@ -69,12 +69,12 @@ def data_preview(
     augmentation: Annotated[str, typer.Option(help="Pipeline by name, or all.")] = "standard",
     size: Annotated[int, typer.Option(min=32, max=2048, help="Input side in pixels.")] = 256,
     cases: Annotated[int, typer.Option(min=1, max=100, help="Number of cases, spread over the dataset.")] = 4,
-    epoch: Annotated[int, typer.Option(min=1, help="What a fit is shown in this epoch; the first is 1.")] = 1,
+    epoch: Annotated[int, typer.Option(min=1, help="Epoch whose augmentation is shown; the first is 1.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the fit's recipe.")] = 0,
     path: Annotated[Path, typer.Option("--out", help="PNG file to write.")] = Path("preview.png"),
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """Draw a sheet of augmented cases with the outlines of their masks, the frames themselves first."""
+    """Draw a sheet of augmented cases with the outlines of their masks, after the original frames."""
     from orchestrator.common.errors import BadData, BadSpace
     from orchestrator.data.augmentation.library_pipelines import canonical, is_of_library
     from orchestrator.data.augmentation.library_pipelines import problems as library_problems
@@ -109,7 +109,7 @@ def data_preview(
 
 
 def no_png(option: str, path: Path) -> list[str]:
-    """Why this path cannot become a PNG file; empty if it can."""
+    """Problems of a path for a PNG file; empty if it is valid."""
     problems = []
     if path.suffix.lower() != ".png":
         problems.append(f"{option}: expected a file that ends in .png, found {path}")
@@ -135,7 +135,7 @@ def _show(found: tuple[CacheEntry, ...], folder: Path) -> None:
     from rich.table import Table
 
     if not found:
-        out.print(f"{folder} holds nothing yet; the first fit fills it", highlight=False)
+        out.print(f"{folder} is empty; the first fit fills it", highlight=False)
         return
     total = sum(entry.num_bytes for entry in found) / 1e6
     table = Table(title=f"{folder}: {total:,.0f} MB", title_justify="left", box=box.SIMPLE_HEAD)

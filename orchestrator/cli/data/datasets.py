@@ -1,4 +1,4 @@
-"""`orchestrator data`: import, look at, check and draw datasets."""
+"""`orchestrator data`: import, show, check and draw datasets."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from orchestrator.cli.data.splits import data_split
 if TYPE_CHECKING:
     from orchestrator.data.cases import Dataset
 
-SHOWN = 10  # skipped files after an import; `data show` has them all
+SHOWN = 10  # skipped files after an import; `data show` lists all
 GROUPS = ("", "folders", "none")  # of --groups; anything else is a file
 
 
 class WithoutMask(StrEnum):
-    """What an image without a mask means."""
+    """Treatment of images without a mask."""
 
     REFUSE = "refuse"
     EMPTY = "empty"
 
 
-app = typer.Typer(help="Datasets: import, look at, check, split.", no_args_is_help=True)
+app = typer.Typer(help="Datasets: import, show, check, split.", no_args_is_help=True)
 app.command("split")(data_split)
 app.command("preview")(data_preview)
 app.command("cache")(data_cache)
@@ -44,17 +44,19 @@ def data_add(
     ],
     part: Annotated[
         list[str] | None,
-        typer.Option(help="Which set of several, or how their names begin or end; repeat to join."),
+        typer.Option(
+            help="Set to import from a source of several: its name, or its beginning or end; repeat to join."
+        ),
     ] = None,
     images: Annotated[
         str,
-        typer.Option(help="Folder of images, in PATH or elsewhere, where its name does not say so."),
+        typer.Option(help="Folder of images, in PATH or elsewhere, if its name is not a usual one."),
     ] = "",
-    masks: Annotated[str, typer.Option(help="Folder of masks; may be that of the images.")] = "",
+    masks: Annotated[str, typer.Option(help="Folder of masks; may be the folder of images.")] = "",
     pattern: Annotated[
         str,
         typer.Option(
-            help="How a mask is named after its image: '{name}_mask', 'gt_{number}', '{name}.png'.",
+            help="Name of a mask relative to its image: '{name}_mask', 'gt_{number}', '{name}.png'.",
         ),
     ] = "",
     groups: Annotated[
@@ -64,12 +66,12 @@ def data_add(
             "Or `folders`: each folder is a group. Or `none`.",
         ),
     ] = "",
-    group_column: Annotated[str, typer.Option(help="Column of --groups that names the group.")] = "group",
-    center_column: Annotated[str, typer.Option(help="Column of --groups that names the center.")] = "center",
+    group_column: Annotated[str, typer.Option(help="Column of --groups with the group.")] = "group",
+    center_column: Annotated[str, typer.Option(help="Column of --groups with the center.")] = "center",
     allow_empty: Annotated[bool, typer.Option(help="Accept masks without a polyp.")] = False,
     mask_colors: Annotated[
         list[str] | None,
-        typer.Option(help="Colors that are polyp: red,green or '#800000'; JPEG noise is fine."),
+        typer.Option(help="Colors that are polyp: red,green or '#800000'; JPEG noise is tolerated."),
     ] = None,
     mask_values: Annotated[
         list[str] | None,
@@ -78,27 +80,27 @@ def data_add(
     mask_classes: Annotated[
         list[str] | None,
         typer.Option(
-            help="The same with a class each, for evaluate: neoplastic=red,non-neoplastic=green.",
+            help="The same with class names, for evaluate: neoplastic=red,non-neoplastic=green.",
         ),
     ] = None,
     invert_masks: Annotated[bool, typer.Option("--invert-masks", help="Black is polyp.")] = False,
     exif: Annotated[
         str,
         typer.Option(
-            help="Where only one of a pair is turned by EXIF: apply its tag, or ignore it for masks.",
+            help="If only one of a pair has an EXIF rotation: apply its tag, or ignore it for masks.",
         ),
     ] = "",
     without_mask: Annotated[
-        WithoutMask, typer.Option(help="Images without a mask: refuse, or empty, as they show no polyp.")
+        WithoutMask, typer.Option(help="Images without a mask: refuse, or empty if they show no polyp.")
     ] = WithoutMask.REFUSE,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out what cannot be used, and keep a list of it.")
+        bool, typer.Option("--skip-bad", help="Leave out unusable files, and keep a list of them.")
     ] = False,
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """Import images and masks, recognised by what is inside, checking every pair; all are good or none is kept.
+    """Import images and masks by content, and check every pair; either all pairs are valid or nothing is imported.
 
-    Nothing is left out without --skip-bad, and how images were paired with masks is said.
+    Nothing is left out without --skip-bad; the pairing of images with masks is reported.
     """
     from orchestrator.common.errors import BadData
     from orchestrator.data.importing.dataset import add_dataset
@@ -187,12 +189,12 @@ def data_check(name: str, home: Home = DEFAULT_HOME) -> None:
     problems = check_dataset(dataset)
     if problems:
         raise BadData(name, problems)
-    out.print(f"{name}: all {len(dataset.cases)} pairs are as they were imported")
+    out.print(f"{name}: all {len(dataset.cases)} pairs are unchanged")
 
 
 @app.command("draw")
 def data_draw(
-    path: Annotated[Path, typer.Argument(help="Folder to make.")],
+    path: Annotated[Path, typer.Argument(help="Folder to create.")],
     cases: Annotated[int, typer.Option(min=1, help="Number of frames.")] = 120,
     size: Annotated[int, typer.Option(min=32, help="Height in pixels.")] = 160,
     centers: Annotated[int, typer.Option(min=1, help="Hospitals that differ in color and scale.")] = 3,

@@ -21,13 +21,13 @@ def data_leaks(
     names: Annotated[list[str], typer.Argument(help="Datasets to compare.", metavar="NAME...")],
     sheet: Annotated[
         Path | None,
-        typer.Option(help="PNG file to draw the pairs in; further pages get -2, -3 in their names."),
+        typer.Option(help="PNG file with the pairs; further pages get -2, -3 in their names."),
     ] = None,
     home: Home = DEFAULT_HOME,
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look for frames that show the same place, mirrored and turned ones too: not to be trained on and tested on."""
+    """Find frames of the same place, also mirrored or rotated, which must not be used for both training and testing."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
@@ -47,7 +47,7 @@ def data_leaks(
     if as_json:
         print_json({"twins": [asdict(pair) for pair in leaks.near_duplicates], "groups": groups})
         return
-    table = Table(title="pairs that show one place", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title="pairs of frames of one place", title_justify="left", box=box.SIMPLE_HEAD)
     for head in ("dataset", "with"):
         table.add_column(head)
     for head in (*KINDS, "mirrored"):
@@ -57,7 +57,7 @@ def data_leaks(
         table.add_row(escape(one), partner, *map(str, (*counts, num_mirrored)))
     out.print(table)
     sizes = ", ".join(str(len(group)) for group in groups[:20])
-    out.print(f"groups of two or more, by their own groups and by twins: {len(groups)}", highlight=False)
+    out.print(f"groups of two or more cases, merged across near-duplicates: {len(groups)}", highlight=False)
     if groups:
         out.print(f"cases in the largest: {sizes}", highlight=False)
     out.print("search, fit and data split keep such frames together; --json lists every pair")
@@ -66,7 +66,7 @@ def data_leaks(
 
 
 def _draw(leaks: Leaks, path: Path) -> str:
-    """Write the sheets of pairs; says what is on them."""
+    """Write the sheets of pairs; return a line about them."""
     from orchestrator.results.views.near_duplicate_sheet import ACROSS, DOWN, pages
     from orchestrator.results.views.overlay import png
 
@@ -79,5 +79,5 @@ def _draw(leaks: Leaks, path: Path) -> str:
     shown = min(len(leaks.near_duplicates), num_pages * ACROSS * DOWN)
     return (
         f"{path}: {shown} of {len(leaks.near_duplicates)} pairs on {num_pages} page{'s'[: num_pages > 1]}; "
-        "those between datasets first, then those that the fewest places speak for"
+        "those between datasets first, then those with the fewest common places"
     )

@@ -1,4 +1,4 @@
-"""`orchestrator data split`, and the split that `fit` and `search` are asked for."""
+"""`orchestrator data split`, and the split for `fit` and `search`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def data_split(
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
-    """Split datasets without a study: show every fold, and write the file that a study, or a paper, can name."""
+    """Split datasets without a study: show every fold, and write a file for studies and papers."""
     from orchestrator.data.splits.plan import group_of_case
     from orchestrator.data.splits.proportions import hold_out_line
     from orchestrator.data.splits.split_file import write_plan
@@ -65,7 +65,7 @@ def data_split(
             group_of = group_of_case((*sources, *tests), plan.near_duplicates)
             out.print(hold_out_line(plan, group_of, requested), highlight=False)
         for reason, count in plan.num_dropped.items():
-            out.print(f"{count} cases are left out of validation and tests: {reason}", highlight=False)
+            out.print(f"{count} cases are excluded from validation and tests: {reason}", highlight=False)
     if out_file is not None:
         (err if as_json else out).print(f"written to {out_file}", highlight=False)
 
@@ -73,12 +73,12 @@ def data_split(
 def load_split(
     choice: DataChoice, *, fold: int = 0
 ) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...], SplitPlan]:
-    """As `DataChoice.load`, with what it says on stderr."""
+    """Same as `DataChoice.load`, with its messages on stderr."""
     return choice.load(CONSOLE, fold=fold)
 
 
 def warn_of_lopsided(plan: SplitPlan, datasets: Sequence[Dataset]) -> None:
-    """One line where a group is so large that a fold is unlike the others; a search says it as it begins."""
+    """Print a warning if a fold differs much from the others because of a large group."""
     from orchestrator.data.splits.plan import group_of_case
     from orchestrator.data.splits.proportions import lopsided
 
@@ -87,14 +87,14 @@ def warn_of_lopsided(plan: SplitPlan, datasets: Sequence[Dataset]) -> None:
 
 
 def load_unchanged(home: Path, names: Sequence[str], cache: Path | None) -> tuple[Dataset, ...]:
-    """The datasets of those names. Raises `BadData` where files are not those that were imported."""
+    """The datasets with these names. Raises `BadData` if files differ from those imported."""
     from orchestrator.study.loading import DataChoice
 
     return DataChoice(home, names, cache=cache).load_unchanged(CONSOLE)
 
 
 def look_for_near_duplicates(datasets: Sequence[Dataset], cache: Path) -> tuple[tuple[str, str], ...]:
-    """Pairs of ids of cases that show one place."""
+    """Pairs of case ids of near-duplicates."""
     from orchestrator.study.loading import near_duplicate_pairs
 
     return near_duplicate_pairs(datasets, cache, CONSOLE)

@@ -284,8 +284,7 @@ def test_a_killed_import_is_invisible_and_taken_up_where_it_was(tmp_path):
     command = [sys.executable, "-c", SLOW_IMPORT, str(home), str(tmp_path / "drawn")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        while process.stdout.readline().strip() != "10":
-            pass
+        assert any(line.strip() == "10" for line in process.stdout)
         process.send_signal(signal.SIGKILL)
     assert list_datasets(home) == ()
     copies = home / "datasets/.Drawn.partial/images"
