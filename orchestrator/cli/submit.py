@@ -221,7 +221,7 @@ def _refuse_secrets(words: list[str]) -> None:
     if secret := sorted({words[at - 1] for at, word in enumerate(words) if has_secret(word)}):
         raise BadMachine(
             ", ".join(secret),
-            "contains a password or a token, which the cluster would show with the job; remove it from the URL, and set "
+            "contains a password or a token, which the cluster would show with the job; remove it there, and set "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, where `ray start` is run",
         )
 
