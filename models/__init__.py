@@ -1,4 +1,4 @@
-"""Segmentation networks: one file per paper, found by name.
+"""Segmentation networks: one file per paper, accessed by name.
 
 `build(name, **params)` returns a network that maps images (B, 3, H, W), RGB in [0, 1], to a tuple of logits
 (B, 1, H, W), the prediction first and side outputs after it, the same tuple in training and in evaluation. All are

@@ -1,16 +1,16 @@
-"""Attention U-Net on the brain-MRI U-Net, as a MediaEval 2020 paper transfers it to polyps; gates as in
+"""Attention U-Net on the brain-MRI U-Net, as transferred to polyps by a MediaEval 2020 paper; gates as in
 Oktay et al. (arXiv:1804.03999), one on every skip.
 
-Where the paper and its authors' code differ, variant="paper" (the default) and variant="code" do this:
-- a gate hears the map of the coarser level, compares at its size, and enlarges what it found, as in the figure
-  that the paper takes from Oktay et al. | hears the map that was enlarged already, and resamples nothing;
-- pixels: in [-1, 1] | normalized as ImageNet was;
-- concatenation: enlarged map, then skip | skip, then enlarged map.
-The last one is a trap. The brain-MRI network was trained with the first order, so with variant="code" its weights
-meet the two halves swapped, in all four levels of the decoder. The published numbers came from there.
-The paper draws no sizes: gates have half of their skip's channels, as in the code, where all has 7,851,773 parameters.
+Where the paper and its authors' code differ, variant="paper" (the default) and variant="code" are:
+- a gate takes the map of the coarser level, compares at its size, and upsamples the result, as in the figure
+  that the paper takes from Oktay et al. | takes the upsampled map, and resamples nothing;
+- pixels: in [-1, 1] | normalized like ImageNet;
+- concatenation: upsampled map, then skip | skip, then upsampled map.
+The last one is a pitfall. The brain-MRI network was trained with the first order, so with variant="code" its weights
+get the two halves swapped, in all four levels of the decoder. The published numbers were obtained this way.
+The paper gives no sizes: gates have half of their skip's channels, as in the code, which has 7,851,773 parameters.
 The paper's gates are those of Oktay et al.: 2x2 with stride 2 on the skip, without bias, 1x1 elsewhere, no BatchNorm,
-nothing after the product. Their larger kernels on the skip, and the wider maps they hear, make 2.2 % more: 8,024,645.
+nothing after the product. Their larger kernels on the skip, and wider input maps, add 2.2 %: 8,024,645.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BRAIN_MRI_CHANNELS = 32
 
 
 class Gate(nn.Module):
-    """Weigh every place of a skip by what the coarser level says about it."""
+    """Attention weights for every position of a skip, from the coarser level."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Gate(nn.Module):
 
 
 class GateAtFullSize(nn.Module):
-    """Weigh every place of a skip by what a map of its own size says about it."""
+    """Attention weights for every position of a skip, from a map of equal size."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class GateAtFullSize(nn.Module):
 
 
 class AttentionUNet(nn.Module):
-    """A U-Net whose skips pass through gates."""
+    """A U-Net with attention gates on its skips."""
 
     def __init__(self, base_channels: int, *, as_code: bool) -> None:
         super().__init__()
@@ -88,11 +88,11 @@ class AttentionUNet(nn.Module):
 def attention_unet(
     *, base_channels: int = 32, weights: str | None = None, variant: Literal["paper", "code"] = "paper"
 ) -> AttentionUNet:
-    """Attention U-Net: a U-Net whose skips are gated.
+    """Attention U-Net: a U-Net with gated skips.
 
-    base_channels: channels at full size, doubled at each of four halvings; even. 32 are the paper's.
-    weights: start from this file of the brain-MRI U-Net, as the paper does: unet-e012d006.pt, release v1.0 of
-    mateuszbuda/brain-segmentation-pytorch. It fills everything but the gates, and fits base_channels = 32 alone.
+    base_channels: channels at full size, doubled at each of four halvings; even. The paper has 32.
+    weights: file of the brain-MRI U-Net to start from, as in the paper: unet-e012d006.pt, release v1.0 of
+    mateuszbuda/brain-segmentation-pytorch. It contains everything but the gates, and requires base_channels = 32.
     variant: see the module.
     """
     check_multiple("base_channels", base_channels, of=2)

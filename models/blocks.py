@@ -1,4 +1,4 @@
-"""Blocks that several networks are made of."""
+"""Blocks used by several networks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def check_size(image: Tensor, stride: int) -> None:
-    """Refuse (B, 3, H, W) whose H or W is not a multiple of `stride`: ValueError with sizes that would do."""
+    """Raise ValueError for (B, 3, H, W) with H or W not a multiple of `stride`, with valid sizes."""
     height, width = image.shape[-2:]
     if height % stride == 0 and width % stride == 0:
         return
@@ -19,13 +19,12 @@ def check_size(image: Tensor, stride: int) -> None:
     if min(height, width) >= stride:
         sizes.insert(0, f"{height // stride * stride} x {width // stride * stride}")
     raise ValueError(
-        f"height and width must be multiples of {stride}, got {height} x {width}; "
-        f"{' or '.join(sizes)} would do"
+        f"height and width must be multiples of {stride}, got {height} x {width}; use {' or '.join(sizes)}"
     )
 
 
 def check_multiple(name: str, value: int, of: int = 1) -> None:
-    """Refuse a parameter that is not a positive multiple of `of`: ValueError."""
+    """Raise ValueError for a parameter that is not a positive multiple of `of`."""
     if not isinstance(value, int) or value < of or value % of:
         expected = "a positive integer" if of == 1 else f"a positive multiple of {of}"
         raise ValueError(f"{name} must be {expected}, got {value!r}")
@@ -44,7 +43,7 @@ def conv_bn(
     dilation: int = 1,
     relu: bool = False,
 ) -> nn.Sequential:
-    """A convolution without bias that keeps H and W, BatchNorm, and ReLU only where asked for."""
+    """A convolution without bias that keeps H and W, BatchNorm, and optionally ReLU."""
     conv = nn.Conv2d(in_channels, out_channels, kernel, padding="same", dilation=dilation, bias=False)
     layers: list[nn.Module] = [conv, nn.BatchNorm2d(out_channels)]
     return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
@@ -58,9 +57,9 @@ def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class ImageNetNormalize(nn.Module):
-    """RGB in [0, 1] -> zero mean, unit variance over ImageNet: what pretrained encoders expect.
+    """RGB in [0, 1] -> zero mean, unit variance over ImageNet, the input of pretrained encoders.
 
-    Some were trained with another mean and deviation than usual.
+    Some were trained with another mean and deviation.
     """
 
     mean: Tensor
@@ -70,7 +69,7 @@ class ImageNetNormalize(nn.Module):
         self, mean: Sequence[float] = (0.485, 0.456, 0.406), std: Sequence[float] = (0.229, 0.224, 0.225)
     ) -> None:
         super().__init__()
-        # Constants, not state: a checkpoint holds learned numbers only.
+        # Constants, not state: a checkpoint contains only learned numbers.
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -80,7 +79,7 @@ class ImageNetNormalize(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Weigh channels by what is in the whole map."""
+    """Channel weights from the average of the whole map."""
 
     def __init__(self, channels: int, reduction: int = 8, *, bias: bool = False) -> None:
         super().__init__()
@@ -99,9 +98,9 @@ class SqueezeExcite(nn.Module):
 
 
 class ReceptiveField(nn.Module):
-    """RFB as PraNet uses it: four views of growing reach, mixed, plus a shortcut; ReLU on the sum alone.
+    """RFB as in PraNet: four branches of growing receptive field, mixed, plus a shortcut; ReLU on the sum only.
 
-    `attend` makes what the three wide views do before their dilated convolution; by default they do nothing.
+    `attend` creates the layer before the dilated convolution of the three wide branches; the identity by default.
     """
 
     def __init__(
@@ -129,14 +128,14 @@ class ReceptiveField(nn.Module):
 
 
 def conv3(in_channels: int, channels: int, stride: int = 1) -> nn.Module:
-    """conv3 with bias; a strided one pads right and bottom only, as Keras does for even sizes."""
+    """conv3 with bias; a strided one pads only right and bottom, as Keras does for even sizes."""
     if stride == 1:
         return nn.Conv2d(in_channels, channels, 3, padding=1)
     return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(in_channels, channels, 3, stride=stride))
 
 
 def doubling_conv3(in_channels: int, channels: int) -> nn.Sequential:
-    """The transpose of a conv3 with stride 2, so it ends by cutting off what that one pads: (h, w) -> (2h, 2w)."""
+    """The transpose of a conv3 with stride 2, cropped by that one's padding: (h, w) -> (2h, 2w)."""
     return nn.Sequential(nn.ConvTranspose2d(in_channels, channels, 3, stride=2), nn.ZeroPad2d((0, -1, 0, -1)))
 
 
@@ -152,7 +151,7 @@ def projection(in_channels: int, channels: int, stride: int = 1) -> nn.Sequentia
 
 
 class Residual(nn.Module):
-    """A body plus a shortcut, then squeeze-excite where a network has one there."""
+    """A body plus a shortcut, then optionally squeeze-excite."""
 
     def __init__(self, body: nn.Module, shortcut: nn.Module, squeeze_excite: nn.Module | None = None) -> None:
         super().__init__()
@@ -166,7 +165,7 @@ class Residual(nn.Module):
 
 
 def residual_stem(channels: int, squeeze_excite: nn.Module | None = None) -> Residual:
-    """The block that meets the image, so its first convolution has nothing to normalize."""
+    """The first block, without normalization before its first convolution."""
     body = nn.Sequential(conv3(3, channels), *activated_conv(channels, channels))
     return Residual(body, projection(3, channels), squeeze_excite)
 

@@ -1,5 +1,6 @@
-"""Canny's edges (Canny, IEEE TPAMI 8(6), 1986) as tensor operations: they run where a network runs, and leave with it
-when it is exported. Step by step `cv2.Canny` of OpenCV with its defaults: Sobel 3x3, sum of absolute derivatives.
+"""Canny's edges (Canny, IEEE TPAMI 8(6), 1986) as tensor operations, which run and are exported with a network.
+
+Equal, step by step, to OpenCV's `cv2.Canny` with its defaults: Sobel 3x3, sum of absolute derivatives.
 """
 
 from __future__ import annotations
@@ -8,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# tan(22.5 degrees) in 15 binary places, so that directions are told apart in whole numbers.
+# tan(22.5 degrees) in 15 binary places, so that directions are compared in integers.
 TAN_22 = 13573
 SHIFT = 15
-NUM_ROUNDS = 8  # 6 join all edges of polyp images of 352 pixels
+NUM_ROUNDS = 8  # 6 connect all edges of polyp images of 352 pixels
 
 
 def canny(image: Tensor, low: int, high: int) -> Tensor:
     """image (B, C, H, W) in [0, 1] -> edges (B, 1, H, W) in {0, 1}, float32
 
-    low, high: thresholds on gradients of an image in 0..255; an edge is above low and hangs together with a pixel above
+    low, high: thresholds on gradients of an image in 0..255; an edge is above low and connected with a pixel above
     high. No gradient flows through.
     """
     dx, dy = _strongest(*_sobel(image))
@@ -27,14 +28,13 @@ def canny(image: Tensor, low: int, high: int) -> Tensor:
 
 
 def _hang_together(thin: Tensor, strong: Tensor) -> Tensor:
-    """thin and strong (B, 1, H, W) in {0, 1} -> the parts of thin, joined over corners too, with a strong pixel
-
-    Every pixel points to one of its part, in the end all to the same. As in FastSV (Zhang et al., arXiv:1910.05971)
-    what it points to learns of the largest number next to it, then all follow their pointers; pieces grow every round.
+    """thin and strong (B, 1, H, W) in {0, 1} -> the 8-connected components of thin with a strong pixel
+    Every pixel points to one of its component, finally all to the same. As in FastSV (Zhang et al., arXiv:1910.05971)
+    the largest neighboring number is propagated to the target, then all follow their pointers.
     """
     height, width = thin.shape[-2:]
     number = torch.arange(1, height * width + 1, device=thin.device, dtype=torch.float32)
-    pointer = (number.view(1, 1, height, width) * thin).flatten(1)  # 0 is no pixel, and points to itself
+    pointer = (number.view(1, 1, height, width) * thin).flatten(1)  # 0 is not a pixel, and points to itself
     for _ in range(NUM_ROUNDS):
         beside = F.max_pool2d(pointer.view_as(thin), 3, stride=1, padding=1) * thin
         table = F.pad(pointer, (1, 0)).scatter_reduce(1, pointer.long(), beside.flatten(1), "amax")
@@ -55,13 +55,13 @@ def _sobel(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _strongest(dx: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
-    """Of all channels the one with the largest gradient, pixel by pixel: (B, C, H, W) -> (B, 1, H, W)"""
+    """The channel with the largest gradient, pixel by pixel: (B, C, H, W) -> (B, 1, H, W)"""
     channel = (dx.abs() + dy.abs()).argmax(dim=1, keepdim=True)
     return dx.gather(1, channel), dy.gather(1, channel)
 
 
 def _ridge(size: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
-    """Where the gradient is larger than on both sides of it: (B, 1, H, W), bool"""
+    """Whether the gradient is larger than on both sides of it: (B, 1, H, W), bool"""
     padded = F.pad(size, (1, 1, 1, 1))
     height, width = size.shape[-2:]
 

@@ -1,7 +1,7 @@
-"""ColonSegNet: two encoders, each seen at two sizes, and a decoder for each (Jha et al., arXiv:2011.07631).
+"""ColonSegNet: two encoders with outputs at two sizes, and a decoder for each (Jha et al., arXiv:2011.07631).
 
-Wired as the authors' code, which has the size that the paper prints. Left out: its last max pooling, whose result
-nothing reads. Convolutions keep the bias that the BatchNorm after them makes idle: it is part of the printed size.
+Wired like the authors' code, which has the printed size. Left out: its last max pooling, whose result is not used.
+Convolutions keep a bias that the following BatchNorm cancels: it is part of the printed size.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def conv_bn(in_channels: int, channels: int, kernel: int = 3, stride: int = 1) -
 
 
 def residual(in_channels: int, channels: int) -> nn.Sequential:
-    """Two conv3 plus a shortcut whose channels are weighed, then ReLU."""
+    """Two conv3 plus a shortcut with squeeze-excite, then ReLU."""
     body = nn.Sequential(conv_bn(in_channels, channels), nn.ReLU(inplace=True), conv_bn(channels, channels))
     shortcut = nn.Sequential(conv_bn(in_channels, channels, 1), SqueezeExcite(channels, REDUCTION))
     return nn.Sequential(Residual(body, shortcut), nn.ReLU(inplace=True))
 
 
 class Encoder(nn.Module):
-    """A residual block at the size that comes in, and one at half of it."""
+    """A residual block at the input's size, and one at half of it."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Encoder(nn.Module):
 
 
 class ColonSegNet(nn.Module):
-    """Encoders at 1/1 and 1/4; decoders at 1/2 and 1/1, each of which looks at two skips in turn."""
+    """Encoders at 1/1 and 1/4; decoders at 1/2 and 1/1, with two skips each."""
 
     def __init__(self, base_channels: int) -> None:
         super().__init__()

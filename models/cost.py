@@ -1,4 +1,4 @@
-"""What a network weighs and costs, counted without weights or arithmetic: on torch's meta device."""
+"""Size and cost of a network, counted without weights or arithmetic: on torch's meta device."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from orchestrator.models import registry
 
 @dataclass(frozen=True)
 class Size:
-    """Numbers that a network holds."""
+    """Counts of a network's numbers."""
 
     learnable: int
-    statistics: int  # running means and variances of BatchNorm, which Keras counts among the parameters
+    statistics: int  # running means and variances of BatchNorm, which Keras counts as parameters
 
 
 def size(network: nn.Module) -> Size:
-    """Count the numbers in a network."""
+    """The numbers of a network's parameters and statistics."""
     running = ("running_mean", "running_var")
     return Size(
         sum(parameter.numel() for parameter in network.parameters()),
@@ -30,7 +30,7 @@ def size(network: nn.Module) -> Size:
 
 
 def on_meta(name: str, **values: Any) -> nn.Module:
-    """Build a network that has shapes but no numbers; nothing is downloaded."""
+    """A network with shapes but without numbers; nothing is downloaded."""
     if "pretrained" in registry.params(name):
         values["pretrained"] = False
     with torch.device("meta"):
@@ -38,7 +38,7 @@ def on_meta(name: str, **values: Any) -> nn.Module:
 
 
 def multiply_accumulates(network: nn.Module, height: int, width: int) -> int:
-    """Count those of convolutions and matrix products in one forward pass of one RGB image; network on meta."""
+    """Multiply-accumulates of convolutions and matrix products in a forward pass of one RGB image; network on meta."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network.eval()(torch.empty(1, 3, height, width, device="meta"))
     return counter.get_total_flops() // 2

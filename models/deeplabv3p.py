@@ -1,12 +1,12 @@
 """DeepLabv3+: atrous pooling at 1/16, refined by a map at 1/4 (Chen et al., arXiv:1802.02611), on
 segmentation_models_pytorch, with dilations 6, 12 and 18.
 
-GMSRF-Net's paper, which compares with it, says neither which code it ran nor which encoders; no size is printed. Here:
-- Xception is the aligned one of the DeepLabv3+ paper, with 16 blocks in the middle; timm has it as xception65, and as
-  xception71, with which the network has 43,459,289 parameters;
-- MobileNet is its second version, with the last 1x1 to 1280 channels that ports of DeepLabv3+ leave out.
-Convolutions of pyramid and decoder are depth-wise separable, as the DeepLabv3+ paper recommends; much used ports have
-plain ones there, hence their 54.7 M parameters with Xception, and their 5.2 M and 5.8 M with MobileNet.
+GMSRF-Net's paper compares with it without naming its code, encoders or size. Here:
+- Xception is the aligned one of the DeepLabv3+ paper, with 16 blocks in the middle; timm has it as xception65, and
+  as xception71, which gives 43,459,289 parameters;
+- MobileNet is its second version, with the last 1x1 to 1280 channels, which ports of DeepLabv3+ leave out.
+Convolutions of pyramid and decoder are depth-wise separable, as the DeepLabv3+ paper recommends; common ports have
+plain ones there, and thus 54.7 M parameters with Xception, 5.2 M and 5.8 M with MobileNet.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from orchestrator.models.registry import register
 
 STRIDE = 16
 PAPER = "Chen et al., arXiv:1802.02611"
-DILATIONS = (6, 12, 18)  # those of the paper for an encoder that ends at 1/16
+DILATIONS = (6, 12, 18)  # in the paper for an encoder that ends at 1/16
 
 
 class DeepLabV3P(nn.Module):
-    """Pixels as the encoder knows them, then the library's network."""
+    """Normalization of pixels for the encoder, then the library's network."""
 
     def __init__(self, network: nn.Module, *pixels: Sequence[float]) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class DeepLabV3P(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """image (B, 3, H, W) in [0, 1], H and W multiples of 16 -> logits (B, 1, H, W)
 
-        In training B > 1: one image alone leaves BatchNorm a single number in the branch that pools the whole map.
+        In training B > 1: with one image BatchNorm in the image-pooling branch has a single number.
         """
         check_size(image, STRIDE)
         return (self.network(self.normalize(image)),)

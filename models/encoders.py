@@ -47,19 +47,19 @@ def dilate(stage: nn.Module, dilation: int, *, keep_size: bool = False) -> None:
         if keep_size and isinstance(module, nn.Conv2d):
             module.stride = (1, 1)
         if keep_size and isinstance(module, nn.AvgPool2d):
-            if module.kernel_size == module.stride:  # before a shortcut's 1x1: nothing else than the stride
+            if module.kernel_size == module.stride:  # average pooling before a shortcut's 1x1
                 module.kernel_size = 1
             module.stride = 1
 
 
 class FullResolution(nn.Module):
-    """The four stages of a ResNet behind a new stem that keeps the size: maps at 1/1, 1/2, 1/4 and 1/8."""
+    """The four stages of a ResNet after a new stem that keeps the size: maps at 1/1, 1/2, 1/4 and 1/8."""
 
     def __init__(self, name: str, *, pretrained: bool, weights: str | None) -> None:
         super().__init__()
         body = timm_encoder(name, pretrained=pretrained, weights=weights, num_classes=0)
         if not all(hasattr(body, f"layer{stage}") for stage in (1, 2, 3, 4)):
-            raise ValueError(f"encoder {name!r} is not a ResNet; resnet50 or res2net50d would do")
+            raise ValueError(f"encoder {name!r} is not a ResNet; use resnet50 or res2net50d")
         stem, *self.channels = (info["num_chs"] for info in body.feature_info)
         self.stem = conv_bn(3, stem)
         self.stages = nn.ModuleList([body.layer1, body.layer2, body.layer3, body.layer4])
@@ -75,67 +75,63 @@ class FullResolution(nn.Module):
 
 
 def timm_encoder(name: str, *, pretrained: bool, weights: str | None, **options: Any) -> Any:
-    """Make one of timm's networks with its ImageNet weights, those of a file (which then win), or random ones.
+    """A network of timm with its ImageNet weights, those of a file (which have priority), or random ones.
 
-    ValueError: a name or a file that will not do. ConnectionError: the download failed.
+    ValueError: an invalid name or file. ConnectionError: a failed download.
     """
     import timm
 
     if not timm.is_model(name):
-        raise ValueError(f"timm has no encoder named {name!r}; resnet50 and res2net50d are two it has")
+        raise ValueError(f"timm has no encoder named {name!r}; it has resnet50 and res2net50d, for example")
     if weights is not None:
         encoder = timm.create_model(name, **options)
         load_encoder(encoder, Path(weights))
         return encoder
-    if pretrained and not timm.is_model_pretrained(name):  # timm itself would go on with random weights
-        raise ValueError(
-            f"timm has no ImageNet weights for {name!r}; pretrained = false starts from random ones"
-        )
+    if pretrained and not timm.is_model_pretrained(name):  # timm would silently use random weights
+        raise ValueError(f"timm has no ImageNet weights for {name!r}; use pretrained = false for random ones")
     with downloading(name):
         return timm.create_model(name, pretrained=pretrained, **options)
 
 
 @contextmanager
 def downloading(name: str) -> Iterator[None]:
-    """Turn a download that failed into a ConnectionError that names the two parameters that help."""
+    """Context that turns a failed download into a ConnectionError that names the two parameters that help."""
     try:
         yield
     except OSError as error:
         raise ConnectionError(
             f"the ImageNet weights of {name!r} could not be downloaded ({error}); "
-            "pretrained = false starts from random weights, weights = PATH reads them from a local file"
+            "use pretrained = false for random weights, or weights = PATH for those of a local file"
         ) from error
 
 
 def load_encoder(encoder: nn.Module, path: Path) -> None:
-    """Read ImageNet weights in timm's or torchvision's names; the classifier in the file is left out."""
+    """Load ImageNet weights in timm's or torchvision's names; the file's classifier is ignored."""
     state = read_tensors(path)
     wanted = encoder.state_dict()
-    # An encoder without its classifier joins the first two levels of some names: stages.0 is stages_0 there.
+    # Without its classifier an encoder joins the first two levels of some names: stages.0 becomes stages_0.
     state = {key if key in wanted else key.replace(".", "_", 1): value for key, value in state.items()}
     for key in wanted.keys() - state.keys():
-        if key.endswith(
-            "num_batches_tracked"
-        ):  # older files do not have this count, and nothing here reads it
+        if key.endswith("num_batches_tracked"):  # older files lack this count, which is not used here
             state[key] = wanted[key]
     lacking = [key for key, value in wanted.items() if key not in state or state[key].shape != value.shape]
     if lacking:
         raise ValueError(
-            f"weights: {path} lacks {len(lacking)} of {len(wanted)} tensors, or holds them in other shapes, "
+            f"weights: {path} lacks {len(lacking)} of {len(wanted)} tensors, or has them in other shapes, "
             f"such as {', '.join(lacking[:3])}; it seems to belong to another encoder"
         )
     encoder.load_state_dict({key: state[key] for key in wanted})
 
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "params")  # of training scripts
-DATA_PARALLEL = "module."  # in front of every name where a network was saved as DataParallel wraps it
+DATA_PARALLEL = "module."  # prefix of all names in a network saved with DataParallel
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a .safetensors file, or a torch file of named tensors, onto the CPU; ValueError if it is neither.
+    """Tensors of a .safetensors file, or of a torch file of named tensors, on the CPU; ValueError for other files.
 
-    A torch file may be a training script's checkpoint that holds them under one of WRAPPERS, beside its epoch and
-    optimizer; and names may begin with DATA_PARALLEL throughout.
+    A torch file may be a training script's checkpoint with tensors under one of WRAPPERS, next to epoch and
+    optimizer; and all names may begin with DATA_PARALLEL.
     """
     expected = "expected .safetensors, or a torch file of named tensors, alone or under one of " + ", ".join(
         WRAPPERS
@@ -153,7 +149,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         state = state[held[0]] if len(held) == 1 else state
     if not _are_tensors(state):
         keys = f": {', '.join(map(str, state))[:200]}" if isinstance(state, dict) else ""
-        raise ValueError(f"weights: {path} holds something else{keys}; {expected}")
+        raise ValueError(f"weights: {path} has other content{keys}; {expected}")
     if all(name.startswith(DATA_PARALLEL) for name in state):
         state = {name.removeprefix(DATA_PARALLEL): value for name, value in state.items()}
     return state

@@ -1,21 +1,21 @@
-"""GMSRF-Net: four scales that exchange features all the time (Srivastava et al., arXiv:2111.10614).
+"""GMSRF-Net: four scales that exchange features in every layer (Srivastava et al., arXiv:2111.10614).
 
-Where the paper and its authors' code differ, variant="paper" (the default) and variant="code" do this:
-- encoder: ResNet50, maps at 1/4 to 1/32 | Res2Net50 v1b behind a new stem, maps at 1/1 to 1/8, at great cost;
-- pixels: normalized as ImageNet was | as they come, in [0, 1];
+Where the paper and its authors' code differ, variant="paper" (the default) and variant="code" are:
+- encoder: ResNet50, maps at 1/4 to 1/32 | Res2Net50 v1b after a new stem, maps at 1/1 to 1/8, at high cost;
+- pixels: normalized like ImageNet | in [0, 1];
 - a residual around all modules: no | yes;
-- last conv3, to one channel: with a bias | with BatchNorm. The code's sigmoid behind it, which its loss
+- last conv3, to one channel: with a bias | with BatchNorm. The code's sigmoid after it, which its loss
   applies a second time, is left out: both end in logits;
-- side outputs: enlarged bilinearly | by nearest neighbor.
-Where the text is silent, or too short to build from, both do what the code does:
+- side outputs: upsampled bilinearly | by nearest neighbor.
+Where the text is silent, or too short to build from, both follow the code:
 - widths of the scales: width times 1, 2, 4, 8; growth rates: growth_rate times 1, 1, 2, 2 (in the code 32);
-- fusion: 1x1, attention, squeeze-excite (reduction 8), conv3, where equation 2 prints a single conv3;
+- fusion: 1x1, attention, squeeze-excite (reduction 8), conv3, where equation 2 has a single conv3;
 - attention: conv3, 1x1, sigmoid, plus one; squeeze-excite comes before the conv3, in the figure after it;
-- no ReLU after BatchNorm; relu=True puts one there, but not where a residual branch ends or logits begin.
-Left out: the code's third module, built and never run, and BatchNorms that it declares and never calls. What
-remains of variant="code" has as many parameters, 47,043,853, as the authors' forward pass reaches.
-From every scale a chain of resamplings leads to every other one, as in the code. Chains that leave a scale in
-the same direction start as one convolution, and what arrives is computed once, for attention and for fusion.
+- no ReLU after BatchNorm; relu=True adds one, except at the end of residual branches and before logits.
+Left out: the code's third module, built but never run, and BatchNorms that are declared but never called. The
+rest of variant="code" has as many parameters, 47,043,853, as the authors' forward pass uses.
+As in the code, a chain of resamplings leads from every scale to every other one. Chains from one scale in the
+same direction start as one convolution, and their results are computed once, for attention and for fusion.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from orchestrator.models.registry import register
 
 STRIDE = 32
 NUM_SCALES = 4
-NUM_LAYERS = 4  # in a module, counting the convolution that starts it
+NUM_LAYERS = 4  # of a module, including its first convolution
 
 
 class Chains(nn.Module):
-    """From one scale to all coarser (or all finer) ones, halving (or doubling) the size step by step.
+    """Chains from one scale to all coarser (or all finer) ones, halving (or doubling) the size step by step.
 
-    Every target has its own chain of weights; those that are still under way run as one grouped convolution.
+    Every target has its own chain of weights; chains that have not arrived run as one grouped convolution.
     """
 
     def __init__(self, in_channels: int, channels: int, num_targets: int, *, finer: bool) -> None:
@@ -71,7 +71,7 @@ class Chains(nn.Module):
 
 
 class Exchange(nn.Module):
-    """Bring the newest map of every scale to all other scales."""
+    """Resampling of every scale's newest map to all other scales."""
 
     def __init__(self, growth: list[int], channels: int) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Exchange(nn.Module):
 
 
 class CrossScaleAttention(nn.Module):
-    """CMSA: where the other scales see something; between 1 and 2, so nothing is ever silenced."""
+    """CMSA: attention from the other scales; between 1 and 2, so that nothing is suppressed."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -108,14 +108,14 @@ class CrossScaleAttention(nn.Module):
 
     def forward(self, others: Tensor) -> Tensor:
         """(B, in_channels, h, w) -> (B, 1, h, w) in 1..2"""
-        # Nothing stands between the two convolutions, so they are one, with a single channel instead of `channels`.
+        # Nothing is between the two convolutions, so they are one, with a single channel instead of `channels`.
         conv3, pointwise = self.look.get_parameter("0.weight"), self.look.get_parameter("1.weight")
         weight = (pointwise.flatten(1) @ conv3.flatten(1)).view(1, *conv3.shape[1:])
         return 1 + F.conv2d(others, weight, padding=1).sigmoid()
 
 
 class Fusion(nn.Module):
-    """One scale of one layer: mix all that is known here, attend, select features (MSFS), convolve."""
+    """One scale of one layer: mix all its maps, attend, select features (MSFS), convolve."""
 
     def __init__(
         self, in_channels: int, mixed: int, out_channels: int, channels: int, *, relu: bool, last: bool
@@ -134,7 +134,7 @@ class Fusion(nn.Module):
 
 
 class Layer(nn.Module):
-    """All scales hear from each other, then each fuses what it has."""
+    """Exchange between all scales, then fusion of each scale."""
 
     def __init__(
         self, number: int, widths: list[int], growth: list[int], channels: int, *, relu: bool
@@ -155,7 +155,7 @@ class Layer(nn.Module):
 
 
 class GMSRFModule(nn.Module):
-    """Four densely connected layers over all scales, around which each scale has a residual."""
+    """Four densely connected layers over all scales, with a residual for each scale."""
 
     def __init__(self, widths: list[int], growth: list[int], channels: int, *, relu: bool) -> None:
         super().__init__()
@@ -204,7 +204,7 @@ class Decoder(nn.Module):
 
 
 class GMSRFNet(nn.Module):
-    """Encoder, one reduction per scale, modules that exchange, decoder with side outputs."""
+    """Encoder, one reduction per scale, exchange modules, decoder with side outputs."""
 
     def __init__(
         self,
@@ -262,7 +262,7 @@ def gmsrf_net(
 ) -> GMSRFNet:
     """GMSRF-Net: four scales that exchange features in every layer; growth_rate is the paper's k.
 
-    width: channels of the finest scale, and of what scales send each other.
+    width: channels of the finest scale, and of the maps that scales exchange.
     encoder: a timm encoder with maps at 1/4 to 1/32 (variant="code": a ResNet); by default the variant's own.
     pretrained: download its ImageNet weights, from which all published numbers start.
     weights: read them from this local file instead.

@@ -1,8 +1,8 @@
-"""HRNetV2: four resolutions kept side by side from start to end (Wang et al., arXiv:1908.07919), on timm's bodies.
+"""HRNetV2: four parallel resolutions from start to end (Wang et al., arXiv:1908.07919), on timm's bodies.
 
-Widths 18 and 48 as in the segmentation repository of the authors, with one class: a 1x1 as wide as all four maps
-together, BatchNorm, ReLU, 1x1, at 1/4 of the input. As there, the head's kernels start from a normal distribution of
-deviation 0.001; a body that starts from random weights starts from timm's.
+Widths 18 and 48 as in the authors' segmentation repository, with one class: a 1x1 as wide as all four maps
+together, BatchNorm, ReLU, 1x1, at 1/4 of the input. As there, the head's kernels are initialized from a normal
+distribution of deviation 0.001; a body without pretrained weights is initialized by timm.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class HRNet(nn.Module):
 def hrnet_w18_small_v2(
     *, encoder: str = "hrnet_w18_small_v2", pretrained: bool = True, weights: str | None = None
 ) -> HRNet:
-    """HRNetV2-W18-Small-v2: four resolutions side by side, narrow and shallow.
+    """HRNetV2-W18-Small-v2: four parallel resolutions, narrow and shallow.
 
     encoder: one of timm's HRNets.
     pretrained: download its ImageNet weights, from which the authors start.
@@ -54,7 +54,7 @@ def hrnet_w18_small_v2(
 
 @register(stride=STRIDE, paper=PAPER, published=65_800_000)
 def hrnet_w48(*, encoder: str = "hrnet_w48", pretrained: bool = True, weights: str | None = None) -> HRNet:
-    """HRNetV2-W48: four resolutions side by side.
+    """HRNetV2-W48: four parallel resolutions.
 
     encoder: one of timm's HRNets.
     pretrained: download its ImageNet weights, from which the authors start.
@@ -65,7 +65,9 @@ def hrnet_w48(*, encoder: str = "hrnet_w48", pretrained: bool = True, weights: s
 
 def _hrnet(encoder: str, pretrained: bool, weights: str | None) -> HRNet:
     if not encoder.startswith("hrnet_"):
-        raise ValueError(f"encoder {encoder!r} is not an HRNet; hrnet_w18_small_v2 and hrnet_w48 are two")
-    # The maps as the branches leave them, not as a classifier widens them.
+        raise ValueError(
+            f"encoder {encoder!r} is not an HRNet; use hrnet_w18_small_v2 or hrnet_w48, for example"
+        )
+    # Output maps of the branches, without a classifier's widening.
     options = {"feature_location": "", "out_indices": (1, 2, 3, 4)}
     return HRNet(Pyramid(encoder, pretrained=pretrained, weights=weights, **options))

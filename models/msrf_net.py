@@ -1,23 +1,23 @@
 """MSRF-Net: pairs of scales that exchange features in dense blocks, and a stream for shape (Srivastava et al.,
 arXiv:2105.07451).
 
-The authors' repository has two wirings, and neither file runs as committed. Here, by `variant`:
+The authors' repository has two wirings, and neither file runs as committed. Values of `variant`:
 - "paper" (the default): all ten blocks in a row, as the figure shows; in a block both scales have five convolutions and
-  hear of the other's newest features; in the shape stream a gate multiplies the features that pass it, and its residual
+  get the other's newest features; in the shape stream a gate multiplies the features that pass it, and its residual
   blocks have two convolutions; its edges enter the last stage of the decoder;
 - "code": model.py, which the repository's training runs. Blocks 9 and 10 start from what blocks 6 and 7 started from,
   so that 6, 7 and 8 have no effect; in a block the coarse scale's first convolution is thrown away, and the second
   exchange sends features of layer 1; a gate's one-channel map takes the place of the features; of two convolutions in
   a residual block both read its input, so that the first has no effect;
-- "script": msrf.py, a training script beside it. The ten blocks in a row; all else as "code", but the edges go nowhere.
-What has no effect is not built. "code" and "script" have the sizes that Keras counts in them, 18,595,607 and 24,597,278
-with statistics; which of them made the published numbers is not said. "paper" has 20,410,111: three blocks more than
+- "script": msrf.py, a training script. The ten blocks in a row; all else as "code", but the edges are unused.
+Parts without effect are not built. "code" and "script" have their sizes according to Keras, 18,595,607 and 24,597,278
+with statistics; which of them made the published numbers is not stated. "paper" has 20,410,111: three blocks more than
 "code", but in each the coarse scale passes on growth_rate channels of its first layer, in the code all of its input.
-Side outputs are enlarged before the sigmoid, in the code after it. The second input of the authors, edges found in
+Side outputs are upsampled before the sigmoid, in the code after it. The second input of the authors, edges found in
 the image by Canny's method, is computed here. Constants, initial weights and padding are those of Keras.
 
-Outputs: the mask, the mask from maps at 1/2 and at 1/4, and the outline of the mask; `supervision` says so to whoever
-trains the network, and that the first counts twice, as in the code.
+Outputs: the mask, the mask from maps at 1/2 and at 1/4, and the outline of the mask; `supervision` declares this,
+and the double weight of the first, as in the code.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def leaky(conv: nn.Module) -> nn.Sequential:
 
 
 def encoder_stage(in_channels: int, channels: int, *, squeeze: bool) -> nn.Sequential:
-    """Twice conv3 and ReLU, then BatchNorm, then squeeze-excite where asked for."""
+    """Twice conv3 and ReLU, then BatchNorm, then optionally squeeze-excite."""
     return nn.Sequential(
         conv3(in_channels, channels),
         nn.ReLU(inplace=True),
@@ -75,7 +75,7 @@ def encoder_stage(in_channels: int, channels: int, *, squeeze: bool) -> nn.Seque
 
 
 class DualScaleDenseFusion(nn.Module):
-    """DSDF: two scales, each five densely connected layers, that hear from each other before layers 2 to 5."""
+    """DSDF: two scales of five densely connected layers each, which exchange features before layers 2 to 5."""
 
     def __init__(self, fine: int, coarse: int, growth: int, *, as_code: bool) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class ShapeResidual(nn.Module):
 
 
 class ShapeGate(nn.Module):
-    """Where a deeper scale sees shape: narrow the features, compare, and let pass; in the code, replace."""
+    """Gate from a deeper scale: narrow the features, compare, and multiply; in the code, replace."""
 
     def __init__(self, channels: int, deep_channels: int, *, as_code: bool) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ class ShapeStream(nn.Module):
 
 
 class AttentionGate(nn.Module):
-    """Weigh every place of a skip by what the deeper map says about it."""
+    """Attention weights for every position of a skip, from the deeper map."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ class AttentionGate(nn.Module):
 
 
 class DualAttention(nn.Module):
-    """Skip and deeper map, mixed, then weighed by channel and by place."""
+    """Skip and deeper map, mixed, then weighted by channel and by position."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -229,7 +229,7 @@ class DualAttention(nn.Module):
 
 
 class DecoderStage(nn.Module):
-    """Three ways to join a skip with a deeper map, then a residual block."""
+    """Three ways to combine a skip with a deeper map, then a residual block."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -248,7 +248,7 @@ class DecoderStage(nn.Module):
 
 
 class LastStage(nn.Module):
-    """The finest scale, a deeper map and, but for "script", edges, to logits."""
+    """The finest scale, a deeper map and, except in "script", edges, to logits."""
 
     def __init__(self, channels: int, *, edges: bool) -> None:
         super().__init__()
@@ -272,7 +272,7 @@ class LastStage(nn.Module):
 
 
 class MSRFNet(nn.Module):
-    """Encoder of four scales, blocks that exchange, a stream for shape, a decoder with attention."""
+    """Encoder of four scales, exchange blocks, a shape stream, a decoder with attention."""
 
     supervision = (Supervision(weight=2.0), Supervision(), Supervision(), Supervision(of="outline"))
 
@@ -324,7 +324,7 @@ class MSRFNet(nn.Module):
 
 @register(stride=STRIDE, paper="Srivastava et al., arXiv:2105.07451")
 def msrf_net(*, base_channels: int = 32, growth_rate: int = 16, variant: Variant = "paper") -> MSRFNet:
-    """MSRF-Net: pairs of scales exchange features in dense blocks; a stream of its own finds the outline.
+    """MSRF-Net: pairs of scales exchange features in dense blocks; a separate stream finds the outline.
 
     base_channels: channels at full size, doubled at each of three halvings; a multiple of 8.
     growth_rate: channels that each layer of a block adds on the finest pair of scales, doubled on the next two.

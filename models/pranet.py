@@ -1,11 +1,11 @@
 """PraNet: a coarse map, then reverse attention from deep to shallow (Fan et al., arXiv:2006.11392).
 
-Follows the published code, which fits the text. `parts` takes away what two ablations of Yu, Yan and Li's paper at
-EndoCV2021 take away (their network, a "parallel Res2Net", is this one). They do not say where reverse attention begins
-without the partial decoder; here it begins at a 1x1 convolution of the deepest map, which adds the least.
+Follows the published code, which agrees with the text. `parts` removes what two ablations of Yu, Yan and Li's
+paper at EndoCV2021 remove (their "parallel Res2Net" is this network). They do not describe the start of reverse
+attention without the partial decoder; here it is a 1x1 convolution of the deepest map, the smallest addition.
 Differs from the code:
-- the encoder is built without its classifier, so 30,498,319 parameters where 32,547,319 are stored;
-- pixels are in [0, 1] and normalized here, as ImageNet was; the prediction comes first, not last;
+- the encoder is built without its classifier: 30,498,319 parameters, 32,547,319 in the stored file;
+- pixels are in [0, 1] and normalized here, like ImageNet; the prediction comes first, not last;
 - reverse attention grows with `width`; at 32 it has the code's 256 and 64 channels.
 """
 
@@ -60,7 +60,7 @@ class PartialDecoder(nn.Module):
 
 
 class ReverseAttention(nn.Module):
-    """Sharpen a coarse map by looking only where it says background."""
+    """Refinement of a coarse map from features of its background."""
 
     def __init__(self, in_channels: int, channels: int, *, kernel: int, depth: int, last: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class ReverseAttention(nn.Module):
 
 
 class CoarseMap(nn.Module):
-    """The first guess: receptive fields on three levels and the partial decoder."""
+    """The first prediction: receptive fields on three levels and the partial decoder."""
 
     def __init__(self, channels: list[int], width: int) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class CoarseMap(nn.Module):
 
 
 class DeepestMap(nn.Module):
-    """The first guess without a partial decoder."""
+    """The first prediction without a partial decoder."""
 
     def __init__(self, channels: list[int]) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class DeepestMap(nn.Module):
 
 
 class PraNet(nn.Module):
-    """Encoder, a first guess, and reverse attention that refines it from level to level."""
+    """Encoder, a first prediction, and reverse attention that refines it level by level."""
 
     def __init__(
         self, encoder: Pyramid, guess: CoarseMap | DeepestMap, reverse: list[ReverseAttention]
@@ -117,7 +117,7 @@ class PraNet(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """image (B, 3, H, W) in [0, 1], H and W multiples of 32 -> logits (B, 1, H, W)
 
-        The prediction first, then what it was refined from, down to the first guess.
+        The prediction first, then the maps it was refined from, down to the first prediction.
         """
         check_size(image, STRIDE)
         _, s8, s16, s32 = self.encoder(self.normalize(image))

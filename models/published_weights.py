@@ -1,6 +1,6 @@
-"""Checkpoints that the authors of a network published, read into ours tensor for tensor.
+"""Checkpoints published by a network's authors, loaded tensor by tensor.
 
-A network's module calls `publish` once, with the names that the authors gave to its parts; nothing else is needed.
+A network's module calls `publish` once, with the authors' names of its parts; nothing else is needed.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _publications: dict[str, _Publication] = {}
 def publish(
     network: str, *, source: str, names: Mapping[str, str], unused: Collection[str] = (), **params: Any
 ) -> None:
-    """Say how published weights of a registered network are named.
+    """Declare the names in published weights of a registered network.
 
-    source: where the authors publish it, as "owner/repository".
+    source: the authors' repository, as "owner/repository".
     names: our module -> the authors' module, each as a dotted path; the longest one that a tensor's name starts with
         is replaced, and a tensor under none of them is named alike in both.
-    unused: the authors' modules that no forward pass reaches; their tensors are left out.
-    params: what the network is built with, so that it is wired as the weights were trained.
+    unused: the authors' modules that no forward pass uses; their tensors are ignored.
+    params: parameters of the network with the wiring of the trained weights.
     """
     if network in _publications:
         raise ValueError(f"two publications of {network!r}")
@@ -45,17 +45,17 @@ def publish(
 
 
 def units(names: Mapping[str, str]) -> dict[str, str]:
-    """The same for blocks that `conv_bn` made, where the authors' block has parts named conv and bn."""
+    """The same for blocks of `conv_bn`, where the authors' block has parts named conv and bn."""
     parts = {"0": "conv", "1": "bn"}
     return {f"{ours}.{i}": f"{theirs}.{part}" for ours, theirs in names.items() for i, part in parts.items()}
 
 
 def load_published(name: str, path: str | Path) -> nn.Module:
-    """Build a network with its authors' published weights, on the CPU, in evaluation mode.
+    """A network with its authors' published weights, on the CPU, in evaluation mode.
 
-    path: a torch file of named tensors and nothing else, in the authors' names, or the same as .safetensors.
-    ValueError: a network without published weights, a file that cannot be read, or one that does not hold exactly
-    the tensors of this network; then every tensor that is missing, not known, or of another shape is named.
+    path: a torch file of named tensors only, in the authors' names, or the same as .safetensors.
+    ValueError: a network without published weights, an unreadable file, or one that does not have exactly the tensors
+    of this network; the message lists every tensor that is missing, unknown, or of another shape.
     """
     if name not in _publications:
         raise ValueError(
@@ -74,9 +74,7 @@ def load_published(name: str, path: str | Path) -> nn.Module:
     found = {key: _as_1x1(value, wanted.get(key)) for key, value in found.items()}
     problems = _problems(wanted, found)
     if problems:
-        raise ValueError(
-            f"{path} does not hold {name} as {publication.source} publishes it: {'; '.join(problems)}"
-        )
+        raise ValueError(f"{path} is not {name} as published in {publication.source}: {'; '.join(problems)}")
     network.load_state_dict({theirs[key]: value for key, value in found.items()})
     return network.eval()
 
@@ -90,7 +88,7 @@ def _renamed(key: str, names: Mapping[str, str]) -> str:
 
 
 def _as_1x1(value: Tensor, shape: torch.Size | None) -> Tensor:
-    """A linear layer's weights as those of a 1x1 convolution, where one is wanted."""
+    """A linear layer's weights as those of a 1x1 convolution, where one is needed."""
     return value[..., None, None] if shape == (*value.shape, 1, 1) else value
 
 

@@ -1,4 +1,4 @@
-"""The list of networks: each builder registers itself where it is defined."""
+"""The registry of networks: each builder registers itself where it is defined."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _entries: dict[str, _Entry] = {}
 def register(
     *, stride: int, paper: str = "", published: int | None = None, smallest_batch: int = 1
 ) -> Callable[[Builder], Builder]:
-    """Add a builder to the list under its own name; `stride` is what H and W must be multiples of.
+    """Register a builder under its function name; `stride` is what H and W must be multiples of.
 
-    `paper` says where the network was proposed, `published` how many parameters somebody printed for it, and
-    `smallest_batch` with how many images it can be trained. The builder takes keyword-only parameters that all have
-    defaults; anything else is a TypeError.
+    `paper` is where the network was proposed, `published` its published number of parameters, and `smallest_batch` the
+    fewest images for training. The builder takes keyword-only parameters that all have defaults; anything else is a
+    TypeError.
     """
 
     def add(builder: Builder) -> Builder:
@@ -48,15 +48,15 @@ def register(
 
 
 def names() -> tuple[str, ...]:
-    """All networks, sorted."""
+    """All networks, sorted by name."""
     return tuple(sorted(_entries))
 
 
 def build(name: str, /, **values: Any) -> nn.Module:
-    """Return a new network with random (or, where asked for, pretrained) weights, in training mode.
+    """A new network with random (or, optionally, pretrained) weights, in training mode.
 
     It maps images (B, 3, H, W), RGB in [0, 1], to a tuple of logits (B, 1, H, W): the prediction, then side
-    outputs. ValueError for an unknown name, for unknown parameters, and for values that the network refuses.
+    outputs. ValueError for an unknown name, unknown parameters, and invalid values.
     """
     known = params(name)
     unknown = [key for key in values if key not in known]
@@ -71,27 +71,27 @@ def params(name: str) -> dict[str, inspect.Parameter]:
 
 
 def stride(name: str) -> int:
-    """H and W of an image must be multiples of this number of pixels."""
+    """Number of pixels of which H and W of an image must be multiples."""
     return _entry(name).stride
 
 
 def smallest_batch(name: str) -> int:
-    """Training needs at least so many images at a time: 2 where BatchNorm meets what is left of a whole map."""
+    """Fewest images at a time in training: 2 if BatchNorm follows global pooling."""
     return _entry(name).smallest_batch
 
 
 def paper(name: str) -> str:
-    """Where the network was proposed."""
+    """The publication that proposed the network."""
     return _entry(name).paper
 
 
 def published(name: str) -> int | None:
-    """How many parameters were printed for it, with or without BatchNorm's statistics; None if nobody did."""
+    """The published number of parameters, with or without BatchNorm's statistics; None if there is none."""
     return _entry(name).published
 
 
 def summary(name: str) -> str:
-    """What the network is, in one line."""
+    """One line on the network."""
     return (inspect.getdoc(_entry(name).builder) or name).splitlines()[0]
 
 

@@ -1,14 +1,14 @@
 """ResUNet (Zhang et al., arXiv:1711.10684): a U-Net of pre-activated residual blocks that halves by stride.
 
-The polyp paper that compares with it (arXiv:1911.07067) describes Zhang's network; the file beside its code is another
-one, which stops with a NameError. variant="paper" (the default) is Zhang's; variant="code" is that file, mended:
+The polyp paper that compares with it (arXiv:1911.07067) describes Zhang's network; the file next to its code is another
+one, which ends in a NameError. variant="paper" (the default) is Zhang's; variant="code" is that file, corrected:
 - widths: base_channels, 64, times 1, 2, 4 and 8 | 16, times 1, 2, 4, 6 and 8, one level deeper;
 - blocks: two conv3 | 1x1, conv3, 1x1;
 - halving: by a strided conv3 | by max pooling; the deepest level has one block | two;
 - doubling: nearest neighbor | conv3 transposed, always to 6 * base_channels channels;
 - the last 1x1 ends in logits | in BatchNorm, then logits.
-Zhang's text does not say how a block's input meets a sum with more channels: here 1x1 and BatchNorm, as is usual. The
-7.8 M parameters it prints are those of the conv3 kernels alone, 7,780,032; biases, BatchNorm and these 1x1 are the
+Zhang's text does not say how a block's input is added to more channels: here with 1x1 and BatchNorm, as is usual. The
+7.8 M parameters it prints are only those of the conv3 kernels, 7,780,032; biases, BatchNorm and these 1x1 are the
 rest of our 8,223,809. A later paper (ColonSegNet's) prints 8,420,077 without saying of what.
 resunet_mod is the same network, trained with Dice loss where resunet has the mean squared error.
 BatchNorm constants, initial weights and the padding of strided and transposed convolutions are those of Keras.
@@ -34,13 +34,13 @@ from orchestrator.models.blocks import (
 )
 from orchestrator.models.registry import register
 
-STRIDE = 16  # what both variants can take; the paper's alone could take 8
+STRIDE = 16  # valid for both variants; the paper's alone could take 8
 
 Variant = Literal["paper", "code"]
 
 
 class UpBlock(nn.Module):
-    """Double the size, look at the skip, convolve."""
+    """Upsampling, concatenation with the skip, convolution."""
 
     def __init__(self, up: nn.Module, residual: Residual) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class UpBlock(nn.Module):
 
 
 class ResUNet(nn.Module):
-    """An encoder whose every level leaves a skip, a bridge, and a decoder that takes them back."""
+    """An encoder with a skip at every level, a bridge, and a decoder that uses the skips."""
 
     def __init__(
         self, encoder: list[nn.Module], bridge: nn.Module, decoder: list[UpBlock], head: nn.Module
@@ -107,7 +107,7 @@ def as_in_paper(base_channels: int) -> ResUNet:
 
 
 def as_in_code(base_channels: int) -> ResUNet:
-    """The network of the file that was published with ResUNet++."""
+    """The network of the file published with ResUNet++."""
     w1, w2, w3, w4, w5 = (base_channels * factor for factor in (1, 2, 4, 6, 8))
     return ResUNet(
         encoder=[
@@ -140,5 +140,5 @@ def resunet(*, base_channels: int | None = None, variant: Variant = "paper") -> 
 
 @register(stride=STRIDE, paper="Jha et al., arXiv:1911.07067")
 def resunet_mod(*, base_channels: int | None = None, variant: Variant = "paper") -> ResUNet:
-    """ResUNet-mod: ResUNet under the name by which a paper trains it with Dice loss."""
+    """ResUNet-mod: ResUNet, under the name of a paper that trains it with Dice loss."""
     return resunet(base_channels=base_channels, variant=variant)

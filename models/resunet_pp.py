@@ -1,20 +1,20 @@
 """ResUNet++ (Jha et al., arXiv:1911.07067): residual U-Net with squeeze-excite, ASPP and attention.
 
-Follows the published Keras code, which fits the text; the paper's figure differs from it:
+Follows the published Keras code, which agrees with the text; the paper's figure differs from it:
 - squeeze-excite is in every block, and skips leave after it (figure: between encoder stages, skips before);
 - the attention block multiplies without a sigmoid, and ASPP branches are added and have no ReLU.
-The paper gives no widths; the code's are base_channels = 16, and 32 has the size that a later paper prints.
+The paper gives no widths; the code has base_channels = 16, and 32 gives the size printed in a later paper.
 BatchNorm constants, initial weights and the padding of strided convolutions are those of Keras; the code draws the
-weights of squeeze-excite from a He normal, here they start like all others.
+weights of squeeze-excite from a He normal distribution, here they are initialized like all others.
 
 Ali et al. (Depth-Wise Separable Atrous Convolution ..., MediaEval 2020) keep it and change both pyramids. Their text
 names no fifth branch, but their sizes, and their code, have one with dilation 24:
 - their resunet++ is resunet_pp with pyramid = "five";
-- resunet_pp_sepconv: those five, each convolution depth-wise, then 1x1, with nothing between them;
-- resunet_pp_daspp_relu: DASPP in the bridge and, in the code alone, in the head too;
-- resunet_pp_daspp: the same without ReLU. No code of it is public; its printed size is that of the one with ReLU.
-DASPP as LiteSeg has it ends in BatchNorm and ReLU, pools the whole map, and its second convolutions are separable;
-here, as in the code, nothing follows, 2 x 2 pixels are pooled, and they are plain: both printed sizes are met exactly.
+- resunet_pp_sepconv: those five, each convolution depth-wise, then 1x1, with nothing in between;
+- resunet_pp_daspp_relu: DASPP in the bridge and, only in the code, in the head too;
+- resunet_pp_daspp: the same without ReLU. Its code is not public; its printed size is that of the one with ReLU.
+LiteSeg's DASPP ends in BatchNorm and ReLU, pools the whole map, and has separable second convolutions; here, as in
+the code, nothing follows, 2 x 2 pixels are pooled, and they are plain: both printed sizes are matched exactly.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from orchestrator.models.blocks import (
 from orchestrator.models.registry import register
 
 STRIDE = 8
-DASPP_STRIDE = 16  # the bridge halves its map once more
+DASPP_STRIDE = 16  # the bridge halves its map again
 FIVE = (6, 12, 18, 1, 24)  # dilations
 POOLED_CHANNELS = 16
 LATER = "Ali et al., MediaEval 2020 (CEUR-WS 2882)"
@@ -61,7 +61,7 @@ def residual(in_channels: int, channels: int, stride: int = 1) -> Residual:
 def separable_conv(
     in_channels: int, channels: int, dilation: int = 1, *, kernel: Literal[1, 3] = 3
 ) -> nn.Sequential:
-    """Every channel alone, then a 1x1 with bias over all of them; keeps H and W."""
+    """A depth-wise convolution, then a 1x1 with bias; keeps H and W."""
     padding = dilation * (kernel // 2)
     alone = nn.Conv2d(
         in_channels, in_channels, kernel, padding=padding, dilation=dilation, groups=in_channels, bias=False
@@ -70,7 +70,7 @@ def separable_conv(
 
 
 class DeepPyramid(nn.Module):
-    """DASPP: next to the map itself its 1x1, three dilated views convolved again, and its average over 2 x 2."""
+    """DASPP: the map itself, its 1x1, three dilated views convolved again, and its average over 2 x 2."""
 
     def __init__(self, in_channels: int, channels: int, *, relu: bool) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class DeepPyramid(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multiply a deep map by what the skip and the map itself say; no sigmoid, as published."""
+    """A deep map multiplied by attention weights from the skip and itself; without a sigmoid, as published."""
 
     def __init__(self, skip_channels: int, channels: int) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class Attention(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Attend, double the size, look at the skip, convolve."""
+    """Attention, upsampling, concatenation with the skip, convolution."""
 
     def __init__(self, deep_channels: int, skip_channels: int, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the outputs of a network are trained on, where that is not the mask alone."""
+"""Targets of a network's outputs, where that is not only the mask."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Supervision:
-    """What one output is trained on, and how much its loss counts.
+    """Target and loss weight of one output.
 
     The outline is a line of one pixel along the inner side of the mask's border.
     """
@@ -20,5 +20,5 @@ class Supervision:
 
 
 def supervision(network: nn.Module) -> tuple[Supervision, ...]:
-    """One for each output of a network that says so by an attribute of this name; else empty: all on the mask."""
+    """One for each output, from the network's attribute of this name; empty without it: all outputs on the mask."""
     return getattr(network, "supervision", ())

@@ -1,15 +1,16 @@
-"""UACANet: attention along rows and columns, then to what the last map left uncertain (Kim et al., arXiv:2107.02368).
+"""UACANet: attention along rows and columns, then to uncertain areas of the last map (Kim et al., arXiv:2107.02368).
 
-Two sizes: S works on 32 channels, L on 256 and keeps the last stage at 1/16. Both widen the encoder's late 3x3
-convolutions, S by 2 and 4 although it keeps all strides. Where the authors' code differs from the text, variant="paper"
-(the default) and variant="code", from which all published numbers come, do this:
+Two sizes: S has 32 channels, L has 256 and keeps the last stage at 1/16. Both dilate the encoder's late 3x3
+convolutions, S by 2 and 4 although it keeps all strides. Where the authors' code differs from the text,
+variant="paper" (the default) and variant="code", the source of all published numbers, are:
 - axial attention: along the columns, and along the rows | maps are reshaped without being transposed, so on
   square maps both attend along the rows, with one W x W table for the whole map;
 - context vectors: sums of features over foreground, background and uncertain area | the same reshape, so sums
-  over a mixture of channels and places.
-Both have as many parameters, and weights of one fit the other. As in the code, the axial attention divides by nothing
-before its softmax, context vectors are sums and not means, and convolutions start from He's normal distribution.
-The encoder is built without its classifier: 24,855,874 (S) and 67,108,994 (L) parameters, 2,049,000 below the stored.
+  over a mixture of channels and positions.
+Both have equally many parameters, and weights of one fit the other. As in the code, axial attention has no scaling
+before its softmax, context vectors are sums and not means, and convolutions are initialized from He's normal
+distribution. The encoder is built without its classifier: 24,855,874 (S) and 67,108,994 (L) parameters, 2,049,000 fewer
+than stored.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ STRIDE_S, STRIDE_L = 32, 16
 
 
 class SelfAttention(nn.Module):
-    """Every place looks at all places of its column (or row); what it finds is added, at first not at all.
+    """Attention of every position to its column (or row); the result is added with a factor that starts at 0.
 
-    as_code: tokens are cut out of the map by a reshape, as the authors' code does it.
+    as_code: tokens are formed by a reshape of the map, as in the authors' code.
     """
 
     def __init__(self, channels: int, along: Literal["height", "width"], *, as_code: bool) -> None:
@@ -58,7 +59,7 @@ class SelfAttention(nn.Module):
     def _axial(self, *maps: Tensor) -> Tensor:
         if self.along == "height":
             maps = tuple(x.transpose(2, 3) for x in maps)
-        query, key, value = (x.permute(0, 2, 3, 1) for x in maps)  # (B, lines, places, channels)
+        query, key, value = (x.permute(0, 2, 3, 1) for x in maps)  # (B, lines, positions, channels)
         found = F.scaled_dot_product_attention(query, key, value, scale=1.0).permute(0, 3, 1, 2)
         return found.transpose(2, 3) if self.along == "height" else found
 
@@ -103,7 +104,7 @@ class Decoder(nn.Module):
 
 
 class ContextAttention(nn.Module):
-    """UACA: every place looks at three vectors: what is polyp, what is not, and what the last map was unsure of."""
+    """UACA: attention of every position to three vectors: polyp, background, and uncertain area of the last map."""
 
     def __init__(self, channels: int, *, as_code: bool) -> None:
         super().__init__()
@@ -138,7 +139,7 @@ class ContextAttention(nn.Module):
 
     @staticmethod
     def _areas(logits: Tensor) -> Tensor:
-        """logits (B, 1, h, w) -> how much of a place is polyp, not polyp, uncertain: (B, 3, h, w) in 0..0.5"""
+        """logits (B, 1, h, w) -> degree of polyp, background, uncertain: (B, 3, h, w) in 0..0.5"""
         sure = logits.sigmoid() - 0.5
         return torch.cat([F.relu(sure), F.relu(-sure), 0.5 - sure.abs()], dim=1)
 
@@ -153,7 +154,7 @@ class ContextAttention(nn.Module):
 
 
 class UACANet(nn.Module):
-    """Encoder, one receptive field with attention per level, decoder, and three times context attention."""
+    """Encoder, one receptive field with attention per level, decoder, and three context attentions."""
 
     def __init__(self, encoder: Pyramid, width: int, *, stride: int, as_code: bool) -> None:
         super().__init__()
@@ -192,7 +193,7 @@ def _uacanet(
         raise ValueError(f"variant must be 'paper' or 'code', got {variant!r}")
     pyramid = Pyramid(encoder, pretrained=pretrained, weights=weights)
     if not all(hasattr(pyramid.body, stage) for stage in ("layer3", "layer4")):
-        raise ValueError(f"encoder {encoder!r} is not a ResNet; resnet50 or res2net50d would do")
+        raise ValueError(f"encoder {encoder!r} is not a ResNet; use resnet50 or res2net50d")
     if size == "S":
         dilate(pyramid.body.layer3, 2)
         dilate(pyramid.body.layer4, 4)
@@ -211,9 +212,9 @@ def uacanet_s(
     weights: str | None = None,
     variant: Literal["paper", "code"] = "paper",
 ) -> UACANet:
-    """UACANet-S: axial attention, then attention to polyp, background and what is uncertain; 32 channels.
+    """UACANet-S: axial attention, then attention to polyp, background and uncertain areas; 32 channels.
 
-    width: channels behind the encoder, a multiple of 8.
+    width: channels after the encoder, a multiple of 8.
     encoder: a timm ResNet; by default Res2Net-50 v1b 26w 4s, the paper's.
     pretrained: download its ImageNet weights, from which all published numbers start.
     weights: read them from this local file instead.
@@ -231,7 +232,7 @@ def uacanet_l(
     weights: str | None = None,
     variant: Literal["paper", "code"] = "paper",
 ) -> UACANet:
-    """UACANet-L: axial attention, then attention to polyp, background and what is uncertain; 256 channels.
+    """UACANet-L: axial attention, then attention to polyp, background and uncertain areas; 256 channels.
 
     Its parameters are those of uacanet_s.
     """

@@ -1,4 +1,4 @@
-"""U-Net with BatchNorm (Ronneberger et al., arXiv:1505.04597), laid out as the widely used brain-MRI U-Net.
+"""U-Net with BatchNorm (Ronneberger et al., arXiv:1505.04597), in the layout of the widely used brain-MRI U-Net.
 
 Five widths, each twice the one before. Differs from the paper: convolutions keep the size, so nothing is
 cropped; BatchNorm after every one of them; the skip comes second in each concatenation.
@@ -17,7 +17,7 @@ STRIDE = 16
 
 
 class UpBlock(nn.Module):
-    """Double the size, look at the skip, convolve twice."""
+    """Upsampling, concatenation with the skip, two convolutions."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()

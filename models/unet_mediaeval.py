@@ -1,5 +1,5 @@
-"""The U-Net that two polyp papers compare with: ResUNet++ (Jha et al., arXiv:1911.07067) and its depth-wise
-separable successor at MediaEval 2020, which prints its size.
+"""The U-Net baseline of two polyp papers: ResUNet++ (Jha et al., arXiv:1911.07067) and its depth-wise separable
+successor at MediaEval 2020, which prints its size.
 
 Follows their Keras code, since neither paper describes it. It differs from U-Net (arXiv:1505.04597) in more than its
 widths of 16 to 256: convolutions keep the size and have bias and BatchNorm; the bottom has two blocks; every
@@ -66,7 +66,7 @@ class UNetMediaEval(nn.Module):
 
 @register(stride=STRIDE, paper="Jha et al., arXiv:1911.07067", published=3_588_997)
 def unet_mediaeval(*, base_channels: int = 16) -> UNetMediaEval:
-    """The smaller U-Net that the ResUNet++ papers compare with.
+    """The smaller U-Net baseline of the ResUNet++ papers.
 
     base_channels: channels at full size, doubled at each of four halvings.
     """

@@ -1,11 +1,11 @@
-"""U-Net++: U-Nets of every depth in one, their skips densely joined (Zhou et al., arXiv:1807.10165).
+"""U-Net++: U-Nets of every depth in one, with dense skips (Zhou et al., arXiv:1807.10165).
 
 variant="paper" (the default) is the authors' Keras code, at the 9.04 M parameters that their paper prints: two
-conv3-ReLU in a node with dropout behind each and no BatchNorm, 2x2 transposed convolutions. variant="port" is the most
-used PyTorch port: conv3-BatchNorm-ReLU, no dropout, maps enlarged bilinearly with all their channels. GMSRF-Net's
-paper, which compares with U-Net++, does not say which one it ran.
-With deep supervision, of the paper's two ways to predict this is the one that reads the deepest head alone; the others
-are side outputs. The authors' L2 of 1e-4 on every kernel is a matter of the recipe, as weight_decay.
+conv3-ReLU in a node, each followed by dropout, without BatchNorm, 2x2 transposed convolutions. variant="port" is the
+most used PyTorch port: conv3-BatchNorm-ReLU, no dropout, maps upsampled bilinearly with all their channels. GMSRF-Net's
+paper, which compares with U-Net++, does not say which one it ran. With deep supervision, of the paper's two ways to
+predict, the deepest head is the prediction; the others are side outputs. The authors' L2 of 1e-4 on every kernel
+belongs to the recipe, as weight_decay.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NUM_LEVELS = 5
 
 
 def convs(in_channels: int, channels: int, dropout: float, norm: bool) -> nn.Sequential:
-    """Twice conv3 with bias, BatchNorm where asked for, ReLU, dropout where it is above zero."""
+    """Twice conv3 with bias, optional BatchNorm, ReLU, dropout if above zero."""
     layers: list[nn.Module] = []
     for into in (in_channels, channels):
         layers.append(nn.Conv2d(into, channels, 3, padding=1))
@@ -36,7 +36,7 @@ def convs(in_channels: int, channels: int, dropout: float, norm: bool) -> nn.Seq
 
 
 class Node(nn.Module):
-    """All maps that a level has so far, and the newest of the level below, to one more."""
+    """All maps of a level so far, and the newest of the level below, to one new map."""
 
     def __init__(self, num_maps: int, channels: int, dropout: float, *, port: bool) -> None:
         super().__init__()
@@ -103,11 +103,11 @@ def unet_pp(
     dropout: float = 0.5,
     variant: Literal["paper", "port"] = "paper",
 ) -> UNetPP:
-    """U-Net++: U-Nets of every depth in one, their skips densely joined.
+    """U-Net++: U-Nets of every depth in one, with dense skips.
 
     base_channels: channels at full size, doubled at each of four halvings.
-    deep_supervision: a head for each of the four U-Nets, not for the deepest alone.
-    dropout: share of zeros behind each convolution, in [0, 1); of variant="paper" alone.
+    deep_supervision: a head for each of the four U-Nets, not only for the deepest.
+    dropout: share of zeros after each convolution, in [0, 1); only for variant="paper".
     variant: see the module.
     """
     check_multiple("base_channels", base_channels)

@@ -57,7 +57,7 @@ def test_pruning_keeps_what_a_dataset_needs_unless_there_is_a_bound(run):
     assert {row["size"] for row in done["kept"]} < {"32", "64", "original"}
     assert len(done["removed"]) + len(done["kept"]) == 3
     assert "removed" in run("data cache --prune --max-gb 0")[1]
-    assert "holds nothing yet" in run("data cache")[1]
+    assert "is empty" in run("data cache")[1]
 
 
 def test_a_bound_without_prune_is_refused(run):

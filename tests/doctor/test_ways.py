@@ -143,10 +143,10 @@ def test_an_mlflow_server_that_is_away_is_a_failure_that_says_so():
     ("status", "body", "words"),
     [
         (401, "no", "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
-        (200, "<html>hello", "is no MLflow server"),
-        (404, "not found", "is no MLflow server (404)"),
+        (200, "<html>hello", "is not an MLflow server"),
+        (404, "not found", "is not an MLflow server (404)"),
         (200, "2.9.1", "is of version 2.9.1"),
-        (503, "busy", "is no MLflow server (503)"),
+        (503, "busy", "is not an MLflow server (503)"),
     ],
 )
 def test_what_is_wrong_with_a_server_is_told(monkeypatch, status: int, body: str, words: str):

@@ -81,7 +81,7 @@ def test_weights_of_another_encoder_are_refused(tmp_path, name):
 
 
 def test_an_encoder_that_is_no_hrnet_is_refused():
-    with pytest.raises(ValueError, match="'resnet50' is not an HRNet; hrnet_w18_small_v2"):
+    with pytest.raises(ValueError, match="'resnet50' is not an HRNet; use hrnet_w18_small_v2"):
         offline("hrnet_w48", encoder="resnet50")
 
 

@@ -197,7 +197,7 @@ def test_every_difference_to_the_published_tensors_is_named(path):
     state["agg1.conv6.bias"] = state.pop("agg1.conv_upsample1.bn.bias")
     state["ra4_conv6.conv.weight"] = state.pop("ra4_conv5.conv.weight")
     torch.save(state, path)
-    with pytest.raises(ValueError, match="pranet as DengPingFan/PraNet publishes it") as caught:
+    with pytest.raises(ValueError, match="pranet as published in DengPingFan/PraNet") as caught:
         models.load_published("pranet", path)
     message = str(caught.value)
     assert "2 missing: agg1.conv_upsample1.bn.bias, ra4_conv5.conv.weight;" in message
@@ -241,7 +241,7 @@ def test_a_checkpoint_of_a_training_script_is_read_as_data_parallel_wrote_it(pat
 def test_a_checkpoint_without_named_tensors_is_refused_with_what_it_holds(path):
     torch.save({"epoch": 3, "loss": 0.5}, path)
     with pytest.raises(
-        ValueError, match=r"holds something else: epoch, loss; expected .* under one of state_dict"
+        ValueError, match=r"has other content: epoch, loss; expected .* under one of state_dict"
     ):
         models.load_published("pranet", path)
 

@@ -90,7 +90,7 @@ def test_the_ray_of_another_user_is_left_alone_by_auto_and_that_is_said(dead, mo
     (tmp_path / "ray" / "ray_current_cluster").write_text(dead)
     monkeypatch.setattr("orchestrator.ray_cluster.machine.os.getuid", lambda: tmp_path.stat().st_uid + 1)
     assert reach_cluster("auto") is None
-    assert f"a Ray of another user (uid {tmp_path.stat().st_uid}) runs at {dead}" in caplog.text
+    assert f"a Ray of another user (uid {tmp_path.stat().st_uid}) at {dead}" in caplog.text
 
 
 @pytest.mark.parametrize(

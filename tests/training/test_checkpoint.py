@@ -48,7 +48,7 @@ def test_a_checkpoint_that_was_cut_short_is_told_and_its_fit_starts_anew(tmp_pat
     whole = (tmp_path / "checkpoint.pt").read_bytes()
     (tmp_path / "checkpoint.pt").write_bytes(whole[:left])
     assert load_checkpoint(tmp_path, "abc") is None
-    assert "checkpoint.pt was cut short" in caplog.text
+    assert "checkpoint.pt was truncated" in caplog.text
     (tmp_path / "checkpoint.pt").write_bytes(bytes(len(whole)))  # space was given, and nothing written
     assert load_checkpoint(tmp_path, "abc") is None
 

@@ -106,7 +106,7 @@ def test_a_table_of_a_whole_publication_serves_a_part_of_it(tmp_path):
 def test_a_table_that_names_no_image_is_refused_with_names_of_both(tmp_path):
     (problem,) = table(tmp_path, "name,group\nx1,a\nx2,b\n").problems
     assert "names no image: its rows are named 'x1' (line 2), 'x2' (line 3)" in problem
-    assert "images are named as 'c0', 'c1', 'c2'" in problem
+    assert "images are named 'c0', 'c1', 'c2'" in problem
     assert "it has no rows" in table(tmp_path, "name,group\n").problems[0]
 
 
@@ -219,7 +219,7 @@ def test_groups_that_are_one_number_written_in_two_ways_are_named(tmp_path, othe
 @pytest.mark.parametrize(
     ("cell", "words"),
     [
-        ("#REF!", "errors or formulas of a spreadsheet: '#REF!'; mend them"),
+        ("#REF!", "errors or formulas of a spreadsheet: '#REF!'; correct them"),
         ("#WERT!", "errors or formulas"),
         ("####", "errors or formulas"),
         ("=A1", "errors or formulas"),

@@ -161,7 +161,7 @@ def test_grey_bilevel_and_inverted_tiffs_are_read(tmp_path):
 @pytest.mark.parametrize("suffix", ["tif", "png"])
 def test_sixteen_bits_are_refused(tmp_path, suffix):
     path = put(tmp_path / f"deep.{suffix}", MASK.astype(np.uint16) * 257)
-    with pytest.raises(BadData, match="expected 8 bits a channel"):
+    with pytest.raises(BadData, match="expected 8 bits per channel"):
         read_image(path)
 
 

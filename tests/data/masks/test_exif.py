@@ -85,7 +85,7 @@ def test_all_pairs_of_tags_are_read_as_the_user_says(tmp_path, exif):
     assert all(together(dataset)) and len(dataset.cases) == 64
     assert {(case.height, case.width) for case in dataset.cases} == {SCENE.shape}
     assert check_dataset(dataset) == []
-    assert any(f"as --exif {exif} says" in remark for remark in dataset.remarks)
+    assert any(f"(--exif {exif})" in remark for remark in dataset.remarks)
 
 
 @pytest.mark.parametrize("square", [False, True])

@@ -40,13 +40,13 @@ def test_one_mask_for_nearly_all_images_is_refused_with_the_way_out(tmp_path, nu
     found = refused(tmp_path, made, "--allow-empty")
     assert f"{num_same} of {num_same + num_own} images with a polyp have exactly the same mask" in found
     dataset, _ = add(tmp_path, made, "--allow-empty", "--mask-values", "128-255")
-    assert any(f"{num_same} images share a mask" in remark for remark in dataset.remarks)
+    assert any(f"{num_same} images have exactly the same mask" in remark for remark in dataset.remarks)
 
 
 def test_few_images_with_one_mask_are_no_refusal(tmp_path):
     dataset, _ = add(tmp_path, files([MASKS[0]] * 4))
     assert dataset.remarks[0].startswith(
-        "4 images share a mask, pixel for pixel, with other images (0, 1, 2 and 1 more)"
+        "4 images have exactly the same mask as other images (0, 1, 2 and 1 more)"
     )
 
 

@@ -154,7 +154,7 @@ def test_a_file_is_checked_against_the_twins_it_was_made_with(written):
 
 def test_a_file_of_an_older_format_is_refused_with_words(tmp_path):
     (tmp_path / "split.json").write_text('{"format": 1, "name": "five-fold-seed0"}')
-    with pytest.raises(BadSplit, match=r"format: expected 2, found 1, .* anew"):
+    with pytest.raises(BadSplit, match=r"format: expected 2, found 1: .* again"):
         read_plan(tmp_path / "split.json", [VIDEOS], [])
 
 
