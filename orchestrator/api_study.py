@@ -115,7 +115,7 @@ class Study(StoredStudy):
         with mistakes.noted():
             check_uri(self.uri)
             refuse_locked_out(self.uri)
-        mistakes.tell()
+        mistakes.raise_all()
         check_options(self._spec, self.space)
         if len(self._spec.objectives) > 1 and self._spec.race is None:
             self.display.note("several objectives: every trial gets all its folds (--race none)")

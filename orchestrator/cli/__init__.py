@@ -37,7 +37,7 @@ from orchestrator.cli.console.printing import err, plain
 from orchestrator.cli.data import datasets as data
 from orchestrator.common.errors import BadData, FitFailed, UserError
 from orchestrator.common.faults import machine_fault
-from orchestrator.common.interruption import RUN_AGAIN, asked, exit_code, listening
+from orchestrator.common.interruption import RUN_AGAIN, exit_code, listening, requested_signal
 from orchestrator.common.redaction import without_secrets
 
 
@@ -96,7 +96,7 @@ def main() -> None:
         try:
             _run()
         except BaseException as end:
-            signum = asked()
+            signum = requested_signal()
             if signum is None or (isinstance(end, SystemExit) and not end.code):
                 raise
             # Whatever came of it: a scheduler sends its signal to every process, and what those say then is no matter.

@@ -44,7 +44,7 @@ def command(name: str, kind: Kind) -> Callable[..., None]:
             text = render(name, values)
         with mistakes.noted():
             refuse_search(values.get("search", ()))
-        mistakes.tell()
+        mistakes.raise_all()
         if out is None:
             print(text, end="")
         else:

@@ -254,11 +254,11 @@ def compare(
         with mistakes.noted():
             found[name] = find_study(home, name).snapshot()
             tell_damage(found[name])
-    mistakes.tell()
+    mistakes.raise_all()
     for name, _, number in (name.partition(":") for name in studies):
         with mistakes.noted():
             contenders.append(comparison.compared_system(found[name], number, metric))
-    mistakes.tell()
+    mistakes.raise_all()
     rows = comparison.compare(contenders)
     if plot is not None:
         plot.parent.mkdir(parents=True, exist_ok=True)

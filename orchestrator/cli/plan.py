@@ -77,7 +77,7 @@ def plan(
         chosen = torch.device(device_here(device))
     with mistakes.noted():
         refuse_what_would_fail(home, cache, device, gpus=[0])
-    mistakes.tell()
+    mistakes.raise_all()
     split, rows = _forecasts(space, choice, chosen, given, gpus, sampled, failures)
     where = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else "CPU"
     if as_json:
@@ -155,9 +155,9 @@ def _speeds(
     """How fast each configuration trains on this device; the first with the batches of every width."""
     from orchestrator.data.cache.frames import cached_cases
     from orchestrator.search.forecast.plan import measure
-    from orchestrator.training.process import settle
+    from orchestrator.training.process import configure_process
 
-    settle()
+    configure_process()
     speeds: list[Speed] = []
     with bar("timing") as on_progress:
         for done, configuration in enumerate(configurations, start=1):

@@ -55,7 +55,7 @@ def leaderboard(
         found = find_study(home.expanduser().resolve(), study).snapshot()
     with mistakes.noted():
         known_metric(metric)
-    mistakes.tell()
+    mistakes.raise_all()
     tell_damage(found)
     rows = board(found, metric)
     if as_json:
@@ -161,7 +161,7 @@ def _found(home: Path, study: str | None, metric: str, export: Path | None, uri:
     if uri is not None:
         with mistakes.noted():
             check_uri(uri)
-    mistakes.tell()
+    mistakes.raise_all()
     tell_damage(found)
     return found
 

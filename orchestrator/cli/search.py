@@ -66,7 +66,7 @@ def fit(
     from orchestrator.search.space.builds import check_builds, check_weights, override
     from orchestrator.search.space.space_file import load_space
     from orchestrator.study.loading import DataChoice
-    from orchestrator.training.process import settle
+    from orchestrator.training.process import configure_process
 
     home = home.expanduser().resolve()
     choice, mistakes = DataChoice(home, data, (), splits, holdout, seed, near_duplicates, cache), Mistakes()
@@ -81,7 +81,7 @@ def fit(
         chosen = torch.device(device_here(device))
     with mistakes.noted():
         refuse_what_would_fail(home, cache, device, gpus=[0])
-    mistakes.tell()
+    mistakes.raise_all()
     sources, _, plan = load_split(choice, fold=fold)
     warn_of_lopsided(plan, sources)
     specs = fold_specs(configuration, plan)
@@ -95,7 +95,7 @@ def fit(
         out.print(epoch_line(row, configuration.recipe.epochs), highlight=False)
         return True
 
-    settle()
+    configure_process()
     loader_workers = min(8, usable_cpus() - 1) if chosen.type == "cuda" else 0
     FitJobRunner(home, cache or home / "cache", ledger)(specs[fold], chosen, loader_workers, show)
     record = ledger.read(specs[fold].fit_id)
@@ -207,7 +207,7 @@ def refuse_before_upload(file: Path, given: Mapping[str, Any]) -> None:
         specification(given)
     with mistakes.noted():
         check_builds(load_space(file))
-    mistakes.tell()
+    mistakes.raise_all()
 
 
 def device_here(device: str) -> str:

@@ -120,7 +120,7 @@ def run_as_job(
         refuse_size(submission.files)
     with mistakes.noted():
         server: JobServer = job_server(address)
-    mistakes.tell()
+    mistakes.raise_all()
     job = submit(server, submission)
     out.print(f"job {job.id}: {shlex.join(submission.words)}", highlight=False)
     if detach:

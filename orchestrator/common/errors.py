@@ -102,7 +102,7 @@ class Mistakes:
         except UserError as mistake:
             self.found.append(mistake)
 
-    def tell(self) -> None:
+    def raise_all(self) -> None:
         """Raise what was recorded: a single mistake as it is, several as `Several`."""
         if self.found:
             raise self.found[0] if len(self.found) == 1 else Several(self.found)

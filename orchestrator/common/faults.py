@@ -69,7 +69,7 @@ def machine_fault(error: BaseException | None) -> MachineFault | None:
     return None
 
 
-def lasts(error: BaseException) -> bool:
+def is_persistent(error: BaseException) -> bool:
     """Whether an immediate retry is useless: no space, or a read-only file system."""
     return any(
         (isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS))
@@ -83,7 +83,7 @@ def is_loss(error: BaseException) -> bool:
     return any(re.search(LOSS, f"{type(one).__name__}: {one}") for one in chain(error))
 
 
-def is_of_ray(error: BaseException) -> bool:
+def is_ray_failure(error: BaseException) -> bool:
     """Whether Ray reports lost or overloaded processes, nodes or objects, and not a failure of our code in them."""
     names = [(type(one).__module__, type(one).__name__) for one in chain(error)]
     return any(module == "ray.exceptions" and "TaskError" not in name for module, name in names)
@@ -98,7 +98,7 @@ def fault_in_words(text: str) -> MachineFault | None:
     return None
 
 
-def was_of_the_machine(error: str) -> bool:
+def was_machine_fault(error: str) -> bool:
     """Whether a recorded failure of a trial was caused by the machine."""
     return fault_in_words(error) is not None or re.search(WORKER_GONE, error) is not None
 

@@ -43,7 +43,7 @@ class _Request:
     is_listening = False
 
 
-def asked() -> int | None:
+def requested_signal() -> int | None:
     """The signal that requested this process to end, if any."""
     return _Request.signum
 
@@ -53,7 +53,7 @@ def seconds_since() -> float:
     return 0.0 if _Request.signum in (None, *WITHOUT_DEADLINE) else time.monotonic() - _Request.at
 
 
-def raise_if_asked() -> None:
+def raise_if_requested() -> None:
     """Raise `Interrupted` if this process was requested to end."""
     if _Request.signum is not None:
         raise Interrupted(_Request.signum)
@@ -72,7 +72,7 @@ def listening() -> Iterator[None]:
         return
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
     _Request.signum, _Request.is_listening = None, True
-    listen_again()
+    reinstall_handlers()
     try:
         yield
     finally:
@@ -81,7 +81,7 @@ def listening() -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def listen_again() -> None:
+def reinstall_handlers() -> None:
     """Install the handlers again after a library replaced them. SIGHUP stays ignored under `nohup`."""
     if not _Request.is_listening or threading.current_thread() is not threading.main_thread():
         return
@@ -92,7 +92,7 @@ def listen_again() -> None:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Context that defers signals to the end of the outermost such block; the code in it checks `asked` itself."""
+    """Context that defers signals to the end of the outermost such block; code in it checks `requested_signal`."""
     with listening():
         _Request.num_deferred += 1
         try:
@@ -100,7 +100,7 @@ def held_back() -> Iterator[None]:
         finally:
             _Request.num_deferred -= 1
         if not _Request.num_deferred:
-            raise_if_asked()
+            raise_if_requested()
 
 
 def _on_signal(signum: int, frame: FrameType | None) -> None:

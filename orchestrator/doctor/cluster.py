@@ -48,8 +48,8 @@ class Examiner:
     def num_gpus(self) -> int:
         return local.num_gpus()
 
-    def look(self, node: str, request: local.Request) -> list[Finding]:
-        return local.look(node, request)
+    def check_node(self, node: str, request: local.Request) -> list[Finding]:
+        return local.check_node(node, request)
 
     def free_port(self, host: str) -> int:
         return network.free_port(host)
@@ -133,12 +133,12 @@ class Cluster:
                 ask = self._in_time(actor, deadline)
                 self._note(name, "clock", clock.judge(clock.measure(ask)))
 
-    def look(self, request: local.Request) -> None:
+    def check_node(self, request: local.Request) -> None:
         remedy = "find what hangs on this node, and run the command there with --address local"
         names = [*self.actors]
         answers = self._ask(
             "checks",
-            lambda name, actor: actor.look.remote(name, self._of(name, names, request)),
+            lambda name, actor: actor.check_node.remote(name, self._of(name, names, request)),
             local.LONGEST_S + ANSWER_S,
             remedy,
         )

@@ -107,7 +107,7 @@ def _alone(scope: Scope, request: local.Request, found: list[Finding], stage: Ca
     """Check this machine, where a search would start Ray."""
     node = shared_home.host()
     found += run_checks(node, [Check("token", partial(token.sound, True)), Check("ports", network.free)])
-    found += local.look(node, request)
+    found += local.check_node(node, request)
     stage("all-reduce")
     found += [
         Finding("all-reduce", node, *one)
@@ -131,7 +131,7 @@ def _cluster(
             examined.start()
             examined.clocks()
             stage(f"{len(living)} nodes")
-            examined.look(request)
+            examined.check_node(request)
             stage("all-reduce")
             examined.exchange(scope.interface, scope.device)
             stage("a training step on each")

@@ -40,7 +40,7 @@ class Request:
     has_token: bool = False
 
 
-def look(node: str, request: Request) -> list[Finding]:
+def check_node(node: str, request: Request) -> list[Finding]:
     """Findings of every check of this node, within `LONGEST_S`, whatever hangs."""
     return run_checks(node, checks(node, request))
 

@@ -36,7 +36,7 @@ def render(kind: str, values: Mapping[str, Any]) -> str:
     if KINDS[kind].in_container:
         with mistakes.noted():
             refuse_outside_container(known)
-    mistakes.tell()
+    mistakes.raise_all()
     return _environment(_language(file)).get_template(file).render(asdict(cluster) | ALWAYS)
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from orchestrator.common.faults import fault_of
 from orchestrator.common.hosts import why_silent
-from orchestrator.common.interruption import asked, exit_code, seconds_since
+from orchestrator.common.interruption import exit_code, requested_signal, seconds_since
 
 logger = logging.getLogger(__name__)
 CHECK_S = 3.0
@@ -69,5 +69,5 @@ def _watch(address: str, over: threading.Event, end: Callable[[str], None]) -> N
 def _end(why: str) -> None:
     """Exit at once: any call of Ray would wait for the head."""
     logger.error("%s", why)
-    signum = asked()
+    signum = requested_signal()
     os._exit(FAULT_CODE if signum is None else exit_code(signum))

@@ -18,7 +18,7 @@ from orchestrator.common.allocator import KEEP_FREED_MEMORY
 from orchestrator.common.environment import environment
 from orchestrator.common.errors import BadMachine
 from orchestrator.common.hosts import refuse_user, why_silent
-from orchestrator.common.interruption import held_back, listen_again
+from orchestrator.common.interruption import held_back, reinstall_handlers
 from orchestrator.common.private_api import private
 from orchestrator.ray_cluster.claims import claimed
 from orchestrator.ray_cluster.head import head_watched
@@ -215,7 +215,7 @@ def _signals_stay_ours() -> Iterator[None]:
         yield
     finally:
         utils.set_sigterm_handler = theirs
-        listen_again()
+        reinstall_handlers()
 
 
 def shape_lanes(nodes: list[dict[str, Any]], machine: Machine, num_lanes: int | None = None) -> Shape:

@@ -7,7 +7,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from ray.tune import Callback
 
-from orchestrator.common.interruption import listen_again
+from orchestrator.common.interruption import reinstall_handlers
 from orchestrator.search.budget.limits import End
 from orchestrator.search.engine import Engine
 from orchestrator.search.optuna_trials import OptunaTrials
@@ -48,7 +48,7 @@ class ReportingCallback(Callback):
 
     def setup(self, *_: Any, **info: Any) -> None:
         """Tune has just taken SIGUSR1, to end as if it were done."""
-        listen_again()
+        reinstall_handlers()
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         config = trial.config

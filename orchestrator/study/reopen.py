@@ -14,7 +14,7 @@ from pathlib import Path
 from optuna.trial import TrialState
 from sqlalchemy import bindparam, create_engine, text
 
-from orchestrator.common.faults import was_of_the_machine
+from orchestrator.common.faults import was_machine_fault
 from orchestrator.common.files import write_atomically
 from orchestrator.common.private_api import private
 from orchestrator.search.store.optuna_storage import open_database, trouble_told
@@ -28,7 +28,7 @@ def reopen(home: StudyStore) -> tuple[int, ...]:
     hurt = [
         trial
         for trial in home.stored_trials()
-        if trial.state == TrialState.FAIL and was_of_the_machine(trial.user_attrs.get("error", ""))
+        if trial.state == TrialState.FAIL and was_machine_fault(trial.user_attrs.get("error", ""))
     ]
     if not hurt:
         return ()

@@ -18,8 +18,8 @@ from ray import tune
 from ray.tune import TuneConfig, Tuner
 
 from orchestrator.common.errors import FitFailed
-from orchestrator.common.faults import is_of_ray, machine_fault
-from orchestrator.common.interruption import asked, held_back, raise_if_asked
+from orchestrator.common.faults import is_ray_failure, machine_fault
+from orchestrator.common.interruption import held_back, raise_if_requested, requested_signal
 from orchestrator.data.splits.outer_folds import outer_plans
 from orchestrator.data.splits.plan import group_of_case
 from orchestrator.ray_cluster.machine import Machine, cluster, open_widths, reach_cluster, shape_lanes
@@ -99,7 +99,7 @@ def run_study(
         watch = ProgressMonitor(study.home, purse, study.race, report.progress)
         watch.follow(engine, study.home.optuna_study().get_trials(deepcopy=False))
         with held_back(), report, watch, cluster(machine):
-            raise_if_asked()
+            raise_if_requested()
             choice = settle_width(study, machine, work, watch)
             if choice is not None:
                 machine = replace(machine, workers_per_fit=choice.width)
@@ -122,11 +122,11 @@ def run_study(
                         _search(study, engine, lanes, stop, word)
                     if purse.end is not None and purse.end.by == "failures":
                         raise FitFailed(purse.end.why)
-                    raise_if_asked()
+                    raise_if_requested()
                     is_settled = reevaluate(
                         study.home, study.rescore, lanes, purse, stop.stop_all, watch, report
                     )
-                    raise_if_asked()
+                    raise_if_requested()
                     if lanes.broken is not None:
                         raise FitFailed(lanes.broken)
                     if is_settled:
@@ -244,7 +244,7 @@ def _search(
             num_tried = 1 if word.num_reported > num_finished else num_tried + 1
             num_finished = word.num_reported
             fault = machine_fault(failure)
-            if asked() is not None or num_tried == MAX_TUNES or not is_of_ray(failure):
+            if requested_signal() is not None or num_tried == MAX_TUNES or not is_ray_failure(failure):
                 if fault is None:
                     raise
                 raise fault from failure

@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.tune import Stopper
 
-from orchestrator.common.interruption import asked
+from orchestrator.common.interruption import requested_signal
 from orchestrator.search.engine import Engine
 from orchestrator.training.ray.lanes import Lanes
 
@@ -27,14 +27,14 @@ class SearchStopper(Stopper):
     def stop_all(self) -> bool:
         """Whether everything stops now; what is open goes on in the next run."""
         fault = self.engine.fault or self.lanes.fault
-        if asked() is not None:
+        if requested_signal() is not None:
             self.gate.close("interrupted", "it was interrupted")
         elif fault is not None:
             self.gate.close("machine", str(fault))
         elif self.gate.is_out_of_time:
             self.gate.close("hours", f"{self.gate.budget.hours:g} hours are over")
         return (
-            asked() is not None
+            requested_signal() is not None
             or fault is not None
             or self.gate.is_out_of_time
             or self.lanes.broken is not None

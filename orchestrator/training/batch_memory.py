@@ -1,4 +1,4 @@
-"""How many images of each kind of work a device holds at a time, as files that the fits of a study share."""
+"""Numbers of images that a device holds at a time, by kind of work: files that the fits of a study share."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 from orchestrator.common.files import write_atomically
 from orchestrator.common.stored_json import Unreadable, parse_json
 
-# What decides how much memory an image takes, and how much there is: plain JSON.
+# Everything that determines the memory per image, and the memory available: plain JSON.
 Kind = dict[str, Any]
 
 
 class Memory:
-    """How many images each kind of work holds at a time: one small file a kind, below `folder`."""
+    """Known numbers of images at a time by kind of work: one small file per kind, below `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def at_a_time(self, kind: Kind, images: int, smallest: int = 1) -> int:
-        """How many of `images` to take at a time: as few parts as are known to fit, of about one size, none smaller."""
+        """Images to take at a time: the fewest parts that are known to fit, of similar sizes, none below `smallest`."""
         fits = self._known(kind) or images
         return math.ceil(images / min(math.ceil(images / fits), most_parts(images, smallest)))
 
     def _known(self, kind: Kind) -> int | None:
-        """None where nothing is, or its file was damaged: it is found out by trying."""
+        """The stored number; None without one, or if its file is damaged."""
         try:
             found = parse_json(self._path(kind), dict[str, Any]).get("images")
         except (Unreadable, FileNotFoundError):
@@ -35,7 +35,7 @@ class Memory:
         return found if isinstance(found, int) and found > 0 else None
 
     def note(self, kind: Kind, images: int) -> None:
-        """Remember that more than `images` do not fit. Written anew by whoever finds out: all find the same."""
+        """Store that more than `images` do not fit. Concurrent writers find the same number."""
         self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps({**kind, "images": images}, indent=1)
         write_atomically(self._path(kind), text.encode())
@@ -46,5 +46,5 @@ class Memory:
 
 
 def most_parts(images: int, smallest: int) -> int:
-    """Into how many parts images can be dealt so that each has as many as a network needs at a time."""
+    """The largest number of parts with at least `smallest` images each."""
     return max(1, images // smallest)

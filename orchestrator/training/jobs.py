@@ -23,7 +23,7 @@ def job_kind(kind: type[Job]) -> type[Job]:
     return kind
 
 
-def sealed(payload: Any) -> bytes:
+def serialized(payload: Any) -> bytes:
     """A job as bytes: the dispatcher does not hold the object, for which it would have to import torch."""
     kind = type(payload)
     if _KINDS.get(kind.__name__) is not kind:
@@ -31,7 +31,7 @@ def sealed(payload: Any) -> bytes:
     return json.dumps([kind.__name__, TypeAdapter(kind).dump_python(payload, mode="json")]).encode()
 
 
-def opened(payload: bytes) -> Any:
+def deserialized(payload: bytes) -> Any:
     """The job in these bytes, for a lane. Raises `Unreadable` for anything but a job of a known kind."""
     try:
         name, fields = json.loads(payload)

@@ -49,11 +49,15 @@ def segmentation_loss(name: str, supervision: Sequence[Supervision] = ()) -> Los
         if any(output.shape != mask.shape for output in outputs):  # else a mask would be broadcast in silence
             shapes = [tuple(output.shape) for output in outputs]
             raise ValueError(f"outputs {shapes} do not have the shape of the mask, {tuple(mask.shape)}")
-        told = supervision or [Supervision()] * len(outputs)
-        if len(told) != len(outputs):
-            raise ValueError(f"{len(outputs)} outputs, but supervision for {len(told)}")
+        targets = supervision or [Supervision()] * len(outputs)
+        if len(targets) != len(outputs):
+            raise ValueError(f"{len(outputs)} outputs, but supervision for {len(targets)}")
         on_mask, on_outline = (
-            [(output, part.weight) for output, part in zip(outputs, told, strict=True) if part.of == target]
+            [
+                (output, part.weight)
+                for output, part in zip(outputs, targets, strict=True)
+                if part.of == target
+            ]
             for target in ("mask", "outline")
         )
         total = _weighted(per_image, on_mask, mask.float())

@@ -12,7 +12,7 @@ from orchestrator.common.allocator import keep_freed_memory
 from orchestrator.common.cpus import usable_cpus
 
 
-def settle(threads: int | None = None) -> None:
+def configure_process(threads: int | None = None) -> None:
     """Keep freed memory, limit OpenCV to one thread per call, and torch to `threads` (None: its default).
 
     Never more than the cores of this process, whatever Ray assumes: with twice as many, a step takes three times as

@@ -26,7 +26,7 @@ from rich.table import Table
 from orchestrator import models
 from orchestrator.training.fit import Precision
 from orchestrator.training.losses import segmentation_loss
-from orchestrator.training.process import settle
+from orchestrator.training.process import configure_process
 from orchestrator.training.recipe import Recipe
 
 DEVICE = torch.device("cuda")
@@ -76,7 +76,7 @@ def main() -> None:
     if not torch.cuda.is_available():
         print("skipped: a GPU is needed, found none")
         return
-    settle()
+    configure_process()
     recipe = Recipe(image_size=asked.size, epochs=1, batch_size=asked.batch, precision=asked.precision)
     table = Table(
         *("network", "by default, ms", "channels last, ms", "times as fast"),

@@ -59,7 +59,7 @@ from orchestrator.data.cases import Dataset as Cases
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.training.batches import TrainingBatches, as_tensors, on_device
-from orchestrator.training.process import settle
+from orchestrator.training.process import configure_process
 from orchestrator.training.recipe import Recipe
 
 BATCH = 16
@@ -150,7 +150,7 @@ def feeder_of(
         return Decoder(dataset, size, Usual(name), workers)
     if way == "same steps":
         return Decoder(dataset, size, pipeline(name, size), workers)
-    settle(threads=1)
+    configure_process(threads=1)
     recipe = Recipe(image_size=size, batch_size=BATCH, augmentation=name)
     ids = tuple(case.id for case in dataset.cases)
     return TrainingBatches(cached_cases([dataset], size, folder), ids, recipe, 32, CPU, workers)
@@ -283,7 +283,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.cases < BATCH or options.cases % BATCH:
         parser.error(f"--cases needs a positive multiple of {BATCH}, found {options.cases}")
-    settle(threads=1)
+    configure_process(threads=1)
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)

@@ -41,7 +41,7 @@ from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.training import fit as fit_module
 from orchestrator.training.batches import TrainingBatches
-from orchestrator.training.process import settle
+from orchestrator.training.process import configure_process
 from orchestrator.training.recipe import FitSpec, Recipe
 
 # part -> what is timed for it
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     device = torch.device(asked.device)
-    settle(1 if device.type == "cpu" else None)
+    configure_process(1 if device.type == "cpu" else None)
     found = {}
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)

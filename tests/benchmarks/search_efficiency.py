@@ -89,7 +89,7 @@ from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.run import run_study
 from orchestrator.study.spec import Study
 from orchestrator.training.fit import Report
-from orchestrator.training.process import settle
+from orchestrator.training.process import configure_process
 from orchestrator.training.ray.lanes import Shape
 from orchestrator.training.recipe import FitSpec
 
@@ -189,7 +189,7 @@ class OneThread:
     def __call__(
         self, job: FitSpec | ScoreJob | TimeJob, device: torch.device, loader_workers: int, report: Report
     ) -> bool:
-        settle(1)
+        configure_process(1)
         return self.work(job, device, 0, report)
 
 

@@ -65,7 +65,7 @@ def test_a_process_that_is_bound_to_one_core_uses_one_everywhere():
     script = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
         "from orchestrator.common.cpus import usable_cpus; from orchestrator.data.importing.verify import NUM_THREADS\n"
-        "from orchestrator.training.process import settle; import torch; settle()\n"
+        "from orchestrator.training.process import configure_process; import torch; configure_process()\n"
         "print(usable_cpus(), NUM_THREADS, torch.get_num_threads())"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

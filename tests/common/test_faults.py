@@ -8,7 +8,7 @@ import pytest
 from ray.exceptions import OutOfMemoryError, RayTaskError
 
 from orchestrator.common.errors import BadData, BadMachine, FitFailed, OutOfMemory
-from orchestrator.common.faults import machine_fault, was_of_the_machine
+from orchestrator.common.faults import machine_fault, was_machine_fault
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "/home/x")
 
@@ -79,4 +79,4 @@ def test_who_said_already_what_is_wrong_is_heard():
     ],
 )
 def test_records_of_earlier_versions_tell_whether_the_machine_failed_a_trial(error: str, is_of_machine: bool):
-    assert was_of_the_machine(error) == is_of_machine
+    assert was_machine_fault(error) == is_of_machine

@@ -13,7 +13,7 @@ import pytest
 from ray.tune import tune as tune_module
 
 from orchestrator.common import interruption
-from orchestrator.common.interruption import Interrupted, asked, held_back, listening
+from orchestrator.common.interruption import Interrupted, held_back, listening, requested_signal
 from orchestrator.study.events import ReportingCallback
 
 WORK = """
@@ -103,7 +103,7 @@ def test_outside_everything_is_as_it_was():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted, match="SIGTERM"), listening(), held_back():
         os.kill(os.getpid(), signal.SIGTERM)
-        while asked() is None:
+        while requested_signal() is None:
             pass
-    assert signal.getsignal(signal.SIGTERM) == before and asked() is None
+    assert signal.getsignal(signal.SIGTERM) == before and requested_signal() is None
     assert Path(interruption.__file__).exists()

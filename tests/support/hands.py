@@ -27,7 +27,7 @@ class Hands:
     def run_all(
         self,
         jobs: Mapping[str, Any],
-        on_news: Callable[[str, JobUpdate], None] = lambda job_id, news: None,
+        on_update: Callable[[str, JobUpdate], None] = lambda job_id, news: None,
         is_over: Callable[[], bool] = lambda: False,
     ) -> dict[str, str]:
         failed = {}
@@ -36,7 +36,7 @@ class Hands:
                 break
             try:
                 self.run(job_id, payload)
-                on_news(job_id, JobUpdate("finished", (), None))
+                on_update(job_id, JobUpdate("finished", (), None))
             except FitFailed as failure:
                 failed[job_id] = str(failure)
         return failed

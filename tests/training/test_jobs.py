@@ -15,7 +15,7 @@ from orchestrator.search.forecast.width import TimeJob
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.score_job import ScoreJob
 from orchestrator.search.space.space_file import parse_space
-from orchestrator.training.jobs import opened, sealed
+from orchestrator.training.jobs import deserialized, serialized
 
 SPACE = parse_space("""
 network = "pranet"
@@ -37,7 +37,7 @@ def study(tmp_path_factory):
 
 def test_a_fit_comes_out_as_it_went_in_and_under_its_name(study):
     for spec in fold_specs(SPACE.configuration(SPACE.baseline_params()), study.plan):
-        assert opened(sealed(spec)) == spec and opened(sealed(spec)).fit_id == spec.fit_id
+        assert deserialized(serialized(spec)) == spec and deserialized(serialized(spec)).fit_id == spec.fit_id
 
 
 def test_every_other_kind_of_job_comes_out_as_it_went_in(study):
@@ -47,7 +47,7 @@ def test_every_other_kind_of_job_comes_out_as_it_went_in(study):
         ScoreJob("f1", "test", {"a": "ab12"}, ("a/1", "a/2"), others=("f2",)),
         Toy(epochs=3, marker=Path("there"), seconds=float("inf")),
     ]
-    assert [opened(sealed(job)) for job in jobs] == jobs
+    assert [deserialized(serialized(job)) for job in jobs] == jobs
 
 
 class Evil:
@@ -60,9 +60,9 @@ class Evil:
 )
 def test_what_is_no_job_is_refused(payload):
     with pytest.raises(Unreadable):
-        opened(payload)
+        deserialized(payload)
 
 
 def test_what_no_lane_can_do_is_not_sent():
     with pytest.raises(TypeError, match=r"pathlib\..*Path is not a kind of job"):
-        sealed(Path())
+        serialized(Path())

@@ -21,7 +21,7 @@ FAULTS = f"""
 import resource
 from concurrent.futures import ThreadPoolExecutor
 import torch
-from orchestrator.training.process import settle
+from orchestrator.training.process import configure_process
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -32,7 +32,7 @@ def faults():
 """
 BY_ITSELF = """
 before = faults()
-settle(threads=1)
+configure_process(threads=1)
 faults()
 print(before, faults())
 """
@@ -70,5 +70,5 @@ def test_a_process_that_was_started_so_takes_few_new_pages_in_any_thread():
 
 
 def test_torch_gets_no_more_threads_than_there_are_cores():
-    (threads,) = told("settle(threads=1000)\nprint(torch.get_num_threads())")
+    (threads,) = told("configure_process(threads=1000)\nprint(torch.get_num_threads())")
     assert threads == len(os.sched_getaffinity(0))

@@ -38,7 +38,7 @@ def refuse_changed(datasets: Iterable[Dataset], cache: Path, on_progress: Progre
     for dataset in datasets:
         with mistakes.noted():
             _refuse_changed(dataset, cache, on_progress)
-    mistakes.tell()
+    mistakes.raise_all()
 
 
 def _refuse_changed(dataset: Dataset, cache: Path, on_progress: Progress | None) -> None:

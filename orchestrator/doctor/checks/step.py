@@ -66,9 +66,9 @@ def main(space: str, device: str) -> dict[str, Any]:
     import torch
 
     from orchestrator.search.space.space_file import parse_space
-    from orchestrator.training.process import settle
+    from orchestrator.training.process import configure_process
 
-    settle()
+    configure_process()
     parsed = parse_space(space)
     configuration = parsed.configuration(parsed.baseline_params())
     devices = [torch.device("cpu")]

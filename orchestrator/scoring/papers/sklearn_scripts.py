@@ -104,7 +104,7 @@ def dice_msrf(probabilities: Map, mask: Mask) -> float:
 
 @_MSRF.of_set(at_half)
 def iou_msrf(pixels: Values) -> float:
-    """MSRF-Net's IoU at 0.5: all pixels of the set together, beside a Dice by image. Both empty is 1."""
+    """MSRF-Net's IoU at 0.5: all pixels of the set together, unlike its Dice by image. Both empty is 1."""
     tp, fp, fn, _ = pixels.sum(axis=0)
     return over(tp, tp + fp + fn, empty=1.0)
 

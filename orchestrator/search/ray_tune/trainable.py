@@ -21,7 +21,7 @@ from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space import SearchSpace
-from orchestrator.training.jobs import sealed
+from orchestrator.training.jobs import serialized
 
 
 class FoldTrial(tune.Trainable):
@@ -83,7 +83,7 @@ class FoldTrial(tune.Trainable):
             if self.ledger.has(spec.fit_id) and spec.fit_id not in self.num_seen:
                 told.append(self._finished(fold, []))
             elif spec.fit_id not in self.num_seen:
-                ray.get(self.dispatcher.submit.remote(spec.fit_id, sealed(spec), f"trial {self.number}"))
+                ray.get(self.dispatcher.submit.remote(spec.fit_id, serialized(spec), f"trial {self.number}"))
                 self.num_seen[spec.fit_id] = 0
         told = told or self._listen()
         # Not "done": of such a result Tune tells its scheduler nothing.

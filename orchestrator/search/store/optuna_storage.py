@@ -24,7 +24,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from orchestrator.common.errors import BadMachine, UserError
 from orchestrator.common.faults import chain
 from orchestrator.common.files import naming
-from orchestrator.common.interruption import asked
+from orchestrator.common.interruption import requested_signal
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def connect_again(dialect: Dialect, record: object, words: Sequence[Any], option
         try:
             return dialect.connect(*words, **options)
         except dialect.loaded_dbapi.OperationalError as error:
-            if time.monotonic() - began > RESTART_S or asked() is not None:
+            if time.monotonic() - began > RESTART_S or requested_signal() is not None:
                 raise
             if not is_said:
                 logger.warning(

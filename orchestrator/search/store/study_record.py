@@ -44,7 +44,7 @@ def specification(options: Mapping[str, Any]) -> StudySpec:
         _refuse_together(given)
     with mistakes.noted():
         _refuse_sampler(given.get("sampler"), found.get("objectives", StudySpec.objectives))
-    mistakes.tell()
+    mistakes.raise_all()
     return spec
 
 

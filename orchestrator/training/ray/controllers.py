@@ -1,6 +1,6 @@
-"""Train's controllers: an actor each, which `TorchTrainer.fit` waits for and gives to nobody.
+"""Controllers of Ray Train: actors that `TorchTrainer.fit` waits for and does not expose.
 
-A thread that still waits for one when Ray is shut down may end the whole process, at once and with exit code 1 ("the
+A thread that waits for one while Ray shuts down may end the whole process, at once and with exit code 1 ("the
 core worker has already been shutdown", Ray 2.60).
 """
 
@@ -16,7 +16,7 @@ from orchestrator.common.private_api import private
 
 
 def controllers() -> frozenset[str]:
-    """Those of this job that live, or that Ray has yet to start, by their actors' ids."""
+    """Actor ids of this job's controllers that live or are about to start."""
     job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
     actors = private("ray_state").actor_table(None, job)
     return frozenset(
@@ -27,7 +27,7 @@ def controllers() -> frozenset[str]:
 
 
 def kill(names: Collection[str]) -> None:
-    """Kill these controllers: who waits for one is told that it died."""
+    """Kill these controllers; threads that wait for one get an error."""
     for name in names:
-        with suppress(ActorHandleNotFoundError):  # nobody waits for it any more
+        with suppress(ActorHandleNotFoundError):  # no thread waits for it any more
             private("ray_worker").core_worker.kill_actor(ray.ActorID.from_hex(name), True)

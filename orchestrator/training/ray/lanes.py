@@ -32,13 +32,13 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.common.errors import BadMachine, FitFailed, MachineFault, OutOfMemory, UserError
-from orchestrator.common.faults import fault_of, is_loss, lasts, machine_fault
-from orchestrator.common.interruption import raise_if_asked, seconds_since
+from orchestrator.common.faults import fault_of, is_loss, is_persistent, machine_fault
+from orchestrator.common.interruption import raise_if_requested, seconds_since
 from orchestrator.training import workers
 from orchestrator.training.gpu_kernels import refuse_without_kernels
-from orchestrator.training.jobs import opened, sealed
+from orchestrator.training.jobs import deserialized, serialized
 from orchestrator.training.memory import cap_memory, killed_for_memory
-from orchestrator.training.process import settle
+from orchestrator.training.process import configure_process
 from orchestrator.training.ray import controllers
 from orchestrator.training.ray.dispatcher import FINAL_STATES, Dispatcher, JobUpdate
 from orchestrator.training.ray.lost_resources import release_orphaned
@@ -203,7 +203,7 @@ class Lanes:
     def run_all(
         self,
         jobs: Mapping[str, Any],
-        on_news: Callable[[str, JobUpdate], None] = lambda job_id, news: None,
+        on_update: Callable[[str, JobUpdate], None] = lambda job_id, news: None,
         is_over: Callable[[], bool] = lambda: False,
     ) -> dict[str, str]:
         """Pass jobs through the lanes, as many at a time as there are lanes, and wait for all.
@@ -214,9 +214,9 @@ class Lanes:
         seen = dict.fromkeys(jobs, 0)
         failed: dict[str, str] = {}
         for job_id, payload in jobs.items():
-            ray.get(self.dispatcher.submit.remote(job_id, sealed(payload)))
+            ray.get(self.dispatcher.submit.remote(job_id, serialized(payload)))
         while seen and not is_over():
-            raise_if_asked()
+            raise_if_requested()
             if (fault := self.check_fault()) is not None:
                 raise fault
             if self.broken is not None:
@@ -224,11 +224,11 @@ class Lanes:
             updates: dict[str, JobUpdate] = ray.get(self.dispatcher.follow.remote(seen))
             for job_id, news in updates.items():
                 seen[job_id] += len(news.rows)
-                on_news(job_id, news)
+                on_update(job_id, news)
                 if news.state in FINAL_STATES:
                     del seen[job_id]
                 if news.state == "stopped":  # by a restart of the dispatcher, or by a trial that shared it
-                    ray.get(self.dispatcher.submit.remote(job_id, sealed(jobs[job_id])))
+                    ray.get(self.dispatcher.submit.remote(job_id, serialized(jobs[job_id])))
                     seen[job_id] = 0
                 if news.state == "failed":
                     failed[job_id] = news.error or "unknown"
@@ -274,7 +274,7 @@ class Lanes:
             except Exception as failure:  # of Train, of a file system, any: another start may succeed
                 if self.closing:
                     return
-                if lasts(failure):
+                if is_persistent(failure):
                     self.fault = self.fault or machine_fault(failure)
                 was_up, lacks_resources = self._lane_ended(lane), _lacks_resources(failure)
                 failures = 0 if was_up or lacks_resources else failures + 1
@@ -380,7 +380,7 @@ def serve(config: dict[str, Any]) -> None:
     """Main loop of a lane worker: take a job, perform it with the other ranks, report its end."""
     dispatcher, lane, perform = config["dispatcher"], config["lane"], config["perform"]
     cpus = max(1, round(config["cpus"]))
-    settle(cpus)
+    configure_process(cpus)
     device = ray.train.torch.get_device() if config["device"] == "cuda" else torch.device("cpu")
     if (fault := refused(device)) is not None:  # no fit is to blame, so none is started
         ray.get(dispatcher.halt.remote(fault))
@@ -398,7 +398,7 @@ def serve(config: dict[str, Any]) -> None:
             return
         if job == "wait":
             continue
-        job_id, payload = job[0], opened(job[1])
+        job_id, payload = job[0], deserialized(job[1])
 
         def report(row: dict[str, float], job_id: str = job_id) -> bool:
             return workers.from_first(bool(first and ray.get(dispatcher.progress.remote(lane, job_id, row))))
@@ -436,7 +436,7 @@ def _halting_failure(failure: Exception) -> Exception | None:
     """The error if no other attempt or fit could avoid it: a full disk, changed data; None otherwise."""
     if isinstance(failure, UserError) and not isinstance(failure, BadMachine):
         return failure
-    return machine_fault(failure) if not isinstance(failure, FitFailed) and lasts(failure) else None
+    return machine_fault(failure) if not isinstance(failure, FitFailed) and is_persistent(failure) else None
 
 
 def _is_known_to_all(failure: Exception) -> bool:

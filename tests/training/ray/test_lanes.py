@@ -20,7 +20,7 @@ from volta import OnVolta
 from orchestrator.common.errors import FitFailed, MachineFault
 from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.records.ledger import Ledger
-from orchestrator.training.jobs import sealed
+from orchestrator.training.jobs import serialized
 from orchestrator.training.ray import controllers
 from orchestrator.training.ray import lanes as lane
 from orchestrator.training.ray.dispatcher import FINAL_STATES, MAX_STARTS, JobUpdate
@@ -164,7 +164,7 @@ def test_memory_that_runs_out_on_one_of_two_workers_costs_no_fit(tmp_path):
 
 
 def test_a_job_that_nobody_wants_any_more_stops_after_its_epoch(lanes):
-    ray.get(lanes.dispatcher.submit.remote("unwanted", sealed(ENDLESS)))
+    ray.get(lanes.dispatcher.submit.remote("unwanted", serialized(ENDLESS)))
     wait_for(lanes, "unwanted", over=False)
     ray.get(lanes.dispatcher.leave.remote("unwanted"))
     assert wait_for(lanes, "unwanted", over=True).state == "stopped"
@@ -173,7 +173,7 @@ def test_a_job_that_nobody_wants_any_more_stops_after_its_epoch(lanes):
 def test_two_trials_that_ask_for_one_job_share_it(lanes):
     toy = Toy(epochs=20, seconds=0.05)
     for follower in ("one", "other"):
-        ray.get(lanes.dispatcher.submit.remote("twice", sealed(toy), follower))
+        ray.get(lanes.dispatcher.submit.remote("twice", serialized(toy), follower))
     ray.get(lanes.dispatcher.leave.remote("twice", "one"))
     news = wait_for(lanes, "twice", over=True)
     assert (news.state, len(news.rows)) == ("finished", 20)
@@ -212,7 +212,7 @@ def test_who_waits_hears_that_no_lane_can_be_started_but_one_will_do(tmp_path, m
 def test_two_lanes_share_a_gpu(tmp_path):
     with Lanes(toy_jobs.perform, HALF_A_GPU, tmp_path) as halves:
         for job_id in ("one", "other"):
-            ray.get(halves.dispatcher.submit.remote(job_id, sealed(ENDLESS)))
+            ray.get(halves.dispatcher.submit.remote(job_id, serialized(ENDLESS)))
         for job_id in ("one", "other"):  # neither ever ends
             wait_for(halves, job_id, over=False)
         assert ray.available_resources().get("GPU", 0) == 0
@@ -238,7 +238,7 @@ def test_lanes_say_that_others_hold_the_cluster_and_start_once_they_let_go(lanes
 @pytest.mark.slow
 def test_closing_ends_what_runs_and_gives_everything_back(lanes, tmp_path):
     with Lanes(toy_jobs.perform, TWO_WORKERS, tmp_path) as others:
-        ray.get(others.dispatcher.submit.remote("endless", sealed(ENDLESS)))
+        ray.get(others.dispatcher.submit.remote("endless", serialized(ENDLESS)))
         wait_for(others, "endless", over=False)
     deadline = time.monotonic() + 30
     while ray.available_resources().get("CPU") != 2:  # of four: `lanes` holds the others
