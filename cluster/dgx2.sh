@@ -14,7 +14,7 @@ export ORCHESTRATOR_HOME="$HOME"/.orchestrator
 gpus=16 cpus=96 port=6379 dashboard_port=8265 mlflow_port=5000
 state=$ORCHESTRATOR_HOME/.dgx2-$(hostname)  # secrets, logs, and what was started
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$state/token
-export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0  # who stops Ray does not wait for what runs
+export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0  # stopping Ray does not wait for running work
 # Else Ray puts the address of this machine in place of 127.0.0.1, and its workers that of a network card.
 export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 GLOO_SOCKET_IFNAME=lo NCCL_SOCKET_IFNAME=lo
 # Memory that a process freed stays its own: orchestrator/common/allocator.py
@@ -40,7 +40,7 @@ runs() {
     [ "$(began "$pid")" = "$start" ]
 }
 
-# End all of a service, unless its number belongs to somebody else by now.
+# End all of a service, unless its process id now belongs to another process.
 stop_service() {
     local pid start now
     [ -s "$state/$1.session" ] || return 0
@@ -70,7 +70,7 @@ for word in sys.argv[1:]:
     except OSError as error:
         taken.append(f"{word.replace('=', ' ')}: {error.strerror}")
 if taken:
-    sys.exit("dgx2.sh: " + "; ".join(taken) + ". Choose others, for somebody else may use these")
+    sys.exit("dgx2.sh: " + "; ".join(taken) + ". Choose others; these may be used by others")
 PY
 }
 
@@ -95,7 +95,7 @@ prepare() {
 
 start_ray() {
     local client_port
-    # Of what is left to Ray the kernel gives every port but that of Ray's client, which nobody uses here.
+    # Of what is left to Ray the kernel gives every port but that of Ray's client, which is not used here.
     client_port=$(python3 -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
     start_service ray ray start --head --block --node-ip-address=127.0.0.1 --temp-dir="$(cat "$state/temporary")" \
         --num-cpus="$cpus" --num-gpus="$gpus" --object-store-memory=1073741824 --disable-usage-stats \
