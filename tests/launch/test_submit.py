@@ -377,7 +377,7 @@ def test_mistakes_of_the_command_of_the_space_and_of_the_address_are_told_here_a
 def test_an_address_of_its_own_behind_the_dashes_is_refused(run, api):
     for other in ("head:6379", "local", "ray://head:10001"):
         code, _, err = run(*SEARCH, "--address", other)
-        assert code == 2 and f"leave --address {other} out" in err and not api.asked
+        assert code == 2 and f"remove --address {other} after --" in err and not api.asked
 
 
 @pytest.mark.parametrize(

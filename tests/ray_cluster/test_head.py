@@ -12,7 +12,7 @@ from orchestrator.ray_cluster import head
 
 
 def test_a_head_that_answers_again_is_forgiven_and_one_that_stays_silent_is_not(monkeypatch):
-    monkeypatch.setattr(head, "LOOK_S", 0.02)
+    monkeypatch.setattr(head, "CHECK_S", 0.02)
     monkeypatch.setenv(head.RAY_TIMEOUT, "1")
     said, is_said = [], threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -31,7 +31,7 @@ def test_a_search_whose_head_is_gone_ends_with_the_exit_code_of_a_fault():
     code = """
 import time
 from orchestrator.ray_cluster import head
-head.LOOK_S = 0.02
+head.CHECK_S = 0.02
 with head.head_watched("127.0.0.1:1"):
     time.sleep(60)
 """
@@ -56,7 +56,7 @@ def test_where_a_scheduler_ends_head_and_search_alike_the_search_does_not_wait_f
 import signal, time
 from orchestrator.ray_cluster import head
 from orchestrator.common.interruption import held_back
-head.LOOK_S = head.HURRY_S = 0.02
+head.CHECK_S = head.HURRY_S = 0.02
 with held_back(), head.head_watched("127.0.0.1:1"):
     signal.raise_signal(signal.SIGTERM)
     time.sleep(20)

@@ -44,9 +44,9 @@ def test_a_head_that_is_gone_is_passed_over_by_auto_and_that_is_said(dead, monke
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "ray_current_cluster").write_text(dead)
     assert reach_cluster("auto") is None
-    assert f"no Ray cluster answers at {dead}, which ray_current_cluster" in caplog.text
+    assert f"no Ray cluster answers at {dead} (from ray_current_cluster" in caplog.text
     monkeypatch.setenv("RAY_ADDRESS", dead)
-    assert reach_cluster("auto") is None and "which RAY_ADDRESS names" in caplog.text
+    assert reach_cluster("auto") is None and "(from RAY_ADDRESS;" in caplog.text
 
 
 @pytest.mark.parametrize("address", ["nobody.invalid:6379", "127.0.0.1:99999", "not an address", "10.0.0.1:"])
