@@ -36,9 +36,9 @@ def _hang_together(thin: Tensor, strong: Tensor) -> Tensor:
     number = torch.arange(1, height * width + 1, device=thin.device, dtype=torch.float32)
     pointer = (number.view(1, 1, height, width) * thin).flatten(1)  # 0 is not a pixel, and points to itself
     for _ in range(NUM_ROUNDS):
-        beside = F.max_pool2d(pointer.view_as(thin), 3, stride=1, padding=1) * thin
-        table = F.pad(pointer, (1, 0)).scatter_reduce(1, pointer.long(), beside.flatten(1), "amax")
-        table = F.pad(torch.maximum(table[:, 1:], beside.flatten(1)), (1, 0))
+        neighbor = F.max_pool2d(pointer.view_as(thin), 3, stride=1, padding=1) * thin
+        table = F.pad(pointer, (1, 0)).scatter_reduce(1, pointer.long(), neighbor.flatten(1), "amax")
+        table = F.pad(torch.maximum(table[:, 1:], neighbor.flatten(1)), (1, 0))
         table = table.gather(1, table.long())
         pointer = table.gather(1, table.long())[:, 1:]
     has_strong = torch.zeros_like(F.pad(pointer, (1, 0)))
@@ -65,7 +65,7 @@ def _ridge(size: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
     padded = F.pad(size, (1, 1, 1, 1))
     height, width = size.shape[-2:]
 
-    def beside(down: int, right: int) -> Tensor:
+    def neighbor(down: int, right: int) -> Tensor:
         return padded[..., 1 + down : 1 + down + height, 1 + right : 1 + right + width]
 
     run = dx.abs() * TAN_22
@@ -73,9 +73,9 @@ def _ridge(size: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
     flat = rise < run
     steep = rise > run + dx.abs() * 2 ** (SHIFT + 1)  # tan(67.5 degrees) is tan(22.5 degrees) plus 2
     rising = (dx < 0) ^ (dy < 0)
-    across_x = (size > beside(0, -1)) & (size >= beside(0, 1))
-    across_y = (size > beside(-1, 0)) & (size >= beside(1, 0))
-    across_falling = (size > beside(-1, -1)) & (size > beside(1, 1))
-    across_rising = (size > beside(-1, 1)) & (size > beside(1, -1))
+    across_x = (size > neighbor(0, -1)) & (size >= neighbor(0, 1))
+    across_y = (size > neighbor(-1, 0)) & (size >= neighbor(1, 0))
+    across_falling = (size > neighbor(-1, -1)) & (size > neighbor(1, 1))
+    across_rising = (size > neighbor(-1, 1)) & (size > neighbor(1, -1))
     diagonal = (rising & across_rising) | (~rising & across_falling)
     return (flat & across_x) | (steep & across_y) | (~flat & ~steep & diagonal)

@@ -149,9 +149,9 @@ class Layer(nn.Module):
             self.fuse.append(Fusion(known, mixed, out, channels, relu=relu, last=last))
 
     def forward(self, known: list[list[Tensor]]) -> list[Tensor]:
-        """For each scale its maps so far -> its new map"""
+        """Maps of each scale so far -> the new map of each scale"""
         others = self.exchange([maps[-1] for maps in known])
-        return [fuse(maps, heard) for fuse, maps, heard in zip(self.fuse, known, others, strict=True)]
+        return [fuse(maps, exchanged) for fuse, maps, exchanged in zip(self.fuse, known, others, strict=True)]
 
 
 class GMSRFModule(nn.Module):

@@ -198,8 +198,8 @@ class AttentionGate(nn.Module):
 
     def forward(self, skip: Tensor, deep: Tensor) -> Tensor:
         """skip (B, channels, 2h, 2w), deep (B, 2 * channels, h, w) -> (B, channels, 2h, 2w)"""
-        looked = F.relu(self.look_at_skip(skip) + self.look_at_deep(deep))
-        return self.norm(skip * self.up(self.look(looked).sigmoid()))
+        combined = F.relu(self.look_at_skip(skip) + self.look_at_deep(deep))
+        return self.norm(skip * self.up(self.look(combined).sigmoid()))
 
 
 class DualAttention(nn.Module):

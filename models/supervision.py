@@ -20,5 +20,5 @@ class Supervision:
 
 
 def supervision(network: nn.Module) -> tuple[Supervision, ...]:
-    """One for each output, from the network's attribute of this name; empty without it: all outputs on the mask."""
+    """The supervision of each output, from the network's attribute of this name; empty without it: all on the mask."""
     return getattr(network, "supervision", ())

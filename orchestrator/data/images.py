@@ -203,7 +203,7 @@ def _read_pillow(path: Path, mode: str) -> Stored:
 
 
 def _read_tiff(path: Path) -> Stored:
-    """By tifffile: Pillow rejects, and OpenCV reads as grey, RGB frames that are tagged MinIsBlack."""
+    """A TIFF read by tifffile: Pillow rejects RGB frames that are tagged MinIsBlack, and OpenCV reads them as grey."""
     with tifffile.TiffFile(path) as file:
         page = only_page(file)
         if page.axes not in ("YX", "YXS", "SYX") or page.photometric == tifffile.PHOTOMETRIC.PALETTE:

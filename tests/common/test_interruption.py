@@ -18,19 +18,19 @@ from orchestrator.study.events import ReportingCallback
 
 WORK = """
 import sys, time
-from orchestrator.common.interruption import asked, exit_code, held_back, listening, raise_if_asked
+from orchestrator.common.interruption import requested_signal, exit_code, held_back, listening, raise_if_requested
 with listening():
     try:
         {body}
     except KeyboardInterrupt as end:
         print("ended", end, flush=True)
-        sys.exit(exit_code(asked()))
+        sys.exit(exit_code(requested_signal()))
 """
 WAIT = 'print("ready", flush=True); time.sleep(60)'
 HOLD = """
         with held_back():
             print("ready", flush=True)
-            while asked() is None: time.sleep(0.01)
+            while requested_signal() is None: time.sleep(0.01)
             print("finishing", flush=True)
             time.sleep({seconds})
             print("finished", flush=True)"""

@@ -80,7 +80,7 @@ def find_map(
 
 
 def support(one: FrameFeatures, other: FrameFeatures, affine: Array) -> float:
-    """How many landmarks more than by chance have a likely partner where the map puts them, in standard deviations.
+    """Excess over chance of landmarks with a likely partner where the map puts them, in standard deviations.
 
     Weaker than a match (any partner among the NUM_LIKELY most similar counts), but over all landmarks: this separates
     correct maps with few matches from false ones.

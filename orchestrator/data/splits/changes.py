@@ -1,4 +1,4 @@
-"""In words, how a split differs from the one that a study was begun with."""
+"""Description of the differences between a split and the one that a study was started with."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from orchestrator.data.splits.split_file import SplitPlan
 
 
 def split_changes(was: Mapping[str, Any], now: SplitPlan) -> str:
-    """What differs between the content of a split file and a plan: "5-fold, seed 0; now 3-fold, seed 0".
+    """Differences between the content of a split file and a plan, such as "5-fold, seed 0; now 3-fold, seed 0".
 
-    Where kind, seed, folds, hold-out and near-duplicates are the same, it says in how many folds the cases are others.
+    Where kind, seed, folds, hold-out and near-duplicates are the same, the number of folds with other cases is given.
     """
     before, after = _facts(was), _facts(now.as_dict())
     differ = [name for name in after if before[name] != after[name]]
     if not differ:
         return _other_cases(was, now)
-    told = (", ".join(facts[name] for name in differ) for facts in (before, after))
-    return "was {}, now {}".format(*told)
+    values = (", ".join(facts[name] for name in differ) for facts in (before, after))
+    return "was {}, now {}".format(*values)
 
 
 def _facts(plan: Mapping[str, Any]) -> dict[str, str]:

@@ -123,7 +123,7 @@ def locks(token: Token) -> Iterator[Result]:
 
 
 def places(home: Path, cache: Path, is_tracked_there: bool) -> Iterator[Result]:
-    """What should not be on a network file system: decoded images, and MLflow's database if there is no server."""
+    """Warnings for decoded images on a network file system, and for MLflow's database if there is no server."""
     kind = networked(home)
     if kind and is_tracked_there:
         yield warning(
