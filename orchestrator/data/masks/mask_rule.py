@@ -175,7 +175,7 @@ def _black_and_white(raw: RawMask) -> Reading:
 
 
 def _chosen(raw: RawMask, rule: MaskRule) -> Reading:
-    """The polyp by nearest level; ranges compare exact values if compression is lossless, since a threshold is a range."""
+    """The polyp by nearest level; ranges compare exact values if nothing was lost, since a threshold is a range."""
     if rule.by_color:
         levels = levels_of_colors(raw, [one.color for one in rule.wanted if one.color is not None])
     elif not raw.labels:
