@@ -207,7 +207,7 @@ class LeaveOneOut:
             if 0 < without < len(dataset.cases):
                 problems.append(
                     f"{dataset.name}: expected a center for every case or for none, found {without} of "
-                    f"{dataset.name}: expected a center for every case or for no case, found {without} of "
+                    f"{len(dataset.cases)} cases without one"
                 )
         origins = sorted({self.origin_of(case) for dataset in datasets for case in dataset.cases})
         if len(origins) < 2:

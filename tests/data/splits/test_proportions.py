@@ -68,4 +68,4 @@ def test_the_size_of_the_hold_out_is_said_beside_what_was_asked():
     data = dataset([[0.1] * 10] * 8, "Eight")
     plan = make_plan("five-fold", [data], seed=0)
     said = hold_out_line(plan, group_of_case([data], None), 0.1)
-    assert said == "hold-out: 10 of 80 cases (12.5%, 10% asked), 1 of 8 groups"
+    assert said == "hold-out: 10 of 80 cases (12.5%, 10% requested), 1 of 8 groups"
