@@ -139,7 +139,7 @@ def test_a_study_runs_outside_the_main_thread_and_shows_its_results(finished: po
     best = finished.best()
     assert best.number == row["trial"] == 0 and best.params["learning_rate"] == 1e-3
     table = finished.leaderboard()
-    assert list(table["trial"]) == [0] and table["dice"][0] == row["dice"]
+    assert list(table["trial"]) == [0] and table["scores.dice"][0] == row["scores"]["dice"]
     assert po.load_study().name == po.load_study("demo").name == "demo"
     assert po.load_study("demo").spec == finished.spec
 

@@ -58,7 +58,10 @@ class StoredStudy:
     def leaderboard(
         self, metric: str = "dice", *, as_dicts: bool = False
     ) -> pandas.DataFrame | list[dict[str, Any]]:
-        """Every trial, best first; scores from 0 to 1. A `DataFrame` where pandas is installed, else dictionaries."""
+        """Every trial, best first; scores from 0 to 1. Dictionaries, or where pandas is installed a `DataFrame`.
+
+        Its columns name what is nested with a point: "scores.dice", "searched.learning_rate".
+        """
         from orchestrator.results.views.study_scores import board
         from orchestrator.results.views.tables import leaderboard_dicts
 
@@ -67,7 +70,7 @@ class StoredStudy:
             import pandas
         except ImportError:
             return rows
-        return rows if as_dicts else pandas.DataFrame(rows)
+        return rows if as_dicts else pandas.json_normalize(rows)
 
     def best(self, metric: str = "dice") -> BestTrial:
         """The trial that the study's objective and constraints choose. Raises `BadStudy` while there is none."""
