@@ -91,10 +91,10 @@ def _near_duplicate_line(plan: SplitPlan) -> str:
     """What was found, and what became of it."""
     if plan.num_near_duplicates is None:
         return (
-            "near-duplicates: not looked for when this file was written, and it is used as it is; "
-            "split again to look for them"
+            "near-duplicates: not searched for when this file was written, and it is used as it is; "
+            "split again to search for them"
         )
     dropped = plan.num_unseen_near_duplicates
     return (
-        f"near-duplicates: {plan.num_near_duplicates}, never parted; {dropped} unseen cases dropped for them"
+        f"near-duplicates: {plan.num_near_duplicates}, kept together; {dropped} unseen cases dropped for them"
     )

@@ -359,7 +359,7 @@ def test_a_file_that_is_damaged_after_import_is_found(run: Run):
 def test_a_shipped_space_is_good(run: Run, file: Path):
     done = run(f"space check {file}")
     assert done.code == 0, done.err
-    assert f"{file}: good" in done.out and "learning_rate" in done.out
+    assert f"{file}: valid" in done.out and "learning_rate" in done.out
 
 
 def test_the_schema_is_printed_as_json(run: Run):
