@@ -114,7 +114,7 @@ def test_commands_and_options_that_are_mentioned_exist(path: Path):
     for code in inline(path):
         if code.startswith("orchestrator "):
             command, rest = named(code.partition(" -- ")[0].split()[1:])
-            assert {word for word in rest if word.startswith("--")} <= options(command), code
+            assert {word for word in rest if word.startswith("--")} <= options(command) | {"--help"}, code
         elif code.startswith("--"):
             assert code.split()[0] in every_option, code
 
