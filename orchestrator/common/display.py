@@ -1,4 +1,4 @@
-"""Where a long piece of work says how it goes: lines, progress bars and the picture of a running study."""
+"""Output of a long computation: lines, progress bars and the view of a running study."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-Progress = Callable[[int, int], None]  # how many are done, of how many
+Progress = Callable[[int, int], None]  # numbers of finished and of all items
 View = tuple[Callable[[str], None], Callable[[Any], None]]  # takes lines, and the `Status` of a study
 
 
 def _no_line(line: str) -> None:
-    """Says nothing."""
+    """Ignore the line."""
 
 
 @contextmanager

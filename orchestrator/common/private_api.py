@@ -14,13 +14,13 @@ from typing import Any
 from orchestrator.common.errors import BadMachine
 
 NAMES: Mapping[str, str] = {
-    # Placement groups with who made them, and the actors of a job: the public tables leave both out.
+    # Placement groups with their creators, and the actors of a job: the public tables omit both.
     "ray_state": "ray._private.state:state",
     "PlacementGroupID": "ray._raylet:PlacementGroupID",
     "PlacementGroupTableData": "ray.core.generated.gcs_pb2:PlacementGroupTableData",
-    # Kills an actor by its id: Train gives the handle of its controller to nobody.
+    # Kills an actor by its id: Train does not expose the handle of its controller.
     "ray_worker": "ray._private.worker:global_worker",
-    # What `ray start` wrote down, where the command line of Ray looks, too.
+    # The address recorded by `ray start`, as the command line of Ray reads it.
     "find_bootstrap_address": "ray._private.services:find_bootstrap_address",
     "get_ray_address_file": "ray._private.utils:get_ray_address_file",
     # Has a local Ray listen on the loopback interface; reads RAY_AUTH_MODE again after Ray was imported.
@@ -63,7 +63,7 @@ def _version(package: str) -> str:
 
 
 def _requirement(package: str) -> str:
-    """What this program asks for of a package, such as ray[default]>=2.55,<3."""
+    """This program's requirement of a package, such as ray[default]>=2.55,<3."""
     try:
         wanted = requires("polyp-orchestrator") or []
     except PackageNotFoundError:

@@ -128,7 +128,7 @@ class _Outcomes(NamedTuple):
         return cls(score(metric, tp, fp, fn, tn), blanked, white, inside + outside)
 
     def of_cases(self, chosen: NDArray[np.bool_]) -> _Outcomes:
-        """Of some of the cases, chosen (N,)."""
+        """The outcomes of the cases selected by `chosen` (N,)."""
         kept, blanked, white, pixels = self
         return _Outcomes(kept[chosen], blanked[chosen], white[chosen], pixels[chosen])
 

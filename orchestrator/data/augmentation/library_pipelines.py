@@ -1,7 +1,7 @@
 """Pipelines of albumentations that a user writes: a list of transforms, or a `Compose` saved as JSON or YAML.
 
 `augmentation = "albumentations:[HorizontalFlip(p=0.5), OneOf([GaussNoise(), ISONoise()], p=0.3)]"` names transforms
-with literal arguments; `"file:pipeline.json"` is what `albumentations.save` wrote, beside the search-space file. Either
+with literal arguments; `"file:pipeline.json"` is a file of `albumentations.save` next to the search-space file. Either
 is replaced by its own content, as `albumentations:{...}`, when a search-space file is read: that content is part of the
 name of a fit, the path is not, and no machine of a cluster needs the file.
 """
@@ -61,10 +61,10 @@ def build(name: str) -> Any:
 
 @lru_cache(maxsize=64)
 def problems(name: str, image_size: int) -> tuple[str, ...]:
-    """What is wrong with a pipeline on frames (S, S, 3) and masks (S, S), with every transform applied and as it is.
+    """Problems of a pipeline on frames (S, S, 3) and masks (S, S), with every transform applied and as it is.
 
-    It has to leave uint8 images with three channels, masks of 0 and 1 of the same height and width, and the same result
-    for the same seed. Transforms that fail alone are named.
+    It has to return uint8 images with three channels, masks of 0 and 1 of the same height and width, and the same
+    result for the same seed. Transforms that fail alone are named.
     """
     try:
         whole = parse_json(name.removeprefix(PREFIX).encode())

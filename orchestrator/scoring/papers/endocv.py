@@ -89,7 +89,7 @@ def _different_rows(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 @_TOOLBOX.by_image
 def hausdorff_rows(probabilities: Map, mask: Mask) -> float:
-    """What the toolbox calls Hausdorff before it normalises: each image row is taken for one point, with as many
+    """The toolbox's "Hausdorff" before normalisation: each image row is taken for one point, with as many
     dimensions as the image is wide; the largest distance from a row of either mask to the nearest of the other. From 0
     to the square root of the width, blind to vertical position; mean over images. Both empty is 0.
     """

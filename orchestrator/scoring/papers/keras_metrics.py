@@ -1,4 +1,4 @@
-"""What tf.keras metrics make of sigmoid outputs, as ResUNet++ (Jha et al., arXiv:1911.07067) called them, and the
+"""The values of tf.keras metrics for sigmoid outputs, as ResUNet++ (Jha et al., arXiv:1911.07067) called them, and the
 two-class means that they turn into, at 256 x 256, which these networks see and score at. Keras itself is not needed.
 """
 

@@ -90,7 +90,7 @@ def precision_colonsegnet(probabilities: Map, mask: Mask) -> float:
 
 @_COLONSEGNET.by_image
 def f2_colonsegnet(probabilities: Map, mask: Mask) -> float:
-    """What ColonSegNet's paper calls F2: its script has beta 1, so it is Dice; mean over images. Both empty is 1."""
+    """ColonSegNet's "F2": its script has beta 1, so it is Dice; mean over images. Both empty is 1."""
     tp, fp, fn, _ = _above_half(probabilities, mask)
     return over(2 * tp, 2 * tp + fp + fn, empty=1.0)
 
