@@ -54,7 +54,7 @@ def of(found: list[Finding], check: str) -> list[Finding]:
 
 
 def test_a_dead_head_is_told_within_seconds_with_what_to_do(tmp_path, dead, monkeypatch):
-    monkeypatch.setattr(local, "look", lambda node, request: [])
+    monkeypatch.setattr(local, "check_node", lambda node, request: [])
     monkeypatch.setattr(exchange, "alone", lambda *_: [])
     monkeypatch.setattr(
         step, "timed", lambda *_: {"network": "unet", "images": 1, "image_size": 1, "seconds": {"cpu": 1}}

@@ -202,7 +202,7 @@ def test_what_is_pruned_between_building_and_opening_is_built_again(dataset, tmp
             asked.append(prune(tmp_path, [], 0))
         return lock_shared(folder)
 
-    monkeypatch.setattr(cache_module, "hold", hold_once_pruned)
+    monkeypatch.setattr(cache_module, "lock_shared", hold_once_pruned)
     cases = cached_cases([dataset], 32, tmp_path)
     assert len(asked[0].removed) == 2
     assert cases.image(dataset.cases[0].id).any()

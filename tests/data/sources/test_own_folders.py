@@ -202,7 +202,7 @@ def test_names_that_do_not_go_together_are_said_once_with_a_pattern_that_would(t
 
 def test_the_nearest_published_set_is_named_with_what_it_lacks(tmp_path):
     said = refused(tmp_path, {"CVC-300/bbdd/1.bmp": FRAME})
-    assert "nearest: EndoScene" in said and "beside CVC-300/bbdd/ it lacks the folder of masks" in said
+    assert "nearest: EndoScene" in said and "next to CVC-300/bbdd/ it lacks the folder of masks" in said
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_the_nearest_published_set_is_named_with_what_it_lacks(tmp_path):
         (
             "train/_annotations.coco.json",
             b'{"images": [], "annotations": [{"bbox": []}]}',
-            "COCO annotations (boxes",
+            "COCO annotations (only boxes",
         ),
         (
             "coco.json",

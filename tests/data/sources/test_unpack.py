@@ -85,7 +85,7 @@ def test_a_name_that_could_do_harm_is_refused(tmp_path, name, words, form):
         (lambda p: a_tar(p, tar_member("a", tarfile.CHRTYPE)), "'a' is neither a file nor a folder"),
         (lambda p: a_tar(p, tar_member("a", tarfile.FIFOTYPE)), "'a' is neither a file nor a folder"),
         (lambda p: a_zip(p, ("a.png", b""), ("A.PNG", b"")), "'a.png', 'A.PNG' differ only in case or Unicode form"),
-        (lambda p: a_zip(p, ("\u00e9", b""), ("e\u0301", b"")), r"'\xe9', 'e\u0301' differ in"),
+        (lambda p: a_zip(p, ("\u00e9", b""), ("e\u0301", b"")), r"'\xe9', 'e\u0301' differ only in"),
         (lambda p: a_zip(p, ("a/b", b""), ("a/./b", b"")), "'a/b' occurs 2 times"),
         (lambda p: a_tar(p, tar_member("a"), tar_member("a")), "'a' occurs 2 times"),
         (lambda p: a_zip(p, ("images", b""), ("Images/1.png", b"")), "'images' is a file and a folder"),
@@ -142,7 +142,7 @@ def test_members_that_share_their_bytes_count_each(tmp_path, monkeypatch):
 
 def test_more_bytes_or_members_than_allowed_are_refused(tmp_path, monkeypatch):
     archive = a_zip(tmp_path / "a.zip", ("1", bytes(100)), ("2", bytes(100)))
-    with pytest.raises(BadData, match="unpacks to more than 150 bytes"):
+    with pytest.raises(BadData, match="expected at most 150 bytes when unpacked, found more"):
         unpack(archive, tmp_path / "into", room=150)
     monkeypatch.setattr(unpacking, "MAX_MEMBERS", 1)
     assert "expected at most 1 files, found more" in refusal(archive)
