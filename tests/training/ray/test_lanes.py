@@ -247,7 +247,7 @@ def test_closing_ends_what_runs_and_gives_everything_back(lanes, tmp_path):
 
 
 def test_a_lane_that_hangs_while_it_starts_does_not_keep_a_search_from_ending(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(lane, "LEAVE_S", 0.1)
+    monkeypatch.setattr(lane, "CLOSE_S", 0.1)
     with Hanging(toy_jobs.perform, HALF_A_GPU, tmp_path):
         pass
     assert "lane(s) hang without a fit, and are left to Ray" in caplog.text
@@ -255,7 +255,7 @@ def test_a_lane_that_hangs_while_it_starts_does_not_keep_a_search_from_ending(tm
 
 
 def test_no_thread_waits_for_a_lane_that_hangs_when_ray_is_shut_down(tmp_path, monkeypatch):
-    monkeypatch.setattr(lane, "LEAVE_S", 0.1)
+    monkeypatch.setattr(lane, "CLOSE_S", 0.1)
     with Waiting(toy_jobs.perform, HALF_A_GPU, tmp_path) as lanes:
         pass
     assert [one.is_alive() for one in lanes.threads] == [False, False]
