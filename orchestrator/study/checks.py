@@ -36,7 +36,7 @@ def check(study: Study, machine: Machine) -> None:
             )
         if batch_size % (machine.workers_per_fit or 1):
             problems.append(
-                f"batch_size: {batch_size} images cannot be dealt to {machine.workers_per_fit} workers per fit"
+                f"batch_size: {batch_size} images cannot be split evenly over {machine.workers_per_fit} workers"
             )
     if problems:
         raise BadSpace(str(study.space.path or "search space"), problems)
