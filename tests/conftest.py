@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# Tests decide by themselves where homes, caches and servers are.
+for name in [name for name in os.environ if name.startswith(("ORCHESTRATOR_", "MLFLOW_"))]:
+    del os.environ[name]
 
 
 @pytest.fixture(scope="session")
