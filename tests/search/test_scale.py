@@ -17,11 +17,11 @@ from orchestrator.search.goals.goals import front
 from orchestrator.search.race import predictions, state
 from orchestrator.search.race.early_stopping import Curve, Finished
 from orchestrator.search.race.rules import Race
-from orchestrator.search.records import ledger
 from orchestrator.search.samplers import inducing_points as inducing
 from orchestrator.search.samplers.encoding import SpaceEncoding
 from orchestrator.search.samplers.gaussian_process import GaussianProcess, suggest
 from orchestrator.search.samplers.inducing_points import EXACT, SparseGaussianProcess, fitted, with_flying
+from orchestrator.search.store import snapshot
 from orchestrator.study.cleanup import KEEP_WEIGHTS, WeightCleanup
 
 
@@ -224,6 +224,6 @@ def test_weights_of_a_trial_are_dropped_once(tmp_path, monkeypatch):
 def test_a_record_is_read_once_for_a_leaderboard(tmp_path, monkeypatch):
     study = formula_study(tmp_path, num_trials=2)
     carry_out(study, [1e-3, 1e-4])
-    reads = counting(monkeypatch, ledger, "read_fit")
+    reads = counting(monkeypatch, snapshot, "read_fit")
     assert [len(trial.records) for trial in study.home.trials()] == [5, 5]
     assert len(reads) == 10
