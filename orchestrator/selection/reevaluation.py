@@ -80,9 +80,9 @@ def reevaluate(
     store: StudyStore,
     asked: int,
     lanes: Lanes,
-    purse: BudgetGate,
+    gate: BudgetGate,
     is_over: Callable[[], bool],
-    watch: ProgressMonitor,
+    monitor: ProgressMonitor,
     report: ReevaluationReport,
 ) -> bool:
     """Train the finalists again, as many fits at a time as there are lanes, and remember that it was done.
@@ -103,22 +103,22 @@ def reevaluate(
     missing = {s.fit_id: s for specs in fits.values() for s in specs if not store.ledger.has(s.fit_id)}
     if missing and is_over():
         return False
-    purse.reserved = len(missing)
+    gate.reserved = len(missing)
     if fits:
-        watch.now("rescoring")
+        monitor.now("rescoring")
         report.reevaluation_started(chosen, len(missing))
 
     masks = {trial.number: trial.configuration.masks for trial, _ in standing}
 
     def hear(fit_id: str, news: JobUpdate) -> None:
-        purse.spending.hear(fit_id, news.rows)
+        gate.spending.hear(fit_id, news.rows)
         if news.state == "finished":
             record = store.ledger.read(fit_id)
-            purse.spending.finish(record)
-            purse.reserved -= 1
+            gate.spending.finish(record)
+            gate.reserved -= 1
             for number in owners[fit_id]:
                 report.fold_reevaluated(number, record, masks[number])
-        watch.step()
+        monitor.step()
 
     failed = lanes.run_all(missing, hear, is_over)
     store.ledger.drop_weights(owners)  # handed over is a network of the search's own folds

@@ -28,9 +28,9 @@ class ReportingCallback(Callback):
         study: Study,
         engine: Engine[RaceState, OptunaTrials],
         report: ResultSink,
-        watch: ProgressMonitor,
+        monitor: ProgressMonitor,
     ) -> None:
-        self.study, self.report, self.watch, self.ledger = study, report, watch, study.home.ledger
+        self.study, self.report, self.monitor, self.ledger = study, report, monitor, study.home.ledger
         self.trials, self.state, self.gate = engine.trials, engine.state, engine.gate
         self.end: End | None = None  # as it was reported
         self.num_reported = 0  # folds and trials
@@ -52,7 +52,7 @@ class ReportingCallback(Callback):
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         config = trial.config
-        self.watch.visit(config["number"], config["params"], config["folds"])
+        self.monitor.visit(config["number"], config["params"], config["folds"])
         self.report.trial_started(config["number"], config["params"])
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
@@ -60,7 +60,7 @@ class ReportingCallback(Callback):
         for part in result["news"]:
             fold, fit_id, rows = part["fold"], part["fit_id"], part["rows"]
             self.gate.spending.hear(fit_id, rows)
-            self.watch.hear(number, fold, rows, self._epochs(number), part["done"])
+            self.monitor.hear(number, fold, rows, self._epochs(number), part["done"])
             if rows:
                 in_flight = self.rows.setdefault(number, {}).setdefault(fold, {})
                 in_flight |= {int(row["epoch"]): row for row in rows}
@@ -69,11 +69,11 @@ class ReportingCallback(Callback):
                 self._fold_finished(number, fold, fit_id)
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.watch.leave(trial.config["number"])
+        self.monitor.leave(trial.config["number"])
         self.report_finished()
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.watch.leave(trial.config["number"])
+        self.monitor.leave(trial.config["number"])
         self.report_finished()
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
@@ -81,7 +81,7 @@ class ReportingCallback(Callback):
         if end is not None and end != self.end:
             self.end = end
             self.report.ends(end)
-        self.watch.step()
+        self.monitor.step()
 
     def on_experiment_end(self, trials: list, **info: Any) -> None:
         self.report_finished()
@@ -96,7 +96,7 @@ class ReportingCallback(Callback):
             for fold in self.state.finished(trial.number) if trial.number in self.state.fit_ids else ():
                 self._report_fold(trial.number, fold)
             self._keep_cut_fits(trial.number)
-            self.watch.told(found)
+            self.monitor.told(found)
             self.report.trial_finished(found)
             self.num_reported += 1
         if not self.is_tidy:

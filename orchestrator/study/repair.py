@@ -47,9 +47,9 @@ def train_lost(
     lost: Mapping[str, FitSpec],
     standings: RaceState,
     lanes: Lanes,
-    purse: BudgetGate,
+    gate: BudgetGate,
     is_over: Callable[[], bool],
-    watch: ProgressMonitor,
+    monitor: ProgressMonitor,
 ) -> None:
     """Train fits again whose records are lost; verdicts on their trials stand."""
     if not lost:
@@ -57,10 +57,10 @@ def train_lost(
     logger.warning("%d fit(s) whose records are gone are trained again", len(lost))
 
     def hear(fit_id: str, news: JobUpdate) -> None:
-        purse.spending.hear(fit_id, news.rows)
+        gate.spending.hear(fit_id, news.rows)
         if news.state == "finished":
-            purse.spending.finish(standings.ledger.read(fit_id))
-        watch.step()
+            gate.spending.finish(standings.ledger.read(fit_id))
+        monitor.step()
 
     for fit_id, error in lanes.run_all(lost, hear, is_over).items():
         logger.warning("fit %s could not be trained again: %s", fit_id, error)

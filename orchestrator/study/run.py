@@ -85,10 +85,10 @@ def run_study(
         restore(study.home)
         reopen(study.home)
         study.home.ledger.sweep()
-        room = LaneCapacity(len(study.plan.folds))
-        purse = BudgetGate(study.budget, _spending(study), room.lanes)
-        purse.reserved = study.rescore * len(study.plan.folds) if study.rescore > 1 else 0
-        engine = make_engine(study, room, purse)
+        capacity = LaneCapacity(len(study.plan.folds))
+        gate = BudgetGate(study.budget, _spending(study), capacity.lanes)
+        gate.reserved = study.rescore * len(study.plan.folds) if study.rescore > 1 else 0
+        engine = make_engine(study, capacity, gate)
         # What GPU-hours were spent is known once it is known what a lane holds.
         is_over = study.budget.gpu_hours is None and engine.is_over
         lost = engine.trials.lost()
@@ -96,45 +96,45 @@ def run_study(
             with report:  # nothing is left to do but to write what a sink may have missed
                 report.finished(champion)
             return champion
-        watch = ProgressMonitor(study.home, purse, study.race, report.progress)
-        watch.follow(engine, study.home.optuna_study().get_trials(deepcopy=False))
-        with held_back(), report, watch, cluster(machine):
+        monitor = ProgressMonitor(study.home, gate, study.race, report.progress)
+        monitor.follow(engine, study.home.optuna_study().get_trials(deepcopy=False))
+        with held_back(), report, monitor, cluster(machine):
             raise_if_requested()
-            choice = settle_width(study, machine, work, watch)
+            choice = settle_width(study, machine, work, monitor)
             if choice is not None:
                 machine = replace(machine, workers_per_fit=choice.width)
             shape = shape_lanes(ray.nodes(), machine)
-            purse.spending.lane(shape.gpus_per_worker, shape.workers_per_lane)
+            gate.spending.lane(shape.gpus_per_worker, shape.workers_per_lane)
             report.started(study, shape)
             if choice is not None:
-                watch.choose_width(choice.width, choice.why)
+                monitor.choose_width(choice.width, choice.why)
                 report.width_chosen(choice)
             with Lanes(work, shape, study.home.folder / "train", machine.num_lanes or math.inf) as lanes:
-                room.num_lanes, stop = lanes.num_lanes, SearchStopper(engine, lanes)
-                with watch.counting_lanes(
+                capacity.num_lanes, stop = lanes.num_lanes, SearchStopper(engine, lanes)
+                with monitor.counting_lanes(
                     lambda: LaneCount(lanes.num_lanes(), *lanes.count(), lanes.is_crowded)
                 ):
-                    word = ReportingCallback(study, engine, report, watch)
-                    train_lost(lost, engine.state, lanes, purse, stop.stop_all, watch)
-                    word.report_finished()
+                    callback = ReportingCallback(study, engine, report, monitor)
+                    train_lost(lost, engine.state, lanes, gate, stop.stop_all, monitor)
+                    callback.report_finished()
                     if not is_over:
-                        watch.now("searching")
-                        _search(study, engine, lanes, stop, word)
-                    if purse.end is not None and purse.end.by == "failures":
-                        raise FitFailed(purse.end.why)
+                        monitor.now("searching")
+                        _search(study, engine, lanes, stop, callback)
+                    if gate.end is not None and gate.end.by == "failures":
+                        raise FitFailed(gate.end.why)
                     raise_if_requested()
                     is_settled = reevaluate(
-                        study.home, study.rescore, lanes, purse, stop.stop_all, watch, report
+                        study.home, study.rescore, lanes, gate, stop.stop_all, monitor, report
                     )
                     raise_if_requested()
                     if lanes.broken is not None:
                         raise FitFailed(lanes.broken)
                     if is_settled:
-                        watch.now("scoring")
+                        monitor.now("scoring")
                         champion = choose_champion(study.home, lanes)
-                        watch.name(None if champion is None else as_named(study.home.snapshot(), champion))
+                        monitor.name(None if champion is None else as_named(study.home.snapshot(), champion))
             # A fit that was cut may have been on record a moment later.
-            WeightCleanup(study, engine.state)(word.over())
+            WeightCleanup(study, engine.state)(callback.over())
             if not is_settled:
                 return None
             report.finished(champion)
@@ -171,7 +171,9 @@ def note_former_race(study: Study) -> None:
         )
 
 
-def settle_width(study: Study, machine: Machine, work: Perform, watch: ProgressMonitor) -> WidthChoice | None:
+def settle_width(
+    study: Study, machine: Machine, work: Perform, monitor: ProgressMonitor
+) -> WidthChoice | None:
     """Let the plan choose how many workers a fit gets, where nobody did; what it needs is measured in a lane, once."""
     nodes = ray.nodes()
     widths = open_widths(nodes, machine, study.space.networks, batch_sizes(study.space))
@@ -181,7 +183,7 @@ def settle_width(study: Study, machine: Machine, work: Perform, watch: ProgressM
     job = TimeJob(study.home.speeds_file, tuple(configuration), study.plan, widths)
     shape = shape_lanes(nodes, machine, num_lanes=1)
     if not job.is_done:
-        watch.now("timing")
+        monitor.now("timing")
         with Lanes(work, shape, study.home.folder / "train") as lanes:
             lanes.run("timing", job)
     return choose_width(
@@ -230,19 +232,19 @@ def _search(
     engine: Engine[RaceState, OptunaTrials],
     lanes: Lanes,
     stop: SearchStopper,
-    word: ReportingCallback,
+    callback: ReportingCallback,
 ) -> None:
     """Run Tune until the search ends. Where its processes are lost it is started again, with the visits in flight.
 
     Raises what halted the lanes or the engine.
     """
-    num_tried, num_finished = 0, word.num_reported
+    num_tried, num_finished = 0, callback.num_reported
     while True:
         try:
-            _tuner(study, engine, lanes, stop, word).fit()
+            _tuner(study, engine, lanes, stop, callback).fit()
         except Exception as failure:
-            num_tried = 1 if word.num_reported > num_finished else num_tried + 1
-            num_finished = word.num_reported
+            num_tried = 1 if callback.num_reported > num_finished else num_tried + 1
+            num_finished = callback.num_reported
             fault = machine_fault(failure)
             if requested_signal() is not None or num_tried == MAX_TUNES or not is_ray_failure(failure):
                 if fault is None:
@@ -262,7 +264,7 @@ def _tuner(
     engine: Engine[RaceState, OptunaTrials],
     lanes: Lanes,
     stop: SearchStopper,
-    word: ReportingCallback,
+    callback: ReportingCallback,
 ) -> Tuner:
     trainable = tune.with_parameters(
         FoldTrial,
@@ -287,7 +289,7 @@ def _tuner(
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_at_end=False
             ),  # a trial is what its records are
-            callbacks=[word],  # reports to the sinks
+            callbacks=[callback],  # reports to the sinks
             verbose=0,
         ),
     )

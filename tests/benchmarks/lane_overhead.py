@@ -59,15 +59,10 @@ from rich.table import Table
 from tiny_work import TinyWork
 
 from orchestrator.ray_cluster.machine import Machine, shape_lanes
-from orchestrator.scoring.mask_choice import MaskChoice
-from orchestrator.search.budget.limits import End
-from orchestrator.search.forecast.width import WidthChoice
-from orchestrator.search.race.rules import Verdict
-from orchestrator.search.records.fit_records import FitRecord
-from orchestrator.search.records.status import Status
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.trials import StudyTrial
 from orchestrator.study.run import run_study
+from orchestrator.study.sinks import ResultSink
 from orchestrator.study.spec import Study
 from orchestrator.training.ray.lanes import Lanes, Shape
 
@@ -143,51 +138,24 @@ class TuneStopwatch(tune.Callback):
         self.watch.last_fit = time.perf_counter()
 
 
-class StudyStopwatch:
+class StudyStopwatch(ResultSink):
     """A stopwatch that a study operates: it starts where Ray is up, and lanes and Tune are not."""
 
     def __init__(self) -> None:
         self.watch = Stopwatch()
 
-    def __enter__(self) -> StudyStopwatch:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
     def started(self, study: Study, shape: Shape) -> None:
         self.watch.asked = time.perf_counter()
 
-    def width_chosen(self, choice: WidthChoice) -> None:
-        pass
-
-    def trial_started(self, number: int, params: dict[str, Any]) -> None:
-        pass
-
-    def news(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None:
+    def epochs(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None:
         if (
             rows and not self.watch.epochs
         ):  # Tune is ready before the lane is: only training says that both are
             self.watch.first_fit = time.perf_counter() - rows[0]["seconds"]
         self.watch.epochs.extend(row["seconds"] for row in rows)
 
-    def fold_finished(self, number: int, fold: int, record: FitRecord, masks: MaskChoice) -> None:
-        pass
-
-    def judged(self, number: int, verdict: Verdict) -> None:
-        pass
-
-    def ends(self, end: End) -> None:
-        pass
-
-    def progress(self, status: Status) -> None:
-        pass
-
     def trial_finished(self, trial: StudyTrial) -> None:
         self.watch.last_fit = time.perf_counter()
-
-    def finished(self, champion: StudyTrial | None) -> None:
-        pass
 
 
 def documented_worker() -> None:
@@ -235,14 +203,12 @@ def lanes(width: int, num_fits: int, folder: Path) -> Measured:
 
 
 def whole_engine(address: str, width: int, num_fits: int, folder: Path) -> Measured:
-    study = replace(
-        formula_study(folder, num_trials=num_fits // FOLDS),
-        space=parse_space(SPACE.format(width=width, epochs=tiny_fit.EPOCHS)),
-        race="none",  # every trial trains all its folds, so that the number of fits is known
-    )
+    # Without a race every trial trains all its folds, so that the number of fits is known.
+    study = formula_study(folder, num_trials=num_fits // FOLDS).with_options(race="none")
+    study = replace(study, space=parse_space(SPACE.format(width=width, epochs=tiny_fit.EPOCHS)))
     clock = StudyStopwatch()
     machine = Machine(address=address, device="cpu", workers_per_fit=width, num_lanes=1)
-    run_study(study, machine, TinyWork(study.home.ledger), clock)
+    run_study(study, machine, TinyWork(study.home.ledger), [clock])
     return clock.watch.result("whole engine", width, num_fits)
 
 

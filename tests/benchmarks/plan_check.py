@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import ray
 from rich.console import Console
@@ -49,6 +49,7 @@ from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.run import run_study
+from orchestrator.study.sinks import ResultSink
 from orchestrator.study.spec import Study
 from orchestrator.training.ray.lanes import Lanes
 
@@ -80,16 +81,8 @@ class Checked:
     wall_s: float
 
 
-class Clock:
-    """A report that notes when lanes are started and when all is over, and hears nothing else."""
-
-    def __enter__(self) -> Clock:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_: None
+class Clock(ResultSink):
+    """Times a study from the start of its lanes to its end."""
 
     def started(self, *_: object) -> None:
         self.begun = time.monotonic()
@@ -117,8 +110,8 @@ def check(
         (),
         StudySpec(trials=asked.trials, seed=seed, race=race, rescore=0),
     )
-    clock: Any = Clock()
-    run_study(study, machine, work, clock)
+    clock = Clock()
+    run_study(study, machine, work, [clock])
     records = [record for trial in study_home.trials() for record in trial.records]
     return Checked(race, seed, told, len(records), sum(record.seconds for record in records), clock.wall_s)
 

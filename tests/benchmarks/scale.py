@@ -171,17 +171,17 @@ class Tune:
         self.study, self.meter, self.work = study, meter, Formula(study.home.ledger, noise=0.02)
         room = LaneCapacity(len(study.plan.folds), lambda: num_lanes)
         with meter.part("start"):
-            self.purse = BudgetGate(study.budget, _spending(study), room.lanes)
-            self.engine = make_engine(study, room, self.purse)
+            self.gate = BudgetGate(study.budget, _spending(study), room.lanes)
+            self.engine = make_engine(study, room, self.gate)
             self.state, self.searcher = self.engine.state, EngineSearcher(self.engine)
             self.scheduler = EngineScheduler(self.engine)
-            self.watch = ProgressMonitor(study.home, self.purse, study.race, lambda status: None)
-            self.watch.follow(self.engine, self.engine.trials.study.get_trials(deepcopy=False))
-            self.word = ReportingCallback(study, self.engine, report, self.watch)
+            self.monitor = ProgressMonitor(study.home, self.gate, study.race, lambda status: None)
+            self.monitor.follow(self.engine, self.engine.trials.study.get_trials(deepcopy=False))
+            self.word = ReportingCallback(study, self.engine, report, self.monitor)
             self.word.report_finished()
         self.queue: deque[tuple[Any, int]] = deque()
         self.num_visits = 0
-        self.num_fits = len(self.purse.spending.fits)
+        self.num_fits = len(self.gate.spending.fits)
         self._measure()
 
     def _measure(self) -> None:
@@ -197,7 +197,7 @@ class Tune:
         for method in ("ask", "tell", "enqueue_trial", "get_trials", "set_user_attr"):
             meter.wrap(engine.trials.study, method, "journal")
         meter.wrap(engine.state.ledger.trials, "write", "trial records")
-        meter.wrap(self.watch, "draw", "status")
+        meter.wrap(self.monitor, "draw", "status")
         meter.wrap(watch_module, "write_status", "status")
         meter.wrap(self.word, "report_finished", "report")
         meter.wrap(self.word, "on_trial_result", "report")
@@ -208,10 +208,10 @@ class Tune:
         trials, state = self.engine.trials, self.state
         sampler, trials.sampler = trials.sampler, "random"
         rank, state.rank = state.rank, lambda: None  # type: ignore[method-assign]
-        self.watch.drawn = float("inf")
+        self.monitor.drawn = float("inf")
         self.run(num_fits, until)
         trials.sampler, state.rank = sampler, rank  # type: ignore[method-assign]
-        self.watch.drawn = 0.0
+        self.monitor.drawn = 0.0
 
     def run(self, num_fits: int, until: float = float("inf")) -> None:
         while self.num_fits < num_fits and time.monotonic() < until:
@@ -297,9 +297,9 @@ def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
             tune.run(size, until)
             if tune.num_fits == before:
                 continue
-            tune.watch.draw()
+            tune.monitor.draw()
             with meter.part("status"):
-                write_status(study.home.status_file, tune.watch.latest)
+                write_status(study.home.status_file, tune.monitor.latest)
             rows.append(_row(study, tune, tune.num_fits - before, start))
             print(json.dumps(rows[-1], indent=1), flush=True)
     return rows

@@ -72,13 +72,10 @@ from orchestrator.ray_cluster.machine import Machine
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
-from orchestrator.search.budget.limits import End
 from orchestrator.search.fit_jobs import FitJobRunner
-from orchestrator.search.forecast.width import TimeJob, WidthChoice
-from orchestrator.search.race.rules import Verdict
+from orchestrator.search.forecast.width import TimeJob
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.ledger import Ledger
-from orchestrator.search.records.status import Status
 from orchestrator.search.records.trial_score import fold_specs, score_trial
 from orchestrator.search.score_job import ScoreJob
 from orchestrator.search.space.space import SearchSpace
@@ -87,6 +84,7 @@ from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial, champion_fit, finished_score
 from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.run import run_study
+from orchestrator.study.sinks import ResultSink
 from orchestrator.study.spec import Study
 from orchestrator.training.fit import Report
 from orchestrator.training.process import configure_process
@@ -318,26 +316,16 @@ def on_held_out(work: FitJobRunner, fit_id: str, plan: SplitPlan, masks: PostPro
     return float(scores_under(work.ledger.read_scores(fit_id, plan.test).histograms, masks)["dice"].mean())
 
 
-class Watch:
-    """A report that notes what `Clock` notes."""
+class Curve(ResultSink):
+    """Adds to a `Way` what a study of ours reaches, and when."""
 
     def __init__(self, way: Way) -> None:
         self.way, self.begun = way, time.monotonic()
 
-    def __enter__(self) -> Watch:
-        return self
-
     def started(self, study: Study, shape: Shape) -> None:
-        self.begun = time.monotonic()  # Ray is up, as it is when plain begins
+        self.begun = time.monotonic()  # Ray runs, as it does when plain begins
 
-    def __exit__(self, *_: object) -> None: ...
-    def width_chosen(self, choice: WidthChoice) -> None: ...
-    def trial_started(self, number: int, params: dict[str, Any]) -> None: ...
-    def judged(self, number: int, verdict: Verdict) -> None: ...
-    def ends(self, end: End) -> None: ...
-    def progress(self, status: Status) -> None: ...
-
-    def news(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None:
+    def epochs(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None:
         self.way.epochs += len(rows)
 
     def fold_finished(self, number: int, fold: int, record: FitRecord, masks: MaskChoice) -> None:
@@ -346,8 +334,6 @@ class Watch:
     def trial_finished(self, trial: StudyTrial) -> None:
         if (score := trial.score()) is not None:
             self.way.reach(time.monotonic() - self.begun, score.metrics["dice"])
-
-    def finished(self, champion: StudyTrial | None) -> None: ...
 
 
 def ours(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -> Way:
@@ -363,12 +349,11 @@ def ours(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -
             epochs=int(options.part * options.trials * NUM_FOLDS * options.epochs), seed=seed, rescore=0
         ),
     )
-    watch = Watch(way)
     work = FitJobRunner(home, home / "cache", study_home.ledger)
     machine = Machine(
         "local", options.device, 1, options.lanes, options.fits_at_once if options.device == "cuda" else 1
     )
-    champion = run_study(study, machine, OneThread(work), watch)
+    champion = run_study(study, machine, OneThread(work), [Curve(way)])
     assert champion is not None
     masks = finished_score(champion).masks
     way.held_out = study_home.outside_scores(champion_fit(champion).fit_id, masks)["test"]["dice"]

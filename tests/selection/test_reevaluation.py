@@ -45,13 +45,13 @@ def purse_of(study: Study, **budget) -> BudgetGate:
 
 
 def again(
-    study: Study, purse: BudgetGate | None = None, stop=lambda: False, **work
+    study: Study, gate: BudgetGate | None = None, stop=lambda: False, **work
 ) -> tuple[bool, Heard, Hands]:
-    purse, heard = purse or purse_of(study), Heard()
+    gate, heard = gate or purse_of(study), Heard()
     hands = Hands(LuckyWork(study.home.ledger, **work))
-    watch = ProgressMonitor(study.home, purse, "none", heard.progress)
-    done = reevaluate(study.home, study.rescore, hands, purse, stop, watch, heard)
-    assert watch.latest.state == ("rescoring" if heard.told else "starting")
+    monitor = ProgressMonitor(study.home, gate, "none", heard.progress)
+    done = reevaluate(study.home, study.rescore, hands, gate, stop, monitor, heard)
+    assert monitor.latest.state == ("rescoring" if heard.told else "starting")
     return done, heard, hands
 
 
@@ -195,15 +195,15 @@ def test_a_winner_that_all_others_are_worse_than_is_not_scored_again(tmp_path: P
 
 
 def test_a_budget_holds_back_what_the_second_scoring_will_cost(study: Study):
-    purse = purse_of(study, epochs=100)  # 60 are spent, 3 a fit
-    assert purse.is_open(1, lambda: 0, list)
-    purse.reserved = 15
-    assert not purse.is_open(1, lambda: 0, list) and "45 are reserved" in purse.end.why
+    gate = purse_of(study, epochs=100)  # 60 are spent, 3 a fit
+    assert gate.is_open(1, lambda: 0, list)
+    gate.reserved = 15
+    assert not gate.is_open(1, lambda: 0, list) and "45 are reserved" in gate.end.why
 
 
 def test_what_the_second_scoring_costs_is_counted(study: Study):
-    purse = purse_of(study)
-    before = purse.spending.spent().epochs
-    again(study, purse)
-    assert purse.spending.spent().epochs == before + 10 * 3 and purse.reserved == 0
+    gate = purse_of(study)
+    before = gate.spending.spent().epochs
+    again(study, gate)
+    assert gate.spending.spent().epochs == before + 10 * 3 and gate.reserved == 0
     assert ResourceUsage(study.home.ledger).spent().epochs == before + 10 * 3

@@ -33,9 +33,9 @@ def carried_out(home: Path, constraints: tuple[str, ...] = ()) -> Study:
     """Trial 1 was lucky in the search, trial 2 is the champion of both scorings."""
     study = formula_study(home, num_trials=4).with_options(rescore=3, constraints=constraints)
     hands = Hands(carry_out(study, RATES, LuckyWork))
-    purse, heard = BudgetGate(study.budget, ResourceUsage(study.home.ledger)), Heard()
-    watch = ProgressMonitor(study.home, purse, "none", heard.progress)
-    assert reevaluate(study.home, 3, hands, purse, lambda: False, watch, heard)
+    gate, heard = BudgetGate(study.budget, ResourceUsage(study.home.ledger)), Heard()
+    monitor = ProgressMonitor(study.home, gate, "none", heard.progress)
+    assert reevaluate(study.home, 3, hands, gate, lambda: False, monitor, heard)
     choose_champion(study.home, hands)
     return study
 

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 import traceback
+from abc import ABC, abstractmethod
 from typing import Self
 
 from orchestrator.common.faults import machine_fault
@@ -28,7 +29,7 @@ SETTLE_S = 120.0  # how long the last sync is waited for
 HURRY_S = 20.0  # after a scheduler has asked this process to end: it will kill it after 30 s
 
 
-class ReplaySink(ResultSink):
+class ReplaySink(ResultSink, ABC):
     """Calls `sync` at the start, every few seconds, and a last time at the end of the study.
 
     A problem is logged once, and once more when it is over.
@@ -42,9 +43,9 @@ class ReplaySink(ResultSink):
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
+    @abstractmethod
     def sync(self, *, is_last: bool) -> None:
         """Write what is on record and was not written yet; whatever it raises, it is called again."""
-        raise NotImplementedError
 
     def missing(self) -> str | None:
         """What was not written by the last sync, in words; None where all is."""

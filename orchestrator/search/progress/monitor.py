@@ -47,10 +47,8 @@ MOST_SHOWN = 300  # trials in the status file: it is written every second
 class ProgressMonitor:
     """Context manager around a running study. `show` is called from a separate thread."""
 
-    def __init__(
-        self, home: StudyStore, purse: BudgetGate, rule: str, show: Callable[[Status], None]
-    ) -> None:
-        self.home, self.purse, self.show = home, purse, show
+    def __init__(self, home: StudyStore, gate: BudgetGate, rule: str, show: Callable[[Status], None]) -> None:
+        self.home, self.gate, self.show = home, gate, show
         self.count: Callable[[], LaneCount] | None = None
         self.counting = threading.Lock()
         self.lanes = LaneCount()
@@ -61,7 +59,7 @@ class ProgressMonitor:
         self.speeds: dict[tuple[int, int], float] = {}  # images per second of each fit in flight
         now = time.time()
         self.latest = Status(
-            home.name, "starting", rule, str(purse.budget), now, now, os.getpid(), socket.gethostname()
+            home.name, "starting", rule, str(gate.budget), now, now, os.getpid(), socket.gethostname()
         )
         self.drawn = 0.0  # time of the last rendering
         self.seconds_a_draw = 0.0  # duration of the last rendering
@@ -156,7 +154,7 @@ class ProgressMonitor:
     def _draw(self) -> None:
         if self.engine is None:
             return
-        spending, end = self.purse.spending, self.purse.end
+        spending, end = self.gate.spending, self.gate.end
         spent = spending.spent()
         standings = self.engine.state
         trials, others = trial_views(standings, self.ended, self.params, self.flying, MOST_SHOWN)
@@ -174,7 +172,7 @@ class ProgressMonitor:
             gpus_per_lane=spending.gpus_per_lane,
             epochs_per_second=spending.epochs_per_second(),
             images_per_second=sum(self.speeds.values()) or None,
-            left=forecast(self.purse.budget, spent, self._ahead(), self._pace()),
+            left=forecast(self.gate.budget, spent, self._ahead(), self._pace()),
             end=end.why if end is not None else None,
             ended_by=end.by if end is not None else None,
             unfinished={fit_id: tuple(cost) for fit_id, cost in spending.unfinished().items()},
@@ -183,11 +181,11 @@ class ProgressMonitor:
     def _state(self) -> State:
         if self.latest.state not in ("searching", "finishing"):
             return self.latest.state
-        return "searching" if self.purse.end is None else "finishing"
+        return "searching" if self.gate.end is None else "finishing"
 
     def _ahead(self) -> Ahead:
         assert self.engine is not None
-        standings, budget = self.engine.state, self.purse.budget
+        standings, budget = self.engine.state, self.gate.budget
         num_folds, num_begun = len(standings.plan.folds), len({*standings.configurations, *self.ended})
         folds = [len(standings.seen.get(number, ())) for number in standings.configurations if number]
         finals = {
@@ -196,7 +194,7 @@ class ProgressMonitor:
         }
         new = None if budget.trials is None else max(0, budget.trials - num_begun)
         return Ahead(
-            new=0 if self.purse.end is not None else new,
+            new=0 if self.gate.end is not None else new,
             fits_a_configuration=fits_a_configuration(
                 [count for count in folds if count], num_folds, not self.engine.trains_all_folds
             ),
@@ -205,11 +203,11 @@ class ProgressMonitor:
                 for views in self.flying.values()
                 for view in views.values()
             ),
-            finals=sum(finals.values()) + self.purse.reserved,
+            finals=sum(finals.values()) + self.gate.reserved,
         )
 
     def _pace(self) -> Pace:
-        spending = self.purse.spending
+        spending = self.gate.spending
         busy = max(1, self.lanes.busy)
         return Pace(spending.per_fit(), spending.epochs_per_second(), busy * (spending.gpus_per_lane or 1))
 

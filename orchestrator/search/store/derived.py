@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,31 @@ from numpy.typing import NDArray
 from orchestrator.common.files import write_atomically
 from orchestrator.search.records.fit_records import Marks, marks_of
 
-VERSION = 1  # raise it when scores, intervals or choices follow from the same records by another rule
+FORMAT = 1  # of sound.json
+# Code that scores, intervals and choices follow from, below the package.
+RULES = (
+    "scoring",
+    "selection",
+    "search/goals",
+    "search/records",
+    "search/significance.py",
+    "search/store/snapshot.py",
+)
+
+
+@cache
+def digest_of_rules() -> str:
+    """Digest of that code: what another version derived is not found."""
+    root, digest = Path(__file__).resolve().parents[2], hashlib.sha256()
+    for name in RULES:
+        for file in sorted((root / name).rglob("*.py")) or [root / name]:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def key_of(*parts: Any) -> str:
-    """Forty hex digits of plain values: what something is derived from."""
-    return hashlib.sha256(json.dumps([VERSION, *parts], sort_keys=True).encode()).hexdigest()[:40]
+    """Forty hex digits of plain values and of the code: what something is derived from."""
+    return hashlib.sha256(json.dumps([digest_of_rules(), *parts], sort_keys=True).encode()).hexdigest()[:40]
 
 
 @dataclass(frozen=True)
@@ -76,7 +96,7 @@ class DerivedFiles:
     def save(self) -> None:
         """Write down which records were found sound."""
         if self._is_changed:
-            self._write("sound.json", json.dumps({"version": VERSION, "records": self._known()}).encode())
+            self._write("sound.json", json.dumps({"format": FORMAT, "records": self._known()}).encode())
             self._is_changed = False
 
     def _known(self) -> dict[str, list[list[Any]]]:
@@ -84,7 +104,7 @@ class DerivedFiles:
             self._sound = {}
             with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
                 found = json.loads((self.folder / "sound.json").read_bytes())
-                self._sound = dict(found["records"]) if found["version"] == VERSION else {}
+                self._sound = dict(found["records"]) if found["format"] == FORMAT else {}
         return self._sound
 
     def _write(self, name: str, content: bytes) -> None:

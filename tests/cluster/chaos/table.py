@@ -24,7 +24,8 @@ command given again), until it was said that the search ends ("noticed"). Nodes 
 machine, each with its own address, link, Ray and object store; they share the disk.
 
 After `cut`, Ray takes 40 s to give a node up. The other lanes go on meanwhile with what is queued, a trial more than
-lanes need; in a study as small as this one that may run out, and then all stand still for the rest of the 40 s.
+lanes need. In a study as small as this one that may run out, which would explain why all stood still for up to 19 s
+(inferred from the logs, not proven).
 
 Written by `make chaos TABLE=docs/faults.md`; one line again: `make chaos FAULTS="cut" SEED=7`, where the fault goes
 by the name in the first column.

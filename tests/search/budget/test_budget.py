@@ -134,23 +134,23 @@ def test_the_pace_is_that_of_the_last_minutes(tmp_path):
 
 def test_a_purse_that_is_closed_stays_closed(tmp_path):
     clock = Clock()
-    purse = BudgetGate(Budget(hours=2.0), ResourceUsage(Ledger(tmp_path), clock=clock))
-    assert purse.is_open(3, lambda: 0, list)
+    gate = BudgetGate(Budget(hours=2.0), ResourceUsage(Ledger(tmp_path), clock=clock))
+    assert gate.is_open(3, lambda: 0, list)
     clock.now = 7300.0
-    assert purse.is_out_of_time and not purse.is_open(3, lambda: 0, list)
+    assert gate.is_out_of_time and not gate.is_open(3, lambda: 0, list)
     clock.now = 0.0
-    assert not purse.is_open(3, lambda: 0, list)
-    assert purse.end is not None and purse.end.by == "hours"
+    assert not gate.is_open(3, lambda: 0, list)
+    assert gate.end is not None and gate.end.by == "hours"
 
 
 def test_hours_end_early_enough_for_the_finalists(trained):
     ledger, _ = trained
     clock = Clock()
-    purse = BudgetGate(Budget(hours=1.0), ResourceUsage(ledger, clock=clock), num_lanes=lambda: 2)
+    gate = BudgetGate(Budget(hours=1.0), ResourceUsage(ledger, clock=clock), num_lanes=lambda: 2)
     clock.now = 3600 - 8.0
-    assert purse.is_open(3, lambda: 12, list)  # six waves of 1.1 seconds, and one for another setting
+    assert gate.is_open(3, lambda: 12, list)  # six waves of 1.1 seconds, and one for another setting
     clock.now = 3600 - 7.0
-    assert not purse.is_open(3, lambda: 12, list) and not purse.is_out_of_time
+    assert not gate.is_open(3, lambda: 12, list) and not gate.is_out_of_time
 
 
 UNIT = FloatDistribution(0.0, 1.0)

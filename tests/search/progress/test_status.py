@@ -124,25 +124,27 @@ class Watched:
         self.home.begin(self.disk.study.space, self.disk.study.plan)
         self.seen: list[Status] = []
         self.gate = self.disk.gate
-        self.watch = ProgressMonitor(self.home, self.gate, "paired", self.seen.append)
-        self.watch.follow(self.disk.engine, self.disk.trials)
+        self.monitor = ProgressMonitor(self.home, self.gate, "paired", self.seen.append)
+        self.monitor.follow(self.disk.engine, self.disk.trials)
 
     def visit(self, *, epochs_in_flight: int = 0) -> None:
         """Carry out one visit; with epochs in flight stop in the midst of its first fold."""
         name, visit = self.disk.suggest()
         number, fold = visit["number"], visit["folds"][0]
-        self.watch.visit(number, visit["params"], visit["folds"])
+        self.monitor.visit(number, visit["params"], visit["folds"])
         if epochs_in_flight:
             rows = [row(epoch, 0.4) for epoch in range(epochs_in_flight)]
             spec = fold_specs(self.disk.state.configurations[number], self.disk.study.plan)[fold]
             self.gate.spending.hear(spec.fit_id, rows)
-            self.watch.hear(number, fold, rows, 3, done=False)
+            self.monitor.hear(number, fold, rows, 3, done=False)
             return
         self.disk.carry_out(name, visit)
-        self.watch.leave(number)
+        self.monitor.leave(number)
         stored = self.disk.trials[number]
         if stored.state.is_finished():
-            self.watch.told(read_trial(stored, self.disk.study.space, self.disk.study.plan, self.home.ledger))
+            self.monitor.told(
+                read_trial(stored, self.disk.study.space, self.disk.study.plan, self.home.ledger)
+            )
 
 
 @pytest.fixture
@@ -151,12 +153,12 @@ def watched(template, request):
 
 
 def test_what_is_shown_is_what_the_race_knows(watched):
-    with watched.watch:
+    with watched.monitor:
         watched.visit()
         watched.visit()
         watched.visit(epochs_in_flight=2)
-        watched.watch.now("searching")
-        shown = watched.watch.latest
+        watched.monitor.now("searching")
+        shown = watched.monitor.latest
     by_number = {trial.number: trial for trial in shown.trials}
     assert [by_number[n].state for n in range(3)] == ["complete", "waiting", "running"]
     assert [by_number[n].num_done for n in range(3)] == [5, 1, 0]
@@ -169,8 +171,8 @@ def test_what_is_shown_is_what_the_race_knows(watched):
 
 
 def test_the_file_is_written_while_it_runs_and_says_how_it_ended(watched):
-    watched.watch.count = lambda: LaneCount(2, 2, 1, 3)
-    with watched.watch:
+    watched.monitor.count = lambda: LaneCount(2, 2, 1, 3)
+    with watched.monitor:
         watched.visit()
         deadline = time.monotonic() + 20
         while not watched.seen:
@@ -183,7 +185,7 @@ def test_the_file_is_written_while_it_runs_and_says_how_it_ended(watched):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_a_study_that_did_not_end_well_says_so(watched, error):
-    with pytest.raises(error), watched.watch:
+    with pytest.raises(error), watched.monitor:
         raise error
     expected = "interrupted" if error is KeyboardInterrupt else "failed"
     assert recorded_status(watched.home.snapshot()).state == expected
@@ -193,10 +195,10 @@ def test_trouble_with_the_status_is_logged_once_and_the_search_goes_on(watched, 
     def refuse(status: Status) -> None:
         raise OSError("no space left")
 
-    watched.watch.show = refuse
-    with caplog.at_level(logging.WARNING), watched.watch:
-        watched.watch._guarded(watched.watch._beat)
-        watched.watch._guarded(watched.watch._beat)
+    watched.monitor.show = refuse
+    with caplog.at_level(logging.WARNING), watched.monitor:
+        watched.monitor._guarded(watched.monitor._beat)
+        watched.monitor._guarded(watched.monitor._beat)
         watched.visit()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "no space left" in caplog.text
@@ -206,9 +208,9 @@ def test_a_killed_study_is_told_from_ledger_and_journal(watched):
     for _ in range(3):
         watched.visit()
     watched.visit(epochs_in_flight=2)
-    watched.watch.draw()
-    watched.watch._beat()  # and then it is killed
-    shown, found = watched.watch.latest, recorded_status(watched.home.snapshot())
+    watched.monitor.draw()
+    watched.monitor._beat()  # and then it is killed
+    shown, found = watched.monitor.latest, recorded_status(watched.home.snapshot())
     assert found.state == "killed"
     assert [(t.number, t.dice, t.num_done) for t in found.trials] == [
         (t.number, t.dice, t.num_done) for t in shown.trials
