@@ -17,6 +17,7 @@ import pytest
 import torch
 from damages import DAMAGES
 from formula import formula_study
+from tiny_space import tiny_space
 
 from orchestrator.cli import main
 from orchestrator.cli.console.printing import epoch_line, print_json
@@ -28,18 +29,7 @@ from orchestrator.search.space.space_file import load_space
 from orchestrator.search.store.study_store import StudyStore
 
 SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.toml"))
-TINY = """
-network = "unet"
-[search]
-learning_rate = { log_uniform = [1e-3, 1e-2] }
-[fixed]
-base_channels = 4
-image_size = 32
-epochs = 2
-batch_size = 4
-[baseline]
-learning_rate = 5e-3
-"""
+TINY = tiny_space(batch_size=4)
 THREE_MISTAKES = """
 network = "unte"
 [search]

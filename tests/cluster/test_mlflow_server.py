@@ -17,6 +17,7 @@ from chaos.gate import free_port
 from chaos.postgres import find_binaries, postgres
 from outcome import runs_of
 from shell import Shell, command, wait_until
+from tiny_space import tiny_space
 
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
@@ -24,18 +25,7 @@ from orchestrator.launch.render import render, write
 from orchestrator.search.store.study_store import StudyStore
 
 pytestmark = pytest.mark.services
-SPACE = """
-network = "unet"
-[search]
-learning_rate = { log_uniform = [1e-3, 1e-2] }
-[fixed]
-base_channels = 4
-image_size = 32
-epochs = 4
-batch_size = 8
-[baseline]
-learning_rate = 5e-3
-"""
+SPACE = tiny_space(epochs=4)
 
 
 @dataclass(frozen=True)

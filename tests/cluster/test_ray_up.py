@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from shell import ROOT
+from tiny_space import tiny_space
 
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
@@ -27,18 +28,7 @@ pytestmark = pytest.mark.services
 BIN = Path(sys.executable).parent
 NEEDED = ("sshd", "ssh", "rsync", "ip", "unshare", "pkill")
 HEAD, WORKER = "127.0.0.1", "127.0.0.2"
-SPACE = """
-network = "unet"
-[search]
-learning_rate = { log_uniform = [1e-3, 1e-2] }
-[fixed]
-base_channels = 4
-image_size = 32
-epochs = 1
-batch_size = 8
-[baseline]
-learning_rate = 5e-3
-"""
+SPACE = tiny_space(epochs=1)
 SSHD = """
 ListenAddress 127.0.0.1
 ListenAddress 127.0.0.2

@@ -17,24 +17,14 @@ import pytest
 import requests
 from head import Cluster, free_ports
 from shell import ROOT, Shell, command, wait_until
+from tiny_space import tiny_space
 
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 
 pytestmark = pytest.mark.slow
 
-SPACE = """
-network = "unet"
-[search]
-learning_rate = { log_uniform = [1e-3, 1e-2] }
-[fixed]
-base_channels = 4
-image_size = 32
-epochs = 2
-batch_size = 8
-[baseline]
-learning_rate = 5e-3
-"""
+SPACE = tiny_space()
 
 
 @pytest.fixture(scope="module")

@@ -13,24 +13,14 @@ from pathlib import Path
 import pytest
 from head import Cluster
 from shell import Shell, wait_until
+from tiny_space import tiny_space
 
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 
 pytestmark = pytest.mark.slow
 
-SPACE = """
-network = "unet"
-[search]
-learning_rate = { log_uniform = [1e-3, 1e-2] }
-[fixed]
-base_channels = 4
-image_size = 32
-epochs = 30
-batch_size = 8
-[baseline]
-learning_rate = 5e-3
-"""
+SPACE = tiny_space(epochs=30)
 # Train's cleaner asks another Ray how a controller is, hears that there is none, and gives the lane's place away, or,
 # where the lane has none yet, goes away itself.
 MISLED = ("Detected that the Ray Train controller actor", "Failed to register placement group with cleaner")
