@@ -148,7 +148,7 @@ def run(
         ("search tiny.toml --data drawn --trials 1 --study a/b", ["--study", "'a/b'"]),
         (
             "search tiny.toml --data drawn --trials 1 --workers-per-fit 3",
-            ["batch_size: 4", "3 workers per fit"],
+            ["batch_size: 4", "evenly over 3 workers"],
         ),
         ("search mistakes.toml --data drawn --trials 1 --address ray://head:10001", ["3 problems"]),
         ("leaderboard nosuch", ["nosuch", "known: formula"]),
@@ -317,7 +317,7 @@ def test_a_search_tells_of_the_study_of_the_same_data_in_which_twins_were_not_lo
     done = run(
         "search tiny.toml --data loose --splits k-fold:3 --no-near-duplicates --trials 1 --workers-per-fit 3"
     )
-    assert "begun without" not in done.err and "3 workers per fit" in done.err
+    assert "begun without" not in done.err and "evenly over 3 workers" in done.err
 
 
 def test_a_home_without_data_says_how_to_import_some(run: Run):
