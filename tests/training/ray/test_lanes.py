@@ -45,10 +45,14 @@ class Unstartable(Lanes):
 class Hanging(Lanes):
     """Lanes that never come up, and whose Train runs never end."""
 
-    over = threading.Event()
+    started, over = threading.Semaphore(0), threading.Event()
 
     def _trainer(self, lane: int, name: str) -> Any:
-        return SimpleNamespace(fit=self.over.wait)
+        return SimpleNamespace(fit=self._hang)
+
+    def _hang(self) -> None:
+        self.started.release()
+        self.over.wait()
 
 
 class TrainController:
@@ -249,7 +253,7 @@ def test_closing_ends_what_runs_and_gives_everything_back(lanes, tmp_path):
 def test_a_lane_that_hangs_while_it_starts_does_not_keep_a_search_from_ending(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(lane, "CLOSE_S", 0.1)
     with Hanging(toy_jobs.perform, HALF_A_GPU, tmp_path):
-        pass
+        assert Hanging.started.acquire(timeout=30)  # else there may be nothing that hangs yet
     assert "lane(s) hang without a fit, and are left to Ray" in caplog.text
     Hanging.over.set()
 
