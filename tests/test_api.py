@@ -180,3 +180,9 @@ def test_no_function_of_the_command_line_is_longer_than_a_screen():
         if isinstance(node, ast.FunctionDef)
     }
     assert {name: lines for name, lines in found.items() if lines > LONGEST} == {}
+
+
+def test_mistakes_in_options_and_in_data_are_one_flat_list(folder: Path):
+    with pytest.raises(UserError) as refused:
+        po.Study("tiny.toml", data="no", trials=1, constraints=("size<=3",), sampler="nsga2", progress=None)
+    assert [type(one).__name__ for one in refused.value.each] == ["BadStudy", "BadStudy", "BadData"]

@@ -100,7 +100,7 @@ class Mistakes:
         try:
             yield
         except UserError as mistake:
-            self.found.append(mistake)
+            self.found += mistake.each  # flat: one that combines several is not one more level
 
     def raise_all(self) -> None:
         """Raise what was recorded: a single mistake as it is, several as `Several`."""

@@ -22,11 +22,13 @@ def folder(tmp_path: Path) -> Path:
     """A folder with kvasir-seg.zip, also unpacked, and `orchestrator` on the path."""
     draw_dataset(tmp_path / "drawn", num_cases=60, size=96)
     frames = tmp_path / "kvasir-seg"
+    images = {path.stem: path for path in (tmp_path / "drawn" / "images").iterdir()}
+    for kind in ("images", "masks"):
+        (frames / kind).mkdir(parents=True)
     for mask in (tmp_path / "drawn" / "masks").iterdir():
         if cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE).max() > 0:
-            for kind in ("images", "masks"):
-                (frames / kind).mkdir(parents=True, exist_ok=True)
-                (tmp_path / "drawn" / kind / mask.name).rename(frames / kind / mask.name)
+            for file in (mask, images[mask.stem]):
+                file.rename(frames / file.parent.name / file.name)
     shutil.make_archive(str(frames), "zip", frames)
     command = tmp_path / "bin" / "orchestrator"
     command.parent.mkdir()
