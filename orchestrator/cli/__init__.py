@@ -26,7 +26,6 @@ from orchestrator.cli import (
     evaluate,
     networks,
     plan,
-    results,
     search,
     space,
     status,
@@ -35,6 +34,7 @@ from orchestrator.cli import (
 )
 from orchestrator.cli.console.printing import err, plain
 from orchestrator.cli.data import datasets as data
+from orchestrator.cli.results import best, leaderboard, predict
 from orchestrator.common.errors import BadData, FitFailed, UserError
 from orchestrator.common.faults import machine_fault
 from orchestrator.common.interruption import RUN_AGAIN, exit_code, listening, requested_signal
@@ -70,9 +70,9 @@ for command in (
     search.search,
     status.status,
     sync.sync,
-    results.leaderboard,
-    results.best,
-    results.predict,
+    leaderboard.leaderboard,
+    best.best,
+    predict.predict,
     evaluate.evaluate,
     evaluate.compare,
     doctor.doctor,

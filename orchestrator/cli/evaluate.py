@@ -240,7 +240,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Say which of several systems is better, by how much, and how sure that is; paired, image by image."""
-    from orchestrator.cli.results import known_metric, tell_damage
+    from orchestrator.cli.console.reading import known_metric, tell_damage
     from orchestrator.common.errors import Mistakes
     from orchestrator.results.views.tables import comparison_dicts, comparison_table
     from orchestrator.search.store.study_store import find_study

@@ -31,7 +31,7 @@ from orchestrator.cli.console.options import (
 from orchestrator.cli.console.printing import epoch_line, note, out
 from orchestrator.cli.data.splits import load_split, warn_of_lopsided
 from orchestrator.cli.doctor import refuse_what_would_fail
-from orchestrator.cli.results import leaderboard
+from orchestrator.cli.results.leaderboard import leaderboard
 from orchestrator.cli.submit import run_as_job
 from orchestrator.common.cpus import usable_cpus
 from orchestrator.common.errors import Mistakes

@@ -28,7 +28,7 @@ def status(
     of JSON a second. Scores are percent here, from 0 to 1 in JSON, where `estimate` is what the race takes a trial to
     be worth, imputed where folds are missing.
     """
-    from orchestrator.cli.results import tell_damage
+    from orchestrator.cli.console.reading import tell_damage
     from orchestrator.search.records.status import OVER
     from orchestrator.search.records.status import as_json as plain
     from orchestrator.search.store.study_store import find_study

@@ -1,4 +1,4 @@
-"""`orchestrator leaderboard`, `best` and `predict`: what a study found, and what is handed over."""
+"""`orchestrator best`: the winner of a study, and its hand-over as files that other programs load."""
 
 from __future__ import annotations
 
@@ -21,52 +21,18 @@ from orchestrator.cli.console.options import (
     Width,
     absolute,
 )
-from orchestrator.cli.console.printing import bar, epoch_line, err, out, plain, print_json
+from orchestrator.cli.console.printing import err, out, print_json
+from orchestrator.cli.console.reading import known_metric, tell_damage
+from orchestrator.cli.results.networks import Networks, Trainer
 from orchestrator.search.choices import BestRule, EnsembleName
 
 if TYPE_CHECKING:
-    from orchestrator.ray_cluster.machine import Machine
     from orchestrator.results.views.score_lines import ScoreLine
-    from orchestrator.search.fit_jobs import FitJobRunner
     from orchestrator.search.records.fit_records import FitRecord
     from orchestrator.search.records.trial_score import TrialScore
     from orchestrator.search.store.snapshot import StudySnapshot
-    from orchestrator.search.store.study_store import StudyStore
     from orchestrator.search.store.trials import StudyTrial
-    from orchestrator.selection.ensemble import Ensemble
     from orchestrator.selection.ranking import Selection
-
-
-def leaderboard(
-    study: Annotated[str | None, typer.Argument(help="Default: the study worked on last.")] = None,
-    metric: Metric = "dice",
-    home: Home = DEFAULT_HOME,
-    as_json: AsJson = False,
-) -> None:
-    """Show the trials of a study, best first; scores in percent, in JSON from 0 to 1."""
-    from orchestrator.common.errors import Mistakes
-    from orchestrator.results.views.study_scores import board, nested_lines
-    from orchestrator.results.views.tables import leaderboard as table
-    from orchestrator.results.views.tables import leaderboard_dicts
-    from orchestrator.search.store.study_store import find_study
-
-    mistakes = Mistakes()
-    with mistakes.noted():
-        found = find_study(home.expanduser().resolve(), study).snapshot()
-    with mistakes.noted():
-        known_metric(metric)
-    mistakes.raise_all()
-    tell_damage(found)
-    rows = board(found, metric)
-    if as_json:
-        print_json(leaderboard_dicts(rows, metric))
-    else:
-        objective = found.objective
-        head = None if objective.is_mean else objective.name
-        title = f"{found.name}, scores on validation images in percent"
-        out.print(table(rows, title, metric, head, out.width), soft_wrap=False)
-        for line in nested_lines(found):
-            out.print(line, highlight=False)
 
 
 def best(
@@ -124,12 +90,12 @@ def best(
     standing = _standing(found, metric, rule, trial_number)
     selection = select_trial(found, standing, metric, rule, trial_number)
     trial, score = next(pair for pair in standing if pair[0].number == selection.chosen)
-    crew = _Crew(found.store, found, address, device, workers_per_fit, cache or home / "cache")
-    networks = crew.networks(standing, trial, score, metric, ensemble, refit=refit)
+    trainer = Trainer(found.store, found, address, device, workers_per_fit, cache or home / "cache")
+    networks = trainer.networks(standing, trial, score, metric, ensemble, refit=refit)
     if export is not None or networks.is_ensemble:
         _refuse_pruned(found, trial, networks.records)
     if networks.is_ensemble or (export is not None and found.champion is not None):
-        crew.score(networks.records)
+        trainer.score(networks.records)
     handed = _Handed(found, trial, selection, networks)
     if as_json:
         print_json(handed.as_dict())
@@ -191,24 +157,13 @@ def _standing(
 
 
 @dataclass(frozen=True)
-class _Networks:
-    """What stands for a trial: the network of a fold, its refit, or several whose probabilities are averaged."""
-
-    records: Sequence[FitRecord]
-    score: TrialScore
-    is_ensemble: bool
-    team: Ensemble | None
-    refits: dict[int, FitRecord]  # trial -> its own
-
-
-@dataclass(frozen=True)
 class _Handed:
     """The trial that is shown, and handed over where that is asked for."""
 
     study: StudySnapshot
     trial: StudyTrial
     selection: Selection
-    networks: _Networks
+    networks: Networks
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -316,138 +271,6 @@ class _Handed:
         yield registered.sentence(study.name)
 
 
-def predict(
-    bundle: Annotated[Path, typer.Argument(help="Folder that `best --export` made.")],
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders with images at any depth.")],
-    out_folder: Annotated[
-        Path, typer.Option("--out", help="Folder for masks and overlays, in subfolders as the images are.")
-    ],
-    as_json: AsJson = False,
-) -> None:
-    """Write a mask and an overlay for every image, from the exported model alone.
-
-    Files that are no images are passed over, and named. Exit code 2 if an image could not be read. Masks lie on
-    the image as viewers show it: upright, where EXIF says that its stored pixels are not.
-    """
-    from orchestrator.data.images import orientation
-    from orchestrator.results.export.bundle import Bundle
-    from orchestrator.results.export.predict import predict_files
-
-    loaded = Bundle.load(bundle)
-    with bar("predicting") as on_progress:
-        found = predict_files(loaded, images, out_folder, on_progress)
-    if line := found.inputs.passed_over_line():
-        err.print(plain(line), markup=False, highlight=False)
-    if num_turned := sum(orientation(one.image) != 1 for one in found.done):
-        err.print(
-            f"EXIF: {num_turned} of {len(found.done)} images are not stored upright; their masks are",
-            highlight=False,
-        )
-    if as_json:
-        print_json(found.as_dict())
-    elif not found.failed:
-        out.print(f"{len(found.done)} masks and overlays in {out_folder}", highlight=False)
-    found.refuse_failed()
-
-
-@dataclass(frozen=True)
-class _Crew:
-    """Trains and scores for one study where `best` is asked for more than what is on record."""
-
-    study: StudyStore
-    snapshot: StudySnapshot
-    address: str
-    device: Device
-    workers_per_fit: int | None
-    cache: Path
-
-    def networks(
-        self,
-        standing: Sequence[tuple[StudyTrial, TrialScore]],
-        trial: StudyTrial,
-        score: TrialScore,
-        metric: str,
-        ensemble: EnsembleName | None,
-        *,
-        refit: bool,
-    ) -> _Networks:
-        """What stands for a trial, trained now where that is asked for and was not done."""
-        from orchestrator.common.errors import BadStudy
-
-        if refit and ensemble == "folds":
-            raise BadStudy(
-                self.study.name,
-                "--refit trains one network on all cases, --ensemble averages those of the folds",
-            )
-        team = self.team(standing, trial, metric) if ensemble in ("greedy", "best") else None
-        if team is not None and ensemble == "best" and team.versus is None:
-            ensemble = None
-        score = score if team is None else team.score
-        refits: dict[int, FitRecord] = {}
-        if refit:
-            trials = team.trials if team is not None and ensemble else (trial,)
-            refits = {one.number: self.refit(one) for one in {one.number: one for one in trials}.values()}
-            records: Sequence[FitRecord] = [refits[one.number] for one in trials]
-        elif team is not None and ensemble:
-            records = team.records
-        elif ensemble:
-            records = _all_folds(self.snapshot, trial)
-        else:
-            records = [self.snapshot.champion_fit(trial)]
-        return _Networks(records, score, bool(ensemble), team, refits)
-
-    def team(
-        self, standing: Sequence[tuple[StudyTrial, TrialScore]], chosen: StudyTrial, metric: str
-    ) -> Ensemble:
-        """The ensemble around a trial; what its members' company is worth is scored now, where it is not on record."""
-        from orchestrator.selection.ensemble import select_ensemble
-        from orchestrator.study.champion import scoring
-
-        with scoring(self.study, *self._machine_and_work()) as score:
-            return select_ensemble(self.snapshot, standing, chosen.number, metric, score)
-
-    def refit(self, trial: StudyTrial) -> FitRecord:
-        from orchestrator.study.champion import refit, spec_of_refit
-
-        spec = spec_of_refit(self.study, trial)
-        epochs = spec.stop_after or spec.recipe.epochs
-        if not self.study.ledger.has(spec.fit_id):
-            err.print(
-                f"refit of trial {trial.number}: {len(spec.train)} images, {epochs} of the {spec.recipe.epochs} epochs "
-                "of its schedule, as many as the folds took to their best one in the median",
-                highlight=False,
-            )
-        return refit(
-            self.study,
-            trial,
-            *self._machine_and_work(),
-            lambda row: err.print(epoch_line(row, epochs), highlight=False),
-        )
-
-    def score(self, records: Sequence[FitRecord]) -> None:
-        from orchestrator.study.champion import score_networks
-
-        score_networks(self.study, tuple(record.fit_id for record in records), *self._machine_and_work())
-
-    def _machine_and_work(self) -> tuple[Machine, FitJobRunner]:
-        from orchestrator.cli.data.splits import load_unchanged
-        from orchestrator.ray_cluster.machine import Machine
-        from orchestrator.search.fit_jobs import FitJobRunner
-
-        sources, unseen = self.snapshot.datasets, self.snapshot.unseen
-        load_unchanged(self.study.home, [dataset.name for dataset in (*sources, *unseen)], self.cache)
-        machine = Machine(self.address, self.device, self.workers_per_fit)
-        return machine, FitJobRunner(self.study.home, self.cache, self.study.ledger)
-
-
-def _all_folds(study: StudySnapshot, trial: StudyTrial) -> list[FitRecord]:
-    from orchestrator.common.errors import BadStudy
-
-    if trial.num_folds == 1:
-        raise BadStudy(study.name, "--ensemble folds averages the networks of several folds, found one fold")
-    return list(trial.records)
-
-
 def _refuse_pruned(study: StudySnapshot, trial: StudyTrial, records: Sequence[FitRecord]) -> None:
     from orchestrator.common.errors import BadStudy
 
@@ -456,21 +279,3 @@ def _refuse_pruned(study: StudySnapshot, trial: StudyTrial, records: Sequence[Fi
             study.name,
             f"the weights of trial {trial.number} were pruned, as it was not among the best by dice; add --refit",
         )
-
-
-def tell_damage(snapshot: StudySnapshot) -> None:
-    """Say which files of a study do not read, and are left out."""
-    from orchestrator.search.store.damage import damage
-
-    for line in damage(snapshot):
-        err.print(line, style="bold", markup=False, highlight=False)
-
-
-def known_metric(metric: str) -> str:
-    from orchestrator.common.errors import BadStudy
-    from orchestrator.scoring.metrics import metric_name
-
-    try:
-        return metric_name(metric, masks=False)
-    except ValueError as unknown:
-        raise BadStudy("--metric", str(unknown)) from None

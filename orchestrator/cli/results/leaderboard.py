@@ -1,0 +1,43 @@
+"""`orchestrator leaderboard`: the trials of a study, best first."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home, Metric
+from orchestrator.cli.console.printing import out, print_json
+from orchestrator.cli.console.reading import known_metric, tell_damage
+
+
+def leaderboard(
+    study: Annotated[str | None, typer.Argument(help="Default: the study worked on last.")] = None,
+    metric: Metric = "dice",
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Show the trials of a study, best first; scores in percent, in JSON from 0 to 1."""
+    from orchestrator.common.errors import Mistakes
+    from orchestrator.results.views.study_scores import board, nested_lines
+    from orchestrator.results.views.tables import leaderboard as table
+    from orchestrator.results.views.tables import leaderboard_dicts
+    from orchestrator.search.store.study_store import find_study
+
+    mistakes = Mistakes()
+    with mistakes.noted():
+        found = find_study(home.expanduser().resolve(), study).snapshot()
+    with mistakes.noted():
+        known_metric(metric)
+    mistakes.raise_all()
+    tell_damage(found)
+    rows = board(found, metric)
+    if as_json:
+        print_json(leaderboard_dicts(rows, metric))
+    else:
+        objective = found.objective
+        head = None if objective.is_mean else objective.name
+        title = f"{found.name}, scores on validation images in percent"
+        out.print(table(rows, title, metric, head, out.width), soft_wrap=False)
+        for line in nested_lines(found):
+            out.print(line, highlight=False)

@@ -1,0 +1,131 @@
+"""Which networks stand for a trial; `best` trains and scores what is not on record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.cli.console.options import Device
+from orchestrator.cli.console.printing import epoch_line, err
+from orchestrator.search.choices import EnsembleName
+
+if TYPE_CHECKING:
+    from orchestrator.ray_cluster.machine import Machine
+    from orchestrator.search.fit_jobs import FitJobRunner
+    from orchestrator.search.records.fit_records import FitRecord
+    from orchestrator.search.records.trial_score import TrialScore
+    from orchestrator.search.store.snapshot import StudySnapshot
+    from orchestrator.search.store.study_store import StudyStore
+    from orchestrator.search.store.trials import StudyTrial
+    from orchestrator.selection.ensemble import Ensemble
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What stands for a trial: the network of a fold, its refit, or several whose probabilities are averaged."""
+
+    records: Sequence[FitRecord]
+    score: TrialScore
+    is_ensemble: bool
+    team: Ensemble | None
+    refits: dict[int, FitRecord]  # trial -> its own
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains and scores for one study where `best` is asked for more than what is on record."""
+
+    study: StudyStore
+    snapshot: StudySnapshot
+    address: str
+    device: Device
+    workers_per_fit: int | None
+    cache: Path
+
+    def networks(
+        self,
+        standing: Sequence[tuple[StudyTrial, TrialScore]],
+        trial: StudyTrial,
+        score: TrialScore,
+        metric: str,
+        ensemble: EnsembleName | None,
+        *,
+        refit: bool,
+    ) -> Networks:
+        """What stands for a trial, trained now where that is asked for and was not done."""
+        from orchestrator.common.errors import BadStudy
+
+        if refit and ensemble == "folds":
+            raise BadStudy(
+                self.study.name,
+                "--refit trains one network on all cases, --ensemble averages those of the folds",
+            )
+        team = self.team(standing, trial, metric) if ensemble in ("greedy", "best") else None
+        if team is not None and ensemble == "best" and team.versus is None:
+            ensemble = None
+        score = score if team is None else team.score
+        refits: dict[int, FitRecord] = {}
+        if refit:
+            trials = team.trials if team is not None and ensemble else (trial,)
+            refits = {one.number: self.refit(one) for one in {one.number: one for one in trials}.values()}
+            records: Sequence[FitRecord] = [refits[one.number] for one in trials]
+        elif team is not None and ensemble:
+            records = team.records
+        elif ensemble:
+            records = _all_folds(self.snapshot, trial)
+        else:
+            records = [self.snapshot.champion_fit(trial)]
+        return Networks(records, score, bool(ensemble), team, refits)
+
+    def team(
+        self, standing: Sequence[tuple[StudyTrial, TrialScore]], chosen: StudyTrial, metric: str
+    ) -> Ensemble:
+        """The ensemble around a trial; what its members' company is worth is scored now, where it is not on record."""
+        from orchestrator.selection.ensemble import select_ensemble
+        from orchestrator.study.champion import scoring
+
+        with scoring(self.study, *self._machine_and_work()) as score:
+            return select_ensemble(self.snapshot, standing, chosen.number, metric, score)
+
+    def refit(self, trial: StudyTrial) -> FitRecord:
+        from orchestrator.study.champion import refit, spec_of_refit
+
+        spec = spec_of_refit(self.study, trial)
+        epochs = spec.stop_after or spec.recipe.epochs
+        if not self.study.ledger.has(spec.fit_id):
+            err.print(
+                f"refit of trial {trial.number}: {len(spec.train)} images, {epochs} of the {spec.recipe.epochs} epochs "
+                "of its schedule, as many as the folds took to their best one in the median",
+                highlight=False,
+            )
+        return refit(
+            self.study,
+            trial,
+            *self._machine_and_work(),
+            lambda row: err.print(epoch_line(row, epochs), highlight=False),
+        )
+
+    def score(self, records: Sequence[FitRecord]) -> None:
+        from orchestrator.study.champion import score_networks
+
+        score_networks(self.study, tuple(record.fit_id for record in records), *self._machine_and_work())
+
+    def _machine_and_work(self) -> tuple[Machine, FitJobRunner]:
+        from orchestrator.cli.data.splits import load_unchanged
+        from orchestrator.ray_cluster.machine import Machine
+        from orchestrator.search.fit_jobs import FitJobRunner
+
+        sources, unseen = self.snapshot.datasets, self.snapshot.unseen
+        load_unchanged(self.study.home, [dataset.name for dataset in (*sources, *unseen)], self.cache)
+        machine = Machine(self.address, self.device, self.workers_per_fit)
+        return machine, FitJobRunner(self.study.home, self.cache, self.study.ledger)
+
+
+def _all_folds(study: StudySnapshot, trial: StudyTrial) -> list[FitRecord]:
+    from orchestrator.common.errors import BadStudy
+
+    if trial.num_folds == 1:
+        raise BadStudy(study.name, "--ensemble folds averages the networks of several folds, found one fold")
+    return list(trial.records)
