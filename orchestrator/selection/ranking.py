@@ -86,10 +86,10 @@ class Selection:
         where = "On folds and seeds that the search did not optimise over" if is_afresh else "There"
         number = len(self.again) + len(self.failed_reevaluations)
         return (
-            f"{number} trials that could not be told apart were scored again, {self.reevaluated_on}: "
+            f"{number} trials that are not significantly different were re-evaluated, {self.reevaluated_on}: "
             + "; ".join(
-                f"trial {one.trial}: {percent(one.both)} over both (search {percent(one.search)}, again "
-                f"{percent(one.fresh)})"
+                f"trial {one.trial}: {percent(one.both)} over both (search {percent(one.search)}, "
+                f"re-evaluation {percent(one.fresh)})"
                 for one in self.again
             )
             + ".",
@@ -144,7 +144,7 @@ class Selection:
     def _alike_sentence(self) -> str:
         if not self.num_compared:
             return "No other trial has all its folds, so there is nothing to compare it with."
-        told = {"cannot be told from": self.alike, "are better than": self.better}
+        told = {"are not significantly different from": self.alike, "are better than": self.better}
         found = [
             f"these {verdict} trial {self.winner} by {self.metric}: {', '.join(str(one.other) for one in some)}"
             for verdict, some in told.items()
@@ -156,16 +156,16 @@ class Selection:
 
     def _default_sentence(self) -> str:
         if self.winner == DEFAULT:
-            return "The highest score is that of the paper's setting, trial 0."
+            return "The highest score is that of the paper's configuration, trial 0."
         if self.default is None:
-            return "The paper's setting, trial 0, has not finished all its folds, so the gain over it is unknown."
+            return "The paper's configuration, trial 0, has not finished all its folds, so the gain over it is unknown."
         one = self.default
         numbers = f"{points(one.difference)} points of {self.metric} ({interval(one.interval)}, p {one.p_value:.2g})"
         if one.is_sure:
-            return f"Trial {self.winner} beats the paper's setting, trial 0, by {numbers}."
+            return f"Trial {self.winner} is better than the paper's configuration, trial 0, by {numbers}."
         if one.is_worse:
-            return f"Trial {self.winner} is worse than the paper's setting, trial 0: {numbers}."
-        return f"Trial {self.winner} cannot be told from the paper's setting, trial 0: {numbers}."
+            return f"Trial {self.winner} is worse than the paper's configuration, trial 0: {numbers}."
+        return f"Trial {self.winner} is not significantly different from the paper's configuration, trial 0: {numbers}."
 
 
 def select(
@@ -190,7 +190,7 @@ def select(
     failed = failed_reevaluations or {}
     highest = f"the highest {ranked_by or metric} of {len(candidates)} finished"
     if again:
-        highest = f"the highest {ranked_by or metric} over both scorings of {len(again)} finalists"
+        highest = f"the highest {ranked_by or metric} over search and re-evaluation of {len(again)} finalists"
     best = again[0].trial if again else candidates[0].number
     winner = next(one for one in candidates if one.number == best)
     others = [one for one in candidates if one is not winner]

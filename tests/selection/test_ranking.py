@@ -91,11 +91,14 @@ def test_trials_that_were_stopped_were_tried_too():
 
 
 def test_a_default_that_wins_or_is_missing_is_said_in_words():
-    assert "is that of the paper's setting" in chosen(candidate(0, 0.1), candidate(1, 0)).sentences()[2]
+    assert "is that of the paper's configuration" in chosen(candidate(0, 0.1), candidate(1, 0)).sentences()[2]
     assert chosen(candidate(0, 0.1)).tags()["beats_default"] == "is the default"
     assert "gain over it is unknown" in chosen(candidate(1, 0.1), candidate(2, 0)).sentences()[2]
     assert "nothing to compare" in chosen(candidate(1, 0.1)).sentences()[1]
-    assert "cannot be told from the paper's" in chosen(candidate(1, 0), candidate(0, 0)).sentences()[2]
+    assert (
+        "not significantly different from the paper's"
+        in chosen(candidate(1, 0), candidate(0, 0)).sentences()[2]
+    )
 
 
 def test_trials_that_another_objective_ranks_lower_may_be_better_by_dice_and_that_is_said():
@@ -103,9 +106,10 @@ def test_trials_that_another_objective_ranks_lower_may_be_better_by_dice_and_tha
     assert selection.alike_trials == (3,) and [one.other for one in selection.better] == [0, 2]
     _, others, default = selection.sentences()
     assert others == (
-        "Of 3 others, these cannot be told from trial 1 by dice: 3; these are better than trial 1 by dice: 0, 2."
+        "Of 3 others, these are not significantly different from trial 1 by dice: 3; these are better than trial 1 "
+        "by dice: 0, 2."
     )
-    assert "is worse than the paper's setting" in default and selection.tags()["beats_default"] == "no"
+    assert "is worse than the paper's configuration" in default and selection.tags()["beats_default"] == "no"
 
 
 def test_one_standard_error_takes_the_cheapest_of_those_near_the_best():

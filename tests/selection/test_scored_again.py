@@ -88,7 +88,7 @@ def test_best_names_the_champion_and_says_how_much_the_search_was_too_good(run):
     assert (first["trial"], second["trial"]) == (2, 1)
     assert second["optimism"] == pytest.approx(0.10, abs=0.02) and first["optimism"] < 0.03
     text = " ".join(run("best formula").split())
-    assert "Trial 2 has the highest dice over both scorings of 2 finalists." in text
+    assert "Trial 2 has the highest dice over search and re-evaluation of 2 finalists." in text
     for one in (first, second):
         assert f"trial {one['trial']}: {100 * one['both']:.2f} over both" in text
     assert "its own score of the search was" in text
@@ -139,4 +139,4 @@ def test_mlflow_holds_the_second_scoring_of_every_finalist_and_the_console_print
     assert best.data.metrics["search_optimism"] == pytest.approx(0.01, abs=0.02)
     folds = [run.data.tags["fold"] for run in runs_of(study.home, mlflow_uri, "fold")]
     assert sorted(fold for fold in folds if "again" in fold) == sorted([f"again-{n}" for n in range(5)] * 2)
-    assert any("scored again" in line for line in said)
+    assert any("re-evaluated" in line for line in said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from orchestrator.scoring.formatting import percent
 
-LOG_WIDTH = 140  # a log file has no width; tables need one
+LOG_WIDTH = 140  # a log file has no width; tables need one, and COLUMNS may say it
 SECONDS_A_LINE = 60  # of progress, in a log file
-out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else LOG_WIDTH)
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else LOG_WIDTH)
 err = Console(stderr=True, soft_wrap=True)
 
 

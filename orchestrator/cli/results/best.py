@@ -101,7 +101,7 @@ def best(
         print_json(handed.as_dict())
     else:
         kind = rule if trial_number is None else "one"
-        handed.show(f"{kind} of {len(standing)} finished trials by {found.objective.label(metric)}")
+        handed.show(f"{kind} of {len(standing)} finished trials by {found.objective.label(metric)}", standing)
     handed.log_refits(standing, uri)
     if export is not None:
         for line in handed.export(export, uri, move=champion, is_chosen=trial_number is None):
@@ -209,11 +209,15 @@ class _Handed:
             "nested": None if nested is None else nested.as_dict(),
         }
 
-    def show(self, how: str) -> None:
+    def show(self, how: str, standing: Sequence[tuple[StudyTrial, TrialScore]]) -> None:
         """Tables and sentences; `how` the trial was chosen."""
-        from orchestrator.results.export.model_card import WHOSE_MASKS
-        from orchestrator.results.views.study_scores import front_lines, nested_lines
-        from orchestrator.results.views.tables import score_table, versus_table
+        from orchestrator.results.views.study_scores import (
+            front_lines,
+            means_of,
+            nested_lines,
+            validation_line,
+        )
+        from orchestrator.results.views.tables import versus_table
 
         trial, score, selection = self.trial, self.networks.score, self.selection
         searched = ", ".join(
@@ -221,16 +225,29 @@ class _Handed:
             for name, value in trial.searched.items()
         )
         out.print(f"{how}: trial {trial.number} ({searched})", markup=False, highlight=False)
-        title = f"{self.study.name}, trial {trial.number}, in percent; threshold {score.threshold:.3f}"
-        out.print(score_table(self.lines, title))
-        if score.is_cross_fitted:
-            out.print(WHOSE_MASKS.replace("\\n", " "), highlight=False)
+        self._show_scores()
         for line in (*selection.sentences(), *self.remarks):
             out.print(line, markup=False, highlight=False)
         if not_worse := (*selection.alike, *selection.better):
-            out.print(versus_table(not_worse))
+            own, means = validation_line(self.study, score).name, means_of(standing, selection.metric)
+            out.print(versus_table(not_worse, selection.winner, means, selection.metric, own))
         for line in (*front_lines(self.study), *nested_lines(self.study)):
             out.print(line, highlight=False)
+
+    def _show_scores(self) -> None:
+        from orchestrator.results.export.model_card import WHOSE_MASKS
+        from orchestrator.results.views.study_scores import search_line
+        from orchestrator.results.views.tables import score_table
+
+        score = self.networks.score
+        title = f"{self.study.name}, trial {self.trial.number}, in percent; threshold {score.threshold:.3f}"
+        in_search = search_line(score) if self.networks.team is None else []
+        out.print(score_table([*in_search, *self.lines], title), soft_wrap=False)
+        if score.is_cross_fitted:
+            said = (
+                "In the search: at that threshold, as leaderboard and status show it. " if in_search else ""
+            )
+            out.print(f"{said}{WHOSE_MASKS}".replace("\n", " "), highlight=False)
 
     def log_refits(self, standing: Sequence[tuple[StudyTrial, TrialScore]], uri: str) -> None:
         """Log the networks that were trained on all cases, if any were."""

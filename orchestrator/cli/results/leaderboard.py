@@ -14,11 +14,18 @@ from orchestrator.cli.console.reading import known_metric, tell_damage
 def leaderboard(
     study: Annotated[str | None, typer.Argument(help="Default: the study worked on last.")] = None,
     metric: Metric = "dice",
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="All scores with intervals, scores outside the search, and reasons in full."
+        ),
+    ] = False,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
     """Show the trials of a study, best first; scores in percent, in JSON from 0 to 1."""
     from orchestrator.common.errors import Mistakes
+    from orchestrator.results.views.short_leaderboard import short_leaderboard
     from orchestrator.results.views.study_scores import board, nested_lines
     from orchestrator.results.views.tables import leaderboard as table
     from orchestrator.results.views.tables import leaderboard_dicts
@@ -35,9 +42,13 @@ def leaderboard(
     if as_json:
         print_json(leaderboard_dicts(rows, metric))
     else:
-        objective = found.objective
-        head = None if objective.is_mean else objective.name
+        head = None if found.objective.is_mean else found.objective.name
         title = f"{found.name}, scores on validation images in percent"
-        out.print(table(rows, title, metric, head, out.width), soft_wrap=False)
+        shown = (
+            table(rows, title, metric, head, out.width)
+            if everything
+            else short_leaderboard(rows, found.name, metric, head, out.width)
+        )
+        out.print(shown, soft_wrap=False)
         for line in nested_lines(found):
             out.print(line, highlight=False)

@@ -32,6 +32,18 @@ def validation_line(snapshot: StudySnapshot, score: TrialScore) -> ScoreLine:
     return ScoreLine(name, num_cases, cross_fitted, interval, num_groups)
 
 
+def search_line(score: TrialScore) -> list[ScoreLine]:
+    """The score that log, status and leaderboard show, at one threshold; none where `validation_line` is the same."""
+    if score.cross_fitted is None:
+        return []
+    return [ScoreLine("in the search", len(score.case_ids), score.metrics)]
+
+
+def means_of(standing: Sequence[tuple[StudyTrial, TrialScore]], metric: str) -> dict[int, float]:
+    """Number of the trial -> mean over its validation images, of the values that trials are compared by."""
+    return {trial.number: float(score.values_of_case[metric].mean()) for trial, score in standing}
+
+
 def fold_lines(snapshot: StudySnapshot, trial: StudyTrial, score: TrialScore) -> list[ScoreLine]:
     """The score of each fold at the trial's threshold; none where the only fold is all there is."""
     if len(trial.records) == 1:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.results.views.score_lines import COLUMNS, ScoreLine, interval_text
+from orchestrator.results.views.score_lines import COLUMNS, CROSS_VALIDATION, ScoreLine, interval_text
 from orchestrator.scoring.formatting import percent
 from orchestrator.scoring.metrics import REGISTRY
 from orchestrator.search.goals.model_cost import COSTS, Cost
@@ -214,8 +214,8 @@ def leaderboard_dicts(rows: Sequence[LeaderboardRow], metric: str = "dice") -> l
 def score_table(lines: Sequence[ScoreLine], title: str, metric: str = "dice") -> Table:
     """Sets of images with their mean scores, in percent or in pixels, and the interval of `metric`."""
     names = COLUMNS if metric in COLUMNS else (*COLUMNS, metric)
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("", overflow="fold")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    table.add_column("", overflow="fold", min_width=len(CROSS_VALIDATION))
     for name in ("images", *names):
         table.add_column(name, justify="right", overflow="fold")
     table.add_column(f"95 % of {metric}", justify="right", overflow="fold", min_width=len("70.0-90.0"))
@@ -285,15 +285,27 @@ def comparison_table(rows: Sequence[Comparison], title: str) -> Table:
     return table
 
 
-def versus_table(rows: Sequence[PairedTest]) -> Table:
-    """The winner less each trial that cannot be told from it; in points of a percent."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("trial", "winner's lead", "95 %", "p images", "p folds", "p corrected"):
+def versus_table(
+    rows: Sequence[PairedTest],
+    winner: int,
+    means: Mapping[int, float],
+    metric: str,
+    line: str = CROSS_VALIDATION,
+) -> Table:
+    """The winner less each trial that is not significantly worse; in percent, and in points of a percent.
+
+    `means`: number of the trial -> mean of `metric` over the validation images, as it is compared; `line`: the name of
+    the line of scores that has this mean.
+    """
+    title = f"lead of trial {winner}, whose {metric} of {line} is {percent(means[winner])}, over other trials"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("trial", f"its {metric}", "lead", "95 %", "p images", "p folds", "p corrected"):
         table.add_column(name, justify="right")
     for row in rows:
         low, high = (100 * end for end in row.interval)
         table.add_row(
             str(row.other),
+            percent(means[row.other]),
             f"{100 * row.difference:+.2f}",
             f"{low:+.2f} to {high:+.2f}" if math.isfinite(low) else "unknown",
             f"{row.p_images:.2g}",

@@ -98,8 +98,8 @@ def test_best_says_what_cannot_be_told_from_the_winner_and_what_was_gained(run):
     gain = told["against_default"]
     assert gain["difference"] == pytest.approx(1 - 2 * 0.368 / 1.368, abs=0.01) and gain["p_value"] < 0.05
     text = " ".join(run("best formula").split())
-    assert "these cannot be told from trial 1 by dice: 2." in text
-    assert "Trial 1 beats the paper's setting, trial 0, by +46" in text
+    assert "these are not significantly different from trial 1 by dice: 2." in text
+    assert "Trial 1 is better than the paper's configuration, trial 0, by +46" in text
 
 
 def test_the_rule_of_one_standard_error_is_explained(run):

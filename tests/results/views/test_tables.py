@@ -13,8 +13,10 @@ from orchestrator.results.views.tables import (
     ranked_rows,
     score_dicts,
     score_table,
+    versus_table,
 )
 from orchestrator.search.records.partial_score import PartialScore
+from orchestrator.search.significance import PairedTest
 
 ROWS = [
     LeaderboardRow(
@@ -195,3 +197,10 @@ def test_the_winner_table_shows_every_line_in_order():
 
 def test_an_empty_study_is_an_empty_table():
     assert len(cells(leaderboard([], "study"))) == 1
+
+
+def test_the_lead_is_the_difference_of_two_numbers_of_the_table():
+    row = PairedTest(2, 3, 0.0364, (-0.02, 0.1094), 0.03, 0.29, 0.37, 0.75)
+    table = versus_table([row], 2, {2: 0.5522, 3: 0.5158}, "dice")
+    assert cells(table)[1][:3] == ["3", "51.58", "+3.64"]
+    assert "dice of cross-validation is 55.22" in str(table.title)
