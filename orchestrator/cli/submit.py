@@ -143,7 +143,8 @@ def _parsed(context: typer.Context, words: list[str]) -> typer.Context:
             raise typer.BadParameter(f"no command for a job is named {name!r}; known: {known}")
         names.append(name)
         command = command.commands[name]
-    return command.make_context(" ".join(names), rest, parent=context.find_root())
+    result: typer.Context = command.make_context(" ".join(names), rest, parent=context.find_root())
+    return result
 
 
 def _check_space(context: typer.Context) -> None:

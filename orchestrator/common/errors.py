@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from orchestrator.common.redaction import without_secrets
 
@@ -36,7 +37,7 @@ class UserError(Exception):
         lines = "".join(f"\n  {problem}" for problem in self.problems)
         return f"{self.where}: {len(self.problems)} problems{lines}"
 
-    def __reduce__(self) -> tuple[type, tuple]:
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
         return type(self), (self.where, self.problems)
 
     @property
@@ -80,7 +81,7 @@ class Several(UserError):
         self.mistakes = tuple(mistakes)
         super().__init__(f"{len(mistakes)} mistakes", [str(mistake) for mistake in mistakes])
 
-    def __reduce__(self) -> tuple[type, tuple]:
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
         return type(self), (self.mistakes,)
 
     @property

@@ -177,7 +177,8 @@ def _mucosa(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     inflamed = np.clip(_noise(rng, shape, 4) - 0.9, 0, 0.8)[..., None]
     color = color * (1 - inflamed * np.array([0.08, 0.40, 0.34], np.float32))
     vessels = _vessels(rng, shape)[..., None]
-    return color * (1 - vessels * np.array([0.12, 0.42, 0.34], np.float32))
+    result: Array = color * (1 - vessels * np.array([0.12, 0.42, 0.34], np.float32))
+    return result
 
 
 def _vessels(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:

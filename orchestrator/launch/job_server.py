@@ -118,7 +118,8 @@ def _running() -> str:
         if os.environ.get(name, "auto") not in ("", "auto", "local"):
             refuse_user(os.environ[name])
             return os.environ[name]
-    if found := private("find_bootstrap_address")(None):
+    found: str | None = private("find_bootstrap_address")(None)
+    if found:
         return found
     raise ConnectionError("no Ray was started here; set a cluster, such as --address http://HOST:8265")
 
@@ -136,7 +137,8 @@ def _dashboard_of(address: str) -> str:
     """Address of a cluster's dashboard, according to its head node."""
     with environment("RAY_ADDRESS", None), environment("RAY_API_SERVER_ADDRESS", None):
         if address.startswith("ray://"):
-            return ray_client_address_to_api_server_url(address)
+            result: str = ray_client_address_to_api_server_url(address)
+            return result
         return ray_address_to_api_server_url(address)
 
 

@@ -49,7 +49,8 @@ def to_bins(probabilities: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 def quantize(probabilities: NDArray[np.floating]) -> NDArray[np.uint8]:
     """probabilities in [0, 1], any shape -> the bin of each, 0 to 255."""
-    return np.minimum(probabilities * NUM_BINS, NUM_BINS - 1).astype(np.uint8)
+    result: NDArray[np.uint8] = np.minimum(probabilities * NUM_BINS, NUM_BINS - 1).astype(np.uint8)
+    return result
 
 
 def counts(histograms: NDArray[np.integer]) -> Confusion:

@@ -243,7 +243,10 @@ def _cluster_error(sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDA
     G / (G - 1) (Cameron and Miller, 2015)."""
     num_groups, total = sums.shape[-1], sizes.sum(axis=-1, keepdims=True)
     off = sums - sizes * sums.sum(axis=-1, keepdims=True) / total
-    return np.sqrt(num_groups / (num_groups - 1) * (off**2).sum(axis=-1)) / total[..., 0]
+    result: NDArray[np.float64] = (
+        np.sqrt(num_groups / (num_groups - 1) * (off**2).sum(axis=-1)) / total[..., 0]
+    )
+    return result
 
 
 def _jackknife_reach(sums: NDArray[np.float64], sizes: NDArray[np.float64], tail: float) -> float:

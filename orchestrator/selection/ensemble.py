@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.common.errors import BadStudy
+from orchestrator.scoring.formatting import points
 from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.goals.objective import Objective
 from orchestrator.search.records.fit_records import FitRecord, scored_as
@@ -23,7 +24,7 @@ from orchestrator.search.score_job import ScoreJob
 from orchestrator.search.significance import PairedTest, all_against, compared_trial, share_of_test
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial, broken
-from orchestrator.selection.ranking import interval, points
+from orchestrator.selection.ranking import interval
 
 MIN_GAIN = 0.001  # of the cross-fitted objective; less is not worth another network
 MAX_MEMBERS = 5

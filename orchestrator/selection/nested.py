@@ -140,9 +140,10 @@ def nested_of(store: StudyStore) -> Nested | None:
     file = _file(store)
     if not file.exists():
         return None
-    return read_json(
+    result: Nested | None = read_json(
         file, Nested, "the same `orchestrator search --nested` writes it anew, and trains nothing for it"
     )
+    return result
 
 
 def _outer_fold(study: StudySnapshot) -> tuple[OuterFold, dict[str, np.ndarray]]:

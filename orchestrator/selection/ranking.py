@@ -244,7 +244,7 @@ def select_trial(
     rest = groups, share, metric, ranked_by, rule, [asdict(one) for one in again], failed, num_stopped
     key = key_of("selection", plain, *rest)
     if (kept := snapshot.derived.find(key)) is not None:
-        found = as_kind(kept.plain, Selection)
+        found: Selection = as_kind(kept.plain, Selection)
     else:
         found = select(
             candidates,

@@ -275,9 +275,10 @@ def read_rescoring(store: StudyStore) -> Reevaluation | None:
     file = _file(store)
     if not file.exists():
         return None
-    return read_json(
+    result: Reevaluation | None = read_json(
         file, Reevaluation, "the same `orchestrator search` writes it anew, and trains nothing for it"
     )
+    return result
 
 
 def remember(store: StudyStore, rescoring: Reevaluation) -> None:

@@ -50,12 +50,14 @@ class ReportingCallback(Callback):
         """Tune has just taken SIGUSR1, to end as if it were done."""
         reinstall_handlers()
 
-    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         config = trial.config
         self.monitor.visit(config["number"], config["params"], config["folds"])
         self.report.trial_started(config["number"], config["params"])
 
-    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
         number = result["number"]
         for part in result["news"]:
             fold, fit_id, rows = part["fold"], part["fit_id"], part["rows"]
@@ -68,22 +70,22 @@ class ReportingCallback(Callback):
             if part["done"]:
                 self._fold_finished(number, fold, fit_id)
 
-    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.monitor.leave(trial.config["number"])
         self.report_finished()
 
-    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.monitor.leave(trial.config["number"])
         self.report_finished()
 
-    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         end = self.gate.end
         if end is not None and end != self.end:
             self.end = end
             self.report.ends(end)
         self.monitor.step()
 
-    def on_experiment_end(self, trials: list, **info: Any) -> None:
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         self.report_finished()
 
     def report_finished(self) -> None:

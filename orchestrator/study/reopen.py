@@ -53,7 +53,7 @@ def _in_journal(path: Path, trial_ids: Collection[int]) -> None:
         if said.get("trial_id") not in trial_ids:
             return False
         if said["op_code"] == operation.SET_TRIAL_STATE_VALUES:
-            return said["state"] == TrialState.FAIL.value
+            return bool(said["state"] == TrialState.FAIL.value)
         return said["op_code"] == operation.SET_TRIAL_USER_ATTR and "error" in said["user_attr"]
 
     lines = path.read_bytes().splitlines(keepends=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -59,7 +59,7 @@ class TrainingCases:
         return images, masks
 
 
-class ValidationCases(Dataset):
+class ValidationCases(Dataset[Any]):
     """Cases without augmentation, by case id."""
 
     def __init__(self, cases: CachedCases) -> None:
@@ -159,7 +159,7 @@ class ValidationBatches:
     ) -> None:
         self.case_ids = tuple(case_ids)[workers.rank() :: workers.size()]
         self.device = device
-        self.loader: DataLoader = DataLoader(
+        self.loader: DataLoader[Any] = DataLoader(
             ValidationCases(cases),
             batch_sampler=[
                 list(self.case_ids[start : start + batch_size])

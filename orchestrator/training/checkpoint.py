@@ -55,7 +55,7 @@ def load_checkpoint(folder: Path, fit_id: str) -> dict[str, Any] | None:
     if (why := _damage(path)) is not None:
         logger.warning("%s %s: its fit restarts", path, why)
         return None
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     if state["fit_id"] != fit_id:
         raise WrongCheckpoint(f"{path} belongs to fit {state['fit_id']}, not to {fit_id}")
     try:

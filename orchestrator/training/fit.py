@@ -204,7 +204,7 @@ def _images(train: TrainingBatches, epoch: int, micro_batch: int) -> Iterator[Te
         yield from image.tensor_split(math.ceil(len(image) / micro_batch))
 
 
-def _without_gradient_sync(replica: nn.Module) -> AbstractContextManager:
+def _without_gradient_sync(replica: nn.Module) -> AbstractContextManager[Any]:
     """Context without gradient exchange between workers."""
     return replica.no_sync() if isinstance(replica, DistributedDataParallel) else nullcontext()
 
@@ -300,7 +300,8 @@ def images_per_worker(recipe: Recipe, num_train: int) -> int:
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    return kind(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    result: Optimizer = kind(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    return result
 
 
 class Progress:
@@ -356,7 +357,8 @@ class Schedule:
 
     @property
     def rate(self) -> float:
-        return self.optimizer.param_groups[0]["lr"]
+        result: float = self.optimizer.param_groups[0]["lr"]
+        return result
 
     def step(self, dice: float) -> None:
         """`dice`: of validation; in a refit, which has none, the negative training loss."""
@@ -413,5 +415,5 @@ class Precision:
             return False
         return self.dtype is not None or torch.cuda.get_device_capability() >= (8, 0)
 
-    def autocast(self) -> AbstractContextManager:
+    def autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype is not None)

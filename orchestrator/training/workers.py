@@ -98,7 +98,8 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         scaled = centered * torch.rsqrt(variance + self.eps)[:, None, None]
         if self.affine:
             scaled = scaled * self.weight[:, None, None] + self.bias[:, None, None]
-        return scaled.to(input.dtype)
+        out: Tensor = scaled.to(input.dtype)
+        return out
 
     def _remember(self, mean: Tensor, variance: Tensor, count: float) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
@@ -121,7 +122,8 @@ def share_batch_norm(network: nn.Module, micro_batch: int, device: torch.device)
     if device.type == "cuda":
         from timm.layers import convert_sync_batchnorm  # torch's own drops the activation inside timm's
 
-        return convert_sync_batchnorm(network)
+        result: nn.Module = convert_sync_batchnorm(network)
+        return result
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.BatchNorm2d:  # timm's subclasses do more

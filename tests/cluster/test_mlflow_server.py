@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -177,7 +178,11 @@ def test_a_server_that_stops_and_starts_under_a_search_misses_nothing(
         wait_until(lambda: num_finished(study) >= 1 or search.poll() is not None, lambda: "no fit")
         assert server.run("stop").returncode == 0
         wait_until(lambda: num_finished(study) >= 3 or search.poll() is not None, lambda: "no third fit")
+        search.send_signal(
+            signal.SIGSTOP
+        )  # so that it cannot end before the server is back, however slow that is
         assert server.run("start").returncode == 0
+        search.send_signal(signal.SIGCONT)
         search.wait(timeout=600)
     printed = (folder / "log").read_text()
     assert search.returncode == 0, printed

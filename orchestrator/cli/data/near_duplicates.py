@@ -34,7 +34,8 @@ def data_leaks(
 
     from orchestrator.common.errors import BadData
     from orchestrator.data.cases import load_datasets
-    from orchestrator.data.near_duplicates.find import KINDS, count_between, find_near_duplicates
+    from orchestrator.data.near_duplicates.comparing import KINDS
+    from orchestrator.data.near_duplicates.find import count_between, find_near_duplicates
 
     if sheet and (problems := no_png("--sheet", sheet)):
         raise BadData("data leaks", problems)

@@ -79,7 +79,8 @@ def problems(name: str, image_size: int) -> tuple[str, ...]:
 def _library() -> ModuleType:
     import albumentations  # takes nearly two seconds
 
-    return albumentations
+    library: ModuleType = albumentations
+    return library
 
 
 def _of_file(path: Path) -> dict[str, Any]:

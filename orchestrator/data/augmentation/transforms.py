@@ -322,7 +322,8 @@ class Blur:
 
 def _gaussian(sigma: float, reach: int) -> NDArray[np.float64]:
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    return weights / weights.sum()
+    result: NDArray[np.float64] = weights / weights.sum()
+    return result
 
 
 def _motion(size: int, own: random.Random) -> NDArray[np.float32]:
@@ -338,7 +339,8 @@ def _motion(size: int, own: random.Random) -> NDArray[np.float32]:
             for along, shift in zip((math.cos(angle), math.sin(angle)), shifts, strict=True)
         )
         kernel[row, column] = 1
-    return kernel / kernel.sum()
+    result: NDArray[np.float32] = kernel / kernel.sum()
+    return result
 
 
 class Library:
@@ -389,7 +391,7 @@ class OneOf:
         return self.steps[drawn](image, mask, rng)
 
 
-def _exact(change: Callable, how: int, size: int) -> np.ndarray:
+def _exact(change: Callable[..., Any], how: int, size: int) -> np.ndarray:
     """The matrix (3, 3) of a flip or quarter turn of OpenCV, for a square."""
     if change is cv2.rotate:
         return rotation(-90 * (how + 1), 1, size)
@@ -429,7 +431,8 @@ def unpack(packed: Any) -> Frame:
 
 
 def _binary(mask: Any) -> Pixels:
-    return (mask > 127).view(np.uint8)
+    result: Pixels = (mask > 127).view(np.uint8)
+    return result
 
 
 def _hue_shares(degrees: float) -> tuple[float, float, float]:

@@ -62,7 +62,8 @@ def open_checked(folder: Path, shape: tuple[int, ...], starts: Sequence[int]) ->
             raise Damaged(f"{file} differs from what was written, in {wrong} of {len(starts) - 1} cases")
         with contextlib.suppress(OSError):  # in a read-only cache every process checks again
             _write(folder, replace(checks, stamp=stamp))
-    return array
+    checked: np.ndarray = array
+    return checked
 
 
 def checksum(block: np.ndarray) -> int:

@@ -76,7 +76,8 @@ class CachedCases:
     def frame(self, case_id: str) -> np.ndarray:
         """uint8 (S, S, 4): RGB, and 255 where the mask is 1; a read-only view of the file."""
         arrays, row = self._rows[case_id]
-        return arrays.frames[row]
+        result: np.ndarray = arrays.frames[row]
+        return result
 
     def image(self, case_id: str) -> np.ndarray:
         """uint8 (S, S, 3), RGB; a copy."""

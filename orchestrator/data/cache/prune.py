@@ -21,7 +21,8 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from orchestrator.data.cache.frames import PIXELS, VERSION, build_lock
+from orchestrator.data.cache.checksums import PIXELS
+from orchestrator.data.cache.frames import VERSION, build_lock
 from orchestrator.data.cases import Dataset
 from orchestrator.data.near_duplicates.find import FOLDER as LEAKS
 from orchestrator.data.near_duplicates.find import VERSION as LEAKS_VERSION

@@ -146,7 +146,8 @@ def is_plain(raw: RawMask) -> bool:
     if raw.depth != 255:
         return set(np.unique(values).tolist()) <= {0, raw.depth}
     if values.max(initial=0) <= DARK:
-        return values.max(initial=0) <= (JPEG_BLACK if raw.lossy else 0)
+        result: bool = values.max(initial=0) <= (JPEG_BLACK if raw.lossy else 0)
+        return result
     between = (values > 0) & (values < BRIGHT)
     return not between.any() or not _has_regions(values, raw.lossy)
 

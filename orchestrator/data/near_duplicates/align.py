@@ -167,10 +167,11 @@ def _refine(
 def _plausible(affine: Array) -> bool:
     """Whether the map neither mirrors nor scales or stretches more than a camera does."""
     det = np.linalg.det(affine[:2])
-    return (
+    result: bool = (
         1 / MAX_ZOOM**2 < det < MAX_ZOOM**2
         and (affine[:2] ** 2).sum() < (MAX_STRETCH + 1 / MAX_STRETCH) * det
     )
+    return result
 
 
 def _compare(one: NDArray[np.uint8], other: NDArray[np.uint8], affine: Array) -> tuple[float, float]:

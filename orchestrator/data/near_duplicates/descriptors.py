@@ -54,7 +54,8 @@ def compress(sift: NDArray[np.uint8]) -> NDArray[np.int8]:
     bins = sift.astype(np.float32)
     roots = np.sqrt(bins / np.maximum(bins.sum(axis=1, keepdims=True), 1))
     waves = _unit(roots @ _waves()[0].T)
-    return np.rint(waves.clip(-FINEST, FINEST) * STEPS).astype(np.int8)
+    result: NDArray[np.int8] = np.rint(waves.clip(-FINEST, FINEST) * STEPS).astype(np.int8)
+    return result
 
 
 def expand(short: NDArray[np.int8]) -> Floats:
@@ -75,7 +76,8 @@ def aggregate(descriptors: Floats, words: Floats | None = None) -> Floats:
     word = np.eye(len(words), dtype=np.float32)[nearest(descriptors, words)]
     rest = word.T @ descriptors - word.sum(axis=0)[:, None] * words
     rest /= np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-6)
-    return (rest / np.sqrt(len(words))).ravel()
+    result: Floats = (rest / np.sqrt(len(words))).ravel()
+    return result
 
 
 def mirrored_aggregates(vectors: Floats) -> Floats:
@@ -94,8 +96,12 @@ def vocabulary() -> Floats:
 
 def nearest(descriptors: Floats, words: Floats) -> NDArray[np.intp]:
     """(N,) index of the word nearest to each descriptor."""
-    return (descriptors @ words.T - 0.5 * (words**2).sum(axis=1)).argmax(axis=1)
+    result: NDArray[np.intp] = (descriptors @ words.T - 0.5 * (words**2).sum(axis=1)).argmax(axis=1)
+    return result
 
 
 def _unit(vectors: Floats) -> Floats:
-    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)).astype(np.float32)
+    result: Floats = (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)).astype(
+        np.float32
+    )
+    return result

@@ -44,7 +44,8 @@ class Landmarks:
     @property
     def width(self) -> int:
         """Width of the scaled frame, pixels."""
-        return self.picture.shape[1] * SMALL
+        result: int = self.picture.shape[1] * SMALL
+        return result
 
 
 def find_landmarks(
@@ -100,7 +101,8 @@ def _view(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     num, labels, stats, _ = cv2.connectedComponentsWithStats(opened)
     if num == 1:
         return np.zeros_like(opened)
-    return (labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()).astype(np.uint8)
+    result: NDArray[np.uint8] = (labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()).astype(np.uint8)
+    return result
 
 
 def _white(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

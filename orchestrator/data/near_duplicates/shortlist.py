@@ -102,4 +102,5 @@ def _nearest(
 def _color_distance(one: Floats, other: Floats) -> Floats:
     """(R, C): root mean squared difference in color."""
     squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * one @ other.T
-    return np.sqrt(np.maximum(squares, 0) / one.shape[1])
+    result: Floats = np.sqrt(np.maximum(squares, 0) / one.shape[1])
+    return result

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 MAX_BYTES = 64 << 20  # of a JSON file that is opened to find its format
 MAX_TRIED = 20  # files per suffix; the first one that is recognised decides
@@ -52,7 +53,7 @@ def _json_kind(path: Path) -> str:
     return "boxes, not masks" if boxes else ""
 
 
-def _dicts(found: object) -> Iterable[dict]:
+def _dicts(found: object) -> Iterable[dict[str, Any]]:
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 

@@ -49,4 +49,5 @@ def run_isolated(
     if process.returncode:
         lines = [line.strip() for line in err.splitlines() if line.strip()]
         raise Failed(lines[-1] if lines else f"its process ended with {process.returncode}")
-    return json.loads(out.splitlines()[-1])
+    result: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return result

@@ -95,7 +95,8 @@ def interface_of(address: str) -> str | None:
 
 def free_port(host: str) -> int:
     with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
-        return server.getsockname()[1]
+        result: int = server.getsockname()[1]
+        return result
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -44,9 +44,10 @@ def _server(uri: str) -> Iterator[Result]:
 
     def get(endpoint: str) -> requests.Response:
         credentials = private("get_default_host_creds")(uri)
-        return http_request(
+        result: requests.Response = http_request(
             credentials, endpoint, "GET", max_retries=0, timeout=PATIENCE_S, raise_on_status=False
         )
+        return result
 
     where = f"the MLflow server {without_secrets(uri)}"
     try:

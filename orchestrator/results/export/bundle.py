@@ -259,4 +259,5 @@ def _opened(
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (1 / (1 + np.exp(-logits.clip(-80, 80)))).astype(np.float32)
+    result: NDArray[np.float32] = (1 / (1 + np.exp(-logits.clip(-80, 80)))).astype(np.float32)
+    return result

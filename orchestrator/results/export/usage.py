@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 
-def read_rgb(path):
+def read_rgb(path: str) -> np.ndarray:
     """uint8 (H, W, 3), upright, as the network was trained; OpenCV reads some TIFF and CMYK files otherwise."""
     is_tiff = Path(path).read_bytes()[:4] in (b"II*\0", b"MM\0*")
     with open_tiff(path) if is_tiff else Image.open(path) as image:
@@ -19,7 +19,7 @@ def read_rgb(path):
         return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
 
-def open_tiff(path):
+def open_tiff(path: str) -> Image.Image:
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
         pixels = page.asarray()

@@ -46,7 +46,8 @@ class Prediction(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """image (B, 3, S, S) in [0, 1] -> logits (B, 1, S, S)."""
-        return self.network(image)[0]
+        out: Tensor = self.network(image)[0]
+        return out
 
 
 def write_bundle(

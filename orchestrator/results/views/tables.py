@@ -20,8 +20,8 @@ from orchestrator.search.goals.model_cost import COSTS, Cost
 from orchestrator.search.records.partial_score import PartialScore
 
 if TYPE_CHECKING:
+    from orchestrator.search.significance import PairedTest
     from orchestrator.selection.comparison import Comparison
-    from orchestrator.selection.ranking import PairedTest
 
 # Headings of the leaderboard.
 AGAIN, BOTH, CROSS_FITTED = "re-evaluation", "search and re-evaluation", "cross-fitted dice, 95 %"

@@ -40,7 +40,10 @@ def _curve(
         confusion = counts(histogram_of_bins(_stored(probabilities), is_polyp(mask))[None])
         tp, fp, fn, tn = (pixels[0].astype(np.float64) for pixels in confusion)
         numerator, denominator = of(tp, fp, fn, tn)
-        return np.divide(numerator, denominator, out=np.zeros_like(tp), where=(tp > 0) & (denominator > 0))
+        result: Values = np.divide(
+            numerator, denominator, out=np.zeros_like(tp), where=(tp > 0) & (denominator > 0)
+        )
+        return result
 
     return curve
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -84,7 +84,11 @@ class Program:
         return lambda reduce: self._registered(reduce, measure, reduce, num_needed)
 
     def _registered(
-        self, named: Callable, measure: Measure, reduce: Callable[[Values], float], num_needed: int = 1
+        self,
+        named: Callable[..., Any],
+        measure: Measure,
+        reduce: Callable[[Values], float],
+        num_needed: int = 1,
     ) -> PaperScore:
         name, meaning = named.__name__, " ".join((inspect.getdoc(named) or "").split())
         PAPER_SCORES[name] = PaperScore(name, meaning, measure, reduce, self, num_needed)

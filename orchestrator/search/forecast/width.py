@@ -95,7 +95,7 @@ def possible_widths(networks: Sequence[str], batch_sizes: Sequence[int], at_most
 def read_speeds(file: Path) -> list[Speed | str]:
     """What a `TimeJob` measured, in the order of its configurations; errors as text. Raises `BadStudy` if damaged."""
     remedy = "delete it: what is in it is measured again"
-    found = read_json(file, list[Speed | str], remedy)
+    found: list[Speed | str] = read_json(file, list[Speed | str], remedy)
     if not found:
         raise BadStudy(str(file), f"holds no measurement; {remedy}")
     return found

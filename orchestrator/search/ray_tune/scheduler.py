@@ -17,7 +17,7 @@ class EngineScheduler(FIFOScheduler):
     """Stops what the engine stops; it decides nothing."""
 
     def __init__(self, engine: Engine[Any, Any]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.engine = engine
 
     def __getstate__(self) -> dict[str, Any]:

@@ -168,7 +168,8 @@ def read_status(path: Path) -> Status | None:
 
 
 def as_json(status: Status) -> dict[str, Any]:
-    return _ADAPTER.dump_python(status, mode="json") | {"seconds": status.seconds}
+    result: dict[str, Any] = _ADAPTER.dump_python(status, mode="json") | {"seconds": status.seconds}
+    return result
 
 
 def is_alive(

@@ -70,7 +70,8 @@ class TrialRecords:
     def end(self) -> dict[str, Any] | None:
         """The reason why no new trial starts, or None."""
         try:
-            return parse_json(self.folder / "end.json", dict[str, Any] | None)
+            result: dict[str, Any] | None = parse_json(self.folder / "end.json", dict[str, Any] | None)
+            return result
         except (Unreadable, FileNotFoundError):
             return None
 

@@ -92,7 +92,8 @@ class _Line:
             found = self.low + shares * (self.high - self.low)
         if self.step is not None:
             found = self.low + self.step * np.round((found - self.low) / self.step)
-        return np.clip(found, self.low, self.high)
+        result: Array = np.clip(found, self.low, self.high)
+        return result
 
 
 class _Order:
@@ -130,7 +131,8 @@ class _Corners:
         self.choices, self.width = choices, len(choices)
 
     def place(self, value: Any) -> Array:
-        return np.eye(self.width)[self.choices.index(value)]
+        result: Array = np.eye(self.width)[self.choices.index(value)]
+        return result
 
     def places(self, values: Sequence[Any]) -> Array:
         return np.eye(self.width)[[self.choices.index(value) for value in values]]
@@ -139,7 +141,8 @@ class _Corners:
         return self.choices[int(part.argmax())]
 
     def snap(self, part: Array) -> Array:
-        return np.eye(self.width)[part.argmax(axis=1)]
+        result: Array = np.eye(self.width)[part.argmax(axis=1)]
+        return result
 
 
 def _column(distribution: BaseDistribution) -> _Line | _Order | _Corners:

@@ -103,7 +103,8 @@ def suggest(
         top = points[np.argsort(-gains)[:5]]
         around = np.repeat(top, 20, axis=0) + rng.normal(0, width, (100, dimensions))
         points = np.concatenate([top, box.snap(around)])
-    return points[int(np.argmax(_log_gain(model, tried, points, best)))]
+    result: Array = points[int(np.argmax(_log_gain(model, tried, points, best)))]
+    return result
 
 
 def _log_gain(model: Posterior, tried: cKDTree, points: Array, best: float) -> Array:
@@ -121,11 +122,12 @@ def _log_improvement(mean: Array, sd: Array, best: float) -> Array:
     z = (mean - best) / sd
     near = np.maximum(z, -30.0)
     improvement = np.exp(-(near**2) / 2) / np.sqrt(2 * np.pi) + near * special.ndtr(near)
-    return np.where(
+    result: Array = np.where(
         z > -30,
         np.log(np.maximum(improvement, 1e-300)),
         -(z**2) / 2 - 2 * np.log(-np.minimum(z, -1)) - np.log(2 * np.pi) / 2,
     ) + np.log(sd)
+    return result
 
 
 def _first_guess(dimensions: int) -> Array:
@@ -146,7 +148,8 @@ def _kernel(squares: Array, lengths: Array, height: float) -> tuple[Array, Array
 def matern(distances: Array, height: float) -> Array:
     """Matérn-5/2 of distances in length scales, of any shape."""
     distance = np.sqrt(5) * distances
-    return height * (1 + distance + distance**2 / 3) * np.exp(-distance)
+    result: Array = height * (1 + distance + distance**2 / 3) * np.exp(-distance)
+    return result
 
 
 def _loss(theta: Array, squares: Array, values: Array, folds: Array) -> tuple[float, Array]:

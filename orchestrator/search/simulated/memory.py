@@ -67,7 +67,8 @@ class WorldFits:
     def curve(self, number: int, fold: int) -> list[float]:
         trial = self.trials[number]
         trial.curves[fold] = self.instance.curve(number, trial.point, fold)
-        return trial.curves[fold].tolist()
+        result: list[float] = trial.curves[fold].tolist()
+        return result
 
     def seconds(self, number: int, fold: int) -> float:
         return self._seconds(number, fold) if self._seconds else self.pace.uniform(0.8, 1.2)

@@ -25,7 +25,8 @@ Point = tuple[float, ...]  # a configuration: every parameter a number from 0 to
 def recorded() -> dict[str, float]:
     """What real fits showed: SDs in Dice by part, and how their Dice rises over epochs."""
     found = json.loads(Path(__file__).with_name("fit_noise.json").read_text(encoding="utf-8"))
-    return found["sd"] | found["learning"]
+    result: dict[str, float] = found["sd"] | found["learning"]
+    return result
 
 
 def _recorded(*parts: str) -> float:
@@ -114,7 +115,10 @@ class Instance:
         own = rng.normal(0, world.image_sd * np.sqrt(1 - world.sequence_share), self.images_per_fold)
         level = 0.7 - self.regret(point) + self.fold_level[fold] + rng.normal(0, world.fit_sd)
         level += rng.normal(0, world.fold_configuration_sd)
-        return np.clip(level + self.image_level[fold] + np.repeat(shared, world.sequence_length) + own, 0, 1)
+        result: NDArray[np.float64] = np.clip(
+            level + self.image_level[fold] + np.repeat(shared, world.sequence_length) + own, 0, 1
+        )
+        return result
 
     def curve(self, number: int, point: Point, fold: int) -> NDArray[np.float64]:
         """Validation Dice epoch by epoch, (num_epochs,), in [0, 1]: it ends at the mean of `fit`."""
@@ -122,4 +126,5 @@ class Instance:
         slow, fast = world.rates
         lacking = np.arange(1, world.num_epochs + 1) ** -(slow * (fast / slow) ** point[0])
         dice = self.fit(number, point, fold).mean() - world.amplitude * (lacking - lacking[-1])
-        return np.clip(dice + rng.normal(0, world.epoch_sd, world.num_epochs), 0, 1)
+        result: NDArray[np.float64] = np.clip(dice + rng.normal(0, world.epoch_sd, world.num_epochs), 0, 1)
+        return result

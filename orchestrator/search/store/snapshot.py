@@ -152,7 +152,8 @@ class StudySnapshot:
         if not self.store.champion_file.exists():
             return None
         remedy = "the same `orchestrator search` names the champion anew"
-        return read_json(self.store.champion_file, Champion, remedy)
+        result: Champion | None = read_json(self.store.champion_file, Champion, remedy)
+        return result
 
     @cached_property
     def _verdicts(self) -> tuple[list[str], list[str]]:

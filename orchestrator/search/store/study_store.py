@@ -179,7 +179,8 @@ class StudyStore:
         if not self.warm_start_file.exists():
             return []
         remedy = "restore it, or delete it: settings that an earlier study recommends and that are not begun are lost"
-        return read_json(self.warm_start_file, list[dict[str, Any]], remedy)
+        result: list[dict[str, Any]] = read_json(self.warm_start_file, list[dict[str, Any]], remedy)
+        return result
 
     @property
     def storage(self) -> str | None:

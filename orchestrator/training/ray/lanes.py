@@ -302,7 +302,8 @@ class Lanes:
     def _lane_ended(self, lane: int) -> bool:
         """Report that a lane's Train run has ended; return whether the lane was up in it."""
         try:
-            return ray.get(self.dispatcher.lane_ended.remote(lane))
+            result: bool = ray.get(self.dispatcher.lane_ended.remote(lane))
+            return result
         except RayError:  # it is being restarted, and knows no lane
             return False
 
