@@ -19,7 +19,7 @@ LARGEST_SEED = 2**32 - 1  # that random generators take
 
 @dataclass(frozen=True)
 class Option:
-    """What is said of a field of the specification."""
+    """What is annotations of a field of the specification."""
 
     help: str
     is_fixed: bool = False  # whether a study keeps the value that it was begun with
@@ -139,7 +139,7 @@ class SpecField:
     """One field of the specification."""
 
     name: str
-    kind: Any  # its type, without what is said of it
+    kind: Any  # its type, without its annotations
     default: Any
     option: Option
     least: Any = None
@@ -150,8 +150,8 @@ def spec_fields() -> Iterator[SpecField]:
     """Every field of the specification, in order."""
     hints = get_type_hints(StudySpec, include_extras=True)
     for field in fields(StudySpec):
-        kind, said = hints[field.name].__origin__, hints[field.name].__metadata__
-        (option,) = (one for one in said if isinstance(one, Option))
-        least = next((one.ge for one in said if isinstance(one, Ge)), None)
-        most = next((one.le for one in said if isinstance(one, Le)), None)
+        kind, annotations = hints[field.name].__origin__, hints[field.name].__metadata__
+        (option,) = (one for one in annotations if isinstance(one, Option))
+        least = next((one.ge for one in annotations if isinstance(one, Ge)), None)
+        most = next((one.le for one in annotations if isinstance(one, Le)), None)
         yield SpecField(field.name, kind, field.default, option, least, most)

@@ -110,9 +110,9 @@ def reevaluate(
 
     masks = {trial.number: trial.configuration.masks for trial, _ in standing}
 
-    def hear(fit_id: str, news: JobUpdate) -> None:
-        gate.spending.hear(fit_id, news.rows)
-        if news.state == "finished":
+    def count_epochs(fit_id: str, update: JobUpdate) -> None:
+        gate.spending.add_epochs(fit_id, update.rows)
+        if update.state == "finished":
             record = store.ledger.read(fit_id)
             gate.spending.finish(record)
             gate.reserved -= 1
@@ -120,7 +120,7 @@ def reevaluate(
                 report.fold_reevaluated(number, record, masks[number])
         monitor.step()
 
-    failed = lanes.run_all(missing, hear, is_over)
+    failed = lanes.run_all(missing, count_epochs, is_over)
     store.ledger.drop_weights(owners)  # handed over is a network of the search's own folds
     if not all(store.ledger.has(fit_id) or fit_id in failed for fit_id in owners):
         return False

@@ -59,10 +59,10 @@ class ReportingCallback(Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         number = result["number"]
-        for part in result["news"]:
+        for part in result["updates"]:
             fold, fit_id, rows = part["fold"], part["fit_id"], part["rows"]
-            self.gate.spending.hear(fit_id, rows)
-            self.monitor.hear(number, fold, rows, self._epochs(number), part["done"])
+            self.gate.spending.add_epochs(fit_id, rows)
+            self.monitor.epochs_reported(number, fold, rows, self._epochs(number), part["done"])
             if rows:
                 in_flight = self.rows.setdefault(number, {}).setdefault(fold, {})
                 in_flight |= {int(row["epoch"]): row for row in rows}
@@ -98,7 +98,7 @@ class ReportingCallback(Callback):
             for fold in self.state.finished(trial.number) if trial.number in self.state.fit_ids else ():
                 self._report_fold(trial.number, fold)
             self._keep_cut_fits(trial.number)
-            self.monitor.told(found)
+            self.monitor.trial_ended(found)
             self.report.trial_finished(found)
             self.num_reported += 1
         if not self.is_tidy:

@@ -56,13 +56,13 @@ def train_lost(
         return
     logger.warning("%d fit(s) whose records are gone are trained again", len(lost))
 
-    def hear(fit_id: str, news: JobUpdate) -> None:
-        gate.spending.hear(fit_id, news.rows)
-        if news.state == "finished":
+    def count_epochs(fit_id: str, update: JobUpdate) -> None:
+        gate.spending.add_epochs(fit_id, update.rows)
+        if update.state == "finished":
             gate.spending.finish(standings.ledger.read(fit_id))
         monitor.step()
 
-    for fit_id, error in lanes.run_all(lost, hear, is_over).items():
+    for fit_id, error in lanes.run_all(lost, count_epochs, is_over).items():
         logger.warning("fit %s could not be trained again: %s", fit_id, error)
     standings.look_again()
 

@@ -6,7 +6,7 @@
 
 The loop is the real one: engine, searcher, scheduler, race, journal, ledger, verdicts, status and sinks, which have
 threads of their own. Four things are not: a formula scores fits in place of training; Tune's controller and its actors,
-with the lanes, are left out, so that `Tune` below hands on news as Tune does; MLflow is a client that takes every call
+with the lanes, are left out, so that `Tune` below passes updates as Tune does; MLflow is a client that takes every call
 and keeps nothing; and no pictures are drawn, which cost each trial with all its folds the same.
 
 The CPU time is that of the thread that decides, a fit of the last hundred, what is called within a part taken off it.
@@ -165,7 +165,7 @@ class Taking:
 
 
 class Tune:
-    """What Tune and the lanes do: hands visits out and news on; `num_lanes` fits are in flight."""
+    """What Tune and the lanes do: hands visits out and update on; `num_lanes` fits are in flight."""
 
     def __init__(self, study: Study, num_lanes: int, report: ResultSink, meter: Meter) -> None:
         self.study, self.meter, self.work = study, meter, Formula(study.home.ledger, noise=0.02)
@@ -232,16 +232,16 @@ class Tune:
                 self._news(trial, fold)
 
     def _news(self, trial: Any, fold: int) -> None:
-        """A fit, in three pieces of news."""
+        """A fit, in three pieces of update."""
         number = trial.config["number"]
         fit_id = self.state.fit_ids[number][fold]
         spec = self._spec(number, fold)
         rows = self.work.train(spec)
         self.num_fits += 1
         for part, done in ((rows[:4], False), (rows[4:8], False), (rows[8:], True)):
-            news = {"fold": fold, "fit_id": fit_id, "rows": part, "done": done}
+            update = {"fold": fold, "fit_id": fit_id, "rows": part, "done": done}
             trial.open -= {fold} if done else set()
-            result = {"number": number, "news": [news], "all_finished": not trial.open}
+            result = {"number": number, "updates": [update], "all_finished": not trial.open}
             decision = self.scheduler.on_trial_result(None, trial, result)
             self.searcher.on_trial_result(trial.trial_id, result)
             self.word.on_trial_result(0, [], trial, result)

@@ -67,8 +67,8 @@ def replay(events: list[Event], disk: DiskStudy) -> None:
             if done := kind == "finish":
                 disk.train_fit(*args)
             rows = [] if done else [row(*args[2:])]
-            news = {"fold": args[1], "fit_id": "", "rows": rows, "done": done}
-            result = {"number": args[0], "news": [news], "all_finished": False}
+            update = {"fold": args[1], "fit_id": "", "rows": rows, "done": done}
+            result = {"number": args[0], "updates": [update], "all_finished": False}
             decision = scheduler.on_trial_result(None, None, result)
             is_stopped = expected is not None and expected.action == "stop"
             assert decision == (TrialScheduler.STOP if is_stopped else TrialScheduler.CONTINUE)

@@ -66,7 +66,7 @@ class ResourceUsage:
         """Set what a lane holds from now on."""
         self.gpus_per_worker, self.workers_per_lane = gpus_per_worker, workers
 
-    def hear(self, fit_id: str, rows: Iterable[Mapping[str, float]]) -> None:
+    def add_epochs(self, fit_id: str, rows: Iterable[Mapping[str, float]]) -> None:
         """Count epochs of a fit in flight; epochs that are reported again after a restart count once."""
         fit = self.fits.get(fit_id) or Training(workers=self.workers_per_lane)
         new = [row for row in rows if row["epoch"] >= fit.epochs]

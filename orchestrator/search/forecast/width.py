@@ -139,10 +139,10 @@ def choose_width(
         ).hours
     enough = min(hours.values()) * (1 + CLOSE)
     chosen = next(width for width in job.widths if hours[width] <= enough)
-    told = ", ".join(f"{value:.3g} h with {width}" for width, value in hours.items())
+    forecasts = ", ".join(f"{value:.3g} h with {width}" for width, value in hours.items())
     return WidthChoice(
         chosen,
-        f"{chosen} worker(s) per fit: on {num_gpus} GPUs {trials} trials are forecast to take {told}, "
+        f"{chosen} worker(s) per fit: on {num_gpus} GPUs {trials} trials are forecast to take {forecasts}, "
         f"by {len(timed)} that were timed for a few steps",
     )
 

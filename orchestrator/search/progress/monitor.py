@@ -119,7 +119,9 @@ class ProgressMonitor:
             }
         self.flying[number] = {fold: FoldView("queued") for fold in folds}
 
-    def hear(self, number: int, fold: int, rows: list[dict[str, float]], epochs: int, done: bool) -> None:
+    def epochs_reported(
+        self, number: int, fold: int, rows: list[dict[str, float]], epochs: int, done: bool
+    ) -> None:
         """Epochs of a fold were reported."""
         flying = self.flying.setdefault(number, {})
         if done:
@@ -135,7 +137,7 @@ class ProgressMonitor:
         for fold in self.flying.pop(number, {}):
             self.speeds.pop((number, fold), None)
 
-    def told(self, trial: StudyTrial) -> None:
+    def trial_ended(self, trial: StudyTrial) -> None:
         """A trial is over."""
         self.ended[trial.number] = trial.state  # type: ignore[assignment]  # the words are the same
 

@@ -27,12 +27,12 @@ class EngineScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """STOP where the engine stops the trial, and where the visit is carried out."""
         number = result["number"]
-        stops = [self._is_stopped(number, news) for news in result["news"]]
+        stops = [self._is_stopped(number, update) for update in result["updates"]]
         return TrialScheduler.STOP if any(stops) or result["all_finished"] else TrialScheduler.CONTINUE
 
-    def _is_stopped(self, number: int, news: dict[str, Any]) -> bool:
-        if news["done"]:
-            return self.engine.finish(number, news["fold"]).action == "stop"
+    def _is_stopped(self, number: int, update: dict[str, Any]) -> bool:
+        if update["done"]:
+            return self.engine.finish(number, update["fold"]).action == "stop"
         # One epoch after the other: the verdict on a fit must not depend on how many arrive together.
-        epochs = ((int(row["epoch"]), row["val_dice"]) for row in news["rows"])
-        return any(self.engine.epoch(number, news["fold"], *epoch) is not None for epoch in epochs)
+        epochs = ((int(row["epoch"]), row["val_dice"]) for row in update["rows"])
+        return any(self.engine.epoch(number, update["fold"], *epoch) is not None for epoch in epochs)

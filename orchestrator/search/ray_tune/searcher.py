@@ -30,7 +30,7 @@ class EngineSearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Results are judged by the scheduler; here they show that the process of the trial works."""
-        if result.get("news"):
+        if result.get("updates"):
             self.engine.is_alive(result["number"])
 
     def on_trial_complete(

@@ -31,12 +31,12 @@ class FoldTrial(tune.Trainable):
         self, config: dict[str, Any], *, space: SearchSpace, plan: SplitPlan, ledger: Ledger, dispatcher: Any
     ) -> None:
         self.space, self.plan, self.ledger, self.dispatcher = space, plan, ledger, dispatcher
-        with self._failure_told(config["number"]):
+        with self._failure_recorded(config["number"]):
             self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.cleanup()  # fits of the previous visit that still train are wanted no longer
-        with self._failure_told(new_config["number"]):
+        with self._failure_recorded(new_config["number"]):
             self._start(new_config)
         return True
 
@@ -48,11 +48,11 @@ class FoldTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """New epochs and finished fits, waiting for the first. Raises `FitFailed` if a fit cannot be finished."""
-        with self._failure_told(self.number):
+        with self._failure_recorded(self.number):
             return self._step()
 
     @contextmanager
-    def _failure_told(self, number: int) -> Iterator[None]:
+    def _failure_recorded(self, number: int) -> Iterator[None]:
         """Record why a trial fails. A fault of the machine is not recorded as such, and halts the search."""
         try:
             yield
@@ -68,26 +68,26 @@ class FoldTrial(tune.Trainable):
 
     def _put_on_record(self, number: int, failure: Exception) -> Exception | None:
         """Record a failure; returns the fault of the machine where that is impossible."""
-        told = str(failure)
+        reason = str(failure)
         if not isinstance(failure, FitFailed):  # a bug
-            told = f"{type(failure).__name__}: {failure}\n{traceback.format_exc()}"
+            reason = f"{type(failure).__name__}: {failure}\n{traceback.format_exc()}"
         try:
-            self.ledger.write_failure(number, told)
+            self.ledger.write_failure(number, reason)
         except OSError as refused:
             return machine_fault(refused)
         return None
 
     def _step(self) -> dict[str, Any]:
-        told = []
+        updates = []
         for fold, spec in list(self.waiting.items()):
             if self.ledger.has(spec.fit_id) and spec.fit_id not in self.num_seen:
-                told.append(self._finished(fold, []))
+                updates.append(self._finished(fold, []))
             elif spec.fit_id not in self.num_seen:
                 ray.get(self.dispatcher.submit.remote(spec.fit_id, serialized(spec), f"trial {self.number}"))
                 self.num_seen[spec.fit_id] = 0
-        told = told or self._listen()
-        # Not "done": of such a result Tune tells its scheduler nothing.
-        return {"number": self.number, "news": told, "all_finished": not self.waiting}
+        updates = updates or self._new_updates()
+        # Not "done": Tune does not pass such a result to its scheduler.
+        return {"number": self.number, "updates": updates, "all_finished": not self.waiting}
 
     def cleanup(self) -> None:
         """Withdraw from all fits of this visit: those that no other trial needs stop after their epoch."""
@@ -95,30 +95,32 @@ class FoldTrial(tune.Trainable):
             ray.get(self.dispatcher.leave.remote(fit_id, f"trial {self.number}"))
         self.num_seen.clear()
 
-    def _listen(self) -> list[dict[str, Any]]:
-        heard = ray.get(self.dispatcher.follow.remote(self.num_seen))
-        told = []
+    def _new_updates(self) -> list[dict[str, Any]]:
+        found = ray.get(self.dispatcher.follow.remote(self.num_seen))
+        updates = []
         for fold, spec in list(self.waiting.items()):
-            news = heard.get(spec.fit_id)
-            if news is None:
+            update = found.get(spec.fit_id)
+            if update is None:
                 continue
-            self.num_seen[spec.fit_id] += len(news.rows)
-            if news.state == "failed":
+            self.num_seen[spec.fit_id] += len(update.rows)
+            if update.state == "failed":
                 self.cleanup()
-                raise FitFailed(f"fold {fold}: {news.error}")
-            told.append(
-                self._finished(fold, news.rows) if news.state == "finished" else self._news(fold, news.rows)
+                raise FitFailed(f"fold {fold}: {update.error}")
+            updates.append(
+                self._finished(fold, update.rows)
+                if update.state == "finished"
+                else self._update(fold, update.rows)
             )
-            if news.state in ("finished", "stopped"):
+            if update.state in ("finished", "stopped"):
                 # Stopped: another trial that shares this fit withdrew just now, or the dispatcher was killed. The fit
                 # is queued again.
                 del self.num_seen[spec.fit_id]
-        return told
+        return updates
 
     def _finished(self, fold: int, rows: Any) -> dict[str, Any]:
-        news = self._news(fold, rows)
+        update = self._update(fold, rows)
         del self.waiting[fold]
-        return news | {"done": True}
+        return update | {"done": True}
 
-    def _news(self, fold: int, rows: Any) -> dict[str, Any]:
+    def _update(self, fold: int, rows: Any) -> dict[str, Any]:
         return {"fold": fold, "fit_id": self.waiting[fold].fit_id, "rows": list(rows), "done": False}

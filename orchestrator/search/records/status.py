@@ -155,7 +155,7 @@ _ADAPTER: TypeAdapter[Status] = TypeAdapter(Status)
 
 
 def write_status(path: Path, status: Status) -> None:
-    """Replace the file; it is news, so it is not forced to disk."""
+    """Replace the file; not forced to disk, since the next one replaces it."""
     write_atomically(path, _ADAPTER.dump_json(status, exclude_defaults=True), sync=False)
 
 

@@ -62,8 +62,8 @@ def _condition(tables: Tables, key: str, values: tuple[Scalar, ...]) -> str | No
     if not isinstance(other, Choice | Int | Unread):
         return f"expected a parameter with choice or int, found {key}, which is {other}"
     never = [value for value in values if not other.holds(value)]
-    told = [shown(value) for value in never[:MOST_LISTED]]
-    return f"expected {other}, found {listed(told)}" if never else None
+    texts = [shown(value) for value in never[:MOST_LISTED]]
+    return f"expected {other}, found {listed(texts)}" if never else None
 
 
 def _owners(tables: Tables) -> Iterator[str]:

@@ -99,7 +99,7 @@ class Dispatcher:
         A job that this dispatcher does not know counts as stopped: its dispatcher was restarted.
         """
 
-        def news() -> dict[str, JobUpdate]:
+        def updates() -> dict[str, JobUpdate]:
             jobs = {job_id: self.jobs.get(job_id, Job(b"", "stopped")) for job_id in num_seen}
             return {
                 job_id: JobUpdate(job.state, tuple(job.rows[num_seen[job_id] :]), job.error)
@@ -107,8 +107,8 @@ class Dispatcher:
                 if len(job.rows) > num_seen[job_id] or job.state in FINAL_STATES
             }
 
-        await self._wait(lambda: bool(news()))
-        return news()
+        await self._wait(lambda: bool(updates()))
+        return updates()
 
     async def leave(self, job_id: str, follower: str = "") -> None:
         """Remove a trial from the followers of a job."""
@@ -270,9 +270,9 @@ class Dispatcher:
         job.state, job.error = state, error
         self.changed.notify_all()
 
-    async def _wait(self, news: Callable[[], bool]) -> None:
+    async def _wait(self, is_reached: Callable[[], bool]) -> None:
         async with self.changed:
             try:
-                await asyncio.wait_for(self.changed.wait_for(news), PATIENCE_S)
+                await asyncio.wait_for(self.changed.wait_for(is_reached), PATIENCE_S)
             except TimeoutError:
                 return

@@ -193,8 +193,8 @@ class Lanes:
     ) -> None:
         """Pass one job through a lane and wait for it. Raises `FitFailed` if it failed."""
 
-        def forward(job_id: str, news: JobUpdate) -> None:
-            for row in news.rows:
+        def forward(job_id: str, update: JobUpdate) -> None:
+            for row in update.rows:
                 on_row(row)
 
         if error := self.run_all({job_id: payload}, forward).get(job_id):
@@ -203,7 +203,7 @@ class Lanes:
     def run_all(
         self,
         jobs: Mapping[str, Any],
-        on_update: Callable[[str, JobUpdate], None] = lambda job_id, news: None,
+        on_update: Callable[[str, JobUpdate], None] = lambda job_id, update: None,
         is_over: Callable[[], bool] = lambda: False,
     ) -> dict[str, str]:
         """Pass jobs through the lanes, as many at a time as there are lanes, and wait for all.
@@ -222,16 +222,16 @@ class Lanes:
             if self.broken is not None:
                 raise FitFailed(self.broken)
             updates: dict[str, JobUpdate] = ray.get(self.dispatcher.follow.remote(seen))
-            for job_id, news in updates.items():
-                seen[job_id] += len(news.rows)
-                on_update(job_id, news)
-                if news.state in FINAL_STATES:
+            for job_id, update in updates.items():
+                seen[job_id] += len(update.rows)
+                on_update(job_id, update)
+                if update.state in FINAL_STATES:
                     del seen[job_id]
-                if news.state == "stopped":  # by a restart of the dispatcher, or by a trial that shared it
+                if update.state == "stopped":  # by a restart of the dispatcher, or by a trial that shared it
                     ray.get(self.dispatcher.submit.remote(job_id, serialized(jobs[job_id])))
                     seen[job_id] = 0
-                if news.state == "failed":
-                    failed[job_id] = news.error or "unknown"
+                if update.state == "failed":
+                    failed[job_id] = update.error or "unknown"
         for job_id in seen:
             ray.get(self.dispatcher.leave.remote(job_id))
         return failed

@@ -106,8 +106,8 @@ def test_epochs_in_flight_count_once_and_the_record_has_the_last_word(trained, t
     ledger, specs = trained
     spending = ResourceUsage(Ledger(tmp_path))
     fit_id = specs[0].fit_id
-    spending.hear(fit_id, [row(0, 0.5), row(1, 0.5)])
-    spending.hear(fit_id, [row(1, 0.5), row(2, 0.5)])  # told again by a lane that started anew
+    spending.add_epochs(fit_id, [row(0, 0.5), row(1, 0.5)])
+    spending.add_epochs(fit_id, [row(1, 0.5), row(2, 0.5)])  # told again by a lane that started anew
     assert spending.spent().epochs == 3
     assert spending.unfinished() == {fit_id: [3, pytest.approx(0.3), 1]}
     spending.finish(ledger.read(fit_id))
@@ -116,7 +116,7 @@ def test_epochs_in_flight_count_once_and_the_record_has_the_last_word(trained, t
 
 def test_what_fits_cost_that_never_came_on_record_is_remembered(tmp_path):
     cut = ResourceUsage(Ledger(tmp_path))
-    cut.hear("cut", [row(0, 0.5), row(1, 0.5)])
+    cut.add_epochs("cut", [row(0, 0.5), row(1, 0.5)])
     later = ResourceUsage(Ledger(tmp_path), json.loads(json.dumps(cut.unfinished())))
     assert later.spent().epochs == 2 and later.per_fit() is None
 
@@ -128,7 +128,7 @@ def test_the_pace_is_that_of_the_last_minutes(tmp_path):
     for second in range(2000):
         clock.now = float(second)
         if second < 1000 or second % 10 == 0:
-            spending.hear(f"fit {second}", [row(0, 0.5)])
+            spending.add_epochs(f"fit {second}", [row(0, 0.5)])
     assert spending.epochs_per_second() == pytest.approx(0.1, rel=0.1)
 
 

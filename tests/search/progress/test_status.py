@@ -135,14 +135,14 @@ class Watched:
         if epochs_in_flight:
             rows = [row(epoch, 0.4) for epoch in range(epochs_in_flight)]
             spec = fold_specs(self.disk.state.configurations[number], self.disk.study.plan)[fold]
-            self.gate.spending.hear(spec.fit_id, rows)
-            self.monitor.hear(number, fold, rows, 3, done=False)
+            self.gate.spending.add_epochs(spec.fit_id, rows)
+            self.monitor.epochs_reported(number, fold, rows, 3, done=False)
             return
         self.disk.carry_out(name, visit)
         self.monitor.leave(number)
         stored = self.disk.trials[number]
         if stored.state.is_finished():
-            self.monitor.told(
+            self.monitor.trial_ended(
                 read_trial(stored, self.disk.study.space, self.disk.study.plan, self.home.ledger)
             )
 

@@ -228,7 +228,7 @@ def test_a_budget_ends_a_study_that_was_killed_as_one_that_was_not(template, tmp
     killed.run(after)
     _, visit = killed.suggest()
     fit_id = killed.state.fit_ids[visit["number"]][visit["folds"][0]]
-    killed.gate.spending.hear(fit_id, [row(0, 0.5), row(1, 0.5)])
+    killed.gate.spending.add_epochs(fit_id, [row(0, 0.5), row(1, 0.5)])
     resumed = DiskStudy(
         template, tmp_path / "killed", unfinished=killed.gate.spending.unfinished(), **options
     )

@@ -32,7 +32,7 @@ def listen(disk: DiskStudy, *told: list[dict]) -> list[str]:
     scheduler = EngineScheduler(disk.engine)
     news = ({"fold": fold, "fit_id": fit_id, "rows": rows, "done": False} for rows in told)
     return [
-        scheduler.on_trial_result(None, None, {"number": number, "news": [one], "all_finished": False})
+        scheduler.on_trial_result(None, None, {"number": number, "updates": [one], "all_finished": False})
         for one in news
     ]
 

@@ -242,7 +242,7 @@ def test_a_trial_that_has_news_is_alive_whatever_died_before(template, tmp_path)
     disk = DiskStudy(template, tmp_path)
     for _ in range(MAX_LOST + 1):
         name, visit = disk.suggest()
-        disk.searcher.on_trial_result(name, {"number": visit["number"], "news": ["an epoch"]})
+        disk.searcher.on_trial_result(name, {"number": visit["number"], "updates": ["an epoch"]})
         disk.searcher.on_trial_complete(name, error=True)
     assert disk.engine.fault is None
 

@@ -68,7 +68,7 @@ def test_the_folds_of_a_visit_are_asked_for_at_once_and_news_of_any_is_told(stud
     trial.step()
     first, second = lane_takes(dispatcher), ray.get(dispatcher.take.remote(1))[0]
     ray.get(dispatcher.progress.remote(1, second, {"epoch": 0}))
-    (told,) = trial.step()["news"]
+    (told,) = trial.step()["updates"]
     assert told == {"fold": 1, "fit_id": second, "rows": [{"epoch": 0}], "done": False}
     assert first != second
 
@@ -80,7 +80,9 @@ def test_folds_that_are_on_record_are_read(study, dispatcher):
         work(spec, None, 0, lambda row: True)
     result = trial.step()
     assert result["all_finished"]
-    assert [(news["fold"], news["done"]) for news in result["news"]] == [(fold, True) for fold in range(5)]
+    assert [(update["fold"], update["done"]) for update in result["updates"]] == [
+        (fold, True) for fold in range(5)
+    ]
 
 
 def test_a_trial_fails_with_the_first_fold_that_does_and_lets_the_others_go(study, dispatcher):
@@ -92,7 +94,7 @@ def test_a_trial_fails_with_the_first_fold_that_does_and_lets_the_others_go(stud
         trial.step()
     assert study.home.ledger.failure(0) == "fold 0: the loss became nan"
     others = ray.get(dispatcher.follow.remote(dict.fromkeys(fits_of(trial)[1:], 0)))
-    assert {news.state for news in others.values()} == {"stopped"} and len(others) == 4
+    assert {update.state for update in others.values()} == {"stopped"} and len(others) == 4
 
 
 def test_a_bug_in_a_trial_is_on_record_with_its_traceback(study, dispatcher):
@@ -118,8 +120,8 @@ def test_a_trial_that_is_reused_lets_the_fits_of_the_one_before_go(study, dispat
     trial.step()
     before = fits_of(trial)
     trial.reset_config(config(study, 1, 1e-2))
-    news = ray.get(dispatcher.follow.remote(dict.fromkeys(before, 0)))
-    assert {of.state for of in news.values()} == {"stopped"} and len(news) == 5
+    update = ray.get(dispatcher.follow.remote(dict.fromkeys(before, 0)))
+    assert {of.state for of in update.values()} == {"stopped"} and len(update) == 5
 
 
 def test_a_fit_that_another_trial_let_go_is_asked_for_again(study, dispatcher):

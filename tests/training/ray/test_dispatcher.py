@@ -52,11 +52,11 @@ def test_who_follows_hears_every_row_and_the_end():
         assert await dispatcher.follow({"a": 0}) == {}
         await dispatcher.take(0)
         assert await dispatcher.progress(0, "a", ROW)
-        news = (await dispatcher.follow({"a": 0}))["a"]
-        assert (news.state, news.rows) == ("running", (ROW,))
+        update = (await dispatcher.follow({"a": 0}))["a"]
+        assert (update.state, update.rows) == ("running", (ROW,))
         await dispatcher.end(0, "a", "finished")
-        news = (await dispatcher.follow({"a": 1}))["a"]
-        assert (news.state, news.rows) == ("finished", ())
+        update = (await dispatcher.follow({"a": 1}))["a"]
+        assert (update.state, update.rows) == ("finished", ())
 
     talk(conversation)
 
@@ -135,9 +135,9 @@ def test_a_job_whose_lane_died_too_often_fails_with_the_last_error():
             assert await dispatcher.take(0) == ("a", b"1")
             await dispatcher.job_crashed("a", "RuntimeError: no space left")
         assert await dispatcher.take(0) == "wait"
-        news = (await dispatcher.follow({"a": 0}))["a"]
-        assert news.state == "failed"
-        assert news.error == f"tried {MAX_STARTS} times; RuntimeError: no space left"
+        update = (await dispatcher.follow({"a": 0}))["a"]
+        assert update.state == "failed"
+        assert update.error == f"tried {MAX_STARTS} times; RuntimeError: no space left"
 
     talk(conversation)
 

@@ -53,7 +53,7 @@ def test_nodes_that_join_are_used_and_nodes_that_leave_are_survived(cluster, tmp
         enough = Event()
         endless = {"first": Toy(epochs=100_000, seconds=0.05)}
         first = pool.submit(
-            lanes.run_all, endless, lambda _, news: rows["first"].extend(news.rows), enough.is_set
+            lanes.run_all, endless, lambda _, update: rows["first"].extend(update.rows), enough.is_set
         )
         wait_until(lambda: bool(rows["first"]))
         assert lanes.num_lanes() == 1
