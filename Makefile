@@ -35,7 +35,7 @@ test-all: install
 	$(BIN)/python -m pytest -m "not netns and not services and not slurm"
 
 # Ray over nodes in network namespaces, and every fault that is injected into a search; as root.
-# `make chaos FAULTS="worker cut" SEED=7 ROUNDS=3` plays faults at other moments.
+# `make chaos FAULTS="worker cut" SEED=7 ROUNDS=3` injects faults at other moments.
 test-netns: install netns-tools
 	$(BIN)/python -m pytest -m netns tests/cluster
 

@@ -46,7 +46,7 @@ def calm(site: Site, folder: Path) -> tuple[Search, Search]:
 
 
 @pytest.fixture(scope="module")
-def hurt(site: Site, folder: Path, calm: tuple[Search, Search]) -> Search:
+def affected(site: Site, folder: Path, calm: tuple[Search, Search]) -> Search:
     search = Search(site, folder, make_home(folder / "home-hurt"), "hurt")
     interrupted(search, NUM_ROUNDS, len(calm[0].begun_epochs()))
     return search
@@ -58,22 +58,24 @@ def test_two_jobs_on_the_same_nodes_do_not_meet(calm: tuple[Search, Search]):
 
 
 def test_a_search_that_is_interrupted_again_and_again_ends_like_one_that_is_not(
-    hurt: Search, calm: tuple[Search, Search]
+    affected: Search, calm: tuple[Search, Search]
 ):
-    assert len(hurt.table) == NUM_ROUNDS
-    found = differences(hurt.outcome(), calm[0].outcome(), hurt.begun_epochs(), NUM_ROUNDS * hurt.lanes)
+    assert len(affected.table) == NUM_ROUNDS
+    found = differences(
+        affected.outcome(), calm[0].outcome(), affected.begun_epochs(), NUM_ROUNDS * affected.lanes
+    )
     assert (found.lost, found.doubled) == ((), ())
-    assert leftovers(hurt.study) == []
+    assert leftovers(affected.study) == []
 
 
-def test_an_interruption_costs_each_lane_an_epoch_at_most(hurt: Search):
-    assert max(hurt.num_lost()) <= hurt.lanes
+def test_an_interruption_costs_each_lane_an_epoch_at_most(affected: Search):
+    assert max(affected.num_lost()) <= affected.lanes
 
 
-def test_nothing_stays_of_a_job(hurt: Search, calm: tuple[Search, Search]):
-    for search in (hurt, *calm):
+def test_nothing_stays_of_a_job(affected: Search, calm: tuple[Search, Search]):
+    for search in (affected, *calm):
         assert list(search.home.glob(".slurm*")) == []
         assert list(Path("/tmp").glob(f"ray-{search.job}.*")) == []
         wait_until(
-            lambda job=search.job: not hurt.site.processes(job), lambda: "processes of a job live on", 60
+            lambda job=search.job: not affected.site.processes(job), lambda: "processes of a job live on", 60
         )

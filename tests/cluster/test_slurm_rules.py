@@ -30,7 +30,7 @@ class Job:
         wait_until(lambda: self.site.state(self.number) in states, self.text, 60)
         return self.site.state(self.number)
 
-    def goes_on(self) -> None:
+    def is_continued(self) -> None:
         """It was queued again, and starts."""
         wait_until(lambda: self.site.shown(self.number, "Restarts") == "1", self.text, 60)
         self.site.release(self.number)
@@ -79,7 +79,7 @@ def test_a_search_that_is_finished_or_needs_mending_ends_the_job(
 
 def test_a_search_that_was_drained_goes_on_with_the_same_command(submit: Callable[..., Job]):
     job = submit("75,0")
-    job.goes_on()
+    job.is_continued()
     assert job.becomes(*OVER) == "COMPLETED"
     assert job.text().count("searching 75,0 --address 127.0.0.1:6379") == 2
 
@@ -90,7 +90,7 @@ def test_a_signal_for_the_job_is_passed_on_once(submit: Callable[..., Job], name
     job.says("searching")
     for _ in range(3):
         job.site.run("scancel", "--batch", f"--signal={name}", job.number)
-    job.goes_on()
+    job.is_continued()
     assert job.becomes(*OVER) == "COMPLETED"
     assert job.text().count(f"heard SIG{name}") == 1
 
@@ -99,7 +99,7 @@ def test_a_preemption_that_leaves_time_is_heard_though_it_ends_ray_first(submit:
     job = submit("wait,0")
     job.says("searching")
     job.site.run("scancel", "--signal=TERM", job.number)  # steps alone, as Slurm does
-    job.goes_on()
+    job.is_continued()
     assert job.becomes(*OVER) == "COMPLETED"
     assert job.text().count("heard SIGTERM") == 1
 
@@ -117,7 +117,7 @@ def test_a_lost_step_of_ray_is_begun_anew_unless_it_was_lost_at_once(submit: Cal
     job = submit("wait,0", ORCHESTRATOR_SOON_S="0")
     job.says("searching")
     job.site.run("scancel", "--signal=KILL", f"{job.number}.{step}")
-    job.goes_on()
+    job.is_continued()
     assert job.becomes(*OVER) == "COMPLETED"
 
 
@@ -133,7 +133,7 @@ def test_a_lost_node_queues_the_job_again(submit: Callable[..., Job]):
     job.site.fail("n2")
     wait_until(lambda: job.site.state(job.number) != "RUNNING", job.text, 60)
     job.site.boot("n2")
-    job.goes_on()
+    job.is_continued()
     assert job.becomes(*OVER) == "COMPLETED"
 
 

@@ -1,4 +1,4 @@
-"""Hurt searches one after another and write a table of what came of it; exit code 1 if anything was lost or doubled.
+"""Inject faults into searches and write a table of results; exit code 1 if anything was lost or doubled.
 
 make chaos SEED=7 FAULTS="worker driver"
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from chaos import clocks, cluster, data, database, disks, ends, mlflow, processes  # noqa: F401
 from chaos.faults import FAULTS, names
-from chaos.play import Play
+from chaos.runner import FaultRunner
 from chaos.table import Row, page, remember, remembered, table
 
 
@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, help="file that a line is added to for every fault")
     parser.add_argument("--table", type=Path, help="page that is written of the last line of every fault")
     parser.add_argument("--keep", type=Path, help="folder to work in, which stays; short, for Ray's sockets")
-    parser.add_argument("--play-none", action="store_true", help="write the page alone")
+    parser.add_argument("--run-none", action="store_true", help="write the page alone")
     asked = parser.parse_args()
     if unknown := [name for name in asked.faults if name not in FAULTS]:
         parser.error(f"expected faults of {', '.join(names())}, found {', '.join(unknown)}")
@@ -35,18 +35,18 @@ def main() -> int:
         random.Random(asked.seed).shuffle(order)
     with tempfile.TemporaryDirectory(prefix="ch", ignore_cleanup_errors=True) as temporary:
         results = asked.results or Path(temporary, "results.jsonl")
-        rows = [] if asked.play_none else play_all(asked.keep or Path(temporary), asked.seed, order, results)
+        rows = [] if asked.run_none else run_all(asked.keep or Path(temporary), asked.seed, order, results)
         if asked.table:
             asked.table.write_text(page(remembered(results)), encoding="utf-8")
     print(table(rows))
     return int(not all(row.is_good for row in rows))
 
 
-def play_all(folder: Path, seed: int, order: list[str], results: Path) -> list[Row]:
+def run_all(folder: Path, seed: int, order: list[str], results: Path) -> list[Row]:
     rows = []
-    with Play(folder, seed) as play:
+    with FaultRunner(folder, seed) as runner:
         for number, name in enumerate(order):
-            rows.append(play.act(FAULTS[name], number))
+            rows.append(runner.act(FAULTS[name], number))
             remember(results, rows[-1])
     return rows
 

@@ -6,8 +6,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+from chaos.disturbed_study import INTERRUPTED, DisturbedStudy
 from chaos.faults import fault
-from chaos.scene import INTERRUPTED, Scene
 
 BACK = "-7200"
 
@@ -20,44 +20,44 @@ def faked(clock: Path) -> dict[str, str]:
     return {"LD_PRELOAD": str(library), "CHAOS_CLOCK": str(clock)}
 
 
-def clock_of(scene: Scene) -> Path:
-    clock = scene.folder / "clock"
+def clock_of(disturbed: DisturbedStudy) -> Path:
+    clock = disturbed.folder / "clock"
     clock.write_text("0\n")
-    scene.environment = faked(clock)
+    disturbed.environment = faked(clock)
     return clock
 
 
 @fault("clock", "the clock is set back by two hours while the search runs", "clock")
-def back(scene: Scene) -> None:
-    clock = clock_of(scene)
-    scene.start()
-    scene.until_train()
-    scene.strike("the clock is set back by two hours", lambda: clock.write_text(f"{BACK}\n"))
-    scene.recover()
-    scene.finish()
+def back(disturbed: DisturbedStudy) -> None:
+    clock = clock_of(disturbed)
+    disturbed.start()
+    disturbed.until_train()
+    disturbed.disturb("the clock is set back by two hours", lambda: clock.write_text(f"{BACK}\n"))
+    disturbed.recover()
+    disturbed.finish()
 
 
 @fault("clock-resumed", "the clock is two hours back when the study is resumed", "clock")
-def resumed(scene: Scene) -> None:
-    clock = clock_of(scene)
-    process = scene.start()
-    scene.until_train()
-    scene.strike("SIGTERM", lambda: process.send_signal(signal.SIGTERM))
-    scene.end(INTERRUPTED)
+def resumed(disturbed: DisturbedStudy) -> None:
+    clock = clock_of(disturbed)
+    process = disturbed.start()
+    disturbed.until_train()
+    disturbed.disturb("SIGTERM", lambda: process.send_signal(signal.SIGTERM))
+    disturbed.end(INTERRUPTED)
     clock.write_text(f"{BACK}\n")
-    scene.say("the clock is set back by two hours")
-    scene.start()
-    scene.recover(since=scene.begun)
-    scene.finish()
+    disturbed.say("the clock is set back by two hours")
+    disturbed.start()
+    disturbed.recover(since=disturbed.begun)
+    disturbed.finish()
 
 
 @fault("clock-skew", "the clock of one of two nodes is two hours back", "clock", nodes=2, lanes=2)
-def skew(scene: Scene) -> None:
-    assert scene.nodes is not None
-    node = scene.nodes.nodes[1]
-    clock = scene.folder / "clock"
+def skew(disturbed: DisturbedStudy) -> None:
+    assert disturbed.nodes is not None
+    node = disturbed.nodes.nodes[1]
+    clock = disturbed.folder / "clock"
     clock.write_text(f"{BACK}\n")
-    scene.nodes.restart(node, faked(clock))
-    scene.say(f"the clock of {node.name} is two hours back")
-    scene.finish()
-    scene.nodes.restart(node)
+    disturbed.nodes.restart(node, faked(clock))
+    disturbed.say(f"the clock of {node.name} is two hours back")
+    disturbed.finish()
+    disturbed.nodes.restart(node)

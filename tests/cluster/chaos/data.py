@@ -6,8 +6,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from chaos.disturbed_study import FAULT, INTERRUPTED, DisturbedStudy
 from chaos.faults import fault
-from chaos.scene import FAULT, INTERRUPTED, Scene
 
 CHANGES: dict[str, Callable[[Path, Path], object]] = {
     "replaced by another": lambda file, other: file.write_bytes(other.read_bytes()),
@@ -18,22 +18,22 @@ CHANGES: dict[str, Callable[[Path, Path], object]] = {
 
 
 @fault("data", "an image or mask is replaced, cut, emptied, deleted while the study rests; put back", "data")
-def data(scene: Scene) -> None:
-    process = scene.start()
-    scene.until_train()
-    scene.strike("SIGTERM", lambda: process.send_signal(signal.SIGTERM))
-    scene.end(INTERRUPTED)
+def data(disturbed: DisturbedStudy) -> None:
+    process = disturbed.start()
+    disturbed.until_train()
+    disturbed.disturb("SIGTERM", lambda: process.send_signal(signal.SIGTERM))
+    disturbed.end(INTERRUPTED)
     for what, change in CHANGES.items():
-        folder = scene.home / "datasets" / "near" / scene.rng.choice(["images", "masks"])
-        file, other = scene.rng.sample(sorted(folder.iterdir()), 2)
+        folder = disturbed.home / "datasets" / "near" / disturbed.rng.choice(["images", "masks"])
+        file, other = disturbed.rng.sample(sorted(folder.iterdir()), 2)
         content = file.read_bytes()
         change(file, other)
-        scene.say(f"{folder.name}/{file.name} is {what}")
-        scene.start()
-        scene.end(FAULT)
-        assert file.name in scene.last_words(), scene.last_words()
+        disturbed.say(f"{folder.name}/{file.name} is {what}")
+        disturbed.start()
+        disturbed.end(FAULT)
+        assert file.name in disturbed.last_output(), disturbed.last_output()
         file.write_bytes(content)
-    scene.say("all are put back")
-    scene.start()
-    scene.recover(since=scene.begun)
-    scene.finish()
+    disturbed.say("all are put back")
+    disturbed.start()
+    disturbed.recover(since=disturbed.begun)
+    disturbed.finish()

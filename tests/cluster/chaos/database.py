@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import time
 
+from chaos.disturbed_study import FAULT, DisturbedStudy
 from chaos.faults import fault
 from chaos.postgres import Postgres, postgres
-from chaos.scene import FAULT, Scene
 
 
-def database_of(scene: Scene) -> Postgres:
-    server = scene.stack.enter_context(postgres())
-    scene.storage = server.url
+def database_of(disturbed: DisturbedStudy) -> Postgres:
+    server = disturbed.stack.enter_context(postgres())
+    disturbed.storage = server.url
     return server
 
 
 @fault("database-restart", "the database (PostgreSQL) is killed and started again within seconds", "database")
-def restarted(scene: Scene) -> None:
-    server = database_of(scene)
-    scene.start()
-    scene.until_train()
-    scene.strike("the database is killed", server.stop)
+def restarted(disturbed: DisturbedStudy) -> None:
+    server = database_of(disturbed)
+    disturbed.start()
+    disturbed.until_train()
+    disturbed.disturb("the database is killed", server.stop)
     time.sleep(3)
     server.start()
-    scene.say("the database is started again")
-    scene.recover()
-    scene.finish()
+    disturbed.say("the database is started again")
+    disturbed.recover()
+    disturbed.finish()
 
 
 @fault(
@@ -33,15 +33,15 @@ def restarted(scene: Scene) -> None:
     "the database (PostgreSQL) is away; it is started again, then the same command",
     "database",
 )
-def away(scene: Scene) -> None:
-    server = database_of(scene)
-    scene.start()
-    scene.until_train()
-    scene.strike("the database is killed", server.stop)
-    scene.end(FAULT)
-    scene.seconds["given up"] = time.monotonic() - scene.struck
+def away(disturbed: DisturbedStudy) -> None:
+    server = database_of(disturbed)
+    disturbed.start()
+    disturbed.until_train()
+    disturbed.disturb("the database is killed", server.stop)
+    disturbed.end(FAULT)
+    disturbed.seconds["given up"] = time.monotonic() - disturbed.disturbed_at
     server.start()
-    scene.say("the database is started again")
-    scene.start()
-    scene.recover(since=scene.begun)
-    scene.finish()
+    disturbed.say("the database is started again")
+    disturbed.start()
+    disturbed.recover(since=disturbed.begun)
+    disturbed.finish()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from shell import wait_until
 
+from chaos.disturbed_study import FAULT, DisturbedStudy
 from chaos.faults import fault
-from chaos.scene import FAULT, Scene
 
 SIZE = "48m"  # of a disk
 
@@ -19,11 +19,11 @@ SIZE = "48m"  # of a disk
 class Disk:
     """A disk of its own at a folder of the home."""
 
-    def __init__(self, scene: Scene, folder: Path, size: str = SIZE) -> None:
+    def __init__(self, disturbed: DisturbedStudy, folder: Path, size: str = SIZE) -> None:
         self.folder, self.ballast = folder, folder / ".ballast"
         folder.mkdir(parents=True, exist_ok=True)
         self._run("mount", "-t", "tmpfs", "-o", f"size={size}", "chaos", str(folder))
-        scene.stack.callback(self._run, "umount", "-l", str(folder))
+        disturbed.stack.callback(self._run, "umount", "-l", str(folder))
 
     def fill(self) -> None:
         """To the last page."""
@@ -54,14 +54,14 @@ class BreakingDisk(Disk):
     Whoever has files open can write no more either, where a disk of memory that is busy cannot be made read-only.
     """
 
-    def __init__(self, scene: Scene, folder: Path) -> None:
-        self.folder, self.image = folder, scene.folder / "disk.img"
+    def __init__(self, disturbed: DisturbedStudy, folder: Path) -> None:
+        self.folder, self.image = folder, disturbed.folder / "disk.img"
         folder.mkdir(parents=True, exist_ok=True)
         self._run("truncate", "--size", SIZE, str(self.image))
         self._run("mkfs.ext4", "-q", str(self.image))
         self._mount()
         (folder / "lost+found").rmdir()
-        scene.stack.callback(self._run, "umount", "-l", str(folder))
+        disturbed.stack.callback(self._run, "umount", "-l", str(folder))
 
     def _mount(self) -> None:
         self._run("mount", "-o", "loop,errors=remount-ro", str(self.image), str(self.folder))
@@ -76,52 +76,54 @@ class BreakingDisk(Disk):
         self._mount()
 
 
-def hurt(scene: Scene, disk: Disk, act: Callable[[], None], undo: Callable[[], None], text: str) -> None:
+def affected(
+    disturbed: DisturbedStudy, disk: Disk, act: Callable[[], None], undo: Callable[[], None], text: str
+) -> None:
     """In mid-search; the search ends, or bears it. Then all is well again, and the same command is given."""
-    scene.start()
-    scene.until_train()
-    scene.strike(f"{disk.folder.relative_to(scene.folder)} {text}", act)
-    code = scene.end(FAULT, 0)
-    assert code == 0 or str(scene.home) in scene.last_words(), scene.last_words()
+    disturbed.start()
+    disturbed.until_train()
+    disturbed.disturb(f"{disk.folder.relative_to(disturbed.folder)} {text}", act)
+    code = disturbed.end(FAULT, 0)
+    assert code == 0 or str(disturbed.home) in disturbed.last_output(), disturbed.last_output()
     if code == 0:
-        scene.say("it was borne")
+        disturbed.say("it was borne")
     undo()
-    scene.say("all is well again")
-    scene.start()
+    disturbed.say("all is well again")
+    disturbed.start()
     if code:
-        scene.recover(since=scene.begun)
-    scene.end(0)
+        disturbed.recover(since=disturbed.begun)
+    disturbed.end(0)
 
 
-PARTS: dict[str, tuple[str, Callable[[Scene], Path]]] = {
-    "checkpoint": ("checkpoints", lambda scene: scene.study.ledger.running),
-    "ledger": ("the ledger", lambda scene: scene.study.ledger.fits),
-    "journal": ("the study (journal, status, ledger)", lambda scene: scene.study.folder),
-    "home": ("the whole home", lambda scene: scene.home),
+PARTS: dict[str, tuple[str, Callable[[DisturbedStudy], Path]]] = {
+    "checkpoint": ("checkpoints", lambda disturbed: disturbed.study.ledger.running),
+    "ledger": ("the ledger", lambda disturbed: disturbed.study.ledger.fits),
+    "journal": ("the study (journal, status, ledger)", lambda disturbed: disturbed.study.folder),
+    "home": ("the whole home", lambda disturbed: disturbed.home),
 }
 
 
-def disk_of(scene: Scene, part: str, kind: type[Disk] = Disk) -> Disk:
+def disk_of(disturbed: DisturbedStudy, part: str, kind: type[Disk] = Disk) -> Disk:
     if part in ("journal", "home"):
-        scene.uri = f"sqlite:///{scene.folder}/mlflow.db"  # its own troubles are those of "mlflow"
-    disk = kind(scene, PARTS[part][1](scene))
+        disturbed.uri = f"sqlite:///{disturbed.folder}/mlflow.db"  # its own troubles are those of "mlflow"
+    disk = kind(disturbed, PARTS[part][1](disturbed))
     if part in ("journal", "home"):
-        scene.fill_home()
+        disturbed.fill_home()
     return disk
 
 
-def becoming_full(part: str) -> Callable[[Scene], None]:
-    def act(scene: Scene) -> None:
-        disk = disk_of(scene, part)
-        hurt(scene, disk, disk.fill, disk.free, "is full")
+def becoming_full(part: str) -> Callable[[DisturbedStudy], None]:
+    def act(disturbed: DisturbedStudy) -> None:
+        disk = disk_of(disturbed, part)
+        affected(disturbed, disk, disk.fill, disk.free, "is full")
 
     return act
 
 
-def becoming_read_only(part: str) -> Callable[[Scene], None]:
-    def act(scene: Scene) -> None:
-        disk = disk_of(scene, part, BreakingDisk)
-        hurt(scene, disk, disk.lock, disk.unlock, "is read-only")
+def becoming_read_only(part: str) -> Callable[[DisturbedStudy], None]:
+    def act(disturbed: DisturbedStudy) -> None:
+        disk = disk_of(disturbed, part, BreakingDisk)
+        affected(disturbed, disk, disk.lock, disk.unlock, "is read-only")
 
     return act
 
@@ -134,23 +136,23 @@ for name, (what, _) in PARTS.items():
 
 
 @fault("full-cache", "the disk of the cache is full when frames are decoded, and has room again", "disk")
-def full_cache(scene: Scene) -> None:
-    disk = Disk(scene, scene.home / "cache", "64k")
-    scene.start()
-    scene.end(FAULT)
-    assert str(scene.home / "cache") in scene.last_words()
+def full_cache(disturbed: DisturbedStudy) -> None:
+    disk = Disk(disturbed, disturbed.home / "cache", "64k")
+    disturbed.start()
+    disturbed.end(FAULT)
+    assert str(disturbed.home / "cache") in disturbed.last_output()
     subprocess.run(["mount", "-o", "remount,size=48m", str(disk.folder)], check=True)
-    scene.say("there is room")
-    scene.finish()
+    disturbed.say("there is room")
+    disturbed.finish()
 
 
 @fault("ro-cache", "the disk of the cache is read-only when frames are decoded, and is not again", "disk")
-def read_only_cache(scene: Scene) -> None:
-    disk = Disk(scene, scene.home / "cache")
+def read_only_cache(disturbed: DisturbedStudy) -> None:
+    disk = Disk(disturbed, disturbed.home / "cache")
     disk.lock()
-    scene.start()
-    scene.end(FAULT)
-    assert str(scene.home / "cache") in scene.last_words()
+    disturbed.start()
+    disturbed.end(FAULT)
+    assert str(disturbed.home / "cache") in disturbed.last_output()
     disk.unlock()
-    scene.say("it can be written to")
-    scene.finish()
+    disturbed.say("it can be written to")
+    disturbed.finish()

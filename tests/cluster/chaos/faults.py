@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from chaos.disturbed_study import DisturbedStudy
 from chaos.home import SHORT
-from chaos.scene import Scene
 
 Part = Literal["processes", "nodes", "mlflow", "database", "disk", "data", "ends", "clock"]
-Act = Callable[[Scene], None]
+Act = Callable[[DisturbedStudy], None]
 
 
 @dataclass(frozen=True)

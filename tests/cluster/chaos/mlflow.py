@@ -5,58 +5,60 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from chaos.disturbed_study import DisturbedStudy
 from chaos.faults import fault
 from chaos.gate import PASSWORD, USER, Gate, State, mlflow_behind_gate
 from chaos.home import LONG
-from chaos.scene import Scene
 
 AWAY_S = 150.0
 
 
-def gate_of(scene: Scene) -> Gate:
+def gate_of(disturbed: DisturbedStudy) -> Gate:
     """A server for this study."""
-    gate = scene.stack.enter_context(mlflow_behind_gate(scene.folder))
-    scene.uri = gate.uri
+    gate = disturbed.stack.enter_context(mlflow_behind_gate(disturbed.folder))
+    disturbed.uri = gate.uri
     return gate
 
 
-def shut_then_open(scene: Scene, shut: Callable[[], None], open_again: Callable[[], None]) -> None:
+def shut_then_open(
+    disturbed: DisturbedStudy, shut: Callable[[], None], open_again: Callable[[], None]
+) -> None:
     """Shut mid-search, which ends before MLflow is back; then the same command, which writes the rest."""
-    scene.start()
-    scene.until_train()
-    scene.strike("MLflow is shut", shut)
-    scene.recover()
-    scene.end(0)
+    disturbed.start()
+    disturbed.until_train()
+    disturbed.disturb("MLflow is shut", shut)
+    disturbed.recover()
+    disturbed.end(0)
     open_again()
-    scene.say("MLflow is open again")
-    scene.start()
-    scene.end(0)
-    assert "is away" not in scene.last_words(), scene.last_words()
+    disturbed.say("MLflow is open again")
+    disturbed.start()
+    disturbed.end(0)
+    assert "is away" not in disturbed.last_output(), disturbed.last_output()
 
 
 @fault("mlflow-down", "MLflow refuses connections until after the search", "mlflow")
-def down(scene: Scene) -> None:
-    gate = gate_of(scene)
-    shut_then_open(scene, gate.go_down, gate.come_back)
+def down(disturbed: DisturbedStudy) -> None:
+    gate = gate_of(disturbed)
+    shut_then_open(disturbed, gate.go_down, gate.come_back)
 
 
 @fault("mlflow-minutes", "MLflow is down for minutes of the search", "mlflow", epochs=LONG)
-def minutes(scene: Scene) -> None:
-    gate = gate_of(scene)
-    scene.start()
-    scene.until_train((0.05, 0.1))
-    scene.strike("MLflow is down", gate.go_down)
-    scene.recover()
-    time.sleep(max(0.0, AWAY_S - (time.monotonic() - scene.struck)))
+def minutes(disturbed: DisturbedStudy) -> None:
+    gate = gate_of(disturbed)
+    disturbed.start()
+    disturbed.until_train((0.05, 0.1))
+    disturbed.disturb("MLflow is down", gate.go_down)
+    disturbed.recover()
+    time.sleep(max(0.0, AWAY_S - (time.monotonic() - disturbed.disturbed_at)))
     gate.come_back()
-    scene.say("MLflow is back")
-    scene.finish()
+    disturbed.say("MLflow is back")
+    disturbed.finish()
 
 
-def answering(state: State) -> Callable[[Scene], None]:
-    def act(scene: Scene) -> None:
-        gate = gate_of(scene)
-        shut_then_open(scene, lambda: gate.turn(state), lambda: gate.turn("open"))
+def answering(state: State) -> Callable[[DisturbedStudy], None]:
+    def act(disturbed: DisturbedStudy) -> None:
+        gate = gate_of(disturbed)
+        shut_then_open(disturbed, lambda: gate.turn(state), lambda: gate.turn("open"))
 
     return act
 
@@ -77,21 +79,21 @@ fault(
 @fault(
     "mlflow-password", "MLflow refuses the password mid-search; it is corrected after the search", "mlflow"
 )
-def password(scene: Scene) -> None:
-    gate = gate_of(scene)
-    scene.environment = {"MLFLOW_TRACKING_USERNAME": USER, "MLFLOW_TRACKING_PASSWORD": "wr0ng"}
-    scene.start()
-    scene.until_train()
-    scene.strike("MLflow wants another password", lambda: setattr(gate, "wants_password", True))
-    scene.recover()
-    scene.end(0)
-    assert gate.num_refused and "is away" in scene.last_words(), scene.last_words()
-    scene.start()
-    scene.end(2)
-    assert "does not let in" in scene.last_words(), scene.last_words()
-    assert "wr0ng" not in scene.last_words()
-    scene.environment["MLFLOW_TRACKING_PASSWORD"] = PASSWORD
-    scene.say("the password is corrected")
-    scene.start()
-    scene.end(0)
+def password(disturbed: DisturbedStudy) -> None:
+    gate = gate_of(disturbed)
+    disturbed.environment = {"MLFLOW_TRACKING_USERNAME": USER, "MLFLOW_TRACKING_PASSWORD": "wr0ng"}
+    disturbed.start()
+    disturbed.until_train()
+    disturbed.disturb("MLflow wants another password", lambda: setattr(gate, "wants_password", True))
+    disturbed.recover()
+    disturbed.end(0)
+    assert gate.num_refused and "is away" in disturbed.last_output(), disturbed.last_output()
+    disturbed.start()
+    disturbed.end(2)
+    assert "does not let in" in disturbed.last_output(), disturbed.last_output()
+    assert "wr0ng" not in disturbed.last_output()
+    disturbed.environment["MLFLOW_TRACKING_PASSWORD"] = PASSWORD
+    disturbed.say("the password is corrected")
+    disturbed.start()
+    disturbed.end(0)
     gate.wants_password = False

@@ -1,4 +1,4 @@
-"""The table of faults, in Markdown, of the last time that each was played."""
+"""The table of faults, in Markdown, of the last run of each."""
 
 from __future__ import annotations
 
@@ -87,11 +87,11 @@ def _line(row: Row) -> str:
 
 
 def _others(rows: Sequence[Row]) -> str:
-    """Faults that can be played and were not: nothing is known of them."""
+    """Faults that were not run."""
     missing = [
         f"`{name}` ({FAULTS[name].text})" for name in names() if name not in {row.name for row in rows}
     ]
-    return f"\nNot played: {'; '.join(missing)}.\n" if missing else ""
+    return f"\nNot run: {'; '.join(missing)}.\n" if missing else ""
 
 
 def _where(rows: Sequence[Row]) -> str:

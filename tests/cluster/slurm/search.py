@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from chaos.disturbed_study import NUM_FOLDS, NUM_TRIALS
 from chaos.home import SPACE
-from chaos.scene import NUM_FOLDS, NUM_TRIALS
 from counted import epochs_begun
 from outcome import outcome_of, records
 from shell import ROOT, wait_until

@@ -1,4 +1,4 @@
-"""One study that is hurt: how it is started, watched, struck and started again, and what came of it."""
+"""One study that is disturbed by a fault: start, wait for a moment, inject, resume, compare its results."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from orchestrator.search.store.study_store import StudyStore
 NUM_TRIALS, NUM_FOLDS = 3, 2
 PATIENCE_S = 420.0
 WORKER = "ray::RayTrainWorker"
-LIVES_ON = 4  # epochs after a strike; those that are to die begin fewer before
+EPOCHS_TO_CONTINUE = 4  # epochs after a strike; those that are to die begin fewer before
 INTERRUPTED, FAULT = 75, 2  # exit codes: run again; something outside is to be mended first
 
 
 @dataclass
-class Scene:
+class DisturbedStudy:
     """A study in a home of its own, and the processes that work on it."""
 
     folder: Path
@@ -42,6 +42,7 @@ class Scene:
     epochs: int = SHORT
     nodes: Nodes | None = None  # None: Ray is started by the search, on this machine
     lanes: int = 1
+    driver_node: int = 0  # where the search is started; 0: the head
     uri: str | None = None  # of MLflow; None: a file in the home
     storage: str | None = None
     more: tuple[str, ...] = ()
@@ -50,7 +51,7 @@ class Scene:
     codes: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
-    num_strikes: int = 0  # each may cost every lane the epoch in flight
+    num_disturbances: int = 0  # each may cost every lane the epoch in flight
 
     def __post_init__(self) -> None:
         self.stack = ExitStack()  # what is to be ended after it was looked at: servers, mounts
@@ -103,14 +104,15 @@ class Scene:
         return ["search", space, *data, *how, *where, *storage, *study, *self.more]
 
     def run(self, words: list[str], log: Path, before: list[str] = ()) -> subprocess.Popen[bytes]:  # type: ignore[assignment]
-        """`orchestrator` with counted epochs, on the head's node if there are nodes."""
+        """`orchestrator` with counted epochs, on the driver's node if there are nodes."""
         command = [*before, sys.executable, str(SUPPORT / "counted_driver.py"), *words]
         environment = {n: v for n, v in os.environ.items() if not n.startswith(SETTINGS)}
         environment |= {"PYTHONPATH": f"{SUPPORT}:{ROOT}", "RAY_TMPDIR": str(self.folder / "r")}
         environment |= {"ORCHESTRATOR_CLAIMS": str(self.folder / "claims"), MARK: str(self.folder)}
         if self.nodes is not None:
-            command = self.nodes.head.inside(*command)
-            environment = self.nodes.environment | {MARK: self.nodes.head.name}
+            node = self.nodes.nodes[self.driver_node]
+            command = node.inside(*command)
+            environment = self.nodes.environment | {MARK: node.name}
         if self.uri is not None:
             environment["MLFLOW_TRACKING_URI"] = self.uri
         environment |= self.environment
@@ -137,12 +139,12 @@ class Scene:
         code = self.process.returncode
         self.codes.append(code)
         self.say(f"the search ended with {code} after {time.monotonic() - began:.0f} s more")
-        assert code in expected, f"exit code {code}, expected {expected}: {self.last_words()}"
+        assert code in expected, f"exit code {code}, expected {expected}: {self.last_output()}"
         if code >= 0:
-            assert "Traceback" not in self.last_words(), self.last_words()
+            assert "Traceback" not in self.last_output(), self.last_output()
         return code
 
-    def last_words(self) -> str:
+    def last_output(self) -> str:
         """What the last search printed."""
         return (self.folder / "search.log").read_text(errors="replace").rpartition("--- start\n")[2]
 
@@ -158,7 +160,7 @@ class Scene:
         wait_until(happened, lambda: f"{what}; {self.tail()}", patience_s)
 
     def tail(self) -> str:
-        return "\n".join(self.last_words().splitlines()[-30:])
+        return "\n".join(self.last_output().splitlines()[-30:])
 
     def begun_epochs(self) -> list[tuple[str, int]]:
         return epochs_begun(self.study.ledger)
@@ -177,11 +179,11 @@ class Scene:
     def _is_over(self) -> bool:
         return self.process is not None and self.process.poll() is not None
 
-    def flying(self) -> set[str]:
+    def in_flight(self) -> set[str]:
         """Fits that were begun and are not on record."""
         return {fit_id for fit_id, _ in self.begun_epochs()} - records(self.study).keys()
 
-    def victims(self, title: str) -> list[int]:
+    def processes(self, title: str) -> list[int]:
         """Processes of this study by their title, lowest number first."""
         if self.nodes is not None:
             return sorted(pid for node in self.nodes.nodes for pid in node.pids(title))
@@ -189,21 +191,21 @@ class Scene:
 
     # --- what is done to it
 
-    def strike(self, text: str, act: Callable[[], Any]) -> None:
+    def disturb(self, text: str, act: Callable[[], Any]) -> None:
         """Do it, and remember when and what was being trained."""
         begun = epochs_of_processes(self.study.ledger)
-        self.hurt = {fit_id: pid for fit_id, _, pid in begun if fit_id in self.flying()}
+        self.affected = {fit_id: pid for fit_id, _, pid in begun if fit_id in self.in_flight()}
         self.seen = len(begun)
-        self.struck = time.monotonic()
+        self.disturbed_at = time.monotonic()
         act()
-        self.num_strikes += 1
+        self.num_disturbances += 1
         self.say(text)
 
     def kill_one(self, title: str) -> None:
         """SIGKILL for one of the processes of that title."""
-        self.wait(lambda: bool(self.victims(title)), f"no process is named {title}")
-        victim = self.rng.choice(self.victims(title))
-        self.strike(f"SIGKILL of {title} ({victim})", lambda: kill([victim]))
+        self.wait(lambda: bool(self.processes(title)), f"no process is named {title}")
+        victim = self.rng.choice(self.processes(title))
+        self.disturb(f"SIGKILL of {title} ({victim})", lambda: kill([victim]))
 
     def recover(self, since: float | None = None, patience_s: float = PATIENCE_S) -> None:
         """Wait until every fit that was in flight goes on, or is on record; note how long that took.
@@ -211,18 +213,20 @@ class Scene:
         `since`: when the search was started again, if it was.
         """
 
-        self.wait(lambda: self.goes_on() or self._is_over(), "what was in flight does not go on", patience_s)
-        assert self.goes_on(), self.tail()
-        seconds = time.monotonic() - (self.struck if since is None else since)
+        self.wait(
+            lambda: self.is_continued() or self._is_over(), "what was in flight does not go on", patience_s
+        )
+        assert self.is_continued(), self.tail()
+        seconds = time.monotonic() - (self.disturbed_at if since is None else since)
         self.seconds["recovered"] = max(self.seconds.get("recovered", 0.0), seconds)
         self.say(f"all that was in flight goes on, {seconds:.0f} s after")
 
-    def goes_on(self) -> bool:
+    def is_continued(self) -> bool:
         """Whether what was hurt is trained by others, or by who did all the time and lived on."""
         since, done = epochs_of_processes(self.study.ledger)[self.seen :], records(self.study)
-        others = {fit_id for fit_id, _, pid in since if pid != self.hurt.get(fit_id)}
-        same = Counter(fit_id for fit_id, _, pid in since if pid == self.hurt.get(fit_id))
-        return all(fit in others or same[fit] >= LIVES_ON or fit in done for fit in self.hurt)
+        others = {fit_id for fit_id, _, pid in since if pid != self.affected.get(fit_id)}
+        same = Counter(fit_id for fit_id, _, pid in since if pid == self.affected.get(fit_id))
+        return all(fit in others or same[fit] >= EPOCHS_TO_CONTINUE or fit in done for fit in self.affected)
 
     def close(self) -> None:
         """Nothing of it is left running."""
@@ -236,7 +240,7 @@ class Scene:
 
     def compare(self, calm: Mapping[str, Any]) -> Comparison:
         """With what comes of the study when nobody disturbs it."""
-        found = differences(self.outcome(), calm, self.begun_epochs(), self.num_strikes * self.lanes)
+        found = differences(self.outcome(), calm, self.begun_epochs(), self.num_disturbances * self.lanes)
         left = [f"half-written: {path}" for path in leftovers(self.study)]
         over = records(self.study)
         left += [

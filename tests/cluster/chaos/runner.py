@@ -1,4 +1,4 @@
-"""Faults played one after another on studies of one seed, each compared with the study that nobody disturbed."""
+"""Faults injected one after another into studies of one seed, each compared with the study that nobody disturbed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from chaos.comparison import Comparison
+from chaos.disturbed_study import DisturbedStudy
 from chaos.faults import Fault
 from chaos.home import make_home
 from chaos.nodes import Nodes, why_not
-from chaos.scene import Scene
 from chaos.table import Row
 
 
-class Play:
+class FaultRunner:
     """A folder with a home to copy, a cluster that is kept between faults, and the undisturbed studies."""
 
     def __init__(self, folder: Path, seed: int) -> None:
@@ -25,7 +25,7 @@ class Play:
         self.calm: dict[int, dict[str, Any]] = {}  # by epochs of a fit
         self.nodes: Nodes | None = None
 
-    def __enter__(self) -> Play:
+    def __enter__(self) -> FaultRunner:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.template = self.folder / "template"
         if not self.template.exists():
@@ -35,14 +35,14 @@ class Play:
     def __exit__(self, *_: object) -> None:
         self.end_cluster()
 
-    def scene(self, fault: Fault, number: int, folder: str) -> Scene:
+    def disturbed(self, fault: Fault, number: int, folder: str) -> DisturbedStudy:
         """A study that the fault can happen to."""
         nodes = self.cluster(fault.nodes) if fault.nodes else None
         rng = random.Random(f"{self.seed} {number} {fault.name}")
         path = self.folder / folder
         shutil.rmtree(path, ignore_errors=True)  # of an earlier run in the same folder
         path.mkdir()
-        return Scene(
+        return DisturbedStudy(
             path, self.template, rng, self.seed, fault.epochs, nodes, fault.lanes, **dict(fault.options)
         )
 
@@ -73,12 +73,12 @@ class Play:
         path = self.folder / f"calm{epochs}"
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir()
-        scene = Scene(path, self.template, random.Random(0), self.seed, epochs)
+        disturbed = DisturbedStudy(path, self.template, random.Random(0), self.seed, epochs)
         try:
-            scene.finish()
-            return scene.outcome()
+            disturbed.finish()
+            return disturbed.outcome()
         finally:
-            scene.close()
+            disturbed.close()
 
     def act(self, fault: Fault, number: int) -> Row:
         """Let a fault happen, and see what came of it."""
@@ -86,21 +86,21 @@ class Play:
         if fault.nodes and (why := why_not()) is not None:
             return Row(fault.name, self.seed, trouble=f"skipped: {why}")
         calm = self.undisturbed(fault)
-        scene = self.scene(fault, number, f"s{number}")
+        disturbed = self.disturbed(fault, number, f"s{number}")
         trouble, found = "", Comparison()
         try:
-            fault.act(scene)
-            found = scene.compare(calm)
+            fault.act(disturbed)
+            found = disturbed.compare(calm)
         except Exception as error:
             traceback.print_exc()
             trouble = (str(error).splitlines() or [type(error).__name__])[0]
         finally:
-            scene.close()
+            disturbed.close()
         row = Row(
             fault.name,
             self.seed,
-            tuple(scene.codes),
-            tuple(scene.seconds.items()),
+            tuple(disturbed.codes),
+            tuple(disturbed.seconds.items()),
             found.lost,
             found.doubled,
             found.num_again,
