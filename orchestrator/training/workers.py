@@ -79,6 +79,11 @@ class _SumOverRanks(torch.autograd.Function):
         return total
 
 
+def _sum_over_ranks(values: Tensor) -> Tensor:
+    total: Tensor = _SumOverRanks.apply(values)  # type: ignore[no-untyped-call]
+    return total
+
+
 class SyncBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm over the images of all ranks, on CPU too; `nn.SyncBatchNorm` does not accept CPU tensors.
 
@@ -91,9 +96,9 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             return super().forward(input)
         values = input.float()
         count = values.numel() / values.shape[1] * size()
-        mean = _SumOverRanks.apply(values.sum((0, 2, 3))) / count
+        mean = _sum_over_ranks(values.sum((0, 2, 3))) / count
         centered = values - mean[:, None, None]
-        variance = _SumOverRanks.apply(centered.square().sum((0, 2, 3))) / count
+        variance = _sum_over_ranks(centered.square().sum((0, 2, 3))) / count
         self._remember(mean.detach(), variance.detach(), count)
         scaled = centered * torch.rsqrt(variance + self.eps)[:, None, None]
         if self.affine:
