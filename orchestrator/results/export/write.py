@@ -8,9 +8,10 @@ import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
@@ -29,9 +30,15 @@ from orchestrator.results.export.bundle import (
     is_bundle,
 )
 from orchestrator.results.export.bundle_files import graph_problems, sha256
+from orchestrator.results.export.checksums import NAME as CHECKSUMS
+from orchestrator.results.export.checksums import write_checksums
+from orchestrator.results.export.formats.further import FURTHER, Source, write_further
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.training.recipe import Tta
 from orchestrator.training.test_time_averaging import averaged
+
+if TYPE_CHECKING:
+    from orchestrator.results.export.formats.fewer_bits import StudyImages
 
 TOLERANCE = 1e-4
 LARGEST_ONNX = 2_000_000_000  # bytes of weights; protobuf ends at 2 GiB
@@ -64,10 +71,14 @@ def write_bundle(
     held_out: tuple[str, ...],
     near_duplicates: tuple[str, ...] = (),
     card: str,
+    formats: Sequence[str] = ("onnx",),
+    images: StudyImages | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> Path:
     """Export one network, or several whose probabilities are averaged; an older bundle in `folder` is replaced.
 
-    `members`: what each of the networks is, where they are not all alike.
+    `members`: what each of the networks is, where they are not all alike. `formats`: of `formats_of`; `images`: what
+    fp16 and int8 are made and measured with; `metadata`: what pipeline.onnx says of itself.
 
     Raises `BadBundle` where something else is in the folder, or all networks together are too large for ONNX.
     """
@@ -79,7 +90,8 @@ def write_bundle(
         copies = [copy.deepcopy(network).cpu().eval() for network in networks]
         # Not by save_file: what it writes nobody but its owner can read, whatever the umask says.
         (partial / "model.safetensors").write_bytes(save(_named_weights(copies)))
-        export_onnx(averaged(copies, tta, shares), image_size, partial / "model.onnx")
+        network = averaged(copies, tta, shares)
+        export_onnx(network, image_size, partial / "model.onnx")
         config = BundleConfig(
             network=network_name,
             network_params=network_params,
@@ -96,6 +108,10 @@ def write_bundle(
         )
         (partial / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (partial / "model_card.md").write_text(card, encoding="utf-8")
+        source = Source(Prediction(network), network_name, image_size, config.normalization.scale, masks)
+        told = dict(metadata or {}) | _metadata(config)
+        write_further(partial, source, formats, told, images)
+        write_checksums(partial)
         _swap_in(partial, folder)
     return folder
 
@@ -144,6 +160,21 @@ def largest_difference(
     return float(np.max(np.abs(found - expected) / np.maximum(1, np.abs(expected))))
 
 
+def _metadata(config: BundleConfig) -> dict[str, str]:
+    """What a graph says of itself, in words."""
+    return {
+        "network": config.network,
+        "members": str(config.members),
+        "views": config.tta,
+        "network_side": str(config.image_size),
+        "threshold": str(config.threshold),
+        "post_processing": config.post_processing.model_dump_json(),
+        "program": "polyp-orchestrator",
+        "version": version("polyp-orchestrator"),
+        "weights_sha256": config.sha256["model.safetensors"],
+    }
+
+
 def _named_weights(networks: Sequence[nn.Module]) -> dict[str, Tensor]:
     """Weights under their own names, or of several networks with the network's number in front."""
     return {
@@ -172,7 +203,7 @@ def refuse_to_overwrite(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise BadBundle(str(folder), "expected a folder to export to, found a file")
     names = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if foreign := sorted(names - set(FILES) if is_bundle(folder) else names):
+    if foreign := sorted(names - {*FILES, *FURTHER, CHECKSUMS} if is_bundle(folder) else names):
         raise BadBundle(
             str(folder),
             f"it would be replaced, but holds more than an older export ({', '.join(foreign[:3])}); "
@@ -192,7 +223,7 @@ def named_export(folder: Path) -> str | None:
 
 def _swap_in(partial: Path, folder: Path) -> None:
     """Put the new bundle in place; killed in between, the older one is out of sight, never mixed."""
-    for path in partial.iterdir():
+    for path in (path for path in partial.rglob("*") if path.is_file()):
         with path.open("rb") as file:
             os.fsync(file.fileno())
     if folder.exists():

@@ -1,0 +1,107 @@
+"""SHA256SUMS of an export, as `sha256sum` writes it: whether every file is still the one that was exported."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.common.errors import BadBundle
+from orchestrator.results.export.bundle import FILES, Bundle, is_bundle
+from orchestrator.results.export.bundle_files import sha256
+
+NAME = "SHA256SUMS"
+LARGEST = 1 << 20  # bytes
+LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+
+
+@dataclass(frozen=True)
+class Verified:
+    """An export of which every file is what it was."""
+
+    folder: Path
+    num_files: int
+    digest: str | None  # of SHA256SUMS itself; None: an earlier export, which has none
+    unchecked: tuple[str, ...] = ()  # files of such an export that nothing is known of
+
+    def sentence(self) -> str:
+        """What was found, with the digest to compare with the sender's."""
+        if self.digest is None:
+            return (
+                f"{self.folder}: {self.num_files} files of weights are those of config.json; the export was made by an "
+                f"earlier version, which kept no digests of {', '.join(self.unchecked)}"
+            )
+        return (
+            f"{self.folder}: all {self.num_files} files are as exported. Who changes a file can change {NAME} too: "
+            f"compare its SHA-256 with the sender's: {self.digest}"
+        )
+
+
+def write_checksums(folder: Path) -> None:
+    """Write SHA256SUMS of all files below a folder."""
+    lines = [f"{sha256(folder / name)}  {name}\n" for name in sorted(_files(folder))]
+    (folder / NAME).write_text("".join(lines), encoding="utf-8")
+
+
+def verify(folder: Path) -> Verified:
+    """Raises `BadBundle` naming every file that was changed, is missing, or was added."""
+    if not folder.is_dir():
+        raise BadBundle(str(folder), "expected the folder of an exported model, found no such folder")
+    if not (folder / NAME).exists():
+        return _verify_without(folder)
+    told = _read(folder)
+    found = _files(folder)
+    problems = [f"{name}: missing" for name in sorted(told.keys() - found)]
+    problems += [f"{name}: added; it is no file of this export" for name in sorted(found - told.keys())]
+    problems += [
+        f"{name}: changed; its SHA-256 is not the one in {NAME}"
+        for name in sorted(told.keys() & found)
+        if not _is_plain(folder / name) or sha256(folder / name) != told[name]
+    ]
+    problems += [f"{name}: not in {NAME}, as of every export it is" for name in FILES if name not in told]
+    if problems:
+        raise BadBundle(str(folder), problems)
+    Bundle.load(folder)  # config.json has digests of its own
+    return Verified(folder, len(told), sha256(folder / NAME))
+
+
+def _verify_without(folder: Path) -> Verified:
+    """Of an export that was made before there was SHA256SUMS."""
+    if not is_bundle(folder):
+        raise BadBundle(str(folder), f"expected an exported model, found neither {NAME} nor its config.json")
+    problems = [
+        f"{name}: added; it is no file of this export" for name in sorted(_files(folder) - set(FILES))
+    ]
+    try:
+        Bundle.load(folder)
+    except BadBundle as bad:
+        problems += bad.problems
+    if problems:
+        raise BadBundle(str(folder), problems)
+    return Verified(folder, 2, None, ("config.json", "model_card.md"))
+
+
+def _read(folder: Path) -> dict[str, str]:
+    """File -> digest. Raises `BadBundle` for what is no list of them."""
+    path = folder / NAME
+    if not _is_plain(path) or path.stat().st_size > LARGEST:
+        raise BadBundle(str(path), "expected a list of digests")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    told = {match[2]: match[1] for line in lines if (match := LINE.fullmatch(line))}
+    if len(told) != len(lines) or not told:
+        raise BadBundle(str(path), "expected one line a file, 64 hex digits and its name, found other lines")
+    return told
+
+
+def _files(folder: Path) -> set[str]:
+    """All that is below a folder but folders and the list itself; links are not followed."""
+    return {
+        Path(place, name).relative_to(folder).as_posix()
+        for place, folders, files in os.walk(folder)
+        for name in (*files, *(one for one in folders if Path(place, one).is_symlink()))
+    } - {NAME}
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()

@@ -1,0 +1,55 @@
+"""The forms in which a network can be exported, and which of them are made unasked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from orchestrator.common.errors import BadBundle
+from orchestrator.results.export.formats.pipeline import why_no_pipeline
+from orchestrator.scoring.postprocess import PostProcess
+
+FORMATS = {
+    "onnx": "model.onnx: the network alone, float32 (B, 3, S, S) to logits; always made, `predict` runs it",
+    "pipeline": "pipeline.onnx: an image of any size in, its mask out",
+    "torch-export": "model.pt2: for torch.export.load, without our code",
+    "fp16": "model.fp16.onnx: half the size, the same inputs and outputs",
+    "int8": "model.int8.onnx: a quarter of the size, faster on CPUs with VNNI, calibrated on training images",
+    "triton": "triton/: a model repository for Triton Inference Server",
+}
+# What serves without further code, made in seconds from what is there. The others cost images, minutes or accuracy.
+DEFAULT = ("onnx", "pipeline")
+OPTION = "--formats"
+WITH_IMAGES = ("fp16", "int8")  # whose loss of Dice is measured on images of the study
+
+
+def formats_of(text: str | None, masks: PostProcess | None = None) -> tuple[str, ...]:
+    """Comma-separated names in the order of `FORMATS`, with model.onnx; None: the default, as far as `masks` allow.
+
+    Raises `BadBundle` naming each name that is unknown, and what masks by these rules cannot be exported as.
+    """
+    reason = None if masks is None else why_no_pipeline(masks)
+    if text is None:
+        return tuple(name for name in DEFAULT if name != "pipeline" or reason is None)
+    asked = {name.strip() for name in text.split(",") if name.strip()}
+    problems = [_unknown(name) for name in sorted(asked - set(FORMATS))]
+    if not asked:
+        problems.append(f"expected one or more of {', '.join(FORMATS)}, found none")
+    if "pipeline" in asked and reason is not None:
+        problems.append(
+            f"pipeline: {reason}; leave it out, and use predict.py of the export, which does both"
+        )
+    if problems:
+        raise BadBundle(OPTION, problems)
+    return tuple(name for name in FORMATS if name in asked or name == "onnx")
+
+
+def need_images(formats: Sequence[str]) -> bool:
+    """Whether any of these formats takes images of the study to make or to measure."""
+    return any(name in WITH_IMAGES for name in formats)
+
+
+def _unknown(name: str) -> str:
+    close = get_close_matches(name, FORMATS, n=1)
+    meant = f"; did you mean {close[0]}?" if close else ""
+    return f"no format is named {name!r}; known: {', '.join(FORMATS)}{meant}"

@@ -1,0 +1,122 @@
+"""pipeline.onnx: an image of any size in, the mask at that size out, so that nobody has to write the steps between.
+
+image        uint8 (height, width, 3), RGB, of any size
+probability  float32 (height, width) in [0, 1], that a pixel is polyp
+mask         uint8 (height, width), 1 on the polyp, else 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, inliner, numpy_helper
+
+from orchestrator.scoring.postprocess import PostProcess
+
+NEEDS_LABELS = "fill_holes or min_component_area need connected components, which ONNX has no operator for"
+OPSETS = range(18, 26)  # in which the operators of graph_parts.py mean the same
+METADATA = {
+    "input": "image: uint8 (height, width, 3), any size; pixels upright",
+    "color_order": "RGB",
+    "input_range": "0 to 255",
+    "output": "probability: float32 (height, width), 0 to 1; mask: uint8 (height, width), 1 on the polyp, else 0",
+    "use": "research only; not a medical device",
+}
+
+
+def why_no_pipeline(masks: PostProcess) -> str | None:
+    """Why masks by these rules cannot be made inside ONNX; None where they can."""
+    return NEEDS_LABELS if masks.fill_holes or masks.min_component_area else None
+
+
+def pipeline(
+    network: onnx.ModelProto, size: int, scale: float, masks: PostProcess, metadata: Mapping[str, str]
+) -> onnx.ModelProto:
+    """The graph of a network, image (B, 3, size, size) in [0, 1] to logits, with all steps around it.
+
+    `metadata` goes into `metadata_props`, beside what is true of all pipelines. ValueError for mask rules that ONNX has
+    no operators for, and for a network of an opset that is not known here.
+    """
+    from orchestrator.results.export.formats.graph_parts import network_input
+
+    if reason := why_no_pipeline(masks):
+        raise ValueError(reason)
+    opset = next(one.version for one in network.opset_import if one.domain in ("", "ai.onnx"))
+    if opset not in OPSETS:
+        raise ValueError(f"expected a network of opset {OPSETS[0]} to {OPSETS[-1]}, found {opset}")
+    before = _part(network_input, side=np.int64(size), scale=np.float32(scale))
+    after = _after(masks)
+    own = onnx.ModelProto()
+    own.CopyFrom(network)
+    graph = helper.make_graph([], "pipeline", [_image()], [*_outputs()])
+    ends = {"image": "image", "probability": "probability", "mask": "mask"}
+    _append(graph, before, ends | {"pixels": "pixels"})
+    _append(graph, own.graph, {"image": "pixels", "logits": "logits"}, "network")
+    _append(graph, after, ends | {"logits": "logits"})
+    joined = helper.make_model(
+        graph, opset_imports=own.opset_import, functions=own.functions, ir_version=own.ir_version
+    )
+    helper.set_model_props(joined, METADATA | dict(metadata))
+    onnx.checker.check_model(joined)
+    return joined
+
+
+def _after(masks: PostProcess) -> onnx.GraphProto:
+    """From logits to the mask; counting white pixels takes time, and without a rule for them changes nothing."""
+    from orchestrator.results.export.formats.graph_parts import large_mask_of, mask_of
+
+    threshold = np.float32(masks.threshold)
+    if masks.white_level is None and not masks.reference_area:
+        return _part(mask_of, threshold=threshold)
+    white = masks.threshold if masks.white_level is None else masks.white_level
+    area = np.float64(masks.reference_area)
+    return _part(large_mask_of, threshold=threshold, white_level=np.float32(white), reference_area=area)
+
+
+def _part(function: Any, **values: np.generic) -> onnx.GraphProto:
+    """The graph of an ONNX Script function, with values in place of some of its inputs."""
+    graph = inliner.inline_local_functions(function.to_model_proto()).graph
+    for node in graph.node:
+        if node.op_type == "CastLike":  # of whole numbers to whole numbers; runtimes warn of it
+            node.op_type = "Identity"
+            del node.input[1:]
+    kept = [one for one in graph.input if one.name not in values]
+    del graph.input[:]
+    graph.input.extend(kept)
+    graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()
+    )
+    return graph
+
+
+def _append(
+    graph: onnx.GraphProto, part: onnx.GraphProto, ends: Mapping[str, str], prefix: str | None = None
+) -> None:
+    """Add nodes and weights of a part; its names get a prefix, except for `ends`, which are called as `ends` says."""
+    prefix = prefix or part.name
+
+    def named(name: str) -> str:
+        return name and ends.get(name, f"{prefix}/{name}")
+
+    for node in part.node:
+        node.name = f"{prefix}/{node.name}"
+        node.input[:] = map(named, node.input)
+        node.output[:] = map(named, node.output)
+    for tensor in part.initializer:
+        tensor.name = named(tensor.name)
+    graph.node.extend(part.node)
+    graph.initializer.extend(part.initializer)
+
+
+def _image() -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["height", "width", 3])
+
+
+def _outputs() -> tuple[onnx.ValueInfoProto, ...]:
+    kinds = {"probability": onnx.TensorProto.FLOAT, "mask": onnx.TensorProto.UINT8}
+    return tuple(
+        helper.make_tensor_value_info(name, kind, ["height", "width"]) for name, kind in kinds.items()
+    )

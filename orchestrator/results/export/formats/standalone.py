@@ -1,0 +1,215 @@
+"""Masks of images by the files of this folder alone. Needs numpy, onnxruntime and Pillow, and nothing else.
+
+    python predict.py IMAGE_OR_FOLDER... --out masks
+
+writes NAME_mask.png, 0 and 255, for each image, at its size and upright; in subfolders as the images are. They are the
+masks that `orchestrator predict` writes. Exit code 2 if an image could not be read. For research only.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+HERE = Path(__file__).resolve().parent
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+WHOLE = np.float32(2048)  # OpenCV interpolates bytes in whole 1/2048
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError)
+
+
+class Model:
+    """The network of this folder, with what its config says of images and masks."""
+
+    def __init__(self, folder=HERE, provider="CPUExecutionProvider"):
+        self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self.session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=[provider])
+
+    def predict(self, image):
+        """RGB uint8 (H, W, 3) -> probability float32 (H, W) in [0, 1] and mask bool (H, W)."""
+        small = resized(image, self.config["image_size"])
+        batch = small.transpose(2, 0, 1)[None].astype(np.float32)
+        batch /= np.float32(self.config["normalization"]["scale"])
+        (logits,) = self.session.run(["logits"], {"image": batch})
+        small_map = (1 / (1 + np.exp(-logits[0, 0].clip(-80, 80)))).astype(np.float32)
+        probability = enlarged(small_map, *image.shape[:2])
+        return probability, self.mask(probability)
+
+    def mask(self, probability):
+        """Threshold and rules of the config."""
+        rules, threshold = self.config["post_processing"], self.config["threshold"]
+        white_level = threshold if rules["white_level"] is None else rules["white_level"]
+        white = filtered(probability >= np.float32(white_level), rules)
+        if np.count_nonzero(white) <= rules["reference_area"] * white.size:
+            return np.zeros_like(white)
+        return filtered(probability >= np.float32(threshold), rules)
+
+
+def read_rgb(path):
+    """uint8 (H, W, 3), upright."""
+    with Image.open(path) as image:
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f"expected 8 bits a channel, found mode {image.mode}")
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            raise ValueError(f"expected one picture, found {image.n_frames}")
+        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def resized(image, size):
+    """uint8 (H, W, 3) -> uint8 (size, size, 3): area average where neither side grows, else linear; as OpenCV does."""
+    height, width = image.shape[:2]
+    if height < size or width < size:
+        return interpolated(image, size)
+    columns = averaged(image.transpose(1, 0, 2), size).transpose(1, 0, 2)
+    means = averaged(columns, size)
+    halves = (height, width) == (2 * size, 2 * size)
+    return (np.floor(means + np.float32(0.5)) if halves else np.rint(means)).astype(np.uint8)
+
+
+def averaged(lines, size):
+    """(N, M, 3) -> float32 (size, M, 3): each line the average of those that it covers."""
+    length = len(lines)
+    start = np.arange(size) * length  # in parts of a line, of which `size` make one
+    total = np.zeros((size, *lines.shape[1:]), np.float32)
+    for step in range(-(-length // size) + 1):
+        line = start // size + step
+        overlap = np.minimum(line * size + size, start + length) - np.maximum(line * size, start)
+        share = np.float32(overlap.clip(0)) / np.float32(length)
+        total += share[:, None, None] * lines[np.minimum(line, length - 1)]
+    return total
+
+
+def interpolated(image, size):
+    """uint8 (H, W, 3) -> uint8 (size, size, 3), in whole numbers, rounded where OpenCV rounds."""
+    (left, right), part, outside = neighbours(image.shape[1], size)
+    part = np.where(outside, np.float32(0), part)
+    first, second = (np.rint(one).astype(np.int64)[:, None] for one in (WHOLE - part, part))
+    (upper, lower), part, _ = neighbours(image.shape[0], size)
+    sums = [image[rows][:, left] * first + image[rows][:, right] * second for rows in (upper, lower)]
+    shares = [np.rint(one).astype(np.int64)[:, None, None] for one in (WHOLE - part, part)]
+    quarters = sum((share * (line >> 4)) >> 16 for share, line in zip(shares, sums, strict=True))
+    return ((quarters + 2) >> 2).astype(np.uint8)
+
+
+def neighbours(length, size):
+    """The two pixels of each output pixel, the part of the second in 1/2048, and whether it is beyond a center."""
+    place = (((np.arange(size) + 0.5) * (length / size)) - 0.5).astype(np.float32)
+    first = np.floor(place).astype(np.int64)
+    pixels = (first.clip(0, length - 1), (first + 1).clip(0, length - 1))
+    return pixels, (place - np.floor(place)) * WHOLE, (first < 0) | (first >= length - 1)
+
+
+def enlarged(small, height, width):
+    """float32 (h, w) -> float32 (height, width), linear between pixel centers."""
+    (left, right), part, _ = neighbours(small.shape[1], width)
+    part /= WHOLE
+    rows = small[:, left] * (1 - part) + small[:, right] * part
+    (upper, lower), part, _ = neighbours(small.shape[0], height)
+    part = (part / WHOLE)[:, None]
+    return rows[upper] * (1 - part) + rows[lower] * part
+
+
+def filtered(mask, rules):
+    """bool (H, W), its holes filled and its small components removed where the rules say so."""
+    if rules["fill_holes"]:
+        mask = mask | enclosed(mask)
+    if rules["min_component_area"]:
+        row, start, end, piece = pieces(mask, 1)
+        area = np.bincount(piece, end - start, minlength=1)
+        kept = area[piece] >= rules["min_component_area"] * mask.size
+        mask = painted(mask.shape, row[kept], start[kept], end[kept])
+    return mask
+
+
+def enclosed(mask):
+    """The background, by 4 neighbours, that does not reach the edge of the frame."""
+    height, width = mask.shape
+    row, start, end, piece = pieces(~mask, 0)
+    at_edge = (row == 0) | (row == height - 1) | (start == 0) | (end == width)
+    inside = ~np.isin(piece, piece[at_edge])
+    return painted(mask.shape, row[inside], start[inside], end[inside])
+
+
+def pieces(mask, reach):
+    """Runs of True in the rows of a mask, and which runs are connected: row, start, end, number of the piece.
+
+    reach 1: pixels that touch at a corner are connected; 0: they are not.
+    """
+    edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    row, start = np.nonzero(edges == 1)
+    end = np.nonzero(edges == -1)[1]
+    parent = list(range(len(row)))
+
+    def root(run):
+        while parent[run] != run:
+            parent[run] = run = parent[parent[run]]
+        return run
+
+    first = np.searchsorted(row, np.arange(len(mask) + 1)).tolist()
+    starts, ends = start.tolist(), end.tolist()
+    for number in range(1, len(mask)):
+        above, below = first[number - 1], first[number]
+        while above < first[number] and below < first[number + 1]:
+            if starts[above] < ends[below] + reach and starts[below] < ends[above] + reach:
+                parent[root(above)] = root(below)
+            if ends[above] < ends[below]:
+                above += 1
+            else:
+                below += 1
+    return row, start, end, np.array([root(run) for run in range(len(row))], np.int64)
+
+
+def painted(shape, row, start, end):
+    """bool of this shape, True in these runs."""
+    edges = np.zeros((shape[0], shape[1] + 1), np.int8)
+    edges[row, start] += 1
+    edges[row, end] -= 1
+    return np.cumsum(edges, axis=1, dtype=np.int8)[:, :-1] > 0
+
+
+def found(paths):
+    """Image -> its place below the results: images as given, folders as all images below them."""
+    images = {}
+    for path in paths:
+        base = path if path.is_dir() else path.parent
+        files = (one for one in sorted(path.rglob("*")) if one.suffix.lower() in IMAGES)
+        for file in files if path.is_dir() else [path]:
+            images.setdefault(file, file.relative_to(base))
+    times = Counter(str(place.with_suffix("")).casefold() for place in images.values())
+    return {
+        file: place if times[str(place.with_suffix("")).casefold()] > 1 else place.with_suffix("")
+        for file, place in images.items()
+    }
+
+
+def main():
+    """The command line."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("paths", nargs="+", type=Path, help="images, or folders with images at any depth")
+    options.add_argument("--out", required=True, type=Path, help="folder for masks")
+    options.add_argument("--provider", default="CPUExecutionProvider", help="of ONNX Runtime")
+    given = options.parse_args()
+    model, failed, images = Model(provider=given.provider), {}, found(given.paths)
+    for file, place in images.items():
+        try:
+            image = read_rgb(file)
+        except UNREADABLE as error:
+            failed[file] = error
+            continue
+        path = given.out / f"{place}_mask.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(model.predict(image)[1].astype(np.uint8) * 255).save(path)
+    print(f"{len(images) - len(failed)} masks in {given.out}")
+    for file, error in failed.items():
+        print(f"not done: {file}: {error}", file=sys.stderr)
+    if not images:
+        print(f"expected images ({', '.join(IMAGES)}), found none", file=sys.stderr)
+    return 2 if failed or not images else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
