@@ -24,6 +24,7 @@ from orchestrator.cli import (
     cluster,
     doctor,
     evaluate,
+    export,
     networks,
     plan,
     search,
@@ -63,6 +64,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(space.app, name="space")
 app.add_typer(networks.app, name="models")
+app.add_typer(export.app, name="export")
 app.add_typer(cluster.app, name="cluster")
 for command in (
     search.fit,

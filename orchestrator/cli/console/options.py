@@ -54,6 +54,14 @@ Cache = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What trains.")]
+Formats = Annotated[
+    str | None,
+    typer.Option(
+        help="What --export writes beside the weights, separated by commas: onnx (always), pipeline (image of any size "
+        "in, mask out), torch-export, fp16, int8 (with their loss of Dice), triton. Default: onnx,pipeline, which are "
+        "made in seconds and serve without further code."
+    ),
+]
 Address = Annotated[
     str,
     typer.Option(

@@ -15,6 +15,7 @@ from orchestrator.cli.console.options import (
     AsJson,
     Cache,
     Device,
+    Formats,
     Home,
     Metric,
     TrackingUri,
@@ -41,6 +42,7 @@ def best(
         Path | None,
         typer.Option(callback=absolute, help="Folder for the model: weights, ONNX, config, card."),
     ] = None,
+    formats: Formats = None,
     metric: Metric = "dice",
     rule: Annotated[
         BestRule,
@@ -81,15 +83,17 @@ def best(
 
     Scores in tables are percent, in JSON and MLflow shares from 0 to 1.
     """
+    from orchestrator.results.export.formats.names import formats_of
     from orchestrator.results.mlflow.client import default_uri
     from orchestrator.selection.ranking import select_trial
 
     home = home.expanduser().resolve()
     uri = tracking_uri or default_uri(home)
-    found = _found(home, study, metric, export, uri if refit or export is not None else None)
+    found = _found(home, study, metric, export, formats, uri if refit or export is not None else None)
     standing = _standing(found, metric, rule, trial_number)
     selection = select_trial(found, standing, metric, rule, trial_number)
     trial, score = next(pair for pair in standing if pair[0].number == selection.chosen)
+    asked = formats_of(formats, score.masks)
     trainer = Trainer(found.store, found, address, device, workers_per_fit, cache or home / "cache")
     networks = trainer.networks(standing, trial, score, metric, ensemble, refit=refit)
     if export is not None or networks.is_ensemble:
@@ -104,11 +108,13 @@ def best(
         handed.show(f"{kind} of {len(standing)} finished trials by {found.objective.label(metric)}", standing)
     handed.log_refits(standing, uri)
     if export is not None:
-        for line in handed.export(export, uri, move=champion, is_chosen=trial_number is None):
+        for line in handed.export(export, asked, uri, move=champion, is_chosen=trial_number is None):
             (err if as_json else out).print(line, markup=False, highlight=False)
 
 
-def _found(home: Path, study: str | None, metric: str, export: Path | None, uri: str | None) -> StudySnapshot:
+def _found(
+    home: Path, study: str | None, metric: str, export: Path | None, formats: str | None, uri: str | None
+) -> StudySnapshot:
     """The study. Raises every mistake in what is asked of it; says which of its files are damaged."""
     from orchestrator.common.errors import Mistakes
     from orchestrator.results.mlflow.client import check_uri
@@ -124,6 +130,13 @@ def _found(home: Path, study: str | None, metric: str, export: Path | None, uri:
 
         with mistakes.noted():
             refuse_to_overwrite(export)
+    if formats is not None:
+        from orchestrator.results.export.formats.names import formats_of, only_with_export
+
+        with mistakes.noted():
+            formats_of(formats)
+        with mistakes.noted():
+            only_with_export(export)
     if uri is not None:
         with mistakes.noted():
             check_uri(uri)
@@ -260,9 +273,12 @@ class _Handed:
             if (record := self.networks.refits.get(trial.number)) is not None:
                 log_network(self.study.store, network_of(self.study, trial, [record], score.masks), uri)
 
-    def export(self, folder: Path, uri: str, *, move: bool | None, is_chosen: bool) -> Iterator[str]:
+    def export(
+        self, folder: Path, formats: Sequence[str], uri: str, *, move: bool | None, is_chosen: bool
+    ) -> Iterator[str]:
         """Write the files, log and register the network; what was done, in lines."""
         from orchestrator.results.export.exported_network import network_of
+        from orchestrator.results.export.formats.names import format_lines
         from orchestrator.results.export.handover import export_trial, summary
         from orchestrator.results.export.write import named_export
         from orchestrator.results.mlflow.model_registry import register_champion
@@ -270,8 +286,9 @@ class _Handed:
 
         study, trial, records, score = self.study, self.trial, self.networks.records, self.networks.score
         earlier = named_export(folder)
-        written = export_trial(study, trial, score, records, folder, self.selection, self.remarks)
+        written = export_trial(study, trial, score, records, folder, self.selection, self.remarks, formats)
         yield f"exported to {written}" + (f", in place of: {earlier}" if earlier else "")
+        yield from format_lines(written, formats, score.masks)
         network = network_of(study, trial, records, score.masks)
         registered = register_champion(
             written,

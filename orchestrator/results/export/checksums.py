@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from orchestrator.common.errors import BadBundle
 from orchestrator.results.export.bundle import FILES, Bundle, is_bundle
@@ -24,6 +25,10 @@ class Verified:
     num_files: int
     digest: str | None  # of SHA256SUMS itself; None: an earlier export, which has none
     unchecked: tuple[str, ...] = ()  # files of such an export that nothing is known of
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"folder": str(self.folder), "unchecked": list(self.unchecked)}
 
     def sentence(self) -> str:
         """What was found, with the digest to compare with the sender's."""

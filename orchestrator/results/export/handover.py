@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator import models
 from orchestrator.common.redaction import without_secrets
@@ -15,6 +16,7 @@ from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.export.bundle import MemberNetwork
 from orchestrator.results.export.exported_network import distinct, num_trials, trained_of, training_facts
+from orchestrator.results.export.formats.names import need_images
 from orchestrator.results.export.model_card import (
     DataFacts,
     Making,
@@ -33,6 +35,12 @@ from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial
 from orchestrator.selection.ranking import Selection
 
+if TYPE_CHECKING:
+    from orchestrator.results.export.formats.fewer_bits import StudyImages
+
+NUM_CALIBRATION = 64  # images that say which values the layers of int8 take
+NUM_MEASURED = 200  # images, at most, that the loss of Dice is measured on
+
 
 def export_trial(
     snapshot: StudySnapshot,
@@ -42,10 +50,12 @@ def export_trial(
     folder: Path,
     selection: Selection | None = None,
     remarks: Sequence[str] = (),
+    formats: Sequence[str] = ("onnx",),
 ) -> Path:
     """Write the bundle of one trial, with the network of one fold, of its refit, or the mean of several.
 
     Networks of further trials may be among them; one that is named twice counts twice. `remarks`: on their choice.
+    `formats`: of `formats_of`; some look at images of the study.
     """
     plan = snapshot.plan
     return write_bundle(
@@ -61,7 +71,40 @@ def export_trial(
         held_out=plan.test,
         near_duplicates=tuple(sorted(plan.left_out)),
         card=trial_card(snapshot, trial, score, records, selection, remarks),
+        formats=formats,
+        images=study_images(snapshot, records) if need_images(formats) else None,
+        metadata={"study": snapshot.name, "trial": str(trial.number), "git_revision": git_revision()},
     )
+
+
+def study_images(snapshot: StudySnapshot, records: Sequence[FitRecord]) -> StudyImages:
+    """Images that fp16 and int8 are made and measured with; measured on what the networks never saw, if anything is.
+
+    They choose nothing here: the loss of Dice is reported, whatever it is.
+    """
+    from orchestrator.results.export.formats.fewer_bits import StudyImages
+
+    of_id = {case.id: case for one in (*snapshot.datasets, *snapshot.unseen) for case in one.cases}
+    networks = distinct(records)
+    seen = {case_id for record in networks for case_id in record.spec.train}
+    validated = [case_id for record in networks for case_id in record.spec.val if case_id not in seen]
+    choices = {
+        "hold-out test": snapshot.plan.test,
+        "unseen datasets": [case.id for one in snapshot.unseen for case in one.cases],
+        "validation images of the fold": validated,
+        "images that the network was trained on: there are no others": sorted(seen),
+    }
+    said, measured = next((said, ids) for said, ids in choices.items() if ids)
+    return StudyImages(
+        [of_id[case_id] for case_id in _spread(sorted(seen), NUM_CALIBRATION)],
+        [of_id[case_id] for case_id in _spread(measured, NUM_MEASURED)],
+        said,
+    )
+
+
+def _spread(ids: Sequence[str], count: int) -> list[str]:
+    """At most so many, evenly spaced."""
+    return [ids[position * len(ids) // count] for position in range(count)] if len(ids) > count else list(ids)
 
 
 def _members(records: Sequence[FitRecord]) -> list[MemberNetwork]:

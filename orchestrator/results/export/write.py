@@ -9,7 +9,6 @@ import shutil
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+import orchestrator
 from orchestrator.common.errors import BadBundle
 from orchestrator.common.files import hidden_folder_for, naming
 from orchestrator.results.export.bundle import (
@@ -170,7 +170,7 @@ def _metadata(config: BundleConfig) -> dict[str, str]:
         "threshold": str(config.threshold),
         "post_processing": config.post_processing.model_dump_json(),
         "program": "polyp-orchestrator",
-        "version": version("polyp-orchestrator"),
+        "version": orchestrator.__version__,
         "weights_sha256": config.sha256["model.safetensors"],
     }
 

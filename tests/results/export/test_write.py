@@ -39,8 +39,11 @@ def export(folder: Path, network: nn.Module, threshold: float = 0.5) -> Path:
     )
 
 
-def test_a_bundle_holds_its_four_files_and_nothing_is_left_beside_it(exported: Path):
-    assert {path.name for path in exported.iterdir()} == set(FILES)
+ALWAYS = {*FILES, "predict.py", "formats.json", "SHA256SUMS"}
+
+
+def test_a_bundle_holds_its_files_and_nothing_is_left_beside_it(exported: Path):
+    assert {path.name for path in exported.iterdir()} == ALWAYS
     assert list(exported.parent.iterdir()) == [exported]
 
 
@@ -169,7 +172,7 @@ def test_all_files_of_an_export_may_be_read_by_those_who_may_read_its_folder(
             os.umask(before)
         assert folder.stat().st_mode & 0o777 == folder_mode
         assert {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()} == dict.fromkeys(
-            FILES, mode
+            ALWAYS, mode
         )
 
 

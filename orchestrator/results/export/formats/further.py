@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from orchestrator.data.resize import resize_image, resize_probability
+from orchestrator.results.export.formats.names import FACTS
 from orchestrator.results.export.formats.pipeline import pipeline
 from orchestrator.results.export.formats.triton import write_repository
 from orchestrator.scoring.postprocess import PostProcess
 
 PREDICT = "predict.py"
-FACTS = "formats.json"  # what is known of each file: size, difference, loss of Dice
 NAMES = {
     "pipeline": "pipeline.onnx",
     "torch-export": "model.pt2",

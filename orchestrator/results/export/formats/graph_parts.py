@@ -5,6 +5,9 @@ output pixel is a weighted sum of the pixels that it covers, or of its four neig
 image does not need makes zero rows. Maps are turned between rows and columns as plain matrices, which runtimes do fast.
 """
 
+# mypy: ignore-errors
+# A compiler reads these functions, Python never runs them; values are tensors.
+
 from __future__ import annotations
 
 from onnxscript import FLOAT, INT64, UINT8, script

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 from orchestrator.common.errors import BadBundle
 from orchestrator.results.export.formats.pipeline import why_no_pipeline
@@ -20,6 +22,7 @@ FORMATS = {
 # What serves without further code, made in seconds from what is there. The others cost images, minutes or accuracy.
 DEFAULT = ("onnx", "pipeline")
 OPTION = "--formats"
+FACTS = "formats.json"  # what is known of each file: size, difference, loss of Dice
 WITH_IMAGES = ("fp16", "int8")  # whose loss of Dice is measured on images of the study
 
 
@@ -47,6 +50,26 @@ def formats_of(text: str | None, masks: PostProcess | None = None) -> tuple[str,
 def need_images(formats: Sequence[str]) -> bool:
     """Whether any of these formats takes images of the study to make or to measure."""
     return any(name in WITH_IMAGES for name in formats)
+
+
+def only_with_export(folder: Path | None) -> None:
+    """Raises `BadBundle` where formats are asked for, and no export."""
+    if folder is None:
+        raise BadBundle(OPTION, "expected --export FOLDER beside it, found none")
+
+
+def format_lines(folder: Path, formats: Sequence[str], masks: PostProcess) -> Iterator[str]:
+    """What lies in an export, and what each form of fewer bits costs."""
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    if "pipeline" not in formats and (reason := why_no_pipeline(masks)):
+        yield f"no pipeline.onnx: {reason}; predict.py does it"
+    for name, known in facts.items():
+        if "loss_of_dice" in known:
+            yield (
+                f"{name}: {known['bytes'] / 1e6:.1f} MB; Dice {100 * known['dice']:.2f} against "
+                f"{100 * known['dice_of_model']:.2f} % of model.onnx, over {known['num_images']} images "
+                f"({known['images']})"
+            )
 
 
 def _unknown(name: str) -> str:

@@ -54,8 +54,9 @@ def read_rgb(path):
     with Image.open(path) as image:
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"expected 8 bits a channel, found mode {image.mode}")
-        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-            raise ValueError(f"expected one picture, found {image.n_frames}")
+        num_frames = getattr(image, "n_frames", 1)
+        if num_frames > 1 and image.format != "MPO":
+            raise ValueError(f"expected one picture, found {num_frames}")
         return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
 
@@ -78,7 +79,7 @@ def averaged(lines, size):
     for step in range(-(-length // size) + 1):
         line = start // size + step
         overlap = np.minimum(line * size + size, start + length) - np.maximum(line * size, start)
-        share = np.float32(overlap.clip(0)) / np.float32(length)
+        share = overlap.clip(0).astype(np.float32) / np.float32(length)
         total += share[:, None, None] * lines[np.minimum(line, length - 1)]
     return total
 
@@ -91,7 +92,7 @@ def interpolated(image, size):
     (upper, lower), part, _ = neighbours(image.shape[0], size)
     sums = [image[rows][:, left] * first + image[rows][:, right] * second for rows in (upper, lower)]
     shares = [np.rint(one).astype(np.int64)[:, None, None] for one in (WHOLE - part, part)]
-    quarters = sum((share * (line >> 4)) >> 16 for share, line in zip(shares, sums, strict=True))
+    quarters = ((shares[0] * (sums[0] >> 4)) >> 16) + ((shares[1] * (sums[1] >> 4)) >> 16)
     return ((quarters + 2) >> 2).astype(np.uint8)
 
 
@@ -106,7 +107,7 @@ def neighbours(length, size):
 def enlarged(small, height, width):
     """float32 (h, w) -> float32 (height, width), linear between pixel centers."""
     (left, right), part, _ = neighbours(small.shape[1], width)
-    part /= WHOLE
+    part = part / WHOLE
     rows = small[:, left] * (1 - part) + small[:, right] * part
     (upper, lower), part, _ = neighbours(small.shape[0], height)
     part = (part / WHOLE)[:, None]
@@ -173,7 +174,7 @@ def painted(shape, row, start, end):
 
 def found(paths):
     """Image -> its place below the results: images as given, folders as all images below them."""
-    images = {}
+    images: dict[Path, Path] = {}
     for path in paths:
         base = path if path.is_dir() else path.parent
         files = (one for one in sorted(path.rglob("*")) if one.suffix.lower() in IMAGES)
@@ -204,8 +205,8 @@ def main():
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(model.predict(image)[1].astype(np.uint8) * 255).save(path)
     print(f"{len(images) - len(failed)} masks in {given.out}")
-    for file, error in failed.items():
-        print(f"not done: {file}: {error}", file=sys.stderr)
+    for file, problem in failed.items():
+        print(f"not done: {file}: {problem}", file=sys.stderr)
     if not images:
         print(f"expected images ({', '.join(IMAGES)}), found none", file=sys.stderr)
     return 2 if failed or not images else 0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnx
 
-TYPES = {onnx.TensorProto.FLOAT: "TYPE_FP32", onnx.TensorProto.UINT8: "TYPE_UINT8"}
+TYPES: dict[int, str] = {onnx.TensorProto.FLOAT: "TYPE_FP32", onnx.TensorProto.UINT8: "TYPE_UINT8"}
 MAX_BATCH = 8  # of model.onnx; a pipeline takes one image, for each has its size
 
 

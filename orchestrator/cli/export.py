@@ -1,0 +1,36 @@
+"""`orchestrator export verify`: whether an exported model is still the one that was exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.console.options import AsJson
+from orchestrator.cli.console.printing import out, print_json
+
+app = typer.Typer(help="Check exported models.", no_args_is_help=True)
+
+
+@app.callback()
+def export() -> None:
+    """Check exported models; `orchestrator best --export FOLDER` makes one."""
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Folder that `best --export` made.")], as_json: AsJson = False
+) -> None:
+    """Compare every file of an export with its digest in SHA256SUMS.
+
+    Exit code 2, with the names, if a file was changed, is missing or was added. `sha256sum -c SHA256SUMS` in the folder
+    compares too, but does not see files that were added. Example: orchestrator export verify champion
+    """
+    from orchestrator.results.export.checksums import verify as verify_files
+
+    found = verify_files(bundle)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        out.print(found.sentence(), markup=False, highlight=False)
