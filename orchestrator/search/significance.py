@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtr
 
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.scoring.statistics import (
@@ -166,6 +167,33 @@ def difference_interval(
         reach = (above - below) / 2
         low, high = min(low, found.difference - reach), max(high, found.difference + reach)
     return found.difference, (low, high)
+
+
+def false_claim(
+    values: NDArray[np.float64], groups: Sequence[str], by_fold: ArrayLike, test_share: float | None
+) -> float | None:
+    """Probability, given differences (N,) of images in groups (N,), and (K,) of folds, that the system of the higher
+    mean is not the better one: P(false claim) in the manner of Christodoulou et al. (2025, arXiv 2505.04720).
+
+    Under a flat prior the true difference follows Student's t around the observed one; its error is that over groups,
+    and, where `test_share` is known, that over folds: the larger probability of the two. None of one group.
+    """
+    error, num_groups = clustered_error(values, groups), len(set(groups))
+    if not math.isfinite(error):
+        return None
+    found = [_tail(float(values.mean()), error, num_groups - 1)]
+    if test_share is not None:
+        folds = np.asarray(by_fold, dtype=np.float64)
+        found.append(_tail(float(folds.mean()), corrected_error(folds, test_share), len(folds) - 1))
+        if folds.mean() * values.mean() <= 0:  # the folds name the other system
+            found.append(0.5)
+    return max(found)
+
+
+def _tail(difference: float, error: float, freedom: int) -> float:
+    if error == 0:
+        return 0.5 if difference == 0 else 0.0
+    return float(stdtr(freedom, -abs(difference) / error))
 
 
 def larger(p_images: float, p_folds: float | None) -> float:

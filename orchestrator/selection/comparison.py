@@ -21,7 +21,14 @@ from orchestrator.data.splits.assign import tie
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.statistics import few_groups, holm
-from orchestrator.search.significance import SURE, both_tests, difference_interval, larger, share_of_test
+from orchestrator.search.significance import (
+    SURE,
+    both_tests,
+    difference_interval,
+    false_claim,
+    larger,
+    share_of_test,
+)
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial
 from orchestrator.selection.reevaluation import named
@@ -57,6 +64,9 @@ class Comparison:
     p_folds: float | None  # Nadeau-Bengio over folds, after Holm's; None where there are no common folds
     p_value: float  # the larger of the two, after Holm's correction over all rows
     confidence: float = 0.95  # of this interval; all of them hold at once in 95 % (Bonferroni)
+    p_false_claim: float | None = (
+        None  # that the one with the higher mean is not better; None where that is unknown
+    )
 
     @property
     def is_sure(self) -> bool:
@@ -182,6 +192,7 @@ def _row(reference: ComparedSystem, other: ComparedSystem, where: str, level: fl
         p_folds=p_folds,
         p_value=larger(p_images, p_folds),
         confidence=level,
+        p_false_claim=false_claim(theirs - ours, groups, by_fold, share),
     )
 
 

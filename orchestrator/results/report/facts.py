@@ -1,4 +1,7 @@
-"""What a report is made of, in plain values: no file is read once these exist."""
+"""What a report is made of, in plain values: no file is read once these exist.
+
+Scores are shares from 0 to 1. Those of trials are rows of the leaderboard, those of the champion lines of `best`.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,28 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.results.views.score_lines import ScoreLine
+
 Interval = tuple[float, float]
+SEARCH, AGAIN, REFIT, CUT = "search", "re-evaluation", "refit", "cut before its end"  # kinds of fits
 
 
 @dataclass(frozen=True)
 class FitFacts:
-    """One finished fit of a trial."""
+    """One fit of a trial on one fold, or as much of it as was trained before it was cut."""
 
-    fold: int
-    dice: float  # mean over the fold's validation images, 0 to 1, at the trial's threshold
+    fold: int  # from 0
+    dice: (
+        float | None
+    )  # mean over the fold's validation images at the trial's threshold; None of a fit that was cut
     seconds: float  # training and validation
-    finished: float  # seconds since the epoch
-    num_epochs: int
+    finished: float | None  # seconds since 1970; None where no file tells
     best_epoch: int  # from 1
     curve: tuple[tuple[float, float], ...]  # (training loss, validation Dice) of each epoch
+
+    @property
+    def is_cut(self) -> bool:
+        return self.dice is None
 
 
 @dataclass(frozen=True)
@@ -31,13 +42,17 @@ class TrialFacts:
     number: int
     state: str  # complete, stopped, failed, open
     searched: Mapping[str, object]
-    fits: tuple[FitFacts, ...]
+    fits: tuple[FitFacts, ...]  # finished ones
     num_folds: int
     dice: float | None  # over all folds; None unless complete
     interval: Interval | None  # 95 %, of the cross-fitted dice
     cross_fitted: float | None
-    seen: float | None  # mean Dice over the folds that a stopped trial has
+    seen: float | None  # mean Dice over the finished folds of a trial without all
     reason: str | None  # why it was stopped or failed
+    objective: float | None = None  # what trials are ranked by; None unless complete
+    secondary: Mapping[str, float] = field(default_factory=dict)  # further objectives
+    on_front: bool = False  # no trial is better in all objectives
+    cut: tuple[FitFacts, ...] = ()  # fits that were cut before their end
 
     @property
     def shown(self) -> float | None:
@@ -46,18 +61,8 @@ class TrialFacts:
 
     @property
     def hours(self) -> float:
-        return sum(fit.seconds for fit in self.fits) / 3600
-
-
-@dataclass(frozen=True)
-class ScoreFacts:
-    """Scores of one system on one set of images."""
-
-    name: str
-    num_cases: int
-    num_groups: int | None
-    scores: Mapping[str, float]  # metric -> mean over images, 0 to 1
-    interval: Interval | None  # 95 %, of dice
+        """Of its fits, also of those that were cut."""
+        return sum(fit.seconds for fit in (*self.fits, *self.cut)) / 3600
 
 
 @dataclass(frozen=True)
@@ -68,30 +73,84 @@ class DatasetFacts:
     role: str  # searched on, or external
     num_cases: int
     num_groups: int | None  # None where groups are unknown
-    num_centers: int
+    num_centers: int  # 0 where centers are unknown
     num_empty: int  # without a polyp
-    num_skipped: int  # files that the import left out
-    num_dropped: int  # near-duplicates of training cases
+    skipped: Mapping[str, int]  # reason -> files that the import left out
+    dropped: Mapping[str, int]  # reason -> cases that the split uses nowhere
+    num_test: int  # held out for the test
+    num_in_folds: int  # cases that folds train on and validate
     fingerprint: str
+    layout: str = ""  # the published archive it was recognised as
+    remarks: tuple[str, ...] = ()
+    card: Mapping[str, str] = field(default_factory=dict)  # what its owner stated: licence, dates, annotators
+    frame: tuple[int, int] = (0, 0)  # median height and width in pixels
+
+    @property
+    def num_skipped(self) -> int:
+        return sum(self.skipped.values())
+
+    @property
+    def num_dropped(self) -> int:
+        return sum(self.dropped.values())
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """An image of low Dice; a picture where the fit kept its probability map."""
+
+    case_id: str
+    dice: float
+    polyp_share: float  # of the frame
+    picture: bytes | None = None  # JPEG
 
 
 @dataclass(frozen=True)
 class ChampionFacts:
-    """The champion, case by case."""
+    """The trial that `best` names, case by case."""
 
     trial: int
-    folds: tuple[ScoreFacts, ...]
-    scores: tuple[ScoreFacts, ...]  # cross-validation, hold-out, external datasets
-    case_ids: tuple[str, ...]
-    dice: NDArray[np.float64]  # (N,) of the validation cases, cross-fitted
-    polyp_share: NDArray[np.float64]  # (N,) of the frame, 0 to 1
-    centers: tuple[str, ...]  # (N,), "" where unknown
+    network: str  # which one has the scores outside the folds: "that of fold 2, of median Dice"
+    params: Mapping[str, object]  # all settings, searched and fixed
+    folds: tuple[ScoreLine, ...]
+    scores: tuple[ScoreLine, ...]  # cross-validation, hold-out, external datasets
+    strata: tuple[ScoreLine, ...]  # validation images by dataset, center, class, size and presence
+    dice: NDArray[np.float64]  # (N,) of the validation cases, cross-fitted if `is_cross_fitted`
     histograms: NDArray[
         np.integer
     ]  # (2, 256): pixels outside and inside masks by probability, over all cases
     by_threshold: NDArray[np.float64]  # (256,) mean Dice at threshold b/256
     threshold: float
-    worst: tuple[tuple[str, bytes], ...] = ()  # case id and PNG
+    is_swept: bool  # the threshold was chosen on validation images
+    is_cross_fitted: bool  # scores of a fold use what the other folds chose
+    found: tuple[int, int]  # images with a polyp whose mask touches it, and all of these
+    left_empty: tuple[int, int]  # images without a polyp that got no mask, and all of these
+    worst: tuple[WorstCase, ...] = ()
+    missing: str | None = None  # why there is no score on images outside the folds
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The winner less another trial on the same images, corrected for the number of comparisons."""
+
+    other: int
+    what: str  # baseline, not significantly different, better
+    difference: float
+    interval: Interval
+    p_images: float
+    p_folds: float | None
+    p_value: float
+
+
+@dataclass(frozen=True)
+class CostFacts:
+    """What fits of one kind have cost on one device."""
+
+    kind: str  # search, re-evaluation, refit, cut before its end
+    device: str
+    is_gpu: bool
+    num_fits: int
+    hours: float  # of lanes
+    device_hours: float  # hours of lanes times the devices that each holds
 
 
 @dataclass(frozen=True)
@@ -100,7 +159,7 @@ class StudyFacts:
 
     name: str
     network: str
-    objective: str
+    objective: str  # what trials are ranked by: "dice", "worst-fold dice"
     race: str
     sampler: str
     seed: int
@@ -118,23 +177,67 @@ class StudyFacts:
     verdicts: tuple[tuple[float, int, str, str], ...]  # time, trial, action, reason
     selection: tuple[str, ...]  # sentences
     champion: ChampionFacts | None
-    metrics: Mapping[str, float]  # of the champion: parameters, gmacs, images per second, where known
-    devices: Mapping[str, int]  # name -> fits
-    lanes: str
-    initial: str  # how weights begin
+    metrics: Mapping[str, float]  # of the champion: parameters, gmacs, fps, where known
+    costs: tuple[CostFacts, ...]
+    initial: str | None  # how weights begin; None where that is unknown
     versions: Mapping[str, str]
     commands: tuple[str, ...]
-    remarks: tuple[str, ...] = field(default=())
+    remarks: tuple[str, ...] = ()
+    secondary: tuple[str, ...] = ()  # further objectives
+    constraints: tuple[str, ...] = ()
+    front: tuple[str, ...] = ()  # the Pareto front, a line each
+    nested: tuple[str, ...] = ()  # the nested estimate, a sentence each
+    reevaluated: tuple[tuple[int, float, float, float], ...] = ()  # finalist, search, re-evaluation, both
+    gains: tuple[Gain, ...] = ()
+    log_scaled: frozenset[str] = frozenset()  # parameters that the search space draws by their logarithm
+    why_no_champion: str | None = None
+    code: str = "unknown"  # revision
+    machine: str = "unknown"
+    program: str = ""  # its version
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether trials are ranked by their mean Dice."""
+        return self.objective == "dice"
 
     @property
     def num_fits(self) -> int:
+        """Finished fits of the search."""
         return sum(len(trial.fits) for trial in self.trials)
 
     @property
     def num_saved(self) -> int:
-        """Fits that the race did not train: folds that stopped trials lack."""
+        """Fits that the race did not train to their end: folds that stopped trials lack."""
         return sum(trial.num_folds - len(trial.fits) for trial in self.trials if trial.state == "stopped")
 
     @property
+    def hours_saved(self) -> float | None:
+        """Hours of lanes that these would have taken, at the mean of finished fits, less what cut ones took."""
+        if not self.num_fits or not self.num_saved:
+            return None
+        mean = sum(fit.seconds for trial in self.trials for fit in trial.fits) / self.num_fits / 3600
+        cut = (
+            sum(fit.seconds for trial in self.trials if trial.state == "stopped" for fit in trial.cut) / 3600
+        )
+        return max(0.0, mean * self.num_saved - cut)
+
+    @property
     def hours(self) -> float:
-        return sum(trial.hours for trial in self.trials)
+        """Of lanes, over all fits of the study."""
+        return sum(cost.hours for cost in self.costs)
+
+    @property
+    def device_hours(self) -> float:
+        return sum(cost.device_hours for cost in self.costs)
+
+    @property
+    def fits_of(self) -> dict[str, int]:
+        """Kind -> number of fits."""
+        found: dict[str, int] = {}
+        for cost in self.costs:
+            found[cost.kind] = found.get(cost.kind, 0) + cost.num_fits
+        return found
+
+    def worth(self, trial: TrialFacts) -> float | None:
+        """What plots show of a trial: its objective; where that is the mean Dice, also over finished folds alone."""
+        return trial.shown if self.is_mean else trial.objective

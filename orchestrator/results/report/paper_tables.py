@@ -1,4 +1,4 @@
-"""Tables of results in the form of the papers': LaTeX, Markdown, CSV."""
+"""Tables of results in the form of the papers': LaTeX, Markdown, CSV; scores from 0 to 1, as most papers print them."""
 
 from __future__ import annotations
 
@@ -7,34 +7,46 @@ import io
 import math
 from collections.abc import Sequence
 
-from orchestrator.results.report.facts import ScoreFacts, StudyFacts
+from orchestrator.results.report.facts import StudyFacts
 from orchestrator.results.report.prose import half_width
+from orchestrator.results.views.score_lines import ScoreLine
 
-# Column of a table -> metric of ours, factor.
 COLUMNS = {
-    "DSC": ("dice", 1),
-    "mIoU": ("iou", 1),
-    "Recall": ("recall", 1),
-    "Precision": ("precision", 1),
-    "F2": ("f2", 1),
-}
-EXTRA = {"HD95 (px)": "hd95", "NSD": "nsd", "FPS": "fps", "Params (M)": "parameters", "GMACs": "gmacs"}
-TEX = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#"})
+    "DSC": "dice",
+    "mIoU": "iou",
+    "Recall": "recall",
+    "Precision": "precision",
+    "F2": "f2",
+}  # -> metric
+EXTRA = {"FPS": "fps", "Params (M)": "parameters", "GMACs": "gmacs"}
+NOTE = (
+    "Means over images; 95 %: interval of the mean DSC. HD95 and NSD take masks at full size, which a study does not "
+    "keep: `orchestrator evaluate` has them. FPS: where the study measured the time of an inference "
+    "(--objective inference_ms or a constraint on it)."
+)
+STAR = (
+    "* differs significantly from the first study on these images (p < 0.05, corrected; see the comparison)."
+)
+TEX = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "–": "--"})
+Marked = frozenset[tuple[str, str]]  # (study, set of images)
 
 
-def rows(studies: Sequence[StudyFacts], better: frozenset[str] = frozenset()) -> list[list[str]]:
-    """A heading, then a row for each study and set of images; `better`: studies to mark with *."""
+def rows(studies: Sequence[StudyFacts], marked: Marked = frozenset()) -> list[list[str]]:
+    """A heading, then a row for each study and set of images; `marked`: those that get a *."""
     known = [name for name, key in EXTRA.items() if any(key in study.metrics for study in studies)]
     found = [["Method", "Data", "n", *COLUMNS, "95 % of DSC", *known]]
     for study in studies:
         for line in study.champion.scores if study.champion is not None else ():
-            mark = "*" if study.name in better else ""
+            mark = "*" if (study.name, line.name) in marked else ""
             found.append(
                 [
-                    f"{study.network} ({study.name}){mark}",
+                    f"{study.network} ({study.name})",
                     line.name,
                     str(line.num_cases),
-                    *(_number(line.scores.get(metric)) for metric, _ in COLUMNS.values()),
+                    *(
+                        f"{_number(line.scores.get(metric))}{mark * (name == 'DSC')}"
+                        for name, metric in COLUMNS.items()
+                    ),
                     _interval(line),
                     *(_extra(study, EXTRA[name]) for name in known),
                 ]
@@ -42,9 +54,14 @@ def rows(studies: Sequence[StudyFacts], better: frozenset[str] = frozenset()) ->
     return found
 
 
+def notes(table: Sequence[Sequence[str]]) -> list[str]:
+    """What stands below a table."""
+    return [NOTE, *([STAR] if any("*" in cell for row in table[1:] for cell in row) else [])]
+
+
 def markdown(table: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
-    head, *body = table
+    head, *body = [[cell.replace("|", r"\|") for cell in row] for row in table]
     ruler = ["---", "---", *["---:"] * (len(head) - 2)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ruler, *body]) + "\n"
 
@@ -54,11 +71,12 @@ def latex(table: Sequence[Sequence[str]]) -> str:
     head, *body = table
     lines = [
         r"% needs \usepackage{booktabs}",
+        *(f"% {line}" for line in notes(table)),
         rf"\begin{{tabular}}{{ll{'r' * (len(head) - 2)}}}",
         r"\toprule",
         " & ".join(cell.translate(TEX) for cell in head) + r" \\",
         r"\midrule",
-        *(" & ".join(cell.translate(TEX).replace("–", "--") for cell in row) + r" \\" for row in body),
+        *(" & ".join(cell.translate(TEX) for cell in row) + r" \\" for row in body),
         r"\bottomrule",
         r"\end{tabular}",
     ]
@@ -76,7 +94,7 @@ def _number(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.4f}"
 
 
-def _interval(line: ScoreFacts) -> str:
+def _interval(line: ScoreLine) -> str:
     if half_width(line.interval) is None or line.interval is None:
         return "–"
     return f"{line.interval[0]:.4f}–{line.interval[1]:.4f}"

@@ -1,16 +1,46 @@
-"""Sentences and numbers of a report that follow from the facts alone: methods, cost, sample size."""
+"""Sentences and numbers of a report that follow from the facts alone: methods, cost, sample size, flow of images."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
-from orchestrator.results.report.facts import DatasetFacts, Interval, ScoreFacts, StudyFacts
+from orchestrator.results.report.facts import AGAIN, CostFacts, DatasetFacts, Interval, StudyFacts
+from orchestrator.results.views.score_lines import ScoreLine, interval_text
 from orchestrator.scoring.formatting import percent
 
-WATTS = {"V100": 300, "A100": 400, "H100": 700, "H200": 700, "L4": 72, "T4": 70}  # board power in data sheets
-CPU_WATTS = 15  # of a core that computes, with its share of memory
+# Board power in data sheets, in watts.
+WATTS = {
+    "V100-SXM": 300,
+    "V100-PCIE": 250,
+    "V100": 300,
+    "A100": 400,
+    "H100": 700,
+    "H200": 700,
+    "B200": 1000,
+    "P100": 250,
+    "A10": 150,
+    "A30": 165,
+    "A40": 300,
+    "A6000": 300,
+    "L4": 72,
+    "L40": 300,
+    "L40S": 350,
+    "T4": 70,
+    "RTX 2080 Ti": 250,
+    "RTX 3090": 350,
+    "RTX 4090": 450,
+    "RTX 5090": 575,
+}
+CPU_WATTS = 15  # of a process that computes on a processor: about a core, with its share of memory
 ONE_POINT = 0.01  # Dice
+SAMPLERS = {
+    "surrogate": "a Gaussian process that reads on how many folds a score rests",
+    "tpe": "a multivariate tree-structured Parzen estimator",
+    "gp": "a Gaussian process",
+    "random": "random search",
+}
 
 
 def methods(study: StudyFacts) -> str:
@@ -20,76 +50,153 @@ def methods(study: StudyFacts) -> str:
 
 def _method_sentences(study: StudyFacts) -> list[str]:
     sources = [one for one in study.datasets if one.role == "searched on"]
-    external = [one for one in study.datasets if one.role != "searched on"]
     num_cases = sum(one.num_cases for one in sources)
-    sentences = [
-        f"We trained {study.network} on {_listed([one.name for one in sources])} ({num_cases:,} images).",
-        f"Images were split into {len(study.splits)} folds ({study.split}), after {study.num_test} images had been set "
-        f"aside as a hold-out test set; {_grouping(study)}.",
+    return [
+        f"We trained {study.network} on {listed([one.name for one in sources])} ({num_cases:,} images"
+        f"{_left_out(sources)}).",
+        f"{_held_out(study)} {_grouping(study)}.",
         _search_sentence(study),
-        "Binarisation thresholds were chosen on validation images; reported cross-validated scores use, for each fold, "
-        "the threshold chosen on the other folds.",
-        *study.selection[:2],
+        *_champion_sentences(study),
+        *study.nested[:1],
     ]
-    if study.champion is not None:
-        held_out = [line.name for line in study.champion.scores if "hold-out" in line.name]
-        names = held_out + [f"{one.name} ({one.num_cases:,} images)" for one in external]
-        if names:
-            sentences.append(
-                f"The selected model was scored once on {_listed(names)}, which the search never saw."
-            )
-    sentences.append(
-        "Intervals are 95 % intervals of the mean over images, with whole groups as the unit of resampling."
+
+
+def _held_out(study: StudyFacts) -> str:
+    kept = (
+        f"{study.num_test:,} images were held out as a test set; the others" if study.num_test else "Images"
     )
-    return sentences
+    folds = (
+        f"{len(study.splits)} folds" if len(study.splits) > 1 else "one pair of training and validation set"
+    )
+    return f"{kept} were divided into {folds} (split {study.split}, digest {study.split_digest})."
+
+
+def _left_out(sources: Sequence[DatasetFacts]) -> str:
+    skipped = sum(one.num_skipped for one in sources)
+    dropped = sum(one.num_dropped for one in sources)
+    parts = [f"{skipped} files that could not be used were left out"] if skipped else []
+    parts += [f"{dropped} images were dropped by the split"] if dropped else []
+    return f"; {listed(parts)}" if parts else ""
 
 
 def _search_sentence(study: StudyFacts) -> str:
     states = [trial.state for trial in study.trials]
     searched = sorted({name for trial in study.trials for name in trial.searched})
-    stopped = states.count("stopped")
-    early = f" and {stopped} were stopped early by racing over folds" if stopped else ""
-    return (
-        f"{len(states)} configurations of {_listed(searched)} were proposed by {_sampler(study.sampler)}, of which "
-        f"{states.count('complete')} were trained on all folds{early}; the baseline configuration was always trained "
-        f"on all folds. In total {study.num_fits} fits took {study.hours:.1f} device hours."
+    if not states:
+        return "No configuration was tried yet."
+    counts = [f"{states.count('complete')} were trained on all folds"]
+    counts += (
+        [f"{n} were stopped early by racing over folds ({study.race})"]
+        if (n := states.count("stopped"))
+        else []
     )
+    counts += [
+        f"{n} failed" if (n := states.count("failed")) else "",
+        f"{n} are not over" if (n := states.count("open")) else "",
+    ]
+    again = study.fits_of.get(AGAIN, 0)
+    return (
+        f"{len(states)} configurations of {listed(searched) or 'no parameter'} were proposed by "
+        f"{SAMPLERS.get(study.sampler, study.sampler)} (seed {study.seed}), the first one being the baseline of "
+        "the search space: "
+        f"{listed([one for one in counts if one])}. {study.num_fits} fits of the search"
+        + (f" and {again} of the re-evaluation" if again else "")
+        + f" took, with those that were cut, {duration(study.device_hours)} of device time."
+    )
+
+
+def _champion_sentences(study: StudyFacts) -> list[str]:
+    champion = study.champion
+    if champion is None:
+        return []
+    sentences = []
+    if champion.is_swept:
+        rest = (
+            "cross-validated scores use, for each fold, the threshold that the other folds chose"
+            if champion.is_cross_fitted
+            else "its validation score uses that same threshold, and is a little too good for it"
+        )
+        sentences.append(f"The threshold of the probability was chosen on validation images; {rest}.")
+    sentences += study.selection[:1]
+    if study.reevaluated:
+        sentences.append(
+            f"{len(study.reevaluated)} finalists were trained again before one was chosen, by both scorings."
+        )
+    outside = [f"{line.name} ({line.num_cases:,} images)" for line in champion.scores[1:]]
+    if outside:
+        sentences.append(
+            f"One network of the selected configuration, {champion.network}, was scored once, after the search, on "
+            f"{listed(outside)}, which had no part in it."
+        )
+    if any(half_width(line.interval) is not None for line in champion.scores):
+        unit = (
+            "whole groups (patients or videos, with their near-duplicates)"
+            if study.groups_known
+            else "whole groups where they are known, else single images with their near-duplicates,"
+        )
+        sentences.append(
+            f"Intervals are 95 % intervals of the mean over images, with {unit} as the unit of resampling."
+        )
+    return sentences
 
 
 def _grouping(study: StudyFacts) -> str:
     whole = (
-        "images of one patient or video stayed in one part" if study.groups_known else "groups were unknown"
+        "Images of one patient or video stayed in one part"
+        if study.groups_known
+        else "Patients and videos are not known for all images"
     )
     if study.num_near_duplicates is None:
-        return f"{whole}, and near-duplicates were not looked for"
-    return f"{whole}, and {study.num_near_duplicates} pairs of near-duplicate images were kept together"
+        return f"{whole}; near-duplicate images were not looked for"
+    return f"{whole}; {study.num_near_duplicates:,} pairs of near-duplicate images were found and kept in one part"
 
 
-def _sampler(name: str) -> str:
-    known = {
-        "surrogate": "a Gaussian process that accounts for the number of folds behind each score",
-        "tpe": "a multivariate tree-structured Parzen estimator",
-        "gp": "a Gaussian process",
-        "random": "random search",
-    }
-    return known.get(name, name)
-
-
-def energy(study: StudyFacts) -> tuple[float, str]:
-    """Kilowatt hours at the devices' full power, and the assumption in words."""
-    watts, names = 0.0, []
-    for device, count in study.devices.items():
-        power = next((value for name, value in WATTS.items() if name in device), CPU_WATTS)
-        watts += power * count
-        names.append(f"{device}: {power} W")
-    mean = watts / max(1, sum(study.devices.values()))
-    return (
-        study.hours * mean / 1000,
-        f"at full power while training ({'; '.join(names)}), without cooling and idle time",
+def energy(study: StudyFacts) -> tuple[float | None, str]:
+    """Kilowatt hours at the devices' full power, None where a device's is not known; and the assumption in words."""
+    powers = {cost.device: _power(cost) for cost in study.costs}
+    if unknown := [device for device, power in powers.items() if power is None]:
+        return None, f"the power of {listed(unknown)} is not known to this program"
+    kwh = sum(cost.device_hours * (powers[cost.device] or 0) for cost in study.costs) / 1000
+    named = "; ".join(f"{device}: {power} W" for device, power in powers.items())
+    return kwh, (
+        f"if every device drew its full power while it trained ({named}); without the rest of the machines, "
+        "cooling and "
+        "idle time"
     )
 
 
-def images_for_one_point(line: ScoreFacts) -> int | None:
+def _power(cost: CostFacts) -> int | None:
+    if not cost.is_gpu:
+        return CPU_WATTS if cost.device != "unknown" else None
+    names = sorted(WATTS, key=len, reverse=True)
+    return next((WATTS[n] for n in names if re.search(rf"\b{re.escape(n)}(?![0-9])", cost.device)), None)
+
+
+def energy_sentence(study: StudyFacts) -> str:
+    """The estimate with its assumption, or why there is none."""
+    kwh, how = energy(study)
+    return f"Energy is not estimated: {how}." if kwh is None else f"About {kwh:.2g} kWh {how}."
+
+
+def cost_sentence(study: StudyFacts) -> str:
+    """Hours by device, racing's savings, energy."""
+    if not study.costs:
+        return "No fit is on record yet."
+    devices: dict[str, float] = {}
+    for cost in study.costs:
+        devices[cost.device] = devices.get(cost.device, 0) + cost.device_hours
+    where = listed([f"{duration(spent)} on {device}" for device, spent in devices.items()])
+    saved = study.hours_saved
+    racing = (
+        ""
+        if saved is None
+        else f" The race left out, or cut, {study.num_saved} fits of trials that it stopped, about {duration(saved)} "
+        "at the mean of the finished fits."
+    )
+    return f"Device time of training and validation: {where}.{racing} {energy_sentence(study)}"
+
+
+def images_for_one_point(line: ScoreLine) -> int | None:
     """Images needed for an interval of ± 1 Dice point, if they spread as these do; None where that is unknown."""
     half = half_width(line.interval)
     return None if half is None or half == 0 else math.ceil(line.num_cases * (half / ONE_POINT) ** 2)
@@ -101,23 +208,55 @@ def half_width(interval: Interval | None) -> float | None:
     return (interval[1] - interval[0]) / 2 if known and interval is not None else None
 
 
-def flow(one: DatasetFacts) -> str:
-    """What became of the cases of a dataset, in a line."""
-    parts = [f"{one.num_cases + one.num_skipped:,} files found", f"{one.num_skipped} could not be used"]
-    if one.num_dropped:
-        parts.append(f"{one.num_dropped} dropped as near-duplicates of training images")
-    left = f"{one.num_cases - one.num_dropped:,} images remain ({one.num_empty} without a polyp)"
-    return f"{one.name}: {'; '.join(parts)}; {left}"
+def flow(one: DatasetFacts) -> list[tuple[str, int]]:
+    """What became of the files of a dataset: step, and how many are left after it or lost by it."""
+    steps = [("pairs of image and mask found", one.num_cases + one.num_skipped)]
+    steps += [(f"left out at import: {why}", -count) for why, count in one.skipped.items()]
+    steps += [("images of the dataset", one.num_cases)]
+    steps += [(f"dropped: {why}", -count) for why, count in one.dropped.items()]
+    if one.role == "searched on":
+        steps += [("held out for the test", -one.num_test)] if one.num_test else []
+        other = one.num_cases - one.num_dropped - one.num_test - one.num_in_folds
+        steps += [("in no fold", -other)] if other else []
+        return [*steps, ("divided into folds", one.num_in_folds)]
+    return [*steps, ("scored once, after the search", one.num_cases - one.num_dropped)]
 
 
-def interval_text(interval: Interval | None) -> str:
-    """ "80.0 to 90.0", in percent; a dash where it is unknown."""
-    if interval is None or not all(map(math.isfinite, interval)):
-        return "–"
-    return f"{percent(interval[0])} to {percent(interval[1])}"
+def flow_sentence(one: DatasetFacts) -> str:
+    """The flow in one line."""
+    steps = [f"{name} {count:,}" if count >= 0 else f"{name} ({-count:,})" for name, count in flow(one)]
+    return f"{one.name}: {'; '.join(steps)}"
 
 
-def _listed(names: Sequence[str]) -> str:
+def threshold_range(by_threshold: Sequence[float], loss: float = ONE_POINT) -> tuple[float, float]:
+    """The widest run of thresholds around the best one whose mean Dice is at most `loss` below it."""
+    best = max(range(1, 256), key=lambda place: by_threshold[place])
+    low = high = best
+    while low > 1 and by_threshold[low - 1] >= by_threshold[best] - loss:
+        low -= 1
+    while high < 255 and by_threshold[high + 1] >= by_threshold[best] - loss:
+        high += 1
+    return low / 256, high / 256
+
+
+def hours(value: float) -> str:
+    """Hours to three digits."""
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
+def duration(value: float) -> str:
+    """Hours as "12.3 minutes" or "4.56 hours"."""
+    return f"{hours(60 * value)} minutes" if value < 1 else f"{hours(value)} hours"
+
+
+def score_text(line: ScoreLine) -> str:
+    """ "cross-validation: Dice 80.00 (95 % 75.00 to 85.00), n = 100"."""
+    ends = f" (95 % {interval_text(line.interval)})" if half_width(line.interval) is not None else ""
+    return f"{line.name}: Dice {percent(line.scores['dice'])}{ends}, n = {line.num_cases:,}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """ "a, b and c"."""
     if len(names) < 2:
         return "".join(names)
     return f"{', '.join(names[:-1])} and {names[-1]}"

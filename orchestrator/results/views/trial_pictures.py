@@ -27,7 +27,7 @@ def trial_pictures(trial: StudyTrial, score: TrialScore, cases: Mapping[str, Cas
     shown = trial.records[:MAX_SHOWN]
     which = "each fold" if shown == trial.records else f"the first {MAX_SHOWN} of {len(trial.records)} folds,"
     tiles = [
-        _tile(cases[case_id], bins, score.masks)
+        example_tile(cases[case_id], bins, score.masks)
         for record in shown
         for case_id, bins in record.examples.items()
     ]
@@ -51,7 +51,7 @@ def _fold_name(record: FitRecord) -> str:
     return f"fold {record.spec.fold}" if record.spec.fold.isdigit() else record.spec.fold
 
 
-def _tile(case: Case, bins: np.ndarray, masks: PostProcess) -> Tile:
+def example_tile(case: Case, bins: np.ndarray, masks: PostProcess) -> Tile:
     middle = (bins.astype(np.float32) + np.float32(0.5)) / np.float32(NUM_BINS)
     probability = resize_probability(middle, case.height, case.width)
     truth, mask = read_mask(case.mask), masks.apply(probability)

@@ -8,27 +8,31 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from orchestrator.results.report.checklists import CHECKLISTS, YOURS, filled, markdown
+from orchestrator.results.report.champion_figures import calibration_error
+from orchestrator.results.report.checklists import CHECKLISTS, counts, filled, markdown
 from orchestrator.results.report.facts import (
     ChampionFacts,
+    CostFacts,
     DatasetFacts,
     FitFacts,
-    ScoreFacts,
     StudyFacts,
     TrialFacts,
+    WorstCase,
 )
-from orchestrator.results.report.figures import calibration, importances, strata
 from orchestrator.results.report.page import report_page
 from orchestrator.results.report.paper_tables import as_csv, latex, rows
 from orchestrator.results.report.paper_tables import markdown as markdown_table
-from orchestrator.results.report.prose import energy, images_for_one_point, methods
+from orchestrator.results.report.prose import cost_sentence, energy, flow, images_for_one_point, methods
+from orchestrator.results.report.search_figures import importances, search_pictures
+from orchestrator.results.views.score_lines import ScoreLine
 
 CURVE = tuple((1 / epoch, 0.1 * epoch) for epoch in range(1, 8))
+V100 = CostFacts("search", "Tesla V100-SXM3-32GB", True, 41, 41 / 60, 41 / 60)
 
 
 def fits(number: int, count: int, dice: float) -> tuple[FitFacts, ...]:
     return tuple(
-        FitFacts(fold, dice + 0.01 * fold, 60.0, 1e9 + 300 * number + 60 * fold, 7, 7, CURVE)
+        FitFacts(fold, dice + 0.01 * fold, 60.0, 1e9 + 300 * number + 60 * fold, 7, CURVE)
         for fold in range(count)
     )
 
@@ -44,30 +48,33 @@ def trial(number: int, rate: float, dice: float, *, state: str = "complete") -> 
         dice=dice if whole else None,
         interval=(dice - 0.03, dice + 0.02) if whole else None,
         cross_fitted=dice - 0.004 if whole else None,
-        seen=dice,
+        seen=None if whole else dice,
         reason=None if whole else "worse",
+        objective=dice if whole else None,
     )
 
 
 def champion() -> ChampionFacts:
-    rng = np.random.default_rng(0)
-    share = np.where(rng.random(40) < 0.2, 0, rng.uniform(0.001, 0.3, 40))
     level = np.arange(256)
     return ChampionFacts(
         trial=1,
-        folds=(ScoreFacts("fold 0", 20, None, {"dice": 0.8}, None),),
+        network="that of fold 2 of trial 1, the fold of median Dice",
+        params={"image_size": 352, "learning_rate": 0.01},
+        folds=(ScoreLine("fold 0", 20, {"dice": 0.8}),),
         scores=(
-            ScoreFacts("cross-validation", 40, 12, {"dice": 0.81, "iou": 0.7}, (0.76, 0.85)),
-            ScoreFacts("Far (unseen)", 90, None, {"dice": 0.61, "iou": 0.5}, (0.55, 0.66)),
+            ScoreLine("cross-validation", 40, {"dice": 0.81, "iou": 0.7}, (0.76, 0.85), 12),
+            ScoreLine("Far (unseen)", 90, {"dice": 0.61, "iou": 0.5}, (0.55, 0.66)),
         ),
-        case_ids=tuple(f"near/{k}" for k in range(40)),
-        dice=rng.uniform(0.2, 1, 40),
-        polyp_share=share,
-        centers=tuple("AB"[k % 2] for k in range(40)),
+        strata=(ScoreLine("center A", 20, {"dice": 0.8}),),
+        dice=np.random.default_rng(0).uniform(0.2, 1, 40),
         histograms=np.stack([1000 * (255 - level), 1000 * level]),
         by_threshold=np.sin(np.linspace(0, np.pi, 256)),
         threshold=0.5,
-        worst=(("near/3", b"\x89PNG"),),
+        is_swept=True,
+        is_cross_fitted=True,
+        found=(30, 32),
+        left_empty=(5, 8),
+        worst=(WorstCase("near/3", 0.2, 0.05, b"\xff\xd8"), WorstCase("near/4", 0.3, 0.01)),
     )
 
 
@@ -77,7 +84,7 @@ def study() -> StudyFacts:
     return StudyFacts(
         name="one",
         network="unet",
-        objective="mean",
+        objective="dice",
         race="paired",
         sampler="surrogate",
         seed=3,
@@ -91,38 +98,77 @@ def study() -> StudyFacts:
         num_near_duplicates=6,
         groups_known=True,
         datasets=(
-            DatasetFacts("near", "searched on", 44, 12, 2, 5, 1, 0, "f" * 32),
-            DatasetFacts("Far", "external", 90, None, 0, 0, 0, 3, "e" * 32),
+            DatasetFacts("near", "searched on", 44, 12, 2, 5, {"no mask": 1}, {}, 4, 40, "f" * 32),
+            DatasetFacts("Far", "external", 90, None, 0, 0, {}, {"near-duplicates": 3}, 0, 0, "e" * 32),
         ),
         trials=(*trials, trial(8, 0.5, 0.2, state="stopped")),
         verdicts=((1e9 + 2500, 8, "stop", "worse"),),
         selection=("Trial 1 was chosen.", "It beats the baseline."),
         champion=champion(),
         metrics={"parameters": 31e6},
-        devices={"Tesla V100-SXM3-32GB": 41},
-        lanes="2 lanes of 1 worker",
-        initial="At random.",
+        costs=(V100,),
+        initial="All weights begin at random.",
         versions={"torch": "2.10.0"},
-        commands=("orchestrator search unet --data near",),
+        commands=("orchestrator search space.toml --data near",),
+        log_scaled=frozenset({"learning_rate"}),
     )
 
 
 def test_the_page_is_whole_and_needs_no_network(study: StudyFacts):
     page = report_page([study])
-    assert not re.search(r"(src|href)=[\"']?https?:", page) and "<script" not in page
+    assert (
+        not re.search(r"(src|href)=[\"']?https?:|url\(", page.replace("url(#", "")) and "<script" not in page
+    )
     assert page.count("<svg") == 10 and len(page) < 5_000_000
-    for heading in ("What was asked", "Data", "The search", "The champion", "Cost", "Methods", "Reproduce"):
+    for heading in (
+        "What was asked",
+        "Data",
+        "The search",
+        "The champion",
+        "Cost",
+        "Methods, for a paper",
+        "Do it again",
+    ):
         assert f">{heading}</h2>" in page
 
 
-def test_a_study_without_a_champion_has_a_page(study: StudyFacts):
-    bare = replace(study, champion=None, trials=study.trials[-1:], verdicts=())
-    assert "No champion was chosen yet" in report_page([bare])
+def test_a_study_without_a_finished_fit_has_a_page_that_says_so(study: StudyFacts):
+    bare = replace(
+        study, champion=None, trials=(), verdicts=(), costs=(), why_no_champion="None is finished."
+    )
+    page = report_page([bare])
+    for sentence in (
+        "No trial was begun yet",
+        "None is finished.",
+        "No fit is on record yet",
+        "No figure of history",
+    ):
+        assert sentence in page
+    assert all(one.figure is None and one.missing for one in search_pictures(bare))
 
 
-def test_what_racing_saved_is_what_stopped_trials_lack(study: StudyFacts):
+def test_several_objectives_have_a_front_and_columns_of_their_own(study: StudyFacts):
+    some = tuple(
+        replace(one, secondary={"gmacs": 2.0 + one.number}, on_front=one.number > 5) for one in study.trials
+    )
+    page = report_page(
+        [replace(study, trials=some, secondary=("gmacs",), front=("trial 7: dice 74.00, gmacs 9",))]
+    )
+    assert "Pareto front" in page and 'id="front"' in page and "<th>gmacs</th>" in page
+
+
+def test_a_trial_ranked_by_another_goal_is_drawn_by_that_goal_alone(study: StudyFacts):
+    other = replace(study, objective="worst-fold dice")
+    assert other.worth(study.trials[-1]) is None and study.worth(study.trials[-1]) == 0.2
+    assert "worst-fold dice, percent" in report_page([other])
+
+
+def test_what_racing_saved_is_what_stopped_trials_lack_less_what_was_cut(study: StudyFacts):
     assert (study.num_fits, study.num_saved) == (41, 4)
-    assert "Racing trained 41 of the 45 fits" in report_page([study])
+    assert study.hours_saved == pytest.approx(4 / 60)
+    cut = replace(study.trials[-1], cut=(FitFacts(1, None, 30.0, None, 1, CURVE[:2]),))
+    assert replace(study, trials=(*study.trials[:-1], cut)).hours_saved == pytest.approx(3.5 / 60)
+    assert "45 fits; 41 were trained to their end" in " ".join(report_page([study]).split())
 
 
 def test_the_parameter_that_decides_is_the_important_one(study: StudyFacts):
@@ -131,20 +177,22 @@ def test_the_parameter_that_decides_is_the_important_one(study: StudyFacts):
     assert importances(replace(study, trials=study.trials[:3])) == {}
 
 
+def test_importance_goes_by_parameters_that_all_trials_have(study: StudyFacts):
+    first = replace(study.trials[0], searched=study.trials[0].searched | {"width": 3})
+    assert set(importances(replace(study, trials=(first, *study.trials[1:])))) == {
+        "learning_rate",
+        "optimizer",
+    }
+
+
 def test_calibration_of_probabilities_that_are_shares_is_near_zero():
-    assert calibration(champion())[1] < 0.01
+    assert calibration_error(champion()) < 0.01
     upside_down = replace(champion(), histograms=champion().histograms[::-1])
-    assert calibration(upside_down)[1] > 0.3
-
-
-def test_strata_hold_every_case_once_by_size_and_once_by_center():
-    rows = strata(champion())
-    assert sum(count for kind, _, count, _ in rows if kind == "center") == 40
-    assert sum(count for kind, _, count, _ in rows if kind != "center") == 40
+    assert calibration_error(upside_down) > 0.3
 
 
 def test_tables_have_the_columns_of_papers(study: StudyFacts):
-    table = rows([study], frozenset({"one"}))
+    table = rows([study], frozenset({("one", "Far (unseen)")}))
     assert table[0] == [
         "Method",
         "Data",
@@ -158,14 +206,14 @@ def test_tables_have_the_columns_of_papers(study: StudyFacts):
         "Params (M)",
     ]
     assert (
-        table[2][:5] == ["unet (one)*", "Far (unseen)", "90", "0.6100", "0.5000"] and table[2][-1] == "31.00"
+        table[2][:5] == ["unet (one)", "Far (unseen)", "90", "0.6100*", "0.5000"] and table[2][-1] == "31.00"
     )
     assert r"\toprule" in latex(table) and "95 \\% of DSC" in latex(table)
     assert as_csv(table).count("\n") == 3 and markdown_table(table).count("|\n") == 4
 
 
 def test_images_for_one_point_grow_with_the_square_of_the_interval():
-    line = ScoreFacts("x", 100, 10, {}, (0.78, 0.82))
+    line = ScoreLine("x", 100, {}, (0.78, 0.82), 10)
     assert images_for_one_point(line) == 400
     assert images_for_one_point(replace(line, interval=None)) is None
 
@@ -173,6 +221,30 @@ def test_images_for_one_point_grow_with_the_square_of_the_interval():
 def test_energy_is_hours_times_the_power_of_the_device(study: StudyFacts):
     kwh, how = energy(study)
     assert kwh == pytest.approx(41 / 60 * 0.3) and "300 W" in how
+
+
+@pytest.mark.parametrize(
+    ("device", "watts"), [("NVIDIA L40S", 350), ("NVIDIA L4", 72), ("NVIDIA A100-SXM4-80GB", 400)]
+)
+def test_the_power_of_a_device_is_its_own(study: StudyFacts, device: str, watts: int):
+    assert energy(replace(study, costs=(replace(V100, device=device),)))[0] == pytest.approx(
+        41 / 60 * watts / 1000
+    )
+
+
+def test_energy_of_a_device_of_unknown_power_is_not_estimated(study: StudyFacts):
+    sentence = cost_sentence(replace(study, costs=(V100, replace(V100, device="Quadro 9000"))))
+    assert "Energy is not estimated: the power of Quadro 9000 is not known" in sentence
+
+
+def test_the_flow_of_images_adds_up(study: StudyFacts):
+    near, far = (dict(flow(one)) for one in study.datasets)
+    assert (
+        near["pairs of image and mask found"] + near["left out at import: no mask"]
+        == near["images of the dataset"]
+    )
+    assert near["images of the dataset"] + near["held out for the test"] == near["divided into folds"] == 40
+    assert far["scored once, after the search"] == 87
 
 
 def test_methods_say_what_was_done(study: StudyFacts):
@@ -192,12 +264,27 @@ def test_methods_say_what_was_done(study: StudyFacts):
 @pytest.mark.parametrize("name", sorted(CHECKLISTS))
 def test_a_checklist_is_numbered_and_leaves_to_people_what_they_alone_know(name, study: StudyFacts):
     found = filled(name, study)
-    assert [number for number, *_ in found] == [str(k) for k in range(1, len(found) + 1)]
-    assert any(answer == YOURS for *_, answer in found)
-    assert markdown(name, study).count("\n|") == len(found) + 2
+    assert [answer.number for answer in found] == [str(k) for k in range(1, len(found) + 1)]
+    assert counts(found)["for you to write"] and markdown(name, study).count("\n|") == len(found) + 2
 
 
 def test_three_fifths_of_claim_are_filled_by_machine(study: StudyFacts):
-    found = filled("claim", study)
-    assert len(found) == 44
-    assert sum(answer != YOURS for *_, answer in found) >= 0.6 * 44
+    number = counts(filled("claim", study))
+    assert sum(number.values()) == 44 and number["filled"] + number["filled in part"] >= 0.6 * 44
+
+
+def test_nothing_is_said_not_to_apply_but_what_the_study_was_not_given(study: StudyFacts):
+    assert all(counts(filled(name, study))["does not apply"] == 0 for name in CHECKLISTS)
+    alone = replace(study, datasets=study.datasets[:1])
+    (answer,) = (one for one in filled("claim", alone) if one.state == "does not apply")
+    assert answer.number == "33" and answer.text == "Does not apply: the study was given no external dataset."
+
+
+def test_a_study_without_a_champion_fills_no_item_on_one(study: StudyFacts):
+    state = {
+        one.number: one.state
+        for one in filled("claim", replace(study, champion=None, initial=None, selection=()))
+    }
+    assert {state[n] for n in ("9", "21", "24", "25", "26", "27", "30", "32", "37", "38", "39")} == {
+        "for you to write"
+    }

@@ -1,0 +1,138 @@
+"""The trial that `best` names: the lines of its table, and its validation images one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.data.cases import Case
+from orchestrator.results.export.evaluation import CaseScores, breakdown, worst_first
+from orchestrator.results.report.facts import ChampionFacts, WorstCase
+from orchestrator.results.views.overlay import outlined
+from orchestrator.results.views.study_scores import fold_lines, outside_lines, validation_line
+from orchestrator.results.views.trial_pictures import example_tile
+from orchestrator.scoring.pending_cases import sweep
+from orchestrator.search.goals.model_cost import Cost
+from orchestrator.search.records.fit_records import FitRecord
+from orchestrator.search.records.trial_score import TrialScore
+from orchestrator.search.store.snapshot import StudySnapshot
+from orchestrator.search.store.trials import StudyTrial
+
+NUM_WORST, NUM_PICTURES = 12, 8
+SIDE, QUALITY = 360, 82  # pixels and JPEG quality of a picture
+
+
+def champion_facts(snapshot: StudySnapshot, number: int) -> ChampionFacts:
+    """The facts of a trial with all its folds."""
+    trial = next(one for one in snapshot.trials if one.number == number)
+    score, record = snapshot.finished_score(trial), snapshot.champion_fit(trial)
+    histograms = np.concatenate([one.histograms for one in trial.records])
+    scored = _scored(snapshot, score)
+    outside = outside_lines(snapshot, [record], score.masks)
+    return ChampionFacts(
+        trial=number,
+        network=_network(snapshot, trial, record),
+        params=trial.params,
+        folds=tuple(fold_lines(snapshot, trial, score)),
+        scores=(validation_line(snapshot, score), *outside),
+        strata=tuple(breakdown(scored)[1:]),
+        dice=score.dice_of_case,
+        histograms=histograms.sum(axis=0, dtype=np.int64),
+        by_threshold=sweep(histograms, [score.masks.reference_area], white_level=score.masks.white_level)[
+            :, 0
+        ],
+        threshold=score.threshold,
+        is_swept=trial.configuration.masks.threshold is None,
+        is_cross_fitted=score.is_cross_fitted,
+        found=_share([one.scores["recall"] > 0 for one in scored if one.case.polyp_fraction > 0]),
+        left_empty=_share([one.scores["dice"] == 1 for one in scored if one.case.polyp_fraction == 0]),
+        worst=_worst(trial, score, scored),
+        missing=_missing(snapshot, len(outside)),
+    )
+
+
+def network_metrics(snapshot: StudySnapshot, number: int, *, counts: bool) -> dict[str, float]:
+    """Learnable parameters, 10^9 multiply-accumulates, images per second, of the network of a trial; what is known."""
+    trial = next(one for one in snapshot.trials if one.number == number)
+    found: dict[str, float] = {}
+    if counts:
+        sizes = snapshot.network_sizes
+        found = {name: Cost(name, sizes)(trial.configuration) or 0.0 for name in ("parameters", "gmacs")}  # type: ignore[arg-type]
+    milliseconds = Cost("inference_ms")(trial.configuration, trial.inference_ms)
+    return found | ({} if milliseconds is None else {"fps": 1000 / milliseconds})
+
+
+def _network(snapshot: StudySnapshot, trial: StudyTrial, record: FitRecord) -> str:
+    if len(trial.records) == 1:
+        return f"that of the only fold of trial {trial.number}"
+    name = snapshot.plan.folds[int(record.spec.fold)].name
+    return f"that of {name} of trial {trial.number}, the fold of median Dice"
+
+
+def _scored(snapshot: StudySnapshot, score: TrialScore) -> list[CaseScores]:
+    cases = {case.id: case for dataset in snapshot.datasets for case in dataset.cases}
+    groups = snapshot.groups_of(score.case_ids)
+    return [
+        CaseScores(
+            cases[case_id],
+            group,
+            {name: float(values[place]) for name, values in score.values_of_case.items()},
+            0.0,
+        )
+        for place, (case_id, group) in enumerate(zip(score.case_ids, groups, strict=True))
+    ]
+
+
+def _share(holds: Sequence[bool]) -> tuple[int, int]:
+    return sum(holds), len(holds)
+
+
+def _worst(trial: StudyTrial, score: TrialScore, scored: Sequence[CaseScores]) -> tuple[WorstCase, ...]:
+    """The images of the lowest Dice, then those of low Dice whose probability map was kept, with a picture."""
+    kept = {case_id: bins for record in trial.records for case_id, bins in record.examples.items()}
+    ordered = worst_first(scored)
+    named = {one.case.id for one in ordered[:NUM_WORST]}
+    half = ordered[: max(NUM_WORST, len(ordered) // 2)]
+    pictured = {one.case.id for one in [one for one in half if one.case.id in kept][:NUM_PICTURES]}
+    return tuple(
+        WorstCase(
+            one.case.id,
+            one.scores["dice"],
+            one.case.polyp_fraction,
+            _picture(one.case, kept[one.case.id], score) if one.case.id in pictured else None,
+        )
+        for one in half
+        if one.case.id in named | pictured
+    )
+
+
+def _picture(case: Case, bins: NDArray[np.uint8], score: TrialScore) -> bytes:
+    """The image with the truth in green and the prediction in red; JPEG."""
+    tile = example_tile(case, bins, score.masks)
+    scale = SIDE / max(tile.image.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in tile.image.shape[:2])
+    size = (width, height)
+    image = cv2.resize(tile.image, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    masks = [
+        cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
+        for mask in (tile.prediction, tile.truth)
+    ]
+    drawn = cv2.cvtColor(outlined(image, *masks), cv2.COLOR_RGB2BGR)
+    encoded, data = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    if not encoded:
+        raise RuntimeError(f"OpenCV could not encode an image of shape {drawn.shape}")
+    return data.tobytes()
+
+
+def _missing(snapshot: StudySnapshot, num_scored: int) -> str | None:
+    if not snapshot.outside_cases:
+        return "No image was held out, and no external dataset was given: no score is free of the choice among trials."
+    if num_scored < len(snapshot.outside_cases):
+        return (
+            "Not scored yet on all images outside the folds: that is done once, when the search is over; the same "
+            "`orchestrator search` goes on."
+        )
+    return None
