@@ -14,8 +14,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 import orchestrator
 from orchestrator.results.export.exported_network import Network
 from orchestrator.results.export.model_card import what_it_says
@@ -28,7 +26,12 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 ALIAS = "champion"
-REQUIREMENTS = ("mlflow", "numpy", "onnx", "onnxruntime", "opencv-python-headless", "pydantic", "safetensors")
+REQUIREMENTS = (
+    *("mlflow", "numpy", "onnx", "onnxruntime", "opencv-python-headless"),
+    *("pillow", "pydantic", "safetensors", "tifffile"),
+)
+# One black pixel, as an example of what a server takes.
+BLACK_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYGAAAAAEAAH2FzhVAAAAAElFTkSuQmCC"
 MAX_DESCRIPTION = 5000  # characters, of MLflow
 
 
@@ -218,10 +221,10 @@ def _saved_model(bundle_folder: Path, model: object) -> Iterator[Path]:
     """Write the bundle as an MLflow model: code and files, nothing pickled."""
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.types import DataType, ParamSchema, ParamSpec
 
-    images = Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3), name=None)])
-    masks = Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1), name=None)])
+    # No schema of inputs: images come as arrays or as files, and MLflow's schemas know one form alone.
+    answer = ParamSchema([ParamSpec("answer", DataType.string, "auto")])
     with tempfile.TemporaryDirectory() as temporary:
         package = Path(temporary) / "orchestrator"
         source = Path(orchestrator.__path__[0])
@@ -232,8 +235,8 @@ def _saved_model(bundle_folder: Path, model: object) -> Iterator[Path]:
             python_model=str(source / "results" / "mlflow" / "pyfunc.py"),
             artifacts={"bundle": str(bundle_folder)},
             code_paths=[str(package)],
-            signature=ModelSignature(images, masks),
-            input_example=np.zeros((1, 8, 8, 3), np.uint8),
+            signature=ModelSignature(params=answer),
+            input_example=[BLACK_PNG],
             pip_requirements=[_requirement(name) for name in REQUIREMENTS],
             mlflow_model=model,
         )
