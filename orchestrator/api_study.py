@@ -15,7 +15,7 @@ from typing import Any, Literal
 from orchestrator.api import PathLike, home_folder
 from orchestrator.common.display import Display
 from orchestrator.common.errors import FitFailed, Mistakes
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_file import SplitPlan, earlier_name
 from orchestrator.doctor.quick import Quick
 from orchestrator.ray_cluster.machine import Machine, reach_cluster
 from orchestrator.results.mlflow.client import check_uri, default_uri, refuse_locked_out
@@ -181,8 +181,9 @@ class Study(StoredStudy):
 
     def _store_of(self, plan: SplitPlan) -> StudyStore:
         others = [f"vs-{other}" for other in self.data.unseen]
-        made = "-".join([self.file.stem, *self.data.data, plan.name, *others])
-        return StudyStore(self.home, self.given_name or made)
+        made = self.given_name or "-".join([self.file.stem, *self.data.data, plan.name, *others])
+        store, earlier = StudyStore(self.home, made), StudyStore(self.home, earlier_name(made))
+        return earlier if earlier.exists() and not store.exists() else store
 
     def _refuse_early(self, plan: SplitPlan) -> None:
         """What needs no near-duplicates to be refused is refused before they are looked for."""

@@ -209,24 +209,25 @@ def _what_it_saw(
     *,
     near_duplicates: bool,
 ) -> tuple[tuple[Dataset, ...], tuple[tuple[str, str], ...] | None]:
-    """What else the model was trained on, as far as it is here, and the twins in all of it; None: not looked for."""
+    """Further datasets that the model was trained on, if imported, and near-duplicates in all; None: not looked for."""
     from orchestrator.data.cases import list_datasets
     from orchestrator.data.splits.split_file import count_near_duplicates
     from orchestrator.results.export.evaluation import datasets_seen
 
     if not near_duplicates:
         err.print(
-            "twins: not looked for; frames of one place count as if they were independent", highlight=False
+            "near-duplicates: not looked for; frames of one place count as if they were independent",
+            highlight=False,
         )
         return (), None
     seen, unknown = datasets_seen(config, datasets, list_datasets(home))
     for name in unknown:
         err.print(
-            f"twins: {name}, which the model was trained on, is not in {home}; they are not looked for in it",
+            f"near-duplicates: {name}, which the model was trained on, is not in {home}; they are not looked for in it",
             highlight=False,
         )
     pairs = look_for_near_duplicates((*datasets, *seen), cache or home / "cache")
-    err.print(f"twins: {count_near_duplicates(pairs)}", highlight=False)
+    err.print(f"near-duplicates: {count_near_duplicates(pairs)}", highlight=False)
     return seen, pairs
 
 

@@ -197,7 +197,7 @@ def _row(reference: ComparedSystem, other: ComparedSystem, where: str, level: fl
 
 
 def _joined(reference: ComparedSystem, other: ComparedSystem, case_ids: Sequence[str]) -> dict[str, str]:
-    """Case id -> group: what either study keeps together, for one may know of twins that the other does not."""
+    """Case id -> group: what either study keeps together; their near-duplicates may differ."""
     first: dict[str, str] = {}
     pairs = [(first.setdefault(other.group_of[id], id), id) for id in case_ids]
     return tie({id: reference.group_of[id] for id in case_ids}, pairs)

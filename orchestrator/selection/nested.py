@@ -2,8 +2,8 @@
 
 For each outer fold a study of its own searches without the fold's cases and names a champion, which is then scored on
 them once. Pooled over outer folds, every image counts once, at the mask rule that its study chose; of centers or
-datasets, images of a group, twins included, that is on both sides do not count. Nothing is chosen by this number, so it
-is free of the luck that the best of many trials has; it speaks of the procedure, not of one network.
+datasets, images of a group (near-duplicates included) that is on both sides do not count. Nothing is chosen by this
+number, so it is free of the luck that the best of many trials has; it speaks of the procedure, not of one network.
 """
 
 from __future__ import annotations

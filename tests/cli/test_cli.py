@@ -320,6 +320,16 @@ def test_a_search_tells_of_the_study_of_the_same_data_in_which_twins_were_not_lo
     assert "begun without" not in done.err and "evenly over 3 workers" in done.err
 
 
+def test_a_study_named_by_an_earlier_version_is_the_one_that_goes_on(run: Run, home: Path, own_split: str):
+    data = load_datasets(home, ["loose"])
+    plan = make_plan("k-fold:3", data, seed=0, near_duplicates=())
+    StudyStore(home, "tiny-loose-3-fold-by-twins-seed0").begin(load_space(Path("tiny.toml")), plan, 0)
+    done = run(
+        "search tiny.toml --data loose --splits k-fold:3 --trials 1 --race none --objective worst-fold"
+    )
+    assert done.code == 2 and "3-fold-by-twins-seed0" in done.err and "worst-fold" in done.err
+
+
 def test_a_home_without_data_says_how_to_import_some(run: Run):
     assert "orchestrator data add NAME PATH" in run("data list --home empty").out
 

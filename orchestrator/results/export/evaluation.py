@@ -47,7 +47,7 @@ class CaseScores:
     """One image, scored at its original size."""
 
     case: Case
-    group: str  # the case's own, merged with its twins
+    group: str  # the case's own, merged with its near-duplicates
     scores: Mapping[str, float]  # metric of the registry -> share in [0, 1], or pixels
     seconds: float  # of resizing and prediction, without reading the file
 
@@ -68,7 +68,7 @@ def cases_to_score(
 ) -> tuple[list[Case], dict[str, int]]:
     """Cases of which neither training nor selection saw a twin, and how many of each dataset were left out for that.
 
-    `seen`: what else the model was trained on; `group_of`: case id -> group, merged with its twins, of all of these.
+    `seen`: what else the model was trained on; `group_of`: case id -> group of all of these, near-duplicates merged.
     Raises `BadData` naming each dataset of which nothing is left, or that has but the name of one that the model was
     trained on.
     """
@@ -89,7 +89,8 @@ def cases_to_score(
             left_out[dataset.name] = len(dataset.cases) - len(cases)
         if not cases:
             problems.append(
-                f"{dataset.name}: the model was trained or selected on all of its cases, or on twins; name other data"
+                f"{dataset.name}: the model was trained or selected on all of its cases, or on near-duplicates of "
+                "them; name other data"
             )
         kept += cases
     if problems:
@@ -196,7 +197,7 @@ def worst_sheet(bundle: Bundle, scored: Sequence[CaseScores], count: int, metric
 
 
 def write_csv(scored: Sequence[CaseScores], path: Path, metric: str = "dice") -> None:
-    """One row an image, worst first; groups are merged with their twins; classes come last, where there are any."""
+    """One row an image, worst first; near-duplicates are of one group; classes come last, if there are any."""
     has_classes = any(one.case.classes for one in scored)
     text = io.StringIO(newline="")
     writer = csv.writer(text)

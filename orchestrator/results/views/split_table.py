@@ -25,7 +25,7 @@ class PartFacts:
     fold: str | None  # its name; None for what no fold sees
     part: str  # "train", "val", "hold-out test", or "unseen" and the dataset's name
     num_cases: int
-    num_groups: int  # merged with their twins; single images where groups are unknown
+    num_groups: int  # merged with their near-duplicates; single images where groups are unknown
     polyp_area: float  # mean share of the frame, 0 to 1, polyp-free cases included
     num_empty: int  # cases without a polyp
     centers: dict[str, int]  # "DATASET/CENTER", or "DATASET" where a case has no center -> cases
@@ -117,7 +117,5 @@ def _facts(
 
 def _title(plan: SplitPlan) -> str:
     groups = "known groups" if plan.groups_known else "groups unknown"
-    near_duplicates = (
-        "twins not looked for" if plan.num_near_duplicates is None else f"twins: {plan.num_near_duplicates}"
-    )
-    return f"{plan.name}: {groups}, {near_duplicates}, digest {plan.digest[:12]}"
+    near_duplicates = "not looked for" if plan.num_near_duplicates is None else str(plan.num_near_duplicates)
+    return f"{plan.name}: {groups}; near-duplicates: {near_duplicates}; digest {plan.digest[:12]}"

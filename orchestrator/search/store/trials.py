@@ -75,7 +75,7 @@ class Champion:
 def outside_cases(plan: SplitPlan, unseen: Sequence[Dataset]) -> dict[str, tuple[str, ...]]:
     """The cases that only champions are scored on: "test", the hold-out, and each unseen dataset by name.
 
-    Unseen cases that the plan drops, for they have twins in training, are not among them.
+    Unseen cases that the plan drops, for they have near-duplicates in training, are not among them.
     """
     test = {"test": plan.test} if plan.test else {}
     left_out = plan.left_out

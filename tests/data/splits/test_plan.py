@@ -228,7 +228,7 @@ def test_the_name_says_the_kind_and_when_groups_are_unknown():
     assert five_fold([VIDEOS], seed=2).name == "five-fold-seed2"
     assert five_fold([SINGLES], seed=0).name == "five-fold-by-image-seed0"
     assert five_fold([SINGLES], seed=0, num_folds=3).name == "3-fold-by-image-seed0"
-    assert five_fold([SINGLES], seed=0, near_duplicates=[]).name == "five-fold-by-twins-seed0"
+    assert five_fold([SINGLES], seed=0, near_duplicates=[]).name == "five-fold-by-near-duplicates-seed0"
     assert five_fold([VIDEOS], seed=0, near_duplicates=[]).name == "five-fold-seed0"
     assert make_plan("repeated:2x5", [VIDEOS], seed=1).name == "repeated-2x5-seed1"
     assert make_plan("leave-one-center-out", [CENTERS], seed=1).name == "leave-one-center-out-seed1"

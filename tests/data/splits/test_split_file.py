@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deck import VIDEOS, World, dataset, worlds
+from deck import SINGLES, VIDEOS, World, dataset, worlds
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
@@ -51,7 +51,15 @@ def test_a_plan_is_read_as_it_was_written(splits: str, world: World, tmp_path_fa
     assert [other.name for other in file.parent.iterdir()] == ["split.json"]
 
 
-def test_the_file_counts_its_cases_twins_and_what_was_dropped(written):
+def test_a_file_that_says_by_twins_as_earlier_versions_did_is_read(tmp_path: Path):
+    plan, file = five_fold([SINGLES], seed=0, near_duplicates=[]), tmp_path / "split.json"
+    write_plan(plan, file)
+    assert read_plan(edited(file, name="five-fold-by-twins-seed0"), [SINGLES], []) == plan
+    with pytest.raises(BadSplit, match="the file was edited"):
+        read_plan(edited(file, name="five-fold-by-sisters-seed0"), [SINGLES], [])
+
+
+def test_the_file_counts_its_cases_near_duplicates_and_what_was_dropped(written):
     plan, path = written
     counts = json.loads(path.read_text())["counts"]
     assert counts["folds"][1]["val"] == len(plan.folds[1].val)

@@ -1,4 +1,4 @@
-"""Sheets of twins: in an order that an audit can start with, a page at a time."""
+"""Sheets of near-duplicates: in an order that an audit can start with, a page at a time."""
 
 from __future__ import annotations
 
