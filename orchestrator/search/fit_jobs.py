@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -192,13 +192,16 @@ def load_network(record: FitRecord) -> nn.Module:
 
 
 def rebuild(spec: FitSpec, weights: dict[str, Tensor]) -> nn.Module:
-    """Build a network around given weights, without downloading those it would start from."""
-    params = {
-        name: value for name, value in spec.network_params.items() if name not in ("pretrained", "weights")
-    }
-    if "pretrained" in models.params(spec.network):
+    """Build the network of a fit around given weights, without downloading those it would start from."""
+    return rebuilt(spec.network, spec.network_params, weights)
+
+
+def rebuilt(name: str, values: Mapping[str, Any], weights: dict[str, Tensor]) -> nn.Module:
+    """Build a network of these parameters around given weights, in evaluation mode."""
+    params = {key: value for key, value in values.items() if key not in ("pretrained", "weights")}
+    if "pretrained" in models.params(name):
         params["pretrained"] = False
-    network = models.build(spec.network, **params)
+    network = models.build(name, **params)
     network.load_state_dict(weights)
     return network.eval()
 

@@ -54,6 +54,10 @@ Cache = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What trains.")]
+PredictDevice = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    typer.Option(help="What predicts. auto: a GPU where there is one, with PyTorch; else the CPU."),
+]
 Formats = Annotated[
     str | None,
     typer.Option(

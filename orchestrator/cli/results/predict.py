@@ -7,30 +7,45 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.console.options import AsJson
+from orchestrator.cli.console.options import AsJson, PredictDevice
 from orchestrator.cli.console.printing import bar, err, out, plain, print_json
 
 
 def predict(
     bundle: Annotated[Path, typer.Argument(help="Folder that `best --export` made.")],
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders with images at any depth.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Images and videos, or folders with these at any depth.")
+    ],
     out_folder: Annotated[
         Path, typer.Option("--out", help="Folder for masks and overlays, in subfolders as the images are.")
     ],
+    probabilities: Annotated[
+        bool,
+        typer.Option(
+            "--probabilities",
+            help="Write the map of probabilities, too: PNG of 16 bits, 65535 is 1; of videos FFV1.",
+        ),
+    ] = False,
+    device: PredictDevice = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Write a mask and an overlay for every image, from the exported model alone.
+    """Write a mask and an overlay for every image and video, from the exported model alone.
 
-    Files that are no images are passed over, and named. Exit code 2 if an image could not be read. Masks lie on
-    the image as viewers show it: upright, where EXIF says that its stored pixels are not.
+    polyps.csv in the same folder has the pixels, the share of the frame and the number of polyps of each image, and of
+    each frame of a video. Videos keep their rate; their masks are lossless. Files of other kinds are passed over, and
+    named. Exit code 2 if a file could not be read. Masks lie on the image as viewers show it: upright, where EXIF says
+    that its stored pixels are not. Example: orchestrator predict champion images clip.mp4 --out masks
     """
     from orchestrator.data.images import orientation
     from orchestrator.results.export.bundle import Bundle
+    from orchestrator.results.export.device import on_device
     from orchestrator.results.export.predict import predict_files
 
-    loaded = Bundle.load(bundle)
+    loaded, where = on_device(Bundle.load(bundle), device)
     with bar("predicting") as on_progress:
-        found = predict_files(loaded, images, out_folder, on_progress)
+        found = predict_files(
+            loaded, images, out_folder, on_progress, probabilities=probabilities, device=where
+        )
     if line := found.inputs.passed_over_line():
         err.print(plain(line), markup=False, highlight=False)
     if num_turned := sum(orientation(one.image) != 1 for one in found.done):
@@ -40,6 +55,7 @@ def predict(
         )
     if as_json:
         print_json(found.as_dict())
-    elif not found.failed:
-        out.print(f"{len(found.done)} masks and overlays in {out_folder}", highlight=False)
+    else:
+        for line in found.lines():
+            out.print(line, markup=False, highlight=False)
     found.refuse_failed()

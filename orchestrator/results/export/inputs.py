@@ -1,10 +1,9 @@
-"""The images that `predict` is given, what each result is called, and what was passed over, with the reason."""
+"""The images and videos that `predict` is given, what their results are called, and what was passed over, and why."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,11 +25,11 @@ MAX_NAME = 200  # bytes; file systems take 255, and results have longer names
 
 @dataclass(frozen=True)
 class Inputs:
-    """Images, absolute and each once, with the names of their results; other files, with the reason ("" if plain)."""
+    """Images and videos, absolute and each once, with the names of their results; other files, with the reason."""
 
     images: tuple[Path, ...]
     names: tuple[str, ...]
-    passed_over: Mapping[Path, str]
+    passed_over: Mapping[Path, str]  # "" for a plain file of another kind
 
     def passed_over_line(self) -> str:
         """How many files were passed over, and which; empty if none was."""
@@ -43,7 +42,7 @@ class Inputs:
 
 
 def find_inputs(paths: Sequence[Path], out: Path | None = None) -> Inputs:
-    """Files as they are, folders as all images below them, but not below `out`.
+    """Files as they are, folders as all images and videos below them, but not below `out`.
 
     BadData, all at once: paths that do not exist, and folders without an image, with what there is instead.
     """
@@ -69,19 +68,20 @@ def find_inputs(paths: Sequence[Path], out: Path | None = None) -> Inputs:
 
 
 def refusal(path: Path, *, named: bool = False) -> str | None:
-    """Why a file is no image by its name or kind; None where it may be one, as any file that a user named."""
+    """Why a file is no image or video by its name or kind; None where it may be one, as any file that a user named."""
     suffix = path.suffix.lower()
-    if suffix in VIDEOS:
-        frames = shlex.quote(f"{path.stem}_%06d.png")
-        return f"video: extract frames first, e.g. ffmpeg -i {shlex.quote(path.name)} {frames}"
     if path.is_symlink() and not path.exists():
         return "symbolic link to nothing"
     if not path.is_file():
         return "neither a file nor a folder"
-    if is_image(path):
+    if is_image(path) or is_video(path):
         return None
     known = (why for why, suffixes in OTHER_KINDS.items() if suffix in suffixes)
     return next(known, None if named and not is_litter(path.name) else "")
+
+
+def is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEOS
 
 
 def unique_names(files: Sequence[Path], base: Path) -> tuple[str, ...]:
@@ -136,7 +136,7 @@ def _sorted_out(path: Path, out: Path | None) -> tuple[list[Path], dict[Path, st
 
 def _none(others: Mapping[Path, str]) -> str:
     told = Inputs((), (), others).passed_over_line()
-    return f"expected images ({', '.join(EXTENSIONS)}), found none{'; ' + told if told else ''}"
+    return f"expected images ({', '.join(EXTENSIONS)}) or videos, found none{'; ' + told if told else ''}"
 
 
 def _base(paths: Sequence[Path]) -> Path:

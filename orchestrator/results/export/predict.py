@@ -1,8 +1,9 @@
-"""A bundle at work on image files: a mask and an overlay for each."""
+"""A bundle at work on files: a mask and an overlay for each, and a table of what is in the masks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,12 @@ from orchestrator.common.errors import BadData
 from orchestrator.common.files import write_atomically
 from orchestrator.data.images import read_image, refuse_animated
 from orchestrator.results.export.bundle import Bundle
-from orchestrator.results.export.inputs import Inputs, find_inputs
+from orchestrator.results.export.inputs import Inputs, find_inputs, is_video
+from orchestrator.results.export.measured import Measured, measured, table
+from orchestrator.results.export.videos import PredictedVideo, num_frames, predict_video, results_of
 from orchestrator.results.views.overlay import outlined, png
+
+TABLE = "polyps.csv"
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,13 @@ class Predicted:
     image: Path
     mask: Path  # PNG of 0 and 255, at the image's size
     overlay: Path
-    polyp_fraction: float  # share of the frame, 0 to 1
+    probability: Path | None  # PNG of 16 bits, 65535 times the probability
+    found: Measured
+
+    @property
+    def polyp_fraction(self) -> float:
+        """Share of the frame, 0 to 1."""
+        return self.found.polyp_fraction
 
 
 @dataclass(frozen=True)
@@ -33,29 +44,70 @@ class Predictions:
 
     out: Path
     done: tuple[Predicted, ...]
+    videos: tuple[PredictedVideo, ...]
     failed: Mapping[Path, str]
     inputs: Inputs
+    device: str = ""
 
     def refuse_failed(self) -> None:
-        """Raises `BadData` naming every image that failed, if one did."""
+        """Raises `BadData` naming every file that failed, if one did."""
         if self.failed:
-            where = (
-                f"{len(self.done)} of {len(self.inputs.images)} images are done, in {self.out}; these are not"
+            what = "files" if any(map(is_video, self.inputs.images)) else "images"
+            num_done = len(self.done) + len(self.videos)
+            where = f"{num_done} of {len(self.inputs.images)} {what} are done, in {self.out}; these are not"
+            raise BadData(where, [f"{file}: {why}" for file, why in self.failed.items()])
+
+    def lines(self) -> Iterator[str]:
+        """What was done, for people."""
+        for one in self.videos:
+            with_polyp = sum(found.polyp_count > 0 for found in one.frames)
+            yield (
+                f"{one.video.name}: {len(one.frames)} frames at {one.frames_per_second:g} frames per second, polyps in "
+                f"{with_polyp}; {one.predicted_per_second:.1f} frames predicted per second"
             )
-            raise BadData(where, [f"{image}: {why}" for image, why in self.failed.items()])
+        if not self.failed:
+            what = [f"{len(self.done)} masks and overlays"] if self.done or not self.videos else []
+            what += [f"masks and overlays of {len(self.videos)} videos"] if self.videos else []
+            yield f"{' and '.join(what)} in {self.out}, areas and counts in {TABLE}; on {self.device}"
+
+    def rows(self) -> Iterator[tuple[str, int | None, float | None, Measured]]:
+        """Of each image, and of each frame of a video: file, frame, its time, and what is in its mask."""
+        for one in self.done:
+            yield str(one.image), None, None, one.found
+        for video in self.videos:
+            for number, found in enumerate(video.frames):
+                yield str(video.video), number + 1, number / video.frames_per_second, found
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "out": str(self.out),
+            "device": self.device,
+            "table": str(self.out / TABLE),
             "images": [
                 {
                     "image": str(one.image),
                     "mask": str(one.mask),
                     "overlay": str(one.overlay),
+                    "probability": one.probability and str(one.probability),
                     "polyp_fraction": one.polyp_fraction,
+                    "polyp_pixels": one.found.polyp_pixels,
+                    "polyp_count": one.found.polyp_count,
                 }
                 for one in self.done
+            ],
+            "videos": [
+                {
+                    "video": str(one.video),
+                    "mask": str(one.mask),
+                    "overlay": str(one.overlay),
+                    "probability": one.probability and str(one.probability),
+                    "frames": len(one.frames),
+                    "frames_with_polyp": sum(found.polyp_count > 0 for found in one.frames),
+                    "frames_per_second": one.frames_per_second,
+                    "predicted_per_second": one.predicted_per_second,
+                }
+                for one in self.videos
             ],
             "failed": [{"image": str(image), "problem": why} for image, why in self.failed.items()],
             "passed_over": [
@@ -69,36 +121,67 @@ def predict_files(
     paths: Sequence[Path],
     out: Path,
     on_progress: Callable[[int, int], None] | None = None,
+    *,
+    probabilities: bool = False,
+    device: str = "",
 ) -> Predictions:
-    """Write NAME_mask.png and NAME_overlay.png for every image; see `find_inputs` and `unique_names`.
+    """Write NAME_mask.png and NAME_overlay.png for every image, videos for every video; see `find_inputs`.
 
-    A folder stands for all images below it, and results lie below `out` as images do below the folder. Paths that
-    do not exist, no image at all, and results that would replace an image are refused before anything is written
-    (BadData). One bad file in a thousand does not cost the rest: it is among those that failed.
+    A folder stands for all that is below it, and results lie below `out` as files do below the folder. Paths that do
+    not exist, no image at all, and results that would replace an image are refused before anything is written
+    (BadData). One bad file in a thousand does not cost the rest: it is among those that failed. polyps.csv has a row
+    for each image, and for each frame of a video. `device` is told on.
     """
     inputs = find_inputs(paths, out)
-    places = [(out / f"{name}_mask.png", out / f"{name}_overlay.png") for name in inputs.names]
-    _refuse_to_replace(inputs.images, [path for pair in places for path in pair])
+    places = {file: out / name for file, name in zip(inputs.images, inputs.names, strict=True)}
+    written = [path for file, place in places.items() for path in _results(file, place, probabilities)]
+    _refuse_to_replace(inputs.images, [*written, out / TABLE])
     out.mkdir(parents=True, exist_ok=True)
+    steps = {file: max(1, num_frames(file)) if is_video(file) else 1 for file in places}
     done: list[Predicted] = []
+    videos: list[PredictedVideo] = []
     failed: dict[Path, str] = {}
-    for number, (file, (mask_file, overlay_file)) in enumerate(
-        zip(inputs.images, places, strict=True), start=1
-    ):
+    before, total = 0, sum(steps.values())
+
+    def tell(before: int, num: int) -> None:
+        if on_progress:
+            on_progress(min(before + num, total), total)
+
+    for file, place in places.items():
         try:
-            refuse_animated(file)
-            image = read_image(file)
+            if is_video(file):
+                tell_frame = functools.partial(tell, before)
+                videos.append(predict_video(bundle, file, place, tell_frame, probabilities=probabilities))
+            else:
+                done.append(_predict_image(bundle, file, place, probabilities))
         except BadData as bad:
             failed[file] = "; ".join(bad.problems)
-        else:
-            _, mask = bundle.predict(image)
-            mask_file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(mask_file, png(mask.astype(np.uint8) * 255), sync=False)
-            write_atomically(overlay_file, png(outlined(image, mask)), sync=False)
-            done.append(Predicted(file, mask_file, overlay_file, float(mask.mean())))
-        if on_progress:
-            on_progress(number, len(inputs.images))
-    return Predictions(out, tuple(done), failed, inputs)
+        before += steps[file]
+        tell(before, 0)
+    found = Predictions(out, tuple(done), tuple(videos), failed, inputs, device)
+    write_atomically(out / TABLE, table(found.rows()), sync=False)
+    return found
+
+
+def _predict_image(bundle: Bundle, file: Path, place: Path, probabilities: bool) -> Predicted:
+    refuse_animated(file)
+    image = read_image(file)
+    probability, mask = bundle.predict(image)
+    mask_file, overlay_file, *more = _results(file, place, probabilities)
+    mask_file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(mask_file, png(mask.astype(np.uint8) * 255), sync=False)
+    write_atomically(overlay_file, png(outlined(image, mask)), sync=False)
+    for path in more:
+        write_atomically(path, png(np.rint(probability * 65535).astype(np.uint16)), sync=False)
+    return Predicted(file, mask_file, overlay_file, more[0] if more else None, measured(mask))
+
+
+def _results(file: Path, place: Path, probabilities: bool) -> list[Path]:
+    """The files that are written for one: mask, overlay, and the probabilities if they are asked for."""
+    if is_video(file):
+        return results_of(place, probabilities)
+    endings = ("_mask.png", "_overlay.png", *["_probability.png"] * probabilities)
+    return [place.with_name(place.name + ending) for ending in endings]
 
 
 def _refuse_to_replace(images: Sequence[Path], written: Sequence[Path]) -> None:

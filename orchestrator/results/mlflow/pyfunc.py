@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from orchestrator.common.errors import BadData
@@ -125,7 +126,7 @@ def runs(mask: np.ndarray) -> dict[str, list[int]]:
 
 def refused(problem: str) -> MlflowException:
     """What a server answers with status 400."""
-    return MlflowException.invalid_parameter_value(problem)
+    return MlflowException(problem, error_code=INVALID_PARAMETER_VALUE)
 
 
 set_model(PolypSegmentation())

@@ -1,22 +1,29 @@
 from __future__ import annotations
 
+import csv
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from orchestrator import models
 from orchestrator.cli import app
-from orchestrator.common.errors import BadData
+from orchestrator.common.errors import BadData, BadMachine
 from orchestrator.data.spelling import folded
 from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.device import TorchSession, network_of, on_device
 from orchestrator.results.export.inputs import find_inputs, unique_names
 from orchestrator.results.export.predict import predict_files
+from orchestrator.results.export.write import write_bundle
 from orchestrator.results.views.overlay import png
+from orchestrator.scoring.postprocess import PostProcess
 
 
 @pytest.fixture
@@ -75,13 +82,12 @@ def test_results_lie_as_the_images_do_and_every_kind_of_image_is_found(
 
 
 def test_what_is_passed_over_is_counted_and_named_with_the_way_out(images: Path):
-    for name in (".DS_Store", "Thumbs.db", "clip 1.MP4", "scan.dcm", "set.zip"):
+    for name in (".DS_Store", "Thumbs.db", "scan.dcm", "set.zip"):
         (images / name).write_bytes(b"1")
     os.mkfifo(images / "pipe.png")
     (images / "gone.png").symlink_to("nowhere")
     line = find_inputs([images]).passed_over_line()
-    assert line.startswith("passed over 6 files: ") and ", notes.txt, " in line and "Thumbs" not in line
-    assert "clip 1.MP4 (video: extract frames first, e.g. ffmpeg -i 'clip 1.MP4' 'clip 1_%06d.png')" in line
+    assert line.startswith("passed over 5 files: ") and ", notes.txt, " in line and "Thumbs" not in line
     assert all(why in line for why in ("DICOM", "unpack", "neither a file nor a folder", "link to nothing"))
 
 
@@ -102,12 +108,114 @@ def test_results_of_names_that_differ_in_their_unicode_form_are_told_apart(tmp_p
     assert len({folded(name) for name in unique_names(files, tmp_path)}) == 2
 
 
-def test_a_video_that_is_named_is_answered_with_the_command_that_makes_images_of_it(tmp_path: Path):
-    (tmp_path / "exam.mp4").write_bytes(b"1")
-    with pytest.raises(
-        BadData, match=r"found none; passed over 1 file: exam\.mp4 \(video: .* ffmpeg -i exam\.mp4"
-    ):
-        find_inputs([tmp_path / "exam.mp4"])
+def clip(path: Path, frames: list[np.ndarray], rate: float = 12.5) -> Path:
+    """A lossless video of RGB frames."""
+    height, width = frames[0].shape[:2]
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"FFV1"), rate, (width, height))
+    for frame in frames:
+        video.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    video.release()
+    return path
+
+
+def frames_of(path: Path) -> tuple[list[np.ndarray], float]:
+    video = cv2.VideoCapture(str(path))
+    frames = []
+    while (read := video.read())[0]:
+        frames.append(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
+    return frames, video.get(cv2.CAP_PROP_FPS)
+
+
+def test_a_video_becomes_a_video_of_masks_and_one_to_look_at_at_its_rate(
+    exported: Path, photo, tmp_path: Path
+):
+    seen: list[tuple[int, int]] = []
+    source = clip(tmp_path / "clip.avi", [photo, photo[::-1].copy(), 255 - photo])
+    bundle = Bundle.load(exported)
+    (video,) = predict_files(
+        bundle, [source], tmp_path / "out", lambda *step: seen.append(step), probabilities=True
+    ).videos
+    given, _ = frames_of(source)
+    masks, rate = frames_of(tmp_path / "out" / "clip_mask.mkv")
+    assert rate == video.frames_per_second == 12.5 and len(masks) == len(video.frames) == 3
+    for mask, image in zip(masks, given, strict=True):
+        np.testing.assert_array_equal(mask[..., 0], bundle.predict(image)[1] * np.uint8(255))
+    overlays, rate = frames_of(tmp_path / "out" / "clip_overlay.mp4")
+    assert rate == 12.5 and len(overlays) == 3 and overlays[0].shape == photo.shape
+    shades, _ = frames_of(tmp_path / "out" / "clip_probability.mkv")
+    assert np.abs(shades[0][..., 0] / 255 - bundle.predict(given[0])[0]).max() < 0.003
+    assert seen[-1] == (3, 3) and {one.name for one in (tmp_path / "out").iterdir()} == {
+        *("clip_mask.mkv", "clip_overlay.mp4", "clip_probability.mkv", "polyps.csv")
+    }
+
+
+def test_a_video_that_breaks_off_or_is_none_is_named_and_leaves_nothing(
+    exported: Path, photo, tmp_path: Path
+):
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 56, 3), dtype=np.uint8)
+    whole = clip(tmp_path / "whole.avi", list(noise))
+    (tmp_path / "cut.avi").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    whole.unlink()
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "empty.mov").touch()
+    (tmp_path / "a.png").write_bytes(png(photo))
+    found = predict_files(Bundle.load(exported), [tmp_path], tmp_path / "out")
+    told = {path.name: why for path, why in found.failed.items()}
+    assert told["empty.mov"] == "it is empty (0 bytes)" and "does not decode as a video" in told["text.mp4"]
+    assert "expected 30 frames" in told["cut.avi"]
+    assert len(list((tmp_path / "out").iterdir())) == 3
+    with pytest.raises(BadData, match="1 of 4 files are done"):
+        found.refuse_failed()
+
+
+def test_a_table_has_the_area_and_the_number_of_polyps_of_every_image(
+    exported: Path, images: Path, tmp_path: Path
+):
+    clip(images / "c.avi", [np.zeros((40, 56, 3), np.uint8)] * 2, rate=5)
+    found = predict_files(Bundle.load(exported), [images], tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "out" / "polyps.csv").read_text().splitlines()))
+    assert [(Path(row["file"]).name, row["frame"], row["seconds"]) for row in rows] == [
+        *(("a.png", "", ""), ("b.png", "", "")),
+        *(("c.avi", "1", "0.000"), ("c.avi", "2", "0.200")),
+    ]
+    mask = cv2.imread(str(found.done[0].mask), cv2.IMREAD_UNCHANGED) > 0
+    assert int(rows[0]["polyp_pixels"]) == mask.sum() and float(rows[0]["polyp_fraction"]) == mask.mean()
+    assert int(rows[0]["polyp_count"]) == cv2.connectedComponents(mask.astype(np.uint8))[0] - 1
+
+
+def test_maps_of_probabilities_have_sixteen_bits(exported: Path, images: Path, photo, tmp_path: Path):
+    bundle = Bundle.load(exported)
+    first, _ = predict_files(bundle, [images], tmp_path / "out", probabilities=True).done
+    stored = cv2.imread(str(first.probability), cv2.IMREAD_UNCHANGED)
+    assert stored.dtype == np.uint16 and first.probability.name == "a_probability.png"
+    np.testing.assert_allclose(stored / 65535, bundle.predict(photo)[0], atol=1e-5)
+
+
+def test_the_weights_of_a_bundle_predict_in_pytorch_what_its_graph_does(photo: np.ndarray, tmp_path: Path):
+    torch.manual_seed(0)
+    networks = [models.build("unet", base_channels=4) for _ in range(2)]
+    folder = write_bundle(
+        tmp_path / "pair",
+        networks,
+        network_name="unet",
+        network_params={"base_channels": 4},
+        image_size=32,
+        masks=PostProcess(),
+        trained_on={},
+        held_out=(),
+        card="",
+    )
+    bundle = Bundle.load(folder)
+    moved = replace(bundle, session=TorchSession(network_of(bundle), torch.device("cpu")))
+    np.testing.assert_allclose(moved.predict(photo)[0], bundle.predict(photo)[0], atol=1e-5)
+    assert on_device(bundle, "cpu") == (bundle, "the CPU (ONNX Runtime)")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_no_reason_to_take_the_cpu_in_silence(exported: Path):
+    with pytest.raises(BadMachine, match="expected a GPU"):
+        on_device(Bundle.load(exported), "cuda")
+    assert on_device(Bundle.load(exported), "auto")[1].startswith("the CPU")
 
 
 def test_paths_without_images_are_all_named_before_anything_is_written(
@@ -136,7 +244,7 @@ def test_results_of_an_earlier_run_below_the_images_are_no_images(exported: Path
     bundle = Bundle.load(exported)
     first, second = (predict_files(bundle, [images], images / "out") for _ in range(2))
     assert first.done == second.done and len(first.done) == 2
-    assert "out (where results go, with 4 files)" in second.inputs.passed_over_line()
+    assert "out (where results go, with 5 files)" in second.inputs.passed_over_line()
 
 
 def test_a_file_that_is_given_twice_is_done_once(images: Path):

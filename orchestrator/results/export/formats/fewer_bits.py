@@ -70,7 +70,7 @@ def write_int8(source: Path, path: Path, images: StudyImages, size: int, scale: 
         )
 
 
-class _Frames(CalibrationDataReader):
+class _Frames(CalibrationDataReader):  # type: ignore[misc]
     """Frames as the network sees them, one at a time."""
 
     def __init__(self, cases: Sequence[Case], size: int, scale: float) -> None:

@@ -6,6 +6,8 @@ writes NAME_mask.png, 0 and 255, for each image, at its size and upright; in sub
 masks that `orchestrator predict` writes. Exit code 2 if an image could not be read. For research only.
 """
 
+# mypy: allow-untyped-defs, allow-untyped-calls
+
 import argparse
 import json
 import sys
