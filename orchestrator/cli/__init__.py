@@ -14,11 +14,10 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
-from typer.core import TyperGroup
 
 from orchestrator.cli import (
     cluster,
@@ -33,6 +32,7 @@ from orchestrator.cli import (
     submit,
     sync,
 )
+from orchestrator.cli.console.help import Commands
 from orchestrator.cli.console.printing import err, plain
 from orchestrator.cli.data import datasets as data
 from orchestrator.cli.results import best, leaderboard, predict
@@ -42,14 +42,12 @@ from orchestrator.common.interruption import RUN_AGAIN, exit_code, listening, re
 from orchestrator.common.redaction import without_secrets
 
 
-class Commands(TyperGroup):
-    """The commands. Typer takes every EOFError for Ctrl-D and says "Aborted."; ours ask nothing, so it is a bug."""
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from orchestrator import __version__
 
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except EOFError as error:
-            raise RuntimeError(f"something that was read ended early: {error}") from error
+        print(f"orchestrator {__version__}")
+        raise typer.Exit
 
 
 app = typer.Typer(
@@ -59,7 +57,7 @@ app = typer.Typer(
     "75 ended by SIGTERM, SIGHUP or SIGUSR1, run the same command again; 130 ended by Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
 app.add_typer(space.app, name="space")
@@ -82,6 +80,16 @@ for command in (
     app.command()(command)
 # Options behind a command are that command's, with and without -- before it.
 app.command(context_settings={"allow_interspersed_args": False})(submit.submit)
+
+
+@app.callback()
+def orchestrator(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version, and exit."),
+    ] = False,
+) -> None:
+    """Search hyperparameters and cross-validate polyp segmentation networks."""
 
 
 # What a file system refuses for a reason of the user's: a place that is no folder, or no permission.

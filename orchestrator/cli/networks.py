@@ -58,11 +58,13 @@ def models_show(name: Annotated[str, typer.Argument(help="A network of `orchestr
 
     from orchestrator import models
     from orchestrator.common.errors import BadSpace
+    from orchestrator.common.names import hint
     from orchestrator.models.cost import on_meta
     from orchestrator.search.space.shipped import shipped_file
 
     if name not in models.names():
-        raise BadSpace(name, f"no network is named {name!r}; known: {', '.join(models.names())}")
+        known = models.names()
+        raise BadSpace(name, f"no network is named {name!r}; {hint(name, known)}known: {', '.join(known)}")
     network = on_meta(name)
     facts = _facts(name, network)
     text = inspect.getdoc(inspect.getmodule(type(network))) or models.summary(name)

@@ -50,7 +50,7 @@ def plan(
     failures: Annotated[
         float, typer.Option(min=0, callback=finite, help="Worker deaths per lane and hour.")
     ] = 0.0,
-    sampled: Annotated[int, typer.Option(min=0, help="Settings to time beside the paper's.")] = 4,
+    sampled: Annotated[int, typer.Option(min=0, help="Configurations to time besides the paper's.")] = 4,
     unseen: Unseen = None,
     splits: Splits = "five-fold",
     holdout: Holdout = 0.1,
@@ -65,10 +65,13 @@ def plan(
     from orchestrator.cli.doctor import refuse_what_would_fail
     from orchestrator.cli.search import device_here
     from orchestrator.common.errors import Mistakes
+    from orchestrator.search.store.study_record import specification
     from orchestrator.study.loading import DataChoice
 
     home, seed, trials = home.expanduser().resolve(), given["seed"], given["trials"]
     choice, mistakes = DataChoice(home, data, unseen or [], splits, holdout, seed, False, cache), Mistakes()
+    with mistakes.noted():
+        specification(given)
     with mistakes.noted():
         space = trainable_space(file)
     with mistakes.noted():

@@ -143,12 +143,13 @@ def search(
     """Search hyperparameters; every trial is cross-validated. Run the same command again to resume.
 
     One of --trials, --hours, --gpu-hours, --epochs and --until-unlikely is needed; of several the first ends the
-    search. Then no new setting is begun, but those that may win still get all their folds, as far as the budget goes:
-    of hours, GPU-hours and epochs enough is held back for them, as well as can be told. Only --hours is hard: what is
-    not finished then waits for the next run, and no champion is named before the finalists were scored again. Ctrl-C
-    stops after the epochs in flight, a second one at once; so does SIGUSR1, until SIGTERM follows; SIGTERM and SIGHUP
-    wait ten seconds for them. All can be resumed: exit code 130 after Ctrl-C, 75 after the others, and 2 where a disk
-    is full or a node is lost.
+    search. Then no new configuration is begun, but those that may win still get all their folds, as far as the budget
+    goes: of hours, GPU-hours and epochs enough is held back for them, as well as can be told. Only --hours is hard:
+    what is not finished then waits for the next run, and no champion is named before the finalists were re-evaluated.
+
+    Ctrl-C stops after the epochs in flight, a second one at once; so does SIGUSR1, until SIGTERM follows; SIGTERM and
+    SIGHUP wait ten seconds for them. All can be resumed: exit code 130 after Ctrl-C, 75 after the others, and 2 where
+    a disk is full or a node is lost.
 
     With --nested K there are K + 1 studies, one after another, and each may spend the whole budget.
     """

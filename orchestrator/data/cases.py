@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from orchestrator.common.errors import BadData
+from orchestrator.common.names import hint
 from orchestrator.common.stored_json import Unreadable, as_kind, read_json
 from orchestrator.common.user_documents import shown
 from orchestrator.data.unusable import Bad
@@ -71,7 +72,11 @@ def load_datasets(home: Path, names: Sequence[str]) -> tuple[Dataset, ...]:
     """The datasets with these names, in this order; one BadData lists all unknown names."""
     known = _known_names(home)
     listed = ", ".join(known) or "none yet; add one first"
-    problems = [f"no dataset is named {name!r}; known: {listed}" for name in names if name not in known]
+    problems = [
+        f"no dataset is named {name!r}; {hint(name, known)}known: {listed}"
+        for name in names
+        if name not in known
+    ]
     if problems:
         raise BadData(str(home), problems)
     return tuple(_read_manifest(_datasets_folder(home) / name) for name in names)

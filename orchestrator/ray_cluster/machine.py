@@ -58,12 +58,25 @@ class Machine:
                 f"`orchestrator submit`, or run it on a node of the cluster with "
                 "--address auto",
             )
+        self._refuse_none()
         if self.fits_per_gpu > 1 and (self.workers_per_fit or 1) > 1:
             raise BadMachine(
                 "--fits-per-gpu",
                 f"{self.fits_per_gpu} fits can share a GPU if each has one worker, found --workers-per-fit "
                 f"{self.workers_per_fit}; a fit on several GPUs needs them whole",
             )
+
+    def _refuse_none(self) -> None:
+        counts = {
+            "--workers-per-fit": self.workers_per_fit,
+            "--lanes": self.num_lanes,
+            "--fits-per-gpu": self.fits_per_gpu,
+        }
+        given = {name: count for name, count in counts.items() if count is not None}
+        if small := [
+            f"{name}: expected at least 1, found {count}" for name, count in given.items() if count < 1
+        ]:
+            raise BadMachine("machine", small)
 
 
 @contextmanager

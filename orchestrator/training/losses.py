@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from orchestrator.common.registry import require_entries
+from orchestrator.common.names import require_entries
 from orchestrator.models import Supervision
 from orchestrator.training.recipe import LossName
 

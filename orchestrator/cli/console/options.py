@@ -29,9 +29,9 @@ def absolute(path: Path | None) -> Path | None:
 
 
 FitsPerGpu = Annotated[
-    int, typer.Option(min=1, help="Fits of one worker that share a GPU, each with its part of the memory.")
+    int, typer.Option(help="Fits of one worker that share a GPU, each with its part of the memory.")
 ]
-MaxLanes = Annotated[int | None, typer.Option(min=1, help="Fits at a time. Default: as many as fit.")]
+MaxLanes = Annotated[int | None, typer.Option(help="Fits at a time. Default: as many as fit.")]
 SpaceFile = Annotated[
     Path,
     typer.Argument(
@@ -76,7 +76,6 @@ Address = Annotated[
 Width = Annotated[
     int | None,
     typer.Option(
-        min=1,
         help="Data-parallel workers of one fit; does not change its result. Default: what ends soonest by a few steps "
         "that are timed first, where a node has several GPUs; else 1.",
     ),
@@ -153,12 +152,15 @@ def _parameter(field: SpecField, default: Any) -> inspect.Parameter:
 
 
 def _option(field: SpecField) -> Any:
+    """Without the range: `specification` refuses what is outside, together with all other mistakes."""
     said = field.option
     names = [said.flag] if said.flag else []
-    return typer.Option(*names, min=field.least, max=field.most, help=said.help, envvar=said.env)
+    return typer.Option(*names, help=said.help, envvar=said.env)
 
 
-Seed = Annotated[int, _option(FIELDS["seed"])]
+Seed = Annotated[
+    int, typer.Option(min=FIELDS["seed"].least, max=FIELDS["seed"].most, help=FIELDS["seed"].option.help)
+]
 
 
 def warn_of_password(context: typer.Context, uri: str | None) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import get_args
 
-from orchestrator.common.registry import require_entries
+from orchestrator.common.names import require_entries
 from orchestrator.search.choices import CostName
 from orchestrator.search.goals.network_sizes import IN_MEMORY, NetworkSizes
 from orchestrator.search.space.space import Configuration

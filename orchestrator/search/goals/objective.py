@@ -12,7 +12,7 @@ from typing import get_args
 
 import numpy as np
 
-from orchestrator.common.registry import require_entries
+from orchestrator.common.names import require_entries
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.search.choices import ObjectiveName

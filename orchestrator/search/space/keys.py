@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field, ValidationError
 
-from orchestrator.common.user_documents import MAX_TEXT, shown
+from orchestrator.common.names import hint
+from orchestrator.common.user_documents import shown
 from orchestrator.training.recipe import Recipe
 
 NETWORK = "network"
@@ -48,9 +48,7 @@ class Registry:
 
 def not_known(name: object, known: Sequence[str], what: str) -> str:
     """'no parameter has this name', with the nearest of the known names and all of them."""
-    near = difflib.get_close_matches(str(name)[:MAX_TEXT], known, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"no {what} is named {shown(str(name))}; {hint}known: {', '.join(known)}"
+    return f"no {what} is named {shown(str(name))}; {hint(str(name), known)}known: {', '.join(known)}"
 
 
 def problems_in(error: ValidationError, where: str, known: Sequence[str] = ()) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.common.errors import BadSpace
+from orchestrator.common.names import hint
 from orchestrator.common.user_documents import parse_toml, read_bounded
 from orchestrator.data.augmentation.library_pipelines import canonical
 from orchestrator.search.space import shipped
@@ -32,7 +33,8 @@ def load_space(given: Path) -> SearchSpace:
         near = sorted(file.name for file in path.parent.glob("*.toml"))
         raise BadSpace(
             str(path),
-            f"expected a TOML file, found none; {path.parent} holds: {', '.join(near) or 'none'}; "
+            f"expected a TOML file, found none; {hint(path.name, [*near, *shipped.names()])}{path.parent} holds: "
+            f"{', '.join(near) or 'none'}; "
             f"names of files that come with the program: {', '.join(shipped.names())}",
         )
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
@@ -12,11 +11,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from orchestrator.common.errors import BadStudy, Mistakes
+from orchestrator.common.names import hint
 from orchestrator.common.stored_json import as_kind
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.search.budget.limits import Budget
 from orchestrator.search.goals.constraints import limits_of
 from orchestrator.search.goals.goals import primary_and_secondary
+from orchestrator.search.space.keys import expected_in
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.store.optuna_storage import kept_url
 from orchestrator.search.study_spec import StudySpec, spec_fields
@@ -50,9 +51,7 @@ def specification(options: Mapping[str, Any]) -> StudySpec:
 
 def _refuse_unknown(given: Mapping[str, Any]) -> None:
     for name in given.keys() - FIELDS.keys():
-        near = difflib.get_close_matches(name, FIELDS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(FIELDS)}"
-        raise BadStudy("study", f"no option is named {name}; {hint}")
+        raise BadStudy("study", f"no option is named {name}; {hint(name, FIELDS)}known: {', '.join(FIELDS)}")
 
 
 def _validated(found: Mapping[str, Any]) -> StudySpec:
@@ -60,10 +59,16 @@ def _validated(found: Mapping[str, Any]) -> StudySpec:
         return SPEC.validate_python(found)
     except ValidationError as error:
         problems = [
-            f"{'.'.join(map(str, one['loc'][:1]))}: {one['msg']}, found {one['input']!r}"
+            f"{_flag(one['loc'])}: expected {expected_in(one['msg'])}, found {one['input']!r}"
             for one in error.errors()
         ]
         raise BadStudy("study", problems) from error
+
+
+def _flag(place: Sequence[int | str]) -> str:
+    """An option as the command line spells it."""
+    name = str(place[0])
+    return (FIELDS[name].option.flag if name in FIELDS else None) or f"--{name.replace('_', '-')}"
 
 
 def _refuse_together(given: Mapping[str, Any]) -> None:

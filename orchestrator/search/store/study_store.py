@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial
 
 from orchestrator.common.errors import BadSpace, BadSplit, BadStudy
 from orchestrator.common.files import write_atomically
+from orchestrator.common.names import hint
 from orchestrator.common.stored_json import Unreadable, parse_json, read_json
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.split_file import SplitPlan, write_plan
@@ -140,7 +141,7 @@ class StudyStore:
             known = [study.name for study in list_studies(self.home)]
             raise BadStudy(
                 str(self.home),
-                f"no study is named {self.name!r}; known: {', '.join(known) or 'none yet'}",
+                f"no study is named {self.name!r}; {hint(self.name, known)}known: {', '.join(known) or 'none yet'}",
             )
 
     def record(self) -> StudyRecord:

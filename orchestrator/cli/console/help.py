@@ -1,0 +1,148 @@
+"""Help of all commands: options in panels, an example of each, names that a shell completes.
+
+Commands declare their options where they are; how these are grouped is one table here, so that `--home` stands in the
+same panel everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from typer import BadParameter
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+from orchestrator.cli.console.completion import COMPLETED
+from orchestrator.cli.console.examples import EXAMPLES
+from orchestrator.common.names import nearest
+
+PANELS: Mapping[str, tuple[str, ...]] = {
+    "Near-duplicates": ("near_duplicates",),
+    "Budget": ("trials", "hours", "gpu_hours", "epochs", "until_unlikely"),
+    "Search": (
+        *("race", "objectives", "constraints", "sampler", "warm_start", "nested", "rescore", "set_", "fold"),
+        *("failures", "sampled"),
+    ),
+    "Data and split": (*("data", "unseen", "splits", "holdout", "seed", "paper_score", "space"),),
+    "Choice of the network": ("metric", "rule", "trial_number", "refit", "ensemble", "champion"),
+    "Images and masks": (
+        *("part", "images", "masks", "pattern", "allow_empty", "mask_colors", "mask_values", "mask_classes"),
+        *("invert_masks", "exif", "without_mask", "skip_bad", "groups", "group_column", "center_column"),
+    ),
+    "Frames that are drawn": ("augmentation", "size", "cases", "epoch", "centers"),
+    "Jobs": ("list_", "attach", "stop", "detach", "on_interrupt"),
+    "Machine": (
+        *("address", "device", "workers_per_fit", "fits_per_gpu", "lanes", "gpus", "price", "nodes", "cpus"),
+        *(
+            "gpu_type",
+            "memory_gb",
+            "shm_gb",
+            "storage_gb",
+            "storage_class",
+            "head",
+            "workers",
+            "user",
+            "ssh_key",
+        ),
+        *("port", "dashboard_port", "mlflow_host", "mlflow_port", "allowed_hosts", "interface", "partition"),
+        *("account", "queue", "namespace", "image", "database", "python", "env"),
+    ),
+    "Output": (
+        *(
+            "as_json",
+            "everything",
+            "watch",
+            "export",
+            "out_folder",
+            "out_file",
+            "out",
+            "path",
+            "worst",
+            "plot",
+        ),
+        *("sheet", "log", "overwrite", "yes", "dry_run", "prune", "max_gb"),
+    ),
+    "Places": ("study", "home", "cache", "tracking_uri", "storage", "venv", "folder"),
+}
+PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
+REST = "Options"
+TYPES = {"int": "N", "float": "X"}
+IN_PARAGRAPH = re.compile(r"(?<!\n)\n(?!\n)")  # where a docstring is wrapped
+NOT_A_CHOICE = re.compile(r"(['\"])(?P<found>.*?)\1 is not one of (?P<known>.*)\.$")
+MEANT = {"gpu": "cuda"}
+GROUPS = {  # of the top help: panel -> commands
+    "Data": ("data",),
+    "Search": ("search", "fit", "plan", "status", "sync", "space", "models", "protocol"),
+    "Results": ("leaderboard", "best", "compare", "report", "evaluate", "predict", "export", "ui"),
+    "Machines": ("doctor", "cluster", "submit"),
+    "Housekeeping": ("studies", "clean"),
+}
+
+
+class Commands(TyperGroup):
+    """The commands. Typer takes every EOFError for Ctrl-D and says "Aborted."; ours is a bug."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for group, names in GROUPS.items():
+            for name in names:
+                if name in self.commands:
+                    self.commands[name].rich_help_panel = group  # type: ignore[attr-defined]
+        ordered = [name for names in GROUPS.values() for name in names if name in self.commands]
+        self.commands = {
+            name: self.commands[name] for name in [*ordered, *(self.commands.keys() - {*ordered})]
+        }
+        for command in _all(self.commands.values()):
+            _dress(command)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:
+            raise RuntimeError(f"something that was read ended early: {error}") from error
+        except BadParameter as refused:
+            refused.message = with_hint(refused.message)
+            raise
+
+
+def _all(commands: Iterable[Any]) -> Iterator[TyperCommand | TyperGroup]:
+    for command in commands:
+        yield command
+        yield from _all(getattr(command, "commands", {}).values())
+
+
+def _dress(command: TyperCommand | TyperGroup) -> None:
+    """Panels for its options, an example below them, and names for the shell to complete."""
+    name = getattr(command.callback, "__name__", "")
+    if command.help:
+        command.help = IN_PARAGRAPH.sub(" ", command.help)
+    for param in command.params:
+        if isinstance(param, TyperOption) and param.rich_help_panel is None:
+            param.rich_help_panel = PANEL_OF.get(param.name or "", REST)
+            param.metavar = param.metavar if param.metavar is not None else _short_type(param)
+        completed: Callable[..., Any] | None = COMPLETED.get(param.name or "")
+        if completed is not None and param._custom_shell_complete is None:
+            param._custom_shell_complete = completed
+    if name in EXAMPLES and not command.epilog:
+        command.epilog = f"Example: {EXAMPLES[name]}"
+
+
+def _short_type(param: TyperOption) -> str | None:
+    """What stands for a value: a word, so that the column of explanations is wide; None: the choices, as they are."""
+    kind = param.type_descriptor
+    if kind.is_choice:
+        return None
+    if param.is_flag:
+        return ""
+    return "PATH" if kind.is_path else TYPES.get(param.bare_type(), "TEXT")
+
+
+def with_hint(message: str) -> str:
+    """The message of a value that is no choice, with the choice that was probably meant."""
+    message = message.removeprefix("Value error, ")
+    match = NOT_A_CHOICE.search(message)
+    if match is None:
+        return message
+    near = MEANT.get(match["found"]) or nearest(match["found"], re.findall(r"'([^']*)'", match["known"]))
+    return message if near is None else f"{message} Did you mean {near}?"
