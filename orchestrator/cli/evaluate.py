@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from orchestrator.cli.console.options import (
     MaskMetric,
     Metric,
     NearDuplicates,
+    PredictDevice,
+    TrackingUri,
 )
 from orchestrator.cli.console.printing import bar, err, note, out, print_json
 from orchestrator.cli.data.splits import load_unchanged, look_for_near_duplicates
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.results.export.bundle import BundleConfig
     from orchestrator.results.export.evaluation import CaseScores
     from orchestrator.results.export.paper_scores import Asked
+    from orchestrator.results.mlflow.evaluation_run import Origin
 
 
 def evaluate(
@@ -46,8 +50,13 @@ def evaluate(
     metric: MaskMetric = "dice",
     worst: Annotated[int, typer.Option(min=1, help="Images on the sheet of the worst cases.")] = 20,
     near_duplicates: NearDuplicates = True,
+    device: PredictDevice = "auto",
+    log: Annotated[
+        bool, typer.Option("--log", help="Write a run with the scores into the study's experiment in MLflow.")
+    ] = False,
     home: Home = DEFAULT_HOME,
     cache: Cache = None,
+    tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
 ) -> None:
     """Score an exported model on datasets: by image, center and polyp size, the worst cases first.
@@ -58,6 +67,7 @@ def evaluate(
     from orchestrator.common.errors import BadData
     from orchestrator.results.export import evaluation
     from orchestrator.results.export.bundle import Bundle
+    from orchestrator.results.export.device import on_device
     from orchestrator.results.export.paper_scores import asked_for, paper_scores_of
     from orchestrator.scoring.metrics import metric_name
 
@@ -67,8 +77,9 @@ def evaluate(
         raise BadData("--metric", str(unknown)) from None
     if out_folder is not None and out_folder.exists() and not out_folder.is_dir():
         raise BadData(f"--out {out_folder}", "expected a folder, or a name that is free, found a file")
-    loaded = Bundle.load(bundle)
+    loaded, where = on_device(Bundle.load(bundle), device)
     home = home.expanduser().resolve()
+    logged = _Log.of(bundle, tracking_uri, home) if log else None
     if repeated := sorted({name for name in data if data.count(name) > 1}):
         raise BadData("--data", f"expected each dataset once, found {', '.join(repeated)} again")
     datasets = load_unchanged(home, data, cache)
@@ -82,7 +93,7 @@ def evaluate(
         print_json(_as_dict(loaded.config, datasets, pairs, chosen, scored, asked, papers, metric, worst))
     else:
         title = f"{bundle.name} on {', '.join(data)}, {len(scored)} images"
-        _show(title, loaded.config.threshold, scored, asked, papers, metric)
+        _show(title, loaded.config.threshold, scored, asked, papers, metric, where)
     if out_folder is not None:
         out_folder.mkdir(parents=True, exist_ok=True)
         evaluation.write_csv(scored, out_folder / "scores.csv", metric)
@@ -91,6 +102,51 @@ def evaluate(
         (err if as_json else out).print(
             f"every image in {out_folder}/scores.csv, the worst in worst.png", highlight=False
         )
+    if logged is not None:
+        told = logged.write(loaded.config, datasets, scored, papers, asked, out_folder)
+        (err if as_json else out).print(told, markup=False, highlight=False)
+
+
+@dataclass(frozen=True)
+class _Log:
+    """Where scores are logged."""
+
+    origin: Origin
+    uri: str
+
+    @classmethod
+    def of(cls, bundle: Path, uri: str | None, home: Path) -> _Log:
+        """Raises what is wrong before anything is scored."""
+        from orchestrator.results.mlflow.client import check_uri, default_uri
+        from orchestrator.results.mlflow.evaluation_run import origin_of
+
+        uri = uri or default_uri(home)
+        check_uri(uri)
+        return cls(origin_of(bundle), uri)
+
+    def write(
+        self,
+        config: BundleConfig,
+        datasets: Sequence[Dataset],
+        scored: Sequence[CaseScores],
+        papers: Sequence[float],
+        asked: Sequence[Asked],
+        out_folder: Path | None,
+    ) -> str:
+        """Log means, with their limits, and the files that were written; what was done, in a sentence."""
+        from orchestrator.results.export import evaluation
+        from orchestrator.results.mlflow.evaluation_run import log_evaluation
+
+        metrics = {one.name.replace("@", "_"): value for one, value in zip(asked, papers, strict=True)}
+        for name, (mean, (low, high)) in evaluation.means(scored).items():
+            found = {name: mean, f"{name}_low": low, f"{name}_high": high}
+            metrics |= {key: value for key, value in found.items() if math.isfinite(value)}
+        metrics["images_per_second"] = evaluation.images_per_second(scored)
+        counts = {"cases": len(scored), "groups": len({one.group for one in scored})}
+        tags = {"threshold": str(config.threshold)} | {key: str(value) for key, value in counts.items()}
+        files = [out_folder / name for name in ("scores.csv", "worst.png")] if out_folder else []
+        run_id = log_evaluation(self.uri, self.origin, config, datasets, metrics, tags, files)
+        return f"logged in MLflow, experiment {self.origin.study}: run {run_id}"
 
 
 @dataclass(frozen=True)
@@ -176,6 +232,7 @@ def _show(
     asked: Sequence[Asked],
     papers: Sequence[float],
     metric: str,
+    where: str,
 ) -> None:
     """Tables of all images, and of their kinds."""
     from orchestrator.results.export import evaluation
@@ -195,8 +252,8 @@ def _show(
     kinds += f"; {metric} in pixels" if REGISTRY[metric].unit == "pixels" else ""
     out.print(score_table(evaluation.breakdown(scored, metric), kinds, metric))
     out.print(
-        f"{evaluation.images_per_second(scored):.1f} images a second on this CPU, one at a time, from decoded pixels "
-        "to mask",
+        f"{evaluation.images_per_second(scored):.1f} images a second on {where}, one at a time, from decoded "
+        "pixels to mask",
         highlight=False,
     )
 

@@ -186,14 +186,27 @@ def worst_first(scored: Sequence[CaseScores], metric: str = "dice") -> list[Case
 
 
 def worst_sheet(bundle: Bundle, scored: Sequence[CaseScores], count: int, metric: str = "dice") -> bytes:
-    """A PNG of the worst cases by one metric, with their Dice, truth and prediction outlined."""
+    """A PNG of the worst cases by one metric, with their Dice, truth and prediction outlined.
+
+    Where polyps are wrong as well, images without one have half of the places at most: all of those that are wrong have
+    a Dice of 0, and would leave no place for polyps that were missed.
+    """
     tiles = []
-    for one in worst_first(scored, metric)[:count]:
+    for one in mixed(worst_first(scored, metric), count):
         image = read_image(one.case.image)
         tiles.append(
             Tile(one.case.id, image, bundle.predict(image)[1], read_mask(one.case.mask), one.scores["dice"])
         )
     return overlay_sheet(tiles, f"worst {len(tiles)} of {len(scored)} images by {metric}")
+
+
+def mixed(ordered: Sequence[CaseScores], count: int) -> list[CaseScores]:
+    """The first so many, of which those without a polyp are half at most while there are others; order is kept."""
+    without = [one for one in ordered if one.case.polyp_fraction == 0]
+    polyps = [one for one in ordered if one.case.polyp_fraction > 0]
+    first = polyps[: max(count - len(without), count - count // 2)]
+    chosen = {one.case.id for one in (*first, *without[: count - len(first)])}
+    return [one for one in ordered if one.case.id in chosen]
 
 
 def write_csv(scored: Sequence[CaseScores], path: Path, metric: str = "dice") -> None:

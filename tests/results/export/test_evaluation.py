@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from orchestrator.cli import main
-from orchestrator.common.errors import BadData
+from orchestrator.common.errors import BadBundle, BadData
 from orchestrator.data.cases import Case, Dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
@@ -35,6 +35,7 @@ from orchestrator.results.export.evaluation import (
     evaluate,
     images_per_second,
     means,
+    mixed,
     score_masks,
     size_of,
     why_left_out,
@@ -42,6 +43,8 @@ from orchestrator.results.export.evaluation import (
     worst_sheet,
     write_csv,
 )
+from orchestrator.results.mlflow.client import connect
+from orchestrator.results.mlflow.evaluation_run import origin_of
 from orchestrator.scoring.metrics import REGISTRY
 
 
@@ -269,6 +272,52 @@ def test_the_sheet_of_the_worst_is_a_picture(exported: Path, scored: list[CaseSc
         np.frombuffer(worst_sheet(Bundle.load(exported), scored, 5), np.uint8), cv2.IMREAD_COLOR
     )
     assert picture.shape[1] > picture.shape[0] > 100
+
+
+def test_polyps_that_were_missed_have_a_place_beside_images_without_one():
+    without = [case(0.0, 0.0, id=f"near/n{number}") for number in range(9)]
+    polyps = [case(0.1, 0.2, id=f"near/p{number}") for number in range(3)]
+    ordered = worst_first([*without, *polyps])
+    assert [one.case.polyp_fraction > 0 for one in mixed(ordered, 6)] == [False] * 3 + [True] * 3
+    assert (
+        len(mixed(ordered, 10)) == 10 and sum(one.case.polyp_fraction > 0 for one in mixed(ordered, 10)) == 3
+    )
+    assert mixed(ordered, 20) == ordered and mixed(worst_first(polyps), 2) == worst_first(polyps)[:2]
+
+
+def test_an_evaluation_is_one_run_in_the_experiment_of_the_study_however_often_it_is_logged(
+    bundle_folder: Path,
+    other: Dataset,
+    mlflow_uri: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys,
+):
+    client = connect(mlflow_uri)
+    experiment = client.create_experiment("evaluated", str(tmp_path / "artifacts"))
+    (bundle_folder / "formats.json").write_text(json.dumps({"made": {"study": "evaluated", "trial": "3"}}))
+    home = other.cases[0].image.parents[3]
+    line = (
+        f"evaluate {bundle_folder} --data {other.name} --no-near-duplicates --device cpu --log --home {home}"
+    )
+    line += f" --tracking-uri {mlflow_uri} --json"
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", ["orchestrator", *line.split(), "--out", str(tmp_path / "o")])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        assert not ended.value.code, told.err
+    (run,) = client.search_runs([experiment])
+    scores = json.loads(told.out)["scores"]["dice"]
+    assert run.data.metrics["dice"] == scores["mean"] and run.data.metrics["dice_low"] <= scores["mean"]
+    assert run.inputs.dataset_inputs[0].dataset.name == other.name and run.data.tags["trial"] == "3"
+    assert {one.path for one in client.list_artifacts(run.info.run_id)} == {"scores.csv", "worst.png"}
+    assert run.info.run_id in told.err and run.info.status == "FINISHED"
+
+
+def test_an_export_that_does_not_say_its_study_is_not_logged(bundle_folder: Path):
+    with pytest.raises(BadBundle, match=r"needs the study in formats\.json"):
+        origin_of(bundle_folder)
 
 
 @pytest.fixture

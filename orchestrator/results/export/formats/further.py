@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from orchestrator.data.resize import resize_image, resize_probability
-from orchestrator.results.export.formats.names import FACTS
+from orchestrator.results.export.formats.names import FACTS, MADE
 from orchestrator.results.export.formats.pipeline import pipeline
 from orchestrator.results.export.formats.triton import write_repository
 from orchestrator.scoring.postprocess import PostProcess
@@ -70,7 +70,8 @@ def write_further(
             graph if graph.exists() else folder / "model.onnx", source.name, folder / NAMES["triton"]
         )
     sizes = {name: {"bytes": (folder / name).stat().st_size} for name in ("model.onnx", *facts)}
-    told = {name: known | facts.get(name, {}) for name, known in sizes.items()}
+    told: dict[str, dict[str, Any]] = {name: known | facts.get(name, {}) for name, known in sizes.items()}
+    told[MADE] = dict(metadata)
     (folder / FACTS).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 

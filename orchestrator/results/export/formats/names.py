@@ -23,6 +23,7 @@ FORMATS = {
 DEFAULT = ("onnx", "pipeline")
 OPTION = "--formats"
 FACTS = "formats.json"  # what is known of each file: size, difference, loss of Dice
+MADE = "made"  # in it: the study, trial and version that the export comes from
 WITH_IMAGES = ("fp16", "int8")  # whose loss of Dice is measured on images of the study
 
 
