@@ -35,6 +35,7 @@ from orchestrator.cli import (
 from orchestrator.cli.console.help import Commands
 from orchestrator.cli.console.printing import err, plain
 from orchestrator.cli.data import datasets as data
+from orchestrator.cli.home import clean, studies
 from orchestrator.cli.results import best, leaderboard, predict
 from orchestrator.common.errors import BadData, FitFailed, UserError
 from orchestrator.common.faults import machine_fault
@@ -63,6 +64,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(space.app, name="space")
 app.add_typer(networks.app, name="models")
 app.add_typer(export.app, name="export")
+app.add_typer(studies.app, name="studies")
 app.add_typer(cluster.app, name="cluster")
 for command in (
     search.fit,
@@ -76,6 +78,7 @@ for command in (
     evaluate.evaluate,
     evaluate.compare,
     doctor.doctor,
+    clean.clean,
 ):
     app.command()(command)
 # Options behind a command are that command's, with and without -- before it.

@@ -35,7 +35,7 @@ def status(
 
     found = find_study(home.expanduser().resolve(), study)
     tell_damage(found.snapshot())
-    now = _status(found)
+    now = status_of(found)
     if not watch:
         print_json(plain(now)) if as_json else _show(now)
         return
@@ -45,7 +45,7 @@ def status(
             if now.state in OVER:
                 return
             time.sleep(1)
-            now = _status(found)
+            now = status_of(found)
     _watch(found, now)
 
 
@@ -58,7 +58,7 @@ def _watch(found: StudyStore, now: Status) -> None:
         while now.state not in OVER:
             live.update(picture(now, out, out.height - 8), refresh=True)
             time.sleep(1)
-            now = _status(found)
+            now = status_of(found)
     _show(now)
 
 
@@ -69,7 +69,7 @@ def _show(now: Status) -> None:
     out.print(f"{WORDS[now.state]}; {where}, last heard of {last}", highlight=False, style="dim")
 
 
-def _status(found: StudyStore) -> Status:
+def status_of(found: StudyStore) -> Status:
     """What a running study, or that of one of its outer folds, last said, or what is on record where none runs."""
     from orchestrator.search.progress.recorded import recorded_status
     from orchestrator.search.records.status import is_alive, read_status

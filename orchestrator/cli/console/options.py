@@ -52,6 +52,7 @@ Cache = Annotated[
         help="Where decoded images are kept; a fast local disk. Default: HOME/cache.",
     ),
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What trains.")]
 PredictDevice = Annotated[

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from orchestrator.common.errors import BadData
 from orchestrator.scoring.formatting import percent
 
 LOG_WIDTH = 140  # a log file has no width; tables need one, and COLUMNS may say it
@@ -61,6 +62,21 @@ class LogLines:
 def note(line: str) -> None:
     """Print a line on stderr, without markup."""
     err.print(line, markup=False, highlight=False)
+
+
+def megabytes(num_bytes: int) -> str:
+    """1234567 -> 1.2 MB."""
+    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"
+
+
+def agreed(question: str, *, yes: bool) -> bool:
+    """Whether the user agrees, asked on a terminal alone: a script says --yes."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise BadData("--yes", f"is needed where nobody can be asked: {question}")
+    err.print(f"{plain(question)}? \\[y/N] ", end="", highlight=False)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def epoch_line(row: dict[str, float], epochs: int) -> str:

@@ -13,6 +13,7 @@ from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.console.printing import bar, out, print_json
 from orchestrator.cli.data.cache import data_cache, data_preview
 from orchestrator.cli.data.near_duplicates import data_leaks
+from orchestrator.cli.data.remove import data_remove
 from orchestrator.cli.data.splits import data_split
 
 if TYPE_CHECKING:
@@ -29,11 +30,12 @@ class WithoutMask(StrEnum):
     EMPTY = "empty"
 
 
-app = typer.Typer(help="Datasets: import, show, check, split.", no_args_is_help=True)
+app = typer.Typer(help="Datasets: import, show, check, split, remove.", no_args_is_help=True)
 app.command("split")(data_split)
 app.command("preview")(data_preview)
 app.command("cache")(data_cache)
 app.command("leaks")(data_leaks)
+app.command("remove")(data_remove)
 
 
 @app.command("add")

@@ -1,0 +1,36 @@
+"""`orchestrator data remove`: delete a dataset that no study needs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home, Yes
+from orchestrator.cli.console.printing import agreed, megabytes, out, print_json
+
+
+def data_remove(
+    name: Annotated[str, typer.Argument(help="A dataset of `orchestrator data list`.")],
+    yes: Yes = False,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a dataset, images and masks included; refused while studies need it.
+
+    What is cached of it is freed by `orchestrator clean`.
+    """
+    from orchestrator.data.cases import load_dataset
+    from orchestrator.study.housekeeping import refuse_needed, remove_dataset, size_of
+
+    home = home.expanduser().resolve()
+    dataset = load_dataset(home, name)
+    refuse_needed(home, name)
+    num_bytes = size_of(dataset.folder)
+    if not agreed(f"remove dataset {name}, {len(dataset.cases)} cases, {megabytes(num_bytes)}", yes=yes):
+        raise typer.Exit(1)
+    remove_dataset(home, name)
+    if as_json:
+        print_json({"dataset": name, "bytes": num_bytes, "folder": str(dataset.folder)})
+    else:
+        out.print(f"removed dataset {name}, {megabytes(num_bytes)}", markup=False, highlight=False)

@@ -1,0 +1,126 @@
+"""`orchestrator studies`: every study of a home; remove one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home, Yes
+from orchestrator.cli.console.printing import agreed, megabytes, out, print_json
+from orchestrator.scoring.formatting import percent
+
+if TYPE_CHECKING:
+    from orchestrator.search.store.study_store import StudyStore
+
+app = typer.Typer(help="Studies: list them, remove one.", invoke_without_command=True)
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """A study in a list."""
+
+    name: str
+    state: str  # of `status`, or "unreadable"
+    trials: int | None
+    best_trial: int | None  # the champion once there is one
+    dice: float | None  # what it is ranked by, from 0 to 1
+    bytes: int  # on disk
+    last_used: str  # ISO 8601
+    problem: str | None = None  # why it cannot be read
+
+
+@app.callback()
+def studies_list(context: typer.Context, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Show every study: state, trials, best trial, size on disk, last used; the newest first.
+
+    Dice is percent here, from 0 to 1 in JSON.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from orchestrator.search.store.study_store import list_studies
+
+    rows = [_row(store) for store in list_studies(home.expanduser().resolve())]
+    if as_json:
+        print_json([asdict(row) for row in rows])
+    elif rows:
+        _show(rows)
+    else:
+        out.print("no studies yet; `orchestrator search` makes one")
+
+
+@app.command("remove")
+def studies_remove(
+    name: Annotated[str, typer.Argument(help="A study of `orchestrator studies`.")],
+    yes: Yes = False,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a study: records, weights and scores of all its trials. Refused while somebody works on it.
+
+    Its runs and models in MLflow stay, and so do exported models and datasets.
+    """
+    from orchestrator.search.store.study_store import find_study
+    from orchestrator.study.housekeeping import folders_of, refuse_busy, remove_study, size_of
+
+    store = find_study(home.expanduser().resolve(), name)
+    refuse_busy(store)
+    folders = folders_of(store)
+    num_bytes = size_of(*folders)
+    question = f"remove study {name}, {megabytes(num_bytes)}: {', '.join(map(str, folders))}; its runs in MLflow stay"
+    if not agreed(question, yes=yes):
+        raise typer.Exit(1)
+    remove_study(store)
+    if as_json:
+        print_json({"study": name, "bytes": num_bytes, "folders": [str(folder) for folder in folders]})
+    else:
+        out.print(f"removed study {name}, {megabytes(num_bytes)}", markup=False, highlight=False)
+
+
+def _row(store: StudyStore) -> StudyRow:
+    from orchestrator.cli.status import status_of
+    from orchestrator.common.errors import UserError
+    from orchestrator.study.housekeeping import folders_of, size_of
+
+    folders = folders_of(store)
+    files = (store.manifest_file, store.manifest_copy, store.status_file, store.journal_file)
+    touched = max(path.stat().st_mtime for path in files if path.exists())
+    facts: dict[str, Any] = {
+        "name": store.name,
+        "bytes": size_of(*folders),
+        "last_used": datetime.fromtimestamp(touched).astimezone().isoformat(timespec="seconds"),
+    }
+    try:
+        status = status_of(store)
+    except UserError as damaged:
+        return StudyRow(
+            state="unreadable", trials=None, best_trial=None, dice=None, problem=str(damaged), **facts
+        )
+    best = status.champion or status.best
+    number, dice = (None, None) if best is None else (best.number, best.dice)
+    return StudyRow(state=status.state, trials=status.num_trials, best_trial=number, dice=dice, **facts)
+
+
+def _show(rows: list[StudyRow]) -> None:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for name in ("study", "state", "trials", "best trial", "dice", "size", "last used"):
+        table.add_column(name, justify="left" if name in ("study", "state") else "right", overflow="fold")
+    for row in rows:
+        table.add_row(
+            escape(row.name),
+            row.state,
+            *("–" if value is None else str(value) for value in (row.trials, row.best_trial)),
+            percent(row.dice),
+            megabytes(row.bytes),
+            f"{datetime.fromisoformat(row.last_used):%Y-%m-%d %H:%M}",
+        )
+    out.print(table, soft_wrap=False)
+    for row in rows:
+        if row.problem:
+            out.print(row.problem, markup=False, highlight=False)
