@@ -67,8 +67,8 @@ def evaluate(
     from orchestrator.common.errors import BadData
     from orchestrator.results.export import evaluation
     from orchestrator.results.export.bundle import Bundle
-    from orchestrator.results.export.device import on_device
     from orchestrator.results.export.paper_scores import asked_for, paper_scores_of
+    from orchestrator.results.export.prediction.device import on_device
     from orchestrator.scoring.metrics import metric_name
 
     try:

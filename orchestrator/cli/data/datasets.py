@@ -15,6 +15,18 @@ from orchestrator.cli.data.cache import data_cache, data_preview
 from orchestrator.cli.data.near_duplicates import data_leaks
 from orchestrator.cli.data.remove import data_remove
 from orchestrator.cli.data.splits import data_split
+from orchestrator.cli.data.statement import (
+    Annotators,
+    Centers,
+    Citation,
+    Dates,
+    Devices,
+    Inclusion,
+    Licence,
+    Source,
+    data_describe,
+    given,
+)
 
 if TYPE_CHECKING:
     from orchestrator.data.cases import Dataset
@@ -36,6 +48,7 @@ app.command("preview")(data_preview)
 app.command("cache")(data_cache)
 app.command("leaks")(data_leaks)
 app.command("remove")(data_remove)
+app.command("describe")(data_describe)
 
 
 @app.command("add")
@@ -98,17 +111,28 @@ def data_add(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out unusable files, and keep a list of them.")
     ] = False,
+    licence: Licence = None,
+    origin: Source = None,
+    annotators: Annotators = None,
+    dates: Dates = None,
+    inclusion: Inclusion = None,
+    centers: Centers = None,
+    devices: Devices = None,
+    citation: Citation = None,
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Import images and masks by content, and check every pair; either all pairs are valid or nothing is imported.
 
-    Nothing is left out without --skip-bad; the pairing of images with masks is reported.
+    Nothing is left out without --skip-bad; the pairing of images with masks is reported. What model cards and papers
+    have to say of the data may be stated at once or later, by `orchestrator data describe`.
     """
     from orchestrator.common.errors import BadData
     from orchestrator.data.importing.dataset import add_dataset
     from orchestrator.data.masks.mask_rule import parse_rule
     from orchestrator.data.sources.sets import Reading
+    from orchestrator.data.statement import checked, state
 
+    statements = checked(given(licence, origin, annotators, dates, inclusion, centers, devices, citation))
     if groups not in GROUPS and not Path(groups).exists():
         raise BadData(f"--groups {groups}", "expected a CSV file, `folders` or `none`, found nothing there")
     rule = parse_rule(
@@ -139,6 +163,8 @@ def data_add(
             rule=rule,
             on_progress=on_progress,
         )
+    if statements:
+        state(dataset.folder, statements)
     _print_added(dataset)
 
 
@@ -166,13 +192,17 @@ def data_list(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 @app.command("show")
 def data_show(name: str, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """Show one dataset: sizes, groups, centers, polyps."""
+    """Show one dataset: sizes, groups, centers, polyps, and what is stated of it."""
     from orchestrator.data.cases import load_dataset
+    from orchestrator.data.statement import all_fields
 
-    facts = _facts(load_dataset(home.expanduser().resolve(), name))
+    dataset = load_dataset(home.expanduser().resolve(), name)
+    facts = _facts(dataset) | {"card": all_fields(dataset.folder)}
     if as_json:
         print_json(facts)
     else:
+        card = facts.pop("card")
+        facts |= {"hospitals" if key == "centers" else key: value for key, value in card.items()}
         for key, value in facts.items():
             if isinstance(value, dict):
                 value = ", ".join(f"{name} {count}" for name, count in value.items())

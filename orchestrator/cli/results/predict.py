@@ -38,8 +38,8 @@ def predict(
     """
     from orchestrator.data.images import orientation
     from orchestrator.results.export.bundle import Bundle
-    from orchestrator.results.export.device import on_device
     from orchestrator.results.export.predict import predict_files
+    from orchestrator.results.export.prediction.device import on_device
 
     loaded, where = on_device(Bundle.load(bundle), device)
     with bar("predicting") as on_progress:

@@ -14,9 +14,14 @@ from orchestrator.common.errors import BadData
 from orchestrator.common.files import write_atomically
 from orchestrator.data.images import read_image, refuse_animated
 from orchestrator.results.export.bundle import Bundle
-from orchestrator.results.export.inputs import Inputs, find_inputs, is_video
-from orchestrator.results.export.measured import Measured, measured, table
-from orchestrator.results.export.videos import PredictedVideo, num_frames, predict_video, results_of
+from orchestrator.results.export.prediction.inputs import Inputs, find_inputs, is_video
+from orchestrator.results.export.prediction.measured import Measured, measured, table
+from orchestrator.results.export.prediction.videos import (
+    PredictedVideo,
+    num_frames,
+    predict_video,
+    results_of,
+)
 from orchestrator.results.views.overlay import outlined, png
 
 TABLE = "polyps.csv"

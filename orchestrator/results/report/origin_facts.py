@@ -9,6 +9,7 @@ import numpy as np
 
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.split_file import NEAR_DUPLICATE_OF_SOURCE, SplitPlan
+from orchestrator.data.statement import stated
 from orchestrator.results.report.facts import DatasetFacts
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.study_spec import spec_fields
@@ -45,6 +46,7 @@ def _facts(dataset: Dataset, role: str, plan: SplitPlan) -> DatasetFacts:
         fingerprint=dataset.fingerprint,
         layout=dataset.layout,
         remarks=dataset.remarks,
+        card=stated(dataset.folder),
         frame=(int(sizes[0]), int(sizes[1])),
     )
 

@@ -18,9 +18,9 @@ from orchestrator.cli import app
 from orchestrator.common.errors import BadData, BadMachine
 from orchestrator.data.spelling import folded
 from orchestrator.results.export.bundle import Bundle
-from orchestrator.results.export.device import TorchSession, network_of, on_device
-from orchestrator.results.export.inputs import find_inputs, unique_names
 from orchestrator.results.export.predict import predict_files
+from orchestrator.results.export.prediction.device import TorchSession, network_of, on_device
+from orchestrator.results.export.prediction.inputs import find_inputs, unique_names
 from orchestrator.results.export.write import write_bundle
 from orchestrator.results.views.overlay import png
 from orchestrator.scoring.postprocess import PostProcess

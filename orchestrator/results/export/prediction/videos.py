@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from orchestrator.common.errors import BadData
 from orchestrator.common.files import partial_of
 from orchestrator.results.export.bundle import Bundle
-from orchestrator.results.export.measured import Measured, measured
+from orchestrator.results.export.prediction.measured import Measured, measured
 from orchestrator.results.views.overlay import outlined
 
 LOSSLESS, SMALL = "FFV1", "mp4v"  # codecs that OpenCV's own ffmpeg writes everywhere

@@ -1,0 +1,58 @@
+"""`orchestrator data describe`, and the options of `data add` that state the same: licence, source, annotators."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home
+from orchestrator.cli.console.printing import out, print_json
+from orchestrator.data.statement import FIELDS
+
+Licence = Annotated[str | None, typer.Option(help=FIELDS["licence"])]
+Source = Annotated[str | None, typer.Option("--source", help=FIELDS["source"])]
+Annotators = Annotated[str | None, typer.Option(help=FIELDS["annotators"])]
+Dates = Annotated[str | None, typer.Option(help=FIELDS["dates"])]
+Inclusion = Annotated[str | None, typer.Option(help=FIELDS["inclusion"])]
+Centers = Annotated[str | None, typer.Option(help=FIELDS["centers"])]
+Devices = Annotated[str | None, typer.Option(help=FIELDS["devices"])]
+Citation = Annotated[str | None, typer.Option(help=FIELDS["citation"])]
+
+
+def given(*values: str | None) -> dict[str, str | None]:
+    """Statements by their names, of values in the order of `FIELDS`."""
+    return dict(zip(FIELDS, values, strict=True))
+
+
+def data_describe(
+    name: str,
+    licence: Licence = None,
+    origin: Source = None,
+    annotators: Annotators = None,
+    dates: Dates = None,
+    inclusion: Inclusion = None,
+    centers: Centers = None,
+    devices: Devices = None,
+    citation: Citation = None,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """State what model cards and papers have to say of a dataset; without options, show what is stated.
+
+    A later statement takes the place of an earlier one; "not stated" takes it back. Neither changes the fingerprint.
+    Example: orchestrator data describe kvasir --licence "research only" --source https://datasets.simula.no/kvasir-seg
+    """
+    from orchestrator.data.cases import load_dataset
+    from orchestrator.data.statement import all_fields, checked, state
+
+    folder = load_dataset(home.expanduser().resolve(), name).folder
+    values = given(licence, origin, annotators, dates, inclusion, centers, devices, citation)
+    if statements := checked(values):
+        state(folder, statements)
+    fields = all_fields(folder)
+    if as_json:
+        print_json(fields)
+        return
+    for key, value in fields.items():
+        out.print(f"{key:>16}  {value}", markup=False, highlight=False)

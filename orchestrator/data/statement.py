@@ -1,0 +1,76 @@
+"""What the owner of a dataset states about it: card.json beside dataset.json; nothing of it is guessed, or needed.
+
+It is no part of the fingerprint: it may be stated later, and a study is the same with and without.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.common.errors import BadData
+from orchestrator.common.files import write_atomically
+from orchestrator.common.stored_json import read_json
+
+FILE = "card.json"
+LONGEST = 2000  # characters of one statement
+NOT_STATED = "not stated"
+# What can be stated -> what it is.
+FIELDS = {
+    "licence": "Licence or terms of use, such as CC-BY-4.0.",
+    "source": "Where it is from: a URL, a paper, a hospital.",
+    "annotators": "Who drew the masks, and how they were checked.",
+    "dates": "When the images were taken, such as 2012-2018.",
+    "inclusion": "Which images were taken into it, and which were not.",
+    "centers": "Hospitals, with countries.",
+    "devices": "Endoscopes and processors.",
+    "citation": "How it wants to be cited.",
+}
+
+
+class _Stated(BaseModel):
+    """Content of card.json."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: int = 1
+    stated: dict[str, str] = Field(default_factory=dict)
+
+
+def stated(folder: Path) -> dict[str, str]:
+    """What is stated of the dataset in a folder, by name of field. Raises `BadData` for a damaged file."""
+    path = folder / FILE
+    if not path.is_file():
+        return {}
+    remedy = "`orchestrator data describe` writes it anew once it is away"
+    found: _Stated = read_json(path, _Stated, remedy, BadData)
+    return {name: found.stated[name] for name in FIELDS if name in found.stated}
+
+
+def all_fields(folder: Path) -> dict[str, str]:
+    """Every field, with "not stated" where nothing is."""
+    return dict.fromkeys(FIELDS, NOT_STATED) | stated(folder)
+
+
+def checked(values: Mapping[str, str | None]) -> dict[str, str]:
+    """What is given, in one line each. Raises `BadData` for texts that are too long."""
+    given = {name: " ".join(value.split()) for name, value in values.items() if value is not None}
+    problems = [
+        f"--{name}: expected at most {LONGEST} characters, found {len(value)}"
+        for name, value in given.items()
+        if len(value) > LONGEST
+    ]
+    if problems:
+        raise BadData("card", problems)
+    return given
+
+
+def state(folder: Path, values: Mapping[str, str]) -> dict[str, str]:
+    """Add statements to those of the dataset in a folder, in place of earlier ones; "not stated" takes one back."""
+    merged = {**stated(folder), **values}
+    kept = {name: merged[name] for name in FIELDS if merged.get(name, NOT_STATED) != NOT_STATED}
+    write_atomically(folder / FILE, json.dumps({"format": 1, "stated": kept}, indent=1).encode())
+    return kept
