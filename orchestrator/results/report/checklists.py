@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from orchestrator.common.registry import require_entries
+from orchestrator.common.names import require_entries
 from orchestrator.results.report import answers
 from orchestrator.results.report.facts import StudyFacts
 
