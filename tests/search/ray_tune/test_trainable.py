@@ -63,7 +63,7 @@ def lane_takes(dispatcher) -> str:
     return ray.get(dispatcher.take.remote(0))[0]
 
 
-def test_the_folds_of_a_visit_are_asked_for_at_once_and_news_of_any_is_told(study, dispatcher):
+def test_the_folds_of_a_visit_are_asked_for_at_once_and_updates_of_any_are_returned(study, dispatcher):
     trial = begin(study, dispatcher)
     trial.step()
     first, second = lane_takes(dispatcher), ray.get(dispatcher.take.remote(1))[0]
