@@ -9,7 +9,6 @@ import pytest
 # Tests decide by themselves where homes, caches and servers are.
 for name in [name for name in os.environ if name.startswith(("ORCHESTRATOR_", "MLFLOW_"))]:
     del os.environ[name]
-os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # as our own start of Ray says; Ray 2.55 warns without
 
 
 @pytest.fixture(scope="session")
