@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.api import Bundle, add_dataset, datasets, load_bundle, load_study
+    from orchestrator.api import Bundle, add_dataset, datasets, load_bundle, load_study, report
     from orchestrator.api_study import NoChampion, Study
     from orchestrator.common.display import Display
     from orchestrator.common.errors import UserError
@@ -27,6 +27,7 @@ __all__ = [
     "datasets",
     "load_bundle",
     "load_study",
+    "report",
 ]
 # Imported when they are first named: what they need takes seconds.
 _MODULES = {

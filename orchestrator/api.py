@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from orchestrator.data.cases import Dataset
     from orchestrator.results.export.bundle import Bundle as ExportedNetwork
+    from orchestrator.results.report.files import Report
     from orchestrator.results.stored_study import StoredStudy
 
 PathLike = str | Path
@@ -76,6 +77,25 @@ def load_study(name: str | None = None, *, home: PathLike | None = None) -> Stor
     from orchestrator.search.store.study_store import find_study
 
     return StoredStudy(find_study(home_folder(home), name))
+
+
+def report(
+    *studies: str | StoredStudy, page: PathLike = "report.html", home: PathLike | None = None
+) -> Report:
+    """Write one page on several studies, by name or as `load_study` gives them; all are compared with the first.
+
+    As `Study.report`, which is for one. Raises `BadStudy`.
+
+    >>> import orchestrator as po
+    >>> made = po.report("demo", page="demo.html")
+    >>> made.text("methods")[:22]
+    'We trained unet on dra'
+    """
+    from orchestrator.results.report.files import write_report
+
+    found = [load_study(one, home=home) if isinstance(one, str) else one for one in studies or (None,)]
+    snapshots = [(one or load_study(home=home)).store.snapshot() for one in found]
+    return write_report(snapshots, Path(page).expanduser().absolute())
 
 
 class Bundle:

@@ -14,6 +14,7 @@ from orchestrator.search.study_spec import StudySpec
 if TYPE_CHECKING:
     import pandas
 
+    from orchestrator.results.report.files import Report
     from orchestrator.search.store.snapshot import Standing, StudySnapshot
 
 
@@ -111,6 +112,16 @@ class StoredStudy:
                 self.name, f"the weights of trial {trial.number} were deleted; `best --refit` trains them"
             )
         return export_trial(found, trial, score, [record], target, selection)
+
+    def report(self, page: str | Path = "report.html") -> Report:
+        """Write one page on the study, which needs no network; an earlier report of that name is replaced.
+
+        What is returned has the table of scores as papers print it, `text("latex")`, "csv" or "markdown", a paragraph
+        for a paper, `text("methods")`, and filled checklists, `checklist("claim")`, "tripod" or "midl".
+        """
+        from orchestrator.results.report.files import write_report
+
+        return write_report([self.store.snapshot()], Path(page).expanduser().absolute())
 
 
 def _standing(found: StudySnapshot, metric: str) -> Standing:

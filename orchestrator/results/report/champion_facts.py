@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -22,7 +23,8 @@ from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial
 
 NUM_WORST, NUM_PICTURES = 12, 8
-SIDE, QUALITY = 360, 82  # pixels and JPEG quality of a picture
+SIDE, QUALITY = 400, 85  # pixels and JPEG quality of a picture
+TRUTH, PREDICTION = (60, 160, 255), (255, 225, 0)  # RGB
 
 
 def champion_facts(snapshot: StudySnapshot, number: int) -> ChampionFacts:
@@ -31,6 +33,7 @@ def champion_facts(snapshot: StudySnapshot, number: int) -> ChampionFacts:
     score, record = snapshot.finished_score(trial), snapshot.champion_fit(trial)
     histograms = np.concatenate([one.histograms for one in trial.records])
     scored = _scored(snapshot, score)
+    ordered = worst_first(scored)
     outside = outside_lines(snapshot, [record], score.masks)
     return ChampionFacts(
         trial=number,
@@ -49,7 +52,8 @@ def champion_facts(snapshot: StudySnapshot, number: int) -> ChampionFacts:
         is_cross_fitted=score.is_cross_fitted,
         found=_share([one.scores["recall"] > 0 for one in scored if one.case.polyp_fraction > 0]),
         left_empty=_share([one.scores["dice"] == 1 for one in scored if one.case.polyp_fraction == 0]),
-        worst=_worst(trial, score, scored),
+        worst=tuple(map(_worst, ordered[:NUM_WORST])),
+        pictures=_pictures(trial, score, ordered),
         missing=_missing(snapshot, len(outside)),
     )
 
@@ -90,27 +94,21 @@ def _share(holds: Sequence[bool]) -> tuple[int, int]:
     return sum(holds), len(holds)
 
 
-def _worst(trial: StudyTrial, score: TrialScore, scored: Sequence[CaseScores]) -> tuple[WorstCase, ...]:
-    """The images of the lowest Dice, then those of low Dice whose probability map was kept, with a picture."""
+def _worst(one: CaseScores) -> WorstCase:
+    return WorstCase(one.case.id, one.scores["dice"], one.case.polyp_fraction)
+
+
+def _pictures(
+    trial: StudyTrial, score: TrialScore, ordered: Sequence[CaseScores]
+) -> tuple[tuple[WorstCase, bytes], ...]:
+    """Of the quarter of lowest Dice, those images whose probability map a fit kept; the worst of each fold has one."""
     kept = {case_id: bins for record in trial.records for case_id, bins in record.examples.items()}
-    ordered = worst_first(scored)
-    named = {one.case.id for one in ordered[:NUM_WORST]}
-    half = ordered[: max(NUM_WORST, len(ordered) // 2)]
-    pictured = {one.case.id for one in [one for one in half if one.case.id in kept][:NUM_PICTURES]}
-    return tuple(
-        WorstCase(
-            one.case.id,
-            one.scores["dice"],
-            one.case.polyp_fraction,
-            _picture(one.case, kept[one.case.id], score) if one.case.id in pictured else None,
-        )
-        for one in half
-        if one.case.id in named | pictured
-    )
+    low = [one for one in ordered[: math.ceil(len(ordered) / 4)] if one.case.id in kept]
+    return tuple((_worst(one), _picture(one.case, kept[one.case.id], score)) for one in low[:NUM_PICTURES])
 
 
 def _picture(case: Case, bins: NDArray[np.uint8], score: TrialScore) -> bytes:
-    """The image with the truth in green and the prediction in red; JPEG."""
+    """The image with the truth in blue and the prediction in yellow, which everybody can tell apart; JPEG."""
     tile = example_tile(case, bins, score.masks)
     scale = SIDE / max(tile.image.shape[:2])
     height, width = (max(1, round(side * scale)) for side in tile.image.shape[:2])
@@ -120,7 +118,7 @@ def _picture(case: Case, bins: NDArray[np.uint8], score: TrialScore) -> bytes:
         cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
         for mask in (tile.prediction, tile.truth)
     ]
-    drawn = cv2.cvtColor(outlined(image, *masks), cv2.COLOR_RGB2BGR)
+    drawn = cv2.cvtColor(outlined(image, *masks, colors=(TRUTH, PREDICTION), width=2), cv2.COLOR_RGB2BGR)
     encoded, data = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     if not encoded:
         raise RuntimeError(f"OpenCV could not encode an image of shape {drawn.shape}")

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
+from orchestrator.common.errors import BadStudy
 from orchestrator.common.names import require_entries
 from orchestrator.results.report import answers
 from orchestrator.results.report.facts import StudyFacts
@@ -43,6 +44,15 @@ class Answer:
     item: str
     text: str
     state: State
+
+
+def checklist_name(given: str) -> Name:
+    """The checklist of that name. Raises `BadStudy`, with the reason where it is one that cannot be filled."""
+    if given in get_args(Name):
+        return cast(Name, given)
+    if given == "quaide":
+        raise BadStudy("--checklist", NO_QUAIDE)
+    raise BadStudy("--checklist", f"expected {', '.join(get_args(Name))}, found {given}")
 
 
 def filled(name: Name, study: StudyFacts) -> list[Answer]:

@@ -53,6 +53,8 @@ class TrialFacts:
     secondary: Mapping[str, float] = field(default_factory=dict)  # further objectives
     on_front: bool = False  # no trial is better in all objectives
     cut: tuple[FitFacts, ...] = ()  # fits that were cut before their end
+    # Of a trial without all its folds: Dice less that of the incumbent on the same images, and the incumbent.
+    against: tuple[float, int] | None = None
 
     @property
     def shown(self) -> float | None:
@@ -96,12 +98,11 @@ class DatasetFacts:
 
 @dataclass(frozen=True)
 class WorstCase:
-    """An image of low Dice; a picture where the fit kept its probability map."""
+    """An image of low Dice."""
 
     case_id: str
     dice: float
     polyp_share: float  # of the frame
-    picture: bytes | None = None  # JPEG
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,10 @@ class ChampionFacts:
     is_cross_fitted: bool  # scores of a fold use what the other folds chose
     found: tuple[int, int]  # images with a polyp whose mask touches it, and all of these
     left_empty: tuple[int, int]  # images without a polyp that got no mask, and all of these
-    worst: tuple[WorstCase, ...] = ()
+    worst: tuple[WorstCase, ...] = ()  # the lowest Dice of all first
+    pictures: tuple[
+        tuple[WorstCase, bytes], ...
+    ] = ()  # JPEG of those of low Dice whose probability map was kept
     missing: str | None = None  # why there is no score on images outside the folds
 
 

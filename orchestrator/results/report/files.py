@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from orchestrator.common.errors import BadStudy
+from orchestrator.common.files import write_atomically
+from orchestrator.results.report import checklists, paper_tables
 from orchestrator.results.report.facts import StudyFacts
 from orchestrator.results.report.gather import study_facts
-from orchestrator.results.report.page import Compared, report_page
-from orchestrator.results.report.search_figures import search_pictures
+from orchestrator.results.report.page import GENERATOR, Compared, report_page
+from orchestrator.results.report.prose import energy, methods
+from orchestrator.results.report.search_figures import importances, search_pictures
+from orchestrator.results.views.tables import comparison_dicts, score_dicts
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.selection.comparison import compare, compared_system
 
 PAGE = "report.html"
+HEAD = 2000  # bytes of a page in which its generator stands
 
 
 def report_files(snapshot: StudySnapshot) -> dict[str, bytes]:
@@ -26,13 +34,95 @@ def report_files(snapshot: StudySnapshot) -> dict[str, bytes]:
     return {PAGE: report_page([study]).encode(), **plots}
 
 
+@dataclass(frozen=True)
+class Report:
+    """All that is written on some studies."""
+
+    studies: tuple[StudyFacts, ...]
+    compared: Compared
+    page: str  # HTML
+
+    def text(self, kind: str) -> str:
+        """The table of scores as latex, csv or markdown, or the methods as a paragraph for each study."""
+        if kind == "methods":
+            return "".join(f"{methods(study)}\n" for study in self.studies)
+        table = paper_tables.rows(self.studies, self.compared.marked)
+        if kind == "markdown":
+            return "\n".join([paper_tables.markdown(table), *paper_tables.notes(table), ""])
+        return {"latex": paper_tables.latex, "csv": paper_tables.as_csv}[kind](table)
+
+    def checklist(self, name: checklists.Name) -> str:
+        """Markdown, study by study."""
+        return "\n".join(checklists.markdown(name, study) for study in self.studies)
+
+    def checklist_lines(self, name: checklists.Name) -> list[str]:
+        """How much of it is filled, a line for each study."""
+        return [
+            f"{name}, study {study.name}: {checklists.count_sentence(checklists.filled(name, study))}"
+            for study in self.studies
+        ]
+
+    def as_dict(self, names: Sequence[checklists.Name] = ()) -> dict[str, Any]:
+        """Its numbers as plain values, scores from 0 to 1."""
+        return {
+            "studies": [_as_dict(study, names) for study in self.studies],
+            "comparison": comparison_dicts(self.compared.rows),
+        }
+
+
+def write_report(studies: Sequence[StudySnapshot], page: Path) -> Report:
+    """Make the report of studies and write its page. Raises `BadStudy` where the name is another file's."""
+    refuse_foreign(page)
+    made = make_report(studies)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(page, made.page.encode(), sync=False)
+    return made
+
+
+def make_report(snapshots: Sequence[StudySnapshot]) -> Report:
+    """The report of studies; the champions of all are compared with that of the first."""
+    studies = tuple(study_facts(one) for one in snapshots)
+    found = compared(snapshots, studies)
+    return Report(studies, found, report_page(studies, found))
+
+
 def compared(snapshots: Sequence[StudySnapshot], studies: Sequence[StudyFacts]) -> Compared:
     """The champions of several studies, each against that of the first, on the images that both were scored on."""
     if len(snapshots) < 2:
         return Compared()
     if without := [study.name for study in studies if study.champion is None]:
-        return Compared(missing=f"The studies are not compared: {', '.join(without)} has no champion yet.")
+        names = ", ".join(without)
+        return Compared(missing=f"The studies are not compared, for there is no champion yet in: {names}.")
     try:
         return Compared(tuple(compare([compared_system(one, "", "dice") for one in snapshots])))
     except BadStudy as error:
         return Compared(missing=f"The studies are not compared: {error}.")
+
+
+def refuse_foreign(page: Path) -> None:
+    """Raises `BadStudy` where a file of somebody else, or a folder, has the name of the page."""
+    if page.is_dir():
+        raise BadStudy(f"--out {page}", "expected a file, or a name that is free, found a folder")
+    if page.exists() and GENERATOR.encode() not in page.read_bytes()[:HEAD]:
+        raise BadStudy(
+            f"--out {page}", "is there already, and is no report of this program; choose another name"
+        )
+
+
+def _as_dict(study: StudyFacts, names: Sequence[checklists.Name]) -> dict[str, Any]:
+    champion, (kwh, how) = study.champion, energy(study)
+    return {
+        "study": study.name,
+        "state": study.state,
+        "champion": None if champion is None else champion.trial,
+        "scores": [] if champion is None else score_dicts(champion.scores),
+        "importance": importances(study),
+        "fits": study.fits_of,
+        "num_saved": study.num_saved,
+        "hours": study.hours,
+        "device_hours": study.device_hours,
+        "kwh": kwh,
+        "kwh_assumption": how,
+        "methods": methods(study),
+        "checklists": {name: checklists.counts(checklists.filled(name, study)) for name in names},
+    }

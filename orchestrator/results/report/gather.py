@@ -18,6 +18,7 @@ from orchestrator.results.report.origin_facts import commands, dataset_facts
 from orchestrator.results.views.study_scores import board, front_lines, nested_lines
 from orchestrator.search.progress.recorded import recorded_status
 from orchestrator.search.records.cut_fits import CutFit
+from orchestrator.search.records.partial_score import PartialScore
 from orchestrator.search.records.status import OVER, Status, is_alive
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.store.damage import damage
@@ -39,7 +40,7 @@ def study_facts(snapshot: StudySnapshot, *, counts_network: bool = True) -> Stud
         name=snapshot.name,
         network=", ".join(_networks(snapshot.space)),
         objective=snapshot.objective.label(),
-        race=status.race,
+        race=spec.chosen_race,
         sampler=environment.sampler or spec.sampler or "unknown",
         seed=spec.seed,
         state=_state(status),
@@ -137,9 +138,17 @@ def _trials(snapshot: StudySnapshot, cuts: list[CutFit]) -> tuple[TrialFacts, ..
                 secondary=row.secondary,
                 on_front=row.on_front,
                 cut=cut,
+                against=_against(partial),
             )
         )
     return tuple(found)
+
+
+def _against(partial: PartialScore | None) -> tuple[float, int] | None:
+    """What the race has compared a trial by."""
+    if partial is None or partial.paired_difference is None or partial.compared_with is None:
+        return None
+    return partial.paired_difference, partial.compared_with
 
 
 def _gains(selection: Selection) -> tuple[Gain, ...]:

@@ -58,7 +58,7 @@ def commands(snapshot: StudySnapshot) -> list[str]:
         f"orchestrator data add {shlex.quote(one.name)} FOLDER   # fingerprint {one.fingerprint}"
         for one in (*snapshot.datasets, *snapshot.unseen)
     ]
-    words = ["orchestrator", "search", "space.toml", "--name", name, "--splits", "splits.json"]
+    words = ["orchestrator", "search", "space.toml", "--study", name, "--splits", "splits.json"]
     words += [word for one in plan.datasets for word in ("--data", one)]
     words += [word for one in plan.unseen for word in ("--unseen", one)]
     return [*added, shlex.join([*words, *_options(snapshot)]), shlex.join(["orchestrator", "best", name])]

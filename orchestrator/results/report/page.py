@@ -33,6 +33,7 @@ from orchestrator.selection.comparison import Comparison, verdict
 
 GENERATOR = "polyp-orchestrator report"  # in a meta tag: a page of ours may be replaced
 MOST_ROWS = 60  # trials in the table; the leaderboard has all
+NAMES = {"dice": "Dice", "iou": "IoU", "f2": "F2"}  # of scores, as people write them
 Rows = list[list[str]]
 
 
@@ -134,9 +135,8 @@ def _champion(study: StudyFacts) -> dict[str, Any]:
             *([one.case_id, percent(one.dice), f"{100 * one.polyp_share:.1f}"] for one in champion.worst),
         ],
         "tiles": [
-            (one.case_id, percent(one.dice), base64.b64encode(one.picture).decode())
-            for one in champion.worst
-            if one.picture is not None
+            (one.case_id, percent(one.dice), base64.b64encode(content).decode())
+            for one, content in champion.pictures
         ],
     }
 
@@ -231,17 +231,17 @@ def _search_line(study: StudyFacts) -> str:
         return "No trial was begun yet."
     all_fits = sum(trial.num_folds for trial in study.trials)
     counts = {
-        "complete": "have all their folds",
-        "stopped": "were stopped by the race",
+        "complete": "with all folds",
+        "stopped": "stopped by the race",
         "failed": "failed",
-        "open": "are not over",
+        "open": "not over",
     }
     told = ", ".join(f"{states.count(state)} {words}" for state, words in counts.items() if state in states)
     saved = (
         "" if study.hours_saved is None else f", which saved about {duration(study.hours_saved)} of training"
     )
     return (
-        f"Of {len(states)} trials, {told}. A trial is one configuration, trained once on each fold (a fit). All "
+        f"{len(states)} trials: {told}. A trial is one configuration, trained once on each fold (a fit). All "
         "folds of "
         f"all trials would have been {all_fits:,} fits; {study.num_fits:,} were trained to their end{saved}."
     )
@@ -256,6 +256,7 @@ def _trials(study: StudyFacts) -> Rows:
         "Dice, %",
         "cross-fitted Dice, %",
         "95 %",
+        "against the incumbent, points",
         "folds",
         "state",
         "minutes",
@@ -279,6 +280,7 @@ def _trial(study: StudyFacts, trial: TrialFacts, searched: Sequence[str]) -> lis
         shown,
         _percent(trial.cross_fitted),
         interval_text(trial.interval),
+        "–" if trial.against is None else f"{points(trial.against[0])} (trial {trial.against[1]})",
         f"{len(trial.fits)}/{trial.num_folds}",
         trial.state,
         f"{trial.hours * 60:.1f}",
@@ -288,7 +290,14 @@ def _trial(study: StudyFacts, trial: TrialFacts, searched: Sequence[str]) -> lis
 
 
 def _scores(lines: Sequence[ScoreLine]) -> Rows:
-    head = ["images of", "images", "groups", *COLUMNS, "95 % of dice", "images for ± 1 point"]
+    head = [
+        "images of",
+        "images",
+        "groups",
+        *(NAMES.get(name, name) for name in COLUMNS),
+        "95 % of Dice",
+        "images for ± 1 point",
+    ]
     return [
         head,
         *(
@@ -335,7 +344,7 @@ def _score_notes(study: StudyFacts) -> list[str]:
 def _strata(lines: Sequence[ScoreLine]) -> Rows | None:
     if not lines:
         return None
-    head = ["validation images", "images", "groups", "Dice", "IoU", "precision", "recall", "95 % of Dice"]
+    head = ["validation images", "images", "Dice", "IoU", "precision", "recall", "95 % of Dice"]
     names = ("dice", "iou", "precision", "recall")
     return [
         head,
@@ -343,7 +352,6 @@ def _strata(lines: Sequence[ScoreLine]) -> Rows | None:
             [
                 line.name,
                 f"{line.num_cases:,}",
-                "–" if line.num_groups is None else f"{line.num_groups:,}",
                 *(percent(line.scores.get(name, math.nan)) for name in names),
                 interval_text(line.interval),
             ]

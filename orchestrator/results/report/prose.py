@@ -84,22 +84,19 @@ def _search_sentence(study: StudyFacts) -> str:
     searched = sorted({name for trial in study.trials for name in trial.searched})
     if not states:
         return "No configuration was tried yet."
-    counts = [f"{states.count('complete')} were trained on all folds"]
-    counts += (
-        [f"{n} were stopped early by racing over folds ({study.race})"]
-        if (n := states.count("stopped"))
-        else []
-    )
-    counts += [
-        f"{n} failed" if (n := states.count("failed")) else "",
-        f"{n} are not over" if (n := states.count("open")) else "",
-    ]
+    words = {
+        "complete": "trained on all folds",
+        "stopped": f"stopped early by racing over folds ({study.race})",
+        "failed": "not trained to the end, for it failed",
+        "open": "not over",
+    }
+    counts = [f"{were(n)} {word}" for state, word in words.items() if (n := states.count(state))]
     again = study.fits_of.get(AGAIN, 0)
     return (
         f"{len(states)} configurations of {listed(searched) or 'no parameter'} were proposed by "
         f"{SAMPLERS.get(study.sampler, study.sampler)} (seed {study.seed}), the first one being the baseline of "
         "the search space: "
-        f"{listed([one for one in counts if one])}. {study.num_fits} fits of the search"
+        f"{listed(counts)}. {study.num_fits} fits of the search"
         + (f" and {again} of the re-evaluation" if again else "")
         + f" took, with those that were cut, {duration(study.device_hours)} of device time."
     )
@@ -125,8 +122,8 @@ def _champion_sentences(study: StudyFacts) -> list[str]:
     outside = [f"{line.name} ({line.num_cases:,} images)" for line in champion.scores[1:]]
     if outside:
         sentences.append(
-            f"One network of the selected configuration, {champion.network}, was scored once, after the search, on "
-            f"{listed(outside)}, which had no part in it."
+            f"One network of the selected configuration, {champion.network}, was scored once, after the "
+            f"search, on these images: {listed(outside)}, which had no part in it."
         )
     if any(half_width(line.interval) is not None for line in champion.scores):
         unit = (
@@ -253,6 +250,11 @@ def score_text(line: ScoreLine) -> str:
     """ "cross-validation: Dice 80.00 (95 % 75.00 to 85.00), n = 100"."""
     ends = f" (95 % {interval_text(line.interval)})" if half_width(line.interval) is not None else ""
     return f"{line.name}: Dice {percent(line.scores['dice'])}{ends}, n = {line.num_cases:,}"
+
+
+def were(number: int) -> str:
+    """ "1 was", "2 were"."""
+    return f"{number:,} {'was' if number == 1 else 'were'}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -55,6 +55,7 @@ def search_pictures(study: StudyFacts) -> list[Picture]:
             "history",
             f"{_goal(study)} of every trial, in the order of its start. A trial that was stopped stands at the mean "
             "over the folds that it finished, which are not the same images: it may be far off."
+            + _unseen(study)
             if study.is_mean
             else f"{_goal(study)} of every trial with all its folds, in the order of its start.",
             history(study),
@@ -76,13 +77,14 @@ def search_pictures(study: StudyFacts) -> list[Picture]:
             "slices",
             f"{_goal(study)} against each searched parameter. Circles: trials with all folds; triangles: "
             "stopped by the "
-            "race, on the folds that they finished.",
+            f"race, on the folds that they finished.{_unseen(study)}",
             slices(study),
         ),
         picture(
             "parallel_coordinates",
-            "A line for each trial, through its parameters to its score; the darker, the better. Dotted: stopped by "
-            "the race, on the folds that it finished.",
+            "A line for each trial, through its parameters to its score; the darker, the better. Gray and dotted: "
+            f"stopped by the race, on the folds that it finished, so that it may seem better than it "
+            f"is.{_unseen(study)}",
             parallel(study),
         ),
         picture(
@@ -172,7 +174,8 @@ def parallel(study: StudyFacts) -> Figure | str:
     )
     if not names or len(trials) < 2:
         return (
-            f"it takes two trials with a score and a parameter that differs; there are {len(trials)} trials"
+            f"it takes two trials with a score and a parameter that differs; of such trials there is "
+            f"{len(trials) or 'none'}"
         )
     figure, axes = axes_of(3.1)
     columns = [
@@ -183,8 +186,9 @@ def parallel(study: StudyFacts) -> Figure | str:
     shares = (worth - worth.min()) / (np.ptp(worth) or 1)
     for k, trial in enumerate(trials):
         line = [column[0][k] for column in columns] + [shares[k]]
-        style = "-" if trial.state == "complete" else ":"
-        axes.plot(range(len(line)), line, style, color=mpl.colormaps["cividis_r"](shares[k]), lw=1.4)
+        is_whole = trial.state == "complete"
+        color = mpl.colormaps["cividis_r"](0.15 + 0.85 * shares[k]) if is_whole else "#888888"
+        axes.plot(range(len(line)), line, "-" if is_whole else ":", color=color, lw=1.6 if is_whole else 1.1)
     ends = [*(column[1] for column in columns), (f"{100 * worth.min():.1f}", f"{100 * worth.max():.1f}")]
     for x, (low, high) in enumerate(ends):
         axes.text(x, -0.04, _short(low), ha="center", va="top", fontsize=SMALL)
@@ -268,8 +272,8 @@ def importance(study: StudyFacts) -> Figure | str:
     if not found:
         complete = sum(trial.objective is not None for trial in study.trials)
         return (
-            f"it takes {FEWEST} trials with all their folds, and a parameter that differs between them; there are "
-            f"{complete}"
+            f"it takes {FEWEST} trials with all their folds, and a parameter that differs between them; of such trials "
+            f"this study has {complete}"
         )
     figure, axes = axes_of(0.7 + 0.3 * len(found))
     names = list(found)[::-1]
@@ -361,6 +365,14 @@ def _scatter(axes: Axes, state: str, x: list[float], y: list[float], size: float
     if x:
         color, marker, name = STATES[state]
         axes.scatter(x, y, c=color, marker=marker, s=size, label=name, zorder=3)
+
+
+def _unseen(study: StudyFacts) -> str:
+    """How many trials a figure lacks, for they have no finished fold."""
+    count = sum(study.worth(trial) is None for trial in study.trials)
+    return (
+        f" Without a finished fold, and so not here: {count} of {len(study.trials)} trials." if count else ""
+    )
 
 
 def _goal(study: StudyFacts) -> str:

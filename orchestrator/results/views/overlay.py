@@ -11,14 +11,22 @@ RED = (255, 40, 40)
 
 
 def outlined(
-    image: NDArray[np.uint8], mask: NDArray[np.bool_], truth: NDArray[np.bool_] | None = None
+    image: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    truth: NDArray[np.bool_] | None = None,
+    *,
+    colors: tuple[tuple[int, int, int], tuple[int, int, int]] = (GREEN, RED),
+    width: int | None = None,
 ) -> NDArray[np.uint8]:
-    """RGB uint8 (H, W, 3), masks bool (H, W) -> an outlined copy; green shows where both agree, too."""
+    """RGB uint8 (H, W, 3), masks bool (H, W) -> an outlined copy; that of the truth is the wider one.
+
+    colors: of truth and mask. width: of the mask's outline in pixels; None: by the size of the image.
+    """
     drawn = np.ascontiguousarray(image).copy()
-    thickness = max(1, round(min(image.shape[:2]) / 200))
+    thickness = width or max(1, round(min(image.shape[:2]) / 200))
     if truth is not None:
-        _outline(drawn, truth, GREEN, thickness + 2)
-    _outline(drawn, mask, RED, thickness)
+        _outline(drawn, truth, colors[0], thickness + 2)
+    _outline(drawn, mask, colors[1], thickness)
     return drawn
 
 

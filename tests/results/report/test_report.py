@@ -74,7 +74,7 @@ def champion() -> ChampionFacts:
         is_cross_fitted=True,
         found=(30, 32),
         left_empty=(5, 8),
-        worst=(WorstCase("near/3", 0.2, 0.05, b"\xff\xd8"), WorstCase("near/4", 0.3, 0.01)),
+        worst=(WorstCase("near/3", 0.2, 0.05), WorstCase("near/4", 0.3, 0.01)),
     )
 
 
@@ -254,7 +254,7 @@ def test_methods_say_what_was_done(study: StudyFacts):
         "five-fold-seed3",
         "9 configurations",
         "8 were trained",
-        "1 were stopped",
+        "1 was stopped",
         "41 fits",
         "Far",
     ):
