@@ -10,6 +10,7 @@ import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home, absolute
 from orchestrator.cli.console.printing import err, out, plain, print_json
+from orchestrator.cli.console.reading import tell_damage
 
 if TYPE_CHECKING:
     from orchestrator.results.report.files import Report
@@ -51,16 +52,12 @@ def report(
     """Write one page on a study, or on several: data, splits, search, champion, comparison, cost, methods.
 
     The page is one file that needs no network. With --json its numbers are printed as well, scores from 0 to 1.
-
-    Example: `orchestrator report unet-study pranet-study --out both.html --checklist claim`
     """
     from orchestrator.results.report.files import make_report
-    from orchestrator.search.store.damage import damage
 
     names, snapshots = _checked(studies or [], page, checklist or [], home.expanduser().resolve())
     for snapshot in snapshots:
-        for line in damage(snapshot):
-            err.print(line, style="bold", markup=False, highlight=False)
+        tell_damage(snapshot)
     made = make_report(snapshots)
     texts = {"latex": latex, "csv": csv, "markdown": markdown, "methods": methods}
     wanted = {made.text(kind): path for kind, path in texts.items() if path is not None}

@@ -61,6 +61,7 @@ PANELS: Mapping[str, tuple[str, ...]] = {
             "worst",
             "plot",
         ),
+        *("page", "latex", "csv", "markdown", "methods", "checklist"),
         *("sheet", "log", "overwrite", "yes", "dry_run", "prune", "max_gb"),
     ),
     "Places": ("study", "home", "cache", "tracking_uri", "storage", "venv", "folder"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from orchestrator.common.errors import BadStudy
-from orchestrator.common.names import require_entries
+from orchestrator.common.names import hint, require_entries
 from orchestrator.results.report import answers
 from orchestrator.results.report.facts import StudyFacts
 
@@ -52,7 +52,9 @@ def checklist_name(given: str) -> Name:
         return cast(Name, given)
     if given == "quaide":
         raise BadStudy("--checklist", NO_QUAIDE)
-    raise BadStudy("--checklist", f"expected {', '.join(get_args(Name))}, found {given}")
+    raise BadStudy(
+        "--checklist", f"{hint(given, get_args(Name))}expected {', '.join(get_args(Name))}, found {given}"
+    )
 
 
 def filled(name: Name, study: StudyFacts) -> list[Answer]:
