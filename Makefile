@@ -6,7 +6,7 @@ DEMO := demo
 # `newest` takes a torch that no longer runs on a V100: make install TORCH=newest
 TORCH ?= volta
 
-.PHONY: install demo docs test test-all test-netns test-slurm test-services netns-tools chaos test-newest-torch test-bounds test-ray-releases lint audit bench cluster clean
+.PHONY: install demo docs network-facts test test-all test-netns test-slurm test-services netns-tools chaos test-newest-torch test-bounds test-ray-releases lint audit bench cluster clean
 
 install: $(VENV)/.installed
 
@@ -20,6 +20,10 @@ ifeq ($(TORCH),newest)
 endif
 	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
 	@touch $@
+
+# Sizes and costs of the networks, which `orchestrator models` shows without building these; to be made after they change.
+network-facts: install
+	$(BIN)/python -c 'from orchestrator.cli.networks import write_facts; write_facts()'
 
 # The main job on drawn polyps: import, search, leaderboard, export, predict.
 demo: install

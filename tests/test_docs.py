@@ -85,11 +85,10 @@ def options(command: Any) -> set[str]:
 
 
 def leaves(command: Any) -> Iterator[Any]:
-    below = getattr(command, "commands", {})
-    for name in below:
-        yield from leaves(below[name])
-    if not below:
-        yield command
+    """The commands, with those that others stand below: the top one, and some groups, have options of their own."""
+    for below in getattr(command, "commands", {}).values():
+        yield from leaves(below)
+    yield command
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)

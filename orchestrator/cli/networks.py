@@ -1,7 +1,14 @@
-"""`orchestrator models`: the networks, their size and cost, and their parameters for search spaces."""
+"""`orchestrator models`: the networks, their size and cost, and their parameters for search spaces.
+
+To build and count all networks takes ten seconds of CPU time. models/facts.json has what was found, and is read as long
+as the source of the networks is the one it was made of: `make network-facts` makes it.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +21,16 @@ if TYPE_CHECKING:
 
 SIDES = (256, 352)  # pixels: input sides in the papers
 OUTLINE_DEPTH = 2
+MODELS = Path(__file__).parents[1] / "models"
+LISTED = (
+    "name",
+    "paper",
+    "summary",
+    "parameters",
+    "with_statistics",
+    "published",
+    "gmac",
+)  # by `models --json`
 
 app = typer.Typer(help="Networks: list them, show one.", invoke_without_command=True)
 
@@ -23,9 +40,7 @@ def models_list(context: typer.Context, as_json: AsJson = False) -> None:
     """Show every network: paper, parameters, cost, and the published size."""
     if context.invoked_subcommand is not None:
         return
-    from orchestrator import models
-
-    rows = [_facts(name) for name in models.names()]
+    rows = [{key: facts[key] for key in LISTED} for facts in all_facts().values()]
     if as_json:
         print_json(rows)
         return
@@ -47,52 +62,75 @@ def models_list(context: typer.Context, as_json: AsJson = False) -> None:
         )
     out.print(table)
     out.print(
-        "with statistics: including BatchNorm's running means and variances, as Keras and some papers count"
+        "with statistics: including BatchNorm's running means and variances, as Keras and some papers count; "
+        "GMAC: billions of multiply-accumulates for one image of so many pixels a side"
     )
 
 
 @app.command("show")
-def models_show(name: Annotated[str, typer.Argument(help="A network of `orchestrator models`.")]) -> None:
+def models_show(
+    name: Annotated[str, typer.Argument(help="A network of `orchestrator models`.")], as_json: AsJson = False
+) -> None:
     """Show a network's structure, its parameters for search spaces, and its search-space file."""
-    import inspect
-
-    from orchestrator import models
     from orchestrator.common.errors import BadSpace
     from orchestrator.common.names import hint
-    from orchestrator.models.cost import on_meta
     from orchestrator.search.space.shipped import shipped_file
 
-    if name not in models.names():
-        known = models.names()
+    known = all_facts()
+    if name not in known:
         raise BadSpace(name, f"no network is named {name!r}; {hint(name, known)}known: {', '.join(known)}")
-    network = on_meta(name)
-    facts = _facts(name, network)
-    text = inspect.getdoc(inspect.getmodule(type(network))) or models.summary(name)
-    for line in (*text.splitlines(), "", facts["paper"]):
+    facts, file = known[name], shipped_file(name)
+    if as_json:
+        print_json(facts | {"search_space": None if file is None else str(file)})
+        return
+    for line in (*facts["text"].splitlines(), "", facts["paper"]):
         out.print(line, markup=False, highlight=False)
     out.print(
-        f"\n{facts['parameters']:,} parameters, H and W multiples of {models.stride(name)}", highlight=False
+        f"\n{facts['parameters']:,} parameters, H and W multiples of {facts['stride']}", highlight=False
     )
-    for indent, label, kind, count in _outline(network):
+    for indent, label, kind, count in facts["outline"]:
         out.print(
             f"{'  ' * indent}{label:<{24 - 2 * indent}} {kind:<24} {count:>12,}",
             markup=False,
             highlight=False,
         )
     out.print("\nparameters that a search space can fix or search:")
-    for parameter in models.params(name).values():
-        kind = inspect.formatannotation(parameter.annotation).replace("typing.", "")
-        out.print(f"  {parameter.name} = {parameter.default!r}   ({kind})", markup=False, highlight=False)
-    if (file := shipped_file(name)) is not None:
+    for one in facts["options"]:
+        out.print(f"  {one['name']} = {one['default']}   ({one['type']})", markup=False, highlight=False)
+    if file is not None:
         out.print(f"\nsearch space `{name}`, {file}:\n", highlight=False)
         out.print(file.read_text(encoding="utf-8"), markup=False, highlight=False)
 
 
-def _facts(name: str, network: nn.Module | None = None) -> dict[str, Any]:
+def all_facts() -> dict[str, dict[str, Any]]:
+    """Facts of every network by its name: read where they are of this source, else counted now."""
+    try:
+        stored = json.loads((MODELS / "facts.json").read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        stored = {}
+    if stored.get("source") == source_digest():
+        return {facts["name"]: facts for facts in stored["networks"]}
+    from orchestrator import models
+
+    return {name: facts_of(name) for name in models.names()}
+
+
+def source_digest() -> str:
+    """SHA-256 of the modules of the networks, names included."""
+    digest = hashlib.sha256()
+    for file in sorted(MODELS.glob("*.py")):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes().replace(b"\r\n", b"\n") + b"\0")
+    return digest.hexdigest()
+
+
+def facts_of(name: str) -> dict[str, Any]:
+    """What is said of a network, counted on a network that is built for it."""
+    import inspect
+
     from orchestrator import models
     from orchestrator.models.cost import multiply_accumulates, on_meta, size
 
-    network = network or on_meta(name)
+    network = on_meta(name)
     counted = size(network)
     return {
         "name": name,
@@ -102,6 +140,17 @@ def _facts(name: str, network: nn.Module | None = None) -> dict[str, Any]:
         "with_statistics": counted.learnable + counted.statistics,
         "published": models.published(name),
         "gmac": {str(side): multiply_accumulates(network, side, side) / 1e9 for side in SIDES},
+        "text": inspect.getdoc(inspect.getmodule(type(network))) or models.summary(name),
+        "stride": models.stride(name),
+        "outline": _outline(network),
+        "options": [
+            {
+                "name": one.name,
+                "default": repr(one.default),
+                "type": inspect.formatannotation(one.annotation).replace("typing.", ""),
+            }
+            for one in models.params(name).values()
+        ],
     }
 
 
@@ -115,3 +164,11 @@ def _outline(network: nn.Module, depth: int = 0) -> list[tuple[int, str, str, in
             if depth + 1 < OUTLINE_DEPTH:
                 lines += _outline(child, depth + 1)
     return lines
+
+
+def write_facts() -> None:
+    """Count all networks, and keep what was found."""
+    from orchestrator import models
+
+    found = {"source": source_digest(), "networks": [facts_of(name) for name in models.names()]}
+    (MODELS / "facts.json").write_text(f"{json.dumps(found, indent=1)}\n", "utf-8")

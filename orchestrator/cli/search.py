@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.console.live import CONSOLE
+from orchestrator.cli.console.live import ASIDE, CONSOLE
 from orchestrator.cli.console.options import (
     DEFAULT_HOME,
     Address,
+    AsJson,
     Cache,
     Data,
     Device,
@@ -28,7 +29,7 @@ from orchestrator.cli.console.options import (
     Width,
     study_options,
 )
-from orchestrator.cli.console.printing import epoch_line, note, out
+from orchestrator.cli.console.printing import epoch_line, err, note, out, print_json
 from orchestrator.cli.data.splits import load_split, warn_of_lopsided
 from orchestrator.cli.doctor import refuse_what_would_fail
 from orchestrator.cli.results.leaderboard import leaderboard
@@ -56,6 +57,7 @@ def fit(
     device: Device = "auto",
     home: Home = DEFAULT_HOME,
     cache: Cache = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train one fit in this process, without Ray. Run again, it goes on from its checkpoint."""
     import torch
@@ -86,29 +88,35 @@ def fit(
     warn_of_lopsided(plan, sources)
     specs = fold_specs(configuration, plan)
     ledger = Ledger(home / "fits")
-    out.print(
+    log = err if as_json else out
+    log.print(
         f"fit {specs[fold].fit_id}: {configuration.network}, fold {fold} of {plan.name}, on {chosen}",
         highlight=False,
     )
 
     def show(row: dict[str, float]) -> bool:
-        out.print(epoch_line(row, configuration.recipe.epochs), highlight=False)
+        log.print(epoch_line(row, configuration.recipe.epochs), highlight=False)
         return True
 
     configure_process()
     loader_workers = min(8, usable_cpus() - 1) if chosen.type == "cuda" else 0
     FitJobRunner(home, cache or home / "cache", ledger)(specs[fold], chosen, loader_workers, show)
     record = ledger.read(specs[fold].fit_id)
-    _print_fit(record, configuration.masks)
+    _print_fit(record, configuration.masks, as_json=as_json)
 
 
-def _print_fit(record: FitRecord, choice: MaskChoice) -> None:
+def _print_fit(record: FitRecord, choice: MaskChoice, *, as_json: bool) -> None:
     """Scores of a fit at the mask rule that suits its own validation images best, and where it is kept."""
     from orchestrator.scoring.formatting import percent
     from orchestrator.scoring.pending_cases import scores_under
 
     masks = choice.best(record.histograms)
     scores = {name: float(values.mean()) for name, values in scores_under(record.histograms, masks).items()}
+    if as_json:
+        facts = {"fit_id": record.fit_id, "scores": scores, "threshold": masks.threshold}
+        place = {"seconds": record.seconds, "folder": str(record.folder)}
+        print_json({**facts, "best_epoch": record.best_epoch + 1, "epochs": len(record.curves), **place})
+        return
     text = "  ".join(f"{name} {percent(value)}" for name, value in scores.items())
     out.print(
         f"in percent: {text}  at threshold {masks.threshold:.3f}"
@@ -139,6 +147,7 @@ def search(
     home: Home = DEFAULT_HOME,
     cache: Cache = None,
     tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
 ) -> None:
     """Search hyperparameters; every trial is cross-validated. Run the same command again to resume.
 
@@ -174,22 +183,22 @@ def search(
         workers_per_fit=workers_per_fit,
         lanes=lanes,
         fits_per_gpu=fits_per_gpu,
-        progress=CONSOLE,
+        progress=ASIDE if as_json else CONSOLE,
         **given,
     )
-    _run(asked)
+    _run(asked, as_json=as_json)
 
 
-def _run(asked: Study) -> None:
+def _run(asked: Study, *, as_json: bool) -> None:
     """Run a study, and show its leaderboard, also where no trial can be its champion."""
     from orchestrator.api_study import NoChampion
 
     try:
         champion = asked.run()
     except NoChampion:
-        leaderboard(asked.name, home=asked.home)
+        leaderboard(asked.name, home=asked.home, as_json=as_json)
         raise
-    leaderboard(asked.name, home=asked.home)
+    leaderboard(asked.name, home=asked.home, as_json=as_json)
     if champion is None:
         note(
             "the hours were over before the finalists were re-evaluated, so no champion is named yet; the same "

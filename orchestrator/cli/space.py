@@ -2,26 +2,59 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from orchestrator.cli.console.options import AsJson, SpaceFile
 from orchestrator.cli.console.printing import out, print_json
+
+if TYPE_CHECKING:
+    from orchestrator.search.space.space import SearchSpace
+
+NETWORK = "network"
 
 app = typer.Typer(help="Search-space files: check, describe.", no_args_is_help=True)
 
 
 @app.command("check")
-def space_check(file: Path) -> None:
-    """Check a search-space file and build every network in it."""
+def space_check(file: SpaceFile, as_json: AsJson = False) -> None:
+    """Check a search-space file and build every network in it; show what is searched, swept and fixed."""
     from orchestrator.search.space.builds import check_builds
     from orchestrator.search.space.space_file import load_space
 
     space = load_space(file)
     check_builds(space)
-    out.print(f"{file}: valid; network {', '.join(space.networks)}")
+    if as_json:
+        print_json(_facts(space))
+        return
+    out.print(f"{file}: valid; network {', '.join(space.networks)}", markup=False, highlight=False)
+    out.print("searched:" if space.search else "nothing is searched: every trial is the baseline")
     for name, distribution in space.search.items():
-        out.print(f"  {name:>16}  {distribution}  (baseline {space.baseline.get(name)})", highlight=False)
+        _line(name, f"{distribution}  (baseline {space.baseline.get(name)})")
+    if space.sweeps:
+        out.print("chosen on validation images after training, at no cost:")
+    for name, (low, high) in space.sweeps.items():
+        _line(name, f"{low:g} to {high:g}")
+    if fixed := {name: value for name, value in space.fixed.items() if name != NETWORK}:
+        out.print("fixed; what a file does not name has its default:")
+    for name, value in fixed.items():
+        _line(name, str(value))
+
+
+def _line(name: str, text: str) -> None:
+    out.print(f"  {name:>20}  {text}", markup=False, highlight=False)
+
+
+def _facts(space: SearchSpace) -> dict[str, Any]:
+    return {
+        "networks": list(space.networks),
+        "searched": {name: str(distribution) for name, distribution in space.search.items()},
+        "swept": {name: list(ends) for name, ends in space.sweeps.items()},
+        "fixed": dict(space.fixed),
+        "baseline": space.baseline_params(),
+        "digest": space.digest,
+    }
 
 
 @app.command("schema")

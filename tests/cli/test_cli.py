@@ -518,3 +518,30 @@ def test_a_damaged_dataset_is_named_with_what_mends_it(run, tmp_path, monkeypatc
     DAMAGES[kind](file)
     done = run("data show drawn")
     assert done.code == 2 and str(file) in done.err and "restore it from a copy, or move" in done.err
+
+
+def test_space_check_shows_what_is_swept_and_what_is_fixed(run: Run):
+    text = run("space check unet").out
+    assert (
+        "threshold  0.05 to 0.95" in text and "epochs  120" in text and "learning_rate  1e-05 to 0.01" in text
+    )
+    plain = run("space check unet --json").json
+    assert plain["swept"] == {"threshold": [0.05, 0.95]} and plain["fixed"]["epochs"] == 120
+
+
+@pytest.mark.parametrize(
+    ("line", "keys"),
+    [
+        ("data check drawn --json", {"name", "cases", "fingerprint"}),
+        ("data draw more --cases 2 --size 32 --json", {"folder", "cases", "groups"}),
+        ("data preview drawn --cases 1 --size 32 --json", {"file", "pipelines"}),
+        ("models show unet --json", {"parameters", "outline", "options", "search_space"}),
+        (
+            "fit tiny.toml --data drawn --no-near-duplicates --splits k-fold:2 --device cpu --set epochs=1 --json",
+            {"fit_id", "scores", "threshold", "folder"},
+        ),
+    ],
+)
+def test_json_is_all_that_stands_on_stdout(run: Run, line: str, keys: set[str]):
+    done = run(line)
+    assert done.code == 0 and keys <= done.json.keys(), done.err

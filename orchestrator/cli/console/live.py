@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.console.printing import bar, note, out
+from orchestrator.cli.console.printing import bar, err, note, out
 from orchestrator.common.display import Display
 from orchestrator.scoring.formatting import percent
 
@@ -90,6 +90,9 @@ def _now_and_then(say: Callable[[str], None], every_s: float) -> Callable[[Statu
 
 
 CONSOLE = Display(note, bar, study_view, lambda line: out.print(line, highlight=False))
+
+# The same on stderr, where JSON on stdout is read by a program.
+ASIDE = Display(note, bar, lambda: study_view(console=err), note)
 
 
 def progress_line(status: Status) -> str:

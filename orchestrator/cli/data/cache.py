@@ -73,6 +73,7 @@ def data_preview(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the fit's recipe.")] = 0,
     path: Annotated[Path, typer.Option("--out", help="PNG file to write.")] = Path("preview.png"),
     home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
 ) -> None:
     """Draw a sheet of augmented cases with the outlines of their masks, after the original frames."""
     from orchestrator.common.errors import BadData, BadSpace
@@ -103,9 +104,13 @@ def data_preview(
     dataset = load_dataset(home.expanduser().resolve(), name)
     shown = [one for one in known if one != "none"] if augmentation == "all" else [augmentation]
     write_atomically(path, png(sheet(spread(dataset.cases, cases), shown, size, epoch - 1, seed)), sync=False)
+    num_cases = min(cases, len(dataset.cases))
+    if as_json:
+        print_json({"file": str(path), "cases": num_cases, "size": size, "pipelines": shown})
+        return
     for one in shown:
         out.print(f"{one.partition(':')[0]:>16}  {summary(one)}", markup=False, highlight=False)
-    out.print(f"{path}: {min(cases, len(dataset.cases))} cases at {size} pixels", highlight=False)
+    out.print(f"{path}: {num_cases} cases at {size} pixels", highlight=False)
 
 
 def no_png(option: str, path: Path) -> list[str]:

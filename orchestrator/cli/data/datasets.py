@@ -120,6 +120,7 @@ def data_add(
     devices: Devices = None,
     citation: Citation = None,
     home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
 ) -> None:
     """Import images and masks by content, and check every pair; either all pairs are valid or nothing is imported.
 
@@ -165,7 +166,10 @@ def data_add(
         )
     if statements:
         state(dataset.folder, statements)
-    _print_added(dataset)
+    if as_json:
+        print_json(_facts(dataset))
+    else:
+        _print_added(dataset)
 
 
 def _print_added(dataset: Dataset) -> None:
@@ -211,7 +215,7 @@ def data_show(name: str, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> 
 
 
 @app.command("check")
-def data_check(name: str, home: Home = DEFAULT_HOME) -> None:
+def data_check(name: str, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Read every file of a dataset again; exit code 2 if one is damaged or changed."""
     from orchestrator.common.errors import BadData
     from orchestrator.data.cases import load_dataset
@@ -221,7 +225,12 @@ def data_check(name: str, home: Home = DEFAULT_HOME) -> None:
     problems = check_dataset(dataset)
     if problems:
         raise BadData(name, problems)
-    out.print(f"{name}: all {len(dataset.cases)} pairs are unchanged")
+    if as_json:
+        print_json(
+            {"name": name, "cases": len(dataset.cases), "fingerprint": dataset.fingerprint, "problems": []}
+        )
+    else:
+        out.print(f"{name}: all {len(dataset.cases)} pairs are unchanged")
 
 
 @app.command("draw")
@@ -230,7 +239,8 @@ def data_draw(
     cases: Annotated[int, typer.Option(min=1, help="Number of frames.")] = 120,
     size: Annotated[int, typer.Option(min=32, help="Height in pixels.")] = 160,
     centers: Annotated[int, typer.Option(min=1, help="Hospitals that differ in color and scale.")] = 3,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Other frames for another seed.")] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Draw colonoscopy-like frames with polyps, to try everything without real data."""
     from orchestrator.data.phantom import draw_dataset
@@ -239,6 +249,9 @@ def data_draw(
         draw_dataset(
             path, num_cases=cases, size=size, num_centers=centers, seed=seed, on_progress=on_progress
         )
+    if as_json:
+        print_json({"folder": str(path), "cases": cases, "groups": str(path / "groups.csv")})
+        return
     out.print(f"{path}: {cases} frames; import them with --groups {path / 'groups.csv'} --allow-empty")
 
 
