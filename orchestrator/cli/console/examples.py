@@ -17,6 +17,7 @@ EXAMPLES = {
     "ui": "orchestrator ui my-study",
     "verify": "orchestrator export verify champion",
     "data_add": "orchestrator data add Kvasir-SEG kvasir-seg.zip",
+    "data_describe": "orchestrator data describe Kvasir-SEG --licence 'research and education only'",
     "data_list": "orchestrator data list --json",
     "data_show": "orchestrator data show Kvasir-SEG",
     "data_check": "orchestrator data check Kvasir-SEG",

@@ -30,7 +30,10 @@ PANELS: Mapping[str, tuple[str, ...]] = {
         *("part", "images", "masks", "pattern", "allow_empty", "mask_colors", "mask_values", "mask_classes"),
         *("invert_masks", "exif", "without_mask", "skip_bad", "groups", "group_column", "center_column"),
     ),
-    "Frames that are drawn": ("augmentation", "size", "cases", "epoch", "centers"),
+    "Frames that are drawn": ("augmentation", "size", "cases", "epoch", "data_draw.centers"),
+    "What is known of the data": (
+        *("licence", "origin", "annotators", "dates", "inclusion", "centers", "devices", "citation"),
+    ),
     "Jobs": ("list_", "attach", "stop", "detach", "on_interrupt"),
     "Machine": (
         *("address", "device", "workers_per_fit", "fits_per_gpu", "lanes", "gpus", "price", "nodes", "cpus"),
@@ -120,7 +123,9 @@ def _dress(command: TyperCommand | TyperGroup) -> None:
         command.help = IN_PARAGRAPH.sub(" ", command.help)
     for param in command.params:
         if isinstance(param, TyperOption) and param.rich_help_panel is None:
-            param.rich_help_panel = PANEL_OF.get(param.name or "", REST)
+            param.rich_help_panel = PANEL_OF.get(f"{name}.{param.name}") or PANEL_OF.get(
+                param.name or "", REST
+            )
             param.metavar = param.metavar if param.metavar is not None else _short_type(param)
         completed: Callable[..., Any] | None = COMPLETED.get(param.name or "")
         if completed is not None and param._custom_shell_complete is None:
