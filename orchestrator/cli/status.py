@@ -56,7 +56,7 @@ def _watch(found: StudyStore, now: Status) -> None:
 
     with Live(console=out, transient=True, auto_refresh=False) as live:
         while now.state not in OVER:
-            live.update(picture(now, out, out.height - 8), refresh=True)
+            live.update(picture(now, out, out.height - 9), refresh=True)
             time.sleep(1)
             now = status_of(found)
     _show(now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -88,6 +89,8 @@ def cluster(machine: Machine) -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the ledger records what Tune would log
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's new output prints even at verbose=0
+    if not sys.stderr.isatty():
+        os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # no terminal commands in a log file
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # ours drains the lanes first
     for name, value in KEEP_FREED_MEMORY.items():  # for the workers of a Ray started here
         os.environ.setdefault(name, value)

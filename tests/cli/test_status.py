@@ -86,9 +86,12 @@ def test_the_picture_shows_trials_by_rank_with_their_folds():
     ]
     assert "stopped 65.00 on 1/3" in lines[5] and "60.00" not in "".join(lines)
     assert "running 12/60 val 71.3" in lines[3] and "learning_rate 0.00123" in lines[3]
-    assert lines[6].startswith("best trial 3: 81.23, cross-fitted 80.49 (79.00 to 83.00) over 3 fold(s)")
-    assert "3 of 4 lanes busy, 2 fits wait, 0.5 epochs/s, 123 images/s" in lines[7]
-    assert lines[8].startswith("about 1 h 30 min left (20 fits:")
+    assert lines[6] == "folds: ● done  ◐ in training  ○ next  × stopped  · not yet"
+    assert lines[7].startswith(
+        "best trial 3: dice 81.23 over 3 folds, cross-fitted 80.49 (95 % 79.00 to 83.00)"
+    )
+    assert "3 of 4 lanes busy, 2 fits waiting, 0.5 epochs/s, 123 images/s" in lines[8]
+    assert lines[9].startswith("about 1 h 30 min left (20 fits:")
 
 
 @pytest.mark.parametrize("width", [120, 40, 12])
@@ -105,12 +108,12 @@ def test_a_score_by_another_objective_is_not_called_dice():
     lines = drawn(terminal(), replace(of_worst, best=Best(3, 0.7, None, 3)))
     assert lines[1].split()[:4] == ["trial", "worst-fold", "dice", "dice"]
     assert lines[2].split()[:3] == ["3", "70.00", "81.23"]
-    assert lines[3].startswith("best trial 3: worst-fold dice 70.00 over")
+    assert lines[4].startswith("best trial 3: worst-fold dice 70.00 over")
 
 
 def test_a_study_that_is_over_names_its_champion_by_both_scorings():
     over = replace(STATUS, state="ended", champion=Named(1, 0.8, 0.79))
-    assert "champion trial 1: 80.00 in the search, 79.00 re-evaluated" in progress_line(over)
+    assert "champion trial 1: dice 80.00 in the search, 79.00 re-evaluated" in progress_line(over)
     assert "80.00 in the search;" in progress_line(replace(over, champion=Named(1, 0.8)))
 
 
@@ -128,7 +131,9 @@ def test_the_line_of_a_log_tells_the_same():
     assert "1.5 GPU-hours" in line and "0.1 lane-hours" in progress_line(
         replace(STATUS, gpu_hours=0.1, gpus_per_lane=0.0)
     )
-    assert "best trial 3: 81.23" in line and "about 1 h 30 min left" in line and "until 40 trials" in line
+    assert (
+        "best trial 3: dice 81.23" in line and "about 1 h 30 min left" in line and "until 40 trials" in line
+    )
 
 
 def test_a_log_says_at_once_that_others_hold_the_cluster_and_does_not_repeat_it(capsys):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Seconds between two lines of progress in a log file.
 LOG_EVERY_S = 300.0
 MARKS = {"done": "●", "running": "◐", "queued": "○", "cut": "×", "none": "·"}
+MEANING = {"done": "done", "running": "in training", "queued": "next", "cut": "stopped", "none": "not yet"}
 PLAIN_MARKS = {"done": "#", "running": ">", "queued": "o", "cut": "x", "none": "."}
 COLORS = {
     "running": "cyan",
@@ -67,7 +68,7 @@ def study_view(
         yield say, _now_and_then(say, every_s)
         return
     with Live(console=console, transient=True, auto_refresh=False) as live:
-        yield say, lambda status: live.update(picture(status, console, console.height - 8), refresh=True)
+        yield say, lambda status: live.update(picture(status, console, console.height - 9), refresh=True)
 
 
 def _draws_in_notebook(console: Console) -> bool:
@@ -100,7 +101,10 @@ def progress_line(status: Status) -> str:
     count = Counter[str](trial.state for trial in status.trials)
     count.update({str(state): number for state, number in status.others.items()})
     trials = ", ".join(f"{count[state]} {state}" for state in COLORS if count[state])
-    parts = [f"{status.num_trials} trials ({trials})" if trials else "no trial yet", *_counts(status)]
+    parts = [
+        f"{_number(status.num_trials, 'trial')} ({trials})" if trials else "no trial yet",
+        *_counts(status),
+    ]
     return "; ".join([*parts, _best(status), _left(status)])
 
 
@@ -113,7 +117,7 @@ def picture(status: Status, console: Console, rows: int | None = None) -> Group:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     num_folds = max((len(trial.folds) for trial in shown), default=0)
     other = [] if status.objective == "dice" else [status.objective]
-    for name in ("trial", *other, "dice", "folds", "", "configuration"):
+    for name in ("trial", *other, "dice", "folds", "state", "configuration"):
         side: Literal["left", "right"] = "right" if name in ("trial", "dice", *other) else "left"
         width = num_folds if name == "folds" else None
         table.add_column(name, justify=side, no_wrap=True, min_width=width, overflow=too_long)
@@ -132,12 +136,18 @@ def picture(status: Status, console: Console, rows: int | None = None) -> Group:
         )
     hidden = status.num_trials - len(shown)
     lines = [f"and {hidden} more"] if hidden else []
-    lines += [_best(status), ", ".join(_counts(status)), _left(status)]
+    lines += [_legend(shown, marks), _best(status), ", ".join(_counts(status)), _left(status)]
     return Group(
         Text(f"{status.study}: {WORDS[status.state]}  {clock(status.seconds)}", style="bold"),
         table,
         *(Text(line, overflow=too_long, no_wrap=True) for line in lines),
     )
+
+
+def _legend(shown: Sequence[TrialView], marks: dict[str, str]) -> str:
+    """What the marks of folds are, those that are shown."""
+    seen = {mark for trial in shown for mark in _folds(trial, marks).plain}
+    return "folds: " + "  ".join(f"{mark} {MEANING[state]}" for state, mark in marks.items() if mark in seen)
 
 
 def _most_telling(trials: Sequence[TrialView], room: int) -> list[TrialView]:
@@ -177,33 +187,40 @@ def _percent(value: float | None) -> str:
 
 def _best(status: Status) -> str:
     front = f"; Pareto front: {', '.join(map(str, status.front))}" if status.front else ""
-    what = "" if status.objective == "dice" else f"{status.objective} "
+    what = f"{status.objective} "
     if (named := status.champion) is not None:
         again = "" if named.fresh is None else f", {percent(named.fresh)} re-evaluated"
         return f"champion trial {named.number}: {what}{percent(named.dice)} in the search{again}{front}"
     if (best := status.best) is None:
         return "no finished fold yet"
-    low_high = f" ({percent(best.interval[0])} to {percent(best.interval[1])})" if best.interval else ""
+    low_high = f" (95 % {percent(best.interval[0])} to {percent(best.interval[1])})" if best.interval else ""
     fair = "" if best.cross_fitted is None else f", cross-fitted {percent(best.cross_fitted)}"
-    return f"best trial {best.number}: {what}{percent(best.dice)}{fair}{low_high} over {best.num_folds} fold(s){front}"
+    folds = "1 fold" if best.num_folds == 1 else f"{best.num_folds} folds"
+    return f"best trial {best.number}: {what}{percent(best.dice)} over {folds}{fair}{low_high}{front}"
 
 
 def _counts(status: Status) -> list[str]:
     lanes = status.lanes
     unit = "GPU-hours" if status.gpus_per_lane else "lane-hours"
-    parts = [f"{status.fits_done} fits, {status.epochs_done} epochs, {status.gpu_hours:.3g} {unit}"]
+    parts = [
+        f"{_number(status.fits_done, 'fit')}, {_number(status.epochs_done, 'epoch')}, {status.gpu_hours:.3g} {unit}"
+    ]
     if lanes.crowded:
         parts.append(
             f"no lane could start: other jobs hold the resources of the cluster; {lanes.queued} fits wait"
         )
     elif lanes.room:
-        waiting = f", {lanes.queued} fits wait" if lanes.queued else ""
+        waiting = f", {_number(lanes.queued, 'fit')} waiting" if lanes.queued else ""
         parts.append(f"{lanes.busy} of {lanes.up} lanes busy{waiting}")
     if status.epochs_per_second:
         parts.append(f"{status.epochs_per_second:.3g} epochs/s")
     if status.images_per_second:
         parts.append(f"{status.images_per_second:.0f} images/s")
     return parts
+
+
+def _number(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def _left(status: Status) -> str:

@@ -18,14 +18,14 @@ from orchestrator.common.errors import BadData
 from orchestrator.scoring.formatting import percent
 
 LOG_WIDTH = 140  # a log file has no width; tables need one, and COLUMNS may say it
-SECONDS_A_LINE = 60  # of progress, in a log file
+SECONDS_A_LINE = 10  # of progress, in a log file
 out = Console(soft_wrap=True, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else LOG_WIDTH)
 err = Console(stderr=True, soft_wrap=True)
 
 
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal; in a log file, a line per minute with the remaining time."""
+    """A progress bar on a terminal; in a log file, a line every ten seconds with the remaining time."""
     if not err.is_terminal:
         yield LogLines(title)
         return
@@ -44,7 +44,7 @@ def plain(text: str) -> str:
 
 
 class LogLines:
-    """Progress in a log file; nothing is printed for work that takes less than a minute."""
+    """Progress in a log file; nothing is printed for work that takes a few seconds."""
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -55,8 +55,9 @@ class LogLines:
         if now - self.last < SECONDS_A_LINE or not 0 < done < total:
             return
         self.last = now
-        minutes = (now - self.began) / done * (total - done) / 60
-        note(f"{self.title}: {done:,} of {total:,}, about {max(1, round(minutes))} min left")
+        seconds = (now - self.began) / done * (total - done)
+        left = f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
+        note(f"{self.title}: {done:,} of {total:,}, about {left} left")
 
 
 def note(line: str) -> None:

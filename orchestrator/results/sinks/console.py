@@ -65,7 +65,7 @@ class ConsoleSink(ResultSink):
         self._fold(number, self.folds[fold], record, masks)
 
     def fold_reevaluated(self, number: int, record: FitRecord, masks: MaskChoice) -> None:
-        self._fold(number, record.spec.fold, record, masks)
+        self._fold(number, record.spec.fold.replace("again", "re-evaluation fold", 1), record, masks)
 
     def judged(self, number: int, verdict: Verdict) -> None:
         """Pauses alone are printed: a trial that goes on or is over prints other lines."""

@@ -100,15 +100,15 @@ class Paired(Rule):
                 "stop", f"{says}: worse, p = {found.p_value:.2g} < {limit:.2g}.", incumbent, numbers
             )
         if chance < self.least_chance:
-            reason = f"{says}: a gain above {100 * self.gain:.2g} points has a chance of {chance:.0%} only."
+            reason = f"{says}: it is better by {100 * self.gain:.2g} points or more with a chance of {chance:.0%} only."
             return Verdict("pause", reason, incumbent, numbers)
         if board.folds(number) == 1:
             rank, places = _rank(board, number, 1, self.reduction)
             numbers |= {"rank": rank, "places": places}
             if rank > places:
-                reason = f"{says}: number {rank} of those with one fold, where {places} may go on."
+                reason = f"{says}: rank {rank} of the trials with one fold, of which {places} get another one for now."
                 return Verdict("pause", reason, incumbent, numbers)
-        return Verdict("go", f"{says}: a gain has a chance of {chance:.0%}.", incumbent, numbers)
+        return Verdict("go", f"{says}: it is better with a chance of {chance:.0%}.", incumbent, numbers)
 
     def recall(self, board: PairedScores, paused: Collection[int], new_wanted: bool) -> int | None:
         if not new_wanted:
@@ -155,7 +155,7 @@ class Asha(Rule):
             return Verdict("go", f"Between rungs, with {folds} folds.")
         rank, places = _rank(board, number, folds, self.reduction)
         numbers = {"rank": float(rank), "places": float(places), "folds": float(folds)}
-        reason = f"Number {rank} at {folds} folds, where {places} may go on."
+        reason = f"Rank {rank} of the trials with {folds} folds, of which {places} get more for now."
         return Verdict("go" if rank <= places else "pause", reason, None, numbers)
 
     @property
