@@ -6,7 +6,7 @@ DEMO := demo
 # `newest` takes a torch that no longer runs on a V100: make install TORCH=newest
 TORCH ?= volta
 
-.PHONY: install demo docs network-facts test test-all test-netns test-slurm test-services netns-tools chaos test-newest-torch test-bounds test-ray-releases lint audit bench cluster clean
+.PHONY: install demo docs network-facts test test-all test-browser test-netns test-slurm test-services netns-tools chaos test-newest-torch test-bounds test-ray-releases lint audit bench cluster clean
 
 install: $(VENV)/.installed
 
@@ -33,10 +33,14 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow and not netns and not services and not slurm" --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not browser and not netns and not services and not slurm" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-all: install
-	$(BIN)/python -m pytest -m "not netns and not services and not slurm"
+	$(BIN)/python -m pytest -m "not browser and not netns and not services and not slurm"
+
+# MLflow's pages in a headless Chromium; leaves screenshots in build/screenshots.
+test-browser: install
+	$(BIN)/python -m pytest -m browser tests/results/mlflow
 
 # Ray over nodes in network namespaces, and every fault that is injected into a search; as root.
 # `make chaos FAULTS="worker cut" SEED=7 ROUNDS=3` injects faults at other moments.
@@ -81,7 +85,7 @@ test-bounds:
 	for bound in $(BOUNDS); do \
 	  $(PYTHON) tests/support/bounds.py $$bound > build/constraints-$$bound.txt && $(PYTHON) -m venv .venv-bounds/$$bound && \
 	  .venv-bounds/$$bound/bin/python -m pip install --quiet --editable '.[dev]' -c build/constraints-$$bound.txt && \
-	  .venv-bounds/$$bound/bin/python -m pytest -m "not slow and not netns and not services and not slurm" $(BOUNDS_WARNINGS) $(BOUNDS_TESTS) || exit 1; \
+	  .venv-bounds/$$bound/bin/python -m pytest -m "not slow and not browser and not netns and not services and not slurm" $(BOUNDS_WARNINGS) $(BOUNDS_TESTS) || exit 1; \
 	done
 
 # The tests that start Ray, under every minor release from 2.55 on, with token authentication on and off.

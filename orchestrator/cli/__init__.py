@@ -32,6 +32,7 @@ from orchestrator.cli import (
     status,
     submit,
     sync,
+    ui,
 )
 from orchestrator.cli.console.help import Commands
 from orchestrator.cli.console.printing import err, plain
@@ -73,6 +74,7 @@ for command in (
     search.search,
     status.status,
     sync.sync,
+    ui.ui,
     leaderboard.leaderboard,
     best.best,
     report.report,

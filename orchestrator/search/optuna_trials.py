@@ -7,7 +7,7 @@ interrupted study asks for the same configurations as one that nothing interrupt
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -20,8 +20,8 @@ from orchestrator.search.samplers.stopping_rule import Shown
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.training.recipe import FitSpec
 
-# What Optuna shows beside the value of a stopped trial.
-IMPUTED = "the value is what the race makes of a trial without all its folds; it is no score"
+# What Optuna shows beside the number that a sampler is shown of a stopped trial.
+IMPUTED = "what the race makes of a trial without all its folds; it is no score"
 
 
 class OptunaTrials:
@@ -90,10 +90,11 @@ class OptunaTrials:
     def complete(self, number: int) -> None:
         """Close a trial with the values of all objectives."""
         self._keep_excess(number)
+        self._keep_folds(number)
         self._close(number, values=self.state.values(number))
 
     def stop(self, number: int, reason: str) -> None:
-        """Close a trial as pruned, with the score on its folds and an imputed value."""
+        """Close a trial as pruned, with the score on its folds; what the race takes it to be worth is named imputed."""
         trial = self._open_trial(number)
         trial.set_user_attr("stopped", reason)
         self._keep_excess(number)
@@ -102,9 +103,9 @@ class OptunaTrials:
             trial.set_user_attr("shown", str(shown))
             for name, known in shown.metrics().items():
                 trial.set_user_attr(name, known)
-        if value is not None and len(self.study.directions) == 1:
-            trial.set_user_attr("imputed", IMPUTED)
-            trial.report(value, step=len(self.state.finished(number)))
+        if value is not None:
+            trial.set_user_attr("imputed", f"{value:.4f}, {IMPUTED}")
+        self._keep_folds(number)
         self._close(number, state=TrialState.PRUNED)
 
     def fail(self, number: int) -> str | None:
@@ -160,6 +161,31 @@ class OptunaTrials:
         for limit, excess in self.state.excess(number).items():
             if limit not in trial.constraints:
                 trial.set_constraint(limit, excess)
+
+    def _keep_folds(self, number: int) -> None:
+        """Keep what Optuna's dashboard shows of a trial: Dice of each fold by its masks, and as intermediate values the
+        mean over the images of the first folds, of one more at each step; the last one of a stopped trial is its value.
+        """
+        if (shown := self.state.shown(number)) is None:
+            return
+        trial, (folds, score) = self._open_trial(number), shown
+        dice = dict(zip(folds, score.fold_dice, strict=True))
+        trial.set_user_attr("fold_dice", {self.state.plan.folds[fold].name: dice[fold] for fold in folds})
+        trial.set_user_attr("mlflow_run", f"trial-{number:03d}")
+        if len(self.study.directions) > 1 or not self.state.objective.is_mean:
+            return  # Optuna takes intermediate values of one objective alone
+        known = self.stored(number).intermediate_values
+        for step, mean in enumerate(self._means(dice), start=1):
+            if step not in known:
+                trial.report(mean, step)
+
+    def _means(self, dice: Mapping[int, float]) -> Iterator[float]:
+        """The mean Dice over the images of the first fold, of the first two, and so on."""
+        total = images = 0.0
+        for fold, value in dice.items():
+            num_images = len(self.state.plan.folds[fold].val)
+            total, images = total + num_images * value, images + num_images
+            yield total / images
 
     def _draw(self) -> Proposal | None:
         if self.num_begun <= len(self.warm_start_configurations):

@@ -117,7 +117,7 @@ def test_an_imputed_value_is_called_so_and_nowhere_dice(stopped: Stopped):
 def test_nothing_went_wrong_with_a_stopped_trial_so_no_tag_says_error(stopped: Stopped):
     tags = stopped.run.data.tags
     assert tags["stopped_because"] == stopped.trial.error and "error" not in tags
-    assert (tags["state"], stopped.run.info.status) == ("stopped", "KILLED")
+    assert (tags["state"], stopped.run.info.status) == ("stopped", "FINISHED")
 
 
 def test_the_dice_of_a_fold_at_its_own_best_threshold_is_named_so(stopped: Stopped):

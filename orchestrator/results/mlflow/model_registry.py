@@ -19,7 +19,7 @@ from orchestrator.results.export.exported_network import Network
 from orchestrator.results.export.model_card import what_it_says
 from orchestrator.results.mlflow.client import connect
 from orchestrator.results.mlflow.network_run import answering
-from orchestrator.results.mlflow.runs import MAX_DIGEST
+from orchestrator.results.mlflow.run_log import MAX_DIGEST, apart
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -196,16 +196,16 @@ def _log_scores(client: MlflowClient, run_id: str, model_id: str, network: Netwo
     """Log the scores of the run for the model as well, each with the dataset that it was measured on."""
     from mlflow.entities import Metric
 
-    metrics = []
+    metrics, params = [], client.get_run(run_id).data.params
     for name, value in network.metrics.items():
         dataset, fingerprint = network.of_dataset.get(name, (None, None))
+        name = apart(name, params)
         metrics.append(
             Metric(
                 name,
                 value,
-                timestamp=client.get_metric_history(run_id, name)[
-                    -1
-                ].timestamp,  # the same point, not another
+                # The same point of the run, not another one.
+                timestamp=client.get_metric_history(run_id, name)[-1].timestamp,
                 step=0,
                 model_id=model_id,
                 dataset_name=dataset,

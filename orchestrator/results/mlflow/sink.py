@@ -14,6 +14,7 @@ from orchestrator.results.mlflow.runs import StudyRuns
 from orchestrator.results.mlflow.summary import summary_of
 from orchestrator.results.mlflow.sync import Draw, StudySync
 from orchestrator.results.mlflow.tags import study_tags
+from orchestrator.results.mlflow.ui.moved_home import mend_moved_home
 from orchestrator.results.provenance import write_environment
 from orchestrator.results.sinks.replay import PERIOD_S, RETRY_S, ReplaySink
 from orchestrator.results.views.trial_pictures import trial_pictures
@@ -121,6 +122,12 @@ class MlflowSink(ReplaySink):
         return f"{type(error).__name__}: {error}" if is_known else super().known_problem(error)
 
     def _connect(self) -> StudyRuns:
+        if self.artifacts is not None and (moved := mend_moved_home(self.store.home)) is not None:
+            logger.warning(
+                "%s was at %s when MLflow was last written: %d addresses of pictures and models are mended",
+                self.store.home,
+                *moved,
+            )
         tags = study_tags(self.store, self.replay.records.plan)
         return StudyRuns(connect(self.uri), self.store.name, self.artifacts, tags)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from orchestrator.results.export.exported_network import outside_metrics, training_facts
 from orchestrator.results.sinks.records import fold_label
 from orchestrator.search.goals.objective import Objective
+from orchestrator.search.records.status import read_status
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial, champion_fit, finished_score
 from orchestrator.selection.nested import nested_of
@@ -20,9 +21,10 @@ class Late:
 
     metrics: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    note: str | None = None  # its description, in Markdown
 
     def __or__(self, other: Late) -> Late:
-        return Late(self.metrics | other.metrics, self.tags | other.tags)
+        return Late(self.metrics | other.metrics, self.tags | other.tags, other.note or self.note)
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,14 @@ class ChampionFold:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """The champion, and why it is that one, in sentences."""
+
+    champion: StudyTrial
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Summary:
     """The end of a study."""
 
@@ -44,6 +54,8 @@ class Summary:
     fold: ChampionFold | None = None
     tags: dict[str, str] = field(default_factory=dict)  # of the study's own run
     metrics: dict[str, float] = field(default_factory=dict)  # of the study's own run
+    end: Chosen | None = None  # None: no trial can be champion
+    ended: str | None = None  # why no new trial was begun
 
 
 def summary_of(store: StudyStore, champion: StudyTrial | None) -> Summary:
@@ -62,7 +74,9 @@ def summary_of(store: StudyStore, champion: StudyTrial | None) -> Summary:
     for one in selection.again:
         again = Late(reevaluation_metrics(one, now.objective), {"scored_again": "true"})
         late[one.trial] = late.get(one.trial, Late()) | again
-    chosen = Late(outside | selection.metrics(), {"champion": "true"} | scored_by | selection.tags())
+    reasons = tuple(selection.sentences())
+    note = "\n\n".join((f"**Champion** of study `{store.name}`.", *reasons))
+    chosen = Late(outside | selection.metrics(), {"champion": "true"} | scored_by | selection.tags(), note)
     late[champion.number] = late.get(champion.number, Late()) | chosen
     nested = nested_of(store)
     rescored = reevaluation_metrics(selection.again[0], now.objective) if selection.again else {}
@@ -77,7 +91,17 @@ def summary_of(store: StudyStore, champion: StudyTrial | None) -> Summary:
             **rescored,
             **(nested.metrics() if nested is not None else {}),
         },
+        end=Chosen(champion, reasons),
+        ended=end_of(store),
     )
+
+
+def end_of(store: StudyStore) -> str | None:
+    """Why no new trial was begun; None where nothing says so."""
+    status, end = read_status(store.status_file), store.ledger.trials.end()
+    if status is not None and status.end is not None:
+        return status.end
+    return None if end is None else str(end["why"])
 
 
 def reevaluation_metrics(one: Reevaluated, objective: Objective) -> dict[str, float]:

@@ -8,28 +8,40 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 
 from orchestrator.common.redaction import without_secrets
 from orchestrator.data.cases import Case
 from orchestrator.results.export.exported_network import fold_scores
 from orchestrator.results.mlflow.client import is_refusal
+from orchestrator.results.mlflow.parameters import (
+    fit_datasets,
+    fit_params,
+    source_tags,
+    study_params,
+    trial_params,
+)
 from orchestrator.results.mlflow.runs import StudyRuns
 from orchestrator.results.mlflow.summary import Summary
 from orchestrator.results.mlflow.tags import dataset_use
+from orchestrator.results.mlflow.ui.notes import champion_note, experiment_note, study_note, trial_note
+from orchestrator.results.mlflow.ui.views import TRAINING, view_tags
 from orchestrator.results.provenance import environment_file
-from orchestrator.results.sinks.measures import own_scores, trial_metrics
+from orchestrator.results.sinks.measures import own_scores
 from orchestrator.results.sinks.records import FinishedFit, KnownTrial, StudyRecords, fold_label
 from orchestrator.results.views.trial_pictures import trial_pictures
 from orchestrator.search.records.cut_fits import CutFit
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.status import read_status
-from orchestrator.search.records.trial_score import TrialScore
+from orchestrator.search.records.trial_score import TrialScore, fold_specs
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial
 
 logger = logging.getLogger(__name__)
+# MLflow's kind of experiments whose runs train models, not agents.
+EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
 VERDICT = ("action", "reason", "against", "numbers")
 # A trial that is complete, its score and the cases by id -> file name -> PNG.
 Draw = Callable[[StudyTrial, TrialScore, Mapping[str, Case]], dict[str, bytes]]
@@ -46,6 +58,7 @@ class StudySync:
         self.written: dict[int, tuple[str, int]] = {}  # trial that is over -> state, and its fits on record
         self._fits: set[tuple[int, str]] = set()  # trial and fit: its run is complete
         self._cut: set[tuple[int, str]] = set()
+        self._source: dict[str, str] = {}  # tags
 
     @property
     def num_missing(self) -> int:
@@ -61,6 +74,7 @@ class StudySync:
 
         `in_flight`: epochs of fits that are not finished; `is_running`: the search goes on.
         """
+        self._source = source_tags(self.study.folder)
         self._study(runs, is_running)
         for known in self.records.trials.values():
             try:
@@ -80,20 +94,36 @@ class StudySync:
     def summarise(self, runs: StudyRuns, summary: Summary) -> None:
         """Write the end of the study."""
         for number, late in summary.trials.items():
-            runs.trial_scores(number, late.metrics, late.tags, _now())
+            runs.trial_scores(number, late.metrics, late.tags, _now(), late.note)
         if (fold := summary.fold) is not None:
             runs.fold_finished(fold.trial, fold.label, fold.fit_id, (), fold.metrics, _now())
         runs.study_tags(summary.tags, _now())
-        runs.summary(summary.metrics, _now())
+        runs.summary(summary.metrics, _now(), self._end_note(runs, summary))
+
+    def _end_note(self, runs: StudyRuns, summary: Summary) -> str | None:
+        if (end := summary.end) is None:
+            return None
+        run_id = runs.run_id("trial", str(end.champion.number))
+        link = f"#/experiments/{runs.experiment_id}/runs/{run_id}?{TRAINING}"
+        question = study_note(self.study, self.records.plan, len(self.records.trials), summary.ended)
+        return f"{champion_note(end.champion, link, summary.metrics, end.reasons)}\n\n{question}"
 
     def _study(self, runs: StudyRuns, is_running: bool) -> None:
         sources, unseen = self.records.datasets
         uses = [dataset_use(one, "source") for one in sources] + [
             dataset_use(one, "unseen") for one in unseen
         ]
-        runs.study(uses, _now(), is_running=is_running)
+        plan, ends = self.records.plan, _tags(self.study)
+        params, tags = study_params(self.study, plan), self._source | ends
+        runs.study(uses, _now(), params=params, tags=tags, is_running=is_running)
         runs.study_files(_files(self.study), _now())
-        runs.study_tags(_tags(self.study), _now())
+        views = view_tags([*self.records.space.search], self._own_metrics())
+        runs.experiment_tags(EXPERIMENT | views, experiment_note(self.study, plan))
+
+    def _own_metrics(self) -> list[str]:
+        """Metrics that a trial of this study is ranked by, apart from its Dice."""
+        objective = [] if self.records.objective.is_mean else ["objective"]
+        return objective + [f"objective_{name.replace('-', '_')}" for name in self.records.secondary.names]
 
     def _trial(self, runs: StudyRuns, known: KnownTrial, is_running: bool) -> None:
         fits = self.records.fits_of(known)
@@ -106,15 +136,19 @@ class StudySync:
         trial = self.records.read_trial(known) if known.is_over else None
         records = {fit.fit_id: record for fit in new if (record := self.records.find(fit)) is not None}
         sources = [dataset_use(dataset, "source") for dataset in self.records.datasets[0]]
-        start = min((_ended(record) - _length(record) for record in records.values()), default=_now())
-        runs.trial(known.number, known.params, sources, start, is_running=is_running and not known.is_over)
+        start = min((_ended(record) - _length(record) for record in records.values()), default=_begun(known))
+        params = trial_params(known.configuration, known.params)
+        is_running = is_running and not known.is_over
+        runs.trial(known.number, params, sources, start, tags=self._source, is_running=is_running)
         for fit in new:
             if (record := records.get(fit.fit_id)) is not None:
                 self._fold(runs, known, fit, record, trial)
         if (verdict := self.records.verdicts.get(known.number)) is not None:
-            runs.verdict(known.number, {name: verdict[name] for name in VERDICT}, _now())
+            compared = verdict["numbers"].get("compared_with", verdict["against"])
+            compared = {"compared_with": None if compared is None else int(compared)}
+            runs.verdict(known.number, {name: verdict[name] for name in VERDICT} | compared, _now())
         if trial is not None:
-            self._over(runs, known, trial, records.values())
+            self._over(runs, known, trial)
 
     def _has(self, runs: StudyRuns, fit: FinishedFit) -> bool:
         key = fit.trial, fit.fit_id
@@ -135,13 +169,23 @@ class StudySync:
         metrics |= {"best_epoch": record.best_epoch, "seconds": record.seconds}
         if trial is not None and (score := trial.score()) is not None and not fit.is_reevaluation:
             metrics |= fold_scores(record, score.masks)
-        end = _ended(record)
+        # A file that was copied has the time of the copy, so the trial's own time is the latest one.
+        end = _ended(record) if fit.is_reevaluation else min(_ended(record), _closed(known))
         runs.fold_finished(
-            fit.trial, fit.label, fit.fit_id, record.curves, metrics, end, end - _length(record)
+            fit.trial,
+            fit.label,
+            fit.fit_id,
+            record.curves,
+            metrics,
+            end,
+            end - _length(record),
+            params=fit_params(record.spec, known.params),
+            datasets=fit_datasets(record.spec),
+            tags=self._source,
         )
         self._fits.add((fit.trial, fit.fit_id))
 
-    def _over(self, runs: StudyRuns, known: KnownTrial, trial: StudyTrial, new: Iterable[FitRecord]) -> None:
+    def _over(self, runs: StudyRuns, known: KnownTrial, trial: StudyTrial) -> None:
         if runs.has_ended(known.number, known.state):  # but for fits that came on record later
             self._note(known)
             return
@@ -156,9 +200,9 @@ class StudySync:
         for cut in self.records.cut_fits:
             if cut.trial == known.number:
                 self._cut_fit(runs, cut)
-        metrics = trial_metrics(trial, self.records.objective, self.records.secondary)
-        end = max((_ended(record) for record in (*trial.records, *new)), default=_now())
-        runs.trial_finished(known.number, metrics, trial.state, trial.error, end)
+        metrics = self.records.metrics_of(trial)
+        note = trial_note(trial, metrics, self.records.objective)
+        runs.trial_finished(known.number, metrics, trial.state, trial.error, _closed(known), note)
         self._note(known)
 
     def _cut_fit(self, runs: StudyRuns, cut: CutFit) -> None:
@@ -167,7 +211,18 @@ class StudySync:
         if key in self._cut or known is None or not known.is_over or cut.fit_id in self.records.on_record:
             return
         if not runs.has_cut_fold(*key):
-            runs.fold_cut(cut.trial, self._label(cut.fold), cut.fit_id, cut.rows, known.state, _now())
+            spec = fold_specs(known.configuration, self.records.plan)[cut.fold]
+            runs.fold_cut(
+                cut.trial,
+                self._label(cut.fold),
+                cut.fit_id,
+                cut.rows,
+                known.state,
+                _closed(known),
+                params=fit_params(spec, known.params),
+                datasets=fit_datasets(spec),
+                tags=self._source,
+            )
         self._cut.add(key)
 
     def _note(self, known: KnownTrial) -> None:
@@ -209,6 +264,20 @@ def _text(file: Path) -> str:
 def _ended(record: FitRecord) -> int:
     """When a fit was finished, in milliseconds."""
     return round(1000 * (record.folder / "record.json").stat().st_mtime)
+
+
+def _begun(known: KnownTrial) -> int:
+    """When a trial was begun, in milliseconds."""
+    return _milliseconds(known.trial.datetime_start)
+
+
+def _closed(known: KnownTrial) -> int:
+    """When a trial was closed."""
+    return _milliseconds(known.trial.datetime_complete)
+
+
+def _milliseconds(time: datetime | None) -> int:
+    return _now() if time is None else round(1000 * time.timestamp())
 
 
 def _length(record: FitRecord) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 
 from orchestrator.common.files import append, write_atomically
 from orchestrator.results.export.exported_network import fold_scores
-from orchestrator.results.sinks.measures import own_scores, trial_metrics
+from orchestrator.results.sinks.measures import own_scores
 from orchestrator.results.sinks.records import FinishedFit, KnownTrial, StudyRecords
 from orchestrator.results.sinks.replay import PERIOD_S, RETRY_S, ReplaySink
 from orchestrator.search.records.fit_records import FitRecord
@@ -79,7 +79,7 @@ class CsvSink(ReplaySink):
         own = (trial.number, trial.state, trial.error, len(trial.records), trial.num_folds)
         metrics: Mapping[str, float] = {}
         if trial.state != "open":
-            metrics = trial_metrics(trial, self.records.objective, self.records.secondary)
+            metrics = self.records.metrics_of(trial)
         params = {f"{PARAM}{name}": value for name, value in trial.searched.items()}
         return dict(zip(TRIALS, own, strict=True)) | dict(metrics) | params
 

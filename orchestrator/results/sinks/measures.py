@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 from orchestrator.results.export.exported_network import fold_scores
 from orchestrator.scoring.formatting import percent
@@ -13,6 +14,9 @@ from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.trial_score import TrialScore
 from orchestrator.search.store.trials import StudyTrial
 
+Rows = Sequence[Mapping[str, float]]  # one an epoch
+Interval = tuple[float, float]
+LIMITS = ("dice_low", "dice_high")
 OWN = "own_threshold_"  # prefix of the scores of a fold at the threshold that is best for this fold alone
 
 
@@ -37,14 +41,45 @@ def own_threshold_text(scores: Mapping[str, float]) -> str:
     return f"dice {percent(scores[f'{OWN}dice'])} at its own best threshold"
 
 
-def trial_metrics(trial: StudyTrial, objective: Objective, secondary: SecondaryGoals) -> dict[str, float]:
-    """What a trial that is over has shown: scores over all folds, or of a stopped one over those that it has."""
+def trial_metrics(
+    trial: StudyTrial,
+    objective: Objective,
+    secondary: SecondaryGoals,
+    interval: Interval | None = None,
+    cut: Sequence[Rows] = (),
+) -> dict[str, float]:
+    """What a trial that is over has shown: scores over all folds, or of a stopped one over those that it has.
+
+    `interval`: 95 % limits of its Dice; `cut`: the epochs of each of its fits that were cut.
+    """
     if trial.state == "failed":
         return {}
+    curves = [*(record.curves for record in trial.records), *cut]
+    shared = _of_training(trial, curves, sum(record.seconds for record in trial.records), cut)
     if trial.state == "stopped" and (partial := trial.partial) is not None:
-        return partial.metrics()
+        return shared | partial.metrics()
     score = trial.score()
-    return {} if score is None else score.metrics | _of_complete(trial, score, objective, secondary)
+    if score is None:
+        return {}
+    limits = dict(zip(LIMITS, interval, strict=True)) if interval is not None else {}
+    return shared | score.metrics | limits | _of_complete(trial, score, objective, secondary)
+
+
+def _of_training(
+    trial: StudyTrial, curves: Sequence[Rows], seconds: float, cut: Sequence[Rows]
+) -> dict[str, float]:
+    """What every trial that trained an epoch has, stopped or not."""
+    best = [max(values) for rows in curves if (values := _dice_of(rows))]
+    found = {"best_val_dice": sum(best) / len(best)} if best else {}
+    found["seconds"] = seconds + sum(row.get("seconds", 0.0) for rows in cut for row in rows)
+    if trial.look.paired_difference is not None:
+        found["paired_difference"] = trial.look.paired_difference
+    return found
+
+
+def _dice_of(rows: Rows) -> list[float]:
+    values = (row.get("val_dice", math.nan) for row in rows)
+    return [value for value in values if not math.isnan(value)]
 
 
 def secondary_values(trial: StudyTrial, score: TrialScore, secondary: SecondaryGoals) -> dict[str, float]:
@@ -60,7 +95,6 @@ def _of_complete(
         "threshold": score.threshold,
         "folds_seen": float(trial.num_folds),  # as of stopped trials, to compare with those
         "dice_on_seen_folds": score.metrics["dice"],
-        "seconds": sum(record.seconds for record in trial.records),
     }
     if score.cross_fitted is not None:
         found["dice_cross_fitted"] = score.cross_fitted["dice"]

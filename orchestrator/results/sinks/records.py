@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.results.sinks.measures import Interval, trial_metrics
 from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.goals.objective import Objective
 from orchestrator.search.race.verdict_log import parse_verdicts
@@ -21,6 +23,7 @@ from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.partial_score import NOTHING_SEEN, SeenFolds
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space import Configuration, SearchSpace
+from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import STATES, StudyTrial, read_trial
 from orchestrator.selection.reevaluation import existing_reevaluation_plan, reevaluation_specs
@@ -135,6 +138,29 @@ class StudyRecords:
         """A trial with the records of its folds."""
         look = self.seen_folds.get(known.number)
         return read_trial(known.trial, self.space, self.plan, self.study.ledger, look)
+
+    def metrics_of(self, trial: StudyTrial) -> dict[str, float]:
+        """What a trial that is over has shown, by the names that MLflow and the CSV files have for it."""
+        cut = [
+            one.rows for one in self.cut_fits if one.trial == trial.number and not self._is_seen(one, trial)
+        ]
+        return trial_metrics(trial, self.objective, self.secondary, self._interval(trial), cut)
+
+    def _is_seen(self, cut: CutFit, trial: StudyTrial) -> bool:
+        """Whether a fit that was cut was finished after all, as one of the folds of its trial."""
+        return cut.fit_id in {record.fit_id for record in trial.records}
+
+    def _interval(self, trial: StudyTrial) -> Interval | None:
+        """95 % limits of its Dice over whole groups; None while folds are missing, or of a single group."""
+        if trial.state != "complete" or (score := trial.score()) is None:
+            return None
+        low, high = self._groups.interval(score.dice_of_case, score.case_ids)
+        return (low, high) if math.isfinite(low + high) else None
+
+    @cached_property
+    def _groups(self) -> StudySnapshot:
+        """What intervals are made with: the groups of cases, which never change."""
+        return self.study.snapshot()
 
     def _plan_of_reevaluation(self) -> SplitPlan | None:
         """None where nothing was re-evaluated."""

@@ -264,7 +264,7 @@ def test_a_verdict_of_the_race_is_on_the_trials_tags_with_its_numbers(open_runs,
         runs.verdict(2, {"action": action, "reason": "worse", "against": 0, "numbers": numbers}, AT)
     runs.trial_finished(2, {}, "stopped", "worse", AT)
     (run,) = find_runs().values()
-    assert run.info.status == "KILLED"
+    assert run.info.status == "FINISHED"
     tags = {name: value for name, value in run.data.tags.items() if name.startswith("race")}
     assert tags == {
         "race": "stop",

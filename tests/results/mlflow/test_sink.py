@@ -235,7 +235,7 @@ def test_a_fit_that_was_cut_keeps_its_curve_while_mlflow_is_away(tmp_path: Path,
         sync_mlflow(study.home, mlflow_uri, is_over=False)
     (cut,) = [run for run in runs_of(study.home, mlflow_uri, "fold") if run.data.tags["fit_id"] == "abc"]
     points = connect(mlflow_uri).get_metric_history(cut.info.run_id, "val_dice")
-    assert (cut.info.status, sorted(point.step for point in points)) == ("KILLED", [1, 2])
+    assert (cut.info.status, sorted(point.step for point in points)) == ("FINISHED", [1, 2])
 
 
 def test_calls_that_an_earlier_version_kept_are_deleted_with_a_line_in_the_log(
@@ -277,7 +277,7 @@ def test_a_fold_is_scored_by_masks_that_its_trial_can_have(tmp_path: Path, mlflo
     finish(study, 1e-4, [bins])
     sync_mlflow(study.home, mlflow_uri, is_over=False)
     (run,) = runs_of(study.home, mlflow_uri, "fold")
-    assert run.data.metrics["threshold"] == 0.5
+    assert run.data.params["threshold"] == "0.5" and run.data.metrics["threshold_used"] == 0.5
     assert run.data.metrics["dice"] == pytest.approx(2 / 3)
 
 

@@ -1,0 +1,1 @@
+"""What MLflow's pages show of a study, and the server that shows them."""

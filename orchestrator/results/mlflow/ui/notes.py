@@ -1,0 +1,101 @@
+"""The descriptions of experiment and runs, in Markdown. Scores are shares from 0 to 1, as in MLflow's columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.search.goals.objective import Objective
+from orchestrator.search.store.study_store import StudyStore
+from orchestrator.search.store.trials import StudyTrial
+
+GLOSSARY = """\
+| metric | what it is |
+|---|---|
+| `dice` | mean over all validation images, at the one threshold that is best for the trial; of finished trials |
+| `dice_cross_fitted` | the same at thresholds that other folds chose |
+| `dice_low`, `dice_high` | its 95 % interval, over whole groups (videos, patients) |
+| `dice_on_seen_folds`, `folds_seen` | mean over the images of the folds that a trial was judged on, stopped or not |
+| `paired_difference` | that Dice minus the Dice of trial `race_compared_with` on the same images |
+| `best_val_dice` | highest validation Dice of an epoch at threshold 0.5, mean over the folds begun |
+| `own_threshold_dice` | of a fold, at the threshold that is best for this fold alone |
+| `test_...`, `unseen_...` | hold-out and unseen images, by the network that `outside_scores_of` names |
+| `rescored_dice` | of finalists, mean of search and re-evaluation |
+
+All scores are shares from 0 to 1. Epochs are counted from 1. Nothing that is imputed is in MLflow."""
+
+
+def experiment_note(study: StudyStore, plan: SplitPlan) -> str:
+    """What the experiment is, how its runs are ordered, and what its metrics mean."""
+    return (
+        f"**Study `{study.name}`**: {_question(study, plan)}\n\n"
+        "*Views*, beside the title, has the trials by Dice, the folds with their curves, and the networks that were "
+        "handed over. One run a trial; its folds are below it.\n\n" + GLOSSARY
+    )
+
+
+def study_note(study: StudyStore, plan: SplitPlan, num_trials: int, end: str | None) -> str:
+    """What was asked, and how far it is."""
+    how = f"It ended: {end}." if end else "It has not ended."
+    return f"{_question(study, plan)}\n\n{num_trials} trials so far. {how}"
+
+
+def champion_note(
+    trial: StudyTrial, run_link: str, metrics: Mapping[str, float], reasons: Sequence[str]
+) -> str:
+    """The end of a study: its champion, with a link to the run."""
+    scores = "\n".join(f"| `{name}` | {value:.4f} |" for name, value in metrics.items() if "dice" in name)
+    why = "\n".join(f"- {reason}" for reason in reasons)
+    return (
+        f"**Champion: [trial {trial.number}]({run_link})**, {_searched(trial.searched)}.\n\n"
+        f"| score | |\n|---|---|\n{scores}\n\n{why}"
+    )
+
+
+def trial_note(trial: StudyTrial, metrics: Mapping[str, float], objective: Objective) -> str:
+    """What a trial is, and what it has shown."""
+    head = f"**Trial {trial.number}**{' (the baseline)' if trial.number == 0 else ''}, {_searched(trial.searched)}."
+    return f"{head}\n\n{_shown(trial, metrics, objective)}"
+
+
+def _shown(trial: StudyTrial, metrics: Mapping[str, float], objective: Objective) -> str:
+    if trial.state == "failed":
+        return f"It failed: {trial.error}"
+    if trial.state == "stopped" and trial.partial is not None:
+        seen = metrics.get("dice_on_seen_folds")
+        on_seen = "" if seen is None else f" Dice on these: {seen:.4f} (`dice_on_seen_folds`)."
+        return (
+            f"Stopped by the race after {trial.partial.of_folds}: {trial.error}\n\nIt has no `dice`, which is over all "
+            f"folds.{on_seen}"
+        )
+    interval = ""
+    if "dice_low" in metrics:
+        interval = (
+            f" Cross-fitted {metrics['dice_cross_fitted']:.4f}, 95 % interval [{metrics['dice_low']:.4f}, "
+            f"{metrics['dice_high']:.4f}]."
+        )
+    value = metrics.get("objective")
+    ranked = "" if objective.is_mean or value is None else f" Objective ({objective.label()}): {value:.4f}."
+    return (
+        f"Finished, {trial.num_folds} folds: Dice {metrics['dice']:.4f} at threshold {metrics['threshold']:.3f}."
+        + (interval + ranked)
+    )
+
+
+def _searched(searched: Mapping[str, Any]) -> str:
+    listed = (
+        f"{name} `{value:.4g}`" if isinstance(value, float) else f"{name} `{value}`"
+        for name, value in searched.items()
+    )
+    return ", ".join(listed) or "nothing searched"
+
+
+def _question(study: StudyStore, plan: SplitPlan) -> str:
+    space, spec = study.space(), study.spec
+    unseen = f"; unseen: {', '.join(plan.unseen)}" if plan.unseen else ""
+    return (
+        f"which {', '.join(f'`{name}`' for name in space.search)} of {', '.join(space.networks)} give the highest "
+        f"{study.objective().label()} on {', '.join(plan.datasets)} ({plan.name}, {len(plan.folds)} folds, "
+        f"{len(plan.test)} images held out{unseen}); race {spec.chosen_race}, seed {spec.seed}."
+    )

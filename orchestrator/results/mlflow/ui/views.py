@@ -1,0 +1,177 @@
+"""Saved views of the run table, which MLflow's page keeps as tags of the experiment, for everybody who opens it.
+
+The tag `mlflow.sharedViewState.ID` holds JSON: a name, the time it was made, and the state of the page as text, which
+may be JSON or, after "deflate;", compressed JSON in base64. MLflow 3.17 reads it; earlier releases, which know shared
+links alone, read the state itself, so they show the table as it is without a view.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+VIEW = "mlflow.sharedViewState."
+TRAINING = (
+    "workflowType=machine_learning"  # of a page's address: as for training, where it begins with agents else
+)
+FIRST = "trials"  # the id of the view that is opened first
+AT = 1_700_000_000_000  # milliseconds: the same views are the same text
+BY_TRIAL = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "trial"}]}
+
+
+def view_tags(searched: Sequence[str], metrics: Sequence[str]) -> dict[str, str]:
+    """Tags with the views of a study that searches these parameters; `metrics`: further ones of its objective."""
+    scores = ["dice", "dice_low", "dice_high", *metrics]
+    seen = ["folds_seen", "dice_on_seen_folds", "paired_difference"]
+    params = _columns("params", searched)
+    views = {
+        FIRST: _view(
+            "Trials by Dice",
+            "tags.role = 'trial'",
+            [
+                *_columns("metrics", scores),
+                *params,
+                *_columns("metrics", seen),
+                *_columns("tags", ["state", "champion"]),
+                *_columns("metrics", ["seconds"]),
+            ],
+            order="metrics.`dice`",
+            charts=_trial_charts(searched, scores),
+            rank=3,
+        ),
+        "folds": _view(
+            "Folds and their curves",
+            "tags.role = 'fold'",
+            [
+                *_columns("tags", ["trial", "fold"]),
+                *_columns("metrics", ["dice", "own_threshold_dice", "best_epoch", "val_dice", "train_loss"]),
+                *params,
+                *_columns("metrics", ["seconds"]),
+            ],
+            order="attributes.start_time",
+            charts=[_line("val_dice"), _line("train_loss"), _line("lr")],
+            rank=2,
+            group=BY_TRIAL,
+        ),
+        "networks": _view(
+            "Networks handed over",
+            "tags.network_of != ''",
+            [
+                *_columns("tags", ["network_of"]),
+                *_columns("metrics", ["test_dice", "threshold", "num_train_images", "epochs_run"]),
+                *params,
+                _column("attributes", "Models"),
+            ],
+            order="attributes.start_time",
+            charts=[],
+            rank=1,
+        ),
+    }
+    return {f"{VIEW}{name}": view for name, view in views.items()}
+
+
+def _view(
+    name: str,
+    search: str,
+    columns: Sequence[str],
+    *,
+    order: str,
+    charts: Sequence[Mapping[str, Any]],
+    rank: int,
+    group: Mapping[str, Any] | None = None,
+) -> str:
+    """One saved view; those of a higher `rank` are listed first."""
+    state = {
+        "searchFilter": search,
+        "orderByKey": order,
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": list(columns),
+        "columnOrder": [],
+        "columnWidths": {},
+        "runsHiddenMode": "FIRST_20_RUNS",
+        "hideEmptyCharts": True,
+        "useGroupedValuesInCharts": True,
+        "groupBy": group,
+        **_charts(charts),
+    }
+    return json.dumps(
+        {"name": name, "createdAt": AT + rank, "updatedAt": AT + rank, "state": json.dumps(state)}
+    )
+
+
+def _charts(charts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Charts of a view, all in one section; without any, MLflow draws its own."""
+    if not charts:
+        return {}
+    section = {"uuid": "study", "name": "Study", "display": True, "isReordered": False}
+    own = [
+        {
+            "uuid": f"study-{place}",
+            "metricSectionId": "study",
+            "deleted": False,
+            "isGenerated": False,
+            **chart,
+        }
+        for place, chart in enumerate(charts)
+    ]
+    return {"compareRunCharts": own, "compareRunSections": [section], "isAccordionReordered": False}
+
+
+def _trial_charts(searched: Sequence[str], scores: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": "PARALLEL",
+            "selectedParams": list(searched),
+            "selectedMetrics": ["best_val_dice"],  # every trial has it, and the plot leaves out a run without
+            "showAllRuns": True,
+        },
+        {
+            "type": "PARALLEL",
+            "selectedParams": list(searched),
+            "selectedMetrics": ["dice"],
+            "showAllRuns": True,
+        },
+        {"type": "BAR", "metricKey": "dice", "runsCountToCompare": 20},
+        {"type": "BAR", "metricKey": "dice_on_seen_folds", "runsCountToCompare": 20},
+        *(_scatter(name) for name in searched),
+    ]
+
+
+def _scatter(param: str) -> dict[str, Any]:
+    return {
+        "type": "SCATTER",
+        "xaxis": {"key": param, "type": "PARAM"},
+        "yaxis": {"key": "dice_on_seen_folds", "type": "METRIC"},
+        "runsCountToCompare": 100,
+    }
+
+
+def _line(metric: str) -> dict[str, Any]:
+    return {
+        "type": "LINE",
+        "metricKey": metric,
+        "selectedMetricKeys": [metric],
+        "xAxisKey": "step",
+        "selectedXAxisMetricKey": "",
+        "xAxisScaleType": "linear",
+        "scaleType": "linear",
+        "lineSmoothness": 0,
+        "runsCountToCompare": 20,
+        "useGlobalXaxisKey": True,
+        "useGlobalLineSmoothing": True,
+        "displayPoints": True,
+    }
+
+
+def _columns(kind: str, names: Sequence[str]) -> list[str]:
+    return [_column(kind, name) for name in names]
+
+
+def _column(kind: str, name: str) -> str:
+    """A column as the page names it."""
+    return f"{kind}.`{name}`"
