@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from in_mlflow import runs_of, sync_mlflow
 from mlflow.entities import Run
+from optuna.trial import FrozenTrial
 from visits import DiskStudy
 
 from orchestrator.cli.console.live import picture
@@ -38,6 +39,7 @@ class Stopped:
     row: dict[str, Any]  # of the leaderboard
     view: TrialView  # of the status
     attributes: dict[str, Any]  # in Optuna
+    optuna: FrozenTrial
 
     @property
     def places(self) -> list[dict[str, Any]]:
@@ -71,7 +73,9 @@ def stopped(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Stoppe
     fold = folds[trial.records[0].fit_id]
     (row,) = [row for row in leaderboard_dicts(board(home.snapshot())) if row["trial"] == number]
     (view,) = [view for view in recorded_status(home.snapshot()).trials if view.number == number]
-    return Stopped(study, trial, said[-1], run, fold, row, view, disk.trials[number].user_attrs)
+    return Stopped(
+        study, trial, said[-1], run, fold, row, view, disk.trials[number].user_attrs, disk.trials[number]
+    )
 
 
 def test_log_status_leaderboard_mlflow_and_optuna_say_the_same_of_a_stopped_trial(stopped: Stopped):
@@ -131,6 +135,14 @@ def test_in_optuna_the_value_has_the_name_of_the_objective(stopped: Stopped):
     home = StudyStore(plain.parents[1], plain.name)
     home.begin(stopped.study.space, stopped.study.plan, StudySpec(objectives=("worst-fold",)))
     assert home.optuna_study().metric_names == ["worst-fold dice"]
+
+
+def test_optuna_has_the_folds_of_a_trial_and_shows_its_mean_over_them_as_value(stopped: Stopped):
+    score = score_trial(stopped.trial.records, stopped.trial.configuration)
+    assert list(stopped.attributes["fold_dice"].values()) == pytest.approx(score.fold_dice)
+    assert stopped.optuna.value == pytest.approx(stopped.attributes["dice_on_seen_folds"])
+    assert [*stopped.optuna.intermediate_values] == [*range(1, len(score.fold_dice) + 1)]
+    assert stopped.attributes["mlflow_run"] == stopped.run.info.run_name.split()[0]
 
 
 def test_a_complete_trial_has_folds_of_one_rule_in_status_best_and_mlflow(stopped: Stopped, mlflow_uri: str):

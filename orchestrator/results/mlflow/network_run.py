@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from orchestrator.common.errors import BadMachine, BadStudy
 from orchestrator.results.export.exported_network import Network
 from orchestrator.results.mlflow.client import check_uri, connect
+from orchestrator.results.mlflow.parameters import fit_datasets
+from orchestrator.results.mlflow.run_log import DatasetUse
 from orchestrator.results.mlflow.runs import StudyRuns
 from orchestrator.results.mlflow.tags import study_tags
 from orchestrator.results.sinks.records import fold_label
@@ -46,11 +48,18 @@ def _log(home: StudyStore, runs: StudyRuns, network: Network) -> str:
         network.fit_id,
         params=network.params,
         tags=tags,
-        datasets=network.datasets,
+        datasets=_data(network),
         rows=[] if network.kind == "ensemble" else first.curves,
         metrics=network.metrics,
         at=int(time.time() * 1000),
     )
+
+
+def _data(network: Network) -> list[DatasetUse]:
+    """The images that its networks were trained on, each dataset once, and the unseen ones."""
+    trained = (use for record in network.records for use in fit_datasets(record.spec))
+    unseen = (DatasetUse(*row) for row in network.datasets if row[3] == "unseen")
+    return [*dict.fromkeys((*trained, *unseen))]
 
 
 def find_run(client: MlflowClient, experiment: str, study_id: str, trial: int) -> Run:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +26,7 @@ NOT_A_BUDGET = ("objectives", "constraints", "warm_start", "storage", "race", "s
 def study_params(store: StudyStore, plan: SplitPlan) -> dict[str, Any]:
     """Parameters of the study's run: budget, race, sampler, objectives, split, seed, data and code."""
     spec = store.spec
-    plain = {name: value for name, value in asdict(spec).items() if value not in (None, False, ())}
+    plain = {name: value for name, value in asdict(spec).items() if value is not None and value is not False}
     return {
         **{name: value for name, value in plain.items() if name not in NOT_A_BUDGET},
         "budget": _budget(spec),
@@ -57,11 +57,17 @@ def fit_params(spec: FitSpec, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fit_datasets(spec: FitSpec) -> list[DatasetUse]:
-    """The data of a fit: how many images of each dataset it was trained on, and validated on."""
+    """The data of a fit: the images of each dataset that it was trained on, and those that it was validated on.
+
+    MLflow keeps one dataset of a name and digest, so the digest is of these images: the fingerprint of their dataset
+    and their names.
+    """
     uses = []
     for context, case_ids in (("training", spec.train), ("validation", spec.val)):
-        counts = Counter(case_id.split("/")[0] for case_id in case_ids)
-        uses += [DatasetUse(name, spec.datasets[name], count, context) for name, count in counts.items()]
+        for name in dict.fromkeys(case_id.split("/")[0] for case_id in case_ids):
+            own = sorted(case_id for case_id in case_ids if case_id.split("/")[0] == name)
+            digest = hashlib.sha256("\n".join((spec.datasets[name], *own)).encode()).hexdigest()
+            uses.append(DatasetUse(name, digest, len(own), context))
     return uses
 
 

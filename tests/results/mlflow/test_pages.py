@@ -25,6 +25,7 @@ from orchestrator.results.mlflow.client import connect, default_uri
 from orchestrator.results.mlflow.model_registry import register_champion
 from orchestrator.results.mlflow.network_run import log_network
 from orchestrator.results.mlflow.sink import MlflowSink
+from orchestrator.search.score_job import ScoreJob
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.study.champion import choose_champion, spec_of_refit
 
@@ -84,6 +85,9 @@ def synced(root: Path, bundle: Path) -> StudyStore:
     refit = spec_of_refit(home, champion)
     work(refit, torch.device("cpu"), 0, lambda row: True)
     now = home.snapshot()
+    for name, case_ids in now.outside_cases.items():
+        job = ScoreJob(refit.fit_id, name, now.plan.datasets, case_ids, ())
+        work(job, torch.device("cpu"), 0, lambda row: True)
     score, uri = now.finished_score(champion), default_uri(root)
     network = network_of(now, champion, [now.read(refit.fit_id)], score.masks)
     register_champion(

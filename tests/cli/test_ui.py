@@ -1,0 +1,68 @@
+"""`orchestrator ui`: what it refuses; its pages are tested in tests/results/mlflow/test_pages.py."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from formula import carry_out, formula_study
+from in_mlflow import sync_mlflow
+from typer.testing import CliRunner
+
+from orchestrator import cli
+from orchestrator.common.errors import UserError
+from orchestrator.results.mlflow.client import default_uri
+from orchestrator.results.mlflow.ui.server import LOOPBACK, free_port, runs_page
+from orchestrator.search.store.study_store import StudyStore
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> StudyStore:
+    """A study that MLflow does not have."""
+    study = formula_study(tmp_path_factory.mktemp("home"), num_trials=1)
+    carry_out(study, [1e-3])
+    return study.home
+
+
+def refused(*words: str) -> str:
+    """What `ui` says as a mistake of the user's."""
+    answer = CliRunner().invoke(cli.app, ["ui", "--no-browser", *words])
+    assert isinstance(answer.exception, UserError), answer.output
+    return str(answer.exception)
+
+
+def test_a_home_without_mlflow_is_told_what_makes_it(home: StudyStore):
+    assert refused("--home", str(home.home)).endswith("`orchestrator sync formula` makes it")
+
+
+def test_a_home_without_studies_is_told_so(tmp_path: Path):
+    assert "holds no study yet" in refused("--home", str(tmp_path))
+
+
+def test_a_study_that_mlflow_lacks_is_named_with_the_command_that_writes_it(
+    home: StudyStore, mlflow_uri: str
+):
+    said = refused(
+        "formula", "--home", str(home.home), "--tracking-uri", mlflow_uri.replace("mlflow.db", "m2.db")
+    )
+    assert "formula: is not in MLflow at" in said and "`orchestrator sync formula`" in said
+
+
+def test_a_port_that_is_taken_is_one_sentence(home: StudyStore):
+    sync_mlflow(home, default_uri(home.home))
+    with socket.socket() as other:
+        other.bind((LOOPBACK, 0))
+        other.listen()
+        port = other.getsockname()[1]
+        said = refused("--home", str(home.home), "--port", str(port))
+        assert said.startswith(f"--port: {port} is taken") and "\n" not in said
+        assert free_port(None) != port
+    (home.home / "mlflow.db").unlink()
+
+
+def test_the_page_is_the_study_s_table_as_for_training():
+    tags = {"mlflow.sharedViewState.trials": "{}"}
+    assert runs_page("http://127.0.0.1:5000/", "3", tags) == (
+        "http://127.0.0.1:5000/#/experiments/3/runs?workflowType=machine_learning&viewStateShareKey=trials"
+    )
