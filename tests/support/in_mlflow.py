@@ -12,8 +12,12 @@ from orchestrator.search.store.study_store import StudyStore
 
 
 def sink_to(store: StudyStore, uri: str, **options: Any) -> MlflowSink:
-    """A sink that draws no pictures and does not wait."""
-    sink = MlflowSink(store, uri, **{"pictures": lambda *_: {}, "period_s": 0.02, "retry_s": 0.05, **options})
+    """A sink that draws no pictures and no report, and does not wait."""
+    sink = MlflowSink(
+        store,
+        uri,
+        **{"pictures": lambda *_: {}, "report": lambda _: {}, "period_s": 0.02, "retry_s": 0.05, **options},
+    )
     sink.artifacts = str(store.home / "mlartifacts")
     return sink
 

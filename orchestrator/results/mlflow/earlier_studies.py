@@ -10,6 +10,7 @@ from orchestrator.common.errors import BadMachine, BadStudy
 from orchestrator.data.cases import load_datasets
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.mlflow.client import check_uri, connect
+from orchestrator.results.mlflow.run_log import RENAMED
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.selection.warm_start import MOST, Earlier, best_of_study, lineage, num_chosen_by
 
@@ -87,7 +88,13 @@ def best_of_experiment(uri: str, name: str, plan: SplitPlan, outside: Collection
             f"{name} in MLflow was chosen on {', '.join(shared)} with another split, so maybe by images that "
             f"this study holds out; {ADVICE}",
         )
-    return [Earlier(f"trial {_trial(run)} of {name} in MLflow", run.data.params) for run in best[:MOST]]
+    return [Earlier(f"trial {_trial(run)} of {name} in MLflow", _params(run)) for run in best[:MOST]]
+
+
+def _params(run: Run) -> dict[str, str]:
+    """The parameters of a run by the names that search spaces have for them."""
+    names = {renamed: name for name, renamed in RENAMED.items()}
+    return {names.get(name, name): value for name, value in run.data.params.items()}
 
 
 def _trials(uri: str, name: str) -> list[Run]:

@@ -28,6 +28,8 @@ CURVES = {
     "learning_rate": "lr",
     "images_per_second": "images_per_second",
 }
+# Parameters that have the name of a score -> what they are called in MLflow.
+RENAMED = {"precision": "numeric_precision"}
 NOTE, NOTE_DIGEST = "mlflow.note.content", "note_digest"
 # Characters that MLflow takes.
 MAX_DIGEST, MAX_TAG, MAX_PARAM = 36, 4000, 6000
@@ -68,7 +70,8 @@ class RunLog:
         """
         from mlflow.entities import Metric, Param, RunTag
 
-        fresh = {name: as_text(value)[:MAX_PARAM] for name, value in params.items() if name not in run.params}
+        texts = {RENAMED.get(name, name): as_text(value)[:MAX_PARAM] for name, value in params.items()}
+        fresh = {name: text for name, text in texts.items() if name not in run.params}
         run.params |= fresh
         numbers = {apart(name, run.params): float(value) for name, value in metrics.items()}
         numbers = {
@@ -160,8 +163,11 @@ class RunLog:
 
 
 def apart(metric: str, params: Container[str]) -> str:
-    """The name of a metric of a run, another one where a parameter of the run has it: `threshold_used`."""
-    return f"{metric}_used" if metric in params else metric
+    """The name of a metric of a run, another one where a parameter of the run has it: `threshold_used`.
+
+    A score keeps its name in runs of earlier versions, which did not rename parameters.
+    """
+    return f"{metric}_used" if metric in params and metric not in RENAMED else metric
 
 
 def noted(note: str | None, tags: Mapping[str, str]) -> dict[str, str]:

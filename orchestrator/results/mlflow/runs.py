@@ -102,13 +102,16 @@ class StudyRuns:
                 self._table.store_text(run, name, text)
             self._log.log(run, at, tags={"files": digest})
 
-    def study_artifacts(self, files: Mapping[str, bytes], folder: str, at: int) -> None:
-        """Store files in a folder of the study's artifacts, name -> content, unless it has these very ones."""
-        run, tag = self._table.study(at), f"files_{folder}"
-        digest = hashlib.sha256(b"".join(name.encode() + files[name] for name in sorted(files))).hexdigest()
-        if files and run.tags.get(tag) != digest:
-            self._table.store(run, files, folder)
-            self._log.log(run, at, tags={tag: digest})
+    def has_study_files(self, folder: str, state: str) -> bool:
+        """Whether the study has the files of that folder as they are in this state of its records."""
+        run = self._table.find("study")
+        return run is not None and run.tags.get(f"state_of_{folder}") == state
+
+    def study_folder(self, folder: str, files: Mapping[str, bytes], state: str, at: int) -> None:
+        """Store files in a folder with the study, name -> content, and of which state of its records they are."""
+        run = self._table.study(at)
+        self._table.store(run, files, folder)
+        self._log.log(run, at, tags={f"state_of_{folder}": state})
 
     def trial(
         self,

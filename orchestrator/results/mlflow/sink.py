@@ -12,10 +12,11 @@ from orchestrator.common.redaction import without_secrets
 from orchestrator.results.mlflow.client import check_uri, connect, default_uri
 from orchestrator.results.mlflow.runs import StudyRuns
 from orchestrator.results.mlflow.summary import summary_of
-from orchestrator.results.mlflow.sync import Draw, StudySync
+from orchestrator.results.mlflow.sync import Draw, Report, StudySync
 from orchestrator.results.mlflow.tags import study_tags
 from orchestrator.results.mlflow.ui.moved_home import mend_moved_home
 from orchestrator.results.provenance import write_environment
+from orchestrator.results.report.files import report_files
 from orchestrator.results.sinks.replay import PERIOD_S, RETRY_S, ReplaySink
 from orchestrator.results.views.trial_pictures import trial_pictures
 from orchestrator.search.records.status import read_status
@@ -40,10 +41,13 @@ class MlflowSink(ReplaySink):
         tracking_uri: str | None = None,
         *,
         pictures: Draw = trial_pictures,
+        report: Report = report_files,
         period_s: float = PERIOD_S,
         retry_s: float = RETRY_S,
     ) -> None:
-        """Without a `tracking_uri` it is the database of the home; `pictures` draws a complete trial.
+        """Without a `tracking_uri` it is the database of the home.
+
+        `pictures` draws a complete trial, `report` a study that is over.
 
         Raises `BadMachine` where MLflow would refuse the URI.
         """
@@ -53,7 +57,7 @@ class MlflowSink(ReplaySink):
         self.name = f"MLflow at {without_secrets(self.uri)}"
         # A server knows where its artifacts go; our own database is told.
         self.artifacts = None if tracking_uri else str(store.home / "mlartifacts")
-        self.replay = StudySync(store, pictures)
+        self.replay = StudySync(store, pictures, report)
         self._runs: StudyRuns | None = None
         self._patience: dict[str, str] = {}
         self._is_running = self._is_over = self._is_written = self._was_away = False

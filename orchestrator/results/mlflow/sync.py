@@ -6,6 +6,8 @@ this process has written completely is not looked at again.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -29,13 +31,16 @@ from orchestrator.results.mlflow.tags import dataset_use
 from orchestrator.results.mlflow.ui.notes import champion_note, experiment_note, study_note, trial_note
 from orchestrator.results.mlflow.ui.views import TRAINING, view_tags
 from orchestrator.results.provenance import environment_file
+from orchestrator.results.report.files import report_files
 from orchestrator.results.sinks.measures import own_scores
 from orchestrator.results.sinks.records import FinishedFit, KnownTrial, StudyRecords, fold_label
 from orchestrator.results.views.trial_pictures import trial_pictures
 from orchestrator.search.records.cut_fits import CutFit
 from orchestrator.search.records.fit_records import FitRecord
+from orchestrator.search.records.ledger import folders
 from orchestrator.search.records.status import read_status
 from orchestrator.search.records.trial_score import TrialScore, fold_specs
+from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial
 
@@ -45,6 +50,9 @@ EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
 VERDICT = ("action", "reason", "against", "numbers")
 # A trial that is complete, its score and the cases by id -> file name -> PNG.
 Draw = Callable[[StudyTrial, TrialScore, Mapping[str, Case]], dict[str, bytes]]
+# A study -> file name -> content of its report and plots.
+Report = Callable[[StudySnapshot], Mapping[str, bytes]]
+REPORT = "report"  # their folder
 Rows = Mapping[
     tuple[int, int, str], Mapping[int, Mapping[str, float]]
 ]  # (trial, fold, fit id) -> epoch -> row
@@ -53,8 +61,11 @@ Rows = Mapping[
 class StudySync:
     """Writes one study to MLflow; remembers what it has written. Used by one thread."""
 
-    def __init__(self, study: StudyStore, pictures: Draw = trial_pictures) -> None:
-        self.study, self.pictures, self.records = study, pictures, StudyRecords(study)
+    def __init__(
+        self, study: StudyStore, pictures: Draw = trial_pictures, report: Report = report_files
+    ) -> None:
+        self.study, self.pictures, self.report = study, pictures, report
+        self.records = StudyRecords(study)
         self.written: dict[int, tuple[str, int]] = {}  # trial that is over -> state, and its fits on record
         self._fits: set[tuple[int, str]] = set()  # trial and fit: its run is complete
         self._cut: set[tuple[int, str]] = set()
@@ -99,6 +110,27 @@ class StudySync:
             runs.fold_finished(fold.trial, fold.label, fold.fit_id, (), fold.metrics, _now())
         runs.study_tags(summary.tags, _now())
         runs.summary(summary.metrics, _now(), self._end_note(runs, summary))
+
+        if summary.end is not None:
+            self._report(runs)
+
+    def _report(self, runs: StudyRuns) -> None:
+        """Store the report and its plots, where records have changed since; drawing it takes seconds."""
+        if runs.has_study_files(REPORT, state := self._state()):
+            return
+        try:
+            files = self.report(self.study.snapshot())
+        except Exception:  # everything else is written, and the command `report` shows what is wrong
+            logger.exception("the report of %s could not be drawn, so MLflow has none", self.study.name)
+            return
+        runs.study_folder(REPORT, files, state, _now())
+
+    def _state(self) -> str:
+        """A digest of what is on record."""
+        ledger = self.study.ledger
+        scores = sorted(path.name for path in folders(ledger.scores))
+        content = [sorted(self.records.on_record), scores, sorted(self.written.items())]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     def _end_note(self, runs: StudyRuns, summary: Summary) -> str | None:
         if (end := summary.end) is None:

@@ -65,6 +65,8 @@ def test_a_fold_has_its_own_seed_and_the_images_it_was_trained_and_validated_on(
 def test_no_metric_has_the_name_of_a_parameter(study: Study, mlflow_uri: str):
     for run in runs_of(study.home, mlflow_uri):
         assert not run.data.metrics.keys() & run.data.params.keys(), run.info.run_name
+    (run,) = [run for run in runs_of(study.home, mlflow_uri, "trial") if run.data.tags["state"] == "complete"]
+    assert run.data.params["numeric_precision"] == "auto" and 0 < run.data.metrics["precision"] <= 1
 
 
 def test_a_finished_trial_has_the_limits_of_its_dice_and_a_stopped_one_shares_its_axes(

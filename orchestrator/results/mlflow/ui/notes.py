@@ -71,10 +71,9 @@ def _shown(trial: StudyTrial, metrics: Mapping[str, float], objective: Objective
         )
     interval = ""
     if "dice_low" in metrics:
-        interval = (
-            f" Cross-fitted {metrics['dice_cross_fitted']:.4f}, 95 % interval [{metrics['dice_low']:.4f}, "
-            f"{metrics['dice_high']:.4f}]."
-        )
+        own = metrics.get("dice_cross_fitted")  # None of one fold, whose threshold no other chooses
+        fitted = "" if own is None else f" Cross-fitted {own:.4f}."
+        interval = f"{fitted} 95 % interval [{metrics['dice_low']:.4f}, {metrics['dice_high']:.4f}]."
     value = metrics.get("objective")
     ranked = "" if objective.is_mean or value is None else f" Objective ({objective.label()}): {value:.4f}."
     return (

@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.results.mlflow.run_log import RENAMED
+
 VIEW = "mlflow.sharedViewState."
 TRAINING = (
     "workflowType=machine_learning"  # of a page's address: as for training, where it begins with agents else
@@ -24,6 +26,7 @@ def view_tags(searched: Sequence[str], metrics: Sequence[str]) -> dict[str, str]
     """Tags with the views of a study that searches these parameters; `metrics`: further ones of its objective."""
     scores = ["dice", "dice_low", "dice_high", *metrics]
     seen = ["folds_seen", "dice_on_seen_folds", "paired_difference"]
+    searched = [RENAMED.get(name, name) for name in searched]
     params = _columns("params", searched)
     views = {
         FIRST: _view(
