@@ -43,7 +43,7 @@ from orchestrator.data.cases import list_datasets, load_dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits.plan import five_fold
-from orchestrator.results.mlflow.runs import StudyRuns
+from orchestrator.results.mlflow.runs.study_runs import StudyRuns
 from orchestrator.results.mlflow.sink import MlflowSink
 from orchestrator.results.sinks.console import ConsoleSink
 from orchestrator.results.sinks.csv_files import CsvSink

@@ -10,7 +10,7 @@ from orchestrator.common.errors import BadMachine, BadStudy
 from orchestrator.data.cases import load_datasets
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.mlflow.client import check_uri, connect
-from orchestrator.results.mlflow.run_log import RENAMED
+from orchestrator.results.mlflow.runs.run_log import RENAMED
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.selection.warm_start import MOST, Earlier, best_of_study, lineage, num_chosen_by
 

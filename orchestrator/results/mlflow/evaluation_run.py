@@ -16,7 +16,7 @@ from orchestrator.results.export.bundle import BundleConfig
 from orchestrator.results.export.formats.names import FACTS, MADE
 from orchestrator.results.mlflow.client import connect
 from orchestrator.results.mlflow.network_run import answering
-from orchestrator.results.mlflow.runs import MAX_DIGEST
+from orchestrator.results.mlflow.runs.run_log import MAX_DIGEST
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput

@@ -19,7 +19,7 @@ from orchestrator.results.export.exported_network import Network
 from orchestrator.results.export.model_card import what_it_says
 from orchestrator.results.mlflow.client import connect
 from orchestrator.results.mlflow.network_run import answering
-from orchestrator.results.mlflow.run_log import MAX_DIGEST, apart
+from orchestrator.results.mlflow.runs.run_log import MAX_DIGEST, apart
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -11,8 +11,8 @@ from orchestrator.common.errors import BadMachine, BadStudy
 from orchestrator.results.export.exported_network import Network
 from orchestrator.results.mlflow.client import check_uri, connect
 from orchestrator.results.mlflow.parameters import fit_datasets
-from orchestrator.results.mlflow.run_log import DatasetUse
-from orchestrator.results.mlflow.runs import StudyRuns
+from orchestrator.results.mlflow.runs.run_log import DatasetUse
+from orchestrator.results.mlflow.runs.study_runs import StudyRuns
 from orchestrator.results.mlflow.tags import study_tags
 from orchestrator.results.sinks.records import fold_label
 from orchestrator.search.store.study_store import StudyStore

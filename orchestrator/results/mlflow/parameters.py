@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.data.splits.split_file import SplitPlan
-from orchestrator.results.mlflow.run_log import DatasetUse
+from orchestrator.results.mlflow.runs.run_log import DatasetUse
 from orchestrator.results.provenance import environment_file
 from orchestrator.search.budget.limits import Budget
 from orchestrator.search.samplers.registry import default_sampler

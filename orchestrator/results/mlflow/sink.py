@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from orchestrator.common.redaction import without_secrets
 from orchestrator.results.mlflow.client import check_uri, connect, default_uri
-from orchestrator.results.mlflow.runs import StudyRuns
+from orchestrator.results.mlflow.runs.study_runs import StudyRuns
 from orchestrator.results.mlflow.summary import summary_of
 from orchestrator.results.mlflow.sync import Draw, Report, StudySync
 from orchestrator.results.mlflow.tags import study_tags

@@ -25,7 +25,7 @@ from orchestrator.results.mlflow.parameters import (
     study_params,
     trial_params,
 )
-from orchestrator.results.mlflow.runs import StudyRuns
+from orchestrator.results.mlflow.runs.study_runs import StudyRuns
 from orchestrator.results.mlflow.summary import Summary
 from orchestrator.results.mlflow.tags import dataset_use
 from orchestrator.results.mlflow.ui.notes import champion_note, experiment_note, study_note, trial_note

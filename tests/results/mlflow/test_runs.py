@@ -11,7 +11,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from orchestrator.results.mlflow.client import connect
-from orchestrator.results.mlflow.runs import StudyRuns
+from orchestrator.results.mlflow.runs.study_runs import StudyRuns
 
 SOURCE, UNSEEN = (
     ("Kvasir-SEG", "a" * 64, 1000, "source"),

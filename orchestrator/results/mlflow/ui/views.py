@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.results.mlflow.run_log import RENAMED
+from orchestrator.results.mlflow.runs.run_log import RENAMED
 
 VIEW = "mlflow.sharedViewState."
 TRAINING = (

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.results.mlflow.known_runs import FIRST_EPOCH, Key, KnownRun, read_runs
-from orchestrator.results.mlflow.run_log import noted
+from orchestrator.results.mlflow.runs.known_runs import FIRST_EPOCH, Key, KnownRun, read_runs
+from orchestrator.results.mlflow.runs.run_log import noted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -20,9 +20,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.results.mlflow.known_runs import LAYOUT, LAYOUT_TAG, Key
-from orchestrator.results.mlflow.run_log import NOTHING, RunLog, as_text
-from orchestrator.results.mlflow.run_table import RunTable
+from orchestrator.results.mlflow.runs.known_runs import LAYOUT, LAYOUT_TAG, Key
+from orchestrator.results.mlflow.runs.run_log import NOTHING, RunLog, as_text
+from orchestrator.results.mlflow.runs.run_table import RunTable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

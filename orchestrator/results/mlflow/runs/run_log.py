@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.common.redaction import without_secrets
 from orchestrator.results.mlflow.client import is_refusal
-from orchestrator.results.mlflow.known_runs import KnownRun
+from orchestrator.results.mlflow.runs.known_runs import KnownRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
