@@ -65,7 +65,7 @@ PANELS: Mapping[str, tuple[str, ...]] = {
             "plot",
         ),
         *("page", "latex", "csv", "markdown", "methods", "checklist"),
-        *("sheet", "log", "overwrite", "yes", "dry_run", "prune", "max_gb"),
+        *("sheet", "browser", "log", "overwrite", "yes", "dry_run", "prune", "max_gb"),
     ),
     "Places": ("study", "home", "cache", "tracking_uri", "storage", "venv", "folder"),
 }
