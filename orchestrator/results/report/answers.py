@@ -23,6 +23,7 @@ from orchestrator.results.report.search_figures import importances
 from orchestrator.scoring.formatting import percent, points
 from orchestrator.scoring.statistics import few_groups
 
+Fact = Callable[[StudyFacts], str | None]
 NOT_APPLICABLE = "Does not apply: "
 
 
@@ -43,8 +44,30 @@ def sources(study: StudyFacts) -> str | None:
     )
 
 
+def stated(*fields: str) -> Fact:
+    """What is stated of all datasets of a study, by field; None where something is not stated of one of them."""
+
+    def answer(study: StudyFacts) -> str | None:
+        known = [one for one in study.datasets if any(field in one.card for field in fields)]
+        if len(known) < len(study.datasets):
+            return None
+        return "; ".join(
+            f"{one.name}: {', '.join(one.card[field] for field in fields if field in one.card)}"
+            for one in known
+        )
+
+    return answer
+
+
 def excluded(study: StudyFacts) -> str | None:
     return ". ".join(flow_sentence(one) for one in study.datasets) + "."
+
+
+def inclusion(study: StudyFacts) -> str | None:
+    rules = [
+        f"{one.name}, inclusion: {rule}" for one in study.datasets if (rule := one.card.get("inclusion"))
+    ]
+    return " ".join([*(f"{rule}." for rule in rules), excluded(study) or ""])
 
 
 def subsets(study: StudyFacts) -> str | None:
@@ -366,9 +389,6 @@ def spread(study: StudyFacts) -> str | None:
         return None
     folds = ", ".join(percent(line.scores["dice"]) for line in study.champion.folds)
     return f"{all_scores(study)}" + (f"; Dice of the folds: {folds}" if folds else "")
-
-
-Fact = Callable[[StudyFacts], str | None]
 
 
 def _one_line(text: str) -> str:

@@ -280,6 +280,16 @@ def test_nothing_is_said_not_to_apply_but_what_the_study_was_not_given(study: St
     assert answer.number == "33" and answer.text == "Does not apply: the study was given no external dataset."
 
 
+def test_what_the_owners_of_all_datasets_state_is_an_answer(study: StudyFacts):
+    near, far = (replace(one, card={"annotators": f"two readers of {one.name}"}) for one in study.datasets)
+    item = {one.number: one for one in filled("claim", replace(study, datasets=(near, far)))}["16"]
+    assert item.text == "near: two readers of near; Far: two readers of Far" and item.state == "filled"
+    half = {one.number: one for one in filled("claim", replace(study, datasets=(near, *study.datasets[1:])))}[
+        "16"
+    ]
+    assert half.state == "for you to write"
+
+
 def test_a_study_without_a_champion_fills_no_item_on_one(study: StudyFacts):
     state = {
         one.number: one.state
