@@ -24,6 +24,7 @@ from orchestrator.cli import (
     doctor,
     evaluate,
     export,
+    fit,
     networks,
     plan,
     report,
@@ -69,7 +70,7 @@ app.add_typer(export.app, name="export")
 app.add_typer(studies.app, name="studies")
 app.add_typer(cluster.app, name="cluster")
 for command in (
-    search.fit,
+    fit.fit,
     plan.plan,
     search.search,
     status.status,

@@ -63,7 +63,7 @@ def plan(
     import torch
 
     from orchestrator.cli.doctor import refuse_what_would_fail
-    from orchestrator.cli.search import device_here
+    from orchestrator.cli.fit import device_here
     from orchestrator.common.errors import Mistakes
     from orchestrator.search.store.study_record import specification
     from orchestrator.study.loading import DataChoice

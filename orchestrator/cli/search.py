@@ -1,4 +1,4 @@
-"""`orchestrator fit` trains one network here; `orchestrator search` trains many, wherever Ray has room."""
+"""`orchestrator search`: train many networks, wherever Ray has room."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from orchestrator.cli.console.options import (
     Home,
     MaxLanes,
     NearDuplicates,
-    Seed,
     SpaceFile,
     Splits,
     TrackingUri,
@@ -29,101 +28,13 @@ from orchestrator.cli.console.options import (
     Width,
     study_options,
 )
-from orchestrator.cli.console.printing import epoch_line, err, note, out, print_json
-from orchestrator.cli.data.splits import load_split, warn_of_lopsided
-from orchestrator.cli.doctor import refuse_what_would_fail
+from orchestrator.cli.console.printing import note
 from orchestrator.cli.results.leaderboard import leaderboard
 from orchestrator.cli.submit import run_as_job
-from orchestrator.common.cpus import usable_cpus
 from orchestrator.common.errors import Mistakes
 
 if TYPE_CHECKING:
     from orchestrator.api_study import Study
-    from orchestrator.scoring.mask_choice import MaskChoice
-    from orchestrator.search.records.fit_records import FitRecord
-
-
-def fit(
-    file: SpaceFile,
-    data: Data,
-    fold: Annotated[int, typer.Option(min=0, help="Which fold.")] = 0,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value instead of the baseline's.")
-    ] = None,
-    splits: Splits = "five-fold",
-    holdout: Holdout = 0.1,
-    seed: Seed = 0,
-    near_duplicates: NearDuplicates = True,
-    device: Device = "auto",
-    home: Home = DEFAULT_HOME,
-    cache: Cache = None,
-    as_json: AsJson = False,
-) -> None:
-    """Train one fit in this process, without Ray. Run again, it goes on from its checkpoint."""
-    import torch
-
-    from orchestrator.search.fit_jobs import FitJobRunner
-    from orchestrator.search.records.ledger import Ledger
-    from orchestrator.search.records.trial_score import fold_specs
-    from orchestrator.search.space.builds import check_builds, check_weights, override
-    from orchestrator.search.space.space_file import load_space
-    from orchestrator.study.loading import DataChoice
-    from orchestrator.training.process import configure_process
-
-    home = home.expanduser().resolve()
-    choice, mistakes = DataChoice(home, data, (), splits, holdout, seed, near_duplicates, cache), Mistakes()
-    with mistakes.noted():
-        space = load_space(file)
-        check_builds(space)
-        check_weights(space)
-        configuration = space.configuration(override(space.baseline_params(), set_ or [], space))
-    with mistakes.noted():
-        choice.refuse()
-    with mistakes.noted():
-        chosen = torch.device(device_here(device))
-    with mistakes.noted():
-        refuse_what_would_fail(home, cache, device, gpus=[0])
-    mistakes.raise_all()
-    sources, _, plan = load_split(choice, fold=fold)
-    warn_of_lopsided(plan, sources)
-    specs = fold_specs(configuration, plan)
-    ledger = Ledger(home / "fits")
-    log = err if as_json else out
-    log.print(
-        f"fit {specs[fold].fit_id}: {configuration.network}, fold {fold} of {plan.name}, on {chosen}",
-        highlight=False,
-    )
-
-    def show(row: dict[str, float]) -> bool:
-        log.print(epoch_line(row, configuration.recipe.epochs), highlight=False)
-        return True
-
-    configure_process()
-    loader_workers = min(8, usable_cpus() - 1) if chosen.type == "cuda" else 0
-    FitJobRunner(home, cache or home / "cache", ledger)(specs[fold], chosen, loader_workers, show)
-    record = ledger.read(specs[fold].fit_id)
-    _print_fit(record, configuration.masks, as_json=as_json)
-
-
-def _print_fit(record: FitRecord, choice: MaskChoice, *, as_json: bool) -> None:
-    """Scores of a fit at the mask rule that suits its own validation images best, and where it is kept."""
-    from orchestrator.scoring.formatting import percent
-    from orchestrator.scoring.pending_cases import scores_under
-
-    masks = choice.best(record.histograms)
-    scores = {name: float(values.mean()) for name, values in scores_under(record.histograms, masks).items()}
-    if as_json:
-        facts = {"fit_id": record.fit_id, "scores": scores, "threshold": masks.threshold}
-        place = {"seconds": record.seconds, "folder": str(record.folder)}
-        print_json({**facts, "best_epoch": record.best_epoch + 1, "epochs": len(record.curves), **place})
-        return
-    text = "  ".join(f"{name} {percent(value)}" for name, value in scores.items())
-    out.print(
-        f"in percent: {text}  at threshold {masks.threshold:.3f}"
-        f"{', the best one for this fold' if choice.is_open else ''}; best epoch {record.best_epoch + 1}",
-        highlight=False,
-    )
-    out.print(f"{record.seconds:.0f} s of training; record and weights in {record.folder}", highlight=False)
 
 
 @study_options()
@@ -218,13 +129,3 @@ def refuse_before_upload(file: Path, given: Mapping[str, Any]) -> None:
     with mistakes.noted():
         check_builds(load_space(file))
     mistakes.raise_all()
-
-
-def device_here(device: str) -> str:
-    import torch
-
-    from orchestrator.common.errors import BadMachine
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise BadMachine("--device", "cuda needs a GPU that torch can use, found none; use --device cpu")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
