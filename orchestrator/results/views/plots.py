@@ -72,8 +72,9 @@ def learning_curves(folds: Mapping[str, Sequence[Mapping[str, float]]], title: s
     _label(left, "epoch", "training loss")
     _label(right, "epoch", "validation Dice")
     right.set_ylim(0, 1)
-    if len(folds) <= MAX_NAMED:
-        left.legend(fontsize=8, loc="best")
+    if len(folds) <= MAX_NAMED:  # below both, where it covers no curve
+        lines, names = left.get_legend_handles_labels()
+        figure.legend(lines, names, fontsize=8, loc="outside lower center", ncols=6)
     figure.suptitle(title, fontsize=10)
     return _png(figure)
 

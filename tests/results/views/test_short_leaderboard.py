@@ -2,10 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from formula import carry_out, formula_study
 from rich.console import Console
 
 from orchestrator.results.views.short_leaderboard import short_leaderboard
+from orchestrator.results.views.study_scores import board
 from orchestrator.results.views.tables import LeaderboardRow
+from orchestrator.search.progress.recorded import recorded_status
 from orchestrator.search.records.partial_score import PartialScore
 
 SEARCHED = {"learning_rate": 3.12e-4, "network": "unet", "loss": "bce_dice", "weight_decay": 1e-4}
@@ -79,3 +82,14 @@ def test_scores_outside_the_search_are_those_of_the_champion():
         "trial 1 is the champion; its dice on images outside the search: hold-out 60.00, PolypGen 50.00"
         in " ".join(text.split())
     )
+
+
+def test_status_and_leaderboard_agree_on_every_trial(tmp_path):
+    study = formula_study(tmp_path, num_trials=3)
+    carry_out(study, [1e-4, 1e-3, 1e-2])
+    snapshot = study.home.snapshot()
+    rows = {row.number: (row.scores["dice"], row.folds_done, row.state) for row in board(snapshot)}
+    views = {view.number: (view.dice, view.num_done, view.state) for view in recorded_status(snapshot).trials}
+    assert rows == views and len(rows) == 3
+    text = " ".join(printed(*board(snapshot)))
+    assert all(f"{100 * dice:.2f}" in text for dice, *_ in views.values())
