@@ -85,7 +85,7 @@ def preprocessing(study: StudyFacts) -> str | None:
     params = study.champion.params
     named = {name: params[name] for name in ("image_size", "augmentation", "scales") if name in params}
     settings = ", ".join(f"{name} {value}" for name, value in named.items())
-    masks = " ".join(f"{one.name}: {remark}" for one in study.datasets for remark in one.remarks)
+    masks = "; ".join(f"{one.name}: {remark}" for one in study.datasets for remark in one.remarks)
     return (
         f"Images are resized to the network's square input and scaled to [0, 1] ({settings}). {masks}".strip()
     )
@@ -102,7 +102,7 @@ def missing(study: StudyFacts) -> str | None:
         lines.append(f"The center is unknown in {listed(centers)}.")
     if groups:
         lines.append(
-            f"Patient and video are unknown in {listed(groups)}; every such image is a group of its own."
+            f"Patient and video are unknown in {listed(groups)}: only near-duplicates are groups there."
         )
     return " ".join(lines)
 

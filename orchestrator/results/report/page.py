@@ -186,12 +186,12 @@ def _data(study: StudyFacts) -> Rows:
         *(
             [
                 one.name,
-                "trained and validated on" if one.role == "searched on" else "tested on alone",
+                "searched on" if one.role == "searched on" else "tested on",
                 f"{one.num_cases:,}",
                 f"{one.num_empty:,}",
                 "unknown" if one.num_groups is None else f"{one.num_groups:,}",
                 f"{one.num_centers}" if one.num_centers else "unknown",
-                f"{one.frame[1]} x {one.frame[0]}",
+                f"{one.frame[1]}\N{NO-BREAK SPACE}x\N{NO-BREAK SPACE}{one.frame[0]}",
                 one.fingerprint[:12],
             ]
             for one in study.datasets

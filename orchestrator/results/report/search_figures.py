@@ -293,6 +293,7 @@ def importances(study: StudyFacts) -> dict[str, float]:
     names = [name for name in names if len({str(one.searched[name]) for one in trials}) > 1]
     if len(trials) < FEWEST or not names:
         return {}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     made = optuna.create_study(direction="maximize")
     space = {
         name: _distribution([one.searched[name] for one in trials], is_log=name in study.log_scaled)
