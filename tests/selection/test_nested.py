@@ -22,8 +22,8 @@ from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits.plan import five_fold
 from orchestrator.ray_cluster.machine import Machine
+from orchestrator.results.export.card.scoring import PROCEDURE
 from orchestrator.results.export.handover import trial_card
-from orchestrator.results.export.model_card import PROCEDURE
 from orchestrator.results.mlflow.client import connect
 from orchestrator.search.store.study_store import StudyStore, find_study, list_studies
 from orchestrator.search.store.trials import champion_fit

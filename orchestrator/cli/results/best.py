@@ -248,7 +248,7 @@ class _Handed:
             out.print(line, highlight=False)
 
     def _show_scores(self) -> None:
-        from orchestrator.results.export.model_card import WHOSE_MASKS
+        from orchestrator.results.export.card.scoring import WHOSE_MASKS
         from orchestrator.results.views.study_scores import search_line
         from orchestrator.results.views.tables import score_table
 

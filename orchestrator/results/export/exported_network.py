@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from orchestrator.data.splits.split_file import SplitPlan
-from orchestrator.results.export.model_card import TrainingFacts
+from orchestrator.results.export.card.facts import TrainingFacts
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.records.fit_records import FitRecord, scored_as

@@ -15,16 +15,12 @@ from orchestrator.common.redaction import without_secrets
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.export.bundle import MemberNetwork
+from orchestrator.results.export.card.evidence import Evidence
+from orchestrator.results.export.card.facts import DataFacts, Making, ModelFacts, SplitFacts
+from orchestrator.results.export.card.gather import evidence
 from orchestrator.results.export.exported_network import distinct, num_trials, trained_of, training_facts
 from orchestrator.results.export.formats.names import need_images
-from orchestrator.results.export.model_card import (
-    DataFacts,
-    Making,
-    ModelFacts,
-    SplitFacts,
-    card_summary,
-    model_card,
-)
+from orchestrator.results.export.model_card import card_summary, model_card
 from orchestrator.results.export.write import write_bundle
 from orchestrator.results.provenance import git_revision
 from orchestrator.results.views.study_scores import fold_lines, nested_lines, outside_lines, validation_line
@@ -58,6 +54,7 @@ def export_trial(
     `formats`: of `formats_of`; some look at images of the study.
     """
     plan = snapshot.plan
+    known = evidence(snapshot, trial, score, records)
     return write_bundle(
         folder,
         [load_network(record) for record in distinct(records)],
@@ -70,7 +67,8 @@ def export_trial(
         trained_on=plan.datasets,
         held_out=plan.test,
         near_duplicates=tuple(sorted(plan.left_out)),
-        card=trial_card(snapshot, trial, score, records, selection, remarks),
+        card=trial_card(snapshot, trial, score, records, selection, remarks, known),
+        pictures=[one.picture for one in known.failures],
         formats=formats,
         images=study_images(snapshot, records) if need_images(formats) else None,
         metadata={"study": snapshot.name, "trial": str(trial.number), "git_revision": git_revision()},
@@ -127,8 +125,9 @@ def trial_card(
     records: Sequence[FitRecord],
     selection: Selection | None = None,
     remarks: Sequence[str] = (),
+    known: Evidence | None = None,
 ) -> str:
-    """The model card of one trial, with the networks of `records`; Markdown."""
+    """The model card of one trial, with the networks of `records`; Markdown. `known`: gathered if not given."""
     plan = snapshot.plan
     sources, unseen = snapshot.datasets, snapshot.unseen
     return model_card(
@@ -148,6 +147,7 @@ def trial_card(
         ),
         chosen=(*(selection.sentences() if selection else ()), *remarks),
         nested=nested_lines(snapshot),
+        evidence=evidence(snapshot, trial, score, records) if known is None else known,
     )
 
 

@@ -30,6 +30,7 @@ from orchestrator.results.export.bundle import (
     is_bundle,
 )
 from orchestrator.results.export.bundle_files import graph_problems, sha256
+from orchestrator.results.export.card.evidence import FAILURES, picture_name
 from orchestrator.results.export.checksums import NAME as CHECKSUMS
 from orchestrator.results.export.checksums import write_checksums
 from orchestrator.results.export.formats.further import FURTHER, Source, write_further
@@ -74,11 +75,13 @@ def write_bundle(
     formats: Sequence[str] = ("onnx",),
     images: StudyImages | None = None,
     metadata: Mapping[str, str] | None = None,
+    pictures: Sequence[bytes | None] = (),
 ) -> Path:
     """Export one network, or several whose probabilities are averaged; an older bundle in `folder` is replaced.
 
     `members`: what each of the networks is, where they are not all alike. `formats`: of `formats_of`; `images`: what
-    fp16 and int8 are made and measured with; `metadata`: what pipeline.onnx says of itself.
+    fp16 and int8 are made and measured with; `metadata`: what pipeline.onnx says of itself;
+    `pictures`: of the card, by their numbers.
 
     Raises `BadBundle` where something else is in the folder, or all networks together are too large for ONNX.
     """
@@ -108,6 +111,7 @@ def write_bundle(
         )
         (partial / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (partial / "model_card.md").write_text(card, encoding="utf-8")
+        _write_pictures(partial / FAILURES, pictures)
         source = Source(Prediction(network), network_name, image_size, config.normalization.scale, masks)
         told = dict(metadata or {}) | _metadata(config)
         write_further(partial, source, formats, told, images)
@@ -160,6 +164,14 @@ def largest_difference(
     return float(np.max(np.abs(found - expected) / np.maximum(1, np.abs(expected))))
 
 
+def _write_pictures(folder: Path, pictures: Sequence[bytes | None]) -> None:
+    """The pictures that the card shows, if there are any."""
+    for number, picture in enumerate(pictures, start=1):
+        if picture is not None:
+            folder.mkdir(exist_ok=True)
+            (folder / picture_name(number)).write_bytes(picture)
+
+
 def _metadata(config: BundleConfig) -> dict[str, str]:
     """What a graph says of itself, in words."""
     return {
@@ -203,7 +215,7 @@ def refuse_to_overwrite(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise BadBundle(str(folder), "expected a folder to export to, found a file")
     names = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if foreign := sorted(names - {*FILES, *FURTHER, CHECKSUMS} if is_bundle(folder) else names):
+    if foreign := sorted(names - {*FILES, *FURTHER, CHECKSUMS, FAILURES} if is_bundle(folder) else names):
         raise BadBundle(
             str(folder),
             f"it would be replaced, but holds more than an older export ({', '.join(foreign[:3])}); "

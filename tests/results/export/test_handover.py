@@ -171,7 +171,7 @@ def test_an_ensemble_of_folds_is_one_bundle_with_an_honest_card(
     assert version.tags["members"] == "2" and "the highest dice" in version.tags["chosen_for"]
     frame = next((tiny.home.home / "frames" / "images").iterdir())
     run(f"predict {folder} {frame} --out {tmp_path / 'masks'}", tiny)
-    assert len(list((tmp_path / "masks").iterdir())) == 2
+    assert len(list((tmp_path / "masks").iterdir())) == 3
     scored = json.loads(run(f"evaluate {folder} --data drawn --no-near-duplicates --json", tiny))
     assert scored["scores"]["dice"]["mean"] == pytest.approx(told["scores"][-1]["scores"]["dice"], abs=0.01)
 

@@ -12,8 +12,8 @@ import pytest
 
 from orchestrator.common.errors import BadMachine, BadStudy
 from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.card.facts import TrainingFacts
 from orchestrator.results.export.exported_network import Network
-from orchestrator.results.export.model_card import TrainingFacts
 from orchestrator.results.mlflow.client import connect
 from orchestrator.results.mlflow.model_registry import Registered, register_champion
 from orchestrator.results.mlflow.network_run import find_run

@@ -56,6 +56,8 @@ def read_rgb(path):
     with Image.open(path) as image:
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"expected 8 bits a channel, found mode {image.mode}")
+        if max(getattr(image, "tag_v2", {}).get(258, (8,))) > 8:  # bits of each sample of a TIFF
+            raise ValueError("expected 8 bits a channel, found more")
         num_frames = getattr(image, "n_frames", 1)
         if num_frames > 1 and image.format != "MPO":
             raise ValueError(f"expected one picture, found {num_frames}")

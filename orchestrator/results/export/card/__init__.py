@@ -1,0 +1,1 @@
+"""The sections of a model card, as text from plain facts; whoever exports gathers these."""

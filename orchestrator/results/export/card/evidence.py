@@ -1,0 +1,168 @@
+"""Sections on how well the model does on what, how it was searched for, what it costs, and what its data is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.data.statement import FIELDS, NOT_STATED
+from orchestrator.results.views.score_lines import ScoreLine, interval_text, score_table
+from orchestrator.scoring.formatting import percent
+
+Interval = tuple[float, float]
+FAILURES = "failures"  # folder of the pictures in an export
+LOWEST = "The lowest Dice of all validation images, then low ones of which a picture was kept."
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Images that are right as a whole, and all of their kind."""
+
+    found: tuple[int, int]  # with a polyp, of which the mask touches some
+    left_empty: tuple[int, int]  # without a polyp, that got no mask
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One of the images with the lowest Dice."""
+
+    case_id: str
+    dice: float
+    picture: bytes | None = None  # JPEG
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a model beside its means."""
+
+    intervals: Mapping[str, Mapping[str, tuple[float, Interval]]]  # images -> metric -> mean, 95 % interval
+    strata: Sequence[ScoreLine]  # validation images by dataset, center, size, presence
+    detection: Detection  # of validation images
+    calibration_error: float | None  # of pixels, 0 to 1
+    metrics: Mapping[str, float]  # parameters, gmacs, fps, where known
+    search: Sequence[str]  # sentences
+    space: str  # TOML
+    failures: Sequence[Failure] = ()
+    statements: Mapping[str, Mapping[str, str]] = field(
+        default_factory=dict
+    )  # dataset -> what its owner states
+
+
+def intended_use() -> str:
+    """Who may use it for what, and who may not."""
+    return """\
+## Intended use
+
+For researchers who study polyp segmentation: to compare methods, to repeat the results below, to train on. Users know
+how to read scores with their intervals. Out of scope: diagnosis, treatment, screening, any decision about a patient,
+and use during colonoscopy; other organs, capsule endoscopy and other modes of light than those of the data below."""
+
+
+def intervals(evidence: Evidence) -> str:
+    """Every score with its interval."""
+    tables = [_interval_table(name, rows) for name, rows in evidence.intervals.items()]
+    return "\n\n".join(
+        [
+            "### Intervals of all scores",
+            "95 %, over whole groups where they are known; in percent, masks at the one threshold of the trial.",
+            *tables,
+        ]
+    )
+
+
+def _interval_table(name: str, rows: Mapping[str, tuple[float, Interval]]) -> str:
+    lines = [f"| {name} | mean | 95 % |", "| --- | ---: | ---: |"]
+    lines += [f"| {one} | {percent(mean)} | {interval_text(pair)} |" for one, (mean, pair) in rows.items()]
+    return "\n".join(lines)
+
+
+def strata(evidence: Evidence) -> str:
+    """Scores by size, center and presence, and images that are right as a whole."""
+    table = score_table(evidence.strata) if evidence.strata else "All validation images are of one kind."
+    error = evidence.calibration_error
+    calibrated = (
+        "Its calibration is not known."
+        if error is None or not math.isfinite(error)
+        else f"Expected calibration error of pixels: {error:.3f} (0 is best)."
+    )
+    return f"""\
+## Where it does well and where it does not
+
+Validation images, each by the network that was not trained on it; in percent.
+
+{table}
+
+Per image: {_share("sensitivity", *evidence.detection.found, "images with a polyp have a mask that touches it")}
+{_share("specificity", *evidence.detection.left_empty, "images without a polyp have no mask")}
+Per polyp: `orchestrator evaluate` counts polyps that are found as objects (`lesion_f1`), on any dataset.
+{calibrated}"""
+
+
+def _share(name: str, count: int, total: int, what: str) -> str:
+    """sensitivity 95.0 % (19 of 20 images ...)."""
+    if not total:
+        return f"{name} is unknown: there are no such images."
+    return f"{name} {100 * count / total:.1f} % ({count} of {total} {what})."
+
+
+def failures(evidence: Evidence) -> str:
+    """The images with the lowest Dice; pictures where their probability map was kept."""
+    rows = []
+    for number, one in enumerate(evidence.failures, start=1):
+        picture = f"![{one.case_id}]({FAILURES}/{picture_name(number)})" if one.picture else "–"
+        rows.append(f"| `{one.case_id}` | {percent(one.dice)} | {picture} |")
+    head = ["| validation image | Dice | truth green, prediction red |", "| --- | ---: | --- |"]
+    return "\n".join(["## Failures", "", LOWEST, "", *head, *rows])
+
+
+def picture_name(number: int) -> str:
+    return f"{number:02d}.jpg"
+
+
+def search(evidence: Evidence) -> str:
+    """Space, sampler, race, budget, trials."""
+    lines = "\n".join(f"- {line}" for line in evidence.search)
+    return f"## How it was searched for\n\n{lines}\n\n```toml\n{evidence.space.strip()}\n```"
+
+
+def cost(evidence: Evidence) -> str:
+    """Size and speed of one network."""
+    known = evidence.metrics
+    parts = [f"{known['parameters'] / 1e6:.2f} million parameters"] if "parameters" in known else []
+    parts += [f"{known['gmacs']:.2f} GMACs an image"] if "gmacs" in known else []
+    parts += (
+        [f"{1000 / known['fps']:.1f} ms an image, network alone, where it was trained"]
+        if known.get("fps")
+        else []
+    )
+    return f"## Size and speed\n\nOne network: {', '.join(parts) if parts else 'not measured'}."
+
+
+def licences(evidence: Evidence) -> str:
+    """What the owners of the data state, and what follows for the weights."""
+    rows = [_statement(dataset, said) for dataset, said in evidence.statements.items()]
+    return "\n".join(
+        [
+            *("## Licences and origin of the data", ""),
+            "Licence of the weights: not stated. The terms of the data may bind whoever uses them.",
+            *("", *rows),
+        ]
+    )
+
+
+def _statement(dataset: str, said: Mapping[str, str]) -> str:
+    """One line, by the owner's words; what is not stated comes last."""
+    told = [f"{field}: {said[field]}" for field in FIELDS if field in said]
+    missing = ", ".join(field for field in FIELDS if field not in said)
+    told += [f"{NOT_STATED}: {missing}"] if missing else []
+    return f"- {dataset}: {'; '.join(told)}"
+
+
+def citation(study: str, program: str) -> str:
+    """How to cite the model."""
+    return f"""\
+## Citation
+
+Cite the datasets as their owners ask, the paper of the network, and the software: polyp-orchestrator {program}, study
+`{study}`. Contact: whoever gave this folder to you."""

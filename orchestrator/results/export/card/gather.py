@@ -1,0 +1,74 @@
+"""What is known of a trial of a study beside its means, from the facts that `orchestrator report` shows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from orchestrator.data.statement import stated
+from orchestrator.results.export.card.evidence import Detection, Evidence, Failure, Interval
+from orchestrator.results.report.champion_facts import champion_facts, network_metrics
+from orchestrator.results.report.champion_figures import calibration_error
+from orchestrator.results.report.facts import StudyFacts
+from orchestrator.results.report.gather import study_facts
+from orchestrator.scoring.metrics import METRICS
+from orchestrator.search.records.fit_records import FitRecord, scored_as
+from orchestrator.search.records.trial_score import TrialScore
+from orchestrator.search.store.snapshot import StudySnapshot
+from orchestrator.search.store.trials import StudyTrial
+
+NUM_FAILURES = 5  # that are named, with a picture or without
+
+
+def evidence(
+    snapshot: StudySnapshot, trial: StudyTrial, score: TrialScore, records: Sequence[FitRecord]
+) -> Evidence:
+    """The evidence on a trial with all its folds; scores outside the folds are those of the networks of `records`."""
+    study, champion = study_facts(snapshot, counts_network=False), champion_facts(snapshot, trial.number)
+    return Evidence(
+        intervals=_intervals(snapshot, score, records),
+        strata=champion.strata,
+        detection=Detection(champion.found, champion.left_empty),
+        calibration_error=calibration_error(champion),
+        metrics=network_metrics(snapshot, trial.number, counts=True),
+        search=tuple(_search(study)),
+        space=study.space,
+        failures=[
+            Failure(one.case_id, one.dice, one.picture)
+            for place, one in enumerate(champion.worst)
+            if place < NUM_FAILURES or one.picture is not None
+        ],
+        statements={one.name: stated(one.folder) for one in (*snapshot.datasets, *snapshot.unseen)},
+    )
+
+
+def _intervals(
+    snapshot: StudySnapshot, score: TrialScore, records: Sequence[FitRecord]
+) -> dict[str, Mapping[str, tuple[float, Interval]]]:
+    """Of validation images, the hold-out and external datasets: metric -> mean and 95 % interval."""
+    name_of_scores = scored_as([record.fit_id for record in records])
+    outside = snapshot.outside_values(name_of_scores, score.masks)
+    sets = {"validation images": (score.values_of_case, score.case_ids)}
+    sets |= {
+        "hold-out test" if name == "test" else f"{name} (unseen)": (values, snapshot.outside_cases[name])
+        for name, values in outside.items()
+    }
+    return {
+        name: {
+            metric: (float(values[metric].mean()), snapshot.interval(values[metric], case_ids))
+            for metric in METRICS
+            if metric in values
+        }
+        for name, (values, case_ids) in sets.items()
+    }
+
+
+def _search(study: StudyFacts) -> Iterator[str]:
+    """Sampler, race, budget, what became of the trials."""
+    states = Counter(trial.state for trial in study.trials)
+    told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    yield f"Ranked by {study.objective}; sampler {study.sampler}, seed {study.seed}, race {study.race}."
+    budget = ", ".join(f"{name} {value}" for name, value in study.budget.items())
+    yield f"Budget: {budget or 'none'}."
+    yield f"{len(study.trials)} trials: {told}."
+    yield f"{study.num_fits} fits were finished; the race left out {study.num_saved} folds of stopped trials."
