@@ -14,6 +14,7 @@ from orchestrator.results.mlflow.parameters import fit_datasets
 from orchestrator.results.mlflow.runs.run_log import DatasetUse
 from orchestrator.results.mlflow.runs.study_runs import StudyRuns
 from orchestrator.results.mlflow.tags import study_tags
+from orchestrator.results.mlflow.ui.notes import network_note
 from orchestrator.results.sinks.records import fold_label
 from orchestrator.search.store.study_store import StudyStore
 
@@ -52,6 +53,7 @@ def _log(home: StudyStore, runs: StudyRuns, network: Network) -> str:
         rows=[] if network.kind == "ensemble" else first.curves,
         metrics=network.metrics,
         at=int(time.time() * 1000),
+        note=network_note(home.name, network),
     )
 
 

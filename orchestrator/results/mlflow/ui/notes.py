@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.results.export.exported_network import Network
 from orchestrator.search.goals.objective import Objective
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial
@@ -57,6 +58,21 @@ def trial_note(trial: StudyTrial, metrics: Mapping[str, float], objective: Objec
     """What a trial is, and what it has shown."""
     head = f"**Trial {trial.number}**{' (the baseline)' if trial.number == 0 else ''}, {_searched(trial.searched)}."
     return f"{head}\n\n{_shown(trial, metrics, objective)}"
+
+
+def network_note(study: str, network: Network) -> str:
+    """Which network was handed over, and how it was trained."""
+    trained = "\n".join(
+        f"- {one.label}: {one.num_images} images, {one.num_epochs} of {one.schedule} epochs"
+        for one in network.training
+    )
+    scores = ", ".join(
+        f"`{name}` {value:.4f}" for name, value in network.metrics.items() if name.endswith("_dice")
+    )
+    return (
+        f"**{network.name}** of study `{study}`, handed over. {scores or 'Not scored outside the search.'}\n\n"
+        f"Trained on:\n\n{trained}"
+    )
 
 
 def _shown(trial: StudyTrial, metrics: Mapping[str, float], objective: Objective) -> str:

@@ -19,7 +19,6 @@ TRAINING = (
 )
 FIRST = "trials"  # the id of the view that is opened first
 AT = 1_700_000_000_000  # milliseconds: the same views are the same text
-BY_TRIAL = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "trial"}]}
 
 
 def view_tags(searched: Sequence[str], metrics: Sequence[str]) -> dict[str, str]:
@@ -55,7 +54,7 @@ def view_tags(searched: Sequence[str], metrics: Sequence[str]) -> dict[str, str]
             order="attributes.start_time",
             charts=[_line("val_dice"), _line("train_loss"), _line("lr")],
             rank=2,
-            group=BY_TRIAL,
+            group=_by_tag("trial"),
         ),
         "networks": _view(
             "Networks handed over",
@@ -69,6 +68,7 @@ def view_tags(searched: Sequence[str], metrics: Sequence[str]) -> dict[str, str]
             order="attributes.start_time",
             charts=[],
             rank=1,
+            group=_by_tag("network_of"),  # that of a fold would be hidden below its trial else
         ),
     }
     return {f"{VIEW}{name}": view for name, view in views.items()}
@@ -105,6 +105,11 @@ def _view(
     return json.dumps(
         {"name": name, "createdAt": AT + rank, "updatedAt": AT + rank, "state": json.dumps(state)}
     )
+
+
+def _by_tag(tag: str) -> dict[str, Any]:
+    """Runs grouped by a tag, with the mean of each metric."""
+    return {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": tag}]}
 
 
 def _charts(charts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
