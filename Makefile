@@ -35,6 +35,13 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow and not browser and not netns and not services and not slurm" --numprocesses auto --maxprocesses 4 --dist loadfile
 
+# Under two minutes on two cores: what decides about data, splits, scores and trials; no Ray, hardly any training.
+QUICK_TESTS ?= tests/common tests/scoring tests/data/splits tests/search/space tests/search/race tests/search/goals \
+  tests/search/budget tests/search/records tests/test_layers.py tests/test_names.py tests/test_docs.py
+test-quick: install
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -q -m "not slow" --numprocesses 2 --dist loadfile $(QUICK_TESTS)
+
 test-all: install
 	$(BIN)/python -m pytest -m "not browser and not netns and not services and not slurm"
 
