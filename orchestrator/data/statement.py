@@ -14,21 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from orchestrator.common.errors import BadData
 from orchestrator.common.files import write_atomically
 from orchestrator.common.stored_json import read_json
+from orchestrator.data.stated_fields import FIELDS
 
 FILE = "card.json"
 LONGEST = 2000  # characters of one statement
 NOT_STATED = "not stated"
-# What can be stated -> what it is.
-FIELDS = {
-    "licence": "Licence or terms of use, such as CC-BY-4.0.",
-    "source": "Where it is from: a URL, a paper, a hospital.",
-    "annotators": "Who drew the masks, and how they were checked.",
-    "dates": "When the images were taken, such as 2012-2018.",
-    "inclusion": "Which images were taken into it, and which were not.",
-    "centers": "Hospitals, with countries.",
-    "devices": "Endoscopes and processors.",
-    "citation": "How it wants to be cited.",
-}
 
 
 class _Stated(BaseModel):

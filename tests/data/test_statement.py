@@ -13,7 +13,8 @@ from orchestrator.common.errors import BadData
 from orchestrator.data.cases import load_dataset
 from orchestrator.data.importing.check import check_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.statement import FIELDS, NOT_STATED, all_fields, state, stated
+from orchestrator.data.stated_fields import FIELDS
+from orchestrator.data.statement import NOT_STATED, all_fields, state, stated
 
 
 @pytest.fixture

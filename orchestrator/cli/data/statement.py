@@ -8,7 +8,7 @@ import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.console.printing import out, print_json
-from orchestrator.data.statement import FIELDS
+from orchestrator.data.stated_fields import FIELDS
 
 Licence = Annotated[str | None, typer.Option(help=FIELDS["licence"])]
 Source = Annotated[str | None, typer.Option("--source", help=FIELDS["source"])]

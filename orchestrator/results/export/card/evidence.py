@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.data.statement import FIELDS, NOT_STATED
+from orchestrator.data.stated_fields import FIELDS
+from orchestrator.data.statement import NOT_STATED
 from orchestrator.results.views.score_lines import ScoreLine, interval_text, score_table
 from orchestrator.scoring.formatting import percent
 
