@@ -99,9 +99,10 @@ class Ledger:
 
     def damaged(self, *, thorough: bool = False) -> dict[Path, str]:
         """Unreadable records with the reason; `thorough`: weights are read completely as well."""
-        found = {folder: damage(folder) for folder in (*folders(self.fits), *folders(self.scores))}
+        fits = folders(self.fits)  # once: a lane that outlives a killed driver may be writing another
+        found = {folder: damage(folder) for folder in (*fits, *folders(self.scores))}
         if thorough:
-            for folder in folders(self.fits):
+            for folder in fits:
                 found[folder] = found[folder] or weights_damage(read_fit(folder))
         return {folder: why for folder, why in found.items() if why is not None}
 

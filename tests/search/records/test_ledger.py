@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,16 @@ def test_a_damaged_record_is_none_and_is_set_aside_when_its_fit_was_trained_agai
     write(ledger)
     assert ledger.has(SPEC.fit_id) and not ledger.damaged(thorough=True)
     assert [path.name for path in ledger.aside.iterdir()] == [f"{SPEC.fit_id}.1"]
+
+
+def test_a_fit_that_ends_while_records_are_checked_is_no_damage(ledger, monkeypatch: pytest.MonkeyPatch):
+    write(ledger)
+
+    def check_and_finish_another(folder: Path) -> None:
+        shutil.copytree(folder, ledger.fits / "another", dirs_exist_ok=True)
+
+    monkeypatch.setattr("orchestrator.search.records.ledger.damage", check_and_finish_another)
+    assert ledger.damaged(thorough=True) == {}
 
 
 def test_who_reads_a_damaged_record_hears_which_it_is_and_what_mends_it(ledger):
