@@ -104,4 +104,4 @@ def _extra(study: StudyFacts, key: str) -> str:
     value = study.metrics.get(key)
     if value is None:
         return "–"
-    return f"{value / 1e6:.2f}" if key == "parameters" else f"{value:.2f}"
+    return f"{value / 1e6:.2f}" if key == "parameters" else f"{value:.3g}"

@@ -221,7 +221,7 @@ def timeline(study: StudyFacts) -> Figure | str:
     start = min(end - fit.seconds for _, fit, end in known)
     is_long = max(end for *_, end in known) - start > 7200
     unit, name = (3600.0, "hours") if is_long else (60.0, "minutes")
-    figure, axes = axes_of(min(9.0, max(2.2, 0.15 * len(study.trials) + 1.2)))
+    figure, axes = axes_of(min(6.0, max(2.2, 0.09 * len(study.trials) + 1.4)))
     num_folds = max(trial.num_folds for trial in study.trials)
     for trial, fit, end in known:
         axes.barh(
