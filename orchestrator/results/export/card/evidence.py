@@ -113,7 +113,7 @@ def failures(evidence: Evidence) -> str:
     for number, one in enumerate(evidence.failures, start=1):
         picture = f"![{one.case_id}]({FAILURES}/{picture_name(number)})" if one.picture else "–"
         rows.append(f"| `{one.case_id}` | {percent(one.dice)} | {picture} |")
-    head = ["| validation image | Dice | truth green, prediction red |", "| --- | ---: | --- |"]
+    head = ["| validation image | Dice | truth blue, prediction yellow |", "| --- | ---: | --- |"]
     return "\n".join(["## Failures", "", LOWEST, "", *head, *rows])
 
 

@@ -17,7 +17,7 @@ from orchestrator.search.records.trial_score import TrialScore
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial
 
-NUM_FAILURES = 5  # that are named, with a picture or without
+NUM_FAILURES = 5  # that are named before those with a picture
 
 
 def evidence(
@@ -34,9 +34,8 @@ def evidence(
         search=tuple(_search(study)),
         space=study.space,
         failures=[
-            Failure(one.case_id, one.dice, one.picture)
-            for place, one in enumerate(champion.worst)
-            if place < NUM_FAILURES or one.picture is not None
+            *(Failure(one.case_id, one.dice) for one in champion.worst[:NUM_FAILURES]),
+            *(Failure(one.case_id, one.dice, picture) for one, picture in champion.pictures),
         ],
         statements={one.name: stated(one.folder) for one in (*snapshot.datasets, *snapshot.unseen)},
     )
