@@ -51,8 +51,9 @@ class Browser:
         return found["result"].get("value")
 
     def text(self) -> str:
-        """All text on the page, as somebody would read it."""
-        return str(self.evaluate("document.body ? document.body.innerText : ''"))
+        """All text on the page, as somebody would read it, then that of its plots."""
+        plots = "[...document.querySelectorAll('svg text')].map(one => one.textContent).join(' ')"
+        return str(self.evaluate(f"document.body ? document.body.innerText + ' ' + {plots} : ''"))
 
     def wait_for(self, *texts: str, seconds: float = PAGE_S) -> str:
         """The text of the page once it holds all of these; AssertionError with the page's text if it never does."""

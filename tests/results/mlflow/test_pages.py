@@ -156,9 +156,7 @@ def test_finished_and_stopped_trials_compare_on_the_same_axes(pages: Pages):
 
 def test_parallel_coordinates_have_every_trial_of_the_study(pages: Pages):
     place = f"/experiments/{pages.experiment}/runs?viewStateShareKey=trials&compareRunsMode=CHART"
-    pages.open(place, "Parallel Coordinates", "Showing all runs", "learning_rate vs. dice_on_seen_folds")
-    axes = "[...document.querySelectorAll('svg text')].map(one => one.textContent).join(' ')"
-    assert "best_val_dice" in pages.tab.evaluate(axes)
+    pages.open(place, "Parallel Coordinates", "Showing all runs", "best_val_dice", "learning_rate vs. dice")
 
 
 def test_the_registered_model_belongs_to_the_run_of_the_refit_and_both_say_so(pages: Pages):
