@@ -25,6 +25,7 @@ def evidence(
 ) -> Evidence:
     """The evidence on a trial with all its folds; scores outside the folds are those of the networks of `records`."""
     study, champion = study_facts(snapshot, counts_network=False), champion_facts(snapshot, trial.number)
+    drawn = dict(champion.pictures)
     return Evidence(
         intervals=_intervals(snapshot, score, records),
         strata=champion.strata,
@@ -34,8 +35,8 @@ def evidence(
         search=tuple(_search(study)),
         space=study.space,
         failures=[
-            *(Failure(one.case_id, one.dice) for one in champion.worst[:NUM_FAILURES]),
-            *(Failure(one.case_id, one.dice, picture) for one, picture in champion.pictures),
+            Failure(one.case_id, one.dice, drawn.get(one))
+            for one in dict.fromkeys([*champion.worst[:NUM_FAILURES], *drawn])
         ],
         statements={one.name: stated(one.folder) for one in (*snapshot.datasets, *snapshot.unseen)},
     )
