@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from orchestrator.common.errors import BadData, BadStudy, UserError
-from orchestrator.data.cache.prune import cache_entries
+from orchestrator.common.errors import BadData, BadMachine, BadStudy, UserError
+from orchestrator.data.cache.prune import cache_entries, remove_entry
 from orchestrator.data.cases import list_datasets, load_dataset
 from orchestrator.ray_cluster.private_ray import temp_folder
 from orchestrator.search.records.status import is_alive, read_status
-from orchestrator.search.store.study_store import StudyStore, list_studies
+from orchestrator.search.store.study_store import StudyStore, list_studies, whole_study
 from orchestrator.selection.nested import inner_homes
 
 SESSION = re.compile(r"session_.*_(\d+)")  # of Ray, with the process that started it
+STILL_S = 3600.0  # a Ray that runs writes its logs several times a minute
 REMOVED = ".removed-"  # begins the name of a folder that is being deleted
 
 
@@ -33,13 +36,12 @@ class Freeable:
     what: str
     paths: tuple[Path, ...]
     num_bytes: int
+    delete: Callable[[], object]  # deletes nothing that is in use by then
 
-    def remove(self) -> None:
-        for path in self.paths:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+    def remove(self) -> int:
+        """Bytes that were freed: fewer than `num_bytes` where something is in use by now, or cannot be deleted."""
+        self.delete()
+        return self.num_bytes - size_of(*self.paths)
 
 
 def size_of(*paths: Path) -> int:
@@ -54,43 +56,80 @@ def size_of(*paths: Path) -> int:
 
 
 def folders_of(store: StudyStore) -> tuple[Path, ...]:
-    """What belongs to a study alone: its folder, those of its outer folds, and scores computed from them."""
-    studies = [store, *inner_homes(store)]
-    folders = [*(one.folder for one in studies), *(one.home / "derived" / one.name for one in studies)]
+    """What belongs to a study alone: scores computed of it, the folders of its outer folds, and its own, last."""
+    studies = [*inner_homes(store), store]
+    folders = [*(one.home / "derived" / one.name for one in studies), *(one.folder for one in studies)]
     return tuple(folder for folder in folders if folder.exists())
 
 
 def refuse_busy(store: StudyStore) -> None:
     """Raises `BadStudy` while somebody works on the study, on this machine or another one."""
-    for one in (store, *inner_homes(store)):
-        if is_alive(one.status_file):
-            status = read_status(one.status_file)
-            where = f"process {status.pid} on {status.host}" if status else "another process"
-            raise BadStudy(store.name, f"is being worked on by {where}; stop it first")
-        one.lock().release()
+    with _alone(store):
+        pass
+
+
+@contextmanager
+def _alone(store: StudyStore) -> Iterator[None]:
+    """Context in which nobody else can begin to work on a study; `BadStudy` where somebody does."""
+    with ExitStack() as locks:
+        for one in (store, *inner_homes(store)):
+            if is_alive(one.status_file):
+                status = read_status(one.status_file)
+                where = f"process {status.pid} on {status.host}" if status else "another process"
+                raise BadStudy(store.name, f"is being worked on by {where}; stop it first")
+            locks.enter_context(one.lock())
+        yield
+
+
+def refuse_removal(store: StudyStore) -> None:
+    """Raises `BadStudy` for a study that is in use, a part of another one, or kept outside of its home."""
+    whole = whole_study(store.home, store.name)
+    if whole != store.name:
+        raise BadStudy(
+            store.name, f"is an outer fold of study {whole}, which is removed as a whole: remove that"
+        )
+    if links := _links(folders_of(store)):
+        raise BadStudy(store.name, links)
+    refuse_busy(store)
 
 
 def remove_study(store: StudyStore) -> None:
-    """Delete a study with all that belongs to it alone. Raises `BadStudy` while somebody works on it."""
-    refuse_busy(store)
-    for folder in folders_of(store):
+    """Delete a study with all that belongs to it alone. Raises `BadStudy` where `refuse_removal` does."""
+    refuse_removal(store)
+    with _alone(store):
+        away = [_set_aside(folder) for folder in folders_of(store)]
+    for folder in away:
         _delete(folder)
 
 
-def refuse_needed(home: Path, name: str) -> None:
-    """Raises `BadData` while studies need a dataset, with their names."""
+def refuse_needed(home: Path, name: str, cache: Path) -> None:
+    """Raises `BadData` while studies need a dataset, with their names, while its images are read, and for a link."""
+    dataset, problems = load_dataset(home, name), _links([home / "datasets" / name])
     if needing := studies_with(home, name):
-        raise BadData(
-            name,
+        problems.append(
             f"is needed by {len(needing)} {'study' if len(needing) == 1 else 'studies'}: {', '.join(needing)}; "
-            "`orchestrator studies remove NAME` removes one",
+            "`orchestrator studies remove NAME` removes one"
         )
+    if any(one.in_use for one in cache_entries(cache, [dataset]) if one.dataset == name):
+        problems.append("is being read by a search or a fit, which has its cached images open; stop it first")
+    if problems:
+        raise BadData(name, problems)
 
 
-def remove_dataset(home: Path, name: str) -> None:
-    """Delete a dataset. Raises `BadData` while studies need it."""
-    refuse_needed(home, name)
-    _delete(load_dataset(home, name).folder)
+def remove_dataset(home: Path, name: str, cache: Path) -> None:
+    """Delete a dataset. Raises `BadData` where `refuse_needed` does."""
+    refuse_needed(home, name, cache)
+    _delete(_set_aside(load_dataset(home, name).folder))
+
+
+def _links(folders: Iterable[Path]) -> list[str]:
+    """Why folders are not deleted: files of others may be where a link leads to."""
+    return [
+        f"{folder} is a link to {folder.resolve()}, and nothing outside of a home is deleted; delete the link alone, "
+        f"`rm {shlex.quote(str(folder))}`, and what it leads to if nothing else needs that"
+        for folder in folders
+        if folder.is_symlink()
+    ]
 
 
 def studies_with(home: Path, dataset: str) -> list[str]:
@@ -124,46 +163,68 @@ def _of_cache(home: Path, cache: Path) -> Iterator[Freeable]:
         if entry.dataset is None and not entry.in_use:
             kind = f"images of {entry.size} pixels" if entry.size.isdigit() else entry.size
             yield Freeable(
-                f"cached {kind} of a dataset that is gone", entry.files or (entry.folder,), entry.num_bytes
+                f"cached {kind} of a dataset that is not in this home",
+                entry.files or (entry.folder,),
+                entry.num_bytes,
+                partial(remove_entry, entry),
             )
 
 
 def _of_studies(home: Path) -> Iterator[Freeable]:
-    for store in [one for study in list_studies(home) for one in (study, *inner_homes(study))]:
-        if not _is_free(store):
-            continue
+    for store, derived in _free_studies(home):
         ray = (store.folder / "tune", store.folder / "train")
-        yield Freeable(f"Ray's folders of study {store.name}", ray, size_of(*ray))
+        yield _of_study(f"Ray's folders of study {store.name}", store, *ray)
         status = read_status(store.status_file)
         if store.champion_file.exists() and status is not None and status.state == "ended":
-            running = store.ledger.running
-            yield Freeable(
-                f"checkpoints of study {store.name}, which has ended", (running,), size_of(running)
+            yield _of_study(
+                f"checkpoints of study {store.name}, which has ended", store, store.ledger.running
             )
+        yield _of_study(f"scores computed from the records of study {store.name}", store, derived)
 
 
-def _is_free(store: StudyStore) -> bool:
-    try:
-        refuse_busy(store)
-    except BadStudy:
-        return False
-    return True
+def _free_studies(home: Path) -> Iterator[tuple[StudyStore, Path]]:
+    """Studies that nobody works on, outer folds of one together with all of it; and what is computed of each."""
+    for whole in list_studies(home):
+        with suppress(BadStudy):
+            refuse_busy(whole)
+            for store in (whole, *inner_homes(whole)):
+                yield store, home / "derived" / store.name
+
+
+def _of_study(what: str, store: StudyStore, *folders: Path) -> Freeable:
+    """Folders that are deleted if nobody works on the study when it comes to that; none that is a link."""
+    own = tuple(folder for folder in folders if folder.is_dir() and not folder.is_symlink())
+
+    def delete() -> None:
+        with suppress(BadStudy), _alone(store):
+            for folder in own:
+                _delete_what_can_be(folder)
+
+    return Freeable(what, own, size_of(*own), delete)
 
 
 def _derived(home: Path) -> Iterator[Freeable]:
     known = {one.name for study in list_studies(home) for one in (study, *inner_homes(study))}
     for folder in (home / "derived").glob("[!.]*"):
-        whose = "study" if folder.name in known else "removed study"
-        yield Freeable(
-            f"scores computed from the records of {whose} {folder.name}", (folder,), size_of(folder)
-        )
+        if folder.name not in known and not folder.is_symlink():
+            yield _of_nobody(f"scores computed from the records of removed study {folder.name}", folder)
 
 
 def _ray_sessions() -> Iterator[Freeable]:
+    """Of processes that are gone. One of another machine or container has no number here, but writes its logs."""
     for folder in temp_folder().glob("session_*"):
         started_by = SESSION.fullmatch(folder.name)
-        if started_by and not folder.is_symlink() and not _lives(int(started_by[1])):
-            yield Freeable(f"Ray's logs, {folder.name}", (folder,), size_of(folder))
+        if started_by and not folder.is_symlink() and not _lives(int(started_by[1])) and _is_still(folder):
+            yield _of_nobody(f"Ray's logs, {folder.name}", folder)
+
+
+def _is_still(folder: Path) -> bool:
+    """Whether nothing in a folder has changed for a while."""
+    newest = 0.0
+    for path in (folder, *folder.rglob("*")):
+        with suppress(FileNotFoundError):
+            newest = max(newest, path.lstat().st_mtime)
+    return time.time() - newest > STILL_S
 
 
 def _lives(pid: int) -> bool:
@@ -177,12 +238,38 @@ def _lives(pid: int) -> bool:
 
 
 def _leftovers(home: Path) -> Iterator[Freeable]:
-    for folder in [*(home / "studies").glob(f"{REMOVED}*"), *(home / "datasets").glob(f"{REMOVED}*")]:
-        yield Freeable("removed, but not to its end", (folder,), size_of(folder))
+    for room in ("studies", "datasets", "derived"):
+        for folder in (home / room).glob(f"{REMOVED}*"):
+            yield _of_nobody("removed, but not to its end", folder)
 
 
-def _delete(folder: Path) -> None:
+def _of_nobody(what: str, folder: Path) -> Freeable:
+    return Freeable(what, (folder,), size_of(folder), partial(_delete_what_can_be, folder))
+
+
+def _delete_what_can_be(folder: Path) -> None:
+    """What is left says so by its size."""
+    if folder.is_symlink():
+        folder.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _set_aside(folder: Path) -> Path:
     """Rename first: whoever looks meanwhile finds all of it, or nothing."""
-    away = folder.with_name(f"{REMOVED}{folder.name}-{time.time_ns()}")
+    away = folder.with_name(f"{REMOVED}{folder.name[:200]}-{time.time_ns()}")
     folder.rename(away)
-    shutil.rmtree(away)
+    return away
+
+
+def _delete(away: Path) -> None:
+    """Raises `BadMachine` where files cannot be deleted."""
+    try:
+        shutil.rmtree(away)
+    except FileNotFoundError:  # `clean` deletes it at the same time
+        _delete_what_can_be(away)
+    except OSError as refused:
+        raise BadMachine(
+            str(away),
+            f"is removed, but not all of it can be deleted: {refused}; `orchestrator clean` tries again",
+        ) from refused

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -63,6 +64,12 @@ class LogLines:
 def note(line: str) -> None:
     """Print a line on stderr, without markup."""
     err.print(line, markup=False, highlight=False)
+
+
+def nothing_in(home: Path, said: str) -> None:
+    """Say that a home is empty, with its place: a mistyped one is empty, too."""
+    place = f"{home}" if home.exists() else f"{home}, a folder that is not there"
+    out.print(plain(f"{place}: {said}"), markup=False, highlight=False)
 
 
 def megabytes(num_bytes: int) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home
-from orchestrator.cli.console.printing import bar, out, print_json
+from orchestrator.cli.console.printing import bar, nothing_in, out, print_json
 from orchestrator.cli.data.cache import data_cache, data_preview
 from orchestrator.cli.data.near_duplicates import data_leaks
 from orchestrator.cli.data.remove import data_remove
@@ -185,11 +185,12 @@ def data_list(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Show every dataset."""
     from orchestrator.data.cases import list_datasets
 
-    datasets = list_datasets(home.expanduser().resolve())
+    home = home.expanduser().resolve()
+    datasets = list_datasets(home)
     if as_json:
         print_json([_facts(dataset) for dataset in datasets])
     elif not datasets:
-        out.print("no datasets yet; `orchestrator data add NAME PATH` imports one")
+        nothing_in(home, "no datasets yet; `orchestrator data add NAME PATH` imports one")
     for dataset in () if as_json else datasets:
         out.print(_describe(dataset))
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home, Yes
+from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home, Yes
 from orchestrator.cli.console.printing import agreed, megabytes, out, print_json
 
 
@@ -14,9 +14,10 @@ def data_remove(
     name: Annotated[str, typer.Argument(help="A dataset of `orchestrator data list`.")],
     yes: Yes = False,
     home: Home = DEFAULT_HOME,
+    cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a dataset, images and masks included; refused while studies need it.
+    """Delete a dataset, images and masks included; refused while studies of this home need it, or a search reads it.
 
     What is cached of it is freed by `orchestrator clean`.
     """
@@ -25,11 +26,11 @@ def data_remove(
 
     home = home.expanduser().resolve()
     dataset = load_dataset(home, name)
-    refuse_needed(home, name)
+    refuse_needed(home, name, cache or home / "cache")
     num_bytes = size_of(dataset.folder)
     if not agreed(f"remove dataset {name}, {len(dataset.cases)} cases, {megabytes(num_bytes)}", yes=yes):
         raise typer.Exit(1)
-    remove_dataset(home, name)
+    remove_dataset(home, name, cache or home / "cache")
     if as_json:
         print_json({"dataset": name, "bytes": num_bytes, "folder": str(dataset.folder)})
     else:

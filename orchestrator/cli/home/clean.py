@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home, Yes
-from orchestrator.cli.console.printing import agreed, megabytes, out, print_json
+from orchestrator.cli.console.printing import agreed, megabytes, nothing_in, out, print_json
 
 
 def clean(
@@ -33,16 +33,20 @@ def clean(
         for one in found:
             out.print(f"{megabytes(one.num_bytes):>10}  {one.what}", markup=False, highlight=False)
     if not found and not as_json:
-        out.print("nothing to free")
+        nothing_in(home, "nothing to free")
     does = bool(found) and not dry_run and (yes or not as_json)
     if does and not agreed(f"free {megabytes(total)}", yes=yes):
         raise typer.Exit(1)
-    for one in found if does else ():
-        one.remove()
+    freed = sum(one.remove() for one in found) if does else 0
     if as_json:
         parts = [{"what": one.what, "bytes": one.num_bytes, "paths": [*map(str, one.paths)]} for one in found]
-        print_json({"removed": does, "bytes": total, "parts": parts})
+        print_json({"removed": does, "bytes": total, "freed": freed, "parts": parts})
     elif does:
-        out.print(f"freed {megabytes(total)}", highlight=False)
+        kept = (
+            f"; {megabytes(total - freed)} stay: in use by now, or not yours to delete"
+            if freed < total
+            else ""
+        )
+        out.print(f"freed {megabytes(freed)}{kept}", highlight=False)
     elif found:
         out.print(f"{megabytes(total)} can be freed", highlight=False)

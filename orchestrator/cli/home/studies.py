@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home, Yes
-from orchestrator.cli.console.printing import agreed, megabytes, out, print_json
+from orchestrator.cli.console.printing import agreed, megabytes, nothing_in, out, print_json
 from orchestrator.scoring.formatting import percent
 
 if TYPE_CHECKING:
@@ -42,13 +43,14 @@ def studies_list(context: typer.Context, home: Home = DEFAULT_HOME, as_json: AsJ
         return
     from orchestrator.search.store.study_store import list_studies
 
-    rows = [_row(store) for store in list_studies(home.expanduser().resolve())]
+    home = home.expanduser().resolve()
+    rows = [_row(store) for store in list_studies(home)]
     if as_json:
         print_json([asdict(row) for row in rows])
     elif rows:
         _show(rows)
     else:
-        out.print("no studies yet; `orchestrator search` makes one")
+        nothing_in(home, "no studies yet; `orchestrator search` makes one")
 
 
 @app.command("remove")
@@ -63,20 +65,34 @@ def studies_remove(
     Its runs and models in MLflow stay, and so do exported models and datasets.
     """
     from orchestrator.search.store.study_store import find_study
-    from orchestrator.study.housekeeping import folders_of, refuse_busy, remove_study, size_of
+    from orchestrator.study.housekeeping import folders_of, refuse_removal, remove_study, size_of
 
     store = find_study(home.expanduser().resolve(), name)
-    refuse_busy(store)
+    refuse_removal(store)
     folders = folders_of(store)
     num_bytes = size_of(*folders)
-    question = f"remove study {name}, {megabytes(num_bytes)}: {', '.join(map(str, folders))}; its runs in MLflow stay"
+    stays = _stays(store)
+    question = f"remove study {name}, {megabytes(num_bytes)}: {', '.join(map(str, folders))}; {stays}"
     if not agreed(question, yes=yes):
         raise typer.Exit(1)
     remove_study(store)
     if as_json:
-        print_json({"study": name, "bytes": num_bytes, "folders": [str(folder) for folder in folders]})
+        print_json({"study": name, "bytes": num_bytes, "folders": [*map(str, folders)], "stays": stays})
     else:
-        out.print(f"removed study {name}, {megabytes(num_bytes)}", markup=False, highlight=False)
+        out.print(f"removed study {name}, {megabytes(num_bytes)}; {stays}", markup=False, highlight=False)
+
+
+def _stays(store: StudyStore) -> str:
+    """What a study leaves elsewhere."""
+    from orchestrator.common.errors import UserError
+    from orchestrator.common.redaction import without_secrets
+
+    with suppress(UserError):  # one that cannot be read can still be removed
+        if store.storage is not None:
+            name = store.name_in_database(store.study_id)
+            database = without_secrets(store.storage)
+            return f"its runs in MLflow stay, and its trials in {database}, where they are study {name}"
+    return "its runs in MLflow stay"
 
 
 def _row(store: StudyStore) -> StudyRow:

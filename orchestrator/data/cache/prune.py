@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from filelock import Timeout
@@ -87,11 +86,15 @@ def prune(cache: Path, datasets: Sequence[Dataset], max_bytes: int | None = None
     removed = []
     for entry in found:
         too_much = max_bytes is not None and left > max_bytes and entry.size != NEAR_DUPLICATES
-        remove = partial(_remove_files, entry.files) if entry.files else partial(_remove, entry.folder)
-        if (entry.dataset is None or too_much) and remove():
+        if (entry.dataset is None or too_much) and remove_entry(entry):
             removed.append(entry)
             left -= entry.num_bytes
     return Pruned(tuple(removed), swept, tuple(one for one in found if one not in removed))
+
+
+def remove_entry(entry: CacheEntry) -> bool:
+    """Remove an entry; False if a process builds, reads or removes it, or searches for near-duplicates."""
+    return _remove_files(entry.files) if entry.files else _remove(entry.folder)
 
 
 def _entry(folder: Path, names: Mapping[str, str]) -> CacheEntry | None:
