@@ -27,6 +27,7 @@ ORIENTATION = 0x0112  # EXIF tag; SIDEWAYS are its values that swap height and w
 SIDEWAYS = (5, 6, 7, 8)
 # Orientation -> steps over rows and columns, after both are swapped where it is sideways.
 FLIPS = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
+JPEG = (tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.JPEG)
 RUN_LENGTHS = 1  # BI_RLE8 of the BMP format
 
 # Pillow's own warning would be printed before our error for images above MAX_PIXELS, without a file name.
@@ -206,8 +207,11 @@ def _read_tiff(path: Path) -> Stored:
     """A TIFF read by tifffile: Pillow rejects RGB frames that are tagged MinIsBlack, and OpenCV reads them as grey."""
     with tifffile.TiffFile(path) as file:
         page = only_page(file)
-        if page.axes not in ("YX", "YXS", "SYX") or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-            raise ValueError(f"expected a grey or RGB picture, found axes {page.axes}; save it as PNG")
+        if page.axes not in ("YX", "YXS", "SYX") or not _is_grey_or_rgb(page):
+            found = getattr(page.photometric, "name", page.photometric)
+            raise ValueError(
+                f"expected a grey or RGB picture, found axes {page.axes}, {found}; save it as PNG"
+            )
         if page.dtype not in (np.uint8, np.bool_):
             raise ValueError(f"expected 8 bits per channel, found {page.dtype}; convert it to 8 bits")
         pixels = page.asarray()
@@ -221,6 +225,14 @@ def _read_tiff(path: Path) -> Stored:
         pixels = pixels.astype(np.uint8) * (255 if page.dtype == np.bool_ else 1)
         white = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
         return Stored(255 - pixels if white else pixels, orientation_of(page))
+
+
+def _is_grey_or_rgb(page: tifffile.TiffPage) -> bool:
+    """Whether its values, once decoded, are not CMYK, L*a*b*, YCbCr or numbers of colors."""
+    known = tifffile.PHOTOMETRIC
+    if page.photometric == known.YCBCR:
+        return page.compression in JPEG  # which decodes to RGB
+    return page.photometric not in (known.PALETTE, known.SEPARATED, known.CIELAB, known.ICCLAB, known.ITULAB)
 
 
 def only_page(file: tifffile.TiffFile) -> tifffile.TiffPage:

@@ -13,6 +13,7 @@ from orchestrator.results.export.bundle import FILES, Bundle, is_bundle
 from orchestrator.results.export.bundle_files import sha256
 
 NAME = "SHA256SUMS"
+ALWAYS = {"formats.json", "predict.py"}  # in every export that has digests
 LARGEST = 1 << 20  # bytes
 LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
@@ -75,9 +76,10 @@ def _verify_without(folder: Path) -> Verified:
     """Of an export that was made before there was SHA256SUMS."""
     if not is_bundle(folder):
         raise BadBundle(str(folder), f"expected an exported model, found neither {NAME} nor its config.json")
-    problems = [
-        f"{name}: added; it is no file of this export" for name in sorted(_files(folder) - set(FILES))
-    ]
+    found = _files(folder)
+    if ALWAYS & found:
+        raise BadBundle(str(folder), f"{NAME}: missing; without it nothing tells whether files were changed")
+    problems = [f"{name}: added; it is no file of this export" for name in sorted(found - set(FILES))]
     try:
         Bundle.load(folder)
     except BadBundle as bad:

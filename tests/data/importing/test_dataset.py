@@ -254,7 +254,10 @@ def test_unknown_names_are_listed_beside_the_known_ones(tmp_path, source):
     add_dataset(tmp_path, "Clinic", source)
     with pytest.raises(BadData) as error:
         load_datasets(tmp_path, ["Clinic", "Klinik", "Spital"])
-    assert [problem.split(";")[1] for problem in error.value.problems] == [" known: Clinic"] * 2
+    assert [problem.split(";")[1] for problem in error.value.problems] == [
+        " did you mean Clinic? known: Clinic",
+        " known: Clinic",
+    ]
 
 
 def test_a_check_names_what_was_changed_lost_or_slipped_in(tmp_path, source):

@@ -3,14 +3,19 @@
     python predict.py IMAGE_OR_FOLDER... --out masks
 
 writes NAME_mask.png, 0 and 255, for each image, at its size and upright; in subfolders as the images are. They are the
-masks that `orchestrator predict` writes. Exit code 2 if an image could not be read. For research only.
+masks that `orchestrator predict` writes. Files of other kinds are passed over, and named. Exit code 2 if an image could
+not be read. For research only.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 import argparse
+import hashlib
 import json
+import os
+import struct
 import sys
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -21,7 +26,12 @@ from PIL import Image, ImageOps
 HERE = Path(__file__).resolve().parent
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 WHOLE = np.float32(2048)  # OpenCV interpolates bytes in whole 1/2048
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError)
+MOST = 89_000_000  # pixels of an image
+Image.MAX_IMAGE_PIXELS = None  # `read_rgb` has its own limit, before anything is decoded
+UNREADABLE = (
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError),
+    *(struct.error, zlib.error, NotImplementedError),
+)
 
 
 class Model:
@@ -54,14 +64,23 @@ class Model:
 def read_rgb(path):
     """uint8 (H, W, 3), upright."""
     with Image.open(path) as image:
+        if image.width * image.height > MOST:
+            raise ValueError(f"expected at most {MOST:,} pixels, found {image.width * image.height:,}")
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"expected 8 bits a channel, found mode {image.mode}")
-        if max(getattr(image, "tag_v2", {}).get(258, (8,))) > 8:  # bits of each sample of a TIFF
-            raise ValueError("expected 8 bits a channel, found more")
+        refuse_tiff(getattr(image, "tag_v2", {}))
         num_frames = getattr(image, "n_frames", 1)
         if num_frames > 1 and image.format != "MPO":
             raise ValueError(f"expected one picture, found {num_frames}")
         return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def refuse_tiff(tags):
+    """Raise ValueError for bits and colors of a TIFF that `orchestrator predict` does not read."""
+    if max(tags.get(258, (8,))) > 8:  # bits of each sample
+        raise ValueError("expected 8 bits a channel, found more")
+    if tags.get(262) in (3, 5, 8, 9, 10) or (tags.get(262) == 6 and tags.get(259) not in (6, 7)):
+        raise ValueError("expected a grey or RGB picture, found other colors; save it as PNG")
 
 
 def resized(image, size):
@@ -176,19 +195,65 @@ def painted(shape, row, start, end):
     return np.cumsum(edges, axis=1, dtype=np.int8)[:, :-1] > 0
 
 
-def found(paths):
-    """Image -> its place below the results: images as given, folders as all images below them."""
+def found(paths, out):
+    """Image -> its place below the results, and other files: images as given, folders as all images below them.
+
+    What lies below `out` is no image, and neither is what operating systems leave behind, such as ._1.jpg.
+    """
     images: dict[Path, Path] = {}
+    others: list[Path] = []
     for path in paths:
-        base = path if path.is_dir() else path.parent
-        files = (one for one in sorted(path.rglob("*")) if one.suffix.lower() in IMAGES)
-        for file in files if path.is_dir() else [path]:
-            images.setdefault(file, file.relative_to(base))
-    times = Counter(str(place.with_suffix("")).casefold() for place in images.values())
-    return {
-        file: place if times[str(place.with_suffix("")).casefold()] > 1 else place.with_suffix("")
-        for file, place in images.items()
-    }
+        for file in below(path, out.resolve()) if path.is_dir() else [path]:
+            if path.is_dir() and file.suffix.lower() not in IMAGES:
+                others.append(file)
+            else:
+                images.setdefault(file.resolve(), plain(file))
+    folders = [plain(path if path.is_dir() else path.parent) for path in paths]
+    return named(images.values(), os.path.commonpath(folders)), others
+
+
+def plain(path):
+    """Absolute, but links are not followed: results are called as the images were named."""
+    return Path(os.path.normpath(path.absolute()))
+
+
+def below(top, out):
+    """All files below a folder, but not below `out`; links are followed, but no folder is read twice."""
+    entered = {out} - {Path(top).resolve()}
+    for folder, folders, names in os.walk(top, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if (real := Path(folder).resolve()) in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith((".", "~$")))
+
+
+def named(files, base):
+    """Image -> where its mask belongs: without suffix; with it, and then with digits, where two would be alike."""
+    levels = {file.relative_to(base): 0 for file in files}
+    while True:
+        alike = {place: name_of(place, level).casefold() for place, level in levels.items()}
+        times = Counter(alike.values())
+        if len(times) == len(levels):
+            return {Path(base, place): name_of(place, level) for place, level in levels.items()}
+        levels = {place: min(2, level + (times[alike[place]] > 1)) for place, level in levels.items()}
+
+
+def name_of(place, level):
+    """sub/a for sub/a.png; sub/a.png; and with six digits of its own, also where a name would be too long."""
+    name = place.name if level else place.stem
+    if level == 2 or len(os.fsencode(name)) > 200:
+        digits = hashlib.sha256(os.fsencode(place)).hexdigest()[:6]
+        name = f"{os.fsdecode(os.fsencode(name)[:200])}.{digits}"
+    return (place.parent / name).as_posix()
+
+
+def write_mask(model, file, path):
+    """The mask of one image as PNG."""
+    mask = model.predict(read_rgb(file))[1]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask.astype(np.uint8) * 255).save(path)
 
 
 def main():
@@ -198,22 +263,32 @@ def main():
     options.add_argument("--out", required=True, type=Path, help="folder for masks")
     options.add_argument("--provider", default="CPUExecutionProvider", help="of ONNX Runtime")
     given = options.parse_args()
-    model, failed, images = Model(provider=given.provider), {}, found(given.paths)
-    for file, place in images.items():
+    images, others = found(given.paths, given.out)
+    paths = {file: given.out / f"{place}_mask.png" for file, place in images.items()}
+    if lost := {path.resolve() for path in paths.values()} & {file.resolve() for file in images}:
+        options.error(
+            f"{min(lost)} is one of the images, and would be replaced; name another folder for --out"
+        )
+    model, failed = Model(provider=given.provider), {}
+    for file, path in paths.items():
         try:
-            image = read_rgb(file)
+            write_mask(model, file, path)
         except UNREADABLE as error:
             failed[file] = error
-            continue
-        path = given.out / f"{place}_mask.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(model.predict(image)[1].astype(np.uint8) * 255).save(path)
     print(f"{len(images) - len(failed)} masks in {given.out}")
+    if others:
+        print(f"passed over {len(others)} files that are no images: {named_some(others)}", file=sys.stderr)
     for file, problem in failed.items():
         print(f"not done: {file}: {problem}", file=sys.stderr)
     if not images:
         print(f"expected images ({', '.join(IMAGES)}), found none", file=sys.stderr)
     return 2 if failed or not images else 0
+
+
+def named_some(files):
+    """The first ten names."""
+    more = f" and {len(files) - 10} more" if len(files) > 10 else ""
+    return ", ".join(file.name for file in files[:10]) + more
 
 
 if __name__ == "__main__":

@@ -168,6 +168,12 @@ def test_what_is_no_list_of_digests_is_refused(spoiled: Path, content: bytes):
         verify(spoiled / "nowhere")
 
 
+def test_an_export_without_its_list_of_digests_is_not_taken_for_one_of_an_earlier_version(spoiled: Path):
+    (spoiled / "SHA256SUMS").unlink()
+    with pytest.raises(BadBundle, match="SHA256SUMS: missing; without it nothing tells"):
+        verify(spoiled)
+
+
 def test_verify_says_the_digest_to_compare(full: Path):
     told = CliRunner().invoke(app, ["export", "verify", str(full), "--json"])
     assert json.loads(told.stdout)["digest"] == verify(full).digest and told.exit_code == 0

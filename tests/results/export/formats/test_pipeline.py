@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 from orchestrator import models
-from orchestrator.common.errors import BadBundle
+from orchestrator.common.errors import BadBundle, BadData
 from orchestrator.data.images import read_image
 from orchestrator.data.resize import resize_image, resize_probability
 from orchestrator.results.export.bundle import Bundle
@@ -153,6 +153,16 @@ sys.meta_path.insert(0, Blocked())
 """
 
 
+def predict_py(bundle: Path, paths: list[Path], out: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    (site / "sitecustomize.py").write_text(BLOCKER)
+    return subprocess.run(
+        [sys.executable, bundle / "predict.py", *paths, "--out", out],
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+    )
+
+
 def test_predict_py_gives_the_masks_of_predict_with_numpy_onnxruntime_and_pillow_alone(
     bundle: Path, tmp_path: Path
 ):
@@ -163,18 +173,50 @@ def test_predict_py_gives_the_masks_of_predict_with_numpy_onnxruntime_and_pillow
         Image.fromarray(frame(*shape, seed)).save(images / name)
     (images / "broken.png").write_bytes(b"nothing")
     ours = predict_files(Bundle.load(bundle), [images], tmp_path / "ours")
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(BLOCKER)
-    done = subprocess.run(
-        [sys.executable, bundle / "predict.py", images, "--out", tmp_path / "theirs"],
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
-        capture_output=True,
-        text=True,
-    )
+    done = predict_py(bundle, [images], tmp_path / "theirs", tmp_path)
     assert done.returncode == 2 and "5 masks" in done.stdout and "broken.png" in done.stderr, done.stderr
     for one in ours.done:
         theirs = tmp_path / "theirs" / one.mask.relative_to(tmp_path / "ours")
         np.testing.assert_array_equal(np.array(Image.open(theirs)), np.array(Image.open(one.mask)))
+
+
+def test_predict_py_names_masks_and_passes_over_files_as_predict_does(bundle: Path, tmp_path: Path):
+    left, right, site = tmp_path / "in" / "left", tmp_path / "in" / "right", tmp_path / "site"
+    for folder in (left, right, site):
+        folder.mkdir(parents=True)
+    for name in ("a.png", "a.JPG", "a.png.png", "._a.png", "movie.txt"):
+        Image.fromarray(frame(20, 25)).save(left / name, "PNG")
+    Image.fromarray(frame(20, 25)).save(right / "a.png")
+    (left / "loop").symlink_to(left)
+    Image.new("1", (14_000, 14_000)).save(left / "bomb.png")
+    ours = predict_files(Bundle.load(bundle), [left, right], tmp_path / "ours")
+    for _ in range(2):  # masks of the first time are no images of the second
+        done = predict_py(bundle, [left, right], left / "out", site)
+        assert done.returncode == 2 and "4 masks" in done.stdout, done.stderr
+        assert "bomb.png: expected at most 89,000,000 pixels" in done.stderr
+        assert "passed over 1 files that are no images: movie.txt" in done.stderr
+    theirs = {path.relative_to(left / "out") for path in (left / "out").rglob("*.png")}
+    assert theirs == {one.mask.relative_to(tmp_path / "ours") for one in ours.done} and len(theirs) == 4
+
+
+def test_predict_py_replaces_no_image_by_a_mask(bundle: Path, tmp_path: Path):
+    for name in ("a.png", "a_mask.png"):
+        Image.fromarray(frame(20, 25)).save(tmp_path / name)
+    before = (tmp_path / "a_mask.png").read_bytes()
+    done = predict_py(bundle, [tmp_path], tmp_path, tmp_path)
+    assert done.returncode == 2 and "would be replaced" in done.stderr
+    assert (tmp_path / "a_mask.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "LAB", "YCbCr", "P"])
+def test_a_tiff_of_other_colors_is_refused_by_predict_and_predict_py(mode: str, tmp_path: Path):
+    path = tmp_path / "a.tif"
+    photo = Image.fromarray(frame(20, 25))
+    (photo.quantize(8) if mode == "P" else photo.convert(mode)).save(path)
+    with pytest.raises(BadData, match="expected a grey or RGB picture"):
+        read_image(path)
+    with pytest.raises(ValueError, match="expected a grey or RGB picture"):
+        standalone.read_rgb(path)
 
 
 FEW = ("unet", "resunet", "unet_mediaeval")
