@@ -20,6 +20,7 @@ from orchestrator.cli.console.options import (
     Metric,
     TrackingUri,
     Width,
+    Yes,
     absolute,
 )
 from orchestrator.cli.console.printing import err, out, print_json
@@ -43,6 +44,7 @@ def best(
         typer.Option(callback=absolute, help="Folder for the model: weights, ONNX, config, card."),
     ] = None,
     formats: Formats = None,
+    yes: Yes = False,
     metric: Metric = "dice",
     rule: Annotated[
         BestRule,
@@ -94,6 +96,10 @@ def best(
     selection = select_trial(found, standing, metric, rule, trial_number)
     trial, score = next(pair for pair in standing if pair[0].number == selection.chosen)
     asked = formats_of(formats, score.masks)
+    if export is not None and not _may_replace(
+        export, found, trial, refit, ensemble, trial_number is None, yes=yes
+    ):
+        raise typer.Exit(1)
     trainer = Trainer(found.store, found, address, device, workers_per_fit, cache or home / "cache")
     networks = trainer.networks(standing, trial, score, metric, ensemble, refit=refit)
     if export is not None or networks.is_ensemble:
@@ -143,6 +149,26 @@ def _found(
     mistakes.raise_all()
     tell_damage(found)
     return found
+
+
+def _may_replace(
+    folder: Path,
+    found: StudySnapshot,
+    trial: StudyTrial,
+    refit: bool,
+    ensemble: EnsembleName | None,
+    is_chosen: bool,
+    *,
+    yes: bool,
+) -> bool:
+    """Whether the folder may be written, asked before anything is trained; `BadData` where nobody can be asked."""
+    from orchestrator.cli.console.printing import agreed
+    from orchestrator.results.export.write import why_ask
+
+    earlier = why_ask(
+        folder, found.name, trial.number, refit=refit, ensemble=ensemble is not None, chosen=is_chosen
+    )
+    return earlier is None or agreed(f"{folder} holds another network ({earlier}); replace it", yes=yes)
 
 
 def _standing(

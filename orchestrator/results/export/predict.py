@@ -14,7 +14,7 @@ from orchestrator.common.errors import BadData
 from orchestrator.common.files import write_atomically
 from orchestrator.data.images import read_image, refuse_animated
 from orchestrator.results.export.bundle import Bundle
-from orchestrator.results.export.prediction.inputs import Inputs, find_inputs, is_video
+from orchestrator.results.export.prediction.inputs import TABLE, Inputs, find_inputs, is_video
 from orchestrator.results.export.prediction.measured import Measured, measured, table
 from orchestrator.results.export.prediction.videos import (
     PredictedVideo,
@@ -23,8 +23,6 @@ from orchestrator.results.export.prediction.videos import (
     results_of,
 )
 from orchestrator.results.views.overlay import outlined, png
-
-TABLE = "polyps.csv"
 
 
 @dataclass(frozen=True)
@@ -193,4 +191,7 @@ def _refuse_to_replace(images: Sequence[Path], written: Sequence[Path]) -> None:
     """Raise BadData naming every image that is also to be written."""
     known = {image.resolve() for image in images}
     if lost := [path for path in written if path.resolve() in known]:
-        raise BadData("--out", [f"{path} is one of the images, and would be replaced" for path in lost])
+        raise BadData(
+            "--out",
+            [f"{path} is one of the images, and would be replaced; name another folder" for path in lost],
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import glob
 import os
+import re
 import shutil
 import uuid
 import warnings
@@ -231,6 +232,22 @@ def named_export(folder: Path) -> str | None:
     lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
     which = (line.split(". Input")[0] for line in lines if line.startswith("Trial "))
     return next(which, "an earlier export")
+
+
+def why_ask(folder: Path, study: str, trial: int, *, refit: bool, ensemble: bool, chosen: bool) -> str | None:
+    """What an export would replace, where nobody would expect that; None where no export is, or one of the same sort.
+
+    The same sort: a network of the same kind (fold, refit, ensemble) of the same study, chosen by the study (`chosen`)
+    or of the same trial.
+    """
+    earlier = named_export(folder)
+    if earlier is None:
+        return None
+    found = re.match(r"Trial (\d+) of the study `(.+?)`; weights: (.*)", earlier)
+    if found is None or found[2] != study or not (chosen or int(found[1]) == trial):
+        return earlier
+    is_alike = ("trained again" in found[3], "averaged" in found[3]) == (refit, ensemble)
+    return None if is_alike else earlier
 
 
 def _swap_in(partial: Path, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -204,3 +205,15 @@ def test_of_one_fold_that_chose_its_own_threshold_nothing_stands_for_cross_fitte
 def test_what_cannot_be_averaged_is_refused(said):
     code, _, err = said("best formula --ensemble folds --refit")
     assert code == 2 and "--refit trains one network" in err
+
+
+def test_an_export_of_another_study_is_not_replaced_unless_that_is_said(said, exported: Path, tmp_path: Path):
+    folder = tmp_path / "champion"
+    shutil.copytree(exported, folder)
+    (folder / "model_card.md").write_text(
+        "# unet\n\nTrial 4 of the study `other`; weights: fold 2. Input: RGB\n"
+    )
+    before = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    code, _, err = said(f"best formula --export {folder}")
+    assert code == 2 and "--yes" in err and "Trial 4 of the study `other`" in err
+    assert {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

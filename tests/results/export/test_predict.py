@@ -247,6 +247,18 @@ def test_results_of_an_earlier_run_below_the_images_are_no_images(exported: Path
     assert "out (where results go, with 5 files)" in second.inputs.passed_over_line()
 
 
+@pytest.mark.parametrize("first", ["masks", "."])
+def test_results_of_an_earlier_run_in_another_folder_are_no_images(exported: Path, images: Path, first: str):
+    bundle = Bundle.load(exported)
+    good = find_inputs([images]).images
+    (images / "broken.png").unlink(missing_ok=True)
+    before = predict_files(bundle, [images], images / first, probabilities=True)
+    again = predict_files(bundle, [images], images / "others")
+    assert [one.image for one in again.done] == [one.image for one in before.done] and good
+    results = [why for why in again.inputs.passed_over.values() if why == "result of an earlier prediction"]
+    assert len(results) == 3 * len(before.done)
+
+
 def test_a_file_that_is_given_twice_is_done_once(images: Path):
     given = [images / "a.png", images, images / ".." / "images" / "a.png"]
     assert len(find_inputs(given).images) == 2

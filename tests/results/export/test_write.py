@@ -20,6 +20,7 @@ from orchestrator.results.export.write import (
     export_onnx,
     largest_difference,
     named_export,
+    why_ask,
     write_bundle,
 )
 from orchestrator.scoring.postprocess import PostProcess
@@ -181,3 +182,22 @@ def test_what_an_export_replaces_is_named(bundle_folder: Path, tmp_path: Path):
     card.write_text("# unet\n\nTrial 4 of the study `colon`; weights: fold 2. Input: RGB images\n")
     assert named_export(bundle_folder) == "Trial 4 of the study `colon`; weights: fold 2"
     assert named_export(tmp_path / "new") is None
+
+
+def test_an_export_asks_before_it_replaces_another_kind_another_study_or_a_trial_that_was_named(
+    bundle_folder: Path, tmp_path: Path
+):
+    card = bundle_folder / "model_card.md"
+    card.write_text("# unet\n\nTrial 4 of the study `colon`; weights: fold 2, of median Dice. Input: RGB\n")
+    same = {"refit": False, "ensemble": False, "chosen": True}
+    assert why_ask(bundle_folder, "colon", 4, **same) is None is why_ask(bundle_folder, "colon", 7, **same)
+    assert why_ask(bundle_folder, "colon", 4, **same | {"chosen": False}) is None
+    assert why_ask(tmp_path / "new", "colon", 4, **same) is None
+    for study, trial, other in (
+        ("other", 4, {}),
+        ("colon", 7, {"chosen": False}),
+        ("colon", 4, {"refit": True}),
+        ("colon", 4, {"ensemble": True}),
+    ):
+        told = why_ask(bundle_folder, study, trial, **same | other)
+        assert told == "Trial 4 of the study `colon`; weights: fold 2, of median Dice"

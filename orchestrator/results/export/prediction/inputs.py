@@ -13,12 +13,17 @@ from orchestrator.common.errors import BadData
 from orchestrator.data.images import EXTENSIONS
 from orchestrator.data.sources.folders import DICOM, UNREAD_PICTURES, VIDEOS, contents_of, is_image, is_litter
 from orchestrator.data.spelling import folded
+from orchestrator.results.export.prediction.measured import HEADER
 
 OTHER_KINDS = {
     "DICOM: export its frames as PNG first": DICOM,
     "archive: unpack it first": (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz"),
     "image of a format that is not read: save it as PNG first": UNREAD_PICTURES,
 }
+TABLE = "polyps.csv"
+RESULTS = tuple(f"_{kind}.png" for kind in ("mask", "overlay", "probability")) + tuple(
+    f"_{kind}" for kind in ("mask.mkv", "overlay.mp4", "probability.mkv")
+)
 SHOWN = 10  # names in a message
 MAX_NAME = 200  # bytes; file systems take 255, and results have longer names
 
@@ -80,6 +85,15 @@ def refusal(path: Path, *, named: bool = False) -> str | None:
     return next(known, None if named and not is_litter(path.name) else "")
 
 
+def has_results(files: Sequence[Path]) -> bool:
+    """Whether the table of a prediction is among the files of a folder."""
+    found = next((file for file in files if file.name == TABLE), None)
+    if found is None:
+        return False
+    with found.open("rb") as text:
+        return text.read(1000).startswith(",".join(HEADER).encode())
+
+
 def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEOS
 
@@ -120,9 +134,12 @@ def _sorted_out(path: Path, out: Path | None) -> tuple[list[Path], dict[Path, st
     others: dict[Path, str] = {}
     num_results = 0
     contents = contents_of(path)
+    earlier = {path / name for name, files in contents.files.items() if has_results(files)} - {out}
     for file in (file for files in contents.files.values() for file in files):
         if apart is not None and apart in file.resolve().parents:
             num_results += 1
+        elif file.name.endswith(RESULTS) and earlier.intersection(file.parents):
+            others[file] = "result of an earlier prediction"
         elif (why := refusal(file)) is None:
             images.append(file)
         else:
