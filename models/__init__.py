@@ -22,6 +22,7 @@ from orchestrator.models.published_weights import load_published
 from orchestrator.models.registry import (
     build,
     names,
+    own_network,
     paper,
     params,
     published,
@@ -37,6 +38,7 @@ __all__ = [
     "build",
     "load_published",
     "names",
+    "own_network",
     "paper",
     "params",
     "published",

@@ -1,13 +1,20 @@
-"""The registry of networks: each builder registers itself where it is defined."""
+"""The registry of networks: each builder registers itself where it is defined.
+
+A network of the user's own is named `module:function` and registers itself in the same way; see `own_network`.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
+
+from orchestrator.common.network_files import NetworkFile, find
 
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
 
@@ -22,6 +29,7 @@ class _Entry:
 
 
 _entries: dict[str, _Entry] = {}
+_own: dict[str, _Entry] = {}  # module:function#digest -> a network of the user's own
 
 
 def register(
@@ -36,19 +44,54 @@ def register(
 
     def add(builder: Builder) -> Builder:
         name = builder.__name__
-        if name in _entries:
+        entries = _own if _loading else _entries
+        key = f"{_loading[-1].module}:{name}#{_loading[-1].digest}" if _loading else name
+        if key in entries:
             raise ValueError(f"two networks are named {name!r}")
         for parameter in inspect.signature(builder).parameters.values():
             if parameter.kind is not parameter.KEYWORD_ONLY or parameter.default is parameter.empty:
                 raise TypeError(f"{name}: {parameter.name!r} must be keyword-only and have a default")
-        _entries[name] = _Entry(builder, stride, paper, published, smallest_batch)
+        entries[key] = _Entry(builder, stride, paper, published, smallest_batch)
         return builder
 
     return add
 
 
+def own_network(name: str, beside: Path | None = None) -> NetworkFile:
+    """The file of a network of the user's own, `module:function`, once it was run and has registered the network.
+
+    `beside`: the folder in which the file is looked for first; default: the current one. ValueError: there is no such
+    file, or what it defines is no network.
+    """
+    file = find(name, beside)
+    if file.name not in _own:
+        _run(file)
+    if file.name not in _own:
+        raise ValueError(
+            f"{name}: {file.path} registers no network {file.function!r}; "
+            "expected @orchestrator.models.register(stride=...) above that function"
+        )
+    return file
+
+
+_loading: list[NetworkFile] = []  # files that are being run, the innermost last
+
+
+def _run(file: NetworkFile) -> None:
+    spec = importlib.util.spec_from_file_location(f"own_network_{file.module}_{file.digest}", file.path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    _loading.append(file)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(f"{file.path} fails when it is run: {type(error).__name__}: {error}") from error
+    finally:
+        _loading.pop()
+
+
 def names() -> tuple[str, ...]:
-    """All networks, sorted by name."""
+    """All networks that come with the program, sorted by name."""
     return tuple(sorted(_entries))
 
 
@@ -96,6 +139,8 @@ def summary(name: str) -> str:
 
 
 def _entry(name: str) -> _Entry:
+    if ":" in name:
+        return _own[name if name in _own else own_network(name).name]
     if name not in _entries:
         raise ValueError(f"no network is named {name!r}; known: {', '.join(names())}")
     return _entries[name]

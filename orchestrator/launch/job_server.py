@@ -17,10 +17,10 @@ from ray.dashboard.utils import ray_address_to_api_server_url, ray_client_addres
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
-from orchestrator.common.environment import environment
 from orchestrator.common.errors import BadMachine, MachineFault
 from orchestrator.common.hosts import refuse_user, why_silent
 from orchestrator.common.private_api import private
+from orchestrator.launch.environment import environment
 
 for chatty in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
     # they log every package that they upload, or skip

@@ -16,11 +16,11 @@ import torch
 from ray.exceptions import AuthenticationError
 
 from orchestrator.common.allocator import KEEP_FREED_MEMORY
-from orchestrator.common.environment import environment
 from orchestrator.common.errors import BadMachine
 from orchestrator.common.hosts import refuse_user, why_silent
 from orchestrator.common.interruption import held_back, reinstall_handlers
 from orchestrator.common.private_api import private
+from orchestrator.launch.environment import environment
 from orchestrator.ray_cluster.claims import claimed
 from orchestrator.ray_cluster.head import head_watched
 from orchestrator.ray_cluster.private_ray import isolated, temp_folder

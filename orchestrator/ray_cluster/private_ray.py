@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from orchestrator.common.environment import environment
 from orchestrator.common.errors import BadMachine
 from orchestrator.common.files import private_folder
 from orchestrator.common.private_api import private
+from orchestrator.launch.environment import environment
 
 logger = logging.getLogger(__name__)
 # The kernel's limit for the path of a socket, and Ray's name of one below its temporary folder.

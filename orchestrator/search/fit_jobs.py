@@ -21,6 +21,7 @@ from torch import Tensor, nn
 import orchestrator
 from orchestrator import models
 from orchestrator.common.errors import BadData, BadStudy, MachineFault, Several
+from orchestrator.common.network_files import look_in
 from orchestrator.common.stored_json import Unreadable
 from orchestrator.data.cache.frames import CachedCases, cached_cases
 from orchestrator.data.cases import load_datasets
@@ -65,6 +66,7 @@ class FitJobRunner:
         self, job: FitSpec | ScoreJob | TimeJob, device: torch.device, loader_workers: int, report: Report
     ) -> bool:
         """Return True when the job is finished and on record, False when `report` stopped it."""
+        look_in(self.home)
         if isinstance(job, ScoreJob):
             return self._score(job, device)
         if isinstance(job, TimeJob):

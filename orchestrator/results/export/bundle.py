@@ -40,7 +40,9 @@ from orchestrator.scoring.postprocess import PostProcess
 
 WEIGHT_FILES = ("model.safetensors", "model.onnx")
 FILES = (*WEIGHT_FILES, "config.json", "model_card.md")
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"  # of a network
+NAME = (
+    r"^[A-Za-z0-9_][A-Za-z0-9_.:#-]{0,99}$"  # of a network; module:function#digest of one of the user's own
+)
 SHA256 = re.compile(r"[0-9a-f]{64}")
 LARGEST_SIDE = 4096  # pixels that a network sees
 MOST_MEMBERS = 1000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator import models
+from orchestrator.common.network_files import NAME as OWN_NETWORK
 from orchestrator.search.space.distributions import KINDS, Sweep
 from orchestrator.search.space.keys import NETWORK, SWEPT
 from orchestrator.search.space.parameters import known_keys, value_schema
@@ -19,7 +20,7 @@ def json_schema() -> dict[str, Any]:
     search = {key: {"anyOf": refs, **_description(schema)} for key, schema in values.items()}
     for key in SWEPT:
         search[key] = {"anyOf": [*refs, {"$ref": "#/$defs/sweep"}], **_description(values[key])}
-    one = {"enum": list(networks)}
+    one = {"anyOf": [{"enum": list(networks)}, {"type": "string", "pattern": f"^{OWN_NETWORK.pattern}$"}]}
     several = {"type": "array", "items": one, "minItems": 2, "uniqueItems": True}
     choice = {
         "type": "object",

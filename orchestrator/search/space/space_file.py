@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from orchestrator import models
 from orchestrator.common.errors import BadSpace
 from orchestrator.common.names import hint
 from orchestrator.common.user_documents import parse_toml, read_bounded
 from orchestrator.data.augmentation.library_pipelines import canonical
 from orchestrator.search.space import shipped
 from orchestrator.search.space.checks import find_problems
+from orchestrator.search.space.keys import NETWORK
 from orchestrator.search.space.parameters import REGISTRY
 from orchestrator.search.space.shipped import find_space_file
 from orchestrator.search.space.space import SearchSpace
@@ -43,7 +45,25 @@ def load_space(given: Path) -> SearchSpace:
         raise BadSpace(
             str(path), f"expected text in UTF-8, found byte {error.object[error.start]:#04x}"
         ) from error
-    return parse_space(with_pipelines(text, path), path)
+    return parse_space(with_own_networks(with_pipelines(text, path), path), path)
+
+
+def with_own_networks(text: str, path: Path) -> str:
+    """The text of a search-space file in which networks of the user's own are named with the content of their files.
+
+    A file is looked for beside `path`. Raises `BadSpace` with every one that cannot be had.
+    """
+    problems: list[str] = []
+    for name in _own_networks(text):
+        try:
+            pinned = models.own_network(name, path.parent).name
+            for quote in "\"'":
+                text = text.replace(f"{quote}{name}{quote}", f"{quote}{pinned}{quote}")
+        except ValueError as error:
+            problems.append(f"network: {error}")
+    if problems:
+        raise BadSpace(str(path), problems)
+    return text
 
 
 def with_pipelines(text: str, path: Path) -> str:
@@ -66,6 +86,16 @@ def with_pipelines(text: str, path: Path) -> str:
     if problems:
         raise BadSpace(str(path), problems)
     return found
+
+
+def _own_networks(text: str) -> list[str]:
+    """Names with a colon; none in a text that is no TOML, which is refused later."""
+    try:
+        raw = parse_toml(text).get(NETWORK)
+    except ValueError:
+        return []
+    named = raw.get("choice") if isinstance(raw, dict) else [raw]
+    return [name for name in named or [] if isinstance(name, str) and ":" in name]
 
 
 def parse_space(text: str, path: Path | None = None) -> SearchSpace:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from orchestrator.common.network_files import is_pinned
 from orchestrator.common.user_documents import shown
 from orchestrator.search.space.distributions import (
     KINDS,
@@ -86,7 +87,7 @@ def _networks(raw: object, problems: list[str], registry: Registry | None) -> tu
     if len(set(named)) < len(named):
         problems.append(f"network: expected names that differ, found {listed(named)}")
     names = named if registry is None else registry.names()
-    unknown = [name for name in named if name not in names]
+    unknown = [name for name in named if name not in names and not is_pinned(name)]
     problems += [f"network: {not_known(name, names, 'network')}" for name in unknown]
     return () if unknown else tuple(dict.fromkeys(named))
 

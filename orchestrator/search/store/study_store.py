@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial
 from orchestrator.common.errors import BadSpace, BadSplit, BadStudy
 from orchestrator.common.files import write_atomically
 from orchestrator.common.names import hint
+from orchestrator.common.network_files import keep_networks, look_in
 from orchestrator.common.stored_json import Unreadable, parse_json, read_json
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.split_file import SplitPlan, write_plan
@@ -69,6 +70,7 @@ class StudyStore:
                 f"needs at most {LONGEST_NAME} characters, found {len(self.name)}: {self.name[:30]}...",
             )
         object.__setattr__(self, "folder", self.home / "studies" / self.name)
+        look_in(self.home)
 
     @property
     def ledger(self) -> Ledger:
@@ -209,6 +211,7 @@ class StudyStore:
                 self._write_manifest(resumed)
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        keep_networks(space.networks, self.home)
         write_atomically(self.space_file, space.text.encode())
         write_plan(plan, self.splits_file)
         write_atomically(self.warm_start_file, json.dumps([*warm_start_configurations], indent=1).encode())
