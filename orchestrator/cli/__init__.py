@@ -36,7 +36,7 @@ from orchestrator.cli import (
     ui,
 )
 from orchestrator.cli.console.help import Commands
-from orchestrator.cli.console.printing import err, plain
+from orchestrator.cli.console.printing import encodable, err, plain
 from orchestrator.cli.data import datasets as data
 from orchestrator.cli.home import clean, studies
 from orchestrator.cli.results import best, leaderboard, predict
@@ -110,6 +110,7 @@ TEXTS = ("cluster", "submit")  # take texts for files and other commands, which 
 def main() -> None:
     """Run the command line; a user's mistake, or a fault of the machine, is one message and exit code 2."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    encodable()
     with listening():
         try:
             _run()

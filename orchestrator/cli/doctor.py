@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, Address, AsJson, Cache, Device, Home, TrackingUri
-from orchestrator.cli.console.printing import note, out, plain, print_json
+from orchestrator.cli.console.printing import note, out, plain, print_json, show_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -142,7 +142,7 @@ def show(found: Sequence[Finding], as_json: bool) -> None:
         num_ok = sum(one.severity == "ok" for one in own)
         title = f"{node}: {_counted(num_ok, 'check')} ok" if is_brief else node
         if shown:
-            out.print(_table(shown, title))
+            show_table(_table(shown, title))
         else:
             out.print(title, markup=False, highlight=False)
     words = f"{_counted(counts['failure'], 'failure')}, {_counted(counts['warning'], 'warning')}, {counts['ok']} ok"

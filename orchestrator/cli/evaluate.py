@@ -22,7 +22,7 @@ from orchestrator.cli.console.options import (
     PredictDevice,
     TrackingUri,
 )
-from orchestrator.cli.console.printing import bar, err, note, out, print_json
+from orchestrator.cli.console.printing import bar, err, note, out, print_json, show_table
 from orchestrator.cli.data.splits import load_unchanged, look_for_near_duplicates
 from orchestrator.common.files import write_atomically
 
@@ -250,7 +250,7 @@ def _show(
         out.print(f"{one.name} {value:.4f}: {one.explained}", markup=False, highlight=False)
     kinds = "where it does well and where it does not, in percent"
     kinds += f"; {metric} in pixels" if REGISTRY[metric].unit == "pixels" else ""
-    out.print(score_table(evaluation.breakdown(scored, metric), kinds, metric))
+    show_table(score_table(evaluation.breakdown(scored, metric), kinds, metric))
     out.print(
         f"{evaluation.images_per_second(scored):.1f} images a second on {where}, one at a time, from decoded "
         "pixels to mask",
@@ -323,7 +323,7 @@ def compare(
     if as_json:
         print_json(comparison_dicts(rows))
     else:
-        out.print(comparison_table(rows, f"differences in {metric}, in points of a percent"))
+        show_table(comparison_table(rows, f"differences in {metric}, in points of a percent"))
         for row in rows:
             out.print(comparison.verdict(row, metric), highlight=False)
     if plot is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.console.options import AsJson
-from orchestrator.cli.console.printing import out, print_json
+from orchestrator.cli.console.printing import out, print_json, show_table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,7 +60,7 @@ def models_list(context: typer.Context, as_json: AsJson = False) -> None:
             *("–" if count is None else f"{count:,}" for count in counts),
             *(f"{row['gmac'][str(side)]:.2f}" for side in SIDES),
         )
-    out.print(table)
+    show_table(table)
     out.print(
         "with statistics: including BatchNorm's running means and variances, as Keras and some papers count; "
         "GMAC: billions of multiply-accumulates for one image of so many pixels a side"

@@ -23,7 +23,7 @@ from orchestrator.cli.console.options import (
     finite,
     study_options,
 )
-from orchestrator.cli.console.printing import bar, out, print_json
+from orchestrator.cli.console.printing import bar, out, print_json, show_table
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +87,7 @@ def plan(
         fits = [asdict(one) | {"race": rule, "cost": _cost(one, price)} for rule, one in rows]
         print_json({"device": where, "gpus": gpus, "trials": trials, "forecasts": fits})
         return
-    out.print(_table(rows, price, f"{trials} configurations on {gpus} x {where}, {split.name}"))
+    show_table(_table(rows, price, f"{trials} configurations on {gpus} x {where}, {split.name}"))
     best = min((one for rule, one in rows if rule == given["race"]), key=lambda one: one.hours)
     out.print(
         f"soonest with --workers-per-fit {best.width}: {best.num_lanes} lanes. Epochs are counted in full, for "

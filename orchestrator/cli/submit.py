@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from orchestrator.cli.console.options import AsJson
-from orchestrator.cli.console.printing import err, out, print_json
+from orchestrator.cli.console.printing import err, out, print_json, show_table
 from orchestrator.common.errors import BadMachine, Mistakes
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def submit(
     server = job_server(address)
     if list_:
         rows = jobs(server)
-        print_json([_plain(row) for row in rows]) if as_json else out.print(_table(rows))
+        print_json([_plain(row) for row in rows]) if as_json else show_table(_table(rows))
     elif attach is not None:
         raise typer.Exit(_follow(find(server, attach), address, on_interrupt))
     elif stop is not None:

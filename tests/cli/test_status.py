@@ -175,6 +175,24 @@ def test_in_a_log_file_there_are_lines_and_now_and_then_one_of_progress():
     assert len(lines) == 2 and lines[1].startswith("00:00  4 trials")
 
 
+def test_a_log_that_is_silent_is_told_how_far_the_search_is(monkeypatch: pytest.MonkeyPatch):
+    console, now = Console(file=io.StringIO(), width=400), [0.0]
+    monkeypatch.setattr("orchestrator.cli.console.live.time.monotonic", lambda: now[0])
+    with study_view(console=console) as (say, show):
+        for now[0] in range(1, 121):
+            show(replace(STATUS, state="starting"))
+            if now[0] == 40:
+                say("trial 0 fold 1")
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line[:5] for line in lines] == ["00:40", "01:25"] and "starting lanes; 4 trials" in lines[1]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_numbers_are_whole_on_a_narrow_terminal(width: int):
+    long = replace(STATUS, trials=tuple(replace(one, params={"p" * 60: 1}) for one in STATUS.trials))
+    assert any("81.23" in line for line in drawn(terminal(width=width), long)[1:5])
+
+
 def test_on_a_terminal_lines_stand_above_the_picture():
     console = terminal()
     with study_view(console=console) as (say, show):

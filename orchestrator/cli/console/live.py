@@ -22,11 +22,12 @@ from orchestrator.scoring.formatting import percent
 if TYPE_CHECKING:
     from orchestrator.search.records.status import FoldView, Status, TrialView
 
-# Seconds between two lines of progress in a log file.
-LOG_EVERY_S = 300.0
+# In a log file: seconds between two lines of progress, and seconds without any line after which there is one.
+LOG_EVERY_S, LOG_SILENT_S = 300.0, 45.0
 MARKS = {"done": "●", "running": "◐", "queued": "○", "cut": "×", "none": "·"}
 MEANING = {"done": "done", "running": "in training", "queued": "next", "cut": "stopped", "none": "not yet"}
 PLAIN_MARKS = {"done": "#", "running": ">", "queued": "o", "cut": "x", "none": "."}
+CUT = ("state", "configuration")
 COLORS = {
     "running": "cyan",
     "complete": "green",
@@ -52,20 +53,23 @@ WORDS = {
 
 @contextmanager
 def study_view(
-    every_s: float = LOG_EVERY_S, console: Console = out
+    every_s: float = LOG_EVERY_S, console: Console = out, silent_s: float = LOG_SILENT_S
 ) -> Iterator[tuple[Callable[[str], None], Callable[[Status], None]]]:
     """Functions that print a line, with the time since the start, and show a status.
 
-    On a terminal the status is a live table below the lines; in a log file it is a line every `every_s` seconds.
+    On a terminal the status is a live table below the lines; in a log file it is a line every `every_s` seconds, and
+    after `silent_s` without any other line.
     """
-    started = time.monotonic()
+    started = spoke = time.monotonic()
 
     def say(line: str) -> None:
+        nonlocal spoke
+        spoke = time.monotonic()
         seconds = int(time.monotonic() - started)
         console.print(f"[dim]{seconds // 60:02d}:{seconds % 60:02d}[/]  {escape(line)}", highlight=False)
 
     if not (console.is_terminal or _draws_in_notebook(console)):
-        yield say, _now_and_then(say, every_s)
+        yield say, _now_and_then(say, every_s, lambda: time.monotonic() - spoke >= silent_s)
         return
     with Live(console=console, transient=True, auto_refresh=False) as live:
         yield say, lambda status: live.update(picture(status, console, console.height - 9), refresh=True)
@@ -76,14 +80,16 @@ def _draws_in_notebook(console: Console) -> bool:
     return console.is_jupyter and find_spec("ipywidgets") is not None
 
 
-def _now_and_then(say: Callable[[str], None], every_s: float) -> Callable[[Status], None]:
+def _now_and_then(
+    say: Callable[[str], None], every_s: float, is_silent: Callable[[], bool]
+) -> Callable[[Status], None]:
     last, crowded = time.monotonic(), False
 
     def show(status: Status) -> None:
         nonlocal last, crowded
         news = status.lanes.crowded and not crowded
         crowded = status.lanes.crowded
-        if news or time.monotonic() - last >= every_s:
+        if news or is_silent() or time.monotonic() - last >= every_s:
             last = time.monotonic()
             say(progress_line(status))
 
@@ -102,6 +108,7 @@ def progress_line(status: Status) -> str:
     count.update({str(state): number for state, number in status.others.items()})
     trials = ", ".join(f"{count[state]} {state}" for state in COLORS if count[state])
     parts = [
+        *([] if status.state in (*OVER, "searching") else [WORDS[status.state]]),
         f"{_number(status.num_trials, 'trial')} ({trials})" if trials else "no trial yet",
         *_counts(status),
     ]
@@ -120,17 +127,19 @@ def picture(status: Status, console: Console, rows: int | None = None) -> Group:
     for name in ("trial", *other, "dice", "folds", "state", "configuration"):
         side: Literal["left", "right"] = "right" if name in ("trial", "dice", *other) else "left"
         width = num_folds if name == "folds" else None
-        table.add_column(name, justify=side, no_wrap=True, min_width=width, overflow=too_long)
+        # On a narrow terminal the words are cut, by their own cells, and never the numbers.
+        table.add_column(name, justify=side, no_wrap=name not in CUT, min_width=width, overflow=too_long)
     for trial in shown:
         table.add_row(
             str(trial.number),
             *(_percent(trial.objective) for _ in other),
             _percent(trial.dice),
             _folds(trial, marks),
-            Text(_doing(trial), style=COLORS[trial.state]),
+            Text(_doing(trial), style=COLORS[trial.state], overflow=too_long, no_wrap=True),
             Text(
                 "  ".join(f"{name} {_short(value)}" for name, value in trial.params.items()),
                 overflow=too_long,
+                no_wrap=True,
                 style="dim",
             ),
         )

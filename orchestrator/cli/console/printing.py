@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
@@ -9,16 +10,42 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from orchestrator.common.errors import BadData
 from orchestrator.scoring.formatting import percent
 
 LOG_WIDTH = 140  # a log file has no width; tables need one, and COLUMNS may say it
+# One character each where tables have it, so that their columns stay straight.
+SPELLED = {
+    **dict.fromkeys("–—−‑─━", "-"),
+    **dict.fromkeys("‘’", "'"),
+    **dict.fromkeys("“”", '"'),
+    **dict.fromkeys("│┃║", "|"),
+    **dict.fromkeys("╭╮╰╯┌┐└┘├┤┬┴┼╷╵╶╴", "+"),
+    **dict.fromkeys("\u00a0\u2009\u202f", " "),
+    **{
+        "●": "#",
+        "◐": ">",
+        "○": "o",
+        "×": "x",
+        "·": ".",
+        "…": ".",
+        "±": "+-",
+        "→": "->",
+        "←": "<-",
+        "≥": ">=",
+        "≤": "<=",
+    },
+    **{"µ": "u", "μ": "u", "²": "2", "³": "3", "°": " deg", "≈": "~", "✓": "v", "✗": "x"},
+}
+WIDEST = 1000  # columns of a table
 SECONDS_A_LINE = 10  # of progress, in a log file
 out = Console(soft_wrap=True, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else LOG_WIDTH)
 err = Console(stderr=True, soft_wrap=True)
@@ -34,6 +61,20 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def encodable() -> None:
+    """Let stdout and stderr spell out what their encoding lacks, as on a terminal that is not UTF-8."""
+    codecs.register_error("spelled", _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="spelled")
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    missing = error.object[error.start : error.end]
+    return "".join(SPELLED.get(char, ascii(char)[1:-1]) for char in missing), error.end
 
 
 def plain(text: str) -> str:
@@ -64,6 +105,12 @@ class LogLines:
 def note(line: str) -> None:
     """Print a line on stderr, without markup."""
     err.print(line, markup=False, highlight=False)
+
+
+def show_table(table: RenderableType) -> None:
+    """Print tables and lines on stdout, wider than the terminal rather than with numbers cut off."""
+    least = Measurement.get(out, out.options.update(max_width=WIDEST), table).minimum
+    out.print(table, soft_wrap=False, crop=False, width=max(out.width, least))
 
 
 def nothing_in(home: Path, said: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home, finite
-from orchestrator.cli.console.printing import out, print_json
+from orchestrator.cli.console.printing import out, print_json, show_table
 from orchestrator.common.files import write_atomically
 
 if TYPE_CHECKING:
@@ -156,4 +156,4 @@ def _show(found: tuple[CacheEntry, ...], folder: Path) -> None:
             f"{entry.num_bytes / 1e6:,.1f}",
             "now" if entry.in_use else f"{entry.last_used.astimezone():%Y-%m-%d %H:%M}",
         )
-    out.print(table)
+    show_table(table)

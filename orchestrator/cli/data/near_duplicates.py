@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home
-from orchestrator.cli.console.printing import bar, note, out, print_json
+from orchestrator.cli.console.printing import bar, note, out, print_json, show_table
 from orchestrator.cli.data.cache import no_png
 from orchestrator.common.files import write_atomically
 
@@ -56,7 +56,7 @@ def data_leaks(
     for one, other, counts, num_mirrored in count_between(leaks):
         partner = "itself" if one == other else escape(other)
         table.add_row(escape(one), partner, *map(str, (*counts, num_mirrored)))
-    out.print(table)
+    show_table(table)
     sizes = ", ".join(str(len(group)) for group in groups[:20])
     out.print(f"groups of two or more cases, merged across near-duplicates: {len(groups)}", highlight=False)
     if groups:

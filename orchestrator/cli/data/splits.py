@@ -20,7 +20,7 @@ from orchestrator.cli.console.options import (
     Splits,
     Unseen,
 )
-from orchestrator.cli.console.printing import err, out, print_json
+from orchestrator.cli.console.printing import err, out, print_json, show_table
 
 if TYPE_CHECKING:
     from orchestrator.data.cases import Dataset
@@ -59,7 +59,7 @@ def data_split(
     if as_json:
         print_json(split_dict(plan, rows))
     else:
-        out.print(split_table(plan, rows))
+        show_table(split_table(plan, rows))
         if plan.test:
             requested = None if Path(splits).is_file() else holdout
             group_of = group_of_case((*sources, *tests), plan.near_duplicates)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home, Yes
-from orchestrator.cli.console.printing import agreed, megabytes, nothing_in, out, print_json
+from orchestrator.cli.console.printing import agreed, megabytes, nothing_in, out, print_json, show_table
 from orchestrator.scoring.formatting import percent
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _show(rows: list[StudyRow]) -> None:
             megabytes(row.bytes),
             f"{datetime.fromisoformat(row.last_used):%Y-%m-%d %H:%M}",
         )
-    out.print(table, soft_wrap=False)
+    show_table(table)
     for row in rows:
         if row.problem:
             out.print(row.problem, markup=False, highlight=False)

@@ -23,7 +23,7 @@ from orchestrator.cli.console.options import (
     Yes,
     absolute,
 )
-from orchestrator.cli.console.printing import err, out, print_json
+from orchestrator.cli.console.printing import err, out, print_json, show_table
 from orchestrator.cli.console.reading import known_metric, tell_damage
 from orchestrator.cli.results.networks import Networks, Trainer
 from orchestrator.search.choices import BestRule, EnsembleName
@@ -269,7 +269,7 @@ class _Handed:
             out.print(line, markup=False, highlight=False)
         if not_worse := (*selection.alike, *selection.better):
             own, means = validation_line(self.study, score).name, means_of(standing, selection.metric)
-            out.print(versus_table(not_worse, selection.winner, means, selection.metric, own))
+            show_table(versus_table(not_worse, selection.winner, means, selection.metric, own))
         for line in (*front_lines(self.study), *nested_lines(self.study)):
             out.print(line, highlight=False)
 
@@ -281,7 +281,7 @@ class _Handed:
         score = self.networks.score
         title = f"{self.study.name}, trial {self.trial.number}, in percent; threshold {score.threshold:.3f}"
         in_search = search_line(score) if self.networks.team is None else []
-        out.print(score_table([*in_search, *self.lines], title), soft_wrap=False)
+        show_table(score_table([*in_search, *self.lines], title))
         if score.is_cross_fitted:
             said = (
                 "In the search: at that threshold, as leaderboard and status show it. " if in_search else ""

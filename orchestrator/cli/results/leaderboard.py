@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home, Metric
-from orchestrator.cli.console.printing import out, print_json
+from orchestrator.cli.console.printing import out, print_json, show_table
 from orchestrator.cli.console.reading import known_metric, tell_damage
 
 
@@ -49,6 +49,6 @@ def leaderboard(
             if everything
             else short_leaderboard(rows, found.name, metric, head, out.width)
         )
-        out.print(shown, soft_wrap=False)
+        show_table(shown)
         for line in nested_lines(found):
             out.print(line, highlight=False)
