@@ -22,9 +22,11 @@ def sink_to(store: StudyStore, uri: str, **options: Any) -> MlflowSink:
     return sink
 
 
-def sync_mlflow(store: StudyStore, uri: str, *, is_over: bool = True, champion: Any = None) -> None:
+def sync_mlflow(
+    store: StudyStore, uri: str, *, is_over: bool = True, champion: Any = None, **options: Any
+) -> None:
     """Bring MLflow up to the records of a study; `champion`: by default its best trial."""
-    sink = sink_to(store, uri)
+    sink = sink_to(store, uri, **options)
     if is_over:
         ranked = store.ranked()
         sink.finished(champion or (ranked[0][0] if ranked else None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from optuna.trial import TrialState
 from orchestrator.results.mlflow.client import connect, default_uri
 from orchestrator.results.mlflow.ui.moved_home import mend_moved_home
 from orchestrator.results.mlflow.ui.views import VIEW
+from orchestrator.results.report.files import report_files
+from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.study.champion import choose_champion
 from orchestrator.study.run import begin
@@ -138,3 +141,27 @@ def test_a_home_that_another_path_leads_to_is_left_as_it_is(tmp_path: Path):
     sync_mlflow(study.home, default_uri(tmp_path / "home"), is_over=False)
     (tmp_path / "link").symlink_to(tmp_path / "home")
     assert mend_moved_home(tmp_path / "link") is None
+
+
+def test_the_run_of_a_study_has_its_report_drawn_once_and_again_where_records_changed(
+    tmp_path: Path,
+):
+    study, drawn = formula_study(tmp_path / "home", num_trials=2), []
+    uri = default_uri(tmp_path / "home")
+    champion = choose_champion(study.home, Hands(carry_out(study, [1e-3])))
+
+    def report(snapshot: StudySnapshot) -> dict[str, bytes]:
+        drawn.append(snapshot)
+        return report_files(snapshot)
+
+    for _ in range(2):
+        sync_mlflow(study.home, uri, champion=champion, report=report)
+    (run,) = runs_of(study.home, uri, "study")
+    assert len(drawn) == 1
+    page = Path(connect(uri).download_artifacts(run.info.run_id, "report/report.html", str(tmp_path)))
+    text = page.read_text()
+    assert "formula" in text and f"trial {champion.number}" in text.lower()
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=.?https?://", text)  # opens without a network
+    carry_out(study, [2e-3])
+    sync_mlflow(study.home, uri, champion=champion, report=report)
+    assert len(drawn) == 2

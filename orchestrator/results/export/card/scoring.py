@@ -42,8 +42,8 @@ Means over images, in percent. On an image without polyp, Dice is 100 if nothing
 {masks}
 {table}
 
-The interval is a 95 % interval of the mean Dice over whole groups (videos, patients) where they are known
-and over single images where they are not. It says how far the mean may move with other images of
+The interval is a 95 % interval of the mean Dice. It draws whole groups: videos or patients where they are known,
+else near-identical images together and all others one by one. It says how far the mean may move with other images of
 the same kind. It does not cover another training run, another hospital or another endoscope.{few}
 
 {remarks}"""
