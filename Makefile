@@ -6,7 +6,7 @@ DEMO := demo
 # `newest` takes a torch that no longer runs on a V100: make install TORCH=newest
 TORCH ?= volta
 
-.PHONY: install demo docs network-facts test test-all test-browser test-netns test-slurm test-services netns-tools chaos test-newest-torch test-bounds test-ray-releases lint audit bench cluster clean
+.PHONY: install demo docs network-facts test test-all test-browser test-netns test-slurm test-services netns-tools chaos test-newest-torch test-bounds test-ray-releases gpu lint audit bench cluster clean
 
 install: $(VENV)/.installed
 
@@ -105,6 +105,10 @@ lint: install
 	$(BIN)/mypy
 
 # Known vulnerabilities of what is installed; exit code 3 where packages could not be looked up.
+# What only a GPU can show; a step that is done is passed over, so it can be given again.
+gpu: install
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/gpu.sh build/gpu
+
 audit: install
 	$(BIN)/python tests/support/audit.py
 
