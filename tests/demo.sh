@@ -16,5 +16,5 @@ cat <<EOF
 What to open next:
   $demo/champion/model_card.md     what was found, how sure, and its limits
   $demo/predicted/*_overlay.png    what it sees: prediction outlined in red
-  .venv/bin/orchestrator ui demo --home $demo/home    every trial, fold and curve; compare them
+  every trial, fold and curve, to compare: .venv/bin/orchestrator ui demo --home $demo/home
 EOF
