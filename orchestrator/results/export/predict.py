@@ -68,6 +68,12 @@ class Predictions:
                 f"{one.video.name}: {len(one.frames)} frames at {one.frames_per_second:g} frames per second, polyps in "
                 f"{with_polyp}; {one.predicted_per_second:.1f} frames predicted per second"
             )
+            if any(one.padding):
+                rows, columns = one.padding
+                yield (
+                    f"{one.video.name}: its results have {rows} more row(s) below and {columns} more column(s) to the "
+                    "right, repeated, for videos are written with even sides"
+                )
         if not self.failed:
             what = [f"{len(self.done)} masks and overlays"] if self.done or not self.videos else []
             what += [f"masks and overlays of {len(self.videos)} videos"] if self.videos else []

@@ -149,6 +149,23 @@ def test_a_video_becomes_a_video_of_masks_and_one_to_look_at_at_its_rate(
     }
 
 
+def test_a_video_of_odd_size_loses_no_row_and_no_column(exported: Path, photo, tmp_path: Path):
+    odd = photo[: photo.shape[0] // 2 * 2 - 1, : photo.shape[1] // 2 * 2 - 1].copy()
+    height, width = odd.shape[:2]
+    source = tmp_path / "odd.avi"
+    code = cv2.VideoWriter.fourcc(*"MJPG")
+    video = cv2.VideoWriter(str(source), cv2.CAP_OPENCV_MJPEG, code, 10.0, (width, height))
+    video.write(odd)
+    video.release()
+    bundle = Bundle.load(exported)
+    done = predict_files(bundle, [source], tmp_path / "out")
+    (given,), (mask,) = frames_of(source)[0], frames_of(tmp_path / "out" / "odd_mask.mkv")[0]
+    assert given.shape[:2] == (height, width) and mask.shape[:2] == (height + 1, width + 1)
+    expected = bundle.predict(given)[1] * np.uint8(255)
+    np.testing.assert_array_equal(mask[:height, :width, 0], expected)
+    assert "1 more row(s) below and 1 more column(s)" in " ".join(done.lines())
+
+
 def test_a_video_that_breaks_off_or_is_none_is_named_and_leaves_nothing(
     exported: Path, photo, tmp_path: Path
 ):

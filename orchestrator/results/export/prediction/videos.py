@@ -35,6 +35,9 @@ class PredictedVideo:
     frames_per_second: float  # of the video
     predicted_per_second: float
     frames: tuple[Measured, ...]
+    padding: tuple[
+        int, int
+    ]  # rows below and columns to the right that were repeated: writers take even sizes only
 
 
 def predict_video(
@@ -61,6 +64,7 @@ def predict_video(
             writers["overlay"].write(cv2.cvtColor(outlined(image, mask), cv2.COLOR_RGB2BGR))
             if probabilities:
                 writers["probability"].write(np.rint(probability * 255).astype(np.uint8))
+            height, width = mask.shape
             found.append(measured(mask))
             on_frame(number)
         if len(found) < FEWEST * announced or not found:
@@ -77,7 +81,13 @@ def predict_video(
         rate,
         len(found) / seconds,
         tuple(found),
+        padding_of(height, width),
     )
+
+
+def padding_of(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns that make both sides even: OpenCV's writers cut off what is odd, and say nothing."""
+    return height % 2, width % 2
 
 
 def results_of(name: Path, probabilities: bool) -> list[Path]:
@@ -132,7 +142,8 @@ class _Writer:
     def __init__(self, path: Path, codec: str, rate: float, image: NDArray[np.uint8]) -> None:
         self.path, self.partial = path, partial_of(path).with_suffix(path.suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
-        height, width = image.shape[:2]
+        self.padding = padding_of(*image.shape[:2])
+        height, width = (side + more for side, more in zip(image.shape[:2], self.padding, strict=True))
         code = cv2.VideoWriter.fourcc(*codec)
         self.video = cv2.VideoWriter(str(self.partial), code, rate, (width, height), codec == SMALL)
         if not self.video.isOpened():
@@ -142,7 +153,8 @@ class _Writer:
         return self
 
     def write(self, frame: NDArray[Any]) -> None:
-        self.video.write(frame)
+        rows, columns = self.padding
+        self.video.write(cv2.copyMakeBorder(frame, 0, rows, 0, columns, cv2.BORDER_REPLICATE))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.video.release()
