@@ -145,7 +145,10 @@ def predict_files(
     places = {file: out / name for file, name in zip(inputs.images, inputs.names, strict=True)}
     written = [path for file, place in places.items() for path in _results(file, place, probabilities)]
     _refuse_to_replace(inputs.images, [*written, out / TABLE])
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadData("--out", f"no folder can be made at {out}: {error.strerror}") from error
     steps = {file: max(1, num_frames(file)) if is_video(file) else 1 for file in places}
     done: list[Predicted] = []
     videos: list[PredictedVideo] = []

@@ -149,6 +149,12 @@ def test_a_video_becomes_a_video_of_masks_and_one_to_look_at_at_its_rate(
     }
 
 
+def test_a_folder_that_cannot_be_made_is_named(exported: Path, images: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(BadData, match=r"--out: no folder can be made at .*file/out: Not a directory"):
+        predict_files(Bundle.load(exported), [images], tmp_path / "file" / "out")
+
+
 def test_a_video_of_odd_size_loses_no_row_and_no_column(exported: Path, photo, tmp_path: Path):
     odd = photo[: photo.shape[0] // 2 * 2 - 1, : photo.shape[1] // 2 * 2 - 1].copy()
     height, width = odd.shape[:2]
