@@ -30,6 +30,7 @@ from orchestrator.cli.data.statement import (
 
 if TYPE_CHECKING:
     from orchestrator.data.cases import Dataset
+    from orchestrator.data.sources.sets import Reading
 
 SHOWN = 10  # skipped files after an import; `data show` lists all
 GROUPS = ("", "folders", "none")  # of --groups; anything else is a file
@@ -130,33 +131,19 @@ def data_add(
     from orchestrator.common.errors import BadData
     from orchestrator.data.importing.dataset import add_dataset
     from orchestrator.data.masks.mask_rule import parse_rule
-    from orchestrator.data.sources.sets import Reading
     from orchestrator.data.statement import checked, state
 
     statements = checked(given(licence, origin, annotators, dates, inclusion, centers, devices, citation))
     if groups not in GROUPS and not Path(groups).exists():
         raise BadData(f"--groups {groups}", "expected a CSV file, `folders` or `none`, found nothing there")
-    rule = parse_rule(
-        colors=mask_colors or (),
-        values=mask_values or (),
-        classes=mask_classes or (),
-        invert=invert_masks,
-        exif=exif,
-    )
+    polyp = {"colors": mask_colors or (), "values": mask_values or (), "classes": mask_classes or ()}
+    rule = parse_rule(**polyp, invert=invert_masks, exif=exif)
     with bar(f"reading {path}") as on_progress:
         dataset = add_dataset(
             home.expanduser().resolve(),
             name,
             path,
-            reading=Reading(
-                parts=tuple(part or ()),
-                images=images,
-                masks=masks,
-                pattern=pattern,
-                groups=groups if groups in GROUPS else "",
-                without_mask=without_mask.value,
-                skip_bad=skip_bad,
-            ),
+            reading=_reading(part, images, masks, pattern, groups, without_mask, skip_bad),
             groups=Path(groups) if groups not in GROUPS else None,
             group_column=group_column,
             center_column=center_column,
@@ -166,13 +153,35 @@ def data_add(
         )
     if statements:
         state(dataset.folder, statements)
+    _print_added(dataset, as_json)
+
+
+def _reading(
+    part: list[str] | None,
+    images: str,
+    masks: str,
+    pattern: str,
+    groups: str,
+    without_mask: WithoutMask,
+    skip_bad: bool,
+) -> Reading:
+    from orchestrator.data.sources.sets import Reading
+
+    return Reading(
+        parts=tuple(part or ()),
+        images=images,
+        masks=masks,
+        pattern=pattern,
+        groups=groups if groups in GROUPS else "",
+        without_mask=without_mask.value,
+        skip_bad=skip_bad,
+    )
+
+
+def _print_added(dataset: Dataset, as_json: bool) -> None:
     if as_json:
         print_json(_facts(dataset))
-    else:
-        _print_added(dataset)
-
-
-def _print_added(dataset: Dataset) -> None:
+        return
     out.print(f"recognised as {dataset.layout}", markup=False, highlight=False)
     for remark in dataset.remarks:
         out.print(remark, markup=False, highlight=False)

@@ -58,7 +58,7 @@ def split_facts(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[D
 def split_table(plan: SplitPlan, rows: Sequence[PartFacts]) -> Table:
     """A line a fold about what it validates, and one for whatever no fold sees."""
     table = Table(title=_title(plan), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("validated", overflow="fold")
+    table.add_column("validated", overflow="fold", no_wrap=True)
     for head in ("train", "cases", "groups", "polyp area", "empty", "dropped"):
         table.add_column(head, justify="right")
     table.add_column("centers", overflow="fold")

@@ -93,7 +93,7 @@ def test_a_finished_study_is_whole_in_mlflow_after_one_sync(study: Study, mlflow
     assert len(runs_of(study.home, mlflow_uri, "fold")) == 10
     (whole,) = runs_of(study.home, mlflow_uri, "study")
     files = {file.path for file in connect(mlflow_uri).list_artifacts(whole.info.run_id)}
-    assert files == {"search_space.toml", "splits.json"}
+    assert files == {"search_space.toml", "splits.json", "report"}
 
 
 def test_a_fit_costs_three_calls_and_a_sync_with_nothing_to_do_asks_for_the_runs_alone(
@@ -102,7 +102,7 @@ def test_a_fit_costs_three_calls_and_a_sync_with_nothing_to_do_asks_for_the_runs
     calls = counted(monkeypatch)
     sync_mlflow(study.home, mlflow_uri)
     per_fit = sum(calls[name] for name in ("create_run", "log_batch", "set_terminated")) / 10
-    assert per_fit < 4.5, calls  # three of the fold, the rest of its trial and of the study
+    assert per_fit < 5, calls  # three of the fold, the rest of its trial and of the study
     calls.clear()
     sync_mlflow(study.home, mlflow_uri)
     assert calls == {"search_runs": 1}

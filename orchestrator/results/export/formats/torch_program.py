@@ -20,6 +20,9 @@ def write_program(prediction: nn.Module, size: int, path: Path) -> float:
     prediction = prediction.eval()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch's exporter, of itself
+        warnings.filterwarnings(
+            "ignore", "The given buffer is not writable", UserWarning
+        )  # of torch 2.10's loader
         program = torch.export.export(
             prediction,
             (torch.rand(2, 3, size, size),),
