@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from orchestrator.common.network_files import NetworkFile, find
+from orchestrator.common.network_files import NetworkFile, find, given
 
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
 
@@ -63,15 +63,20 @@ def own_network(name: str, beside: Path | None = None) -> NetworkFile:
     `beside`: the folder in which the file is looked for first; default: the current one. ValueError: there is no such
     file, or what it defines is no network.
     """
-    file = find(name, beside)
+    file = given(name, beside or Path())
+    _registered(file)
+    return file
+
+
+def _registered(file: NetworkFile) -> _Entry:
     if file.name not in _own:
         _run(file)
     if file.name not in _own:
         raise ValueError(
-            f"{name}: {file.path} registers no network {file.function!r}; "
+            f"{file.path} registers no network {file.function!r}; "
             "expected @orchestrator.models.register(stride=...) above that function"
         )
-    return file
+    return _own[file.name]
 
 
 _loading: list[NetworkFile] = []  # files that are being run, the innermost last
@@ -140,7 +145,7 @@ def summary(name: str) -> str:
 
 def _entry(name: str) -> _Entry:
     if ":" in name:
-        return _own[name if name in _own else own_network(name).name]
+        return _own[name] if name in _own else _registered(find(name))
     if name not in _entries:
         raise ValueError(f"no network is named {name!r}; known: {', '.join(names())}")
     return _entries[name]

@@ -61,7 +61,6 @@ def doctor(
     from orchestrator.doctor.checks.shared_home import host
     from orchestrator.doctor.examination import LONGEST_S, Scope, examine
     from orchestrator.results.mlflow.client import check_uri, with_credentials_apart
-    from orchestrator.search.space.space_file import load_space
 
     home = home.expanduser().resolve()
     if tracking_uri is not None:
@@ -76,7 +75,7 @@ def doctor(
         storage=storage,
         tracking_uri=tracking_uri,
         interface=interface,
-        **({"space": load_space(space).text} if space is not None else {}),
+        **({"space": _space_text(space)} if space is not None else {}),
     )
     found: list[Finding] = []
 
@@ -94,6 +93,21 @@ def doctor(
     show(found, as_json)
     if would_fail(found):
         raise typer.Exit(2)
+
+
+def _space_text(file: Path) -> str:
+    """The text of a search space. `BadSpace` for networks of the user's own, whose file other nodes do not have."""
+    from orchestrator.common.errors import BadSpace
+    from orchestrator.common.network_files import is_pinned
+    from orchestrator.search.space.space_file import load_space
+
+    space = load_space(file)
+    if any(map(is_pinned, space.networks)):
+        problem = (
+            "doctor times networks that come with the program; give a space without module:function, or none"
+        )
+        raise BadSpace(space.where, problem)
+    return space.text
 
 
 def refuse_what_would_fail(

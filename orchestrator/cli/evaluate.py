@@ -103,8 +103,8 @@ def evaluate(
             f"every image in {out_folder}/scores.csv, the worst in worst.png", highlight=False
         )
     if logged is not None:
-        told = logged.write(loaded.config, datasets, scored, papers, asked, out_folder)
-        (err if as_json else out).print(told, markup=False, highlight=False)
+        text = logged.write(loaded.config, datasets, scored, papers, asked, out_folder)
+        (err if as_json else out).print(text, markup=False, highlight=False)
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,8 @@ def _cases(
     }
     for dataset in datasets:
         if counts := why[dataset.name]:
-            told = ", ".join(f"{count} {reason}" for reason, count in counts.items())
-            note(f"{dataset.name}: {counts.total()} of {len(dataset.cases)} cases are left out: {told}")
+            text = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+            note(f"{dataset.name}: {counts.total()} of {len(dataset.cases)} cases are left out: {text}")
         if dataset.skipped:
             note(
                 f"{dataset.name}: {len(dataset.skipped)} pairs are no cases, for they were skipped when it was added; "

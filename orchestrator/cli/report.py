@@ -62,10 +62,10 @@ def report(
     texts = {"latex": latex, "csv": csv, "markdown": markdown, "methods": methods}
     wanted = {made.text(kind): path for kind, path in texts.items() if path is not None}
     to_stdout = as_json or any(str(path) == STDOUT for path in wanted.values())
-    told = list(_written(made, page, wanted, names))
+    written = list(_written(made, page, wanted, names))
     if as_json:
-        print_json(made.as_dict(names) | {"files": [str(path) for path, _ in told]})
-    for path, size in told:
+        print_json(made.as_dict(names) | {"files": [str(path) for path, _ in written]})
+    for path, size in written:
         (err if to_stdout else out).print(f"{path} ({size})", markup=False, highlight=False)
     for name in names:
         for line in made.checklist_lines(name):

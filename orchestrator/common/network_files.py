@@ -20,7 +20,7 @@ from orchestrator.common.files import write_atomically
 NAME = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)(?:#([0-9a-f]{12}))?")
 FOLDER = "networks"  # of a home
 _homes: list[Path] = []
-_folders: list[Path] = []  # where networks were found in this process
+_given: dict[tuple[str, str], Path] = {}  # module and digest of files that the user gave to this process
 
 
 @dataclass(frozen=True)
@@ -59,32 +59,53 @@ def keep_networks(names: Iterable[str], home: Path) -> None:
             write_atomically(copy, found.path.read_bytes())
 
 
-def find(name: str, beside: Path | None = None) -> NetworkFile:
-    """The file of `module:function` or `module:function#digest`.
+def given(name: str, beside: Path) -> NetworkFile:
+    """The file of `module:function` or `module:function#digest` in a folder or on Python's path; or kept in a home.
 
-    With a digest: the first file of that content in a home, in the folder `beside` (default: the current one) and on
-    Python's path. ValueError: not such a name, no file, or none of that content.
+    For names that the user gives: the file may be run. ValueError: not such a name, no file, or none of that content.
     """
+    module, function, digest = _parts(name)
+    path = Path(*module.split(".")).with_suffix(".py")
+    places = [*_kept(module, digest), beside / path, _on_path(module)]
+    files = {file: _digest(file) for file in places if file is not None and file.is_file()}
+    if not files:
+        raise ValueError(f"{name}: expected {path} in {beside.absolute()} or on PYTHONPATH, found none")
+    file = next((file for file, its in files.items() if digest in (None, its)), None)
+    if file is None:
+        file, its = next(iter(files.items()))
+        raise ValueError(f"{name}: expected that content, found {file} with another, #{its}")
+    found = NetworkFile(module, function, files[file], file)
+    _given[module, found.digest] = file
+    return found
+
+
+def find(name: str) -> NetworkFile:
+    """The file of `module:function#digest` that a home keeps, or that the user gave to this process before.
+
+    For names in bundles, jobs and records, which are data: nothing else is looked at, so that they cannot have a file
+    run. ValueError: there is none of that content.
+    """
+    module, function, digest = _parts(name)
+    places = [*_kept(module, digest), _given.get((module, digest or ""))]
+    file = next((one for one in places if one and one.is_file() and _digest(one) == digest), None)
+    if digest is None or file is None:
+        raise ValueError(f"{name}: expected a network that the study's home keeps in {FOLDER}/, found none")
+    return NetworkFile(module, function, digest, file)
+
+
+def _parts(name: str) -> tuple[str, str, str | None]:
     match = NAME.fullmatch(name)
     if match is None:
         raise ValueError(f"expected module:function, such as my_networks:small_net, found {name!r}")
-    module, function, digest = match.groups()
-    path = Path(*module.split(".")).with_suffix(".py")
-    places = [(beside or Path()) / path, _on_path(module)]
-    if digest:
-        places = [_copy(home, module, digest) for home in _homes] + places + [one / path for one in _folders]
-    files = [file for file in places if file and file.is_file()]
-    if not files:
-        raise ValueError(
-            f"{name}: expected {path} in {(beside or Path()).absolute()} or on PYTHONPATH, found none"
-        )
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in files]
-    if digest is None:
-        _folders.append((beside or Path()).absolute())
-        return NetworkFile(module, function, digests[0], files[0])
-    if digest not in digests:
-        raise ValueError(f"{name}: expected that content, found {files[0]} with another, #{digests[0]}")
-    return NetworkFile(module, function, digest, files[digests.index(digest)])
+    return match[1], match[2], match[3]
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+
+
+def _kept(module: str, digest: str | None) -> list[Path]:
+    return [_copy(home, module, digest) for home in _homes] if digest else []
 
 
 def _copy(home: Path, module: str, digest: str) -> Path:

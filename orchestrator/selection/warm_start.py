@@ -93,21 +93,21 @@ def fit_in(space: SearchSpace, earlier: Sequence[Earlier], secondary: SecondaryG
     return Fitted(tuple(configurations), tuple(lines))
 
 
-def _read(space: SearchSpace, told: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
+def _read(space: SearchSpace, stored: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
     """The searched parameters of a setting, why they are not in the space, and which it says nothing of."""
     flat, searched = dict(space.fixed), {}
     problems, filled = [], []
-    network = told.get(NETWORK)
+    network = stored.get(NETWORK)
     if network not in space.networks:
         return {}, [f"its network is {network}"], []
     for name in in_order(space.search):
         distribution = space.search[name]
         if not distribution.exists(flat):
             continue
-        if name in told:
-            value = distribution.exact(_value(distribution, told[name]))
+        if name in stored:
+            value = distribution.exact(_value(distribution, stored[name]))
             if not distribution.holds(value):
-                problems.append(f"{name} {told[name]} is not {distribution}")
+                problems.append(f"{name} {stored[name]} is not {distribution}")
         elif name in space.baseline:
             value = space.baseline[name]
             filled.append(name)
@@ -118,17 +118,17 @@ def _read(space: SearchSpace, told: Mapping[str, Any]) -> tuple[dict[str, Any], 
     return searched, problems, filled
 
 
-def _value(distribution: Distribution, told: Any) -> Any:
+def _value(distribution: Distribution, stored: Any) -> Any:
     """A value as it was, or what its text stands for in this distribution."""
-    if not isinstance(told, str):
-        return told
-    readings: list[Any] = [told]
+    if not isinstance(stored, str):
+        return stored
+    readings: list[Any] = [stored]
     for read in (int, float, json.loads):
         try:
-            readings.append(read(told))
+            readings.append(read(stored))
         except ValueError:
             continue
-    return next((value for value in readings if distribution.holds(value)), told)
+    return next((value for value in readings if distribution.holds(value)), stored)
 
 
 def _refusals(space: SearchSpace, searched: Mapping[str, Any], secondary: SecondaryGoals) -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -49,7 +50,7 @@ width = 8
 @pytest.fixture
 def space_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(network_files, "_homes", [])
-    monkeypatch.setattr(network_files, "_folders", [])
+    monkeypatch.setattr(network_files, "_given", {})
     (tmp_path / "mine.py").write_text(SOURCE)
     (tmp_path / "own.toml").write_text(SPACE)
     return tmp_path / "own.toml"
@@ -110,9 +111,18 @@ def test_a_file_that_defines_no_such_network_is_refused_in_words(
         load_space(space_file)
 
 
-def test_a_file_of_other_content_is_not_taken_for_it(space_file: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_space_that_names_another_content_is_refused(space_file: Path):
+    space_file.write_text(SPACE.replace("mine:small_net", "mine:small_net#" + 12 * "0"))
+    with pytest.raises(BadSpace, match=r"expected that content, found .*mine.py with another, #"):
+        load_space(space_file)
+
+
+@pytest.mark.parametrize("digest", ["", "#" + hashlib.sha256(SOURCE.encode()).hexdigest()[:12]])
+def test_a_name_in_a_bundle_or_a_job_runs_no_file(
+    space_file: Path, monkeypatch: pytest.MonkeyPatch, digest: str
+):
     monkeypatch.chdir(space_file.parent)
-    with pytest.raises(
-        ValueError, match=r"mine:small_net#0+: expected that content, found mine.py with another, #"
-    ):
-        models.build("mine:small_net#" + 12 * "0")
+    monkeypatch.syspath_prepend(space_file.parent)
+    monkeypatch.setattr("orchestrator.models.registry._own", {})
+    with pytest.raises(ValueError, match="expected a network that the study's home keeps"):
+        models.build(f"mine:small_net{digest}")

@@ -56,20 +56,20 @@ def verify(folder: Path) -> Verified:
         raise BadBundle(str(folder), "expected the folder of an exported model, found no such folder")
     if not (folder / NAME).exists():
         return _verify_without(folder)
-    told = _read(folder)
+    recorded = _read(folder)
     found = _files(folder)
-    problems = [f"{name}: missing" for name in sorted(told.keys() - found)]
-    problems += [f"{name}: added; it is no file of this export" for name in sorted(found - told.keys())]
+    problems = [f"{name}: missing" for name in sorted(recorded.keys() - found)]
+    problems += [f"{name}: added; it is no file of this export" for name in sorted(found - recorded.keys())]
     problems += [
         f"{name}: changed; its SHA-256 is not the one in {NAME}"
-        for name in sorted(told.keys() & found)
-        if not _is_plain(folder / name) or sha256(folder / name) != told[name]
+        for name in sorted(recorded.keys() & found)
+        if not _is_plain(folder / name) or sha256(folder / name) != recorded[name]
     ]
-    problems += [f"{name}: not in {NAME}, as of every export it is" for name in FILES if name not in told]
+    problems += [f"{name}: not in {NAME}, as of every export it is" for name in FILES if name not in recorded]
     if problems:
         raise BadBundle(str(folder), problems)
     Bundle.load(folder)  # config.json has digests of its own
-    return Verified(folder, len(told), sha256(folder / NAME))
+    return Verified(folder, len(recorded), sha256(folder / NAME))
 
 
 def _verify_without(folder: Path) -> Verified:
@@ -95,10 +95,10 @@ def _read(folder: Path) -> dict[str, str]:
     if not _is_plain(path) or path.stat().st_size > LARGEST:
         raise BadBundle(str(path), "expected a list of digests")
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    told = {match[2]: match[1] for line in lines if (match := LINE.fullmatch(line))}
-    if len(told) != len(lines) or not told:
+    recorded = {match[2]: match[1] for line in lines if (match := LINE.fullmatch(line))}
+    if len(recorded) != len(lines) or not recorded:
         raise BadBundle(str(path), "expected one line a file, 64 hex digits and its name, found other lines")
-    return told
+    return recorded
 
 
 def _files(folder: Path) -> set[str]:

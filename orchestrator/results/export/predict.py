@@ -139,7 +139,7 @@ def predict_files(
     A folder stands for all that is below it, and results lie below `out` as files do below the folder. Paths that do
     not exist, no image at all, and results that would replace an image are refused before anything is written
     (BadData). One bad file in a thousand does not cost the rest: it is among those that failed. polyps.csv has a row
-    for each image, and for each frame of a video. `device` is told on.
+    for each image, and for each frame of a video. `device`: where it runs, in words.
     """
     inputs = find_inputs(paths, out)
     places = {file: out / name for file, name in zip(inputs.images, inputs.names, strict=True)}

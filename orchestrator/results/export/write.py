@@ -114,8 +114,8 @@ def write_bundle(
         (partial / "model_card.md").write_text(card, encoding="utf-8")
         _write_pictures(partial / FAILURES, pictures)
         source = Source(Prediction(network), network_name, image_size, config.normalization.scale, masks)
-        told = dict(metadata or {}) | _metadata(config)
-        write_further(partial, source, formats, told, images)
+        facts = dict(metadata or {}) | _metadata(config)
+        write_further(partial, source, formats, facts, images)
         write_checksums(partial)
         _swap_in(partial, folder)
     return folder

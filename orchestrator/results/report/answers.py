@@ -204,8 +204,10 @@ def sensitivity(study: StudyFacts) -> str | None:
         shown = "; ".join(f"trial {n}: {percent(a)} and {percent(b)}" for n, a, b, _ in study.reevaluated)
         found.append(f"Other folds and seeds (Dice in percent, search and re-evaluation): {shown}.")
     if shares := importances(study):
-        told = ", ".join(f"{name} {percent(share)} %" for name, share in shares.items())
-        found.append(f"Hyperparameters (share of the variance of {study.objective}, fANOVA): {told}.")
+        listed_shares = ", ".join(f"{name} {percent(share)} %" for name, share in shares.items())
+        found.append(
+            f"Hyperparameters (share of the variance of {study.objective}, fANOVA): {listed_shares}."
+        )
     return " ".join(found)
 
 
@@ -345,7 +347,7 @@ def baseline(study: StudyFacts) -> str | None:
 def output(study: StudyFacts) -> str | None:
     if study.champion is None:
         return None
-    chosen = "chosen on validation images" if study.champion.is_swept else "a setting of the trial"
+    chosen = "chosen on validation images" if study.champion.is_swept else "a parameter of the trial"
     return f"Probability of each pixel; mask at {study.champion.threshold:.3f} or more, {chosen}."
 
 

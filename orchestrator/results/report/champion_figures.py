@@ -30,7 +30,7 @@ NUM_BINS = 16  # of the reliability diagram
 def champion_pictures(champion: ChampionFacts, trial: TrialFacts) -> list[Picture]:
     """All of them."""
     chosen = (
-        "chosen on these images" if champion.is_swept else "a setting of the trial, like its learning rate"
+        "chosen on these images" if champion.is_swept else "a parameter of the trial, like its learning rate"
     )
     return [
         picture(

@@ -121,7 +121,10 @@ def _champion(study: StudyFacts) -> dict[str, Any]:
     trial = next(one for one in study.trials if one.number == champion.trial)
     low, high = threshold_range(champion.by_threshold.tolist())
     return {
-        "params": [["setting", "value"], *([name, _value(value)] for name, value in champion.params.items())],
+        "params": [
+            ["parameter", "value"],
+            *([name, _value(value)] for name, value in champion.params.items()),
+        ],
         "scores": _scores([*champion.scores, *champion.folds]),
         "score_notes": _score_notes(study),
         "champion_pictures": champion_pictures(champion, trial),
@@ -236,12 +239,14 @@ def _search_line(study: StudyFacts) -> str:
         "failed": "failed",
         "open": "not over",
     }
-    told = ", ".join(f"{states.count(state)} {words}" for state, words in counts.items() if state in states)
+    counted = ", ".join(
+        f"{states.count(state)} {words}" for state, words in counts.items() if state in states
+    )
     saved = (
         "" if study.hours_saved is None else f", which saved about {duration(study.hours_saved)} of training"
     )
     return (
-        f"{len(states)} trials: {told}. A trial is one configuration, trained once on each fold (a fit). All "
+        f"{len(states)} trials: {counted}. A trial is one configuration, trained once on each fold (a fit). All "
         "folds of "
         f"all trials would have been {all_fits:,} fits; {study.num_fits:,} were trained to their end{saved}."
     )

@@ -46,8 +46,8 @@ def short_leaderboard(
     room = max(LEAST_ROOM, width - sum(widths) - GAP * len(widths))
     table.add_column("configuration", width=room)
     for place, (rank, row) in enumerate(ranked):
-        told = Text("\n".join(_told(row, shared, room)))
-        table.add_row(*(column[place] for _, column in numbers), told, style="bold" if rank == 1 else None)
+        details = Text("\n".join(_told(row, shared, room)))
+        table.add_row(*(column[place] for _, column in numbers), details, style="bold" if rank == 1 else None)
     above = f"{study}, scores on validation images in percent: {_counted(rows)}"
     same = [f"in all trials: {_configuration(shared).replace(GLUE, ' ')}"] if shared else []
     lines: list[str | Table] = [above, *same, "", table, "", *_below(rows, metric, objective)]

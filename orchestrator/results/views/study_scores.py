@@ -78,14 +78,14 @@ def front_lines(snapshot: StudySnapshot) -> list[str]:
         return []
     names = (snapshot.objective.label(), *snapshot.secondary.names)
     values = snapshot.values(snapshot.ranked())
-    told = [
+    choices = [
         f"  trial {number}: "
         + ", ".join(
             f"{name} {secondary_text(name, value)}" for name, value in zip(names, values[number], strict=True)
         )
         for number in front
     ]
-    return ["No trial is better in all objectives than these (--trial takes one of them):", *told]
+    return ["No trial is better in all objectives than these (--trial takes one of them):", *choices]
 
 
 def nested_lines(snapshot: StudySnapshot) -> tuple[str, ...]:

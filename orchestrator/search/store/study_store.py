@@ -204,6 +204,7 @@ class StudyStore:
         `warm_start_configurations`: recommended by the studies of `spec.warm_start`; kept when the folder is made.
         """
         spec = spec or StudySpec()
+        keep_networks(space.networks, self.home)
         if self.exists():
             self.refuse_changes(space, plan, spec)
             self._restore(space, plan)
@@ -211,7 +212,6 @@ class StudyStore:
                 self._write_manifest(resumed)
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        keep_networks(space.networks, self.home)
         write_atomically(self.space_file, space.text.encode())
         write_plan(plan, self.splits_file)
         write_atomically(self.warm_start_file, json.dumps([*warm_start_configurations], indent=1).encode())

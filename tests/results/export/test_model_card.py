@@ -224,7 +224,7 @@ def test_rules_for_holes_components_and_small_polyps_are_told_where_there_are_an
 
 
 def test_a_threshold_that_was_not_swept_is_called_a_configuration():
-    assert "a setting of the trial" in card(model=dataclasses.replace(MODEL, choice=MaskChoice(131 / 256)))
+    assert "a parameter of the trial" in card(model=dataclasses.replace(MODEL, choice=MaskChoice(131 / 256)))
 
 
 def test_an_interval_of_one_group_is_unknown():

@@ -96,13 +96,13 @@ def test_a_finished_study_is_whole_in_mlflow_after_one_sync(study: Study, mlflow
     assert files == {"search_space.toml", "splits.json", "report"}
 
 
-def test_a_fit_costs_three_calls_and_a_sync_with_nothing_to_do_asks_for_the_runs_alone(
+def test_a_fit_costs_six_calls_and_a_sync_with_nothing_to_do_asks_for_the_runs_alone(
     study: Study, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
 ):
     calls = counted(monkeypatch)
     sync_mlflow(study.home, mlflow_uri)
-    per_fit = sum(calls[name] for name in ("create_run", "log_batch", "set_terminated")) / 10
-    assert per_fit < 5, calls  # three of the fold, the rest of its trial and of the study
+    per_fit = sum(calls[name] for name in ("create_run", "log_inputs", "log_batch", "set_terminated")) / 10
+    assert per_fit < 6, calls  # four of the fold, the rest of its trial and of the study
     calls.clear()
     sync_mlflow(study.home, mlflow_uri)
     assert calls == {"search_runs": 1}

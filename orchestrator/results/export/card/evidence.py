@@ -154,10 +154,10 @@ def licences(evidence: Evidence) -> str:
 
 def _statement(dataset: str, said: Mapping[str, str]) -> str:
     """One line, by the owner's words; what is not stated comes last."""
-    told = [f"{field}: {said[field]}" for field in FIELDS if field in said]
+    parts = [f"{field}: {said[field]}" for field in FIELDS if field in said]
     missing = ", ".join(field for field in FIELDS if field not in said)
-    told += [f"{NOT_STATED}: {missing}"] if missing else []
-    return f"- {dataset}: {'; '.join(told)}"
+    parts += [f"{NOT_STATED}: {missing}"] if missing else []
+    return f"- {dataset}: {'; '.join(parts)}"
 
 
 def citation(study: str, program: str) -> str:

@@ -33,7 +33,7 @@ class TrainingFacts:
     num_epochs: int  # it ran
     best_epoch: int  # whose weights these are, from 1
     schedule: int  # epochs that its schedule spans
-    recipe: Mapping[str, Any]  # every setting of the training, defaults included
+    recipe: Mapping[str, Any]  # every parameter of the training, defaults included
 
 
 @dataclass(frozen=True)

@@ -66,9 +66,9 @@ def _intervals(
 def _search(study: StudyFacts) -> Iterator[str]:
     """Sampler, race, budget, what became of the trials."""
     states = Counter(trial.state for trial in study.trials)
-    told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     yield f"Ranked by {study.objective}; sampler {study.sampler}, seed {study.seed}, race {study.race}."
     budget = ", ".join(f"{name} {value}" for name, value in study.budget.items())
     yield f"Budget: {budget or 'none'}."
-    yield f"{len(study.trials)} trials: {told}."
+    yield f"{len(study.trials)} trials: {counted}."
     yield f"{study.num_fits} fits were finished; the race left out {study.num_saved} folds of stopped trials."

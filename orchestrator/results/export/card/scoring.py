@@ -100,7 +100,7 @@ def thresholds(model: ModelFacts) -> str:
             "validation images.\nNo image of the test or of an unseen dataset had a say in it."
         )
     else:
-        lines.append("It is a setting of the trial, like its learning rate.")
+        lines.append("It is a parameter of the trial, like its learning rate.")
     if masks.fill_holes:
         lines.append("Holes in a mask are filled.")
     if masks.min_component_area:

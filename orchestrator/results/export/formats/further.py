@@ -70,9 +70,9 @@ def write_further(
             graph if graph.exists() else folder / "model.onnx", source.name, folder / NAMES["triton"]
         )
     sizes = {name: {"bytes": (folder / name).stat().st_size} for name in ("model.onnx", *facts)}
-    told: dict[str, dict[str, Any]] = {name: known | facts.get(name, {}) for name, known in sizes.items()}
-    told[MADE] = dict(metadata)
-    (folder / FACTS).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    content: dict[str, dict[str, Any]] = {name: known | facts.get(name, {}) for name, known in sizes.items()}
+    content[MADE] = dict(metadata)
+    (folder / FACTS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_pipeline(folder: Path, source: Source, metadata: Mapping[str, str]) -> dict[str, Any]:

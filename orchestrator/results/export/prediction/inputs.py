@@ -41,9 +41,9 @@ class Inputs:
         if not self.passed_over:
             return ""
         count = len(self.passed_over)
-        told = [f"{path.name} ({why})" if why else path.name for path, why in self.passed_over.items()]
+        listed = [f"{path.name} ({why})" if why else path.name for path, why in self.passed_over.items()]
         more = f" and {count - SHOWN} more" if count > SHOWN else ""
-        return f"passed over {count} file{'' if count == 1 else 's'}: {', '.join(told[:SHOWN])}{more}"
+        return f"passed over {count} file{'' if count == 1 else 's'}: {', '.join(listed[:SHOWN])}{more}"
 
 
 def find_inputs(paths: Sequence[Path], out: Path | None = None) -> Inputs:
@@ -152,8 +152,8 @@ def _sorted_out(path: Path, out: Path | None) -> tuple[list[Path], dict[Path, st
 
 
 def _none(others: Mapping[Path, str]) -> str:
-    told = Inputs((), (), others).passed_over_line()
-    return f"expected images ({', '.join(EXTENSIONS)}) or videos, found none{'; ' + told if told else ''}"
+    listed = Inputs((), (), others).passed_over_line()
+    return f"expected images ({', '.join(EXTENSIONS)}) or videos, found none{'; ' + listed if listed else ''}"
 
 
 def _base(paths: Sequence[Path]) -> Path:
