@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -28,6 +29,15 @@ from orchestrator.scoring.metrics import scores_of_masks
 from orchestrator.scoring.postprocess import PostProcess
 
 MASKS = PostProcess(131 / 256)
+TINY: dict[str, Any] = {
+    "network_name": "tiny",
+    "network_params": {},
+    "image_size": 32,
+    "masks": MASKS,
+    "trained_on": {},
+    "held_out": (),
+    "card": "# Card\n",
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +46,7 @@ def full(network: nn.Module, drawn: Dataset, tmp_path_factory: pytest.TempPathFa
     return write_bundle(
         tmp_path_factory.mktemp("full") / "champion",
         [network],
-        network_name="tiny",
-        network_params={},
-        image_size=32,
-        masks=MASKS,
-        trained_on={},
-        held_out=(),
-        card="# Card\n",
+        **TINY,
         formats=tuple(FORMATS),
         images=StudyImages(drawn.cases[:4], drawn.cases[4:10], "hold-out test"),
     )
@@ -108,13 +112,7 @@ def test_an_export_of_every_format_is_verified_and_replaced(spoiled: Path, netwo
     write_bundle(
         spoiled,
         [network],
-        network_name="tiny",
-        network_params={},
-        image_size=32,
-        masks=MASKS,
-        trained_on={},
-        held_out=(),
-        card="# Card\n",
+        **TINY,
     )
     assert not (spoiled / "triton").exists() and verify(spoiled).num_files == 6
 
