@@ -21,8 +21,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from orchestrator import models
 from orchestrator.common.errors import BadMachine, FitFailed
@@ -35,6 +33,7 @@ from orchestrator.training import workers
 from orchestrator.training.batches import TrainingBatches, ValidationBatches
 from orchestrator.training.checkpoint import load_best, load_checkpoint, save_checkpoint
 from orchestrator.training.losses import Loss, segmentation_loss
+from orchestrator.training.optimization import Schedule, optimizer_of
 from orchestrator.training.recipe import FitSpec, Recipe
 from orchestrator.training.test_time_averaging import averaged
 from orchestrator.training.weight_averaging import WeightAverage
@@ -97,7 +96,7 @@ def run_fit(
     train = TrainingBatches(cases, spec.train, recipe, models.stride(spec.network), device, loader_workers)
     val = ValidationBatches(cases, spec.val, micro_batch, device)
     loss_of = segmentation_loss(recipe.loss, models.supervision(network))
-    optimizer = _optimizer(network, recipe)
+    optimizer = optimizer_of(network, recipe)
     schedule = Schedule(optimizer, recipe)
     average = WeightAverage(network, recipe)
     progress = Progress()
@@ -298,12 +297,6 @@ def images_per_worker(recipe: Recipe, num_train: int) -> int:
     return recipe.batch_size // workers.size()
 
 
-def _optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    result: Optimizer = kind(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    return result
-
-
 class Progress:
     """State of a fit: its curves, its best epoch, and whether it is finished."""
 
@@ -335,59 +328,6 @@ class Progress:
 
     def seconds(self) -> float:
         return sum(row["seconds"] for row in self.curves)
-
-
-class Schedule:
-    """Linear warm-up from a tenth of the rate, then the recipe's schedule, stepped once per epoch."""
-
-    def __init__(self, optimizer: Optimizer, recipe: Recipe) -> None:
-        self.optimizer = optimizer
-        self.steps: LambdaLR | ReduceLROnPlateau
-        if recipe.schedule == "plateau":
-            self.steps = ReduceLROnPlateau(
-                optimizer,
-                mode="max",
-                factor=0.1,
-                patience=recipe.plateau_patience,
-                threshold=1e-4,
-                threshold_mode="abs",  # a relative threshold of a negative value would count stagnation as improvement
-            )
-        else:
-            self.steps = LambdaLR(optimizer, _Factor(recipe))
-
-    @property
-    def rate(self) -> float:
-        result: float = self.optimizer.param_groups[0]["lr"]
-        return result
-
-    def step(self, dice: float) -> None:
-        """`dice`: of validation; in a refit, which has none, the negative training loss."""
-        if isinstance(self.steps, ReduceLROnPlateau):
-            self.steps.step(dice)
-        else:
-            self.steps.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.steps.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.steps.load_state_dict(state)
-
-
-class _Factor:
-    def __init__(self, recipe: Recipe) -> None:
-        self.warmup, self.epochs, self.cosine = (
-            recipe.warmup_epochs,
-            recipe.epochs,
-            recipe.schedule == "cosine",
-        )
-
-    def __call__(self, epoch: int) -> float:
-        if epoch < self.warmup:
-            return 0.1 + 0.9 * epoch / self.warmup
-        if not self.cosine:
-            return 1.0
-        return 0.5 * (1 + float(np.cos(np.pi * (epoch - self.warmup) / max(self.epochs - self.warmup, 1))))
 
 
 class Precision:

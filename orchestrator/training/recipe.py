@@ -31,6 +31,19 @@ LossName = Literal[
     "structure_pixel_iou",
 ]
 
+# Values with which a field leaves training as it was before the field.
+OFF = {"tta": "none", "weight_averaging": "none"}
+# Fields that act with some values of another alone.
+USED_WITH: dict[str, tuple[str, tuple[str, ...]]] = {
+    "averaging_start": ("weight_averaging", ("swa", "ema")),
+    "ema_decay": ("weight_averaging", ("ema",)),
+    "momentum": ("optimizer", ("sgd",)),
+    "nesterov": ("optimizer", ("sgd",)),
+    "restart_period": ("schedule", ("warm_restarts",)),
+    "restart_multiplier": ("schedule", ("warm_restarts",)),
+    "poly_power": ("schedule", ("poly",)),
+}
+
 SMALLEST_SCALE, LARGEST_SCALE = 0.25, 4.0
 
 
@@ -83,11 +96,20 @@ class Recipe(BaseModel):
     epochs: int = Field(60, ge=1, le=10_000, description="passes over the training cases of a fold")
     batch_size: int = Field(16, ge=1, le=4096, description="images per optimizer step, over all workers")
     learning_rate: float = Field(1e-3, gt=0, le=10, description="peak rate of the schedule")
-    optimizer: Literal["adam", "adamw"] = Field("adamw", description="optimizer")
-    weight_decay: float = Field(1e-4, ge=0, le=1, description="decoupled for adamw, L2 for adam")
-    schedule: Literal["cosine", "plateau", "constant"] = Field(
-        "cosine", description="cosine to zero over all epochs; plateau divides by ten; or constant"
+    optimizer: Literal["adam", "adamw", "nadam", "sgd"] = Field("adamw", description="optimizer")
+    weight_decay: float = Field(1e-4, ge=0, le=1, description="decoupled for adamw, L2 for others")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+    nesterov: bool = Field(False, description="of sgd, Nesterov's form of momentum")
+    schedule: Literal["cosine", "plateau", "constant", "warm_restarts", "poly"] = Field(
+        "cosine",
+        description="cosine to zero over all epochs, warm_restarts to zero in cycles, poly by a power; plateau divides "
+        "by ten; or constant",
     )
+    restart_period: int = Field(10, ge=1, description="of warm_restarts, epochs of the first cycle")
+    restart_multiplier: int = Field(
+        2, ge=1, description="of warm_restarts, length of a cycle in lengths of the one before"
+    )
+    poly_power: float = Field(0.9, gt=0, le=10, description="of poly, power of the share of epochs left")
     warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up from a tenth of the rate")
     plateau_patience: int = Field(
         5, ge=1, description="epochs without a better validation Dice before plateau acts"
@@ -126,9 +148,11 @@ class Recipe(BaseModel):
     seed: int = Field(0, ge=0, lt=2**31, description="initial weights, order of cases, augmentation")
 
     @model_validator(mode="after")
-    def _warmup_fits(self) -> Recipe:
+    def _fits_together(self) -> Recipe:
+        if self.optimizer == "sgd" and self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs momentum above 0, found 0")
         if self.warmup_epochs and self.schedule == "plateau":
-            raise ValueError("warmup_epochs needs schedule = 'cosine' or 'constant', found 'plateau'")
+            raise ValueError("warmup_epochs needs a schedule other than 'plateau'")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"warmup_epochs needs to be below epochs = {self.epochs}, found {self.warmup_epochs}"
@@ -174,11 +198,8 @@ class FitSpec(BaseModel):
 
     def _without(self) -> list[str]:
         """Fields of the recipe that this fit does not use."""
-        tta = ["tta"] if self.recipe.tta == "none" else []
-        match self.recipe.weight_averaging:
-            case "none":
-                return [*tta, "weight_averaging", "averaging_start", "ema_decay"]
-            case "swa":
-                return [*tta, "ema_decay"]
-            case "ema":
-                return tta
+        recipe = self.recipe
+        off = [name for name, value in OFF.items() if getattr(recipe, name) == value]
+        return off + [
+            name for name, (other, values) in USED_WITH.items() if getattr(recipe, other) not in values
+        ]

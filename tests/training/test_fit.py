@@ -11,8 +11,8 @@ from orchestrator.data.resize import resize_probability
 from orchestrator.scoring.histograms import histogram
 from orchestrator.training.batches import ValidationBatches
 from orchestrator.training.checkpoint import WrongCheckpoint
-from orchestrator.training.fit import FitOutcome, Precision, Schedule, score_cases
-from orchestrator.training.recipe import FitSpec, Recipe
+from orchestrator.training.fit import FitOutcome, Precision, score_cases
+from orchestrator.training.recipe import FitSpec
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,8 +67,10 @@ STOPPED_EARLY = {"epochs": 30, "patience": 2, "learning_rate": 1e-4}
         {"epochs": 5, "schedule": "constant", "precision": "bf16"},
         {"epochs": 5, "batch_size": 2, "scales": (0.5, 1.0, 1.5), "augmentation": "resunet_pp"},
         STOPPED_EARLY,
+        {"epochs": 5, "optimizer": "nadam", "schedule": "warm_restarts", "restart_period": 2},
+        {"epochs": 5, "optimizer": "sgd", "nesterov": True, "schedule": "poly"},
     ],
-    ids=["cosine", "plateau", "bf16", "multi-scale", "early stopping"],
+    ids=["cosine", "plateau", "bf16", "multi-scale", "early stopping", "nadam, restarts", "sgd, poly"],
 )
 def test_a_fit_that_was_stopped_and_resumed_ends_like_an_undisturbed_one(cases, tmp_path, recipe):
     spec = drawn_fit(cases, **recipe)
@@ -124,28 +126,6 @@ def test_early_stopping_ends_when_nothing_got_better_for_so_many_epochs(cases, t
     outcome = train(drawn_fit(cases, **STOPPED_EARLY), cases, tmp_path)
     assert len(outcome.curves) < 30
     assert len(outcome.curves) - 1 - outcome.best_epoch == 2
-
-
-@pytest.mark.parametrize("start", [0.5, -0.6], ids=["Dice", "a refit's loss"])
-def test_the_plateau_schedule_divides_the_rate_by_ten_when_what_it_follows_stalls(start):
-    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1e-2)
-    schedule = Schedule(optimizer, Recipe(schedule="plateau", plateau_patience=2))
-    rates = []
-    for gain in (0.0, 0.1, 0.1, 0.1, 0.1, 0.1):
-        rates.append(schedule.rate)
-        schedule.step(start + gain)
-    assert rates == pytest.approx([1e-2] * 5 + [1e-3])
-
-
-def test_a_plateau_schedule_takes_up_the_state_of_an_earlier_version():
-    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1e-2)
-    before = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=2)
-    before.step(0.6)
-    schedule = Schedule(optimizer, Recipe(schedule="plateau", plateau_patience=2))
-    schedule.load_state_dict(before.state_dict())
-    for _ in range(3):
-        schedule.step(0.6)
-    assert schedule.rate == pytest.approx(1e-3)
 
 
 def test_warm_up_rises_from_a_tenth_and_cosine_falls_to_zero(cases, tmp_path):

@@ -62,6 +62,28 @@ def test_what_an_average_makes_no_use_of_is_not_in_the_name(kind, fields, is_sam
     assert (spec(recipe=one).fit_id == spec(recipe=other).fit_id) == is_same
 
 
+@pytest.mark.parametrize(
+    ("chosen", "fields", "is_same"),
+    [
+        ({}, {"momentum": 0.5, "nesterov": True}, True),
+        ({"optimizer": "sgd"}, {"momentum": 0.5}, False),
+        ({"optimizer": "sgd"}, {"nesterov": True}, False),
+        ({"schedule": "poly"}, {"restart_period": 3, "restart_multiplier": 1}, True),
+        ({"schedule": "warm_restarts"}, {"poly_power": 2.0}, True),
+        ({"schedule": "warm_restarts"}, {"restart_period": 3}, False),
+        ({"schedule": "poly"}, {"poly_power": 2.0}, False),
+    ],
+)
+def test_what_an_optimizer_or_a_schedule_makes_no_use_of_is_not_in_the_name(chosen, fields, is_same):
+    one, other = Recipe(**chosen), Recipe(**chosen, **fields)
+    assert (spec(recipe=one).fit_id == spec(recipe=other).fit_id) == is_same
+
+
+def test_nesterov_without_momentum_is_refused():
+    with pytest.raises(ValidationError, match="nesterov needs momentum above 0, found 0"):
+        Recipe(optimizer="sgd", momentum=0, nesterov=True)
+
+
 def test_warmup_without_a_schedule_for_it_is_refused():
-    with pytest.raises(ValidationError, match="warmup_epochs needs schedule"):
+    with pytest.raises(ValidationError, match="warmup_epochs needs a schedule other than 'plateau'"):
         Recipe(schedule="plateau", warmup_epochs=2)

@@ -288,7 +288,7 @@ def test_a_searched_parameter_is_checked_with_its_baseline(search, baseline, exp
         ),
         ('"cosine" }', '"linear" }', "search.warmup_epochs.when.schedule: expected one of cosine, plateau"),
         ('schedule = "cosine" }', "learning_rate = 1e-3 }", "expected a parameter with choice or int"),
-        (', when = { schedule = "cosine" }', "", "warmup_epochs needs schedule = 'cosine' or 'constant'"),
+        (', when = { schedule = "cosine" }', "", "warmup_epochs needs a schedule other than 'plateau'"),
         ("epochs = 3", "epochs = 2", "warmup_epochs needs to be below epochs = 2, found 2"),
         ("step = 32", "step = 32, when = { warmup_epochs = 0 }", None),
     ],
@@ -326,7 +326,7 @@ def test_all_problems_are_told_at_once():
     epochs = { int = [1, 4], stp = 2 }
     loss = { choice = ["bec"] }
     [fixed]
-    optimizer = "sgd"
+    optimizer = "adagrad"
     [baseline]
     loss = "bec"
     batch_size = 4
