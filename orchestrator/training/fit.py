@@ -32,7 +32,7 @@ from orchestrator.scoring.threshold import best_threshold
 from orchestrator.training import workers
 from orchestrator.training.batches import TrainingBatches, ValidationBatches
 from orchestrator.training.checkpoint import load_best, load_checkpoint, save_checkpoint
-from orchestrator.training.losses import Loss, segmentation_loss
+from orchestrator.training.losses.registry import Loss, segmentation_loss
 from orchestrator.training.optimization import Schedule, optimizer_of
 from orchestrator.training.recipe import FitSpec, Recipe
 from orchestrator.training.test_time_averaging import averaged

@@ -17,7 +17,7 @@ FIT_VERSION = 3  # to be raised when a change of data, training or networks chan
 Tta = Literal["none", "flips"]
 # The views whose probabilities are averaged, by the axes of (B, C, H, W) that each flips: 2 vertically, 3 horizontally.
 VIEWS: dict[Tta, tuple[tuple[int, ...], ...]] = {"none": ((),), "flips": ((), (2,), (3,), (2, 3))}
-# What each is: losses.py, whose registry has an entry for every name.
+# What each is: losses/registry.py, whose registry has an entry for every name.
 LossName = Literal[
     "bce_dice",
     "bce_iou",
@@ -29,6 +29,11 @@ LossName = Literal[
     "structure",
     "structure_unweighted_bce",
     "structure_pixel_iou",
+    "tversky",
+    "focal_tversky",
+    "lovasz_hinge",
+    "dice_boundary",
+    "bce_dice_boundary_f1",
 ]
 
 # Values with which a field leaves training as it was before the field.

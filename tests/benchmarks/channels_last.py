@@ -25,7 +25,7 @@ from rich.table import Table
 
 from orchestrator import models
 from orchestrator.training.fit import Precision
-from orchestrator.training.losses import segmentation_loss
+from orchestrator.training.losses.registry import segmentation_loss
 from orchestrator.training.process import configure_process
 from orchestrator.training.recipe import Recipe
 

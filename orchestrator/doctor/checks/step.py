@@ -103,7 +103,7 @@ def _seconds(configuration: Any, device: Any, images: int) -> float:
 
     from orchestrator import models
     from orchestrator.training.fit import Precision
-    from orchestrator.training.losses import segmentation_loss
+    from orchestrator.training.losses.registry import segmentation_loss
 
     torch.manual_seed(0)
     offline = {"pretrained": False, "weights": None}.items()
