@@ -6,11 +6,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.api import Bundle, add_dataset, datasets, load_bundle, load_study, report
+    from orchestrator.api import (
+        Bundle,
+        add_dataset,
+        compare,
+        datasets,
+        evaluate,
+        load_bundle,
+        load_study,
+        report,
+    )
     from orchestrator.api_study import NoChampion, Study
     from orchestrator.common.display import Display
     from orchestrator.common.errors import UserError
-    from orchestrator.results.stored_study import BestTrial, StoredStudy
+    from orchestrator.results.best_trial import BestTrial
+    from orchestrator.results.stored_study import StoredStudy
     from orchestrator.search.study_spec import StudySpec
 
 __version__ = "0.1.0"
@@ -24,14 +34,16 @@ __all__ = [
     "StudySpec",
     "UserError",
     "add_dataset",
+    "compare",
     "datasets",
+    "evaluate",
     "load_bundle",
     "load_study",
     "report",
 ]
 # Imported when they are first named: what they need takes seconds.
 _MODULES = {
-    "BestTrial": "results.stored_study",
+    "BestTrial": "results.best_trial",
     "Display": "common.display",
     "NoChampion": "api_study",
     "StoredStudy": "results.stored_study",

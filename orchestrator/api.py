@@ -6,6 +6,7 @@ Nothing here needs torch or Ray, but a dataset that is added and a network that 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from orchestrator.common.display import Display
     from orchestrator.data.cases import Dataset
+    from orchestrator.results.bundle_scores import BundleScores
     from orchestrator.results.export.bundle import Bundle as ExportedNetwork
     from orchestrator.results.report.files import Report
     from orchestrator.results.stored_study import StoredStudy
+    from orchestrator.search.choices import DeviceName
+    from orchestrator.selection.comparison import Comparison
 
 PathLike = str | Path
 DEFAULT_HOME = Path.home() / ".orchestrator"
@@ -96,6 +101,62 @@ def report(
     found = [load_study(one, home=home) if isinstance(one, str) else one for one in studies or (None,)]
     snapshots = [(one or load_study(home=home)).store.snapshot() for one in found]
     return write_report(snapshots, Path(page).expanduser().absolute())
+
+
+def evaluate(
+    bundle: PathLike,
+    data: str | Sequence[str],
+    *,
+    metric: str = "dice",
+    paper_scores: Sequence[str] = (),
+    near_duplicates: bool = True,
+    device: DeviceName = "auto",
+    home: PathLike | None = None,
+    cache: PathLike | None = None,
+    display: Display | None = None,
+) -> BundleScores:
+    """Score an exported network on datasets of this home, image by image, as `orchestrator evaluate` does.
+
+    Of the datasets that it was trained on, only hold-out cases are scored; of others, no near-duplicate of a case that
+    it has seen. Raises `BadBundle`, and `BadData` for datasets or metrics that are not known.
+
+    >>> import orchestrator as po
+    >>> scores = po.evaluate("exported", "drawn", device="cpu")
+    >>> mean, (low, high) = scores.means["dice"]
+    >>> low <= mean <= high and len(scores.scored) == scores.as_dict()["cases"]
+    True
+    """
+    from orchestrator.common.display import Display
+    from orchestrator.results.bundle_scores import BundleScores, Eligible, checked_metric
+    from orchestrator.results.export.bundle import Bundle as ExportedNetwork
+    from orchestrator.results.export.prediction.device import on_device
+
+    shown = display or Display()
+    metric = checked_metric(metric)
+    network, _ = on_device(ExportedNetwork.load(Path(bundle).expanduser()), device)
+    eligible = Eligible.of(
+        network.config,
+        (data,) if isinstance(data, str) else tuple(data),
+        home_folder(home),
+        cache=Path(cache) if cache else None,
+        near_duplicates=near_duplicates,
+        display=shown,
+    )
+    return BundleScores.of(network, eligible, metric, paper_scores, shown)
+
+
+def compare(*systems: str, metric: str = "dice", home: PathLike | None = None) -> list[Comparison]:
+    """How much better each of several systems is than the first, paired image by image, and how sure that is.
+
+    `systems`: names of studies of this home, or "STUDY:TRIAL". Raises `BadStudy`.
+    """
+    from orchestrator.selection import comparison
+
+    parts = [system.partition(":") for system in systems]
+    snapshots = {name: load_study(name, home=home).store.snapshot() for name, _, _ in parts}
+    return comparison.compare(
+        [comparison.compared_system(snapshots[name], number, metric) for name, _, number in parts]
+    )
 
 
 class Bundle:

@@ -24,6 +24,7 @@ from orchestrator.results.mlflow.sink import MlflowSink
 from orchestrator.results.sinks.console import ConsoleSink
 from orchestrator.results.sinks.csv_files import CsvSink
 from orchestrator.results.stored_study import StoredStudy
+from orchestrator.search.choices import DeviceName
 from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.records.status import Status
 from orchestrator.search.space.builds import check_builds, check_weights
@@ -39,8 +40,6 @@ from orchestrator.study.loading import DataChoice
 from orchestrator.study.outer import run_outer_folds
 from orchestrator.study.run import run_study
 from orchestrator.study.spec import Study as RunnableStudy
-
-Device = Literal["auto", "cpu", "cuda"]
 
 
 class NoChampion(FitFailed):
@@ -75,7 +74,7 @@ class Study(StoredStudy):
         cache: PathLike | None = None,
         tracking_uri: str | None = None,
         address: str = "auto",
-        device: Device = "auto",
+        device: DeviceName = "auto",
         workers_per_fit: int | None = None,
         lanes: int | None = None,
         fits_per_gpu: int = 1,

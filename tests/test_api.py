@@ -145,6 +145,20 @@ def test_a_study_runs_outside_the_main_thread_and_shows_its_results(finished: po
 
 
 @pytest.mark.slow
+def test_a_notebook_asks_for_what_the_command_asks_for(finished: po.Study, folder: Path):
+    where = {"address": "local", "device": "cpu"}
+    both = finished.best(trial=0, ensemble="folds", **where)
+    assert len(both.as_dict()["members"]) == 2 and "2 networks" in " ".join(both.reasons)
+    finished.export(folder / "ensemble", ensemble="folds", formats="onnx", **where)
+    names = {path.name for path in (folder / "ensemble").iterdir()}
+    assert "model.onnx" in names and "pipeline.onnx" not in names
+    with pytest.raises(BadStudy, match="trial 7 has not finished"):
+        finished.best(trial=7)
+    with pytest.raises(BadStudy, match="two or more different systems"):
+        po.compare("demo", "demo:0")
+
+
+@pytest.mark.slow
 def test_an_exported_network_predicts_arrays_and_files_alike(finished: po.Study, folder: Path):
     bundle = po.load_bundle(folder / "exported")
     image = next((folder / "frames" / "images").iterdir())

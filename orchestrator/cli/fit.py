@@ -23,7 +23,7 @@ from orchestrator.cli.console.options import (
     TrackingUri,
     absolute,
 )
-from orchestrator.cli.console.printing import epoch_line, err, out, print_json
+from orchestrator.cli.console.printing import err, out, print_json
 from orchestrator.cli.data.splits import load_split, warn_of_lopsided
 from orchestrator.cli.doctor import refuse_what_would_fail
 from orchestrator.common.cpus import usable_cpus
@@ -132,6 +132,7 @@ def _trained(
     progress: Console,
 ) -> FitRecord:
     """Train the fit, or read it where it is finished; a line an epoch."""
+    from orchestrator.results.views.score_lines import epoch_line
     from orchestrator.search.fit_jobs import FitJobRunner
     from orchestrator.search.records.ledger import Ledger
     from orchestrator.search.records.trial_score import fold_specs

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.common.errors import BadStudy
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.study_spec import StudySpec
 
 if TYPE_CHECKING:
     import pandas
 
+    from orchestrator.results.best_trial import BestTrial
     from orchestrator.results.report.files import Report
-    from orchestrator.search.store.snapshot import Standing, StudySnapshot
-
-
-@dataclass(frozen=True)
-class BestTrial:
-    """The winner of a study."""
-
-    number: int
-    params: Mapping[str, Any]  # searched and fixed
-    threshold: float  # of the probability, above which a pixel is polyp
-    scores: Sequence[Mapping[str, Any]]  # a table: where, number of images, metrics with intervals
-    reasons: tuple[str, ...]  # why this one, and which trials are not significantly different
+    from orchestrator.search.choices import BestRule, EnsembleName
 
 
 class StoredStudy:
@@ -73,45 +60,58 @@ class StoredStudy:
             return rows
         return rows if as_dicts else pandas.json_normalize(rows)
 
-    def best(self, metric: str = "dice") -> BestTrial:
-        """The trial that the study's objective and constraints choose. Raises `BadStudy` while there is none."""
-        from orchestrator.results.views.study_scores import fold_lines, outside_lines, validation_line
-        from orchestrator.results.views.tables import score_dicts
-        from orchestrator.selection.ranking import select_trial
+    def best(
+        self,
+        metric: str = "dice",
+        *,
+        rule: BestRule = "best",
+        trial: int | None = None,
+        refit: bool = False,
+        ensemble: EnsembleName | None = None,
+        **training: Any,
+    ) -> BestTrial:
+        """The trial that the study's objective and constraints choose, or the one that `trial` names.
+
+        `rule`, `refit` and `ensemble` are those of `orchestrator best`; what they ask for and is not on record is
+        trained and scored now. `training`: `address`, `device`, `workers_per_fit`, `cache`, `display` for that.
+        Raises `BadStudy` while there is no such trial.
+        """
+        from orchestrator.results.best_networks import Trainer
+        from orchestrator.results.best_trial import choose
 
         found = self.store.snapshot()
-        standing = _standing(found, metric)
-        selection = select_trial(found, standing, metric)
-        trial, score = next(pair for pair in standing if pair[0].number == selection.chosen)
-        lines = [
-            *fold_lines(found, trial, score),
-            validation_line(found, score),
-            *outside_lines(found, [found.champion_fit(trial)], score.masks),
-        ]
-        reasons = tuple(selection.sentences())
-        return BestTrial(trial.number, trial.params, score.threshold, score_dicts(lines), reasons)
+        choice = choose(found, metric, rule, trial)
+        return choice.best(Trainer(found, **training), ensemble, refit=refit)
 
-    def export(self, folder: str | Path, metric: str = "dice") -> Path:
-        """Write the winner's network as files that other programs load: weights, ONNX, config, model card.
+    def export(
+        self,
+        folder: str | Path,
+        metric: str = "dice",
+        *,
+        rule: BestRule = "best",
+        trial: int | None = None,
+        refit: bool = False,
+        ensemble: EnsembleName | None = None,
+        formats: str | None = None,
+        **training: Any,
+    ) -> Path:
+        """Write the networks of `best` as files that other programs load: weights, ONNX, config, model card.
 
-        Raises `BadStudy` where its weights were deleted, and `BadBundle` where the folder holds anything else.
+        `formats`: names with commas between, as of `orchestrator best --formats`. Raises `BadStudy` where weights were
+        deleted, and `BadBundle` where the folder holds anything else.
         """
-        from orchestrator.results.export.handover import export_trial
+        from orchestrator.results.best_networks import Trainer
+        from orchestrator.results.best_trial import choose
+        from orchestrator.results.export.formats.names import formats_of
         from orchestrator.results.export.write import refuse_to_overwrite
-        from orchestrator.selection.ranking import select_trial
 
         target = Path(folder).expanduser().absolute()
         refuse_to_overwrite(target)
         found = self.store.snapshot()
-        standing = _standing(found, metric)
-        selection = select_trial(found, standing, metric)
-        trial, score = next(pair for pair in standing if pair[0].number == selection.chosen)
-        record = found.champion_fit(trial)
-        if not record.weights.exists():
-            raise BadStudy(
-                self.name, f"the weights of trial {trial.number} were deleted; `best --refit` trains them"
-            )
-        return export_trial(found, trial, score, [record], target, selection)
+        choice = choose(found, metric, rule, trial)
+        asked = formats_of(formats, choice.score.masks)
+        best = choice.best(Trainer(found, **training), ensemble, refit=refit, export=True)
+        return best.export(target, asked)
 
     def report(self, page: str | Path = "report.html") -> Report:
         """Write one page on the study, which needs no network; an earlier report of that name is replaced.
@@ -122,13 +122,3 @@ class StoredStudy:
         from orchestrator.results.report.files import write_report
 
         return write_report([self.store.snapshot()], Path(page).expanduser().absolute())
-
-
-def _standing(found: StudySnapshot, metric: str) -> Standing:
-    """Finished trials, best first. Raises `BadStudy` where none can be the winner."""
-    standing = found.ranked(metric)
-    if not standing:
-        raise BadStudy(found.name, "has no finished trial yet; run the search on")
-    if not found.contenders():
-        raise BadStudy(found.name, "no finished trial keeps its constraints")
-    return standing

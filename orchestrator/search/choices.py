@@ -11,6 +11,7 @@ RuleName = Literal["paired", "asha", "none"]  # the classes: race/rules.py
 SamplerName = str  # a name of samplers/registry.py, or optuna:CLASS(...); checked there
 BestRule = Literal["best", "one-se"]
 EnsembleName = Literal["folds", "greedy", "best"]
+DeviceName = Literal["auto", "cpu", "cuda"]  # what trains; auto: GPUs where there are any
 ObjectiveName = Literal["mean", "worst-fold", "center-mean", "worst-center"]  # scores, maximised
 CostName = Literal["parameters", "gmacs", "inference_ms"]  # minimised
 GoalName = Literal[ObjectiveName, CostName]

@@ -20,13 +20,14 @@ from formula import formula_study
 from tiny_space import tiny_space
 
 from orchestrator.cli import main
-from orchestrator.cli.console.printing import epoch_line, print_json
+from orchestrator.cli.console.printing import print_json
 from orchestrator.data.cases import list_datasets, load_dataset, load_datasets
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits.plan import make_plan
 from orchestrator.results.export.bundle import Bundle
 from orchestrator.results.mlflow.client import connect
+from orchestrator.results.views.score_lines import epoch_line
 from orchestrator.search.space.space_file import load_space
 from orchestrator.search.store.study_store import StudyStore
 

@@ -7,10 +7,11 @@ import inspect
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Any, get_origin
 
 import typer
 
+from orchestrator.search.choices import DeviceName
 from orchestrator.search.study_spec import SpecField, spec_fields
 
 FIELDS = {one.name: one for one in spec_fields()}
@@ -54,9 +55,9 @@ Cache = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What trains.")]
+Device = Annotated[DeviceName, typer.Option(help="What trains.")]
 PredictDevice = Annotated[
-    Literal["auto", "cpu", "cuda"],
+    DeviceName,
     typer.Option(help="What predicts. auto: a GPU where there is one, with PyTorch; else the CPU."),
 ]
 Formats = Annotated[

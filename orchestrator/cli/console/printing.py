@@ -19,7 +19,6 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from orchestrator.common.errors import BadData
-from orchestrator.scoring.formatting import percent
 
 LOG_WIDTH = 140  # a log file has no width; tables need one, and COLUMNS may say it
 # One character each where tables have it, so that their columns stay straight.
@@ -132,15 +131,6 @@ def agreed(question: str, *, yes: bool) -> bool:
         raise BadData("--yes", f"is needed where nobody can be asked: {question}")
     err.print(f"{plain(question)}? \\[y/N] ", end="", highlight=False)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def epoch_line(row: dict[str, float], epochs: int) -> str:
-    """One epoch in a line; Dice in percent, at the epoch's best threshold; none where nothing is validated."""
-    dice = "" if math.isnan(row["val_dice"]) else f"val dice {percent(row['val_dice'])}  "
-    return (
-        f"epoch {row['epoch'] + 1:.0f}/{epochs}  loss {row['train_loss']:.4f}  {dice}"
-        f"lr {row['learning_rate']:.2e}  {row['images_per_second']:.1f} images/s"
-    )
 
 
 def print_json(value: Any, indent: int | None = 1) -> None:

@@ -84,17 +84,3 @@ def warn_of_lopsided(plan: SplitPlan, datasets: Sequence[Dataset]) -> None:
 
     if line := lopsided(plan, group_of_case(datasets, plan.near_duplicates)):
         err.print(f"warning: {line}", highlight=False, markup=False)
-
-
-def load_unchanged(home: Path, names: Sequence[str], cache: Path | None) -> tuple[Dataset, ...]:
-    """The datasets with these names. Raises `BadData` if files differ from those imported."""
-    from orchestrator.study.loading import DataChoice
-
-    return DataChoice(home, names, cache=cache).load_unchanged(CONSOLE)
-
-
-def look_for_near_duplicates(datasets: Sequence[Dataset], cache: Path) -> tuple[tuple[str, str], ...]:
-    """Pairs of case ids of near-duplicates."""
-    from orchestrator.study.loading import near_duplicate_pairs
-
-    return near_duplicate_pairs(datasets, cache, CONSOLE)

@@ -57,3 +57,12 @@ def _over(num_groups: int | None) -> str:
     if num_groups is None:
         return ""
     return " (1 group)" if num_groups == 1 else f" ({num_groups} groups)"
+
+
+def epoch_line(row: dict[str, float], epochs: int) -> str:
+    """One epoch in a line; Dice in percent, at the epoch's best threshold; none where nothing is validated."""
+    dice = "" if math.isnan(row["val_dice"]) else f"val dice {percent(row['val_dice'])}  "
+    return (
+        f"epoch {row['epoch'] + 1:.0f}/{epochs}  loss {row['train_loss']:.4f}  {dice}"
+        f"lr {row['learning_rate']:.2e}  {row['images_per_second']:.1f} images/s"
+    )

@@ -1,15 +1,16 @@
-"""Which networks stand for a trial; `best` trains and scores what is not on record."""
+"""The networks that stand for a trial; those that are asked for and not on record are trained and scored."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.console.options import Device
-from orchestrator.cli.console.printing import epoch_line, err
-from orchestrator.search.choices import EnsembleName
+from orchestrator.common.display import Display
+from orchestrator.common.errors import BadStudy
+from orchestrator.results.views.score_lines import epoch_line
+from orchestrator.search.choices import DeviceName, EnsembleName
 
 if TYPE_CHECKING:
     from orchestrator.ray_cluster.machine import Machine
@@ -35,14 +36,19 @@ class Networks:
 
 @dataclass(frozen=True)
 class Trainer:
-    """Trains and scores for one study where `best` is asked for more than what is on record."""
+    """Trains and scores networks of a study that are not on record, on the Ray cluster of `address`."""
 
-    study: StudyStore
     snapshot: StudySnapshot
-    address: str
-    device: Device
-    workers_per_fit: int | None
-    cache: Path
+    address: str = "auto"
+    device: DeviceName = "auto"
+    workers_per_fit: int | None = None
+    cache: Path | None = None  # None: HOME/cache
+    display: Display = field(default_factory=Display)
+
+    @property
+    def study(self) -> StudyStore:
+        """The folder of the study."""
+        return self.snapshot.store
 
     def networks(
         self,
@@ -55,8 +61,6 @@ class Trainer:
         refit: bool,
     ) -> Networks:
         """What stands for a trial, trained now where that is asked for and was not done."""
-        from orchestrator.common.errors import BadStudy
-
         if refit and ensemble == "folds":
             raise BadStudy(
                 self.study.name,
@@ -95,16 +99,15 @@ class Trainer:
         spec = spec_of_refit(self.study, trial)
         epochs = spec.stop_after or spec.recipe.epochs
         if not self.study.ledger.has(spec.fit_id):
-            err.print(
+            self.display.note(
                 f"refit of trial {trial.number}: {len(spec.train)} images, {epochs} of the {spec.recipe.epochs} epochs "
-                "of its schedule, as many as the folds took to their best one in the median",
-                highlight=False,
+                "of its schedule, as many as the folds took to their best one in the median"
             )
         return refit(
             self.study,
             trial,
             *self._machine_and_work(),
-            lambda row: err.print(epoch_line(row, epochs), highlight=False),
+            lambda row: self.display.note(epoch_line(row, epochs)),
         )
 
     def score(self, records: Sequence[FitRecord]) -> None:
@@ -113,19 +116,18 @@ class Trainer:
         score_networks(self.study, tuple(record.fit_id for record in records), *self._machine_and_work())
 
     def _machine_and_work(self) -> tuple[Machine, FitJobRunner]:
-        from orchestrator.cli.data.splits import load_unchanged
         from orchestrator.ray_cluster.machine import Machine
         from orchestrator.search.fit_jobs import FitJobRunner
+        from orchestrator.study.loading import DataChoice
 
-        sources, unseen = self.snapshot.datasets, self.snapshot.unseen
-        load_unchanged(self.study.home, [dataset.name for dataset in (*sources, *unseen)], self.cache)
+        names = [dataset.name for dataset in (*self.snapshot.datasets, *self.snapshot.unseen)]
+        data = DataChoice(self.study.home, names, cache=self.cache)
+        data.load_unchanged(self.display)
         machine = Machine(self.address, self.device, self.workers_per_fit)
-        return machine, FitJobRunner(self.study.home, self.cache, self.study.ledger)
+        return machine, FitJobRunner(self.study.home, data.cache_folder, self.study.ledger)
 
 
 def _all_folds(study: StudySnapshot, trial: StudyTrial) -> list[FitRecord]:
-    from orchestrator.common.errors import BadStudy
-
     if trial.num_folds == 1:
         raise BadStudy(study.name, "--ensemble folds averages the networks of several folds, found one fold")
     return list(trial.records)

@@ -1,0 +1,246 @@
+"""The winner of a study as a value: which trial, why, how good on what, its networks, and its hand-over as files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.common.errors import BadStudy
+from orchestrator.results.best_networks import Networks, Trainer
+from orchestrator.search.choices import BestRule, EnsembleName
+from orchestrator.search.store.trials import StudyTrial
+
+if TYPE_CHECKING:
+    from orchestrator.results.views.score_lines import ScoreLine
+    from orchestrator.search.records.fit_records import FitRecord
+    from orchestrator.search.records.trial_score import TrialScore
+    from orchestrator.search.store.snapshot import Standing, StudySnapshot
+    from orchestrator.selection.ranking import Selection
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A trial that was chosen among the finished ones of a study; its networks are not trained or scored yet."""
+
+    study: StudySnapshot
+    standing: Standing  # finished trials, best first
+    selection: Selection
+    is_named: bool  # chosen by its number, not by the rule
+
+    @property
+    def trial(self) -> StudyTrial:
+        """The chosen trial."""
+        return self._pair[0]
+
+    @property
+    def score(self) -> TrialScore:
+        """Its score over the folds."""
+        return self._pair[1]
+
+    @cached_property
+    def _pair(self) -> tuple[StudyTrial, TrialScore]:
+        return next(pair for pair in self.standing if pair[0].number == self.selection.chosen)
+
+    def best(
+        self,
+        trainer: Trainer,
+        ensemble: EnsembleName | None = None,
+        *,
+        refit: bool = False,
+        export: bool = False,
+    ) -> BestTrial:
+        """The chosen trial with its networks, trained and scored now where that is asked for and not on record.
+
+        `export`: whether they are to be handed over, for which their weights and their scores outside the folds are
+        needed. Raises `BadStudy` where weights were deleted.
+        """
+        study, trial, score = self.study, self.trial, self.score
+        networks = trainer.networks(self.standing, trial, score, self.selection.metric, ensemble, refit=refit)
+        if export or networks.is_ensemble:
+            _refuse_deleted(study, trial, networks.records)
+        if networks.is_ensemble or (export and study.champion is not None):
+            trainer.score(networks.records)
+        return BestTrial(self, networks)
+
+
+def choose(
+    study: StudySnapshot, metric: str = "dice", rule: BestRule = "best", trial: int | None = None
+) -> Choice:
+    """The trial of that number, or by the rule. Raises `BadStudy` where it cannot be among the finished ones."""
+    from orchestrator.selection.ranking import select_trial
+
+    standing = study.ranked(metric)
+    if not standing:
+        raise BadStudy(study.name, "has no finished trial yet; run `orchestrator search` on")
+    if trial is not None and trial not in {one.number for one, _ in standing}:
+        raise BadStudy(study.name, f"trial {trial} has not finished all its folds, or does not exist")
+    if trial is None and not study.contenders():
+        raise BadStudy(
+            study.name, "no finished trial keeps its constraints; --trial N takes one all the same"
+        )
+    if rule == "one-se" and not study.objective.is_mean:
+        raise BadStudy(
+            study.name,
+            f"is ranked by {study.objective.label(metric)}, and --rule one-se goes by means over images; --trial N "
+            "takes any trial",
+        )
+    return Choice(study, standing, select_trial(study, standing, metric, rule, trial), trial is not None)
+
+
+@dataclass(frozen=True)
+class BestTrial:
+    """The winner of a study, or another trial that was asked for, with the networks that stand for it."""
+
+    choice: Choice
+    networks: Networks
+
+    @property
+    def number(self) -> int:
+        """The number of the trial."""
+        return self.choice.trial.number
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """Its parameters, searched and fixed."""
+        return self.choice.trial.params
+
+    @property
+    def threshold(self) -> float:
+        """The probability in [0, 1] above which a pixel is polyp."""
+        return self.networks.score.threshold
+
+    @property
+    def scores(self) -> Sequence[Mapping[str, Any]]:
+        """A table: where, number of images, metrics from 0 to 1 with intervals."""
+        from orchestrator.results.views.tables import score_dicts
+
+        return score_dicts(self.lines)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why this one, which trials are not significantly different, and how several networks were chosen."""
+        return (*self.choice.selection.sentences(), *self.remarks)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """On the choice of several networks, and what they cost."""
+        from orchestrator.selection.ensemble import cost
+
+        team, records = self.networks.team, self.networks.records
+        remarks = team.sentences() if team is not None else ()
+        return (*remarks, cost(records)) if len(records) > 1 else tuple(remarks)
+
+    @property
+    def lines(self) -> list[ScoreLine]:
+        """Scores on folds, on all validation images and on images outside the search."""
+        from orchestrator.results.views.study_scores import fold_lines, outside_lines, validation_line
+
+        study, score = self.choice.study, self.networks.score
+        return [
+            *fold_lines(study, self.choice.trial, score),
+            validation_line(study, score),
+            *outside_lines(study, self.networks.records, score.masks),
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        from orchestrator.search.records.fit_records import scored_as
+        from orchestrator.selection.nested import nested_of
+
+        study, score, team = self.choice.study, self.networks.score, self.networks.team
+        nested = nested_of(study.store)
+        fit_ids = [record.fit_id for record in self.networks.records]
+        return {
+            "study": study.name,
+            "trial": self.number,
+            "params": self.params,
+            "threshold": self.threshold,
+            "masks": score.masks.as_dict(),
+            "fit_id": scored_as(fit_ids),
+            "members": fit_ids,
+            "scores": self.scores,
+            "selection": self.choice.selection.as_dict(),
+            "front": list(study.front),
+            "ensemble": None if team is None else team.as_dict(),
+            "nested": None if nested is None else nested.as_dict(),
+        }
+
+    def export(self, folder: Path, formats: Sequence[str] = ("onnx",)) -> Path:
+        """Write the networks as files that other programs load: weights, ONNX, config, model card.
+
+        `formats`: of `orchestrator best --formats`. Raises `BadBundle` where the folder holds anything else.
+        """
+        from orchestrator.results.export.handover import export_trial
+        from orchestrator.results.export.write import refuse_to_overwrite
+
+        refuse_to_overwrite(folder)
+        choice, networks = self.choice, self.networks
+        return export_trial(
+            choice.study,
+            choice.trial,
+            networks.score,
+            networks.records,
+            folder,
+            choice.selection,
+            self.remarks,
+            formats,
+        )
+
+    def log_refits(self, uri: str) -> None:
+        """Log the networks that were trained on all cases in MLflow, if any were."""
+        if not self.networks.refits:
+            return
+        from orchestrator.results.export.exported_network import network_of
+        from orchestrator.results.mlflow.network_run import log_network
+
+        study = self.choice.study
+        for trial, score in self.choice.standing:
+            if (record := self.networks.refits.get(trial.number)) is not None:
+                log_network(study.store, network_of(study, trial, [record], score.masks), uri)
+
+    def hand_over(
+        self, folder: Path, formats: Sequence[str], uri: str, *, move: bool | None = None
+    ) -> Iterator[str]:
+        """Export, log in MLflow and register the networks; what was done, in lines.
+
+        `move`: whether the alias `champion` of the registered model is to stand for this export; None: where nobody has
+        it, or a network of the same kind of this study that the rule chose.
+        """
+        from orchestrator.results.export.exported_network import network_of
+        from orchestrator.results.export.formats.names import format_lines
+        from orchestrator.results.export.handover import summary
+        from orchestrator.results.export.write import named_export
+        from orchestrator.results.mlflow.model_registry import register_champion
+        from orchestrator.results.mlflow.network_run import log_network
+
+        study, trial = self.choice.study, self.choice.trial
+        records, score = self.networks.records, self.networks.score
+        earlier = named_export(folder)
+        written = self.export(folder, formats)
+        yield f"exported to {written}" + (f", in place of: {earlier}" if earlier else "")
+        yield from format_lines(written, formats, score.masks)
+        network = network_of(study, trial, records, score.masks)
+        registered = register_champion(
+            written,
+            tracking_uri=uri,
+            study=study.name,
+            study_id=study.study_id,
+            network=network,
+            run_id=log_network(study.store, network, uri),
+            description=summary(study, trial, score, records),
+            tags=self.choice.selection.tags() | {"members": str(len(network.records))},
+            move=move,
+            is_chosen=not self.choice.is_named,
+        )
+        yield registered.sentence(study.name)
+
+
+def _refuse_deleted(study: StudySnapshot, trial: StudyTrial, records: Sequence[FitRecord]) -> None:
+    if not all(record.weights.exists() for record in records):
+        raise BadStudy(
+            study.name,
+            f"the weights of trial {trial.number} were pruned, as it was not among the best by dice; add --refit",
+        )
