@@ -8,6 +8,7 @@ trained on the mask with equal weight, unless `supervision(network)` says otherw
 from orchestrator.models import attention_unet as attention_unet
 from orchestrator.models import colonsegnet as colonsegnet
 from orchestrator.models import deeplabv3p as deeplabv3p
+from orchestrator.models import encoder_decoder as encoder_decoder
 from orchestrator.models import gmsrf_net as gmsrf_net
 from orchestrator.models import hrnet as hrnet
 from orchestrator.models import msrf_net as msrf_net

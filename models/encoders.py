@@ -5,7 +5,7 @@ timm is imported when an encoder is built: that takes seconds, and most processe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,7 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from orchestrator.common.names import hint
 from orchestrator.models.blocks import conv_bn
+from orchestrator.models.packaged_weights import in_timms_names
 
 PYRAMID = (4, 8, 16, 32)
 
@@ -81,16 +83,31 @@ def timm_encoder(name: str, *, pretrained: bool, weights: str | None, **options:
     """
     import timm
 
-    if not timm.is_model(name):
-        raise ValueError(f"timm has no encoder named {name!r}; it has resnet50 and res2net50d, for example")
+    check_name(name)
     if weights is not None:
         encoder = timm.create_model(name, **options)
-        load_encoder(encoder, Path(weights))
+        load_encoder(encoder, Path(weights), name)
         return encoder
     if pretrained and not timm.is_model_pretrained(name):  # timm would silently use random weights
         raise ValueError(f"timm has no ImageNet weights for {name!r}; use pretrained = false for random ones")
     with downloading(name):
         return timm.create_model(name, pretrained=pretrained, **options)
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError for a name that timm does not have, with the nearest one that it has."""
+    import timm
+
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(name):
+        near = hint(architecture, timm.list_models())
+        raise ValueError(
+            f"timm has no encoder named {name!r}; {near}it has resnet50 and res2net50d, for example"
+        )
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        known = f"expected one of {', '.join(tags)}" if tags else "it has none"
+        raise ValueError(f"timm has no weights {tag!r} of {architecture!r}; {known}")
 
 
 @contextmanager
@@ -105,12 +122,18 @@ def downloading(name: str) -> Iterator[None]:
         ) from error
 
 
-def load_encoder(encoder: nn.Module, path: Path) -> None:
-    """Load ImageNet weights in timm's or torchvision's names; the file's classifier is ignored."""
+def load_encoder(encoder: nn.Module, path: Path, name: str | None = None) -> None:
+    """Load ImageNet weights in timm's or torchvision's names; the file's classifier is ignored.
+
+    name: timm's, for files of packages, which have names of their own.
+    """
     state = read_tensors(path)
+    if name is not None:
+        state = in_timms_names(state, name, path)
     wanted = encoder.state_dict()
-    # Without its classifier an encoder joins the first two levels of some names: stages.0 becomes stages_0.
-    state = {key if key in wanted else key.replace(".", "_", 1): value for key, value in state.items()}
+    # Without its classifier an encoder joins the first two levels of some names: stages.0 becomes stages_0; or it lies
+    # in another module.
+    state = {_as_in(wanted, key): value for key, value in state.items()}
     for key in wanted.keys() - state.keys():
         if key.endswith("num_batches_tracked"):  # older files lack this count, which is not used here
             state[key] = wanted[key]
@@ -121,6 +144,11 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
             f"such as {', '.join(lacking[:3])}; it seems to belong to another encoder"
         )
     encoder.load_state_dict({key: state[key] for key in wanted})
+
+
+def _as_in(wanted: Mapping[str, Tensor], key: str) -> str:
+    ways = (key, key.replace(".", "_", 1), f"model.{key}", f"body.{key}")
+    return next((way for way in ways if way in wanted), key)
 
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "params")  # of training scripts

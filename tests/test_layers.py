@@ -132,9 +132,12 @@ def test_a_package_says_in_one_statement_what_it_holds(package):
     assert isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
-def test_networks_import_nothing_of_the_rest_but_where_own_networks_are_kept():
+def test_networks_import_nothing_of_the_rest_but_names_and_where_own_networks_are_kept():
     found = {name for module in FILES if floor(module) == "models" for name in ours(module)}
-    assert {name for name in found if floor(name) != "models"} == {"orchestrator.common.network_files"}
+    assert {name for name in found if floor(name) != "models"} == {
+        "orchestrator.common.names",
+        "orchestrator.common.network_files",
+    }
 
 
 def test_ray_is_imported_by_the_modules_that_orchestrate_alone():

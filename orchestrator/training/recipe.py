@@ -182,7 +182,7 @@ class FitSpec(BaseModel):
     train: tuple[str, ...]  # case ids
     val: tuple[str, ...]  # case ids; empty for a refit, which then runs all its epochs
     fold: str  # "0" ... "4" or "refit": a label for people
-    # of the file that `network_params["weights"]` names, if any
+    # of the file that the network starts from, if any: `network_params["weights"]`, or one of a package
     weights_sha256: str | None = None
     fill_holes: bool = False
     min_component_area: float = 0.0  # share of the frame

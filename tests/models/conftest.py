@@ -17,6 +17,7 @@ GMSRF_NET: dict[str, Any] = {
     "pretrained": False,
 }
 PRANET: dict[str, Any] = {"width": 8, "encoder": "test_resnet", "pretrained": False}
+ENCODER_DECODER: dict[str, Any] = {"encoder": "test_resnet", "width": 64, "pretrained": False}
 HRNET: dict[str, Any] = {"encoder": "hrnet_w18_small", "pretrained": False}
 
 # Every network, small enough for a CPU; one with switches stands here once for each way it can be wired.
@@ -29,6 +30,12 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
         "deeplabv3p_xception",
         {"encoder": "test_resnet", "width": 16, "pretrained": False},
     ),
+    "encoder_decoder": ("encoder_decoder", ENCODER_DECODER),
+    "encoder_decoder-deeplabv3plus": ("encoder_decoder", {**ENCODER_DECODER, "decoder": "deeplabv3plus"}),
+    "encoder_decoder-fpn": ("encoder_decoder", {**ENCODER_DECODER, "decoder": "fpn"}),
+    "encoder_decoder-manet": ("encoder_decoder", {**ENCODER_DECODER, "decoder": "manet"}),
+    "encoder_decoder-segformer": ("encoder_decoder", {**ENCODER_DECODER, "decoder": "segformer"}),
+    "encoder_decoder-upernet": ("encoder_decoder", {**ENCODER_DECODER, "decoder": "upernet"}),
     "gmsrf_net": ("gmsrf_net", GMSRF_NET),
     "gmsrf_net-code": ("gmsrf_net", {**GMSRF_NET, "variant": "code"}),
     "hrnet_w18_small_v2": ("hrnet_w18_small_v2", HRNET),
@@ -56,6 +63,8 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "unet_pp-port": ("unet_pp", {"base_channels": 8, "variant": "port", "deep_supervision": False}),
 }
 
+# Wirings that one image trains, of networks that ask for two for the sake of their others.
+ALONE = {"encoder_decoder", "encoder_decoder-fpn", "encoder_decoder-manet", "encoder_decoder-segformer"}
 TWINS = {"hrnet_w48"}  # small, the same network as another one
 
 
@@ -78,6 +87,12 @@ def small_variants() -> set[str]:
 def registered(request: pytest.FixtureRequest, small: nn.Module) -> str:
     """The name under which the network of `small` is registered."""
     return SMALL[request.node.callspec.params["small"]][0]
+
+
+@pytest.fixture
+def alone(request: pytest.FixtureRequest) -> bool:
+    """Whether one image trains the wiring of `small`, though its network asks for more."""
+    return request.node.callspec.params["small"] in ALONE
 
 
 @pytest.fixture(params=[pytest.param(key, marks=pytest.mark.slow if key in TWINS else ()) for key in SMALL])

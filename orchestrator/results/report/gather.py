@@ -178,8 +178,10 @@ def _initial(snapshot: StudySnapshot, champion: ChampionFacts | None) -> str | N
     if params.get("weights"):
         return f"From the file {params['weights']} (SHA-256 {digest or 'not recorded'}); all else at random."
     if params.get("pretrained"):
+        file = f" (SHA-256 of their file {digest})" if digest else ""
         return (
-            "The encoder begins with its published weights (pretrained = true), all other layers at random."
+            f"The encoder begins with its published weights (pretrained = true){file}, "
+            "all other layers at random."
         )
     return "All weights begin at random" + (
         " (pretrained = false)." if "pretrained" in params else "; the network has no weights to begin with."

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from orchestrator.common.errors import BadMachine
 from orchestrator.data.splits.resplit import FRESH
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
+from orchestrator.search.records.first_weights import digest
 from orchestrator.search.space.space import Configuration
 from orchestrator.training.recipe import FitSpec
 
@@ -56,7 +53,7 @@ def _spec(
     return FitSpec(
         network=configuration.network,
         network_params=configuration.network_params,
-        weights_sha256=_digest(configuration.network_params.get("weights")),
+        weights_sha256=digest(configuration.network, configuration.network_params),
         recipe=configuration.recipe,
         datasets=plan.datasets,
         train=train,
@@ -66,25 +63,6 @@ def _spec(
         fill_holes=configuration.masks.fill_holes,
         min_component_area=configuration.masks.min_component_area,
     )
-
-
-def _digest(weights: str | None) -> str | None:
-    """Of the file that a network starts from: fits are named by what is in it."""
-    if not weights:
-        return None
-    try:
-        return _sha256(weights, Path(weights).stat().st_mtime_ns)
-    except FileNotFoundError:
-        raise BadMachine(
-            weights, "is gone; fits that start from it are named by what it held: put it back"
-        ) from None
-
-
-@lru_cache
-def _sha256(path: str, mtime_ns: int) -> str:
-    """Digest of a file, read again when it changes."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class ScoredCases(Protocol):

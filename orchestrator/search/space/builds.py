@@ -93,11 +93,10 @@ def check_weights(space: SearchSpace) -> None:
 
     Done once before a study, so that no trial finds out; costs nothing where networks start at random.
     """
-    begun = [
-        params for params in _network_variants(space) if params.get("pretrained") or params.get("weights")
-    ]
+    begun = [params for params in _network_variants(space) if _begun(params)]
     problems = []
-    for params in {(one[NETWORK], one.get("weights")): one for one in reversed(begun)}.values():
+    started = {(one[NETWORK], one.get("encoder"), one.get("weights")): one for one in reversed(begun)}
+    for params in started.values():
         file = params.get("weights")
         if file and not Path(file).is_absolute():
             problems.append(
@@ -112,6 +111,12 @@ def check_weights(space: SearchSpace) -> None:
             problems.append(f"{configuration.network}: {error}")
     if problems:
         raise BadMachine(space.where, problems)
+
+
+def _begun(params: Mapping[str, Any]) -> bool:
+    """Whether a network of these parameters, the rest at their defaults, does not start at random."""
+    known = models.params(params[NETWORK])
+    return any(params.get(key, known[key].default) for key in ("pretrained", "weights") if key in known)
 
 
 def override(params: Mapping[str, Any], assignments: Sequence[str], space: SearchSpace) -> dict[str, Any]:
