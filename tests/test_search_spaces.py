@@ -28,8 +28,9 @@ SCHEMA = Draft202012Validator(json_schema())
 def test_file_draws_configurations_whose_networks_can_be_built(file: Path):
     space = load_space(file)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    study.enqueue_trial(space.baseline)
-    for params in (space.sample(study.ask()) for _ in range(3)):
+    for baseline in space.baselines:
+        study.enqueue_trial(baseline)
+    for params in (space.sample(study.ask()) for _ in range(2 + len(space.baselines))):
         configuration = space.configuration(params)
         # No memory and no download: what is asked here is whether the parameters fit the builder.
         with torch.device("meta"):
@@ -48,8 +49,9 @@ def offline(network: str) -> dict[str, bool]:
 def test_file_tries_its_baseline_first(file: Path):
     space = load_space(file)
     study = optuna.create_study()
-    study.enqueue_trial(space.baseline)
+    study.enqueue_trial(space.baselines[0])
     assert space.sample(study.ask()) == space.baseline_params()
+    assert {one.get("network", space.networks[0]) for one in space.baselines} == set(space.networks)
 
 
 @BY_NAME

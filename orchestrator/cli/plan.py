@@ -124,7 +124,7 @@ def _forecasts(
     from orchestrator.study.checks import batch_sizes
 
     sources, _, split = load_split(choice)
-    widths = possible_widths(space.networks, batch_sizes(space), gpus)
+    widths = possible_widths(batch_sizes(space), gpus)
     configurations = some_configurations(space, sampled, given["seed"])
     speeds = _speeds(configurations, split, sources, choice.cache_folder, device, widths)
     specs = [fold_specs(configuration, split)[0] for configuration in configurations]
@@ -137,7 +137,7 @@ def _forecasts(
                 num_lanes=gpus // width,
                 num_trials=given["trials"],
                 race=rule,
-                world=world_of(split, len(space.search)),
+                world=world_of(split, space.num_searched),
                 rescore=given["rescore"],
                 nested=given["nested"] or 0,
                 num_epochs=configurations[0].recipe.epochs,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,9 +31,19 @@ def space_check(file: SpaceFile, as_json: AsJson = False) -> None:
         print_json(_facts(space))
         return
     out.print(f"{file}: valid; network {', '.join(space.networks)}", markup=False, highlight=False)
+    if not space.own:
+        _describe(space, space.baseline)
+        return
+    first = space.baselines[0][NETWORK] if len(space.networks) > 1 else space.networks[0]
+    for network in sorted(space.networks, key=lambda name: name != first):
+        out.print(f"\n{network}, as it is alone:", markup=False, highlight=False)
+        _describe(space.of(network), space.baseline_of(network))
+
+
+def _describe(space: SearchSpace, baseline: Mapping[str, Any]) -> None:
     out.print("searched:" if space.search else "nothing is searched: every trial is the baseline")
     for name, distribution in space.search.items():
-        _line(name, f"{distribution}  (baseline {space.baseline.get(name)})")
+        _line(name, f"{distribution}  (baseline {baseline.get(name)})")
     if space.sweeps:
         out.print("chosen on validation images after training, at no cost:")
     for name, (low, high) in space.sweeps.items():
@@ -53,8 +65,33 @@ def _facts(space: SearchSpace) -> dict[str, Any]:
         "swept": {name: list(ends) for name, ends in space.sweeps.items()},
         "fixed": dict(space.fixed),
         "baseline": space.baseline_params(),
+        "baselines": [space.shown(one) for one in space.baselines],
+        "by_network": {one.networks[0]: _facts_of(one) for one in space.members} if space.own else {},
         "digest": space.digest,
     }
+
+
+def _facts_of(space: SearchSpace) -> dict[str, Any]:
+    return {
+        "searched": {name: str(distribution) for name, distribution in space.search.items()},
+        "swept": {name: list(ends) for name, ends in space.sweeps.items()},
+        "fixed": dict(space.fixed),
+    }
+
+
+@app.command("combine")
+def space_combine(
+    files: Annotated[
+        list[Path], typer.Argument(help="Search-space files, or names of those that come with it.")
+    ],
+) -> None:
+    """Print one search space of several, in which the network is a choice.
+
+    What all files say alike stands once; everything else stands in tables of its network, such as [unet.search].
+    """
+    from orchestrator.search.space.combine import combined
+
+    out.print(combined(files), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("schema")

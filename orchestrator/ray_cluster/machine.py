@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -271,14 +271,17 @@ def shape_lanes(nodes: list[dict[str, Any]], machine: Machine, num_lanes: int | 
 
 
 def open_widths(
-    nodes: list[dict[str, Any]], machine: Machine, networks: Sequence[str], batch_sizes: Sequence[int]
+    nodes: list[dict[str, Any]], machine: Machine, batch_sizes: Mapping[str, Sequence[int]]
 ) -> tuple[int, ...]:
-    """Widths to choose from: none if the user gave one, or if no node has several GPUs."""
+    """Widths to choose from: none if the user gave one, or if no node has several GPUs.
+
+    batch_sizes: of each network those that its trials can have.
+    """
     if machine.workers_per_fit is not None or machine.fits_per_gpu > 1:
         return ()
     if shape_lanes(nodes, machine, num_lanes=1).device == "cpu":
         return ()
-    widths = possible_widths(networks, batch_sizes, _most_gpus(nodes))
+    widths = possible_widths(batch_sizes, _most_gpus(nodes))
     return widths if len(widths) > 1 else ()
 
 

@@ -60,6 +60,18 @@ class StoredStudy:
             return rows
         return rows if as_dicts else pandas.json_normalize(rows)
 
+    def networks(self, metric: str = "dice") -> list[dict[str, Any]]:
+        """Every network of a study over several, the best first, by its best trial; none of a study of one.
+
+        Each says its best trial, that trial's score with its interval, and `lead_of_best`: how far the study's best
+        trial is ahead of it on the same images, with interval and p; None of that trial itself.
+        """
+        from orchestrator.results.views.by_network import networks_of
+        from orchestrator.results.views.study_scores import board
+
+        found = self.store.snapshot()
+        return [one.as_dict() for one in networks_of(found, board(found, metric), metric)]
+
     def best(
         self,
         metric: str = "dice",

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from orchestrator.search.choices import SamplerName
 from orchestrator.search.race.state import RaceState
-from orchestrator.search.samplers.draw import Proposal, TriedConfigurations, draw
+from orchestrator.search.samplers.draw import Proposal, TriedConfigurations, draw, is_allowed
 from orchestrator.search.samplers.stopping_rule import Shown
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.training.recipe import FitSpec
@@ -37,19 +37,24 @@ class OptunaTrials:
         sampler: SamplerName = "surrogate",
         warm_start_configurations: Sequence[dict[str, Any]] = (),
     ) -> None:
-        """warm_start_configurations: searched parameters of trials 1, 2, ..., for which no sampler is asked.
+        """warm_start_configurations: searched parameters of the trials after the baselines, for which no sampler is
+        asked.
 
         Trials of earlier runs that are over enter `state` at once; those that are open do with `reopen`.
         """
         self.study, self.space, self.state = study, space, state
         self.seed, self.sampler = seed, sampler
-        self.warm_start_configurations = warm_start_configurations
+        first, *others = space.baselines
+        self.given = [
+            *(one for one in others if is_allowed(space, one, state.secondary)),
+            *warm_start_configurations,
+        ]
         self.closed: list[int] = []  # trials closed since this list was last emptied, for reports
         trials = study.get_trials(deepcopy=False)
         self.num_begun = sum(trial.state != TrialState.WAITING for trial in trials)
         self.tried = TriedConfigurations(space, (trial.params for trial in trials))
         if not trials:
-            study.enqueue_trial(space.baseline, skip_if_exists=True)
+            study.enqueue_trial(first, skip_if_exists=True)
         for trial in trials:
             state.ledger.trials.write(trial)
             if trial.state.is_finished() and state.fits(trial):
@@ -188,8 +193,8 @@ class OptunaTrials:
             yield total / images
 
     def _draw(self) -> Proposal | None:
-        if self.num_begun <= len(self.warm_start_configurations):
-            return Proposal(self.warm_start_configurations[self.num_begun - 1], {})
+        if given := [one for one in self.given[self.num_begun - 1 :] if one not in self.tried]:
+            return Proposal(given[0], {})
         past = [self.state.past(trial) for trial in self.study.get_trials(deepcopy=False)]
         seed = (self.seed * 1_000_003 + self.num_begun) % 2**32
         directions, secondary = self.study.directions, self.state.secondary

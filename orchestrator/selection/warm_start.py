@@ -10,11 +10,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from optuna.trial import FixedTrial
+
 from orchestrator.common.errors import BadSpace
 from orchestrator.search.goals.goals import SecondaryGoals
+from orchestrator.search.samplers.draw import is_allowed
 from orchestrator.search.significance import all_against, compared_trial, share_of_test
 from orchestrator.search.space.distributions import Distribution
-from orchestrator.search.space.keys import NETWORK
+from orchestrator.search.space.keys import NETWORK, plain
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.tables import in_order
 from orchestrator.search.store.snapshot import StudySnapshot
@@ -77,7 +80,8 @@ def fit_in(space: SearchSpace, earlier: Sequence[Earlier], secondary: SecondaryG
     """Those that are in the space and within its limits, each once, and in words why the others are not."""
     configurations: list[dict[str, Any]] = []
     lines = []
-    known = [dict(space.baseline)]
+    known = list(space.baselines)
+    num_first = 1 + sum(is_allowed(space, one, secondary) for one in known[1:])
     for one in earlier:
         searched, problems, filled = _read(space, one.params)
         problems = problems or _refusals(space, searched, secondary)
@@ -89,32 +93,33 @@ def fit_in(space: SearchSpace, earlier: Sequence[Earlier], secondary: SecondaryG
             known.append(searched)
             configurations.append(searched)
             rest = f"; as in the paper: {', '.join(filled)}" if filled else ""
-            lines.append(f"{one.source} becomes trial {len(configurations)}{rest}")
+            lines.append(f"{one.source} becomes trial {num_first + len(configurations) - 1}{rest}")
     return Fitted(tuple(configurations), tuple(lines))
 
 
 def _read(space: SearchSpace, stored: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
     """The searched parameters of a setting, why they are not in the space, and which it says nothing of."""
-    flat, searched = dict(space.fixed), {}
-    problems, filled = [], []
     network = stored.get(NETWORK)
     if network not in space.networks:
         return {}, [f"its network is {network}"], []
+    flat, baseline = space.fixed_of(network), space.baseline_of(network)
+    searched, problems, filled = {}, [], []
     for name in in_order(space.search):
         distribution = space.search[name]
         if not distribution.exists(flat):
             continue
-        if name in stored:
-            value = distribution.exact(_value(distribution, stored[name]))
+        key = plain(name)
+        if key in stored:
+            value = distribution.exact(_value(distribution, stored[key]))
             if not distribution.holds(value):
-                problems.append(f"{name} {stored[name]} is not {distribution}")
-        elif name in space.baseline:
-            value = space.baseline[name]
-            filled.append(name)
+                problems.append(f"{key} {stored[key]} is not {distribution}")
+        elif key in baseline:
+            value = baseline[key]
+            filled.append(key)
         else:
-            problems.append(f"it has no {name}")
+            problems.append(f"it has no {key}")
             continue
-        flat[name] = searched[name] = value
+        flat[key] = searched[name] = value
     return searched, problems, filled
 
 
@@ -134,7 +139,7 @@ def _value(distribution: Distribution, stored: Any) -> Any:
 def _refusals(space: SearchSpace, searched: Mapping[str, Any], secondary: SecondaryGoals) -> list[str]:
     """What speaks against a setting whose values are fine one by one."""
     try:
-        configuration = space.configuration({**space.fixed, **searched})
+        configuration = space.configuration(space.sample(FixedTrial(dict(searched))))
     except BadSpace as error:
         return list(error.problems)
     broken = secondary.broken(configuration)

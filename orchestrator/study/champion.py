@@ -66,7 +66,7 @@ def refit(
     """Train the configuration of a trial on all cases of the folds; score it on hold-out and external cases."""
     plan, spec = study.plan(), spec_of_refit(study, trial)
     with study.lock(), cluster(machine):
-        if widths := open_widths(ray.nodes(), machine, (spec.network,), (spec.recipe.batch_size,)):
+        if widths := open_widths(ray.nodes(), machine, {spec.network: (spec.recipe.batch_size,)}):
             machine = replace(machine, workers_per_fit=quickest(study.speeds_file, spec, widths))
         shape = shape_lanes(ray.nodes(), machine, num_lanes=1)
         with Lanes(work, shape, study.folder / "train") as lanes:

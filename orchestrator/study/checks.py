@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import chain
 
 from optuna.study import StudyDirection
 
@@ -29,7 +30,7 @@ def check(study: Study, machine: Machine) -> None:
     Budget.of(study.spec)
     problems = []
     smallest = min(len(fold.train) for fold in study.plan.folds)
-    for batch_size in batch_sizes(study.space):
+    for batch_size in dict.fromkeys(chain(*batch_sizes(study.space).values())):
         if batch_size > smallest:
             problems.append(
                 f"batch_size: {batch_size} images need a fold that large; the smallest trains on {smallest}"
@@ -93,8 +94,12 @@ def _race_problems(spec: StudySpec) -> list[str]:
     ]
 
 
-def batch_sizes(space: SearchSpace) -> tuple[int, ...]:
-    """Every batch size that a trial of this space can have."""
+def batch_sizes(space: SearchSpace) -> dict[str, tuple[int, ...]]:
+    """Of each network every batch size that its trials can have."""
+    return {network: _batch_sizes_of(space.of(network)) for network in space.networks}
+
+
+def _batch_sizes_of(space: SearchSpace) -> tuple[int, ...]:
     if "batch_size" in space.search:
         return tuple(int(value) for value in space.search["batch_size"].steps)
     return (space.fixed.get("batch_size", Recipe.model_fields["batch_size"].default),)

@@ -176,7 +176,7 @@ def settle_width(
 ) -> WidthChoice | None:
     """Let the plan choose how many workers a fit gets, where nobody did; what it needs is measured in a lane, once."""
     nodes = ray.nodes()
-    widths = open_widths(nodes, machine, study.space.networks, batch_sizes(study.space))
+    widths = open_widths(nodes, machine, batch_sizes(study.space))
     if not widths:
         return None
     configuration = some_configurations(study.space, NUM_DRAWN, study.seed)
@@ -193,7 +193,7 @@ def settle_width(
         num_trials=study.budget.trials,
         race=study.race,
         rescore=study.rescore,
-        num_parameters=len(study.space.search),
+        num_parameters=study.space.num_searched,
     )
 
 

@@ -119,7 +119,7 @@ batch_size = { choice = [2, 3, 64] }
 batch_size = 2
 """)
     study = replace(formula_study(tmp_path, num_trials=1), space=space)
-    assert batch_sizes(space) == (2, 3, 64)
+    assert batch_sizes(space) == {space.networks[0]: (2, 3, 64)}
     with pytest.raises(BadSpace) as refusal:
         check(study, Machine(workers_per_fit=2))
     too_large, not_even = sorted(refusal.value.problems, key=len, reverse=True)

@@ -28,6 +28,7 @@ EXAMPLES = {
     "data_cache": "orchestrator data cache --prune",
     "data_leaks": "orchestrator data leaks Kvasir-SEG CVC-ClinicDB --sheet pairs.png",
     "space_check": "orchestrator space check unet",
+    "space_combine": "orchestrator space combine unet pranet colonsegnet > which.toml",
     "space_schema": "orchestrator space schema > space.json",
     "models_list": "orchestrator models",
     "models_show": "orchestrator models show pranet",

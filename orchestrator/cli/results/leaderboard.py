@@ -25,6 +25,7 @@ def leaderboard(
 ) -> None:
     """Show the trials of a study, best first; scores in percent, in JSON from 0 to 1."""
     from orchestrator.common.errors import Mistakes
+    from orchestrator.results.views.by_network import network_sentence, network_table, networks_of
     from orchestrator.results.views.short_leaderboard import short_leaderboard
     from orchestrator.results.views.study_scores import board, nested_lines
     from orchestrator.results.views.tables import leaderboard as table
@@ -49,6 +50,9 @@ def leaderboard(
             if everything
             else short_leaderboard(rows, found.name, metric, head, out.width)
         )
+        if networks := networks_of(found, rows, metric):
+            show_table(network_table(networks, metric))
+            out.print(network_sentence(networks), highlight=False)
         show_table(shown)
         for line in nested_lines(found):
             out.print(line, highlight=False)

@@ -119,6 +119,7 @@ def _row(snapshot: StudySnapshot, trial: StudyTrial) -> LeaderboardRow:
         minutes=sum(record.seconds for record in trial.records) / 60,
         error=trial.error,
         partial=snapshot.partial(trial) if trial.state == "stopped" else None,
+        network=trial.configuration.network,
     )
 
 

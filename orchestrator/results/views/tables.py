@@ -54,6 +54,7 @@ class LeaderboardRow:
     both: float | None = None  # over the search and those: finalists are ranked by it
     broken: str | None = None  # which limits it exceeds, in words; it has no rank
     partial: PartialScore | None = None  # what a trial without all its folds has shown: no score
+    network: str = ""
 
 
 def ranked_rows(
@@ -189,6 +190,7 @@ def leaderboard_dicts(rows: Sequence[LeaderboardRow], metric: str = "dice") -> l
         {
             "rank": rank,
             "trial": row.number,
+            "network": row.network,
             "state": row.state,
             "scores": dict(row.scores),
             "objective": row.objective,

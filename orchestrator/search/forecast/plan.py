@@ -16,6 +16,7 @@ import numpy as np
 import optuna
 import torch
 from optuna.samplers import RandomSampler
+from optuna.trial import FixedTrial
 
 from orchestrator import models
 from orchestrator.data.cache.frames import CachedCases
@@ -248,11 +249,12 @@ def propose_nearby(seen: Seen, seed: int) -> tuple[float, ...]:
 
 
 def some_configurations(space: SearchSpace, num_drawn: int, seed: int) -> list[Configuration]:
-    """The baseline, and some configurations drawn at random."""
+    """The baseline of every network, and some configurations drawn at random."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=RandomSampler(seed=seed))
     drawn = [space.sample(study.ask()) for _ in range(num_drawn)]
-    return [space.configuration(params) for params in (space.baseline_params(), *drawn)]
+    baselines = [space.sample(FixedTrial(dict(params))) for params in space.baselines]
+    return [space.configuration(params) for params in (*baselines, *drawn)]
 
 
 def widths_of(batch_sizes: Sequence[int], num_gpus: int) -> list[int]:

@@ -7,7 +7,7 @@ the study: a resumed study measures nothing, unless more GPUs allow wider fits. 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -67,7 +67,9 @@ class TimeJob:
         """Whether the file has every share that these widths need; it may be from a run on fewer GPUs."""
         if not self.file.exists():
             return False
-        first = read_speeds(self.file)[0]
+        first, *others = read_speeds(self.file)
+        if len(others) != len(self.configurations) - 1:
+            return False
         return isinstance(first, str) or self._shares(self.configurations[0]) <= first.training.keys()
 
     def _shares(self, configuration: Configuration) -> set[int]:
@@ -82,13 +84,16 @@ class WidthChoice:
     why: str
 
 
-def possible_widths(networks: Sequence[str], batch_sizes: Sequence[int], at_most: int) -> tuple[int, ...]:
-    """Widths that divide every batch evenly and leave each worker the images its network needs; 1 is the first."""
-    fewest = max(models.smallest_batch(network) for network in networks)
+def possible_widths(batch_sizes: Mapping[str, Sequence[int]], at_most: int) -> tuple[int, ...]:
+    """Widths that divide every batch evenly and leave each worker the images its network needs; 1 is the first.
+
+    batch_sizes: of each network those that its trials can have.
+    """
+    fewest = {network: models.smallest_batch(network) for network in batch_sizes}
     return tuple(
         width
-        for width in widths_of(batch_sizes, at_most)
-        if width == 1 or min(batch_sizes) // width >= fewest
+        for width in widths_of([size for sizes in batch_sizes.values() for size in sizes], at_most)
+        if width == 1 or all(min(sizes) // width >= fewest[one] for one, sizes in batch_sizes.items())
     )
 
 

@@ -94,7 +94,7 @@ class ProgressMonitor:
         """Monitor the trials of an engine; `trials`: those of earlier runs."""
         self.engine, self.best = engine, BestSoFar(engine.state)
         for trial in trials:
-            self.params[trial.number] = dict(trial.params)
+            self.params[trial.number] = engine.state.space.shown(trial.params)
             if trial.state.is_finished():
                 self.ended[trial.number] = STATES[trial.state]  # type: ignore[assignment]  # the words are the same
 
@@ -114,9 +114,8 @@ class ProgressMonitor:
     def visit(self, number: int, params: Mapping[str, Any], folds: Iterable[int]) -> None:
         """Folds of a trial were queued."""
         if self.engine is not None:
-            self.params[number] = {
-                name: value for name, value in params.items() if name in self.engine.state.space.search
-            }
+            space = self.engine.state.space
+            self.params[number] = space.shown(space.stored(params))
         self.flying[number] = {fold: FoldView("queued") for fold in folds}
 
     def epochs_reported(

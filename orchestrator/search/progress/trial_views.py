@@ -154,7 +154,7 @@ def replayed_views(snapshot: StudySnapshot, rule: str) -> tuple[tuple[TrialView,
         if trial.state.is_finished():
             over[trial.number] = STATES[trial.state]  # type: ignore[assignment]  # the words are the same
         if trial.state != OptunaState.WAITING and standings.fits(trial):
-            params[trial.number] = dict(trial.params)
+            params[trial.number] = snapshot.space.shown(trial.params)
             standings.enter(trial)
         if trial.state == OptunaState.FAIL:
             standings.leave(trial.number)

@@ -111,8 +111,9 @@ def of_status(views: Iterable[TrialView], space: SearchSpace, num_objectives: in
     """
     found = {}
     for view in views:
-        fixed = FixedTrial(view.params)
-        if space.drawn(view.params) is None:
+        params = space.stored(view.params)
+        fixed = FixedTrial(params)
+        if space.drawn(params) is None:
             continue
         space.sample(fixed)
         state = OF_VIEW.get(view.state, "RUNNING")
@@ -122,7 +123,7 @@ def of_status(views: Iterable[TrialView], space: SearchSpace, num_objectives: in
             number=view.number,
             state=state,
             values=[view.dice] if state == "COMPLETE" and view.dice is not None else None,
-            params=view.params,
+            params=params,
             distributions={name: distribution_to_json(one) for name, one in fixed.distributions.items()},
             user_attrs={"stopped": view.said} if state == "PRUNED" else {},
             system_attrs={},

@@ -99,12 +99,12 @@ def draw(
     """
     tried = tried or TriedConfigurations(space, (one.trial.params for one in past))
     drawn = chain(_draws(space, past, sampler, seed, directions), _at_random(space, seed))
-    return next((o for o in drawn if o.params not in tried and _is_allowed(space, o.params, secondary)), None)
+    return next((o for o in drawn if o.params not in tried and is_allowed(space, o.params, secondary)), None)
 
 
 def refuse_unless_allowed(space: SearchSpace, secondary: SecondaryGoals, seed: int) -> None:
     """Raises `BadStudy` if none of `MAX_RANDOM` random configurations is within the limits."""
-    if not any(_is_allowed(space, drawn.params, secondary) for drawn in _at_random(space, seed)):
+    if not any(is_allowed(space, drawn.params, secondary) for drawn in _at_random(space, seed)):
         limits = ", ".join(map(str, secondary.limits))
         raise BadStudy(
             "--constraint", f"none of {MAX_RANDOM} random configurations of this space keeps {limits}"
@@ -138,7 +138,7 @@ def refuse_unless_drawn(
 
 
 def _two_configurations(space: SearchSpace, seed: int) -> list[dict[str, Any]]:
-    return [dict(space.baseline), next(_at_random(space, seed)).params]
+    return [dict(space.baselines[0]), next(_at_random(space, seed)).params]
 
 
 def _invented(space: SearchSpace, params: Mapping[str, Any], value: float, num_objectives: int) -> PastTrial:
@@ -157,7 +157,7 @@ def _at_random(space: SearchSpace, seed: int) -> Iterator[Proposal]:
         yield Proposal(space.exact(trial.params), {})
 
 
-def _is_allowed(space: SearchSpace, params: Mapping[str, Any], secondary: SecondaryGoals | None) -> bool:
+def is_allowed(space: SearchSpace, params: Mapping[str, Any], secondary: SecondaryGoals | None) -> bool:
     """Whether a configuration keeps the limits, as far as that is known before it is trained."""
     if secondary is None or not secondary.limits:
         return True

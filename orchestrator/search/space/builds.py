@@ -29,7 +29,7 @@ def check_builds(space: SearchSpace) -> None:
     part of `load_space`. Pretrained weights are neither looked for nor read.
     """
     variants: list[tuple[str, dict[str, Any]]] = []
-    for params in _network_variants(space):
+    for params in chain(*map(_network_variants, space.members)):
         variant = (
             params[NETWORK],
             {key: params[key] for key in models.params(params[NETWORK]) if key in params},
@@ -37,7 +37,7 @@ def check_builds(space: SearchSpace) -> None:
         variants += [variant] if variant not in variants else []
     refusals = (_build_refusal(network, values) for network, values in variants)
     problems = list(dict.fromkeys(refusal for refusal in refusals if refusal))
-    problems += _augmentation_refusals(space)
+    problems += dict.fromkeys(chain(*map(_augmentation_refusals, space.members)))
     if problems:
         raise BadSpace(space.where, problems)
 
@@ -80,7 +80,7 @@ def _build_refusal(network: str, values: Mapping[str, Any]) -> str | None:
 def _network_variants(space: SearchSpace) -> Iterator[dict[str, Any]]:
     """The baseline of every network, and it again with each extreme of each of the network's parameters."""
     for network in space.networks:
-        base = {**space.baseline_params(), NETWORK: network}
+        base = {**space.baseline_params(), **space.baseline_params(network)}
         yield existing(space, base)
         for name in in_order(space.search):
             if name in models.params(network):
@@ -93,7 +93,8 @@ def check_weights(space: SearchSpace) -> None:
 
     Done once before a study, so that no trial finds out; costs nothing where networks start at random.
     """
-    begun = [params for params in _network_variants(space) if _begun(params)]
+    variants = chain(*map(_network_variants, space.members))
+    begun = [params for params in variants if _begun(params)]
     problems = []
     started = {(one[NETWORK], one.get("encoder"), one.get("weights")): one for one in reversed(begun)}
     for params in started.values():
@@ -123,13 +124,17 @@ def override(params: Mapping[str, Any], assignments: Sequence[str], space: Searc
     """Flat params changed by `key=value` texts. Values are TOML, or a bare word. BadSpace: all problems.
 
     Values need not lie in their distributions. Searched parameters that no longer exist are dropped, and
-    those that a change brings in keep their defaults.
+    those that a change brings in keep their defaults. Where networks have tables of their own, another network
+    comes with its own baseline.
     """
     problems: list[str] = []
     changes = _assigned(assignments, problems)
     network = changes.get(NETWORK, params[NETWORK])
     if network not in space.networks:
         raise BadSpace("--set", [*problems, not_known(network, space.networks, "network of this space")])
+    if space.own:
+        params = params if network == params[NETWORK] else space.baseline_params(network)
+        space = space.of(network)
     for key, value in changes.items():
         known = key == NETWORK or owners(key, [network])
         problem = refusal(key, value, [network]) if known else unknown_key(key, [network])

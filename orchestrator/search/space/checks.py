@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError
 from itertools import combinations, islice, product
+from typing import Any
 
 from orchestrator import models
 from orchestrator.common.user_documents import shown
 from orchestrator.search.space.distributions import Choice, Int, Scalar, Unread
-from orchestrator.search.space.keys import NETWORK, RECIPE, SWEPT, listed, not_known
+from orchestrator.search.space.keys import NETWORK, RECIPE, SWEPT, listed, network_of, not_known, plain
 from orchestrator.search.space.parameters import batch_refusal, known_keys, owners, refusal, size_refusal
 from orchestrator.search.space.tables import Tables, calling_for, existing, in_order, recipe_problems
 from orchestrator.training.recipe import Recipe
@@ -21,11 +22,65 @@ MOST_PAIRS = 2_000  # of the values of two parameters; what is wrong beyond them
 
 def find_problems(tables: Tables, found: Sequence[str] = ()) -> list[str]:
     """One line for each problem, after those `found` already; what follows from another one is left out."""
+    if tables.own:
+        return _by_network(tables, found)
     conditions = list(_conditions(tables))
     problems = [*found, *_values(tables), *conditions]
     if not conditions:
         problems += [*_owners(tables), *_sizes(tables), *_baseline(tables)]
     return problems or list(_recipes(tables))
+
+
+def _by_network(tables: Tables, found: Sequence[str]) -> list[str]:
+    """As `find_problems`, where networks have tables of their own: each network is checked as if it were alone."""
+    problems = [*found, *_owners(tables), *_never_used(tables), *_first_network(tables)]
+    for network in tables.networks:
+        alone = tables.member(network)
+        search = {key: dist for key, dist in alone.search.items() if owners(key, [network])}
+        fixed = {key: v for key, v in alone.fixed.items() if key == NETWORK or owners(key, [network])}
+        one = Tables((network,), search, fixed, alone.baseline)
+        problems += [_in_its_table(problem, tables, network) for problem in find_problems(one)]
+    return list(dict.fromkeys(problems))
+
+
+def _in_its_table(problem: str, tables: Tables, network: str) -> str:
+    """The line with the tables in which the parameters stand: [unet.search] where that has them, else [search]."""
+    own = tables.own_of(network)
+    named = {
+        "search": own.search.keys(),
+        "fixed": own.fixed.keys(),
+        "baseline": own.baseline.keys() | own.search.keys(),
+    }
+
+    def placed(match: re.Match[str]) -> str:
+        table, key = match.groups()
+        return f"{network}.{match[0]}" if key in named[table] else match[0]
+
+    where, colon, what = problem.partition(": ")
+    if where == "search" or where.startswith("fixed and baseline"):
+        where = f"{network}: {where}"
+    return re.sub(r"\b(search|fixed|baseline)\.(\w+)", placed, where) + colon + what
+
+
+def _never_used(tables: Tables) -> Iterator[str]:
+    """Shared values that no network uses."""
+    for key in tables.fixed:
+        if key != NETWORK and all(key in tables.own_of(network).keys for network in tables.networks):
+            yield f"fixed.{key}: every network has its own, so leave it out here"
+    searched = {plain(name) for name in tables.search if network_of(name)}
+    for key in tables.baseline:
+        is_used = any(key in one.search and key not in one.baseline for one in tables.own.values())
+        if key in searched - tables.search.keys() and not is_used:
+            yield f"baseline.{key}: every network that searches it has its own, so leave it out here"
+
+
+def _first_network(tables: Tables) -> Iterator[str]:
+    """What is wrong with the network that [baseline] names."""
+    first = tables.baseline.get(NETWORK)
+    if NETWORK in tables.fixed and first is not None:
+        yield f"baseline.network: network is fixed, so it has no baseline, found {first!r}"
+    elif first is not None and tables.networks and first not in tables.networks:
+        yield f"baseline.network: expected {tables.search[NETWORK]}, found {first!r}"
 
 
 def _values(tables: Tables) -> Iterator[str]:
@@ -67,26 +122,23 @@ def _condition(tables: Tables, key: str, values: tuple[Scalar, ...]) -> str | No
 
 
 def _owners(tables: Tables) -> Iterator[str]:
-    for key in (*tables.search, *(key for key in tables.fixed if key != NETWORK)):
+    for name in (*tables.search, *(key for key in tables.fixed if key != NETWORK)):
+        key, table = plain(name), "search" if name in tables.search else "fixed"
         whose = owners(key, tables.networks)
-        if key == NETWORK or not whose or isinstance(tables.search.get(key), Unread):
+        if name == NETWORK or not whose or isinstance(tables.search.get(name), Unread):
             continue
-        without = [network for network in _networks_of(tables, key) if network not in whose]
-        if without and key in tables.search:
-            condition = f"when = {{ network = {json.dumps(whose)} }}"
-            yield f"search.{key}: {listed(without)} has no such parameter; add {condition}"
-        elif without:
-            yield (
-                f"fixed.{key}: {listed(without)} has no such parameter; "
-                f"in [search] a choice of one value can carry a condition"
-            )
+        without = [network for network in _networks_of(tables, name) if network not in whose]
+        if without and not network_of(name):  # of its own tables it is said elsewhere
+            place = " or ".join(f"[{network}.{table}]" for network in whose)
+            yield f"{table}.{key}: {listed(without)} has no such parameter; it belongs in {place}"
 
 
 def _networks_of(tables: Tables, key: str) -> tuple[str, ...]:
     """The networks with which a parameter can exist, by its conditions and those of what it depends on."""
     networks = tables.networks
-    when = tables.search[key].when if key in tables.search else {}
-    for other, values in when.items():
+    if key not in tables.search:
+        return tuple(network for network in networks if key not in tables.own_of(network).keys)
+    for other, values in tables.search[key].when.items():
         allowed = values if other == NETWORK else _networks_of(tables, other)
         networks = tuple(network for network in networks if network in allowed)
     return networks
@@ -119,10 +171,18 @@ def _baseline(tables: Tables) -> Iterator[str]:
             continue
         if name not in params and dist.exists(active):
             yield f"baseline.{name}: expected the setting to try first, {dist}, found none"
-        elif name in params and name not in active:
+        elif name in params and name not in active and not _of_another(tables, name, params):
             yield f"baseline.{name}: it does not exist with the rest of the baseline, found {params[name]!r}"
         elif name in params and not dist.holds(params[name]):
             yield f"baseline.{name}: expected {dist}, found {params[name]!r}"
+
+
+def _of_another(tables: Tables, name: str, params: Mapping[str, Any]) -> bool:
+    """Whether a value is for the baseline of another network than that of trial 0."""
+    if NETWORK not in tables.search:
+        return False
+    others = (existing(tables, {**params, NETWORK: network}) for network in tables.networks)
+    return any(name in params for params in others)
 
 
 def _recipes(tables: Tables) -> Iterator[str]:

@@ -128,6 +128,10 @@ class Distribution(BaseModel, ABC):
         """Every value, where they can be counted; otherwise the extremes."""
         return self.extremes
 
+    def under(self, when: Mapping[str, Sequence[Scalar]]) -> Self:
+        """The same values under other conditions."""
+        return self.model_copy(update={"when": {key: tuple(values) for key, values in when.items()}})
+
     def exists(self, params: Mapping[str, Any]) -> bool:
         """Whether `params`, which hold all it depends on that exists, call for this parameter."""
         return all(

@@ -37,6 +37,16 @@ MASKS: dict[str, tuple[type, Any]] = {
 }
 
 
+def plain(name: str) -> str:
+    """The parameter of a stored name: "learning_rate" of "unet.learning_rate", which is that of one network alone."""
+    return name.rpartition(".")[2]
+
+
+def network_of(name: str) -> str:
+    """The network whose own parameter a stored name is; "" where networks share it."""
+    return name.rpartition(".")[0]
+
+
 @dataclass(frozen=True)
 class Registry:
     """The networks that a file can name, and the keys that these bring."""

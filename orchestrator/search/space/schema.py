@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from orchestrator import models
@@ -38,11 +39,24 @@ def json_schema() -> dict[str, Any]:
             "search": _table(search, "what the searcher may change"),
             "fixed": _table(values, "what every trial shares"),
             "baseline": _table(baseline, "trial 0: the paper's value of everything that is searched"),
+            **{network: _own_tables(known_keys([network]), network) for network in networks},
         },
+        "patternProperties": {f"^{OWN_NETWORK.pattern}$": {"type": "object"}},
         "required": [NETWORK],
         "additionalProperties": False,
         "$defs": {**kinds, "sweep": Sweep.model_json_schema()},
     }
+
+
+def _own_tables(keys: Iterable[str], network: str) -> dict[str, Any]:
+    """The tables of one network of several, whose keys are those of the shared tables."""
+    tables = {
+        table: _table(
+            {key: {"$ref": f"#/properties/{table}/properties/{key}"} for key in keys}, f"of {network} alone"
+        )
+        for table in ("search", "fixed", "baseline")
+    }
+    return _table(tables, f"what holds for {network} alone, in place of the shared tables")
 
 
 def _table(properties: dict[str, Any], description: str) -> dict[str, Any]:

@@ -12,6 +12,15 @@
     [baseline]                            # always trial 0: the paper's value of everything that is searched
     learning_rate = 1e-4
 
+What holds for one of several networks alone is in tables of its own, in place of what the shared ones say:
+
+    [unet.search]
+    base_channels = { choice = [16, 32, 64] }
+    [gmsrf_net.fixed]
+    batch_size = 4
+    [unet.baseline]                       # every network has a baseline: they are the first trials
+    base_channels = 32
+
 A parameter with `when` exists only where others have one of the values named. Threshold and reference area are swept
 after training, or drawn like any other parameter, or fixed.
 """
@@ -31,8 +40,8 @@ from orchestrator.common.errors import BadSpace
 from orchestrator.common.user_documents import parse_toml
 from orchestrator.scoring.histograms import snap
 from orchestrator.scoring.mask_choice import MaskChoice
-from orchestrator.search.space.keys import AREA, MASKS, NETWORK, RECIPE, THRESHOLD
-from orchestrator.search.space.tables import Tables, in_order, recipe_problems
+from orchestrator.search.space.keys import AREA, MASKS, NETWORK, RECIPE, THRESHOLD, plain
+from orchestrator.search.space.tables import Tables, existing, in_order, recipe_problems
 from orchestrator.search.space.toml_file import read_tables
 from orchestrator.training.recipe import Recipe
 
@@ -64,16 +73,27 @@ class SearchSpace(Tables):
     def digest(self) -> str:
         """Twenty hex digits of what the file means; comments, order and layout have no part in them."""
         search = {key: {"kind": dist.kind, **dist.model_dump()} for key, dist in self.search.items()}
-        meaning = [search, dict(self.fixed), dict(self.baseline), self.sweeps]
+        meaning: list[Any] = [search, dict(self.fixed), dict(self.baseline), self.sweeps]
+        if self.own:  # the searched ones are in `search` already
+            rest = {name: [one.fixed, one.baseline, one.sweeps] for name, one in self.own.items()}
+            meaning.append(rest)
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:20]
 
     def sample(self, trial: BaseTrial) -> dict[str, Any]:
-        """Draw flat params, the fixed ones included; a parameter comes after those it depends on."""
-        params: dict[str, Any] = dict(self.fixed)
+        """Draw flat params, the fixed ones included; a parameter comes after those it depends on.
+
+        The trial has stored names ("unet.learning_rate"), the flat params plain ones.
+        """
+        params = self._begun(self.fixed)
         for name in in_order(self.search):
             if self.search[name].exists(params):
-                params[name] = self.search[name].draw(trial, name)
+                params[plain(name)] = self.search[name].draw(trial, name)
+                params = self._begun(params) if name == NETWORK else params
         return params
+
+    def _begun(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The fixed params, those of the network alone too where it is known."""
+        return self.fixed_of(params[NETWORK]) if params.get(NETWORK) in self.own else dict(params)
 
     def drawn(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
         """Flat params of those a trial has drawn; None where some are missing, for it was killed while it drew them."""
@@ -86,9 +106,71 @@ class SearchSpace(Tables):
         """Searched parameters as they are written, so that equal settings are equal: see `Distribution.exact`."""
         return {name: self.search[name].exact(value) for name, value in searched.items()}
 
-    def baseline_params(self) -> dict[str, Any]:
-        """Flat params of the baseline, the fixed ones included: what `sample` returns for trial 0."""
-        return {**self.fixed, **self.baseline}
+    def stored(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The searched ones of flat params, by stored names."""
+        found, known = {}, self._begun(params)
+        for name in in_order(self.search):
+            if plain(name) in params and self.search[name].exists({**known, **params}):
+                found[name] = params[plain(name)]
+        return found
+
+    def baseline_params(self, network: str | None = None) -> dict[str, Any]:
+        """Flat params of a network's baseline, the fixed ones included; by default of trial 0's: what `sample` returns.
+
+        A searched parameter of which the file gives no baseline is missing.
+        """
+        if len(self.networks) == 1 and not self.own:
+            return {**self.fixed, **self.baseline}
+        network = network or self.fixed.get(NETWORK) or self.baseline[NETWORK]
+        return existing(self.member(network), {**self.fixed_of(network), **self.baseline_of(network)})
+
+    @property
+    def baselines(self) -> tuple[dict[str, Any], ...]:
+        """Searched parameters, by stored names, of the first trials: the baseline of every network.
+
+        The first one is of the network that [baseline] names, or else `network` first; those that lack a value, as
+        files without tables for single networks may have them, are left out.
+        """
+        if len(self.networks) == 1 and not self.own:
+            return (self.baseline,)
+        first = self.baseline.get(NETWORK)
+        found = []
+        for network in sorted(self.networks, key=lambda name: name != first):
+            searched = self.stored(self.baseline_params(network))
+            if self.drawn(searched) is not None:
+                found.append(searched)
+        return tuple(found)
+
+    @property
+    def num_searched(self) -> int:
+        """How many parameters a trial has, at most."""
+        return max(len(one.search) for one in self.members)
+
+    def shown(self, searched: Mapping[str, Any]) -> dict[str, Any]:
+        """Searched parameters by their plain names, as whoever reads a result is told them."""
+        return {plain(name): value for name, value in searched.items()}
+
+    @property
+    def members(self) -> tuple[SearchSpace, ...]:
+        """Spaces of one network each, by plain names, where networks have tables of their own; else this one."""
+        return tuple(map(self.of, self.networks)) if self.own else (self,)
+
+    def of(self, network: str) -> SearchSpace:
+        """What the file says of one network."""
+        one = self.member(network)
+        return SearchSpace(
+            one.networks,
+            one.search,
+            one.fixed,
+            one.baseline,
+            self._sweeps_of(network),
+            self.text,
+            self.path,
+        )
+
+    def _sweeps_of(self, network: str) -> dict[str, tuple[float, float]]:
+        own = self.own_of(network)
+        return {key: ends for key, ends in self.sweeps.items() if key not in own.keys} | own.sweeps
 
     def configuration(self, params: Mapping[str, Any]) -> Configuration:
         """Sort flat params into what they set. BadSpace where they make no recipe together."""
@@ -104,13 +186,13 @@ class SearchSpace(Tables):
         )
 
     def _masks(self, params: Mapping[str, Any]) -> MaskChoice:
-        given = {key: params[key] for key in MASKS if key in params}
+        given, sweeps = {key: params[key] for key in MASKS if key in params}, self._sweeps_of(params[NETWORK])
         for level in {THRESHOLD, "white_level"} & given.keys():
             given[level] = snap(given[level])
-        if THRESHOLD in self.sweeps:
-            given["thresholds"] = self.sweeps[THRESHOLD]
-        if AREA in self.sweeps:
-            given = {AREA: None, "areas": self.sweeps[AREA]} | given
+        if THRESHOLD in sweeps:
+            given["thresholds"] = sweeps[THRESHOLD]
+        if AREA in sweeps:
+            given = {AREA: None, "areas": sweeps[AREA]} | given
         return MaskChoice(**given)
 
 
@@ -128,4 +210,12 @@ def checked_before(text: str, path: Path) -> SearchSpace:
     tables, sweeps = read_tables(document, problems, None)
     if problems:
         raise BadSpace(str(path), problems)
-    return SearchSpace(tables.networks, tables.search, tables.fixed, tables.baseline, sweeps, text, path)
+    return space_of(tables, sweeps, text, path)
+
+
+def space_of(
+    tables: Tables, sweeps: dict[str, tuple[float, float]], text: str, path: Path | None
+) -> SearchSpace:
+    """The search space of tables that are in order."""
+    parts = (tables.networks, tables.search, tables.fixed, tables.baseline)
+    return SearchSpace(*parts, sweeps, text, path, own=tables.own)

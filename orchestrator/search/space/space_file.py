@@ -18,7 +18,7 @@ from orchestrator.search.space.checks import find_problems
 from orchestrator.search.space.keys import NETWORK
 from orchestrator.search.space.parameters import REGISTRY
 from orchestrator.search.space.shipped import find_space_file
-from orchestrator.search.space.space import SearchSpace
+from orchestrator.search.space.space import SearchSpace, space_of
 from orchestrator.search.space.toml_file import read_tables
 
 # A TOML string that names a pipeline of albumentations, or a file that holds one.
@@ -111,7 +111,7 @@ def parse_space(text: str, path: Path | None = None) -> SearchSpace:
     problems = find_problems(tables, problems)
     if problems:
         raise BadSpace(where, problems)
-    return SearchSpace(tables.networks, tables.search, tables.fixed, tables.baseline, sweeps, text, path)
+    return space_of(tables, sweeps, text, path)
 
 
 def _too_large(value: Any, key: str = "") -> Iterator[str]:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any
 
 from pydantic import ValidationError
 
 from orchestrator.search.space.distributions import Distribution, Scalar
-from orchestrator.search.space.keys import NETWORK, RECIPE, problems_in
+from orchestrator.search.space.keys import NETWORK, RECIPE, network_of, plain, problems_in
 from orchestrator.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class OwnTables:
+    """What a file says of one of its networks alone; it holds in place of what the shared tables say."""
+
+    search: dict[str, Distribution] = field(default_factory=dict)
+    fixed: dict[str, Any] = field(default_factory=dict)
+    baseline: dict[str, Any] = field(default_factory=dict)
+    sweeps: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> set[str]:
+        """What is searched, fixed or swept for this network in a manner of its own."""
+        return {*self.search, *self.fixed, *self.sweeps}
 
 
 @dataclass(frozen=True)
@@ -19,18 +34,68 @@ class Tables:
     """What a file says, each part well formed, the whole not checked yet.
 
     The network is one of the fixed values, or, where the file opens several, one of the searched ones. No
-    networks: the file names one that does not exist.
+    networks: the file names one that does not exist. `search` is by stored names: a parameter of one network's own
+    table is "unet.learning_rate", with the condition that the network is that one; all other keys are plain.
     """
 
     networks: tuple[str, ...]
     search: dict[str, Distribution]
     fixed: dict[str, Any]
     baseline: dict[str, Any]
+    own: dict[str, OwnTables] = field(default_factory=dict, kw_only=True)
+
+    def own_of(self, network: str) -> OwnTables:
+        """What is said of a network alone."""
+        return self.own.get(network) or OwnTables()
+
+    def fixed_of(self, network: str) -> dict[str, Any]:
+        """The fixed values of a network, its name too."""
+        own = self.own_of(network)
+        shared = {key: value for key, value in self.fixed.items() if key not in own.keys}
+        return {**shared, **own.fixed, NETWORK: network}
+
+    def search_of(self, network: str) -> dict[str, Distribution]:
+        """The searched parameters of a network, by their plain names and without conditions on the network."""
+        found = {}
+        for name, dist in self.search.items():
+            if name != NETWORK and network in dist.when.get(NETWORK, (network,)):
+                found[plain(name)] = dist.under({k: v for k, v in dist.when.items() if k != NETWORK})
+        return found
+
+    def baseline_of(self, network: str) -> dict[str, Any]:
+        """What the file says of a network's baseline, by plain names; the values of other networks are left out."""
+        own, search = self.own_of(network), self.search_of(network)
+        elsewhere = {plain(name) for name in self.search} - search.keys()
+        shared = {key: value for key, value in self.baseline.items() if key not in elsewhere | {NETWORK}}
+        return {**shared, **own.baseline}
+
+    def member(self, network: str) -> Tables:
+        """One network as a file that opens no other would have it."""
+        return Tables((network,), self.search_of(network), self.fixed_of(network), self.baseline_of(network))
+
+
+def with_own(
+    search: Mapping[str, Distribution], own: Mapping[str, OwnTables], networks: Sequence[str]
+) -> dict[str, Distribution]:
+    """Shared and own searched parameters by stored names: a shared one exists where a network has none of its own."""
+    found = {}
+    for key, dist in search.items():
+        if key == NETWORK or not any(key in tables.keys for tables in own.values()):
+            found[key] = dist
+            continue
+        allowed = dist.when.get(NETWORK, tuple(networks))
+        rest = tuple(one for one in allowed if one not in own or key not in own[str(one)].keys)
+        if rest:
+            found[key] = dist.under({**dist.when, NETWORK: rest})
+    for network, tables in own.items():
+        for key, dist in tables.search.items():
+            found[f"{network}.{key}"] = dist.under({**dist.when, NETWORK: (network,)})
+    return found
 
 
 def in_order(search: Mapping[str, Distribution]) -> list[str]:
     """The searched keys, each after those it depends on, otherwise by name. Raises CycleError."""
-    sorter = TopologicalSorter({name: set(dist.when) & set(search) for name, dist in search.items()})
+    sorter = TopologicalSorter({name: _needed(name, search) for name in search})
     sorter.prepare()
     order: list[str] = []
     while sorter.is_active():
@@ -38,6 +103,12 @@ def in_order(search: Mapping[str, Distribution]) -> list[str]:
         order += ready
         sorter.done(*ready)
     return order
+
+
+def _needed(name: str, search: Mapping[str, Distribution]) -> set[str]:
+    """Stored names of the parameters that a condition names: shared ones, and those of the same network."""
+    whose = network_of(name)
+    return {key for need in search[name].when for key in (need, f"{whose}.{need}") if key in search}
 
 
 def existing(tables: Tables, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,7 +21,7 @@ from orchestrator.search.space.distributions import (
     parse,
 )
 from orchestrator.search.space.keys import NETWORK, SWEPT, Registry, listed, not_known, problems_in
-from orchestrator.search.space.tables import Tables
+from orchestrator.search.space.tables import OwnTables, Tables, with_own
 
 _TABLES = ("search", "fixed", "baseline")
 MOST_KEYS = (
@@ -35,33 +36,96 @@ def read_tables(
 
     No registry: the file was checked before, so its networks and keys are taken as they stand.
     """
-    tables = _tables(document, problems)
+    named = _named(document.get(NETWORK))
+    shared = {key: value for key, value in document.items() if key not in named or key in _TABLES}
+    tables = _tables(shared, problems, "", _of_other(shared, registry))
     networks = _networks(document.get(NETWORK), problems, registry)
-    known: Collection[str] = tables["search"].keys()
-    if registry is not None:
-        known = registry.keys(networks or registry.names())
-        _keys(tables, networks or registry.names(), problems, registry)
-    search = _search(tables["search"], known, problems)
-    fixed, baseline = (_scalars(tables, name, problems) for name in ("fixed", "baseline"))
+    search, fixed, baseline = _parts(tables, networks, problems, registry)
     if isinstance(document.get(NETWORK), str):
         fixed[NETWORK] = document[NETWORK]
     elif len(networks) == 1:
         fixed[NETWORK] = networks[0]
     else:
         search[NETWORK] = Choice.of(networks) if networks else Unread()
+        if networks:
+            baseline.setdefault(NETWORK, networks[0])
+    own = {
+        name: _own(name, document[name], search, problems, registry) for name in networks if name in document
+    }
     baseline |= {key: search[key].exact(value) for key, value in baseline.items() if key in search}
-    return Tables(networks, search, fixed, baseline), _sweeps(tables["search"], problems)
+    read = Tables(networks, with_own(search, own, networks), fixed, baseline, own=own)
+    return read, _sweeps(tables["search"], problems)
 
 
-def _tables(document: dict[str, Any], problems: list[str]) -> dict[str, dict[str, Any]]:
+def _own(
+    network: str,
+    raw: object,
+    shared: dict[str, Distribution],
+    problems: list[str],
+    registry: Registry | None,
+) -> OwnTables:
+    """The tables of one network, such as [unet.search]."""
+    if not isinstance(raw, dict):
+        problems.append(f"{network}: expected tables such as [{network}.search], found {shown(raw)}")
+        return OwnTables()
+    found: list[str] = []
+    tables = _tables(raw, found, f"{network}.")
+    search, fixed, baseline = _parts(tables, (network,), found, registry)
+    searched = {**shared, **search}
+    baseline |= {key: searched[key].exact(value) for key, value in baseline.items() if key in searched}
+    sweeps = _sweeps(tables["search"], found)
+    problems += [f"{network}.{problem}" for problem in found]
+    return OwnTables(search, fixed, baseline, sweeps)
+
+
+def _parts(
+    tables: dict[str, dict[str, Any]],
+    networks: tuple[str, ...],
+    problems: list[str],
+    registry: Registry | None,
+) -> tuple[dict[str, Distribution], dict[str, Any], dict[str, Any]]:
+    """What is searched and fixed, and the baseline."""
+    known: Collection[str] = tables["search"].keys()
+    if registry is not None:
+        known = registry.keys(networks or registry.names())
+        _keys(tables, networks or registry.names(), problems, registry)
+    search = _search(tables["search"], known, problems)
+    fixed, baseline = (_scalars(tables, name, problems) for name in ("fixed", "baseline"))
+    return search, fixed, baseline
+
+
+def _named(raw: object) -> list[str]:
+    """What `network` names, known or not."""
+    listed = raw.get("choice") if isinstance(raw, dict) else [raw]
+    return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+
+
+def _of_other(document: dict[str, Any], registry: Registry | None) -> dict[str, str]:
+    """Keys that are names of networks which the file does not open -> what to do."""
+    known = () if registry is None else registry.names()
+    return {
+        name: f"{name}: network does not name {name}; add it there, or leave out its tables"
+        for name in document
+        if name in known or is_pinned(name)
+    }
+
+
+def _tables(
+    document: dict[str, Any],
+    problems: list[str],
+    prefix: str,
+    refused: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, dict[str, Any]]:
+    """The three tables; `refused` are other keys with what is said of them."""
+    known = _TABLES if prefix else (NETWORK, *_TABLES)
     if len(document) > MOST_KEYS:
         problems.append(_too_many("file", document, "keys"))
         document = {}
     for key, value in document.items():
-        if key not in (NETWORK, *_TABLES):
-            problems.append(not_known(key, (NETWORK, *_TABLES), "table"))
+        if key not in known:
+            problems.append(refused.get(key) or not_known(key, known, "table"))
         elif key in _TABLES and not isinstance(value, dict):
-            problems.append(f"{key}: expected a table, [{key}], found {shown(value)}")
+            problems.append(f"{key}: expected a table, [{prefix}{key}], found {shown(value)}")
         elif key in _TABLES and len(value) > MOST_KEYS:
             problems.append(_too_many(key, value, "keys"))
     fit = [key for key in _TABLES if isinstance(document.get(key), dict) and len(document[key]) <= MOST_KEYS]

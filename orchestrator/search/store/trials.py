@@ -112,7 +112,7 @@ def read_trial(
     return StudyTrial(
         number=trial.number,
         state=state,
-        searched=dict(trial.params),
+        searched=space.shown(trial.params),
         params=params,
         configuration=configuration,
         records=tuple(record for record in found if record is not None),

@@ -97,15 +97,15 @@ def test_one_fit_alone_takes_the_width_that_ends_it_first(job, study):
 
 
 def test_a_worker_gets_as_many_images_as_its_network_needs():
-    assert possible_widths(["unet"], (8, 12), 16) == (1, 2, 4)
-    assert possible_widths(["unet", "pranet"], (8,), 16) == (1, 2, 4, 8)
-    assert possible_widths(["unet", "deeplabv3p_xception"], (8,), 16) == (1, 2, 4)
-    assert possible_widths(["deeplabv3p_xception"], (1,), 16) == (1,)
+    assert possible_widths({"unet": (8, 12)}, 16) == (1, 2, 4)
+    assert possible_widths({"unet": (8,), "pranet": (8,)}, 16) == (1, 2, 4, 8)
+    assert possible_widths({"unet": (8,), "deeplabv3p_xception": (8,)}, 16) == (1, 2, 4)
+    assert possible_widths({"deeplabv3p_xception": (1,)}, 16) == (1,)
 
 
 def test_there_is_a_choice_on_several_gpus_of_a_node_alone():
-    assert open_widths(NODE, Machine(), ["unet"], (8,)) == (1, 2, 4)
-    assert open_widths(2 * NODE, Machine(), ["unet"], (8,)) == (1, 2, 4)
+    assert open_widths(NODE, Machine(), {"unet": (8,)}) == (1, 2, 4)
+    assert open_widths(2 * NODE, Machine(), {"unet": (8,)}) == (1, 2, 4)
     one_each = [{"Alive": True, "Resources": {"CPU": 8, "GPU": 1}}] * 3
     laptop = [{"Alive": True, "Resources": {"CPU": 8}}]
     for nodes, machine in (
@@ -115,7 +115,7 @@ def test_there_is_a_choice_on_several_gpus_of_a_node_alone():
         (NODE, Machine(workers_per_fit=1)),
         (NODE, Machine(fits_per_gpu=2)),
     ):
-        assert open_widths(nodes, machine, ["unet"], (8,)) == ()
+        assert open_widths(nodes, machine, {"unet": (8,)}) == ()
 
 
 def test_more_gpus_than_were_timed_for_are_timed_again(job):
