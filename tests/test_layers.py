@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 # From the command line down: a room imports from rooms below its own alone.
 FLOORS = (
     "cli",
+    "protocols",
     "results",
     "doctor",
     "study",
@@ -34,6 +35,7 @@ MAY_IMPORT_RAY = {
     "orchestrator.study.events",
     "orchestrator.study.stopping",
     "orchestrator.study.champion",
+    "orchestrator.protocols.lanes",
     "orchestrator.ray_cluster.machine",
     "orchestrator.launch.job_server",
     "orchestrator.launch.submit",

@@ -9,6 +9,7 @@ EXAMPLES = {
     "leaderboard": "orchestrator leaderboard my-study --all",
     "best": "orchestrator best my-study --refit --export champion",
     "report": "orchestrator report my-study other-study --out both.html --checklist claim",
+    "reproduce": "orchestrator reproduce gmsrf I --scale smoke",
     "predict": "orchestrator predict champion images/ --out masks",
     "evaluate": "orchestrator evaluate champion --data CVC-ClinicDB --metric hd95",
     "compare": "orchestrator compare my-study other-study --plot intervals.png",

@@ -22,9 +22,11 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     "Budget": ("trials", "hours", "gpu_hours", "epochs", "until_unlikely"),
     "Search": (
         *("race", "objectives", "constraints", "sampler", "warm_start", "nested", "rescore", "set_", "fold"),
-        *("failures", "sampled"),
+        *("failures", "sampled", "scale", "only", "also", "seeds", "weights", "imagenet", "tuned"),
     ),
-    "Data and split": (*("data", "unseen", "splits", "holdout", "seed", "paper_score", "space"),),
+    "Data and split": (
+        *("data", "unseen", "splits", "holdout", "seed", "paper_score", "space", "whole_groups"),
+    ),
     "Choice of the network": ("metric", "rule", "trial_number", "refit", "ensemble", "champion"),
     "Images and masks": (
         *("part", "images", "masks", "pattern", "allow_empty", "mask_colors", "mask_values", "mask_classes"),
@@ -77,8 +79,18 @@ NOT_A_CHOICE = re.compile(r"(['\"])(?P<found>.*?)\1 is not one of (?P<known>.*)\
 MEANT = {"gpu": "cuda"}
 GROUPS = {  # of the top help: panel -> commands
     "Data": ("data",),
-    "Search": ("search", "fit", "plan", "status", "sync", "space", "models", "protocol"),
-    "Results": ("leaderboard", "best", "compare", "report", "evaluate", "predict", "export", "ui"),
+    "Search": ("search", "fit", "plan", "status", "sync", "space", "models"),
+    "Results": (
+        "leaderboard",
+        "best",
+        "compare",
+        "report",
+        "reproduce",
+        "evaluate",
+        "predict",
+        "export",
+        "ui",
+    ),
     "Machines": ("doctor", "cluster", "submit"),
     "Housekeeping": ("studies", "clean"),
 }

@@ -19,6 +19,7 @@ from orchestrator.data.resize import resize_probability
 from orchestrator.results.export.bundle import Bundle
 from orchestrator.scoring.papers import PAPER_SCORES, PaperScore, reduced
 from orchestrator.scoring.papers.score import Map, Pair, Reads
+from orchestrator.scoring.postprocess import PostProcess
 
 OPTION = "--paper-score"
 
@@ -83,14 +84,19 @@ def _views(bundle: Bundle, cases: Sequence[Case], scores: Sequence[PaperScore]) 
         image, mask = read_image(case.image), read_grey_mask(case.mask)
         network_map, views = bundle.network_map(image), {}
         for program in {(score.program.reads, score.program.size) for score in scores}:
-            views[program] = _view(bundle, network_map, image.shape[:2], *program)
+            views[program] = view_of(network_map, image.shape[:2], bundle.config.masks, *program)
         yield [(views[score.program.reads, score.program.size], mask) for score in scores]
 
 
-def _view(bundle: Bundle, network_map: Map, shape: tuple[int, int], reads: Reads, size: int | None) -> Map:
-    """The map (H, W) that a program gets: of probabilities, or of zeros and ones where it reads the mask."""
+def view_of(
+    network_map: Map, shape: tuple[int, int], masks: PostProcess, reads: Reads, size: int | None
+) -> Map:
+    """The map (H, W) that a program gets of a network's: of probabilities, or of zeros and ones where it reads masks.
+
+    `shape`: of the image's file; `masks` are made at that size.
+    """
     if reads == "map":
         return resize_probability(network_map.astype(np.float32), *(shape if size is None else (size, size)))
-    mask = bundle.config.masks.apply(resize_probability(network_map.astype(np.float32), *shape))
+    mask = masks.apply(resize_probability(network_map.astype(np.float32), *shape))
     view = mask.astype(np.float32)
     return view if size is None else (resize_probability(view, size, size) > 0.5).astype(np.float32)

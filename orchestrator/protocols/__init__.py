@@ -1,0 +1,1 @@
+"""The papers' tables, as files and the command that runs them."""

@@ -1,0 +1,134 @@
+"""Which datasets of a home stand for those of a paper, and what differs."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from orchestrator.common.errors import BadData
+from orchestrator.data.cases import Dataset, list_datasets
+from orchestrator.protocols.protocol import FOLDER, Table
+
+
+class Known(BaseModel):
+    """A dataset of the papers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    images: int
+    source: str
+    also: tuple[str, ...] = ()  # further names
+    stand_ins: tuple[str, ...] = ()
+
+
+@cache
+def known_datasets() -> Mapping[str, Known]:
+    """Name -> dataset of the papers."""
+    content = tomllib.loads((FOLDER / "datasets.toml").read_text("utf-8"))
+    return {name: Known.model_validate(one) for name, one in content.items()}
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A dataset of a home that is taken for one of a paper's."""
+
+    wanted: str
+    dataset: Dataset
+    stands_in: bool  # another dataset than the paper's
+
+    @property
+    def difference(self) -> str | None:
+        """What a reader must know; None where nothing differs."""
+        known, found = known_datasets().get(self.wanted), len(self.dataset.cases)
+        if self.stands_in:
+            return f"{self.dataset.name} ({found:,} images) in place of {self.wanted}, which is not here"
+        if known is not None and known.images != found:
+            return f"{self.wanted}: {found:,} of {known.images:,} images"
+        return None
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A dataset that is not here, and what would add it."""
+
+    wanted: str
+
+    @property
+    def remedy(self) -> str:
+        known = known_datasets().get(self.wanted)
+        source = f" ({known.source})" if known is not None else ""
+        return (
+            f"{self.wanted}{source}: add it with `orchestrator data add {self.wanted} FILE`, or name one that is here "
+            f"with --data {self.wanted}=NAME"
+        )
+
+
+def take_datasets(
+    table: Table, home: Path, given: Mapping[str, str]
+) -> tuple[dict[str, Taken], dict[str, Missing]]:
+    """For each dataset that a table needs, that of the home: as given, of its name, as recognised, or a stand-in.
+
+    Raises `BadData` where what is given names nothing, and where the training set is missing.
+    """
+    here = list_datasets(home)
+    refuse_unknown(table, here, given, home)
+    taken: dict[str, Taken] = {}
+    missing: dict[str, Missing] = {}
+    for wanted in table.datasets:
+        found = _find(wanted, here, given)
+        if found is None:
+            missing[wanted] = Missing(wanted)
+        else:
+            taken[wanted] = found
+    if table.train in missing:
+        raise BadData(str(home), [one.remedy for one in missing.values()])
+    return taken, missing
+
+
+def refuse_unknown(table: Table, here: Sequence[Dataset], given: Mapping[str, str], home: Path) -> None:
+    """Raises `BadData` for a --data that names no dataset of the table, or none of the home."""
+    names = ", ".join(one.name for one in here) or "none yet"
+    problems = [
+        f"{wanted}={name}: this table has no dataset {wanted}; it has {', '.join(table.datasets)}"
+        for wanted, name in given.items()
+        if wanted not in table.datasets
+    ]
+    problems += [
+        f"{wanted}={name}: no dataset is named {name} in {home}; known: {names}"
+        for wanted, name in given.items()
+        if name not in {one.name for one in here}
+    ]
+    if problems:
+        raise BadData("--data", problems)
+
+
+def _find(wanted: str, here: Sequence[Dataset], given: Mapping[str, str]) -> Taken | None:
+    if wanted in given:
+        (dataset,) = [one for one in here if one.name == given[wanted]]
+        return Taken(wanted, dataset, stands_in=False)
+    if (dataset := _recognised(wanted, here)) is not None:  # type: ignore[assignment]
+        return Taken(wanted, dataset, stands_in=False)
+    for other in known_datasets()[wanted].stand_ins if wanted in known_datasets() else ():
+        if (dataset := _recognised(other, here)) is not None:  # type: ignore[assignment]
+            return Taken(wanted, dataset, stands_in=True)
+    return None
+
+
+def _recognised(wanted: str, here: Sequence[Dataset]) -> Dataset | None:
+    """The dataset of that name, however it is spelled; else the largest of that layout."""
+    known = known_datasets().get(wanted)
+    names = {_letters(name) for name in (wanted, *(known.also if known else ()))}
+    if by_name := [one for one in here if _letters(one.name) in names]:
+        return by_name[0]
+    by_layout = [one for one in here if re.match(rf"{re.escape(wanted)}\b", one.layout)]
+    return max(by_layout, key=lambda one: len(one.cases), default=None)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -1,0 +1,143 @@
+"""The fits of a table: each row's network and recipe on each fold, from each seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator import models
+from orchestrator.common.errors import BadSpace
+from orchestrator.protocols.protocol import Protocol, Row, Scale, Table
+from orchestrator.protocols.splits import TableSplit
+from orchestrator.scoring.mask_choice import MaskChoice
+from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.space.keys import RECIPE
+from orchestrator.search.space.space import Configuration, SearchSpace
+from orchestrator.search.space.space_file import load_space
+from orchestrator.training.recipe import FitSpec
+
+AT_HALF = MaskChoice(threshold=0.5)
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """A row of a table, ready to train."""
+
+    name: str
+    row: Row
+    configuration: Configuration
+    specs: tuple[tuple[FitSpec, ...], ...]  # seed -> fold -> fit; () where a table trains nothing
+
+    @property
+    def fits(self) -> tuple[FitSpec, ...]:
+        return tuple(spec for folds in self.specs for spec in folds)
+
+    @property
+    def starts_random(self) -> bool:
+        """Whether the paper starts from weights that are not at hand here."""
+        params = self.configuration.network_params
+        wanted = self.row.imagenet or bool(self.row.starts_from)
+        return wanted and not params.get("pretrained") and not params.get("weights")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user changes of a protocol."""
+
+    only: tuple[str, ...] = ()  # rows; (): all
+    also: tuple[str, ...] = ()  # shipped search spaces of networks beyond the paper
+    weights: Mapping[str, str] | None = None  # row, or network -> file
+    imagenet: bool | None = None  # None: as the scale says
+    num_seeds: int = 1
+
+
+def chosen_rows(protocol: Protocol, table: Table, wishes: Wishes) -> dict[str, Row]:
+    """Name -> row. Raises `BadSpace` for names that are not there."""
+    rows = protocol.rows_of(table)
+    fitting = {name: row for name, row in rows.items() if _is_named(name, row, wishes.only)}
+    unknown = [
+        one for one in wishes.only if not any(_is_named(name, row, (one,)) for name, row in rows.items())
+    ]
+    if unknown:
+        raise BadSpace("--only", f"no row is named {', '.join(unknown)}; rows: {', '.join(rows)}")
+    chosen = fitting if wishes.only else rows
+    return {
+        **chosen,
+        **{f"{name} (beyond the paper)": Row(space=name, is_beyond=True) for name in wishes.also},
+    }
+
+
+def _is_named(name: str, row: Row, wanted: Sequence[str]) -> bool:
+    spelled = {one.lower() for one in wanted}
+    return name.lower() in spelled or row.space in spelled or row.space in wanted
+
+
+def configure(protocol: Protocol, name: str, row: Row, scale: Scale, wishes: Wishes) -> Configuration:
+    """The network and the recipe of a row at a scale. Raises `BadSpace` where they make no recipe."""
+    space = load_space(Path(row.space))
+    params = {**space.baseline_params(), **row_values(protocol, name, row, scale, wishes, space)}
+    configuration = space.configuration({key: value for key, value in params.items() if value is not None})
+    return replace(configuration, masks=configuration.masks if row.rule else AT_HALF)
+
+
+def row_values(
+    protocol: Protocol, name: str, row: Row, scale: Scale, wishes: Wishes, space: SearchSpace
+) -> dict[str, Any]:
+    """What a row sets, of network and recipe, at a scale."""
+    own = {key: value for key, value in row.recipe.items() if key in RECIPE}
+    recipe = {**protocol.recipe, **own}
+    recipe |= {
+        key: min(recipe[key], most)
+        for key, most in (
+            ("image_size", scale.image_size),
+            ("epochs", scale.epochs),
+            ("batch_size", scale.batch_size),
+        )
+        if most is not None and key in recipe
+    }
+    recipe |= scale.rows.get(name, {})
+    if recipe.get("warmup_epochs", 0) >= recipe["epochs"]:
+        recipe["warmup_epochs"] = 0
+    return {**recipe, **row.params, **_weights(name, row, scale, wishes, space)}
+
+
+def _weights(name: str, row: Row, scale: Scale, wishes: Wishes, space: SearchSpace) -> dict[str, Any]:
+    """From which weights a network starts: a given file, ImageNet where the paper does, or random."""
+    network = space.networks[0]
+    known = models.params(network)
+    given = wishes.weights or {}
+    file = given.get(name) or given.get(row.space) or given.get(network)
+    if file is not None and "weights" not in known:
+        raise BadSpace("--weights", f"{network} takes no weights")
+    imagenet = scale.imagenet if wishes.imagenet is None else wishes.imagenet
+    found: dict[str, Any] = {}
+    if "pretrained" in known:
+        found["pretrained"] = (row.imagenet or row.is_beyond) and imagenet and file is None
+    if file is not None:
+        found["weights"] = str(Path(file).expanduser().absolute())
+    return found
+
+
+def plan_rows(
+    protocol: Protocol, table: Table, scale: Scale, wishes: Wishes, split: TableSplit | None
+) -> tuple[RowPlan, ...]:
+    """Every row with its fits. Raises `BadSpace` with what is wrong."""
+    plans = []
+    for name, row in chosen_rows(protocol, table, wishes).items():
+        configuration = configure(protocol, name, row, scale, wishes)
+        specs = () if split is None else _specs(configuration, split, wishes.num_seeds)
+        plans.append(RowPlan(name, row, configuration, specs))
+    return tuple(plans)
+
+
+def _specs(
+    configuration: Configuration, split: TableSplit, num_seeds: int
+) -> tuple[tuple[FitSpec, ...], ...]:
+    recipe = configuration.recipe
+    seeded = (
+        replace(configuration, recipe=recipe.model_copy(update={"seed": seed}), masks=AT_HALF)
+        for seed in range(num_seeds)
+    )
+    return tuple(fold_specs(one, split.plan) for one in seeded)

@@ -1,0 +1,249 @@
+"""RESULTS.md and RESULTS.json, which the command writes: one block for each table, replaced when it is run again.
+
+Nothing in a block is typed in: numbers come from records of fits, facts from this machine and its packages.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator.common.errors import BadData
+from orchestrator.common.files import write_atomically
+from orchestrator.protocols.measured import Cell, MeasuredSet
+from orchestrator.protocols.run import TableRun
+from orchestrator.protocols.survival import Difference
+from orchestrator.results.provenance import environment
+
+HEAD = "# Results\n\nWritten by `orchestrator reproduce`; a table that is run again replaces its block.\n"
+BEGIN, END = "<!-- reproduce: {key} -->", "<!-- end: {key} -->"
+
+
+def hardware(devices: Sequence[str]) -> str:
+    """What trained, and this machine's processor."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    here = f"{_processor()}, {cores} cores"
+    return f"{', '.join(devices)}; {here}" if devices else here
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.machine()
+    found = re.search(r"model name\s*:\s*(.+)", text)
+    return found[1].strip() if found and found[1].strip() != "unknown" else platform.machine()
+
+
+def as_plain(
+    run: TableRun, sets: Sequence[MeasuredSet], differences: Sequence[Difference], command: str
+) -> dict[str, Any]:
+    """Everything that a block says, for JSON."""
+    plan = run.plan
+    return {
+        "paper": plan.protocol.name,
+        "table": plan.table_name,
+        "scale": plan.scale_name,
+        "title": plan.title,
+        "caption": plan.table.caption,
+        "citation": plan.protocol.citation,
+        "command": command,
+        "hardware": hardware(run.devices),
+        "environment": environment(),
+        "seeds": list(range(plan.wishes.num_seeds)) if plan.split else [],
+        "fits": plan.num_fits,
+        "seconds_of_training": run.seconds,
+        "differences_to_the_paper": list(plan.differences()),
+        "datasets": {
+            wanted: {
+                "name": one.dataset.name,
+                "images": len(one.dataset.cases),
+                "fingerprint": one.dataset.fingerprint,
+            }
+            for wanted, one in plan.taken.items()
+        },
+        "columns": [
+            {"name": one.name, "score": one.score, "measure": one.measure} for one in plan.table.columns
+        ],
+        "sets": [_set(one) for one in sets],
+        "published_differences": [one.as_dict() for one in differences],
+    }
+
+
+def _set(one: MeasuredSet) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "shown": one.shown,
+        "images": one.num_images,
+        "rows": [
+            {
+                "name": row.name,
+                "error": row.error,
+                "cells": [cell.as_dict() for cell in row.cells],
+                "tuned": None if row.tuned is None else [cell.as_dict() for cell in row.tuned],
+                "tuned_settings": None if row.tuned_settings is None else dict(row.tuned_settings),
+            }
+            for row in one.rows
+        ],
+    }
+
+
+def check_writable(path: Path) -> None:
+    """Raises `BadData` for a file that this command did not write: it would be changed."""
+    if path.suffix != ".md":
+        raise BadData("--out", f"expected a name that ends in .md, found {path}")
+    if path.exists() and not path.read_text("utf-8").startswith(HEAD.splitlines()[0]):
+        raise BadData("--out", f"{path} was not written by this command; name another file")
+    if path.with_suffix(".json").exists():
+        _read(path.with_suffix(".json"))
+
+
+def write_results(path: Path, key: str, plain: Mapping[str, Any]) -> None:
+    """Put a table into both files, in the place of its earlier run."""
+    content = _read(path.with_suffix(".json"))
+    content[key] = plain
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path.with_suffix(".json"), json.dumps(finite(content), indent=1).encode())
+    text = path.read_text("utf-8") if path.exists() else HEAD
+    begin, end = BEGIN.format(key=key), END.format(key=key)
+    block = f"{begin}\n{block_of(plain)}{end}\n"
+    before, found, rest = text.partition(begin)
+    text = f"{before}{block}{rest.partition(end + chr(10))[2]}" if found else f"{text}\n{block}"
+    write_atomically(path, text.encode())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise BadData(str(path), f"is no JSON: {error}; move it away, and tables are written anew") from error
+    if not isinstance(content, dict):
+        raise BadData(str(path), "is no file of results; move it away, or name another one with --out")
+    return content
+
+
+def finite(value: Any) -> Any:
+    """NaN and infinity, which JSON does not have, become None."""
+    if isinstance(value, Mapping):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def block_of(plain: Mapping[str, Any]) -> str:
+    """The Markdown of one table."""
+    made, packages = plain["environment"], plain["environment"]["packages"]
+    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
+    seeds = ", ".join(map(str, plain["seeds"])) or "none"
+    lines = [
+        f"## {plain['title']} (--scale {plain['scale']})",
+        "",
+        f"{plain['citation']}: {plain['caption']}.",
+        "",
+        f"- Command: `{plain['command']}`",
+        f"- Written {made['written']}, revision {made['git_revision']}, Python {made['python']}",
+        f"- Hardware: {plain['hardware']}",
+        f"- {plain['fits']} fits, {plain['seconds_of_training'] / 60:.1f} minutes of training",
+        f"- Seeds: {seeds}",
+        f"- Packages: {versions}",
+        "",
+        "Differences to the paper:",
+        "",
+        *[f"- {line}" for line in plain["differences_to_the_paper"]],
+        "",
+        "In parentheses: 95 % interval from drawing the test images anew; ±: standard deviation over seeds and folds.",
+        "",
+    ]
+    for one in plain["sets"]:
+        lines += _markdown_set(one, plain["columns"])
+    lines += _markdown_differences(plain["published_differences"])
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_set(one: Mapping[str, Any], columns: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = [column["name"] for column in columns]
+    images = f", {one['images']} images" if one["images"] else ""
+    lines = [
+        f"### {one['shown']}{images}",
+        "",
+        f"| network | | {' | '.join(names)} |",
+        f"|---|---|{'---:|' * len(names)}",
+    ]
+    for row in one["rows"]:
+        cells = [Cell(**cell) for cell in row["cells"]]
+        lines.append(f"| {row['name']} | published | {' | '.join(published_text(cell) for cell in cells)} |")
+        here = [measured_text(cell) for cell in cells]
+        said = "here" if row["error"] is None else f"here: {short_error(row['error'])}"
+        lines.append(f"| | {said} | {' | '.join(here)} |")
+        if row["tuned"] is not None:
+            tuned = [measured_text(Cell(**cell)) for cell in row["tuned"]]
+            lines.append(f"| | tuned | {' | '.join(tuned)} |")
+    return [*lines, ""]
+
+
+def _markdown_differences(differences: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not differences:
+        return []
+    lines = [
+        "### Which published differences survive their own intervals?",
+        "",
+        ASSUMPTION,
+        "",
+        "| test set | rows | published difference | images | SD here | 95 % half-width | larger? |",
+        "|---|---|---:|---:|---:|---:|---|",
+    ]
+    for one in differences:
+        spread, half = (_share(one[key]) for key in ("paired_sd", "half_width"))
+        said = {True: "yes", False: "no", None: one["note"]}[one["survives"]]
+        lines.append(
+            f"| {one['test']} | {one['better']} - {one['worse']} | {one['published']:.4f} | {one['num_images']} "
+            f"| {spread} | {half} | {said} |"
+        )
+    return [*lines, ""]
+
+
+ASSUMPTION = (
+    "The paper prints means of so many images without their spread. Taken for granted: its two networks differ from "
+    "image to image as much as the two of these rows do here (SD of the difference of Dice at 0.5). Chance of training "
+    "comes on top, so a difference that is larger may still be chance; one that is smaller cannot be told from it."
+)
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def short_error(error: str) -> str:
+    """The last line of a traceback."""
+    return error.strip().splitlines()[-1]
+
+
+def published_text(cell: Cell) -> str:
+    """As the paper prints it."""
+    return "" if cell.published is None else number_text(cell.published)
+
+
+def measured_text(cell: Cell) -> str:
+    """With interval and spread, where there are any."""
+    if cell.measured is None or not math.isfinite(cell.measured):
+        return "-"
+    text = number_text(cell.measured)
+    if cell.interval is not None:
+        text += f" ({cell.interval[0]:.3f} to {cell.interval[1]:.3f})"
+    return text if cell.spread is None else f"{text} ± {cell.spread:.3f}"
+
+
+def number_text(value: float) -> str:
+    """A share with four digits, a count as it is."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4f}" if abs(value) <= 1 else f"{value:.4g}"
