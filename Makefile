@@ -6,7 +6,7 @@ DEMO := demo
 # `newest` takes a torch that no longer runs on a V100: make install TORCH=newest
 TORCH ?= volta
 
-.PHONY: install demo docs network-facts test test-all test-browser test-netns test-slurm test-services netns-tools chaos test-newest-torch test-bounds test-ray-releases gpu lint audit bench cluster clean
+.PHONY: install demo docs network-facts reproduce-smoke test test-all test-browser test-netns test-slurm test-services netns-tools chaos test-newest-torch test-bounds test-ray-releases gpu lint audit bench cluster clean
 
 install: $(VENV)/.installed
 
@@ -103,6 +103,11 @@ lint: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/mypy
+
+# Every row of the papers' tables on real images: POLYP_DATA has Kvasir-SEG/, CVC-ClinicDB/, PolypGen/ ...; results in build.
+REPRODUCED := build/reproduce
+reproduce-smoke: install
+	bash tests/reproduce_smoke.sh $(REPRODUCED) $(BIN)/python
 
 # Known vulnerabilities of what is installed; exit code 3 where packages could not be looked up.
 # What only a GPU can show; a step that is done is passed over, so it can be given again.

@@ -28,7 +28,6 @@ from orchestrator.cli import (
     networks,
     plan,
     report,
-    reproduce,
     search,
     space,
     status,
@@ -40,7 +39,7 @@ from orchestrator.cli.console.help import Commands
 from orchestrator.cli.console.printing import encodable, err, plain
 from orchestrator.cli.data import datasets as data
 from orchestrator.cli.home import clean, studies
-from orchestrator.cli.results import best, leaderboard, predict
+from orchestrator.cli.results import best, leaderboard, predict, reproduce
 from orchestrator.common.errors import BadData, FitFailed, UserError
 from orchestrator.common.faults import machine_fault
 from orchestrator.common.interruption import RUN_AGAIN, exit_code, listening, requested_signal

@@ -139,28 +139,12 @@ def reproduce(
 
 def _list(paper: str | None, *, as_json: bool) -> None:
     """All papers and tables, or those of one paper."""
+    from orchestrator.protocols.listing import papers_dict, papers_table
     from orchestrator.protocols.protocol import load_protocol, names
-    from orchestrator.protocols.views import papers_table
 
     protocols = [load_protocol(name) for name in ((paper,) if paper else names())]
     if as_json:
-        print_json(
-            {
-                one.name: {
-                    "title": one.title,
-                    "citation": one.citation,
-                    "tables": {
-                        name: {
-                            "caption": table.caption,
-                            "rows": list(one.rows_of(table)),
-                            "data": list(table.datasets),
-                        }
-                        for name, table in one.tables.items()
-                    },
-                }
-                for one in protocols
-            }
-        )
+        print_json(papers_dict(protocols))
         return
     show_table(papers_table(protocols))
     out.print("\nrun one: orchestrator reproduce gmsrf I --scale smoke", highlight=False)
@@ -189,9 +173,9 @@ def _plans(
     """The tables, checked. Raises every mistake in one error."""
     from orchestrator.data.cases import Dataset
     from orchestrator.data.splits.plan import group_of_case
+    from orchestrator.protocols.outcome.results_file import check_writable
     from orchestrator.protocols.plan import plan_table
     from orchestrator.protocols.protocol import load_protocol
-    from orchestrator.protocols.results_file import check_writable
     from orchestrator.study.loading import near_duplicate_pairs
 
     def whole(dataset: Dataset) -> dict[str, str]:
@@ -216,7 +200,7 @@ def _show_plan(plan: TablePlan, places: Places, device: str) -> None:
     import torch
 
     from orchestrator.cli.fit import device_here
-    from orchestrator.protocols.views import plan_lines
+    from orchestrator.protocols.outcome.views import plan_lines
     from orchestrator.protocols.work_units import seconds_of, weight_of
 
     specs = {spec.fit_id: spec for row in plan.rows for spec in row.fits}
@@ -235,10 +219,10 @@ def _run(
 ) -> dict[str, Any]:
     """Run one table, write it into the files of results, and return what they say of it."""
     from orchestrator.protocols.lanes import lanes_of
-    from orchestrator.protocols.measured import measure
-    from orchestrator.protocols.results_file import as_plain, write_results
+    from orchestrator.protocols.outcome.measured import measure
+    from orchestrator.protocols.outcome.results_file import as_plain, write_results
+    from orchestrator.protocols.outcome.survival import published_differences
     from orchestrator.protocols.run import run_table
-    from orchestrator.protocols.survival import published_differences
 
     with places.lock():
         performer = lanes_of(machine, places)
@@ -250,7 +234,7 @@ def _run(
 
 
 def _print(found: dict[str, dict[str, Any]], out_file: Path) -> None:
-    from orchestrator.protocols.views import result_view
+    from orchestrator.protocols.outcome.views import result_view
 
     for plain in found.values():
         show_table(result_view(plain))

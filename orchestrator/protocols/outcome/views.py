@@ -9,23 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.protocols.measured import Cell
+from orchestrator.protocols.outcome.measured import Cell
+from orchestrator.protocols.outcome.results_file import ASSUMPTION, number_text, short_error
 from orchestrator.protocols.plan import TablePlan
-from orchestrator.protocols.protocol import Protocol
-from orchestrator.protocols.results_file import ASSUMPTION, number_text, short_error
-
-
-def papers_table(protocols: Sequence[Protocol]) -> Table:
-    """Every table of every paper, as it is typed."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in ("paper", "table", "networks", "what"):
-        table.add_column(name, no_wrap=name != "what", justify="right" if name == "networks" else "left")
-    for protocol in protocols:
-        for place, (name, one) in enumerate(protocol.tables.items()):
-            published = [row for row in protocol.rows_of(one) if row in one.published]
-            shown = protocol.name if place == 0 else ""
-            table.add_row(shown, name, str(len(published)), one.caption)
-    return table
 
 
 def plan_lines(plan: TablePlan, num_open: int, estimate: str) -> Iterator[str]:

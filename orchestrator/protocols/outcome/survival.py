@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.protocols.measured import dice_by_image
+from orchestrator.protocols.outcome.measured import dice_by_image
 from orchestrator.protocols.plan import TablePlan
 from orchestrator.protocols.run import TableRun
 from orchestrator.scoring.papers import PAPER_SCORES

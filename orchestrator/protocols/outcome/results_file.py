@@ -16,9 +16,9 @@ from typing import Any
 
 from orchestrator.common.errors import BadData
 from orchestrator.common.files import write_atomically
-from orchestrator.protocols.measured import Cell, MeasuredSet
+from orchestrator.protocols.outcome.measured import Cell, MeasuredSet
+from orchestrator.protocols.outcome.survival import Difference
 from orchestrator.protocols.run import TableRun
-from orchestrator.protocols.survival import Difference
 from orchestrator.results.provenance import environment
 
 HEAD = "# Results\n\nWritten by `orchestrator reproduce`; a table that is run again replaces its block.\n"

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator import models
+from orchestrator.common.errors import BadData, BadSpace
+from orchestrator.protocols.datasets import known_datasets
+from orchestrator.protocols.fits import Wishes, chosen_rows, configure
+from orchestrator.protocols.protocol import load_protocol, names
+
+PAPERS = ("attention-unet", "gmsrf", "mediaeval-depthwise", "parallel-res2net", "resunetpp")
+
+
+def test_all_five_papers_are_there():
+    assert names() == PAPERS
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+@pytest.mark.parametrize("scale", ["smoke", "small", "full"])
+def test_every_row_makes_a_recipe_that_its_network_takes(paper, scale):
+    protocol = load_protocol(paper)
+    for name, row in protocol.rows.items():
+        configuration = configure(protocol, name, row, protocol.scale(scale), Wishes())
+        assert configuration.recipe.image_size % models.stride(configuration.network) == 0
+        assert configuration.network_params.keys() <= models.params(configuration.network).keys()
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_every_table_names_datasets_that_are_known(paper):
+    protocol = load_protocol(paper)
+    assert {name for table in protocol.tables.values() for name in table.datasets} <= known_datasets().keys()
+
+
+def test_full_scale_is_the_recipe_of_the_paper():
+    protocol = load_protocol("gmsrf")
+    recipe = configure(
+        protocol, "GMSRF-Net", protocol.rows["GMSRF-Net"], protocol.scale("full"), Wishes()
+    ).recipe
+    assert (recipe.image_size, recipe.epochs, recipe.batch_size) == (256, 50, 8)
+    assert (recipe.optimizer, recipe.learning_rate, recipe.loss) == ("adam", 1e-4, "structure")
+
+
+def test_published_numbers_are_those_of_the_paper():
+    table = load_protocol("gmsrf").table("I")
+    assert table.number("MSRF-Net", "CVC-ClinicDB", 0) == 0.7921
+    assert table.number("U-Net", "Kvasir-SEG", 3) == 0.8901
+    assert load_protocol("mediaeval-depthwise").table("2").number("Unet", "network", 0) == 3_588_997
+    assert load_protocol("resunetpp").table("II").number("ResUNet", "CVC-ClinicDB", 0) == 0.4510
+
+
+def test_eleven_competitors_stand_in_both_directions():
+    protocol = load_protocol("gmsrf")
+    for table in (protocol.table("I"), protocol.table("ii")):
+        assert len(protocol.rows_of(table)) == len(table.published) == 12
+
+
+def test_other_spellings_of_a_paper_are_taken_and_a_typing_error_is_answered():
+    assert load_protocol("ResUNet++").name == "resunetpp"
+    with pytest.raises(BadData, match=r"did you mean.*gmsrf"):
+        load_protocol("gmrsf")
+
+
+def test_a_protocol_file_with_wrong_numbers_is_refused_with_their_place(tmp_path: Path):
+    file = tmp_path / "own.toml"
+    file.write_text(
+        'title = "t"\ncitation = "c"\nrecipe = { image_size = 32, epochs = 1 }\nrows = { a = { space = "unet" } }\n'
+        '[tables.1]\ncaption = "c"\ntests = [{ name = "x" }]\ncolumns = [{ name = "D", score = "dice_image" }]\n'
+        "[tables.1.published.a]\nx = [0.5, 0.5]\n"
+    )
+    with pytest.raises(BadData, match=r"published\.a\.x: not a test set, or not 1 numbers"):
+        load_protocol(str(file))
+
+
+def test_only_takes_rows_and_networks_and_also_adds_one():
+    protocol = load_protocol("gmsrf")
+    table = protocol.table("I")
+    found = chosen_rows(protocol, table, Wishes(only=("u-net", "pranet"), also=("resunet_pp",)))
+    assert list(found) == ["U-Net", "PraNet", "resunet_pp (beyond the paper)"]
+    with pytest.raises(BadSpace, match="no row is named vnet; rows: U-Net, "):
+        chosen_rows(protocol, table, Wishes(only=("vnet",)))
+
+
+def test_weights_are_for_the_network_that_takes_them():
+    protocol = load_protocol("attention-unet")
+    wishes = Wishes(weights={"attention_unet": "/w/unet.pt"})
+    row = protocol.rows["Attention U-Net"]
+    made = configure(protocol, "Attention U-Net", row, protocol.scale("smoke"), wishes)
+    assert made.network_params["weights"] == "/w/unet.pt"
