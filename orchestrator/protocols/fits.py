@@ -105,7 +105,7 @@ def row_values(
 
 def _weights(name: str, row: Row, scale: Scale, wishes: Wishes, space: SearchSpace) -> dict[str, Any]:
     """From which weights a network starts: a given file, ImageNet where the paper does, or random."""
-    network = space.networks[0]
+    network = space.baseline_params()["network"]
     known = models.params(network)
     given = wishes.weights or {}
     file = given.get(name) or given.get(row.space) or given.get(network)
