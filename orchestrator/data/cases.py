@@ -40,6 +40,7 @@ class Case:
     image_sha256: str = ""  # of one file; "" in datasets of earlier versions
     mask_sha256: str = ""
     classes: tuple[str, ...] = ()  # of its polyps, by --mask-classes
+    part: str = ""  # of a published archive with several, such as TrainDataset or val
 
     @property
     def class_name(self) -> str:

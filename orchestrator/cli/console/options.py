@@ -90,7 +90,8 @@ Splits = Annotated[
     str,
     typer.Option(
         help="five-fold, k-fold:N, repeated:RxK (K folds, dealt R times), holdout (one fold), cross-dataset (five "
-        "folds, needs --unseen), leave-one-center-out, leave-one-dataset-out, or the JSON file of a split."
+        "folds, needs --unseen), leave-one-center-out, leave-one-dataset-out, published (train, val and test "
+        "of the archives), or the JSON file of a split."
     ),
 ]
 Holdout = Annotated[

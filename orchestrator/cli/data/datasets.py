@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ import typer
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.console.printing import bar, nothing_in, out, print_json
 from orchestrator.cli.data.cache import data_cache, data_preview
+from orchestrator.cli.data.layouts import data_layouts
 from orchestrator.cli.data.near_duplicates import data_leaks
 from orchestrator.cli.data.remove import data_remove
 from orchestrator.cli.data.splits import data_split
@@ -48,6 +50,7 @@ app.command("split")(data_split)
 app.command("preview")(data_preview)
 app.command("cache")(data_cache)
 app.command("leaks")(data_leaks)
+app.command("layouts")(data_layouts)
 app.command("remove")(data_remove)
 app.command("describe")(data_describe)
 
@@ -129,6 +132,8 @@ def data_add(
     have to say of the data may be stated at once or later, by `orchestrator data describe`.
     """
     from orchestrator.common.errors import BadData
+    from orchestrator.data.cases import list_datasets
+    from orchestrator.data.importing.copies import count_copies
     from orchestrator.data.importing.dataset import add_dataset
     from orchestrator.data.masks.mask_rule import parse_rule
     from orchestrator.data.statement import checked, state
@@ -153,7 +158,8 @@ def data_add(
         )
     if statements:
         state(dataset.folder, statements)
-    _print_added(dataset, as_json)
+    known = [other for other in list_datasets(home.expanduser().resolve()) if other.name != name]
+    _print_added(dataset, count_copies(dataset, known), as_json)
 
 
 def _reading(
@@ -178,13 +184,16 @@ def _reading(
     )
 
 
-def _print_added(dataset: Dataset, as_json: bool) -> None:
+def _print_added(dataset: Dataset, copies: Mapping[str, int], as_json: bool) -> None:
     if as_json:
-        print_json(_facts(dataset))
+        print_json(_facts(dataset) | {"same_images": copies})
         return
     out.print(f"recognised as {dataset.layout}", markup=False, highlight=False)
     for remark in dataset.remarks:
         out.print(remark, markup=False, highlight=False)
+    for other, count in copies.items():
+        here = f"{count} of its {len(dataset.cases)} images are also in {other}"
+        out.print(f"{here}: one cannot test what was trained on the other", markup=False, highlight=False)
     _print_skipped(dataset)
     out.print(_describe(dataset))
 

@@ -61,7 +61,7 @@ def data_split(
     else:
         show_table(split_table(plan, rows))
         if plan.test:
-            requested = None if Path(splits).is_file() else holdout
+            requested = None if Path(splits).is_file() or splits == "published" else holdout
             group_of = group_of_case((*sources, *tests), plan.near_duplicates)
             out.print(hold_out_line(plan, group_of, requested), highlight=False)
         for reason, count in plan.num_dropped.items():

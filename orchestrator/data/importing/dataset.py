@@ -23,7 +23,7 @@ from orchestrator.data.groups.group_table import CENTER, GROUP, read_groups
 from orchestrator.data.importing.disk_space import DiskSpace
 from orchestrator.data.importing.verify import JOURNAL, NUM_THREADS, Progress, copy_verified, drop_others
 from orchestrator.data.masks.inspection import Facts, inspect_pair
-from orchestrator.data.masks.mask_rule import BLACK_AND_WHITE, MaskRule
+from orchestrator.data.masks.mask_rule import BLACK_AND_WHITE, MaskRule, as_published
 from orchestrator.data.masks.repeats import problems_of_repeats, remarks_on_repeats
 from orchestrator.data.masks.verdict import (
     is_unclear,
@@ -85,6 +85,7 @@ def add_dataset(
         ):
             members, remarks, problems = _members(found, groups, group_column, center_column)
             allow_empty = allow_empty or found.empty
+            rule = as_published(rule, found.classes)
             if target.exists():
                 return _same_or_rejected(
                     load_dataset(home, name), source, found, members, rule, allow_empty, problems
@@ -209,6 +210,7 @@ def _case(name: str, folder: Path, pair: Pair, facts: Facts, members: Mapping[st
         image_sha256=facts.image_sha256,
         mask_sha256=facts.mask_sha256,
         classes=tuple(facts.classes),
+        part=pair.part,
     )
 
 
@@ -280,6 +282,7 @@ def _write_manifest(dataset: Dataset, folder: Path) -> None:
                 "image_sha256": case.image_sha256,
                 "mask_sha256": case.mask_sha256,
                 **({"classes": case.classes} if case.classes else {}),
+                **({"part": case.part} if case.part else {}),
             }
             for case in dataset.cases
         ],

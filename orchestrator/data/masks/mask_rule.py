@@ -64,6 +64,9 @@ class MaskRule:
     wanted: tuple[Wanted, ...] = ()
     invert: bool = False
     exif: str = ""  # APPLY, IGNORE or "": reject where sizes do not decide
+    is_published: bool = (
+        False  # stated by the archive, not by the user: black and white masks are read as such
+    )
 
     @property
     def is_default(self) -> bool:
@@ -127,6 +130,19 @@ def parse_rule(
     return MaskRule(tuple(wanted), invert, exif)
 
 
+def as_published(rule: MaskRule, classes: Sequence[str]) -> MaskRule:
+    """The user's rule, or, if it is silent on polyps, that of an archive whose masks have these classes.
+
+    A single label is polyp, and no class.
+    """
+    if not classes or not rule.is_default:
+        return rule
+    published = parse_rule(classes=classes, exif=rule.exif)
+    if len(classes) == 1:
+        published = replace(published, wanted=(replace(published.wanted[0], label=""),))
+    return replace(published, is_published=True)
+
+
 def _words(texts: Sequence[str]) -> list[str]:
     return [word.strip() for text in texts for word in text.split(",") if word.strip()]
 
@@ -157,7 +173,8 @@ def _values_of(word: str, label: str, problems: list[str]) -> Wanted:
 
 def read_by_rule(raw: RawMask, rule: MaskRule) -> Reading:
     """The polyp of one mask, and how it was read."""
-    reading = _chosen(raw, rule) if rule.wanted else _black_and_white(raw)
+    is_plainly_read = not rule.wanted or (rule.is_published and is_plain(raw))
+    reading = _black_and_white(raw) if is_plainly_read else _chosen(raw, rule)
     if not rule.invert:
         return reading
     return replace(reading, polyp=~reading.polyp)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from orchestrator.data.masks.inspection import READ_ANYWAY, Facts
 from orchestrator.data.masks.levels import color_named, merged
 from orchestrator.data.masks.mask_rule import MaskRule
 from orchestrator.data.masks.upright import OPEN, turn_problems, turn_remarks
-from orchestrator.data.masks.values import DARK
+from orchestrator.data.masks.values import DARK, RINGING
 
 FRAMED = 0.9  # share of polyp among the outermost pixels from which a mask has a border
 MOST_LABELS = 50  # highest number of a class or polyp; higher values are grey levels
@@ -61,8 +61,9 @@ def problems_of_set(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
             by_kind.setdefault(one.kind, {})[stem] = one
     plain = any(not one.kind and one.polyp_fraction for one in facts.values())
     problems = [_unclear(kind, found, len(facts), plain) for kind, found in sorted(by_kind.items())]
-    problems += _never_met(facts, rule) + _ambiguous(facts, rule)
-    if not problems and not rule.wanted:
+    if not rule.is_published:  # a part of an archive need not have every class
+        problems += _never_met(facts, rule) + _ambiguous(facts, rule)
+    if not problems and (not rule.wanted or rule.is_published):
         problems += _mostly_covered(facts, rule) or _framed(facts)
     known = {stem: one.turn for stem, one in facts.items()}
     tags = {stem: (one.orientations[0], one.orientations[1]) for stem, one in facts.items()}
@@ -163,10 +164,13 @@ def _framed(facts: Mapping[str, Facts]) -> list[str]:
 def remarks_of_set(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
     """One sentence for each way of reading masks that is not obvious."""
     remarks = []
-    if rule.wanted:
+    if rule.wanted and not (rule.is_published and not any(one.levels for one in facts.values())):
         polyp = ", ".join(f"{one.text} ({one.label})" if one.label else one.text for one in rule.wanted)
         but = "all but " if rule.invert else ""
-        remarks.append(f"masks: polyp is {but}{polyp}; levels are {_shares(_counted(facts.values()))}")
+        stated = ", as the archive states" if rule.is_published else ""
+        slack = 0 if all(one.exact for one in facts.values()) else RINGING
+        levels = _shares(_counted(facts.values()), lambda name: _use_of(name, rule, slack))
+        remarks.append(f"masks: polyp is {but}{polyp}{stated}; levels are {levels}")
     elif rule.invert:
         remarks.append("masks: inverted, black is polyp")
     for kind, text in (
@@ -207,9 +211,20 @@ def _counted(facts: Iterable[Facts]) -> Counter[str]:
     return counts if exact else Counter(merged(counts))
 
 
-def _shares(counts: Counter[str]) -> str:
+def _use_of(level: str, rule: MaskRule, slack: int) -> str:
+    """What the pixels of a level count as: (neoplastic), (polyp) or (background)."""
+    color = color_named(level)
+    known = color if color is not None else float(level)
+    found = next((one for one in rule.wanted if one.matches(known, slack)), None)
+    is_polyp = (found is not None) != rule.invert
+    return f" ({found.label if found and found.label else 'polyp'})" if is_polyp else " (background)"
+
+
+def _shares(counts: Counter[str], use_of: Callable[[str], str] = lambda name: "") -> str:
     total = sum(counts.values())
-    shown = [f"{name} {_percent(count / total)}" for name, count in counts.most_common(MOST_SHOWN)]
+    shown = [
+        f"{name} {_percent(count / total)}{use_of(name)}" for name, count in counts.most_common(MOST_SHOWN)
+    ]
     rest = f" and {len(counts) - MOST_SHOWN} more" if len(counts) > MOST_SHOWN else ""
     return ", ".join(shown) + rest
 

@@ -9,8 +9,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from lzma import LZMAError
 from pathlib import Path
 from shutil import rmtree
+from tarfile import is_tarfile
+from zlib import error as ZlibError
 
 from orchestrator.common.errors import BadData
 from orchestrator.data.sources.collect import Found, collect
@@ -82,7 +85,9 @@ def _recognise(
     if not sets:
         raise problem or BadData(str(source), nothing_fits(command, contents.files))
     picked = chosen(str(source), command, sets, reading)
-    known = {folder for folders in sets for folder in (folders.images, *folders.masks)}
+    views = {folders.layout.view for folders in picked}
+    read = [folders for folders in sets if folders.layout.view in views]
+    known = {folder for folders in read for folder in (folders.images, *folders.masks)}
     task = Task(str(source), command, reading, contents.files, staging)
     found = collect(task, picked, known, contents)
     bad = [Bad(name, why, Path(name).stem) for name, why in damaged or ()]
@@ -148,8 +153,18 @@ def _archives(files: Mapping[str, Sequence[Path]]) -> list[Path]:
         path
         for paths in files.values()
         for path in paths
-        if path.is_file() and not is_image(path) and archive_kind(path) in READABLE
+        if path.is_file() and not is_image(path) and archive_kind(path) in READABLE and not _is_one_file(path)
     ]
+
+
+def _is_one_file(path: Path) -> bool:
+    """Whether this is a single compressed file, such as 1.nii.gz, and no archive."""
+    if path.suffix.lower() not in (".gz", ".bz2", ".xz") or ".tar" in path.name.lower():
+        return False
+    try:
+        return not is_tarfile(path)
+    except (OSError, EOFError, ValueError, LZMAError, ZlibError):
+        return True
 
 
 def _unpacked_name(archive: Path) -> Path:

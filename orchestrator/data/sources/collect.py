@@ -9,6 +9,10 @@ from pathlib import Path
 
 from orchestrator.common.errors import BadData
 from orchestrator.data.images import image_size, write_black_mask
+from orchestrator.data.published.about import ABOUT, About
+from orchestrator.data.published.labels import FILE as LABELS_FILE
+from orchestrator.data.published.labels import stated_labels
+from orchestrator.data.published.parts import listed_parts, lists_among
 from orchestrator.data.sources.folders import Contents
 from orchestrator.data.sources.match import Matched, match, separate_masks
 from orchestrator.data.sources.pairs import (
@@ -23,6 +27,7 @@ from orchestrator.data.sources.remarks import (
     Gathered,
     describe_sets,
     no_names_fit,
+    parts_remark,
     refuse_two_originals,
     remarks_of,
     remedies,
@@ -45,6 +50,9 @@ class Found:
     empty: bool  # whether masks without a polyp are expected
     temporary: bool = False  # whether the pairs lie in the staging folder
     remedies: tuple[str, ...] = ()  # options with which `bad` could be imported
+    classes: tuple[
+        str, ...
+    ] = ()  # what the archive states of colors or labels of masks, as for --mask-classes
 
 
 def collect(task: Task, sets: Sequence[Folders], known: set[str], contents: Contents) -> Found:
@@ -54,6 +62,8 @@ def collect(task: Task, sets: Sequence[Folders], known: set[str], contents: Cont
     `temporary` of the result.
     """
     gathered = Gathered()
+    if refused := [folders.layout for folders in sets if folders.layout.refused]:
+        raise BadData(task.source, f"{refused[0].title}: {refused[0].refused}")
     refuse_two_originals(task, sets)
     for folders in sets:
         _gather(task, folders, gathered)
@@ -66,7 +76,7 @@ def collect(task: Task, sets: Sequence[Folders], known: set[str], contents: Cont
             "--groups folders", f"expected a folder for each group, found all images in {describe_sets(sets)}"
         )
     bad = [*gathered.bad, *_unpaired(task, gathered), *_take_shared(task, gathered)]
-    pairs, more = unique_stems(gathered.pairs, gathered.prefixes)
+    pairs, more = unique_stems(_in_parts(task, sets, gathered), gathered.prefixes)
     if not pairs and not bad:
         raise BadData(task.source, f"expected images with masks, found none in {describe_sets(sets)}")
     return Found(
@@ -74,10 +84,33 @@ def collect(task: Task, sets: Sequence[Folders], known: set[str], contents: Cont
         + (", masks named as their images" if set(gathered.forms) == {"{name}"} else ""),
         pairs=tuple(pairs),
         bad=(*bad, *more),
-        remarks=tuple(remarks_of(task, gathered, sets, known, contents)),
+        remarks=(*remarks_of(task, gathered, sets, known, contents), *parts_remark(pairs)),
         empty=any(folders.layout.empty for folders in sets) or task.reading.without_mask == "empty",
         remedies=tuple(remedies(task, gathered)),
+        classes=_stated_classes(task, sets),
     )
+
+
+def _in_parts(task: Task, sets: Sequence[Folders], gathered: Gathered) -> list[Pair]:
+    """Pairs with the part of the archive that each is from: by folders, or by lists such as train.txt."""
+    if len({folders.part for folders in sets}) > 1:
+        return gathered.pairs
+    lists = lists_among(task.files, [folders.images for folders in sets])
+    part_of, remark = listed_parts(lists, {pair.image.stem for pair in gathered.pairs})
+    gathered.remarks += [remark] if remark else []
+    return [replace(pair, part=part_of.get(pair.image.stem, "")) for pair in gathered.pairs]
+
+
+def _stated_classes(task: Task, sets: Sequence[Folders]) -> tuple[str, ...]:
+    """Colors or labels of masks with their meaning, as the archive's authors state them; empty if they differ."""
+    stated = set()
+    for folders in sets:
+        layout = folders.layout
+        place = layout.labels.format(**folders.named).strip("/") if layout.labels else None
+        inside = task.files.get(place, ()) if place is not None else ()
+        labels = [stated_labels(path) for path in inside if path.name == LABELS_FILE]
+        stated.add(labels[0] if labels else ABOUT.get(layout.title, About()).classes)
+    return stated.pop() if len(stated) == 1 else ()
 
 
 def _gather(task: Task, folders: Folders, gathered: Gathered) -> None:
@@ -134,7 +167,8 @@ def _in_one_folder(
 def _add(task: Task, folders: Folders, found: Matched, gathered: Gathered) -> None:
     layout = folders.layout
     stem = (lambda path: path.stem) if layout.own else (lambda path: named(layout.frame, path.stem))
-    pairs = [Pair(stem(image) or image.stem, image, mask) for image, mask in found.pairs]
+    part = "" if folders.part == "." else folders.part
+    pairs = [Pair(stem(image) or image.stem, image, mask, part=part) for image, mask in found.pairs]
     pairs.sort(key=lambda pair: pair.stem)
     here = Membership(folders.group, folders.named.get("center", ""))
     members = layout.members(pairs) if task.reading.groups != "none" else {}

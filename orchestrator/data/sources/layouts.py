@@ -38,6 +38,8 @@ class Layout:
     joined: bool = False  # whether parts with this title make one dataset
     empty: bool = False  # whether masks without a polyp are expected
     view: str = ""  # one of several arrangements of the same images: parts of two views are not joined
+    labels: str = ""  # the folder with nnU-Net's dataset.json, which names the labels of masks
+    refused: str = ""  # why such a set cannot be read, and what to do
     members: Members = no_members  # by stem; in addition to the folder's
 
     @property
@@ -76,6 +78,7 @@ SUN_SEG = Layout(
     masks="{root}{part}/GT/{group}{clip}",
     part="{part}",
 )
+FIRST_VIEW = "center-wise"  # read where a source holds several views
 CENTERS, MODALITIES = "BKAI|Karolinska|Simula", "BLI|FICE|LCI|NBI|WLI"
 POLYPDB = Layout(
     title="PolypDB",
@@ -83,12 +86,13 @@ POLYPDB = Layout(
     images=TOP + rf"(?P<part>[^/]*center[^/]*/(?P<center>{CENTERS})/(?:{MODALITIES}))/(?i:images?)",
     masks="{root}{part}/(?i:masks?|annotations?)",
     part="{part}",
-    view="center-wise",
+    joined=True,
+    view=FIRST_VIEW,
 )
 LAYOUTS = (  # from specific to general: a folder gets the first that fits
     POLYPGEN,
     replace(
-        POLYPGEN, images=TOP + r"images_(?P<group>seq\d+)", masks="{root}masks_{group}", part="sequences"
+        POLYPGEN, images=TOP + r"images_(?P<group>seq\d+)", masks="{root}masks?_{group}", part="sequences"
     ),
     replace(POLYPGEN, images=TOP + r"(?P<group>seq\d+_neg)", masks="", part="negatives"),
     replace(
@@ -148,6 +152,18 @@ LAYOUTS = (  # from specific to general: a folder gets the first that fits
         frame=r"(?P<stem>.+)_0000",
         mask="(?P<stem>.+)",
         part="{part}",
+        labels="{root}",
+    ),
+    Layout(
+        title="nnU-Net raw",
+        shape="imagesTr/ + labelsTr/, names as CASE_0000, CASE_0001, ...",
+        images=TOP + "images(?P<part>Tr|Ts)",
+        masks="{root}labels{part}",
+        frame=r"(?P<stem>.+)_\d{4}",
+        mask="(?P<stem>.+)",
+        part="{part}",
+        refused="each image is in several files, one for each channel (CASE_0000, CASE_0001, ...); merge them into one "
+        "RGB image CASE_0000 each, and add the folder again",
     ),
     Layout(
         title="mmsegmentation",
@@ -186,6 +202,17 @@ LAYOUTS = (  # from specific to general: a folder gets the first that fits
         images=TOP + "bbdd",
         masks="{root}gtpolyp",
         members=whole_clinic_sequences,
+    ),
+    Layout(
+        title="CVC-VideoClinicDB",
+        shape="1/ with 1-1.png + 1-1_Polyp.tif",
+        images=TOP + r"(?P<group>\d+)",
+        masks="{root}{group}",
+        frame=r"\d+-\d+",
+        mask=r"(?P<stem>\d+-\d+)_Polyp",
+        part="{root}",
+        joined=True,
+        empty=True,
     ),
     Layout(
         title="CVC-ColonDB",

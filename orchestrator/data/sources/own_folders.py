@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from orchestrator.data.published.parts import WORD, WORDS
 from orchestrator.data.sources.folders import is_image
 from orchestrator.data.sources.match import separate_masks
 from orchestrator.data.spelling import composed, folded
@@ -55,8 +56,7 @@ MASKS = {
 FORMATS = {  # without meaning next to such a word
     *("dir", "folder", "files", "png", "jpg", "jpeg", "bmp", "tif", "tiff", "class", "object"),
 }
-SPLITS = {"train", "training", "tr", "val", "valid", "validation", "test", "testing", "ts", "dev"}
-WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+SPLITS = frozenset[str]().union(*WORDS.values())
 EVIDENT = re.compile(  # a patient, video or lesion with its number: patient0, Patient_A3, seq2_neg, sub-01
     r"(patients?|pat|pt|p|cases?|videos?|vid|clips?|seq|sequences?|study|exam|examination|subjects?|subj|sub"
     r"|colonoscopy|procedure|person|lesions?|polyps?)[ _.-]*(id|no|nr|num)?[ _.-]*[a-z]?\d[\w .-]*",

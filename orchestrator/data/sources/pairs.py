@@ -39,6 +39,7 @@ class Pair:
     image: Path
     mask: Path
     member: Membership = field(default_factory=Membership)
+    part: str = ""  # of a published archive: TrainDataset, TestHardDataset/Unseen, val
 
     @property
     def image_name(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +18,23 @@ from orchestrator.data.sources.layouts import LAYOUTS
 from orchestrator.data.sources.match import guessed_pattern, match
 from orchestrator.data.sources.own_folders import read_path
 from orchestrator.data.sources.sets import folders_with_images
+from orchestrator.data.sources.unpack import READABLE, archive_kind
 
 MOST = 20  # folders for which commands are tried
+MOST_ADVICE = 2  # lines
+UNCLEAR_NAMES = "the names of these folders do not say which has images and which masks"
 MAX_TRIED = 3  # images of a folder that are decoded to check whether they are masks
 UNREAD = UNREAD_PICTURES | DICOM | ARRAYS
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".mpg", ".wmv", ".webm", ".m4v")
 
 
 def nothing_fits(command: str, files: Mapping[str, Sequence[Path]]) -> str:
-    """About five lines, given the `command` that failed."""
+    """At most four lines: what was found, what to do, where layouts are listed; given the `command` that failed."""
     if not any(files.values()):
         return "it is empty; expected images with masks"
-    lines = ["found no images with masks", f"  found: {_inside(files)}"]
-    lines += [f"  {line}" for line in _nearest(command, files)]
-    titles = dict.fromkeys(layout.title for layout in LAYOUTS if "without" not in layout.title)
-    lines.append(f"  published sets that are recognised: {', '.join(titles)}")
+    lines = [f"found no images with masks, but {_inside(files)}"]
+    lines += [f"  {line}" for line in islice(_advice(command, files), MOST_ADVICE)]
+    lines.append("  layouts that are recognised: orchestrator data layouts")
     return "\n".join(lines)
 
 
@@ -43,45 +46,77 @@ def _inside(files: Mapping[str, Sequence[Path]]) -> str:
         if not is_image(path)
     )
     rest = ", ".join(f"{n} {suffix}" for suffix, n in others.most_common(5))
-    return folders_with_images(files) + (f"; other files: {rest}" if rest else "")
+    images = folders_with_images(files)
+    return f"{'no images' if images == 'none' else images}" + (f"; other files: {rest}" if rest else "")
 
 
-def _nearest(command: str, files: Mapping[str, Sequence[Path]]) -> Iterator[str]:
-    suffixes = {path.suffix.lower() for paths in files.values() for path in paths}
+def _advice(command: str, files: Mapping[str, Sequence[Path]]) -> Iterator[str]:
+    if told := _closed_archives(files) or _sun_without_pairs(files):
+        yield told
+        return
     foreign = annotations_found(files)
     if foreign:
         yield f"these annotations are not masks: {foreign}"
-    if unread := Counter(
-        f"{path.suffix.lower()} in {folder or '.'}/"
-        for folder, paths in files.items()
-        for path in paths
-        if path.suffix.lower() in UNREAD
-    ):
-        shown = ", ".join(f"{n} {where}" for where, n in unread.most_common(3))
-        yield f"nearest: images/ + masks/; these are not read, convert them to PNG first: {shown}"
+    if unread := _unread(files):
+        yield f"nearest: images/ + masks/; these are not read, convert them to PNG first: {unread}"
         return
     if not any(is_image(path) for paths in files.values() for path in paths):
-        videos = "; extract the frames of a video first" if suffixes & set(VIDEOS) else ""
+        has_videos = any(path.suffix.lower() in VIDEOS for paths in files.values() for path in paths)
+        videos = "; extract the frames of a video first" * has_videos
         yield f"nearest: images/ + masks/; it lacks images ({' '.join(EXTENSIONS)}){videos}"
         return
     commands = list(_commands(command, files))
     if lacking := _published(files):
         yield f"nearest: {lacking}"
-    elif commands:
-        yield "nearest: images/ + masks/; the names of these folders do not say which has images and which masks"
     elif not foreign:
-        masks = [folder for folder in files if read_path(folder).kind == "masks"]
-        lacks = (
-            f"images that belong to {masks[0]}/" if masks else "a folder of masks (masks, gt, labels, ...)"
-        )
-        yield f"nearest: images/ + masks/; it lacks {lacks}"
+        yield f"nearest: images/ + masks/; {_what_is_unclear(files) if not commands else UNCLEAR_NAMES}"
     if commands:
-        yield from (f"this would work: {one}" for one in commands[:2])
+        yield f"this would work: {commands[0]}"
     elif not foreign:
         images = next(folder for folder, paths in files.items() if any(map(is_image, paths))) or "."
-        yield f"say where they are: {command} --images {images!r} --masks FOLDER"
-        if sum(any(map(is_image, paths)) for paths in files.values()) == 1:
-            yield f"or, if no image shows a polyp: {command} --images {images!r} --without-mask empty"
+        is_one = sum(any(map(is_image, paths)) for paths in files.values()) == 1
+        no_polyp = (
+            f"; or, if no image shows a polyp: {command} --images {images!r} --without-mask empty" * is_one
+        )
+        yield f"say where they are: {command} --images {images!r} --masks FOLDER{no_polyp}"
+
+
+def _what_is_unclear(files: Mapping[str, Sequence[Path]]) -> str:
+    masks = [folder for folder in files if read_path(folder).kind == "masks"]
+    lacks = f"images that belong to {masks[0]}/" if masks else "a folder of masks (masks, gt, labels, ...)"
+    return f"it lacks {lacks}"
+
+
+def _unread(files: Mapping[str, Sequence[Path]]) -> str:
+    """`2 .dcm in scans/`: files with pictures that are not read."""
+    counts = Counter(
+        f"{path.suffix.lower()} in {folder or '.'}/"
+        for folder, paths in files.items()
+        for path in paths
+        if path.suffix.lower() in UNREAD
+    )
+    return ", ".join(f"{n} {where}" for where, n in counts.most_common(3))
+
+
+def _closed_archives(files: Mapping[str, Sequence[Path]]) -> str:
+    """What to do with RAR and 7z archives, as PICCOLO is published."""
+    others = [path for paths in files.values() for path in paths if not is_image(path)]
+    kinds = {path.name: archive_kind(path) for path in others[:MOST]}
+    closed = [f"{name} ({kind})" for name, kind in kinds.items() if kind and kind not in READABLE]
+    return f"unpack {', '.join(closed[:3])}, and add the folder" if closed else ""
+
+
+def _sun_without_pairs(files: Mapping[str, Sequence[Path]]) -> str:
+    """What to do with the SUN database alone, or beside masks of SUN-SEG that are not in the same folders."""
+    with_images = [folder for folder, paths in files.items() if any(map(is_image, paths))]
+    if any(re.fullmatch(r"(.*/)?GT/case\d+_\d+", folder) for folder in with_images):
+        return (
+            "these are masks of SUN-SEG; move the frames of the SUN database to Frame/case1_1/ beside GT/case1_1/, as "
+            "reorganize.sh of github.com/GewelsJI/VPS does"
+        )
+    if any(folder.split("/")[-1] == "annotation_txt" for folder in files):
+        return "the SUN database has boxes, not masks; masks of its frames are in SUN-SEG, github.com/GewelsJI/VPS"
+    return ""
 
 
 def _published(files: Mapping[str, Sequence[Path]]) -> str:
@@ -89,7 +124,7 @@ def _published(files: Mapping[str, Sequence[Path]]) -> str:
     for layout in LAYOUTS:
         for folder, paths in files.items():
             is_match = re.fullmatch(layout.images, folder) and not re.fullmatch(layout.images, "images")
-            is_match = is_match and layout.images != "(?P<root>.*)"
+            is_match = is_match and layout.masks not in ("{root}", "{root}{group}")  # in one folder
             if is_match and layout.masks and folder and any(map(is_image, paths)):
                 return f"{layout.title} ({layout.shape}); next to {folder}/ it lacks the folder of masks"
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +10,15 @@ from itertools import groupby
 from pathlib import Path
 
 from orchestrator.common.errors import BadData
+from orchestrator.data.published.about import meaning_of, notes_on
+from orchestrator.data.published.parts import role_of
 from orchestrator.data.sources.folders import Contents, is_image
 from orchestrator.data.sources.match import Matched, as_pattern, guessed_pattern, match
 from orchestrator.data.sources.pairs import Pair, short
 from orchestrator.data.sources.sets import Files, Folders, Task
 from orchestrator.data.unusable import Bad
+
+MOST_NAMED = 5  # parts in the description of a layout
 
 
 @dataclass
@@ -32,6 +37,7 @@ class Gathered:
     without_image: list[Path] = field(default_factory=list)
     stray: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)  # folders of masks that match no image
+    remarks: list[str] = field(default_factory=list)  # on lists of published parts
 
 
 def refuse_two_originals(task: Task, sets: Sequence[Folders]) -> None:
@@ -123,19 +129,52 @@ def remarks_of(
         yield f"{len(contents.linked)} {many} ignored, as links: {_some(list(contents.linked_texts()))}"
     if gathered.unused:
         yield f"no mask of {_some([f'{folder}/' for folder in gathered.unused])} matches an image by name"
-    if unread := _unread(task.files, known):
+    titles = list(dict.fromkeys(folders.layout.title for folders in sets))
+    if unread := _unread(task.files, known, titles):
         yield f"not read: {unread}"
+    yield from notes_on(titles)
+    yield from gathered.remarks
 
 
-def _unread(files: Files, used: set[str], most: int = 6) -> str:
-    """Folders with images that belong to no set; parent folders if there are many."""
-    counts = Counter(
-        {
-            folder: sum(map(is_image, paths))
-            for folder, paths in files.items()
-            if folder not in used and any(map(is_image, paths))
-        }
-    )
+def parts_remark(pairs: Iterable[Pair]) -> list[str]:
+    """The published parts with their sizes, and how to train and test by them; empty if there are none."""
+    counts = Counter(pair.part for pair in pairs if pair.part)
+    roles = {role_of(part) for part in counts}
+    if len(counts) < 2 or "train" not in roles or not roles & {"val", "test"}:
+        return []
+    shown = _some([f"{part} ({n})" for part, n in counts.items()])
+    return [f"published parts: {shown}; --splits published trains, validates and tests by them"]
+
+
+def _unread(files: Files, used: set[str], titles: Sequence[str], most: int = 6) -> str:
+    """Folders with images that belong to no set, with their meaning if known; parent folders if there are many."""
+    left = {
+        folder: sum(map(is_image, paths))
+        for folder, paths in files.items()
+        if folder not in used and any(map(is_image, paths))
+    }
+    meanings: dict[str, Counter[str]] = defaultdict(Counter)
+    for folder, n in left.items():
+        meanings[meaning_of(folder, titles)][folder] = n
+    others = _merged(meanings.pop("", Counter()), most)
+    known = [
+        f"{_common_place(counts, meaning, titles)} ({sum(counts.values())} images): {meaning}"
+        for meaning, counts in sorted(meanings.items())
+    ]
+    return "; ".join([*known, *([others] if others else [])])
+
+
+def _common_place(folders: Iterable[str], meaning: str, titles: Sequence[str]) -> str:
+    """The folder that contains all of these, or a name that they share, if it has their meaning: Edge/, void/."""
+    ordered = sorted(folders)
+    names = set.intersection(*(set(folder.split("/")) for folder in ordered))
+    for place in (os.path.commonpath(ordered), *(name for name in ordered[0].split("/") if name in names)):
+        if place and meaning_of(place, titles) == meaning:
+            return f"{place}/"
+    return f"{len(ordered)} folders as {ordered[0]}/" if len(ordered) > 1 else f"{ordered[0]}/"
+
+
+def _merged(counts: Counter[str], most: int) -> str:
     while len(counts) > most and (deepest := max(folder.count("/") for folder in counts)):
         above: Counter[str] = Counter()
         for folder, n in counts.items():
@@ -155,7 +194,8 @@ def describe_sets(sets: Sequence[Folders]) -> str:
         shape = shapes[0] + (
             f" and {len(shapes) - 1} more such folders" if len(shapes) > 1 and here[0].layout.own else ""
         )
-        texts.append(f"{title} ({shape}{''.join(f'; {part}' for part in parts)})")
+        more = [f"{len(parts) - MOST_NAMED} more parts"] if len(parts) > MOST_NAMED else []
+        texts.append(f"{title} ({'; '.join([shape, *parts[:MOST_NAMED], *more])})")
     return ", ".join(texts)
 
 

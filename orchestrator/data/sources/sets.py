@@ -11,12 +11,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from orchestrator.common.errors import BadData
+from orchestrator.data.published.parts import role_of
 from orchestrator.data.sources.folders import is_image
-from orchestrator.data.sources.layouts import LAYOUTS, OWN, Layout
+from orchestrator.data.sources.layouts import FIRST_VIEW, LAYOUTS, OWN, Layout
 from orchestrator.data.sources.match import separate_masks
 from orchestrator.data.sources.own_folders import OwnSet, find_own, is_split, name_info, num_common
 from orchestrator.data.sources.pairs import named
 from orchestrator.data.spelling import folded
+
+MOST_PARTS = 8  # in the message of a source with several sets
 
 Files = Mapping[str, Sequence[Path]]  # folder, relative and with '/', "" for the top -> files in it
 
@@ -216,6 +219,8 @@ def chosen(source: str, command: str, sets: Sequence[Folders], reading: Reading)
         picked = [folders for folders in sets if folders.part in inside]
         _refuse_views(source, picked)
         return picked
+    if any(folders.layout.view == FIRST_VIEW for folders in sets):
+        sets = [folders for folders in sets if folders.layout.view in ("", FIRST_VIEW)]
     names = {(folders.layout.title, folders.part) for folders in sets}
     if len(names) > 1 and not (len({title for title, _ in names}) == 1 and sets[0].layout.joined):
         raise BadData(source, _which_parts(command, sets))
@@ -223,10 +228,10 @@ def chosen(source: str, command: str, sets: Sequence[Folders], reading: Reading)
 
 
 def _which_parts(command: str, sets: Sequence[Folders]) -> str:
-    parts = sorted({folders.part for folders in sets})
+    first = min((folders.part for folders in sets), key=_by_role)
     lines = [
-        f"holds several sets; pick one or more as parts: {_parts(sets)}",
-        f"  as {command} --part {parts[0]!r}",
+        f"holds several sets; pick one or more as parts: {_parts(sets, MOST_PARTS)}",
+        f"  as {command} --part {first!r}",
     ]
     if len({folders.layout.view for folders in sets}) == 1:
         lines[1] += f", or all of them: --part {'*'!r}"
@@ -263,8 +268,18 @@ def _refuse_views(source: str, picked: Sequence[Folders]) -> None:
             )
 
 
-def _parts(sets: Sequence[Folders]) -> str:
+def _by_role(part: str) -> tuple[int, str]:
+    """A key by which parts are sorted: those to train on first, then those to validate and to test on."""
+    return ("train", "val", "test", "").index(role_of(part)), part
+
+
+def _parts(sets: Sequence[Folders], most: int | None = None) -> str:
     counts: Counter[tuple[str, str]] = Counter()
     for folders in sets:
         counts[folders.part, folders.layout.title] += folders.num_frames
-    return ", ".join(f"{part!r} ({title}, {n} frames)" for (part, title), n in sorted(counts.items()))
+    texts = [
+        f"{part!r} ({title}, {counts[part, title]} frames)"
+        for part, title in sorted(counts, key=lambda name: (_by_role(name[0]), name[1]))
+    ]
+    more = f" and {len(texts) - most} more" if most is not None and len(texts) > most else ""
+    return ", ".join(texts[:most]) + more

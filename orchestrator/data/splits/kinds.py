@@ -21,6 +21,7 @@ KINDS = (
     "cross-dataset",
     "leave-one-center-out",
     "leave-one-dataset-out",
+    "published",
 )
 MAX_SEEDS = 20  # seeds to try before repeats without a common fold are given up
 
@@ -82,11 +83,12 @@ class KFold:
     num_folds: int = 5
     num_repeats: int = 1
     to_unseen: bool = False  # whether the test is an unseen dataset, so that one must be named
+    is_published: bool = False  # whether train, val and test are the parts of the published archive
 
     @property
     def name(self) -> str:
-        if self.to_unseen:
-            return "cross-dataset"
+        if self.to_unseen or self.is_published:
+            return "published" if self.is_published else "cross-dataset"
         if self.num_repeats > 1:
             return f"repeated-{self.num_repeats}x{self.num_folds}"
         return "five-fold" if self.num_folds == 5 else f"{self.num_folds}-fold"
@@ -255,6 +257,7 @@ def parse_kind(text: str) -> Kind | None:
         "cross-dataset": KFold(to_unseen=True),
         "leave-one-center-out": LeaveOneOut("center"),
         "leave-one-dataset-out": LeaveOneOut("dataset"),
+        "published": KFold(is_published=True),
     }
     return plain.get(text)
 

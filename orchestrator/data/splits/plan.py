@@ -12,6 +12,7 @@ from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.assign import gather, hold_out, merge
 from orchestrator.data.splits.kinds import KINDS, CasePool, KFold, Kind, SingleFold, parse_kind
 from orchestrator.data.splits.proportions import one_group_problem
+from orchestrator.data.splits.published import published_plan
 from orchestrator.data.splits.split_file import (
     Fold,
     SplitPlan,
@@ -48,6 +49,8 @@ def make_plan(
         return read_plan(Path(splits), datasets, unseen, near_duplicates)
     near_duplicates = ordered_pairs(near_duplicates)
     _refuse(kind, datasets, holdout, unseen, near_duplicates)
+    if isinstance(kind, KFold) and kind.is_published:
+        return published_plan(kind, datasets, seed=seed, unseen=unseen, near_duplicates=near_duplicates)
     cases = sorted((case for dataset in datasets for case in dataset.cases), key=lambda case: case.id)
     group_of = group_of_case((*datasets, *unseen), near_duplicates)
     origin_of = {case.id: kind.origin_of(case) for case in cases}

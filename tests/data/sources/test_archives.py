@@ -141,6 +141,7 @@ def test_every_layout_is_tried_by_a_test():
         "nnU-Net raw",
         "mmsegmentation",
     }  # test_layouts.py
+    tried |= {"CVC-VideoClinicDB"}  # test_published.py
     assert {layout.title for layout in LAYOUTS} - tried == {"PolypGen without its folders"}
 
 

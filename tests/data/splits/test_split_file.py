@@ -13,6 +13,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from orchestrator.common.errors import BadSplit
+from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.kinds import KINDS
 from orchestrator.data.splits.plan import five_fold, make_plan
 from orchestrator.data.splits.split_file import SplitPlan, read_plan, write_plan
@@ -34,20 +35,28 @@ def edited(path: Path, **changes: object) -> Path:
     return path
 
 
+def in_parts(dataset: Dataset) -> Dataset:
+    """The dataset as if published in parts: half of its groups to train on, the others to validate and test on."""
+    groups = sorted({case.group for case in dataset.cases})
+    part_of = {group: ("train", "val", "train", "test")[n % 4] for n, group in enumerate(groups)}
+    return replace(dataset, cases=tuple(replace(case, part=part_of[case.group]) for case in dataset.cases))
+
+
 @pytest.mark.parametrize("splits", EVERY)
 @given(world=worlds)
 @settings(max_examples=15, deadline=None)
 def test_a_plan_is_read_as_it_was_written(splits: str, world: World, tmp_path_factory):
     file = tmp_path_factory.mktemp("plans") / "split.json"
+    sources = [in_parts(source) for source in world.sources]
     try:
         plan = make_plan(
-            splits, world.sources, seed=0, unseen=[world.unseen], near_duplicates=world.near_duplicates
+            splits, sources, seed=0, unseen=[world.unseen], near_duplicates=world.near_duplicates
         )
     except BadSplit:
         reject()
     write_plan(plan, file)
-    assert read_plan(file, world.sources, [world.unseen]) == plan
-    assert make_plan(str(file), world.sources, seed=9, unseen=[world.unseen]) == plan
+    assert read_plan(file, sources, [world.unseen]) == plan
+    assert make_plan(str(file), sources, seed=9, unseen=[world.unseen]) == plan
     assert [other.name for other in file.parent.iterdir()] == ["split.json"]
 
 

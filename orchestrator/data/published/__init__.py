@@ -1,0 +1,1 @@
+"""What is known of published datasets beyond the layout of their folders."""
