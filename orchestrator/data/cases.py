@@ -71,7 +71,7 @@ def load_dataset(home: Path, name: str) -> Dataset:
 
 def load_datasets(home: Path, names: Sequence[str]) -> tuple[Dataset, ...]:
     """The datasets with these names, in this order; one BadData lists all unknown names."""
-    known = _known_names(home)
+    known = known_names(home)
     listed = ", ".join(known) or "none yet; add one first"
     problems = [
         f"no dataset is named {name!r}; {hint(name, known)}known: {listed}"
@@ -85,14 +85,15 @@ def load_datasets(home: Path, names: Sequence[str]) -> tuple[Dataset, ...]:
 
 def list_datasets(home: Path) -> tuple[Dataset, ...]:
     """All complete datasets, sorted by name."""
-    return load_datasets(home, _known_names(home))
+    return load_datasets(home, known_names(home))
 
 
 def _datasets_folder(home: Path) -> Path:
     return home.expanduser().resolve() / "datasets"
 
 
-def _known_names(home: Path) -> list[str]:
+def known_names(home: Path) -> list[str]:
+    """Names of all complete datasets, sorted."""
     return sorted(path.parent.name for path in _datasets_folder(home).glob(f"[!.]*/{MANIFEST}"))
 
 

@@ -27,6 +27,7 @@ EXAMPLES = {
     "data_split": "orchestrator data split Kvasir-SEG --splits k-fold:5 --out split.json",
     "data_preview": "orchestrator data preview Kvasir-SEG --augmentation all --out preview.png",
     "data_cache": "orchestrator data cache --prune",
+    "data_layouts": "orchestrator data layouts --json",
     "data_leaks": "orchestrator data leaks Kvasir-SEG CVC-ClinicDB --sheet pairs.png",
     "space_check": "orchestrator space check unet",
     "space_combine": "orchestrator space combine unet pranet colonsegnet > which.toml",

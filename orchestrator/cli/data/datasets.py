@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -132,8 +131,6 @@ def data_add(
     have to say of the data may be stated at once or later, by `orchestrator data describe`.
     """
     from orchestrator.common.errors import BadData
-    from orchestrator.data.cases import list_datasets
-    from orchestrator.data.importing.copies import count_copies
     from orchestrator.data.importing.dataset import add_dataset
     from orchestrator.data.masks.mask_rule import parse_rule
     from orchestrator.data.statement import checked, state
@@ -158,8 +155,7 @@ def data_add(
         )
     if statements:
         state(dataset.folder, statements)
-    known = [other for other in list_datasets(home.expanduser().resolve()) if other.name != name]
-    _print_added(dataset, count_copies(dataset, known), as_json)
+    _print_added(dataset, home.expanduser().resolve(), as_json)
 
 
 def _reading(
@@ -184,7 +180,10 @@ def _reading(
     )
 
 
-def _print_added(dataset: Dataset, copies: Mapping[str, int], as_json: bool) -> None:
+def _print_added(dataset: Dataset, home: Path, as_json: bool) -> None:
+    from orchestrator.data.importing.copies import count_copies
+
+    copies = count_copies(dataset, home)
     if as_json:
         print_json(_facts(dataset) | {"same_images": copies})
         return

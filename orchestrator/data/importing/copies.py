@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
-from orchestrator.data.cases import Dataset
+from orchestrator.common.errors import BadData
+from orchestrator.data.cases import Dataset, known_names, load_dataset
 
 
-def count_copies(dataset: Dataset, others: Sequence[Dataset]) -> dict[str, int]:
-    """Name of another dataset -> images of `dataset` that it holds too; a re-encoded image is not counted."""
+def count_copies(dataset: Dataset, home: Path) -> dict[str, int]:
+    """Name of another dataset -> images of `dataset` that it holds too; a re-encoded image is not counted.
+
+    A damaged dataset is passed over: it is reported when it is used.
+    """
     images = [case.image_sha256 for case in dataset.cases if case.image_sha256]
     counts = {}
-    for other in others:
-        known = {case.image_sha256 for case in other.cases}
-        if other.name != dataset.name and (same := sum(image in known for image in images)):
-            counts[other.name] = same
+    for name in known_names(home):
+        with suppress(BadData):
+            known = {case.image_sha256 for case in load_dataset(home, name).cases}
+            if name != dataset.name and (same := sum(image in known for image in images)):
+                counts[name] = same
     return counts

@@ -43,7 +43,7 @@ def test_clips_of_one_case_of_sun_seg_are_one_group_and_other_annotations_are_na
     dataset, said = add(tmp_path, SUN, "--part", "TrainDataset", archive=archive)
     assert set(groups(dataset).values()) == {"case1", "case2"} and len(dataset.cases) == 6
     assert dataset.groups_known
-    assert "TrainDataset/Edge/ (6 images): outlines" in said and "TrainDataset/Scribble/ (6 images)" in said
+    assert "Edge/ (10 images): outlines" in said and "Scribble/ (10 images): scribbles" in said
 
 
 def test_parts_of_sun_seg_are_picked_by_their_first_or_last_word(tmp_path):

@@ -180,7 +180,7 @@ def test_a_refusal_shows_what_is_there_and_a_command_that_works(tmp_path):
     files |= {f"truth/x{path.name}": path.read_bytes() for path in (tmp_path / "drawn/masks").iterdir()}
     said = refused(tmp_path, {**files, "notes.txt": b"hello"})
     assert len(said.splitlines()) == 4 and max(map(len, said.splitlines())) < 300
-    assert "found: hd/ (4 images), truth/ (4 images); other files: 1 .txt" in said
+    assert "but hd/ (4 images), truth/ (4 images); other files: 1 .txt" in said
     assert (
         f"orchestrator data add X {tmp_path / 'source'} --images 'hd' --masks 'truth' --pattern 'x{{name}}'"
         in said

@@ -260,6 +260,12 @@ def test_images_that_another_dataset_holds_are_counted(tmp_path):
     assert "are also in" not in add(tmp_path / "other", of.kvasir(""))[1]
 
 
+def test_a_damaged_dataset_does_not_fail_the_import_of_another(tmp_path):
+    add_dataset(tmp_path / "home", "Old", write_tree(tmp_path / "kvasir", of.kvasir("")))
+    (tmp_path / "home/datasets/Old/dataset.json").write_text("{")
+    assert "are also in" not in add(tmp_path, of.kvasir(""))[1]
+
+
 def test_every_layout_is_described_and_documented():
     titles = {layout.title for layout in LAYOUTS}
     page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
