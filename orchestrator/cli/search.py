@@ -64,7 +64,7 @@ def search(
 
     One of --trials, --hours, --gpu-hours, --epochs and --until-unlikely is needed; of several the first ends the
     search. Then no new configuration is begun, but those that may win still get all their folds, as far as the budget
-    goes: of hours, GPU-hours and epochs enough is held back for them, as well as can be told. Only --hours is hard:
+    goes: of hours, GPU-hours and epochs enough is held back for them, by an estimate. Only --hours is hard:
     what is not finished then waits for the next run, and no champion is named before the finalists were re-evaluated.
 
     Ctrl-C stops after the epochs in flight, a second one at once; so does SIGUSR1, until SIGTERM follows; SIGTERM and

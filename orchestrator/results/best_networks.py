@@ -86,7 +86,7 @@ class Trainer:
     def team(
         self, standing: Sequence[tuple[StudyTrial, TrialScore]], chosen: StudyTrial, metric: str
     ) -> Ensemble:
-        """The ensemble around a trial; what its members' company is worth is scored now, where it is not on record."""
+        """The ensemble around a trial; scores that its choice needs and that are not on record are made now."""
         from orchestrator.selection.ensemble import select_ensemble
         from orchestrator.study.champion import scoring
 

@@ -248,7 +248,7 @@ def inference_ms(network: nn.Module, image_size: int, device: torch.device) -> f
 
 
 def versions() -> dict[str, str]:
-    """What the numbers of a fit may depend on besides its settings."""
+    """What the numbers of a fit may depend on besides its specification."""
     return {
         "orchestrator": orchestrator.__version__,
         "torch": torch.__version__,

@@ -1,4 +1,4 @@
-"""Who cannot be told from whom: trials compared on the same validation images.
+"""Which trials are significantly different: compared on the same validation images.
 
 Two sources of chance are looked at: images (whole groups are drawn together) and training sets (Nadeau and Bengio's
 test, where there are two folds or more). Trials count as different where both tests say so, and both of the one whose

@@ -1,10 +1,10 @@
 """An ensemble of trials by greedy forward selection with replacement (Caruana et al., ICML 2004).
 
-It begins with the chosen trial. Then, again and again, the trial joins whose company raises the score most; one that
-joins twice counts twice. In every fold the members' networks of that fold are averaged and scored on images that none
-of them was trained on, each fold at the threshold of the others. So the ensemble has a cross-validated score, as a
-trial has, and ends where no company raises it by more than MIN_GAIN. Only trials that keep the study's limits and
-whose weights are kept can join.
+The first member is the chosen trial. The trial that raises the score most is added, repeatedly; one that is added twice
+counts twice. In every fold the members' networks of that fold are averaged and scored on images that none of them was
+trained on, each fold at the threshold of the others. So the ensemble has a cross-validated score, as a trial has, and
+is complete where no trial raises it by more than MIN_GAIN. Only trials that keep the study's constraints and whose
+weights are on disk can be members.
 """
 
 from __future__ import annotations
@@ -74,13 +74,18 @@ class Ensemble:
         over = f"Greedy selection over {self.num_candidates} trials"
         raised = f"cross-fitted {self.metric}" if self.ranked_by == self.metric else self.ranked_by
         if one is None:
-            return f"{over}: no company raises the {raised} of trial {first} by more than {100 * MIN_GAIN:g} points."
+            least = f"{100 * MIN_GAIN:g} points"
+            return f"{over}: no further trial raises the {raised} of trial {first} by more than {least}."
         numbers = (
             f"{points(one.difference)} points of cross-fitted {self.metric} ({interval(one.interval)}, "
             f"p {one.p_value:.2g})"
         )
         verdict = (
-            "is better than" if one.is_sure else "is worse than" if one.is_worse else "cannot be told from"
+            "is better than"
+            if one.is_sure
+            else "is worse than"
+            if one.is_worse
+            else "is not significantly different from"
         )
         return (
             f"{over} by {raised}: the mean of trials {_listed(self.shares)} {verdict} trial {first} alone: {numbers}, "
@@ -88,7 +93,7 @@ class Ensemble:
         )
 
     def _members(self) -> list[str]:
-        """The settings of those that joined; the first one's are the card's own."""
+        """The configurations of the members; the first one's is the card's own."""
         others = {trial.number: trial for trial in self.trials[1:] if trial.number != self.trials[0].number}
         return [f"Trial {number}: {_configurations(trial)}." for number, trial in others.items()]
 
@@ -188,7 +193,7 @@ def worth_by(objective: Objective, metric: str) -> Callable[[TrialScore], float]
 def _scorer(
     snapshot: StudySnapshot, trials: dict[int, StudyTrial], metric: str, score_jobs: ScoreJobs
 ) -> ScoreAll:
-    """Score ensembles fold by fold, all of them at once; masks are made as the first member's settings say."""
+    """Score ensembles fold by fold, all of them at once; masks are made as the first member's configuration says."""
     datasets, order = snapshot.plan.datasets, list(trials)
 
     def jobs_of(members: tuple[int, ...]) -> list[ScoreJob]:

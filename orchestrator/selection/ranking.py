@@ -1,8 +1,8 @@
-"""Which trial is handed over, and how sure that is: what cannot be told from the winner, and what is cheaper.
+"""Which trial is handed over, and how sure that is: which trials are not significantly different, which cheaper.
 
-Trials are compared on the same validation images, at cross-fitted thresholds (see search/ties.py). Where those that
-cannot be told apart were scored again, the winner is the best of both scorings. No test case and no unseen dataset has
-a say.
+Trials are compared on the same validation images, at cross-fitted thresholds (see search/significance.py). Where
+the finalists were re-evaluated, the winner is the best of search and re-evaluation together. Hold-out cases and unseen
+datasets are not considered.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from orchestrator.search.store.snapshot import StudySnapshot, digest_of
 from orchestrator.search.store.trials import StudyTrial, broken
 from orchestrator.selection.reevaluation import AFRESH, Reevaluated, SecondScoring
 
-DEFAULT = 0  # the trial of the paper's setting
+DEFAULT = 0  # the trial of the paper's configuration
 NOT_WHOLE = (TrialState.PRUNED, TrialState.RUNNING)  # tried, without all folds
 SAME_COST = 0.1  # seconds of training that differ by less, as a share, are the same
 
@@ -52,18 +52,18 @@ class Selection:
 
     metric: str
     rule: BestRule
-    winner: int  # of the highest score, over both scorings where there are two
+    winner: int  # of the highest score, over search and re-evaluation where there was one
     chosen: int
     reason: str  # one line
     alike: tuple[
         PairedTest, ...
-    ]  # the winner against those that cannot be told from it, in order of their rank
+    ]  # the winner against trials that are not significantly different, in order of their rank
     better: tuple[PairedTest, ...]  # against those that are better by this metric: another one was ranked by
     num_compared: int  # trials with all folds, the winner left out
     default: (
         PairedTest | None
-    )  # the winner against the paper's setting; None where it is that, or that is missing
-    again: tuple[Reevaluated, ...] = ()  # finalists that were scored again, the winner first
+    )  # the winner against the paper's configuration; None where it is that, or that is missing
+    reevaluated: tuple[Reevaluated, ...] = ()  # finalists, the winner first
     reevaluated_on: str = AFRESH  # the folds and seeds of that, in words
     failed_reevaluations: Mapping[int, str] = field(
         default_factory=dict
@@ -74,23 +74,23 @@ class Selection:
         return tuple(one.other for one in self.alike)
 
     def sentences(self) -> tuple[str, ...]:
-        """What was chosen, what cannot be told from the winner, and what tuning has gained, a line each."""
+        """What was chosen, which trials are not significantly different, and what tuning has gained, a line each."""
         return self.reason, *self.reevaluation_sentences(), self._alike_sentence(), self._default_sentence()
 
     def reevaluation_sentences(self) -> tuple[str, ...]:
-        """What the second scoring of the finalists has shown; nothing where there was none."""
-        if not self.again:
+        """What the re-evaluation of the finalists has shown; nothing where there was none."""
+        if not self.reevaluated:
             return ()
-        first = self.again[0]
+        first = self.reevaluated[0]
         is_afresh = self.reevaluated_on == AFRESH
         where = "On folds and seeds that the search did not optimise over" if is_afresh else "There"
-        number = len(self.again) + len(self.failed_reevaluations)
+        number = len(self.reevaluated) + len(self.failed_reevaluations)
         return (
             f"{number} trials that are not significantly different were re-evaluated, {self.reevaluated_on}: "
             + "; ".join(
                 f"trial {one.trial}: {percent(one.both)} over both (search {percent(one.search)}, "
                 f"re-evaluation {percent(one.fresh)})"
-                for one in self.again
+                for one in self.reevaluated
             )
             + ".",
             f"{where}, trial {first.trial} has {percent(first.fresh)}: its own score of the search was "
@@ -113,21 +113,21 @@ class Selection:
             "not_told_from_winner": [one.as_dict() for one in self.alike],
             "better_than_winner": [one.as_dict() for one in self.better],
             "against_default": None if self.default is None else self.default.as_dict(),
-            "scored_again": [one.as_dict() for one in self.again],
+            "scored_again": [one.as_dict() for one in self.reevaluated],
             "failed_again": dict(self.failed_reevaluations),
         }
 
     def tags(self) -> dict[str, str]:
         """For the run, or the registered model, of the trial that is handed over."""
-        finalists = ", ".join(str(one.trial) for one in self.again) or "not scored again"
-        told = {"chosen_for": self.reason, "finalists": finalists}
+        finalists = ", ".join(str(one.trial) for one in self.reevaluated) or "not re-evaluated"
+        tags = {"chosen_for": self.reason, "finalists": finalists}
         if self.chosen != self.winner:  # the rest is said of the winner
-            return told
+            return tags
         gain = "is the default" if self.winner == DEFAULT else "unknown"
         if self.default is not None:
             gain = "yes" if self.default.is_sure else "no" if self.default.is_worse else "cannot be told"
         alike = ", ".join(map(str, self.alike_trials)) or "none"
-        return told | {"not_told_from_winner": alike, "beats_default": gain}
+        return tags | {"not_told_from_winner": alike, "beats_default": gain}
 
     def metrics(self) -> dict[str, float]:
         """Numbers for the run of the champion, those that are finite."""
@@ -144,10 +144,10 @@ class Selection:
     def _alike_sentence(self) -> str:
         if not self.num_compared:
             return "No other trial has all its folds, so there is nothing to compare it with."
-        told = {"are not significantly different from": self.alike, "are better than": self.better}
+        verdicts = {"are not significantly different from": self.alike, "are better than": self.better}
         found = [
             f"these {verdict} trial {self.winner} by {self.metric}: {', '.join(str(one.other) for one in some)}"
-            for verdict, some in told.items()
+            for verdict, some in verdicts.items()
             if some
         ]
         if not found:
@@ -176,29 +176,31 @@ def select(
     metric: str = "dice",
     ranked_by: str | None = None,
     rule: BestRule = "best",
-    again: Sequence[Reevaluated] = (),
+    reevaluated: Sequence[Reevaluated] = (),
     failed_reevaluations: Mapping[int, str] | None = None,
     num_stopped: int = 0,
 ) -> Selection:
     """Choose among trials with all folds, best first.
 
     groups (N,) of the images; test_share: cases validated over cases trained on, None of one fold. Trials are compared
-    by their means of `metric` over images, whatever they are `ranked_by`. `again`: those that were scored again, the
+    by their means of `metric` over images, whatever they are `ranked_by`. `reevaluated`: the finalists, the
     winner first; `failed_reevaluations`: those that could not be, which no rule takes. `num_stopped`: trials without
     all their folds.
     """
     failed = failed_reevaluations or {}
     highest = f"the highest {ranked_by or metric} of {len(candidates)} finished"
-    if again:
-        highest = f"the highest {ranked_by or metric} over search and re-evaluation of {len(again)} finalists"
-    best = again[0].trial if again else candidates[0].number
+    if reevaluated:
+        highest = (
+            f"the highest {ranked_by or metric} over search and re-evaluation of {len(reevaluated)} finalists"
+        )
+    best = reevaluated[0].trial if reevaluated else candidates[0].number
     winner = next(one for one in candidates if one.number == best)
     others = [one for one in candidates if one is not winner]
     against = all_against(winner, others, groups, test_share)
     chosen, reason = winner, f"Trial {winner.number} has {highest}."
     if rule == "one-se":
         may_win = [one for one in others if one.may_win and one.number not in failed]
-        chosen, reason = _cheapest(winner, may_win, against, again, metric, highest)
+        chosen, reason = _cheapest(winner, may_win, against, reevaluated, metric, highest)
     return Selection(
         metric=metric,
         rule=rule,
@@ -209,7 +211,7 @@ def select(
         better=tuple(one for one in against if one.is_worse),
         num_compared=len(others),
         default=_gain(winner, others, groups, test_share, num_stopped),
-        again=tuple(again),
+        reevaluated=tuple(reevaluated),
         failed_reevaluations=failed,
     )
 
@@ -219,15 +221,15 @@ def select_trial(
     standing: Sequence[tuple[StudyTrial, TrialScore]],
     metric: str = "dice",
     rule: BestRule = "best",
-    asked: int | None = None,
+    trial_number: int | None = None,
 ) -> Selection:
     """Choose among the trials of a study, which are `ranked` by the metric, and which are not none.
 
-    `asked`: take that one, whichever the rule would choose. Found on disk where it was chosen before.
+    `trial_number`: take that one, whichever the rule would choose. Found on disk where it was chosen before.
     """
     second = SecondScoring(snapshot)
-    again = second.of(standing) if metric == "dice" else ()
-    failed = second.failed(standing) if again else {}
+    reevaluated = second.of(standing) if metric == "dice" else ()
+    failed = second.failed(standing) if reevaluated else {}
     num_parameters = snapshot.network_sizes.num_parameters
     candidates = [
         replace(
@@ -241,8 +243,8 @@ def select_trial(
     ranked_by = snapshot.objective.label(metric)
     num_stopped = sum(trial.state in NOT_WHOLE for trial in snapshot.stored_trials)
     plain = [replace(one, values=digest_of(one.values)).__dict__ for one in candidates]  # type: ignore[arg-type]
-    rest = groups, share, metric, ranked_by, rule, [asdict(one) for one in again], failed, num_stopped
-    key = key_of("selection", plain, *rest)
+    rest = groups, share, metric, ranked_by, rule, [asdict(one) for one in reevaluated], failed, num_stopped
+    key = key_of("selected trial", plain, *rest)
     if (kept := snapshot.derived.find(key)) is not None:
         found: Selection = as_kind(kept.plain, Selection)
     else:
@@ -253,15 +255,15 @@ def select_trial(
             metric=metric,
             ranked_by=ranked_by,
             rule=rule,
-            again=again,
+            reevaluated=reevaluated,
             failed_reevaluations=failed,
             num_stopped=num_stopped,
         )
         snapshot.derived.keep(key, asdict(found))
-    found = replace(found, reevaluated_on=second.where()) if again else found
-    if asked is None:
+    found = replace(found, reevaluated_on=second.where()) if reevaluated else found
+    if trial_number is None:
         return found
-    return replace(found, chosen=asked, reason=f"Trial {asked} was asked for. {found.reason}")
+    return replace(found, chosen=trial_number, reason=f"Trial {trial_number} was asked for. {found.reason}")
 
 
 def _optimism(difference: float) -> str:
@@ -309,15 +311,15 @@ def _cheapest(
     winner: Candidate,
     others: Sequence[Candidate],
     against: Sequence[PairedTest],
-    again: Sequence[Reevaluated],
+    reevaluated: Sequence[Reevaluated],
     metric: str,
     highest: str,
 ) -> tuple[Candidate, str]:
     """Of all within one standard error of the winner the one of least training, then of fewest parameters.
 
-    Of a finalist, the lead over both scorings must be within it, too.
+    Of a finalist, the lead over search and re-evaluation together must be within it, too.
     """
-    lead = {one.trial: again[0].both - one.both for one in again}
+    lead = {one.trial: reevaluated[0].both - one.both for one in reevaluated}
     allowed = {other.number for other in others}
     near = {
         one.other: one

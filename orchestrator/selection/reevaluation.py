@@ -1,9 +1,10 @@
-"""The finalists scored again before one is named: on folds dealt anew and with other training seeds.
+"""Re-evaluation of the finalists before one of them is named: on re-drawn folds and with other training seeds.
 
-The highest score of many is partly luck. The winner and those that cannot be told from it are trained once more, on
-other folds of the same cases (where folds are dealt; the hold-out stays as it is, unseen) and from other seeds. Each
-scoring chooses thresholds in the same way. Named is the highest score over both, in which every image counts once; the
-second one alone is what the search did not optimise over. The network that is handed over stays one of the first.
+The highest score of many is partly luck. The winner and the trials that are not significantly different are trained
+once more, on other folds of the same cases (unless the folds were given; the hold-out cases stay unseen) and from other
+seeds. Search and re-evaluation choose thresholds in the same way. The champion has the highest score over both
+together, in which every image counts once; the search did not optimise over the score of the re-evaluation alone. The
+network that is handed over is one of the search.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ Standing = Sequence[tuple[StudyTrial, TrialScore]]  # trials with all folds, bes
 
 @dataclass(frozen=True)
 class Reevaluation:
-    """Who was scored again, of which trials, as it is remembered."""
+    """Which of which trials were re-evaluated, as it is stored."""
 
     asked: int  # finalists at most
     standing: tuple[int, ...]  # trials with all folds, best first, when they were chosen
@@ -96,7 +97,7 @@ def reevaluate(
         return True
     chosen = finalists(snapshot, standing, asked)
     fits = reevaluation_fits(snapshot, standing, chosen) if len(chosen) > 1 else {}
-    owners: dict[str, list[int]] = {}  # of one fit several, where settings differ in their masks alone
+    owners: dict[str, list[int]] = {}  # of one fit several, where configurations differ in their masks alone
     for number, specs in fits.items():
         for spec in specs:
             owners.setdefault(spec.fit_id, []).append(number)
@@ -162,7 +163,7 @@ def existing_reevaluation_plan(snapshot: StudySnapshot) -> SplitPlan | None:
 
 
 def reevaluation_specs(configuration: Configuration, plan: SplitPlan) -> tuple[FitSpec, ...]:
-    """The fits of a setting on the folds of `reevaluation_plan`, from seeds that no fold of the search had."""
+    """The fits of a configuration on the folds of `reevaluation_plan`, from seeds that no fold of the search had."""
     first, specs = configuration.recipe.seed, fold_specs(configuration, plan)
     return tuple(
         from_seed(spec.model_copy(update={"fold": f"again {spec.fold}"}), first + place * FRESH)
@@ -220,7 +221,7 @@ class SecondScoring:
         return self.fits(standing, numbers) if len(found.finalists) > 1 else {}
 
     def of(self, standing: Standing) -> tuple[Reevaluated, ...]:
-        """The finalists by their score over both, best first; none where nothing was scored again.
+        """The finalists by their score over both, best first; none where nothing was re-evaluated.
 
         `standing` is ranked by Dice, as the search ranks trials.
         """
@@ -287,7 +288,7 @@ def remember(store: StudyStore, rescoring: Reevaluation) -> None:
 
 
 def reevaluation_of(snapshot: StudySnapshot, standing: Standing) -> tuple[Reevaluated, ...]:
-    """The finalists by their score over both scorings, best first; none where nothing was scored again."""
+    """The finalists by their score over both, best first; none where nothing was re-evaluated."""
     return SecondScoring(snapshot).of(standing)
 
 

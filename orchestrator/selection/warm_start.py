@@ -1,4 +1,4 @@
-"""Settings that earlier studies recommend: tried right after the paper's, where they fit the space.
+"""Configurations that earlier studies recommend: tried right after the baseline, where they fit the space.
 
 They are written down once, when a study begins, and have the numbers after 0; so whoever resumes asks for them again.
 """
@@ -28,7 +28,7 @@ MOST = 5  # of one study
 
 @dataclass(frozen=True)
 class Earlier:
-    """A setting of an earlier study: flat params, as they were or as text."""
+    """A configuration of an earlier study: flat params, as they were or as text."""
 
     source: str  # "trial 3 of unet-Kvasir"
     params: Mapping[str, Any]
@@ -36,14 +36,14 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What becomes of earlier settings in a space."""
+    """What becomes of earlier configurations in a space."""
 
     configurations: tuple[dict[str, Any], ...]  # the searched parameters
     lines: tuple[str, ...]  # what is said of each
 
 
 def best_of_study(snapshot: StudySnapshot) -> list[Earlier]:
-    """The winner, those that cannot be told from it, then the next best."""
+    """The winner, those that are not significantly different, then the next best."""
     standing = snapshot.contenders()
     if not standing:
         return []
@@ -67,7 +67,7 @@ def num_chosen_by(snapshot: StudySnapshot, outside: Collection[str]) -> int:
 
 
 def lineage(store: StudyStore) -> list[str]:
-    """The study, and those that recommended its first settings, theirs too, as far as they are of this home."""
+    """The study, and those that recommended its first configurations, and theirs, as far as they are of this home."""
     found = [store.name]
     for name in found:
         study = StudyStore(store.home, name)
@@ -98,7 +98,7 @@ def fit_in(space: SearchSpace, earlier: Sequence[Earlier], secondary: SecondaryG
 
 
 def _read(space: SearchSpace, stored: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
-    """The searched parameters of a setting, why they are not in the space, and which it says nothing of."""
+    """The searched parameters of a configuration, why they are not in the space, and which it says nothing of."""
     network = stored.get(NETWORK)
     if network not in space.networks:
         return {}, [f"its network is {network}"], []
@@ -137,7 +137,7 @@ def _value(distribution: Distribution, stored: Any) -> Any:
 
 
 def _refusals(space: SearchSpace, searched: Mapping[str, Any], secondary: SecondaryGoals) -> list[str]:
-    """What speaks against a setting whose values are fine one by one."""
+    """Why a configuration is refused whose values are fine one by one."""
     try:
         configuration = space.configuration(space.sample(FixedTrial(dict(searched))))
     except BadSpace as error:

@@ -17,7 +17,7 @@ from orchestrator.search.forecast.width import quickest
 from orchestrator.search.records.fit_records import FitRecord, scored_as
 from orchestrator.search.records.trial_score import refit_spec
 from orchestrator.search.score_job import ScoreJob
-from orchestrator.search.store.optuna_storage import trouble_told
+from orchestrator.search.store.optuna_storage import explained_errors
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import Champion, StudyTrial, outside_cases
 from orchestrator.selection.reevaluation import named, settled
@@ -49,7 +49,7 @@ def choose_champion(study: StudyStore, lanes: Lanes) -> StudyTrial | None:
     choice = Champion(champion.number, now.champion_fit(champion).fit_id)
     _score_outside(lanes, (choice.fit_id,), now.plan, now.unseen)
     with (
-        trouble_told()
+        explained_errors()
     ):  # Optuna's own best trial is that of the highest value, whatever a re-evaluation has shown
         study.optuna_study().set_user_attr("champion", champion.number)
     study.choose_champion(choice)

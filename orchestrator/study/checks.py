@@ -42,7 +42,7 @@ def check(study: Study, machine: Machine) -> None:
     if problems:
         raise BadSpace(str(study.space.path or "search space"), problems)
     if study.rescore > 1:
-        resplit(study.plan, study.datasets, study.unseen)  # refuses what cannot be dealt twice
+        resplit(study.plan, study.datasets, study.unseen)  # refuses what cannot be re-drawn
     problems = [*objective_problems(study.objective, study.plan), *study.secondary.problems(study.plan)]
     if problems := [*problems, *_several_problems(study.spec), *_race_problems(study.spec)]:
         raise BadStudy("--objective", problems)

@@ -17,7 +17,7 @@ from sqlalchemy import bindparam, create_engine, text
 from orchestrator.common.faults import was_machine_fault
 from orchestrator.common.files import write_atomically
 from orchestrator.common.private_api import private
-from orchestrator.search.store.optuna_storage import open_database, trouble_told
+from orchestrator.search.store.optuna_storage import explained_errors, open_database
 from orchestrator.search.store.study_store import StudyStore
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def _in_database(url: str, trial_ids: Collection[int]) -> None:
     )
     states = text("UPDATE trials SET state = 'RUNNING', datetime_complete = NULL WHERE trial_id IN :ids")
     engine = create_engine(url)
-    with trouble_told(), engine.begin() as connection:
+    with explained_errors(), engine.begin() as connection:
         for statement in (errors, states):
             those = statement.bindparams(bindparam("ids", expanding=True))
             connection.execute(those, {"ids": list(trial_ids)})

@@ -41,7 +41,7 @@ from orchestrator.search.ray_tune.scheduler import EngineScheduler
 from orchestrator.search.ray_tune.searcher import EngineSearcher
 from orchestrator.search.ray_tune.trainable import FoldTrial
 from orchestrator.search.records.status import LaneCount, read_status
-from orchestrator.search.store.optuna_storage import trouble_told
+from orchestrator.search.store.optuna_storage import explained_errors
 from orchestrator.search.store.trials import StudyTrial
 from orchestrator.selection.nested import inner_home
 from orchestrator.selection.reevaluation import as_named, reevaluate
@@ -62,7 +62,7 @@ logger = logging.getLogger(__name__)
 MAX_TUNES, TUNE_AGAIN_S = 5, 5.0
 
 
-@trouble_told()
+@explained_errors()
 def run_study(
     study: Study, machine: Machine, work: Perform, sinks: Sequence[ResultSink]
 ) -> StudyTrial | None:

@@ -210,7 +210,8 @@ def worst_fold(home: Path, together: Sequence[float]) -> Ensemble:
 def test_by_another_objective_it_says_that_one_was_looked_at(tmp_path: Path):
     found = worst_fold(tmp_path, [1.0] * 9 + [0.6])
     assert found.sentences() == (
-        "Greedy selection over 2 trials: no company raises the worst-fold dice of trial 0 by more than 0.1 points.",
+        "Greedy selection over 2 trials: no further trial raises the worst-fold dice of trial 0 by more than "
+        "0.1 points.",
     )
 
 
@@ -285,5 +286,5 @@ def test_best_falls_back_on_the_single_trial_where_nobody_joins(
     told = json.loads(best("--ensemble", "best", "--json"))
     assert len(told["members"]) == 1 and told["ensemble"]["trials"] == [told["trial"]]
     text = " ".join(best("--ensemble", "greedy").split())
-    assert "no company raises the cross-fitted dice" in text
+    assert "no further trial raises the cross-fitted dice" in text
     assert "2 networks are averaged: for every image the work of 2." in text

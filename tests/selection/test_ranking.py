@@ -1,4 +1,4 @@
-"""Which trial is handed over: what cannot be told from the winner, what is cheaper, what tuning has gained."""
+"""Which trial is handed over: what does not differ significantly, what is cheaper, what tuning has gained."""
 
 from __future__ import annotations
 
@@ -134,7 +134,9 @@ def test_the_standard_error_is_the_larger_one_of_images_and_folds():
 def test_one_standard_error_takes_no_finalist_that_the_second_scoring_exposed_or_lost():
     trials = [candidate(1, 0.1), *(candidate(number, 0.1, seconds=20) for number in (2, 3, 4))]
     again = [Reevaluated(1, 0.7, 0.7, 0.7), Reevaluated(2, 0.7, 0.5, 0.6)]
-    found = select(trials, OWN, 1 / 4, rule="one-se", again=again, failed_reevaluations={3: "no memory"})
+    found = select(
+        trials, OWN, 1 / 4, rule="one-se", reevaluated=again, failed_reevaluations={3: "no memory"}
+    )
     assert found.chosen == 4 and "cheapest of 2 within" in found.reason
 
 

@@ -65,7 +65,7 @@ def test_the_log_of_the_job_holds_nothing_but_what_the_command_says(log: str):
     # A machine with fewer cores than the cluster says it has is told so by Ray itself.
     lines = [line for line in log.splitlines() if "(raylet)" not in line]
     assert not [line for line in lines if "Traceback" in line or "Warning" in line or "\x1b[" in line]
-    assert max(map(len, lines)) < 250
+    assert [line for line in lines if len(line) > 300] == []
 
 
 def test_the_results_are_on_the_storage_path_that_was_named(cluster: Cluster, log: str):

@@ -89,7 +89,7 @@ Unseen = Annotated[
 Splits = Annotated[
     str,
     typer.Option(
-        help="five-fold, k-fold:N, repeated:RxK (K folds, dealt R times), holdout (one fold), cross-dataset (five "
+        help="five-fold, k-fold:N, repeated:RxK (K folds, drawn R times), holdout (one fold), cross-dataset (five "
         "folds, needs --unseen), leave-one-center-out, leave-one-dataset-out, published (train, val and test "
         "of the archives), or the JSON file of a split."
     ),

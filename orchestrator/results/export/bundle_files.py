@@ -117,8 +117,8 @@ def _end_problems(
     if tensor.elem_type != onnx.TensorProto.FLOAT:
         yield f"{what} {name}: expected float32, found type {tensor.elem_type}"
     if found[:1] != [None] or found[1:] != shape:
-        told = ", ".join("?" if size is None else str(size) for size in found)
-        yield f"{what} {name}: expected (B, {', '.join(map(str, shape))}) as config.json says, found ({told})"
+        sizes = ", ".join("?" if size is None else str(size) for size in found)
+        yield f"{what} {name}: expected (B, {', '.join(map(str, shape))}) as config.json says, found ({sizes})"
 
 
 def _foreign(model: onnx.ModelProto) -> Iterator[str]:

@@ -51,7 +51,7 @@ def model_card(
 ) -> str:
     """Markdown. `outside`: the hold-out test and unseen datasets, in that order; empty if there are none.
 
-    `chosen`: sentences about why it is this trial and what cannot be told from it. `nested`: about what the whole
+    `chosen`: sentences about why it is this trial and which do not differ significantly. `nested`: what the whole
     procedure gives on new images. `evidence`: subgroups, search, costs, failures and statements, where they are known.
     """
     remarks = (

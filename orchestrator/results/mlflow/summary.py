@@ -71,7 +71,7 @@ def summary_of(store: StudyStore, champion: StudyTrial | None) -> Summary:
     if now.secondary.objectives:
         front = now.front
         late = {trial.number: Late({}, {"pareto": _truth(trial.number in front)}) for trial, _ in standing}
-    for one in selection.again:
+    for one in selection.reevaluated:
         again = Late(reevaluation_metrics(one, now.objective), {"scored_again": "true"})
         late[one.trial] = late.get(one.trial, Late()) | again
     reasons = tuple(selection.sentences())
@@ -79,7 +79,7 @@ def summary_of(store: StudyStore, champion: StudyTrial | None) -> Summary:
     chosen = Late(outside | selection.metrics(), {"champion": "true"} | scored_by | selection.tags(), note)
     late[champion.number] = late.get(champion.number, Late()) | chosen
     nested = nested_of(store)
-    rescored = reevaluation_metrics(selection.again[0], now.objective) if selection.again else {}
+    rescored = reevaluation_metrics(selection.reevaluated[0], now.objective) if selection.reevaluated else {}
     return Summary(
         trials=late,
         fold=fold if outside else None,

@@ -1,4 +1,4 @@
-"""What the runs of a study are tagged with, so that runs of different studies can be told apart in MLflow."""
+"""What the runs of a study are tagged with, which keeps runs of different studies apart in MLflow."""
 
 from __future__ import annotations
 

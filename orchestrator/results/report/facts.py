@@ -111,7 +111,7 @@ class ChampionFacts:
 
     trial: int
     network: str  # which one has the scores outside the folds: "that of fold 2, of median Dice"
-    params: Mapping[str, object]  # all settings, searched and fixed
+    params: Mapping[str, object]  # all parameters, searched and fixed
     folds: tuple[ScoreLine, ...]
     scores: tuple[ScoreLine, ...]  # cross-validation, hold-out, external datasets
     strata: tuple[ScoreLine, ...]  # validation images by dataset, center, class, size and presence

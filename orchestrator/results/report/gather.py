@@ -71,7 +71,7 @@ def study_facts(snapshot: StudySnapshot, *, counts_network: bool = True) -> Stud
         nested=nested_lines(snapshot),
         reevaluated=()
         if selection is None
-        else tuple((one.trial, one.search, one.fresh, one.both) for one in selection.again),
+        else tuple((one.trial, one.search, one.fresh, one.both) for one in selection.reevaluated),
         log_scaled=frozenset(
             name for name, one in snapshot.space.search.items() if one.kind == "log_uniform"
         ),

@@ -68,7 +68,7 @@ def _page(pairs: Sequence[tuple[NearDuplicate, list[NDArray[np.uint8]]]]) -> NDA
         kind = f"{pair.kind}, mirrored" if pair.mirrored else pair.kind
         facts = f"{kind}, {pair.num_places} places, likeness {pair.likeness:.2f}"
         if pair.kind == "same video":
-            facts = "same video, told by their numbers alone"
+            facts = "same video, by their numbers alone"
         for line, text in enumerate((pair.one, pair.other, facts)):
             draw.text((left, top + SIDE + line * LINE), text, INK, font)
     return np.asarray(paper)

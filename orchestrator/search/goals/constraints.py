@@ -1,4 +1,4 @@
-"""Limits on what a setting may cost: `parameters<=5e6`, `gmacs<=10`, `inference_ms<=20`."""
+"""Limits on what a configuration may cost: `parameters<=5e6`, `gmacs<=10`, `inference_ms<=20`."""
 
 from __future__ import annotations
 

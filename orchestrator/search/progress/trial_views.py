@@ -95,7 +95,7 @@ def _folds(standings: RaceState, number: int, flying: Mapping[int, FoldView]) ->
 
 
 class BestSoFar:
-    """The best setting with all folds, or else whom the others are measured against.
+    """The best configuration with all folds, or else the one that the others are compared with.
 
     Its interval is drawn anew only when it is another, or more of it is known.
     """

@@ -1,6 +1,6 @@
 """Finished fits by content hash, one record each on the storage path: the only source of truth on resume.
 
-A record is a folder that appears whole, by one rename, when its fit is finished: `record.json` (settings, curves),
+A record is a folder that appears whole, by one rename, when its fit is finished: `record.json` (specification, curves),
 `histograms.npz` (scores at every threshold) and `weights.safetensors`. Half a record does not exist, and one that was
 damaged since counts as none: its fit is trained again, and what is left of it is set aside in `damaged/`.
 """

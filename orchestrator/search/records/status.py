@@ -68,7 +68,7 @@ class TrialView:
 
 @dataclass(frozen=True)
 class Best:
-    """The setting that the others are measured against."""
+    """The configuration that the others are compared with."""
 
     number: int
     dice: float  # of the study's objective
@@ -99,7 +99,7 @@ class LaneCount:
 
 @dataclass(frozen=True)
 class Left:
-    """What is still to come, as well as can be told."""
+    """What is still to come, as far as it can be estimated."""
 
     seconds: float | None = None
     fits: float | None = None

@@ -77,9 +77,11 @@ class ScoredCases(Protocol):
 
 @dataclass(frozen=True)
 class TrialScore:
-    """How a setting did on images that its networks were not trained on."""
+    """How a configuration did on images that its networks were not trained on."""
 
-    masks: PostProcess  # how maps become masks: as the settings say, the rest as validation cases choose
+    masks: (
+        PostProcess  # how maps become masks: as the configuration says, the rest as validation cases choose
+    )
     metrics: dict[str, float]  # mean over all validation images, each counted once, of these masks
     fold_metrics: tuple[dict[str, float], ...]  # mean over each fold's images
     case_ids: tuple[str, ...]  # each validation image once, sorted
@@ -117,8 +119,8 @@ def score_trial(
 ) -> TrialScore:
     """Score a trial by the records of all its folds: pooled over all validation images, their masks all made alike.
 
-    What the settings leave open, threshold or reference area, is the best for the mean of `metric`. Where folds were
-    dealt several times, every image counts once, with its mean over the repeats.
+    What the configuration leaves open, threshold or reference area, is the best for the mean of `metric`. Where folds
+    were drawn several times, every image counts once, with its mean over the repeats.
     """
     histograms = np.concatenate([record.histograms for record in records])
     case_ids = [case_id for record in records for case_id in record.case_ids]

@@ -100,7 +100,7 @@ def reach(url: str) -> None:
 @lru_cache
 def open_database(url: str) -> BaseStorage:
     """One pool of connections for each process, behind Optuna's cache: trials that are over are read once."""
-    with trouble_told():
+    with explained_errors():
         storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": _patience(url)})
         if not url.startswith("sqlite"):
             event.listen(storage.engine, "do_connect", connect_again)
@@ -145,7 +145,7 @@ class _WholeLines(JournalFileBackend):
 
 
 @contextmanager
-def trouble_told() -> Iterator[None]:
+def explained_errors() -> Iterator[None]:
     """Raises `BadMachine` in place of what drivers raise when a database is away, whatever Tune made of that."""
     try:
         yield

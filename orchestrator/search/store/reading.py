@@ -15,7 +15,7 @@ from orchestrator.common.user_documents import read_bounded
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.split_file import SplitPlan, read_plan
 from orchestrator.search.space.space import SearchSpace, checked_before
-from orchestrator.search.store.optuna_storage import open_database, trouble_told
+from orchestrator.search.store.optuna_storage import explained_errors, open_database
 from orchestrator.search.store.study_record import MadeOf, text_digest
 
 ANEW = "the same `orchestrator search` writes it anew"
@@ -55,7 +55,7 @@ def read_split(file: Path, datasets: Sequence[Dataset], unseen: Sequence[Dataset
 def read_database(url: str, name: str) -> list[FrozenTrial]:
     """The trials of the Optuna study of that name; none where there is none. Raises `BadMachine`."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with trouble_told():
+    with explained_errors():
         try:
             return optuna.load_study(storage=open_database(url), study_name=name).get_trials(deepcopy=False)
         except KeyError:

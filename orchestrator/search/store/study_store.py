@@ -30,7 +30,7 @@ from orchestrator.search.goals.network_sizes import NetworkSizes
 from orchestrator.search.goals.objective import Objective
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.space.space import SearchSpace
-from orchestrator.search.store.optuna_storage import open_database, open_journal, trouble_told
+from orchestrator.search.store.optuna_storage import explained_errors, open_database, open_journal
 from orchestrator.search.store.snapshot import Standing, StudySnapshot
 from orchestrator.search.store.study_changes import (
     ADVICE,
@@ -178,10 +178,12 @@ class StudyStore:
         return self.spec.warm_start
 
     def warm_start_configurations(self) -> list[dict[str, Any]]:
-        """The settings to try after the paper's, before any other."""
+        """The configurations to try after the baseline, before any other."""
         if not self.warm_start_file.exists():
             return []
-        remedy = "restore it, or delete it: settings that an earlier study recommends and that are not begun are lost"
+        remedy = (
+            "restore it, or delete it: configurations of an earlier study that are not begun are then lost"
+        )
         result: list[dict[str, Any]] = read_json(self.warm_start_file, list[dict[str, Any]], remedy)
         return result
 
@@ -288,7 +290,7 @@ class StudyStore:
     def optuna_study(self) -> optuna.Study:
         """Open, or make, the Optuna study; in a database, which many may share, its name ends in the study's id."""
         storage, name = self._kept()
-        with trouble_told():
+        with explained_errors():
             try:
                 return optuna.load_study(storage=storage, study_name=name)
             except KeyError:

@@ -23,7 +23,7 @@ STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialSt
 
 @dataclass(frozen=True)
 class StudyTrial:
-    """One trial as it stands: its settings, the folds that are finished, its score if all are."""
+    """One trial as it stands: its configuration, the folds that are finished, its score if all are."""
 
     number: int
     state: str  # "complete", "stopped" by the race, "failed", or "open": not over

@@ -144,7 +144,7 @@ def test_a_study_knows_its_objectives_and_shows_its_front(study):
     assert len(front_lines(home.snapshot())) == 3 and "inference_ms" in front_lines(home.snapshot())[1]
     standing = home.ranked()
     assert select_trial(home.snapshot(), standing).chosen == 1
-    asked = select_trial(home.snapshot(), standing, asked=2)
+    asked = select_trial(home.snapshot(), standing, trial_number=2)
     assert (asked.chosen, asked.winner) == (2, 1) and asked.reason.startswith("Trial 2 was asked for.")
     with pytest.raises(BadStudy, match="objectives: was mean, worst-fold, inference_ms, now mean, gmacs"):
         home.begin(study.space, study.plan, StudySpec(objectives=("mean", "gmacs")))

@@ -20,7 +20,7 @@ from visits import DiskStudy
 from orchestrator.common.errors import BadMachine, BadStudy
 from orchestrator.search.progress.recorded import recorded_status
 from orchestrator.search.store import optuna_storage as storage
-from orchestrator.search.store.optuna_storage import kept_url, open_database, reach, trouble_told
+from orchestrator.search.store.optuna_storage import explained_errors, kept_url, open_database, reach
 from orchestrator.search.store.study_store import find_study
 from orchestrator.search.study_spec import StudySpec
 
@@ -113,7 +113,7 @@ def test_a_database_that_goes_away_in_the_middle_is_said_in_words(template, tmp_
     disk.run(1)
     close(url)
     (tmp_path / "trials.db").unlink()
-    with pytest.raises(BadMachine, match=r"--storage: .*no such table"), trouble_told():
+    with pytest.raises(BadMachine, match=r"--storage: .*no such table"), explained_errors():
         disk.run(1)
 
 
@@ -125,7 +125,7 @@ def test_a_database_that_goes_away_is_said_in_words_whatever_tune_makes_of_it(te
     disk.engine.finish(visit["number"], 4)
     close(url)
     (tmp_path / "trials.db").unlink()
-    with pytest.raises(BadMachine, match=r"--storage: .*no such table"), trouble_told():
+    with pytest.raises(BadMachine, match=r"--storage: .*no such table"), explained_errors():
         as_tune_ends_a_trial(disk, name)
 
 

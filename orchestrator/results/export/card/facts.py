@@ -38,7 +38,7 @@ class TrainingFacts:
 
 @dataclass(frozen=True)
 class SplitFacts:
-    """How the cases were dealt."""
+    """How the cases were split."""
 
     name: str
     digest: str
@@ -76,7 +76,7 @@ class ModelFacts:
     network: str
     summary: str  # one line about the network
     weights: str  # which training they come from
-    params: Mapping[str, Any]  # all settings of the trial, flat
+    params: Mapping[str, Any]  # all parameters of the trial, flat
     image_size: int
     masks: PostProcess
     choice: MaskChoice  # what of it the trial's settings left open
