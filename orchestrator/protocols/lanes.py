@@ -1,4 +1,4 @@
-"""The lanes through which jobs of tables pass: all GPUs of the machine or of the cluster."""
+"""Where jobs of tables pass, and searches of rows: all GPUs of the machine or of the cluster."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from contextlib import AbstractContextManager, contextmanager
 
 import ray
 
+from orchestrator.common.display import Display
 from orchestrator.protocols.run import Performer
 from orchestrator.protocols.work import Places, TableWork
 from orchestrator.ray_cluster.machine import Machine, cluster, shape_lanes
+from orchestrator.results.mlflow.sink import MlflowSink
+from orchestrator.results.sinks.console import ConsoleSink
+from orchestrator.results.sinks.csv_files import CsvSink
+from orchestrator.search.fit_jobs import FitJobRunner
+from orchestrator.search.store.trials import StudyTrial
+from orchestrator.study.run import run_study
+from orchestrator.study.spec import Study
 from orchestrator.training.ray.lanes import Lanes
 
 
@@ -27,3 +35,15 @@ def lanes_of(machine: Machine, places: Places) -> Callable[[], AbstractContextMa
                 yield lanes
 
     return performer
+
+
+def search_of(machine: Machine, display: Display) -> Callable[[Study, FitJobRunner], StudyTrial | None]:
+    """Runs a study as `orchestrator search` does, with its results in MLflow; returns the champion."""
+
+    def search(study: Study, work: FitJobRunner) -> StudyTrial | None:
+        with display.view() as (say, show):
+            store = study.home
+            sinks = [ConsoleSink(store, say=say, show=show), MlflowSink(store, None), CsvSink(store)]
+            return run_study(study, machine, work, sinks)
+
+    return search

@@ -125,10 +125,12 @@ def reproduce(
     display = ASIDE if as_json else CONSOLE
     for plan in plans:
         _show_plan(plan, places, device)
+    budget = (trials or plans[0].scale.trials) if tuned else None
+    if budget is not None:
+        note(f"then every row's settings are searched: {budget} trials each, on the same folds")
     if dry_run:
         return
     machine = Machine(address, device, 1, lanes, fits_per_gpu)
-    budget = (trials or plans[0].scale.trials) if tuned else None
     found = {plan.key: _run(plan, places, machine, display, budget, out_file) for plan in plans}
     if as_json:
         print_json(found)
@@ -218,17 +220,21 @@ def _run(
     plan: TablePlan, places: Places, machine: Machine, display: Display, budget: int | None, out_file: Path
 ) -> dict[str, Any]:
     """Run one table, write it into the files of results, and return what they say of it."""
-    from orchestrator.protocols.lanes import lanes_of
+    from orchestrator.protocols.lanes import lanes_of, search_of
     from orchestrator.protocols.outcome.measured import measure
     from orchestrator.protocols.outcome.results_file import as_plain, write_results
     from orchestrator.protocols.outcome.survival import published_differences
     from orchestrator.protocols.run import run_table
+    from orchestrator.protocols.tuned import tune_rows
 
     with places.lock():
         performer = lanes_of(machine, places)
         run = run_table(plan, places, performer, display)
+        tuned = {}
+        if budget is not None:
+            tuned = tune_rows(plan, places, budget, search_of(machine, display), performer, display)
         command = shlex.join(["orchestrator", *sys.argv[1:]])
-        plain = as_plain(run, measure(run), published_differences(run), command)
+        plain = as_plain(run, measure(run, tuned), published_differences(run), command)
         write_results(out_file, plan.key, plain)
     return plain
 

@@ -15,6 +15,7 @@ from orchestrator.protocols.plan import TablePlan
 from orchestrator.protocols.protocol import Column
 from orchestrator.protocols.run import RowRun, TableRun
 from orchestrator.protocols.set_scores import SetScores
+from orchestrator.protocols.tuned import TunedRow
 from orchestrator.scoring.papers import PAPER_SCORES
 
 NUM_RESAMPLES = 300
@@ -60,18 +61,27 @@ class MeasuredSet:
     rows: tuple[MeasuredRow, ...]
 
 
-def measure(run: TableRun) -> tuple[MeasuredSet, ...]:
-    """Every test set with all of its rows; cells whose data is missing have no measured number."""
-    return tuple(_set(run, test.name) for test in run.plan.table.tests)
+def measure(run: TableRun, tuned: Mapping[str, TunedRow] | None = None) -> tuple[MeasuredSet, ...]:
+    """Every test set with all of its rows; cells whose data is missing have no measured number.
+
+    `tuned`: rows that were searched, by name.
+    """
+    return tuple(_set(run, test.name, tuned or {}) for test in run.plan.table.tests)
 
 
-def _set(run: TableRun, test: str) -> MeasuredSet:
+def _set(run: TableRun, test: str, tuned: Mapping[str, TunedRow]) -> MeasuredSet:
     plan = run.plan
     images = plan.images.get(test)
     taken = next((plan.taken.get(one.dataset) for one in plan.table.tests if one.name == test), None)
     shown = test if taken is None or not taken.stands_in else f"{taken.dataset.name} in place of {test}"
     rows = tuple(
-        MeasuredRow(row.name, cells_of(plan, row, run.rows[row.name].scores, test), run.rows[row.name].error)
+        MeasuredRow(
+            name=row.name,
+            cells=cells_of(plan, row, run.rows[row.name].scores, test),
+            error=run.rows[row.name].error,
+            tuned=cells_of(plan, row, found.scores, test) if (found := tuned.get(row.name)) else None,
+            tuned_settings=found.settings if found else None,
+        )
         for row in plan.rows
     )
     return MeasuredSet(test, shown, 0 if images is None else images.number, rows)

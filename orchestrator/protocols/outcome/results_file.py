@@ -29,7 +29,8 @@ def hardware(devices: Sequence[str]) -> str:
     """What trained, and this machine's processor."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     here = f"{_processor()}, {cores} cores"
-    return f"{', '.join(devices)}; {here}" if devices else here
+    others = [one for one in devices if one != platform.machine()]  # which is how records name a CPU
+    return f"{', '.join(others)}; {here}" if others else here
 
 
 def _processor() -> str:
@@ -187,6 +188,11 @@ def _markdown_set(one: Mapping[str, Any], columns: Sequence[Mapping[str, Any]]) 
         if row["tuned"] is not None:
             tuned = [measured_text(Cell(**cell)) for cell in row["tuned"]]
             lines.append(f"| | tuned | {' | '.join(tuned)} |")
+    lines += [
+        f"\n{row['name']}, tuned: {', '.join(f'{key} {value}' for key, value in row['tuned_settings'].items())}"
+        for row in one["rows"]
+        if row["tuned_settings"]
+    ]
     return [*lines, ""]
 
 
