@@ -69,7 +69,7 @@ learning_rate = {learning_rate}
 weight_decay  = 1e-2
 optimizer     = "adamw"
 schedule      = "cosine"
-warmup_epochs = 1
+warmup_epochs = {warmup}
 loss          = "bce_dice"
 augmentation  = "flips"
 [baseline]
@@ -173,7 +173,7 @@ def loaded(args: argparse.Namespace) -> tuple[Settings, tuple[Dataset, ...]]:
     _, tests, plan = choice.load(Display(note=lambda line: print(line, file=sys.stderr)))
     ids = tuple(case.id for dataset in tests for case in dataset.cases if case.id not in plan.left_out)
     fingerprints = {dataset.name: dataset.fingerprint for dataset in tests}
-    space = SPACE.format(**vars(args))
+    space = SPACE.format(**vars(args), warmup=int(args.epochs > 1))
     return Settings(args.home, space, plan, fingerprints, ids), tests
 
 
@@ -188,9 +188,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="default: HOME/fits.jsonl")
     parser.add_argument("--encoder", default="tf_efficientnet_lite0")
     parser.add_argument("--decoder", default="unet")
-    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
