@@ -19,6 +19,7 @@ from orchestrator.models import uacanet as uacanet
 from orchestrator.models import unet as unet
 from orchestrator.models import unet_mediaeval as unet_mediaeval
 from orchestrator.models import unet_pp as unet_pp
+from orchestrator.models.encoders import encoder_parts, mark_encoder
 from orchestrator.models.published_weights import load_published
 from orchestrator.models.registry import (
     build,
@@ -37,7 +38,9 @@ from orchestrator.models.supervision import Supervision, supervision
 __all__ = [
     "Supervision",
     "build",
+    "encoder_parts",
     "load_published",
+    "mark_encoder",
     "names",
     "own_network",
     "paper",

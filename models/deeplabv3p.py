@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from orchestrator.models.blocks import ImageNetNormalize, check_multiple, check_size
-from orchestrator.models.encoders import downloading, load_encoder, timm_encoder
+from orchestrator.models.encoders import downloading, load_encoder, mark_encoder, timm_encoder
 from orchestrator.models.registry import register
 
 STRIDE = 16
@@ -82,6 +82,7 @@ def deeplabv3p_mobilenet(
         network = _network(name, width, "imagenet" if pretrained and weights is None else None)
     if weights is not None:
         load_encoder(network.encoder, Path(weights))
+    mark_encoder(network.encoder)
     return DeepLabV3P(network)
 
 

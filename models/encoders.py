@@ -76,9 +76,21 @@ class FullResolution(nn.Module):
         return maps
 
 
+def mark_encoder(encoder: nn.Module) -> None:
+    """Say that these modules are what a network begins with, trained on other images before or not."""
+    for module in encoder.modules():
+        module.is_encoder = True  # type: ignore[assignment]
+
+
+def encoder_parts(network: nn.Module) -> tuple[str, ...]:
+    """Names of the modules of a network that are its encoder, such as one from timm; empty where it has none."""
+    return tuple(name for name, module in network.named_modules() if getattr(module, "is_encoder", False))
+
+
 def timm_encoder(name: str, *, pretrained: bool, weights: str | None, **options: Any) -> Any:
     """A network of timm with its ImageNet weights, those of a file (which have priority), or random ones.
 
+    It is marked as an encoder, so that recipes can train it at a rate of its own.
     ValueError: an invalid name or file. ConnectionError: a failed download.
     """
     import timm
@@ -87,11 +99,14 @@ def timm_encoder(name: str, *, pretrained: bool, weights: str | None, **options:
     if weights is not None:
         encoder = timm.create_model(name, **options)
         load_encoder(encoder, Path(weights), name)
+        mark_encoder(encoder)
         return encoder
     if pretrained and not timm.is_model_pretrained(name):  # timm would silently use random weights
         raise ValueError(f"timm has no ImageNet weights for {name!r}; use pretrained = false for random ones")
     with downloading(name):
-        return timm.create_model(name, pretrained=pretrained, **options)
+        encoder = timm.create_model(name, pretrained=pretrained, **options)
+    mark_encoder(encoder)
+    return encoder
 
 
 def check_name(name: str) -> None:

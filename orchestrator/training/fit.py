@@ -33,10 +33,12 @@ from orchestrator.training import workers
 from orchestrator.training.batches import TrainingBatches, ValidationBatches
 from orchestrator.training.checkpoint import load_best, load_checkpoint, save_checkpoint
 from orchestrator.training.losses.registry import Loss, segmentation_loss
-from orchestrator.training.optimization import Schedule, optimizer_of
+from orchestrator.training.optimization.encoder import Encoder
+from orchestrator.training.optimization.optimizers import optimizer_of
+from orchestrator.training.optimization.schedules import Schedule
+from orchestrator.training.optimization.weight_averaging import WeightAverage
 from orchestrator.training.recipe import FitSpec, Recipe
 from orchestrator.training.test_time_averaging import averaged
-from orchestrator.training.weight_averaging import WeightAverage
 
 # `report(row)` gets the row of each epoch and returns whether to continue; called on every worker with the same row.
 Report = Callable[[dict[str, float]], bool]
@@ -88,15 +90,16 @@ def run_fit(
     micro_batch = min(micro_batch or share, share)
     torch.manual_seed(recipe.seed)
     network = models.build(spec.network, **spec.network_params).to(device)
+    encoder_parts = models.encoder_parts(network)
     network = workers.share_batch_norm(network, micro_batch, device)
     amp = Precision(recipe.precision, device)
     if amp.on_tensor_cores:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch 2.10
-    replica = DistributedDataParallel(network) if workers.size() > 1 else network
+    encoder = Encoder(network, encoder_parts, recipe)
     train = TrainingBatches(cases, spec.train, recipe, models.stride(spec.network), device, loader_workers)
     val = ValidationBatches(cases, spec.val, micro_batch, device)
     loss_of = segmentation_loss(recipe.loss, models.supervision(network))
-    optimizer = optimizer_of(network, recipe)
+    optimizer = optimizer_of(network, recipe, encoder.parameters)
     schedule = Schedule(optimizer, recipe)
     average = WeightAverage(network, recipe)
     progress = Progress()
@@ -113,10 +116,14 @@ def run_fit(
         if not report(row):
             return None
 
+    replica: nn.Module | None = None
     while not progress.finished(recipe, spec.stop_after):
         started = time.monotonic()
         rate = schedule.rate
-        replica.train()
+        network.train()
+        if encoder.prepare(progress.epochs) or replica is None:
+            replica = None  # ends the exchange of gradients of what had some before
+            replica = workers.replica(network)
         workers.seed_dropout(recipe.seed, progress.epochs)
         total = torch.zeros((), device=device)
         for image, mask in train.epoch(progress.epochs):
@@ -134,7 +141,8 @@ def run_fit(
                 f"the loss became {train_loss} in epoch {progress.epochs + 1} at learning rate {rate:.3g}"
             )
         with amp.autocast():
-            average.after_epoch(progress.epochs, _images(train, progress.epochs, micro_batch))
+            images = _images(train, progress.epochs, micro_batch)
+            average.after_epoch(progress.epochs, images, encoder.held_parts(progress.epochs))
         evaluated = average.best_known
         workers.share_buffers(evaluated)
         dice = _epoch_dice(evaluated, val, amp) if spec.val else float("nan")

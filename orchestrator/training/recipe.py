@@ -37,7 +37,14 @@ LossName = Literal[
 ]
 
 # Values with which a field leaves training as it was before the field.
-OFF = {"tta": "none", "weight_averaging": "none"}
+OFF: dict[str, Any] = {
+    "tta": "none",
+    "weight_averaging": "none",
+    "encoder_learning_rate_factor": 1.0,
+    "freeze_epochs": 0,
+}
+# Fields that need a network with an encoder from timm.
+ENCODER = ("encoder_learning_rate_factor", "freeze_epochs")
 # Fields that act with some values of another alone.
 USED_WITH: dict[str, tuple[str, tuple[str, ...]]] = {
     "averaging_start": ("weight_averaging", ("swa", "ema")),
@@ -101,8 +108,12 @@ class Recipe(BaseModel):
     epochs: int = Field(60, ge=1, le=10_000, description="passes over the training cases of a fold")
     batch_size: int = Field(16, ge=1, le=4096, description="images per optimizer step, over all workers")
     learning_rate: float = Field(1e-3, gt=0, le=10, description="peak rate of the schedule")
-    optimizer: Literal["adam", "adamw", "nadam", "sgd"] = Field("adamw", description="optimizer")
-    weight_decay: float = Field(1e-4, ge=0, le=1, description="decoupled for adamw, L2 for others")
+    optimizer: Literal["adam", "adamw", "nadam", "sgd", "lion", "muon"] = Field(
+        "adamw", description="optimizer; lion needs a tenth of the rate of the others"
+    )
+    weight_decay: float = Field(
+        1e-4, ge=0, le=1, description="decoupled for adamw, lion and muon, L2 for adam, nadam and sgd"
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
     nesterov: bool = Field(False, description="of sgd, Nesterov's form of momentum")
     schedule: Literal["cosine", "plateau", "constant", "warm_restarts", "poly"] = Field(
@@ -116,6 +127,12 @@ class Recipe(BaseModel):
     )
     poly_power: float = Field(0.9, gt=0, le=10, description="of poly, power of the share of epochs left")
     warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up from a tenth of the rate")
+    encoder_learning_rate_factor: float = Field(
+        1.0, ge=0, le=1, description="share of the rate for a pretrained encoder; 0 holds it still"
+    )
+    freeze_epochs: int = Field(
+        0, ge=0, description="epochs for which a pretrained encoder is held still first"
+    )
     plateau_patience: int = Field(
         5, ge=1, description="epochs without a better validation Dice before plateau acts"
     )
@@ -162,7 +179,17 @@ class Recipe(BaseModel):
             raise ValueError(
                 f"warmup_epochs needs to be below epochs = {self.epochs}, found {self.warmup_epochs}"
             )
+        if self.freeze_epochs >= self.epochs:
+            raise ValueError(
+                f"freeze_epochs needs to be below epochs = {self.epochs}, found {self.freeze_epochs}; "
+                "encoder_learning_rate_factor = 0 holds the encoder still all along"
+            )
         return self
+
+    @property
+    def treats_encoder(self) -> bool:
+        """Whether it needs a network with a pretrained encoder."""
+        return any(getattr(self, name) != OFF[name] for name in ENCODER)
 
 
 @job_kind

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 
@@ -61,6 +62,11 @@ def share_buffers(network: nn.Module) -> None:
     if size() > 1:
         for buffer in network.buffers():
             dist.broadcast(buffer, src=0)
+
+
+def replica(network: nn.Module) -> nn.Module:
+    """The network, with gradients that are exchanged between ranks; parameters without a gradient take no part."""
+    return DistributedDataParallel(network) if size() > 1 else network
 
 
 class _SumOverRanks(torch.autograd.Function):

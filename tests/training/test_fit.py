@@ -69,8 +69,20 @@ STOPPED_EARLY = {"epochs": 30, "patience": 2, "learning_rate": 1e-4}
         STOPPED_EARLY,
         {"epochs": 5, "optimizer": "nadam", "schedule": "warm_restarts", "restart_period": 2},
         {"epochs": 5, "optimizer": "sgd", "nesterov": True, "schedule": "poly"},
+        {"epochs": 4, "optimizer": "lion", "learning_rate": 1e-4},
+        {"epochs": 4, "optimizer": "muon"},
     ],
-    ids=["cosine", "plateau", "bf16", "multi-scale", "early stopping", "nadam, restarts", "sgd, poly"],
+    ids=[
+        "cosine",
+        "plateau",
+        "bf16",
+        "multi-scale",
+        "early stopping",
+        "nadam, restarts",
+        "sgd, poly",
+        "lion",
+        "muon",
+    ],
 )
 def test_a_fit_that_was_stopped_and_resumed_ends_like_an_undisturbed_one(cases, tmp_path, recipe):
     spec = drawn_fit(cases, **recipe)

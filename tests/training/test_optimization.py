@@ -3,7 +3,8 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, PolynomialLR
 
-from orchestrator.training.optimization import Schedule, optimizer_of
+from orchestrator.training.optimization.optimizers import optimizer_of
+from orchestrator.training.optimization.schedules import Schedule
 from orchestrator.training.recipe import Recipe
 
 

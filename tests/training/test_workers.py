@@ -30,6 +30,14 @@ def averaged(spec: FitSpec) -> FitSpec:
     return spec.model_copy(update={"recipe": spec.recipe.model_copy(update=update)})
 
 
+def released(spec: FitSpec) -> FitSpec:
+    """An encoder that is held for an epoch and trained in the next two, at half the rate."""
+    update = {"freeze_epochs": 1, "encoder_learning_rate_factor": 0.5}
+    params = {"encoder": "test_resnet", "pretrained": False, "width": 16}
+    recipe = spec.recipe.model_copy(update=update)
+    return spec.model_copy(update={"network": "pranet", "network_params": params, "recipe": recipe})
+
+
 @pytest.fixture(scope="module")
 def alone(spec, cases, home):
     """What one worker makes of the fit."""
@@ -54,6 +62,7 @@ def crews(spec, cases, home) -> dict[int, list[dict]]:
             "plain": partial(plain_fit, multi_scale(spec), cases, folder / "plain", micro_batch=1),
             "averaged": partial(fit, averaged(spec), cases, folder / "averaged", stop_at=(2,)),
             "parts": partial(fit, spec, cases, folder / "parts", micro_batch=4 // width),
+            "released": partial(fit, released(spec), cases, folder / "released"),
             "huge": partial(fit, huge, cases, folder / "huge"),
             "uneven": partial(fit, uneven, cases, folder / "uneven"),
             "batch norm": shared_batch_norm,
@@ -68,6 +77,18 @@ def test_several_workers_learn_what_one_learns(crews, alone, width):
     np.testing.assert_allclose(learned(outcome), learned(alone), rtol=1e-4)
     for name, value in alone.weights.items():
         torch.testing.assert_close(outcome.weights[name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_several_workers_exchange_gradients_of_an_encoder_from_its_release_on(
+    crews, spec, cases, home, width
+):
+    single = fit(released(spec), cases, home / f"released-{width}")
+    outcome = crews[width][0]["released"]
+    np.testing.assert_allclose(learned(outcome), learned(single), rtol=1e-3)
+    for rank in range(1, width):
+        other = crews[width][rank]["released"].weights
+        assert all(torch.equal(value, other[name]) for name, value in outcome.weights.items())
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -33,8 +33,8 @@ from orchestrator.search.space.space import Configuration, SearchSpace
 from orchestrator.training.batch_memory import Memory
 from orchestrator.training.fit import run_fit
 from orchestrator.training.memory import within_memory
+from orchestrator.training.optimization.weight_averaging import first_averaged
 from orchestrator.training.recipe import FitSpec, Recipe
-from orchestrator.training.weight_averaging import first_averaged
 
 STEPS = 5  # of training that are timed, after as many to warm up
 VALIDATED = 8  # images
@@ -112,6 +112,7 @@ def measure(
                         "batch_size": share,
                         "epochs": 2,
                         "warmup_epochs": 0,
+                        "freeze_epochs": 0,
                         "patience": 0,
                         "weight_averaging": "none",  # not in every epoch
                     }

@@ -15,11 +15,11 @@ from orchestrator.common.errors import BadMachine, BadSpace
 from orchestrator.common.user_documents import parse_toml, shown
 from orchestrator.data.augmentation.library_pipelines import canonical, is_of_library
 from orchestrator.data.augmentation.library_pipelines import problems as library_problems
-from orchestrator.search.space.keys import NETWORK, not_known
+from orchestrator.search.space.keys import NETWORK, listed, not_known
 from orchestrator.search.space.parameters import batch_refusal, owners, refusal, size_refusal, unknown_key
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.tables import calling_for, existing, in_order, recipe_problems
-from orchestrator.training.recipe import Recipe
+from orchestrator.training.recipe import ENCODER, OFF, Recipe
 
 
 def check_builds(space: SearchSpace) -> None:
@@ -28,14 +28,12 @@ def check_builds(space: SearchSpace) -> None:
     Pipelines of albumentations are tried on frames of the smallest and the largest side. Takes seconds, so it is not
     part of `load_space`. Pretrained weights are neither looked for nor read.
     """
-    variants: list[tuple[str, dict[str, Any]]] = []
+    variants: list[tuple[str, dict[str, Any], str | None]] = []
     for params in chain(*map(_network_variants, space.members)):
-        variant = (
-            params[NETWORK],
-            {key: params[key] for key in models.params(params[NETWORK]) if key in params},
-        )
+        values = {key: params[key] for key in models.params(params[NETWORK]) if key in params}
+        variant = (params[NETWORK], values, _of_encoder(params))
         variants += [variant] if variant not in variants else []
-    refusals = (_build_refusal(network, values) for network, values in variants)
+    refusals = (_build_refusal(*variant) for variant in variants)
     problems = list(dict.fromkeys(refusal for refusal in refusals if refusal))
     problems += dict.fromkeys(chain(*map(_augmentation_refusals, space.members)))
     if problems:
@@ -58,7 +56,13 @@ def _augmentation_refusals(space: SearchSpace) -> list[str]:
     ]
 
 
-def _build_refusal(network: str, values: Mapping[str, Any]) -> str | None:
+def _of_encoder(params: Mapping[str, Any]) -> str | None:
+    """The parameter of the recipe, if any, that needs a network with an encoder of its own."""
+    treated = [key for key in ENCODER if params.get(key, OFF[key]) != OFF[key]]
+    return treated[0] if treated else None
+
+
+def _build_refusal(network: str, values: Mapping[str, Any], of_encoder: str | None) -> str | None:
     """What the network has against these values of its parameters, pretrained weights left aside."""
     offline = {
         key: value
@@ -67,23 +71,29 @@ def _build_refusal(network: str, values: Mapping[str, Any]) -> str | None:
     }
     try:
         with torch.device("meta"):
-            models.build(network, **{**values, **offline})
+            built = models.build(network, **{**values, **offline})
     except (
         ValueError,
         TypeError,
         OverflowError,
     ) as error:  # the latter two: of torch, of sizes that nothing can have
         return f"{network}: {error}"
+    if of_encoder and not models.encoder_parts(built):
+        others = [name for name in models.names() if "pretrained" in models.params(name)]
+        return (
+            f"{of_encoder}: {network} has no encoder with weights of its own; expected {OFF[of_encoder]:g} for it, in "
+            f"[search] by a condition on network, or a network with one: {listed(others)}"
+        )
     return None
 
 
 def _network_variants(space: SearchSpace) -> Iterator[dict[str, Any]]:
-    """The baseline of every network, and it again with each extreme of each of the network's parameters."""
+    """The baseline of every network, and it again with each extreme of its parameters and of what treats an encoder."""
     for network in space.networks:
         base = {**space.baseline_params(), **space.baseline_params(network)}
         yield existing(space, base)
         for name in in_order(space.search):
-            if name in models.params(network):
+            if name in models.params(network) or name in ENCODER:
                 for value in space.search[name].extremes:
                     yield existing(space, {**base, **calling_for(space, name, value), NETWORK: network})
 
@@ -167,7 +177,8 @@ def _refused_together(params: Mapping[str, Any], changes: Mapping[str, Any]) -> 
         for key, refusal_of in (("image_size", size_refusal), ("batch_size", batch_refusal))
     )
     own = {key: params[key] for key in models.params(network) if key in params}
-    refused = _build_refusal(network, own) if own.keys() & changes.keys() else None
+    is_touched = bool({*own, *ENCODER} & changes.keys())
+    refused = _build_refusal(network, own, _of_encoder(params)) if is_touched else None
     return [
         *([f"image_size: {size}"] if size else []),
         *([f"batch_size: {batch}"] if batch else []),

@@ -388,6 +388,33 @@ def test_what_only_one_of_two_networks_refuses_is_found():
         check_builds(parse_space(text))
 
 
+ENCODER_TREATED = """
+network = { choice = ["unet", "pranet"] }
+[search]
+freeze_epochs = { choice = [0, 2], when = { network = %s } }
+[fixed]
+epochs = 3
+[baseline]
+network = "pranet"
+freeze_epochs = 0
+"""
+
+
+def test_what_treats_an_encoder_is_refused_for_a_network_without_one():
+    with pytest.raises(
+        BadSpace, match=r"freeze_epochs: unet has no encoder .* expected 0 .*hrnet_w48.*, pranet"
+    ):
+        check_builds(parse_space(ENCODER_TREATED % '["unet", "pranet"]'))
+    check_builds(parse_space(ENCODER_TREATED % '"pranet"'))
+
+
+def test_an_override_that_treats_an_encoder_is_refused_for_a_network_without_one():
+    with pytest.raises(
+        BadSpace, match="encoder_learning_rate_factor: unet has no encoder .* expected 1 for it"
+    ):
+        override(SPACE.baseline_params(), ["encoder_learning_rate_factor=0.1"], SPACE)
+
+
 def test_overrides_are_read_as_toml_or_bare_words():
     changed = override(
         SPACE.baseline_params(), ["epochs=5", "loss = dice", "clip_norm=0.5", 'optimizer="adam"'], SPACE

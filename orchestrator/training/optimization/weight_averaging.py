@@ -2,16 +2,19 @@
 
 "swa" averages the weights after each epoch equally (Izmailov et al., arXiv:1803.05407); "ema" those after each step,
 with decaying weights. Both begin after a share of the epochs; until then the network itself is used. BatchNorm's
-statistics are recomputed for the mean weights, in one more pass over the epoch's training batches, without gradients.
+statistics are recomputed for the mean weights, in one more pass over the epoch's training batches, without gradients;
+not those of an encoder that is held.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn, update_bn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from orchestrator.training.recipe import Recipe
 
@@ -43,13 +46,13 @@ class WeightAverage:
         if self.kind == "ema" and epoch >= self.begins:
             self._take()
 
-    def after_epoch(self, epoch: int, images: Iterable[Tensor]) -> None:
-        """`images`: training batches (B, 3, H, W), iterated only if there is BatchNorm."""
+    def after_epoch(self, epoch: int, images: Iterable[Tensor], held: Sequence[str] = ()) -> None:
+        """`images`: training batches (B, 3, H, W), iterated only if there is BatchNorm; `held`: names of modules."""
         if self.mean is None or epoch < self.begins:
             return
         if self.kind == "swa":
             self._take()
-        update_bn(images, self.mean.module)
+        update_batch_norm(self.mean.module, images, held)
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self.mean is None else self.mean.state_dict()
@@ -61,3 +64,30 @@ class WeightAverage:
     def _take(self) -> None:
         if self.mean is not None:
             self.mean.update_parameters(self.network)
+
+
+@torch.no_grad()
+def update_batch_norm(network: nn.Module, images: Iterable[Tensor], held: Sequence[str]) -> None:
+    """Replace BatchNorm's statistics by their means over these images, as torch's `update_bn`.
+
+    Modules with the names in `held` are in evaluation mode and keep theirs.
+    """
+    norms = {
+        module: module.momentum
+        for name, module in network.named_modules()
+        if isinstance(module, _BatchNorm) and name not in held
+    }
+    if not norms:
+        return
+    was_training = network.training
+    network.train()
+    for name in held:
+        network.get_submodule(name).training = False
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    for image in images:
+        network(image)
+    for norm, momentum in norms.items():
+        norm.momentum = momentum
+    network.train(was_training)

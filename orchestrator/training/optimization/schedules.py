@@ -1,13 +1,4 @@
-"""Optimizers by name, and the learning rate from epoch to epoch.
-
-adam     Kingma and Ba, 2014, arXiv:1412.6980
-adamw    Loshchilov and Hutter, 2017, arXiv:1711.05101: Adam with decoupled weight decay
-nadam    Dozat, 2016, ICLR workshop: Adam with Nesterov momentum
-sgd      stochastic gradient descent, with momentum, or with Nesterov's (Sutskever et al., 2013, ICML)
-
-Weight decay acts on every parameter. Decoupled (adamw): each step also multiplies the weights by 1 - rate x decay.
-L2 (adam, nadam, sgd): decay x weights is added to the gradient, so that Adam's scaling acts on the decay too. The
-gradient is clipped before.
+"""The learning rate from epoch to epoch.
 
 cosine         from the rate to zero over all epochs (Loshchilov and Hutter, 2016, arXiv:1608.03983, without restarts)
 warm_restarts  SGDR, the same paper: cosine to zero over a cycle, then the full rate again; cycles grow by a factor
@@ -21,25 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from torch import nn
-from torch.optim import SGD, Adam, AdamW, NAdam, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from orchestrator.training.recipe import Recipe
-
-
-def optimizer_of(network: nn.Module, recipe: Recipe) -> Optimizer:
-    """The optimizer of a recipe for all parameters of a network."""
-    settings: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
-    match recipe.optimizer:
-        case "adam":
-            return Adam(network.parameters(), **settings)
-        case "adamw":
-            return AdamW(network.parameters(), **settings)
-        case "nadam":
-            return NAdam(network.parameters(), **settings)
-        case "sgd":
-            return SGD(network.parameters(), momentum=recipe.momentum, nesterov=recipe.nesterov, **settings)
 
 
 class Schedule:

@@ -1,0 +1,1 @@
+"""How weights change: optimizers, learning rates, a held encoder, averages of weights."""
