@@ -410,7 +410,7 @@ def test_what_treats_an_encoder_is_refused_for_a_network_without_one():
 
 def test_an_override_that_treats_an_encoder_is_refused_for_a_network_without_one():
     with pytest.raises(
-        BadSpace, match="encoder_learning_rate_factor: unet has no encoder .* expected 1 for it"
+        BadSpace, match=r"encoder_learning_rate_factor: unet has no encoder .* expected 1 for it"
     ):
         override(SPACE.baseline_params(), ["encoder_learning_rate_factor=0.1"], SPACE)
 
