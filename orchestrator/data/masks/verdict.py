@@ -13,6 +13,7 @@ from orchestrator.data.masks.values import DARK, RINGING
 
 FRAMED = 0.9  # share of polyp among the outermost pixels from which a mask has a border
 MOST_LABELS = 50  # highest number of a class or polyp; higher values are grey levels
+VOID = "#e0e0c0"  # of Pascal VOC's palette
 MOST_SHOWN = 6  # levels in a message
 
 
@@ -27,7 +28,7 @@ def problems_of_pair(facts: Facts, stem: str, *, allow_empty: bool) -> list[str]
         )
     if facts.kind in ("", *READ_ANYWAY):
         if facts.polyp_fraction == 0 and not allow_empty:
-            problems.append("mask is empty; if frames without a polyp are expected, allow empty masks")
+            problems.append("mask is empty; if frames without a polyp are expected, use --allow-empty")
         elif facts.polyp_fraction == 1:
             problems.append("mask covers the whole frame; expected some background")
     return [f"{stem}: {problem}" for problem in problems]
@@ -77,9 +78,11 @@ def _unclear(kind: str, found: Mapping[str, Facts], num_masks: int, plain: bool)
     head = f"{len(found)} of {num_masks} masks ({_some(found)})"
     if kind == "colors":
         names = [*(["white"] if plain and "white" not in others else []), *others]
+        known = [name for name in names if name != VOID] or names
+        ignored = f" ({VOID} is Pascal VOC's color for pixels to be ignored)" * (known != names)
         return (
             f"{head} have colors: {shown} of their pixels; say which are polyp, as in --mask-colors "
-            f"{_quoted(names)}, or keep them apart with --mask-classes"
+            f"{_quoted(known)}, or keep them apart with --mask-classes{ignored}"
         )
     if kind == "values":
         values = sorted({*map(float, others), *([255.0] if plain else [])})

@@ -36,7 +36,7 @@ ABOUT: dict[str, About] = {
         terms="competition rules",
         stated="kaggle.com/c/bkai-igh-neopolyp",
         classes=("neoplastic=red", "non-neoplastic=green"),
-        others=(("test/test", "published without masks"),),
+        others=(("test(/test)?", "published without masks"),),
     ),
     "CVC-ClinicDB": About(
         groups="29 video sequences",

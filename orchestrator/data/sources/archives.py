@@ -16,6 +16,8 @@ from tarfile import is_tarfile
 from zlib import error as ZlibError
 
 from orchestrator.common.errors import BadData
+from orchestrator.data.outlines.draw import draw_masks, drawn_remark
+from orchestrator.data.outlines.read import read_outlines
 from orchestrator.data.sources.collect import Found, collect
 from orchestrator.data.sources.folders import Contents, contents_of, is_image, is_litter
 from orchestrator.data.sources.match import check_pattern
@@ -82,6 +84,7 @@ def _recognise(
             if top == staging:
                 archive.unlink()
         top = staging
+    contents, sets, remarks = _with_drawn_masks(contents, sets, reading, staging)
     if not sets:
         raise problem or BadData(str(source), nothing_fits(command, contents.files))
     picked = chosen(str(source), command, sets, reading)
@@ -91,7 +94,20 @@ def _recognise(
     task = Task(str(source), command, reading, contents.files, staging)
     found = collect(task, picked, known, contents)
     bad = [Bad(name, why, Path(name).stem) for name, why in damaged or ()]
-    return replace(found, temporary=top == staging, bad=(*bad, *found.bad))
+    return replace(
+        found, temporary=top == staging, bad=(*bad, *found.bad), remarks=(*remarks, *found.remarks)
+    )
+
+
+def _with_drawn_masks(
+    contents: Contents, sets: Sequence[Folders], reading: Reading, staging: Path
+) -> tuple[Contents, Sequence[Folders], list[str]]:
+    """The same, or, where no set is found but outlines of LabelMe or COCO are, with masks drawn from them."""
+    if sets or reading.named or (outlines := read_outlines(contents.files)) is None:
+        return contents, sets, []
+    drawn = draw_masks(outlines, contents.files, staging / "drawn masks")
+    contents = replace(contents, files=contents.files | drawn)
+    return contents, _tried(contents, reading)[0], [drawn_remark(outlines)]
 
 
 def _tried(contents: Contents, reading: Reading) -> tuple[Sequence[Folders], BadData | None]:

@@ -119,6 +119,13 @@ LAYOUTS = (  # from specific to general: a folder gets the first that fits
         images=TOP + "train/train",
         masks="{root}train_gt/train_gt",
     ),
+    Layout(
+        title="BKAI-IGH NeoPolyp",
+        shape="train/ + train_gt/, names of 32 hex digits",
+        images=TOP + "train",
+        masks="{root}train_gt",
+        frame="[0-9a-f]{32}",
+    ),
     replace(
         POLYPDB,
         images=TOP

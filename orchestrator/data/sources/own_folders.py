@@ -44,6 +44,7 @@ MASKS = {
         "mask",
         "gt",
         "gts",
+        "gtpolyp",
         "groundtruth",
         "groundtruths",
         "labels",

@@ -112,7 +112,7 @@ def remarks_of(
     from_folders = {folders.group for folders in sets if folders.group and folders.layout.own}
     if groups and groups <= from_folders:
         yield f"{len(groups)} groups from folder names: {_some(sorted(groups))}; --groups none ignores them"
-    elif not groups and task.reading.groups == "" and sets[0].layout.own and len(sets) > 1:
+    elif not groups and task.reading.groups == "" and sets[0].layout.own and not _are_splits(sets):
         names = sorted({folders.images for folders in sets})
         yield f"groups unknown: if {_some(names)} are of a patient or video each, import with --groups folders"
     centers = {folders.named.get("center") for folders in sets if folders.layout.own} - {"", None}
@@ -134,6 +134,11 @@ def remarks_of(
         yield f"not read: {unread}"
     yield from notes_on(titles)
     yield from gathered.remarks
+
+
+def _are_splits(sets: Sequence[Folders]) -> bool:
+    """Whether there is one set, or each is a part to train, validate or test on."""
+    return len(sets) < 2 or all(role_of(folders.part) for folders in sets)
 
 
 def parts_remark(pairs: Iterable[Pair]) -> list[str]:
