@@ -21,9 +21,10 @@ from orchestrator.cli.console.options import (
     SpaceFile,
     Splits,
     TrackingUri,
+    Yes,
     absolute,
 )
-from orchestrator.cli.console.printing import err, out, print_json
+from orchestrator.cli.console.printing import agreed, err, out, print_json
 from orchestrator.cli.data.splits import load_split, warn_of_lopsided
 from orchestrator.cli.doctor import refuse_what_would_fail
 from orchestrator.common.cpus import usable_cpus
@@ -56,6 +57,7 @@ def fit(
         Path | None,
         typer.Option(callback=absolute, help="Folder for the model: weights, ONNX, config, card."),
     ] = None,
+    yes: Yes = False,
     log: Annotated[
         bool, typer.Option("--log", help="Write a run with curves and scores into MLflow.")
     ] = False,
@@ -70,6 +72,7 @@ def fit(
     """
     from orchestrator.results.mlflow.client import default_uri
     from orchestrator.results.single_fit import SingleFit
+    from orchestrator.search.records.trial_score import fold_specs
     from orchestrator.study.loading import DataChoice
 
     home = home.expanduser().resolve()
@@ -80,6 +83,8 @@ def fit(
     configuration, chosen = _checked(file, set_ or [], choice, device, export, uri if log else None)
     sources, _, plan = load_split(choice, fold=fold)
     warn_of_lopsided(plan, sources)
+    if export is not None and not _may_replace(export, fold_specs(configuration, plan)[fold].fit_id, yes=yes):
+        raise typer.Exit(1)
     record = _trained(configuration, plan, fold, choice, chosen, err if as_json else out)
     done = SingleFit.of(record, configuration, plan)
     handed = {
@@ -166,6 +171,14 @@ def _note_refused(mistakes: Mistakes, export: Path | None, uri: str | None) -> N
         with mistakes.noted():
             check_uri(uri)
             refuse_locked_out(uri)
+
+
+def _may_replace(folder: Path, fit_id: str, *, yes: bool) -> bool:
+    """Whether the folder may be written, asked before anything is trained; `BadData` where nobody can be asked."""
+    from orchestrator.results.single_fit import SingleFit
+
+    earlier = SingleFit.why_ask(folder, fit_id)
+    return earlier is None or agreed(f"{folder} holds another network ({earlier}); replace it", yes=yes)
 
 
 def _facts(done: SingleFit) -> dict[str, Any]:

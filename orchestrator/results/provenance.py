@@ -24,6 +24,8 @@ PACKAGES = (
     "numpy",
     "opencv-python-headless",
 )
+# What `platform.machine` calls processors: devices of fits that had no GPU.
+PROCESSORS = ("x86_64", "amd64", "aarch64", "arm64", "ppc64le", "i686")
 
 
 def environment() -> dict[str, Any]:
@@ -65,3 +67,8 @@ def git_revision() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return answer.stdout.strip()
+
+
+def device_words(device: str) -> str:
+    """The device of a fit, for people: the name of a GPU, or "CPU (x86_64)"."""
+    return f"CPU ({device})" if device.lower() in PROCESSORS else device

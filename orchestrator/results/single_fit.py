@@ -59,6 +59,16 @@ class SingleFit:
             metadata={"fit": self.record.fit_id, "git_revision": git_revision()},
         )
 
+    @staticmethod
+    def why_ask(folder: Path, fit_id: str) -> str | None:
+        """What an export of this fit would replace; None where no export is, or one of the same fit."""
+        from orchestrator.results.export.write import named_export
+
+        earlier = named_export(folder)
+        if earlier is None or fit_id in (folder / "model_card.md").read_text("utf-8", "replace"):
+            return None
+        return earlier
+
     def card(self) -> str:
         """What the network is, and what its scores are worth; Markdown."""
         spec, recipe = self.record.spec, self.configuration.recipe

@@ -563,6 +563,8 @@ def test_a_fit_leaves_a_bundle_and_one_run_in_mlflow_where_these_are_asked_for(r
     assert second["run_id"] == first["run_id"]
     assert Bundle.load(Path(first["bundle"])).config.network == "unet"
     assert "Not a medical device" in (tmp_path / "bundle" / "model_card.md").read_text()
+    other = run(line.replace("--set epochs=1", "--set epochs=1 --fold 1"))  # nobody can be asked here
+    assert other.code == 2 and "holds another network" in other.err and "--yes" in other.err
 
 
 def test_a_fit_that_could_not_be_exported_is_not_trained(run: Run):

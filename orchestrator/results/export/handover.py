@@ -22,7 +22,7 @@ from orchestrator.results.export.exported_network import distinct, num_trials, t
 from orchestrator.results.export.formats.names import need_images
 from orchestrator.results.export.model_card import card_summary, model_card
 from orchestrator.results.export.write import write_bundle
-from orchestrator.results.provenance import git_revision
+from orchestrator.results.provenance import device_words, git_revision
 from orchestrator.results.views.study_scores import fold_lines, nested_lines, outside_lines, validation_line
 from orchestrator.search.fit_jobs import load_network
 from orchestrator.search.records.fit_records import FitRecord
@@ -140,7 +140,7 @@ def trial_card(
         Making(
             command=without_secrets(shlex.join(["orchestrator", *sys.argv[1:]])),
             git_revision=git_revision(),
-            hardware=f"{records[0].world_size} x {records[0].device}",
+            hardware=_hardware(records[0]),
             versions=records[0].versions,
             date=time.strftime("%Y-%m-%d"),
             num_trials=sum(bool(other.records) for other in snapshot.trials),
@@ -228,3 +228,13 @@ def _facts(datasets: Sequence[Dataset], role: str, records: Sequence[FitRecord] 
         )
         for dataset in datasets
     ]
+
+
+def _hardware(record: FitRecord) -> str:
+    """Such as: 4 workers, each on Tesla V100-SXM2-32GB; 1 worker on CPU (x86_64)."""
+    device = device_words(record.device)
+    return (
+        f"1 worker on {device}"
+        if record.world_size == 1
+        else f"{record.world_size} workers, each on {device}"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from orchestrator.results.provenance import PROCESSORS, device_words
 from orchestrator.results.report.facts import AGAIN, CUT, REFIT, SEARCH, CostFacts, FitFacts
 from orchestrator.search.records.cut_fits import CutFit, parse_cut_fits
 from orchestrator.search.records.fit_records import RECORD, FitRecord
@@ -11,8 +12,6 @@ from orchestrator.search.records.trial_score import TrialScore
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial
 
-# What `platform.machine` calls processors: devices of fits that had no GPU.
-PROCESSORS = ("x86_64", "amd64", "aarch64", "arm64", "ppc64le", "i686")
 Times = Mapping[tuple[int, int], float]  # (trial, fold) -> seconds since 1970
 
 
@@ -89,7 +88,7 @@ def costs(snapshot: StudySnapshot, cuts: Sequence[CutFit]) -> tuple[CostFacts, .
     return tuple(
         CostFacts(
             kind=kind,
-            device=name,
+            device=device_words(name),
             is_gpu=name.lower() not in (*PROCESSORS, "unknown"),
             num_fits=len(some),
             hours=sum(seconds for seconds, _ in some) / 3600,

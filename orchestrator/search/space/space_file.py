@@ -35,8 +35,8 @@ def load_space(given: Path) -> SearchSpace:
         near = sorted(file.name for file in path.parent.glob("*.toml"))
         raise BadSpace(
             str(path),
-            f"expected a TOML file, found none; {hint(path.name, [*near, *shipped.names()])}{path.parent} holds: "
-            f"{', '.join(near) or 'none'}; "
+            f"expected a TOML file, found none; {hint(path.name, [*near, *shipped.names()])}"
+            f"TOML files in {path.parent}: {', '.join(near) or 'none'}; "
             f"names of files that come with the program: {', '.join(shipped.names())}",
         )
     try:

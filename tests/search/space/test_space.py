@@ -354,7 +354,9 @@ def test_a_parameter_with_a_malformed_distribution_counts_as_searched():
 
 def test_a_missing_file_is_refused_with_the_files_beside_it(tmp_path: Path):
     (tmp_path / "unet.toml").write_text(unet())
-    with pytest.raises(BadSpace, match=r"unte.toml: expected a TOML file, found none; .* holds: unet.toml"):
+    with pytest.raises(
+        BadSpace, match=r"unte.toml: expected a TOML file, found none; .*TOML files in .*: unet.toml"
+    ):
         load_space(tmp_path / "unte.toml")
 
 

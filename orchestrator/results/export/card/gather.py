@@ -67,7 +67,15 @@ def _search(study: StudyFacts) -> Iterator[str]:
     """Sampler, race, budget, what became of the trials."""
     states = Counter(trial.state for trial in study.trials)
     counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    yield f"Ranked by {study.objective}; sampler {study.sampler}, seed {study.seed}, race {study.race}."
+    race = (
+        "every trial got all folds"
+        if study.race == "none"
+        else f"trials were stopped by the race `{study.race}`"
+    )
+    yield (
+        f"Trials are ranked by {study.objective}. Configurations were proposed by the sampler `{study.sampler}` "
+        f"(seed {study.seed}); {race}."
+    )
     budget = ", ".join(f"{name} {value}" for name, value in study.budget.items())
     yield f"Budget: {budget or 'none'}."
     yield f"{len(study.trials)} trials: {counted}."

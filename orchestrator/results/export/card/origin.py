@@ -66,6 +66,10 @@ def _trained(one: TrainingFacts) -> str:
     )
 
 
+def _dropped(count: int) -> str:
+    return f"{count} unseen image{' was' if count == 1 else 's were'} dropped for being one of them."
+
+
 def _grouping(split: SplitFacts) -> str:
     sentences = [
         "Images of one group are never on both sides of a split."
@@ -76,7 +80,7 @@ def _grouping(split: SplitFacts) -> str:
         "Near-identical images were not looked for."
         if split.num_near_duplicates is None
         else f"Near-identical images were looked for: {split.num_near_duplicates} were found, and are on one side; "
-        f"{split.num_unseen_near_duplicates} unseen images were dropped for being one of them."
+        + _dropped(split.num_unseen_near_duplicates)
     )
     if split.dropped:
         left_out = ", ".join(f"{num} ({reason})" for reason, num in split.dropped.items())
