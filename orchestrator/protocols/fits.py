@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import models
-from orchestrator.common.errors import BadSpace
+from orchestrator.common.errors import BadMachine, BadSpace
 from orchestrator.protocols.protocol import Protocol, Row, Scale, Table
 from orchestrator.protocols.splits import TableSplit
 from orchestrator.scoring.mask_choice import MaskChoice
@@ -18,6 +18,7 @@ from orchestrator.search.space.space import Configuration, SearchSpace
 from orchestrator.search.space.space_file import load_space
 from orchestrator.training.recipe import FitSpec
 
+IMAGENET = "imagenet"  # in place of a file
 AT_HALF = MaskChoice(threshold=0.5)
 
 
@@ -48,7 +49,7 @@ class Wishes:
 
     only: tuple[str, ...] = ()  # rows; (): all
     also: tuple[str, ...] = ()  # shipped search spaces of networks beyond the paper
-    weights: Mapping[str, str] | None = None  # row, or network -> file
+    weights: Mapping[str, str] | None = None  # row, or network -> file, or "imagenet"
     imagenet: bool | None = None  # None: as the scale says
     num_seeds: int = 1
 
@@ -109,6 +110,10 @@ def _weights(name: str, row: Row, scale: Scale, wishes: Wishes, space: SearchSpa
     known = models.params(network)
     given = wishes.weights or {}
     file = given.get(name) or given.get(row.space) or given.get(network)
+    if file == IMAGENET:
+        if "pretrained" not in known:
+            raise BadSpace("--weights", f"{network} has no weights of ImageNet")
+        return {"pretrained": True}
     if file is not None and "weights" not in known:
         raise BadSpace("--weights", f"{network} takes no weights")
     imagenet = scale.imagenet if wishes.imagenet is None else wishes.imagenet
@@ -130,6 +135,22 @@ def plan_rows(
         specs = () if split is None else _specs(configuration, split, wishes.num_seeds)
         plans.append(RowPlan(name, row, configuration, specs))
     return tuple(plans)
+
+
+def check_weights(rows: Sequence[RowPlan]) -> None:
+    """Fetch or read the weights that rows start from. Raises `BadMachine` where they cannot be had."""
+    problems, seen = [], []
+    for row in rows:
+        network, params = row.configuration.network, row.configuration.network_params
+        if not (params.get("pretrained") or params.get("weights")) or (network, params) in seen:
+            continue
+        seen.append((network, params))
+        try:
+            models.build(network, **params)
+        except (ConnectionError, OSError, ValueError) as error:
+            problems.append(f"{row.name}: {error}; --random, or --weights '{row.name}=FILE', needs none")
+    if problems:
+        raise BadMachine("--weights", problems)
 
 
 def _specs(

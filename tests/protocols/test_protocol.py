@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator import models
-from orchestrator.common.errors import BadData, BadSpace
+from orchestrator.common.errors import BadData, BadMachine, BadSpace
 from orchestrator.protocols.datasets import known_datasets
-from orchestrator.protocols.fits import Wishes, chosen_rows, configure
+from orchestrator.protocols.fits import Wishes, check_weights, chosen_rows, configure, plan_rows
 from orchestrator.protocols.protocol import load_protocol, names
 
 PAPERS = ("attention-unet", "gmsrf", "mediaeval-depthwise", "parallel-res2net", "resunetpp")
@@ -88,3 +88,23 @@ def test_weights_are_for_the_network_that_takes_them():
     row = protocol.rows["Attention U-Net"]
     made = configure(protocol, "Attention U-Net", row, protocol.scale("smoke"), wishes)
     assert made.network_params["weights"] == "/w/unet.pt"
+
+
+def test_one_row_alone_may_start_from_imagenet():
+    protocol = load_protocol("gmsrf")
+    wishes, scale = Wishes(weights={"PraNet": "imagenet"}), protocol.scale("smoke")
+    made = {
+        name: configure(protocol, name, protocol.rows[name], scale, wishes)
+        for name in ("PraNet", "UACANet-S")
+    }
+    assert made["PraNet"].network_params["pretrained"] is True
+    assert made["UACANet-S"].network_params["pretrained"] is False
+
+
+def test_weights_that_cannot_be_read_are_told_before_anything_is_trained(tmp_path: Path):
+    (tmp_path / "unet.pt").write_bytes(b"no weights")
+    protocol = load_protocol("attention-unet")
+    wishes = Wishes(weights={"Attention U-Net": str(tmp_path / "unet.pt")})
+    rows = plan_rows(protocol, protocol.table("1"), protocol.scale("smoke"), wishes, None)
+    with pytest.raises(BadMachine, match=r"Attention U-Net: .*--random"):
+        check_weights(rows)

@@ -57,7 +57,9 @@ Also = Annotated[
 Seeds = Annotated[int, typer.Option(min=1, max=100, help="Fits of every row, from seeds 0, 1, ...")]
 Weights = Annotated[
     list[str] | None,
-    typer.Option(help="NETWORK=FILE, or ROW=FILE: weights that training starts from; repeatable."),
+    typer.Option(
+        help="NETWORK=FILE, or ROW=FILE: weights that training starts from; =imagenet: those of ImageNet; repeatable."
+    ),
 ]
 ImageNet = Annotated[
     bool | None,
@@ -114,7 +116,7 @@ def reproduce(
     if paper is None or list_:
         _list(paper, as_json=as_json)
         return
-    from orchestrator.protocols.fits import Wishes
+    from orchestrator.protocols.fits import Wishes, check_weights
     from orchestrator.protocols.work import Places
     from orchestrator.ray_cluster.machine import Machine
 
@@ -130,6 +132,7 @@ def reproduce(
         note(f"then every row's settings are searched: {budget} trials each, on the same folds")
     if dry_run:
         return
+    check_weights([row for plan in plans for row in plan.rows])
     machine = Machine(address, device, 1, lanes, fits_per_gpu)
     found = {plan.key: _run(plan, places, machine, display, budget, out_file) for plan in plans}
     if as_json:
