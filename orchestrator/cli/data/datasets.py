@@ -305,6 +305,7 @@ def _groups(dataset: Dataset) -> str:
 def _facts(dataset: Dataset) -> dict[str, Any]:
     sizes = sorted({(case.height * case.width, f"{case.width}x{case.height}") for case in dataset.cases})
     classes = dict(sorted(Counter(case.class_name for case in dataset.cases if case.classes).items()))
+    parts = dict(sorted(Counter(case.part for case in dataset.cases if case.part).items()))
     areas = sorted(case.polyp_fraction for case in dataset.cases if case.polyp_fraction)
     return {
         "name": dataset.name,
@@ -314,6 +315,7 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
         "groups": _groups(dataset),
         "centers": sorted({case.center for case in dataset.cases if case.center}),
         **({"classes": classes} if classes else {}),
+        **({"parts": parts} if parts else {}),
         "sizes": sizes[0][1] if len(sizes) == 1 else f"{sizes[0][1]} to {sizes[-1][1]}",
         "polyp_area": f"{areas[0]:.2%} to {areas[-1]:.2%} of the frame" if areas else "none",
         "remarks": list(dataset.remarks),

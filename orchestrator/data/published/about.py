@@ -104,6 +104,7 @@ ABOUT: dict[str, About] = {
         terms="CC-BY-4.0",
         stated="synapse.org, syn26376615",
         part="frames",
+        notes=("sequences have no center: leave-one-center-out takes --part frames",),
         others=(
             ("imagesAll_positive", "the single frames once more"),
             (r"bbox_images?_\w+", "frames with boxes drawn on them"),

@@ -22,10 +22,13 @@ MOST_BYTES = 16 << 20  # of a list
 
 
 def role_of(part: str) -> Role:
-    """Use of a part by its name: TestHardDataset/Unseen is test; "" where a name gives none, or two as TrainValid."""
-    words = {word.lower() for word in WORD.findall(part)}
-    roles: list[Role] = [role for role, known in WORDS.items() if known & words]
-    return roles[0] if len(roles) == 1 else ""
+    """Use of a part by the last of its names that gives one: TestHardDataset/Unseen is test; "" for TrainValid."""
+    for name in reversed(part.split("/")):
+        words = {word.lower() for word in WORD.findall(name)}
+        roles: list[Role] = [role for role, known in WORDS.items() if known & words]
+        if roles:
+            return roles[0] if len(roles) == 1 else ""
+    return ""
 
 
 def lists_among(files: Mapping[str, Sequence[Path]], images: Iterable[str]) -> list[Path]:

@@ -32,7 +32,7 @@ def nothing_fits(command: str, files: Mapping[str, Sequence[Path]]) -> str:
     """At most four lines: what was found, what to do, where layouts are listed; given the `command` that failed."""
     if not any(files.values()):
         return "it is empty; expected images with masks"
-    lines = [f"found no images with masks, but {_inside(files)}"]
+    lines = [f"found no images with masks, {_inside(files)}"]
     lines += [f"  {line}" for line in islice(_advice(command, files), MOST_ADVICE)]
     lines.append("  layouts that are recognised: orchestrator data layouts")
     return "\n".join(lines)
@@ -46,8 +46,9 @@ def _inside(files: Mapping[str, Sequence[Path]]) -> str:
         if not is_image(path)
     )
     rest = ", ".join(f"{n} {suffix}" for suffix, n in others.most_common(5))
-    images = folders_with_images(files)
-    return f"{'no images' if images == 'none' else images}" + (f"; other files: {rest}" if rest else "")
+    if not any(is_image(path) for paths in files.values() for path in paths):
+        return f"only {rest}"
+    return f"but {folders_with_images(files)}" + (f"; other files: {rest}" if rest else "")
 
 
 def _advice(command: str, files: Mapping[str, Sequence[Path]]) -> Iterator[str]:

@@ -87,6 +87,7 @@ def test_datasets_without_published_parts_are_named():
         ("TestHardDataset/Unseen", "test"),
         ("piccolo/validation", "val"),
         ("Tr", "train"),
+        ("test-data/train", "train"),
         ("TrainValid", ""),
         ("CVC-300", ""),
         ("testimony", ""),
