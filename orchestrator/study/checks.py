@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from itertools import chain
+from typing import Any
 
 from optuna.study import StudyDirection
 
@@ -21,6 +22,7 @@ from orchestrator.search.store.optuna_storage import reach
 from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.spec import Study, sampler_of
 from orchestrator.training.recipe import Recipe
+from orchestrator.training.sampling import sampling_problem
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ def check(study: Study, machine: Machine) -> None:
             problems.append(
                 f"batch_size: {batch_size} images cannot be split evenly over {machine.workers_per_fit} workers"
             )
+    problems += _sampling_problems(study)
     if problems:
         raise BadSpace(str(study.space.path or "search space"), problems)
     if study.rescore > 1:
@@ -49,6 +52,26 @@ def check(study: Study, machine: Machine) -> None:
     _refuse_unless_drawn(study.spec, study.space, study.secondary)
     if (url := study.spec.storage or study.home.storage) is not None:
         reach(url)
+
+
+def _sampling_problems(study: Study) -> list[str]:
+    """What training cases of a fold cannot be sampled as a trial of the space can ask for."""
+    known = {case.id: case for dataset in study.datasets for case in dataset.cases}
+    spaces = (study.space.of(network) for network in study.space.networks)
+    asked = dict.fromkeys(chain(*(_values(space, "sampling") for space in spaces)))
+    found = (
+        sampling_problem(sampling, [known[case_id] for case_id in fold.train])
+        for sampling in asked
+        for fold in study.plan.folds
+    )
+    return list(dict.fromkeys(problem for problem in found if problem))
+
+
+def _values(space: SearchSpace, key: str) -> list[Any]:
+    """Every value that trials can have of a parameter of the recipe that is no range."""
+    if key in space.search:
+        return list(space.search[key].steps)
+    return [space.fixed.get(key, Recipe.model_fields[key].default)]
 
 
 def check_options(spec: StudySpec, space: SearchSpace) -> None:
@@ -96,10 +119,4 @@ def _race_problems(spec: StudySpec) -> list[str]:
 
 def batch_sizes(space: SearchSpace) -> dict[str, tuple[int, ...]]:
     """Of each network every batch size that its trials can have."""
-    return {network: _batch_sizes_of(space.of(network)) for network in space.networks}
-
-
-def _batch_sizes_of(space: SearchSpace) -> tuple[int, ...]:
-    if "batch_size" in space.search:
-        return tuple(int(value) for value in space.search["batch_size"].steps)
-    return (space.fixed.get("batch_size", Recipe.model_fields["batch_size"].default),)
+    return {network: tuple(map(int, _values(space.of(network), "batch_size"))) for network in space.networks}

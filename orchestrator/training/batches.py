@@ -9,7 +9,7 @@ costs several times as much as making it (tests/benchmarks/feed_rate.py).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -20,13 +20,21 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from orchestrator.common.errors import BadMachine
 from orchestrator.data.augmentation.pipelines import case_seed, pipeline
 from orchestrator.data.augmentation.transforms import unpack
 from orchestrator.data.cache.frames import CachedCases
 from orchestrator.training import workers
 from orchestrator.training.recipe import Recipe
+from orchestrator.training.sampling import (
+    Key,
+    Sampling,
+    balanced_keys,
+    class_of,
+    epoch_keys,
+    sampling_problem,
+)
 
-Key = tuple[int, str]  # epoch, case id
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -80,18 +88,28 @@ def as_tensors(image: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor]:
 class GlobalBatches:
     """This worker's part of every global batch of one epoch; an incomplete last batch is dropped."""
 
-    def __init__(self, case_ids: Sequence[str], batch_size: int, seed: int) -> None:
-        self.case_ids, self.batch_size, self.seed = case_ids, batch_size, seed
+    def __init__(
+        self,
+        case_ids: Sequence[str],
+        batch_size: int,
+        seed: int,
+        classes: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """`classes`: case ids by class, if each class is to have an equal share of an epoch."""
+        self.case_ids, self.batch_size, self.seed, self.classes = case_ids, batch_size, seed, classes
         self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.case_ids) // self.batch_size
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.case_ids))
+        if self.classes is None:
+            keys = epoch_keys(self.case_ids, self.seed, self.epoch)
+        else:
+            keys = balanced_keys(self.classes, self.seed, self.epoch)
         for step in range(len(self)):
-            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield [(self.epoch, self.case_ids[index]) for index in batch[workers.rank() :: workers.size()]]
+            batch = keys[step * self.batch_size : (step + 1) * self.batch_size]
+            yield batch[workers.rank() :: workers.size()]
 
 
 class TrainingBatches:
@@ -106,11 +124,15 @@ class TrainingBatches:
         device: torch.device,
         loader_workers: int,
     ) -> None:
-        """`stride`: of which image sides are multiples, pixels; `loader_workers`: threads, 0 for none."""
+        """`stride`: of which image sides are multiples, pixels; `loader_workers`: threads, 0 for none.
+
+        Raises `BadMachine` if the cases cannot be sampled as the recipe says.
+        """
         self.device, self.seed = device, recipe.seed
         self.sizes = [scaled_size(recipe.image_size, scale, stride) for scale in recipe.scales]
         self.cases = TrainingCases(cases, recipe)
-        self.batches = GlobalBatches(case_ids, recipe.batch_size, recipe.seed)
+        classes = None if recipe.sampling == "cases" else _classes(cases, case_ids, recipe.sampling)
+        self.batches = GlobalBatches(case_ids, recipe.batch_size, recipe.seed, classes)
         self.threads = ThreadPoolExecutor(loader_workers) if loader_workers else None
         self.ahead = 2 * loader_workers
 
@@ -129,6 +151,17 @@ class TrainingBatches:
 
     def _batch(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
         return self.cases.batch(keys, pinned=self.device.type == "cuda")
+
+
+def _classes(cases: CachedCases, case_ids: Sequence[str], sampling: Sampling) -> dict[str, list[str]]:
+    known = {case.id: case for dataset in cases.datasets for case in dataset.cases}
+    chosen = [known[case_id] for case_id in case_ids]
+    if (problem := sampling_problem(sampling, chosen)) is not None:
+        raise BadMachine("recipe", problem)
+    classes: dict[str, list[str]] = {}
+    for case in chosen:
+        classes.setdefault(class_of(case, sampling), []).append(case.id)
+    return classes
 
 
 def prefetched(

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from orchestrator.data.augmentation.pipelines import name_problem, names
 from orchestrator.training.jobs import job_kind
+from orchestrator.training.sampling import Sampling
 
 FIT_VERSION = 3  # to be raised when a change of data, training or networks changes the numbers of a fit
 
@@ -42,6 +43,7 @@ OFF: dict[str, Any] = {
     "weight_averaging": "none",
     "encoder_learning_rate_factor": 1.0,
     "freeze_epochs": 0,
+    "sampling": "cases",
 }
 # Fields that need a network with an encoder from timm.
 ENCODER = ("encoder_learning_rate_factor", "freeze_epochs")
@@ -142,6 +144,10 @@ class Recipe(BaseModel):
     augmentation: Augmentation = Field(
         "standard",
         description="pipeline by name, or 'albumentations:[...]', 'file:NAME.json' of albumentations",
+    )
+    sampling: Sampling = Field(
+        "cases",
+        description="cases of an epoch: each once; or as many, in equal shares of centers, or of presence of a polyp",
     )
     scales: Scales = Field(
         (1.0,),

@@ -125,3 +125,11 @@ batch_size = 2
     too_large, not_even = sorted(refusal.value.problems, key=len, reverse=True)
     assert "64 images need a fold that large" in too_large
     assert "3 images cannot be split evenly over 2 workers" in not_even
+
+
+def test_a_sampling_that_the_data_does_not_allow_is_refused_before_anything_starts(tmp_path):
+    space = parse_space(
+        'network = "unet"\n[search]\nsampling = { choice = ["cases", "centers"] }\n[baseline]\nsampling = "cases"'
+    )
+    with pytest.raises(BadSpace, match=r"two centers or datasets, found those of drawn alone"):
+        check(replace(formula_study(tmp_path), space=space), Machine())
