@@ -128,8 +128,7 @@ batch_size = 2
 
 
 def test_a_sampling_that_the_data_does_not_allow_is_refused_before_anything_starts(tmp_path):
-    space = parse_space(
-        'network = "unet"\n[search]\nsampling = { choice = ["cases", "centers"] }\n[baseline]\nsampling = "cases"'
-    )
+    sampling = 'sampling = { choice = ["cases", "centers"] }'
+    space = parse_space(f'network = "unet"\n[search]\n{sampling}\n[baseline]\nsampling = "cases"')
     with pytest.raises(BadSpace, match=r"two centers or datasets, found those of drawn alone"):
-        check(replace(formula_study(tmp_path), space=space), Machine())
+        check(replace(formula_study(tmp_path, num_trials=1), space=space), Machine())
