@@ -99,20 +99,41 @@ def test_images_are_drawn_by_file_name_whatever_the_dataset_is_called(tiny):
     assert [id.split("/")[1] for id in one.test] == [id.split("/")[1] for id in other.test]
 
 
-def test_a_published_difference_is_held_against_the_spread_over_images(tiny):
-    plan = tiny.plan(Wishes(only=("narrow", "wider")))
-    ids = tuple(f"c{number}" for number in range(40))
-    sign = np.where(np.arange(40) % 2, 1.0, -1.0)
-    dice = {"narrow": 0.5 + 0.1 * sign, "wider": np.full(40, 0.5)}
-    rows = {
-        name: RowRun(name, {(0, 0, "CVC-ClinicDB"): SetScores(ids, {"dice_image": values}, None)})
-        for name, values in dice.items()
+def scored(test: str, narrow: np.ndarray, wider: np.ndarray) -> dict[str, RowRun]:
+    ids = tuple(f"c{number}" for number in range(len(narrow)))
+    values = {"narrow": narrow, "wider": wider}
+    return {
+        name: RowRun(name, {(0, 0, test): SetScores(ids, {"dice_image": dice}, None)})
+        for name, dice in values.items()
     }
-    found = {one.test: one for one in published_differences(tiny.fabricated(plan, rows))}
-    one = found["CVC-ClinicDB"]  # 0.80 against 0.79 over 612 images
+
+
+SIGN = np.where(np.arange(40) % 2, 1.0, -1.0)
+
+
+def test_a_published_difference_is_held_against_the_spread_of_networks_that_score_alike(tiny):
+    plan = tiny.plan(Wishes(only=("narrow", "wider")))
+    rows = scored("CVC-ClinicDB", 0.8 + 0.1 * SIGN, np.full(40, 0.75))
+    (one,) = [one for one in published_differences(tiny.fabricated(plan, rows)) if one.test == "CVC-ClinicDB"]
     assert one.half_width == pytest.approx(1.96 * 0.1 * np.sqrt(40 / 39) / np.sqrt(612))
-    assert one.survives is True and one.published == pytest.approx(0.01)
-    assert found["Kvasir-SEG"].survives is None and found["Kvasir-SEG"].note == "0 images are too few"
+    assert one.survives is True and one.why == "yes, with the spread here"  # 0.80 against 0.79
+
+
+def test_the_spread_of_networks_that_score_otherwise_says_nothing(tiny):
+    plan = tiny.plan(Wishes(only=("narrow", "wider")))
+    rows = scored("CVC-ClinicDB", 0.3 + 0.1 * SIGN, np.full(40, 0.2))
+    (one,) = [one for one in published_differences(tiny.fabricated(plan, rows)) if one.test == "CVC-ClinicDB"]
+    assert one.survives is None and one.why == "not known: scores here are 0.30 and 0.20"
+
+
+def test_a_difference_beyond_the_largest_spread_that_means_allow_needs_no_measurement(tiny):
+    plan = tiny.plan(Wishes(only=("narrow", "wider")))
+    rows = scored("CVC-ClinicDB", SIGN, SIGN)
+    (one,) = [one for one in published_differences(tiny.fabricated(plan, rows)) if one.test == "Kvasir-SEG"]
+    assert one.largest_half_width == pytest.approx(
+        1.96 * (0.3 + np.sqrt(0.21)) / 10
+    )  # 0.9 against 0.7, 100 images
+    assert one.survives is True and one.why == "yes, whatever the spread"
 
 
 def test_results_of_several_tables_live_in_one_file_and_a_rerun_replaces_its_own(tiny, tmp_path: Path):

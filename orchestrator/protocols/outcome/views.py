@@ -89,16 +89,24 @@ def _short(cell: Cell) -> str:
 
 def _differences(found: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in ("test set", "rows", "published", "images", "SD here", "half-width", "larger?"):
+    for name in (
+        "test set",
+        "rows",
+        "published",
+        "images",
+        "largest half-width",
+        "half-width here",
+        "larger?",
+    ):
         table.add_column(name, justify="left" if name in ("test set", "rows", "larger?") else "right")
     for one in found:
         table.add_row(
             one["test"],
             f"{one['better']} - {one['worse']}",
-            f"{one['published']:.4f}",
+            f"{one['difference']:.4f}",
             str(one["num_images"]),
-            *("" if one[key] is None else f"{one[key]:.4f}" for key in ("paired_sd", "half_width")),
-            {True: "yes", False: "no", None: one["note"]}[one["survives"]],
+            *("" if one[key] is None else f"{one[key]:.4f}" for key in ("largest_half_width", "half_width")),
+            one["why"],
         )
     return [
         Text("which published differences survive their own intervals?"),
