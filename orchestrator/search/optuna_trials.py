@@ -7,7 +7,7 @@ interrupted study asks for the same configurations as one that nothing interrupt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -49,6 +49,9 @@ class OptunaTrials:
             *(one for one in others if is_allowed(space, one, state.secondary)),
             *warm_start_configurations,
         ]
+        self.time_left: Callable[[], float | None] = lambda: (
+            None
+        )  # share of the study's hours, where hours limit it
         self.closed: list[int] = []  # trials closed since this list was last emptied, for reports
         trials = study.get_trials(deepcopy=False)
         self.num_begun = sum(trial.state != TrialState.WAITING for trial in trials)
@@ -198,4 +201,4 @@ class OptunaTrials:
         past = [self.state.past(trial) for trial in self.study.get_trials(deepcopy=False)]
         seed = (self.seed * 1_000_003 + self.num_begun) % 2**32
         directions, secondary = self.study.directions, self.state.secondary
-        return draw(self.space, past, self.sampler, seed, directions, secondary, self.tried)
+        return draw(self.space, past, self.sampler, seed, directions, secondary, self.tried, self.time_left())

@@ -224,6 +224,7 @@ def make_engine(study: Study, lanes: LaneCapacity, gate: BudgetGate) -> Engine[R
         sampler=study.sampler,
         warm_start_configurations=study.home.warm_start_configurations(),
     )
+    trials.time_left = gate.time_left
     return Engine(trials, state, gate, lanes)
 
 

@@ -97,11 +97,16 @@ def test_tune_and_the_simulated_clock_lead_to_the_same_decisions(template, tmp_p
 class Replayed:
     """A world that shows the fits of a study on disk."""
 
+    names = ()
+
     def __init__(self, disk: DiskStudy) -> None:
         self.disk, self.world = disk, World("replayed", num_epochs=NUM_EPOCHS)
 
     def curve(self, number: int, point: Any, fold: int) -> np.ndarray:
         return np.array(FormulaFits(self.disk, NUM_EPOCHS).curve(number, fold))
+
+    def seconds(self, point: Any) -> float:
+        return 1.0
 
     def fit(self, number: int, point: Any, fold: int) -> np.ndarray:
         state = self.disk.state
@@ -123,7 +128,7 @@ def test_arrays_in_memory_and_records_on_disk_lead_to_the_same_decisions(
     fits = WorldFits(Replayed(disk), [], 0, lambda number, fold: 1.0)  # type: ignore[arg-type]
     state = MemoryState(Race(rule, groups), fits, ())
     trials, lanes = (
-        MemoryTrials(state, (0.0,), lambda seen, seed: (0.0,), 0),
+        MemoryTrials(state, ((0.0,),), lambda seen, seed: (0.0,), 0),
         LaneCapacity(NUM_FOLDS, lambda: 2),
     )
     engine = Engine(trials, state, disk.gate, lanes)

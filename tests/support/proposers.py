@@ -17,10 +17,12 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.search.samplers.encoding import SpaceEncoding
+from orchestrator.search.samplers.fold_aware_sampler import FOLDS, SECONDS, TIME_LEFT, PosteriorMeans
 from orchestrator.search.samplers.gaussian_process import suggest
 from orchestrator.search.samplers.inducing_points import fitted, with_flying
 from orchestrator.search.simulated.memory import Proposer, Seen
 from orchestrator.search.simulated.worlds import Point
+from orchestrator.search.space.keys import NETWORK
 
 
 def ask_optuna(make_sampler: Callable[[int], BaseSampler]) -> Proposer:
@@ -38,6 +40,36 @@ def ask_optuna(make_sampler: Callable[[int], BaseSampler]) -> Proposer:
         return tuple(float(found[name]) for name in seen.named)
 
     return ask
+
+
+def ask_over_networks(make_sampler: Callable[[int], BaseSampler]) -> Proposer:
+    """As `ask_optuna`, where the network is a choice, by which it depends what other parameters there are."""
+
+    def ask(seen: Seen, seed: int) -> Point:
+        sampler = make_sampler(seed % 2**32)
+        study = optuna.create_study(direction="maximize", storage=_Shown(seen), sampler=sampler)
+        if seen.time_left is not None:
+            study.set_user_attr(TIME_LEFT, seen.time_left)
+        trial = _trial(seen, len(seen.points), None, None)
+        space = sampler.infer_relative_search_space(study, trial)
+        found = sampler.sample_relative(study, trial, space)
+        drawn: dict[str, object] = {}
+        for name, distribution in sorted(seen.named.items(), key=lambda item: item[0] != NETWORK):
+            if "." in name and name.split(".")[0] != str(drawn[NETWORK]).split()[1]:
+                continue
+            drawn[name] = (
+                found[name] if name in found else sampler.sample_independent(study, trial, name, distribution)
+            )
+        return seen.point(drawn)
+
+    return ask
+
+
+def predictions_over_networks(seen: Seen) -> NDArray[np.float64]:
+    """As `predictions`, where the network is a choice."""
+    rows = zip(seen.points.tolist(), seen.values.tolist(), strict=True)
+    model = PosteriorMeans([_trial(seen, number, point, value) for number, (point, value) in enumerate(rows)])
+    return np.array(model.all() or seen.values)
 
 
 def ask_random(seen: Seen, seed: int) -> Point:
@@ -96,6 +128,12 @@ class _Shown(InMemoryStorage):
 
 def _trial(seen: Seen, number: int, point: Sequence[float] | None, value: float | None) -> FrozenTrial:
     finished = value is not None and np.isfinite(value)
+    params = {} if point is None else seen.params(point)
+    attrs: dict[str, float] = {}
+    if point is not None:
+        attrs[FOLDS] = float(seen.folds[number])
+        if seen.seconds is not None and np.isfinite(seen.seconds[number]):
+            attrs[SECONDS] = float(seen.seconds[number])
     return FrozenTrial(
         number=number,
         trial_id=number,
@@ -103,9 +141,11 @@ def _trial(seen: Seen, number: int, point: Sequence[float] | None, value: float 
         value=value if finished else None,
         datetime_start=_START,
         datetime_complete=_START if finished else None,
-        params={} if point is None else dict(zip(seen.named, point, strict=True)),
-        distributions={} if point is None else seen.named,
-        user_attrs={},
+        params=params,
+        distributions=seen.named
+        if len(params) == len(seen.named)
+        else {name: seen.named[name] for name in params},
+        user_attrs=attrs,
         system_attrs={},
         intermediate_values={},
     )

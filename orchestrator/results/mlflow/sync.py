@@ -40,6 +40,7 @@ from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.ledger import folders
 from orchestrator.search.records.status import read_status
 from orchestrator.search.records.trial_score import TrialScore, fold_specs
+from orchestrator.search.space.keys import plain
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial
@@ -149,7 +150,7 @@ class StudySync:
         params, tags = study_params(self.study, plan), self._source | ends
         runs.study(uses, _now(), params=params, tags=tags, is_running=is_running)
         runs.study_files(_files(self.study), _now())
-        views = view_tags([*self.records.space.search], self._own_metrics())
+        views = view_tags([*dict.fromkeys(map(plain, self.records.space.search))], self._own_metrics())
         runs.experiment_tags(EXPERIMENT | views, experiment_note(self.study, plan))
 
     def _own_metrics(self) -> list[str]:

@@ -137,7 +137,7 @@ def model(study: StudyFacts) -> str | None:
     found = {"parameters": "{:,.0f} learnable parameters", "gmacs": "{:.3g} GMACs for an image"}
     size = [text.format(study.metrics[name]) for name, text in found.items() if name in study.metrics]
     how = f" ({listed(size)}, of the selected configuration)" if size else ""
-    return f"{study.network}{how}. Input: RGB image; output: probability of a polyp for each pixel."
+    return f"{study.chosen_network}{how}. Input: RGB image; output: probability of a polyp for each pixel."
 
 
 def software(study: StudyFacts) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.results.views.by_network import NetworkStanding
 from orchestrator.results.views.score_lines import ScoreLine
 
 Interval = tuple[float, float]
@@ -194,10 +195,18 @@ class StudyFacts:
     reevaluated: tuple[tuple[int, float, float, float], ...] = ()  # finalist, search, re-evaluation, both
     gains: tuple[Gain, ...] = ()
     log_scaled: frozenset[str] = frozenset()  # parameters that the search space draws by their logarithm
+    networks: tuple[NetworkStanding, ...] = ()  # the best trial of each, where there are several
     why_no_champion: str | None = None
     code: str = "unknown"  # revision
     machine: str = "unknown"
     program: str = ""  # its version
+
+    @property
+    def chosen_network(self) -> str:
+        """The network of the champion; of a study without one, those that it chooses among."""
+        return (
+            self.network if self.champion is None else str(self.champion.params.get("network", self.network))
+        )
 
     @property
     def is_mean(self) -> bool:

@@ -15,11 +15,13 @@ from orchestrator.results.report.champion_facts import champion_facts, network_m
 from orchestrator.results.report.cost_facts import costs, cut_fits, finish_times, fit_facts
 from orchestrator.results.report.facts import ChampionFacts, Gain, StudyFacts, TrialFacts
 from orchestrator.results.report.origin_facts import commands, dataset_facts
+from orchestrator.results.views.by_network import networks_of
 from orchestrator.results.views.study_scores import board, front_lines, nested_lines
 from orchestrator.search.progress.recorded import recorded_status
 from orchestrator.search.records.cut_fits import CutFit
 from orchestrator.search.records.partial_score import PartialScore
 from orchestrator.search.records.status import OVER, Status, is_alive
+from orchestrator.search.space.keys import plain
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.store.damage import damage
 from orchestrator.search.store.snapshot import StudySnapshot
@@ -73,8 +75,9 @@ def study_facts(snapshot: StudySnapshot, *, counts_network: bool = True) -> Stud
         if selection is None
         else tuple((one.trial, one.search, one.fresh, one.both) for one in selection.reevaluated),
         log_scaled=frozenset(
-            name for name, one in snapshot.space.search.items() if one.kind == "log_uniform"
+            plain(name) for name, one in snapshot.space.search.items() if one.kind == "log_uniform"
         ),
+        networks=tuple(networks_of(snapshot, board(snapshot))),
         gains=() if selection is None else _gains(selection),
         why_no_champion=why_none,
         code=environment.git_revision,

@@ -25,6 +25,7 @@ from orchestrator.results.report.prose import (
     threshold_range,
 )
 from orchestrator.results.report.search_figures import search_pictures
+from orchestrator.results.views.by_network import network_sentence
 from orchestrator.results.views.score_lines import COLUMNS, ScoreLine, interval_text
 from orchestrator.results.views.tables import secondary_text
 from orchestrator.scoring.formatting import percent, points
@@ -101,6 +102,8 @@ def _sections(study: StudyFacts) -> dict[str, Any]:
         "split_line": _split_line(study),
         "search_line": _search_line(study),
         "pictures": search_pictures(study),
+        "networks": _by_network(study),
+        "network_line": network_sentence(study.networks),
         "trials": _trials(study),
         "num_hidden": max(0, len(study.trials) - MOST_ROWS),
         "gains": _gains(study.gains),
@@ -250,6 +253,26 @@ def _search_line(study: StudyFacts) -> str:
         "folds of "
         f"all trials would have been {all_fits:,} fits; {study.num_fits:,} were trained to their end{saved}."
     )
+
+
+def _by_network(study: StudyFacts) -> Rows:
+    """A row for each network of a study over several; no rows else."""
+    if not study.networks:
+        return []
+    head = ["network", "trial", "Dice, %", "95 %", "trials", "minutes", "against the best, points (95 %)"]
+    rows = [
+        [
+            one.network,
+            "–" if one.trial is None else str(one.trial),
+            _percent(one.score),
+            interval_text(one.interval),
+            str(one.num_trials),
+            f"{one.minutes:.1f}",
+            one.verdict,
+        ]
+        for one in study.networks
+    ]
+    return [head, *rows]
 
 
 def _trials(study: StudyFacts) -> Rows:

@@ -40,7 +40,7 @@ def rows(studies: Sequence[StudyFacts], marked: Marked = frozenset()) -> list[li
             mark = "*" if (study.name, line.name) in marked else ""
             found.append(
                 [
-                    f"{study.network} ({study.name})",
+                    f"{study.chosen_network} ({study.name})",
                     line.name,
                     str(line.num_cases),
                     *(

@@ -94,12 +94,17 @@ def _search_sentence(study: StudyFacts) -> str:
     again = study.fits_of.get(AGAIN, 0)
     return (
         f"{len(states)} configurations of {listed(searched) or 'no parameter'} were proposed by "
-        f"{SAMPLERS.get(study.sampler, study.sampler)} (seed {study.seed}), the first one being the baseline of "
-        "the search space: "
+        f"{SAMPLERS.get(study.sampler, study.sampler)} (seed {study.seed}), {_first_ones(study)}: "
         f"{listed(counts)}. {study.num_fits} fits of the search"
         + (f" and {again} of the re-evaluation" if again else "")
         + f" took, with those that were cut, {duration(study.device_hours)} of device time."
     )
+
+
+def _first_ones(study: StudyFacts) -> str:
+    if len(study.networks) < 2:
+        return "the first one being the baseline of the search space"
+    return f"the first {len(study.networks)} being the baselines of the networks"
 
 
 def _champion_sentences(study: StudyFacts) -> list[str]:

@@ -55,6 +55,12 @@ class BudgetGate:
         """Close for a reason that is not the budget."""
         self.end = End(by, why)
 
+    def time_left(self) -> float | None:
+        """The share of the hours or GPU-hours that is left, of both the smaller; None where neither is a limit."""
+        spent = self.spending.spent()
+        used = ((self.budget.hours, spent.hours), (self.budget.gpu_hours, spent.gpu_hours))
+        return min((max(0.0, 1 - found / limit) for limit, found in used if limit), default=None)
+
     @property
     def is_out_of_time(self) -> bool:
         """Whether the hours of this run are used up, which ends everything."""

@@ -53,6 +53,7 @@ class RaceState:
         self.race = Race(rule, [[group_of_case[case_id] for case_id in fold.val] for fold in plan.folds])
         self.objective, self.secondary = objective or Objective(), secondary or SecondaryGoals()
         self.inference_ms: dict[int, list[float | None]] = {}  # of every trial, by its finished folds
+        self.seconds: dict[int, float] = {}  # of a fit of every trial, over its finished folds
         self.drawn: dict[int, FrozenTrial] = {}  # with the searched parameters
         self.configurations: dict[int, Configuration] = {}
         self.fit_ids: dict[int, list[str]] = {}  # of every trial, fold by fold
@@ -265,7 +266,9 @@ class RaceState:
         known = self._past.get(trial.number)
         if known is not None and (known.trial, known.value, known.num_folds) == (trial, value, num_folds):
             return known
-        self._past[trial.number] = PastTrial(trial, value, num_folds, *self._past_secondary(trial, value))
+        secondary, excess = self._past_secondary(trial, value)
+        seconds = self.seconds.get(trial.number)
+        self._past[trial.number] = PastTrial(trial, value, num_folds, secondary, excess, seconds)
         return self._past[trial.number]
 
     def _past_secondary(
@@ -330,6 +333,7 @@ class RaceState:
         score = self.scores[number] = score_trial(records, self.configurations[number])
         dice = [scores_under(record.histograms, score.masks)["dice"] for record in records]
         self.inference_ms[number] = [record.inference_ms for record in records]
+        self.seconds[number] = sum(record.seconds for record in records) / len(records)
         if self.broken(number) is not None:
             self.race.exclude(number)
         depends = self.configurations[number].masks.is_open

@@ -19,7 +19,7 @@ from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_tria
 from orchestrator.common.errors import BadStudy
 from orchestrator.search.choices import SamplerName
 from orchestrator.search.goals.goals import SecondaryGoals
-from orchestrator.search.samplers.fold_aware_sampler import FOLDS
+from orchestrator.search.samplers.fold_aware_sampler import FOLDS, SECONDS, TIME_LEFT
 from orchestrator.search.samplers.registry import OPTION, SAMPLERS, SamplerKind, sampler_kind
 from orchestrator.search.samplers.single_draw import Shown
 from orchestrator.search.space.space import SearchSpace
@@ -45,6 +45,7 @@ class PastTrial:
     excess: Mapping[str, float] = field(
         default_factory=dict
     )  # limit -> by what share it is exceeded, if above 0
+    seconds: float | None = None  # that a fit of it takes; None: no fit is finished
 
     @property
     def is_ineligible(self) -> bool:
@@ -91,14 +92,16 @@ def draw(
     directions: Sequence[StudyDirection] = (StudyDirection.MAXIMIZE,),
     secondary: SecondaryGoals | None = None,
     tried: TriedConfigurations | None = None,
+    time_left: float | None = None,
 ) -> Proposal | None:
     """The next configuration, within the limits and not tried before; None where none is found.
 
     Where the sampler proposes none, random ones are tried. `tried`: by default the configurations of `past`.
+    `time_left`: which share of its hours a study has left; None where hours do not limit it.
     Raises `BadStudy` where the sampler is unknown.
     """
     tried = tried or TriedConfigurations(space, (one.trial.params for one in past))
-    drawn = chain(_draws(space, past, sampler, seed, directions), _at_random(space, seed))
+    drawn = chain(_draws(space, past, sampler, seed, directions, time_left), _at_random(space, seed))
     return next((o for o in drawn if o.params not in tried and is_allowed(space, o.params, secondary)), None)
 
 
@@ -170,11 +173,12 @@ def _draws(
     sampler: SamplerName,
     seed: int,
     directions: Sequence[StudyDirection],
+    time_left: float | None = None,
 ) -> Iterator[Proposal]:
     kind = sampler_kind(sampler, len(directions))
     seen = _failed_as_the_worst(space, past if kind.reads_constraints else _punished(past), directions)
     for repeat in range(MAX_REPEATS):
-        drawn, storage = _sampled(space, seen, kind, directions, (seed + repeat) % 2**32)
+        drawn, storage = _sampled(space, seen, kind, directions, (seed + repeat) % 2**32, time_left)
         notes = storage.get_trial(drawn._trial_id).system_attrs if kind.keeps_notes else {}
         marks = {f"{NOTE}{name}": value for name, value in notes.items()}
         yield Proposal(space.exact(drawn.params), marks)
@@ -186,6 +190,7 @@ def _sampled(
     kind: SamplerKind,
     directions: Sequence[StudyDirection],
     seed: int,
+    time_left: float | None = None,
 ) -> tuple[Trial, Shown]:
     """One trial of a new sampler, after these, and the storage that holds them all."""
     with warnings.catch_warnings():
@@ -194,7 +199,10 @@ def _sampled(
         warnings.simplefilter("ignore", FutureWarning)
         made = kind.make(seed, len(directions))
         storage = Shown([one.shown for one in past])
-        trial = optuna.create_study(storage=storage, directions=directions, sampler=made).ask()
+        study = optuna.create_study(storage=storage, directions=directions, sampler=made)
+        if time_left is not None:
+            study.set_user_attr(TIME_LEFT, time_left)
+        trial = study.ask()
         space.sample(trial)
     return trial, storage
 
@@ -237,7 +245,7 @@ def shown(past: PastTrial) -> FrozenTrial:
         values=None if past.value is None else (past.value, *past.secondary),
         params=trial.params,
         distributions=trial.distributions,
-        user_attrs={FOLDS: past.num_folds},
+        user_attrs={FOLDS: past.num_folds} | ({SECONDS: past.seconds} if past.seconds else {}),
         constraints=dict(past.excess) or None,
         system_attrs=notes,
     )

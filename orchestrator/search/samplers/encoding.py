@@ -8,7 +8,7 @@ often the setting next to them is tried, so it is asked about settings alone (Ga
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,11 @@ class SpaceEncoding:
 
     def __init__(self, space: Mapping[str, BaseDistribution]) -> None:
         self.columns = {name: _column(distribution) for name, distribution in space.items()}
+
+    @property
+    def num_parameters(self) -> int:
+        """How many parameters a setting has, at most."""
+        return len(self.columns)
 
     @property
     def lengths(self) -> Array:
@@ -58,6 +63,46 @@ class SpaceEncoding:
     def _parts(self, points: Array) -> list[Array]:
         ends = np.cumsum([column.width for column in self.columns.values()])
         return np.split(points, ends[:-1], axis=-1)
+
+
+class ChoiceOfNetworks(SpaceEncoding):
+    """The space of several networks: all parameters of all of them, of which a setting has those of its network.
+
+    A parameter that the network does not have is in the middle of its line: there no other setting of that network
+    differs, and one of another network differs the less the nearer it is to its own middle.
+    """
+
+    def __init__(
+        self, key: str, space: Mapping[str, BaseDistribution], of: Mapping[Any, Collection[str]]
+    ) -> None:
+        """key: the parameter that names the network, in `space`. of: network -> its parameters, `key` too."""
+        super().__init__(space)
+        self.key, self.of = key, {network: frozenset(names) for network, names in of.items()}
+        widths = [np.full(column.width, name) for name, column in self.columns.items()]
+        self.names = np.concatenate(widths)  # of the parameter of each coordinate
+
+    @property
+    def num_parameters(self) -> int:
+        return max(map(len, self.of.values()))
+
+    def points(self, configuration: Sequence[Mapping[str, Any]]) -> Array:
+        return np.array([self.point(one) for one in configuration])
+
+    def params(self, point: Array) -> dict[str, Any]:
+        """The setting nearest to a point (D,): the parameters of its network."""
+        found = super().params(point)
+        return {name: value for name, value in found.items() if name in self.of[found[self.key]]}
+
+    def snap(self, points: Array) -> Array:
+        snapped = super().snap(points)
+        column, own = self.columns[self.key], self.names == self.key
+        middle = self.lengths / 2
+        for network, names in self.of.items():
+            place = column.place(network)
+            rows = np.abs(snapped[:, own] - place).max(axis=1) < 1e-9
+            lacking = ~np.isin(self.names, [*names])
+            snapped[np.ix_(rows, lacking)] = middle[lacking]
+        return snapped
 
 
 class _Line:

@@ -1,26 +1,34 @@
 """The fold-aware Gaussian process as a sampler for Optuna.
 
-A trial says in its user attribute `folds` on how many folds its value rests; without it, on one. Parameters that some
-trials lack (conditional ones) are drawn at random, as Optuna's own Gaussian process does.
+A trial says in its user attribute `folds` on how many folds its value rests; without it, on one; in `seconds` how long
+one of its fits takes. The study says in `time_left` which share of its hours is left, if hours limit it.
+
+Where the network is a choice, each network has its own parameters, and one model knows them all. In the beginning the
+networks are tried equally often, or, where hours count, for equally long. Later what is expected to be gained is
+divided by the cost of a fit, to a power that falls from 1 to 0 with the time that is left: cheap networks are looked at
+first, and at the end only what is best counts (Lee, Perrone, Archambeau and Seeger, arXiv:2003.10870). Other parameters
+that some trials lack (conditional ones) are drawn at random, as Optuna's own Gaussian process does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.search_space import intersection_search_space
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.search.samplers.encoding import Array, SpaceEncoding
+from orchestrator.search.samplers.encoding import Array, ChoiceOfNetworks, SpaceEncoding
 from orchestrator.search.samplers.gaussian_process import suggest
 from orchestrator.search.samplers.inducing_points import Model, fitted, with_flying
+from orchestrator.search.space.keys import NETWORK
 
-FOLDS = "folds"  # user attribute of a trial
+FOLDS, SECONDS = "folds", "seconds"  # user attributes of a trial
+TIME_LEFT = "time_left"  # user attribute of a study
 
 
 class FoldAwareSampler(BaseSampler):
@@ -31,7 +39,7 @@ class FoldAwareSampler(BaseSampler):
         self.random = RandomSampler(seed=seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return _shared_space(study.get_trials(deepcopy=False))
+        return space_of(study.get_trials(deepcopy=False))[0]
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -39,18 +47,21 @@ class FoldAwareSampler(BaseSampler):
         """{} for random draws: in the beginning, while twice as many trials as parameters are not there."""
         others = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
         finished = [one for one in others if one.state == TrialState.COMPLETE]
-        if not search_space or len(finished) < max(2, 2 * len(search_space)):
+        if not search_space:
             return {}
-        box = SpaceEncoding(search_space)
+        box, time_left = encoding(search_space, others), study.user_attrs.get(TIME_LEFT)
+        if len(finished) < max(2, 2 * box.num_parameters):
+            return _spread(box, others, counts_time=time_left is not None)
         seen = _seen(box, finished)
         flying = [
             one
             for one in others
-            if one.state == TrialState.RUNNING and search_space.keys() <= one.params.keys()
+            if one.state == TrialState.RUNNING and _names(box, one.params) <= one.params.keys()
         ]
         points = np.array([box.point(one.params) for one in flying])
         model = with_flying(*seen, points) if flying else fitted(*seen)
-        return box.params(suggest(model, self.rng, box))
+        log_cost = _log_cost(box, finished, time_left) if isinstance(box, ChoiceOfNetworks) else None
+        return box.params(suggest(model, self.rng, box, log_cost=log_cost))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -70,10 +81,12 @@ class PosteriorMeans:
     def __init__(self, trials: Sequence[FrozenTrial]) -> None:
         """trials: in order of their numbers. None of them is believed while there are few."""
         self.finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        space = _shared_space(self.finished)
+        space, _ = space_of(self.finished)
         self.model: Model | None = None
-        if space and len(self.finished) > 3 * len(space):
-            self.box = SpaceEncoding(space)
+        if not space:
+            return
+        self.box = encoding(space, self.finished)
+        if len(self.finished) > 3 * self.box.num_parameters:
             self.seen = _seen(self.box, self.finished)
             self.model = fitted(*self.seen)
 
@@ -93,11 +106,98 @@ class PosteriorMeans:
         return mean + sd**2 / (sd**2 + noise) * (value - mean)
 
 
+def encoding(space: Mapping[str, BaseDistribution], trials: Sequence[FrozenTrial]) -> SpaceEncoding:
+    """Where settings of a space lie; of several networks, as these trials show which parameters each has."""
+    of = space_of(trials)[1]
+    return ChoiceOfNetworks(NETWORK, space, of) if of else SpaceEncoding(space)
+
+
+def space_of(trials: Sequence[FrozenTrial]) -> tuple[dict[str, BaseDistribution], dict[Any, set[str]]]:
+    """Parameters that a model can know, and, where the network is a choice, which of them each network has.
+
+    They are those that all finished trials have; of several networks, those that all finished trials of a network have,
+    or, where it has none yet, all its trials in flight.
+    """
+    shared = _shared_space(trials)
+    finished = {one.params.get(NETWORK) for one in trials if one.state == TrialState.COMPLETE}
+    telling = (o for o in trials if o.state == TrialState.COMPLETE or o.params.get(NETWORK) not in finished)
+    distinct = {(id(one.distributions), one.params.get(NETWORK)): one for one in telling}.values()
+    of = networks_in([(one.params, one.distributions) for one in distinct])
+    if not of:
+        return shared, {}
+    space = dict(shared)
+    for one in distinct:
+        names = sorted(of[one.params[NETWORK]]) if NETWORK in one.params else []
+        space |= {name: one.distributions[name] for name in names}
+    return space, of
+
+
+def networks_in(
+    settings: Sequence[tuple[Mapping[str, Any], Mapping[str, BaseDistribution]]],
+) -> dict[Any, set[str]]:
+    """Which parameters each network has in all these settings (params and distributions); {} without a choice.
+
+    A network without a setting has those that all others share.
+    """
+    choices = [found[NETWORK] for _, found in settings if NETWORK in found and not found[NETWORK].single()]
+    if not choices or not isinstance(choices[0], CategoricalDistribution):
+        return {}
+    of: dict[Any, set[str]] = {}
+    for params, distributions in settings:
+        if (network := params.get(NETWORK)) is not None:
+            names = {name for name, found in distributions.items() if not found.single()}
+            of[network] = of[network] & names if network in of else names
+    shared = set.intersection(*of.values())
+    return {network: of.get(network, shared) for network in choices[0].choices}
+
+
 def _shared_space(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
     """Parameters that all finished trials have; most share one dict of them, which is looked at once."""
     finished = {id(one.distributions): one for one in trials if one.state == TrialState.COMPLETE}
     space = intersection_search_space(list(finished.values()))
     return {name: found for name, found in space.items() if not found.single()}
+
+
+def _names(box: SpaceEncoding, params: Mapping[str, Any]) -> set[str]:
+    """The parameters that a setting needs to have a place."""
+    if isinstance(box, ChoiceOfNetworks):
+        return set(box.of.get(params.get(NETWORK), box.columns))
+    return set(box.columns)
+
+
+def _spread(box: SpaceEncoding, trials: Sequence[FrozenTrial], *, counts_time: bool) -> dict[str, Any]:
+    """The network that was tried least; all else is drawn at random."""
+    if not isinstance(box, ChoiceOfNetworks):
+        return {}
+    tried = dict.fromkeys(box.of, 0.0)
+    seconds = _seconds_by_network(trials) if counts_time else {}
+    for one in trials:
+        if one.params.get(NETWORK) in tried:
+            network = one.params[NETWORK]
+            tried[network] += one.user_attrs.get(FOLDS, 1) * seconds.get(network, 1.0) if counts_time else 1
+    return {NETWORK: min(tried, key=lambda network: tried[network])}
+
+
+def _seconds_by_network(trials: Sequence[FrozenTrial]) -> dict[Any, float]:
+    """Mean time of a fit of each network that has one."""
+    known: dict[Any, list[float]] = {}
+    for one in trials:
+        if SECONDS in one.user_attrs:
+            known.setdefault(one.params.get(NETWORK), []).append(one.user_attrs[SECONDS])
+    return {network: float(np.mean(values)) for network, values in known.items()}
+
+
+def _log_cost(
+    box: SpaceEncoding, finished: Sequence[FrozenTrial], time_left: float | None
+) -> Callable[[Array], Array] | None:
+    """By what improvement is divided, as logarithms: a fit's seconds to the power of the time that is left."""
+    timed = [one for one in finished if SECONDS in one.user_attrs]
+    if not time_left or len(timed) < 2:
+        return None
+    points, folds = _seen(box, timed)[0], np.ones(len(timed))
+    logs = np.log([one.user_attrs[SECONDS] for one in timed])
+    model = fitted(points, logs, folds)
+    return lambda asked: time_left * model.predict(asked)[0]
 
 
 def _seen(box: SpaceEncoding, finished: Sequence[FrozenTrial]) -> tuple[Array, Array, Array]:

@@ -8,6 +8,7 @@ over the best of them (Jones, Schonlau and Welch, 1998). Settings in flight coun
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,10 +88,19 @@ class GaussianProcess:
 
 
 def suggest(
-    model: Posterior, rng: np.random.Generator, box: SpaceEncoding, num_draws: int = 1000, num_rounds: int = 4
+    model: Posterior,
+    rng: np.random.Generator,
+    box: SpaceEncoding,
+    num_draws: int = 1000,
+    num_rounds: int = 4,
+    log_cost: Callable[[Array], Array] | None = None,
 ) -> Array:
     """The setting, as its point (D,), of highest expected improvement: among random ones, then ever closer ones around
-    the best."""
+    the best.
+
+    log_cost: of points (N, D), the logarithm (N,) of what their improvement is divided by; None: it is the same for
+    all.
+    """
     dimensions = model.points.shape[1]
     means, _ = model.predict(model.points)
     best, leader = float(means.max()), model.points[int(means.argmax())]
@@ -99,22 +109,31 @@ def suggest(
     points = box.snap(np.concatenate([box.lengths * rng.random((num_draws, dimensions)), near]))
     tried = cKDTree(model.tried)
     for width in 0.05 * 0.4 ** np.arange(num_rounds):
-        gains = _log_gain(model, tried, points, best)
+        gains = _log_gain(model, tried, points, best, log_cost)
         top = points[np.argsort(-gains)[:5]]
         around = np.repeat(top, 20, axis=0) + rng.normal(0, width, (100, dimensions))
         points = np.concatenate([top, box.snap(around)])
-    result: Array = points[int(np.argmax(_log_gain(model, tried, points, best)))]
+    result: Array = points[int(np.argmax(_log_gain(model, tried, points, best, log_cost)))]
     return result
 
 
-def _log_gain(model: Posterior, tried: cKDTree, points: Array, best: float) -> Array:
+def _log_gain(
+    model: Posterior,
+    tried: cKDTree,
+    points: Array,
+    best: float,
+    log_cost: Callable[[Array], Array] | None,
+) -> Array:
     """Logarithm of augmented expected improvement: a fit teaches little where its own noise is larger than what is
     not known (Huang, Allen, Notz and Zeng, 2006), and nothing where one like it was trained from the same seed."""
     mean, sd = model.predict(points)
     of_fit = model.unit**2 * model.noise
     learned = 1 - np.sqrt(of_fit / (of_fit + sd**2))
     distance, _ = tried.query(points, p=np.inf)
-    return np.where(distance < _APART, -np.inf, _log_improvement(mean, sd, best) + np.log(learned))
+    gain = _log_improvement(mean, sd, best) + np.log(learned)
+    if log_cost is not None:
+        gain = gain - log_cost(points)
+    return np.where(distance < _APART, -np.inf, gain)
 
 
 def _log_improvement(mean: Array, sd: Array, best: float) -> Array:

@@ -15,9 +15,11 @@ import numpy as np
 from optuna.distributions import BaseDistribution
 from scipy import stats
 
-from orchestrator.search.samplers.encoding import Array, SpaceEncoding
+from orchestrator.search.samplers.encoding import Array, ChoiceOfNetworks, SpaceEncoding
+from orchestrator.search.samplers.fold_aware_sampler import networks_in
 from orchestrator.search.samplers.gaussian_process import suggest
 from orchestrator.search.samplers.inducing_points import fitted
+from orchestrator.search.space.keys import NETWORK
 
 GAIN = 0.001  # Dice: the race calls no smaller one worth a fit either
 IN_A_ROW = 3  # settings before each of which the promise was below that
@@ -40,8 +42,10 @@ def why_unlikely(shown: Sequence[Shown], seed: int = 0) -> str | None:
     distributions: dict[str, BaseDistribution] = {}
     for one in shown:
         distributions |= one.distributions
-    box = SpaceEncoding({name: found for name, found in sorted(distributions.items()) if not found.single()})
-    if not box.columns or len(shown) < max(MIN_SETTINGS, MIN_SETTINGS_A_PARAMETER * len(box.columns)):
+    space = {name: found for name, found in sorted(distributions.items()) if not found.single()}
+    of = networks_in([(one.params, one.distributions) for one in shown])
+    box = ChoiceOfNetworks(NETWORK, space, of) if of else SpaceEncoding(space)
+    if not box.columns or len(shown) < max(MIN_SETTINGS, MIN_SETTINGS_A_PARAMETER * box.num_parameters):
         return None
     points = np.array([box.point(one.params) for one in shown])
     values = np.array([np.nan if one.value is None else one.value for one in shown])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from orchestrator.search.race.early_stopping import Curve, Finished
 from orchestrator.search.race.rules import Race, Verdict
@@ -40,10 +40,32 @@ class Seen:
     values: NDArray[np.float64]
     folds: NDArray[np.float64]
     space: Sequence[BaseDistribution]  # of every parameter
+    names: Sequence[str] | None = None  # of these; None: x0, x1, ...
+    seconds: NDArray[np.float64] | None = None  # (N,) of a fit of each; nan where none was finished
+    time_left: float | None = None  # share of the budget, where that is of time
 
     @cached_property
     def named(self) -> dict[str, BaseDistribution]:
-        return {f"x{place}": distribution for place, distribution in enumerate(self.space)}
+        names = self.names or [f"x{place}" for place in range(len(self.space))]
+        return dict(zip(names, self.space, strict=True))
+
+    def params(self, point: Sequence[float]) -> dict[str, Any]:
+        """The parameters of a point; nan are those that it does not have, and a choice of names is by its place."""
+        found: dict[str, Any] = {}
+        for (name, distribution), value in zip(self.named.items(), point, strict=True):
+            choices = getattr(distribution, "choices", (0.0,))
+            if not np.isnan(value):
+                found[name] = choices[int(value)] if isinstance(choices[0], str) else value
+        return found
+
+    def point(self, params: Mapping[str, Any]) -> Point:
+        """The point of these parameters."""
+        found = []
+        for name, distribution in self.named.items():
+            value = params.get(name, float("nan"))
+            is_name = isinstance(distribution, CategoricalDistribution) and isinstance(value, str)
+            found.append(float(distribution.choices.index(value) if is_name else value))  # type: ignore[attr-defined]
+        return tuple(found)
 
 
 Proposer = Callable[[Seen, int], Point]  # and a seed
@@ -59,7 +81,7 @@ class WorldFits:
         seed: int,
         seconds: Callable[[int, int], float] | None,
     ) -> None:
-        """seconds(number, fold): how long a fit takes; None: between 0.8 and 1.2."""
+        """seconds(number, fold): how long a fit takes; None: 0.8 to 1.2 times what the world says."""
         self.instance, self.trials, self._seconds = instance, trials, seconds
         self.pace = np.random.default_rng([seed, 2])
         self.num_ended = 0
@@ -71,7 +93,9 @@ class WorldFits:
         return result
 
     def seconds(self, number: int, fold: int) -> float:
-        return self._seconds(number, fold) if self._seconds else self.pace.uniform(0.8, 1.2)
+        if self._seconds:
+            return self._seconds(number, fold)
+        return self.instance.seconds(self.trials[number].point) * self.pace.uniform(0.8, 1.2)
 
     def finish(self, number: int, fold: int) -> None:
         self.num_ended += 1
@@ -98,6 +122,7 @@ class MemoryState:
         self.verdicts = self.log.latest
         self.cut: set[int] = set()  # trials that were stopped within a fit
         self.is_ranked = True
+        self.time_left: Callable[[], float | None] = lambda: None  # share of the budget
 
     def observe(self, number: int, fold: int) -> None:
         self.curves.append(Curve(self.trials[number].curves[fold].tolist(), self.num_epochs(number)))
@@ -165,13 +190,20 @@ class MemoryState:
             np.array([self.value(number) for number in numbers]),
             np.array([max(1, len(self.trials[number].scores)) for number in numbers], dtype=np.float64),
             self.space,
+            self.fits.instance.names,
+            np.array([self._seconds(number) for number in numbers]),
+            self.time_left(),
         )
+
+    def _seconds(self, number: int) -> float:
+        trial = self.trials[number]
+        return self.fits.instance.seconds(trial.point) if trial.scores else float("nan")
 
 
 class MemoryTrials:
-    """The trials themselves: see `engine.TrialStore`. The first is given, as a baseline is."""
+    """The trials themselves: see `engine.TrialStore`. The first ones are given, as baselines are."""
 
-    def __init__(self, state: MemoryState, first: Point, propose: Proposer, seed: int) -> None:
+    def __init__(self, state: MemoryState, first: Sequence[Point], propose: Proposer, seed: int) -> None:
         self.state, self.trials = state, state.trials
         self.first, self.propose, self.seed = first, propose, seed
         self.end: Mapping[str, Any] | None = None
@@ -189,7 +221,8 @@ class MemoryTrials:
     def begin(self) -> int:
         number = len(self.trials)
         seen = self.state.seen(range(number))
-        point = self.propose(seen, self.seed * 10_007 + number) if number else self.first
+        is_given = number < len(self.first)
+        point = self.first[number] if is_given else self.propose(seen, self.seed * 10_007 + number)
         self.trials.append(SimulatedTrial(point))
         return number
 
@@ -207,7 +240,7 @@ class MemoryTrials:
         numbers = range(len(self.trials))
         seen = self.state.seen(numbers)
         return [
-            Shown(dict(zip(seen.named, point, strict=True)), seen.named, float(value), int(folds))
+            Shown(seen.params(point), seen.named, float(value), int(folds))
             for point, value, folds in zip(seen.points.tolist(), seen.values, seen.folds, strict=True)
             if np.isfinite(value)
         ]

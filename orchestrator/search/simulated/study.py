@@ -34,6 +34,7 @@ class Outcome:
 
     fits: int  # that have ended; those that were cut too
     epochs: int
+    seconds: float  # of lanes, together
     chosen: int
     regret: float  # of the chosen trial, Dice
     num_configurations: int
@@ -62,7 +63,7 @@ class SimulatedStudy:
         self.state = MemoryState(race, fits, instance.space, predict)
         gate = BudgetGate(Budget(trials=UNLIMITED), ResourceUsage(None))
         self.engine = Engine(
-            MemoryTrials(self.state, instance.first, propose, seed),
+            MemoryTrials(self.state, instance.baselines, propose, seed),
             self.state,
             gate,
             LaneCapacity(instance.world.num_folds, lambda: lanes, is_eager=False),
@@ -76,6 +77,16 @@ class SimulatedStudy:
             lanes.run(lambda budget=budget: lanes.num_fits + lanes.num_in_flight >= budget)  # type: ignore[misc]
             outcomes.append(deepcopy(self)._finish(budget))
         return outcomes
+
+    def run_seconds(self, budgets: Sequence[float]) -> list[Outcome]:
+        """As `run`, at each budget of lane time, of which a sampler knows what is left."""
+        return [deepcopy(self)._run_for(budget) for budget in sorted(budgets)]
+
+    def _run_for(self, budget: float) -> Outcome:
+        lanes = self.lanes
+        self.state.time_left = lambda: max(0.0, 1 - lanes.busy / budget)
+        lanes.run(lambda: lanes.busy >= budget)
+        return self._finish(int(budget))
 
     def run_trials(self, num_trials: int) -> Outcome:
         """Begin so many trials, give the finalists their folds, and select."""
@@ -98,6 +109,7 @@ class SimulatedStudy:
         return Outcome(
             fits=self.lanes.num_fits,
             epochs=self.lanes.num_epochs,
+            seconds=self.lanes.busy,
             chosen=chosen,
             regret=regrets[chosen],
             num_configurations=len(self.trials),

@@ -74,7 +74,8 @@ class Instance:
         self.best = self._choose(rng.uniform(0.15, 0.85, world.num_parameters))
         self.scale = rng.uniform(*world.scale, world.num_parameters) * (not world.is_null)
         near = np.clip(self.best + rng.normal(0, 0.25, world.num_parameters), 0, 1)
-        self.first = tuple(self._choose(near).tolist())
+        self.first: Point = tuple(self._choose(near).tolist())
+        self.baselines: tuple[Point, ...] = (self.first,)  # the first trials
         self.fold_level = rng.normal(0, world.fold_sd, world.num_folds)
         self.image_level = [rng.normal(0, 0.03, self.images_per_fold) for _ in range(world.num_folds)]
 
@@ -92,6 +93,15 @@ class Instance:
         choices = self.world.num_choices
         free = self.world.num_parameters - choices
         return [FloatDistribution(0, 1)] * free + [CategoricalDistribution((0.0, 0.5, 1.0))] * choices
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each parameter."""
+        return [f"x{place}" for place in range(self.world.num_parameters)]
+
+    def seconds(self, point: Point) -> float:
+        """What a fit of this configuration takes, on average."""
+        return 1.0
 
     def _choose(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
         """The nearest point that the choices allow."""

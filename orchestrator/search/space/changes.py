@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from orchestrator.search.space.keys import network_of
 from orchestrator.search.space.space import SearchSpace
+from orchestrator.search.space.tables import OwnTables
 
 
 def changes(was: SearchSpace, now: SearchSpace) -> list[str]:
@@ -19,9 +21,17 @@ def changes(was: SearchSpace, now: SearchSpace) -> list[str]:
 
 
 def _meaning(space: SearchSpace) -> dict[str, Any]:
-    drawn = {key: {dist.kind: dist.model_dump(mode="json")} for key, dist in space.search.items()}
-    tables = {"search": drawn, "fixed": space.fixed, "baseline": space.baseline, "sweep": space.sweeps}
-    return {f"{table}.{key}": value for table, keys in tables.items() for key, value in keys.items()}
+    shared = {name: dist for name, dist in space.search.items() if not network_of(name)}
+    found = _named("", OwnTables(shared, space.fixed, space.baseline, space.sweeps))
+    for network, own in space.own.items():
+        found |= _named(f"{network}.", own)
+    return found
+
+
+def _named(prefix: str, said: OwnTables) -> dict[str, Any]:
+    drawn = {key: {dist.kind: dist.model_dump(mode="json")} for key, dist in said.search.items()}
+    tables = {"search": drawn, "fixed": said.fixed, "baseline": said.baseline, "sweep": said.sweeps}
+    return {f"{prefix}{table}.{key}": value for table, keys in tables.items() for key, value in keys.items()}
 
 
 def _text(meaning: dict[str, Any], key: str) -> str:

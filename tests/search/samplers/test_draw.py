@@ -243,3 +243,33 @@ def test_a_sampler_that_keeps_its_state_on_the_study_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "optunahub", hub)
     with pytest.raises(BadStudy, match=r"keeps state on the study \(count\)"):
         refuse_unless_drawn(MIXED, "optunahub:counting.Counting", ONE, 0)
+
+
+NETWORKS = parse_space("""
+network = { choice = ["unet", "gmsrf_net", "pranet"] }
+[search]
+learning_rate = { log_uniform = [1e-5, 1e-1] }
+clip_norm     = { uniform = [0.5, 2.0] }
+[baseline]
+learning_rate = 1e-4
+clip_norm = 1.0
+[gmsrf_net.search]
+learning_rate = { log_uniform = [1e-4, 1e-2] }
+growth_rate   = { choice = [8, 16, 32] }
+[gmsrf_net.baseline]
+growth_rate = 8
+[pranet.fixed]
+learning_rate = 1e-3
+""")
+
+
+@pytest.mark.parametrize("sampler", EACH)
+def test_every_sampler_draws_configurations_of_several_networks(sampler):
+    found: list[PastTrial] = []
+    for number in range(14):
+        given = NETWORKS.baselines[number : number + 1]
+        drawn = Proposal(given[0], {}) if given else draw(NETWORKS, found, sampler, number)
+        params = NETWORKS.drawn(drawn.params)
+        assert drawn.params == NETWORKS.stored(params) and NETWORKS.configuration(params)
+        found.append(past(NETWORKS, number, drawn, worth(params)))
+    assert {one.trial.params["network"] for one in found} == {*NETWORKS.networks}

@@ -126,7 +126,8 @@ class StudyRuns:
         """Make a trial's run, if there is none; parameters that it has are left alone, for MLflow lets none change."""
         run = self._table.trial(number, at, str(params.get("network", "")))
         self._log.datasets(run, datasets)
-        self._log.log(run, at, params=params, tags=tags)
+        network = {"network": str(params["network"])} if "network" in params else {}
+        self._log.log(run, at, params=params, tags={**network, **tags})
         if is_running:
             self._table.reopen(run)
 

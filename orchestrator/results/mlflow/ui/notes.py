@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.export.exported_network import Network
 from orchestrator.search.goals.objective import Objective
+from orchestrator.search.space.keys import plain
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial
 
@@ -109,8 +110,9 @@ def _searched(searched: Mapping[str, Any]) -> str:
 def _question(study: StudyStore, plan: SplitPlan) -> str:
     space, spec = study.space(), study.spec
     unseen = f"; unseen: {', '.join(plan.unseen)}" if plan.unseen else ""
+    searched = ", ".join(f"`{name}`" for name in dict.fromkeys(map(plain, space.search)))
     return (
-        f"which {', '.join(f'`{name}`' for name in space.search)} of {', '.join(space.networks)} give the highest "
+        f"which {searched} of {', '.join(space.networks)} give the highest "
         f"{study.objective().label()} on {', '.join(plan.datasets)} ({plan.name}, {len(plan.folds)} folds, "
         f"{len(plan.test)} images held out{unseen}); race {spec.chosen_race}, seed {spec.seed}."
     )

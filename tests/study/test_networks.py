@@ -1,0 +1,157 @@
+"""A study over several networks, from first trials to leaderboard; fits are scored by a formula."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from formula import FormulaJobRunner, formula_study
+
+from orchestrator.results.views.by_network import network_sentence, network_table, networks_of
+from orchestrator.results.views.study_scores import board
+from orchestrator.search.budget.gate import BudgetGate
+from orchestrator.search.budget.usage import ResourceUsage
+from orchestrator.search.engine import LaneCapacity, Visit
+from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.space.changes import changes
+from orchestrator.search.space.space_file import parse_space
+from orchestrator.search.store.trials import StudyTrial
+from orchestrator.selection.warm_start import Earlier, fit_in
+from orchestrator.study.run import begin, make_engine
+from orchestrator.study.spec import Study
+
+SPACE = parse_space("""
+network = { choice = ["unet", "resunet_pp", "colonsegnet"] }
+[search]
+learning_rate = { log_uniform = [1e-5, 1e-1] }
+[fixed]
+batch_size = 2
+epochs = 3
+image_size = 32
+[baseline]
+learning_rate = 1e-4
+[unet.search]
+base_channels = { choice = [4, 8] }
+[unet.baseline]
+base_channels = 4
+learning_rate = 3e-4
+[resunet_pp.fixed]
+base_channels = 8
+batch_size = 4
+[colonsegnet.search]
+learning_rate = { log_uniform = [1e-4, 1e-2] }
+[colonsegnet.baseline]
+learning_rate = 1e-3
+""")
+
+
+def study_at(home: Path, num_trials: int = 8, warm: tuple[dict, ...] = ()) -> Study:
+    study = replace(formula_study(home, num_trials=num_trials, race="paired"), space=SPACE)
+    return replace(study, warm_start_configurations=warm)
+
+
+def carry_on(study: Study, num_visits: int = 1000) -> None:
+    """What lanes do, in this process; a run that ends after so many visits is as if it had been killed."""
+    begin(study)
+    gate = BudgetGate(study.budget, ResourceUsage(study.home.ledger))
+    engine = make_engine(study, LaneCapacity(len(study.plan.folds)), gate)
+    work = FormulaJobRunner(study.home.ledger, noise=0.1)
+    for _ in range(num_visits):
+        visit = engine.ask()
+        if not isinstance(visit, Visit):
+            return
+        configuration = study.space.configuration(engine.trials.params(visit.number))
+        for fold in visit.folds:
+            work(fold_specs(configuration, study.plan)[fold], torch.device("cpu"), 0, lambda row: True)
+            if engine.finish(visit.number, fold).action == "stop":
+                break
+        engine.end(visit.number)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    study = study_at(tmp_path_factory.mktemp("home"))
+    carry_on(study)
+    return study
+
+
+def networks(trials: list[StudyTrial]) -> list[str]:
+    return [trial.configuration.network for trial in trials]
+
+
+def test_the_first_trials_are_the_baselines_and_then_networks_are_tried_equally_often(finished: Study):
+    trials = finished.home.trials()
+    assert networks(trials[:3]) == ["unet", "resunet_pp", "colonsegnet"]
+    assert [trial.params for trial in trials[:3]] == [SPACE.baseline_params(one) for one in SPACE.networks]
+    assert [*Counter(networks(trials[:6])).values()] == [2, 2, 2]
+
+
+def test_optuna_has_the_parameters_of_the_network_alone_and_results_have_plain_names(finished: Study):
+    own = {"unet": {"unet.base_channels", "learning_rate"}, "resunet_pp": {"learning_rate"}}
+    for trial, stored in zip(finished.home.trials(), finished.home.stored_trials(), strict=True):
+        names = own.get(trial.configuration.network, {"colonsegnet.learning_rate"})
+        assert stored.params.keys() == stored.distributions.keys() == {"network"} | names
+        assert trial.searched.keys() == {name.rpartition(".")[2] for name in stored.params}
+
+
+def test_a_fit_is_named_as_in_a_study_of_its_network_alone(finished: Study):
+    trial = finished.home.trials()[1]
+    alone = parse_space("""
+    network = "resunet_pp"
+    search.learning_rate = { log_uniform = [1e-5, 1e-1] }
+    fixed = { batch_size = 4, epochs = 3, image_size = 32, base_channels = 8 }
+    baseline.learning_rate = 1e-4
+    """)
+    specs = fold_specs(alone.configuration(alone.baseline_params()), finished.plan)
+    assert [record.fit_id for record in trial.records] == [spec.fit_id for spec in specs][
+        : len(trial.records)
+    ]
+
+
+def test_a_study_that_was_interrupted_asks_for_the_same(finished: Study, tmp_path: Path):
+    again = study_at(tmp_path)
+    for _ in range(40):
+        carry_on(again, num_visits=1)
+    asked = [(trial.params, trial.state) for trial in finished.home.stored_trials()]
+    assert [(trial.params, trial.state) for trial in again.home.stored_trials()] == asked
+
+
+def test_the_leaderboard_has_the_best_of_each_network_and_how_far_it_is_behind(finished: Study):
+    snapshot = finished.home.snapshot()
+    rows = board(snapshot)
+    found = networks_of(snapshot, rows)
+    assert sorted(one.network for one in found) == sorted(SPACE.networks)
+    assert sum(one.num_trials for one in found) == len(rows) == 8
+    best, *others = found
+    assert best.trial == snapshot.ranked()[0][0].number and best.lead is None and best.verdict == "the best"
+    for one in (one for one in others if one.lead is not None):
+        assert one.lead.trial == best.trial and one.lead.other == one.trial
+        assert one.lead.difference > 0 and one.verdict.startswith("-")
+    assert network_table(found).row_count == 3 and found[0].network in network_sentence(found)
+
+
+def test_recommended_configurations_come_after_the_baselines(tmp_path: Path):
+    earlier = [
+        Earlier("trial 3 of other", {"network": "colonsegnet", "learning_rate": 2e-3}),
+        Earlier("trial 4 of other", {"network": "unet", "learning_rate": 2e-3}),
+        Earlier("trial 5 of other", {"network": "colonsegnet", "learning_rate": 0.1}),
+    ]
+    fitted = fit_in(SPACE, earlier, study_at(tmp_path).secondary)
+    assert fitted.configurations == (
+        {"network": "colonsegnet", "colonsegnet.learning_rate": 2e-3},
+        {"network": "unet", "learning_rate": 2e-3, "unet.base_channels": 4},
+    )
+    assert fitted.lines[0] == "trial 3 of other becomes trial 3" and "does not fit" in fitted.lines[2]
+    study = study_at(tmp_path, 5, fitted.configurations)
+    carry_on(study)
+    assert [trial.params for trial in study.home.stored_trials()][3:] == [*fitted.configurations]
+
+
+def test_what_changed_in_the_tables_of_a_network_is_named():
+    now = parse_space(SPACE.text.replace("batch_size = 4", "batch_size = 8").replace("[4, 8]", "[4, 16]"))
+    said = changes(SPACE, now)
+    assert "resunet_pp.fixed.batch_size: was 4, now 8" in said
+    assert any(line.startswith("unet.search.base_channels: was ") for line in said)
