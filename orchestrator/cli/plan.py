@@ -81,11 +81,13 @@ def plan(
     with mistakes.noted():
         refuse_what_would_fail(home, cache, device, gpus=[0])
     mistakes.raise_all()
-    split, rows = _forecasts(space, choice, chosen, given, gpus, sampled, failures)
+    split, rows, seconds = _forecasts(space, choice, chosen, given, gpus, sampled, failures)
     where = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else "CPU"
     if as_json:
         fits = [asdict(one) | {"race": rule, "cost": _cost(one, price)} for rule, one in rows]
-        print_json({"device": where, "gpus": gpus, "trials": trials, "forecasts": fits})
+        print_json(
+            {"device": where, "gpus": gpus, "trials": trials, "forecasts": fits, "fit_seconds": seconds}
+        )
         return
     show_table(_table(rows, price, f"{trials} configurations on {gpus} x {where}, {split.name}"))
     best = min((one for rule, one in rows if rule == given["race"]), key=lambda one: one.hours)
@@ -94,6 +96,9 @@ def plan(
         "patience cannot be foreseen; exchange of gradients is computed, not measured.",
         highlight=False,
     )
+    if len(seconds) > 1:
+        times = ", ".join(f"{network} {value / 60:.3g}" for network, value in seconds.items())
+        out.print(f"minutes of a fit of each network's baseline, on one device: {times}", highlight=False)
 
 
 def trainable_space(file: Path) -> SearchSpace:
@@ -115,8 +120,9 @@ def _forecasts(
     gpus: int,
     sampled: int,
     failures: float,
-) -> tuple[SplitPlan, list[tuple[str, Forecast]]]:
-    """The split, and for no race and the one that is given, a forecast for every width."""
+) -> tuple[SplitPlan, list[tuple[str, Forecast]], dict[str, float]]:
+    """The split; for no race and the one that is given, a forecast for every width; and seconds of a fit of each
+    network's baseline on one device."""
     from orchestrator.cli.data.splits import load_split
     from orchestrator.search.forecast.plan import forecast, seconds_of_fits, some_configurations, world_of
     from orchestrator.search.forecast.width import possible_widths
@@ -144,7 +150,11 @@ def _forecasts(
                 failures_per_hour=failures,
             )
             rows.append((rule, found))
-    return split, rows
+    alone = zip(configurations, seconds_of_fits(speeds, specs, 1), strict=True)
+    seconds: dict[str, float] = {}
+    for configuration, value in alone:
+        seconds.setdefault(configuration.network, value)
+    return split, rows, seconds
 
 
 def _speeds(
