@@ -58,8 +58,12 @@ def images(pattern: str, names: Iterable[str]) -> dict[str, Content]:
 
 def bkai(suffix: str) -> dict[str, Content]:
     """BKAI-IGH NeoPolyp as on Kaggle: red is neoplastic, green is not."""
-    names = {"0a5f3601ad4f13cc": (RED,), "0af3feff05dec1eb": (GREEN,), "0b0c9f4a6b5e7d12": (RED, GREEN)}
-    files = images("test/test/{}.jpeg", ["280a9a0f1c2d3e4f"])
+    names = {
+        "0a5f3601ad4f13ccf1f4b331a412fc44": (RED,),
+        "0af3feff05dec1eb3a70b145a7d8d3b6": (GREEN,),
+        "0b0c9f4a6b5e7d120b0c9f4a6b5e7d12": (RED, GREEN),
+    }
+    files = images("test/test/{}.jpeg", ["280a9a0f1c2d3e4f280a9a0f1c2d3e4f"])
     for name, colors in names.items():
         files[f"train/train/{name}.jpeg"] = frame(name)
         files[f"train_gt/train_gt/{name}.{suffix}"] = colored(name, *colors)

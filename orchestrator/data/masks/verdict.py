@@ -6,13 +6,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from orchestrator.data.masks.inspection import READ_ANYWAY, Facts
-from orchestrator.data.masks.levels import color_named, merged
+from orchestrator.data.masks.levels import color_named, hue_name, merged
 from orchestrator.data.masks.mask_rule import MaskRule
 from orchestrator.data.masks.upright import OPEN, turn_problems, turn_remarks
 from orchestrator.data.masks.values import DARK, RINGING
 
 FRAMED = 0.9  # share of polyp among the outermost pixels from which a mask has a border
 MOST_LABELS = 50  # highest number of a class or polyp; higher values are grey levels
+STRANGE = (
+    0.02  # share of unknown colors among those that are not black; JPEG makes less of them along outlines
+)
 VOID = "#e0e0c0"  # of Pascal VOC's palette
 MOST_SHOWN = 6  # levels in a message
 
@@ -62,7 +65,9 @@ def problems_of_set(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
             by_kind.setdefault(one.kind, {})[stem] = one
     plain = any(not one.kind and one.polyp_fraction for one in facts.values())
     problems = [_unclear(kind, found, len(facts), plain) for kind, found in sorted(by_kind.items())]
-    if not rule.is_published:  # a part of an archive need not have every class
+    if rule.is_published:  # a part of an archive need not have every class
+        problems += _unstated(facts, rule)
+    else:
         problems += _never_met(facts, rule) + _ambiguous(facts, rule)
     if not problems and (not rule.wanted or rule.is_published):
         problems += _mostly_covered(facts, rule) or _framed(facts)
@@ -103,6 +108,22 @@ def _unclear(kind: str, found: Mapping[str, Facts], num_masks: int, plain: bool)
         f"{head} have transparent pixels that are not black: {shown} where they are opaque; --mask-values 1-255 takes "
         "opaque pixels as polyp, --mask-colors takes colors of opaque pixels"
     )
+
+
+def _unstated(facts: Mapping[str, Facts], rule: MaskRule) -> list[str]:
+    """A problem if masks have areas in colors that the archive does not state: the user says what they are."""
+    counts = _counted(facts.values()) if rule.by_color else Counter[str]()
+    colors = {name: color for name in counts if (color := color_named(name)) and hue_name(color) != "black"}
+    strange = {name for name, color in colors.items() if not any(one.matches(color) for one in rule.wanted)}
+    total = sum(counts[name] for name in colors)
+    if not total or sum(counts[name] for name in strange) <= STRANGE * total:
+        return []
+    having = [stem for stem, one in facts.items() if strange & one.levels.keys()]
+    known = ", ".join(f"{one.text} ({one.label})" for one in rule.wanted)
+    return [
+        f"{len(having)} of {len(facts)} masks ({_some(having)}) have {', '.join(sorted(strange))}, which the archive "
+        f"does not state, apart from {known}; say which colors are polyp, with --mask-colors or --mask-classes"
+    ]
 
 
 def _as_option(values: Sequence[float], exact: bool) -> str:

@@ -65,10 +65,19 @@ READ = {
         (),
         "BKAI-IGH NeoPolyp",
         3,
-        says=("red 3 % (neoplastic)", "test/test/ (1 images)"),
+        says=("red 7 % (neoplastic)", "test/test/ (1 images)"),
     ),
     "BKAI, JPEG": Expected(
         lambda: of.bkai("jpeg"), (), "BKAI-IGH NeoPolyp", 3, says=("(non-neoplastic), as the archive states",)
+    ),
+    "BKAI, folders once": Expected(
+        lambda: {
+            name.replace("train/", "", 1).replace("train_gt/", "", 1): x for name, x in of.bkai("png").items()
+        },
+        (),
+        "BKAI-IGH NeoPolyp",
+        3,
+        says=("green 3 % (non-neoplastic)",),
     ),
     "SUN-SEG": SUN,
     "SUN-SEG, training part": Expected(
@@ -241,9 +250,11 @@ def test_what_the_user_states_of_colors_replaces_what_the_archive_states(tmp_pat
     assert "green" in said and "(background)" in said and dataset.cases[0].classes == ()
 
 
-def test_a_color_that_the_archive_does_not_state_is_named_with_what_it_counts_as(tmp_path):
-    files = of.bkai("png") | {"train_gt/train_gt/0a5f3601ad4f13cc.png": of.colored("x", of.RED, (0, 0, 255))}
-    assert "% (background)" in add(tmp_path, files)[1].partition("blue")[2]
+def test_a_color_that_the_archive_does_not_state_is_refused_until_the_user_says_what_it_is(tmp_path):
+    name = "0a5f3601ad4f13ccf1f4b331a412fc44"
+    files = of.bkai("png") | {f"train_gt/train_gt/{name}.png": of.colored(name, of.RED, (0, 0, 255))}
+    assert f"1 of 3 masks ({name}) have blue, which the archive does not state" in refused(tmp_path, files)
+    assert "blue" in add(tmp_path, files, "--mask-colors", "red,green")[1]
 
 
 def test_lists_of_other_images_or_with_an_image_twice_give_no_parts(tmp_path):
