@@ -67,8 +67,8 @@ class TablePlan:
                 f"weights: random, where the paper starts from {_weights(self)}: {', '.join(random)}; --weights "
                 "ROW=FILE, or --imagenet, changes that"
             )
-        lines += self.protocol.not_stated
-        return tuple(lines)
+        lines += self.protocol.not_stated if self.split is not None else ()
+        return (*lines, *self.table.notes)
 
     def _of_the_split(self) -> list[str]:
         assert self.split is not None and self.table.train is not None

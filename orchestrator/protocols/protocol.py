@@ -79,6 +79,7 @@ class Table(_Frozen):
     centers: tuple[str, ...] = ()  # of the training dataset; (): all
     split: Literal["80/10/10", "80/20", "five-fold"] = "80/10/10"
     rows: tuple[str, ...] = ()  # (): all of the paper
+    notes: tuple[str, ...] = ()  # what a reader must know of its numbers
     published: dict[str, dict[str, tuple[Number, ...]]]  # row -> test set -> a number for each column
 
     @model_validator(mode="after")
@@ -128,7 +129,7 @@ class Protocol(_Frozen):
     title: str
     citation: str
     also: tuple[str, ...] = ()  # further names to type
-    not_stated: tuple[str, ...] = ()  # what had to be decided here
+    not_stated: tuple[str, ...] = ()  # what had to be decided here, to train
     recipe: dict[str, Any]
     rows: dict[str, Row]
     tables: dict[str, Table]

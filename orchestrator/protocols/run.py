@@ -66,12 +66,13 @@ def run_table(
     jobs = dict(score_jobs(plan, places))
     open_jobs = [job for job in jobs.values() if read_scores(places.set_scores, job) is None]
     errors: dict[str, str] = {}
+    unscored: dict[str, str] = {}
     if missing or open_jobs or len(jobs) < num_scores(plan):
         with performer() as lanes:
             errors = _train(missing, lanes, display)
             jobs = dict(score_jobs(plan, places))
-            _score(jobs.values(), places, lanes, display)
-    return gather(plan, places, jobs, errors)
+            unscored = _score(jobs.values(), places, lanes, display)
+    return gather(plan, places, jobs, errors, unscored)
 
 
 def _train(missing: Mapping[str, tuple[str, FitSpec]], lanes: Performer, display: Display) -> dict[str, str]:
@@ -110,10 +111,11 @@ class _Shown:
         self.on_progress(round(sum(self.done.values())), sum(self.weights.values()))
 
 
-def _score(jobs: Iterable[SetScoreJob], places: Places, lanes: Performer, display: Display) -> None:
+def _score(jobs: Iterable[SetScoreJob], places: Places, lanes: Performer, display: Display) -> dict[str, str]:
+    """Score networks that are not; the error of each job that failed."""
     todo = {job.name: job for job in jobs if read_scores(places.set_scores, job) is None}
     if not todo:
-        return
+        return {}
     over = 0
     with display.bar(f"scoring {len(todo)} sets of images") as on_progress:
 
@@ -122,9 +124,7 @@ def _score(jobs: Iterable[SetScoreJob], places: Places, lanes: Performer, displa
             over += update.state in ("finished", "failed")
             on_progress(over, len(todo))
 
-        failed = lanes.run_all(todo, show)
-    for name, error in failed.items():
-        display.note(f"{todo[name].dataset} was not scored: {error.strip().splitlines()[-1]}")
+        return lanes.run_all(todo, show)
 
 
 Key = tuple[str, int, int, str]  # row, seed, fold, test set
@@ -175,9 +175,13 @@ def masks_of(configuration: Configuration, spec: FitSpec, ledger: Ledger) -> Pos
 
 
 def gather(
-    plan: TablePlan, places: Places, jobs: Mapping[Key, SetScoreJob], errors: Mapping[str, str]
+    plan: TablePlan,
+    places: Places,
+    jobs: Mapping[Key, SetScoreJob],
+    errors: Mapping[str, str],
+    unscored: Mapping[str, str],
 ) -> TableRun:
-    """Read everything that is on record."""
+    """Read everything that is on record. `errors`: of fits; `unscored`: of scores, by the names of their jobs."""
     scores: dict[str, dict[tuple[int, int, str], SetScores]] = {row.name: {} for row in plan.rows}
     for (name, seed, fold, test), job in jobs.items():
         if (found := read_scores(places.set_scores, job)) is not None:
@@ -185,6 +189,9 @@ def gather(
     ledger, runs, devices, seconds = places.ledger, {}, set(), 0.0
     for row in plan.rows:
         failed = [errors[spec.fit_id] for spec in row.fits if spec.fit_id in errors]
+        failed += [
+            unscored[job.name] for key, job in jobs.items() if key[0] == row.name and job.name in unscored
+        ]
         runs[row.name] = RowRun(row.name, scores[row.name], failed[0] if failed else None)
     for spec in {spec.fit_id: spec for row in plan.rows for spec in row.fits}.values():
         if ledger.has(spec.fit_id):

@@ -17,7 +17,8 @@ from orchestrator.protocols.plan import TablePlan
 def plan_lines(plan: TablePlan, num_open: int, estimate: str) -> Iterator[str]:
     """What will be run, before it is."""
     yield f"{plan.title}: {plan.table.caption}"
-    yield f"  --scale {plan.scale_name}: {plan.scale.about}"
+    if plan.split is not None:
+        yield f"  --scale {plan.scale_name}: {plan.scale.about}"
     for wanted, one in plan.taken.items():
         yield f"  data  {wanted}: {one.dataset.name}, {len(one.dataset.cases):,} images"
     for test, images in plan.images.items():
