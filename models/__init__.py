@@ -12,6 +12,7 @@ from orchestrator.models import encoder_decoder as encoder_decoder
 from orchestrator.models import gmsrf_net as gmsrf_net
 from orchestrator.models import hrnet as hrnet
 from orchestrator.models import msrf_net as msrf_net
+from orchestrator.models import nnunet_resenc as nnunet_resenc
 from orchestrator.models import pranet as pranet
 from orchestrator.models import resunet as resunet
 from orchestrator.models import resunet_pp as resunet_pp

@@ -43,6 +43,8 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "msrf_net": ("msrf_net", {"base_channels": 8, "growth_rate": 4}),
     "msrf_net-code": ("msrf_net", {"base_channels": 8, "growth_rate": 4, "variant": "code"}),
     "msrf_net-script": ("msrf_net", {"base_channels": 8, "growth_rate": 4, "variant": "script"}),
+    "nnunet_resenc": ("nnunet_resenc", {"width": 4}),
+    "nnunet_resenc-L": ("nnunet_resenc", {"width": 4, "size": "L"}),
     "pranet": ("pranet", PRANET),
     "pranet-decoder-only": ("pranet", {**PRANET, "parts": "BP"}),
     "pranet-reverse-only": ("pranet", {**PRANET, "parts": "BR"}),
@@ -65,7 +67,8 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
 
 # Wirings that one image trains, of networks that ask for two for the sake of their others.
 ALONE = {"encoder_decoder", "encoder_decoder-fpn", "encoder_decoder-manet", "encoder_decoder-segformer"}
-TWINS = {"hrnet_w48"}  # small, the same network as another one
+# Small, the same network as another one; or deep: a step takes ten times that of others.
+SLOW = {"hrnet_w48", "nnunet_resenc", "nnunet_resenc-L"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -95,7 +98,7 @@ def alone(request: pytest.FixtureRequest) -> bool:
     return request.node.callspec.params["small"] in ALONE
 
 
-@pytest.fixture(params=[pytest.param(key, marks=pytest.mark.slow if key in TWINS else ()) for key in SMALL])
+@pytest.fixture(params=[pytest.param(key, marks=pytest.mark.slow if key in SLOW else ()) for key in SMALL])
 def small(request: pytest.FixtureRequest) -> nn.Module:
     """A new small network, in training mode, with the same weights every time."""
     torch.manual_seed(0)
