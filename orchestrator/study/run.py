@@ -225,6 +225,8 @@ def make_engine(study: Study, lanes: LaneCapacity, gate: BudgetGate) -> Engine[R
         warm_start_configurations=study.home.warm_start_configurations(),
     )
     trials.time_left = gate.time_left
+    if len(study.space.networks) > 1:  # their fits differ many times in length
+        gate.spending.seconds_of_fit = state.seconds_of_fit
     return Engine(trials, state, gate, lanes)
 
 

@@ -55,9 +55,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 import numpy as np
 import optuna
 from baseline_rules import BASELINE_RULES
-from known_worlds import WORLDS
+from known_worlds import OVER_NETWORKS, WORLDS
 from optuna.exceptions import ExperimentalWarning
-from proposers import ask_optuna, ask_surrogate, predictions
+from proposers import (
+    ask_optuna,
+    ask_over_networks,
+    ask_surrogate,
+    predictions,
+    predictions_over_networks,
+)
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest
@@ -70,7 +76,11 @@ from orchestrator.search.simulated.worlds import World
 
 PLAIN_FITS = (60, 100, 150, 300)
 RACED_FITS = (30, 45, 60, 80, 100)
+SECONDS = (300, 800)
 TPE = ask_optuna(lambda seed: SAMPLERS["tpe"].make(seed, 1))
+TPE_OVER_NETWORKS = ask_over_networks(lambda seed: SAMPLERS["tpe"].make(seed, 1))
+OURS_OVER_NETWORKS = ask_over_networks(lambda seed: SAMPLERS["surrogate"].make(seed, 1))
+RANDOM_OVER_NETWORKS = ask_over_networks(lambda seed: SAMPLERS["random"].make(seed, 1))
 Row = dict[str, Any]
 
 
@@ -92,6 +102,19 @@ WAYS = (
     Way("raced, TPE", "paired", TPE, RACED_FITS),
     Way("raced", "paired", ask_surrogate, RACED_FITS, believes=True),
 )
+NETWORK_WAYS = (
+    Way("plain", "none", TPE_OVER_NETWORKS, SECONDS),
+    Way("raced, random", "paired", RANDOM_OVER_NETWORKS, SECONDS, believes=True),
+    Way("raced, TPE", "paired", TPE_OVER_NETWORKS, SECONDS),
+    Way(
+        "raced, blind to cost",
+        "paired",
+        lambda seen, seed: OURS_OVER_NETWORKS(replace(seen, time_left=None), seed),
+        SECONDS,
+        believes=True,
+    ),
+    Way("raced", "paired", OURS_OVER_NETWORKS, SECONDS, believes=True),
+)
 BASELINES = tuple(Way(f"{name}, TPE", rule(), TPE, RACED_FITS) for name, rule in BASELINE_RULES.items())
 
 
@@ -103,6 +126,23 @@ def search(world: World, way: Way, lanes: int, repetition: int) -> list[Outcome]
     predict = predictions if way.believes else None
     study = SimulatedStudy(instance, race, way.ask, lanes=lanes, seed=repetition, predict=predict)
     return study.run(way.budgets)
+
+
+def search_networks(way: Way, lanes: int, repetition: int) -> list[Outcome]:
+    """One study over networks, seen at every budget of seconds, one of which a fit of the cheapest network takes."""
+    instance = OVER_NETWORKS.draw(repetition)
+    predict = predictions_over_networks if way.believes else None
+    race = Race(way.rule, instance.groups)
+    study = SimulatedStudy(instance, race, way.ask, lanes=lanes, seed=repetition, predict=predict)
+    return study.run_seconds(way.budgets)
+
+
+def measure_networks(way: Way, lanes: int, repetitions: int) -> list[Row]:
+    """One row a budget."""
+    studies = [search_networks(way, lanes, repetition) for repetition in range(repetitions)]
+    return [
+        _row(OVER_NETWORKS, way, lanes, [outcomes[at] for outcomes in studies]) for at in range(len(SECONDS))
+    ]
 
 
 def measure(world: World, way: Way, lanes: int, repetitions: int) -> list[Row]:
@@ -121,6 +161,7 @@ def _row(world: World, way: Way, lanes: int, found: Sequence[Outcome]) -> Row:
         "search": way.name,
         "fits": float(np.mean([one.fits for one in found])),
         "epochs": float(np.mean([one.epochs for one in found])),
+        "seconds": float(np.mean([one.seconds for one in found])),
         "settings": float(np.mean([one.num_configurations for one in found])),
         "regret": float(regret.mean()),
         "error": float(regret.std(ddof=1) / np.sqrt(len(found))),
@@ -172,7 +213,16 @@ def savings(rows: Sequence[Row]) -> list[Row]:
 
 def show(rows: Sequence[Row], saved: Sequence[Row], repetitions: int) -> None:
     table = Table("world", "lanes", "search", title=f"{repetitions} repetitions; regret in Dice points")
-    for heading in ("fits", "epochs", "settings", "mean regret", "quartiles", "best stopped", "cut"):
+    for heading in (
+        "fits",
+        "epochs",
+        "seconds",
+        "settings",
+        "mean regret",
+        "quartiles",
+        "best stopped",
+        "cut",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         low, middle, high = row["quartiles"]
@@ -183,6 +233,7 @@ def show(rows: Sequence[Row], saved: Sequence[Row], repetitions: int) -> None:
             row["search"],
             f"{row['fits']:.0f}",
             f"{row['epochs']:.0f}",
+            f"{row['seconds']:.0f}",
             f"{row['settings']:.0f}",
             f"{row['regret']:.3f} ± {row['error']:.3f}",
             f"{low:.2f} {middle:.2f} {high:.2f}",
@@ -211,7 +262,7 @@ def show(rows: Sequence[Row], saved: Sequence[Row], repetitions: int) -> None:
 
 
 def main() -> None:
-    names = [world.name for world in WORLDS]
+    names = [world.name for world in (*WORLDS, OVER_NETWORKS)]
     parser = argparse.ArgumentParser(description="Training that a search needs in simulated worlds.")
     parser.add_argument("--repetitions", type=int, default=20, help="studies a row")
     parser.add_argument("--worlds", nargs="+", choices=names, default=names)
@@ -232,6 +283,8 @@ def main() -> None:
             rows, saved = rows + found, saved + savings(found)
             if options.out:
                 options.out.write_text(json.dumps({"studies": rows, "savings": saved}, indent=1) + "\n")
+        if OVER_NETWORKS.name in options.worlds:
+            rows += [row for way in NETWORK_WAYS for row in measure_networks(way, lanes, options.repetitions)]
     show(rows, saved, options.repetitions)
 
 

@@ -10,6 +10,9 @@ import pytest
 import torch
 from formula import FormulaJobRunner, formula_study
 
+from orchestrator.results.report import page
+from orchestrator.results.report.gather import study_facts
+from orchestrator.results.report.prose import methods
 from orchestrator.results.views.by_network import network_sentence, network_table, networks_of
 from orchestrator.results.views.study_scores import board
 from orchestrator.search.budget.gate import BudgetGate
@@ -155,3 +158,22 @@ def test_what_changed_in_the_tables_of_a_network_is_named():
     said = changes(SPACE, now)
     assert "resunet_pp.fixed.batch_size: was 4, now 8" in said
     assert any(line.startswith("unet.search.base_channels: was ") for line in said)
+
+
+def test_a_report_tells_of_every_network(finished: Study):
+    facts = study_facts(finished.home.snapshot(), counts_network=False)
+    assert [one.network for one in facts.networks] == [row[0] for row in page._by_network(facts)[1:]]
+    assert "the first 3 being the baselines of the networks" in methods(facts)
+    assert facts.log_scaled == {"learning_rate"}
+    assert facts.chosen_network == facts.networks[0].network or facts.champion is None
+
+
+def test_what_is_held_back_for_a_fit_goes_by_the_length_of_fits_of_its_network(finished: Study):
+    gate = BudgetGate(finished.budget, ResourceUsage(finished.home.ledger))
+    engine = make_engine(finished, LaneCapacity(len(finished.plan.folds)), gate)
+    state, unet = engine.state, engine.state.fit_ids[0][0]
+    state.seconds = {number: 20.0 if number == 0 else 0.5 for number in state.seconds}
+    assert state.seconds_of_fit(unet) == 20 and state.seconds_of_fit("unknown") is None
+    gate.spending.fits = {}
+    assert gate.spending.left_of([unet]) == pytest.approx(20)  # a mean fit took a second
+    assert gate.time_left() is None

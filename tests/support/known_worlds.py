@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from orchestrator.search.simulated.networks import NetworksWorld
 from orchestrator.search.simulated.worlds import World
 
 V12 = World("as in V12", fit_sd=0.006, image_sd=0.07, fold_sd=0.0, fold_configuration_sd=0.0)
@@ -20,3 +21,5 @@ WORLDS = (
     replace(CURVES, name="curves cross", rates=(0.2, 2.0)),
     World("as recorded", num_epochs=30),
 )
+# A search over networks: conditional parameters, costs that differ 20-fold.
+OVER_NETWORKS = NetworksWorld("a search over networks")

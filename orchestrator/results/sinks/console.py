@@ -10,6 +10,7 @@ from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.sinks.measures import own_scores, own_threshold_text, secondary_values
 from orchestrator.scoring.formatting import percent
 from orchestrator.search.records.status import Status
+from orchestrator.search.space.keys import NETWORK
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial
 from orchestrator.selection.ranking import select_trial
@@ -57,6 +58,13 @@ class ConsoleSink(ResultSink):
         baseline = study.space.configuration(study.space.baseline_params())
         if (broken := self.secondary.broken(baseline)) is not None:
             self.say(f"the baseline has {broken}: it is trained to compare with, and is never champion")
+        for params in study.space.baselines[1:]:
+            other = study.space.configuration(study.space.drawn(params) or {})
+            if (broken := self.secondary.broken(other)) is not None:
+                self.say(f"the baseline of {other.network} has {broken}: it is not tried")
+        if study.spec.trials is not None and study.spec.trials < len(study.space.baselines):
+            never = ", ".join(one[NETWORK] for one in study.space.baselines[study.spec.trials :])
+            self.say(f"{study.spec.trials} trials are too few for all networks; not tried: {never}")
 
     def width_chosen(self, choice: WidthChoice) -> None:
         self.say(choice.why)

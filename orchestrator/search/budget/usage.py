@@ -50,6 +50,8 @@ class ResourceUsage:
         self.fits: dict[str, Training] = {}
         self.open: dict[str, Training] = {}  # fits without a record
         # Running sums over all fits.
+        # How long a fit takes by what is known of its trial and its network; None: as long as the mean.
+        self.seconds_of_fit: Callable[[str], float | None] = lambda fit_id: None
         self.num_finished, self.finished_seconds, self.finished_epochs, self.epochs = 0, 0.0, 0, 0
         self.seconds_of: dict[int, float] = {}
         for fit_id, cost in (unfinished or {}).items():
@@ -118,7 +120,16 @@ class ResourceUsage:
         if usual is None:
             return len(ids)
         begun = (self.fits[fit_id].epochs if fit_id in self.fits else 0 for fit_id in ids)
-        return sum(max(0.0, 1 - epochs / usual.epochs) for epochs in begun)
+        lengths = (self._length(fit_id, usual) for fit_id in ids)
+        return sum(
+            length * max(0.0, 1 - epochs / usual.epochs)
+            for length, epochs in zip(lengths, begun, strict=True)
+        )
+
+    def _length(self, fit_id: str, usual: FitCost) -> float:
+        """How long a fit takes, in units of a mean fit."""
+        seconds = self.seconds_of_fit(fit_id)
+        return 1.0 if seconds is None or not usual.lane_seconds else seconds / usual.lane_seconds
 
     def epochs_per_second(self) -> float | None:
         """Epochs per second over the last minutes; None before the second epoch is reported."""

@@ -114,6 +114,15 @@ class RaceState:
                 lost |= {ids[fold]: fold_specs(configuration, self.plan)[fold] for fold in gone}
         return lost
 
+    def seconds_of_fit(self, fit_id: str) -> float | None:
+        """How long a fit takes: as others of its trial, else of its network; None where none of these is finished."""
+        numbers = self.shares.get(fit_id, [])
+        known = [self.seconds[number] for number in numbers if number in self.seconds]
+        if not known and numbers and numbers[0] in self.configurations:
+            network = self.configurations[numbers[0]].network
+            known = [s for n, s in self.seconds.items() if self.configurations[n].network == network]
+        return sum(known) / len(known) if known else None
+
     def look_again(self) -> None:
         """Score the fits that were finished since, of all trials."""
         for number in self.configurations:

@@ -8,16 +8,17 @@ import numpy as np
 import optuna
 import pytest
 from baseline_rules import BASELINE_RULES
-from known_worlds import CURVES, V12, WORLDS
+from known_worlds import CURVES, OVER_NETWORKS, V12, WORLDS
 from optuna.distributions import FloatDistribution
 from optuna.samplers import TPESampler
-from proposers import ask_optuna, ask_random, ask_surrogate, predictions
+from proposers import ask_optuna, ask_over_networks, ask_random, ask_surrogate, predictions
 
 from orchestrator.search.engine import Visit
 from orchestrator.search.forecast.plan import propose_nearby
 from orchestrator.search.race.rules import RULES, Race, Verdict
 from orchestrator.search.samplers.encoding import SpaceEncoding
 from orchestrator.search.samplers.gaussian_process import GaussianProcess, suggest
+from orchestrator.search.samplers.registry import SAMPLERS
 from orchestrator.search.simulated.study import SimulatedStudy
 from orchestrator.search.simulated.worlds import World, recorded
 
@@ -219,3 +220,23 @@ def test_the_surrogate_moves_less_for_a_value_on_one_fold_than_on_five():
         for folds in (1.0, 5.0)
     ]
     assert posterior_means[0] < posterior_means[1]
+
+
+def test_the_best_of_one_network_loses_nothing_and_costs_differ_twenty_fold():
+    instance = OVER_NETWORKS.draw(3)
+    bests = [instance._point(network, best) for network, best in enumerate(instance.bests)]
+    regrets = [instance.regret(point) for point in bests]
+    assert min(regrets) == 0 and sorted(regrets)[1] >= OVER_NETWORKS.worse[0]
+    seconds = [instance.seconds(point) for point in bests]
+    assert max(seconds) / min(seconds) == pytest.approx(20)
+    assert all(np.isnan(point).sum() == 6 and len(point) == len(instance.names) for point in bests)
+
+
+def test_a_study_over_networks_begins_with_their_baselines_and_keeps_to_its_seconds():
+    instance = OVER_NETWORKS.draw(0)
+    ask = ask_over_networks(lambda seed: SAMPLERS["surrogate"].make(seed, 1))
+    study = SimulatedStudy(instance, Race("paired", instance.groups), ask, seed=0)
+    (outcome,) = study.run_seconds([150])
+    assert 150 <= outcome.seconds < 150 + 5 * 24 and outcome.num_configurations > 10
+    again = study._run_for(150)
+    assert again == outcome and tuple(one.point for one in study.trials[:4]) == instance.baselines
