@@ -97,6 +97,27 @@ class SqueezeExcite(nn.Module):
         return x * self.weigh(x)
 
 
+class ChannelsThenPlaces(nn.Module):
+    """Attention over channels, then over places, each from maxima and means (CBAM, arXiv:1807.06521)."""
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.squeeze = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, 1, bias=False),
+        )
+        self.look = nn.Conv2d(2, 1, 7, padding=3, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, h, w) -> (B, channels, h, w)"""
+        most, mean = x.amax(dim=(2, 3), keepdim=True), x.mean(dim=(2, 3), keepdim=True)
+        x = x * (self.squeeze(most) + self.squeeze(mean)).sigmoid()
+        places = torch.stack([x.amax(dim=1), x.mean(dim=1)], dim=1)
+        return x * self.look(places).sigmoid()
+
+
 class ReceptiveField(nn.Module):
     """RFB as in PraNet: four branches of growing receptive field, mixed, plus a shortcut; ReLU on the sum only.
 

@@ -16,8 +16,9 @@ from orchestrator.models import registry
 class Size:
     """Counts of a network's numbers."""
 
-    learnable: int
+    learnable: int  # of all parameters, frozen ones included
     statistics: int  # running means and variances of BatchNorm, which Keras counts as parameters
+    trained: int  # of the parameters that ask for a gradient
 
 
 def size(network: nn.Module) -> Size:
@@ -26,6 +27,7 @@ def size(network: nn.Module) -> Size:
     return Size(
         sum(parameter.numel() for parameter in network.parameters()),
         sum(buffer.numel() for name, buffer in network.named_buffers() if name.endswith(running)),
+        sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
     )
 
 
@@ -34,7 +36,8 @@ def on_meta(name: str, **values: Any) -> nn.Module:
     if "pretrained" in registry.params(name):
         values["pretrained"] = False
     with torch.device("meta"):
-        return registry.build(name, **values)
+        network = registry.build(name, **values)
+    return network.to("meta")  # constants that a library computes on the CPU
 
 
 def multiply_accumulates(network: nn.Module, height: int, width: int) -> int:

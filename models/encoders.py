@@ -138,7 +138,7 @@ def downloading(name: str) -> Iterator[None]:
 
 
 def load_encoder(encoder: nn.Module, path: Path, name: str | None = None) -> None:
-    """Load ImageNet weights in timm's or torchvision's names; the file's classifier is ignored.
+    """Load ImageNet weights in timm's or torchvision's names, or SAM2's; what the file holds besides is ignored.
 
     name: timm's, for files of packages, which have names of their own.
     """
@@ -161,7 +161,14 @@ def load_encoder(encoder: nn.Module, path: Path, name: str | None = None) -> Non
     encoder.load_state_dict({key: state[key] for key in wanted})
 
 
+SAM2 = "image_encoder.trunk."  # where the encoder lies in files of SAM2's authors
+SAM2_NAMES = {SAM2: "", "mlp.layers.0": "mlp.fc1", "mlp.layers.1": "mlp.fc2"}
+
+
 def _as_in(wanted: Mapping[str, Tensor], key: str) -> str:
+    if key.startswith(SAM2):
+        for theirs, timms in SAM2_NAMES.items():
+            key = key.replace(theirs, timms)
     ways = (key, key.replace(".", "_", 1), f"model.{key}", f"body.{key}")
     return next((way for way in ways if way in wanted), key)
 

@@ -27,6 +27,7 @@ LISTED = (
     "paper",
     "summary",
     "parameters",
+    "trained",
     "with_statistics",
     "published",
     "gmac",
@@ -50,10 +51,17 @@ def models_list(context: typer.Context, as_json: AsJson = False) -> None:
     table = Table(title="networks as published", title_justify="left", box=box.SIMPLE_HEAD)
     for head in ("name", "paper"):
         table.add_column(head, overflow="fold")
-    for head in ("parameters", "with statistics", "published", *(f"GMAC {side}" for side in SIDES)):
+    for head in (
+        "parameters",
+        "trained",
+        "with statistics",
+        "published",
+        *(f"GMAC {side}" for side in SIDES),
+    ):
         table.add_column(head, justify="right")
     for row in rows:
-        counts = (row["parameters"], row["with_statistics"], row["published"])
+        trained = None if row["trained"] == row["parameters"] else row["trained"]
+        counts = (row["parameters"], trained, row["with_statistics"], row["published"])
         table.add_row(
             row["name"],
             row["paper"],
@@ -62,6 +70,7 @@ def models_list(context: typer.Context, as_json: AsJson = False) -> None:
         )
     show_table(table)
     out.print(
+        "trained: where some parameters are frozen; "
         "with statistics: including BatchNorm's running means and variances, as Keras and some papers count; "
         "GMAC: billions of multiply-accumulates for one image of so many pixels a side"
     )
@@ -85,8 +94,10 @@ def models_show(
         return
     for line in (*facts["text"].splitlines(), "", facts["paper"]):
         out.print(line, markup=False, highlight=False)
+    trained = "" if facts["trained"] == facts["parameters"] else f", {facts['trained']:,} of them trained"
     out.print(
-        f"\n{facts['parameters']:,} parameters, H and W multiples of {facts['stride']}", highlight=False
+        f"\n{facts['parameters']:,} parameters{trained}, H and W multiples of {facts['stride']}",
+        highlight=False,
     )
     for indent, label, kind, count in facts["outline"]:
         out.print(
@@ -137,6 +148,7 @@ def facts_of(name: str) -> dict[str, Any]:
         "paper": models.paper(name),
         "summary": models.summary(name),
         "parameters": counted.learnable,
+        "trained": counted.trained,
         "with_statistics": counted.learnable + counted.statistics,
         "published": models.published(name),
         "gmac": {str(side): multiply_accumulates(network, side, side) / 1e9 for side in SIDES},

@@ -18,6 +18,8 @@ GMSRF_NET: dict[str, Any] = {
 }
 PRANET: dict[str, Any] = {"width": 8, "encoder": "test_resnet", "pretrained": False}
 ENCODER_DECODER: dict[str, Any] = {"encoder": "test_resnet", "width": 64, "pretrained": False}
+DINO: dict[str, Any] = {"encoder": "test_vit", "width": 16, "pretrained": False}
+ON_RESNET: dict[str, Any] = {"encoder": "test_resnet", "pretrained": False}
 HRNET: dict[str, Any] = {"encoder": "hrnet_w18_small", "pretrained": False}
 
 # Every network, small enough for a CPU; one with switches stands here once for each way it can be wired.
@@ -36,6 +38,10 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "encoder_decoder-manet": ("encoder_decoder", {**ENCODER_DECODER, "decoder": "manet"}),
     "encoder_decoder-segformer": ("encoder_decoder", {**ENCODER_DECODER, "decoder": "segformer"}),
     "encoder_decoder-upernet": ("encoder_decoder", {**ENCODER_DECODER, "decoder": "upernet"}),
+    "dino_decoder": ("dino_decoder", DINO),
+    "dino_decoder-full": ("dino_decoder", {**DINO, "adaptation": "full"}),
+    "dino_decoder-lora": ("dino_decoder", {**DINO, "adaptation": "lora"}),
+    "emcad": ("emcad", ON_RESNET),
     "gmsrf_net": ("gmsrf_net", GMSRF_NET),
     "gmsrf_net-code": ("gmsrf_net", {**GMSRF_NET, "variant": "code"}),
     "hrnet_w18_small_v2": ("hrnet_w18_small_v2", HRNET),
@@ -45,6 +51,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "msrf_net-script": ("msrf_net", {"base_channels": 8, "growth_rate": 4, "variant": "script"}),
     "nnunet_resenc": ("nnunet_resenc", {"width": 4}),
     "nnunet_resenc-L": ("nnunet_resenc", {"width": 4, "size": "L"}),
+    "polyp_pvt": ("polyp_pvt", {"width": 8, **ON_RESNET}),
     "pranet": ("pranet", PRANET),
     "pranet-decoder-only": ("pranet", {**PRANET, "parts": "BP"}),
     "pranet-reverse-only": ("pranet", {**PRANET, "parts": "BR"}),
@@ -56,6 +63,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "resunet_pp_daspp": ("resunet_pp_daspp", {"base_channels": 8}),
     "resunet_pp_daspp_relu": ("resunet_pp_daspp_relu", {"base_channels": 8}),
     "resunet_pp_sepconv": ("resunet_pp_sepconv", {"base_channels": 8}),
+    "sam2_unet": ("sam2_unet", {"encoder": "test_hieradet", "width": 8, "pretrained": False}),
     "uacanet_l": ("uacanet_l", PRANET),
     "uacanet_s": ("uacanet_s", PRANET),
     "uacanet_s-code": ("uacanet_s", {**PRANET, "variant": "code"}),
@@ -69,6 +77,27 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
 ALONE = {"encoder_decoder", "encoder_decoder-fpn", "encoder_decoder-manet", "encoder_decoder-segformer"}
 # Small, the same network as another one; or deep: a step takes ten times that of others.
 SLOW = {"hrnet_w48", "nnunet_resenc", "nnunet_resenc-L"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_hiera() -> None:
+    """A small encoder of SAM2's kind in timm's registry, `test_hieradet`."""
+    from timm.models import build_model_with_cfg, register_model
+    from timm.models.hieradet_sam2 import HieraDet
+
+    def test_hieradet(pretrained: bool = False, **options: Any) -> nn.Module:
+        small = {
+            "embed_dim": 16,
+            "stages": (1, 1, 2, 1),
+            "global_att_blocks": (3,),
+            "window_spec": (8, 4, 4, 2),
+        }
+        features = {"out_indices": options.pop("out_indices", 4), "feature_cls": "getter"}
+        return build_model_with_cfg(
+            HieraDet, "test_hieradet", pretrained, feature_cfg=features, **small | options
+        )
+
+    register_model(test_hieradet)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch._inductor import config as inductor_config
 
 from orchestrator import models
+from orchestrator.models.polyp_pvt import PolypPVT
 from orchestrator.models.pranet import PraNet
 from orchestrator.models.uacanet import UACANet
 
@@ -59,16 +60,20 @@ def test_both_modes_give_the_same_number_of_outputs(small):
     assert len(small.train()(images())) == len(small.eval()(images()))
 
 
-def test_every_parameter_gets_a_finite_gradient(small):
+def trained(network: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+def test_every_parameter_that_is_trained_gets_a_finite_gradient(small):
     sum(output.square().mean() for output in small(images())).backward()
-    without = [name for name, parameter in small.named_parameters() if parameter.grad is None]
+    without = [name for name, parameter in trained(small).items() if parameter.grad is None]
     assert not without
-    assert all(parameter.grad.isfinite().all() for parameter in small.parameters())
+    assert all(parameter.grad.isfinite().all() for parameter in trained(small).values())
 
 
-def test_logits_reach_both_sides_of_a_half_so_they_are_no_probabilities(small):
+def test_logits_leave_the_range_of_probabilities(small):
     prediction = small(images())[0]
-    assert prediction.min() < 0 < prediction.max()
+    assert prediction.min() < 0 or prediction.max() > 1
 
 
 def test_evaluation_gives_the_same_numbers_twice(small):
@@ -111,7 +116,7 @@ def test_autocast_to_bfloat16_gives_finite_outputs_and_gradients(small):
         outputs = small(images(2, 32, 32))
     sum(output.float().square().mean() for output in outputs).backward()
     assert all(output.isfinite().all() for output in outputs)
-    assert all(parameter.grad.isfinite().all() for parameter in small.parameters())
+    assert all(parameter.grad.isfinite().all() for parameter in trained(small).values())
 
 
 def test_channels_last_gives_the_same_output(small):
@@ -176,8 +181,8 @@ def assert_compiled_agrees(network: nn.Module, backend: str) -> None:
 
 
 def test_four_blobs_are_learned_by_heart(small):
-    # At an eighth, where these two predict, 32 pixels would be a map of four by four, too coarse for a blob.
-    image, mask = blobs(4, 64 if isinstance(small, (PraNet, UACANet)) else 32)
+    # At an eighth, where these predict, 32 pixels would be a map of four by four, too coarse for a blob.
+    image, mask = blobs(4, 64 if isinstance(small, (PolypPVT, PraNet, UACANet)) else 32)
     optimizer = torch.optim.Adam(small.parameters(), lr=1e-2)
     losses: list[float] = []
     dice = 0.0

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from orchestrator import models
-from orchestrator.models.cost import on_meta
+from orchestrator.models.cost import on_meta, size
 
 
 def num_learnable(network: nn.Module) -> int:
@@ -103,6 +103,40 @@ def test_a_larger_growth_rate_is_a_larger_network():
             num_learnable(on_meta("gmsrf_net", growth_rate=k, encoder="test_resnet")) for k in (8, 16, 32)
         ]
     assert sizes == sorted(set(sizes))
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "printed"),
+    [
+        ("polyp_pvt", {}, 25_110_000),
+        ("emcad", {}, 26_760_000),
+        ("emcad", {"encoder": "b0"}, 3_920_000),
+    ],
+)
+def test_networks_on_pvt_have_the_printed_size(name, params, printed):
+    with torch.device("meta"):
+        assert num_learnable(models.build(name, **params, pretrained=False)) == pytest.approx(
+            printed, rel=1e-3
+        )
+
+
+def test_sam2_unet_has_the_printed_size_of_its_encoder_and_trains_a_fiftieth_of_it():
+    network = on_meta("sam2_unet")
+    assert num_learnable(network.encoder) == pytest.approx(214e6, rel=1e-2)
+    assert (size(network).learnable, size(network).trained) == (216_419_043, 4_269_747)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "adaptation", "trained"),
+    [
+        ("vit_small_patch14_dinov2", "frozen", 1_195_841),
+        ("vit_small_patch14_dinov2", "lora", 1_417_025),
+        ("vit_small_patch14_dinov2", "full", 23_252_033),
+        ("vit_small_patch16_dinov3", "lora", 1_417_025),
+    ],
+)
+def test_of_a_dino_transformer_the_decoder_and_what_is_adapted_is_trained(encoder, adaptation, trained):
+    assert size(on_meta("dino_decoder", encoder=encoder, adaptation=adaptation)).trained == trained
 
 
 @pytest.mark.parametrize(

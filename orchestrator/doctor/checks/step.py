@@ -114,7 +114,7 @@ def _seconds(configuration: Any, device: Any, images: int) -> float:
     if amp.on_tensor_cores:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch 2.10
     loss_of = segmentation_loss(configuration.recipe.loss, models.supervision(network))
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-4)
     size = configuration.recipe.image_size
     image = torch.rand(images, 3, size, size, device=device)
     mask = (torch.rand(images, 1, size, size, device=device) > 0.5).float()

@@ -149,7 +149,7 @@ def measure(
         validation = max(validation, len(few.val) / max(seconds, 1e-6))
     with torch.device("meta"):
         network = models.build(configuration.network, **_without_weights(configuration))
-    num_bytes = sum(p.numel() * p.element_size() for p in network.parameters())
+    num_bytes = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
     return Speed(training, validation, num_bytes)
 
 

@@ -18,7 +18,7 @@ from orchestrator.common.errors import BadMachine
 
 PACKAGES = Path(orchestrator.__file__).parent / "models" / "packaged_weights.json"
 # Networks that begin with weights of packages, and their encoder by default.
-ENCODERS = {"encoder_decoder": "tf_efficientnet_lite0"}
+ENCODERS = {"encoder_decoder": "tf_efficientnet_lite0", "emcad": "b2", "polyp_pvt": "pvt_v2_b2"}
 
 
 def digest(network: str, params: Mapping[str, Any]) -> str | None:

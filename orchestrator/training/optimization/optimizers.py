@@ -26,7 +26,10 @@ from orchestrator.training.recipe import Recipe
 
 
 def optimizer_of(network: nn.Module, recipe: Recipe, encoder: Sequence[nn.Parameter] = ()) -> Optimizer:
-    """The optimizer of a recipe for all parameters of a network; those of the encoder have a share of the rate."""
+    """The optimizer of a recipe for all parameters of a network; those of the encoder have a share of the rate.
+
+    Parameters that the network has frozen are left out.
+    """
     parameters = _groups(network, recipe, encoder)
     settings: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
     match recipe.optimizer:
@@ -44,10 +47,12 @@ def optimizer_of(network: nn.Module, recipe: Recipe, encoder: Sequence[nn.Parame
 
 def _groups(network: nn.Module, recipe: Recipe, encoder: Sequence[nn.Parameter]) -> list[dict[str, Any]]:
     factor = recipe.encoder_learning_rate_factor
-    if factor == 1:
-        return [{"params": list(network.parameters())}]
     own = {id(parameter) for parameter in encoder}
-    rest = [parameter for parameter in network.parameters() if id(parameter) not in own]
+    # Those of a held encoder ask for no gradient now, but will when it is released.
+    trained = [one for one in network.parameters() if one.requires_grad or id(one) in own]
+    if factor == 1:
+        return [{"params": trained}]
+    rest = [parameter for parameter in trained if id(parameter) not in own]
     slower = {"params": list(encoder), "lr": recipe.learning_rate * factor}
     return [{"params": rest}, slower] if factor else [{"params": rest}]
 

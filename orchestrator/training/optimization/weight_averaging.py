@@ -70,23 +70,21 @@ class WeightAverage:
 def update_batch_norm(network: nn.Module, images: Iterable[Tensor], held: Sequence[str]) -> None:
     """Replace BatchNorm's statistics by their means over these images, as torch's `update_bn`.
 
-    Modules with the names in `held` are in evaluation mode and keep theirs.
+    Modules with the names in `held`, and frozen ones, are in evaluation mode and keep theirs.
     """
-    norms = {
-        module: module.momentum
-        for name, module in network.named_modules()
-        if isinstance(module, _BatchNorm) and name not in held
-    }
-    if not norms:
-        return
     was_training = network.training
     network.train()
     for name in held:
         network.get_submodule(name).training = False
+    norms = {
+        module: module.momentum
+        for module in network.modules()
+        if isinstance(module, _BatchNorm) and module.training
+    }
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
-    for image in images:
+    for image in images if norms else ():
         network(image)
     for norm, momentum in norms.items():
         norm.momentum = momentum
