@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -81,6 +82,12 @@ Tuned = Annotated[
 ]
 Trials = Annotated[int | None, typer.Option(min=1, help="Of every row with --tuned. Default: the scale's.")]
 
+ListAll = Annotated[bool, typer.Option("--list", help="Show all papers and tables.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be run, and end.")]
+Out = Annotated[
+    Path, typer.Option("--out", callback=absolute, help="Markdown of the results; JSON goes beside it.")
+]
+
 
 def reproduce(
     paper: Paper = None,
@@ -95,11 +102,9 @@ def reproduce(
     whole_groups: WholeGroups = False,
     tuned: Tuned = False,
     trials: Trials = None,
-    list_: Annotated[bool, typer.Option("--list", help="Show all papers and tables.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be run, and end.")] = False,
-    out_file: Annotated[
-        Path, typer.Option("--out", callback=absolute, help="Markdown of the results; JSON goes beside it.")
-    ] = Path("RESULTS.md"),
+    list_: ListAll = False,
+    dry_run: DryRun = False,
+    out_file: Out = Path("RESULTS.md"),
     fits_per_gpu: FitsPerGpu = 1,
     lanes: MaxLanes = None,
     address: Address = "auto",
@@ -133,13 +138,26 @@ def reproduce(
     if dry_run:
         return
     check_weights([row for plan in plans for row in plan.rows])
-    machine = Machine(address, device, 1, lanes, fits_per_gpu)
+    machine = _checked_machine(Machine(address, device, 1, lanes, fits_per_gpu), places)
     found = {plan.key: _run(plan, places, machine, display, budget, out_file) for plan in plans}
     if as_json:
         print_json(found)
     else:
         _print(found, out_file)
     _refuse_failed(found)
+
+
+def _checked_machine(machine: Machine, places: Places) -> Machine:
+    """The machine, with the cluster that it reaches; what would fail there is refused, as before a search."""
+    from orchestrator.doctor.quick import Quick
+    from orchestrator.ray_cluster.machine import reach_cluster
+
+    head = reach_cluster(machine.address)
+    is_here = head is None
+    quick = Quick(places.home, places.cache, machine.device != "cpu" and is_here, None, is_here, not is_here)
+    for line in quick.refuse():
+        note(line)
+    return replace(machine, address=head or "local")
 
 
 def _list(paper: str | None, *, as_json: bool) -> None:
