@@ -59,9 +59,11 @@ def published_plan(
         folds: tuple[Fold, ...] = (Fold(0, "fold 0", parts.train, parts.val, parts.test, {}),)
     else:
         folds = kind.folds(_pool(kind, cases, parts, group_of, seed))
+    tied = ", ".join(f"{len(ids)} dropped ({reason})" for reason, ids in parts.dropped.items())
     if any(not fold.train or not fold.val for fold in folds):
-        tied = ", ".join(f"{len(ids)} dropped ({reason})" for reason, ids in parts.dropped.items())
         raise BadSplit("splits", f"published: expected cases to train on and to validate, found none; {tied}")
+    if not parts.test and any(role_of(case.part) == "test" for case in cases):
+        raise BadSplit("splits", f"published: the test part can test nothing: {tied}; use another split")
     return SplitPlan(
         kind=kind.name,
         seed=None if has_val else seed,

@@ -70,6 +70,12 @@ def test_a_validation_part_that_is_tied_to_training_as_a_whole_is_refused():
         plan(source, near_duplicates=[(source.cases[0].id, source.cases[2].id)])
 
 
+def test_a_test_part_that_is_tied_to_training_as_a_whole_is_refused():
+    source = published("train", "val", "test")
+    with pytest.raises(BadSplit, match=r"can test nothing: 2 dropped \(twin in training\)"):
+        plan(source, near_duplicates=[(source.cases[0].id, source.cases[4].id)])
+
+
 def test_cases_of_no_part_are_dropped_and_counted():
     found = plan(published("train", "val", "test", "extra"))
     assert len(found.dropped["in no published part"]) == 2
