@@ -214,7 +214,7 @@ def _read_tiff(path: Path) -> Stored:
             )
         if page.dtype not in (np.uint8, np.bool_):
             raise ValueError(f"expected 8 bits per channel, found {page.dtype}; convert it to 8 bits")
-        pixels = page.asarray()
+        pixels = tiff_values(path, page)
         if page.axes == "SYX":
             pixels = np.moveaxis(pixels, 0, 2)
         expected = [(page.imagelength, page.imagewidth, *channels) for channels in ((), (3,), (4,))]
@@ -225,6 +225,21 @@ def _read_tiff(path: Path) -> Stored:
         pixels = pixels.astype(np.uint8) * (255 if page.dtype == np.bool_ else 1)
         white = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
         return Stored(255 - pixels if white else pixels, orientation_of(page))
+
+
+def tiff_values(path: Path, page: tifffile.TiffPage) -> np.ndarray:
+    """Values as stored; LZW, CCITT and JPEG, which tifffile decodes only with a further package, by Pillow."""
+    try:
+        return np.asarray(page.asarray())
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+    with Image.open(path) as image:
+        image.load()
+        values = np.asarray(image)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:  # which Pillow has inverted
+        values = ~values if values.dtype == np.bool_ else np.iinfo(values.dtype).max - values
+    return np.moveaxis(values, 2, 0) if page.axes == "SYX" else values
 
 
 def _is_grey_or_rgb(page: tifffile.TiffPage) -> bool:

@@ -12,7 +12,8 @@ import tifffile
 from PIL import Image
 
 from orchestrator.common.errors import BadData
-from orchestrator.data.images import read_image
+from orchestrator.data.images import read_image, read_mask
+from orchestrator.data.masks.values import read_raw_mask
 
 FRAME = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
 
@@ -100,3 +101,21 @@ def test_a_tiff_with_far_more_data_than_pixels_is_refused_before_it_is_decoded(t
         file.write(bomb)
     with pytest.raises(BadData, match="has more data than its pixels need"):
         read_image(path)
+
+
+@pytest.mark.parametrize("white", [0, 1])  # the value of Photometric: white is 0, black is 0
+@pytest.mark.parametrize("compression", ["tiff_lzw", "group4", "tiff_deflate"])
+def test_tiff_masks_of_every_usual_compression_are_read(tmp_path, compression, white):
+    drawn = np.zeros((40, 50), np.uint8)
+    drawn[10:20, 10:30] = 255
+    image = Image.fromarray(drawn).convert("1" if compression == "group4" else "L")
+    image.save(tmp_path / "mask.tif", compression=compression, tiffinfo={262: white})
+    assert np.array_equal(read_mask(tmp_path / "mask.tif"), drawn > 0)
+    assert np.array_equal(read_raw_mask(tmp_path / "mask.tif").values, drawn)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg"])
+def test_tiff_frames_of_every_usual_compression_are_read(tmp_path, compression):
+    smooth = np.full((32, 48, 3), (200, 90, 60), np.uint8)
+    Image.fromarray(smooth).save(tmp_path / "frame.tif", compression=compression)
+    assert np.abs(read_image(tmp_path / "frame.tif").astype(int) - smooth).max() <= 3

@@ -19,6 +19,7 @@ from orchestrator.data.images import (
     orientation_of,
     refuse_animation,
     refuse_large,
+    tiff_values,
 )
 
 DARK, BRIGHT = 32, 223  # grey levels up to which a pixel is clearly background, and from which clearly polyp
@@ -86,7 +87,7 @@ def _read_pillow(path: Path) -> RawMask:
 def _read_tiff(path: Path) -> RawMask:
     with tifffile.TiffFile(path) as file:
         page = only_page(file)
-        pixels, turn = page.asarray(), orientation_of(page)
+        pixels, turn = tiff_values(path, page), orientation_of(page)
         if page.axes == "SYX":
             pixels = np.moveaxis(pixels, 0, 2)
         size = (page.imagelength, page.imagewidth)

@@ -39,7 +39,7 @@ def outer_plans(
     if kind is None or plan.seed is None:
         raise BadSplit(
             "--nested",
-            "needs folds that can be formed again within each outer fold; these folds are fixed, by a file or an archive",
+            "needs folds that can be formed again within each outer fold; these folds are fixed",
         )
     pool = pool_of(plan, kind, sources, unseen, plan.seed)
     found: list[SplitPlan] = []

@@ -98,7 +98,7 @@ def test_outer_folds_that_cannot_be_are_refused_with_every_problem(tmp_path):
         outer_plans(make_plan("leave-one-dataset-out", pair, seed=0), pair, [], 2)
     ids = [case.id for case in few.cases]
     (tmp_path / "own.json").write_text(str({"folds": [{"train": ids[:2], "val": ids[2:]}]}).replace("'", '"'))
-    with pytest.raises(BadSplit, match="these folds are fixed, by a file or an archive"):
+    with pytest.raises(BadSplit, match="these folds are fixed"):
         outer_plans(make_plan(str(tmp_path / "own.json"), [few], seed=0), [few], [], 2)
 
 
