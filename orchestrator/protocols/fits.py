@@ -9,8 +9,8 @@ from typing import Any
 
 from orchestrator import models
 from orchestrator.common.errors import BadMachine, BadSpace
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.protocols.protocol import Protocol, Row, Scale, Table
-from orchestrator.protocols.splits import TableSplit
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.keys import RECIPE
@@ -126,7 +126,7 @@ def _weights(name: str, row: Row, scale: Scale, wishes: Wishes, space: SearchSpa
 
 
 def plan_rows(
-    protocol: Protocol, table: Table, scale: Scale, wishes: Wishes, split: TableSplit | None
+    protocol: Protocol, table: Table, scale: Scale, wishes: Wishes, split: SplitPlan | None
 ) -> tuple[RowPlan, ...]:
     """Every row with its fits. Raises `BadSpace` with what is wrong."""
     plans = []
@@ -153,12 +153,10 @@ def check_weights(rows: Sequence[RowPlan]) -> None:
         raise BadMachine("--weights", problems)
 
 
-def _specs(
-    configuration: Configuration, split: TableSplit, num_seeds: int
-) -> tuple[tuple[FitSpec, ...], ...]:
+def _specs(configuration: Configuration, split: SplitPlan, num_seeds: int) -> tuple[tuple[FitSpec, ...], ...]:
     recipe = configuration.recipe
     seeded = (
         replace(configuration, recipe=recipe.model_copy(update={"seed": seed}), masks=AT_HALF)
         for seed in range(num_seeds)
     )
-    return tuple(fold_specs(one, split.plan) for one in seeded)
+    return tuple(fold_specs(one, split) for one in seeded)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from orchestrator.common.errors import Mistakes
 from orchestrator.data.cases import Dataset
+from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.protocols.datasets import Missing, Taken, take_datasets
 from orchestrator.protocols.fits import RowPlan, Wishes, plan_rows
 from orchestrator.protocols.protocol import Protocol, Scale, ScaleName, ScoredSet, Table
-from orchestrator.protocols.splits import TableSplit, drawn, of_centers, split_table
+from orchestrator.protocols.splits import drawn, of_centers, split_table
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class TablePlan:
     wishes: Wishes
     taken: Mapping[str, Taken]
     missing: Mapping[str, Missing]
-    split: TableSplit | None
+    split: SplitPlan | None
     rows: tuple[RowPlan, ...]
     images: Mapping[str, Images]  # test set -> its images; without those whose dataset is missing
     whole_groups: bool
@@ -72,10 +73,10 @@ class TablePlan:
 
     def _of_the_split(self) -> list[str]:
         assert self.split is not None and self.table.train is not None
-        fold = self.split.plan.folds[0]
+        fold = self.split.folds[0]
         lines = [
             f"trained on {len(fold.train):,} images, validated on {len(fold.val):,}"
-            + (f", {len(self.split.plan.folds)} of 5 folds" if self.table.split == "five-fold" else "")
+            + (f", {len(self.split.folds)} of 5 folds" if self.table.split == "five-fold" else "")
         ]
         if self.whole_groups:
             lines.append("videos, patients and near-duplicates are on one side of the split (--whole-groups)")
@@ -162,11 +163,11 @@ def plan_table(
 
 
 def _images(
-    test: ScoredSet, taken: Mapping[str, Taken], split: TableSplit | None, scale: Scale
+    test: ScoredSet, taken: Mapping[str, Taken], split: SplitPlan | None, scale: Scale
 ) -> Images | None:
     if test.part == "none" or test.dataset not in taken or split is None:
         return None
-    dataset, folds = taken[test.dataset].dataset, split.plan.folds
+    dataset, folds = taken[test.dataset].dataset, split.folds
     if test.part == "all":
         ids = drawn(of_centers(dataset, test.centers), scale.test_images)
         return Images(dataset, (ids,) * len(folds))

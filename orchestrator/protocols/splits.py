@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.cases import Case, Dataset
@@ -21,20 +20,9 @@ NUM_FOLDS = 5
 THINNED = "not drawn at this scale"
 
 
-@dataclass(frozen=True)
-class TableSplit:
-    """Folds to train, of the training dataset."""
-
-    plan: SplitPlan
-
-    @property
-    def num_train(self) -> int:
-        return len(self.plan.folds[0].train)
-
-
 def split_table(
     table: Table, dataset: Dataset, scale: Scale, group_of: Mapping[str, str] | None = None
-) -> TableSplit:
+) -> SplitPlan:
     """The folds of a table. `group_of`: case id -> group that stays whole; None: by image, as the papers split.
 
     Raises `BadSplit` where too few images or groups are there.
@@ -57,18 +45,16 @@ def split_table(
         raise BadSplit(dataset.name, problems)
     used = {id for fold in folds for id in (*fold.train, *fold.val, *fold.test)}
     unused = tuple(sorted(case.id for case in dataset.cases if case.id not in used))
-    return TableSplit(
-        SplitPlan(
-            kind=f"{table.split.replace('/', '-')}{'' if group_of is None else '-groups'}",
-            seed=None,
-            datasets=fingerprints([dataset]),
-            unseen={},
-            groups_known=dataset.groups_known,
-            near_duplicates=None,
-            folds=tuple(folds),
-            test=folds[0].test,
-            dropped={THINNED: unused} if unused else {},
-        )
+    return SplitPlan(
+        kind=f"{table.split.replace('/', '-')}{'' if group_of is None else '-groups'}",
+        seed=None,
+        datasets=fingerprints([dataset]),
+        unseen={},
+        groups_known=dataset.groups_known,
+        near_duplicates=None,
+        folds=tuple(folds),
+        test=folds[0].test,
+        dropped={THINNED: unused} if unused else {},
     )
 
 

@@ -79,11 +79,11 @@ def study_of(plan: TablePlan, row: RowPlan, places: Places, trials: int) -> Stud
     assert plan.split is not None and plan.table.train is not None
     space = space_of(plan, row)
     dataset: Dataset = plan.taken[plan.table.train].dataset
-    meaning = json.dumps([space.digest, plan.split.plan.digest, trials])
+    meaning = json.dumps([space.digest, plan.split.digest, trials])
     digest = hashlib.sha256(meaning.encode()).hexdigest()[:8]
     name = f"reproduce-{plan.protocol.name}-{plan.table_name}-{row.row.space}-{plan.scale_name}-{digest}"
     spec = StudySpec(trials=trials, race="none", rescore=0)
-    return Study(StudyStore(places.home, name), space, plan.split.plan, (dataset,), (), spec)
+    return Study(StudyStore(places.home, name), space, plan.split, (dataset,), (), spec)
 
 
 def space_of(plan: TablePlan, row: RowPlan) -> SearchSpace:

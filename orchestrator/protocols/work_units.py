@@ -45,10 +45,10 @@ def _cost(network: str, params: tuple[tuple[str, object], ...], image_size: int)
     return cost.multiply_accumulates(built, side, side), cost.size(built).learnable
 
 
-def seconds_of(weights: list[int], device: torch.device, at_a_time: int = 1) -> float:
-    """About how many seconds fits take here, `at_a_time` side by side on one device."""
+def seconds_of(weights: list[int], device: torch.device) -> float:
+    """About how many seconds fits take here, together."""
     per_second = _speed(device) * EFFICIENCY / 1e6
-    return sum(weight / per_second for weight in weights) + START_S * len(weights) / at_a_time
+    return sum(weight / per_second for weight in weights) + START_S * len(weights)
 
 
 @lru_cache

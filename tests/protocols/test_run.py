@@ -80,7 +80,7 @@ def test_a_group_stays_on_one_side_and_no_image_is_in_two_parts(tiny):
     dataset, table = load_dataset(tiny.home, "kvasir"), tiny.plan().table
     group_of = {case.id: case.id.split("_")[0] for case in dataset.cases}
     scale = tiny.plan().scale
-    (fold,) = split_table(table, dataset, replace_scale(scale), group_of).plan.folds
+    (fold,) = split_table(table, dataset, replace_scale(scale), group_of).folds
     groups = [{group_of[id] for id in part} for part in (fold.train, fold.val, fold.test)]
     assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
     assert len({*fold.train, *fold.val, *fold.test}) == len(dataset.cases)
@@ -94,8 +94,8 @@ def test_images_are_drawn_by_file_name_whatever_the_dataset_is_called(tiny):
     dataset, plan = load_dataset(tiny.home, "kvasir"), tiny.plan()
     cases = tuple(replace(case, id=f"other/{case.id.split('/')[1]}") for case in dataset.cases)
     renamed = replace(dataset, name="other", cases=cases)
-    (one,) = split_table(plan.table, dataset, plan.scale).plan.folds
-    (other,) = split_table(plan.table, renamed, plan.scale).plan.folds
+    (one,) = split_table(plan.table, dataset, plan.scale).folds
+    (other,) = split_table(plan.table, renamed, plan.scale).folds
     assert [id.split("/")[1] for id in one.test] == [id.split("/")[1] for id in other.test]
 
 

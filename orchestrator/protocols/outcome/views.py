@@ -24,7 +24,7 @@ def plan_lines(plan: TablePlan, num_open: int, estimate: str) -> Iterator[str]:
     for test, images in plan.images.items():
         yield f"  tested on {images.number:,} images of {images.dataset.name} ({test})"
     if plan.split is not None:
-        num_folds, num_seeds = len(plan.split.plan.folds), plan.wishes.num_seeds
+        num_folds, num_seeds = len(plan.split.folds), plan.wishes.num_seeds
         yield (
             f"  {len(plan.rows)} rows, {_number(num_seeds, 'seed')}, {_number(num_folds, 'fold')}: "
             f"{_number(plan.num_fits, 'fit')}, of which {plan.num_fits - num_open} on record; {estimate}"
