@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -28,11 +29,10 @@ def lanes_of(machine: Machine, places: Places) -> Callable[[], AbstractContextMa
     @contextmanager
     def performer() -> Iterator[Performer]:
         with cluster(machine):
-            shape = shape_lanes(ray.nodes(), machine)
-            with Lanes(
-                TableWork(places), shape, places.folder / "train", machine.num_lanes or math.inf
-            ) as lanes:
+            shape, train = shape_lanes(ray.nodes(), machine), places.folder / "train"
+            with Lanes(TableWork(places), shape, train, machine.num_lanes or math.inf) as lanes:
                 yield lanes
+        shutil.rmtree(train, ignore_errors=True)  # of Ray Train alone, which does not tidy up
 
     return performer
 
