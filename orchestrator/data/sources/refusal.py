@@ -17,6 +17,7 @@ from orchestrator.data.sources.foreign import annotations_found
 from orchestrator.data.sources.layouts import LAYOUTS
 from orchestrator.data.sources.match import guessed_pattern, match
 from orchestrator.data.sources.own_folders import read_path
+from orchestrator.data.sources.pairs import named
 from orchestrator.data.sources.sets import folders_with_images
 from orchestrator.data.sources.unpack import READABLE, archive_kind
 
@@ -52,7 +53,7 @@ def _inside(files: Mapping[str, Sequence[Path]]) -> str:
 
 
 def _advice(command: str, files: Mapping[str, Sequence[Path]]) -> Iterator[str]:
-    if told := _closed_archives(files) or _sun_without_pairs(files):
+    if told := _closed_archives(files) or _known_without_masks(files):
         yield told
         return
     foreign = annotations_found(files)
@@ -107,14 +108,16 @@ def _closed_archives(files: Mapping[str, Sequence[Path]]) -> str:
     return f"unpack {', '.join(closed[:3])}, and add the folder" if closed else ""
 
 
-def _sun_without_pairs(files: Mapping[str, Sequence[Path]]) -> str:
-    """What to do with the SUN database alone, or beside masks of SUN-SEG that are not in the same folders."""
+def _known_without_masks(files: Mapping[str, Sequence[Path]]) -> str:
+    """What to do with HyperKvasir's labeled images, or the SUN database alone or beside masks of SUN-SEG."""
     with_images = [folder for folder, paths in files.items() if any(map(is_image, paths))]
     if any(re.fullmatch(r"(.*/)?GT/case\d+_\d+", folder) for folder in with_images):
         return (
             "these are masks of SUN-SEG; move the frames of the SUN database to Frame/case1_1/ beside GT/case1_1/, as "
             "reorganize.sh of github.com/GewelsJI/VPS does"
         )
+    if any("labeled-images" in folder.split("/") for folder in with_images):
+        return "the labeled images of HyperKvasir have no masks; its segmented-images have"
     if any(folder.split("/")[-1] == "annotation_txt" for folder in files):
         return "the SUN database has boxes, not masks; masks of its frames are in SUN-SEG, github.com/GewelsJI/VPS"
     return ""
@@ -126,7 +129,8 @@ def _published(files: Mapping[str, Sequence[Path]]) -> str:
         for folder, paths in files.items():
             is_match = re.fullmatch(layout.images, folder) and not re.fullmatch(layout.images, "images")
             is_match = is_match and layout.masks not in ("{root}", "{root}{group}")  # in one folder
-            if is_match and layout.masks and folder and any(map(is_image, paths)):
+            is_named_so = any(is_image(path) and named(layout.frame, path.stem) for path in paths)
+            if is_match and layout.masks and folder and is_named_so:
                 return f"{layout.title} ({layout.shape}); next to {folder}/ it lacks the folder of masks"
     return ""
 

@@ -196,6 +196,14 @@ REFUSED = {
         lambda: of.images("part1/case1/{}.jpg", "12") | {"annotation_txt/case1.txt": b"1.jpg 1,2,3,4,0"},
         "masks of its frames are in SUN-SEG",
     ),
+    "HyperKvasir without segmented images": (
+        lambda: of.images("labeled-images/lower-gi-tract/pathological-findings/polyps/{}.jpg", "12"),
+        "its segmented-images have",
+    ),
+    "images in a folder of polyps": (
+        lambda: of.images("set/polyps/{}.jpg", "12"),
+        "--images 'set/polyps' --masks",
+    ),
     "LDPolypVideo": (of.ldpolypvideo, "boxes, not masks"),
     "PICCOLO as downloaded": (lambda: {"piccolo dataset.rar": RAR}, "unpack piccolo dataset.rar (RAR)"),
     "nnU-Net by channel": (lambda: of.nnunet(0, 1, 2, labels=b"{}"), "merge them into one RGB image"),
