@@ -63,7 +63,7 @@ def data_add(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="Set to import from a source of several: its name, or its beginning or end; repeat to join."
+            help="Set to import from a source of several: its name, or folders of it; repeat to join."
         ),
     ] = None,
     images: Annotated[

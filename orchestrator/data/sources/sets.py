@@ -241,16 +241,17 @@ def _which_parts(command: str, sets: Sequence[Folders]) -> str:
 
 
 def _parts_named(wanted: str, sets: Sequence[Folders]) -> set[str]:
-    """Parts with this name; else those that begin or end with it (whole folder names), or match its wildcards."""
+    """Parts with this name; else those that begin or end with it (whole folder names), or contain it, or match it."""
     name = folded(wanted.strip("/"))
     parts = {folders.part: folded(folders.part) for folders in sets}
     if exact := {part for part, text in parts.items() if text == name}:
         return exact
     if any(sign in name for sign in "*?["):
         return {part for part, text in parts.items() if fnmatchcase(text, name)}
-    return {
+    outer = {
         part for part, text in parts.items() if text.endswith(f"/{name}") or f"{text}/".startswith(f"{name}/")
     }
+    return outer or {part for part, text in parts.items() if f"/{name}/" in text}
 
 
 def _refuse_views(source: str, picked: Sequence[Folders]) -> None:

@@ -109,6 +109,9 @@ READ = {
         2,
         centers={"Simula"},
     ),
+    "PolypDB by the name of a hospital": Expected(
+        lambda: of.polypdb(of.BY_CENTER, of.BY_MODALITY), ("--part", "bkai"), "PolypDB", 2, centers={"BKAI"}
+    ),
     "PolypDB as its README": Expected(
         lambda: of.polypdb("{center}/{modality}", masks="annotations"),
         (),
