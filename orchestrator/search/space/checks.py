@@ -130,7 +130,8 @@ def _owners(tables: Tables) -> Iterator[str]:
         without = [network for network in _networks_of(tables, name) if network not in whose]
         if without and not network_of(name):  # of its own tables it is said elsewhere
             place = " or ".join(f"[{network}.{table}]" for network in whose)
-            yield f"{table}.{key}: {listed(without)} has no such parameter; it belongs in {place}"
+            have = "has" if len(without) == 1 else "have"
+            yield f"{table}.{key}: {listed(without)} {have} no such parameter; it belongs in {place}"
 
 
 def _networks_of(tables: Tables, key: str) -> tuple[str, ...]:

@@ -74,7 +74,9 @@ def _own(
     searched = {**shared, **search}
     baseline |= {key: searched[key].exact(value) for key, value in baseline.items() if key in searched}
     sweeps = _sweeps(tables["search"], found)
-    problems += [f"{network}.{problem}" for problem in found]
+    for problem in found:
+        joint = ": " if problem.startswith(("no ", "file:")) else "."
+        problems.append(f"{network}{joint}{problem}")
     return OwnTables(search, fixed, baseline, sweeps)
 
 

@@ -632,7 +632,7 @@ def test_another_network_comes_with_its_own_baseline():
         ("[unet.search]\n", "[unet.search]\nepohs = { int = [1, 2] }\n", "unet.search.epohs: no parameter"),
         ("[unet.search]", "[unte.search]", "no table is named 'unte'; known: network, search"),
         ("[unet.search]", "[pranet.search]", "pranet: network does not name pranet; add it there, or leave"),
-        ("[unet.search]", "[unet.serch]", "unet.no table is named 'serch'; did you mean search?"),
+        ("[unet.search]", "[unet.serch]", "unet: no table is named 'serch'; did you mean search?"),
         ("base_channels = 8\n[res", "[res", "unet.baseline.base_channels: expected the setting to try first"),
         (
             "learning_rate = 1e-3",
@@ -691,3 +691,26 @@ def test_files_that_cannot_be_combined_are_all_named():
     with pytest.raises(Several) as caught:
         combined([Path("unet"), Path("unet"), Path("unte")])
     assert "found unet again" in str(caught.value) and "did you mean unet" in str(caught.value)
+
+
+OWN_NETWORK = """
+from torch import nn
+from orchestrator.models import register
+
+@register(stride=4)
+def small(*, width: int = 8):
+    return nn.Conv2d(3, 1, 1)
+"""
+
+
+def test_a_network_of_the_users_own_has_tables_too(tmp_path: Path):
+    (tmp_path / "mine.py").write_text(OWN_NETWORK)
+    text = CHOICE.replace('"colonsegnet"]', '"mine:small"]').split("[colonsegnet")[0]
+    own = '["mine:small".search]\nwidth = { choice = [4, 8] }\n["mine:small".baseline]\nwidth = 4\n'
+    (tmp_path / "space.toml").write_text(text + own)
+    space = load_space(tmp_path / "space.toml")
+    (name,) = (one for one in space.networks if one.startswith("mine:small#"))
+    last = space.baselines[-1]
+    assert last == {"network": name, "learning_rate": 1e-4, "loss": "dice", f"{name}.width": 4}
+    assert space.configuration(space.sample(FixedTrial(last))).network_params == {"width": 4}
+    assert space.shown(last)["width"] == 4
