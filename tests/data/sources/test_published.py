@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,9 @@ import published as of
 import pytest
 from packed import Content, write_tree
 from tree import add, groups, refused
+from typer.testing import CliRunner
 
+from orchestrator.cli import app
 from orchestrator.data.images import read_mask
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.published.about import ABOUT
@@ -293,3 +296,11 @@ def test_every_layout_is_described_and_documented():
     page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
     assert titles == set(ABOUT)
     assert [title for title in titles if f"| {title}" not in page and "without" not in title] == []
+
+
+def test_layouts_are_listed_with_what_is_known_of_each():
+    said = " ".join(CliRunner().invoke(app, ["data", "layouts"]).output.split())
+    assert "PolypGen: masks black and white; frames without polyp; groups sequences" in said
+    assert "terms CC-BY-4.0 (synapse.org, syn26376615); --part frames" in said
+    listed = json.loads(CliRunner().invoke(app, ["data", "layouts", "--json"]).output)
+    assert {one["name"] for one in listed} == set(ABOUT)
