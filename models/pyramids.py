@@ -128,11 +128,8 @@ def _maps(name: str, body: Any, form: Form, height: int, width: int) -> list[Ten
     except Exception as error:  # of timm and torch, of any kind
         known = timm.get_pretrained_cfg(name)
         fixed = known.input_size[-1] if known is not None and known.fixed_input_size else None
-        why = (
-            f"takes images of {fixed} x {fixed} pixels only"
-            if fixed
-            else f"fails at {height} x {width} pixels"
-        )
+        made = f"is made for images of {fixed} x {fixed} pixels"
+        why = made if fixed else f"does not take images of {height} x {width} pixels"
         raise _refusal(name, why) from error
 
 
