@@ -24,7 +24,7 @@ from orchestrator.protocols.outcome.measured import dice_by_image
 from orchestrator.protocols.plan import TablePlan
 from orchestrator.protocols.run import TableRun
 
-DICE = ("dice_gmsrf", "dice_soft", "dice_endocv", "dice_mediaeval")
+DICE = ("dice_gmsrf", "dice_soft", "dice_endocv")  # means over images of values from 0 to 1
 Z = 1.96
 FEWEST = 10  # images for a standard deviation
 ALIKE = 0.1  # of Dice
