@@ -38,6 +38,12 @@ def released(spec: FitSpec) -> FitSpec:
     return spec.model_copy(update={"network": "pranet", "network_params": params, "recipe": recipe})
 
 
+def adapted(spec: FitSpec) -> FitSpec:
+    """A frozen transformer with changes of low rank."""
+    params = {"encoder": "test_vit", "adaptation": "lora", "width": 16, "pretrained": False}
+    return averaged(spec).model_copy(update={"network": "dino_decoder", "network_params": params})
+
+
 @pytest.fixture(scope="module")
 def alone(spec, cases, home):
     """What one worker makes of the fit."""
@@ -63,6 +69,7 @@ def crews(spec, cases, home) -> dict[int, list[dict]]:
             "averaged": partial(fit, averaged(spec), cases, folder / "averaged", stop_at=(2,)),
             "parts": partial(fit, spec, cases, folder / "parts", micro_batch=4 // width),
             "released": partial(fit, released(spec), cases, folder / "released"),
+            "adapted": partial(fit, adapted(spec), cases, folder / "adapted"),
             "huge": partial(fit, huge, cases, folder / "huge"),
             "uneven": partial(fit, uneven, cases, folder / "uneven"),
             "batch norm": shared_batch_norm,
@@ -88,6 +95,16 @@ def test_several_workers_exchange_gradients_of_an_encoder_from_its_release_on(
     np.testing.assert_allclose(learned(outcome), learned(single), rtol=1e-3)
     for rank in range(1, width):
         other = crews[width][rank]["released"].weights
+        assert all(torch.equal(value, other[name]) for name, value in outcome.weights.items())
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_several_workers_train_what_is_not_frozen_as_one_does(crews, spec, cases, home, width):
+    single = fit(adapted(spec), cases, home / f"adapted-{width}")
+    outcome = crews[width][0]["adapted"]
+    np.testing.assert_allclose(learned(outcome), learned(single), rtol=1e-3)
+    for rank in range(1, width):
+        other = crews[width][rank]["adapted"].weights
         assert all(torch.equal(value, other[name]) for name, value in outcome.weights.items())
 
 
