@@ -156,7 +156,17 @@ def memory_kind(work: str, spec: FitSpec, device: torch.device) -> Kind:
         "tta": "none" if trains else recipe.tta,
         "device": device_name(device),
         "workers": workers.size(),
+    } | _saving(spec, trains)
+
+
+def _saving(spec: FitSpec, trains: bool) -> Kind:
+    """Options that save memory, where they are used: kinds of earlier versions know none."""
+    recipe = spec.recipe
+    used = {
+        "gradient_checkpointing": recipe.gradient_checkpointing,
+        "encoder_is_held": not recipe.encoder_learning_rate_factor,
     }
+    return {name: True for name, is_used in used.items() if is_used and trains}
 
 
 @lru_cache(maxsize=4)

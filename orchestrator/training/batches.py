@@ -43,7 +43,7 @@ class TrainingCases:
     """Augmented cases; the key (epoch, case id) determines the augmentation. Thread-safe."""
 
     def __init__(self, cases: CachedCases, recipe: Recipe) -> None:
-        self.augment = pipeline(recipe.augmentation, recipe.image_size)
+        self.augment = pipeline(recipe.augmentation, recipe.image_size, recipe.augmentation_strength)
         self.cases, self.seed = cases.at(self.augment.source_size), recipe.seed
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:

@@ -32,6 +32,7 @@ from orchestrator.scoring.threshold import best_threshold
 from orchestrator.training import workers
 from orchestrator.training.batches import TrainingBatches, ValidationBatches
 from orchestrator.training.checkpoint import load_best, load_checkpoint, save_checkpoint
+from orchestrator.training.gradient_checkpointing import computed_again, parts_of
 from orchestrator.training.losses.registry import Loss, segmentation_loss
 from orchestrator.training.optimization.encoder import Encoder
 from orchestrator.training.optimization.optimizers import optimizer_of
@@ -96,6 +97,7 @@ def run_fit(
     if amp.on_tensor_cores:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch 2.10
     encoder = Encoder(network, encoder_parts, recipe)
+    again = parts_of(network) if recipe.gradient_checkpointing else []
     train = TrainingBatches(cases, spec.train, recipe, models.stride(spec.network), device, loader_workers)
     val = ValidationBatches(cases, spec.val, micro_batch, device)
     loss_of = segmentation_loss(recipe.loss, models.supervision(network))
@@ -128,7 +130,7 @@ def run_fit(
         total = torch.zeros((), device=device)
         for image, mask in train.epoch(progress.epochs):
             optimizer.zero_grad(set_to_none=True)
-            total += _backward(replica, loss_of, image, mask, micro_batch, amp)
+            total += _backward(replica, loss_of, image, mask, micro_batch, amp, again)
             amp.scaler.unscale_(optimizer)
             clip_grad_norm_(network.parameters(), recipe.clip_norm)
             amp.scaler.step(optimizer)
@@ -184,9 +186,17 @@ def run_fit(
 
 
 def _backward(
-    replica: nn.Module, loss_of: Loss, image: Tensor, mask: Tensor, micro_batch: int, amp: Precision
+    replica: nn.Module,
+    loss_of: Loss,
+    image: Tensor,
+    mask: Tensor,
+    micro_batch: int,
+    amp: Precision,
+    again: Sequence[nn.Module],
 ) -> Tensor:
     """Accumulate the gradients of the mean loss over all images, `micro_batch` at a time; return that loss.
+
+    `again`: modules that the backward pass computes again.
 
     Workers exchange gradients once, with the last micro-batch.
     """
@@ -197,7 +207,7 @@ def _backward(
     parts = list(zip(image.tensor_split(num_parts), mask.tensor_split(num_parts), strict=True))
     for left, (part, truth) in zip(reversed(range(len(parts))), parts, strict=True):
         with _without_gradient_sync(replica) if left else nullcontext():
-            with amp.autocast():
+            with amp.autocast(), computed_again(again):
                 outputs = replica(part)
             loss = loss_of(outputs, truth) * (len(part) / len(image))
             amp.scaler.scale(loss).backward()

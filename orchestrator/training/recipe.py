@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from orchestrator.data.augmentation.pipelines import name_problem, names
+from orchestrator.data.augmentation.pipelines import BY_STRENGTH, STRENGTH, name_problem, names
 from orchestrator.training.jobs import job_kind
 from orchestrator.training.sampling import Sampling
 
@@ -47,6 +47,8 @@ OFF: dict[str, Any] = {
 }
 # Fields that need a network with an encoder from timm.
 ENCODER = ("encoder_learning_rate_factor", "freeze_epochs")
+# Of time and memory alone.
+NO_RESULT = ("gradient_checkpointing",)
 # Fields that act with some values of another alone.
 USED_WITH: dict[str, tuple[str, tuple[str, ...]]] = {
     "averaging_start": ("weight_averaging", ("swa", "ema")),
@@ -56,6 +58,7 @@ USED_WITH: dict[str, tuple[str, tuple[str, ...]]] = {
     "restart_period": ("schedule", ("warm_restarts",)),
     "restart_multiplier": ("schedule", ("warm_restarts",)),
     "poly_power": ("schedule", ("poly",)),
+    "augmentation_strength": ("augmentation", (BY_STRENGTH,)),
 }
 
 SMALLEST_SCALE, LARGEST_SCALE = 0.25, 4.0
@@ -145,6 +148,9 @@ class Recipe(BaseModel):
         "standard",
         description="pipeline by name, or 'albumentations:[...]', 'file:NAME.json' of albumentations",
     )
+    augmentation_strength: float = Field(
+        STRENGTH, ge=0, le=1, description="of augmentation rand_augment: largest magnitude of every operation"
+    )
     sampling: Sampling = Field(
         "cases",
         description="cases of an epoch: each once; or as many, in equal shares of centers, or of presence of a polyp",
@@ -155,6 +161,10 @@ class Recipe(BaseModel):
         json_schema_extra={"default": "1"},
     )
     clip_norm: float = Field(1.0, gt=0, description="largest L2 norm of the gradient")
+    gradient_checkpointing: bool = Field(
+        False,
+        description="compute parts of the network again in the backward pass: less memory, the same result",
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 where native, fp16 with a scaler on other GPUs, fp32 on CPUs"
     )
@@ -238,6 +248,6 @@ class FitSpec(BaseModel):
         """Fields of the recipe that this fit does not use."""
         recipe = self.recipe
         off = [name for name, value in OFF.items() if getattr(recipe, name) == value]
-        return off + [
+        return [*NO_RESULT, *off] + [
             name for name, (other, values) in USED_WITH.items() if getattr(recipe, other) not in values
         ]

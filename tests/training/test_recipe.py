@@ -72,6 +72,8 @@ def test_what_an_average_makes_no_use_of_is_not_in_the_name(kind, fields, is_sam
         ({"schedule": "warm_restarts"}, {"poly_power": 2.0}, True),
         ({"schedule": "warm_restarts"}, {"restart_period": 3}, False),
         ({"schedule": "poly"}, {"poly_power": 2.0}, False),
+        ({"augmentation": "flips"}, {"augmentation_strength": 0.1}, True),
+        ({"augmentation": "rand_augment"}, {"augmentation_strength": 0.1}, False),
     ],
 )
 def test_what_an_optimizer_or_a_schedule_makes_no_use_of_is_not_in_the_name(chosen, fields, is_same):

@@ -45,6 +45,9 @@ from orchestrator.data.augmentation.transforms import (
     unpack,
 )
 
+BY_STRENGTH = "rand_augment"  # the pipeline whose magnitudes follow one number
+STRENGTH = 0.5
+
 # A frame of 576 pixels for one of 256: Kvasir-SEG frames have a median size of 621 x 530, here made square.
 KVASIR_SIDE = 576
 
@@ -56,19 +59,21 @@ class Pipeline:
     cropped. The input arrays are not changed.
     """
 
-    def __init__(self, name: str, image_size: int) -> None:
+    def __init__(self, name: str, image_size: int, strength: float = STRENGTH) -> None:
+        """`strength`: from 0 to 1, of pipelines whose magnitudes follow one number; others do not use it."""
         if (problem := name_problem(name)) is not None:
             raise ValueError(problem)
         self.name = name
         self.image_size = image_size
+        self.strength = strength
         self.source_size = round(image_size * _SOURCES.get(name, 1))
         own = (Library(1.0, lambda _: build(name)),) if is_of_library(name) else ()
-        steps = own or _PIPELINES[name](image_size)
+        steps = own or (random_operations(strength) if name == BY_STRENGTH else _PIPELINES[name](image_size))
         self._move = steps[0] if steps and isinstance(steps[0], Move) else None
         self._steps = Chain(steps if self._move is None else steps[1:])
 
-    def __reduce__(self) -> tuple[type, tuple[str, int]]:
-        return type(self), (self.name, self.image_size)
+    def __reduce__(self) -> tuple[type, tuple[str, int, float]]:
+        return type(self), (self.name, self.image_size, self.strength)
 
     def __call__(self, image: Pixels, mask: Pixels, seed: int) -> Frame:
         return self.of_packed(pack(image, mask), seed)
@@ -80,9 +85,9 @@ class Pipeline:
         return resize_frame(*self._steps(image, mask, rng), self.image_size)
 
 
-def pipeline(name: str, image_size: int) -> Pipeline:
+def pipeline(name: str, image_size: int, strength: float = STRENGTH) -> Pipeline:
     """The pipeline with this name for square images; ValueError lists the known names."""
-    return Pipeline(name, image_size)
+    return Pipeline(name, image_size, strength)
 
 
 def names() -> tuple[str, ...]:
@@ -260,6 +265,41 @@ def _colonsegnet(image_size: int) -> tuple[Step, ...]:
     """
     rotated, scaled = Affine(p=0.5, rotate=(-90, 90)), Affine(p=0.5, scale=(0.75, 1.25))
     return (Move(flip=0.5, affine=(rotated, scaled)), Crop(share=(448 / 512, 448 / 512), p=0.5))
+
+
+@_named(BY_STRENGTH)
+def _rand_augment(image_size: int) -> tuple[Step, ...]:
+    """Flips, then two of eleven operations at one strength, as RandAugment (arXiv:1909.13719); numbers ours.
+
+    The recipe's `augmentation_strength`, from 0 (flips alone) to 1, is the largest magnitude of each: rotation by up to
+    45 degrees, shift by 0.25 of the side, scale 0.6 to 1.4, corners moved by 0.15, brightness, contrast and saturation
+    times 0.2 to 1.8, hue by 30 degrees, channels by 60 of 255, sharpness 0.1 to 1.9; or nothing. Each magnitude is
+    sampled up to its largest, where RandAugment uses that itself; its posterize, solarize, equalize and cutout are left
+    out, which change what a polyp looks like or hide it. Masks move along.
+    """
+    return random_operations(STRENGTH)
+
+
+def random_operations(strength: float) -> tuple[Step, ...]:
+    """Steps of `rand_augment` at this strength, from 0 to 1."""
+    around = (1 - 0.8 * strength, 1 + 0.8 * strength)
+    moves = (
+        Affine(p=1, rotate=(-45 * strength, 45 * strength)),
+        Affine(p=1, shift=(-0.25 * strength, 0.25 * strength)),
+        Affine(p=1, scale=(1 - 0.4 * strength, 1 + 0.4 * strength)),
+        Corners(p=1, share=0.15 * strength),
+    )
+    lights = (
+        Light(p=1, brightness=around),
+        Light(p=1, contrast=around),
+        Light(p=1, saturation=around),
+        Light(p=1, hue=(-30 * strength, 30 * strength)),
+        ChannelShift(p=1, limit=60 * strength),
+        Sharpen(p=1, factor=(1 - 0.9 * strength, 1 + 0.9 * strength)),
+    )
+    operations: tuple[Step, ...] = (Chain(()), *(Move(affine=(move,)) for move in moves), *lights)
+    one = OneOf(*((1, operation) for operation in operations))
+    return Move(flip=0.5), one, one
 
 
 def _stored_copies(image_size: int, crop: int) -> tuple[tuple[float, Step], ...]:

@@ -103,6 +103,7 @@ def _seconds(configuration: Any, device: Any, images: int) -> float:
 
     from orchestrator import models
     from orchestrator.training.fit import Precision
+    from orchestrator.training.gradient_checkpointing import computed_again, parts_of
     from orchestrator.training.losses.registry import segmentation_loss
 
     torch.manual_seed(0)
@@ -114,6 +115,7 @@ def _seconds(configuration: Any, device: Any, images: int) -> float:
     if amp.on_tensor_cores:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch 2.10
     loss_of = segmentation_loss(configuration.recipe.loss, models.supervision(network))
+    again = parts_of(network) if configuration.recipe.gradient_checkpointing else []
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-4)
     size = configuration.recipe.image_size
     image = torch.rand(images, 3, size, size, device=device)
@@ -123,7 +125,7 @@ def _seconds(configuration: Any, device: Any, images: int) -> float:
     for _ in range(1 + STEPS):  # the first one warms up
         started = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        with amp.autocast():
+        with amp.autocast(), computed_again(again):
             outputs = network(image)
         loss = loss_of(outputs, mask)
         amp.scaler.scale(loss).backward()

@@ -19,7 +19,8 @@ from orchestrator.search.space.keys import NETWORK, listed, not_known
 from orchestrator.search.space.parameters import batch_refusal, owners, refusal, size_refusal, unknown_key
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.tables import calling_for, existing, in_order, recipe_problems
-from orchestrator.training.recipe import ENCODER, OFF, Recipe
+from orchestrator.training.gradient_checkpointing import parts_of
+from orchestrator.training.recipe import ENCODER, NO_RESULT, OFF, Recipe
 
 
 def check_builds(space: SearchSpace) -> None:
@@ -28,10 +29,10 @@ def check_builds(space: SearchSpace) -> None:
     Pipelines of albumentations are tried on frames of the smallest and the largest side. Takes seconds, so it is not
     part of `load_space`. Pretrained weights are neither looked for nor read.
     """
-    variants: list[tuple[str, dict[str, Any], str | None]] = []
+    variants: list[tuple[str, dict[str, Any], tuple[str, ...]]] = []
     for params in chain(*map(_network_variants, space.members)):
         values = {key: params[key] for key in models.params(params[NETWORK]) if key in params}
-        variant = (params[NETWORK], values, _of_encoder(params))
+        variant = (params[NETWORK], values, _asked(params))
         variants += [variant] if variant not in variants else []
     refusals = (_build_refusal(*variant) for variant in variants)
     problems = list(dict.fromkeys(refusal for refusal in refusals if refusal))
@@ -56,13 +57,14 @@ def _augmentation_refusals(space: SearchSpace) -> list[str]:
     ]
 
 
-def _of_encoder(params: Mapping[str, Any]) -> str | None:
-    """The parameter of the recipe, if any, that needs a network with an encoder of its own."""
-    treated = [key for key in ENCODER if params.get(key, OFF[key]) != OFF[key]]
-    return treated[0] if treated else None
+def _asked(params: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parameters of the recipe that ask something of the network."""
+    keys = (*ENCODER, *NO_RESULT)
+    defaults = {key: Recipe.model_fields[key].default for key in keys}
+    return tuple(key for key in keys if params.get(key, defaults[key]) != defaults[key])
 
 
-def _build_refusal(network: str, values: Mapping[str, Any], of_encoder: str | None) -> str | None:
+def _build_refusal(network: str, values: Mapping[str, Any], asked: Sequence[str]) -> str | None:
     """What the network has against these values of its parameters, pretrained weights left aside."""
     offline = {
         key: value
@@ -78,22 +80,29 @@ def _build_refusal(network: str, values: Mapping[str, Any], of_encoder: str | No
         OverflowError,
     ) as error:  # the latter two: of torch, of sizes that nothing can have
         return f"{network}: {error}"
-    if of_encoder and not models.encoder_parts(built):
-        others = [name for name in models.names() if "pretrained" in models.params(name)]
+    return next((lack for key in asked if (lack := _lack(key, network, built))), None)
+
+
+def _lack(key: str, name: str, network: torch.nn.Module) -> str | None:
+    """Why this parameter of the recipe must be at its default for this network, if it must."""
+    if key in ENCODER and not models.encoder_parts(network):
+        others = [other for other in models.names() if "pretrained" in models.params(other)]
         return (
-            f"{of_encoder}: {network} has no encoder with weights of its own; expected {OFF[of_encoder]:g} for it, in "
-            f"[search] by a condition on network, or a network with one: {listed(others)}"
+            f"{key}: {name} has no encoder with weights of its own; expected {OFF[key]:g} for it, in [search] by a "
+            f"condition on network, or a network with one: {listed(others)}"
         )
+    if key in NO_RESULT and not parts_of(network):
+        return f"{key}: {name} has no modules of several layers that could be computed again; expected false"
     return None
 
 
 def _network_variants(space: SearchSpace) -> Iterator[dict[str, Any]]:
-    """The baseline of every network, and it again with each extreme of its parameters and of what treats an encoder."""
+    """The baseline of every network, and it again with each extreme of its parameters and of what asks for one."""
     for network in space.networks:
         base = {**space.baseline_params(), **space.baseline_params(network)}
         yield existing(space, base)
         for name in in_order(space.search):
-            if name in models.params(network) or name in ENCODER:
+            if name in {*models.params(network), *ENCODER, *NO_RESULT}:
                 for value in space.search[name].extremes:
                     yield existing(space, {**base, **calling_for(space, name, value), NETWORK: network})
 
@@ -177,8 +186,8 @@ def _refused_together(params: Mapping[str, Any], changes: Mapping[str, Any]) -> 
         for key, refusal_of in (("image_size", size_refusal), ("batch_size", batch_refusal))
     )
     own = {key: params[key] for key in models.params(network) if key in params}
-    is_touched = bool({*own, *ENCODER} & changes.keys())
-    refused = _build_refusal(network, own, _of_encoder(params)) if is_touched else None
+    is_touched = bool({*own, *ENCODER, *NO_RESULT} & changes.keys())
+    refused = _build_refusal(network, own, _asked(params)) if is_touched else None
     return [
         *([f"image_size: {size}"] if size else []),
         *([f"batch_size: {batch}"] if batch else []),

@@ -172,3 +172,22 @@ for seed in range(50):
 print("albumentations" in sys.modules)
 """
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
+
+
+def mean_change(strength: float) -> float:
+    change = pipeline("rand_augment", 32, strength)
+    image, mask = frame_for(change)
+    plain = [image, image[::-1], image[:, ::-1], image[::-1, ::-1]]
+    return float(
+        np.mean(
+            [
+                min(np.abs(change(image, mask, seed)[0].astype(int) - one).mean() for one in plain)
+                for seed in range(60)
+            ]
+        )
+    )
+
+
+def test_all_magnitudes_of_rand_augment_follow_one_number_from_flips_alone():
+    changes = [mean_change(strength) for strength in (0.0, 0.2, 0.6, 1.0)]
+    assert changes == sorted(changes) and changes[0] < 1e-9 < changes[1]
