@@ -28,6 +28,7 @@ from orchestrator.protocols.work import Places
 from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.space_file import load_space, parse_space
+from orchestrator.search.store.optuna_journal import ANEW
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial
 from orchestrator.search.study_spec import StudySpec
@@ -130,7 +131,11 @@ def _value(value: Any) -> str:
 
 
 def lend_baseline(row: RowPlan, places: Places, study: Study) -> None:
-    """Give the study the table's own fits from the paper's setting: they are its trial 0."""
+    """Begin the study, and give it the table's own fits from the paper's setting: they are its trial 0."""
+    with study.home.lock():
+        study.home.begin(study.space, study.plan, study.spec)
+        # Without the mark, fits beside no trials are taken for a lost journal.
+        study.home.optuna_study().set_user_attr(ANEW, True)
     for spec in row.specs[0]:
         source, target = places.ledger.fits / spec.fit_id, study.home.ledger.fits / spec.fit_id
         if places.ledger.has(spec.fit_id) and not target.exists():

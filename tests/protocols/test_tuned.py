@@ -43,6 +43,7 @@ def test_the_tuned_networks_are_scored_on_the_images_of_the_table(tiny):
 
     def search(study, work):
         searched.append(study.home.ledger.num_fits)
+        assert study.home.snapshot().journal_damage is None
         (row,) = run.plan.rows
         records = tuple(study.home.ledger.read(spec.fit_id) for spec in row.fits)
         return StudyTrial(0, "complete", {"learning_rate": 0.003}, {}, row.configuration, records, 1, None)
