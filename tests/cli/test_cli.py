@@ -214,7 +214,7 @@ def test_an_import_says_what_it_took_the_source_for_and_which_parts_it_has(run: 
     refused = run("data add bundle bundle --allow-empty")
     assert refused.code == 2
     assert (
-        "'TestDataset/CVC-300' (PraNet bundle, 24 frames), 'TrainDataset' (PraNet bundle, 24" in refused.err
+        "'TrainDataset' (PraNet bundle, 24 frames), 'TestDataset/CVC-300' (PraNet bundle, 24" in refused.err
     )
     added = run("data add bundle bundle --allow-empty --part CVC-300")
     assert added.code == 0, added.err
