@@ -28,6 +28,7 @@ from orchestrator.search.choices import DeviceName
 from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.records.status import Status
 from orchestrator.search.space.builds import check_builds, check_weights
+from orchestrator.search.space.effects import without_effect
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.space_file import load_space
 from orchestrator.search.store.study_record import specification
@@ -104,7 +105,7 @@ class Study(StoredStudy):
         with mistakes.noted():
             self._spec = specification(options)
         with mistakes.noted():
-            self.space = _checked_space(self.file)
+            self.space = _checked_space(self.file, self.display)
         with mistakes.noted():
             self.data.refuse()
         with mistakes.noted():
@@ -207,10 +208,12 @@ def _listed(names: str | Sequence[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def _checked_space(file: Path) -> SearchSpace:
+def _checked_space(file: Path, display: Display) -> SearchSpace:
     space = load_space(file)
     check_builds(space)
     check_weights(space)
+    for line in without_effect(space):
+        display.note(line)
     return space
 
 

@@ -24,7 +24,7 @@ from orchestrator.cli.console.options import (
     Yes,
     absolute,
 )
-from orchestrator.cli.console.printing import agreed, err, out, print_json
+from orchestrator.cli.console.printing import agreed, err, note, out, print_json
 from orchestrator.cli.data.splits import load_split, warn_of_lopsided
 from orchestrator.cli.doctor import refuse_what_would_fail
 from orchestrator.common.cpus import usable_cpus
@@ -117,6 +117,8 @@ def _checked(
         check_builds(space)
         check_weights(space)
         configuration = space.configuration(override(space.baseline_params(), assignments, space))
+        for name in sorted(configuration.recipe.idle & {one.split("=")[0].strip() for one in assignments}):
+            note(f"--set {name} has no effect with the other settings")
     with mistakes.noted():
         choice.refuse()
     with mistakes.noted():

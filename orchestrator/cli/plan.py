@@ -23,7 +23,7 @@ from orchestrator.cli.console.options import (
     finite,
     study_options,
 )
-from orchestrator.cli.console.printing import bar, out, print_json, show_table
+from orchestrator.cli.console.printing import bar, note, out, print_json, show_table
 
 if TYPE_CHECKING:
     import torch
@@ -104,11 +104,14 @@ def plan(
 def trainable_space(file: Path) -> SearchSpace:
     """A search space whose networks can be built, with the weights that they begin with. Raises `BadSpace`."""
     from orchestrator.search.space.builds import check_builds, check_weights
+    from orchestrator.search.space.effects import without_effect
     from orchestrator.search.space.space_file import load_space
 
     space = load_space(file)
     check_builds(space)
     check_weights(space)
+    for line in without_effect(space):
+        note(line)
     return space
 
 

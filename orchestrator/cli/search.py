@@ -120,6 +120,7 @@ def _run(asked: Study, *, as_json: bool) -> None:
 def refuse_before_upload(file: Path, given: Mapping[str, Any]) -> None:
     """Raises what is wrong with options and search space, which a cluster would find out minutes later."""
     from orchestrator.search.space.builds import check_builds
+    from orchestrator.search.space.effects import without_effect
     from orchestrator.search.space.space_file import load_space
     from orchestrator.search.store.study_record import specification
 
@@ -127,5 +128,7 @@ def refuse_before_upload(file: Path, given: Mapping[str, Any]) -> None:
     with mistakes.noted():
         specification(given)
     with mistakes.noted():
-        check_builds(load_space(file))
+        check_builds(space := load_space(file))
+        for line in without_effect(space):
+            note(line)
     mistakes.raise_all()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.console.options import AsJson, SpaceFile
-from orchestrator.cli.console.printing import out, print_json
+from orchestrator.cli.console.printing import note, out, print_json
 
 if TYPE_CHECKING:
     from orchestrator.search.space.space import SearchSpace
@@ -23,10 +23,13 @@ app = typer.Typer(help="Search-space files: check, describe.", no_args_is_help=T
 def space_check(file: SpaceFile, as_json: AsJson = False) -> None:
     """Check a search-space file and build every network in it; show what is searched, swept and fixed."""
     from orchestrator.search.space.builds import check_builds
+    from orchestrator.search.space.effects import without_effect
     from orchestrator.search.space.space_file import load_space
 
     space = load_space(file)
     check_builds(space)
+    for line in without_effect(space):
+        note(line)
     if as_json:
         print_json(_facts(space))
         return
@@ -59,6 +62,8 @@ def _line(name: str, text: str) -> None:
 
 
 def _facts(space: SearchSpace) -> dict[str, Any]:
+    from orchestrator.search.space.effects import without_effect
+
     return {
         "networks": list(space.networks),
         "searched": {name: str(distribution) for name, distribution in space.search.items()},
@@ -67,6 +72,7 @@ def _facts(space: SearchSpace) -> dict[str, Any]:
         "baseline": space.baseline_params(),
         "baselines": [space.shown(one) for one in space.baselines],
         "by_network": {one.networks[0]: _facts_of(one) for one in space.members} if space.own else {},
+        "without_effect": without_effect(space),
         "digest": space.digest,
     }
 

@@ -74,7 +74,9 @@ class SingleFit:
         spec, recipe = self.record.spec, self.configuration.recipe
         data = ", ".join(f"{name} ({fingerprint[:12]})" for name, fingerprint in self.plan.datasets.items())
         rows = "\n".join(f"| {name} | {percent(value)} |" for name, value in self.scores.items())
-        settings = "\n".join(f"- {name} = {value}" for name, value in recipe.model_dump().items())
+        settings = "\n".join(
+            f"- {name} = {value}" for name, value in recipe.model_dump(exclude=set(recipe.idle)).items()
+        )
         return (
             f"# {self.configuration.network}, one fit\n\n"
             f"Trained on {len(spec.train)} images, validated on {len(spec.val)} ({self.plan.name}, fold {spec.fold}), "

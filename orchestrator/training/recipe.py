@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -60,6 +61,21 @@ USED_WITH: dict[str, tuple[str, tuple[str, ...]]] = {
     "poly_power": ("schedule", ("poly",)),
     "augmentation_strength": ("augmentation", (BY_STRENGTH,)),
 }
+
+
+def acts_with(name: str) -> list[tuple[str, Callable[[object], bool]]]:
+    """The fields on which it depends whether a field does anything, and of each, whether a value lets it."""
+    used = USED_WITH | {
+        "plateau_patience": ("schedule", ("plateau",))
+    }  # whose value has been in ids of fits ever since
+    found: list[tuple[str, Callable[[object], bool]]] = []
+    if name in used:
+        other, values = used[name]
+        found.append((other, lambda value: value in values))
+    if name == "freeze_epochs":
+        found.append(("encoder_learning_rate_factor", bool))  # one of 0 holds the encoder all along
+    return found
+
 
 SMALLEST_SCALE, LARGEST_SCALE = 0.25, 4.0
 
@@ -201,6 +217,14 @@ class Recipe(BaseModel):
                 "encoder_learning_rate_factor = 0 holds the encoder still all along"
             )
         return self
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """Fields that do nothing, given the others: momentum with Adam, for example."""
+        names = type(self).model_fields
+        return frozenset(
+            name for name in names if not all(acts(getattr(self, other)) for other, acts in acts_with(name))
+        )
 
     @property
     def treats_encoder(self) -> bool:

@@ -400,8 +400,11 @@ def test_numbers_that_are_not_finite_are_null_in_json(capsys: pytest.CaptureFixt
 
 
 def test_set_changes_what_is_trained(run: Run):
-    done = run("fit tiny.toml --data drawn --device cpu --set epochs=1 --set loss=bce --set base_channels=6")
+    done = run(
+        "fit tiny.toml --data drawn --device cpu --set epochs=1 --set loss=bce --set base_channels=6 --set momentum=0.5"
+    )
     assert done.code == 0, done.err
+    assert "--set momentum has no effect" in done.err and "--set loss" not in done.err
     assert "epoch 1/1" in done.out and "epoch 2" not in done.out
 
 
@@ -523,11 +526,15 @@ def test_a_damaged_dataset_is_named_with_what_mends_it(run, tmp_path, monkeypatc
     assert done.code == 2 and str(file) in done.err and "restore it from a copy, or move" in done.err
 
 
-def test_space_check_shows_what_is_swept_and_what_is_fixed(run: Run):
+def test_space_check_shows_what_is_swept_what_is_fixed_and_what_has_no_effect(run: Run, tmp_path: Path):
     text = run("space check unet").out
     assert (
         "threshold  0.05 to 0.95" in text and "epochs  120" in text and "learning_rate  1e-05 to 0.01" in text
     )
+    idle = tmp_path / "idle.toml"
+    idle.write_text('network = "unet"\n[fixed]\nmomentum = 0.5\n')
+    done = run(f"space check {idle} --json")
+    assert "momentum has no effect" in done.err and done.json["without_effect"] == done.err.splitlines()
     plain = run("space check unet --json").json
     assert plain["swept"] == {"threshold": [0.05, 0.95]} and plain["fixed"]["epochs"] == 120
 

@@ -134,7 +134,7 @@ def sample(study: StudyFacts) -> str | None:
 
 
 def model(study: StudyFacts) -> str | None:
-    found = {"parameters": "{:,.0f} learnable parameters", "gmacs": "{:.3g} GMACs for an image"}
+    found = {"parameters": "{:,.0f} parameters, frozen ones included", "gmacs": "{:.3g} GMACs for an image"}
     size = [text.format(study.metrics[name]) for name, text in found.items() if name in study.metrics]
     how = f" ({listed(size)}, of the selected configuration)" if size else ""
     return f"{study.chosen_network}{how}. Input: RGB image; output: probability of a polyp for each pixel."

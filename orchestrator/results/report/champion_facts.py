@@ -59,7 +59,7 @@ def champion_facts(snapshot: StudySnapshot, number: int) -> ChampionFacts:
 
 
 def network_metrics(snapshot: StudySnapshot, number: int, *, counts: bool) -> dict[str, float]:
-    """Learnable parameters, 10^9 multiply-accumulates, images per second, of the network of a trial; what is known."""
+    """Parameters (also frozen), 10^9 multiply-accumulates and images per second of a trial's network, if known."""
     trial = next(one for one in snapshot.trials if one.number == number)
     found: dict[str, float] = {}
     if counts:

@@ -113,6 +113,7 @@ def measure(
                         "epochs": 2,
                         "warmup_epochs": 0,
                         "freeze_epochs": 0,
+                        "sampling": "cases",  # a few cases may be of one class
                         "patience": 0,
                         "weight_averaging": "none",  # not in every epoch
                     }

@@ -24,7 +24,7 @@ class NetworkSizes:
         self.known: dict[str, int] | None = None  # read at the first question
 
     def num_parameters(self, configuration: Configuration) -> int:
-        """Learnable numbers of the network."""
+        """Numbers of the network's parameters, frozen ones included."""
         return self._find(_key(configuration), configuration)
 
     def num_macs(self, configuration: Configuration) -> int:

@@ -20,6 +20,7 @@ from orchestrator.search.space.parameters import batch_refusal, owners, refusal,
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.tables import calling_for, existing, in_order, recipe_problems
 from orchestrator.training.gradient_checkpointing import parts_of
+from orchestrator.training.optimization.encoder import Encoder
 from orchestrator.training.recipe import ENCODER, NO_RESULT, OFF, Recipe
 
 
@@ -91,9 +92,20 @@ def _lack(key: str, name: str, network: torch.nn.Module) -> str | None:
             f"{key}: {name} has no encoder with weights of its own; expected {OFF[key]:g} for it, in [search] by a "
             f"condition on network, or a network with one: {listed(others)}"
         )
+    if key in ENCODER and not _trains_encoder(network):
+        return (
+            f"{key}: the encoder of {name} is frozen with these parameters, so that it does nothing; expected "
+            f"{OFF[key]:g} for it"
+        )
     if key in NO_RESULT and not parts_of(network):
         return f"{key}: {name} has no modules of several layers that could be computed again; expected false"
     return None
+
+
+def _trains_encoder(network: torch.nn.Module) -> bool:
+    """Whether anything of the encoder asks for a gradient."""
+    plain = Recipe.model_validate({})
+    return bool(Encoder(network, models.encoder_parts(network), plain).parameters)
 
 
 def _network_variants(space: SearchSpace) -> Iterator[dict[str, Any]]:

@@ -24,6 +24,8 @@ class Encoder:
         self.modules = [network.get_submodule(name) for name in parts]
         own = {id(one): one for module in self.modules for one in module.parameters(recurse=False)}
         self.parameters = [parameter for parameter in own.values() if parameter.requires_grad]
+        if recipe.treats_encoder and not self.parameters:
+            raise ValueError(f"the encoder of {type(network).__name__} is frozen: no rate acts on it")
 
     def is_held(self, epoch: int) -> bool:
         """`epoch` counts from 0."""

@@ -17,11 +17,13 @@ from orchestrator.data.splits.split_file import NearDuplicateCounts
 from orchestrator.results.export.card.evidence import Detection, Evidence, Failure
 from orchestrator.results.export.card.facts import DataFacts, Making, ModelFacts, SplitFacts, TrainingFacts
 from orchestrator.results.export.card.scoring import scores
+from orchestrator.results.export.card.use import how_made
 from orchestrator.results.export.formats import standalone
 from orchestrator.results.export.model_card import model_card, what_it_says
 from orchestrator.results.views.score_lines import ScoreLine, interval_text, score_table
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.scoring.postprocess import PostProcess
+from orchestrator.training.recipe import Recipe
 
 MODEL = ModelFacts(
     study="unet-Kvasir-SEG",
@@ -75,6 +77,14 @@ def card(
     outside: list[ScoreLine] = OUTSIDE,
 ) -> str:
     return model_card(model, data, split, FOLDS, TOTAL, outside, MAKING)
+
+
+def test_a_card_lists_what_had_an_effect_and_not_the_momentum_of_another_optimizer():
+    recipe = Recipe(optimizer="adam").model_dump(mode="json")
+    made = how_made(
+        dataclasses.replace(MODEL, training=(dataclasses.replace(MODEL.training[0], recipe=recipe),)), MAKING
+    )
+    assert 'optimizer = "adam"' in made and "schedule" in made and "momentum" not in made
 
 
 def test_source_test_and_unseen_scores_stand_in_one_table():

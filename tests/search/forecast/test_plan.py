@@ -68,6 +68,21 @@ def test_an_epoch_is_timed_without_the_pass_that_averaged_weights_need(study, mo
     assert timed == ["none"]
 
 
+def test_what_a_plan_times_on_a_few_images_needs_no_images_of_two_classes(study, monkeypatch):
+    timed = []
+
+    def run_fit(spec, cases, folder, *, report, **options):
+        timed.append(spec.recipe.sampling)
+        for epoch in range(2):
+            report({"epoch": epoch, "images_per_second": 10.0, "seconds": 2.0})
+
+    monkeypatch.setattr(plan_module, "run_fit", run_fit)
+    configuration = some_configurations(study.space, 0, 0)[0]
+    recipe = configuration.recipe.model_copy(update={"sampling": "presence"})
+    measure(replace(configuration, recipe=recipe), study.plan, None, torch.device("cpu"), [1])
+    assert timed == ["cases"]
+
+
 def test_shares_that_were_not_measured_follow_those_of_another_configuration():
     known = Speed({1: 5.0, 2: 8.0, 4: 10.0}, 1.0, 0)
     other = Speed({4: 20.0}, 2.0, 0).like(known)

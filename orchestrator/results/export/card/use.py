@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.results.export.card.facts import Making, ModelFacts
+from orchestrator.training.recipe import Recipe
 
 HOW_MADE = "## How it was made"
 
@@ -41,7 +42,8 @@ def how_made(model: ModelFacts, making: Making) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(making.versions.items()))
     recipe = model.training[0].recipe if model.training else {}
     params = _listed(model.params)
-    rest = _listed({name: value for name, value in recipe.items() if name not in model.params})
+    idle = Recipe(**recipe).idle
+    rest = _listed({name: value for name, value in recipe.items() if name not in {*model.params, *idle}})
     return f"""\
 {HOW_MADE}
 
@@ -57,7 +59,7 @@ Settings of the trial:
 {params}
 ```
 
-What they leave at its default, and the seed of the fit:
+What of the rest had an effect, at its default, and the seed of the fit:
 
 ```
 {rest}
