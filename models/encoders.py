@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from orchestrator.common.names import hint
 from orchestrator.models.blocks import conv_bn
+from orchestrator.models.hub import without_waiting
 from orchestrator.models.packaged_weights import in_timms_names
 
 PYRAMID = (4, 8, 16, 32)
@@ -129,7 +130,8 @@ def check_name(name: str) -> None:
 def downloading(name: str) -> Iterator[None]:
     """Context that turns a failed download into a ConnectionError that names the two parameters that help."""
     try:
-        yield
+        with without_waiting():
+            yield
     except OSError as error:
         raise ConnectionError(
             f"the ImageNet weights of {name!r} could not be downloaded ({error}); "
