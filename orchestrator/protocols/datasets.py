@@ -41,11 +41,14 @@ class Taken:
     wanted: str
     dataset: Dataset
     stands_in: bool  # another dataset than the paper's
+    is_given: bool = False  # by --data, and not known by its name or layout
 
     @property
     def difference(self) -> str | None:
         """What a reader must know; None where nothing differs."""
         known, found = known_datasets().get(self.wanted), len(self.dataset.cases)
+        if self.is_given:
+            return f"{self.dataset.name} ({found:,} images) is taken for {self.wanted}, as --data says"
         if self.stands_in:
             return f"{self.dataset.name} ({found:,} images) in place of {self.wanted}, which is not here"
         if known is not None and known.images != found:
@@ -111,7 +114,8 @@ def refuse_unknown(table: Table, here: Sequence[Dataset], given: Mapping[str, st
 def _find(wanted: str, here: Sequence[Dataset], given: Mapping[str, str]) -> Taken | None:
     if wanted in given:
         (dataset,) = [one for one in here if one.name == given[wanted]]
-        return Taken(wanted, dataset, stands_in=False)
+        is_other = _recognised(wanted, [dataset]) is None
+        return Taken(wanted, dataset, stands_in=False, is_given=is_other)
     if (dataset := _recognised(wanted, here)) is not None:  # type: ignore[assignment]
         return Taken(wanted, dataset, stands_in=False)
     for other in known_datasets()[wanted].stand_ins if wanted in known_datasets() else ():

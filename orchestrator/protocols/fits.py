@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import models
-from orchestrator.common.errors import BadMachine, BadSpace
+from orchestrator.common.errors import BadMachine, BadSpace, Mistakes
 from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.protocols.checks import check_row
 from orchestrator.protocols.protocol import Protocol, Row, Scale, Table
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.search.records.trial_score import fold_specs
-from orchestrator.search.space.keys import RECIPE
 from orchestrator.search.space.space import Configuration, SearchSpace
 from orchestrator.search.space.space_file import load_space
-from orchestrator.training.recipe import FitSpec
+from orchestrator.training.recipe import FitSpec, Recipe
 
 IMAGENET = "imagenet"  # in place of a file
 AT_HALF = MaskChoice(threshold=0.5)
@@ -78,6 +78,7 @@ def _is_named(name: str, row: Row, wanted: Sequence[str]) -> bool:
 def configure(protocol: Protocol, name: str, row: Row, scale: Scale, wishes: Wishes) -> Configuration:
     """The network and the recipe of a row at a scale. Raises `BadSpace` where they make no recipe."""
     space = load_space(Path(row.space))
+    check_row(protocol, name, row, scale, space)
     params = {**space.baseline_params(), **row_values(protocol, name, row, scale, wishes, space)}
     configuration = space.configuration({key: value for key, value in params.items() if value is not None})
     return replace(configuration, masks=configuration.masks if row.rule else AT_HALF)
@@ -87,17 +88,10 @@ def row_values(
     protocol: Protocol, name: str, row: Row, scale: Scale, wishes: Wishes, space: SearchSpace
 ) -> dict[str, Any]:
     """What a row sets, of network and recipe, at a scale."""
-    own = {key: value for key, value in row.recipe.items() if key in RECIPE}
-    recipe = {**protocol.recipe, **own}
-    recipe |= {
-        key: min(recipe[key], most)
-        for key, most in (
-            ("image_size", scale.image_size),
-            ("epochs", scale.epochs),
-            ("batch_size", scale.batch_size),
-        )
-        if most is not None and key in recipe
-    }
+    at_most = {"image_size": scale.image_size, "epochs": scale.epochs, "batch_size": scale.batch_size}
+    defaults = {key: space.baseline_params().get(key, Recipe.model_fields[key].default) for key in at_most}
+    recipe = {**defaults, **protocol.recipe, **row.recipe}
+    recipe |= {key: min(recipe[key], most) for key, most in at_most.items() if most is not None}
     recipe |= scale.rows.get(name, {})
     if recipe.get("warmup_epochs", 0) >= recipe["epochs"]:
         recipe["warmup_epochs"] = 0
@@ -129,12 +123,22 @@ def plan_rows(
     protocol: Protocol, table: Table, scale: Scale, wishes: Wishes, split: SplitPlan | None
 ) -> tuple[RowPlan, ...]:
     """Every row with its fits. Raises `BadSpace` with what is wrong."""
-    plans = []
+    plans, mistakes = [], Mistakes()
     for name, row in chosen_rows(protocol, table, wishes).items():
-        configuration = configure(protocol, name, row, scale, wishes)
-        specs = () if split is None else _specs(configuration, split, wishes.num_seeds)
-        plans.append(RowPlan(name, row, configuration, specs))
+        with mistakes.noted():
+            configuration = configure(protocol, name, row, scale, wishes)
+            specs = () if split is None else _specs(configuration, split, wishes.num_seeds)
+            plans.append(RowPlan(name, row, configuration, specs))
+    mistakes.raise_all()
     return tuple(plans)
+
+
+def refuse_unused_weights(rows: Sequence[RowPlan], wishes: Wishes) -> None:
+    """Raises `BadSpace` for weights of rows or networks that are not run: they would start nothing."""
+    used = {name for row in rows for name in (row.name, row.row.space, row.configuration.network)}
+    if unused := [name for name in wishes.weights or {} if name not in used]:
+        known = ", ".join(dict.fromkeys(row.name for row in rows))
+        raise BadSpace("--weights", f"no row that is run is named {', '.join(unused)}; rows: {known}")
 
 
 def check_weights(rows: Sequence[RowPlan]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 from orchestrator.common.errors import Mistakes
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.protocols.checks import check_apart, check_enough
 from orchestrator.protocols.datasets import Missing, Taken, take_datasets
 from orchestrator.protocols.fits import RowPlan, Wishes, plan_rows
 from orchestrator.protocols.protocol import Protocol, Scale, ScaleName, ScoredSet, Table
 from orchestrator.protocols.splits import drawn, of_centers, split_table
+from orchestrator.scoring.papers.mediaeval import BATCH
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,15 @@ class TablePlan:
 
     @property
     def key(self) -> str:
-        """Its place in a file of results."""
-        return f"{self.protocol.name} {self.table_name} {self.scale_name}"
+        """Its place in a file of results; some rows alone never take the place of the whole table."""
+        whole = f"{self.protocol.name} {self.table_name} {self.scale_name}"
+        return f"{whole} only {', '.join(self.only)}" if self.only else whole
+
+    @property
+    def only(self) -> tuple[str, ...]:
+        """The paper's rows that are run, where they are not all."""
+        chosen = tuple(row.name for row in self.rows if not row.row.is_beyond)
+        return () if len(chosen) == len(self.protocol.rows_of(self.table)) else chosen
 
     @property
     def num_fits(self) -> int:
@@ -69,7 +79,7 @@ class TablePlan:
                 "ROW=FILE, or --imagenet, changes that"
             )
         lines += self.protocol.not_stated if self.split is not None else ()
-        return (*lines, *self.table.notes)
+        return (*lines, *self.table.notes, *self._of_batches())
 
     def _of_the_split(self) -> list[str]:
         assert self.split is not None and self.table.train is not None
@@ -85,11 +95,28 @@ class TablePlan:
                 "split by image, as in the paper: frames of one video are on both sides, which makes scores on the "
                 "training dataset too good; --whole-groups keeps them together"
             )
+        dataset = self.taken[self.table.train].dataset
+        if self.table.centers and all(case.center is None for case in dataset.cases):
+            lines.append(
+                f"{dataset.name} knows no centers, so all of its images are taken, in place of those of "
+                + ", ".join(self.table.centers)
+            )
         if any(one.part == "validation" for one in self.table.tests):
             lines.append(
                 "scores on the validation part are too good: the best epoch of each fit was chosen on it"
             )
         return lines
+
+    def _of_batches(self) -> list[str]:
+        """By how much scores that are divided by the batches less one are too large."""
+        if not any((column.score or "").endswith("_mediaeval") for column in self.table.columns):
+            return []
+        numbers = {test: math.ceil(len(images.of_fold[0]) / BATCH) for test, images in self.images.items()}
+        return [
+            f"{test}: {number} batches divided by {number - 1}, so a perfect network scores "
+            f"{number / (number - 1):.2f} and half of that is {number / (number - 1) / 2:.2f}"
+            for test, number in numbers.items()
+        ]
 
     def _of_the_recipe(self) -> list[str]:
         """Where the scale changes the paper's recipe, by values."""
@@ -137,6 +164,7 @@ def plan_table(
     with mistakes.noted():
         taken, missing = take_datasets(table, home, given)
     mistakes.raise_all()
+    check_apart(table, taken)
     split = None
     if table.train is not None:
         source = taken[table.train].dataset
@@ -144,6 +172,7 @@ def plan_table(
     images = {
         one.name: found for one in table.tests if (found := _images(one, taken, split, scale)) is not None
     }
+    check_enough(table, {test: found.of_fold for test, found in images.items()})
     rows = plan_rows(protocol, table, scale, wishes, split)
     name = next(name for name, one in protocol.tables.items() if one is table)
     return TablePlan(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -91,7 +91,25 @@ class Table(_Frozen):
                     raise ValueError(
                         f"published.{row}.{test}: not a test set, or not {len(self.columns)} numbers"
                     )
+        if problems := [*self._not_scored()]:
+            raise ValueError("; ".join(problems))
         return self
+
+    def _not_scored(self) -> Iterator[str]:
+        """What the table says that cannot be scored."""
+        names = [one.name for one in self.tests]
+        yield from (
+            f"{name}: two test sets have this name" for name in sorted({*names}) if names.count(name) > 1
+        )
+        for test in self.tests:
+            if self.train is None and test.part != "none":
+                yield f'{test.name}: nothing is trained, so nothing is scored; expected train, or part = "none"'
+            elif test.part == "test" and self.split != "80/10/10":
+                yield f'{test.name}: split = "{self.split}" has no test part; expected part = "validation"'
+            elif test.part in ("test", "validation") and test.dataset != self.train:
+                yield f"{test.name}: a {test.part} part is of {self.train}, which is trained on; found {test.dataset}"
+            if test.part == "none" and (scores := [one.name for one in self.columns if one.measure is None]):
+                yield f'{test.name}: part = "none" has no images, so no {", ".join(scores)}'
 
     def number(self, row: str, test: str, column: int) -> float | None:
         """What the paper prints, None where it prints nothing."""
@@ -133,7 +151,7 @@ class Protocol(_Frozen):
     recipe: dict[str, Any]
     rows: dict[str, Row]
     tables: dict[str, Table]
-    scales: dict[ScaleName, dict[str, Any]] = {}
+    scales: dict[ScaleName, Scale] = {}
 
     @model_validator(mode="after")
     def _fits(self) -> Protocol:
@@ -141,15 +159,20 @@ class Protocol(_Frozen):
             named = {*table.rows, *table.published}
             if unknown := named - self.rows.keys():
                 raise ValueError(f"tables.{name}: no row is named {', '.join(sorted(unknown))}")
+        for name, scale in self.scales.items():
+            if unknown := scale.rows.keys() - self.rows.keys():
+                raise ValueError(f"scales.{name}.rows: no row is named {', '.join(sorted(unknown))}")
         return self
 
     def table(self, name: str) -> Table:
         """The table of that name. Raises `BadData` with the names that there are."""
-        wanted = name.upper().removeprefix("TABLE ").strip()
-        if wanted not in self.tables:
+        wanted = name.lower().removeprefix("table ").strip()
+        spelled = {one.lower(): table for one, table in self.tables.items()} | self.tables
+        found = spelled.get(name, spelled.get(wanted))
+        if found is None:
             known = ", ".join(self.tables)
             raise BadData("reproduce", f"{self.name} has no table {name!r}; known: {known}")
-        return self.tables[wanted]
+        return found
 
     def rows_of(self, table: Table) -> dict[str, Row]:
         """Name -> row, in the order of the table."""
@@ -157,7 +180,8 @@ class Protocol(_Frozen):
 
     def scale(self, name: ScaleName) -> Scale:
         """The scale of that name, as this paper changes it."""
-        return Scale.model_validate({**_scales()[name], **self.scales.get(name, {})})
+        own = self.scales[name].model_dump(exclude_unset=True) if name in self.scales else {}
+        return Scale.model_validate({**_scales()[name], **own})
 
 
 @cache
@@ -177,7 +201,10 @@ def load_protocol(given: str) -> Protocol:
         content = tomllib.loads(file.read_text("utf-8"))
         return Protocol.model_validate({"name": file.stem, **content})
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']}" for one in error.errors()]
+        problems = [
+            f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg'].removeprefix('Value error, ')}"
+            for one in error.errors()
+        ]
         raise BadData(str(file), problems) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadData(str(file), f"expected TOML, found otherwise: {error}") from error

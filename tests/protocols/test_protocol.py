@@ -5,9 +5,16 @@ from pathlib import Path
 import pytest
 
 from orchestrator import models
-from orchestrator.common.errors import BadData, BadMachine, BadSpace
+from orchestrator.common.errors import BadData, BadMachine, BadSpace, UserError
 from orchestrator.protocols.datasets import known_datasets
-from orchestrator.protocols.fits import Wishes, check_weights, chosen_rows, configure, plan_rows
+from orchestrator.protocols.fits import (
+    Wishes,
+    check_weights,
+    chosen_rows,
+    configure,
+    plan_rows,
+    refuse_unused_weights,
+)
 from orchestrator.protocols.protocol import load_protocol, names
 
 PAPERS = ("attention-unet", "gmsrf", "mediaeval-depthwise", "parallel-res2net", "resunetpp")
@@ -108,3 +115,66 @@ def test_weights_that_cannot_be_read_are_told_before_anything_is_trained(tmp_pat
     rows = plan_rows(protocol, protocol.table("1"), protocol.scale("smoke"), wishes, None)
     with pytest.raises(BadMachine, match=r"Attention U-Net: .*--random"):
         check_weights(rows)
+
+
+def mistaken(tmp_path: Path, old: str, new: str) -> Path:
+    """A protocol file of a user's own with one thing changed."""
+    text = (
+        'title = "t"\ncitation = "c"\n[recipe]\nepochs = 2\n[rows]\na = { space = "unet_narrow" }\n[tables.main]\n'
+        'caption = "c"\ntrain = "kvasir"\ntests = [{ name = "kvasir", part = "test" }]\n'
+        'columns = [{ name = "D", score = "dice_image" }]\n[tables.main.published.a]\nkvasir = [0.5]\n'
+    )
+    assert old in text
+    (tmp_path / "own.toml").write_text(text.replace(old, new))
+    return tmp_path / "own.toml"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("epochs = 2", "lerning_rate = 1", "row a: lerning_rate: no parameter .* did you mean learning_rate"),
+        ("epochs = 2", 'epochs = "two"', "epochs: expected a valid integer, found 'two'"),
+        ("epochs = 2", "image_size = 33", "image_size: unet needs multiples of 16 pixels"),
+        ('narrow" }', 'narrow", params = { widht = 3 } }', "no parameter is named 'widht'"),
+        ('narrow" }', 'narrow", recipe = { widht = 3 } }', "no parameter is named 'widht'"),
+        ("unet_narrow", "which_network", "opens 8 networks, a row is one: unet, "),
+        ("[rows]", "[scales.smoke.rows]\na = { epoch = 1 }\n[rows]", "did you mean epochs"),
+    ],
+)
+def test_what_a_row_of_an_own_protocol_gets_wrong_is_told(tmp_path: Path, old: str, new: str, told: str):
+    protocol = load_protocol(str(mistaken(tmp_path, old, new)))
+    with pytest.raises(UserError, match=told):
+        plan_rows(protocol, protocol.table("main"), protocol.scale("smoke"), Wishes(), None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("[rows]", "[scales.smoke]\nepoch = 1\n[rows]", r"scales\.smoke\.epoch"),
+        ("[rows]", "[scales.smoke.rows]\nb = { epochs = 1 }\n[rows]", "no row is named b"),
+        ("tests = [", 'tests = [{ name = "kvasir" }, ', "two test sets have this name"),
+        ('train = "kvasir"\n', "", "nothing is trained, so nothing is scored"),
+        ('train = "kvasir"', 'train = "kvasir"\nsplit = "80/20"', "has no test part"),
+        ('train = "kvasir"', 'train = "other"', "a test part is of other, which is trained on; found kvasir"),
+        ('part = "test"', 'part = "none"', "has no images, so no D"),
+    ],
+)
+def test_a_table_of_an_own_protocol_that_cannot_be_scored_is_refused(
+    tmp_path: Path, old: str, new: str, told: str
+):
+    with pytest.raises(BadData, match=told):
+        load_protocol(str(mistaken(tmp_path, old, new)))
+
+
+def test_a_table_of_an_own_protocol_has_any_name_and_what_it_leaves_out_is_the_space_files(tmp_path: Path):
+    protocol = load_protocol(str(mistaken(tmp_path, "epochs = 2\n", "")))
+    (row,) = plan_rows(protocol, protocol.table("MAIN"), protocol.scale("smoke"), Wishes(), None)
+    assert (row.configuration.recipe.epochs, row.configuration.recipe.image_size) == (1, 64)
+
+
+def test_weights_of_a_row_that_is_not_run_are_refused():
+    protocol = load_protocol("gmsrf")
+    wishes = Wishes(only=("U-Net",), weights={"PraNet": "imagenet"})
+    rows = plan_rows(protocol, protocol.table("I"), protocol.scale("smoke"), wishes, None)
+    with pytest.raises(BadSpace, match="no row that is run is named PraNet; rows: U-Net"):
+        refuse_unused_weights(rows, wishes)

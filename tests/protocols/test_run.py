@@ -12,6 +12,8 @@ from orchestrator.protocols.fits import Wishes
 from orchestrator.protocols.outcome.measured import measure
 from orchestrator.protocols.outcome.results_file import as_plain, check_writable, write_results
 from orchestrator.protocols.outcome.survival import published_differences
+from orchestrator.protocols.plan import plan_table
+from orchestrator.protocols.protocol import load_protocol
 from orchestrator.protocols.run import RowRun
 from orchestrator.protocols.set_scores import SetScores
 from orchestrator.protocols.splits import split_table
@@ -157,3 +159,45 @@ def test_a_file_that_the_command_did_not_write_is_not_touched(tmp_path: Path):
     file.write_text("# My own notes\n")
     with pytest.raises(BadData, match="was not written by this command"):
         check_writable(file)
+
+
+@pytest.mark.parametrize("name", ["no-folder.md", "a-file/RESULTS.md"])
+def test_a_place_where_no_file_can_be_made_is_refused_before_anything_is_trained(tmp_path: Path, name: str):
+    (tmp_path / "no-folder.md").mkdir()
+    (tmp_path / "a-file").write_text("")
+    with pytest.raises(BadData, match=r"the folder .*no-folder|a-file is a file"):
+        check_writable(tmp_path / name)
+
+
+def test_some_rows_alone_do_not_take_the_place_of_the_whole_table(tiny):
+    assert tiny.plan().key == "tiny I smoke"
+    assert tiny.plan(Wishes(only=("Narrow",))).key == "tiny I smoke only narrow"
+    assert tiny.plan(Wishes(only=("smoke",))).key == "tiny I smoke"  # all rows, by their network
+
+
+def test_images_that_are_trained_on_are_not_tested_on(tiny):
+    with pytest.raises(BadData, match="CVC-ClinicDB: images of kvasir are trained on; expected other ones"):
+        tiny.plan(**{"CVC-ClinicDB": "kvasir"})
+
+
+def test_a_dataset_that_is_given_for_another_is_told_by_its_name(tiny):
+    told = tiny.plan(**{"CVC-300": "cvc-612"}).differences()
+    assert "cvc-612 (24 images) is taken for CVC-300, as --data says" in told
+
+
+def test_centers_that_a_dataset_does_not_know_keep_nothing_apart(tiny):
+    protocol = load_protocol("parallel-res2net")
+    with pytest.raises(BadData, match=r"C1: .*are trained on|has no images of C1; it knows"):
+        plan_table(protocol, "1", "smoke", Wishes(), tiny.home, {"EndoCV2021": "kvasir"})
+
+
+def test_a_score_that_needs_more_images_is_refused_before_anything_is_trained(tiny):
+    with pytest.raises(BadData, match="mean Dice needs 17 images or more, found 12"):
+        plan_table(load_protocol("attention-unet"), "1", "smoke", Wishes(), tiny.home, {})
+
+
+def test_a_score_divided_by_the_batches_less_one_says_what_a_perfect_network_has(tiny):
+    plan = replace(tiny.plan(), table=load_protocol("attention-unet").table("1"))
+    images = replace(plan.images["Kvasir-SEG"], of_fold=(tuple("abcdefghijklmnopqr"),))
+    told = replace(plan, images={"Kvasir-SEG": images}).differences()
+    assert told[-1].endswith("a perfect network scores 2.00 and half of that is 1.00")

@@ -122,6 +122,7 @@ def reproduce(
         _list(paper, as_json=as_json)
         return
     from orchestrator.protocols.fits import Wishes, check_weights
+    from orchestrator.protocols.outcome.views import plan_dict
     from orchestrator.protocols.work import Places
     from orchestrator.ray_cluster.machine import Machine
 
@@ -136,6 +137,8 @@ def reproduce(
     if budget is not None:
         note(f"then every row's settings are searched: {budget} trials each, on the same folds")
     if dry_run:
+        if as_json:
+            print_json({plan.key: plan_dict(plan) for plan in plans})
         return
     check_weights([row for plan in plans for row in plan.rows])
     machine = _checked_machine(Machine(address, device, 1, lanes, fits_per_gpu), places)
@@ -180,7 +183,10 @@ def _pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
         text for text, (name, _, value) in zip(given or (), split, strict=True) if not (name and value)
     ]:
         raise BadData(option, [f"expected NAME=VALUE, found {text!r}" for text in wrong])
-    return {name.strip(): value.strip() for name, _, value in split}
+    pairs = {name.strip(): value.strip() for name, _, value in split}
+    if len(pairs) < len(split):
+        raise BadData(option, "expected each name once, found one of them twice: " + ", ".join(given or ()))
+    return pairs
 
 
 def _plans(
@@ -196,6 +202,7 @@ def _plans(
     """The tables, checked. Raises every mistake in one error."""
     from orchestrator.data.cases import Dataset
     from orchestrator.data.splits.plan import group_of_case
+    from orchestrator.protocols.fits import refuse_unused_weights
     from orchestrator.protocols.outcome.results_file import check_writable
     from orchestrator.protocols.plan import plan_table
     from orchestrator.protocols.protocol import load_protocol
@@ -215,6 +222,7 @@ def _plans(
             grouping = whole if whole_groups else None
             plans.append(plan_table(protocol, name, scale, wishes, places.home, data, grouping))
     mistakes.raise_all()
+    refuse_unused_weights([row for plan in plans for row in plan.rows], wishes)
     return plans
 
 

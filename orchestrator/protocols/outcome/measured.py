@@ -73,7 +73,8 @@ def _set(run: TableRun, test: str, tuned: Mapping[str, TunedRow]) -> MeasuredSet
     plan = run.plan
     images = plan.images.get(test)
     taken = next((plan.taken.get(one.dataset) for one in plan.table.tests if one.name == test), None)
-    shown = test if taken is None or not taken.stands_in else f"{taken.dataset.name} in place of {test}"
+    is_other = taken is not None and (taken.stands_in or taken.is_given)
+    shown = f"{taken.dataset.name} in place of {test}" if taken and is_other else test
     rows = tuple(
         MeasuredRow(
             name=row.name,

@@ -52,6 +52,7 @@ def as_plain(
         "table": plan.table_name,
         "scale": plan.scale_name,
         "title": plan.title,
+        "only": list(plan.only),
         "caption": plan.table.caption,
         "citation": plan.protocol.citation,
         "command": command,
@@ -99,10 +100,24 @@ def check_writable(path: Path) -> None:
     """Raises `BadData` for a file that this command did not write: it would be changed."""
     if path.suffix != ".md":
         raise BadData("--out", f"expected a name that ends in .md, found {path}")
-    if path.exists() and not path.read_text("utf-8").startswith(HEAD.splitlines()[0]):
+    if (reason := _unwritable(path)) is not None:
+        raise BadData("--out", reason)
+    if path.exists() and not path.read_bytes().startswith(HEAD.splitlines()[0].encode()):
         raise BadData("--out", f"{path} was not written by this command; name another file")
     if path.with_suffix(".json").exists():
         _read(path.with_suffix(".json"))
+
+
+def _unwritable(path: Path) -> str | None:
+    """Why files cannot be made there; None where they can."""
+    if path.is_dir():
+        return f"expected a file, found the folder {path}"
+    folder = next(one for one in path.parents if one.exists())  # the folders below it are made
+    if not folder.is_dir():
+        return f"{folder} is a file, so {path} cannot be made"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"{folder} cannot be written to"
+    return None
 
 
 def write_results(path: Path, key: str, plain: Mapping[str, Any]) -> None:
@@ -145,8 +160,9 @@ def block_of(plain: Mapping[str, Any]) -> str:
     made, packages = plain["environment"], plain["environment"]["packages"]
     versions = ", ".join(f"{name} {version}" for name, version in packages.items())
     seeds = ", ".join(map(str, plain["seeds"])) or "none"
+    only = f", only {', '.join(plain['only'])}" if plain["only"] else ""
     lines = [
-        f"## {plain['title']} (--scale {plain['scale']})",
+        f"## {plain['title']} (--scale {plain['scale']}{only})",
         "",
         f"{plain['citation']}: {plain['caption']}.",
         "",

@@ -26,14 +26,28 @@ def plan_lines(plan: TablePlan, num_open: int, estimate: str) -> Iterator[str]:
     if plan.split is not None:
         num_folds, num_seeds = len(plan.split.folds), plan.wishes.num_seeds
         yield (
-            f"  {len(plan.rows)} rows, {_number(num_seeds, 'seed')}, {_number(num_folds, 'fold')}: "
+            f"  {_number(len(plan.rows), 'row')}, {_number(num_seeds, 'seed')}, {_number(num_folds, 'fold')}: "
             f"{_number(plan.num_fits, 'fit')}, of which {plan.num_fits - num_open} on record; {estimate}"
         )
     else:
-        yield f"  {len(plan.rows)} rows; nothing is trained"
+        yield f"  {_number(len(plan.rows), 'row')}; nothing is trained"
     if differences := plan.differences():
         yield "  what differs from the paper:"
         yield from (f"  - {line}" for line in differences)
+
+
+def plan_dict(plan: TablePlan) -> dict[str, Any]:
+    """What will be run, as plain values."""
+    return {
+        "title": plan.title,
+        "scale": plan.scale_name,
+        "datasets": {wanted: one.dataset.name for wanted, one in plan.taken.items()},
+        "missing": list(plan.missing),
+        "images": {test: one.number for test, one in plan.images.items()},
+        "rows": [row.name for row in plan.rows],
+        "fits": plan.num_fits,
+        "differences_to_the_paper": list(plan.differences()),
+    }
 
 
 def _number(count: int, thing: str) -> str:
