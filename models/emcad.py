@@ -1,6 +1,7 @@
 """EMCAD: a decoder of depth-wise convolutions at several scales, with attention (Rahman et al., arXiv:2405.06880).
 
-From the paper, not from its code, whose licence is another. From 1/32 to 1/4 every level refines its map with attention
+After the paper, whose text was not at hand, so details may differ; its code (another licence) was not used.
+From 1/32 to 1/4 every level refines its map with attention
 over channels and places and a residual block of parallel 1x1, 3x3 and 5x5 depth-wise convolutions (MSCAM), doubles its
 size (EUCB), and adds the encoder's map, gated by what came from below (LGAG). Each level has a head.
 3,917,077 parameters on PVTv2-B0 and 26,764,693 on PVTv2-B2, printed 3.92 M and 26.76 M (the decoder: 1,914,837, printed

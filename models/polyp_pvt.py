@@ -1,6 +1,6 @@
 """Polyp-PVT: a pyramid transformer whose deep and shallow maps meet in a small graph (Dong et al., arXiv:2108.06932).
 
-From the paper's text and figures; its code, whose licence is for research alone, was not used. Three modules:
+After the paper, whose text was not at hand: details may differ. Its code (research licence) was not used. Modules:
 - cascaded fusion (CFM) joins the maps at 1/8, 1/16 and 1/32 into one;
 - camouflage identification (CIM) weighs channels, then places, of the map at 1/4;
 - similarity aggregation (SAM) lets 16 nodes, pooled where the shallow map points, exchange what is alike.

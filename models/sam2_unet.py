@@ -1,6 +1,7 @@
 """SAM2-UNet: the frozen image encoder of Segment Anything 2 with adapters, and a U-Net's decoder (arXiv:2408.08870).
 
-From the paper of Xiong et al. Before every block of the Hiera encoder, whose weights rest, an adapter is trained: down
+After the paper of Xiong et al., whose text was not at hand: details may differ.
+Before every block of the Hiera encoder, whose weights rest, an adapter is trained: down
 to 32 channels and back, added to the tokens. Receptive field blocks as in PraNet reduce the four maps to 64 channels;
 three blocks of a U-Net join them from deep to shallow, with a head each. The maps at 1/16, 1/8 and 1/4 are trained with
 equal weight; the last is the prediction. 216,419,043 parameters, of which 4,269,747 are trained. The paper prints those
