@@ -27,8 +27,10 @@ class NetworkStanding:
     trial: int | None = (
         None  # the best one with all folds; else the one that has shown most; None: there is none
     )
-    score: float | None = None  # of that trial by the metric asked for; None while it lacks folds
-    interval: tuple[float, float] | None = None  # 95 % of the mean over its images
+    # Mean over the validation images by the metric asked for, each fold at the threshold of the others, as intervals and
+    # differences are; None while it lacks folds.
+    score: float | None = None
+    interval: tuple[float, float] | None = None  # 95 % of that mean
     partial: PartialScore | None = None  # where no trial has all folds
     lead: PairedTest | None = None  # the study's best trial less this one; None of that one itself
 
@@ -97,7 +99,7 @@ def _standing(
         len(own),
         minutes,
         best.number,
-        best.scores[metric],
+        float(score.values_of_case[metric].mean()),
         interval if all(map(math.isfinite, interval)) else None,
         lead=leads.get(best.number),
     )
@@ -123,7 +125,10 @@ def _leads(snapshot: StudySnapshot, numbers: Sequence[int], metric: str) -> dict
 
 def network_table(networks: Sequence[NetworkStanding], metric: str = "dice") -> Table:
     """A row for every network; scores in percent, differences in points."""
-    title = f"networks, by the best trial of each: {metric} on validation images in percent"
+    title = (
+        f"networks, by the best trial of each: {metric} on validation images in percent,\n"
+        "each fold at the threshold of the others"
+    )
     table = Table(
         title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )
