@@ -27,8 +27,8 @@ class NetworkStanding:
     trial: int | None = (
         None  # the best one with all folds; else the one that has shown most; None: there is none
     )
-    # Mean over the validation images by the metric asked for, each fold at the threshold of the others, as intervals and
-    # differences are; None while it lacks folds.
+    # Mean over the validation images by the metric asked for, each fold at the threshold of the others, as intervals
+    # and differences are; None while it lacks folds.
     score: float | None = None
     interval: tuple[float, float] | None = None  # 95 % of that mean
     partial: PartialScore | None = None  # where no trial has all folds
