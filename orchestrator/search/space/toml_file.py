@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -38,7 +38,7 @@ def read_tables(
     """
     named = _named(document.get(NETWORK))
     shared = {key: value for key, value in document.items() if key not in named or key in _TABLES}
-    tables = _tables(shared, problems, "", _of_other(shared, registry))
+    tables = _tables(shared, problems, "", _of_other(shared, registry), named if len(named) > 1 else ())
     networks = _networks(document.get(NETWORK), problems, registry)
     search, fixed, baseline = _parts(tables, networks, problems, registry)
     if isinstance(document.get(NETWORK), str):
@@ -117,15 +117,17 @@ def _tables(
     problems: list[str],
     prefix: str,
     refused: Mapping[str, str] = MappingProxyType({}),
+    networks: Sequence[str] = (),
 ) -> dict[str, dict[str, Any]]:
-    """The three tables; `refused` are other keys with what is said of them."""
+    """The three tables; `refused`: other keys with what is said of them; `networks`: may have tables, too."""
     known = _TABLES if prefix else (NETWORK, *_TABLES)
     if len(document) > MOST_KEYS:
         problems.append(_too_many("file", document, "keys"))
         document = {}
     for key, value in document.items():
         if key not in known:
-            problems.append(refused.get(key) or not_known(key, known, "table"))
+            could_be = (*known, *(name.partition("#")[0] for name in networks))
+            problems.append(refused.get(key) or not_known(key, could_be, "table"))
         elif key in _TABLES and not isinstance(value, dict):
             problems.append(f"{key}: expected a table, [{prefix}{key}], found {shown(value)}")
         elif key in _TABLES and len(value) > MOST_KEYS:

@@ -633,7 +633,7 @@ def test_another_network_comes_with_its_own_baseline():
         ),
         ("[fixed]\nepochs", "[fixed]\nwidth = 8\nepochs", "fixed.width: belongs to "),
         ("[unet.search]\n", "[unet.search]\nepohs = { int = [1, 2] }\n", "unet.search.epohs: no parameter"),
-        ("[unet.search]", "[unte.search]", "no table is named 'unte'; known: network, search"),
+        ("[unet.search]", "[unte.search]", "no table is named 'unte'; did you mean unet?"),
         ("[unet.search]", "[pranet.search]", "pranet: network does not name pranet; add it there, or leave"),
         ("[unet.search]", "[unet.serch]", "unet: no table is named 'serch'; did you mean search?"),
         ("base_channels = 8\n[res", "[res", "unet.baseline.base_channels: expected the setting to try first"),
