@@ -16,8 +16,8 @@ from orchestrator.api import PathLike, home_folder
 from orchestrator.common.display import Display
 from orchestrator.common.errors import FitFailed, Mistakes
 from orchestrator.data.splits.split_file import SplitPlan, earlier_name
-from orchestrator.doctor.quick import Quick
-from orchestrator.ray_cluster.machine import Machine, reach_cluster
+from orchestrator.doctor.quick import checked_machine
+from orchestrator.ray_cluster.machine import Machine
 from orchestrator.results.mlflow.client import check_uri, default_uri, refuse_locked_out
 from orchestrator.results.mlflow.earlier_studies import earlier_configurations
 from orchestrator.results.mlflow.sink import MlflowSink
@@ -96,8 +96,7 @@ class Study(StoredStudy):
             near_duplicates=near_duplicates,
             cache=Path(cache) if cache else None,
         )
-        where = (address, device, workers_per_fit, lanes, fits_per_gpu)
-        self._check(options, where)
+        self._check(options, (address, device, workers_per_fit, lanes, fits_per_gpu))
 
     def _check(self, options: Mapping[str, Any], where: tuple[Any, ...]) -> None:
         """Raises every mistake that is found without reading images, in one error."""
@@ -111,7 +110,9 @@ class Study(StoredStudy):
         with mistakes.noted():
             StudyStore(self.home, self.given_name or self.file.stem)
         with mistakes.noted():
-            self.machine = _machine_of(self.data, where, self.display)
+            self.machine = checked_machine(
+                Machine(*where), self.home, self.data.cache_folder, self.display.note
+            )
         with mistakes.noted():
             check_uri(self.uri)
             refuse_locked_out(self.uri)
@@ -215,18 +216,6 @@ def _checked_space(file: Path, display: Display) -> SearchSpace:
     for line in without_effect(space):
         display.note(line)
     return space
-
-
-def _machine_of(data: DataChoice, where: tuple[Any, ...], display: Display) -> Machine:
-    """The machine, with the cluster that it reaches; what would fail there is refused now."""
-    address, device, workers_per_fit, lanes, fits_per_gpu = where
-    machine = Machine(address, device, workers_per_fit, lanes, fits_per_gpu)
-    head = reach_cluster(address)  # once: what it has to say is said before minutes of other work
-    is_here = head is None
-    quick = Quick(data.home, data.cache_folder, device != "cpu" and is_here, None, is_here, not is_here)
-    for line in quick.refuse():
-        display.note(line)
-    return replace(machine, address=head or "local")
 
 
 def _why_no_champion(store: StudyStore) -> str:

@@ -13,6 +13,7 @@ import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, Address, AsJson, Cache, Device, Home, TrackingUri
 from orchestrator.cli.console.printing import note, out, plain, print_json, show_table
+from orchestrator.scoring.formatting import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -154,17 +155,15 @@ def show(found: Sequence[Finding], as_json: bool) -> None:
         is_brief = len(nodes) > MANY_NODES and place > 0
         shown = [one for one in own if not (is_brief and one.severity == "ok")]
         num_ok = sum(one.severity == "ok" for one in own)
-        title = f"{node}: {_counted(num_ok, 'check')} ok" if is_brief else node
+        title = f"{node}: {counted(num_ok, 'check')} ok" if is_brief else node
         if shown:
             show_table(_table(shown, title))
         else:
             out.print(title, markup=False, highlight=False)
-    words = f"{_counted(counts['failure'], 'failure')}, {_counted(counts['warning'], 'warning')}, {counts['ok']} ok"
+    words = (
+        f"{counted(counts['failure'], 'failure')}, {counted(counts['warning'], 'warning')}, {counts['ok']} ok"
+    )
     out.print(f"{words}: {_verdict(counts)}", highlight=False)
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def _verdict(counts: dict[str, int]) -> str:

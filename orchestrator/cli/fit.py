@@ -118,7 +118,7 @@ def _checked(
         check_weights(space)
         configuration = space.configuration(override(space.baseline_params(), assignments, space))
         for name in sorted(configuration.recipe.idle & {one.split("=")[0].strip() for one in assignments}):
-            note(f"--set {name} has no effect with the other settings")
+            note(f"--set {name} has no effect with these other parameters")
     with mistakes.noted():
         choice.refuse()
     with mistakes.noted():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from orchestrator.common.faults import GO_ON
 from orchestrator.doctor.checks import gpu, shared_home, token
 from orchestrator.doctor.checks import resources as resources
 from orchestrator.doctor.checks.findings import Check, Finding, run_checks, would_fail
+from orchestrator.ray_cluster.machine import Machine, reach_cluster
 
 LIMIT_S = 30.0  # milliseconds, unless a network file system hangs
 
@@ -49,6 +50,19 @@ class Quick:
             yield Check("limits", resources.limits, LIMIT_S)
         if self.joins_ray:
             yield Check("token", partial(token.sound, False), LIMIT_S)
+
+
+def checked_machine(machine: Machine, home: Path, cache: Path, note: Callable[[str], None]) -> Machine:
+    """The machine, with the address of the cluster that it reaches, else "local".
+
+    Raises `MachineFault` for what would fail there; warnings are noted.
+    """
+    head = reach_cluster(machine.address)  # once: what it has to say is said before minutes of other work
+    is_here = head is None
+    quick = Quick(home, cache, machine.device != "cpu" and is_here, None, is_here, not is_here)
+    for line in quick.refuse():
+        note(line)
+    return replace(machine, address=head or "local")
 
 
 def _sentence(finding: Finding) -> str:

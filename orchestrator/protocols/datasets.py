@@ -80,7 +80,7 @@ def take_datasets(
     Raises `BadData` where what is given names nothing, and where the training set is missing.
     """
     here = list_datasets(home)
-    refuse_unknown(table, here, given, home)
+    refuse_unknown(here, given, home)
     taken: dict[str, Taken] = {}
     missing: dict[str, Missing] = {}
     for wanted in table.datasets:
@@ -94,15 +94,10 @@ def take_datasets(
     return taken, missing
 
 
-def refuse_unknown(table: Table, here: Sequence[Dataset], given: Mapping[str, str], home: Path) -> None:
-    """Raises `BadData` for a --data that names no dataset of the table, or none of the home."""
+def refuse_unknown(here: Sequence[Dataset], given: Mapping[str, str], home: Path) -> None:
+    """Raises `BadData` for a --data that names no dataset of the home."""
     names = ", ".join(one.name for one in here) or "none yet"
     problems = [
-        f"{wanted}={name}: this table has no dataset {wanted}; it has {', '.join(table.datasets)}"
-        for wanted, name in given.items()
-        if wanted not in table.datasets
-    ]
-    problems += [
         f"{wanted}={name}: no dataset is named {name} in {home}; known: {names}"
         for wanted, name in given.items()
         if name not in {one.name for one in here}

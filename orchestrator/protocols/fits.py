@@ -14,6 +14,7 @@ from orchestrator.protocols.checks import check_row
 from orchestrator.protocols.protocol import Protocol, Row, Scale, Table
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.space.builds import why_no_weights
 from orchestrator.search.space.space import Configuration, SearchSpace
 from orchestrator.search.space.space_file import load_space
 from orchestrator.training.recipe import FitSpec, Recipe
@@ -149,10 +150,8 @@ def check_weights(rows: Sequence[RowPlan]) -> None:
         if not (params.get("pretrained") or params.get("weights")) or (network, params) in seen:
             continue
         seen.append((network, params))
-        try:
-            models.build(network, **params)
-        except (ConnectionError, OSError, ValueError) as error:
-            problems.append(f"{row.name}: {error}; --random, or --weights '{row.name}=FILE', needs none")
+        if (problem := why_no_weights(network, params)) is not None:
+            problems.append(f"{row.name}: {problem}; --random, or --weights '{row.name}=FILE', needs none")
     if problems:
         raise BadMachine("--weights", problems)
 

@@ -1,7 +1,7 @@
 """What the papers lack: every row searched with the same budget, on the folds of the table, before it is scored.
 
 A search opens what the row's own space file opens, except size, which the table fixes, and threshold, which papers hold
-at one half. Trial 0 is the paper's setting, so that a row loses nothing by being searched but by chance.
+at one half. Trial 0 is the paper's configuration, so that a row loses nothing by being searched but by chance.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from orchestrator.protocols.run import Performer, masks_of, score_job
 from orchestrator.protocols.set_scores import SetScoreJob, SetScores, read_scores
 from orchestrator.protocols.work import Places
 from orchestrator.search.fit_jobs import FitJobRunner
+from orchestrator.search.space.combine import table_text, value_text
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.space_file import load_space, parse_space
 from orchestrator.search.store.optuna_journal import ANEW
@@ -40,10 +41,10 @@ Search = Callable[[Study, FitJobRunner], StudyTrial | None]
 
 @dataclass(frozen=True)
 class TunedRow:
-    """A row after its search: fold -> test set -> scores of the best trial's fits, and its settings."""
+    """A row after its search: fold -> test set -> scores of the best trial's fits, and its searched parameters."""
 
     scores: Mapping[tuple[int, int, str], SetScores]  # seed 0, fold, test set
-    settings: Mapping[str, Any]
+    params: Mapping[str, Any]
 
 
 def tune_rows(
@@ -66,7 +67,7 @@ def tune_rows(
         name = study.home.name
         if name not in champions:
             display.note(f"tuning {row.name}: {trials} trials (study {name})")
-            lend_baseline(row, places, study)
+            give_baseline(row, places, study)
             found = search(study, FitJobRunner(places.home, places.cache, study.home.ledger))
             if found is None:
                 display.note(f"{row.name}: no trial was finished")
@@ -105,7 +106,8 @@ def space_of(plan: TablePlan, row: RowPlan) -> SearchSpace:
     fixed = {key: value for key, value in params.items() if key not in opened} | {"threshold": 0.5}
     baseline = {key: params[key] for key in opened}
     tables = {"search": opened, "fixed": fixed, "baseline": baseline}
-    return parse_space("\n".join([f"network = {json.dumps(network)}", *_toml(tables)]) + "\n")
+    texts = [f"network = {value_text(network)}", *(table_text(name, table) for name, table in tables.items())]
+    return parse_space("\n".join(texts) + "\n")
 
 
 def _with_paper(table: Mapping[str, Any], value: Any) -> dict[str, Any]:
@@ -118,23 +120,11 @@ def _with_paper(table: Mapping[str, Any], value: Any) -> dict[str, Any]:
     return dict(table)
 
 
-def _toml(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    for name, table in tables.items():
-        yield f"[{name}]"
-        yield from (f"{key} = {_value(value)}" for key, value in table.items())
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_value(one)}" for key, one in value.items()) + " }"
-    return json.dumps(value)
-
-
-def lend_baseline(row: RowPlan, places: Places, study: Study) -> None:
-    """Begin the study, and give it the table's own fits from the paper's setting: they are its trial 0."""
+def give_baseline(row: RowPlan, places: Places, study: Study) -> None:
+    """Begin the study, and give it the table's own fits of the paper's configuration: they are its trial 0."""
     with study.home.lock():
         study.home.begin(study.space, study.plan, study.spec)
-        # Without the mark, fits beside no trials are taken for a lost journal.
+        # Without the mark, fits without trials are taken for a lost journal.
         study.home.optuna_study().set_user_attr(ANEW, True)
     for spec in row.specs[0]:
         source, target = places.ledger.fits / spec.fit_id, study.home.ledger.fits / spec.fit_id
@@ -153,14 +143,14 @@ def _scored(
 ) -> dict[str, TunedRow]:
     """Score the champions' networks on the images of the table, unless that is on record."""
     wanted: dict[str, dict[tuple[int, int, str], SetScoreJob]] = {}
-    settings: dict[str, Mapping[str, Any]] = {}
+    params: dict[str, Mapping[str, Any]] = {}
     for row in plan.rows:
         if not row.fits:
             continue
         study = study_of(plan, row, places, trials)
         if (champion := champions.get(study.home.name)) is not None:
             wanted[row.name] = dict(_jobs(plan, row, study, champion))
-            settings[row.name] = champion.searched
+            params[row.name] = champion.searched
     missing = _missing([job for jobs in wanted.values() for job in jobs.values()], places)
     if missing:
         with performer() as lanes:
@@ -168,7 +158,7 @@ def _scored(
     tuned = {}
     for name, jobs in wanted.items():
         found = {key: read_scores(places.set_scores, job) for key, job in jobs.items()}
-        tuned[name] = TunedRow({key: one for key, one in found.items() if one is not None}, settings[name])
+        tuned[name] = TunedRow({key: one for key, one in found.items() if one is not None}, params[name])
     return tuned
 
 

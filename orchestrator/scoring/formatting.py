@@ -6,6 +6,8 @@ MLflow, JSON and plots contain the plain values, Dice in [0, 1].
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 
 def percent(value: float | None) -> str:
@@ -16,3 +18,17 @@ def percent(value: float | None) -> str:
 def points(difference: float) -> str:
     """0.0123 -> +1.23."""
     return f"{100 * difference:+.2f}"
+
+
+def counted(count: int, thing: str) -> str:
+    """1, "fit" -> 1 fit; 12000, "fit" -> 12,000 fits."""
+    return f"{count:,} {thing}{'s' * (count != 1)}"
+
+
+def finite(value: Any) -> Any:
+    """Plain values for JSON, which has no NaN and no infinity: these become None."""
+    if isinstance(value, Mapping):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.checkpoint import checkpoint
 
 from orchestrator.common.errors import FitFailed
@@ -61,11 +60,8 @@ def computed_again(parts: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def _forward(module: nn.Module, forward: Any, *args: Any, **kwargs: Any) -> Any:
-    args, kwargs = tree_map(
-        lambda value: value, (args, kwargs)
-    )  # lists of maps grow after the module has read them
-    tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
-    inputs = [(value, value._version) for value in tensors]
+    args, kwargs = _copied(args), _copied(kwargs)
+    inputs = [(value, value._version) for value in _tensors((args, kwargs))]
     return checkpoint(
         forward,
         *args,
@@ -83,13 +79,29 @@ def _second_pass(module: nn.Module, inputs: Sequence[tuple[Tensor, int]]) -> Ite
             f"gradient_checkpointing: the input of {type(module).__name__} was changed in place after it was read, so "
             "that the backward pass cannot compute it again; use gradient_checkpointing = false with this network"
         )
-    kept = [(one, dict(one._buffers)) for one in module.modules() if one._buffers]
-    for one, buffers in kept:
-        one._buffers.update(
-            {name: None if value is None else value.clone() for name, value in buffers.items()}
-        )
+    kept = [(one, *named) for one in module.modules() for named in one.named_buffers(recurse=False)]
+    for one, name, buffer in kept:
+        setattr(one, name, buffer.clone())
     try:
         yield
     finally:
-        for one, buffers in kept:
-            one._buffers.update(buffers)
+        for one, name, buffer in kept:
+            setattr(one, name, buffer)
+
+
+def _copied(value: Any) -> Any:
+    """Arguments with lists of their own: some lists of maps grow after a module has read them."""
+    if isinstance(value, dict):
+        return {name: _copied(one) for name, one in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_copied, value))
+    return value
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """All tensors in nested lists, tuples and dictionaries."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(one)

@@ -154,6 +154,24 @@ def test_results_of_several_tables_live_in_one_file_and_a_rerun_replaces_its_own
     check_writable(file)
 
 
+def test_what_an_earlier_run_had_and_a_rerun_has_not_is_named(tiny, tmp_path: Path):
+    run, _ = tiny.run()
+    plain = as_plain(run, measure(run), published_differences(run), "orchestrator reproduce tiny")
+    file = tmp_path / "RESULTS.md"
+    assert write_results(file, "tiny I smoke", plain | {"seeds": [0, 1, 2], "datasets": {}}) == []
+    assert write_results(file, "tiny I smoke", plain) == ["3 seeds", "other data (none)"]
+    assert write_results(file, "tiny I smoke", plain) == []
+
+
+def test_results_without_the_json_that_they_follow_from_are_not_overwritten(tiny, tmp_path: Path):
+    run, _ = tiny.run()
+    file = tmp_path / "RESULTS.md"
+    write_results(file, "tiny I smoke", as_plain(run, measure(run), (), "orchestrator reproduce tiny"))
+    file.with_suffix(".json").unlink()
+    with pytest.raises(BadData, match=r"without RESULTS\.json"):
+        check_writable(file)
+
+
 def test_a_file_that_the_command_did_not_write_is_not_touched(tmp_path: Path):
     file = tmp_path / "RESULTS.md"
     file.write_text("# My own notes\n")

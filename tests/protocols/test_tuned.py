@@ -51,7 +51,7 @@ def test_the_tuned_networks_are_scored_on_the_images_of_the_table(tiny):
     tuned = tune_rows(run.plan, tiny.places, 2, search, Here(TableWork(tiny.places)), Display())
     assert searched == [1]  # the paper's setting is lent, and not trained again
     row = measure(run, tuned)[1].rows[0]
-    assert row.tuned[0].measured == row.cells[0].measured and row.tuned_settings == {"learning_rate": 0.003}
+    assert row.tuned[0].measured == row.cells[0].measured and row.tuned_params == {"learning_rate": 0.003}
 
 
 @pytest.mark.parametrize("paper", PAPERS)

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from orchestrator.cli.console.printing import bar, err, note, out
 from orchestrator.common.display import Display
-from orchestrator.scoring.formatting import percent
+from orchestrator.scoring.formatting import counted, percent
 
 if TYPE_CHECKING:
     from orchestrator.search.records.status import FoldView, Status, TrialView
@@ -109,7 +109,7 @@ def progress_line(status: Status) -> str:
     trials = ", ".join(f"{count[state]} {state}" for state in COLORS if count[state])
     parts = [
         *([] if status.state in (*OVER, "searching") else [WORDS[status.state]]),
-        f"{_number(status.num_trials, 'trial')} ({trials})" if trials else "no trial yet",
+        f"{counted(status.num_trials, 'trial')} ({trials})" if trials else "no trial yet",
         *_counts(status),
     ]
     return "; ".join([*parts, _best(status), _left(status)])
@@ -212,24 +212,20 @@ def _counts(status: Status) -> list[str]:
     lanes = status.lanes
     unit = "GPU-hours" if status.gpus_per_lane else "lane-hours"
     parts = [
-        f"{_number(status.fits_done, 'fit')}, {_number(status.epochs_done, 'epoch')}, {status.gpu_hours:.3g} {unit}"
+        f"{counted(status.fits_done, 'fit')}, {counted(status.epochs_done, 'epoch')}, {status.gpu_hours:.3g} {unit}"
     ]
     if lanes.crowded:
         parts.append(
             f"no lane could start: other jobs hold the resources of the cluster; {lanes.queued} fits wait"
         )
     elif lanes.room:
-        waiting = f", {_number(lanes.queued, 'fit')} waiting" if lanes.queued else ""
+        waiting = f", {counted(lanes.queued, 'fit')} waiting" if lanes.queued else ""
         parts.append(f"{lanes.busy} of {lanes.up} lanes busy{waiting}")
     if status.epochs_per_second:
         parts.append(f"{status.epochs_per_second:.3g} epochs/s")
     if status.images_per_second:
         parts.append(f"{status.images_per_second:.0f} images/s")
     return parts
-
-
-def _number(count: int, thing: str) -> str:
-    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def _left(status: Status) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import math
 import os
 import sys
 import time
@@ -19,6 +18,7 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from orchestrator.common.errors import BadData
+from orchestrator.scoring.formatting import finite
 
 LOG_WIDTH = 140  # a log file has no width; tables need one, and COLUMNS may say it
 # One character each where tables have it, so that their columns stay straight.
@@ -135,12 +135,4 @@ def agreed(question: str, *, yes: bool) -> bool:
 
 def print_json(value: Any, indent: int | None = 1) -> None:
     """Print JSON on stdout; NaN and infinity, which JSON does not have, become null."""
-    print(json.dumps(_finite(value), indent=indent, allow_nan=False), flush=True)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(json.dumps(finite(value), indent=indent, allow_nan=False), flush=True)

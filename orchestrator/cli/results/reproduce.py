@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -78,14 +77,19 @@ WholeGroups = Annotated[
 ]
 Tuned = Annotated[
     bool,
-    typer.Option("--tuned", help="Search every row's settings too, each with the same budget of trials."),
+    typer.Option("--tuned", help="Search parameters of every row too, each with the same budget of trials."),
 ]
 Trials = Annotated[int | None, typer.Option(min=1, help="Of every row with --tuned. Default: the scale's.")]
 
 ListAll = Annotated[bool, typer.Option("--list", help="Show all papers and tables.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be run, and end.")]
 Out = Annotated[
-    Path, typer.Option("--out", callback=absolute, help="Markdown of the results; JSON goes beside it.")
+    Path,
+    typer.Option(
+        "--out",
+        callback=absolute,
+        help="Markdown of the results; JSON of the same name goes with it.",
+    ),
 ]
 
 
@@ -121,6 +125,7 @@ def reproduce(
     if paper is None or list_:
         _list(paper, as_json=as_json)
         return
+    from orchestrator.doctor.quick import checked_machine
     from orchestrator.protocols.fits import Wishes, check_weights
     from orchestrator.protocols.outcome.views import plan_dict
     from orchestrator.protocols.work import Places
@@ -135,32 +140,20 @@ def reproduce(
         _show_plan(plan, places, device)
     budget = (trials or plans[0].scale.trials) if tuned else None
     if budget is not None:
-        note(f"then every row's settings are searched: {budget} trials each, on the same folds")
+        note(f"then parameters of every row are searched: {budget} trials each, on the same folds")
     if dry_run:
         if as_json:
             print_json({plan.key: plan_dict(plan) for plan in plans})
         return
     check_weights([row for plan in plans for row in plan.rows])
-    machine = _checked_machine(Machine(address, device, 1, lanes, fits_per_gpu), places)
+    given = Machine(address, device, 1, lanes, fits_per_gpu)
+    machine = checked_machine(given, places.home, places.cache, note)
     found = {plan.key: _run(plan, places, machine, display, budget, out_file) for plan in plans}
     if as_json:
         print_json(found)
     else:
         _print(found, out_file)
     _refuse_failed(found)
-
-
-def _checked_machine(machine: Machine, places: Places) -> Machine:
-    """The machine, with the cluster that it reaches; what would fail there is refused, as before a search."""
-    from orchestrator.doctor.quick import Quick
-    from orchestrator.ray_cluster.machine import reach_cluster
-
-    head = reach_cluster(machine.address)
-    is_here = head is None
-    quick = Quick(places.home, places.cache, machine.device != "cpu" and is_here, None, is_here, not is_here)
-    for line in quick.refuse():
-        note(line)
-    return replace(machine, address=head or "local")
 
 
 def _list(paper: str | None, *, as_json: bool) -> None:
@@ -214,10 +207,14 @@ def _plans(
     protocol, mistakes, plans = load_protocol(paper), Mistakes(), []
     with mistakes.noted():
         check_writable(out_file)
-    if unknown := data.keys() - {name for one in protocol.tables.values() for name in one.datasets}:
+    tables = {table: protocol.table(table)} if table else protocol.tables
+    needed = list(dict.fromkeys(name for one in tables.values() for name in one.datasets))
+    if unknown := sorted(data.keys() - {*needed}):
         with mistakes.noted():
-            raise BadData("--data", f"{protocol.name} has no dataset {', '.join(sorted(unknown))}")
-    for name in [table] if table else list(protocol.tables):
+            raise BadData(
+                "--data", f"no dataset {', '.join(unknown)} is needed; needed are {', '.join(needed)}"
+            )
+    for name in tables:
         with mistakes.noted():
             grouping = whole if whole_groups else None
             plans.append(plan_table(protocol, name, scale, wishes, places.home, data, grouping))
@@ -264,7 +261,9 @@ def _run(
             tuned = tune_rows(plan, places, budget, search_of(machine, display), performer, display)
         command = shlex.join(["orchestrator", *sys.argv[1:]])
         plain = as_plain(run, measure(run, tuned), published_differences(run), command)
-        write_results(out_file, plan.key, plain)
+        lost = write_results(out_file, plan.key, plain)
+    if lost:
+        note(f"{plan.title}: these results take the place of an earlier run with {', '.join(lost)}")
     return plain
 
 

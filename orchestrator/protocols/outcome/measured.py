@@ -48,7 +48,7 @@ class MeasuredRow:
     cells: tuple[Cell, ...]  # in the order of the columns
     error: str | None = None
     tuned: tuple[Cell, ...] | None = None
-    tuned_settings: Mapping[str, Any] | None = None
+    tuned_params: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _set(run: TableRun, test: str, tuned: Mapping[str, TunedRow]) -> MeasuredSet
             cells=cells_of(plan, row, run.rows[row.name].scores, test),
             error=run.rows[row.name].error,
             tuned=cells_of(plan, row, found.scores, test) if (found := tuned.get(row.name)) else None,
-            tuned_settings=found.settings if found else None,
+            tuned_params=found.params if found else None,
         )
         for row in plan.rows
     )

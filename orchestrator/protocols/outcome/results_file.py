@@ -20,6 +20,7 @@ from orchestrator.protocols.outcome.measured import Cell, MeasuredSet
 from orchestrator.protocols.outcome.survival import Difference
 from orchestrator.protocols.run import TableRun
 from orchestrator.results.provenance import environment
+from orchestrator.scoring.formatting import finite
 
 HEAD = "# Results\n\nWritten by `orchestrator reproduce`; a table that is run again replaces its block.\n"
 BEGIN, END = "<!-- reproduce: {key} -->", "<!-- end: {key} -->"
@@ -89,7 +90,7 @@ def _set(one: MeasuredSet) -> dict[str, Any]:
                 "error": row.error,
                 "cells": [cell.as_dict() for cell in row.cells],
                 "tuned": None if row.tuned is None else [cell.as_dict() for cell in row.tuned],
-                "tuned_settings": None if row.tuned_settings is None else dict(row.tuned_settings),
+                "tuned_params": None if row.tuned_params is None else dict(row.tuned_params),
             }
             for row in one.rows
         ],
@@ -106,6 +107,10 @@ def check_writable(path: Path) -> None:
         raise BadData("--out", f"{path} was not written by this command; name another file")
     if path.with_suffix(".json").exists():
         _read(path.with_suffix(".json"))
+    elif path.exists():
+        raise BadData(
+            "--out", f"{path} is without {path.with_suffix('.json').name}, from which it is written anew"
+        )
 
 
 def _unwritable(path: Path) -> str | None:
@@ -120,18 +125,35 @@ def _unwritable(path: Path) -> str | None:
     return None
 
 
-def write_results(path: Path, key: str, plain: Mapping[str, Any]) -> None:
-    """Put a table into both files, in the place of its earlier run."""
+def write_results(path: Path, key: str, plain: Mapping[str, Any]) -> list[str]:
+    """Put a table into both files, in the place of its earlier run; what that had and this has not, in words."""
     content = _read(path.with_suffix(".json"))
-    content[key] = plain
+    lost = _lost(content[key], plain) if key in content else []
+    content[key] = finite(plain)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path.with_suffix(".json"), json.dumps(finite(content), indent=1).encode())
-    text = path.read_text("utf-8") if path.exists() else HEAD
-    begin, end = BEGIN.format(key=key), END.format(key=key)
-    block = f"{begin}\n{block_of(plain)}{end}\n"
-    before, found, rest = text.partition(begin)
-    text = f"{before}{block}{rest.partition(end + chr(10))[2]}" if found else f"{text}\n{block}"
-    write_atomically(path, text.encode())
+    write_atomically(path.with_suffix(".json"), json.dumps(content, indent=1).encode())
+    blocks = [
+        f"{BEGIN.format(key=one)}\n{block_of(table)}{END.format(key=one)}\n" for one, table in content.items()
+    ]
+    write_atomically(path, "\n".join([HEAD, *blocks]).encode())
+    return lost
+
+
+def _lost(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What the results of an earlier run of a table had, and those of another run do not have."""
+    tuned = [
+        {row["name"] for one in plain["sets"] for row in one["rows"] if row["tuned"] is not None}
+        for plain in (earlier, now)
+    ]
+    lost = []
+    if (seeds := len(earlier["seeds"])) > len(now["seeds"]):
+        lost.append(f"{seeds} seeds")
+    if missing := sorted(tuned[0] - tuned[1]):
+        lost.append(f"tuned rows ({', '.join(missing)})")
+    if earlier["datasets"] != now["datasets"]:
+        names = ", ".join(f"{one['name']} for {wanted}" for wanted, one in earlier["datasets"].items())
+        lost.append(f"other data ({names or 'none'})")
+    return lost
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -144,15 +166,6 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise BadData(str(path), "is no file of results; move it away, or name another one with --out")
     return content
-
-
-def finite(value: Any) -> Any:
-    """NaN and infinity, which JSON does not have, become None."""
-    if isinstance(value, Mapping):
-        return {name: finite(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def block_of(plain: Mapping[str, Any]) -> str:
@@ -177,7 +190,8 @@ def block_of(plain: Mapping[str, Any]) -> str:
         "",
         *[f"- {line}" for line in plain["differences_to_the_paper"]],
         "",
-        "In parentheses: 95 % interval from drawing the test images anew; ±: standard deviation over seeds and folds.",
+        "In parentheses: 95 % interval over test images, each drawn by itself, also those of one video; ±: standard "
+        "deviation over seeds and folds.",
         "",
     ]
     for one in plain["sets"]:
@@ -205,9 +219,9 @@ def _markdown_set(one: Mapping[str, Any], columns: Sequence[Mapping[str, Any]]) 
             tuned = [measured_text(Cell(**cell)) for cell in row["tuned"]]
             lines.append(f"| | tuned | {' | '.join(tuned)} |")
     lines += [
-        f"\n{row['name']}, tuned: {', '.join(f'{key} {value}' for key, value in row['tuned_settings'].items())}"
+        f"\n{row['name']}, tuned: {', '.join(f'{key} {value}' for key, value in row['tuned_params'].items())}"
         for row in one["rows"]
-        if row["tuned_settings"]
+        if row["tuned_params"]
     ]
     return [*lines, ""]
 

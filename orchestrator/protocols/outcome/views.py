@@ -12,6 +12,7 @@ from rich.text import Text
 from orchestrator.protocols.outcome.measured import Cell
 from orchestrator.protocols.outcome.results_file import ASSUMPTION, number_text, short_error
 from orchestrator.protocols.plan import TablePlan
+from orchestrator.scoring.formatting import counted
 
 
 def plan_lines(plan: TablePlan, num_open: int, estimate: str) -> Iterator[str]:
@@ -26,11 +27,11 @@ def plan_lines(plan: TablePlan, num_open: int, estimate: str) -> Iterator[str]:
     if plan.split is not None:
         num_folds, num_seeds = len(plan.split.folds), plan.wishes.num_seeds
         yield (
-            f"  {_number(len(plan.rows), 'row')}, {_number(num_seeds, 'seed')}, {_number(num_folds, 'fold')}: "
-            f"{_number(plan.num_fits, 'fit')}, of which {plan.num_fits - num_open} on record; {estimate}"
+            f"  {counted(len(plan.rows), 'row')}, {counted(num_seeds, 'seed')}, {counted(num_folds, 'fold')}: "
+            f"{counted(plan.num_fits, 'fit')}, of which {plan.num_fits - num_open} on record; {estimate}"
         )
     else:
-        yield f"  {_number(len(plan.rows), 'row')}; nothing is trained"
+        yield f"  {counted(len(plan.rows), 'row')}; nothing is trained"
     if differences := plan.differences():
         yield "  what differs from the paper:"
         yield from (f"  - {line}" for line in differences)
@@ -48,10 +49,6 @@ def plan_dict(plan: TablePlan) -> dict[str, Any]:
         "fits": plan.num_fits,
         "differences_to_the_paper": list(plan.differences()),
     }
-
-
-def _number(count: int, thing: str) -> str:
-    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def result_view(plain: Mapping[str, Any]) -> Group:

@@ -163,4 +163,6 @@ def network_sentence(networks: Sequence[NetworkStanding]) -> str:
         )
     if all(one.lead is not None for one in networks[1:]):
         return f"{best.network} is the best network on these images: every other one is worse at {SURE:.0%}."
-    return f"{best.network} scores highest; no other network that has all its folds comes close to it."
+    whole = [one.network for one in networks[1:] if one.lead is not None]
+    others = f"{', '.join(whole)}: worse at {SURE:.0%}; the others have" if whole else "no other network has"
+    return f"{best.network} scores highest; {others} no trial with all its folds."

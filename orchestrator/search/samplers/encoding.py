@@ -1,9 +1,10 @@
-"""A search space as a box, and which of its points are settings.
+"""A search space as a box, and which of its points are configurations.
 
 A number lies on a line from 0 to 1, by its logarithm where the space says so; a choice among numbers on one that is
 longer, in their order, and so does a choice of two. Other choices are corners: a coordinate each, of which one is 1 and
-the rest are 0. Most points of a box with choices are no setting. A model knows nothing there and always will, however
-often the setting next to them is tried, so it is asked about settings alone (Garrido-Merchan, Hernandez-Lobato, 2020).
+the rest are 0. Most points of a box with choices are no configuration. A model knows nothing there and always will,
+however often the configuration next to them is tried, so it is asked about configurations alone (Garrido-Merchan,
+Hernandez-Lobato, 2020).
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ class SpaceEncoding:
 
     @property
     def num_parameters(self) -> int:
-        """How many parameters a setting has, at most."""
+        """How many parameters a configuration has, at most."""
         return len(self.columns)
 
     @property
     def lengths(self) -> Array:
-        """Of the box in which all settings lie, from 0; (D,)."""
+        """Of the box in which all configurations lie, from 0; (D,)."""
         return np.concatenate([np.full(column.width, column.length) for column in self.columns.values()])
 
     def point(self, params: Mapping[str, Any]) -> Array:
-        """Where a setting lies, (D,); in the middle by a parameter that it does not have."""
+        """Where a configuration lies, (D,); in the middle by a parameter that it does not have."""
         parts = [
             column.place(params[name]) if name in params else np.full(column.width, column.length / 2)
             for name, column in self.columns.items()
@@ -44,19 +45,19 @@ class SpaceEncoding:
         return np.concatenate(parts)
 
     def points(self, configuration: Sequence[Mapping[str, Any]]) -> Array:
-        """Where settings lie that have all parameters, (N, D)."""
+        """Where configurations lie that have all parameters, (N, D)."""
         columns = [
             column.places([one[name] for one in configuration]) for name, column in self.columns.items()
         ]
         return np.concatenate(columns, axis=1)
 
     def params(self, point: Array) -> dict[str, Any]:
-        """The setting nearest to a point (D,)."""
+        """The configuration nearest to a point (D,)."""
         parts = zip(self.columns.items(), self._parts(point), strict=True)
         return {name: column.value(part) for (name, column), part in parts}
 
     def snap(self, points: Array) -> Array:
-        """The settings nearest to points (N, D)."""
+        """The configurations nearest to points (N, D)."""
         parts = zip(self.columns.values(), self._parts(points), strict=True)
         return np.concatenate([column.snap(part) for column, part in parts], axis=1)
 
@@ -66,10 +67,10 @@ class SpaceEncoding:
 
 
 class ChoiceOfNetworks(SpaceEncoding):
-    """The space of several networks: all parameters of all of them, of which a setting has those of its network.
+    """The space of several networks: all parameters of all of them, of which a configuration has those of its network.
 
-    A parameter that the network does not have is in the middle of its line: there no other setting of that network
-    differs, and one of another network differs the less the nearer it is to its own middle.
+    A parameter that the network does not have is in the middle of its line: there no other configuration of that
+    network differs, and one of another network differs the less the nearer it is to its own middle.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class ChoiceOfNetworks(SpaceEncoding):
         return np.array([self.point(one) for one in configuration])
 
     def params(self, point: Array) -> dict[str, Any]:
-        """The setting nearest to a point (D,): the parameters of its network."""
+        """The configuration nearest to a point (D,): the parameters of its network."""
         found = super().params(point)
         return {name: value for name, value in found.items() if name in self.of[found[self.key]]}
 

@@ -107,7 +107,7 @@ class PosteriorMeans:
 
 
 def encoding(space: Mapping[str, BaseDistribution], trials: Sequence[FrozenTrial]) -> SpaceEncoding:
-    """Where settings of a space lie; of several networks, as these trials show which parameters each has."""
+    """Where configurations of a space lie; of several networks, as these trials show which parameters each has."""
     of = space_of(trials)[1]
     return ChoiceOfNetworks(NETWORK, space, of) if of else SpaceEncoding(space)
 
@@ -133,17 +133,17 @@ def space_of(trials: Sequence[FrozenTrial]) -> tuple[dict[str, BaseDistribution]
 
 
 def networks_in(
-    settings: Sequence[tuple[Mapping[str, Any], Mapping[str, BaseDistribution]]],
+    seen: Sequence[tuple[Mapping[str, Any], Mapping[str, BaseDistribution]]],
 ) -> dict[Any, set[str]]:
-    """Which parameters each network has in all these settings (params and distributions); {} without a choice.
+    """Which parameters each network has in all these configurations (params and distributions); {} without a choice.
 
-    A network without a setting has those that all others share.
+    A network without a configuration has those that all others share.
     """
-    choices = [found[NETWORK] for _, found in settings if NETWORK in found and not found[NETWORK].single()]
+    choices = [found[NETWORK] for _, found in seen if NETWORK in found and not found[NETWORK].single()]
     if not choices or not isinstance(choices[0], CategoricalDistribution):
         return {}
     of: dict[Any, set[str]] = {}
-    for params, distributions in settings:
+    for params, distributions in seen:
         if (network := params.get(NETWORK)) is not None:
             names = {name for name, found in distributions.items() if not found.single()}
             of[network] = of[network] & names if network in of else names
@@ -159,7 +159,7 @@ def _shared_space(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
 
 
 def _names(box: SpaceEncoding, params: Mapping[str, Any]) -> set[str]:
-    """The parameters that a setting needs to have a place."""
+    """The parameters that a configuration needs to have a place."""
     if isinstance(box, ChoiceOfNetworks):
         return set(box.of.get(params.get(NETWORK), box.columns))
     return set(box.columns)

@@ -1,9 +1,10 @@
 """A Gaussian process that knows how many folds every value rests on, and asks where improvement is expected.
 
-Points lie in a box (box.py), values are Dice. A value seen on m folds has the noise variance s^2 / m; s, a Matérn-5/2
-kernel's length scales and its height are those of highest posterior density. Where a setting was seen on few folds its
-neighbours speak for it: `means` is what the study believes of every setting, `suggest` maximises expected improvement
-over the best of them (Jones, Schonlau and Welch, 1998). Settings in flight count as seen at what is believed of them.
+Points lie in a box (encoding.py); values are Dice. One seen on m folds has the noise variance s^2 / m; s, a Matérn-5/2
+kernel's length scales and its height are those of highest posterior density. Where a configuration was seen on few
+folds its neighbours speak for it: `means` is what the study believes of every configuration, `suggest` maximises
+expected improvement over the best of them (Jones, Schonlau and Welch, 1998). Configurations in flight count as seen at
+what is believed of them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from orchestrator.search.samplers.encoding import Array, SpaceEncoding
 
 JITTER = 1e-6
 _REDRAWN = 0.2  # share of coordinates near the leader that may be anything: a choice has no neighbourhood
-_APART = 0.01  # nearer in every coordinate to a setting that was tried there is nothing to learn
+_APART = 0.01  # nearer in every coordinate to a configuration that was tried there is nothing to learn
 
 
 class Posterior(Protocol):
@@ -95,8 +96,8 @@ def suggest(
     num_rounds: int = 4,
     log_cost: Callable[[Array], Array] | None = None,
 ) -> Array:
-    """The setting, as its point (D,), of highest expected improvement: among random ones, then ever closer ones around
-    the best.
+    """The configuration, as its point (D,), of highest expected improvement: among random ones, then ever
+    closer ones around the best.
 
     log_cost: of points (N, D), the logarithm (N,) of what their improvement is divided by; None: it is the same for
     all.

@@ -1,8 +1,8 @@
-"""When no improvement is likely: a stated rule on what a Gaussian process expects of the best setting it can find.
+"""When no improvement is likely: a rule on what a Gaussian process expects of the best configuration it can find.
 
-The model knows how many folds every value rests on (surrogate.py). Its promise is the largest expected improvement,
-in Dice, over the best of the settings so far. No improvement is likely when the promise is below `GAIN`, was so before
-the last settings too, and enough settings were seen for the model to know anything.
+The model knows how many folds every value rests on (gaussian_process.py). Its promise is the largest expected
+improvement, in Dice, over the best of the configurations so far. No improvement is likely when the promise is below
+`GAIN`, was so before the last configurations too, and enough configurations were seen for the model to know anything.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from orchestrator.search.samplers.inducing_points import fitted
 from orchestrator.search.space.keys import NETWORK
 
 GAIN = 0.001  # Dice: the race calls no smaller one worth a fit either
-IN_A_ROW = 3  # settings before each of which the promise was below that
-MIN_SETTINGS = 10
-MIN_SETTINGS_A_PARAMETER = 5
+IN_A_ROW = 3  # configurations before each of which the promise was below that
+MIN_CONFIGURATIONS = 10
+MIN_CONFIGURATIONS_A_PARAMETER = 5
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A setting and what it has shown, in the order in which settings were begun."""
+    """A configuration and what it has shown, in the order in which configurations were begun."""
 
     params: Mapping[str, Any]
     distributions: Mapping[str, BaseDistribution]
@@ -45,7 +45,9 @@ def why_unlikely(shown: Sequence[Shown], seed: int = 0) -> str | None:
     space = {name: found for name, found in sorted(distributions.items()) if not found.single()}
     of = networks_in([(one.params, one.distributions) for one in shown])
     box = ChoiceOfNetworks(NETWORK, space, of) if of else SpaceEncoding(space)
-    if not box.columns or len(shown) < max(MIN_SETTINGS, MIN_SETTINGS_A_PARAMETER * box.num_parameters):
+    if not box.columns or len(shown) < max(
+        MIN_CONFIGURATIONS, MIN_CONFIGURATIONS_A_PARAMETER * box.num_parameters
+    ):
         return None
     points = np.array([box.point(one.params) for one in shown])
     values = np.array([np.nan if one.value is None else one.value for one in shown])
@@ -56,15 +58,15 @@ def why_unlikely(shown: Sequence[Shown], seed: int = 0) -> str | None:
         if largest >= GAIN:
             return None
     return (
-        f"after {len(shown)} settings no other is expected to gain more than {100 * largest:.2g} Dice points, "
+        f"after {len(shown)} configurations no other is expected to gain more than {100 * largest:.2g} Dice points, "
         f"where {100 * GAIN:.2g} are worth a fit"
     )
 
 
 def promise(points: Array, values: Array, folds: Array, box: SpaceEncoding, seed: int = 0) -> float:
-    """Largest expected improvement, Dice, of the settings in the box over the best of those seen.
+    """Largest expected improvement, Dice, of the configurations in the box over the best of those seen.
 
-    points (N, D), values (N,) with nan for settings that failed: they count as the worst that was seen.
+    points (N, D), values (N,) with nan for configurations that failed: they count as the worst that was seen.
     """
     known = values[np.isfinite(values)]
     if not len(known) or np.ptp(known) == 0 or not points.shape[1]:

@@ -137,12 +137,19 @@ def check_weights(space: SearchSpace) -> None:
             )
             continue
         configuration = space.configuration(params)
-        try:
-            models.build(configuration.network, **configuration.network_params)
-        except (ConnectionError, OSError, ValueError) as error:
-            problems.append(f"{configuration.network}: {error}")
+        if (problem := why_no_weights(configuration.network, configuration.network_params)) is not None:
+            problems.append(f"{configuration.network}: {problem}")
     if problems:
         raise BadMachine(space.where, problems)
+
+
+def why_no_weights(network: str, params: Mapping[str, Any]) -> str | None:
+    """Why the weights that a network starts from cannot be fetched or read, if they cannot."""
+    try:
+        models.build(network, **params)
+    except (OSError, ValueError) as error:  # a failed download is an OSError, too
+        return str(error)
+    return None
 
 
 def _begun(params: Mapping[str, Any]) -> bool:

@@ -171,7 +171,7 @@ def _baseline(tables: Tables) -> Iterator[str]:
         if isinstance(dist, Unread):
             continue
         if name not in params and dist.exists(active):
-            yield f"baseline.{name}: expected the setting to try first, {dist}, found none"
+            yield f"baseline.{name}: expected the value to try first, {dist}, found none"
         elif name in params and name not in active and not _of_another(tables, name, params):
             yield f"baseline.{name}: it does not exist with the rest of the baseline, found {params[name]!r}"
         elif name in params and not dist.holds(params[name]):

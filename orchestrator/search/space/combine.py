@@ -43,13 +43,13 @@ def combined(files: Sequence[Path]) -> str:
 def _text(documents: Mapping[str, Document]) -> str:
     shared = {table: _alike(documents, table) for table in TABLES}
     # The baseline of a parameter stands beside its distribution, which may not be shared.
-    blocks = [f"network = {{ choice = {_value([*documents])} }}"]
-    blocks += [_block(table, shared[table]) for table in TABLES if shared[table]]
+    blocks = [f"network = {{ choice = {value_text([*documents])} }}"]
+    blocks += [table_text(table, shared[table]) for table in TABLES if shared[table]]
     for network, tables in documents.items():
         name = network if network.isidentifier() else json.dumps(network)
         for table in TABLES:
             if own := {key: v for key, v in tables[table].items() if key not in shared[table]}:
-                blocks.append(_block(f"{name}.{table}", own))
+                blocks.append(table_text(f"{name}.{table}", own))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -58,21 +58,24 @@ def _alike(documents: Mapping[str, Document], table: str) -> dict[str, Any]:
     return {
         key: value
         for key, value in first.items()
-        if all(key in other and _value(other[key]) == _value(value) for other in others)
+        if all(key in other and value_text(other[key]) == value_text(value) for other in others)
     }
 
 
-def _block(name: str, values: Mapping[str, Any]) -> str:
+def table_text(name: str, values: Mapping[str, Any]) -> str:
+    """A table, a line for each value."""
     width = max(map(len, values))
-    return "\n".join([f"[{name}]", *(f"{key:{width}} = {_value(value)}" for key, value in values.items())])
+    return "\n".join(
+        [f"[{name}]", *(f"{key:{width}} = {value_text(value)}" for key, value in values.items())]
+    )
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A value in TOML, on one line."""
-    if isinstance(value, dict):
-        return f"{{ {', '.join(f'{key} = {_value(one)}' for key, one in value.items())} }}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{key} = {value_text(one)}' for key, one in value.items())} }}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(value_text, value))}]"
     if isinstance(value, float):
         return repr(value)
     return json.dumps(value, ensure_ascii=False)

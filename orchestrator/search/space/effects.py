@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from orchestrator.common.user_documents import shown
+from orchestrator.data.augmentation.pipelines import BY_STRENGTH
 from orchestrator.search.space.distributions import Choice, Scalar
 from orchestrator.search.space.keys import listed
 from orchestrator.search.space.space import SearchSpace
@@ -67,7 +68,5 @@ def _instead(key: str, other: str) -> str:
     """What would let it act."""
     acts = dict(acts_with(key))[other]
     schema = Recipe.model_json_schema()["properties"][other]
-    useful = [value for value in schema.get("enum", ()) if acts(value)] or ["rand_augment"] * acts(
-        "rand_augment"
-    )
+    useful = [value for value in (*schema.get("enum", ()), BY_STRENGTH) if acts(value)]
     return f"use {other} = {' or '.join(map(shown, useful))}" if useful else f"change {other}"

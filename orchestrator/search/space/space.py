@@ -1,4 +1,4 @@
-"""A search space: from a TOML file, checked as a whole, to draws by Optuna and to the settings of a trial.
+"""A search space: from a TOML file, checked as a whole, to draws by Optuna and to the configurations of a trial.
 
     network = "gmsrf_net"                 # or { choice = ["unet", "resunet_pp"] }
     [search]
@@ -103,7 +103,7 @@ class SearchSpace(Tables):
             return None
 
     def exact(self, searched: Mapping[str, Any]) -> dict[str, Any]:
-        """Searched parameters as they are written, so that equal settings are equal: see `Distribution.exact`."""
+        """Searched parameters as they are written, so that equal configurations are equal: see `Distribution.exact`."""
         return {name: self.search[name].exact(value) for name, value in searched.items()}
 
     def stored(self, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -243,7 +243,11 @@ EPOCHS = "epochs = { int = [5, 20], step = 5 }"
 @pytest.mark.parametrize(
     ("search", "baseline", "expected"),
     [
-        (EPOCHS, "", "baseline.epochs: expected the setting to try first, 5 to 20 in steps of 5, found none"),
+        (
+            EPOCHS,
+            "",
+            "baseline.epochs: expected the value to try first, 5 to 20 in steps of 5, found none",
+        ),
         (EPOCHS, "epochs = 7", "baseline.epochs: expected 5 to 20 in steps of 5, found 7"),
         (EPOCHS, "epochs = 10.0", "baseline.epochs: expected 5 to 20 in steps of 5, found 10.0"),
         (
@@ -292,7 +296,7 @@ def test_a_searched_parameter_is_checked_with_its_baseline(search, baseline, exp
         (
             "base_channels = 8\n",
             "",
-            "baseline.base_channels: expected the setting to try first, one of 8, 16",
+            "baseline.base_channels: expected the value to try first, one of 8, 16",
         ),
         ('"unet"\nlearning', '"gmsrf_net"\ngrowth_rate = 8\nlearning', None),  # 8 channels: U-Net's baseline
         (
@@ -636,7 +640,11 @@ def test_another_network_comes_with_its_own_baseline():
         ("[unet.search]", "[unte.search]", "no table is named 'unte'; did you mean unet?"),
         ("[unet.search]", "[pranet.search]", "pranet: network does not name pranet; add it there, or leave"),
         ("[unet.search]", "[unet.serch]", "unet: no table is named 'serch'; did you mean search?"),
-        ("base_channels = 8\n[res", "[res", "unet.baseline.base_channels: expected the setting to try first"),
+        (
+            "base_channels = 8\n[res",
+            "[res",
+            "unet.baseline.base_channels: expected the value to try first",
+        ),
         (
             "learning_rate = 1e-3",
             "learning_rate = 1.0",
@@ -653,7 +661,7 @@ def test_another_network_comes_with_its_own_baseline():
             "resunet_pp.fixed.image_size: resunet_pp needs",
         ),
         ('loss = "dice"\n', 'loss = "dice"\nnetwork = "pranet"\n', "baseline.network: expected one of unet"),
-        ("learning_rate = 1e-4\n", "", "baseline.learning_rate: expected the setting to try first"),
+        ("learning_rate = 1e-4\n", "", "baseline.learning_rate: expected the value to try first"),
         ("epochs = 3\n", "epochs = 3\nwarmup_epochs = 3\n", "needs to be below epochs = 3, found 3"),
         (
             "[unet.baseline]\n",
