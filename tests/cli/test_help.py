@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,6 @@ from typer.testing import CliRunner
 
 import orchestrator
 from orchestrator.cli import app
-from orchestrator.cli.console.completion import COMPLETED
 from orchestrator.cli.console.help import PANEL_OF, with_hint
 from orchestrator.common.names import hint, nearest
 from orchestrator.models import names
@@ -93,16 +93,93 @@ def test_a_choice_that_is_not_known_is_answered_with_the_nearest():
     assert with_hint("expected a number") == "expected a number"
 
 
-def completed(param: str, begun: str, **params: Any) -> list[str]:
-    context = typer.Context(RUN[("search",)])
-    context.params = params
-    return COMPLETED[param](context, None, begun)
-
-
-def test_the_shell_completes_datasets_studies_and_search_spaces(tmp_path):
-    for file in ("datasets/colon/dataset.json", "datasets/.half/dataset.json", "studies/first/study.json"):
-        (tmp_path / file).parent.mkdir(parents=True)
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    files = ["datasets/colon/dataset.json", "datasets/.half/dataset.json", "studies/first/study.json"]
+    last = "studies/last/study.json"
+    for file in (
+        *files,
+        last,
+        *(f"studies/first/ledger/trials/{name}.json" for name in ("0", "2", "11", "end")),
+    ):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
-    assert completed("data", "", home=tmp_path) == ["colon"]
-    assert completed("study", "fi", home=tmp_path) == ["first"]
-    assert {"unet", "unet_pp"} <= set(completed("file", "un"))
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(tmp_path))
+    return tmp_path
+
+
+def completed(words: str) -> list[str]:
+    """What fish offers for the last word; no space after it: another word begins where the text ends with one."""
+    given = {"_ORCHESTRATOR_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    line = {"_TYPER_COMPLETE_ARGS": f"orchestrator {words}"}
+    done = CliRunner().invoke(app, env=given | line, prog_name="orchestrator")
+    return [text.partition("\t")[0] for text in done.stdout.splitlines()]
+
+
+COLON = ["colon"]
+NUMBERS = ["0", "2", "11"]
+OFFERED = [
+    *(
+        (f"data {one} c", COLON)
+        for one in ("add", "check", "describe", "preview", "remove", "show", "split", "leaks")
+    ),
+    *(
+        (f"{one} --data c", COLON)
+        for one in ("search unet", "fit unet", "plan unet", "evaluate folder", "doctor")
+    ),
+    *((f"{one} --unseen c", COLON) for one in ("search unet", "plan unet", "data split colon")),
+    *(
+        (f"{one} f", ["first"])
+        for one in ("status", "sync", "ui", "leaderboard", "best", "report", "compare")
+    ),
+    *(
+        (one, ["first"])
+        for one in ("studies remove f", "search unet --study f", "search unet --warm-start f")
+    ),
+    *(
+        (f"{one} unet_p", ["unet_pp"])
+        for one in ("search", "fit", "plan", "space check", "space combine unet")
+    ),
+    ("doctor --space unet_p", ["unet_pp"]),
+    ("best first --trial ", NUMBERS),
+    ("best first --trial 1", ["11"]),
+    ("compare first first:", [f"first:{number}" for number in NUMBERS]),
+    ("compare first : 1", ["11"]),
+    ("models show dino", ["dino_decoder"]),
+    ("fit unet --set network=unet_p", ["network=unet_pp"]),
+    ("fit unet --set base", ["base_channels="]),
+    ("reproduce resu", ["resunetpp"]),
+    ("reproduce resunetpp I", ["I", "II"]),
+    ("reproduce resunetpp --only ResUNet+", ["ResUNet++"]),
+    ("reproduce resunetpp --also dino", ["dino_decoder"]),
+    ("reproduce resunetpp --data CVC-C", ["CVC-ClinicDB="]),
+    ("reproduce resunetpp --data CVC-ClinicDB=c", ["CVC-ClinicDB=colon"]),
+    ("reproduce resunetpp --weights dino", ["dino_decoder="]),
+]
+
+
+@pytest.mark.parametrize(("words", "offered"), OFFERED)
+def test_the_shell_completes_every_dataset_study_trial_network_and_search_space(
+    home: Path, words: str, offered: list[str]
+):
+    assert completed(words) == offered
+
+
+NAMED = {
+    "data",
+    "unseen",
+    "names",
+    "study",
+    "studies",
+    "file",
+    "files",
+    "space",
+    "warm_start",
+    "trial_number",
+}
+
+
+@pytest.mark.parametrize("path", RUN, ids=" ".join)
+def test_no_argument_that_is_a_name_is_left_without_completion(path: tuple[str, ...]):
+    bare = {one.name for one in RUN[path].params if one._custom_shell_complete is None}
+    assert not bare & {*NAMED, "name", "set_", "paper", "also"}

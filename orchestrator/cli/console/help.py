@@ -139,7 +139,8 @@ def _dress(command: TyperCommand | TyperGroup) -> None:
                 param.name or "", REST
             )
             param.metavar = param.metavar if param.metavar is not None else _short_type(param)
-        completed: Callable[..., Any] | None = COMPLETED.get(param.name or "")
+        own = f"{name}.{param.name}"  # of this command alone
+        completed: Callable[..., Any] | None = COMPLETED.get(own) or COMPLETED.get(param.name or "")
         if completed is not None and param._custom_shell_complete is None:
             param._custom_shell_complete = completed
     if name in EXAMPLES and not command.epilog:

@@ -68,6 +68,13 @@ class Predictions:
                 f"{one.video.name}: {len(one.frames)} frames at {one.frames_per_second:g} frames per second, polyps in "
                 f"{with_polyp}; {one.predicted_per_second:.1f} frames predicted per second"
             )
+            if not one.has_times:
+                yield f"{one.video.name}: the file has no times of its frames; seconds in {TABLE} follow from the rate"
+            if one.is_uneven:
+                yield (
+                    f"{one.video.name}: its frames do not come at one rate; seconds in {TABLE} are its own, and its "
+                    f"results, at {one.frames_per_second:g} frames per second, are up to {one.seconds_apart:.2f} s off"
+                )
             if any(one.padding):
                 rows, columns = one.padding
                 yield (
@@ -84,8 +91,8 @@ class Predictions:
         for one in self.done:
             yield str(one.image), None, None, one.found
         for video in self.videos:
-            for number, found in enumerate(video.frames):
-                yield str(video.video), number + 1, number / video.frames_per_second, found
+            for number, (found, seconds) in enumerate(zip(video.frames, video.seconds, strict=True), start=1):
+                yield str(video.video), number, seconds, found
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -115,6 +122,8 @@ class Predictions:
                     "frames_with_polyp": sum(found.polyp_count > 0 for found in one.frames),
                     "frames_per_second": one.frames_per_second,
                     "predicted_per_second": one.predicted_per_second,
+                    "has_times": one.has_times,
+                    "seconds_apart": one.seconds_apart,
                 }
                 for one in self.videos
             ],

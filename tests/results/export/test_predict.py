@@ -3,6 +3,9 @@ from __future__ import annotations
 import csv
 import json
 import os
+import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from orchestrator.results.export.bundle import Bundle
 from orchestrator.results.export.predict import predict_files
 from orchestrator.results.export.prediction.device import TorchSession, network_of, on_device
 from orchestrator.results.export.prediction.inputs import find_inputs, unique_names
+from orchestrator.results.export.prediction.videos import _times
 from orchestrator.results.export.write import write_bundle
 from orchestrator.results.views.overlay import png
 from orchestrator.scoring.postprocess import PostProcess
@@ -149,6 +153,39 @@ def test_a_video_becomes_a_video_of_masks_and_one_to_look_at_at_its_rate(
     }
 
 
+def late(path: Path, image: np.ndarray) -> Path:
+    """A video of six equal frames at 25 a second, of which the last three come half a second late."""
+    height, width = image.shape[:2]
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (width, height))
+    for _ in range(6):
+        video.write(image)
+    video.release()
+    stored = path.read_bytes()
+    for number in (3, 4, 5):  # Matroska: track, milliseconds, flags, and the JPEG begins
+        on_time, moved = (
+            b"\x81" + struct.pack(">h", 40 * number + more) + b"\x80\xff\xd8" for more in (0, 500)
+        )
+        assert stored.count(on_time) == 1
+        stored = stored.replace(on_time, moved)
+    path.write_bytes(stored)
+    return path
+
+
+def test_frames_of_a_video_whose_rate_varies_have_their_own_times(exported: Path, tmp_path: Path):
+    source = late(tmp_path / "late.mkv", np.zeros((40, 56, 3), np.uint8))
+    found = predict_files(Bundle.load(exported), [source], tmp_path / "out")
+    rows = csv.DictReader((tmp_path / "out" / "polyps.csv").read_text().splitlines())
+    assert [row["seconds"] for row in rows] == ["0.000", "0.040", "0.080", "0.620", "0.660", "0.700"]
+    assert "do not come at one rate" in " ".join(found.lines()) and "up to 0.50 s off" in " ".join(
+        found.lines()
+    )
+
+
+def test_frames_of_a_file_without_times_are_timed_by_the_rate_and_that_is_said():
+    assert _times([0.0, 0.0, 0.0], 25) == ((0.0, 0.04, 0.08), False)
+    assert _times([0.0, 0.5], 25) == ((0.0, 0.5), True)
+
+
 def test_a_folder_that_cannot_be_made_is_named(exported: Path, images: Path, tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(BadData, match=r"--out: no folder can be made at .*file/out: Not a directory"):
@@ -189,6 +226,25 @@ def test_a_video_that_breaks_off_or_is_none_is_named_and_leaves_nothing(
     assert len(list((tmp_path / "out").iterdir())) == 3
     with pytest.raises(BadData, match="1 of 4 files are done"):
         found.refuse_failed()
+
+
+QUIETLY = """
+import sys
+from pathlib import Path
+from orchestrator.results.export.prediction.videos import num_frames, opened
+assert num_frames(Path(sys.argv[1])) == 0 and num_frames(Path(sys.argv[2])) == 30
+with opened(Path(sys.argv[2])) as (frames, _, _):
+    assert 0 < len(list(frames)) < 30
+"""
+
+
+def test_ffmpeg_writes_no_lines_of_its_own_about_damaged_videos(tmp_path: Path):
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 56, 3), dtype=np.uint8)
+    whole, text = clip(tmp_path / "cut.mkv", list(noise)), tmp_path / "text.mp4"
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    text.write_text("no video")
+    done = subprocess.run([sys.executable, "-c", QUIETLY, text, whole], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_table_has_the_area_and_the_number_of_polyps_of_every_image(

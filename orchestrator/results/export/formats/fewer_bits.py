@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +46,22 @@ class Loss:
         return self.dice_of_model - self.dice
 
 
+@contextmanager
+def quietly() -> Iterator[None]:
+    """What onnxruntime's tools log and warn of each layer that has no smaller form stays unsaid; errors do not."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    onnxruntime.set_default_logger_severity(3)  # error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+        onnxruntime.set_default_logger_severity(2)  # warning, as it is when a program begins
+
+
+@quietly()
 def write_half(network: onnx.ModelProto, path: Path) -> None:
     """Weights and sums of 16 bits; inputs and outputs stay float32."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -52,6 +71,7 @@ def write_half(network: onnx.ModelProto, path: Path) -> None:
     onnx.save(convert_float_to_float16(copied, keep_io_types=True), path)
 
 
+@quietly()
 def write_int8(source: Path, path: Path, images: StudyImages, size: int, scale: float) -> None:
     """Weights and activations of 8 bits, whose ranges are those that training images have; QDQ, one scale a channel."""
     from onnxruntime.quantization.shape_inference import quant_pre_process

@@ -2,14 +2,16 @@
 
     python predict.py IMAGE_OR_FOLDER... --out masks
 
-writes NAME_mask.png, 0 and 255, for each image, at its size and upright; in subfolders as the images are. They are the
-masks that `orchestrator predict` writes. Files of other kinds are passed over, and named. Exit code 2 if an image could
-not be read. For research only.
+writes NAME_mask.png, 0 and 255, for each image, at its size and upright; in subfolders as the images are; and
+polyps.csv with pixels, share of the frame and number of polyps of each. They are the masks and the table that
+`orchestrator predict` writes. Files of other kinds, and results of an earlier run, are passed over, and named.
+Exit code 2 if an image could not be read. For research only.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 import argparse
+import csv
 import hashlib
 import json
 import os
@@ -25,6 +27,9 @@ from PIL import Image, ImageOps
 
 HERE = Path(__file__).resolve().parent
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+TABLE = "polyps.csv"
+HEADER = ("file", "frame", "seconds", "width", "height", "polyp_pixels", "polyp_fraction", "polyp_count")
+RESULTS = ("_mask.png", "_overlay.png", "_probability.png")
 WHOLE = np.float32(2048)  # OpenCV interpolates bytes in whole 1/2048
 MOST = 89_000_000  # pixels of an image
 Image.MAX_IMAGE_PIXELS = None  # `read_rgb` has its own limit, before anything is decoded
@@ -198,18 +203,30 @@ def painted(shape, row, start, end):
 def found(paths, out):
     """Image -> its place below the results, and other files: images as given, folders as all images below them.
 
-    What lies below `out` is no image, and neither is what operating systems leave behind, such as ._1.jpg.
+    What lies below `out` is no image, nor are results beside or below the table of an earlier run, nor what operating
+    systems leave behind, such as ._1.jpg.
     """
     images: dict[Path, Path] = {}
     others: list[Path] = []
     for path in paths:
-        for file in below(path, out.resolve()) if path.is_dir() else [path]:
-            if path.is_dir() and file.suffix.lower() not in IMAGES:
+        files = [*below(path, out.resolve())] if path.is_dir() else [path]
+        earlier = {file.parent for file in files if is_table(file) and plain(file.parent) != plain(out)}
+        for file in files:
+            is_result = file.name.endswith(RESULTS) and earlier.intersection(file.parents)
+            if path.is_dir() and (is_result or file.suffix.lower() not in IMAGES):
                 others.append(file)
             else:
                 images.setdefault(file.resolve(), plain(file))
     folders = [plain(path if path.is_dir() else path.parent) for path in paths]
     return named(images.values(), os.path.commonpath(folders)), others
+
+
+def is_table(file):
+    """Whether a file is the table of an earlier run, of this program or of `orchestrator predict`."""
+    if file.name != TABLE or not file.is_file():
+        return False
+    with file.open("rb") as text:
+        return text.read(1000).startswith(",".join(HEADER).encode())
 
 
 def plain(path):
@@ -250,10 +267,21 @@ def name_of(place, level):
 
 
 def write_mask(model, file, path):
-    """The mask of one image as PNG."""
+    """The mask of one image as PNG; its row of the table."""
     mask = model.predict(read_rgb(file))[1]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(mask.astype(np.uint8) * 255).save(path)
+    pixels, count = int(np.count_nonzero(mask)), len(np.unique(pieces(mask, 1)[3]))
+    return file, "", "", mask.shape[1], mask.shape[0], pixels, pixels / mask.size, count
+
+
+def write_table(rows, out):
+    """polyps.csv, complete or not at all."""
+    out.mkdir(parents=True, exist_ok=True)
+    partial = out / f".{TABLE}.{os.getpid()}"
+    with partial.open("w", newline="", encoding="utf-8") as text:
+        csv.writer(text, lineterminator="\n").writerows([HEADER, *rows])
+    partial.replace(out / TABLE)
 
 
 def main():
@@ -265,19 +293,24 @@ def main():
     given = options.parse_args()
     images, others = found(given.paths, given.out)
     paths = {file: given.out / f"{place}_mask.png" for file, place in images.items()}
-    if lost := {path.resolve() for path in paths.values()} & {file.resolve() for file in images}:
+    if lost := {path.resolve() for path in (*paths.values(), given.out / TABLE)} & {
+        file.resolve() for file in images
+    }:
         options.error(
             f"{min(lost)} is one of the images, and would be replaced; name another folder for --out"
         )
-    model, failed = Model(provider=given.provider), {}
+    model, rows, failed = Model(provider=given.provider), [], {}
     for file, path in paths.items():
         try:
-            write_mask(model, file, path)
+            rows.append(write_mask(model, file, path))
         except UNREADABLE as error:
             failed[file] = error
-    print(f"{len(images) - len(failed)} masks in {given.out}")
+    if images:
+        write_table(rows, given.out)
+    print(f"{len(rows)} masks in {given.out}{f', areas and counts in {TABLE}' if images else ''}")
     if others:
-        print(f"passed over {len(others)} files that are no images: {named_some(others)}", file=sys.stderr)
+        what = "files that are no images, or results of an earlier run"
+        print(f"passed over {len(others)} {what}: {named_some(others)}", file=sys.stderr)
     for file, problem in failed.items():
         print(f"not done: {file}: {problem}", file=sys.stderr)
     if not images:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +24,8 @@ from orchestrator.results.views.overlay import outlined
 
 LOSSLESS, SMALL = "FFV1", "mp4v"  # codecs that OpenCV's own ffmpeg writes everywhere
 FEWEST = 0.98  # of the frames that a file announces, which may be an estimate
+# ffmpeg writes lines of its own to the terminal, beside what is said of a file here.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,24 @@ class PredictedVideo:
     mask: Path  # FFV1, gray, 0 and 255
     overlay: Path
     probability: Path | None  # FFV1, gray, 255 times the probability
-    frames_per_second: float  # of the video
+    frames_per_second: float  # of the video, the mean where its rate varies
     predicted_per_second: float
     frames: tuple[Measured, ...]
-    padding: tuple[
-        int, int
-    ]  # rows below and columns to the right that were repeated: writers take even sizes only
+    seconds: tuple[float, ...]  # when each frame is shown, as the file says; counted where it does not
+    has_times: bool  # whether the file says it
+    # Rows below and columns to the right that were repeated: writers take even sizes only.
+    padding: tuple[int, int]
+
+    @property
+    def seconds_apart(self) -> float:
+        """The longest time between a frame here and in the results, whose rate does not vary."""
+        counted = (number / self.frames_per_second for number in range(len(self.seconds)))
+        return max(abs(own - one) for own, one in zip(self.seconds, counted, strict=True))
+
+    @property
+    def is_uneven(self) -> bool:
+        """Whether results run ahead of the video, or behind it, by a frame or more."""
+        return self.seconds_apart >= 1 / self.frames_per_second
 
 
 def predict_video(
@@ -52,10 +68,10 @@ def predict_video(
 
     Raises `BadData` where nothing decodes, the rate is unknown, or frames are missing, and then writes nothing.
     """
-    began, found = time.perf_counter(), []
+    began, found, times = time.perf_counter(), [], []
     with opened(video) as (frames, rate, announced), ExitStack() as files:
         writers: dict[str, _Writer] = {}
-        for number, image in enumerate(frames, start=1):
+        for number, (image, seconds) in enumerate(frames, start=1):
             if not writers:
                 names = _names(name, probabilities)
                 writers = {key: files.enter_context(_Writer(*one, rate, image)) for key, one in names.items()}
@@ -66,12 +82,13 @@ def predict_video(
                 writers["probability"].write(np.rint(probability * 255).astype(np.uint8))
             height, width = mask.shape
             found.append(measured(mask))
+            times.append(seconds)
             on_frame(number)
         if len(found) < FEWEST * announced or not found:
             raise BadData(
                 str(video), f"expected {announced} frames, as the file says, {len(found)} of them decode"
             )
-    seconds = time.perf_counter() - began
+    predicted_per_second = len(found) / (time.perf_counter() - began)
     paths = {key: one[0] for key, one in _names(name, probabilities).items()}
     return PredictedVideo(
         video,
@@ -79,10 +96,18 @@ def predict_video(
         paths["overlay"],
         paths.get("probability"),
         rate,
-        len(found) / seconds,
+        predicted_per_second,
         tuple(found),
+        *_times(times, rate),
         padding_of(height, width),
     )
+
+
+def _times(read: list[float], rate: float) -> tuple[tuple[float, ...], bool]:
+    """Seconds of frames as they were read where these rise, else by the rate; and which of the two."""
+    if all(earlier < later for earlier, later in itertools.pairwise(read)):
+        return tuple(read), True
+    return tuple(number / rate for number in range(len(read))), False
 
 
 def padding_of(height: int, width: int) -> tuple[int, int]:
@@ -105,8 +130,8 @@ def num_frames(video: Path) -> int:
 
 
 @contextmanager
-def opened(video: Path) -> Iterator[tuple[Iterator[NDArray[np.uint8]], float, int]]:
-    """Frames as RGB uint8 (H, W, 3), frames a second, and how many frames the file announces."""
+def opened(video: Path) -> Iterator[tuple[Iterator[tuple[NDArray[np.uint8], float]], float, int]]:
+    """Frames as RGB uint8 (H, W, 3) with their seconds, frames a second, and how many frames the file announces."""
     if video.is_file() and video.stat().st_size == 0:
         raise BadData(str(video), "it is empty (0 bytes)")
     capture = cv2.VideoCapture(str(video))
@@ -121,12 +146,12 @@ def opened(video: Path) -> Iterator[tuple[Iterator[NDArray[np.uint8]], float, in
         capture.release()
 
 
-def _frames(capture: cv2.VideoCapture) -> Iterator[NDArray[np.uint8]]:
+def _frames(capture: cv2.VideoCapture) -> Iterator[tuple[NDArray[np.uint8], float]]:
     while True:
         is_there, frame = capture.read()
         if not is_there:
             return
-        yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)  # type: ignore[misc]
+        yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), capture.get(cv2.CAP_PROP_POS_MSEC) / 1000  # type: ignore[misc]
 
 
 def _names(name: Path, probabilities: bool) -> dict[str, tuple[Path, str]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -21,7 +23,7 @@ from orchestrator.common.errors import BadBundle
 from orchestrator.data.cases import Dataset
 from orchestrator.results.export.bundle import FILES, Bundle
 from orchestrator.results.export.checksums import verify
-from orchestrator.results.export.formats.fewer_bits import StudyImages
+from orchestrator.results.export.formats.fewer_bits import StudyImages, write_half, write_int8
 from orchestrator.results.export.formats.names import FORMATS, format_lines
 from orchestrator.results.export.formats.triton import write_repository
 from orchestrator.results.export.write import Prediction, write_bundle
@@ -87,6 +89,39 @@ def test_fewer_bits_take_the_same_inputs_and_their_loss_of_dice_is_that_of_the_m
     assert told["loss_of_dice"] == pytest.approx(told["dice_of_model"] - told["dice"])
     assert (told["num_images"], told["images"]) == (6, "hold-out test")
     assert any(name in line and "(hold-out test)" in line for line in format_lines(full, FORMATS, MASKS))
+
+
+def normalised_rows(path: Path) -> Path:
+    """A graph with LayerNormalization, as every transformer has, whose scale has one dimension."""
+    make, one = onnx.helper, np.ones(8, np.float32)
+    filters = np.full((1, 3, 1, 1), 1e6, np.float32)
+    graph = make.make_graph(
+        [
+            make.make_node("LayerNormalization", ["image", "scale", "shift"], ["rows"], axis=-1),
+            make.make_node("Conv", ["rows", "filters"], ["logits"]),
+        ],
+        "rows",
+        [make.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["batch", 3, 8, 8])],
+        [make.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", 1, 8, 8])],
+        [
+            onnx.numpy_helper.from_array(*each)
+            for each in ((one, "scale"), (one, "shift"), (filters, "filters"))
+        ],
+    )
+    onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 18)], ir_version=10), path)
+    return path
+
+
+def test_fewer_bits_of_a_transformer_are_made_without_lines_of_the_tools(
+    drawn: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+):
+    model = normalised_rows(tmp_path / "model.onnx")
+    images = StudyImages(drawn.cases[:2], drawn.cases[2:4], "hold-out test")
+    write_int8(model, tmp_path / "int8.onnx", images, 8, 255)
+    write_half(onnx.load(model), tmp_path / "fp16.onnx")
+    assert not caplog.records and capfd.readouterr() == ("", "")
+    logging.getLogger().warning("of somebody else")
+    assert [record.message for record in caplog.records] == ["of somebody else"]
 
 
 def test_half_the_bits_take_less_room_where_weights_are_most_of_a_file(full: Path):

@@ -178,6 +178,22 @@ def test_predict_py_gives_the_masks_of_predict_with_numpy_onnxruntime_and_pillow
     for one in ours.done:
         theirs = tmp_path / "theirs" / one.mask.relative_to(tmp_path / "ours")
         np.testing.assert_array_equal(np.array(Image.open(theirs)), np.array(Image.open(one.mask)))
+    assert (tmp_path / "theirs" / "polyps.csv").read_bytes() == (
+        tmp_path / "ours" / "polyps.csv"
+    ).read_bytes()
+
+
+def test_masks_that_predict_py_left_in_another_folder_are_images_neither_to_it_nor_to_predict(
+    bundle: Path, tmp_path: Path
+):
+    (images := tmp_path / "images").mkdir()
+    Image.fromarray(frame(20, 25)).save(images / "a.png")
+    for out in ("first", "second"):
+        done = predict_py(bundle, [images], images / out, tmp_path)
+        assert done.returncode == 0 and "1 masks" in done.stdout, done.stderr
+    assert "results of an earlier run: a_mask.png, polyps.csv" in done.stderr
+    ours = predict_files(Bundle.load(bundle), [images], images / "third")
+    assert [one.image.name for one in ours.done] == ["a.png"]
 
 
 def test_predict_py_names_masks_and_passes_over_files_as_predict_does(bundle: Path, tmp_path: Path):
@@ -194,7 +210,9 @@ def test_predict_py_names_masks_and_passes_over_files_as_predict_does(bundle: Pa
         done = predict_py(bundle, [left, right], left / "out", site)
         assert done.returncode == 2 and "4 masks" in done.stdout, done.stderr
         assert "bomb.png: expected at most 89,000,000 pixels" in done.stderr
-        assert "passed over 1 files that are no images: movie.txt" in done.stderr
+        assert (
+            "passed over 1 files that are no images, or results of an earlier run: movie.txt" in done.stderr
+        )
     theirs = {path.relative_to(left / "out") for path in (left / "out").rglob("*.png")}
     assert theirs == {one.mask.relative_to(tmp_path / "ours") for one in ours.done} and len(theirs) == 4
 
