@@ -18,7 +18,7 @@ export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0  # stopping Ray does not wait for
 # Else Ray puts the address of this machine in place of 127.0.0.1, and its workers that of a network card.
 export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 GLOO_SOCKET_IFNAME=lo NCCL_SOCKET_IFNAME=lo
 # Memory that a process freed stays its own: orchestrator/common/allocator.py
-export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1099511627776
+export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1099511627776 GOMP_SPINCOUNT=1000
 unset RAY_ADDRESS RAY_AUTH_TOKEN
 
 fail() { printf 'dgx2.sh: %s\n' "$@" >&2; exit 2; }

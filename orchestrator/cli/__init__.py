@@ -40,6 +40,7 @@ from orchestrator.cli.console.printing import encodable, err, plain
 from orchestrator.cli.data import datasets as data
 from orchestrator.cli.home import clean, studies
 from orchestrator.cli.results import best, leaderboard, predict, reproduce
+from orchestrator.common.cpus import limit_spinning
 from orchestrator.common.errors import BadData, FitFailed, UserError
 from orchestrator.common.faults import machine_fault
 from orchestrator.common.interruption import RUN_AGAIN, exit_code, listening, requested_signal
@@ -111,6 +112,7 @@ TEXTS = ("cluster", "submit")  # take texts for files and other commands, which 
 def main() -> None:
     """Run the command line; a user's mistake, or a fault of the machine, is one message and exit code 2."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    limit_spinning()
     encodable()
     with listening():
         try:

@@ -14,6 +14,7 @@ import sys
 import pytest
 
 from orchestrator.common.allocator import KEEP_FREED_MEMORY
+from orchestrator.common.cpus import limit_spinning
 
 PAGE = 4096
 LAYER = 32 * 2**20
@@ -67,6 +68,17 @@ def test_a_process_that_was_started_so_takes_few_new_pages_in_any_thread():
     (as_it_comes,), (kept,) = told(STARTED_SO), told(STARTED_SO, **KEEP_FREED_MEMORY)
     assert as_it_comes > 30 * LAYER / PAGE
     assert kept < as_it_comes / 4
+
+
+def test_threads_that_wait_sleep_soon_unless_the_user_chose(monkeypatch):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    limit_spinning()
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    limit_spinning()
+    assert os.environ["GOMP_SPINCOUNT"] == "1000"
 
 
 def test_torch_gets_no_more_threads_than_there_are_cores():
