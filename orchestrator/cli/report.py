@@ -77,7 +77,7 @@ def _checked(
 ) -> tuple[list[Any], list[Any]]:
     """Names of checklists, and studies. Raises every mistake in what is asked, before anything is read at length."""
     from orchestrator.common.errors import BadStudy, Mistakes
-    from orchestrator.results.report.checklists import checklist_name
+    from orchestrator.results.report.checklists.filled import checklist_name
     from orchestrator.results.report.files import refuse_foreign
     from orchestrator.search.store.study_store import find_study
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from formula import FormulaJobRunner, formula_study
 
-from orchestrator.results.report import page
 from orchestrator.results.report.gather import study_facts
 from orchestrator.results.report.prose import methods
+from orchestrator.results.report.study_tables import by_network_table
 from orchestrator.results.views.by_network import network_sentence, network_table, networks_of
 from orchestrator.results.views.study_scores import board
 from orchestrator.search.budget.gate import BudgetGate
@@ -162,7 +162,7 @@ def test_what_changed_in_the_tables_of_a_network_is_named():
 
 def test_a_report_tells_of_every_network(finished: Study):
     facts = study_facts(finished.home.snapshot(), counts_network=False)
-    assert [one.network for one in facts.networks] == [row[0] for row in page._by_network(facts)[1:]]
+    assert [one.network for one in facts.networks] == [row[0] for row in by_network_table(facts)[1:]]
     assert "the first 3 being the baselines of the networks" in methods(facts)
     assert facts.log_scaled == {"learning_rate"}
     assert facts.chosen_network == facts.networks[0].network or facts.champion is None

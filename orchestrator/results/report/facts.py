@@ -214,6 +214,20 @@ class StudyFacts:
         return self.objective == "dice"
 
     @property
+    def goal(self) -> str:
+        """The objective, as figures name it: "Dice", "worst-fold dice"."""
+        return "Dice" if self.is_mean else self.objective
+
+    @property
+    def varied(self) -> list[str]:
+        """Names of searched parameters of which trials have different values."""
+        values: dict[str, set[str]] = {}
+        for trial in self.trials:
+            for name, value in trial.searched.items():
+                values.setdefault(name, set()).add(str(value))
+        return [name for name, found in values.items() if len(found) > 1]
+
+    @property
     def num_fits(self) -> int:
         """Finished fits of the search."""
         return sum(len(trial.fits) for trial in self.trials)

@@ -9,12 +9,15 @@ from typing import Any
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.common.files import write_atomically
-from orchestrator.results.report import checklists, paper_tables
+from orchestrator.results.report import paper_tables
+from orchestrator.results.report.checklists import filled as checklists
+from orchestrator.results.report.checklists.lists import Name
 from orchestrator.results.report.facts import StudyFacts
+from orchestrator.results.report.figures.importance import importances
+from orchestrator.results.report.figures.search import search_pictures
 from orchestrator.results.report.gather import study_facts
 from orchestrator.results.report.page import GENERATOR, Compared, report_page
 from orchestrator.results.report.prose import energy, methods
-from orchestrator.results.report.search_figures import importances, search_pictures
 from orchestrator.results.views.tables import comparison_dicts, score_dicts
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.selection.comparison import compare, compared_system
@@ -51,18 +54,18 @@ class Report:
             return "\n".join([paper_tables.markdown(table), *paper_tables.notes(table), ""])
         return {"latex": paper_tables.latex, "csv": paper_tables.as_csv}[kind](table)
 
-    def checklist(self, name: checklists.Name) -> str:
+    def checklist(self, name: Name) -> str:
         """Markdown, study by study."""
         return "\n".join(checklists.markdown(name, study) for study in self.studies)
 
-    def checklist_lines(self, name: checklists.Name) -> list[str]:
+    def checklist_lines(self, name: Name) -> list[str]:
         """How much of it is filled, a line for each study."""
         return [
             f"{name}, study {study.name}: {checklists.count_sentence(checklists.filled(name, study))}"
             for study in self.studies
         ]
 
-    def as_dict(self, names: Sequence[checklists.Name] = ()) -> dict[str, Any]:
+    def as_dict(self, names: Sequence[Name] = ()) -> dict[str, Any]:
         """Its numbers as plain values, scores from 0 to 1."""
         return {
             "studies": [_as_dict(study, names) for study in self.studies],
@@ -109,7 +112,7 @@ def refuse_foreign(page: Path) -> None:
         )
 
 
-def _as_dict(study: StudyFacts, names: Sequence[checklists.Name]) -> dict[str, Any]:
+def _as_dict(study: StudyFacts, names: Sequence[Name]) -> dict[str, Any]:
     champion, (kwh, how) = study.champion, energy(study)
     return {
         "study": study.name,

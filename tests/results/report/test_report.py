@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from orchestrator.results.report.champion_figures import calibration_error
-from orchestrator.results.report.checklists import CHECKLISTS, counts, filled, markdown
+from orchestrator.results.report.checklists.filled import counts, filled, markdown
+from orchestrator.results.report.checklists.lists import CHECKLISTS
 from orchestrator.results.report.facts import (
     ChampionFacts,
     CostFacts,
@@ -19,11 +19,13 @@ from orchestrator.results.report.facts import (
     TrialFacts,
     WorstCase,
 )
+from orchestrator.results.report.figures.champion import calibration_error
+from orchestrator.results.report.figures.importance import importances
+from orchestrator.results.report.figures.search import search_pictures
 from orchestrator.results.report.page import report_page
 from orchestrator.results.report.paper_tables import as_csv, latex, rows
 from orchestrator.results.report.paper_tables import markdown as markdown_table
 from orchestrator.results.report.prose import cost_sentence, energy, flow, images_for_one_point, methods
-from orchestrator.results.report.search_figures import importances, search_pictures
 from orchestrator.results.views.score_lines import ScoreLine
 
 CURVE = tuple((1 / epoch, 0.1 * epoch) for epoch in range(1, 8))

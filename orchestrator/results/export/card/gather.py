@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from orchestrator.data.statement import stated
 from orchestrator.results.export.card.evidence import Detection, Evidence, Failure, Interval
 from orchestrator.results.report.champion_facts import champion_facts, network_metrics
-from orchestrator.results.report.champion_figures import calibration_error
 from orchestrator.results.report.facts import StudyFacts
+from orchestrator.results.report.figures.champion import calibration_error
 from orchestrator.results.report.gather import study_facts
 from orchestrator.scoring.metrics import METRICS
 from orchestrator.search.records.fit_records import FitRecord, scored_as

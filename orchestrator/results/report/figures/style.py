@@ -31,6 +31,7 @@ FOLD_MARKERS = "os^Dv<>pP*"
 WIDTH = 5.6  # inches; two lie side by side on a wide page, so that 9 points are about 12 pixels
 SMALL, TEXT = 8, 9  # points
 DPI = 150
+NOTHING = "no fold of any trial is finished yet"
 
 
 @dataclass(frozen=True)

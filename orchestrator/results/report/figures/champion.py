@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from orchestrator.results.report.facts import ChampionFacts, TrialFacts
-from orchestrator.results.report.style import (
+from orchestrator.results.report.figures.style import (
     BLACK,
     BLUE,
     RED,
