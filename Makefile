@@ -6,7 +6,7 @@ DEMO := demo
 # `newest` takes a torch that no longer runs on a V100: make install TORCH=newest
 TORCH ?= volta
 
-.PHONY: install demo docs network-facts reproduce-smoke test test-all test-browser test-netns test-slurm test-services netns-tools chaos test-newest-torch test-bounds test-ray-releases gpu lint audit bench cluster clean
+.PHONY: install demo docs network-facts reproduce-smoke test test-all test-browser test-netns test-slurm test-services netns-tools chaos test-newest-torch test-bounds test-ray-releases gpu lint audit bench bench-compare cluster clean
 
 install: $(VENV)/.installed
 
@@ -126,8 +126,12 @@ docs: install
 cluster: install
 	$(BIN)/python -c 'from pathlib import Path; from orchestrator.launch.render import write_defaults; write_defaults(Path("cluster"))'
 
-bench: install
-	for page in tests/benchmarks/*.py; do $(BIN)/python $$page || exit 1; done
+# BENCHMARKS.md: every figure of speed against a named alternative; 25 minutes of two cores.
+# `make bench-compare REV=HEAD~20` prints the ratios of two revisions. BENCH="--gpu" adds what needs a GPU.
+# The libraries that scores are measured against, without what they ask for: one would change numpy.
+bench bench-compare: install
+	$(BIN)/python -m pip install --quiet --no-deps --disable-pip-version-check monai medpy pysodmetrics
+	$(BIN)/python tests/benchmarks/bench.py $(if $(filter bench-compare,$@),--compare $(REV)) $(BENCH)
 
 clean:
 	rm -rf $(VENV) .venv-newest .venv-bounds .ray-matrix $(DEMO) build *.egg-info

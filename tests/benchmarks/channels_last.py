@@ -22,6 +22,7 @@ from collections.abc import Callable
 import torch
 from rich.console import Console
 from rich.table import Table
+from rows import Row, add_rows_option, save_rows
 
 from orchestrator import models
 from orchestrator.training.fit import Precision
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="side of images, in pixels")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto")
+    add_rows_option(parser)
     asked = parser.parse_args()
     if not torch.cuda.is_available():
         print("skipped: a GPU is needed, found none")
@@ -83,14 +85,22 @@ def main() -> None:
         title=f"a step of {asked.batch} images of {asked.size} pixels, {asked.precision}; "
         f"{torch.cuda.get_device_name()}, torch {torch.__version__}",
     )
+    rows = []
     for name in asked.networks:
         steps = [step_of(name, layout, recipe) for layout in LAYOUTS]
         for step in steps:
             milliseconds(step, WARM_UP)
         rounds = [[milliseconds(step, STEPS) for step in steps] for _ in range(ROUNDS)]
+        default, channels_last = zip(*rounds, strict=True)
+        what, against = (
+            f"training step of {name} on a GPU, channels last",
+            "the layout that torch has by default",
+        )
+        rows.append(Row(what, against, "ms", channels_last, default, bound="convolutions of cuDNN"))
         plain, last = (statistics.median(found) for found in zip(*rounds, strict=True))
         table.add_row(name, f"{plain:.1f}", f"{last:.1f}", f"{plain / last:.2f}")
     Console(width=110).print(table)
+    save_rows(asked.rows, rows)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from rows import Row, add_rows_option, save_rows
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -253,6 +254,23 @@ def split_table(splits: dict[tuple[str, int, str], dict[str, float]]) -> Table:
     return drawn
 
 
+def bench_rows(rates: Sequence[Rate]) -> list[Row]:
+    rows = []
+    for frames, size, name in dict.fromkeys((rate.frames, rate.size, rate.pipeline) for rate in rates):
+        of = {
+            way: tuple(
+                rate.images_per_second
+                for rate in rates
+                if (rate.frames, rate.size, rate.pipeline, rate.way) == (frames, size, name, way)
+            )
+            for way in WAYS
+        }
+        what, bound = f"images into training: {frames} to {size}, {name}", f"the steps of the pipeline {name}"
+        against = "files decoded by OpenCV, albumentations, a DataLoader"
+        rows.append(Row(what, against, "images/s", of["ours"], of["decoding"], is_rate=True, bound=bound))
+    return rows
+
+
 def _ratios(rates: Sequence[Rate], way: str) -> list[float]:
     ours = [rate.images_per_second for rate in rates if rate.way == "ours"]
     theirs = [rate.images_per_second for rate in rates if rate.way == way]
@@ -280,6 +298,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="at least, for each way in each round")
     parser.add_argument("--json", action="store_true", help="every measurement, for programs")
+    add_rows_option(parser)
     options = parser.parse_args()
     if options.cases < BATCH or options.cases % BATCH:
         parser.error(f"--cases needs a positive multiple of {BATCH}, found {options.cases}")
@@ -295,6 +314,7 @@ def main() -> None:
             for size in options.sizes
             for name in options.pipelines
         }
+    save_rows(options.rows, bench_rows(rates))
     if options.json:
         parts = [
             {"frames": frames, "size": size, "pipeline": name, "milliseconds": found}

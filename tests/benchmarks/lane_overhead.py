@@ -56,6 +56,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 from rich.console import Console
 from rich.table import Table
+from rows import Row, add_rows_option, save_rows
 from tiny_work import TinyWork
 
 from orchestrator.ray_cluster.machine import Machine, shape_lanes
@@ -278,6 +279,22 @@ def table(rounds: Sequence[Sequence[Measured]], study_fits: int) -> Table:
     return drawn
 
 
+def bench_rows(rounds: Sequence[Sequence[Measured]]) -> list[Row]:
+    """Seconds of a fit beyond its training."""
+    rows = []
+    for width in sorted({one.width for one in rounds[0]}):
+        found = [{one.way: one.per_fit for one in ones if one.width == width} for ones in rounds]
+        theirs = tuple(ones["documented"] for ones in found)
+        for way in WAYS[1:]:
+            what = f"overhead of a fit of {width} workers, {way}"
+            bound = "messages between Ray's processes" if way == "lanes" else "Tune's loop and the journal"
+            ours = tuple(ones[way] for ones in found)
+            rows.append(
+                Row(what, "a Tune function that calls TorchTrainer.fit", "s", ours, theirs, bound=bound)
+            )
+    return rows
+
+
 def _spread(values: Sequence[float]) -> str:
     median, low, high = (_short(value) for value in (statistics.median(values), min(values), max(values)))
     return median if low == high else f"{median} ({low} to {high})"
@@ -309,6 +326,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="more for figures to quote")
     parser.add_argument("--widths", type=int, nargs="+", default=[1, 2, 4], help="workers per fit")
     parser.add_argument("--json", action="store_true", help="every measurement, for programs")
+    add_rows_option(parser)
     options = parser.parse_args()
     if options.study_fits < FOLDS or options.study_fits % FOLDS:
         parser.error(f"--study-fits needs a positive multiple of {FOLDS}, found {options.study_fits}")
@@ -319,6 +337,7 @@ def main() -> None:
 
     around = surroundings()
     rounds = measure(options, say=lambda line: print(line, file=sys.stderr, flush=True))
+    save_rows(options.rows, bench_rows(rounds))
     if options.json:
         print(json.dumps({**around, "rounds": [[asdict(one) for one in ones] for ones in rounds]}, indent=1))
         return

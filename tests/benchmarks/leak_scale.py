@@ -30,6 +30,7 @@ import cv2
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rows import Row, add_rows_option, save_rows
 
 from orchestrator.data.cases import Case, Dataset
 from orchestrator.data.near_duplicates.find import find_near_duplicates
@@ -139,15 +140,33 @@ def measure(num_frames: int) -> dict[str, float]:
     }
 
 
+def bench_rows(rows: list[dict[str, Any]]) -> list[Row]:
+    """Growth: CPU milliseconds of a frame, against those among the fewest frames; all pairs would grow with them."""
+    few, *more = rows
+    return [
+        Row(
+            f"search for near-duplicates among {one['frames']:,} frames",
+            f"the same among {few['frames']:,} frames",
+            "CPU ms a frame",
+            (1e3 * one["CPU s a frame"],),
+            (1e3 * few["CPU s a frame"],),
+            bound=f"landmarks of every frame; all pairs would take {one['frames'] / few['frames']:.0f} times as long",
+        )
+        for one in more
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Cost of looking for near-duplicates.")
     parser.add_argument("--frames", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--json", action="store_true", help="for programs")
+    add_rows_option(parser)
     options = parser.parse_args()
     if not POLYPS.is_dir():
         print(f"nothing measured: there is no {POLYPS}; POLYP_DATA says where the frames are")
         return
     rows: list[dict[str, Any]] = [measure(num_frames) for num_frames in options.frames]
+    save_rows(options.rows, bench_rows(rows))
     if options.json:
         print(json.dumps(rows, indent=1))
         return

@@ -29,6 +29,7 @@ import segmentation_models_pytorch
 import torch
 from rich.console import Console
 from rich.table import Table
+from rows import Row, add_rows_option, save_rows
 from torch import nn
 
 from orchestrator import models
@@ -56,9 +57,10 @@ class Measured:
     forward: tuple[float, ...]  # network / reference, a ratio a round
     step: tuple[float, ...]
     pair: tuple[float, ...]  # time per multiply-accumulate of a forward pass, network / the library's
+    pair_step: tuple[float, ...]  # the same of a training step
 
 
-class NearDuplicate(nn.Module):
+class Twin(nn.Module):
     """A network of the library, with a tuple as output."""
 
     def __init__(self, architecture: str, encoder: str) -> None:
@@ -135,20 +137,29 @@ def measure(name: str, side: int, batch: int, rounds: int, repeats: int) -> Meas
         statistics.median(seconds),
         tuple(forwards),
         tuple(steps),
-        near_duplicates(name, network, cost, one, rounds, repeats) if name in TWINS else (),
+        *(beside_twin(name, network, cost, (one, several), rounds, repeats) if name in TWINS else ((), ())),
     )
 
 
-def near_duplicates(
-    name: str, network: nn.Module, gmac: float, image: torch.Tensor, rounds: int, repeats: int
-) -> tuple[float, ...]:
-    """Time per multiply-accumulate, network / the library's, a ratio a round."""
+def beside_twin(
+    name: str,
+    network: nn.Module,
+    gmac: float,
+    images: tuple[torch.Tensor, torch.Tensor],
+    rounds: int,
+    repeats: int,
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Time per multiply-accumulate, network / the library's, a ratio a round: of a forward pass of the first images,
+    and of a training step on the second.
+    """
+    one, several = images
     with torch.device("meta"):
-        theirs = multiply_accumulates(NearDuplicate(*TWINS[name]), *image.shape[-2:]) / 1e9
-    pair = NearDuplicate(*TWINS[name])
-    forward(pair, image)()
-    _, found = ratios(forward(pair, image), forward(network, image), rounds, repeats)
-    return tuple(ratio * theirs / gmac for ratio in found)
+        theirs = multiply_accumulates(Twin(*TWINS[name]), *one.shape[-2:]) / 1e9
+    twin = Twin(*TWINS[name])
+    forward(twin, one)()
+    _, forwards = ratios(forward(twin, one), forward(network, one), rounds, repeats)
+    _, steps = ratios(step(twin, several), step(network, several), rounds, repeats)
+    return tuple(r * theirs / gmac for r in forwards), tuple(r * theirs / gmac for r in steps)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -160,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=1, help="of both, in a round; the fastest counts")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
+    add_rows_option(parser)
     asked = parser.parse_args(arguments)
     unknown = [name for name in asked.names if name.partition(":")[0] not in models.names()]
     if unknown:
@@ -170,6 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found.append(measure(name, asked.side, asked.batch, asked.rounds, asked.repeats))
         told = f"forward {spread(found[-1].forward)}, step {spread(found[-1].step)}"
         print(f"{name}: {told} x U-Net-64", file=sys.stderr, flush=True)
+    save_rows(asked.rows, [row for one in found if one.pair for row in bench_rows(one)])
     if asked.json:
         print(json.dumps([asdict(one) for one in found], indent=1))
         return
@@ -199,6 +212,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(width=None if sys.stdout.isatty() else 130)
     console.print(table)
     console.print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+
+
+def bench_rows(one: Measured) -> list[Row]:
+    """Both per multiply-accumulate, in shares of the library's time, since encoders differ."""
+    library = f"segmentation_models_pytorch, {TWINS[one.name][0]}"
+    bound = "convolutions of oneDNN, the same in both"
+    return [
+        Row(
+            f"{what} of {one.name}, one thread",
+            library,
+            "time per MAC / theirs",
+            pair,
+            (1.0,) * len(pair),
+            bound=bound,
+        )
+        for what, pair in (("forward pass", one.pair), ("training step", one.pair_step))
+    ]
 
 
 def spread(values: Sequence[float]) -> str:

@@ -30,6 +30,7 @@ import cv2
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rows import Row, add_rows_option, save_rows
 
 from orchestrator.scoring.histograms import NUM_BINS, histogram_of_bins, quantize
 from orchestrator.scoring.pending_cases import sweep
@@ -140,11 +141,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--filters", action="store_true", help="fill holes, drop components below 0.1 %%")
     parser.add_argument("--json", action="store_true", help="every round, for programs")
+    add_rows_option(parser)
     options = parser.parse_args()
     if min(options.cases, options.areas, options.rounds) < 1:
         parser.error("--cases, --areas and --rounds need to be 1 or more")
     cv2.setNumThreads(1)
     rounds = measure(options)
+    ours, theirs = (tuple(one[way] for one in rounds) for way in ("histograms", "loop"))
+    what = f"sweep of 255 thresholds x {options.areas} areas over {options.cases} maps"
+    bound = "reading each map once"
+    save_rows(
+        options.rows, [Row(what, "the loop over thresholds of public codes", "s", ours, theirs, bound=bound)]
+    )
     surroundings: dict[str, Any] = {
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "load": os.getloadavg()[0],

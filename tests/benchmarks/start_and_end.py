@@ -1,0 +1,128 @@
+"""Seconds from `orchestrator search` to its first training step, new or resumed, and from the last fit to its end.
+
+    python tests/benchmarks/start_and_end.py
+
+The command itself, in processes of its own, on a local Ray and drawn frames: two folds, one epoch of a narrow U-Net.
+What it does is read from outside: a fit's record says how long it trained and when it was written.
+
+start      From the command to the first step of the first fit. Compared with a script that imports ray and torch,
+           starts a local Ray, and waits for the first step in a TorchTrainer: what any program on Ray waits for.
+resumed    The same where the study has finished one trial, and the command asks for another.
+end        From the last fit's record to the exit: finalists, hold-out, MLflow, leaderboard.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rows import Row, add_rows_option, save_rows, spread
+
+from orchestrator.data.importing.dataset import add_dataset
+from orchestrator.data.phantom import draw_dataset
+
+SPACE = """
+network = "unet"
+[search]
+learning_rate = { log_uniform = [1e-4, 1e-2] }
+[fixed]
+base_channels = 4
+image_size = 32
+epochs = 1
+batch_size = 4
+augmentation = "none"
+[baseline]
+learning_rate = 1e-3
+"""
+TRAINER = """
+import sys, time, ray.train, torch
+from ray.train.torch import TorchTrainer
+
+def step():
+    torch.nn.Linear(8, 1)(torch.rand(4, 8)).sum().backward()
+    ray.train.report({"at": time.time()})
+
+ray.init("local", num_cpus=2, log_to_driver=False)
+found = TorchTrainer(step, scaling_config=ray.train.ScalingConfig(num_workers=1),
+                     run_config=ray.train.RunConfig(name="one", storage_path=sys.argv[1])).fit()
+print("first step at", found.metrics["at"])
+"""
+
+
+def first_and_last(home: Path) -> tuple[float, float]:
+    """When the first fit began its training, and when the last one was on record."""
+    records = sorted(home.glob("studies/*/ledger/fits/*/record.json"), key=lambda file: file.stat().st_mtime)
+    began = records[0].stat().st_mtime - json.loads(records[0].read_text())["seconds"]
+    return began, records[-1].stat().st_mtime
+
+
+def search(folder: Path, home: Path, trials: int) -> tuple[float, float]:
+    """(When it was called, when it ended.)"""
+    command = [sys.executable, "-m", "orchestrator", "search", str(folder / "space.toml"), "--data", "drawn"]
+    command += ["--splits", "k-fold:2", "--trials", str(trials), "--study", "timed", "--home", str(home)]
+    command += ["--address", "local", "--device", "cpu", "--lanes", "1", "--workers-per-fit", "1"]
+    command += ["--no-near-duplicates", "--rescore", "0", "--race", "none"]
+    called = time.time()
+    subprocess.run(command, check=True, capture_output=True)
+    return called, time.time()
+
+
+def measure(folder: Path, number: int) -> dict[str, float]:
+    home, before = folder / f"home-{number}", time.time()
+    add_dataset(home, "drawn", folder / "frames", allow_empty=True)
+    called, ended = search(folder, home, trials=1)
+    began, last = first_and_last(home)
+    found = {"start": began - called, "end": ended - last}
+    for record in home.glob("studies/*/ledger/fits/*/record.json"):
+        os.utime(record, (before, before))
+    called, _ = search(folder, home, trials=2)
+    new = [
+        file.stat().st_mtime - json.loads(file.read_text())["seconds"]
+        for file in home.glob("studies/*/ledger/fits/*/record.json")
+        if file.stat().st_mtime > called
+    ]
+    called_trainer = time.time()
+    said = subprocess.run(
+        [sys.executable, "-c", TRAINER, str(folder / f"trainer-{number}")],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"},
+    ).stdout
+    found["trainer"] = float(said.rsplit("first step at ", 1)[1].split()[0]) - called_trainer
+    return {**found, "resumed": min(new) - called}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="How long a search takes to begin and to end.")
+    parser.add_argument("--rounds", type=int, default=2)
+    add_rows_option(parser)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "space.toml").write_text(SPACE)
+        draw_dataset(folder / "frames", num_cases=24, size=32)
+        rounds = [measure(folder, number) for number in range(options.rounds)]
+    found = {name: tuple(one[name] for one in rounds) for name in rounds[0]}
+    trainer = "a script that starts Ray and one TorchTrainer"
+    rows = [
+        Row("`search` to its first training step", trainer, "s", found["start"], found["trainer"],
+            bound="imports, start of Ray, imports of the lane"),
+        Row("resumed study to its first training step", trainer, "s", found["resumed"], found["trainer"],
+            bound="imports, start of Ray, imports of the lane"),
+        Row("last fit to the end of `search`", "", "s", found["end"], bound="hold-out scores, MLflow, end of Ray"),
+    ]  # fmt: skip
+    for row in rows:
+        against = f"; {row.against} {spread(row.theirs)} s" if row.against else ""
+        print(f"{row.what}: {spread(row.ours)} s{against}")
+    save_rows(options.rows, rows)
+
+
+if __name__ == "__main__":
+    main()
