@@ -110,6 +110,7 @@ def _show(scores: BundleScores, title: str, where: str) -> None:
         out.print(few, highlight=False)
     for one, value in zip(scores.asked, scores.papers, strict=True):
         out.print(f"{one.name} {value:.4f}: {one.explained}", markup=False, highlight=False)
+    out.print(scores.polyps.sentence(), highlight=False)
     kinds = "where it does well and where it does not, in percent"
     kinds += f"; {metric} in pixels" if REGISTRY[metric].unit == "pixels" else ""
     show_table(score_table(evaluation.breakdown(scores.scored, metric), kinds, metric))

@@ -21,6 +21,7 @@ from orchestrator.results.export.evaluation import CaseScores
 from orchestrator.results.export.paper_scores import Asked, asked_for, paper_scores_of
 from orchestrator.results.mlflow.evaluation_run import Origin, log_evaluation
 from orchestrator.results.views.tables import metric_dicts, score_dicts
+from orchestrator.scoring.components import PolypCounts
 from orchestrator.scoring.metrics import metric_name
 from orchestrator.study.loading import DataChoice, near_duplicate_pairs
 
@@ -141,6 +142,11 @@ class BundleScores:
         return len({one.group for one in self.scored})
 
     @property
+    def polyps(self) -> PolypCounts:
+        """Of all images: polyps that were found as objects, and areas that are none."""
+        return PolypCounts.total(one.polyps for one in self.scored if one.polyps is not None)
+
+    @property
     def means(self) -> Mapping[str, tuple[float, tuple[float, float]]]:
         """Metric -> mean over images, and the limits of its 95 % interval."""
         return evaluation.means(self.scored)
@@ -163,6 +169,7 @@ class BundleScores:
                 one.name: {"reads": one.score.program.reads, "size": one.score.program.size}
                 for one in self.asked
             },
+            "polyps": self.polyps.as_dict(),
             "breakdown": score_dicts(evaluation.breakdown(scored, metric)),
             "images_per_second": evaluation.images_per_second(scored),
             "worst": [
@@ -186,6 +193,10 @@ class BundleScores:
         for name, (mean, (low, high)) in self.means.items():
             found = {name: mean, f"{name}_low": low, f"{name}_high": high}
             metrics |= {key: value for key, value in found.items() if math.isfinite(value)}
+        found_polyps = self.polyps
+        metrics["false_positives_per_image"] = found_polyps.false_positives_per_image
+        if found_polyps.sensitivity is not None:
+            metrics["polyp_sensitivity"] = found_polyps.sensitivity
         metrics["images_per_second"] = evaluation.images_per_second(self.scored)
         config = self.eligible.config
         tags = {

@@ -6,6 +6,9 @@ match two (Maier-Hein et al., Metrics Reloaded, 2024). Pixels that touch at a co
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +16,67 @@ from numpy.typing import NDArray
 MATCH = 0.5
 
 
+@dataclass(frozen=True)
+class PolypCounts:
+    """Polyps of one image, or of several."""
+
+    there: int  # components of the truth
+    found: int  # of these, hit by a component of the prediction
+    predicted: int  # components of the prediction
+    images: int = 1
+
+    @property
+    def sensitivity(self) -> float | None:
+        """Share of the polyps that are found; None where there are none."""
+        return self.found / self.there if self.there else None
+
+    @property
+    def false_positives(self) -> int:
+        """Components of the prediction that hit no polyp."""
+        return self.predicted - self.found
+
+    @property
+    def false_positives_per_image(self) -> float:
+        return self.false_positives / self.images
+
+    @classmethod
+    def total(cls, counts: Iterable[PolypCounts]) -> PolypCounts:
+        """Of all images together."""
+        rows = [(one.there, one.found, one.predicted, one.images) for one in counts]
+        return cls(*(sum(column) for column in zip(*rows, strict=True)))
+
+    def as_dict(self) -> dict[str, float | None]:
+        """Counts, and what follows from them."""
+        return {
+            "polyps": self.there,
+            "found": self.found,
+            "sensitivity": self.sensitivity,
+            "false_positives": self.false_positives,
+            "false_positives_per_image": self.false_positives_per_image,
+        }
+
+    def sentence(self) -> str:
+        """How many polyps were found, and how often something else was taken for one."""
+        share = "" if self.sensitivity is None else f" (sensitivity {100 * self.sensitivity:.1f} %)"
+        return (
+            f"Polyps as objects: {self.found:,} of {self.there:,} found{share}, with an overlap (IoU) above one half; "
+            f"{self.false_positives:,} areas that are none, {self.false_positives_per_image:.2f} an image."
+        )
+
+
 def lesion_scores(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float]:
     """Two masks (H, W) -> `lesion_f1` in [0, 1]: hits twice over all components of both; 1 where neither has any."""
+    counts = count_polyps(predicted, truth)
+    components = counts.predicted + counts.there
+    return {"lesion_f1": 2 * counts.found / components if components else 1.0}
+
+
+def count_polyps(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> PolypCounts:
+    """The polyps of one image, two masks (H, W)."""
     num_predicted, ours = cv2.connectedComponents(predicted.astype(np.uint8), connectivity=8)
     num_truth, theirs = cv2.connectedComponents(truth.astype(np.uint8), connectivity=8)
     together = np.bincount((theirs * num_predicted + ours).ravel(), minlength=num_truth * num_predicted)
     overlap = together.reshape(num_truth, num_predicted)  # row and column 0 are background
     union = overlap.sum(axis=1, keepdims=True) + overlap.sum(axis=0, keepdims=True) - overlap
     hits = int((overlap[1:, 1:] > MATCH * union[1:, 1:]).sum())
-    components = num_predicted + num_truth - 2
-    return {"lesion_f1": 2 * hits / components if components else 1.0}
+    return PolypCounts(num_truth - 1, hits, num_predicted - 1)

@@ -227,6 +227,13 @@ class Recipe(BaseModel):
         )
 
     @property
+    def departures(self) -> dict[str, Any]:
+        """Fields that act and have another value than the default, in the order of the class."""
+        fields = type(self).model_fields.items()
+        values = ((name, getattr(self, name), one.default) for name, one in fields if name not in self.idle)
+        return {name: value for name, value, default in values if value != default}
+
+    @property
     def treats_encoder(self) -> bool:
         """Whether it needs a network with a pretrained encoder."""
         return any(getattr(self, name) != OFF[name] for name in ENCODER)

@@ -151,7 +151,7 @@ class Taking:
     num_runs = 0
 
     def get_experiment_by_name(self, name: str) -> Any:
-        return SimpleNamespace(experiment_id="1", lifecycle_stage="active")
+        return SimpleNamespace(experiment_id="1", lifecycle_stage="active", tags={})
 
     def search_runs(self, *args: Any, **options: Any) -> Any:
         return type("Page", (list,), {"token": None})()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from orchestrator.scoring.components import lesion_scores
+from orchestrator.scoring.components import PolypCounts, count_polyps, lesion_scores
 
 
 def discs(*places: tuple[int, int, int]) -> np.ndarray:
@@ -36,6 +36,18 @@ def test_a_false_alarm_and_a_missed_polyp_score_nothing():
 def test_a_component_that_overlaps_by_less_than_half_is_no_hit():
     assert f1(discs((30, 24, 8)), discs(LEFT)) == 1.0  # IoU 0.53
     assert f1(discs((30, 26, 8)), discs(LEFT)) == 0.0  # IoU 0.36
+
+
+def test_polyps_that_are_found_and_areas_that_are_none_are_counted_over_images():
+    images = [(discs(LEFT), discs(LEFT, RIGHT)), (discs(LEFT, RIGHT), discs(RIGHT)), (discs(LEFT), NOTHING)]
+    total = PolypCounts.total(count_polyps(*image) for image in images)
+    assert (total.there, total.found, total.false_positives, total.images) == (3, 2, 2, 3)
+    assert total.sensitivity == 2 / 3 and total.false_positives_per_image == 2 / 3
+    assert (
+        "2 of 3 found (sensitivity 66.7 %)" in total.sentence()
+        and "2 areas that are none" in total.sentence()
+    )
+    assert count_polyps(NOTHING, NOTHING).sensitivity is None
 
 
 def test_one_mask_over_two_polyps_finds_neither():

@@ -23,7 +23,7 @@ from orchestrator.data.images import read_image, read_mask
 from orchestrator.results.export.bundle import Bundle, BundleConfig
 from orchestrator.results.views.plots import Tile, overlay_sheet
 from orchestrator.results.views.score_lines import ScoreLine
-from orchestrator.scoring.components import lesion_scores
+from orchestrator.scoring.components import PolypCounts, count_polyps, lesion_scores
 from orchestrator.scoring.distances import distances
 from orchestrator.scoring.metrics import METRICS, REGISTRY, scores_of_masks
 from orchestrator.scoring.statistics import cluster_interval
@@ -50,6 +50,7 @@ class CaseScores:
     group: str  # the case's own, merged with its near-duplicates
     scores: Mapping[str, float]  # metric of the registry -> share in [0, 1], or pixels
     seconds: float  # of resizing and prediction, without reading the file
+    polyps: PolypCounts | None = None  # where masks were at hand, not counts of pixels alone
 
 
 def datasets_seen(
@@ -131,7 +132,8 @@ def evaluate(
         began = time.perf_counter()
         _, mask = bundle.predict(image)
         seconds = time.perf_counter() - began
-        yield CaseScores(case, group_of[case.id], score_masks(mask, truth), seconds)
+        polyps = count_polyps(mask, truth)
+        yield CaseScores(case, group_of[case.id], score_masks(mask, truth), seconds, polyps)
         if on_progress:
             on_progress(done, len(cases))
 

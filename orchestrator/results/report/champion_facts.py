@@ -19,9 +19,15 @@ from orchestrator.scoring.pending_cases import sweep
 from orchestrator.search.goals.model_cost import Cost
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.trial_score import TrialScore
+from orchestrator.search.space.space import Configuration
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial
+from orchestrator.training.recipe import Recipe
 
+ALWAYS_TOLD = (
+    *("image_size", "epochs", "batch_size", "learning_rate", "optimizer", "weight_decay", "schedule", "loss"),
+    "augmentation",
+)
 NUM_WORST, NUM_PICTURES = 12, 8
 SIDE, QUALITY = 400, 85  # pixels and JPEG quality of a picture
 TRUTH, PREDICTION = (60, 160, 255), (255, 225, 0)  # RGB
@@ -39,6 +45,8 @@ def champion_facts(snapshot: StudySnapshot, number: int) -> ChampionFacts:
         trial=number,
         network=_network(snapshot, trial, record),
         params=trial.params,
+        recipe=told_of_training(trial.configuration.recipe),
+        options=_options(trial.configuration),
         folds=tuple(fold_lines(snapshot, trial, score)),
         scores=(validation_line(snapshot, score), *outside),
         strata=tuple(breakdown(scored)[1:]),
@@ -59,14 +67,34 @@ def champion_facts(snapshot: StudySnapshot, number: int) -> ChampionFacts:
 
 
 def network_metrics(snapshot: StudySnapshot, number: int, *, counts: bool) -> dict[str, float]:
-    """Parameters (also frozen), 10^9 multiply-accumulates and images per second of a trial's network, if known."""
+    """Parameters (also frozen; those trained), 10^9 multiply-accumulates and images per second of a trial's network."""
     trial = next(one for one in snapshot.trials if one.number == number)
     found: dict[str, float] = {}
     if counts:
         sizes = snapshot.network_sizes
         found = {name: Cost(name, sizes)(trial.configuration) or 0.0 for name in ("parameters", "gmacs")}  # type: ignore[arg-type]
+        found["trained"] = float(sizes.num_trained(trial.configuration))
     milliseconds = Cost("inference_ms")(trial.configuration, trial.inference_ms)
     return found | ({} if milliseconds is None else {"fps": 1000 / milliseconds})
+
+
+def told_of_training(recipe: Recipe) -> dict[str, object]:
+    """Fields of a recipe that papers always say, and every other one that acts and is not at its default."""
+    departures = recipe.departures
+    return {
+        name: getattr(recipe, name)
+        for name in Recipe.model_fields
+        if name in departures or name in ALWAYS_TOLD
+    }
+
+
+def _options(configuration: Configuration) -> dict[str, object]:
+    """Parameters of the network that have another value than its default."""
+    from orchestrator import models
+
+    defaults = {name: one.default for name, one in models.params(configuration.network).items()}
+    given = configuration.network_params.items()
+    return {name: value for name, value in given if value != defaults.get(name)}
 
 
 def _network(snapshot: StudySnapshot, trial: StudyTrial, record: FitRecord) -> str:

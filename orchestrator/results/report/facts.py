@@ -113,6 +113,10 @@ class ChampionFacts:
     trial: int
     network: str  # which one has the scores outside the folds: "that of fold 2, of median Dice"
     params: Mapping[str, object]  # all parameters, searched and fixed
+    recipe: Mapping[
+        str, object
+    ]  # of the training, what papers always say, and all that is not the program's default
+    options: Mapping[str, object]  # of the network, the same
     folds: tuple[ScoreLine, ...]
     scores: tuple[ScoreLine, ...]  # cross-validation, hold-out, external datasets
     strata: tuple[ScoreLine, ...]  # validation images by dataset, center, class, size and presence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from orchestrator.results.report.facts import AGAIN, CostFacts, DatasetFacts, Interval, StudyFacts
 from orchestrator.results.views.score_lines import ScoreLine, interval_text
@@ -56,6 +56,7 @@ def _method_sentences(study: StudyFacts) -> list[str]:
         f"{_left_out(sources)}).",
         f"{_held_out(study)} {_grouping(study)}.",
         _search_sentence(study),
+        *training_sentences(study),
         *_champion_sentences(study),
         *study.nested[:1],
     ]
@@ -105,6 +106,41 @@ def _first_ones(study: StudyFacts) -> str:
     if len(study.networks) < 2:
         return "the first one being the baseline of the search space"
     return f"the first {len(study.networks)} being the baselines of the networks"
+
+
+def training_sentences(study: StudyFacts) -> list[str]:
+    """How the selected configuration is trained: no setting that is not the program's default is left out."""
+    champion = study.champion
+    if champion is None:
+        return []
+    of_network = f" with {settings_text(champion.options)}" if champion.options else ""
+    return [
+        f"The selected configuration is {study.chosen_network}{of_network}, trained with "
+        f"{settings_text(champion.recipe)}; every other setting of training has the program's default.",
+        frozen_sentence(study),
+    ]
+
+
+def settings_text(settings: Mapping[str, object]) -> str:
+    """ "image size 352, learning rate 0.01 and nesterov on"."""
+    return listed([f"{name.replace('_', ' ')} {_setting(value)}" for name, value in settings.items()])
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return " / ".join(map(_setting, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def frozen_sentence(study: StudyFacts) -> str:
+    """Which part of the network is trained; empty where all of it is, or that is unknown."""
+    everything = study.metrics.get("parameters", 0.0)
+    trained = study.metrics.get("trained", everything)
+    if trained == everything:
+        return ""
+    return f"Of its {everything:,.0f} parameters {trained:,.0f} were trained; the others stayed frozen."
 
 
 def _champion_sentences(study: StudyFacts) -> list[str]:

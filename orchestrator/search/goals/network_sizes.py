@@ -7,13 +7,18 @@ later finds the numbers in the file and needs no torch. A file that does not rea
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.common.files import write_atomically
 from orchestrator.common.stored_json import Unreadable, parse_json
 from orchestrator.search.space.space import Configuration
 from orchestrator.training.recipe import FIT_VERSION
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class NetworkSizes:
@@ -25,18 +30,22 @@ class NetworkSizes:
 
     def num_parameters(self, configuration: Configuration) -> int:
         """Numbers of the network's parameters, frozen ones included."""
-        return self._find(_key(configuration), configuration)
+        return self._find(_key(configuration), configuration, _num_parameters)
+
+    def num_trained(self, configuration: Configuration) -> int:
+        """Numbers of its parameters that are not frozen."""
+        return self._find(f"{_key(configuration)} trained", configuration, _num_trained)
 
     def num_macs(self, configuration: Configuration) -> int:
         """Multiply-accumulates of one forward pass of one image."""
         size = configuration.recipe.image_size
-        return self._find(f"{_key(configuration)} at {size}", configuration, size)
+        return self._find(f"{_key(configuration)} at {size}", configuration, _num_macs)
 
-    def _find(self, key: str, configuration: Configuration, image_size: int | None = None) -> int:
+    def _find(self, key: str, configuration: Configuration, count: Callable[[Configuration], int]) -> int:
         if self.known is None:
             self.known = self._read()
         if key not in self.known:
-            self.known[key] = _count(configuration, image_size)
+            self.known[key] = count(configuration)
             self._write()
         return self.known[key]
 
@@ -65,12 +74,30 @@ def _key(configuration: Configuration) -> str:
     return f"{configuration.network} {json.dumps(shape, sort_keys=True)}"
 
 
-def _count(configuration: Configuration, image_size: int | None) -> int:
-    # The only way from a study that is read to torch: taken where a size is asked for that was never counted.
-    from orchestrator.models.cost import multiply_accumulates, on_meta, size
+# The only ways from a study that is read to torch: taken where a size is asked for that was never counted.
+
+
+def _num_parameters(configuration: Configuration) -> int:
+    from orchestrator.models.cost import size
+
+    return size(_on_meta(configuration)).learnable
+
+
+def _num_trained(configuration: Configuration) -> int:
+    from orchestrator.models.cost import size
+
+    return size(_on_meta(configuration)).trained
+
+
+def _num_macs(configuration: Configuration) -> int:
+    from orchestrator.models.cost import multiply_accumulates
+
+    image_size = configuration.recipe.image_size
+    return multiply_accumulates(_on_meta(configuration), image_size, image_size)
+
+
+def _on_meta(configuration: Configuration) -> nn.Module:
+    from orchestrator.models.cost import on_meta
 
     shape = {key: value for key, value in configuration.network_params.items() if key != "weights"}
-    network = on_meta(configuration.network, **shape)
-    if image_size is None:
-        return size(network).learnable
-    return multiply_accumulates(network, image_size, image_size)
+    return on_meta(configuration.network, **shape)

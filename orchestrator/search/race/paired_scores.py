@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import stdtr
 
 from orchestrator.search.race.fit_noise import residual_variance
 
@@ -36,11 +36,11 @@ class Comparison:
     @property
     def p_value(self) -> float:
         """Probability that a trial as good as the incumbent scores this low."""
-        return float(stats.t.cdf(self.difference / self.standard_error, self.degrees))
+        return float(stdtr(self.degrees, self.difference / self.standard_error))
 
     def chance(self, gain: float) -> float:
         """Probability that the trial is better than the incumbent by more than `gain`, Dice."""
-        return float(stats.t.sf((gain - self.difference) / self.standard_error, self.degrees))
+        return float(stdtr(self.degrees, (self.difference - gain) / self.standard_error))
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ from orchestrator.results.export.evaluation import (
 )
 from orchestrator.results.mlflow.client import connect
 from orchestrator.results.mlflow.evaluation_run import origin_of
+from orchestrator.scoring.components import count_polyps
 from orchestrator.scoring.metrics import REGISTRY
 
 
@@ -200,7 +201,8 @@ def test_scores_are_those_of_the_masks_that_the_bundle_predicts(
     for one, case in zip(scored, drawn.cases, strict=True):
         truth = cv2.imread(str(case.mask), cv2.IMREAD_GRAYSCALE) > 127
         image = cv2.cvtColor(cv2.imread(str(case.image)), cv2.COLOR_BGR2RGB)
-        assert one.scores == score_masks(bundle.predict(image)[1], truth)
+        mask = bundle.predict(image)[1]
+        assert one.scores == score_masks(mask, truth) and one.polyps == count_polyps(mask, truth)
         assert one.seconds > 0
     assert images_per_second(scored) > 0
 
@@ -308,7 +310,12 @@ def test_an_evaluation_is_one_run_in_the_experiment_of_the_study_however_often_i
         told = capsys.readouterr()
         assert not ended.value.code, told.err
     (run,) = client.search_runs([experiment])
-    scores = json.loads(told.out)["scores"]["dice"]
+    said = json.loads(told.out)
+    scores, polyps = said["scores"]["dice"], said["polyps"]
+    assert run.data.metrics["false_positives_per_image"] == polyps["false_positives_per_image"]
+    assert (
+        run.data.metrics["polyp_sensitivity"] == polyps["sensitivity"] == polyps["found"] / polyps["polyps"]
+    )
     assert run.data.metrics["dice"] == scores["mean"] and run.data.metrics["dice_low"] <= scores["mean"]
     assert run.inputs.dataset_inputs[0].dataset.name == other.name and run.data.tags["trial"] == "3"
     assert {one.path for one in client.list_artifacts(run.info.run_id)} == {"scores.csv", "worst.png"}

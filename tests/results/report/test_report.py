@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from orchestrator.results.report.champion_facts import told_of_training
 from orchestrator.results.report.checklists.filled import counts, filled, markdown
 from orchestrator.results.report.checklists.lists import CHECKLISTS
 from orchestrator.results.report.facts import (
@@ -25,8 +27,16 @@ from orchestrator.results.report.figures.search import search_pictures
 from orchestrator.results.report.page import report_page
 from orchestrator.results.report.paper_tables import as_csv, latex, rows
 from orchestrator.results.report.paper_tables import markdown as markdown_table
-from orchestrator.results.report.prose import cost_sentence, energy, flow, images_for_one_point, methods
+from orchestrator.results.report.prose import (
+    cost_sentence,
+    energy,
+    flow,
+    images_for_one_point,
+    methods,
+    settings_text,
+)
 from orchestrator.results.views.score_lines import ScoreLine
+from orchestrator.training.recipe import USED_WITH, Recipe
 
 CURVE = tuple((1 / epoch, 0.1 * epoch) for epoch in range(1, 8))
 V100 = CostFacts("search", "Tesla V100-SXM3-32GB", True, 41, 41 / 60, 41 / 60)
@@ -62,6 +72,8 @@ def champion() -> ChampionFacts:
         trial=1,
         network="that of fold 2 of trial 1, the fold of median Dice",
         params={"image_size": 352, "learning_rate": 0.01},
+        recipe=told_of_training(Recipe(image_size=352, learning_rate=0.01)),
+        options={},
         folds=(ScoreLine("fold 0", 20, {"dice": 0.8}),),
         scores=(
             ScoreLine("cross-validation", 40, {"dice": 0.81, "iou": 0.7}, (0.76, 0.85), 12),
@@ -114,6 +126,47 @@ def study() -> StudyFacts:
         commands=("orchestrator search space.toml --data near",),
         log_scaled=frozenset({"learning_rate"}),
     )
+
+
+def another(name: str) -> object:
+    """A value of a field of the recipe that is not its default."""
+    one = Recipe.model_fields[name]
+    named = {"scales": ["0.75, 1"], "augmentation": ["rand_augment"]}
+    by_kind = {bool: [True, False], int: [0, 1, 33, 100], float: [0.5, 0.25]}
+    values = named.get(name) or by_kind.get(one.annotation) or get_args(one.annotation)
+    least = max((getattr(limit, "ge", 0) for limit in one.metadata), default=0)
+    return next(
+        value for value in values if value != one.default and (isinstance(value, str) or value >= least)
+    )
+
+
+@pytest.mark.parametrize("name", Recipe.model_fields)
+def test_the_methods_name_every_setting_of_training_that_is_not_its_default(study: StudyFacts, name: str):
+    needs = {other: values[0] for field, (other, values) in USED_WITH.items() if field == name}
+    needs |= {"schedule": "plateau"} if name == "plateau_patience" else {}
+    recipe = Recipe(**needs | {name: another(name)})
+    champion = replace(study.champion, recipe=told_of_training(recipe))
+    said = settings_text({name: getattr(recipe, name)})
+    assert said in methods(replace(study, champion=champion))
+    assert set(needs) <= set(champion.recipe) and "momentum" not in {*champion.recipe} - {name}
+
+
+def test_a_frozen_encoder_and_options_of_the_network_are_in_methods_and_checklists(study: StudyFacts):
+    recipe = Recipe(
+        sampling="centers", augmentation="rand_augment", augmentation_strength=0.25, freeze_epochs=3
+    )
+    champion = replace(
+        study.champion, options={"adaptation": "lora", "lora_rank": 4}, recipe=told_of_training(recipe)
+    )
+    adapted = replace(study, champion=champion, metrics={"parameters": 22e6, "trained": 1e6})
+    said = {one.number: one.text for one in filled("claim", adapted)}
+    assert "unet with adaptation lora and lora rank 4, trained with" in methods(adapted)
+    assert (
+        "Of its 22,000,000 parameters 1,000,000 were trained" in methods(adapted)
+        and "1,000,000" in said["24"]
+    )
+    assert "freeze epochs 3" in said["24"] and "lora rank 4" in said["24"]
+    assert "augmentation strength 0.25" in said["9"] and "sampling centers" in said["9"]
 
 
 def test_the_page_is_whole_and_needs_no_network(study: StudyFacts):

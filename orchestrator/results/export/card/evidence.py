@@ -12,6 +12,7 @@ from orchestrator.results.views.score_lines import ScoreLine, interval_text, sco
 from orchestrator.scoring.formatting import percent
 
 Interval = tuple[float, float]
+VIDEO = 25  # images a second, of PAL; NTSC has 30
 FAILURES = "failures"  # folder of the pictures in an export
 LOWEST = "The lowest Dice of all validation images, then low ones of which a picture was kept."
 
@@ -96,7 +97,8 @@ Validation images, each by the network that was not trained on it; in percent.
 
 Per image: {_share("sensitivity", *evidence.detection.found, "images with a polyp have a mask that touches it")}
 {_share("specificity", *evidence.detection.left_empty, "images without a polyp have no mask")}
-Per polyp: `orchestrator evaluate` counts polyps that are found as objects (`lesion_f1`), on any dataset.
+Per polyp: `orchestrator evaluate` counts, on any dataset, the polyps that are found as objects, and false positives an
+image; folds keep counts of pixels, which do not say what is one polyp.
 {calibrated}"""
 
 
@@ -132,12 +134,21 @@ def cost(evidence: Evidence) -> str:
     known = evidence.metrics
     parts = [f"{known['parameters'] / 1e6:.2f} million parameters"] if "parameters" in known else []
     parts += [f"{known['gmacs']:.2f} GMACs an image"] if "gmacs" in known else []
-    parts += (
-        [f"{1000 / known['fps']:.1f} ms an image, network alone, where it was trained"]
-        if known.get("fps")
-        else []
+    size = f"One network: {', '.join(parts) if parts else 'not measured'}."
+    return f"## Size and speed\n\n{size}\n{latency(known.get('fps'))}"
+
+
+def latency(fps: float | None) -> str:
+    """How long one image takes, for people who look at video."""
+    if not fps:
+        return "How long an image takes was not measured."
+    beside = "keeps up with" if fps >= VIDEO else "is slower than"
+    return (
+        f"On the machine where it was trained an image takes {1000 / fps:.1f} ms, {fps:.3g} images a second: the "
+        f"network alone {beside} a colonoscopy\nvideo of {VIDEO} images a second there. Reading an image, resizing it "
+        "and drawing its mask come on top, and\nother machines differ: `orchestrator evaluate` measures it where it "
+        "runs."
     )
-    return f"## Size and speed\n\nOne network: {', '.join(parts) if parts else 'not measured'}."
 
 
 def licences(evidence: Evidence) -> str:

@@ -4,8 +4,39 @@ from __future__ import annotations
 
 from orchestrator.results.report.checklists.item import Fact
 from orchestrator.results.report.facts import StudyFacts
-from orchestrator.results.report.prose import flow_sentence, listed
+from orchestrator.results.report.prose import flow_sentence, listed, settings_text
 from orchestrator.scoring.formatting import percent
+
+PREPARING = ("image_size", "augmentation", "augmentation_strength", "scales", "sampling", "tta")
+
+
+def timing(study: StudyFacts) -> str | None:
+    """Whether data was collected for the study."""
+    dates = "; ".join(f"{one.name}: {one.card['dates']}" for one in study.datasets if "dates" in one.card)
+    return (
+        "The model was developed and tested on stored images alone, all of which were there before the search began"
+        f"{f' (dates of the data: {dates})' if dates else ''}."
+    )
+
+
+def reference(study: StudyFacts) -> str | None:
+    masks = "; ".join(f"{one.name}: {remark}" for one in study.datasets for remark in one.remarks)
+    return (
+        "The reference standard of an image is the mask that comes with it in its dataset, polyp against background, "
+        f"for each pixel. {masks}".strip()
+    )
+
+
+def annotation_of_test(study: StudyFacts) -> str | None:
+    """Whose masks the images outside the folds have."""
+    outside = [one for one in study.datasets if one.role == "external"]
+    parts = (
+        ["images of the hold-out test have masks of the same origin as those trained on"]
+        if study.num_test
+        else []
+    )
+    parts += [f"{one.name}: {one.card.get('annotators', 'the masks of the dataset')}" for one in outside]
+    return f"{'; '.join(parts)}." if parts else None
 
 
 def sources(study: StudyFacts) -> str | None:
@@ -55,9 +86,9 @@ def subsets(study: StudyFacts) -> str | None:
 def preprocessing(study: StudyFacts) -> str | None:
     if study.champion is None:
         return None
-    params = study.champion.params
-    named = {name: params[name] for name in ("image_size", "augmentation", "scales") if name in params}
-    settings = ", ".join(f"{name} {value}" for name, value in named.items())
+    settings = settings_text(
+        {name: study.champion.recipe[name] for name in PREPARING if name in study.champion.recipe}
+    )
     masks = "; ".join(f"{one.name}: {remark}" for one in study.datasets for remark in one.remarks)
     return (
         f"Images are resized to the network's square input and scaled to [0, 1] ({settings}). {masks}".strip()

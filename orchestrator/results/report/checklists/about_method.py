@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from orchestrator.results.report.facts import REFIT, StudyFacts
-from orchestrator.results.report.prose import cost_sentence, listed, methods
+from orchestrator.results.report.prose import cost_sentence, frozen_sentence, listed, methods, settings_text
+from orchestrator.training.recipe import ENCODER
 
 
 def goal(study: StudyFacts) -> str | None:
@@ -11,6 +12,22 @@ def goal(study: StudyFacts) -> str | None:
         f"Development and validation of {study.network} for the segmentation of polyps in still colonoscopy "
         "images, by a "
         f"search over its hyperparameters for the highest {study.objective}."
+    )
+
+
+def use(study: StudyFacts) -> str | None:
+    return (
+        "For research on the segmentation of polyps in still images: not a medical device, and not for decisions about "
+        "patients."
+    )
+
+
+def explained(study: StudyFacts) -> str | None:
+    if study.champion is None:
+        return None
+    return (
+        "No method of explanation is part of the program; single images are shown with truth and prediction, the worst "
+        "first, and probabilities with their calibration."
     )
 
 
@@ -26,7 +43,14 @@ def software(study: StudyFacts) -> str | None:
 
 
 def initial(study: StudyFacts) -> str | None:
-    return study.initial
+    if study.initial is None or study.champion is None:
+        return study.initial
+    encoder = {name: study.champion.recipe[name] for name in ENCODER if name in study.champion.recipe}
+    how = f"In training: {settings_text(encoder)}." if encoder else ""
+    options = (
+        f"Options of the network: {settings_text(study.champion.options)}." if study.champion.options else ""
+    )
+    return " ".join(part for part in (study.initial, options, frozen_sentence(study), how) if part)
 
 
 def training(study: StudyFacts) -> str | None:
