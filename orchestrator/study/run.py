@@ -124,7 +124,14 @@ def run_study(
                         raise FitFailed(gate.end.why)
                     raise_if_requested()
                     is_settled = reevaluate(
-                        study.home, study.rescore, lanes, gate, stop.stop_all, monitor, report
+                        study.home,
+                        study.rescore,
+                        lanes,
+                        gate,
+                        stop.stop_all,
+                        monitor,
+                        report,
+                        engine.state.believed(),
                     )
                     raise_if_requested()
                     if lanes.broken is not None:

@@ -19,8 +19,9 @@ from orchestrator.search.race.early_stopping import Curve, Finished
 from orchestrator.search.race.rules import Race
 from orchestrator.search.samplers import inducing_points as inducing
 from orchestrator.search.samplers.encoding import SpaceEncoding
-from orchestrator.search.samplers.gaussian_process import GaussianProcess, suggest
-from orchestrator.search.samplers.inducing_points import EXACT, SparseGaussianProcess, fitted, with_flying
+from orchestrator.search.samplers.expected_gain import suggest
+from orchestrator.search.samplers.gaussian_process import GaussianProcess
+from orchestrator.search.samplers.inducing_points import EXACT, SparseGaussianProcess, fitted
 from orchestrator.search.store import snapshot
 from orchestrator.study.cleanup import KEEP_WEIGHTS, WeightCleanup
 
@@ -82,7 +83,7 @@ def test_the_kernel_of_many_configurations_is_found_from_as_many_as_of_few_and_o
     fits = counting(monkeypatch, inducing.GaussianProcess, "fit")
     points, values, folds = seen(3 * EXACT, seed=2)
     for last in range(3 * EXACT - 5, 3 * EXACT):
-        with_flying(points[:last], values[:last], folds[:last], points[last:])
+        fitted(points[:last], values[:last], folds[:last]).seeing(points[last:])
     assert [len(call[0]) for call in fits] == [inducing.SUBSET]
 
 
@@ -100,7 +101,7 @@ def test_of_very_many_values_those_near_the_leader_and_some_of_the_others_speak(
 def test_configurations_in_flight_lower_what_is_not_known_beside_them():
     points, values, folds = seen(EXACT + 50, seed=4)
     there = np.array([[1.0, 1.0, 1.0]])
-    alone, secondary = fitted(points, values, folds), with_flying(points, values, folds, there)
+    alone, secondary = fitted(points, values, folds), fitted(points, values, folds).seeing(there)
     assert secondary.predict(there)[1] < alone.predict(there)[1]
     assert secondary.predict(there)[0] == pytest.approx(alone.predict(there)[0], abs=1e-3)
 

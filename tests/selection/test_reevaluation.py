@@ -60,6 +60,8 @@ def test_the_finalists_are_the_winner_and_those_that_cannot_be_told_from_it(stud
     assert [trial.number for trial, _ in standing[:2]] == [1, 2]
     assert finalists(study.home.snapshot(), standing, 3) == (1, 2)
     assert finalists(study.home.snapshot(), standing, 1) == (1,)
+    assert finalists(study.home.snapshot(), standing, 1, {1: 0.7, 2: 0.8}) == (2,)
+    assert finalists(study.home.snapshot(), standing, 3, {1: 0.7, 2: 0.8}) == (1, 2)
     study.home.ledger.drop_weights([champion_fit(standing[1][0]).fit_id])
     assert finalists(study.home.snapshot(), standing, 3) == (1,)  # nobody could hand over the other one
 

@@ -17,9 +17,15 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.search.samplers.encoding import SpaceEncoding
-from orchestrator.search.samplers.fold_aware_sampler import FOLDS, SECONDS, TIME_LEFT, PosteriorMeans
-from orchestrator.search.samplers.gaussian_process import suggest
-from orchestrator.search.samplers.inducing_points import fitted, with_flying
+from orchestrator.search.samplers.expected_gain import suggest
+from orchestrator.search.samplers.fold_aware_sampler import (
+    BY_FOLD,
+    FOLDS,
+    SECONDS,
+    TIME_LEFT,
+    PosteriorMeans,
+)
+from orchestrator.search.samplers.inducing_points import fitted
 from orchestrator.search.simulated.memory import Proposer, Seen
 from orchestrator.search.simulated.worlds import Point
 from orchestrator.search.space.keys import NETWORK
@@ -86,15 +92,17 @@ def ask_surrogate(seen: Seen, seed: int) -> Point:
     box = SpaceEncoding(seen.named)
     points, values, folds = _in_box(box, seen.points[finished]), seen.values[finished], seen.folds[finished]
     flying = _in_box(box, seen.points[~finished])
-    seen_so_far = (points, values, folds)
-    model = with_flying(*seen_so_far, flying) if len(flying) else fitted(*seen_so_far)
+    by_fold = None if seen.by_fold is None else seen.by_fold[finished]
+    model = fitted(points, values, folds, by_fold)
+    if len(flying):
+        model = model.seeing(flying)
     return tuple(map(float, box.params(suggest(model, rng, box)).values()))
 
 
 def predictions(seen: Seen) -> NDArray[np.float64]:
     """What our model believes of every point, all of them finished."""
     points = _in_box(SpaceEncoding(seen.named), seen.points)
-    return fitted(points, seen.values, seen.folds).predict(points)[0]
+    return fitted(points, seen.values, seen.folds, seen.by_fold).predict(points)[0]
 
 
 def _in_box(box: SpaceEncoding, points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -129,9 +137,12 @@ class _Shown(InMemoryStorage):
 def _trial(seen: Seen, number: int, point: Sequence[float] | None, value: float | None) -> FrozenTrial:
     finished = value is not None and np.isfinite(value)
     params = {} if point is None else seen.params(point)
-    attrs: dict[str, float] = {}
+    attrs: dict[str, object] = {}
     if point is not None:
         attrs[FOLDS] = float(seen.folds[number])
+        if seen.by_fold is not None:
+            row = seen.by_fold[number]
+            attrs[BY_FOLD] = {fold: row[fold] for fold in np.flatnonzero(np.isfinite(row)).tolist()}
         if seen.seconds is not None and np.isfinite(seen.seconds[number]):
             attrs[SECONDS] = float(seen.seconds[number])
     return FrozenTrial(

@@ -115,6 +115,7 @@ class PairedScores:
         # trial -> folds that choose its masks -> scores of these folds
         self._shared: dict[int, dict[tuple[int, ...], _Scores]] = {}
         self._own: dict[int, float] = {}
+        self._flattery: dict[tuple[int, ...], dict[int, float]] = {}  # folds -> fold -> Dice
         self.predictions: dict[int, float] = {}
         self.excluded: set[int] = set()  # trials that cannot become the incumbent, whatever their scores
         self.ranks = Ranks()
@@ -166,6 +167,7 @@ class PairedScores:
         """The incumbent may have changed, or its scores: all estimates depend on them."""
         self._is_incumbent_known = False
         self._estimates.clear()
+        self._flattery.clear()
         self._forget_noise()
         self.ranks.clear()
 
@@ -246,7 +248,8 @@ class PairedScores:
 
     @property
     def incumbent(self) -> int | None:
-        """The best trial with all folds; before there is one, trial 0; without that, the one with most folds."""
+        """The best trial with all folds, by what is predicted of each, or its mean where nothing is: the highest mean
+        of many is partly luck. Before there is one, trial 0; without that, the one with most folds."""
         if not self._is_incumbent_known:
             self._incumbent, self._is_incumbent_known = self._find_incumbent(), True
         return self._incumbent
@@ -254,7 +257,8 @@ class PairedScores:
     def _find_incumbent(self) -> int | None:
         complete = [number for number in self._complete if number not in self.excluded]
         if complete:
-            return max(complete, key=lambda number: (self.mean(number), -number))
+            worth = self.predictions if any(number in self.predictions for number in complete) else self._own
+            return max(complete, key=lambda number: (worth.get(number, -np.inf), -number))
         seen = self.contenders() or [number for number in sorted(self.means) if self.means[number]]
         if complete := [number for number in seen if self.is_complete(number)]:  # all excluded
             return max(complete, key=lambda number: (self.mean(number), -number))
@@ -295,6 +299,9 @@ class PairedScores:
             self.ranks.clear()
         else:
             self.predictions.update(predictions)
+        if self._find_incumbent() != self.incumbent:
+            self._look_for_incumbent()
+        elif not anew:
             for number in predictions:
                 self._rank(number)
 
@@ -351,30 +358,28 @@ class PairedScores:
 
     def _find_fit_noise(self) -> tuple[float, float]:
         prior, of_images = self.prior_noise**2, self._image_noise()
-        variance, degrees = residual_variance(self._alike_all(), prior + of_images, self.prior_weight)
+        variance, degrees = residual_variance(
+            [self.by_fold(number) for number in sorted(self.means) if self.means[number]],
+            prior + of_images,
+            self.prior_weight,
+        )
         if not degrees:
             return self.prior_noise, self.prior_weight
         likely = max(variance - of_images, prior)
         evidence = degrees * (likely / (likely + of_images)) ** 2
         return float(np.sqrt(max(variance - of_images, prior / 4))), self.prior_weight + evidence
 
-    def _alike_all(self) -> list[dict[int, float]]:
-        """Fold -> mean of every trial; of those that lack folds less what masks chosen by few folds flatter the
+    def by_fold(self, number: int) -> dict[int, float]:
+        """Fold -> mean Dice of a trial; of one that lacks folds less what masks chosen by few folds flatter the
         complete ones."""
-        flattery: dict[tuple[int, ...], dict[int, float]] = {}
-        return [self._unflattered(number, flattery) for number in sorted(self.means) if self.means[number]]
-
-    def _unflattered(
-        self, number: int, flattery: dict[tuple[int, ...], dict[int, float]]
-    ) -> dict[int, float]:
-        means = self.means[number]
-        if self.is_complete(number) or not self._complete or self._chosen_by[number] is None:
+        means = self.means.get(number, {})
+        if self.is_complete(number) or not self._complete or self._chosen_by.get(number) is None:
             return means
-        if (folds := tuple(means)) not in flattery:
-            flattery[folds] = self._flattery(folds)
-        return {fold: mean - flattery[folds][fold] for fold, mean in means.items()}
+        if (folds := tuple(means)) not in self._flattery:
+            self._flattery[folds] = self._find_flattery(folds)
+        return {fold: mean - self._flattery[folds][fold] for fold, mean in means.items()}
 
-    def _flattery(self, folds: Sequence[int]) -> dict[int, float]:
+    def _find_flattery(self, folds: Sequence[int]) -> dict[int, float]:
         """By how much masks that these folds choose flatter the complete trials on them, in the mean."""
         shown = [self.alike(other, folds).means for other in self._complete]
         return {

@@ -24,7 +24,7 @@ class Predictions:
         self.place_of: dict[int, int] = {}  # trial -> its place in the model
         self.num_scores = 0  # of folds, that the model is fitted to
         self.incumbent: int | None = None  # when the model was fitted
-        self.scored: set[int] = set()  # trials with scores, without failed ones
+        self.scored: set[int] = set()  # trials with a value, without failed ones
         self.changed: set[int] = set()  # trials with new scores since the last update
 
     def mark(self, number: int) -> None:
@@ -50,6 +50,11 @@ class Predictions:
             self._fit(past_of)
         self.changed.clear()
 
+    def renew(self, past_of: Callable[[int], PastTrial]) -> None:
+        """Fit the model to all that is known, so that it does not matter in which order that came."""
+        self._fit(past_of)
+        self.changed.clear()
+
     def _is_recent(self, model: PosteriorMeans) -> bool:
         board = self.race.board
         return (
@@ -60,8 +65,9 @@ class Predictions:
         )
 
     def _fit(self, past_of: Callable[[int], PastTrial]) -> None:
-        numbers = sorted(self.scored)
-        model = PosteriorMeans([past_of(number).shown for number in numbers])
+        past = {number: past_of(number) for number in sorted(self.scored)}
+        numbers = [number for number, one in past.items() if one.value is not None]
+        model = PosteriorMeans([past[number].shown for number in numbers])
         self.model, self.place_of = model, {number: place for place, number in enumerate(numbers)}
         self.race.predict(dict(zip(numbers, model.all(), strict=False)))
         self.num_scores, self.incumbent = self.race.board.num_scores, self.race.incumbent

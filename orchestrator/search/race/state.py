@@ -80,6 +80,8 @@ class RaceState:
         self.configurations[number] = self.space.configuration(self.space.sample(FixedTrial(trial.params)))
         self.fits(trial)
         self._see(number)
+        if number not in self.seen and self.known(number) is not None:
+            self.predictions.mark(number)
 
     def fits(self, trial: FrozenTrial) -> list[str]:
         """Ids of the fits of any trial, fold by fold. An id is a hash over all cases, so it is computed once."""
@@ -174,6 +176,13 @@ class RaceState:
         if self.race.rule.uses_predictions:
             self.predictions.update(self._past_of)
 
+    def believed(self) -> dict[int, float]:
+        """What the model expects of each trial, fitted to all that is known now; {} where the rule uses none."""
+        if not self.race.rule.uses_predictions:
+            return {}
+        self.predictions.renew(self._past_of)
+        return dict(self.race.board.predictions)
+
     def _past_of(self, number: int) -> PastTrial:
         return self.past(self.drawn[number])
 
@@ -187,6 +196,8 @@ class RaceState:
         """Write down a verdict that ends a trial within a fit."""
         self.late.append(number)
         self.log.add(number, self.finished(number), verdict)
+        if self.known(number) is not None:
+            self.predictions.mark(number)
 
     def num_epochs(self, number: int) -> int:
         """Length of the schedule of a fit of this trial."""
@@ -273,12 +284,18 @@ class RaceState:
         value = None if trial.state == TrialState.FAIL else self.known(trial.number)
         num_folds = max(1, len(self.seen.get(trial.number, ())))
         known = self._past.get(trial.number)
-        if known is not None and (known.trial, known.value, known.num_folds) == (trial, value, num_folds):
+        by_fold = {} if value is None else self._by_fold(trial.number)
+        same = trial, value, num_folds, by_fold
+        if known is not None and (known.trial, known.value, known.num_folds, known.by_fold) == same:
             return known
         secondary, excess = self._past_secondary(trial, value)
         seconds = self.seconds.get(trial.number)
-        self._past[trial.number] = PastTrial(trial, value, num_folds, secondary, excess, seconds)
+        self._past[trial.number] = PastTrial(trial, value, num_folds, secondary, excess, seconds, by_fold)
         return self._past[trial.number]
+
+    def _by_fold(self, number: int) -> Mapping[int, float]:
+        """Fold -> Dice, where the objective is its mean."""
+        return self.race.board.by_fold(number) if self.objective.is_mean else {}
 
     def _past_secondary(
         self, trial: FrozenTrial, value: float | None

@@ -19,7 +19,7 @@ from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_tria
 from orchestrator.common.errors import BadStudy
 from orchestrator.search.choices import SamplerName
 from orchestrator.search.goals.goals import SecondaryGoals
-from orchestrator.search.samplers.fold_aware_sampler import FOLDS, SECONDS, TIME_LEFT
+from orchestrator.search.samplers.fold_aware_sampler import BY_FOLD, FOLDS, SECONDS, TIME_LEFT
 from orchestrator.search.samplers.registry import OPTION, SAMPLERS, SamplerKind, sampler_kind
 from orchestrator.search.samplers.single_draw import Shown
 from orchestrator.search.space.space import SearchSpace
@@ -46,6 +46,9 @@ class PastTrial:
         default_factory=dict
     )  # limit -> by what share it is exceeded, if above 0
     seconds: float | None = None  # that a fit of it takes; None: no fit is finished
+    by_fold: Mapping[int, float] = field(
+        default_factory=dict
+    )  # fold -> objective, of finished ones; {} where it is none of single folds
 
     @property
     def is_ineligible(self) -> bool:
@@ -210,7 +213,10 @@ def _sampled(
 def _punished(past: Sequence[PastTrial]) -> list[PastTrial]:
     """Trials that exceed a limit get the lowest value of all."""
     worst = min((one.value for one in past if one.value is not None), default=0.0)
-    return [replace(one, value=worst) if one.is_ineligible and one.value is not None else one for one in past]
+    return [
+        replace(one, value=worst, by_fold={}) if one.is_ineligible and one.value is not None else one
+        for one in past
+    ]
 
 
 def _failed_as_the_worst(
@@ -232,7 +238,7 @@ def _failed_as_the_worst(
         if one.trial.state != TrialState.FAIL:
             found.append(one)
         elif worst and space.drawn(one.trial.params) is not None:
-            found.append(replace(one, value=worst[0], secondary=tuple(worst[1:]), excess=kept))
+            found.append(replace(one, value=worst[0], secondary=tuple(worst[1:]), excess=kept, by_fold={}))
     return found
 
 
@@ -245,7 +251,9 @@ def shown(past: PastTrial) -> FrozenTrial:
         values=None if past.value is None else (past.value, *past.secondary),
         params=trial.params,
         distributions=trial.distributions,
-        user_attrs={FOLDS: past.num_folds} | ({SECONDS: past.seconds} if past.seconds else {}),
+        user_attrs={FOLDS: past.num_folds}
+        | ({SECONDS: past.seconds} if past.seconds else {})
+        | ({BY_FOLD: dict(past.by_fold)} if past.by_fold else {}),
         constraints=dict(past.excess) or None,
         system_attrs=notes,
     )

@@ -1,7 +1,8 @@
 """The fold-aware Gaussian process as a sampler for Optuna.
 
-A trial says in its user attribute `folds` on how many folds its value rests; without it, on one; in `seconds` how long
-one of its fits takes. The study says in `time_left` which share of its hours is left, if hours limit it.
+A trial says in its user attribute `folds` on how many folds its value rests; without it, on one; in `by_fold` what it
+has on each of them, which counts in place of its value; in `seconds` how long one of its fits takes. The study says in
+`time_left` which share of its hours is left, if hours limit it.
 
 Where the network is a choice, each network has its own parameters, and one model knows them all. In the beginning the
 networks are tried equally often, or, where hours count, for equally long. Later what is expected to be gained is
@@ -23,16 +24,16 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.search.samplers.encoding import Array, ChoiceOfNetworks, SpaceEncoding
-from orchestrator.search.samplers.gaussian_process import suggest
-from orchestrator.search.samplers.inducing_points import Model, fitted, with_flying
+from orchestrator.search.samplers.expected_gain import suggest
+from orchestrator.search.samplers.inducing_points import Model, fitted
 from orchestrator.search.space.keys import NETWORK
 
-FOLDS, SECONDS = "folds", "seconds"  # user attributes of a trial
+FOLDS, BY_FOLD, SECONDS = "folds", "by_fold", "seconds"  # user attributes of a trial
 TIME_LEFT = "time_left"  # user attribute of a study
 
 
 class FoldAwareSampler(BaseSampler):
-    """Suggests where improvement is expected; trials in flight count as seen at what is believed of them."""
+    """Suggests what is expected to gain most; trials in flight count as seen at what is believed of them."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -58,8 +59,9 @@ class FoldAwareSampler(BaseSampler):
             for one in others
             if one.state == TrialState.RUNNING and _names(box, one.params) <= one.params.keys()
         ]
-        points = np.array([box.point(one.params) for one in flying])
-        model = with_flying(*seen, points) if flying else fitted(*seen)
+        model = fitted(*seen)
+        if flying:
+            model = model.seeing(np.array([box.point(one.params) for one in flying]))
         log_cost = _log_cost(box, finished, time_left) if isinstance(box, ChoiceOfNetworks) else None
         return box.params(suggest(model, self.rng, box, log_cost=log_cost))
 
@@ -89,6 +91,7 @@ class PosteriorMeans:
         if len(self.finished) > 3 * self.box.num_parameters:
             self.seen = _seen(self.box, self.finished)
             self.model = fitted(*self.seen)
+            self.values = self.model.over_all_folds(self.seen[1], self.seen[3])
 
     def all(self) -> list[float]:
         """Of every finished trial, in order; none while there are few."""
@@ -98,10 +101,12 @@ class PosteriorMeans:
         """Of a trial of which more is known than the model knows; before: its place among the finished ones of then."""
         assert self.model is not None
         mean, sd = (float(part[0]) for part in self.model.predict(self.box.point(trial.params)[None]))
-        value, folds = float(trial.value or 0.0), float(trial.user_attrs.get(FOLDS, 1))
+        folds, shape = float(trial.user_attrs.get(FOLDS, 1)), self.seen[3]
+        by_fold = None if shape is None else _by_fold([trial], shape.shape[1])
+        value = float(self.model.over_all_folds(np.array([trial.value or 0.0]), by_fold)[0])
         known = 0.0 if before is None else self.seen[2][before]
         if before is not None and folds > known:
-            value = (folds * value - known * self.seen[1][before]) / (folds - known)
+            value = (folds * value - known * self.values[before]) / (folds - known)
         noise = self.model.unit**2 * self.model.noise / max(1.0, folds - known)
         return mean + sd**2 / (sd**2 + noise) * (value - mean)
 
@@ -200,8 +205,20 @@ def _log_cost(
     return lambda asked: time_left * model.predict(asked)[0]
 
 
-def _seen(box: SpaceEncoding, finished: Sequence[FrozenTrial]) -> tuple[Array, Array, Array]:
+def _seen(box: SpaceEncoding, finished: Sequence[FrozenTrial]) -> tuple[Array, Array, Array, Array | None]:
+    """Points (N, D), values (N,), folds (N,) that they rest on, and scores by fold (N, F) where they are known."""
     points = box.points([trial.params for trial in finished])
     values = np.array([trial.value for trial in finished], dtype=np.float64)
     folds = np.array([float(trial.user_attrs.get(FOLDS, 1)) for trial in finished])
-    return points, values, folds
+    largest = max((max(trial.user_attrs.get(BY_FOLD) or [-1]) for trial in finished), default=-1)
+    return points, values, folds, _by_fold(finished, largest + 1) if largest > 0 else None
+
+
+def _by_fold(trials: Sequence[FrozenTrial], num_folds: int) -> Array:
+    """Scores (N, F), nan where there is none; those of folds that are not among so many are left out."""
+    found = np.full((len(trials), num_folds), np.nan)
+    for row, trial in zip(found, trials, strict=True):
+        for fold, score in (trial.user_attrs.get(BY_FOLD) or {}).items():
+            if fold < num_folds:
+                row[fold] = score
+    return found

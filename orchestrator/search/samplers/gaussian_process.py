@@ -1,27 +1,27 @@
-"""A Gaussian process that knows how many folds every value rests on, and asks where improvement is expected.
+"""A Gaussian process that knows on which folds every value rests: what a study believes of every configuration.
 
-Points lie in a box (encoding.py); values are Dice. One seen on m folds has the noise variance s^2 / m; s, a Matérn-5/2
-kernel's length scales and its height are those of highest posterior density. Where a configuration was seen on few
-folds its neighbours speak for it: `means` is what the study believes of every configuration, `suggest` maximises
-expected improvement over the best of them (Jones, Schonlau and Welch, 1998). Configurations in flight count as seen at
-what is believed of them.
+Points lie in a box (encoding.py); values are Dice. One seen on m folds has the noise variance s^2 / m. s, a Matérn-5/2
+kernel's length scales, its height and how much folds differ are those of highest posterior density. Where a
+configuration was seen on few folds its neighbours speak for it. Configurations in flight count as seen at what is
+believed of them. expected_gain.py says where to look next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
-from scipy import linalg, optimize, special
-from scipy.spatial import cKDTree
+from scipy import linalg, optimize
+from scipy.spatial.distance import cdist
 
-from orchestrator.search.samplers.encoding import Array, SpaceEncoding
+from orchestrator.search.samplers.encoding import Array
+from orchestrator.search.samplers.fold_effects import FoldEffects, over_all_folds
 
 JITTER = 1e-6
-_REDRAWN = 0.2  # share of coordinates near the leader that may be anything: a choice has no neighbourhood
-_APART = 0.01  # nearer in every coordinate to a configuration that was tried there is nothing to learn
+TOLERANCE = 1e-4  # of the log posterior, relative: the fit of a kernel ends
+LEAST = 30  # points, from which the kernel of the earlier ones is a better start than none
 
 
 class Posterior(Protocol):
@@ -36,6 +36,33 @@ class Posterior(Protocol):
     @property
     def noise(self) -> float: ...
     def predict(self, points: Array) -> tuple[Array, Array]: ...  # mean and SD
+    def covariance(self, one: Array, other: Array) -> Array: ...  # of the truth at two sets of points
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What `GaussianProcess.fit` takes, as bytes: a key under which what follows from it is remembered."""
+
+    dimensions: int
+    points: bytes
+    values: bytes
+    folds: bytes
+    by_fold: bytes
+
+    @classmethod
+    def of(cls, points: Array, values: Array, folds: Array, by_fold: Array | None) -> Seen:
+        scores = b"" if by_fold is None else by_fold.tobytes()
+        return cls(points.shape[1], points.tobytes(), values.tobytes(), folds.tobytes(), scores)
+
+    def arrays(self) -> tuple[Array, Array, Array, Array | None]:
+        values = np.frombuffer(self.values)
+        scores = np.frombuffer(self.by_fold).reshape(len(values), -1) if self.by_fold else None
+        return (
+            np.frombuffer(self.points).reshape(-1, self.dimensions),
+            values,
+            np.frombuffer(self.folds),
+            scores,
+        )
 
 
 @dataclass(frozen=True)
@@ -48,30 +75,26 @@ class GaussianProcess:
     lengths: Array  # (D,)
     height: float  # variance of the kernel
     noise: float  # variance of a value seen on one fold
+    effects: Array  # (F,), by how many Dice folds are believed to be easier (fold_effects.py)
     factor: Array  # Cholesky factor of the covariance of what was seen, (N, N)
     weights: Array  # (N,)
 
     @classmethod
-    def fit(cls, points: Array, values: Array, folds: Array, start: Array | None = None) -> GaussianProcess:
-        """points (N, D), values (N,), folds (N,) that each value rests on; N at least 2."""
-        center, unit = float(np.median(values)), float(values.std() + 1e-9)
-        standard = (values - center) / unit
-        squares = (points[:, None, :] - points[None, :, :]) ** 2
-        first = _first_guess(points.shape[1]) if start is None else start
-        found = optimize.minimize(
-            _loss,
-            first,
-            args=(squares, standard, folds),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=[(-6, 6)] * len(first),
-            options={"maxiter": 30},
-        )
-        lengths, height, noise = _unpack(found.x)
-        covariance = _kernel(squares, lengths, height)[0] + np.diag(noise / folds + JITTER)
-        factor = linalg.cholesky(covariance, lower=True)
-        weights = linalg.cho_solve((factor, True), standard)
-        return cls(points, center, unit, lengths, height, noise, factor, weights)
+    def fit(cls, points: Array, values: Array, folds: Array, by_fold: Array | None = None) -> GaussianProcess:
+        """points (N, D), values (N,), folds (N,) that each value rests on; N at least 2.
+
+        by_fold (N, F): the score of each on each fold, nan where it has none; a row of scores counts in place of its
+        value.
+        """
+        evidence, center, unit = _Evidence.of(points, values, folds, by_fold)
+        kernel = _unpack(_likely(evidence, points, values, folds, by_fold), points.shape[1])
+        effects = evidence.effects
+        mean, variance = effects.posterior(kernel.noise, kernel.spread)
+        factor = evidence.factor(kernel, variance)
+        weights = linalg.cho_solve((factor, True), evidence.values - effects.shares @ mean)
+        believed = effects.basis @ (mean + variance * (effects.shares.T @ weights))
+        found = (kernel.lengths, kernel.height, kernel.noise, unit * believed)
+        return cls(points, center, unit, *found, factor, weights)
 
     @property
     def tried(self) -> Array:
@@ -80,89 +103,159 @@ class GaussianProcess:
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Mean and SD (M,) of the truth at points (M, D), in units of Dice."""
-        squares = (points[:, None, :] - self.points[None, :, :]) ** 2
-        cross = _kernel(squares, self.lengths, self.height)[0]
+        cross = matern(cdist(points / self.lengths, self.points / self.lengths), self.height)
         mean = cross @ self.weights
-        explained = linalg.solve_triangular(self.factor, cross.T, lower=True)
-        variance = np.maximum(self.height - (explained**2).sum(axis=0), 1e-12)
+        explained = linalg.solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
+        variance = np.maximum(self.height - np.einsum("ij,ij->j", explained, explained), 1e-12)
         return self.center + self.unit * mean, self.unit * np.sqrt(variance)
 
+    def covariance(self, one: Array, other: Array) -> Array:
+        """Of the truth at points (M, D) and (L, D), in Dice^2: (M, L)."""
+        scaled, seen = (one / self.lengths, other / self.lengths), self.points / self.lengths
+        crosses = [matern(cdist(seen, points), self.height) for points in scaled]
+        first, second = (
+            linalg.solve_triangular(self.factor, cross, lower=True, check_finite=False) for cross in crosses
+        )
+        result: Array = self.unit**2 * (matern(cdist(*scaled), self.height) - first.T @ second)
+        return result
 
-def suggest(
-    model: Posterior,
-    rng: np.random.Generator,
-    box: SpaceEncoding,
-    num_draws: int = 1000,
-    num_rounds: int = 4,
-    log_cost: Callable[[Array], Array] | None = None,
-) -> Array:
-    """The configuration, as its point (D,), of highest expected improvement: among random ones, then ever
-    closer ones around the best.
+    def over_all_folds(self, values: Array, by_fold: Array | None) -> Array:
+        """Values (N,), or what scores (N, F) by fold would be in the mean over all folds."""
+        return over_all_folds(values, by_fold, self.effects)
 
-    log_cost: of points (N, D), the logarithm (N,) of what their improvement is divided by; None: it is the same for
-    all.
+    def seeing(self, more: Array) -> GaussianProcess:
+        """With points (F, D) that count as seen on one fold at what is believed of them."""
+        one, other = self.points / self.lengths, more / self.lengths
+        cross = linalg.solve_triangular(self.factor, matern(cdist(one, other), self.height), lower=True)
+        own = matern(cdist(other, other), self.height) + (self.noise + JITTER) * np.eye(len(more))
+        corner = linalg.cholesky(own - cross.T @ cross, lower=True)
+        factor = np.block([[self.factor, np.zeros((len(one), len(more)))], [cross.T, corner]])
+        weights = np.concatenate([self.weights, np.zeros(len(more))])  # what is expected changes no mean
+        return replace(self, points=np.concatenate([self.points, more]), factor=factor, weights=weights)
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """Length scales, and variances over that of the values."""
+
+    lengths: Array  # (D,)
+    height: float
+    noise: float  # of a value seen on one fold
+    spread: float  # of effects of folds
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """Standardised values, and how likely a kernel makes them."""
+
+    points: Array  # (N, D)
+    values: Array  # (N,)
+    folds: Array  # (N,)
+    effects: FoldEffects
+
+    @classmethod
+    def of(
+        cls, points: Array, values: Array, folds: Array, by_fold: Array | None
+    ) -> tuple[_Evidence, float, float]:
+        """As `GaussianProcess.fit` takes it; with the middle and the unit of the values."""
+        values = over_all_folds(values, by_fold)
+        center, unit = float(np.median(values)), float(values.std() + 1e-9)
+        effects = (
+            FoldEffects.unknown(len(values)) if by_fold is None else FoldEffects.of(by_fold).scaled(unit)
+        )
+        return cls(points, (values - center) / unit, folds, effects), center, unit
+
+    def factor(self, kernel: _Kernel, variance: Array) -> Array:
+        """Cholesky factor of the covariance of the values; variance (K,) of the effects of folds."""
+        scaled = self.points / kernel.lengths
+        return self._factor(matern(cdist(scaled, scaled), kernel.height), kernel, variance)
+
+    def _factor(self, covariance: Array, kernel: _Kernel, variance: Array) -> Array:
+        shares = self.effects.shares
+        total = covariance + (shares * variance) @ shares.T
+        total[np.diag_indices(len(total))] += kernel.noise / self.folds + JITTER
+        result: Array = linalg.cholesky(total, lower=True, overwrite_a=True, check_finite=False)
+        return result
+
+    def loss(self, theta: Array) -> tuple[float, Array]:
+        """Negative log posterior of the kernel's logarithms, and its gradient."""
+        kernel, effects = _unpack(theta, self.points.shape[1]), self.effects
+        mean, variance = effects.posterior(kernel.noise, kernel.spread)
+        scaled = self.points / kernel.lengths
+        distance = np.sqrt(5) * cdist(scaled, scaled)
+        decay = kernel.height * np.exp(-distance)
+        covariance = (1 + distance + distance**2 / 3) * decay
+        factor = self._factor(covariance, kernel, variance)
+        inverse = _inverse(factor)
+        left = self.values - effects.shares @ mean
+        weights = inverse @ left
+        inner = np.outer(weights, weights) - inverse
+        slope = inner * (1 + distance) * decay  # times -5/6, by the scaled squared distance
+        by_length = (10 / 3) * (slope.sum(axis=1) @ scaled**2 - np.einsum("ij,ij->j", scaled, slope @ scaled))
+        by_noise = (np.diag(inner) / self.folds).sum() * kernel.noise
+        gradient = -0.5 * np.array([*by_length, np.vdot(inner, covariance), by_noise])
+        value = 0.5 * float(weights @ left) + float(np.log(np.diag(factor)).sum())
+        if effects.count:
+            pulled = weights @ effects.shares
+            seen = np.einsum("nk,nk->k", effects.shares, inner @ effects.shares)
+            apart, of_noise, of_spread = effects.loss(kernel.noise, kernel.spread)
+            lost = variance * effects.weights / kernel.noise  # of the variance, where fits differ more
+            gradient[-1] += of_noise - 0.5 * seen @ (lost * variance) - pulled @ ((lost - 1) * mean)
+            more = variance / kernel.spread
+            by_spread = of_spread - 0.5 * seen @ (more * variance) - pulled @ (more * mean)
+            value, gradient = value + apart, np.append(gradient, by_spread)
+        center, width = _prior(self.points.shape[1], len(theta))
+        away = (theta - center) / width
+        return value + 0.5 * float(away @ away), gradient + away / width
+
+
+def _likely(evidence: _Evidence, points: Array, values: Array, folds: Array, by_fold: Array | None) -> Array:
+    """The kernel's logarithms of highest posterior density.
+
+    They are looked for from those of the first two thirds of the points, which are known where the same were seen
+    before.
     """
-    dimensions = model.points.shape[1]
-    means, _ = model.predict(model.points)
-    best, leader = float(means.max()), model.points[int(means.argmax())]
-    near = leader + rng.normal(0, 0.1, (num_draws // 2, dimensions))
-    near = np.where(rng.random(near.shape) < _REDRAWN, box.lengths * rng.random(near.shape), near)
-    points = box.snap(np.concatenate([box.lengths * rng.random((num_draws, dimensions)), near]))
-    tried = cKDTree(model.tried)
-    for width in 0.05 * 0.4 ** np.arange(num_rounds):
-        gains = _log_gain(model, tried, points, best, log_cost)
-        top = points[np.argsort(-gains)[:5]]
-        around = np.repeat(top, 20, axis=0) + rng.normal(0, width, (100, dimensions))
-        points = np.concatenate([top, box.snap(around)])
-    result: Array = points[int(np.argmax(_log_gain(model, tried, points, best, log_cost)))]
+    first, _ = _prior(points.shape[1], points.shape[1] + 2 + (evidence.effects.count > 0))
+    if len(points) >= LEAST:
+        early = 2 * len(points) // 3
+        early -= early % max(1, early // 8)
+        scores = None if by_fold is None else by_fold[:early]
+        start = _likely_of(Seen.of(points[:early], values[:early], folds[:early], scores))
+        first[: len(start)] = start
+    found = optimize.minimize(
+        evidence.loss,
+        first,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-6, 6)] * len(first),
+        options={"maxiter": 30, "ftol": TOLERANCE},
+    )
+    result: Array = found.x
     return result
 
 
-def _log_gain(
-    model: Posterior,
-    tried: cKDTree,
-    points: Array,
-    best: float,
-    log_cost: Callable[[Array], Array] | None,
-) -> Array:
-    """Logarithm of augmented expected improvement: a fit teaches little where its own noise is larger than what is
-    not known (Huang, Allen, Notz and Zeng, 2006), and nothing where one like it was trained from the same seed."""
-    mean, sd = model.predict(points)
-    of_fit = model.unit**2 * model.noise
-    learned = 1 - np.sqrt(of_fit / (of_fit + sd**2))
-    distance, _ = tried.query(points, p=np.inf)
-    gain = _log_improvement(mean, sd, best) + np.log(learned)
-    if log_cost is not None:
-        gain = gain - log_cost(points)
-    return np.where(distance < _APART, -np.inf, gain)
+@lru_cache(maxsize=32)
+def _likely_of(seen: Seen) -> Array:
+    return _likely(_Evidence.of(*seen.arrays())[0], *seen.arrays())
 
 
-def _log_improvement(mean: Array, sd: Array, best: float) -> Array:
-    """Logarithm of expected improvement, stable where it is tiny (Ament et al., arXiv:2310.20708)."""
-    z = (mean - best) / sd
-    near = np.maximum(z, -30.0)
-    improvement = np.exp(-(near**2) / 2) / np.sqrt(2 * np.pi) + near * special.ndtr(near)
-    result: Array = np.where(
-        z > -30,
-        np.log(np.maximum(improvement, 1e-300)),
-        -(z**2) / 2 - 2 * np.log(-np.minimum(z, -1)) - np.log(2 * np.pi) / 2,
-    ) + np.log(sd)
+def _prior(dimensions: int, count: int) -> tuple[Array, Array]:
+    """Middle and SD of the logarithms: of length scales, height, noise, and, where folds are known, their effects."""
+    rest = [0.0, np.log(0.05), np.log(0.05)][: count - dimensions]
+    center = np.array([*np.full(dimensions, np.log(0.5 * np.sqrt(dimensions))), *rest])
+    return center, np.array([*np.full(dimensions, 0.8), *np.full(len(rest), 1.5)])
+
+
+def _unpack(theta: Array, dimensions: int) -> _Kernel:
+    lengths, (height, noise, *spread) = np.exp(theta[:dimensions]), np.exp(theta[dimensions:])
+    return _Kernel(lengths, float(height), float(noise), float(spread[0]) if spread else 1.0)
+
+
+def _inverse(factor: Array) -> Array:
+    """Of a matrix, from its Cholesky factor (N, N)."""
+    half, _ = linalg.lapack.dpotri(factor, lower=True)
+    result: Array = np.tril(half) + np.tril(half, -1).T
     return result
-
-
-def _first_guess(dimensions: int) -> Array:
-    return np.array([*np.full(dimensions, np.log(0.5 * np.sqrt(dimensions))), 0.0, np.log(0.05)])
-
-
-def _unpack(theta: Array) -> tuple[Array, float, float]:
-    return np.exp(theta[:-2]), float(np.exp(theta[-2])), float(np.exp(theta[-1]))
-
-
-def _kernel(squares: Array, lengths: Array, height: float) -> tuple[Array, Array]:
-    """Matérn-5/2 of squared distances (N, M, D), and its derivative by the scaled squared distance, (N, M) each."""
-    distance = np.sqrt(5 * (squares @ lengths**-2) + 1e-12)
-    decay = np.exp(-distance)
-    return height * (1 + distance + distance**2 / 3) * decay, -height * (5 / 6) * (1 + distance) * decay
 
 
 def matern(distances: Array, height: float) -> Array:
@@ -170,20 +263,3 @@ def matern(distances: Array, height: float) -> Array:
     distance = np.sqrt(5) * distances
     result: Array = height * (1 + distance + distance**2 / 3) * np.exp(-distance)
     return result
-
-
-def _loss(theta: Array, squares: Array, values: Array, folds: Array) -> tuple[float, Array]:
-    """Negative log posterior of the kernel's logarithms, and its gradient."""
-    lengths, height, noise = _unpack(theta)
-    kernel, slope = _kernel(squares, lengths, height)
-    covariance = kernel + np.diag(noise / folds + JITTER)
-    factor = linalg.cholesky(covariance, lower=True)
-    inverse = linalg.cho_solve((factor, True), np.eye(len(values)))
-    weights = inverse @ values
-    inner = np.outer(weights, weights) - inverse
-    by_length = [np.sum(inner * slope * squares[:, :, d]) * -2 / lengths[d] ** 2 for d in range(len(lengths))]
-    gradient = -0.5 * np.array([*by_length, np.sum(inner * kernel), np.sum(np.diag(inner) * noise / folds)])
-    center, spread = _first_guess(len(lengths)), np.array([*np.full(len(lengths), 0.8), 1.5, 1.5])
-    away = (theta - center) / spread
-    value = 0.5 * values @ weights + np.log(np.diag(factor)).sum() + 0.5 * away @ away
-    return float(value), gradient + away / spread

@@ -1,11 +1,12 @@
-"""The Gaussian process of surrogate.py for many configurations: its cost hardly grows with them.
+"""The Gaussian process of gaussian_process.py for many configurations: its cost hardly grows with them.
 
 Up to `EXACT` configurations it is fitted as it is. Beyond, three things are bounded, all by what was tried and none by
 how it scored, for a model that is shown the lucky ones alone believes in luck:
 
-kernel      the length scales, height and noise of highest posterior density of `SUBSET` configurations, evenly spaced
-            in the order in which they were begun among the first so many, a number that grows in steps of a tenth: the
-            same evidence gives the same kernel, in a study that was interrupted too, and most decisions find it known
+kernel      the length scales, height, noise and effects of folds of highest posterior density of `SUBSET`
+            configurations, evenly spaced in the order in which they were begun among the first so many, a number that
+            grows in steps of a tenth: the same evidence gives the same kernel, in a study that was interrupted too, and
+            most decisions find it known
 posterior   all values speak through `SUBSET` + `LEADERS` inducing points: these configurations, and others where the
             model of them expects the most (the fully independent training conditional of Snelling and Ghahramani, 2006)
 values      of more than `MOST` configurations, those nearest to the leader, and of the others evenly spaced ones
@@ -14,7 +15,7 @@ values      of more than `MOST` configurations, those nearest to the leader, and
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -23,7 +24,13 @@ from scipy import linalg
 from scipy.spatial.distance import cdist
 
 from orchestrator.search.samplers.encoding import Array
-from orchestrator.search.samplers.gaussian_process import JITTER, GaussianProcess, matern
+from orchestrator.search.samplers.fold_effects import over_all_folds
+from orchestrator.search.samplers.gaussian_process import (
+    JITTER,
+    GaussianProcess,
+    Seen,
+    matern,
+)
 
 EXACT = 400  # configurations up to which nothing is approximated
 SUBSET, LEADERS = 400, 150
@@ -43,6 +50,7 @@ class SparseGaussianProcess:
     lengths: Array  # (D,)
     height: float  # variance of the kernel
     noise: float  # variance of a value seen on one fold
+    effects: Array  # (F,), by how many Dice folds are believed to be easier
     inducing: Array  # (M, D)
     prior_factor: Array  # Cholesky factor of the covariance of the inducing points, (M, M)
     factor: Array  # Cholesky factor of what the values add to it, (M, M)
@@ -50,25 +58,43 @@ class SparseGaussianProcess:
 
     @classmethod
     def fit(
-        cls, points: Array, values: Array, folds: Array, flying: Array | None = None
+        cls, points: Array, values: Array, folds: Array, by_fold: Array | None = None
     ) -> SparseGaussianProcess:
-        """points (N, D), values (N,), folds (N,) that each value rests on; flying (F, D): seen at what is believed."""
-        rough = _rough(points, values, folds)
+        """points (N, D), values (N,), folds (N,) that each value rests on, by_fold (N, F) as in `GaussianProcess`."""
+        rough = _rough(points, values, folds, by_fold)
+        values = rough.over_all_folds(values, by_fold)
         leaders = _best_by(rough, points)
         kept = _kept(points, leaders[0], rough.lengths)
         inducing = np.unique(np.concatenate([rough.points, points[leaders]]), axis=0)
-        model = _posterior(rough, inducing, points[kept], values[kept], folds[kept], points)
-        return model if flying is None else model.seeing(flying, values[kept], folds[kept])
+        return _posterior(rough, inducing, points[kept], values[kept], folds[kept], points)
 
-    def seeing(self, more: Array, values: Array, folds: Array) -> SparseGaussianProcess:
-        """With points (F, D), seen on one fold at what is believed of them, beside those of `values` (N,)."""
-        return _posterior(
+    def covariance(self, one: Array, other: Array) -> Array:
+        """Of the truth at points (M, D) and (L, D), in Dice^2: (M, L)."""
+        (first, _), (second, _) = (
+            _project(self, self.inducing, self.prior_factor, points) for points in (one, other)
+        )
+        known, told = (linalg.solve_triangular(self.factor, part, lower=True) for part in (first, second))
+        result: Array = self.unit**2 * (_covariance(self, one, other) - first.T @ second + known.T @ told)
+        return result
+
+    def over_all_folds(self, values: Array, by_fold: Array | None) -> Array:
+        """As that of `GaussianProcess`."""
+        return over_all_folds(values, by_fold, self.effects)
+
+    def seeing(self, more: Array) -> SparseGaussianProcess:
+        """With points (F, D) that count as seen on one fold at what is believed of them."""
+        prior, left = _project(self, self.inducing, self.prior_factor, more)
+        weighted = prior / (left + self.noise + JITTER)
+        expected = (self.predict(more)[0] - self.center) / self.unit
+        inner = self.factor @ self.factor.T + weighted @ prior.T
+        right = self.factor @ self.weights + weighted @ expected
+        factor = linalg.cholesky(inner, lower=True)
+        return replace(
             self,
-            self.inducing,
-            np.concatenate([self.points, more]),
-            np.concatenate([values, self.predict(more)[0]]),
-            np.concatenate([folds, np.ones(len(more))]),
-            np.concatenate([self.tried, more]),
+            points=np.concatenate([self.points, more]),
+            tried=np.concatenate([self.tried, more]),
+            factor=factor,
+            weights=linalg.solve_triangular(factor, right, lower=True),
         )
 
     def predict(self, points: Array) -> tuple[Array, Array]:
@@ -85,43 +111,32 @@ class SparseGaussianProcess:
 Model = GaussianProcess | SparseGaussianProcess
 
 
-def fitted(points: Array, values: Array, folds: Array) -> Model:
-    """The model of points (N, D), values (N,) and folds (N,); remembered, for who judges and who asks need the same."""
-    return _fitted(points.shape[1], points.tobytes(), values.tobytes(), folds.tobytes())
+def fitted(points: Array, values: Array, folds: Array, by_fold: Array | None = None) -> Model:
+    """The model of points (N, D), values (N,) and folds (N,); remembered, for who judges and who asks need the same.
 
-
-def with_flying(points: Array, values: Array, folds: Array, flying: Array) -> Model:
-    """As `fitted`, with configurations in flight (F, D) that count as seen on one fold at what is believed of them."""
-    model = fitted(points, values, folds)
-    if isinstance(model, SparseGaussianProcess):
-        return SparseGaussianProcess.fit(points, values, folds, flying)
-    return GaussianProcess.fit(
-        np.concatenate([points, flying]),
-        np.concatenate([values, model.predict(flying)[0]]),
-        np.concatenate([folds, np.ones(len(flying))]),
-    )
+    by_fold (N, F): scores on every fold, as in `GaussianProcess.fit`.
+    """
+    return _fitted(Seen.of(points, values, folds, by_fold))
 
 
 @lru_cache(maxsize=4)
-def _fitted(dimensions: int, points: bytes, values: bytes, folds: bytes) -> Model:
-    seen = (np.frombuffer(points).reshape(-1, dimensions), np.frombuffer(values), np.frombuffer(folds))
-    return GaussianProcess.fit(*seen) if len(seen[1]) <= EXACT else SparseGaussianProcess.fit(*seen)
+def _fitted(seen: Seen) -> Model:
+    kind = GaussianProcess if len(seen.values) // 8 <= EXACT else SparseGaussianProcess
+    return kind.fit(*seen.arrays())
 
 
-def _rough(points: Array, values: Array, folds: Array) -> GaussianProcess:
+def _rough(points: Array, values: Array, folds: Array, by_fold: Array | None) -> GaussianProcess:
     """The model of the subset: it knows the kernel."""
     steps = np.floor(np.log(len(points) / EXACT) / np.log(STEP) + 1e-9)
     first = min(len(points), int(EXACT * STEP**steps))
     chosen = np.linspace(0, first - 1, SUBSET).astype(int)
-    seen = (part[chosen] for part in (points, values, folds))
-    return _exact(points.shape[1], *(np.ascontiguousarray(part).tobytes() for part in seen))
+    scores = None if by_fold is None else by_fold[chosen]
+    return _exact(Seen.of(points[chosen], values[chosen], folds[chosen], scores))
 
 
 @lru_cache(maxsize=4)
-def _exact(dimensions: int, points: bytes, values: bytes, folds: bytes) -> GaussianProcess:
-    return GaussianProcess.fit(
-        np.frombuffer(points).reshape(-1, dimensions), np.frombuffer(values), np.frombuffer(folds)
-    )
+def _exact(seen: Seen) -> GaussianProcess:
+    return GaussianProcess.fit(*seen.arrays())
 
 
 def _best_by(rough: GaussianProcess, points: Array) -> NDArray[np.intp]:
@@ -154,7 +169,7 @@ def _posterior(
         right += weighted @ standard[rows]
     factor = linalg.cholesky(inner, lower=True)
     weights = linalg.solve_triangular(factor, right, lower=True)
-    found = (kernel.center, kernel.unit, kernel.lengths, kernel.height, kernel.noise)
+    found = (kernel.center, kernel.unit, kernel.lengths, kernel.height, kernel.noise, kernel.effects)
     return SparseGaussianProcess(points, tried, *found, inducing, prior_factor, factor, weights)
 
 

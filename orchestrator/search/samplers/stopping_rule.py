@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from scipy import stats
 
 from orchestrator.search.samplers.encoding import Array, ChoiceOfNetworks, SpaceEncoding
+from orchestrator.search.samplers.expected_gain import by_improvement, suggest
 from orchestrator.search.samplers.fold_aware_sampler import networks_in
-from orchestrator.search.samplers.gaussian_process import suggest
 from orchestrator.search.samplers.inducing_points import fitted
 from orchestrator.search.space.keys import NETWORK
 
@@ -72,7 +71,5 @@ def promise(points: Array, values: Array, folds: Array, box: SpaceEncoding, seed
     if not len(known) or np.ptp(known) == 0 or not points.shape[1]:
         return float("inf")
     model = fitted(points, np.where(np.isfinite(values), values, known.min()), folds)
-    best = float(model.predict(points)[0].max())
-    mean, sd = model.predict(suggest(model, np.random.default_rng([seed, len(points)]), box)[None])
-    z = (mean[0] - best) / sd[0]
-    return float(sd[0] * (stats.norm.pdf(z) + z * stats.norm.cdf(z)))
+    asked = suggest(model, np.random.default_rng([seed, len(points)]), box, by_improvement)
+    return float(np.exp(by_improvement(model)(asked[None])[0]))

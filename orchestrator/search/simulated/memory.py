@@ -43,6 +43,7 @@ class Seen:
     names: Sequence[str] | None = None  # of these; None: x0, x1, ...
     seconds: NDArray[np.float64] | None = None  # (N,) of a fit of each; nan where none was finished
     time_left: float | None = None  # share of the budget, where that is of time
+    by_fold: NDArray[np.float64] | None = None  # (N, F) Dice on each fold; nan where a point has none
 
     @cached_property
     def named(self) -> dict[str, BaseDistribution]:
@@ -136,7 +137,7 @@ class MemoryState:
         self.is_ranked = True
         if self.predict is None or self.fits.num_ended <= 3 * len(self.space):
             return
-        done = [number for number, trial in enumerate(self.trials) if trial.scores]
+        done = [n for n in range(len(self.trials)) if self.trials[n].scores or n in self.cut]
         self.race.predict(dict(zip(done, self.predict(self.seen(done)).tolist(), strict=True)))
 
     def record(self, number: int, verdict: Verdict) -> None:
@@ -193,7 +194,15 @@ class MemoryState:
             self.fits.instance.names,
             np.array([self._seconds(number) for number in numbers]),
             self.time_left(),
+            self._by_fold(numbers),
         )
+
+    def _by_fold(self, numbers: Sequence[int]) -> NDArray[np.float64]:
+        found = np.full((len(numbers), self.race.board.num_folds), np.nan)
+        for row, number in zip(found, numbers, strict=True):
+            for fold, dice in self.race.board.by_fold(number).items():
+                row[fold] = dice
+        return found
 
     def _seconds(self, number: int) -> float:
         trial = self.trials[number]

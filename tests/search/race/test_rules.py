@@ -122,11 +122,13 @@ def test_the_stated_error_is_shared_by_all_that_the_incumbent_was_chosen_from():
     assert run.judge(1).numbers["limit"] == pytest.approx(0.05 / 8)
 
 
-def test_ranks_follow_what_a_model_believes_and_the_incumbent_its_score():
+def test_ranks_and_the_incumbent_follow_what_a_model_believes():
     run = race(finalists=1)
     show(run, 1, *[0.81] * FOLDS)
     assert run.incumbent == 1
     run.predict({0: 0.82, 1: 0.79})
+    assert run.incumbent == 0
+    run.predict({1: 0.83}, anew=False)
     assert run.incumbent == 1
     show(run, 2, 0.75)
     run.predict({0: 0.8, 1: 0.8, 2: 0.9})

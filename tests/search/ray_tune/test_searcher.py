@@ -88,7 +88,8 @@ def test_the_verdicts_can_be_replayed_from_log_and_ledger(template, tmp_path):
             folds = line["folds"] if other == number else range(seen[other].num_folds)
             complete = len(folds) == NUM_FOLDS
             value = disk.state.value(other) if complete else again.estimate(other)
-            seen[other] = PastTrial(disk.state.drawn[other], value, len(folds))
+            by_fold = again.board.by_fold(other)
+            seen[other] = PastTrial(disk.state.drawn[other], value, len(folds), by_fold=by_fold)
         again.predict(predicted(list(seen.values())))
         verdict = again.judge(number)
         assert (verdict.action, verdict.reason) == (line["action"], line["reason"])

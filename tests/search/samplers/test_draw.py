@@ -112,13 +112,18 @@ def test_it_comes_closer_to_the_best_than_random_draws(sampler):
 
 @pytest.mark.parametrize("sampler", ["surrogate", "tpe"])
 def test_draws_keep_away_from_where_configurations_fail(sampler):
-    found: list[PastTrial] = []
-    for number in range(26):
-        drawn = draw(NUMBERS, found, sampler, number) if found else Proposal(dict(NUMBERS.baseline), {})
-        failed = drawn.params["learning_rate"] > 1e-2
-        value = None if failed else worth(drawn.params)
-        found.append(past(NUMBERS, number, drawn, value, failed=failed))
-    assert sum(one.value is None for one in found[14:]) <= 3
+    """A quarter of the space fails; of the last 12 of each of two searches at most 3 in the mean."""
+    num_failed = 0
+    for start in (0, 1000):
+        found: list[PastTrial] = []
+        for number in range(26):
+            seed = start + number
+            drawn = draw(NUMBERS, found, sampler, seed) if found else Proposal(dict(NUMBERS.baseline), {})
+            failed = drawn.params["learning_rate"] > 1e-2
+            value = None if failed else worth(drawn.params)
+            found.append(past(NUMBERS, number, drawn, value, failed=failed))
+        num_failed += sum(one.value is None for one in found[14:])
+    assert num_failed <= 6
 
 
 @pytest.mark.parametrize("sampler", FOR_SEVERAL)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from orchestrator.search.samplers.encoding import ORDER_LENGTH, SpaceEncoding
+from orchestrator.search.samplers.expected_gain import suggest
 from orchestrator.search.samplers.fold_aware_sampler import FoldAwareSampler
-from orchestrator.search.samplers.gaussian_process import GaussianProcess, suggest
+from orchestrator.search.samplers.gaussian_process import GaussianProcess
 
 SPACE = {
     "lr": FloatDistribution(1e-4, 1e-2, log=True),

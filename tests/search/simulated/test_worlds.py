@@ -17,7 +17,8 @@ from orchestrator.search.engine import Visit
 from orchestrator.search.forecast.plan import propose_nearby
 from orchestrator.search.race.rules import RULES, Race, Verdict
 from orchestrator.search.samplers.encoding import SpaceEncoding
-from orchestrator.search.samplers.gaussian_process import GaussianProcess, suggest
+from orchestrator.search.samplers.expected_gain import suggest
+from orchestrator.search.samplers.gaussian_process import GaussianProcess
 from orchestrator.search.samplers.registry import SAMPLERS
 from orchestrator.search.simulated.study import SimulatedStudy
 from orchestrator.search.simulated.worlds import World, recorded
