@@ -13,7 +13,7 @@ from scipy import stats
 
 from orchestrator.scoring.formatting import percent
 from orchestrator.search.race.paired_scores import PairedScores
-from orchestrator.search.race.rules import Rule, Verdict, furthest
+from orchestrator.search.race.rules import Rule, Verdict, finalist, furthest
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,20 @@ class Wilcoxon(Rule):
         return furthest(board, paused)
 
 
-BASELINE_RULES = {"forgiving": Forgiving, "median": Median, "wilcoxon": Wilcoxon}
+@dataclass(frozen=True)
+class Screened(Rule):
+    """One fold for every trial; once no new one is begun, all folds for the best."""
+
+    finalists: int = 5
+
+    def judge(self, board: PairedScores, number: int) -> Verdict:
+        return Verdict("pause", "All are seen on one fold before any is seen on another.")
+
+    def recall(self, board: PairedScores, paused: Collection[int], new_wanted: bool) -> int | None:
+        return None if new_wanted else finalist(board, paused, self.finalists)
+
+
+BASELINE_RULES = {"forgiving": Forgiving, "median": Median, "wilcoxon": Wilcoxon, "screened": Screened}
 
 
 def _complete_incumbent(board: PairedScores) -> int | None:

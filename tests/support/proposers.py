@@ -99,6 +99,32 @@ def ask_surrogate(seen: Seen, seed: int) -> Point:
     return tuple(map(float, box.params(suggest(model, rng, box)).values()))
 
 
+def ask_botorch(seen: Seen, seed: int) -> Point:
+    """BoTorch's noisy expected improvement, its noise known from folds (Balandat et al., 2020); needs botorch."""
+    import torch
+    from botorch.acquisition.logei import qLogNoisyExpectedImprovement
+    from botorch.fit import fit_gpytorch_mll
+    from botorch.models import SingleTaskGP
+    from botorch.optim import optimize_acqf
+    from gpytorch.mlls import ExactMarginalLogLikelihood
+
+    if len(seen.points) < max(2, 2 * seen.points.shape[-1]) or seen.by_fold is None:
+        return _anywhere(seen, np.random.default_rng([seed, 3]))
+    torch.manual_seed(seed % 2**32)
+    apart = seen.by_fold - seen.by_fold.mean(axis=0)
+    apart -= apart.mean(axis=1, keepdims=True)
+    num_trials, num_folds = apart.shape
+    noise = (apart**2).sum() / ((num_trials - 1) * (num_folds - 1)) / num_folds
+    points = torch.tensor(seen.points, dtype=torch.float64)
+    values = torch.tensor(seen.values[:, None], dtype=torch.float64)
+    model = SingleTaskGP(points, values, torch.full_like(values, float(noise)))
+    fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+    gain = qLogNoisyExpectedImprovement(model, points, prune_baseline=True)
+    bounds = torch.tensor([[0.0], [1.0]], dtype=torch.float64).expand(2, points.shape[1])
+    found, _ = optimize_acqf(gain, bounds, q=1, num_restarts=4, raw_samples=128)
+    return tuple(map(float, found[0]))
+
+
 def predictions(seen: Seen) -> NDArray[np.float64]:
     """What our model believes of every point, all of them finished."""
     points = _in_box(SpaceEncoding(seen.named), seen.points)

@@ -112,7 +112,7 @@ class Paired(Rule):
 
     def recall(self, board: PairedScores, paused: Collection[int], new_wanted: bool) -> int | None:
         if not new_wanted:
-            return _finalist(board, paused, self.finalists)
+            return finalist(board, paused, self.finalists)
         deeper = (number for number in board.ranked().best(at_least=2) if number in paused)
         hopeful = chain(deeper, _placed(board, paused, self.reduction, [1]))
         return next((number for number in hopeful if self._may_go(board, number)), None)
@@ -296,7 +296,7 @@ def furthest(board: PairedScores, paused: Collection[int]) -> int | None:
     return min(paused, key=lambda number: (-board.folds(number), number), default=None)
 
 
-def _finalist(board: PairedScores, paused: Collection[int], finalists: int) -> int | None:
+def finalist(board: PairedScores, paused: Collection[int], finalists: int) -> int | None:
     """The best trial that lacks folds, as long as it is among the best `finalists` of all."""
     seen = board.ranked().best()
     best = islice(seen, finalists) if board.may_end else seen

@@ -30,13 +30,15 @@ UNLIMITED = 10**9  # trials
 
 @dataclass(frozen=True)
 class Outcome:
-    """A study when it had used so many fits, and the trial that it would select."""
+    """A study when it had used so many fits, and the trial with all folds that it believes best."""
 
     fits: int  # that have ended; those that were cut too
     epochs: int
     seconds: float  # of lanes, together
     chosen: int
     regret: float  # of the chosen trial, Dice
+    regret_by_score: float  # of the one with the highest mean over all folds
+    least_regret: float  # of all trials: what it could have chosen
     num_configurations: int
     best_was_stopped: bool  # the truly best of all trials was stopped for good
     best_was_cut: bool  # within a fit
@@ -102,8 +104,9 @@ class SimulatedStudy:
 
     def _outcome(self) -> Outcome:
         regrets = [self.instance.regret(trial.point) for trial in self.trials]
-        chosen = self.race.incumbent  # as a study selects: by its score
+        chosen = self.race.incumbent
         assert chosen is not None
+        highest = max(self.race.board.complete(), key=lambda number: (self.race.board.mean(number), -number))
         best = int(np.argmin(regrets))
         verdict = self.state.verdicts.get(best)
         return Outcome(
@@ -112,6 +115,8 @@ class SimulatedStudy:
             seconds=self.lanes.busy,
             chosen=chosen,
             regret=regrets[chosen],
+            regret_by_score=regrets[highest],
+            least_regret=regrets[best],
             num_configurations=len(self.trials),
             best_was_stopped=verdict is not None and verdict.action == "stop",
             best_was_cut=best in self.state.cut,

@@ -1,0 +1,70 @@
+"""Ways to search that are compared in simulated studies: ours, and what else one would use, each tuned as ours is.
+
+All sweep the threshold, but `TPE, threshold sampled`; all begin with the baseline, and every Gaussian process with as
+many random settings, two a parameter. `five folds`: every setting is trained on all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from baseline_rules import Forgiving, Median, Screened, Wilcoxon
+from optuna.samplers import GPSampler
+from proposers import ask_botorch, ask_optuna, ask_surrogate
+
+from orchestrator.search.race.rules import Rule
+from orchestrator.search.samplers.registry import SAMPLERS
+from orchestrator.search.simulated.memory import Proposer, Seen
+from orchestrator.search.simulated.worlds import Point
+
+FITS = (40, 60, 80, 100, 150, 200, 300)
+RACED_FITS = (40, 60, 80, 100, 150, 190, 290)  # finalists come to it
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to search."""
+
+    rule: str | Rule  # a name that `search` offers, or one of the literature
+    ask: Proposer
+    budgets: tuple[int, ...] = FITS
+    believes: bool = False  # ranks, and what is chosen, follow our Gaussian process
+    more_parameters: int = 0
+
+
+def ask_gp(seen: Seen, seed: int) -> Point:
+    """Optuna's Gaussian process."""
+    return ask_optuna(lambda given: GPSampler(seed=given, n_startup_trials=2 * len(seen.space)))(seen, seed)
+
+
+TPE = ask_optuna(lambda seed: SAMPLERS["tpe"].make(seed, 1))
+WAYS: Mapping[str, Way] = {
+    "ours": Way("paired", ask_surrogate, RACED_FITS, believes=True),
+    "ours, five folds": Way("none", ask_surrogate, believes=True),
+    "race, TPE": Way("paired", TPE, RACED_FITS),
+    "TPE, five folds": Way("none", TPE),
+    "TPE, threshold sampled": Way("none", TPE, more_parameters=1),
+    "GP, five folds": Way("none", ask_gp),
+    "GP, Wilcoxon": Way(Wilcoxon(), ask_gp, RACED_FITS),
+    "TPE, Wilcoxon": Way(Wilcoxon(), TPE, RACED_FITS),
+    "GP, screened": Way(Screened(), ask_gp, tuple(fits - 20 for fits in FITS)),
+    "GP, asha": Way("asha", ask_gp, RACED_FITS),
+    "qLogNEI, five folds": Way("none", ask_botorch),
+    "GP, forgiving": Way(Forgiving(), ask_gp, RACED_FITS),
+    "GP, median": Way(Median(), ask_gp, RACED_FITS),
+}
+DEFAULT = ("ours", "ours, five folds", "TPE, five folds", "GP, five folds", "GP, Wilcoxon", "GP, screened")
+
+
+def fits_for(regret: float, fits: np.ndarray, regrets: np.ndarray) -> float:
+    """Fits after which the mean regret is as low and stays so, on straight lines between budgets; inf: never."""
+    above = np.flatnonzero(regrets > regret)
+    if len(above) == 0:
+        return float(fits[0])
+    last = int(above[-1])
+    if last + 1 == len(fits):
+        return float("inf")
+    share = (regrets[last] - regret) / (regrets[last] - regrets[last + 1])
+    return float(fits[last] + share * (fits[last + 1] - fits[last]))
