@@ -23,11 +23,16 @@ def check_size(image: Tensor, stride: int) -> None:
     )
 
 
-def check_multiple(name: str, value: int, of: int = 1) -> None:
-    """Raise ValueError for a parameter that is not a positive multiple of `of`."""
+MOST_CHANNELS = 1024  # of a parameter that sets a width
+
+
+def check_multiple(name: str, value: int, of: int = 1, most: int = MOST_CHANNELS) -> None:
+    """Raise ValueError for a parameter that is not a positive multiple of `of`, or is larger than `most`."""
+    expected = "a positive integer" if of == 1 else f"a positive multiple of {of}"
     if not isinstance(value, int) or value < of or value % of:
-        expected = "a positive integer" if of == 1 else f"a positive multiple of {of}"
         raise ValueError(f"{name} must be {expected}, got {value!r}")
+    if value > most:
+        raise ValueError(f"{name} must be {expected} of at most {most:,}, got {value:,}")
 
 
 def resize(x: Tensor, like: Tensor, mode: Literal["bilinear", "nearest"] = "bilinear") -> Tensor:

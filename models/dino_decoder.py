@@ -95,7 +95,7 @@ def dino_decoder(
 
     encoder: a vision transformer of timm, such as vit_base_patch14_reg4_dinov2 or vit_small_patch16_dinov3.
     adaptation: what of it is trained: nothing, changes of low rank, or all.
-    lora_rank: the rank of those.
+    lora_rank: the rank of those, at most the width of the transformer.
     width: channels of the decoder, an even number.
     pretrained: download its weights, without which a frozen one makes little sense; those of DINOv3 have a licence.
     weights: read them from this local file instead, in timm's names.
@@ -103,7 +103,6 @@ def dino_decoder(
     import timm
 
     check_multiple("width", width, of=2)
-    check_multiple("lora_rank", lora_rank)
     if adaptation not in get_args(Adaptation):
         raise ValueError(f"adaptation must be one of {', '.join(get_args(Adaptation))}, got {adaptation!r}")
     check_name(encoder)
@@ -112,6 +111,9 @@ def dino_decoder(
     body = timm_encoder(encoder, pretrained=pretrained, weights=weights, num_classes=0, dynamic_img_size=True)
     tokens = Tokens(body)
     part = tokens if adaptation == "full" else Frozen(tokens)
+    check_multiple(
+        "lora_rank", lora_rank, most=body.embed_dim
+    )  # a change of a higher rank is no change of low rank
     if adaptation == "lora":
         add_low_rank(part, lora_rank)
     return DinoDecoder(part, (len(tokens.taken), body.embed_dim), width, body.pretrained_cfg)

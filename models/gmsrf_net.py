@@ -269,12 +269,12 @@ def gmsrf_net(
     relu, variant: see the module.
     """
     check_multiple("growth_rate", growth_rate)
-    check_multiple("num_modules", num_modules)
+    check_multiple("num_modules", num_modules, most=16)
     check_multiple("width", width, of=8)  # squeeze-excite keeps an eighth of the channels
     if variant not in ("paper", "code"):
         raise ValueError(f"variant must be 'paper' or 'code', got {variant!r}")
     as_code = variant == "code"
-    name = encoder or ("res2net50d" if as_code else "resnet50")
+    name = encoder if encoder is not None else ("res2net50d" if as_code else "resnet50")
     make_encoder = FullResolution if as_code else Pyramid
     body = make_encoder(name, pretrained=pretrained, weights=weights)
     return GMSRFNet(body, k=growth_rate, num_modules=num_modules, width=width, relu=relu, as_code=as_code)

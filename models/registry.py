@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from torch import nn
 
@@ -110,7 +112,37 @@ def build(name: str, /, **values: Any) -> nn.Module:
     unknown = [key for key in values if key not in known]
     if unknown:
         raise ValueError(f"{name} has no parameter {_listed(unknown)}; known: {', '.join(known) or 'none'}")
+    values = {key: os.fspath(one) if isinstance(one, Path) else one for key, one in values.items()}
+    if wrong := [*_of_wrong_type(known, values)]:
+        raise ValueError("; ".join(wrong))
     return _entry(name).builder(**values)
+
+
+WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "text", NoneType: "none"}
+
+
+def _of_wrong_type(known: Mapping[str, inspect.Parameter], values: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the types of values, a text each; types that a space file cannot hold are left alone."""
+    for key, value in values.items():
+        types = _types(known[key].annotation)
+        if types <= WORDS.keys() and not any(_is_a(value, one) for one in types):
+            words = " or ".join(WORDS[one] for one in WORDS if one in types)
+            yield f"{key} must be {words}, got {value!r}"
+
+
+def _types(annotation: Any) -> set[Any]:
+    if get_origin(annotation) is Literal:
+        return {type(value) for value in get_args(annotation)}
+    if get_origin(annotation) in (Union, UnionType):
+        return {one for part in get_args(annotation) for one in _types(part)}
+    return {NoneType if annotation is None else annotation}
+
+
+def _is_a(value: object, kind: type) -> bool:
+    """Whether a value is of a type: an integer is a number too, and a truth value is neither."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
 
 
 def params(name: str) -> dict[str, inspect.Parameter]:

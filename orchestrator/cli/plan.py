@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from orchestrator.data.cases import Dataset
     from orchestrator.data.splits.split_file import SplitPlan
-    from orchestrator.search.forecast.plan import Forecast, Speed
+    from orchestrator.search.forecast.plan import Forecast
+    from orchestrator.search.forecast.speed import Speed
     from orchestrator.search.space.space import Configuration, SearchSpace
     from orchestrator.study.loading import DataChoice
 
@@ -170,7 +171,7 @@ def _speeds(
 ) -> list[Speed]:
     """How fast each configuration trains on this device; the first with the batches of every width."""
     from orchestrator.data.cache.frames import cached_cases
-    from orchestrator.search.forecast.plan import measure
+    from orchestrator.search.forecast.speed import measure
     from orchestrator.training.process import configure_process
 
     configure_process()

@@ -63,7 +63,7 @@ class Examiner:
     def exchange_alone(self, device: str, interface: str) -> list[Result]:
         return exchange.alone(local.num_gpus(), device, interface)
 
-    def step(self, space: str, device: str) -> dict[str, Any]:
+    def step(self, space: str, device: str) -> list[dict[str, Any]]:
         return step.timed(space, device)
 
 

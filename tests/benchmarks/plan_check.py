@@ -36,12 +36,12 @@ from orchestrator.search.choices import RuleName
 from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.forecast.plan import (
     Forecast,
-    Speed,
     forecast,
     seconds_of_fits,
     some_configurations,
     world_of,
 )
+from orchestrator.search.forecast.speed import Speed
 from orchestrator.search.forecast.width import NUM_DRAWN, TimeJob, read_speeds
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space import SearchSpace

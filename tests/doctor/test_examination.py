@@ -57,7 +57,7 @@ def test_a_dead_head_is_told_within_seconds_with_what_to_do(tmp_path, dead, monk
     monkeypatch.setattr(local, "check_node", lambda node, request: [])
     monkeypatch.setattr(exchange, "alone", lambda *_: [])
     monkeypatch.setattr(
-        step, "timed", lambda *_: {"network": "unet", "images": 1, "image_size": 1, "seconds": {"cpu": 1}}
+        step, "timed", lambda *_: [{"network": "unet", "images": 1, "image_size": 1, "seconds": {"cpu": 1}}]
     )
     found: list[Finding] = []
     examine(Scope(tmp_path, tmp_path / "cache", address=dead), found)

@@ -43,6 +43,25 @@ def test_all_unknown_parameters_are_refused_at_once_with_the_known_ones():
         models.build("unet", k=3, base=4)
 
 
+WRONG = {str: 3, int: "x", bool: 1, float: "0.5"}
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_a_value_of_the_wrong_type_is_refused_before_anything_is_built(name: str):
+    for key, parameter in models.params(name).items():
+        wrong = WRONG.get(type(parameter.default), ["a"])
+        for value in (wrong, ["a"], True if parameter.annotation is int else wrong):
+            with pytest.raises(ValueError, match=rf"^{key} must be .*, got "):
+                models.build(name, **{key: value})
+
+
+def test_all_values_of_the_wrong_type_are_refused_at_once():
+    with pytest.raises(
+        ValueError, match=r"^encoder must be text, got 3; width must be an integer, got '64'$"
+    ):
+        models.build("encoder_decoder", encoder=3, width="64")
+
+
 def test_two_networks_cannot_share_a_name():
     def unet() -> nn.Module:
         return nn.Identity()

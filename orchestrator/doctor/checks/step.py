@@ -1,4 +1,4 @@
-"""Seconds per training step of a network on each of this node's devices, on random noise.
+"""Seconds per training step of each network of a space on each of this node's devices, on random noise.
 
 Run as a module, this is the process that trains.
 """
@@ -9,14 +9,15 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.doctor.checks.findings import Result, failure, ok, warning
-from orchestrator.doctor.checks.isolated_process import run_isolated
+from orchestrator.doctor.checks.isolated_process import Failed, run_isolated
 
 LIMIT_S = 120.0
 STEPS, ENOUGH_S = 3, 10.0
+START_S = 10.0  # that it takes at least to build a network and try a step
 SLOWER = 1.5  # than the median of all devices of a kind
 # Small enough for a laptop.
 SPACE = """network = "unet"
@@ -27,12 +28,28 @@ batch_size = 4
 """
 
 
-def timed(space: str, device: str, limit_s: float = LIMIT_S) -> dict[str, Any]:
-    """Device -> seconds per step of a space's baseline. Raises `Failed` and `TimeoutError`."""
-    return run_isolated(__name__, {"space": space, "device": device}, limit_s)
+def timed(space: str, device: str, limit_s: float = LIMIT_S) -> list[dict[str, Any]]:
+    """Of the baseline of each network of a space: device -> seconds per step, or why there are none.
+
+    Raises `Failed` and `TimeoutError` of the first network; of the others they are in the answer.
+    """
+    began = time.monotonic()
+    order = {"space": space, "device": device}
+    answers = [run_isolated(__name__, order | {"place": 0}, limit_s)]
+    for place, network in enumerate(answers[0]["others"], start=1):
+        left_s = limit_s - (time.monotonic() - began)
+        try:
+            if left_s < START_S:
+                raise TimeoutError
+            answers.append(run_isolated(__name__, order | {"place": place}, left_s))
+        except TimeoutError:
+            answers.append({"network": network, "late": True})
+        except Failed as error:
+            answers.append({"network": network, "error": str(error)})
+    return answers
 
 
-def judge(node: str, answers: Mapping[str, dict[str, Any] | Exception]) -> Iterator[Result]:
+def judge(node: str, answers: Mapping[str, list[dict[str, Any]] | Exception]) -> Iterator[Result]:
     """Results for a node in comparison with the others; `answers` by node."""
     answer = answers[node]
     if isinstance(answer, TimeoutError):
@@ -41,28 +58,45 @@ def judge(node: str, answers: Mapping[str, dict[str, Any] | Exception]) -> Itera
         )
         return
     if isinstance(answer, Exception):
-        yield failure(
-            f"no training step: {answer}",
-            "run `orchestrator fit` on this node for details; check `dmesg` for its GPU",
-        )
+        yield _failed(str(answer))
         return
-    every = [
-        seconds for one in answers.values() if isinstance(one, dict) for seconds in one["seconds"].values()
-    ]
+    every = [one for those in answers.values() if isinstance(those, list) for one in those]
+    for one in answer:
+        if "error" in one:
+            yield _failed(f"{one['network']}: {one['error']}")
+        elif "seconds" in one:
+            yield _compared(one, [other for other in every if other["network"] == one["network"]])
+    if late := [one["network"] for one in answer if "late" in one]:
+        yield warning(
+            f"no step of {', '.join(late)} was timed: {LIMIT_S:.0f} s were over",
+            "give --space a file of one of these alone",
+        )
+
+
+def _failed(why: str) -> Result:
+    return failure(
+        f"no training step: {why}",
+        "run `orchestrator fit` on this node for details; check `dmesg` for its GPU",
+    )
+
+
+def _compared(answer: Mapping[str, Any], alike: Sequence[Mapping[str, Any]]) -> Result:
+    """One network on this node's devices; `alike`: on those of all nodes."""
+    every = [seconds for one in alike for seconds in one.get("seconds", {}).values()]
     median, own = statistics.median(every), answer["seconds"]
     listed = ", ".join(f"{device} {seconds:.3f} s" for device, seconds in own.items())
     slow = [device for device, seconds in own.items() if seconds > SLOWER * median]
     found = f"a step of {answer['network']}, {answer['images']} images of {answer['image_size']} px: {listed}"
     if slow and len(every) > 1:
-        yield warning(
+        return warning(
             f"{found}; {', '.join(slow)}: {max(own[device] for device in slow) / median:.1f} times the median",
             "find other users of it with `nvidia-smi` and `top`; and check whether it is hot or throttled",
         )
-    else:
-        yield ok(found)
+    return ok(found)
 
 
-def main(space: str, device: str) -> dict[str, Any]:
+def main(space: str, device: str, place: int) -> dict[str, Any]:
+    """Time the network at this place of the space's; the answer names the others."""
     import torch
 
     from orchestrator.search.space.space_file import parse_space
@@ -70,7 +104,9 @@ def main(space: str, device: str) -> dict[str, Any]:
 
     configure_process()
     parsed = parse_space(space)
-    configuration = parsed.configuration(parsed.baseline_params())
+    first = parsed.baseline_params()["network"]
+    networks = sorted(parsed.networks, key=lambda network: network != first)
+    configuration = parsed.configuration(parsed.baseline_params(networks[place]))
     devices = [torch.device("cpu")]
     if device != "cpu" and torch.cuda.is_available():
         devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
@@ -79,6 +115,7 @@ def main(space: str, device: str) -> dict[str, Any]:
         images, seconds[str(one)] = _fitting(configuration, one, images)
     return {
         "network": configuration.network,
+        "others": networks[1:],
         "images": images,
         "image_size": configuration.recipe.image_size,
         "seconds": seconds,

@@ -1,81 +1,35 @@
 """What a study will cost on some hardware, before it starts: a few steps are measured, the rest is simulated.
 
-A fit's time follows from measured images a second, for the worker's share of the global batch; the exchange of
-gradients between workers is computed. The study is then simulated by the engine itself, with lanes and failures, in a
-world with a known best (simulated/worlds.py), whose configurations take as long as those that were measured.
+A fit's time follows from what `speed.py` measures. The study is then simulated by the engine itself, with lanes and
+failures, in a world with a known best (simulated/worlds.py), whose configurations take as long as those measured.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import optuna
-import torch
 from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial
 
-from orchestrator import models
-from orchestrator.data.cache.frames import CachedCases
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.search.choices import RuleName
+from orchestrator.search.forecast.speed import Speed
 from orchestrator.search.race.rules import Race
-from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.significance import ComparedTrial, all_against
 from orchestrator.search.simulated.lanes import SimulatedLanes
 from orchestrator.search.simulated.memory import Seen
 from orchestrator.search.simulated.study import SimulatedStudy
 from orchestrator.search.simulated.worlds import World
 from orchestrator.search.space.space import Configuration, SearchSpace
-from orchestrator.training.batch_memory import Memory
-from orchestrator.training.fit import run_fit
-from orchestrator.training.memory import within_memory
-from orchestrator.training.optimization.weight_averaging import first_averaged
-from orchestrator.training.recipe import FitSpec, Recipe
+from orchestrator.training.recipe import FitSpec
 
-STEPS = 5  # of training that are timed, after as many to warm up
-VALIDATED = 8  # images
 START_S = 15.0  # until a lane takes its first fit
 RESTART_S = 20.0  # until one whose worker died goes on
-BANDWIDTH = 10e9  # bytes a second between two GPUs of one machine, of which all-reduce uses all
 REPETITIONS = 20  # of a simulated study
 NEAR = 0.1  # of the range of a parameter
-
-
-@dataclass(frozen=True)
-class Speed:
-    """How fast one worker is with one configuration: {its share of the global batch: images a second}."""
-
-    training: dict[int, float]
-    validation: float  # images a second
-    gradient_bytes: int
-
-    def fit_seconds(self, spec: FitSpec, width: int) -> float:
-        """Seconds for all epochs of the recipe, because patience cannot be foreseen, and the scoring at the end."""
-        recipe = spec.recipe
-        steps = len(spec.train) // recipe.batch_size
-        step = recipe.batch_size / width / self._rate(recipe.batch_size // width)
-        exchange = 2 * (width - 1) / width * self.gradient_bytes / BANDWIDTH
-        scoring = len(spec.val) / width / self.validation
-        statistics = steps * recipe.batch_size / width / self.validation  # of BatchNorm, for averaged weights
-        return (
-            recipe.epochs * (steps * (step + exchange) + scoring)
-            + scoring
-            + _num_averaged(recipe) * statistics
-        )
-
-    def like(self, measured: Speed) -> Speed:
-        """The shares that were measured of another configuration, in proportion to the one that both have."""
-        common = next(iter(self.training))
-        factor = self.training[common] / measured._rate(common)
-        return replace(self, training={share: rate * factor for share, rate in measured.training.items()})
-
-    def _rate(self, share: int) -> float:
-        """Images a second at the nearest share that was measured."""
-        return self.training[min(self.training, key=lambda known: abs(known - share))]
 
 
 @dataclass(frozen=True)
@@ -88,70 +42,6 @@ class Forecast:
     gpu_hours: float
     hours: float
     hours_range: tuple[float, float]
-
-
-def measure(
-    configuration: Configuration,
-    plan: SplitPlan,
-    cases: CachedCases,
-    device: torch.device,
-    shares: Sequence[int],
-    loader_workers: int = 0,
-) -> Speed:
-    """Time a few steps of a configuration with these shares of its batch, on the images of its first fold.
-
-    A share that exceeds the memory is trained in parts, as in a fit. Raises `FitFailed` as a fit does.
-    """
-    spec = fold_specs(configuration, plan)[0]
-    training, validation = {}, 0.0
-    for share in shares:
-        few = spec.model_copy(
-            update={
-                "recipe": spec.recipe.model_copy(
-                    update={
-                        "batch_size": share,
-                        "epochs": 2,
-                        "warmup_epochs": 0,
-                        "freeze_epochs": 0,
-                        "sampling": "cases",  # a few cases may be of one class
-                        "patience": 0,
-                        "weight_averaging": "none",  # not in every epoch
-                    }
-                ),
-                "train": spec.train[: STEPS * share],
-                "val": spec.val[:VALIDATED],
-            }
-        )
-        rows: list[dict[str, float]] = []
-
-        def keep(row: dict[str, float], rows: list[dict[str, float]] = rows) -> bool:
-            rows.append(row)
-            return row["epoch"] == 0  # what is timed is not scored
-
-        with tempfile.TemporaryDirectory() as folder:
-            within_memory(
-                Memory(Path(folder)),
-                {"share": share},
-                share,
-                device,
-                lambda at_a_time, few=few, folder=folder, keep=keep: run_fit(  # type: ignore[misc]
-                    few,
-                    cases,
-                    Path(folder),
-                    device=device,
-                    report=keep,
-                    loader_workers=loader_workers,
-                    micro_batch=at_a_time,
-                ),
-                smallest=models.smallest_batch(configuration.network),
-            )
-        training[share] = rows[-1]["images_per_second"]
-        seconds = rows[-1]["seconds"] - len(few.train) / training[share]
-        validation = max(validation, len(few.val) / max(seconds, 1e-6))
-    with torch.device("meta"):
-        network = models.build(configuration.network, **_without_weights(configuration))
-    num_bytes = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
-    return Speed(training, validation, num_bytes)
 
 
 def seconds_of_fits(speeds: Sequence[Speed], specs: Sequence[FitSpec], width: int) -> list[float]:
@@ -217,13 +107,6 @@ def forecast(
     )
 
 
-def _num_averaged(recipe: Recipe) -> int:
-    """After how many epochs the mean of the weights is taken."""
-    if recipe.weight_averaging == "none":
-        return 0
-    return recipe.epochs - first_averaged(recipe)
-
-
 def _finalists(study: SimulatedStudy, most: int) -> list[int]:
     """Trials to re-evaluate: the winner and those not significantly different from it, the best first."""
     num_folds = study.instance.world.num_folds
@@ -275,9 +158,3 @@ def world_of(plan: SplitPlan, num_parameters: int) -> World:
         sequence_length=max(1, images // sequences),
         num_folds=len(plan.folds),
     )
-
-
-def _without_weights(configuration: Configuration) -> dict[str, object]:
-    offline = {"pretrained": False, "weights": None}
-    known = models.params(configuration.network)
-    return {**configuration.network_params, **{key: value for key, value in offline.items() if key in known}}

@@ -20,7 +20,8 @@ from orchestrator.common.stored_json import read_json
 from orchestrator.data.cache.frames import CachedCases
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.search.choices import RuleName
-from orchestrator.search.forecast.plan import Speed, forecast, measure, seconds_of_fits, widths_of, world_of
+from orchestrator.search.forecast.plan import forecast, seconds_of_fits, widths_of, world_of
+from orchestrator.search.forecast.speed import Speed, measure
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space import Configuration
 from orchestrator.training.jobs import job_kind

@@ -15,6 +15,7 @@ from orchestrator.common.errors import BadMachine, BadSpace
 from orchestrator.common.user_documents import parse_toml, shown
 from orchestrator.data.augmentation.library_pipelines import canonical, is_of_library
 from orchestrator.data.augmentation.library_pipelines import problems as library_problems
+from orchestrator.search.space.distributions import is_whole
 from orchestrator.search.space.keys import NETWORK, listed, not_known
 from orchestrator.search.space.parameters import batch_refusal, owners, refusal, size_refusal, unknown_key
 from orchestrator.search.space.space import SearchSpace
@@ -22,6 +23,9 @@ from orchestrator.search.space.tables import calling_for, existing, in_order, re
 from orchestrator.training.gradient_checkpointing import parts_of
 from orchestrator.training.optimization.encoder import Encoder
 from orchestrator.training.recipe import ENCODER, NO_RESULT, OFF, Recipe
+
+WITH_ENCODER = ("encoder_decoder", "pranet", "polyp_pvt")  # networks that train it
+MOST_TRAINED = 5_000_000_000  # parameters: with gradients and an optimizer's two means they fill 80 GB
 
 
 def check_builds(space: SearchSpace) -> None:
@@ -81,16 +85,33 @@ def _build_refusal(network: str, values: Mapping[str, Any], asked: Sequence[str]
         OverflowError,
     ) as error:  # the latter two: of torch, of sizes that nothing can have
         return f"{network}: {error}"
+    if (too_large := _too_large(network, values, built)) is not None:
+        return too_large
     return next((lack for key in asked if (lack := _lack(key, network, built))), None)
+
+
+def _too_large(name: str, values: Mapping[str, Any], network: torch.nn.Module) -> str | None:
+    """Why no GPU could train a network of this size, if none could."""
+    count = sum(one.numel() for one in network.parameters() if one.requires_grad)
+    if count <= MOST_TRAINED:
+        return None
+    defaults = {key: one.default for key, one in models.params(name).items()}
+    sizes = {key: one for key, one in values.items() if is_whole(one) and one != defaults[key]}
+    given = ", ".join(f"{key} = {one:,}" for key, one in sizes.items()) or "these parameters"
+    usual = ", ".join(f"{key} = {defaults[key]}" for key in sizes if defaults[key] is not None)
+    return (
+        f"{name}: with {given} it has {count / 1e9:,.1f} billion parameters to train, expected at most "
+        f"{MOST_TRAINED / 1e9:.0f} billion, for weights, gradients and optimizer take 16 bytes each"
+        + (f"; by default {usual}" if usual else "")
+    )
 
 
 def _lack(key: str, name: str, network: torch.nn.Module) -> str | None:
     """Why this parameter of the recipe must be at its default for this network, if it must."""
     if key in ENCODER and not models.encoder_parts(network):
-        others = [other for other in models.names() if "pretrained" in models.params(other)]
         return (
             f"{key}: {name} has no encoder with weights of its own; expected {OFF[key]:g} for it, in [search] by a "
-            f"condition on network, or a network with one: {listed(others)}"
+            f"condition on network, or a network that has one and trains it, such as {listed(WITH_ENCODER)}"
         )
     if key in ENCODER and not _trains_encoder(network):
         return (

@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator import models
 from orchestrator.common.user_documents import shown
-from orchestrator.search.space.distributions import Choice, Int, Scalar, Unread
+from orchestrator.search.space.distributions import Choice, Int, Scalar, Unread, same
 from orchestrator.search.space.keys import NETWORK, RECIPE, SWEPT, listed, network_of, not_known, plain
 from orchestrator.search.space.parameters import batch_refusal, known_keys, owners, refusal, size_refusal
 from orchestrator.search.space.tables import Tables, calling_for, existing, in_order, recipe_problems
@@ -34,13 +34,23 @@ def find_problems(tables: Tables, found: Sequence[str] = ()) -> list[str]:
 def _by_network(tables: Tables, found: Sequence[str]) -> list[str]:
     """As `find_problems`, where networks have tables of their own: each network is checked as if it were alone."""
     problems = [*found, *_owners(tables), *_never_used(tables), *_first_network(tables)]
+    networks_of: dict[str, list[str]] = {}
     for network in tables.networks:
         alone = tables.member(network)
         search = {key: dist for key, dist in alone.search.items() if owners(key, [network])}
         fixed = {key: v for key, v in alone.fixed.items() if key == NETWORK or owners(key, [network])}
-        one = Tables((network,), search, fixed, alone.baseline)
-        problems += [_in_its_table(problem, tables, network) for problem in find_problems(one)]
-    return list(dict.fromkeys(problems))
+        strange = (alone.search.keys() | alone.fixed.keys()) - search.keys() - fixed.keys()  # said elsewhere
+        baseline = {key: value for key, value in alone.baseline.items() if key not in strange}
+        for problem in find_problems(Tables((network,), search, fixed, baseline)):
+            networks_of.setdefault(_in_its_table(problem, tables, network), []).append(network)
+    return [*dict.fromkeys(problems), *_with_networks(networks_of, tables.networks)]
+
+
+def _with_networks(networks_of: Mapping[str, Sequence[str]], networks: Sequence[str]) -> Iterator[str]:
+    """A line for each problem, which names the networks that have it, unless all have it or it is in their tables."""
+    for problem, having in networks_of.items():
+        is_named = len(having) == len(networks) or problem.startswith((f"{having[0]}.", f"{having[0]}: "))
+        yield problem if is_named else f"{problem} (for {listed(having)})"
 
 
 def _in_its_table(problem: str, tables: Tables, network: str) -> str:
@@ -103,9 +113,29 @@ def _conditions(tables: Tables) -> Iterator[str]:
             if problem:
                 yield f"search.{name}.when.{key}: {problem}"
     try:
-        in_order(tables.search)
+        order = in_order(tables.search)
     except CycleError as error:
         yield f"search: conditions go round in a circle: {' -> '.join(error.args[1])}"
+        return
+    yield from _never_met(tables, order)
+
+
+def _never_met(tables: Tables, order: Sequence[str]) -> Iterator[str]:
+    """Parameters that need values of others which never occur together. `order`: each after those it depends on."""
+    needs: dict[str, dict[str, tuple[Scalar, ...]]] = {}
+    for name in order:
+        needs[name] = {}
+        for key, values in tables.search[name].when.items():
+            for other, allowed in {**needs.get(key, {}), key: values}.items():
+                before = needs[name].get(other, allowed)
+                both = tuple(value for value in before if any(same(value, one) for one in allowed))
+                needs[name][other] = both or before
+                if not both:
+                    yield (
+                        f"search.{name}.when: it can never be met, for it needs {other} to be "
+                        f"{' or '.join(map(shown, before))} and, as its conditions depend on others, "
+                        f"{' or '.join(map(shown, allowed))} as well; leave one of them out"
+                    )
 
 
 def _condition(tables: Tables, key: str, values: tuple[Scalar, ...]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -52,9 +52,33 @@ def read_tables(
     own = {
         name: _own(name, document[name], search, problems, registry) for name in networks if name in document
     }
+    if own and registry is not None:
+        problems += _for_no_network(search, own, networks)
     baseline |= {key: search[key].exact(value) for key, value in baseline.items() if key in search}
     read = Tables(networks, with_own(search, own, networks), fixed, baseline, own=own)
     return read, _sweeps(tables["search"], problems)
+
+
+def _for_no_network(
+    search: Mapping[str, Distribution], own: Mapping[str, OwnTables], networks: Sequence[str]
+) -> Iterator[str]:
+    """Searched parameters that no network would ever have, and conditions on networks that a file does not open."""
+    for key, dist in search.items():
+        allowed = dist.when.get(NETWORK, tuple(networks))
+        if unknown := [name for name in allowed if name not in networks]:
+            found = listed(map(shown, unknown))
+            yield f"search.{key}.when.network: expected one of {', '.join(networks)}, found {found}"
+        elif key != NETWORK and all(name in own and key in own[str(name)].keys for name in allowed):
+            whose = "every network" if len(allowed) == len(networks) else f"each of {listed(allowed)}"
+            yield f"search.{key}: {whose} has its own, so leave it out here"
+    for network, tables in own.items():
+        for key, dist in tables.search.items():
+            allowed = dist.when.get(NETWORK, (network,))
+            if network not in allowed or not set(allowed) <= set(networks):
+                yield (
+                    f"{network}.search.{key}.when.network: expected no condition on the network, for this table is "
+                    f"that of {network} alone, found {listed(map(shown, allowed))}"
+                )
 
 
 def _own(
@@ -70,7 +94,7 @@ def _own(
         return OwnTables()
     found: list[str] = []
     tables = _tables(raw, found, f"{network}.")
-    search, fixed, baseline = _parts(tables, (network,), found, registry)
+    search, fixed, baseline = _parts(tables, (network,), found, registry, f"{network}.")
     searched = {**shared, **search}
     baseline |= {key: searched[key].exact(value) for key, value in baseline.items() if key in searched}
     sweeps = _sweeps(tables["search"], found)
@@ -85,12 +109,14 @@ def _parts(
     networks: tuple[str, ...],
     problems: list[str],
     registry: Registry | None,
+    prefix: str = "",
 ) -> tuple[dict[str, Distribution], dict[str, Any], dict[str, Any]]:
-    """What is searched and fixed, and the baseline."""
+    """What is searched and fixed, and the baseline; `prefix` is that of the tables of one network, "unet."."""
     known: Collection[str] = tables["search"].keys()
     if registry is not None:
         known = registry.keys(networks or registry.names())
-        _keys(tables, networks or registry.names(), problems, registry)
+        both = _keys(tables, prefix, networks or registry.names(), problems, registry)
+        known = [key for key in known if key not in both]  # of which nothing else is said
     search = _search(tables["search"], known, problems)
     fixed, baseline = (_scalars(tables, name, problems) for name in ("fixed", "baseline"))
     return search, fixed, baseline
@@ -133,7 +159,7 @@ def _tables(
         elif key in _TABLES and len(value) > MOST_KEYS:
             problems.append(_too_many(key, value, "keys"))
     fit = [key for key in _TABLES if isinstance(document.get(key), dict) and len(document[key]) <= MOST_KEYS]
-    return {key: document[key] if key in fit else {} for key in _TABLES}
+    return {key: dict(document[key]) if key in fit else {} for key in _TABLES}
 
 
 def _too_many(where: str, values: Collection[Any], what: str) -> str:
@@ -165,17 +191,27 @@ def _known(registry: Registry | None) -> str:
 
 
 def _keys(
-    tables: dict[str, dict[str, Any]], networks: tuple[str, ...], problems: list[str], registry: Registry
-) -> None:
+    tables: dict[str, dict[str, Any]],
+    prefix: str,
+    networks: tuple[str, ...],
+    problems: list[str],
+    registry: Registry,
+) -> list[str]:
+    """Put what is wrong with the keys of the tables into `problems`; returns those that are searched and fixed."""
     known = registry.keys(networks)
+    if prefix and tables["baseline"].pop(NETWORK, None) is not None:
+        problems.append(f"baseline.network: expected in [baseline], found in [{prefix}baseline]")
     for name in ("search", "fixed"):
         for key in tables[name]:
             if key == NETWORK:
-                problems.append(f"{name}.network: expected at the top of the file, found in [{name}]")
+                problems.append(f"{name}.network: expected at the top of the file, found in [{prefix}{name}]")
             elif key not in known:
                 problems.append(f"{name}.{key}: {registry.unknown(key, networks)}")
     both = [key for key in tables["search"] if key in tables["fixed"]]
-    problems += [f"{key}: expected in [search] or in [fixed], found in both" for key in both]
+    for key in both:
+        problems.append(f"{key}: expected in [{prefix}search] or in [{prefix}fixed], found in both")
+        del tables["fixed"][key]
+    return both
 
 
 def _search(table: dict[str, Any], known: Collection[str], problems: list[str]) -> dict[str, Distribution]:

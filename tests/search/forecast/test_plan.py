@@ -4,16 +4,15 @@ import pytest
 import torch
 from formula import formula_study
 
-from orchestrator.search.forecast import plan as plan_module
+from orchestrator.search.forecast import speed as speed_module
 from orchestrator.search.forecast.plan import (
     START_S,
-    Speed,
     forecast,
-    measure,
     some_configurations,
     widths_of,
     world_of,
 )
+from orchestrator.search.forecast.speed import Held, Speed, measure
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.simulated.worlds import World
 
@@ -61,7 +60,7 @@ def test_an_epoch_is_timed_without_the_pass_that_averaged_weights_need(study, mo
         for epoch in range(2):
             report({"epoch": epoch, "images_per_second": 10.0, "seconds": 2.0})
 
-    monkeypatch.setattr(plan_module, "run_fit", run_fit)
+    monkeypatch.setattr(speed_module, "run_fit", run_fit)
     configuration = some_configurations(study.space, 0, 0)[0]
     recipe = configuration.recipe.model_copy(update={"weight_averaging": "swa"})
     measure(replace(configuration, recipe=recipe), study.plan, None, torch.device("cpu"), [1])
@@ -76,11 +75,39 @@ def test_what_a_plan_times_on_a_few_images_needs_no_images_of_two_classes(study,
         for epoch in range(2):
             report({"epoch": epoch, "images_per_second": 10.0, "seconds": 2.0})
 
-    monkeypatch.setattr(plan_module, "run_fit", run_fit)
+    monkeypatch.setattr(speed_module, "run_fit", run_fit)
     configuration = some_configurations(study.space, 0, 0)[0]
     recipe = configuration.recipe.model_copy(update={"sampling": "presence"})
     measure(replace(configuration, recipe=recipe), study.plan, None, torch.device("cpu"), [1])
     assert timed == ["cases"]
+
+
+def test_epochs_that_hold_the_encoder_still_cost_what_was_timed_of_such(study):
+    spec = fold_specs(some_configurations(study.space, 0, 0)[0], study.plan)[0]
+    update = {"freeze_epochs": 6, "epochs": 10}
+    spec = spec.model_copy(update={"recipe": spec.recipe.model_copy(update=update)})
+    whole = Speed({2: 10.0}, validation=20.0, gradient_bytes=0)
+    step, steps = 2 / 10, len(spec.train) // 2
+    saved = whole.fit_seconds(spec, 1) - replace(whole, held=Held(4.0, 0)).fit_seconds(spec, 1)
+    assert saved == pytest.approx(6 * steps * step * (1 - 1 / 4))
+
+
+def test_an_encoder_that_is_held_still_is_timed_so(study, monkeypatch):
+    timed = []
+
+    def run_fit(spec, cases, folder, *, report, **options):
+        timed.append((spec.recipe.epochs, spec.recipe.freeze_epochs))
+        for epoch in range(2):
+            rate = 30.0 if spec.recipe.freeze_epochs > epoch else 10.0
+            report({"epoch": epoch, "images_per_second": rate, "seconds": 2.0})
+
+    monkeypatch.setattr(speed_module, "run_fit", run_fit)
+    configuration = some_configurations(study.space, 0, 0)[0]
+    recipe = configuration.recipe.model_copy(update={"freeze_epochs": 1})
+    pranet = replace(configuration, network="pranet", network_params={"pretrained": False}, recipe=recipe)
+    speed = measure(pranet, study.plan, None, torch.device("cpu"), [2])
+    assert timed == [(2, 0), (3, 2)] and speed.held.speedup == 3.0
+    assert 0 < speed.held.gradient_bytes < speed.gradient_bytes
 
 
 def test_shares_that_were_not_measured_follow_those_of_another_configuration():

@@ -12,7 +12,8 @@ from tight import tight
 
 from orchestrator.ray_cluster.machine import Machine, open_widths
 from orchestrator.search.fit_jobs import FitJobRunner
-from orchestrator.search.forecast.plan import Speed, some_configurations
+from orchestrator.search.forecast.plan import some_configurations
+from orchestrator.search.forecast.speed import Speed
 from orchestrator.search.forecast.width import TimeJob, choose_width, possible_widths, quickest, read_speeds
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space_file import parse_space

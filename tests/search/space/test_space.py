@@ -411,7 +411,7 @@ freeze_epochs = 0
 
 def test_what_treats_an_encoder_is_refused_for_a_network_without_one():
     with pytest.raises(
-        BadSpace, match=r"freeze_epochs: unet has no encoder .* expected 0 .*hrnet_w48.*, pranet"
+        BadSpace, match=r"freeze_epochs: unet has no encoder .* expected 0 .*such as encoder_decoder, pranet"
     ):
         check_builds(parse_space(ENCODER_TREATED % '["unet", "pranet"]'))
     check_builds(parse_space(ENCODER_TREATED % '"pranet"'))
