@@ -13,7 +13,7 @@ from orchestrator.results.report import paper_tables
 from orchestrator.results.report.checklists import filled as checklists
 from orchestrator.results.report.checklists.lists import Name
 from orchestrator.results.report.facts import StudyFacts
-from orchestrator.results.report.figures.importance import importances
+from orchestrator.results.report.figures.importance import conditional_importances, importances
 from orchestrator.results.report.figures.search import search_pictures
 from orchestrator.results.report.gather import study_facts
 from orchestrator.results.report.page import GENERATOR, Compared, report_page
@@ -120,6 +120,10 @@ def _as_dict(study: StudyFacts, names: Sequence[Name]) -> dict[str, Any]:
         "champion": None if champion is None else champion.trial,
         "scores": [] if champion is None else score_dicts(champion.scores),
         "importance": importances(study),
+        "importance_where_present": {
+            name: {"share": share, "trials": count}
+            for name, (share, count) in conditional_importances(study).items()
+        },
         "fits": study.fits_of,
         "num_saved": study.num_saved,
         "hours": study.hours,

@@ -22,7 +22,12 @@ from orchestrator.results.report.facts import (
     WorstCase,
 )
 from orchestrator.results.report.figures.champion import calibration_error
-from orchestrator.results.report.figures.importance import importances
+from orchestrator.results.report.figures.importance import (
+    FEWEST,
+    conditional_importances,
+    importances,
+    without_importance,
+)
 from orchestrator.results.report.figures.search import search_pictures
 from orchestrator.results.report.page import report_page
 from orchestrator.results.report.paper_tables import as_csv, latex, rows
@@ -238,6 +243,23 @@ def test_importance_goes_by_parameters_that_all_trials_have(study: StudyFacts):
         "learning_rate",
         "optimizer",
     }
+
+
+def test_a_parameter_that_some_trials_lack_has_its_importance_among_those_that_have_it(study: StudyFacts):
+    complete = [one for one in study.trials if one.objective is not None]
+    trials = tuple(
+        replace(
+            one,
+            searched=one.searched | ({"width": k} if k < FEWEST else {}) | ({"depth": k} if k < 2 else {}),
+        )
+        for k, one in enumerate(complete)
+    )
+    several = replace(study, trials=trials)
+    share, count = conditional_importances(several)["width"]
+    assert 0 < share < 1 and count == FEWEST and set(importances(several)) == {"learning_rate", "optimizer"}
+    assert without_importance(several) == ["depth"]
+    (shown,) = (one for one in search_pictures(several) if one.name == "importance")
+    assert "several values of it: depth." in shown.caption and f"width ({FEWEST} trials)" in shown.svg
 
 
 def test_calibration_of_probabilities_that_are_shares_is_near_zero():

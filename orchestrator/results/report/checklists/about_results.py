@@ -6,7 +6,7 @@ from orchestrator.results.report.checklists.about_method import training
 from orchestrator.results.report.checklists.item import NOT_APPLICABLE
 from orchestrator.results.report.facts import StudyFacts
 from orchestrator.results.report.figures.champion import calibration_error
-from orchestrator.results.report.figures.importance import importances
+from orchestrator.results.report.figures.importance import conditional_importances, importances
 from orchestrator.results.report.prose import images_for_one_point, listed, score_text, threshold_range
 from orchestrator.scoring.formatting import percent, points
 from orchestrator.scoring.statistics import few_groups
@@ -114,6 +114,11 @@ def sensitivity(study: StudyFacts) -> str | None:
         found.append(
             f"Hyperparameters (share of the variance of {study.objective}, fANOVA): {listed_shares}."
         )
+    if some := conditional_importances(study):
+        listed_some = ", ".join(
+            f"{name} {percent(a)} % of {count} trials" for name, (a, count) in some.items()
+        )
+        found.append(f"Hyperparameters that only some trials have, among these: {listed_some}.")
     return " ".join(found)
 
 

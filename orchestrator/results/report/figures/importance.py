@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from orchestrator.results.report.facts import StudyFacts
-from orchestrator.results.report.figures.style import BLUE, axes_of, is_number, label
+from orchestrator.results.report.facts import StudyFacts, TrialFacts
+from orchestrator.results.report.figures.style import BLUE, ORANGE, axes_of, is_number, label
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -17,16 +18,23 @@ FEWEST = 5  # complete trials, below which importance says nothing
 
 def importance(study: StudyFacts) -> Figure | str:
     """Share of the variance of the score that each parameter explains."""
-    found = importances(study)
-    if not found:
+    shared, some = importances(study), conditional_importances(study)
+    bars = {name: (share, BLUE) for name, share in shared.items()}
+    bars |= {f"{name} ({count} trials)": (share, ORANGE) for name, (share, count) in some.items()}
+    if not bars:
         complete = sum(trial.objective is not None for trial in study.trials)
         return (
             f"it takes {FEWEST} trials with all their folds, and a parameter that differs between them; of such trials "
             f"this study has {complete}"
         )
-    figure, axes = axes_of(0.7 + 0.3 * len(found))
-    names = list(found)[::-1]
-    axes.barh(names, [100 * found[name] for name in names], color=BLUE, height=0.6)
+    figure, axes = axes_of(0.7 + 0.3 * len(bars))
+    names = list(bars)[::-1]
+    axes.barh(
+        names,
+        [100 * bars[name][0] for name in names],
+        color=[bars[name][1] for name in names],
+        height=0.6,
+    )
     axes.set_xlim(0, 100)
     label(axes, f"percent of the variance of {study.goal}", "")
     return figure
@@ -35,9 +43,30 @@ def importance(study: StudyFacts) -> Figure | str:
 def importances(study: StudyFacts) -> dict[str, float]:
     """Parameter -> importance, largest first, over complete trials, of parameters that all of them have; empty where
     there are few trials."""
+    return _explained(study, [one for one in study.trials if one.objective is not None])
+
+
+def conditional_importances(study: StudyFacts) -> dict[str, tuple[float, int]]:
+    """Parameter that some complete trials lack, as those of one network alone -> importance among those that have it,
+    and their number; without parameters that few have."""
+    complete = [one for one in study.trials if one.objective is not None]
+    found = {}
+    for name in study.varied:
+        having = [one for one in complete if name in one.searched]
+        if len(having) < len(complete) and name in (shares := _explained(study, having)):
+            found[name] = (shares[name], len(having))
+    return found
+
+
+def without_importance(study: StudyFacts) -> list[str]:
+    """Searched parameters of which nothing is said, for too few complete trials have them in several values."""
+    return sorted({*study.varied} - {*importances(study), *conditional_importances(study)})
+
+
+def _explained(study: StudyFacts, trials: Sequence[TrialFacts]) -> dict[str, float]:
+    """Importance of the parameters that all these trials have in several values; empty for few trials."""
     import optuna
 
-    trials = [one for one in study.trials if one.objective is not None]
     names = [name for name in study.varied if all(name in one.searched for one in trials)]
     names = [name for name in names if len({str(one.searched[name]) for one in trials}) > 1]
     if len(trials) < FEWEST or not names:
@@ -53,6 +82,18 @@ def importances(study: StudyFacts) -> dict[str, float]:
         made.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=one.objective))
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     return dict(optuna.importance.get_param_importances(made, evaluator=evaluator))
+
+
+def conditional_caption(study: StudyFacts) -> str:
+    """What the figure of importance shows of parameters that some trials lack, and what it leaves out."""
+    some, none = conditional_importances(study), without_importance(study)
+    shown = " Orange: of parameters that only some trials have, among these trials." if some else ""
+    is_empty = not some and not importances(study)
+    return shown + (
+        f" Left out, for fewer than {FEWEST} such trials have several values of it: {', '.join(none)}."
+        if none and not is_empty
+        else ""
+    )
 
 
 def _distribution(values: list[object], *, is_log: bool) -> BaseDistribution:

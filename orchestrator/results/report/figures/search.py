@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.results.report.facts import StudyFacts
 from orchestrator.results.report.figures.fits import fold_figure, timeline
-from orchestrator.results.report.figures.importance import importance
+from orchestrator.results.report.figures.importance import conditional_caption, importance
 from orchestrator.results.report.figures.style import Picture, picture
 from orchestrator.results.report.figures.trials import front, history, parallel, slices
 
@@ -31,7 +31,7 @@ def search_pictures(study: StudyFacts) -> list[Picture]:
         picture(
             "importance",
             "Share of the differences between trials that each parameter explains (fANOVA, Hutter et al. 2014), over "
-            "trials with all their folds. Of few trials it is rough.",
+            f"trials with all their folds. Of few trials it is rough.{conditional_caption(study)}",
             importance(study),
         ),
         picture(
