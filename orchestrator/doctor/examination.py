@@ -7,6 +7,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from orchestrator.common.errors import BadMachine
 from orchestrator.common.hosts import why_silent
@@ -23,6 +24,7 @@ from orchestrator.doctor.checks import (
     tracking_server,
 )
 from orchestrator.doctor.checks.findings import Check, Finding, Result, failure, ok, run_checks, warning
+from orchestrator.doctor.checks.isolated_process import Failed
 from orchestrator.doctor.checks.shared_home import Token
 from orchestrator.ray_cluster.machine import Head, Machine, named_head
 
@@ -114,8 +116,14 @@ def _alone(scope: Scope, request: local.Request, found: list[Finding], stage: Ca
         for one in exchange.alone(local.num_gpus(), scope.device, scope.interface or "lo")
     ]
     stage("a training step")
-    timed = exchange.among([partial(step.timed, scope.space, scope.device)])
-    found += [Finding("step", node, *one) for one in step.judge(node, {node: timed[0]})]
+    found += [Finding("step", node, *one) for one in step.judge(node, {node: _steps(scope)})]
+
+
+def _steps(scope: Scope) -> list[dict[str, Any]] | Exception:
+    try:
+        return step.timed(scope.space, scope.device)
+    except (Failed, TimeoutError) as error:
+        return error
 
 
 def _cluster(

@@ -9,11 +9,13 @@ from typing import Any
 
 from orchestrator import models
 from orchestrator.common.errors import BadMachine, BadSpace, Mistakes
+from orchestrator.common.names import hint
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.protocols.checks import check_row
 from orchestrator.protocols.protocol import Protocol, Row, Scale, Table
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.space import shipped
 from orchestrator.search.space.builds import why_no_weights
 from orchestrator.search.space.space import Configuration, SearchSpace
 from orchestrator.search.space.space_file import load_space
@@ -62,8 +64,16 @@ def chosen_rows(protocol: Protocol, table: Table, wishes: Wishes) -> dict[str, R
     unknown = [
         one for one in wishes.only if not any(_is_named(name, row, (one,)) for name, row in rows.items())
     ]
+    spaces = shipped.names()
+    if strange := [one for one in wishes.also if one not in spaces and not Path(one).is_file()]:
+        near = hint(strange[0], spaces)
+        raise BadSpace(
+            "--also", f"no network is named {', '.join(strange)}; {near}known: {', '.join(spaces)}"
+        )
     if unknown:
-        raise BadSpace("--only", f"no row is named {', '.join(unknown)}; rows: {', '.join(rows)}")
+        raise BadSpace(
+            "--only", f"no row is named {', '.join(unknown)}; {hint(unknown[0], rows)}rows: {', '.join(rows)}"
+        )
     chosen = fitting if wishes.only else rows
     return {
         **chosen,

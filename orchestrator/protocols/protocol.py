@@ -168,6 +168,7 @@ class Protocol(_Frozen):
         """The table of that name. Raises `BadData` with the names that there are."""
         wanted = name.lower().removeprefix("table ").strip()
         spelled = {one.lower(): table for one, table in self.tables.items()} | self.tables
+        wanted = next((one for one in OTHER_NUMERALS.get(wanted, ()) if one in spelled), wanted)
         found = spelled.get(name, spelled.get(wanted))
         if found is None:
             known = ", ".join(self.tables)
@@ -182,6 +183,9 @@ class Protocol(_Frozen):
         """The scale of that name, as this paper changes it."""
         own = self.scales[name].model_dump(exclude_unset=True) if name in self.scales else {}
         return Scale.model_validate({**_scales()[name], **own})
+
+
+OTHER_NUMERALS = {"1": ("i",), "2": ("ii",), "i": ("1",), "ii": ("2",)}  # of tables
 
 
 @cache
@@ -201,18 +205,34 @@ def load_protocol(given: str) -> Protocol:
         content = tomllib.loads(file.read_text("utf-8"))
         return Protocol.model_validate({"name": file.stem, **content})
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg'].removeprefix('Value error, ')}"
-            for one in error.errors()
-        ]
-        raise BadData(str(file), problems) from error
+        if {"search", "fixed", "baseline"} & content.keys():
+            raise BadData(
+                str(file),
+                "expected a protocol, with rows and tables, found a search space: `search` takes that",
+            ) from error
+        raise BadData(str(file), [_in_words(one) for one in error.errors()]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadData(str(file), f"expected TOML, found otherwise: {error}") from error
 
 
+def _in_words(finding: Any) -> str:
+    """What is wrong with a key of a protocol."""
+    where = ".".join(map(str, finding["loc"])) or "file"
+    if finding["type"] == "missing":
+        return f"{where}: expected, found none"
+    if finding["type"] == "extra_forbidden":
+        return f"{where}: no key of a protocol has this name"
+    return f"{where}: {finding['msg'].removeprefix('Value error, ').replace('Input should be', 'expected')}"
+
+
 def _file_of(given: str) -> Path:
-    if given.endswith(".toml") and Path(given).expanduser().is_file():
-        return Path(given).expanduser()
+    if given.endswith(".toml") or "/" in given:
+        file = Path(given).expanduser()
+        if not file.is_file():
+            raise BadData(
+                "reproduce", f"expected a protocol file, or the name of a paper, found no file {given}"
+            )
+        return file
     files = {name: FOLDER / "papers" / f"{name}.toml" for name in names()}
     spelled = {other: name for name in names() for other in (name, *_other_names(files[name]))}
     if (name := spelled.get(given.lower())) is None:

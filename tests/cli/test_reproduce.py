@@ -49,6 +49,11 @@ def test_a_dataset_for_another_table_than_the_chosen_one_is_refused(tmp_path):
     assert "no dataset CVC-300 is needed; needed are EndoCV2021, CVC-ClinicDB" in str(done.exception)
 
 
+def test_trials_without_a_search_are_refused(tmp_path):
+    done = invoked("gmsrf", "I", "--home", str(tmp_path), "--trials", "5")
+    assert isinstance(done.exception, UserError) and "which only --tuned makes" in str(done.exception)
+
+
 def test_the_list_needs_no_torch_and_no_ray():
     code = (
         "import sys; from typer.testing import CliRunner; from orchestrator.cli import app; "

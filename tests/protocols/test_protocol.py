@@ -85,8 +85,34 @@ def test_only_takes_rows_and_networks_and_also_adds_one():
     table = protocol.table("I")
     found = chosen_rows(protocol, table, Wishes(only=("u-net", "pranet"), also=("resunet_pp",)))
     assert list(found) == ["U-Net", "PraNet", "resunet_pp (beyond the paper)"]
-    with pytest.raises(BadSpace, match="no row is named vnet; rows: U-Net, "):
+    with pytest.raises(BadSpace, match=r"no row is named vnet; did you mean U-Net\? rows: U-Net, "):
         chosen_rows(protocol, table, Wishes(only=("vnet",)))
+
+
+def test_a_table_is_found_by_either_numeral():
+    assert load_protocol("gmsrf").table("1") == load_protocol("gmsrf").table("Table I")
+    assert load_protocol("parallel-res2net").table("ii") == load_protocol("parallel-res2net").table("2")
+
+
+def test_a_network_that_is_added_and_does_not_exist_is_refused_with_the_nearest():
+    protocol = load_protocol("gmsrf")
+    with pytest.raises(BadSpace, match=r"--also: no network is named unett; did you mean unet\?"):
+        chosen_rows(protocol, protocol.table("I"), Wishes(also=("unett",)))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('network = "unet"\n[search]\n', "expected a protocol, with rows and tables, found a search space"),
+        ('titel = "t"\n', "title: expected, found none.*titel: no key of a protocol has this name"),
+    ],
+)
+def test_a_file_that_is_no_protocol_is_refused_in_words(tmp_path: Path, text: str, told: str):
+    (tmp_path / "my.toml").write_text(text)
+    with pytest.raises(BadData, match=f"(?s){told}"):
+        load_protocol(str(tmp_path / "my.toml"))
+    with pytest.raises(BadData, match="found no file"):
+        load_protocol(str(tmp_path / "other.toml"))
 
 
 def test_weights_are_for_the_network_that_takes_them():

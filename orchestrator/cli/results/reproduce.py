@@ -123,8 +123,8 @@ def reproduce(
     again, and tables share their fits. Rows are scored by the program of their paper.
     """
     if paper is None or list_:
-        _list(paper, as_json=as_json)
-        return
+        return _list(paper, as_json=as_json)
+    _refuse_unused(trials, tuned=tuned)
     from orchestrator.doctor.quick import checked_machine
     from orchestrator.protocols.fits import Wishes, check_weights
     from orchestrator.protocols.outcome.views import plan_dict
@@ -154,6 +154,11 @@ def reproduce(
     else:
         _print(found, out_file)
     _refuse_failed(found)
+
+
+def _refuse_unused(trials: int | None, *, tuned: bool) -> None:
+    if trials is not None and not tuned:
+        raise BadData("--trials", "is the number of trials of a search, which only --tuned makes: add that")
 
 
 def _list(paper: str | None, *, as_json: bool) -> None:
