@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from orchestrator.cli import app
+from orchestrator.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 COMMAND = typer.main.get_command(app)
@@ -155,6 +156,13 @@ def test_make_targets_that_pages_name_exist():
         shell = [line for text in blocks(page, "sh") for line in text.splitlines()]
         asked = {match[1] for code in [*inline(page), *shell] if (match := re.match(r"make ([\w-]+)", code))}
         assert asked <= targets, relative(page)
+
+
+def test_every_loss_optimizer_and_schedule_has_a_row_with_its_source():
+    rows = [line for line in (ROOT / "docs/spaces.md").read_text().splitlines() if line.startswith("| `")]
+    for field in ("loss", "optimizer", "schedule"):
+        names = Recipe.model_fields[field].annotation.__args__  # type: ignore[union-attr]
+        assert [name for name in names if not any(f"`{name}`" in row.split("|")[1] for row in rows)] == []
 
 
 def test_a_command_is_found_where_people_write_it():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,22 @@ def test_the_stored_facts_are_of_this_source_and_of_every_network():
     stored = json.loads((networks.MODELS / "facts.json").read_text("utf-8"))
     assert stored["source"] == networks.source_digest(), "`make network-facts` counts the networks again"
     assert tuple(all_facts()) == models.names()
+
+
+def test_printed_sizes_are_met_within_one_percent():
+    # ResUNet's paper prints the weights of 3 x 3 convolutions alone: see test_sizes.py.
+    printed = {name: one for name, one in all_facts().items() if one["published"] and name != "resunet"}
+    for one in printed.values():
+        counts = (one["parameters"], one["with_statistics"])
+        assert min(abs(count / one["published"] - 1) for count in counts) <= 0.01
+    assert len(printed) >= 11
+
+
+def test_the_table_of_networks_has_a_row_of_each_with_its_size_and_cost():
+    page = (Path(__file__).parents[2] / "docs" / "spaces.md").read_text("utf-8")
+    for name, one in all_facts().items():
+        size, cost = one["parameters"] / 1e6, one["gmac"]["256"]
+        assert f"| `{name}` | {size:.2f} | {cost:.1f} |" in page and one["paper"] in page
 
 
 @pytest.mark.parametrize("name", ["unet", "colonsegnet"])
