@@ -17,7 +17,7 @@ the share of studies that had stopped the truly best of all settings for good, w
 Pearson).
 
 The second table says after how many fits each way is at a regret for good (straight lines between budgets), and how
-many times as many the best of the others needs as ours. Nothing is asserted; tests/search/simulated/test_worlds.py
+many times as many each of the others needs as ours. Nothing is asserted; tests/search/simulated/test_worlds.py
 holds a short form.
 """
 

@@ -77,6 +77,18 @@ def test_the_model_of_many_configurations_agrees_with_the_exact_one(monkeypatch)
     asked = np.random.default_rng(1).random((500, 3))
     (mean, sd), (near, near_sd) = exact.predict(asked), found.predict(asked)
     assert np.abs(near - mean).max() < 0.003 and np.median(near_sd / sd) == pytest.approx(1, abs=0.2)
+    together = [model.covariance(asked[:40], asked[40:80]) for model in (exact, found)]
+    assert np.abs(together[1] - together[0]).max() < 0.2 * float((sd**2).max())
+
+
+def test_the_model_of_many_configurations_knows_that_folds_differ():
+    points, values, folds = seen(EXACT + 100)
+    easier = np.array([0.04, -0.02, -0.02])
+    scores = values[:, None] + easier
+    scores[np.arange(len(values)) % 5 > 0, 1:] = np.nan
+    model = fitted(points, np.nanmean(scores, axis=1), folds, scores)
+    assert isinstance(model, SparseGaussianProcess) and np.allclose(model.effects, easier, atol=0.005)
+    assert np.abs(model.predict(points)[0] - values).mean() < 0.01
 
 
 def test_the_kernel_of_many_configurations_is_found_from_as_many_as_of_few_and_once(monkeypatch):
