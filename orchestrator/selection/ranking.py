@@ -69,13 +69,23 @@ class Selection:
         default_factory=dict
     )  # finalists left out for it, with the reason
 
+    range_ends: tuple[
+        str, ...
+    ] = ()  # values of the winner at an end of the range that was searched, in words
+
     @property
     def alike_trials(self) -> tuple[int, ...]:
         return tuple(one.other for one in self.alike)
 
     def sentences(self) -> tuple[str, ...]:
         """What was chosen, which trials are not significantly different, and what tuning has gained, a line each."""
-        return self.reason, *self.reevaluation_sentences(), self._alike_sentence(), self._default_sentence()
+        return (
+            self.reason,
+            *self.reevaluation_sentences(),
+            self._alike_sentence(),
+            self._default_sentence(),
+            *self._range_sentences(),
+        )
 
     def reevaluation_sentences(self) -> tuple[str, ...]:
         """What the re-evaluation of the finalists has shown; nothing where there was none."""
@@ -115,6 +125,7 @@ class Selection:
             "against_default": None if self.default is None else self.default.as_dict(),
             "scored_again": [one.as_dict() for one in self.reevaluated],
             "failed_again": dict(self.failed_reevaluations),
+            "at_range_ends": list(self.range_ends),
         }
 
     def tags(self) -> dict[str, str]:
@@ -160,12 +171,19 @@ class Selection:
         if self.default is None:
             return "The paper's configuration, trial 0, has not finished all its folds, so the gain over it is unknown."
         one = self.default
-        numbers = f"{points(one.difference)} points of {self.metric} ({interval(one.interval)}, p {one.p_value:.2g})"
+        numbers = f"{points(one.difference)} points of {self.metric} ({interval(one.interval)}; "
+        numbers += f"p {one.p_value:.2g}, corrected for all trials that were tried)"
         if one.is_sure:
             return f"Trial {self.winner} is better than the paper's configuration, trial 0, by {numbers}."
         if one.is_worse:
             return f"Trial {self.winner} is worse than the paper's configuration, trial 0: {numbers}."
         return f"Trial {self.winner} is not significantly different from the paper's configuration, trial 0: {numbers}."
+
+    def _range_sentences(self) -> tuple[str, ...]:
+        if not self.range_ends:
+            return ()
+        wider = "a wider range may hold a better configuration"
+        return (f"Of trial {self.winner}, {'; '.join(self.range_ends)}: {wider}.",)
 
 
 def select(
@@ -260,6 +278,8 @@ def select_trial(
             num_stopped=num_stopped,
         )
         snapshot.derived.keep(key, asdict(found))
+    winner = next(trial for trial, _ in standing if trial.number == found.winner)
+    found = replace(found, range_ends=snapshot.space.at_range_ends(winner.searched))
     found = replace(found, reevaluated_on=second.where()) if reevaluated else found
     if trial_number is None:
         return found

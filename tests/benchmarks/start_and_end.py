@@ -42,16 +42,19 @@ learning_rate = 1e-3
 """
 TRAINER = """
 import sys, time, ray.train, torch
+from pathlib import Path
 from ray.train.torch import TorchTrainer
 
-def step():
+def step(config):
     torch.nn.Linear(8, 1)(torch.rand(4, 8)).sum().backward()
-    ray.train.report({"at": time.time()})
+    Path(config["folder"], "first_step").write_text(str(time.time()))
+    ray.train.report({})
 
 ray.init("local", num_cpus=2, log_to_driver=False)
-found = TorchTrainer(step, scaling_config=ray.train.ScalingConfig(num_workers=1),
-                     run_config=ray.train.RunConfig(name="one", storage_path=sys.argv[1])).fit()
-print("first step at", found.metrics["at"])
+folder = sys.argv[1]
+Path(folder).mkdir()
+TorchTrainer(step, train_loop_config={"folder": folder}, scaling_config=ray.train.ScalingConfig(num_workers=1),
+             run_config=ray.train.RunConfig(name="one", storage_path=folder)).fit()
 """
 
 
@@ -87,16 +90,16 @@ def measure(folder: Path, number: int) -> dict[str, float]:
         for file in home.glob("studies/*/ledger/fits/*/record.json")
         if file.stat().st_mtime > called
     ]
-    called_trainer = time.time()
-    said = subprocess.run(
-        [sys.executable, "-c", TRAINER, str(folder / f"trainer-{number}")],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"},
-    ).stdout
-    found["trainer"] = float(said.rsplit("first step at ", 1)[1].split()[0]) - called_trainer
-    return {**found, "resumed": min(new) - called}
+    return {**found, "resumed": min(new) - called, "trainer": trainer(folder / f"trainer-{number}")}
+
+
+def trainer(folder: Path) -> float:
+    """Seconds from the call of the script to its first step."""
+    called = time.time()
+    command = [sys.executable, "-c", TRAINER, str(folder)]
+    environment = {**os.environ, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    return float((folder / "first_step").read_text()) - called
 
 
 def main() -> None:

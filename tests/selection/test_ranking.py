@@ -112,6 +112,14 @@ def test_trials_that_another_objective_ranks_lower_may_be_better_by_dice_and_tha
     assert "is worse than the paper's configuration" in default and selection.tags()["beats_default"] == "no"
 
 
+def test_values_of_the_winner_at_an_end_of_their_range_are_said_last():
+    selection = replace(
+        chosen(candidate(1, 0.8), candidate(0, 0.5)), range_ends=("clip_norm 2 at the upper end of 0 to 2",)
+    )
+    wider = "a wider range may hold a better configuration"
+    assert selection.sentences()[-1] == f"Of trial 1, clip_norm 2 at the upper end of 0 to 2: {wider}."
+
+
 def test_one_standard_error_takes_the_cheapest_of_those_near_the_best():
     near = candidate(2, 0.0999, seconds=20)
     selection = chosen(candidate(1, 0.1), near, candidate(0, 0, seconds=1), rule="one-se")

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from optuna.trial import BaseTrial
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -72,6 +72,9 @@ def _conditions(when: object) -> dict[str, tuple[Scalar, ...]]:
     return {key: _scalars(values if isinstance(values, list) else [values]) for key, values in when.items()}
 
 
+End = Literal["lower", "upper"]
+AT_END = 0.02
+
 _PAIR_SCHEMA = {"type": "array", "minItems": 2, "maxItems": 2}
 Scalars = Annotated[
     tuple[Scalar, ...],
@@ -113,6 +116,10 @@ class Distribution(BaseModel, ABC):
     @abstractmethod
     def holds(self, value: Scalar) -> bool:
         """Whether `draw` could return this value."""
+
+    def end_at(self, value: Scalar) -> End | None:
+        """Which end of a range the value lies at; None inside, and where values have no order."""
+        return None
 
     def exact(self, value: Scalar) -> Scalar:
         """The value itself; where values come in steps, the one that it is but for binary arithmetic."""
@@ -159,6 +166,9 @@ class LogUniform(Distribution):
     def holds(self, value: Scalar) -> bool:
         low, high = self.bounds
         return is_number(value) and low <= float(value) <= high
+
+    def end_at(self, value: Scalar) -> End | None:
+        return _end(self.bounds, value, is_log=True)
 
     @property
     def extremes(self) -> Sequence[float]:
@@ -225,6 +235,9 @@ class Uniform(Distribution):
         written = float(low + round(self._steps(float(value))) * step)
         return value if value == written else written
 
+    def end_at(self, value: Scalar) -> End | None:
+        return _end(self.bounds, value)
+
     @property
     def extremes(self) -> Sequence[float]:
         return self.bounds
@@ -262,6 +275,9 @@ class Int(Distribution):
 
     def holds(self, value: Scalar) -> bool:
         return is_whole(value) and value in self.steps
+
+    def end_at(self, value: Scalar) -> End | None:
+        return _end(self.bounds, value, is_log=self.log)
 
     @property
     def extremes(self) -> Sequence[int]:
@@ -302,6 +318,15 @@ class Choice(Distribution):
     def __str__(self) -> str:
         more = f" and {len(self.values) - MOST_LISTED} more" if len(self.values) > MOST_LISTED else ""
         return f"one of {', '.join(str(value) for value in self.values[:MOST_LISTED])}{more}"
+
+
+def _end(bounds: tuple[float, float], value: Scalar, is_log: bool = False) -> End | None:
+    """The end within AT_END of a value, as a share of the range on its scale."""
+    if not is_number(value):
+        return None
+    low, high, at = (math.log(one) if is_log else one for one in (*bounds, float(value)))
+    share = (at - low) / (high - low)
+    return "lower" if share < AT_END else "upper" if share > 1 - AT_END else None
 
 
 class Unread(Distribution):

@@ -69,6 +69,15 @@ class SearchSpace(Tables):
         """What an error message names."""
         return str(self.path or "search space")
 
+    def at_range_ends(self, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """Searched values that lie at an end of their range, where a wider one might hold better, in words."""
+        found = ((key, dist, dist.end_at(params[key])) for key, dist in self.search.items() if key in params)
+        return tuple(
+            f"{key} {params[key]:.3g} at the {end} end of {dist}"
+            for key, dist, end in found
+            if end is not None
+        )
+
     @property
     def digest(self) -> str:
         """Twenty hex digits of what the file means; comments, order and layout have no part in them."""
