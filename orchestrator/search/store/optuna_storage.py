@@ -13,18 +13,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy import URL, Dialect, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from orchestrator.common.errors import BadMachine, UserError
 from orchestrator.common.faults import chain
 from orchestrator.common.files import naming
 from orchestrator.common.interruption import requested_signal
+
+if TYPE_CHECKING:  # a study that is in its journal needs no SQLAlchemy, which takes a tenth of `status`
+    from sqlalchemy import URL, Dialect
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,9 @@ DRIVERS = {
 
 def kept_url(text: str) -> str:
     """The URL as a study keeps it, SQLite files by absolute path. Raises `BadMachine` where it cannot be used."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):  # the latter: a port that is no number
@@ -64,6 +68,8 @@ def kept_url(text: str) -> str:
 
 
 def _problems(url: URL) -> Iterator[str]:
+    from sqlalchemy.exc import NoSuchModuleError
+
     backend = url.get_backend_name()
     if backend not in BACKENDS:
         yield f"expected one of {', '.join(BACKENDS)}, found {backend}"
@@ -86,6 +92,9 @@ def _problems(url: URL) -> Iterator[str]:
 
 def reach(url: str) -> None:
     """Raises `BadMachine` if the database does not let us in."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import DBAPIError
+
     engine = create_engine(url, connect_args=_patience(url))
     try:
         engine.connect().close()
@@ -100,6 +109,8 @@ def reach(url: str) -> None:
 @lru_cache
 def open_database(url: str) -> BaseStorage:
     """One pool of connections for each process, behind Optuna's cache: trials that are over are read once."""
+    from sqlalchemy import event
+
     with explained_errors():
         storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": _patience(url)})
         if not url.startswith("sqlite"):
@@ -152,6 +163,8 @@ def explained_errors() -> Iterator[None]:
     except UserError:  # somebody said already what it means
         raise
     except Exception as error:
+        from sqlalchemy.exc import DBAPIError
+
         trouble = next(
             (one for one in chain(error) if isinstance(one, (DBAPIError, StorageInternalError))), None
         )
@@ -161,6 +174,8 @@ def explained_errors() -> Iterator[None]:
 
 
 def _away(error: Exception) -> BadMachine:
+    from sqlalchemy.exc import DBAPIError
+
     cause = error.orig if isinstance(error, DBAPIError) else error.__cause__
     return BadMachine(
         WHERE, f"the database does not answer, or does not let us in: {_first_line(cause or error)}"

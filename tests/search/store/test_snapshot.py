@@ -21,7 +21,7 @@ from orchestrator.search.store.study_store import StudyStore
 from orchestrator.selection.ranking import select_trial
 
 COMMANDS = ("status formula", "leaderboard formula", "best formula", "compare formula:0 formula:1")
-HEAVY = {"torch", "ray", "mlflow", "timm", "matplotlib"}
+HEAVY = {"torch", "ray", "mlflow", "timm", "matplotlib", "scipy.stats", "scipy.spatial", "sqlalchemy"}
 # Prints every file below the home that was opened, and the heavy modules that were imported.
 WATCHED = """
 import json, sys

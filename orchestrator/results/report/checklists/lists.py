@@ -48,7 +48,9 @@ CLAIM = (
     ),
     Item("15", "Why this reference standard"),
     Item("16", "Who annotated", about_data.stated("annotators")),
-    Item("17", "Annotation of the test set", about_data.annotation_of_test, "how, where it is not stated here"),
+    Item(
+        "17", "Annotation of the test set", about_data.annotation_of_test, "how, where it is not stated here"
+    ),
     Item("18", "Variability between and within raters"),
     Item("19", "Assignment of data to partitions", about_data.partitions),
     Item("20", "Level at which partitions are disjoint", about_data.level),
