@@ -15,6 +15,7 @@ from typing import Any, Literal
 from orchestrator.api import PathLike, home_folder
 from orchestrator.common.display import Display
 from orchestrator.common.errors import FitFailed, Mistakes
+from orchestrator.common.files import size_text
 from orchestrator.data.splits.split_file import SplitPlan, earlier_name
 from orchestrator.doctor.quick import checked_machine
 from orchestrator.ray_cluster.machine import Machine
@@ -37,6 +38,7 @@ from orchestrator.search.store.trials import StudyTrial, outside_cases
 from orchestrator.search.study_spec import StudySpec
 from orchestrator.selection.warm_start import fit_in
 from orchestrator.study.checks import check_options
+from orchestrator.study.housekeeping import prune_derived
 from orchestrator.study.loading import DataChoice
 from orchestrator.study.outer import run_outer_folds
 from orchestrator.study.run import run_study
@@ -139,6 +141,8 @@ class Study(StoredStudy):
         after Ctrl-C; both can be resumed.
         """
         study = self._runnable
+        for one in prune_derived(self.home):
+            self.display.note(f"removed {one.what}: {size_text(one.num_bytes)}")
         if study.spec.nested is not None:
             run_outer_folds(
                 study,

@@ -10,7 +10,7 @@ import re
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from orchestrator.data.cache.prune import cache_entries, remove_entry
 from orchestrator.data.cases import list_datasets, load_dataset
 from orchestrator.ray_cluster.private_ray import temp_folder
 from orchestrator.search.records.status import is_alive, read_status
+from orchestrator.search.store.derived import stale_parts
 from orchestrator.search.store.study_store import StudyStore, list_studies, whole_study
 from orchestrator.selection.nested import inner_homes
 
@@ -210,6 +211,38 @@ def _derived(home: Path) -> Iterator[Freeable]:
             yield _of_nobody(f"scores computed from the records of removed study {folder.name}", folder)
 
 
+def prune_derived(home: Path) -> list[Freeable]:
+    """Delete computed scores that nobody finds again, and return what was deleted.
+
+    They are of studies that were removed, of studies whose datasets are not in this home as they were, and of other
+    versions of the code. A study that is being worked on may lose them too: they are computed anew.
+    """
+    return [one for one in (*_derived(home), *_stale(home)) if one.num_bytes and one.remove()]
+
+
+def _stale(home: Path) -> Iterator[Freeable]:
+    there = {one.name: one.fingerprint for one in list_datasets(home)}
+    for study in (one for whole in list_studies(home) for one in (whole, *inner_homes(whole))):
+        folder = home / "derived" / study.name
+        if folder.is_symlink():
+            continue
+        if why := _lacks_data(study, there):
+            yield _of_nobody(f"scores computed from the records of study {study.name}, {why}", folder)
+        elif parts := stale_parts(folder):
+            what = f"scores of study {study.name} that another version of the code computed"
+            yield _of_nobody(what, *parts)
+
+
+def _lacks_data(store: StudyStore, there: Mapping[str, str]) -> str | None:
+    """Which datasets of a study are not `there` (name -> fingerprint); None where all are, or no record says."""
+    try:
+        wanted = (made_of := store.record().made_of).datasets | made_of.unseen
+    except UserError:  # whoever cannot read it cannot say what it needs
+        return None
+    gone = [name for name, fingerprint in wanted.items() if there.get(name) != fingerprint]
+    return f"whose data is gone or another one ({', '.join(gone)})" if gone else None
+
+
 def _ray_sessions() -> Iterator[Freeable]:
     """Of processes that are gone. One of another machine or container has no number here, but writes its logs."""
     for folder in temp_folder().glob("session_*"):
@@ -243,16 +276,21 @@ def _leftovers(home: Path) -> Iterator[Freeable]:
             yield _of_nobody("removed, but not to its end", folder)
 
 
-def _of_nobody(what: str, folder: Path) -> Freeable:
-    return Freeable(what, (folder,), size_of(folder), partial(_delete_what_can_be, folder))
+def _of_nobody(what: str, *paths: Path) -> Freeable:
+    def delete() -> None:
+        for path in paths:
+            _delete_what_can_be(path)
+
+    return Freeable(what, paths, size_of(*paths), delete)
 
 
-def _delete_what_can_be(folder: Path) -> None:
+def _delete_what_can_be(path: Path) -> None:
     """What is left says so by its size."""
-    if folder.is_symlink():
-        folder.unlink(missing_ok=True)
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        if path.is_symlink() or path.is_file():
+            path.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _set_aside(folder: Path) -> Path:

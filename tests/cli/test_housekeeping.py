@@ -19,6 +19,7 @@ from orchestrator.data.cache.frames import CachedCases, cached_cases
 from orchestrator.data.cases import Dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.search.records.status import Status, write_status
+from orchestrator.search.store.derived import DerivedFiles, folder_of_rules
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.study.housekeeping import freeable, refuse_busy, studies_with
 
@@ -182,6 +183,33 @@ def test_folders_behind_links_are_not_freed(store: StudyStore, run: Run, tmp_pat
     for link in (store.folder / "tune", store.home / "derived" / store.name, store.home / "derived" / "old"):
         link.symlink_to(tmp_path / "scratch")
     assert freeable(store.home, store.home / "cache") == []
+
+
+def test_computed_scores_that_nobody_finds_again_are_pruned_and_counted(run: Run, store: StudyStore):
+    folder = store.home / "derived" / store.name
+    mine, *stale = files = [
+        folder / folder_of_rules() / ("a" * 40),
+        folder / f"rules-{'0' * 16}" / ("b" * 40),
+        folder / ("c" * 40),
+        store.home / "derived" / "gone" / "sound.json",
+    ]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("content")
+    said = json.loads(run("data cache --prune --json")[1])["scores"]
+    assert {one["what"]: one["bytes"] for one in said} == {
+        "scores computed from the records of removed study gone": 7,
+        f"scores of study {store.name} that another version of the code computed": 14,
+    }
+    assert mine.exists() and not any(file.exists() for file in stale)
+    assert "removed scores" not in run("data cache --prune")[1]
+
+
+def test_computed_scores_of_a_study_without_its_data_are_pruned(run: Run, store: StudyStore):
+    DerivedFiles(store.home / "derived" / store.name).keep("a" * 40, {})
+    shutil.rmtree(next((store.home / "datasets").iterdir()))
+    assert "whose data is gone or another one" in run("data cache --prune")[1]
+    assert not (store.home / "derived" / store.name).exists()
 
 
 def test_a_ray_of_another_container_that_writes_its_logs_is_left_alone(run: Run, store: StudyStore):

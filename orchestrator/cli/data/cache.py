@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home, finite
-from orchestrator.cli.console.printing import out, print_json, show_table
+from orchestrator.cli.console.printing import megabytes, out, print_json, show_table
 from orchestrator.common.files import write_atomically
 
 if TYPE_CHECKING:
@@ -32,11 +32,15 @@ def data_cache(
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show cached images and near-duplicates, or free space; files in use are always kept."""
+    """Show cached images and near-duplicates, or free space; files in use are always kept.
+
+    With --prune, scores that were computed of removed studies, or by another version of the program, are removed too.
+    """
     from orchestrator.common.errors import BadData
     from orchestrator.data.cache.prune import cache_entries
     from orchestrator.data.cache.prune import prune as prune_cache
     from orchestrator.data.cases import list_datasets
+    from orchestrator.study.housekeeping import prune_derived
 
     if max_gb is not None and not prune:
         raise BadData("--max-gb", "needs --prune; without it nothing is removed")
@@ -51,16 +55,20 @@ def data_cache(
             _show(found, folder)
         return
     done = prune_cache(folder, datasets, None if max_gb is None else round(max_gb * 1e9))
+    scores = prune_derived(home)
     if as_json:
         parts = {"removed": done.removed, "kept": done.kept}
         listed: dict[str, Any] = {name: [_facts(one) for one in part] for name, part in parts.items()}
-        print_json({**listed, "swept": [str(path) for path in done.swept]})
+        stale = [{"what": one.what, "bytes": one.num_bytes} for one in scores]
+        print_json({**listed, "swept": [str(path) for path in done.swept], "scores": stale})
         return
     freed = sum(entry.num_bytes for entry in done.removed) / 1e6
     out.print(
         f"removed {len(done.removed)} parts, {freed:,.0f} MB, and {len(done.swept)} of killed builds",
         highlight=False,
     )
+    for one in scores:
+        out.print(f"removed {one.what}: {megabytes(one.num_bytes)}", markup=False, highlight=False)
     _show(done.kept, folder)
 
 

@@ -1,7 +1,8 @@
 """What follows from the records of a study, kept on disk by the digests of what it follows from.
 
 The files lie outside of the study's folder and can be deleted at any time: what is missing, does not read or was
-damaged is derived anew. A home that cannot be written to is read all the same, only slower.
+damaged is derived anew. A home that cannot be written to is read all the same, only slower. Values of each version of
+the code that derives them have a folder of their own, so that those of others can be told, and pruned.
 """
 
 from __future__ import annotations
@@ -43,9 +44,20 @@ def digest_of_rules() -> str:
     return digest.hexdigest()
 
 
+def folder_of_rules() -> str:
+    """Name of the folder in which this version of the code keeps what it derives."""
+    return f"rules-{digest_of_rules()[:16]}"
+
+
 def key_of(*parts: Any) -> str:
     """Forty hex digits of plain values and of the code: what something is derived from."""
     return hashlib.sha256(json.dumps([digest_of_rules(), *parts], sort_keys=True).encode()).hexdigest()[:40]
+
+
+def stale_parts(folder: Path) -> tuple[Path, ...]:
+    """What other versions of the code derived of a study: folders, and files of versions that had none."""
+    others = (path for path in folder.glob("rules-*") if path.name != folder_of_rules())
+    return *others, *(path for path in folder.glob("[0-9a-f]" * 40) if path.is_file())
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,7 @@ class DerivedFiles:
     def find(self, key: str) -> Derived | None:
         """None where nothing is kept under that key, or its file does not read."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            digest, _, content = (self.folder / key).read_bytes().partition(b"\n")
+            digest, _, content = (self.folder / folder_of_rules() / key).read_bytes().partition(b"\n")
             if hashlib.sha256(content).hexdigest().encode() != digest:
                 return None
             head, _, numbers = content.partition(b"\n")
@@ -80,7 +92,9 @@ class DerivedFiles:
         numbers = np.zeros(0) if values is None else np.ascontiguousarray(values, dtype=np.float64)
         head = json.dumps({"plain": dict(plain), "shape": numbers.shape}).encode()
         content = b"\n".join((head, numbers.tobytes()))
-        self._write(key, b"\n".join((hashlib.sha256(content).hexdigest().encode(), content)))
+        self._write(
+            f"{folder_of_rules()}/{key}", b"\n".join((hashlib.sha256(content).hexdigest().encode(), content))
+        )
 
     def is_sound(self, folder: Path) -> bool:
         """Whether the record in that folder was read to its last byte before, and no file of it has changed since."""
@@ -109,8 +123,9 @@ class DerivedFiles:
 
     def _write(self, name: str, content: bytes) -> None:
         with suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.folder / name, content, sync=False)
+            file = self.folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, content, sync=False)
 
 
 def _plain(marks: Marks) -> list[list[Any]]:

@@ -74,7 +74,7 @@ def everything(snapshot: StudySnapshot) -> tuple[object, ...]:
 def test_what_was_derived_before_is_the_same_when_it_is_gone_or_damaged(store: StudyStore):
     first = everything(store.snapshot())
     assert everything(store.snapshot()) == first
-    for file in (store.home / "derived" / "formula").iterdir():
+    for file in filter(Path.is_file, (store.home / "derived" / "formula").rglob("*")):
         file.write_bytes(file.read_bytes()[:-1] + b"x")
     assert everything(store.snapshot()) == first
 
