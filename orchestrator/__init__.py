@@ -14,7 +14,9 @@ if TYPE_CHECKING:
         evaluate,
         load_bundle,
         load_study,
+        near_duplicates,
         report,
+        studies,
     )
     from orchestrator.api_study import NoChampion, Study
     from orchestrator.common.display import Display
@@ -39,7 +41,9 @@ __all__ = [
     "evaluate",
     "load_bundle",
     "load_study",
+    "near_duplicates",
     "report",
+    "studies",
 ]
 # Imported when they are first named: what they need takes seconds.
 _MODULES = {

@@ -6,9 +6,9 @@ Nothing here needs torch or Ray, but a dataset that is added and a network that 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from orchestrator.common.display import Display
     from orchestrator.data.cases import Dataset
+    from orchestrator.data.near_duplicates.find import Leaks as NearDuplicates
     from orchestrator.results.bundle_scores import BundleScores
     from orchestrator.results.export.bundle import Bundle as ExportedNetwork
     from orchestrator.results.report.files import Report
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 PathLike = str | Path
 DEFAULT_HOME = Path.home() / ".orchestrator"
+GROUP_WORDS = ("", "folders", "none")  # for `groups`; anything else is a file
 
 
 def home_folder(home: PathLike | None = None) -> Path:
@@ -50,30 +52,108 @@ def add_dataset(
     *,
     home: PathLike | None = None,
     groups: PathLike | None = None,
+    group_column: str = "group",
+    center_column: str = "center",
     allow_empty: bool = False,
+    mask_colors: Sequence[str] = (),
+    mask_values: Sequence[str] = (),
+    mask_classes: Sequence[str] = (),
+    invert_masks: bool = False,
+    exif: str = "",
+    parts: Sequence[str] = (),
+    images: str = "",
+    masks: str = "",
+    pattern: str = "",
+    without_mask: Literal["refuse", "empty"] = "refuse",
     skip_bad: bool = False,
+    stated: Mapping[str, str | None] | None = None,
+    display: Display | None = None,
 ) -> Dataset:
     """Copy the images and masks of a folder or an archive into this home, checked; the same again changes nothing.
 
-    `groups`: a CSV file that says which images belong together (a video sequence, a patient), and their centers.
-    `allow_empty` accepts masks without a polyp; `skip_bad` leaves out pairs that cannot be used, and lists them.
-    Raises `BadData` with every problem of every file.
+    `groups`: a CSV file that says which images belong together (a video sequence, a patient), and their centers;
+    "folders" for each folder, "none". `allow_empty` accepts masks without a polyp; `skip_bad` leaves out pairs that
+    cannot be used, and lists them. `stated`: what model cards have to say, such as {"licence": "research only"}. All
+    others are the options of `orchestrator data add` (`parts` is --part). Raises `BadData` with every problem of every
+    file.
 
     >>> import orchestrator as po
     >>> po.add_dataset("drawn", "frames", groups="frames/groups.csv", allow_empty=True).name
     'drawn'
     """
+    from orchestrator.common.display import Display
+    from orchestrator.common.errors import BadData
     from orchestrator.data.importing.dataset import add_dataset as import_dataset
+    from orchestrator.data.masks.mask_rule import parse_rule
     from orchestrator.data.sources.sets import Reading
+    from orchestrator.data.statement import checked, state
 
-    return import_dataset(
-        home_folder(home),
-        name,
-        Path(source).expanduser(),
-        groups=None if groups is None else Path(groups).expanduser(),
-        allow_empty=allow_empty,
-        reading=Reading(skip_bad=skip_bad),
-    )
+    statements = checked(stated or {})
+    by_folder = groups in GROUP_WORDS
+    table = None if groups is None or by_folder else Path(groups).expanduser()
+    if table is not None and not table.exists():
+        raise BadData(f"--groups {groups}", "expected a CSV file, `folders` or `none`, found nothing there")
+    polyp = {"colors": mask_colors, "values": mask_values, "classes": mask_classes}
+    rule = parse_rule(**polyp, invert=invert_masks, exif=exif)
+    words = str(groups) if by_folder else ""
+    reading = Reading(tuple(parts), images, masks, pattern, words, without_mask, skip_bad)
+    with (display or Display()).bar(f"reading {source}") as on_progress:
+        dataset = import_dataset(
+            home_folder(home),
+            name,
+            Path(source).expanduser(),
+            reading=reading,
+            groups=table,
+            group_column=group_column,
+            center_column=center_column,
+            allow_empty=allow_empty,
+            rule=rule,
+            on_progress=on_progress,
+        )
+    if statements:
+        state(dataset.folder, statements)
+    return dataset
+
+
+def studies(home: PathLike | None = None) -> dict[str, StoredStudy]:
+    """Name -> study, of all studies of this home.
+
+    >>> import orchestrator as po
+    >>> po.studies()["demo"].status().state
+    'ended'
+    """
+    from orchestrator.results.stored_study import StoredStudy
+    from orchestrator.search.store.study_store import list_studies
+
+    return {one.name: StoredStudy(one) for one in list_studies(home_folder(home))}
+
+
+def near_duplicates(
+    *datasets: str,
+    home: PathLike | None = None,
+    cache: PathLike | None = None,
+    display: Display | None = None,
+) -> NearDuplicates:
+    """Frames of these datasets that show one place, also mirrored or rotated: none may be in training and test.
+
+    As `orchestrator data leaks`. About 0.1 CPU seconds for a frame; what was compared before is read from the cache.
+    Raises `BadData` for unknown datasets and damaged images.
+
+    >>> import orchestrator as po
+    >>> found = po.near_duplicates("drawn")
+    >>> len(found.pairs) == len(found.near_duplicates), all(len(group) > 1 for group in found.groups())
+    (True, True)
+    """
+    from orchestrator.common.display import Display
+    from orchestrator.data.cases import load_datasets
+    from orchestrator.data.near_duplicates.find import find_near_duplicates
+
+    shown, folder = display or Display(), home_folder(home)
+    found = load_datasets(folder, list(datasets))
+    with shown.bar("near-duplicates") as on_progress:
+        return find_near_duplicates(
+            found, Path(cache) if cache else folder / "cache", on_progress, shown.note
+        )
 
 
 def load_study(name: str | None = None, *, home: PathLike | None = None) -> StoredStudy:
@@ -85,22 +165,48 @@ def load_study(name: str | None = None, *, home: PathLike | None = None) -> Stor
 
 
 def report(
-    *studies: str | StoredStudy, page: PathLike = "report.html", home: PathLike | None = None
+    *studies: str | StoredStudy,
+    page: PathLike = "report.html",
+    checklists: Sequence[str] = (),
+    home: PathLike | None = None,
+    display: Display | None = None,
 ) -> Report:
     """Write one page on several studies, by name or as `load_study` gives them; all are compared with the first.
 
-    As `Study.report`, which is for one. Raises `BadStudy`.
+    None: the study that was worked on last. `checklists`: "claim", "tripod" or "midl", filled, in Markdown files beside
+    the page. What of a study does not read is noted in `display`. Raises one `UserError` with everything that is wrong.
 
     >>> import orchestrator as po
     >>> made = po.report("demo", page="demo.html")
     >>> made.text("methods")[:22]
     'We trained unet on dra'
     """
-    from orchestrator.results.report.files import write_report
+    from orchestrator.common.display import Display
+    from orchestrator.common.errors import BadStudy, Mistakes
+    from orchestrator.results.report.checklists.filled import checklist_name
+    from orchestrator.results.report.files import refuse_foreign, write_report
+    from orchestrator.search.store.damage import damage
 
-    found = [load_study(one, home=home) if isinstance(one, str) else one for one in studies or (None,)]
-    snapshots = [(one or load_study(home=home)).store.snapshot() for one in found]
-    return write_report(snapshots, Path(page).expanduser().absolute())
+    mistakes, found, lists, shown = Mistakes(), [], [], display or Display()
+    names = [one if isinstance(one, str) else one.name for one in studies]
+    target = Path(page).expanduser().absolute()
+    for one in dict.fromkeys(studies) or [None]:
+        with mistakes.noted():
+            known = load_study(one, home=home) if one is None or isinstance(one, str) else one
+            found.append(known.store.snapshot())
+    if len(set(names)) < len(names):
+        with mistakes.noted():
+            raise BadStudy("report", f"expected each study once, found {', '.join(names)}")
+    for name in dict.fromkeys(checklists):
+        with mistakes.noted():
+            lists.append(checklist_name(name))
+    with mistakes.noted():
+        refuse_foreign(target)
+    mistakes.raise_all()
+    for snapshot in found:
+        for line in damage(snapshot):
+            shown.note(line)
+    return write_report(found, target, lists)
 
 
 def evaluate(
@@ -145,18 +251,40 @@ def evaluate(
     return BundleScores.of(network, eligible, metric, paper_scores, shown)
 
 
-def compare(*systems: str, metric: str = "dice", home: PathLike | None = None) -> list[Comparison]:
+def compare(
+    *systems: str, metric: str = "dice", home: PathLike | None = None, display: Display | None = None
+) -> list[Comparison]:
     """How much better each of several systems is than the first, paired image by image, and how sure that is.
 
-    `systems`: names of studies of this home, or "STUDY:TRIAL". Raises `BadStudy`.
+    `systems`: names of studies of this home, or "STUDY:TRIAL"; what of a study does not read is noted in `display`.
+    Raises one `UserError` with every study, trial or metric that is not known.
+
+    >>> import orchestrator as po
+    >>> po.compare("demo", "demo:7")
+    Traceback (most recent call last):
+    orchestrator.common.errors.BadStudy: demo: has no trial '7'; known: 0
     """
+    from orchestrator.common.display import Display
+    from orchestrator.common.errors import Mistakes
+    from orchestrator.results.stored_study import known_metric
+    from orchestrator.search.store.damage import damage
     from orchestrator.selection import comparison
 
+    mistakes, snapshots, compared, shown = Mistakes(), {}, [], display or Display()
     parts = [system.partition(":") for system in systems]
-    snapshots = {name: load_study(name, home=home).store.snapshot() for name, _, _ in parts}
-    return comparison.compare(
-        [comparison.compared_system(snapshots[name], number, metric) for name, _, number in parts]
-    )
+    with mistakes.noted():
+        metric = known_metric(metric)
+    for name in dict.fromkeys(name for name, _, _ in parts):
+        with mistakes.noted():
+            snapshots[name] = load_study(name, home=home).store.snapshot()
+            for line in damage(snapshots[name]):
+                shown.note(line)
+    mistakes.raise_all()
+    for name, _, number in parts:
+        with mistakes.noted():
+            compared.append(comparison.compared_system(snapshots[name], number, metric))
+    mistakes.raise_all()
+    return comparison.compare(compared)
 
 
 class Bundle:

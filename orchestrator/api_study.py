@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.api import PathLike, home_folder
 from orchestrator.common.display import Display
@@ -28,10 +28,7 @@ from orchestrator.results.stored_study import StoredStudy
 from orchestrator.search.choices import DeviceName
 from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.records.status import Status
-from orchestrator.search.space.builds import check_builds, check_weights
-from orchestrator.search.space.effects import without_effect
-from orchestrator.search.space.space import SearchSpace
-from orchestrator.search.space.space_file import load_space
+from orchestrator.search.space.builds import trainable_space
 from orchestrator.search.store.study_record import specification
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial, outside_cases
@@ -43,6 +40,9 @@ from orchestrator.study.loading import DataChoice
 from orchestrator.study.outer import run_outer_folds
 from orchestrator.study.run import run_study
 from orchestrator.study.spec import Study as RunnableStudy
+
+if TYPE_CHECKING:
+    from orchestrator.study.forecast import StudyForecast
 
 
 class NoChampion(FitFailed):
@@ -106,7 +106,7 @@ class Study(StoredStudy):
         with mistakes.noted():
             self._spec = specification(options)
         with mistakes.noted():
-            self.space = _checked_space(self.file, self.display)
+            self.space = trainable_space(self.file, self.display.note)
         with mistakes.noted():
             self.data.refuse()
         with mistakes.noted():
@@ -132,6 +132,33 @@ class Study(StoredStudy):
     def store(self) -> StudyStore:
         """Its folder; a study that was given no name is split first, for the split is part of its name."""
         return StudyStore(self.home, self.given_name) if self.given_name else self._runnable.home
+
+    def forecast(self, gpus: int, *, sampled: int = 4, failures: float = 0.0) -> StudyForecast:
+        """What the study would cost on so many devices like the one here: a few steps are timed, nothing is trained.
+
+        `sampled`: configurations that are timed besides the baselines. `failures`: deaths of workers per lane and hour.
+        As `orchestrator plan`; raises `UserError` where the device that was asked for is not here.
+
+        >>> import orchestrator as po
+        >>> study = po.Study("tiny.toml", "drawn", splits="k-fold:2", trials=9, device="cpu", progress=None)
+        >>> study.forecast(gpus=1, sampled=0).soonest.fits <= 2 * 9 + 2 * 3
+        True
+        """
+        from orchestrator.study.forecast import forecast_study
+        from orchestrator.training.process import device_here
+
+        device = device_here(self.machine.device)
+        choice = replace(self.data, near_duplicates=False)
+        return forecast_study(
+            self.space,
+            choice,
+            self._spec,
+            device,
+            gpus=gpus,
+            sampled=sampled,
+            failures=failures,
+            display=self.display,
+        )
 
     def run(self, progress: Callable[[Status], None] | None = None) -> StudyTrial | None:
         """Search until the budget is used up, and name a champion; the same again goes on where it stopped.
@@ -211,15 +238,6 @@ class Study(StoredStudy):
 
 def _listed(names: str | Sequence[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _checked_space(file: Path, display: Display) -> SearchSpace:
-    space = load_space(file)
-    check_builds(space)
-    check_weights(space)
-    for line in without_effect(space):
-        display.note(line)
-    return space
 
 
 def _why_no_champion(store: StudyStore) -> str:

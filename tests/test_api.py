@@ -20,7 +20,9 @@ from orchestrator.common.errors import BadStudy, UserError
 from orchestrator.data.images import read_image
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
+from orchestrator.data.statement import all_fields
 from orchestrator.search.study_spec import spec_fields
+from orchestrator.study.housekeeping import remove_dataset
 
 ROOT = Path(__file__).parents[1]
 TINY = """
@@ -98,6 +100,31 @@ def test_what_can_be_refused_cheaply_is_refused_before_images_are_compared(monke
         po.Study("tiny.toml", data="drawn", trials=1, constraints=["parameters<=10"], progress=None)
 
 
+def test_a_comparison_names_every_mistake_at_once():
+    with pytest.raises(UserError) as refused:
+        po.compare("gone", "lost:3", metric="dise")
+    assert all(words in str(refused.value) for words in ("gone", "lost", "dise"))
+
+
+def test_a_report_names_every_mistake_at_once_and_writes_nothing(folder: Path):
+    (folder / "mine.html").write_text("mine")
+    with pytest.raises(UserError) as refused:
+        po.report("gone", "gone", page="mine.html", checklists=["quaide"])
+    assert all(words in str(refused.value) for words in ("each study once", "QUAIDE", "is there already"))
+    assert (folder / "mine.html").read_text() == "mine"
+
+
+def test_a_dataset_takes_the_options_of_the_command(folder: Path):
+    with pytest.raises(UserError, match="--groups nosuch.csv: expected a CSV file"):
+        po.add_dataset("other", "frames", groups="nosuch.csv")
+    po.add_dataset(
+        "other", "frames", groups="none", mask_values=["255"], allow_empty=True, stated={"licence": "CC0"}
+    )
+    added = po.datasets()["other"]
+    assert not added.groups_known and all_fields(added.folder)["licence"] == "CC0"
+    remove_dataset(folder / "home", "other", folder / "home" / "cache")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["api", "api_study", "results.stored_study"])
 def test_examples_do_what_they_say(name: str, finished: po.Study):
@@ -156,6 +183,10 @@ def test_a_notebook_asks_for_what_the_command_asks_for(finished: po.Study, folde
         finished.best(trial=7)
     with pytest.raises(BadStudy, match="two or more different systems"):
         po.compare("demo", "demo:0")
+    for ask in (finished.leaderboard, finished.best, finished.networks):
+        with pytest.raises(BadStudy, match="no metric is named|known"):
+            ask("dise")
+    assert finished.damage() == []
 
 
 @pytest.mark.slow

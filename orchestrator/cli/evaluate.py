@@ -131,26 +131,13 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Say which of several systems is better, by how much, and how sure that is; paired, image by image."""
-    from orchestrator.cli.console.reading import known_metric, tell_damage
-    from orchestrator.common.errors import Mistakes
+    from orchestrator import api
+    from orchestrator.cli.console.reading import say_damage
+    from orchestrator.common.display import Display
     from orchestrator.results.views.tables import comparison_dicts, comparison_table
-    from orchestrator.search.store.study_store import find_study
     from orchestrator.selection import comparison
 
-    home, mistakes, contenders = home.expanduser().resolve(), Mistakes(), []
-    with mistakes.noted():
-        metric = known_metric(metric)
-    found = {}
-    for name in dict.fromkeys(name.partition(":")[0] for name in studies):
-        with mistakes.noted():
-            found[name] = find_study(home, name).snapshot()
-            tell_damage(found[name])
-    mistakes.raise_all()
-    for name, _, number in (name.partition(":") for name in studies):
-        with mistakes.noted():
-            contenders.append(comparison.compared_system(found[name], number, metric))
-    mistakes.raise_all()
-    rows = comparison.compare(contenders)
+    rows = api.compare(*studies, metric=metric, home=home, display=Display(note=say_damage))
     if plot is not None:
         plot.parent.mkdir(parents=True, exist_ok=True)
     if as_json:

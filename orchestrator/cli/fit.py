@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orchestrator.cli.console.live import CONSOLE
 from orchestrator.cli.console.options import (
     DEFAULT_HOME,
     AsJson,
@@ -25,7 +26,7 @@ from orchestrator.cli.console.options import (
     absolute,
 )
 from orchestrator.cli.console.printing import agreed, err, note, out, print_json
-from orchestrator.cli.data.splits import load_split, warn_of_lopsided
+from orchestrator.cli.data.splits import warn_of_lopsided
 from orchestrator.cli.doctor import refuse_what_would_fail
 from orchestrator.common.cpus import usable_cpus
 from orchestrator.common.errors import Mistakes
@@ -81,7 +82,7 @@ def fit(
         tracking_uri or default_uri(home),
     )
     configuration, chosen = _checked(file, set_ or [], choice, device, export, uri if log else None)
-    sources, _, plan = load_split(choice, fold=fold)
+    sources, _, plan = choice.load(CONSOLE, fold=fold)
     warn_of_lopsided(plan, sources)
     if export is not None and not _may_replace(export, fold_specs(configuration, plan)[fold].fit_id, yes=yes):
         raise typer.Exit(1)
@@ -106,10 +107,9 @@ def _checked(
     uri: str | None,
 ) -> tuple[Configuration, torch.device]:
     """The configuration and the device. Raises every mistake in what is asked of a fit, in one error."""
-    import torch
-
     from orchestrator.search.space.builds import check_builds, check_weights, override
     from orchestrator.search.space.space_file import load_space
+    from orchestrator.training.process import device_here
 
     mistakes = Mistakes()
     with mistakes.noted():
@@ -122,7 +122,7 @@ def _checked(
     with mistakes.noted():
         choice.refuse()
     with mistakes.noted():
-        chosen = torch.device(device_here(device))
+        chosen = device_here(device)
     with mistakes.noted():
         refuse_what_would_fail(choice.home, choice.cache, device, gpus=[0])
     _note_refused(mistakes, export, uri)
@@ -213,13 +213,3 @@ def _print_fit(done: SingleFit, handed: Mapping[str, str | None]) -> None:
         lines.append(f"logged in MLflow, experiment {EXPERIMENT!r}: run {handed['run_id']}")
     for line in lines:
         out.print(line, markup=False, highlight=False)
-
-
-def device_here(device: str) -> str:
-    import torch
-
-    from orchestrator.common.errors import BadMachine
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise BadMachine("--device", "cuda needs a GPU that torch can use, found none; use --device cpu")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"

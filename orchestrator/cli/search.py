@@ -119,16 +119,12 @@ def _run(asked: Study, *, as_json: bool) -> None:
 
 def refuse_before_upload(file: Path, given: Mapping[str, Any]) -> None:
     """Raises what is wrong with options and search space, which a cluster would find out minutes later."""
-    from orchestrator.search.space.builds import check_builds
-    from orchestrator.search.space.effects import without_effect
-    from orchestrator.search.space.space_file import load_space
+    from orchestrator.search.space.builds import buildable_space
     from orchestrator.search.store.study_record import specification
 
     mistakes = Mistakes()
     with mistakes.noted():
         specification(given)
     with mistakes.noted():
-        check_builds(space := load_space(file))
-        for line in without_effect(space):
-            note(line)
+        buildable_space(file, note)
     mistakes.raise_all()

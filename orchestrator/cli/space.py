@@ -22,14 +22,9 @@ app = typer.Typer(help="Search-space files: check, describe.", no_args_is_help=T
 @app.command("check")
 def space_check(file: SpaceFile, as_json: AsJson = False) -> None:
     """Check a search-space file and build every network in it; show what is searched, swept and fixed."""
-    from orchestrator.search.space.builds import check_builds
-    from orchestrator.search.space.effects import without_effect
-    from orchestrator.search.space.space_file import load_space
+    from orchestrator.search.space.builds import buildable_space
 
-    space = load_space(file)
-    check_builds(space)
-    for line in without_effect(space):
-        note(line)
+    space = buildable_space(file, note)
     if as_json:
         print_json(_facts(space))
         return

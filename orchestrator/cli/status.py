@@ -12,8 +12,8 @@ from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.console.printing import out, print_json
 
 if TYPE_CHECKING:
+    from orchestrator.results.stored_study import StoredStudy
     from orchestrator.search.records.status import Status
-    from orchestrator.search.store.study_store import StudyStore
 
 
 def status(
@@ -28,14 +28,15 @@ def status(
     of JSON a second. Scores are percent here, from 0 to 1 in JSON, where `estimate` is what the race takes a trial to
     be worth, imputed where folds are missing.
     """
-    from orchestrator.cli.console.reading import tell_damage
+    from orchestrator.api import load_study
+    from orchestrator.cli.console.reading import say_damage
     from orchestrator.search.records.status import OVER
     from orchestrator.search.records.status import as_json as plain
-    from orchestrator.search.store.study_store import find_study
 
-    found = find_study(home.expanduser().resolve(), study)
-    tell_damage(found.snapshot())
-    now = status_of(found)
+    found = load_study(study, home=home)
+    for line in found.damage():
+        say_damage(line)
+    now = found.status()
     if not watch:
         print_json(plain(now)) if as_json else _show(now)
         return
@@ -45,11 +46,11 @@ def status(
             if now.state in OVER:
                 return
             time.sleep(1)
-            now = status_of(found)
+            now = found.status()
     _watch(found, now)
 
 
-def _watch(found: StudyStore, now: Status) -> None:
+def _watch(found: StoredStudy, now: Status) -> None:
     from rich.live import Live
 
     from orchestrator.search.records.status import OVER
@@ -58,7 +59,7 @@ def _watch(found: StudyStore, now: Status) -> None:
         while now.state not in OVER:
             live.update(picture(now, out, out.height - 9), refresh=True)
             time.sleep(1)
-            now = status_of(found)
+            now = found.status()
     _show(now)
 
 
@@ -67,15 +68,3 @@ def _show(now: Status) -> None:
     where = f"process {now.pid} on {now.host}" if now.pid else "an unknown process"
     last = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now.heartbeat))
     out.print(f"{WORDS[now.state]}; {where}, last heard of {last}", highlight=False, style="dim")
-
-
-def status_of(found: StudyStore) -> Status:
-    """What a running study, or that of one of its outer folds, last said, or what is on record where none runs."""
-    from orchestrator.search.progress.recorded import recorded_status
-    from orchestrator.search.records.status import is_alive, read_status
-    from orchestrator.selection.nested import inner_homes
-
-    for study in (found, *inner_homes(found)):
-        if is_alive(study.status_file) and (alive := read_status(study.status_file)) is not None:
-            return alive
-    return recorded_status(found.snapshot())

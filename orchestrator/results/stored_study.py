@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.results.best_trial import BestTrial
     from orchestrator.results.report.files import Report
     from orchestrator.search.choices import BestRule, EnsembleName
+    from orchestrator.search.records.status import Status
 
 
 class StoredStudy:
@@ -43,17 +44,41 @@ class StoredStudy:
         """The options of its last run."""
         return self.store.record().spec
 
+    def status(self) -> Status:
+        """How the study stands: what whoever works on it, or on one of its outer folds, last said, else its records.
+
+        >>> import orchestrator as po
+        >>> now = po.load_study("demo").status()
+        >>> now.state, now.num_trials
+        ('ended', 1)
+        """
+        from orchestrator.search.progress.recorded import recorded_status
+        from orchestrator.search.records.status import is_alive, read_status
+        from orchestrator.selection.nested import inner_homes
+
+        for one in (self.store, *inner_homes(self.store)):
+            if is_alive(one.status_file) and (alive := read_status(one.status_file)) is not None:
+                return alive
+        return recorded_status(self.store.snapshot())
+
+    def damage(self) -> list[str]:
+        """A sentence for each kind of file that does not read and is left out; `run` repairs them."""
+        from orchestrator.search.store.damage import damage
+
+        return damage(self.store.snapshot())
+
     def leaderboard(
         self, metric: str = "dice", *, as_dicts: bool = False
     ) -> pandas.DataFrame | list[dict[str, Any]]:
         """Every trial, best first; scores from 0 to 1. Dictionaries, or where pandas is installed a `DataFrame`.
 
-        Its columns name what is nested with a point: "scores.dice", "searched.learning_rate".
+        Its columns name what is nested with a point: "scores.dice", "searched.learning_rate". Raises `BadStudy` for an
+        unknown metric.
         """
         from orchestrator.results.views.study_scores import board
         from orchestrator.results.views.tables import leaderboard_dicts
 
-        rows = leaderboard_dicts(board(self.store.snapshot(), metric), metric)
+        rows = leaderboard_dicts(board(self.store.snapshot(), known_metric(metric)), metric)
         try:
             import pandas
         except ImportError:
@@ -70,7 +95,7 @@ class StoredStudy:
         from orchestrator.results.views.study_scores import board
 
         found = self.store.snapshot()
-        return [one.as_dict() for one in networks_of(found, board(found, metric), metric)]
+        return [one.as_dict() for one in networks_of(found, board(found, known_metric(metric)), metric)]
 
     def best(
         self,
@@ -92,7 +117,7 @@ class StoredStudy:
         from orchestrator.results.best_trial import choose
 
         found = self.store.snapshot()
-        choice = choose(found, metric, rule, trial)
+        choice = choose(found, known_metric(metric), rule, trial)
         return choice.best(Trainer(found, **training), ensemble, refit=refit)
 
     def export(
@@ -120,7 +145,7 @@ class StoredStudy:
         target = Path(folder).expanduser().absolute()
         refuse_to_overwrite(target)
         found = self.store.snapshot()
-        choice = choose(found, metric, rule, trial)
+        choice = choose(found, known_metric(metric), rule, trial)
         asked = formats_of(formats, choice.score.masks)
         best = choice.best(Trainer(found, **training), ensemble, refit=refit, export=True)
         return best.export(target, asked)
@@ -134,3 +159,14 @@ class StoredStudy:
         from orchestrator.results.report.files import write_report
 
         return write_report([self.store.snapshot()], Path(page).expanduser().absolute())
+
+
+def known_metric(metric: str) -> str:
+    """A metric of the leaderboard by its name. Raises `BadStudy`, with the names that are known."""
+    from orchestrator.common.errors import BadStudy
+    from orchestrator.scoring.metrics import metric_name
+
+    try:
+        return metric_name(metric, masks=False)
+    except ValueError as unknown:
+        raise BadStudy("--metric", str(unknown)) from None

@@ -27,6 +27,9 @@ class Option:
     env: str | None = None  # environment variable with a default
 
 
+PLANNED_TRIALS = 40  # configurations of a forecast that is given no number
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudySpec:
     """What is to be searched for, how, and for how long; without the search space and the data."""

@@ -10,6 +10,7 @@ import torch
 
 from orchestrator.common.allocator import keep_freed_memory
 from orchestrator.common.cpus import usable_cpus
+from orchestrator.common.errors import BadMachine
 
 
 def configure_process(threads: int | None = None) -> None:
@@ -22,3 +23,13 @@ def configure_process(threads: int | None = None) -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(min(threads or torch.get_num_threads(), usable_cpus()))
     keep_freed_memory()
+
+
+def device_here(name: str) -> torch.device:
+    """The device of a fit in this process: "cuda", "cpu", or "auto" for a GPU where torch finds one.
+
+    Raises `BadMachine` where a GPU is asked for and none can be used.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BadMachine("--device", "cuda needs a GPU that torch can use, found none; use --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""What commands share that read a study: what is asked of it, and what of it does not read."""
+"""What commands share that read a study: which of its files do not read."""
 
 from __future__ import annotations
 
@@ -15,14 +15,9 @@ def tell_damage(snapshot: StudySnapshot) -> None:
     from orchestrator.search.store.damage import damage
 
     for line in damage(snapshot):
-        err.print(line, style="bold", markup=False, highlight=False)
+        say_damage(line)
 
 
-def known_metric(metric: str) -> str:
-    from orchestrator.common.errors import BadStudy
-    from orchestrator.scoring.metrics import metric_name
-
-    try:
-        return metric_name(metric, masks=False)
-    except ValueError as unknown:
-        raise BadStudy("--metric", str(unknown)) from None
+def say_damage(line: str) -> None:
+    """Print one sentence about files that do not read."""
+    err.print(line, style="bold", markup=False, highlight=False)

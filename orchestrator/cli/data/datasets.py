@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orchestrator.cli.console.live import CONSOLE
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.console.printing import bar, nothing_in, out, print_json
 from orchestrator.cli.data.cache import data_cache, data_preview
@@ -31,10 +32,8 @@ from orchestrator.cli.data.statement import (
 
 if TYPE_CHECKING:
     from orchestrator.data.cases import Dataset
-    from orchestrator.data.sources.sets import Reading
 
 SHOWN = 10  # skipped files after an import; `data show` lists all
-GROUPS = ("", "folders", "none")  # of --groups; anything else is a file
 
 
 class WithoutMask(StrEnum):
@@ -130,54 +129,31 @@ def data_add(
     Nothing is left out without --skip-bad; the pairing of images with masks is reported. What model cards and papers
     have to say of the data may be stated at once or later, by `orchestrator data describe`.
     """
-    from orchestrator.common.errors import BadData
-    from orchestrator.data.importing.dataset import add_dataset
-    from orchestrator.data.masks.mask_rule import parse_rule
-    from orchestrator.data.statement import checked, state
+    from orchestrator import api
 
-    statements = checked(given(licence, origin, annotators, dates, inclusion, centers, devices, citation))
-    if groups not in GROUPS and not Path(groups).exists():
-        raise BadData(f"--groups {groups}", "expected a CSV file, `folders` or `none`, found nothing there")
-    polyp = {"colors": mask_colors or (), "values": mask_values or (), "classes": mask_classes or ()}
-    rule = parse_rule(**polyp, invert=invert_masks, exif=exif)
-    with bar(f"reading {path}") as on_progress:
-        dataset = add_dataset(
-            home.expanduser().resolve(),
-            name,
-            path,
-            reading=_reading(part, images, masks, pattern, groups, without_mask, skip_bad),
-            groups=Path(groups) if groups not in GROUPS else None,
-            group_column=group_column,
-            center_column=center_column,
-            allow_empty=allow_empty,
-            rule=rule,
-            on_progress=on_progress,
-        )
-    if statements:
-        state(dataset.folder, statements)
-    _print_added(dataset, home.expanduser().resolve(), as_json)
-
-
-def _reading(
-    part: list[str] | None,
-    images: str,
-    masks: str,
-    pattern: str,
-    groups: str,
-    without_mask: WithoutMask,
-    skip_bad: bool,
-) -> Reading:
-    from orchestrator.data.sources.sets import Reading
-
-    return Reading(
-        parts=tuple(part or ()),
+    dataset = api.add_dataset(
+        name,
+        path,
+        home=home,
+        groups=groups,
+        group_column=group_column,
+        center_column=center_column,
+        allow_empty=allow_empty,
+        mask_colors=mask_colors or (),
+        mask_values=mask_values or (),
+        mask_classes=mask_classes or (),
+        invert_masks=invert_masks,
+        exif=exif,
+        parts=part or (),
         images=images,
         masks=masks,
         pattern=pattern,
-        groups=groups if groups in GROUPS else "",
         without_mask=without_mask.value,
         skip_bad=skip_bad,
+        stated=given(licence, origin, annotators, dates, inclusion, centers, devices, citation),
+        display=CONSOLE,
     )
+    _print_added(dataset, home.expanduser().resolve(), as_json)
 
 
 def _print_added(dataset: Dataset, home: Path, as_json: bool) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.console.live import CONSOLE
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home
-from orchestrator.cli.console.printing import bar, note, out, print_json, show_table
+from orchestrator.cli.console.printing import out, print_json, show_table
 from orchestrator.cli.data.cache import no_png
 from orchestrator.common.files import write_atomically
 
@@ -32,17 +33,14 @@ def data_leaks(
     from rich.markup import escape
     from rich.table import Table
 
+    from orchestrator import api
     from orchestrator.common.errors import BadData
-    from orchestrator.data.cases import load_datasets
     from orchestrator.data.near_duplicates.comparing import KINDS
-    from orchestrator.data.near_duplicates.find import count_between, find_near_duplicates
+    from orchestrator.data.near_duplicates.find import count_between
 
     if sheet and (problems := no_png("--sheet", sheet)):
         raise BadData("data leaks", problems)
-    home = home.expanduser().resolve()
-    datasets = load_datasets(home, names)
-    with bar("near-duplicates") as on_progress:
-        leaks = find_near_duplicates(datasets, cache or home / "cache", on_progress, note)
+    leaks = api.near_duplicates(*names, home=home, cache=cache, display=CONSOLE)
     groups = leaks.groups()
     drawn = _draw(leaks, sheet) if sheet else ""
     if as_json:

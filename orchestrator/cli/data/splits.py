@@ -25,7 +25,6 @@ from orchestrator.cli.console.printing import err, out, print_json, show_table
 if TYPE_CHECKING:
     from orchestrator.data.cases import Dataset
     from orchestrator.data.splits.split_file import SplitPlan
-    from orchestrator.study.loading import DataChoice
 
 
 def data_split(
@@ -51,7 +50,7 @@ def data_split(
 
     home = home.expanduser().resolve()
     choice = DataChoice(home, names, unseen or [], splits, holdout, seed, near_duplicates, cache)
-    sources, tests, plan = load_split(choice)
+    sources, tests, plan = choice.load(CONSOLE)
     rows = split_facts(plan, sources, tests)
     warn_of_lopsided(plan, (*sources, *tests))
     if out_file is not None:
@@ -68,13 +67,6 @@ def data_split(
             out.print(f"{count} cases are excluded from validation and tests: {reason}", highlight=False)
     if out_file is not None:
         (err if as_json else out).print(f"written to {out_file}", highlight=False)
-
-
-def load_split(
-    choice: DataChoice, *, fold: int = 0
-) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...], SplitPlan]:
-    """Same as `DataChoice.load`, with its messages on stderr."""
-    return choice.load(CONSOLE, fold=fold)
 
 
 def warn_of_lopsided(plan: SplitPlan, datasets: Sequence[Dataset]) -> None:

@@ -96,8 +96,8 @@ def _stays(store: StudyStore) -> str:
 
 
 def _row(store: StudyStore) -> StudyRow:
-    from orchestrator.cli.status import status_of
     from orchestrator.common.errors import UserError
+    from orchestrator.results.stored_study import StoredStudy
     from orchestrator.study.housekeeping import folders_of, size_of
 
     folders = folders_of(store)
@@ -109,7 +109,7 @@ def _row(store: StudyStore) -> StudyRow:
         "last_used": datetime.fromtimestamp(touched).astimezone().isoformat(timespec="seconds"),
     }
     try:
-        status = status_of(store)
+        status = StoredStudy(store).status()
     except UserError as damaged:
         return StudyRow(
             state="unreadable", trials=None, best_trial=None, dice=None, problem=str(damaged), **facts

@@ -23,7 +23,7 @@ from orchestrator.cli.console.options import (
     absolute,
 )
 from orchestrator.cli.console.printing import err, out, print_json, show_table
-from orchestrator.cli.console.reading import known_metric, tell_damage
+from orchestrator.cli.console.reading import tell_damage
 from orchestrator.search.choices import BestRule, EnsembleName
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def _found(
     """The study. Raises every mistake in what is asked of it; says which of its files are damaged."""
     from orchestrator.common.errors import Mistakes
     from orchestrator.results.mlflow.client import check_uri
+    from orchestrator.results.stored_study import known_metric
     from orchestrator.search.store.study_store import find_study
 
     mistakes = Mistakes()

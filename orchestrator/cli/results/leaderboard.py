@@ -8,7 +8,7 @@ import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home, Metric
 from orchestrator.cli.console.printing import out, print_json, show_table
-from orchestrator.cli.console.reading import known_metric, tell_damage
+from orchestrator.cli.console.reading import tell_damage
 
 
 def leaderboard(
@@ -25,6 +25,7 @@ def leaderboard(
 ) -> None:
     """Show the trials of a study, best first; scores in percent, in JSON from 0 to 1."""
     from orchestrator.common.errors import Mistakes
+    from orchestrator.results.stored_study import known_metric
     from orchestrator.results.views.by_network import network_sentence, network_table, networks_of
     from orchestrator.results.views.short_leaderboard import short_leaderboard
     from orchestrator.results.views.study_scores import board, nested_lines

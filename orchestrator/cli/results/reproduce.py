@@ -230,19 +230,17 @@ def _plans(
 
 def _show_plan(plan: TablePlan, places: Places, device: str) -> None:
     """What will be run, and about how long that takes."""
-    import torch
-
-    from orchestrator.cli.fit import device_here
     from orchestrator.protocols.outcome.views import plan_lines
     from orchestrator.protocols.work_units import seconds_of, weight_of
+    from orchestrator.training.process import device_here
 
     specs = {spec.fit_id: spec for row in plan.rows for spec in row.fits}
     missing = [spec for fit_id, spec in specs.items() if not places.ledger.has(fit_id)]
     estimate = "nothing to train"
     if missing:
         where = device_here(device)
-        seconds = seconds_of([weight_of(spec) for spec in missing], torch.device(where))
-        estimate = f"about {clock(seconds)} on one {'GPU' if where == 'cuda' else 'CPU'} that is free"
+        seconds = seconds_of([weight_of(spec) for spec in missing], where)
+        estimate = f"about {clock(seconds)} on one {'GPU' if where.type == 'cuda' else 'CPU'} that is free"
     for line in plan_lines(plan, len(missing), estimate):
         note(line)
 

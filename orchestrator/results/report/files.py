@@ -73,13 +73,28 @@ class Report:
         }
 
 
-def write_report(studies: Sequence[StudySnapshot], page: Path) -> Report:
-    """Make the report of studies and write its page. Raises `BadStudy` where the name is another file's."""
+def write_report(studies: Sequence[StudySnapshot], page: Path, names: Sequence[Name] = ()) -> Report:
+    """Make the report of studies; write its page, and filled checklists as PAGE-NAME.md beside it.
+
+    Raises `BadStudy` where the name of the page is another file's.
+    """
     refuse_foreign(page)
     made = make_report(studies)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(page, made.page.encode(), sync=False)
+    write_text(page, made.page)
+    for name in names:
+        write_text(checklist_file(page, name), made.checklist(name))
     return made
+
+
+def checklist_file(page: Path, name: Name) -> Path:
+    """Where a filled checklist is, beside the page: "report-claim.md"."""
+    return page.with_name(f"{page.stem}-{name}.md")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of a report, and the folder for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text.encode(), sync=False)
 
 
 def make_report(snapshots: Sequence[StudySnapshot]) -> Report:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from orchestrator.common.user_documents import parse_toml, shown
 from orchestrator.data.augmentation.library_pipelines import canonical, is_of_library
 from orchestrator.data.augmentation.library_pipelines import problems as library_problems
 from orchestrator.search.space.distributions import is_whole
+from orchestrator.search.space.effects import without_effect
 from orchestrator.search.space.keys import NETWORK, listed, not_known
 from orchestrator.search.space.parameters import batch_refusal, owners, refusal, size_refusal, unknown_key
 from orchestrator.search.space.space import SearchSpace
+from orchestrator.search.space.space_file import load_space
 from orchestrator.search.space.tables import calling_for, existing, in_order, recipe_problems
 from orchestrator.training.gradient_checkpointing import parts_of
 from orchestrator.training.optimization.encoder import Encoder
@@ -26,6 +28,25 @@ from orchestrator.training.recipe import ENCODER, NO_RESULT, OFF, Recipe
 
 WITH_ENCODER = ("encoder_decoder", "pranet", "polyp_pvt")  # networks that train it
 MOST_TRAINED = 5_000_000_000  # parameters: with gradients and an optimizer's two means they fill 80 GB
+
+
+def buildable_space(file: Path, note: Callable[[str], None]) -> SearchSpace:
+    """The search space in a file, whose networks can all be built; parameters without effect are noted.
+
+    Raises `BadSpace`.
+    """
+    space = load_space(file)
+    check_builds(space)
+    for line in without_effect(space):
+        note(line)
+    return space
+
+
+def trainable_space(file: Path, note: Callable[[str], None]) -> SearchSpace:
+    """As `buildable_space`, with the weights that the networks begin with at hand. Raises `BadSpace`, `BadMachine`."""
+    space = buildable_space(file, note)
+    check_weights(space)
+    return space
 
 
 def check_builds(space: SearchSpace) -> None:
