@@ -115,7 +115,7 @@ def test_a_report_names_every_mistake_at_once_and_writes_nothing(folder: Path):
 
 
 def test_a_dataset_takes_the_options_of_the_command(folder: Path):
-    with pytest.raises(UserError, match="--groups nosuch.csv: expected a CSV file"):
+    with pytest.raises(UserError, match="expected a CSV file"):
         po.add_dataset("other", "frames", groups="nosuch.csv")
     po.add_dataset(
         "other", "frames", groups="none", mask_values=["255"], allow_empty=True, stated={"licence": "CC0"}
@@ -184,7 +184,7 @@ def test_a_notebook_asks_for_what_the_command_asks_for(finished: po.Study, folde
     with pytest.raises(BadStudy, match="two or more different systems"):
         po.compare("demo", "demo:0")
     for ask in (finished.leaderboard, finished.best, finished.networks):
-        with pytest.raises(BadStudy, match="no metric is named|known"):
+        with pytest.raises(BadStudy, match="metric"):
             ask("dise")
     assert finished.damage() == []
 
