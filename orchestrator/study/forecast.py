@@ -11,7 +11,13 @@ from orchestrator.common.display import Display
 from orchestrator.data.cache.frames import cached_cases
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.split_file import SplitPlan
-from orchestrator.search.forecast.plan import Forecast, forecast, seconds_of_fits, some_configurations, world_of
+from orchestrator.search.forecast.plan import (
+    Forecast,
+    forecast,
+    seconds_of_fits,
+    some_configurations,
+    world_of,
+)
 from orchestrator.search.forecast.speed import Speed, measure
 from orchestrator.search.forecast.width import possible_widths
 from orchestrator.search.records.trial_score import fold_specs
