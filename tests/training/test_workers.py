@@ -10,6 +10,7 @@ from torch import nn
 from orchestrator.common.errors import BadMachine, FitFailed
 from orchestrator.scoring.metrics import scores_at
 from orchestrator.training import workers
+from orchestrator.training.fit import FitOutcome
 from orchestrator.training.recipe import FitSpec
 
 WIDTHS = (2, 4)
@@ -44,13 +45,21 @@ def adapted(spec: FitSpec) -> FitSpec:
     return averaged(spec).model_copy(update={"network": "dino_decoder", "network_params": params})
 
 
+def assert_learned_alike(found: FitOutcome, wanted: FitOutcome) -> None:
+    """Losses and rates agree to float error, which numbers of threads change too; Dice but for pixels that it flips."""
+    a, b = np.asarray(learned(found)), np.asarray(learned(wanted))
+    np.testing.assert_allclose(a[:, [0, 1, 3]], b[:, [0, 1, 3]], rtol=1e-4)
+    np.testing.assert_allclose(a[:, 2], b[:, 2], atol=0.005)
+
+
 @pytest.fixture(scope="module")
 def alone(spec, cases, home):
     """What one worker makes of the fit."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield fit(spec, cases, home / "alone")
-    torch.set_num_threads(before)
+    outcome = fit(spec, cases, home / "alone")
+    torch.set_num_threads(before)  # sums of floats depend on it, and Adam makes whole steps of small gradients
+    return outcome
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +90,7 @@ def crews(spec, cases, home) -> dict[int, list[dict]]:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_several_workers_learn_what_one_learns(crews, alone, width):
     outcome = crews[width][0]["fit"]
-    np.testing.assert_allclose(learned(outcome), learned(alone), rtol=1e-4)
+    assert_learned_alike(outcome, alone)
     for name, value in alone.weights.items():
         torch.testing.assert_close(outcome.weights[name], value, rtol=1e-3, atol=1e-4)
 
@@ -112,14 +121,14 @@ def test_several_workers_train_what_is_not_frozen_as_one_does(crews, spec, cases
 def test_several_workers_see_the_scales_that_one_sees(crews, alone, spec, cases, home, width):
     single = fit(multi_scale(spec), cases, home / f"scales-{width}")
     assert learned(single) != learned(alone)
-    np.testing.assert_allclose(learned(crews[width][0]["multi-scale"]), learned(single), rtol=1e-4)
+    assert_learned_alike(crews[width][0]["multi-scale"], single)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_several_workers_average_the_weights_that_one_averages(crews, spec, cases, home, width):
     single = fit(averaged(spec), cases, home / f"averaged-{width}")
     for rank in crews[width]:
-        np.testing.assert_allclose(learned(rank["averaged"]), learned(single), rtol=1e-4)
+        assert_learned_alike(rank["averaged"], single)
         for name, value in single.weights.items():
             torch.testing.assert_close(rank["averaged"].weights[name], value, rtol=1e-3, atol=1e-4)
 
@@ -130,7 +139,7 @@ def test_micro_batches_of_several_workers_learn_what_the_whole_batch_of_one_lear
 ):
     whole = plain_fit(multi_scale(spec), cases, home / f"plain-{width}")
     parts = crews[width][0]["plain"]
-    np.testing.assert_allclose(learned(parts), learned(whole), rtol=1e-4)
+    assert_learned_alike(parts, whole)
     for name, value in whole.weights.items():
         torch.testing.assert_close(parts.weights[name], value, rtol=1e-4, atol=1e-5)
 
@@ -138,7 +147,7 @@ def test_micro_batches_of_several_workers_learn_what_the_whole_batch_of_one_lear
 @pytest.mark.parametrize("width", WIDTHS)
 def test_batch_norm_of_several_workers_sees_their_micro_batches_as_one(crews, spec, cases, home, width):
     alone = fit(spec, cases, home / f"parts-{width}", micro_batch=4)
-    np.testing.assert_allclose(learned(crews[width][0]["parts"]), learned(alone), rtol=1e-4)
+    assert_learned_alike(crews[width][0]["parts"], alone)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
