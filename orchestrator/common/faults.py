@@ -39,6 +39,9 @@ TEXTS = {
     r"readonly database": FAULTS[errno.EROFS],
     r"uncorrectable ECC error|GPU is lost|fallen off the bus": "have the GPU checked",
     LOW: FAULTS[errno.ENOMEM],
+    r"node timed out during startup|raylet may not have started|Failed to start (GCS|a dashboard)": (
+        "wait until this machine is less busy, or end other programs on it"
+    ),
     r"^(NodeDied|ActorDied|ActorUnavailable|RayActor|WorkerCrashed|OwnerDied|ObjectLost|RaySystem|RpcError)\w*: ": (
         "find out why processes die on its nodes"
     ),
