@@ -89,4 +89,5 @@ def _largest_group(fold: Fold, group_of: Mapping[str, str] | None) -> str:
 
 def listed_reasons(dropped: Mapping[str, int]) -> str:
     """3 (near-duplicate in training), 1 (...)."""
-    return ", ".join(f"{count} ({reason})" for reason, count in dropped.items())
+    said = {reason.replace("twin", "near-duplicate"): count for reason, count in dropped.items()}
+    return ", ".join(f"{count} ({reason})" for reason, count in said.items())

@@ -12,6 +12,7 @@ from orchestrator.common.errors import BadSplit
 from orchestrator.data.cases import Dataset
 from orchestrator.data.published.parts import role_of
 from orchestrator.data.splits.plan import make_plan
+from orchestrator.data.splits.proportions import listed_reasons
 from orchestrator.data.splits.resplit import resplit
 from orchestrator.data.splits.split_file import SplitPlan
 
@@ -102,3 +103,9 @@ def test_datasets_without_published_parts_are_named():
 )
 def test_the_name_of_a_part_says_what_it_is_for(part, role):
     assert role_of(part) == role
+
+
+def test_messages_speak_of_near_duplicates():
+    assert listed_reasons({"twin in training": 3, "group in training": 1}) == (
+        "3 (near-duplicate in training), 1 (group in training)"
+    )
