@@ -37,7 +37,9 @@ def test_a_system_call_that_the_machine_refuses_is_its_fault_and_names_the_file_
         RuntimeError("I/O error: No space left on device (os error 28)"),
         RuntimeError("(sqlite3.OperationalError) database or disk is full"),
         chained(RuntimeError("Caught unexpected exception"), OutOfMemoryError("node running low on memory")),
-        Exception("The current node timed out during startup. This could happen because some of the raylet failed"),
+        Exception(
+            "The current node timed out during startup. This could happen because some of the raylet failed"
+        ),
     ],
 )
 def test_a_fault_is_found_behind_what_wraps_it(error: Exception):

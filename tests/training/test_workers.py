@@ -58,7 +58,9 @@ def alone(spec, cases, home):
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     outcome = fit(spec, cases, home / "alone")
-    torch.set_num_threads(before)  # sums of floats depend on it, and Adam makes whole steps of small gradients
+    torch.set_num_threads(
+        before
+    )  # sums of floats depend on it, and Adam makes whole steps of small gradients
     return outcome
 
 
