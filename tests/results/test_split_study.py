@@ -165,7 +165,7 @@ def test_the_card_says_how_often_images_were_validated_and_what_was_left_out(fin
     dropped = len(finish("repeated:2x3").plan.left_out)
     assert "0 pairs within datasets and 2 between them were found, and are on one side;" in repeated
     assert dropped > 0 and f" {dropped} unseen images were dropped" in repeated
-    assert f"{dropped} (twin in the training datasets)" in repeated
+    assert f"{dropped} (near-duplicate in the training datasets)" in repeated
     dropped = finish("leave-one-center-out").plan.num_dropped
     assert dropped["twin in training"] > 0
     assert f"{dropped['twin in training']} (twin in training)" in centers
@@ -192,7 +192,7 @@ def test_mlflow_is_told_how_cases_were_split_and_only_scores_there_are(splits: s
     assert {run.data.tags["split"] for run in runs} == {plan.name}
     assert {run.data.tags["twin_pairs"] for run in runs} == {"2"}
     assert {run.data.tags["twin_pairs_between"] for run in runs} == {"2"}
-    assert all("(twin in the training datasets)" in run.data.tags["dropped_cases"] for run in runs)
+    assert all("(near-duplicate in the training datasets)" in run.data.tags["dropped_cases"] for run in runs)
     folds = {run.data.tags["fold"] for run in runs if run.data.tags["role"] == "fold"}
     assert folds == ({"0"} if splits == "holdout" else {fold.name for fold in plan.folds})
     assert any("there is one fold" in line for line in said) == (splits == "holdout")
