@@ -121,6 +121,11 @@ class Distribution(BaseModel, ABC):
         """Which end of a range the value lies at; None inside, and where values have no order."""
         return None
 
+    def beyond(self, end: End) -> float:
+        """The first value beyond an end of a range."""
+        low, high = map(float, self.extremes)
+        return math.nextafter(low, -math.inf) if end == "lower" else math.nextafter(high, math.inf)
+
     def exact(self, value: Scalar) -> Scalar:
         """The value itself; where values come in steps, the one that it is but for binary arithmetic."""
         return value
@@ -279,6 +284,10 @@ class Int(Distribution):
     def end_at(self, value: Scalar) -> End | None:
         return _end(self.bounds, value, is_log=self.log)
 
+    def beyond(self, end: End) -> int:
+        low, high = self.bounds
+        return low - 1 if end == "lower" else high + 1
+
     @property
     def extremes(self) -> Sequence[int]:
         return self.bounds
@@ -318,6 +327,11 @@ class Choice(Distribution):
     def __str__(self) -> str:
         more = f" and {len(self.values) - MOST_LISTED} more" if len(self.values) > MOST_LISTED else ""
         return f"one of {', '.join(str(value) for value in self.values[:MOST_LISTED])}{more}"
+
+
+def shown_number(value: float) -> str:
+    """A whole number in full, any other to three digits."""
+    return str(value) if is_whole(value) else f"{value:.3g}"
 
 
 def _end(bounds: tuple[float, float], value: Scalar, is_log: bool = False) -> End | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from orchestrator.common.names import hint
 from orchestrator.common.user_documents import shown
@@ -35,6 +36,27 @@ MASKS: dict[str, tuple[type, Any]] = {
         Field(ge=0, lt=1, description="share of the frame; smaller components of a mask are dropped"),
     ),
 }
+
+
+@cache
+def value_of_all(key: str) -> type[BaseModel]:
+    """A model of one field, `value`, that accepts what a key of recipe or masks accepts, for every network."""
+    config = ConfigDict(title=key)
+    if key in MASKS:
+        return create_model("Value", __config__=config, value=MASKS[key])
+    field = Recipe.model_fields[key]
+    return create_model("Value", __config__=config, value=(cast(Any, field.annotation), field))
+
+
+def may_be(key: str, value: object) -> bool:
+    """Whether a key of recipe or masks could have this value; True for parameters of networks, which know their own."""
+    if key not in RECIPE and key not in MASKS:
+        return True
+    try:
+        value_of_all(key).model_validate({"value": value}, strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 def plain(name: str) -> str:

@@ -7,14 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from orchestrator import models
 from orchestrator.common.user_documents import shown
-from orchestrator.search.space.keys import MASKS, RECIPE, Registry, expected_in, listed, not_known
-from orchestrator.training.recipe import Recipe
+from orchestrator.search.space.keys import (
+    MASKS,
+    RECIPE,
+    Registry,
+    expected_in,
+    listed,
+    not_known,
+    value_of_all,
+)
 
 
 def known_keys(networks: Iterable[str]) -> tuple[str, ...]:
@@ -90,12 +97,8 @@ def value_schema(key: str, networks: Sequence[str]) -> dict[str, Any]:
 @cache
 def _value_of(key: str, network: str) -> type[BaseModel]:
     """A model of one field, `value`, that accepts what the key accepts."""
-    config = ConfigDict(title=key)
-    if key in MASKS:
-        return create_model("Value", __config__=config, value=MASKS[key])
-    if key in RECIPE:
-        field = Recipe.model_fields[key]
-        return create_model("Value", __config__=config, value=(cast(Any, field.annotation), field))
+    if key in MASKS or key in RECIPE:
+        return value_of_all(key)
     parameter = models.params(network)[key]
     field = Field(parameter.default, description=f"of {network}")
-    return create_model("Value", __config__=config, value=(parameter.annotation, field))
+    return create_model("Value", __config__=ConfigDict(title=key), value=(parameter.annotation, field))

@@ -40,7 +40,8 @@ from orchestrator.common.errors import BadSpace
 from orchestrator.common.user_documents import parse_toml
 from orchestrator.scoring.histograms import snap
 from orchestrator.scoring.mask_choice import MaskChoice
-from orchestrator.search.space.keys import AREA, MASKS, NETWORK, RECIPE, THRESHOLD, plain
+from orchestrator.search.space.distributions import shown_number
+from orchestrator.search.space.keys import AREA, MASKS, NETWORK, RECIPE, THRESHOLD, may_be, plain
 from orchestrator.search.space.tables import Tables, existing, in_order, recipe_problems
 from orchestrator.search.space.toml_file import read_tables
 from orchestrator.training.recipe import Recipe
@@ -70,12 +71,15 @@ class SearchSpace(Tables):
         return str(self.path or "search space")
 
     def at_range_ends(self, params: Mapping[str, Any]) -> tuple[str, ...]:
-        """Searched values that lie at an end of their range, where a wider one might hold better, in words."""
+        """Searched values that lie at an end of their range, where a wider one might hold better, in words.
+
+        Nothing is said of ends beyond which a recipe has no values, as of a weight decay of 0.
+        """
         found = ((key, dist, dist.end_at(params[key])) for key, dist in self.search.items() if key in params)
         return tuple(
-            f"{key} {params[key]:.3g} at the {end} end of {dist}"
+            f"{key} {shown_number(params[key])} at the {end} end of {dist}"
             for key, dist, end in found
-            if end is not None
+            if end is not None and may_be(plain(key), dist.beyond(end))
         )
 
     @property

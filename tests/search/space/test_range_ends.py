@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.space_file import parse_space
 
 SPACE = parse_space("""
@@ -44,3 +45,28 @@ def test_the_ends_of_a_logarithmic_range_are_ends_on_its_scale():
     assert (
         SPACE.at_range_ends(INSIDE | {"learning_rate": 1.2e-4}) == ()
     )  # 2 % of the linear range, 4 % of the other
+
+
+def bounded(line: str, baseline: str) -> SearchSpace:
+    return parse_space(f'network = "unet"\n[search]\n{line}\n[fixed]\nepochs = 3\n[baseline]\n{baseline}\n')
+
+
+@pytest.mark.parametrize(
+    ("line", "params"),
+    [
+        ("weight_decay = { uniform = [0.0, 0.1] }", {"weight_decay": 0.0}),
+        ("augmentation_strength = { uniform = [0.5, 1.0] }", {"augmentation_strength": 1.0}),
+        ("batch_size = { int = [1, 8] }", {"batch_size": 1}),
+        ("min_component_area = { uniform = [0.0, 0.1], step = 0.01 }", {"min_component_area": 0.0}),
+    ],
+)
+def test_nothing_is_said_of_an_end_beyond_which_there_are_no_values(line, params):
+    (name, value), *_ = params.items()
+    assert bounded(line, f"{name} = {value}").at_range_ends(params) == ()
+
+
+def test_a_whole_number_at_an_end_is_said_in_full():
+    space = bounded("image_size = { int = [224, 1024], step = 32 }", "image_size = 256")
+    assert space.at_range_ends({"image_size": 1024}) == (
+        "image_size 1024 at the upper end of 224 to 1024 in steps of 32",
+    )
