@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 PathLike = str | Path
 DEFAULT_HOME = Path.home() / ".orchestrator"
+WithoutMask = Literal["refuse", "empty"]
 GROUP_WORDS = ("", "folders", "none")  # for `groups`; anything else is a file
+
+
+def as_names(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Names, of which one alone may be given as it is."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def home_folder(home: PathLike | None = None) -> Path:
@@ -55,16 +61,16 @@ def add_dataset(
     group_column: str = "group",
     center_column: str = "center",
     allow_empty: bool = False,
-    mask_colors: Sequence[str] = (),
-    mask_values: Sequence[str] = (),
-    mask_classes: Sequence[str] = (),
+    mask_colors: str | Sequence[str] = (),
+    mask_values: str | Sequence[str] = (),
+    mask_classes: str | Sequence[str] = (),
     invert_masks: bool = False,
     exif: str = "",
-    parts: Sequence[str] = (),
+    parts: str | Sequence[str] = (),
     images: str = "",
     masks: str = "",
     pattern: str = "",
-    without_mask: Literal["refuse", "empty"] = "refuse",
+    without_mask: WithoutMask = "refuse",
     skip_bad: bool = False,
     stated: Mapping[str, str | None] | None = None,
     display: Display | None = None,
@@ -88,15 +94,18 @@ def add_dataset(
     from orchestrator.data.sources.sets import Reading
     from orchestrator.data.statement import checked, state
 
+    if without_mask not in get_args(WithoutMask):
+        raise BadData("--without-mask", f"expected refuse or empty, found {without_mask!r}")
     statements = checked(stated or {})
-    by_folder = groups in GROUP_WORDS
+    by_folder = groups is not None and str(groups) in GROUP_WORDS
     table = None if groups is None or by_folder else Path(groups).expanduser()
     if table is not None and not table.exists():
         raise BadData(f"--groups {groups}", "expected a CSV file, `folders` or `none`, found nothing there")
     polyp = {"colors": mask_colors, "values": mask_values, "classes": mask_classes}
-    rule = parse_rule(**polyp, invert=invert_masks, exif=exif)
+    texts = {name: as_names(given) for name, given in polyp.items()}
+    rule = parse_rule(**texts, invert=invert_masks, exif=exif)
     words = str(groups) if by_folder else ""
-    reading = Reading(tuple(parts), images, masks, pattern, words, without_mask, skip_bad)
+    reading = Reading(as_names(parts), images, masks, pattern, words, without_mask, skip_bad)
     with (display or Display()).bar(f"reading {source}") as on_progress:
         dataset = import_dataset(
             home_folder(home),
@@ -137,7 +146,7 @@ def near_duplicates(
     """Frames of these datasets that show one place, also mirrored or rotated: none may be in training and test.
 
     As `orchestrator data leaks`. About 0.1 CPU seconds for a frame; what was compared before is read from the cache.
-    Raises `BadData` for unknown datasets and damaged images.
+    Raises `BadData` for unknown datasets, for none, and for damaged images.
 
     >>> import orchestrator as po
     >>> found = po.near_duplicates("drawn")
@@ -145,14 +154,17 @@ def near_duplicates(
     (True, True)
     """
     from orchestrator.common.display import Display
+    from orchestrator.common.errors import BadData
     from orchestrator.data.cases import load_datasets
     from orchestrator.data.near_duplicates.find import find_near_duplicates
 
+    if not datasets:
+        raise BadData("leaks", "expected one dataset or more, found none")
     shown, folder = display or Display(), home_folder(home)
     found = load_datasets(folder, list(datasets))
     with shown.bar("near-duplicates") as on_progress:
         return find_near_duplicates(
-            found, Path(cache) if cache else folder / "cache", on_progress, shown.note
+            found, Path(cache).expanduser() if cache else folder / "cache", on_progress, shown.note
         )
 
 
@@ -167,7 +179,7 @@ def load_study(name: str | None = None, *, home: PathLike | None = None) -> Stor
 def report(
     *studies: str | StoredStudy,
     page: PathLike = "report.html",
-    checklists: Sequence[str] = (),
+    checklists: str | Sequence[str] = (),
     home: PathLike | None = None,
     display: Display | None = None,
 ) -> Report:
@@ -197,7 +209,7 @@ def report(
     if len(set(names)) < len(names):
         with mistakes.noted():
             raise BadStudy("report", f"expected each study once, found {', '.join(names)}")
-    for name in dict.fromkeys(checklists):
+    for name in dict.fromkeys(as_names(checklists)):
         with mistakes.noted():
             lists.append(checklist_name(name))
     with mistakes.noted():

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from orchestrator.api import PathLike, home_folder
+from orchestrator.api import PathLike, as_names, home_folder
 from orchestrator.common.display import Display
 from orchestrator.common.errors import FitFailed, Mistakes
 from orchestrator.common.files import size_text
@@ -90,8 +90,8 @@ class Study(StoredStudy):
         seed = options.get("seed")
         self.data = DataChoice(
             home=self.home,
-            data=_listed(data),
-            unseen=_listed(unseen),
+            data=as_names(data),
+            unseen=as_names(unseen),
             splits=str(splits),
             holdout=holdout,
             seed=seed if isinstance(seed, int) else 0,
@@ -234,10 +234,6 @@ class Study(StoredStudy):
                 f"study {before} was begun without looking for near-duplicates; --no-near-duplicates goes on with it, "
                 "this is another one"
             )
-
-
-def _listed(names: str | Sequence[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _why_no_champion(store: StudyStore) -> str:

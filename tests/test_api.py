@@ -16,7 +16,7 @@ import typer
 
 import orchestrator as po
 from orchestrator.cli import app
-from orchestrator.common.errors import BadStudy, UserError
+from orchestrator.common.errors import BadData, BadMachine, BadStudy, UserError
 from orchestrator.data.images import read_image
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
@@ -231,3 +231,41 @@ def test_mistakes_in_options_and_in_data_are_one_flat_list(folder: Path):
     with pytest.raises(UserError) as refused:
         po.Study("tiny.toml", data="no", trials=1, constraints=("size<=3",), sampler="nsga2", progress=None)
     assert [type(one).__name__ for one in refused.value.each] == ["BadStudy", "BadStudy", "BadData"]
+
+
+def test_one_name_may_be_given_where_several_could_be(folder: Path):
+    with pytest.raises(UserError) as refused:
+        po.report("nobody", checklists="claimm")
+    assert "did you mean claim?" in str(refused.value) and "nobody" in str(refused.value)
+    with pytest.raises(BadData, match="found no part named 'train'"):
+        po.add_dataset("parts", "frames", parts="train", allow_empty=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"without_mask": "emty"}, "--without-mask: expected refuse or empty, found 'emty'"),
+        ({"stated": {"license": "CC0"}}, "nothing is named license; did you mean licence?"),
+    ],
+)
+def test_options_of_a_new_dataset_that_mean_nothing_are_refused_before_it_is_read(options, said):
+    with pytest.raises(BadData) as refused:
+        po.add_dataset("none", "frames", allow_empty=True, **options)
+    assert said in str(refused.value)
+
+
+def test_near_duplicates_of_no_dataset_are_refused():
+    with pytest.raises(BadData, match="expected one dataset or more, found none"):
+        po.near_duplicates()
+
+
+def test_a_forecast_names_every_number_that_cannot_be():
+    study = po.Study("tiny.toml", "drawn", splits="k-fold:2", trials=3, device="cpu", progress=None)
+    with pytest.raises(BadMachine) as refused:
+        study.forecast(gpus=0, sampled=-1, failures=float("nan"))
+    assert [line.partition(":")[0] for line in refused.value.problems] == ["gpus", "sampled", "failures"]
+
+
+def test_a_comparison_of_nothing_says_that_none_was_given():
+    with pytest.raises(BadStudy, match="two or more different systems, found none"):
+        po.compare()

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.common.errors import BadData
 from orchestrator.common.files import write_atomically
+from orchestrator.common.names import hint
 from orchestrator.common.stored_json import read_json
 from orchestrator.data.stated_fields import FIELDS
 
@@ -46,9 +47,14 @@ def all_fields(folder: Path) -> dict[str, str]:
 
 
 def checked(values: Mapping[str, str | None]) -> dict[str, str]:
-    """What is given, in one line each. Raises `BadData` for texts that are too long."""
-    given = {name: " ".join(value.split()) for name, value in values.items() if value is not None}
+    """What is given, in one line each. Raises `BadData` for unknown names and texts that are too long."""
     problems = [
+        f"nothing is named {name}; {hint(name, FIELDS)}known: {', '.join(FIELDS)}"
+        for name in values
+        if name not in FIELDS
+    ]
+    given = {name: " ".join(value.split()) for name, value in values.items() if value is not None}
+    problems += [
         f"--{name}: expected at most {LONGEST} characters, found {len(value)}"
         for name, value in given.items()
         if len(value) > LONGEST

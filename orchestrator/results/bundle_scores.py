@@ -143,7 +143,7 @@ class BundleScores:
 
     @property
     def polyps(self) -> PolypCounts:
-        """Of all images: polyps that were found as objects, and areas that are none."""
+        """Of all images: polyps that were found as objects, and areas marked that match none."""
         return PolypCounts.total(one.polyps for one in self.scored if one.polyps is not None)
 
     @property

@@ -32,7 +32,7 @@ class PolypCounts:
 
     @property
     def false_positives(self) -> int:
-        """Components of the prediction that hit no polyp."""
+        """Components of the prediction that hit no polyp: beside all of them, or on one with too small an overlap."""
         return self.predicted - self.found
 
     @property
@@ -56,11 +56,11 @@ class PolypCounts:
         }
 
     def sentence(self) -> str:
-        """How many polyps were found, and how often something else was taken for one."""
+        """How many polyps were found, and how many areas were marked that match none."""
         share = "" if self.sensitivity is None else f" (sensitivity {100 * self.sensitivity:.1f} %)"
         return (
             f"Polyps as objects: {self.found:,} of {self.there:,} found{share}, with an overlap (IoU) above one half; "
-            f"{self.false_positives:,} areas that are none, {self.false_positives_per_image:.2f} an image."
+            f"{self.false_positives:,} areas marked that match none, {self.false_positives_per_image:.2f} an image."
         )
 
 

@@ -113,7 +113,9 @@ def compare(contenders: Sequence[ComparedSystem]) -> list[Comparison]:
     """
     names = [one.name for one in contenders]
     if len(names) < 2 or len(set(names)) < len(names):
-        raise BadStudy("compare", f"expected two or more different systems, found {', '.join(names)}")
+        raise BadStudy(
+            "compare", f"expected two or more different systems, found {', '.join(names) or 'none'}"
+        )
     reference, *others = contenders
     pairs = [(other, where) for other in others for where in _common(reference, other)]
     level = 1 - SURE / len(pairs)

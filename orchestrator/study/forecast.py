@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from orchestrator.common.display import Display
+from orchestrator.common.errors import BadMachine
 from orchestrator.data.cache.frames import cached_cases
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.split_file import SplitPlan
@@ -21,6 +23,7 @@ from orchestrator.search.forecast.plan import (
 from orchestrator.search.forecast.speed import Speed, measure
 from orchestrator.search.forecast.width import possible_widths
 from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.space.distributions import is_number, is_whole
 from orchestrator.search.space.space import Configuration, SearchSpace
 from orchestrator.search.study_spec import PLANNED_TRIALS, StudySpec
 from orchestrator.study.checks import batch_sizes
@@ -58,8 +61,9 @@ def forecast_study(
     """Time the baselines and `sampled` further configurations on `device`, then simulate the study on `gpus` of it.
 
     A specification without a number of trials is simulated with `PLANNED_TRIALS`. `failures`: deaths of workers per
-    lane and hour. Takes minutes; nothing is trained to its end.
+    lane and hour. Takes minutes; nothing is trained to its end. Raises `BadMachine` for numbers that cannot be.
     """
+    _refuse(gpus, sampled, failures)
     sources, _, split = choice.load(display)
     widths = possible_widths(batch_sizes(space), gpus)
     configurations = some_configurations(space, sampled, spec.seed)
@@ -89,6 +93,25 @@ def forecast_study(
         seconds.setdefault(configuration.network, value)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     return StudyForecast(split, spec.chosen_race, name, rows, seconds)
+
+
+def _refuse(gpus: int, sampled: int, failures: float) -> None:
+    problems = [
+        f"{name}: expected {expected}, found {value}"
+        for name, value, expected, is_right in (
+            ("gpus", gpus, "a whole number of at least 1", is_whole(gpus) and gpus >= 1),
+            ("sampled", sampled, "a whole number of at least 0", is_whole(sampled) and sampled >= 0),
+            (
+                "failures",
+                failures,
+                "a finite number of at least 0",
+                is_number(failures) and 0 <= failures < math.inf,
+            ),
+        )
+        if not is_right
+    ]
+    if problems:
+        raise BadMachine("forecast", problems)
 
 
 def _speeds(

@@ -45,7 +45,7 @@ def test_polyps_that_are_found_and_areas_that_are_none_are_counted_over_images()
     assert total.sensitivity == 2 / 3 and total.false_positives_per_image == 2 / 3
     assert (
         "2 of 3 found (sensitivity 66.7 %)" in total.sentence()
-        and "2 areas that are none" in total.sentence()
+        and "2 areas marked that match none" in total.sentence()
     )
     assert count_polyps(NOTHING, NOTHING).sensitivity is None
 

@@ -69,7 +69,10 @@ class Predictions:
                 f"{with_polyp}; {one.predicted_per_second:.1f} frames predicted per second"
             )
             if not one.has_times:
-                yield f"{one.video.name}: the file has no times of its frames; seconds in {TABLE} follow from the rate"
+                yield (
+                    f"{one.video.name}: the file does not give its frames times that rise; seconds in {TABLE} follow "
+                    "from the rate"
+                )
             if one.is_uneven:
                 yield (
                     f"{one.video.name}: its frames do not come at one rate; seconds in {TABLE} are its own, and its "

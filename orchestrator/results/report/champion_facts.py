@@ -46,7 +46,7 @@ def champion_facts(snapshot: StudySnapshot, number: int) -> ChampionFacts:
         network=_network(snapshot, trial, record),
         params=trial.params,
         recipe=told_of_training(trial.configuration.recipe),
-        options=_options(trial.configuration),
+        options=told_of_network(trial.configuration),
         folds=tuple(fold_lines(snapshot, trial, score)),
         scores=(validation_line(snapshot, score), *outside),
         strata=tuple(breakdown(scored)[1:]),
@@ -88,13 +88,17 @@ def told_of_training(recipe: Recipe) -> dict[str, object]:
     }
 
 
-def _options(configuration: Configuration) -> dict[str, object]:
-    """Parameters of the network that have another value than its default."""
+def told_of_network(configuration: Configuration) -> dict[str, object]:
+    """The network's encoder, where that can be chosen, and its parameters that are not at their default."""
     from orchestrator import models
 
     defaults = {name: one.default for name, one in models.params(configuration.network).items()}
-    given = configuration.network_params.items()
-    return {name: value for name, value in given if value != defaults.get(name)}
+    values = defaults | configuration.network_params
+    return {
+        name: value
+        for name, value in values.items()
+        if value != defaults.get(name) or (name == "encoder" and value is not None)
+    }
 
 
 def _network(snapshot: StudySnapshot, trial: StudyTrial, record: FitRecord) -> str:

@@ -116,7 +116,7 @@ class ChampionFacts:
     recipe: Mapping[
         str, object
     ]  # of the training, what papers always say, and all that is not the program's default
-    options: Mapping[str, object]  # of the network, the same
+    options: Mapping[str, object]  # of the network: its encoder, and what is not the default
     folds: tuple[ScoreLine, ...]
     scores: tuple[ScoreLine, ...]  # cross-validation, hold-out, external datasets
     strata: tuple[ScoreLine, ...]  # validation images by dataset, center, class, size and presence

@@ -257,7 +257,7 @@ def flow(one: DatasetFacts) -> list[tuple[str, int]]:
         other = one.num_cases - one.num_dropped - one.num_test - one.num_in_folds
         steps += [("in no fold", -other)] if other else []
         return [*steps, ("divided into folds", one.num_in_folds)]
-    return [*steps, ("scored once, after the search", one.num_cases - one.num_dropped)]
+    return [*steps, ("to be scored once, after the search", one.num_cases - one.num_dropped)]
 
 
 def flow_sentence(one: DatasetFacts) -> str:

@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from orchestrator.results.report.champion_facts import told_of_training
+from orchestrator.results.report.champion_facts import told_of_network, told_of_training
 from orchestrator.results.report.checklists.filled import counts, filled, markdown
 from orchestrator.results.report.checklists.lists import CHECKLISTS
 from orchestrator.results.report.facts import (
@@ -41,6 +41,7 @@ from orchestrator.results.report.prose import (
     settings_text,
 )
 from orchestrator.results.views.score_lines import ScoreLine
+from orchestrator.search.space.space_file import parse_space
 from orchestrator.training.recipe import USED_WITH, Recipe
 
 CURVE = tuple((1 / epoch, 0.1 * epoch) for epoch in range(1, 8))
@@ -172,6 +173,26 @@ def test_a_frozen_encoder_and_options_of_the_network_are_in_methods_and_checklis
     )
     assert "freeze epochs 3" in said["24"] and "lora rank 4" in said["24"]
     assert "augmentation strength 0.25" in said["9"] and "sampling centers" in said["9"]
+
+
+def test_the_encoder_is_told_also_where_it_is_the_default():
+    space = parse_space('network = "encoder_decoder"\n[fixed]\nwidth = 64\nepochs = 3\n')
+    told = told_of_network(space.configuration(space.baseline_params()))
+    assert told == {"encoder": "tf_efficientnet_lite0", "width": 64}
+
+
+def test_an_answer_ends_before_what_people_have_to_add(study: StudyFacts):
+    for name in ("claim", "tripod", "midl"):
+        for one in filled(name, study):
+            assert one.state != "filled in part" or re.search(r"\. For you to write: ", one.text), one
+
+
+def test_nothing_is_said_of_scores_outside_the_folds_before_there_are_any(study: StudyFacts):
+    champion = replace(study.champion, scores=study.champion.scores[:1])
+    studies = replace(study, champion=champion), study
+    before, after = ({one.number: one.text for one in filled("claim", known)} for known in studies)
+    assert "outside the folds" in after["27"] and "outside the folds" not in before["27"]
+    assert "to be scored once, after the search" in before["35"]
 
 
 def test_the_page_is_whole_and_needs_no_network(study: StudyFacts):
@@ -321,7 +342,7 @@ def test_the_flow_of_images_adds_up(study: StudyFacts):
         == near["images of the dataset"]
     )
     assert near["images of the dataset"] + near["held out for the test"] == near["divided into folds"] == 40
-    assert far["scored once, after the search"] == 87
+    assert far["to be scored once, after the search"] == 87
 
 
 def test_methods_say_what_was_done(study: StudyFacts):

@@ -31,7 +31,7 @@ def annotation_of_test(study: StudyFacts) -> str | None:
     """Whose masks the images outside the folds have."""
     outside = [one for one in study.datasets if one.role == "external"]
     parts = (
-        ["Images of the hold-out test have masks of the same origin as those trained on"]
+        ["Images of the hold-out test have the masks of their datasets, as those trained on have"]
         if study.num_test
         else []
     )

@@ -71,9 +71,14 @@ def selection(study: StudyFacts) -> str | None:
 def ensemble(study: StudyFacts) -> str | None:
     if study.champion is None:
         return None
+    outside = (
+        f"those outside the folds are of one network, {study.champion.network}; "
+        if len(study.champion.scores) > 1
+        else ""
+    )
     return (
-        "No ensemble is in the scores of this report: those outside the folds are of one network, "
-        f"{study.champion.network}; in cross-validation each image is predicted by the network of its own fold."
+        f"No ensemble is in the scores of this report: {outside}in cross-validation each image is predicted by the "
+        "network of its own fold."
     )
 
 

@@ -54,7 +54,8 @@ def _answer(item: Item, study: StudyFacts) -> Answer:
     if found.startswith(NOT_APPLICABLE):
         return Answer(item.number, item.text, found, "does not apply")
     if item.rest:
-        return Answer(item.number, item.text, f"{found} {YOURS[:-1]}: {item.rest}.", "filled in part")
+        text = found if found.endswith(".") else f"{found}."
+        return Answer(item.number, item.text, f"{text} {YOURS[:-1]}: {item.rest}.", "filled in part")
     return Answer(item.number, item.text, found, "filled")
 
 
