@@ -13,8 +13,9 @@ from optuna.trial import FixedTrial
 from orchestrator.data.splits.plan import group_of_case
 from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.budget.usage import ResourceUsage
-from orchestrator.search.choices import GoalName, RuleName, SamplerName
+from orchestrator.search.choices import GoalName, ObjectiveName, RuleName, SamplerName
 from orchestrator.search.engine import Engine, LaneCapacity, Visit
+from orchestrator.search.goals.objective import Objective
 from orchestrator.search.optuna_trials import OptunaTrials
 from orchestrator.search.race.state import RaceState
 from orchestrator.search.ray_tune.searcher import EngineSearcher
@@ -62,6 +63,7 @@ class DiskStudy:
         sampler: SamplerName = "surrogate",
         num_lanes: int = 1,
         storage: str | None = None,
+        objective: ObjectiveName = "mean",
         secondary: tuple[GoalName, ...] = (),
         constraints: tuple[str, ...] = (),
         warm_start_configurations: tuple[dict[str, Any], ...] = (),
@@ -83,9 +85,8 @@ class DiskStudy:
         )
         plan, self.log = self.study.plan, folder / "race.jsonl"
         self.groups = group_of_case(self.study.datasets, plan.near_duplicates)
-        self.state = RaceState(
-            self.ledger, space, plan, self.groups, race, self.log, secondary=self.study.secondary
-        )
+        worth = Objective(objective), self.study.secondary
+        self.state = RaceState(self.ledger, space, plan, self.groups, race, self.log, *worth)
         self.gate = BudgetGate(self.study.budget, ResourceUsage(self.ledger, unfinished), lambda: num_lanes)
         begun = {"sampler": sampler, "warm_start_configurations": warm_start_configurations}
         trials = OptunaTrials(stored, space, self.state, seed=seed, **begun)  # type: ignore[arg-type]

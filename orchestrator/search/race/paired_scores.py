@@ -108,6 +108,9 @@ class PairedScores:
         self.group_of_image = numbered
         self.sizes = [np.bincount(fold).astype(np.float64) for fold in numbered]
         self.num_images = [float(len(fold)) for fold in numbered]
+        each = len(numbered) * np.array(self.num_images) / sum(self.num_images)
+        # images of each fold over those of folds in the mean; () where all have as many
+        self.fold_weights: tuple[float, ...] = () if np.ptp(each) == 0 else tuple(each.tolist())
         self.prior_noise, self.prior_weight = fit_noise, fit_noise_weight
         self.sums: dict[int, dict[int, NDArray[np.float64]]] = {}
         self.means: dict[int, dict[int, float]] = {}

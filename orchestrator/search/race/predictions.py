@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from orchestrator.search.race.paired_scores import MORE
 from orchestrator.search.race.rules import Race
-from orchestrator.search.samplers.draw import PastTrial, shown
-from orchestrator.search.samplers.fold_aware_sampler import PosteriorMeans, posterior_means
+from orchestrator.search.samplers.draw import PastTrial
+from orchestrator.search.samplers.fold_aware_sampler import PosteriorMeans
 from orchestrator.search.samplers.inducing_points import EXACT
 
 
@@ -51,7 +51,7 @@ class Predictions:
         self.changed.clear()
 
     def renew(self, past_of: Callable[[int], PastTrial]) -> None:
-        """Fit the model to all that is known, so that it does not matter in which order that came."""
+        """Fit the model to all that is known now."""
         self._fit(past_of)
         self.changed.clear()
 
@@ -65,16 +65,12 @@ class Predictions:
         )
 
     def _fit(self, past_of: Callable[[int], PastTrial]) -> None:
+        """By scores alone, whatever was predicted before: estimates of incomplete trials depend on the incumbent, and a
+        study that was interrupted has the predictions of one that was not."""
+        self.race.predict({})
         past = {number: past_of(number) for number in sorted(self.scored)}
         numbers = [number for number, one in past.items() if one.value is not None]
         model = PosteriorMeans([past[number].shown for number in numbers])
         self.model, self.place_of = model, {number: place for place, number in enumerate(numbers)}
         self.race.predict(dict(zip(numbers, model.all(), strict=False)))
         self.num_scores, self.incumbent = self.race.board.num_scores, self.race.incumbent
-
-
-def predicted(trials: Sequence[PastTrial]) -> dict[int, float]:
-    """Trial number -> posterior mean of a model of these trials; {} while there are few."""
-    found = posterior_means([shown(past) for past in sorted(trials, key=lambda past: past.trial.number)])
-    numbers = sorted(past.trial.number for past in trials)
-    return {numbers[place]: value for place, value in found.items()}

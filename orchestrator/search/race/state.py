@@ -290,7 +290,9 @@ class RaceState:
             return known
         secondary, excess = self._past_secondary(trial, value)
         seconds = self.seconds.get(trial.number)
-        self._past[trial.number] = PastTrial(trial, value, num_folds, secondary, excess, seconds, by_fold)
+        self._past[trial.number] = PastTrial(
+            trial, value, num_folds, secondary, excess, seconds, by_fold, self.race.board.fold_weights
+        )
         return self._past[trial.number]
 
     def _by_fold(self, number: int) -> Mapping[int, float]:

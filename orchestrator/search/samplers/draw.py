@@ -19,7 +19,7 @@ from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_tria
 from orchestrator.common.errors import BadStudy
 from orchestrator.search.choices import SamplerName
 from orchestrator.search.goals.goals import SecondaryGoals
-from orchestrator.search.samplers.fold_aware_sampler import BY_FOLD, FOLDS, SECONDS, TIME_LEFT
+from orchestrator.search.samplers.fold_aware_sampler import BY_FOLD, FOLD_WEIGHTS, FOLDS, SECONDS, TIME_LEFT
 from orchestrator.search.samplers.registry import OPTION, SAMPLERS, SamplerKind, sampler_kind
 from orchestrator.search.samplers.single_draw import Shown
 from orchestrator.search.space.space import SearchSpace
@@ -49,6 +49,9 @@ class PastTrial:
     by_fold: Mapping[int, float] = field(
         default_factory=dict
     )  # fold -> objective, of finished ones; {} where it is none of single folds
+    fold_weights: tuple[
+        float, ...
+    ] = ()  # images of each fold over those of folds in the mean; () where all are 1
 
     @property
     def is_ineligible(self) -> bool:
@@ -253,7 +256,8 @@ def shown(past: PastTrial) -> FrozenTrial:
         distributions=trial.distributions,
         user_attrs={FOLDS: past.num_folds}
         | ({SECONDS: past.seconds} if past.seconds else {})
-        | ({BY_FOLD: dict(past.by_fold)} if past.by_fold else {}),
+        | ({BY_FOLD: dict(past.by_fold)} if past.by_fold else {})
+        | ({FOLD_WEIGHTS: past.fold_weights} if past.by_fold and past.fold_weights else {}),
         constraints=dict(past.excess) or None,
         system_attrs=notes,
     )

@@ -1,8 +1,9 @@
 """The fold-aware Gaussian process as a sampler for Optuna.
 
 A trial says in its user attribute `folds` on how many folds its value rests; without it, on one; in `by_fold` what it
-has on each of them, which counts in place of its value; in `seconds` how long one of its fits takes. The study says in
-`time_left` which share of its hours is left, if hours limit it.
+has on each of them, which counts in place of its value; in `fold_weights` how many times as many images each fold of
+the split has as folds have in the mean, where they differ; in `seconds` how long one of its fits takes. The study says
+in `time_left` which share of its hours is left, if hours limit it.
 
 Where the network is a choice, each network has its own parameters, and one model knows them all. In the beginning the
 networks are tried equally often, or, where hours count, for equally long. Later what is expected to be gained is
@@ -28,7 +29,12 @@ from orchestrator.search.samplers.expected_gain import suggest
 from orchestrator.search.samplers.inducing_points import Model, fitted
 from orchestrator.search.space.keys import NETWORK
 
-FOLDS, BY_FOLD, SECONDS = "folds", "by_fold", "seconds"  # user attributes of a trial
+FOLDS, BY_FOLD, FOLD_WEIGHTS, SECONDS = (
+    "folds",
+    "by_fold",
+    "fold_weights",
+    "seconds",
+)  # user attributes of a trial
 TIME_LEFT = "time_left"  # user attribute of a study
 
 
@@ -71,12 +77,6 @@ class FoldAwareSampler(BaseSampler):
         return self.random.sample_independent(study, trial, param_name, param_distribution)
 
 
-def posterior_means(trials: Sequence[FrozenTrial]) -> dict[int, float]:
-    """Trial number -> what the model believes of each finished trial, for `Race.predict`; {} while there are few."""
-    found = PosteriorMeans(trials)
-    return dict(zip((trial.number for trial in found.finished), found.all(), strict=False))
-
-
 class PosteriorMeans:
     """What the model of finished trials believes, and of a trial of which more is known since."""
 
@@ -101,13 +101,16 @@ class PosteriorMeans:
         """Of a trial of which more is known than the model knows; before: its place among the finished ones of then."""
         assert self.model is not None
         mean, sd = (float(part[0]) for part in self.model.predict(self.box.point(trial.params)[None]))
-        folds, shape = float(trial.user_attrs.get(FOLDS, 1)), self.seen[3]
+        shape, weights = self.seen[3:]
         by_fold = None if shape is None else _by_fold([trial], shape.shape[1])
+        folds = float(_num_folds([trial], by_fold, weights)[0])
         value = float(self.model.over_all_folds(np.array([trial.value or 0.0]), by_fold)[0])
         known = 0.0 if before is None else self.seen[2][before]
+        if before is not None and folds == known and value == self.values[before]:
+            return mean  # nothing is known since
         if before is not None and folds > known:
             value = (folds * value - known * self.values[before]) / (folds - known)
-        noise = self.model.unit**2 * self.model.noise / max(1.0, folds - known)
+        noise = self.model.unit**2 * self.model.noise / (folds - known if folds > known else 1.0)
         return mean + sd**2 / (sd**2 + noise) * (value - mean)
 
 
@@ -205,13 +208,28 @@ def _log_cost(
     return lambda asked: time_left * model.predict(asked)[0]
 
 
-def _seen(box: SpaceEncoding, finished: Sequence[FrozenTrial]) -> tuple[Array, Array, Array, Array | None]:
-    """Points (N, D), values (N,), folds (N,) that they rest on, and scores by fold (N, F) where they are known."""
+def _seen(
+    box: SpaceEncoding, finished: Sequence[FrozenTrial]
+) -> tuple[Array, Array, Array, Array | None, Array | None]:
+    """Points (N, D), values (N,), folds (N,) that they rest on, scores by fold (N, F) where they are known, and the
+    weights (F,) of folds where they differ: what `fitted` takes."""
     points = box.points([trial.params for trial in finished])
     values = np.array([trial.value for trial in finished], dtype=np.float64)
-    folds = np.array([float(trial.user_attrs.get(FOLDS, 1)) for trial in finished])
     largest = max((max(trial.user_attrs.get(BY_FOLD) or [-1]) for trial in finished), default=-1)
-    return points, values, folds, _by_fold(finished, largest + 1) if largest > 0 else None
+    by_fold = _by_fold(finished, largest + 1) if largest > 0 else None
+    known = next((o.user_attrs[FOLD_WEIGHTS] for o in finished if FOLD_WEIGHTS in o.user_attrs), None)
+    weights = None if known is None or by_fold is None else np.array(known[: largest + 1], dtype=np.float64)
+    return points, values, _num_folds(finished, by_fold, weights), by_fold, weights
+
+
+def _num_folds(trials: Sequence[FrozenTrial], by_fold: Array | None, weights: Array | None) -> Array:
+    """Folds (N,) that values rest on, a large one as more than one."""
+    folds = np.array([float(trial.user_attrs.get(FOLDS, 1)) for trial in trials])
+    if by_fold is None or weights is None:
+        return folds
+    there = np.isfinite(by_fold)
+    result: Array = np.where(there.any(axis=1), there @ weights, folds)
+    return result
 
 
 def _by_fold(trials: Sequence[FrozenTrial], num_folds: int) -> Array:

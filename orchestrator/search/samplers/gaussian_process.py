@@ -1,6 +1,7 @@
 """A Gaussian process that knows on which folds every value rests: what a study believes of every configuration.
 
-Points lie in a box (encoding.py); values are Dice. One seen on m folds has the noise variance s^2 / m. s, a Matérn-5/2
+Points lie in a box (encoding.py); values are Dice. One seen on m folds has the noise variance s^2 / m, where a fold of
+many images counts for more than one. s, a Matérn-5/2
 kernel's length scales, its height and how much folds differ are those of highest posterior density. Where a
 configuration was seen on few folds its neighbours speak for it. Configurations in flight count as seen at what is
 believed of them. expected_gain.py says where to look next.
@@ -48,13 +49,16 @@ class Seen:
     values: bytes
     folds: bytes
     by_fold: bytes
+    weights: bytes
 
     @classmethod
-    def of(cls, points: Array, values: Array, folds: Array, by_fold: Array | None) -> Seen:
-        scores = b"" if by_fold is None else by_fold.tobytes()
-        return cls(points.shape[1], points.tobytes(), values.tobytes(), folds.tobytes(), scores)
+    def of(
+        cls, points: Array, values: Array, folds: Array, by_fold: Array | None, weights: Array | None = None
+    ) -> Seen:
+        scores, of_folds = (b"" if one is None else one.tobytes() for one in (by_fold, weights))
+        return cls(points.shape[1], points.tobytes(), values.tobytes(), folds.tobytes(), scores, of_folds)
 
-    def arrays(self) -> tuple[Array, Array, Array, Array | None]:
+    def arrays(self) -> tuple[Array, Array, Array, Array | None, Array | None]:
         values = np.frombuffer(self.values)
         scores = np.frombuffer(self.by_fold).reshape(len(values), -1) if self.by_fold else None
         return (
@@ -62,6 +66,7 @@ class Seen:
             values,
             np.frombuffer(self.folds),
             scores,
+            np.frombuffer(self.weights) if self.weights else None,
         )
 
 
@@ -78,23 +83,32 @@ class GaussianProcess:
     effects: Array  # (F,), by how many Dice folds are believed to be easier (fold_effects.py)
     factor: Array  # Cholesky factor of the covariance of what was seen, (N, N)
     weights: Array  # (N,)
+    fold_weights: Array | None = None  # (F,), as it was fitted
 
     @classmethod
-    def fit(cls, points: Array, values: Array, folds: Array, by_fold: Array | None = None) -> GaussianProcess:
+    def fit(
+        cls,
+        points: Array,
+        values: Array,
+        folds: Array,
+        by_fold: Array | None = None,
+        fold_weights: Array | None = None,
+    ) -> GaussianProcess:
         """points (N, D), values (N,), folds (N,) that each value rests on; N at least 2.
 
         by_fold (N, F): the score of each on each fold, nan where it has none; a row of scores counts in place of its
-        value.
+        value. fold_weights (F,): how many times as many images each has as folds have in the mean; None: as many.
         """
-        evidence, center, unit = _Evidence.of(points, values, folds, by_fold)
-        kernel = _unpack(_likely(evidence, points, values, folds, by_fold), points.shape[1])
+        seen = points, values, folds, by_fold, fold_weights
+        evidence, center, unit = _Evidence.of(*seen)
+        kernel = _unpack(_likely(evidence, *seen), points.shape[1])
         effects = evidence.effects
         mean, variance = effects.posterior(kernel.noise, kernel.spread)
         factor = evidence.factor(kernel, variance)
         weights = linalg.cho_solve((factor, True), evidence.values - effects.shares @ mean)
         believed = effects.basis @ (mean + variance * (effects.shares.T @ weights))
         found = (kernel.lengths, kernel.height, kernel.noise, unit * believed)
-        return cls(points, center, unit, *found, factor, weights)
+        return cls(points, center, unit, *found, factor, weights, fold_weights)
 
     @property
     def tried(self) -> Array:
@@ -121,7 +135,7 @@ class GaussianProcess:
 
     def over_all_folds(self, values: Array, by_fold: Array | None) -> Array:
         """Values (N,), or what scores (N, F) by fold would be in the mean over all folds."""
-        return over_all_folds(values, by_fold, self.effects)
+        return over_all_folds(values, by_fold, self.effects, self.fold_weights)
 
     def seeing(self, more: Array) -> GaussianProcess:
         """With points (F, D) that count as seen on one fold at what is believed of them."""
@@ -155,13 +169,20 @@ class _Evidence:
 
     @classmethod
     def of(
-        cls, points: Array, values: Array, folds: Array, by_fold: Array | None
+        cls,
+        points: Array,
+        values: Array,
+        folds: Array,
+        by_fold: Array | None,
+        fold_weights: Array | None = None,
     ) -> tuple[_Evidence, float, float]:
         """As `GaussianProcess.fit` takes it; with the middle and the unit of the values."""
-        values = over_all_folds(values, by_fold)
+        values = over_all_folds(values, by_fold, weights=fold_weights)
         center, unit = float(np.median(values)), float(values.std() + 1e-9)
         effects = (
-            FoldEffects.unknown(len(values)) if by_fold is None else FoldEffects.of(by_fold).scaled(unit)
+            FoldEffects.unknown(len(values))
+            if by_fold is None
+            else FoldEffects.of(by_fold, fold_weights).scaled(unit)
         )
         return cls(points, (values - center) / unit, folds, effects), center, unit
 
@@ -209,7 +230,14 @@ class _Evidence:
         return value + 0.5 * float(away @ away), gradient + away / width
 
 
-def _likely(evidence: _Evidence, points: Array, values: Array, folds: Array, by_fold: Array | None) -> Array:
+def _likely(
+    evidence: _Evidence,
+    points: Array,
+    values: Array,
+    folds: Array,
+    by_fold: Array | None,
+    fold_weights: Array | None,
+) -> Array:
     """The kernel's logarithms of highest posterior density.
 
     They are looked for from those of the first two thirds of the points, which are known where the same were seen
@@ -220,7 +248,7 @@ def _likely(evidence: _Evidence, points: Array, values: Array, folds: Array, by_
         early = 2 * len(points) // 3
         early -= early % max(1, early // 8)
         scores = None if by_fold is None else by_fold[:early]
-        start = _likely_of(Seen.of(points[:early], values[:early], folds[:early], scores))
+        start = _likely_of(Seen.of(points[:early], values[:early], folds[:early], scores, fold_weights))
         first[: len(start)] = start
     found = optimize.minimize(
         evidence.loss,

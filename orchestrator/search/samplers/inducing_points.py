@@ -55,13 +55,19 @@ class SparseGaussianProcess:
     prior_factor: Array  # Cholesky factor of the covariance of the inducing points, (M, M)
     factor: Array  # Cholesky factor of what the values add to it, (M, M)
     weights: Array  # (M,)
+    fold_weights: Array | None  # (F,), as it was fitted
 
     @classmethod
     def fit(
-        cls, points: Array, values: Array, folds: Array, by_fold: Array | None = None
+        cls,
+        points: Array,
+        values: Array,
+        folds: Array,
+        by_fold: Array | None = None,
+        fold_weights: Array | None = None,
     ) -> SparseGaussianProcess:
-        """points (N, D), values (N,), folds (N,) that each value rests on, by_fold (N, F) as in `GaussianProcess`."""
-        rough = _rough(points, values, folds, by_fold)
+        """points (N, D), values (N,), folds (N,) that each value rests on, the others as in `GaussianProcess`."""
+        rough = _rough(points, values, folds, by_fold, fold_weights)
         values = rough.over_all_folds(values, by_fold)
         leaders = _best_by(rough, points)
         kept = _kept(points, leaders[0], rough.lengths)
@@ -79,7 +85,7 @@ class SparseGaussianProcess:
 
     def over_all_folds(self, values: Array, by_fold: Array | None) -> Array:
         """As that of `GaussianProcess`."""
-        return over_all_folds(values, by_fold, self.effects)
+        return over_all_folds(values, by_fold, self.effects, self.fold_weights)
 
     def seeing(self, more: Array) -> SparseGaussianProcess:
         """With points (F, D) that count as seen on one fold at what is believed of them."""
@@ -111,12 +117,18 @@ class SparseGaussianProcess:
 Model = GaussianProcess | SparseGaussianProcess
 
 
-def fitted(points: Array, values: Array, folds: Array, by_fold: Array | None = None) -> Model:
+def fitted(
+    points: Array,
+    values: Array,
+    folds: Array,
+    by_fold: Array | None = None,
+    fold_weights: Array | None = None,
+) -> Model:
     """The model of points (N, D), values (N,) and folds (N,); remembered, for who judges and who asks need the same.
 
-    by_fold (N, F): scores on every fold, as in `GaussianProcess.fit`.
+    by_fold (N, F): scores on every fold, fold_weights (F,): of folds, as in `GaussianProcess.fit`.
     """
-    return _fitted(Seen.of(points, values, folds, by_fold))
+    return _fitted(Seen.of(points, values, folds, by_fold, fold_weights))
 
 
 @lru_cache(maxsize=4)
@@ -125,13 +137,15 @@ def _fitted(seen: Seen) -> Model:
     return kind.fit(*seen.arrays())
 
 
-def _rough(points: Array, values: Array, folds: Array, by_fold: Array | None) -> GaussianProcess:
+def _rough(
+    points: Array, values: Array, folds: Array, by_fold: Array | None, fold_weights: Array | None
+) -> GaussianProcess:
     """The model of the subset: it knows the kernel."""
     steps = np.floor(np.log(len(points) / EXACT) / np.log(STEP) + 1e-9)
     first = min(len(points), int(EXACT * STEP**steps))
     chosen = np.linspace(0, first - 1, SUBSET).astype(int)
     scores = None if by_fold is None else by_fold[chosen]
-    return _exact(Seen.of(points[chosen], values[chosen], folds[chosen], scores))
+    return _exact(Seen.of(points[chosen], values[chosen], folds[chosen], scores, fold_weights))
 
 
 @lru_cache(maxsize=4)
@@ -170,7 +184,8 @@ def _posterior(
     factor = linalg.cholesky(inner, lower=True)
     weights = linalg.solve_triangular(factor, right, lower=True)
     found = (kernel.center, kernel.unit, kernel.lengths, kernel.height, kernel.noise, kernel.effects)
-    return SparseGaussianProcess(points, tried, *found, inducing, prior_factor, factor, weights)
+    parts = inducing, prior_factor, factor, weights
+    return SparseGaussianProcess(points, tried, *found, *parts, kernel.fold_weights)
 
 
 def _project(kernel: Model, inducing: Array, prior_factor: Array, points: Array) -> tuple[Array, Array]:

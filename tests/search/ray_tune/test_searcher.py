@@ -12,10 +12,10 @@ from visits import NUM_FOLDS, DiskStudy
 from orchestrator.common.faults import machine_fault
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.search.engine import MAX_LOST
-from orchestrator.search.race.predictions import predicted
 from orchestrator.search.race.rules import Race
 from orchestrator.search.race.verdict_log import read_verdicts
 from orchestrator.search.samplers.draw import PastTrial
+from orchestrator.search.samplers.fold_aware_sampler import PosteriorMeans
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +84,16 @@ def test_the_verdicts_can_be_replayed_from_log_and_ledger(template, tmp_path):
         masks = disk.state.scores[number].masks
         dice = [scores_under(record.histograms, masks)["dice"] for record in records]
         again.see(number, dict(zip(line["folds"], dice, strict=True)))
+        again.predict({})  # estimates do not depend on what was predicted before
         for other in {*seen, number}:
             folds = line["folds"] if other == number else range(seen[other].num_folds)
             complete = len(folds) == NUM_FOLDS
             value = disk.state.value(other) if complete else again.estimate(other)
-            by_fold = again.board.by_fold(other)
-            seen[other] = PastTrial(disk.state.drawn[other], value, len(folds), by_fold=by_fold)
-        again.predict(predicted(list(seen.values())))
+            of_folds = {"by_fold": again.board.by_fold(other), "fold_weights": again.board.fold_weights}
+            seen[other] = PastTrial(disk.state.drawn[other], value, len(folds), **of_folds)
+        numbers = sorted(seen)
+        means = PosteriorMeans([seen[other].shown for other in numbers]).all()
+        again.predict(dict(zip(numbers, means, strict=False)))
         verdict = again.judge(number)
         assert (verdict.action, verdict.reason) == (line["action"], line["reason"])
 
@@ -211,6 +214,16 @@ def test_a_study_that_is_killed_after_every_visit_is_the_one_that_nothing_distur
     assert [line | {"at": 0} for line in read_verdicts(other.log)] == [
         line | {"at": 0} for line in read_verdicts(whole.log)
     ]
+
+
+def test_a_study_is_taken_up_with_the_predictions_that_it_had(template, tmp_path):
+    """Over the worst fold an incomplete trial is put as far below its mean as the incumbent is, which is predicted."""
+    options = {"num_trials": 24, "race": "paired", "noise": 0.05, "objective": "worst-fold"}
+    whole = DiskStudy(template, tmp_path, **options)
+    for _ in range(4):
+        whole.run(10)
+        again = DiskStudy(template, tmp_path, **options)
+        assert again.state.race.board.predictions == whole.state.race.board.predictions
 
 
 def test_a_verdict_that_was_half_written_is_left_out(template, tmp_path):

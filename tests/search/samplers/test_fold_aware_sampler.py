@@ -11,9 +11,9 @@ from orchestrator.search.samplers.fold_aware_sampler import (
     SECONDS,
     TIME_LEFT,
     FoldAwareSampler,
+    PosteriorMeans,
     _log_cost,
     encoding,
-    posterior_means,
     space_of,
 )
 
@@ -74,12 +74,12 @@ def test_neighbours_speak_for_a_configuration_seen_on_one_fold():
                 user_attrs={FOLDS: folds},
             )
         )
-    found = posterior_means(study.trials[:-1]), posterior_means([*study.trials[:-2], study.trials[-1]])
-    assert 0.79 < found[0][30] < found[1][31] < 0.9
+    first, second = (PosteriorMeans([*study.trials[:-2], one]).all()[-1] for one in study.trials[-2:])
+    assert 0.79 < first < second < 0.9
 
 
 def test_few_trials_are_believed_as_they_are():
-    assert posterior_means(study_of(5).trials) == {}
+    assert PosteriorMeans(study_of(5).trials).all() == []
 
 
 COSTS = {"small": 1.0, "middle": 4.0, "large": 20.0}
