@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from orchestrator.training import workers
+from orchestrator.training.jobs import job_kind
 
 EPOCHS = 2
 STEPS = 5
@@ -37,6 +39,14 @@ def train() -> Iterator[dict[str, float]]:
         began = time.perf_counter()
 
 
-def perform(payload: object, device: torch.device, loader_workers: int, report: Report) -> bool:
-    """The fit as a lane's job; the payload does not matter."""
+@job_kind
+@dataclass(frozen=True)
+class TinyFit:
+    """The job of such a fit; its number does not matter."""
+
+    number: int
+
+
+def perform(fit: TinyFit, device: torch.device, loader_workers: int, report: Report) -> bool:
+    """The fit as a lane's job."""
     return all(report(row) for row in train())
