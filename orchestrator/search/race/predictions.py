@@ -44,7 +44,9 @@ class Predictions:
         if model is not None and not self.changed:
             return
         if model is not None and self._is_recent(model):
-            some = {n: model.of(past_of(n).shown, self.place_of.get(n)) for n in self.changed}
+            past = {number: past_of(number) for number in self.changed}
+            known = {number: one.shown for number, one in past.items() if one.value is not None}
+            some = {number: model.of(one, self.place_of.get(number)) for number, one in known.items()}
             self.race.predict(some, anew=False)
         else:
             self._fit(past_of)

@@ -80,7 +80,9 @@ class RaceState:
         self.configurations[number] = self.space.configuration(self.space.sample(FixedTrial(trial.params)))
         self.fits(trial)
         self._see(number)
-        if number not in self.seen and self.known(number) is not None:
+        if (
+            number not in self.seen and number in self.verdicts
+        ):  # it was cut, perhaps against one not entered yet
             self.predictions.mark(number)
 
     def fits(self, trial: FrozenTrial) -> list[str]:
@@ -348,7 +350,7 @@ class RaceState:
 
     def _value_of_cut(self, verdict: Verdict) -> float | None:
         """Estimate of a trial without finished fits: as far below the incumbent as its fit was when it was cut."""
-        if verdict.against is None or "best_dice" not in verdict.numbers:
+        if verdict.against not in self.seen or "best_dice" not in verdict.numbers:
             return None
         return self._estimate(verdict.against) + verdict.numbers["best_dice"] - verdict.numbers["target"]
 

@@ -12,7 +12,7 @@ from visits import NUM_FOLDS, DiskStudy
 from orchestrator.common.faults import machine_fault
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.search.engine import MAX_LOST
-from orchestrator.search.race.rules import Race
+from orchestrator.search.race.rules import Race, Verdict
 from orchestrator.search.race.verdict_log import read_verdicts
 from orchestrator.search.samplers.draw import PastTrial
 from orchestrator.search.samplers.fold_aware_sampler import PosteriorMeans
@@ -224,6 +224,21 @@ def test_a_study_is_taken_up_with_the_predictions_that_it_had(template, tmp_path
         whole.run(10)
         again = DiskStudy(template, tmp_path, **options)
         assert again.state.race.board.predictions == whole.state.race.board.predictions
+
+
+def test_a_trial_that_was_cut_against_a_later_one_is_taken_up(template, tmp_path):
+    """With several lanes a later trial may have all its folds first."""
+    options = {"num_trials": 8, "race": "paired", "num_lanes": 8}
+    disk = DiskStudy(template, tmp_path, **options)
+    for visit in [disk.engine.ask() for _ in range(3)]:
+        for fold in range(NUM_FOLDS if visit.number != 1 else 0):
+            disk.train_fit(visit.number, fold)
+            disk.engine.finish(visit.number, fold)
+    disk.state.record_cut(1, Verdict("stop", "cut", 2, {"best_dice": 0.1, "target": 0.5}))
+    for number in range(3):
+        disk.engine.end(number)
+    again = DiskStudy(template, tmp_path, **options).state
+    assert again.known(1) == pytest.approx(again.known(2) - 0.4)
 
 
 def test_a_verdict_that_was_half_written_is_left_out(template, tmp_path):
