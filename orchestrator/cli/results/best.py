@@ -170,7 +170,8 @@ def _show(best: BestTrial, how: str) -> None:
         out.print(line, markup=False, highlight=False)
     if not_worse := (*selection.alike, *selection.better):
         own, means = validation_line(study, score).name, means_of(choice.standing, selection.metric)
-        show_table(versus_table(not_worse, selection.winner, means, selection.metric, own))
+        num_compared = selection.num_compared
+        show_table(versus_table(not_worse, selection.winner, means, selection.metric, num_compared, own))
     for line in (*front_lines(study), *nested_lines(study)):
         out.print(line, highlight=False)
 

@@ -292,14 +292,17 @@ def versus_table(
     winner: int,
     means: Mapping[int, float],
     metric: str,
+    num_compared: int,
     line: str = CROSS_VALIDATION,
 ) -> Table:
     """The winner less each trial that is not significantly worse; in percent, and in points of a percent.
 
-    `means`: number of the trial -> mean of `metric` over the validation images, as it is compared; `line`: the name of
-    the line of scores that has this mean.
+    `means`: number of the trial -> mean of `metric` over the validation images, as it is compared; `num_compared`:
+    trials with all folds that the winner was compared with, for which p is corrected; `line`: the name of the line of
+    scores that has this mean.
     """
     title = f"lead of trial {winner}, whose {metric} of {line} is {percent(means[winner])}, over other trials"
+    title += f"; p corrected for the {num_compared} with all folds"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("trial", f"its {metric}", "lead", "95 %", "p images", "p folds", "p corrected"):
         table.add_column(name, justify="right")

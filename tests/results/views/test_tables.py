@@ -201,6 +201,7 @@ def test_an_empty_study_is_an_empty_table():
 
 def test_the_lead_is_the_difference_of_two_numbers_of_the_table():
     row = PairedTest(2, 3, 0.0364, (-0.02, 0.1094), 0.03, 0.29, 0.37, 0.75)
-    table = versus_table([row], 2, {2: 0.5522, 3: 0.5158}, "dice")
+    table = versus_table([row], 2, {2: 0.5522, 3: 0.5158}, "dice", num_compared=4)
     assert cells(table)[1][:3] == ["3", "51.58", "+3.64"]
     assert "dice of cross-validation is 55.22" in str(table.title)
+    assert "p corrected for the 4 with all folds" in str(table.title)
