@@ -175,7 +175,7 @@ class Engine(Generic[S, T]):
                 self._place(number)
             else:
                 self.next.append(number)
-        state.rank()  # as before an interruption: the incumbent is the one believed best
+        state.rank()  # as before an interruption: the incumbent is the one of which most is expected
 
     @property
     def trains_all_folds(self) -> bool:

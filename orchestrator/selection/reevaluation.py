@@ -86,11 +86,11 @@ def reevaluate(
     is_over: Callable[[], bool],
     monitor: ProgressMonitor,
     report: ReevaluationReport,
-    believed: Mapping[int, float] | None = None,
+    expected: Mapping[int, float] | None = None,
 ) -> bool:
     """Train the finalists again, as many fits at a time as there are lanes, and remember that it was done.
 
-    believed: what a model of the search expects of each trial; the finalists are those of which it expects most.
+    expected: Dice by a model of the search, of each trial; the finalists are those of which it expects most.
     Returns False if `is_over` ended it before: what is on record by then is not repeated. Raises `FitFailed` if none of
     the finalists can be trained again.
     """
@@ -98,7 +98,7 @@ def reevaluate(
     standing = snapshot.ranked()
     if asked < 2 or not snapshot.contenders() or settled(snapshot, standing, asked) is not None:
         return True
-    chosen = finalists(snapshot, standing, asked, believed)
+    chosen = finalists(snapshot, standing, asked, expected)
     fits = reevaluation_fits(snapshot, standing, chosen) if len(chosen) > 1 else {}
     owners: dict[str, list[int]] = {}  # of one fit several, where configurations differ in their masks alone
     for number, specs in fits.items():
@@ -139,11 +139,11 @@ def finalists(
     snapshot: StudySnapshot,
     standing: Standing,
     asked: int,
-    believed: Mapping[int, float] | None = None,
+    expected: Mapping[int, float] | None = None,
 ) -> tuple[int, ...]:
     """The winner and those not significantly different from it, best first, within the limits, with networks there.
 
-    Of too many those of which most is `believed` are taken, in place of those that were luckiest.
+    Of more than were asked for, those of which most is `expected` are taken: the highest scores are partly luck.
     """
     winner, *others = [compared_trial(trial.number, score) for trial, score in standing]
     groups = snapshot.groups_of(standing[0][1].case_ids)
@@ -153,7 +153,7 @@ def finalists(
         trial for trial, _ in standing if trial.number in alike and broken(trial, snapshot.secondary) is None
     ]
     able = [trial.number for trial in free if snapshot.champion_fit(trial).weights.exists()]
-    likely = sorted(able, key=lambda number: -(believed or {}).get(number, -math.inf))[:asked]
+    likely = sorted(able, key=lambda number: -(expected or {}).get(number, -math.inf))[:asked]
     return tuple(number for number in able if number in likely)
 
 

@@ -131,7 +131,7 @@ def run_study(
                         stop.stop_all,
                         monitor,
                         report,
-                        engine.state.believed(),
+                        engine.state.expected(),
                     )
                     raise_if_requested()
                     if lanes.broken is not None:

@@ -65,7 +65,7 @@ def search(world: World, way: str, repetition: int, lanes: int) -> list[Outcome]
     larger = replace(world, num_parameters=world.num_parameters + chosen.more_parameters)
     instance = larger.draw(repetition)
     race = Race(chosen.rule, instance.groups)
-    predict = predictions if chosen.believes else None
+    predict = predictions if chosen.predicts else None
     study = SimulatedStudy(instance, race, chosen.ask, lanes=lanes, seed=repetition, predict=predict)
     return study.run(chosen.budgets)
 

@@ -153,7 +153,7 @@ def test_a_sampler_is_shown_the_same_trial_as_before_where_nothing_else_is_known
     assert all(one is other for one, other in zip(before, again, strict=True))
 
 
-def test_of_many_configurations_only_what_is_new_is_believed_anew(tmp_path, monkeypatch):
+def test_of_many_configurations_only_what_is_new_is_predicted_anew(tmp_path, monkeypatch):
     monkeypatch.setattr(predictions, "EXACT", 30)
     disk = DiskStudy(
         tmp_path, tmp_path / "disk", num_trials=None, epochs=10**6, race="paired", sampler="random"

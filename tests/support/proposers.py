@@ -91,11 +91,11 @@ def ask_surrogate(seen: Seen, seed: int) -> Point:
         return _anywhere(seen, rng)
     box = SpaceEncoding(seen.named)
     points, values, folds = _in_box(box, seen.points[finished]), seen.values[finished], seen.folds[finished]
-    flying = _in_box(box, seen.points[~finished])
+    in_flight = _in_box(box, seen.points[~finished])
     by_fold = None if seen.by_fold is None else seen.by_fold[finished]
     model = fitted(points, values, folds, by_fold)
-    if len(flying):
-        model = model.seeing(flying)
+    if len(in_flight):
+        model = model.seeing(in_flight)
     return tuple(map(float, box.params(suggest(model, rng, box)).values()))
 
 
@@ -126,7 +126,7 @@ def ask_botorch(seen: Seen, seed: int) -> Point:
 
 
 def predictions(seen: Seen) -> NDArray[np.float64]:
-    """What our model believes of every point, all of them finished."""
+    """What our model expects of every point, all of them finished."""
     points = _in_box(SpaceEncoding(seen.named), seen.points)
     return fitted(points, seen.values, seen.folds, seen.by_fold).predict(points)[0]
 

@@ -30,7 +30,7 @@ class Way:
     rule: str | Rule  # a name that `search` offers, or one of the literature
     ask: Proposer
     budgets: tuple[int, ...] = FITS
-    believes: bool = False  # ranks, and what is chosen, follow our Gaussian process
+    predicts: bool = False  # ranks, and what is chosen, follow our Gaussian process
     more_parameters: int = 0
 
 
@@ -41,8 +41,8 @@ def ask_gp(seen: Seen, seed: int) -> Point:
 
 TPE = ask_optuna(lambda seed: SAMPLERS["tpe"].make(seed, 1))
 WAYS: Mapping[str, Way] = {
-    "ours": Way("paired", ask_surrogate, RACED_FITS, believes=True),
-    "ours, five folds": Way("none", ask_surrogate, believes=True),
+    "ours": Way("paired", ask_surrogate, RACED_FITS, predicts=True),
+    "ours, five folds": Way("none", ask_surrogate, predicts=True),
     "race, TPE": Way("paired", TPE, RACED_FITS),
     "TPE, five folds": Way("none", TPE),
     "TPE, threshold sampled": Way("none", TPE, more_parameters=1),

@@ -118,7 +118,7 @@ class PairedScores:
         # trial -> folds that choose its masks -> scores of these folds
         self._shared: dict[int, dict[tuple[int, ...], _Scores]] = {}
         self._own: dict[int, float] = {}
-        self._flattery: dict[tuple[int, ...], dict[int, float]] = {}  # folds -> fold -> Dice
+        self._optimism: dict[tuple[int, ...], dict[int, float]] = {}  # folds -> fold -> Dice
         self.predictions: dict[int, float] = {}
         self.excluded: set[int] = set()  # trials that cannot become the incumbent, whatever their scores
         self.ranks = Ranks()
@@ -170,7 +170,7 @@ class PairedScores:
         """The incumbent may have changed, or its scores: all estimates depend on them."""
         self._is_incumbent_known = False
         self._estimates.clear()
-        self._flattery.clear()
+        self._optimism.clear()
         self._forget_noise()
         self.ranks.clear()
 
@@ -373,17 +373,17 @@ class PairedScores:
         return float(np.sqrt(max(variance - of_images, prior / 4))), self.prior_weight + evidence
 
     def by_fold(self, number: int) -> dict[int, float]:
-        """Fold -> mean Dice of a trial; of one that lacks folds less what masks chosen by few folds flatter the
-        complete ones."""
+        """Fold -> mean Dice of a trial; of one that lacks folds less the optimism of masks that few folds have chosen,
+        as the complete ones show it."""
         means = self.means.get(number, {})
         if self.is_complete(number) or not self._complete or self._chosen_by.get(number) is None:
             return means
-        if (folds := tuple(means)) not in self._flattery:
-            self._flattery[folds] = self._find_flattery(folds)
-        return {fold: mean - self._flattery[folds][fold] for fold, mean in means.items()}
+        if (folds := tuple(means)) not in self._optimism:
+            self._optimism[folds] = self._find_optimism(folds)
+        return {fold: mean - self._optimism[folds][fold] for fold, mean in means.items()}
 
-    def _find_flattery(self, folds: Sequence[int]) -> dict[int, float]:
-        """By how much masks that these folds choose flatter the complete trials on them, in the mean."""
+    def _find_optimism(self, folds: Sequence[int]) -> dict[int, float]:
+        """By how much higher complete trials score on these folds, in the mean, with masks that these alone choose."""
         shown = [self.alike(other, folds).means for other in self._complete]
         return {
             fold: float(

@@ -178,7 +178,7 @@ class RaceState:
         if self.race.rule.uses_predictions:
             self.predictions.update(self._past_of)
 
-    def believed(self) -> dict[int, float]:
+    def expected(self) -> dict[int, float]:
         """What the model expects of each trial, fitted to all that is known now; {} where the rule uses none."""
         if not self.race.rule.uses_predictions:
             return {}

@@ -2,8 +2,8 @@
 
 `by_knowledge` is the knowledge gradient (Frazier, Powell and Dayanik, 2009): how much higher the best expected value of
 all configurations, the new one among them, will be once a fold of it was seen. A fit whose noise is large can gain
-little, and one that tells of many configurations can gain much where it is not the best itself. `by_improvement` is the
-expected improvement (Jones, Schonlau and Welch, 1998) over the best expected value.
+little, and one from which much follows for other configurations can gain much where it is not the best itself.
+`by_improvement` is the expected improvement (Jones, Schonlau and Welch, 1998) over the best expected value.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def by_knowledge(model: Posterior) -> Gain:
 
     def log_gain(points: Array) -> Array:
         mean, sd = model.predict(points)
-        told = np.sqrt(sd**2 + of_fit)  # SD of what the fit shows
-        moved = model.covariance(leaders, points) / told
+        sd_shown = np.sqrt(sd**2 + of_fit)  # of the score that the fit will have
+        moved = model.covariance(leaders, points) / sd_shown
         gain = np.zeros(len(points))
         for node, weight in zip(_NODES, _WEIGHTS, strict=True):
             best = (values[:, None] + node * moved).max(axis=0)
-            gain += weight * (np.maximum(best, mean + node * sd**2 / told) - values[0])
+            gain += weight * (np.maximum(best, mean + node * sd**2 / sd_shown) - values[0])
         result: Array = np.log(np.maximum(gain, 0.0) + LEAST_KNOWN * sd)
         return result
 

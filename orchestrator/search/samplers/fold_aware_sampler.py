@@ -39,7 +39,7 @@ TIME_LEFT = "time_left"  # user attribute of a study
 
 
 class FoldAwareSampler(BaseSampler):
-    """Suggests what is expected to gain most; trials in flight count as seen at what is believed of them."""
+    """Suggests what is expected to gain most; trials in flight count as seen with their expected value."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -60,14 +60,14 @@ class FoldAwareSampler(BaseSampler):
         if len(finished) < max(2, 2 * box.num_parameters):
             return _spread(box, others, counts_time=time_left is not None)
         seen = _seen(box, finished)
-        flying = [
+        in_flight = [
             one
             for one in others
             if one.state == TrialState.RUNNING and _names(box, one.params) <= one.params.keys()
         ]
         model = fitted(*seen)
-        if flying:
-            model = model.seeing(np.array([box.point(one.params) for one in flying]))
+        if in_flight:
+            model = model.seeing(np.array([box.point(one.params) for one in in_flight]))
         log_cost = _log_cost(box, finished, time_left) if isinstance(box, ChoiceOfNetworks) else None
         return box.params(suggest(model, self.rng, box, log_cost=log_cost))
 
@@ -78,10 +78,10 @@ class FoldAwareSampler(BaseSampler):
 
 
 class PosteriorMeans:
-    """What the model of finished trials believes, and of a trial of which more is known since."""
+    """What the model expects of finished trials, and of a trial of which more is known since."""
 
     def __init__(self, trials: Sequence[FrozenTrial]) -> None:
-        """trials: in order of their numbers. None of them is believed while there are few."""
+        """trials: in order of their numbers. Nothing is expected of them while there are few."""
         self.finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         space, _ = space_of(self.finished)
         self.model: Model | None = None

@@ -1,10 +1,10 @@
-"""A Gaussian process that knows on which folds every value rests: what a study believes of every configuration.
+"""A Gaussian process that knows on which folds every value rests: what a study expects of every configuration.
 
 Points lie in a box (encoding.py); values are Dice. One seen on m folds has the noise variance s^2 / m, where a fold of
 many images counts for more than one. s, a Matérn-5/2
 kernel's length scales, its height and how much folds differ are those of highest posterior density. Where a
-configuration was seen on few folds its neighbours speak for it. Configurations in flight count as seen at what is
-believed of them. expected_gain.py says where to look next.
+configuration was seen on few folds its neighbours speak for it. Configurations in flight count as seen with
+the value that is expected of them. expected_gain.py says where to look next.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class GaussianProcess:
     lengths: Array  # (D,)
     height: float  # variance of the kernel
     noise: float  # variance of a value seen on one fold
-    effects: Array  # (F,), by how many Dice folds are believed to be easier (fold_effects.py)
+    effects: Array  # (F,), by how many Dice folds are expected to be easier (fold_effects.py)
     factor: Array  # Cholesky factor of the covariance of what was seen, (N, N)
     weights: Array  # (N,)
     fold_weights: Array | None = None  # (F,), as it was fitted
@@ -106,8 +106,8 @@ class GaussianProcess:
         mean, variance = effects.posterior(kernel.noise, kernel.spread)
         factor = evidence.factor(kernel, variance)
         weights = linalg.cho_solve((factor, True), evidence.values - effects.shares @ mean)
-        believed = effects.basis @ (mean + variance * (effects.shares.T @ weights))
-        found = (kernel.lengths, kernel.height, kernel.noise, unit * believed)
+        expected = effects.basis @ (mean + variance * (effects.shares.T @ weights))
+        found = (kernel.lengths, kernel.height, kernel.noise, unit * expected)
         return cls(points, center, unit, *found, factor, weights, fold_weights)
 
     @property
@@ -138,7 +138,7 @@ class GaussianProcess:
         return over_all_folds(values, by_fold, self.effects, self.fold_weights)
 
     def seeing(self, more: Array) -> GaussianProcess:
-        """With points (F, D) that count as seen on one fold at what is believed of them."""
+        """With points (F, D) that count as seen on one fold with the value that is expected of them."""
         one, other = self.points / self.lengths, more / self.lengths
         cross = linalg.solve_triangular(self.factor, matern(cdist(one, other), self.height), lower=True)
         own = matern(cdist(other, other), self.height) + (self.noise + JITTER) * np.eye(len(more))

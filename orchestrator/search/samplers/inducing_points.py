@@ -1,7 +1,7 @@
 """The Gaussian process of gaussian_process.py for many configurations: its cost hardly grows with them.
 
 Up to `EXACT` configurations it is fitted as it is. Beyond, three things are bounded, all by what was tried and none by
-how it scored, for a model that is shown the lucky ones alone believes in luck:
+how it scored, for a model of the highest scores alone takes luck for truth:
 
 kernel      the length scales, height, noise and effects of folds of highest posterior density of `SUBSET`
             configurations, evenly spaced in the order in which they were begun among the first so many, a number that
@@ -50,7 +50,7 @@ class SparseGaussianProcess:
     lengths: Array  # (D,)
     height: float  # variance of the kernel
     noise: float  # variance of a value seen on one fold
-    effects: Array  # (F,), by how many Dice folds are believed to be easier
+    effects: Array  # (F,), by how many Dice folds are expected to be easier
     inducing: Array  # (M, D)
     prior_factor: Array  # Cholesky factor of the covariance of the inducing points, (M, M)
     factor: Array  # Cholesky factor of what the values add to it, (M, M)
@@ -79,8 +79,12 @@ class SparseGaussianProcess:
         (first, _), (second, _) = (
             _project(self, self.inducing, self.prior_factor, points) for points in (one, other)
         )
-        known, told = (linalg.solve_triangular(self.factor, part, lower=True) for part in (first, second))
-        result: Array = self.unit**2 * (_covariance(self, one, other) - first.T @ second + known.T @ told)
+        of_prior, of_values = (
+            linalg.solve_triangular(self.factor, part, lower=True) for part in (first, second)
+        )
+        result: Array = self.unit**2 * (
+            _covariance(self, one, other) - first.T @ second + of_prior.T @ of_values
+        )
         return result
 
     def over_all_folds(self, values: Array, by_fold: Array | None) -> Array:
@@ -88,7 +92,7 @@ class SparseGaussianProcess:
         return over_all_folds(values, by_fold, self.effects, self.fold_weights)
 
     def seeing(self, more: Array) -> SparseGaussianProcess:
-        """With points (F, D) that count as seen on one fold at what is believed of them."""
+        """With points (F, D) that count as seen on one fold with the value that is expected of them."""
         prior, left = _project(self, self.inducing, self.prior_factor, more)
         weighted = prior / (left + self.noise + JITTER)
         expected = (self.predict(more)[0] - self.center) / self.unit

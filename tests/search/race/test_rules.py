@@ -122,7 +122,7 @@ def test_the_stated_error_is_shared_by_all_that_the_incumbent_was_chosen_from():
     assert run.judge(1).numbers["limit"] == pytest.approx(0.05 / 8)
 
 
-def test_ranks_and_the_incumbent_follow_what_a_model_believes():
+def test_ranks_and_the_incumbent_follow_what_a_model_expects():
     run = race(finalists=1)
     show(run, 1, *[0.81] * FOLDS)
     assert run.incumbent == 1
@@ -239,8 +239,8 @@ def test_the_noise_of_fits_is_told_from_that_of_images_whatever_was_assumed(fit_
     assert np.sqrt(np.mean(np.square(found))) == pytest.approx(fit_sd, rel=0.25)
 
 
-def test_what_masks_chosen_by_few_folds_flatter_is_no_noise():
-    def learned(flattery: float) -> float:
+def test_what_masks_chosen_by_few_folds_gain_is_no_noise():
+    def learned(optimism: float) -> float:
         run, rng = Race("paired", NAMES), np.random.default_rng(0)
         for number in range(12):
             scores = {
@@ -248,7 +248,7 @@ def test_what_masks_chosen_by_few_folds_flatter_is_no_noise():
             }
 
             def chosen_by(folds, scores=scores):
-                return {f: scores[f] + flattery * (len(folds) < FOLDS) for f in folds}
+                return {f: scores[f] + optimism * (len(folds) < FOLDS) for f in folds}
 
             run.see(number, chosen_by(list(scores)), chosen_by)
         return run.board.fit_noise()[0]

@@ -78,7 +78,7 @@ def test_neighbours_speak_for_a_configuration_seen_on_one_fold():
     assert 0.79 < first < second < 0.9
 
 
-def test_few_trials_are_believed_as_they_are():
+def test_of_few_trials_nothing_is_predicted():
     assert PosteriorMeans(study_of(5).trials).all() == []
 
 

@@ -66,7 +66,7 @@ def test_the_slopes_are_those_of_the_posterior(knows_folds, weights):
     assert error < 1e-4 * np.linalg.norm(evidence.loss(theta)[1])
 
 
-def test_a_trial_that_saw_easy_folds_alone_is_not_believed_better_for_it():
+def test_a_trial_that_saw_easy_folds_alone_is_not_expected_to_be_better_for_it():
     points, truth, scores = scores_of(40)
     errors = [
         np.abs(GaussianProcess.fit(points, *seen(scores), known).predict(points)[0] - truth).mean()
@@ -75,7 +75,7 @@ def test_a_trial_that_saw_easy_folds_alone_is_not_believed_better_for_it():
     assert errors[1] < 0.005 < 2 * errors[1] < errors[0]
 
 
-def test_folds_are_believed_to_be_as_easy_as_they_are():
+def test_folds_are_expected_to_be_as_easy_as_they_are():
     points, _, scores = scores_of(40)
     model = GaussianProcess.fit(points, *seen(scores), scores)
     assert np.allclose(model.effects, EASIER - EASIER.mean(), atol=0.006)
