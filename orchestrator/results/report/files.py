@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.common.files import write_atomically
+from orchestrator.common.names import hint
 from orchestrator.results.report import paper_tables
 from orchestrator.results.report.checklists import filled as checklists
 from orchestrator.results.report.checklists.lists import Name
@@ -23,6 +24,7 @@ from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.selection.comparison import compare, compared_system
 
 PAGE = "report.html"
+TEXTS = ("latex", "csv", "markdown", "methods")
 HEAD = 2000  # bytes of a page in which its generator stands
 
 
@@ -46,7 +48,12 @@ class Report:
     page: str  # HTML
 
     def text(self, kind: str) -> str:
-        """The table of scores as latex, csv or markdown, or the methods as a paragraph for each study."""
+        """The table of scores as latex, csv or markdown, or the methods as a paragraph for each study.
+
+        Raises `BadStudy` for any other kind.
+        """
+        if kind not in TEXTS:
+            raise BadStudy("report", f"{hint(kind, TEXTS)}expected {', '.join(TEXTS)}, found {kind}")
         if kind == "methods":
             return "".join(f"{methods(study)}\n" for study in self.studies)
         table = paper_tables.rows(self.studies, self.compared.marked)
@@ -54,9 +61,10 @@ class Report:
             return "\n".join([paper_tables.markdown(table), *paper_tables.notes(table), ""])
         return {"latex": paper_tables.latex, "csv": paper_tables.as_csv}[kind](table)
 
-    def checklist(self, name: Name) -> str:
-        """Markdown, study by study."""
-        return "\n".join(checklists.markdown(name, study) for study in self.studies)
+    def checklist(self, name: str) -> str:
+        """Markdown, study by study. Raises `BadStudy` for a checklist that is not known."""
+        known = checklists.checklist_name(name)
+        return "\n".join(checklists.markdown(known, study) for study in self.studies)
 
     def checklist_lines(self, name: Name) -> list[str]:
         """How much of it is filled, a line for each study."""

@@ -9,6 +9,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from orchestrator.common.errors import BadStudy
 from orchestrator.results.report.champion_facts import told_of_network, told_of_training
 from orchestrator.results.report.checklists.filled import counts, filled, markdown
 from orchestrator.results.report.checklists.lists import CHECKLISTS
@@ -29,7 +30,8 @@ from orchestrator.results.report.figures.importance import (
     without_importance,
 )
 from orchestrator.results.report.figures.search import search_pictures
-from orchestrator.results.report.page import report_page
+from orchestrator.results.report.files import Report
+from orchestrator.results.report.page import Compared, report_page
 from orchestrator.results.report.paper_tables import as_csv, latex, rows
 from orchestrator.results.report.paper_tables import markdown as markdown_table
 from orchestrator.results.report.prose import (
@@ -179,6 +181,14 @@ def test_the_encoder_is_told_also_where_it_is_the_default():
     space = parse_space('network = "encoder_decoder"\n[fixed]\nwidth = 64\nepochs = 3\n')
     told = told_of_network(space.configuration(space.baseline_params()))
     assert told == {"encoder": "tf_efficientnet_lite0", "width": 64}
+
+
+def test_texts_and_checklists_that_there_are_not_are_refused_with_the_nearest(study: StudyFacts):
+    made = Report((study,), Compared(), "")
+    with pytest.raises(BadStudy, match="did you mean latex"):
+        made.text("latexx")
+    with pytest.raises(BadStudy, match="did you mean midl"):
+        made.checklist("midll")
 
 
 def test_an_answer_ends_before_what_people_have_to_add(study: StudyFacts):
