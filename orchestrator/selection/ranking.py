@@ -279,7 +279,7 @@ def select_trial(
         )
         snapshot.derived.keep(key, asdict(found))
     winner = next(trial for trial, _ in standing if trial.number == found.winner)
-    found = replace(found, range_ends=snapshot.space.at_range_ends(winner.searched))
+    found = replace(found, range_ends=snapshot.space.at_range_ends(winner.params))
     found = replace(found, reevaluated_on=second.where()) if reevaluated else found
     if trial_number is None:
         return found

@@ -71,16 +71,17 @@ class SearchSpace(Tables):
         return str(self.path or "search space")
 
     def at_range_ends(self, params: Mapping[str, Any]) -> tuple[str, ...]:
-        """Searched values that lie at an end of their range, where a wider one might hold better, in words.
+        """Searched ones of flat params at an end of their range, where a wider one might hold better, in words.
 
         Nothing is said of ends beyond which a recipe has no values, as of a weight decay of 0.
         """
-        found = ((key, dist, dist.end_at(params[key])) for key, dist in self.search.items() if key in params)
-        return tuple(
-            f"{key} {shown_number(params[key])} at the {end} end of {dist}"
-            for key, dist, end in found
-            if end is not None and may_be(plain(key), dist.beyond(end))
-        )
+        found = []
+        for name, value in self.stored(params).items():
+            dist = self.search[name]
+            end = dist.end_at(value)
+            if end is not None and may_be(plain(name), dist.beyond(end)):
+                found.append(f"{plain(name)} {shown_number(value)} at the {end} end of {dist}")
+        return tuple(found)
 
     @property
     def digest(self) -> str:

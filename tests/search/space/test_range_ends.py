@@ -70,3 +70,51 @@ def test_a_whole_number_at_an_end_is_said_in_full():
     assert space.at_range_ends({"image_size": 1024}) == (
         "image_size 1024 at the upper end of 224 to 1024 in steps of 32",
     )
+
+
+CHOICE = parse_space("""
+network = { choice = ["unet", "unet_mediaeval"] }
+[search]
+learning_rate = { log_uniform = [1e-4, 1e-2] }
+clip_norm = { log_uniform = [0.5, 2.0] }
+[unet.search]
+learning_rate = { log_uniform = [1e-3, 1e-1] }
+base_channels = { int = [8, 64], log = true }
+[fixed]
+epochs = 3
+optimizer = "sgd"
+[baseline]
+learning_rate = 1e-3
+clip_norm = 1.0
+[unet.baseline]
+learning_rate = 1e-2
+base_channels = 16
+""")
+
+
+@pytest.mark.parametrize(
+    ("network", "changed", "said"),
+    [
+        ("unet", {"base_channels": 64}, "base_channels 64 at the upper end of 8 to 64, log-uniform"),
+        ("unet", {"learning_rate": 0.01}, None),  # an end of the other network's range
+        ("unet", {"learning_rate": 0.1}, "learning_rate 0.1 at the upper end of 0.001 to 0.1, log-uniform"),
+        (
+            "unet_mediaeval",
+            {"learning_rate": 0.01},
+            "learning_rate 0.01 at the upper end of 0.0001 to 0.01, log-uniform",
+        ),
+    ],
+)
+def test_each_network_is_told_the_ends_of_its_own_ranges(network, changed, said):
+    found = CHOICE.at_range_ends(CHOICE.baseline_params(network) | changed)
+    assert found == (() if said is None else (said,))
+
+
+def test_nothing_is_said_of_a_parameter_that_the_configuration_does_not_have():
+    line = (
+        'momentum = { uniform = [0.5, 0.9], when = { loss = "dice" } }\nloss = { choice = ["dice", "bce"] }'
+    )
+    space = bounded(line, 'momentum = 0.7\nloss = "dice"')
+    at_end = {**space.baseline_params(), "momentum": 0.9}
+    assert space.at_range_ends(at_end) == ("momentum 0.9 at the upper end of 0.5 to 0.9",)
+    assert space.at_range_ends(at_end | {"loss": "bce"}) == ()
