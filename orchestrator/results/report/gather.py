@@ -21,7 +21,6 @@ from orchestrator.search.progress.recorded import recorded_status
 from orchestrator.search.records.cut_fits import CutFit
 from orchestrator.search.records.partial_score import PartialScore
 from orchestrator.search.records.status import OVER, Status, is_alive
-from orchestrator.search.space.keys import plain
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.store.damage import damage
 from orchestrator.search.store.snapshot import StudySnapshot
@@ -74,9 +73,7 @@ def study_facts(snapshot: StudySnapshot, *, counts_network: bool = True) -> Stud
         reevaluated=()
         if selection is None
         else tuple((one.trial, one.search, one.fresh, one.both) for one in selection.reevaluated),
-        log_scaled=frozenset(
-            plain(name) for name, one in snapshot.space.search.items() if one.kind == "log_uniform"
-        ),
+        log_scaled=snapshot.space.log_scaled,
         networks=tuple(networks_of(snapshot, board(snapshot))),
         gains=() if selection is None else _gains(selection),
         why_no_champion=why_none,

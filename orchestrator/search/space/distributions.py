@@ -117,6 +117,11 @@ class Distribution(BaseModel, ABC):
     def holds(self, value: Scalar) -> bool:
         """Whether `draw` could return this value."""
 
+    @property
+    def is_by_log(self) -> bool:
+        """Whether values are spread evenly over orders of magnitude."""
+        return False
+
     def end_at(self, value: Scalar) -> End | None:
         """Which end of a range the value lies at; None inside, and where values have no order."""
         return None
@@ -171,6 +176,10 @@ class LogUniform(Distribution):
     def holds(self, value: Scalar) -> bool:
         low, high = self.bounds
         return is_number(value) and low <= float(value) <= high
+
+    @property
+    def is_by_log(self) -> bool:
+        return True
 
     def end_at(self, value: Scalar) -> End | None:
         return _end(self.bounds, value, is_log=True)
@@ -280,6 +289,10 @@ class Int(Distribution):
 
     def holds(self, value: Scalar) -> bool:
         return is_whole(value) and value in self.steps
+
+    @property
+    def is_by_log(self) -> bool:
+        return self.log
 
     def end_at(self, value: Scalar) -> End | None:
         return _end(self.bounds, value, is_log=self.log)

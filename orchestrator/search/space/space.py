@@ -70,6 +70,12 @@ class SearchSpace(Tables):
         """What an error message names."""
         return str(self.path or "search space")
 
+    @property
+    def log_scaled(self) -> frozenset[str]:
+        """Searched parameters, by plain names, that every network that has them draws by their logarithm."""
+        others = {plain(name) for name, dist in self.search.items() if not dist.is_by_log}
+        return frozenset(map(plain, self.search)) - others
+
     def at_range_ends(self, params: Mapping[str, Any]) -> tuple[str, ...]:
         """Searched ones of flat params at an end of their range, where a wider one might hold better, in words.
 

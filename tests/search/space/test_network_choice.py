@@ -141,3 +141,26 @@ def test_a_network_that_nothing_could_train_is_refused(network: str, key: str, v
 def test_networks_that_are_named_for_their_encoders_train_these(name: str):
     with torch.device("meta"):
         assert _trains_encoder(models.build(name, pretrained=False))
+
+
+def test_a_parameter_is_drawn_by_its_logarithm_where_all_networks_draw_it_so():
+    space = parse_space("""
+network = { choice = ["unet", "unet_mediaeval"] }
+[search]
+learning_rate = { log_uniform = [1e-4, 1e-2] }
+weight_decay = { log_uniform = [1e-5, 1e-2] }
+batch_size = { int = [2, 16], log = true }
+[unet.search]
+learning_rate = { log_uniform = [1e-3, 1e-1] }
+weight_decay = { uniform = [0.0, 0.1] }
+[fixed]
+epochs = 3
+[baseline]
+learning_rate = 1e-3
+weight_decay = 1e-4
+batch_size = 4
+[unet.baseline]
+learning_rate = 1e-2
+weight_decay = 0.0
+""")
+    assert space.log_scaled == {"learning_rate", "batch_size"}
