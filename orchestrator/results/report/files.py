@@ -126,7 +126,11 @@ def compared(snapshots: Sequence[StudySnapshot], studies: Sequence[StudyFacts]) 
 
 
 def refuse_foreign(page: Path) -> None:
-    """Raises `BadStudy` where a file of somebody else, or a folder, has the name of the page."""
+    """Raises `BadStudy` where a file of somebody else, or a folder, has the name of the page, or that is "-"."""
+    if page.name == "-":
+        raise BadStudy(
+            "--out -", "expected a file for the page; texts alone go to stdout, such as --markdown -"
+        )
     if page.is_dir():
         raise BadStudy(f"--out {page}", "expected a file, or a name that is free, found a folder")
     if page.exists() and GENERATOR.encode() not in page.read_bytes()[:HEAD]:

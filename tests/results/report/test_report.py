@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -30,7 +31,7 @@ from orchestrator.results.report.figures.importance import (
     without_importance,
 )
 from orchestrator.results.report.figures.search import search_pictures
-from orchestrator.results.report.files import Report
+from orchestrator.results.report.files import Report, refuse_foreign
 from orchestrator.results.report.page import Compared, report_page
 from orchestrator.results.report.paper_tables import as_csv, latex, rows
 from orchestrator.results.report.paper_tables import markdown as markdown_table
@@ -189,6 +190,11 @@ def test_texts_and_checklists_that_there_are_not_are_refused_with_the_nearest(st
         made.text("latexx")
     with pytest.raises(BadStudy, match="did you mean midl"):
         made.checklist("midll")
+
+
+def test_a_page_does_not_go_to_a_file_named_as_stdout_is(tmp_path: Path):
+    with pytest.raises(BadStudy, match="texts alone go to stdout"):
+        refuse_foreign(tmp_path / "-")
 
 
 def test_an_answer_ends_before_what_people_have_to_add(study: StudyFacts):

@@ -50,7 +50,7 @@ class Loss:
 def quietly() -> Iterator[None]:
     """What onnxruntime's tools log and warn of each layer that has no smaller form stays unsaid; errors do not."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(max(before, logging.WARNING))
     onnxruntime.set_default_logger_severity(3)  # error
     try:
         with warnings.catch_warnings():
