@@ -15,6 +15,7 @@ import argparse
 import os
 import platform
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -74,19 +75,22 @@ def run(benchmark: Benchmark, folder: Path, code: Path, minutes: float) -> list[
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(code), os.environ.get("PYTHONPATH", "")])}
     log = folder / f"{benchmark.name}.log"
     with log.open("w") as output:
+        program = subprocess.Popen(
+            benchmark.command(rows),
+            cwd=code,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
-            done = subprocess.run(
-                benchmark.command(rows),
-                cwd=code,
-                env=environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                timeout=60 * minutes,
-            )
+            status = program.wait(timeout=60 * minutes)
         except subprocess.TimeoutExpired:
+            os.killpg(program.pid, signal.SIGKILL)  # with the Ray that it has started
+            program.wait()
             return f"took longer than {minutes:g} minutes"
-    if done.returncode or not rows.is_file():
-        return (log.read_text().strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    if status or not rows.is_file():
+        return (log.read_text().strip().splitlines() or [f"exit code {status}"])[-1]
     return load_rows(rows)
 
 

@@ -129,6 +129,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     add_rows_option(parser)
     options = parser.parse_args()
+    if options.configurations < 2:
+        parser.error(f"--configurations needs to be 2 or more, found {options.configurations}")
     support = str(Path(__file__).resolve().parent.parent / "support")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [support, os.environ.get("PYTHONPATH", "")]))
     os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}
