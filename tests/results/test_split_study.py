@@ -168,7 +168,7 @@ def test_the_card_says_how_often_images_were_validated_and_what_was_left_out(fin
     assert f"{dropped} (near-duplicate in the training datasets)" in repeated
     dropped = finish("leave-one-center-out").plan.num_dropped
     assert dropped["twin in training"] > 0
-    assert f"{dropped['twin in training']} (twin in training)" in centers
+    assert f"{dropped['twin in training']} (near-duplicate in training)" in centers
     assert "| center near/" in centers
 
 

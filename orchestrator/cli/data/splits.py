@@ -43,7 +43,7 @@ def data_split(
 ) -> None:
     """Split datasets without a study: show every fold, and write a file for studies and papers."""
     from orchestrator.data.splits.plan import group_of_case
-    from orchestrator.data.splits.proportions import hold_out_line
+    from orchestrator.data.splits.proportions import hold_out_line, reason_in_words
     from orchestrator.data.splits.split_file import write_plan
     from orchestrator.results.views.split_table import split_dict, split_facts, split_table
     from orchestrator.study.loading import DataChoice
@@ -64,7 +64,10 @@ def data_split(
             group_of = group_of_case((*sources, *tests), plan.near_duplicates)
             out.print(hold_out_line(plan, group_of, requested), highlight=False)
         for reason, count in plan.num_dropped.items():
-            out.print(f"{count} cases are excluded from validation and tests: {reason}", highlight=False)
+            out.print(
+                f"{count} cases are excluded from validation and tests: {reason_in_words(reason)}",
+                highlight=False,
+            )
     if out_file is not None:
         (err if as_json else out).print(f"written to {out_file}", highlight=False)
 

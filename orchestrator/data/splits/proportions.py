@@ -89,5 +89,9 @@ def _largest_group(fold: Fold, group_of: Mapping[str, str] | None) -> str:
 
 def listed_reasons(dropped: Mapping[str, int]) -> str:
     """3 (near-duplicate in training), 1 (...)."""
-    said = {reason.replace("twin", "near-duplicate"): count for reason, count in dropped.items()}
-    return ", ".join(f"{count} ({reason})" for reason, count in said.items())
+    return ", ".join(f"{count} ({reason_in_words(reason)})" for reason, count in dropped.items())
+
+
+def reason_in_words(reason: str) -> str:
+    """Why a case was left out, of which split files say "twin" for near-duplicate."""
+    return reason.replace("twin", "near-duplicate")

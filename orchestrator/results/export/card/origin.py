@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from orchestrator.data.splits.proportions import listed_reasons
 from orchestrator.results.export.card.facts import DataFacts, ModelFacts, SplitFacts, TrainingFacts, num_range
 from orchestrator.results.views.score_lines import ScoreLine
 
@@ -83,7 +84,7 @@ def _grouping(split: SplitFacts) -> str:
         + _dropped(split.num_unseen_near_duplicates)
     )
     if split.dropped:
-        left_out = ", ".join(f"{num} ({reason})" for reason, num in split.dropped.items())
+        left_out = listed_reasons(split.dropped)
         sentences.append(f"Left out of validation and tests, counted once a fold: {left_out}.")
     return "\n".join(sentences)
 
