@@ -48,7 +48,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from rows import Row, add_rows_option, save_rows
+from rows import Row, add_rows_option, save_rows, spread
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -184,7 +184,7 @@ def measure(options: argparse.Namespace, sets: dict[str, Cases], folder: Path) -
                     asked = way, dataset, size, name, options.workers, folder, options.seconds
                     rate = at_work[way].submit(images_per_second, *asked).result()
                     rates.append(Rate(frames, size, name, way, rate))
-        say(f"{frames}, {size}, {name}: {_spread(_ratios(rates[-3 * options.rounds :], 'decoding'))}")
+        say(f"{frames}, {size}, {name}: {spread(_ratios(rates[-3 * options.rounds :], 'decoding'))}")
     return rates
 
 
@@ -239,8 +239,8 @@ def table(rates: Sequence[Rate]) -> Table:
         drawn.add_column(heading, justify="right", no_wrap=True)
     for key in dict.fromkeys((rate.frames, rate.size, rate.pipeline) for rate in rates):
         same = [rate for rate in rates if (rate.frames, rate.size, rate.pipeline) == key]
-        values = [_spread([rate.images_per_second for rate in same if rate.way == way]) for way in WAYS]
-        ratios = [_spread(_ratios(same, way)) for way in WAYS[1:]]
+        values = [spread([rate.images_per_second for rate in same if rate.way == way]) for way in WAYS]
+        ratios = [spread(_ratios(same, way)) for way in WAYS[1:]]
         drawn.add_row(key[0], str(key[1]), key[2], *values, *ratios)
     return drawn
 
@@ -275,14 +275,6 @@ def _ratios(rates: Sequence[Rate], way: str) -> list[float]:
     ours = [rate.images_per_second for rate in rates if rate.way == "ours"]
     theirs = [rate.images_per_second for rate in rates if rate.way == way]
     return [mine / other for mine, other in zip(ours, theirs, strict=True)]
-
-
-def _spread(values: Sequence[float]) -> str:
-    median, low, high = (
-        f"{value:.0f}" if value >= 100 else f"{value:.1f}"
-        for value in (statistics.median(values), min(values), max(values))
-    )
-    return f"{median} ({low} to {high})"
 
 
 def say(line: str) -> None:

@@ -12,7 +12,6 @@ import argparse
 import os
 import platform
 import resource
-import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from multiprocessing import get_context
 import torch
 from rich.console import Console
 from rich.table import Table
-from rows import Row, add_rows_option, save_rows
+from rows import Row, add_rows_option, save_rows, spread
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from orchestrator import models
@@ -86,7 +85,7 @@ def main() -> None:
     drawn = Table("way", "ms of a step", "faults of a step", "peak, MB")
     for way in WAYS:
         times, faults, peaks = zip(*((c.milliseconds, c.faults, c.peak) for c in found[way]), strict=True)
-        drawn.add_row(way, *(_spread(values, 0) for values in (times, faults, peaks)))
+        drawn.add_row(way, *(spread(values) for values in (times, faults, peaks)))
     ours, theirs = (tuple(c.milliseconds for c in found[way]) for way in reversed(WAYS))
     what, bound = f"training step of U-Net, {options.size} pixels, freed memory kept", "the convolutions"
     save_rows(options.rows, [Row(what, "the same step as glibc comes", "ms", ours, theirs, bound=bound)])
@@ -94,14 +93,10 @@ def main() -> None:
     console = Console(width=110)
     console.print(drawn)
     console.print(
-        f"{_spread(ratios, 2)} times as fast; U-Net, {options.batch} images of {options.size} pixels, "
+        f"{spread(ratios)} times as fast; U-Net, {options.batch} images of {options.size} pixels, "
         f"{' '.join(platform.libc_ver())}",
         highlight=False,
     )
-
-
-def _spread(values: list[float] | tuple[float, ...], digits: int) -> str:
-    return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
 
 
 if __name__ == "__main__":

@@ -32,7 +32,6 @@ import logging
 import os
 import platform
 import shlex
-import statistics
 import sys
 import tempfile
 import time
@@ -56,7 +55,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 from rich.console import Console
 from rich.table import Table
-from rows import Row, add_rows_option, save_rows
+from rows import Row, add_rows_option, save_rows, spread
 from tiny_work import TinyWork
 
 from orchestrator.ray_cluster.machine import Machine, shape_lanes
@@ -270,12 +269,12 @@ def table(rounds: Sequence[Sequence[Measured]], study_fits: int) -> Table:
             drawn.add_row(
                 str(width),
                 way,
-                _spread([ones[way].fixed for ones in found]),
-                _spread([ones[way].per_fit for ones in found]),
-                _spread([ones["documented"].per_fit / ones[way].per_fit for ones in found]),
-                _spread([in_study(ones[way]) for ones in found]),
-                _spread([in_study(ones["documented"]) / in_study(ones[way]) for ones in found]),
-                _spread([ones[way].inside for ones in found]),
+                spread([ones[way].fixed for ones in found]),
+                spread([ones[way].per_fit for ones in found]),
+                spread([ones["documented"].per_fit / ones[way].per_fit for ones in found]),
+                spread([in_study(ones[way]) for ones in found]),
+                spread([in_study(ones["documented"]) / in_study(ones[way]) for ones in found]),
+                spread([ones[way].inside for ones in found]),
             )
         drawn.add_section()
     return drawn
@@ -295,15 +294,6 @@ def bench_rows(rounds: Sequence[Sequence[Measured]]) -> list[Row]:
                 Row(what, "a Tune function that calls TorchTrainer.fit", "s", ours, theirs, bound=bound)
             )
     return rows
-
-
-def _spread(values: Sequence[float]) -> str:
-    median, low, high = (_short(value) for value in (statistics.median(values), min(values), max(values)))
-    return median if low == high else f"{median} ({low} to {high})"
-
-
-def _short(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.2g}" if value < 1 else f"{value:.3g}"
 
 
 def surroundings() -> dict[str, Any]:

@@ -29,7 +29,7 @@ import segmentation_models_pytorch
 import torch
 from rich.console import Console
 from rich.table import Table
-from rows import Row, add_rows_option, save_rows
+from rows import Row, add_rows_option, save_rows, spread
 from torch import nn
 
 from orchestrator import models
@@ -37,7 +37,7 @@ from orchestrator.models.cost import multiply_accumulates, on_meta, size
 
 REFERENCE = "unet"  # with 64 channels at full size
 # Networks of segmentation_models_pytorch: class, encoder.
-TWINS = {
+COUNTERPARTS = {
     "unet": ("Unet", "vgg13_bn"),
     "unet_pp": ("UnetPlusPlus", "vgg13_bn"),
     "unet_pp:port": ("UnetPlusPlus", "vgg13_bn"),
@@ -60,7 +60,7 @@ class Measured:
     pair_step: tuple[float, ...]  # the same of a training step
 
 
-class Twin(nn.Module):
+class Counterpart(nn.Module):
     """A network of the library, with a tuple as output."""
 
     def __init__(self, architecture: str, encoder: str) -> None:
@@ -137,11 +137,15 @@ def measure(name: str, side: int, batch: int, rounds: int, repeats: int) -> Meas
         statistics.median(seconds),
         tuple(forwards),
         tuple(steps),
-        *(beside_twin(name, network, cost, (one, several), rounds, repeats) if name in TWINS else ((), ())),
+        *(
+            per_operation(name, network, cost, (one, several), rounds, repeats)
+            if name in COUNTERPARTS
+            else ((), ())
+        ),
     )
 
 
-def beside_twin(
+def per_operation(
     name: str,
     network: nn.Module,
     gmac: float,
@@ -154,11 +158,11 @@ def beside_twin(
     """
     one, several = images
     with torch.device("meta"):
-        theirs = multiply_accumulates(Twin(*TWINS[name]), *one.shape[-2:]) / 1e9
-    twin = Twin(*TWINS[name])
-    forward(twin, one)()
-    _, forwards = ratios(forward(twin, one), forward(network, one), rounds, repeats)
-    _, steps = ratios(step(twin, several), step(network, several), rounds, repeats)
+        theirs = multiply_accumulates(Counterpart(*COUNTERPARTS[name]), *one.shape[-2:]) / 1e9
+    counterpart = Counterpart(*COUNTERPARTS[name])
+    forward(counterpart, one)()
+    _, forwards = ratios(forward(counterpart, one), forward(network, one), rounds, repeats)
+    _, steps = ratios(step(counterpart, several), step(network, several), rounds, repeats)
     return tuple(r * theirs / gmac for r in forwards), tuple(r * theirs / gmac for r in steps)
 
 
@@ -216,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def bench_rows(one: Measured) -> list[Row]:
     """Both per multiply-accumulate, in shares of the library's time, since encoders differ."""
-    library = f"segmentation_models_pytorch, {TWINS[one.name][0]}"
+    library = f"segmentation_models_pytorch, {COUNTERPARTS[one.name][0]}"
     bound = "convolutions of oneDNN, the same in both"
     return [
         Row(
@@ -229,10 +233,6 @@ def bench_rows(one: Measured) -> list[Row]:
         )
         for what, pair in (("forward pass", one.pair), ("training step", one.pair_step))
     ]
-
-
-def spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 if __name__ == "__main__":

@@ -58,11 +58,13 @@ TorchTrainer(step, train_loop_config={"folder": folder}, scaling_config=ray.trai
 """
 
 
-def first_and_last(home: Path) -> tuple[float, float]:
-    """When the first fit began its training, and when the last one was on record."""
-    records = sorted(home.glob("studies/*/ledger/fits/*/record.json"), key=lambda file: file.stat().st_mtime)
-    began = records[0].stat().st_mtime - json.loads(records[0].read_text())["seconds"]
-    return began, records[-1].stat().st_mtime
+def first_and_last(home: Path, after: float) -> tuple[float, float]:
+    """When the first fit of those on record since then began its training, and when the last one was on record."""
+    records = [
+        file for file in home.glob("studies/*/ledger/fits/*/record.json") if file.stat().st_mtime > after
+    ]
+    began = min(file.stat().st_mtime - json.loads(file.read_text())["seconds"] for file in records)
+    return began, max(file.stat().st_mtime for file in records)
 
 
 def search(folder: Path, home: Path, trials: int) -> tuple[float, float]:
@@ -77,20 +79,17 @@ def search(folder: Path, home: Path, trials: int) -> tuple[float, float]:
 
 
 def measure(folder: Path, number: int) -> dict[str, float]:
-    home, before = folder / f"home-{number}", time.time()
+    home = folder / f"home-{number}"
     add_dataset(home, "drawn", folder / "frames", allow_empty=True)
     called, ended = search(folder, home, trials=1)
-    began, last = first_and_last(home)
-    found = {"start": began - called, "end": ended - last}
-    for record in home.glob("studies/*/ledger/fits/*/record.json"):
-        os.utime(record, (before, before))
-    called, _ = search(folder, home, trials=2)
-    new = [
-        file.stat().st_mtime - json.loads(file.read_text())["seconds"]
-        for file in home.glob("studies/*/ledger/fits/*/record.json")
-        if file.stat().st_mtime > called
-    ]
-    return {**found, "resumed": min(new) - called, "trainer": trainer(folder / f"trainer-{number}")}
+    began, last = first_and_last(home, called)
+    again, _ = search(folder, home, trials=2)
+    return {
+        "start": began - called,
+        "end": ended - last,
+        "resumed": first_and_last(home, again)[0] - again,
+        "trainer": trainer(folder / f"trainer-{number}"),
+    }
 
 
 def trainer(folder: Path) -> float:

@@ -21,7 +21,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,7 +29,7 @@ import cv2
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from rows import Row, add_rows_option, save_rows
+from rows import Row, add_rows_option, save_rows, spread
 
 from orchestrator.scoring.histograms import NUM_BINS, histogram_of_bins, quantize
 from orchestrator.scoring.pending_cases import sweep
@@ -126,10 +125,6 @@ def measure(options: argparse.Namespace) -> list[dict[str, float]]:
             raise RuntimeError(f"the tables differ by {apart}")
         rounds.append({"histograms": ours, "loop": theirs, "naive loop": naive * len(areas), "apart": apart})
     return rounds
-
-
-def spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What folds say beside the means of trials: how much each is easier than the others, and how much fits differ.
+"""What scores by fold add to the means of trials: how much easier each fold is, and how much fits differ.
 
 Of trial t on fold f the model is y[t, f] = truth of t + effect of f + noise, with effects that are drawn from one
 normal distribution, less their mean. All means over folds weigh a fold by its images, as the mean over images does, and
@@ -22,12 +22,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FoldEffects:
-    """Effects in K directions, folds less one, in which differences within trials tell them independently."""
+    """Effects in K directions, folds less one, of which differences within trials give independent estimates."""
 
     basis: Array  # (F, K), the mean of each column over folds is zero
     shares: Array  # (N, K), by how much each moves the mean of a trial
-    weights: Array  # (K,), how well differences within trials tell them
-    pulls: Array  # (K,), what these tell
+    weights: Array  # (K,), how well differences within trials determine them
+    pulls: Array  # (K,), what these say of each, times its weight
     squares: float  # sum of the differences, squared, by the weights of folds
     degrees: int  # of their freedom
 
@@ -76,13 +76,13 @@ class FoldEffects:
     def loss(self, noise: float, spread: float) -> tuple[float, float, float]:
         """Minus the log likelihood of differences within trials; its slopes by the logarithms of both variances."""
         mean, variance = self.posterior(noise, spread)
-        told = float((1 - variance / spread).sum())
+        explained = float((1 - variance / spread).sum())
         left = self.squares - float(self.pulls @ mean)
         log_det = float(np.log1p(spread * self.weights / noise).sum())
         value = 0.5 * (self.degrees * np.log(noise) + log_det + left / noise)
         squares = left - float(self.pulls @ mean) + float(self.weights @ mean**2)
-        by_spread = told - float(mean @ mean) / spread
-        return float(value), 0.5 * (self.degrees - told - squares / noise), 0.5 * by_spread
+        by_spread = explained - float(mean @ mean) / spread
+        return float(value), 0.5 * (self.degrees - explained - squares / noise), 0.5 * by_spread
 
 
 def over_all_folds(

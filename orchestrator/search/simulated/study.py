@@ -30,7 +30,7 @@ UNLIMITED = 10**9  # trials
 
 @dataclass(frozen=True)
 class Outcome:
-    """A study when it had used so many fits, and the trial with all folds that it believes best."""
+    """A study when it had used so many fits, and the trial with all folds of which it expects most."""
 
     fits: int  # that have ended; those that were cut too
     epochs: int

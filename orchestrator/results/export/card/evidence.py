@@ -142,10 +142,10 @@ def latency(fps: float | None) -> str:
     """How long one image takes, for people who look at video."""
     if not fps:
         return "How long an image takes was not measured."
-    beside = "keeps up with" if fps >= VIDEO else "is slower than"
+    pace = "keeps up with" if fps >= VIDEO else "is slower than"
     return (
         f"On the machine where it was trained an image takes {1000 / fps:.1f} ms, {fps:.3g} images a second: the "
-        f"network alone {beside} a colonoscopy\nvideo of {VIDEO} images a second there. Reading an image, resizing it "
+        f"network alone {pace} a colonoscopy\nvideo of {VIDEO} images a second there. Reading an image, resizing it "
         "and drawing its mask come on top, and\nother machines differ: `orchestrator evaluate` measures it where it "
         "runs."
     )
