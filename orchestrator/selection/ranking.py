@@ -69,9 +69,8 @@ class Selection:
         default_factory=dict
     )  # finalists left out for it, with the reason
 
-    range_ends: tuple[
-        str, ...
-    ] = ()  # values of the winner at an end of the range that was searched, in words
+    # Values of the winner at an end of the range that was searched, in words.
+    range_ends: tuple[str, ...] = ()
 
     @property
     def alike_trials(self) -> tuple[int, ...]:

@@ -80,9 +80,8 @@ class RaceState:
         self.configurations[number] = self.space.configuration(self.space.sample(FixedTrial(trial.params)))
         self.fits(trial)
         self._see(number)
-        if (
-            number not in self.seen and number in self.verdicts
-        ):  # it was cut, perhaps against one not entered yet
+        # It was cut, perhaps against one that is not entered yet.
+        if number not in self.seen and number in self.verdicts:
             self.predictions.mark(number)
 
     def fits(self, trial: FrozenTrial) -> list[str]:
