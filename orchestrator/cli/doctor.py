@@ -13,7 +13,7 @@ import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, Address, AsJson, Cache, Device, Home, TrackingUri
 from orchestrator.cli.console.printing import note, out, plain, print_json, show_table
-from orchestrator.scoring.formatting import counted
+from orchestrator.common.display import counted
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -20,6 +20,7 @@ from orchestrator.cli.console.options import (
     TrackingUri,
 )
 from orchestrator.cli.console.printing import err, out, print_json, show_table
+from orchestrator.common.display import counted
 from orchestrator.common.files import write_atomically
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def evaluate(
     if as_json:
         print_json(scores.as_dict(worst))
     else:
-        _show(scores, f"{bundle.name} on {', '.join(data)}, {len(scores.scored)} images", where)
+        _show(scores, f"{bundle.name} on {', '.join(data)}, {counted(len(scores.scored), 'image')}", where)
     remarks = err if as_json else out
     if out_folder is not None:
         scores.write(out_folder, worst)
@@ -105,7 +106,8 @@ def _show(scores: BundleScores, title: str, where: str) -> None:
     from orchestrator.scoring.statistics import few_groups
 
     metric, threshold = scores.metric, scores.eligible.config.threshold
-    out.print(metric_table(scores.means, f"{title} in {scores.num_groups} groups, threshold {threshold:.3f}"))
+    title = f"{title} in {counted(scores.num_groups, 'group')}, threshold {threshold:.3f}"
+    out.print(metric_table(scores.means, title))
     if few := few_groups(scores.num_groups):
         out.print(few, highlight=False)
     for one, value in zip(scores.asked, scores.papers, strict=True):

@@ -24,6 +24,7 @@ from orchestrator.cli.console.options import (
     study_options,
 )
 from orchestrator.cli.console.printing import note, out, print_json, show_table
+from orchestrator.common.display import counted
 from orchestrator.search.study_spec import PLANNED_TRIALS
 
 if TYPE_CHECKING:
@@ -89,8 +90,8 @@ def plan(
     show_table(_table(found.rows, price, title))
     best = found.soonest
     out.print(
-        f"soonest with --workers-per-fit {best.width}: {best.num_lanes} lanes. Epochs are counted in full, for "
-        "patience cannot be foreseen; exchange of gradients is computed, not measured.",
+        f"soonest with --workers-per-fit {best.width}: {counted(best.num_lanes, 'lane')}. Epochs are counted in full, "
+        "for patience cannot be foreseen; exchange of gradients is computed, not measured.",
         highlight=False,
     )
     if len(found.fit_seconds) > 1:

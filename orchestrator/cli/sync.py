@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, Home, TrackingUri
 from orchestrator.cli.console.printing import out
+from orchestrator.common.display import counted
 
 
 def sync(
@@ -40,5 +41,7 @@ def sync(
             if sink.is_away:
                 raise BadMachine(sink.name, f"{sink.problem}; the same command goes on from here")
     num_trials = len(sinks[1].replay.records.trials)
-    out.print(f"{num_trials} trials of {found.name} are in {sinks[1].name}", markup=False, highlight=False)
+    out.print(
+        f"{found.name}: {counted(num_trials, 'trial')} in {sinks[1].name}", markup=False, highlight=False
+    )
     out.print(f"trials.csv, folds.csv and epochs.csv are in {found.folder}", markup=False, highlight=False)

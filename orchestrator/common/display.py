@@ -1,4 +1,4 @@
-"""Output of a long computation: lines, progress bars and the view of a running study."""
+"""Output of a long computation: lines, progress bars and the view of a running study; numbers with their nouns."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ from typing import Any
 
 Progress = Callable[[int, int], None]  # numbers of finished and of all items
 View = tuple[Callable[[str], None], Callable[[Any], None]]  # takes lines, and the `Status` of a study
+
+
+def counted(count: int, thing: str) -> str:
+    """1, "fit" -> 1 fit; 12000, "fit" -> 12,000 fits."""
+    return f"{count:,} {plural(count, thing)}"
+
+
+def plural(count: float, thing: str) -> str:
+    """A noun as it stands after a number: 1, "lane" -> lane; 2, "lane" -> lanes."""
+    return thing if count == 1 else f"{thing}s"
 
 
 def _no_line(line: str) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from orchestrator.common.display import counted
 from orchestrator.common.errors import BadMachine
 from orchestrator.common.hosts import why_silent
 from orchestrator.doctor import cluster, local
@@ -138,7 +139,7 @@ def _cluster(
             examined = cluster.Cluster(living, found)
             examined.start()
             examined.clocks()
-            stage(f"{len(living)} nodes")
+            stage(f"{counted(len(living), 'node')}")
             examined.check_node(request)
             stage("all-reduce")
             examined.exchange(scope.interface, scope.device)

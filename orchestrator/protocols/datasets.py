@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from orchestrator.common.display import counted
 from orchestrator.common.errors import BadData
 from orchestrator.data.cases import Dataset, list_datasets
 from orchestrator.protocols.protocol import FOLDER, Table
@@ -48,9 +49,11 @@ class Taken:
         """What a reader must know; None where nothing differs."""
         known, found = known_datasets().get(self.wanted), len(self.dataset.cases)
         if self.is_given:
-            return f"{self.dataset.name} ({found:,} images) is taken for {self.wanted}, as --data says"
+            return (
+                f"{self.dataset.name} ({counted(found, 'image')}) is taken for {self.wanted}, as --data says"
+            )
         if self.stands_in:
-            return f"{self.dataset.name} ({found:,} images) in place of {self.wanted}, which is not here"
+            return f"{self.dataset.name} ({counted(found, 'image')}) in place of {self.wanted}, which is not here"
         if known is not None and known.images != found:
             return f"{self.wanted}: {found:,} of {known.images:,} images"
         return None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.common.display import counted
 from orchestrator.common.errors import Mistakes
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.split_file import SplitPlan
@@ -85,7 +86,7 @@ class TablePlan:
         assert self.split is not None and self.table.train is not None
         fold = self.split.folds[0]
         lines = [
-            f"trained on {len(fold.train):,} images, validated on {len(fold.val):,}"
+            f"trained on {counted(len(fold.train), 'image')}, validated on {len(fold.val):,}"
             + (f", {len(self.split.folds)} of 5 folds" if self.table.split == "five-fold" else "")
         ]
         if self.whole_groups:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from orchestrator.common.display import Display, Progress
+from orchestrator.common.display import Display, Progress, counted
 from orchestrator.protocols.plan import TablePlan
 from orchestrator.protocols.set_scores import OWN, SetScoreJob, SetScores, read_scores
 from orchestrator.protocols.work import Places
@@ -80,7 +80,7 @@ def _train(missing: Mapping[str, tuple[str, FitSpec]], lanes: Performer, display
     if not missing:
         return {}
     weights = {fit_id: weight_of(spec) for fit_id, (_, spec) in missing.items()}
-    with display.bar(f"training {len(missing)} fits") as on_progress:
+    with display.bar(f"training {counted(len(missing), 'fit')}") as on_progress:
         show = _Shown(missing, weights, display, on_progress)
         return lanes.run_all({fit_id: spec for fit_id, (_, spec) in missing.items()}, show)
 
@@ -117,7 +117,7 @@ def _score(jobs: Iterable[SetScoreJob], places: Places, lanes: Performer, displa
     if not todo:
         return {}
     over = 0
-    with display.bar(f"scoring {len(todo)} sets of images") as on_progress:
+    with display.bar(f"scoring {counted(len(todo), 'set')} of images") as on_progress:
 
         def show(name: str, update: Any) -> None:
             nonlocal over

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.common.display import Display
+from orchestrator.common.display import Display, counted
 from orchestrator.common.errors import BadData
 from orchestrator.common.files import write_atomically
 from orchestrator.data.cases import Case, Dataset, list_datasets
@@ -132,7 +132,7 @@ class BundleScores:
         cases = eligible.cases
         asked = asked_for(list(paper_scores), len(cases))
         papers = paper_scores_of(bundle, cases, asked)
-        with (display or Display()).bar(f"scoring {len(cases)} images") as on_progress:
+        with (display or Display()).bar(f"scoring {counted(len(cases), 'image')}") as on_progress:
             scored = list(evaluation.evaluate(bundle, cases, eligible.group_of, on_progress))
         return cls(bundle, eligible, scored, metric, asked, papers)
 

@@ -20,11 +20,6 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.2f}"
 
 
-def counted(count: int, thing: str) -> str:
-    """1, "fit" -> 1 fit; 12000, "fit" -> 12,000 fits."""
-    return f"{count:,} {thing}{'s' * (count != 1)}"
-
-
 def finite(value: Any) -> Any:
     """Plain values for JSON, which has no NaN and no infinity: these become None."""
     if isinstance(value, Mapping):

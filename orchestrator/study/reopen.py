@@ -14,6 +14,7 @@ from pathlib import Path
 from optuna.trial import TrialState
 from sqlalchemy import bindparam, create_engine, text
 
+from orchestrator.common.display import plural
 from orchestrator.common.faults import was_machine_fault
 from orchestrator.common.files import write_atomically
 from orchestrator.common.private_api import private
@@ -34,8 +35,9 @@ def reopen(home: StudyStore) -> tuple[int, ...]:
         return ()
     ids, numbers = {trial._trial_id for trial in hurt}, tuple(trial.number for trial in hurt)
     logger.warning(
-        "study %s: the machine failed trial(s) %s, not their configurations, so they are taken up again",
+        "study %s: the machine failed, not the configuration; taken up again: %s %s",
         home.name,
+        plural(len(numbers), "trial"),
         ", ".join(map(str, numbers)),
     )
     if home.storage is None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.common.display import counted
 from orchestrator.common.errors import BadSplit, BadStudy
 from orchestrator.common.files import write_atomically
 from orchestrator.common.stored_json import Unreadable, parse_json
@@ -54,7 +55,7 @@ def train_lost(
     """Train fits again whose records are lost; verdicts on their trials stand."""
     if not lost:
         return
-    logger.warning("%d fit(s) whose records are gone are trained again", len(lost))
+    logger.warning("trained again, for records are gone: %s", counted(len(lost), "fit"))
 
     def count_epochs(fit_id: str, update: JobUpdate) -> None:
         gate.spending.add_epochs(fit_id, update.rows)
@@ -94,7 +95,9 @@ def _restore_verdicts(home: StudyStore) -> None:
     if bad:
         kept = home.ledger.set_aside(home.race_file)
         write_atomically(home.race_file, "".join(f"{line}\n" for line in good).encode())
-        logger.warning("%s: %d line(s) do not read; it is kept as %s", home.race_file, len(bad), kept)
+        logger.warning(
+            "%s: %s cannot be read; it is kept as %s", home.race_file, counted(len(bad), "line"), kept
+        )
 
 
 def _restore_journal(home: StudyStore) -> None:

@@ -25,7 +25,7 @@ def test_a_study_is_written_once_and_a_server_that_is_away_is_exit_code_2(tmp_pa
     assert isinstance(away.exception, BadMachine) and f"MLflow at {NOWHERE}" in str(away.exception)
     for _ in range(2):
         done = CliRunner().invoke(cli.app, words)
-        assert done.exit_code == 0 and "1 trials of formula are in MLflow at sqlite://" in done.output
+        assert done.exit_code == 0 and "formula: 1 trial in MLflow at sqlite://" in done.output
     runs = runs_of(study.home, default_uri(tmp_path))
     assert len(runs) == 7 and {run.info.status for run in runs} == {"FINISHED"}
     assert (study.home.folder / "trials.csv").exists()

@@ -240,7 +240,7 @@ def test_lines_of_the_race_that_do_not_read_are_left_out_and_kept_aside(study):
     good = study.race_file.read_text()
     study.race_file.write_text(f"{good}not a verdict\n{{}}\n")
     assert [line["trial"] for line in read_verdicts(study.race_file)] == [0, 1, 2]
-    assert "race.jsonl: 2 line(s) do not read" in "\n".join(damage(study.snapshot()))
+    assert "race.jsonl: 2 lines left out, which cannot be read" in "\n".join(damage(study.snapshot()))
     restore(study)
     assert study.race_file.read_text() == good and damage(study.snapshot()) == []
 

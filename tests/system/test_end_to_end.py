@@ -105,7 +105,7 @@ def records(shell: Shell, study: str = "small") -> dict[str, int]:
 
 
 def test_the_log_tells_of_every_fold_and_ends_with_the_leaderboard(log: str):
-    assert "1 lane(s) of 2 workers on cpu" in log
+    assert "1 lane of 2 workers on cpu" in log
     assert [f"trial {trial} fold {fold}" in log for trial in range(2) for fold in range(5)] == [True] * 10
     assert log.index("trial 1 done") < log.index("small, scores on validation images in percent")
 

@@ -56,7 +56,7 @@ def log(cluster: Cluster) -> str:
 
 
 def test_the_log_of_the_job_tells_of_folds_and_ends_with_the_leaderboard(log: str):
-    assert "study job: until 2 trials; 5 folds" in log and "2 lane(s) of 2 workers on cpu" in log
+    assert "study job: until 2 trials; 5 folds" in log and "2 lanes of 2 workers on cpu" in log
     assert [f"trial {trial} fold {fold}" in log for trial in range(2) for fold in range(5)] == [True] * 10
     assert log.index("trial 1 done") < log.index("job, scores on validation images in percent")
 
@@ -108,8 +108,7 @@ def test_a_search_through_the_ray_client_runs_on_the_cluster_and_its_log_comes_b
     assert client.returncode == 0, printed + errors
     assert " --no-near-duplicates" in printed.splitlines()[0] and "five-fold-by-image-seed0" in printed
     assert (
-        "study client: until 1 trials; 5 folds" in printed
-        and "client, scores on validation images" in printed
+        "study client: until 1 trial; 5 folds" in printed and "client, scores on validation images" in printed
     )
     (row,) = json.loads(cluster.shell.run("leaderboard", "client", "--json"))
     assert row["folds_done"] == 5

@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli.console.printing import bar, err, note, out
-from orchestrator.common.display import Display
-from orchestrator.scoring.formatting import counted, percent
+from orchestrator.common.display import Display, counted
+from orchestrator.scoring.formatting import percent
 
 if TYPE_CHECKING:
     from orchestrator.search.records.status import FoldView, Status, TrialView
@@ -204,7 +204,7 @@ def _best(status: Status) -> str:
         return "no finished fold yet"
     low_high = f" (95 % {percent(best.interval[0])} to {percent(best.interval[1])})" if best.interval else ""
     fair = "" if best.cross_fitted is None else f", cross-fitted {percent(best.cross_fitted)}"
-    folds = "1 fold" if best.num_folds == 1 else f"{best.num_folds} folds"
+    folds = counted(best.num_folds, "fold")
     return f"best trial {best.number}: {what}{percent(best.dice)} over {folds}{fair}{low_high}{front}"
 
 

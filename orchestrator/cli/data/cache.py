@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home, finite
 from orchestrator.cli.console.printing import megabytes, out, print_json, show_table
+from orchestrator.common.display import counted
 from orchestrator.common.files import write_atomically
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def data_cache(
         return
     freed = sum(entry.num_bytes for entry in done.removed) / 1e6
     out.print(
-        f"removed {len(done.removed)} parts, {freed:,.0f} MB, and {len(done.swept)} of killed builds",
+        f"removed {counted(len(done.removed), 'part')}, {freed:,.0f} MB, and {len(done.swept)} of killed builds",
         highlight=False,
     )
     for one in scores:
@@ -118,7 +119,7 @@ def data_preview(
         return
     for one in shown:
         out.print(f"{one.partition(':')[0]:>16}  {summary(one)}", markup=False, highlight=False)
-    out.print(f"{path}: {num_cases} cases at {size} pixels", highlight=False)
+    out.print(f"{path}: {counted(num_cases, 'case')} at {size} pixels", highlight=False)
 
 
 def no_png(option: str, path: Path) -> list[str]:

@@ -29,6 +29,7 @@ from orchestrator.cli.data.statement import (
     data_describe,
     given,
 )
+from orchestrator.common.display import counted
 
 if TYPE_CHECKING:
     from orchestrator.data.cases import Dataset
@@ -259,7 +260,7 @@ def _print_skipped(dataset: Dataset) -> None:
 
 def _describe(dataset: Dataset) -> str:
     facts = _facts(dataset)
-    centers = f"{len(facts['centers'])} centers, " if facts["centers"] else ""
+    centers = f"{counted(len(facts['centers']), 'center')}, " if facts["centers"] else ""
     return (
         f"{facts['name']}: {facts['cases']} cases ({facts['without_polyp']} without polyp), {facts['groups']}, "
         f"{centers}{facts['sizes']}, fingerprint {dataset.fingerprint[:12]}"

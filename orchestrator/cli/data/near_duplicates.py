@@ -12,6 +12,7 @@ from orchestrator.cli.console.live import CONSOLE
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home
 from orchestrator.cli.console.printing import out, print_json, show_table
 from orchestrator.cli.data.cache import no_png
+from orchestrator.common.display import counted
 from orchestrator.common.files import write_atomically
 
 if TYPE_CHECKING:
@@ -77,6 +78,6 @@ def _draw(leaks: Leaks, path: Path) -> str:
         write_atomically(file, png(page), sync=False)
     shown = min(len(leaks.near_duplicates), num_pages * ACROSS * DOWN)
     return (
-        f"{path}: {shown} of {len(leaks.near_duplicates)} pairs on {num_pages} page{'s'[: num_pages > 1]}; "
+        f"{path}: {shown} of {len(leaks.near_duplicates)} pairs on {counted(num_pages, 'page')}; "
         "those between datasets first, then those with the fewest common places"
     )

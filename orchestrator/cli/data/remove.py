@@ -8,6 +8,7 @@ import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home, Yes
 from orchestrator.cli.console.printing import agreed, megabytes, out, print_json
+from orchestrator.common.display import counted
 
 
 def data_remove(
@@ -28,7 +29,9 @@ def data_remove(
     dataset = load_dataset(home, name)
     refuse_needed(home, name, cache or home / "cache")
     num_bytes = size_of(dataset.folder)
-    if not agreed(f"remove dataset {name}, {len(dataset.cases)} cases, {megabytes(num_bytes)}", yes=yes):
+    if not agreed(
+        f"remove dataset {name}, {counted(len(dataset.cases), 'case')}, {megabytes(num_bytes)}", yes=yes
+    ):
         raise typer.Exit(1)
     remove_dataset(home, name, cache or home / "cache")
     if as_json:

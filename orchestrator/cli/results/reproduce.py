@@ -26,7 +26,7 @@ from orchestrator.cli.console.printing import note, out, print_json, show_table
 from orchestrator.common.errors import BadData, FitFailed, Mistakes
 
 if TYPE_CHECKING:
-    from orchestrator.common.display import Display
+    from orchestrator.common.display import Display, counted
     from orchestrator.protocols.fits import Wishes
     from orchestrator.protocols.plan import TablePlan
     from orchestrator.protocols.work import Places
@@ -292,5 +292,5 @@ def _refuse_failed(found: dict[str, dict[str, Any]]) -> None:
     }
     if failed:
         raise FitFailed(
-            f"{len(failed)} rows failed: {', '.join(sorted(failed))}; the same command tries them again"
+            f"{counted(len(failed), 'row')} failed: {', '.join(sorted(failed))}; the same command tries them again"
         )

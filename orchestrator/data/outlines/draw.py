@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from orchestrator.common.display import counted
 from orchestrator.common.errors import BadData
 from orchestrator.data.images import image_size
 from orchestrator.data.outlines.read import Outlined, Outlines, Polygon
@@ -54,7 +55,7 @@ def drawn_remark(outlines: Outlines) -> str:
     """What masks were drawn from."""
     (label, count), *_ = outlines.labels.items()
     empty = sum(not one.polygons for one in outlines.images.values())
-    without = f"; {empty} images without an outline count as polyp-free" if empty else ""
+    without = f"; polyp-free: {counted(empty, 'image')} without an outline" if empty else ""
     return (
         f"masks were drawn from {count} {outlines.tool} outlines with the label {label}, in {outlines.num_files} "
         f"file{'s' * (outlines.num_files > 1)}{without}"

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+from orchestrator.common.display import counted
+
 Role = Literal["train", "val", "test", ""]
 
 WORDS: dict[Role, frozenset[str]] = {
@@ -50,7 +52,10 @@ def listed_parts(lists: Sequence[Path], stems: Collection[str]) -> tuple[dict[st
         if 2 * len(known) < len(_lines(path)) or not known:
             continue
         if twice := sum(part_of.get(stem, path.stem) != path.stem for stem in known):
-            return {}, f"{path.name} and other lists name {twice} images twice: not used as published parts"
+            return (
+                {},
+                f"{path.name} and other lists name {counted(twice, 'image')} twice: not used as published parts",
+            )
         part_of |= dict.fromkeys(known, path.stem)
     return part_of, ""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
+from orchestrator.common.display import counted
 from orchestrator.common.errors import BadData
 from orchestrator.data.published.about import meaning_of, notes_on
 from orchestrator.data.published.parts import role_of
@@ -94,7 +95,9 @@ def two_folders(
 ) -> str:
     """Error text for several folders that could contain the masks of one folder of images."""
     images = folders.images or "."
-    lines = [f"the masks of {images}/ ({len(frames)} images) could be in {len(masks)} folders; pick one:"]
+    lines = [
+        f"the masks of {images}/ ({counted(len(frames), 'image')}) could be in {len(masks)} folders; pick one:"
+    ]
     for folder, paths in sorted(masks.items()):
         pairs = len(match(frames, paths, task.reading.pattern).pairs)
         lines.append(f"  {pairs} pairs: {task.command} --images {images!r} --masks {folder!r}")
@@ -163,7 +166,7 @@ def _unread(files: Files, used: set[str], titles: Sequence[str], most: int = 6) 
         meanings[meaning_of(folder, titles)][folder] = n
     others = _merged(meanings.pop("", Counter()), most)
     known = [
-        f"{_common_place(counts, meaning, titles)} ({sum(counts.values())} images): {meaning}"
+        f"{_common_place(counts, meaning, titles)} ({counted(sum(counts.values()), 'image')}): {meaning}"
         for meaning, counts in sorted(meanings.items())
     ]
     return "; ".join([*known, *([others] if others else [])])
@@ -185,7 +188,7 @@ def _merged(counts: Counter[str], most: int) -> str:
         for folder, n in counts.items():
             above[folder.rpartition("/")[0] if folder.count("/") == deepest else folder] += n
         counts = above
-    texts = [f"{folder or '.'}/ ({n} images)" for folder, n in sorted(counts.items())]
+    texts = [f"{folder or '.'}/ ({counted(n, 'image')})" for folder, n in sorted(counts.items())]
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more folders" if len(texts) > most else "")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from orchestrator.common.display import counted
 from orchestrator.common.errors import BadData
 from orchestrator.data.published.parts import role_of
 from orchestrator.data.sources.folders import is_image
@@ -279,7 +280,7 @@ def _parts(sets: Sequence[Folders], most: int | None = None) -> str:
     for folders in sets:
         counts[folders.part, folders.layout.title] += folders.num_frames
     texts = [
-        f"{part!r} ({title}, {counts[part, title]} frames)"
+        f"{part!r} ({title}, {counted(counts[part, title], 'frame')})"
         for part, title in sorted(counts, key=lambda name: (_by_role(name[0]), name[1]))
     ]
     more = f" and {len(texts) - most} more" if most is not None and len(texts) > most else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from orchestrator.common.display import counted
 from orchestrator.data.splits.split_file import SplitPlan
 
 
@@ -29,8 +30,8 @@ def _facts(plan: Mapping[str, Any]) -> dict[str, str]:
         "twins": "without looking for near-duplicates"
         if pairs is None
         else f"with {len(pairs)} pairs of near-duplicates",
-        "folds": f"{len(plan.get('folds') or ())} folds",
-        "test": f"{len(plan.get('test') or ())} cases held out",
+        "folds": f"{counted(len(plan.get('folds') or ()), 'fold')}",
+        "test": f"{counted(len(plan.get('test') or ()), 'case')} held out",
     }
 
 

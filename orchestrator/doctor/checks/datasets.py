@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from orchestrator.common.display import counted
 from orchestrator.data.cache.intact import refuse_changed
 from orchestrator.data.cases import load_datasets
 from orchestrator.doctor.checks.findings import Result, failure, ok
@@ -30,5 +31,5 @@ def equal(home: Path, cache: Path, expected: Mapping[str, str]) -> Iterator[Resu
     refuse_changed(sound, cache)
     for one in sound:
         yield ok(
-            f"dataset {one.name}: {len(one.cases)} cases as imported, fingerprint {one.fingerprint[:12]}"
+            f"dataset {one.name}: {counted(len(one.cases), 'case')} as imported, fingerprint {one.fingerprint[:12]}"
         )

@@ -9,10 +9,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.common.display import counted
 from orchestrator.protocols.outcome.measured import Cell
 from orchestrator.protocols.outcome.results_file import ASSUMPTION, number_text, short_error
 from orchestrator.protocols.plan import TablePlan
-from orchestrator.scoring.formatting import counted
 
 
 def plan_lines(plan: TablePlan, num_open: int, estimate: str) -> Iterator[str]:
@@ -21,7 +21,7 @@ def plan_lines(plan: TablePlan, num_open: int, estimate: str) -> Iterator[str]:
     if plan.split is not None:
         yield f"  --scale {plan.scale_name}: {plan.scale.about}"
     for wanted, one in plan.taken.items():
-        yield f"  data  {wanted}: {one.dataset.name}, {len(one.dataset.cases):,} images"
+        yield f"  data  {wanted}: {one.dataset.name}, {counted(len(one.dataset.cases), 'image')}"
     for test, images in plan.images.items():
         yield f"  tested on {images.number:,} images of {images.dataset.name} ({test})"
     if plan.split is not None:

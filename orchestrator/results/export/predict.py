@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.common.display import counted, plural
 from orchestrator.common.errors import BadData
 from orchestrator.common.files import write_atomically
 from orchestrator.data.images import read_image, refuse_animated
@@ -65,8 +66,8 @@ class Predictions:
         for one in self.videos:
             with_polyp = sum(found.polyp_count > 0 for found in one.frames)
             yield (
-                f"{one.video.name}: {len(one.frames)} frames at {one.frames_per_second:g} frames per second, polyps in "
-                f"{with_polyp}; {one.predicted_per_second:.1f} frames predicted per second"
+                f"{one.video.name}: {counted(len(one.frames), 'frame')} at {one.frames_per_second:g} frames per "
+                f"second, polyps in {with_polyp}; {one.predicted_per_second:.1f} frames predicted per second"
             )
             if not one.has_times:
                 yield (
@@ -81,12 +82,12 @@ class Predictions:
             if any(one.padding):
                 rows, columns = one.padding
                 yield (
-                    f"{one.video.name}: its results have {rows} more row(s) below and {columns} more column(s) to the "
-                    "right, repeated, for videos are written with even sides"
+                    f"{one.video.name}: its results have {rows} more {plural(rows, 'row')} below and {columns} more "
+                    f"{plural(columns, 'column')} to the right, repeated, for videos are written with even sides"
                 )
         if not self.failed:
             what = [f"{len(self.done)} masks and overlays"] if self.done or not self.videos else []
-            what += [f"masks and overlays of {len(self.videos)} videos"] if self.videos else []
+            what += [f"masks and overlays of {counted(len(self.videos), 'video')}"] if self.videos else []
             yield f"{' and '.join(what)} in {self.out}, areas and counts in {TABLE}; on {self.device}"
 
     def rows(self) -> Iterator[tuple[str, int | None, float | None, Measured]]:

@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 import orchestrator
+from orchestrator.common.display import counted
 from orchestrator.common.errors import BadBundle
 from orchestrator.common.files import hidden_folder_for, naming
 from orchestrator.results.export.bundle import (
@@ -206,7 +207,7 @@ def _refuse_too_large(folder: Path, networks: Sequence[nn.Module]) -> None:
     if num_bytes > LARGEST_ONNX:
         raise BadBundle(
             str(folder),
-            f"{len(networks)} network(s) of {num_bytes / 1e9:.1f} GB together; an ONNX file holds "
+            f"{counted(len(networks), 'network')} of {num_bytes / 1e9:.1f} GB together; an ONNX file holds "
             f"{LARGEST_ONNX / 1e9:.1f} GB at most: export one network, with or without --refit",
         )
 

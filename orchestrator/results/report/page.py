@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from orchestrator.common.display import counted
 from orchestrator.results.report.champion_tables import (
     comparison_table,
     presence_sentences,
@@ -199,14 +200,14 @@ def _search_line(study: StudyFacts) -> str:
         "failed": "failed",
         "open": "not over",
     }
-    counted = ", ".join(
+    by_state = ", ".join(
         f"{states.count(state)} {words}" for state, words in counts.items() if state in states
     )
     saved = (
         "" if study.hours_saved is None else f", which saved about {duration(study.hours_saved)} of training"
     )
     return (
-        f"{len(states)} trials: {counted}. A trial is one configuration, trained once on each fold (a fit). All "
-        "folds of "
-        f"all trials would have been {all_fits:,} fits; {study.num_fits:,} were trained to their end{saved}."
+        f"{counted(len(states), 'trial')}: {by_state}. A trial is one configuration, trained once on each fold (a "
+        f"fit). All folds of all trials would have been {all_fits:,} fits; {study.num_fits:,} were trained to their "
+        f"end{saved}."
     )

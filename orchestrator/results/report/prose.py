@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+from orchestrator.common.display import counted
 from orchestrator.results.report.facts import AGAIN, CostFacts, DatasetFacts, Interval, StudyFacts
 from orchestrator.results.views.score_lines import ScoreLine, interval_text
 from orchestrator.scoring.formatting import percent
@@ -160,7 +161,7 @@ def _champion_sentences(study: StudyFacts) -> list[str]:
         sentences.append(
             f"{len(study.reevaluated)} finalists were trained again before one was chosen, by both scorings."
         )
-    outside = [f"{line.name} ({line.num_cases:,} images)" for line in champion.scores[1:]]
+    outside = [f"{line.name} ({counted(line.num_cases, 'image')})" for line in champion.scores[1:]]
     if outside:
         sentences.append(
             f"One network of the selected configuration, {champion.network}, was scored once, after the "

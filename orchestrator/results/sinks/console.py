@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from orchestrator.common.display import counted
 from orchestrator.data.splits.proportions import listed_reasons, lopsided
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.sinks.measures import own_scores, own_threshold_text, secondary_values
@@ -49,9 +50,10 @@ class ConsoleSink(ResultSink):
             self._count(trial)
         width = f" of {shape.workers_per_lane} workers" if shape.workers_per_lane > 1 else ""
         self.say(
-            f"study {self.store.name}: until {study.budget}; {len(study.plan.folds)} folds, {study.plan.name}, "
-            f"{len(study.plan.test)} cases held out, {shape.num_lanes} lane(s){width} on {shape.device}"
-            + (f"; {len(before)} trial(s) are finished already" if before else "")
+            f"study {self.store.name}: until {study.budget}; {counted(len(study.plan.folds), 'fold')}, "
+            f"{study.plan.name}, {counted(len(study.plan.test), 'case')} held out, "
+            f"{counted(shape.num_lanes, 'lane')}{width} on {shape.device}"
+            + (f"; {counted(len(before), 'trial')} finished already" if before else "")
         )
         for line in cautions(study.plan):
             self.say(line)
@@ -93,7 +95,7 @@ class ConsoleSink(ResultSink):
         numbers, where = ", ".join(map(str, trials)), reevaluated_on(self.store.snapshot())
         self.say(
             f"trials {numbers} are not significantly different: they are re-evaluated {where}; "
-            f"{num_fits} fits to go"
+            f"{counted(num_fits, 'fit')} to go"
         )
 
     def progress(self, status: Status) -> None:

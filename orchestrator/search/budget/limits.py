@@ -12,6 +12,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from orchestrator.common.display import counted, plural
 from orchestrator.common.errors import BadStudy
 from orchestrator.search.study_spec import StudySpec
 
@@ -84,7 +85,7 @@ class Budget:
         `held_back`: expected cost of fits in flight and of the finalists' folds; `new`: of a new trial's first fits.
         """
         if self.trials is not None and num_trials >= self.trials:
-            return End("trials", f"{num_trials} of {self.trials} trials were started")
+            return End("trials", f"{num_trials} of {counted(self.trials, 'trial')} were started")
         limits = (("hours", self.hours), ("gpu_hours", self.gpu_hours), ("epochs", self.epochs))
         for name, limit in limits:
             used, kept, more = (getattr(cost, name) for cost in (spent, held_back, new))
@@ -92,7 +93,8 @@ class Budget:
                 rest = f", and {_number(kept)} are reserved for the folds of the finalists" if kept else ""
                 next_one = f"; another trial starts with {_number(more)}" if used + kept < limit else ""
                 return End(
-                    name, f"{_number(used)} of {_number(limit)} {WORDS[name]} are spent{rest}{next_one}"
+                    name,
+                    f"{_number(used)} of {_number(limit)} {plural(limit, WORDS[name])} are spent{rest}{next_one}",
                 )
         return None
 
@@ -102,12 +104,14 @@ class Budget:
 
     def __str__(self) -> str:
         limits = [
-            f"{_number(limit)} {WORDS[name]}" for name, limit in self.as_dict().items() if limit is not True
+            f"{_number(limit)} {plural(limit, WORDS[name])}"
+            for name, limit in self.as_dict().items()
+            if limit is not True
         ]
         return " or ".join([*limits, *["no improvement is likely"] * self.until_unlikely])
 
 
-WORDS = {"trials": "trials", "hours": "hours", "gpu_hours": "GPU-hours", "epochs": "epochs"}
+WORDS = {"trials": "trial", "hours": "hour", "gpu_hours": "GPU-hour", "epochs": "epoch"}
 
 
 @dataclass(frozen=True)

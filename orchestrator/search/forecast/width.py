@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from orchestrator import models
+from orchestrator.common.display import counted
 from orchestrator.common.errors import BadStudy, FitFailed
 from orchestrator.common.files import write_atomically
 from orchestrator.common.stored_json import read_json
@@ -148,8 +149,8 @@ def choose_width(
     forecasts = ", ".join(f"{value:.3g} h with {width}" for width, value in hours.items())
     return WidthChoice(
         chosen,
-        f"{chosen} worker(s) per fit: on {num_gpus} GPUs {trials} trials are forecast to take {forecasts}, "
-        f"by {len(timed)} that were timed for a few steps",
+        f"{counted(chosen, 'worker')} per fit: on {counted(num_gpus, 'GPU')} {trials} trials are forecast to take "
+        f"{forecasts}, by {len(timed)} that were timed for a few steps",
     )
 
 

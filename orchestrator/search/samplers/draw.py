@@ -16,6 +16,7 @@ from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_trial
 
+from orchestrator.common.display import counted
 from orchestrator.common.errors import BadStudy
 from orchestrator.search.choices import SamplerName
 from orchestrator.search.goals.goals import SecondaryGoals
@@ -138,7 +139,7 @@ def refuse_unless_drawn(
             OPTION, f"{sampler} needs a package: {missing}; pip install {missing.name}"
         ) from missing
     except Exception as failure:  # of code that the user named: whatever it raises, it cannot sample here
-        reason = f"{sampler} cannot sample this search space for {len(directions)} objective(s): {failure}"
+        reason = f"{sampler} cannot sample this search space for {counted(len(directions), 'objective')}: {failure}"
         raise BadStudy(OPTION, reason) from failure
     if kept := storage.get_study_system_attrs(0):
         reason = f"{sampler} keeps state on the study ({', '.join(kept)}), which is rebuilt for each draw"

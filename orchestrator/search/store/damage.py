@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from orchestrator.common.display import counted
 from orchestrator.search.store.snapshot import StudySnapshot
 
 MOST_NAMED = 3  # files in one line
@@ -15,8 +16,8 @@ def damage(snapshot: StudySnapshot) -> list[str]:
     if records := snapshot.damaged_records:
         named = [f"{folder} ({why})" for folder, why in records.items()]
         lines.append(
-            f"{len(named)} record(s) do not read and count as if they were not there: {_some(named)}; the same "
-            "`orchestrator search` sets them aside and makes them again"
+            f"{counted(len(named), 'record')} found that cannot be read, taken as not there: {_some(named)}; the same "
+            "`orchestrator search` sets such records aside and makes them again"
         )
     if (why := snapshot.journal_damage) is not None:
         lines.append(
@@ -24,7 +25,7 @@ def damage(snapshot: StudySnapshot) -> list[str]:
             "`orchestrator search` rebuilds it"
         )
     if num_bad := snapshot.num_bad_verdicts:
-        lines.append(f"{snapshot.store.race_file}: {num_bad} line(s) do not read and are left out")
+        lines.append(f"{snapshot.store.race_file}: {counted(num_bad, 'line')} left out, which cannot be read")
     return lines
 
 

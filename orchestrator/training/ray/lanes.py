@@ -31,6 +31,7 @@ from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, 
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from orchestrator.common.display import counted
 from orchestrator.common.errors import BadMachine, FitFailed, MachineFault, OutOfMemory, UserError
 from orchestrator.common.faults import fault_of, is_loss, is_persistent, machine_fault
 from orchestrator.common.interruption import raise_if_requested, seconds_since
@@ -152,7 +153,7 @@ class Lanes:
             idle_since = None if num_busy else idle_since or time.monotonic()
             if idle_since is not None and time.monotonic() - idle_since > CLOSE_S:
                 num_hanging = sum(one.is_alive() for one in self.threads)
-                logger.warning("%d lane(s) hang without a fit, and are left to Ray", num_hanging)
+                logger.warning("left to Ray, hanging without a fit: %s", counted(num_hanging, "lane"))
                 return
             alive[0].join(1.0)
 

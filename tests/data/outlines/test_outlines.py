@@ -53,7 +53,7 @@ def test_masks_are_drawn_from_coco_and_an_image_without_outline_shows_no_polyp(t
     files = IMAGES | {"train/_annotations.coco.json": coco([FLAT], height=64, width=80)}
     dataset, said = add(tmp_path, files, "--allow-empty")
     assert [int(read_mask(case.mask).sum()) for case in dataset.cases] == [900, 0]
-    assert "1 images without an outline count as polyp-free" in said
+    assert "polyp-free: 1 image without an outline" in said
     assert "mask is empty" in refused(tmp_path / "strict", files)
 
 

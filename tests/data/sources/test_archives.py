@@ -186,7 +186,7 @@ def test_two_forms_of_the_same_frames_are_told_apart_and_one_is_picked(tmp_path)
     source = write_tree(tmp_path / "source", files)
     said = refusal(tmp_path / "home", source)
     assert "holds several sets; pick one or more as parts" in said
-    assert "'PNG' (CVC-ClinicDB, 1 frames), 'TIF' (CVC-ClinicDB, 1 frames)" in said
+    assert "'PNG' (CVC-ClinicDB, 1 frame), 'TIF' (CVC-ClinicDB, 1 frame)" in said
     (case,) = add_dataset(tmp_path / "home", "X", source, parts=["png"]).cases
     assert (case.image.name, case.group) == ("1.png", "X/1")
 
@@ -300,9 +300,7 @@ def test_a_part_is_picked_by_what_its_name_ends_or_begins_with(tmp_path, part, p
 
 def test_several_parts_are_joined_and_frames_of_one_name_told_apart(tmp_path):
     source = write_tree(tmp_path / "source", ENDOSCENE)
-    assert "'CVC-300' (EndoScene, 1 frames), 'CVC-612' (EndoScene, 1 frames)" in refusal(
-        tmp_path / "h", source
-    )
+    assert "'CVC-300' (EndoScene, 1 frame), 'CVC-612' (EndoScene, 1 frame)" in refusal(tmp_path / "h", source)
     dataset = add_dataset(tmp_path / "home", "X", source, parts=["CVC-300", "CVC-612"])
     assert stems(dataset) == ["CVC-300_1", "CVC-612_1"]
     assert [path.name for path in sorted((dataset.folder / "masks").iterdir())] == [

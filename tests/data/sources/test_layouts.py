@@ -65,7 +65,7 @@ def test_bkai_is_recognised_and_its_images_without_masks_are_named(tmp_path):
     files = pairs(["train/train/0a.jpeg", "test/test/0c.jpeg"], ["train_gt/train_gt/0a.jpeg"])
     dataset, said = add(tmp_path, files | {"sample_submission.csv": b"Id,Expected"})
     assert list(groups(dataset)) == ["0a"]
-    assert "recognised as BKAI-IGH NeoPolyp" in said and "not read: test/test/ (1 images)" in said
+    assert "recognised as BKAI-IGH NeoPolyp" in said and "not read: test/test/ (1 image)" in said
 
 
 POLYPDB = pairs(
@@ -139,7 +139,7 @@ def test_nnunet_raw_is_paired_by_the_name_of_the_case(tmp_path):
     files = pairs(["imagesTr/kvasir_001_0000.png", "imagesTs/kvasir_2_0000.png"], ["labelsTr/kvasir_001.png"])
     dataset, said = add(tmp_path, files | {"dataset.json": b"{}"})
     assert list(groups(dataset)) == ["kvasir_001"] and "recognised as nnU-Net raw" in said
-    assert "not read: imagesTs/ (1 images)" in said
+    assert "not read: imagesTs/ (1 image)" in said
 
 
 def test_mmsegmentation_is_joined_from_its_parts(tmp_path):
@@ -147,14 +147,14 @@ def test_mmsegmentation_is_joined_from_its_parts(tmp_path):
         ["data/img_dir/train/1.jpg", "data/img_dir/val/2.jpg"],
         ["data/ann_dir/train/1.png", "data/ann_dir/val/2.png"],
     )
-    assert "'train' (mmsegmentation, 1 frames), 'val' (mmsegmentation, 1 frames)" in refused(tmp_path, files)
+    assert "'train' (mmsegmentation, 1 frame), 'val' (mmsegmentation, 1 frame)" in refused(tmp_path, files)
     assert list(groups(add(tmp_path, files, "--part", "train", "--part", "val")[0])) == ["1", "2"]
 
 
 @pytest.mark.parametrize("top", ["CVC-EndoSceneStill/CVC-612/", "CVC-612/", ""])
 def test_endoscene_is_recognised_at_every_depth(tmp_path, top):
     dataset, said = add(tmp_path, pairs([f"{top}bbdd/1.bmp"], [f"{top}gtpolyp/1.tif", f"{top}gtlumen/1.tif"]))
-    assert "recognised as EndoScene" in said and f"not read: {top}gtlumen/ (1 images)" in said
+    assert "recognised as EndoScene" in said and f"not read: {top}gtlumen/ (1 image)" in said
     assert groups(dataset) == {"1": "image:1"}  # one frame of 612 says nothing about its video
 
 
@@ -186,7 +186,7 @@ def test_hyperkvasir_has_its_segmented_images_found_among_the_others(tmp_path):
     )
     dataset, said = add(tmp_path, files | {"segmented-images/bounding-boxes.json": b"{}"})
     assert list(groups(dataset)) == [name] and "recognised as Kvasir-SEG" in said
-    assert "unlabeled-images/images/ (1 images)" in said
+    assert "unlabeled-images/images/ (1 image)" in said
 
 
 # CVC-ColonDB

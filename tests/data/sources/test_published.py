@@ -68,7 +68,7 @@ READ = {
         (),
         "BKAI-IGH NeoPolyp",
         3,
-        says=("red 7 % (neoplastic)", "test/test/ (1 images)"),
+        says=("red 7 % (neoplastic)", "test/test/ (1 image)"),
     ),
     "BKAI, JPEG": Expected(
         lambda: of.bkai("jpeg"), (), "BKAI-IGH NeoPolyp", 3, says=("(non-neoplastic), as the archive states",)
@@ -91,7 +91,7 @@ READ = {
         (),
         "Kvasir-SEG",
         3,
-        says=("HyperKvasir (segmented-images)", "not read: unlabeled-images/images/ (1 images)"),
+        says=("HyperKvasir (segmented-images)", "not read: unlabeled-images/images/ (1 image)"),
     ),
     "Kvasir-Sessile": Expected(
         of.sessile, (), "Kvasir-SEG", 3, parts={"train": 2, "val": 1}, says=("train (2), val (1)",)
@@ -274,7 +274,7 @@ def test_a_color_that_the_archive_does_not_state_is_refused_until_the_user_says_
 def test_lists_of_other_images_or_with_an_image_twice_give_no_parts(tmp_path):
     twice = of.sessile() | {"sessile-main-Kvasir-SEG/test.txt": of.KVASIR[0].encode()}
     dataset, said = add(tmp_path, twice)
-    assert {case.part for case in dataset.cases} == {""} and "1 images twice: not used" in said
+    assert {case.part for case in dataset.cases} == {""} and "1 image twice: not used" in said
     other = of.kvasir("") | {"train.txt": b"a\nb", "val.txt": b"c"}
     assert {case.part for case in add(tmp_path / "other", other)[0].cases} == {""}
 

@@ -206,7 +206,7 @@ def test_a_video_of_odd_size_loses_no_row_and_no_column(exported: Path, photo, t
     assert given.shape[:2] == (height, width) and mask.shape[:2] == (height + 1, width + 1)
     expected = bundle.predict(given)[1] * np.uint8(255)
     np.testing.assert_array_equal(mask[:height, :width, 0], expected)
-    assert "1 more row(s) below and 1 more column(s)" in " ".join(done.lines())
+    assert "1 more row below and 1 more column to" in " ".join(done.lines())
 
 
 def test_a_video_that_breaks_off_or_is_none_is_named_and_leaves_nothing(

@@ -283,7 +283,7 @@ def test_a_fold_is_scored_by_masks_that_its_trial_can_have(tmp_path: Path, mlflo
 
 def test_why_a_study_ended_and_its_width_are_tags_of_the_study(study: Study, mlflow_uri: str):
     status = Status("formula", "ended", "none", "2 trials", 1.0, 2.0, 1, "here")
-    chosen = {"workers_per_fit": 2, "workers_per_fit_why": "2 worker(s) per fit: on 4 GPUs"}
+    chosen = {"workers_per_fit": 2, "workers_per_fit_why": "2 workers per fit: on 4 GPUs"}
     write_status(study.home.status_file, replace(status, end="2 trials", ended_by="trials", **chosen))
     sync_mlflow(study.home, mlflow_uri)
     (run,) = runs_of(study.home, mlflow_uri, "study")

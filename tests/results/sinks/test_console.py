@@ -21,8 +21,8 @@ def test_a_fold_a_trial_and_a_pause_are_a_line_each(tmp_path: Path):
     console = ConsoleSink(study.home, say=said.append, show=lambda *_: None)
     with AllSinks([console]) as report:
         report.started(study, Shape(1, 2, 1, 0, "cpu"))
-        assert "2 trial(s) are finished already" in said[0] and "1 lane(s) of 2 workers on cpu" in said[0]
-        report.width_chosen(WidthChoice(2, "2 worker(s) per fit: on 4 GPUs 40 trials take 3 h"))
+        assert "2 trials finished already" in said[0] and "1 lane of 2 workers on cpu" in said[0]
+        report.width_chosen(WidthChoice(2, "2 workers per fit: on 4 GPUs 40 trials take 3 h"))
         report.fold_finished(1, 0, second.records[0], second.configuration.masks)
         report.judged(1, Verdict("go", "it leads", None, {}))
         report.judged(1, Verdict("pause", "others lead", None, {}))

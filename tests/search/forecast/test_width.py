@@ -58,7 +58,7 @@ def chosen(job, *found, trials=12, gpus=4, lanes=None):
 def test_where_all_widths_end_as_soon_fits_stay_narrow(job):
     choice = chosen(job, EVEN)
     assert choice.width == 1
-    assert choice.why.startswith("1 worker(s) per fit: on 4 GPUs 12 trials are forecast to take ")
+    assert choice.why.startswith("1 worker per fit: on 4 GPUs 12 trials are forecast to take ")
     assert all(f"h with {width}" in choice.why for width in (1, 2, 4))
 
 

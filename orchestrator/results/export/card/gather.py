@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from orchestrator.common.display import counted
 from orchestrator.data.statement import stated
 from orchestrator.results.export.card.evidence import Detection, Evidence, Failure, Interval
 from orchestrator.results.report.champion_facts import champion_facts, network_metrics
@@ -66,7 +67,7 @@ def _intervals(
 def _search(study: StudyFacts) -> Iterator[str]:
     """Sampler, race, budget, what became of the trials."""
     states = Counter(trial.state for trial in study.trials)
-    counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    by_state = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     race = (
         "every trial got all folds"
         if study.race == "none"
@@ -78,5 +79,5 @@ def _search(study: StudyFacts) -> Iterator[str]:
     )
     budget = ", ".join(f"{name} {value}" for name, value in study.budget.items())
     yield f"Budget: {budget or 'none'}."
-    yield f"{len(study.trials)} trials: {counted}."
+    yield f"{counted(len(study.trials), 'trial')}: {by_state}."
     yield f"{study.num_fits} fits were finished; the race left out {study.num_saved} folds of stopped trials."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.common.display import counted
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.export.exported_network import Network
 from orchestrator.search.goals.objective import Objective
@@ -40,7 +41,7 @@ def experiment_note(study: StudyStore, plan: SplitPlan) -> str:
 def study_note(study: StudyStore, plan: SplitPlan, num_trials: int, end: str | None) -> str:
     """What was asked, and how far it is."""
     how = f"It ended: {end}." if end else "It has not ended."
-    return f"{_question(study, plan)}\n\n{num_trials} trials so far. {how}"
+    return f"{_question(study, plan)}\n\n{counted(num_trials, 'trial')} so far. {how}"
 
 
 def champion_note(
@@ -64,7 +65,7 @@ def trial_note(trial: StudyTrial, metrics: Mapping[str, float], objective: Objec
 def network_note(study: str, network: Network) -> str:
     """Which network was handed over, and how it was trained."""
     trained = "\n".join(
-        f"- {one.label}: {one.num_images} images, {one.num_epochs} of {one.schedule} epochs"
+        f"- {one.label}: {counted(one.num_images, 'image')}, {one.num_epochs} of {one.schedule} epochs"
         for one in network.training
     )
     scores = ", ".join(
@@ -94,8 +95,8 @@ def _shown(trial: StudyTrial, metrics: Mapping[str, float], objective: Objective
     value = metrics.get("objective")
     ranked = "" if objective.is_mean or value is None else f" Objective ({objective.label()}): {value:.4f}."
     return (
-        f"Finished, {trial.num_folds} folds: Dice {metrics['dice']:.4f} at threshold {metrics['threshold']:.3f}."
-        + (interval + ranked)
+        f"Finished, {counted(trial.num_folds, 'fold')}: "
+        f"Dice {metrics['dice']:.4f} at threshold {metrics['threshold']:.3f}." + (interval + ranked)
     )
 
 
@@ -113,6 +114,6 @@ def _question(study: StudyStore, plan: SplitPlan) -> str:
     searched = ", ".join(f"`{name}`" for name in dict.fromkeys(map(plain, space.search)))
     return (
         f"which {searched} of {', '.join(space.networks)} give the highest "
-        f"{study.objective().label()} on {', '.join(plan.datasets)} ({plan.name}, {len(plan.folds)} folds, "
-        f"{len(plan.test)} images held out{unseen}); race {spec.chosen_race}, seed {spec.seed}."
+        f"{study.objective().label()} on {', '.join(plan.datasets)} ({plan.name}, {counted(len(plan.folds), 'fold')}, "
+        f"{counted(len(plan.test), 'image')} held out{unseen}); race {spec.chosen_race}, seed {spec.seed}."
     )
