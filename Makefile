@@ -23,7 +23,7 @@ endif
 
 # Sizes and costs of the networks, which `orchestrator models` shows without building these; to be made after they change.
 network-facts: install
-	$(BIN)/python -c 'from orchestrator.cli.networks import write_facts; write_facts()'
+	$(BIN)/python -c 'from orchestrator.api.networks import write_facts; write_facts()'
 
 # The main job on drawn polyps: import, search, leaderboard, export, predict.
 demo: install

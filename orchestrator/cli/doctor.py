@@ -13,7 +13,7 @@ import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, Address, AsJson, Cache, Device, Home, TrackingUri
 from orchestrator.cli.console.printing import note, out, plain, print_json, show_table
-from orchestrator.common.display import counted
+from orchestrator.common.display import Display, counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,26 +58,11 @@ def doctor(
     small all-reduce among all nodes and a training step on each. Every finding that is not ok has a remedy. Exit code 2
     if something would fail; warnings do not fail. It ends within eight minutes, even if something hangs.
     """
+    from orchestrator.api import machines
     from orchestrator.doctor.checks.findings import Finding, would_fail
     from orchestrator.doctor.checks.shared_home import host
-    from orchestrator.doctor.examination import LONGEST_S, Scope, examine
-    from orchestrator.results.mlflow.client import check_uri, with_credentials_apart
+    from orchestrator.doctor.examination import LONGEST_S
 
-    home = home.expanduser().resolve()
-    if tracking_uri is not None:
-        check_uri(tracking_uri)
-        tracking_uri = with_credentials_apart(tracking_uri)
-    scope = Scope(
-        home=home,
-        cache=cache or home / "cache",
-        address=address,
-        device=device,
-        data=tuple(data or ()),
-        storage=storage,
-        tracking_uri=tracking_uri,
-        interface=interface,
-        **({"space": _space_text(space)} if space is not None else {}),
-    )
     found: list[Finding] = []
 
     def give_up() -> None:
@@ -90,44 +75,22 @@ def doctor(
         os._exit(2)
 
     with at_the_latest(LONGEST_S, give_up):
-        examine(scope, found, lambda stage: note(f"checking {stage}"))
+        machines.check_machine(
+            address=address,
+            data=data or (),
+            space=space,
+            storage=storage,
+            interface=interface,
+            device=device,
+            home=home,
+            cache=cache,
+            tracking_uri=tracking_uri,
+            found=found,
+            display=Display(note=note),
+        )
     show(found, as_json)
     if would_fail(found):
         raise typer.Exit(2)
-
-
-def _space_text(file: Path) -> str:
-    """The text of a search space. `BadSpace` for networks of the user's own, whose file other nodes do not have."""
-    from orchestrator.common.errors import BadSpace
-    from orchestrator.common.network_files import is_pinned
-    from orchestrator.search.space.space_file import load_space
-
-    space = load_space(file)
-    if any(map(is_pinned, space.networks)):
-        problem = (
-            "doctor times networks that come with the program; give a space without module:function, or none"
-        )
-        raise BadSpace(space.where, problem)
-    return space.text
-
-
-def refuse_what_would_fail(
-    home: Path,
-    cache: Path | None,
-    device: str,
-    *,
-    gpus: Sequence[int] | None = None,
-    head: str | None = None,
-    trains_by_ray: bool = False,
-) -> None:
-    """Run the fast checks before training. Raises `MachineFault`; prints warnings."""
-    from orchestrator.doctor.quick import Quick
-
-    is_here = head is None
-    uses_gpus = device != "cpu" and is_here
-    quick = Quick(home, cache or home / "cache", uses_gpus, gpus, trains_by_ray and is_here, not is_here)
-    for line in quick.refuse():
-        note(line)
 
 
 @contextmanager

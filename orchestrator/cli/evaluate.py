@@ -25,7 +25,6 @@ from orchestrator.common.files import write_atomically
 
 if TYPE_CHECKING:
     from orchestrator.results.bundle_scores import BundleScores
-    from orchestrator.results.mlflow.evaluation_run import Origin
 
 
 def evaluate(
@@ -58,48 +57,56 @@ def evaluate(
     Of the datasets it was trained on, only the hold-out cases are scored; of others, no frame that shows the same place
     as one of those. Intervals draw frames of one place together.
     """
-    from orchestrator.common.errors import BadData
-    from orchestrator.results.bundle_scores import BundleScores, Eligible, checked_metric
-    from orchestrator.results.export.bundle import Bundle
-    from orchestrator.results.export.prediction.device import on_device
+    from orchestrator.api import exports
+    from orchestrator.api.home import home_folder
 
-    metric = checked_metric(metric)
-    if out_folder is not None and out_folder.exists() and not out_folder.is_dir():
-        raise BadData(f"--out {out_folder}", "expected a folder, or a name that is free, found a file")
-    loaded, where = on_device(Bundle.load(bundle), device)
-    home = home.expanduser().resolve()
-    target = _run_of(bundle, tracking_uri, home) if log else None
-    eligible = Eligible.of(
-        loaded.config, data, home, cache=cache, near_duplicates=near_duplicates, display=CONSOLE
+    uri = _uri_of(bundle, tracking_uri, home_folder(home)) if log else None
+    _refuse_file(out_folder)
+    scores = exports.evaluate(
+        bundle,
+        data,
+        metric=metric,
+        paper_scores=paper_score or (),
+        near_duplicates=near_duplicates,
+        device=device,
+        home=home,
+        cache=cache,
+        display=CONSOLE,
     )
-    scores = BundleScores.of(loaded, eligible, metric, paper_score or [], CONSOLE)
     if as_json:
         print_json(scores.as_dict(worst))
     else:
-        _show(scores, f"{bundle.name} on {', '.join(data)}, {counted(len(scores.scored), 'image')}", where)
+        _show(scores, f"{bundle.name} on {', '.join(data)}, {counted(len(scores.scored), 'image')}")
     remarks = err if as_json else out
     if out_folder is not None:
         scores.write(out_folder, worst)
         remarks.print(f"every image in {out_folder}/scores.csv, the worst in worst.png", highlight=False)
-    if target is not None:
-        origin, uri = target
-        run_id = scores.log(origin, uri, out_folder)
-        text = f"logged in MLflow, experiment {origin.study}: run {run_id}"
+    if uri is not None:
+        run_id = scores.log(uri, out_folder)
+        text = f"logged in MLflow, experiment {scores.study}: run {run_id}"
         remarks.print(text, markup=False, highlight=False)
 
 
-def _run_of(bundle: Path, uri: str | None, home: Path) -> tuple[Origin, str]:
-    """The study of a bundle, and the server where its scores are logged; what is wrong there is raised first."""
+def _uri_of(bundle: Path, uri: str | None, home: Path) -> str:
+    """The server where scores are logged; what is wrong with it, or with the bundle's study, is raised first."""
     from orchestrator.results.mlflow.client import check_uri, default_uri
     from orchestrator.results.mlflow.evaluation_run import origin_of
 
     uri = uri or default_uri(home)
     check_uri(uri)
-    return origin_of(bundle), uri
+    origin_of(bundle)
+    return uri
 
 
-def _show(scores: BundleScores, title: str, where: str) -> None:
-    """Tables of all images, and of their kinds; `where` they were predicted."""
+def _refuse_file(folder: Path | None) -> None:
+    from orchestrator.common.errors import BadData
+
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise BadData(f"--out {folder}", "expected a folder, or a name that is free, found a file")
+
+
+def _show(scores: BundleScores, title: str) -> None:
+    """Tables of all images, and of their kinds."""
     from orchestrator.results.export import evaluation
     from orchestrator.results.views.tables import metric_table, score_table
     from orchestrator.scoring.metrics import REGISTRY
@@ -117,8 +124,8 @@ def _show(scores: BundleScores, title: str, where: str) -> None:
     kinds += f"; {metric} in pixels" if REGISTRY[metric].unit == "pixels" else ""
     show_table(score_table(evaluation.breakdown(scores.scored, metric), kinds, metric))
     out.print(
-        f"{evaluation.images_per_second(scores.scored):.1f} images a second on {where}, one at a time, from decoded "
-        "pixels to mask",
+        f"{evaluation.images_per_second(scores.scored):.1f} images a second on {scores.device}, one at a time, from "
+        "decoded pixels to mask",
         highlight=False,
     )
 
@@ -133,7 +140,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Say which of several systems is better, by how much, and how sure that is; paired, image by image."""
-    from orchestrator import api
+    from orchestrator.api import studies as api
     from orchestrator.cli.console.reading import say_damage
     from orchestrator.common.display import Display
     from orchestrator.results.views.tables import comparison_dicts, comparison_table

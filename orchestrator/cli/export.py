@@ -27,9 +27,9 @@ def verify(
     Exit code 2, with the names, if a file was changed, is missing or was added. `sha256sum -c SHA256SUMS` in the folder
     compares too, but does not see files that were added. Example: orchestrator export verify champion
     """
-    from orchestrator.results.export.checksums import verify as verify_files
+    from orchestrator.api import exports
 
-    found = verify_files(bundle)
+    found = exports.verify_export(bundle)
     if as_json:
         print_json(found.as_dict())
     else:

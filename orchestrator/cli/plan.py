@@ -23,7 +23,7 @@ from orchestrator.cli.console.options import (
     finite,
     study_options,
 )
-from orchestrator.cli.console.printing import note, out, print_json, show_table
+from orchestrator.cli.console.printing import out, print_json, show_table
 from orchestrator.common.display import counted
 from orchestrator.search.study_spec import PLANNED_TRIALS
 
@@ -57,30 +57,23 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Time a few steps here, then forecast fits, GPU-hours, hours and cost of a search for every width."""
-    from orchestrator.cli.doctor import refuse_what_would_fail
-    from orchestrator.common.errors import Mistakes
-    from orchestrator.search.space.builds import trainable_space
-    from orchestrator.search.store.study_record import specification
-    from orchestrator.study.forecast import forecast_study
-    from orchestrator.study.loading import DataChoice
-    from orchestrator.training.process import device_here
+    from orchestrator.api.study import Study
 
-    home, seed, trials = home.expanduser().resolve(), given["seed"], given["trials"]
-    choice, mistakes = DataChoice(home, data, unseen or [], splits, holdout, seed, False, cache), Mistakes()
-    with mistakes.noted():
-        spec = specification(given)
-    with mistakes.noted():
-        space = trainable_space(file, note)
-    with mistakes.noted():
-        choice.refuse()
-    with mistakes.noted():
-        chosen = device_here(device)
-    with mistakes.noted():
-        refuse_what_would_fail(home, cache, device, gpus=[0])
-    mistakes.raise_all()
-    found = forecast_study(
-        space, choice, spec, chosen, gpus=gpus, sampled=sampled, failures=failures, display=CONSOLE
+    study = Study(
+        file,
+        data,
+        unseen=unseen or (),
+        splits=splits,
+        holdout=holdout,
+        near_duplicates=False,
+        home=home,
+        cache=cache,
+        address="local",
+        device=device,
+        progress=CONSOLE,
+        **given,
     )
+    found, trials = study.plan(gpus, sampled=sampled, failures=failures), given["trials"]
     if as_json:
         fits = [asdict(one) | {"race": rule, "cost": _cost(one, price)} for rule, one in found.rows]
         where = {"device": found.device, "gpus": gpus, "trials": trials}

@@ -51,7 +51,7 @@ def report(
 
     The page is one file that needs no network. With --json its numbers are printed as well, scores from 0 to 1.
     """
-    from orchestrator import api
+    from orchestrator.api import studies as api
     from orchestrator.common.display import Display
     from orchestrator.results.report.checklists.filled import checklist_name
     from orchestrator.results.report.files import checklist_file

@@ -34,7 +34,7 @@ from orchestrator.cli.submit import run_as_job
 from orchestrator.common.errors import Mistakes
 
 if TYPE_CHECKING:
-    from orchestrator.api_study import Study
+    from orchestrator.api.study import Study
 
 
 @study_options()
@@ -76,7 +76,7 @@ def search(
     if address.startswith(("ray://", "http://", "https://")):  # data, home and machine are the cluster's
         refuse_before_upload(file, given)
         raise typer.Exit(run_as_job(context, address, on_interrupt="stop"))
-    from orchestrator.api_study import Study
+    from orchestrator.api.study import Study
 
     asked = Study(
         file,
@@ -102,7 +102,7 @@ def search(
 
 def _run(asked: Study, *, as_json: bool) -> None:
     """Run a study, and show its leaderboard, also where no trial can be its champion."""
-    from orchestrator.api_study import NoChampion
+    from orchestrator.api.study import NoChampion
 
     try:
         champion = asked.run()

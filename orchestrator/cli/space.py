@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orchestrator.cli.console.live import CONSOLE
 from orchestrator.cli.console.options import AsJson, SpaceFile
-from orchestrator.cli.console.printing import note, out, print_json
+from orchestrator.cli.console.printing import out, print_json
 
 if TYPE_CHECKING:
     from orchestrator.search.space.space import SearchSpace
@@ -22,9 +23,9 @@ app = typer.Typer(help="Search-space files: check, describe.", no_args_is_help=T
 @app.command("check")
 def space_check(file: SpaceFile, as_json: AsJson = False) -> None:
     """Check a search-space file and build every network in it; show what is searched, swept and fixed."""
-    from orchestrator.search.space.builds import buildable_space
+    from orchestrator.api import inputs
 
-    space = buildable_space(file, note)
+    space = inputs.check_space(file, display=CONSOLE)
     if as_json:
         print_json(_facts(space))
         return
@@ -90,14 +91,14 @@ def space_combine(
 
     What all files say alike stands once; everything else stands in tables of its network, such as [unet.search].
     """
-    from orchestrator.search.space.combine import combined
+    from orchestrator.api import inputs
 
-    out.print(combined(files), markup=False, highlight=False, soft_wrap=True)
+    out.print(inputs.combine_spaces(*files), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("schema")
 def space_schema() -> None:
     """Print the JSON Schema of search-space files, for editors."""
-    from orchestrator.search.space.schema import json_schema
+    from orchestrator.api import inputs
 
-    print_json(json_schema())
+    print_json(inputs.space_schema())

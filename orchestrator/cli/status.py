@@ -28,7 +28,7 @@ def status(
     of JSON a second. Scores are percent here, from 0 to 1 in JSON, where `estimate` is what the race takes a trial to
     be worth, imputed where folds are missing.
     """
-    from orchestrator.api import load_study
+    from orchestrator.api.studies import load_study
     from orchestrator.cli.console.reading import say_damage
     from orchestrator.search.records.status import OVER
     from orchestrator.search.records.status import as_json as plain

@@ -6,7 +6,7 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -84,7 +84,7 @@ def submit(
         raise typer.BadParameter("expected one of -- COMMAND..., --list, --attach ID and --stop ID")
     if command:
         raise typer.Exit(
-            run_as_job(_parsed(context, command), address, on_interrupt, detach, env or [], python)
+            run_as_job(parsed(context.find_root(), command), address, on_interrupt, detach, env, python)
         )
 
     from orchestrator.launch.job_server import job_server
@@ -109,20 +109,8 @@ def run_as_job(
     python: str = "python",
 ) -> int:
     """Run the command of a context as a job; return its exit code, or 0 at once with `detach`."""
-    from orchestrator.launch.job_server import job_server
-    from orchestrator.launch.submit import refuse_size, submit
-
-    mistakes = Mistakes()
-    with mistakes.noted():
-        _check_space(context)
-    with mistakes.noted():
-        submission = submission_of(context, address, env or [], python)
-        refuse_size(submission.files)
-    with mistakes.noted():
-        server: JobServer = job_server(address)
-    mistakes.raise_all()
-    job = submit(server, submission)
-    out.print(f"job {job.id}: {shlex.join(submission.words)}", highlight=False)
+    job, words = start_job(context, address, dict(_variable(one) for one in env or []), python)
+    out.print(f"job {job.id}: {shlex.join(words)}", highlight=False)
     if detach:
         err.print(_how_on(job, address), highlight=False)
         return 0
@@ -132,18 +120,37 @@ def run_as_job(
     return code
 
 
-def _parsed(context: typer.Context, words: list[str]) -> typer.Context:
+def start_job(
+    context: typer.Context, address: str, env: Mapping[str, str], python: str
+) -> tuple[Job, tuple[str, ...]]:
+    """The job of a command, and its words there. Raises everything that is wrong with it in one error."""
+    from orchestrator.launch.job_server import job_server
+    from orchestrator.launch.submit import refuse_size, submit
+
+    mistakes = Mistakes()
+    with mistakes.noted():
+        _check_space(context)
+    with mistakes.noted():
+        submission = submission_of(context, address, env, python)
+        refuse_size(submission.files)
+    with mistakes.noted():
+        server: JobServer = job_server(address)
+    mistakes.raise_all()
+    return submit(server, submission), submission.words
+
+
+def parsed(root: Any, words: Sequence[str]) -> typer.Context:
     """The context of a command given as words, parsed as on the command line."""
-    command: Any = context.find_root().command
+    command: Any = root.command
     names, rest = [], list(words)
     while hasattr(command, "commands"):
         name = rest.pop(0) if rest else ""
-        if name not in command.commands or name == context.info_name:
-            known = ", ".join(other for other in command.commands if other != context.info_name)
+        if name not in command.commands or name == "submit":
+            known = ", ".join(other for other in command.commands if other != "submit")
             raise typer.BadParameter(f"no command for a job is named {name!r}; known: {known}")
         names.append(name)
         command = command.commands[name]
-    result: typer.Context = command.make_context(" ".join(names), rest, parent=context.find_root())
+    result: typer.Context = command.make_context(" ".join(names), rest, parent=root)
     return result
 
 
@@ -157,7 +164,7 @@ def _check_space(context: typer.Context) -> None:
         check_builds(load_space(file))
 
 
-def submission_of(context: typer.Context, address: str, env: list[str], python: str) -> Submission:
+def submission_of(context: typer.Context, address: str, env: Mapping[str, str], python: str) -> Submission:
     """The job for a command. Raises `BadMachine` if it would show a password or a token to everybody."""
     from orchestrator.launch.submit import Submission
 
@@ -185,7 +192,7 @@ def submission_of(context: typer.Context, address: str, env: list[str], python: 
         files=files,
         label=_label(name, params),
         identity=_identity(name, params),
-        env=dict(_variable(one) for one in env),
+        env=env,
         python=python,
     )
 

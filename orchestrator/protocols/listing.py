@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -10,21 +10,19 @@ from rich.table import Table
 from orchestrator.protocols.protocol import Protocol
 
 
-def papers_table(protocols: Sequence[Protocol]) -> Table:
-    """Every table of every paper, as it is typed."""
+def papers_table(papers: Mapping[str, Any]) -> Table:
+    """Every table of every paper, as it is typed; of `papers_dict`."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in ("paper", "table", "networks", "what"):
         table.add_column(name, no_wrap=name != "what", justify="right" if name == "networks" else "left")
-    for protocol in protocols:
-        for place, (name, one) in enumerate(protocol.tables.items()):
-            published = [row for row in protocol.rows_of(one) if row in one.published]
-            shown = protocol.name if place == 0 else ""
-            table.add_row(shown, name, str(len(published)), one.caption)
+    for name, paper in papers.items():
+        for place, (number, one) in enumerate(paper["tables"].items()):
+            table.add_row(name if place == 0 else "", number, str(one["published"]), one["caption"])
     return table
 
 
 def papers_dict(protocols: Sequence[Protocol]) -> dict[str, Any]:
-    """The same as plain values."""
+    """Papers and tables as plain values; `published`: rows of a table that the paper prints."""
     return {
         one.name: {
             "title": one.title,
@@ -33,6 +31,7 @@ def papers_dict(protocols: Sequence[Protocol]) -> dict[str, Any]:
                 name: {
                     "caption": table.caption,
                     "rows": list(one.rows_of(table)),
+                    "published": sum(row in table.published for row in one.rows_of(table)),
                     "data": list(table.datasets),
                 }
                 for name, table in one.tables.items()

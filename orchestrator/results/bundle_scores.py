@@ -19,7 +19,7 @@ from orchestrator.results.export import evaluation
 from orchestrator.results.export.bundle import Bundle, BundleConfig
 from orchestrator.results.export.evaluation import CaseScores
 from orchestrator.results.export.paper_scores import Asked, asked_for, paper_scores_of
-from orchestrator.results.mlflow.evaluation_run import Origin, log_evaluation
+from orchestrator.results.mlflow.evaluation_run import log_evaluation, origin_of
 from orchestrator.results.views.tables import metric_dicts, score_dicts
 from orchestrator.scoring.components import PolypCounts
 from orchestrator.scoring.metrics import metric_name
@@ -118,6 +118,7 @@ class BundleScores:
     metric: str  # that the worst cases and the breakdown go by
     asked: Sequence[Asked]  # scores of papers
     papers: Sequence[float]  # their values
+    device: str = ""  # where it predicted, in words
 
     @classmethod
     def of(
@@ -127,6 +128,7 @@ class BundleScores:
         metric: str = "dice",
         paper_scores: Sequence[str] = (),
         display: Display | None = None,
+        device: str = "",
     ) -> BundleScores:
         """Score the eligible cases one by one. Raises `BadData` for a paper's score that is not known."""
         cases = eligible.cases
@@ -134,7 +136,12 @@ class BundleScores:
         papers = paper_scores_of(bundle, cases, asked)
         with (display or Display()).bar(f"scoring {counted(len(cases), 'image')}") as on_progress:
             scored = list(evaluation.evaluate(bundle, cases, eligible.group_of, on_progress))
-        return cls(bundle, eligible, scored, metric, asked, papers)
+        return cls(bundle, eligible, scored, metric, asked, papers, device)
+
+    @property
+    def study(self) -> str:
+        """The study that the network is of. Raises `BadBundle` where the export does not say it."""
+        return origin_of(self.bundle.folder).study
 
     @property
     def num_groups(self) -> int:
@@ -185,8 +192,13 @@ class BundleScores:
         sheet = evaluation.worst_sheet(self.bundle, self.scored, worst, self.metric)
         write_atomically(folder / "worst.png", sheet, sync=False)
 
-    def log(self, origin: Origin, uri: str, folder: Path | None = None) -> str:
-        """Log means with their limits, and the files of `write`, in MLflow; returns the id of the run."""
+    def log(self, tracking_uri: str, folder: Path | None = None) -> str:
+        """Log means with their limits, and the files of `write`, in MLflow; returns the id of the run.
+
+        It is a run in the experiment of the study that the network is of. Raises `BadBundle` where the export does not
+        say which, `BadStudy` where MLflow does not have it, `BadMachine` where it does not answer.
+        """
+        origin = origin_of(self.bundle.folder)
         metrics = {
             one.name.replace("@", "_"): value for one, value in zip(self.asked, self.papers, strict=True)
         }
@@ -205,7 +217,7 @@ class BundleScores:
             "groups": str(self.num_groups),
         }
         files = [folder / name for name in ("scores.csv", "worst.png")] if folder else []
-        return log_evaluation(uri, origin, config, self.eligible.datasets, metrics, tags, files)
+        return log_evaluation(tracking_uri, origin, config, self.eligible.datasets, metrics, tags, files)
 
 
 def checked_metric(name: str) -> str:

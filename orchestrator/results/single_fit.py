@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.provenance import git_revision
@@ -28,6 +29,8 @@ class SingleFit:
     plan: SplitPlan
     masks: PostProcess
     scores: Mapping[str, float]  # means over the validation images
+    bundle: Path | None = None  # where it was exported
+    run_id: str | None = None  # in MLflow
 
     @classmethod
     def of(cls, record: FitRecord, configuration: Configuration, plan: SplitPlan) -> SingleFit:
@@ -37,6 +40,21 @@ class SingleFit:
         return cls(
             record, configuration, plan, masks, {name: float(one.mean()) for name, one in values.items()}
         )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        record = self.record
+        return {
+            "fit_id": record.fit_id,
+            "scores": dict(self.scores),
+            "threshold": self.masks.threshold,
+            "best_epoch": record.best_epoch + 1,
+            "epochs": len(record.curves),
+            "seconds": record.seconds,
+            "folder": str(record.folder),
+            "bundle": None if self.bundle is None else str(self.bundle),
+            "run_id": self.run_id,
+        }
 
     def export(self, folder: Path) -> Path:
         """Write the bundle: weights, ONNX, configuration, card. Raises `BadBundle` where it cannot be written."""

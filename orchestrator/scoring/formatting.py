@@ -20,6 +20,14 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.2f}"
 
 
+def duration(seconds: float) -> str:
+    """90 -> 1 min, 7300 -> 2 h 01 min."""
+    minutes = int(seconds) // 60
+    if minutes < 1:
+        return f"{int(seconds)} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def finite(value: Any) -> Any:
     """Plain values for JSON, which has no NaN and no infinity: these become None."""
     if isinstance(value, Mapping):

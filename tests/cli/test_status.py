@@ -14,7 +14,8 @@ from rich.console import Console
 from visits import DiskStudy
 
 from orchestrator.cli import main
-from orchestrator.cli.console.live import OVER, WORDS, clock, picture, progress_line, study_view
+from orchestrator.cli.console.live import OVER, WORDS, picture, progress_line, study_view
+from orchestrator.scoring.formatting import duration
 from orchestrator.search.records import status as status_module
 from orchestrator.search.records.partial_score import PartialScore
 from orchestrator.search.records.status import (
@@ -153,7 +154,7 @@ def test_every_state_has_words_and_an_end_has_no_time_left():
 
 
 def test_time_is_told_shortly():
-    assert [clock(s) for s in (0.4, 59, 60, 3599, 3600, 90_061)] == [
+    assert [duration(s) for s in (0.4, 59, 60, 3599, 3600, 90_061)] == [
         "0 s",
         "59 s",
         "1 min",

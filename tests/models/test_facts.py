@@ -10,19 +10,20 @@ from pathlib import Path
 import pytest
 
 from orchestrator import models
-from orchestrator.cli import networks
-from orchestrator.cli.networks import all_facts, facts_of
+from orchestrator.api import networks
 
 
 def test_the_stored_facts_are_of_this_source_and_of_every_network():
     stored = json.loads((networks.MODELS / "facts.json").read_text("utf-8"))
     assert stored["source"] == networks.source_digest(), "`make network-facts` counts the networks again"
-    assert tuple(all_facts()) == models.names()
+    assert tuple(networks.networks()) == models.names()
 
 
 def test_printed_sizes_are_met_within_one_percent():
     # ResUNet's paper prints the weights of 3 x 3 convolutions alone: see test_sizes.py.
-    printed = {name: one for name, one in all_facts().items() if one["published"] and name != "resunet"}
+    printed = {
+        name: one for name, one in networks.networks().items() if one["published"] and name != "resunet"
+    }
     for one in printed.values():
         counts = (one["parameters"], one["with_statistics"])
         assert min(abs(count / one["published"] - 1) for count in counts) <= 0.01
@@ -31,14 +32,14 @@ def test_printed_sizes_are_met_within_one_percent():
 
 def test_the_table_of_networks_has_a_row_of_each_with_its_size_and_cost():
     page = (Path(__file__).parents[2] / "docs" / "spaces.md").read_text("utf-8")
-    for name, one in all_facts().items():
+    for name, one in networks.networks().items():
         size, cost = one["parameters"] / 1e6, one["gmac"]["256"]
         assert f"| `{name}` | {size:.2f} | {cost:.1f} |" in page and one["paper"] in page
 
 
 @pytest.mark.parametrize("name", ["unet", "colonsegnet"])
 def test_stored_facts_are_those_of_the_network_when_it_is_built(name: str):
-    assert all_facts()[name] == json.loads(json.dumps(facts_of(name)))
+    assert networks.networks()[name] == json.loads(json.dumps(networks.facts_of(name)))
 
 
 def test_facts_of_another_source_are_not_shown(tmp_path, monkeypatch):
@@ -46,7 +47,7 @@ def test_facts_of_another_source_are_not_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(networks, "MODELS", tmp_path)
     monkeypatch.setattr(models, "names", lambda: ("canny",))
     monkeypatch.setattr(networks, "facts_of", lambda name: {"name": name})
-    assert all_facts() == {"canny": {"name": "canny"}}
+    assert networks.networks() == {"canny": {"name": "canny"}}
 
 
 def test_models_are_listed_without_torch():

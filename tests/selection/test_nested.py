@@ -14,7 +14,7 @@ from formula import SPACE, FormulaJobRunner, carry_out, formula_study
 from hands import Hands
 from in_mlflow import sync_mlflow
 
-import orchestrator.api_study
+import orchestrator.api.study
 from orchestrator.cli import main
 from orchestrator.common.display import Display
 from orchestrator.common.errors import BadStudy
@@ -206,7 +206,7 @@ def test_the_command_carries_out_every_outer_fold_and_then_the_study(run, tmp_pa
             return choose_champion(study.home, Hands(NoiseWork(study.home.ledger)))
         return study.home.trials()[study.home.champion().trial]
 
-    monkeypatch.setattr(orchestrator.api_study, "run_study", in_hand)
+    monkeypatch.setattr(orchestrator.api.study, "run_study", in_hand)
     (tmp_path / "space.toml").write_text(SPACE.text)
     words = f"search {tmp_path / 'space.toml'} --data drawn --no-near-duplicates --trials 2 --study twice --nested 2"
     code, text, err = run(words)
@@ -224,7 +224,7 @@ def test_an_outer_fold_whose_hours_were_over_is_told_and_waits_for_the_next_run(
         is_late = study.home.name == "late.outer-2"
         return None if is_late else choose_champion(study.home, Hands(NoiseWork(study.home.ledger)))
 
-    monkeypatch.setattr(orchestrator.api_study, "run_study", out_of_time)
+    monkeypatch.setattr(orchestrator.api.study, "run_study", out_of_time)
     (tmp_path / "space.toml").write_text(SPACE.text)
     words = f"search {tmp_path / 'space.toml'} --data drawn --no-near-duplicates --hours 1 --study late --nested 2"
     code, text, err = run(words)

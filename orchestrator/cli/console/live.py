@@ -17,7 +17,7 @@ from rich.text import Text
 
 from orchestrator.cli.console.printing import bar, err, note, out
 from orchestrator.common.display import Display, counted
-from orchestrator.scoring.formatting import percent
+from orchestrator.scoring.formatting import duration, percent
 
 if TYPE_CHECKING:
     from orchestrator.search.records.status import FoldView, Status, TrialView
@@ -147,7 +147,7 @@ def picture(status: Status, console: Console, rows: int | None = None) -> Group:
     lines = [f"and {hidden} more"] if hidden else []
     lines += [_legend(shown, marks), _best(status), ", ".join(_counts(status)), _left(status)]
     return Group(
-        Text(f"{status.study}: {WORDS[status.state]}  {clock(status.seconds)}", style="bold"),
+        Text(f"{status.study}: {WORDS[status.state]}  {duration(status.seconds)}", style="bold"),
         table,
         *(Text(line, overflow=too_long, no_wrap=True) for line in lines),
     )
@@ -234,15 +234,7 @@ def _left(status: Status) -> str:
     end = f"; {status.end}" if status.end else f"; until {status.budget}"
     if status.left.seconds is None:
         return f"time left unknown ({status.left.how}){end}"
-    return f"about {clock(status.left.seconds)} left ({status.left.how}){end}"
-
-
-def clock(seconds: float) -> str:
-    """90 -> 1 min, 7300 -> 2 h 01 min."""
-    minutes = int(seconds) // 60
-    if minutes < 1:
-        return f"{int(seconds)} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"about {duration(status.left.seconds)} left ({status.left.how}){end}"
 
 
 def _short(value: object) -> str:

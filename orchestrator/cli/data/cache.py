@@ -10,7 +10,6 @@ import typer
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home, finite
 from orchestrator.cli.console.printing import megabytes, out, print_json, show_table
 from orchestrator.common.display import counted
-from orchestrator.common.files import write_atomically
 
 if TYPE_CHECKING:
     from orchestrator.data.cache.prune import CacheEntry
@@ -37,26 +36,22 @@ def data_cache(
 
     With --prune, scores that were computed of removed studies, or by another version of the program, are removed too.
     """
+    from orchestrator.api import disk
+    from orchestrator.api.home import cache_folder, home_folder
     from orchestrator.common.errors import BadData
-    from orchestrator.data.cache.prune import cache_entries
-    from orchestrator.data.cache.prune import prune as prune_cache
-    from orchestrator.data.cases import list_datasets
-    from orchestrator.study.housekeeping import prune_derived
 
     if max_gb is not None and not prune:
         raise BadData("--max-gb", "needs --prune; without it nothing is removed")
-    home = home.expanduser().resolve()
-    folder = cache or home / "cache"
-    datasets = list_datasets(home)
+    folder = cache_folder(cache, home_folder(home))
     if not prune:
-        found = cache_entries(folder, datasets)
+        found = disk.cached(home=home, cache=cache)
         if as_json:
             print_json([_facts(entry) for entry in found])
         else:
             _show(found, folder)
         return
-    done = prune_cache(folder, datasets, None if max_gb is None else round(max_gb * 1e9))
-    scores = prune_derived(home)
+    pruned = disk.prune_cache(max_gb=max_gb, home=home, cache=cache)
+    done, scores = pruned.cache, pruned.scores
     if as_json:
         parts = {"removed": done.removed, "kept": done.kept}
         listed: dict[str, Any] = {name: [_facts(one) for one in part] for name, part in parts.items()}
@@ -85,51 +80,19 @@ def data_preview(
     as_json: AsJson = False,
 ) -> None:
     """Draw a sheet of augmented cases with the outlines of their masks, after the original frames."""
-    from orchestrator.common.errors import BadData, BadSpace
-    from orchestrator.data.augmentation.library_pipelines import canonical, is_of_library
-    from orchestrator.data.augmentation.library_pipelines import problems as library_problems
-    from orchestrator.data.augmentation.pipelines import names, summary
-    from orchestrator.data.cases import load_dataset
-    from orchestrator.results.views.augmentation_preview import sheet, spread
-    from orchestrator.results.views.overlay import png
+    from orchestrator.api import inputs
+    from orchestrator.data.augmentation.pipelines import summary
 
-    known = names()
-    problems = []
-    try:
-        augmentation = canonical(augmentation, Path.cwd())
-    except (ValueError, BadData, BadSpace) as refused:
-        problems.append(f"--augmentation: {refused}")
-    else:
-        wrong = library_problems(augmentation, size) if is_of_library(augmentation) else ()
-        problems += [f"--augmentation: {problem}" for problem in wrong]
-        if augmentation not in (*known, "all") and not is_of_library(augmentation):
-            problems.append(
-                f"--augmentation: no pipeline is named {augmentation!r}; known: {', '.join(known)} and all, "
-                "'albumentations:[...]' and 'file:NAME.json'"
-            )
-    problems += no_png("--out", path)
-    if problems:
-        raise BadData("data preview", problems)
-    dataset = load_dataset(home.expanduser().resolve(), name)
-    shown = [one for one in known if one != "none"] if augmentation == "all" else [augmentation]
-    write_atomically(path, png(sheet(spread(dataset.cases, cases), shown, size, epoch - 1, seed)), sync=False)
-    num_cases = min(cases, len(dataset.cases))
+    drawn = inputs.preview(
+        name, path, augmentation=augmentation, size=size, cases=cases, epoch=epoch, seed=seed, home=home
+    )
     if as_json:
-        print_json({"file": str(path), "cases": num_cases, "size": size, "pipelines": shown})
+        facts = {"file": str(path), "cases": drawn.num_cases, "size": size}
+        print_json({**facts, "pipelines": list(drawn.pipelines)})
         return
-    for one in shown:
+    for one in drawn.pipelines:
         out.print(f"{one.partition(':')[0]:>16}  {summary(one)}", markup=False, highlight=False)
-    out.print(f"{path}: {counted(num_cases, 'case')} at {size} pixels", highlight=False)
-
-
-def no_png(option: str, path: Path) -> list[str]:
-    """Problems of a path for a PNG file; empty if it is valid."""
-    problems = []
-    if path.suffix.lower() != ".png":
-        problems.append(f"{option}: expected a file that ends in .png, found {path}")
-    if not path.absolute().parent.is_dir():
-        problems.append(f"{option}: there is no folder {path.absolute().parent}")
-    return problems
+    out.print(f"{path}: {counted(drawn.num_cases, 'case')} at {size} pixels", highlight=False)
 
 
 def _facts(entry: CacheEntry) -> dict[str, Any]:

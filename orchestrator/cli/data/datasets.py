@@ -11,7 +11,7 @@ import typer
 
 from orchestrator.cli.console.live import CONSOLE
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home
-from orchestrator.cli.console.printing import bar, nothing_in, out, print_json
+from orchestrator.cli.console.printing import nothing_in, out, print_json
 from orchestrator.cli.data.cache import data_cache, data_preview
 from orchestrator.cli.data.layouts import data_layouts
 from orchestrator.cli.data.near_duplicates import data_leaks
@@ -130,7 +130,7 @@ def data_add(
     Nothing is left out without --skip-bad; the pairing of images with masks is reported. What model cards and papers
     have to say of the data may be stated at once or later, by `orchestrator data describe`.
     """
-    from orchestrator import api
+    from orchestrator.api import datasets as api
 
     dataset = api.add_dataset(
         name,
@@ -177,14 +177,14 @@ def _print_added(dataset: Dataset, home: Path, as_json: bool) -> None:
 @app.command("list")
 def data_list(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Show every dataset."""
-    from orchestrator.data.cases import list_datasets
+    from orchestrator.api import datasets as api
+    from orchestrator.api.home import home_folder
 
-    home = home.expanduser().resolve()
-    datasets = list_datasets(home)
+    datasets = list(api.datasets(home).values())
     if as_json:
         print_json([_facts(dataset) for dataset in datasets])
     elif not datasets:
-        nothing_in(home, "no datasets yet; `orchestrator data add NAME PATH` imports one")
+        nothing_in(home_folder(home), "no datasets yet; `orchestrator data add NAME PATH` imports one")
     for dataset in () if as_json else datasets:
         out.print(_describe(dataset))
 
@@ -192,10 +192,10 @@ def data_list(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 @app.command("show")
 def data_show(name: str, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Show one dataset: sizes, groups, centers, polyps, and what is stated of it."""
-    from orchestrator.data.cases import load_dataset
+    from orchestrator.api import datasets as api
     from orchestrator.data.statement import all_fields
 
-    dataset = load_dataset(home.expanduser().resolve(), name)
+    dataset = api.dataset(name, home=home)
     facts = _facts(dataset) | {"card": all_fields(dataset.folder)}
     if as_json:
         print_json(facts)
@@ -212,14 +212,9 @@ def data_show(name: str, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> 
 @app.command("check")
 def data_check(name: str, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Read every file of a dataset again; exit code 2 if one is damaged or changed."""
-    from orchestrator.common.errors import BadData
-    from orchestrator.data.cases import load_dataset
-    from orchestrator.data.importing.check import check_dataset
+    from orchestrator.api import datasets as api
 
-    dataset = load_dataset(home.expanduser().resolve(), name)
-    problems = check_dataset(dataset)
-    if problems:
-        raise BadData(name, problems)
+    dataset = api.check_dataset(name, home=home)
     if as_json:
         print_json(
             {"name": name, "cases": len(dataset.cases), "fingerprint": dataset.fingerprint, "problems": []}
@@ -238,16 +233,13 @@ def data_draw(
     as_json: AsJson = False,
 ) -> None:
     """Draw colonoscopy-like frames with polyps, to try everything without real data."""
-    from orchestrator.data.phantom import draw_dataset
+    from orchestrator.api import datasets as api
 
-    with bar(f"drawing {path}") as on_progress:
-        draw_dataset(
-            path, num_cases=cases, size=size, num_centers=centers, seed=seed, on_progress=on_progress
-        )
+    groups = api.draw_dataset(path, cases=cases, size=size, centers=centers, seed=seed, display=CONSOLE)
     if as_json:
-        print_json({"folder": str(path), "cases": cases, "groups": str(path / "groups.csv")})
+        print_json({"folder": str(path), "cases": cases, "groups": str(groups)})
         return
-    out.print(f"{path}: {cases} frames; import them with --groups {path / 'groups.csv'} --allow-empty")
+    out.print(f"{path}: {cases} frames; import them with --groups {groups} --allow-empty")
 
 
 def _print_skipped(dataset: Dataset) -> None:

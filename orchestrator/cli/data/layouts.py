@@ -15,12 +15,13 @@ def data_layouts(as_json: AsJson = False) -> None:
     """Show the published datasets that `data add` recognises by their content: groups, centers, masks, terms of use."""
     from dataclasses import asdict
 
-    from orchestrator.data.published.about import ABOUT, OWN_LAYOUTS
+    from orchestrator.api.datasets import layouts
+    from orchestrator.data.published.about import OWN_LAYOUTS
 
     if as_json:
-        print_json([{"name": name, **asdict(about)} for name, about in ABOUT.items()])
+        print_json([{"name": name, **asdict(about)} for name, about in layouts().items()])
         return
-    for name, about in ABOUT.items():
+    for name, about in layouts().items():
         out.print(f"{name}: {_facts(about)}", markup=False, highlight=False)
     out.print(OWN_LAYOUTS, markup=False, highlight=False)
 

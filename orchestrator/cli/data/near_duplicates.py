@@ -11,7 +11,6 @@ import typer
 from orchestrator.cli.console.live import CONSOLE
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home
 from orchestrator.cli.console.printing import out, print_json, show_table
-from orchestrator.cli.data.cache import no_png
 from orchestrator.common.display import counted
 from orchestrator.common.files import write_atomically
 
@@ -34,10 +33,11 @@ def data_leaks(
     from rich.markup import escape
     from rich.table import Table
 
-    from orchestrator import api
+    from orchestrator.api import datasets as api
     from orchestrator.common.errors import BadData
     from orchestrator.data.near_duplicates.comparing import KINDS
     from orchestrator.data.near_duplicates.find import count_between
+    from orchestrator.results.views.overlay import no_png
 
     if sheet and (problems := no_png("--sheet", sheet)):
         raise BadData("data leaks", problems)

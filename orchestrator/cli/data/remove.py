@@ -22,18 +22,18 @@ def data_remove(
 
     What is cached of it is freed by `orchestrator clean`.
     """
-    from orchestrator.data.cases import load_dataset
-    from orchestrator.study.housekeeping import refuse_needed, remove_dataset, size_of
+    from orchestrator.api import datasets as api
+    from orchestrator.api.home import cache_folder, home_folder
+    from orchestrator.study.housekeeping import refuse_needed, size_of
 
-    home = home.expanduser().resolve()
-    dataset = load_dataset(home, name)
-    refuse_needed(home, name, cache or home / "cache")
+    dataset, home = api.dataset(name, home=home), home_folder(home)
+    refuse_needed(home, name, cache_folder(cache, home))
     num_bytes = size_of(dataset.folder)
     if not agreed(
         f"remove dataset {name}, {counted(len(dataset.cases), 'case')}, {megabytes(num_bytes)}", yes=yes
     ):
         raise typer.Exit(1)
-    remove_dataset(home, name, cache or home / "cache")
+    api.remove_dataset(name, home=home, cache=cache)
     if as_json:
         print_json({"dataset": name, "bytes": num_bytes, "folder": str(dataset.folder)})
     else:

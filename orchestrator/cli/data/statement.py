@@ -43,14 +43,10 @@ def data_describe(
     A later statement takes the place of an earlier one; "not stated" takes it back. Neither changes the fingerprint.
     Example: orchestrator data describe kvasir --licence "research only" --source https://datasets.simula.no/kvasir-seg
     """
-    from orchestrator.data.cases import load_dataset
-    from orchestrator.data.statement import all_fields, checked, state
+    from orchestrator.api import datasets as api
 
-    folder = load_dataset(home.expanduser().resolve(), name).folder
     values = given(licence, origin, annotators, dates, inclusion, centers, devices, citation)
-    if statements := checked(values):
-        state(folder, statements)
-    fields = all_fields(folder)
+    fields = api.describe_dataset(name, home=home, **values)
     if as_json:
         print_json(fields)
         return

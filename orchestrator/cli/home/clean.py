@@ -24,16 +24,16 @@ def clean(
     All of it is made again when it is needed; records, weights and datasets stay. With --json nothing is removed
     without --yes.
     """
-    from orchestrator.study.housekeeping import freeable
+    from orchestrator.api import disk
+    from orchestrator.api.home import home_folder
 
-    home = home.expanduser().resolve()
-    found = freeable(home, cache or home / "cache")
+    found = disk.freeable(home=home, cache=cache)
     total = sum(one.num_bytes for one in found)
     if not as_json:
         for one in found:
             out.print(f"{megabytes(one.num_bytes):>10}  {one.what}", markup=False, highlight=False)
     if not found and not as_json:
-        nothing_in(home, "nothing to free")
+        nothing_in(home_folder(home), "nothing to free")
     does = bool(found) and not dry_run and (yes or not as_json)
     if does and not agreed(f"free {megabytes(total)}", yes=yes):
         raise typer.Exit(1)

@@ -14,6 +14,7 @@ from orchestrator.cli.console.printing import agreed, megabytes, nothing_in, out
 from orchestrator.scoring.formatting import percent
 
 if TYPE_CHECKING:
+    from orchestrator.results.stored_study import StoredStudy
     from orchestrator.search.store.study_store import StudyStore
 
 app = typer.Typer(help="Studies: list them, remove one.", invoke_without_command=True)
@@ -41,16 +42,16 @@ def studies_list(context: typer.Context, home: Home = DEFAULT_HOME, as_json: AsJ
     """
     if context.invoked_subcommand is not None:
         return
-    from orchestrator.search.store.study_store import list_studies
+    from orchestrator.api import studies as api
+    from orchestrator.api.home import home_folder
 
-    home = home.expanduser().resolve()
-    rows = [_row(store) for store in list_studies(home)]
+    rows = [_row(study) for study in api.studies(home).values()]
     if as_json:
         print_json([asdict(row) for row in rows])
     elif rows:
         _show(rows)
     else:
-        nothing_in(home, "no studies yet; `orchestrator search` makes one")
+        nothing_in(home_folder(home), "no studies yet; `orchestrator search` makes one")
 
 
 @app.command("remove")
@@ -64,10 +65,10 @@ def studies_remove(
 
     Its runs and models in MLflow stay, and so do exported models and datasets.
     """
-    from orchestrator.search.store.study_store import find_study
-    from orchestrator.study.housekeeping import folders_of, refuse_removal, remove_study, size_of
+    from orchestrator.api import studies as api
+    from orchestrator.study.housekeeping import folders_of, refuse_removal, size_of
 
-    store = find_study(home.expanduser().resolve(), name)
+    store = api.load_study(name, home=home).store
     refuse_removal(store)
     folders = folders_of(store)
     num_bytes = size_of(*folders)
@@ -75,7 +76,7 @@ def studies_remove(
     question = f"remove study {name}, {megabytes(num_bytes)}: {', '.join(map(str, folders))}; {stays}"
     if not agreed(question, yes=yes):
         raise typer.Exit(1)
-    remove_study(store)
+    api.remove_study(name, home=home)
     if as_json:
         print_json({"study": name, "bytes": num_bytes, "folders": [*map(str, folders)], "stays": stays})
     else:
@@ -95,11 +96,11 @@ def _stays(store: StudyStore) -> str:
     return "its runs in MLflow stay"
 
 
-def _row(store: StudyStore) -> StudyRow:
+def _row(study: StoredStudy) -> StudyRow:
     from orchestrator.common.errors import UserError
-    from orchestrator.results.stored_study import StoredStudy
     from orchestrator.study.housekeeping import folders_of, size_of
 
+    store = study.store
     folders = folders_of(store)
     files = (store.manifest_file, store.manifest_copy, store.status_file, store.journal_file)
     touched = max(path.stat().st_mtime for path in files if path.exists())
@@ -109,7 +110,7 @@ def _row(store: StudyStore) -> StudyRow:
         "last_used": datetime.fromtimestamp(touched).astimezone().isoformat(timespec="seconds"),
     }
     try:
-        status = StoredStudy(store).status()
+        status = study.status()
     except UserError as damaged:
         return StudyRow(
             state="unreadable", trials=None, best_trial=None, dice=None, problem=str(damaged), **facts

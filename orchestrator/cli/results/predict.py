@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.console.live import CONSOLE
 from orchestrator.cli.console.options import AsJson, PredictDevice
-from orchestrator.cli.console.printing import bar, err, out, plain, print_json
+from orchestrator.cli.console.printing import err, out, plain, print_json
 
 
 def predict(
@@ -36,16 +37,12 @@ def predict(
     named. Exit code 2 if a file could not be read. Masks lie on the image as viewers show it: upright, where EXIF says
     that its stored pixels are not. Example: orchestrator predict champion images clip.mp4 --out masks
     """
+    from orchestrator.api import exports
     from orchestrator.data.images import orientation
-    from orchestrator.results.export.bundle import Bundle
-    from orchestrator.results.export.predict import predict_files
-    from orchestrator.results.export.prediction.device import on_device
 
-    loaded, where = on_device(Bundle.load(bundle), device)
-    with bar("predicting") as on_progress:
-        found = predict_files(
-            loaded, images, out_folder, on_progress, probabilities=probabilities, device=where
-        )
+    found = exports.predict(
+        bundle, images, out_folder, probabilities=probabilities, device=device, display=CONSOLE
+    )
     if line := found.inputs.passed_over_line():
         err.print(plain(line), markup=False, highlight=False)
     if num_turned := sum(orientation(one.image) != 1 for one in found.done):

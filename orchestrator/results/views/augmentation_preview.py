@@ -3,19 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from orchestrator.data.augmentation.pipelines import case_seed, pipeline
+from orchestrator.common.errors import BadData, BadSpace
+from orchestrator.common.files import write_atomically
+from orchestrator.data.augmentation.library_pipelines import canonical, is_of_library
+from orchestrator.data.augmentation.library_pipelines import problems as library_problems
+from orchestrator.data.augmentation.pipelines import case_seed, names, pipeline
 from orchestrator.data.cache.frames import read_sized
-from orchestrator.data.cases import Case
-from orchestrator.results.views.overlay import outlined
+from orchestrator.data.cases import Case, Dataset
+from orchestrator.results.views.overlay import no_png, outlined, png
 
 NUM_EPOCHS = 5
 GAP = 6  # pixels between tiles
 PAPER, INK = (255, 255, 255), (20, 20, 20)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A sheet that was drawn."""
+
+    file: Path
+    num_cases: int
+    size: int  # input side in pixels
+    pipelines: tuple[str, ...]
+
+
+def checked_pipelines(augmentation: str, size: int, file: Path) -> tuple[str, ...]:
+    """The pipelines that a name stands for. Raises `BadData` with what is wrong with it, and with the file."""
+    known, problems = names(), []
+    try:
+        augmentation = canonical(augmentation, Path.cwd())
+    except (ValueError, BadData, BadSpace) as refused:
+        problems.append(f"--augmentation: {refused}")
+    else:
+        wrong = library_problems(augmentation, size) if is_of_library(augmentation) else ()
+        problems += [f"--augmentation: {problem}" for problem in wrong]
+        if augmentation not in (*known, "all") and not is_of_library(augmentation):
+            problems.append(
+                f"--augmentation: no pipeline is named {augmentation!r}; known: {', '.join(known)} and all, "
+                "'albumentations:[...]' and 'file:NAME.json'"
+            )
+    problems += no_png("--out", file)
+    if problems:
+        raise BadData("data preview", problems)
+    return tuple(one for one in known if one != "none") if augmentation == "all" else (augmentation,)
+
+
+def draw_preview(
+    dataset: Dataset,
+    pipelines: Sequence[str],
+    file: Path,
+    *,
+    size: int,
+    num_cases: int,
+    epoch: int,
+    seed: int,
+) -> Preview:
+    """Write the sheet of cases that are spread over a dataset; `epoch` counts from 0."""
+    shown = spread(dataset.cases, num_cases)
+    write_atomically(file, png(sheet(shown, pipelines, size, epoch, seed)), sync=False)
+    return Preview(file, len(shown), size, tuple(pipelines))
 
 
 def spread(cases: Sequence[Case], count: int) -> tuple[Case, ...]:

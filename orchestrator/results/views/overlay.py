@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,16 @@ def png(image: NDArray[np.uint8]) -> bytes:
     if not encoded:
         raise RuntimeError(f"OpenCV could not encode an image of shape {image.shape}")
     return data.tobytes()
+
+
+def no_png(option: str, path: Path) -> list[str]:
+    """Problems of a path for a PNG file; empty if it is valid."""
+    problems = []
+    if path.suffix.lower() != ".png":
+        problems.append(f"{option}: expected a file that ends in .png, found {path}")
+    if not path.absolute().parent.is_dir():
+        problems.append(f"{option}: there is no folder {path.absolute().parent}")
+    return problems
 
 
 def _outline(

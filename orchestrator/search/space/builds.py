@@ -200,8 +200,12 @@ def _begun(params: Mapping[str, Any]) -> bool:
     return any(params.get(key, known[key].default) for key in ("pretrained", "weights") if key in known)
 
 
-def override(params: Mapping[str, Any], assignments: Sequence[str], space: SearchSpace) -> dict[str, Any]:
-    """Flat params changed by `key=value` texts. Values are TOML, or a bare word. BadSpace: all problems.
+def override(
+    params: Mapping[str, Any], assignments: Sequence[str] | Mapping[str, Any], space: SearchSpace
+) -> dict[str, Any]:
+    """Flat params changed by `key=value` texts, or by values. In texts they are TOML, or a bare word.
+
+    Raises `BadSpace` with all problems.
 
     Values need not lie in their distributions. Searched parameters that no longer exist are dropped, and
     those that a change brings in keep their defaults. Where networks have tables of their own, another network
@@ -226,17 +230,26 @@ def override(params: Mapping[str, Any], assignments: Sequence[str], space: Searc
     return changed
 
 
-def _assigned(assignments: Sequence[str], problems: list[str]) -> dict[str, Any]:
+def _assigned(assignments: Sequence[str] | Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for assignment in assignments:
-        key, _, value = (part.strip() for part in assignment.partition("="))
         try:
-            if not key or not value:
-                raise ValueError(f"expected key=value, found {assignment!r}")
-            changes[key] = canonical(_value(value), Path.cwd()) if key == "augmentation" else _value(value)
+            key, value = (
+                (assignment, assignments[assignment])
+                if isinstance(assignments, Mapping)
+                else _parsed(assignment)
+            )
+            changes[key] = canonical(value, Path.cwd()) if key == "augmentation" else value
         except ValueError as error:
             problems.append(str(error))
     return changes
+
+
+def _parsed(assignment: str) -> tuple[str, Any]:
+    key, _, value = (part.strip() for part in assignment.partition("="))
+    if not key or not value:
+        raise ValueError(f"expected key=value, found {assignment!r}")
+    return key, _value(value)
 
 
 def _refused_together(params: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:

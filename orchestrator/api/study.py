@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from orchestrator.api import PathLike, as_names, home_folder
+from orchestrator.api.home import PathLike, as_names, home_folder
 from orchestrator.common.display import Display
 from orchestrator.common.errors import FitFailed, Mistakes
 from orchestrator.common.files import size_text
@@ -133,15 +133,15 @@ class Study(StoredStudy):
         """Its folder; a study that was given no name is split first, for the split is part of its name."""
         return StudyStore(self.home, self.given_name) if self.given_name else self._runnable.home
 
-    def forecast(self, gpus: int, *, sampled: int = 4, failures: float = 0.0) -> StudyForecast:
-        """What the study would cost on so many devices like the one here: a few steps are timed, nothing is trained.
+    def plan(self, gpus: int, *, sampled: int = 4, failures: float = 0.0) -> StudyForecast:
+        """Forecast fits, GPU-hours and hours on so many devices like the one here: a few steps are timed.
 
         `sampled`: configurations that are timed besides the baselines. `failures`: deaths of workers per lane and hour.
-        As `orchestrator plan`; raises `UserError` where the device that was asked for is not here.
+        Near-duplicates are not looked for. Raises `UserError` where the device that was asked for is not here.
 
         >>> import orchestrator as po
         >>> study = po.Study("tiny.toml", "drawn", splits="k-fold:2", trials=9, device="cpu", progress=None)
-        >>> study.forecast(gpus=1, sampled=0).soonest.fits <= 2 * 9 + 2 * 3
+        >>> study.plan(gpus=1, sampled=0).soonest.fits <= 2 * 9 + 2 * 3
         True
         """
         from orchestrator.study.forecast import forecast_study

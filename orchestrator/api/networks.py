@@ -1,0 +1,116 @@
+"""The networks, their size and cost, and their parameters for search spaces.
+
+To build and count all networks takes ten seconds of CPU time. models/facts.json has what was found, and is read as long
+as the source of the networks is the one it was made of: `make network-facts` makes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SIDES = (256, 352)  # pixels: input sides in the papers
+OUTLINE_DEPTH = 2
+MODELS = Path(__file__).parents[1] / "models"
+
+
+def networks() -> dict[str, dict[str, Any]]:
+    """Facts of every network by its name: paper, parameters, cost, its own parameters for search spaces.
+
+    `gmac`: billions of multiply-accumulates for one image, by its side in pixels.
+
+    >>> import orchestrator as po
+    >>> po.networks()["unet"]["parameters"]
+    31037633
+    """
+    try:
+        stored = json.loads((MODELS / "facts.json").read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        stored = {}
+    if stored.get("source") == source_digest():
+        return {facts["name"]: facts for facts in stored["networks"]}
+    from orchestrator import models
+
+    return {name: facts_of(name) for name in models.names()}
+
+
+def network(name: str) -> dict[str, Any]:
+    """Facts of one network, with its `search_space`: the file that comes with it, or None. Raises `BadSpace`.
+
+    >>> import orchestrator as po
+    >>> po.network("unet")["search_space"].name
+    'unet.toml'
+    """
+    from orchestrator.common.errors import BadSpace
+    from orchestrator.common.names import hint
+    from orchestrator.search.space.shipped import shipped_file
+
+    known = networks()
+    if name not in known:
+        raise BadSpace(name, f"no network is named {name!r}; {hint(name, known)}known: {', '.join(known)}")
+    return known[name] | {"search_space": shipped_file(name)}
+
+
+def source_digest() -> str:
+    """SHA-256 of the modules of the networks, names included."""
+    digest = hashlib.sha256()
+    for file in sorted(MODELS.glob("*.py")):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes().replace(b"\r\n", b"\n") + b"\0")
+    return digest.hexdigest()
+
+
+def facts_of(name: str) -> dict[str, Any]:
+    """What is said of a network, counted on a network that is built for it."""
+    import inspect
+
+    from orchestrator import models
+    from orchestrator.models.cost import multiply_accumulates, on_meta, size
+
+    network = on_meta(name)
+    counted = size(network)
+    return {
+        "name": name,
+        "paper": models.paper(name),
+        "summary": models.summary(name),
+        "parameters": counted.learnable,
+        "trained": counted.trained,
+        "with_statistics": counted.learnable + counted.statistics,
+        "published": models.published(name),
+        "gmac": {str(side): multiply_accumulates(network, side, side) / 1e9 for side in SIDES},
+        "text": inspect.getdoc(inspect.getmodule(type(network))) or models.summary(name),
+        "stride": models.stride(name),
+        "outline": _outline(network),
+        "options": [
+            {
+                "name": one.name,
+                "default": repr(one.default),
+                "type": inspect.formatannotation(one.annotation).replace("typing.", ""),
+            }
+            for one in models.params(name).values()
+        ],
+    }
+
+
+def _outline(network: nn.Module, depth: int = 0) -> list[tuple[int, str, str, int]]:
+    """(indent, name, class, parameters) of a network's modules that have parameters, to depth OUTLINE_DEPTH."""
+    lines = []
+    for name, child in network.named_children():
+        count = sum(parameter.numel() for parameter in child.parameters())
+        if count:
+            lines.append((depth, name, type(child).__name__, count))
+            if depth + 1 < OUTLINE_DEPTH:
+                lines += _outline(child, depth + 1)
+    return lines
+
+
+def write_facts() -> None:
+    """Count all networks, and keep what was found."""
+    from orchestrator import models
+
+    found = {"source": source_digest(), "networks": [facts_of(name) for name in models.names()]}
+    (MODELS / "facts.json").write_text(f"{json.dumps(found, indent=1)}\n", "utf-8")

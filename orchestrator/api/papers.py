@@ -1,0 +1,107 @@
+"""Tables of the papers: what there is, and published and measured numbers side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from orchestrator.api.home import PathLike, as_names, cache_folder, home_folder
+
+if TYPE_CHECKING:
+    from orchestrator.common.display import Display
+    from orchestrator.search.choices import DeviceName
+
+ScaleName = Literal["smoke", "small", "full"]
+
+
+def papers(paper: str | None = None) -> dict[str, Any]:
+    """Name -> title, citation and tables, of all papers whose tables can be reproduced, or of one.
+
+    >>> import orchestrator as po
+    >>> list(po.papers("gmsrf")["gmsrf"]["tables"])
+    ['I', 'II']
+    """
+    from orchestrator.protocols.listing import papers_dict
+    from orchestrator.protocols.protocol import load_protocol, names
+
+    return papers_dict([load_protocol(name) for name in ((paper,) if paper else names())])
+
+
+def reproduce(
+    paper: str,
+    table: str | None = None,
+    *,
+    scale: ScaleName = "smoke",
+    data: Mapping[str, str] | None = None,
+    only: str | Sequence[str] = (),
+    also: str | Sequence[str] = (),
+    seeds: int = 1,
+    weights: Mapping[str, str] | None = None,
+    imagenet: bool | None = None,
+    whole_groups: bool = False,
+    tuned: bool = False,
+    trials: int | None = None,
+    dry_run: bool = False,
+    out: PathLike = "RESULTS.md",
+    fits_per_gpu: int = 1,
+    lanes: int | None = None,
+    address: str = "auto",
+    device: DeviceName = "auto",
+    home: PathLike | None = None,
+    cache: PathLike | None = None,
+    display: Display | None = None,
+    command: str | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Run tables of a paper as it describes them, and return them by key, as they stand in the JSON file beside `out`.
+
+    `paper`: of `papers`, or a file. `table`: None for all of the paper. `scale`: "smoke" (minutes on two cores, does
+    every row run), "small" (minutes on a GPU, which network is ahead), "full" (the paper's sizes, images and epochs).
+    `data`: the paper's name of a dataset -> that of one of this home. `only`: rows, or networks; `also`: further
+    networks. `seeds`: fits of every row. `weights`: network or row -> file, or "imagenet". `imagenet`: whether to start
+    from weights of ImageNet where the paper does; None: with "full". `whole_groups`: keep videos, patients and
+    near-duplicates on one side of the split. `tuned`: search parameters of every row too, with `trials` each.
+    `dry_run`: return what would be run. `command`: how to run it again, for the file of results.
+
+    What was made already is not made again. A row whose fit failed has its `error`. Raises one `UserError` with all
+    that is wrong, before anything is trained.
+
+    >>> import orchestrator as po
+    >>> po.reproduce("gmsrf", "I", only="vnet", dry_run=True)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    orchestrator.common.errors.Several: ...
+    """
+    from orchestrator.common.display import Display
+    from orchestrator.common.errors import BadData
+    from orchestrator.doctor.quick import checked_machine
+    from orchestrator.protocols.fits import Wishes, check_weights
+    from orchestrator.protocols.outcome.views import plan_dict
+    from orchestrator.protocols.reproduction import Asked, plan_tables, planned_lines, run_planned
+    from orchestrator.protocols.work import Places
+    from orchestrator.ray_cluster.machine import Machine
+
+    if trials is not None and not tuned:
+        raise BadData("--trials", "is the number of trials of a search, which only --tuned makes: add that")
+    if scale not in get_args(ScaleName):
+        raise BadData("--scale", f"expected {', '.join(get_args(ScaleName))}, found {scale!r}")
+    folder, shown = home_folder(home), display or Display()
+    places, target = Places(folder, cache_folder(cache, folder)), Path(out).expanduser().absolute()
+    wishes = Wishes(as_names(only), as_names(also), dict(weights or {}), imagenet, seeds)
+    asked = Asked(paper, table, scale, wishes, dict(data or {}), whole_groups, target)
+    plans = plan_tables(asked, places, shown)
+    for plan in plans:
+        for line in planned_lines(plan, places, device):
+            shown.note(line)
+    budget = (trials or plans[0].scale.trials) if tuned else None
+    if budget is not None:
+        shown.note(f"then parameters of every row are searched: {budget} trials each, on the same folds")
+    if dry_run:
+        return {plan.key: plan_dict(plan) for plan in plans}
+    check_weights([row for plan in plans for row in plan.rows])
+    given = Machine(address, device, 1, lanes, fits_per_gpu)
+    machine = checked_machine(given, places.home, places.cache, shown.note)
+    words = command or f"po.reproduce({', '.join(map(repr, (paper, table, scale)))}, ...)"
+    return {
+        plan.key: run_planned(plan, places, machine, shown, budget=budget, out=target, command=words)
+        for plan in plans
+    }

@@ -1,0 +1,47 @@
+"""A study written to MLflow and to CSV files from its records, without a search."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.common.display import counted
+from orchestrator.common.errors import BadMachine
+from orchestrator.results.mlflow.client import refuse_locked_out
+from orchestrator.results.mlflow.sink import MlflowSink, end_on_record
+from orchestrator.results.sinks.csv_files import CsvSink
+from orchestrator.search.store.study_store import StudyStore
+
+
+@dataclass(frozen=True)
+class Synced:
+    """Where a study is written now."""
+
+    study: str
+    num_trials: int
+    mlflow: str  # the server or the database, without its password
+    folder: Path  # with trials.csv, folds.csv and epochs.csv
+
+    def lines(self) -> tuple[str, str]:
+        """For people."""
+        return (
+            f"{self.study}: {counted(self.num_trials, 'trial')} in {self.mlflow}",
+            f"trials.csv, folds.csv and epochs.csv are in {self.folder}",
+        )
+
+
+def synced(store: StudyStore, uri: str | None) -> Synced:
+    """Write what MLflow and the CSV files lack. Raises `BadMachine` where the server does not answer."""
+    sinks = CsvSink(store), MlflowSink(store, uri)
+    refuse_locked_out(sinks[1].uri)
+    with store.lock():
+        is_over, champion = end_on_record(store)
+        for sink in sinks:
+            with sink:
+                if is_over:
+                    sink.finished(champion)
+                sink.close(math.inf)
+            if sink.is_away:
+                raise BadMachine(sink.name, f"{sink.problem}; the same command goes on from here")
+    return Synced(store.name, len(sinks[1].replay.records.trials), sinks[1].name, store.folder)
