@@ -36,7 +36,7 @@ def split(
     >>> import orchestrator as po
     >>> drawn = po.split("drawn", splits="k-fold:2")
     >>> [fold.name for fold in drawn.plan.folds], drawn.write("splits.json").name
-    (['fold0', 'fold1'], 'splits.json')
+    (['fold 0', 'fold 1'], 'splits.json')
     """
     from orchestrator.common.display import Display
     from orchestrator.results.data_split import DataSplit
