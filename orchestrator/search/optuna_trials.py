@@ -11,15 +11,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from orchestrator.search.choices import SamplerName
 from orchestrator.search.race.state import RaceState
 from orchestrator.search.samplers.draw import Proposal, TriedConfigurations, draw, is_allowed
+from orchestrator.search.samplers.registry import sampler_kind
 from orchestrator.search.samplers.stopping_rule import Shown
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.training.recipe import FitSpec
 
+# The system attribute that holds the parameters of an enqueued trial.
+FIXED = "fixed_params"
 # What Optuna shows beside the number that a sampler is shown of a stopped trial.
 IMPUTED = "what the race makes of a trial without all its folds; it is no score"
 
@@ -56,8 +59,10 @@ class OptunaTrials:
         trials = study.get_trials(deepcopy=False)
         self.num_begun = sum(trial.state != TrialState.WAITING for trial in trials)
         self.tried = TriedConfigurations(space, (trial.params for trial in trials))
+        self._num_waiting = len(trials) - self.num_begun
         if not trials:
-            study.enqueue_trial(first, skip_if_exists=True)
+            study.enqueue_trial(first)
+            self._num_waiting = 1
         for trial in trials:
             state.ledger.trials.write(trial)
             if trial.state.is_finished() and state.fits(trial):
@@ -78,11 +83,13 @@ class OptunaTrials:
 
     def begin(self) -> int | None:
         """Begin a trial; its parameters are in the journal before anything is trained. None: all were tried."""
-        if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            if (drawn := self._draw()) is None:
-                return None
-            self.study.enqueue_trial(drawn.params, user_attrs=drawn.marks)
-        trial = self.study.ask()
+        if self._num_waiting:
+            trial = self.study.ask()
+            self._num_waiting -= 1
+        elif (drawn := self._draw()) is None:
+            return None
+        else:
+            trial = self._new_trial(drawn)
         self.num_begun += 1
         self.space.sample(trial)
         stored = self.stored(trial.number)
@@ -157,6 +164,14 @@ class OptunaTrials:
         """A trial to suggest with: parameters drawn before come back as they were."""
         return Trial(self.study, self.stored(number)._trial_id)
 
+    def _new_trial(self, drawn: Proposal) -> Trial:
+        """A trial of given parameters; to enqueue it and ask for it would look at every trial of the study twice."""
+        template = create_trial(
+            state=TrialState.RUNNING, system_attrs={FIXED: drawn.params}, user_attrs=drawn.marks
+        )
+        trial_id = self.study._storage.create_new_trial(self.study._study_id, template)
+        return Trial(self.study, trial_id)
+
     def _close(self, number: int, **result: Any) -> None:
         """Close a trial in Optuna, then on record."""
         self.study.tell(number, **result)
@@ -198,7 +213,18 @@ class OptunaTrials:
     def _draw(self) -> Proposal | None:
         if given := [one for one in self.given[self.num_begun - 1 :] if one not in self.tried]:
             return Proposal(given[0], {})
-        past = [self.state.past(trial) for trial in self.study.get_trials(deepcopy=False)]
+        directions = self.study.directions
+        reads_trials = sampler_kind(self.sampler, len(directions)).reads_trials
+        trials = self.study.get_trials(deepcopy=False) if reads_trials else []
+        past = [self.state.past(trial) for trial in trials]
         seed = (self.seed * 1_000_003 + self.num_begun) % 2**32
-        directions, secondary = self.study.directions, self.state.secondary
-        return draw(self.space, past, self.sampler, seed, directions, secondary, self.tried, self.time_left())
+        return draw(
+            self.space,
+            past,
+            self.sampler,
+            seed,
+            directions,
+            self.state.secondary,
+            self.tried,
+            self.time_left(),
+        )

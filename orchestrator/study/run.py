@@ -144,6 +144,7 @@ def run_study(
             WeightCleanup(study, engine.state)(callback.over())
             if not is_settled:
                 return None
+            monitor.finish()
             report.finished(champion)
     return champion
 

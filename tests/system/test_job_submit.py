@@ -120,7 +120,7 @@ def test_a_mistake_that_only_the_cluster_can_see_ends_the_client_with_its_messag
     )
     printed, errors = client.communicate(timeout=600)
     assert client.returncode == 2, printed + errors
-    assert "no dataset is named 'drwan'; known: drawn" in printed
+    assert "no dataset is named 'drwan'; did you mean drawn? known: drawn" in printed
 
 
 def test_a_client_address_where_nothing_answers_is_a_mistake(cluster: Cluster):
@@ -165,7 +165,7 @@ def test_ctrl_c_at_a_submission_detaches_and_stop_drains_and_the_same_command_go
     id = re.match("job (drained-[0-9-]+): search", read_until("trial 0 fold 0", client))[1]
     client.send_signal(signal.SIGINT)
     _, errors = client.communicate(timeout=60)
-    assert client.returncode == 130 and f"job {id} goes on" in errors and "Traceback" not in errors
+    assert client.returncode == 130 and f"job {id} continues" in errors and "Traceback" not in errors
 
     again = cluster.submit(*words)
     _, errors = again.communicate(timeout=120)
@@ -185,7 +185,8 @@ def test_ctrl_c_at_a_submission_detaches_and_stop_drains_and_the_same_command_go
     assert stop.returncode == 0 and f"job {id}: stopped" in errors
     log, _ = reader.communicate(timeout=60)
     assert (
-        reader.returncode == 130 and "interrupted; the same command goes on from here (study drained)" in log
+        reader.returncode == 130
+        and "interrupted; the same command continues from here (study drained)" in log
     )
 
     before = json.loads(cluster.shell.run("status", "drained", "--json"))["fits_done"]

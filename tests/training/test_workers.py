@@ -45,10 +45,10 @@ def adapted(spec: FitSpec) -> FitSpec:
     return averaged(spec).model_copy(update={"network": "dino_decoder", "network_params": params})
 
 
-def assert_learned_alike(found: FitOutcome, wanted: FitOutcome) -> None:
+def assert_learned_alike(found: FitOutcome, wanted: FitOutcome, rtol: float = 1e-4) -> None:
     """Losses and rates agree to float error, which numbers of threads change too; Dice but for pixels that it flips."""
     a, b = np.asarray(learned(found)), np.asarray(learned(wanted))
-    np.testing.assert_allclose(a[:, [0, 1, 3]], b[:, [0, 1, 3]], rtol=1e-4)
+    np.testing.assert_allclose(a[:, [0, 1, 3]], b[:, [0, 1, 3]], rtol=rtol)
     np.testing.assert_allclose(a[:, 2], b[:, 2], atol=0.005)
 
 
@@ -103,7 +103,7 @@ def test_several_workers_exchange_gradients_of_an_encoder_from_its_release_on(
 ):
     single = fit(released(spec), cases, home / f"released-{width}")
     outcome = crews[width][0]["released"]
-    np.testing.assert_allclose(learned(outcome), learned(single), rtol=1e-3)
+    assert_learned_alike(outcome, single, rtol=1e-3)  # other processors add in another order
     for rank in range(1, width):
         other = crews[width][rank]["released"].weights
         assert all(torch.equal(value, other[name]) for name, value in outcome.weights.items())
@@ -113,7 +113,7 @@ def test_several_workers_exchange_gradients_of_an_encoder_from_its_release_on(
 def test_several_workers_train_what_is_not_frozen_as_one_does(crews, spec, cases, home, width):
     single = fit(adapted(spec), cases, home / f"adapted-{width}")
     outcome = crews[width][0]["adapted"]
-    np.testing.assert_allclose(learned(outcome), learned(single), rtol=1e-3)
+    assert_learned_alike(outcome, single, rtol=1e-3)  # other processors add in another order
     for rank in range(1, width):
         other = crews[width][rank]["adapted"].weights
         assert all(torch.equal(value, other[name]) for name, value in outcome.weights.items())

@@ -12,13 +12,11 @@ from orchestrator.common.redaction import without_secrets
 from orchestrator.results.mlflow.client import check_uri, connect, default_uri
 from orchestrator.results.mlflow.runs.study_runs import StudyRuns
 from orchestrator.results.mlflow.summary import summary_of
-from orchestrator.results.mlflow.sync import Draw, Report, StudySync
+from orchestrator.results.mlflow.sync import Draw, Report, StudySync, draw_report, draw_trial
 from orchestrator.results.mlflow.tags import study_tags
 from orchestrator.results.mlflow.ui.moved_home import mend_moved_home
 from orchestrator.results.provenance import write_environment
-from orchestrator.results.report.files import report_files
 from orchestrator.results.sinks.replay import PERIOD_S, RETRY_S, ReplaySink
-from orchestrator.results.views.trial_pictures import trial_pictures
 from orchestrator.search.records.status import read_status
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial
@@ -40,8 +38,8 @@ class MlflowSink(ReplaySink):
         store: StudyStore,
         tracking_uri: str | None = None,
         *,
-        pictures: Draw = trial_pictures,
-        report: Report = report_files,
+        pictures: Draw = draw_trial,
+        report: Report = draw_report,
         period_s: float = PERIOD_S,
         retry_s: float = RETRY_S,
     ) -> None:
@@ -87,6 +85,7 @@ class MlflowSink(ReplaySink):
 
     def finished(self, champion: StudyTrial | None) -> None:
         self._champion, self._is_over = champion, True
+        super().finished(champion)
 
     def sync(self, *, is_last: bool) -> None:
         self._is_written = False

@@ -31,10 +31,8 @@ from orchestrator.results.mlflow.tags import dataset_use
 from orchestrator.results.mlflow.ui.notes import champion_note, experiment_note, study_note, trial_note
 from orchestrator.results.mlflow.ui.views import TRAINING, view_tags
 from orchestrator.results.provenance import environment_file
-from orchestrator.results.report.files import report_files
 from orchestrator.results.sinks.measures import own_scores
 from orchestrator.results.sinks.records import FinishedFit, KnownTrial, StudyRecords, fold_label
-from orchestrator.results.views.trial_pictures import trial_pictures
 from orchestrator.search.records.cut_fits import CutFit
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.ledger import folders
@@ -59,12 +57,22 @@ Rows = Mapping[
 ]  # (trial, fold, fit id) -> epoch -> row
 
 
+def draw_trial(trial: StudyTrial, score: TrialScore, cases: Mapping[str, Case]) -> dict[str, bytes]:
+    from orchestrator.results.views.trial_pictures import trial_pictures  # matplotlib: no start waits for it
+
+    return trial_pictures(trial, score, cases)
+
+
+def draw_report(study: StudySnapshot) -> Mapping[str, bytes]:
+    from orchestrator.results.report.files import report_files
+
+    return report_files(study)
+
+
 class StudySync:
     """Writes one study to MLflow; remembers what it has written. Used by one thread."""
 
-    def __init__(
-        self, study: StudyStore, pictures: Draw = trial_pictures, report: Report = report_files
-    ) -> None:
+    def __init__(self, study: StudyStore, pictures: Draw = draw_trial, report: Report = draw_report) -> None:
         self.study, self.pictures, self.report = study, pictures, report
         self.records = StudyRecords(study)
         self.written: dict[int, tuple[str, int]] = {}  # trial that is over -> state, and its fits on record

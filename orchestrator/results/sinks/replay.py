@@ -16,6 +16,7 @@ from typing import Self
 from orchestrator.common.faults import machine_fault
 from orchestrator.common.interruption import seconds_since
 from orchestrator.common.redaction import without_secrets
+from orchestrator.search.store.trials import StudyTrial
 from orchestrator.study.sinks import ResultSink
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,10 @@ class ReplaySink(ResultSink, ABC):
     def is_away(self) -> bool:
         """Whether the last sync failed."""
         return bool(self.problems)
+
+    def finished(self, champion: StudyTrial | None) -> None:
+        """Begin the last sync, while the search closes down."""
+        self._closing.set()
 
     def __enter__(self) -> Self:
         self._closing.clear()

@@ -103,6 +103,12 @@ class ProgressMonitor:
         self.latest = replace(self.latest, state=state)
         self.draw()
 
+    def finish(self) -> None:
+        """Record at once that the study has ended, for what reads the status next."""
+        self.now("ended")
+        with self.counting:
+            self._guarded(lambda: write_status(self.home.status_file, self.latest))
+
     def name(self, champion: Named | None) -> None:
         """Set the champion."""
         self.latest = replace(self.latest, champion=champion)
@@ -220,8 +226,8 @@ class ProgressMonitor:
         with self.counting:
             if self.count is not None:
                 self.lanes = self.count()
-        status = replace(self.latest, lanes=self.lanes, heartbeat=time.time())
-        write_status(self.home.status_file, status)
+            status = replace(self.latest, lanes=self.lanes, heartbeat=time.time())
+            write_status(self.home.status_file, status)
         self.show(status)
 
     def _guarded(self, act: Callable[[], None]) -> None:

@@ -29,6 +29,7 @@ class SamplerKind:
     make: Callable[[int, int], BaseSampler]
     for_several_objectives: bool = True
     reads_constraints: bool = False  # else trials that exceed a limit are shown with the lowest score
+    reads_trials: bool = True  # else it is shown none: listing thousands takes longer than the draw
     keeps_notes: bool = False  # the system attributes it writes on a trial are stored and shown to it again
     remarks: tuple[str, ...] = ()  # what a user should know before a study begins
 
@@ -44,7 +45,7 @@ SAMPLERS: Mapping[str, SamplerKind] = {
     "surrogate": SamplerKind(lambda seed, _: FoldAwareSampler(seed), for_several_objectives=False),
     "tpe": SamplerKind(_tpe, reads_constraints=True),
     "gp": SamplerKind(lambda seed, _: GPSampler(seed=seed), reads_constraints=True),
-    "random": SamplerKind(lambda seed, _: RandomSampler(seed=seed)),
+    "random": SamplerKind(lambda seed, _: RandomSampler(seed=seed), reads_trials=False),
 }
 
 
