@@ -22,17 +22,18 @@ NUM_CASES, HEIGHT, NUM_CENTERS = 120, 288, 5
 NUM_ROUNDS = 12
 
 
-def make_words() -> Floats:
-    """(NUM_WORDS, NUM_WAVES) float16 cluster centers; deterministic."""
+def drawn_sample() -> Floats:
+    """(landmarks, NUM_WAVES) descriptors of drawn frames; processors differ in a few landmarks."""
     with tempfile.TemporaryDirectory() as folder:
         drawn = Path(folder) / "drawn"
         draw_dataset(drawn, num_cases=NUM_CASES, size=HEIGHT, num_centers=NUM_CENTERS)
         images = sorted((drawn / "images").iterdir())
         found = [expand(find_landmarks(read_image(image)).descriptors) for image in images]
-    return _means(np.concatenate(found)).astype(np.float16)
+    return np.concatenate(found)
 
 
-def _means(sample: Floats) -> Floats:
+def cluster_centers(sample: Floats) -> Floats:
+    """(NUM_WORDS, NUM_WAVES) means of the clusters of a sample."""
     words = sample[np.random.default_rng(0).permutation(len(sample))[:NUM_WORDS]].copy()
     for _ in range(NUM_ROUNDS):
         word = nearest(sample, words)
@@ -44,4 +45,4 @@ def _means(sample: Floats) -> Floats:
 
 
 if __name__ == "__main__":
-    np.save(Path(__file__).with_name(WORDS), make_words())
+    np.save(Path(__file__).with_name(WORDS), cluster_centers(drawn_sample()).astype(np.float16))

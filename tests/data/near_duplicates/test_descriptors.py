@@ -15,9 +15,10 @@ from orchestrator.data.near_duplicates.descriptors import (
     expand,
     mirrored,
     mirrored_aggregates,
+    nearest,
 )
 from orchestrator.data.near_duplicates.landmarks import find_landmarks
-from orchestrator.data.near_duplicates.words import make_words
+from orchestrator.data.near_duplicates.words import cluster_centers, drawn_sample
 from orchestrator.data.phantom import _frames
 
 
@@ -54,6 +55,15 @@ def test_a_frame_without_landmarks_looks_like_no_other():
 
 
 @pytest.mark.slow
-def test_the_shipped_vocabulary_is_the_one_that_is_drawn():
+def test_the_shipped_vocabulary_serves_drawn_frames_as_one_made_of_them_here_does():
+    """Centers differ between processors, which find other landmarks; the mean distance to the nearest one does not."""
     with (files("orchestrator.data.near_duplicates") / descriptors.WORDS).open("rb") as file:
-        assert np.abs(np.load(file).astype(np.float32) - make_words()).max() < 0.02
+        shipped = np.load(file).astype(np.float32)
+    sample = drawn_sample()
+    assert distance(sample, shipped) == pytest.approx(distance(sample, cluster_centers(sample)), rel=0.02)
+    assert distance(sample, shipped) < 0.95 * distance(sample, sample[: len(shipped)])
+
+
+def distance(sample: np.ndarray, words: np.ndarray) -> float:
+    """From each descriptor to its word, on average."""
+    return float(np.linalg.norm(sample - words[nearest(sample, words)], axis=1).mean())
