@@ -109,11 +109,11 @@ REPRODUCED := build/reproduce
 reproduce-smoke: install
 	bash tests/reproduce_smoke.sh $(REPRODUCED) $(BIN)/python
 
-# Known vulnerabilities of what is installed; exit code 3 where packages could not be looked up.
 # What only a GPU can show; a step that is done is passed over, so it can be given again.
 gpu: install
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/gpu.sh build/gpu
 
+# Known vulnerabilities of what is installed; exit code 3 where packages could not be looked up.
 audit: install
 	$(BIN)/python tests/support/audit.py
 
