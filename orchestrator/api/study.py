@@ -192,7 +192,7 @@ class Study(StoredStudy):
             try:
                 return run_study(study, self.machine, work, sinks)
             except KeyboardInterrupt:
-                say(f"interrupted; the same command goes on from here (study {store.name})")
+                say(f"interrupted; the same command continues from here (study {store.name})")
                 raise
 
     @cached_property

@@ -138,7 +138,8 @@ def main() -> None:
             if (code := exit_code(signum)) == RUN_AGAIN:
                 name = signal.Signals(signum).name
                 err.print(
-                    f"ended by {name}; the same command goes on from here (exit code {code})", highlight=False
+                    f"ended by {name}; the same command continues from here (exit code {code})",
+                    highlight=False,
                 )
             sys.exit(code)
 

@@ -113,7 +113,7 @@ def _run(asked: Study, *, as_json: bool) -> None:
     if champion is None:
         note(
             "the hours were over before the finalists were re-evaluated, so no champion is named yet; the same "
-            f"command goes on from here (study {asked.name})"
+            f"command continues from here (study {asked.name})"
         )
 
 

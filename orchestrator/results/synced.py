@@ -43,5 +43,5 @@ def synced(store: StudyStore, uri: str | None) -> Synced:
                     sink.finished(champion)
                 sink.close(math.inf)
             if sink.is_away:
-                raise BadMachine(sink.name, f"{sink.problem}; the same command goes on from here")
+                raise BadMachine(sink.name, f"{sink.problem}; the same command continues from here")
     return Synced(store.name, len(sinks[1].replay.records.trials), sinks[1].name, store.folder)

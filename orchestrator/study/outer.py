@@ -44,7 +44,7 @@ def run_outer_folds(
     if waiting:
         display.note(
             f"no nested estimate yet: {', '.join(waiting)} named no champion in its hours; "
-            "the same command goes on from here"
+            "the same command continues from here"
         )
         return
     stores = [study.home for study in inner]

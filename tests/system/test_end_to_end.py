@@ -270,7 +270,7 @@ def test_a_study_that_was_interrupted_and_killed_ends_like_one_that_was_not(
     with shell.running(*words) as (process, wait_for):
         wait_for("trial 0 fold 1 ")
         process.send_signal(signal.SIGINT)
-        wait_for("the same command goes on from here")
+        wait_for("the same command continues from here")
         assert process.wait(60) == 130
     with shell.running(*words) as (process, wait_for):
         wait_for("trial 1 fold 0 ")
