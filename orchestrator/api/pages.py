@@ -74,6 +74,7 @@ def _uri(found: StudyStore, tracking_uri: str | None, display: Display) -> str:
     from orchestrator.common.errors import BadStudy
     from orchestrator.results.mlflow.client import check_uri, default_uri
     from orchestrator.results.mlflow.ui.moved_home import mend_moved_home
+    from orchestrator.results.mlflow.up_to_date import bring_up_to_date
 
     if tracking_uri is not None:
         check_uri(tracking_uri)
@@ -87,6 +88,7 @@ def _uri(found: StudyStore, tracking_uri: str | None, display: Display) -> str:
             f"the home was at {moved[0]} when MLflow was last written: {moved[1]} addresses of pictures and models are "
             "mended"
         )
+    bring_up_to_date(found.home, display.note)
     return default_uri(found.home)
 
 

@@ -133,7 +133,9 @@ class SingleFit:
             for row in self.record.curves:
                 step = int(row["epoch"]) + 1
                 metrics += [
-                    Metric(key, row[key], at, step) for key in ("train_loss", "val_dice") if key in row
+                    Metric(key, row[key], at, step)
+                    for key in ("train_loss", "val_loss", "val_dice")
+                    if key in row
                 ]
             client.log_batch(run_id, metrics=metrics, params=params)
             client.set_terminated(run_id)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.common.display import counted
-from orchestrator.common.errors import BadMachine
 from orchestrator.results.mlflow.client import refuse_locked_out
-from orchestrator.results.mlflow.sink import MlflowSink, end_on_record
+from orchestrator.results.mlflow.sink import MlflowSink, write_now
 from orchestrator.results.sinks.csv_files import CsvSink
 from orchestrator.search.store.study_store import StudyStore
 
@@ -36,12 +34,5 @@ def synced(store: StudyStore, uri: str | None) -> Synced:
     sinks = CsvSink(store), MlflowSink(store, uri)
     refuse_locked_out(sinks[1].uri)
     with store.lock():
-        is_over, champion = end_on_record(store)
-        for sink in sinks:
-            with sink:
-                if is_over:
-                    sink.finished(champion)
-                sink.close(math.inf)
-            if sink.is_away:
-                raise BadMachine(sink.name, f"{sink.problem}; the same command continues from here")
+        write_now(store, *sinks)
     return Synced(store.name, len(sinks[1].replay.records.trials), sinks[1].name, store.folder)

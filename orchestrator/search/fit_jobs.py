@@ -113,7 +113,7 @@ class FitJobRunner:
                 plain["inference_ms"] = inference_ms(network, spec.recipe.image_size, device)
             examples = example_maps(network, cases, examples_of(outcome), device)
             weights = save({name: value.cpu().contiguous() for name, value in outcome.weights.items()})
-            self.ledger.write(spec, plain, outcome.histograms, examples, weights)
+            self.ledger.write(spec, plain, outcome.histograms, examples, weights, outcome.followed)
         return True
 
     def _score(self, job: ScoreJob, device: torch.device) -> bool:

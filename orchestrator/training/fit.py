@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from orchestrator.scoring.threshold import best_threshold
 from orchestrator.training import workers
 from orchestrator.training.batches import TrainingBatches, ValidationBatches
 from orchestrator.training.checkpoint import load_best, load_checkpoint, save_checkpoint
+from orchestrator.training.followed import followed, small_map
 from orchestrator.training.gradient_checkpointing import computed_again, parts_of
 from orchestrator.training.losses.registry import Loss, segmentation_loss
 from orchestrator.training.optimization.encoder import Encoder
@@ -62,6 +63,7 @@ class FitOutcome:
     case_ids: tuple[str, ...]  # validation cases, in the order of the histograms
     histograms: np.ndarray  # (N, 2, 256) at the masks' original sizes
     seconds: float  # training and validation, over all resumes
+    followed: dict[str, np.ndarray] = field(default_factory=dict)  # as `Followed.arrays`
 
 
 def _score_plainly(attempt: Callable[[int], np.ndarray]) -> np.ndarray:
@@ -114,6 +116,7 @@ def run_fit(
         amp.scaler.load_state_dict(saved["scaler"])
         average.load_state_dict(saved.get("average", {}))  # checkpoints of earlier versions have none
         progress = Progress(**saved["progress"])
+    shown = followed(cases, spec.val, recipe.epochs, (saved or {}).get("followed", {}))
     for row in progress.curves:  # repeated: the process that received them may have been killed
         if not report(row):
             return None
@@ -147,7 +150,9 @@ def run_fit(
             average.after_epoch(progress.epochs, images, encoder.held_parts(progress.epochs))
         evaluated = average.best_known
         workers.share_buffers(evaluated)
-        dice = _epoch_dice(evaluated, val, amp) if spec.val else float("nan")
+        wanted = shown.wanted(progress.epochs)
+        found = _validate(evaluated, val, amp, loss_of, wanted) if spec.val else NOTHING_VALIDATED
+        dice = found.dice
         if not _is_finite(evaluated) or (
             spec.val and np.isnan(dice)
         ):  # diverged after its last loss was computed
@@ -155,9 +160,11 @@ def run_fit(
                 f"the network became nan in epoch {progress.epochs + 1} at learning rate {rate:.3g}"
             )
         schedule.step(dice if spec.val else -train_loss)
+        shown.add(progress.epochs, found.maps)
         improved = progress.add(
             dice,
             train_loss=train_loss,
+            **({} if math.isnan(found.loss) else {"val_loss": found.loss}),
             learning_rate=rate,
             images_per_second=len(train) * recipe.batch_size / train_seconds,
             seconds=workers.mean(time.monotonic() - started),
@@ -171,6 +178,7 @@ def run_fit(
                 "scaler": amp.scaler.state_dict(),
                 "average": average.state_dict(),
                 "progress": vars(progress),
+                "followed": shown.maps,
                 "best_epoch": progress.best_epoch,
             }
             save_checkpoint(folder, spec.fit_id, state, evaluated.state_dict() if improved else None)
@@ -182,7 +190,8 @@ def run_fit(
     started = time.monotonic()
     histograms = score(lambda images: score_cases(network, cases, spec.val, device, spec, images))
     seconds = progress.seconds() + workers.mean(time.monotonic() - started)
-    return FitOutcome(tuple(progress.curves), progress.best_epoch, weights, spec.val, histograms, seconds)
+    curves = tuple(progress.curves)
+    return FitOutcome(curves, progress.best_epoch, weights, spec.val, histograms, seconds, shown.arrays())
 
 
 def _backward(
@@ -253,27 +262,58 @@ def score_cases(
     return _in_order(scored, len(case_ids))
 
 
-def _epoch_dice(network: nn.Module, val: ValidationBatches, amp: Precision) -> float:
-    """Return the mean Dice over the validation images of all workers, at the best threshold of this epoch.
+class Validation(NamedTuple):
+    """The validation images of all workers after an epoch; the same on every worker."""
 
-    Without test-time augmentation, which is applied when the fit is scored. NaN, on every worker, if any output is
-    NaN.
+    dice: float  # mean, at the best threshold of this epoch; NaN if any output is NaN
+    loss: float  # mean of the loss that is trained; NaN where it cannot be computed as in training
+    maps: dict[str, Tensor]  # of the cases that were asked for, as `small_map`
+
+
+NOTHING_VALIDATED = Validation(float("nan"), float("nan"), {})
+
+
+def _validate(
+    network: nn.Module, val: ValidationBatches, amp: Precision, loss_of: Loss, wanted: Collection[str]
+) -> Validation:
+    """Score the validation images, without test-time augmentation, which is applied when the fit is scored.
+
+    `wanted`: cases whose maps are to be kept.
     """
     network.eval()
     counted: list[np.ndarray] = []
     is_nan = torch.zeros((), dtype=torch.bool, device=val.device)
+    loss, maps = torch.zeros((), device=val.device), {}
+    num_outputs = len(models.supervision(network))
     with torch.inference_mode():
         for image, mask in val:
             with amp.autocast():
-                logits = network(image)[0]
-            probability = logits.float().sigmoid()
+                outputs = network(image)
+            probability = outputs[0].float().sigmoid()
             is_nan = is_nan | probability.isnan().any()
+            loss += _loss_as_trained(loss_of, outputs, mask, num_outputs) * len(image)
+            for case_id, one in zip(val.case_ids[len(counted) :], probability, strict=False):
+                if case_id in wanted:
+                    maps[case_id] = small_map(one)
             counted.extend(_histograms(probability.nan_to_num(), mask))
-    parts = workers.gather((counted, bool(is_nan)))
-    if any(part_is_nan for _, part_is_nan in parts):
-        return float("nan")
-    histograms = np.concatenate([np.stack(part) for part, _ in parts if part])
-    return best_threshold(histograms, *EPOCH_SWEEP)[1]
+    parts = workers.gather((counted, bool(is_nan), float(loss), maps))
+    if any(part_is_nan for _, part_is_nan, _, _ in parts):
+        return NOTHING_VALIDATED
+    histograms = np.concatenate([np.stack(part) for part, _, _, _ in parts if part])
+    mean_loss = sum(part for _, _, part, _ in parts) / len(histograms)
+    kept = {case_id: one for _, _, _, found in parts for case_id, one in found.items()}
+    return Validation(best_threshold(histograms, *EPOCH_SWEEP)[1], mean_loss, kept)
+
+
+def _loss_as_trained(
+    loss_of: Loss, outputs: tuple[Tensor, ...], mask: Tensor, num_outputs: int
+) -> Tensor | float:
+    """The loss of a batch; NaN for a network whose outputs in evaluation are not those that are trained.
+
+    `num_outputs`: those that have a target of their own; 0: any number.
+    """
+    is_whole = num_outputs in (0, len(outputs)) and all(output.shape == mask.shape for output in outputs)
+    return loss_of(outputs, mask) if is_whole else float("nan")
 
 
 def _is_finite(network: nn.Module) -> bool:

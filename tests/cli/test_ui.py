@@ -12,8 +12,11 @@ from typer.testing import CliRunner
 
 from orchestrator import cli
 from orchestrator.common.errors import UserError
-from orchestrator.results.mlflow.client import default_uri
+from orchestrator.results.mlflow.client import connect, default_uri
+from orchestrator.results.mlflow.runs.known_runs import LAYOUT
+from orchestrator.results.mlflow.tags import WRITTEN_AS
 from orchestrator.results.mlflow.ui.server import LOOPBACK, free_port, runs_page
+from orchestrator.results.mlflow.up_to_date import bring_up_to_date, is_up_to_date
 from orchestrator.search.store.study_store import StudyStore
 
 
@@ -66,3 +69,41 @@ def test_the_page_is_the_study_s_table_as_for_training():
     assert runs_page("http://127.0.0.1:5000/", "3", tags) == (
         "http://127.0.0.1:5000/#/experiments/3/runs?workflowType=machine_learning&viewStateShareKey=trials"
     )
+
+
+def test_runs_of_an_earlier_version_are_brought_up_to_date_once(tmp_path: Path):
+    study = formula_study(tmp_path, num_trials=1)
+    carry_out(study, [1e-3])
+    uri = default_uri(tmp_path)
+    sync_mlflow(study.home, uri)
+    client = connect(uri)
+    experiment = client.get_experiment_by_name("formula").experiment_id
+    for run in client.search_runs([experiment], "tags.role = 'fold'"):
+        client.set_tag(run.info.run_id, "layout", "1")  # as a version before wrote it
+        client.delete_tag(run.info.run_id, "split_digest")
+    client.delete_experiment_tag(experiment, WRITTEN_AS)
+    said: list[str] = []
+    bring_up_to_date(tmp_path, said.append)
+    assert said == ["formula: what an earlier version wrote into MLflow is brought up to date"]
+    assert {run.data.tags["layout"] for run in client.search_runs([experiment], "tags.role = 'fold'")} == {
+        LAYOUT
+    }
+    bring_up_to_date(tmp_path, said.append)
+    assert len(said) == 1
+
+
+def test_a_study_that_a_search_writes_is_left_to_it(tmp_path: Path):
+    study = formula_study(tmp_path, num_trials=1)
+    carry_out(study, [1e-3])
+    sync_mlflow(study.home, default_uri(tmp_path))
+    client = connect(default_uri(tmp_path))
+    client.delete_experiment_tag(client.get_experiment_by_name("formula").experiment_id, WRITTEN_AS)
+    said: list[str] = []
+    with study.home.lock():
+        bring_up_to_date(tmp_path, said.append)
+    assert said == []
+
+
+def test_what_a_later_version_wrote_is_not_written_by_an_earlier_one():
+    later = {WRITTEN_AS: f"{int(LAYOUT) + 1} abc"}
+    assert is_up_to_date(later, "abc") and not is_up_to_date(later, "other") and not is_up_to_date({}, "abc")

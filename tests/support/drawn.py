@@ -59,5 +59,6 @@ def train(
 def learned(outcome: FitOutcome) -> list[tuple[float, ...]]:
     """The curves without what depends on the speed of the machine."""
     return [
-        (row["epoch"], row["train_loss"], row["val_dice"], row["learning_rate"]) for row in outcome.curves
+        (row["epoch"], row["train_loss"], row["val_dice"], row["learning_rate"], row["val_loss"])
+        for row in outcome.curves
     ]

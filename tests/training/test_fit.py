@@ -1,3 +1,4 @@
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +12,8 @@ from orchestrator.data.resize import resize_probability
 from orchestrator.scoring.histograms import histogram
 from orchestrator.training.batches import ValidationBatches
 from orchestrator.training.checkpoint import WrongCheckpoint
-from orchestrator.training.fit import FitOutcome, Precision, score_cases
+from orchestrator.training.fit import FitOutcome, Precision, _loss_as_trained, score_cases
+from orchestrator.training.losses.registry import segmentation_loss
 from orchestrator.training.recipe import FitSpec
 
 
@@ -44,6 +46,7 @@ def assert_same(one: FitOutcome, other: FitOutcome) -> None:
     assert one.best_epoch == other.best_epoch
     assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
     np.testing.assert_array_equal(one.histograms, other.histograms)
+    np.testing.assert_equal(one.followed, other.followed)
 
 
 def test_four_drawn_polyps_are_learned_by_heart(cases, tmp_path):
@@ -245,3 +248,37 @@ def test_filters_act_on_maps_before_pixels_are_counted(cases, spec):
     # No component but the lowest level's is as large as the frame: what stands out is cut down to it.
     assert (dropped * np.arange(256)).sum() < (plain * np.arange(256)).sum()
     assert (dropped.sum(axis=1) > 0).sum(axis=1).tolist() == [1] * len(dropped)
+
+
+def by_hand(outcome: FitOutcome, spec: FitSpec, cases) -> float:
+    """The loss of the last epoch's network on the validation cases, one at a time."""
+    network = models.build(spec.network, **spec.network_params)
+    network.load_state_dict(outcome.weights)
+    network.eval()
+    loss_of = segmentation_loss(spec.recipe.loss, models.supervision(network))
+    with torch.inference_mode():
+        batches = [*ValidationBatches(cases, spec.val, 1, CPU)]
+        return float(torch.stack([loss_of(network(image), mask) for image, mask in batches]).mean())
+
+
+def test_the_loss_is_validated_as_it_is_trained(cases, tmp_path):
+    spec = drawn_fit(cases, epochs=1, loss="bce_dice")
+    outcome = train(spec, cases, tmp_path)
+    assert outcome.curves[0]["val_loss"] == pytest.approx(by_hand(outcome, spec, cases), rel=1e-5)
+
+
+def test_a_network_with_other_outputs_in_evaluation_has_no_validated_loss():
+    loss_of = segmentation_loss("bce", (models.Supervision(), models.Supervision(weight=0.5)))
+    output, mask = torch.zeros(2, 1, 8, 8), torch.ones(2, 1, 8, 8)
+    assert float(_loss_as_trained(loss_of, (output, output), mask, 2)) == pytest.approx(1.5 * math.log(2))
+    assert math.isnan(_loss_as_trained(loss_of, (output,), mask, 2))
+    assert math.isnan(_loss_as_trained(loss_of, (output, output[..., :4]), mask, 2))
+
+
+def test_two_cases_with_a_polyp_are_followed_from_the_first_epoch_to_the_last(cases, outcome, spec):
+    assert outcome.followed["epochs"].tolist() == [0, 1, 2, 3]
+    shown = outcome.followed.keys() - {"epochs"}
+    assert len(shown) == 2 and shown <= {*spec.val} and all(cases.mask(case_id).any() for case_id in shown)
+    maps = [outcome.followed[case_id] for case_id in shown]
+    assert all(one.shape == (4, 32, 32) and one.dtype == np.uint8 for one in maps)
+    assert all((one[0] != one[-1]).any() for one in maps)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import threading
 from typing import TYPE_CHECKING, Self
 
+from orchestrator.common.errors import BadMachine
 from orchestrator.common.redaction import without_secrets
 from orchestrator.results.mlflow.client import check_uri, connect, default_uri
 from orchestrator.results.mlflow.runs.study_runs import StudyRuns
@@ -100,6 +102,8 @@ class MlflowSink(ReplaySink):
                 self.replay.summarise(self._runs, summary_of(self.store, self._champion))
             elif is_last:
                 self._runs.interrupted()
+            if is_last:
+                self.replay.completed(self._runs)
         except Exception:
             self._was_away = True
             self._runs = None  # what it remembers may be out of date when MLflow is back
@@ -158,6 +162,18 @@ def end_on_record(store: StudyStore) -> tuple[bool, StudyTrial | None]:
     if champion is not None:
         return True, next((trial for trial in store.trials() if trial.number == champion.trial), None)
     return status is not None and not store.contenders(), None
+
+
+def write_now(store: StudyStore, *sinks: ReplaySink) -> None:
+    """Write what these sinks lack of a study that no process works on. Raises `BadMachine` where one is away."""
+    is_over, champion = end_on_record(store)
+    for sink in sinks:
+        with sink:
+            if is_over:
+                sink.finished(champion)
+            sink.close(math.inf)
+        if sink.is_away:
+            raise BadMachine(sink.name, f"{sink.problem}; the same command continues from here")
 
 
 def _drop_spool(store: StudyStore) -> None:

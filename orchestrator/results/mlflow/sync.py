@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from orchestrator.common.redaction import without_secrets
+from orchestrator.common.stored_json import Unreadable
 from orchestrator.data.cases import Case
 from orchestrator.results.export.exported_network import fold_scores
 from orchestrator.results.mlflow.client import is_refusal
@@ -25,14 +26,17 @@ from orchestrator.results.mlflow.parameters import (
     study_params,
     trial_params,
 )
+from orchestrator.results.mlflow.runs.known_runs import LAYOUT
+from orchestrator.results.mlflow.runs.step_images import image_key
 from orchestrator.results.mlflow.runs.study_runs import StudyRuns
 from orchestrator.results.mlflow.summary import Summary
-from orchestrator.results.mlflow.tags import dataset_use
+from orchestrator.results.mlflow.tags import WRITTEN_AS, dataset_use
 from orchestrator.results.mlflow.ui.notes import champion_note, experiment_note, study_note, trial_note
 from orchestrator.results.mlflow.ui.views import TRAINING, view_tags
 from orchestrator.results.provenance import environment_file
 from orchestrator.results.sinks.measures import own_scores
 from orchestrator.results.sinks.records import FinishedFit, KnownTrial, StudyRecords, fold_label
+from orchestrator.results.views.followed_cases import FollowedImage, followed_images
 from orchestrator.search.records.cut_fits import CutFit
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.ledger import folders
@@ -42,6 +46,7 @@ from orchestrator.search.space.keys import plain
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial
+from orchestrator.training.followed import followed_cases
 
 logger = logging.getLogger(__name__)
 # MLflow's kind of experiments whose runs train models, not agents.
@@ -111,6 +116,10 @@ class StudySync:
             if known_trial is not None and not known_trial.is_over and fit_id not in self.records.on_record:
                 runs.epochs(number, self._label(fold), fit_id, list(rows.values()), _now())
 
+    def completed(self, runs: StudyRuns) -> None:
+        """Note that MLflow has all that is on record, as this version writes it."""
+        runs.experiment_tags({WRITTEN_AS: f"{LAYOUT} {self.study.study_id}"}, None)
+
     def summarise(self, runs: StudyRuns, summary: Summary) -> None:
         """Write the end of the study."""
         for number, late in summary.trials.items():
@@ -158,8 +167,15 @@ class StudySync:
         params, tags = study_params(self.study, plan), self._source | ends
         runs.study(uses, _now(), params=params, tags=tags, is_running=is_running)
         runs.study_files(_files(self.study), _now())
-        views = view_tags([*dict.fromkeys(map(plain, self.records.space.search))], self._own_metrics())
+        searched = [*dict.fromkeys(map(plain, self.records.space.search))]
+        views = view_tags(searched, self._own_metrics(), self._followed_keys())
         runs.experiment_tags(EXPERIMENT | views, experiment_note(self.study, plan))
+
+    def _followed_keys(self) -> list[str]:
+        """The names of the images by epoch: of the first fold, so that all trials show the same cases."""
+        known = self._cases()
+        val = [known[case_id] for case_id in self.records.plan.folds[0].val if case_id in known]
+        return [image_key(case_id) for case_id in followed_cases(val)]
 
     def _own_metrics(self) -> list[str]:
         """Metrics that a trial of this study is ranked by, apart from its Dice."""
@@ -212,6 +228,10 @@ class StudySync:
             metrics |= fold_scores(record, score.masks)
         # A file that was copied has the time of the copy, so the trial's own time is the latest one.
         end = _ended(record) if fit.is_reevaluation else min(_ended(record), _closed(known))
+        if fit.label == self._label(0):
+            runs.followed(
+                fit.trial, fit.label, fit.fit_id, lambda: self._followed(record), end, end - _length(record)
+            )
         runs.fold_finished(
             fit.trial,
             fit.label,
@@ -225,6 +245,13 @@ class StudySync:
             tags=self._source,
         )
         self._fits.add((fit.trial, fit.fit_id))
+
+    def _followed(self, record: FitRecord) -> list[FollowedImage]:
+        try:
+            return [*followed_images(record, self._cases())]
+        except Unreadable as error:  # only images are lost
+            logger.warning("%s: %s; MLflow has no images of it by epoch", record.folder, error)
+            return []
 
     def _over(self, runs: StudyRuns, known: KnownTrial, trial: StudyTrial) -> None:
         if runs.has_ended(known.number, known.state):  # but for fits that came on record later

@@ -7,6 +7,9 @@ from orchestrator.data.splits.proportions import listed_reasons, lopsided
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.search.store.study_store import StudyStore, whole_study
 
+# The tag of an experiment that says by which layout, and of which study, it was written to its end.
+WRITTEN_AS = "written_as"
+
 
 def study_tags(store: StudyStore, plan: SplitPlan | None = None) -> dict[str, str]:
     """The tags of every run of a study; `plan`: where it was read already."""

@@ -29,7 +29,15 @@ from orchestrator.search.store.trials import StudyTrial
 Row = dict[str, Any]
 TRIALS = ("trial", "state", "reason", "folds_done", "num_folds")
 FOLDS = ("trial", "fold", "fit_id", "epochs", "best_epoch", "seconds", "num_images", "device", "inference_ms")
-CURVES = ("train_loss", "val_dice", "learning_rate", "images_per_second", "seconds", "micro_batch")
+CURVES = (
+    "train_loss",
+    "val_loss",
+    "val_dice",
+    "learning_rate",
+    "images_per_second",
+    "seconds",
+    "micro_batch",
+)
 EPOCHS = ("trial", "fold", "fit_id", "epoch", *CURVES)
 PARAM = "params_"
 

@@ -22,10 +22,11 @@ from pydantic import BaseModel, Field
 from orchestrator.common.stored_json import Unreadable, as_kind, parse_json, read_arrays, sha256_of
 from orchestrator.training.recipe import FitSpec
 
-RECORD, HISTOGRAMS, EXAMPLES, WEIGHTS = (
+RECORD, HISTOGRAMS, EXAMPLES, FOLLOWED, WEIGHTS = (
     "record.json",
     "histograms.npz",
     "examples.npz",
+    "followed.npz",
     "weights.safetensors",
 )
 OWN = "sha256"  # key of a record: the digest of all else in it
@@ -92,6 +93,15 @@ class FitRecord:
     def examples(self) -> dict[str, np.ndarray]:
         """Case id -> probability bins uint8 (S, S) of a few cases to look at, worst first. Raises `Unreadable`."""
         return read_arrays(self.folder / EXAMPLES)
+
+    @cached_property
+    def followed(self) -> dict[str, np.ndarray]:
+        """Case id -> probability bins uint8 (E, S, S) at the epochs that "epochs" names, int (E,), from 0.
+
+        Empty in records of earlier versions. Raises `Unreadable`.
+        """
+        path = self.folder / FOLLOWED
+        return read_arrays(path) if path.exists() else {}
 
     @property
     def micro_batch(self) -> int | None:

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from orchestrator.common.files import appearing, write_atomically
 from orchestrator.common.stored_json import Unreadable
 from orchestrator.search.records.fit_records import (
     EXAMPLES,
+    FOLLOWED,
     HISTOGRAMS,
     WEIGHTS,
     FitRecord,
@@ -122,6 +123,7 @@ class Ledger:
         histograms: np.ndarray,
         examples: dict[str, np.ndarray],
         weights: bytes,
+        followed: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Write a finished fit, then delete its checkpoints. `plain`: the JSON fields of `FitRecord`."""
         record = {"fit_id": spec.fit_id, "spec": spec.model_dump(mode="json"), **plain}
@@ -129,7 +131,7 @@ class Ledger:
             HISTOGRAMS: packed({"histograms": histograms}),
             EXAMPLES: packed(examples),
             WEIGHTS: weights,
-        }
+        } | ({FOLLOWED: packed(followed)} if followed else {})
         self._appear(self.fits / spec.fit_id, as_files(record, companions))
         shutil.rmtree(self.checkpoints(spec.fit_id), ignore_errors=True)
 

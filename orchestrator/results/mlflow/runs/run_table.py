@@ -40,7 +40,7 @@ class RunTable:
     def __iter__(self) -> Iterator[KnownRun]:
         return iter(self._runs.values())
 
-    def tag_experiment(self, tags: Mapping[str, str], note: str) -> None:
+    def tag_experiment(self, tags: Mapping[str, str], note: str | None) -> None:
         """Tag the experiment, and describe it in Markdown, unless a user did."""
         known = self._experiment.tags
         for name, value in {**tags, **noted(note, known)}.items():

@@ -17,12 +17,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.results.mlflow.runs.known_runs import LAYOUT, LAYOUT_TAG, Key
 from orchestrator.results.mlflow.runs.run_log import NOTHING, RunLog, as_text
 from orchestrator.results.mlflow.runs.run_table import RunTable
+from orchestrator.results.mlflow.runs.step_images import FOLDER, TAG, step_image_files
+from orchestrator.results.views.followed_cases import FollowedImage
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,7 +59,7 @@ class StudyRuns:
         run = self._table.find(role, trial, fit_id)
         return None if run is None else run.run_id
 
-    def experiment_tags(self, tags: Mapping[str, str], note: str) -> None:
+    def experiment_tags(self, tags: Mapping[str, str], note: str | None) -> None:
         """Tag the experiment, and describe it in Markdown, unless a user did."""
         self._table.tag_experiment(tags, note)
 
@@ -162,6 +164,23 @@ class StudyRuns:
         metrics = self._counted(metrics)
         self._log.log(run, at, metrics=metrics, params=params, rows=rows, tags={**tags, **WHOLE, **marks})
         self._table.end(run, "FINISHED", at)
+
+    def followed(
+        self,
+        number: int,
+        fold: str,
+        fit_id: str,
+        images: Callable[[], Iterable[FollowedImage]],
+        at: int,
+        start: int,
+    ) -> None:
+        """Store the images that a fit follows by epoch, unless its run is complete; before `fold_finished`."""
+        run = self._table.fold(number, fold, fit_id, start)
+        if run.is_whole and not run.is_cut:
+            return
+        if files := step_image_files(fit_id, images(), self._log.first_epoch, at):
+            self._table.store(run, files, FOLDER)
+            self._log.log(run, at, tags=TAG)
 
     def fold_cut(
         self,

@@ -21,6 +21,7 @@ GLOSSARY = """\
 | `dice_low`, `dice_high` | its 95 % interval, over whole groups (videos, patients) |
 | `dice_on_seen_folds`, `folds_seen` | mean over the images of the folds that a trial was judged on, stopped or not |
 | `paired_difference` | that Dice minus the Dice of trial `race_compared_with` on the same images |
+| `train_loss`, `val_loss`, `val_dice` | of a fit, by epoch: the loss that is trained on both sets of images, and Dice |
 | `best_val_dice` | highest validation Dice of an epoch at threshold 0.5, mean over the folds begun |
 | `own_threshold_dice` | of a fold, at the threshold that is best for this fold alone |
 | `test_...`, `unseen_...` | hold-out and unseen images, by the network that `outside_scores_of` names |

@@ -21,8 +21,11 @@ FIRST = "trials"  # the id of the view that is opened first
 AT = 1_700_000_000_000  # milliseconds: the same views are the same text
 
 
-def view_tags(searched: Sequence[str], metrics: Sequence[str]) -> dict[str, str]:
-    """Tags with the views of a study that searches these parameters; `metrics`: further ones of its objective."""
+def view_tags(searched: Sequence[str], metrics: Sequence[str], followed: Sequence[str]) -> dict[str, str]:
+    """Tags with the views of a study that searches these parameters.
+
+    `metrics`: further ones of its objective; `followed`: the names of images that runs have by epoch.
+    """
     scores = ["dice", "dice_low", "dice_high", *metrics]
     seen = ["folds_seen", "dice_on_seen_folds", "paired_difference"]
     searched = [RENAMED.get(name, name) for name in searched]
@@ -40,20 +43,31 @@ def view_tags(searched: Sequence[str], metrics: Sequence[str]) -> dict[str, str]
             ],
             order="metrics.`dice`",
             charts=_trial_charts(searched, scores),
-            rank=3,
+            rank=4,
+        ),
+        "followed": _view(
+            "Cases from epoch to epoch",
+            "tags.`mlflow.loggedImages` = 'True'",
+            [*_columns("metrics", ["dice", "val_dice"]), *params],
+            order="metrics.`dice`",
+            charts=[_images(followed), _line("val_dice")],
+            rank=2,
         ),
         "folds": _view(
             "Folds and their curves",
             "tags.role = 'fold'",
             [
                 *_columns("tags", ["trial", "fold"]),
-                *_columns("metrics", ["dice", "own_threshold_dice", "best_epoch", "val_dice", "train_loss"]),
+                *_columns(
+                    "metrics",
+                    ["dice", "own_threshold_dice", "best_epoch", "val_dice", "train_loss", "val_loss"],
+                ),
                 *params,
                 *_columns("metrics", ["seconds"]),
             ],
             order="attributes.start_time",
-            charts=[_line("val_dice"), _line("train_loss"), _line("lr")],
-            rank=2,
+            charts=[_line("val_dice"), _line("train_loss", "val_loss"), _line("lr")],
+            rank=3,
             group=_by_tag("trial"),
         ),
         "networks": _view(
@@ -159,11 +173,11 @@ def _scatter(param: str) -> dict[str, Any]:
     }
 
 
-def _line(metric: str) -> dict[str, Any]:
+def _line(*metrics: str) -> dict[str, Any]:
     return {
         "type": "LINE",
-        "metricKey": metric,
-        "selectedMetricKeys": [metric],
+        "metricKey": metrics[0],
+        "selectedMetricKeys": [*metrics],
         "xAxisKey": "step",
         "selectedXAxisMetricKey": "",
         "xAxisScaleType": "linear",
@@ -173,6 +187,17 @@ def _line(metric: str) -> dict[str, Any]:
         "useGlobalXaxisKey": True,
         "useGlobalLineSmoothing": True,
         "displayPoints": True,
+    }
+
+
+def _images(keys: Sequence[str]) -> dict[str, Any]:
+    """Images with a slider for the epoch."""
+    return {
+        "type": "IMAGE",
+        "imageKeys": list(keys),
+        "step": 1,
+        "showRunParams": False,
+        "runsCountToCompare": 20,
     }
 
 
