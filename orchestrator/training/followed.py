@@ -6,7 +6,6 @@ kilobytes a fit. Nothing else is computed for them, and no decision rests on the
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,10 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from orchestrator.data.cache.frames import CachedCases
-from orchestrator.data.cases import Case
+from orchestrator.data.followed import followed_cases
 from orchestrator.scoring.histograms import NUM_BINS
 
-NUM_CASES, NUM_EPOCHS = 2, 8
+NUM_EPOCHS = 8
 SIDE = 96  # pixels, at most
 EPOCHS = (
     "epochs"  # the array of `arrays` that names the epochs; no case is called so, for cases are DATASET/NAME
@@ -53,13 +52,6 @@ class Followed:
             case_id: np.stack([self.maps[one][case_id].numpy() for one in epochs]) for case_id in shown
         }
         return {EPOCHS: np.array(epochs), **stacked}
-
-
-def followed_cases(val: Sequence[Case]) -> tuple[str, ...]:
-    """Which of these are followed: always the same, with a polyp where any has one."""
-    ordered = sorted(val, key=lambda case: hashlib.sha256(case.id.encode()).digest())
-    with_polyp = [case for case in ordered if case.polyp_fraction > 0]
-    return tuple(case.id for case in (with_polyp or ordered)[:NUM_CASES])
 
 
 def followed(

@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.common.redaction import without_secrets
 from orchestrator.common.stored_json import Unreadable
 from orchestrator.data.cases import Case
+from orchestrator.data.followed import followed_cases
 from orchestrator.results.export.exported_network import fold_scores
 from orchestrator.results.mlflow.client import is_refusal
 from orchestrator.results.mlflow.parameters import (
@@ -36,7 +38,6 @@ from orchestrator.results.mlflow.ui.views import TRAINING, view_tags
 from orchestrator.results.provenance import environment_file
 from orchestrator.results.sinks.measures import own_scores
 from orchestrator.results.sinks.records import FinishedFit, KnownTrial, StudyRecords, fold_label
-from orchestrator.results.views.followed_cases import FollowedImage, followed_images
 from orchestrator.search.records.cut_fits import CutFit
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.ledger import folders
@@ -46,7 +47,9 @@ from orchestrator.search.space.keys import plain
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial
-from orchestrator.training.followed import followed_cases
+
+if TYPE_CHECKING:
+    from orchestrator.results.views.followed_cases import FollowedImage
 
 logger = logging.getLogger(__name__)
 # MLflow's kind of experiments whose runs train models, not agents.
@@ -247,6 +250,8 @@ class StudySync:
         self._fits.add((fit.trial, fit.fit_id))
 
     def _followed(self, record: FitRecord) -> list[FollowedImage]:
+        from orchestrator.results.views.followed_cases import followed_images
+
         try:
             return [*followed_images(record, self._cases())]
         except Unreadable as error:  # only images are lost

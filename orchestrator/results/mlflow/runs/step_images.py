@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import cv2
-
-from orchestrator.results.views.followed_cases import FollowedImage
-from orchestrator.results.views.overlay import png
+if TYPE_CHECKING:
+    from orchestrator.results.views.followed_cases import FollowedImage
 
 FOLDER = "images"
 TAG = {"mlflow.loggedImages": "True"}  # of a run that has such images
@@ -30,6 +29,10 @@ def step_image_files(
     fit_id: str, images: Iterable[FollowedImage], first_epoch: int, at: int
 ) -> dict[str, bytes]:
     """File name -> content; `at`: when the fit ended, in milliseconds. The page wants another time for each image."""
+    import cv2
+
+    from orchestrator.results.views.overlay import png
+
     files: dict[str, bytes] = {}
     for one in images:
         step = one.epoch + first_epoch

@@ -24,10 +24,11 @@ from orchestrator.results.mlflow.runs.known_runs import LAYOUT, LAYOUT_TAG, Key
 from orchestrator.results.mlflow.runs.run_log import NOTHING, RunLog, as_text
 from orchestrator.results.mlflow.runs.run_table import RunTable
 from orchestrator.results.mlflow.runs.step_images import FOLDER, TAG, step_image_files
-from orchestrator.results.views.followed_cases import FollowedImage
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from orchestrator.results.views.followed_cases import FollowedImage
 
 logger = logging.getLogger(__name__)
 
