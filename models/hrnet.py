@@ -39,7 +39,7 @@ class HRNet(nn.Module):
         return (resize(self.head(joined), like=image),)
 
 
-@register(stride=STRIDE, paper=PAPER, published=3_900_000)
+@register(stride=STRIDE, paper=PAPER, published=3_900_000, published_in="the authors' repository, 19 classes")
 def hrnet_w18_small_v2(
     *, encoder: str = "hrnet_w18_small_v2", pretrained: bool = True, weights: str | None = None
 ) -> HRNet:
@@ -52,7 +52,9 @@ def hrnet_w18_small_v2(
     return _hrnet(encoder, pretrained, weights)
 
 
-@register(stride=STRIDE, paper=PAPER, published=65_800_000)
+@register(
+    stride=STRIDE, paper=PAPER, published=65_800_000, published_in="the authors' repository, 19 classes"
+)
 def hrnet_w48(*, encoder: str = "hrnet_w48", pretrained: bool = True, weights: str | None = None) -> HRNet:
     """HRNetV2-W48: four parallel resolutions.
 

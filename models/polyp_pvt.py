@@ -97,7 +97,12 @@ class PolypPVT(nn.Module):
         return tuple(resize(x, like=image) for x in logits)
 
 
-@register(stride=STRIDE, paper="Dong et al., CAAI AIR 2023, arXiv:2108.06932", published=25_110_000)
+@register(
+    stride=STRIDE,
+    paper="Dong et al., CAAI AIR 2023, arXiv:2108.06932",
+    published=25_110_000,
+    published_in="papers that compare with it",
+)
 def polyp_pvt(
     *, width: int = 32, encoder: str = "pvt_v2_b2", pretrained: bool = True, weights: str | None = None
 ) -> PolypPVT:

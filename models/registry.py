@@ -27,6 +27,7 @@ class _Entry:
     stride: int
     paper: str
     published: int | None
+    published_in: str
     smallest_batch: int
 
 
@@ -35,13 +36,18 @@ _own: dict[str, _Entry] = {}  # module:function#digest -> a network of the user'
 
 
 def register(
-    *, stride: int, paper: str = "", published: int | None = None, smallest_batch: int = 1
+    *,
+    stride: int,
+    paper: str = "",
+    published: int | None = None,
+    published_in: str = "its paper",
+    smallest_batch: int = 1,
 ) -> Callable[[Builder], Builder]:
     """Register a builder under its function name; `stride` is what H and W must be multiples of.
 
-    `paper` is where the network was proposed, `published` its published number of parameters, and `smallest_batch` the
-    fewest images for training. The builder takes keyword-only parameters that all have defaults; anything else is a
-    TypeError.
+    `paper` is where the network was proposed, `published` its published number of parameters, `published_in` where that
+    stands, and `smallest_batch` the fewest images for training. The builder takes keyword-only parameters that all have
+    defaults; anything else is a TypeError.
     """
 
     def add(builder: Builder) -> Builder:
@@ -53,7 +59,7 @@ def register(
         for parameter in inspect.signature(builder).parameters.values():
             if parameter.kind is not parameter.KEYWORD_ONLY or parameter.default is parameter.empty:
                 raise TypeError(f"{name}: {parameter.name!r} must be keyword-only and have a default")
-        entries[key] = _Entry(builder, stride, paper, published, smallest_batch)
+        entries[key] = _Entry(builder, stride, paper, published, published_in, smallest_batch)
         return builder
 
     return add
@@ -168,6 +174,11 @@ def paper(name: str) -> str:
 def published(name: str) -> int | None:
     """The published number of parameters, with or without BatchNorm's statistics; None if there is none."""
     return _entry(name).published
+
+
+def published_in(name: str) -> str | None:
+    """Where that number stands; None if there is none."""
+    return _entry(name).published_in if _entry(name).published is not None else None
 
 
 def summary(name: str) -> str:

@@ -123,7 +123,12 @@ def as_in_code(base_channels: int) -> ResUNet:
     )
 
 
-@register(stride=STRIDE, paper="Zhang et al., arXiv:1711.10684", published=7_800_000)
+@register(
+    stride=STRIDE,
+    paper="Zhang et al., arXiv:1711.10684",
+    published=7_800_000,
+    published_in="its paper: 3 x 3 kernels alone",
+)
 def resunet(*, base_channels: int | None = None, variant: Variant = "paper") -> ResUNet:
     """ResUNet: a U-Net of pre-activated residual blocks.
 

@@ -156,7 +156,12 @@ class ResUNetPP(nn.Module):
         return (self.head(d1),)
 
 
-@register(stride=STRIDE, paper="Jha et al., arXiv:1911.07067", published=4_070_385)
+@register(
+    stride=STRIDE,
+    paper="Jha et al., arXiv:1911.07067",
+    published=4_070_385,
+    published_in="counted in the authors' code",
+)
 def resunet_pp(*, base_channels: int = 16, pyramid: Literal["four", "five"] = "four") -> ResUNetPP:
     """ResUNet++: residual U-Net with squeeze-excite, ASPP and attention.
 
@@ -170,19 +175,19 @@ def resunet_pp(*, base_channels: int = 16, pyramid: Literal["four", "five"] = "f
     )
 
 
-@register(stride=STRIDE, paper=LATER, published=3_047_265)
+@register(stride=STRIDE, paper=LATER, published=3_047_265, published_in="its Table 2")
 def resunet_pp_sepconv(*, base_channels: int = 16) -> ResUNetPP:
     """ResUNet++ whose ASPP has five depth-wise separable branches."""
     return ResUNetPP(base_channels, partial(SummedPyramid, dilations=FIVE, conv=separable_conv))
 
 
-@register(stride=DASPP_STRIDE, paper=LATER, published=5_024_705)
+@register(stride=DASPP_STRIDE, paper=LATER, published=5_024_705, published_in="its Table 2")
 def resunet_pp_daspp(*, base_channels: int = 16) -> ResUNetPP:
     """ResUNet++ with the deeper pyramid DASPP in place of ASPP."""
     return ResUNetPP(base_channels, partial(DeepPyramid, relu=False), DASPP_STRIDE)
 
 
-@register(stride=DASPP_STRIDE, paper=LATER, published=5_024_705)
+@register(stride=DASPP_STRIDE, paper=LATER, published=5_024_705, published_in="its Table 2")
 def resunet_pp_daspp_relu(*, base_channels: int = 16) -> ResUNetPP:
     """ResUNet++ with DASPP in place of ASPP, and ReLU between its dilated convolutions and their BatchNorm."""
     return ResUNetPP(base_channels, partial(DeepPyramid, relu=True), DASPP_STRIDE)

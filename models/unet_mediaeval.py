@@ -64,7 +64,12 @@ class UNetMediaEval(nn.Module):
         return (self.head(x),)
 
 
-@register(stride=STRIDE, paper="Jha et al., arXiv:1911.07067", published=3_588_997)
+@register(
+    stride=STRIDE,
+    paper="Jha et al., arXiv:1911.07067",
+    published=3_588_997,
+    published_in="Ali et al., MediaEval 2020, Table 2",
+)
 def unet_mediaeval(*, base_channels: int = 16) -> UNetMediaEval:
     """The smaller U-Net baseline of the ResUNet++ papers.
 

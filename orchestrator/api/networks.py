@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,7 @@ def facts_of(name: str) -> dict[str, Any]:
         "parameters": counted.learnable,
         "trained": counted.trained,
         "with_statistics": counted.learnable + counted.statistics,
-        "published": models.published(name),
+        **_print(models.published(name), models.published_in(name), counted.learnable, counted.statistics),
         "gmac": {str(side): multiply_accumulates(network, side, side) / 1e9 for side in SIDES},
         "text": inspect.getdoc(inspect.getmodule(type(network))) or models.summary(name),
         "stride": models.stride(name),
@@ -94,6 +95,49 @@ def facts_of(name: str) -> dict[str, Any]:
             for one in models.params(name).values()
         ],
     }
+
+
+def _print(published: int | None, where: str | None, learnable: int, statistics: int) -> dict[str, Any]:
+    """The size that is printed, where, and how far ours is from it.
+
+    Papers do not say whether they count BatchNorm's statistics: the nearer of both counts is compared.
+    """
+    if published is None:
+        return {"published": None, "published_in": None, "difference_percent": None}
+    nearest = min((learnable, learnable + statistics), key=lambda count: abs(count - published))
+    return {
+        "published": published,
+        "published_in": where,
+        "difference_percent": round(100 * (nearest / published - 1), 2),
+    }
+
+
+def markdown_table(facts: Iterable[Mapping[str, Any]]) -> str:
+    """The networks as a table in Markdown: parameters here and in print, the difference, operations, sources."""
+    lines = [
+        "| network | parameters, M | in print, M | difference, % | printed in | GMAC at 256 px | source |",
+        "|---|---:|---:|---:|---|---:|---|",
+    ]
+    for one in facts:
+        known = one["published"] is not None
+        printed = f"{one['published'] / 1e6:.2f}" if known else ""
+        difference = f"{one['difference_percent']:+.2f}" if known else ""
+        lines.append(
+            f"| `{one['name']}` | {one['parameters'] / 1e6:.2f} | {printed} | {difference} | "
+            f"{one['published_in'] or ''} | {one['gmac']['256']:.1f} | {one['paper']} |"
+        )
+    return "\n".join(lines)
+
+
+def largest_difference(facts: Iterable[Mapping[str, Any]]) -> str:
+    """One sentence on how far the sizes are from those that are printed."""
+    known = [one for one in facts if one["published"] is not None]
+    first, second = sorted(known, key=lambda one: -abs(one["difference_percent"]))[:2]
+    return (
+        f"In print are {len(known)} sizes; the largest difference is {first['difference_percent']:+.2f} % "
+        f"({first['name']}; {first['published_in']}), the next {second['difference_percent']:+.2f} % "
+        f"({second['name']})."
+    )
 
 
 def _outline(network: nn.Module, depth: int = 0) -> list[tuple[int, str, str, int]]:

@@ -17,6 +17,8 @@ LISTED = (
     "trained",
     "with_statistics",
     "published",
+    "published_in",
+    "difference_percent",
     "gmac",
 )  # by `models --json`
 
@@ -24,15 +26,24 @@ app = typer.Typer(help="Networks: list them, show one.", invoke_without_command=
 
 
 @app.callback()
-def models_list(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show every network: paper, parameters, cost, and the published size."""
+def models_list(
+    context: typer.Context,
+    as_json: AsJson = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table in Markdown, with where sizes are printed.")
+    ] = False,
+) -> None:
+    """Show every network: paper, parameters, cost, and how far its size is from the one in print."""
     if context.invoked_subcommand is not None:
         return
-    from orchestrator.api.networks import SIDES, networks
+    from orchestrator.api.networks import SIDES, largest_difference, markdown_table, networks
 
     rows = [{key: facts[key] for key in LISTED} for facts in networks().values()]
     if as_json:
         print_json(rows)
+        return
+    if markdown:
+        print(f"{markdown_table(rows)}\n\n{largest_difference(rows)}")
         return
     from rich import box
     from rich.table import Table
@@ -44,7 +55,8 @@ def models_list(context: typer.Context, as_json: AsJson = False) -> None:
         "parameters",
         "trained",
         "with statistics",
-        "published",
+        "in print",
+        "difference",
         *(f"GMAC {side}" for side in SIDES),
     ):
         table.add_column(head, justify="right")
@@ -55,14 +67,17 @@ def models_list(context: typer.Context, as_json: AsJson = False) -> None:
             row["name"],
             row["paper"],
             *("–" if count is None else f"{count:,}" for count in counts),
+            "–" if row["published"] is None else f"{row['difference_percent']:+.2f} %",
             *(f"{row['gmac'][str(side)]:.2f}" for side in SIDES),
         )
     show_table(table)
     out.print(
         "trained: where some parameters are frozen; "
         "with statistics: including BatchNorm's running means and variances, as Keras and some papers count; "
+        "difference: to the size in print, of whichever of both counts is nearer; "
         "GMAC: billions of multiply-accumulates for one image of so many pixels a side"
     )
+    out.print(largest_difference(rows), highlight=False)
 
 
 @app.command("show")

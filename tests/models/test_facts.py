@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from orchestrator import models
+from orchestrator import cli, models
 from orchestrator.api import networks
 
 
@@ -30,11 +31,23 @@ def test_printed_sizes_are_met_within_one_percent():
     assert len(printed) >= 11
 
 
-def test_the_table_of_networks_has_a_row_of_each_with_its_size_and_cost():
+def test_the_table_of_networks_in_the_docs_is_the_one_that_the_command_prints():
     page = (Path(__file__).parents[2] / "docs" / "spaces.md").read_text("utf-8")
-    for name, one in networks.networks().items():
-        size, cost = one["parameters"] / 1e6, one["gmac"]["256"]
-        assert f"| `{name}` | {size:.2f} | {cost:.1f} |" in page and one["paper"] in page
+    printed = CliRunner().invoke(cli.app, ["models", "--markdown"]).stdout
+    table, _, sentence = printed.strip().rpartition("\n\n")
+    assert table == networks.markdown_table(networks.networks().values())
+    assert table in page, "put what `orchestrator models --markdown` prints into docs/spaces.md"
+    assert sentence.startswith(
+        "In print are 12 sizes; the largest difference is +5.43 % (resunet; its paper: 3 x 3"
+    )
+
+
+def test_the_difference_to_print_is_that_of_the_nearer_count():
+    known = networks.networks()
+    assert known["resunet_pp"]["difference_percent"] == 0  # with BatchNorm's statistics, as Keras counts
+    assert known["hrnet_w18_small_v2"]["difference_percent"] == pytest.approx(0.89)
+    assert known["hrnet_w18_small_v2"]["published_in"] == "the authors' repository, 19 classes"
+    assert known["pranet"]["published_in"] is known["pranet"]["difference_percent"] is None
 
 
 @pytest.mark.parametrize("name", ["unet", "colonsegnet"])
