@@ -75,7 +75,7 @@ def parse(words: list[str]) -> None:
 def named(words: list[str]) -> tuple[Any, list[str]]:
     """The command that words begin with, and the words that are left for it."""
     command: Any = COMMAND
-    while hasattr(command, "commands") and words:
+    while hasattr(command, "commands") and words and words[0] not in options(command):
         assert words[0] in command.commands, f"no command is named {words[0]!r}"
         command, words = command.commands[words[0]], words[1:]
     return command, words
