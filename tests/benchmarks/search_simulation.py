@@ -63,6 +63,10 @@ def search(world: World, way: str, repetition: int, lanes: int) -> list[Outcome]
     """One study, seen at every budget of fits."""
     chosen = WAYS[way]
     larger = replace(world, num_parameters=world.num_parameters + chosen.more_parameters)
+    if chosen.knows_truth:
+        larger = replace(
+            larger, num_folds=1, fit_sd=0.0, image_sd=0.0, fold_sd=0.0, fold_configuration_sd=0.0
+        )
     instance = larger.draw(repetition)
     race = Race(chosen.rule, instance.groups)
     predict = predictions if chosen.predicts else None
