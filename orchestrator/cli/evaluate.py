@@ -21,7 +21,7 @@ from orchestrator.cli.console.options import (
 )
 from orchestrator.cli.console.printing import err, out, print_json, show_table
 from orchestrator.common.display import counted
-from orchestrator.common.files import write_atomically
+from orchestrator.common.files import refuse_as_output, write_atomically
 
 if TYPE_CHECKING:
     from orchestrator.results.bundle_scores import BundleScores
@@ -61,7 +61,8 @@ def evaluate(
     from orchestrator.api.home import home_folder
 
     uri = _uri_of(bundle, tracking_uri, home_folder(home)) if log else None
-    _refuse_file(out_folder)
+    if out_folder is not None:
+        refuse_as_output(out_folder, "--out", folder=True)
     scores = exports.evaluate(
         bundle,
         data,
@@ -96,13 +97,6 @@ def _uri_of(bundle: Path, uri: str | None, home: Path) -> str:
     check_uri(uri)
     origin_of(bundle)
     return uri
-
-
-def _refuse_file(folder: Path | None) -> None:
-    from orchestrator.common.errors import BadData
-
-    if folder is not None and folder.exists() and not folder.is_dir():
-        raise BadData(f"--out {folder}", "expected a folder, or a name that is free, found a file")
 
 
 def _show(scores: BundleScores, title: str) -> None:
@@ -146,9 +140,9 @@ def compare(
     from orchestrator.results.views.tables import comparison_dicts, comparison_table
     from orchestrator.selection import comparison
 
-    rows = api.compare(*studies, metric=metric, home=home, display=Display(note=say_damage))
     if plot is not None:
-        plot.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_plot(plot)
+    rows = api.compare(*studies, metric=metric, home=home, display=Display(note=say_damage))
     if as_json:
         print_json(comparison_dicts(rows))
     else:
@@ -158,5 +152,14 @@ def compare(
     if plot is not None:
         from orchestrator.results.views.plots import difference_plot
 
+        plot.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(plot, difference_plot(rows, metric), sync=False)
         (err if as_json else out).print(f"plot in {plot}", highlight=False)
+
+
+def _refuse_plot(plot: Path) -> None:
+    from orchestrator.common.errors import BadData
+
+    if plot.suffix.lower() not in ("", ".png"):
+        raise BadData(f"--plot {plot}", f"expected a name that ends in .png, found {plot.suffix}")
+    refuse_as_output(plot, "--plot")

@@ -11,7 +11,7 @@ import typer
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home, absolute
 from orchestrator.cli.console.printing import err, out, plain, print_json
 from orchestrator.cli.console.reading import say_damage
-from orchestrator.common.files import size_text
+from orchestrator.common.files import refuse_as_output, size_text
 
 STDOUT = "-"
 
@@ -56,11 +56,13 @@ def report(
     from orchestrator.results.report.checklists.filled import checklist_name
     from orchestrator.results.report.files import checklist_file
 
+    texts = {"latex": latex, "csv": csv, "markdown": markdown, "methods": methods}
+    given = {kind: path for kind, path in texts.items() if path is not None}
+    _refuse_outputs(page, given, as_json=as_json)
     shown = Display(note=say_damage)
     made = api.report(*studies or (), page=page, checklists=checklist or (), home=home, display=shown)
     names = [checklist_name(name) for name in dict.fromkeys(checklist or ())]
-    texts = {"latex": latex, "csv": csv, "markdown": markdown, "methods": methods}
-    wanted = {made.text(kind): path for kind, path in texts.items() if path is not None}
+    wanted = {made.text(kind): path for kind, path in given.items()}
     to_stdout = as_json or any(str(path) == STDOUT for path in wanted.values())
     pages = [page, *(checklist_file(page, name) for name in names)]
     written = [*pages, *_written(wanted)]
@@ -72,6 +74,34 @@ def report(
     for name in names:
         for line in made.checklist_lines(name):
             (err if to_stdout else out).print(line, markup=False, highlight=False)
+
+
+def _refuse_outputs(page: Path, texts: Mapping[str, Path], *, as_json: bool) -> None:
+    """Raises every mistake in where page and texts are to go: before work begins, for drawing takes seconds."""
+    from orchestrator.common.errors import BadData, Mistakes
+
+    mistakes, taken = Mistakes(), {page: "--out"}
+    printed = ["--json"] * as_json + [f"--{kind}" for kind, path in texts.items() if str(path) == STDOUT]
+    if len(printed) > 1:
+        with mistakes.noted():
+            raise BadData(
+                "report",
+                f"expected one text on stdout, where several would run into each other, found {', '.join(printed)}; "
+                "name files for the others",
+            )
+    if page.name != STDOUT and not page.is_dir():  # which have words of their own
+        with mistakes.noted():
+            refuse_as_output(page, "--out")
+    for kind, path in texts.items():
+        target = path.expanduser().absolute()
+        if str(path) == STDOUT:
+            continue
+        with mistakes.noted():
+            if target in taken:
+                raise BadData(f"--{kind} {path}", f"expected another file than that of {taken[target]}")
+            refuse_as_output(target, f"--{kind}")
+        taken.setdefault(target, f"--{kind}")
+    mistakes.raise_all()
 
 
 def _written(texts: Mapping[str, Path]) -> Iterator[Path]:

@@ -11,11 +11,14 @@ import glob
 import os
 import shutil
 import stat
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from orchestrator.common.errors import BadData
 
 PARTIAL = ".partial"
 
@@ -148,3 +151,27 @@ def size_text(num_bytes: float) -> str:
             return f"{num_bytes:.0f} bytes" if unit == "bytes" else f"{num_bytes:.1f} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:,.1f} TB"
+
+
+def refuse_as_output(path: Path, where: str, *, folder: bool = False) -> None:
+    """Raises `BadData` where no file, or folder, could be written at a path; asked before work begins.
+
+    `where`: the option. Folders above it need not exist; nothing is left behind.
+    """
+    wanted = "folder" if folder else "file"
+    if path.exists() and path.is_dir() is not folder:
+        found = "file" if folder else "folder"
+        raise BadData(f"{where} {path}", f"expected a {wanted}, or a name that is free, found a {found}")
+    above = path if folder and path.exists() else path.absolute().parent
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir():
+        raise BadData(f"{where} {path}", f"expected a folder at {above}, found a file; name another place")
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise BadData(
+            f"{where} {path}",
+            f"expected a place where files can be written, found {above}: {error.strerror}; name another place",
+        ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ class Choice:
     study: StudySnapshot
     standing: Standing  # finished trials, best first
     selection: Selection
-    is_named: bool  # chosen by its number, not by the rule
+    is_named: bool  # chosen by its number or its network, not by the rule
 
     @property
     def trial(self) -> StudyTrial:
@@ -67,9 +67,16 @@ class Choice:
 
 
 def choose(
-    study: StudySnapshot, metric: str = "dice", rule: BestRule = "best", trial: int | None = None
+    study: StudySnapshot,
+    metric: str = "dice",
+    rule: BestRule = "best",
+    trial: int | None = None,
+    network: str | None = None,
 ) -> Choice:
-    """The trial of that number, or by the rule. Raises `BadStudy` where it cannot be among the finished ones."""
+    """The trial of that number, the best one of that network, or by the rule.
+
+    Raises `BadStudy` where it cannot be among the finished ones.
+    """
     from orchestrator.selection.ranking import select_trial
 
     standing = study.ranked(metric)
@@ -81,13 +88,55 @@ def choose(
         raise BadStudy(
             study.name, "no finished trial keeps its constraints; --trial N takes one all the same"
         )
+    if rule == "one-se" and trial is not None:
+        raise BadStudy(
+            "--rule one-se", f"chooses a trial, and --trial {trial} names one: leave one of them out"
+        )
     if rule == "one-se" and not study.objective.is_mean:
         raise BadStudy(
             study.name,
             f"is ranked by {study.objective.label(metric)}, and --rule one-se goes by means over images; --trial N "
             "takes any trial",
         )
+    if network is not None:
+        return _best_of(study, standing, metric, rule, trial, network)
     return Choice(study, standing, select_trial(study, standing, metric, rule, trial), trial is not None)
+
+
+def _best_of(
+    study: StudySnapshot, standing: Standing, metric: str, rule: BestRule, trial: int | None, network: str
+) -> Choice:
+    """The best trial of one network of a study over several. Raises `BadStudy` where there is none."""
+    from orchestrator.common.names import hint
+    from orchestrator.search.store.trials import broken
+    from orchestrator.selection.ranking import select_trial
+
+    known = study.space.networks
+    if network not in known:
+        near = hint(network, known)
+        raise BadStudy(
+            "--network", f"{study.name} has no network {network!r}; {near}its networks: {', '.join(known)}"
+        )
+    if trial is not None or rule != "best":
+        other = (
+            "--trial N names a trial" if trial is not None else f"--rule {rule} chooses among all networks"
+        )
+        raise BadStudy("--network", f"takes the best trial of {network}, and {other}: leave one of them out")
+    own = [one for one, _ in standing if one.configuration.network == network]
+    free = [one for one in own if broken(one, study.secondary) is None]
+    if not free:
+        why = (
+            "no finished trial of it keeps the constraints; --trial N takes one all the same"
+            if own
+            else "it has no finished trial; `orchestrator leaderboard` shows how far its trials came"
+        )
+        raise BadStudy(study.name, f"network {network}: {why}")
+    number = free[0].number
+    found = select_trial(study, standing, metric, rule, number)
+    among = f"best of {len(own)} finished trials" if len(own) > 1 else "only finished trial"
+    best = f"Trial {number} is the {among} of {network}."
+    reason = found.reason.removeprefix(f"Trial {number} was asked for. ")
+    return Choice(study, standing, replace(found, reason=f"{best} {reason}"), is_named=True)
 
 
 @dataclass(frozen=True)

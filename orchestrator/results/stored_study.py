@@ -103,11 +103,13 @@ class StoredStudy:
         *,
         rule: BestRule = "best",
         trial: int | None = None,
+        network: str | None = None,
         refit: bool = False,
         ensemble: EnsembleName | None = None,
         **training: Any,
     ) -> BestTrial:
-        """The trial that the study's objective and constraints choose, or the one that `trial` names.
+        """The trial that the study's objective and constraints choose, the one that `trial` names, or the best one of
+        a `network` of a study over several.
 
         `rule`, `refit` and `ensemble` are those of `orchestrator best`; what they ask for and is not on record is
         trained and scored now. `training`: `address`, `device`, `workers_per_fit`, `cache`, `display` for that.
@@ -117,7 +119,7 @@ class StoredStudy:
         from orchestrator.results.best_trial import choose
 
         found = self.store.snapshot()
-        choice = choose(found, known_metric(metric), rule, trial)
+        choice = choose(found, known_metric(metric), rule, trial, network)
         return choice.best(Trainer(found, **training), ensemble, refit=refit)
 
     def export(
@@ -127,6 +129,7 @@ class StoredStudy:
         *,
         rule: BestRule = "best",
         trial: int | None = None,
+        network: str | None = None,
         refit: bool = False,
         ensemble: EnsembleName | None = None,
         formats: str | None = None,
@@ -145,7 +148,7 @@ class StoredStudy:
         target = Path(folder).expanduser().absolute()
         refuse_to_overwrite(target)
         found = self.store.snapshot()
-        choice = choose(found, known_metric(metric), rule, trial)
+        choice = choose(found, known_metric(metric), rule, trial, network)
         asked = formats_of(formats, choice.score.masks)
         best = choice.best(Trainer(found, **training), ensemble, refit=refit, export=True)
         return best.export(target, asked)

@@ -161,6 +161,7 @@ COMPLETED: dict[str, Completed] = {
     "data_remove.name": _datasets,
     "data_show.name": _datasets,
     "models_show.name": _networks,
+    "best.network": _networks,
     "studies_remove.name": _studies,
     "study": _studies,
     "studies": _studies,

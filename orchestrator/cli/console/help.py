@@ -27,7 +27,7 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     "Data and split": (
         *("data", "unseen", "splits", "holdout", "seed", "paper_score", "space", "whole_groups"),
     ),
-    "Choice of the network": ("metric", "rule", "trial_number", "refit", "ensemble", "champion"),
+    "Choice of the network": ("metric", "rule", "trial_number", "network", "refit", "ensemble", "champion"),
     "Images and masks": (
         *("part", "images", "masks", "pattern", "allow_empty", "mask_colors", "mask_values", "mask_classes"),
         *("invert_masks", "exif", "without_mask", "skip_bad", "groups", "group_column", "center_column"),

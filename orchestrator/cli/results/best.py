@@ -47,6 +47,9 @@ def best(
     trial_number: Annotated[
         int | None, typer.Option("--trial", min=0, help="Take this one, such as another of the Pareto front.")
     ] = None,
+    network: Annotated[
+        str | None, typer.Option(help="Of a study over several networks the best trial of this one.")
+    ] = None,
     refit: Annotated[
         bool, typer.Option(help="Train once more on all cases of the folds, and take that.")
     ] = False,
@@ -81,13 +84,15 @@ def best(
     """
     from orchestrator.results.best_networks import Trainer
     from orchestrator.results.best_trial import choose
-    from orchestrator.results.export.formats.names import formats_of
+    from orchestrator.results.export.formats.names import formats_of, only_with_export
     from orchestrator.results.mlflow.client import default_uri
 
     home = home.expanduser().resolve()
     uri = tracking_uri or default_uri(home)
+    if champion is not None:
+        only_with_export(export, "--champion" if champion else "--no-champion")
     found = _found(home, study, metric, export, formats, uri if refit or export is not None else None)
-    choice = choose(found, metric, rule, trial_number)
+    choice = choose(found, metric, rule, trial_number, network)
     asked = formats_of(formats, choice.score.masks)
     if export is not None and not _may_replace(export, choice, refit, ensemble, yes=yes):
         raise typer.Exit(1)
@@ -96,7 +101,7 @@ def best(
     if as_json:
         print_json(winner.as_dict())
     else:
-        kind = rule if trial_number is None else "one"
+        kind = "one" if choice.is_named else rule
         ranked_by = found.objective.label(metric)
         _show(winner, f"{kind} of {len(choice.standing)} finished trials by {ranked_by}")
     winner.log_refits(uri)

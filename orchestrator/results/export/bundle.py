@@ -170,7 +170,11 @@ class Bundle:
     def load(cls, folder: Path) -> Bundle:
         """Read a bundle; BadBundle names every file that is missing, unreadable or not what it was."""
         if not folder.is_dir():
-            raise BadBundle(str(folder), "expected the folder of an exported model, found no such folder")
+            found = "a file" if folder.exists() else "no such folder"
+            raise BadBundle(
+                str(folder),
+                f"expected the folder of an exported model, as `best --export` makes it, found {found}",
+            )
         refused = {name: problem for name in FILES if (problem := file_problem(folder, name))}
         problems = [f"{name}: {problem}" for name, problem in refused.items()]
         config = None if "config.json" in refused else _read_config(folder / "config.json", problems)

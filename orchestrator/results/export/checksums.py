@@ -53,7 +53,11 @@ def write_checksums(folder: Path) -> None:
 def verify(folder: Path) -> Verified:
     """Raises `BadBundle` naming every file that was changed, is missing, or was added."""
     if not folder.is_dir():
-        raise BadBundle(str(folder), "expected the folder of an exported model, found no such folder")
+        what = "a file" if folder.exists() else "no such folder"
+        raise BadBundle(
+            str(folder),
+            f"expected the folder of an exported model, as `best --export` makes it, found {what}",
+        )
     if not (folder / NAME).exists():
         return _verify_without(folder)
     recorded = _read(folder)

@@ -12,7 +12,7 @@ import numpy as np
 
 from orchestrator.common.display import counted, plural
 from orchestrator.common.errors import BadData
-from orchestrator.common.files import write_atomically
+from orchestrator.common.files import refuse_as_output, write_atomically
 from orchestrator.data.images import read_image, refuse_animated
 from orchestrator.results.export.bundle import Bundle
 from orchestrator.results.export.prediction.inputs import TABLE, Inputs, find_inputs, is_video
@@ -158,10 +158,7 @@ def predict_files(
     places = {file: out / name for file, name in zip(inputs.images, inputs.names, strict=True)}
     written = [path for file, place in places.items() for path in _results(file, place, probabilities)]
     _refuse_to_replace(inputs.images, [*written, out / TABLE])
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadData("--out", f"no folder can be made at {out}: {error.strerror}") from error
+    refuse_as_output(out, "--out", folder=True)
     steps = {file: max(1, num_frames(file)) if is_video(file) else 1 for file in places}
     done: list[Predicted] = []
     videos: list[PredictedVideo] = []
@@ -184,7 +181,8 @@ def predict_files(
         before += steps[file]
         tell(before, 0)
     found = Predictions(out, tuple(done), tuple(videos), failed, inputs, device)
-    write_atomically(out / TABLE, table(found.rows()), sync=False)
+    if done or videos:
+        write_atomically(out / TABLE, table(found.rows()), sync=False)
     return found
 
 

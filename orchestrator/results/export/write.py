@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import orchestrator
 from orchestrator.common.display import counted
 from orchestrator.common.errors import BadBundle
-from orchestrator.common.files import hidden_folder_for, naming
+from orchestrator.common.files import hidden_folder_for, naming, refuse_as_output
 from orchestrator.results.export.bundle import (
     FILES,
     WEIGHT_FILES,
@@ -216,6 +216,7 @@ def refuse_to_overwrite(folder: Path) -> None:
     """Raises `BadBundle` where something else than an older export is in the folder."""
     if folder.exists() and not folder.is_dir():
         raise BadBundle(str(folder), "expected a folder to export to, found a file")
+    refuse_as_output(folder, "--export", folder=True)
     names = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if foreign := sorted(names - {*FILES, *FURTHER, CHECKSUMS, FAILURES} if is_bundle(folder) else names):
         raise BadBundle(

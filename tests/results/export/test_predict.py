@@ -188,7 +188,7 @@ def test_frames_of_a_file_without_times_are_timed_by_the_rate_and_that_is_said()
 
 def test_a_folder_that_cannot_be_made_is_named(exported: Path, images: Path, tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(BadData, match=r"--out: no folder can be made at .*file/out: Not a directory"):
+    with pytest.raises(BadData, match=r"--out .*file/out: expected a folder at .*file, found a file"):
         predict_files(Bundle.load(exported), [images], tmp_path / "file" / "out")
 
 

@@ -53,10 +53,10 @@ def need_images(formats: Sequence[str]) -> bool:
     return any(name in WITH_IMAGES for name in formats)
 
 
-def only_with_export(folder: Path | None) -> None:
-    """Raises `BadBundle` where formats are asked for, and no export."""
+def only_with_export(folder: Path | None, option: str = OPTION) -> None:
+    """Raises `BadBundle` where something is asked of an export, and there is none."""
     if folder is None:
-        raise BadBundle(OPTION, "expected --export FOLDER beside it, found none")
+        raise BadBundle(option, "expected --export FOLDER beside it, found none")
 
 
 def format_lines(folder: Path, formats: Sequence[str], masks: PostProcess) -> Iterator[str]:

@@ -1,0 +1,127 @@
+"""Wrong calls of commands that read a study and write files: exit code 2 and words, before work, nothing left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from formula import carry_out, formula_study
+from typer.testing import CliRunner
+
+from orchestrator import cli
+from orchestrator.common.errors import UserError
+from orchestrator.study.spec import Study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study with two finished trials."""
+    made = formula_study(tmp_path_factory.mktemp("home"), num_trials=2)
+    carry_out(made, [1e-3, 1e-2])
+    return made
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: Study) -> Path:
+    """A working folder that holds a folder and a file of somebody else."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(study.home.home))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file.txt").write_text("mine")
+    return tmp_path
+
+
+def said(words: Sequence[str]) -> str:
+    """The mistake of a call: main prints it and exits 2."""
+    done = CliRunner().invoke(cli.app, list(words))
+    assert isinstance(done.exception, UserError), done.output
+    return str(done.exception)
+
+
+def tree(folder: Path) -> set[Path]:
+    return {*folder.rglob("*")}
+
+
+REPORT, COMPARE = ("report", "formula"), ("compare", "formula:0", "formula:1")
+OUTPUTS = {
+    "a text to a folder": ((*REPORT, "--latex", "folder"), "found a folder"),
+    "a text below a file": (
+        (*REPORT, "--csv", "file.txt/a.csv"),
+        "file.txt, found a file; name another place",
+    ),
+    "a page below a file": ((*REPORT, "--out", "file.txt/page.html"), "file.txt, found a file"),
+    "a page in /proc": ((*REPORT, "--out", "/proc/page.html"), "expected a place where files can be written"),
+    "two texts on stdout": (
+        (*REPORT, "--latex", "-", "--csv", "-"),
+        "one text on stdout, where several would",
+    ),
+    "a text and JSON on stdout": (
+        (*REPORT, "--methods", "-", "--json"),
+        "found --json, --methods; name files",
+    ),
+    "two texts in one file": (
+        (*REPORT, "--csv", "a", "--latex", "./a"),
+        "expected another file than that of",
+    ),
+    "a text in the page": ((*REPORT, "--out", "a.html", "--csv", "a.html"), "than that of --out"),
+    "a plot to a folder": ((*COMPARE, "--plot", "folder"), "found a folder"),
+    "a plot of another kind": (
+        (*COMPARE, "--plot", "a.pdf"),
+        "expected a name that ends in .png, found .pdf",
+    ),
+    "an export in /proc": (("best", "formula", "--export", "/proc/a/b"), "name another place"),
+    "an export to a file": (("best", "formula", "--export", "file.txt"), "found a file"),
+}
+CHOICES = {
+    "a rule and a trial": (("--rule", "one-se", "--trial", "0"), "leave one of them out"),
+    "an alias of no export": (("--champion",), "--champion: expected --export FOLDER beside it"),
+    "a network that is not there": (("--network", "unett"), "did you mean unet?"),
+    "a network and a trial": (("--network", "unet", "--trial", "0"), "takes the best trial of unet"),
+    "a network and a rule": (("--network", "unet", "--rule", "one-se"), "chooses among all networks"),
+}
+
+
+@pytest.mark.parametrize(("words", "expected"), OUTPUTS.values(), ids=OUTPUTS)
+def test_an_output_that_cannot_be_is_refused_before_work(
+    here: Path, words: Sequence[str], expected: str
+) -> None:
+    before = tree(here)
+    assert expected in said(words)
+    assert tree(here) == before and (here / "file.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("words", "expected"), CHOICES.values(), ids=CHOICES)
+def test_options_of_best_that_contradict_each_other_are_refused(
+    here: Path, words: Sequence[str], expected: str
+) -> None:
+    assert expected in said(["best", "formula", *words])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "BUNDLE", "folder", "--out", "masks"),
+        ("evaluate", "BUNDLE", "--data", "drawn"),
+        ("export", "verify", "BUNDLE"),
+    ],
+    ids=["predict", "evaluate", "export verify"],
+)
+@pytest.mark.parametrize(
+    ("bundle", "expected"),
+    [
+        ("nothing", "found no such folder"),
+        ("file.txt", "found a file"),
+        ("folder", "expected an exported model|missing"),
+    ],
+)
+def test_what_is_no_export_is_said_with_what_was_found(
+    here: Path, words: Sequence[str], bundle: str, expected: str
+) -> None:
+    text = said([bundle if word == "BUNDLE" else word for word in words])
+    assert any(part in text for part in expected.split("|")) and not (here / "masks").exists()
+
+
+def test_one_text_goes_to_stdout_and_nothing_else(here: Path) -> None:
+    done = CliRunner().invoke(cli.app, [*REPORT, "--csv", "-"])
+    assert done.exit_code == 0 and done.stdout.startswith("Method,") and "report.html" not in done.stdout
