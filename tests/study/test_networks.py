@@ -10,6 +10,8 @@ import pytest
 import torch
 from formula import FormulaJobRunner, formula_study
 
+from orchestrator.common.errors import BadStudy
+from orchestrator.results.best_trial import choose
 from orchestrator.results.report.gather import study_facts
 from orchestrator.results.report.prose import methods
 from orchestrator.results.report.study_tables import by_network_table
@@ -18,7 +20,9 @@ from orchestrator.results.views.study_scores import board
 from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.budget.usage import ResourceUsage
 from orchestrator.search.engine import LaneCapacity, Visit
+from orchestrator.search.goals.goals import secondary_goals
 from orchestrator.search.records.trial_score import fold_specs
+from orchestrator.search.samplers.draw import refuse_unless_allowed
 from orchestrator.search.space.changes import changes
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.trials import StudyTrial
@@ -134,6 +138,30 @@ def test_the_leaderboard_has_the_best_of_each_network_and_how_far_it_is_behind(f
         assert one.lead.trial == best.trial and one.lead.other == one.trial
         assert one.lead.difference > 0 and one.verdict.startswith("-")
     assert network_table(found).row_count == 3 and found[0].network in network_sentence(found)
+
+
+@pytest.mark.parametrize("network", SPACE.networks)
+def test_the_best_of_one_network_is_the_one_that_the_leaderboard_has_of_it(finished: Study, network: str):
+    snapshot = finished.home.snapshot()
+    found = {one.network: one for one in networks_of(snapshot, board(snapshot))}[network]
+    if found.score is None:
+        with pytest.raises(BadStudy, match=f"network {network}: it has no finished trial"):
+            choose(snapshot, network=network)
+        return
+    choice = choose(snapshot, network=network)
+    assert choice.trial.number == found.trial and choice.trial.configuration.network == network
+    assert choice.is_named and f"finished trials of {network}." in choice.selection.reason.replace(
+        "trial ", "trials "
+    )
+    assert f"Trial {found.trial} is the " in choice.selection.reason
+
+
+def test_a_limit_that_nothing_keeps_is_answered_with_what_the_smallest_network_costs(finished: Study):
+    limits = secondary_goals((), (), ("parameters<=10",))
+    with pytest.raises(
+        BadStudy, match=r"the least of them: parameters [\d,]+ \((unet|resunet_pp|colonsegnet)\)"
+    ):
+        refuse_unless_allowed(SPACE, limits, 0)
 
 
 def test_recommended_configurations_come_after_the_baselines(tmp_path: Path):

@@ -19,11 +19,12 @@ from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_tria
 from orchestrator.common.display import counted
 from orchestrator.common.errors import BadStudy
 from orchestrator.search.choices import SamplerName
+from orchestrator.search.goals.constraints import Limit
 from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.samplers.fold_aware_sampler import BY_FOLD, FOLD_WEIGHTS, FOLDS, SECONDS, TIME_LEFT
 from orchestrator.search.samplers.registry import OPTION, SAMPLERS, SamplerKind, sampler_kind
 from orchestrator.search.samplers.single_draw import Shown
-from orchestrator.search.space.space import SearchSpace
+from orchestrator.search.space.space import Configuration, SearchSpace
 
 MAX_REPEATS = (
     10  # draws that may repeat a configuration before random ones are tried: a small space holds few
@@ -114,11 +115,23 @@ def draw(
 
 def refuse_unless_allowed(space: SearchSpace, secondary: SecondaryGoals, seed: int) -> None:
     """Raises `BadStudy` if none of `MAX_RANDOM` random configurations is within the limits."""
-    if not any(is_allowed(space, drawn.params, secondary) for drawn in _at_random(space, seed)):
-        limits = ", ".join(map(str, secondary.limits))
-        raise BadStudy(
-            "--constraint", f"none of {MAX_RANDOM} random configurations of this space keeps {limits}"
-        )
+    if any(is_allowed(space, drawn.params, secondary) for drawn in _at_random(space, seed)):
+        return
+    limits = ", ".join(map(str, secondary.limits))
+    tried = [_configuration(space, drawn.params) for drawn in _at_random(space, seed)]
+    least = [_least(tried, limit) for limit in secondary.limits if not limit.cost.is_measured]
+    raise BadStudy(
+        "--constraint",
+        f"none of {MAX_RANDOM} random configurations of this space keeps {limits}; the least of them: "
+        f"{', '.join(least)}; a higher limit would do, or smaller values in the space",
+    )
+
+
+def _least(tried: Sequence[Configuration], limit: Limit) -> str:
+    """The least that a configuration costs, of what a limit is on, in words."""
+    costs = [(cost, one.network) for one in tried if (cost := limit.cost(one)) is not None]
+    cost, network = min(costs)
+    return f"{limit.cost.name} {limit.cost.text(cost)} ({network})"
 
 
 def refuse_unless_drawn(
@@ -171,7 +184,11 @@ def is_allowed(space: SearchSpace, params: Mapping[str, Any], secondary: Seconda
     """Whether a configuration keeps the limits, as far as that is known before it is trained."""
     if secondary is None or not secondary.limits:
         return True
-    return secondary.broken(space.configuration(space.sample(FixedTrial(dict(params))))) is None
+    return secondary.broken(_configuration(space, params)) is None
+
+
+def _configuration(space: SearchSpace, params: Mapping[str, Any]) -> Configuration:
+    return space.configuration(space.sample(FixedTrial(dict(params))))
 
 
 def _draws(
