@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.common.errors import python_errors
+
 if TYPE_CHECKING:
     from orchestrator.launch.submit import Job, JobRow
 
 
+@python_errors()
 def submit(
     *words: str, address: str = "auto", env: Mapping[str, str] | None = None, python: str = "python"
 ) -> Job:
@@ -49,6 +52,7 @@ def submit(
     return job
 
 
+@python_errors()
 def jobs(address: str = "auto") -> list[JobRow]:
     """Our jobs on a cluster, the newest first: id, study, state, since when, until when, exit code, command.
 
@@ -64,6 +68,7 @@ def jobs(address: str = "auto") -> list[JobRow]:
     return known(job_server(address))
 
 
+@python_errors()
 def job(id: str, address: str = "auto") -> Job:
     """One of our jobs: `follow(print)` gives its log, `wait()` its end, `stop()` ends it after its epochs.
 
@@ -79,6 +84,7 @@ def job(id: str, address: str = "auto") -> Job:
     return find(job_server(address), id)
 
 
+@python_errors()
 def cluster_file(kind: str, *, search: Sequence[str] = (), **fields: Any) -> str:
     """The text of a file that starts a cluster, or a search on one, as `orchestrator cluster render` prints it.
 

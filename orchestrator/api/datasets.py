@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from orchestrator.api.home import PathLike, as_names, cache_folder, home_folder
+from orchestrator.common.errors import python_errors
 
 if TYPE_CHECKING:
     from orchestrator.common.display import Display
@@ -21,6 +22,7 @@ WithoutMask = Literal["refuse", "empty"]
 GROUP_WORDS = ("", "folders", "none")  # for `groups`; anything else is a file
 
 
+@python_errors()
 def datasets(home: PathLike | None = None) -> dict[str, Dataset]:
     """Name -> dataset, of all that were added to this home.
 
@@ -33,6 +35,7 @@ def datasets(home: PathLike | None = None) -> dict[str, Dataset]:
     return {one.name: one for one in list_datasets(home_folder(home))}
 
 
+@python_errors()
 def dataset(name: str, *, home: PathLike | None = None) -> Dataset:
     """One dataset: its cases, their groups and centers, its fingerprint. Raises `BadData` with the known names.
 
@@ -45,6 +48,7 @@ def dataset(name: str, *, home: PathLike | None = None) -> Dataset:
     return load_dataset(home_folder(home), name)
 
 
+@python_errors()
 def add_dataset(
     name: str,
     source: PathLike,
@@ -117,6 +121,7 @@ def add_dataset(
     return dataset
 
 
+@python_errors()
 def check_dataset(name: str, *, home: PathLike | None = None, display: Display | None = None) -> Dataset:
     """Read every file of a dataset again, and return it. Raises `BadData` with all that are damaged or changed.
 
@@ -136,6 +141,7 @@ def check_dataset(name: str, *, home: PathLike | None = None, display: Display |
     return found
 
 
+@python_errors()
 def describe_dataset(name: str, *, home: PathLike | None = None, **stated: str | None) -> dict[str, str]:
     """State what model cards and papers have to say of a dataset, and return all that is stated, by field.
 
@@ -156,6 +162,7 @@ def describe_dataset(name: str, *, home: PathLike | None = None, **stated: str |
     return all_fields(folder)
 
 
+@python_errors()
 def remove_dataset(name: str, *, home: PathLike | None = None, cache: PathLike | None = None) -> None:
     """Delete a dataset, images and masks included; what is cached of it is in `freeable` then.
 
@@ -172,6 +179,7 @@ def remove_dataset(name: str, *, home: PathLike | None = None, cache: PathLike |
     delete(folder, name, cache_folder(cache, folder))
 
 
+@python_errors()
 def draw_dataset(
     folder: PathLike,
     *,
@@ -199,6 +207,7 @@ def draw_dataset(
     return target / "groups.csv"
 
 
+@python_errors()
 def layouts() -> dict[str, About]:
     """Published datasets that `add_dataset` recognises by their content: masks, groups, centers, terms of use.
 
@@ -211,6 +220,7 @@ def layouts() -> dict[str, About]:
     return dict(ABOUT)
 
 
+@python_errors()
 def near_duplicates(
     *datasets: str,
     home: PathLike | None = None,

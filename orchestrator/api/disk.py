@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.api.home import PathLike, cache_folder, home_folder
+from orchestrator.common.errors import python_errors
 
 if TYPE_CHECKING:
     from orchestrator.data.cache.prune import CacheEntry, Pruned
@@ -20,6 +21,7 @@ class PrunedCache:
     scores: tuple[Freeable, ...]
 
 
+@python_errors()
 def freeable(*, home: PathLike | None = None, cache: PathLike | None = None) -> list[Freeable]:
     """What can be deleted and is made again when it is needed, the largest first; `remove()` of each frees it.
 
@@ -36,6 +38,7 @@ def freeable(*, home: PathLike | None = None, cache: PathLike | None = None) -> 
     return found_in(folder, cache_folder(cache, folder))
 
 
+@python_errors()
 def cached(*, home: PathLike | None = None, cache: PathLike | None = None) -> tuple[CacheEntry, ...]:
     """Cached images and near-duplicates, in the order in which they would be pruned.
 
@@ -50,6 +53,7 @@ def cached(*, home: PathLike | None = None, cache: PathLike | None = None) -> tu
     return cache_entries(cache_folder(cache, folder), list_datasets(folder))
 
 
+@python_errors()
 def prune_cache(
     *, max_gb: float | None = None, home: PathLike | None = None, cache: PathLike | None = None
 ) -> PrunedCache:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.api.home import PathLike, as_names, cache_folder, home_folder
+from orchestrator.common.errors import python_errors, python_errors_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.search.choices import DeviceName
 
 
+@python_errors()
 def evaluate(
     bundle: PathLike,
     data: str | Sequence[str],
@@ -61,6 +63,7 @@ def evaluate(
     return BundleScores.of(loaded.network, eligible, metric, paper_scores, shown, device=loaded.device)
 
 
+@python_errors()
 def predict(
     bundle: PathLike,
     images: PathLike | Sequence[PathLike],
@@ -97,6 +100,7 @@ def predict(
         )
 
 
+@python_errors()
 def verify_export(bundle: PathLike) -> Verified:
     """Compare every file of an export with its digest. Raises `BadBundle` with those changed, missing or added.
 
@@ -109,6 +113,7 @@ def verify_export(bundle: PathLike) -> Verified:
     return verify(Path(bundle).expanduser())
 
 
+@python_errors_of
 class Bundle:
     """A network that was exported, ready to predict.
 
@@ -137,6 +142,7 @@ class Bundle:
         return read_image(Path(image).expanduser()) if isinstance(image, (str, Path)) else image
 
 
+@python_errors()
 def load_bundle(folder: PathLike, device: DeviceName = "cpu") -> Bundle:
     """A network that `export` wrote; "auto" is a GPU where there is one.
 

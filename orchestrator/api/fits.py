@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.api.home import PathLike, as_names, cache_folder, home_folder
+from orchestrator.common.errors import python_errors
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Parameters = Mapping[str, Any] | Sequence[str]  # by name, or "name=value" as on the command line
 
 
+@python_errors()
 def fit(
     space: PathLike,
     data: str | Sequence[str],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.api.home import PathLike, as_names, cache_folder, home_folder
+from orchestrator.common.errors import python_errors
 
 if TYPE_CHECKING:
     from orchestrator.common.display import Display
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.search.space.space import SearchSpace
 
 
+@python_errors()
 def split(
     data: str | Sequence[str],
     *,
@@ -50,6 +52,7 @@ def split(
     return DataSplit.of(choice, display or Display())
 
 
+@python_errors()
 def preview(
     name: str,
     out: PathLike = "preview.png",
@@ -78,6 +81,7 @@ def preview(
     return draw_preview(found, pipelines, Path(out), size=size, num_cases=cases, epoch=epoch - 1, seed=seed)
 
 
+@python_errors()
 def check_space(space: PathLike, *, display: Display | None = None) -> SearchSpace:
     """A search space whose networks can all be built: a file, or the name of one that comes with the package.
 
@@ -93,6 +97,7 @@ def check_space(space: PathLike, *, display: Display | None = None) -> SearchSpa
     return buildable_space(Path(space), (display or Display()).note)
 
 
+@python_errors()
 def combine_spaces(*spaces: PathLike) -> str:
     """The text of one search space of several, in which the network is a choice.
 
@@ -108,6 +113,7 @@ def combine_spaces(*spaces: PathLike) -> str:
     return combined([Path(space) for space in spaces])
 
 
+@python_errors()
 def space_schema() -> dict[str, Any]:
     """The JSON Schema of search-space files, for editors.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.api.home import PathLike, as_names, cache_folder, home_folder
+from orchestrator.common.errors import python_errors
 
 if TYPE_CHECKING:
     from orchestrator.common.display import Display
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.search.choices import DeviceName
 
 
+@python_errors()
 def check_machine(
     *,
     address: str = "auto",

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.common.errors import python_errors
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -20,6 +22,7 @@ OUTLINE_DEPTH = 2
 MODELS = Path(__file__).parents[1] / "models"
 
 
+@python_errors()
 def networks() -> dict[str, dict[str, Any]]:
     """Facts of every network by its name: paper, parameters, cost, its own parameters for search spaces.
 
@@ -40,6 +43,7 @@ def networks() -> dict[str, dict[str, Any]]:
     return {name: facts_of(name) for name in models.names()}
 
 
+@python_errors()
 def network(name: str) -> dict[str, Any]:
     """Facts of one network, with its `search_space`: the file that comes with it, or None. Raises `BadSpace`.
 

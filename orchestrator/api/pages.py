@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.api.home import PathLike, home_folder
+from orchestrator.common.errors import python_errors
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
@@ -53,20 +54,21 @@ def ui(
     from orchestrator.results.mlflow.ui.server import free_port, runs_page, serving
     from orchestrator.search.store.study_store import find_study
 
-    found = find_study(home_folder(home), study)
-    uri = _uri(found, tracking_uri, display or Display())
-    experiment = _experiment(found, uri)
-    if uri.startswith(("http://", "https://")):
-        base = with_credentials_apart(uri)
-        yield Page(runs_page(base, experiment.experiment_id, experiment.tags), None)
-        return
-    free = free_port(port)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        serving(uri, free, Path(folder) / "mlflow.log") as server,
-    ):
-        page = runs_page(f"http://127.0.0.1:{free}", experiment.experiment_id, experiment.tags)
-        yield Page(page, server.wait)
+    with python_errors():
+        found = find_study(home_folder(home), study)
+        uri = _uri(found, tracking_uri, display or Display())
+        experiment = _experiment(found, uri)
+        if uri.startswith(("http://", "https://")):
+            base = with_credentials_apart(uri)
+            yield Page(runs_page(base, experiment.experiment_id, experiment.tags), None)
+            return
+        free = free_port(port)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            serving(uri, free, Path(folder) / "mlflow.log") as server,
+        ):
+            page = runs_page(f"http://127.0.0.1:{free}", experiment.experiment_id, experiment.tags)
+            yield Page(page, server.wait)
 
 
 def _uri(found: StudyStore, tracking_uri: str | None, display: Display) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from orchestrator.api.home import PathLike, as_names, cache_folder, home_folder
+from orchestrator.common.errors import python_errors
 
 if TYPE_CHECKING:
     from orchestrator.common.display import Display
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 ScaleName = Literal["smoke", "small", "full"]
 
 
+@python_errors()
 def papers(paper: str | None = None) -> dict[str, Any]:
     """Name -> title, citation and tables, of all papers whose tables can be reproduced, or of one.
 
@@ -28,6 +30,7 @@ def papers(paper: str | None = None) -> dict[str, Any]:
     return papers_dict([load_protocol(name) for name in ((paper,) if paper else names())])
 
 
+@python_errors()
 def reproduce(
     paper: str,
     table: str | None = None,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.api.home import PathLike, as_names, home_folder
+from orchestrator.common.errors import python_errors
 
 if TYPE_CHECKING:
     from orchestrator.common.display import Display
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.selection.comparison import Comparison
 
 
+@python_errors()
 def studies(home: PathLike | None = None) -> dict[str, StoredStudy]:
     """Name -> study, of all studies of this home.
 
@@ -29,6 +31,7 @@ def studies(home: PathLike | None = None) -> dict[str, StoredStudy]:
     return {one.name: StoredStudy(one) for one in list_studies(home_folder(home))}
 
 
+@python_errors()
 def load_study(name: str | None = None, *, home: PathLike | None = None) -> StoredStudy:
     """A study of this home, None for the one that was worked on last. Raises `BadStudy` if there is none."""
     from orchestrator.results.stored_study import StoredStudy
@@ -37,6 +40,7 @@ def load_study(name: str | None = None, *, home: PathLike | None = None) -> Stor
     return StoredStudy(find_study(home_folder(home), name))
 
 
+@python_errors(out="page")
 def report(
     *studies: str | StoredStudy,
     page: PathLike = "report.html",
@@ -82,6 +86,7 @@ def report(
     return write_report(found, target, lists)
 
 
+@python_errors()
 def compare(
     *systems: str, metric: str = "dice", home: PathLike | None = None, display: Display | None = None
 ) -> list[Comparison]:
@@ -118,6 +123,7 @@ def compare(
     return comparison.compare(compared)
 
 
+@python_errors()
 def sync(
     study: str | None = None, *, home: PathLike | None = None, tracking_uri: str | None = None
 ) -> Synced:
@@ -136,6 +142,7 @@ def sync(
     return synced(find_study(home_folder(home), study), tracking_uri)
 
 
+@python_errors()
 def remove_study(name: str, *, home: PathLike | None = None) -> None:
     """Delete a study: records, weights and scores of all its trials. Its runs in MLflow and exports of it stay.
 

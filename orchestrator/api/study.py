@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.api.home import PathLike, as_names, home_folder
 from orchestrator.common.display import Display
-from orchestrator.common.errors import FitFailed, Mistakes
+from orchestrator.common.errors import FitFailed, Mistakes, for_python, python_errors_of
 from orchestrator.common.files import size_text
 from orchestrator.data.splits.split_file import SplitPlan, earlier_name
 from orchestrator.doctor.quick import checked_machine
@@ -49,6 +49,7 @@ class NoChampion(FitFailed):
     """A study whose budget is used up without a trial that can be its champion."""
 
 
+@python_errors_of
 class Study(StoredStudy):
     """A study to run, or to resume: a search space on datasets.
 
@@ -245,6 +246,7 @@ def _why_no_champion(store: StudyStore) -> str:
 
 
 def _rich_display() -> Display:
+    """The console's, with remarks that name parameters as Python does."""
     from orchestrator.cli.console.live import CONSOLE
 
-    return CONSOLE
+    return replace(CONSOLE, note=lambda line: CONSOLE.note(for_python(line)))

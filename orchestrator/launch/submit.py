@@ -26,7 +26,7 @@ import requests
 from ray.job_submission import JobDetails, JobStatus
 
 import orchestrator
-from orchestrator.common.errors import BadMachine, MachineFault
+from orchestrator.common.errors import BadMachine, MachineFault, python_errors_of
 from orchestrator.common.files import size_text
 from orchestrator.common.private_api import private
 from orchestrator.common.redaction import without_secrets
@@ -87,6 +87,7 @@ class JobRow:
         return self.state not in ("pending", "running")
 
 
+@python_errors_of
 class Job:
     """A command of ours that runs, or ran, on a cluster."""
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.common.errors import BadStudy
+from orchestrator.common.errors import BadStudy, python_errors_of
 from orchestrator.results.best_networks import Networks, Trainer
 from orchestrator.search.choices import BestRule, EnsembleName
 from orchestrator.search.store.trials import StudyTrial
@@ -139,6 +139,7 @@ def _best_of(
     return Choice(study, standing, replace(found, reason=f"{best} {reason}"), is_named=True)
 
 
+@python_errors_of
 @dataclass(frozen=True)
 class BestTrial:
     """The winner of a study, or another trial that was asked for, with the networks that stand for it."""
@@ -251,7 +252,7 @@ class BestTrial:
                 log_network(study.store, network_of(study, trial, [record], score.masks), uri)
 
     def hand_over(
-        self, folder: Path, formats: Sequence[str], uri: str, *, move: bool | None = None
+        self, folder: Path, formats: Sequence[str], tracking_uri: str, *, move: bool | None = None
     ) -> Iterator[str]:
         """Export, log in MLflow and register the networks; what was done, in lines.
 
@@ -274,11 +275,11 @@ class BestTrial:
         network = network_of(study, trial, records, score.masks)
         registered = register_champion(
             written,
-            tracking_uri=uri,
+            tracking_uri=tracking_uri,
             study=study.name,
             study_id=study.study_id,
             network=network,
-            run_id=log_network(study.store, network, uri),
+            run_id=log_network(study.store, network, tracking_uri),
             description=summary(study, trial, score, records),
             tags=self.choice.selection.tags() | {"members": str(len(network.records))},
             move=move,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.common.display import Display, counted
-from orchestrator.common.errors import BadData
+from orchestrator.common.errors import BadData, python_errors_of
 from orchestrator.common.files import write_atomically
 from orchestrator.data.cases import Case, Dataset, list_datasets
 from orchestrator.data.splits.plan import group_of_case
@@ -108,6 +108,7 @@ def _also_seen(
     return seen, pairs
 
 
+@python_errors_of
 @dataclass(frozen=True)
 class BundleScores:
     """Scores of an exported network, image by image."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.common.display import Display
+from orchestrator.common.errors import python_errors_of
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.plan import group_of_case
 from orchestrator.data.splits.proportions import hold_out_line, lopsided, reason_in_words
@@ -17,6 +18,7 @@ from orchestrator.results.views.split_table import PartFacts, split_dict, split_
 from orchestrator.study.loading import DataChoice
 
 
+@python_errors_of
 @dataclass(frozen=True)
 class DataSplit:
     """The datasets that were split, those that nothing is trained on, and the plan."""

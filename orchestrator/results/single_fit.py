@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.common.errors import python_errors_of
 from orchestrator.data.splits.split_file import SplitPlan
 from orchestrator.results.provenance import git_revision
 from orchestrator.scoring.formatting import percent
@@ -20,6 +21,7 @@ from orchestrator.search.space.space import Configuration
 EXPERIMENT = "single fits"  # no study has this name: it has a blank
 
 
+@python_errors_of
 @dataclass(frozen=True)
 class SingleFit:
     """A finished fit with the mask rule that suits its own validation images best."""

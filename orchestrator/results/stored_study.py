@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.common.errors import python_errors, python_errors_of
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.study_spec import StudySpec
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.search.records.status import Status
 
 
+@python_errors_of
 class StoredStudy:
     """A study on disk: its results.
 
@@ -153,6 +155,7 @@ class StoredStudy:
         best = choice.best(Trainer(found, **training), ensemble, refit=refit, export=True)
         return best.export(target, asked)
 
+    @python_errors(out="page")
     def report(self, page: str | Path = "report.html") -> Report:
         """Write one page on the study, which needs no network; an earlier report of that name is replaced.
 

@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from orchestrator.cli.console.completion import COMPLETED
 from orchestrator.cli.console.examples import EXAMPLES
+from orchestrator.common.errors import UserError
 from orchestrator.common.names import nearest
 
 PANELS: Mapping[str, tuple[str, ...]] = {
@@ -115,6 +116,9 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except UserError as mistake:
+            mistake.name_options()
+            raise
         except EOFError as error:
             raise RuntimeError(f"something that was read ended early: {error}") from error
         except BadParameter as refused:
