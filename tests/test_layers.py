@@ -44,6 +44,7 @@ MAY_IMPORT_RAY = {
     "orchestrator.search.ray_tune.searcher",
     "orchestrator.search.ray_tune.scheduler",
     "orchestrator.training.ray.controllers",
+    "orchestrator.training.ray.lane_worker",
     "orchestrator.training.ray.lanes",
     "orchestrator.training.ray.lost_resources",
 }

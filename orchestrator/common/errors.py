@@ -28,7 +28,7 @@ _SAME = (
     "account address also annotators augmentation cache cases center-column centers citation cpus dashboard-port "
     "data database dates device devices ensemble env epoch epochs exif export failures fits-per-gpu fold folder "
     "formats gpu-hours gpu-type gpus group-column groups head holdout home hours image images inclusion interface "
-    "lanes licence mask-classes mask-colors mask-values masks max-gb memory-gb metric mlflow-host mlflow-port "
+    "lanes licence mask-classes mask-colors mask-values masks max-gb memory-gb metric mlflow-host mlflow-port name "
     "namespace nested nodes only out partition pattern port python queue race rescore rule sampled sampler scale "
     "seed seeds shm-gb size source space splits ssh-key storage storage-class storage-gb tracking-uri trial trials "
     "unseen user venv warm-start weights without-mask workers-per-fit worst"

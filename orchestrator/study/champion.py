@@ -21,7 +21,8 @@ from orchestrator.search.store.optuna_storage import explained_errors
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import Champion, StudyTrial, outside_cases
 from orchestrator.selection.reevaluation import named, settled
-from orchestrator.training.ray.lanes import Lanes, Perform
+from orchestrator.training.ray.lane_worker import Perform
+from orchestrator.training.ray.lanes import Lanes
 from orchestrator.training.recipe import FitSpec
 
 

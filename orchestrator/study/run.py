@@ -54,7 +54,8 @@ from orchestrator.study.repair import restore, train_lost
 from orchestrator.study.sinks import AllSinks, ResultSink
 from orchestrator.study.spec import Study
 from orchestrator.study.stopping import SearchStopper
-from orchestrator.training.ray.lanes import Lanes, Perform
+from orchestrator.training.ray.lane_worker import Perform
+from orchestrator.training.ray.lanes import Lanes
 
 logger = logging.getLogger(__name__)
 # How often in a row Tune may lose its processes without a fit that is finished in between, and after how many seconds

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from orchestrator.common.errors import BadMachine
 from orchestrator.data.augmentation.pipelines import case_seed, pipeline
-from orchestrator.data.augmentation.transforms import unpack
+from orchestrator.data.augmentation.steps import unpack
 from orchestrator.data.cache.frames import CachedCases
 from orchestrator.training import workers
 from orchestrator.training.recipe import Recipe

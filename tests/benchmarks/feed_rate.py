@@ -53,7 +53,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from orchestrator.data.augmentation.pipelines import case_seed, pipeline
-from orchestrator.data.augmentation.transforms import unpack
+from orchestrator.data.augmentation.steps import unpack
 from orchestrator.data.cache.frames import cached_cases
 from orchestrator.data.cases import Case
 from orchestrator.data.cases import Dataset as Cases

@@ -10,7 +10,7 @@ import torch
 
 from orchestrator.common.errors import FitFailed
 from orchestrator.training.ray.dispatcher import JobUpdate
-from orchestrator.training.ray.lanes import Perform
+from orchestrator.training.ray.lane_worker import Perform
 
 
 @dataclass

@@ -9,7 +9,7 @@ from pretended import CUDA_13, HOPPER, VOLTA, gpus
 from orchestrator.common.errors import MachineFault
 from orchestrator.common.faults import machine_fault
 from orchestrator.training.gpu_kernels import has_code_for, refuse_without_kernels
-from orchestrator.training.ray.lanes import refused
+from orchestrator.training.ray.lane_worker import refused
 
 CUDA_128 = "sm_70 sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
 

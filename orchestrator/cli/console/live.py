@@ -161,9 +161,9 @@ def _legend(shown: Sequence[TrialView], marks: dict[str, str]) -> str:
 
 def _most_telling(trials: Sequence[TrialView], room: int) -> list[TrialView]:
     """The best trials and those in flight, by rank, `room` at most."""
-    flying = [trial for trial in trials if trial.state == "running"][: room // 2]
-    best = [trial for trial in trials if trial not in flying][: room - len(flying)]
-    return [trial for trial in trials if trial in flying or trial in best]
+    in_flight = [trial for trial in trials if trial.state == "running"][: room // 2]
+    best = [trial for trial in trials if trial not in in_flight][: room - len(in_flight)]
+    return [trial for trial in trials if trial in in_flight or trial in best]
 
 
 def _folds(trial: TrialView, marks: dict[str, str]) -> Text:

@@ -16,30 +16,27 @@ import cv2
 import numpy as np
 
 from orchestrator.common.user_documents import shown
-from orchestrator.data.augmentation.library_pipelines import FILE, PREFIX, build, is_of_library
-from orchestrator.data.augmentation.transforms import (
+from orchestrator.data.augmentation.color import Blur, ChannelShift, Light, Sharpen, Value, gray
+from orchestrator.data.augmentation.geometry import (
     Affine,
-    Blur,
-    Chain,
-    ChannelShift,
     Corners,
     Crop,
     Cutout,
     Elastic,
     Flip,
-    Frame,
-    Library,
-    Light,
     MaskEdge,
     Move,
-    OneOf,
-    Pixels,
     Resize,
     RotateWhole,
-    Sharpen,
+)
+from orchestrator.data.augmentation.library_pipelines import FILE, PREFIX, build, is_of_library
+from orchestrator.data.augmentation.steps import (
+    Chain,
+    Frame,
+    Library,
+    OneOf,
+    Pixels,
     Step,
-    Value,
-    gray,
     pack,
     resize_frame,
     unpack,

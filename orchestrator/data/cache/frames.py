@@ -32,7 +32,7 @@ from numpy.lib.format import open_memmap
 from orchestrator.common.cpus import pooled
 from orchestrator.common.errors import BadMachine
 from orchestrator.common.files import size_text
-from orchestrator.data.augmentation.transforms import pack, unpack
+from orchestrator.data.augmentation.steps import pack, unpack
 from orchestrator.data.cache.checksums import PIXELS, Damaged, checksum, open_checked, write_checks
 from orchestrator.data.cache.intact import refuse_changed
 from orchestrator.data.cases import Case, Dataset

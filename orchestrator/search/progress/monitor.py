@@ -55,7 +55,7 @@ class ProgressMonitor:
         self.engine: Engine[RaceState, OptunaTrials] | None = None
         self.ended: dict[int, TrialState] = {}
         self.params: dict[int, dict[str, Any]] = {}
-        self.flying: dict[int, dict[int, FoldView]] = {}  # trial -> fold
+        self.in_flight: dict[int, dict[int, FoldView]] = {}  # trial -> fold
         self.speeds: dict[tuple[int, int], float] = {}  # images per second of each fit in flight
         now = time.time()
         self.latest = Status(
@@ -122,24 +122,24 @@ class ProgressMonitor:
         if self.engine is not None:
             space = self.engine.state.space
             self.params[number] = space.shown(space.stored(params))
-        self.flying[number] = {fold: FoldView("queued") for fold in folds}
+        self.in_flight[number] = {fold: FoldView("queued") for fold in folds}
 
     def epochs_reported(
         self, number: int, fold: int, rows: list[dict[str, float]], epochs: int, done: bool
     ) -> None:
         """Epochs of a fold were reported."""
-        flying = self.flying.setdefault(number, {})
+        in_flight = self.in_flight.setdefault(number, {})
         if done:
-            flying.pop(fold, None)
+            in_flight.pop(fold, None)
             self.speeds.pop((number, fold), None)
         elif rows:
             row = rows[-1]
-            flying[fold] = FoldView("running", int(row["epoch"]) + 1, epochs, val_dice=row["val_dice"])
+            in_flight[fold] = FoldView("running", int(row["epoch"]) + 1, epochs, val_dice=row["val_dice"])
             self.speeds[number, fold] = row.get("images_per_second", 0.0)
 
     def leave(self, number: int) -> None:
         """A trial has no fold in flight any more."""
-        for fold in self.flying.pop(number, {}):
+        for fold in self.in_flight.pop(number, {}):
             self.speeds.pop((number, fold), None)
 
     def trial_ended(self, trial: StudyTrial) -> None:
@@ -164,7 +164,7 @@ class ProgressMonitor:
         spending, end = self.gate.spending, self.gate.end
         spent = spending.spent()
         standings = self.engine.state
-        trials, others = trial_views(standings, self.ended, self.params, self.flying, MOST_SHOWN)
+        trials, others = trial_views(standings, self.ended, self.params, self.in_flight, MOST_SHOWN)
         self.latest = replace(
             self.latest,
             state=self._state(),
@@ -196,8 +196,8 @@ class ProgressMonitor:
         num_folds, num_begun = len(standings.plan.folds), len({*standings.configurations, *self.ended})
         folds = [len(standings.seen.get(number, ())) for number in standings.configurations if number]
         finals = {
-            number: num_folds - len(standings.seen.get(number, ())) - len(self.flying.get(number, ()))
-            for number in self.engine.finalists(self.flying)
+            number: num_folds - len(standings.seen.get(number, ())) - len(self.in_flight.get(number, ()))
+            for number in self.engine.finalists(self.in_flight)
         }
         new = None if budget.trials is None else max(0, budget.trials - num_begun)
         return Ahead(
@@ -205,9 +205,9 @@ class ProgressMonitor:
             fits_a_configuration=fits_a_configuration(
                 [count for count in folds if count], num_folds, not self.engine.trains_all_folds
             ),
-            flying=sum(
+            in_flight=sum(
                 1 - view.epoch / (view.epochs or 1)
-                for views in self.flying.values()
+                for views in self.in_flight.values()
                 for view in views.values()
             ),
             finals=sum(finals.values()) + self.gate.reserved,

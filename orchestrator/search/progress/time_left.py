@@ -15,12 +15,14 @@ class Ahead:
 
     new: int | None  # trials that may still start; None: unknown
     fits_a_configuration: float  # mean over the configurations so far
-    flying: float
+    in_flight: float
     finals: float  # of the current finalists
 
     @property
     def fits(self) -> float | None:
-        return None if self.new is None else self.new * self.fits_a_configuration + self.flying + self.finals
+        return (
+            None if self.new is None else self.new * self.fits_a_configuration + self.in_flight + self.finals
+        )
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def _by_fits(ahead: Ahead, pace: Pace) -> Left:
     if ahead.fits is None:
         return Left(None, None, "as many trials as the budget allows")
     parts = [f"{ahead.new} new trials x {ahead.fits_a_configuration:.1f} fits"] * bool(ahead.new)
-    parts += [f"{ahead.flying:.1f} in flight"] * bool(ahead.flying)
+    parts += [f"{ahead.in_flight:.1f} in flight"] * bool(ahead.in_flight)
     parts += [f"{ahead.finals:.0f} for the finalists"] * bool(ahead.finals)
     how = f"{ahead.fits:.0f} fits: " + ", ".join(parts) if parts else "no fit"
     if pace.fit is None or not pace.epochs_per_second:

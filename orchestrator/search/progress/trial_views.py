@@ -21,14 +21,14 @@ from orchestrator.search.records.status import (
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import STATES
 
-Flying = Mapping[int, Mapping[int, FoldView]]  # trial -> fold -> how far it is
+InFlight = Mapping[int, Mapping[int, FoldView]]  # trial -> fold -> how far it is
 
 
 def trial_views(
     standings: RaceState,
     over: Mapping[int, TrialState],
     params: Mapping[int, dict[str, Any]],
-    flying: Flying,
+    in_flight: InFlight,
     most: int | None = None,
 ) -> tuple[tuple[TrialView, ...], dict[TrialState, int]]:
     """Every trial, the best first, and none left out; or so many, those in flight and the best, and how many others
@@ -43,11 +43,11 @@ def trial_views(
     if most is None or len(numbers) <= most:
         shown, others = sorted(numbers, key=rank), Counter[TrialState]()
     else:
-        in_flight = [number for number in flying if number in numbers][:most]
-        best = heapq.nsmallest(most - len(in_flight), numbers.keys() - in_flight, key=rank)
-        shown = sorted([*in_flight, *best], key=rank)
-        others = Counter(_state(standings, number, over, flying) for number in numbers.keys() - shown)
-    return tuple(_view(standings, number, over, params, flying) for number in shown), dict(others)
+        running = [number for number in in_flight if number in numbers][:most]
+        best = heapq.nsmallest(most - len(running), numbers.keys() - running, key=rank)
+        shown = sorted([*running, *best], key=rank)
+        others = Counter(_state(standings, number, over, in_flight) for number in numbers.keys() - shown)
+    return tuple(_view(standings, number, over, params, in_flight) for number in shown), dict(others)
 
 
 def _view(
@@ -55,10 +55,10 @@ def _view(
     number: int,
     over: Mapping[int, TrialState],
     params: Mapping[int, dict[str, Any]],
-    flying: Flying,
+    in_flight: InFlight,
 ) -> TrialView:
     state, shown, known = (
-        _state(standings, number, over, flying),
+        _state(standings, number, over, in_flight),
         standings.partial(number),
         standings.known(number),
     )
@@ -67,7 +67,7 @@ def _view(
         number=number,
         state=state,
         dice=score,
-        folds=_folds(standings, number, flying.get(number, {})),
+        folds=_folds(standings, number, in_flight.get(number, {})),
         params=params.get(number, {}),
         said=standings.verdicts[number].reason if number in standings.verdicts else None,
         objective=known if shown is None else None,
@@ -76,20 +76,22 @@ def _view(
     )
 
 
-def _state(standings: RaceState, number: int, over: Mapping[int, TrialState], flying: Flying) -> TrialState:
+def _state(
+    standings: RaceState, number: int, over: Mapping[int, TrialState], in_flight: InFlight
+) -> TrialState:
     if number in over:
         return over[number]
-    if flying.get(number):
+    if in_flight.get(number):
         return "running"
     verdict = standings.verdicts.get(number)
     return "waiting" if verdict is not None and verdict.action == "pause" else "open"
 
 
-def _folds(standings: RaceState, number: int, flying: Mapping[int, FoldView]) -> tuple[FoldView, ...]:
+def _folds(standings: RaceState, number: int, in_flight: Mapping[int, FoldView]) -> tuple[FoldView, ...]:
     folds, score = standings.shown(number) or ((), None)
     done = dict(zip(folds, score.fold_dice, strict=True)) if score is not None else {}
     return tuple(
-        FoldView("done", dice=done[fold]) if fold in done else flying.get(fold, FoldView())
+        FoldView("done", dice=done[fold]) if fold in done else in_flight.get(fold, FoldView())
         for fold in range(len(standings.plan.folds))
     )
 

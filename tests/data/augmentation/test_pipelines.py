@@ -11,7 +11,7 @@ from drawn import drawn_cases, drawn_fit
 
 from orchestrator.data.augmentation import pipelines as augment
 from orchestrator.data.augmentation.pipelines import Pipeline, case_seed, pipeline
-from orchestrator.data.augmentation.transforms import resize_frame
+from orchestrator.data.augmentation.steps import resize_frame
 from orchestrator.training.batches import TrainingCases
 
 RNG = np.random.default_rng(0)

@@ -79,7 +79,7 @@ def test_clocks_that_differ_do_not_kill_a_study(tmp_path):
     )
 
 
-AHEAD = Ahead(new=10, fits_a_configuration=1.5, flying=2.0, finals=3.0)
+AHEAD = Ahead(new=10, fits_a_configuration=1.5, in_flight=2.0, finals=3.0)
 PACE = Pace(FitCost(60.0, 20.0), epochs_per_second=0.5, gpus=4.0)
 
 

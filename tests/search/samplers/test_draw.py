@@ -78,13 +78,13 @@ def past(
     return PastTrial(stored, value, 5, secondary)
 
 
-def search(space: SearchSpace, sampler: str, num_trials: int, num_flying: int = 0) -> list[PastTrial]:
+def search(space: SearchSpace, sampler: str, num_trials: int, num_in_flight: int = 0) -> list[PastTrial]:
     """The paper's setting, and so many draws; the last ones are in flight."""
     baseline = Proposal(dict(space.baseline), {})
     found = [past(space, 0, baseline, worth(baseline.params))]
     for number in range(1, num_trials):
         drawn = draw(space, found, sampler, seed=number)
-        done = number < num_trials - num_flying
+        done = number < num_trials - num_in_flight
         found.append(past(space, number, drawn, worth(drawn.params) if done else None))
     return found
 
@@ -95,7 +95,7 @@ def test_the_default_can_sample_for_so_many_objectives():
 
 @pytest.mark.parametrize("sampler", EACH)
 def test_conditional_and_categorical_parameters_are_drawn_the_same_for_the_same_seed(sampler):
-    found = search(MIXED, sampler, 14, num_flying=2)
+    found = search(MIXED, sampler, 14, num_in_flight=2)
     again = [draw(MIXED, found, sampler, seed=seed) for seed in (100, 100, 200)]
     assert again[0] == again[1] != again[2]
     drawn = [one.trial.params for one in found[1:]]

@@ -6,27 +6,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.data.augmentation.transforms import (
+from orchestrator.data.augmentation.color import Blur, ChannelShift, Light, Sharpen, Value, gray
+from orchestrator.data.augmentation.geometry import (
     Affine,
-    Blur,
-    ChannelShift,
     Corners,
     Crop,
     Cutout,
     Elastic,
-    Library,
-    Light,
     MaskEdge,
     Move,
-    OneOf,
     RotateWhole,
-    Sharpen,
-    Value,
-    _drawn,
-    gray,
     rotation,
     warp,
 )
+from orchestrator.data.augmentation.steps import Library, OneOf, samples
 
 SIDE = 65  # odd: there is a pixel in the middle
 RNG = np.random.default_rng(0)
@@ -115,7 +108,7 @@ def test_a_rotation_is_that_of_opencv(degrees, scale, size):
 def test_numbers_drawn_together_are_those_drawn_one_by_one():
     ranges = [(-0.1, 0.1), (0.75, 1.25), (-30, 30), (2, 2)]
     one_by_one = rng(3)
-    assert _drawn(rng(3), *ranges) == pytest.approx([one_by_one.uniform(*one) for one in ranges], rel=1e-15)
+    assert samples(rng(3), *ranges) == pytest.approx([one_by_one.uniform(*one) for one in ranges], rel=1e-15)
 
 
 @pytest.mark.parametrize("most", [3, 5, 7, 11])
