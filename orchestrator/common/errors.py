@@ -29,9 +29,9 @@ _SAME = (
     "data database dates device devices ensemble env epoch epochs exif export failures fits-per-gpu fold folder "
     "formats gpu-hours gpu-type gpus group-column groups head holdout home hours image images inclusion interface "
     "lanes licence mask-classes mask-colors mask-values masks max-gb memory-gb metric mlflow-host mlflow-port name "
-    "namespace nested nodes only out partition pattern port python queue race rescore rule sampled sampler scale "
-    "seed seeds shm-gb size source space splits ssh-key storage storage-class storage-gb tracking-uri trial trials "
-    "unseen user venv warm-start weights without-mask workers-per-fit worst"
+    "namespace nested network nodes only out partition pattern port python queue race rescore rule sampled sampler "
+    "scale seed seeds shm-gb size source space splits ssh-key storage storage-class storage-gb tracking-uri trial "
+    "trials unseen user venv warm-start weights without-mask workers-per-fit worst"
 )
 _FLAGS = (
     "allow-empty dry-run imagenet invert-masks log near-duplicates probabilities refit skip-bad tuned until-unlikely "
