@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.common.display import Display
     from orchestrator.common.errors import Mistakes
     from orchestrator.data.cases import Dataset
-    from orchestrator.data.splits.split_file import SplitPlan
+    from orchestrator.data.splits.split_plan import SplitPlan
     from orchestrator.results.single_fit import SingleFit
     from orchestrator.search.choices import DeviceName
     from orchestrator.search.records.fit_records import FitRecord

@@ -16,7 +16,7 @@ from orchestrator.api.home import PathLike, as_names, home_folder
 from orchestrator.common.display import Display
 from orchestrator.common.errors import FitFailed, Mistakes, for_python, python_errors_of
 from orchestrator.common.files import size_text
-from orchestrator.data.splits.split_file import SplitPlan, earlier_name
+from orchestrator.data.splits.split_plan import SplitPlan, earlier_name
 from orchestrator.doctor.quick import checked_machine
 from orchestrator.ray_cluster.machine import Machine
 from orchestrator.results.mlflow.client import check_uri, default_uri, refuse_locked_out

@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator import models
 from orchestrator.common.errors import BadMachine, BadSpace, Mistakes
 from orchestrator.common.names import hint
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.protocols.checks import check_row
 from orchestrator.protocols.protocol import Protocol, Row, Scale, Table
 from orchestrator.scoring.mask_choice import MaskChoice

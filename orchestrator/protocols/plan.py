@@ -10,7 +10,7 @@ from pathlib import Path
 from orchestrator.common.display import counted
 from orchestrator.common.errors import Mistakes
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.protocols.checks import check_apart, check_enough
 from orchestrator.protocols.datasets import Missing, Taken, take_datasets
 from orchestrator.protocols.fits import RowPlan, Wishes, plan_rows

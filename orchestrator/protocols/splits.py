@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.cases import Case, Dataset
-from orchestrator.data.splits.split_file import Fold, SplitPlan, fingerprints
+from orchestrator.data.splits.split_plan import Fold, SplitPlan, fingerprints
 from orchestrator.protocols.protocol import Scale, Table
 
 SHARES = {"80/10/10": (0.1, 0.1), "80/20": (0.2, 0.0)}  # of validation and of test images

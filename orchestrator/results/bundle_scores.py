@@ -14,7 +14,7 @@ from orchestrator.common.errors import BadData, python_errors_of
 from orchestrator.common.files import write_atomically
 from orchestrator.data.cases import Case, Dataset, list_datasets
 from orchestrator.data.splits.plan import group_of_case
-from orchestrator.data.splits.split_file import count_near_duplicates
+from orchestrator.data.splits.split_plan import count_near_duplicates
 from orchestrator.results.export import evaluation
 from orchestrator.results.export.bundle import Bundle, BundleConfig
 from orchestrator.results.export.evaluation import CaseScores

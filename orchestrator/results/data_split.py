@@ -13,7 +13,8 @@ from orchestrator.common.errors import python_errors_of
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.plan import group_of_case
 from orchestrator.data.splits.proportions import hold_out_line, lopsided, reason_in_words
-from orchestrator.data.splits.split_file import SplitPlan, write_plan
+from orchestrator.data.splits.split_file import write_plan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.results.views.split_table import PartFacts, split_dict, split_facts
 from orchestrator.study.loading import DataChoice
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.common.errors import python_errors_of
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.results.provenance import git_revision
 from orchestrator.scoring.formatting import percent
 from orchestrator.scoring.mask_choice import MaskChoice

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr
 
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.scoring.statistics import (
     clustered_error,
     clustered_wilcoxon,

@@ -18,7 +18,7 @@ import numpy as np
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.data.splits.assign import tie
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.statistics import few_groups, holm
 from orchestrator.search.significance import (

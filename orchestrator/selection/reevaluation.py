@@ -21,7 +21,8 @@ from orchestrator.common.errors import BadSplit, FitFailed
 from orchestrator.common.files import write_atomically
 from orchestrator.common.stored_json import read_json
 from orchestrator.data.splits.resplit import FRESH, num_same, resplit
-from orchestrator.data.splits.split_file import SplitPlan, read_plan, write_plan
+from orchestrator.data.splits.split_file import read_plan, write_plan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.status import Named

@@ -11,7 +11,7 @@ from dataclasses import replace
 import ray
 
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.ray_cluster.machine import Machine, cluster, open_widths, shape_lanes
 from orchestrator.search.forecast.width import quickest
 from orchestrator.search.records.fit_records import FitRecord, scored_as

@@ -12,7 +12,7 @@ from orchestrator.common.display import Display
 from orchestrator.common.errors import BadMachine
 from orchestrator.data.cache.frames import cached_cases
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.search.forecast.plan import (
     Forecast,
     forecast,
@@ -23,7 +23,7 @@ from orchestrator.search.forecast.plan import (
 from orchestrator.search.forecast.speed import Speed, measure
 from orchestrator.search.forecast.width import possible_widths
 from orchestrator.search.records.trial_score import fold_specs
-from orchestrator.search.space.distributions import is_number, is_whole
+from orchestrator.search.space.scalars import is_number, is_whole
 from orchestrator.search.space.space import Configuration, SearchSpace
 from orchestrator.search.study_spec import PLANNED_TRIALS, StudySpec
 from orchestrator.study.checks import batch_sizes

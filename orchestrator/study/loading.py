@@ -12,7 +12,7 @@ from orchestrator.data.cache.intact import refuse_changed
 from orchestrator.data.cases import Dataset, load_datasets
 from orchestrator.data.near_duplicates.find import find_near_duplicates
 from orchestrator.data.splits.plan import looked_for_near_duplicates, make_plan
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.search.budget.limits import Budget
 from orchestrator.search.choices import RuleName, SamplerName
 from orchestrator.search.goals.goals import SecondaryGoals, secondary_goals

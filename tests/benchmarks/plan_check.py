@@ -30,7 +30,7 @@ from orchestrator.data.cases import Dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits.plan import five_fold
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.ray_cluster.machine import Machine, cluster, shape_lanes
 from orchestrator.search.choices import RuleName
 from orchestrator.search.fit_jobs import FitJobRunner

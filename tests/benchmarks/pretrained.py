@@ -39,7 +39,7 @@ import torch
 from orchestrator.common.display import Display
 from orchestrator.data.cases import Dataset
 from orchestrator.data.importing.dataset import add_dataset
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.statistics import cluster_interval, corrected_interval
 from orchestrator.search.fit_jobs import FitJobRunner

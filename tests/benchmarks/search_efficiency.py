@@ -67,7 +67,7 @@ from orchestrator.data.cases import Dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits.plan import five_fold
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.ray_cluster.machine import Machine
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.scoring.pending_cases import scores_under

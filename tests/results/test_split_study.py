@@ -19,7 +19,7 @@ from orchestrator.data.cases import load_dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits.plan import make_plan
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.results.export.handover import trial_card
 from orchestrator.results.sinks.console import ConsoleSink
 from orchestrator.search.budget.gate import BudgetGate

@@ -10,7 +10,7 @@ import pytest
 from formula import formula_study
 
 from orchestrator.common.errors import BadStudy
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.results.views.plots import difference_plot
 from orchestrator.results.views.tables import comparison_dicts
 from orchestrator.selection.comparison import VALIDATION, ComparedSystem, compare, compared_system, verdict

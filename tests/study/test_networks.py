@@ -23,8 +23,8 @@ from orchestrator.search.engine import LaneCapacity, Visit
 from orchestrator.search.goals.goals import secondary_goals
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.samplers.draw import refuse_unless_allowed
-from orchestrator.search.space.changes import changes
 from orchestrator.search.space.space_file import parse_space
+from orchestrator.search.store.space_changes import changes
 from orchestrator.search.store.trials import StudyTrial
 from orchestrator.selection.warm_start import Earlier, fit_in
 from orchestrator.study.run import begin, make_engine

@@ -8,7 +8,7 @@ import numpy as np
 from deck import dataset
 
 from orchestrator.data.splits.plan import five_fold
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.selection.comparison import VALIDATION, ComparedSystem
 
 IMAGE_SD = 0.08  # of what a system makes of an image, in Dice

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.common.display import counted
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 
 
 def split_changes(was: Mapping[str, Any], now: SplitPlan) -> str:

@@ -11,7 +11,7 @@ from orchestrator.common.errors import BadSplit
 from orchestrator.data.cases import Case, Dataset
 from orchestrator.data.splits.assign import assign_groups, hold_out
 from orchestrator.data.splits.balance import Group
-from orchestrator.data.splits.split_file import Fold
+from orchestrator.data.splits.split_plan import Fold
 
 KINDS = (
     "five-fold",

@@ -14,7 +14,7 @@ from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.assign import assign_groups, gather
 from orchestrator.data.splits.kinds import CasePool, Kind, LeaveOneOut
 from orchestrator.data.splits.resplit import checked, kind_of, pool_of
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 
 SET_ASIDE = "hold-out of the study on all cases"  # reason in outer plans for the cases of the hold-out
 STRADDLES = "group in training"

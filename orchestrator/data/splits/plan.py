@@ -13,13 +13,13 @@ from orchestrator.data.splits.assign import gather, hold_out, merge
 from orchestrator.data.splits.kinds import KINDS, CasePool, KFold, Kind, SingleFold, parse_kind
 from orchestrator.data.splits.proportions import one_group_problem
 from orchestrator.data.splits.published import published_plan
-from orchestrator.data.splits.split_file import (
+from orchestrator.data.splits.split_file import read_plan
+from orchestrator.data.splits.split_plan import (
     Fold,
     SplitPlan,
     fingerprints,
     near_duplicates_of_sources,
     ordered_pairs,
-    read_plan,
 )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator.data.splits.balance import Group
 
 if TYPE_CHECKING:
-    from orchestrator.data.splits.split_file import Fold, SplitPlan
+    from orchestrator.data.splits.split_plan import Fold, SplitPlan
 
 LOPSIDED = 1.5  # validated cases relative to an even split, or to the training cases of the fold
 MOST = 0.9  # of the cases that are split into folds, in one group

@@ -16,7 +16,7 @@ from orchestrator.data.cases import Case, Dataset
 from orchestrator.data.published.parts import Role, role_of
 from orchestrator.data.splits.assign import gather, merge
 from orchestrator.data.splits.kinds import CasePool, KFold
-from orchestrator.data.splits.split_file import (
+from orchestrator.data.splits.split_plan import (
     Fold,
     SplitPlan,
     fingerprints,

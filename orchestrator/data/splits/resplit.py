@@ -9,7 +9,7 @@ from orchestrator.common.errors import BadSplit
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.assign import gather, merge
 from orchestrator.data.splits.kinds import MAX_SEEDS, CasePool, KFold, Kind, SingleFold, kind_named
-from orchestrator.data.splits.split_file import Fold, SplitPlan
+from orchestrator.data.splits.split_plan import Fold, SplitPlan
 
 FRESH = 7_368_787  # increment between the seeds that are tried
 

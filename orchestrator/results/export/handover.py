@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from orchestrator import models
 from orchestrator.common.redaction import without_secrets
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.results.export.bundle import MemberNetwork
 from orchestrator.results.export.card.evidence import Evidence
 from orchestrator.results.export.card.facts import DataFacts, Making, ModelFacts, SplitFacts

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.common.errors import BadMachine, BadStudy
 from orchestrator.data.cases import load_datasets
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.results.mlflow.client import check_uri, connect
 from orchestrator.results.mlflow.runs.run_log import RENAMED
 from orchestrator.search.store.study_store import StudyStore

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.common.errors import BadStudy
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.results.mlflow.runs.run_log import DatasetUse
 from orchestrator.results.provenance import environment_file
 from orchestrator.search.budget.limits import Budget

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.proportions import listed_reasons, lopsided
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.search.store.study_store import StudyStore, whole_study
 
 # The tag of an experiment that says by which layout, and of which study, it was written to its end.

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits.split_file import NEAR_DUPLICATE_OF_SOURCE, SplitPlan
+from orchestrator.data.splits.split_plan import NEAR_DUPLICATE_OF_SOURCE, SplitPlan
 from orchestrator.data.statement import stated
 from orchestrator.results.report.facts import DatasetFacts
 from orchestrator.search.store.snapshot import StudySnapshot

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from orchestrator.common.display import counted
 from orchestrator.data.splits.proportions import listed_reasons, lopsided
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.results.sinks.measures import own_scores, own_threshold_text, secondary_values
 from orchestrator.scoring.formatting import percent
 from orchestrator.search.records.status import Status

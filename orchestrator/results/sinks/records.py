@@ -13,7 +13,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.results.sinks.measures import Interval, trial_metrics
 from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.goals.objective import Objective

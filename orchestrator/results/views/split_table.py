@@ -15,7 +15,7 @@ from rich.table import Table
 from orchestrator.data.cases import Case, Dataset
 from orchestrator.data.splits.plan import group_of_case
 from orchestrator.data.splits.proportions import lopsided
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial
 
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.search.choices import RuleName
 from orchestrator.search.forecast.speed import Speed
 from orchestrator.search.race.rules import Race

@@ -15,7 +15,7 @@ import torch
 
 from orchestrator import models
 from orchestrator.data.cache.frames import CachedCases
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space import Configuration
 from orchestrator.training.batch_memory import Memory

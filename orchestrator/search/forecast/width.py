@@ -19,7 +19,7 @@ from orchestrator.common.errors import BadStudy, FitFailed
 from orchestrator.common.files import write_atomically
 from orchestrator.common.stored_json import read_json
 from orchestrator.data.cache.frames import CachedCases
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.search.choices import RuleName
 from orchestrator.search.forecast.plan import forecast, seconds_of_fits, widths_of, world_of
 from orchestrator.search.forecast.speed import Speed, measure

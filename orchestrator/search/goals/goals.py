@@ -8,7 +8,7 @@ from typing import Any, Literal, cast, get_args
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.search.choices import CostName, GoalName, ObjectiveName
 from orchestrator.search.goals.constraints import Limit, limits_of
 from orchestrator.search.goals.model_cost import Cost

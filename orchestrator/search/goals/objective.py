@@ -14,7 +14,7 @@ import numpy as np
 
 from orchestrator.common.names import require_entries
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.search.choices import ObjectiveName
 from orchestrator.search.records.trial_score import TrialScore
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.search.choices import RuleName
 from orchestrator.search.goals.goals import SecondaryGoals, front

@@ -17,7 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from orchestrator.common.errors import FitFailed, UserError
 from orchestrator.common.faults import machine_fault
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space import SearchSpace

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from orchestrator.data.splits.resplit import FRESH
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.records.first_weights import digest

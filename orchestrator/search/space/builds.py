@@ -15,10 +15,10 @@ from orchestrator.common.errors import BadMachine, BadSpace
 from orchestrator.common.user_documents import parse_toml, shown
 from orchestrator.data.augmentation.library_pipelines import canonical, is_of_library
 from orchestrator.data.augmentation.library_pipelines import problems as library_problems
-from orchestrator.search.space.distributions import is_whole
 from orchestrator.search.space.effects import without_effect
 from orchestrator.search.space.keys import NETWORK, listed, not_known
 from orchestrator.search.space.parameters import batch_refusal, owners, refusal, size_refusal, unknown_key
+from orchestrator.search.space.scalars import is_whole
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.space_file import load_space
 from orchestrator.search.space.tables import calling_for, existing, in_order, recipe_problems

@@ -10,9 +10,10 @@ from typing import Any
 
 from orchestrator import models
 from orchestrator.common.user_documents import shown
-from orchestrator.search.space.distributions import Choice, Int, Scalar, Unread, same
+from orchestrator.search.space.distributions import Choice, Int, Unread
 from orchestrator.search.space.keys import NETWORK, RECIPE, SWEPT, listed, network_of, not_known, plain
 from orchestrator.search.space.parameters import batch_refusal, known_keys, owners, refusal, size_refusal
+from orchestrator.search.space.scalars import Scalar, same
 from orchestrator.search.space.tables import Tables, calling_for, existing, in_order, recipe_problems
 from orchestrator.training.recipe import Recipe
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 
 from orchestrator.common.user_documents import shown
 from orchestrator.data.augmentation.pipelines import BY_STRENGTH
-from orchestrator.search.space.distributions import Choice, Scalar
+from orchestrator.search.space.distributions import Choice
 from orchestrator.search.space.keys import listed
+from orchestrator.search.space.scalars import Scalar
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.tables import Tables
 from orchestrator.training.recipe import Recipe, acts_with

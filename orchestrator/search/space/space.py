@@ -40,8 +40,8 @@ from orchestrator.common.errors import BadSpace
 from orchestrator.common.user_documents import parse_toml
 from orchestrator.scoring.histograms import snap
 from orchestrator.scoring.mask_choice import MaskChoice
-from orchestrator.search.space.distributions import shown_number
 from orchestrator.search.space.keys import AREA, MASKS, NETWORK, RECIPE, THRESHOLD, may_be, plain
+from orchestrator.search.space.scalars import shown_number
 from orchestrator.search.space.tables import Tables, existing, in_order, recipe_problems
 from orchestrator.search.space.toml_file import read_tables
 from orchestrator.training.recipe import Recipe

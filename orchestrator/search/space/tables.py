@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.search.space.distributions import Distribution, Scalar
+from orchestrator.search.space.distributions import Distribution
 from orchestrator.search.space.keys import NETWORK, RECIPE, network_of, plain, problems_in
+from orchestrator.search.space.scalars import Scalar
 from orchestrator.training.recipe import Recipe
 
 

@@ -14,13 +14,13 @@ from orchestrator.search.space.distributions import (
     KINDS,
     Choice,
     Distribution,
-    Scalar,
     Sweep,
     Unread,
     keys_beside,
     parse,
 )
 from orchestrator.search.space.keys import NETWORK, SWEPT, Registry, listed, not_known, problems_in
+from orchestrator.search.space.scalars import Scalar
 from orchestrator.search.space.tables import OwnTables, Tables, with_own
 
 _TABLES = ("search", "fixed", "baseline")

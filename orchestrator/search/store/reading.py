@@ -13,7 +13,8 @@ from orchestrator.common.errors import BadSpace, BadSplit
 from orchestrator.common.stored_json import Unreadable, parse_json
 from orchestrator.common.user_documents import read_bounded
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits.split_file import SplitPlan, read_plan
+from orchestrator.data.splits.split_file import read_plan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.search.space.space import SearchSpace, checked_before
 from orchestrator.search.store.optuna_storage import explained_errors, open_database
 from orchestrator.search.store.study_record import MadeOf, text_digest

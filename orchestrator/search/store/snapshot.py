@@ -21,7 +21,7 @@ from orchestrator.common.errors import BadStudy
 from orchestrator.common.stored_json import Unreadable, read_json
 from orchestrator.data.cases import Dataset, load_datasets
 from orchestrator.data.splits.plan import group_of_case
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.statistics import cluster_interval

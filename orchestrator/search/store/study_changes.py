@@ -8,9 +8,9 @@ from typing import Any
 
 from orchestrator.common.stored_json import Unreadable, parse_json
 from orchestrator.data.splits.changes import split_changes
-from orchestrator.data.splits.split_file import SplitPlan
-from orchestrator.search.space.changes import changes
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.search.space.space import SearchSpace
+from orchestrator.search.store.space_changes import changes
 from orchestrator.search.store.study_record import FIELDS, StudyRecord
 
 ADVICE = "a study cannot change what it is made of; give the new one a name with --study"

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from orchestrator.common.errors import BadStudy, Mistakes
 from orchestrator.common.names import hint
 from orchestrator.common.stored_json import as_kind
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.search.budget.limits import Budget
 from orchestrator.search.goals.constraints import limits_of
 from orchestrator.search.goals.goals import primary_and_secondary

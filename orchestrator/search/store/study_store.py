@@ -23,7 +23,8 @@ from orchestrator.common.names import hint
 from orchestrator.common.network_files import keep_networks, look_in
 from orchestrator.common.stored_json import Unreadable, parse_json, read_json
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits.split_file import SplitPlan, write_plan
+from orchestrator.data.splits.split_file import write_plan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.goals.network_sizes import NetworkSizes

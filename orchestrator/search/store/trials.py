@@ -10,7 +10,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.data.cases import Dataset
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.goals.objective import Objective
 from orchestrator.search.records.fit_records import FitRecord

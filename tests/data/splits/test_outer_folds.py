@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.splits.outer_folds import SET_ASIDE, outer_plans
 from orchestrator.data.splits.plan import make_plan
-from orchestrator.data.splits.split_file import SplitPlan, read_plan, write_plan
+from orchestrator.data.splits.split_file import read_plan, write_plan
+from orchestrator.data.splits.split_plan import SplitPlan
 
 DEALT = ("five-fold", "k-fold:3", "repeated:2x3", "cross-dataset", "holdout")
 LEFT_OUT = ("leave-one-center-out", "leave-one-dataset-out")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.splits.plan import five_fold, make_plan
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 
 DEALT = {"five-fold": 1, "k-fold:3": 1, "repeated:3x4": 3, "cross-dataset": 1}  # -> times a case is validated
 LEFT_OUT = ("leave-one-center-out", "leave-one-dataset-out")

@@ -14,7 +14,7 @@ from orchestrator.data.published.parts import role_of
 from orchestrator.data.splits.plan import make_plan
 from orchestrator.data.splits.proportions import listed_reasons
 from orchestrator.data.splits.resplit import resplit
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 
 
 def published(*parts: str, name: str = "Clinic") -> Dataset:

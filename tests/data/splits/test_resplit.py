@@ -11,7 +11,8 @@ from orchestrator.common.errors import BadSplit
 from orchestrator.data.splits.kinds import kind_named, parse_kind
 from orchestrator.data.splits.plan import make_plan
 from orchestrator.data.splits.resplit import FRESH, num_same, resplit
-from orchestrator.data.splits.split_file import SplitPlan, read_plan, write_plan
+from orchestrator.data.splits.split_file import read_plan, write_plan
+from orchestrator.data.splits.split_plan import SplitPlan
 
 DEALT = ("five-fold", "k-fold:3", "repeated:2x3", "cross-dataset", "holdout")
 MANY = dataset([[0.1]] * 40, "Many")

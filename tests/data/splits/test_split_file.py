@@ -16,7 +16,8 @@ from orchestrator.common.errors import BadSplit
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.kinds import KINDS
 from orchestrator.data.splits.plan import five_fold, make_plan
-from orchestrator.data.splits.split_file import SplitPlan, read_plan, write_plan
+from orchestrator.data.splits.split_file import read_plan, write_plan
+from orchestrator.data.splits.split_plan import SplitPlan
 
 EVERY = [kind.replace("N", "3").replace("RxK", "2x3") for kind in KINDS]
 FAR = dataset([[0.1]] * 3, name="Far")

@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from orchestrator.data.images import read_image
-from orchestrator.data.splits.split_file import NearDuplicateCounts
+from orchestrator.data.splits.split_plan import NearDuplicateCounts
 from orchestrator.results.export.card.evidence import Detection, Evidence, Failure
 from orchestrator.results.export.card.facts import DataFacts, Making, ModelFacts, SplitFacts, TrainingFacts
 from orchestrator.results.export.card.scoring import scores

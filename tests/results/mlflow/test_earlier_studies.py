@@ -15,7 +15,7 @@ from orchestrator.data.cases import load_dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits.plan import five_fold
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.results.mlflow.client import connect
 from orchestrator.results.mlflow.earlier_studies import earlier_configurations
 from orchestrator.search.store.study_store import StudyStore

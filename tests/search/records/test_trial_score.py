@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from formula import SPACE, histograms
 
-from orchestrator.data.splits.split_file import Fold, SplitPlan
+from orchestrator.data.splits.split_plan import Fold, SplitPlan
 from orchestrator.scoring.metrics import scores_at
 from orchestrator.scoring.threshold import best_threshold
 from orchestrator.search.records.fit_records import ScoreRecord

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.data.splits.split_file import NearDuplicateCounts
+from orchestrator.data.splits.split_plan import NearDuplicateCounts
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.scoring.postprocess import PostProcess
 

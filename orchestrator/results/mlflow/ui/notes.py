@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.common.display import counted
-from orchestrator.data.splits.split_file import SplitPlan
+from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.results.export.exported_network import Network
 from orchestrator.search.goals.objective import Objective
 from orchestrator.search.space.keys import plain
