@@ -205,7 +205,8 @@ class Study(StoredStudy):
         self._say_begun_without(store, plan)
         if self._spec.warm_start and not store.exists():
             outside = {case_id for ids in outside_cases(plan, tests).values() for case_id in ids}
-            earlier = earlier_configurations(self.home, self._spec.warm_start, self.uri, plan, outside)
+            networks, names = self.space.networks, self._spec.warm_start
+            earlier = earlier_configurations(self.home, names, self.uri, plan, outside, networks)
             fitted = fit_in(self.space, earlier, study.secondary)
             study = replace(study, warm_start_configurations=fitted.configurations)
             for line in fitted.lines:

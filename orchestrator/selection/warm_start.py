@@ -42,8 +42,11 @@ class Fitted:
     lines: tuple[str, ...]  # what is said of each
 
 
-def best_of_study(snapshot: StudySnapshot) -> list[Earlier]:
-    """The winner, those that are not significantly different, then the next best."""
+def best_of_study(snapshot: StudySnapshot, networks: Collection[str] = ()) -> list[Earlier]:
+    """The winner, those that are not significantly different, then the next best.
+
+    `networks`: those of the study that begins; where trials of these are among them, they alone are taken.
+    """
     standing = snapshot.contenders()
     if not standing:
         return []
@@ -53,7 +56,8 @@ def best_of_study(snapshot: StudySnapshot) -> list[Earlier]:
         one.other for one in all_against(winner, others, groups, share_of_test(snapshot.plan)) if one.is_sure
     }
     trials = sorted((trial for trial, _ in standing), key=lambda trial: trial.number in surely_worse)
-    return [Earlier(f"trial {trial.number} of {snapshot.name}", trial.params) for trial in trials[:MOST]]
+    fitting = [trial for trial in trials if trial.configuration.network in networks] or trials
+    return [Earlier(f"trial {trial.number} of {snapshot.name}", trial.params) for trial in fitting[:MOST]]
 
 
 def num_chosen_by(snapshot: StudySnapshot, outside: Collection[str]) -> int:

@@ -26,7 +26,7 @@ from orchestrator.search.samplers.draw import refuse_unless_allowed
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.space_changes import changes
 from orchestrator.search.store.trials import StudyTrial
-from orchestrator.selection.warm_start import Earlier, fit_in
+from orchestrator.selection.warm_start import Earlier, best_of_study, fit_in
 from orchestrator.study.run import begin, make_engine
 from orchestrator.study.spec import Study
 
@@ -154,6 +154,15 @@ def test_the_best_of_one_network_is_the_one_that_the_leaderboard_has_of_it(finis
         "trial ", "trials "
     )
     assert f"Trial {found.trial} is the " in choice.selection.reason
+
+
+def test_a_study_of_one_network_begins_with_the_best_of_that_network_of_a_study_over_several(finished: Study):
+    snapshot = finished.home.snapshot()
+    done = {trial.number: trial.configuration.network for trial, _ in snapshot.contenders()}
+    for network in {*done.values()}:
+        of_one = {one.source for one in best_of_study(snapshot, [network])}
+        assert of_one == {f"trial {number} of formula" for number, of in done.items() if of == network}
+    assert best_of_study(snapshot, ["pranet"]) == best_of_study(snapshot)  # which says why they do not fit
 
 
 def test_a_limit_that_nothing_keeps_is_answered_with_what_the_smallest_network_costs(finished: Study):

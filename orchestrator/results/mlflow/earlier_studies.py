@@ -22,9 +22,16 @@ ADVICE = "begin with a study of the same split, or of other data"
 
 
 def earlier_configurations(
-    home: Path, names: Sequence[str], uri: str, plan: SplitPlan, outside: Collection[str]
+    home: Path,
+    names: Sequence[str],
+    uri: str,
+    plan: SplitPlan,
+    outside: Collection[str],
+    networks: Collection[str] = (),
 ) -> list[Earlier]:
     """The best configurations of each of these studies, for a study of this split that holds out the cases `outside`.
+
+    `networks`: those of the new study; of a study over several the best trials of these are taken, where it has any.
 
     Raises `BadStudy` with every name that no study has, and every study whose trials were chosen by cases that are held
     out now, or that was itself warm-started with such trials. Of an earlier study the names of the studies that it was
@@ -36,9 +43,9 @@ def earlier_configurations(
         try:
             study = StudyStore(home, name)
             found += (
-                _of_home(study, uri, plan, outside)
+                _of_home(study, uri, plan, outside, networks)
                 if study.exists()
-                else best_of_experiment(uri, name, plan, outside)
+                else best_of_experiment(uri, name, plan, outside, networks)
             )
         except BadStudy as error:
             problems += error.problems
@@ -47,7 +54,9 @@ def earlier_configurations(
     return found
 
 
-def _of_home(study: StudyStore, uri: str, plan: SplitPlan, outside: Collection[str]) -> list[Earlier]:
+def _of_home(
+    study: StudyStore, uri: str, plan: SplitPlan, outside: Collection[str], networks: Collection[str]
+) -> list[Earlier]:
     here = load_datasets(study.home, [*plan.datasets, *plan.unseen]) if outside else ()
     hidden = {case.sha256 for dataset in here for case in dataset.cases if case.id in outside}
     for name in lineage(study) if outside else ():
@@ -62,13 +71,15 @@ def _of_home(study: StudyStore, uri: str, plan: SplitPlan, outside: Collection[s
         except BadStudy as error:
             begun = "" if name == study.name else f"{study.name} began with configurations of {name}: "
             raise BadStudy(WHERE, [f"{begun}{problem}" for problem in error.problems]) from error
-    configuration = best_of_study(study.snapshot())
+    configuration = best_of_study(study.snapshot(), networks)
     if not configuration:
         raise BadStudy(WHERE, f"{study.name} has no finished trial yet")
     return configuration
 
 
-def best_of_experiment(uri: str, name: str, plan: SplitPlan, outside: Collection[str]) -> list[Earlier]:
+def best_of_experiment(
+    uri: str, name: str, plan: SplitPlan, outside: Collection[str], networks: Collection[str] = ()
+) -> list[Earlier]:
     """As `best_of_study`, from the runs of an MLflow experiment. Raises `BadStudy` if no trial of it can be used.
 
     Of several studies of that name it is the newest one with a champion, or the newest one where none has.
@@ -88,6 +99,7 @@ def best_of_experiment(uri: str, name: str, plan: SplitPlan, outside: Collection
             f"{name} in MLflow was chosen on {', '.join(shared)} with another split, so maybe by images that "
             f"this study holds out; {ADVICE}",
         )
+    best = [run for run in best if run.data.params.get("network") in networks] or best
     return [Earlier(f"trial {_trial(run)} of {name} in MLflow", _params(run)) for run in best[:MOST]]
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from orchestrator.search.race.paired_scores import MORE
 from orchestrator.search.race.rules import Race
-from orchestrator.search.samplers.draw import PastTrial
-from orchestrator.search.samplers.fold_aware_sampler import PosteriorMeans
-from orchestrator.search.samplers.inducing_points import EXACT
+from orchestrator.search.samplers.past_trials import PastTrial
+
+if TYPE_CHECKING:
+    from orchestrator.search.samplers.fold_aware_sampler import PosteriorMeans
 
 
 class Predictions:
@@ -58,6 +60,8 @@ class Predictions:
         self.changed.clear()
 
     def _is_recent(self, model: PosteriorMeans) -> bool:
+        from orchestrator.search.samplers.inducing_points import EXACT
+
         board = self.race.board
         return (
             model.model is not None
@@ -69,6 +73,10 @@ class Predictions:
     def _fit(self, past_of: Callable[[int], PastTrial]) -> None:
         """By scores alone, whatever was predicted before: estimates of incomplete trials depend on the incumbent, and a
         study that was interrupted has the predictions of one that was not."""
+        from orchestrator.search.samplers.fold_aware_sampler import (
+            PosteriorMeans,  # SciPy's optimizers: a third of `status`
+        )
+
         self.race.predict({})
         past = {number: past_of(number) for number in sorted(self.scored)}
         numbers = [number for number, one in past.items() if one.value is not None]

@@ -27,7 +27,7 @@ from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.records.partial_score import NOTHING_SEEN, PartialScore, SeenFolds, partial
 from orchestrator.search.records.trial_score import TrialScore, fold_specs, score_trial
-from orchestrator.search.samplers.draw import PastTrial
+from orchestrator.search.samplers.past_trials import PastTrial
 from orchestrator.search.space.space import Configuration, SearchSpace
 from orchestrator.training.recipe import FitSpec
 

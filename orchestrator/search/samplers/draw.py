@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
-from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FixedTrial, Trial, TrialState, create_trial
 
 from orchestrator.common.display import counted
 from orchestrator.common.errors import BadStudy
 from orchestrator.search.choices import SamplerName
 from orchestrator.search.goals.constraints import Limit
 from orchestrator.search.goals.goals import SecondaryGoals
-from orchestrator.search.samplers.fold_aware_sampler import BY_FOLD, FOLD_WEIGHTS, FOLDS, SECONDS, TIME_LEFT
+from orchestrator.search.samplers.fold_aware_sampler import TIME_LEFT
+from orchestrator.search.samplers.past_trials import NOTE, PastTrial
 from orchestrator.search.samplers.registry import OPTION, SAMPLERS, SamplerKind, sampler_kind
 from orchestrator.search.samplers.single_draw import Shown
 from orchestrator.search.space.space import Configuration, SearchSpace
@@ -30,39 +29,6 @@ MAX_REPEATS = (
     10  # draws that may repeat a configuration before random ones are tried: a small space holds few
 )
 MAX_RANDOM = 1000  # random draws before none is said to be within the limits, or all to be tried
-NOTE = "sampler:"  # prefix of the user attributes that keep what a sampler wrote on its trial
-_KNOWN: dict[
-    str, dict[str, BaseDistribution]
-] = {}  # distributions by their text: as many as a space has cases
-
-
-@dataclass(frozen=True)
-class PastTrial:
-    """A trial of the study, with its present score."""
-
-    trial: FrozenTrial
-    value: float | None  # estimate of the objective from all finished folds; None: no fold is finished
-    num_folds: int  # that the value rests on
-    secondary: tuple[float, ...] = ()  # values of the secondary objectives
-    excess: Mapping[str, float] = field(
-        default_factory=dict
-    )  # limit -> by what share it is exceeded, if above 0
-    seconds: float | None = None  # that a fit of it takes; None: no fit is finished
-    by_fold: Mapping[int, float] = field(
-        default_factory=dict
-    )  # fold -> objective, of finished ones; {} where it is none of single folds
-    fold_weights: tuple[
-        float, ...
-    ] = ()  # images of each fold over those of folds in the mean; () where all are 1
-
-    @property
-    def is_ineligible(self) -> bool:
-        return any(value > 0 for value in self.excess.values())
-
-    @cached_property
-    def shown(self) -> FrozenTrial:
-        """The trial as samplers see it, made once."""
-        return shown(self)
 
 
 class TriedConfigurations:
@@ -261,28 +227,3 @@ def _failed_as_the_worst(
         elif worst and space.drawn(one.trial.params) is not None:
             found.append(replace(one, value=worst[0], secondary=tuple(worst[1:]), excess=kept, by_fold={}))
     return found
-
-
-def shown(past: PastTrial) -> FrozenTrial:
-    """A trial as samplers see it: complete with its present value; running where it has none."""
-    trial = past.trial
-    notes = {name.removeprefix(NOTE): v for name, v in trial.user_attrs.items() if name.startswith(NOTE)}
-    made = create_trial(
-        state=TrialState.RUNNING if past.value is None else TrialState.COMPLETE,
-        values=None if past.value is None else (past.value, *past.secondary),
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs={FOLDS: past.num_folds}
-        | ({SECONDS: past.seconds} if past.seconds else {})
-        | ({BY_FOLD: dict(past.by_fold)} if past.by_fold else {})
-        | ({FOLD_WEIGHTS: past.fold_weights} if past.by_fold and past.fold_weights else {}),
-        constraints=dict(past.excess) or None,
-        system_attrs=notes,
-    )
-    made.distributions = _shared(made.distributions)
-    return made
-
-
-def _shared(distributions: dict[str, BaseDistribution]) -> dict[str, BaseDistribution]:
-    """One dict for all equal ones: comparing dicts is most of the time of a draw otherwise."""
-    return _KNOWN.setdefault(repr(sorted(distributions.items())), distributions)

@@ -27,14 +27,9 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.search.samplers.encoding import Array, ChoiceOfNetworks, SpaceEncoding
 from orchestrator.search.samplers.expected_gain import suggest
 from orchestrator.search.samplers.inducing_points import Model, fitted
+from orchestrator.search.samplers.past_trials import BY_FOLD, FOLD_WEIGHTS, FOLDS, SECONDS
 from orchestrator.search.space.keys import NETWORK
 
-FOLDS, BY_FOLD, FOLD_WEIGHTS, SECONDS = (
-    "folds",
-    "by_fold",
-    "fold_weights",
-    "seconds",
-)  # user attributes of a trial
 TIME_LEFT = "time_left"  # user attribute of a study
 
 

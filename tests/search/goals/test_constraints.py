@@ -18,7 +18,8 @@ from orchestrator.results.views.tables import leaderboard, leaderboard_dicts
 from orchestrator.search.goals.constraints import limits_of
 from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.race.rules import RULES, Race
-from orchestrator.search.samplers.draw import PastTrial, draw, refuse_unless_allowed
+from orchestrator.search.samplers.draw import draw, refuse_unless_allowed
+from orchestrator.search.samplers.past_trials import PastTrial
 from orchestrator.search.samplers.registry import SAMPLERS, sampler_names
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.study_spec import StudySpec

@@ -13,10 +13,10 @@ from optuna.trial import TrialState, create_trial
 
 from orchestrator.search.race.rules import Race
 from orchestrator.search.race.state import RaceState
-from orchestrator.search.samplers.draw import PastTrial
 from orchestrator.search.samplers.encoding import SpaceEncoding
 from orchestrator.search.samplers.fold_aware_sampler import _num_folds, _seen
 from orchestrator.search.samplers.fold_effects import over_all_folds
+from orchestrator.search.samplers.past_trials import PastTrial
 from orchestrator.search.space.space_file import parse_space
 
 RATES = FloatDistribution(1e-5, 1e-1, log=True)

@@ -14,8 +14,8 @@ from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.search.engine import MAX_LOST
 from orchestrator.search.race.rules import Race, Verdict
 from orchestrator.search.race.verdict_log import read_verdicts
-from orchestrator.search.samplers.draw import PastTrial
 from orchestrator.search.samplers.fold_aware_sampler import PosteriorMeans
+from orchestrator.search.samplers.past_trials import PastTrial
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.search.goals.goals import front
-from orchestrator.search.samplers.draw import PastTrial, Proposal, draw, refuse_unless_drawn
+from orchestrator.search.samplers.draw import Proposal, draw, refuse_unless_drawn
+from orchestrator.search.samplers.past_trials import PastTrial
 from orchestrator.search.samplers.registry import SAMPLERS, default_sampler, sampler_names
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.space_file import parse_space
