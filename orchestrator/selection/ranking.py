@@ -28,7 +28,8 @@ from orchestrator.search.significance import (
     share_of_test,
 )
 from orchestrator.search.store.derived import key_of
-from orchestrator.search.store.snapshot import StudySnapshot, digest_of
+from orchestrator.search.store.derived_scores import digest_of
+from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial, broken
 from orchestrator.selection.reevaluation import AFRESH, Reevaluated, SecondScoring
 

@@ -30,6 +30,7 @@ RULES = (
     "search/goals",
     "search/records",
     "search/significance.py",
+    "search/store/derived_scores.py",
     "search/store/snapshot.py",
 )
 

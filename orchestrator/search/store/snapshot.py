@@ -6,9 +6,8 @@ happened since takes another one. Nothing in the folder of the study is changed.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,6 @@ from orchestrator.data.splits.plan import group_of_case
 from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
-from orchestrator.scoring.statistics import cluster_interval
 from orchestrator.search.goals.goals import SecondaryGoals, front, secondary_goals
 from orchestrator.search.goals.network_sizes import NetworkSizes
 from orchestrator.search.goals.objective import Objective, objective_over
@@ -34,9 +32,10 @@ from orchestrator.search.records.ledger import Ledger, folders
 from orchestrator.search.records.partial_score import PartialScore, seen_folds_of
 from orchestrator.search.records.status import Status, read_status
 from orchestrator.search.records.trial_records import of_status
-from orchestrator.search.records.trial_score import ScoredCases, TrialScore, score_trial
+from orchestrator.search.records.trial_score import TrialScore
 from orchestrator.search.space.space import Configuration, SearchSpace
-from orchestrator.search.store.derived import DerivedFiles, key_of
+from orchestrator.search.store.derived import DerivedFiles
+from orchestrator.search.store.derived_scores import derived_interval, derived_score
 from orchestrator.search.store.optuna_journal import Journal, read_journal
 from orchestrator.search.store.reading import read_database, read_space, read_split
 from orchestrator.search.store.study_record import StudyRecord
@@ -314,21 +313,8 @@ class StudySnapshot:
         """As `score_trial`, of these records; found on disk where it was derived before."""
         key = tuple(record.fit_id for record in records), configuration.masks, metric
         if key not in self._scores:
-            self._scores[key] = self._derive_score(records, configuration, metric)
+            self._scores[key] = derived_score(self.derived, records, configuration, metric)
         return self._scores[key]
-
-    def _derive_score(
-        self, records: Sequence[FitRecord], configuration: Configuration, metric: str
-    ) -> TrialScore:
-        digests = [record.digest for record in records]
-        if None in digests:  # of an earlier version: nothing says what its arrays hold
-            return score_trial(records, configuration, metric)
-        key = key_of("score", digests, asdict(configuration.masks), metric)
-        if (found := self.derived.find(key)) is not None:
-            return _as_score(found.plain, found.values, records)
-        score = score_trial(records, configuration, metric)
-        self.derived.keep(key, _as_plain(score), np.stack([*score.values_of_case.values()]))
-        return score
 
     def partial(self, trial: StudyTrial) -> PartialScore | None:
         """What a trial has shown on the folds that it has; None where it has all."""
@@ -338,15 +324,7 @@ class StudySnapshot:
 
     def interval(self, values: NDArray[np.float64], case_ids: Sequence[str]) -> tuple[float, float]:
         """As `cluster_interval` of values (N,) of these cases; found on disk where it was derived before."""
-        groups = self.groups_of(case_ids)
-        key = key_of("interval", digest_of(values), groups)
-        found = self.derived.find(key)
-        if found is None:
-            ends = cluster_interval(values, groups)
-            self.derived.keep(key, {}, np.array(ends))
-            return ends
-        low, high = found.values
-        return float(low), float(high)
+        return derived_interval(self.derived, values, self.groups_of(case_ids))
 
     def ranked(self, metric: str = "dice") -> Standing:
         """Finished trials with their scores, best first, by the study's objective."""
@@ -392,31 +370,3 @@ class StudySnapshot:
             name: {metric: float(values.mean()) for metric, values in scores.items()}
             for name, scores in self.outside_values(fit_id, masks).items()
         }
-
-
-def digest_of(values: NDArray[np.float64]) -> str:
-    """Of numbers, byte by byte."""
-    return hashlib.sha256(np.ascontiguousarray(values, dtype=np.float64).tobytes()).hexdigest()
-
-
-def _as_plain(score: TrialScore) -> dict[str, Any]:
-    return {
-        "masks": score.masks.as_dict(),
-        "metrics": score.metrics,
-        "fold_metrics": score.fold_metrics,
-        "is_cross_fitted": score.is_cross_fitted,
-        "names": list(score.values_of_case),
-    }
-
-
-def _as_score(
-    plain: dict[str, Any], values: NDArray[np.float64], records: Sequence[ScoredCases]
-) -> TrialScore:
-    return TrialScore(
-        masks=PostProcess(**plain["masks"]),
-        metrics=plain["metrics"],
-        fold_metrics=tuple(plain["fold_metrics"]),
-        case_ids=tuple(sorted({case_id for record in records for case_id in record.case_ids})),
-        values_of_case=dict(zip(plain["names"], values, strict=True)),
-        is_cross_fitted=plain["is_cross_fitted"],
-    )

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-import shutil
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from orchestrator.common.errors import BadSpace, BadSplit, BadStudy
 from orchestrator.common.files import write_atomically
 from orchestrator.common.names import hint
-from orchestrator.common.network_files import keep_networks, look_in
+from orchestrator.common.network_files import keep_networks
 from orchestrator.common.stored_json import Unreadable, parse_json, read_json
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.split_file import write_plan
 from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.goals.goals import SecondaryGoals
-from orchestrator.search.goals.network_sizes import NetworkSizes
 from orchestrator.search.goals.objective import Objective
-from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.store.optuna_storage import explained_errors, open_database, open_journal
 from orchestrator.search.store.snapshot import Standing, StudySnapshot
@@ -41,102 +36,18 @@ from orchestrator.search.store.study_changes import (
     space_changes,
     split_problem,
 )
+from orchestrator.search.store.study_folder import StudyFolder
 from orchestrator.search.store.study_record import StudyRecord, new_record, read_record
 from orchestrator.search.store.trials import Champion, StudyTrial
 from orchestrator.search.study_spec import StudySpec
 
 logger = logging.getLogger(__name__)
 OUTER = ".outer-"  # between the name of a study and the number of an outer fold's
-LONGEST_NAME = 240  # file systems end at 255, and a nested study adds to it
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-ANEW = "the same `orchestrator search` writes it anew"
 
 
 @dataclass(frozen=True)
-class StudyStore:
-    """Where one study lives: everything that it knows is below this folder."""
-
-    home: Path
-    name: str
-    folder: Path = field(init=False)
-
-    def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
-            raise BadStudy("--study", f"needs letters, digits, '.', '_' and '-', found {self.name!r}")
-        if len(self.name) > LONGEST_NAME:
-            raise BadStudy(
-                "--study",
-                f"needs at most {LONGEST_NAME} characters, found {len(self.name)}: {self.name[:30]}...",
-            )
-        object.__setattr__(self, "folder", self.home / "studies" / self.name)
-        look_in(self.home)
-
-    @property
-    def ledger(self) -> Ledger:
-        return Ledger(self.folder / "ledger")
-
-    @property
-    def network_sizes(self) -> NetworkSizes:
-        """Kept outside of the study's folder, which whoever reads leaves as it is."""
-        return NetworkSizes(self.home / "derived" / self.name / "network_sizes.json")
-
-    @property
-    def space_file(self) -> Path:
-        return self.folder / "space.toml"
-
-    @property
-    def splits_file(self) -> Path:
-        return self.folder / "splits.json"
-
-    @property
-    def journal_file(self) -> Path:
-        return self.folder / "optuna.journal"
-
-    @property
-    def race_file(self) -> Path:
-        return self.folder / "race.jsonl"
-
-    @property
-    def status_file(self) -> Path:
-        return self.folder / "status.json"
-
-    @property
-    def speeds_file(self) -> Path:
-        return self.folder / "speeds.json"
-
-    @property
-    def manifest_file(self) -> Path:
-        return self.folder / "study.json"
-
-    @property
-    def champion_file(self) -> Path:
-        return self.folder / "champion.json"
-
-    @property
-    def warm_start_file(self) -> Path:
-        return self.folder / "warm_start.json"
-
-    @property
-    def manifest_copy(self) -> Path:
-        """A second copy of the manifest, for the first may be damaged."""
-        return self.folder / "ledger" / "study.json"
-
-    def exists(self) -> bool:
-        return self.manifest_file.exists() or self.manifest_copy.exists()
-
-    def lock(self) -> FileLock:
-        """Hold the study for one process. Raises `BadStudy` if another one has it; dies with its process."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise BadStudy(
-                self.name, "is being worked on by another process; wait for it, or stop it"
-            ) from None
-        return lock
+class StudyStore(StudyFolder):
+    """A study on disk: what it was made of, and its trials as they stand."""
 
     def refuse_unknown(self) -> None:
         """Raises `BadStudy` where there is no such study, with the names of those that there are."""
@@ -317,29 +228,6 @@ class StudyStore:
     def name_in_database(self, study_id: str) -> str:
         """Of the Optuna study, in a database that many may share."""
         return f"{self.name}-{study_id[:8]}"
-
-    def repair(self) -> None:
-        """Clear away what kill -9 leaves behind. Needs the lock.
-
-        The journal's own lock, which would be waited for for half a minute, a last line that is half-written: what
-        follows it could not be read, files that were never put in place, and what Ray kept of earlier runs, for no
-        run goes on with it.
-        """
-        for path in [*self.folder.rglob("*.partial"), self.folder / "tune", self.folder / "train"]:
-            if path.is_dir():
-                shutil.rmtree(
-                    path, ignore_errors=True
-                )  # what outlives its study for a moment may still write there
-            else:
-                path.unlink(missing_ok=True)
-        self.journal_file.with_name(f"{self.journal_file.name}.lock").unlink(missing_ok=True)
-        (self.folder / "told.txt").unlink(
-            missing_ok=True
-        )  # of earlier versions, which nothing reads any more
-        for path in (self.journal_file, self.race_file, self.ledger.cut_fits):
-            if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
-                with path.open("r+b") as file:
-                    file.truncate(content.rfind(b"\n") + 1)
 
     def snapshot(self) -> StudySnapshot:
         """The study as it stands now. Each method below takes one of its own: take one for several questions."""

@@ -1,0 +1,126 @@
+"""The folder of a study: which file is which, the lock of whoever writes, and what kill -9 leaves behind."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from orchestrator.common.errors import BadStudy
+from orchestrator.common.network_files import look_in
+from orchestrator.search.goals.network_sizes import NetworkSizes
+from orchestrator.search.records.ledger import Ledger
+
+LONGEST_NAME = 240  # file systems end at 255, and a nested study adds to it
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Where one study lives: its name, its files, and who may write them."""
+
+    home: Path
+    name: str
+    folder: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise BadStudy("--study", f"needs letters, digits, '.', '_' and '-', found {self.name!r}")
+        if len(self.name) > LONGEST_NAME:
+            raise BadStudy(
+                "--study",
+                f"needs at most {LONGEST_NAME} characters, found {len(self.name)}: {self.name[:30]}...",
+            )
+        object.__setattr__(self, "folder", self.home / "studies" / self.name)
+        look_in(self.home)
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.folder / "ledger")
+
+    @property
+    def network_sizes(self) -> NetworkSizes:
+        """Kept outside of the study's folder, which whoever reads leaves as it is."""
+        return NetworkSizes(self.home / "derived" / self.name / "network_sizes.json")
+
+    @property
+    def space_file(self) -> Path:
+        return self.folder / "space.toml"
+
+    @property
+    def splits_file(self) -> Path:
+        return self.folder / "splits.json"
+
+    @property
+    def journal_file(self) -> Path:
+        return self.folder / "optuna.journal"
+
+    @property
+    def race_file(self) -> Path:
+        return self.folder / "race.jsonl"
+
+    @property
+    def status_file(self) -> Path:
+        return self.folder / "status.json"
+
+    @property
+    def speeds_file(self) -> Path:
+        return self.folder / "speeds.json"
+
+    @property
+    def manifest_file(self) -> Path:
+        return self.folder / "study.json"
+
+    @property
+    def champion_file(self) -> Path:
+        return self.folder / "champion.json"
+
+    @property
+    def warm_start_file(self) -> Path:
+        return self.folder / "warm_start.json"
+
+    @property
+    def manifest_copy(self) -> Path:
+        """A second copy of the manifest, for the first may be damaged."""
+        return self.folder / "ledger" / "study.json"
+
+    def exists(self) -> bool:
+        return self.manifest_file.exists() or self.manifest_copy.exists()
+
+    def lock(self) -> FileLock:
+        """Hold the study for one process. Raises `BadStudy` if another one has it; dies with its process."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise BadStudy(
+                self.name, "is being worked on by another process; wait for it, or stop it"
+            ) from None
+        return lock
+
+    def repair(self) -> None:
+        """Clear away what kill -9 leaves behind. Needs the lock.
+
+        The journal's own lock, which would be waited for for half a minute, a last line that is half-written: what
+        follows it could not be read, files that were never put in place, and what Ray kept of earlier runs, for no
+        run goes on with it.
+        """
+        for path in [*self.folder.rglob("*.partial"), self.folder / "tune", self.folder / "train"]:
+            if path.is_dir():
+                shutil.rmtree(
+                    path, ignore_errors=True
+                )  # what outlives its study for a moment may still write there
+            else:
+                path.unlink(missing_ok=True)
+        self.journal_file.with_name(f"{self.journal_file.name}.lock").unlink(missing_ok=True)
+        (self.folder / "told.txt").unlink(
+            missing_ok=True
+        )  # of earlier versions, which nothing reads any more
+        for path in (self.journal_file, self.race_file, self.ledger.cut_fits):
+            if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
+                with path.open("r+b") as file:
+                    file.truncate(content.rfind(b"\n") + 1)
