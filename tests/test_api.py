@@ -358,6 +358,7 @@ def options() -> dict[str, set[str]]:
             found[" ".join(path)] = own
 
     walk(typer.main.get_command(app), ())
+    del found["completion"]  # for shells
     return found
 
 

@@ -54,7 +54,7 @@ def command_lines(text: str) -> Iterator[list[str]]:
     text = re.sub(r"\$\{[^}]*\}|\$\w+", "1", text)
     for line in text.splitlines():
         line = re.sub(r"^#\s*(Run:|Launch:|Watch:|Stop:)?\s*", "", line.strip())
-        for part in re.split(r"&&|;|\|", line):
+        for part in re.split(r"&&|;|\||>", line):
             if "orchestrator" in part:
                 words = shlex.split(part, comments=True)
                 yield from (words[i + 1 :] for i, word in enumerate(words) if _is_ours(words[:i], word))

@@ -40,7 +40,7 @@ from orchestrator.cli import (
 from orchestrator.cli.console.help import Commands
 from orchestrator.cli.console.printing import encodable, err, plain
 from orchestrator.cli.data import datasets as data
-from orchestrator.cli.home import clean, studies
+from orchestrator.cli.home import clean, completion, studies
 from orchestrator.cli.results import best, leaderboard, predict, reproduce
 from orchestrator.common.cpus import limit_spinning
 from orchestrator.common.errors import BadData, FitFailed, UserError
@@ -88,6 +88,7 @@ for command in (
     evaluate.compare,
     doctor.doctor,
     clean.clean,
+    completion.completion,
 ):
     app.command()(command)
 # Options behind a command are that command's, with and without -- before it.

@@ -37,6 +37,8 @@ NAMES: Mapping[str, str] = {
     "JournalOperation": "optuna.storages.journal._storage:JournalOperation",
     # User, password or token of a tracking server, as MLflow's own client finds them.
     "get_default_host_creds": "mlflow.tracking._tracking_service.utils:get_default_host_creds",
+    # The script of shell completion; the public way, --show-completion, prints that of the shell it finds itself in.
+    "get_completion_script": "typer._completion_shared:get_completion_script",
 }
 
 

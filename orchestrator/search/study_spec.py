@@ -84,9 +84,11 @@ class StudySpec:
     sampler: Annotated[
         SamplerName | None,
         Option(
-            "What proposes configurations: surrogate (default, a Gaussian process that reads on how many folds a "
-            "score rests), tpe (default for several objectives), gp, random; or any sampler of Optuna with keyword "
-            "arguments, 'optuna:NSGAIISampler(population_size=20)', or of OptunaHub, 'optunahub:PACKAGE.CLASS()'."
+            "What chooses the next configuration. surrogate (default): a model predicts the score of every "
+            "configuration from the trials so far, and the one is tried of which most is to be expected. tpe (default "
+            "for several objectives): values that good trials have more often than bad ones. gp: like surrogate, but "
+            "takes scores on one fold for scores on all. random: none is preferred. Or any sampler of Optuna, "
+            "'optuna:NSGAIISampler(population_size=20)', or of OptunaHub, 'optunahub:PACKAGE.CLASS()'."
         ),
     ] = None
     warm_start: Annotated[

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -163,6 +167,52 @@ def test_the_shell_completes_every_dataset_study_trial_network_and_search_space(
     home: Path, words: str, offered: list[str]
 ):
     assert completed(words) == offered
+
+
+def test_every_shell_has_its_script():
+    begin = {
+        "bash": "_orchestrator_completion()",
+        "zsh": "#compdef orchestrator",
+        "fish": "complete --command orchestrator",
+    }
+    for shell, first in begin.items():
+        done = CliRunner().invoke(app, ["completion", shell])
+        assert done.exit_code == 0 and done.stdout.lstrip().startswith(first), shell
+        assert f"complete_{shell}" in done.stdout and "_ORCHESTRATOR_COMPLETE" in done.stdout
+    assert CliRunner().invoke(app, ["completion", "tcsh"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("shell", "words"),
+    [
+        ("bash", {"COMP_WORDS": "orchestrator status f", "COMP_CWORD": "2"}),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "orchestrator status f"}),
+        (
+            "fish",
+            {"_TYPER_COMPLETE_ARGS": "orchestrator status f", "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+        ),
+    ],
+)
+def test_every_shell_is_offered_the_studies_of_the_home(home: Path, shell: str, words: dict[str, str]):
+    given = {"_ORCHESTRATOR_COMPLETE": f"complete_{shell}", **words}
+    assert "first" in CliRunner().invoke(app, env=given, prog_name="orchestrator").stdout
+
+
+PROGRAM = Path(sys.executable).with_name("orchestrator")
+
+
+@pytest.mark.skipif(
+    shutil.which("bash") is None or not PROGRAM.exists(), reason="needs bash, and the program"
+)
+def test_bash_completes_with_the_script(home: Path):
+    """What bash itself makes of it: the function that the script defines fills COMPREPLY."""
+    script = (
+        'eval "$(orchestrator completion bash)"; COMP_WORDS=(orchestrator status f); COMP_CWORD=2; '
+        '_orchestrator_completion orchestrator; echo "${COMPREPLY[@]}"'
+    )
+    environment = {**os.environ, "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.split() == ["first"]
 
 
 NAMED = {

@@ -16,6 +16,7 @@ EXAMPLES = {
     "doctor": "orchestrator doctor --data Kvasir-SEG --space unet",
     "submit": "orchestrator submit --address http://head:8265 -- search unet --data Kvasir-SEG --trials 30",
     "ui": "orchestrator ui my-study",
+    "completion": "orchestrator completion bash > ~/.local/share/bash-completion/completions/orchestrator",
     "verify": "orchestrator export verify champion",
     "data_add": "orchestrator data add Kvasir-SEG kvasir-seg.zip",
     "data_describe": "orchestrator data describe Kvasir-SEG --licence 'research and education only'",

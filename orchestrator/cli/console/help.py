@@ -93,7 +93,7 @@ GROUPS = {  # of the top help: panel -> commands
         "ui",
     ),
     "Machines": ("doctor", "cluster", "submit"),
-    "Housekeeping": ("studies", "clean"),
+    "Housekeeping": ("studies", "clean", "completion"),
 }
 
 

@@ -37,7 +37,7 @@ WATTS = {
 CPU_WATTS = 15  # of a process that computes on a processor: about a core, with its share of memory
 ONE_POINT = 0.01  # Dice
 SAMPLERS = {
-    "surrogate": "a Gaussian process that reads on how many folds a score rests",
+    "surrogate": "a Gaussian process model of the scores on single folds",
     "tpe": "a multivariate tree-structured Parzen estimator",
     "gp": "a Gaussian process",
     "random": "random search",

@@ -1,0 +1,24 @@
+"""`orchestrator completion`: the script by which a shell completes commands, options and names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from orchestrator.cli.console.printing import out
+from orchestrator.common.private_api import private
+
+PROGRAM, VARIABLE = "orchestrator", "_ORCHESTRATOR_COMPLETE"
+
+
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="For which shell.")],
+) -> None:
+    """Print the script by which a shell completes commands, options, datasets, studies, networks and search spaces.
+
+    `--install-completion` puts it where the shell that you are in reads it; this is for all users of a machine, for a
+    container, or for files that you keep yourself.
+    """
+    script = private("get_completion_script")(prog_name=PROGRAM, complete_var=VARIABLE, shell=shell)
+    out.print(script, markup=False, highlight=False, soft_wrap=True)
