@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from orchestrator.results.mlflow.client import connect
 from orchestrator.results.mlflow.runs.study_runs import StudyRuns
+from orchestrator.results.mlflow.ui.views import view_tags
+from orchestrator.results.views.followed_cases import FollowedImage
 
 SOURCE, UNSEEN = (
     ("Kvasir-SEG", "a" * 64, 1000, "source"),
@@ -272,3 +276,44 @@ def test_a_verdict_of_the_race_is_on_the_trials_tags_with_its_numbers(open_runs,
         "race_against": "0",
         "race_numbers": '{"chance": 0.01}',
     }
+
+
+def test_images_by_epoch_are_files_as_mlflow_names_them_and_once(
+    mlflow_uri: str, open_runs: Open, find_runs: Callable[[], dict[str, Run]]
+):
+    drawn = [FollowedImage("drawn/a", epoch, np.full((8, 8, 3), 9, np.uint8)) for epoch in (-1, 0, 4)]
+    num_drawn = []
+
+    def images() -> list[FollowedImage]:
+        num_drawn.append(1)
+        return drawn
+
+    for _ in range(2):  # the second time it is cut off before the fold is complete
+        runs = open_runs()
+        runs.trial(3, {"network": "unet"}, [SOURCE], AT)
+        runs.followed(3, "0", "fit0", images, AT, AT)
+    runs.fold_finished(3, "0", "fit0", rows(0, 1), {"dice": 0.8}, AT)
+    open_runs().followed(3, "0", "fit0", images, AT, AT)
+    assert len(num_drawn) == 2
+    run = find_runs()["trial-003/fold-0"]
+    names = [file.path for file in connect(mlflow_uri).list_artifacts(run.info.run_id, "images")]
+    assert len(names) == 6 and run.data.tags["mlflow.loggedImages"] == "True"
+    found = {tuple(name.removeprefix("images/").split("+")[:4]) for name in names}
+    assert found == {("followed a", "step", step, "timestamp") for step in ("0", "1", "5")}
+
+
+def test_a_fit_without_maps_has_no_images(open_runs: Open, find_runs: Callable[[], dict[str, Run]]):
+    runs = open_runs()
+    runs.trial(3, {"network": "unet"}, [SOURCE], AT)
+    runs.followed(3, "0", "fit0", list, AT, AT)
+    assert "mlflow.loggedImages" not in find_runs()["trial-003/fold-0"].data.tags
+
+
+def test_the_view_of_followed_cases_has_their_images_and_curves():
+    tags = view_tags(["learning_rate"], [], ["followed a", "followed b"])
+    state = json.loads(json.loads(tags["mlflow.sharedViewState.followed"])["state"])
+    first, second = state["compareRunCharts"]
+    assert (first["type"], first["imageKeys"]) == ("IMAGE", ["followed a", "followed b"])
+    assert (
+        second["metricKey"] == "val_dice" and state["searchFilter"] == "tags.`mlflow.loggedImages` = 'True'"
+    )
