@@ -391,6 +391,22 @@ def parameters_of(one: object) -> set[str]:
     return {*one} if isinstance(one, dict) else {one.__name__, *inspect.signature(one).parameters}
 
 
+def test_functions_work_outside_the_main_thread(folder: Path):
+    found: list[object] = []
+
+    def work() -> None:
+        found.append(po.split("drawn", splits="k-fold:2").as_dict())
+        found.append(
+            po.fit("tiny.toml", "drawn", splits="k-fold:2", near_duplicates=False, device="cpu").scores
+        )
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    split, scores = found
+    assert split["name"] == "2-fold-seed0" and 0 <= scores["dice"] <= 1
+
+
 def test_mistakes_name_parameters_in_python_and_options_on_the_command_line(folder: Path):
     with pytest.raises(UserError, match=r"^fold: needs a number below 2, found 7$"):
         po.fit("tiny.toml", "drawn", splits="k-fold:2", fold=7, near_duplicates=False, device="cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -11,6 +12,8 @@ from orchestrator.common.errors import python_errors
 
 if TYPE_CHECKING:
     from orchestrator.common.display import Display
+    from orchestrator.protocols.reproduction import Asked
+    from orchestrator.ray_cluster.machine import Machine
     from orchestrator.search.choices import DeviceName
 
 ScaleName = Literal["smoke", "small", "full"]
@@ -103,8 +106,36 @@ def reproduce(
     check_weights([row for plan in plans for row in plan.rows])
     given = Machine(address, device, 1, lanes, fits_per_gpu)
     machine = checked_machine(given, places.home, places.cache, shown.note)
-    words = command or f"po.reproduce({', '.join(map(repr, (paper, table, scale)))}, ...)"
+    words = command or _command(asked, tuned=tuned, trials=trials, machine=given)
     return {
         plan.key: run_planned(plan, places, machine, shown, budget=budget, out=target, command=words)
         for plan in plans
     }
+
+
+def _command(asked: Asked, *, tuned: bool, trials: int | None, machine: Machine) -> str:
+    """The command that makes the same tables."""
+    wishes, words = (
+        asked.wishes,
+        ["orchestrator", "reproduce", asked.paper, *([asked.table] if asked.table else [])],
+    )
+    given: dict[str, object] = {
+        "scale": asked.scale,
+        "data": [f"{name}={own}" for name, own in asked.data.items()],
+        "only": wishes.only,
+        "also": wishes.also,
+        "seeds": wishes.num_seeds,
+        "weights": [f"{name}={file}" for name, file in (wishes.weights or {}).items()],
+        "trials": trials,
+        "out": asked.out,
+        "lanes": machine.num_lanes,
+        "fits-per-gpu": machine.fits_per_gpu,
+        "device": machine.device,
+    }
+    for name, value in given.items():
+        several = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
+        words += [word for one in several for word in (f"--{name}", str(one))]
+    flags = {"whole-groups": asked.whole_groups, "tuned": tuned, "imagenet": wishes.imagenet is True}
+    words += [f"--{name}" for name, is_set in flags.items() if is_set]
+    words += ["--random"] * (wishes.imagenet is False)
+    return shlex.join(words)
