@@ -143,7 +143,7 @@ def test_a_log_says_at_once_that_others_hold_the_cluster_and_does_not_repeat_it(
         for status in (STATUS, crowded, crowded, STATUS, crowded):
             show(status)
     said = capsys.readouterr().out
-    assert said.count("no lane could start: other jobs hold the resources of the cluster; 5 fits wait") == 2
+    assert said.count("no lane could start: other jobs hold the resources of the cluster; 5 fits to do") == 2
     assert said.count("\n") == 2
 
 

@@ -216,11 +216,11 @@ def _counts(status: Status) -> list[str]:
     ]
     if lanes.crowded:
         parts.append(
-            f"no lane could start: other jobs hold the resources of the cluster; {lanes.queued} fits wait"
+            f"no lane could start: other jobs hold the resources of the cluster; {counted(lanes.queued, 'fit')} to do"
         )
     elif lanes.room:
         waiting = f", {counted(lanes.queued, 'fit')} waiting" if lanes.queued else ""
-        parts.append(f"{lanes.busy} of {lanes.up} lanes busy{waiting}")
+        parts.append(f"{lanes.busy} of {counted(lanes.up, 'lane')} busy{waiting}")
     if status.epochs_per_second:
         parts.append(f"{status.epochs_per_second:.3g} epochs/s")
     if status.images_per_second:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orchestrator.common.display import counted
 from orchestrator.search.budget.limits import Budget, Cost, FitCost
 from orchestrator.search.records.status import Left
 
@@ -70,15 +71,15 @@ def forecast(budget: Budget, spent: Cost, ahead: Ahead, pace: Pace) -> Left:
 def _by_fits(ahead: Ahead, pace: Pace) -> Left:
     if ahead.fits is None:
         return Left(None, None, "as many trials as the budget allows")
-    parts = [f"{ahead.new} new trials x {ahead.fits_a_configuration:.1f} fits"] * bool(ahead.new)
+    parts = [f"{counted(ahead.new, 'new trial')} x {ahead.fits_a_configuration:.1f} fits"] * bool(ahead.new)
     parts += [f"{ahead.in_flight:.1f} in flight"] * bool(ahead.in_flight)
     parts += [f"{ahead.finals:.0f} for the finalists"] * bool(ahead.finals)
-    how = f"{ahead.fits:.0f} fits: " + ", ".join(parts) if parts else "no fit"
+    how = f"{counted(round(ahead.fits), 'fit')}: " + ", ".join(parts) if parts else "no fit"
     if pace.fit is None or not pace.epochs_per_second:
         return Left(None, ahead.fits, how)
     seconds = ahead.fits * pace.fit.epochs / pace.epochs_per_second
     return Left(
         seconds,
         ahead.fits,
-        f"{how}; {pace.fit.epochs:.0f} epochs each, {pace.epochs_per_second:.2g} per second",
+        f"{how}; {counted(round(pace.fit.epochs), 'epoch')} each, {pace.epochs_per_second:.2g} per second",
     )
