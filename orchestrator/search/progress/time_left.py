@@ -71,7 +71,9 @@ def forecast(budget: Budget, spent: Cost, ahead: Ahead, pace: Pace) -> Left:
 def _by_fits(ahead: Ahead, pace: Pace) -> Left:
     if ahead.fits is None:
         return Left(None, None, "as many trials as the budget allows")
-    parts = [f"{counted(ahead.new, 'new trial')} x {ahead.fits_a_configuration:.1f} fits"] * bool(ahead.new)
+    parts = (
+        [f"{counted(ahead.new, 'new trial')} x {ahead.fits_a_configuration:.1f} fits"] if ahead.new else []
+    )
     parts += [f"{ahead.in_flight:.1f} in flight"] * bool(ahead.in_flight)
     parts += [f"{ahead.finals:.0f} for the finalists"] * bool(ahead.finals)
     how = f"{counted(round(ahead.fits), 'fit')}: " + ", ".join(parts) if parts else "no fit"
