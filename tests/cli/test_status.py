@@ -31,7 +31,7 @@ from orchestrator.search.records.status import (
 from orchestrator.search.store.study_store import StudyStore
 
 DONE, NONE = FoldView("done", dice=0.8), FoldView()
-FLYING = FoldView("running", 12, 60, val_dice=0.713)
+IN_FLIGHT = FoldView("running", 12, 60, val_dice=0.713)
 
 
 def trial(number: int, state: str, dice: float | None, *folds: FoldView) -> TrialView:
@@ -49,7 +49,9 @@ STATUS = Status(
     host="here",
     trials=(
         trial(3, "complete", 0.8123, DONE, DONE, DONE),
-        replace(trial(5, "running", None, DONE, FLYING, FoldView("queued")), partial=PartialScore(1, 3, 0.8)),
+        replace(
+            trial(5, "running", None, DONE, IN_FLIGHT, FoldView("queued")), partial=PartialScore(1, 3, 0.8)
+        ),
         replace(trial(4, "waiting", None, DONE, NONE, NONE), partial=PartialScore(1, 3, 0.7)),
         replace(trial(1, "stopped", None, DONE, NONE, NONE), partial=PartialScore(1, 3, 0.65), estimate=0.6),
     ),
