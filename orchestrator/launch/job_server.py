@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,8 +23,8 @@ from orchestrator.common.hosts import refuse_user, why_silent
 from orchestrator.common.private_api import private
 from orchestrator.launch.environment import environment
 
-for chatty in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
-    # they log every package that they upload, or skip
+for chatty in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray.client_builder"):
+    # they log every package that they upload, or skip, and what they pass to a head
     logging.getLogger(chatty).setLevel(logging.WARNING)
 CONNECT_S, ANSWER_S = 4.0, 60.0  # an upload of hundreds of megabytes takes long
 PROBE_S = 5.0
@@ -55,6 +56,12 @@ def job_server(address: str) -> JobServer:
         # unlike the version, this requires the token
         server._do_request("GET", "/api/jobs/", timeout=(CONNECT_S, ANSWER_S))
         return server
+
+
+CLIENT_REFUSED = (
+    "something listens there, but no Ray client server that accepts this token answers; set RAY_AUTH_MODE=token and "
+    "the cluster's token, or give the address of its dashboard, http://HOST:8265"
+)
 
 
 @contextmanager
@@ -136,10 +143,16 @@ def _speaks_http(host: str) -> bool:
 def _dashboard_of(address: str) -> str:
     """Address of a cluster's dashboard, according to its head node."""
     with environment("RAY_ADDRESS", None), environment("RAY_API_SERVER_ADDRESS", None):
-        if address.startswith("ray://"):
-            result: str = ray_client_address_to_api_server_url(address)
-            return result
-        return ray_address_to_api_server_url(address)
+        if not address.startswith("ray://"):
+            return ray_address_to_api_server_url(address)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # it says what the error says
+            try:
+                result: str = ray_client_address_to_api_server_url(address)
+            except (
+                ConnectionError
+            ) as error:  # of a port that answers: a token that is refused is not told apart
+                raise ConnectionError(f"{CLIENT_REFUSED} ({_why(error)})") from error
+        return result
 
 
 def _answering(url: str, from_head: bool = False) -> str:

@@ -220,7 +220,9 @@ def test_a_lost_terminal_never_stops_a_job(cluster: Cluster):
     assert client.returncode == 75
     (row,) = [row for row in listed(cluster) if row["study"] == "lost"]
     assert row["state"] == "running"
-    assert cluster.submit("--stop", row["id"]).wait(600) == 0
+    stop = cluster.submit("--stop", row["id"])
+    stop.communicate(timeout=600)
+    assert stop.returncode == 0
 
 
 def test_every_address_of_a_cluster_leads_to_its_jobs(cluster: Cluster):
