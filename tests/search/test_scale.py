@@ -154,7 +154,7 @@ def test_a_sampler_is_shown_the_same_trial_as_before_where_nothing_else_is_known
 
 
 def test_of_many_configurations_only_what_is_new_is_predicted_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr(predictions, "EXACT", 30)
+    monkeypatch.setattr(inducing, "EXACT", 30)
     disk = DiskStudy(
         tmp_path, tmp_path / "disk", num_trials=None, epochs=10**6, race="paired", sampler="random"
     )
