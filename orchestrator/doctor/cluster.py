@@ -21,6 +21,7 @@ from orchestrator.doctor import local
 from orchestrator.doctor.checks import clock, exchange, network, step
 from orchestrator.doctor.checks.exchange import Part
 from orchestrator.doctor.checks.findings import Finding, Result
+from orchestrator.ray_cluster.machine import shut_down
 
 START_S, ANSWER_S, CLOCK_S = 60.0, 10.0, 10.0
 LONGEST_S = START_S + CLOCK_S + local.LONGEST_S + exchange.LIMIT_S + step.LIMIT_S + 4 * ANSWER_S
@@ -82,7 +83,7 @@ def joined(address: str) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        shut_down()
 
 
 def nodes() -> list[Node]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -99,7 +100,7 @@ def cluster(machine: Machine) -> Iterator[None]:
     with ExitStack() as stack:
         address = reach_cluster(machine.address)
         options = {"address": address} if address is not None else stack.enter_context(_own(machine))
-        stack.callback(_shut_down)
+        stack.callback(shut_down)
         with held_back(), _signals_stay_ours():
             _connect(options)
         stack.enter_context(_known_to_train())
@@ -217,10 +218,18 @@ def _token_advice() -> str:
     return "" if "RAY_AUTH_MODE" in os.environ else "; if it requires a token, set RAY_AUTH_MODE=token"
 
 
-def _shut_down() -> None:
-    """Shut Ray down, with signals deferred."""
+def shut_down() -> None:
+    """Shut Ray down, with signals deferred, and with no collection of garbage until it is down.
+
+    A thread that frees one of Ray's objects while the core worker ends would end the whole process.
+    """
     with held_back():
-        ray.shutdown()
+        gc.collect()
+        gc.disable()
+        try:
+            ray.shutdown()
+        finally:
+            gc.enable()
 
 
 @contextmanager

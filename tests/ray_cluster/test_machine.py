@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
 from collections.abc import Iterator
@@ -9,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
+import ray
 
 from orchestrator.common.errors import BadMachine
 from orchestrator.launch.job_server import job_server
-from orchestrator.ray_cluster.machine import Machine, cluster, reach_cluster
+from orchestrator.ray_cluster.machine import Machine, cluster, reach_cluster, shut_down
 
 
 @pytest.fixture(autouse=True)
@@ -104,3 +106,19 @@ def test_the_ray_of_another_user_is_left_alone_by_auto_and_that_is_said(dead, mo
 )
 def test_a_search_claims_no_more_gpus_than_its_lanes_hold(machine: Machine, num_gpus: int | None):
     assert machine.num_gpus == num_gpus
+
+
+def test_nothing_of_rays_is_freed_while_it_shuts_down(monkeypatch):
+    """Freed by a thread at that moment, it ends the process: a search is over then, and its leaderboard is not shown."""
+    freed, seen = [], []
+
+    class Held:
+        def __del__(self) -> None:
+            freed.append(True)
+
+    held = Held()
+    held.myself = held  # only a collection frees it
+    del held
+    monkeypatch.setattr(ray, "shutdown", lambda: seen.append((bool(freed), gc.isenabled())))
+    shut_down()
+    assert seen == [(True, False)] and gc.isenabled()
