@@ -109,7 +109,7 @@ def test_a_search_claims_no_more_gpus_than_its_lanes_hold(machine: Machine, num_
 
 
 def test_nothing_of_rays_is_freed_while_it_shuts_down(monkeypatch):
-    """Freed by a thread at that moment, it ends the process: a search is over then, and its leaderboard is not shown."""
+    """Freed by a thread at that moment, it would end the process, before a leaderboard is shown."""
     freed, seen = [], []
 
     class Held:
