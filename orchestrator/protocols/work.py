@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from orchestrator.common.errors import BadStudy
 from orchestrator.protocols.set_scores import SetScoreJob, score
 from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.records.ledger import Ledger
+from orchestrator.search.store.study_folder import hold
 from orchestrator.training import workers
 from orchestrator.training.fit import Report
 from orchestrator.training.recipe import FitSpec
@@ -34,15 +34,7 @@ class Places:
 
     def lock(self) -> FileLock:
         """Hold the folder for one process. Raises `BadStudy` if another one has it; dies with its process."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise BadStudy(
-                str(self.folder), "another `orchestrator reproduce` works there; wait for it, or stop it"
-            ) from None
-        return lock
+        return hold(self.folder, str(self.folder), "another `orchestrator reproduce` works there")
 
     @property
     def set_scores(self) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_trial
 
 from orchestrator.search.choices import SamplerName
 from orchestrator.search.race.state import RaceState
@@ -21,8 +21,6 @@ from orchestrator.search.samplers.stopping_rule import Shown
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.training.recipe import FitSpec
 
-# The system attribute that holds the parameters of an enqueued trial.
-FIXED = "fixed_params"
 # What Optuna shows beside the number that a sampler is shown of a stopped trial.
 IMPUTED = "what the race makes of a trial without all its folds; it is no score"
 
@@ -85,18 +83,19 @@ class OptunaTrials:
         """Begin a trial; its parameters are in the journal before anything is trained. None: all were tried."""
         if self._num_waiting:
             trial = self.study.ask()
+            self.space.sample(trial)
+            number = trial.number
             self._num_waiting -= 1
         elif (drawn := self._draw()) is None:
             return None
         else:
-            trial = self._new_trial(drawn)
+            number = self._add(drawn)
         self.num_begun += 1
-        self.space.sample(trial)
-        stored = self.stored(trial.number)
+        stored = self.stored(number)
         self.tried.add(stored.params)
         self.state.ledger.trials.write(stored)
         self.state.enter(stored)
-        return trial.number
+        return number
 
     def params(self, number: int) -> dict[str, Any]:
         """Searched and fixed parameters of an open trial."""
@@ -164,13 +163,18 @@ class OptunaTrials:
         """A trial to suggest with: parameters drawn before come back as they were."""
         return Trial(self.study, self.stored(number)._trial_id)
 
-    def _new_trial(self, drawn: Proposal) -> Trial:
-        """A trial of given parameters; to enqueue it and ask for it would look at every trial of the study twice."""
-        template = create_trial(
-            state=TrialState.RUNNING, system_attrs={FIXED: drawn.params}, user_attrs=drawn.marks
+    def _add(self, drawn: Proposal) -> int:
+        """The number of a new, open trial; to enqueue it and ask for it would look at every trial twice."""
+        fixed = FixedTrial(drawn.params)
+        self.space.sample(fixed)
+        begun = create_trial(
+            state=TrialState.RUNNING,
+            params=fixed.params,
+            distributions=fixed.distributions,
+            user_attrs=drawn.marks,
         )
-        trial_id = self.study._storage.create_new_trial(self.study._study_id, template)
-        return Trial(self.study, trial_id)
+        storage, study_id = self.study._storage, self.study._study_id
+        return storage.get_trial_number_from_id(storage.create_new_trial(study_id, begun))
 
     def _close(self, number: int, **result: Any) -> None:
         """Close a trial in Optuna, then on record."""

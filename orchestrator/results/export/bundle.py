@@ -33,6 +33,7 @@ from orchestrator.results.export.bundle_files import (
     first_line,
     graph_problems,
     open_session,
+    require_folder,
     sha256,
     weights_problems,
 )
@@ -169,12 +170,7 @@ class Bundle:
     @classmethod
     def load(cls, folder: Path) -> Bundle:
         """Read a bundle; BadBundle names every file that is missing, unreadable or not what it was."""
-        if not folder.is_dir():
-            found = "a file" if folder.exists() else "no such folder"
-            raise BadBundle(
-                str(folder),
-                f"expected the folder of an exported model, as `best --export` makes it, found {found}",
-            )
+        require_folder(folder)
         refused = {name: problem for name in FILES if (problem := file_problem(folder, name))}
         problems = [f"{name}: {problem}" for name, problem in refused.items()]
         config = None if "config.json" in refused else _read_config(folder / "config.json", problems)

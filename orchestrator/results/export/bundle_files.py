@@ -19,6 +19,7 @@ from onnx.shape_inference import InferenceError, infer_shapes
 from safetensors import SafetensorError, safe_open
 
 from orchestrator.common.cpus import usable_cpus
+from orchestrator.common.errors import BadBundle
 from orchestrator.common.user_documents import MB, kind_of, shown
 
 LARGEST = {
@@ -30,6 +31,16 @@ LARGEST = {
 OUR_DOMAINS = ("", "ai.onnx")  # of operators that every runtime has
 MOST_ELEMENTS = 2**31  # of one tensor in the graph, for one image
 SMALL = 1024  # elements of an initializer that may say a shape
+
+
+def require_folder(folder: Path) -> None:
+    """Raises `BadBundle` where there is no folder."""
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "no such folder"
+        raise BadBundle(
+            str(folder),
+            f"expected the folder of an exported model, as `best --export` makes it, found {found}",
+        )
 
 
 def file_problem(folder: Path, name: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.common.errors import BadBundle
 from orchestrator.results.export.bundle import FILES, Bundle, is_bundle
-from orchestrator.results.export.bundle_files import sha256
+from orchestrator.results.export.bundle_files import require_folder, sha256
 
 NAME = "SHA256SUMS"
 ALWAYS = {"formats.json", "predict.py"}  # in every export that has digests
@@ -52,12 +52,7 @@ def write_checksums(folder: Path) -> None:
 
 def verify(folder: Path) -> Verified:
     """Raises `BadBundle` naming every file that was changed, is missing, or was added."""
-    if not folder.is_dir():
-        what = "a file" if folder.exists() else "no such folder"
-        raise BadBundle(
-            str(folder),
-            f"expected the folder of an exported model, as `best --export` makes it, found {what}",
-        )
+    require_folder(folder)
     if not (folder / NAME).exists():
         return _verify_without(folder)
     recorded = _read(folder)

@@ -213,9 +213,7 @@ def _refuse_too_large(folder: Path, networks: Sequence[nn.Module]) -> None:
 
 
 def refuse_to_overwrite(folder: Path) -> None:
-    """Raises `BadBundle` where something else than an older export is in the folder."""
-    if folder.exists() and not folder.is_dir():
-        raise BadBundle(str(folder), "expected a folder to export to, found a file")
+    """Raises `BadData` where no folder can be written, `BadBundle` where it holds something else than an export."""
     refuse_as_output(folder, "--export", folder=True)
     names = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if foreign := sorted(names - {*FILES, *FURTHER, CHECKSUMS, FAILURES} if is_bundle(folder) else names):

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -171,13 +172,13 @@ class StudySync:
         runs.study(uses, _now(), params=params, tags=tags, is_running=is_running)
         runs.study_files(_files(self.study), _now())
         searched = [*dict.fromkeys(map(plain, self.records.space.search))]
-        views = view_tags(searched, self._own_metrics(), self._followed_keys())
+        views = view_tags(searched, self._own_metrics(), self._followed_keys)
         runs.experiment_tags(EXPERIMENT | views, experiment_note(self.study, plan))
 
+    @cached_property
     def _followed_keys(self) -> list[str]:
         """The names of the images by epoch: of the first fold, so that all trials show the same cases."""
-        known = self._cases()
-        val = [known[case_id] for case_id in self.records.plan.folds[0].val if case_id in known]
+        val = [self._cases[one] for one in self.records.plan.folds[0].val if one in self._cases]
         return [image_key(case_id) for case_id in followed_cases(val)]
 
     def _own_metrics(self) -> list[str]:
@@ -253,7 +254,7 @@ class StudySync:
         from orchestrator.results.views.followed_cases import followed_images
 
         try:
-            return [*followed_images(record, self._cases())]
+            return [*followed_images(record, self._cases)]
         except Unreadable as error:  # only images are lost
             logger.warning("%s: %s; MLflow has no images of it by epoch", record.folder, error)
             return []
@@ -269,7 +270,7 @@ class StudySync:
             for fit, record in zip(self.records.fits_of(known), trial.records, strict=False):
                 scores = fold_scores(record, score.masks)
                 runs.fold_finished(known.number, fit.label, record.fit_id, (), scores, _ended(record))
-            runs.pictures(known.number, self.pictures(trial, score, self._cases()), _now())
+            runs.pictures(known.number, self.pictures(trial, score, self._cases), _now())
         for cut in self.records.cut_fits:
             if cut.trial == known.number:
                 self._cut_fit(runs, cut)
@@ -304,6 +305,7 @@ class StudySync:
     def _label(self, fold: int) -> str:
         return fold_label(self.records.plan.folds[fold].name, fold)
 
+    @cached_property
     def _cases(self) -> dict[str, Case]:
         return {case.id: case for dataset in self.records.datasets[0] for case in dataset.cases}
 

@@ -1,4 +1,4 @@
-"""Trials of a study as samplers see them. Loads no model: who shows how a study stands needs none."""
+"""Trials of a study as samplers see them. No model is imported, for `status` needs none."""
 
 from __future__ import annotations
 

@@ -18,6 +18,17 @@ LONGEST_NAME = 240  # file systems end at 255, and a nested study adds to it
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
+def hold(folder: Path, where: str, why: str) -> FileLock:
+    """The lock of a folder, which is made. Raises `BadStudy`, with `where` and `why`, if another process has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BadStudy(where, f"{why}; wait for it, or stop it") from None
+    return lock
+
+
 @dataclass(frozen=True)
 class StudyFolder:
     """Where one study lives: its name, its files, and who may write them."""
@@ -92,15 +103,7 @@ class StudyFolder:
 
     def lock(self) -> FileLock:
         """Hold the study for one process. Raises `BadStudy` if another one has it; dies with its process."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise BadStudy(
-                self.name, "is being worked on by another process; wait for it, or stop it"
-            ) from None
-        return lock
+        return hold(self.folder, self.name, "is being worked on by another process")
 
     def repair(self) -> None:
         """Clear away what kill -9 leaves behind. Needs the lock.
