@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ def evaluate(
     data: str | Sequence[str],
     *,
     metric: str = "dice",
+    against: PathLike | None = None,
     paper_scores: Sequence[str] = (),
     near_duplicates: bool = True,
     device: DeviceName = "auto",
@@ -37,7 +39,9 @@ def evaluate(
     """Score an exported network on datasets of this home, image by image, as `orchestrator evaluate` does.
 
     Of the datasets that it was trained on, only hold-out cases are scored; of others, no near-duplicate of a case that
-    it has seen. `write(folder)` of the result makes scores.csv and worst.png, `log(tracking_uri)` a run in MLflow.
+    it has seen. `against`: another exported network, scored on the same images and compared with, pair by pair, in
+    `compared` of the result; what it has seen is left out too. `write(folder)` of the result makes scores.csv and
+    worst.png, `log(tracking_uri)` a run in MLflow.
     Raises `BadBundle`, and `BadData` for datasets or metrics that are not known.
 
     >>> import orchestrator as po
@@ -47,20 +51,30 @@ def evaluate(
     True
     """
     from orchestrator.common.display import Display
-    from orchestrator.results.bundle_scores import BundleScores, Eligible, checked_metric
+    from orchestrator.results.bundle_scores import BundleScores, Eligible, check_compared, checked_metric
 
     shown, folder = display or Display(), home_folder(home)
     metric = checked_metric(metric)
+    if against is not None:
+        check_compared(Path(bundle).expanduser(), Path(against).expanduser(), metric)
     loaded = load_bundle(bundle, device)
-    eligible = Eligible.of(
-        loaded.network.config,
-        as_names(data),
-        folder,
+    reference = None if against is None else load_bundle(against, device)
+    all_of = partial(
+        Eligible.of,
+        data=as_names(data),
+        home=folder,
         cache=cache_folder(cache, folder),
         near_duplicates=near_duplicates,
-        display=shown,
     )
-    return BundleScores.of(loaded.network, eligible, metric, paper_scores, shown, device=loaded.device)
+    eligible = all_of(loaded.network.config, display=shown)
+    if reference is None:
+        return BundleScores.of(loaded.network, eligible, metric, paper_scores, shown, device=loaded.device)
+    other = all_of(reference.network.config, display=Display())
+    eligible = eligible.without_seen_by(other, reference.network.folder.name, shown)
+    scores = BundleScores.of(loaded.network, eligible, metric, paper_scores, shown, device=loaded.device)
+    return scores.against(
+        BundleScores.of(reference.network, eligible, metric, display=shown, device=reference.device)
+    )
 
 
 @python_errors()

@@ -180,7 +180,7 @@ class Study(StoredStudy):
                 self.display,
             )
         champion = self._run(study, progress)
-        if champion is None and not study.home.snapshot().contenders():
+        if champion is None and not study.home.snapshot().feasible():
             raise NoChampion(_why_no_champion(study.home))
         return champion
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,7 @@ from orchestrator.common.files import refuse_as_output, write_atomically
 
 if TYPE_CHECKING:
     from orchestrator.results.bundle_scores import BundleScores
+    from orchestrator.selection.comparison import Comparison
 
 
 def evaluate(
@@ -38,6 +40,12 @@ def evaluate(
         typer.Option(
             help="A paper's own score as well, such as dice_pranet, of what that paper scored: maps, or exported "
             "masks, at its size. NAME@mask and NAME@map choose. A wrong name lists all."
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another exported model; both are scored on the same images and compared, pair by pair."
         ),
     ] = None,
     metric: MaskMetric = "dice",
@@ -67,6 +75,7 @@ def evaluate(
         bundle,
         data,
         metric=metric,
+        against=against,
         paper_scores=paper_score or (),
         near_duplicates=near_duplicates,
         device=device,
@@ -122,6 +131,17 @@ def _show(scores: BundleScores, title: str) -> None:
         "decoded pixels to mask",
         highlight=False,
     )
+    if scores.compared:
+        _show_comparison(scores.compared, metric)
+
+
+def _show_comparison(rows: Sequence[Comparison], metric: str) -> None:
+    from orchestrator.results.views.tables import comparison_table
+    from orchestrator.selection.comparison import verdict
+
+    show_table(comparison_table(rows, f"differences in {metric}, in points of a percent"))
+    for row in rows:
+        out.print(verdict(row, metric), highlight=False)
 
 
 def compare(
@@ -137,8 +157,7 @@ def compare(
     from orchestrator.api import studies as api
     from orchestrator.cli.console.reading import say_damage
     from orchestrator.common.display import Display
-    from orchestrator.results.views.tables import comparison_dicts, comparison_table
-    from orchestrator.selection import comparison
+    from orchestrator.results.views.tables import comparison_dicts
 
     if plot is not None:
         _refuse_plot(plot)
@@ -146,9 +165,7 @@ def compare(
     if as_json:
         print_json(comparison_dicts(rows))
     else:
-        show_table(comparison_table(rows, f"differences in {metric}, in points of a percent"))
-        for row in rows:
-            out.print(comparison.verdict(row, metric), highlight=False)
+        _show_comparison(rows, metric)
     if plot is not None:
         from orchestrator.results.views.plots import difference_plot
 

@@ -84,7 +84,7 @@ def choose(
         raise BadStudy(study.name, "has no finished trial yet; run `orchestrator search` on")
     if trial is not None and trial not in {one.number for one, _ in standing}:
         raise BadStudy(study.name, f"trial {trial} has not finished all its folds, or does not exist")
-    if trial is None and not study.contenders():
+    if trial is None and not study.feasible():
         raise BadStudy(
             study.name, "no finished trial keeps its constraints; --trial N takes one all the same"
         )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from orchestrator.common.display import Display, counted
 from orchestrator.common.errors import BadData, python_errors_of
@@ -20,9 +22,10 @@ from orchestrator.results.export.bundle import Bundle, BundleConfig
 from orchestrator.results.export.evaluation import CaseScores
 from orchestrator.results.export.paper_scores import Asked, asked_for, paper_scores_of
 from orchestrator.results.mlflow.evaluation_run import log_evaluation, origin_of
-from orchestrator.results.views.tables import metric_dicts, score_dicts
+from orchestrator.results.views.tables import comparison_dicts, metric_dicts, score_dicts
 from orchestrator.scoring.components import PolypCounts
-from orchestrator.scoring.metrics import metric_name
+from orchestrator.scoring.metrics import REGISTRY, metric_name
+from orchestrator.selection.comparison import Comparison, NetworkScores, compare_networks
 from orchestrator.study.loading import DataChoice, near_duplicate_pairs
 
 Pairs = tuple[tuple[str, str], ...]  # case ids of near-duplicates
@@ -76,6 +79,24 @@ class Eligible:
             display.note(line)
         return found
 
+    def without_seen_by(self, other: Eligible, name: str, display: Display) -> Eligible:
+        """Those cases alone that another network, of that name, can be scored on too. Raises `BadData` if none is left.
+
+        `display` is told how many are not.
+        """
+        theirs = {case.id for case in other.cases}
+        cases = [case for case in self.cases if case.id in theirs]
+        if not cases:
+            raise BadData(
+                "--against",
+                f"{name} has seen every image that the other network can be scored on; name other data",
+            )
+        if lost := len(self.cases) - len(cases):
+            display.note(
+                f"{counted(lost, 'further image')} left out, which {name} has seen, or near-duplicates of them"
+            )
+        return replace(self, cases=cases)
+
     def left_out_lines(self) -> list[str]:
         """What is not scored, by dataset, in sentences."""
         lines = []
@@ -120,6 +141,7 @@ class BundleScores:
     asked: Sequence[Asked]  # scores of papers
     papers: Sequence[float]  # their values
     device: str = ""  # where it predicted, in words
+    compared: Sequence[Comparison] = ()  # with another network, dataset by dataset
 
     @classmethod
     def of(
@@ -138,6 +160,22 @@ class BundleScores:
         with (display or Display()).bar(f"scoring {counted(len(cases), 'image')}") as on_progress:
             scored = list(evaluation.evaluate(bundle, cases, eligible.group_of, on_progress))
         return cls(bundle, eligible, scored, metric, asked, papers, device)
+
+    def against(self, reference: BundleScores) -> BundleScores:
+        """With a comparison, by `metric` and paired image by image, with another network on the same images."""
+        by_place: dict[str, list[tuple[CaseScores, CaseScores]]] = {}
+        for ours, theirs in zip(self.scored, reference.scored, strict=True):
+            by_place.setdefault(ours.case.dataset, []).append((theirs, ours))
+        scores = {
+            place: NetworkScores(
+                np.array([theirs.scores[self.metric] for theirs, _ in pairs]),
+                np.array([ours.scores[self.metric] for _, ours in pairs]),
+                [ours.group for _, ours in pairs],
+            )
+            for place, pairs in by_place.items()
+        }
+        names = reference.bundle.folder.name, self.bundle.folder.name
+        return replace(self, compared=compare_networks(*names, scores))
 
     @property
     def study(self) -> str:
@@ -180,6 +218,7 @@ class BundleScores:
             "polyps": self.polyps.as_dict(),
             "breakdown": score_dicts(evaluation.breakdown(scored, metric)),
             "images_per_second": evaluation.images_per_second(scored),
+            **({"compared": comparison_dicts(self.compared)} if self.compared else {}),
             "worst": [
                 {"case": one.case.id, "dice": one.scores["dice"], metric: one.scores[metric]}
                 for one in evaluation.worst_first(scored, metric)[:worst]
@@ -219,6 +258,22 @@ class BundleScores:
         }
         files = [folder / name for name in ("scores.csv", "worst.png")] if folder else []
         return log_evaluation(tracking_uri, origin, config, self.eligible.datasets, metrics, tags, files)
+
+
+def check_compared(bundle: Path, reference: Path, metric: str) -> None:
+    """Raises `BadData` for two networks that cannot be told apart, or a metric that is no share."""
+    problems = []
+    if bundle.resolve() == reference.resolve():
+        problems.append(f"--against {reference}: expected another network than the one that is scored")
+    elif bundle.resolve().name == reference.resolve().name:
+        problems.append(
+            f"--against {reference}: expected a folder of another name than {bundle.name}; rename one"
+        )
+    if REGISTRY[metric].unit == "pixels":
+        shares = ", ".join(name for name, one in REGISTRY.items() if one.unit != "pixels")
+        problems.append(f"--metric {metric}: networks are compared by shares: {shares}")
+    if problems:
+        raise BadData("evaluate", problems)
 
 
 def checked_metric(name: str) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.data.splits.assign import tie
@@ -49,7 +50,7 @@ class ComparedSystem:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the images of one place say of two contenders; a positive difference favors `other`."""
+    """What the images of one place say of two systems; a positive difference favors `other`."""
 
     where: str  # "validation", "hold-out test", or an unseen dataset's name
     reference: str
@@ -80,6 +81,15 @@ class Comparison:
         return self.p_folds is not None
 
 
+@dataclass(frozen=True)
+class NetworkScores:
+    """Of two networks on the same N images of one place."""
+
+    reference: NDArray[np.float64]  # (N,) in [0, 1]
+    other: NDArray[np.float64]  # (N,) in [0, 1]
+    groups: Sequence[str]  # (N,)
+
+
 def compared_system(snapshot: StudySnapshot, number: str, metric: str) -> ComparedSystem:
     """The trial of that number, or, where it is empty, the study's best by `metric`. Raises `BadStudy`."""
     trial = _trial(snapshot, number, metric)
@@ -106,22 +116,33 @@ def compared_system(snapshot: StudySnapshot, number: str, metric: str) -> Compar
     )
 
 
-def compare(contenders: Sequence[ComparedSystem]) -> list[Comparison]:
-    """Every contender against the first, wherever both were scored on the same images.
+def compare(systems: Sequence[ComparedSystem]) -> list[Comparison]:
+    """Every system against the first, wherever both were scored on the same images.
 
     Raises `BadStudy` if there are fewer than two, one is named twice, or two have no image in common.
     """
-    names = [one.name for one in contenders]
+    names = [one.name for one in systems]
     if len(names) < 2 or len(set(names)) < len(names):
         raise BadStudy(
             "compare", f"expected two or more different systems, found {', '.join(names) or 'none'}"
         )
-    reference, *others = contenders
+    reference, *others = systems
     pairs = [(other, where) for other in others for where in _common(reference, other)]
     level = 1 - SURE / len(pairs)
     rows = _corrected([_row(reference, other, where, level) for other, where in pairs])
     places = list(dict.fromkeys(row.where for row in rows))
     return sorted(rows, key=lambda row: places.index(row.where))
+
+
+def compare_networks(reference: str, other: str, scores: Mapping[str, NetworkScores]) -> list[Comparison]:
+    """One network against another, both named, on the same images of every place; `scores`: place -> theirs."""
+    level = 1 - SURE / len(scores)
+    return _corrected(
+        [
+            _paired(where, (reference, found.reference), (other, found.other), found.groups, level)
+            for where, found in scores.items()
+        ]
+    )
 
 
 def verdict(row: Comparison, metric: str) -> str:
@@ -143,8 +164,8 @@ def verdict(row: Comparison, metric: str) -> str:
     if row.is_of_methods:
         return f"{row.where}: {better} is better than {worse} {numbers}{end}"
     return (
-        f"{row.where}: the networks of {better} score higher than those of {worse} {numbers}: these networks, not the "
-        f"methods, for what training again would change is not known here{end}"
+        f"{row.where}: {better} scores higher than {worse} {numbers}: these networks, not the methods, for what "
+        f"training again would change is not known here{end}"
     )
 
 
@@ -172,19 +193,37 @@ def _common(one: ComparedSystem, other: ComparedSystem) -> list[str]:
 
 def _row(reference: ComparedSystem, other: ComparedSystem, where: str, level: float) -> Comparison:
     case_ids = sorted(reference.scores[where].keys() & other.scores[where].keys())
-    ours = np.array([reference.scores[where][id] for id in case_ids])
-    theirs = np.array([other.scores[where][id] for id in case_ids])
     group_of = _joined(reference, other, case_ids)
-    groups = [group_of[id] for id in case_ids]
     share = _share_of_test(reference, other) if where == VALIDATION else None
-    by_fold = np.subtract(other.fold_means, reference.fold_means) if share is not None else ()
+    return _paired(
+        where,
+        (reference.name, np.array([reference.scores[where][id] for id in case_ids])),
+        (other.name, np.array([other.scores[where][id] for id in case_ids])),
+        [group_of[id] for id in case_ids],
+        level,
+        by_fold=np.subtract(other.fold_means, reference.fold_means) if share is not None else (),
+        share=share,
+    )
+
+
+def _paired(
+    where: str,
+    reference: tuple[str, NDArray[np.float64]],
+    other: tuple[str, NDArray[np.float64]],
+    groups: Sequence[str],
+    level: float,
+    by_fold: ArrayLike = (),
+    share: float | None = None,
+) -> Comparison:
+    """Two names, each with the scores (N,) of the same images, as a row that is not yet corrected for other rows."""
+    (reference_name, ours), (other_name, theirs) = reference, other
     difference, interval = difference_interval(theirs - ours, groups, by_fold, share, level)
     p_images, p_folds = both_tests(theirs - ours, groups, by_fold, share)
     return Comparison(
         where=where,
-        reference=reference.name,
-        other=other.name,
-        num_cases=len(case_ids),
+        reference=reference_name,
+        other=other_name,
+        num_cases=len(groups),
         num_groups=len(set(groups)),
         reference_mean=float(ours.mean()),
         other_mean=float(theirs.mean()),

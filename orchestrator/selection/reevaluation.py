@@ -97,7 +97,7 @@ def reevaluate(
     """
     snapshot = store.snapshot()
     standing = snapshot.ranked()
-    if asked < 2 or not snapshot.contenders() or settled(snapshot, standing, asked) is not None:
+    if asked < 2 or not snapshot.feasible() or settled(snapshot, standing, asked) is not None:
         return True
     chosen = finalists(snapshot, standing, asked, expected)
     fits = reevaluation_fits(snapshot, standing, chosen) if len(chosen) > 1 else {}

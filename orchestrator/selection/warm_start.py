@@ -47,7 +47,7 @@ def best_of_study(snapshot: StudySnapshot, networks: Collection[str] = ()) -> li
 
     `networks`: those of the study that begins; where trials of these are among them, they alone are taken.
     """
-    standing = snapshot.contenders()
+    standing = snapshot.feasible()
     if not standing:
         return []
     winner, *others = [compared_trial(trial.number, score) for trial, score in standing]

@@ -30,7 +30,7 @@ def chosen_champion(study: StudyStore, rescore: int) -> StudyTrial | None:
     """The champion of a study that is over, with its outside scores; None if something is left to do."""
     now = study.snapshot()
     standing = now.ranked()
-    if not now.contenders():
+    if not now.feasible():
         return None
     if rescore > 1 and settled(now, standing, rescore) is None:
         return None
@@ -44,7 +44,7 @@ def choose_champion(study: StudyStore, lanes: Lanes) -> StudyTrial | None:
     """Choose the best trial and score its network once on hold-out cases and external datasets."""
     now = study.snapshot()
     standing = now.ranked()
-    if not now.contenders():
+    if not now.feasible():
         return None
     champion, _ = named(now, standing)
     choice = Champion(champion.number, now.champion_fit(champion).fit_id)

@@ -36,7 +36,7 @@ def run_outer_folds(
         held_out = len(study.plan.test)
         display.announce(f"outer fold {outer} of {num_outer}: {study.home.name}, without {held_out} cases")
         if run(study) is None:
-            if not study.home.contenders():
+            if not study.home.feasible():
                 raise FitFailed(
                     f"study {study.home.name}: no trial can be its champion; `leaderboard` says why"
                 )

@@ -326,7 +326,7 @@ def _row(study: Study, tune: Tune, num_fits: int, start: float) -> dict[str, Any
 COMMANDS = {
     "leaderboard": "from orchestrator.results.views.study_scores import board; board(home.snapshot())",
     "status": "from orchestrator.search.progress.recorded import recorded_status; recorded_status(home.snapshot())",
-    "best": "home.contenders()",
+    "best": "home.feasible()",
 }
 
 

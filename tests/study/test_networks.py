@@ -158,7 +158,7 @@ def test_the_best_of_one_network_is_the_one_that_the_leaderboard_has_of_it(finis
 
 def test_a_study_of_one_network_begins_with_the_best_of_that_network_of_a_study_over_several(finished: Study):
     snapshot = finished.home.snapshot()
-    done = {trial.number: trial.configuration.network for trial, _ in snapshot.contenders()}
+    done = {trial.number: trial.configuration.network for trial, _ in snapshot.feasible()}
     for network in {*done.values()}:
         of_one = {one.source for one in best_of_study(snapshot, [network])}
         assert of_one == {f"trial {number} of formula" for number, of in done.items() if of == network}

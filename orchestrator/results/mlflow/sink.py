@@ -161,7 +161,7 @@ def end_on_record(store: StudyStore) -> tuple[bool, StudyTrial | None]:
         return False, None
     if champion is not None:
         return True, next((trial for trial in store.trials() if trial.number == champion.trial), None)
-    return status is not None and not store.contenders(), None
+    return status is not None and not store.feasible(), None
 
 
 def write_now(store: StudyStore, *sinks: ReplaySink) -> None:

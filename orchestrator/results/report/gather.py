@@ -103,7 +103,7 @@ def _selection(snapshot: StudySnapshot) -> tuple[Selection | None, str | None]:
     standing = snapshot.ranked()
     if not standing:
         return None, "No trial has all its folds yet, so there is no champion."
-    if not snapshot.contenders():
+    if not snapshot.feasible():
         limits = ", ".join(snapshot.record.spec.constraints)
         return None, f"No finished trial keeps the limits of the study ({limits}), so there is no champion."
     return select_trial(snapshot, standing), None

@@ -263,7 +263,7 @@ def metric_dicts(means: Mapping[str, tuple[float, tuple[float, float]]]) -> dict
 
 
 def comparison_table(rows: Sequence[Comparison], title: str) -> Table:
-    """A row for every contender and place; differences in points of a percent."""
+    """A row for every system and place; differences in points of a percent."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("on", "system", "reference"):
         table.add_column(name, overflow="fold")

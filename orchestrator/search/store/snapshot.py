@@ -333,7 +333,7 @@ class StudySnapshot:
             self._ranked[metric] = ranked(self.trials, metric, *goals, score_of=self.score)
         return self._ranked[metric]
 
-    def contenders(self, metric: str = "dice") -> Standing:
+    def feasible(self, metric: str = "dice") -> Standing:
         """As `ranked`, those alone that exceed no limit."""
         return [pair for pair in self.ranked(metric) if broken(pair[0], self.secondary) is None]
 
@@ -352,7 +352,7 @@ class StudySnapshot:
         """The finished trials that none is better than in all objectives; none where there is one objective."""
         if not self.secondary.objectives:
             return ()
-        return tuple(sorted(front(self.values(self.contenders()), self.secondary.directions)))
+        return tuple(sorted(front(self.values(self.feasible()), self.secondary.directions)))
 
     @cached_property
     def outside_cases(self) -> dict[str, tuple[str, ...]]:

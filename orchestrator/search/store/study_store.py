@@ -274,9 +274,9 @@ class StudyStore(StudyFolder):
         """Finished trials with their scores, best first, by the study's objective."""
         return self.snapshot().ranked(metric)
 
-    def contenders(self, metric: str = "dice") -> Standing:
+    def feasible(self, metric: str = "dice") -> Standing:
         """As `ranked`, those alone that exceed no limit."""
-        return self.snapshot().contenders(metric)
+        return self.snapshot().feasible(metric)
 
     def champion(self) -> Champion | None:
         """The champion whose network was scored on cases outside the search, if there is one yet."""

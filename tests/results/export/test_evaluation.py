@@ -16,7 +16,9 @@ import cv2
 import numpy as np
 import pytest
 
+import orchestrator as po
 from orchestrator.cli import main
+from orchestrator.common.display import Display
 from orchestrator.common.errors import BadBundle, BadData
 from orchestrator.data.cases import Case, Dataset
 from orchestrator.data.importing.dataset import add_dataset
@@ -47,6 +49,7 @@ from orchestrator.results.mlflow.client import connect
 from orchestrator.results.mlflow.evaluation_run import origin_of
 from orchestrator.scoring.components import count_polyps
 from orchestrator.scoring.metrics import REGISTRY
+from orchestrator.scoring.statistics import cluster_interval
 
 
 def of_class(one: CaseScores, *classes: str) -> CaseScores:
@@ -379,3 +382,52 @@ def test_the_command_leaves_out_copies_of_what_the_model_saw_unless_nobody_looks
     blind, said = run("--no-near-duplicates")
     assert blind["left_out"] == {} and blind["groups"] == len(copied.cases) and blind["twins"] is None
     assert "near-duplicates: not looked for" in said
+
+
+@pytest.fixture
+def pair(exported: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """The exported network, and the same one at a threshold that marks other pixels."""
+    first, second = (Path(shutil.copytree(exported, tmp_path / name)) for name in ("first", "second"))
+    values = json.loads((second / "config.json").read_text())
+    values["threshold"] = 0.25
+    (second / "config.json").write_text(json.dumps(values))
+    return first, second
+
+
+def test_two_networks_are_compared_image_by_image_on_what_neither_has_seen(
+    pair: tuple[Path, Path], other: Dataset
+):
+    first, second = pair
+    home = other.folder.parents[1]
+    ours = po.evaluate(first, "other", against=second, device="cpu", home=home)
+    theirs = po.evaluate(second, "other", device="cpu", home=home)
+    expected = np.array([one.scores["dice"] for one in ours.scored])
+    expected -= [one.scores["dice"] for one in theirs.scored]
+    (row,) = ours.compared
+    assert (row.where, row.reference, row.other, row.num_cases) == ("other", "second", "first", 8)
+    assert row.difference == pytest.approx(expected.mean()) and np.any(expected)
+    assert row.interval == pytest.approx(cluster_interval(expected, [one.group for one in ours.scored]))
+    assert ours.as_dict()["compared"][0]["difference"] == row.difference and not theirs.compared
+
+    values = json.loads((second / "config.json").read_text())
+    seen = [case for case in other.cases if case.group == other.cases[0].group]
+    values |= {"trained_on": {"other": other.fingerprint}}
+    values["held_out"] = [case.id for case in other.cases if case not in seen]
+    (second / "config.json").write_text(json.dumps(values))
+    notes: list[str] = []
+    fewer = po.evaluate(first, "other", against=second, home=home, display=Display(note=notes.append))
+    assert not {one.case.id for one in fewer.scored} & {case.id for case in seen}
+    assert fewer.compared[0].num_cases == len(fewer.scored) == 8 - len(seen)
+    assert any("which second has seen" in note for note in notes)
+
+
+def test_networks_that_cannot_be_compared_are_refused_before_images_are_scored(
+    pair: tuple[Path, Path], other: Dataset, tmp_path: Path
+):
+    first, _ = pair
+    home = other.folder.parents[1]
+    named_alike = Path(shutil.copytree(first, tmp_path / "elsewhere" / "first"))
+    with pytest.raises(BadData, match="expected another network"):
+        po.evaluate(first, "other", against=first, home=home)
+    with pytest.raises(BadData, match=r"of another name(?s:.*)compared by shares: dice"):
+        po.evaluate(first, "other", against=named_alike, metric="hd95", home=home)

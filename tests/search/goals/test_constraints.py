@@ -167,7 +167,7 @@ def test_the_table_ranks_it_last_and_no_rule_hands_it_over(tmp_path):
     carry_out(study, [1e-4, 1e-3, 10**-2.5])
     home = study.home
     assert [trial.number for trial, _ in home.ranked()] == [2, 1, 0]  # 1 is best and too slow
-    assert [trial.number for trial, _ in home.contenders()] == [2]
+    assert [trial.number for trial, _ in home.feasible()] == [2]
     rows = leaderboard_dicts(board(home.snapshot()))
     assert [(row["rank"], row["trial"]) for row in rows] == [(1, 2), (None, 0), (None, 1)]
     assert "inference_ms 4 above the limit of 2.9" in str(rows[1]["broken"])
