@@ -149,6 +149,7 @@ def replayed_views(snapshot: StudySnapshot, rule: str) -> tuple[tuple[TrialView,
         snapshot.store.race_file,
         snapshot.objective,
         snapshot.secondary,
+        snapshot.score_of,
     )
     over: dict[int, TrialState] = {}
     params: dict[int, dict[str, Any]] = {}

@@ -7,7 +7,7 @@ killed resumes exactly. Replayed in the order of that file, the records of the l
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from orchestrator.search.samplers.past_trials import PastTrial
 from orchestrator.search.space.space import Configuration, SearchSpace
 from orchestrator.training.recipe import FitSpec
 
+ScoreOf = Callable[[Sequence[FitRecord], Configuration], TrialScore]  # of the finished folds of a trial
 LATE = 4  # trials, the most recently stopped ones, of which a fit in flight may still be recorded
 
 
@@ -47,8 +48,10 @@ class RaceState:
         log: Path,
         objective: Objective | None = None,
         secondary: SecondaryGoals | None = None,
+        score_of: ScoreOf = score_trial,
     ) -> None:
-        """log: `race.jsonl`, read at once and appended to."""
+        """log: `race.jsonl`, read at once and appended to. score_of: where scores were kept, what finds them."""
+        self.score_of = score_of
         self.ledger, self.space, self.plan, self.group_of_case = ledger, space, plan, group_of_case
         self.race = Race(rule, [[group_of_case[case_id] for case_id in fold.val] for fold in plan.folds])
         self.objective, self.secondary = objective or Objective(), secondary or SecondaryGoals()
@@ -229,7 +232,7 @@ class RaceState:
         if number not in self._shown or self._shown[number][0] != folds:
             self._shown[number] = (
                 folds,
-                score_trial(self._records(number, folds), self.configurations[number]),
+                self.score_of(self._records(number, folds), self.configurations[number]),
             )
         return self._shown[number]
 
@@ -359,7 +362,7 @@ class RaceState:
         if not folds or folds == self.seen.get(number):
             return
         records = self._records(number, folds)
-        score = self.scores[number] = score_trial(records, self.configurations[number])
+        score = self.scores[number] = self.score_of(records, self.configurations[number])
         dice = [scores_under(record.histograms, score.masks)["dice"] for record in records]
         self.inference_ms[number] = [record.inference_ms for record in records]
         self.seconds[number] = sum(record.seconds for record in records) / len(records)

@@ -16,6 +16,7 @@ from orchestrator.results.views.study_scores import board
 from orchestrator.results.views.tables import leaderboard_dicts
 from orchestrator.search.progress.recorded import recorded_status
 from orchestrator.search.progress.trial_views import replayed_views
+from orchestrator.search.store import derived_scores
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.selection.ranking import select_trial
@@ -90,3 +91,11 @@ def test_a_record_that_changed_after_it_was_read_is_read_again(store: StudyStore
 def test_a_status_without_the_race_is_that_of_the_race(store: StudyStore):
     found = recorded_status(store.snapshot())
     assert (found.trials, found.best) == replayed_views(store.snapshot(), "none")
+
+
+def test_a_status_that_replays_the_race_scores_no_trial_anew(
+    store: StudyStore, monkeypatch: pytest.MonkeyPatch
+):
+    first = replayed_views(store.snapshot(), "paired")
+    monkeypatch.setattr(derived_scores, "score_trial", lambda *_: pytest.fail("scored anew"))
+    assert replayed_views(store.snapshot(), "paired") == first
