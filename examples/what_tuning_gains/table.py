@@ -40,7 +40,9 @@ def line(study: str, row: Row) -> str:
 
 
 if __name__ == "__main__":
-    print("| network | seed | images of | images (groups) | paper's setting | tuned | difference, with interval | p |")
+    print(
+        "| network | seed | images of | images (groups) | paper's setting | tuned | difference, with interval | p |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for found in rows(Path(sys.argv[1])):
         print(line(*found))

@@ -132,7 +132,7 @@ class Study(StoredStudy):
     @property
     def store(self) -> StudyStore:
         """Its folder; a study that was given no name is split first, for the split is part of its name."""
-        return StudyStore(self.home, self.given_name) if self.given_name else self._runnable.home
+        return StudyStore(self.home, self.given_name) if self.given_name else self._runnable.store
 
     def plan(self, gpus: int, *, sampled: int = 4, failures: float = 0.0) -> StudyForecast:
         """Forecast fits, GPU-hours and hours on so many devices like the one here: a few steps are timed.
@@ -180,12 +180,12 @@ class Study(StoredStudy):
                 self.display,
             )
         champion = self._run(study, progress)
-        if champion is None and not study.home.snapshot().feasible():
-            raise NoChampion(_why_no_champion(study.home))
+        if champion is None and not study.store.snapshot().feasible():
+            raise NoChampion(_why_no_champion(study.store))
         return champion
 
     def _run(self, study: RunnableStudy, progress: Callable[[Status], None] | None) -> StudyTrial | None:
-        store = study.home
+        store = study.store
         work = FitJobRunner(self.home, self.data.cache_folder, store.ledger, study.secondary.is_measured)
         with self.display.view() as (say, show):
             console = ConsoleSink(store, say=say, show=progress or show)

@@ -42,7 +42,7 @@ def search_of(machine: Machine, display: Display) -> Callable[[Study, FitJobRunn
 
     def search(study: Study, work: FitJobRunner) -> StudyTrial | None:
         with display.view() as (say, show):
-            store = study.home
+            store = study.store
             sinks = [ConsoleSink(store, say=say, show=show), MlflowSink(store, None), CsvSink(store)]
             return run_study(study, machine, work, sinks)
 

@@ -64,11 +64,11 @@ def tune_rows(
         if not row.fits:
             continue
         study = study_of(plan, row, places, trials)
-        name = study.home.name
+        name = study.store.name
         if name not in champions:
             display.note(f"tuning {row.name}: {trials} trials (study {name})")
             give_baseline(row, places, study)
-            found = search(study, FitJobRunner(places.home, places.cache, study.home.ledger))
+            found = search(study, FitJobRunner(places.home, places.cache, study.store.ledger))
             if found is None:
                 display.note(f"{row.name}: no trial was finished")
                 continue
@@ -122,12 +122,12 @@ def _with_paper(table: Mapping[str, Any], value: Any) -> dict[str, Any]:
 
 def give_baseline(row: RowPlan, places: Places, study: Study) -> None:
     """Begin the study, and give it the table's own fits of the paper's configuration: they are its trial 0."""
-    with study.home.lock():
-        study.home.begin(study.space, study.plan, study.spec)
+    with study.store.lock():
+        study.store.begin(study.space, study.plan, study.spec)
         # Without the mark, fits without trials are taken for a lost journal.
-        study.home.optuna_study().set_user_attr(ANEW, True)
+        study.store.optuna_study().set_user_attr(ANEW, True)
     for spec in row.specs[0]:
-        source, target = places.ledger.fits / spec.fit_id, study.home.ledger.fits / spec.fit_id
+        source, target = places.ledger.fits / spec.fit_id, study.store.ledger.fits / spec.fit_id
         if places.ledger.has(spec.fit_id) and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             with appearing(target) as partial:
@@ -148,7 +148,7 @@ def _scored(
         if not row.fits:
             continue
         study = study_of(plan, row, places, trials)
-        if (champion := champions.get(study.home.name)) is not None:
+        if (champion := champions.get(study.store.name)) is not None:
             wanted[row.name] = dict(_jobs(plan, row, study, champion))
             params[row.name] = champion.searched
     missing = _missing([job for jobs in wanted.values() for job in jobs.values()], places)
@@ -169,7 +169,7 @@ def _missing(jobs: Sequence[SetScoreJob], places: Places) -> dict[str, SetScoreJ
 def _jobs(
     plan: TablePlan, row: RowPlan, study: Study, champion: StudyTrial
 ) -> Iterator[tuple[tuple[int, int, str], SetScoreJob]]:
-    ledger = study.home.ledger
+    ledger = study.store.ledger
     for fold, record in enumerate(champion.records):
         masks = masks_of(row.configuration, record.spec, ledger)
         for test in plan.images:

@@ -82,6 +82,11 @@ class Machine:
             raise BadMachine("machine", small)
 
 
+# Processes that Ray starts at a time. By default as many as cores; with four times as many it warns, as on two cores,
+# where every search has more.
+AT_ONCE, LEAST_AT_ONCE = "RAY_worker_maximum_startup_concurrency", 8
+
+
 @contextmanager
 def cluster(machine: Machine) -> Iterator[None]:
     """Context connected to Ray, which is started on this machine if necessary, and left as it was found.
@@ -178,6 +183,8 @@ def _own(machine: Machine) -> Iterator[dict[str, Any]]:
         if list(mine.gpus) != gpus:
             stack.enter_context(environment("CUDA_VISIBLE_DEVICES", ",".join(mine.gpus)))
         stack.enter_context(isolated())
+        at_once = os.environ.get(AT_ONCE, str(max(LEAST_AT_ONCE, mine.cpus)))
+        stack.enter_context(environment(AT_ONCE, at_once))
         yield options | {"num_cpus": mine.cpus}
 
 

@@ -56,9 +56,9 @@ class StoredStudy:
         """
         from orchestrator.search.progress.recorded import recorded_status
         from orchestrator.search.records.status import is_alive, read_status
-        from orchestrator.selection.nested import inner_homes
+        from orchestrator.selection.nested import inner_stores
 
-        for one in (self.store, *inner_homes(self.store)):
+        for one in (self.store, *inner_stores(self.store)):
             if is_alive(one.status_file) and (alive := read_status(one.status_file)) is not None:
                 return alive
         return recorded_status(self.store.snapshot())

@@ -100,16 +100,16 @@ class Nested:
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
-def inner_home(store: StudyStore, outer: int) -> StudyStore:
+def inner_store(store: StudyStore, outer: int) -> StudyStore:
     """The study of an outer fold, from 1."""
     return StudyStore(store.home, f"{store.name}{OUTER}{outer}")
 
 
-def inner_homes(store: StudyStore) -> list[StudyStore]:
+def inner_stores(store: StudyStore) -> list[StudyStore]:
     """The studies of all outer folds that were begun, in order."""
     names = [file.parent.name for file in store.folder.parent.glob(f"{store.name}{OUTER}*/study.json")]
     numbers = [int(found[1]) for name in names if (found := re.fullmatch(r".*\.outer-(\d+)", name))]
-    return [inner_home(store, number) for number in sorted(numbers)]
+    return [inner_store(store, number) for number in sorted(numbers)]
 
 
 def outer_estimate(store: StudyStore, inner: Sequence[StudyStore], until: str) -> Nested:

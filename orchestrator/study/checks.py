@@ -50,7 +50,7 @@ def check(study: Study, machine: Machine) -> None:
     if problems := [*problems, *_several_problems(study.spec), *_race_problems(study.spec)]:
         raise BadStudy("--objective", problems)
     _refuse_unless_drawn(study.spec, study.space, study.secondary)
-    if (url := study.spec.storage or study.home.storage) is not None:
+    if (url := study.spec.storage or study.store.storage) is not None:
         reach(url)
 
 

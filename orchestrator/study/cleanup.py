@@ -19,7 +19,7 @@ class WeightCleanup:
     """Keeps the weights of the best trials and of open ones; deletes checkpoints that are of no further use."""
 
     def __init__(self, study: Study, state: RaceState) -> None:
-        self.ledger, self.state = study.home.ledger, state
+        self.ledger, self.state = study.store.ledger, state
         self.num_best = max(KEEP_WEIGHTS, study.rescore)
         self.ranked: list[tuple[float, int]] = []  # complete trials: minus the value, number
         self.kept: set[int] = set()  # of those that are over

@@ -30,7 +30,7 @@ class ReportingCallback(Callback):
         report: ResultSink,
         monitor: ProgressMonitor,
     ) -> None:
-        self.study, self.report, self.monitor, self.ledger = study, report, monitor, study.home.ledger
+        self.study, self.report, self.monitor, self.ledger = study, report, monitor, study.store.ledger
         self.trials, self.state, self.gate = engine.trials, engine.state, engine.gate
         self.end: End | None = None  # as it was reported
         self.num_reported = 0  # folds and trials

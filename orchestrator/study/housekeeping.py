@@ -23,7 +23,7 @@ from orchestrator.ray_cluster.private_ray import temp_folder
 from orchestrator.search.records.status import is_alive, read_status
 from orchestrator.search.store.derived import stale_parts
 from orchestrator.search.store.study_store import StudyStore, list_studies, whole_study
-from orchestrator.selection.nested import inner_homes
+from orchestrator.selection.nested import inner_stores
 
 SESSION = re.compile(r"session_.*_(\d+)")  # of Ray, with the process that started it
 STILL_S = 3600.0  # a Ray that runs writes its logs several times a minute
@@ -58,7 +58,7 @@ def size_of(*paths: Path) -> int:
 
 def folders_of(store: StudyStore) -> tuple[Path, ...]:
     """What belongs to a study alone: scores computed of it, the folders of its outer folds, and its own, last."""
-    studies = [*inner_homes(store), store]
+    studies = [*inner_stores(store), store]
     folders = [*(one.home / "derived" / one.name for one in studies), *(one.folder for one in studies)]
     return tuple(folder for folder in folders if folder.exists())
 
@@ -73,7 +73,7 @@ def refuse_busy(store: StudyStore) -> None:
 def _alone(store: StudyStore) -> Iterator[None]:
     """Context in which nobody else can begin to work on a study; `BadStudy` where somebody does."""
     with ExitStack() as locks:
-        for one in (store, *inner_homes(store)):
+        for one in (store, *inner_stores(store)):
             if is_alive(one.status_file):
                 status = read_status(one.status_file)
                 where = f"process {status.pid} on {status.host}" if status else "another process"
@@ -188,7 +188,7 @@ def _free_studies(home: Path) -> Iterator[tuple[StudyStore, Path]]:
     for whole in list_studies(home):
         with suppress(BadStudy):
             refuse_busy(whole)
-            for store in (whole, *inner_homes(whole)):
+            for store in (whole, *inner_stores(whole)):
                 yield store, home / "derived" / store.name
 
 
@@ -205,7 +205,7 @@ def _of_study(what: str, store: StudyStore, *folders: Path) -> Freeable:
 
 
 def _derived(home: Path) -> Iterator[Freeable]:
-    known = {one.name for study in list_studies(home) for one in (study, *inner_homes(study))}
+    known = {one.name for study in list_studies(home) for one in (study, *inner_stores(study))}
     for folder in (home / "derived").glob("[!.]*"):
         if folder.name not in known and not folder.is_symlink():
             yield _of_nobody(f"scores computed from the records of removed study {folder.name}", folder)
@@ -222,7 +222,7 @@ def prune_derived(home: Path) -> list[Freeable]:
 
 def _stale(home: Path) -> Iterator[Freeable]:
     there = {one.name: one.fingerprint for one in list_datasets(home)}
-    for study in (one for whole in list_studies(home) for one in (whole, *inner_homes(whole))):
+    for study in (one for whole in list_studies(home) for one in (whole, *inner_stores(whole))):
         folder = home / "derived" / study.name
         if folder.is_symlink():
             continue

@@ -34,18 +34,18 @@ def run_outer_folds(
     waiting = []
     for outer, study in enumerate(inner, start=1):
         held_out = len(study.plan.test)
-        display.announce(f"outer fold {outer} of {num_outer}: {study.home.name}, without {held_out} cases")
+        display.announce(f"outer fold {outer} of {num_outer}: {study.store.name}, without {held_out} cases")
         if run(study) is None:
-            if not study.home.feasible():
+            if not study.store.feasible():
                 raise FitFailed(
-                    f"study {study.home.name}: no trial can be its champion; `leaderboard` says why"
+                    f"study {study.store.name}: no trial can be its champion; `leaderboard` says why"
                 )
-            waiting.append(study.home.name)
+            waiting.append(study.store.name)
     if waiting:
         display.note(
             f"no nested estimate yet: {', '.join(waiting)} named no champion in its hours; "
             "the same command continues from here"
         )
         return
-    stores = [study.home for study in inner]
-    remember_nested(whole.home, outer_estimate(whole.home, stores, str(whole.budget)))
+    stores = [study.store for study in inner]
+    remember_nested(whole.store, outer_estimate(whole.store, stores, str(whole.budget)))

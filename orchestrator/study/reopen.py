@@ -24,11 +24,11 @@ from orchestrator.search.store.study_store import StudyStore
 logger = logging.getLogger(__name__)
 
 
-def reopen(home: StudyStore) -> tuple[int, ...]:
+def reopen(store: StudyStore) -> tuple[int, ...]:
     """Open trials that failed because of the machine; return their numbers. Needs the lock."""
     hurt = [
         trial
-        for trial in home.stored_trials()
+        for trial in store.stored_trials()
         if trial.state == TrialState.FAIL and was_machine_fault(trial.user_attrs.get("error", ""))
     ]
     if not hurt:
@@ -36,14 +36,14 @@ def reopen(home: StudyStore) -> tuple[int, ...]:
     ids, numbers = {trial._trial_id for trial in hurt}, tuple(trial.number for trial in hurt)
     logger.warning(
         "study %s: the machine failed, not the configuration; taken up again: %s %s",
-        home.name,
+        store.name,
         plural(len(numbers), "trial"),
         ", ".join(map(str, numbers)),
     )
-    if home.storage is None:
-        _in_journal(home.journal_file, ids)
+    if store.storage is None:
+        _in_journal(store.journal_file, ids)
     else:
-        _in_database(home.storage, ids)
+        _in_database(store.storage, ids)
     return numbers
 
 

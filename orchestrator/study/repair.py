@@ -33,15 +33,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def restore(home: StudyStore) -> None:
+def restore(store: StudyStore) -> None:
     """Set unreadable files aside, so that a search makes them again. Needs the lock."""
-    home.repair()
-    for folder, why in home.ledger.damaged(thorough=True).items():
-        logger.warning("%s: %s; it is kept as %s, and made again", folder, why, home.ledger.set_aside(folder))
-    _restore_verdicts(home)
-    _restore_journal(home)
-    for file, read in _derived(home):
-        _set_aside_unread(home, file, read)
+    store.repair()
+    for folder, why in store.ledger.damaged(thorough=True).items():
+        logger.warning(
+            "%s: %s; it is kept as %s, and made again", folder, why, store.ledger.set_aside(folder)
+        )
+    _restore_verdicts(store)
+    _restore_journal(store)
+    for file, read in _derived(store):
+        _set_aside_unread(store, file, read)
 
 
 def train_lost(
@@ -68,40 +70,40 @@ def train_lost(
     standings.look_again()
 
 
-def _derived(home: StudyStore) -> list[tuple[Path, Callable[[], Any]]]:
+def _derived(store: StudyStore) -> list[tuple[Path, Callable[[], Any]]]:
     """Files that a search can make again from other files, with the function that reads each."""
-    folder = home.folder
+    folder = store.folder
     return [
-        (home.champion_file, home.champion),
-        (folder / "rescored.json", lambda: read_rescoring(home)),
-        (folder / "nested.json", lambda: nested_of(home)),
+        (store.champion_file, store.champion),
+        (folder / "rescored.json", lambda: read_rescoring(store)),
+        (folder / "nested.json", lambda: nested_of(store)),
         (folder / "splits-again.json", lambda: parse_json(folder / "splits-again.json", dict[str, Any])),
-        (home.speeds_file, lambda: read_speeds(home.speeds_file)),
-        (home.status_file, lambda: parse_json(home.status_file, dict[str, Any])),
+        (store.speeds_file, lambda: read_speeds(store.speeds_file)),
+        (store.status_file, lambda: parse_json(store.status_file, dict[str, Any])),
     ]
 
 
-def _set_aside_unread(home: StudyStore, file: Path, read: Callable[[], Any]) -> None:
+def _set_aside_unread(store: StudyStore, file: Path, read: Callable[[], Any]) -> None:
     if not file.exists():
         return
     try:
         read()
     except (BadStudy, BadSplit, Unreadable) as error:
-        logger.warning("%s; it is kept as %s, and made again", error, home.ledger.set_aside(file))
+        logger.warning("%s; it is kept as %s, and made again", error, store.ledger.set_aside(file))
 
 
-def _restore_verdicts(home: StudyStore) -> None:
-    good, bad = split_verdicts(home.race_file)
+def _restore_verdicts(store: StudyStore) -> None:
+    good, bad = split_verdicts(store.race_file)
     if bad:
-        kept = home.ledger.set_aside(home.race_file)
-        write_atomically(home.race_file, "".join(f"{line}\n" for line in good).encode())
+        kept = store.ledger.set_aside(store.race_file)
+        write_atomically(store.race_file, "".join(f"{line}\n" for line in good).encode())
         logger.warning(
-            "%s: %s cannot be read; it is kept as %s", home.race_file, counted(len(bad), "line"), kept
+            "%s: %s cannot be read; it is kept as %s", store.race_file, counted(len(bad), "line"), kept
         )
 
 
-def _restore_journal(home: StudyStore) -> None:
-    now = home.snapshot()
+def _restore_journal(store: StudyStore) -> None:
+    now = store.snapshot()
     why = now.journal_damage
     if why is None:
         return
@@ -111,13 +113,13 @@ def _restore_journal(home: StudyStore) -> None:
         BadStudy
     ):  # nothing knows of them; what the search asks follows from its seed, and its fits are on record
         trials = []
-    kept = home.ledger.set_aside(home.journal_file) if home.journal_file.exists() else None
-    directions, end = home.secondary().directions, home.ledger.trials.end()
-    write_journal(home.journal_file, home.name, directions, trials, end)
-    home.name_values(home.optuna_study())
+    kept = store.ledger.set_aside(store.journal_file) if store.journal_file.exists() else None
+    directions, end = store.secondary().directions, store.ledger.trials.end()
+    write_journal(store.journal_file, store.name, directions, trials, end)
+    store.name_values(store.optuna_study())
     logger.warning(
         "%s %s: %d trials are restored from what is on record%s",
-        home.journal_file,
+        store.journal_file,
         why,
         len(trials),
         f"; it is kept as {kept}" if kept is not None else "",

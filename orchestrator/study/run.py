@@ -43,7 +43,7 @@ from orchestrator.search.ray_tune.trainable import FoldTrial
 from orchestrator.search.records.status import LaneCount, read_status
 from orchestrator.search.store.optuna_storage import explained_errors
 from orchestrator.search.store.trials import StudyTrial
-from orchestrator.selection.nested import inner_home
+from orchestrator.selection.nested import inner_store
 from orchestrator.selection.reevaluation import as_named, reevaluate
 from orchestrator.study.champion import choose_champion, chosen_champion
 from orchestrator.study.checks import batch_sizes, check
@@ -78,14 +78,14 @@ def run_study(
     """
     check(study, machine)
     report = AllSinks(sinks)
-    if not study.home.champion_file.exists():  # else there may be nothing left to do
+    if not study.store.champion_file.exists():  # else there may be nothing left to do
         machine = replace(machine, address=reach_cluster(machine.address) or "local")
-    with study.home.lock():
+    with study.store.lock():
         _begin(study)
         note_former_race(study)
-        restore(study.home)
-        reopen(study.home)
-        study.home.ledger.sweep()
+        restore(study.store)
+        reopen(study.store)
+        study.store.ledger.sweep()
         capacity = LaneCapacity(len(study.plan.folds))
         gate = BudgetGate(study.budget, _spending(study), capacity.lanes)
         gate.reserved = study.rescore * len(study.plan.folds) if study.rescore > 1 else 0
@@ -93,12 +93,12 @@ def run_study(
         # What GPU-hours were spent is known once it is known what a lane holds.
         is_over = study.budget.gpu_hours is None and engine.is_over
         lost = engine.trials.lost()
-        if is_over and not lost and (champion := chosen_champion(study.home, study.rescore)) is not None:
+        if is_over and not lost and (champion := chosen_champion(study.store, study.rescore)) is not None:
             with report:  # nothing is left to do but to write what a sink may have missed
                 report.finished(champion)
             return champion
-        monitor = ProgressMonitor(study.home, gate, study.race, report.progress)
-        monitor.follow(engine, study.home.optuna_study().get_trials(deepcopy=False))
+        monitor = ProgressMonitor(study.store, gate, study.race, report.progress)
+        monitor.follow(engine, study.store.optuna_study().get_trials(deepcopy=False))
         with held_back(), report, monitor, cluster(machine):
             raise_if_requested()
             choice = settle_width(study, machine, work, monitor)
@@ -110,7 +110,7 @@ def run_study(
             if choice is not None:
                 monitor.choose_width(choice.width, choice.why)
                 report.width_chosen(choice)
-            with Lanes(work, shape, study.home.folder / "train", machine.num_lanes or math.inf) as lanes:
+            with Lanes(work, shape, study.store.folder / "train", machine.num_lanes or math.inf) as lanes:
                 capacity.num_lanes, stop = lanes.num_lanes, SearchStopper(engine, lanes)
                 with monitor.counting_lanes(
                     lambda: LaneCount(lanes.num_lanes(), *lanes.count(), lanes.is_crowded)
@@ -125,7 +125,7 @@ def run_study(
                         raise FitFailed(gate.end.why)
                     raise_if_requested()
                     is_settled = reevaluate(
-                        study.home,
+                        study.store,
                         study.rescore,
                         lanes,
                         gate,
@@ -139,8 +139,8 @@ def run_study(
                         raise FitFailed(lanes.broken)
                     if is_settled:
                         monitor.now("scoring")
-                        champion = choose_champion(study.home, lanes)
-                        monitor.name(None if champion is None else as_named(study.home.snapshot(), champion))
+                        champion = choose_champion(study.store, lanes)
+                        monitor.name(None if champion is None else as_named(study.store.snapshot(), champion))
             # A fit that was cut may have been on record a moment later.
             WeightCleanup(study, engine.state)(callback.over())
             if not is_settled:
@@ -154,24 +154,24 @@ def inner_studies(study: Study, num_outer: int) -> tuple[Study, ...]:
     """The studies of a nested cross-validation: each searches as this one does, without the cases of an outer fold."""
     plans = outer_plans(study.plan, study.datasets, study.unseen, num_outer)
     return tuple(
-        replace(study, home=inner_home(study.home, outer), plan=plan)
+        replace(study, store=inner_store(study.store, outer), plan=plan)
         for outer, plan in enumerate(plans, start=1)
     )
 
 
 def begin(study: Study) -> None:
     """Make the study's folder, or check that it was made of the very same things."""
-    with study.home.lock():
+    with study.store.lock():
         _begin(study)
 
 
 def _begin(study: Study) -> None:
-    study.home.begin(study.space, study.plan, study.spec, study.warm_start_configurations)
+    study.store.begin(study.space, study.plan, study.spec, study.warm_start_configurations)
 
 
 def note_former_race(study: Study) -> None:
     """Log that a study goes on by another rule, where the rule that it was begun with is no longer offered."""
-    last = read_status(study.home.status_file)
+    last = read_status(study.store.status_file)
     if last is not None and last.race not in RULES:
         logger.warning(
             "this study was begun with --race %s, which is no longer offered: it goes on with --race %s",
@@ -189,11 +189,11 @@ def settle_width(
     if not widths:
         return None
     configuration = some_configurations(study.space, NUM_DRAWN, study.seed)
-    job = TimeJob(study.home.speeds_file, tuple(configuration), study.plan, widths)
+    job = TimeJob(study.store.speeds_file, tuple(configuration), study.plan, widths)
     shape = shape_lanes(nodes, machine, num_lanes=1)
     if not job.is_done:
         monitor.now("timing")
-        with Lanes(work, shape, study.home.folder / "train") as lanes:
+        with Lanes(work, shape, study.store.folder / "train") as lanes:
             lanes.run("timing", job)
     return choose_width(
         job,
@@ -208,30 +208,30 @@ def settle_width(
 
 def _spending(study: Study) -> ResourceUsage:
     """What earlier runs spent; of fits that left no record their status knows."""
-    last = read_status(study.home.status_file)
-    return ResourceUsage(study.home.ledger, last.unfinished if last is not None else None)
+    last = read_status(study.store.status_file)
+    return ResourceUsage(study.store.ledger, last.unfinished if last is not None else None)
 
 
 def make_engine(study: Study, lanes: LaneCapacity, gate: BudgetGate) -> Engine[RaceState, OptunaTrials]:
     """The engine of a study on disk, as earlier runs have left it."""
     group_of = group_of_case((*study.datasets, *study.unseen), study.plan.near_duplicates)
     state = RaceState(
-        study.home.ledger,
+        study.store.ledger,
         study.space,
         study.plan,
         group_of,
         study.race,
-        study.home.race_file,
+        study.store.race_file,
         study.objective,
         study.secondary,
     )
     trials = OptunaTrials(
-        study.home.optuna_study(),
+        study.store.optuna_study(),
         study.space,
         state,
         seed=study.seed,
         sampler=study.sampler,
-        warm_start_configurations=study.home.warm_start_configurations(),
+        warm_start_configurations=study.store.warm_start_configurations(),
     )
     trials.time_left = gate.time_left
     if len(study.space.networks) > 1:  # their fits differ many times in length
@@ -282,7 +282,7 @@ def _tuner(
         FoldTrial,
         space=study.space,
         plan=study.plan,
-        ledger=study.home.ledger,
+        ledger=study.store.ledger,
         dispatcher=lanes.dispatcher,
     )
     return Tuner(
@@ -296,7 +296,7 @@ def _tuner(
         run_config=tune.RunConfig(
             # A fresh run each start: the ledger resumes, not Tune.
             name=f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}",
-            storage_path=str(study.home.folder / "tune"),
+            storage_path=str(study.store.folder / "tune"),
             stop=stop,
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_at_end=False

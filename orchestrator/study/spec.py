@@ -21,7 +21,7 @@ from orchestrator.search.study_spec import StudySpec
 class Study:
     """A study that can run: its specification, and what was loaded for it."""
 
-    home: StudyStore
+    store: StudyStore
     space: SearchSpace
     plan: SplitPlan
     datasets: tuple[Dataset, ...]
@@ -69,7 +69,7 @@ class Study:
     def secondary(self) -> SecondaryGoals:
         """Further objectives, and limits that a champion keeps."""
         spec = self.spec
-        return secondary_goals(spec.objectives[1:], self.datasets, spec.constraints, self.home.network_sizes)
+        return secondary_goals(spec.objectives[1:], self.datasets, spec.constraints, self.store.network_sizes)
 
 
 def sampler_of(spec: StudySpec) -> SamplerName:

@@ -210,7 +210,7 @@ def whole_engine(address: str, width: int, num_fits: int, folder: Path) -> Measu
     study = replace(study, space=parse_space(SPACE.format(width=width, epochs=tiny_fit.EPOCHS)))
     clock = StudyStopwatch()
     machine = Machine(address=address, device="cpu", workers_per_fit=width, num_lanes=1)
-    run_study(study, machine, TinyWork(study.home.ledger), [clock])
+    run_study(study, machine, TinyWork(study.store.ledger), [clock])
     return clock.watch.result("whole engine", width, num_fits)
 
 

@@ -99,11 +99,11 @@ def check(
     """Forecast a study, then run it."""
     machine = Machine("local", "cpu", workers_per_fit=1, num_lanes=asked.lanes)
     plan = five_fold([dataset], seed=seed)
-    study_home = StudyStore(home, f"{race}-{seed}")
-    work = FitJobRunner(home, home / "cache", study_home.ledger)
-    told = foretell(race, plan, space, study_home, machine, work, asked.trials, seed)
+    store = StudyStore(home, f"{race}-{seed}")
+    work = FitJobRunner(home, home / "cache", store.ledger)
+    told = foretell(race, plan, space, store, machine, work, asked.trials, seed)
     study = Study(
-        study_home,
+        store,
         space,
         plan,
         (dataset,),
@@ -112,7 +112,7 @@ def check(
     )
     clock = Clock()
     run_study(study, machine, work, [clock])
-    records = [record for trial in study_home.trials() for record in trial.records]
+    records = [record for trial in store.trials() for record in trial.records]
     return Checked(race, seed, told, len(records), sum(record.seconds for record in records), clock.wall_s)
 
 

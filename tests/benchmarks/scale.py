@@ -168,14 +168,14 @@ class Tune:
     """What Tune and the lanes do: hands visits out and update on; `num_lanes` fits are in flight."""
 
     def __init__(self, study: Study, num_lanes: int, report: ResultSink, meter: Meter) -> None:
-        self.study, self.meter, self.work = study, meter, Formula(study.home.ledger, noise=0.02)
+        self.study, self.meter, self.work = study, meter, Formula(study.store.ledger, noise=0.02)
         room = LaneCapacity(len(study.plan.folds), lambda: num_lanes)
         with meter.part("start"):
             self.gate = BudgetGate(study.budget, _spending(study), room.lanes)
             self.engine = make_engine(study, room, self.gate)
             self.state, self.searcher = self.engine.state, EngineSearcher(self.engine)
             self.scheduler = EngineScheduler(self.engine)
-            self.monitor = ProgressMonitor(study.home, self.gate, study.race, lambda status: None)
+            self.monitor = ProgressMonitor(study.store, self.gate, study.race, lambda status: None)
             self.monitor.follow(self.engine, self.engine.trials.study.get_trials(deepcopy=False))
             self.word = ReportingCallback(study, self.engine, report, self.monitor)
             self.word.report_finished()
@@ -264,7 +264,7 @@ def study_in(home: Path, num_cases: int) -> Study:
         add_dataset(home, "drawn", home / "frames", allow_empty=True)
     dataset = load_dataset(home, "drawn")
     study = Study(
-        home=StudyStore(home, "scale"),
+        store=StudyStore(home, "scale"),
         space=SPACE,
         plan=five_fold([dataset], seed=0),
         datasets=(dataset,),
@@ -280,10 +280,10 @@ def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
     until = time.monotonic() + 60 * options.minutes
     study, meter = study_in(home, options.cases), Meter()
     MlflowSink._connect = lambda self: StudyRuns(Taking(), "scale", None, {})  # type: ignore
-    console = ConsoleSink(study.home, say=lambda line: None, show=lambda status: None)
+    console = ConsoleSink(study.store, say=lambda line: None, show=lambda status: None)
     console.folds = tuple(fold.name for fold in study.plan.folds)
-    mlflow = MlflowSink(study.home, pictures=lambda *args: {})
-    report = AllSinks([console, mlflow, CsvSink(study.home)])
+    mlflow = MlflowSink(study.store, pictures=lambda *args: {})
+    report = AllSinks([console, mlflow, CsvSink(study.store)])
     rows = []
     with report:
         tune = Tune(study, options.lanes, report, meter)
@@ -299,7 +299,7 @@ def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
                 continue
             tune.monitor.draw()
             with meter.part("status"):
-                write_status(study.home.status_file, tune.monitor.latest)
+                write_status(study.store.status_file, tune.monitor.latest)
             rows.append(_row(study, tune, tune.num_fits - before, start))
             print(json.dumps(rows[-1], indent=1), flush=True)
     return rows
@@ -318,8 +318,8 @@ def _row(study: Study, tune: Tune, num_fits: int, start: float) -> dict[str, Any
         "ms_a_fit_together": round(1000 * ours / num_fits, 1),
         "start_s": round(start, 1),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "journal_mb": round(study.home.journal_file.stat().st_size / 1e6, 1),
-        "status_mb": round(study.home.status_file.stat().st_size / 1e6, 2),
+        "journal_mb": round(study.store.journal_file.stat().st_size / 1e6, 1),
+        "status_mb": round(study.store.status_file.stat().st_size / 1e6, 2),
     }
 
 

@@ -338,9 +338,9 @@ class Curve(ResultSink):
 
 def ours(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -> Way:
     way = Way("ours", seed)
-    study_home = StudyStore(home, f"ours-{seed}")
+    store = StudyStore(home, f"ours-{seed}")
     study = Study(
-        home=study_home,
+        store=store,
         space=space_of(SWEPT, options),
         plan=five_fold([dataset], seed=seed),
         datasets=(dataset,),
@@ -349,14 +349,14 @@ def ours(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -
             epochs=int(options.part * options.trials * NUM_FOLDS * options.epochs), seed=seed, rescore=0
         ),
     )
-    work = FitJobRunner(home, home / "cache", study_home.ledger)
+    work = FitJobRunner(home, home / "cache", store.ledger)
     machine = Machine(
         "local", options.device, 1, options.lanes, options.fits_at_once if options.device == "cuda" else 1
     )
     champion = run_study(study, machine, OneThread(work), [Curve(way)])
     assert champion is not None
     masks = finished_score(champion).masks
-    way.held_out = study_home.outside_scores(champion_fit(champion).fit_id, masks)["test"]["dice"]
+    way.held_out = store.outside_scores(champion_fit(champion).fit_id, masks)["test"]["dice"]
     return way
 
 

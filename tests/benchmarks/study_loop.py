@@ -117,7 +117,7 @@ def by_us(address: str, number: int, folder: Path) -> float:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study, clock = formula_study(folder, num_trials=number).with_options(race="none"), Clock()
     machine = Machine(address=address, device="cpu", workers_per_fit=1, num_lanes=1)
-    run_study(study, machine, FormulaJobRunner(study.home.ledger), [clock])
+    run_study(study, machine, FormulaJobRunner(study.store.ledger), [clock])
     if len(clock.ended) != number:
         raise RuntimeError(f"ours: {len(clock.ended)} of {number} trials")
     return seconds_each(clock.ended)

@@ -66,7 +66,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw_dataset(home / "frames", num_cases=24, size=32)
     add_dataset(home, "drawn", home / "frames", groups=home / "frames" / "groups.csv", allow_empty=True)
     study = formula_study(home, num_trials=1)
-    study.home.begin(study.space, study.plan, study.spec)
+    study.store.begin(study.space, study.plan, study.spec)
     return home
 
 

@@ -29,8 +29,8 @@ Run = Callable[[str], tuple[int, str, str]]
 @pytest.fixture
 def store(tmp_path: Path) -> StudyStore:
     study = formula_study(tmp_path, num_trials=1)
-    study.home.begin(study.space, study.plan, study.spec)
-    return study.home
+    study.store.begin(study.space, study.plan, study.spec)
+    return study.store
 
 
 @pytest.fixture

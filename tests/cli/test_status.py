@@ -214,7 +214,7 @@ def home(tmp_path_factory):
     disk = DiskStudy(home, study.folder, num_trials=8, race="paired")
     study.begin(disk.study.space, disk.study.plan)
     disk.run(3)
-    formula_study(home, num_trials=1).home.begin(disk.study.space, disk.study.plan)
+    formula_study(home, num_trials=1).store.begin(disk.study.space, disk.study.plan)
     return home
 
 

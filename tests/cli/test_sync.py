@@ -19,13 +19,13 @@ NOWHERE = "http://127.0.0.1:9"
 
 def test_a_study_is_written_once_and_a_server_that_is_away_is_exit_code_2(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=1)
-    choose_champion(study.home, Hands(carry_out(study, [1e-3])))
+    choose_champion(study.store, Hands(carry_out(study, [1e-3])))
     words = ["sync", "formula", "--home", str(tmp_path)]
     away = CliRunner().invoke(cli.app, [*words, "--tracking-uri", NOWHERE])
     assert isinstance(away.exception, BadMachine) and f"MLflow at {NOWHERE}" in str(away.exception)
     for _ in range(2):
         done = CliRunner().invoke(cli.app, words)
         assert done.exit_code == 0 and "formula: 1 trial in MLflow at sqlite://" in done.output
-    runs = runs_of(study.home, default_uri(tmp_path))
+    runs = runs_of(study.store, default_uri(tmp_path))
     assert len(runs) == 7 and {run.info.status for run in runs} == {"FINISHED"}
-    assert (study.home.folder / "trials.csv").exists()
+    assert (study.store.folder / "trials.csv").exists()

@@ -21,11 +21,11 @@ from orchestrator.search.store.study_store import StudyStore
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> StudyStore:
+def store(tmp_path_factory: pytest.TempPathFactory) -> StudyStore:
     """A study that MLflow does not have."""
     study = formula_study(tmp_path_factory.mktemp("home"), num_trials=1)
     carry_out(study, [1e-3])
-    return study.home
+    return study.store
 
 
 def refused(*words: str) -> str:
@@ -35,8 +35,8 @@ def refused(*words: str) -> str:
     return str(answer.exception)
 
 
-def test_a_home_without_mlflow_is_told_what_makes_it(home: StudyStore):
-    assert refused("--home", str(home.home)).endswith("`orchestrator sync formula` makes it")
+def test_a_home_without_mlflow_is_told_what_makes_it(store: StudyStore):
+    assert refused("--home", str(store.home)).endswith("`orchestrator sync formula` makes it")
 
 
 def test_a_home_without_studies_is_told_so(tmp_path: Path):
@@ -44,24 +44,24 @@ def test_a_home_without_studies_is_told_so(tmp_path: Path):
 
 
 def test_a_study_that_mlflow_lacks_is_named_with_the_command_that_writes_it(
-    home: StudyStore, mlflow_uri: str
+    store: StudyStore, mlflow_uri: str
 ):
     said = refused(
-        "formula", "--home", str(home.home), "--tracking-uri", mlflow_uri.replace("mlflow.db", "m2.db")
+        "formula", "--home", str(store.home), "--tracking-uri", mlflow_uri.replace("mlflow.db", "m2.db")
     )
     assert "formula: is not in MLflow at" in said and "`orchestrator sync formula`" in said
 
 
-def test_a_port_that_is_taken_is_one_sentence(home: StudyStore):
-    sync_mlflow(home, default_uri(home.home))
+def test_a_port_that_is_taken_is_one_sentence(store: StudyStore):
+    sync_mlflow(store, default_uri(store.home))
     with socket.socket() as other:
         other.bind((LOOPBACK, 0))
         other.listen()
         port = other.getsockname()[1]
-        said = refused("--home", str(home.home), "--port", str(port))
+        said = refused("--home", str(store.home), "--port", str(port))
         assert said.startswith(f"--port: {port} is taken") and "\n" not in said
         assert free_port(None) != port
-    (home.home / "mlflow.db").unlink()
+    (store.home / "mlflow.db").unlink()
 
 
 def test_the_page_is_the_study_s_table_as_for_training():
@@ -75,7 +75,7 @@ def test_runs_of_an_earlier_version_are_brought_up_to_date_once(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=1)
     carry_out(study, [1e-3])
     uri = default_uri(tmp_path)
-    sync_mlflow(study.home, uri)
+    sync_mlflow(study.store, uri)
     client = connect(uri)
     experiment = client.get_experiment_by_name("formula").experiment_id
     for run in client.search_runs([experiment], "tags.role = 'fold'"):
@@ -95,11 +95,11 @@ def test_runs_of_an_earlier_version_are_brought_up_to_date_once(tmp_path: Path):
 def test_a_study_that_a_search_writes_is_left_to_it(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=1)
     carry_out(study, [1e-3])
-    sync_mlflow(study.home, default_uri(tmp_path))
+    sync_mlflow(study.store, default_uri(tmp_path))
     client = connect(default_uri(tmp_path))
     client.delete_experiment_tag(client.get_experiment_by_name("formula").experiment_id, WRITTEN_AS)
     said: list[str] = []
-    with study.home.lock():
+    with study.store.lock():
         bring_up_to_date(tmp_path, said.append)
     assert said == []
 

@@ -26,7 +26,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: Study) -> Path:
     """A working folder that holds a folder and a file of somebody else."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ORCHESTRATOR_HOME", str(study.home.home))
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(study.store.home))
     (tmp_path / "folder").mkdir()
     (tmp_path / "file.txt").write_text("mine")
     return tmp_path

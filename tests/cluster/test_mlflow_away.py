@@ -48,7 +48,7 @@ def wait_until(happened: Callable[[], bool]) -> None:
 
 def sink_of(study: Study, gate: Gate) -> MlflowSink:
     """It draws one picture, and the server says where artifacts go."""
-    sink = sink_to(study.home, gate.uri, pictures=lambda *_: {"a.png": b"content"}, retry_s=0.2)
+    sink = sink_to(study.store, gate.uri, pictures=lambda *_: {"a.png": b"content"}, retry_s=0.2)
     sink.artifacts = None
     return sink
 
@@ -57,10 +57,10 @@ def search(study: Study, before: str, shut: Callable[[], None]) -> None:
     """A study of one trial grows; MLflow is shut before one of the moments, when all before it is written."""
     if before == "trial":
         shut()
-    optuna = study.home.optuna_study()
+    optuna = study.store.optuna_study()
     optuna.enqueue_trial(SPACE.baseline)
     trial = optuna.ask()
-    work = FormulaJobRunner(study.home.ledger)
+    work = FormulaJobRunner(study.store.ledger)
     specs = fold_specs(study.space.configuration(study.space.sample(trial)), study.plan)
     for place, spec in enumerate(specs):
         if before == "fold" and place == 2:
@@ -87,7 +87,7 @@ def runs(gate: Gate, name: str) -> list[Any]:
 
 def study_in(home: Path, name: str) -> Study:
     """A study without a trial."""
-    study = replace(formula_study(home, num_trials=1), home=StudyStore(home, name))
+    study = replace(formula_study(home, num_trials=1), store=StudyStore(home, name))
     begin(study)
     return study
 
@@ -97,7 +97,7 @@ def calm(gate: Gate, home: Path) -> list[Any]:
     study = study_in(home, "calm")
     search(study, "", lambda: None)
     with sink_of(study, gate) as sink:
-        sink.finished(study.home.trials()[0])
+        sink.finished(study.store.trials()[0])
     return runs(gate, "calm")
 
 
@@ -134,7 +134,7 @@ def test_mlflow_gets_what_it_missed_and_gets_it_once(
         def close_when_written() -> None:
             records = sink.replay.records
             wait_until(
-                lambda: sink._runs is not None and len(records.on_record) == study.home.ledger.num_fits
+                lambda: sink._runs is not None and len(records.on_record) == study.store.ledger.num_fits
             )
             close()
 
@@ -146,10 +146,10 @@ def test_mlflow_gets_what_it_missed_and_gets_it_once(
             wait_until(lambda: sink.is_away)
             reopen()
             wait_until(lambda: not sink.is_away)
-        sink.finished(study.home.trials()[0])
+        sink.finished(study.store.trials()[0])
     if before == "end":
         assert sink.is_away
         reopen()
         with sink_of(study, gate) as sink:
-            sink.finished(study.home.trials()[0])
-    assert runs(gate, study.home.name) == calm
+            sink.finished(study.store.trials()[0])
+    assert runs(gate, study.store.name) == calm

@@ -100,7 +100,7 @@ def test_a_server_that_is_away_is_named_without_its_password(
     uri = f"http://me:{SECRET}@127.0.0.1:1"
     study = formula_study(tmp_path, num_trials=1)
     begin(study)
-    with caplog.at_level(logging.WARNING), sink_to(study.home, uri):
+    with caplog.at_level(logging.WARNING), sink_to(study.store, uri):
         pass
     assert (
         "MLflow at http://me:***@127.0.0.1:1 is away" in caplog.text and "it is all on record" in caplog.text

@@ -33,8 +33,8 @@ def test_every_row_has_the_same_budget_and_rows_of_one_network_share_a_search(ti
     plan = tiny.plan()
     narrow, wider, rule = (study_of(plan, row, tiny.places, 5) for row in plan.rows)
     assert {one.spec.trials for one in (narrow, wider, rule)} == {5}
-    assert wider.home.name == rule.home.name != narrow.home.name
-    assert study_of(plan, plan.rows[0], tiny.places, 6).home.name != narrow.home.name
+    assert wider.store.name == rule.store.name != narrow.store.name
+    assert study_of(plan, plan.rows[0], tiny.places, 6).store.name != narrow.store.name
 
 
 def test_the_tuned_networks_are_scored_on_the_images_of_the_table(tiny):
@@ -42,10 +42,10 @@ def test_the_tuned_networks_are_scored_on_the_images_of_the_table(tiny):
     searched = []
 
     def search(study, work):
-        searched.append(study.home.ledger.num_fits)
-        assert study.home.snapshot().journal_damage is None
+        searched.append(study.store.ledger.num_fits)
+        assert study.store.snapshot().journal_damage is None
         (row,) = run.plan.rows
-        records = tuple(study.home.ledger.read(spec.fit_id) for spec in row.fits)
+        records = tuple(study.store.ledger.read(spec.fit_id) for spec in row.fits)
         return StudyTrial(0, "complete", {"learning_rate": 0.003}, {}, row.configuration, records, 1, None)
 
     tuned = tune_rows(run.plan, tiny.places, 2, search, Here(TableWork(tiny.places)), Display())

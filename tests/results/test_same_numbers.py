@@ -63,7 +63,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         study, work = finished_study(home, [1e-4, 1e-3, 2e-3])
-        tell_mlflow(study.home, uri)
+        tell_mlflow(study.store, uri)
         patch.setattr(
             "orchestrator.study.champion.refit", lambda one, trial, *_: refit_here(work, one, trial)
         )
@@ -76,7 +76,7 @@ def _exporting(
 ) -> Callable[..., Handed]:
     def export(*words: str) -> Handed:
         folder, heard = folders.mktemp("export") / "model", {"stdout": "", "stderr": ""}
-        line = ["best", NAME, "--home", study.home.home, "--export", folder, "--json", *words]
+        line = ["best", NAME, "--home", study.store.home, "--export", folder, "--json", *words]
         with pytest.MonkeyPatch.context() as streams:
             streams.setattr(sys, "argv", ["orchestrator", *map(str, line), "--tracking-uri", uri])
             streams.setattr(sys.stdout, "write", lambda text: _add(heard, "stdout", text))
@@ -130,7 +130,7 @@ def test_the_refit_and_the_fold_network_are_two_runs_with_different_scores(expor
 
 def test_the_outside_scores_on_the_runs_of_trial_and_study_name_the_network_whose_they_are(exports: Exports):
     fold, client = exports.fold, exports.client
-    of_study = f"tags.study_id = '{exports.study.home.study_id}' and metrics.test_dice >= 0"
+    of_study = f"tags.study_id = '{exports.study.store.study_id}' and metrics.test_dice >= 0"
     runs = client.search_runs([fold.run.info.experiment_id], of_study)
     others = {run.data.tags["role"]: run for run in runs if run.data.tags["role"] in ("trial", "study")}
     assert others.keys() == {"trial", "study"}
@@ -140,7 +140,7 @@ def test_the_outside_scores_on_the_runs_of_trial_and_study_name_the_network_whos
 
 
 def test_leaderboard_status_best_and_the_run_of_the_fold_agree(exports: Exports):
-    home, fold = exports.study.home, exports.fold
+    home, fold = exports.study.store, exports.fold
     row = leaderboard_dicts(board(home.snapshot()))[0]
     status = recorded_status(home.snapshot())
     (view,) = [view for view in status.trials if view.number == row["trial"]]
@@ -193,7 +193,7 @@ def test_a_network_of_another_kind_takes_the_alias_only_when_asked(exports: Expo
 
 
 def test_the_card_counts_the_images_that_its_network_was_trained_on(exports: Exports):
-    (trial, _), *_ = exports.study.home.ranked()
+    (trial, _), *_ = exports.study.store.ranked()
     spec, num_test = champion_fit(trial).spec, len(exports.study.plan.test)
     assert f"| drawn | trained on | {24 - num_test} of 24 |" in exports.refit.card
     assert f"It was trained on {24 - num_test} images, which is few." in exports.refit.card

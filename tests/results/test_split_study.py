@@ -45,15 +45,15 @@ class Finished:
     """A study of one trial that is over."""
 
     study: Study
-    home: StudyStore
+    store: StudyStore
     plan: SplitPlan
 
     def best(self, run: Callable[[str], Any]) -> list[dict[str, Any]]:
-        return json.loads(run(f"best {self.home.name} --json"))["scores"]
+        return json.loads(run(f"best {self.store.name} --json"))["scores"]
 
     def card(self) -> str:
-        (trial,) = self.home.trials()
-        return trial_card(self.home.snapshot(), trial, finished_score(trial), [champion_fit(trial)])
+        (trial,) = self.store.trials()
+        return trial_card(self.store.snapshot(), trial, finished_score(trial), [champion_fit(trial)])
 
 
 @pytest.fixture(scope="module")
@@ -86,21 +86,21 @@ def finish(home: Path) -> Callable[..., Finished]:
         ]
         plan = make_plan(splits, sources, seed=0, unseen=[far], near_duplicates=near_duplicates)
         study = Study(StudyStore(home, name), space, plan, sources, (far,), StudySpec(trials=1, rescore=0))
-        study.home.begin(space, plan)
-        optuna = study.home.optuna_study()
+        study.store.begin(space, plan)
+        optuna = study.store.optuna_study()
         optuna.enqueue_trial(space.baseline)
         trial = optuna.ask()
         configuration = space.configuration(space.sample(trial))
-        work = FormulaJobRunner(study.home.ledger)
+        work = FormulaJobRunner(study.store.ledger)
         for spec in fold_specs(configuration, plan):
             work(spec, CPU, 0, lambda row: True)
         optuna.tell(trial, 0.5)
-        (told,) = study.home.trials()
+        (told,) = study.store.trials()
         champion = champion_fit(told)
         for where, case_ids in outside_cases(plan, (far,)).items():
             work(ScoreJob(champion.fit_id, where, {}, case_ids), CPU, 0, lambda row: True)
-        study.home.choose_champion(Champion(0, champion.fit_id))
-        return Finished(study, study.home, plan)
+        study.store.choose_champion(Champion(0, champion.fit_id))
+        return Finished(study, study.store, plan)
 
     return finish
 
@@ -126,11 +126,11 @@ def run(
 def test_every_command_reads_a_study_on_any_split(splits: str, finish, run):
     finished = finish(splits)
     plan = finished.plan
-    (row,) = json.loads(run(f"leaderboard {finished.home.name} --json"))
+    (row,) = json.loads(run(f"leaderboard {finished.store.name} --json"))
     assert (row["folds_done"], row["num_folds"]) == (len(plan.folds), len(plan.folds))
     assert row["outside"].keys() == {"test", "far"}
-    assert finished.home.name in run(f"leaderboard {finished.home.name}")
-    assert "hold-out test" in run(f"best {finished.home.name}")
+    assert finished.store.name in run(f"leaderboard {finished.store.name}")
+    assert "hold-out test" in run(f"best {finished.store.name}")
 
 
 @pytest.mark.parametrize("splits", KINDS)
@@ -173,9 +173,9 @@ def test_the_card_says_how_often_images_were_validated_and_what_was_left_out(fin
 
 
 def test_intervals_draw_groups_that_twins_have_merged(finish):
-    home = finish("k-fold:2").home
-    group_of = home.group_of_case()
-    (sources, (far,)) = home.datasets()
+    store = finish("k-fold:2").store
+    group_of = store.group_of_case()
+    (sources, (far,)) = store.datasets()
     assert group_of[sources[0].cases[3].id] == group_of[sources[1].cases[5].id]
     assert group_of[sources[0].cases[2].id] == group_of[far.cases[0].id]
 
@@ -185,10 +185,10 @@ def test_mlflow_is_told_how_cases_were_split_and_only_scores_there_are(splits: s
     finished = finish(splits)
     plan = finished.plan
     said: list[str] = []
-    with ConsoleSink(finished.home, say=said.append, show=lambda *_: None) as console:
+    with ConsoleSink(finished.store, say=said.append, show=lambda *_: None) as console:
         console.started(finished.study, Shape(1, 1, 1, 0, "cpu"))
-    sync_mlflow(finished.home, mlflow_uri)
-    runs = runs_of(finished.home, mlflow_uri)
+    sync_mlflow(finished.store, mlflow_uri)
+    runs = runs_of(finished.store, mlflow_uri)
     assert {run.data.tags["split"] for run in runs} == {plan.name}
     assert {run.data.tags["twin_pairs"] for run in runs} == {"2"}
     assert {run.data.tags["twin_pairs_between"] for run in runs} == {"2"}
@@ -202,6 +202,6 @@ def test_mlflow_is_told_how_cases_were_split_and_only_scores_there_are(splits: s
 def test_a_search_knows_the_groups_of_twins_that_only_the_champion_is_scored_on(finish):
     finished = finish("k-fold:2")
     room = LaneCapacity(len(finished.plan.folds))
-    gate = BudgetGate(finished.study.budget, ResourceUsage(finished.home.ledger), room.lanes)
+    gate = BudgetGate(finished.study.budget, ResourceUsage(finished.store.ledger), room.lanes)
     engine = make_engine(finished.study, room, gate)
-    assert engine.state.group_of_case == finished.home.group_of_case()
+    assert engine.state.group_of_case == finished.store.group_of_case()

@@ -54,25 +54,25 @@ class Stopped:
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Stopped:
     root = tmp_path_factory.mktemp("home")
-    home = StudyStore(root, "formula")
-    disk = DiskStudy(root, home.folder, num_trials=4, race="paired", noise=0.1)
-    study = replace(disk.study, home=home)
-    home.begin(study.space, study.plan)
+    store = StudyStore(root, "formula")
+    disk = DiskStudy(root, store.folder, num_trials=4, race="paired", noise=0.1)
+    study = replace(disk.study, store=store)
+    store.begin(study.space, study.plan)
     disk.run()
-    number = next(trial.number for trial in home.trials() if trial.state == "stopped")
+    number = next(trial.number for trial in store.trials() if trial.state == "stopped")
     seen = disk.state.judged[number]
     late = next(fold for fold in range(5) if fold not in seen)
     disk.train_fit(number, late)
     said: list[str] = []
-    trial = home.trials()[number]
-    with ConsoleSink(home, say=said.append, show=lambda *_: None) as console:
+    trial = store.trials()[number]
+    with ConsoleSink(store, say=said.append, show=lambda *_: None) as console:
         console.trial_finished(trial)
-    sync_mlflow(home, mlflow_uri, is_over=False)
-    (run,) = [run for run in runs_of(home, mlflow_uri, "trial") if run.data.tags["trial"] == str(number)]
-    folds = {run.data.tags["fit_id"]: run for run in runs_of(home, mlflow_uri, "fold")}
+    sync_mlflow(store, mlflow_uri, is_over=False)
+    (run,) = [run for run in runs_of(store, mlflow_uri, "trial") if run.data.tags["trial"] == str(number)]
+    folds = {run.data.tags["fit_id"]: run for run in runs_of(store, mlflow_uri, "fold")}
     fold = folds[trial.records[0].fit_id]
-    (row,) = [row for row in leaderboard_dicts(board(home.snapshot())) if row["trial"] == number]
-    (view,) = [view for view in recorded_status(home.snapshot()).trials if view.number == number]
+    (row,) = [row for row in leaderboard_dicts(board(store.snapshot())) if row["trial"] == number]
+    (view,) = [view for view in recorded_status(store.snapshot()).trials if view.number == number]
     return Stopped(
         study, trial, said[-1], run, fold, row, view, disk.trials[number].user_attrs, disk.trials[number]
     )
@@ -88,7 +88,7 @@ def test_log_status_leaderboard_mlflow_and_optuna_say_the_same_of_a_stopped_tria
 def test_a_fold_that_came_in_after_the_stop_is_nowhere_one_of_its_folds(stopped: Stopped):
     folds = len(stopped.trial.records)
     specs = fold_specs(stopped.trial.configuration, stopped.study.plan)
-    assert sum(stopped.study.home.ledger.has(spec.fit_id) for spec in specs) == folds + 1
+    assert sum(stopped.study.store.ledger.has(spec.fit_id) for spec in specs) == folds + 1
     assert stopped.row["folds_done"] == stopped.view.num_done == folds
     assert stopped.run.data.metrics["folds_seen"] == folds
     assert f"stopped after {folds} of 5 folds" in stopped.line
@@ -98,7 +98,7 @@ def test_its_dice_and_its_difference_are_those_of_the_images_that_it_was_seen_on
     shown, records = stopped.trial.partial, stopped.trial.records
     assert shown is not None and shown.compared_with == 0
     score = score_trial(records, stopped.trial.configuration)
-    baseline = stopped.study.home.trials()[0]
+    baseline = stopped.study.store.trials()[0]
     same = [one for one in baseline.records if one.spec.fold in {record.spec.fold for record in records}]
     theirs = score_trial(same, baseline.configuration)
     assert shown.dice_on_seen_folds == score.metrics["dice"]
@@ -111,7 +111,7 @@ def test_an_imputed_value_is_called_so_and_nowhere_dice(stopped: Stopped):
     assert "no score" in stopped.attributes["imputed"]
     assert stopped.view.dice is None and stopped.view.estimate is not None
     assert stopped.row["scores"] == {} and "dice" not in stopped.run.data.metrics
-    status = recorded_status(stopped.study.home.snapshot())
+    status = recorded_status(stopped.study.store.snapshot())
     with out.capture() as capture:
         out.print(picture(status, out))
     line = next(line for line in capture.get().splitlines() if line.split()[:1] == [str(stopped.view.number)])
@@ -131,10 +131,10 @@ def test_the_dice_of_a_fold_at_its_own_best_threshold_is_named_so(stopped: Stopp
 
 
 def test_in_optuna_the_value_has_the_name_of_the_objective(stopped: Stopped):
-    plain = stopped.study.home.folder.with_name("named")
-    home = StudyStore(plain.parents[1], plain.name)
-    home.begin(stopped.study.space, stopped.study.plan, StudySpec(objectives=("worst-fold",)))
-    assert home.optuna_study().metric_names == ["worst-fold dice"]
+    plain = stopped.study.store.folder.with_name("named")
+    store = StudyStore(plain.parents[1], plain.name)
+    store.begin(stopped.study.space, stopped.study.plan, StudySpec(objectives=("worst-fold",)))
+    assert store.optuna_study().metric_names == ["worst-fold dice"]
 
 
 def test_optuna_has_the_folds_of_a_trial_and_shows_its_mean_over_them_as_value(stopped: Stopped):
@@ -146,9 +146,9 @@ def test_optuna_has_the_folds_of_a_trial_and_shows_its_mean_over_them_as_value(s
 
 
 def test_a_complete_trial_has_folds_of_one_rule_in_status_best_and_mlflow(stopped: Stopped, mlflow_uri: str):
-    home, trial = stopped.study.home, stopped.study.home.trials()[0]
-    (view,) = [view for view in recorded_status(home.snapshot()).trials if view.number == 0]
-    runs = {run.data.tags["fit_id"]: run for run in runs_of(home, mlflow_uri, "fold")}
+    store, trial = stopped.study.store, stopped.study.store.trials()[0]
+    (view,) = [view for view in recorded_status(store.snapshot()).trials if view.number == 0]
+    runs = {run.data.tags["fit_id"]: run for run in runs_of(store, mlflow_uri, "fold")}
     for fold, (record, shown) in enumerate(zip(trial.records, view.folds, strict=True)):
         score = trial.score()
         assert score is not None

@@ -238,5 +238,5 @@ def test_a_record_is_read_once_for_a_leaderboard(tmp_path, monkeypatch):
     study = formula_study(tmp_path, num_trials=2)
     carry_out(study, [1e-3, 1e-4])
     reads = counting(monkeypatch, snapshot, "read_fit")
-    assert [len(trial.records) for trial in study.home.trials()] == [5, 5]
+    assert [len(trial.records) for trial in study.store.trials()] == [5, 5]
     assert len(reads) == 10

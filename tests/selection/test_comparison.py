@@ -118,8 +118,8 @@ def test_rows_become_plain_values_and_a_plot(plan: SplitPlan):
 
 def test_a_study_without_a_finished_trial_is_refused(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=1)
-    study.home.begin(study.space, study.plan, study.spec)
+    study.store.begin(study.space, study.plan, study.spec)
     with pytest.raises(BadStudy, match="no finished trial"):
-        compared_system(study.home.snapshot(), "", "dice")
+        compared_system(study.store.snapshot(), "", "dice")
     with pytest.raises(BadStudy, match="no trial '7'"):
-        compared_system(study.home.snapshot(), "7", "dice")
+        compared_system(study.store.snapshot(), "7", "dice")

@@ -49,19 +49,19 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     space = parse_space(text.replace("[baseline]", "[baseline]\nbase_channels = 4"))
     study = formula_study(tmp_path_factory.mktemp("home"), num_trials=len(SETTINGS))
     study = replace(study, space=space, plan=five_fold(study.datasets, seed=0, num_folds=2))
-    study.home.begin(study.space, study.plan, study.spec)
-    optuna, work = study.home.optuna_study(), work_of(study)
+    study.store.begin(study.space, study.plan, study.spec)
+    optuna, work = study.store.optuna_study(), work_of(study)
     for rate, channels in SETTINGS:
         optuna.enqueue_trial({"learning_rate": rate, "base_channels": channels})
         trial = optuna.ask()
         for spec in fold_specs(study.space.configuration(study.space.sample(trial)), study.plan):
             work(spec, CPU, 0, lambda row: True)
-        optuna.tell(trial, study.home.trials()[trial.number].score().metrics["dice"])
+        optuna.tell(trial, study.store.trials()[trial.number].score().metrics["dice"])
     return study
 
 
 def work_of(study: Study) -> FitJobRunner:
-    return FitJobRunner(study.home.home, study.home.home / "cache", study.home.ledger)
+    return FitJobRunner(study.store.home, study.store.home / "cache", study.store.ledger)
 
 
 class Scored:
@@ -124,12 +124,12 @@ def everybody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_image_is_scored_by_networks_that_were_not_trained_on_it(study: Study, everybody: None):
-    score, standing = Scored(study), ranked(study.home.trials())
-    found = select_ensemble(study.home.snapshot(), standing, standing[0][0].number, "dice", score)
+    score, standing = Scored(study), ranked(study.store.trials())
+    found = select_ensemble(study.store.snapshot(), standing, standing[0][0].number, "dice", score)
     assert len(found.trials) == 5 and score.jobs
     for job in score.jobs:
         for fit_id in job.fit_ids:
-            assert set(study.home.ledger.read(fit_id).spec.train).isdisjoint(job.case_ids)
+            assert set(study.store.ledger.read(fit_id).spec.train).isdisjoint(job.case_ids)
     assert found.score.is_cross_fitted
     validated = {case_id for fold in study.plan.folds for case_id in fold.val}
     assert set(found.score.case_ids) == validated and not validated & set(study.plan.test)
@@ -139,7 +139,7 @@ def test_every_image_is_scored_by_networks_that_were_not_trained_on_it(study: St
 
 
 def test_a_network_that_is_named_twice_counts_twice(study: Study):
-    trials = study.home.trials()
+    trials = study.store.trials()
     (one, _), (other, _) = trials[0].records, trials[2].records
     (case,) = [case for case in study.datasets[0].cases if case.id == one.case_ids[0]]
     job = ScoreJob(one.fit_id, "fold 0", study.plan.datasets, (case.id,), (other.fit_id, other.fit_id))
@@ -153,12 +153,12 @@ def test_a_network_that_is_named_twice_counts_twice(study: Study):
             mean += share * network(image)[0].sigmoid()[0, 0].numpy()
     bins = to_bins(resize_probability(mean.astype(np.float32), case.height, case.width))
     ours = histogram_of_bins(bins, read_mask(case.mask)).astype(int)
-    found = study.home.ledger.read_scores(scored_as(job.fit_ids), job.case_ids).histograms[0]
+    found = study.store.ledger.read_scores(scored_as(job.fit_ids), job.case_ids).histograms[0]
     assert np.abs(ours - found.astype(int)).sum() <= 8  # a pixel may round into the next bin
 
 
 def test_only_trials_of_one_image_size_whose_weights_are_kept_can_join(study: Study):
-    trials = {trial.number: trial for trial in study.home.trials()}
+    trials = {trial.number: trial for trial in study.store.trials()}
     other = trials[1].configuration
     larger = replace(other, recipe=other.recipe.model_copy(update={"image_size": 64}))
     gone = [replace(record, folder=Path("nowhere")) for record in trials[2].records]
@@ -174,7 +174,7 @@ def test_only_trials_of_one_image_size_whose_weights_are_kept_can_join(study: St
 
 
 def test_trials_that_share_their_fits_are_one(study: Study):
-    trials = {trial.number: trial for trial in study.home.trials()}
+    trials = {trial.number: trial for trial in study.store.trials()}
     assert candidates(trials | {3: replace(trials[0], number=3)}, 0, SecondaryGoals())[0] == [0, 1, 2]
 
 
@@ -186,7 +186,7 @@ def test_a_trial_that_breaks_a_limit_cannot_join(tmp_path: Path):
         for job in jobs:
             work(job, CPU, 0, lambda row: True)
 
-    found = select_ensemble(study.home.snapshot(), study.home.ranked(), 1, "dice", score)
+    found = select_ensemble(study.store.snapshot(), study.store.ranked(), 1, "dice", score)
     assert found.num_candidates == 2
     assert found.left_out == ("Trial 0 has inference_ms 4 above the limit of 3.5: left out.",)
 
@@ -202,9 +202,9 @@ def worst_fold(home: Path, together: Sequence[float]) -> Ensemble:
     def score(jobs: Sequence[ScoreJob]) -> None:
         for job in jobs:
             found = histograms(together[int(job.name.removeprefix("fold "))], len(job.case_ids))
-            study.home.ledger.write_scores(ScoreRecord(job.scored_as, job.name, job.case_ids, found))
+            study.store.ledger.write_scores(ScoreRecord(job.scored_as, job.name, job.case_ids, found))
 
-    return select_ensemble(study.home.snapshot(), study.home.ranked(), 0, "dice", score)
+    return select_ensemble(study.store.snapshot(), study.store.ranked(), 0, "dice", score)
 
 
 def test_by_another_objective_it_says_that_one_was_looked_at(tmp_path: Path):
@@ -235,11 +235,11 @@ def best(study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         first, *others = fit_ids
         Scored(study)([ScoreJob(first, "test", study.plan.datasets, study.plan.test, tuple(others))])
 
-    monkeypatch.chdir(study.home.home)
-    tell_mlflow(study.home, mlflow_uri)
+    monkeypatch.chdir(study.store.home)
+    tell_mlflow(study.store, mlflow_uri)
     monkeypatch.setattr("orchestrator.study.champion.scoring", scoring)
     monkeypatch.setattr("orchestrator.study.champion.score_networks", score_networks)
-    monkeypatch.setenv("ORCHESTRATOR_HOME", str(study.home.home))
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(study.store.home))
 
     def best(*words: str | Path) -> str:
         monkeypatch.setattr(
@@ -265,7 +265,7 @@ def test_an_ensemble_of_trials_is_one_bundle_with_an_honest_card(
     assert bundle.config.members == 2 * len(set(trials)) == len(bundle.config.networks)
     shares = [network.share for network in bundle.config.networks]
     assert sum(shares) == 2 * 3 == len(told["members"])
-    channels = {trial.number: trial.params["base_channels"] for trial in study.home.trials()}
+    channels = {trial.number: trial.params["base_channels"] for trial in study.store.trials()}
     widths = {network.network_params["base_channels"] for network in bundle.config.networks}
     assert widths == {channels[number] for number in trials}
     card = " ".join((tmp_path / "team" / "model_card.md").read_text().split())

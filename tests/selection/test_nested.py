@@ -29,7 +29,7 @@ from orchestrator.search.store.study_store import StudyStore, find_study, list_s
 from orchestrator.search.store.trials import champion_fit
 from orchestrator.selection.nested import (
     Nested,
-    inner_homes,
+    inner_stores,
     nested_of,
     outer_estimate,
     remember_nested,
@@ -56,7 +56,7 @@ class NoiseWork(FormulaJobRunner):
 
 def carried_out(study: Study) -> None:
     """A study from its first trial to its champion."""
-    choose_champion(study.home, Hands(carry_out(study, RATES, NoiseWork)))
+    choose_champion(study.store, Hands(carry_out(study, RATES, NoiseWork)))
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +72,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Study:
     begin(study)
     for inner in inner_studies(study, NUM_OUTER):
         carried_out(inner)
-    remember_nested(study.home, outer_estimate(study.home, inner_homes(study.home), str(study.budget)))
+    remember_nested(study.store, outer_estimate(study.store, inner_stores(study.store), str(study.budget)))
     carried_out(study)
     return study
 
 
 @pytest.fixture(scope="module")
 def nested(whole: Study) -> Nested:
-    found = nested_of(whole.home)
+    found = nested_of(whole.store)
     assert found is not None
     return found
 
@@ -87,7 +87,7 @@ def nested(whole: Study) -> Nested:
 def test_the_best_of_noise_looks_better_than_it_is_and_the_nested_estimate_does_not(
     whole: Study, nested: Nested
 ):
-    ((_, score), *_) = whole.home.ranked()
+    ((_, score), *_) = whole.store.ranked()
     assert score.metrics["dice"] > TRUTH + 0.01 and nested.validation > TRUTH + 0.01
     low, high = nested.interval
     assert low < TRUTH < high and abs(nested.scores["dice"] - TRUTH) < 0.03
@@ -103,8 +103,8 @@ def test_every_case_but_the_hold_out_counts_once(whole: Study, nested: Nested):
 
 
 def test_no_study_of_an_outer_fold_was_shown_its_cases_before_its_champion_was_named(whole: Study):
-    group_of = whole.home.group_of_case()
-    for home in inner_homes(whole.home):
+    group_of = whole.store.group_of_case()
+    for home in inner_stores(whole.store):
         plan = home.plan()
         groups = {group_of[id] for id in plan.test}
         fits = [record.spec for trial in home.trials() for record in trial.records]
@@ -118,17 +118,17 @@ def test_no_study_of_an_outer_fold_was_shown_its_cases_before_its_champion_was_n
 
 def test_a_study_of_an_outer_fold_searches_as_the_whole_one_does(whole: Study):
     for inner in inner_studies(whole.with_options(race="none", rescore=2), NUM_OUTER):
-        same = replace(inner, home=whole.home, plan=whole.plan)
+        same = replace(inner, store=whole.store, plan=whole.plan)
         assert same == whole.with_options(race="none", rescore=2)
-        assert inner.home.space().digest == whole.home.space().digest
+        assert inner.store.space().digest == whole.store.space().digest
 
 
 def test_studies_of_outer_folds_are_found_by_name_and_crowd_no_list(whole: Study):
-    home = whole.home.home
+    home = whole.store.home
     assert [study.name for study in list_studies(home)] == ["formula"]
     assert find_study(home, None).name == "formula"
     assert find_study(home, "formula.outer-2").champion() is not None
-    assert [study.name for study in inner_homes(whole.home)] == [f"formula.outer-{n}" for n in (1, 2, 3)]
+    assert [study.name for study in inner_stores(whole.store)] == [f"formula.outer-{n}" for n in (1, 2, 3)]
     assert list_studies(home / "nowhere") == []
 
 
@@ -141,7 +141,7 @@ def test_a_study_cannot_go_on_with_another_number_of_outer_folds(whole: Study):
 def run(
     whole: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[str], tuple[int, str, str]]:
-    monkeypatch.setenv("ORCHESTRATOR_HOME", str(whole.home.home))
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(whole.store.home))
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(line: str) -> tuple[int, str, str]:
@@ -157,11 +157,11 @@ def run(
 def test_a_study_of_an_outer_fold_that_goes_on_has_no_part_in_an_estimate_before_it_is_over(
     whole: Study,
 ):
-    before, heard = nested_of(whole.home), list[str]()
+    before, heard = nested_of(whole.store), list[str]()
     longer = whole.with_options(trials=99, hours=1)
     run_outer_folds(longer, NUM_OUTER, Machine(device="cpu"), lambda study: None, Display(heard.append))
     assert "formula.outer-1, formula.outer-2, formula.outer-3 named no champion" in heard[-1]
-    assert nested_of(whole.home) == before
+    assert nested_of(whole.store) == before
 
 
 def test_best_and_leaderboard_tell_the_nested_estimate(run, nested: Nested):
@@ -175,14 +175,14 @@ def test_best_and_leaderboard_tell_the_nested_estimate(run, nested: Nested):
 
 
 def test_the_card_tells_the_nested_estimate_and_of_whom_it_is(whole: Study, nested: Nested):
-    trial, score = whole.home.ranked()[0]
-    card = trial_card(whole.home.snapshot(), trial, score, [champion_fit(trial)])
+    trial, score = whole.store.ranked()[0]
+    card = trial_card(whole.store.snapshot(), trial, score, [champion_fit(trial)])
     assert all(f"- {sentence}" in card for sentence in nested.sentences()) and PROCEDURE in card
 
 
 def test_mlflow_holds_the_nested_estimate_with_the_study(whole: Study, nested: Nested, mlflow_uri: str):
     for study in (whole, inner_studies(whole, NUM_OUTER)[0]):
-        sync_mlflow(study.home, mlflow_uri)
+        sync_mlflow(study.store, mlflow_uri)
     client = connect(mlflow_uri)
     experiment = client.get_experiment_by_name("formula").experiment_id
     newest = ["attributes.start_time DESC"]  # other tests have studies of this name
@@ -199,12 +199,12 @@ def test_the_command_carries_out_every_outer_fold_and_then_the_study(run, tmp_pa
     done: list[str] = []
 
     def in_hand(study: Study, machine, work, sinks) -> object:
-        done.append(study.home.name)
+        done.append(study.store.name)
         check(study, machine)
-        if study.home.champion() is None:
+        if study.store.champion() is None:
             carry_out(study, RATES[:2], NoiseWork)
-            return choose_champion(study.home, Hands(NoiseWork(study.home.ledger)))
-        return study.home.trials()[study.home.champion().trial]
+            return choose_champion(study.store, Hands(NoiseWork(study.store.ledger)))
+        return study.store.trials()[study.store.champion().trial]
 
     monkeypatch.setattr(orchestrator.api.study, "run_study", in_hand)
     (tmp_path / "space.toml").write_text(SPACE.text)
@@ -221,15 +221,15 @@ def test_an_outer_fold_whose_hours_were_over_is_told_and_waits_for_the_next_run(
 ):
     def out_of_time(study: Study, machine, work, sinks) -> object:
         carry_out(study, RATES[:2], NoiseWork)
-        is_late = study.home.name == "late.outer-2"
-        return None if is_late else choose_champion(study.home, Hands(NoiseWork(study.home.ledger)))
+        is_late = study.store.name == "late.outer-2"
+        return None if is_late else choose_champion(study.store, Hands(NoiseWork(study.store.ledger)))
 
     monkeypatch.setattr(orchestrator.api.study, "run_study", out_of_time)
     (tmp_path / "space.toml").write_text(SPACE.text)
     words = f"search {tmp_path / 'space.toml'} --data drawn --no-near-duplicates --hours 1 --study late --nested 2"
     code, text, err = run(words)
     assert code == 0 and "late.outer-2 named no champion in its hours" in " ".join(err.split())
-    assert "Nested estimate" not in text and nested_of(StudyStore(whole.home.home, "late")) is None
+    assert "Nested estimate" not in text and nested_of(StudyStore(whole.store.home, "late")) is None
 
 
 def test_what_cannot_be_nested_is_refused_before_a_study_is_begun(run, tmp_path, whole: Study):
@@ -238,4 +238,4 @@ def test_what_cannot_be_nested_is_refused_before_a_study_is_begun(run, tmp_path,
         f"search {tmp_path / 'space.toml'} --data drawn --no-near-duplicates --trials 2 --study much --nested 40"
     )
     assert code == 2 and "--nested" in err and "fewer outer folds" in err
-    assert not StudyStore(whole.home.home, "much").exists()
+    assert not StudyStore(whole.store.home, "much").exists()

@@ -41,51 +41,51 @@ def study(tmp_path: Path) -> Study:
 
 
 def purse_of(study: Study, **budget) -> BudgetGate:
-    return BudgetGate(Budget(trials=4, **budget), ResourceUsage(study.home.ledger))
+    return BudgetGate(Budget(trials=4, **budget), ResourceUsage(study.store.ledger))
 
 
 def again(
     study: Study, gate: BudgetGate | None = None, stop=lambda: False, **work
 ) -> tuple[bool, Heard, Hands]:
     gate, heard = gate or purse_of(study), Heard()
-    hands = Hands(LuckyWork(study.home.ledger, **work))
-    monitor = ProgressMonitor(study.home, gate, "none", heard.progress)
-    done = reevaluate(study.home, study.rescore, hands, gate, stop, monitor, heard)
+    hands = Hands(LuckyWork(study.store.ledger, **work))
+    monitor = ProgressMonitor(study.store, gate, "none", heard.progress)
+    done = reevaluate(study.store, study.rescore, hands, gate, stop, monitor, heard)
     assert monitor.latest.state == ("rescoring" if heard.told else "starting")
     return done, heard, hands
 
 
 def test_the_finalists_are_the_winner_and_those_that_cannot_be_told_from_it(study: Study):
-    standing = study.home.ranked()
+    standing = study.store.ranked()
     assert [trial.number for trial, _ in standing[:2]] == [1, 2]
-    assert finalists(study.home.snapshot(), standing, 3) == (1, 2)
-    assert finalists(study.home.snapshot(), standing, 1) == (1,)
-    assert finalists(study.home.snapshot(), standing, 1, {1: 0.7, 2: 0.8}) == (2,)
-    assert finalists(study.home.snapshot(), standing, 3, {1: 0.7, 2: 0.8}) == (1, 2)
-    study.home.ledger.drop_weights([champion_fit(standing[1][0]).fit_id])
-    assert finalists(study.home.snapshot(), standing, 3) == (1,)  # nobody could hand over the other one
+    assert finalists(study.store.snapshot(), standing, 3) == (1, 2)
+    assert finalists(study.store.snapshot(), standing, 1) == (1,)
+    assert finalists(study.store.snapshot(), standing, 1, {1: 0.7, 2: 0.8}) == (2,)
+    assert finalists(study.store.snapshot(), standing, 3, {1: 0.7, 2: 0.8}) == (1, 2)
+    study.store.ledger.drop_weights([champion_fit(standing[1][0]).fit_id])
+    assert finalists(study.store.snapshot(), standing, 3) == (1,)  # nobody could hand over the other one
 
 
 def test_a_second_scoring_has_other_folds_and_seeds_and_the_same_hold_out(study: Study):
-    plan, fresh = study.home.plan(), reevaluation_plan(study.home.snapshot())
+    plan, fresh = study.store.plan(), reevaluation_plan(study.store.snapshot())
     assert fresh.test == plan.test and {f.val for f in fresh.folds}.isdisjoint(f.val for f in plan.folds)
-    fits = reevaluation_fits(study.home.snapshot(), study.home.ranked(), (1, 2))
+    fits = reevaluation_fits(study.store.snapshot(), study.store.ranked(), (1, 2))
     specs = [spec for number in (1, 2) for spec in fits[number]]
-    before = {record.spec.recipe.seed for trial in study.home.trials() for record in trial.records}
+    before = {record.spec.recipe.seed for trial in study.store.trials() for record in trial.records}
     assert before == {FRESH * place for place in range(5)}
     assert [spec.recipe.seed for spec in specs] == [FRESH * place for place in range(5, 10)] * 2
     assert not {id for spec in specs for id in (*spec.train, *spec.val)} & set(plan.test)
     assert (
-        reevaluation_fits(study.home.snapshot(), study.home.ranked(), (1, 2)) == fits
+        reevaluation_fits(study.store.snapshot(), study.store.ranked(), (1, 2)) == fits
     )  # the same whenever it is asked for
 
 
 def test_folds_that_are_the_same_are_not_called_fresh(study: Study):
-    assert reevaluated_on(study.home.snapshot()) == "on fresh folds and seeds"
-    write_plan(study.home.plan(), study.home.folder / "splits-again.json")
-    assert reevaluated_on(study.home.snapshot()) == "from fresh seeds, on the folds of the search"
+    assert reevaluated_on(study.store.snapshot()) == "on fresh folds and seeds"
+    write_plan(study.store.plan(), study.store.folder / "splits-again.json")
+    assert reevaluated_on(study.store.snapshot()) == "from fresh seeds, on the folds of the search"
     again(study)
-    said = select_trial(study.home.snapshot(), study.home.ranked()).reevaluation_sentences()
+    said = select_trial(study.store.snapshot(), study.store.ranked()).reevaluation_sentences()
     assert "from fresh seeds, on the folds of the search" in said[0] and said[1].startswith("There, trial")
 
 
@@ -93,7 +93,7 @@ def test_luck_does_not_stand_a_second_scoring(study: Study):
     done, heard, _ = again(study)
     assert done and heard.of("scoring_again") == [((1, 2), 10)]
     assert [number for number, _ in heard.of("fold_again")] == [1] * 5 + [2] * 5
-    first, second = reevaluation_of(study.home.snapshot(), study.home.ranked())
+    first, second = reevaluation_of(study.store.snapshot(), study.store.ranked())
     assert (first.trial, second.trial) == (2, 1)
     for one, rate in ((first, STEADY), (second, LUCKY)):
         search, fresh = SHOWN[rate]
@@ -105,44 +105,46 @@ def test_luck_does_not_stand_a_second_scoring(study: Study):
 
 
 def test_the_champion_is_the_best_of_both_scorings_with_a_network_of_the_first(study: Study):
-    assert chosen_champion(study.home, study.rescore) is None  # not before the finalists were scored again
+    assert chosen_champion(study.store, study.rescore) is None  # not before the finalists were scored again
     _, _, hands = again(study)
-    champion = choose_champion(study.home, hands)
+    champion = choose_champion(study.store, hands)
     assert champion is not None and champion.number == 2
-    told = study.home.champion()
+    told = study.store.champion()
     assert told is not None and told.fit_id in {record.fit_id for record in champion.records}
     assert champion_fit(champion).weights.exists()
-    over = chosen_champion(study.home, study.rescore)
+    over = chosen_champion(study.store, study.rescore)
     assert over is not None and over.number == 2
-    less = chosen_champion(study.home, 0)  # what is on record counts, whoever asks for no more of it
+    less = chosen_champion(study.store, 0)  # what is on record counts, whoever asks for no more of it
     assert less is not None and less.number == 2
-    assert chosen_champion(study.home, 4) is None
+    assert chosen_champion(study.store, 4) is None
 
 
 def test_a_second_scoring_is_done_once_and_keeps_no_weights(study: Study):
     again(study)
     assert again(study)[2].given == []
-    for specs in reevaluation_fits(study.home.snapshot(), study.home.ranked(), (1, 2)).values():
-        assert not any(study.home.ledger.read(spec.fit_id).weights.exists() for spec in specs)
+    for specs in reevaluation_fits(study.store.snapshot(), study.store.ranked(), (1, 2)).values():
+        assert not any(study.store.ledger.read(spec.fit_id).weights.exists() for spec in specs)
 
 
 def test_a_second_scoring_that_was_ended_goes_on_with_the_fits_that_are_missing(study: Study):
     turns = iter([False] * 5 + [True] * 99)
     done, _, hands = again(study, stop=lambda: next(turns))
     assert (
-        not done and 0 < len(hands.given) < 10 and settled(study.home.snapshot(), study.home.ranked()) is None
+        not done
+        and 0 < len(hands.given) < 10
+        and settled(study.store.snapshot(), study.store.ranked()) is None
     )
-    assert chosen_champion(study.home, study.rescore) is None and study.home.champion() is None
+    assert chosen_champion(study.store, study.rescore) is None and study.store.champion() is None
     done, _, rest = again(study)
     assert done and len(hands.given) + len(rest.given) == 10 and not set(hands.given) & set(rest.given)
 
 
 def test_a_fit_that_an_earlier_run_put_on_record_is_not_trained_again_and_no_event_of_this_run(study: Study):
-    first, *_ = reevaluation_fits(study.home.snapshot(), study.home.ranked(), (1,))[1]
-    LuckyWork(study.home.ledger)(first, torch.device("cpu"), 0, lambda row: True)
+    first, *_ = reevaluation_fits(study.store.snapshot(), study.store.ranked(), (1,))[1]
+    LuckyWork(study.store.ledger)(first, torch.device("cpu"), 0, lambda row: True)
     _, heard, hands = again(study)
     assert first.fit_id not in hands.given and len(heard.of("fold_again")) == 9
-    (study.home.folder / "rescored.json").unlink()
+    (study.store.folder / "rescored.json").unlink()
     _, heard, hands = again(study)
     assert hands.given == [] and heard.of("fold_again") == []
 
@@ -154,12 +156,12 @@ def test_when_the_hours_are_over_no_fit_of_it_is_begun(study: Study):
 
 def test_a_finalist_that_cannot_be_trained_again_is_not_named(study: Study):
     again(study, fails_again=STEADY)
-    (one,) = reevaluation_of(study.home.snapshot(), study.home.ranked())
-    assert one.trial == 1 and named(study.home.snapshot(), study.home.ranked())[0].number == 1
-    selection = select_trial(study.home.snapshot(), study.home.ranked())
+    (one,) = reevaluation_of(study.store.snapshot(), study.store.ranked())
+    assert one.trial == 1 and named(study.store.snapshot(), study.store.ranked())[0].number == 1
+    selection = select_trial(study.store.snapshot(), study.store.ranked())
     assert selection.chosen == 1 and selection.failed_reevaluations.keys() == {2}
     assert any("Trial 2 is left out" in line for line in selection.reevaluation_sentences())
-    told = settled(study.home.snapshot(), study.home.ranked())
+    told = settled(study.store.snapshot(), study.store.ranked())
     assert isinstance(told, Reevaluation) and told.finalists == (1, 2) and "nan" in told.failed[2]
 
 
@@ -168,23 +170,23 @@ def test_a_second_training_that_two_finalists_share_fails_for_both(tmp_path: Pat
     study = formula_study(tmp_path, num_trials=4).with_options(rescore=3)
     carry_out(study, [1e-4, LUCKY, LUCKY, STEADY], LuckyWork)
     again(study, fails_again=LUCKY)
-    told = settled(study.home.snapshot(), study.home.ranked())
+    told = settled(study.store.snapshot(), study.store.ranked())
     assert told is not None and told.finalists == (1, 2, 3) and told.failed.keys() == {1, 2}
-    assert [one.trial for one in reevaluation_of(study.home.snapshot(), study.home.ranked())] == [3]
+    assert [one.trial for one in reevaluation_of(study.store.snapshot(), study.store.ranked())] == [3]
 
 
 def test_what_is_known_of_other_trials_is_not_settled(study: Study):
     again(study)
-    standing = study.home.ranked()
+    standing = study.store.ranked()
     assert (
-        settled(study.home.snapshot(), standing, 3) is not None
-        and settled(study.home.snapshot(), standing, 4) is None
+        settled(study.store.snapshot(), standing, 3) is not None
+        and settled(study.store.snapshot(), standing, 4) is None
     )
     assert (
-        settled(study.home.snapshot(), standing[:3]) is None
-        and reevaluation_of(study.home.snapshot(), standing[:3]) == ()
+        settled(study.store.snapshot(), standing[:3]) is None
+        and reevaluation_of(study.store.snapshot(), standing[:3]) == ()
     )
-    assert named(study.home.snapshot(), standing[:3])[0].number == 1
+    assert named(study.store.snapshot(), standing[:3])[0].number == 1
 
 
 def test_a_winner_that_all_others_are_worse_than_is_not_scored_again(tmp_path: Path):
@@ -192,8 +194,8 @@ def test_a_winner_that_all_others_are_worse_than_is_not_scored_again(tmp_path: P
     carry_out(study, [1e-4, STEADY], LuckyWork)
     done, heard, hands = again(study)
     assert done and hands.given == [] and heard.told == []
-    assert settled(study.home.snapshot(), study.home.ranked(), 3) is not None
-    assert reevaluation_of(study.home.snapshot(), study.home.ranked()) == ()
+    assert settled(study.store.snapshot(), study.store.ranked(), 3) is not None
+    assert reevaluation_of(study.store.snapshot(), study.store.ranked()) == ()
 
 
 def test_a_budget_holds_back_what_the_second_scoring_will_cost(study: Study):
@@ -208,4 +210,4 @@ def test_what_the_second_scoring_costs_is_counted(study: Study):
     before = gate.spending.spent().epochs
     again(study, gate)
     assert gate.spending.spent().epochs == before + 10 * 3 and gate.reserved == 0
-    assert ResourceUsage(study.home.ledger).spent().epochs == before + 10 * 3
+    assert ResourceUsage(study.store.ledger).spent().epochs == before + 10 * 3

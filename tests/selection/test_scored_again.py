@@ -33,10 +33,10 @@ def carried_out(home: Path, constraints: tuple[str, ...] = ()) -> Study:
     """Trial 1 was lucky in the search, trial 2 is the champion of both scorings."""
     study = formula_study(home, num_trials=4).with_options(rescore=3, constraints=constraints)
     hands = Hands(carry_out(study, RATES, LuckyWork))
-    gate, heard = BudgetGate(study.budget, ResourceUsage(study.home.ledger)), Heard()
-    monitor = ProgressMonitor(study.home, gate, "none", heard.progress)
-    assert reevaluate(study.home, 3, hands, gate, lambda: False, monitor, heard)
-    choose_champion(study.home, hands)
+    gate, heard = BudgetGate(study.budget, ResourceUsage(study.store.ledger)), Heard()
+    monitor = ProgressMonitor(study.store, gate, "none", heard.progress)
+    assert reevaluate(study.store, 3, hands, gate, lambda: False, monitor, heard)
+    choose_champion(study.store, hands)
     return study
 
 
@@ -49,7 +49,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def run(
     study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[str], str]:
-    monkeypatch.setenv("ORCHESTRATOR_HOME", str(study.home.home))
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(study.store.home))
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(line: str) -> str:
@@ -75,9 +75,9 @@ def test_the_leaderboard_ranks_as_the_study_does_where_the_papers_configuration_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(luck.SHOWN, RATES[0], (0.5, 0.5))
-    home = carried_out(tmp_path, ("inference_ms<=3.5",)).home
-    first, second, *_ = (row for _, row in ranked_rows(board(home.snapshot())))
-    assert (first.number, second.number) == (2, 1) and home.champion().trial == 2
+    store = carried_out(tmp_path, ("inference_ms<=3.5",)).store
+    first, second, *_ = (row for _, row in ranked_rows(board(store.snapshot())))
+    assert (first.number, second.number) == (2, 1) and store.champion().trial == 2
     assert first.both > second.both
 
 
@@ -115,10 +115,10 @@ def test_by_another_metric_trials_are_ranked_by_their_folds_alone(run):
 
 
 def test_the_card_says_what_the_second_scoring_has_shown(study: Study):
-    standing = study.home.ranked()
+    standing = study.store.ranked()
     trial, score = next(pair for pair in standing if pair[0].number == 2)
-    selection = select_trial(study.home.snapshot(), standing)
-    card = trial_card(study.home.snapshot(), trial, score, [champion_fit(trial)], selection)
+    selection = select_trial(study.store.snapshot(), standing)
+    card = trial_card(study.store.snapshot(), trial, score, [champion_fit(trial)], selection)
     assert all(f"- {line}" in card for line in selection.reevaluation_sentences())
 
 
@@ -126,17 +126,17 @@ def test_mlflow_holds_the_second_scoring_of_every_finalist_and_the_console_print
     study: Study, mlflow_uri: str
 ):
     said: list[str] = []
-    champion = study.home.trials()[2]
-    with ConsoleSink(study.home, say=said.append, show=lambda *_: None) as console:
+    champion = study.store.trials()[2]
+    with ConsoleSink(study.store, say=said.append, show=lambda *_: None) as console:
         console.finished(champion)
-    sync_mlflow(study.home, mlflow_uri, champion=champion)
-    trials = runs_of(study.home, mlflow_uri, "trial")
+    sync_mlflow(study.store, mlflow_uri, champion=champion)
+    trials = runs_of(study.store, mlflow_uri, "trial")
     again = {run.data.tags["trial"] for run in trials if run.data.tags.get("scored_again") == "true"}
     assert again == {"1", "2"}
     (best,) = [run for run in trials if run.data.tags.get("champion") == "true"]
     assert best.data.tags["finalists"] == "2, 1"
     assert best.data.metrics["rescored_dice_fresh"] == pytest.approx(0.79, abs=0.01)
     assert best.data.metrics["search_optimism"] == pytest.approx(0.01, abs=0.02)
-    folds = [run.data.tags["fold"] for run in runs_of(study.home, mlflow_uri, "fold")]
+    folds = [run.data.tags["fold"] for run in runs_of(study.store, mlflow_uri, "fold")]
     assert sorted(fold for fold in folds if "again" in fold) == sorted([f"again-{n}" for n in range(5)] * 2)
     assert any("re-evaluated" in line for line in said)

@@ -49,9 +49,9 @@ def one(**params) -> Earlier:
 
 
 def test_the_winner_comes_first_then_those_that_cannot_be_told_from_it(template):
-    study = replace(formula_study(template, num_trials=9), home=StudyStore(template, "earlier"))
+    study = replace(formula_study(template, num_trials=9), store=StudyStore(template, "earlier"))
     carry_out(study, [1e-4, 1e-3, 1.02e-3, 1e-2, 0.99e-3, 1.1e-3, 3e-3])
-    found = best_of_study(study.home.snapshot())
+    found = best_of_study(study.store.snapshot())
     assert found[0].source == "trial 1 of earlier"
     assert {earlier.source.split()[1] for earlier in found} == {"1", "2", "4", "5", "6"}
     assert found[0].params["learning_rate"] == 1e-3 and found[0].params["network"] == "unet"
@@ -124,10 +124,10 @@ def test_they_have_the_numbers_after_the_papers_configuration_and_are_asked_for_
 
 def test_a_study_keeps_what_it_was_begun_with(tmp_path):
     study = formula_study(tmp_path, num_trials=1)
-    begin = study.home.begin
+    begin = study.store.begin
     begin(study.space, study.plan, StudySpec(warm_start=("then",)), BEGINNINGS)
     begin(study.space, study.plan, StudySpec(warm_start=("then",)))
     begin(study.space, study.plan)
-    assert study.home.warm_start_configurations() == [*BEGINNINGS]
+    assert study.store.warm_start_configurations() == [*BEGINNINGS]
     with pytest.raises(BadStudy, match="warm_start: was"):
         begin(study.space, study.plan, StudySpec(warm_start=("others",)))

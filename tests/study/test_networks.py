@@ -63,9 +63,9 @@ def study_at(home: Path, num_trials: int = 8, warm: tuple[dict, ...] = ()) -> St
 def carry_on(study: Study, num_visits: int = 1000) -> None:
     """What lanes do, in this process; a run that ends after so many visits is as if it had been killed."""
     begin(study)
-    gate = BudgetGate(study.budget, ResourceUsage(study.home.ledger))
+    gate = BudgetGate(study.budget, ResourceUsage(study.store.ledger))
     engine = make_engine(study, LaneCapacity(len(study.plan.folds)), gate)
-    work = FormulaJobRunner(study.home.ledger, noise=0.1)
+    work = FormulaJobRunner(study.store.ledger, noise=0.1)
     for _ in range(num_visits):
         visit = engine.ask()
         if not isinstance(visit, Visit):
@@ -90,7 +90,7 @@ def networks(trials: list[StudyTrial]) -> list[str]:
 
 
 def test_the_first_trials_are_the_baselines_and_then_networks_are_tried_equally_often(finished: Study):
-    trials = finished.home.trials()
+    trials = finished.store.trials()
     assert networks(trials[:3]) == ["unet", "resunet_pp", "colonsegnet"]
     assert [trial.params for trial in trials[:3]] == [SPACE.baseline_params(one) for one in SPACE.networks]
     assert [*Counter(networks(trials[:6])).values()] == [2, 2, 2]
@@ -98,14 +98,14 @@ def test_the_first_trials_are_the_baselines_and_then_networks_are_tried_equally_
 
 def test_optuna_has_the_parameters_of_the_network_alone_and_results_have_plain_names(finished: Study):
     own = {"unet": {"unet.base_channels", "learning_rate"}, "resunet_pp": {"learning_rate"}}
-    for trial, stored in zip(finished.home.trials(), finished.home.stored_trials(), strict=True):
+    for trial, stored in zip(finished.store.trials(), finished.store.stored_trials(), strict=True):
         names = own.get(trial.configuration.network, {"colonsegnet.learning_rate"})
         assert stored.params.keys() == stored.distributions.keys() == {"network"} | names
         assert trial.searched.keys() == {name.rpartition(".")[2] for name in stored.params}
 
 
 def test_a_fit_is_named_as_in_a_study_of_its_network_alone(finished: Study):
-    trial = finished.home.trials()[1]
+    trial = finished.store.trials()[1]
     alone = parse_space("""
     network = "resunet_pp"
     search.learning_rate = { log_uniform = [1e-5, 1e-1] }
@@ -122,12 +122,12 @@ def test_a_study_that_was_interrupted_asks_for_the_same(finished: Study, tmp_pat
     again = study_at(tmp_path)
     for _ in range(40):
         carry_on(again, num_visits=1)
-    asked = [(trial.params, trial.state) for trial in finished.home.stored_trials()]
-    assert [(trial.params, trial.state) for trial in again.home.stored_trials()] == asked
+    asked = [(trial.params, trial.state) for trial in finished.store.stored_trials()]
+    assert [(trial.params, trial.state) for trial in again.store.stored_trials()] == asked
 
 
 def test_the_leaderboard_has_the_best_of_each_network_and_how_far_it_is_behind(finished: Study):
-    snapshot = finished.home.snapshot()
+    snapshot = finished.store.snapshot()
     rows = board(snapshot)
     found = networks_of(snapshot, rows)
     assert sorted(one.network for one in found) == sorted(SPACE.networks)
@@ -142,7 +142,7 @@ def test_the_leaderboard_has_the_best_of_each_network_and_how_far_it_is_behind(f
 
 @pytest.mark.parametrize("network", SPACE.networks)
 def test_the_best_of_one_network_is_the_one_that_the_leaderboard_has_of_it(finished: Study, network: str):
-    snapshot = finished.home.snapshot()
+    snapshot = finished.store.snapshot()
     found = {one.network: one for one in networks_of(snapshot, board(snapshot))}[network]
     if found.score is None:
         with pytest.raises(BadStudy, match=f"network {network}: it has no finished trial"):
@@ -157,7 +157,7 @@ def test_the_best_of_one_network_is_the_one_that_the_leaderboard_has_of_it(finis
 
 
 def test_a_study_of_one_network_begins_with_the_best_of_that_network_of_a_study_over_several(finished: Study):
-    snapshot = finished.home.snapshot()
+    snapshot = finished.store.snapshot()
     done = {trial.number: trial.configuration.network for trial, _ in snapshot.feasible()}
     for network in {*done.values()}:
         of_one = {one.source for one in best_of_study(snapshot, [network])}
@@ -187,7 +187,7 @@ def test_recommended_configurations_come_after_the_baselines(tmp_path: Path):
     assert fitted.lines[0] == "trial 3 of other becomes trial 3" and "does not fit" in fitted.lines[2]
     study = study_at(tmp_path, 5, fitted.configurations)
     carry_on(study)
-    assert [trial.params for trial in study.home.stored_trials()][3:] == [*fitted.configurations]
+    assert [trial.params for trial in study.store.stored_trials()][3:] == [*fitted.configurations]
 
 
 def test_what_changed_in_the_tables_of_a_network_is_named():
@@ -198,7 +198,7 @@ def test_what_changed_in_the_tables_of_a_network_is_named():
 
 
 def test_a_report_tells_of_every_network(finished: Study):
-    facts = study_facts(finished.home.snapshot(), counts_network=False)
+    facts = study_facts(finished.store.snapshot(), counts_network=False)
     assert [one.network for one in facts.networks] == [row[0] for row in by_network_table(facts)[1:]]
     assert "the first 3 being the baselines of the networks" in methods(facts)
     assert facts.log_scaled == {"learning_rate"}
@@ -206,7 +206,7 @@ def test_a_report_tells_of_every_network(finished: Study):
 
 
 def test_what_is_held_back_for_a_fit_goes_by_the_length_of_fits_of_its_network(finished: Study):
-    gate = BudgetGate(finished.budget, ResourceUsage(finished.home.ledger))
+    gate = BudgetGate(finished.budget, ResourceUsage(finished.store.ledger))
     engine = make_engine(finished, LaneCapacity(len(finished.plan.folds)), gate)
     state, unet = engine.state, engine.state.fit_ids[0][0]
     state.seconds = {number: 20.0 if number == 0 else 0.5 for number in state.seconds}

@@ -37,7 +37,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("whole")
     made = formula_study(home, num_trials=3)
     carry_out(made, RATES)
-    study = made.home
+    study = made.store
     for trial in study.optuna_study().trials:
         study.ledger.trials.write(trial)
     standing = study.ranked()

@@ -17,25 +17,25 @@ from orchestrator.search.study_spec import StudySpec, spec_fields
 def test_a_specification_is_kept_as_it_was_given(tmp_path):
     spec = specification({"trials": 3, "constraints": ["parameters <= 5e6"], "objectives": ["mean", "gmacs"]})
     study = formula_study(tmp_path)
-    study.home.begin(study.space, study.plan, spec)
-    assert study.home.spec == spec
+    study.store.begin(study.space, study.plan, spec)
+    assert study.store.spec == spec
     assert (spec.constraints, spec.objective, spec.rescore) == (("parameters<=5e+06",), "mean", 3)
 
 
 def test_options_that_may_change_are_kept_as_they_were_given_last(tmp_path):
     study = formula_study(tmp_path, num_trials=3)
-    study.home.begin(study.space, study.plan, study.spec)
-    study.home.begin(study.space, study.plan, replace(study.spec, trials=9, race="asha", nested=None))
-    assert (study.home.spec.trials, study.home.spec.race) == (9, "asha")
-    assert json.loads(study.home.manifest_copy.read_text())["trials"] == 9
+    study.store.begin(study.space, study.plan, study.spec)
+    study.store.begin(study.space, study.plan, replace(study.spec, trials=9, race="asha", nested=None))
+    assert (study.store.spec.trials, study.store.spec.race) == (9, "asha")
+    assert json.loads(study.store.manifest_copy.read_text())["trials"] == 9
 
 
 def test_options_that_may_not_change_are_named_one_by_one(tmp_path):
     study = formula_study(tmp_path, num_trials=3)
-    study.home.begin(study.space, study.plan, study.spec)
+    study.store.begin(study.space, study.plan, study.spec)
     changed = replace(study.spec, seed=4, constraints=("gmacs<=3",), objectives=("mean", "gmacs"))
     with pytest.raises(BadStudy) as refused:
-        study.home.begin(study.space, study.plan, changed)
+        study.store.begin(study.space, study.plan, changed)
     *keys, advice = refused.value.problems
     assert keys == [
         "objectives: was mean, now mean, gmacs",
@@ -54,44 +54,44 @@ def test_options_that_may_not_change_are_named_one_by_one(tmp_path):
 )
 def test_a_split_is_told_from_another_in_words(tmp_path, splits: str, seed: int, said: str):
     study = formula_study(tmp_path)
-    study.home.begin(study.space, study.plan)
+    study.store.begin(study.space, study.plan)
     with pytest.raises(BadStudy) as refused:
-        study.home.begin(study.space, make_plan(splits, study.datasets, seed=seed, holdout=0.1))
+        study.store.begin(study.space, make_plan(splits, study.datasets, seed=seed, holdout=0.1))
     assert said in str(refused.value)
     assert study.plan.digest not in str(refused.value)
 
 
 def test_a_split_of_the_same_kind_says_in_how_many_folds_its_cases_are_others(tmp_path):
     study = formula_study(tmp_path)
-    study.home.begin(study.space, study.plan)
+    study.store.begin(study.space, study.plan)
     first, *others = five_fold(study.datasets, seed=0).folds
     moved = replace(first, val=first.val[1:], train=tuple(sorted((*first.train, first.val[0]))))
     with pytest.raises(BadStudy, match="other cases in 1 of 5 folds"):
-        study.home.begin(study.space, replace(study.plan, folds=(moved, *others)))
+        study.store.begin(study.space, replace(study.plan, folds=(moved, *others)))
 
 
 def test_data_that_was_imported_again_is_named_without_hashes(tmp_path):
     study = formula_study(tmp_path)
-    study.home.begin(study.space, study.plan)
+    study.store.begin(study.space, study.plan)
     with pytest.raises(BadStudy, match="datasets: drawn holds other images, masks or groups") as refused:
-        study.home.begin(study.space, replace(study.plan, datasets={"drawn": "0" * 16}))
+        study.store.begin(study.space, replace(study.plan, datasets={"drawn": "0" * 16}))
     assert "0" * 16 not in str(refused.value)
 
 
 def test_a_study_of_an_earlier_version_is_read_under_its_old_keys(tmp_path):
     study = formula_study(tmp_path)
-    study.home.begin(study.space, study.plan)
-    stored = json.loads(study.home.manifest_file.read_text())
+    study.store.begin(study.space, study.plan)
+    stored = json.loads(study.store.manifest_file.read_text())
     made_of = {
         key: stored[key] for key in ("id", "space", "splits", "datasets", "unseen", "seed", "fit_version")
     }
     then = made_of | {"objective": "worst-fold", "beside": ["gmacs"], "constraints": ["gmacs<=5"]}
-    study.home.manifest_file.write_text(json.dumps(then))
+    study.store.manifest_file.write_text(json.dumps(then))
     kept = StudySpec(objectives=("worst-fold", "gmacs"), constraints=("gmacs<=5",))
-    assert study.home.spec == kept
-    study.home.begin(study.space, study.plan, kept)
+    assert study.store.spec == kept
+    study.store.begin(study.space, study.plan, kept)
     with pytest.raises(BadStudy, match="objectives: was worst-fold, gmacs, now mean"):
-        study.home.begin(study.space, study.plan)
+        study.store.begin(study.space, study.plan)
 
 
 def test_every_wrong_option_is_named_in_one_go():

@@ -17,7 +17,7 @@ if __name__ == "__main__":
         run_study(
             study,
             Machine("local", "cpu", num_lanes=1),
-            FormulaJobRunner(study.home.ledger, seconds=float(seconds)),
+            FormulaJobRunner(study.store.ledger, seconds=float(seconds)),
             [Heard()],
         )
     except KeyboardInterrupt:

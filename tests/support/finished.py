@@ -38,8 +38,8 @@ def finished_study(home: Path, rates: Sequence[float]) -> tuple[Study, FormulaJo
         plan=five_fold(study.datasets, seed=0, num_folds=3, unseen=unseen),
     )
     work = carry_out(study, rates, lambda ledger: FormulaJobRunner(ledger, noise=0.2, best_epoch=1))
-    choose_champion(study.home, Hands(work))
-    for trial in study.home.trials():
+    choose_champion(study.store, Hands(work))
+    for trial in study.store.trials():
         for record in trial.records:
             give_weights(record)
     return study, work
@@ -66,6 +66,6 @@ def refit_here(work: FormulaJobRunner, study: StudyStore, trial: StudyTrial) -> 
     return study.ledger.read(spec.fit_id)
 
 
-def tell_mlflow(home: StudyStore, uri: str) -> None:
+def tell_mlflow(store: StudyStore, uri: str) -> None:
     """Bring a finished study and its best trial to MLflow."""
-    sync_mlflow(home, uri)
+    sync_mlflow(store, uri)

@@ -206,7 +206,7 @@ def formula_study(
     """A study of the formula in `home`, on two dozen frames drawn there."""
     dataset = _dataset(home)
     return Study(
-        home=StudyStore(home, "formula"),
+        store=StudyStore(home, "formula"),
         space=SPACE,
         plan=five_fold([dataset], seed=seed),
         datasets=(dataset,),
@@ -226,8 +226,8 @@ def carry_out(
     study: Study, rates: Sequence[float], make: Callable[[Ledger], FormulaJobRunner] = FormulaJobRunner
 ) -> FormulaJobRunner:
     """Train trials of these learning rates on all folds without Ray, and tell Optuna their Dice."""
-    study.home.begin(study.space, study.plan, study.spec)
-    optuna, work = study.home.optuna_study(), make(study.home.ledger)
+    study.store.begin(study.space, study.plan, study.spec)
+    optuna, work = study.store.optuna_study(), make(study.store.ledger)
     for rate in rates:
         optuna.enqueue_trial({"learning_rate": rate})
         trial = optuna.ask()
@@ -250,7 +250,7 @@ def replace_weights(record: FitRecord, network: nn.Module) -> None:
 def finish(study: Study, rate: float, found: Sequence[float | np.ndarray]) -> None:
     """Put a trial on record whose folds find these shares of each polyp, or show every image these (2, 256) bins; folds
     that are missing never ran."""
-    optuna = study.home.optuna_study()
+    optuna = study.store.optuna_study()
     optuna.enqueue_trial({"learning_rate": rate})
     trial = optuna.ask()
     specs = fold_specs(study.space.configuration(study.space.sample(trial)), study.plan)
@@ -268,4 +268,4 @@ def finish(study: Study, rate: float, found: Sequence[float | np.ndarray]) -> No
             "case_ids": spec.val,
             "versions": {},
         }
-        study.home.ledger.write(spec, plain, bins.astype(np.uint32), {}, b"")
+        study.store.ledger.write(spec, plain, bins.astype(np.uint32), {}, b"")

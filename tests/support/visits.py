@@ -75,7 +75,7 @@ class DiskStudy:
         made = formula_study(home, num_trials=num_trials, seed=seed, race=race, **budget)
         goals: Any = {"objectives": ("mean", *secondary), "constraints": constraints}
         self.study: Study = replace(made, space=space).with_options(**goals)
-        self.ledger = type(self.study.home.ledger)(folder / "ledger")
+        self.ledger = type(self.study.store.ledger)(folder / "ledger")
         folder.mkdir(parents=True, exist_ok=True)
         stored = optuna.create_study(
             storage=open_database(storage) if storage else open_journal(folder / "optuna.journal"),

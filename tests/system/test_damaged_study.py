@@ -49,7 +49,7 @@ def search(home: Path, address: str) -> tuple[Study, Heard]:
     """The same search, in whichever home."""
     study, heard = formula_study(home, num_trials=3, race="paired").with_options(rescore=2), Heard()
     run_study(
-        study, Machine(address, "cpu", num_lanes=1), FormulaJobRunner(study.home.ledger, noise=0.3), [heard]
+        study, Machine(address, "cpu", num_lanes=1), FormulaJobRunner(study.store.ledger, noise=0.3), [heard]
     )
     return study, heard
 
@@ -58,7 +58,7 @@ def search(home: Path, address: str) -> tuple[Study, Heard]:
 def whole(address: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("whole")
     study, _ = search(home, address)
-    assert (study.home.folder / "rescored.json").exists()
+    assert (study.store.folder / "rescored.json").exists()
     return home
 
 

@@ -53,21 +53,21 @@ def address():
 def run(study: Study, machine: Machine, **work) -> Heard:
     """Run a study to its end; return what was told of it."""
     heard = Heard()
-    run_study(study, machine, FormulaJobRunner(study.home.ledger, **work), [heard])
+    run_study(study, machine, FormulaJobRunner(study.store.ledger, **work), [heard])
     return heard
 
 
 def fits_of(study: Study) -> list[str]:
     """The fits that were started, repeats included."""
-    return (study.home.ledger.fits.parent / "trained.log").read_text().split()
+    return (study.store.ledger.fits.parent / "trained.log").read_text().split()
 
 
 def learning_rates(study: Study) -> list[float]:
-    return [trial.params["learning_rate"] for trial in study.home.optuna_study().trials]
+    return [trial.params["learning_rate"] for trial in study.store.optuna_study().trials]
 
 
 def states(study: Study) -> Counter:
-    return Counter(trial.state for trial in study.home.optuna_study().trials)
+    return Counter(trial.state for trial in study.store.optuna_study().trials)
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +81,10 @@ def test_a_study_begins_with_the_baseline_and_ends_with_something_better(finishe
     study, heard = finished
     assert heard.of("trial_started")[0] == (0, 1e-4)
     ((champion,),) = heard.of("finished")
-    best = study.home.trials()[champion]
-    assert best.score().metrics["dice"] == max(trial.score().metrics["dice"] for trial in study.home.trials())
+    best = study.store.trials()[champion]
+    assert best.score().metrics["dice"] == max(
+        trial.score().metrics["dice"] for trial in study.store.trials()
+    )
     assert quality(best.params["learning_rate"]) > quality(1e-4)
 
 
@@ -99,20 +101,20 @@ def test_everything_is_told_once(finished):
 
 def test_optuna_is_told_the_score_of_all_folds(finished):
     study, _ = finished
-    for trial, stored in zip(study.home.trials(), study.home.optuna_study().trials, strict=True):
+    for trial, stored in zip(study.store.trials(), study.store.optuna_study().trials, strict=True):
         assert len(trial.records) == NUM_FOLDS
         assert stored.value == trial.score().metrics["dice"]
 
 
 def test_the_champion_is_scored_on_the_hold_out(finished):
     study, _ = finished
-    champion = study.home.champion()
-    assert set(study.home.outside_scores(champion.fit_id, PostProcess(0.5))) == {"test"}
+    champion = study.store.champion()
+    assert set(study.store.outside_scores(champion.fit_id, PostProcess(0.5))) == {"test"}
 
 
 def test_only_the_best_trials_keep_their_weights(finished):
     study, _ = finished
-    ranked = sorted(study.home.trials(), key=lambda trial: -trial.score().metrics["dice"])
+    ranked = sorted(study.store.trials(), key=lambda trial: -trial.score().metrics["dice"])
     kept = [all(record.weights.exists() for record in trial.records) for trial in ranked]
     assert kept == [True] * 3 + [False] * 3
 
@@ -122,7 +124,7 @@ def test_a_study_shows_its_trials_and_lanes_while_it_runs_and_says_what_ended_it
     assert heard.of("ends") == [("trials",)]
     assert {"searching", "ended"} <= {status.state for status in heard.shown}
     assert max(status.lanes.up for status in heard.shown) == 1
-    last = read_status(study.home.status_file)
+    last = read_status(study.store.status_file)
     assert (last.state, last.end, last.unfinished) == ("ended", "6 of 6 trials were started", {})
     assert [trial.state for trial in last.trials] == ["complete"] * 6
     assert (last.fits_done, last.epochs_done) == (6 * NUM_FOLDS, 6 * NUM_FOLDS * 3)
@@ -197,22 +199,22 @@ def disturbed(address, tmp_path_factory) -> dict:
     """A study of six trials: Ctrl-C in the middle, then resumed and killed, then resumed to its end."""
     seen = {}
     study = formula_study(tmp_path_factory.mktemp("home"), num_trials=6)
-    with Driver(study.home.home, 6) as driver:
-        seen["before interrupt"] = driver.wait_for_fits(study.home, 2)
+    with Driver(study.store.home, 6) as driver:
+        seen["before interrupt"] = driver.wait_for_fits(study.store, 2)
         os.killpg(driver.process.pid, signal.SIGINT)
         seen["exit code"] = driver.process.wait(120)
     seen["after interrupt"] = states(study)
-    seen["status after interrupt"] = read_status(study.home.status_file)
+    seen["status after interrupt"] = read_status(study.store.status_file)
     seen["started before interrupt"] = Counter(fits_of(study))
-    with Driver(study.home.home, 6) as driver:
-        seen["before kill"] = driver.wait_for_fits(study.home, 8)
+    with Driver(study.store.home, 6) as driver:
+        seen["before kill"] = driver.wait_for_fits(study.store, 8)
         with pytest.raises(BadStudy) as refusal:
             run(study, Machine(address, "cpu", num_lanes=1))
         seen["refusal"] = str(refusal.value)
         driver.process.kill()
         driver.process.wait(30)
     seen["after kill"] = states(study)
-    seen["status after kill"] = recorded_status(study.home.snapshot())
+    seen["status after kill"] = recorded_status(study.store.snapshot())
     seen["started before kill"] = Counter(fits_of(study))
     seen["heard"] = run(study, Machine(address, "cpu", num_lanes=1))
     return seen | {"study": study}
@@ -291,15 +293,15 @@ def test_finalists_that_cannot_be_told_apart_are_scored_again_before_one_is_name
     ((finalists, num_fits),) = heard.of("scoring_again")
     assert num_fits == 2 * NUM_FOLDS == len(set(heard.of("fold_again")))
     ((champion,),) = heard.of("finished")
-    again = reevaluation_of(study.home.snapshot(), study.home.ranked())
+    again = reevaluation_of(study.store.snapshot(), study.store.ranked())
     assert {one.trial for one in again} == set(finalists) and champion == again[0].trial
-    assert study.home.champion().trial == champion
-    told = read_status(study.home.status_file)
+    assert study.store.champion().trial == champion
+    told = read_status(study.store.status_file)
     assert told.fits_done == (4 + 2) * NUM_FOLDS
     assert (
         told.champion
         == Named(champion, again[0].search, again[0].fresh)
-        == recorded_status(study.home.snapshot()).champion
+        == recorded_status(study.store.snapshot()).champion
     )
 
 
@@ -324,7 +326,7 @@ def raced(address, tmp_path_factory) -> tuple[Study, Heard]:
 
 def test_a_race_trains_fewer_fits_and_names_a_champion_with_all_folds(raced):
     study, heard = raced
-    trials = study.home.trials()
+    trials = study.store.trials()
     assert len(trials) == 8
     assert len(set(fits_of(study))) < 8 * NUM_FOLDS
     assert {trial.state for trial in trials} == {"complete", "stopped", "failed"}
@@ -336,21 +338,21 @@ def test_a_race_trains_fewer_fits_and_names_a_champion_with_all_folds(raced):
 
 def test_every_trial_of_a_race_is_told_once_with_its_state_and_the_reason(raced):
     study, heard = raced
-    assert sorted(heard.of("trial_finished")) == [(t.number, t.state) for t in study.home.trials()]
-    assert all(trial.error for trial in study.home.trials() if trial.state == "stopped")
+    assert sorted(heard.of("trial_finished")) == [(t.number, t.state) for t in study.store.trials()]
+    assert all(trial.error for trial in study.store.trials() if trial.state == "stopped")
     assert {action for _, action in heard.of("judged")} >= {"go"}
 
 
 def test_stopped_trials_keep_no_weights(raced):
     study, _ = raced
-    stopped = [trial for trial in study.home.trials() if trial.state == "stopped"]
+    stopped = [trial for trial in study.store.trials() if trial.state == "stopped"]
     assert stopped
     assert not any(record.weights.exists() for trial in stopped for record in trial.records)
 
 
 def test_a_trial_that_diverges_fails_with_its_error_and_the_study_goes_on(raced):
     study, _ = raced
-    for trial in study.home.trials():
+    for trial in study.store.trials():
         assert (trial.params["learning_rate"] > DIVERGES) == (trial.state == "failed")
         if trial.state == "failed":
             assert trial.score() is None and "the loss became nan" in trial.error
@@ -360,7 +362,7 @@ def test_a_fit_whose_worker_was_killed_is_trained_again_and_no_other(raced):
     study, _ = raced
     repeated = [fit_id for fit_id, times in Counter(fits_of(study)).items() if times > 1]
     assert len(repeated) == 1
-    assert (study.home.home / "killed").exists()
+    assert (study.store.home / "killed").exists()
 
 
 @pytest.mark.parametrize(
@@ -377,9 +379,9 @@ def test_a_fault_of_the_machine_stops_a_study_that_ends_well_once_it_is_mended(
     fault.write_text(str(number))
     with pytest.raises(MachineFault, match=words) as refusal:
         run(study, Machine(address, "cpu", num_lanes=1), fault=fault)
-    assert str(refusal.value).startswith(str(study.home.ledger.running))
+    assert str(refusal.value).startswith(str(study.store.ledger.running))
     assert states(study) == {TrialState.RUNNING: 1}
-    assert read_status(study.home.status_file).state == "failed"
+    assert read_status(study.store.status_file).state == "failed"
     fault.unlink()
     heard = run(study, Machine(address, "cpu", num_lanes=1), fault=fault)
     assert states(study) == {TrialState.COMPLETE: 1}
@@ -390,8 +392,8 @@ def test_a_fault_of_the_machine_stops_a_study_that_ends_well_once_it_is_mended(
 @pytest.mark.parametrize("victim", ["ray::ResourceTrainable", "ray::Dispatcher", "ray::TrainController"])
 def test_a_study_survives_the_end_of_any_of_its_processes(address, tmp_path, victim):
     study = formula_study(tmp_path, num_trials=2)
-    with Driver(study.home.home, 2) as driver:
-        driver.wait_for_fits(study.home, 1)
+    with Driver(study.store.home, 2) as driver:
+        driver.wait_for_fits(study.store, 1)
         for pid in children(driver.process.pid, victim):
             os.kill(pid, signal.SIGKILL)
         assert driver.process.wait(240) == 0

@@ -270,7 +270,7 @@ def test_files_of_a_study(tmp_path: Path):
     carry_out(study, (1e-3, 3e-3, 5e-3), lambda ledger: FormulaJobRunner(ledger, noise=0.2))
     place = tmp_path / "home"
     shutil.copytree(tmp_path / "whole", place)
-    folder = StudyStore(place, study.home.name).folder
+    folder = StudyStore(place, study.store.name).folder
     files = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
     damaged: list[Path] = []
 
@@ -282,10 +282,10 @@ def test_files_of_a_study(tmp_path: Path):
         document = json.loads(data) if damaged[0].suffix == ".json" else None
         damaged[0].write_bytes(either(data, document, as_json, random) if document else harmed(data, random))
 
-    words = ("leaderboard", study.home.name, "--home", str(place))
+    words = ("leaderboard", study.store.name, "--home", str(place))
 
     def read() -> object:
-        return board(find_study(place, study.home.name).snapshot(), "dice")
+        return board(find_study(place, study.store.name).snapshot(), "dice")
 
     run(Kind(1_000, spoil, read, words, least_refused=0), "files of a study")
 

@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
-def log_network(home: StudyStore, network: Network, tracking_uri: str) -> str:
+def log_network(store: StudyStore, network: Network, tracking_uri: str) -> str:
     """Complete the run of a network with its parameters, curve, data and scores; returns the run's id.
 
     Written twice it is one run. BadStudy if MLflow knows no such trial, BadMachine if it does not answer.
     """
     with answering(tracking_uri):
         client = connect(tracking_uri)
-        find_run(client, home.name, home.study_id, network.trial)
-        runs = StudyRuns(client, home.name, None, study_tags(home))
-        return _log(home, runs, network)
+        find_run(client, store.name, store.study_id, network.trial)
+        runs = StudyRuns(client, store.name, None, study_tags(store))
+        return _log(store, runs, network)
 
 
-def _log(home: StudyStore, runs: StudyRuns, network: Network) -> str:
+def _log(store: StudyStore, runs: StudyRuns, network: Network) -> str:
     first = network.records[0]
     is_fold = network.kind == "fold"
     label = fold_label(network.training[0].label, int(first.spec.fold)) if is_fold else network.kind
@@ -53,7 +53,7 @@ def _log(home: StudyStore, runs: StudyRuns, network: Network) -> str:
         rows=[] if network.kind == "ensemble" else first.curves,
         metrics=network.metrics,
         at=int(time.time() * 1000),
-        note=network_note(home.name, network),
+        note=network_note(store.name, network),
     )
 
 

@@ -77,7 +77,7 @@ class MlflowSink(ReplaySink):
             os.environ.pop(name, None)
 
     def started(self, study: Study, shape: Shape) -> None:
-        write_environment(study.home.folder, race=study.race, sampler=study.sampler)
+        write_environment(study.store.folder, race=study.race, sampler=study.sampler)
         self._is_running = True
 
     def epochs(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None:

@@ -47,8 +47,10 @@ MOST_SHOWN = 300  # trials in the status file: it is written every second
 class ProgressMonitor:
     """Context manager around a running study. `show` is called from a separate thread."""
 
-    def __init__(self, home: StudyStore, gate: BudgetGate, rule: str, show: Callable[[Status], None]) -> None:
-        self.home, self.gate, self.show = home, gate, show
+    def __init__(
+        self, store: StudyStore, gate: BudgetGate, rule: str, show: Callable[[Status], None]
+    ) -> None:
+        self.store, self.gate, self.show = store, gate, show
         self.count: Callable[[], LaneCount] | None = None
         self.counting = threading.Lock()
         self.lanes = LaneCount()
@@ -59,7 +61,7 @@ class ProgressMonitor:
         self.speeds: dict[tuple[int, int], float] = {}  # images per second of each fit in flight
         now = time.time()
         self.latest = Status(
-            home.name, "starting", rule, str(gate.budget), now, now, os.getpid(), socket.gethostname()
+            store.name, "starting", rule, str(gate.budget), now, now, os.getpid(), socket.gethostname()
         )
         self.drawn = 0.0  # time of the last rendering
         self.seconds_a_draw = 0.0  # duration of the last rendering
@@ -107,7 +109,7 @@ class ProgressMonitor:
         """Record at once that the study has ended, for what reads the status next."""
         self.now("ended")
         with self.counting:
-            self._guarded(lambda: write_status(self.home.status_file, self.latest))
+            self._guarded(lambda: write_status(self.store.status_file, self.latest))
 
     def name(self, champion: Named | None) -> None:
         """Set the champion."""
@@ -227,7 +229,7 @@ class ProgressMonitor:
             if self.count is not None:
                 self.lanes = self.count()
             status = replace(self.latest, lanes=self.lanes, heartbeat=time.time())
-            write_status(self.home.status_file, status)
+            write_status(self.store.status_file, status)
         self.show(status)
 
     def _guarded(self, act: Callable[[], None]) -> None:

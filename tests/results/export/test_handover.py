@@ -54,13 +54,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Study:
     study = formula_study(home, num_trials=1)
     study = replace(study, space=space, plan=five_fold(study.datasets, seed=0, num_folds=2))
     carry_out(study, [1e-3])
-    (trial,) = study.home.trials()
+    (trial,) = study.store.trials()
     torch.manual_seed(0)
     for record in trial.records:
         replace_weights(record, models.build("unet", base_channels=4))
     first, *others = [record.fit_id for record in trial.records]
     job = ScoreJob(first, "test", study.plan.datasets, study.plan.test, tuple(others))
-    work = FitJobRunner(home, home / "cache", study.home.ledger)
+    work = FitJobRunner(home, home / "cache", study.store.ledger)
     assert work(job, torch.device("cpu"), 0, lambda row: True)
     return study
 
@@ -72,7 +72,7 @@ def said(
     """What a command leaves behind: exit code, output, errors."""
 
     def said(line: str, of: Study = study) -> tuple[int, str, str]:
-        monkeypatch.setenv("ORCHESTRATOR_HOME", str(of.home.home))
+        monkeypatch.setenv("ORCHESTRATOR_HOME", str(of.store.home))
         monkeypatch.setattr(sys, "argv", ["orchestrator", *line.split()])
         with pytest.raises(SystemExit) as ended:
             main()
@@ -111,22 +111,22 @@ def test_the_rule_of_one_standard_error_is_explained(run):
 
 def test_a_machine_that_was_busy_makes_no_trial_expensive(study: Study):
     slow, fast = {"seconds": 9.0}, {"seconds": 2.0}
-    record = study.home.trials()[0].records[0]
+    record = study.store.trials()[0].records[0]
     busy = replace(record, curves=(slow, fast, slow), world_size=2)
     assert training_seconds([busy, busy]) == training_seconds([replace(busy, curves=(fast,) * 3)] * 2) == 24
 
 
 def test_the_card_says_how_the_trial_was_chosen(study: Study):
-    standing = ranked(study.home.trials())
+    standing = ranked(study.store.trials())
     trial, score = standing[0]
-    selection = select_trial(study.home.snapshot(), standing)
-    card = trial_card(study.home.snapshot(), trial, score, [champion_fit(trial)], selection)
+    selection = select_trial(study.store.snapshot(), standing)
+    card = trial_card(study.store.snapshot(), trial, score, [champion_fit(trial)], selection)
     assert "## How it was chosen" in card and all(f"- {line}" in card for line in selection.sentences())
 
 
 def test_the_run_of_the_champion_tells_what_was_gained(study: Study, mlflow_uri: str):
-    sync_mlflow(study.home, mlflow_uri, champion=study.home.trials()[1])
-    trials = runs_of(study.home, mlflow_uri, "trial")
+    sync_mlflow(study.store, mlflow_uri, champion=study.store.trials()[1])
+    trials = runs_of(study.store, mlflow_uri, "trial")
     (champion,) = [run for run in trials if run.data.tags.get("champion") == "true"]
     assert champion.data.tags["beats_default"] == "yes"
     assert champion.data.tags["not_told_from_winner"] == "2"
@@ -134,9 +134,9 @@ def test_the_run_of_the_champion_tells_what_was_gained(study: Study, mlflow_uri:
 
 
 def test_fold_networks_are_scored_together_by_the_mean_of_their_probabilities(tiny: Study):
-    (trial,) = tiny.home.trials()
+    (trial,) = tiny.store.trials()
     (case,) = [case for case in tiny.datasets[0].cases if case.id == tiny.plan.test[0]]
-    scores = tiny.home.ledger.read_scores(scored_as([r.fit_id for r in trial.records]), tiny.plan.test)
+    scores = tiny.store.ledger.read_scores(scored_as([r.fit_id for r in trial.records]), tiny.plan.test)
     image = torch.from_numpy(resize_image(read_image(case.image), 32).copy()).permute(2, 0, 1)[None] / 255
     looks = []
     for record in trial.records:
@@ -154,7 +154,7 @@ def test_an_ensemble_of_folds_is_one_bundle_with_an_honest_card(
     tiny: Study, run, tmp_path: Path, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    tell_mlflow(tiny.home, mlflow_uri)
+    tell_mlflow(tiny.store, mlflow_uri)
     folder = tmp_path / "pair"
     line = f"best formula --ensemble folds --export {folder} --champion --tracking-uri {mlflow_uri} --json"
     told = json.loads(run(line, tiny))
@@ -170,7 +170,7 @@ def test_an_ensemble_of_folds_is_one_bundle_with_an_honest_card(
     assert "`0.` to `1.`" in card
     version = connect(mlflow_uri).get_model_version_by_alias("formula", "champion")
     assert version.tags["members"] == "2" and "the highest dice" in version.tags["chosen_for"]
-    frame = next((tiny.home.home / "frames" / "images").iterdir())
+    frame = next((tiny.store.home / "frames" / "images").iterdir())
     run(f"predict {folder} {frame} --out {tmp_path / 'masks'}", tiny)
     assert len(list((tmp_path / "masks").iterdir())) == 3
     scored = json.loads(run(f"evaluate {folder} --data drawn --no-near-duplicates --json", tiny))
@@ -195,7 +195,7 @@ def test_of_one_fold_that_chose_its_own_threshold_nothing_stands_for_cross_fitte
     carry_out(study, [1e-3])
     (row,) = json.loads(run("leaderboard formula --json", study))
     assert row["cross_fitted"] is None and row["interval"] is None
-    (row,) = board(study.home.snapshot())
+    (row,) = board(study.store.snapshot())
     (column,) = [
         one for one in leaderboard([row], "").renderables[0].columns if "cross-fitted" in str(one.header)
     ]

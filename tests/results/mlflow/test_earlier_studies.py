@@ -132,10 +132,10 @@ def test_what_an_earlier_study_began_with_counts_too(home, others):
     own = five_fold([far], seed=0)
     for name, before in (("second", "formula"), ("third", "second"), ("orphan", "gone")):
         study = replace(
-            formula_study(home, num_trials=1), home=StudyStore(home, name), plan=own, datasets=(far,)
+            formula_study(home, num_trials=1), store=StudyStore(home, name), plan=own, datasets=(far,)
         )
         spec = replace(study.spec, warm_start=(before,))
-        study.home.begin(study.space, own, spec, [{"learning_rate": 1e-3}])
+        study.store.begin(study.space, own, spec, [{"learning_rate": 1e-3}])
         carry_out(study, [1e-4])
     assert "third began with configurations of formula: formula was chosen by" in refusal(
         home, "third", plan, renamed

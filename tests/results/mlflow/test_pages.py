@@ -42,7 +42,7 @@ class Pages:
 
     tab: Browser
     first: str  # the address that `orchestrator ui` prints
-    home: StudyStore
+    store: StudyStore
 
     def open(self, place: str, *texts: str) -> str:
         """The text of a page, once it has these texts; a screenshot is named after the first."""
@@ -56,35 +56,35 @@ class Pages:
         return page
 
     def run_id(self, number: int) -> str:
-        client = connect(default_uri(self.home.home))
+        client = connect(default_uri(self.store.home))
         wanted = f"tags.role = 'trial' and tags.trial = '{number}'"
         return str(client.search_runs([self.experiment], wanted)[0].info.run_id)
 
     @property
     def experiment(self) -> str:
-        return str(connect(default_uri(self.home.home)).get_experiment_by_name("formula").experiment_id)
+        return str(connect(default_uri(self.store.home)).get_experiment_by_name("formula").experiment_id)
 
     def number(self, state: str) -> int:
         """The first trial of that state."""
-        return next(trial.number for trial in self.home.trials() if trial.state == state)
+        return next(trial.number for trial in self.store.trials() if trial.state == state)
 
 
 def synced(root: Path, bundle: Path) -> StudyStore:
     """A raced study whose champion was trained again on all cases and registered, and all of it in MLflow."""
-    home = StudyStore(root, "formula")
-    disk = DiskStudy(root, home.folder, num_trials=6, race="paired", noise=0.1)
-    study = replace(disk.study, home=home)
-    home.begin(study.space, study.plan, study.spec)
+    store = StudyStore(root, "formula")
+    disk = DiskStudy(root, store.folder, num_trials=6, race="paired", noise=0.1)
+    study = replace(disk.study, store=store)
+    store.begin(study.space, study.plan, study.spec)
     disk.run()
-    work = FormulaJobRunner(home.ledger, noise=0.1)
-    champion = choose_champion(home, Hands(work))
-    with MlflowSink(home) as sink:
+    work = FormulaJobRunner(store.ledger, noise=0.1)
+    champion = choose_champion(store, Hands(work))
+    with MlflowSink(store) as sink:
         sink.finished(champion)
         sink.close(300)
     assert champion is not None
-    refit = spec_of_refit(home, champion)
+    refit = spec_of_refit(store, champion)
     work(refit, torch.device("cpu"), 0, lambda row: True)
-    now = home.snapshot()
+    now = store.snapshot()
     for name, case_ids in now.outside_cases.items():
         job = ScoreJob(refit.fit_id, name, now.plan.datasets, case_ids, ())
         work(job, torch.device("cpu"), 0, lambda row: True)
@@ -93,13 +93,13 @@ def synced(root: Path, bundle: Path) -> StudyStore:
     register_champion(
         bundle,
         tracking_uri=uri,
-        study=home.name,
-        study_id=home.study_id,
+        study=store.name,
+        study_id=store.study_id,
         network=network,
-        run_id=log_network(home, network, uri),
+        run_id=log_network(store, network, uri),
         description="A refit, by formula.",
     )
-    return home
+    return store
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, exported: Path) -> Iterator[
 def test_the_first_page_has_the_trials_with_their_dice_parameters_and_state(pages: Pages):
     pages.tab.open(pages.first)
     page = pages.seen("Trials by Dice", "trial-000 unet", "dice_low", "learning_rate", "state", "stopped")
-    best = pages.home.ranked()[0][1].metrics["dice"]
+    best = pages.store.ranked()[0][1].metrics["dice"]
     assert f"{best:.4f}"[:5] in page, "the champion's Dice"
     assert "fold-0" not in page and "which learning_rate of unet give the highest dice" in page
 
@@ -162,7 +162,7 @@ def test_parallel_coordinates_have_every_trial_of_the_study(pages: Pages):
 def test_the_registered_model_belongs_to_the_run_of_the_refit_and_both_say_so(pages: Pages):
     page = pages.open("/models/formula/versions/1", "A refit, by formula.", "refit of trial", "refit")
     assert "champion" in page
-    version = connect(default_uri(pages.home.home)).get_model_version("formula", "1")
+    version = connect(default_uri(pages.store.home)).get_model_version("formula", "1")
     place = f"/experiments/{pages.experiment}/runs/{version.run_id}"
     page = pages.open(place, "refit", "test_dice", "num_train_images", "Registered models", "handed over")
     assert re.search(r"Registered models\s+formula\s*v?1", page), page

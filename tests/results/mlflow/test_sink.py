@@ -81,17 +81,17 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 def test_a_finished_study_is_whole_in_mlflow_after_one_sync(study: Study, mlflow_uri: str):
-    champion = choose_champion(study.home, Hands(carry_out(study, [])))
-    sync_mlflow(study.home, mlflow_uri, champion=champion)
-    trials = runs_of(study.home, mlflow_uri, "trial")
+    champion = choose_champion(study.store, Hands(carry_out(study, [])))
+    sync_mlflow(study.store, mlflow_uri, champion=champion)
+    trials = runs_of(study.store, mlflow_uri, "trial")
     assert {run.info.run_name: run.info.status for run in trials} == {
         "trial-000 unet": "FINISHED",
         "trial-001 unet": "FINISHED",
     }
     assert {run.data.params["learning_rate"] for run in trials} == {"0.0001", "0.001"}
     assert [run.data.tags["trial"] for run in trials if run.data.tags.get("champion") == "true"] == ["1"]
-    assert len(runs_of(study.home, mlflow_uri, "fold")) == 10
-    (whole,) = runs_of(study.home, mlflow_uri, "study")
+    assert len(runs_of(study.store, mlflow_uri, "fold")) == 10
+    (whole,) = runs_of(study.store, mlflow_uri, "study")
     files = {file.path for file in connect(mlflow_uri).list_artifacts(whole.info.run_id)}
     assert files == {"search_space.toml", "splits.json", "report"}
 
@@ -100,19 +100,19 @@ def test_a_fit_costs_six_calls_and_a_sync_with_nothing_to_do_asks_for_the_runs_a
     study: Study, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
 ):
     calls = counted(monkeypatch)
-    sync_mlflow(study.home, mlflow_uri)
+    sync_mlflow(study.store, mlflow_uri)
     per_fit = sum(calls[name] for name in ("create_run", "log_inputs", "log_batch", "set_terminated")) / 10
     assert per_fit < 6, calls  # four of the fold, the rest of its trial and of the study
     calls.clear()
-    sync_mlflow(study.home, mlflow_uri)
+    sync_mlflow(study.store, mlflow_uri)
     assert calls == {"search_runs": 1}
 
 
 def test_what_is_written_is_not_looked_at_again(study: Study, mlflow_uri: str, monkeypatch):
-    sink = sink_to(study.home, mlflow_uri)
+    sink = sink_to(study.store, mlflow_uri)
     assert sink.attempt(is_last=False)
     read = []
-    monkeypatch.setattr(type(study.home.ledger), "find", lambda self, fit_id: read.append(fit_id))
+    monkeypatch.setattr(type(study.store.ledger), "find", lambda self, fit_id: read.append(fit_id))
     calls = counted(monkeypatch)
     assert sink.attempt(is_last=False)
     assert read == [] and not calls
@@ -121,7 +121,7 @@ def test_what_is_written_is_not_looked_at_again(study: Study, mlflow_uri: str, m
 def test_a_study_that_ran_while_mlflow_was_away_is_whole_with_the_next_sync(
     study: Study, mlflow_uri: str, caplog: pytest.LogCaptureFixture
 ):
-    with caplog.at_level(logging.WARNING), sink_to(study.home, NOWHERE) as sink:
+    with caplog.at_level(logging.WARNING), sink_to(study.store, NOWHERE) as sink:
         sink.finished(None)
         wait_until(lambda: sink.is_away)
     messages = [record.message for record in caplog.records]
@@ -130,8 +130,8 @@ def test_a_study_that_ran_while_mlflow_was_away_is_whole_with_the_next_sync(
         f"MLflow at {NOWHERE} lacks 2 of 2 trials of study formula",
     ]
     assert "`orchestrator sync formula`" in messages[-1]
-    sync_mlflow(study.home, mlflow_uri)
-    assert len(runs_of(study.home, mlflow_uri)) == 13
+    sync_mlflow(study.store, mlflow_uri)
+    assert len(runs_of(study.store, mlflow_uri)) == 13
 
 
 def test_a_server_that_comes_back_gets_what_it_missed_and_both_are_said_once(
@@ -139,14 +139,14 @@ def test_a_server_that_comes_back_gets_what_it_missed_and_both_are_said_once(
 ):
     store = tmp_path / "store"
     store.write_text("a file, where the folder of the database should be")
-    with caplog.at_level(logging.WARNING), sink_to(study.home, f"sqlite:///{store / 'mlflow.db'}") as sink:
+    with caplog.at_level(logging.WARNING), sink_to(study.store, f"sqlite:///{store / 'mlflow.db'}") as sink:
         wait_until(lambda: sink.is_away)
         time.sleep(0.3)
         store.unlink()
         store.symlink_to(Path(mlflow_uri.removeprefix("sqlite:///")).parent)
         wait_until(lambda: not sink.is_away)
     assert caplog.text.count("is away") == caplog.text.count("it works again") == 1
-    assert len(runs_of(study.home, mlflow_uri)) == 13
+    assert len(runs_of(study.store, mlflow_uri)) == 13
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, method: str, refuse: Callable[[], None]) -> list[bool]:
@@ -169,11 +169,11 @@ def test_what_a_proxy_answers_in_place_of_mlflow_refuses_nothing_for_good(
     answer = requests.Response()
     answer.status_code, answer._content = status, b"<html>not MLflow</html>"
     is_down = failing(monkeypatch, "log_batch", lambda: verify_rest_response(answer, PATH))
-    with sink_to(study.home, mlflow_uri) as sink:
+    with sink_to(study.store, mlflow_uri) as sink:
         wait_until(lambda: sink.is_away)
         is_down.clear()
         wait_until(lambda: not sink.is_away)
-    assert len(runs_of(study.home, mlflow_uri)) == 13
+    assert len(runs_of(study.store, mlflow_uri)) == 13
 
 
 def test_a_driver_for_artifacts_that_is_missing_is_said_with_its_traceback_and_loses_nothing(
@@ -183,12 +183,12 @@ def test_a_driver_for_artifacts_that_is_missing_is_said_with_its_traceback_and_l
         raise ModuleNotFoundError("No module named 'boto3'")
 
     is_missing = failing(monkeypatch, "log_text", refuse)
-    with sink_to(study.home, mlflow_uri) as sink:
+    with sink_to(study.store, mlflow_uri) as sink:
         wait_until(lambda: sink.is_away)
         is_missing.clear()
         wait_until(lambda: not sink.is_away)
     assert "Traceback" in caplog.text and "ModuleNotFoundError: No module named 'boto3'" in caplog.text
-    assert len(runs_of(study.home, mlflow_uri)) == 13
+    assert len(runs_of(study.store, mlflow_uri)) == 13
 
 
 def test_an_answer_that_is_lost_doubles_nothing(study: Study, mlflow_uri: str, monkeypatch):
@@ -202,25 +202,25 @@ def test_an_answer_that_is_lost_doubles_nothing(study: Study, mlflow_uri: str, m
         return run
 
     monkeypatch.setattr(MlflowClient, "create_run", cut)
-    with sink_to(study.home, mlflow_uri) as sink:
+    with sink_to(study.store, mlflow_uri) as sink:
         wait_until(lambda: len(lost) == 3 and not sink.is_away)
-    assert max(names(study.home, mlflow_uri).values()) == 1 and len(runs_of(study.home, mlflow_uri)) == 13
+    assert max(names(study.store, mlflow_uri).values()) == 1 and len(runs_of(study.store, mlflow_uri)) == 13
 
 
 def test_curves_of_a_fit_in_flight_come_as_they_grow(tmp_path: Path, mlflow_uri: str):
     study = formula_study(tmp_path, num_trials=1)
     begin(study)
     finish(study, 1e-3, [0.5])
-    sink = sink_to(study.home, mlflow_uri)
+    sink = sink_to(study.store, mlflow_uri)
     sink.started(study, Shape(1, 1, 1, 0, "cpu"))
     for rows, expected in (([row(0, 0.1), row(1, 0.2)], [1, 2]), ([row(2, 0.3)], [1, 2, 3])):
         sink.epochs(0, 1, "in flight", rows)
         assert sink.attempt(is_last=False)
-        (run,) = [one for one in runs_of(study.home, mlflow_uri, "fold") if one.info.status == "RUNNING"]
+        (run,) = [one for one in runs_of(study.store, mlflow_uri, "fold") if one.info.status == "RUNNING"]
         points = connect(mlflow_uri).get_metric_history(run.info.run_id, "val_dice")
         assert sorted(point.step for point in points) == expected
     assert sink.attempt(is_last=True)
-    states = {run.info.status for run in runs_of(study.home, mlflow_uri, "fold")}
+    states = {run.info.status for run in runs_of(study.store, mlflow_uri, "fold")}
     assert states == {"FINISHED", "KILLED"}
 
 
@@ -229,11 +229,11 @@ def test_a_fit_that_was_cut_keeps_its_curve_while_mlflow_is_away(tmp_path: Path,
     begin(study)
     finish(study, 1e-3, [0.5])
     rows = [row(0, 0.1), row(1, 0.2)]
-    append_cut_fit(study.home.ledger.cut_fits, CutFit(0, 1, "abc", rows))
-    study.home.optuna_study().tell(0, state=TrialState.PRUNED)
+    append_cut_fit(study.store.ledger.cut_fits, CutFit(0, 1, "abc", rows))
+    study.store.optuna_study().tell(0, state=TrialState.PRUNED)
     for _ in range(2):
-        sync_mlflow(study.home, mlflow_uri, is_over=False)
-    (cut,) = [run for run in runs_of(study.home, mlflow_uri, "fold") if run.data.tags["fit_id"] == "abc"]
+        sync_mlflow(study.store, mlflow_uri, is_over=False)
+    (cut,) = [run for run in runs_of(study.store, mlflow_uri, "fold") if run.data.tags["fit_id"] == "abc"]
     points = connect(mlflow_uri).get_metric_history(cut.info.run_id, "val_dice")
     assert (cut.info.status, sorted(point.step for point in points)) == ("FINISHED", [1, 2])
 
@@ -241,27 +241,27 @@ def test_a_fit_that_was_cut_keeps_its_curve_while_mlflow_is_away(tmp_path: Path,
 def test_calls_that_an_earlier_version_kept_are_deleted_with_a_line_in_the_log(
     study: Study, mlflow_uri: str, caplog: pytest.LogCaptureFixture
 ):
-    spool = study.home.folder / "mlflow-spool"
+    spool = study.store.folder / "mlflow-spool"
     (spool / "files").mkdir(parents=True)
     (spool / "calls.jsonl").write_text(json.dumps({"method": "trial_started"}) + "\n")
-    with caplog.at_level(logging.WARNING), sink_to(study.home, mlflow_uri) as sink:
+    with caplog.at_level(logging.WARNING), sink_to(study.store, mlflow_uri) as sink:
         sink.finished(None)
     assert "1 calls that an earlier version kept for MLflow are deleted" in caplog.text
-    assert not spool.exists() and len(runs_of(study.home, mlflow_uri)) == 13
+    assert not spool.exists() and len(runs_of(study.store, mlflow_uri)) == 13
 
 
 def test_the_runs_of_an_earlier_version_are_gone_on_with(study: Study, mlflow_uri: str):
     client = connect(mlflow_uri)
-    known = client.get_experiment_by_name(study.home.name)  # of other tests
-    experiment = known.experiment_id if known is not None else client.create_experiment(study.home.name)
-    trial = study.home.trials()[1]
-    tags = {"study_id": study.home.study_id, "first_epoch": "1", "trial": "1"}
+    known = client.get_experiment_by_name(study.store.name)  # of other tests
+    experiment = known.experiment_id if known is not None else client.create_experiment(study.store.name)
+    trial = study.store.trials()[1]
+    tags = {"study_id": study.store.study_id, "first_epoch": "1", "trial": "1"}
     old = client.create_run(experiment, run_name="trial-001 unet", tags={**tags, "role": "trial"})
     fold = {**tags, "role": "fold", "fit_id": trial.records[0].fit_id, "fold": "0"}
     old_fold = client.create_run(experiment, run_name="trial-001/fold-0", tags=fold)
     client.log_metric(old_fold.info.run_id, "val_dice", 0.5, step=1)
-    sync_mlflow(study.home, mlflow_uri)
-    runs = {run.info.run_id: run for run in runs_of(study.home, mlflow_uri)}
+    sync_mlflow(study.store, mlflow_uri)
+    runs = {run.info.run_id: run for run in runs_of(study.store, mlflow_uri)}
     assert len(runs) == 13
     assert runs[old.info.run_id].info.status == runs[old_fold.info.run_id].info.status == "FINISHED"
     points = client.get_metric_history(old_fold.info.run_id, "val_dice")
@@ -275,8 +275,8 @@ def test_a_fold_is_scored_by_masks_that_its_trial_can_have(tmp_path: Path, mlflo
     bins = np.zeros((2, 256))
     bins[0, 200] = bins[1, 250] = 1000  # as many false alarms as polyp, gone at thresholds above 200/256
     finish(study, 1e-4, [bins])
-    sync_mlflow(study.home, mlflow_uri, is_over=False)
-    (run,) = runs_of(study.home, mlflow_uri, "fold")
+    sync_mlflow(study.store, mlflow_uri, is_over=False)
+    (run,) = runs_of(study.store, mlflow_uri, "fold")
     assert run.data.params["threshold"] == "0.5" and run.data.metrics["threshold_used"] == 0.5
     assert run.data.metrics["dice"] == pytest.approx(2 / 3)
 
@@ -284,9 +284,9 @@ def test_a_fold_is_scored_by_masks_that_its_trial_can_have(tmp_path: Path, mlflo
 def test_why_a_study_ended_and_its_width_are_tags_of_the_study(study: Study, mlflow_uri: str):
     status = Status("formula", "ended", "none", "2 trials", 1.0, 2.0, 1, "here")
     chosen = {"workers_per_fit": 2, "workers_per_fit_why": "2 workers per fit: on 4 GPUs"}
-    write_status(study.home.status_file, replace(status, end="2 trials", ended_by="trials", **chosen))
-    sync_mlflow(study.home, mlflow_uri)
-    (run,) = runs_of(study.home, mlflow_uri, "study")
+    write_status(study.store.status_file, replace(status, end="2 trials", ended_by="trials", **chosen))
+    sync_mlflow(study.store, mlflow_uri)
+    (run,) = runs_of(study.store, mlflow_uri, "study")
     found = {name: run.data.tags[name] for name in ("ended_by", "ended_why", *chosen)}
     assert found == {"ended_by": "trials", "ended_why": "2 trials"} | {k: str(v) for k, v in chosen.items()}
 

@@ -36,7 +36,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 @pytest.fixture(scope="module")
 def facts(study: Study) -> StudyFacts:
-    return study_facts(study.home.snapshot())
+    return study_facts(study.store.snapshot())
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def command(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
 
     def run(*words: str, code: int = 0) -> Path:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["orchestrator", "report", *words, "--home", str(study.home.home)])
+        monkeypatch.setattr(sys, "argv", ["orchestrator", "report", *words, "--home", str(study.store.home)])
         with pytest.raises(SystemExit) as end:
             main()
         assert end.value.code == code
@@ -55,13 +55,13 @@ def command(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
 
 
 def page_of(study: Study) -> str:
-    return make_report([study.home.snapshot()]).page
+    return make_report([study.store.snapshot()]).page
 
 
 def test_numbers_of_trials_are_those_of_the_leaderboard(study: Study, facts: StudyFacts):
     rows = {
         row["trial"]: row
-        for row in po.load_study(study.home.name, home=study.home.home).leaderboard(as_dicts=True)
+        for row in po.load_study(study.store.name, home=study.store.home).leaderboard(as_dicts=True)
     }
     for trial in facts.trials:
         row = rows[trial.number]
@@ -72,7 +72,7 @@ def test_numbers_of_trials_are_those_of_the_leaderboard(study: Study, facts: Stu
 
 
 def test_numbers_of_the_champion_are_those_of_best(study: Study, facts: StudyFacts):
-    best = po.load_study(study.home.name, home=study.home.home).best()
+    best = po.load_study(study.store.name, home=study.store.home).best()
     champion = facts.champion
     assert champion is not None and (champion.trial, champion.threshold) == (best.number, best.threshold)
     shown = {line.name: (line.num_cases, dict(line.scores)) for line in (*champion.folds, *champion.scores)}
@@ -126,14 +126,14 @@ def test_what_cannot_be_written_is_refused_at_once_with_every_reason(
 
 
 def test_a_report_is_written_again_in_its_place(study: Study, tmp_path: Path):
-    stored = po.load_study(study.home.name, home=study.home.home)
+    stored = po.load_study(study.store.name, home=study.store.home)
     first, again = (stored.report(tmp_path / "r.html") for _ in range(2))
     assert isinstance(first, Report) and first.text("csv") == again.text("csv")
     assert (tmp_path / "r.html").read_text() == again.page
 
 
 def test_plots_and_page_are_files_for_a_sink(study: Study):
-    files = report_files(study.home.snapshot())
+    files = report_files(study.store.snapshot())
     names = {"history", "race_timeline", "importance", "slices", "parallel_coordinates", "folds"}
     assert {"report.html"} | {
         f"{name}.{kind}" for name in names for kind in ("svg", "png")
@@ -151,9 +151,9 @@ def test_the_command_to_do_it_again_is_one_that_the_program_takes(facts: StudyFa
 
 
 def test_several_studies_are_compared_with_the_first(study: Study, tmp_path: Path):
-    other = replace(study, home=type(study.home)(study.home.home, "second"))
+    other = replace(study, store=type(study.store)(study.store.home, "second"))
     carry_out(other, RATES[:2])
-    made = make_report([one.home.snapshot() for one in (study, other)])
+    made = make_report([one.store.snapshot() for one in (study, other)])
     (row,) = (row for row in made.compared.rows if row.where == "validation")
     assert (row.reference.split(":")[0], row.other.split(":")[0]) == ("formula", "second")
     assert row.p_false_claim is not None and 0 <= row.p_false_claim <= 0.5
@@ -162,7 +162,7 @@ def test_several_studies_are_compared_with_the_first(study: Study, tmp_path: Pat
 
 def test_a_study_that_was_only_begun_has_a_page(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=3)
-    study.home.begin(study.space, study.plan, study.spec)
+    study.store.begin(study.space, study.plan, study.spec)
     page = page_of(study)
     assert "No trial was begun yet" in page and "No trial has all its folds yet" in page
     assert "not running, and not ended" in page
@@ -170,7 +170,7 @@ def test_a_study_that_was_only_begun_has_a_page(tmp_path: Path):
 
 def test_a_study_without_a_finished_trial_has_a_page(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=3)
-    study.home.begin(study.space, study.plan, study.spec)
+    study.store.begin(study.space, study.plan, study.spec)
     finish(study, 1e-3, [0.5])
     page = page_of(study)
     assert "No trial has all its folds yet" in page and 'id="history"' in page and ">1/5<" in page
@@ -194,8 +194,8 @@ def test_a_study_that_chooses_among_networks_has_a_page(tmp_path: Path):
     text = SPACE.text.replace('"unet"', '{ choice = ["unet", "resunet"] }')
     space = parse_space(text.replace("[baseline]", '[baseline]\nnetwork = "unet"'))
     study = replace(formula_study(tmp_path, num_trials=2), space=space)
-    study.home.begin(study.space, study.plan, study.spec)
-    optuna = study.home.optuna_study()
+    study.store.begin(study.space, study.plan, study.spec)
+    optuna = study.store.optuna_study()
     optuna.enqueue_trial({"network": "resunet", "learning_rate": 1e-3})
     finish(study, 1e-3, [0.5] * 5)
     page = page_of(study)
@@ -204,16 +204,16 @@ def test_a_study_that_chooses_among_networks_has_a_page(tmp_path: Path):
 
 def test_a_nested_estimate_is_on_the_page(study: Study):
     fold = OuterFold("formula.outer-1", 0, 0.5, 6, {"dice": 0.7}, 0.8)
-    remember_nested(study.home, Nested((fold, fold), "2 trials", {"dice": 0.7}, (0.6, 0.8)))
+    remember_nested(study.store, Nested((fold, fold), "2 trials", {"dice": 0.7}, (0.6, 0.8)))
     page = page_of(study)
-    (study.home.folder / "nested.json").unlink()
+    (study.store.folder / "nested.json").unlink()
     assert "What the whole procedure gives" in page and "Nested estimate: Dice 70.00 (60.00 to 80.00)" in page
 
 
 def test_a_study_whose_trials_are_in_a_database_has_the_same_numbers(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=2).with_options(storage=f"sqlite:///{tmp_path}/trials.db")
     carry_out(study, RATES[:2])
-    facts = study_facts(study.home.snapshot())
+    facts = study_facts(study.store.snapshot())
     assert len(facts.trials) == 2 and facts.champion is not None and facts.champion.trial == 1
 
 
@@ -221,17 +221,17 @@ def test_fits_that_were_cut_are_part_of_the_cost(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=2)
     carry_out(study, RATES[:1])
     rows = [{"epoch": 0, "val_dice": 0.1, "train_loss": 1.0, "seconds": 1800.0}]
-    done = next(iter(study.home.snapshot().stored())).fit_id
+    done = next(iter(study.store.snapshot().stored())).fit_id
     for fit_id in ("0" * 20, done):  # the second one was trained to its end later
-        append_cut_fit(study.home.ledger.cut_fits, CutFit(0, 1, fit_id, rows))
-    (cut,) = (one for one in study_facts(study.home.snapshot()).costs if one.kind == CUT)
+        append_cut_fit(study.store.ledger.cut_fits, CutFit(0, 1, fit_id, rows))
+    (cut,) = (one for one in study_facts(study.store.snapshot()).costs if one.kind == CUT)
     assert (cut.num_fits, cut.hours) == (1, 0.5)
 
 
 def test_damaged_files_are_named_on_the_page(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=2)
     carry_out(study, RATES[:2])
-    record = next(iter(study.home.snapshot().stored())).folder / "record.json"
+    record = next(iter(study.store.snapshot().stored())).folder / "record.json"
     record.write_text("{")
     assert "Damaged files:" in page_of(study)
 

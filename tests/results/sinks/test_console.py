@@ -17,8 +17,8 @@ def test_a_fold_a_trial_and_a_pause_are_a_line_each(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=2)
     carry_out(study, [1e-4, 1e-3])
     said: list[str] = []
-    first, second = study.home.trials()
-    console = ConsoleSink(study.home, say=said.append, show=lambda *_: None)
+    first, second = study.store.trials()
+    console = ConsoleSink(study.store, say=said.append, show=lambda *_: None)
     with AllSinks([console]) as report:
         report.started(study, Shape(1, 2, 1, 0, "cpu"))
         assert "2 trials finished already" in said[0] and "1 lane of 2 workers on cpu" in said[0]
@@ -40,7 +40,7 @@ def test_an_event_reaches_every_sink_and_each_is_closed(tmp_path: Path):
     said: list[str] = []
     study = formula_study(tmp_path, num_trials=1)
     carry_out(study, [1e-4])
-    sinks = [ConsoleSink(study.home, say=said.append, show=lambda *_: None) for _ in range(2)]
+    sinks = [ConsoleSink(study.store, say=said.append, show=lambda *_: None) for _ in range(2)]
     with AllSinks(sinks) as report:
-        report.trial_finished(study.home.trials()[0])
+        report.trial_finished(study.store.trials()[0])
     assert len(said) == 2 and said[0] == said[1]

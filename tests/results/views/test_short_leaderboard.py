@@ -87,7 +87,7 @@ def test_scores_outside_the_search_are_those_of_the_champion():
 def test_status_and_leaderboard_agree_on_every_trial(tmp_path):
     study = formula_study(tmp_path, num_trials=3)
     carry_out(study, [1e-4, 1e-3, 1e-2])
-    snapshot = study.home.snapshot()
+    snapshot = study.store.snapshot()
     rows = {row.number: (row.scores["dice"], row.folds_done, row.state) for row in board(snapshot)}
     views = {view.number: (view.dice, view.num_done, view.state) for view in recorded_status(snapshot).trials}
     assert rows == views and len(rows) == 3

@@ -81,8 +81,8 @@ def trained(tmp_path_factory):
     study = formula_study(tmp_path_factory.mktemp("home"), num_trials=1)
     specs = fold_specs(study.space.configuration(study.space.baseline_params()), study.plan)
     for spec in specs[:2]:
-        FormulaJobRunner(study.home.ledger)(spec, None, 0, lambda row: True)  # type: ignore[arg-type]
-    return study.home.ledger, specs
+        FormulaJobRunner(study.store.ledger)(spec, None, 0, lambda row: True)  # type: ignore[arg-type]
+    return study.store.ledger, specs
 
 
 def test_records_of_earlier_runs_count(trained):

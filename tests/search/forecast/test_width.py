@@ -130,7 +130,7 @@ def test_more_gpus_than_were_timed_for_are_timed_again(job):
 
 
 def test_timing_scores_nothing_and_needs_no_memory_for_it(study, job):
-    work = FitJobRunner(study.home.home, study.home.home / "cache", study.home.ledger)
+    work = FitJobRunner(study.store.home, study.store.home / "cache", study.store.ledger)
     with tight(largest=1, largest_scored=1):
         assert work(replace(job, widths=(4,)), torch.device("cpu"), 0, lambda row: True)
     (speed,) = read_speeds(job.file)
@@ -166,17 +166,17 @@ class Said(list):
 def test_a_study_measures_once_and_a_resumed_one_reads(study, monkeypatch):
     monkeypatch.setattr(run_module, "Lanes", OneLane)
     monkeypatch.setattr(run_module.ray, "nodes", lambda: NODE)
-    work, said = FitJobRunner(study.home.home, study.home.home / "cache", study.home.ledger), Said()
+    work, said = FitJobRunner(study.store.home, study.store.home / "cache", study.store.ledger), Said()
     choice = settle_width(study, Machine(), work, said)
     assert choice.width in (1, 2, 4)
     assert said == ["timing"]
-    first, *drawn = read_speeds(study.home.speeds_file)
+    first, *drawn = read_speeds(study.store.speeds_file)
     assert set(first.training) == {1, 2, 4}
     assert [set(speed.training) for speed in drawn] == [{4}, {4}]
     assert settle_width(study, Machine(), work, said) == choice
     assert settle_width(study, Machine(workers_per_fit=2), work, said) is None
     assert OneLane.jobs == 1
     whole = [asdict(first), *map(asdict, drawn)]
-    study.home.speeds_file.write_text(json.dumps([whole[0] | {"training": {4: 1.0, 2: 1.0}}, *whole[1:]]))
+    study.store.speeds_file.write_text(json.dumps([whole[0] | {"training": {4: 1.0, 2: 1.0}}, *whole[1:]]))
     settle_width(study, Machine(), work, said)
-    assert OneLane.jobs == 2 and set(read_speeds(study.home.speeds_file)[0].training) == {1, 2, 4}
+    assert OneLane.jobs == 2 and set(read_speeds(study.store.speeds_file)[0].training) == {1, 2, 4}

@@ -165,24 +165,24 @@ def test_a_barred_configuration_is_nobodys_measure(rule):
 def test_the_table_ranks_it_last_and_no_rule_hands_it_over(tmp_path):
     study = formula_study(tmp_path, num_trials=3).with_options(constraints=("inference_ms<=2.9",))
     carry_out(study, [1e-4, 1e-3, 10**-2.5])
-    home = study.home
-    assert [trial.number for trial, _ in home.ranked()] == [2, 1, 0]  # 1 is best and too slow
-    assert [trial.number for trial, _ in home.feasible()] == [2]
-    rows = leaderboard_dicts(board(home.snapshot()))
+    store = study.store
+    assert [trial.number for trial, _ in store.ranked()] == [2, 1, 0]  # 1 is best and too slow
+    assert [trial.number for trial, _ in store.feasible()] == [2]
+    rows = leaderboard_dicts(board(store.snapshot()))
     assert [(row["rank"], row["trial"]) for row in rows] == [(1, 2), (None, 0), (None, 1)]
     assert "inference_ms 4 above the limit of 2.9" in str(rows[1]["broken"])
-    leaderboard(board(home.snapshot()), "title")
+    leaderboard(board(store.snapshot()), "title")
     for rule in ("best", "one-se"):
-        assert select_trial(home.snapshot(), home.ranked(), rule=rule).chosen == 2
+        assert select_trial(store.snapshot(), store.ranked(), rule=rule).chosen == 2
 
 
 def test_a_study_keeps_its_limits_however_they_are_written(tmp_path):
     study = formula_study(tmp_path, num_trials=1)
-    study.home.begin(study.space, study.plan, StudySpec(constraints=("parameters<=5e6",)))
-    study.home.begin(study.space, study.plan, StudySpec(constraints=("parameters <= 5000000",)))
-    assert [str(limit) for limit in study.home.secondary().limits] == ["parameters<=5e+06"]
+    study.store.begin(study.space, study.plan, StudySpec(constraints=("parameters<=5e6",)))
+    study.store.begin(study.space, study.plan, StudySpec(constraints=("parameters <= 5000000",)))
+    assert [str(limit) for limit in study.store.secondary().limits] == ["parameters<=5e+06"]
     with pytest.raises(BadStudy, match="constraints: was"):
-        study.home.begin(study.space, study.plan)
+        study.store.begin(study.space, study.plan)
 
 
 def test_samplers_of_several_objectives_keep_limits_too():

@@ -134,24 +134,24 @@ def test_killed_after_every_visit_it_is_the_study_that_nothing_disturbed(templat
 
 
 def test_a_study_knows_its_objectives_and_shows_its_front(study):
-    home = study.home
+    store = study.store
     carry_out(study, [1e-4, 1e-3, 1e-2])
-    assert home.optuna_study().directions == [StudyDirection.MAXIMIZE] * 2 + [StudyDirection.MINIMIZE]
-    assert home.front() == (1, 2)
-    rows = leaderboard_dicts(board(home.snapshot()))
+    assert store.optuna_study().directions == [StudyDirection.MAXIMIZE] * 2 + [StudyDirection.MINIMIZE]
+    assert store.front() == (1, 2)
+    rows = leaderboard_dicts(board(store.snapshot()))
     assert {row["trial"]: row["on_front"] for row in rows} == {0: False, 1: True, 2: True}
     assert rows[0]["trial"] == 1 and rows[0]["beside"]["inference_ms"] == pytest.approx(3)
-    assert len(front_lines(home.snapshot())) == 3 and "inference_ms" in front_lines(home.snapshot())[1]
-    standing = home.ranked()
-    assert select_trial(home.snapshot(), standing).chosen == 1
-    asked = select_trial(home.snapshot(), standing, trial_number=2)
+    assert len(front_lines(store.snapshot())) == 3 and "inference_ms" in front_lines(store.snapshot())[1]
+    standing = store.ranked()
+    assert select_trial(store.snapshot(), standing).chosen == 1
+    asked = select_trial(store.snapshot(), standing, trial_number=2)
     assert (asked.chosen, asked.winner) == (2, 1) and asked.reason.startswith("Trial 2 was asked for.")
     with pytest.raises(BadStudy, match="objectives: was mean, worst-fold, inference_ms, now mean, gmacs"):
-        home.begin(study.space, study.plan, StudySpec(objectives=("mean", "gmacs")))
+        store.begin(study.space, study.plan, StudySpec(objectives=("mean", "gmacs")))
 
 
 def test_one_objective_has_no_front(tmp_path):
     study = formula_study(tmp_path, num_trials=1)
     carry_out(study, [1e-3])
-    assert study.home.front() == () and front_lines(study.home.snapshot()) == []
-    assert leaderboard_dicts(board(study.home.snapshot()))[0]["on_front"] is None
+    assert study.store.front() == () and front_lines(study.store.snapshot()) == []
+    assert leaderboard_dicts(board(study.store.snapshot()))[0]["on_front"] is None

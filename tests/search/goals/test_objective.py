@@ -37,7 +37,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     made = formula_study(tmp_path_factory.mktemp("home"), num_trials=3).with_options(
         objectives=("worst-fold",)
     )
-    made.home.begin(made.space, made.plan, made.spec)
+    made.store.begin(made.space, made.plan, made.spec)
     for rate, shares in ((1e-4, UNEVEN), (1e-3, STEADY), (1e-2, (0.6,))):
         finish(made, rate, shares)
     return made
@@ -54,25 +54,25 @@ def centers(tmp_path_factory: pytest.TempPathFactory) -> Study:
     near = load_dataset(home, "near")
     study = formula_study(home, num_trials=1)
     plan = make_plan("leave-one-center-out", [near], seed=0, holdout=0)
-    return replace(study, home=StudyStore(home, "centers"), datasets=(near,), plan=plan)
+    return replace(study, store=StudyStore(home, "centers"), datasets=(near,), plan=plan)
 
 
 def test_the_worst_fold_ranks_the_steady_trial_first_and_the_mean_the_uneven_one(study: Study):
-    (first, score), (second, _) = study.home.ranked()
+    (first, score), (second, _) = study.store.ranked()
     assert (first.number, second.number) == (1, 0)
     assert study.objective(score) == pytest.approx(dice(0.7)) == pytest.approx(Objective()(score))
-    assert [row.number for _, row in ranked_rows(board(study.home.snapshot()))[:2]] == [1, 0]
-    assert "highest worst-fold dice" in select_trial(study.home.snapshot(), study.home.ranked()).reason
-    trials = study.home.trials()
+    assert [row.number for _, row in ranked_rows(board(study.store.snapshot()))[:2]] == [1, 0]
+    assert "highest worst-fold dice" in select_trial(study.store.snapshot(), study.store.ranked()).reason
+    trials = study.store.trials()
     assert Objective()(trials[0].score()) > Objective()(trials[1].score())
 
 
 def test_optuna_is_told_the_objective_and_of_open_trials_a_value_on_its_scale(study: Study):
-    groups = study.home.group_of_case()
+    groups = study.store.group_of_case()
     standings = RaceState(
-        study.home.ledger, SPACE, study.plan, groups, "none", study.home.race_file, study.objective
+        study.store.ledger, SPACE, study.plan, groups, "none", study.store.race_file, study.objective
     )
-    for trial in study.home.optuna_study().get_trials():
+    for trial in study.store.optuna_study().get_trials():
         standings.enter(trial)
     assert standings.value(0) == pytest.approx(dice(0.5)) and standings.value(1) == pytest.approx(dice(0.7))
     mean, worst = standings.scores[0].metrics["dice"], dice(0.5)  # of the incumbent, by means
@@ -82,10 +82,10 @@ def test_optuna_is_told_the_objective_and_of_open_trials_a_value_on_its_scale(st
 
 def test_centers_count_alike_however_many_images_they_have(centers: Study):
     study = centers.with_options(objectives=("center-mean",))
-    study.home.begin(study.space, study.plan, study.spec)
+    study.store.begin(study.space, study.plan, study.spec)
     shares = {fold.name: 0.5 + 0.2 * number for number, fold in enumerate(study.plan.folds)}
     finish(study, 1e-3, [*shares.values()])
-    ((_, score),) = study.home.ranked()
+    ((_, score),) = study.store.ranked()
     by_fold = sorted(map(dice, shares.values()))
     assert sorted(study.objective.by_center(score).values()) == pytest.approx(by_fold)
     assert study.objective(score) == pytest.approx(sum(by_fold) / len(by_fold))
@@ -94,17 +94,17 @@ def test_centers_count_alike_however_many_images_they_have(centers: Study):
 
 def test_a_study_keeps_its_objective(study: Study):
     with pytest.raises(BadStudy, match="objectives: was worst-fold, now mean"):
-        study.home.begin(study.space, study.plan)
+        study.store.begin(study.space, study.plan)
 
 
 def test_a_study_from_before_there_were_objectives_has_the_mean(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=1)
-    study.home.begin(study.space, study.plan, study.spec)
-    manifest = json.loads(study.home.manifest_file.read_text())
+    study.store.begin(study.space, study.plan, study.spec)
+    manifest = json.loads(study.store.manifest_file.read_text())
     del manifest["objectives"]
-    study.home.manifest_file.write_text(json.dumps(manifest))
-    study.home.begin(study.space, study.plan, study.spec)
-    assert study.home.objective() == Objective()
+    study.store.manifest_file.write_text(json.dumps(manifest))
+    study.store.begin(study.space, study.plan, study.spec)
+    assert study.store.objective() == Objective()
 
 
 @pytest.mark.parametrize("race", ["paired"])

@@ -119,12 +119,12 @@ class Watched:
     """A study in its own home, watched, whose visits are carried out one after another without Ray."""
 
     def __init__(self, home, name: str, num_trials: int) -> None:
-        self.home = StudyStore(home, name)
-        self.disk = DiskStudy(home, self.home.folder, num_trials=num_trials, race="paired")
-        self.home.begin(self.disk.study.space, self.disk.study.plan)
+        self.store = StudyStore(home, name)
+        self.disk = DiskStudy(home, self.store.folder, num_trials=num_trials, race="paired")
+        self.store.begin(self.disk.study.space, self.disk.study.plan)
         self.seen: list[Status] = []
         self.gate = self.disk.gate
-        self.monitor = ProgressMonitor(self.home, self.gate, "paired", self.seen.append)
+        self.monitor = ProgressMonitor(self.store, self.gate, "paired", self.seen.append)
         self.monitor.follow(self.disk.engine, self.disk.trials)
 
     def visit(self, *, epochs_in_flight: int = 0) -> None:
@@ -143,7 +143,7 @@ class Watched:
         stored = self.disk.trials[number]
         if stored.state.is_finished():
             self.monitor.trial_ended(
-                read_trial(stored, self.disk.study.space, self.disk.study.plan, self.home.ledger)
+                read_trial(stored, self.disk.study.space, self.disk.study.plan, self.store.ledger)
             )
 
 
@@ -178,9 +178,9 @@ def test_the_file_is_written_while_it_runs_and_says_how_it_ended(watched):
         while not watched.seen:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        assert is_alive(watched.home.status_file)
-        assert read_status(watched.home.status_file).lanes == LaneCount(2, 2, 1, 3)
-    assert watched.seen[-1].state == "ended" and not is_alive(watched.home.status_file)
+        assert is_alive(watched.store.status_file)
+        assert read_status(watched.store.status_file).lanes == LaneCount(2, 2, 1, 3)
+    assert watched.seen[-1].state == "ended" and not is_alive(watched.store.status_file)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
@@ -188,7 +188,7 @@ def test_a_study_that_did_not_end_well_says_so(watched, error):
     with pytest.raises(error), watched.monitor:
         raise error
     expected = "interrupted" if error is KeyboardInterrupt else "failed"
-    assert recorded_status(watched.home.snapshot()).state == expected
+    assert recorded_status(watched.store.snapshot()).state == expected
 
 
 def test_trouble_with_the_status_is_logged_once_and_the_search_goes_on(watched, caplog):
@@ -210,7 +210,7 @@ def test_a_killed_study_is_told_from_ledger_and_journal(watched):
     watched.visit(epochs_in_flight=2)
     watched.monitor.draw()
     watched.monitor._beat()  # and then it is killed
-    shown, found = watched.monitor.latest, recorded_status(watched.home.snapshot())
+    shown, found = watched.monitor.latest, recorded_status(watched.store.snapshot())
     assert found.state == "killed"
     assert [(t.number, t.dice, t.num_done) for t in found.trials] == [
         (t.number, t.dice, t.num_done) for t in shown.trials
@@ -218,28 +218,28 @@ def test_a_killed_study_is_told_from_ledger_and_journal(watched):
     assert found.best == shown.best
     assert (found.fits_done, found.epochs_done) == (shown.fits_done, shown.epochs_done)
     assert {trial.state for trial in found.trials} == {"complete", "waiting", "open"}
-    again = ResourceUsage(watched.home.ledger, found.unfinished)
+    again = ResourceUsage(watched.store.ledger, found.unfinished)
     assert again.spent().epochs == shown.epochs_done
 
 
 def test_who_looks_at_a_study_that_has_just_begun_makes_nothing(tmp_path):
     study = formula_study(tmp_path, num_trials=1)
-    study.home.begin(study.space, study.plan)
-    assert recorded_status(study.home.snapshot()).trials == ()
-    assert not study.home.journal_file.exists()
+    study.store.begin(study.space, study.plan)
+    assert recorded_status(study.store.snapshot()).trials == ()
+    assert not study.store.journal_file.exists()
 
 
 def test_a_study_without_a_status_is_told_too(watched):
     watched.visit()
-    found = recorded_status(watched.home.snapshot())
+    found = recorded_status(watched.store.snapshot())
     assert (found.state, found.fits_done) == ("killed", 5)
     json.dumps(as_json(found))
 
 
 def test_a_study_begun_with_a_race_of_earlier_versions_is_shown_and_goes_on_by_another(tmp_path, caplog):
     study = formula_study(tmp_path, num_trials=1, race="paired")
-    study.home.begin(study.space, study.plan)
-    write_status(study.home.status_file, some_status(race="median"))
-    assert recorded_status(study.home.snapshot()).race == "median"
+    study.store.begin(study.space, study.plan)
+    write_status(study.store.status_file, some_status(race="median"))
+    assert recorded_status(study.store.snapshot()).race == "median"
     note_former_race(study)
     assert "--race median, which is no longer offered: it goes on with --race paired" in caplog.text

@@ -37,12 +37,12 @@ LOW, HIGH = separable((60, 80)), separable((150, 200))
 def test_one_fold_that_chose_its_own_threshold_is_not_better_for_it(tmp_path: Path):
     """Trial 0 has one threshold for its five folds, of which the first alone would have chosen another."""
     study = replace(formula_study(tmp_path, num_trials=2), space=parse_space(SWEPT))
-    study.home.begin(study.space, study.plan, study.spec)
+    study.store.begin(study.space, study.plan, study.spec)
     finish(study, 1e-4, (LOW, HIGH, HIGH, HIGH, HIGH))
     finish(study, 1e-3, (LOW,))
-    groups, log = study.home.group_of_case(), study.home.race_file
-    standings = RaceState(study.home.ledger, study.space, study.plan, groups, "paired", log)
-    for trial in study.home.optuna_study().get_trials():
+    groups, log = study.store.group_of_case(), study.store.race_file
+    standings = RaceState(study.store.ledger, study.space, study.plan, groups, "paired", log)
+    for trial in study.store.optuna_study().get_trials():
         standings.enter(trial)
     assert standings.scores[0].fold_dice == pytest.approx((0, 1, 1, 1, 1))
     assert standings.scores[1].fold_dice == pytest.approx((1,))

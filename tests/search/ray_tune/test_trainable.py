@@ -50,7 +50,7 @@ def config(study: Study, number: int, learning_rate: float) -> dict:
 
 def begin(study: Study, dispatcher) -> FoldTrial:
     trainable = tune.with_parameters(
-        FoldTrial, space=study.space, plan=study.plan, ledger=study.home.ledger, dispatcher=dispatcher
+        FoldTrial, space=study.space, plan=study.plan, ledger=study.store.ledger, dispatcher=dispatcher
     )
     return trainable(config(study, 0, 1e-3))
 
@@ -75,7 +75,7 @@ def test_the_folds_of_a_visit_are_asked_for_at_once_and_updates_of_any_are_retur
 
 def test_folds_that_are_on_record_are_read(study, dispatcher):
     trial = begin(study, dispatcher)
-    work = FormulaJobRunner(study.home.ledger)
+    work = FormulaJobRunner(study.store.ledger)
     for spec in trial.waiting.values():
         work(spec, None, 0, lambda row: True)
     result = trial.step()
@@ -92,7 +92,7 @@ def test_a_trial_fails_with_the_first_fold_that_does_and_lets_the_others_go(stud
     ray.get(dispatcher.end.remote(0, fit_id, "failed", "the loss became nan"))
     with pytest.raises(FitFailed, match="fold 0: the loss became nan"):
         trial.step()
-    assert study.home.ledger.failure(0) == "fold 0: the loss became nan"
+    assert study.store.ledger.failure(0) == "fold 0: the loss became nan"
     others = ray.get(dispatcher.follow.remote(dict.fromkeys(fits_of(trial)[1:], 0)))
     assert {update.state for update in others.values()} == {"stopped"} and len(others) == 4
 
@@ -102,7 +102,7 @@ def test_a_bug_in_a_trial_is_on_record_with_its_traceback(study, dispatcher):
     trial.waiting[0] = None
     with pytest.raises(AttributeError):
         trial.step()
-    first, *rest = study.home.ledger.failure(0).splitlines()
+    first, *rest = study.store.ledger.failure(0).splitlines()
     assert first == "AttributeError: 'NoneType' object has no attribute 'fit_id'"
     assert rest[0].startswith("Traceback")
 
@@ -112,7 +112,7 @@ def test_a_trial_whose_dispatcher_is_gone_has_not_failed(study, dispatcher):
     ray.kill(dispatcher)
     with pytest.raises(RayError):
         trial.step()
-    assert study.home.ledger.failure(0) is None
+    assert study.store.ledger.failure(0) is None
 
 
 def test_a_trial_that_is_reused_lets_the_fits_of_the_one_before_go(study, dispatcher):

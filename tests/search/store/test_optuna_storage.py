@@ -147,33 +147,33 @@ def test_a_database_that_restarts_is_waited_for_and_one_that_stays_away_is_not_f
 
 def test_every_command_finds_the_database_and_a_study_stays_in_it(template, tmp_path, url):
     study = formula_study(tmp_path, num_trials=1)
-    study.home.begin(study.space, study.plan, StudySpec(storage=url))
-    study.home.optuna_study().ask()
+    study.store.begin(study.space, study.plan, StudySpec(storage=url))
+    study.store.optuna_study().ask()
     assert len(find_study(tmp_path, "formula").optuna_study().trials) == 1
-    assert not study.home.journal_file.exists()
-    study.home.begin(study.space, study.plan)  # not told: where it was begun
+    assert not study.store.journal_file.exists()
+    study.store.begin(study.space, study.plan)  # not told: where it was begun
     with pytest.raises(BadStudy, match=r"storage: was .*, now .*other.db"):
-        study.home.begin(study.space, study.plan, StudySpec(storage="sqlite:////other.db"))
+        study.store.begin(study.space, study.plan, StudySpec(storage="sqlite:////other.db"))
 
 
 def test_who_looks_at_a_study_that_has_just_begun_makes_none_in_the_database(tmp_path, url):
     study = formula_study(tmp_path, num_trials=1)
-    study.home.begin(study.space, study.plan, StudySpec(storage=url))
+    study.store.begin(study.space, study.plan, StudySpec(storage=url))
     before = optuna.get_all_study_names(open_database(url))
-    assert (recorded_status(study.home.snapshot()).trials, study.home.trials()) == ((), [])
+    assert (recorded_status(study.store.snapshot()).trials, study.store.trials()) == ((), [])
     assert optuna.get_all_study_names(open_database(url)) == before
 
 
 def test_a_study_in_a_journal_does_not_move_and_one_of_before_has_a_journal(tmp_path):
     study = formula_study(tmp_path, num_trials=1)
-    study.home.begin(study.space, study.plan)
+    study.store.begin(study.space, study.plan)
     with pytest.raises(BadStudy, match="storage: was none"):
-        study.home.begin(study.space, study.plan, StudySpec(storage="sqlite:////other.db"))
-    manifest = json.loads(study.home.manifest_file.read_text())
+        study.store.begin(study.space, study.plan, StudySpec(storage="sqlite:////other.db"))
+    manifest = json.loads(study.store.manifest_file.read_text())
     del manifest["storage"]
-    study.home.manifest_file.write_text(json.dumps(manifest))
-    study.home.begin(study.space, study.plan)
-    assert study.home.storage is None
+    study.store.manifest_file.write_text(json.dumps(manifest))
+    study.store.begin(study.space, study.plan)
+    assert study.store.storage is None
 
 
 def test_killed_after_every_visit_it_is_the_study_that_a_journal_holds(template, tmp_path, url):

@@ -42,7 +42,7 @@ print("\\n" + json.dumps([[one for one in opened if one.startswith(home)], [*sys
 def store(tmp_path: Path) -> StudyStore:
     study = formula_study(tmp_path, num_trials=3)
     carry_out(study, (1e-4, 1e-3, 1e-2), lambda ledger: FormulaJobRunner(ledger, noise=0.1))
-    return study.home
+    return study.store
 
 
 def watched(store: StudyStore, command: str) -> tuple[list[str], set[str]]:

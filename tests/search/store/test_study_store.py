@@ -118,18 +118,18 @@ def test_a_study_is_held_by_one_at_a_time(study):
 def test_a_study_that_another_process_has_just_begun_is_not_begun_again(tmp_path):
     made = formula_study(tmp_path, num_trials=1)
     begin(made)
-    before = made.home.record()
-    with made.home.lock(), pytest.raises(BadStudy, match="is being worked on"):
+    before = made.store.record()
+    with made.store.lock(), pytest.raises(BadStudy, match="is being worked on"):
         begin(made.with_options(seed=7))
-    assert made.home.record() == before
+    assert made.store.record() == before
 
 
 def test_a_trial_that_was_killed_while_it_drew_its_parameters_breaks_no_table(tmp_path):
     made = formula_study(tmp_path, num_trials=1)
     begin(made)
-    assert made.home.trials() == [] and not made.home.journal_file.exists()  # who reads makes nothing
-    made.home.optuna_study().ask()
-    assert made.home.trials() == []
+    assert made.store.trials() == [] and not made.store.journal_file.exists()  # who reads makes nothing
+    made.store.optuna_study().ask()
+    assert made.store.trials() == []
 
 
 def test_a_study_of_another_space_says_which_keys_are_others(tmp_path):
@@ -145,14 +145,14 @@ def test_a_study_of_another_space_says_which_keys_are_others(tmp_path):
 
 def test_a_study_of_another_split_says_what_it_was_and_how_to_go_on(tmp_path):
     made = formula_study(tmp_path, num_trials=1)
-    made.home.begin(SPACE, made.plan)
+    made.store.begin(SPACE, made.plan)
     ids = [case.id for case in made.datasets[0].cases]
     anew = five_fold(made.datasets, seed=0, near_duplicates=[(ids[0], ids[1])])
     with pytest.raises(BadStudy, match=r"without looking for near-duplicates.*now with 1 pairs") as error:
-        made.home.begin(SPACE, anew)
-    assert f"--splits {made.home.splits_file} goes on with it as it was begun" in str(error.value)
+        made.store.begin(SPACE, anew)
+    assert f"--splits {made.store.splits_file} goes on with it as it was begun" in str(error.value)
     assert "--study" in str(error.value)
-    made.home.begin(SPACE, make_plan(str(made.home.splits_file), made.datasets, seed=0), 0)
+    made.store.begin(SPACE, make_plan(str(made.store.splits_file), made.datasets, seed=0), 0)
 
 
 def test_a_study_name_is_a_plain_word(tmp_path):
@@ -167,7 +167,7 @@ def test_an_unknown_study_is_refused_with_those_that_are_known(tmp_path):
 
 def test_files_that_were_never_put_in_place_are_cleared_away(tmp_path):
     begun = formula_study(tmp_path, num_trials=1)
-    study = begun.home
+    study = begun.store
     study.begin(begun.space, begun.plan, begun.spec)
     half = [study.ledger.fits / ".abc.7.partial", study.ledger.checkpoints("abc")]
     for folder in half:
