@@ -204,7 +204,7 @@ class BundleScores:
         return {
             "cases": len(scored),
             "groups": self.num_groups,
-            "twins": None if eligible.pairs is None else len(eligible.pairs),
+            "near_duplicate_pairs": None if eligible.pairs is None else len(eligible.pairs),
             "left_out": eligible.left_out,
             "left_out_why": {name: dict(counts) for name, counts in eligible.why.items() if counts},
             "skipped": {dataset.name: len(dataset.skipped) for dataset in datasets if dataset.skipped},

@@ -33,7 +33,7 @@ from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial, broken
 from orchestrator.selection.reevaluation import AFRESH, Reevaluated, SecondScoring
 
-DEFAULT = 0  # the trial of the paper's configuration
+BASELINE = 0  # the trial of it
 NOT_WHOLE = (TrialState.PRUNED, TrialState.RUNNING)  # tried, without all folds
 SAME_COST = 0.1  # seconds of training that differ by less, as a share, are the same
 
@@ -61,9 +61,7 @@ class Selection:
     ]  # the winner against trials that are not significantly different, in order of their rank
     better: tuple[PairedTest, ...]  # against those that are better by this metric: another one was ranked by
     num_compared: int  # trials with all folds, the winner left out
-    default: (
-        PairedTest | None
-    )  # the winner against the paper's configuration; None where it is that, or that is missing
+    baseline: PairedTest | None  # the winner against it; None where it is that, or that is missing
     reevaluated: tuple[Reevaluated, ...] = ()  # finalists, the winner first
     reevaluated_on: str = AFRESH  # the folds and seeds of that, in words
     failed_reevaluations: Mapping[int, str] = field(
@@ -83,7 +81,7 @@ class Selection:
             self.reason,
             *self.reevaluation_sentences(),
             self._alike_sentence(),
-            self._default_sentence(),
+            self._baseline_sentence(),
             *self._range_sentences(),
         )
 
@@ -120,11 +118,11 @@ class Selection:
             "chosen": self.chosen,
             "reason": self.reason,
             "num_compared": self.num_compared,
-            "not_told_from_winner": [one.as_dict() for one in self.alike],
+            "not_significantly_different": [one.as_dict() for one in self.alike],
             "better_than_winner": [one.as_dict() for one in self.better],
-            "against_default": None if self.default is None else self.default.as_dict(),
-            "scored_again": [one.as_dict() for one in self.reevaluated],
-            "failed_again": dict(self.failed_reevaluations),
+            "against_baseline": None if self.baseline is None else self.baseline.as_dict(),
+            "reevaluated": [one.as_dict() for one in self.reevaluated],
+            "failed_reevaluations": dict(self.failed_reevaluations),
             "at_range_ends": list(self.range_ends),
         }
 
@@ -134,21 +132,21 @@ class Selection:
         tags = {"chosen_for": self.reason, "finalists": finalists}
         if self.chosen != self.winner:  # the rest is said of the winner
             return tags
-        gain = "is the default" if self.winner == DEFAULT else "unknown"
-        if self.default is not None:
-            gain = "yes" if self.default.is_sure else "no" if self.default.is_worse else "cannot be told"
+        gain = "is the baseline" if self.winner == BASELINE else "unknown"
+        if self.baseline is not None:
+            gain = "yes" if self.baseline.is_sure else "no" if self.baseline.is_worse else "not significantly"
         alike = ", ".join(map(str, self.alike_trials)) or "none"
-        return tags | {"not_told_from_winner": alike, "beats_default": gain}
+        return tags | {"not_significantly_different": alike, "beats_baseline": gain}
 
     def metrics(self) -> dict[str, float]:
         """Numbers for the run of the champion, those that are finite."""
-        found = {"num_not_told_from_winner": float(len(self.alike))}
-        if self.default is not None:
+        found = {"num_not_significantly_different": float(len(self.alike))}
+        if self.baseline is not None:
             found |= {
-                "gain_over_default": self.default.difference,
-                "gain_over_default_low": self.default.interval[0],
-                "gain_over_default_high": self.default.interval[1],
-                "gain_over_default_p": self.default.p_value,
+                "gain_over_baseline": self.baseline.difference,
+                "gain_over_baseline_low": self.baseline.interval[0],
+                "gain_over_baseline_high": self.baseline.interval[1],
+                "gain_over_baseline_p": self.baseline.p_value,
             }
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
@@ -165,19 +163,19 @@ class Selection:
             return f"All {self.num_compared} others are worse than trial {self.winner} by {self.metric}."
         return f"Of {self.num_compared} others, {'; '.join(found)}."
 
-    def _default_sentence(self) -> str:
-        if self.winner == DEFAULT:
-            return "The highest score is that of the paper's configuration, trial 0."
-        if self.default is None:
-            return "The paper's configuration, trial 0, has not finished all its folds, so the gain over it is unknown."
-        one = self.default
+    def _baseline_sentence(self) -> str:
+        if self.winner == BASELINE:
+            return "The highest score is that of the baseline, trial 0."
+        if self.baseline is None:
+            return "The baseline, trial 0, has not finished all its folds, so the gain over it is unknown."
+        one = self.baseline
         numbers = f"{points(one.difference)} points of {self.metric} ({interval(one.interval)}; "
         numbers += f"p {one.p_value:.2g}, corrected for all trials that were tried)"
         if one.is_sure:
-            return f"Trial {self.winner} is better than the paper's configuration, trial 0, by {numbers}."
+            return f"Trial {self.winner} is better than the baseline, trial 0, by {numbers}."
         if one.is_worse:
-            return f"Trial {self.winner} is worse than the paper's configuration, trial 0: {numbers}."
-        return f"Trial {self.winner} is not significantly different from the paper's configuration, trial 0: {numbers}."
+            return f"Trial {self.winner} is worse than the baseline, trial 0: {numbers}."
+        return f"Trial {self.winner} is not significantly different from the baseline, trial 0: {numbers}."
 
     def _range_sentences(self) -> tuple[str, ...]:
         if not self.range_ends:
@@ -228,7 +226,7 @@ def select(
         alike=tuple(one for one in against if not one.is_sure and not one.is_worse),
         better=tuple(one for one in against if one.is_worse),
         num_compared=len(others),
-        default=_gain(winner, others, groups, test_share, num_stopped),
+        baseline=_gain(winner, others, groups, test_share, num_stopped),
         reevaluated=tuple(reevaluated),
         failed_reevaluations=failed,
     )
@@ -319,12 +317,12 @@ def _gain(
     test_share: float | None,
     num_stopped: int,
 ) -> PairedTest | None:
-    """The winner against the default, where it is another."""
-    default = next((one for one in others if one.number == DEFAULT), None)
-    if default is None:
+    """The winner against the baseline, where it is another."""
+    baseline = next((one for one in others if one.number == BASELINE), None)
+    if baseline is None:
         return None
-    rest = [one for one in others if one is not default]
-    return gain_over(default, winner, rest, groups, test_share, num_stopped)
+    rest = [one for one in others if one is not baseline]
+    return gain_over(baseline, winner, rest, groups, test_share, num_stopped)
 
 
 def _cheapest(

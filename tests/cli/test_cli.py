@@ -250,20 +250,25 @@ def test_json_about_data_is_all_that_stdout_holds(run: Run):
 
 def test_frames_of_one_place_are_listed_and_kept_together_unless_told_not_to(run: Run):
     done = run("data leaks drawn --json")
-    assert done.code == 0 and set(done.json) == {"twins", "groups"}
+    assert done.code == 0 and set(done.json) == {"near_duplicates", "groups"}
     assert "pairs of frames of one place" in run("data leaks drawn").out
     assert run("data leaks drwan").code == 2
-    num_near_duplicates = len(done.json["twins"])
+    num_near_duplicates = len(done.json["near_duplicates"])
     split = run("data split drawn --splits k-fold:2 --json")
-    assert split.json["twins"] == {"within": num_near_duplicates, "between": 0} and num_near_duplicates > 10
+    assert (
+        split.json["near_duplicates"] == {"within": num_near_duplicates, "between": 0}
+        and num_near_duplicates > 10
+    )
     found = f"near-duplicates: {num_near_duplicates} pairs within datasets and 0 between them, kept together; 0 unseen"
     assert found in split.err
-    assert run("data split drawn --splits k-fold:2 --no-near-duplicates --json").json["twins"] is None
+    assert (
+        run("data split drawn --splits k-fold:2 --no-near-duplicates --json").json["near_duplicates"] is None
+    )
 
 
 def test_drawn_frames_are_twins_of_their_own_video_alone(run: Run, home: Path):
     group_of = {case.id: case.group for case in load_dataset(home, "drawn").cases}
-    near_duplicates = run("data leaks drawn --json").json["twins"]
+    near_duplicates = run("data leaks drawn --json").json["near_duplicates"]
     assert all(group_of[pair["one"]] == group_of[pair["other"]] for pair in near_duplicates)
 
 
@@ -284,7 +289,7 @@ def test_a_split_of_ones_own_that_parts_twins_is_refused_unless_nobody_looks(run
     assert refused.code == 2 and "these groups are in train and in val" in refused.err
     assert "--no-near-duplicates accepts the file" in refused.err
     taken = run(f"data split loose --splits {own_split} --no-near-duplicates --json --out written.json")
-    assert taken.json["twins"] is None and taken.json["name"] == "own-by-image"
+    assert taken.json["near_duplicates"] is None and taken.json["name"] == "own-by-image"
     again = run("data split loose --splits written.json --json")
     assert again.json["digest"] == taken.json["digest"]
     assert "not searched for when this file was written" in again.err

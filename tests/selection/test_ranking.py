@@ -91,8 +91,8 @@ def test_trials_that_were_stopped_were_tried_too():
 
 
 def test_a_default_that_wins_or_is_missing_is_said_in_words():
-    assert "is that of the paper's configuration" in chosen(candidate(0, 0.1), candidate(1, 0)).sentences()[2]
-    assert chosen(candidate(0, 0.1)).tags()["beats_default"] == "is the default"
+    assert "is that of the baseline" in chosen(candidate(0, 0.1), candidate(1, 0)).sentences()[2]
+    assert chosen(candidate(0, 0.1)).tags()["beats_baseline"] == "is the baseline"
     assert "gain over it is unknown" in chosen(candidate(1, 0.1), candidate(2, 0)).sentences()[2]
     assert "nothing to compare" in chosen(candidate(1, 0.1)).sentences()[1]
     assert (
@@ -109,7 +109,7 @@ def test_trials_that_another_objective_ranks_lower_may_be_better_by_dice_and_tha
         "Of 3 others, these are not significantly different from trial 1 by dice: 3; these are better than trial 1 "
         "by dice: 0, 2."
     )
-    assert "is worse than the paper's configuration" in default and selection.tags()["beats_default"] == "no"
+    assert "is worse than the baseline" in default and selection.tags()["beats_baseline"] == "no"
 
 
 def test_values_of_the_winner_at_an_end_of_their_range_are_said_last():
@@ -150,7 +150,7 @@ def test_one_standard_error_takes_no_finalist_that_the_second_scoring_exposed_or
 
 def test_what_is_said_of_the_winner_is_no_tag_of_another_trial():
     pair = candidate(1, 0.1), candidate(0, 0, seconds=1)
-    assert chosen(*pair).tags()["beats_default"] == "yes"
+    assert chosen(*pair).tags()["beats_baseline"] == "yes"
     other = replace(chosen(*pair), chosen=0)
     assert other.tags().keys() == {"chosen_for", "finalists"}
 
@@ -169,9 +169,11 @@ def test_one_standard_error_keeps_the_best_where_nothing_near_is_cheaper():
 def test_what_one_group_says_is_unknown_and_still_plain_values():
     selection = chosen(candidate(1, 0.1), candidate(0, 0.0), rule="one-se", groups=["video"] * NUM_IMAGES)
     assert selection.chosen == 1 and selection.alike_trials == (0,)
-    assert json.loads(json.dumps(selection.as_dict(), allow_nan=False))["against_default"]["interval"] is None
+    assert (
+        json.loads(json.dumps(selection.as_dict(), allow_nan=False))["against_baseline"]["interval"] is None
+    )
     assert selection.metrics().keys() == {
-        "num_not_told_from_winner",
-        "gain_over_default",
-        "gain_over_default_p",
+        "num_not_significantly_different",
+        "gain_over_baseline",
+        "gain_over_baseline_p",
     }

@@ -66,8 +66,8 @@ def run(
 def test_the_leaderboard_ranks_finalists_by_both_scorings_and_others_after_them(run):
     rows = json.loads(run("leaderboard formula --json"))
     assert [row["trial"] for row in rows] == [2, 1, 3, 0] and rows[0]["outside"].keys() == {"test"}
-    assert [row["scored_again"] is not None for row in rows] == [True, True, False, False]
-    assert rows[0]["scored_again"]["fresh"] == pytest.approx(0.79, abs=0.01)
+    assert [row["reevaluated"] is not None for row in rows] == [True, True, False, False]
+    assert rows[0]["reevaluated"]["fresh"] == pytest.approx(0.79, abs=0.01)
     assert {"re-evaluation", "search"} <= set(run("leaderboard formula").split())
 
 
@@ -84,7 +84,7 @@ def test_the_leaderboard_ranks_as_the_study_does_where_the_papers_configuration_
 def test_best_names_the_champion_and_says_how_much_the_search_was_too_good(run):
     told = json.loads(run("best formula --json"))
     assert told["trial"] == told["selection"]["winner"] == 2
-    first, second = told["selection"]["scored_again"]
+    first, second = told["selection"]["reevaluated"]
     assert (first["trial"], second["trial"]) == (2, 1)
     assert second["optimism"] == pytest.approx(0.10, abs=0.02) and first["optimism"] < 0.03
     text = " ".join(run("best formula").split())
@@ -111,7 +111,7 @@ def test_why_a_finalist_failed_is_printed_as_it_is(
 
 def test_by_another_metric_trials_are_ranked_by_their_folds_alone(run):
     told = json.loads(run("best formula --metric iou --json"))
-    assert told["trial"] == 1 and told["selection"]["scored_again"] == []
+    assert told["trial"] == 1 and told["selection"]["reevaluated"] == []
 
 
 def test_the_card_says_what_the_second_scoring_has_shown(study: Study):
@@ -131,7 +131,7 @@ def test_mlflow_holds_the_second_scoring_of_every_finalist_and_the_console_print
         console.finished(champion)
     sync_mlflow(study.store, mlflow_uri, champion=champion)
     trials = runs_of(study.store, mlflow_uri, "trial")
-    again = {run.data.tags["trial"] for run in trials if run.data.tags.get("scored_again") == "true"}
+    again = {run.data.tags["trial"] for run in trials if run.data.tags.get("reevaluated") == "true"}
     assert again == {"1", "2"}
     (best,) = [run for run in trials if run.data.tags.get("champion") == "true"]
     assert best.data.tags["finalists"] == "2, 1"

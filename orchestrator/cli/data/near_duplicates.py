@@ -45,7 +45,7 @@ def data_leaks(
     groups = leaks.groups()
     drawn = _draw(leaks, sheet) if sheet else ""
     if as_json:
-        print_json({"twins": [asdict(pair) for pair in leaks.near_duplicates], "groups": groups})
+        print_json({"near_duplicates": [asdict(pair) for pair in leaks.near_duplicates], "groups": groups})
         return
     table = Table(title="pairs of frames of one place", title_justify="left", box=box.SIMPLE_HEAD)
     for head in ("dataset", "with"):

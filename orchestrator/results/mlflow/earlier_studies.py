@@ -154,7 +154,11 @@ def _is_champion(run: Run) -> bool:
 
 def _alike(run: Run) -> list[str]:
     """The numbers of trials that are not significantly different from this one, if it is the champion."""
-    return run.data.tags.get("not_told_from_winner", "").split(", ") if _is_champion(run) else []
+    tags = run.data.tags
+    numbers = tags.get(
+        "not_significantly_different", tags.get("not_told_from_winner", "")
+    )  # 0.1.0 had that name
+    return numbers.split(", ") if _is_champion(run) else []
 
 
 def _worth(run: Run) -> float:

@@ -72,7 +72,7 @@ def summary_of(store: StudyStore, champion: StudyTrial | None) -> Summary:
         front = now.front
         late = {trial.number: Late({}, {"pareto": _truth(trial.number in front)}) for trial, _ in standing}
     for one in selection.reevaluated:
-        again = Late(reevaluation_metrics(one, now.objective), {"scored_again": "true"})
+        again = Late(reevaluation_metrics(one, now.objective), {"reevaluated": "true"})
         late[one.trial] = late.get(one.trial, Late()) | again
     reasons = tuple(selection.sentences())
     note = "\n\n".join((f"**Champion** of study `{store.name}`.", *reasons))

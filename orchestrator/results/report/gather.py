@@ -24,7 +24,7 @@ from orchestrator.search.records.status import OVER, Status, is_alive
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.store.damage import damage
 from orchestrator.search.store.snapshot import StudySnapshot
-from orchestrator.selection.ranking import DEFAULT, Selection, select_trial
+from orchestrator.selection.ranking import BASELINE, Selection, select_trial
 
 LIMITS = ("trials", "hours", "gpu_hours", "epochs")
 
@@ -155,9 +155,9 @@ def _gains(selection: Selection) -> tuple[Gain, ...]:
     """The winner against the baseline and against all that are not worse."""
     tests = [("not significantly different", one) for one in selection.alike]
     tests += [("better by Dice", one) for one in selection.better]
-    if selection.default is not None:
-        tests = [(kind, one) for kind, one in tests if one.other != DEFAULT]
-        tests.insert(0, ("baseline", selection.default))
+    if selection.baseline is not None:
+        tests = [(kind, one) for kind, one in tests if one.other != BASELINE]
+        tests.insert(0, ("baseline", selection.baseline))
     return tuple(
         Gain(one.other, kind, one.difference, one.interval, one.p_images, one.p_folds, one.p_value)
         for kind, one in tests

@@ -87,7 +87,7 @@ def split_dict(plan: SplitPlan, rows: Sequence[PartFacts]) -> dict[str, Any]:
         "seed": plan.seed,
         "digest": plan.digest,
         "groups_known": plan.groups_known,
-        "twins": None if plan.num_near_duplicates is None else plan.num_near_duplicates._asdict(),
+        "near_duplicates": None if plan.num_near_duplicates is None else plan.num_near_duplicates._asdict(),
         "repeats": plan.num_repeats,
         "dropped": plan.num_dropped,
         "warning": lopsided(plan),

@@ -375,12 +375,16 @@ def test_the_command_leaves_out_copies_of_what_the_model_saw_unless_nobody_looks
 
     looked, said = run()
     assert looked["left_out"] == {"copied": len(copied.cases) - 8} and looked["cases"] == 8
-    assert looked["groups"] < 8 and looked["twins"] > 0
+    assert looked["groups"] < 8 and looked["near_duplicate_pairs"] > 0
     assert (
         "near-duplicates: gone, which the model was trained on, is not in" in said and "between them" in said
     )
     blind, said = run("--no-near-duplicates")
-    assert blind["left_out"] == {} and blind["groups"] == len(copied.cases) and blind["twins"] is None
+    assert (
+        blind["left_out"] == {}
+        and blind["groups"] == len(copied.cases)
+        and blind["near_duplicate_pairs"] is None
+    )
     assert "near-duplicates: not looked for" in said
 
 

@@ -95,12 +95,12 @@ def run(said: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
 def test_best_says_what_cannot_be_told_from_the_winner_and_what_was_gained(run):
     told = json.loads(run("best formula --json"))["selection"]
     assert (told["winner"], told["chosen"], told["num_compared"]) == (1, 1, 3)
-    assert [one["other"] for one in told["not_told_from_winner"]] == [2]
-    gain = told["against_default"]
+    assert [one["other"] for one in told["not_significantly_different"]] == [2]
+    gain = told["against_baseline"]
     assert gain["difference"] == pytest.approx(1 - 2 * 0.368 / 1.368, abs=0.01) and gain["p_value"] < 0.05
     text = " ".join(run("best formula").split())
     assert "these are not significantly different from trial 1 by dice: 2." in text
-    assert "Trial 1 is better than the paper's configuration, trial 0, by +46" in text
+    assert "Trial 1 is better than the baseline, trial 0, by +46" in text
 
 
 def test_the_rule_of_one_standard_error_is_explained(run):
@@ -128,9 +128,9 @@ def test_the_run_of_the_champion_tells_what_was_gained(study: Study, mlflow_uri:
     sync_mlflow(study.store, mlflow_uri, champion=study.store.trials()[1])
     trials = runs_of(study.store, mlflow_uri, "trial")
     (champion,) = [run for run in trials if run.data.tags.get("champion") == "true"]
-    assert champion.data.tags["beats_default"] == "yes"
-    assert champion.data.tags["not_told_from_winner"] == "2"
-    assert champion.data.metrics["gain_over_default"] > 0.4
+    assert champion.data.tags["beats_baseline"] == "yes"
+    assert champion.data.tags["not_significantly_different"] == "2"
+    assert champion.data.metrics["gain_over_baseline"] > 0.4
 
 
 def test_fold_networks_are_scored_together_by_the_mean_of_their_probabilities(tiny: Study):

@@ -140,7 +140,7 @@ def test_a_study_knows_its_objectives_and_shows_its_front(study):
     assert store.front() == (1, 2)
     rows = leaderboard_dicts(board(store.snapshot()))
     assert {row["trial"]: row["on_front"] for row in rows} == {0: False, 1: True, 2: True}
-    assert rows[0]["trial"] == 1 and rows[0]["beside"]["inference_ms"] == pytest.approx(3)
+    assert rows[0]["trial"] == 1 and rows[0]["secondary"]["inference_ms"] == pytest.approx(3)
     assert len(front_lines(store.snapshot())) == 3 and "inference_ms" in front_lines(store.snapshot())[1]
     standing = store.ranked()
     assert select_trial(store.snapshot(), standing).chosen == 1
