@@ -22,19 +22,25 @@ add ETIS-LaribPolypDB "$data/ETIS-LaribPolypDB"
 add EndoTect2020 "$data/EndoTect2020" --allow-empty
 add PolypGen "$data/PolypGen" --groups "$data/PolypGen/meta.csv" --group-column sequence_or_center --allow-empty
 
+scores() { # FILE COMMAND...: what the command prints, whole or not at all
+  file=$1
+  shift
+  "$@" --json > "$file.part" && mv "$file.part" "$file"
+}
+
 mkdir -p "$out"
 for seed in "${@:-0}"; do
   for network in lite0 unet; do
     study=$network-$seed
-    # shellcheck disable=SC2046  # a flag for each name
+    # shellcheck disable=SC2046,SC2086  # a flag for each name
     orchestrator search "$here/$network.toml" --data Kvasir-SEG $(printf ' --unseen %s' $unseen) \
       --holdout 0.5 --trials 10 --rescore 2 --seed "$seed" --study "$study"
-    orchestrator status "$study" --json > "$out/$study.status.json"
-    orchestrator compare "$study:0" "$study" --json > "$out/$study.validation.json"
+    scores "$out/$study.validation.json" orchestrator compare "$study:0" "$study"
     orchestrator best "$study" --refit --export "$out/$study/tuned" --formats onnx --yes
     orchestrator best "$study" --trial 0 --refit --export "$out/$study/paper" --formats onnx --yes
-    orchestrator evaluate "$out/$study/tuned" --against "$out/$study/paper" --data Kvasir-SEG \
-      $(printf ' --data %s' $unseen) --json > "$out/$study.outside.json"
+    # shellcheck disable=SC2046,SC2086
+    scores "$out/$study.outside.json" orchestrator evaluate "$out/$study/tuned" --against "$out/$study/paper" \
+      --data Kvasir-SEG $(printf ' --data %s' $unseen)
   done
 done
 python "$here/table.py" "$out"

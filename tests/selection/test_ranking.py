@@ -69,7 +69,7 @@ def test_more_trials_make_each_comparison_less_sure():
 
 
 def test_the_gain_over_the_default_has_an_interval_and_a_p_value():
-    gain = chosen(candidate(1, 0.1), candidate(0, 0.0)).default
+    gain = chosen(candidate(1, 0.1), candidate(0, 0.0)).baseline
     assert gain is not None and gain.is_sure and (gain.trial, gain.other) == (1, 0)
     assert gain.interval[0] < gain.difference < gain.interval[1]
     assert gain.difference == pytest.approx(0.1, abs=0.01)
@@ -78,14 +78,14 @@ def test_the_gain_over_the_default_has_an_interval_and_a_p_value():
 def test_a_gain_over_the_default_is_corrected_for_all_that_were_tried():
     default = candidate(0, 0.0)
     tried = [candidate(number, 0.004) for number in range(1, 30)]
-    alone, many = chosen(tried[0], default).default, chosen(*tried, default).default
+    alone, many = chosen(tried[0], default).baseline, chosen(*tried, default).baseline
     assert alone is not None and many is not None and many.p_value > alone.p_value
     assert many.difference == alone.difference
 
 
 def test_trials_that_were_stopped_were_tried_too():
     pair = candidate(1, 0.004), candidate(0, 0.0)
-    alone, many = (select(pair, OWN, 1 / 4, num_stopped=stopped).default for stopped in (0, 20))
+    alone, many = (select(pair, OWN, 1 / 4, num_stopped=stopped).baseline for stopped in (0, 20))
     assert alone is not None and many is not None
     assert many.p_value == pytest.approx(min(1, 21 * alone.p_value))
 
