@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 import pytest
@@ -14,6 +16,7 @@ import ray
 
 from orchestrator.common.errors import BadMachine
 from orchestrator.launch.job_server import job_server
+from orchestrator.ray_cluster import machine as machine_module
 from orchestrator.ray_cluster.machine import Machine, cluster, reach_cluster, shut_down
 
 
@@ -122,3 +125,18 @@ def test_nothing_of_rays_is_freed_while_it_shuts_down(monkeypatch):
     monkeypatch.setattr(ray, "shutdown", lambda: seen.append((bool(freed), gc.isenabled())))
     shut_down()
     assert seen == [(True, False)] and gc.isenabled()
+
+
+def test_a_ray_of_ours_may_start_more_processes_at_a_time_than_there_are_cores(monkeypatch):
+    """With four times as many as it may start at a time, Ray warns in its own words."""
+    seen = []
+
+    def connect(options: dict[str, Any]) -> None:
+        seen.append((options["num_cpus"], int(os.environ[machine_module.AT_ONCE])))
+        raise BadMachine("--address", "seen enough")
+
+    monkeypatch.setattr(machine_module, "_connect", connect)
+    with pytest.raises(BadMachine, match="seen enough"), cluster(Machine("local", "cpu")):
+        pass
+    ((num_cpus, at_once),) = seen
+    assert at_once == max(8, num_cpus) and machine_module.AT_ONCE not in os.environ
