@@ -135,6 +135,8 @@ def test_a_ray_of_ours_may_start_more_processes_at_a_time_than_there_are_cores(m
         seen.append((options["num_cpus"], int(os.environ[machine_module.AT_ONCE])))
         raise BadMachine("--address", "seen enough")
 
+    monkeypatch.delenv("RAY_TMPDIR")
+    monkeypatch.setenv("TMPDIR", "/tmp")
     monkeypatch.setattr(machine_module, "_connect", connect)
     with pytest.raises(BadMachine, match="seen enough"), cluster(Machine("local", "cpu")):
         pass
