@@ -261,7 +261,7 @@ class BundleScores:
 
 
 def check_compared(bundle: Path, reference: Path, metric: str) -> None:
-    """Raises `BadData` for two networks that cannot be told apart, or a metric that is no share."""
+    """Raises `BadData` for two networks that have one name, or a metric that is the better the lower it is."""
     problems = []
     if bundle.resolve() == reference.resolve():
         problems.append(f"--against {reference}: expected another network than the one that is scored")
@@ -269,9 +269,11 @@ def check_compared(bundle: Path, reference: Path, metric: str) -> None:
         problems.append(
             f"--against {reference}: expected a folder of another name than {bundle.name}; rename one"
         )
-    if REGISTRY[metric].unit == "pixels":
-        shares = ", ".join(name for name, one in REGISTRY.items() if one.unit != "pixels")
-        problems.append(f"--metric {metric}: networks are compared by shares: {shares}")
+    if not REGISTRY[metric].maximise:
+        known = ", ".join(name for name, one in REGISTRY.items() if one.maximise)
+        problems.append(
+            f"--metric {metric}: networks are compared by what is better the higher it is: {known}"
+        )
     if problems:
         raise BadData("evaluate", problems)
 

@@ -433,5 +433,6 @@ def test_networks_that_cannot_be_compared_are_refused_before_images_are_scored(
     named_alike = Path(shutil.copytree(first, tmp_path / "elsewhere" / "first"))
     with pytest.raises(BadData, match="expected another network"):
         po.evaluate(first, "other", against=first, home=home)
-    with pytest.raises(BadData, match=r"of another name(?s:.*)compared by shares: dice"):
-        po.evaluate(first, "other", against=named_alike, metric="hd95", home=home)
+    for lower_is_better in ("hd95", "hausdorff95_normalised"):
+        with pytest.raises(BadData, match=r"of another name(?s:.*)the higher it is: dice"):
+            po.evaluate(first, "other", against=named_alike, metric=lower_is_better, home=home)
