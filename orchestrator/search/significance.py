@@ -73,10 +73,9 @@ class PairedTest:
 
 
 def compared_trial(number: int, score: TrialScore, metric: str = "dice") -> ComparedTrial:
-    """A trial by its cross-fitted scores."""
-    return ComparedTrial(
-        number, score.values_of_case[metric], tuple(fold[metric] for fold in score.fold_metrics)
-    )
+    """A trial by its cross-fitted scores, of images and of folds."""
+    by_fold = tuple(fold[metric] for fold in score.fold_means_of_case)
+    return ComparedTrial(number, score.values_of_case[metric], by_fold)
 
 
 def share_of_test(plan: SplitPlan) -> float | None:

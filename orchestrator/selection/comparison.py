@@ -44,7 +44,7 @@ class ComparedSystem:
     name: str  # "STUDY:TRIAL"
     plan: SplitPlan
     scores: Mapping[str, Mapping[str, float]]  # where -> case id -> score in [0, 1]
-    fold_means: tuple[float, ...]  # over each fold's validation images, at the trial's threshold
+    fold_means: tuple[float, ...]  # over each fold's validation images, as `scores` has them
     group_of: Mapping[str, str]
 
 
@@ -111,7 +111,7 @@ def compared_system(snapshot: StudySnapshot, number: str, metric: str) -> Compar
         name=f"{snapshot.name}:{trial.number}",
         plan=snapshot.plan,
         scores=scores,
-        fold_means=tuple(fold[metric] for fold in score.fold_metrics),
+        fold_means=tuple(fold[metric] for fold in score.fold_means_of_case),
         group_of=snapshot.group_of_case,
     )
 

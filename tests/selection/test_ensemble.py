@@ -80,7 +80,7 @@ def with_dice(*values: float) -> TrialScore:
     """A score whose cross-fitted Dice is the mean of these."""
     masks, metrics = None, {"dice": -1.0}  # not what an ensemble is judged by
     ids = tuple(map(str, range(len(values))))
-    return TrialScore(masks, metrics, (metrics,), ids, {"dice": np.array(values)}, True)  # type: ignore[arg-type]
+    return TrialScore(masks, metrics, (metrics,), ids, {"dice": np.array(values)}, True, (metrics,))  # type: ignore[arg-type]
 
 
 def grown(worth_of: dict[tuple[int, ...], float], numbers: Sequence[int] = (0, 1, 2)) -> tuple[int, ...]:

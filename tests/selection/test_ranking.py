@@ -96,7 +96,7 @@ def test_a_default_that_wins_or_is_missing_is_said_in_words():
     assert "gain over it is unknown" in chosen(candidate(1, 0.1), candidate(2, 0)).sentences()[2]
     assert "nothing to compare" in chosen(candidate(1, 0.1)).sentences()[1]
     assert (
-        "not significantly different from the paper's"
+        "not significantly different from the baseline"
         in chosen(candidate(1, 0), candidate(0, 0)).sentences()[2]
     )
 

@@ -89,6 +89,7 @@ class TrialScore:
     # `is_cross_fitted`, else as all of them do
     values_of_case: dict[str, np.ndarray]
     is_cross_fitted: bool  # False where one fold has chosen for itself: its scores are a little too good
+    fold_means_of_case: tuple[dict[str, float], ...]  # mean of those values over each fold's images
 
     @property
     def threshold(self) -> float:
@@ -142,6 +143,7 @@ def score_trial(
         case_ids=tuple(map(str, unique)),
         values_of_case=_by_case(values, place),
         is_cross_fitted=others is not None,
+        fold_means_of_case=tuple(map(_means, scored)),
     )
 
 

@@ -58,6 +58,7 @@ def _as_plain(score: TrialScore) -> dict[str, Any]:
         "metrics": score.metrics,
         "fold_metrics": score.fold_metrics,
         "is_cross_fitted": score.is_cross_fitted,
+        "fold_means_of_case": score.fold_means_of_case,
         "names": list(score.values_of_case),
     }
 
@@ -72,4 +73,5 @@ def _as_score(
         case_ids=tuple(sorted({case_id for record in records for case_id in record.case_ids})),
         values_of_case=dict(zip(plain["names"], values, strict=True)),
         is_cross_fitted=plain["is_cross_fitted"],
+        fold_means_of_case=tuple(plain["fold_means_of_case"]),
     )

@@ -52,6 +52,9 @@ def test_of_two_folds_each_is_scored_at_the_threshold_of_the_other():
     for_a, for_b = (best_threshold(maps[None], 0.05, 0.95)[0] for maps in (B, A))
     assert score.values_of_case["dice"].tolist() == [dice(A, for_a), dice(B, for_b)]
     assert score.cross_fitted["dice"] < score.metrics["dice"]
+    # What tests over folds compare is what tests over images compare, not the folds at the threshold of all.
+    assert [fold["dice"] for fold in score.fold_means_of_case] == [dice(A, for_a), dice(B, for_b)]
+    assert score.fold_dice != tuple(fold["dice"] for fold in score.fold_means_of_case)
 
 
 def test_the_mean_is_over_images_whatever_the_sizes_of_folds():
