@@ -14,7 +14,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from visits import DiskStudy
 
 from orchestrator.search.goals.goals import front
-from orchestrator.search.race import predictions, state
+from orchestrator.search.race import predictions
 from orchestrator.search.race.early_stopping import Curve, Finished
 from orchestrator.search.race.rules import Race
 from orchestrator.search.samplers import inducing_points as inducing
@@ -133,7 +133,7 @@ def test_configurations_are_placed_together_as_one_by_one():
 
 def test_a_decision_looks_at_no_record_of_trials_that_wait(raced, monkeypatch):
     looks = counting(monkeypatch, os, "scandir")
-    reads = counting(monkeypatch, state, "score_trial")
+    reads = counting(monkeypatch, raced.state, "score_of")
     one_more(raced)
     waiting = {fit for number in raced.engine.waiting[:-6] for fit in raced.state.fit_ids[number]}
     assert not waiting & {Path(folder).name for (folder,) in looks}

@@ -224,7 +224,7 @@ def test_the_exported_model_is_scored_on_what_neither_it_nor_a_twin_of_it_was_tr
     (far,) = [line for line in found["breakdown"] if line["name"] == "dataset far"]
     assert far["scores"]["dice"] == pytest.approx(board[0]["outside"]["far"], abs=0.02)
     card = (bundle / "model_card.md").read_text()
-    assert f"{found['twins']} pairs within datasets and 0 between them were found" in card
+    assert f"{found['near_duplicate_pairs']} pairs within datasets and 0 between them were found" in card
 
 
 def test_prediction_names_images_that_are_not_there(shell: Shell, bundle: Path, tmp_path: Path):
