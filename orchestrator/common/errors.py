@@ -26,12 +26,12 @@ from orchestrator.common.redaction import without_secrets
 # Options that are parameters in Python too: those of the same name, flags, and those that are called otherwise there.
 _SAME = (
     "account address against also annotators augmentation cache cases center-column centers citation cpus "
-    "dashboard-port data database dates device devices ensemble env epoch epochs exif export failures fits-per-gpu fold folder "
-    "formats gpu-hours gpu-type gpus group-column groups head holdout home hours image images inclusion interface "
-    "lanes licence mask-classes mask-colors mask-values masks max-gb memory-gb metric mlflow-host mlflow-port name "
-    "namespace nested network nodes only out partition pattern port python queue race rescore rule sampled sampler "
-    "scale seed seeds shm-gb size source space splits ssh-key storage storage-class storage-gb tracking-uri trial "
-    "trials unseen user venv warm-start weights without-mask workers-per-fit worst"
+    "dashboard-port data database dates device devices ensemble env epoch epochs exif export failures fits-per-gpu "
+    "fold folder formats gpu-hours gpu-type gpus group-column groups head holdout home hours image images inclusion "
+    "interface lanes licence mask-classes mask-colors mask-values masks max-gb memory-gb metric mlflow-host "
+    "mlflow-port name namespace nested network nodes only out partition pattern port python queue race rescore rule "
+    "sampled sampler scale seed seeds shm-gb size source space splits ssh-key storage storage-class storage-gb "
+    "tracking-uri trial trials unseen user venv warm-start weights without-mask workers-per-fit worst"
 )
 _FLAGS = (
     "allow-empty dry-run imagenet invert-masks log near-duplicates probabilities refit skip-bad tuned until-unlikely "
