@@ -365,6 +365,7 @@ def test_a_fit_whose_worker_was_killed_is_trained_again_and_no_other(raced):
     assert (study.store.home / "killed").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "words"),
     [
