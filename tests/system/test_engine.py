@@ -370,7 +370,7 @@ def test_a_fit_whose_worker_was_killed_is_trained_again_and_no_other(raced):
     ("number", "words"),
     [
         (errno.ENOSPC, "No space left on device; free space"),
-        pytest.param(errno.EIO, "Input/output error", marks=pytest.mark.slow),  # it is tried three times
+        (errno.EIO, "Input/output error"),  # it is tried three times
     ],
 )
 def test_a_fault_of_the_machine_stops_a_study_that_ends_well_once_it_is_mended(
