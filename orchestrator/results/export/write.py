@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import glob
+import logging
 import os
 import re
 import shutil
@@ -130,6 +131,8 @@ def export_onnx(network: nn.Module, image_size: int, path: Path) -> None:
     probabilities agree to 3e-5 everywhere.
     """
     prediction = Prediction(network).eval()
+    # It warns of operators of torchvision, which no network here has.
+    logging.getLogger("torch.onnx._internal.exporter._schemas").setLevel(logging.ERROR)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r".*LeafSpec", FutureWarning)  # torch 2.10's exporter, of itself
         torch.onnx.export(

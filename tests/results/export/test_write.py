@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -201,3 +203,16 @@ def test_an_export_asks_before_it_replaces_another_kind_another_study_or_a_trial
     ):
         told = why_ask(bundle_folder, study, trial, **same | other)
         assert told == "Trial 4 of the study `colon`; weights: fold 2, of median Dice"
+
+
+def test_an_export_says_nothing_in_the_words_of_the_exporter(tmp_path: Path):
+    """It warns once in a process, of operators of torchvision."""
+    program = (
+        "import sys; from pathlib import Path; import torchvision; from orchestrator import models; "
+        "from orchestrator.results.export.write import export_onnx; "
+        "export_onnx(models.build('unet', base_channels=4), 32, Path(sys.argv[1]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "model.onnx"], capture_output=True, text=True, check=True
+    )
+    assert "Missing annotation" not in done.stderr and (tmp_path / "model.onnx").exists()
