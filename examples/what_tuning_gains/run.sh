@@ -1,12 +1,12 @@
 #!/bin/sh
-# What a search gains over the settings of a paper: on images of the same hospital, and of hospitals that it never saw.
+# What a search gains over the baseline: on images of the same hospital, and of hospitals that it never saw.
 #
 #   sh examples/what_tuning_gains/run.sh DATA OUT [SEED...]
 #
 # DATA has Kvasir-SEG/, CVC-ClinicDB/, ETIS-LaribPolypDB/, EndoTect2020/ and PolypGen/, each as published. Two cores take
 # about an hour for each of the two studies of a seed. Half of Kvasir-SEG is set aside before a study begins. The tuned
-# setting and the paper's are then trained alike on the other half, and both networks are scored on what neither has
-# seen. Given again, the command continues; OUT has the scores, ORCHESTRATOR_HOME the studies. table.py prints the table.
+# configuration and the baseline are then trained alike on the other half, and both networks are scored on what neither
+# has seen. Given again, the command continues; OUT has the scores, ORCHESTRATOR_HOME the studies. table.py prints the table.
 set -eu
 data=$1 out=$2
 shift 2
@@ -37,9 +37,9 @@ for seed in "${@:-0}"; do
       --holdout 0.5 --trials 10 --rescore 2 --seed "$seed" --study "$study"
     scores "$out/$study.validation.json" orchestrator compare "$study:0" "$study"
     orchestrator best "$study" --refit --export "$out/$study/tuned" --formats onnx --yes
-    orchestrator best "$study" --trial 0 --refit --export "$out/$study/paper" --formats onnx --yes
+    orchestrator best "$study" --trial 0 --refit --export "$out/$study/baseline" --formats onnx --yes
     # shellcheck disable=SC2046,SC2086
-    scores "$out/$study.outside.json" orchestrator evaluate "$out/$study/tuned" --against "$out/$study/paper" \
+    scores "$out/$study.outside.json" orchestrator evaluate "$out/$study/tuned" --against "$out/$study/baseline" \
       --data Kvasir-SEG $(printf ' --data %s' $unseen)
   done
 done

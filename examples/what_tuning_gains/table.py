@@ -12,7 +12,7 @@ Row = dict[str, Any]
 
 
 def rows(folder: Path) -> Iterator[tuple[str, Row]]:
-    """(study, comparison of the tuned network with the paper's setting), of every study that has all its scores."""
+    """(study, comparison of the tuned network with the baseline), of every study that has all its scores."""
     for outside in sorted(folder.glob("*.outside.json")):
         study = outside.name.removesuffix(".outside.json")
         for row in json.loads((folder / f"{study}.validation.json").read_text()):
@@ -41,7 +41,7 @@ def line(study: str, row: Row) -> str:
 
 if __name__ == "__main__":
     print(
-        "| network | seed | images of | images (groups) | paper's setting | tuned | difference, with interval | p |"
+        "| network | seed | images of | images (groups) | baseline | tuned | difference, with interval | p |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for found in rows(Path(sys.argv[1])):

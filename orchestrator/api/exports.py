@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,8 +70,11 @@ def evaluate(
     eligible = all_of(loaded.network.config, display=shown)
     if reference is None:
         return BundleScores.of(loaded.network, eligible, metric, paper_scores, shown, device=loaded.device)
-    other = all_of(reference.network.config, display=Display())
-    eligible = eligible.without_seen_by(other, reference.network.folder.name, shown)
+    name = reference.network.name
+    other = all_of(
+        reference.network.config, display=replace(shown, note=lambda line: shown.note(f"{name}: {line}"))
+    )
+    eligible = eligible.without_seen_by(other, name, shown)
     scores = BundleScores.of(loaded.network, eligible, metric, paper_scores, shown, device=loaded.device)
     return scores.against(
         BundleScores.of(reference.network, eligible, metric, display=shown, device=reference.device)

@@ -82,7 +82,7 @@ class Eligible:
     def without_seen_by(self, other: Eligible, name: str, display: Display) -> Eligible:
         """Those cases alone that another network, of that name, can be scored on too. Raises `BadData` if none is left.
 
-        `display` is told how many are not.
+        `display` notes how many are left out.
         """
         theirs = {case.id for case in other.cases}
         cases = [case for case in self.cases if case.id in theirs]
@@ -174,8 +174,8 @@ class BundleScores:
             )
             for place, pairs in by_place.items()
         }
-        names = reference.bundle.folder.name, self.bundle.folder.name
-        return replace(self, compared=compare_networks(*names, scores))
+        rows = compare_networks(reference.bundle.name, self.bundle.name, scores)
+        return replace(self, compared=rows)
 
     @property
     def study(self) -> str:
@@ -218,7 +218,7 @@ class BundleScores:
             "polyps": self.polyps.as_dict(),
             "breakdown": score_dicts(evaluation.breakdown(scored, metric)),
             "images_per_second": evaluation.images_per_second(scored),
-            **({"compared": comparison_dicts(self.compared)} if self.compared else {}),
+            "compared": comparison_dicts(self.compared),
             "worst": [
                 {"case": one.case.id, "dice": one.scores["dice"], metric: one.scores[metric]}
                 for one in evaluation.worst_first(scored, metric)[:worst]

@@ -33,7 +33,7 @@ from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial, broken
 from orchestrator.selection.reevaluation import AFRESH, Reevaluated, SecondScoring
 
-BASELINE = 0  # the trial of it
+BASELINE = 0  # the number of its trial
 NOT_WHOLE = (TrialState.PRUNED, TrialState.RUNNING)  # tried, without all folds
 SAME_COST = 0.1  # seconds of training that differ by less, as a share, are the same
 

@@ -167,6 +167,11 @@ class Bundle:
     config: BundleConfig
     session: onnxruntime.InferenceSession
 
+    @property
+    def name(self) -> str:
+        """That of its folder."""
+        return self.folder.resolve().name
+
     @classmethod
     def load(cls, folder: Path) -> Bundle:
         """Read a bundle; BadBundle names every file that is missing, unreadable or not what it was."""

@@ -132,7 +132,7 @@ def export_onnx(network: nn.Module, image_size: int, path: Path) -> None:
     """
     prediction = Prediction(network).eval()
     # It warns of operators of torchvision, which no network here has.
-    logging.getLogger("torch.onnx._internal.exporter._schemas").setLevel(logging.ERROR)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r".*LeafSpec", FutureWarning)  # torch 2.10's exporter, of itself
         torch.onnx.export(

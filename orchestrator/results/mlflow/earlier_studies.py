@@ -155,9 +155,8 @@ def _is_champion(run: Run) -> bool:
 def _alike(run: Run) -> list[str]:
     """The numbers of trials that are not significantly different from this one, if it is the champion."""
     tags = run.data.tags
-    numbers = tags.get(
-        "not_significantly_different", tags.get("not_told_from_winner", "")
-    )  # 0.1.0 had that name
+    in_0_1_0 = tags.get("not_told_from_winner", "")
+    numbers = tags.get("not_significantly_different", in_0_1_0)
     return numbers.split(", ") if _is_champion(run) else []
 
 

@@ -215,14 +215,14 @@ class PairedScores:
         if complete:
             worth = self.predictions if any(number in self.predictions for number in complete) else self._own
             return max(complete, key=lambda number: (worth.get(number, -np.inf), -number))
-        seen = self.candidates() or [number for number in sorted(self.means) if self.means[number]]
+        seen = self.eligible() or [number for number in sorted(self.means) if self.means[number]]
         if complete := [number for number in seen if self.is_complete(number)]:  # all excluded
             return max(complete, key=lambda number: (self.mean(number), -number))
         if not seen or 0 in seen:
             return 0 if seen else None
         return max(seen, key=lambda number: (self.folds(number), self.mean(number), -number))
 
-    def candidates(self) -> list[int]:
+    def eligible(self) -> list[int]:
         """Trials with scores that are not excluded."""
         return [number for number in sorted(self.means) if self.means[number] and number not in self.excluded]
 

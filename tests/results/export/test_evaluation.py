@@ -415,7 +415,7 @@ def test_two_networks_are_compared_image_by_image_on_what_neither_has_seen(
 
     values = json.loads((second / "config.json").read_text())
     seen = [case for case in other.cases if case.group == other.cases[0].group]
-    values |= {"trained_on": {"other": other.fingerprint}}
+    values |= {"trained_on": {"other": other.fingerprint, "gone": "1" * 32}}
     values["held_out"] = [case.id for case in other.cases if case not in seen]
     (second / "config.json").write_text(json.dumps(values))
     notes: list[str] = []
@@ -423,6 +423,7 @@ def test_two_networks_are_compared_image_by_image_on_what_neither_has_seen(
     assert not {one.case.id for one in fewer.scored} & {case.id for case in seen}
     assert fewer.compared[0].num_cases == len(fewer.scored) == 8 - len(seen)
     assert any("which second has seen" in note for note in notes)
+    assert any(note.startswith("second: near-duplicates: gone") for note in notes)
 
 
 def test_networks_that_cannot_be_compared_are_refused_before_images_are_scored(
