@@ -59,6 +59,7 @@ def fit(
     (0.002, True)
     """
     from orchestrator.common.display import Display
+    from orchestrator.results.export.write import refuse_to_replace
     from orchestrator.results.mlflow.client import default_uri
     from orchestrator.results.single_fit import SingleFit
     from orchestrator.search.records.trial_score import fold_specs
@@ -75,7 +76,8 @@ def fit(
     sources, _, plan = choice.load(shown, fold=fold)
     _note_lopsided(plan, sources, shown)
     if target is not None:
-        _refuse_to_replace(target, fold_specs(configuration, plan)[fold].fit_id, replace)
+        earlier = SingleFit.why_ask(target, fold_specs(configuration, plan)[fold].fit_id)
+        refuse_to_replace(target, earlier, replace)
     done = SingleFit.of(_trained(configuration, plan, fold, choice, chosen, shown), configuration, plan)
     return dataclasses.replace(
         done,
@@ -149,19 +151,6 @@ def _note_lopsided(plan: SplitPlan, sources: Sequence[Dataset], shown: Display) 
 
     if line := lopsided(plan, group_of_case(sources, plan.near_duplicates)):
         shown.note(f"warning: {line}")
-
-
-def _refuse_to_replace(folder: Path, fit_id: str, replace: bool | Callable[[str], bool]) -> None:
-    """Raises `BadBundle` where the folder holds another network, which nobody wants to be replaced."""
-    from orchestrator.common.errors import BadBundle
-    from orchestrator.results.single_fit import SingleFit
-
-    earlier = SingleFit.why_ask(folder, fit_id)
-    if earlier is None or replace is True:
-        return
-    question = f"{folder} holds another network ({earlier}); replace it"
-    if replace is False or not replace(question):
-        raise BadBundle("--yes", f"is needed where nobody can be asked: {question}")
 
 
 def _trained(

@@ -155,13 +155,12 @@ def compare(
 ) -> None:
     """Say which of several systems is better, by how much, and how sure that is; paired, image by image."""
     from orchestrator.api import studies as api
-    from orchestrator.cli.console.reading import say_damage
-    from orchestrator.common.display import Display
+    from orchestrator.cli.console.reading import ON_DAMAGE
     from orchestrator.results.views.tables import comparison_dicts
 
     if plot is not None:
         _refuse_plot(plot)
-    rows = api.compare(*studies, metric=metric, home=home, display=Display(note=say_damage))
+    rows = api.compare(*studies, metric=metric, home=home, display=ON_DAMAGE)
     if as_json:
         print_json(comparison_dicts(rows))
     else:

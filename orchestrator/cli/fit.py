@@ -25,7 +25,7 @@ from orchestrator.cli.console.options import (
     Yes,
     absolute,
 )
-from orchestrator.cli.console.printing import agreed, err, out, print_json
+from orchestrator.cli.console.printing import err, may_replace, out, print_json
 
 if TYPE_CHECKING:
     from orchestrator.results.single_fit import SingleFit
@@ -62,11 +62,6 @@ def fit(
     """
     from orchestrator.api import fits
 
-    def may_replace(question: str) -> bool:
-        if not agreed(question, yes=yes):
-            raise typer.Exit(1)
-        return True
-
     show = err if as_json else out
     done = fits.fit(
         file,
@@ -79,7 +74,7 @@ def fit(
         near_duplicates=near_duplicates,
         device=device,
         export=export,
-        replace=may_replace,
+        replace=may_replace(yes=yes),
         log=log,
         tracking_uri=tracking_uri,
         home=home,

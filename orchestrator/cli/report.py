@@ -10,7 +10,7 @@ import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home, absolute
 from orchestrator.cli.console.printing import err, out, plain, print_json
-from orchestrator.cli.console.reading import say_damage
+from orchestrator.cli.console.reading import ON_DAMAGE
 from orchestrator.common.files import refuse_as_output, size_text
 
 STDOUT = "-"
@@ -52,15 +52,13 @@ def report(
     The page is one file that needs no network. With --json its numbers are printed as well, scores from 0 to 1.
     """
     from orchestrator.api import studies as api
-    from orchestrator.common.display import Display
     from orchestrator.results.report.checklists.filled import checklist_name
     from orchestrator.results.report.files import checklist_file
 
     texts = {"latex": latex, "csv": csv, "markdown": markdown, "methods": methods}
     given = {kind: path for kind, path in texts.items() if path is not None}
     _refuse_outputs(page, given, as_json=as_json)
-    shown = Display(note=say_damage)
-    made = api.report(*studies or (), page=page, checklists=checklist or (), home=home, display=shown)
+    made = api.report(*studies or (), page=page, checklists=checklist or (), home=home, display=ON_DAMAGE)
     names = [checklist_name(name) for name in dict.fromkeys(checklist or ())]
     wanted = {made.text(kind): path for kind, path in given.items()}
     to_stdout = as_json or any(str(path) == STDOUT for path in wanted.values())

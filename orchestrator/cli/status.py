@@ -29,14 +29,12 @@ def status(
     be worth, imputed where folds are missing.
     """
     from orchestrator.api.studies import load_study
-    from orchestrator.cli.console.reading import say_damage
+    from orchestrator.cli.console.reading import ON_DAMAGE
     from orchestrator.search.records.status import OVER
     from orchestrator.search.records.status import as_json as plain
 
     found = load_study(study, home=home)
-    for line in found.damage():
-        say_damage(line)
-    now = found.status()
+    now = found.status(ON_DAMAGE)
     if not watch:
         print_json(plain(now)) if as_json else _show(now)
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +43,16 @@ class Choice:
     @cached_property
     def _pair(self) -> tuple[StudyTrial, TrialScore]:
         return next(pair for pair in self.standing if pair[0].number == self.selection.chosen)
+
+    def refuse_to_replace(
+        self, folder: Path, replace: bool | Callable[[str], bool], *, refit: bool, ensemble: bool
+    ) -> None:
+        """Raises `BadBundle` where the folder holds another network, which nobody wants to be replaced."""
+        from orchestrator.results.export.write import refuse_to_replace, why_ask
+
+        number, is_chosen = self.trial.number, not self.is_named
+        earlier = why_ask(folder, self.study.name, number, refit=refit, ensemble=ensemble, chosen=is_chosen)
+        refuse_to_replace(folder, earlier, replace)
 
     def best(
         self,
@@ -217,6 +227,12 @@ class BestTrial:
             "ensemble": None if team is None else team.as_dict(),
             "nested": None if nested is None else nested.as_dict(),
         }
+
+    def formats(self, asked: str | None) -> tuple[str, ...]:
+        """The names of formats that an export has; `asked`: with commas between, None for those made by default."""
+        from orchestrator.results.export.formats.names import formats_of
+
+        return formats_of(asked, self.choice.score.masks)
 
     def export(self, folder: Path, formats: Sequence[str] = ("onnx",)) -> Path:
         """Write the networks as files that other programs load: weights, ONNX, config, model card.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,13 @@ from orchestrator.search.study_spec import StudySpec
 if TYPE_CHECKING:
     import pandas
 
+    from orchestrator.common.display import Display
     from orchestrator.results.best_trial import BestTrial
     from orchestrator.results.report.files import Report
+    from orchestrator.results.views.ranking import Ranking
     from orchestrator.search.choices import BestRule, EnsembleName
     from orchestrator.search.records.status import Status
+    from orchestrator.search.store.snapshot import StudySnapshot
 
 
 @python_errors_of
@@ -46,8 +50,10 @@ class StoredStudy:
         """The options of its last run."""
         return self.store.record().spec
 
-    def status(self) -> Status:
+    def status(self, display: Display | None = None) -> Status:
         """How the study stands: what whoever works on it, or on one of its outer folds, last said, else its records.
+
+        What of these does not read is noted in `display`.
 
         >>> import orchestrator as po
         >>> now = po.load_study("demo").status()
@@ -58,16 +64,36 @@ class StoredStudy:
         from orchestrator.search.records.status import is_alive, read_status
         from orchestrator.selection.nested import inner_stores
 
+        read = None if display is None else self._read(display)
         for one in (self.store, *inner_stores(self.store)):
             if is_alive(one.status_file) and (alive := read_status(one.status_file)) is not None:
                 return alive
-        return recorded_status(self.store.snapshot())
+        return recorded_status(read or self._read())
 
     def damage(self) -> list[str]:
         """A sentence for each kind of file that does not read and is left out; `run` repairs them."""
         from orchestrator.search.store.damage import damage
 
         return damage(self.store.snapshot())
+
+    def _read(self, display: Display | None = None) -> StudySnapshot:
+        """The study as it stands now; what of it does not read is noted in `display`."""
+        from orchestrator.search.store.damage import damage
+
+        found = self.store.snapshot()
+        if display is not None:
+            for line in damage(found):
+                display.note(line)
+        return found
+
+    def ranking(self, metric: str = "dice", display: Display | None = None) -> Ranking:
+        """Every trial, best first: what tables and JSON are made of.
+
+        What of the study does not read is noted in `display`. Raises `BadStudy` for an unknown metric.
+        """
+        from orchestrator.results.views.ranking import Ranking
+
+        return Ranking(self._read(display), known_metric(metric))
 
     def leaderboard(
         self, metric: str = "dice", *, as_dicts: bool = False
@@ -77,10 +103,7 @@ class StoredStudy:
         Its columns name what is nested with a point: "scores.dice", "searched.learning_rate". Raises `BadStudy` for an
         unknown metric.
         """
-        from orchestrator.results.views.study_scores import board
-        from orchestrator.results.views.tables import leaderboard_dicts
-
-        rows = leaderboard_dicts(board(self.store.snapshot(), known_metric(metric)), metric)
+        rows = self.ranking(metric).as_dicts()
         try:
             import pandas
         except ImportError:
@@ -93,11 +116,7 @@ class StoredStudy:
         Each says its best trial, that trial's score with its interval, and `lead_of_best`: how far the study's best
         trial is ahead of it on the same images, with interval and p; None of that trial itself.
         """
-        from orchestrator.results.views.by_network import networks_of
-        from orchestrator.results.views.study_scores import board
-
-        found = self.store.snapshot()
-        return [one.as_dict() for one in networks_of(found, board(found, known_metric(metric)), metric)]
+        return [one.as_dict() for one in self.ranking(metric).networks]
 
     def best(
         self,
@@ -108,6 +127,10 @@ class StoredStudy:
         network: str | None = None,
         refit: bool = False,
         ensemble: EnsembleName | None = None,
+        export: str | Path | None = None,
+        formats: str | None = None,
+        replace: bool | Callable[[str], bool] = True,
+        tracking_uri: str | None = None,
         **training: Any,
     ) -> BestTrial:
         """The trial that the study's objective and constraints choose, the one that `trial` names, or the best one of
@@ -115,45 +138,33 @@ class StoredStudy:
 
         `rule`, `refit` and `ensemble` are those of `orchestrator best`; what they ask for and is not on record is
         trained and scored now. `training`: `address`, `device`, `workers_per_fit`, `cache`, `display` for that.
-        Raises `BadStudy` while there is no such trial.
-        """
-        from orchestrator.results.best_networks import Trainer
-        from orchestrator.results.best_trial import choose
-
-        found = self.store.snapshot()
-        choice = choose(found, known_metric(metric), rule, trial, network)
-        return choice.best(Trainer(found, **training), ensemble, refit=refit)
-
-    def export(
-        self,
-        folder: str | Path,
-        metric: str = "dice",
-        *,
-        rule: BestRule = "best",
-        trial: int | None = None,
-        network: str | None = None,
-        refit: bool = False,
-        ensemble: EnsembleName | None = None,
-        formats: str | None = None,
-        **training: Any,
-    ) -> Path:
-        """Write the networks of `best` as files that other programs load: weights, ONNX, config, model card.
-
-        `formats`: names with commas between, as of `orchestrator best --formats`. Raises `BadStudy` where weights were
-        deleted, and `BadBundle` where the folder holds anything else.
+        `export`, `formats`, `tracking_uri`: where the result is to be handed over next, as `export` does; `replace`:
+        whether an export of another network there may be replaced, or a function that is asked. Raises `BadStudy` while
+        there is no such trial, and everything that is wrong before anything is trained.
         """
         from orchestrator.results.best_networks import Trainer
         from orchestrator.results.best_trial import choose
         from orchestrator.results.export.formats.names import formats_of
-        from orchestrator.results.export.write import refuse_to_overwrite
 
-        target = Path(folder).expanduser().absolute()
-        refuse_to_overwrite(target)
-        found = self.store.snapshot()
+        refuse_request(metric, export, formats, tracking_uri)
+        found = self._read(training.get("display"))
         choice = choose(found, known_metric(metric), rule, trial, network)
-        asked = formats_of(formats, choice.score.masks)
-        best = choice.best(Trainer(found, **training), ensemble, refit=refit, export=True)
-        return best.export(target, asked)
+        formats_of(formats, choice.score.masks)
+        if export is not None:
+            choice.refuse_to_replace(absolute(export), replace, refit=refit, ensemble=ensemble is not None)
+        return choice.best(Trainer(found, **training), ensemble, refit=refit, export=export is not None)
+
+    @python_errors(export="folder")
+    def export(
+        self, folder: str | Path, metric: str = "dice", *, formats: str | None = None, **choice: Any
+    ) -> Path:
+        """Write the networks of `best` as files that other programs load: weights, ONNX, config, model card.
+
+        `formats`: names with commas between, as of `orchestrator best --formats`. `choice`: the other parameters of
+        `best`. Raises `BadStudy` where weights were deleted, and `BadBundle` where the folder holds anything else.
+        """
+        best = self.best(metric, export=folder, formats=formats, **choice)
+        return best.export(absolute(folder), best.formats(formats))
 
     @python_errors(out="page")
     def report(self, page: str | Path = "report.html") -> Report:
@@ -164,7 +175,44 @@ class StoredStudy:
         """
         from orchestrator.results.report.files import write_report
 
-        return write_report([self.store.snapshot()], Path(page).expanduser().absolute())
+        return write_report([self._read()], absolute(page))
+
+
+def absolute(path: str | Path) -> Path:
+    """A path that stays the same where the folder of work changes."""
+    return Path(path).expanduser().absolute()
+
+
+def refuse_request(
+    metric: str,
+    export: str | Path | None = None,
+    formats: str | None = None,
+    tracking_uri: str | None = None,
+) -> None:
+    """Raises, in one error, every mistake in what is asked of a study that can be seen without it."""
+    from orchestrator.common.errors import Mistakes
+
+    mistakes = Mistakes()
+    with mistakes.noted():
+        known_metric(metric)
+    if export is not None:
+        from orchestrator.results.export.write import refuse_to_overwrite
+
+        with mistakes.noted():
+            refuse_to_overwrite(absolute(export))
+    if formats is not None:
+        from orchestrator.results.export.formats.names import formats_of, only_with_export
+
+        with mistakes.noted():
+            formats_of(formats)
+        with mistakes.noted():
+            only_with_export(export)
+    if tracking_uri is not None:
+        from orchestrator.results.mlflow.client import check_uri
+
+        with mistakes.noted():
+            check_uri(tracking_uri)
+    mistakes.raise_all()
 
 
 def known_metric(metric: str) -> str:

@@ -1,23 +1,42 @@
-"""What commands share that read a study: which of its files do not read."""
+"""What commands share that read a study: which one, and which of its files do not read."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.console.printing import err
+from orchestrator.common.display import Display
 
 if TYPE_CHECKING:
-    from orchestrator.search.store.snapshot import StudySnapshot
+    from orchestrator.results.stored_study import StoredStudy
 
 
-def tell_damage(snapshot: StudySnapshot) -> None:
-    """Say which files of a study do not read, and are left out."""
-    from orchestrator.search.store.damage import damage
+def study_of(
+    home: Path,
+    study: str | None,
+    metric: str,
+    export: Path | None = None,
+    formats: str | None = None,
+    tracking_uri: str | None = None,
+) -> StoredStudy:
+    """A study by its name, None: the one worked on last. Raises, in one error, every mistake in what is asked of it."""
+    from orchestrator.api.studies import load_study
+    from orchestrator.common.errors import Mistakes
+    from orchestrator.results.stored_study import refuse_request
 
-    for line in damage(snapshot):
-        say_damage(line)
+    mistakes = Mistakes()
+    with mistakes.noted():
+        found = load_study(study, home=home)
+    with mistakes.noted():
+        refuse_request(metric, export, formats, tracking_uri)
+    mistakes.raise_all()
+    return found
 
 
 def say_damage(line: str) -> None:
     """Print one sentence about files that do not read."""
     err.print(line, style="bold", markup=False, highlight=False)
+
+
+ON_DAMAGE = Display(note=say_damage)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,13 +22,12 @@ from orchestrator.cli.console.options import (
     Yes,
     absolute,
 )
-from orchestrator.cli.console.printing import err, out, print_json, show_table
-from orchestrator.cli.console.reading import tell_damage
+from orchestrator.cli.console.printing import err, may_replace, out, print_json, show_table
+from orchestrator.cli.console.reading import study_of
 from orchestrator.search.choices import BestRule, EnsembleName
 
 if TYPE_CHECKING:
-    from orchestrator.results.best_trial import BestTrial, Choice
-    from orchestrator.search.store.snapshot import StudySnapshot
+    from orchestrator.results.best_trial import BestTrial
 
 
 def best(
@@ -82,80 +81,43 @@ def best(
 
     Scores in tables are percent, in JSON and MLflow shares from 0 to 1.
     """
-    from orchestrator.results.best_networks import Trainer
-    from orchestrator.results.best_trial import choose
-    from orchestrator.results.export.formats.names import formats_of, only_with_export
+    from orchestrator.results.export.formats.names import only_with_export
     from orchestrator.results.mlflow.client import default_uri
 
-    home = home.expanduser().resolve()
-    uri = tracking_uri or default_uri(home)
     if champion is not None:
         only_with_export(export, "--champion" if champion else "--no-champion")
-    found = _found(home, study, metric, export, formats, uri if refit or export is not None else None)
-    choice = choose(found, metric, rule, trial_number, network)
-    asked = formats_of(formats, choice.score.masks)
-    if export is not None and not _may_replace(export, choice, refit, ensemble, yes=yes):
-        raise typer.Exit(1)
-    trainer = Trainer(found, address, device, workers_per_fit, cache, CONSOLE)
-    winner = choice.best(trainer, ensemble, refit=refit, export=export is not None)
+    uri = tracking_uri or default_uri(home.expanduser().resolve())
+    output: dict[str, Any] = {
+        "export": export,
+        "formats": formats,
+        "tracking_uri": uri if refit or export is not None else None,
+    }
+    winner = study_of(home, study, metric, **output).best(
+        metric,
+        rule=rule,
+        trial=trial_number,
+        network=network,
+        refit=refit,
+        ensemble=ensemble,
+        **output,
+        replace=may_replace(yes=yes),
+        address=address,
+        device=device,
+        workers_per_fit=workers_per_fit,
+        cache=cache,
+        display=CONSOLE,
+    )
     if as_json:
         print_json(winner.as_dict())
     else:
+        choice = winner.choice
+        ranked_by = choice.study.objective.label(metric)
         kind = "one" if choice.is_named else rule
-        ranked_by = found.objective.label(metric)
         _show(winner, f"{kind} of {len(choice.standing)} finished trials by {ranked_by}")
     winner.log_refits(uri)
     if export is not None:
-        for line in winner.hand_over(export, asked, uri, move=champion):
+        for line in winner.hand_over(export, winner.formats(formats), uri, move=champion):
             (err if as_json else out).print(line, markup=False, highlight=False)
-
-
-def _found(
-    home: Path, study: str | None, metric: str, export: Path | None, formats: str | None, uri: str | None
-) -> StudySnapshot:
-    """The study. Raises every mistake in what is asked of it; says which of its files are damaged."""
-    from orchestrator.common.errors import Mistakes
-    from orchestrator.results.mlflow.client import check_uri
-    from orchestrator.results.stored_study import known_metric
-    from orchestrator.search.store.study_store import find_study
-
-    mistakes = Mistakes()
-    with mistakes.noted():
-        found = find_study(home, study).snapshot()
-    with mistakes.noted():
-        known_metric(metric)
-    if export is not None:
-        from orchestrator.results.export.write import refuse_to_overwrite
-
-        with mistakes.noted():
-            refuse_to_overwrite(export)
-    if formats is not None:
-        from orchestrator.results.export.formats.names import formats_of, only_with_export
-
-        with mistakes.noted():
-            formats_of(formats)
-        with mistakes.noted():
-            only_with_export(export)
-    if uri is not None:
-        with mistakes.noted():
-            check_uri(uri)
-    mistakes.raise_all()
-    tell_damage(found)
-    return found
-
-
-def _may_replace(
-    folder: Path, choice: Choice, refit: bool, ensemble: EnsembleName | None, *, yes: bool
-) -> bool:
-    """Whether the folder may be written, asked before anything is trained; `BadData` where nobody can be asked."""
-    from orchestrator.cli.console.printing import agreed
-    from orchestrator.results.export.write import why_ask
-
-    number, is_chosen = choice.trial.number, not choice.is_named
-    earlier = why_ask(
-        folder, choice.study.name, number, refit=refit, ensemble=ensemble is not None, chosen=is_chosen
-    )
-    return earlier is None or agreed(f"{folder} holds another network ({earlier}); replace it", yes=yes)
 
 
 def _show(best: BestTrial, how: str) -> None:

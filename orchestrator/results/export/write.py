@@ -10,7 +10,7 @@ import re
 import shutil
 import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -251,6 +251,15 @@ def why_ask(folder: Path, study: str, trial: int, *, refit: bool, ensemble: bool
         return earlier
     is_alike = ("trained again" in found[3], "averaged" in found[3]) == (refit, ensemble)
     return None if is_alike else earlier
+
+
+def refuse_to_replace(folder: Path, earlier: str | None, replace: bool | Callable[[str], bool]) -> None:
+    """Raises `BadBundle` where the folder holds another network, which nobody wants to be replaced."""
+    if earlier is None or replace is True:
+        return
+    question = f"{folder} holds another network ({earlier}); replace it"
+    if replace is False or not replace(question):
+        raise BadBundle("--yes", f"is needed where nobody can be asked: {question}")
 
 
 def _swap_in(partial: Path, folder: Path) -> None:

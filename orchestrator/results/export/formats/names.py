@@ -53,7 +53,7 @@ def need_images(formats: Sequence[str]) -> bool:
     return any(name in WITH_IMAGES for name in formats)
 
 
-def only_with_export(folder: Path | None, option: str = OPTION) -> None:
+def only_with_export(folder: str | Path | None, option: str = OPTION) -> None:
     """Raises `BadBundle` where something is asked of an export, and there is none."""
     if folder is None:
         raise BadBundle(option, "expected --export FOLDER beside it, found none")
