@@ -23,21 +23,14 @@ from typing import Any, TypeVar
 
 from orchestrator.common.redaction import without_secrets
 
-# Options that are parameters in Python too: those of the same name, flags, and those that are called otherwise there.
-_SAME = (
-    "account address against also annotators augmentation cache cases center-column centers citation cpus "
-    "dashboard-port data database dates device devices ensemble env epoch epochs exif export failures fits-per-gpu "
-    "fold folder formats gpu-hours gpu-type gpus group-column groups head holdout home hours image images inclusion "
-    "interface lanes licence mask-classes mask-colors mask-values masks max-gb memory-gb metric mlflow-host "
-    "mlflow-port name namespace nested network nodes only out partition pattern port python queue race rescore rule "
-    "sampled sampler scale seed seeds shm-gb size source space splits ssh-key storage storage-class storage-gb "
-    "tracking-uri trial trials unseen user venv warm-start weights without-mask workers-per-fit worst"
-)
+# Options of other programs, and of commands alone: they stay. Every other option is a parameter of the same name, but
+# those that are called otherwise in Python.
+_STAY = "artifacts-destination champion host index-url markdown no-champion overwrite shm-size stop upgrade"
 _FLAGS = (
     "allow-empty dry-run imagenet invert-masks log near-duplicates probabilities refit skip-bad tuned until-unlikely "
     "whole-groups"
 )
-SAME, FLAGS = frozenset(_SAME.split()), frozenset(_FLAGS.split())
+STAY, FLAGS = frozenset(_STAY.split()), frozenset(_FLAGS.split())
 OTHERWISE = {
     "allowed-host": "allowed_hosts",
     "checklist": "checklists",
@@ -91,10 +84,11 @@ def for_python(text: str, renamed: Mapping[str, str] | None = None) -> str:
 
 def _parameter(option: str, renamed: Mapping[str, str]) -> str | None:
     """The parameter of an option; None where there is none."""
+    if option in STAY:
+        return None
     if option in VALUES:
         return VALUES[option].partition("=")[0]
-    same = option.replace("-", "_") if option in SAME | FLAGS else None
-    return renamed.get(option) or OTHERWISE.get(option) or same
+    return renamed.get(option) or OTHERWISE.get(option) or option.replace("-", "_")
 
 
 def _value(option: str, value: str) -> str:
