@@ -248,6 +248,6 @@ def _why_no_champion(store: StudyStore) -> str:
 
 def _rich_display() -> Display:
     """The console's, with remarks that name parameters as Python does."""
-    from orchestrator.cli.console.live import CONSOLE
+    from orchestrator.terminal.live import CONSOLE
 
     return replace(CONSOLE, note=lambda line: CONSOLE.note(for_python(line)))

@@ -1,4 +1,4 @@
-"""The commands; the only room that prints or exits.
+"""The commands; the only room that exits. What it prints, `terminal` shows.
 
 Exit codes: 0 done, 1 it failed, 2 what the user or whoever runs the machine can mend, 75 ended by SIGTERM, SIGHUP or
 SIGUSR1 and 130 by Ctrl-C, after which the same command goes on.
@@ -38,7 +38,6 @@ from orchestrator.cli import (
     ui,
 )
 from orchestrator.cli.console.help import Commands
-from orchestrator.cli.console.printing import encodable, err, plain
 from orchestrator.cli.data import datasets as data
 from orchestrator.cli.home import clean, completion, studies
 from orchestrator.cli.results import best, leaderboard, predict, reproduce
@@ -47,6 +46,7 @@ from orchestrator.common.errors import BadData, FitFailed, UserError
 from orchestrator.common.faults import machine_fault
 from orchestrator.common.interruption import RUN_AGAIN, exit_code, listening, requested_signal
 from orchestrator.common.redaction import without_secrets
+from orchestrator.terminal.printing import encodable, err, plain
 
 
 def _show_version(wanted: bool) -> None:

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli.console.printing import note
 from orchestrator.cli.search import search
 from orchestrator.common.errors import BadMachine, Mistakes
 from orchestrator.launch.kinds import KINDS, Kind
 from orchestrator.launch.spec import Cluster
+from orchestrator.terminal.printing import note
 
 # Depending on its release, Typer has its own Click or uses the package; this class is in either.
 UsageError: type[Any] = typer.BadParameter.__bases__[0]

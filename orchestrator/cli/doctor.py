@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, Address, AsJson, Cache, Device, Home, TrackingUri
-from orchestrator.cli.console.printing import note, out, plain, print_json, show_table
 from orchestrator.common.display import Display, counted
+from orchestrator.terminal.printing import note, out, plain, print_json, show_table
 
 if TYPE_CHECKING:
     from rich.table import Table

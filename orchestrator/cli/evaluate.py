@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.console.live import CONSOLE
 from orchestrator.cli.console.options import (
     DEFAULT_HOME,
     AsJson,
@@ -20,9 +19,10 @@ from orchestrator.cli.console.options import (
     PredictDevice,
     TrackingUri,
 )
-from orchestrator.cli.console.printing import err, out, print_json, show_table
 from orchestrator.common.display import counted
 from orchestrator.common.files import refuse_as_output, write_atomically
+from orchestrator.terminal.live import CONSOLE
+from orchestrator.terminal.printing import err, out, print_json, show_table
 
 if TYPE_CHECKING:
     from orchestrator.results.bundle_scores import BundleScores

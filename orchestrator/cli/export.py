@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.console.options import AsJson
-from orchestrator.cli.console.printing import out, print_json
+from orchestrator.terminal.printing import out, print_json
 
 app = typer.Typer(help="Check exported models.", no_args_is_help=True)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.console.live import CONSOLE
+from orchestrator.cli.console.asking import may_replace
 from orchestrator.cli.console.options import (
     DEFAULT_HOME,
     AsJson,
@@ -25,7 +25,8 @@ from orchestrator.cli.console.options import (
     Yes,
     absolute,
 )
-from orchestrator.cli.console.printing import err, may_replace, out, print_json
+from orchestrator.terminal.live import CONSOLE
+from orchestrator.terminal.printing import err, out, print_json
 
 if TYPE_CHECKING:
     from orchestrator.results.single_fit import SingleFit

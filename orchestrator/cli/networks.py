@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.console.options import AsJson
-from orchestrator.cli.console.printing import out, print_json, show_table
+from orchestrator.terminal.printing import out, print_json, show_table
 
 LISTED = (
     "name",

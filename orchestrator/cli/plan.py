@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.console.live import CONSOLE
 from orchestrator.cli.console.options import (
     DEFAULT_HOME,
     AsJson,
@@ -23,9 +22,10 @@ from orchestrator.cli.console.options import (
     finite,
     study_options,
 )
-from orchestrator.cli.console.printing import out, print_json, show_table
 from orchestrator.common.display import counted
 from orchestrator.search.study_spec import PLANNED_TRIALS
+from orchestrator.terminal.live import CONSOLE
+from orchestrator.terminal.printing import out, print_json, show_table
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home, absolute
-from orchestrator.cli.console.printing import err, out, plain, print_json
 from orchestrator.cli.console.reading import ON_DAMAGE
 from orchestrator.common.files import refuse_as_output, size_text
+from orchestrator.terminal.printing import err, out, plain, print_json
 
 STDOUT = "-"
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.console.live import ASIDE, CONSOLE
 from orchestrator.cli.console.options import (
     DEFAULT_HOME,
     Address,
@@ -28,10 +27,11 @@ from orchestrator.cli.console.options import (
     Width,
     study_options,
 )
-from orchestrator.cli.console.printing import note
 from orchestrator.cli.results.leaderboard import leaderboard
 from orchestrator.cli.submit import run_as_job
 from orchestrator.common.errors import Mistakes
+from orchestrator.terminal.live import ASIDE, CONSOLE
+from orchestrator.terminal.printing import note
 
 if TYPE_CHECKING:
     from orchestrator.api.study import Study

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.console.live import CONSOLE
 from orchestrator.cli.console.options import AsJson, SpaceFile
-from orchestrator.cli.console.printing import out, print_json
+from orchestrator.terminal.live import CONSOLE
+from orchestrator.terminal.printing import out, print_json
 
 if TYPE_CHECKING:
     from orchestrator.search.space.space import SearchSpace

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.console.live import WORDS, picture
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home
-from orchestrator.cli.console.printing import out, print_json
+from orchestrator.terminal.live import WORDS, picture
+from orchestrator.terminal.printing import out, print_json
 
 if TYPE_CHECKING:
     from orchestrator.results.stored_study import StoredStudy

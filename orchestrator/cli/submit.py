@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from orchestrator.cli.console.options import AsJson
-from orchestrator.cli.console.printing import err, out, print_json, show_table
 from orchestrator.common.errors import BadMachine, Mistakes
+from orchestrator.terminal.printing import err, out, print_json, show_table
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, Home, TrackingUri
-from orchestrator.cli.console.printing import out
+from orchestrator.terminal.printing import out
 
 
 def sync(

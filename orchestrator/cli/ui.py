@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, Home, TrackingUri
-from orchestrator.cli.console.printing import note, out
 from orchestrator.common.display import Display
+from orchestrator.terminal.printing import note, out
 
 
 def ui(

@@ -20,7 +20,6 @@ from formula import formula_study
 from tiny_space import tiny_space
 
 from orchestrator.cli import main
-from orchestrator.cli.console.printing import print_json
 from orchestrator.data.cases import list_datasets, load_dataset, load_datasets
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
@@ -30,6 +29,7 @@ from orchestrator.results.mlflow.client import connect
 from orchestrator.results.views.score_lines import epoch_line
 from orchestrator.search.space.space_file import load_space
 from orchestrator.search.store.study_store import StudyStore
+from orchestrator.terminal.printing import print_json
 
 SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.toml"))
 TINY = tiny_space(batch_size=4)

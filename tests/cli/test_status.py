@@ -14,7 +14,6 @@ from rich.console import Console
 from visits import DiskStudy
 
 from orchestrator.cli import main
-from orchestrator.cli.console.live import OVER, WORDS, picture, progress_line, study_view
 from orchestrator.scoring.formatting import duration
 from orchestrator.search.records import status as status_module
 from orchestrator.search.records.partial_score import PartialScore
@@ -29,6 +28,7 @@ from orchestrator.search.records.status import (
     write_status,
 )
 from orchestrator.search.store.study_store import StudyStore
+from orchestrator.terminal.live import OVER, WORDS, picture, progress_line, study_view
 
 DONE, NONE = FoldView("done", dice=0.8), FoldView()
 IN_FLIGHT = FoldView("running", 12, 60, val_dice=0.713)
@@ -180,7 +180,7 @@ def test_in_a_log_file_there_are_lines_and_now_and_then_one_of_progress():
 
 def test_a_log_that_is_silent_is_told_how_far_the_search_is(monkeypatch: pytest.MonkeyPatch):
     console, now = Console(file=io.StringIO(), width=400), [0.0]
-    monkeypatch.setattr("orchestrator.cli.console.live.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("orchestrator.terminal.live.time.monotonic", lambda: now[0])
     with study_view(console=console) as (say, show):
         for now[0] in range(1, 121):
             show(replace(STATUS, state="starting"))

@@ -81,7 +81,7 @@ def _exporting(
             streams.setattr(sys, "argv", ["orchestrator", *map(str, line), "--tracking-uri", uri])
             streams.setattr(sys.stdout, "write", lambda text: _add(heard, "stdout", text))
             streams.setattr(
-                "orchestrator.cli.console.printing.err.print", lambda text, **_: _add(heard, "stderr", text)
+                "orchestrator.terminal.printing.err.print", lambda text, **_: _add(heard, "stderr", text)
             )
             with pytest.raises(SystemExit) as ended:
                 main()

@@ -12,8 +12,6 @@ from mlflow.entities import Run
 from optuna.trial import FrozenTrial
 from visits import DiskStudy
 
-from orchestrator.cli.console.live import picture
-from orchestrator.cli.console.printing import out
 from orchestrator.results.sinks.console import ConsoleSink
 from orchestrator.results.views.study_scores import board
 from orchestrator.results.views.tables import leaderboard_dicts
@@ -25,6 +23,8 @@ from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial
 from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.spec import Study
+from orchestrator.terminal.live import picture
+from orchestrator.terminal.printing import out
 
 
 @dataclass(frozen=True)

@@ -168,8 +168,8 @@ Seed = Annotated[
 
 def warn_of_password(context: typer.Context, uri: str | None) -> str | None:
     """Say who else can read a password that stands on the command line itself."""
-    from orchestrator.cli.console.printing import err
     from orchestrator.common.redaction import has_secret
+    from orchestrator.terminal.printing import err
 
     source = context.get_parameter_source("tracking_uri")
     if uri is not None and has_secret(uri) and source is not None and source.name == "COMMANDLINE":

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.console.printing import err
 from orchestrator.common.display import Display
+from orchestrator.terminal.printing import err
 
 if TYPE_CHECKING:
     from orchestrator.results.stored_study import StoredStudy

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home, finite
-from orchestrator.cli.console.printing import megabytes, out, print_json, show_table
 from orchestrator.common.display import counted
+from orchestrator.terminal.printing import megabytes, out, print_json, show_table
 
 if TYPE_CHECKING:
     from orchestrator.data.cache.prune import CacheEntry

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.console.live import CONSOLE
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home
-from orchestrator.cli.console.printing import nothing_in, out, print_json
 from orchestrator.cli.data.cache import data_cache, data_preview
 from orchestrator.cli.data.layouts import data_layouts
 from orchestrator.cli.data.near_duplicates import data_leaks
@@ -30,6 +28,8 @@ from orchestrator.cli.data.statement import (
     given,
 )
 from orchestrator.common.display import counted
+from orchestrator.terminal.live import CONSOLE
+from orchestrator.terminal.printing import nothing_in, out, print_json
 
 if TYPE_CHECKING:
     from orchestrator.data.cases import Dataset

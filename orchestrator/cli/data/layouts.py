@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.console.options import AsJson
-from orchestrator.cli.console.printing import out, print_json
+from orchestrator.terminal.printing import out, print_json
 
 if TYPE_CHECKING:
     from orchestrator.data.published.about import About

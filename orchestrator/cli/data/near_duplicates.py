@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.console.live import CONSOLE
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home
-from orchestrator.cli.console.printing import out, print_json, show_table
 from orchestrator.common.display import counted
 from orchestrator.common.files import write_atomically
+from orchestrator.terminal.live import CONSOLE
+from orchestrator.terminal.printing import out, print_json, show_table
 
 if TYPE_CHECKING:
     from orchestrator.data.near_duplicates.find import Leaks

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home, Yes
-from orchestrator.cli.console.printing import agreed, megabytes, out, print_json
 from orchestrator.common.display import counted
+from orchestrator.terminal.printing import agreed, megabytes, out, print_json
 
 
 def data_remove(

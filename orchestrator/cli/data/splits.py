@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.console.live import CONSOLE
 from orchestrator.cli.console.options import (
     DEFAULT_HOME,
     AsJson,
@@ -19,7 +18,8 @@ from orchestrator.cli.console.options import (
     Splits,
     Unseen,
 )
-from orchestrator.cli.console.printing import err, out, print_json, show_table
+from orchestrator.terminal.live import CONSOLE
+from orchestrator.terminal.printing import err, out, print_json, show_table
 
 
 def data_split(

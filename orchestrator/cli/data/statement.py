@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home
-from orchestrator.cli.console.printing import out, print_json
 from orchestrator.data.stated_fields import FIELDS
+from orchestrator.terminal.printing import out, print_json
 
 Licence = Annotated[str | None, typer.Option(help=FIELDS["licence"])]
 Source = Annotated[str | None, typer.Option("--source", help=FIELDS["source"])]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Cache, Home, Yes
-from orchestrator.cli.console.printing import agreed, megabytes, nothing_in, out, print_json
+from orchestrator.terminal.printing import agreed, megabytes, nothing_in, out, print_json
 
 
 def clean(

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestrator.cli.console.printing import out
 from orchestrator.common.private_api import private
+from orchestrator.terminal.printing import out
 
 PROGRAM, VARIABLE = "orchestrator", "_ORCHESTRATOR_COMPLETE"
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home, Yes
-from orchestrator.cli.console.printing import agreed, megabytes, nothing_in, out, print_json, show_table
 from orchestrator.scoring.formatting import percent
+from orchestrator.terminal.printing import agreed, megabytes, nothing_in, out, print_json, show_table
 
 if TYPE_CHECKING:
     from orchestrator.results.stored_study import StoredStudy

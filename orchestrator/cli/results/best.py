@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.console.live import CONSOLE
+from orchestrator.cli.console.asking import may_replace
 from orchestrator.cli.console.options import (
     DEFAULT_HOME,
     Address,
@@ -22,9 +22,10 @@ from orchestrator.cli.console.options import (
     Yes,
     absolute,
 )
-from orchestrator.cli.console.printing import err, may_replace, out, print_json, show_table
 from orchestrator.cli.console.reading import study_of
 from orchestrator.search.choices import BestRule, EnsembleName
+from orchestrator.terminal.live import CONSOLE
+from orchestrator.terminal.printing import err, out, print_json, show_table
 
 if TYPE_CHECKING:
     from orchestrator.results.best_trial import BestTrial

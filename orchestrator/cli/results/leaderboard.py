@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home, Metric
-from orchestrator.cli.console.printing import out, print_json, show_table
 from orchestrator.cli.console.reading import ON_DAMAGE, study_of
+from orchestrator.terminal.printing import out, print_json, show_table
 
 
 def leaderboard(

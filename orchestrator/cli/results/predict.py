@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.console.live import CONSOLE
 from orchestrator.cli.console.options import AsJson, PredictDevice
-from orchestrator.cli.console.printing import err, out, plain, print_json
+from orchestrator.terminal.live import CONSOLE
+from orchestrator.terminal.printing import err, out, plain, print_json
 
 
 def predict(

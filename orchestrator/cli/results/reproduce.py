@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from orchestrator.cli.console.live import ASIDE, CONSOLE
 from orchestrator.cli.console.options import (
     DEFAULT_HOME,
     Address,
@@ -22,8 +21,9 @@ from orchestrator.cli.console.options import (
     MaxLanes,
     absolute,
 )
-from orchestrator.cli.console.printing import out, print_json, show_table
 from orchestrator.common.errors import BadData
+from orchestrator.terminal.live import ASIDE, CONSOLE
+from orchestrator.terminal.printing import out, print_json, show_table
 
 Paper = Annotated[
     str | None,

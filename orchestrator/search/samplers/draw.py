@@ -21,7 +21,8 @@ from orchestrator.search.goals.constraints import Limit
 from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.samplers.fold_aware_sampler import TIME_LEFT
 from orchestrator.search.samplers.past_trials import NOTE, PastTrial
-from orchestrator.search.samplers.registry import OPTION, SAMPLERS, SamplerKind, sampler_kind
+from orchestrator.search.samplers.registry import SAMPLERS, sampler_kind
+from orchestrator.search.samplers.sampler_kind import OPTION, SamplerKind
 from orchestrator.search.samplers.single_draw import Shown
 from orchestrator.search.space.space import Configuration, SearchSpace
 

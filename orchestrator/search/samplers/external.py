@@ -21,7 +21,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIIISampler
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from orchestrator.common.errors import BadStudy
-from orchestrator.search.samplers.registry import OPTION, SamplerKind
+from orchestrator.search.samplers.sampler_kind import OPTION, SamplerKind
 
 UNUSABLE = {
     "BaseSampler": "it is abstract",

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import lru_cache
 
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
 from orchestrator.common.errors import BadStudy
+from orchestrator.search.samplers.external import external_sampler
 from orchestrator.search.samplers.fold_aware_sampler import FoldAwareSampler
+from orchestrator.search.samplers.sampler_kind import OPTION, SamplerKind
 
-OPTION = "--sampler"
 PREFIXES = ("optuna:", "optunahub:")
 # Names of earlier versions, and how the same algorithm is named now.
 REPLACED = {
@@ -20,18 +20,6 @@ REPLACED = {
     "nsga2": "optuna:NSGAIISampler(population_size=20)",
     "nsga3": "optuna:NSGAIIISampler(population_size=20)",
 }
-
-
-@dataclass(frozen=True)
-class SamplerKind:
-    """A sampler as a study uses it: made anew for every configuration, from a seed and the number of objectives."""
-
-    make: Callable[[int, int], BaseSampler]
-    for_several_objectives: bool = True
-    reads_constraints: bool = False  # else trials that exceed a limit are shown with the lowest score
-    reads_trials: bool = True  # else it is shown none: listing thousands takes longer than the draw
-    keeps_notes: bool = False  # the system attributes it writes on a trial are stored and shown to it again
-    remarks: tuple[str, ...] = ()  # what a user should know before a study begins
 
 
 def _tpe(seed: int, num_objectives: int) -> BaseSampler:
@@ -66,8 +54,6 @@ def sampler_kind(text: str, num_objectives: int = 1) -> SamplerKind:
     Raises `BadStudy` for unknown names, classes and arguments, and for one that knows a single objective only.
     """
     if text.startswith(PREFIXES):
-        from orchestrator.search.samplers.external import external_sampler  # reads Optuna's signatures
-
         return external_sampler(text)
     count = "one objective" if num_objectives == 1 else f"{num_objectives} objectives"
     known = ", ".join(sampler_names(num_objectives))

@@ -13,7 +13,6 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -132,17 +131,6 @@ def agreed(question: str, *, yes: bool) -> bool:
         raise BadData("--yes", f"is needed where nobody can be asked: {question}")
     err.print(f"{plain(question)}? \\[y/N] ", end="", highlight=False)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def may_replace(*, yes: bool) -> Callable[[str], bool]:
-    """A function that asks whether something may be replaced, and ends the command, exit code 1, where it may not."""
-
-    def ask(question: str) -> bool:
-        if not agreed(question, yes=yes):
-            raise typer.Exit(1)
-        return True
-
-    return ask
 
 
 def print_json(value: Any, indent: int | None = 1) -> None:

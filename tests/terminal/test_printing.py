@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.cli import main
-from orchestrator.cli.console import printing as screen
+from orchestrator.terminal import printing as screen
 
 
 def test_a_log_file_is_told_what_is_left_every_ten_seconds(

@@ -15,9 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.console.printing import bar, err, note, out
 from orchestrator.common.display import Display, counted
 from orchestrator.scoring.formatting import duration, percent
+from orchestrator.terminal.printing import bar, err, note, out
 
 if TYPE_CHECKING:
     from orchestrator.search.records.status import FoldView, Status, TrialView
