@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from orchestrator.api.exports import Bundle, evaluate, load_bundle, predict, verify_export
     from orchestrator.api.fits import fit
     from orchestrator.api.inputs import check_space, combine_spaces, preview, space_schema, split
+    from orchestrator.api.jobs import job, jobs
     from orchestrator.api.machines import check_machine
     from orchestrator.api.networks import network, networks
     from orchestrator.api.pages import ui
     from orchestrator.api.papers import papers, reproduce
     from orchestrator.api.studies import compare, load_study, remove_study, report, studies, sync
     from orchestrator.api.study import NoChampion, Study
-    from orchestrator.command_jobs import cluster_file, job, jobs, submit
+    from orchestrator.command_jobs import cluster_file, submit
     from orchestrator.common.display import Display
     from orchestrator.common.errors import UserError
     from orchestrator.results.best_trial import BestTrial
@@ -68,6 +69,10 @@ _MODULES = {
         "space_schema",
         "split",
     ),
+    "api.jobs": (
+        "job",
+        "jobs",
+    ),
     "api.machines": ("check_machine",),
     "api.networks": (
         "network",
@@ -94,8 +99,6 @@ _MODULES = {
     "common.errors": ("UserError",),
     "command_jobs": (
         "cluster_file",
-        "job",
-        "jobs",
         "submit",
     ),
     "results.best_trial": ("BestTrial",),

@@ -1,6 +1,6 @@
-"""Commands as jobs on a cluster, and files that start one: what reads words as the command line does.
+"""Words of a command as a job, or in a file that starts a cluster: read as the command line reads them.
 
-It stands above the commands, which it asks how their words are read; all other functions stand below them.
+These two functions stand above the commands, which they ask how words are read; all others stand below them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.common.errors import python_errors
 
 if TYPE_CHECKING:
-    from orchestrator.launch.submit import Job, JobRow
+    from orchestrator.launch.submit import Job
 
 
 @python_errors()
@@ -37,8 +37,9 @@ def submit(
     """
     import typer
 
+    from orchestrator.api.jobs import start_job
     from orchestrator.cli import app
-    from orchestrator.cli.submit import parsed, start_job
+    from orchestrator.cli.submit import parsed
     from orchestrator.common.errors import BadMachine
 
     # Depending on its release, Typer has its own Click or uses the package; this class is in either.
@@ -53,38 +54,6 @@ def submit(
 
 
 @python_errors()
-def jobs(address: str = "auto") -> list[JobRow]:
-    """Our jobs on a cluster, the newest first: id, study, state, since when, until when, exit code, command.
-
-    Raises `BadMachine` where no cluster answers.
-
-    >>> import orchestrator as po
-    >>> [one.id for one in po.jobs("http://head:8265") if not one.is_over]  # doctest: +SKIP
-    ['unet-kvasir-20261129-081500']
-    """
-    from orchestrator.launch.job_server import job_server
-    from orchestrator.launch.submit import jobs as known
-
-    return known(job_server(address))
-
-
-@python_errors()
-def job(id: str, address: str = "auto") -> Job:
-    """One of our jobs: `follow(print)` gives its log, `wait()` its end, `stop()` ends it after its epochs.
-
-    Raises `BadMachine` for an id that the cluster does not know.
-
-    >>> import orchestrator as po
-    >>> po.job("unet-kvasir-20261129-081500", "http://head:8265").stop()  # doctest: +SKIP
-    <JobStatus.STOPPED: 'STOPPED'>
-    """
-    from orchestrator.launch.job_server import job_server
-    from orchestrator.launch.submit import find
-
-    return find(job_server(address), id)
-
-
-@python_errors()
 def cluster_file(kind: str, *, search: Sequence[str] = (), **fields: Any) -> str:
     """The text of a file that starts a cluster, or a search on one, as `orchestrator cluster render` prints it.
 
@@ -96,20 +65,13 @@ def cluster_file(kind: str, *, search: Sequence[str] = (), **fields: Any) -> str
     >>> "#SBATCH --nodes=2" in po.cluster_file("slurm", nodes=2)
     True
     """
-    from orchestrator.cli.cluster import refuse_search
-    from orchestrator.common.errors import BadMachine, Mistakes
+    from orchestrator.cli.cluster import cluster_text
+    from orchestrator.common.errors import BadMachine
     from orchestrator.common.names import hint
     from orchestrator.launch.kinds import KINDS
-    from orchestrator.launch.render import render
 
     if kind not in KINDS:
         raise BadMachine(kind, f"no file is named so; {hint(kind, KINDS)}known: {', '.join(KINDS)}")
     if unknown := sorted(fields.keys() - {*KINDS[kind].fields}):
         raise BadMachine(kind, f"has no {', '.join(unknown)}; known: {', '.join(KINDS[kind].fields)}")
-    words, mistakes = tuple(search), Mistakes()
-    with mistakes.noted():
-        text = render(kind, fields | ({"search": words} if words else {}))
-    with mistakes.noted():
-        refuse_search(words)
-    mistakes.raise_all()
-    return text
+    return cluster_text(kind, fields | ({"search": tuple(search)} if search else {}))

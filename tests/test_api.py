@@ -280,6 +280,17 @@ def test_a_forecast_names_every_number_that_cannot_be():
     assert [line.partition(":")[0] for line in refused.value.problems] == ["gpus", "sampled", "failures"]
 
 
+def test_a_job_names_every_variable_that_a_cluster_would_show_to_everybody():
+    with pytest.raises(UserError) as refused:
+        po.submit(
+            "best",
+            env={"MY_TOKEN": "x", "MODE": "fast", "DB": "postgresql://me:pw@db/x"},
+            address="127.0.0.1:1",
+        )
+    assert "show MY_TOKEN" in str(refused.value) and "show DB" in str(refused.value)
+    assert "MODE" not in str(refused.value)
+
+
 def test_a_comparison_of_nothing_says_that_none_was_given():
     with pytest.raises(BadStudy, match="two or more different systems, found none"):
         po.compare()

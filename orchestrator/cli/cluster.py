@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -36,15 +36,10 @@ def command(name: str, kind: Kind) -> Callable[..., None]:
     """The command that renders a kind, with an option for every field."""
 
     def carry_out(out: Path | None, overwrite: bool, **given: Any) -> None:
-        from orchestrator.launch.render import render, write
+        from orchestrator.launch.render import write
 
         values = {name: _frozen(value) for name, value in given.items() if value not in (None, [])}
-        mistakes = Mistakes()
-        with mistakes.noted():
-            text = render(name, values)
-        with mistakes.noted():
-            refuse_search(values.get("search", ()))
-        mistakes.raise_all()
+        text = cluster_text(name, values)
         if out is None:
             print(text, end="")
         else:
@@ -57,6 +52,19 @@ def command(name: str, kind: Kind) -> Callable[..., None]:
     carry_out.__annotations__ = {}
     carry_out.__doc__ = f"{kind.meaning}\n\nWith the defaults the result is cluster/{kind.file}."
     return carry_out
+
+
+def cluster_text(kind: str, values: Mapping[str, Any]) -> str:
+    """The text of a file: fields that are not as its defaults. Raises all mistakes in these in one error."""
+    from orchestrator.launch.render import render
+
+    mistakes = Mistakes()
+    with mistakes.noted():
+        text = render(kind, values)
+    with mistakes.noted():
+        refuse_search(values.get("search", ()))
+    mistakes.raise_all()
+    return text
 
 
 def refuse_search(words: tuple[str, ...]) -> None:

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from orchestrator.cli.console.options import AsJson
-from orchestrator.common.errors import BadMachine, Mistakes
+from orchestrator.common.errors import BadMachine
 from orchestrator.terminal.printing import err, out, print_json, show_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from orchestrator.launch.job_server import JobServer
-    from orchestrator.launch.submit import Job, JobRow, Submission
+    from orchestrator.launch.submit import Job, JobRow
 
 OnInterrupt = Literal["ask", "detach", "stop"]
-# Arguments and options whose local files and folders are uploaded; all other paths are the cluster's.
-CARRIED = ("file", "splits", "groups", "bundle")
 NOT_FOUND = 127  # a shell's exit code
-# Parameters that identify a study without a name.
-OF_A_STUDY = ("data", "unseen", "splits", "holdout", "seed", "near_duplicates")
 
 
 def submit(
@@ -87,17 +81,15 @@ def submit(
             run_as_job(parsed(context.find_root(), command), address, on_interrupt, detach, env, python)
         )
 
-    from orchestrator.launch.job_server import job_server
-    from orchestrator.launch.submit import find, jobs
+    from orchestrator.api import jobs as api
 
-    server = job_server(address)
     if list_:
-        rows = jobs(server)
+        rows = api.jobs(address)
         print_json([_plain(row) for row in rows]) if as_json else show_table(_table(rows))
     elif attach is not None:
-        raise typer.Exit(_follow(find(server, attach), address, on_interrupt))
+        raise typer.Exit(_follow(api.job(attach, address), address, on_interrupt))
     elif stop is not None:
-        _stop(find(server, stop))
+        _stop(api.job(stop, address))
 
 
 def run_as_job(
@@ -109,6 +101,8 @@ def run_as_job(
     python: str = "python",
 ) -> int:
     """Run the command of a context as a job; return its exit code, or 0 at once with `detach`."""
+    from orchestrator.api.jobs import start_job
+
     job, words = start_job(context, address, dict(_variable(one) for one in env or []), python)
     out.print(f"job {job.id}: {shlex.join(words)}", highlight=False)
     if detach:
@@ -118,25 +112,6 @@ def run_as_job(
     if code == NOT_FOUND:
         err.print(f"the cluster's shell finds no {python}; set the Python of Ray there with --python PATH")
     return code
-
-
-def start_job(
-    context: typer.Context, address: str, env: Mapping[str, str], python: str
-) -> tuple[Job, tuple[str, ...]]:
-    """The job of a command, and its words there. Raises everything that is wrong with it in one error."""
-    from orchestrator.launch.job_server import job_server
-    from orchestrator.launch.submit import refuse_size, submit
-
-    mistakes = Mistakes()
-    with mistakes.noted():
-        _check_space(context)
-    with mistakes.noted():
-        submission = submission_of(context, address, env, python)
-        refuse_size(submission.files)
-    with mistakes.noted():
-        server: JobServer = job_server(address)
-    mistakes.raise_all()
-    return submit(server, submission), submission.words
 
 
 def parsed(root: Any, words: Sequence[str]) -> typer.Context:
@@ -154,120 +129,12 @@ def parsed(root: Any, words: Sequence[str]) -> typer.Context:
     return result
 
 
-def _check_space(context: typer.Context) -> None:
-    """Report mistakes of a search-space file before anything is uploaded."""
-    file = context.params.get("file")
-    if isinstance(file, Path):
-        from orchestrator.search.space.builds import check_builds
-        from orchestrator.search.space.space_file import load_space
-
-        check_builds(load_space(file))
-
-
-def submission_of(context: typer.Context, address: str, env: Mapping[str, str], python: str) -> Submission:
-    """The job for a command. Raises `BadMachine` if it would show a password or a token to everybody."""
-    from orchestrator.launch.submit import Submission
-
-    name = context.info_name or ""
-    files: dict[str, Path] = {}
-    words = name.split()
-    for option in context.command.params:
-        source = context.get_parameter_source(option.name or "")
-        if source is None or source.name == "DEFAULT":
-            continue  # defaults are evaluated on the cluster
-        value = context.params[option.name or ""]
-        if option.name == "address":
-            _refuse_other(value, address)
-            continue
-        if isinstance(value, bool):
-            words.append(option.opts[0] if value else option.secondary_opts[0])
-            continue
-        for one in value if isinstance(value, list | tuple) else [value]:
-            word = _carry(files, one) if option.name in CARRIED else _there(one)
-            words += [word] if option.param_type_name == "argument" else [option.opts[0], word]
-    _refuse_secrets(words)
-    params = context.params
-    return Submission(
-        words=tuple(words),
-        files=files,
-        label=_label(name, params),
-        identity=_identity(name, params),
-        env=env,
-        python=python,
-    )
-
-
-def _carry(files: dict[str, Path], value: Any) -> str:
-    """The name of a file or folder within the job; the given path if it is not here."""
-    from orchestrator.launch.submit import NAMED
-
-    source = Path(value).expanduser()
-    if not source.is_file() and not (source.is_dir() and isinstance(value, Path)):
-        return _there(value)
-    name = f"{NAMED}/{source.name}"
-    if name in files:
-        name = f"{NAMED}/{len(files)}/{source.name}"
-    files[name] = source
-    return name
-
-
-def _there(value: Any) -> str:
-    return str(value.expanduser().absolute() if isinstance(value, Path) else value)
-
-
-def _refuse_other(inner: str, address: str) -> None:
-    if inner not in ("auto", address):
-        raise BadMachine(
-            "--address",
-            f"a job runs on the cluster to which it is submitted; remove --address {inner} after --",
-        )
-
-
-def _refuse_secrets(words: list[str]) -> None:
-    from orchestrator.common.redaction import has_secret
-
-    if secret := sorted({words[at - 1] for at, word in enumerate(words) if has_secret(word)}):
-        raise BadMachine(
-            ", ".join(secret),
-            "contains a password or a token, which the cluster would show with the job; remove it there, and set "
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, where `ray start` is run",
-        )
-
-
 def _variable(text: str) -> tuple[str, str]:
-    import os
-
-    from orchestrator.common.redaction import has_secret, names_secret
-
+    """NAME=VALUE, or NAME of a variable here -> name and value."""
     name, equals, value = text.partition("=")
     if not equals and name not in os.environ:
         raise BadMachine("--env", f"{name} is not set here; use NAME=VALUE")
-    value = value if equals else os.environ[name]
-    if names_secret(name) or has_secret(value):
-        raise BadMachine(
-            "--env",
-            f"the cluster would show {name} with the job, and it seems to be secret; set it where `ray start` is run",
-        )
-    return name, value
-
-
-def _label(name: str, params: dict[str, Any]) -> str:
-    """A study, with the command unless that is search."""
-    file = params.get("file")
-    of = params.get("study") or "-".join(
-        [file.stem if isinstance(file, Path) else "", *(params.get("data") or [])]
-    )
-    return "-".join(
-        part for part in ("" if name == "search" else name.replace(" ", "-"), str(of).strip("-")) if part
-    )
-
-
-def _identity(name: str, params: dict[str, Any]) -> str:
-    """Key of a search's study, which cannot run twice, independent of its budget; \"\" for other commands."""
-    if name != "search":
-        return ""
-    named = params["study"] or [params["file"].stem, *(params[key] for key in OF_A_STUDY)]
-    return json.dumps([str(params["home"]), named])
+    return name, value if equals else os.environ[name]
 
 
 def _follow(job: Job, address: str, on_interrupt: OnInterrupt) -> int:
