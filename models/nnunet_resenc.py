@@ -2,7 +2,7 @@
 
 From scratch, by design: the fair baseline for networks that start from ImageNet. nnU-Net plans stages for a patch: it
 is halved down to 4 pixels, so there are seven stages for 256 to 511 pixels, M here, and eight for 512 and more, L here.
-Its own plans M (8 GB) and L (24 GB) differ in the patch that fits beside a batch of 12, in 2-D up to 512 and 864 pixels
+Its own plans M (8 GB) and L (24 GB) differ in the patch that fits with a batch of 12, in 2-D up to 512 and 864 pixels
 square, and in nothing else. Widths 32, 64, 128, 256, then 512; 1, 3, 4, then 6 residual blocks a stage; one convolution
 a stage in the decoder; InstanceNorm and LeakyReLU; kernels by He, the last norm of each block at 0.
 

@@ -6,7 +6,7 @@ After the paper, whose text was not at hand: details may differ. Its code (resea
 - similarity aggregation (SAM) lets 16 nodes, pooled where the shallow map points, exchange what is alike.
 25,107,620 parameters; papers that compare with it print 25.11 M. What the paper leaves open is decided here: maps are
 reduced to 32 channels by a 1x1 (a 3x3 would give 25.4 M); the graph has a layer across nodes and one across channels.
-The prediction is the final map; that of cascaded fusion alone is trained beside it, with equal weight, as in the paper.
+The prediction is the final map; that of cascaded fusion alone is trained with it, at equal weight, as in the paper.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def sync(
 def remove_study(name: str, *, home: PathLike | None = None) -> None:
     """Delete a study: records, weights and scores of all its trials. Its runs in MLflow and exports of it stay.
 
-    Raises `BadStudy` while somebody works on it.
+    Raises `BadStudy` while a process works on it.
 
     >>> import orchestrator as po
     >>> po.remove_study("demmo")  # doctest: +ELLIPSIS

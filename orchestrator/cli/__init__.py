@@ -1,6 +1,6 @@
 """The commands; the only room that exits. What it prints, `terminal` shows.
 
-Exit codes: 0 done, 1 it failed, 2 what the user or whoever runs the machine can mend, 75 ended by SIGTERM, SIGHUP or
+Exit codes: 0 done, 1 it failed, 2 what the user or an administrator can mend, 75 ended by SIGTERM, SIGHUP or
 SIGUSR1 and 130 by Ctrl-C, after which the same command goes on.
 What a command needs is imported inside it, so that `--help` does not wait for torch, Ray and MLflow.
 """

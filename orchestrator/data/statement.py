@@ -1,4 +1,4 @@
-"""What the owner of a dataset states about it: card.json beside dataset.json; nothing of it is guessed, or needed.
+"""What the owner of a dataset states about it: card.json next to dataset.json; nothing of it is guessed or required.
 
 It is no part of the fingerprint: it may be stated later, and a study is the same with and without.
 """
@@ -36,7 +36,7 @@ def stated(folder: Path) -> dict[str, str]:
     path = folder / FILE
     if not path.is_file():
         return {}
-    remedy = "`orchestrator data describe` writes it anew once it is away"
+    remedy = "`orchestrator data describe` writes a new one once it is away"
     found: _Stated = read_json(path, _Stated, remedy, BadData)
     return {name: found.stated[name] for name in FIELDS if name in found.stated}
 

@@ -148,9 +148,7 @@ def _dashboard_of(address: str) -> str:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # it says what the error says
             try:
                 result: str = ray_client_address_to_api_server_url(address)
-            except (
-                ConnectionError
-            ) as error:  # of a port that answers: a token that is refused is not told apart
+            except ConnectionError as error:  # of a port that answers: a refused token looks the same
                 raise ConnectionError(f"{CLIENT_REFUSED} ({_why(error)})") from error
         return result
 

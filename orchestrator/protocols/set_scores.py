@@ -27,7 +27,7 @@ from orchestrator.search.records.ledger import Ledger
 from orchestrator.training.jobs import job_kind
 from orchestrator.training.test_time_averaging import averaged
 
-OWN = ("dice_image", "iou_image")  # beside the paper's: one threshold, polyp only, mean over images
+OWN = ("dice_image", "iou_image")  # besides the paper's: one threshold, polyp only, mean over images
 RECORD, VALUES = "record.json", "values.npz"
 VERSION = 1
 

@@ -64,7 +64,7 @@ class Choice:
     ) -> BestTrial:
         """The chosen trial with its networks, trained and scored now where that is asked for and not on record.
 
-        `export`: whether they are to be handed over, for which their weights and their scores outside the folds are
+        `export`: whether they are to be exported, for which their weights and their scores outside the folds are
         needed. Raises `BadStudy` where weights were deleted.
         """
         study, trial, score = self.study, self.trial, self.score

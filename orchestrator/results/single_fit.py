@@ -1,4 +1,4 @@
-"""A fit outside of a study, handed over as a run in MLflow and as files that other programs load."""
+"""A fit outside of a study, written as a run in MLflow and as files that other programs load."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class SingleFit:
         return earlier
 
     def card(self) -> str:
-        """What the network is, and what its scores are worth; Markdown."""
+        """The network, and how reliable its scores are; Markdown."""
         spec, recipe = self.record.spec, self.configuration.recipe
         data = ", ".join(f"{name} ({fingerprint[:12]})" for name, fingerprint in self.plan.datasets.items())
         rows = "\n".join(f"| {name} | {percent(value)} |" for name, value in self.scores.items())

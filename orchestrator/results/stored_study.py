@@ -51,7 +51,7 @@ class StoredStudy:
         return self.store.record().spec
 
     def status(self, display: Display | None = None) -> Status:
-        """How the study stands: what whoever works on it, or on one of its outer folds, last said, else its records.
+        """The status that a process which works on the study, or on an outer fold, wrote last; else that of records.
 
         What of these does not read is noted in `display`.
 
@@ -138,7 +138,7 @@ class StoredStudy:
 
         `rule`, `refit` and `ensemble` are those of `orchestrator best`; what they ask for and is not on record is
         trained and scored now. `training`: `address`, `device`, `workers_per_fit`, `cache`, `display` for that.
-        `export`, `formats`, `tracking_uri`: where the result is to be handed over next, as `export` does; `replace`:
+        `export`, `formats`, `tracking_uri`: where the result is to be exported next; `replace`:
         whether an export of another network there may be replaced, or a function that is asked. Raises `BadStudy` while
         there is no such trial, and everything that is wrong before anything is trained.
         """

@@ -32,7 +32,7 @@ class PolypCounts:
 
     @property
     def false_positives(self) -> int:
-        """Components of the prediction that hit no polyp: beside all of them, or on one with too small an overlap."""
+        """Components of the prediction that hit no polyp: outside all of them, or with too small an overlap."""
         return self.predicted - self.found
 
     @property

@@ -21,7 +21,7 @@ from orchestrator.search.samplers.stopping_rule import Shown
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.training.recipe import FitSpec
 
-# What Optuna shows beside the number that a sampler is shown of a stopped trial.
+# What Optuna shows of a stopped trial besides the number that a sampler gets.
 IMPUTED = "what the race makes of a trial without all its folds; it is no score"
 
 
@@ -108,7 +108,7 @@ class OptunaTrials:
         self._close(number, values=self.state.values(number))
 
     def stop(self, number: int, reason: str) -> None:
-        """Close a trial as pruned, with the score on its folds; what the race takes it to be worth is named imputed."""
+        """Close a trial as pruned, with the score on its folds; the score that the race assumes is named imputed."""
         trial = self._open_trial(number)
         trial.set_user_attr("stopped", reason)
         self._keep_excess(number)

@@ -37,12 +37,12 @@ ScoreAll = Callable[[Sequence[tuple[int, ...]]], list[TrialScore]]
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Trials whose networks are averaged, and what that is worth."""
+    """Trials whose networks are averaged, and what that gains."""
 
     trials: tuple[StudyTrial, ...]  # the chosen one first; one that counts twice is named twice
     score: TrialScore  # cross-validated, of the mean of probabilities
     metric: str
-    ranked_by: str  # what its worth is called: the objective's label
+    ranked_by: str  # the objective's label
     num_candidates: int
     left_out: tuple[str, ...]  # why others could not join
     versus: PairedTest | None  # against the chosen trial; None where nobody joined
@@ -158,7 +158,7 @@ def candidates(
 def grow(
     first: int, numbers: Sequence[int], score_all: ScoreAll, worth: Callable[[TrialScore], float]
 ) -> tuple[tuple[int, ...], TrialScore]:
-    """Let trials join, one at a time, as long as the best of them is worth it; return the members and their score."""
+    """Let trials join, one at a time, as long as the score rises; return the members and their score."""
     members: tuple[int, ...] = (first,)
     (score,) = score_all([members])
     while len(members) < MAX_MEMBERS:

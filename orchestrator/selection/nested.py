@@ -113,7 +113,7 @@ def inner_stores(store: StudyStore) -> list[StudyStore]:
 
 
 def outer_estimate(store: StudyStore, inner: Sequence[StudyStore], until: str) -> Nested:
-    """What the champions of these studies, which all have one, are worth on their outer folds."""
+    """Scores of the champions of these studies, which all have one, on their outer folds."""
     folds, ids, values = [], list[str](), list[dict[str, np.ndarray]]()
     for one in inner:
         study = one.snapshot()
@@ -141,7 +141,7 @@ def nested_of(store: StudyStore) -> Nested | None:
     if not file.exists():
         return None
     result: Nested | None = read_json(
-        file, Nested, "the same `orchestrator search --nested` writes it anew, and trains nothing for it"
+        file, Nested, "the same `orchestrator search --nested` writes it again, and trains nothing for it"
     )
     return result
 

@@ -1,4 +1,4 @@
-"""Which trial is handed over, and how sure that is: which trials are not significantly different, which cheaper.
+"""Which trial is exported, and how sure that is: which trials are not significantly different, which cheaper.
 
 Trials are compared on the same validation images, at cross-fitted thresholds (see search/significance.py). Where
 the finalists were re-evaluated, the winner is the best of search and re-evaluation together. Hold-out cases and unseen
@@ -49,7 +49,7 @@ class Candidate(ComparedTrial):
 
 @dataclass(frozen=True)
 class Selection:
-    """What is handed over, and why."""
+    """The exported trial, and why."""
 
     metric: str
     rule: BestRule
@@ -127,7 +127,7 @@ class Selection:
         }
 
     def tags(self) -> dict[str, str]:
-        """For the run, or the registered model, of the trial that is handed over."""
+        """For the run, or the registered model, of the exported trial."""
         finalists = ", ".join(str(one.trial) for one in self.reevaluated) or "not re-evaluated"
         tags = {"chosen_for": self.reason, "finalists": finalists}
         if self.chosen != self.winner:  # the rest is said of the winner

@@ -4,7 +4,7 @@ The highest score of many is partly luck. The winner and the trials that are not
 once more, on other folds of the same cases (unless the folds were given; the hold-out cases stay unseen) and from other
 seeds. Search and re-evaluation choose thresholds in the same way. The champion has the highest score over both
 together, in which every image counts once; the search did not optimise over the score of the re-evaluation alone. The
-network that is handed over is one of the search.
+exported network is one of the search.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def reevaluate(
         monitor.step()
 
     failed = lanes.run_all(missing, count_epochs, is_over)
-    store.ledger.drop_weights(owners)  # handed over is a network of the search's own folds
+    store.ledger.drop_weights(owners)  # a network of the search's own folds is exported
     if not all(store.ledger.has(fit_id) or fit_id in failed for fit_id in owners):
         return False
     errors = {number: error for fit_id, error in failed.items() for number in owners[fit_id]}
@@ -290,7 +290,7 @@ def read_rescoring(store: StudyStore) -> Reevaluation | None:
     if not file.exists():
         return None
     result: Reevaluation | None = read_json(
-        file, Reevaluation, "the same `orchestrator search` writes it anew, and trains nothing for it"
+        file, Reevaluation, "the same `orchestrator search` writes it again, and trains nothing for it"
     )
     return result
 
@@ -313,7 +313,7 @@ def named(snapshot: StudySnapshot, standing: Standing, metric: str = "dice") -> 
 
 
 def as_named(snapshot: StudySnapshot, champion: StudyTrial) -> Named:
-    """The champion as the status tells it."""
+    """The champion as the status shows it."""
     standing = snapshot.ranked()
     for again in reevaluation_of(snapshot, standing):
         if again.trial == champion.number:

@@ -1,6 +1,6 @@
 """Configurations that earlier studies recommend: tried right after the baseline, where they fit the space.
 
-They are written down once, when a study begins, and have the numbers after 0; so whoever resumes asks for them again.
+They are written down once, when a study begins, and have the numbers after 0; so a resumed study asks for them again.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def best_of_study(snapshot: StudySnapshot, networks: Collection[str] = ()) -> li
 def num_chosen_by(snapshot: StudySnapshot, outside: Collection[str]) -> int:
     """How many of these images, by `Case.sha256`, an earlier study trained on or chose by, whatever their names.
 
-    An image that was saved anew, or has another mask, is not known again.
+    An image that was encoded again, or has another mask, is not known again.
     """
     used = {case_id for fold in snapshot.plan.folds for case_id in (*fold.train, *fold.val)}
     cases = (case for dataset in snapshot.datasets for case in dataset.cases)

@@ -64,14 +64,14 @@ def folders_of(store: StudyStore) -> tuple[Path, ...]:
 
 
 def refuse_busy(store: StudyStore) -> None:
-    """Raises `BadStudy` while somebody works on the study, on this machine or another one."""
+    """Raises `BadStudy` while a process works on the study, on this machine or another one."""
     with _alone(store):
         pass
 
 
 @contextmanager
 def _alone(store: StudyStore) -> Iterator[None]:
-    """Context in which nobody else can begin to work on a study; `BadStudy` where somebody does."""
+    """Context in which no other process can begin to work on a study; `BadStudy` where one does."""
     with ExitStack() as locks:
         for one in (store, *inner_stores(store)):
             if is_alive(one.status_file):
@@ -139,7 +139,7 @@ def studies_with(home: Path, dataset: str) -> list[str]:
     for store in list_studies(home):
         try:
             made_of = store.record().made_of
-        except UserError:  # whoever cannot read it cannot say that it needs nothing
+        except UserError:  # unreadable: it may need any of it
             found.append(store.name)
             continue
         if dataset in made_of.datasets or dataset in made_of.unseen:
@@ -215,7 +215,7 @@ def prune_derived(home: Path) -> list[Freeable]:
     """Delete computed scores that nobody finds again, and return what was deleted.
 
     They are of studies that were removed, of studies whose datasets are not in this home as they were, and of other
-    versions of the code. A study that is being worked on may lose them too: they are computed anew.
+    versions of the code. A study that is being worked on may lose them too: they are computed again.
     """
     return [one for one in (*_derived(home), *_stale(home)) if one.num_bytes and one.remove()]
 
@@ -237,7 +237,7 @@ def _lacks_data(store: StudyStore, there: Mapping[str, str]) -> str | None:
     """Which datasets of a study are not `there` (name -> fingerprint); None where all are, or no record says."""
     try:
         wanted = (made_of := store.record().made_of).datasets | made_of.unseen
-    except UserError:  # whoever cannot read it cannot say what it needs
+    except UserError:  # unreadable: it may need any of it
         return None
     gone = [name for name, fingerprint in wanted.items() if there.get(name) != fingerprint]
     return f"whose data is gone or another one ({', '.join(gone)})" if gone else None
@@ -294,7 +294,7 @@ def _delete_what_can_be(path: Path) -> None:
 
 
 def _set_aside(folder: Path) -> Path:
-    """Rename first: whoever looks meanwhile finds all of it, or nothing."""
+    """Rename first: a reader finds all of it, or nothing."""
     away = folder.with_name(f"{REMOVED}{folder.name[:200]}-{time.time_ns()}")
     folder.rename(away)
     return away

@@ -262,7 +262,7 @@ def _search(
                 if fault is None:
                     raise
                 raise fault from failure
-            logger.warning("Tune lost its processes, and begins anew: %s", fault or failure)
+            logger.warning("Tune lost its processes, and starts again: %s", fault or failure)
             engine.interrupt()
             time.sleep(TUNE_AGAIN_S)
             continue

@@ -5,8 +5,8 @@ centers   as many cases from every center; a dataset that names no centers count
 presence  as many frames with a polyp as without
 
 An epoch has as many cases whichever it is. The cases of a class come in random order, all of them before any comes
-again, however many epochs that takes; a case that comes twice in one epoch is augmented anew. All follows from seed and
-epoch, whatever the number of workers.
+again, however many epochs that takes; a case that comes twice in one epoch gets another random augmentation.
+All follows from seed and epoch, whatever the number of workers.
 """
 
 from __future__ import annotations

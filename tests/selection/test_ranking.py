@@ -1,4 +1,4 @@
-"""Which trial is handed over: what does not differ significantly, what is cheaper, what tuning has gained."""
+"""Which trial is exported: what does not differ significantly, what is cheaper, what tuning has gained."""
 
 from __future__ import annotations
 

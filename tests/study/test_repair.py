@@ -170,7 +170,7 @@ def test_an_empty_journal_of_an_earlier_version_is_no_empty_leaderboard(run, stu
     shutil.rmtree(study.ledger.trials.folder)
     study.journal_file.write_bytes(b"")
     code, said = run("leaderboard formula")
-    assert code == 2 and "optuna.journal: is empty, beside 15 fits on record" in said
+    assert code == 2 and "optuna.journal: is empty, and 15 fits are on record" in said
     restore(study)  # what the search asks follows from its seed
     assert study.stored_trials() == []
 

@@ -63,9 +63,9 @@ PredictDevice = Annotated[
 Formats = Annotated[
     str | None,
     typer.Option(
-        help="What --export writes beside the weights, separated by commas: onnx (always), pipeline (image of any size "
-        "in, mask out), torch-export, fp16, int8 (with their loss of Dice), triton. Default: onnx,pipeline, which are "
-        "made in seconds and serve without further code."
+        help="What --export writes besides the weights, separated by commas: onnx (always), pipeline (image of any "
+        "size in, mask out), torch-export, fp16, int8 (with their loss of Dice), triton. Default: onnx,pipeline, which "
+        "are made in seconds and serve without further code."
     ),
 ]
 Address = Annotated[
@@ -167,7 +167,7 @@ Seed = Annotated[
 
 
 def warn_of_password(context: typer.Context, uri: str | None) -> str | None:
-    """Say who else can read a password that stands on the command line itself."""
+    """Warn that other users can read a password on the command line."""
     from orchestrator.common.redaction import has_secret
     from orchestrator.terminal.printing import err
 

@@ -61,7 +61,7 @@ def studies_remove(
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a study: records, weights and scores of all its trials. Refused while somebody works on it.
+    """Delete a study: records, weights and scores of all its trials. Refused while a process works on it.
 
     Its runs and models in MLflow stay, and so do exported models and datasets.
     """

@@ -19,7 +19,7 @@ SHOWN = 3  # names in a message
 def draw_masks(
     outlines: Outlines, files: Mapping[str, Sequence[Path]], into: Path
 ) -> dict[str, tuple[Path, ...]]:
-    """Folder, beside the images, -> masks drawn below `into`.
+    """Folder, next to the images, -> masks drawn below `into`.
 
     Raises `BadData` if annotations are no outlines, have several labels, or are of images of another size.
     """

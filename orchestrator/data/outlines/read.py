@@ -103,15 +103,15 @@ def _images_by_name(files: Files) -> dict[str, list[tuple[str, Path]]]:
 
 
 def _image_of_stem(paths: Sequence[Path], stem: str) -> Path | None:
-    """The image beside a file of LabelMe with the same stem: 1.jpg for 1.json, even if that names another."""
+    """The image next to a file of LabelMe with the same stem: 1.jpg for 1.json, even if that names another."""
     return next((path for path in paths if path.stem == stem and path.suffix.lower() in EXTENSIONS), None)
 
 
 def _image(by_name: Mapping[str, Sequence[tuple[str, Path]]], folder: str, name: str) -> Path | None:
-    """The image that a file in `folder` names: beside it, or the only one of that name."""
+    """The image that a file in `folder` names: in that folder, or the only one of that name."""
     candidates = by_name.get(PurePosixPath(name.replace("\\", "/")).name, ())
-    beside = [path for place, path in candidates if place == folder]
-    return beside[0] if beside else candidates[0][1] if len(candidates) == 1 else None
+    here = [path for place, path in candidates if place == folder]
+    return here[0] if here else candidates[0][1] if len(candidates) == 1 else None
 
 
 def _content(path: Path) -> dict[str, Any] | None:

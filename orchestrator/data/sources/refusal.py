@@ -53,8 +53,8 @@ def _inside(files: Mapping[str, Sequence[Path]]) -> str:
 
 
 def _advice(command: str, files: Mapping[str, Sequence[Path]]) -> Iterator[str]:
-    if told := _closed_archives(files) or _known_without_masks(files):
-        yield told
+    if lines := _closed_archives(files) or _known_without_masks(files):
+        yield lines
         return
     foreign = annotations_found(files)
     if foreign:
@@ -109,11 +109,11 @@ def _closed_archives(files: Mapping[str, Sequence[Path]]) -> str:
 
 
 def _known_without_masks(files: Mapping[str, Sequence[Path]]) -> str:
-    """What to do with HyperKvasir's labeled images, or the SUN database alone or beside masks of SUN-SEG."""
+    """What to do with HyperKvasir's labeled images, or the SUN database alone or together with masks of SUN-SEG."""
     with_images = [folder for folder, paths in files.items() if any(map(is_image, paths))]
     if any(re.fullmatch(r"(.*/)?GT/case\d+_\d+", folder) for folder in with_images):
         return (
-            "these are masks of SUN-SEG; move the frames of the SUN database to Frame/case1_1/ beside GT/case1_1/, as "
+            "these are masks of SUN-SEG; move the frames of the SUN database to Frame/case1_1/ next to GT/case1_1/, as "
             "reorganize.sh of github.com/GewelsJI/VPS does"
         )
     if any("labeled-images" in folder.split("/") for folder in with_images):

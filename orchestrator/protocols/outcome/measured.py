@@ -28,7 +28,7 @@ class Cell:
 
     published: float | None
     measured: float | None
-    interval: tuple[float, float] | None = None  # 95 %, from drawing images anew
+    interval: tuple[float, float] | None = None  # 95 %, from resampling images
     spread: float | None = None  # standard deviation over seeds and folds
 
     def as_dict(self) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def _size(row: RowPlan, measure: str) -> float:
 def _interval(
     runs: Sequence[np.ndarray], reduce: Any, case_ids: Sequence[tuple[str, ...]]
 ) -> tuple[float, float] | None:
-    """95 % of what other images of the kind would have given: images are drawn anew, the same ones for all runs."""
+    """95 % bootstrap interval over images: the same resampled images for all runs."""
     rng = np.random.default_rng(0)
     same = len(set(case_ids)) == 1
     if min(map(len, runs)) < 5:

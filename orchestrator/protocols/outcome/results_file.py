@@ -109,7 +109,7 @@ def check_writable(path: Path) -> None:
         _read(path.with_suffix(".json"))
     elif path.exists():
         raise BadData(
-            "--out", f"{path} is without {path.with_suffix('.json').name}, from which it is written anew"
+            "--out", f"{path} is without {path.with_suffix('.json').name}, from which it is written"
         )
 
 
@@ -162,7 +162,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise BadData(str(path), f"is no JSON: {error}; move it away, and tables are written anew") from error
+        raise BadData(
+            str(path), f"is no JSON: {error}; move it away, and tables are written again"
+        ) from error
     if not isinstance(content, dict):
         raise BadData(str(path), "is no file of results; move it away, or name another one with --out")
     return content
@@ -250,7 +252,7 @@ ASSUMPTION = (
     "The paper prints means of so many images without their spread. Largest half-width: of the 95 % interval of the "
     "difference, with the largest spread that two such means allow. Half-width here: with the spread of the difference "
     "of Dice, image by image, that these rows have here; it counts where both score within 0.1 of the paper. Chance of "
-    "training comes on top: what is not larger cannot be told from chance, what is larger may still be it."
+    "training comes on top: a difference that is not larger may be chance, and so may one that is."
 )
 
 

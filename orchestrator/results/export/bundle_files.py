@@ -80,7 +80,7 @@ def weights_problems(path: Path, members: int) -> Iterator[str]:
 
 
 def graph_problems(data: bytes, image_size: int) -> list[str]:
-    """What is wrong with the bytes of model.onnx, beside what ONNX Runtime finds; no node is carried out."""
+    """Mistakes in the bytes of model.onnx that ONNX Runtime does not find; no node is executed."""
     try:
         model = onnx.ModelProto.FromString(data)
     except DecodeError:

@@ -77,7 +77,7 @@ def _verify_without(folder: Path) -> Verified:
         raise BadBundle(str(folder), f"expected an exported model, found neither {NAME} nor its config.json")
     found = _files(folder)
     if ALWAYS & found:
-        raise BadBundle(str(folder), f"{NAME}: missing; without it nothing tells whether files were changed")
+        raise BadBundle(str(folder), f"{NAME}: missing; without it changes of files cannot be found")
     problems = [f"{name}: added; it is no file of this export" for name in sorted(found - set(FILES))]
     try:
         Bundle.load(folder)

@@ -1,7 +1,7 @@
 """An exported model on a dataset, image by image: scores, where they come from, and the worst cases first.
 
 Whatever the model was trained or selected on is left out: of its own datasets only the hold-out cases are scored, and
-no case that shares a group or a twin with what it saw.
+no case that shares a group with its training data, or is a near-duplicate of it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def datasets_seen(
 def cases_to_score(
     config: BundleConfig, datasets: Sequence[Dataset], seen: Sequence[Dataset], group_of: Mapping[str, str]
 ) -> tuple[list[Case], dict[str, int]]:
-    """Cases of which neither training nor selection saw a twin, and how many of each dataset were left out for that.
+    """Cases without a near-duplicate in training or selection, and how many of each dataset were left out for one.
 
     `seen`: what else the model was trained on; `group_of`: case id -> group of all of these, near-duplicates merged.
     Raises `BadData` naming each dataset of which nothing is left, or that has but the name of one that the model was

@@ -1,4 +1,4 @@
-"""The network that is handed over: what it is, what it was trained on, and what it has scored.
+"""An exported network: what it is, what it was trained on, and what it has scored.
 
 Card, run, logged model and registered version all show these facts; nobody else computes them.
 """

@@ -1,6 +1,6 @@
 """The model card: what a bundle is, how well it works, on whom, and what it must not be used for.
 
-Pure text from plain facts; whoever exports gathers them.
+Pure text from plain facts, which the exporting code gathers.
 """
 
 from __future__ import annotations

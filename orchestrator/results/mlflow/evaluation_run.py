@@ -50,7 +50,7 @@ def log_evaluation(
     tags: Mapping[str, str],
     files: Sequence[Path],
 ) -> str:
-    """Write the run; returns its id. The same network on the same data is one run, whose scores are written anew.
+    """Write the run; returns its id. The same network on the same data is one run, whose scores are written again.
 
     Raises `BadStudy` where MLflow has no experiment of the study, `BadMachine` where it does not answer.
     """

@@ -1,6 +1,6 @@
 """A bundle as an MLflow pyfunc model. MLflow stores this file and runs it where the model is loaded.
 
-A copy of the orchestrator package travels beside it, so nothing of ours needs to be installed there: only MLflow, ONNX
+A copy of the orchestrator package is stored with it, so nothing of ours needs to be installed there: only MLflow, ONNX
 and its runtime, NumPy, OpenCV, Pillow, tifffile, safetensors and pydantic.
 
 Images come as arrays, uint8 (B, H, W, 3), or as the bytes of image files in base64: a list of strings, or a column

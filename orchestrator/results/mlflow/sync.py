@@ -1,7 +1,7 @@
 """Brings the runs of a study in MLflow up to its records on disk, which are the one truth.
 
-What a run has already is known by its tags, status and metrics, so a sync may be cut off anywhere and begun anew; what
-this process has written completely is not looked at again.
+What a run has already is known by its tags, status and metrics, so a sync may be interrupted anywhere and repeated;
+what this process has written completely is not looked at again.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def _pictures(
 
 
 def _picture(case: Case, bins: NDArray[np.uint8], score: TrialScore) -> bytes:
-    """The image with the truth in blue and the prediction in yellow, which everybody can tell apart; JPEG."""
+    """The image with the truth in blue and the prediction in yellow, colours that all eyes distinguish; JPEG."""
     tile = example_tile(case, bins, score.masks)
     scale = SIDE / max(tile.image.shape[:2])
     height, width = (max(1, round(side * scale)) for side in tile.image.shape[:2])

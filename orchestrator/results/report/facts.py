@@ -27,7 +27,7 @@ class FitFacts:
         float | None
     )  # mean over the fold's validation images at the trial's threshold; None of a fit that was cut
     seconds: float  # training and validation
-    finished: float | None  # seconds since 1970; None where no file tells
+    finished: float | None  # seconds since 1970; None where no file says it
     best_epoch: int  # from 1
     curve: tuple[tuple[float, float], ...]  # (training loss, validation Dice) of each epoch
 

@@ -1,4 +1,4 @@
-"""The files of a report: what a command writes, and what a sink puts beside the study's run."""
+"""The files of a report: what a command writes, and what a sink adds to the study's run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HEAD = 2000  # bytes of a page in which its generator stands
 def report_files(snapshot: StudySnapshot) -> dict[str, bytes]:
     """Name -> content: report.html, and the plots of the search as NAME.svg and NAME.png, those that can be drawn.
 
-    Names: history, race_timeline, importance, slices, parallel_coordinates, folds, front. What a sink puts beside the
+    Names: history, race_timeline, importance, slices, parallel_coordinates, folds, front. What a sink adds to the
     study's run in MLflow. Takes seconds; nothing is written.
     """
     study = study_facts(snapshot)
@@ -82,7 +82,7 @@ class Report:
 
 
 def write_report(studies: Sequence[StudySnapshot], page: Path, names: Sequence[Name] = ()) -> Report:
-    """Make the report of studies; write its page, and filled checklists as PAGE-NAME.md beside it.
+    """Make the report of studies; write its page, and filled checklists as PAGE-NAME.md next to it.
 
     Raises `BadStudy` where the name of the page is another file's.
     """
@@ -95,7 +95,7 @@ def write_report(studies: Sequence[StudySnapshot], page: Path, names: Sequence[N
 
 
 def checklist_file(page: Path, name: Name) -> Path:
-    """Where a filled checklist is, beside the page: "report-claim.md"."""
+    """Path of a filled checklist, in the folder of the page: "report-claim.md"."""
     return page.with_name(f"{page.stem}-{name}.md")
 
 
@@ -126,7 +126,7 @@ def compared(snapshots: Sequence[StudySnapshot], studies: Sequence[StudyFacts]) 
 
 
 def refuse_foreign(page: Path) -> None:
-    """Raises `BadStudy` where a file of somebody else, or a folder, has the name of the page, or that is "-"."""
+    """Raises `BadStudy` where a file of other origin, or a folder, has the name of the page, or that is "-"."""
     if page.name == "-":
         raise BadStudy(
             "--out -", "expected a file for the page; texts alone go to stdout, such as --markdown -"

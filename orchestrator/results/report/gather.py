@@ -84,7 +84,7 @@ def study_facts(snapshot: StudySnapshot, *, counts_network: bool = True) -> Stud
 
 
 def _status(snapshot: StudySnapshot) -> Status:
-    """What a running study said last, or what is on record where none runs, as `status` tells it."""
+    """The last status of a running study, else that of its records, as `status` shows it."""
     last = snapshot.last_status
     if last is not None and last.state not in OVER and is_alive(snapshot.store.status_file):
         return last

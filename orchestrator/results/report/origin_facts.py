@@ -52,7 +52,7 @@ def _facts(dataset: Dataset, role: str, plan: SplitPlan) -> DatasetFacts:
 
 
 def commands(snapshot: StudySnapshot) -> list[str]:
-    """Data, search and result, in order; space and split are files of the study, so that nothing is drawn anew."""
+    """Data, search and result, in order; space and split are files of the study, so that nothing is drawn again."""
     plan, name = snapshot.plan, snapshot.name
     added = [
         f"orchestrator data add {shlex.quote(one.name)} FOLDER   # fingerprint {one.fingerprint}"

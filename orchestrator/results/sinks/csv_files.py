@@ -4,8 +4,8 @@ trials.csv   a row a trial: state, scores, searched parameters (`params_...`)
 folds.csv    a row a finished fold: scores by the masks of its trial, or before these are known at its own threshold
 epochs.csv   a row an epoch of every finished or cut fit, counted from 1
 
-Scores are shares from 0 to 1. Trials and folds are written anew, as whole files; epochs are added as whole fits, and
-written anew at the start of a run.
+Scores are shares from 0 to 1. Trials and folds are written as whole files each time; epochs are added as whole fits,
+and written again at the start of a run.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Headings of the leaderboard.
 AGAIN, BOTH, CROSS_FITTED = "re-evaluation", "search and re-evaluation", "cross-fitted dice, 95 %"
 LEAST_FOR_SETTINGS, LONGEST_WORD = 40, 9  # characters
-MOST_LINES = 2  # that settings take beside the numbers
+MOST_LINES = 2  # for configurations next to the numbers
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ def leaderboard(
 ) -> Group:
     """All trials, best first; scores in percent. `at` is the threshold, `objective` a heading where it has a column.
 
-    Below stands what the columns are. Where `width` characters have no room for the settings beside the numbers, they
-    have a table of their own.
+    Below stands what the columns are. Where `width` characters have no room for configurations next to the numbers,
+    they have a table of their own.
     """
     columns = _columns(rows, metric, objective)
     ranked = ranked_rows(rows, metric)

@@ -1,4 +1,4 @@
-"""What a study looks at beside its first objective: further objectives, limits, which trials are best in everything."""
+"""The goals of a study besides its first objective: further objectives, constraints, the Pareto front."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Direction = Literal["maximize", "minimize"]
 
 @dataclass(frozen=True)
 class SecondaryGoals:
-    """Objectives beside the first one, which is a score, and limits that a champion keeps."""
+    """Objectives after the first one, which is a score, and constraints that a champion meets."""
 
     objectives: tuple[Objective | Cost, ...] = ()
     limits: tuple[Limit, ...] = ()
@@ -48,7 +48,7 @@ class SecondaryGoals:
     def values(
         self, configuration: Configuration, score: TrialScore, inference_ms: Sequence[float | None]
     ) -> tuple[float, ...]:
-        """Of the objectives beside the first one."""
+        """Values of the objectives after the first one."""
         found = [
             goal(configuration, inference_ms) if isinstance(goal, Cost) else goal(score)
             for goal in self.objectives
@@ -87,7 +87,7 @@ def secondary_goals(
 
 
 def primary_and_secondary(names: Sequence[str]) -> tuple[ObjectiveName, tuple[GoalName, ...]]:
-    """The objective that names the champion, and those beside it. Raises `BadStudy` if that is no score."""
+    """The objective that selects the champion, and the other ones. Raises `BadStudy` if that is no score."""
     known, scores = get_args(GoalName), get_args(ObjectiveName)
     problems = [f"expected one of {', '.join(known)}; found {name}" for name in names if name not in known]
     if names[0] not in scores:
@@ -112,7 +112,7 @@ def front(values: Mapping[int, Sequence[float]], directions: Sequence[Direction]
         for number, own in values.items()
     }
     found: list[int] = []
-    # Whoever is better in all comes before in this order, and is, or is worse than, one that was found.
+    # A trial that is better in all comes earlier in this order, so it, or a better one, was found already.
     for number in sorted(points, key=lambda number: points[number], reverse=True):
         if not any(_dominates(points[other], points[number]) for other in found):
             found.append(number)

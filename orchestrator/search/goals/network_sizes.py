@@ -1,7 +1,7 @@
 """How large the network of a configuration is: counted once, and kept in a file of the study.
 
-Counting builds the network on torch's meta device, which takes seconds and most of a gigabyte. Whoever reads a study
-later finds the numbers in the file and needs no torch. A file that does not read is counted anew.
+Counting builds the network on torch's meta device, which takes seconds and most of a gigabyte. Commands that read the
+study later find the numbers in the file and need no torch. A file that does not read is counted again.
 """
 
 from __future__ import annotations

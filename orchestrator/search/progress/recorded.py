@@ -1,4 +1,4 @@
-"""How a study stands that nobody works on: by its records, and by what whoever worked on it said last."""
+"""The status of a study that no process works on: from its records, and from the last status that was written."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def recorded_status(snapshot: StudySnapshot) -> Status:
 def trials_on_record(snapshot: StudySnapshot, rule: str) -> tuple[tuple[TrialView, ...], Best | None]:
     """Every trial, the best first, and the best one so far.
 
-    What the race takes a trial to be worth that lacks folds is imputed, so then the race is replayed.
+    The score of a trial that lacks folds is imputed by the race, so the race is replayed for it.
     """
     if any(0 < len(trial.records) < trial.num_folds or _is_cut(snapshot, trial) for trial in snapshot.trials):
         from orchestrator.search.progress.trial_views import replayed_views

@@ -35,7 +35,7 @@ def trial_views(
     there are in each state. Reads no file: it is asked for every second."""
 
     def rank(number: int) -> tuple[bool, float, int]:
-        # Those with all their folds first: what the others are taken to be worth is imputed.
+        # Those with all their folds first: the scores of the others are imputed.
         folds, _ = standings.shown(number) or ((), None)
         return len(folds) < len(standings.plan.folds), -(standings.known(number) or -1.0), number
 
@@ -99,7 +99,7 @@ def _folds(standings: RaceState, number: int, in_flight: Mapping[int, FoldView])
 class BestSoFar:
     """The best configuration with all folds, or else the one that the others are compared with.
 
-    Its interval is drawn anew only when it is another, or more of it is known.
+    Its interval is computed again only when the trial changes, or has more folds.
     """
 
     def __init__(self, standings: RaceState) -> None:
@@ -139,7 +139,7 @@ class BestSoFar:
 
 
 def replayed_views(snapshot: StudySnapshot, rule: str) -> tuple[tuple[TrialView, ...], Best | None]:
-    """Every trial of a study that nobody works on, the best first, and the best one so far, by the race's own state."""
+    """Trials of a study that no process works on, best first, and the best one so far, by the state of the race."""
     standings = RaceState(
         snapshot,  # type: ignore[arg-type]  # it finds records as a ledger does, and nothing else is asked of it
         snapshot.space,

@@ -18,7 +18,7 @@ from scipy.special import stdtr
 from orchestrator.search.race.fit_noise import residual_variance
 from orchestrator.search.race.ranks import Ranks
 
-FEW = 1000  # scores of folds up to which the fit noise is found anew with each; then when there are 1 % more
+FEW = 1000  # scores of folds up to which the fit noise is estimated again with each; then when there are 1 % more
 MORE = 1.01
 # Scores of a trial whose masks are chosen over these folds alone.
 ChosenBy = Callable[[Sequence[int]], Mapping[int, ArrayLike]]
@@ -248,16 +248,16 @@ class PairedScores:
         """The value by which a trial is ranked: the prediction of a model of all trials, or its own estimate."""
         return self.predictions.get(number, self.estimate(number))
 
-    def predict(self, predictions: Mapping[int, float], *, anew: bool = True) -> None:
-        """Rank by these predictions; anew: by these alone, else they replace those of the same trials."""
-        if anew:
+    def predict(self, predictions: Mapping[int, float], *, replace_all: bool = True) -> None:
+        """Rank by these predictions; replace_all: by these alone, else they replace those of the same trials."""
+        if replace_all:
             self.predictions = dict(predictions)
             self.ranks.clear()
         else:
             self.predictions.update(predictions)
         if self._find_incumbent() != self.incumbent:
             self._look_for_incumbent()
-        elif not anew:
+        elif not replace_all:
             for number in predictions:
                 self._rank(number)
 

@@ -1,4 +1,4 @@
-"""Ranks of trials by the predictions of a model: with few folds, trials nearby tell more than a trial's own score."""
+"""Ranks of trials by the predictions of a model: with few folds, similar trials say more than its own score."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Predictions:
             past = {number: past_of(number) for number in self.changed}
             known = {number: one.shown for number, one in past.items() if one.value is not None}
             some = {number: model.of(one, self.place_of.get(number)) for number, one in known.items()}
-            self.race.predict(some, anew=False)
+            self.race.predict(some, replace_all=False)
         else:
             self._fit(past_of)
         self.changed.clear()

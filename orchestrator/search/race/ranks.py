@@ -1,4 +1,4 @@
-"""Trials in order: by how many folds they have, and by what they are worth."""
+"""Trials in order: by number of folds, and by score."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Ranks:
         self.is_known = False
 
     def fill(self, trials: Iterable[tuple[int, int, float]]) -> None:
-        """Rank these, each with its number of folds and its worth."""
+        """Rank these, each with its number of folds and its score."""
         self.keys = {number: (folds, (-worth, number)) for number, folds, worth in trials}
         self.levels = {}
         for folds, key in self.keys.values():

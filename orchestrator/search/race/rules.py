@@ -261,9 +261,9 @@ class Race:
         """Mean of the incumbent plus the mean paired difference to it on the folds seen."""
         return self.board.estimate(number)
 
-    def predict(self, values: Mapping[int, float], *, anew: bool = True) -> None:
-        """Rank trials by these values, the predictions of a model; anew: False where all others keep theirs."""
-        self.board.predict(values, anew=anew)
+    def predict(self, values: Mapping[int, float], *, replace_all: bool = True) -> None:
+        """Rank trials by these predictions of a model; replace_all: False where all other trials keep theirs."""
+        self.board.predict(values, replace_all=replace_all)
 
     @property
     def incumbent(self) -> int | None:

@@ -34,7 +34,7 @@ Marks = tuple[tuple[str, int, int], ...]  # name, bytes and time of change of ev
 
 
 class Companion(BaseModel):
-    """What a file beside a record was when it was written."""
+    """A file next to a record, as it was when it was written."""
 
     num_bytes: int
     sha256: str
@@ -105,7 +105,7 @@ class FitRecord:
 
     @property
     def micro_batch(self) -> int | None:
-        """The fewest images that a worker took at a time; None in records that do not tell."""
+        """The fewest images that a worker took at a time; None in records that lack it."""
         return min((int(row["micro_batch"]) for row in self.curves if "micro_batch" in row), default=None)
 
     @property

@@ -59,7 +59,7 @@ class TrialView:
     said: str | None  # reason of the last verdict
     objective: float | None = None  # of all folds: what trials are ranked by
     partial: PartialScore | None = None  # what a trial without all its folds has shown
-    estimate: float | None = None  # what the race takes it to be worth; imputed where folds are missing
+    estimate: float | None = None  # the score that the race assumes; imputed where folds are missing
 
     @property
     def num_done(self) -> int:
@@ -175,7 +175,7 @@ def as_json(status: Status) -> dict[str, Any]:
 def is_alive(
     path: Path, now: Callable[[], float] = time.time, sleep: Callable[[float], None] = time.sleep
 ) -> bool:
-    """Whether somebody works on the study: its heart beat just now, or beats while we look."""
+    """Whether a process works on the study: its heartbeat is recent, or changes while this function waits."""
     status = read_status(path)
     if status is None or status.state in OVER:
         return False

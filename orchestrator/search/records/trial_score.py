@@ -20,8 +20,8 @@ from orchestrator.training.recipe import FitSpec
 def fold_specs(configuration: Configuration, plan: SplitPlan) -> tuple[FitSpec, ...]:
     """The fits of a trial, one a fold, each from a seed of its own; those of one fold share it over all trials.
 
-    The seed of the first weights is worth points: one for all folds would lift or lower a trial's score as a whole,
-    and a race takes the chance of one fit for independent of the next one's. Over trials, differences count.
+    The seed of the first weights changes a score by points: one for all folds would lift or lower a trial's score as a
+    whole, and a race takes the chance of one fit for independent of the next one's. Over trials, differences count.
     """
     seeds = (configuration.recipe.seed + place * FRESH for place in range(len(plan.folds)))
     return tuple(

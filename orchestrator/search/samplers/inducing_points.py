@@ -35,7 +35,7 @@ from orchestrator.search.samplers.gaussian_process import (
 EXACT = 400  # configurations up to which nothing is approximated
 SUBSET, LEADERS = 400, 150
 MOST = 6000
-STEP = 1.1  # the subset is drawn anew when there are so many times more
+STEP = 1.1  # the subset is drawn again when there are so many times more
 ROWS = 4096  # points in a piece of a matrix: bounds memory
 
 
@@ -128,7 +128,7 @@ def fitted(
     by_fold: Array | None = None,
     fold_weights: Array | None = None,
 ) -> Model:
-    """The model of points (N, D), values (N,) and folds (N,); remembered, for who judges and who asks need the same.
+    """The model of points (N, D), values (N,) and folds (N,); kept, as race and sampler need the same one.
 
     by_fold (N, F): scores on every fold, fold_weights (F,): of folds, as in `GaussianProcess.fit`.
     """

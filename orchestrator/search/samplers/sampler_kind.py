@@ -12,7 +12,7 @@ OPTION = "--sampler"
 
 @dataclass(frozen=True)
 class SamplerKind:
-    """A sampler as a study uses it: made anew for every configuration, from a seed and the number of objectives."""
+    """A sampler as a study uses it: a new object for every configuration, from a seed and the number of objectives."""
 
     make: Callable[[int, int], BaseSampler]
     for_several_objectives: bool = True

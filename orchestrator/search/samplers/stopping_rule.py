@@ -32,7 +32,7 @@ class Shown:
 
     params: Mapping[str, Any]
     distributions: Mapping[str, BaseDistribution]
-    value: float | None  # Dice, as the sampler is told; None: it failed
+    value: float | None  # Dice, as the sampler gets it; None: it failed
     folds: int  # that the value rests on
 
 

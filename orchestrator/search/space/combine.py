@@ -42,7 +42,7 @@ def combined(files: Sequence[Path]) -> str:
 
 def _text(documents: Mapping[str, Document]) -> str:
     shared = {table: _alike(documents, table) for table in TABLES}
-    # The baseline of a parameter stands beside its distribution, which may not be shared.
+    # The baseline of a parameter stands with its distribution, which may not be shared.
     blocks = [f"network = {{ choice = {value_text([*documents])} }}"]
     blocks += [table_text(table, shared[table]) for table in TABLES if shared[table]]
     for network, tables in documents.items():

@@ -167,7 +167,7 @@ class SearchSpace(Tables):
         return max(len(one.search) for one in self.members)
 
     def shown(self, searched: Mapping[str, Any]) -> dict[str, Any]:
-        """Searched parameters by their plain names, as whoever reads a result is told them."""
+        """Searched parameters by their plain names, as results show them."""
         return {plain(name): value for name, value in searched.items()}
 
     @property

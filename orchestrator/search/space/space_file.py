@@ -51,7 +51,7 @@ def load_space(given: Path) -> SearchSpace:
 def with_own_networks(text: str, path: Path) -> str:
     """The text of a search-space file in which networks of the user's own are named with the content of their files.
 
-    A file is looked for beside `path`. Raises `BadSpace` with every one that cannot be had.
+    A file is looked for in the folder of `path`. Raises `BadSpace` with every one that cannot be had.
     """
     problems: list[str] = []
     for name in _own_networks(text):
@@ -69,7 +69,7 @@ def with_own_networks(text: str, path: Path) -> str:
 def with_pipelines(text: str, path: Path) -> str:
     """The text of a search-space file with the content of albumentations pipelines in place of their names.
 
-    Raises `BadSpace` with everything that albumentations cannot build; a file is looked for beside `path`.
+    Raises `BadSpace` with everything that albumentations cannot build; a file is looked for in the folder of `path`.
     """
     problems: list[str] = []
 

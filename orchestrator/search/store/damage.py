@@ -1,4 +1,4 @@
-"""Which files of a study do not read, in words. Whoever reads changes nothing: `orchestrator search` repairs them."""
+"""Sentences on the files of a study that cannot be read. Nothing is changed: `orchestrator search` repairs them."""
 
 from __future__ import annotations
 

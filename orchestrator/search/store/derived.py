@@ -1,8 +1,8 @@
 """What follows from the records of a study, kept on disk by the digests of what it follows from.
 
 The files lie outside of the study's folder and can be deleted at any time: what is missing, does not read or was
-damaged is derived anew. A home that cannot be written to is read all the same, only slower. Values of each version of
-the code that derives them have a folder of their own, so that those of others can be told, and pruned.
+damaged is derived again. A home that cannot be written to is read all the same, only slower. Values of each version of
+the code that derives them have a folder of their own, so that those of other versions can be found, and pruned.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Optuna's journal of a study: whether it is whole, and how it is written anew from what is on record."""
+"""Optuna's journal of a study: whether it is whole, and how it is rebuilt from the records."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_journal(path: Path, name: str, on_record: Sequence[FrozenTrial], num_fi
     if not path.exists() or path.stat().st_size == 0:
         what = "is empty" if path.exists() else "is gone"
         is_lost = on_record or num_fits
-        return Journal([], f"{what}, beside {num_fits} fits on record" if is_lost else None)
+        return Journal([], f"{what}, and {num_fits} fits are on record" if is_lost else None)
     try:
         study = _load(JournalStorage(_InMemory(_entries(path.read_bytes()))), name)
         trials = study.get_trials(deepcopy=False) if study is not None else []
@@ -44,7 +44,7 @@ def read_journal(path: Path, name: str, on_record: Sequence[FrozenTrial], num_fi
     except TORN as error:
         return Journal([], f"lacks lines: {type(error).__name__}: {error}")
     if not trials and num_fits and (study is None or ANEW not in study.user_attrs):
-        return Journal(trials, f"holds no trial, beside {num_fits} fits on record")
+        return Journal(trials, f"holds no trial, and {num_fits} fits are on record")
     behind = [trial.number for trial in on_record if _is_behind(trials, trial)]
     return Journal(trials, f"lacks what is on record of {len(behind)} trials" if behind else None)
 
@@ -78,7 +78,7 @@ def write_journal(
 ) -> None:
     """A journal that holds these trials, and why no new one is begun; it appears whole.
 
-    Of none it says that they are asked for anew, so that fits on record do not speak against it.
+    An empty one has a mark that trials are asked for again, so that it does not contradict fits on record.
     """
     partial = partial_of(path)
     partial.unlink(missing_ok=True)

@@ -160,7 +160,7 @@ def explained_errors() -> Iterator[None]:
     """Raises `BadMachine` in place of what drivers raise when a database is away, whatever Tune made of that."""
     try:
         yield
-    except UserError:  # somebody said already what it means
+    except UserError:  # it was explained already
         raise
     except Exception as error:
         from sqlalchemy.exc import DBAPIError

@@ -19,7 +19,7 @@ from orchestrator.search.space.space import SearchSpace, checked_before
 from orchestrator.search.store.optuna_storage import explained_errors, open_database
 from orchestrator.search.store.study_record import MadeOf, text_digest
 
-ANEW = "the same `orchestrator search` writes it anew"
+ANEW = "the same `orchestrator search` writes it again"
 
 
 def read_space(file: Path, made_of: MadeOf) -> SearchSpace:

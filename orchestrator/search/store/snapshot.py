@@ -1,6 +1,6 @@
 """A study as it stands on disk, each of its files read at most once: what every command that shows a study is given.
 
-A part is read when it is first asked for, and kept. So a snapshot tells one moment, and whoever wants to know what has
+A part is read when it is first asked for, and kept. So a snapshot shows one moment; to see what has
 happened since takes another one. Nothing in the folder of the study is changed.
 """
 
@@ -89,7 +89,7 @@ class StudySnapshot:
 
     @property
     def study_id(self) -> str:
-        """What tells this study from one that had its name before."""
+        """Identifier that distinguishes this study from an earlier one of the same name."""
         return self.record.made_of.id
 
     @cached_property
@@ -141,7 +141,7 @@ class StudySnapshot:
 
     @cached_property
     def secondary(self) -> SecondaryGoals:
-        """The objectives beside that one, and the limits."""
+        """The objectives after the first one, and the constraints."""
         spec = self.record.spec
         return secondary_goals(spec.objectives[1:], self.datasets, spec.constraints, self.network_sizes)
 
@@ -150,7 +150,7 @@ class StudySnapshot:
         """The champion whose network was scored on cases outside the search, if there is one yet."""
         if not self.store.champion_file.exists():
             return None
-        remedy = "the same `orchestrator search` names the champion anew"
+        remedy = "the same `orchestrator search` names the champion again"
         result: Champion | None = read_json(self.store.champion_file, Champion, remedy)
         return result
 
@@ -175,7 +175,7 @@ class StudySnapshot:
 
     @cached_property
     def last_status(self) -> Status | None:
-        """What whoever worked on the study last said of it."""
+        """The last status that was written."""
         return read_status(self.store.status_file)
 
     @cached_property
@@ -200,7 +200,7 @@ class StudySnapshot:
         views = self.last_status.trials if self.last_status is not None else ()
         trials = self.ledger.trials.read() or of_status(views, self.space, len(self.secondary.directions))
         if not trials:
-            remedy = "restore it from a copy; or the same `orchestrator search` asks anew, and trains nothing twice"
+            remedy = "restore it from a copy; or the same `orchestrator search` samples again, and trains nothing twice"
             raise BadStudy(str(self.store.journal_file), f"{self.journal_damage}; {remedy}")
         return trials
 
@@ -338,7 +338,7 @@ class StudySnapshot:
         return [pair for pair in self.ranked(metric) if broken(pair[0], self.secondary) is None]
 
     def values(self, standing: Iterable[tuple[StudyTrial, TrialScore]]) -> dict[int, tuple[float, ...]]:
-        """What finished trials with their scores are worth in every objective, by number."""
+        """Number of a finished trial -> its value in every objective."""
         return {
             trial.number: (
                 self.objective(score),

@@ -1,4 +1,4 @@
-"""In which keys two search spaces differ, for whoever goes on with a study whose file has changed."""
+"""The keys in which two search spaces differ: named when a study is resumed with a changed file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of a study: which file is which, the lock of whoever writes, and what kill -9 leaves behind."""
+"""The folder of a study: which file is which, the lock of the process that writes, and what kill -9 leaves behind."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def hold(folder: Path, where: str, why: str) -> FileLock:
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """Where one study lives: its name, its files, and who may write them."""
+    """The folder of one study: its name, its files, and the lock for writing them."""
 
     home: Path
     name: str
@@ -54,7 +54,7 @@ class StudyFolder:
 
     @property
     def network_sizes(self) -> NetworkSizes:
-        """Kept outside of the study's folder, which whoever reads leaves as it is."""
+        """Kept outside of the study's folder, which reading commands do not change."""
         return NetworkSizes(self.home / "derived" / self.name / "network_sizes.json")
 
     @property

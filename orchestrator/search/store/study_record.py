@@ -104,7 +104,7 @@ CHECKS = {"objectives": _objectives, "constraints": _constraints, "warm_start": 
 
 
 class MadeOf(BaseModel):
-    """What a study was made of, as `study.json` has it beside the specification."""
+    """What a study was made of, as `study.json` holds it next to the specification."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 

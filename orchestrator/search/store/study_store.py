@@ -76,7 +76,7 @@ class StudyStore(StudyFolder):
 
     @property
     def study_id(self) -> str:
-        """What tells this study from one that had its name before."""
+        """Identifier that distinguishes this study from an earlier one of the same name."""
         return self.record().made_of.id
 
     @property
@@ -133,17 +133,17 @@ class StudyStore(StudyFolder):
         self._write_manifest(new_record(space, plan, spec))
 
     def _restore(self, space: SearchSpace, plan: SplitPlan) -> None:
-        """Write anew what the study is made of, where its file was damaged."""
+        """Write the search space and the split again, where their files were damaged."""
         try:
             self.space()
         except BadSpace as error:
-            logger.warning("%s; it is written anew", error)
+            logger.warning("%s; it is written again", error)
             write_atomically(self.space_file, space.text.encode())
             self._write_manifest(self.record().with_text(space))
         try:
             self.plan()
         except BadSplit as error:
-            logger.warning("%s; it is written anew", error)
+            logger.warning("%s; it is written again", error)
             write_plan(plan, self.splits_file)
         try:
             read_record(parse_json(self.manifest_file, dict[str, Any]))
@@ -263,7 +263,7 @@ class StudyStore(StudyFolder):
         return self.snapshot().objective
 
     def secondary(self) -> SecondaryGoals:
-        """The objectives beside that one, and the limits."""
+        """The objectives after the first one, and the constraints."""
         return self.snapshot().secondary
 
     def front(self) -> tuple[int, ...]:

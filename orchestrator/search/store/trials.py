@@ -129,7 +129,7 @@ def ranked(
     secondary: SecondaryGoals | None = None,
     score_of: Callable[[StudyTrial, str], TrialScore | None] = StudyTrial.score,
 ) -> list[tuple[StudyTrial, TrialScore]]:
-    """Finished trials with their scores, best first; a tie goes to the earlier one, who exceeds a limit comes last."""
+    """Finished trials with their scores, best first, the earlier first of equals; those over a limit come last."""
     worth, limits = objective or Objective(), secondary or SecondaryGoals()
     scored = [(trial, score) for trial in trials if (score := score_of(trial, metric)) is not None]
     return sorted(

@@ -17,7 +17,7 @@ bce_dice_boundary_f1      BCE + Dice + F1 of outlines (Bokhovkin and Burnaev, 20
 
 Weights and tolerances are the papers', and constants: names are searched, not numbers. Differs from the papers: one
 pixel is added to both parts of a fraction; the boundary loss is weighted by distance / side, constant over training,
-where Kervadec et al. let a weight grow with the epochs; the F1 of outlines stands beside BCE + Dice.
+where Kervadec et al. let a weight grow with the epochs; the F1 of outlines is added to BCE + Dice.
 """
 
 from __future__ import annotations

@@ -164,5 +164,5 @@ def test_the_registered_model_belongs_to_the_run_of_the_refit_and_both_say_so(pa
     assert "champion" in page
     version = connect(default_uri(pages.store.home)).get_model_version("formula", "1")
     place = f"/experiments/{pages.experiment}/runs/{version.run_id}"
-    page = pages.open(place, "refit", "test_dice", "num_train_images", "Registered models", "handed over")
+    page = pages.open(place, "refit", "test_dice", "num_train_images", "Registered models", "exported")
     assert re.search(r"Registered models\s+formula\s*v?1", page), page

@@ -128,7 +128,7 @@ def test_ranks_and_the_incumbent_follow_what_a_model_expects():
     assert run.incumbent == 1
     run.predict({0: 0.82, 1: 0.79})
     assert run.incumbent == 0
-    run.predict({1: 0.83}, anew=False)
+    run.predict({1: 0.83}, replace_all=False)
     assert run.incumbent == 1
     show(run, 2, 0.75)
     run.predict({0: 0.8, 1: 0.8, 2: 0.9})

@@ -1,1 +1,1 @@
-"""The sections of a model card, as text from plain facts; whoever exports gathers these."""
+"""The sections of a model card, as text from plain facts, which the exporting code gathers."""

@@ -36,7 +36,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a model beside its means."""
+    """What is known of a model besides its mean scores."""
 
     intervals: Mapping[str, Mapping[str, tuple[float, Interval]]]  # images -> metric -> mean, 95 % interval
     strata: Sequence[ScoreLine]  # validation images by dataset, center, size, presence
@@ -52,7 +52,7 @@ class Evidence:
 
 
 def intended_use() -> str:
-    """Who may use it for what, and who may not."""
+    """Intended use, and use that is not intended."""
     return """\
 ## Intended use
 

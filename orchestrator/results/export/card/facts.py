@@ -1,4 +1,4 @@
-"""The facts of a model card, as whoever exports gathers them."""
+"""The facts of a model card, as the exporting code gathers them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of a trial of a study beside its means, from the facts that `orchestrator report` shows."""
+"""What is known of a trial of a study besides its mean scores, from the facts that `orchestrator report` shows."""
 
 from __future__ import annotations
 

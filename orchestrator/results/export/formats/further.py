@@ -1,4 +1,4 @@
-"""The files of an export beside the network itself: made from model.onnx, checked against it, and described."""
+"""The files of an export besides the network itself: made from model.onnx, checked against it, and described."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ NAMES = {
     "int8": "model.int8.onnx",
     "triton": "triton",
 }
-FURTHER = (*NAMES.values(), PREDICT, FACTS)  # what may lie in an export beside the files that every one has
+FURTHER = (
+    *NAMES.values(),
+    PREDICT,
+    FACTS,
+)  # what may lie in an export besides the files that every export has
 CLOSE = 1e-3  # probabilities that are so near the threshold may be either side of it
 SIZES = ((0.8, 1.1), (1.7, 2.3))  # of images that a pipeline is checked on, in sides of the network's square
 

@@ -37,7 +37,7 @@ def pipeline(
 ) -> onnx.ModelProto:
     """The graph of a network, image (B, 3, size, size) in [0, 1] to logits, with all steps around it.
 
-    `metadata` goes into `metadata_props`, beside what is true of all pipelines. ValueError for mask rules that ONNX has
+    `metadata` goes into `metadata_props`, with what is true of all pipelines. ValueError for mask rules that ONNX has
     no operators for, and for a network of an opset that is not known here.
     """
     from orchestrator.results.export.formats.graph_parts import network_input

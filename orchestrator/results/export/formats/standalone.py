@@ -203,7 +203,7 @@ def painted(shape, row, start, end):
 def found(paths, out):
     """Image -> its place below the results, and other files: images as given, folders as all images below them.
 
-    What lies below `out` is no image, nor are results beside or below the table of an earlier run, nor what operating
+    What lies below `out` is no image, nor are results next to or below the table of an earlier run, nor what operating
     systems leave behind, such as ._1.jpg.
     """
     images: dict[Path, Path] = {}

@@ -24,7 +24,7 @@ from orchestrator.results.views.overlay import outlined
 
 LOSSLESS, SMALL = "FFV1", "mp4v"  # codecs that OpenCV's own ffmpeg writes everywhere
 FEWEST = 0.98  # of the frames that a file announces, which may be an estimate
-# ffmpeg writes lines of its own to the terminal, beside what is said of a file here.
+# ffmpeg writes lines of its own to the terminal, besides the messages of this program.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 

@@ -1,7 +1,7 @@
 """Images that MLflow's page steps through by epoch, as files that are called as `MlflowClient.log_image` calls them.
 
-That call sends two files an image, each named anew: what is sent twice would be there twice. These names follow from
-the fit, the case and the epoch.
+That call sends two files an image, each with a new name: what is sent twice would be there twice. These names follow
+from the fit, the case and the epoch.
 """
 
 from __future__ import annotations

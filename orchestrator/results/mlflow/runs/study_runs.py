@@ -217,7 +217,7 @@ class StudyRuns:
         at: int,
         note: str | None = None,
     ) -> str:
-        """Complete the run of a network that is handed over, and return its id; a fold has one already."""
+        """Complete the run of an exported network, and return its id; a fold has one already."""
         if kind == "fold":
             run = self._table.fold(number, label, fit_id, at)
         else:

@@ -34,8 +34,8 @@ def experiment_note(study: StudyStore, plan: SplitPlan) -> str:
     """What the experiment is, how its runs are ordered, and what its metrics mean."""
     return (
         f"**Study `{study.name}`**: {_question(study, plan)}\n\n"
-        "*Views*, beside the title, has the trials by Dice, the folds with their curves, and the networks that were "
-        "handed over. One run a trial; its folds are below it.\n\n" + GLOSSARY
+        "*Views*, next to the title, has the trials by Dice, the folds with their curves, and the networks that were "
+        "exported. One run per trial; its folds are below it.\n\n" + GLOSSARY
     )
 
 
@@ -64,7 +64,7 @@ def trial_note(trial: StudyTrial, metrics: Mapping[str, float], objective: Objec
 
 
 def network_note(study: str, network: Network) -> str:
-    """Which network was handed over, and how it was trained."""
+    """The exported network, and how it was trained."""
     trained = "\n".join(
         f"- {one.label}: {counted(one.num_images, 'image')}, {one.num_epochs} of {one.schedule} epochs"
         for one in network.training
@@ -73,7 +73,7 @@ def network_note(study: str, network: Network) -> str:
         f"`{name}` {value:.4f}" for name, value in network.metrics.items() if name.endswith("_dice")
     )
     return (
-        f"**{network.name}** of study `{study}`, handed over. {scores or 'Not scored outside the search.'}\n\n"
+        f"**{network.name}** of study `{study}`, exported. {scores or 'Not scored outside the search.'}\n\n"
         f"Trained on:\n\n{trained}"
     )
 

@@ -71,7 +71,7 @@ def view_tags(searched: Sequence[str], metrics: Sequence[str], followed: Sequenc
             group=_by_tag("trial"),
         ),
         "networks": _view(
-            "Networks handed over",
+            "Exported networks",
             "tags.network_of != ''",
             [
                 *_columns("tags", ["network_of"]),
